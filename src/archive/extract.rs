@@ -1,0 +1,311 @@
+//! Unpacks archives into a root without ever leaving it.
+//!
+//! Each path is resolved by the kernel with the tree as its root (`RESOLVE_IN_ROOT`), so that `..` and absolute
+//! links stay inside, as they would after chroot. A directory entry never replaces a link to a directory: merged
+//! /usr depends on it.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+/// Something that an archive wants made.
+#[derive(Debug)]
+pub struct Extractor {
+    root: OwnedFd,
+    /// The directory that the last entry was made in.
+    last_parent: Option<(String, OwnedFd)>,
+    /// Times of directories, set at the end.
+    directory_times: Vec<(String, i64)>,
+}
+
+/// Times before 1970 or too late for the file system are cut.
+fn times(seconds: i64) -> Timestamps {
+    let time = Timespec { tv_sec: seconds.max(0), tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Strips `./` and `/` and refuses what cannot be a path of an image.
+fn clean(path: &[u8]) -> Result<String, String> {
+    let text = std::str::from_utf8(path)
+        .map_err(|_| format!("`{}` is a name that is no UTF-8", String::from_utf8_lossy(path)))?;
+    let mut parts = Vec::new();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => return Err(format!("`{text}` leads out of the archive")),
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+impl Extractor {
+    /// Unpacks below a directory, given relative to the working directory.
+    ///
+    /// # Errors
+    /// A text with the path when it cannot be opened.
+    pub fn new(root: &str) -> Result<Self, String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::open(root, flags, Mode::empty()).map_err(|error| format!("{root}: {error}"))?;
+        Ok(Self { root, last_parent: None, directory_times: Vec::new() })
+    }
+
+    fn open_directory(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { "." } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) => continue,
+                other => return other,
+            }
+        }
+    }
+
+    /// The directory that holds `path`, made where it is missing, and the last part of the name.
+    fn parent<'p>(&mut self, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if let Some((known, handle)) = &self.last_parent
+            && known == parent
+        {
+            return Ok((handle.try_clone().map_err(|_| Errno::MFILE)?, name));
+        }
+        let handle = match self.open_directory(parent) {
+            Err(Errno::NOENT) => {
+                let (above, last) = self.parent(parent)?;
+                match rustix::fs::mkdirat(&above, last, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error),
+                }
+                self.open_directory(parent)?
+            }
+            other => other?,
+        };
+        let copy = handle.try_clone().map_err(|_| Errno::MFILE)?;
+        self.last_parent = Some((parent.to_owned(), copy));
+        Ok((handle, name))
+    }
+
+    /// Makes a directory, or gives an existing one (or the one a link leads to) the owner and mode.
+    ///
+    /// # Errors
+    /// A text with the path.
+    pub fn directory(&mut self, path: &[u8], meta: &Meta) -> Result<(), String> {
+        let path = clean(path)?;
+        let said = |error: Errno| format!("cannot make the directory `{path}`: {error}");
+        if !path.is_empty() {
+            let (parent, name) = self.parent(&path).map_err(said)?;
+            match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) => {}
+                Err(Errno::EXIST) => {
+                    let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
+                    match FileType::from_raw_mode(stat.st_mode) {
+                        FileType::Directory => {}
+                        FileType::Symlink if self.open_directory(&path).is_ok() => return Ok(()),
+                        _ => {
+                            rustix::fs::unlinkat(&parent, name, AtFlags::empty()).map_err(said)?;
+                            rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)).map_err(said)?;
+                        }
+                    }
+                }
+                Err(error) => return Err(said(error)),
+            }
+        }
+        let handle = self.open_directory(&path).map_err(said)?;
+        rustix::fs::fchown(&handle, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))).map_err(said)?;
+        rustix::fs::fchmod(&handle, Mode::from_raw_mode(meta.mode)).map_err(said)?;
+        self.directory_times.push((path, meta.mtime));
+        Ok(())
+    }
+
+    /// Makes room for something that is no directory.
+    fn clear(&self, parent: &OwnedFd, name: &str) -> Result<(), Errno> {
+        match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a regular file.
+    ///
+    /// # Errors
+    /// A text with the path.
+    pub fn file(&mut self, path: &[u8], meta: &Meta, content: &mut dyn Read) -> Result<(), String> {
+        let path = clean(path)?;
+        let said = |error: std::io::Error| format!("cannot write `{path}`: {error}");
+        let (parent, name) = self.parent(&path).map_err(|error| said(error.into()))?;
+        self.clear(&parent, name).map_err(|error| said(error.into()))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))
+            .map_err(|error| said(error.into()))?;
+        let mut file = std::fs::File::from(handle);
+        std::io::copy(content, &mut file).map_err(said)?;
+        finish(&file, meta).map_err(|error| said(error.into()))
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// A text with the path.
+    pub fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> Result<(), String> {
+        let path = clean(path)?;
+        let said = |error: Errno| format!("cannot make the link `{path}`: {error}");
+        let (parent, name) = self.parent(&path).map_err(said)?;
+        if let Ok(stat) = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            && FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+        {
+            // A directory with content stays; an empty one gives way.
+            if rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).is_err() {
+                return Ok(());
+            }
+        }
+        self.clear(&parent, name).map_err(said)?;
+        rustix::fs::symlinkat(target, &parent, name).map_err(said)?;
+        let owner = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
+        rustix::fs::chownat(&parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
+        rustix::fs::utimensat(&parent, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(said)
+    }
+
+    /// Gives an existing file another name.
+    ///
+    /// # Errors
+    /// A text with the path.
+    pub fn hard_link(&mut self, path: &[u8], to: &[u8]) -> Result<(), String> {
+        let (path, to) = (clean(path)?, clean(to)?);
+        let said = |error: Errno| format!("cannot link `{path}` to `{to}`: {error}");
+        let (from_parent, from_name) = self.parent(&to).map_err(said)?;
+        let (parent, name) = self.parent(&path).map_err(said)?;
+        self.clear(&parent, name).map_err(said)?;
+        rustix::fs::linkat(&from_parent, from_name, &parent, name, AtFlags::empty()).map_err(said)
+    }
+
+    /// Sets the times of the directories; call it last.
+    ///
+    /// # Errors
+    /// A text with the path.
+    pub fn finish(&mut self) -> Result<(), String> {
+        for (path, mtime) in std::mem::take(&mut self.directory_times).into_iter().rev() {
+            let said = |error: Errno| format!("cannot set the time of `{path}`: {error}");
+            let handle = self.open_directory(&path).map_err(said)?;
+            rustix::fs::futimens(&handle, &times(mtime)).map_err(said)?;
+        }
+        Ok(())
+    }
+}
+
+fn finish(file: impl AsFd, meta: &Meta) -> Result<(), Errno> {
+    rustix::fs::fchown(&file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(meta.mode))?;
+    for (name, value) in &meta.xattrs {
+        rustix::fs::fsetxattr(&file, name.as_str(), value, XattrFlags::empty())?;
+    }
+    rustix::fs::futimens(&file, &times(meta.mtime))
+}
+
+/// Owner, mode and times of an entry.
+#[derive(Debug, Clone, Default)]
+pub struct Meta {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Seconds since 1970.
+    pub mtime: i64,
+    /// Extended attributes.
+    pub xattrs: Vec<(String, Vec<u8>)>,
+}
+
+/// Unpacks a tar stream; `wanted` may leave entries out by their cleaned path.
+///
+/// # Errors
+/// A text with the entry for anything that cannot be read or made; device nodes are refused.
+pub fn extract_tar(
+    extractor: &mut Extractor,
+    stream: &mut dyn Read,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<(), String> {
+    let mut archive = tar::Archive::new(stream);
+    for entry in archive.entries().map_err(|error| error.to_string())? {
+        let mut entry = entry.map_err(|error| format!("the archive is damaged: {error}"))?;
+        let path = entry.path_bytes().into_owned();
+        if !wanted(&clean(&path)?) {
+            continue;
+        }
+        let number = |field: std::io::Result<u64>| {
+            field.ok().and_then(|value| u32::try_from(value).ok()).ok_or_else(|| {
+                format!("`{}` has a bad owner", String::from_utf8_lossy(&path))
+            })
+        };
+        let mut meta = Meta {
+            mode: entry.header().mode().map_err(|error| error.to_string())? & 0o7777,
+            uid: number(entry.header().uid())?,
+            gid: number(entry.header().gid())?,
+            mtime: entry.header().mtime().map_or(0, |time| time as i64),
+            xattrs: Vec::new(),
+        };
+        if let Ok(Some(extensions)) = entry.pax_extensions() {
+            for extension in extensions.flatten() {
+                if let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr.")) {
+                    meta.xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
+                }
+            }
+        }
+        let link = entry.link_name_bytes().map(|name| name.into_owned());
+        let missing = || format!("the link `{}` has no target", String::from_utf8_lossy(&path));
+        use tar::EntryType;
+        match entry.header().entry_type() {
+            EntryType::Directory => extractor.directory(&path, &meta)?,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                extractor.file(&path, &meta, &mut entry)?;
+            }
+            EntryType::Symlink => extractor.symlink(&path, &link.ok_or_else(missing)?, &meta)?,
+            EntryType::Link => extractor.hard_link(&path, &link.ok_or_else(missing)?)?,
+            EntryType::XGlobalHeader => {}
+            other => {
+                return Err(format!("`{}` is a special file ({other:?}); no package may bring one", String::from_utf8_lossy(&path)));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(mode: u32) -> Meta {
+        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        Meta { mode, uid, gid, mtime: 1_000_000, xattrs: Vec::new() }
+    }
+
+    #[test]
+    fn links_and_dots_never_lead_out_of_the_root() {
+        let outside = tempfile::tempdir().unwrap();
+        let root = outside.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        let mut extractor = Extractor::new(root.to_str().unwrap()).unwrap();
+        assert!(extractor.file(b"../evil", &meta(0o644), &mut &b"x"[..]).is_err());
+        extractor.symlink(b"up", b"../..", &meta(0o777)).unwrap();
+        extractor.symlink(b"abs", outside.path().to_str().unwrap().as_bytes(), &meta(0o777)).unwrap();
+        let _ = extractor.file(b"up/evil", &meta(0o644), &mut &b"x"[..]);
+        let _ = extractor.file(b"abs/evil", &meta(0o644), &mut &b"x"[..]);
+        assert!(!outside.path().join("evil").exists());
+    }
+
+    #[test]
+    fn a_directory_does_not_replace_a_link_to_a_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let mut extractor = Extractor::new(root.path().to_str().unwrap()).unwrap();
+        extractor.directory(b"./usr/bin", &meta(0o755)).unwrap();
+        extractor.symlink(b"bin", b"usr/bin", &meta(0o777)).unwrap();
+        extractor.directory(b"./bin/", &meta(0o755)).unwrap();
+        extractor.file(b"bin/sh", &meta(0o755), &mut &b"x"[..]).unwrap();
+        extractor.finish().unwrap();
+        assert!(root.path().join("usr/bin/sh").exists());
+        assert!(root.path().join("bin").is_symlink());
+    }
+}

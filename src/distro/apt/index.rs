@@ -1,0 +1,211 @@
+//! Packages indices, kept as text and looked up by name.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Read;
+use std::ops::Range;
+
+use deb822_fast::borrowed::{BorrowedParagraph, BorrowedParser};
+
+use super::{PinnedPackage, SuiteRelease};
+use crate::digest::Sha256;
+use crate::distro::DistroError;
+use crate::store::Store;
+
+/// Largest index after decompression: Debian's `main` has about 60 MB.
+const INDEX_LIMIT: u64 = 2 << 30;
+
+/// The packages of one component of one suite.
+#[derive(Debug, Clone)]
+pub struct SuiteIndex {
+    /// The suite's name, or a local directory's.
+    pub origin: String,
+    /// Where its files are.
+    pub base_url: String,
+    text: String,
+    by_name: HashMap<String, Vec<Range<usize>>>,
+}
+
+/// A package that a repository offers.
+#[derive(Debug, Clone)]
+pub struct Candidate<'a> {
+    /// Its fields.
+    pub fields: BorrowedParagraph<'a>,
+    /// Its whole stanza.
+    pub stanza: &'a str,
+    /// Which index it stands in.
+    pub index: &'a SuiteIndex,
+}
+
+impl SuiteIndex {
+    /// Takes a Packages file's text.
+    pub fn new(origin: String, base_url: String, text: String) -> Self {
+        let mut by_name: HashMap<String, Vec<Range<usize>>> = HashMap::new();
+        let mut start = 0;
+        while start < text.len() {
+            let end = text[start..].find("\n\n").map_or(text.len(), |at| start + at);
+            let stanza = &text[start..end];
+            if let Some(name) = stanza.lines().find_map(|line| line.strip_prefix("Package:")) {
+                by_name.entry(name.trim().to_owned()).or_default().push(start..end);
+            }
+            start = end + 2;
+        }
+        Self { origin, base_url, text, by_name }
+    }
+
+    /// Reads an index of a checked suite from the store.
+    ///
+    /// # Errors
+    /// [`DistroError::Format`] when it cannot be read.
+    pub fn read(store: &Store, release: &SuiteRelease, digest: &Sha256, path: &str) -> Result<Self, DistroError> {
+        let wrong = |problem: String| DistroError::Format { file: format!("{}/{path}", release.suite), problem };
+        let file = std::fs::File::open(store.index(digest)).map_err(|error| wrong(error.to_string()))?;
+        let mut text = String::new();
+        let mut reader: Box<dyn Read> = if path.ends_with(".xz") {
+            Box::new(liblzma::read::XzDecoder::new_multi_decoder(file))
+        } else {
+            Box::new(flate2::read::MultiGzDecoder::new(file))
+        };
+        reader.by_ref().take(INDEX_LIMIT).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self::new(release.suite.clone(), release.uri.clone(), text))
+    }
+
+    fn candidate(&self, range: &Range<usize>) -> Option<Candidate<'_>> {
+        let stanza = &self.text[range.clone()];
+        let fields = BorrowedParser::new(stanza).parse_all().ok()?.into_iter().next()?;
+        Some(Candidate { fields, stanza, index: self })
+    }
+
+    /// All stanzas, in the file's order.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Candidate<'_> {
+    /// A field's value on one line.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.get_single(name).map(str::trim)
+    }
+
+    /// Pins it.
+    ///
+    /// # Errors
+    /// [`DistroError::Format`] when the stanza lacks what is needed.
+    pub fn pin(&self, automatic: bool) -> Result<PinnedPackage, DistroError> {
+        let need = |field: &str| {
+            self.field(field).map(str::to_owned).ok_or_else(|| DistroError::Format {
+                file: format!("the index of {}", self.index.origin),
+                problem: format!("has a stanza without {field}: {}", self.stanza.lines().next().unwrap_or_default()),
+            })
+        };
+        let wrong = |field: &str| DistroError::Format {
+            file: format!("the index of {}", self.index.origin),
+            problem: format!("has a bad {field} for {}", self.field("Package").unwrap_or("?")),
+        };
+        let file = need("Filename")?.trim_start_matches("./").to_owned();
+        if file.split('/').any(|part| part == "..") {
+            return Err(wrong("Filename"));
+        }
+        Ok(PinnedPackage {
+            name: need("Package")?,
+            version: need("Version")?,
+            architecture: need("Architecture")?,
+            size: need("Size")?.parse().map_err(|_| wrong("Size"))?,
+            sha256: Sha256::parse(&need("SHA256")?).map_err(|_| wrong("SHA256"))?,
+            origin: self.index.origin.clone(),
+            file,
+            automatic,
+        })
+    }
+
+    /// The package's version for comparison.
+    pub fn version(&self) -> Option<debversion::Version> {
+        self.field("Version")?.parse().ok()
+    }
+}
+
+/// All indices that a recipe's repositories offer.
+#[derive(Debug, Clone, Default)]
+pub struct Archive {
+    /// In the order of the recipe.
+    pub indices: Vec<SuiteIndex>,
+}
+
+impl Archive {
+    /// All packages of a name.
+    pub fn candidates(&self, name: &str) -> Vec<Candidate<'_>> {
+        self.indices
+            .iter()
+            .flat_map(|index| index.by_name.get(name).into_iter().flatten().filter_map(|range| index.candidate(range)))
+            .collect()
+    }
+
+    /// The package of a name with the highest version.
+    pub fn newest(&self, name: &str) -> Option<Candidate<'_>> {
+        let mut best: Option<(debversion::Version, Candidate<'_>)> = None;
+        for candidate in self.candidates(name) {
+            let Some(version) = candidate.version() else { continue };
+            if best.as_ref().is_none_or(|(known, _)| version > *known) {
+                best = Some((version, candidate));
+            }
+        }
+        best.map(|(_, candidate)| candidate)
+    }
+
+    /// The package of exactly a name, version and architecture (`all` counts for each).
+    pub fn exact(&self, name: &str, version: &str) -> Option<Candidate<'_>> {
+        self.candidates(name).into_iter().find(|candidate| candidate.field("Version") == Some(version))
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.indices.iter().flat_map(|index| index.by_name.keys().map(String::as_str)).collect()
+    }
+
+    /// Names of the packages that have a line in their stanza, sorted.
+    pub fn names_with_line(&self, line: &str) -> Vec<String> {
+        let mut found = BTreeSet::new();
+        for index in &self.indices {
+            for (name, ranges) in &index.by_name {
+                if ranges.iter().any(|range| index.text[range.clone()].lines().any(|text| text == line)) {
+                    found.insert(name.clone());
+                }
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// Which packages provide each virtual name.
+    pub fn providers(&self) -> HashMap<String, BTreeSet<String>> {
+        let mut found: HashMap<String, BTreeSet<String>> = HashMap::new();
+        for index in &self.indices {
+            for (name, ranges) in &index.by_name {
+                for range in ranges {
+                    let provides = index.text[range.clone()].lines().find_map(|line| line.strip_prefix("Provides:"));
+                    for item in provides.into_iter().flat_map(|list| list.split(',')) {
+                        let provided = item.split_whitespace().next().unwrap_or_default();
+                        found.entry(provided.to_owned()).or_default().insert(name.clone());
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_version_of_all_suites_is_found() {
+        let one = SuiteIndex::new("a".into(), "u".into(), "Package: x\nVersion: 1.0-9\n\nPackage: y\nVersion: 1\nProvides: z (= 1), w\n".into());
+        let two = SuiteIndex::new("b".into(), "u".into(), "Package: x\nVersion: 1.0-10\n".into());
+        let archive = Archive { indices: vec![one, two] };
+        assert_eq!(archive.newest("x").unwrap().field("Version"), Some("1.0-10"));
+        assert_eq!(archive.newest("x").unwrap().index.origin, "b");
+        assert!(archive.exact("x", "1.0-9").is_some());
+        assert!(archive.providers()["z"].contains("y"));
+        assert!(archive.newest("nothing").is_none());
+    }
+}

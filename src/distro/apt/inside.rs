@@ -1,0 +1,391 @@
+//! What runs inside the namespace: making a configured root from packages, and installing more into it.
+
+use std::fs::File;
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::{Extractor, extract_tar, read_members};
+use crate::sandbox::helper::Operation;
+use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command};
+use crate::store::{ScanAnswer, ScanRequest, TreeEditor, remove_tree, scan};
+use crate::digest::Digest;
+
+/// Operations of this room, for the helper process.
+pub fn operations() -> Vec<(&'static str, Operation)> {
+    vec![
+        ("apt-bootstrap", |request, progress| answer(request, progress, bootstrap)),
+        ("apt-install", |request, progress| answer(request, progress, install)),
+        ("apt-query", |request, progress| answer(request, progress, query)),
+    ]
+}
+
+type News<'a> = &'a mut dyn FnMut(&str);
+
+fn answer<Q: for<'de> Deserialize<'de>, A: Serialize>(
+    request: serde_json::Value,
+    progress: News<'_>,
+    operation: fn(Q, News<'_>) -> Result<A, String>,
+) -> Result<serde_json::Value, String> {
+    let request = serde_json::from_value(request).map_err(|error| error.to_string())?;
+    let value = operation(request, progress)?;
+    serde_json::to_value(value).map_err(|error| error.to_string())
+}
+
+/// A package file: where it is in the store and what it is called for the package manager.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PackageFile {
+    /// Path relative to the store's directory.
+    pub file: String,
+    /// Name as apt gives it.
+    pub name: String,
+}
+
+/// Asks for a root made of packages alone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BootstrapRequest {
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+    /// Directory with the packages under their names, relative to the store's.
+    pub links: String,
+    /// The packages.
+    pub packages: Vec<PackageFile>,
+    /// No time is later than this.
+    pub epoch: i64,
+    /// Log file, relative to the store's directory.
+    pub log: String,
+}
+
+/// What came of it: a layer, or how the command failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Made {
+    /// A committed layer.
+    Layer(ScanAnswer),
+    /// The package manager failed.
+    Failed(CommandResult),
+}
+
+/// Environment of package managers and their scripts: nothing of the host's (D3).
+pub fn environment(epoch: i64) -> Vec<(String, String)> {
+    [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("HOME", "/root"),
+        ("LC_ALL", "C.UTF-8"),
+        ("TZ", "UTC"),
+        ("TERM", "dumb"),
+        ("DEBIAN_FRONTEND", "noninteractive"),
+        ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
+        ("SOURCE_DATE_EPOCH", &epoch.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+/// Files that differ from run to run or describe the build host; removed from each layer. One reason a line.
+const NORMALISED: [&str; 16] = [
+    "usr/sbin/policy-rc.d",          // ours: forbids service starts while packages are installed
+    "debs",                          // ours: the mount point of the package files
+    "etc/ssh/ssh_host_*",            // keys are made at boot, one set per node (D35)
+    "var/lib/dbus/machine-id",       // a random id; dbus falls back to /etc/machine-id
+    "var/lib/systemd/random-seed",   // a seed shared by all nodes is none
+    "var/lib/systemd/credential.secret", // a host key made at installation
+    "var/cache/ldconfig/aux-cache",  // holds inode numbers and times of the build's file system
+    "var/log/*.log",                 // times of the build
+    "var/log/apt/*",                 // times of the build
+    "var/cache/apt/*.bin",           // a cache that apt makes again
+    "var/cache/apt/archives/*.deb",  // the packages themselves
+    "var/cache/apt/archives/lock",   // apt's lock
+    "var/lib/apt/lists/lock",        // apt's lock
+    "var/lib/dpkg/*-old",            // backups of the status file
+    "var/cache/debconf/*-old",       // backups of the answers
+    "var/lib/apt/daily_lock",        // a lock that apt leaves
+];
+
+/// Puts a tree into the form in which it is hashed.
+fn normalise(tree: &str) -> Result<(), String> {
+    let editor = TreeEditor::open(tree)?;
+    for pattern in NORMALISED {
+        editor.remove(pattern)?;
+    }
+    // Empty, not "uninitialized": that would mean first boot, and systemd-firstboot waits at the console (D34).
+    if editor.has_file("etc/machine-id") {
+        editor.write("etc/machine-id", b"", 0o444)?;
+    }
+    Ok(())
+}
+
+fn in_scratch<A>(scratch: &str, work: impl FnOnce() -> Result<A, String>) -> Result<A, String> {
+    std::fs::create_dir_all(scratch).map_err(|error| format!("cannot make {scratch}: {error}"))?;
+    let outcome = work();
+    let removed = remove_tree(scratch);
+    let value = outcome?;
+    removed?;
+    Ok(value)
+}
+
+fn make_directories(base: &str, names: &[&str]) -> Result<(), String> {
+    for name in names {
+        let path = format!("{base}/{name}");
+        std::fs::create_dir_all(&path).map_err(|error| format!("cannot make {path}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn unpack(tree: &str, packages: &[PackageFile], progress: News<'_>) -> Result<(), String> {
+    let mut extractor = Extractor::new(tree)?;
+    for (index, package) in packages.iter().enumerate() {
+        progress(&format!("unpacking {} of {}: {}", index + 1, packages.len(), package.name));
+        let file = File::open(&package.file).map_err(|error| format!("{}: {error}", package.name))?;
+        read_members(file, |member, content| {
+            if member.starts_with("data.tar") {
+                extract_tar(&mut extractor, content, &|_| true).map_err(Unpacking)?;
+            }
+            Ok(())
+        })
+        .map_err(|Unpacking(problem)| format!("{}: {problem}", package.name))?;
+    }
+    extractor.finish()
+}
+
+struct Unpacking(String);
+
+impl From<crate::archive::DebError> for Unpacking {
+    fn from(error: crate::archive::DebError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs no service while packages are installed. Source: Debian's invoke-rc.d(8), policy-rc.d interface.
+const POLICY: &[u8] = b"#!/bin/sh\nexit 101\n";
+
+const BOOTSTRAP_SCRIPT: &str = "set -e\n\
+    dpkg='dpkg --force-unsafe-io --force-depends --force-confdef --force-confold --log=/dev/null'\n\
+    $dpkg --install /debs/base-passwd_*.deb /debs/base-files_*.deb\n\
+    $dpkg --install /debs/*.deb\n\
+    $dpkg --configure -a\n\
+    audit=$(dpkg --audit)\n\
+    test -z \"$audit\" || { echo \"$audit\"; exit 1; }\n";
+
+fn bootstrap(request: BootstrapRequest, progress: News<'_>) -> Result<Made, String> {
+    in_scratch(&request.scratch, || {
+        let tree = format!("{}/tree", request.scratch);
+        // Merged /usr first: packages of merged releases rely on it, and those of older ones do not mind.
+        make_directories(&tree, &["usr/bin", "usr/sbin", "usr/lib"])?;
+        for name in ["bin", "sbin", "lib"] {
+            std::os::unix::fs::symlink(format!("usr/{name}"), format!("{tree}/{name}")).map_err(|error| error.to_string())?;
+        }
+        if cfg!(target_arch = "x86_64") {
+            make_directories(&tree, &["usr/lib64"])?;
+            std::os::unix::fs::symlink("usr/lib64", format!("{tree}/lib64")).map_err(|error| error.to_string())?;
+        }
+        unpack(&tree, &request.packages, progress)?;
+        make_directories(&tree, &["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "debs"])?;
+        let editor = TreeEditor::open(&tree)?;
+        for name in ["var/lib/dpkg/status", "var/lib/dpkg/available"] {
+            editor.write(name, b"", 0o644)?;
+        }
+        editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
+        progress(&format!("configuring {} packages", request.packages.len()));
+        let mount_point = format!("{}/mount", request.scratch);
+        make_directories(&mount_point, &[""])?;
+        let result = run_command(&CommandRequest {
+            root: TreeMount { lower: Vec::new(), upper: tree.clone(), work: String::new() },
+            binds: vec![Bind { source: request.links.clone(), target: "/debs".to_owned(), writable: false }],
+            arguments: ["/bin/sh", "-c", BOOTSTRAP_SCRIPT].map(str::to_owned).to_vec(),
+            environment: environment(request.epoch),
+            log: request.log.clone(),
+            mount_point,
+            ..CommandRequest::default()
+        })?;
+        if result.status != 0 {
+            return Ok(Made::Failed(result));
+        }
+        normalise(&tree)?;
+        scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch }).map(Made::Layer)
+    })
+}
+
+/// Asks to run the package manager of a tools root on an image's layers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InstallRequest {
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+    /// Directory with the packages under their names, relative to the store's.
+    pub links: String,
+    /// Layers of the tools root.
+    pub tools: Vec<Digest>,
+    /// Layers of the image so far.
+    pub base: Vec<Digest>,
+    /// File names of the packages, in order.
+    pub packages: Vec<String>,
+    /// Names of packages to remove in the same transaction.
+    pub remove: Vec<String>,
+    /// Names of packages to remove afterwards.
+    pub remove_after: Vec<String>,
+    /// `name:architecture` of those that are to be marked as installed automatically.
+    pub automatic: Vec<(String, String)>,
+    /// Environment that the list asks for (`#ENV:`).
+    pub variables: Vec<(String, String)>,
+    /// No time is later than this.
+    pub epoch: i64,
+    /// Log file, relative to the store's directory.
+    pub log: String,
+}
+
+/// Programs that would make an initrd in the image; replaced in the sandbox only (D19).
+const KERNEL_HOOKS: [&str; 4] = ["update-initramfs", "dracut", "kernel-install", "update-grub"];
+
+/// apt's settings for a target below /target; paths as apt in the tools root sees them.
+const APT_CONFIGURATION: &str = r#"
+Dir "/target";
+Dir::State::Status "/target/var/lib/dpkg/status";
+Dir::State::Lists "/imgbuild/lists";
+Dir::State::Extended_States "/imgbuild/extended_states";
+Dir::Cache "/imgbuild/cache";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Dir::Etc "/imgbuild/etc";
+Dir::Log "/imgbuild/log";
+APT::Install-Recommends "false";
+APT::Sandbox::User "root";
+APT::Get::AllowUnauthenticated "true";
+APT::Keep-Downloaded-Packages "true";
+Acquire::Languages "none";
+DPkg::Chroot-Directory "/target";
+DPkg::Use-Pty "false";
+Dpkg::Options {"--force-unsafe-io";"--force-confdef";"--force-confold";"--log=/dev/null";};
+"#;
+
+fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> {
+    in_scratch(&request.scratch, || {
+        let at = |name: &str| format!("{}/{name}", request.scratch);
+        make_directories(
+            &request.scratch,
+            &["mount", "tree/usr/sbin", "work", "root", "root-work", "apt/lists/partial", "apt/cache/archives/partial", "apt/log", "apt/etc/preferences.d", "apt/etc/apt.conf.d", "apt/etc/sources.list.d"],
+        )?;
+        let editor = TreeEditor::open(&at("tree"))?;
+        editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
+        write(&at("apt/apt.conf"), APT_CONFIGURATION)?;
+        write(&at("apt/etc/sources.list"), "")?;
+        write(&at("apt/extended_states"), "")?;
+        write(&at("apt/run"), &install_script(&request))?;
+        progress(&format!("installing {} packages", request.packages.len()));
+        let tree = |digests: &[Digest], upper: &str, work: &str| TreeMount {
+            lower: digests.iter().map(crate::store::Store::tree_name).collect(),
+            upper: at(upper),
+            work: at(work),
+        };
+        let mut variables = environment(request.epoch);
+        if let Some((_, path)) = variables.iter_mut().find(|(name, _)| name == "PATH") {
+            path.insert_str(0, &format!("{STAND_IN_DIRECTORY}:"));
+        }
+        variables.extend(request.variables.iter().cloned());
+        variables.push(("APT_CONFIG".to_owned(), "/imgbuild/apt.conf".to_owned()));
+        let result = run_command(&CommandRequest {
+            root: tree(&request.tools, "root", "root-work"),
+            target: Some(tree(&request.base, "tree", "work")),
+            binds: vec![
+                Bind { source: at("apt"), target: "/imgbuild".to_owned(), writable: true },
+                Bind { source: request.links.clone(), target: "/debs".to_owned(), writable: false },
+            ],
+            target_binds: vec![("/debs".to_owned(), "/run/imgbuild/debs".to_owned())],
+            stand_ins: KERNEL_HOOKS.map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned())).to_vec(),
+            arguments: ["/bin/sh", "/imgbuild/run"].map(str::to_owned).to_vec(),
+            environment: variables,
+            log: request.log.clone(),
+            mount_point: at("mount"),
+            ..CommandRequest::default()
+        })?;
+        if result.status != 0 {
+            return Ok(Made::Failed(result));
+        }
+        normalise(&at("tree"))?;
+        scan(&ScanRequest { tree: at("tree"), base: request.base.clone(), epoch: request.epoch }).map(Made::Layer)
+    })
+}
+
+fn write(path: &str, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("cannot write {path}: {error}"))
+}
+
+/// A word that no shell takes apart.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn install_script(request: &InstallRequest) -> String {
+    let mut script = String::from("set -e\n");
+    let mut words: Vec<String> =
+        request.packages.iter().map(|name| quoted(&format!("/target/run/imgbuild/debs/{name}"))).collect();
+    words.extend(request.remove.iter().map(|name| quoted(&format!("{name}-"))));
+    if !words.is_empty() {
+        script.push_str(&format!("apt-get install -y --no-download --allow-downgrades --allow-remove-essential {}\n", words.join(" ")));
+    }
+    if !request.remove_after.is_empty() {
+        let names: Vec<String> = request.remove_after.iter().map(|name| quoted(name)).collect();
+        script.push_str(&format!("apt-get remove -y {}\n", names.join(" ")));
+    }
+    script.push_str("audit=$(chroot /target dpkg --audit)\ntest -z \"$audit\" || { echo \"$audit\"; exit 1; }\n");
+    if !request.automatic.is_empty() {
+        script.push_str("if test -d /target/var/lib/apt; then\n");
+        for (name, architecture) in &request.automatic {
+            let stanza = format!("Package: {name}\nArchitecture: {architecture}\nAuto-Installed: 1\n\n");
+            script.push_str(&format!("printf %s {} >>/target/var/lib/apt/extended_states\n", quoted(&stanza)));
+        }
+        script.push_str("fi\n");
+    }
+    script
+}
+
+/// Asks apt something about the repositories, without a target.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QueryRequest {
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+    /// Directory shown at /repo, relative to the store's.
+    pub links: String,
+    /// Layers of the tools root.
+    pub tools: Vec<Digest>,
+    /// apt.conf, sources.list and other files, by path below /imgbuild.
+    pub files: Vec<(String, String)>,
+    /// Shell script to run.
+    pub script: String,
+    /// Seconds since 1970, for the environment.
+    pub epoch: i64,
+    /// Log file, relative to the store's directory; takes the standard output.
+    pub log: String,
+}
+
+fn query(request: QueryRequest, _: News<'_>) -> Result<CommandResult, String> {
+    in_scratch(&request.scratch, || {
+        let at = |name: &str| format!("{}/{name}", request.scratch);
+        make_directories(&request.scratch, &["mount", "root", "root-work", "apt"])?;
+        for (path, text) in &request.files {
+            let path = at(&format!("apt/{path}"));
+            if let Some((parent, _)) = path.rsplit_once('/') {
+                make_directories(parent, &[""])?;
+            }
+            write(&path, text)?;
+        }
+        write(&at("apt/run"), &request.script)?;
+        run_command(&CommandRequest {
+            root: TreeMount {
+                lower: request.tools.iter().map(crate::store::Store::tree_name).collect(),
+                upper: at("root"),
+                work: at("root-work"),
+            },
+            binds: vec![
+                Bind { source: at("apt"), target: "/imgbuild".to_owned(), writable: true },
+                Bind { source: request.links.clone(), target: "/repo".to_owned(), writable: false },
+            ],
+            arguments: ["/bin/sh", "/imgbuild/run"].map(str::to_owned).to_vec(),
+            environment: {
+                let mut variables = environment(request.epoch);
+                variables.push(("APT_CONFIG".to_owned(), "/imgbuild/apt.conf".to_owned()));
+                variables
+            },
+            log: request.log.clone(),
+            mount_point: at("mount"),
+            ..CommandRequest::default()
+        })
+    })
+}

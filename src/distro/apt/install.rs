@@ -1,0 +1,108 @@
+//! Installs pinned packages over an image's layers, with no network.
+
+use super::PinnedPackage;
+use super::inside::{InstallRequest, Made};
+use crate::digest::Digest;
+use crate::distro::DistroError;
+use crate::sandbox::Namespace;
+use crate::store::{ScanAnswer, Store};
+
+/// Version of what [`install`] does; part of the keys. 1: first.
+pub const INSTALL_VERSION: u32 = 1;
+
+/// One transaction.
+#[derive(Debug)]
+pub struct Install<'a> {
+    /// Layers of the tools root.
+    pub tools: Vec<Digest>,
+    /// Layers of the image so far.
+    pub base: Vec<Digest>,
+    /// What to install; all of it is in the store.
+    pub packages: &'a [PinnedPackage],
+    /// Names to remove in the same transaction.
+    pub remove: &'a [String],
+    /// Names to remove afterwards.
+    pub remove_after: &'a [String],
+    /// Environment that a list asks for.
+    pub variables: &'a [(String, String)],
+    /// No time in the layer is later than this.
+    pub epoch: i64,
+    /// Name of its log in the store.
+    pub log: String,
+}
+
+/// How a transaction failed, as far as the log tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstallFailure {
+    /// The package whose script failed, if dpkg named one.
+    pub package: Option<String>,
+}
+
+/// Finds the package that dpkg blames.
+fn blamed(lines: &[String]) -> Option<String> {
+    lines.iter().find_map(|line| {
+        let rest = line.strip_prefix("dpkg: error processing package ").or_else(|| line.strip_prefix("dpkg: error processing archive "))?;
+        rest.split([' ', ':']).next().map(|name| name.rsplit('/').next().unwrap_or(name).to_owned())
+    })
+}
+
+/// Installs packages and commits the layer.
+///
+/// # Errors
+/// [`DistroError::PackageManager`] with the package and the log's last lines when a script fails.
+pub fn install(
+    store: &Store,
+    namespace: &Namespace,
+    request: &Install<'_>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<ScanAnswer, DistroError> {
+    let scratch = store.scratch()?;
+    for package in request.packages {
+        scratch.link(&store.package(&package.sha256), &package.file_name())?;
+    }
+    let inside = InstallRequest {
+        scratch: scratch.name.clone(),
+        links: scratch.links_name.clone(),
+        tools: request.tools.clone(),
+        base: request.base.clone(),
+        packages: request.packages.iter().map(PinnedPackage::file_name).collect(),
+        remove: request.remove.to_vec(),
+        remove_after: request.remove_after.to_vec(),
+        automatic: request
+            .packages
+            .iter()
+            .filter(|package| package.automatic)
+            .map(|package| (package.name.clone(), package.architecture.clone()))
+            .collect(),
+        variables: request.variables.to_vec(),
+        epoch: request.epoch,
+        log: request.log.clone(),
+    };
+    match namespace.call("apt-install", &inside, progress)? {
+        Made::Layer(answer) => Ok(answer),
+        Made::Failed(result) => {
+            let what = match blamed(&result.last_lines) {
+                Some(name) => format!("installing the package `{name}`"),
+                None => "installing packages".to_owned(),
+            };
+            Err(DistroError::PackageManager {
+                what,
+                status: result.status,
+                lines: result.last_lines.join("\n"),
+                log: store.directory().join(&request.log).display().to_string(),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::blamed;
+
+    #[test]
+    fn the_package_that_dpkg_blames_is_named() {
+        let lines = ["Setting up x (1) ...", "dpkg: error processing package x-y:amd64 (--configure):"].map(str::to_owned);
+        assert_eq!(blamed(&lines).as_deref(), Some("x-y"));
+        assert_eq!(blamed(&[]), None);
+    }
+}

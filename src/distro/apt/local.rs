@@ -1,0 +1,64 @@
+//! otherpkgs: a directory of .deb files, with or without an index, sub-directories as repositories.
+
+use std::path::Path;
+
+use super::SuiteIndex;
+use crate::archive::control_stanza;
+use crate::digest::Sha256;
+use crate::distro::DistroError;
+
+/// One local repository: a directory that holds package files.
+#[derive(Debug, Clone)]
+pub struct LocalRepository {
+    /// Path below the otherpkgs directory; `.` for the directory itself.
+    pub name: String,
+    /// Its packages, with an index made from the files themselves.
+    pub index: SuiteIndex,
+}
+
+/// How deep below otherpkgs a repository may lie.
+const DEPTH_LIMIT: usize = 8;
+
+/// Finds the repositories below a directory: each folder that holds package files.
+///
+/// The index is made from the packages, whatever index lies beside them: it is what will be installed.
+///
+/// # Errors
+/// [`DistroError::Format`] for a file that is no package.
+pub fn scan_local(directory: &Path) -> Result<Vec<LocalRepository>, DistroError> {
+    let mut found: std::collections::BTreeMap<String, Vec<std::path::PathBuf>> = std::collections::BTreeMap::new();
+    for entry in walkdir::WalkDir::new(directory).max_depth(DEPTH_LIMIT).sort_by_file_name() {
+        let entry = entry.map_err(|error| DistroError::Format {
+            file: directory.display().to_string(),
+            problem: error.to_string(),
+        })?;
+        if entry.path().extension().is_some_and(|ending| ending == "deb") && entry.path().is_file() {
+            let parent = entry.path().parent().and_then(|parent| parent.strip_prefix(directory).ok());
+            let name = parent.and_then(Path::to_str).filter(|name| !name.is_empty()).unwrap_or(".");
+            found.entry(name.to_owned()).or_default().push(entry.path().to_owned());
+        }
+    }
+    let mut repositories = Vec::new();
+    for (name, files) in found {
+        let mut text = String::new();
+        for file in files {
+            let wrong = |problem: String| DistroError::Format { file: file.display().to_string(), problem };
+            let bytes = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;
+            let stanza = control_stanza(&bytes[..]).map_err(|error| wrong(error.to_string()))?;
+            let base = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| wrong("has a name that is no UTF-8".to_owned()))?;
+            // Fields that the index adds must not stand in the package as well.
+            let own = stanza.lines().filter(|line| {
+                !["Filename:", "Size:", "SHA256:", "MD5sum:", "SHA1:"].iter().any(|field| line.starts_with(field))
+            });
+            for line in own {
+                text.push_str(line);
+                text.push('\n');
+            }
+            text.push_str(&format!("Filename: {base}\nSize: {}\nSHA256: {}\n\n", bytes.len(), Sha256::of(&bytes)));
+        }
+        let url = format!("file:{}", directory.join(if name == "." { "" } else { &name }).display());
+        let origin = format!("otherpkgs/{name}");
+        repositories.push(LocalRepository { name, index: SuiteIndex::new(origin, url, text) });
+    }
+    Ok(repositories)
+}

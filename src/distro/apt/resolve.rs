@@ -1,0 +1,258 @@
+//! The release's own apt decides what a list of packages means (D12).
+
+use std::collections::BTreeMap;
+
+use super::inside::QueryRequest;
+use super::{Archive, PinnedPackage, SuiteRelease};
+use crate::digest::Digest;
+use crate::distro::DistroError;
+use crate::sandbox::{CommandResult, Namespace};
+use crate::source::nearest;
+use crate::store::Store;
+
+/// One transaction to resolve.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Names, `name=version`, or apt patterns.
+    pub install: Vec<String>,
+    /// Names to remove in the same transaction.
+    pub remove: Vec<String>,
+    /// Names to remove afterwards.
+    pub remove_after: Vec<String>,
+}
+
+/// What apt said to one pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolution {
+    /// Packages to install, in apt's order.
+    pub packages: Vec<PinnedPackage>,
+    /// Names of packages that go.
+    pub removed: Vec<String>,
+}
+
+/// Runs apt in a tools root against repositories whose indices were checked.
+#[derive(Debug)]
+pub struct Resolver<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// Where apt runs.
+    pub namespace: &'a Namespace,
+    /// Layers of the tools root.
+    pub tools: Vec<Digest>,
+    /// Debian's name of the architecture.
+    pub architecture: String,
+    /// Checked suites.
+    pub suites: &'a [SuiteRelease],
+    /// All indices, local ones too.
+    pub archive: &'a Archive,
+    /// Seconds since 1970.
+    pub epoch: i64,
+    /// Start of the log's name.
+    pub log: String,
+}
+
+fn configuration(architecture: &str) -> String {
+    format!(
+        r#"APT::Architecture "{architecture}";
+APT::Architectures "{architecture}";
+Dir "/imgbuild/t";
+Dir::State "/imgbuild/state";
+Dir::State::Status "/imgbuild/status";
+Dir::Cache "/imgbuild/cache";
+Dir::Etc "/imgbuild/etc";
+Dir::Log "/imgbuild/log";
+Acquire::Languages "none";
+Acquire::Check-Valid-Until "false";
+APT::Install-Recommends "false";
+APT::Sandbox::User "root";
+APT::Get::AllowUnauthenticated "true";
+APT::Cmd::Pattern-Only "false";
+"#
+    )
+}
+
+impl Resolver<'_> {
+    /// Resolves passes one after another; each sees what the earlier ones installed.
+    ///
+    /// `held` are packages that keep their version where they are wanted (D13).
+    ///
+    /// # Errors
+    /// [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
+    pub fn resolve(&self, passes: &[Pass], held: &[PinnedPackage]) -> Result<Vec<Resolution>, DistroError> {
+        let mut installed: BTreeMap<String, (String, bool)> = BTreeMap::new();
+        let mut answers = Vec::new();
+        for (number, pass) in passes.iter().enumerate() {
+            let answer = if pass.install.is_empty() && pass.remove.is_empty() && pass.remove_after.is_empty() {
+                Resolution::default()
+            } else {
+                self.resolve_pass(number, pass, &installed, held)?
+            };
+            for name in answer.removed.iter().chain(&pass.remove_after) {
+                installed.remove(name);
+            }
+            for package in &answer.packages {
+                if !pass.remove_after.contains(&package.name) {
+                    installed.insert(package.name.clone(), (package.version.clone(), package.automatic));
+                }
+            }
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
+    fn resolve_pass(
+        &self,
+        number: usize,
+        pass: &Pass,
+        installed: &BTreeMap<String, (String, bool)>,
+        held: &[PinnedPackage],
+    ) -> Result<Resolution, DistroError> {
+        self.check_names(pass, installed)?;
+        let scratch = self.store.scratch()?;
+        let mut sources = String::new();
+        for (place, suite) in self.suites.iter().enumerate() {
+            let root = format!("{place}/dists/{}", suite.suite);
+            scratch.write_link(&format!("{root}/Release"), suite.text.as_bytes(), 0o644)?;
+            let mut components = String::new();
+            for (component, digest, path) in &suite.indices {
+                let bytes = std::fs::read(self.store.index(digest))
+                    .map_err(|source| crate::store::StoreError::io("read", self.store.index(digest), source))?;
+                scratch.write_link(&format!("{root}/{path}"), &bytes, 0o644)?;
+                components.push(' ');
+                components.push_str(component);
+            }
+            sources.push_str(&format!("deb [trusted=yes] file:/repo/{place} {}{components}\n", suite.suite));
+        }
+        let local = self.archive.indices.iter().filter(|index| index.base_url.starts_with("file:") && index.origin.starts_with("otherpkgs"));
+        for (place, index) in local.enumerate() {
+            scratch.write_link(&format!("local{place}/Packages"), index.text().as_bytes(), 0o644)?;
+            sources.push_str(&format!("deb [trusted=yes] file:/repo/local{place} ./\n"));
+        }
+        let mut status = String::new();
+        let mut marks = String::new();
+        for (name, (version, automatic)) in installed {
+            if let Some(candidate) = self.archive.exact(name, version) {
+                status.push_str("Status: install ok installed\n");
+                status.push_str(candidate.stanza.trim_end());
+                status.push_str("\n\n");
+                if *automatic {
+                    let architecture = candidate.field("Architecture").unwrap_or("all");
+                    marks.push_str(&format!("Package: {name}\nArchitecture: {architecture}\nAuto-Installed: 1\n\n"));
+                }
+            }
+        }
+        let preferences: String = held
+            .iter()
+            .map(|package| format!("Package: {}\nPin: version {}\nPin-Priority: 1001\n\n", package.name, package.version))
+            .collect();
+        let word = |text: &String| format!("'{}'", text.replace('\'', r"'\''"));
+        let mut words: Vec<String> = pass.install.iter().map(word).collect();
+        words.extend(pass.remove.iter().map(|name| word(&format!("{name}-"))));
+        let mut script = String::from(
+            "set -e\nmkdir -p /imgbuild/state/lists/partial /imgbuild/cache/archives/partial /imgbuild/log /imgbuild/t\n\
+             apt-get update -qq >/imgbuild/update 2>&1 || { cat /imgbuild/update; exit 100; }\n\
+             echo '== simulate'\n",
+        );
+        script.push_str(&format!("apt-get install -q -s {}\n", words.join(" ")));
+        let file = |path: &str, text: String| (path.to_owned(), text);
+        let log = format!("{}-{number}.log", self.log);
+        let request = QueryRequest {
+            scratch: scratch.name.clone(),
+            links: scratch.links_name.clone(),
+            tools: self.tools.clone(),
+            files: vec![
+                file("apt.conf", configuration(&self.architecture)),
+                file("etc/sources.list", sources),
+                file("etc/preferences", preferences),
+                file("etc/preferences.d/.keep", String::new()),
+                file("etc/apt.conf.d/.keep", String::new()),
+                file("status", status),
+                file("state/extended_states", marks),
+            ],
+            script,
+            epoch: self.epoch,
+            log: log.clone(),
+        };
+        let result: CommandResult = self.namespace.call("apt-query", &request, &mut |_| {})?;
+        let path = self.store.directory().join(&log);
+        let said = std::fs::read_to_string(&path).unwrap_or_default();
+        if result.status != 0 {
+            return Err(DistroError::Unsatisfiable { detail: solver_words(&said) });
+        }
+        self.read_simulation(&said, pass)
+    }
+
+    /// Names that nothing has are told all at once, before apt is asked.
+    fn check_names(&self, pass: &Pass, installed: &BTreeMap<String, (String, bool)>) -> Result<(), DistroError> {
+        let mut unknown = Vec::new();
+        let providers = std::cell::OnceCell::new();
+        for item in &pass.install {
+            if item.starts_with(['?', '~']) || item.contains('*') {
+                continue;
+            }
+            let name = item.split(['=', '/']).next().unwrap_or(item);
+            let name = name.split(':').next().unwrap_or(name);
+            if self.archive.candidates(name).is_empty()
+                && !installed.contains_key(name)
+                && !providers.get_or_init(|| self.archive.providers()).contains_key(name)
+            {
+                unknown.push(name.to_owned());
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let names = self.archive.names();
+        let hints: Vec<String> = unknown
+            .iter()
+            .filter_map(|name| {
+                let near = nearest(name, names.iter().copied());
+                (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
+            })
+            .collect();
+        let help = if hints.is_empty() { "check the suites and components of [[repo]]".to_owned() } else { hints.join("\n") };
+        let listed = unknown.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        Err(DistroError::UnknownPackages { packages: unknown, names: listed, help })
+    }
+
+    fn read_simulation(&self, said: &str, pass: &Pass) -> Result<Resolution, DistroError> {
+        let mut resolution = Resolution::default();
+        let simulation = said.split_once("== simulate\n").map_or("", |(_, rest)| rest);
+        for line in simulation.lines() {
+            if let Some(rest) = line.strip_prefix("Remv ") {
+                resolution.removed.extend(rest.split_whitespace().next().map(str::to_owned));
+            }
+            let Some(rest) = line.strip_prefix("Inst ") else { continue };
+            let name = rest.split_whitespace().next().unwrap_or_default();
+            let name = name.split(':').next().unwrap_or(name);
+            let version = rest.split_once('(').and_then(|(_, inside)| inside.split_whitespace().next()).unwrap_or_default();
+            let candidate = self.archive.exact(name, version).ok_or_else(|| DistroError::Format {
+                file: "apt's answer".to_owned(),
+                problem: format!("names {name} {version}, which no index has"),
+            })?;
+            let asked = pass.install.iter().any(|item| item.split(['=', ':', '/']).next() == Some(name));
+            resolution.packages.push(candidate.pin(!asked)?);
+        }
+        Ok(resolution)
+    }
+}
+
+/// The solver's own words, without its preamble; at most 30 lines.
+fn solver_words(said: &str) -> String {
+    let rest = said.split_once("== simulate\n").map_or(said, |(_, rest)| rest);
+    let kept: Vec<&str> = rest
+        .lines()
+        .filter(|line| {
+            !line.starts_with("Reading ")
+                && !line.starts_with("Building ")
+                && !line.starts_with("Some packages could not be installed")
+                && !line.starts_with("requested an impossible")
+                && !line.starts_with("distribution that some")
+                && !line.starts_with("or been moved")
+                && !line.starts_with("The following information may help")
+                && !line.trim().is_empty()
+        })
+        .take(30)
+        .collect();
+    format!(":\n{}", kept.join("\n"))
+}

@@ -1,0 +1,199 @@
+//! Where the packages of a release come from: the recipe's own words, or the host's apt configuration.
+
+use std::path::{Path, PathBuf};
+
+use crate::distro::DistroError;
+
+/// One archive: its root and the suites and components to take from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Root of the archive, without a slash at the end.
+    pub uri: String,
+    /// Suites, for instance `bookworm` and `bookworm-updates`.
+    pub suites: Vec<String>,
+    /// Components, for instance `main`.
+    pub components: Vec<String>,
+    /// Keyring whose signatures count; none means the built-in keys of the distribution.
+    pub signed_by: Option<PathBuf>,
+    /// Whether a Release file past its `Valid-Until` is refused.
+    pub check_valid_until: bool,
+}
+
+/// Debian's name of a CPU architecture; the recipe uses the kernel's (`uname -m`).
+pub fn architecture(machine: &str) -> Option<&'static str> {
+    Some(match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "ppc64le" => "ppc64el",
+        "riscv64" => "riscv64",
+        "s390x" => "s390x",
+        _ => return None,
+    })
+}
+
+/// The host's own apt sources.
+#[derive(Debug, Clone, Default)]
+pub struct HostSources {
+    entries: Vec<Source>,
+}
+
+impl HostSources {
+    /// Reads `/etc/apt/sources.list` and `/etc/apt/sources.list.d`.
+    pub fn read(root: &Path) -> Self {
+        let mut files = vec![root.join("sources.list")];
+        if let Ok(entries) = std::fs::read_dir(root.join("sources.list.d")) {
+            let mut more: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            more.sort();
+            files.extend(more);
+        }
+        let mut entries = Vec::new();
+        for file in files {
+            let Ok(text) = std::fs::read_to_string(&file) else { continue };
+            match file.extension().and_then(|ending| ending.to_str()) {
+                Some("list") => entries.extend(text.lines().filter_map(parse_line)),
+                Some("sources") => entries.extend(parse_stanzas(&text)),
+                _ => {}
+            }
+        }
+        Self { entries }
+    }
+
+    /// Sources for a release: those of the host, with the suites of the release that is wanted.
+    ///
+    /// An archive that the host uses for any suite serves the same kind of suite (main, updates or security) of
+    /// every release, so a Debian 12 host can build Debian 13.
+    fn for_release(&self, release: &str) -> Vec<Source> {
+        let mut found: Vec<Source> = Vec::new();
+        for entry in &self.entries {
+            for suite in &entry.suites {
+                let ending = match suite.split_once('-') {
+                    None => "",
+                    Some((_, "updates")) => "-updates",
+                    Some((_, "security")) => "-security",
+                    _ => continue,
+                };
+                let wanted = format!("{release}{ending}");
+                let same = found.iter_mut().find(|known| known.uri == entry.uri);
+                match same {
+                    Some(known) if known.suites.contains(&wanted) => {}
+                    Some(known) => known.suites.push(wanted),
+                    None => found.push(Source { suites: vec![wanted], ..entry.clone() }),
+                }
+            }
+        }
+        found
+    }
+}
+
+/// One line of sources.list(5): `deb [options] uri suite component...`.
+fn parse_line(line: &str) -> Option<Source> {
+    let line = line.split('#').next()?.trim().strip_prefix("deb")?;
+    let mut rest = line.strip_prefix([' ', '\t'])?.trim_start();
+    let mut signed_by = None;
+    if let Some(options) = rest.strip_prefix('[') {
+        let (inside, after) = options.split_once(']')?;
+        signed_by = inside.split_whitespace().find_map(|option| option.strip_prefix("signed-by=")).map(PathBuf::from);
+        rest = after;
+    }
+    let mut words = rest.split_whitespace();
+    let uri = words.next()?.trim_end_matches('/').to_owned();
+    let suite = words.next()?.to_owned();
+    let components: Vec<String> = words.map(str::to_owned).collect();
+    usable(uri, vec![suite], components, signed_by)
+}
+
+/// The deb822 form of sources.list(5).
+fn parse_stanzas(text: &str) -> Vec<Source> {
+    let mut found = Vec::new();
+    for paragraph in deb822_fast::borrowed::iter_paragraphs_borrowed(text).flatten() {
+        let words = |name: &str| -> Vec<String> {
+            paragraph
+                .get_field(name)
+                .map(|field| field.join().split_whitespace().map(str::to_owned).collect())
+                .unwrap_or_default()
+        };
+        if !words("Types").iter().any(|kind| kind == "deb") || words("Enabled").first().is_some_and(|word| word == "no") {
+            continue;
+        }
+        // A key may also stand in the file itself; the built-in ones do for Debian.
+        let signed_by = words("Signed-By").into_iter().next().filter(|word| word.starts_with('/')).map(PathBuf::from);
+        for uri in words("URIs") {
+            found.extend(usable(
+                uri.trim_end_matches('/').to_owned(),
+                words("Suites"),
+                words("Components"),
+                signed_by.clone(),
+            ));
+        }
+    }
+    found
+}
+
+fn usable(uri: String, suites: Vec<String>, components: Vec<String>, signed_by: Option<PathBuf>) -> Option<Source> {
+    let known = ["http://", "https://", "file:"].iter().any(|scheme| uri.starts_with(scheme));
+    let whole = !suites.is_empty() && !components.is_empty();
+    (known && whole).then_some(Source { uri, suites, components, signed_by, check_valid_until: true })
+}
+
+/// The sources of a release from the host's configuration, or from one mirror given by the user.
+///
+/// With a mirror, `main` and updates come from it, and security from its sibling `debian-security`, which is how
+/// Debian's mirrors are laid out.
+///
+/// # Errors
+/// [`DistroError::NoSource`] when the host has none.
+pub fn sources_for(release: &str, host: &HostSources, mirror: Option<&str>) -> Result<Vec<Source>, DistroError> {
+    if let Some(mirror) = mirror {
+        let uri = mirror.trim_end_matches('/').to_owned();
+        let source = |uri: String, suites: Vec<String>| Source {
+            uri,
+            suites,
+            components: vec!["main".to_owned()],
+            signed_by: None,
+            check_valid_until: true,
+        };
+        let mut found = vec![source(uri.clone(), vec![release.to_owned(), format!("{release}-updates")])];
+        if uri.ends_with("/debian") {
+            found.push(source(format!("{uri}-security"), vec![format!("{release}-security")]));
+        }
+        return Ok(found);
+    }
+    let found = host.for_release(release);
+    if found.is_empty() {
+        return Err(DistroError::NoSource {
+            problem: "this host's apt configuration names no Debian archive".to_owned(),
+            help: "give one in the recipe ([[repo]] uri = \"...\", suites = [...], components = [...]), with `--mirror URL`, or in IMGBUILD_MIRROR".to_owned(),
+        });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_sources_are_read() {
+        let line = parse_line("deb [arch=amd64 signed-by=/k.gpg] http://m/debian/ bookworm main contrib # x").unwrap();
+        assert_eq!((line.uri.as_str(), line.components.len()), ("http://m/debian", 2));
+        assert_eq!(line.signed_by.as_deref(), Some(Path::new("/k.gpg")));
+        assert_eq!(parse_line("deb-src http://m/debian bookworm main"), None);
+        assert_eq!(parse_line("deb cdrom:[x]/ bookworm main"), None);
+        let text = "Types: deb\nURIs: http://m/debian\nSuites: bookworm bookworm-updates\nComponents: main\n\n\
+                    Types: deb\nEnabled: no\nURIs: http://n/debian\nSuites: x\nComponents: main\n";
+        let found = parse_stanzas(text);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].suites, ["bookworm", "bookworm-updates"]);
+    }
+
+    #[test]
+    fn another_release_comes_from_the_same_archives() {
+        let text = "Types: deb\nURIs: http://m/debian\nSuites: bookworm bookworm-updates bookworm-backports\nComponents: main\n\n\
+                    Types: deb\nURIs: http://m/debian-security\nSuites: bookworm-security\nComponents: main\n";
+        let host = HostSources { entries: parse_stanzas(text) };
+        let found = sources_for("trixie", &host, None).unwrap();
+        assert_eq!(found[0].suites, ["trixie", "trixie-updates"]);
+        assert_eq!(found[1].suites, ["trixie-security"]);
+        assert!(sources_for("trixie", &HostSources::default(), None).is_err());
+    }
+}

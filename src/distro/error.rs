@@ -1,0 +1,69 @@
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+use crate::digest::Sha256;
+
+/// What can go wrong between imgbuild and a distribution's archive.
+#[derive(Debug, Error, Diagnostic)]
+pub enum DistroError {
+    /// A file could not be downloaded.
+    #[error("cannot download `{file}` from {place}: {problem}")]
+    #[diagnostic(code(distro::download), help("check that the mirror can be reached from here; `--mirror URL` or IMGBUILD_MIRROR names another"))]
+    Download { file: String, place: String, problem: String },
+    /// A download has other content than announced.
+    #[error("`{file}` from {place} has the SHA-256 {found}, but {expected} was expected")]
+    #[diagnostic(
+        code(distro::digest),
+        help("the mirror may be half way through an update, or a proxy alters files; try again later or use another mirror")
+    )]
+    Digest { file: String, place: String, expected: Sha256, found: Sha256 },
+    /// A Release file's signature is not good.
+    #[error("the signature of `{file}` from {place} is not good: {problem}")]
+    #[diagnostic(code(distro::signature), help("{help}"))]
+    Signature { file: String, place: String, problem: String, help: String },
+    /// A Release file is too old.
+    #[error("`{file}` from {place} was valid until {until}")]
+    #[diagnostic(
+        code(distro::expired),
+        help("the mirror is out of date, or this machine's clock is wrong; for an archived release set `check-valid-until = false` in its [[repo]]")
+    )]
+    Expired { file: String, place: String, until: String },
+    /// An index or package cannot be understood.
+    #[error("`{file}` {problem}")]
+    #[diagnostic(code(distro::format))]
+    Format { file: String, problem: String },
+    /// A keyring cannot be used.
+    #[error("the keyring `{}` cannot be used: {problem}", path.display())]
+    #[diagnostic(code(distro::keyring), help("give a file of OpenPGP certificates, binary or ASCII-armored"))]
+    Keyring { path: PathBuf, problem: String },
+    /// No source for the release is known.
+    #[error("{problem}")]
+    #[diagnostic(code(distro::no_source), help("{help}"))]
+    NoSource { problem: String, help: String },
+    /// A package that imgbuild itself needs is not in the repositories.
+    #[error("no repository has the package `{name}`, which {wanted_by} needs")]
+    #[diagnostic(code(distro::closure), help("check the suites and components of [[repo]]"))]
+    Closure { name: String, wanted_by: String },
+    /// The solver did not find an answer.
+    #[error("the packages cannot be installed together{detail}")]
+    #[diagnostic(code(distro::unsatisfiable))]
+    Unsatisfiable { detail: String },
+    /// Package names that no repository has.
+    #[error("no repository has {names}")]
+    #[diagnostic(code(distro::unknown_package), help("{help}"))]
+    UnknownPackages { packages: Vec<String>, names: String, help: String },
+    /// The package manager failed.
+    #[error("{what} failed with status {status}; its last lines:\n{lines}")]
+    #[diagnostic(code(distro::package_manager), help("the whole log is {log}"))]
+    PackageManager { what: String, status: i32, lines: String, log: String },
+    /// The sandbox.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sandbox(#[from] crate::sandbox::SandboxError),
+    /// The store.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] crate::store::StoreError),
+}

@@ -1,0 +1,12 @@
+//! Distributions: where packages come from, what they need, how they are installed.
+//!
+//! Imports the sandbox and the store; must not know the plan or the stages.
+
+pub mod apt;
+mod error;
+mod fetch;
+mod pgp;
+
+pub use error::DistroError;
+pub use fetch::{Download, Fetcher, Progress};
+pub use pgp::{Keyring, verify_clear_signed};

@@ -1,0 +1,240 @@
+//! Signatures of clear-signed files, judged by Sequoia's standard policy (D38).
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use openpgp::cert::prelude::*;
+use openpgp::parse::Parse;
+use openpgp::parse::stream::{
+    GoodChecksum, MessageLayer, MessageStructure, VerificationError, VerificationHelper, VerifierBuilder,
+};
+use openpgp::policy::StandardPolicy;
+use openpgp::types::RevocationStatus;
+use openpgp::{Cert, KeyHandle};
+use sequoia_openpgp as openpgp;
+
+use super::DistroError;
+
+/// Archive keys of Debian 11 to 13, as the package debian-archive-keyring publishes them.
+const DEBIAN_ARCHIVE_KEYS: &[u8] = include_bytes!("keys/debian-archive.asc");
+
+/// Certificates whose signatures count.
+#[derive(Debug, Clone)]
+pub struct Keyring {
+    certificates: Vec<Cert>,
+}
+
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+impl Keyring {
+    /// The built-in keys of Debian's archive.
+    ///
+    /// # Errors
+    /// A text, if the built-in data were damaged.
+    pub fn debian() -> Result<Self, String> {
+        Self::parse(DEBIAN_ARCHIVE_KEYS)
+    }
+
+    /// Reads certificates from a file.
+    ///
+    /// # Errors
+    /// [`DistroError::Keyring`] when it cannot be read, holds none, or a part of it is damaged.
+    pub fn read(path: &Path) -> Result<Self, DistroError> {
+        let failed = |problem: String| DistroError::Keyring { path: path.to_owned(), problem };
+        let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+        Self::parse(&bytes).map_err(failed)
+    }
+
+    /// Reads certificates, binary, armored or several of them one after another.
+    ///
+    /// # Errors
+    /// A text that says what is wrong. A damaged part is an error: it might have held a revocation.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let mut certificates: BTreeMap<_, Cert> = BTreeMap::new();
+        for certificate in CertParser::from_bytes(bytes).map_err(|error| chain(&error))? {
+            let certificate = certificate.map_err(|error| chain(&error))?;
+            // Copies of one certificate are merged: a stale copy must not hide a revocation.
+            let merged = match certificates.remove(&certificate.fingerprint()) {
+                Some(other) => other.merge_public(certificate).map_err(|error| chain(&error))?,
+                None => certificate,
+            };
+            certificates.insert(merged.fingerprint(), merged);
+        }
+        if certificates.is_empty() {
+            return Err("it holds no certificate".to_owned());
+        }
+        Ok(Self { certificates: certificates.into_values().collect() })
+    }
+
+    /// Adds the certificates of another keyring.
+    pub fn extend(&mut self, other: Self) {
+        self.certificates.extend(other.certificates);
+    }
+}
+
+/// Exactly one clear-signed block and nothing else; the parser itself would pass over what stands around it.
+fn check_framing(data: &[u8]) -> Result<(), &'static str> {
+    enum At {
+        Start,
+        Headers,
+        Text,
+        Signature,
+        End,
+    }
+    let mut at = At::Start;
+    for line in data.split(|byte| *byte == b'\n') {
+        let line = line.trim_ascii_end();
+        at = match (at, line) {
+            (At::Start, b"-----BEGIN PGP SIGNED MESSAGE-----") => At::Headers,
+            (At::Start, _) => return Err("it is not signed (no `BEGIN PGP SIGNED MESSAGE` line at its start)"),
+            (At::Headers, b"") => At::Text,
+            (At::Headers, header) if header.starts_with(b"Hash: ") => At::Headers,
+            (At::Headers, _) => return Err("it has an unexpected armor header"),
+            (At::Text, b"-----BEGIN PGP SIGNATURE-----") => At::Signature,
+            (At::Text, text) if text.starts_with(b"-") && !text.starts_with(b"- ") => {
+                return Err("its text has an unescaped dash line");
+            }
+            (At::Signature, b"-----END PGP SIGNATURE-----") => At::End,
+            (At::Signature, text) if text.starts_with(b"-----") => return Err("its signature has a stray armor line"),
+            (At::End, b"") => At::End,
+            (At::End, _) => return Err("it has data after the signature"),
+            (same, _) => same,
+        };
+    }
+    match at {
+        At::End => Ok(()),
+        At::Start => Err("it is empty"),
+        At::Headers | At::Text => Err("it has no signature"),
+        At::Signature => Err("its signature is cut short"),
+    }
+}
+
+struct Verdict<'a> {
+    certificates: &'a [Cert],
+    clear_signed: bool,
+    good: Vec<String>,
+    bad: Vec<String>,
+}
+
+impl VerificationHelper for &mut Verdict<'_> {
+    fn get_certs(&mut self, ids: &[KeyHandle]) -> openpgp::Result<Vec<Cert>> {
+        let wanted = |cert: &&Cert| cert.keys().any(|key| ids.iter().any(|id| id.aliases(key.key().key_handle())));
+        Ok(self.certificates.iter().filter(wanted).cloned().collect())
+    }
+
+    // Never fails: the verdict is taken from what was collected.
+    fn check(&mut self, structure: MessageStructure<'_>) -> openpgp::Result<()> {
+        self.clear_signed = structure.processed_csf_message();
+        for layer in structure {
+            let MessageLayer::SignatureGroup { results } = layer else {
+                self.bad.push("it is not a plain signed text".to_owned());
+                continue;
+            };
+            for result in results {
+                match result {
+                    Ok(GoodChecksum { ka, .. }) => self.good.push(ka.cert().fingerprint().to_hex()),
+                    Err(error) => self.bad.push(explain(error)),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn issuers(signature: &openpgp::packet::Signature) -> String {
+    let ids: Vec<String> = signature.get_issuers().iter().map(KeyHandle::to_hex).collect();
+    // The fingerprint, which is the longest, says all.
+    ids.into_iter().max_by_key(String::len).unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn explain(error: VerificationError<'_>) -> String {
+    use VerificationError as V;
+    let reason = |error: &anyhow::Error| match error.downcast_ref::<openpgp::Error>() {
+        Some(openpgp::Error::Expired(_)) => "has expired".to_owned(),
+        Some(openpgp::Error::NotYetLive(_)) => "is from the future (is this machine's clock right?)".to_owned(),
+        Some(openpgp::Error::PolicyViolation(..)) => format!("uses something too weak: {}", chain(error)),
+        _ => format!("is not good: {}", chain(error)),
+    };
+    match error {
+        V::MissingKey { sig } => format!("key {} is not in the keyring", issuers(sig)),
+        V::UnboundKey { sig, error, .. } => format!("key {} {}", issuers(sig), reason(&error)),
+        V::BadKey { sig, ka, error } => {
+            let revoked = [ka.valid_cert().revocation_status(), ka.revocation_status()]
+                .iter()
+                .any(|status| matches!(status, RevocationStatus::Revoked(_)));
+            let why = if revoked {
+                "was revoked".to_owned()
+            } else if !ka.for_signing() {
+                "is not for signing".to_owned()
+            } else {
+                reason(&error)
+            };
+            format!("key {} {why}", issuers(sig))
+        }
+        V::BadSignature { sig, error, .. } => {
+            let why = match error.downcast_ref::<openpgp::Error>() {
+                Some(openpgp::Error::Expired(_) | openpgp::Error::NotYetLive(_) | openpgp::Error::PolicyViolation(..)) => {
+                    reason(&error)
+                }
+                _ => "does not fit the text: the file was altered".to_owned(),
+            };
+            format!("the signature by {} {why}", issuers(sig))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Checks a clear-signed file and gives exactly the text that was signed, with a final newline.
+///
+/// One good signature by a certificate of the keyring suffices; keys are judged at the time of the signature, so
+/// that an archived release stays readable after its key has run out.
+///
+/// # Errors
+/// A text with each signature's problem.
+pub fn verify_clear_signed(data: &[u8], keyring: &Keyring) -> Result<String, String> {
+    check_framing(data)?;
+    let policy = StandardPolicy::new();
+    let mut verdict =
+        Verdict { certificates: &keyring.certificates, clear_signed: false, good: Vec::new(), bad: Vec::new() };
+    let mut payload = Vec::new();
+    VerifierBuilder::from_bytes(data)
+        .and_then(|builder| builder.with_policy(&policy, None, &mut verdict))
+        .map_err(|error| chain(&error))?
+        .read_to_end(&mut payload)
+        .map_err(|error| error.to_string())?;
+    if !verdict.clear_signed {
+        return Err("it is not a clear-signed file".to_owned());
+    }
+    if verdict.good.is_empty() {
+        return Err(if verdict.bad.is_empty() { "it has no signature".to_owned() } else { verdict.bad.join("; ") });
+    }
+    let mut text = String::from_utf8(payload).map_err(|_| "its text is no UTF-8".to_owned())?;
+    text.push('\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_keys_can_be_read() {
+        assert!(Keyring::debian().unwrap().certificates.len() >= 6);
+    }
+
+    #[test]
+    fn what_is_not_exactly_one_signed_block_is_refused() {
+        for (text, said) in [
+            ("", "not signed"),
+            ("Origin: Debian\n", "not signed"),
+            ("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nx\n", "no signature"),
+            ("-----BEGIN PGP SIGNED MESSAGE-----\nEvil: yes\n\nx\n", "armor header"),
+        ] {
+            let error = verify_clear_signed(text.as_bytes(), &Keyring::debian().unwrap()).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}

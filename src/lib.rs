@@ -1,0 +1,10 @@
+//! imgbuild builds the images that a cluster's diskless nodes boot from.
+//!
+//! Data flows recipe -> plan -> stage -> store; `ARCHITECTURE.md` has the rooms and what each must not know.
+
+pub mod archive;
+pub mod digest;
+pub mod distro;
+pub mod sandbox;
+pub mod source;
+pub mod store;

@@ -1,0 +1,51 @@
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+/// Why the sandbox could not be entered, or what went wrong inside.
+#[derive(Debug, Error, Diagnostic)]
+pub enum SandboxError {
+    /// The user has no range of subordinate ids.
+    #[error("user `{user}` has no range of {wanted} subordinate ids in {file}")]
+    #[diagnostic(code(sandbox::no_subids), help("as root, run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"))]
+    NoSubordinateIds { user: String, file: PathBuf, wanted: u32 },
+    /// `newuidmap` or `newgidmap` is missing or refused.
+    #[error("`{program}` could not set the id map: {detail}")]
+    #[diagnostic(code(sandbox::id_map), help("install the package `uidmap`, and check /etc/subuid and /etc/subgid"))]
+    IdMap { program: String, detail: String },
+    /// The kernel does not let this user create a user namespace.
+    #[error("this kernel does not let imgbuild create a user namespace: {detail}")]
+    #[diagnostic(
+        code(sandbox::no_user_namespace),
+        help(
+            "check `sysctl user.max_user_namespaces` (must be above 0), `kernel.unprivileged_userns_clone` (1) and, on Ubuntu, `kernel.apparmor_restrict_unprivileged_userns` (0, or an AppArmor profile for imgbuild)"
+        )
+    )]
+    NoUserNamespace { detail: String },
+    /// The store was made with another id map.
+    #[error("the store {store} was made with the id map `{was}`, but it would now be `{now}`")]
+    #[diagnostic(
+        code(sandbox::id_map_changed),
+        help("restore the earlier range in /etc/subuid and /etc/subgid, or choose another store with --store")
+    )]
+    IdMapChanged { store: PathBuf, was: String, now: String },
+    /// The helper process ended before it answered.
+    #[error("the sandbox helper ended before it answered ({status}) while it did `{operation}`{detail}")]
+    #[diagnostic(code(sandbox::helper_died))]
+    HelperDied { operation: String, status: String, detail: String },
+    /// The operation itself reports a failure.
+    #[error("{message}")]
+    #[diagnostic(code(sandbox::operation))]
+    Operation { operation: String, message: String },
+    /// A system call of the host process failed.
+    #[error("cannot {intent}: {source}")]
+    #[diagnostic(code(sandbox::io))]
+    Io { intent: String, source: std::io::Error },
+}
+
+impl SandboxError {
+    pub(crate) fn io(intent: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { intent: intent.into(), source: source.into() }
+    }
+}

@@ -1,0 +1,169 @@
+//! The inside: enters the namespaces while still single-threaded, then answers one operation.
+
+use std::io::{BufRead, BufReader, Read, Write};
+
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+
+/// First argument of a helper process.
+pub const ARGUMENT: &str = "__sandbox";
+
+/// Name of the machine as the inside sees it, the same on every host (D3).
+pub const HOST_NAME: &str = "imgbuild";
+
+/// What the helper says, one JSON value a line.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// The user namespace exists; its map may be written now.
+    Unshared,
+    /// No user namespace could be made.
+    NoNamespace(String),
+    /// A line for the person who waits.
+    Progress(String),
+    /// The answer.
+    Done(serde_json::Value),
+    /// What went wrong, for the person to read.
+    Failed(String),
+}
+
+/// One operation: takes the request, may report progress, gives the answer or a text that says what failed.
+pub type Operation = fn(serde_json::Value, &mut dyn FnMut(&str)) -> Result<serde_json::Value, String>;
+
+fn say(message: &Message) {
+    let mut line = serde_json::to_string(message).unwrap_or_default();
+    line.push('\n');
+    let mut out = std::io::stdout().lock();
+    // A parent that is gone needs no answer.
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Runs the helper: arguments are the operation's name and the parent's pid. Returns the exit status.
+pub fn run(operations: &[(&str, Operation)], arguments: &[String]) -> u8 {
+    let (Some(name), Some(parent)) = (arguments.first(), arguments.get(1).and_then(|text| text.parse::<i32>().ok()))
+    else {
+        return 64;
+    };
+    let Some((_, operation)) = operations.iter().find(|(known, _)| known == name) else {
+        say(&Message::Failed(format!("unknown operation `{name}`")));
+        return 64;
+    };
+    die_with_parent();
+    if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
+        return 1;
+    }
+    if let Err(message) = enter() {
+        say(&message);
+        return 1;
+    }
+    // SAFETY: this process has had one thread only since it started; the child may do anything.
+    match unsafe { libc::fork() } {
+        -1 => {
+            say(&Message::Failed(format!("cannot fork: {}", std::io::Error::last_os_error())));
+            1
+        }
+        0 => {
+            die_with_parent();
+            answer(*operation)
+        }
+        child => wait_for(child),
+    }
+}
+
+/// Asks the kernel to kill this process when its parent dies; changing ids clears it, so it is set again after.
+fn die_with_parent() {
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+}
+
+fn enter() -> Result<(), Message> {
+    let failed = |intent: &str, error: rustix::io::Errno| Message::Failed(format!("cannot {intent}: {error}"));
+    let _ = rustix::process::setsid();
+    // SAFETY: single-threaded, and no file descriptor table or memory is unshared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }
+        .map_err(|error| Message::NoNamespace(error.to_string()))?;
+    say(&Message::Unshared);
+    let mut go = [0u8; 1];
+    read_exactly(&mut go).map_err(|_| Message::Failed("the host process gave up".into()))?;
+    // SAFETY: plain system calls on a single-threaded process; raw calls, because libc's wrappers signal threads.
+    unsafe {
+        libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>());
+        if libc::syscall(libc::SYS_setresgid, 0, 0, 0) != 0 || libc::syscall(libc::SYS_setresuid, 0, 0, 0) != 0 {
+            return Err(Message::NoNamespace(std::io::Error::last_os_error().to_string()));
+        }
+    }
+    die_with_parent();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    // SAFETY: single-threaded; see above.
+    unsafe {
+        rustix::thread::unshare_unsafe(
+            UnshareFlags::NEWNS
+                | UnshareFlags::NEWPID
+                | UnshareFlags::NEWUTS
+                | UnshareFlags::NEWIPC
+                | UnshareFlags::NEWNET,
+        )
+    }
+    .map_err(|error| failed("create namespaces", error))?;
+    rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+        .map_err(|error| failed("make mounts private", error))?;
+    rustix::system::sethostname(HOST_NAME.as_bytes()).map_err(|error| failed("set the host name", error))?;
+    Ok(())
+}
+
+/// Reads from descriptor 0 without a buffer: the rest belongs to the forked child.
+fn read_exactly(buffer: &mut [u8]) -> std::io::Result<()> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let read = rustix::io::read(rustix::stdio::stdin(), &mut buffer[filled..])?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        filled += read;
+    }
+    Ok(())
+}
+
+fn wait_for(child: i32) -> u8 {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` outlives the call.
+        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        if waited == child {
+            break;
+        }
+        if waited < 0 && std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
+            return 1;
+        }
+    }
+    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) as u8 } else { 1 }
+}
+
+/// Process 1 of the new pid namespace: does the work and answers.
+fn answer(operation: Operation) -> u8 {
+    // A fresh /proc for the new pid namespace; where the host's is partly hidden (some containers) the old one stays.
+    let _ = rustix::mount::mount(
+        "proc",
+        "/proc",
+        "proc",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        None,
+    );
+    let mut line = String::new();
+    let mut input = BufReader::new(std::io::stdin().lock());
+    if input.by_ref().take(256 << 20).read_line(&mut line).is_err() {
+        return 1;
+    }
+    let outcome = serde_json::from_str(&line)
+        .map_err(|error| format!("the request cannot be read: {error}"))
+        .and_then(|request| operation(request, &mut |text| say(&Message::Progress(text.to_owned()))));
+    match outcome {
+        Ok(value) => {
+            say(&Message::Done(value));
+            0
+        }
+        Err(message) => {
+            say(&Message::Failed(message));
+            1
+        }
+    }
+}

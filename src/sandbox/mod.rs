@@ -1,0 +1,25 @@
+//! The one room that enters namespaces and starts processes on what packages brought (D1 to D5).
+//!
+//! Everything that opens files of a layer runs inside a user namespace whose ids are shifted away from the
+//! host's, root included. The host process re-executes itself as `imgbuild __sandbox`; that process is
+//! single-threaded until it is inside, then answers one [`operation`](helper::Operation) and ends. When the host
+//! process dies, the kernel kills the helper, and with it every process of its pid namespace and every mount of
+//! its mount namespace: nothing has to be cleaned up by hand.
+//!
+//! This room must not know images or package managers.
+#![expect(unsafe_code, reason = "namespaces, fork and seccomp have no safe interface; each block says why it is sound")]
+
+mod api_mounts;
+mod command;
+mod error;
+pub mod helper;
+mod ids;
+mod namespace;
+mod overlay;
+mod quiet_sync;
+
+pub use command::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_command};
+pub use error::SandboxError;
+pub use ids::{BUILT_IN_BASE, IdMap};
+pub use namespace::Namespace;
+pub use overlay::TreeMount;

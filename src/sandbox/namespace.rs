@@ -1,0 +1,149 @@
+//! The host's side: starts the helper, writes its id map, sends one request and takes the answer.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::helper::Message;
+use super::{IdMap, SandboxError};
+
+/// A place to run operations in: the store's directory and the id map that goes with it.
+#[derive(Debug, Clone)]
+pub struct Namespace {
+    directory: PathBuf,
+    map: IdMap,
+}
+
+impl Namespace {
+    /// Makes a namespace whose operations see `directory` as their working directory.
+    pub fn new(directory: impl Into<PathBuf>, map: IdMap) -> Self {
+        Self { directory: directory.into(), map }
+    }
+
+    /// The id map.
+    pub fn map(&self) -> &IdMap {
+        &self.map
+    }
+
+    /// The directory that operations start in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Runs one operation inside and waits for its answer.
+    ///
+    /// `progress` receives the lines that the operation reports while it runs.
+    ///
+    /// # Errors
+    /// [`SandboxError::Operation`] when the operation says that it failed, other variants when the sandbox itself
+    /// could not be had.
+    pub fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        operation: &str,
+        request: &Q,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<A, SandboxError> {
+        let mut child = self.start(operation)?;
+        let answer = self.converse(&mut child, operation, request, progress);
+        if answer.is_err() {
+            let _ = child.kill();
+        }
+        let _ = child.wait();
+        answer
+    }
+
+    fn start(&self, operation: &str) -> Result<Child, SandboxError> {
+        let program = std::env::var_os("IMGBUILD_HELPER").unwrap_or_else(|| OsString::from("/proc/self/exe"));
+        Command::new(program)
+            .arg(super::helper::ARGUMENT)
+            .arg(operation)
+            .arg(std::process::id().to_string())
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("RAYON_NUM_THREADS", rayon::current_num_threads().to_string())
+            .current_dir(&self.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| SandboxError::io("start the sandbox helper", source))
+    }
+
+    fn converse<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        child: &mut Child,
+        operation: &str,
+        request: &Q,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<A, SandboxError> {
+        let pid = child.id();
+        let (Some(mut stdin), Some(stdout), Some(mut stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(SandboxError::io("talk to the sandbox helper", std::io::ErrorKind::BrokenPipe));
+        };
+        let complaints = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = stderr.by_ref().take(64 * 1024).read_to_end(&mut bytes);
+            let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        let mut request = serde_json::to_vec(request).map_err(|source| SandboxError::io("write the request", source))?;
+        request.push(b'\n');
+        let mut lines = BufReader::new(stdout).lines();
+        while let Some(Ok(line)) = lines.next() {
+            match serde_json::from_str(&line) {
+                Ok(Message::Unshared) => {
+                    self.write_map(pid)?;
+                    stdin.write_all(b"m").map_err(|source| SandboxError::io("wake the sandbox helper", source))?;
+                    // A request is written from here only after the helper reads, and it reads all before it answers.
+                    let _ = stdin.write_all(&request).and_then(|()| stdin.flush());
+                }
+                Ok(Message::Progress(text)) => progress(&text),
+                Ok(Message::NoNamespace(detail)) => return Err(SandboxError::NoUserNamespace { detail }),
+                Ok(Message::Failed(message)) => {
+                    return Err(SandboxError::Operation { operation: operation.to_owned(), message });
+                }
+                Ok(Message::Done(value)) => {
+                    return serde_json::from_value(value)
+                        .map_err(|source| SandboxError::io(format!("read the answer to `{operation}`"), source));
+                }
+                Err(_) => continue,
+            }
+        }
+        let _ = child.kill();
+        let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let said = complaints.join().unwrap_or_default();
+        let detail = if said.trim().is_empty() { String::new() } else { format!(": {}", said.trim()) };
+        Err(SandboxError::HelperDied { operation: operation.to_owned(), status, detail })
+    }
+
+    fn write_map(&self, pid: u32) -> Result<(), SandboxError> {
+        if rustix::process::getuid().is_root() {
+            for (file, map) in [("uid_map", &self.map.uids), ("gid_map", &self.map.gids)] {
+                let text: String =
+                    map.iter().map(|(inside, outside, count)| format!("{inside} {outside} {count}\n")).collect();
+                std::fs::write(format!("/proc/{pid}/{file}"), text)
+                    .map_err(|source| SandboxError::IdMap { program: file.to_owned(), detail: source.to_string() })?;
+            }
+            return Ok(());
+        }
+        for (program, map) in [("newuidmap", &self.map.uids), ("newgidmap", &self.map.gids)] {
+            let mut command = Command::new(program);
+            command.arg(pid.to_string());
+            for (inside, outside, count) in map {
+                command.args([inside.to_string(), outside.to_string(), count.to_string()]);
+            }
+            let refused = |detail: String| SandboxError::IdMap { program: program.to_owned(), detail };
+            let output = command.output().map_err(|source| refused(source.to_string()))?;
+            if !output.status.success() {
+                return Err(refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! Text files that a person wrote, and places in them.
+//!
+//! A span carries its file, because `#INCLUDE:` and `extends` mix files in one value.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One text file as it was read, with the name by which messages call it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceFile {
+    /// How messages name the file: relative to the recipe where it lies below it.
+    pub name: String,
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// Its whole text.
+    pub text: String,
+}
+
+impl SourceFile {
+    /// Makes a file from its name, place and text.
+    pub fn new(name: impl Into<String>, path: impl AsRef<Path>, text: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), path: path.as_ref().to_path_buf(), text: text.into() })
+    }
+
+    /// Line and column, both counted from 1, of a byte offset; columns count characters.
+    pub fn position(&self, offset: usize) -> (usize, usize) {
+        let end = offset.min(self.text.len());
+        let before = self.text.as_bytes().get(..end).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
+        (line, column)
+    }
+}
+
+/// A range of bytes in a file.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// The file.
+    pub file: Arc<SourceFile>,
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+impl Span {
+    /// Makes a span from a byte range of a file.
+    pub fn new(file: &Arc<SourceFile>, range: Range<usize>) -> Self {
+        Self { file: Arc::clone(file), start: range.start, end: range.end.max(range.start) }
+    }
+
+    /// The line that the span starts on, from 1.
+    pub fn line(&self) -> usize {
+        self.file.position(self.start).0
+    }
+
+    /// The text covered.
+    pub fn text(&self) -> &str {
+        self.file.text.get(self.start..self.end).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (line, column) = self.file.position(self.start);
+        write!(f, "{}:{line}:{column}", self.file.name)
+    }
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Worth knowing; nothing to do.
+    Note,
+    /// Probably not what was meant.
+    Warning,
+    /// Nothing is built while it stands.
+    Error,
+}
+
+/// Something to say about a place in a file: what is wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Stable identifier, `room::problem`.
+    pub code: &'static str,
+    /// What is wrong: a lower-case fragment that names the thing in backticks.
+    pub message: String,
+    /// What to say at the place itself.
+    pub label: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// Where.
+    pub span: Option<Span>,
+}
+
+impl Finding {
+    /// An error at a place.
+    pub fn error(code: &'static str, span: &Span, message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, code, span, message)
+    }
+
+    /// A warning at a place.
+    pub fn warning(code: &'static str, span: &Span, message: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, code, span, message)
+    }
+
+    /// A note at a place.
+    pub fn note(code: &'static str, span: &Span, message: impl Into<String>) -> Self {
+        Self::new(Severity::Note, code, span, message)
+    }
+
+    fn new(severity: Severity, code: &'static str, span: &Span, message: impl Into<String>) -> Self {
+        Self { severity, code, message: message.into(), label: String::new(), help: None, span: Some(span.clone()) }
+    }
+
+    /// A finding without a place.
+    pub fn nowhere(severity: Severity, code: &'static str, message: impl Into<String>) -> Self {
+        Self { severity, code, message: message.into(), label: String::new(), help: None, span: None }
+    }
+
+    /// Sets what is said at the place itself.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Sets what to do about it.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// The candidates closest to `wanted`, best first, at most three; what "did you mean" is made of.
+pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut scored: Vec<(f64, &str)> = candidates
+        .into_iter()
+        .map(|name| {
+            let prefix = if name.starts_with(wanted) || wanted.starts_with(name) { 0.1 } else { 0.0 };
+            (strsim::jaro_winkler(wanted, name) + prefix, name)
+        })
+        .filter(|(score, _)| *score > 0.82)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    scored.dedup_by(|a, b| a.1 == b.1);
+    scored.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_lines_and_characters_from_one() {
+        let file = SourceFile::new("a", "/a", "éx\nyz\n");
+        assert_eq!(file.position(0), (1, 1));
+        assert_eq!(file.position(2), (1, 2));
+        assert_eq!(file.position(4), (2, 1));
+        assert_eq!(file.position(1), (1, 2));
+        assert_eq!(file.position(999), (3, 1));
+    }
+
+    #[test]
+    fn near_names_come_best_first() {
+        assert_eq!(nearest("virtionet", ["virtio_net", "igb", "virtio_blk"])[0], "virtio_net");
+        assert!(nearest("zzz", ["virtio_net"]).is_empty());
+    }
+}

@@ -1,0 +1,101 @@
+//! Records of finished actions.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError};
+use crate::digest::Digest;
+
+/// A blob with its size in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRef {
+    /// Content.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What an action made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outputs {
+    /// A layer, if it made one.
+    pub layer: Option<Digest>,
+    /// Files by name.
+    #[serde(default)]
+    pub blobs: BTreeMap<String, BlobRef>,
+    /// Small facts by name: a kernel's release, a projection's digest.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
+}
+
+/// One input of an action as the record keeps it: a name and a value, in the order of the key's walk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedInput {
+    /// What kind of input, and which.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// What is known of a finished action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionRecord {
+    /// Version of this record's form.
+    pub format: u32,
+    /// The key.
+    pub key: Digest,
+    /// Which action of an image it was, for instance `rootfs/sync`.
+    pub action: String,
+    /// Plaintext of the key.
+    pub inputs: Vec<RecordedInput>,
+    /// What came out.
+    pub outputs: Outputs,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u64,
+    /// A later run of the same key that gave something else, kept as evidence (D8).
+    #[serde(default)]
+    pub differing: Option<Outputs>,
+}
+
+impl Store {
+    fn action_path(&self, key: &Digest) -> std::path::PathBuf {
+        self.directory().join("actions").join(format!("{key}.json"))
+    }
+
+    /// The record for a key, if its action finished and the record can be read.
+    pub fn record(&self, key: &Digest) -> Option<ActionRecord> {
+        let bytes = std::fs::read(self.action_path(key)).ok()?;
+        serde_json::from_slice::<ActionRecord>(&bytes).ok().filter(|record| record.key == *key && record.format == 1)
+    }
+
+    /// Whether all that a record names is there.
+    pub fn has_outputs(&self, outputs: &Outputs) -> bool {
+        outputs.layer.is_none_or(|layer| self.has_layer(&layer))
+            && outputs.blobs.values().all(|blob| {
+                std::fs::metadata(self.blob(&blob.digest)).is_ok_and(|metadata| metadata.len() == blob.size)
+            })
+    }
+
+    /// Writes a record unless its key has one whose outputs are still there; gives the record that counts.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be written.
+    pub fn commit(&self, record: ActionRecord) -> Result<ActionRecord, StoreError> {
+        let path = self.action_path(&record.key);
+        let here = std::fs::File::open(self.directory())
+            .map_err(|source| StoreError::io("open", self.directory(), source))?;
+        rustix::fs::syncfs(&here).map_err(|source| StoreError::io("sync", self.directory(), source))?;
+        let mut counts = record;
+        if let Some(mut first) = self.record(&counts.key) {
+            if first.outputs != counts.outputs && self.has_outputs(&first.outputs) {
+                first.differing = Some(counts.outputs);
+                counts = first;
+            }
+        }
+        let text = serde_json::to_vec_pretty(&counts)
+            .map_err(|source| StoreError::io("write", &path, std::io::Error::other(source)))?;
+        self.write_file(&path, &text)?;
+        Ok(counts)
+    }
+}

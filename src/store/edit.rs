@@ -1,0 +1,137 @@
+//! Small changes to a directory that an action wrote, without following its links. Runs inside the namespace.
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// A directory to change.
+#[derive(Debug)]
+pub struct TreeEditor {
+    root: OwnedFd,
+}
+
+impl TreeEditor {
+    /// Opens the directory, given relative to the working directory.
+    ///
+    /// # Errors
+    /// A text with the path.
+    pub fn open(path: &str) -> Result<Self, String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| format!("{path}: {error}"))?;
+        Ok(Self { root })
+    }
+
+    fn directory(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let path = if path.is_empty() { "." } else { path };
+        rustix::fs::openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+    }
+
+    /// Removes what a pattern names: a path whose last part may hold one `*`. Directories go only when empty.
+    ///
+    /// # Errors
+    /// A text with the path; that nothing is there is no error.
+    pub fn remove(&self, pattern: &str) -> Result<(), String> {
+        let (parent, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+        let directory = match self.directory(parent) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            Err(error) => return Err(format!("cannot open `{parent}`: {error}")),
+        };
+        let (head, tail) = name.split_once('*').unwrap_or((name, ""));
+        let fits = |found: &str| {
+            if !name.contains('*') {
+                return found == name;
+            }
+            found.len() >= head.len() + tail.len() && found.starts_with(head) && found.ends_with(tail)
+        };
+        let said = |error: Errno| format!("cannot remove `{pattern}`: {error}");
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&directory).map_err(said)? {
+            let entry = entry.map_err(said)?;
+            if let Ok(found) = entry.file_name().to_str()
+                && found != "."
+                && found != ".."
+                && fits(found)
+            {
+                names.push(found.to_owned());
+            }
+        }
+        for found in names {
+            let stat = rustix::fs::statat(&directory, found.as_str(), AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
+            // A whiteout stays: it hides what an earlier layer has.
+            if FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0 {
+                continue;
+            }
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                let _ = rustix::fs::unlinkat(&directory, found.as_str(), AtFlags::REMOVEDIR);
+                continue;
+            }
+            rustix::fs::unlinkat(&directory, found.as_str(), AtFlags::empty()).map_err(said)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a path is there, as a file that is no link.
+    pub fn has_file(&self, path: &str) -> bool {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        self.directory(parent)
+            .and_then(|directory| rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW))
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+    }
+
+    /// Reads a small file that is no link.
+    pub fn read(&self, path: &str) -> Option<String> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let file = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve).ok()?;
+        std::io::read_to_string(std::fs::File::from(file)).ok()
+    }
+
+    /// Writes a file, replacing what has its name; missing directories are made with mode 755.
+    ///
+    /// # Errors
+    /// A text with the path.
+    pub fn write(&self, path: &str, bytes: &[u8], mode: u32) -> Result<(), String> {
+        let said = |error: Errno| format!("cannot write `{path}`: {error}");
+        let (directory, name) = self.make_parent(path).map_err(said)?;
+        match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(said(error)),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600)).map_err(said)?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(said)?;
+        std::fs::File::from(file).write_all(bytes).map_err(|error| format!("cannot write `{path}`: {error}"))
+    }
+
+    /// Makes a symbolic link, replacing what has its name.
+    ///
+    /// # Errors
+    /// A text with the path.
+    pub fn symlink(&self, path: &str, target: &str) -> Result<(), String> {
+        let said = |error: Errno| format!("cannot make the link `{path}`: {error}");
+        let (directory, name) = self.make_parent(path).map_err(said)?;
+        let _ = rustix::fs::unlinkat(&directory, name, AtFlags::empty());
+        rustix::fs::symlinkat(target, directory.as_fd(), name).map_err(said)
+    }
+
+    fn make_parent<'p>(&self, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut done = String::new();
+        for part in parent.split('/').filter(|part| !part.is_empty()) {
+            let above = self.directory(&done)?;
+            match rustix::fs::mkdirat(&above, part, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error),
+            }
+            if !done.is_empty() {
+                done.push('/');
+            }
+            done.push_str(part);
+        }
+        Ok((self.directory(parent)?, name))
+    }
+}

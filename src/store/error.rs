@@ -1,0 +1,47 @@
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+/// What can go wrong with the store.
+#[derive(Debug, Error, Diagnostic)]
+pub enum StoreError {
+    /// A system call failed.
+    #[error("cannot {intent} `{path}`: {source}")]
+    #[diagnostic(code(store::io))]
+    Io { intent: &'static str, path: PathBuf, source: std::io::Error },
+    /// The disk is full.
+    #[error("no space left while imgbuild tried to {intent} `{path}`")]
+    #[diagnostic(code(store::full), help("free some space, run `imgbuild gc`, or choose another store with --store; nothing was lost"))]
+    Full { intent: &'static str, path: PathBuf },
+    /// Something in the store is not what its name says.
+    #[error("the store is damaged: `{path}` {problem}")]
+    #[diagnostic(code(store::damaged), help("delete that file; the next build makes it again"))]
+    Damaged { path: PathBuf, problem: String },
+    /// The store belongs to somebody else.
+    #[error("the store `{path}` belongs to user {owner}, not to user {user}")]
+    #[diagnostic(code(store::owner), help("choose another store with --store or IMGBUILD_STORE"))]
+    Owner { path: PathBuf, owner: u32, user: u32 },
+    /// The store was made with another id map.
+    #[error("the store `{path}` was made with the id map `{was}`, but it would now be `{now}`")]
+    #[diagnostic(
+        code(store::id_map_changed),
+        help("restore the earlier range in /etc/subuid and /etc/subgid, or choose another store with --store")
+    )]
+    IdMapChanged { path: PathBuf, was: String, now: String },
+    /// No directory for the store is known.
+    #[error("there is no place for the store: neither XDG_CACHE_HOME nor HOME is set")]
+    #[diagnostic(code(store::no_home), help("name one with --store DIR or IMGBUILD_STORE"))]
+    NoHome,
+}
+
+impl StoreError {
+    /// Wraps an I/O error with what was being done to which file.
+    pub fn io(intent: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
+        let (path, source) = (path.into(), source.into());
+        if source.kind() == std::io::ErrorKind::StorageFull {
+            return Self::Full { intent, path };
+        }
+        Self::Io { intent, path, source }
+    }
+}

@@ -1,0 +1,229 @@
+//! Where things are, and opening the store.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::{FileLock, StoreError};
+use crate::digest::{Digest, Sha256};
+
+/// Directories that belong to root inside the namespace.
+pub const TREE_DIRECTORIES: [&str; 5] = ["trees", "manifests", "frames", "scratch", "logs"];
+
+/// Directories that belong to the user.
+const OWN_DIRECTORIES: [&str; 7] = ["packages", "indices", "blobs", "actions", "roots", "locks", "links"];
+
+/// An opened store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// Where the store is when nobody says: `$XDG_CACHE_HOME/imgbuild` or `~/.cache/imgbuild`.
+    ///
+    /// # Errors
+    /// [`StoreError::NoHome`] when neither variable is set.
+    pub fn default_directory() -> Result<PathBuf, StoreError> {
+        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        absolute("XDG_CACHE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+            .map(|cache| cache.join("imgbuild"))
+            .ok_or(StoreError::NoHome)
+    }
+
+    /// Opens a store for reading only, without making anything; for `plan`.
+    pub fn existing(directory: &Path) -> Self {
+        Self { directory: directory.join("v1") }
+    }
+
+    /// Opens or makes a store. `id_map` is the map's text, `tree_owner` the host ids of root inside.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]; nothing is changed when the store belongs to another user or map.
+    pub fn open(directory: &Path, id_map: &str, tree_owner: (u32, u32)) -> Result<Self, StoreError> {
+        let make = |path: &Path, mode: u32| -> Result<(), StoreError> {
+            std::fs::create_dir_all(path).map_err(|source| StoreError::io("make the directory", path, source))?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+                .map_err(|source| StoreError::io("set the mode of", path, source))
+        };
+        let user = rustix::process::getuid().as_raw();
+        if let Ok(metadata) = std::fs::metadata(directory)
+            && metadata.uid() != user
+        {
+            return Err(StoreError::Owner { path: directory.to_owned(), owner: metadata.uid(), user });
+        }
+        let inner = directory.join("v1");
+        let map_file = inner.join("id-map");
+        if let Ok(was) = std::fs::read_to_string(&map_file) {
+            if was.trim() != id_map {
+                return Err(StoreError::IdMapChanged {
+                    path: directory.to_owned(),
+                    was: was.trim().to_owned(),
+                    now: id_map.to_owned(),
+                });
+            }
+        }
+        make(directory, 0o700)?;
+        make(&inner, 0o755)?;
+        for name in OWN_DIRECTORIES {
+            make(&inner.join(name), 0o755)?;
+        }
+        for name in TREE_DIRECTORIES {
+            let path = inner.join(name);
+            if path.is_dir() {
+                continue;
+            }
+            make(&path, 0o755)?;
+            if user == 0 {
+                std::os::unix::fs::chown(&path, Some(tree_owner.0), Some(tree_owner.1))
+                    .map_err(|source| StoreError::io("change the owner of", &path, source))?;
+            }
+        }
+        let store = Self { directory: inner };
+        if !map_file.exists() {
+            store.write_file(&map_file, format!("{id_map}\n").as_bytes())?;
+        }
+        Ok(store)
+    }
+
+    /// The directory with everything in it; operations in the namespace start here.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Path of a package file.
+    pub fn package(&self, digest: &Sha256) -> PathBuf {
+        self.directory.join(Self::package_name(digest))
+    }
+
+    /// The same, relative to the store's directory.
+    pub fn package_name(digest: &Sha256) -> String {
+        let hex = digest.to_string();
+        format!("packages/{}/{hex}", &hex[..2])
+    }
+
+    /// Path of an index file.
+    pub fn index(&self, digest: &Sha256) -> PathBuf {
+        self.directory.join("indices").join(digest.to_string())
+    }
+
+    /// Path of a blob.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(Self::blob_name(digest))
+    }
+
+    /// The same, relative to the store's directory.
+    pub fn blob_name(digest: &Digest) -> String {
+        let hex = digest.to_string();
+        format!("blobs/{}/{hex}", &hex[..2])
+    }
+
+    /// A layer's directory, relative to the store's directory.
+    pub fn tree_name(digest: &Digest) -> String {
+        format!("trees/{digest}")
+    }
+
+    /// A layer's manifest, relative to the store's directory.
+    pub fn manifest_name(digest: &Digest) -> String {
+        format!("manifests/{digest}")
+    }
+
+    /// A compressed frame, relative to the store's directory.
+    pub fn frame_name(digest: &Digest) -> String {
+        let hex = digest.to_string();
+        format!("frames/{}/{hex}", &hex[..2])
+    }
+
+    /// Whether a layer is there, tree and manifest.
+    pub fn has_layer(&self, digest: &Digest) -> bool {
+        self.directory.join(Self::manifest_name(digest)).is_file() && self.directory.join(Self::tree_name(digest)).is_dir()
+    }
+
+    /// Writes a small file aside and renames it into place.
+    pub(crate) fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        use std::io::Write;
+        let parent = path.parent().unwrap_or(&self.directory);
+        std::fs::create_dir_all(parent).map_err(|source| StoreError::io("make the directory", parent, source))?;
+        let said = |source: std::io::Error| StoreError::io("write", path, source);
+        let mut file = tempfile::Builder::new()
+            .prefix(".new-")
+            .permissions(std::fs::Permissions::from_mode(0o644))
+            .tempfile_in(parent)
+            .map_err(said)?;
+        file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(said)?;
+        file.persist(path).map_err(|error| said(error.error))?;
+        std::fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(said)
+    }
+
+    /// Makes a scratch directory for this process; it is removed, from inside, by whoever made it or by gc.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the directory cannot be made.
+    pub fn scratch(&self) -> Result<Scratch, StoreError> {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{}-{number}", std::process::id(), start_time());
+        let lock = FileLock::take(&self.directory.join("locks").join(format!("scratch-{name}")))?;
+        let links = self.directory.join("links").join(&name);
+        std::fs::create_dir_all(&links).map_err(|source| StoreError::io("make the directory", &links, source))?;
+        Ok(Scratch { name: format!("scratch/{name}"), links_name: format!("links/{name}"), links, lock: Some(lock) })
+    }
+}
+
+/// When this process started, in clock ticks since boot; tells a reused pid apart. Source: proc_pid_stat(5).
+fn start_time() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    after.split_whitespace().nth(19).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// A scratch directory's name and the lock that says its process lives.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Path relative to the store's directory.
+    pub name: String,
+    /// Directory with other names for files of the store, relative to the store's directory.
+    pub links_name: String,
+    links: PathBuf,
+    lock: Option<FileLock>,
+}
+
+impl Scratch {
+    /// Path of something in it, relative to the store's directory.
+    pub fn join(&self, name: &str) -> String {
+        format!("{}/{name}", self.name)
+    }
+
+    /// Gives a file of the store another name that a sandbox can be shown.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the link cannot be made.
+    pub fn link(&self, file: &Path, name: &str) -> Result<(), StoreError> {
+        let to = self.links.join(name);
+        std::fs::hard_link(file, &to).map_err(|source| StoreError::io("link", file, source))
+    }
+
+    /// Writes a small file that a sandbox can be shown.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be written.
+    pub fn write_link(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+        let to = self.links.join(name);
+        let said = |source: std::io::Error| StoreError::io("write", &to, source);
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent).map_err(said)?;
+        }
+        std::fs::write(&to, bytes).map_err(said)?;
+        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(mode)).map_err(said)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.links);
+        if let Some(lock) = self.lock.take() {
+            lock.remove();
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The canonical manifest: the truth of a layer (D6).
+//!
+//! Text, one entry a line, sorted by path, fields separated by tabs:
+//!
+//! ```text
+//! imgbuild manifest 1
+//! usr/bin/ping  f  755  0  0  1700000000  90568  <blake3>  -  security.capability=<hex>
+//! ```
+//!
+//! Fields: path without leading slash (`.` is the root), kind, permission bits in octal, owner, group, mtime in
+//! seconds, size in bytes or device number, content digest or link target, first path of the hard-link group,
+//! xattrs as `name=hex` joined by commas. `-` stands for what a kind does not have. Tab, newline, backslash and
+//! other control bytes in names are written `\xHH`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::digest::Digest;
+
+const FIRST_LINE: &str = "imgbuild manifest 1";
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file: size in bytes and content.
+    File {
+        /// Bytes.
+        size: u64,
+        /// Of the content.
+        digest: Digest,
+    },
+    /// A symbolic link with its target.
+    Symlink(String),
+    /// A character device: major, minor.
+    Character(u32, u32),
+    /// A block device: major, minor.
+    Block(u32, u32),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// Says that a lower layer's path is gone.
+    Whiteout,
+}
+
+/// One path of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits, set-id and sticky bits included.
+    pub mode: u32,
+    /// Owner, as root inside sees it.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Seconds since 1970, clamped to the image's epoch.
+    pub mtime: i64,
+    /// First path of the hard-link group, if it has several names.
+    pub link_group: Option<String>,
+    /// Extended attributes.
+    pub xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+impl Entry {
+    /// A whiteout.
+    pub fn whiteout() -> Self {
+        Self { kind: Kind::Whiteout, mode: 0, uid: 0, gid: 0, mtime: 0, link_group: None, xattrs: BTreeMap::new() }
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+}
+
+/// Entries by path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manifest(pub BTreeMap<String, Entry>);
+
+/// Why a manifest's text cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct ManifestError {
+    line: usize,
+    problem: &'static str,
+}
+
+fn escape(text: &str, out: &mut String) {
+    for character in text.chars() {
+        match character {
+            '\\' | ',' | '=' => {
+                let _ = write!(out, "\\x{:02x}", character as u32);
+            }
+            control if (control as u32) < 0x20 || control as u32 == 0x7f => {
+                let _ = write!(out, "\\x{:02x}", control as u32);
+            }
+            plain => out.push(plain),
+        }
+    }
+}
+
+fn unescape(text: &str) -> Option<String> {
+    if !text.contains('\\') {
+        return Some(text.to_owned());
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let code = rest.get(at + 2..at + 4)?;
+        if rest.as_bytes().get(at + 1) != Some(&b'x') {
+            return None;
+        }
+        out.push(char::from(u8::from_str_radix(code, 16).ok()?));
+        rest = &rest[at + 4..];
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
+fn hex(bytes: &[u8], out: &mut String) {
+    for byte in bytes {
+        let _ = write!(out, "{byte:02x}");
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if text.len() % 2 != 0 || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+impl Manifest {
+    /// The canonical text.
+    pub fn to_text(&self) -> String {
+        let mut out = String::with_capacity(self.0.len() * 160 + 32);
+        out.push_str(FIRST_LINE);
+        out.push('\n');
+        for (path, entry) in &self.0 {
+            escape(path, &mut out);
+            let (kind, third, fourth) = match &entry.kind {
+                Kind::Directory => ('d', "-".to_owned(), None),
+                Kind::File { size, digest } => ('f', size.to_string(), Some(digest.to_string())),
+                Kind::Symlink(target) => ('l', "-".to_owned(), Some(target.clone())),
+                Kind::Character(major, minor) => ('c', format!("{major}:{minor}"), None),
+                Kind::Block(major, minor) => ('b', format!("{major}:{minor}"), None),
+                Kind::Fifo => ('p', "-".to_owned(), None),
+                Kind::Socket => ('s', "-".to_owned(), None),
+                Kind::Whiteout => ('w', "-".to_owned(), None),
+            };
+            let _ = write!(out, "\t{kind}\t{:o}\t{}\t{}\t{}\t{third}\t", entry.mode, entry.uid, entry.gid, entry.mtime);
+            match fourth {
+                Some(text) => escape(&text, &mut out),
+                None => out.push('-'),
+            }
+            out.push('\t');
+            match &entry.link_group {
+                Some(group) => escape(group, &mut out),
+                None => out.push('-'),
+            }
+            out.push('\t');
+            if entry.xattrs.is_empty() {
+                out.push('-');
+            }
+            for (index, (name, value)) in entry.xattrs.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                escape(name, &mut out);
+                out.push('=');
+                hex(value, &mut out);
+            }
+            out.push('\n');
+        }
+        out
+    }
+
+    /// Reads the canonical text.
+    ///
+    /// # Errors
+    /// [`ManifestError`] with the line for anything that [`Manifest::to_text`] does not write.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let mut lines = text.lines().enumerate();
+        if lines.next().map(|(_, line)| line) != Some(FIRST_LINE) {
+            return Err(ManifestError { line: 1, problem: "this is no manifest of format 1" });
+        }
+        let mut entries = BTreeMap::new();
+        for (index, line) in lines {
+            let wrong = |problem| ManifestError { line: index + 1, problem };
+            let fields: Vec<&str> = line.split('\t').collect();
+            let [path, kind, mode, uid, gid, mtime, third, fourth, group, xattrs] = fields[..] else {
+                return Err(wrong("there must be ten fields"));
+            };
+            let device = || {
+                let (major, minor) = third.split_once(':')?;
+                Some((major.parse().ok()?, minor.parse().ok()?))
+            };
+            let kind = match kind {
+                "d" => Kind::Directory,
+                "f" => Kind::File {
+                    size: third.parse().map_err(|_| wrong("the size is no number"))?,
+                    digest: Digest::parse(fourth).map_err(|_| wrong("the digest is none"))?,
+                },
+                "l" => Kind::Symlink(unescape(fourth).ok_or_else(|| wrong("the link target is badly escaped"))?),
+                "c" | "b" => {
+                    let (major, minor) = device().ok_or_else(|| wrong("the device number is none"))?;
+                    if kind == "c" { Kind::Character(major, minor) } else { Kind::Block(major, minor) }
+                }
+                "p" => Kind::Fifo,
+                "s" => Kind::Socket,
+                "w" => Kind::Whiteout,
+                _ => return Err(wrong("unknown kind")),
+            };
+            let link_group = match group {
+                "-" => None,
+                text => Some(unescape(text).ok_or_else(|| wrong("the hard-link group is badly escaped"))?),
+            };
+            let mut attributes = BTreeMap::new();
+            if xattrs != "-" {
+                for pair in xattrs.split(',') {
+                    let (name, value) = pair.split_once('=').ok_or_else(|| wrong("an xattr has no value"))?;
+                    let name = unescape(name).ok_or_else(|| wrong("an xattr's name is badly escaped"))?;
+                    attributes.insert(name, unhex(value).ok_or_else(|| wrong("an xattr's value is no hexadecimal"))?);
+                }
+            }
+            let entry = Entry {
+                kind,
+                mode: u32::from_str_radix(mode, 8).map_err(|_| wrong("the mode is no octal number"))?,
+                uid: uid.parse().map_err(|_| wrong("the owner is no number"))?,
+                gid: gid.parse().map_err(|_| wrong("the group is no number"))?,
+                mtime: mtime.parse().map_err(|_| wrong("the time is no number"))?,
+                link_group,
+                xattrs: attributes,
+            };
+            entries.insert(unescape(path).ok_or_else(|| wrong("the path is badly escaped"))?, entry);
+        }
+        Ok(Self(entries))
+    }
+
+    /// The digest that names the layer.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_text().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_entry() -> impl Strategy<Value = Entry> {
+        let kind = prop_oneof![
+            Just(Kind::Directory),
+            (any::<u64>(), any::<[u8; 32]>()).prop_map(|(size, bytes)| Kind::File { size, digest: Digest(bytes) }),
+            "[^\0]{1,20}".prop_map(Kind::Symlink),
+            (any::<u32>(), any::<u32>()).prop_map(|(major, minor)| Kind::Character(major, minor)),
+            Just(Kind::Whiteout),
+        ];
+        let xattrs = proptest::collection::btree_map("[a-z.=,]{1,9}", any::<Vec<u8>>(), 0..3);
+        (kind, 0u32..0o10000, any::<u32>(), any::<i64>(), proptest::option::of("[^\0-]{1,9}"), xattrs).prop_map(
+            |(kind, mode, uid, mtime, link_group, xattrs)| Entry { kind, mode, uid, gid: 7, mtime, link_group, xattrs },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(
+            entries in proptest::collection::btree_map("[^\0]{1,30}", any_entry(), 0..8)
+        ) {
+            let manifest = Manifest(entries);
+            prop_assert_eq!(Manifest::parse(&manifest.to_text()).unwrap(), manifest);
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
+            let _ = Manifest::parse(&format!("{FIRST_LINE}\n{text}"));
+        }
+    }
+}

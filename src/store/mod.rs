@@ -1,0 +1,43 @@
+//! The content-addressed store: packages, blobs, layers, frames, action records, roots (D2, D4, D6, D8).
+//!
+//! On disk, below the store's directory (mode 0700, one per user):
+//!
+//! ```text
+//! v1/id-map              the id map that all trees here were made with
+//! v1/packages/ab/<sha256>   package files, as downloaded and checked
+//! v1/indices/<sha256>    package indices, as downloaded and checked
+//! v1/blobs/ab/<blake3>   other files: initrds, kernels, inputs handed to a sandbox
+//! v1/trees/<digest>/     layers: directories that overlayfs stacks           } owned by root inside the
+//! v1/manifests/<digest>  a layer's canonical manifest; its digest names it   } namespace; opened only
+//! v1/frames/ab/<digest>  compressed pieces of archives, by what they hold    } from inside
+//! v1/links/<name>/       other names of files above, shown to one sandbox
+//! v1/scratch/<name>/     work of one running process; lock file beside it    }
+//! v1/logs/<name>         what commands printed                               }
+//! v1/actions/<key>.json  records of finished actions; the first one for a key wins
+//! v1/roots/<id>.json     what gc must keep: the last builds of each image
+//! v1/locks/<key>         held while an action runs
+//! ```
+//!
+//! Everything is written aside and renamed into place; a record is written after `syncfs`, so a record that is
+//! there names things that are there. This room must not know what a stage or a distribution is.
+
+mod action;
+mod blob;
+mod edit;
+mod error;
+mod gc;
+mod layout;
+mod lock;
+mod manifest;
+mod merge;
+mod scan;
+
+pub use action::{ActionRecord, BlobRef, Outputs, RecordedInput};
+pub use edit::TreeEditor;
+pub use error::StoreError;
+pub use gc::{Collected, Root};
+pub use layout::{Scratch, Store, TREE_DIRECTORIES};
+pub use lock::FileLock;
+pub use manifest::{Entry, Kind, Manifest, ManifestError};
+pub use merge::{Merged, MergedEntry, layer_between, merge};
+pub use scan::{ScanAnswer, ScanRequest, remove_tree, scan};

@@ -1,0 +1,350 @@
+//! Turns a directory that an action wrote into a layer: normalises times, hashes, compares, commits.
+//!
+//! Runs inside the namespace. Every file is reached from a directory descriptor and no link is followed, because
+//! what lies there was written by package scripts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, Kind, Manifest, Merged, Store, layer_between, merge};
+use crate::digest::Digest;
+
+/// How deep a tree may be; the kernel's PATH_MAX allows no more than this for names of one letter.
+const DEPTH_LIMIT: usize = 2048;
+
+/// Marks of overlayfs, which are not content. Source: kernel, Documentation/filesystems/overlayfs.rst.
+const OVERLAY_XATTRS: [&str; 2] = ["user.overlay.", "trusted.overlay."];
+
+/// Attributes that the host's own policy adds and that say nothing of the image.
+const HOST_XATTRS: [&str; 3] = ["security.selinux", "security.ima", "security.evm"];
+
+/// Asks to make a layer of a directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScanRequest {
+    /// The directory, relative to the store's.
+    pub tree: String,
+    /// The layers below it, lowest first.
+    pub base: Vec<Digest>,
+    /// No time in the layer is later than this, in seconds since 1970.
+    pub epoch: i64,
+}
+
+/// The committed layer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScanAnswer {
+    /// Digest of its manifest; its name in the store.
+    pub layer: Digest,
+    /// Entries in the layer.
+    pub entries: u64,
+    /// Bytes in its regular files.
+    pub bytes: u64,
+}
+
+struct Found {
+    path: String,
+    stat: Stat,
+    xattrs: BTreeMap<String, Vec<u8>>,
+    link: Option<String>,
+    opaque: bool,
+}
+
+/// Makes a layer of a directory and moves it to its place in the store.
+///
+/// # Errors
+/// A text for the person: a name that is no UTF-8, a tree too deep, or an I/O error with its path.
+pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
+    let mut base = Vec::new();
+    for digest in &request.base {
+        let name = Store::manifest_name(digest);
+        let text = std::fs::read_to_string(&name).map_err(|error| format!("cannot read {name}: {error}"))?;
+        base.push(Manifest::parse(&text).map_err(|error| format!("{name}: {error}"))?);
+    }
+    let before = merge(&base);
+    let root = open_directory(rustix::fs::CWD, &request.tree).map_err(|error| format!("{}: {error}", request.tree))?;
+    let mut found = Vec::new();
+    collect(root.as_fd(), ".", &mut found, 0)?;
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    let digests = hash_files(&root, &found)?;
+    let (after, unchanged) = lay_over(&before, &found, &digests, request.epoch)?;
+    let layer = layer_between(&before, &after);
+    settle(&root, &found, &unchanged, request.epoch)?;
+    commit(&request.tree, &layer)
+}
+
+fn open_directory(at: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat2(at, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+}
+
+fn child_path(parent: &str, name: &str) -> String {
+    if parent == "." { name.to_owned() } else { format!("{parent}/{name}") }
+}
+
+/// Whether a directory entry's name is a real one.
+fn real_name<'a>(name: &'a CStr, parent: &str) -> Result<Option<&'a str>, String> {
+    match name.to_str() {
+        Ok("." | "..") => Ok(None),
+        Ok(name) => Ok(Some(name)),
+        Err(_) => Err(format!(
+            "`{parent}/{}` has a name that is no UTF-8; an image cannot hold it",
+            name.to_string_lossy()
+        )),
+    }
+}
+
+fn collect(directory: BorrowedFd<'_>, path: &str, found: &mut Vec<Found>, depth: usize) -> Result<(), String> {
+    let said = |error: Errno| format!("cannot read `{path}`: {error}");
+    if depth > DEPTH_LIMIT {
+        return Err(format!("`{path}` is deeper than {DEPTH_LIMIT} directories"));
+    }
+    let stat = rustix::fs::fstat(directory).map_err(said)?;
+    let (xattrs, opaque) = read_xattrs(directory).map_err(said)?;
+    found.push(Found { path: path.to_owned(), stat, xattrs, link: None, opaque });
+    for entry in Dir::read_from(directory).map_err(said)? {
+        let entry = entry.map_err(said)?;
+        let Some(name) = real_name(entry.file_name(), path)? else { continue };
+        let child = child_path(path, name);
+        let said = |error: Errno| format!("cannot read `{child}`: {error}");
+        let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                let inner = open_directory(directory, name).map_err(said)?;
+                collect(inner.as_fd(), &child, found, depth + 1)?;
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(directory, name, Vec::new()).map_err(said)?;
+                let link = target.into_string().map_err(|_| format!("the link `{child}` points to a name that is no UTF-8"))?;
+                found.push(Found { path: child, stat, xattrs: BTreeMap::new(), link: Some(link), opaque: false });
+            }
+            FileType::RegularFile => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+                let file = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(said)?;
+                let (xattrs, _) = read_xattrs(file.as_fd()).map_err(said)?;
+                found.push(Found { path: child, stat, xattrs, link: None, opaque: false });
+            }
+            _ => found.push(Found { path: child, stat, xattrs: BTreeMap::new(), link: None, opaque: false }),
+        }
+    }
+    Ok(())
+}
+
+/// The attributes that are content, and whether overlayfs marked the directory opaque.
+fn read_xattrs(file: BorrowedFd<'_>) -> Result<(BTreeMap<String, Vec<u8>>, bool), Errno> {
+    let mut names = [0u8; 4096];
+    let length = match rustix::fs::flistxattr(file, &mut names) {
+        Ok(length) => length,
+        Err(Errno::NOTSUP) => 0,
+        Err(error) => return Err(error),
+    };
+    let mut kept = BTreeMap::new();
+    let mut opaque = false;
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let name = String::from_utf8_lossy(name).into_owned();
+        if name == "user.overlay.opaque" || name == "trusted.overlay.opaque" {
+            opaque = true;
+        }
+        if OVERLAY_XATTRS.iter().any(|prefix| name.starts_with(prefix)) || HOST_XATTRS.contains(&name.as_str()) {
+            continue;
+        }
+        let mut value = vec![0u8; 65_536];
+        let length = rustix::fs::fgetxattr(file, name.as_str(), &mut value[..])?;
+        value.truncate(length);
+        kept.insert(name, value);
+    }
+    Ok((kept, opaque))
+}
+
+fn hash_files(root: &OwnedFd, found: &[Found]) -> Result<HashMap<usize, Digest>, String> {
+    found
+        .par_iter()
+        .enumerate()
+        .filter(|(_, file)| FileType::from_raw_mode(file.stat.st_mode) == FileType::RegularFile)
+        .map(|(index, file)| {
+            let handle = open_file(root, &file.path)?;
+            let mut hasher = blake3::Hasher::new();
+            let read = hasher
+                .update_reader(handle)
+                .map_err(|error| format!("cannot read `{}`: {error}", file.path))?
+                .count();
+            if read != file.stat.st_size as u64 {
+                return Err(format!("`{}` changed while it was read", file.path));
+            }
+            Ok((index, Digest(*hasher.finalize().as_bytes())))
+        })
+        .collect()
+}
+
+fn open_file(root: &OwnedFd, path: &str) -> Result<std::fs::File, String> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+        .map(std::fs::File::from)
+        .map_err(|error| format!("cannot open `{path}`: {error}"))
+}
+
+/// Lays what was found over the layers below; also tells which files are exactly as they were there.
+fn lay_over(
+    before: &Merged,
+    found: &[Found],
+    digests: &HashMap<usize, Digest>,
+    epoch: i64,
+) -> Result<(Merged, Vec<String>), String> {
+    let mut groups: HashMap<(u64, u64), Vec<&str>> = HashMap::new();
+    for file in found {
+        if file.stat.st_nlink > 1 && FileType::from_raw_mode(file.stat.st_mode) != FileType::Directory && !is_whiteout(file) {
+            groups.entry((file.stat.st_dev, file.stat.st_ino)).or_default().push(&file.path);
+        }
+    }
+    let mut after = before.clone();
+    let mut unchanged = Vec::new();
+    let mut below_opaque: Vec<String> = Vec::new();
+    for (index, file) in found.iter().enumerate() {
+        if is_whiteout(file) {
+            after.apply(&file.path, Entry::whiteout(), 0);
+            continue;
+        }
+        if file.opaque {
+            after.remove_below(&file.path, false);
+            below_opaque.push(format!("{}/", file.path));
+        }
+        let link_group = groups
+            .get(&(file.stat.st_dev, file.stat.st_ino))
+            .filter(|names| names.len() > 1 && !file.stat.st_mode.eq(&0))
+            .and_then(|names| names.first())
+            .map(|name| (*name).to_owned());
+        let kind = match FileType::from_raw_mode(file.stat.st_mode) {
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink(file.link.clone().unwrap_or_default()),
+            FileType::RegularFile => {
+                let digest = *digests.get(&index).ok_or("a file was not hashed")?;
+                Kind::File { size: file.stat.st_size as u64, digest }
+            }
+            FileType::CharacterDevice => {
+                Kind::Character(rustix::fs::major(file.stat.st_rdev), rustix::fs::minor(file.stat.st_rdev))
+            }
+            FileType::BlockDevice => {
+                Kind::Block(rustix::fs::major(file.stat.st_rdev), rustix::fs::minor(file.stat.st_rdev))
+            }
+            FileType::Fifo => Kind::Fifo,
+            _ => Kind::Socket,
+        };
+        let entry = Entry {
+            kind,
+            mode: file.stat.st_mode & 0o7777,
+            uid: file.stat.st_uid,
+            gid: file.stat.st_gid,
+            mtime: (file.stat.st_mtime as i64).min(epoch),
+            link_group,
+            xattrs: file.xattrs.clone(),
+        };
+        let same = before.0.get(&file.path).is_some_and(|was| was.entry == entry);
+        if same && !entry.is_directory() && !below_opaque.iter().any(|prefix| file.path.starts_with(prefix)) {
+            unchanged.push(file.path.clone());
+        }
+        if same {
+            continue;
+        }
+        after.apply(&file.path, entry, 0);
+    }
+    Ok((after, unchanged))
+}
+
+/// A character device 0:0 stands for a path that is gone. Source: as for [`OVERLAY_XATTRS`].
+fn is_whiteout(file: &Found) -> bool {
+    FileType::from_raw_mode(file.stat.st_mode) == FileType::CharacterDevice && file.stat.st_rdev == 0
+}
+
+/// Removes files that are as they were below, then sets all times that are later than the epoch or not whole.
+fn settle(root: &OwnedFd, found: &[Found], unchanged: &[String], epoch: i64) -> Result<(), String> {
+    for path in unchanged {
+        let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let said = |error: Errno| format!("cannot remove `{path}`: {error}");
+        let parent = open_directory(root, parent).map_err(said)?;
+        rustix::fs::unlinkat(parent, name, AtFlags::empty()).map_err(said)?;
+    }
+    // Deepest first, so that a directory's time is set after its content.
+    for file in found.iter().rev() {
+        if is_whiteout(file) || unchanged.binary_search(&file.path).is_ok() {
+            continue;
+        }
+        let seconds = (file.stat.st_mtime as i64).min(epoch);
+        let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let said = |error: Errno| format!("cannot set the time of `{}`: {error}", file.path);
+        let (parent, name) = if file.path == "." { (".", ".") } else { file.path.rsplit_once('/').unwrap_or((".", &file.path)) };
+        let parent = open_directory(root, parent).map_err(said)?;
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
+    }
+    Ok(())
+}
+
+fn commit(tree: &str, layer: &Manifest) -> Result<ScanAnswer, String> {
+    let text = layer.to_text();
+    let digest = Digest::of(text.as_bytes());
+    let place = Store::tree_name(&digest);
+    let said = |error: std::io::Error| format!("cannot put the layer into the store: {error}");
+    if std::path::Path::new(&place).is_dir() {
+        remove_tree(tree)?;
+    } else {
+        match std::fs::rename(tree, &place) {
+            Ok(()) => {}
+            // Somebody else was first with the same layer.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => remove_tree(tree)?,
+            Err(error) => return Err(said(error)),
+        }
+    }
+    let name = Store::manifest_name(&digest);
+    let aside = format!("{name}.{}", std::process::id());
+    std::fs::write(&aside, &text).and_then(|()| std::fs::rename(&aside, &name)).map_err(said)?;
+    if let Ok(here) = std::fs::File::open(".") {
+        let _ = rustix::fs::syncfs(&here);
+    }
+    let bytes = layer.0.values().map(|entry| if let Kind::File { size, .. } = entry.kind { size } else { 0 }).sum();
+    Ok(ScanAnswer { layer: digest, entries: layer.0.len() as u64, bytes })
+}
+
+/// Removes a directory and all below it without following a link or crossing into another file system.
+///
+/// # Errors
+/// A text with the path.
+pub fn remove_tree(path: &str) -> Result<(), String> {
+    let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let parent = open_directory(rustix::fs::CWD, parent).map_err(|error| format!("{path}: {error}"))?;
+    let device = rustix::fs::fstat(&parent).map_err(|error| format!("{path}: {error}"))?.st_dev;
+    remove_below(parent.as_fd(), name, device, 0).map_err(|error| format!("cannot remove `{path}`: {error}"))
+}
+
+fn remove_below(parent: BorrowedFd<'_>, name: &str, device: u64, depth: usize) -> Result<(), Errno> {
+    let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return rustix::fs::unlinkat(parent, name, AtFlags::empty());
+    }
+    if stat.st_dev != device || depth > DEPTH_LIMIT {
+        return Err(Errno::XDEV);
+    }
+    if stat.st_mode & 0o700 != 0o700 {
+        let _ = rustix::fs::chmodat(parent, name, Mode::from_raw_mode(0o700), AtFlags::empty());
+    }
+    let directory = open_directory(parent, name)?;
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        let inner = entry.file_name().to_bytes();
+        if inner == b"." || inner == b".." {
+            continue;
+        }
+        match entry.file_name().to_str() {
+            Ok(inner) => remove_below(directory.as_fd(), inner, device, depth + 1)?,
+            Err(_) => rustix::fs::unlinkat(&directory, entry.file_name(), AtFlags::empty())?,
+        }
+    }
+    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
