@@ -5,6 +5,9 @@
 pub mod archive;
 pub mod digest;
 pub mod distro;
+pub mod plan;
+pub mod recipe;
 pub mod sandbox;
 pub mod source;
 pub mod store;
+pub mod xcat;

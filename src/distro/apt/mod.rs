@@ -23,34 +23,4 @@ pub use release::{SuiteRelease, fetch_suite};
 pub use resolve::{Pass, Resolution, Resolver};
 pub use source::{HostSources, Source, architecture, sources_for};
 
-use serde::{Deserialize, Serialize};
-
-use crate::digest::Sha256;
-
-/// A package that is pinned: what it is called and what its file holds.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct PinnedPackage {
-    /// Name.
-    pub name: String,
-    /// Version, as the package manager writes it.
-    pub version: String,
-    /// Architecture: the image's or `all`.
-    pub architecture: String,
-    /// Size of the file in bytes.
-    pub size: u64,
-    /// Content of the file.
-    pub sha256: Sha256,
-    /// Which suite or local directory it comes from.
-    pub origin: String,
-    /// Path of the file below the archive's or the directory's root.
-    pub file: String,
-    /// Whether it came in only because another package needs it.
-    pub automatic: bool,
-}
-
-impl PinnedPackage {
-    /// The file name that apt gives to a downloaded package; a colon of the epoch is written `%3a`.
-    pub fn file_name(&self) -> String {
-        format!("{}_{}_{}.deb", self.name, self.version.replace(':', "%3a"), self.architecture)
-    }
-}
+pub use crate::recipe::PinnedPackage;

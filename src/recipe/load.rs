@@ -1,0 +1,456 @@
+//! Reads a recipe and all that it names.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::kernel_names::lift_kernels;
+use super::paths::{PathProblem, Paths};
+use super::sync::expand;
+use super::{Model, RECIPE_FILE, Spans, SyncedFile, check_against_schema, schema};
+use crate::source::{Finding, Severity, SourceFile, Span};
+use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
+
+/// The postinstall script and what it may see.
+#[derive(Debug, Clone)]
+pub struct Postinstall {
+    /// The script.
+    pub script: PathBuf,
+    /// How messages and keys call it.
+    pub name: String,
+    /// Its other inputs: file and path below the recipe's directory.
+    pub inputs: Vec<(PathBuf, String)>,
+}
+
+/// A recipe with everything that it names.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// Directory of the recipe, without links.
+    pub directory: PathBuf,
+    /// What it says.
+    pub model: Model,
+    /// Where it says it.
+    pub spans: Spans,
+    /// Packages, pass by pass, kernels taken out.
+    pub packages: PackageList,
+    /// Other packages, pass by pass.
+    pub otherpkgs: PackageList,
+    /// Directory of the other packages.
+    pub otherpkgs_directory: Option<PathBuf>,
+    /// A kernel package that a list names, with its place.
+    pub kernel_in_list: Option<(String, Span)>,
+    /// The postinstall script.
+    pub postinstall: Option<Postinstall>,
+    /// Synced files, in order.
+    pub sync: Vec<SyncedFile>,
+    /// What is left out of the pack.
+    pub exclude: ExcludeList,
+    /// Files with public keys: path and name.
+    pub authorized_keys: Vec<(PathBuf, String)>,
+    /// File with root's password hash.
+    pub root_password_hash: Option<(PathBuf, String)>,
+    /// Certificates for the initrd.
+    pub ca: Vec<(PathBuf, String)>,
+    /// Keyrings of the repositories, by their index.
+    pub keyrings: Vec<Option<PathBuf>>,
+}
+
+/// What loading gave: a recipe unless there are errors, and everything that is to be said.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The recipe, if it has no error.
+    pub recipe: Option<Recipe>,
+    /// Errors, warnings and notes.
+    pub findings: Vec<Finding>,
+}
+
+fn failed(findings: Vec<Finding>) -> Loaded {
+    Loaded { recipe: None, findings }
+}
+
+/// Reads the recipe in a directory.
+pub fn load(directory: &Path) -> Loaded {
+    let path = directory.join(RECIPE_FILE);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let finding = Finding::nowhere(Severity::Error, "recipe::missing", format!("`{}` cannot be read: {error}", path.display()))
+                .help("run `imgbuild init` to write one, or name the recipe's directory with `-C DIR`");
+            return failed(vec![finding]);
+        }
+    };
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let finding = Finding::nowhere(Severity::Error, "recipe::not_utf8", format!("`{RECIPE_FILE}` is no UTF-8 (byte {at})"));
+            return failed(vec![finding.help("save it as UTF-8")]);
+        }
+    };
+    let file = SourceFile::new(RECIPE_FILE, &path, text);
+    let (document, mut findings) = super::toml::read(&file);
+    if findings.is_empty() {
+        findings = check_against_schema(&document, &schema::recipe_schema());
+    }
+    if !findings.is_empty() {
+        return failed(findings);
+    }
+    let model: Model = match serde_json::from_value(document.to_json()) {
+        Ok(model) => model,
+        Err(error) => {
+            return failed(vec![Finding::error("recipe::model", &document.span, format!("the recipe cannot be understood: {error}"))]);
+        }
+    };
+    Reader { paths: Paths::new(directory, &model), spans: Spans::of(&document), model, findings, whole: document.span }.read()
+}
+
+struct Reader {
+    paths: Paths,
+    spans: Spans,
+    model: Model,
+    findings: Vec<Finding>,
+    whole: Span,
+}
+
+impl Reader {
+    fn span(&self, path: &str) -> Span {
+        self.spans.nearest(path).unwrap_or(&self.whole).clone()
+    }
+
+    /// Finds a file that the recipe names at a path of the model.
+    fn file(&mut self, at: &str, name: &str) -> Option<PathBuf> {
+        let span = self.span(at);
+        match self.paths.resolve(name, &self.paths.recipe.clone()) {
+            Ok(path) => return Some(path),
+            Err(PathProblem::Missing(_, problem)) => self.findings.push(
+                Finding::error("recipe::no_file", &span, format!("`{name}` cannot be read: {problem}"))
+                    .label("named here")
+                    .help("create it, or correct the path; paths start in the recipe's directory"),
+            ),
+            Err(PathProblem::Outside(_, help)) => self
+                .findings
+                .push(Finding::error("recipe::outside", &span, format!("`{name}` lies outside the workspace")).label("named here").help(help)),
+        }
+        None
+    }
+
+    fn texts(&mut self, table: &str, names: &[String]) -> Vec<Arc<SourceFile>> {
+        let mut files = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let at = format!("{table}[{index}]");
+            let Some(path) = self.file(&at, name) else { continue };
+            match self.paths.read(&path) {
+                Ok(file) => files.push(file),
+                Err(problem) => {
+                    let span = self.span(&at);
+                    self.findings.push(Finding::error("recipe::no_file", &span, format!("`{name}` cannot be read: {problem}")).label("named here"));
+                }
+            }
+        }
+        files
+    }
+
+    fn files(&mut self, table: &str, names: &[String]) -> Vec<(PathBuf, String)> {
+        let mut files = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            if let Some(path) = self.file(&format!("{table}[{index}]"), name) {
+                files.push((path.clone(), self.paths.name(&path)));
+            }
+        }
+        files
+    }
+
+    fn read(mut self) -> Loaded {
+        let model = self.model.clone();
+        let lists = self.texts("packages.lists", &model.packages.lists);
+        let mut packages = parse_pkglist(&lists, Flavor::Packages, &self.paths);
+        self.inline("packages.install", &model.packages.install, &mut packages, Flavor::Packages);
+        self.refuse_groups(&mut packages);
+        let kernel_in_list = lift_kernels(model.image.distro, &mut packages);
+        self.findings.append(&mut packages.findings);
+        self.check_kernel(kernel_in_list.as_ref());
+
+        let mut otherpkgs = PackageList::default();
+        let mut otherpkgs_directory = None;
+        if let Some(table) = &model.otherpkgs {
+            otherpkgs_directory = self.file("otherpkgs.dir", &table.dir);
+            let lists = self.texts("otherpkgs.lists", &table.lists);
+            otherpkgs = parse_pkglist(&lists, Flavor::OtherPackages, &self.paths);
+            self.inline("otherpkgs.install", &table.install, &mut otherpkgs, Flavor::OtherPackages);
+            self.refuse_groups(&mut otherpkgs);
+            self.findings.append(&mut otherpkgs.findings);
+        }
+
+        let environment = model.environment.clone();
+        let mut sync = Vec::new();
+        for file in self.texts("sync.lists", &model.sync.lists) {
+            let list = parse_synclist(&file, &|name| environment.get(name).cloned());
+            self.findings.extend(list.findings);
+            for entry in &list.entries {
+                sync.extend(expand(entry, &self.paths, &mut self.findings));
+            }
+        }
+
+        let lists = self.texts("exclude.lists", &model.exclude.lists);
+        let mut exclude = parse_exlist(&lists, &self.paths);
+        self.findings.append(&mut exclude.findings);
+
+        let postinstall = model.postinstall.as_ref().and_then(|table| self.postinstall(table));
+        let authorized_keys = self.files("system.authorized_keys", &model.system.authorized_keys);
+        let root_password_hash = model.system.root_password_hash_file.as_ref().and_then(|name| {
+            let path = self.file("system.root_password_hash_file", name)?;
+            let name = self.paths.name(&path);
+            Some((path, name))
+        });
+        self.check_login(&authorized_keys, root_password_hash.as_ref());
+        let ca = self.files("initrd.ca", &model.initrd.ca);
+        let keyrings = self.repositories();
+        self.check_boot();
+        self.check_drivers();
+
+        let has_errors = self.findings.iter().any(|finding| finding.severity == Severity::Error);
+        let recipe = Recipe {
+            directory: self.paths.recipe.clone(),
+            model,
+            spans: self.spans,
+            packages,
+            otherpkgs,
+            otherpkgs_directory,
+            kernel_in_list,
+            postinstall,
+            sync,
+            exclude,
+            authorized_keys,
+            root_password_hash,
+            ca,
+            keyrings,
+        };
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        Loaded { recipe: (!has_errors).then_some(recipe), findings: self.findings }
+    }
+
+    /// Packages named in the recipe itself; read by the lists' own rules.
+    fn inline(&mut self, table: &str, names: &[String], list: &mut PackageList, flavor: Flavor) {
+        for (index, name) in names.iter().enumerate() {
+            let span = self.span(&format!("{table}[{index}]"));
+            let text = SourceFile::new(RECIPE_FILE, &span.file.path, name.as_str());
+            let one = parse_pkglist(&[text], flavor, &self.paths);
+            for mut finding in one.findings {
+                finding.span = Some(span.clone());
+                list.findings.push(finding);
+            }
+            if list.passes.is_empty() {
+                list.passes.push(PassList::default());
+            }
+            for pass in one.passes {
+                let place = |items: Vec<Item>| items.into_iter().map(|item| Item { span: span.clone(), ..item }).collect::<Vec<_>>();
+                let first = &mut list.passes[0];
+                for (to, from) in [
+                    (&mut first.install, place(pass.install)),
+                    (&mut first.remove_before, place(pass.remove_before)),
+                    (&mut first.remove_after, place(pass.remove_after)),
+                ] {
+                    for item in from {
+                        if !to.iter().any(|known| known.name == item.name) {
+                            to.push(item);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn refuse_groups(&mut self, list: &mut PackageList) {
+        for item in list.passes.iter().flat_map(|pass| &pass.install).filter(|item| item.name.starts_with('@')) {
+            list.findings.push(
+                Finding::error("recipe::group", &item.span, format!("`{}` is a group, and Debian has none", item.name))
+                    .help("name the packages; `tasksel --task-packages NAME` prints those of a task"),
+            );
+        }
+    }
+
+    fn check_kernel(&mut self, in_list: Option<&(String, Span)>) {
+        if let (Some(package), Some((listed, span))) = (&self.model.kernel.package, in_list)
+            && package != listed
+        {
+            let finding = Finding::error("recipe::kernel_disagrees", span, format!("the list names the kernel `{listed}`, but [kernel] says `{package}`"))
+                .label("named here")
+                .help(format!("remove the line, or write [kernel] package = \"{listed}\""));
+            self.findings.push(finding);
+        }
+    }
+
+    fn postinstall(&mut self, table: &super::PostinstallTable) -> Option<Postinstall> {
+        use std::os::unix::fs::PermissionsExt;
+        let script = self.file("postinstall.script", &table.script)?;
+        let span = self.span("postinstall.script");
+        let metadata = std::fs::metadata(&script).ok()?;
+        if metadata.permissions().mode() & 0o111 == 0 {
+            self.findings.push(
+                Finding::error("postinstall::not_executable", &span, format!("`{}` is not executable", table.script))
+                    .label("named here")
+                    .help(format!("chmod +x {}", table.script)),
+            );
+        }
+        let start = std::fs::read(&script).unwrap_or_default();
+        if !start.starts_with(b"#!") && !start.starts_with(b"\x7fELF") {
+            self.findings.push(
+                Finding::error("postinstall::no_interpreter", &span, format!("`{}` does not say what runs it", table.script))
+                    .label("named here")
+                    .help("start it with a line such as #!/bin/sh"),
+            );
+        }
+        let mut inputs = Vec::new();
+        for (index, pattern) in table.inputs.iter().enumerate() {
+            inputs.extend(self.inputs(&format!("postinstall.inputs[{index}]"), pattern));
+        }
+        inputs.sort();
+        inputs.dedup();
+        let name = self.paths.name(&script);
+        Some(Postinstall { script, name, inputs })
+    }
+
+    /// Files below the recipe's directory that a pattern names.
+    fn inputs(&mut self, at: &str, pattern: &str) -> Vec<(PathBuf, String)> {
+        let span = self.span(at);
+        let matcher = match globset::GlobBuilder::new(pattern).literal_separator(true).build() {
+            Ok(glob) => glob.compile_matcher(),
+            Err(error) => {
+                self.findings.push(Finding::error("postinstall::pattern", &span, format!("`{pattern}` is no pattern: {}", error.kind())));
+                return Vec::new();
+            }
+        };
+        let root = self.paths.recipe.clone();
+        let mut found = Vec::new();
+        let walk = walkdir::WalkDir::new(&root).sort_by_file_name().into_iter().filter_entry(|entry| {
+            // Artefacts and version control are never inputs.
+            entry.depth() != 1 || !matches!(entry.file_name().to_str(), Some("out" | ".git"))
+        });
+        for entry in walk.flatten().filter(|entry| entry.file_type().is_file()) {
+            let Some(below) = entry.path().strip_prefix(&root).ok().and_then(Path::to_str) else { continue };
+            if matcher.is_match(below) {
+                found.push((entry.path().to_owned(), below.to_owned()));
+            }
+        }
+        if found.is_empty() {
+            self.findings.push(
+                Finding::warning("postinstall::no_input", &span, format!("`{pattern}` matches no file"))
+                    .label("the script will see nothing of it")
+                    .help("`*` stays within a folder, `**` goes below; paths start in the recipe's directory"),
+            );
+        }
+        found
+    }
+
+    fn check_login(&mut self, keys: &[(PathBuf, String)], hash: Option<&(PathBuf, String)>) {
+        for (path, name) in keys {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let span = self.span("system.authorized_keys");
+            if text.contains("PRIVATE KEY") {
+                self.findings.push(
+                    Finding::error("system::private_key", &span, format!("`{name}` is a private key")).label("named here").help("name the public one, which ends in .pub"),
+                );
+            } else if !text.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')) {
+                self.findings.push(Finding::error("system::no_key", &span, format!("`{name}` holds no key")).label("named here"));
+            }
+        }
+        if let Some((path, name)) = hash {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            if !text.trim().starts_with('$') || text.trim().contains([':', '\n']) {
+                let span = self.span("system.root_password_hash_file");
+                self.findings.push(
+                    Finding::error("system::no_hash", &span, format!("`{name}` holds no password hash")).label("named here").help("write one with: openssl passwd -6 >FILE"),
+                );
+            }
+        }
+        if keys.is_empty() && hash.is_none() {
+            let span = self.span("system");
+            self.findings.push(
+                Finding::warning("system::no_login", &span, "nobody can log in: root is locked and has no key")
+                    .help("add to the recipe: [system] authorized_keys = [\"keys/admin.pub\"]"),
+            );
+        }
+    }
+
+    fn repositories(&mut self) -> Vec<Option<PathBuf>> {
+        let mut keyrings = Vec::new();
+        for (index, repo) in self.model.repo.clone().iter().enumerate() {
+            let at = format!("repo[{index}]");
+            let span = self.span(&at);
+            let mut complain = |message: &str, help: &str| {
+                self.findings.push(Finding::error("repo::incomplete", &span, message).help(help));
+            };
+            match (&repo.source, &repo.uri) {
+                (Some(_), Some(_)) => complain("a [[repo]] has either `source` or `uri`", "remove one of them"),
+                (None, None) => complain("a [[repo]] needs `source` or `uri`", "write source = \"host\", or uri, suites and components"),
+                (None, Some(uri)) => {
+                    if repo.suites.is_empty() || repo.components.is_empty() {
+                        complain("a [[repo]] with `uri` needs `suites` and `components`", "for instance suites = [\"bookworm\"], components = [\"main\"]");
+                    }
+                    if !["http://", "https://", "file:/"].iter().any(|scheme| uri.starts_with(scheme)) {
+                        complain("the `uri` of a [[repo]] must start with http://, https:// or file:/", "correct it");
+                    }
+                }
+                (Some(_), None) => {
+                    if !repo.suites.is_empty() {
+                        complain("`suites` follow from [image] release where `source` is \"host\"", "remove `suites`");
+                    }
+                }
+            }
+            let keyring = repo.signed_by.as_ref().and_then(|name| self.file(&format!("{at}.signed-by"), name));
+            keyrings.push(keyring);
+        }
+        keyrings
+    }
+
+    fn check_boot(&mut self) {
+        let boot = self.model.boot.clone();
+        for (path, size) in &boot.tmpfs {
+            let span = self.span(&format!("boot.tmpfs.{path}"));
+            if !path.starts_with('/') || path == "/" || path.contains("..") || path.contains([' ', '\t', '\n', '\\']) {
+                self.findings.push(Finding::error("boot::tmpfs_path", &span, format!("`{path}` is no absolute path for a tmpfs")).help("write for instance \"/tmp\" = \"50m\"; the size of / is [boot] root_size"));
+            }
+            let digits = size.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G', '%']);
+            if digits.is_empty() || size.len() - digits.len() > 1 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                self.findings.push(Finding::error("boot::tmpfs_size", &span, format!("`{size}` is no size")).help("write for instance \"50m\", \"2g\" or \"25%\""));
+            }
+        }
+        for (index, word) in boot.cmdline.iter().enumerate() {
+            if word.contains(['\n', '\t', ' ']) || word.is_empty() {
+                let span = self.span(&format!("boot.cmdline[{index}]"));
+                self.findings.push(Finding::error("boot::cmdline", &span, "each word of the command line is an item of its own").help("split it at the blanks"));
+            }
+        }
+        // The kernel's own limit on x86 (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h); the rest is for URL, digest and BOOTIF.
+        let length: usize = boot.cmdline.iter().map(|word| word.len() + 1).sum();
+        if length > 2048 - 512 {
+            let span = self.span("boot.cmdline");
+            self.findings.push(Finding::error("boot::cmdline_length", &span, format!("the command line has {length} bytes; 2048 is the kernel's limit and imgbuild adds up to 512")).help("shorten it"));
+        }
+    }
+
+    fn check_drivers(&mut self) {
+        let drivers = &self.model.kernel.drivers;
+        let edits = drivers.iter().filter(|name| name.starts_with(['+', '-'])).count();
+        if edits > 0 && edits < drivers.len() {
+            let span = self.span("kernel.drivers");
+            self.findings.push(
+                Finding::error("kernel::drivers", &span, "`drivers` mixes edits and plain names")
+                    .label("named here")
+                    .help("either edit the default list (\"+ice\", \"-be2net\"), or give a whole one (\"ice\", \"igb\")"),
+            );
+        }
+    }
+}
+
+/// Reads one list by itself, as `check --as` does: what it includes is found from its own folder.
+///
+/// # Errors
+/// A text that says why the file cannot be read.
+pub fn read_list(path: &Path) -> Result<(Arc<SourceFile>, impl crate::xcat::Loader + use<>), String> {
+    let minimal = "{\"image\":{\"name\":\"list\",\"release\":\"none\"},\"workspace\":{\"allow\":[\"/**\"]}}";
+    let model: Model = serde_json::from_str(minimal).map_err(|error| error.to_string())?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let paths = Paths::new(folder, &model);
+    let file = paths.read(path)?;
+    Ok((SourceFile::new(path.display().to_string(), path, file.text.clone()), paths))
+}

@@ -1,0 +1,211 @@
+//! image.lock: what the recipe's packages meant when they were resolved (D10 to D14).
+//!
+//! TOML, written by imgbuild, one package a line so that a merge request shows each change. It holds no URL.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::digest::Sha256;
+
+/// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
+pub const LOCK_FORMAT: u32 = 1;
+
+/// A package that is pinned: what it is called and what its file holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PinnedPackage {
+    /// Name.
+    pub name: String,
+    /// Version, as the package manager writes it.
+    pub version: String,
+    /// Architecture: the image's or `all`.
+    #[serde(rename = "arch")]
+    pub architecture: String,
+    /// Size of the file in bytes.
+    pub size: u64,
+    /// Content of the file.
+    #[schemars(with = "String")]
+    pub sha256: Sha256,
+    /// Which suite or local directory it comes from.
+    pub origin: String,
+    /// Path of the file below the archive's or the directory's root.
+    pub file: String,
+    /// Whether it came in only because another package needs it.
+    #[serde(rename = "auto", default)]
+    pub automatic: bool,
+}
+
+impl PinnedPackage {
+    /// The file name that apt gives to a downloaded package; a colon of the epoch is written `%3a`.
+    pub fn file_name(&self) -> String {
+        format!("{}_{}_{}.deb", self.name, self.version.replace(':', "%3a"), self.architecture)
+    }
+}
+
+/// A suite at the time of locking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LockedSuite {
+    /// Name.
+    pub name: String,
+    /// Digest of the signed text of its Release file.
+    #[schemars(with = "String")]
+    pub release: Sha256,
+}
+
+/// One transaction: what was asked for and what it takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LockedPass {
+    /// Which transaction: `tools`, `base`, `packages-1`, `otherpkgs-1`, `kernel`.
+    pub name: String,
+    /// What was asked for.
+    pub install: Vec<String>,
+    /// Names removed in the same transaction.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// Names removed afterwards.
+    #[serde(default)]
+    pub remove_after: Vec<String>,
+    /// The packages, in the package manager's order.
+    pub packages: Vec<PinnedPackage>,
+}
+
+/// The whole lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "imgbuild lock")]
+pub struct Lock {
+    /// Version of this form.
+    pub format: u32,
+    /// SOURCE_DATE_EPOCH: no time in the image is later, in seconds since 1970 (D10).
+    pub epoch: i64,
+    /// Distribution, release and architecture that it was made for.
+    pub target: String,
+    /// Suites.
+    pub suite: Vec<LockedSuite>,
+    /// Transactions, in order.
+    pub pass: Vec<LockedPass>,
+}
+
+/// Why a lock cannot be used.
+#[derive(Debug, Error, miette::Diagnostic)]
+pub enum LockError {
+    /// It is not in the form that imgbuild writes.
+    #[error("image.lock cannot be read: {0}")]
+    #[diagnostic(code(lock::format), help("it is written by imgbuild and not meant for editing: restore it from git, or delete it to resolve all packages again"))]
+    Format(String),
+    /// A later imgbuild wrote it.
+    #[error("image.lock has format {0}, but this imgbuild knows formats up to {LOCK_FORMAT}")]
+    #[diagnostic(code(lock::newer), help("use the imgbuild that wrote it, or a later one"))]
+    Newer(u32),
+}
+
+impl Lock {
+    /// Reads a lock's text.
+    ///
+    /// # Errors
+    /// [`LockError`] for anything that [`Lock::to_text`] does not write.
+    pub fn parse(text: &str) -> Result<Self, LockError> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let version: Version = ::toml::from_str(text).map_err(|error| LockError::Format(error.message().to_owned()))?;
+        if version.format > LOCK_FORMAT {
+            return Err(LockError::Newer(version.format));
+        }
+        let lock: Self = ::toml::from_str(text).map_err(|error| LockError::Format(error.message().to_owned()))?;
+        for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
+            let plain = |text: &str| !text.is_empty() && !text.contains(['\n', '\0']) && !text.contains("..");
+            if !plain(&package.file) || package.file.starts_with('/') || package.file_name().contains('/') || !plain(&package.name) {
+                return Err(LockError::Format(format!("the package `{}` has a path that leads elsewhere", package.name)));
+            }
+        }
+        Ok(lock)
+    }
+
+    /// The lock's text.
+    pub fn to_text(&self) -> String {
+        use std::fmt::Write;
+        let text = |value: &str| ::toml::Value::String(value.to_owned()).to_string();
+        let list = |items: &[String]| items.iter().map(|item| text(item)).collect::<Vec<_>>().join(", ");
+        let mut out = String::from("# Written by imgbuild; `imgbuild build` renews it when the recipe asks for other packages.\n");
+        let _ = write!(out, "format = {}\nepoch = {}\ntarget = {}\n", self.format, self.epoch, text(&self.target));
+        for suite in &self.suite {
+            let _ = write!(out, "\n[[suite]]\nname = {}\nrelease = \"{}\"\n", text(&suite.name), suite.release);
+        }
+        for pass in &self.pass {
+            let _ = write!(out, "\n[[pass]]\nname = {}\ninstall = [{}]\n", text(&pass.name), list(&pass.install));
+            for (name, items) in [("remove", &pass.remove), ("remove_after", &pass.remove_after)] {
+                if !items.is_empty() {
+                    let _ = writeln!(out, "{name} = [{}]", list(items));
+                }
+            }
+            out.push_str("packages = [\n");
+            for package in &pass.packages {
+                let _ = write!(
+                    out,
+                    "    {{ name = {}, version = {}, arch = {}, size = {}, sha256 = \"{}\", origin = {}, file = {}",
+                    text(&package.name),
+                    text(&package.version),
+                    text(&package.architecture),
+                    package.size,
+                    package.sha256,
+                    text(&package.origin),
+                    text(&package.file),
+                );
+                out.push_str(if package.automatic { ", auto = true },\n" } else { " },\n" });
+            }
+            out.push_str("]\n");
+        }
+        out
+    }
+
+    /// A transaction by name.
+    pub fn pass(&self, name: &str) -> Option<&LockedPass> {
+        self.pass.iter().find(|pass| pass.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Lock {
+        let package = PinnedPackage {
+            name: "bash".into(),
+            version: "1:5.2\"-2".into(),
+            architecture: "amd64".into(),
+            size: 7,
+            sha256: Sha256::of(b"x"),
+            origin: "bookworm".into(),
+            file: "pool/b/bash.deb".into(),
+            automatic: true,
+        };
+        let pass = LockedPass { name: "base".into(), install: vec!["bash".into()], packages: vec![package], ..LockedPass::default() };
+        Lock {
+            format: 1,
+            epoch: 1_700_000_000,
+            target: "debian bookworm x86_64".into(),
+            suite: vec![LockedSuite { name: "bookworm".into(), release: Sha256::of(b"y") }],
+            pass: vec![pass],
+        }
+    }
+
+    #[test]
+    fn a_lock_reads_back() {
+        assert_eq!(Lock::parse(&sample().to_text()).unwrap(), sample());
+    }
+
+    #[test]
+    fn a_later_form_and_a_path_that_leads_elsewhere_are_refused() {
+        assert!(matches!(Lock::parse("format = 99\nnew = 1\n"), Err(LockError::Newer(99))));
+        let mut lock = sample();
+        lock.pass[0].packages[0].file = "../../etc/passwd".into();
+        assert!(matches!(Lock::parse(&lock.to_text()), Err(LockError::Format(_))));
+        let mut lock = sample();
+        lock.pass[0].packages[0].name = "a/b".into();
+        assert!(Lock::parse(&lock.to_text()).is_err());
+    }
+}

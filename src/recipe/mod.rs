@@ -1,0 +1,31 @@
+//! The recipe: `image.toml` and all that it names, read and checked before anything runs.
+//!
+//! One model with as many front ends as there are file formats; each front end gives a tree of values with spans,
+//! which is checked against the model's own JSON Schema, so that every problem is found in one go. This room must
+//! not know the plan, the host, or whether a package exists.
+
+mod check;
+mod document;
+mod kernel_names;
+mod load;
+mod lockfile;
+mod model;
+mod paths;
+mod schema;
+mod sync;
+mod toml;
+
+pub use check::check_against_schema;
+pub use document::{Node, Spans, Value};
+pub use load::{Loaded, Postinstall, Recipe, load, read_list};
+pub use lockfile::{Lock, LockError, LockedPass, LockedSuite, PinnedPackage};
+pub use model::*;
+pub use schema::{lock_schema_text, schema_text};
+pub use sync::{SyncedFile, SyncedKind};
+
+/// File name of a recipe.
+pub const RECIPE_FILE: &str = "image.toml";
+/// File name of the lock beside it.
+pub const LOCK_FILE: &str = "image.lock";
+/// File that marks a workspace.
+pub const WORKSPACE_FILE: &str = "imgbuild.toml";

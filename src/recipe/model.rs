@@ -1,0 +1,403 @@
+//! What a recipe says. Doc comments become the descriptions in the JSON Schema.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A recipe for one image that diskless nodes boot from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "imgbuild recipe")]
+pub struct Model {
+    /// What the image is.
+    pub image: Image,
+    /// Where packages come from (xCAT: pkgdir). None: the host's own sources.
+    #[serde(default)]
+    pub repo: Vec<Repo>,
+    /// Packages of the distribution.
+    #[serde(default)]
+    pub packages: Packages,
+    /// Packages from a directory of your own (xCAT: otherpkgdir, otherpkglist).
+    #[serde(default)]
+    pub otherpkgs: Option<OtherPackages>,
+    /// The kernel and its drivers.
+    #[serde(default)]
+    pub kernel: Kernel,
+    /// The initrd.
+    #[serde(default)]
+    pub initrd: Initrd,
+    /// Settings that every node has in common.
+    #[serde(default)]
+    pub system: System,
+    /// A script that changes the image after all packages are in (xCAT: postinstall).
+    #[serde(default)]
+    pub postinstall: Option<PostinstallTable>,
+    /// Files that are copied into the image last (xCAT: synclists).
+    #[serde(default)]
+    pub sync: Sync,
+    /// What is left out of the packed image (xCAT: exlist).
+    #[serde(default)]
+    pub exclude: Exclude,
+    /// How the image is packed.
+    #[serde(default)]
+    pub pack: Pack,
+    /// How nodes boot it.
+    #[serde(default)]
+    pub boot: Boot,
+    /// Variables for lists and the postinstall script (xCAT: environvar).
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// What the recipe may read outside its workspace.
+    #[serde(default)]
+    pub workspace: Workspace,
+    /// For files that come from an xCAT site.
+    #[serde(default)]
+    pub xcat: Xcat,
+}
+
+/// What the image is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Name of the image; its artefacts go to `out/<name>`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), length(max = 100))]
+    pub name: String,
+    /// Distribution.
+    #[serde(default)]
+    pub distro: Distro,
+    /// Release, as the distribution's archive calls it, for instance `bookworm`.
+    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
+    pub release: String,
+    /// CPU architecture, as `uname -m` prints it.
+    #[serde(default)]
+    pub arch: Arch,
+}
+
+/// Distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Distro {
+    /// Debian.
+    #[default]
+    Debian,
+}
+
+/// CPU architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Arch {
+    /// 64-bit PC.
+    #[default]
+    #[serde(rename = "x86_64")]
+    X86_64,
+}
+
+impl Arch {
+    /// As `uname -m` prints it.
+    pub fn machine(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+        }
+    }
+}
+
+/// One archive of packages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Repo {
+    /// `host`: the archives that this host's own package manager uses.
+    #[serde(default)]
+    pub source: Option<RepoSource>,
+    /// Root of an archive: `http://`, `https://` or `file:`.
+    #[serde(default)]
+    pub uri: Option<String>,
+    /// Suites of it, for instance `bookworm`.
+    #[serde(default)]
+    pub suites: Vec<String>,
+    /// Components, for instance `main`. With `source = "host"`: instead of the host's.
+    #[serde(default)]
+    pub components: Vec<String>,
+    /// File with the keys that sign it. None: the built-in keys of the distribution.
+    #[serde(default)]
+    pub signed_by: Option<String>,
+    /// Whether a Release file past its `Valid-Until` is refused; `false` for archived releases.
+    #[serde(default = "yes")]
+    pub check_valid_until: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Where an archive is known from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RepoSource {
+    /// This host's own configuration.
+    Host,
+}
+
+/// Packages of the distribution.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Packages {
+    /// What the lists are added to.
+    #[serde(default)]
+    pub base: Base,
+    /// pkglists, in order; they share their passes.
+    #[serde(default)]
+    pub lists: Vec<String>,
+    /// More packages, in the first pass.
+    #[serde(default)]
+    pub install: Vec<String>,
+}
+
+/// What every image of a distribution starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Base {
+    /// Packages marked essential, and what they need.
+    Essential,
+    /// Also those of priority `required`, and apt: what `debootstrap --variant=minbase` installs.
+    #[default]
+    Minbase,
+}
+
+/// Packages from a directory of your own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OtherPackages {
+    /// Directory with package files; its sub-directories are repositories too.
+    pub dir: String,
+    /// otherpkgs pkglists, in order.
+    #[serde(default)]
+    pub lists: Vec<String>,
+    /// More packages, in the first pass.
+    #[serde(default)]
+    pub install: Vec<String>,
+}
+
+/// The kernel and its drivers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// Package that brings the kernel. None: the distribution's default for the architecture.
+    #[serde(default)]
+    pub package: Option<String>,
+    /// Which kernel release (`uname -r`) to boot, where the packages bring several.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Network drivers of the initrd: a whole list, or edits of the default one (`"+ice"`, `"-be2net"`); wildcards allowed.
+    #[serde(default)]
+    pub drivers: Vec<String>,
+    /// Packages with firmware that the drivers need; installed in the image as well.
+    #[serde(default)]
+    pub firmware_packages: Vec<String>,
+    /// What missing firmware of a wanted driver is.
+    #[serde(default)]
+    pub firmware: Firmware,
+}
+
+/// What missing firmware is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    /// A warning for a driver that the recipe names, a note for a default one.
+    #[default]
+    Warn,
+    /// An error for a driver that the recipe names.
+    Require,
+}
+
+/// The initrd.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Initrd {
+    /// Which initrds to make.
+    #[serde(default = "stateless")]
+    pub modes: Vec<InitrdMode>,
+    /// Compression; it must be one that the kernel can undo.
+    #[serde(default)]
+    pub compress: InitrdCompress,
+    /// Where its modules come from.
+    #[serde(default)]
+    pub modules_from: ModulesFrom,
+    /// Files with certificates that nodes trust for https, besides the public ones.
+    #[serde(default)]
+    pub ca: Vec<String>,
+}
+
+fn stateless() -> Vec<InitrdMode> {
+    vec![InitrdMode::Stateless]
+}
+
+impl Default for Initrd {
+    fn default() -> Self {
+        Self { modes: stateless(), compress: InitrdCompress::default(), modules_from: ModulesFrom::default(), ca: Vec::new() }
+    }
+}
+
+/// Kind of initrd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InitrdMode {
+    /// The root lives in the node's memory.
+    Stateless,
+}
+
+/// Compression of an initrd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InitrdCompress {
+    /// zstd.
+    #[default]
+    Zstd,
+    /// gzip.
+    Gzip,
+}
+
+/// Where the initrd's modules come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ModulesFrom {
+    /// The kernel stage; postinstall may not change modules.
+    #[default]
+    Kernel,
+    /// The image after postinstall, for scripts that install drivers.
+    Rootfs,
+}
+
+/// Settings that every node has in common.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct System {
+    /// Time zone, as below /usr/share/zoneinfo; the image needs the package that brings it. None: UTC.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
+    pub timezone: Option<String>,
+    /// Locale, for instance `C.UTF-8`.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.@-]+$"))]
+    pub locale: Option<String>,
+    /// `dhcp`: what the server says; else the name of every node.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9.-]*$"))]
+    pub hostname: Option<String>,
+    /// Files with public keys that may log in as root.
+    #[serde(default)]
+    pub authorized_keys: Vec<String>,
+    /// File with root's password hash, as crypt(5) writes it.
+    #[serde(default)]
+    pub root_password_hash_file: Option<String>,
+}
+
+/// A script that changes the image after all packages are in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PostinstallTable {
+    /// The script; it must be executable.
+    pub script: String,
+    /// Arguments after xCAT's four.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+    /// What else it reads: patterns below the recipe's directory. It sees nothing else.
+    #[serde(default)]
+    pub inputs: Vec<String>,
+    /// Packages of the distribution that it needs to run, for instance `perl`.
+    #[serde(default)]
+    pub tools: Vec<String>,
+}
+
+/// Files that are copied into the image last.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sync {
+    /// Synclists, in order.
+    #[serde(default)]
+    pub lists: Vec<String>,
+}
+
+/// What is left out of the packed image.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exclude {
+    /// Exclude lists.
+    #[serde(default)]
+    pub lists: Vec<String>,
+}
+
+/// How the image is packed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pack {
+    /// Archive.
+    #[serde(default)]
+    pub archive: ArchiveKind,
+    /// Compression.
+    #[serde(default)]
+    pub compress: PackCompress,
+    /// Level of the compression. None: 3 for zstd, 6 for gzip.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 19))]
+    pub level: Option<u32>,
+}
+
+/// Kind of archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveKind {
+    /// cpio, form `newc`; unpacked into the node's memory.
+    #[default]
+    Cpio,
+}
+
+/// Compression of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PackCompress {
+    /// zstd.
+    #[default]
+    Zstd,
+    /// gzip.
+    Gzip,
+}
+
+/// How nodes boot it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// Words for the kernel's command line.
+    #[serde(default)]
+    pub cmdline: Vec<String>,
+    /// Sizes of tmpfs mounts by path, for instance `"/tmp" = "50m"`; they become the image's fstab.
+    #[serde(default)]
+    pub tmpfs: BTreeMap<String, String>,
+    /// Size of the root file system in memory, for instance `4g` or `80%`. None: 90% of memory.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-9]+[kmgKMG%]?$"))]
+    pub root_size: Option<String>,
+}
+
+/// What the recipe may read outside its workspace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Workspace {
+    /// Absolute paths; `**` at the end allows all below.
+    #[serde(default)]
+    pub allow: Vec<String>,
+}
+
+/// For files that come from an xCAT site.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Xcat {
+    /// Where absolute folders of the xCAT host are found here.
+    #[serde(default)]
+    pub path_map: BTreeMap<String, String>,
+    /// `osvers` as postinstall scripts get it. None: distribution and release.
+    #[serde(default)]
+    pub osvers: Option<String>,
+    /// `profile` as postinstall scripts get it. None: the image's name.
+    #[serde(default)]
+    pub profile: Option<String>,
+}

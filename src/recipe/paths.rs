@@ -1,0 +1,135 @@
+//! Which files a recipe may read (D26).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Model, WORKSPACE_FILE};
+use crate::source::SourceFile;
+use crate::xcat::{LoadError, Loader};
+
+/// Largest list or recipe that is read.
+const TEXT_LIMIT: u64 = 16 << 20;
+
+/// Resolves the paths of one recipe.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The recipe's directory, without links.
+    pub recipe: PathBuf,
+    workspace: PathBuf,
+    allow: Vec<String>,
+    map: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
+}
+
+/// Why a path cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathProblem {
+    /// Nothing is there.
+    Missing(PathBuf, String),
+    /// It lies outside; the text is the line to add.
+    Outside(PathBuf, String),
+}
+
+impl Paths {
+    /// Rules of a recipe in a directory: the workspace is the nearest folder above with `imgbuild.toml`, or else the
+    /// recipe's own.
+    pub fn new(recipe: &Path, model: &Model) -> Self {
+        let recipe = recipe.canonicalize().unwrap_or_else(|_| recipe.to_owned());
+        let workspace =
+            recipe.ancestors().find(|folder| folder.join(WORKSPACE_FILE).is_file()).unwrap_or(&recipe).to_owned();
+        Self {
+            workspace,
+            recipe,
+            allow: model.workspace.allow.clone(),
+            map: model.xcat.path_map.clone(),
+            environment: model.environment.clone(),
+        }
+    }
+
+    /// Finds the file that a text names, relative to a folder.
+    ///
+    /// # Errors
+    /// [`PathProblem`] when it is not there, or lies where the recipe may not read.
+    pub fn resolve(&self, text: &str, folder: &Path) -> Result<PathBuf, PathProblem> {
+        let path = self.mapped(text, folder);
+        let real = path.canonicalize().map_err(|error| {
+            let problem = match error.kind() {
+                std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+                _ => error.to_string(),
+            };
+            PathProblem::Missing(path.clone(), problem)
+        })?;
+        if real.starts_with(&self.workspace) || self.is_allowed(&real) || self.is_allowed(&path) {
+            return Ok(real);
+        }
+        let shown = real.display();
+        Err(PathProblem::Outside(real.clone(), format!("copy it into the workspace, or add to the recipe: [workspace] allow = [\"{shown}\"]")))
+    }
+
+    fn mapped(&self, text: &str, folder: &Path) -> PathBuf {
+        for (from, to) in &self.map {
+            if let Some(rest) = text.strip_prefix(from.trim_end_matches('/'))
+                && (rest.is_empty() || rest.starts_with('/'))
+            {
+                return self.recipe.join(to).join(rest.trim_start_matches('/'));
+            }
+        }
+        folder.join(text)
+    }
+
+    fn is_allowed(&self, path: &Path) -> bool {
+        self.allow.iter().any(|pattern| match pattern.strip_suffix("/**") {
+            Some(folder) => path.starts_with(folder),
+            None => Path::new(pattern) == path,
+        })
+    }
+
+    /// How messages and keys call a file: relative to the recipe where it lies in the workspace.
+    pub fn name(&self, path: &Path) -> String {
+        if let Ok(inside) = path.strip_prefix(&self.recipe) {
+            return inside.display().to_string();
+        }
+        if let Ok(inside) = path.strip_prefix(&self.workspace) {
+            let ups = self.recipe.strip_prefix(&self.workspace).map_or(0, |below| below.components().count());
+            return format!("{}{}", "../".repeat(ups), inside.display());
+        }
+        path.display().to_string()
+    }
+
+    /// Reads a text file.
+    ///
+    /// # Errors
+    /// A text that says what is wrong.
+    pub fn read(&self, path: &Path) -> Result<Arc<SourceFile>, String> {
+        let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+        if !metadata.is_file() {
+            return Err("it is no regular file".to_owned());
+        }
+        if metadata.len() > TEXT_LIMIT {
+            return Err(format!("it is larger than {} MiB", TEXT_LIMIT >> 20));
+        }
+        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+        let text = String::from_utf8(bytes).map_err(|error| format!("byte {} is no UTF-8", error.utf8_error().valid_up_to()))?;
+        Ok(SourceFile::new(self.name(path), path, text))
+    }
+}
+
+impl Loader for Paths {
+    fn load(&self, path: &str, from: &SourceFile) -> Result<Arc<SourceFile>, LoadError> {
+        let folder = from.path.parent().unwrap_or(&self.recipe);
+        match self.resolve(path, folder) {
+            Ok(real) => self.read(&real).map_err(LoadError::Missing),
+            Err(PathProblem::Missing(path, problem)) => Err(LoadError::Missing(format!("{}: {problem}", path.display()))),
+            Err(PathProblem::Outside(_, help)) => Err(LoadError::Refused(help)),
+        }
+    }
+
+    fn exists(&self, path: &str, from: &SourceFile) -> bool {
+        from.path.parent().is_some_and(|folder| folder.join(path).is_file())
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment.get(name).cloned()
+    }
+}

@@ -1,0 +1,286 @@
+//! Exclude lists (reference, section 3).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::pkglist::resolve_include;
+use super::{Loader, matches};
+use crate::source::{Finding, SourceFile, Span};
+
+/// Patterns that xCAT always excludes.
+pub const ALWAYS_EXCLUDED: [&str; 5] =
+    ["./etc/init.d/statelite", "./etc/rc.sysinit.backup", "./.statelite*", "./.default*", "./.statebackup*"];
+
+/// One pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    /// As it is matched against `./path`.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What lists mean together; the order of lines has no meaning.
+#[derive(Debug, Clone, Default)]
+pub struct ExcludeList {
+    /// Left out of the pack.
+    pub exclude: Vec<Pattern>,
+    /// Brought back: these win.
+    pub include: Vec<Pattern>,
+    /// What is to be said.
+    pub findings: Vec<Finding>,
+    /// Files that were included.
+    pub included: Vec<Arc<SourceFile>>,
+}
+
+/// Reads lists.
+pub fn parse_exlist(files: &[Arc<SourceFile>], loader: &dyn Loader) -> ExcludeList {
+    let mut list = ExcludeList::default();
+    for file in files {
+        read_file(&mut vec![Arc::clone(file)], loader, &mut list);
+    }
+    list
+}
+
+fn read_file(chain: &mut Vec<Arc<SourceFile>>, loader: &dyn Loader, list: &mut ExcludeList) {
+    let Some(file) = chain.last().cloned() else { return };
+    let mut start = 0;
+    for line in file.text.split_inclusive('\n') {
+        let here = start;
+        start += line.len();
+        let line = line.trim_end_matches(['\n', '\r']);
+        if let Some(rest) = line.trim_start().strip_prefix("#INCLUDE:")
+            && let Some((path, _)) = rest.split_once('#')
+        {
+            let span = Span::new(&file, here..here + line.len());
+            if let Some(included) = resolve_include(path, &span, chain, loader, &mut list.findings) {
+                list.included.push(Arc::clone(&included));
+                chain.push(included);
+                read_file(chain, loader, list);
+                chain.pop();
+            }
+            continue;
+        }
+        let (text, commented) = match line.split_once('#') {
+            Some((text, _)) => (text.trim_end(), true),
+            None => (line, false),
+        };
+        let trimmed = text.trim();
+        if trimmed.is_empty() {
+            continue;
+        }
+        let lead = text.len() - text.trim_start().len();
+        let span = Span::new(&file, here + lead..here + lead + trimmed.len());
+        if trimmed != text && !commented || lead > 0 {
+            list.findings.push(
+                Finding::warning("exlist::blanks", &span, format!("`{trimmed}` has blanks around it"))
+                    .label("with them xCAT matches nothing; imgbuild reads it without")
+                    .help("remove the blanks"),
+            );
+        }
+        let (target, pattern) = match trimmed.strip_prefix('+') {
+            Some(pattern) => (&mut list.include, pattern),
+            None => (&mut list.exclude, trimmed.strip_prefix('-').unwrap_or(trimmed)),
+        };
+        judge(pattern, &span, &mut list.findings);
+        target.push(Pattern { text: pattern.to_owned(), span });
+    }
+}
+
+/// Says what can be said of a pattern without a tree.
+fn judge(pattern: &str, span: &Span, findings: &mut Vec<Finding>) {
+    if pattern == "*" {
+        findings.push(
+            Finding::error("exlist::everything", span, "`*` excludes the whole image").help("write what is to go, for instance `./usr/share/doc*`"),
+        );
+    } else if pattern.ends_with('/') {
+        findings.push(
+            Finding::warning("exlist::trailing_slash", span, format!("`{pattern}` can never match: no path ends in `/`"))
+                .help(format!("write `{}*`, which takes the folder and its content", pattern.trim_end_matches('/'))),
+        );
+    } else if !pattern.starts_with("./") && !pattern.starts_with('*') && !pattern.starts_with(['[', '?']) && pattern != "." {
+        findings.push(
+            Finding::warning("exlist::absolute_path", span, format!("`{pattern}` can never match"))
+                .label("patterns are matched against `./path`")
+                .help(format!("write `./{}`", pattern.trim_start_matches('/'))),
+        );
+    }
+}
+
+/// What a list does to a tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exclusion {
+    /// Paths (without `./`; `.` is the root) that are left out.
+    pub excluded: BTreeSet<String>,
+    /// What is to be said.
+    pub findings: Vec<Finding>,
+}
+
+impl ExcludeList {
+    /// Applies the list to a tree: sorted paths without `./`, `.` for the root, and whether each is a directory.
+    ///
+    /// A path that is brought back brings its parents back too, which xCAT does not do.
+    pub fn apply(&self, tree: &BTreeMap<String, bool>) -> Exclusion {
+        let named = |path: &str| if path == "." { ".".to_owned() } else { format!("./{path}") };
+        let names: Vec<(String, &str)> = tree.keys().map(|path| (named(path), path.as_str())).collect();
+        let mut outcome = Exclusion::default();
+        let mut unmatched = Vec::new();
+        let mut dropped_by: BTreeMap<&str, Option<&Pattern>> = BTreeMap::new();
+        for pattern in ALWAYS_EXCLUDED {
+            for (_, path) in names.iter().filter(|(name, _)| matches(pattern, name)) {
+                dropped_by.insert(path, None);
+            }
+        }
+        for pattern in &self.exclude {
+            let mut used = false;
+            for (_, path) in names.iter().filter(|(name, _)| matches(&pattern.text, name)) {
+                used = true;
+                dropped_by.entry(path).or_insert(Some(pattern));
+            }
+            if !used && could_match(&pattern.text) {
+                unmatched.push(pattern);
+            }
+        }
+        let mut kept: BTreeSet<&str> = BTreeSet::new();
+        for pattern in &self.include {
+            let mut used = false;
+            for (_, path) in names.iter().filter(|(name, _)| matches(&pattern.text, name)) {
+                used = true;
+                kept.insert(path);
+                let mut above = *path;
+                while let Some((parent, _)) = above.rsplit_once('/') {
+                    kept.insert(parent);
+                    above = parent;
+                }
+                kept.insert(".");
+            }
+            if !used {
+                outcome.findings.push(
+                    Finding::warning("exlist::unused_include", &pattern.span, format!("`+{}` matches nothing", pattern.text))
+                        .help("remove the line, or correct the path"),
+                );
+            }
+        }
+        outcome.excluded = dropped_by.keys().filter(|path| !kept.contains(*path)).map(|path| (*path).to_owned()).collect();
+        outcome.findings.extend(orphans(tree, &outcome.excluded, &dropped_by));
+        if let Some(first) = unmatched.first() {
+            let shown: Vec<String> =
+                unmatched.iter().take(5).map(|pattern| format!("{}:{} {}", pattern.span.file.name, pattern.span.line(), pattern.text)).collect();
+            let more = if unmatched.len() > 5 { format!(" and {} more", unmatched.len() - 5) } else { String::new() };
+            outcome.findings.push(
+                Finding::note("exlist::unmatched", &first.span, format!("{} patterns matched nothing this time", unmatched.len()))
+                    .label("the first of them")
+                    .help(format!("{}{more}", shown.join("; "))),
+            );
+        }
+        outcome
+    }
+}
+
+fn could_match(pattern: &str) -> bool {
+    !pattern.ends_with('/') && (pattern.starts_with("./") || pattern.starts_with(['*', '[', '?']))
+}
+
+/// Directories that go while something in them stays: the archive gets them back with default mode and owner.
+fn orphans(
+    tree: &BTreeMap<String, bool>,
+    excluded: &BTreeSet<String>,
+    dropped_by: &BTreeMap<&str, Option<&Pattern>>,
+) -> Vec<Finding> {
+    let mut said: BTreeMap<&str, Finding> = BTreeMap::new();
+    for path in tree.keys().filter(|path| !excluded.contains(*path)) {
+        let Some((parent, _)) = path.rsplit_once('/') else { continue };
+        if excluded.contains(parent)
+            && let Some(Some(pattern)) = dropped_by.get(parent)
+        {
+            said.entry(&pattern.text).or_insert_with(|| {
+                Finding::warning("exlist::parent_dropped", &pattern.span, format!("`{}` drops the folder `{parent}` but keeps `{path}`", pattern.text))
+                    .label("the node makes the folder with default mode and owner")
+                    .help(format!("write `{0}*` to drop both, or `{0}/*` to keep the empty folder", pattern.text))
+            });
+        }
+    }
+    said.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::xcat::pkglist::tests::Memory;
+
+    fn tree() -> BTreeMap<String, bool> {
+        let files = [
+            "boot/vmlinuz", "bootx", "tmp/t", "usr/share/doc/a/README", "usr/share/man/m.1", "usr/share/locale/C",
+            "usr/share/locale/de/y", "usr/share/locale/en_US/x", "usr/share/locale/locale.alias",
+            "usr/lpp/mmfs/bin/mmfsd", "a'b1",
+        ];
+        let mut tree = BTreeMap::from([(".".to_owned(), true)]);
+        for file in files {
+            tree.insert(file.to_owned(), false);
+            let mut path = file;
+            while let Some((parent, _)) = path.rsplit_once('/') {
+                tree.insert(parent.to_owned(), true);
+                path = parent;
+            }
+        }
+        tree
+    }
+
+    fn read(files: &[&str]) -> String {
+        let files: Vec<_> = files.iter().map(|text| SourceFile::new("list", "/D/list", *text)).collect();
+        let list = parse_exlist(&files, &Memory(HashMap::new(), HashMap::new()));
+        let outcome = list.apply(&tree());
+        let mut out = outcome.excluded.iter().cloned().collect::<Vec<_>>().join(" ");
+        for finding in list.findings.iter().chain(&outcome.findings) {
+            let mark = match finding.severity {
+                crate::source::Severity::Error => "E",
+                crate::source::Severity::Warning => "W",
+                crate::source::Severity::Note => "N",
+            };
+            out.push_str(&format!(" {mark}:{}", finding.code));
+        }
+        out.trim_start().to_owned()
+    }
+
+    #[test]
+    fn vectors_of_exclude_lists() {
+        let doc = "usr/share/doc usr/share/doc/a usr/share/doc/a/README";
+        let boot = "boot boot/vmlinuz bootx";
+        let locale = "usr/share/locale/C usr/share/locale/de usr/share/locale/de/y";
+        let all_locale = format!("{locale} usr/share/locale/en_US usr/share/locale/en_US/x usr/share/locale/locale.alias");
+        let usr = "usr/share usr/share/doc usr/share/doc/a usr/share/doc/a/README usr/share/locale usr/share/locale/C \
+                   usr/share/locale/de usr/share/locale/de/y usr/share/locale/en_US usr/share/locale/en_US/x \
+                   usr/share/locale/locale.alias usr/share/man usr/share/man/m.1";
+        let table: Vec<(&str, Vec<&str>, String)> = vec![
+            ("X1", vec!["./boot*\n"], boot.to_owned()),
+            ("X2", vec!["./usr/share/doc*\n"], doc.to_owned()),
+            ("X3", vec!["./usr/share/locale/*\n"], all_locale),
+            ("X4", vec!["./tmp\n"], "tmp W:exlist::parent_dropped".to_owned()),
+            ("X5", vec!["./usr/share/doc/\n"], "W:exlist::trailing_slash".to_owned()),
+            ("X6", vec!["usr/share/doc*\n"], "W:exlist::absolute_path".to_owned()),
+            ("X6", vec!["/usr/share/doc*\n"], "W:exlist::absolute_path".to_owned()),
+            ("X7", vec!["./[bt]*\n"], format!("{boot} tmp tmp/t")),
+            ("X8", vec!["./*.1\n"], "usr/share/man/m.1".to_owned()),
+            ("X10", vec!["./usr/share/doc \n"], "usr/share/doc W:exlist::blanks W:exlist::parent_dropped".to_owned()),
+            ("X11", vec!["  ./boot*\n"], format!("{boot} W:exlist::blanks")),
+            ("X12", vec!["-./boot*\n"], boot.to_owned()),
+            ("X13", vec!["./usr/share/locale/*\n+./usr/share/locale/en_US*\n+./usr/share/locale/locale.alias\n"], locale.to_owned()),
+            ("X14", vec!["+./usr/share/locale/en_US*\n./usr/share/locale/*\n"], format!("{locale} usr/share/locale/locale.alias")),
+            ("X15", vec!["./usr*\n+./usr/lpp/mmfs/bin/mm*\n"], usr.to_owned()),
+            ("X16", vec!["./boot* # kernels\n"], boot.to_owned()),
+            ("X17", vec!["#INCLUDE:nosuch#\n"], "E:include::missing".to_owned()),
+            ("X18", vec!["+./nothing*\n"], "W:exlist::unused_include".to_owned()),
+            ("X19", vec!["+./bootx\n"], String::new()),
+            ("X20", vec!["./tmp*"], "tmp tmp/t".to_owned()),
+            ("X21", vec!["./a'b*\n"], "a'b1".to_owned()),
+            ("X22", vec!["./boot*\n", "+./boot/vmlinuz\n"], "bootx".to_owned()),
+        ];
+        for (id, files, expected) in table {
+            assert_eq!(read(&files), expected, "{id}");
+        }
+        assert!(read(&["*\n"]).ends_with("E:exlist::everything"), "X9");
+        assert!(read(&["./nowhere*\n./nothing*\n"]).contains("N:exlist::unmatched"));
+    }
+}

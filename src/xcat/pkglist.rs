@@ -1,0 +1,431 @@
+//! pkglist and otherpkgs pkglist (reference, section 2).
+
+use std::sync::Arc;
+
+use super::include::INCLUDE_DEPTH;
+use super::{LoadError, Loader, expand_variables};
+use crate::source::{Finding, SourceFile, Span};
+
+/// Which of the two kinds a list is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    /// Packages of the distribution.
+    Packages,
+    /// Other packages: a folder in front of the name selects the repository.
+    OtherPackages,
+}
+
+/// A package or group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Name, with `@` in front of a group.
+    pub name: String,
+    /// Folder below otherpkgdir.
+    pub subdirectory: Option<String>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// One variable of an `#ENV:` line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// One transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PassList {
+    /// To install.
+    pub install: Vec<Item>,
+    /// `-name`: to remove before.
+    pub remove_before: Vec<Item>,
+    /// `--name`: to remove afterwards.
+    pub remove_after: Vec<Item>,
+    /// Environment of the package manager.
+    pub environment: Vec<Variable>,
+}
+
+impl PassList {
+    fn is_empty(&self) -> bool {
+        self.install.is_empty() && self.remove_before.is_empty() && self.remove_after.is_empty()
+    }
+}
+
+/// What lists mean together.
+#[derive(Debug, Clone, Default)]
+pub struct PackageList {
+    /// Transactions, in order; empty ones are left out.
+    pub passes: Vec<PassList>,
+    /// What is to be said.
+    pub findings: Vec<Finding>,
+    /// Files that were included.
+    pub included: Vec<Arc<SourceFile>>,
+}
+
+struct Reader<'a> {
+    loader: &'a dyn Loader,
+    flavor: Flavor,
+    passes: Vec<PassList>,
+    findings: Vec<Finding>,
+    included: Vec<Arc<SourceFile>>,
+    /// Index of the pass that items go to; starts at 0 again in each top-level file.
+    pass: usize,
+}
+
+/// Reads lists in order. Files share the passes: pass 1 of each is one transaction.
+pub fn parse_pkglist(files: &[Arc<SourceFile>], flavor: Flavor, loader: &dyn Loader) -> PackageList {
+    let mut reader =
+        Reader { loader, flavor, passes: Vec::new(), findings: Vec::new(), included: Vec::new(), pass: 0 };
+    for file in files {
+        reader.pass = 0;
+        let mut chain = vec![Arc::clone(file)];
+        let before: usize = reader.passes.iter().map(|pass| pass.install.len() + pass.remove_before.len() + pass.remove_after.len()).sum();
+        let findings = reader.findings.len();
+        reader.file(&mut chain);
+        let after: usize = reader.passes.iter().map(|pass| pass.install.len() + pass.remove_before.len() + pass.remove_after.len()).sum();
+        if before == after && findings == reader.findings.len() && flavor == Flavor::Packages && files.len() == 1 {
+            let span = Span::new(file, 0..0);
+            let finding = Finding::error("pkglist::empty", &span, format!("`{}` names no packages", file.name))
+                .help("add a package, or remove the list from the recipe");
+            reader.findings.push(finding);
+        }
+    }
+    reader.passes.retain(|pass| !pass.is_empty() || !pass.environment.is_empty());
+    // An environment without a package means nothing.
+    reader.passes.retain(|pass| !pass.is_empty());
+    PackageList { passes: reader.passes, findings: reader.findings, included: reader.included }
+}
+
+/// What the next element of a line is.
+enum Element<'t> {
+    Include(&'t str),
+    NewPass,
+    Environment(&'t str),
+}
+
+/// A directive at the start of some text, and its length.
+fn directive(text: &str) -> Option<(Element<'_>, usize)> {
+    if text.starts_with("#NEW_INSTALL_LIST#") {
+        return Some((Element::NewPass, "#NEW_INSTALL_LIST#".len()));
+    }
+    let inner = |head: &str| {
+        let rest = text.strip_prefix(head)?;
+        let end = rest.find('#')?;
+        Some((&rest[..end], head.len() + end + 1))
+    };
+    if let Some((path, length)) = inner("#INCLUDE:") {
+        return Some((Element::Include(path), length));
+    }
+    if let Some((words, length)) = inner("#ENV:") {
+        return Some((Element::Environment(words), length));
+    }
+    None
+}
+
+/// Whether a comment looks like a directive that was misspelt.
+fn looks_like_directive(comment: &str) -> bool {
+    let folded: String = comment.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_uppercase();
+    let folded = folded.trim_start_matches('#');
+    let known = ["INCLUDE:", "NEW_INSTALL_LIST#", "ENV:"].iter().any(|word| folded.starts_with(word));
+    let unknown = comment.strip_prefix('#').and_then(|rest| rest.split_once(':')).is_some_and(|(word, rest)| {
+        word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_') && rest.trim_end().ends_with('#')
+    });
+    known || unknown
+}
+
+impl Reader<'_> {
+    fn current(&mut self) -> &mut PassList {
+        while self.passes.len() <= self.pass {
+            self.passes.push(PassList::default());
+        }
+        &mut self.passes[self.pass]
+    }
+
+    fn file(&mut self, chain: &mut Vec<Arc<SourceFile>>) {
+        let Some(file) = chain.last().cloned() else { return };
+        let mut start = 0;
+        for line in file.text.split_inclusive('\n') {
+            self.line(&file, start, line.trim_end(), chain);
+            start += line.len();
+        }
+    }
+
+    fn line(&mut self, file: &Arc<SourceFile>, start: usize, line: &str, chain: &mut Vec<Arc<SourceFile>>) {
+        let mut at = 0;
+        let mut first = true;
+        let mut pieces: Vec<(usize, usize, bool)> = Vec::new();
+        while at < line.len() {
+            let rest = &line[at..];
+            let blank = rest.len() - rest.trim_start().len();
+            let here = at + blank;
+            let text = &line[here..];
+            if text.starts_with('#') {
+                if let Some((element, length)) = directive(text) {
+                    let span = Span::new(file, start + here..start + here + length);
+                    let after = text[length..].trim_start();
+                    let clean = after.is_empty() || after.starts_with(',') || (after.starts_with('#') && text[length..].starts_with([' ', '\t']));
+                    if !clean {
+                        self.findings.push(
+                            Finding::error("pkglist::text_after_directive", &span, format!("text follows the directive `{}`", span.text()))
+                                .label("xCAT would lose or glue that text")
+                                .help("put what follows on a line of its own"),
+                        );
+                        return;
+                    }
+                    self.directive(element, &span, chain);
+                    at = here + length;
+                    at += line[at..].find(',').filter(|_| after.starts_with(',')).map_or(line.len() - at, |comma| comma + 1);
+                    first = false;
+                    continue;
+                }
+                if first && looks_like_directive(text) {
+                    let span = Span::new(file, start + here..start + line.len());
+                    self.findings.push(
+                        Finding::warning("pkglist::looks_like_directive", &span, format!("`{text}` is a comment, but looks like a directive"))
+                            .help("directives are upper case and have no blank: #INCLUDE:path#, #NEW_INSTALL_LIST#, #ENV:NAME=value#"),
+                    );
+                }
+                break;
+            }
+            let mut end = rest.find(',').map_or(line.len(), |comma| at + comma);
+            let item = &line[at..end];
+            if let Some(comment) = item.match_indices('#').find(|(place, _)| item[..*place].ends_with([' ', '\t'])) {
+                let span = Span::new(file, start + at + comment.0..start + line.len());
+                self.findings.push(
+                    Finding::warning("pkglist::trailing_comment", &span, "a comment follows a package")
+                        .label("xCAT hands this to a shell, which drops the rest of the list")
+                        .help("put comments on lines of their own"),
+                );
+                end = at + comment.0;
+                pieces.push((at, end, first));
+                break;
+            }
+            pieces.push((at, end, first));
+            first = false;
+            at = end + 1;
+        }
+        for (from, to, first) in pieces {
+            self.item(file, start, line, from, to, first);
+        }
+    }
+
+    fn item(&mut self, file: &Arc<SourceFile>, start: usize, line: &str, from: usize, to: usize, _first: bool) {
+        let raw = &line[from..to];
+        let text = raw.trim();
+        if text.is_empty() {
+            return;
+        }
+        let lead = raw.len() - raw.trim_start().len();
+        let span = Span::new(file, start + from + lead..start + from + lead + text.len());
+        if let Some(group) = text.strip_prefix('@') {
+            let group = group.trim();
+            if group.is_empty() || group.contains('#') {
+                self.findings.push(Finding::error("pkglist::group", &span, format!("`{text}` names no group")).help("write `@name`"));
+                return;
+            }
+            self.add(Item { name: format!("@{group}"), subdirectory: None, span }, 0);
+            return;
+        }
+        if text.starts_with("---") {
+            self.findings.push(
+                Finding::error("pkglist::three_dashes", &span, format!("`{text}` starts with three dashes"))
+                    .help("`-name` removes before the transaction, `--name` after it"),
+            );
+            return;
+        }
+        let (dashes, names) = match text.strip_prefix("--") {
+            Some(rest) => (2, rest),
+            None => text.strip_prefix('-').map_or((0, text), |rest| (1, rest)),
+        };
+        if dashes > 0 && lead > 0 {
+            self.findings.push(
+                Finding::warning("pkglist::blank_before_removal", &span, format!("`{text}` has a blank in front"))
+                    .label("xCAT takes this as a package to install; imgbuild removes it")
+                    .help("remove the blank"),
+            );
+        }
+        if dashes > 0 && names.trim().is_empty() {
+            self.findings.push(Finding::error("pkglist::no_name", &span, format!("`{text}` names no package")).help("write `-name`"));
+            return;
+        }
+        let words: Vec<&str> = names.split_whitespace().collect();
+        if words.len() > 1 {
+            self.findings.push(
+                Finding::warning("pkglist::blank_between", &span, format!("`{names}` is read as {} packages", words.len()))
+                    .help("write one package a line, or separate them by commas"),
+            );
+        }
+        for word in words {
+            self.word(word, dashes, &span);
+        }
+    }
+
+    fn word(&mut self, word: &str, dashes: usize, whole: &Span) {
+        let offset = whole.text().find(word).unwrap_or(0);
+        let span = Span { start: whole.start + offset, end: whole.start + offset + word.len(), file: Arc::clone(&whole.file) };
+        let error = |code, message: String, help: &str| Finding::error(code, &span, message).help(help);
+        if let Some(bad) = word.chars().find(|c| !c.is_ascii_alphanumeric() && !"._+:~*?@^/=-".contains(*c)) {
+            let finding = if word.contains("#INCLUDE:") || word.contains("#ENV:") {
+                error("pkglist::glued_directive", format!("`{word}` has a directive in its middle"), "put the directive on a line of its own")
+            } else {
+                error("pkglist::character", format!("`{word}` has the character `{bad}`, which no package name has"), "remove it; xCAT would hand it to a shell")
+            };
+            self.findings.push(finding);
+            return;
+        }
+        if word.ends_with('/') {
+            self.findings.push(error("pkglist::ends_in_slash", format!("`{word}` ends in `/`"), "name a package behind the folder"));
+            return;
+        }
+        if word.starts_with('/') {
+            self.findings.push(error("pkglist::absolute", format!("`{word}` is an absolute path"), "folders are relative to the otherpkgs directory"));
+            return;
+        }
+        let (folder, name) = match word.rsplit_once('/') {
+            Some((folder, name)) => (Some(folder), name),
+            None => (None, word),
+        };
+        if folder.is_some_and(|folder| folder.split('/').any(|part| part == ".." || part.is_empty())) {
+            self.findings.push(error("pkglist::escapes", format!("`{word}` leads out of the otherpkgs directory"), "remove `..` and doubled slashes"));
+            return;
+        }
+        if folder.is_some() && self.flavor == Flavor::Packages && dashes == 0 {
+            self.findings.push(
+                Finding::warning("pkglist::folder_ignored", &span, format!("the folder of `{word}` means nothing in a pkglist"))
+                    .help(format!("write `{name}`, or put the line into an otherpkgs list")),
+            );
+        }
+        if dashes > 0 && self.flavor == Flavor::Packages {
+            self.findings.push(
+                Finding::warning("pkglist::removal", &span, format!("xCAT ignores the removal of `{name}` in a pkglist"))
+                    .label("imgbuild removes it")
+                    .help("leave the line out to keep the package"),
+            );
+        }
+        let subdirectory = folder.filter(|_| self.flavor == Flavor::OtherPackages && dashes == 0).map(str::to_owned);
+        self.add(Item { name: name.to_owned(), subdirectory, span }, dashes);
+    }
+
+    fn add(&mut self, item: Item, dashes: usize) {
+        let pass = self.current();
+        let list = match dashes {
+            0 => &mut pass.install,
+            1 => &mut pass.remove_before,
+            _ => &mut pass.remove_after,
+        };
+        if !list.iter().any(|known| known.name == item.name && known.subdirectory == item.subdirectory) {
+            list.push(item);
+        }
+    }
+
+    fn directive(&mut self, element: Element<'_>, span: &Span, chain: &mut Vec<Arc<SourceFile>>) {
+        match element {
+            Element::NewPass => {
+                // The pass that is left exists, even if it stays empty: files share the numbering.
+                self.current();
+                self.pass += 1;
+            }
+            Element::Environment(words) => self.environment(words, span),
+            Element::Include(path) => self.include(path, span, chain),
+        }
+    }
+
+    fn environment(&mut self, words: &str, span: &Span) {
+        if words.contains(',') {
+            self.findings.push(
+                Finding::warning("pkglist::comma_in_env", span, "the variables of `#ENV:` are separated by a comma")
+                    .label("xCAT breaks the line there and loses them")
+                    .help("separate them by blanks"),
+            );
+        }
+        for word in words.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {
+            match word.split_once('=') {
+                Some((name, value)) if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
+                    let variable = Variable { name: name.to_owned(), value: value.to_owned(), span: span.clone() };
+                    self.current().environment.push(variable);
+                }
+                _ => self.findings.push(
+                    Finding::error("pkglist::env", span, format!("`{word}` is no `NAME=value`")).help("write #ENV:NAME=value OTHER=value#"),
+                ),
+            }
+        }
+    }
+
+    fn include(&mut self, path: &str, span: &Span, chain: &mut Vec<Arc<SourceFile>>) {
+        if let Some(file) = resolve_include(path, span, chain, self.loader, &mut self.findings) {
+            self.included.push(Arc::clone(&file));
+            chain.push(file);
+            self.file(chain);
+            chain.pop();
+        }
+    }
+}
+
+/// Finds an included file, or says why it cannot be.
+pub(super) fn resolve_include(
+    path: &str,
+    span: &Span,
+    chain: &[Arc<SourceFile>],
+    loader: &dyn Loader,
+    findings: &mut Vec<Finding>,
+) -> Option<Arc<SourceFile>> {
+    let shown = || chain.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(" -> ");
+    let expanded = match expand_variables(path, &|name| loader.variable(name)) {
+        Ok(expanded) => expanded,
+        Err(name) => {
+            findings.push(
+                Finding::error("include::variable", span, format!("the variable `{name}` of `{path}` is not known"))
+                    .help(format!("set it in the recipe: [environment] {name} = \"...\"")),
+            );
+            return None;
+        }
+    };
+    let (Some(from), Some(top)) = (chain.last(), chain.first()) else { return None };
+    let file = match loader.load(expanded.trim(), from) {
+        Ok(file) => file,
+        Err(LoadError::Missing(problem)) => {
+            findings.push(
+                Finding::error("include::missing", span, format!("`{expanded}` cannot be included: {problem}"))
+                    .label(format!("included by {}", shown()))
+                    .help("create the file or correct the path; an absolute path of an xCAT host can be mapped: [xcat] path_map = { \"/opt/xcat/share/xcat\" = \"vendor/xcat\" }"),
+            );
+            return None;
+        }
+        Err(LoadError::Refused(help)) => {
+            findings.push(
+                Finding::error("include::outside", span, format!("`{expanded}` lies outside the workspace")).help(help),
+            );
+            return None;
+        }
+    };
+    if chain.iter().any(|known| known.path == file.path) {
+        findings.push(
+            Finding::error("include::cycle", span, format!("`{expanded}` includes itself: {} -> {}", shown(), file.name))
+                .help("remove one of the includes"),
+        );
+        return None;
+    }
+    if chain.len() >= INCLUDE_DEPTH {
+        findings.push(
+            Finding::error("include::depth", span, format!("includes nest deeper than {INCLUDE_DEPTH}")).help("include the innermost files directly"),
+        );
+        return None;
+    }
+    let same_folder = from.path.parent() == top.path.parent();
+    if !expanded.starts_with('/') && !same_folder && loader.exists(&expanded, top) {
+        findings.push(
+            Finding::warning("include::other_folder", span, format!("xCAT would include another `{expanded}`, the one beside `{}`", top.name))
+                .label("imgbuild takes the file from the folder of the file that includes it")
+                .help("write the path in full if the other file is meant"),
+        );
+    }
+    Some(file)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,243 @@
+//! Synclists, as an image takes them (reference, section 4).
+
+use std::sync::Arc;
+
+use super::expand_variables;
+use crate::source::{Finding, SourceFile, Span};
+
+/// What is done with the sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clause {
+    /// Copied.
+    Copy,
+    /// `APPEND:` added to the end of the destination.
+    Append,
+    /// `MERGE:` lines replaced and added by their first field.
+    Merge,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncEntry {
+    /// Paths on the build host, wildcards unexpanded.
+    pub sources: Vec<String>,
+    /// Absolute path in the image.
+    pub destination: String,
+    /// Whether the destination is a folder by its form: several sources, or a `/` at its end.
+    pub folder: bool,
+    /// What is done.
+    pub clause: Clause,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A script that nodes run after a sync; images do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncScript {
+    /// Path on the build host.
+    pub path: String,
+    /// Whether it runs each time (`EXECUTEALWAYS:`).
+    pub always: bool,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What a list means for an image.
+#[derive(Debug, Clone, Default)]
+pub struct SyncList {
+    /// What is copied, in order.
+    pub entries: Vec<SyncEntry>,
+    /// Lines for some nodes only: (nodes, line), not applied.
+    pub for_nodes: Vec<(String, SyncEntry)>,
+    /// Scripts, not run.
+    pub scripts: Vec<SyncScript>,
+    /// What is to be said.
+    pub findings: Vec<Finding>,
+}
+
+/// Files that `MERGE:` may change. Source: xdcp(1).
+const MERGED_FILES: [&str; 4] = ["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow"];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Plain,
+    Execute(bool),
+    Append,
+    Merge,
+}
+
+/// Reads one list; variables come from the image's environment.
+pub fn parse_synclist(file: &Arc<SourceFile>, variable: &dyn Fn(&str) -> Option<String>) -> SyncList {
+    let mut list = SyncList::default();
+    let mut section = Section::Plain;
+    let mut start = 0;
+    let mut usable = false;
+    for line in file.text.split_inclusive('\n') {
+        let here = start;
+        start += line.len();
+        let line = line.trim_end();
+        let text = line.trim_start();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        usable = true;
+        let lead = line.len() - text.len();
+        let span = Span::new(file, here + lead..here + line.len());
+        section = match text {
+            "EXECUTE:" => Section::Execute(false),
+            "EXECUTEALWAYS:" => Section::Execute(true),
+            "APPEND:" => Section::Append,
+            "MERGE:" => Section::Merge,
+            _ => {
+                read_line(text, &span, section, variable, &mut list);
+                section
+            }
+        };
+    }
+    if !usable {
+        let span = Span::new(file, 0..0);
+        list.findings.push(Finding::warning("synclist::empty", &span, format!("`{}` has no line to apply", file.name)).help("remove it from the recipe"));
+    }
+    list
+}
+
+fn read_line(text: &str, span: &Span, section: Section, variable: &dyn Fn(&str) -> Option<String>, list: &mut SyncList) {
+    let error = |code, message: String, help: &str| Finding::error(code, span, message).help(help);
+    if let Section::Execute(always) = section {
+        if text.contains(" -> ") {
+            list.findings.push(error("synclist::copy_after_clause", "a copy line follows a clause".to_owned(), "put all copy lines before the first clause; xCAT takes this one as a script's name"));
+        } else {
+            list.findings.push(Finding::note("synclist::not_run", span, format!("`{text}` is not run in an image")).help("scripts of EXECUTE: run on nodes only; use [postinstall] for the image"));
+            list.scripts.push(SyncScript { path: text.to_owned(), always, span: span.clone() });
+        }
+        return;
+    }
+    let Some((sources, destination)) = text.rsplit_once(" -> ") else {
+        let help = if text.contains("->") { "put a blank on each side of `->`" } else { "write `/source -> /destination`" };
+        list.findings.push(error("synclist::no_arrow", format!("`{text}` has no ` -> `"), help));
+        return;
+    };
+    let mut destination = destination.trim();
+    if let Some((before, _)) = destination.split_once(" #") {
+        list.findings.push(Finding::warning("synclist::trailing_comment", span, "a comment follows the destination").label("xCAT makes it part of the file's name").help("put comments on lines of their own"));
+        destination = before.trim();
+    }
+    let mut nodes = None;
+    if let Some(rest) = destination.strip_prefix('(') {
+        let Some((range, rest)) = rest.split_once(')') else {
+            list.findings.push(error("synclist::noderange", format!("`{destination}` has no closing `)`"), "write `(nodes) /destination`"));
+            return;
+        };
+        nodes = Some(range.trim().to_owned());
+        destination = rest.trim();
+    }
+    let mut expand = |text: &str| match expand_variables(text, variable) {
+        Ok(text) => Some(text),
+        Err(name) => {
+            list.findings.push(error("synclist::variable", format!("the variable `{name}` is not known"), &format!("set it in the recipe: [environment] {name} = \"...\"")));
+            None
+        }
+    };
+    let (Some(sources), Some(destination)) = (expand(sources), expand(destination)) else { return };
+    if destination.contains([' ', '\t', ';']) {
+        list.findings.push(error("synclist::destination", format!("the destination `{destination}` has a blank or `;` in it"), "xCAT deletes them; choose a name without"));
+        return;
+    }
+    if !destination.starts_with('/') || destination.split('/').any(|part| part == "..") {
+        list.findings.push(error("synclist::destination", format!("the destination `{destination}` is no absolute path of the image"), "start it with `/` and leave `..` out"));
+        return;
+    }
+    let sources: Vec<String> = sources.split_whitespace().map(str::to_owned).collect();
+    if sources.is_empty() {
+        list.findings.push(error("synclist::no_source", "the line names no source".to_owned(), "write `/source -> /destination`"));
+        return;
+    }
+    let clause = match section {
+        Section::Append => Clause::Append,
+        Section::Merge => Clause::Merge,
+        _ => Clause::Copy,
+    };
+    if clause == Clause::Merge && !MERGED_FILES.contains(&destination.as_str()) {
+        list.findings.push(error("synclist::merge", format!("`{destination}` cannot be merged"), &format!("MERGE: knows {}", MERGED_FILES.join(", "))));
+        return;
+    }
+    if clause != Clause::Copy {
+        let word = if clause == Clause::Append { "APPEND:" } else { "MERGE:" };
+        list.findings.push(Finding::note("synclist::clause_applied", span, format!("{word} is applied to the image")).help("xCAT applies it on nodes only"));
+    }
+    let folder = sources.len() > 1 || destination.ends_with('/') || sources.iter().any(|source| source.contains(['*', '?', '[']));
+    let entry = SyncEntry { sources, destination, folder, clause, span: span.clone() };
+    match nodes {
+        Some(nodes) => {
+            list.findings.push(Finding::note("synclist::nodes", span, format!("the line is for the nodes `{nodes}` and is left out of the image")).help("let the nodes sync it"));
+            list.for_nodes.push((nodes, entry));
+        }
+        None => list.entries.push(entry),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Severity;
+
+    fn read(text: &str) -> String {
+        let file = SourceFile::new("list", "/D/list", text);
+        let list = parse_synclist(&file, &|name| (name == "R").then(|| "/r".to_owned()));
+        let mut out = Vec::new();
+        for entry in &list.entries {
+            let arrow = match entry.clause {
+                Clause::Copy => "->",
+                Clause::Append => "+>",
+                Clause::Merge => "~>",
+            };
+            let folder = if entry.folder && !entry.destination.ends_with('/') { "/" } else { "" };
+            out.push(format!("{} {arrow} {}{folder}", entry.sources.join(" "), entry.destination));
+        }
+        for script in &list.scripts {
+            out.push(format!("script {}", script.path));
+        }
+        for finding in &list.findings {
+            let mark = match finding.severity {
+                Severity::Error => "E",
+                Severity::Warning => "W",
+                Severity::Note => "N",
+            };
+            out.push(format!("{mark}:{}", finding.code));
+        }
+        out.join(" ")
+    }
+
+    #[test]
+    fn vectors_of_synclists() {
+        for (id, text, expected) in [
+            ("S1", "/s/hosts -> /etc/hosts\n", "/s/hosts -> /etc/hosts"),
+            ("S2", "/s/hosts -> /etc\n", "/s/hosts -> /etc"),
+            ("S3", "/s/hosts -> /etc/\n", "/s/hosts -> /etc/"),
+            ("S4", "/s/a /s/b -> /new\n", "/s/a /s/b -> /new/"),
+            ("S5", "/s/* -> /opt/conf/\n", "/s/* -> /opt/conf/"),
+            ("S6", "/s/a->/etc/a\n", "E:synclist::no_arrow"),
+            ("S7", "/s/a -> (cn1,cn2) /etc/a\n", "N:synclist::nodes"),
+            ("S8", "/s/a -> /etc/my file\n", "E:synclist::destination"),
+            ("S9", "/s/a -> /etc/a # x\n", "/s/a -> /etc/a W:synclist::trailing_comment"),
+            ("S10", "  # text\n/s/a -> /a\n", "/s/a -> /a"),
+            ("S11", "EXECUTE:\n/s/a.post\n/s/c -> /etc/c\n", "script /s/a.post N:synclist::not_run E:synclist::copy_after_clause"),
+            ("S12", "APPEND:\n/s/x -> /etc/setup\n", "/s/x +> /etc/setup N:synclist::clause_applied"),
+            ("S13", "MERGE:\n/s/pw -> /etc/passwd\n", "/s/pw ~> /etc/passwd N:synclist::clause_applied"),
+            ("S14", "MERGE:\n/s/x -> /etc/hosts\n", "E:synclist::merge"),
+            ("S15", "${R}/s/a -> /etc/a\n", "/r/s/a -> /etc/a"),
+            ("S16", "$RX/a -> /b\n", "E:synclist::variable"),
+            ("S19", "# nothing\n", "W:synclist::empty"),
+            ("-", "/s/a -> ../etc/a\n", "E:synclist::destination"),
+        ] {
+            assert_eq!(read(text), expected, "{id}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "[a/ >$#:(){}\\n-]{0,60}|\\PC{0,60}") {
+            let _ = read(&text);
+        }
+    }
+}
