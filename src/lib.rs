@@ -3,11 +3,13 @@
 //! Data flows recipe -> plan -> stage -> store; `ARCHITECTURE.md` has the rooms and what each must not know.
 
 pub mod archive;
+pub mod cli;
 pub mod digest;
 pub mod distro;
 pub mod plan;
 pub mod recipe;
 pub mod sandbox;
 pub mod source;
+pub mod stage;
 pub mod store;
 pub mod xcat;

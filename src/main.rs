@@ -1,1 +1,13 @@
-fn main(){}
+//! Arguments in, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    // Before any thread starts: entering a user namespace is for single-threaded processes.
+    if arguments.get(1).map(String::as_str) == Some(imgbuild::sandbox::helper::ARGUMENT) {
+        let operations = imgbuild::stage::operations();
+        return ExitCode::from(imgbuild::sandbox::helper::run(&operations, &arguments[2..]));
+    }
+    imgbuild::cli::main()
+}

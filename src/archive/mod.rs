@@ -2,8 +2,12 @@
 //!
 //! This room must not know recipes or processes.
 
+mod cpio;
 mod deb;
 mod extract;
+mod frame;
 
+pub use self::cpio::{Body, Head, write_entry, write_trailer};
 pub use deb::{DebError, control_stanza, read_members};
 pub use extract::{Extractor, Meta, extract_tar};
+pub use frame::{Compression, FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames};

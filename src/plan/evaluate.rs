@@ -141,6 +141,7 @@ mod tests {
             version: 1,
             inputs,
             upstream: uses.iter().map(|id| Upstream { action: (*id).to_owned(), output: "layer".to_owned() }).collect(),
+            needs: Vec::new(),
         };
         let file = Input { name: "file site/motd".into(), value: format!("0644 {motd}"), place: None };
         ActionGraph::new(vec![

@@ -62,6 +62,9 @@ pub struct Action {
     pub inputs: Vec<Input>,
     /// Outputs of others that it uses, in a fixed order.
     pub upstream: Vec<Upstream>,
+    /// Actions that must have run before, whose outputs are not part of the key: tools roots enter keys by what
+    /// they are made of (D9).
+    pub needs: Vec<String>,
 }
 
 impl Action {
@@ -102,7 +105,7 @@ impl ActionGraph {
             by_id.insert(id, graph.add_node(action));
         }
         for index in graph.node_indices().collect::<Vec<_>>() {
-            let uses: Vec<String> = graph[index].upstream.iter().map(|upstream| upstream.action.clone()).collect();
+            let uses: Vec<String> = graph[index].upstream.iter().map(|upstream| upstream.action.clone()).chain(graph[index].needs.clone()).collect();
             for id in uses {
                 let from = *by_id.get(&id).ok_or_else(|| GraphError::Unknown(graph[index].id.clone(), id))?;
                 graph.update_edge(from, index, ());
@@ -156,6 +159,7 @@ mod tests {
             version: 1,
             inputs: Vec::new(),
             upstream: uses.iter().map(|id| Upstream { action: (*id).to_owned(), output: "layer".to_owned() }).collect(),
+            needs: Vec::new(),
         }
     }
 

@@ -82,6 +82,10 @@ pub struct Lock {
     pub epoch: i64,
     /// Distribution, release and architecture that it was made for.
     pub target: String,
+    /// Digest of the names and contents of all package files of the otherpkgs directory.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub otherpkgs: Option<Sha256>,
     /// Suites.
     pub suite: Vec<LockedSuite>,
     /// Transactions, in order.
@@ -132,6 +136,9 @@ impl Lock {
         let list = |items: &[String]| items.iter().map(|item| text(item)).collect::<Vec<_>>().join(", ");
         let mut out = String::from("# Written by imgbuild; `imgbuild build` renews it when the recipe asks for other packages.\n");
         let _ = write!(out, "format = {}\nepoch = {}\ntarget = {}\n", self.format, self.epoch, text(&self.target));
+        if let Some(digest) = &self.otherpkgs {
+            let _ = writeln!(out, "otherpkgs = \"{digest}\"");
+        }
         for suite in &self.suite {
             let _ = write!(out, "\n[[suite]]\nname = {}\nrelease = \"{}\"\n", text(&suite.name), suite.release);
         }
@@ -188,6 +195,7 @@ mod tests {
             format: 1,
             epoch: 1_700_000_000,
             target: "debian bookworm x86_64".into(),
+            otherpkgs: Some(Sha256::of(b"z")),
             suite: vec![LockedSuite { name: "bookworm".into(), release: Sha256::of(b"y") }],
             pass: vec![pass],
         }

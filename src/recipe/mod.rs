@@ -20,7 +20,7 @@ pub use document::{Node, Spans, Value};
 pub use load::{Loaded, Postinstall, Recipe, load, read_list};
 pub use lockfile::{Lock, LockError, LockedPass, LockedSuite, PinnedPackage};
 pub use model::*;
-pub use schema::{lock_schema_text, schema_text};
+pub use schema::{lock_schema_text, schema_of, schema_text};
 pub use sync::{SyncedFile, SyncedKind};
 
 /// File name of a recipe.

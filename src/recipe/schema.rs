@@ -2,7 +2,8 @@
 
 use super::{Lock, Model};
 
-fn text<T: schemars::JsonSchema>(id: &str) -> String {
+/// The schema of a type, as text.
+pub fn schema_of<T: schemars::JsonSchema>(id: &str) -> String {
     let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<T>();
     schema.insert("$id".to_owned(), format!("https://imgbuild.invalid/schemas/{id}").into());
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
@@ -12,12 +13,12 @@ fn text<T: schemars::JsonSchema>(id: &str) -> String {
 
 /// The schema of `image.toml`; the committed copy is `schemas/image.schema.json`.
 pub fn schema_text() -> String {
-    text::<Model>("image.schema.json")
+    schema_of::<Model>("image.schema.json")
 }
 
 /// The schema of `image.lock`; the committed copy is `schemas/lock.schema.json`.
 pub fn lock_schema_text() -> String {
-    text::<Lock>("lock.schema.json")
+    schema_of::<Lock>("lock.schema.json")
 }
 
 /// The recipe's schema as a value.

@@ -18,7 +18,10 @@ pub struct TreeMount {
 
 impl TreeMount {
     /// Mounts the tree at `at`, a path relative to the working directory.
-    pub(super) fn mount(&self, at: &Path) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// A text with the mount point.
+    pub fn mount(&self, at: &Path) -> Result<(), String> {
         let said = |error: rustix::io::Errno| format!("cannot mount the layers at {}: {error}", at.display());
         if self.lower.is_empty() {
             return rustix::mount::mount_bind(self.upper.as_str(), at).map_err(said);

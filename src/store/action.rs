@@ -27,6 +27,9 @@ pub struct Outputs {
     /// Small facts by name: a kernel's release, a projection's digest.
     #[serde(default)]
     pub values: BTreeMap<String, String>,
+    /// Compressed frames, in order.
+    #[serde(default)]
+    pub frames: Vec<Digest>,
 }
 
 /// One input of an action as the record keeps it: a name and a value, in the order of the key's walk.
@@ -72,6 +75,7 @@ impl Store {
     /// Whether all that a record names is there.
     pub fn has_outputs(&self, outputs: &Outputs) -> bool {
         outputs.layer.is_none_or(|layer| self.has_layer(&layer))
+            && outputs.frames.iter().all(|frame| self.directory().join(Self::frame_name(frame)).is_file())
             && outputs.blobs.values().all(|blob| {
                 std::fs::metadata(self.blob(&blob.digest)).is_ok_and(|metadata| metadata.len() == blob.size)
             })

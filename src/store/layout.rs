@@ -7,7 +7,7 @@ use super::{FileLock, StoreError};
 use crate::digest::{Digest, Sha256};
 
 /// Directories that belong to root inside the namespace.
-pub const TREE_DIRECTORIES: [&str; 5] = ["trees", "manifests", "frames", "scratch", "logs"];
+pub const TREE_DIRECTORIES: [&str; 6] = ["trees", "manifests", "frames", "scratch", "logs", "handover"];
 
 /// Directories that belong to the user.
 const OWN_DIRECTORIES: [&str; 7] = ["packages", "indices", "blobs", "actions", "roots", "locks", "links"];

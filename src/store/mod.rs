@@ -13,6 +13,7 @@
 //! v1/links/<name>/       other names of files above, shown to one sandbox
 //! v1/scratch/<name>/     work of one running process; lock file beside it    }
 //! v1/logs/<name>         what commands printed                               }
+//! v1/handover/<name>     a file on its way from inside to blobs/             }
 //! v1/actions/<key>.json  records of finished actions; the first one for a key wins
 //! v1/roots/<id>.json     what gc must keep: the last builds of each image
 //! v1/locks/<key>         held while an action runs
@@ -30,6 +31,7 @@ mod layout;
 mod lock;
 mod manifest;
 mod merge;
+mod reader;
 mod scan;
 
 pub use action::{ActionRecord, BlobRef, Outputs, RecordedInput};
@@ -40,4 +42,5 @@ pub use layout::{Scratch, Store, TREE_DIRECTORIES};
 pub use lock::FileLock;
 pub use manifest::{Entry, Kind, Manifest, ManifestError};
 pub use merge::{Merged, MergedEntry, layer_between, merge};
+pub use reader::LayerReader;
 pub use scan::{ScanAnswer, ScanRequest, remove_tree, scan};

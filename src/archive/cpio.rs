@@ -1,0 +1,170 @@
+//! cpio in its `newc` form, entry by entry. Source: kernel, Documentation/driver-api/early-userspace/buffer-format.rst.
+//!
+//! The headers are the `cpio` crate's; what it leaves to its user is done here: no flush between entries, content
+//! counted, sizes beyond the format refused, hard links with their data on the last name.
+
+use std::io::{self, Read, Write};
+
+use cpio::newc;
+
+/// Largest file that the format can hold: its size field has 32 bits.
+pub const CPIO_FILE_LIMIT: u64 = u32::MAX as u64;
+
+/// File type bits of a mode. Source: stat(2).
+mod kind {
+    pub const DIRECTORY: u32 = 0o040_000;
+    pub const FILE: u32 = 0o100_000;
+    pub const SYMLINK: u32 = 0o120_000;
+    pub const CHARACTER: u32 = 0o020_000;
+    pub const BLOCK: u32 = 0o060_000;
+    pub const FIFO: u32 = 0o010_000;
+    pub const SOCKET: u32 = 0o140_000;
+}
+
+/// What an entry is, with what follows its header.
+pub enum Body<'a> {
+    /// A directory.
+    Directory,
+    /// A regular file of a size, with its content; a further name of a hard link has none.
+    File(u64, Option<Box<dyn Read + 'a>>),
+    /// A link's target.
+    Symlink(&'a str),
+    /// A character device.
+    Character(u32, u32),
+    /// A block device.
+    Block(u32, u32),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+/// Header fields of an entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// Inode number; the same for all names of a hard link (D29).
+    pub inode: u32,
+    /// Number of names.
+    pub links: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Seconds since 1970.
+    pub mtime: i64,
+}
+
+/// Keeps flushes from the compressor: the crate flushes after each entry, which would cut the stream to pieces.
+struct NoFlush<W>(W);
+
+impl<W: Write> Write for NoFlush<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes one entry; gives the bytes of content written.
+///
+/// # Errors
+/// `InvalidData` when the content is not as long as announced, `FileTooLarge` for a file beyond the format.
+pub fn write_entry(out: &mut dyn Write, path: &str, head: Head, body: Body<'_>) -> io::Result<u64> {
+    let (bits, device) = match &body {
+        Body::Directory => (kind::DIRECTORY, None),
+        Body::File(..) => (kind::FILE, None),
+        Body::Symlink(_) => (kind::SYMLINK, None),
+        Body::Character(major, minor) => (kind::CHARACTER, Some((*major, *minor))),
+        Body::Block(major, minor) => (kind::BLOCK, Some((*major, *minor))),
+        Body::Fifo => (kind::FIFO, None),
+        Body::Socket => (kind::SOCKET, None),
+    };
+    let mut builder = newc::Builder::new(path)
+        .ino(head.inode)
+        .nlink(head.links)
+        .mode(bits | head.mode)
+        .uid(head.uid)
+        .gid(head.gid)
+        .mtime(u32::try_from(head.mtime.max(0)).unwrap_or(u32::MAX));
+    if let Some((major, minor)) = device {
+        builder = builder.rdev_major(major).rdev_minor(minor);
+    }
+    let out = NoFlush(out);
+    match body {
+        Body::File(size, Some(mut content)) => {
+            let declared = u32::try_from(size).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+            let mut writer = builder.write(out, declared);
+            let mut left = size;
+            let mut buffer = vec![0u8; 1 << 17];
+            while left > 0 {
+                let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let read = content.read(&mut buffer[..most])?;
+                if read == 0 {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is shorter than its manifest says"));
+                }
+                writer.write_all(&buffer[..read])?;
+                left -= read as u64;
+            }
+            if content.read(&mut buffer[..1])? != 0 {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is longer than its manifest says"));
+            }
+            writer.finish()?;
+            Ok(size)
+        }
+        Body::Symlink(target) => {
+            let mut writer = builder.write(out, u32::try_from(target.len()).unwrap_or(0));
+            writer.write_all(target.as_bytes())?;
+            writer.finish()?;
+            Ok(target.len() as u64)
+        }
+        _ => {
+            builder.write(out, 0).finish()?;
+            Ok(0)
+        }
+    }
+}
+
+/// Writes the end of the archive.
+///
+/// # Errors
+/// The sink's.
+pub fn write_trailer(out: &mut dyn Write) -> io::Result<()> {
+    newc::trailer(NoFlush(out)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Head = Head { inode: 0, links: 1, mode: 0o644, uid: 0, gid: 0, mtime: 7 };
+
+    #[test]
+    fn a_file_of_another_length_is_an_error_and_never_a_broken_archive() {
+        for content in [&b"ab"[..], b"abcd"] {
+            let error = write_entry(&mut Vec::new(), "x", HEAD, Body::File(3, Some(Box::new(content)))).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        let huge = Body::File(CPIO_FILE_LIMIT + 1, Some(Box::new(io::empty())));
+        assert_eq!(write_entry(&mut Vec::new(), "x", HEAD, huge).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let mut out = Vec::new();
+        write_entry(&mut out, "a", HEAD, Body::File(3, Some(Box::new(&b"abc"[..])))).unwrap();
+        write_entry(&mut out, "b", HEAD, Body::Symlink("a")).unwrap();
+        write_trailer(&mut out).unwrap();
+        let mut reader = newc::Reader::new(&out[..]).unwrap();
+        assert_eq!((reader.entry().name(), reader.entry().file_size()), ("a", 3));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abc");
+        let rest = reader.finish().unwrap();
+        let reader = newc::Reader::new(rest).unwrap();
+        assert_eq!((reader.entry().name(), reader.entry().mode()), ("b", 0o120_644));
+    }
+}

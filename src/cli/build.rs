@@ -1,0 +1,93 @@
+//! `imgbuild build`.
+
+use std::path::PathBuf;
+
+use super::reporter::Reporter;
+use super::setup::{Setup, recipe};
+use super::{Exit, render};
+use crate::plan::Stage;
+use crate::stage::{Builder, Options, Summary};
+
+/// Arguments of `build`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Where artefacts go [default: `out` beside the recipe]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Fail rather than renew image.lock
+    #[arg(long)]
+    pub locked: bool,
+    /// Stop after a stage, without publishing (but for `pack`)
+    #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
+    pub until: Option<Stage>,
+    /// Take the distribution's packages from this mirror instead of the recipe's `source = "host"`
+    #[arg(long, value_name = "URL", env = "IMGBUILD_MIRROR")]
+    pub mirror: Option<String>,
+}
+
+fn parse_stage(text: &str) -> Result<Stage, String> {
+    Stage::ALL.into_iter().find(|stage| stage.name() == text).ok_or_else(|| "one of rootfs, kernel, initrd, pack".to_owned())
+}
+
+/// Runs the command.
+pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
+    let recipe = match recipe(arguments) {
+        Ok(recipe) => recipe,
+        Err(exit) => return exit,
+    };
+    let setup = match Setup::open(arguments) {
+        Ok(setup) => setup,
+        Err(exit) => return exit,
+    };
+    let began = std::time::Instant::now();
+    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
+    let out = std::path::absolute(&out).unwrap_or(out);
+    let builder = Builder {
+        recipe: &recipe,
+        store: &setup.store,
+        namespace: &setup.namespace,
+        options: Options { locked: own.locked, until: own.until, out, mirror: own.mirror.clone() },
+        report: &reporter,
+    };
+    let stale = setup.store.stale_scratch();
+    if !stale.is_empty() {
+        // What a killed build left behind.
+        let _ = setup.namespace.call::<_, usize>("remove", &stale, &mut |_| {});
+    }
+    let outcome = builder.build();
+    reporter.end();
+    match outcome {
+        Ok(summary) => {
+            show(arguments, &summary, began.elapsed());
+            Exit::Done
+        }
+        Err(error) => {
+            let exit = Exit::from(&error);
+            render::say(&render::error(error));
+            exit
+        }
+    }
+}
+
+fn show(arguments: &super::Arguments, summary: &Summary, took: std::time::Duration) {
+    if arguments.progress == super::ProgressKind::Json {
+        let published = summary.published.as_ref().map(|(path, info)| serde_json::json!({"directory": path, "build": info}));
+        render::say(&serde_json::json!({"event": "summary", "published": published}).to_string());
+        return;
+    }
+    let ran: Vec<String> =
+        summary.outcomes.iter().filter(|outcome| outcome.ran).map(|outcome| outcome.action.clone()).collect();
+    let kept = summary.outcomes.len() - ran.len();
+    let list = if ran.is_empty() { "nothing".to_owned() } else { ran.join(", ") };
+    render::say(&format!("ran {list}; kept {kept} of {}; {}", summary.outcomes.len(), render::took(took)));
+    if let Some((directory, info)) = &summary.published {
+        for artefact in &info.artefacts {
+            render::say(&format!("  {:>9}  {}", render::bytes(artefact.size), artefact.name));
+        }
+        for action in &info.not_reproducible {
+            render::say(&format!("warning: {action} gave something else than an earlier run with the same inputs"));
+        }
+        render::say(&format!("published in {}", directory.display()));
+    }
+}

@@ -1,0 +1,167 @@
+//! `imgbuild check`.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::setup::print_findings;
+use super::{Exit, render};
+use crate::recipe::{load, read_list};
+use crate::source::{Finding, Severity, Span};
+use crate::xcat::{Flavor, Item, parse_exlist, parse_pkglist, parse_synclist};
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Show what a list of this kind means
+    #[arg(long = "as", value_name = "KIND", requires = "file")]
+    pub kind: Option<ListKind>,
+    /// The list
+    #[arg(requires = "kind")]
+    pub file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Kinds of lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListKind {
+    /// Packages of the distribution
+    Pkglist,
+    /// Other packages
+    Otherpkgs,
+    /// What is left out of the packed image
+    Exlist,
+    /// Files to copy into the image
+    Synclist,
+}
+
+/// Runs the command.
+pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
+    if let (Some(kind), Some(file)) = (own.kind, &own.file) {
+        return check_list(arguments, own, kind, file);
+    }
+    let loaded = load(&arguments.directory);
+    if own.json {
+        let document = json!({"format_version": "1.0", "findings": loaded.findings.iter().map(finding_json).collect::<Vec<_>>()});
+        render::print(&format!("{document:#}\n"));
+    } else {
+        print_findings(&loaded.findings, arguments.verbose);
+        let count = |severity| loaded.findings.iter().filter(|finding| finding.severity == severity).count();
+        if loaded.recipe.is_some() {
+            render::say(&format!("the recipe is good ({} warnings, {} notes)", count(Severity::Warning), count(Severity::Note)));
+        } else {
+            render::say(&format!("the recipe has {} errors", count(Severity::Error)));
+        }
+    }
+    if loaded.recipe.is_some() { Exit::Done } else { Exit::Input }
+}
+
+fn finding_json(finding: &Finding) -> serde_json::Value {
+    let severity = match finding.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    };
+    let mut value = json!({"severity": severity, "code": finding.code, "message": finding.message});
+    if let Some(span) = &finding.span {
+        let (line, column) = span.file.position(span.start);
+        value["file"] = span.file.name.clone().into();
+        value["line"] = line.into();
+        value["column"] = column.into();
+    }
+    if let Some(help) = &finding.help {
+        value["help"] = help.clone().into();
+    }
+    value
+}
+
+fn at(span: &Span) -> serde_json::Value {
+    json!({"file": span.file.name, "line": span.line()})
+}
+
+fn check_list(arguments: &super::Arguments, own: &Arguments, kind: ListKind, file: &std::path::Path) -> Exit {
+    let (source, loader) = match read_list(file) {
+        Ok(read) => read,
+        Err(problem) => {
+            let finding = Finding::nowhere(Severity::Error, "list::unreadable", format!("`{}` cannot be read: {problem}", file.display()));
+            if own.json {
+                render::print(&format!("{:#}\n", json!({"format_version": "1.0", "findings": [finding_json(&finding)]})));
+            }
+            print_findings(&[finding], arguments.verbose);
+            return Exit::Input;
+        }
+    };
+    let (mut document, text, findings) = match kind {
+        ListKind::Pkglist | ListKind::Otherpkgs => {
+            let flavor = if kind == ListKind::Pkglist { Flavor::Packages } else { Flavor::OtherPackages };
+            let list = parse_pkglist(&[source], flavor, &loader);
+            let item = |item: &Item| {
+                let mut value = json!({"name": item.name, "at": at(&item.span)});
+                if let Some(folder) = &item.subdirectory {
+                    value["subdir"] = folder.clone().into();
+                }
+                value
+            };
+            let items = |items: &[Item]| items.iter().map(item).collect::<Vec<_>>();
+            let mut text = String::new();
+            let mut passes = Vec::new();
+            for (number, pass) in list.passes.iter().enumerate() {
+                let environment: Vec<_> = pass.environment.iter().map(|one| json!({"name": one.name, "value": one.value, "at": at(&one.span)})).collect();
+                passes.push(json!({"install": items(&pass.install), "remove_before": items(&pass.remove_before), "remove_after": items(&pass.remove_after), "environment": environment}));
+                text.push_str(&format!("pass {}\n", number + 1));
+                for one in &pass.environment {
+                    text.push_str(&format!("  with     {}={}\n", one.name, one.value));
+                }
+                for (word, list) in [("remove", &pass.remove_before), ("install", &pass.install), ("remove after", &pass.remove_after)] {
+                    for one in list {
+                        let folder = one.subdirectory.as_ref().map(|folder| format!(" from {folder}")).unwrap_or_default();
+                        text.push_str(&format!("  {word:<8} {}{folder}\n", one.name));
+                    }
+                }
+            }
+            (json!({"passes": passes}), text, list.findings)
+        }
+        ListKind::Exlist => {
+            let list = parse_exlist(&[source], &loader);
+            let mut text = String::new();
+            for (word, patterns) in [("exclude", &list.exclude), ("include", &list.include)] {
+                for pattern in patterns {
+                    text.push_str(&format!("{word} {}\n", pattern.text));
+                }
+            }
+            let patterns = |list: &[crate::xcat::Pattern]| list.iter().map(|one| json!({"pattern": one.text, "at": at(&one.span)})).collect::<Vec<_>>();
+            (json!({"exclude": patterns(&list.exclude), "include": patterns(&list.include)}), text, list.findings)
+        }
+        ListKind::Synclist => {
+            let list = parse_synclist(&source, &|name| std::env::var(name).ok());
+            let mut text = String::new();
+            let mut entries = Vec::new();
+            for entry in &list.entries {
+                let clause = match entry.clause {
+                    crate::xcat::Clause::Copy => "copy",
+                    crate::xcat::Clause::Append => "append",
+                    crate::xcat::Clause::Merge => "merge",
+                };
+                entries.push(json!({"clause": clause, "sources": entry.sources, "destination": entry.destination, "folder": entry.folder, "at": at(&entry.span)}));
+                let into = if entry.folder { " (folder)" } else { "" };
+                text.push_str(&format!("{clause} {} -> {}{into}\n", entry.sources.join(" "), entry.destination));
+            }
+            let nodes: Vec<_> = list.for_nodes.iter().map(|(nodes, entry)| json!({"nodes": nodes, "sources": entry.sources, "destination": entry.destination, "at": at(&entry.span)})).collect();
+            let scripts: Vec<_> = list.scripts.iter().map(|script| json!({"path": script.path, "always": script.always, "at": at(&script.span)})).collect();
+            (json!({"entries": entries, "for_nodes": nodes, "scripts": scripts}), text, list.findings)
+        }
+    };
+    let failed = findings.iter().any(|finding| finding.severity == Severity::Error);
+    if own.json {
+        document["format_version"] = "1.0".into();
+        document["findings"] = findings.iter().map(finding_json).collect();
+        render::print(&format!("{document:#}\n"));
+    } else {
+        render::print(&text);
+        print_findings(&findings, arguments.verbose);
+    }
+    if failed { Exit::Input } else { Exit::Done }
+}

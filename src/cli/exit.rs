@@ -1,0 +1,96 @@
+//! Exit codes (D16).
+
+use std::process::ExitCode;
+
+use crate::distro::DistroError;
+use crate::sandbox::SandboxError;
+use crate::stage::StageError;
+use crate::store::StoreError;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All is done; for `plan --detailed-exitcode`, nothing is to be done.
+    Done,
+    /// The recipe or another input is wrong.
+    Input,
+    /// `plan --detailed-exitcode`: there is work to do. Never an error.
+    Work,
+    /// This machine lacks something.
+    Machine,
+    /// A stage failed.
+    Stage,
+    /// The store is damaged.
+    Store,
+    /// The command line is wrong.
+    Usage,
+    /// Interrupted.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Input => 1,
+            Self::Work => 2,
+            Self::Machine => 3,
+            Self::Stage => 4,
+            Self::Store => 5,
+            Self::Usage => 64,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+impl From<&StoreError> for Exit {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Damaged { .. } => Self::Store,
+            _ => Self::Machine,
+        }
+    }
+}
+
+impl From<&SandboxError> for Exit {
+    fn from(error: &SandboxError) -> Self {
+        match error {
+            SandboxError::Operation { message, .. } if message.contains("the store is damaged") => Self::Store,
+            SandboxError::Operation { .. } | SandboxError::HelperDied { .. } => Self::Stage,
+            _ => Self::Machine,
+        }
+    }
+}
+
+impl From<&DistroError> for Exit {
+    fn from(error: &DistroError) -> Self {
+        match error {
+            DistroError::UnknownPackages { .. } | DistroError::Unsatisfiable { .. } | DistroError::Keyring { .. } | DistroError::NoSource { .. } => {
+                Self::Input
+            }
+            DistroError::Sandbox(inner) => inner.into(),
+            DistroError::Store(inner) => inner.into(),
+            _ => Self::Stage,
+        }
+    }
+}
+
+impl From<&StageError> for Exit {
+    fn from(error: &StageError) -> Self {
+        match error {
+            StageError::Locked { .. } | StageError::Lock(_) | StageError::Input { .. } => Self::Input,
+            StageError::Distro(inner) => inner.into(),
+            StageError::Sandbox(inner) => inner.into(),
+            StageError::Store(inner) => inner.into(),
+            StageError::Publish { .. } => Self::Machine,
+            StageError::Script { .. } | StageError::Gate { .. } | StageError::Graph(_) => Self::Stage,
+        }
+    }
+}

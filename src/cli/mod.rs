@@ -1,0 +1,136 @@
+//! The command line: the only room that prints, and imported by nobody.
+
+mod boot;
+mod build;
+mod check;
+mod exit;
+mod explain;
+mod gc;
+mod init;
+mod list;
+mod plan;
+mod render;
+mod reporter;
+mod shell;
+mod setup;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+pub use exit::Exit;
+pub use setup::Setup;
+
+/// Builds the images that diskless nodes boot from
+#[derive(Debug, Parser)]
+#[command(name = "imgbuild", version, max_term_width = 100)]
+pub struct Arguments {
+    /// Directory of the recipe
+    #[arg(short = 'C', long = "directory", value_name = "DIR", default_value = ".", global = true)]
+    pub directory: PathBuf,
+    /// Directory of the store [default: $XDG_CACHE_HOME/imgbuild or ~/.cache/imgbuild]
+    #[arg(long, value_name = "DIR", env = "IMGBUILD_STORE", global = true)]
+    pub store: Option<PathBuf>,
+    /// How many things to do at once [default: the number of CPUs]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), global = true)]
+    pub jobs: Option<u16>,
+    /// Say more; twice: show what commands print
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// How progress is shown
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    pub progress: ProgressKind,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressKind {
+    /// A moving line on a terminal, plain lines elsewhere
+    Auto,
+    /// Plain lines
+    Plain,
+    /// One JSON object a line
+    Json,
+}
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a commented recipe that builds as it is
+    Init(init::Arguments),
+    /// Check a recipe, or show what a list means, without building
+    Check(check::Arguments),
+    /// Say what a build would do, and why; run nothing
+    Plan(plan::Arguments),
+    /// Build the image and publish its artefacts
+    Build(build::Arguments),
+    /// Show all inputs of the image's actions, as the last build or the recipe has them
+    Explain(explain::Arguments),
+    /// Look around in the built image; nothing done there gets into it
+    Shell(shell::Arguments),
+    /// List the image, its published artefacts and its layers
+    List(list::Arguments),
+    /// Boot the published image in QEMU
+    Boot(boot::Arguments),
+    /// Remove from the store what no image's last build uses
+    Gc(gc::Arguments),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the JSON Schema of a file format
+    #[command(hide = true)]
+    Schema {
+        /// Which format
+        #[arg(value_parser = ["image", "lock", "build", "plan"])]
+        format: String,
+    },
+}
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    render::install();
+    if let Some(jobs) = arguments.jobs {
+        // Only fails when it is called twice.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(usize::from(jobs)).build_global();
+    }
+    let outcome = match &arguments.command {
+        Command::Init(own) => init::run(&arguments, own),
+        Command::Check(own) => check::run(&arguments, own),
+        Command::Plan(own) => plan::run(&arguments, own),
+        Command::Build(own) => build::run(&arguments, own),
+        Command::Explain(own) => explain::run(&arguments, own),
+        Command::Shell(own) => shell::run(&arguments, own),
+        Command::List(own) => list::run(&arguments, own),
+        Command::Boot(own) => boot::run(&arguments, own),
+        Command::Gc(own) => gc::run(&arguments, own),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "imgbuild", &mut script);
+            render::print(&String::from_utf8_lossy(&script));
+            Exit::Done
+        }
+        Command::Schema { format } => {
+            render::print(&match format.as_str() {
+                "image" => crate::recipe::schema_text(),
+                "lock" => crate::recipe::lock_schema_text(),
+                "build" => crate::recipe::schema_of::<crate::stage::BuildInfo>("build.schema.json"),
+                _ => crate::recipe::schema_of::<plan::PlanDocument>("plan.schema.json"),
+            });
+            Exit::Done
+        }
+    };
+    outcome.into()
+}

@@ -1,0 +1,215 @@
+//! `imgbuild plan`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::setup::{lock, recipe, store_directory};
+use super::{Exit, render};
+use crate::digest::Digest;
+use crate::plan::{Cause, Decision, Reason, Stage, Verdict, evaluate};
+use crate::recipe::Recipe;
+use crate::stage::{LockState, StorePast, drifted, graph_of, init_program, lock_state};
+use crate::store::Store;
+
+/// Arguments of `plan`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 2 when there is work to do
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Where artefacts are [default: `out` beside the recipe]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<std::path::PathBuf>,
+}
+
+/// What `plan --json` prints. Readers ignore fields that they do not know.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(title = "imgbuild plan")]
+pub struct PlanDocument {
+    /// Version of this form.
+    pub format_version: String,
+    /// One entry an image.
+    pub images: Vec<PlannedImage>,
+}
+
+/// The plan of one image.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct PlannedImage {
+    /// Its name.
+    pub name: String,
+    /// rootfs, kernel, initrd, pack.
+    pub stages: Vec<PlannedStage>,
+    /// Published files that are gone or were changed.
+    pub drift: Vec<String>,
+}
+
+/// The plan of one stage.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct PlannedStage {
+    /// Its name.
+    pub stage: String,
+    /// `keep`, `run` or `depends`.
+    pub action: String,
+    /// Why.
+    #[schemars(with = "Vec<serde_json::Value>")]
+    pub causes: Vec<Cause>,
+    /// What it is made of.
+    pub layers: Vec<PlannedLayer>,
+}
+
+/// The plan of one action.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct PlannedLayer {
+    /// Its name.
+    pub layer: String,
+    /// What kind of work it is.
+    pub kind: String,
+    /// `keep`, `run` or `depends`.
+    pub action: String,
+    /// Why.
+    #[schemars(with = "Vec<serde_json::Value>")]
+    pub causes: Vec<Cause>,
+}
+
+fn word(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Keep => "keep",
+        Verdict::Run => "run",
+        Verdict::Depends => "depends",
+    }
+    .to_owned()
+}
+
+/// A stage runs when one of its layers does, and depends when one of them does.
+fn of_stage(layers: &[PlannedLayer]) -> &'static str {
+    if layers.iter().any(|layer| layer.action == "run") {
+        "run"
+    } else if layers.iter().any(|layer| layer.action == "depends") {
+        "depends"
+    } else {
+        "keep"
+    }
+}
+
+/// Plans an image: runs nothing, connects to nothing, writes nothing.
+pub fn plan_of(recipe: &Recipe, store: &Store, out: &std::path::Path) -> Result<PlannedImage, Exit> {
+    let name = recipe.model.image.name.clone();
+    let found = lock(recipe)?;
+    let state = lock_state(recipe, found.as_ref());
+    let root = store.root(&recipe.directory, &name);
+    let was_built = root.is_some();
+    let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
+    match (state, found) {
+        (LockState::Fresh, Some(lock)) => {
+            let init = Digest::of(init_program());
+            let stages = graph_of(recipe, &lock, &init).map_err(|error| {
+                let exit = Exit::from(&error);
+                render::say(&render::error(error));
+                exit
+            })?;
+            let decisions: Vec<Decision> = evaluate(&stages.graph, &StorePast::new(store, root));
+            for (action, decision) in stages.graph.in_order().zip(decisions) {
+                layers.entry(action.stage).or_default().push(PlannedLayer {
+                    layer: action.layer().to_owned(),
+                    kind: action.kind.to_owned(),
+                    action: word(decision.verdict),
+                    causes: decision.causes,
+                });
+            }
+        }
+        (state, _) => {
+            let causes = match state {
+                LockState::Stale(causes) => causes,
+                LockState::Fresh => Vec::new(),
+            };
+            let lock = PlannedLayer { layer: "lock".into(), kind: "lock".into(), action: "run".into(), causes };
+            layers.entry(Stage::Rootfs).or_default().push(lock);
+            for (stage, layer) in [(Stage::Kernel, "payload"), (Stage::Initrd, "stateless"), (Stage::Pack, "rootimg")] {
+                let reason = if was_built { Reason::Upstream { action: "rootfs/lock".to_owned() } } else { Reason::FirstBuild };
+                layers.entry(stage).or_default().push(PlannedLayer {
+                    layer: layer.to_owned(),
+                    kind: stage.name().to_owned(),
+                    action: if was_built { "depends" } else { "run" }.to_owned(),
+                    causes: vec![reason.cause(None)],
+                });
+            }
+        }
+    }
+    let drift = if was_built { drifted(out, &name, false) } else { Vec::new() };
+    let stages = Stage::ALL
+        .into_iter()
+        .map(|stage| {
+            let layers = layers.remove(&stage).unwrap_or_default();
+            let mut causes: Vec<Cause> = Vec::new();
+            for cause in layers.iter().flat_map(|layer| &layer.causes) {
+                if !causes.contains(cause) {
+                    causes.push(cause.clone());
+                }
+            }
+            PlannedStage { stage: stage.name().to_owned(), action: of_stage(&layers).to_owned(), causes, layers }
+        })
+        .collect();
+    Ok(PlannedImage { name, stages, drift })
+}
+
+/// Runs the command.
+pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
+    let recipe = match recipe(arguments) {
+        Ok(recipe) => recipe,
+        Err(exit) => return exit,
+    };
+    let directory = match store_directory(arguments) {
+        Ok(directory) => directory,
+        Err(exit) => return exit,
+    };
+    let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
+    let image = match plan_of(&recipe, &Store::existing(&directory), &out) {
+        Ok(image) => image,
+        Err(exit) => return exit,
+    };
+    let work = !image.drift.is_empty() || image.stages.iter().any(|stage| stage.action != "keep");
+    if own.json {
+        let document = PlanDocument { format_version: "1.0".to_owned(), images: vec![image] };
+        let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+        text.push('\n');
+        render::print(&text);
+    } else {
+        render::print(&text_of(&image, arguments.verbose));
+    }
+    if own.detailed_exitcode && work { Exit::Work } else { Exit::Done }
+}
+
+/// How many causes of a layer are shown before the rest is folded.
+const SHOWN_CAUSES: usize = 6;
+
+fn text_of(image: &PlannedImage, verbose: u8) -> String {
+    let mut text = format!("{}\n", image.name);
+    for stage in &image.stages {
+        text.push_str(&format!("  {:<8} {}\n", stage.stage, stage.action));
+        for layer in &stage.layers {
+            if layer.action == "keep" && verbose == 0 {
+                continue;
+            }
+            text.push_str(&format!("    {:<14} {}\n", layer.layer, layer.action));
+            let most = if verbose > 0 { usize::MAX } else { SHOWN_CAUSES };
+            for cause in layer.causes.iter().take(most) {
+                let place = match (&cause.file, cause.line) {
+                    (Some(file), Some(line)) => format!("{file}:{line}: "),
+                    _ => String::new(),
+                };
+                text.push_str(&format!("      {place}{}\n", cause.message));
+            }
+            if layer.causes.len() > most {
+                text.push_str(&format!("      and {} more (-v shows all)\n", layer.causes.len() - most));
+            }
+        }
+    }
+    if !image.drift.is_empty() {
+        text.push_str(&format!("  published  gone or changed: {}; `imgbuild build` mends it\n", image.drift.join(", ")));
+    }
+    text
+}

@@ -1,0 +1,126 @@
+//! Shows what a build does: a moving line on a terminal, plain lines elsewhere, or JSON.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{ProgressKind, render};
+use crate::plan::Cause;
+use crate::source::{Finding, Severity};
+use crate::stage::Report;
+
+/// Plain lines come no more often than this while one action runs.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Takes news of a build and prints it to the standard error.
+pub struct Reporter {
+    kind: ProgressKind,
+    bar: Option<ProgressBar>,
+    verbose: u8,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    action: String,
+    last: Option<Instant>,
+}
+
+impl Reporter {
+    /// Makes a reporter; `auto` becomes a moving line only on a terminal.
+    pub fn new(kind: ProgressKind, verbose: u8) -> Self {
+        use std::io::IsTerminal;
+        let moving = kind == ProgressKind::Auto && std::io::stderr().is_terminal();
+        let bar = moving.then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {wide_msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { kind, bar, verbose, state: Mutex::default() }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| render::say(text)),
+            None => render::say(text),
+        }
+    }
+
+    fn event(&self, value: serde_json::Value) {
+        self.line(&value.to_string());
+    }
+
+    /// Takes the moving line away.
+    pub fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Report for Reporter {
+    fn started(&self, action: &str, causes: &[Cause]) {
+        if let Ok(mut state) = self.state.lock() {
+            state.action = action.to_owned();
+            state.last = Some(Instant::now());
+        }
+        if self.kind == ProgressKind::Json {
+            return self.event(serde_json::json!({"event": "started", "action": action, "causes": causes}));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_prefix(action.to_owned());
+            bar.set_message("");
+        } else {
+            self.line(&format!("{action}: started"));
+        }
+        if self.verbose > 0 {
+            for cause in causes {
+                self.line(&format!("  because {}", cause.message));
+            }
+        }
+    }
+
+    fn progress(&self, text: &str) {
+        if self.kind == ProgressKind::Json {
+            return self.event(serde_json::json!({"event": "progress", "text": text}));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
+            return;
+        }
+        let Ok(mut state) = self.state.lock() else { return };
+        let due = state.last.is_none_or(|last| last.elapsed() >= PLAIN_INTERVAL);
+        if due || self.verbose > 1 {
+            state.last = Some(Instant::now());
+            let action = if state.action.is_empty() { "imgbuild" } else { &state.action };
+            self.line(&format!("{action}: {text}"));
+        }
+    }
+
+    fn finished(&self, action: &str, took: Duration) {
+        if self.kind == ProgressKind::Json {
+            return self.event(serde_json::json!({"event": "finished", "action": action, "milliseconds": took.as_millis() as u64}));
+        }
+        self.line(&format!("{action}: done in {}", render::took(took)));
+    }
+
+    fn finding(&self, finding: &Finding) {
+        if self.kind == ProgressKind::Json {
+            let place = finding.span.as_ref().map(ToString::to_string);
+            let severity = match finding.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+                Severity::Note => "note",
+            };
+            return self.event(serde_json::json!({"event": "finding", "severity": severity, "code": finding.code, "message": finding.message, "place": place, "help": finding.help}));
+        }
+        if finding.severity == Severity::Note && self.verbose == 0 {
+            return self.line(&format!("note: {}", finding.message));
+        }
+        self.line(render::finding(finding).trim_end());
+    }
+}

@@ -1,0 +1,372 @@
+//! A recipe and its lock, as actions.
+
+use std::path::Path;
+
+use super::StageError;
+use super::lock::{Wish, target, wishes};
+use super::modules::wanted_drivers;
+use crate::archive::{Compression, FRAME_VERSION};
+use crate::digest::{Digest, FieldHasher};
+use crate::distro::apt::{BOOTSTRAP_VERSION, INSTALL_VERSION};
+use crate::plan::{Action, ActionGraph, Input, Stage, Upstream, file_input};
+use crate::recipe::{Firmware, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, SyncedKind};
+use crate::source::Span;
+use crate::xcat::Clause;
+
+/// Versions of the kinds of work, each part of the keys of its actions. A change of what a kind gives raises it.
+pub mod version {
+    /// Unpacking the kernel and depmod. 1: first.
+    pub const KERNEL: u32 = 1;
+    /// fstab, keys and other settings. 1: first.
+    pub const SYSTEM: u32 = 1;
+    /// The postinstall script. 1: first.
+    pub const POSTINSTALL: u32 = 1;
+    /// Checks after the script. 1: first.
+    pub const GATE: u32 = 1;
+    /// Synced files. 1: first.
+    pub const SYNC: u32 = 1;
+    /// The initrd. 1: first.
+    pub const INITRD: u32 = 1;
+    /// The packed image. 1: first.
+    pub const PACK: u32 = 1;
+}
+
+/// The actions of a recipe, and what they take besides their keys.
+#[derive(Debug)]
+pub struct StageGraph {
+    /// The actions.
+    pub graph: ActionGraph,
+    /// Ids of the actions that make the image's layers, lowest first.
+    pub layers: Vec<String>,
+    /// The transactions.
+    pub wishes: Vec<Wish>,
+}
+
+/// How the image is compressed.
+pub fn compression(recipe: &Recipe) -> Compression {
+    let pack = &recipe.model.pack;
+    match pack.compress {
+        PackCompress::Zstd => Compression::Zstd(pack.level.map_or(3, |level| level as i32)),
+        PackCompress::Gzip => Compression::Gzip(pack.level.unwrap_or(6).min(9)),
+    }
+}
+
+/// Identity of a tools root: what it is made of, not what came out (D9).
+fn tools_identity(packages: &[PinnedPackage], platform: &str) -> String {
+    let mut hasher = FieldHasher::new("imgbuild tools root v1");
+    hasher.text(platform).text(&BOOTSTRAP_VERSION.to_string());
+    for package in packages {
+        hasher.text(&package.name).text(&package.version).text(&package.sha256.to_string());
+    }
+    hasher.finish().to_string()
+}
+
+/// The action that makes a tools root.
+pub fn tools_action(name: &str, packages: &[PinnedPackage], epoch: i64, platform: &str) -> Action {
+    let mut inputs = vec![Input::parameter("platform", platform), Input::parameter("epoch", epoch)];
+    inputs.extend(packages.iter().map(Input::package));
+    Action {
+        id: format!("rootfs/{name}"),
+        stage: Stage::Rootfs,
+        kind: "bootstrap",
+        version: BOOTSTRAP_VERSION,
+        inputs,
+        upstream: Vec::new(),
+        needs: Vec::new(),
+    }
+}
+
+struct Reader<'a> {
+    recipe: &'a Recipe,
+    lock: &'a Lock,
+    platform: String,
+    actions: Vec<Action>,
+    layers: Vec<String>,
+}
+
+/// Makes the graph of a recipe whose lock is fresh.
+///
+/// # Errors
+/// [`StageError::Input`] for a file that vanished since the recipe was read.
+pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest) -> Result<StageGraph, StageError> {
+    let mut reader =
+        Reader { recipe, lock, platform: target(recipe), actions: Vec::new(), layers: Vec::new() };
+    let wishes = wishes(recipe);
+    for wish in &wishes {
+        reader.packages(wish);
+    }
+    reader.system()?;
+    reader.postinstall()?;
+    reader.sync()?;
+    reader.initrd(init)?;
+    reader.pack();
+    Ok(StageGraph { graph: ActionGraph::new(reader.actions)?, layers: reader.layers, wishes })
+}
+
+/// A file of the build host as an input, with the place that asks for it.
+fn file(name: &str, path: &Path, span: Option<&Span>) -> Result<Input, StageError> {
+    file_input(name, path)
+        .map(|(input, _, _)| input.at(span))
+        .map_err(|source| StageError::Input { file: name.to_owned(), source })
+}
+
+impl Reader<'_> {
+    fn locked(&self, name: &str) -> Vec<PinnedPackage> {
+        self.lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default()
+    }
+
+    fn tools(&self) -> Input {
+        Input { name: "tools tools".to_owned(), value: tools_identity(&self.locked("tools"), &self.platform), place: None }
+    }
+
+    fn below(&self) -> Vec<Upstream> {
+        self.layers.iter().map(|id| Upstream { action: id.clone(), output: "layer".to_owned() }).collect()
+    }
+
+    fn layer(&mut self, name: &str, kind: &'static str, version: u32, inputs: Vec<Input>, needs: Vec<String>) {
+        let id = format!("rootfs/{name}");
+        let upstream = self.below();
+        self.actions.push(Action { id: id.clone(), stage: Stage::Rootfs, kind, version, inputs, upstream, needs });
+        self.layers.push(id);
+    }
+
+    fn packages(&mut self, wish: &Wish) {
+        let packages = self.locked(&wish.name);
+        if wish.name.starts_with("tools") || wish.name == "base" {
+            let action = tools_action(&wish.name, &packages, self.lock.epoch, &self.platform);
+            if wish.name == "base" {
+                self.layers.push(action.id.clone());
+            }
+            self.actions.push(action);
+            return;
+        }
+        if wish.name == "kernel" {
+            self.kernel(&packages);
+        }
+        if packages.is_empty() && wish.pass.remove.is_empty() && wish.pass.remove_after.is_empty() {
+            return;
+        }
+        let mut inputs = vec![Input::parameter("platform", &self.platform), Input::parameter("epoch", self.lock.epoch), self.tools()];
+        for (name, value) in &wish.variables {
+            inputs.push(Input::parameter(&format!("environment {name}"), value));
+        }
+        for (kind, names) in [("remove", &wish.pass.remove), ("remove-after", &wish.pass.remove_after)] {
+            for name in names {
+                inputs.push(Input { name: format!("{kind} {name}"), value: "yes".to_owned(), place: None }.at(wish.spans.get(name)));
+            }
+        }
+        for package in &packages {
+            let mut input = Input::package(package).at(wish.spans.get(&package.name));
+            if package.automatic {
+                input.value.push_str(" automatic");
+            }
+            inputs.push(input);
+        }
+        self.layer(&wish.name, "install", INSTALL_VERSION, inputs, vec!["rootfs/tools".to_owned()]);
+    }
+
+    /// The kernel stage: the kernel's packages, and those that brought a kernel as a dependency (D18, D19).
+    fn kernel(&mut self, packages: &[PinnedPackage]) {
+        let span = self.recipe.spans.get("kernel.version");
+        let version = self.recipe.model.kernel.version.clone().unwrap_or_else(|| "the only one".to_owned());
+        let mut inputs = vec![
+            Input::parameter("platform", &self.platform),
+            Input::parameter("epoch", self.lock.epoch),
+            Input::parameter("version", version).at(span),
+            self.tools(),
+        ];
+        inputs.extend(kernel_packages(self.lock, packages).iter().map(Input::package));
+        self.actions.push(Action {
+            id: "kernel/payload".to_owned(),
+            stage: Stage::Kernel,
+            kind: "kernel",
+            version: version::KERNEL,
+            inputs,
+            upstream: Vec::new(),
+            needs: vec!["rootfs/tools".to_owned()],
+        });
+    }
+
+    fn system(&mut self) -> Result<(), StageError> {
+        let system = &self.recipe.model.system;
+        let spans = &self.recipe.spans;
+        let setting = |name: &str, value: &Option<String>| {
+            Input::parameter(name, value.as_deref().unwrap_or("unset")).at(spans.get(&format!("system.{name}")))
+        };
+        let mut inputs = vec![
+            Input::parameter("epoch", self.lock.epoch),
+            setting("timezone", &system.timezone),
+            setting("locale", &system.locale),
+            setting("hostname", &system.hostname),
+        ];
+        for (path, size) in &self.recipe.model.boot.tmpfs {
+            inputs.push(Input::parameter(&format!("tmpfs {path}"), size).at(spans.get(&format!("boot.tmpfs.{path}"))));
+        }
+        for (index, (path, name)) in self.recipe.authorized_keys.iter().enumerate() {
+            inputs.push(file(name, path, spans.get(&format!("system.authorized_keys[{index}]")))?);
+        }
+        if let Some((path, name)) = &self.recipe.root_password_hash {
+            inputs.push(file(name, path, spans.get("system.root_password_hash_file"))?);
+        }
+        self.layer("system", "system", version::SYSTEM, inputs, Vec::new());
+        Ok(())
+    }
+
+    fn postinstall(&mut self) -> Result<(), StageError> {
+        let Some(script) = &self.recipe.postinstall else { return Ok(()) };
+        let model = &self.recipe.model;
+        let spans = &self.recipe.spans;
+        let tools = if self.lock.pass("tools-postinstall").is_some() { "tools-postinstall" } else { "tools" };
+        let mut inputs = vec![
+            Input::parameter("platform", &self.platform),
+            Input::parameter("epoch", self.lock.epoch),
+            Input { name: "tools postinstall".to_owned(), value: tools_identity(&self.locked(tools), &self.platform), place: None },
+            file(&script.name, &script.script, spans.get("postinstall.script"))?,
+            Input::parameter("name", &model.image.name),
+            Input::parameter("osvers", model.xcat.osvers.as_deref().unwrap_or("unset")).at(spans.get("xcat.osvers")),
+            Input::parameter("profile", model.xcat.profile.as_deref().unwrap_or("unset")).at(spans.get("xcat.profile")),
+        ];
+        for (index, word) in model.postinstall.iter().flat_map(|table| &table.arguments).enumerate() {
+            inputs.push(Input::parameter(&format!("argument {}", index + 1), word).at(spans.get(&format!("postinstall.arguments[{index}]"))));
+        }
+        for (name, value) in &model.environment {
+            inputs.push(Input::parameter(&format!("environment {name}"), value).at(spans.get(&format!("environment.{name}"))));
+        }
+        for (path, name) in &script.inputs {
+            inputs.push(file(name, path, spans.nearest("postinstall.inputs"))?);
+        }
+        self.layer("postinstall", "postinstall", version::POSTINSTALL, inputs, vec![format!("rootfs/{tools}")]);
+        if let Some(action) = self.actions.last_mut() {
+            action.upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value release".to_owned() });
+        }
+        let mut upstream = self.below();
+        upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value modules".to_owned() });
+        let from = match model.initrd.modules_from {
+            ModulesFrom::Kernel => "kernel",
+            ModulesFrom::Rootfs => "rootfs",
+        };
+        let mut inputs = vec![Input::parameter("modules_from", from).at(spans.get("initrd.modules_from"))];
+        inputs.extend(model.boot.tmpfs.iter().map(|(path, size)| Input::parameter(&format!("tmpfs {path}"), size)));
+        self.actions.push(Action {
+            id: "rootfs/gate".to_owned(),
+            stage: Stage::Rootfs,
+            kind: "gate",
+            version: version::GATE,
+            inputs,
+            upstream,
+            needs: vec!["kernel/payload".to_owned()],
+        });
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StageError> {
+        if self.recipe.sync.is_empty() {
+            return Ok(());
+        }
+        let mut inputs = vec![Input::parameter("epoch", self.lock.epoch)];
+        for synced in &self.recipe.sync {
+            let clause = match synced.clause {
+                Clause::Copy => "copy",
+                Clause::Append => "append",
+                Clause::Merge => "merge",
+            };
+            let into = synced.name_in_folder.as_deref().unwrap_or("-");
+            inputs.push(
+                Input { name: format!("synced {}", synced.destination), value: format!("{clause} {into} {}", synced.name), place: None }
+                    .at(Some(&synced.span)),
+            );
+            if synced.kind == SyncedKind::File {
+                inputs.push(file(&synced.name, &synced.source, Some(&synced.span))?);
+            }
+        }
+        // One file may go to several places.
+        let mut seen = std::collections::BTreeSet::new();
+        inputs.retain(|input| seen.insert((input.name.clone(), input.value.clone())));
+        self.layer("sync", "sync", version::SYNC, inputs, Vec::new());
+        Ok(())
+    }
+
+    fn initrd(&mut self, init: &Digest) -> Result<(), StageError> {
+        let model = &self.recipe.model;
+        let spans = &self.recipe.spans;
+        let wanted = wanted_drivers(&model.kernel.drivers);
+        let compress = match model.initrd.compress {
+            InitrdCompress::Zstd => "zstd",
+            InitrdCompress::Gzip => "gzip",
+        };
+        let firmware = match model.kernel.firmware {
+            Firmware::Warn => "warn",
+            Firmware::Require => "require",
+        };
+        let mut inputs = vec![
+            Input::parameter("epoch", self.lock.epoch),
+            Input { name: "tools imgbuild-init".to_owned(), value: init.to_string(), place: None },
+            Input::parameter("compress", compress).at(spans.get("initrd.compress")),
+            Input::parameter("firmware", firmware).at(spans.get("kernel.firmware")),
+        ];
+        for (names, how) in [(&wanted.named, "named"), (&wanted.default, "default")] {
+            for name in names {
+                inputs.push(Input { name: format!("driver {name}"), value: how.to_owned(), place: None }.at(spans.nearest("kernel.drivers")));
+            }
+        }
+        for (index, (path, name)) in self.recipe.ca.iter().enumerate() {
+            inputs.push(file(name, path, spans.get(&format!("initrd.ca[{index}]")))?);
+        }
+        let mut upstream = match model.initrd.modules_from {
+            ModulesFrom::Kernel => vec![Upstream { action: "kernel/payload".to_owned(), output: "value modules".to_owned() }],
+            ModulesFrom::Rootfs => {
+                self.below().into_iter().filter(|upstream| upstream.action != "rootfs/sync").collect()
+            }
+        };
+        upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value release".to_owned() });
+        self.actions.push(Action {
+            id: "initrd/stateless".to_owned(),
+            stage: Stage::Initrd,
+            kind: "initrd",
+            version: version::INITRD,
+            inputs,
+            upstream,
+            needs: vec!["kernel/payload".to_owned()],
+        });
+        Ok(())
+    }
+
+    fn pack(&mut self) {
+        let spans = &self.recipe.spans;
+        let mut inputs = vec![
+            Input::parameter("archive", format!("cpio, frames version {FRAME_VERSION}")).at(spans.get("pack.archive")),
+            Input::parameter("compress", compression(self.recipe).describe()).at(spans.get("pack.compress")),
+        ];
+        let exclude = &self.recipe.exclude;
+        for (kind, patterns) in [("exclude", &exclude.exclude), ("include", &exclude.include)] {
+            for pattern in patterns {
+                inputs.push(Input { name: format!("{kind} {}", pattern.text), value: "yes".to_owned(), place: None }.at(Some(&pattern.span)));
+            }
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        inputs.retain(|input| seen.insert(input.name.clone()));
+        let upstream = self.below();
+        let needs = if self.recipe.postinstall.is_some() { vec!["rootfs/gate".to_owned()] } else { Vec::new() };
+        self.actions.push(Action {
+            id: "pack/rootimg".to_owned(),
+            stage: Stage::Pack,
+            kind: "pack",
+            version: version::PACK,
+            inputs,
+            upstream,
+            needs,
+        });
+    }
+}
+
+/// Packages that may bring a kernel: the kernel's own transaction, and kernels that others pulled in.
+pub fn kernel_packages(lock: &Lock, kernel: &[PinnedPackage]) -> Vec<PinnedPackage> {
+    let mut all: Vec<PinnedPackage> = lock
+        .pass
+        .iter()
+        .filter(|pass| !pass.name.starts_with("tools") && pass.name != "kernel")
+        .flat_map(|pass| pass.packages.iter().filter(|package| package.name.starts_with("linux-image-")).cloned())
+        .collect();
+    all.extend(kernel.iter().cloned());
+    all
+}

@@ -1,0 +1,323 @@
+//! The artefacts: written aside, published together by one rename, or not at all (D17).
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::StageError;
+use crate::archive::FrameInfo;
+use crate::digest::{Digest, Sha256};
+use crate::recipe::Recipe;
+use crate::store::{BlobRef, Store};
+
+/// Names of the published files.
+pub const ARTEFACT_FILES: [&str; 6] =
+    ["kernel", "initrd-stateless", "rootimg.cpio.zst", "rootimg.cpio.zst.index", "SHA256SUMS", "build.json"];
+
+/// How many earlier builds of an image are kept beside the published one.
+const KEPT_BUILDS: usize = 2;
+
+/// One published file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Artefact {
+    /// File name.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Content.
+    #[schemars(with = "String")]
+    pub sha256: Sha256,
+}
+
+/// build.json: what was built, without time, host, user, path or number of jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct BuildInfo {
+    /// Version of this form.
+    pub format_version: String,
+    /// The image.
+    pub name: String,
+    /// Distribution, release and architecture.
+    pub target: String,
+    /// No time in the image is later, in seconds since 1970.
+    pub epoch: i64,
+    /// What `uname -r` prints on the node.
+    pub kernel_release: String,
+    /// Words for the kernel's command line; `{url}` stands for the directory of these files on the server.
+    pub cmdline: Vec<String>,
+    /// Memory that the unpacked image takes, in bytes.
+    pub memory: u64,
+    /// The files beside this one.
+    pub artefacts: Vec<Artefact>,
+    /// The image's layers, lowest first: name and digest.
+    pub layers: Vec<(String, String)>,
+    /// Actions whose results differed between runs (D8).
+    pub not_reproducible: Vec<String>,
+}
+
+/// A frame as the index lists it.
+#[derive(Debug, Serialize)]
+struct IndexFrame {
+    offset: u64,
+    size: u64,
+    unpacked: u64,
+    sha256: Sha256,
+}
+
+/// The index that a node fetches first (D31).
+#[derive(Debug, Serialize)]
+struct Index<'a> {
+    format: u32,
+    archive: &'a str,
+    compress: &'a str,
+    size: u64,
+    unpacked: u64,
+    memory: u64,
+    inodes: u64,
+    frames: Vec<IndexFrame>,
+    xattrs: &'a [(String, String, String)],
+}
+
+/// The text of an index.
+pub fn index_text(compress: &str, frames: &[(Digest, FrameInfo)], inodes: u64, memory: u64, xattrs: &[(String, String, String)]) -> Vec<u8> {
+    let mut offset = 0;
+    let mut listed = Vec::new();
+    for (_, info) in frames {
+        listed.push(IndexFrame { offset, size: info.size, unpacked: info.unpacked, sha256: info.sha256 });
+        offset += info.size;
+    }
+    let index = Index {
+        format: 1,
+        archive: "cpio",
+        compress,
+        size: offset,
+        unpacked: frames.iter().map(|(_, info)| info.unpacked).sum(),
+        memory,
+        inodes,
+        frames: listed,
+        xattrs,
+    };
+    let mut text = serde_json::to_vec_pretty(&index).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+/// Name of the packed image: it tells its archive and compressor.
+pub fn rootimg_name(recipe: &Recipe) -> &'static str {
+    match recipe.model.pack.compress {
+        crate::recipe::PackCompress::Zstd => "rootimg.cpio.zst",
+        crate::recipe::PackCompress::Gzip => "rootimg.cpio.gz",
+    }
+}
+
+/// What is published.
+pub struct Publication<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// The store.
+    pub store: &'a Store,
+    /// Directory that gets the artefacts: `out` beside the recipe, or `--out`.
+    pub out: &'a Path,
+    /// The kernel.
+    pub kernel: BlobRef,
+    /// Its release.
+    pub kernel_release: String,
+    /// The initrd.
+    pub initrd: BlobRef,
+    /// The index.
+    pub index: BlobRef,
+    /// Frames of the image, in order.
+    pub frames: Vec<Digest>,
+    /// Memory of the unpacked image.
+    pub memory: u64,
+    /// Layers by action.
+    pub layers: Vec<(String, String)>,
+    /// Target text.
+    pub target: String,
+    /// Epoch.
+    pub epoch: i64,
+    /// Actions whose results differed.
+    pub not_reproducible: Vec<String>,
+}
+
+fn said(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StageError + use<> {
+    let path = path.display().to_string();
+    move |source| StageError::Publish { intent, path, source }
+}
+
+/// Copies within the kernel, and hashes what was copied.
+fn copy(from: &Path, to: &mut std::fs::File) -> std::io::Result<u64> {
+    let mut input = std::fs::File::open(from)?;
+    std::io::copy(&mut input, to)
+}
+
+fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher: sha2::Sha256 = sha2::Digest::new();
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(Sha256(sha2::Digest::finalize(hasher).into()));
+        }
+        sha2::Digest::update(&mut hasher, &buffer[..read]);
+    }
+}
+
+/// The published directory of an image, if there is one.
+pub fn published(out: &Path, name: &str) -> Option<(PathBuf, BuildInfo)> {
+    let link = out.join(name);
+    let directory = link.canonicalize().ok()?;
+    let info = serde_json::from_slice(&std::fs::read(directory.join("build.json")).ok()?).ok()?;
+    Some((directory, info))
+}
+
+/// Published files that are gone or have another size or content than build.json says.
+///
+/// Content is compared only where `thorough` asks for it; sizes always.
+pub fn drifted(out: &Path, name: &str, thorough: bool) -> Vec<String> {
+    let Some((directory, info)) = published(out, name) else { return vec!["build.json".to_owned()] };
+    let mut gone = Vec::new();
+    for artefact in &info.artefacts {
+        let path = directory.join(&artefact.name);
+        let same = std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() == artefact.size)
+            && (!thorough || sha256_of(&path).is_ok_and(|digest| digest == artefact.sha256));
+        if !same {
+            gone.push(artefact.name.clone());
+        }
+    }
+    gone
+}
+
+impl Publication<'_> {
+    /// Words for the kernel's command line.
+    fn cmdline(&self, index: &Sha256) -> Vec<String> {
+        let mut words = vec![format!("imgurl={{url}}/{}", rootimg_name(self.recipe)), format!("imgdigest=sha256:{index}")];
+        if let Some(size) = &self.recipe.model.boot.root_size {
+            words.push(format!("rootlimit={size}"));
+        }
+        words.extend(self.recipe.model.boot.cmdline.iter().cloned());
+        words
+    }
+
+    /// Writes the files aside and swaps them in; gives the directory and what was published.
+    ///
+    /// # Errors
+    /// [`StageError::Publish`]; the previous artefacts are untouched then.
+    pub fn publish(&self) -> Result<(PathBuf, BuildInfo), StageError> {
+        let name = &self.recipe.model.image.name;
+        let builds = self.out.join(".builds").join(name);
+        std::fs::create_dir_all(&builds).map_err(said("make the directory", &builds))?;
+        let aside = tempfile::Builder::new()
+            .prefix(".new-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir_in(&builds)
+            .map_err(said("make a directory in", &builds))?;
+        let before = published(self.out, name);
+        let rootimg = rootimg_name(self.recipe);
+        let index_name = format!("{rootimg}.index");
+        let index_path = self.store.blob(&self.index.digest);
+        let index_sha = sha256_of(&index_path).map_err(said("read", &index_path))?;
+        let mut artefacts = Vec::new();
+        for (file, blob) in [("kernel", self.kernel), ("initrd-stateless", self.initrd), (index_name.as_str(), self.index)] {
+            let to = aside.path().join(file);
+            let from = self.store.blob(&blob.digest);
+            std::fs::copy(&from, &to).map_err(said("write", &to))?;
+            let sha256 = sha256_of(&to).map_err(said("read", &to))?;
+            artefacts.push(Artefact { name: file.to_owned(), size: blob.size, sha256 });
+        }
+        let to = aside.path().join(rootimg);
+        let reused = before.as_ref().and_then(|(directory, info)| {
+            let same_index = info.artefacts.iter().any(|artefact| artefact.name == index_name && artefact.sha256 == index_sha);
+            let artefact = info.artefacts.iter().find(|artefact| artefact.name == rootimg)?;
+            let from = directory.join(rootimg);
+            let whole = std::fs::metadata(&from).is_ok_and(|metadata| metadata.len() == artefact.size);
+            (same_index && whole && std::fs::hard_link(&from, &to).is_ok()).then(|| artefact.clone())
+        });
+        artefacts.push(match reused {
+            Some(artefact) => artefact,
+            None => self.assemble(&to, rootimg)?,
+        });
+        artefacts.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut sums = String::new();
+        for artefact in &artefacts {
+            sums.push_str(&format!("{}  {}\n", artefact.sha256, artefact.name));
+        }
+        let write = |name: &str, bytes: &[u8]| {
+            let path = aside.path().join(name);
+            std::fs::write(&path, bytes).map_err(said("write", &path))
+        };
+        write("SHA256SUMS", sums.as_bytes())?;
+        let info = BuildInfo {
+            format_version: "1.0".to_owned(),
+            name: name.clone(),
+            target: self.target.clone(),
+            epoch: self.epoch,
+            kernel_release: self.kernel_release.clone(),
+            cmdline: self.cmdline(&index_sha),
+            memory: self.memory,
+            artefacts,
+            layers: self.layers.clone(),
+            not_reproducible: self.not_reproducible.clone(),
+        };
+        let mut text = serde_json::to_vec_pretty(&info).unwrap_or_default();
+        text.push(b'\n');
+        write("build.json", &text)?;
+        let digest = Sha256::of(&text).short();
+        self.swap(aside, &builds, &digest).map(|directory| (directory, info))
+    }
+
+    /// Puts the frames together.
+    fn assemble(&self, to: &Path, name: &str) -> Result<Artefact, StageError> {
+        let mut file = std::fs::File::options().read(true).write(true).create_new(true).open(to).map_err(said("write", to))?;
+        let mut size = 0;
+        for frame in &self.frames {
+            let from = self.store.directory().join(Store::frame_name(frame));
+            size += copy(&from, &mut file).map_err(said("write", to))?;
+        }
+        file.flush().and_then(|()| file.seek(SeekFrom::Start(0)).map(drop)).map_err(said("write", to))?;
+        let sha256 = sha256_of(to).map_err(said("read", to))?;
+        Ok(Artefact { name: name.to_owned(), size, sha256 })
+    }
+
+    /// Renames the new directory into place and points the image's link at it.
+    fn swap(&self, aside: tempfile::TempDir, builds: &Path, digest: &str) -> Result<PathBuf, StageError> {
+        let name = &self.recipe.model.image.name;
+        let place = builds.join(digest);
+        for entry in std::fs::read_dir(aside.path()).map_err(said("read", aside.path()))?.flatten() {
+            std::fs::File::open(entry.path()).and_then(|file| file.sync_all()).map_err(said("sync", &entry.path()))?;
+        }
+        let aside = aside.keep();
+        if place.exists() {
+            // The same build, perhaps damaged: the new files replace it.
+            std::fs::remove_dir_all(&place).map_err(said("replace", &place))?;
+        }
+        std::fs::rename(&aside, &place).map_err(said("publish", &place))?;
+        let link = self.out.join(name);
+        let new_link = self.out.join(format!(".{name}.new"));
+        let _ = std::fs::remove_file(&new_link);
+        std::os::unix::fs::symlink(format!(".builds/{name}/{digest}"), &new_link).map_err(said("make the link", &new_link))?;
+        if link.is_dir() && !link.is_symlink() {
+            let error = std::io::Error::other("there is a directory that imgbuild did not make");
+            return Err(said("replace", &link)(error));
+        }
+        std::fs::rename(&new_link, &link).map_err(said("publish", &link))?;
+        std::fs::File::open(self.out).and_then(|directory| directory.sync_all()).map_err(said("sync", self.out))?;
+        forget_old(builds, digest);
+        Ok(place)
+    }
+}
+
+/// Removes all but the newest builds of an image.
+fn forget_old(builds: &Path, current: &str) {
+    let Ok(entries) = std::fs::read_dir(builds) else { return };
+    let mut old: Vec<(std::time::SystemTime, PathBuf)> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name != current && !name.starts_with('.')))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    old.sort_by(|a, b| b.cmp(a));
+    for (_, path) in old.into_iter().skip(KEPT_BUILDS) {
+        let _ = std::fs::remove_dir_all(path);
+    }
+}

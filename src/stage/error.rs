@@ -1,0 +1,47 @@
+use miette::Diagnostic;
+use thiserror::Error;
+
+/// Why a stage failed.
+#[derive(Debug, Error, Diagnostic)]
+pub enum StageError {
+    /// The lock is not what the recipe asks for.
+    #[error("image.lock does not fit the recipe: {problem}")]
+    #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked to renew it, and commit the result"))]
+    Locked { problem: String },
+    /// A script failed.
+    #[error("{what} ended with status {status}; its last lines:\n{lines}")]
+    #[diagnostic(code(stage::script), help("the whole log is {log}; nothing was published, the previous artefacts stay"))]
+    Script { what: String, status: i32, lines: String, log: String },
+    /// A check did not pass.
+    #[error("{problem}")]
+    #[diagnostic(code(stage::gate), help("{help}"))]
+    Gate { problem: String, help: String },
+    /// A file of the build host cannot be read.
+    #[error("cannot read `{file}`: {source}")]
+    #[diagnostic(code(stage::input))]
+    Input { file: String, source: std::io::Error },
+    /// The artefacts cannot be written.
+    #[error("cannot {intent} `{path}`: {source}")]
+    #[diagnostic(code(stage::publish), help("nothing was published, the previous artefacts stay"))]
+    Publish { intent: &'static str, path: String, source: std::io::Error },
+    /// The plan is no graph.
+    #[error("the plan is wrong: {0}")]
+    #[diagnostic(code(stage::graph), help("this is a mistake in imgbuild: please report it"))]
+    Graph(#[from] crate::plan::GraphError),
+    /// The lock cannot be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lock(#[from] crate::recipe::LockError),
+    /// The distribution.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Distro(#[from] crate::distro::DistroError),
+    /// The sandbox.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sandbox(#[from] crate::sandbox::SandboxError),
+    /// The store.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] crate::store::StoreError),
+}

@@ -1,0 +1,201 @@
+//! The initrd: imgbuild-init, modules with their firmware, and nothing of the distribution (D21, D22, D28).
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::inside::News;
+use super::modules::{ModuleIndex, Wanted, decompress_module, modinfo, normal_name, plain_path};
+use crate::archive::{Body, Head, write_entry, write_trailer};
+use crate::digest::Digest;
+use crate::store::{Kind, LayerReader};
+
+/// What the initrd is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InitrdRequest {
+    /// Layers that have the modules and firmware.
+    pub layers: Vec<Digest>,
+    /// The kernel's release.
+    pub release: String,
+    /// Drivers that the recipe names.
+    pub named: Vec<String>,
+    /// Drivers of the default list.
+    pub default: Vec<String>,
+    /// imgbuild-init, relative to the store's directory.
+    pub init: String,
+    /// Certificates for https, one text.
+    pub ca: String,
+    /// `zstd` or `gzip`.
+    pub compress: String,
+    /// Times of all entries.
+    pub epoch: i64,
+    /// Where the initrd is put for the host process, relative to the store's directory.
+    pub handover: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct InitrdAnswer {
+    /// Names that the recipe wants and the kernel lacks, with near names; nothing was made then.
+    pub missing: Vec<(String, Vec<String>)>,
+    /// Default names that the kernel lacks.
+    pub skipped: Vec<String>,
+    /// Modules in the initrd.
+    pub modules: usize,
+    /// Firmware that a module names and the layers lack: (module, file, whether the recipe names the module).
+    pub missing_firmware: Vec<(String, String, bool)>,
+}
+
+/// The level of zstd: an initrd has some ten megabytes, and 3 takes a tenth of a second.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Collects entries; directories come before what is in them.
+struct Tree {
+    out: Vec<u8>,
+    made: BTreeSet<String>,
+    epoch: i64,
+}
+
+impl Tree {
+    fn head(&self, mode: u32, links: u32) -> Head {
+        Head { inode: 0, links, mode, uid: 0, gid: 0, mtime: self.epoch }
+    }
+
+    fn parents(&mut self, path: &str) -> Result<(), String> {
+        let mut at = 0;
+        while let Some(slash) = path[at..].find('/') {
+            let parent = &path[..at + slash];
+            at += slash + 1;
+            if self.made.insert(parent.to_owned()) {
+                let head = self.head(0o755, 2);
+                write_entry(&mut self.out, parent, head, Body::Directory).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, mode: u32, body: Body<'_>) -> Result<(), String> {
+        if !self.made.insert(path.to_owned()) {
+            return Ok(());
+        }
+        self.parents(path)?;
+        let head = self.head(mode, 1);
+        write_entry(&mut self.out, path, head, body).map(drop).map_err(|error| format!("{path}: {error}"))
+    }
+
+    fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), String> {
+        self.add(path, mode, Body::File(bytes.len() as u64, Some(Box::new(bytes))))
+    }
+}
+
+/// Runs inside.
+pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, String> {
+    let reader = LayerReader::open(&request.layers)?;
+    let folder = format!("usr/lib/modules/{}", request.release);
+    let text = |name: &str| -> Result<String, String> {
+        Ok(reader.read(&format!("{folder}/{name}"))?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
+    };
+    let index = ModuleIndex::parse(&text("modules.dep")?, &text("modules.alias")?, &text("modules.softdep")?, &text("modules.builtin")?);
+    let selection = index.select(&Wanted { named: request.named.clone(), default: request.default.clone() });
+    let mut answer = InitrdAnswer { missing: selection.missing.clone(), skipped: selection.skipped.clone(), ..InitrdAnswer::default() };
+    if !answer.missing.is_empty() {
+        return Ok(answer);
+    }
+    let mut tree = Tree { out: Vec::new(), made: BTreeSet::new(), epoch: request.epoch };
+    let init = std::fs::read(&request.init).map_err(|error| format!("imgbuild-init: {error}"))?;
+    tree.file("init", 0o755, &init)?;
+    // The kernel asks this program for modules that it misses.
+    tree.add("sbin/modprobe", 0o777, Body::Symlink("../init"))?;
+    tree.add("dev/console", 0o600, Body::Character(5, 1))?;
+    tree.add("dev/null", 0o666, Body::Character(1, 3))?;
+    for name in ["proc", "sys", "run", "newroot"] {
+        tree.parents(&format!("{name}/"))?;
+    }
+    if !request.ca.is_empty() {
+        tree.file("etc/imgbuild/ca.pem", 0o644, request.ca.as_bytes())?;
+    }
+    for name in reader.names_in("etc/modprobe.d").iter().filter(|name| name.ends_with(".conf")) {
+        if let Some(bytes) = reader.read(&format!("etc/modprobe.d/{name}"))? {
+            tree.file(&format!("etc/modprobe.d/{name}"), 0o644, &bytes)?;
+        }
+    }
+    let to = format!("lib/modules/{}", request.release);
+    for (name, text) in index.reduced(&selection) {
+        tree.file(&format!("{to}/{name}"), 0o644, text.as_bytes())?;
+    }
+    for path in &selection.paths {
+        let bytes = reader.read(&format!("{folder}/{path}"))?.ok_or_else(|| format!("the module {path} is gone"))?;
+        let module = decompress_module(path, bytes).map_err(|error| format!("{path}: {error}"))?;
+        let name = normal_name(path);
+        for wanted in modinfo(&module, "firmware") {
+            if !firmware(&reader, &mut tree, &wanted)? {
+                answer.missing_firmware.push((name.clone(), wanted, selection.named.contains(&name)));
+            }
+        }
+        tree.file(&format!("{to}/{}", plain_path(path)), 0o644, &module)?;
+        answer.modules += 1;
+    }
+    write_trailer(&mut tree.out).map_err(|error| error.to_string())?;
+    compress(&request, &tree.out).map_err(|error| format!("cannot write the initrd: {error}"))?;
+    Ok(answer)
+}
+
+/// Adds firmware as it is in the image, links with their targets; whether there is any.
+fn firmware(reader: &LayerReader, tree: &mut Tree, name: &str) -> Result<bool, String> {
+    let mut any = false;
+    let stem = format!("usr/lib/firmware/{name}");
+    // A module may name a pattern.
+    let candidates: Vec<String> = if name.contains(['*', '?', '[']) {
+        reader.tree.0.keys().filter(|path| crate::xcat::matches(&stem, path)).cloned().collect()
+    } else {
+        ["", ".xz", ".zst"].iter().map(|ending| format!("{stem}{ending}")).filter(|path| reader.tree.0.contains_key(path)).collect()
+    };
+    for path in candidates {
+        let mut path = path;
+        for _ in 0..8 {
+            let place = path.strip_prefix("usr/").unwrap_or(&path).to_owned();
+            match reader.tree.0.get(&path).map(|found| &found.entry.kind) {
+                Some(Kind::File { .. }) => {
+                    let bytes = reader.read(&path)?.unwrap_or_default();
+                    tree.file(&place, 0o644, &bytes)?;
+                    any = true;
+                    break;
+                }
+                Some(Kind::Symlink(target)) if !target.starts_with('/') => {
+                    tree.add(&place, 0o777, Body::Symlink(target))?;
+                    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+                    let mut parts: Vec<&str> = parent.split('/').collect();
+                    for part in target.split('/') {
+                        match part {
+                            ".." => drop(parts.pop()),
+                            "." | "" => {}
+                            part => parts.push(part),
+                        }
+                    }
+                    path = parts.join("/");
+                }
+                _ => break,
+            }
+        }
+    }
+    Ok(any)
+}
+
+fn compress(request: &InitrdRequest, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(&request.handover)?;
+    match request.compress.as_str() {
+        "gzip" => {
+            let mut encoder = flate2::GzBuilder::new().mtime(0).operating_system(255).write(&mut file, flate2::Compression::new(6));
+            encoder.write_all(bytes)?;
+            encoder.finish()?;
+        }
+        _ => {
+            // One frame, window below 2^27 at this level: the kernel's decoder takes no more (D22).
+            let mut encoder = zstd::Encoder::new(&mut file, ZSTD_LEVEL)?;
+            encoder.write_all(bytes)?;
+            encoder.finish()?;
+        }
+    }
+    Ok(())
+}

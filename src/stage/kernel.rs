@@ -1,0 +1,158 @@
+//! The kernel stage: the kernel's files, depmod, and exactly one release (D19).
+
+use std::fs::File;
+
+use serde::{Deserialize, Serialize};
+
+use super::inside::{News, in_scratch, make_directories};
+use crate::archive::{Extractor, extract_tar, read_members};
+use crate::digest::{Digest, FieldHasher};
+use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
+use crate::store::{Kind, Manifest, ScanAnswer, ScanRequest, Store, scan};
+
+/// What the payload is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KernelRequest {
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+    /// Package files, relative to the store's directory, with their names.
+    pub packages: Vec<(String, String)>,
+    /// Layers of the tools root.
+    pub tools: Vec<Digest>,
+    /// The release to take, where there are several.
+    pub version: Option<String>,
+    /// No time is later than this.
+    pub epoch: i64,
+    /// Log file, relative to the store's directory.
+    pub log: String,
+    /// Where the kernel itself is put for the host process, relative to the store's directory.
+    pub handover: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum KernelAnswer {
+    /// The layer, and what `uname -r` will print.
+    Made(ScanAnswer, String),
+    /// No release, or several of them, in ascending order.
+    Choose(Vec<String>),
+    /// depmod failed.
+    Failed(CommandResult),
+}
+
+/// What of a package belongs to the kernel stage.
+fn wanted(path: &str) -> bool {
+    let path = path.strip_prefix("usr/").unwrap_or(path);
+    ["boot/vmlinuz-", "boot/config-", "boot/System.map-", "lib/modules/", "lib/firmware/"].iter().any(|start| path.starts_with(start))
+}
+
+/// Runs inside.
+pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, String> {
+    in_scratch(&request.scratch, || {
+        let at = |name: &str| format!("{}/{name}", request.scratch);
+        make_directories(&request.scratch, &["tree/usr/lib", "mount", "root", "root-work"])?;
+        let link = at("tree/lib");
+        std::os::unix::fs::symlink("usr/lib", &link).map_err(|error| error.to_string())?;
+        let tree = at("tree");
+        let mut extractor = Extractor::new(&tree)?;
+        for (file, name) in &request.packages {
+            news(&format!("unpacking {name}"));
+            let input = File::open(file).map_err(|error| format!("{name}: {error}"))?;
+            read_members::<Unpacking>(input, |member, content| {
+                if member.starts_with("data.tar") {
+                    extract_tar(&mut extractor, content, &wanted).map_err(Unpacking)?;
+                }
+                Ok(())
+            })
+            .map_err(|Unpacking(problem)| format!("{name}: {problem}"))?;
+        }
+        extractor.finish()?;
+        let releases = releases(&tree);
+        let chosen = match &request.version {
+            Some(version) => releases.iter().find(|release| *release == version),
+            None if releases.len() == 1 => releases.first(),
+            None => None,
+        };
+        let Some(release) = chosen else { return Ok(KernelAnswer::Choose(releases)) };
+        news(&format!("indexing the modules of {release}"));
+        let result = run_command(&CommandRequest {
+            root: TreeMount {
+                lower: request.tools.iter().map(Store::tree_name).collect(),
+                upper: at("root"),
+                work: at("root-work"),
+            },
+            binds: vec![Bind { source: tree.clone(), target: "/payload".to_owned(), writable: true }],
+            arguments: ["/sbin/depmod", "-b", "/payload", release].map(str::to_owned).to_vec(),
+            environment: vec![("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())],
+            log: request.log.clone(),
+            mount_point: at("mount"),
+            ..CommandRequest::default()
+        })?;
+        if result.status != 0 {
+            return Ok(KernelAnswer::Failed(result));
+        }
+        std::fs::copy(at(&format!("tree/boot/vmlinuz-{release}")), &request.handover).map_err(|error| format!("cannot copy the kernel: {error}"))?;
+        std::fs::remove_file(&link).map_err(|error| error.to_string())?;
+        let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch })?;
+        Ok(KernelAnswer::Made(answer, release.clone()))
+    })
+}
+
+struct Unpacking(String);
+
+impl From<crate::archive::DebError> for Unpacking {
+    fn from(error: crate::archive::DebError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Releases that have both modules and a kernel, in the package manager's order of versions.
+fn releases(tree: &str) -> Vec<String> {
+    let mut found: Vec<String> = std::fs::read_dir(format!("{tree}/usr/lib/modules"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|release| std::path::Path::new(&format!("{tree}/boot/vmlinuz-{release}")).is_file())
+        .collect();
+    found.sort_by(|a, b| compare(a, b));
+    found
+}
+
+/// Compares releases as Debian compares versions; those that are none, as text.
+fn compare(a: &str, b: &str) -> std::cmp::Ordering {
+    match (a.parse::<debversion::Version>(), b.parse::<debversion::Version>()) {
+        (Ok(a), Ok(b)) => a.cmp(&b),
+        _ => a.cmp(b),
+    }
+}
+
+/// The projection that initrds use: modules of one release and all firmware, nothing else of the payload.
+pub fn modules_projection(manifest: &Manifest, release: &str) -> Digest {
+    let modules = format!("usr/lib/modules/{release}/");
+    let mut hasher = FieldHasher::new("imgbuild modules projection v1");
+    for (path, entry) in &manifest.0 {
+        if !path.starts_with(&modules) && !path.starts_with("usr/lib/firmware/") {
+            continue;
+        }
+        let content = match &entry.kind {
+            Kind::File { digest, .. } => digest.to_string(),
+            Kind::Symlink(target) => target.clone(),
+            _ => continue,
+        };
+        hasher.text(path).text(&content);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compare;
+
+    #[test]
+    fn releases_are_compared_as_versions() {
+        let mut releases = ["5.14.0-427.13.1", "5.14.0-427.9.1", "5.9.0"];
+        releases.sort_by(|a, b| compare(a, b));
+        assert_eq!(releases, ["5.9.0", "5.14.0-427.9.1", "5.14.0-427.13.1"]);
+    }
+}

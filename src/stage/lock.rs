@@ -1,0 +1,396 @@
+//! The act of locking: what the recipe asks for, whether the lock answers it, and asking the distribution.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Report, StageError};
+use crate::digest::Sha256;
+use crate::distro::apt::{
+    Archive, Bootstrap, HostSources, Pass, Resolver, Source, SuiteIndex, SuiteRelease, ToolsSeed, architecture, bootstrap,
+    fetch_suite, scan_local, sources_for, tools_closure,
+};
+use crate::distro::{Download, DistroError, Fetcher, Keyring};
+use crate::plan::{Cause, Place, Reason};
+use crate::recipe::{Base, Lock, LockedPass, LockedSuite, PinnedPackage, Recipe};
+use crate::sandbox::Namespace;
+use crate::source::{Severity, Span};
+use crate::store::Store;
+use crate::xcat::PassList;
+
+/// Whether a lock answers a recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockState {
+    /// It does.
+    Fresh,
+    /// It does not, and why.
+    Stale(Vec<Cause>),
+}
+
+/// Distribution, release and architecture in one text.
+pub fn target(recipe: &Recipe) -> String {
+    let image = &recipe.model.image;
+    format!("debian {} {}", image.release, image.arch.machine())
+}
+
+/// Debian's name of the image's architecture.
+pub fn debian_architecture(recipe: &Recipe) -> &'static str {
+    architecture(recipe.model.image.arch.machine()).unwrap_or("amd64")
+}
+
+/// The kernel package: the recipe's, a list's, or the distribution's default.
+pub fn kernel_package(recipe: &Recipe) -> String {
+    let listed = || recipe.kernel_in_list.as_ref().map(|(name, _)| name.clone());
+    recipe.model.kernel.package.clone().or_else(listed).unwrap_or_else(|| format!("linux-image-{}", debian_architecture(recipe)))
+}
+
+/// One transaction that the recipe asks for: its name, what to say to the package manager, and where it was asked.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Name of the transaction.
+    pub name: String,
+    /// What to install and remove.
+    pub pass: Pass,
+    /// Where each name was asked for.
+    pub spans: BTreeMap<String, Span>,
+    /// Environment of the package manager.
+    pub variables: Vec<(String, String)>,
+}
+
+/// All transactions of a recipe, in order; tools come first.
+pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
+    let named = |name: &str, install: &[&str]| Wish {
+        name: name.to_owned(),
+        pass: Pass { install: install.iter().map(|item| (*item).to_owned()).collect(), ..Pass::default() },
+        ..Wish::default()
+    };
+    let seed = ToolsSeed::default();
+    let seed: Vec<&str> = seed.names.iter().map(String::as_str).collect();
+    let mut all = vec![named("tools", &seed)];
+    if let Some(table) = recipe.model.postinstall.as_ref().filter(|table| !table.tools.is_empty()) {
+        let more: Vec<&str> = seed.iter().copied().chain(table.tools.iter().map(String::as_str)).collect();
+        all.push(named("tools-postinstall", &more));
+    }
+    all.push(named("base", &["?essential"]));
+    let first: &[&str] = match recipe.model.packages.base {
+        Base::Essential => &[],
+        Base::Minbase => &["~prequired", "apt"],
+    };
+    let passes = if recipe.packages.passes.is_empty() && !first.is_empty() { vec![PassList::default()] } else { recipe.packages.passes.clone() };
+    for (index, list) in passes.iter().enumerate() {
+        let mut wish = wish_of(&format!("packages-{}", index + 1), list);
+        if index == 0 {
+            wish.pass.install.splice(0..0, first.iter().map(|item| (*item).to_owned()));
+        }
+        all.push(wish);
+    }
+    for (index, list) in recipe.otherpkgs.passes.iter().enumerate() {
+        all.push(wish_of(&format!("otherpkgs-{}", index + 1), list));
+    }
+    let mut kernel = named("kernel", &[&kernel_package(recipe)]);
+    kernel.pass.install.extend(recipe.model.kernel.firmware_packages.iter().cloned());
+    if let Some((name, span)) = &recipe.kernel_in_list {
+        kernel.spans.insert(name.clone(), span.clone());
+    } else if let Some(span) = recipe.spans.get("kernel.package") {
+        kernel.spans.insert(kernel_package(recipe), span.clone());
+    }
+    all.push(kernel);
+    all
+}
+
+fn wish_of(name: &str, list: &PassList) -> Wish {
+    let names = |items: &[crate::xcat::Item]| items.iter().map(|item| item.name.clone()).collect::<Vec<_>>();
+    let all = list.install.iter().chain(&list.remove_before).chain(&list.remove_after);
+    Wish {
+        name: name.to_owned(),
+        pass: Pass {
+            install: names(&list.install),
+            remove: names(&list.remove_before),
+            remove_after: names(&list.remove_after),
+        },
+        spans: all.map(|item| (item.name.clone(), item.span.clone())).collect(),
+        variables: list.environment.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect(),
+    }
+}
+
+/// Digest of the names and contents of all package files below a directory.
+fn local_digest(directory: &Path) -> Option<Sha256> {
+    let mut text = String::new();
+    for entry in walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().flatten() {
+        if entry.path().extension().is_some_and(|ending| ending == "deb") && entry.file_type().is_file() {
+            let name = entry.path().strip_prefix(directory).ok()?.display().to_string();
+            text.push_str(&format!("{name}\t{}\n", Sha256::of(&std::fs::read(entry.path()).ok()?)));
+        }
+    }
+    Some(Sha256::of(text.as_bytes()))
+}
+
+/// Compares a lock with what the recipe asks for.
+pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
+    let Some(lock) = lock else {
+        let reason = Reason::NotLocked { what: "the recipe's packages are".to_owned() };
+        return LockState::Stale(vec![reason.cause(None)]);
+    };
+    let mut causes = Vec::new();
+    if lock.target != target(recipe) {
+        causes.push(Reason::Changed { what: "parameter target".to_owned(), was: lock.target.clone(), now: target(recipe) }.cause(None));
+    }
+    let wishes = wishes(recipe);
+    for wish in &wishes {
+        let Some(locked) = lock.pass(&wish.name) else {
+            let first = wish.pass.install.first().and_then(|name| wish.spans.get(name)).map(Place::from);
+            causes.push(Reason::NotLocked { what: format!("transaction {} is", wish.name) }.cause(first.as_ref()));
+            continue;
+        };
+        for (now, was) in [
+            (&wish.pass.install, &locked.install),
+            (&wish.pass.remove, &locked.remove),
+            (&wish.pass.remove_after, &locked.remove_after),
+        ] {
+            for name in now.iter().filter(|name| !was.contains(name)) {
+                let place = wish.spans.get(name).map(Place::from);
+                causes.push(Reason::NotLocked { what: format!("`{name}` is") }.cause(place.as_ref()));
+            }
+            for name in was.iter().filter(|name| !now.contains(name)) {
+                causes.push(Reason::Removed { what: format!("request {name}"), was: wish.name.clone() }.cause(None));
+            }
+            if now != was && causes.is_empty() {
+                causes.push(Reason::Reordered.cause(None));
+            }
+        }
+    }
+    for locked in lock.pass.iter().filter(|locked| !wishes.iter().any(|wish| wish.name == locked.name)) {
+        causes.push(Reason::Removed { what: format!("transaction {}", locked.name), was: String::new() }.cause(None));
+    }
+    if recipe.otherpkgs_directory.as_deref().and_then(local_digest) != lock.otherpkgs {
+        let place = recipe.spans.nearest("otherpkgs.dir").map(Place::from);
+        let now = "the package files".to_owned();
+        causes.push(Reason::Changed { what: "parameter otherpkgs".to_owned(), was: "others".to_owned(), now }.cause(place.as_ref()));
+    }
+    if causes.is_empty() { LockState::Fresh } else { LockState::Stale(causes) }
+}
+
+/// Everything that resolving needs.
+pub struct Locking<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// The store.
+    pub store: &'a Store,
+    /// Where apt runs.
+    pub namespace: &'a Namespace,
+    /// Downloads.
+    pub fetcher: &'a Fetcher,
+    /// The mirror that overrides the recipe's sources.
+    pub mirror: Option<&'a str>,
+    /// Takes news.
+    pub report: &'a dyn Report,
+}
+
+/// Sources of a recipe with the keyring of each.
+///
+/// # Errors
+/// [`DistroError`] for sources or keyrings that cannot be used.
+pub fn sources(recipe: &Recipe, mirror: Option<&str>) -> Result<Vec<(Source, Keyring)>, DistroError> {
+    let host = HostSources::read(Path::new("/etc/apt"));
+    let built_in = || {
+        Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem })
+    };
+    let release = &recipe.model.image.release;
+    let mut found = Vec::new();
+    if recipe.model.repo.is_empty() {
+        for source in sources_for(release, &host, mirror)? {
+            found.push((source, built_in()?));
+        }
+        return Ok(found);
+    }
+    for (index, repo) in recipe.model.repo.iter().enumerate() {
+        let keyring = match recipe.keyrings.get(index).and_then(Option::as_ref) {
+            Some(path) => Keyring::read(path)?,
+            None => built_in()?,
+        };
+        let mut from = match &repo.uri {
+            None => sources_for(release, &host, mirror)?,
+            Some(uri) => vec![Source {
+                uri: uri.trim_end_matches('/').to_owned(),
+                suites: repo.suites.clone(),
+                components: repo.components.clone(),
+                signed_by: None,
+                check_valid_until: true,
+            }],
+        };
+        for source in &mut from {
+            source.check_valid_until = repo.check_valid_until;
+            if !repo.components.is_empty() {
+                source.components.clone_from(&repo.components);
+            }
+        }
+        found.extend(from.into_iter().map(|source| (source, keyring.clone())));
+    }
+    Ok(found)
+}
+
+impl Locking<'_> {
+    /// Fetches, checks and reads the indices of all suites and of the local directories.
+    ///
+    /// # Errors
+    /// [`DistroError`].
+    fn archive(&self) -> Result<(Vec<SuiteRelease>, Archive), StageError> {
+        let mut suites = Vec::new();
+        let mut downloads: Vec<Download> = Vec::new();
+        for (source, keyring) in sources(self.recipe, self.mirror)? {
+            for suite in &source.suites {
+                self.report.progress(&format!("checking {suite}"));
+                let architecture = debian_architecture(self.recipe);
+                let (release, indices) = fetch_suite(self.fetcher, self.store, &source, suite, architecture, &keyring)?;
+                suites.push(release);
+                downloads.extend(indices);
+            }
+        }
+        self.fetcher.fetch_all(&downloads, &super::run::DownloadNews(self.report, "package indices"))?;
+        let mut archive = Archive::default();
+        for release in &suites {
+            for (_, digest, path) in &release.indices {
+                archive.indices.push(SuiteIndex::read(self.store, release, digest, path)?);
+            }
+        }
+        if let Some(directory) = &self.recipe.otherpkgs_directory {
+            archive.indices.extend(scan_local(directory)?.into_iter().map(|repository| repository.index));
+        }
+        Ok((suites, archive))
+    }
+
+    /// Resolves all transactions of the recipe; packages that an earlier lock pins keep their versions.
+    ///
+    /// # Errors
+    /// [`StageError`] from the archive, the solver, or the tools root in which it runs.
+    pub fn resolve(&self, earlier: Option<&Lock>) -> Result<Lock, StageError> {
+        self.report.started("rootfs/lock", &[]);
+        let began = std::time::Instant::now();
+        let (suites, archive) = self.archive()?;
+        let epoch = match earlier {
+            Some(lock) => lock.epoch,
+            None => jiff::Timestamp::now().as_second(),
+        };
+        let wishes = wishes(self.recipe);
+        let mut passes = Vec::new();
+        for wish in wishes.iter().filter(|wish| wish.name.starts_with("tools")) {
+            let held = earlier.and_then(|lock| lock.pass(&wish.name)).filter(|pass| pass.install == wish.pass.install);
+            let packages = match held {
+                Some(pass) if pass.packages.iter().all(|package| archive.exact(&package.name, &package.version).is_some()) => pass.packages.clone(),
+                _ => tools_closure(&archive, &ToolsSeed { names: wish.pass.install.clone() })?,
+            };
+            passes.push(LockedPass { name: wish.name.clone(), install: wish.pass.install.clone(), packages, ..LockedPass::default() });
+        }
+        let tools = passes[0].packages.clone();
+        self.download(&archive, &tools)?;
+        let layer = self.tools_layer(&tools, epoch)?;
+        self.report.progress("resolving packages");
+        let resolver = Resolver {
+            store: self.store,
+            namespace: self.namespace,
+            tools: vec![layer],
+            architecture: debian_architecture(self.recipe).to_owned(),
+            suites: &suites,
+            archive: &archive,
+            epoch,
+            log: format!("logs/{}-resolve", std::process::id()),
+        };
+        let asked: Vec<&Wish> = wishes.iter().filter(|wish| !wish.name.starts_with("tools")).collect();
+        let mut to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
+        if let Some(base) = to_resolve.first_mut()
+            && archive.newest("usr-is-merged").is_some()
+        {
+            base.install.push("usr-is-merged".to_owned());
+        }
+        let held: Vec<PinnedPackage> = earlier
+            .into_iter()
+            .flat_map(|lock| lock.pass.iter().filter(|pass| !pass.name.starts_with("tools")).flat_map(|pass| pass.packages.clone()))
+            .collect();
+        let answers = resolver.resolve(&to_resolve, &held).map_err(|error| self.with_place(error, &asked))?;
+        for (wish, answer) in asked.iter().zip(answers) {
+            passes.push(LockedPass {
+                name: wish.name.clone(),
+                install: wish.pass.install.clone(),
+                remove: wish.pass.remove.clone(),
+                remove_after: wish.pass.remove_after.clone(),
+                packages: answer.packages,
+            });
+        }
+        self.report.finished("rootfs/lock", began.elapsed());
+        Ok(Lock {
+            format: 1,
+            epoch,
+            target: target(self.recipe),
+            otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(local_digest),
+            suite: suites.iter().map(|suite| LockedSuite { name: suite.suite.clone(), release: suite.digest }).collect(),
+            pass: passes,
+        })
+    }
+
+    /// Says in which list an unknown name stands.
+    fn with_place(&self, error: DistroError, wishes: &[&Wish]) -> DistroError {
+        let DistroError::UnknownPackages { packages, names, help } = error else { return error };
+        for name in &packages {
+            if let Some(span) = wishes.iter().find_map(|wish| wish.spans.get(name)) {
+                self.report.finding(
+                    &crate::source::Finding::error("distro::unknown_package", span, format!("no repository has `{name}`")).label("asked for here"),
+                );
+            }
+        }
+        debug_assert!(Severity::Error > Severity::Warning);
+        DistroError::UnknownPackages { packages, names, help }
+    }
+
+    fn download(&self, archive: &Archive, packages: &[PinnedPackage]) -> Result<(), DistroError> {
+        let urls: BTreeMap<&str, &str> =
+            archive.indices.iter().map(|index| (index.origin.as_str(), index.base_url.as_str())).collect();
+        download_packages(self.fetcher, self.store, packages, &|origin| urls.get(origin).map(|url| (*url).to_owned()), self.report)
+    }
+
+    /// The tools root, from the store where it is there: the same key as the action `rootfs/tools` has.
+    fn tools_layer(&self, packages: &[PinnedPackage], epoch: i64) -> Result<crate::digest::Digest, StageError> {
+        let action = super::actions::tools_action("tools", packages, epoch, &target(self.recipe));
+        super::run::run_bootstrap_action(self.store, self.namespace, &action, packages, epoch, self.report, &bootstrap_layer)
+    }
+}
+
+/// Makes a root of packages; the door through which stages reach [`bootstrap`].
+pub fn bootstrap_layer(
+    store: &Store,
+    namespace: &Namespace,
+    packages: &[PinnedPackage],
+    epoch: i64,
+    log: &str,
+    progress: &mut dyn FnMut(&str),
+) -> Result<crate::store::ScanAnswer, DistroError> {
+    bootstrap(store, namespace, &Bootstrap { packages, epoch, log: log.to_owned() }, progress)
+}
+
+/// Downloads the packages that the store lacks.
+///
+/// # Errors
+/// [`DistroError`]; a package whose origin is not known is one.
+pub fn download_packages(
+    fetcher: &Fetcher,
+    store: &Store,
+    packages: &[PinnedPackage],
+    url_of: &dyn Fn(&str) -> Option<String>,
+    report: &dyn Report,
+) -> Result<(), DistroError> {
+    let mut downloads = Vec::new();
+    for package in packages {
+        if store.package(&package.sha256).is_file() {
+            continue;
+        }
+        let url = url_of(&package.origin).ok_or_else(|| DistroError::NoSource {
+            problem: format!("image.lock takes `{}` from `{}`, which the recipe's sources do not have", package.name, package.origin),
+            help: "run `imgbuild build` without --locked to resolve again, or restore the source".to_owned(),
+        })?;
+        downloads.push(Download {
+            url: format!("{url}/{}", package.file),
+            size: package.size,
+            sha256: package.sha256,
+            destination: store.package(&package.sha256),
+        });
+    }
+    fetcher.fetch_all(&downloads, &super::run::DownloadNews(report, "packages"))
+}

@@ -1,0 +1,29 @@
+//! The stages: what each action does, and running a plan.
+//!
+//! [`actions`] turns a recipe and its lock into actions; [`run`] is the only place that commits them to the store.
+//! Must not know the terminal or xCAT's syntax.
+
+mod actions;
+mod artefacts;
+mod edit;
+mod error;
+mod gate;
+mod initrd;
+mod inside;
+mod kernel;
+mod lock;
+mod modules;
+mod pack;
+mod past;
+mod postinstall;
+mod run;
+mod sync;
+mod system;
+
+pub use actions::{StageGraph, graph_of};
+pub use artefacts::{ARTEFACT_FILES, BuildInfo, drifted};
+pub use error::StageError;
+pub use inside::operations;
+pub use lock::{LockState, lock_state};
+pub use past::StorePast;
+pub use run::{Builder, Options, Outcome, Report, Summary, init_program};

@@ -1,0 +1,154 @@
+//! The pack stage: merged layers less what is excluded, as independent frames with an index (D29 to D31).
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::inside::News;
+use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames};
+use crate::digest::Digest;
+use crate::store::{Kind, LayerReader, Store};
+
+/// What the archive is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PackRequest {
+    /// Layers, lowest first.
+    pub layers: Vec<Digest>,
+    /// Paths that are left out.
+    pub excluded: BTreeSet<String>,
+    /// `zstd` or `gzip`.
+    pub compress: String,
+    /// Level.
+    pub level: u32,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PackAnswer {
+    /// Frames in order: what they hold, and what they are.
+    pub frames: Vec<(Digest, FrameInfo)>,
+    /// How many of them were compressed now.
+    pub written: usize,
+    /// Entries in the archive.
+    pub inodes: u64,
+    /// Memory that the unpacked tree takes, in bytes.
+    pub memory: u64,
+    /// Extended attributes, which cpio has no place for: path, name, value in hexadecimal.
+    pub xattrs: Vec<(String, String, String)>,
+}
+
+/// Page of tmpfs, in bytes.
+const PAGE: u64 = 4096;
+/// Memory of an inode and its name in tmpfs, in bytes; measured with 60,000 empty files on Linux 6.1.
+const INODE: u64 = 1024;
+
+fn compression(request: &PackRequest) -> Compression {
+    match request.compress.as_str() {
+        "gzip" => Compression::Gzip(request.level),
+        _ => Compression::Zstd(request.level as i32),
+    }
+}
+
+/// Runs inside.
+pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
+    let reader = LayerReader::open(&request.layers)?;
+    let mut entries = Vec::new();
+    let mut xattrs = Vec::new();
+    let (mut inodes, mut memory) = (0, 0);
+    for (path, found) in &reader.tree.0 {
+        if request.excluded.contains(path) {
+            continue;
+        }
+        inodes += 1;
+        memory += INODE;
+        if let Kind::File { size, .. } = found.entry.kind {
+            if size > u64::from(u32::MAX) {
+                return Err(format!("`{path}` has {size} bytes; cpio holds files below 4 GiB: exclude it or make it smaller"));
+            }
+            memory += size.div_ceil(PAGE) * PAGE;
+        }
+        for (name, value) in &found.entry.xattrs {
+            let value = value.iter().map(|byte| format!("{byte:02x}")).collect();
+            xattrs.push((path.clone(), name.clone(), value));
+        }
+        entries.push((path.clone(), found.entry.clone(), found.layer));
+    }
+    if entries.len() < 2 {
+        return Err("the exclude lists leave nothing of the image".to_owned());
+    }
+    let frames = cut_frames(entries);
+    let compression = compression(&request);
+    let missing = frames.iter().filter(|frame| info(&frame.key(compression)).is_none()).count();
+    news(&format!("packing {missing} of {} frames", frames.len()));
+    let frames: Vec<(Digest, FrameInfo)> = frames
+        .par_iter()
+        .map(|frame| {
+            let key = frame.key(compression);
+            match info(&key) {
+                Some(known) => Ok((key, known)),
+                None => write_frame(frame, &key, compression, &reader).map(|info| (key, info)),
+            }
+        })
+        .collect::<Result<_, String>>()?;
+    Ok(PackAnswer { frames, written: missing, inodes, memory, xattrs })
+}
+
+fn info_name(key: &Digest) -> String {
+    format!("{}.info", Store::frame_name(key))
+}
+
+/// What is known of a frame that is there.
+fn info(key: &Digest) -> Option<FrameInfo> {
+    let info: FrameInfo = serde_json::from_slice(&std::fs::read(info_name(key)).ok()?).ok()?;
+    let size = std::fs::metadata(Store::frame_name(key)).ok()?.len();
+    (size == info.size).then_some(info)
+}
+
+fn write_frame(frame: &Frame, key: &Digest, compression: Compression, reader: &LayerReader) -> Result<FrameInfo, String> {
+    let name = Store::frame_name(key);
+    let said = |error: io::Error| format!("cannot pack: {error}");
+    if let Some((parent, _)) = name.rsplit_once('/') {
+        std::fs::create_dir_all(parent).map_err(said)?;
+    }
+    let aside = format!("{name}.{}.{:?}", std::process::id(), std::thread::current().id());
+    let mut file = io::BufWriter::with_capacity(1 << 18, std::fs::File::create(&aside).map_err(said)?);
+    let content = |item: &PackEntry| -> io::Result<Box<dyn Read>> {
+        let file = reader.open_in(item.layer, &item.path)?;
+        let expected = match &item.entry.kind {
+            Kind::File { digest, .. } => *digest,
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        Ok(Box::new(Checked { file, hasher: blake3::Hasher::new(), expected, done: false }))
+    };
+    let info = frame.write(compression, &mut file, &content).map_err(said)?;
+    file.flush().map_err(said)?;
+    let text = serde_json::to_vec(&info).map_err(|error| error.to_string())?;
+    let info_aside = format!("{aside}.info");
+    std::fs::write(&info_aside, text).map_err(said)?;
+    std::fs::rename(&aside, &name).and_then(|()| std::fs::rename(&info_aside, info_name(key))).map_err(said)?;
+    Ok(info)
+}
+
+/// Checks a file against its manifest while it is read: a layer that somebody changed is not packed.
+struct Checked {
+    file: std::fs::File,
+    hasher: blake3::Hasher,
+    expected: Digest,
+    done: bool,
+}
+
+impl Read for Checked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        if read == 0 && !buffer.is_empty() && !self.done {
+            self.done = true;
+            if Digest(*self.hasher.finalize().as_bytes()) != self.expected {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the store is damaged: the file is not what its manifest says"));
+            }
+        }
+        Ok(read)
+    }
+}

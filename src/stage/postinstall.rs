@@ -1,0 +1,148 @@
+//! The postinstall script: xCAT's arguments and environment, in a sandbox (D23).
+
+use serde::{Deserialize, Serialize};
+
+use super::inside::{News, in_scratch, make_directories};
+use crate::digest::Digest;
+use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command};
+use crate::store::{LayerReader, ScanAnswer, ScanRequest, Store, TreeEditor, scan};
+
+/// Where the recipe's directory is for the script: the same on every host.
+pub const RECIPE_DIRECTORY: &str = "/recipe";
+
+/// What the layer is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PostinstallRequest {
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+    /// Directory with the script and its inputs, relative to the store's.
+    pub links: String,
+    /// Layers of the tools root.
+    pub tools: Vec<Digest>,
+    /// Layers of the image.
+    pub base: Vec<Digest>,
+    /// The script and its arguments.
+    pub arguments: Vec<String>,
+    /// Variables: xCAT's and the recipe's.
+    pub variables: Vec<(String, String)>,
+    /// What `uname` answers in the image: release and machine.
+    pub uname: (String, String),
+    /// No time is later than this.
+    pub epoch: i64,
+    /// Log file, relative to the store's directory.
+    pub log: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum PostinstallAnswer {
+    /// The layer.
+    Made(ScanAnswer),
+    /// The script failed.
+    Failed(CommandResult),
+}
+
+/// Answers for the image's kernel, whatever the build host runs. Source: uname(1), options of coreutils.
+fn uname_script(release: &str, machine: &str) -> String {
+    format!(
+        "#!/bin/sh\n\
+         test $# -gt 0 || set -- -s\n\
+         out=\n\
+         add() {{ out=\"$out${{out:+ }}$1\"; }}\n\
+         for word in \"$@\"; do case $word in\n\
+         -a|--all) add 'Linux localhost {release} #1 SMP {machine} GNU/Linux';;\n\
+         --kernel-release) add {release};; --machine) add {machine};;\n\
+         --kernel-name) add Linux;; --nodename) add localhost;; --operating-system) add GNU/Linux;;\n\
+         --kernel-version) add '#1 SMP';;\n\
+         -*) letters=${{word#-}}; while test -n \"$letters\"; do rest=${{letters#?}}; case ${{letters%\"$rest\"}} in\n\
+         s) add Linux;; n) add localhost;; r) add {release};; v) add '#1 SMP';; m|p|i) add {machine};; o) add GNU/Linux;;\n\
+         esac; letters=$rest; done;;\n\
+         esac; done\n\
+         echo \"$out\"\n"
+    )
+}
+
+/// Runs inside.
+pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<PostinstallAnswer, String> {
+    in_scratch(&request.scratch, || {
+        let at = |name: &str| format!("{}/{name}", request.scratch);
+        make_directories(&request.scratch, &["mount", "tree", "work", "root/etc", "root-work"])?;
+        hide_own_accounts(&at("root"), &request.base)?;
+        news("running the postinstall script");
+        let tree = |digests: &[Digest], upper: &str, work: &str| TreeMount {
+            lower: digests.iter().map(Store::tree_name).collect(),
+            upper: at(upper),
+            work: at(work),
+        };
+        let mut environment = vec![
+            ("PATH".to_owned(), format!("{STAND_IN_DIRECTORY}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")),
+            ("HOME".to_owned(), "/root".to_owned()),
+            ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
+            ("TZ".to_owned(), "UTC".to_owned()),
+            ("TERM".to_owned(), "dumb".to_owned()),
+            ("SOURCE_DATE_EPOCH".to_owned(), request.epoch.to_string()),
+        ];
+        environment.extend(request.variables.iter().cloned());
+        let (release, machine) = &request.uname;
+        let result = run_command(&CommandRequest {
+            root: tree(&request.tools, "root", "root-work"),
+            target: Some(tree(&request.base, "tree", "work")),
+            binds: vec![Bind { source: request.links.clone(), target: RECIPE_DIRECTORY.to_owned(), writable: false }],
+            stand_ins: vec![("uname".to_owned(), uname_script(release, machine))],
+            working_directory: RECIPE_DIRECTORY.to_owned(),
+            arguments: request.arguments.clone(),
+            environment,
+            log: request.log.clone(),
+            mount_point: at("mount"),
+            ..CommandRequest::default()
+        })?;
+        if result.status != 0 {
+            return Ok(PostinstallAnswer::Failed(result));
+        }
+        let editor = TreeEditor::open(&at("tree"))?;
+        for pattern in ["var/cache/ldconfig/aux-cache", "etc/ssh/ssh_host_*", "var/log/*.log"] {
+            editor.remove(pattern)?;
+        }
+        scan(&ScanRequest { tree: at("tree"), base: request.base.clone(), epoch: request.epoch }).map(PostinstallAnswer::Made)
+    })
+}
+
+/// The tools root's own accounts are not the host's and must not be copied into the image as if they were: names
+/// resolve by the image's own files, and there is no shadow file or hosts file to copy.
+fn hide_own_accounts(root: &str, base: &[Digest]) -> Result<(), String> {
+    use rustix::fs::{CWD, FileType, Mode};
+    let reader = LayerReader::open(base)?;
+    let editor = TreeEditor::open(root)?;
+    for name in ["passwd", "group"] {
+        if let Some(bytes) = reader.read(&format!("etc/{name}"))? {
+            editor.write(&format!("etc/{name}"), &bytes, 0o644)?;
+        }
+    }
+    for name in ["shadow", "gshadow", "hosts", "hostname", "resolv.conf", "passwd-", "group-", "shadow-", "gshadow-"] {
+        // A whiteout: overlayfs shows nothing there.
+        rustix::fs::mknodat(CWD, format!("{root}/etc/{name}"), FileType::CharacterDevice, Mode::empty(), 0)
+            .map_err(|error| format!("cannot hide /etc/{name}: {error}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uname_script;
+
+    #[test]
+    fn the_stand_in_answers_for_the_image() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("uname");
+        std::fs::write(&script, uname_script("6.1.0-x", "x86_64")).unwrap();
+        let ask = |arguments: &[&str]| {
+            let output = std::process::Command::new("/bin/sh").arg(&script).args(arguments).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        assert_eq!(ask(&["-r"]), "6.1.0-x");
+        assert_eq!(ask(&["-rm"]), "6.1.0-x x86_64");
+        assert_eq!(ask(&[]), "Linux");
+        assert_eq!(ask(&["--machine"]), "x86_64");
+        assert_eq!(ask(&["-a"]), "Linux localhost 6.1.0-x #1 SMP x86_64 GNU/Linux");
+    }
+}
