@@ -1,1 +1,120 @@
-fn main(){}
+//! imgbuild-init: the one program of an imgbuild initrd.
+//!
+//! Loads drivers, brings up the network, fetches the image's index and frames, checks each before it is used,
+//! unpacks them into memory, hands over what it learned, and becomes the image's own init. It never gives up: a
+//! server that comes up later than its nodes is the normal case after a power cut. It never starts an image that
+//! is not whole.
+//!
+//! Parameters on the kernel's command line:
+//!
+//! | parameter | meaning |
+//! |---|---|
+//! | `imgurl=` | URL of the packed image; its index is at the same URL with `.index` behind it |
+//! | `imgdigest=sha256:` | digest of the index; without it the image is checked for damage, but not for identity |
+//! | `BOOTIF=` | MAC address of the interface to use, in the form of PXE loaders or with colons |
+//! | `ip=` | `dhcp`, or `address::gateway:netmask:hostname:device:none:dns` |
+//! | `rootlimit=` | size of the root file system in memory |
+//! | `imgbuild.rescue` | print what is known and stop |
+//! | `imgbuild.reboot_after=` | seconds after which a node that got no image starts again; 0: never |
+
+mod cmdline;
+mod cpio;
+mod dhcp;
+mod fetch;
+mod handover;
+mod image;
+mod modules;
+mod network;
+mod rescue;
+mod switch;
+#[expect(unsafe_code, reason = "mounts, sockets and module loading are system calls; each block says why it is sound")]
+mod sys;
+
+use std::time::{Duration, Instant};
+
+use cmdline::Parameters;
+
+/// Prints a line on the console.
+#[macro_export]
+macro_rules! say {
+    ($($part:tt)*) => { println!("imgbuild: {}", format_args!($($part)*)) };
+}
+
+fn main() {
+    let program = std::env::args().next().unwrap_or_default();
+    if program.ends_with("modprobe") {
+        // The kernel asks for a module: modprobe -q -- NAME.
+        for name in std::env::args().skip(1).filter(|word| !word.starts_with('-')) {
+            modules::Modules::read().load(&name);
+        }
+        return;
+    }
+    if std::process::id() != 1 {
+        say!("this program is the init of an initrd and does nothing elsewhere");
+        return;
+    }
+    sys::mount_kernel_trees();
+    let parameters = Parameters::read();
+    std::thread::spawn(sys::reap_orphans_quietly);
+    if parameters.rescue {
+        let modules = modules::Modules::read();
+        modules.load_for_devices();
+        rescue::show(&parameters, None, &[]);
+        sys::stop_here();
+    }
+    let deadline = (parameters.reboot_after > 0).then(|| Instant::now() + Duration::from_secs(parameters.reboot_after));
+    let mut pause = Pause::new();
+    let mut errors: Vec<String> = Vec::new();
+    loop {
+        let problem = match attempt(&parameters) {
+            Ok(never) => match never {},
+            Err(problem) => problem,
+        };
+        say!("{problem}");
+        if errors.last() != Some(&problem) {
+            errors.push(problem);
+        }
+        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            rescue::show(&parameters, None, &errors);
+            say!("no image after {} seconds: starting again", parameters.reboot_after);
+            sys::reboot();
+        }
+        pause.wait();
+    }
+}
+
+/// What cannot happen.
+enum Never {}
+
+fn attempt(parameters: &Parameters) -> Result<Never, String> {
+    let url = parameters.url.as_deref().ok_or("the kernel's command line has no imgurl=; add imgurl=http://SERVER/PATH/rootimg.cpio.zst")?;
+    let modules = modules::Modules::read();
+    modules.load_for_devices();
+    let lease = network::bring_up(parameters, &modules)?;
+    let client = fetch::Client::new();
+    let index = image::fetch_index(&client, url, parameters.digest.as_deref())?;
+    image::check_memory(&index)?;
+    image::unpack(&client, url, &index, parameters.root_limit.as_deref())?;
+    say!("the image is whole: {} entries in {} frames", index.inodes, index.frames.len());
+    handover::hand_over(&lease, parameters)?;
+    Err(switch::switch_root())
+}
+
+/// Waits that grow, with jitter: a thousand nodes must not ask at the same moment.
+pub struct Pause {
+    seconds: f64,
+}
+
+impl Pause {
+    /// Starts at one second.
+    pub fn new() -> Self {
+        Self { seconds: 1.0 }
+    }
+
+    /// Waits, between half and all of the current time, and doubles it up to half a minute.
+    pub fn wait(&mut self) {
+        let share = f64::from(sys::random_u32()) / f64::from(u32::MAX);
+        std::thread::sleep(Duration::from_secs_f64(self.seconds * (0.5 + share / 2.0)));
+        self.seconds = (self.seconds * 2.0).min(30.0);
+    }
+}

@@ -76,11 +76,20 @@ pub fn mount_devices(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Mounts /proc, /sys, /run and /tmp below `root`, after the host's tree is gone; `devices` brings /dev as well.
+/// Mounts a fresh /proc below `root`.
+///
+/// Before the host's tree is gone and before anything is masked: the kernel allows it in a user namespace only
+/// while another /proc is visible as a whole (mount_namespaces(7)).
+pub fn mount_proc(root: &Path) -> Result<(), String> {
+    let top = open_root(root).map_err(|error| format!("cannot open the root: {error}"))?;
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_at(&top, "proc", || rustix::mount::mount("proc", ".", "proc", quiet, None))
+}
+
+/// Masks parts of /proc and mounts /sys, /run and /tmp below `root`; `devices` brings /dev as well.
 pub fn mount_kernel_trees(root: &Path, devices: Option<&Path>) -> Result<(), String> {
     let top = open_root(root).map_err(|error| format!("cannot open the root: {error}"))?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_at(&top, "proc", || rustix::mount::mount("proc", ".", "proc", quiet, None))?;
     let proc = directory_below(&top, Path::new("proc")).map_err(|error| error.to_string())?;
     rustix::process::fchdir(&proc).map_err(|error| error.to_string())?;
     let null = match devices {

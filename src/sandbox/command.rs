@@ -132,6 +132,12 @@ fn prepare(request: &CommandRequest) -> Result<(), String> {
         api_mounts::directory_below(&root, Path::new("target")).map_err(|error| format!("/target: {error}"))?;
         target.mount(&point.join("target"))?;
     }
+    api_mounts::mount_proc(point)?;
+    to_store()?;
+    if request.target.is_some() {
+        api_mounts::mount_proc(&point.join("target"))?;
+        to_store()?;
+    }
     api_mounts::mount_devices(point)?;
     to_store()?;
     for bind in &request.binds {

@@ -318,7 +318,7 @@ fn install_script(request: &InstallRequest) -> String {
         request.packages.iter().map(|name| quoted(&format!("/target/run/imgbuild/debs/{name}"))).collect();
     words.extend(request.remove.iter().map(|name| quoted(&format!("{name}-"))));
     if !words.is_empty() {
-        script.push_str(&format!("apt-get install -y --no-download --allow-downgrades --allow-remove-essential {}\n", words.join(" ")));
+        script.push_str(&format!("apt-get install -y --allow-downgrades --allow-remove-essential {}\n", words.join(" ")));
     }
     if !request.remove_after.is_empty() {
         let names: Vec<String> = request.remove_after.iter().map(|name| quoted(name)).collect();

@@ -1,0 +1,76 @@
+//! HTTP, with patience and a floor for speed instead of a total time-out.
+
+use std::io::Read;
+use std::time::Duration;
+
+/// Certificates that the recipe adds.
+const EXTRA_CERTIFICATES: &str = "/etc/imgbuild/ca.pem";
+
+/// A stream that gives nothing for so long is dead.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Talks to the image's server.
+pub struct Client {
+    agent: ureq::Agent,
+}
+
+/// A body, and the byte of the file at which it starts.
+pub struct Body {
+    /// Bytes as they come.
+    pub reader: Box<dyn Read + Send>,
+    /// Whether the server started where it was asked to.
+    pub resumed: bool,
+}
+
+impl Client {
+    /// Makes a client that keeps its connection.
+    pub fn new() -> Self {
+        let mut builder = ureq::Agent::config_builder()
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .timeout_recv_response(Some(SILENCE))
+            .timeout_per_read(Some(SILENCE))
+            .http_status_as_error(false)
+            .max_redirects(5)
+            .user_agent(concat!("imgbuild-init/", env!("CARGO_PKG_VERSION")));
+        if let Some(roots) = certificates() {
+            builder = builder.tls_config(ureq::tls::TlsConfig::builder().root_certs(roots).build());
+        }
+        Self { agent: builder.build().new_agent() }
+    }
+
+    /// Opens a URL, from a byte on.
+    pub fn open(&self, url: &str, from: u64) -> Result<Body, String> {
+        let mut request = self.agent.get(url);
+        if from > 0 {
+            request = request.header("range", format!("bytes={from}-"));
+        }
+        let response = request.call().map_err(|error| format!("{url}: {error}"))?;
+        match response.status().as_u16() {
+            200 => Ok(Body { reader: Box::new(response.into_body().into_reader()), resumed: false }),
+            206 if from > 0 => Ok(Body { reader: Box::new(response.into_body().into_reader()), resumed: true }),
+            _ => Err(format!("{url}: the server answers {}", response.status())),
+        }
+    }
+
+    /// Reads a small file whole.
+    pub fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        self.open(url, 0)?.reader.take(limit + 1).read_to_end(&mut bytes).map_err(|error| format!("{url}: {error}"))?;
+        if bytes.len() as u64 > limit {
+            return Err(format!("{url}: it is larger than {limit} bytes"));
+        }
+        Ok(bytes)
+    }
+}
+
+fn certificates() -> Option<ureq::tls::RootCerts> {
+    let text = std::fs::read(EXTRA_CERTIFICATES).ok()?;
+    let own: Vec<ureq::tls::Certificate<'static>> = ureq::tls::parse_pem(&text)
+        .flatten()
+        .filter_map(|item| match item {
+            ureq::tls::PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    (!own.is_empty()).then(|| ureq::tls::RootCerts::new_with_certs(&own))
+}

@@ -1,0 +1,109 @@
+//! What this program learned goes into the new root: the node's identity and its network (D33, D34).
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::Digest;
+
+use crate::cmdline::Parameters;
+use crate::image::ROOT;
+use crate::network::{Lease, resolv_conf};
+use crate::{dhcp, say, sys};
+
+fn inside(path: &str) -> PathBuf {
+    Path::new(ROOT).join(path)
+}
+
+/// Whether something is there in the new root, links taken as such.
+fn has(path: &str) -> bool {
+    inside(path).symlink_metadata().is_ok()
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
+    let said = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(said)?;
+    }
+    // Never through a link: an absolute one would lead into this program's own root.
+    let _ = std::fs::remove_file(path);
+    std::fs::write(path, text).map_err(said)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(said)
+}
+
+/// Writes identity and network into the new root and /run, which moves along.
+pub fn hand_over(lease: &Lease, parameters: &Parameters) -> Result<(), String> {
+    write(&inside("etc/machine-id"), &format!("{}\n", machine_id(lease)), 0o444)?;
+    let links_elsewhere = inside("etc/resolv.conf").symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+    if !links_elsewhere {
+        write(&inside("etc/resolv.conf"), &resolv_conf(lease), 0o644)?;
+    }
+    if !has("etc/hostname") {
+        let name = lease.hostname.clone().unwrap_or_else(|| format!("node-{}", lease.interface.mac.replace(':', "")));
+        write(&inside("etc/hostname"), &format!("{name}\n"), 0o644)?;
+        sys::set_host_name(&name);
+    }
+    let _ = parameters;
+    network(lease)
+}
+
+/// The same at each boot of a machine, and different on each machine.
+fn machine_id(lease: &Lease) -> String {
+    let uuid = std::fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
+    let uuid = uuid.trim().to_lowercase();
+    // Boards that all say the same are as good as none.
+    let varied = uuid.chars().filter(|c| *c != '-').collect::<std::collections::BTreeSet<_>>().len() > 2;
+    let source = if uuid.len() == 36 && varied { uuid } else { lease.interface.mac.clone() };
+    let digest = sha2::Sha256::digest(format!("imgbuild machine-id {source}"));
+    digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Which program of the image runs its network, by what the image has.
+fn network(lease: &Lease) -> Result<(), String> {
+    let name = &lease.interface.name;
+    let mac = &lease.interface.mac;
+    if has("usr/sbin/NetworkManager") {
+        let method = match lease.dhcp {
+            Some(_) => "method=auto\n".to_owned(),
+            None => {
+                let gateway = lease.gateway.map(|gateway| format!(",{gateway}")).unwrap_or_default();
+                format!("method=manual\naddress1={}/{}{gateway}\n", lease.address, lease.prefix)
+            }
+        };
+        let text = format!("[connection]\nid=imgbuild\ntype=ethernet\nautoconnect-priority=100\n\n[ethernet]\nmac-address={mac}\n\n[ipv4]\n{method}dhcp-client-id=mac\n");
+        return write(Path::new("/run/NetworkManager/system-connections/imgbuild.nmconnection"), &text, 0o600);
+    }
+    let ifupdown = has("usr/sbin/ifup") && (has("usr/sbin/dhclient") || lease.dhcp.is_none());
+    if ifupdown {
+        let method = match lease.dhcp {
+            Some(_) => format!("iface {name} inet dhcp\n"),
+            None => {
+                let gateway = lease.gateway.map(|gateway| format!("    gateway {gateway}\n")).unwrap_or_default();
+                format!("iface {name} inet static\n    address {}/{}\n{gateway}", lease.address, lease.prefix)
+            }
+        };
+        return write(&inside("etc/network/interfaces.d/imgbuild"), &format!("auto {name}\n{method}"), 0o644);
+    }
+    if has("usr/lib/systemd/systemd-networkd") {
+        let method = match lease.dhcp {
+            Some(_) => "DHCP=ipv4\nKeepConfiguration=dhcp-on-stop\n\n[DHCPv4]\nClientIdentifier=mac\n".to_owned(),
+            None => {
+                let gateway = lease.gateway.map(|gateway| format!("Gateway={gateway}\n")).unwrap_or_default();
+                let dns: String = lease.dns.iter().map(|server| format!("DNS={server}\n")).collect();
+                format!("Address={}/{}\n{gateway}{dns}", lease.address, lease.prefix)
+            }
+        };
+        let text = format!("[Match]\nMACAddress={mac}\n\n[Network]\n{method}");
+        write(Path::new("/run/systemd/network/10-imgbuild.network"), &text, 0o644)?;
+        // Enabled for this boot, whatever the image says.
+        let wants = Path::new("/run/systemd/system/multi-user.target.wants");
+        std::fs::create_dir_all(wants).map_err(|error| error.to_string())?;
+        let _ = std::os::unix::fs::symlink("/usr/lib/systemd/system/systemd-networkd.service", wants.join("systemd-networkd.service"));
+        return Ok(());
+    }
+    if lease.dhcp.is_some() {
+        say!("the image has nothing that runs its network: this program keeps the lease");
+        let lease = lease.clone();
+        sys::fork_daemon(move || dhcp::keep(&lease)).map_err(|error| format!("no process to keep the lease: {error}"))?;
+    }
+    Ok(())
+}

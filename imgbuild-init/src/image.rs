@@ -1,0 +1,270 @@
+//! The image: its index, its frames, each checked before it is used, unpacked into memory.
+
+use std::io::Read;
+use std::sync::Mutex;
+use std::sync::mpsc::sync_channel;
+
+use serde::Deserialize;
+use sha2::Digest;
+
+use crate::fetch::Client;
+use crate::{Pause, cpio, say, sys};
+
+/// Where the new root is made.
+pub const ROOT: &str = "/newroot";
+
+/// Largest index that is read; one of a large image has some hundred kilobytes.
+const INDEX_LIMIT: u64 = 64 << 20;
+
+/// How often a broken download is taken up again before the whole attempt starts over.
+const RESUMES: u32 = 20;
+
+/// A frame: where it is in the file, and its digest.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Frame {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Of those bytes, hexadecimal.
+    pub sha256: String,
+}
+
+/// What the server says of the image.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Index {
+    /// Version of the form.
+    pub format: u32,
+    /// Kind of archive.
+    pub archive: String,
+    /// Kind of compression.
+    pub compress: String,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Memory that the unpacked image takes, in bytes.
+    pub memory: u64,
+    /// Entries.
+    pub inodes: u64,
+    /// Frames; the first has all directories.
+    pub frames: Vec<Frame>,
+    /// Extended attributes: path, name, value in hexadecimal.
+    pub xattrs: Vec<(String, String, String)>,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&sha2::Sha256::digest(bytes))
+}
+
+/// Fetches the index and checks it.
+pub fn fetch_index(client: &Client, url: &str, digest: Option<&str>) -> Result<Index, String> {
+    let url = format!("{url}.index");
+    let bytes = client.read(&url, INDEX_LIMIT)?;
+    let found = sha256(&bytes);
+    match digest {
+        Some(expected) if expected != found => {
+            return Err(format!("wrong digest: {url} has the SHA-256 {found}, but the command line asks for {expected}; was the image replaced after this node's boot entry was written?"));
+        }
+        Some(_) => {}
+        None => say!("the command line has no imgdigest=: the image is checked for damage, but not for who made it"),
+    }
+    let index: Index = serde_json::from_slice(&bytes).map_err(|error| format!("{url} is no index: {error}"))?;
+    check_index(&index).map_err(|problem| format!("{url}: {problem}"))?;
+    Ok(index)
+}
+
+fn check_index(index: &Index) -> Result<(), String> {
+    if index.format != 1 || index.archive != "cpio" {
+        return Err(format!("this initrd does not know images of format {} ({}); build both with one imgbuild", index.format, index.archive));
+    }
+    if !["zstd", "gzip"].contains(&index.compress.as_str()) {
+        return Err(format!("this initrd does not know the compression `{}`", index.compress));
+    }
+    let mut offset = 0u64;
+    for frame in &index.frames {
+        if frame.offset != offset || frame.size == 0 {
+            return Err("its frames do not follow one another".to_owned());
+        }
+        offset = offset.checked_add(frame.size).ok_or("its frames are too large")?;
+    }
+    if offset != index.size || index.frames.is_empty() {
+        return Err("its frames do not fill the file".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether the image fits, before anything large is fetched.
+pub fn check_memory(index: &Index) -> Result<(), String> {
+    let available = sys::memory_available();
+    let largest = index.frames.iter().map(|frame| frame.size).max().unwrap_or(0);
+    let needed = index.memory + largest * 4 + (64 << 20);
+    if available < needed {
+        return Err(format!(
+            "too little memory: the image needs {} MiB and {} MiB are free; give the node more, or make the image smaller ([exclude])",
+            needed >> 20,
+            available >> 20
+        ));
+    }
+    Ok(())
+}
+
+/// Fetches and unpacks all frames: one reader, as many unpackers as there are CPUs.
+pub fn unpack(client: &Client, url: &str, index: &Index, limit: Option<&str>) -> Result<(), String> {
+    sys::mount_root(ROOT, limit.unwrap_or("90%")).map_err(|error| format!("the root file system cannot be made: {error}"))?;
+    let outcome = unpack_frames(client, url, index).and_then(|()| {
+        for (path, name, value) in &index.xattrs {
+            sys::set_xattr(ROOT, path, name, value).map_err(|error| format!("the attribute {name} of {path} cannot be set: {error}"))?;
+        }
+        Ok(())
+    });
+    if outcome.is_err() {
+        // Nothing half-unpacked stays.
+        sys::unmount(ROOT);
+    }
+    outcome
+}
+
+fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(16);
+    let (sender, receiver) = sync_channel::<Vec<u8>>(workers);
+    let receiver = Mutex::new(receiver);
+    let failed: Mutex<Option<String>> = Mutex::new(None);
+    let times: Mutex<Vec<(String, u32)>> = Mutex::new(Vec::new());
+    let give_up = |problem: String| {
+        if let Ok(mut slot) = failed.lock() {
+            slot.get_or_insert(problem);
+        }
+    };
+    let one = |bytes: &[u8]| match cpio::unpack(bytes, &index.compress, ROOT) {
+        Ok(more) => {
+            if let Ok(mut times) = times.lock() {
+                times.extend(more);
+            }
+        }
+        Err(problem) => give_up(problem),
+    };
+    std::thread::scope(|scope| -> Result<(), String> {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let next = receiver.lock().ok().and_then(|receiver| receiver.recv().ok());
+                    match next {
+                        Some(bytes) => one(&bytes),
+                        None => break,
+                    }
+                }
+            });
+        }
+        let mut first = true;
+        let fetched = fetch_frames(client, url, index, &mut |bytes| {
+            if failed.lock().is_ok_and(|failed| failed.is_some()) {
+                return Err("given up".to_owned());
+            }
+            if std::mem::take(&mut first) {
+                // All directories come before anything that lies in them.
+                one(&bytes);
+                return Ok(());
+            }
+            sender.send(bytes).map_err(|error| error.to_string())
+        });
+        drop(sender);
+        fetched
+    })
+    .or_else(|problem| if failed.lock().is_ok_and(|failed| failed.is_some()) { Ok(()) } else { Err(problem) })?;
+    if let Some(problem) = failed.into_inner().ok().flatten() {
+        return Err(format!("the image cannot be unpacked: {problem}"));
+    }
+    let mut times = times.into_inner().unwrap_or_default();
+    // Deepest first: setting the time of what lies in a directory does not change the directory's.
+    times.sort_by(|a, b| b.0.cmp(&a.0));
+    for (path, time) in times {
+        sys::set_time(ROOT, &path, time).map_err(|error| format!("the time of {path} cannot be set: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Streams the file, cuts it into frames, and gives each that is right; a broken stream is taken up at its frame.
+fn fetch_frames(client: &Client, url: &str, index: &Index, take: &mut dyn FnMut(Vec<u8>) -> Result<(), String>) -> Result<(), String> {
+    let mut next = 0;
+    let mut resumes = 0;
+    let mut pause = Pause::new();
+    let mut shown = 0;
+    say!("fetching {url}: {} MiB", index.size >> 20);
+    while next < index.frames.len() {
+        let start = index.frames[next].offset;
+        let problem = match stream(client, url, start, index, &mut next, take, &mut shown) {
+            Ok(()) => continue,
+            Err(Trouble::Final(problem)) => return Err(problem),
+            Err(Trouble::Broken(problem)) => problem,
+        };
+        resumes += 1;
+        if resumes > RESUMES {
+            return Err(problem);
+        }
+        say!("{problem}; going on at {} of {} MiB", index.frames.get(next).map_or(0, |frame| frame.offset) >> 20, index.size >> 20);
+        pause.wait();
+    }
+    Ok(())
+}
+
+enum Trouble {
+    Broken(String),
+    Final(String),
+}
+
+fn stream(
+    client: &Client,
+    url: &str,
+    start: u64,
+    index: &Index,
+    next: &mut usize,
+    take: &mut dyn FnMut(Vec<u8>) -> Result<(), String>,
+    shown: &mut u64,
+) -> Result<(), Trouble> {
+    let mut body = client.open(url, start).map_err(Trouble::Broken)?;
+    let broken = |error: std::io::Error| Trouble::Broken(format!("{url}: {error}"));
+    if !body.resumed && start > 0 {
+        // The server knows no ranges: what is there already is read over.
+        std::io::copy(&mut body.reader.by_ref().take(start), &mut std::io::sink()).map_err(broken)?;
+    }
+    while let Some(frame) = index.frames.get(*next) {
+        let mut bytes = Vec::with_capacity(usize::try_from(frame.size).unwrap_or(0));
+        body.reader.by_ref().take(frame.size).read_to_end(&mut bytes).map_err(broken)?;
+        if (bytes.len() as u64) < frame.size {
+            return Err(Trouble::Broken(format!("{url} ends after {} of {} bytes: it is truncated, or the connection broke", frame.offset + bytes.len() as u64, index.size)));
+        }
+        let found = sha256(&bytes);
+        if found != frame.sha256 {
+            return Err(Trouble::Broken(format!("wrong digest: bytes {} to {} of {url} have the SHA-256 {found}, but the index says {}", frame.offset, frame.offset + frame.size, frame.sha256)));
+        }
+        take(bytes).map_err(Trouble::Final)?;
+        *next += 1;
+        let tenth = (frame.offset + frame.size) * 10 / index.size.max(1);
+        if tenth > *shown {
+            *shown = tenth;
+            say!("{} of {} MiB", (frame.offset + frame.size) >> 20, index.size >> 20);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(frames: &[(u64, u64)], size: u64) -> Index {
+        let frames = frames.iter().map(|(offset, size)| Frame { offset: *offset, size: *size, sha256: String::new() }).collect();
+        Index { format: 1, archive: "cpio".into(), compress: "zstd".into(), size, memory: 0, inodes: 0, frames, xattrs: vec![] }
+    }
+
+    #[test]
+    fn frames_must_fill_the_file() {
+        assert!(check_index(&index(&[(0, 3), (3, 4)], 7)).is_ok());
+        for bad in [index(&[(0, 3), (4, 4)], 8), index(&[(0, 3)], 4), index(&[], 0), index(&[(0, u64::MAX), (u64::MAX, 5)], 4)] {
+            assert!(check_index(&bad).is_err());
+        }
+    }
+}
