@@ -11,10 +11,6 @@ use crate::digest::{Digest, Sha256};
 use crate::recipe::Recipe;
 use crate::store::{BlobRef, Store};
 
-/// Names of the published files.
-pub const ARTEFACT_FILES: [&str; 6] =
-    ["kernel", "initrd-stateless", "rootimg.cpio.zst", "rootimg.cpio.zst.index", "SHA256SUMS", "build.json"];
-
 /// How many earlier builds of an image are kept beside the published one.
 const KEPT_BUILDS: usize = 2;
 

@@ -21,7 +21,7 @@ mod sync;
 mod system;
 
 pub use actions::{StageGraph, graph_of};
-pub use artefacts::{ARTEFACT_FILES, BuildInfo, drifted};
+pub use artefacts::{BuildInfo, drifted, published};
 pub use error::StageError;
 pub use inside::operations;
 pub use lock::{LockState, lock_state};

@@ -1,0 +1,9 @@
+//! Boots published artefacts in QEMU, as a node would see them: from an HTTP server, over the network.
+//!
+//! Must not know how artefacts were built.
+
+mod http;
+mod qemu;
+
+pub use http::FileServer;
+pub use qemu::{BootError, Machine, Running, artefact, memory_for, ssh_answers};

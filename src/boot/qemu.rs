@@ -1,0 +1,196 @@
+//! QEMU, always with software emulation (TCG): it works everywhere, and the same everywhere.
+
+use std::ffi::OsString;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+/// Why a machine cannot be started.
+#[derive(Debug, Error, Diagnostic)]
+pub enum BootError {
+    /// There is no QEMU.
+    #[error("`{0}` is not installed")]
+    #[diagnostic(code(boot::no_qemu), help("install it: apt-get install qemu-system-x86 (or your distribution's package)"))]
+    NoQemu(String),
+    /// It cannot be started.
+    #[error("QEMU cannot be started: {0}")]
+    #[diagnostic(code(boot::qemu))]
+    Start(std::io::Error),
+}
+
+/// A machine to start.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initrd.
+    pub initrd: PathBuf,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// CPUs.
+    pub cpus: u32,
+    /// Network devices: the arguments of `-netdev` and `-device`.
+    pub network: Vec<(String, String)>,
+}
+
+impl Machine {
+    /// A device on QEMU's own network, where the host is 10.0.2.2; `forward` leads a port of the loopback to the
+    /// machine's ssh.
+    pub fn user_network(mac: &str, forward: Option<u16>) -> (String, String) {
+        let forward = forward.map(|port| format!(",hostfwd=tcp:127.0.0.1:{port}-:22")).unwrap_or_default();
+        (format!("user,id=net0{forward}"), format!("virtio-net-pci,netdev=net0,mac={mac}"))
+    }
+
+    fn arguments(&self) -> Vec<OsString> {
+        let mut list: Vec<OsString> = ["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]
+            .iter()
+            .map(OsString::from)
+            .collect();
+        let mut more = |name: &str, value: OsString| {
+            list.push(name.into());
+            list.push(value);
+        };
+        more("-m", format!("{}M", self.memory_mib).into());
+        more("-smp", self.cpus.to_string().into());
+        more("-kernel", self.kernel.clone().into());
+        more("-initrd", self.initrd.clone().into());
+        more("-append", self.cmdline.clone().into());
+        more("-device", "virtio-rng-pci".into());
+        for (network, device) in &self.network {
+            more("-netdev", network.into());
+            more("-device", device.into());
+        }
+        list
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`BootError`].
+    pub fn start(&self) -> Result<Running, BootError> {
+        let program = "qemu-system-x86_64";
+        let mut child = Command::new(program)
+            .args(self.arguments())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => BootError::NoQemu(program.to_owned()),
+                _ => BootError::Start(error),
+            })?;
+        let console = Arc::new((Mutex::new(Console::default()), Condvar::new()));
+        for stream in [child.stdout.take().map(boxed), child.stderr.take().map(boxed)].into_iter().flatten() {
+            let console = Arc::clone(&console);
+            std::thread::spawn(move || read_console(stream, &console));
+        }
+        Ok(Running { child, console })
+    }
+}
+
+fn boxed(stream: impl Read + Send + 'static) -> Box<dyn Read + Send> {
+    Box::new(stream)
+}
+
+#[derive(Debug, Default)]
+struct Console {
+    text: String,
+    ended: usize,
+}
+
+fn read_console(stream: Box<dyn Read + Send>, console: &(Mutex<Console>, Condvar)) {
+    let mut stream = BufReader::new(stream);
+    let mut buffer = [0u8; 4096];
+    loop {
+        let read = stream.read(&mut buffer).unwrap_or(0);
+        let Ok(mut state) = console.0.lock() else { return };
+        if read == 0 {
+            state.ended += 1;
+            console.1.notify_all();
+            return;
+        }
+        state.text.push_str(&String::from_utf8_lossy(&buffer[..read]).replace('\r', ""));
+        console.1.notify_all();
+    }
+}
+
+/// A machine that runs; it is stopped when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    console: Arc<(Mutex<Console>, Condvar)>,
+}
+
+impl Running {
+    /// What the console showed so far.
+    pub fn console(&self) -> String {
+        self.console.0.lock().map(|state| state.text.clone()).unwrap_or_default()
+    }
+
+    /// Waits until the console shows a text, the machine ends, or the time is over; whether the text came.
+    ///
+    /// `show` gets what is new.
+    pub fn wait_for(&self, text: Option<&str>, timeout: Option<Duration>, show: &mut dyn FnMut(&str)) -> bool {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut shown = 0;
+        let Ok(mut state) = self.console.0.lock() else { return false };
+        loop {
+            if state.text.len() > shown {
+                show(&state.text[shown..]);
+                shown = state.text.len();
+            }
+            if text.is_some_and(|text| state.text.contains(text)) {
+                return true;
+            }
+            if state.ended >= 2 {
+                return false;
+            }
+            let wait = match deadline {
+                None => Duration::from_secs(1),
+                Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
+                    Some(left) => left.min(Duration::from_secs(1)),
+                    None => return false,
+                },
+            };
+            match self.console.1.wait_timeout(state, wait) {
+                Ok((next, _)) => state = next,
+                Err(_) => return false,
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Memory for a machine: the unpacked image, a packed frame or two, and what an idle system needs.
+pub fn memory_for(image_memory: u64) -> u64 {
+    let wanted = (image_memory * 10 / 9 >> 20) + 512;
+    wanted.div_ceil(256) * 256
+}
+
+/// Whether something that speaks ssh answers on a port of the loopback.
+pub fn ssh_answers(port: u16) -> bool {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let Ok(mut stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)) else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(3)));
+    let mut banner = [0u8; 4];
+    stream.read_exact(&mut banner).is_ok() && &banner == b"SSH-"
+}
+
+/// A file that a machine boots from, or the reason why there is none.
+pub fn artefact(directory: &Path, name: &str) -> Result<PathBuf, std::io::Error> {
+    let path = directory.join(name);
+    std::fs::metadata(&path).map(|_| path)
+}
