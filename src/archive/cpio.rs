@@ -8,7 +8,8 @@ use std::io::{self, Read, Write};
 use cpio::newc;
 
 /// Largest file that the format can hold: its size field has 32 bits.
-pub const CPIO_FILE_LIMIT: u64 = u32::MAX as u64;
+#[cfg(test)]
+const CPIO_FILE_LIMIT: u64 = u32::MAX as u64;
 
 /// File type bits of a mode. Source: stat(2).
 mod kind {

@@ -50,6 +50,14 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         options: Options { locked: own.locked, until: own.until, out, mirror: own.mirror.clone() },
         report: &reporter,
     };
+    let _held = match crate::store::FileLock::share(&setup.store.use_lock()) {
+        Ok(held) => held,
+        Err(error) => {
+            let exit = Exit::from(&error);
+            render::say(&render::error(error));
+            return exit;
+        }
+    };
     let stale = setup.store.stale_scratch();
     if !stale.is_empty() {
         // What a killed build left behind.

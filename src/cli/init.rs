@@ -1,12 +1,131 @@
 //! `imgbuild init`.
 
-use super::Exit;
+use std::path::Path;
 
-/// Arguments.
+use super::{Exit, render};
+use crate::recipe::RECIPE_FILE;
+
+/// Arguments of `init`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Name of the image [default: the directory's]
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Release of Debian
+    #[arg(long, default_value = "bookworm")]
+    pub release: String,
+}
+
+const PKGLIST: &str = "# Packages, one a line. Kernels belong to [kernel] in image.toml.\nsystemd-sysv\nudev\nopenssh-server\niproute2\niputils-ping\n";
+
+const EXLIST: &str = "# What is left out of the packed image. Patterns are matched against `./path`; `*` crosses `/`;\n# `./dir*` takes a folder and its content, `+./path` brings something back.\n./usr/share/man/*\n./usr/share/doc/*\n./usr/share/locale/*\n./boot/*\n";
+
+fn recipe_text(name: &str, release: &str, has_key: bool) -> String {
+    let key = if has_key { "authorized_keys = [\"keys/admin.pub\"]" } else { "# authorized_keys = [\"keys/admin.pub\"]   # without a key nobody can log in" };
+    format!(
+        r#"# An image that diskless nodes boot from. `imgbuild plan` says what a build would do, and why.
+[image]
+name = "{name}"
+distro = "debian"
+release = "{release}"
+arch = "x86_64"
+
+# Where packages come from. `host` is the mirror that this machine's own apt uses; or give one:
+# uri = "http://mirror.example/debian", suites = ["{release}"], components = ["main"], signed-by = "keys/site.gpg"
+[[repo]]
+source = "host"
+
+[packages]
+lists = ["{name}.pkglist"]       # xCAT pkglists, in order
+install = []                     # more packages
+
+# A directory of your own .deb files; its sub-directories are repositories too.
+# [otherpkgs]
+# dir = "otherpkgs"
+# lists = ["{name}.otherpkgs.pkglist"]
+
+[kernel]
+package = "linux-image-amd64"
+drivers = []                     # edits of the default list of network drivers: "+ice", "-be2net"; or a whole list
+
+[system]
+hostname = "dhcp"                # or the name of every node
+{key}
+
+# A script that changes the image after all packages are in. It gets xCAT's arguments and IMG_* variables,
+# starts in the recipe's directory, and sees nothing but its inputs.
+# [postinstall]
+# script = "{name}.postinstall"
+# inputs = ["site/**"]
+
+# Files to copy into the image: lines `source -> /destination`.
+# [sync]
+# lists = ["{name}.synclist"]
+
+[exclude]
+lists = ["{name}.exlist"]
+
+[boot]
+cmdline = ["console=ttyS0"]
+tmpfs = {{ "/tmp" = "50m" }}
+"#
+    )
+}
 
 /// Runs the command.
-pub fn run(_: &super::Arguments, _: &Arguments) -> Exit {
+pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
+    let directory = &arguments.directory;
+    let from_directory = || {
+        let full = std::path::absolute(directory).ok()?;
+        Some(full.file_name()?.to_str()?.to_owned())
+    };
+    let name = own.name.clone().or_else(from_directory).unwrap_or_else(|| "image".to_owned());
+    let good = |text: &str| text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if !good(&name) || !good(&own.release) {
+        render::say(&format!("`{name}` cannot be an image's name: use letters, digits, `.`, `_` and `-`, for instance `imgbuild init compute`"));
+        return Exit::Usage;
+    }
+    let key = public_key();
+    let mut files = vec![
+        (format!("{name}.pkglist"), PKGLIST.to_owned()),
+        (format!("{name}.exlist"), EXLIST.to_owned()),
+        (".gitignore".to_owned(), "/out\n".to_owned()),
+    ];
+    if let Some(key) = &key {
+        files.push(("keys/admin.pub".to_owned(), key.clone()));
+    }
+    files.push((RECIPE_FILE.to_owned(), recipe_text(&name, &own.release, key.is_some())));
+    if let Some((taken, _)) = files.iter().find(|(file, _)| file != ".gitignore" && directory.join(file).exists()) {
+        render::say(&format!("`{}` is there already; nothing was written", directory.join(taken).display()));
+        return Exit::Input;
+    }
+    for (file, text) in &files {
+        if let Err(error) = write(&directory.join(file), text) {
+            render::say(&format!("cannot write `{}`: {error}", directory.join(file).display()));
+            return Exit::Machine;
+        }
+    }
+    let written: Vec<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
+    render::say(&format!("wrote {}", written.join(", ")));
+    if key.is_none() {
+        render::say("no public key was found in ~/.ssh: add one to [system] authorized_keys, or nobody can log in");
+    }
+    render::say("next: imgbuild build, then imgbuild boot --ssh");
     Exit::Done
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(path, text)
+}
+
+/// The caller's own public key, newest kind first.
+fn public_key() -> Option<String> {
+    let home = std::path::PathBuf::from(std::env::var_os("HOME")?);
+    ["id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub"].iter().find_map(|name| std::fs::read_to_string(home.join(".ssh").join(name)).ok())
 }

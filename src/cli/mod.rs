@@ -112,7 +112,7 @@ pub fn main() -> ExitCode {
         Command::Plan(own) => plan::run(&arguments, own),
         Command::Build(own) => build::run(&arguments, own),
         Command::Explain(own) => explain::run(&arguments, own),
-        Command::Shell(own) => shell::run(&arguments, own),
+        Command::Shell(own) => return shell::run(&arguments, own),
         Command::List(own) => list::run(&arguments, own),
         Command::Boot(own) => boot::run(&arguments, own),
         Command::Gc(own) => gc::run(&arguments, own),

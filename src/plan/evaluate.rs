@@ -53,7 +53,8 @@ pub struct Decision {
     pub outputs: Option<BTreeMap<String, String>>,
 }
 
-struct Outputs<'a>(&'a BTreeMap<String, Decision>);
+/// Outputs of decided actions, for the walk over those that use them.
+pub struct Outputs<'a>(pub &'a BTreeMap<String, Decision>);
 
 impl Known for Outputs<'_> {
     fn output(&self, action: &str, output: &str) -> Option<String> {

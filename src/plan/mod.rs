@@ -9,7 +9,7 @@ mod graph;
 mod input;
 mod key;
 
-pub use evaluate::{Decision, Past, PastAction, Verdict, decide, evaluate};
+pub use evaluate::{Decision, Outputs, Past, PastAction, Verdict, decide, evaluate};
 pub use explain::{Cause, Reason, causes};
 pub use graph::{Action, ActionGraph, GraphError, Stage, Upstream};
 pub use input::{Input, Place, file_input};

@@ -157,7 +157,10 @@ fn prepare(request: &CommandRequest) -> Result<(), String> {
     }
     let directory = if request.working_directory.is_empty() { "/" } else { &request.working_directory };
     rustix::process::chdir(directory).map_err(|error| format!("cannot enter {directory}: {error}"))?;
-    if !request.interactive {
+    if request.interactive {
+        // SAFETY: restores the default, which the helper had set aside for itself.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    } else {
         let _ = rustix::process::setsid();
     }
     // Without the filter the build is only slower.

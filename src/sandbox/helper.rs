@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// First argument of a helper process.
 pub const ARGUMENT: &str = "__sandbox";
 
+/// Descriptor of the channel to the host process; the standard ones may be a terminal.
+pub const CHANNEL: i32 = 3;
+
 /// Name of the machine as the inside sees it, the same on every host (D3).
 pub const HOST_NAME: &str = "imgbuild";
 
@@ -33,9 +36,15 @@ pub type Operation = fn(serde_json::Value, &mut dyn FnMut(&str)) -> Result<serde
 fn say(message: &Message) {
     let mut line = serde_json::to_string(message).unwrap_or_default();
     line.push('\n');
-    let mut out = std::io::stdout().lock();
     // A parent that is gone needs no answer.
-    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    let _ = channel().write_all(line.as_bytes());
+}
+
+/// The channel; dropping it does not close it.
+fn channel() -> std::mem::ManuallyDrop<std::fs::File> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the host process passes this descriptor open, nothing here closes it, and the wrapper never does.
+    std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(CHANNEL) })
 }
 
 /// Runs the helper: arguments are the operation's name and the parent's pid. Returns the exit status.
@@ -48,11 +57,12 @@ pub fn run(operations: &[(&str, Operation)], arguments: &[String]) -> u8 {
         say(&Message::Failed(format!("unknown operation `{name}`")));
         return 64;
     };
+    let on_terminal = arguments.get(2).map(String::as_str) == Some("terminal");
     die_with_parent();
     if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
         return 1;
     }
-    if let Err(message) = enter() {
+    if let Err(message) = enter(on_terminal) {
         say(&message);
         return 1;
     }
@@ -75,9 +85,15 @@ fn die_with_parent() {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 }
 
-fn enter() -> Result<(), Message> {
+fn enter(on_terminal: bool) -> Result<(), Message> {
     let failed = |intent: &str, error: rustix::io::Errno| Message::Failed(format!("cannot {intent}: {error}"));
-    let _ = rustix::process::setsid();
+    if on_terminal {
+        // Ctrl-C is for the command in front.
+        // SAFETY: ignoring a signal runs no code of ours.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+    } else {
+        let _ = rustix::process::setsid();
+    }
     // SAFETY: single-threaded, and no file descriptor table or memory is unshared.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }
         .map_err(|error| Message::NoNamespace(error.to_string()))?;
@@ -110,11 +126,11 @@ fn enter() -> Result<(), Message> {
     Ok(())
 }
 
-/// Reads from descriptor 0 without a buffer: the rest belongs to the forked child.
+/// Reads from the channel without a buffer: the rest belongs to the forked child.
 fn read_exactly(buffer: &mut [u8]) -> std::io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {
-        let read = rustix::io::read(rustix::stdio::stdin(), &mut buffer[filled..])?;
+        let read = channel().read(&mut buffer[filled..])?;
         if read == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
@@ -149,7 +165,8 @@ fn answer(operation: Operation) -> u8 {
         None,
     );
     let mut line = String::new();
-    let mut input = BufReader::new(std::io::stdin().lock());
+    let channel = channel();
+    let mut input = BufReader::new(&*channel);
     if input.by_ref().take(256 << 20).read_line(&mut line).is_err() {
         return 1;
     }

@@ -2,6 +2,9 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -47,8 +50,26 @@ impl Namespace {
         request: &Q,
         progress: &mut dyn FnMut(&str),
     ) -> Result<A, SandboxError> {
-        let mut child = self.start(operation)?;
-        let answer = self.converse(&mut child, operation, request, progress);
+        self.run(operation, request, progress, false)
+    }
+
+    /// Runs an operation whose command talks to the caller's terminal.
+    ///
+    /// # Errors
+    /// As [`Namespace::call`].
+    pub fn call_on_terminal<Q: Serialize, A: DeserializeOwned>(&self, operation: &str, request: &Q) -> Result<A, SandboxError> {
+        self.run(operation, request, &mut |_| {}, true)
+    }
+
+    fn run<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        operation: &str,
+        request: &Q,
+        progress: &mut dyn FnMut(&str),
+        terminal: bool,
+    ) -> Result<A, SandboxError> {
+        let (mut child, channel) = self.start(operation, terminal)?;
+        let answer = self.converse(&mut child, channel, operation, request, progress);
         if answer.is_err() {
             let _ = child.kill();
         }
@@ -56,37 +77,49 @@ impl Namespace {
         answer
     }
 
-    fn start(&self, operation: &str) -> Result<Child, SandboxError> {
-        let program = std::env::var_os("IMGBUILD_HELPER").unwrap_or_else(|| OsString::from("/proc/self/exe"));
-        Command::new(program)
+    fn start(&self, operation: &str, terminal: bool) -> Result<(Child, UnixStream), SandboxError> {
+        let failed = |source| SandboxError::io("start the sandbox helper", source);
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        let mut command = Command::new(OsString::from("/proc/self/exe"));
+        command
             .arg(super::helper::ARGUMENT)
             .arg(operation)
             .arg(std::process::id().to_string())
+            .arg(if terminal { "terminal" } else { "quiet" })
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("RAYON_NUM_THREADS", rayon::current_num_threads().to_string())
             .current_dir(&self.directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|source| SandboxError::io("start the sandbox helper", source))
+            .stdin(if terminal { Stdio::inherit() } else { Stdio::null() })
+            .stdout(if terminal { Stdio::inherit() } else { Stdio::null() })
+            .stderr(if terminal { Stdio::inherit() } else { Stdio::piped() });
+        let descriptor = theirs.as_raw_fd();
+        // SAFETY: only system calls between fork and exec; `theirs` is open until after spawn.
+        unsafe {
+            command.pre_exec(move || {
+                let kept = if descriptor == super::helper::CHANNEL {
+                    libc::fcntl(descriptor, libc::F_SETFD, 0)
+                } else {
+                    libc::dup2(descriptor, super::helper::CHANNEL)
+                };
+                if kept < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+            });
+        }
+        Ok((command.spawn().map_err(failed)?, ours))
     }
 
     fn converse<Q: Serialize, A: DeserializeOwned>(
         &self,
         child: &mut Child,
+        mut channel: UnixStream,
         operation: &str,
         request: &Q,
         progress: &mut dyn FnMut(&str),
     ) -> Result<A, SandboxError> {
         let pid = child.id();
-        let (Some(mut stdin), Some(stdout), Some(mut stderr)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
-            return Err(SandboxError::io("talk to the sandbox helper", std::io::ErrorKind::BrokenPipe));
-        };
+        let stderr = child.stderr.take();
         let complaints = std::thread::spawn(move || {
+            let Some(mut stderr) = stderr else { return String::new() };
             let mut bytes = Vec::new();
             let _ = stderr.by_ref().take(64 * 1024).read_to_end(&mut bytes);
             let _ = std::io::copy(&mut stderr, &mut std::io::sink());
@@ -94,14 +127,15 @@ impl Namespace {
         });
         let mut request = serde_json::to_vec(request).map_err(|source| SandboxError::io("write the request", source))?;
         request.push(b'\n');
-        let mut lines = BufReader::new(stdout).lines();
+        let reader = channel.try_clone().map_err(|source| SandboxError::io("talk to the sandbox helper", source))?;
+        let mut lines = BufReader::new(reader).lines();
         while let Some(Ok(line)) = lines.next() {
             match serde_json::from_str(&line) {
                 Ok(Message::Unshared) => {
                     self.write_map(pid)?;
-                    stdin.write_all(b"m").map_err(|source| SandboxError::io("wake the sandbox helper", source))?;
+                    channel.write_all(b"m").map_err(|source| SandboxError::io("wake the sandbox helper", source))?;
                     // A request is written from here only after the helper reads, and it reads all before it answers.
-                    let _ = stdin.write_all(&request).and_then(|()| stdin.flush());
+                    let _ = channel.write_all(&request).and_then(|()| channel.flush());
                 }
                 Ok(Message::Progress(text)) => progress(&text),
                 Ok(Message::NoNamespace(detail)) => return Err(SandboxError::NoUserNamespace { detail }),

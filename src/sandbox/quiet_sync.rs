@@ -1,4 +1,4 @@
-//! A seccomp filter under which fsync and its kin succeed at once (D4).
+//! A seccomp filter under which fsync and its kin succeed at once (D4), and nothing can be typed into a terminal.
 //!
 //! Package managers sync after each file; a layer is either committed after one `syncfs` of the store or thrown
 //! away, so those calls protect nothing here. Calls of another architecture pass through: they are only slow.
@@ -37,12 +37,23 @@ pub fn install() -> std::io::Result<()> {
     let mut program = vec![statement(load, 4), jump(OWN_ARCHITECTURE, 1, 0)];
     program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
     program.push(statement(load, 0));
-    for (index, call) in SKIPPED.iter().enumerate() {
-        let to_success = (SKIPPED.len() - index) as u8;
-        program.push(jump(*call as u32, to_success, 0));
+    let first = program.len();
+    for call in SKIPPED {
+        program.push(jump(call as u32, 0, 0));
     }
+    // ioctl's request is its second argument: low half at offset 24.
+    program.push(jump(libc::SYS_ioctl as u32, 1, 0));
     program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
+    program.push(statement(load, 24));
+    program.push(jump(libc::TIOCSTI as u32, 2, 0));
+    program.push(jump(libc::TIOCLINUX as u32, 1, 0));
+    program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
+    program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
+    let success = program.len();
     program.push(statement(libc::BPF_RET | libc::BPF_K, RET_SUCCESS));
+    for (index, jump) in program[first..first + SKIPPED.len()].iter_mut().enumerate() {
+        jump.jt = (success - (first + index) - 1) as u8;
+    }
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: `filter` points at a live program of `len` instructions; the kernel copies it. The process has
     // CAP_SYS_ADMIN in its user namespace, so PR_SET_NO_NEW_PRIVS is not needed.

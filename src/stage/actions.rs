@@ -61,6 +61,9 @@ fn tools_identity(packages: &[PinnedPackage], platform: &str) -> String {
     hasher.finish().to_string()
 }
 
+/// No time in a tools root is later: the same for all images, so that they share it. 1 January 2020.
+pub const TOOLS_EPOCH: i64 = 1_577_836_800;
+
 /// The action that makes a tools root.
 pub fn tools_action(name: &str, packages: &[PinnedPackage], epoch: i64, platform: &str) -> Action {
     let mut inputs = vec![Input::parameter("platform", platform), Input::parameter("epoch", epoch)];
@@ -133,7 +136,8 @@ impl Reader<'_> {
     fn packages(&mut self, wish: &Wish) {
         let packages = self.locked(&wish.name);
         if wish.name.starts_with("tools") || wish.name == "base" {
-            let action = tools_action(&wish.name, &packages, self.lock.epoch, &self.platform);
+            let epoch = if wish.name == "base" { self.lock.epoch } else { TOOLS_EPOCH };
+            let action = tools_action(&wish.name, &packages, epoch, &self.platform);
             if wish.name == "base" {
                 self.layers.push(action.id.clone());
             }

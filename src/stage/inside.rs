@@ -18,6 +18,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("postinstall", |request, news| answer(request, news, super::postinstall::inside)),
         ("pack", |request, news| answer(request, news, super::pack::inside)),
         ("read-file", |request, news| answer(request, news, super::gate::read_file)),
+        ("shell", |request, news| answer(request, news, super::shell::inside)),
         ("remove", |request, news| answer(request, news, remove)),
     ];
     all.extend(crate::distro::apt::operations());

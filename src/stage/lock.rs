@@ -282,7 +282,7 @@ impl Locking<'_> {
         }
         let tools = passes[0].packages.clone();
         self.download(&archive, &tools)?;
-        let layer = self.tools_layer(&tools, epoch)?;
+        let layer = self.tools_layer(&tools, super::actions::TOOLS_EPOCH)?;
         self.report.progress("resolving packages");
         let resolver = Resolver {
             store: self.store,

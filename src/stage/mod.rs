@@ -17,6 +17,7 @@ mod pack;
 mod past;
 mod postinstall;
 mod run;
+mod shell;
 mod sync;
 mod system;
 
@@ -26,4 +27,5 @@ pub use error::StageError;
 pub use inside::operations;
 pub use lock::{LockState, lock_state};
 pub use past::StorePast;
+pub use shell::ShellRequest;
 pub use run::{Builder, Options, Outcome, Report, Summary, init_program};

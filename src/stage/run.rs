@@ -322,7 +322,8 @@ impl Builder<'_> {
         let packages = lock.pass(action.layer()).map(|pass| pass.packages.clone()).unwrap_or_default();
         self.download(&packages, fetcher)?;
         let log = self.log_name(action);
-        let answer = bootstrap_layer(self.store, self.namespace, &packages, lock.epoch, &log, &mut |text| self.report.progress(text))?;
+        let epoch = if action.layer() == "base" { lock.epoch } else { super::actions::TOOLS_EPOCH };
+        let answer = bootstrap_layer(self.store, self.namespace, &packages, epoch, &log, &mut |text| self.report.progress(text))?;
         Ok(layer_outputs(&answer))
     }
 

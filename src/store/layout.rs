@@ -91,6 +91,11 @@ impl Store {
         &self.directory
     }
 
+    /// The lock that builds share and gc takes alone.
+    pub fn use_lock(&self) -> PathBuf {
+        self.directory.join("locks/use")
+    }
+
     /// Path of a package file.
     pub fn package(&self, digest: &Sha256) -> PathBuf {
         self.directory.join(Self::package_name(digest))

@@ -39,6 +39,16 @@ impl FileLock {
         }
     }
 
+    /// Takes the lock together with others who share it, waiting for whoever holds it alone.
+    ///
+    /// # Errors
+    /// As [`FileLock::take`].
+    pub fn share(path: &Path) -> Result<Self, StoreError> {
+        let file = Self::open(path)?;
+        file.lock_shared().map_err(|source| StoreError::io("lock", path, source))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
     /// Takes the lock if nobody holds it.
     ///
     /// # Errors

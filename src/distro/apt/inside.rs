@@ -252,6 +252,7 @@ APT::Keep-Downloaded-Packages "true";
 Acquire::Languages "none";
 DPkg::Chroot-Directory "/target";
 DPkg::Use-Pty "false";
+DPkg::Path "";
 Dpkg::Options {"--force-unsafe-io";"--force-confdef";"--force-confold";"--log=/dev/null";};
 "#;
 

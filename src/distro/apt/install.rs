@@ -7,8 +7,8 @@ use crate::distro::DistroError;
 use crate::sandbox::Namespace;
 use crate::store::{ScanAnswer, Store};
 
-/// Version of what [`install`] does; part of the keys. 1: first.
-pub const INSTALL_VERSION: u32 = 1;
+/// Version of what [`install`] does; part of the keys. 1: first; 2: kernel hooks really off.
+pub const INSTALL_VERSION: u32 = 2;
 
 /// One transaction.
 #[derive(Debug)]

@@ -1,0 +1,47 @@
+//! A shell in the image's tree; what it changes is thrown away.
+
+use serde::{Deserialize, Serialize};
+
+use super::inside::{News, in_scratch, make_directories};
+use crate::digest::Digest;
+use crate::sandbox::{CommandRequest, CommandResult, TreeMount, run_command};
+use crate::store::Store;
+
+/// What to run, and in which layers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ShellRequest {
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+    /// Layers, lowest first.
+    pub layers: Vec<Digest>,
+    /// The command.
+    pub arguments: Vec<String>,
+    /// Kind of terminal.
+    pub terminal: String,
+    /// Log file, relative to the store's directory; stays empty.
+    pub log: String,
+}
+
+/// Runs inside.
+pub fn inside(request: ShellRequest, _: News<'_>) -> Result<CommandResult, String> {
+    in_scratch(&request.scratch, || {
+        let at = |name: &str| format!("{}/{name}", request.scratch);
+        make_directories(&request.scratch, &["mount", "upper", "work"])?;
+        run_command(&CommandRequest {
+            root: TreeMount { lower: request.layers.iter().map(Store::tree_name).collect(), upper: at("upper"), work: at("work") },
+            arguments: request.arguments.clone(),
+            environment: [
+                ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+                ("HOME", "/root"),
+                ("TERM", &request.terminal),
+                ("LC_ALL", "C.UTF-8"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
+            log: request.log.clone(),
+            mount_point: at("mount"),
+            interactive: true,
+            ..CommandRequest::default()
+        })
+    })
+}
