@@ -1,0 +1,59 @@
+//! Commands that need neither network nor privilege.
+
+use crate::support::{Space, imgbuild};
+
+#[test]
+fn init_writes_a_recipe_that_is_good() {
+    let space = Space::new();
+    let ran = space.run(&["init", "compute"]).good();
+    assert!(ran.err.contains("image.toml"), "{}", ran.err);
+    space.run(&["check"]).good();
+    let again = space.run(&["init", "compute"]);
+    assert_eq!(again.code, 1);
+    assert!(again.err.contains("nothing was written"), "{}", again.err);
+}
+
+#[test]
+fn a_plan_of_a_new_recipe_runs_all_and_writes_nothing() {
+    let space = Space::example("mini");
+    let before: Vec<_> = walkdir::WalkDir::new(space.path()).into_iter().map(|entry| entry.unwrap().path().to_owned()).collect();
+    let ran = space.run(&["plan"]).good();
+    insta::assert_snapshot!(ran.out);
+    let after: Vec<_> = walkdir::WalkDir::new(space.path()).into_iter().map(|entry| entry.unwrap().path().to_owned()).collect();
+    assert_eq!(before, after);
+    assert_eq!(space.run(&["plan", "--detailed-exitcode"]).code, 2);
+}
+
+#[test]
+fn a_locked_build_without_a_lock_fails_and_says_why() {
+    let space = Space::example("mini");
+    let ran = space.run(&["build", "--locked"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("image.lock"), "{}", ran.err);
+    assert!(!space.path().join("out").exists());
+}
+
+#[test]
+fn wrong_usage_has_its_own_exit_code() {
+    for arguments in [&["frobnicate"][..], &["build", "--until", "nothing"], &["check", "--as", "pkglist"], &["-j", "0", "plan"]] {
+        assert_eq!(imgbuild().args(arguments).output().unwrap().status.code(), Some(64), "{arguments:?}");
+    }
+    assert_eq!(imgbuild().arg("--help").output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn completions_name_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = imgbuild().args(["completions", shell]).output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("detailed-exitcode"), "{shell}");
+    }
+}
+
+#[test]
+fn nothing_built_is_said_plainly() {
+    let space = Space::example("mini");
+    assert!(space.run(&["list"]).good().out.contains("mini  not built"));
+    let ran = space.run(&["boot"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("imgbuild build"), "{}", ran.err);
+}

@@ -1,0 +1,109 @@
+//! Each bad recipe with its rendered message; all problems of a recipe at once, before anything runs.
+
+use crate::support::{Space, without_paths};
+
+/// Checks a recipe that is bad, and gives what is said.
+#[track_caller]
+fn said(files: &[(&str, &str)]) -> String {
+    let space = Space::new();
+    for (name, text) in files {
+        space.write(name, text);
+    }
+    let ran = space.run(&["check"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(!space.store().exists(), "check made a store");
+    without_paths(&ran.err, &space)
+}
+
+const HEAD: &str = "[image]\nname = \"x\"\nrelease = \"bookworm\"\n\n[system]\nauthorized_keys = [\"k.pub\"]\n\n";
+const KEY: (&str, &str) = ("k.pub", "ssh-ed25519 AAAA x\n");
+
+fn with(more: &str) -> String {
+    format!("{HEAD}{more}")
+}
+
+#[test]
+fn a_missing_recipe_says_how_to_make_one() {
+    insta::assert_snapshot!(said(&[]));
+}
+
+#[test]
+fn misspelt_keys_wrong_types_and_values_come_all_at_once() {
+    let recipe = "[image]\nname = \"x\"\nrelase = \"bookworm\"\n\n[packages]\nlist = [\"a.pkglist\"]\ninstall = \"vim\"\nbase = \"minbas\"\n\n[pack]\nlevel = 99\ncompress = 3\n\n[kernell]\n";
+    insta::assert_snapshot!(said(&[("image.toml", recipe)]));
+}
+
+#[test]
+fn a_syntax_error_has_its_place() {
+    insta::assert_snapshot!(said(&[("image.toml", "[image\nname = \"x\"\nrelease = bookworm\n")]));
+}
+
+#[test]
+fn missing_files_come_all_at_once() {
+    let recipe = with("[packages]\nlists = [\"no.pkglist\"]\n\n[exclude]\nlists = [\"no.exlist\"]\n\n[sync]\nlists = [\"a.synclist\"]\n\n[postinstall]\nscript = \"no.sh\"\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY, ("a.synclist", "site/no -> /etc/no\n")]));
+}
+
+#[test]
+fn an_include_cycle_shows_its_chain() {
+    let recipe = with("[packages]\nlists = [\"a.pkglist\"]\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY, ("a.pkglist", "bash\n#INCLUDE:b.pkglist#\n"), ("b.pkglist", "vim\n#INCLUDE:a.pkglist#\n")]));
+}
+
+#[test]
+fn a_path_that_escapes_is_refused_with_the_line_to_add() {
+    let recipe = with("[packages]\nlists = [\"../../../../../../../../etc/hostname\"]\n\n[sync]\nlists = [\"a.synclist\"]\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY, ("a.synclist", "/etc/passwd -> /etc/passwd\n")]));
+}
+
+#[test]
+fn a_script_that_cannot_run_is_found_before_anything_runs() {
+    let recipe = with("[postinstall]\nscript = \"p.sh\"\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY, ("p.sh", "echo hello\n")]));
+}
+
+#[test]
+fn a_private_key_never_gets_into_an_image() {
+    insta::assert_snapshot!(said(&[("image.toml", HEAD), ("k.pub", "-----BEGIN OPENSSH PRIVATE KEY-----\n")]));
+}
+
+#[test]
+fn two_kernels_are_one_too_many() {
+    let recipe = with("[packages]\nlists = [\"a.pkglist\"]\n\n[kernel]\npackage = \"linux-image-amd64\"\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY, ("a.pkglist", "bash\nlinux-image-cloud-amd64\n")]));
+}
+
+#[test]
+fn sizes_and_command_lines_are_checked() {
+    let recipe = with("[boot]\ncmdline = [\"quiet splash\"]\ntmpfs = { \"tmp\" = \"50m\", \"/var/tmp\" = \"fifty\" }\nroot_size = \"big\"\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
+    let recipe = with("[boot]\ncmdline = [\"quiet splash\"]\ntmpfs = { \"tmp\" = \"50m\", \"/var/tmp\" = \"fifty\" }\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
+}
+
+#[test]
+fn drivers_are_edits_or_a_list() {
+    let recipe = with("[kernel]\ndrivers = [\"+ice\", \"igb\"]\n\n[[repo]]\nsource = \"host\"\nuri = \"http://x\"\n\n[[repo]]\nuri = \"ftp://x\"\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
+}
+
+#[test]
+fn warnings_alone_are_no_failure() {
+    let space = Space::new();
+    space.write("image.toml", "[image]\nname = \"x\"\nrelease = \"bookworm\"\n\n[exclude]\nlists = [\"x.exlist\"]\n");
+    space.write("x.exlist", "/usr/share/doc*\n./tmp/\n");
+    let ran = space.run(&["check"]);
+    assert_eq!(ran.code, 0);
+    insta::assert_snapshot!(without_paths(&ran.err, &space));
+}
+
+#[test]
+fn no_recipe_makes_the_program_panic() {
+    for text in ["", "\u{0}", "a=1\n[", "image=3", "[[image]]\n[[image]]", "[image]\nname=[[[[[[[[[[]]]]]]]]]]", "[repo]\nx=1", "\u{feff}[image]"] {
+        let space = Space::new();
+        space.write("image.toml", text);
+        let ran = space.run(&["check"]);
+        assert_eq!(ran.code, 1, "{text:?}: {}", ran.err);
+        assert!(!ran.err.contains("panicked"), "{text:?}: {}", ran.err);
+    }
+}

@@ -1,0 +1,14 @@
+//! Drives the built binary as a user does.
+//!
+//! Plain tests need no network and no privilege. Those with feature `e2e` use a real mirror, build real images, boot
+//! them in QEMU; they need root or subordinate ids, the network, and the programs that README's test command installs.
+
+mod check;
+mod commands;
+#[cfg(corpus)]
+mod corpus;
+#[cfg(feature = "e2e")]
+mod e2e;
+mod invalid;
+mod schemas;
+mod support;

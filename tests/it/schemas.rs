@@ -1,0 +1,55 @@
+//! The committed schemas are current, and examples and outputs fit them.
+
+use crate::support::{Space, imgbuild, project};
+
+fn schema(format: &str) -> String {
+    String::from_utf8(imgbuild().args(["schema", format]).output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn committed_schemas_are_current() {
+    for format in ["image", "lock", "build", "plan"] {
+        let path = project().join(format!("schemas/{format}.schema.json"));
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(committed, schema(format), "renew it: imgbuild schema {format} >schemas/{format}.schema.json");
+    }
+}
+
+/// Validates with a validator that is not ours.
+#[track_caller]
+fn assert_valid(format: &str, value: &serde_json::Value) {
+    let schema: serde_json::Value = serde_json::from_str(&schema(format)).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+#[test]
+fn examples_fit_the_schema_and_check() {
+    for entry in std::fs::read_dir(project().join("examples")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let space = Space::example(&name);
+        let text = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+        let value: serde_json::Value = toml::from_str(&text).unwrap();
+        assert_valid("image", &value);
+        space.run(&["check"]).good();
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_the_program_refuses() {
+    let schema: serde_json::Value = serde_json::from_str(&schema("image")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for text in ["[image]\nname = \"x\"\n", "[image]\nname = \"x\"\nrelease = \"y\"\nfoo = 1\n", "[image]\nname = \"../x\"\nrelease = \"y\"\n", "[image]\nname = \"x\"\nrelease = \"y\"\n[pack]\nlevel = 77\n"] {
+        let value: serde_json::Value = toml::from_str(text).unwrap();
+        assert!(!validator.is_valid(&value), "{text}");
+        let space = Space::new();
+        space.write("image.toml", text);
+        assert_eq!(space.run(&["check"]).code, 1, "{text}");
+    }
+}
+
+#[test]
+fn a_plan_fits_its_schema() {
+    assert_valid("plan", &Space::example("mini").plan());
+}

@@ -1,0 +1,149 @@
+//! A directory with a recipe, and the program run in it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Root of this project.
+pub fn project() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The program under test.
+pub fn imgbuild() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
+    command.env("NO_COLOR", "1").env("COLUMNS", "100").env_remove("IMGBUILD_MIRROR");
+    command
+}
+
+/// What a run printed and how it ended.
+pub struct Ran {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Ran {
+    /// Fails the test unless the run succeeded.
+    #[track_caller]
+    pub fn good(self) -> Self {
+        assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+}
+
+/// A directory of its own with a recipe in it.
+pub struct Space {
+    directory: tempfile::TempDir,
+    store: Option<PathBuf>,
+}
+
+impl Space {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), store: None }
+    }
+
+    /// A copy of an example.
+    pub fn example(name: &str) -> Self {
+        let space = Self::new();
+        copy_tree(&project().join("examples").join(name), space.path());
+        space
+    }
+
+    /// Uses a store that outlives the space.
+    pub fn with_store(mut self, store: &Path) -> Self {
+        self.store = Some(store.to_owned());
+        self
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Path of the store.
+    pub fn store(&self) -> PathBuf {
+        self.store.clone().unwrap_or_else(|| self.path().join(".store"))
+    }
+
+    /// Writes a file.
+    pub fn write(&self, name: &str, text: &str) -> &Self {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        self
+    }
+
+    /// Replaces a text in a file; it must be there.
+    #[track_caller]
+    pub fn edit(&self, name: &str, from: &str, to: &str) -> &Self {
+        let text = std::fs::read_to_string(self.path().join(name)).unwrap();
+        assert!(text.contains(from), "`{from}` is not in {name}");
+        self.write(name, &text.replacen(from, to, 1))
+    }
+
+    /// Runs the program with the recipe's directory and the store given.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = imgbuild();
+        command.arg("-C").arg(self.path()).arg("--store").arg(self.store()).args(arguments);
+        command.output().unwrap().into()
+    }
+
+    /// Path of a published artefact.
+    pub fn artefact(&self, image: &str, name: &str) -> PathBuf {
+        self.path().join("out").join(image).join(name)
+    }
+
+    /// The plan as JSON.
+    pub fn plan(&self) -> serde_json::Value {
+        serde_json::from_str(&self.run(&["plan", "--json"]).good().out).unwrap()
+    }
+
+    /// Stages and layers that the plan does not keep: `stage/layer action`.
+    pub fn to_do(&self) -> Vec<String> {
+        let plan = self.plan();
+        let stages = plan["images"][0]["stages"].as_array().unwrap().clone();
+        stages
+            .iter()
+            .flat_map(|stage| {
+                stage["layers"].as_array().unwrap().iter().filter(|layer| layer["action"] != "keep").map(move |layer| {
+                    format!("{}/{} {}", stage["stage"].as_str().unwrap(), layer["layer"].as_str().unwrap(), layer["action"].as_str().unwrap())
+                })
+            })
+            .collect()
+    }
+}
+
+/// Copies a directory, modes and all, without what builds leave.
+pub fn copy_tree(from: &Path, to: &Path) {
+    for entry in walkdir::WalkDir::new(from).into_iter().filter_entry(|entry| {
+        !(entry.depth() == 1 && matches!(entry.file_name().to_str(), Some("out" | "image.lock")))
+    }) {
+        let entry = entry.unwrap();
+        let place = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            std::fs::create_dir_all(&place).unwrap();
+        } else {
+            std::fs::copy(entry.path(), &place).unwrap();
+        }
+    }
+}
+
+/// A message without the paths of this run.
+pub fn without_paths(text: &str, space: &Space) -> String {
+    let real = space.path().canonicalize().unwrap();
+    text.replace(real.to_str().unwrap(), "[DIR]").replace(space.path().to_str().unwrap(), "[DIR]")
+}
