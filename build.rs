@@ -31,13 +31,30 @@ fn build_init(manifest: &Path, out: &Path, target: &str) -> PathBuf {
         .arg(&directory);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        let of_outer_build = name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_CAINFO"].contains(&name.as_str());
-        if of_outer_build || ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "TARGET", "HOST", "OUT_DIR", "NUM_JOBS", "OPT_LEVEL", "DEBUG", "PROFILE"].contains(&name.as_str()) {
+        let of_outer_build = name.starts_with("CARGO_")
+            && !["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_CAINFO"].contains(&name.as_str());
+        if of_outer_build
+            || [
+                "RUSTFLAGS",
+                "RUSTC_WRAPPER",
+                "RUSTC_WORKSPACE_WRAPPER",
+                "TARGET",
+                "HOST",
+                "OUT_DIR",
+                "NUM_JOBS",
+                "OPT_LEVEL",
+                "DEBUG",
+                "PROFILE",
+            ]
+            .contains(&name.as_str())
+        {
             command.env_remove(&name);
         }
     }
     // Static, and without paths of this machine: the program is part of initrds that must be the same everywhere.
-    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo"))).unwrap_or_default();
+    let home = std::env::var("CARGO_HOME")
+        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))
+        .unwrap_or_default();
     let flags = [
         "-Ctarget-feature=+crt-static".to_owned(),
         format!("--remap-path-prefix={home}=/cargo"),

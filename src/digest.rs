@@ -165,9 +165,6 @@ mod tests {
     #[test]
     fn sha256_matches_the_published_vector() {
         // FIPS 180-2, appendix B.1.
-        assert_eq!(
-            Sha256::of(b"abc").to_string(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(Sha256::of(b"abc").to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

@@ -9,5 +9,7 @@ fn main() -> ExitCode {
         let operations = imgbuild::stage::operations();
         return ExitCode::from(imgbuild::sandbox::helper::run(&operations, &arguments[2..]));
     }
+    // What is published is for a web server to read, whatever the caller's umask.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     imgbuild::cli::main()
 }

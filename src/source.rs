@@ -16,22 +16,25 @@ pub struct SourceFile {
     pub path: PathBuf,
     /// Its whole text.
     pub text: String,
+    /// Where each line starts.
+    lines: Vec<usize>,
 }
 
 impl SourceFile {
     /// Makes a file from its name, place and text.
     pub fn new(name: impl Into<String>, path: impl AsRef<Path>, text: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), path: path.as_ref().to_path_buf(), text: text.into() })
+        let text = text.into();
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Arc::new(Self { name: name.into(), path: path.as_ref().to_path_buf(), text, lines })
     }
 
     /// Line and column, both counted from 1, of a byte offset; columns count characters.
     pub fn position(&self, offset: usize) -> (usize, usize) {
         let end = offset.min(self.text.len());
-        let before = self.text.as_bytes().get(..end).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
-        (line, column)
+        let line = self.lines.partition_point(|start| *start <= end);
+        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let before = self.text.as_bytes().get(start..end).unwrap_or_default();
+        (line, String::from_utf8_lossy(before).chars().count() + 1)
     }
 }
 

@@ -107,7 +107,10 @@ mod tests {
     fn a_given_address_is_read_and_dhcp_is_none() {
         assert_eq!(Parameters::parse("ip=dhcp").fixed, None);
         let fixed = Parameters::parse("ip=10.1.2.3::10.1.2.1:255.255.0.0:node7:eth1:none:10.1.2.2").fixed.unwrap();
-        assert_eq!((fixed.address.as_str(), fixed.gateway.as_str(), fixed.hostname.as_str()), ("10.1.2.3", "10.1.2.1", "node7"));
+        assert_eq!(
+            (fixed.address.as_str(), fixed.gateway.as_str(), fixed.hostname.as_str()),
+            ("10.1.2.3", "10.1.2.1", "node7")
+        );
         assert_eq!(fixed.dns, ["10.1.2.2"]);
     }
 }

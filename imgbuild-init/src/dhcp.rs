@@ -65,7 +65,8 @@ fn packet(payload: &[u8], from: Ipv4Addr) -> Vec<u8> {
 }
 
 fn checksum(header: &[u8]) -> u16 {
-    let mut sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))).sum();
+    let mut sum: u32 =
+        header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -109,7 +110,8 @@ fn lease(message: &Message, interface: &Interface) -> Lease {
     };
     let text = |code| match options.get(code) {
         Some(DhcpOption::DomainName(text) | DhcpOption::Hostname(text)) => {
-            let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+            let good =
+                !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
             good.then(|| text.clone())
         }
         _ => None,
@@ -152,14 +154,17 @@ struct Conversation<'a> {
 impl<'a> Conversation<'a> {
     fn open(interface: &'a Interface) -> Result<Self, String> {
         let mac = mac_bytes(&interface.mac).ok_or_else(|| format!("{} has no usable MAC address", interface.name))?;
-        let socket = PacketSocket::open(&interface.name).map_err(|error| format!("{}: no raw socket: {error}", interface.name))?;
+        let socket = PacketSocket::open(&interface.name)
+            .map_err(|error| format!("{}: no raw socket: {error}", interface.name))?;
         Ok(Self { interface, mac, socket, transaction: sys::random_u32() })
     }
 
     fn send(&self, message: &Message, from: Ipv4Addr) -> Result<(), String> {
         let mut bytes = Vec::new();
         message.encode(&mut Encoder::new(&mut bytes)).map_err(|error| error.to_string())?;
-        self.socket.send(&packet(&bytes, from)).map_err(|error| format!("{}: cannot send: {error}", self.interface.name))
+        self.socket
+            .send(&packet(&bytes, from))
+            .map_err(|error| format!("{}: cannot send: {error}", self.interface.name))
     }
 
     /// Waits for an answer of one of some kinds.
@@ -196,15 +201,24 @@ impl<'a> Conversation<'a> {
 /// Asks on all interfaces in turn until one gets a lease.
 pub fn ask(interfaces: &[Interface]) -> Result<Lease, String> {
     let mut conversations = Vec::new();
+    let mut problem = String::new();
     for interface in interfaces {
-        conversations.push(Conversation::open(interface)?);
+        match Conversation::open(interface) {
+            Ok(conversation) => conversations.push(conversation),
+            Err(error) => problem = error,
+        }
+    }
+    if conversations.is_empty() {
+        return Err(problem);
     }
     let began = Instant::now();
     let mut wait = Duration::from_millis(1000);
     while began.elapsed() < ASK_FOR {
         for conversation in &conversations {
-            if let Some(lease) = conversation.ask(wait, began.elapsed().as_secs() as u16)? {
-                return Ok(lease);
+            match conversation.ask(wait, began.elapsed().as_secs() as u16) {
+                Ok(Some(lease)) => return Ok(lease),
+                Ok(None) => {}
+                Err(error) => say!("{error}"),
             }
         }
         wait = (wait * 2).min(Duration::from_secs(8));
@@ -225,7 +239,9 @@ pub fn keep(lease: &Lease) -> ! {
                 let mut renewal = message(MessageType::Request, &conversation.mac, conversation.transaction, 0);
                 renewal.set_ciaddr(current.address);
                 let sent = conversation.send(&renewal, current.address);
-                let answer = sent.ok().and_then(|()| conversation.receive(&[MessageType::Ack, MessageType::Nak], Instant::now() + Duration::from_secs(4)));
+                let answer = sent.ok().and_then(|()| {
+                    conversation.receive(&[MessageType::Ack, MessageType::Nak], Instant::now() + Duration::from_secs(4))
+                });
                 match answer {
                     Some(answer) if kind(&answer) == Some(MessageType::Ack) && answer.yiaddr() == current.address => {
                         current.dhcp = Some((server, lease_seconds(&answer, seconds)));
@@ -235,7 +251,10 @@ pub fn keep(lease: &Lease) -> ! {
                 }
             }
             if Instant::now() > expires {
-                say!("the lease of {} could not be renewed; the address is kept, as the root lives on it", current.address);
+                say!(
+                    "the lease of {} could not be renewed; the address is kept, as the root lives on it",
+                    current.address
+                );
                 break;
             }
             std::thread::sleep(Duration::from_secs(3));

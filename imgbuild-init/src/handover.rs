@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::Digest;
 
-use crate::cmdline::Parameters;
 use crate::image::ROOT;
 use crate::network::{Lease, resolv_conf};
-use crate::{dhcp, say, sys};
+use crate::{say, sys};
 
 fn inside(path: &str) -> PathBuf {
     Path::new(ROOT).join(path)
@@ -31,7 +30,9 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
 }
 
 /// Writes identity and network into the new root and /run, which moves along.
-pub fn hand_over(lease: &Lease, parameters: &Parameters) -> Result<(), String> {
+///
+/// `keeper` is the process that renews the lease until now: it ends where the image has something that does.
+pub fn hand_over(lease: &Lease, keeper: Option<i32>) -> Result<(), String> {
     write(&inside("etc/machine-id"), &format!("{}\n", machine_id(lease)), 0o444)?;
     let links_elsewhere = inside("etc/resolv.conf").symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
     if !links_elsewhere {
@@ -42,8 +43,13 @@ pub fn hand_over(lease: &Lease, parameters: &Parameters) -> Result<(), String> {
         write(&inside("etc/hostname"), &format!("{name}\n"), 0o644)?;
         sys::set_host_name(&name);
     }
-    let _ = parameters;
-    network(lease)
+    let handed = network(lease)?;
+    match keeper {
+        Some(keeper) if handed => sys::end(keeper),
+        Some(_) => say!("the image has nothing that runs its network: this program keeps the lease"),
+        None => {}
+    }
+    Ok(())
 }
 
 /// The same at each boot of a machine, and different on each machine.
@@ -58,7 +64,7 @@ fn machine_id(lease: &Lease) -> String {
 }
 
 /// Which program of the image runs its network, by what the image has.
-fn network(lease: &Lease) -> Result<(), String> {
+fn network(lease: &Lease) -> Result<bool, String> {
     let name = &lease.interface.name;
     let mac = &lease.interface.mac;
     if has("usr/sbin/NetworkManager") {
@@ -69,8 +75,11 @@ fn network(lease: &Lease) -> Result<(), String> {
                 format!("method=manual\naddress1={}/{}{gateway}\n", lease.address, lease.prefix)
             }
         };
-        let text = format!("[connection]\nid=imgbuild\ntype=ethernet\nautoconnect-priority=100\n\n[ethernet]\nmac-address={mac}\n\n[ipv4]\n{method}dhcp-client-id=mac\n");
-        return write(Path::new("/run/NetworkManager/system-connections/imgbuild.nmconnection"), &text, 0o600);
+        let text = format!(
+            "[connection]\nid=imgbuild\ntype=ethernet\nautoconnect-priority=100\n\n[ethernet]\nmac-address={mac}\n\n[ipv4]\n{method}dhcp-client-id=mac\n"
+        );
+        write(Path::new("/run/NetworkManager/system-connections/imgbuild.nmconnection"), &text, 0o600)?;
+        return Ok(true);
     }
     let ifupdown = has("usr/sbin/ifup") && (has("usr/sbin/dhclient") || lease.dhcp.is_none());
     if ifupdown {
@@ -81,7 +90,8 @@ fn network(lease: &Lease) -> Result<(), String> {
                 format!("iface {name} inet static\n    address {}/{}\n{gateway}", lease.address, lease.prefix)
             }
         };
-        return write(&inside("etc/network/interfaces.d/imgbuild"), &format!("auto {name}\n{method}"), 0o644);
+        write(&inside("etc/network/interfaces.d/imgbuild"), &format!("auto {name}\n{method}"), 0o644)?;
+        return Ok(true);
     }
     if has("usr/lib/systemd/systemd-networkd") {
         let method = match lease.dhcp {
@@ -97,13 +107,11 @@ fn network(lease: &Lease) -> Result<(), String> {
         // Enabled for this boot, whatever the image says.
         let wants = Path::new("/run/systemd/system/multi-user.target.wants");
         std::fs::create_dir_all(wants).map_err(|error| error.to_string())?;
-        let _ = std::os::unix::fs::symlink("/usr/lib/systemd/system/systemd-networkd.service", wants.join("systemd-networkd.service"));
-        return Ok(());
+        let _ = std::os::unix::fs::symlink(
+            "/usr/lib/systemd/system/systemd-networkd.service",
+            wants.join("systemd-networkd.service"),
+        );
+        return Ok(true);
     }
-    if lease.dhcp.is_some() {
-        say!("the image has nothing that runs its network: this program keeps the lease");
-        let lease = lease.clone();
-        sys::fork_daemon(move || dhcp::keep(&lease)).map_err(|error| format!("no process to keep the lease: {error}"))?;
-    }
-    Ok(())
+    Ok(false)
 }

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use sha2::Digest;
@@ -15,6 +16,11 @@ pub const ROOT: &str = "/newroot";
 
 /// Largest index that is read; one of a large image has some hundred kilobytes.
 const INDEX_LIMIT: u64 = 64 << 20;
+
+/// A download must bring so many bytes in each window; without a floor a dripping server would hold a node for ever.
+const FLOOR_BYTES: usize = 64 << 10;
+/// The window.
+const FLOOR_WINDOW: Duration = Duration::from_secs(30);
 
 /// How often a broken download is taken up again before the whole attempt starts over.
 const RESUMES: u32 = 20;
@@ -66,7 +72,9 @@ pub fn fetch_index(client: &Client, url: &str, digest: Option<&str>) -> Result<I
     let found = sha256(&bytes);
     match digest {
         Some(expected) if expected != found => {
-            return Err(format!("wrong digest: {url} has the SHA-256 {found}, but the command line asks for {expected}; was the image replaced after this node's boot entry was written?"));
+            return Err(format!(
+                "wrong digest: {url} has the SHA-256 {found}, but the command line asks for {expected}; was the image replaced after this node's boot entry was written?"
+            ));
         }
         Some(_) => {}
         None => say!("the command line has no imgdigest=: the image is checked for damage, but not for who made it"),
@@ -78,7 +86,10 @@ pub fn fetch_index(client: &Client, url: &str, digest: Option<&str>) -> Result<I
 
 fn check_index(index: &Index) -> Result<(), String> {
     if index.format != 1 || index.archive != "cpio" {
-        return Err(format!("this initrd does not know images of format {} ({}); build both with one imgbuild", index.format, index.archive));
+        return Err(format!(
+            "this initrd does not know images of format {} ({}); build both with one imgbuild",
+            index.format, index.archive
+        ));
     }
     if !["zstd", "gzip"].contains(&index.compress.as_str()) {
         return Err(format!("this initrd does not know the compression `{}`", index.compress));
@@ -113,10 +124,12 @@ pub fn check_memory(index: &Index) -> Result<(), String> {
 
 /// Fetches and unpacks all frames: one reader, as many unpackers as there are CPUs.
 pub fn unpack(client: &Client, url: &str, index: &Index, limit: Option<&str>) -> Result<(), String> {
-    sys::mount_root(ROOT, limit.unwrap_or("90%")).map_err(|error| format!("the root file system cannot be made: {error}"))?;
+    sys::mount_root(ROOT, limit.unwrap_or("90%"))
+        .map_err(|error| format!("the root file system cannot be made: {error}"))?;
     let outcome = unpack_frames(client, url, index).and_then(|()| {
         for (path, name, value) in &index.xattrs {
-            sys::set_xattr(ROOT, path, name, value).map_err(|error| format!("the attribute {name} of {path} cannot be set: {error}"))?;
+            sys::set_xattr(ROOT, path, name, value)
+                .map_err(|error| format!("the attribute {name} of {path} cannot be set: {error}"))?;
         }
         Ok(())
     });
@@ -187,24 +200,39 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
 }
 
 /// Streams the file, cuts it into frames, and gives each that is right; a broken stream is taken up at its frame.
-fn fetch_frames(client: &Client, url: &str, index: &Index, take: &mut dyn FnMut(Vec<u8>) -> Result<(), String>) -> Result<(), String> {
+fn fetch_frames(
+    client: &Client,
+    url: &str,
+    index: &Index,
+    take: &mut dyn FnMut(Vec<u8>) -> Result<(), String>,
+) -> Result<(), String> {
     let mut next = 0;
     let mut resumes = 0;
     let mut pause = Pause::new();
     let mut shown = 0;
     say!("fetching {url}: {} MiB", index.size >> 20);
     while next < index.frames.len() {
+        let began_at = next;
         let start = index.frames[next].offset;
         let problem = match stream(client, url, start, index, &mut next, take, &mut shown) {
             Ok(()) => continue,
             Err(Trouble::Final(problem)) => return Err(problem),
             Err(Trouble::Broken(problem)) => problem,
         };
+        if next > began_at {
+            // It goes forward: patience starts anew.
+            resumes = 0;
+            pause = Pause::new();
+        }
         resumes += 1;
         if resumes > RESUMES {
             return Err(problem);
         }
-        say!("{problem}; going on at {} of {} MiB", index.frames.get(next).map_or(0, |frame| frame.offset) >> 20, index.size >> 20);
+        say!(
+            "{problem}; going on at {} of {} MiB",
+            index.frames.get(next).map_or(0, |frame| frame.offset) >> 20,
+            index.size >> 20
+        );
         pause.wait();
     }
     Ok(())
@@ -232,13 +260,23 @@ fn stream(
     }
     while let Some(frame) = index.frames.get(*next) {
         let mut bytes = Vec::with_capacity(usize::try_from(frame.size).unwrap_or(0));
-        body.reader.by_ref().take(frame.size).read_to_end(&mut bytes).map_err(broken)?;
+        let read = read_briskly(&mut body.reader, frame.size, &mut bytes);
         if (bytes.len() as u64) < frame.size {
-            return Err(Trouble::Broken(format!("{url} ends after {} of {} bytes: it is truncated, or the connection broke", frame.offset + bytes.len() as u64, index.size)));
+            let why = read.err().map(|error| format!(" ({error})")).unwrap_or_default();
+            let got = frame.offset + bytes.len() as u64;
+            return Err(Trouble::Broken(format!(
+                "{url} ends after {got} of {} bytes: it is truncated, or the connection broke{why}",
+                index.size
+            )));
         }
         let found = sha256(&bytes);
         if found != frame.sha256 {
-            return Err(Trouble::Broken(format!("wrong digest: bytes {} to {} of {url} have the SHA-256 {found}, but the index says {}", frame.offset, frame.offset + frame.size, frame.sha256)));
+            return Err(Trouble::Broken(format!(
+                "wrong digest: bytes {} to {} of {url} have the SHA-256 {found}, but the index says {}",
+                frame.offset,
+                frame.offset + frame.size,
+                frame.sha256
+            )));
         }
         take(bytes).map_err(Trouble::Final)?;
         *next += 1;
@@ -251,19 +289,56 @@ fn stream(
     Ok(())
 }
 
+/// Reads up to `size` bytes; a stream below the floor for a whole window is as good as broken.
+fn read_briskly(reader: &mut dyn Read, size: u64, bytes: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut began = Instant::now();
+    let mut got = 0usize;
+    let mut buffer = [0u8; 1 << 16];
+    while (bytes.len() as u64) < size {
+        let most = buffer.len().min(usize::try_from(size - bytes.len() as u64).unwrap_or(usize::MAX));
+        let read = reader.read(&mut buffer[..most])?;
+        if read == 0 {
+            break;
+        }
+        bytes.extend_from_slice(&buffer[..read]);
+        got += read;
+        if began.elapsed() >= FLOOR_WINDOW {
+            if got < FLOOR_BYTES {
+                let text = format!("only {got} bytes came in {} seconds", FLOOR_WINDOW.as_secs());
+                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text));
+            }
+            began = Instant::now();
+            got = 0;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn index(frames: &[(u64, u64)], size: u64) -> Index {
-        let frames = frames.iter().map(|(offset, size)| Frame { offset: *offset, size: *size, sha256: String::new() }).collect();
-        Index { format: 1, archive: "cpio".into(), compress: "zstd".into(), size, memory: 0, inodes: 0, frames, xattrs: vec![] }
+        let frames =
+            frames.iter().map(|(offset, size)| Frame { offset: *offset, size: *size, sha256: String::new() }).collect();
+        Index {
+            format: 1,
+            archive: "cpio".into(),
+            compress: "zstd".into(),
+            size,
+            memory: 0,
+            inodes: 0,
+            frames,
+            xattrs: vec![],
+        }
     }
 
     #[test]
     fn frames_must_fill_the_file() {
         assert!(check_index(&index(&[(0, 3), (3, 4)], 7)).is_ok());
-        for bad in [index(&[(0, 3), (4, 4)], 8), index(&[(0, 3)], 4), index(&[], 0), index(&[(0, u64::MAX), (u64::MAX, 5)], 4)] {
+        for bad in
+            [index(&[(0, 3), (4, 4)], 8), index(&[(0, 3)], 4), index(&[], 0), index(&[(0, u64::MAX), (u64::MAX, 5)], 4)]
+        {
             assert!(check_index(&bad).is_err());
         }
     }

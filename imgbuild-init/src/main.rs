@@ -66,10 +66,7 @@ fn main() {
     let mut pause = Pause::new();
     let mut errors: Vec<String> = Vec::new();
     loop {
-        let problem = match attempt(&parameters) {
-            Ok(never) => match never {},
-            Err(problem) => problem,
-        };
+        let Err(problem) = attempt(&parameters);
         say!("{problem}");
         if errors.last() != Some(&problem) {
             errors.push(problem);
@@ -83,26 +80,54 @@ fn main() {
     }
 }
 
-/// What cannot happen.
-enum Never {}
-
-fn attempt(parameters: &Parameters) -> Result<Never, String> {
-    let url = parameters.url.as_deref().ok_or("the kernel's command line has no imgurl=; add imgurl=http://SERVER/PATH/rootimg.cpio.zst")?;
+fn attempt(parameters: &Parameters) -> Result<std::convert::Infallible, String> {
+    let url = parameters
+        .url
+        .as_deref()
+        .ok_or("the kernel's command line has no imgurl=; add imgurl=http://SERVER/PATH/rootimg.cpio.zst")?;
     let modules = modules::Modules::read();
     modules.load_for_devices();
     let lease = network::bring_up(parameters, &modules)?;
     let client = fetch::Client::new();
     let index = image::fetch_index(&client, url, parameters.digest.as_deref())?;
     image::check_memory(&index)?;
-    image::unpack(&client, url, &index, parameters.root_limit.as_deref())?;
-    say!("the image is whole: {} entries in {} frames", index.inodes, index.frames.len());
-    handover::hand_over(&lease, parameters)?;
-    Err(switch::switch_root())
+    // A lease may be shorter than the download.
+    let keeper = match lease.dhcp {
+        Some(_) => {
+            let lease = lease.clone();
+            sys::fork_daemon(move || dhcp::keep(&lease)).ok()
+        }
+        None => None,
+    };
+    let outcome = image::unpack(&client, url, &index, parameters.root_limit.as_deref()).and_then(|()| {
+        say!("the image is whole: {} entries in {} frames", index.inodes, index.frames.len());
+        switch::find_init()?;
+        handover::hand_over(&lease, keeper)
+    });
+    if let Err(problem) = outcome {
+        if let Some(keeper) = keeper {
+            sys::end(keeper);
+        }
+        sys::unmount(image::ROOT);
+        return Err(problem);
+    }
+    // From here on there is no way back: the initrd's own files go.
+    let problem = switch::switch_root();
+    say!("{problem}");
+    rescue::show(parameters, Some(&lease), &[problem]);
+    std::thread::sleep(Duration::from_secs(60));
+    sys::reboot()
 }
 
 /// Waits that grow, with jitter: a thousand nodes must not ask at the same moment.
 pub struct Pause {
     seconds: f64,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Pause {

@@ -145,7 +145,9 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
         Some((b'*', rest)) => (0..=text.len()).any(|at| matches(rest, &text[at..])),
         Some((b'?', rest)) => !text.is_empty() && matches(rest, &text[1..]),
         Some((b'[', rest)) => {
-            let (Some(end), Some(first)) = (rest.iter().position(|byte| *byte == b']'), text.first()) else { return false };
+            let (Some(end), Some(first)) = (rest.iter().position(|byte| *byte == b']'), text.first()) else {
+                return false;
+            };
             let mut set = &rest[..end];
             let mut inside = false;
             while let Some((from, after)) = set.split_first() {

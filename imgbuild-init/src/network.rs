@@ -61,7 +61,8 @@ pub fn interfaces() -> Vec<Interface> {
 }
 
 fn has_carrier(name: &str) -> bool {
-    std::fs::read_to_string(PathBuf::from("/sys/class/net").join(name).join("carrier")).is_ok_and(|text| text.trim() == "1")
+    std::fs::read_to_string(PathBuf::from("/sys/class/net").join(name).join("carrier"))
+        .is_ok_and(|text| text.trim() == "1")
 }
 
 /// Devices of the network class that no driver took. Source: PCI class 02, linux/pci_ids.h.
@@ -71,7 +72,13 @@ fn devices_without_driver() -> Vec<String> {
     for device in devices.flatten() {
         let class = std::fs::read_to_string(device.path().join("class")).unwrap_or_default();
         if class.starts_with("0x02") && !device.path().join("driver").exists() {
-            let id = |name: &str| std::fs::read_to_string(device.path().join(name)).unwrap_or_default().trim().trim_start_matches("0x").to_owned();
+            let id = |name: &str| {
+                std::fs::read_to_string(device.path().join(name))
+                    .unwrap_or_default()
+                    .trim()
+                    .trim_start_matches("0x")
+                    .to_owned()
+            };
             found.push(format!("{}:{}", id("vendor"), id("device")));
         }
     }
@@ -82,7 +89,10 @@ fn devices_without_driver() -> Vec<String> {
 fn no_interface() -> String {
     let without = devices_without_driver();
     if without.is_empty() {
-        return format!("there is no network interface, and no network device among the {} devices of this machine; is the card seated, and enabled in the firmware's setup?", device_aliases().len());
+        return format!(
+            "there is no network interface, and no network device among the {} devices of this machine; is the card seated, and enabled in the firmware's setup?",
+            device_aliases().len()
+        );
     }
     format!(
         "there is no network interface: the initrd has no driver for {}; find the driver's name (lspci -nnk on a machine that runs) and add it to the recipe: [kernel] drivers = [\"+NAME\"]",
@@ -113,23 +123,47 @@ pub fn bring_up(parameters: &Parameters, modules: &Modules) -> Result<Lease, Str
             return Err(no_interface());
         }
         let names: Vec<String> = all.iter().map(|one| format!("{} {}", one.name, one.mac)).collect();
-        let wanted = parameters.boot_mac.clone().or_else(|| parameters.fixed.as_ref().map(|fixed| fixed.device.clone())).unwrap_or_default();
-        return Err(format!("no interface is {wanted}, which the command line asks for; there are: {}", names.join(", ")));
+        let wanted = parameters
+            .boot_mac
+            .clone()
+            .or_else(|| parameters.fixed.as_ref().map(|fixed| fixed.device.clone()))
+            .unwrap_or_default();
+        return Err(format!(
+            "no interface is {wanted}, which the command line asks for; there are: {}",
+            names.join(", ")
+        ));
     }
     sys::set_up("lo").map_err(|error| format!("lo cannot be brought up: {error}"))?;
-    for interface in &chosen {
-        sys::set_up(&interface.name).map_err(|error| format!("{} cannot be brought up: {error}", interface.name))?;
+    let mut problems = Vec::new();
+    // One broken card must not keep the others from working.
+    chosen.retain(|interface| match sys::set_up(&interface.name) {
+        Ok(()) => true,
+        Err(error) => {
+            say!("{} cannot be brought up: {error}", interface.name);
+            problems.push(format!("{} cannot be brought up: {error}", interface.name));
+            false
+        }
+    });
+    if chosen.is_empty() {
+        return Err(problems.join("; "));
     }
     let began = Instant::now();
     while !chosen.iter().any(|one| has_carrier(&one.name)) {
         if began.elapsed() > CARRIER_WAIT {
             let names: Vec<&str> = chosen.iter().map(|one| one.name.as_str()).collect();
-            return Err(format!("no link on {} after {} seconds; is the cable in?", names.join(", "), CARRIER_WAIT.as_secs()));
+            return Err(format!(
+                "no link on {} after {} seconds; is the cable in?",
+                names.join(", "),
+                CARRIER_WAIT.as_secs()
+            ));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
     let lease = match &parameters.fixed {
-        Some(fixed) => given(fixed, chosen.first().ok_or("no interface")?)?,
+        Some(fixed) => {
+            let linked = chosen.iter().find(|one| has_carrier(&one.name)).or(chosen.first());
+            given(fixed, linked.ok_or("no interface")?)?
+        }
         None => dhcp::ask(&chosen)?,
     };
     configure(&lease)?;
@@ -156,8 +190,10 @@ fn given(fixed: &crate::cmdline::Fixed, interface: &Interface) -> Result<Lease, 
 pub fn configure(lease: &Lease) -> Result<(), String> {
     let name = &lease.interface.name;
     let said = |what: &str, error: std::io::Error| format!("{what} of {name} cannot be set: {error}");
-    if let Some(mtu) = lease.mtu.filter(|mtu| (576..=9216).contains(mtu)) {
-        sys::set_mtu(name, mtu).map_err(|error| said("the MTU", error))?;
+    if let Some(mtu) = lease.mtu.filter(|mtu| (576..=9216).contains(mtu))
+        && let Err(error) = sys::set_mtu(name, mtu)
+    {
+        say!("the MTU {mtu} that the server asks for is refused by {name}: {error}");
     }
     sys::set_address(name, lease.address, lease.prefix).map_err(|error| said("the address", error))?;
     if let Some(gateway) = lease.gateway {
@@ -166,7 +202,10 @@ pub fn configure(lease: &Lease) -> Result<(), String> {
             _ => {}
         }
     }
-    let _ = std::fs::write("/etc/resolv.conf", resolv_conf(lease));
+    let _ = std::fs::create_dir_all("/etc");
+    if let Err(error) = std::fs::write("/etc/resolv.conf", resolv_conf(lease)) {
+        say!("/etc/resolv.conf cannot be written, so host names cannot be looked up: {error}");
+    }
     say!("{name} ({}) has {}/{}", lease.interface.mac, lease.address, lease.prefix);
     Ok(())
 }

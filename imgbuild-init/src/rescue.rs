@@ -25,7 +25,12 @@ pub fn show(parameters: &Parameters, lease: Option<&Lease>, errors: &[String]) {
             "0" => "no link",
             _ => "down",
         };
-        println!("interface     {} {} driver {} {link}", interface.name, interface.mac, driver.unwrap_or_else(|| "?".to_owned()));
+        println!(
+            "interface     {} {} driver {} {link}",
+            interface.name,
+            interface.mac,
+            driver.unwrap_or_else(|| "?".to_owned())
+        );
     }
     if let Some(lease) = lease {
         println!("lease         {}/{} gateway {:?}", lease.address, lease.prefix, lease.gateway);

@@ -1,6 +1,6 @@
 //! The last step: the new root becomes the root, and its init takes this process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::image::ROOT;
 use crate::{say, sys};
@@ -8,12 +8,58 @@ use crate::{say, sys};
 /// What is tried, as the kernel itself does.
 const INITS: [&str; 4] = ["sbin/init", "usr/lib/systemd/systemd", "etc/init", "bin/init"];
 
+/// The image's init: a file that can be executed, links followed within the image.
+pub fn find_init() -> Result<&'static str, String> {
+    let works = |path: &&&str| {
+        resolve(path).is_some_and(|file| {
+            use std::os::unix::fs::PermissionsExt;
+            file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+        })
+    };
+    INITS.iter().find(works).copied().ok_or_else(|| {
+        format!("the image has no init that can be started ({}); is a package such as systemd-sysv in its list, and not in its exclude list?", INITS.join(", "))
+    })
+}
+
+/// Follows links as they would be after the root has changed.
+fn resolve(path: &str) -> Option<PathBuf> {
+    let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
+    let mut done = PathBuf::from(ROOT);
+    let mut links = 0;
+    while let Some(part) = rest.pop() {
+        match part.as_str() {
+            "" | "." => continue,
+            ".." => {
+                if done != Path::new(ROOT) {
+                    done.pop();
+                }
+                continue;
+            }
+            _ => {}
+        }
+        let next = done.join(&part);
+        if next.symlink_metadata().ok()?.is_symlink() {
+            links += 1;
+            if links > 40 {
+                return None;
+            }
+            let target = std::fs::read_link(&next).ok()?.into_os_string().into_string().ok()?;
+            if target.starts_with('/') {
+                done = PathBuf::from(ROOT);
+            }
+            rest.extend(target.split('/').rev().map(str::to_owned));
+        } else {
+            done = next;
+        }
+    }
+    Some(done)
+}
+
 /// Does not return unless it fails; gives the reason.
 pub fn switch_root() -> String {
-    let found = INITS.iter().find(|path| Path::new(ROOT).join(path).symlink_metadata().is_ok());
-    let Some(init) = found else {
-        sys::unmount(ROOT);
-        return format!("the image has no init ({}); is a package such as systemd-sysv in its list?", INITS.join(", "));
+    let init = match find_init() {
+        Ok(init) => init,
+        Err(problem) => return problem,
     };
     say!("starting /{init}");
     for name in ["dev", "proc", "sys", "run"] {

@@ -18,7 +18,8 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data: &str) -> io::Result<()> {
     let (source, target, kind, data) = (c(source)?, c(target)?, c(kind)?, c(data)?);
     // SAFETY: all pointers are to live, terminated strings.
-    check(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) }).map(drop)
+    check(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) })
+        .map(drop)
 }
 
 /// Mounts /proc, /sys, /dev and /run.
@@ -123,7 +124,9 @@ pub fn set_host_name(name: &str) {
 /// Memory that can be used, in bytes. Source: proc(5), MemAvailable.
 pub fn memory_available() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
 
@@ -164,8 +167,8 @@ pub fn reap_orphans_quietly() {
     }
 }
 
-/// Runs something in a process of its own that outlives this program's exec.
-pub fn fork_daemon(work: impl FnOnce()) -> io::Result<()> {
+/// Runs something in a process of its own that outlives this program's exec; gives its number.
+pub fn fork_daemon(work: impl FnOnce()) -> io::Result<libc::pid_t> {
     // SAFETY: the child uses the heap, which glibc's fork leaves usable; other threads only sleep or wait.
     match check(unsafe { libc::fork() })? {
         0 => {
@@ -174,8 +177,14 @@ pub fn fork_daemon(work: impl FnOnce()) -> io::Result<()> {
             work();
             std::process::exit(0);
         }
-        _ => Ok(()),
+        child => Ok(child),
     }
+}
+
+/// Ends a process.
+pub fn end(process: libc::pid_t) {
+    // SAFETY: no pointers; the number is that of a child.
+    unsafe { libc::kill(process, libc::SIGKILL) };
 }
 
 fn socket(domain: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
@@ -273,7 +282,13 @@ impl PacketSocket {
         let socket = socket(libc::AF_PACKET, libc::SOCK_DGRAM, libc::c_int::from(protocol))?;
         let address = Self::address(index);
         // SAFETY: the address is live and its size is the one given.
-        check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t) })?;
+        check(unsafe {
+            libc::bind(
+                socket.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        })?;
         Ok(Self { socket, index })
     }
 
@@ -331,6 +346,19 @@ pub struct Made {
     pub mtime: u32,
 }
 
+/// Makes something, and its folders where an exclude list dropped them: mode 755, owner root.
+fn with_parents<T>(path: &str, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = Path::new(path).parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            make()
+        }
+        other => other,
+    }
+}
+
 /// The directory that an archive is unpacked into; names never lead out of it.
 pub struct Root {
     path: String,
@@ -364,7 +392,7 @@ impl Root {
     pub fn directory(&self, name: &str, made: &Made) -> io::Result<()> {
         let path = self.at(name)?;
         // SAFETY: the path is live and terminated.
-        match check(unsafe { libc::mkdir(path.as_ptr(), 0o755) }) {
+        match with_parents(&format!("{}/{name}", self.path), || check(unsafe { libc::mkdir(path.as_ptr(), 0o755) })) {
             Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
             _ => {}
         }
@@ -375,7 +403,15 @@ impl Root {
     pub fn file(&self, name: &str, made: &Made, content: &mut dyn Read) -> io::Result<()> {
         use std::os::unix::fs::OpenOptionsExt;
         let path = format!("{}/{name}", self.path);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&path)?;
+        let open = || {
+            std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&path)
+        };
+        let mut file = with_parents(&path, open)?;
         io::copy(content, &mut file)?;
         drop(file);
         Self::finish(&c(&path)?, made, false)
@@ -385,20 +421,23 @@ impl Root {
     pub fn symlink(&self, name: &str, target: &[u8], made: &Made) -> io::Result<()> {
         let (path, target) = (self.at(name)?, CString::new(target)?);
         // SAFETY: both paths are live and terminated.
-        check(unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) })?;
+        let make = || check(unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) });
+        with_parents(&format!("{}/{name}", self.path), make)?;
         Self::finish(&path, made, true)
     }
 
     /// Gives a file another name.
     pub fn hard_link(&self, name: &str, to: &str) -> io::Result<()> {
-        std::fs::hard_link(format!("{}/{to}", self.path), format!("{}/{name}", self.path))
+        let place = format!("{}/{name}", self.path);
+        with_parents(&place, || std::fs::hard_link(format!("{}/{to}", self.path), &place))
     }
 
     /// Makes a device, pipe or socket.
     pub fn special(&self, name: &str, kind: u32, device: (u32, u32), made: &Made) -> io::Result<()> {
         let path = self.at(name)?;
         // SAFETY: the path is live and terminated.
-        check(unsafe { libc::mknod(path.as_ptr(), kind | 0o600, libc::makedev(device.0, device.1)) })?;
+        let make = || check(unsafe { libc::mknod(path.as_ptr(), kind | 0o600, libc::makedev(device.0, device.1)) });
+        with_parents(&format!("{}/{name}", self.path), make)?;
         Self::finish(&path, made, false)
     }
 }
@@ -408,14 +447,25 @@ pub fn set_time(root: &str, name: &str, time: u32) -> io::Result<()> {
     let path = c(&format!("{root}/{name}"))?;
     let times = [libc::timespec { tv_sec: i64::from(time), tv_nsec: 0 }; 2];
     // SAFETY: the path is live and terminated, and there are two times.
-    check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) }).map(drop)
+    check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) })
+        .map(drop)
 }
 
 /// Sets an extended attribute; the value is hexadecimal.
 pub fn set_xattr(root: &str, name: &str, attribute: &str, value: &str) -> io::Result<()> {
-    let bytes: Option<Vec<u8>> = (0..value.len()).step_by(2).map(|at| u8::from_str_radix(value.get(at..at + 2)?, 16).ok()).collect();
+    let bytes: Option<Vec<u8>> =
+        (0..value.len()).step_by(2).map(|at| u8::from_str_radix(value.get(at..at + 2)?, 16).ok()).collect();
     let bytes = bytes.ok_or(io::ErrorKind::InvalidData)?;
     let (path, attribute) = (c(&format!("{root}/{name}"))?, c(attribute)?);
     // SAFETY: the strings are live and terminated, and the value is as long as said.
-    check(unsafe { libc::lsetxattr(path.as_ptr(), attribute.as_ptr(), bytes.as_ptr().cast(), bytes.len(), 0) }).map(drop)
+    let set =
+        check(unsafe { libc::lsetxattr(path.as_ptr(), attribute.as_ptr(), bytes.as_ptr().cast(), bytes.len(), 0) });
+    match set {
+        // tmpfs has no user attributes before Linux 6.6; nothing that boots needs them.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) && attribute.to_bytes().starts_with(b"user.") => {
+            crate::say!("this kernel keeps no user attributes in memory: {name} is without");
+            Ok(())
+        }
+        other => other.map(drop),
+    }
 }

@@ -105,7 +105,10 @@ pub fn write_entry(out: &mut dyn Write, path: &str, head: Head, body: Body<'_>) 
                 let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 let read = content.read(&mut buffer[..most])?;
                 if read == 0 {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is shorter than its manifest says"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "the file is shorter than its manifest says",
+                    ));
                 }
                 writer.write_all(&buffer[..read])?;
                 left -= read as u64;

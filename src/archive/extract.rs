@@ -138,8 +138,8 @@ impl Extractor {
         let (parent, name) = self.parent(&path).map_err(|error| said(error.into()))?;
         self.clear(&parent, name).map_err(|error| said(error.into()))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))
-            .map_err(|error| said(error.into()))?;
+        let handle =
+            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600)).map_err(|error| said(error.into()))?;
         let mut file = std::fs::File::from(handle);
         std::io::copy(content, &mut file).map_err(said)?;
         finish(&file, meta).map_err(|error| said(error.into()))
@@ -236,9 +236,10 @@ pub fn extract_tar(
             continue;
         }
         let number = |field: std::io::Result<u64>| {
-            field.ok().and_then(|value| u32::try_from(value).ok()).ok_or_else(|| {
-                format!("`{}` has a bad owner", String::from_utf8_lossy(&path))
-            })
+            field
+                .ok()
+                .and_then(|value| u32::try_from(value).ok())
+                .ok_or_else(|| format!("`{}` has a bad owner", String::from_utf8_lossy(&path)))
         };
         let mut meta = Meta {
             mode: entry.header().mode().map_err(|error| error.to_string())? & 0o7777,
@@ -266,7 +267,10 @@ pub fn extract_tar(
             EntryType::Link => extractor.hard_link(&path, &link.ok_or_else(missing)?)?,
             EntryType::XGlobalHeader => {}
             other => {
-                return Err(format!("`{}` is a special file ({other:?}); no package may bring one", String::from_utf8_lossy(&path)));
+                return Err(format!(
+                    "`{}` is a special file ({other:?}); no package may bring one",
+                    String::from_utf8_lossy(&path)
+                ));
             }
         }
     }

@@ -115,7 +115,8 @@ pub fn cut_frames(entries: Vec<(String, Entry, usize)>) -> Vec<Frame> {
     let moved: BTreeSet<usize> = followers.values().flatten().copied().collect();
     let make = |index: usize, (path, entry, layer): &(String, Entry, usize)| {
         let is_directory = entry.is_directory();
-        let (inode, links, carries_content) = inodes.get(&index).copied().unwrap_or((0, if is_directory { 2 } else { 1 }, true));
+        let (inode, links, carries_content) =
+            inodes.get(&index).copied().unwrap_or((0, if is_directory { 2 } else { 1 }, true));
         PackEntry { path: path.clone(), entry: entry.clone(), layer: *layer, inode, links, carries_content }
     };
     let mut first = Frame::default();
@@ -217,7 +218,9 @@ impl Frame {
             let head = Head { inode: item.inode, links: item.links, mode: *mode, uid: *uid, gid: *gid, mtime: *mtime };
             let body = match kind {
                 Kind::Directory => Body::Directory,
-                Kind::File { size, .. } if item.carries_content => Body::File(*size, Some(content(item).map_err(said)?)),
+                Kind::File { size, .. } if item.carries_content => {
+                    Body::File(*size, Some(content(item).map_err(said)?))
+                }
                 Kind::File { .. } => Body::File(0, None),
                 Kind::Symlink(target) => Body::Symlink(target),
                 Kind::Character(major, minor) => Body::Character(*major, *minor),
@@ -308,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_hard_link_group_stands_together_with_its_data_last() {
-        let frames = cut_frames(vec![directory("."), file("a", 3, Some("a")), file("m", 1, None), file("z", 3, Some("a"))]);
+        let frames =
+            cut_frames(vec![directory("."), file("a", 3, Some("a")), file("m", 1, None), file("z", 3, Some("a"))]);
         let names: Vec<(&str, bool, u32)> =
             frames[1].entries.iter().map(|item| (item.path.as_str(), item.carries_content, item.links)).collect();
         assert_eq!(names, [("a", false, 2), ("z", true, 2), ("m", true, 1)]);

@@ -1,4 +1,4 @@
-//! A server for the files of one directory, on the loopback interface only.
+//! A server for the files of one directory, on the loopback interface unless another address is named.
 //!
 //! As much HTTP/1.1 as boot loaders and imgbuild-init use: GET and HEAD, one range, one request a connection.
 
@@ -22,7 +22,15 @@ impl FileServer {
     /// # Errors
     /// When no port can be had.
     pub fn start(directory: &Path) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_on(Ipv4Addr::LOCALHOST, directory)
+    }
+
+    /// The same on an address of this machine, for instance one in a network namespace.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn start_on(address: Ipv4Addr, directory: &Path) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((address, 0))?;
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (directory, ended) = (directory.to_owned(), Arc::clone(&stop));
@@ -57,7 +65,9 @@ impl Drop for FileServer {
 /// A file name of the directory: no folders, nothing hidden.
 fn file_of(target: &str, directory: &Path) -> Option<PathBuf> {
     let name = target.split(['?', '#']).next()?.trim_start_matches('/');
-    let plain = !name.is_empty() && !name.starts_with('.') && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let plain = !name.is_empty()
+        && !name.starts_with('.')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     plain.then(|| directory.join(name))
 }
 
@@ -88,7 +98,9 @@ fn answer(mut stream: TcpStream, directory: &Path) -> std::io::Result<()> {
             wanted = Some(value.to_owned());
         }
     }
-    let refuse = |stream: &mut TcpStream, status: &str| write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let refuse = |stream: &mut TcpStream, status: &str| {
+        write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    };
     if method != "GET" && method != "HEAD" {
         return refuse(&mut stream, "405 Method Not Allowed");
     }
@@ -103,8 +115,16 @@ fn answer(mut stream: TcpStream, directory: &Path) -> std::io::Result<()> {
             None => return refuse(&mut stream, "416 Range Not Satisfiable"),
         },
     };
-    let place = if from > 0 || to < size { format!("Content-Range: bytes {from}-{}/{size}\r\n", to - 1) } else { String::new() };
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nAccept-Ranges: bytes\r\n{place}Connection: close\r\n\r\n", to - from)?;
+    let place = if from > 0 || to < size {
+        format!("Content-Range: bytes {from}-{}/{size}\r\n", to - 1)
+    } else {
+        String::new()
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nAccept-Ranges: bytes\r\n{place}Connection: close\r\n\r\n",
+        to - from
+    )?;
     if method == "GET" {
         file.seek(SeekFrom::Start(from))?;
         std::io::copy(&mut file.take(to - from), &mut stream)?;
@@ -132,7 +152,10 @@ mod tests {
         std::fs::write(directory.path().join("sub/b"), "x").unwrap();
         let server = FileServer::start(directory.path()).unwrap();
         assert!(get(&server, "/a", "").ends_with("\r\n\r\n0123456789"));
-        assert!(get(&server, "//a", "Range: bytes=4-\r\n").ends_with("Content-Range: bytes 4-9/10\r\nConnection: close\r\n\r\n456789"));
+        assert!(
+            get(&server, "//a", "Range: bytes=4-\r\n")
+                .ends_with("Content-Range: bytes 4-9/10\r\nConnection: close\r\n\r\n456789")
+        );
         for target in ["/../etc/passwd", "/sub/b", "/.hidden", "/", "/%2e%2e"] {
             assert!(get(&server, target, "").starts_with("HTTP/1.1 404"), "{target}");
         }

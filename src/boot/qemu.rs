@@ -15,7 +15,10 @@ use thiserror::Error;
 pub enum BootError {
     /// There is no QEMU.
     #[error("`{0}` is not installed")]
-    #[diagnostic(code(boot::no_qemu), help("install it: apt-get install qemu-system-x86 (or your distribution's package)"))]
+    #[diagnostic(
+        code(boot::no_qemu),
+        help("install it: apt-get install qemu-system-x86 (or your distribution's package)")
+    )]
     NoQemu(String),
     /// It cannot be started.
     #[error("QEMU cannot be started: {0}")]
@@ -49,10 +52,11 @@ impl Machine {
     }
 
     fn arguments(&self) -> Vec<OsString> {
-        let mut list: Vec<OsString> = ["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]
-            .iter()
-            .map(OsString::from)
-            .collect();
+        let mut list: Vec<OsString> =
+            ["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]
+                .iter()
+                .map(OsString::from)
+                .collect();
         let mut more = |name: &str, value: OsString| {
             list.push(name.into());
             list.push(value);
@@ -108,6 +112,7 @@ struct Console {
 fn read_console(stream: Box<dyn Read + Send>, console: &(Mutex<Console>, Condvar)) {
     let mut stream = BufReader::new(stream);
     let mut buffer = [0u8; 4096];
+    let mut pending = Vec::new();
     loop {
         let read = stream.read(&mut buffer).unwrap_or(0);
         let Ok(mut state) = console.0.lock() else { return };
@@ -116,8 +121,56 @@ fn read_console(stream: Box<dyn Read + Send>, console: &(Mutex<Console>, Condvar
             console.1.notify_all();
             return;
         }
-        state.text.push_str(&String::from_utf8_lossy(&buffer[..read]).replace('\r', ""));
+        pending.extend_from_slice(&buffer[..read]);
+        let text = plain_text(&mut pending);
+        state.text.push_str(&text);
         console.1.notify_all();
+    }
+}
+
+/// Takes whole characters from the front, without escape sequences and carriage returns: what a guest prints must not
+/// steer the caller's terminal. What is not whole yet stays.
+fn plain_text(pending: &mut Vec<u8>) -> String {
+    let mut text = String::new();
+    let mut at = 0;
+    while at < pending.len() {
+        let rest = &pending[at..];
+        if rest[0] == 0x1b {
+            match escape_length(rest) {
+                Some(length) => at += length,
+                None => break,
+            }
+            continue;
+        }
+        let most = &rest[..rest.len().min(4)];
+        let (character, length) = match std::str::from_utf8(most) {
+            Ok(whole) => (whole.chars().next(), whole.chars().next().map_or(1, char::len_utf8)),
+            Err(error) if error.valid_up_to() > 0 => {
+                let whole = std::str::from_utf8(&most[..error.valid_up_to()]).unwrap_or_default();
+                (whole.chars().next(), whole.chars().next().map_or(1, char::len_utf8))
+            }
+            Err(error) if error.error_len().is_none() && rest.len() < 4 => break,
+            Err(_) => (Some(char::REPLACEMENT_CHARACTER), 1),
+        };
+        text.extend(character.filter(|c| !c.is_control() || *c == '\n' || *c == '\t'));
+        at += length;
+    }
+    pending.drain(..at);
+    text
+}
+
+/// Length of an escape sequence, if it is whole. Source: ECMA-48, control sequences.
+fn escape_length(bytes: &[u8]) -> Option<usize> {
+    match bytes.get(1)? {
+        b'[' => {
+            let end = bytes[2..].iter().position(|byte| (0x40..=0x7e).contains(byte))?;
+            Some(end + 3)
+        }
+        b']' => {
+            let end = bytes[2..].iter().position(|byte| *byte == 7 || *byte == 0x1b)?;
+            Some(end + 3)
+        }
+        _ => Some(2),
     }
 }
 
@@ -176,7 +229,7 @@ impl Drop for Running {
 
 /// Memory for a machine: the unpacked image, a packed frame or two, and what an idle system needs.
 pub fn memory_for(image_memory: u64) -> u64 {
-    let wanted = (image_memory * 10 / 9 >> 20) + 512;
+    let wanted = ((image_memory * 10 / 9) >> 20) + 512;
     wanted.div_ceil(256) * 256
 }
 
@@ -193,4 +246,19 @@ pub fn ssh_answers(port: u16) -> bool {
 pub fn artefact(directory: &Path, name: &str) -> Result<PathBuf, std::io::Error> {
     let path = directory.join(name);
     std::fs::metadata(&path).map(|_| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_text;
+
+    #[test]
+    fn escapes_and_split_characters_are_put_right() {
+        let mut pending = b"[\x1b[0;32m  OK  \x1b[0m] a\r\n\xe2\x80".to_vec();
+        assert_eq!(plain_text(&mut pending), "[  OK  ] a\n");
+        pending.extend_from_slice(b"\xa6b\xff\x1b[");
+        assert_eq!(plain_text(&mut pending), "\u{2026}b\u{fffd}");
+        pending.extend_from_slice(b"1mc");
+        assert_eq!(plain_text(&mut pending), "c");
+    }
 }

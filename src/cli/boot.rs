@@ -41,7 +41,10 @@ pub struct Arguments {
 }
 
 fn free_port() -> Option<u16> {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).map(|address| address.port()).ok()
+    std::net::TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .ok()
 }
 
 /// Runs the command.
@@ -56,7 +59,8 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
         return Exit::Input;
     };
-    let files = artefact(&directory, "kernel").and_then(|kernel| Ok((kernel, artefact(&directory, "initrd-stateless")?)));
+    let files =
+        artefact(&directory, "kernel").and_then(|kernel| Ok((kernel, artefact(&directory, "initrd-stateless")?)));
     let (kernel, initrd) = match files {
         Ok(files) => files,
         Err(error) => {

@@ -26,7 +26,10 @@ pub struct Arguments {
 }
 
 fn parse_stage(text: &str) -> Result<Stage, String> {
-    Stage::ALL.into_iter().find(|stage| stage.name() == text).ok_or_else(|| "one of rootfs, kernel, initrd, pack".to_owned())
+    Stage::ALL
+        .into_iter()
+        .find(|stage| stage.name() == text)
+        .ok_or_else(|| "one of rootfs, kernel, initrd, pack".to_owned())
 }
 
 /// Runs the command.
@@ -80,7 +83,8 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 
 fn show(arguments: &super::Arguments, summary: &Summary, took: std::time::Duration) {
     if arguments.progress == super::ProgressKind::Json {
-        let published = summary.published.as_ref().map(|(path, info)| serde_json::json!({"directory": path, "build": info}));
+        let published =
+            summary.published.as_ref().map(|(path, info)| serde_json::json!({"directory": path, "build": info}));
         render::say(&serde_json::json!({"event": "summary", "published": published}).to_string());
         return;
     }

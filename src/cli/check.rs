@@ -9,7 +9,7 @@ use super::setup::print_findings;
 use super::{Exit, render};
 use crate::recipe::{load, read_list};
 use crate::source::{Finding, Severity, Span};
-use crate::xcat::{Flavor, Item, parse_exlist, parse_pkglist, parse_synclist};
+use crate::xcat::{Flavor, Item, Loader, parse_exlist, parse_pkglist, parse_synclist};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -45,15 +45,21 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     }
     let loaded = load(&arguments.directory);
     if own.json {
-        let document = json!({"format_version": "1.0", "findings": loaded.findings.iter().map(finding_json).collect::<Vec<_>>()});
+        let document =
+            json!({"format_version": "1.0", "findings": loaded.findings.iter().map(finding_json).collect::<Vec<_>>()});
         render::print(&format!("{document:#}\n"));
     } else {
         print_findings(&loaded.findings, arguments.verbose);
         let count = |severity| loaded.findings.iter().filter(|finding| finding.severity == severity).count();
         if loaded.recipe.is_some() {
-            render::say(&format!("the recipe is good ({} warnings, {} notes)", count(Severity::Warning), count(Severity::Note)));
+            render::say(&format!(
+                "the recipe is good ({} warnings, {} notes)",
+                count(Severity::Warning),
+                count(Severity::Note)
+            ));
         } else {
-            render::say(&format!("the recipe has {} errors", count(Severity::Error)));
+            let errors = count(Severity::Error);
+            render::say(&format!("the recipe has {errors} error{}", if errors == 1 { "" } else { "s" }));
         }
     }
     if loaded.recipe.is_some() { Exit::Done } else { Exit::Input }
@@ -83,12 +89,19 @@ fn at(span: &Span) -> serde_json::Value {
 }
 
 fn check_list(arguments: &super::Arguments, own: &Arguments, kind: ListKind, file: &std::path::Path) -> Exit {
-    let (source, loader) = match read_list(file) {
+    let (source, loader) = match read_list(file, &arguments.directory) {
         Ok(read) => read,
         Err(problem) => {
-            let finding = Finding::nowhere(Severity::Error, "list::unreadable", format!("`{}` cannot be read: {problem}", file.display()));
+            let finding = Finding::nowhere(
+                Severity::Error,
+                "list::unreadable",
+                format!("`{}` cannot be read: {problem}", file.display()),
+            );
             if own.json {
-                render::print(&format!("{:#}\n", json!({"format_version": "1.0", "findings": [finding_json(&finding)]})));
+                render::print(&format!(
+                    "{:#}\n",
+                    json!({"format_version": "1.0", "findings": [finding_json(&finding)]})
+                ));
             }
             print_findings(&[finding], arguments.verbose);
             return Exit::Input;
@@ -109,15 +122,22 @@ fn check_list(arguments: &super::Arguments, own: &Arguments, kind: ListKind, fil
             let mut text = String::new();
             let mut passes = Vec::new();
             for (number, pass) in list.passes.iter().enumerate() {
-                let environment: Vec<_> = pass.environment.iter().map(|one| json!({"name": one.name, "value": one.value, "at": at(&one.span)})).collect();
+                let environment: Vec<_> = pass
+                    .environment
+                    .iter()
+                    .map(|one| json!({"name": one.name, "value": one.value, "at": at(&one.span)}))
+                    .collect();
                 passes.push(json!({"install": items(&pass.install), "remove_before": items(&pass.remove_before), "remove_after": items(&pass.remove_after), "environment": environment}));
                 text.push_str(&format!("pass {}\n", number + 1));
                 for one in &pass.environment {
                     text.push_str(&format!("  with     {}={}\n", one.name, one.value));
                 }
-                for (word, list) in [("remove", &pass.remove_before), ("install", &pass.install), ("remove after", &pass.remove_after)] {
+                for (word, list) in
+                    [("remove", &pass.remove_before), ("install", &pass.install), ("remove after", &pass.remove_after)]
+                {
                     for one in list {
-                        let folder = one.subdirectory.as_ref().map(|folder| format!(" from {folder}")).unwrap_or_default();
+                        let folder =
+                            one.subdirectory.as_ref().map(|folder| format!(" from {folder}")).unwrap_or_default();
                         text.push_str(&format!("  {word:<8} {}{folder}\n", one.name));
                     }
                 }
@@ -132,11 +152,13 @@ fn check_list(arguments: &super::Arguments, own: &Arguments, kind: ListKind, fil
                     text.push_str(&format!("{word} {}\n", pattern.text));
                 }
             }
-            let patterns = |list: &[crate::xcat::Pattern]| list.iter().map(|one| json!({"pattern": one.text, "at": at(&one.span)})).collect::<Vec<_>>();
+            let patterns = |list: &[crate::xcat::Pattern]| {
+                list.iter().map(|one| json!({"pattern": one.text, "at": at(&one.span)})).collect::<Vec<_>>()
+            };
             (json!({"exclude": patterns(&list.exclude), "include": patterns(&list.include)}), text, list.findings)
         }
         ListKind::Synclist => {
-            let list = parse_synclist(&source, &|name| std::env::var(name).ok());
+            let list = parse_synclist(&source, &|name| loader.variable(name));
             let mut text = String::new();
             let mut entries = Vec::new();
             for entry in &list.entries {
@@ -150,7 +172,11 @@ fn check_list(arguments: &super::Arguments, own: &Arguments, kind: ListKind, fil
                 text.push_str(&format!("{clause} {} -> {}{into}\n", entry.sources.join(" "), entry.destination));
             }
             let nodes: Vec<_> = list.for_nodes.iter().map(|(nodes, entry)| json!({"nodes": nodes, "sources": entry.sources, "destination": entry.destination, "at": at(&entry.span)})).collect();
-            let scripts: Vec<_> = list.scripts.iter().map(|script| json!({"path": script.path, "always": script.always, "at": at(&script.span)})).collect();
+            let scripts: Vec<_> = list
+                .scripts
+                .iter()
+                .map(|script| json!({"path": script.path, "always": script.always, "at": at(&script.span)}))
+                .collect();
             (json!({"entries": entries, "for_nodes": nodes, "scripts": scripts}), text, list.findings)
         }
     };

@@ -72,9 +72,10 @@ impl From<&SandboxError> for Exit {
 impl From<&DistroError> for Exit {
     fn from(error: &DistroError) -> Self {
         match error {
-            DistroError::UnknownPackages { .. } | DistroError::Unsatisfiable { .. } | DistroError::Keyring { .. } | DistroError::NoSource { .. } => {
-                Self::Input
-            }
+            DistroError::UnknownPackages { .. }
+            | DistroError::Unsatisfiable { .. }
+            | DistroError::Keyring { .. }
+            | DistroError::NoSource { .. } => Self::Input,
             DistroError::Sandbox(inner) => inner.into(),
             DistroError::Store(inner) => inner.into(),
             _ => Self::Stage,
@@ -89,7 +90,7 @@ impl From<&StageError> for Exit {
             StageError::Distro(inner) => inner.into(),
             StageError::Sandbox(inner) => inner.into(),
             StageError::Store(inner) => inner.into(),
-            StageError::Publish { .. } => Self::Machine,
+            StageError::Publish { .. } | StageError::Clock { .. } => Self::Machine,
             StageError::Script { .. } | StageError::Gate { .. } | StageError::Graph(_) => Self::Stage,
         }
     }

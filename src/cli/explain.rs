@@ -56,7 +56,8 @@ fn text(arguments: &super::Arguments, own: &Arguments) -> Result<String, Exit> {
         let key = decision.key.map_or_else(|| "not known yet".to_owned(), |key| key.to_string());
         text.push_str(&format!("{} {verdict}\n  key {key}\n", action.id));
         let (_, trace) = key_and_trace(action, &Outputs(&decisions));
-        let before: BTreeMap<String, String> = past.last(&action.id).map(|last| last.inputs.into_iter().collect()).unwrap_or_default();
+        let before: BTreeMap<String, String> =
+            past.last(&action.id).map(|last| last.inputs.into_iter().collect()).unwrap_or_default();
         for (name, value) in &trace {
             match before.get(name) {
                 Some(was) if was != value => text.push_str(&format!("  ~ {name} = {value}\n      was {was}\n")),

@@ -51,7 +51,8 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     }
     for path in &gone.outside {
         let path = store.directory().join(path);
-        if let Err(source) = std::fs::remove_file(&path) {
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        if let Err(source) = removed {
             return failed(crate::store::StoreError::io("remove", &path, source));
         }
     }

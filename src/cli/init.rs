@@ -21,7 +21,11 @@ const PKGLIST: &str = "# Packages, one a line. Kernels belong to [kernel] in ima
 const EXLIST: &str = "# What is left out of the packed image. Patterns are matched against `./path`; `*` crosses `/`;\n# `./dir*` takes a folder and its content, `+./path` brings something back.\n./usr/share/man/*\n./usr/share/doc/*\n./usr/share/locale/*\n./boot/*\n";
 
 fn recipe_text(name: &str, release: &str, has_key: bool) -> String {
-    let key = if has_key { "authorized_keys = [\"keys/admin.pub\"]" } else { "# authorized_keys = [\"keys/admin.pub\"]   # without a key nobody can log in" };
+    let key = if has_key {
+        "authorized_keys = [\"keys/admin.pub\"]"
+    } else {
+        "# authorized_keys = [\"keys/admin.pub\"]   # without a key nobody can log in"
+    };
     format!(
         r#"# An image that diskless nodes boot from. `imgbuild plan` says what a build would do, and why.
 [image]
@@ -80,9 +84,14 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Some(full.file_name()?.to_str()?.to_owned())
     };
     let name = own.name.clone().or_else(from_directory).unwrap_or_else(|| "image".to_owned());
-    let good = |text: &str| text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    let good = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
     if !good(&name) || !good(&own.release) {
-        render::say(&format!("`{name}` cannot be an image's name: use letters, digits, `.`, `_` and `-`, for instance `imgbuild init compute`"));
+        render::say(&format!(
+            "`{name}` cannot be an image's name: use letters, digits, `.`, `_` and `-`, for instance `imgbuild init compute`"
+        ));
         return Exit::Usage;
     }
     let key = public_key();
@@ -127,5 +136,7 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 /// The caller's own public key, newest kind first.
 fn public_key() -> Option<String> {
     let home = std::path::PathBuf::from(std::env::var_os("HOME")?);
-    ["id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub"].iter().find_map(|name| std::fs::read_to_string(home.join(".ssh").join(name)).ok())
+    ["id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub"]
+        .iter()
+        .find_map(|name| std::fs::read_to_string(home.join(".ssh").join(name)).ok())
 }

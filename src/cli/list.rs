@@ -26,7 +26,9 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     let found = published(&out, name);
     if own.json {
         let image = match &found {
-            Some((directory, info)) => serde_json::json!({"name": name, "directory": directory, "build": info, "drift": drifted(&out, name, false)}),
+            Some((directory, info)) => {
+                serde_json::json!({"name": name, "directory": directory, "build": info, "drift": drifted(&out, name, false)})
+            }
             None => serde_json::json!({"name": name}),
         };
         render::print(&format!("{:#}\n", serde_json::json!({"format_version": "1.0", "images": [image]})));

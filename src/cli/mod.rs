@@ -11,8 +11,8 @@ mod list;
 mod plan;
 mod render;
 mod reporter;
-mod shell;
 mod setup;
+mod shell;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

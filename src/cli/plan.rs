@@ -129,7 +129,8 @@ pub fn plan_of(recipe: &Recipe, store: &Store, out: &std::path::Path) -> Result<
             let lock = PlannedLayer { layer: "lock".into(), kind: "lock".into(), action: "run".into(), causes };
             layers.entry(Stage::Rootfs).or_default().push(lock);
             for (stage, layer) in [(Stage::Kernel, "payload"), (Stage::Initrd, "stateless"), (Stage::Pack, "rootimg")] {
-                let reason = if was_built { Reason::Upstream { action: "rootfs/lock".to_owned() } } else { Reason::FirstBuild };
+                let reason =
+                    if was_built { Reason::Upstream { action: "rootfs/lock".to_owned() } } else { Reason::FirstBuild };
                 layers.entry(stage).or_default().push(PlannedLayer {
                     layer: layer.to_owned(),
                     kind: stage.name().to_owned(),
@@ -209,7 +210,10 @@ fn text_of(image: &PlannedImage, verbose: u8) -> String {
         }
     }
     if !image.drift.is_empty() {
-        text.push_str(&format!("  published  gone or changed: {}; `imgbuild build` mends it\n", image.drift.join(", ")));
+        text.push_str(&format!(
+            "  published  gone or changed: {}; `imgbuild build` mends it\n",
+            image.drift.join(", ")
+        ));
     }
     text
 }

@@ -95,5 +95,11 @@ pub fn bytes(count: u64) -> String {
 /// A duration for people.
 pub fn took(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs_f64();
-    if seconds < 0.1 { format!("{:.0} ms", seconds * 1e3) } else if seconds < 100.0 { format!("{seconds:.1} s") } else { format!("{:.0} min {:.0} s", (seconds / 60.0).floor(), seconds % 60.0) }
+    if seconds < 0.1 {
+        format!("{:.0} ms", seconds * 1e3)
+    } else if seconds < 100.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{:.0} min {:.0} s", (seconds / 60.0).floor(), seconds % 60.0)
+    }
 }

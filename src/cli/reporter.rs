@@ -103,7 +103,9 @@ impl Report for Reporter {
 
     fn finished(&self, action: &str, took: Duration) {
         if self.kind == ProgressKind::Json {
-            return self.event(serde_json::json!({"event": "finished", "action": action, "milliseconds": took.as_millis() as u64}));
+            return self.event(
+                serde_json::json!({"event": "finished", "action": action, "milliseconds": took.as_millis() as u64}),
+            );
         }
         self.line(&format!("{action}: done in {}", render::took(took)));
     }

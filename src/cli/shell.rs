@@ -35,15 +35,17 @@ fn start(arguments: &super::Arguments, own: &Arguments) -> Result<i32, Exit> {
     };
     let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
     let name = &recipe.model.image.name;
-    let (_, info) = published(&out, name).ok_or_else(|| failed("nothing is built yet: run `imgbuild build` first".to_owned(), Exit::Input))?;
+    let (_, info) = published(&out, name)
+        .ok_or_else(|| failed("nothing is built yet: run `imgbuild build` first".to_owned(), Exit::Input))?;
     let layers: Option<Vec<Digest>> = info.layers.iter().map(|(_, digest)| Digest::parse(digest).ok()).collect();
-    let layers = layers
-        .filter(|layers| layers.iter().all(|layer| setup.store.has_layer(layer)))
-        .ok_or_else(|| failed("the layers of the last build are not in this store: run `imgbuild build`".to_owned(), Exit::Input))?;
+    let layers = layers.filter(|layers| layers.iter().all(|layer| setup.store.has_layer(layer))).ok_or_else(|| {
+        failed("the layers of the last build are not in this store: run `imgbuild build`".to_owned(), Exit::Input)
+    })?;
     let store_error = |error: crate::store::StoreError| failed(render::error(error), Exit::Machine);
     let _held = FileLock::share(&setup.store.use_lock()).map_err(store_error)?;
     let scratch = setup.store.scratch().map_err(store_error)?;
-    let command = if own.command.is_empty() { vec!["/bin/sh".to_owned(), "-i".to_owned()] } else { own.command.clone() };
+    let command =
+        if own.command.is_empty() { vec!["/bin/sh".to_owned(), "-i".to_owned()] } else { own.command.clone() };
     if own.command.is_empty() {
         render::say(&format!("a shell in `{name}`; nothing that you change here gets into the image"));
     }

@@ -10,13 +10,18 @@ use crate::digest::Sha256;
 pub enum DistroError {
     /// A file could not be downloaded.
     #[error("cannot download `{file}` from {place}: {problem}")]
-    #[diagnostic(code(distro::download), help("check that the mirror can be reached from here; `--mirror URL` or IMGBUILD_MIRROR names another"))]
+    #[diagnostic(
+        code(distro::download),
+        help("check that the mirror can be reached from here; `--mirror URL` or IMGBUILD_MIRROR names another")
+    )]
     Download { file: String, place: String, problem: String },
     /// A download has other content than announced.
     #[error("`{file}` from {place} has the SHA-256 {found}, but {expected} was expected")]
     #[diagnostic(
         code(distro::digest),
-        help("the mirror may be half way through an update, or a proxy alters files; try again later or use another mirror")
+        help(
+            "the mirror may be half way through an update, or a proxy alters files; try again later or use another mirror"
+        )
     )]
     Digest { file: String, place: String, expected: Sha256, found: Sha256 },
     /// A Release file's signature is not good.
@@ -27,7 +32,9 @@ pub enum DistroError {
     #[error("`{file}` from {place} was valid until {until}")]
     #[diagnostic(
         code(distro::expired),
-        help("the mirror is out of date, or this machine's clock is wrong; for an archived release set `check-valid-until = false` in its [[repo]]")
+        help(
+            "the mirror is out of date, or this machine's clock is wrong; for an archived release set `check-valid-until = false` in its [[repo]]"
+        )
     )]
     Expired { file: String, place: String, until: String },
     /// An index or package cannot be understood.

@@ -21,8 +21,8 @@ const TRIES: u32 = 5;
 /// A file to have.
 #[derive(Debug, Clone)]
 pub struct Download {
-    /// Whole URL, `http`, `https` or `file`.
-    pub url: String,
+    /// Whole URLs, `http`, `https` or `file`, tried in turn.
+    pub urls: Vec<String>,
     /// Expected size in bytes.
     pub size: u64,
     /// Expected content.
@@ -34,7 +34,8 @@ pub struct Download {
 impl Download {
     /// The last part of the URL, for messages.
     fn name(&self) -> &str {
-        self.url.rsplit('/').next().unwrap_or(&self.url)
+        let url = self.urls.first().map_or("", String::as_str);
+        url.rsplit('/').next().unwrap_or(url)
     }
 }
 
@@ -110,8 +111,8 @@ impl Fetcher {
     fn open(&self, url: &str, from: u64) -> Result<(Box<dyn Read>, bool), Failure> {
         if let Some(path) = url.strip_prefix("file:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            let file = File::open(path)
-                .map_err(|error| Failure { problem: format!("{path}: {error}"), final_word: true })?;
+            let file =
+                File::open(path).map_err(|error| Failure { problem: format!("{path}: {error}"), final_word: true })?;
             return Ok((Box::new(file), false));
         }
         let mut request = self.agent.get(url);
@@ -181,14 +182,29 @@ impl Fetcher {
         }
     }
 
-    /// Downloads one file aside, checks it, and renames it into place.
+    /// Downloads one file from the first place that has it.
     fn fetch(&self, download: &Download, stop: &AtomicBool, progress: &dyn Fn(u64)) -> Result<(), DistroError> {
-        let place = download.url.rsplit_once('/').map_or("", |(place, _)| place).to_owned();
-        let failed = |problem: String| DistroError::Download {
-            file: download.name().to_owned(),
-            place: place.clone(),
-            problem,
-        };
+        let mut outcome = Ok(());
+        for url in &download.urls {
+            outcome = self.fetch_from(url, download, stop, progress);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Downloads one file aside, checks it, and renames it into place.
+    fn fetch_from(
+        &self,
+        url: &str,
+        download: &Download,
+        stop: &AtomicBool,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), DistroError> {
+        let place = url.rsplit_once('/').map_or("", |(place, _)| place).to_owned();
+        let failed =
+            |problem: String| DistroError::Download { file: download.name().to_owned(), place: place.clone(), problem };
         let parent = download.destination.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|error| failed(error.to_string()))?;
         let partial = tempfile::Builder::new()
@@ -200,10 +216,12 @@ impl Fetcher {
         let mut have = 0;
         for attempt in 0..TRIES {
             pause(attempt);
-            match self.append(download, &partial, &mut have, stop, progress) {
+            match self.append(url, download, &partial, &mut have, stop, progress) {
                 Ok(()) => {
                     let found = digest_of(partial.path()).map_err(|error| failed(error.to_string()))?;
                     if found == download.sha256 {
+                        // Its name promises its content for ever.
+                        partial.as_file().sync_all().map_err(|error| failed(error.to_string()))?;
                         partial.persist(&download.destination).map_err(|error| failed(error.to_string()))?;
                         return Ok(());
                     }
@@ -231,6 +249,7 @@ impl Fetcher {
 
     fn append(
         &self,
+        url: &str,
         download: &Download,
         partial: &tempfile::NamedTempFile,
         have: &mut u64,
@@ -238,7 +257,7 @@ impl Fetcher {
         progress: &dyn Fn(u64),
     ) -> Result<(), Failure> {
         use std::io::{Seek, SeekFrom};
-        let (mut body, resumed) = self.open(&download.url, *have)?;
+        let (mut body, resumed) = self.open(url, *have)?;
         if !resumed {
             *have = 0;
         }
@@ -248,7 +267,10 @@ impl Fetcher {
         let mut buffer = vec![0u8; 1 << 18];
         loop {
             if stop.load(Ordering::Relaxed) {
-                return Err(Failure { problem: "given up because another download failed".to_owned(), final_word: true });
+                return Err(Failure {
+                    problem: "given up because another download failed".to_owned(),
+                    final_word: true,
+                });
             }
             let read = body.read(&mut buffer).map_err(again)?;
             if read == 0 {
@@ -258,11 +280,17 @@ impl Fetcher {
             *have += read as u64;
             progress(read as u64);
             if *have > download.size {
-                return Err(Failure { problem: format!("it is larger than the {} bytes announced", download.size), final_word: true });
+                return Err(Failure {
+                    problem: format!("it is larger than the {} bytes announced", download.size),
+                    final_word: true,
+                });
             }
         }
         if *have < download.size {
-            return Err(Failure { problem: format!("it ended after {have} of {} bytes", download.size), final_word: false });
+            return Err(Failure {
+                problem: format!("it ended after {have} of {} bytes", download.size),
+                final_word: false,
+            });
         }
         Ok(())
     }

@@ -176,9 +176,9 @@ fn explain(error: VerificationError<'_>) -> String {
         }
         V::BadSignature { sig, error, .. } => {
             let why = match error.downcast_ref::<openpgp::Error>() {
-                Some(openpgp::Error::Expired(_) | openpgp::Error::NotYetLive(_) | openpgp::Error::PolicyViolation(..)) => {
-                    reason(&error)
-                }
+                Some(
+                    openpgp::Error::Expired(_) | openpgp::Error::NotYetLive(_) | openpgp::Error::PolicyViolation(..),
+                ) => reason(&error),
                 _ => "does not fit the text: the file was altered".to_owned(),
             };
             format!("the signature by {} {why}", issuers(sig))

@@ -70,8 +70,17 @@ pub fn decide(action: &Action, known: &dyn Known, past: &dyn Past, upstream_runs
     let Some(key) = key else {
         // Own inputs that changed make it run whatever comes from above.
         let own = last.as_ref().map(|last| {
-            let seen: Vec<_> = last.inputs.iter().filter(|(name, _)| !name.starts_with("layer ") && !name.starts_with("value ")).cloned().collect();
-            let mine: Vec<_> = trace.iter().filter(|(name, _)| !name.starts_with("layer ") && !name.starts_with("value ")).cloned().collect();
+            let seen: Vec<_> = last
+                .inputs
+                .iter()
+                .filter(|(name, _)| !name.starts_with("layer ") && !name.starts_with("value "))
+                .cloned()
+                .collect();
+            let mine: Vec<_> = trace
+                .iter()
+                .filter(|(name, _)| !name.starts_with("layer ") && !name.starts_with("value "))
+                .cloned()
+                .collect();
             causes(action, &mine, &seen)
         });
         let above = upstream_runs.iter().map(|id| Reason::Upstream { action: (*id).to_owned() }.cause(None));

@@ -78,7 +78,11 @@ pub struct Cause {
 fn shown(value: &str) -> String {
     value
         .split(' ')
-        .map(|word| if word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) { &word[..12] } else { word })
+        .map(
+            |word| {
+                if word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) { &word[..12] } else { word }
+            },
+        )
         .collect::<Vec<_>>()
         .join(" ")
 }
@@ -140,7 +144,11 @@ fn changed(what: &str, was: &str, now: &str) -> String {
             let version = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
             let name = name.split(':').next().unwrap_or(name);
             let (old, new) = (version(was), version(now));
-            if old == new { format!("package {name} {new} has other content") } else { format!("package {name} {old} -> {new}") }
+            if old == new {
+                format!("package {name} {new} has other content")
+            } else {
+                format!("package {name} {old} -> {new}")
+            }
         }
         Some(("layer", action)) => format!("{action} gives another layer"),
         Some(("value", _)) => format!("{} changed", bare(what)),

@@ -105,15 +105,22 @@ impl ActionGraph {
             by_id.insert(id, graph.add_node(action));
         }
         for index in graph.node_indices().collect::<Vec<_>>() {
-            let uses: Vec<String> = graph[index].upstream.iter().map(|upstream| upstream.action.clone()).chain(graph[index].needs.clone()).collect();
+            let uses: Vec<String> = graph[index]
+                .upstream
+                .iter()
+                .map(|upstream| upstream.action.clone())
+                .chain(graph[index].needs.clone())
+                .collect();
             for id in uses {
                 let from = *by_id.get(&id).ok_or_else(|| GraphError::Unknown(graph[index].id.clone(), id))?;
                 graph.update_edge(from, index, ());
             }
         }
         // Kahn's algorithm with a heap, so that the order depends on nothing but the input.
-        let mut waiting: BTreeMap<NodeIndex, usize> =
-            graph.node_indices().map(|index| (index, graph.neighbors_directed(index, Direction::Incoming).count())).collect();
+        let mut waiting: BTreeMap<NodeIndex, usize> = graph
+            .node_indices()
+            .map(|index| (index, graph.neighbors_directed(index, Direction::Incoming).count()))
+            .collect();
         let mut ready: BinaryHeap<std::cmp::Reverse<NodeIndex>> =
             waiting.iter().filter(|(_, count)| **count == 0).map(|(index, _)| std::cmp::Reverse(*index)).collect();
         let mut order = Vec::new();
@@ -141,6 +148,19 @@ impl ActionGraph {
         self.order.iter().map(|index| &self.graph[*index])
     }
 
+    /// Actions that fit, and all that they use.
+    pub fn with_all_below(&self, fits: impl Fn(&Action) -> bool) -> std::collections::BTreeSet<String> {
+        let mut wanted = std::collections::BTreeSet::new();
+        for action in self.in_order().collect::<Vec<_>>().into_iter().rev() {
+            if fits(action) || wanted.contains(&action.id) {
+                wanted.insert(action.id.clone());
+                wanted.extend(action.upstream.iter().map(|upstream| upstream.action.clone()));
+                wanted.extend(action.needs.iter().cloned());
+            }
+        }
+        wanted
+    }
+
     /// An action by id.
     pub fn get(&self, id: &str) -> Option<&Action> {
         self.in_order().find(|action| action.id == id)
@@ -165,7 +185,9 @@ mod tests {
 
     #[test]
     fn the_order_is_stable_and_follows_dependencies() {
-        let graph = ActionGraph::new(vec![action("c", &["a"]), action("b", &[]), action("a", &["b"]), action("d", &[])]).unwrap();
+        let graph =
+            ActionGraph::new(vec![action("c", &["a"]), action("b", &[]), action("a", &["b"]), action("d", &[])])
+                .unwrap();
         let order: Vec<&str> = graph.in_order().map(|action| action.id.as_str()).collect();
         assert_eq!(order, ["b", "a", "c", "d"]);
     }

@@ -30,9 +30,13 @@ fn wanted(schema: &Json) -> String {
     };
     match &schema["type"] {
         Json::String(kind) => name(kind).to_owned(),
-        Json::Array(kinds) => {
-            kinds.iter().filter_map(Json::as_str).filter(|kind| *kind != "null").map(name).collect::<Vec<_>>().join(" or ")
-        }
+        Json::Array(kinds) => kinds
+            .iter()
+            .filter_map(Json::as_str)
+            .filter(|kind| *kind != "null")
+            .map(name)
+            .collect::<Vec<_>>()
+            .join(" or "),
         _ => "something else".to_owned(),
     }
 }
@@ -59,7 +63,10 @@ fn accepts(schema: &Json, value: &Value) -> bool {
 fn choices(schema: &Json) -> Vec<&str> {
     let listed = schema["enum"].as_array().into_iter().flatten().filter_map(Json::as_str);
     let described = schema["oneOf"].as_array().into_iter().flatten().flat_map(|choice| {
-        choice["const"].as_str().into_iter().chain(choice["enum"].as_array().into_iter().flatten().filter_map(Json::as_str))
+        choice["const"]
+            .as_str()
+            .into_iter()
+            .chain(choice["enum"].as_array().into_iter().flatten().filter_map(Json::as_str))
     });
     listed.chain(described).collect()
 }
@@ -71,7 +78,9 @@ impl<'a> Checker<'a> {
         for _ in 0..16 {
             if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
                 schema = &self.root["$defs"][name];
-            } else if let Some(one) = schema["anyOf"].as_array().and_then(|all| all.iter().find(|one| one["type"] != "null")) {
+            } else if let Some(one) =
+                schema["anyOf"].as_array().and_then(|all| all.iter().find(|one| one["type"] != "null"))
+            {
                 schema = one;
             } else {
                 break;
@@ -115,7 +124,8 @@ impl<'a> Checker<'a> {
                 if least.is_some_and(|least| *number < least) || most.is_some_and(|most| *number > most) {
                     let range = format!("{} to {}", least.unwrap_or(i64::MIN), most.unwrap_or(i64::MAX));
                     self.findings.push(
-                        Finding::error("recipe::range", &node.span, format!("`{path}` must lie in {range}")).label("out of range"),
+                        Finding::error("recipe::range", &node.span, format!("`{path}` must lie in {range}"))
+                            .label("out of range"),
                     );
                 }
             }
@@ -126,9 +136,10 @@ impl<'a> Checker<'a> {
     fn check_choice(&mut self, path: &str, node: &Node, allowed: &[&str]) {
         let said = match &node.value {
             Value::Text(text) if allowed.contains(&text.as_str()) => return,
-            Value::Text(text) => text.as_str(),
-            other => other.kind(),
+            Value::Text(text) => text.clone(),
+            other => format!("a {}", other.kind()),
         };
+        let said = said.as_str();
         let near = nearest(said, allowed.iter().copied());
         let list = allowed.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
         let help = match near.first() {
@@ -136,7 +147,9 @@ impl<'a> Checker<'a> {
             None => format!("it can be {list}"),
         };
         self.findings.push(
-            Finding::error("recipe::unknown_value", &node.span, format!("`{path}` cannot be `{said}`")).label("unknown value").help(help),
+            Finding::error("recipe::unknown_value", &node.span, format!("`{path}` cannot be `{said}`"))
+                .label("unknown value")
+                .help(help),
         );
     }
 
@@ -151,7 +164,13 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn check_table(&mut self, path: &str, node: &Node, entries: &[(String, crate::source::Span, Node)], schema: &'a Json) {
+    fn check_table(
+        &mut self,
+        path: &str,
+        node: &Node,
+        entries: &[(String, crate::source::Span, Node)],
+        schema: &'a Json,
+    ) {
         let known = schema["properties"].as_object();
         for (name, span, value) in entries {
             let inner = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -168,7 +187,9 @@ impl<'a> Checker<'a> {
                     None => format!("{place} knows {}", names.join(", ")),
                 };
                 self.findings.push(
-                    Finding::error("recipe::unknown_key", span, format!("`{name}` is no key of {place}")).label("unknown key").help(help),
+                    Finding::error("recipe::unknown_key", span, format!("`{name}` is no key of {place}"))
+                        .label("unknown key")
+                        .help(help),
                 );
             }
         }
@@ -176,8 +197,9 @@ impl<'a> Checker<'a> {
             if !entries.iter().any(|(known, _, _)| known == name) {
                 let inner = if path.is_empty() { format!("[{name}]") } else { format!("{path}.{name}") };
                 self.findings.push(
-                    Finding::error("recipe::missing_key", &node.span, format!("`{inner}` is missing"))
-                        .help(format!("add it; `imgbuild init` writes a recipe that has all of them (missing: {inner})")),
+                    Finding::error("recipe::missing_key", &node.span, format!("`{inner}` is missing")).help(format!(
+                        "add it; `imgbuild init` writes a recipe that has all of them (missing: {inner})"
+                    )),
                 );
             }
         }

@@ -23,8 +23,12 @@ pub fn lift_kernels(distro: Distro, list: &mut PackageList) -> Option<(String, S
                 return true;
             }
             list.findings.push(
-                Finding::note("recipe::kernel_in_list", &item.span, format!("`{}` is a kernel and is handled by [kernel]", item.name))
-                    .help(format!("write it there: [kernel] package = \"{}\"", item.name)),
+                Finding::note(
+                    "recipe::kernel_in_list",
+                    &item.span,
+                    format!("`{}` is a kernel and is handled by [kernel]", item.name),
+                )
+                .help(format!("write it there: [kernel] package = \"{}\"", item.name)),
             );
             // Bare `kernel` is xCAT's word for the distribution's default.
             let generic = matches!(item.name.as_str(), "kernel" | "linux-image");
@@ -33,13 +37,18 @@ pub fn lift_kernels(distro: Distro, list: &mut PackageList) -> Option<(String, S
                 None => found = Some((item.name.clone(), item.span.clone())),
                 Some((known, _)) if *known == item.name => {}
                 Some((known, span)) => list.findings.push(
-                    Finding::error("recipe::two_kernels", &item.span, format!("`{}` and `{known}` ({span}) are two kernels", item.name))
-                        .help("an image boots one kernel: keep one of the lines"),
+                    Finding::error(
+                        "recipe::two_kernels",
+                        &item.span,
+                        format!("`{}` and `{known}` ({span}) are two kernels", item.name),
+                    )
+                    .help("an image boots one kernel: keep one of the lines"),
                 ),
             }
             false
         });
     }
-    list.passes.retain(|pass| !pass.install.is_empty() || !pass.remove_before.is_empty() || !pass.remove_after.is_empty());
+    list.passes
+        .retain(|pass| !pass.install.is_empty() || !pass.remove_before.is_empty() || !pass.remove_after.is_empty());
     found
 }

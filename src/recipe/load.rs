@@ -73,8 +73,12 @@ pub fn load(directory: &Path) -> Loaded {
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) => {
-            let finding = Finding::nowhere(Severity::Error, "recipe::missing", format!("`{}` cannot be read: {error}", path.display()))
-                .help("run `imgbuild init` to write one, or name the recipe's directory with `-C DIR`");
+            let finding = Finding::nowhere(
+                Severity::Error,
+                "recipe::missing",
+                format!("`{}` cannot be read: {error}", path.display()),
+            )
+            .help("run `imgbuild init` to write one, or name the recipe's directory with `-C DIR`");
             return failed(vec![finding]);
         }
     };
@@ -82,7 +86,11 @@ pub fn load(directory: &Path) -> Loaded {
         Ok(text) => text,
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
-            let finding = Finding::nowhere(Severity::Error, "recipe::not_utf8", format!("`{RECIPE_FILE}` is no UTF-8 (byte {at})"));
+            let finding = Finding::nowhere(
+                Severity::Error,
+                "recipe::not_utf8",
+                format!("`{RECIPE_FILE}` is no UTF-8 (byte {at})"),
+            );
             return failed(vec![finding.help("save it as UTF-8")]);
         }
     };
@@ -97,10 +105,15 @@ pub fn load(directory: &Path) -> Loaded {
     let model: Model = match serde_json::from_value(document.to_json()) {
         Ok(model) => model,
         Err(error) => {
-            return failed(vec![Finding::error("recipe::model", &document.span, format!("the recipe cannot be understood: {error}"))]);
+            return failed(vec![Finding::error(
+                "recipe::model",
+                &document.span,
+                format!("the recipe cannot be understood: {error}"),
+            )]);
         }
     };
-    Reader { paths: Paths::new(directory, &model), spans: Spans::of(&document), model, findings, whole: document.span }.read()
+    Reader { paths: Paths::new(directory, &model), spans: Spans::of(&document), model, findings, whole: document.span }
+        .read()
 }
 
 struct Reader {
@@ -126,9 +139,11 @@ impl Reader {
                     .label("named here")
                     .help("create it, or correct the path; paths start in the recipe's directory"),
             ),
-            Err(PathProblem::Outside(_, help)) => self
-                .findings
-                .push(Finding::error("recipe::outside", &span, format!("`{name}` lies outside the workspace")).label("named here").help(help)),
+            Err(PathProblem::Outside(_, help)) => self.findings.push(
+                Finding::error("recipe::outside", &span, format!("`{name}` lies outside the workspace"))
+                    .label("named here")
+                    .help(help),
+            ),
         }
         None
     }
@@ -142,7 +157,10 @@ impl Reader {
                 Ok(file) => files.push(file),
                 Err(problem) => {
                     let span = self.span(&at);
-                    self.findings.push(Finding::error("recipe::no_file", &span, format!("`{name}` cannot be read: {problem}")).label("named here"));
+                    self.findings.push(
+                        Finding::error("recipe::no_file", &span, format!("`{name}` cannot be read: {problem}"))
+                            .label("named here"),
+                    );
                 }
             }
         }
@@ -242,7 +260,9 @@ impl Reader {
                 list.passes.push(PassList::default());
             }
             for pass in one.passes {
-                let place = |items: Vec<Item>| items.into_iter().map(|item| Item { span: span.clone(), ..item }).collect::<Vec<_>>();
+                let place = |items: Vec<Item>| {
+                    items.into_iter().map(|item| Item { span: span.clone(), ..item }).collect::<Vec<_>>()
+                };
                 let first = &mut list.passes[0];
                 for (to, from) in [
                     (&mut first.install, place(pass.install)),
@@ -272,9 +292,13 @@ impl Reader {
         if let (Some(package), Some((listed, span))) = (&self.model.kernel.package, in_list)
             && package != listed
         {
-            let finding = Finding::error("recipe::kernel_disagrees", span, format!("the list names the kernel `{listed}`, but [kernel] says `{package}`"))
-                .label("named here")
-                .help(format!("remove the line, or write [kernel] package = \"{listed}\""));
+            let finding = Finding::error(
+                "recipe::kernel_disagrees",
+                span,
+                format!("the list names the kernel `{listed}`, but [kernel] says `{package}`"),
+            )
+            .label("named here")
+            .help(format!("remove the line, or write [kernel] package = \"{listed}\""));
             self.findings.push(finding);
         }
     }
@@ -294,9 +318,13 @@ impl Reader {
         let start = std::fs::read(&script).unwrap_or_default();
         if !start.starts_with(b"#!") && !start.starts_with(b"\x7fELF") {
             self.findings.push(
-                Finding::error("postinstall::no_interpreter", &span, format!("`{}` does not say what runs it", table.script))
-                    .label("named here")
-                    .help("start it with a line such as #!/bin/sh"),
+                Finding::error(
+                    "postinstall::no_interpreter",
+                    &span,
+                    format!("`{}` does not say what runs it", table.script),
+                )
+                .label("named here")
+                .help("start it with a line such as #!/bin/sh"),
             );
         }
         let mut inputs = Vec::new();
@@ -315,7 +343,11 @@ impl Reader {
         let matcher = match globset::GlobBuilder::new(pattern).literal_separator(true).build() {
             Ok(glob) => glob.compile_matcher(),
             Err(error) => {
-                self.findings.push(Finding::error("postinstall::pattern", &span, format!("`{pattern}` is no pattern: {}", error.kind())));
+                self.findings.push(Finding::error(
+                    "postinstall::pattern",
+                    &span,
+                    format!("`{pattern}` is no pattern: {}", error.kind()),
+                ));
                 return Vec::new();
             }
         };
@@ -347,10 +379,14 @@ impl Reader {
             let span = self.span("system.authorized_keys");
             if text.contains("PRIVATE KEY") {
                 self.findings.push(
-                    Finding::error("system::private_key", &span, format!("`{name}` is a private key")).label("named here").help("name the public one, which ends in .pub"),
+                    Finding::error("system::private_key", &span, format!("`{name}` is a private key"))
+                        .label("named here")
+                        .help("name the public one, which ends in .pub"),
                 );
             } else if !text.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-                self.findings.push(Finding::error("system::no_key", &span, format!("`{name}` holds no key")).label("named here"));
+                self.findings.push(
+                    Finding::error("system::no_key", &span, format!("`{name}` holds no key")).label("named here"),
+                );
             }
         }
         if let Some((path, name)) = hash {
@@ -358,7 +394,9 @@ impl Reader {
             if !text.trim().starts_with('$') || text.trim().contains([':', '\n']) {
                 let span = self.span("system.root_password_hash_file");
                 self.findings.push(
-                    Finding::error("system::no_hash", &span, format!("`{name}` holds no password hash")).label("named here").help("write one with: openssl passwd -6 >FILE"),
+                    Finding::error("system::no_hash", &span, format!("`{name}` holds no password hash"))
+                        .label("named here")
+                        .help("write one with: openssl passwd -6 >FILE"),
                 );
             }
         }
@@ -381,10 +419,16 @@ impl Reader {
             };
             match (&repo.source, &repo.uri) {
                 (Some(_), Some(_)) => complain("a [[repo]] has either `source` or `uri`", "remove one of them"),
-                (None, None) => complain("a [[repo]] needs `source` or `uri`", "write source = \"host\", or uri, suites and components"),
+                (None, None) => complain(
+                    "a [[repo]] needs `source` or `uri`",
+                    "write source = \"host\", or uri, suites and components",
+                ),
                 (None, Some(uri)) => {
                     if repo.suites.is_empty() || repo.components.is_empty() {
-                        complain("a [[repo]] with `uri` needs `suites` and `components`", "for instance suites = [\"bookworm\"], components = [\"main\"]");
+                        complain(
+                            "a [[repo]] with `uri` needs `suites` and `components`",
+                            "for instance suites = [\"bookworm\"], components = [\"main\"]",
+                        );
                     }
                     if !["http://", "https://", "file:/"].iter().any(|scheme| uri.starts_with(scheme)) {
                         complain("the `uri` of a [[repo]] must start with http://, https:// or file:/", "correct it");
@@ -407,24 +451,42 @@ impl Reader {
         for (path, size) in &boot.tmpfs {
             let span = self.span(&format!("boot.tmpfs.{path}"));
             if !path.starts_with('/') || path == "/" || path.contains("..") || path.contains([' ', '\t', '\n', '\\']) {
-                self.findings.push(Finding::error("boot::tmpfs_path", &span, format!("`{path}` is no absolute path for a tmpfs")).help("write for instance \"/tmp\" = \"50m\"; the size of / is [boot] root_size"));
+                self.findings.push(
+                    Finding::error("boot::tmpfs_path", &span, format!("`{path}` is no absolute path for a tmpfs"))
+                        .help("write for instance \"/tmp\" = \"50m\"; the size of / is [boot] root_size"),
+                );
             }
             let digits = size.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G', '%']);
             if digits.is_empty() || size.len() - digits.len() > 1 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                self.findings.push(Finding::error("boot::tmpfs_size", &span, format!("`{size}` is no size")).help("write for instance \"50m\", \"2g\" or \"25%\""));
+                self.findings.push(
+                    Finding::error("boot::tmpfs_size", &span, format!("`{size}` is no size"))
+                        .help("write for instance \"50m\", \"2g\" or \"25%\""),
+                );
             }
         }
         for (index, word) in boot.cmdline.iter().enumerate() {
             if word.contains(['\n', '\t', ' ']) || word.is_empty() {
                 let span = self.span(&format!("boot.cmdline[{index}]"));
-                self.findings.push(Finding::error("boot::cmdline", &span, "each word of the command line is an item of its own").help("split it at the blanks"));
+                self.findings.push(
+                    Finding::error("boot::cmdline", &span, "each word of the command line is an item of its own")
+                        .help("split it at the blanks"),
+                );
             }
         }
         // The kernel's own limit on x86 (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h); the rest is for URL, digest and BOOTIF.
         let length: usize = boot.cmdline.iter().map(|word| word.len() + 1).sum();
         if length > 2048 - 512 {
             let span = self.span("boot.cmdline");
-            self.findings.push(Finding::error("boot::cmdline_length", &span, format!("the command line has {length} bytes; 2048 is the kernel's limit and imgbuild adds up to 512")).help("shorten it"));
+            self.findings.push(
+                Finding::error(
+                    "boot::cmdline_length",
+                    &span,
+                    format!(
+                        "the command line has {length} bytes; 2048 is the kernel's limit and imgbuild adds up to 512"
+                    ),
+                )
+                .help("shorten it"),
+            );
         }
     }
 
@@ -436,21 +498,32 @@ impl Reader {
             self.findings.push(
                 Finding::error("kernel::drivers", &span, "`drivers` mixes edits and plain names")
                     .label("named here")
-                    .help("either edit the default list (\"+ice\", \"-be2net\"), or give a whole one (\"ice\", \"igb\")"),
+                    .help(
+                        "either edit the default list (\"+ice\", \"-be2net\"), or give a whole one (\"ice\", \"igb\")",
+                    ),
             );
         }
     }
 }
 
-/// Reads one list by itself, as `check --as` does: what it includes is found from its own folder.
+/// Reads one list by itself, as `check --as` does: what it includes is found from its own folder, variables come from
+/// the recipe in `recipe`, if there is one that can be read, and from this process.
 ///
 /// # Errors
 /// A text that says why the file cannot be read.
-pub fn read_list(path: &Path) -> Result<(Arc<SourceFile>, impl crate::xcat::Loader + use<>), String> {
-    let minimal = "{\"image\":{\"name\":\"list\",\"release\":\"none\"},\"workspace\":{\"allow\":[\"/**\"]}}";
-    let model: Model = serde_json::from_str(minimal).map_err(|error| error.to_string())?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let paths = Paths::new(folder, &model);
+pub fn read_list(path: &Path, recipe: &Path) -> Result<(Arc<SourceFile>, impl crate::xcat::Loader + use<>), String> {
+    let minimal = "{\"image\":{\"name\":\"list\",\"release\":\"none\"}}";
+    let mut model: Model = serde_json::from_str(minimal).map_err(|error| error.to_string())?;
+    let mut folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Some(found) =
+        std::fs::read_to_string(recipe.join(RECIPE_FILE)).ok().and_then(|text| ::toml::from_str::<Model>(&text).ok())
+    {
+        model = found;
+        folder = recipe;
+    }
+    model.workspace.allow = vec!["/**".to_owned()];
+    let mut paths = Paths::new(folder, &model);
+    paths.process_variables = true;
     let file = paths.read(path)?;
     Ok((SourceFile::new(path.display().to_string(), path, file.text.clone()), paths))
 }

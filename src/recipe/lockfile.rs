@@ -97,7 +97,12 @@ pub struct Lock {
 pub enum LockError {
     /// It is not in the form that imgbuild writes.
     #[error("image.lock cannot be read: {0}")]
-    #[diagnostic(code(lock::format), help("it is written by imgbuild and not meant for editing: restore it from git, or delete it to resolve all packages again"))]
+    #[diagnostic(
+        code(lock::format),
+        help(
+            "it is written by imgbuild and not meant for editing: restore it from git, or delete it to resolve all packages again"
+        )
+    )]
     Format(String),
     /// A later imgbuild wrote it.
     #[error("image.lock has format {0}, but this imgbuild knows formats up to {LOCK_FORMAT}")]
@@ -122,8 +127,15 @@ impl Lock {
         let lock: Self = ::toml::from_str(text).map_err(|error| LockError::Format(error.message().to_owned()))?;
         for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
             let plain = |text: &str| !text.is_empty() && !text.contains(['\n', '\0']) && !text.contains("..");
-            if !plain(&package.file) || package.file.starts_with('/') || package.file_name().contains('/') || !plain(&package.name) {
-                return Err(LockError::Format(format!("the package `{}` has a path that leads elsewhere", package.name)));
+            if !plain(&package.file)
+                || package.file.starts_with('/')
+                || package.file_name().contains('/')
+                || !plain(&package.name)
+            {
+                return Err(LockError::Format(format!(
+                    "the package `{}` has a path that leads elsewhere",
+                    package.name
+                )));
             }
         }
         Ok(lock)
@@ -134,7 +146,9 @@ impl Lock {
         use std::fmt::Write;
         let text = |value: &str| ::toml::Value::String(value.to_owned()).to_string();
         let list = |items: &[String]| items.iter().map(|item| text(item)).collect::<Vec<_>>().join(", ");
-        let mut out = String::from("# Written by imgbuild; `imgbuild build` renews it when the recipe asks for other packages.\n");
+        let mut out = String::from(
+            "# Written by imgbuild; `imgbuild build` renews it when the recipe asks for other packages.\n",
+        );
         let _ = write!(out, "format = {}\nepoch = {}\ntarget = {}\n", self.format, self.epoch, text(&self.target));
         if let Some(digest) = &self.otherpkgs {
             let _ = writeln!(out, "otherpkgs = \"{digest}\"");
@@ -190,7 +204,12 @@ mod tests {
             file: "pool/b/bash.deb".into(),
             automatic: true,
         };
-        let pass = LockedPass { name: "base".into(), install: vec!["bash".into()], packages: vec![package], ..LockedPass::default() };
+        let pass = LockedPass {
+            name: "base".into(),
+            install: vec!["bash".into()],
+            packages: vec![package],
+            ..LockedPass::default()
+        };
         Lock {
             format: 1,
             epoch: 1_700_000_000,

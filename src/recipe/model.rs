@@ -233,7 +233,12 @@ fn stateless() -> Vec<InitrdMode> {
 
 impl Default for Initrd {
     fn default() -> Self {
-        Self { modes: stateless(), compress: InitrdCompress::default(), modules_from: ModulesFrom::default(), ca: Vec::new() }
+        Self {
+            modes: stateless(),
+            compress: InitrdCompress::default(),
+            modules_from: ModulesFrom::default(),
+            ca: Vec::new(),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Paths {
     allow: Vec<String>,
     map: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
+    /// Whether variables may come from this process: only for looking at one list.
+    pub process_variables: bool,
 }
 
 /// Why a path cannot be used.
@@ -44,6 +46,7 @@ impl Paths {
             allow: model.workspace.allow.clone(),
             map: model.xcat.path_map.clone(),
             environment: model.environment.clone(),
+            process_variables: false,
         }
     }
 
@@ -64,7 +67,10 @@ impl Paths {
             return Ok(real);
         }
         let shown = real.display();
-        Err(PathProblem::Outside(real.clone(), format!("copy it into the workspace, or add to the recipe: [workspace] allow = [\"{shown}\"]")))
+        Err(PathProblem::Outside(
+            real.clone(),
+            format!("copy it into the workspace, or add to the recipe: [workspace] allow = [\"{shown}\"]"),
+        ))
     }
 
     fn mapped(&self, text: &str, folder: &Path) -> PathBuf {
@@ -110,7 +116,16 @@ impl Paths {
             return Err(format!("it is larger than {} MiB", TEXT_LIMIT >> 20));
         }
         let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-        let text = String::from_utf8(bytes).map_err(|error| format!("byte {} is no UTF-8", error.utf8_error().valid_up_to()))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            format!("line {line} is no UTF-8; save the file as UTF-8")
+        })?;
+        if text.contains('\0') {
+            return Err("it holds a NUL character; it is no text".to_owned());
+        }
+        // A byte order mark says nothing of a UTF-8 file.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
         Ok(SourceFile::new(self.name(path), path, text))
     }
 }
@@ -120,7 +135,9 @@ impl Loader for Paths {
         let folder = from.path.parent().unwrap_or(&self.recipe);
         match self.resolve(path, folder) {
             Ok(real) => self.read(&real).map_err(LoadError::Missing),
-            Err(PathProblem::Missing(path, problem)) => Err(LoadError::Missing(format!("{}: {problem}", path.display()))),
+            Err(PathProblem::Missing(path, problem)) => {
+                Err(LoadError::Missing(format!("{}: {problem}", path.display())))
+            }
             Err(PathProblem::Outside(_, help)) => Err(LoadError::Refused(help)),
         }
     }
@@ -130,6 +147,7 @@ impl Loader for Paths {
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        self.environment.get(name).cloned()
+        let of_process = || if self.process_variables { std::env::var(name).ok() } else { None };
+        self.environment.get(name).cloned().or_else(of_process)
     }
 }

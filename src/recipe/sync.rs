@@ -40,10 +40,9 @@ pub fn expand(entry: &SyncEntry, paths: &Paths, findings: &mut Vec<Finding>) -> 
     for source in &entry.sources {
         let found = wildcards(source, paths);
         if found.is_empty() {
-            findings.push(
-                Finding::error("sync::missing", &entry.span, format!("`{source}` matches no file"))
-                    .help("create it, correct the path, or remove the line; relative paths start in the recipe's directory"),
-            );
+            findings.push(Finding::error("sync::missing", &entry.span, format!("`{source}` matches no file")).help(
+                "create it, correct the path, or remove the line; relative paths start in the recipe's directory",
+            ));
         }
         for path in found {
             match paths.resolve(&path, &paths.recipe) {
@@ -61,7 +60,14 @@ pub fn expand(entry: &SyncEntry, paths: &Paths, findings: &mut Vec<Finding>) -> 
     files
 }
 
-fn one_source(given: &str, real: &Path, entry: &SyncEntry, paths: &Paths, files: &mut Vec<SyncedFile>, findings: &mut Vec<Finding>) {
+fn one_source(
+    given: &str,
+    real: &Path,
+    entry: &SyncEntry,
+    paths: &Paths,
+    files: &mut Vec<SyncedFile>,
+    findings: &mut Vec<Finding>,
+) {
     let base = Path::new(given).file_name().and_then(|name| name.to_str()).unwrap_or(given).to_owned();
     let destination = entry.destination.trim_end_matches('/');
     let place = if entry.folder { format!("{destination}/{base}") } else { destination.to_owned() };
@@ -79,14 +85,24 @@ fn one_source(given: &str, real: &Path, entry: &SyncEntry, paths: &Paths, files:
         return;
     }
     if entry.clause != Clause::Copy {
-        findings.push(Finding::error("sync::folder", &entry.span, format!("`{given}` is a folder and cannot be appended or merged")).help("name a file"));
+        findings.push(
+            Finding::error(
+                "sync::folder",
+                &entry.span,
+                format!("`{given}` is a folder and cannot be appended or merged"),
+            )
+            .help("name a file"),
+        );
         return;
     }
     for found in walkdir::WalkDir::new(real).follow_links(true).sort_by_file_name() {
         let found = match found {
             Ok(found) => found,
             Err(error) => {
-                findings.push(Finding::error("sync::unreadable", &entry.span, format!("`{given}` cannot be read: {error}")).help("correct its permissions, or the link"));
+                findings.push(
+                    Finding::error("sync::unreadable", &entry.span, format!("`{given}` cannot be read: {error}"))
+                        .help("correct its permissions, or the link"),
+                );
                 return;
             }
         };
@@ -118,7 +134,13 @@ fn wildcards(pattern: &str, paths: &Paths) -> Vec<String> {
                 next.push(join(part));
                 continue;
             }
-            let folder = if index == 0 { ".".to_owned() } else if prefix.is_empty() { "/".to_owned() } else { prefix.clone() };
+            let folder = if index == 0 {
+                ".".to_owned()
+            } else if prefix.is_empty() {
+                "/".to_owned()
+            } else {
+                prefix.clone()
+            };
             // Only where the recipe may read; the wildcard must not tell what lies elsewhere.
             let Ok(folder) = paths.resolve(&folder, &paths.recipe) else { continue };
             let Ok(entries) = std::fs::read_dir(folder) else { continue };

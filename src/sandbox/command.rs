@@ -66,7 +66,8 @@ pub struct CommandResult {
 pub fn run_command(request: &CommandRequest) -> Result<CommandResult, String> {
     let log = std::fs::OpenOptions::new()
         .create(true)
-        .append(true)
+        .write(true)
+        .truncate(true)
         .open(&request.log)
         .map_err(|error| format!("cannot open the log {}: {error}", request.log))?;
     let program = request.arguments.first().ok_or("no command given")?;
@@ -92,6 +93,7 @@ pub fn run_command(request: &CommandRequest) -> Result<CommandResult, String> {
         });
     }
     let outcome = command.status();
+    end_all_others();
     let said = std::fs::read_to_string(&report).unwrap_or_default();
     let _ = std::fs::remove_file(&report);
     match outcome {
@@ -101,6 +103,19 @@ pub fn run_command(request: &CommandRequest) -> Result<CommandResult, String> {
         }),
         Err(_) if !said.is_empty() => Err(said),
         Err(error) => Err(format!("cannot run `{program}`: {error}")),
+    }
+}
+
+/// Ends whatever the command left running: it would go on writing into the layer while that is hashed.
+fn end_all_others() {
+    if std::process::id() != 1 {
+        return;
+    }
+    // SAFETY: as process 1 of a pid namespace this reaches its processes only; `status` is live.
+    unsafe {
+        libc::kill(-1, libc::SIGKILL);
+        let mut status = 0;
+        while libc::waitpid(-1, &raw mut status, 0) > 0 {}
     }
 }
 
@@ -226,7 +241,9 @@ fn set_read_only(point: &Path) -> std::io::Result<()> {
             size_of::<libc::mount_attr>(),
         )
     };
-    if result == 0 { return Ok(()) }
+    if result == 0 {
+        return Ok(());
+    }
     // Kernels before 5.12.
     rustix::mount::mount_remount(point, MountFlags::BIND | MountFlags::RDONLY, "").map_err(Into::into)
 }

@@ -8,7 +8,10 @@ use thiserror::Error;
 pub enum SandboxError {
     /// The user has no range of subordinate ids.
     #[error("user `{user}` has no range of {wanted} subordinate ids in {file}")]
-    #[diagnostic(code(sandbox::no_subids), help("as root, run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"))]
+    #[diagnostic(
+        code(sandbox::no_subids),
+        help("as root, run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}")
+    )]
     NoSubordinateIds { user: String, file: PathBuf, wanted: u32 },
     /// `newuidmap` or `newgidmap` is missing or refused.
     #[error("`{program}` could not set the id map: {detail}")]

@@ -108,6 +108,9 @@ fn enter(on_terminal: bool) -> Result<(), Message> {
         }
     }
     die_with_parent();
+    // Process 1 keeps the host's mount tree in sight: nothing inside may look through its /proc entries. Changing ids
+    // does this for root; an ordinary user's own id stays the same.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // SAFETY: single-threaded; see above.
     unsafe {

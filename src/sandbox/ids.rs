@@ -51,10 +51,7 @@ impl IdMap {
         };
         let uids = uids.ok_or_else(|| missing("/etc/subuid"))?;
         let gids = gids.ok_or_else(|| missing("/etc/subgid"))?;
-        Ok(Self {
-            uids: vec![(0, uid, 1), (1, uids, ID_COUNT - 1)],
-            gids: vec![(0, gid, 1), (1, gids, ID_COUNT - 1)],
-        })
+        Ok(Self { uids: vec![(0, uid, 1), (1, uids, ID_COUNT - 1)], gids: vec![(0, gid, 1), (1, gids, ID_COUNT - 1)] })
     }
 
     /// The host ids of root inside.

@@ -57,7 +57,11 @@ impl Namespace {
     ///
     /// # Errors
     /// As [`Namespace::call`].
-    pub fn call_on_terminal<Q: Serialize, A: DeserializeOwned>(&self, operation: &str, request: &Q) -> Result<A, SandboxError> {
+    pub fn call_on_terminal<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        operation: &str,
+        request: &Q,
+    ) -> Result<A, SandboxError> {
         self.run(operation, request, &mut |_| {}, true)
     }
 
@@ -125,7 +129,8 @@ impl Namespace {
             let _ = std::io::copy(&mut stderr, &mut std::io::sink());
             String::from_utf8_lossy(&bytes).into_owned()
         });
-        let mut request = serde_json::to_vec(request).map_err(|source| SandboxError::io("write the request", source))?;
+        let mut request =
+            serde_json::to_vec(request).map_err(|source| SandboxError::io("write the request", source))?;
         request.push(b'\n');
         let reader = channel.try_clone().map_err(|source| SandboxError::io("talk to the sandbox helper", source))?;
         let mut lines = BufReader::new(reader).lines();

@@ -28,8 +28,7 @@ impl TreeMount {
         }
         let lower: Vec<&str> = self.lower.iter().rev().map(String::as_str).collect();
         // `userxattr`: without it removing a lower directory fails with EIO in a user namespace.
-        let options =
-            format!("lowerdir={},upperdir={},workdir={},userxattr", lower.join(":"), self.upper, self.work);
+        let options = format!("lowerdir={},upperdir={},workdir={},userxattr", lower.join(":"), self.upper, self.work);
         if options.len() >= 4095 {
             return Err(format!("{} layers are more than one overlay mount takes", lower.len()));
         }

@@ -21,7 +21,7 @@ pub mod version {
     pub const SYSTEM: u32 = 1;
     /// The postinstall script. 1: first.
     pub const POSTINSTALL: u32 = 1;
-    /// Checks after the script. 1: first.
+    /// Checks after the last layer. 1: first.
     pub const GATE: u32 = 1;
     /// Synced files. 1: first.
     pub const SYNC: u32 = 1;
@@ -92,8 +92,7 @@ struct Reader<'a> {
 /// # Errors
 /// [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest) -> Result<StageGraph, StageError> {
-    let mut reader =
-        Reader { recipe, lock, platform: target(recipe), actions: Vec::new(), layers: Vec::new() };
+    let mut reader = Reader { recipe, lock, platform: target(recipe), actions: Vec::new(), layers: Vec::new() };
     let wishes = wishes(recipe);
     for wish in &wishes {
         reader.packages(wish);
@@ -101,6 +100,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest) -> Result<StageGrap
     reader.system()?;
     reader.postinstall()?;
     reader.sync()?;
+    reader.gate();
     reader.initrd(init)?;
     reader.pack();
     Ok(StageGraph { graph: ActionGraph::new(reader.actions)?, layers: reader.layers, wishes })
@@ -119,7 +119,11 @@ impl Reader<'_> {
     }
 
     fn tools(&self) -> Input {
-        Input { name: "tools tools".to_owned(), value: tools_identity(&self.locked("tools"), &self.platform), place: None }
+        Input {
+            name: "tools tools".to_owned(),
+            value: tools_identity(&self.locked("tools"), &self.platform),
+            place: None,
+        }
     }
 
     fn below(&self) -> Vec<Upstream> {
@@ -150,13 +154,20 @@ impl Reader<'_> {
         if packages.is_empty() && wish.pass.remove.is_empty() && wish.pass.remove_after.is_empty() {
             return;
         }
-        let mut inputs = vec![Input::parameter("platform", &self.platform), Input::parameter("epoch", self.lock.epoch), self.tools()];
+        let mut inputs = vec![
+            Input::parameter("platform", &self.platform),
+            Input::parameter("epoch", self.lock.epoch),
+            self.tools(),
+        ];
         for (name, value) in &wish.variables {
             inputs.push(Input::parameter(&format!("environment {name}"), value));
         }
         for (kind, names) in [("remove", &wish.pass.remove), ("remove-after", &wish.pass.remove_after)] {
             for name in names {
-                inputs.push(Input { name: format!("{kind} {name}"), value: "yes".to_owned(), place: None }.at(wish.spans.get(name)));
+                inputs.push(
+                    Input { name: format!("{kind} {name}"), value: "yes".to_owned(), place: None }
+                        .at(wish.spans.get(name)),
+                );
             }
         }
         for package in &packages {
@@ -224,17 +235,24 @@ impl Reader<'_> {
         let mut inputs = vec![
             Input::parameter("platform", &self.platform),
             Input::parameter("epoch", self.lock.epoch),
-            Input { name: "tools postinstall".to_owned(), value: tools_identity(&self.locked(tools), &self.platform), place: None },
+            Input {
+                name: "tools postinstall".to_owned(),
+                value: tools_identity(&self.locked(tools), &self.platform),
+                place: None,
+            },
             file(&script.name, &script.script, spans.get("postinstall.script"))?,
-            Input::parameter("name", &model.image.name),
-            Input::parameter("osvers", model.xcat.osvers.as_deref().unwrap_or("unset")).at(spans.get("xcat.osvers")),
-            Input::parameter("profile", model.xcat.profile.as_deref().unwrap_or("unset")).at(spans.get("xcat.profile")),
         ];
         for (index, word) in model.postinstall.iter().flat_map(|table| &table.arguments).enumerate() {
-            inputs.push(Input::parameter(&format!("argument {}", index + 1), word).at(spans.get(&format!("postinstall.arguments[{index}]"))));
+            inputs.push(
+                Input::parameter(&format!("argument {}", index + 1), word)
+                    .at(spans.get(&format!("postinstall.arguments[{index}]"))),
+            );
         }
-        for (name, value) in &model.environment {
-            inputs.push(Input::parameter(&format!("environment {name}"), value).at(spans.get(&format!("environment.{name}"))));
+        // The kernel's release comes from upstream.
+        for (name, value) in super::postinstall::variables(self.recipe, "") {
+            inputs.push(
+                Input::parameter(&format!("environment {name}"), value).at(spans.get(&format!("environment.{name}"))),
+            );
         }
         for (path, name) in &script.inputs {
             inputs.push(file(name, path, spans.nearest("postinstall.inputs"))?);
@@ -243,6 +261,13 @@ impl Reader<'_> {
         if let Some(action) = self.actions.last_mut() {
             action.upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value release".to_owned() });
         }
+        Ok(())
+    }
+
+    /// What the initrd is made of must be what the image has (D20), and declared mounts must still be there (D24).
+    fn gate(&mut self) {
+        let model = &self.recipe.model;
+        let spans = &self.recipe.spans;
         let mut upstream = self.below();
         upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value modules".to_owned() });
         let from = match model.initrd.modules_from {
@@ -260,7 +285,6 @@ impl Reader<'_> {
             upstream,
             needs: vec!["kernel/payload".to_owned()],
         });
-        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StageError> {
@@ -276,8 +300,12 @@ impl Reader<'_> {
             };
             let into = synced.name_in_folder.as_deref().unwrap_or("-");
             inputs.push(
-                Input { name: format!("synced {}", synced.destination), value: format!("{clause} {into} {}", synced.name), place: None }
-                    .at(Some(&synced.span)),
+                Input {
+                    name: format!("synced {}", synced.destination),
+                    value: format!("{clause} {into} {}", synced.name),
+                    place: None,
+                }
+                .at(Some(&synced.span)),
             );
             if synced.kind == SyncedKind::File {
                 inputs.push(file(&synced.name, &synced.source, Some(&synced.span))?);
@@ -310,17 +338,20 @@ impl Reader<'_> {
         ];
         for (names, how) in [(&wanted.named, "named"), (&wanted.default, "default")] {
             for name in names {
-                inputs.push(Input { name: format!("driver {name}"), value: how.to_owned(), place: None }.at(spans.nearest("kernel.drivers")));
+                inputs.push(
+                    Input { name: format!("driver {name}"), value: how.to_owned(), place: None }
+                        .at(spans.nearest("kernel.drivers")),
+                );
             }
         }
         for (index, (path, name)) in self.recipe.ca.iter().enumerate() {
             inputs.push(file(name, path, spans.get(&format!("initrd.ca[{index}]")))?);
         }
         let mut upstream = match model.initrd.modules_from {
-            ModulesFrom::Kernel => vec![Upstream { action: "kernel/payload".to_owned(), output: "value modules".to_owned() }],
-            ModulesFrom::Rootfs => {
-                self.below().into_iter().filter(|upstream| upstream.action != "rootfs/sync").collect()
+            ModulesFrom::Kernel => {
+                vec![Upstream { action: "kernel/payload".to_owned(), output: "value modules".to_owned() }]
             }
+            ModulesFrom::Rootfs => self.below(),
         };
         upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value release".to_owned() });
         self.actions.push(Action {
@@ -344,13 +375,16 @@ impl Reader<'_> {
         let exclude = &self.recipe.exclude;
         for (kind, patterns) in [("exclude", &exclude.exclude), ("include", &exclude.include)] {
             for pattern in patterns {
-                inputs.push(Input { name: format!("{kind} {}", pattern.text), value: "yes".to_owned(), place: None }.at(Some(&pattern.span)));
+                inputs.push(
+                    Input { name: format!("{kind} {}", pattern.text), value: "yes".to_owned(), place: None }
+                        .at(Some(&pattern.span)),
+                );
             }
         }
         let mut seen = std::collections::BTreeSet::new();
         inputs.retain(|input| seen.insert(input.name.clone()));
         let upstream = self.below();
-        let needs = if self.recipe.postinstall.is_some() { vec!["rootfs/gate".to_owned()] } else { Vec::new() };
+        let needs = vec!["rootfs/gate".to_owned()];
         self.actions.push(Action {
             id: "pack/rootimg".to_owned(),
             stage: Stage::Pack,

@@ -1,6 +1,6 @@
 //! The artefacts: written aside, published together by one rename, or not at all (D17).
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -75,7 +75,13 @@ struct Index<'a> {
 }
 
 /// The text of an index.
-pub fn index_text(compress: &str, frames: &[(Digest, FrameInfo)], inodes: u64, memory: u64, xattrs: &[(String, String, String)]) -> Vec<u8> {
+pub fn index_text(
+    compress: &str,
+    frames: &[(Digest, FrameInfo)],
+    inodes: u64,
+    memory: u64,
+    xattrs: &[(String, String, String)],
+) -> Vec<u8> {
     let mut offset = 0;
     let mut listed = Vec::new();
     for (_, info) in frames {
@@ -141,10 +147,34 @@ fn said(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Sta
     move |source| StageError::Publish { intent, path, source }
 }
 
-/// Copies within the kernel, and hashes what was copied.
-fn copy(from: &Path, to: &mut std::fs::File) -> std::io::Result<u64> {
+/// What is read back of an index.
+#[derive(Debug, Deserialize)]
+struct ReadIndex {
+    frames: Vec<ReadFrame>,
+}
+
+/// A frame of it.
+#[derive(Debug, Deserialize)]
+struct ReadFrame {
+    sha256: Sha256,
+}
+
+/// Copies a file, and hashes what was copied.
+fn copy(from: &Path, to: &mut std::fs::File, hashers: &mut [&mut sha2::Sha256]) -> std::io::Result<u64> {
     let mut input = std::fs::File::open(from)?;
-    std::io::copy(&mut input, to)
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut size = 0;
+    loop {
+        let read = input.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(size);
+        }
+        to.write_all(&buffer[..read])?;
+        for hasher in hashers.iter_mut() {
+            sha2::Digest::update(*hasher, &buffer[..read]);
+        }
+        size += read as u64;
+    }
 }
 
 fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
@@ -188,7 +218,8 @@ pub fn drifted(out: &Path, name: &str, thorough: bool) -> Vec<String> {
 impl Publication<'_> {
     /// Words for the kernel's command line.
     fn cmdline(&self, index: &Sha256) -> Vec<String> {
-        let mut words = vec![format!("imgurl={{url}}/{}", rootimg_name(self.recipe)), format!("imgdigest=sha256:{index}")];
+        let mut words =
+            vec![format!("imgurl={{url}}/{}", rootimg_name(self.recipe)), format!("imgdigest=sha256:{index}")];
         if let Some(size) = &self.recipe.model.boot.root_size {
             words.push(format!("rootlimit={size}"));
         }
@@ -215,7 +246,9 @@ impl Publication<'_> {
         let index_path = self.store.blob(&self.index.digest);
         let index_sha = sha256_of(&index_path).map_err(said("read", &index_path))?;
         let mut artefacts = Vec::new();
-        for (file, blob) in [("kernel", self.kernel), ("initrd-stateless", self.initrd), (index_name.as_str(), self.index)] {
+        for (file, blob) in
+            [("kernel", self.kernel), ("initrd-stateless", self.initrd), (index_name.as_str(), self.index)]
+        {
             let to = aside.path().join(file);
             let from = self.store.blob(&blob.digest);
             std::fs::copy(&from, &to).map_err(said("write", &to))?;
@@ -224,7 +257,8 @@ impl Publication<'_> {
         }
         let to = aside.path().join(rootimg);
         let reused = before.as_ref().and_then(|(directory, info)| {
-            let same_index = info.artefacts.iter().any(|artefact| artefact.name == index_name && artefact.sha256 == index_sha);
+            let same_index =
+                info.artefacts.iter().any(|artefact| artefact.name == index_name && artefact.sha256 == index_sha);
             let artefact = info.artefacts.iter().find(|artefact| artefact.name == rootimg)?;
             let from = directory.join(rootimg);
             let whole = std::fs::metadata(&from).is_ok_and(|metadata| metadata.len() == artefact.size);
@@ -265,15 +299,21 @@ impl Publication<'_> {
 
     /// Puts the frames together.
     fn assemble(&self, to: &Path, name: &str) -> Result<Artefact, StageError> {
-        let mut file = std::fs::File::options().read(true).write(true).create_new(true).open(to).map_err(said("write", to))?;
+        let index: ReadIndex = serde_json::from_slice(&self.store.read_blob(&self.index.digest)?)
+            .map_err(|error| said("read the index of", to)(std::io::Error::other(error)))?;
+        let mut file = std::fs::File::options().write(true).create_new(true).open(to).map_err(said("write", to))?;
+        let mut whole: sha2::Sha256 = sha2::Digest::new();
         let mut size = 0;
-        for frame in &self.frames {
+        for (frame, expected) in self.frames.iter().zip(&index.frames) {
             let from = self.store.directory().join(Store::frame_name(frame));
-            size += copy(&from, &mut file).map_err(said("write", to))?;
+            let mut own: sha2::Sha256 = sha2::Digest::new();
+            size += copy(&from, &mut file, &mut [&mut whole, &mut own]).map_err(said("write", to))?;
+            if Sha256(sha2::Digest::finalize(own).into()) != expected.sha256 {
+                let problem = "is not what the index says".to_owned();
+                return Err(crate::store::StoreError::Damaged { path: from, problem }.into());
+            }
         }
-        file.flush().and_then(|()| file.seek(SeekFrom::Start(0)).map(drop)).map_err(said("write", to))?;
-        let sha256 = sha256_of(to).map_err(said("read", to))?;
-        Ok(Artefact { name: name.to_owned(), size, sha256 })
+        Ok(Artefact { name: name.to_owned(), size, sha256: Sha256(sha2::Digest::finalize(whole).into()) })
     }
 
     /// Renames the new directory into place and points the image's link at it.
@@ -283,16 +323,26 @@ impl Publication<'_> {
         for entry in std::fs::read_dir(aside.path()).map_err(said("read", aside.path()))?.flatten() {
             std::fs::File::open(entry.path()).and_then(|file| file.sync_all()).map_err(said("sync", &entry.path()))?;
         }
-        let aside = aside.keep();
         if place.exists() {
-            // The same build, perhaps damaged: the new files replace it.
-            std::fs::remove_dir_all(&place).map_err(said("replace", &place))?;
+            // The same build. The two are exchanged, so that a damaged one is mended and nobody finds it missing.
+            rustix::fs::renameat_with(
+                rustix::fs::CWD,
+                aside.path(),
+                rustix::fs::CWD,
+                &place,
+                rustix::fs::RenameFlags::EXCHANGE,
+            )
+            .map_err(|error| said("replace", &place)(error.into()))?;
+            drop(aside);
+        } else {
+            let aside = aside.keep();
+            std::fs::rename(&aside, &place).map_err(said("publish", &place))?;
         }
-        std::fs::rename(&aside, &place).map_err(said("publish", &place))?;
         let link = self.out.join(name);
         let new_link = self.out.join(format!(".{name}.new"));
         let _ = std::fs::remove_file(&new_link);
-        std::os::unix::fs::symlink(format!(".builds/{name}/{digest}"), &new_link).map_err(said("make the link", &new_link))?;
+        std::os::unix::fs::symlink(format!(".builds/{name}/{digest}"), &new_link)
+            .map_err(said("make the link", &new_link))?;
         if link.is_dir() && !link.is_symlink() {
             let error = std::io::Error::other("there is a directory that imgbuild did not make");
             return Err(said("replace", &link)(error));

@@ -20,11 +20,8 @@ pub fn layer_by_edit(
     in_scratch(scratch, || {
         make_directories(scratch, &["tree", "work", "mount"])?;
         let at = |name: &str| format!("{scratch}/{name}");
-        let tree = TreeMount {
-            lower: base.iter().map(Store::tree_name).collect(),
-            upper: at("tree"),
-            work: at("work"),
-        };
+        let tree =
+            TreeMount { lower: base.iter().map(Store::tree_name).collect(), upper: at("tree"), work: at("work") };
         let mount = at("mount");
         tree.mount(std::path::Path::new(&mount))?;
         let mut extractor = Extractor::new(&mount)?;

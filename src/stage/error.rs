@@ -8,9 +8,19 @@ pub enum StageError {
     #[error("image.lock does not fit the recipe: {problem}")]
     #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked to renew it, and commit the result"))]
     Locked { problem: String },
+    /// The clock is before the lock's epoch: times could not be clamped.
+    #[error("this machine's clock ({now} seconds since 1970) is before the epoch of image.lock ({epoch})")]
+    #[diagnostic(
+        code(lock::clock),
+        help("set the clock; times in an image are cut to the epoch, which needs a clock that is past it")
+    )]
+    Clock { epoch: i64, now: i64 },
     /// A script failed.
     #[error("{what} ended with status {status}; its last lines:\n{lines}")]
-    #[diagnostic(code(stage::script), help("the whole log is {log}; nothing was published, the previous artefacts stay"))]
+    #[diagnostic(
+        code(stage::script),
+        help("the whole log is {log}; nothing was published, the previous artefacts stay")
+    )]
     Script { what: String, status: i32, lines: String, log: String },
     /// A check did not pass.
     #[error("{problem}")]

@@ -1,11 +1,13 @@
 //! Gates after postinstall: what the script must not do behind the other stages' backs (D20, D24).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::StageError;
 use super::inside::News;
 use crate::digest::Digest;
-use crate::store::{LayerReader, Manifest};
+use crate::store::{Entry, Kind, LayerReader, Manifest, Merged};
 
 /// Asks for a file of a tree.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,35 +24,47 @@ pub fn read_file(request: ReadFileRequest, _: News<'_>) -> Result<Option<String>
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// What of a postinstall layer the initrd would have to know.
-fn touched(manifest: &Manifest) -> Vec<String> {
-    let roots = ["usr/lib/modules/", "usr/lib/firmware/", "etc/modprobe.d/", "etc/dracut.conf.d/"];
-    manifest
-        .0
-        .iter()
-        .filter(|(_, entry)| !entry.is_directory())
-        .map(|(path, _)| path)
-        .filter(|path| roots.iter().any(|root| path.starts_with(root)))
-        // depmod's own files follow from the modules.
-        .filter(|path| !path.rsplit('/').next().is_some_and(|name| name.starts_with("modules.")))
-        .cloned()
-        .collect()
+/// What the initrd would have to know, changed by imgbuild's own late layers: the script's, and synced files.
+fn settings_touched(manifest: &Manifest) -> Vec<String> {
+    let roots = ["usr/lib/firmware/", "etc/modprobe.d/", "etc/dracut.conf.d/"];
+    let files = manifest.0.iter().filter(|(_, entry)| !entry.is_directory()).map(|(path, _)| path);
+    files.filter(|path| roots.iter().any(|root| path.starts_with(root))).cloned().collect()
 }
 
-/// Modules, firmware and their settings are as the kernel stage gave them.
+/// Modules of a release that the image has otherwise than the kernel stage gave them, whoever brought them.
+fn modules_touched(payload: &Manifest, image: &Merged, release: &str) -> Vec<String> {
+    let folder = format!("usr/lib/modules/{release}/");
+    // depmod's own files follow from the modules.
+    let is_module = |path: &str| path.starts_with(&folder) && path.contains(".ko");
+    let content = |entry: &Entry| match &entry.kind {
+        Kind::File { digest, .. } => Some(*digest),
+        _ => None,
+    };
+    let now: BTreeMap<&String, _> =
+        image.0.iter().filter(|(path, _)| is_module(path)).map(|(path, found)| (path, content(&found.entry))).collect();
+    let was: BTreeMap<&String, _> =
+        payload.0.iter().filter(|(path, _)| is_module(path)).map(|(path, entry)| (path, content(entry))).collect();
+    let mut paths: BTreeSet<&String> = now.keys().chain(was.keys()).copied().collect();
+    paths.retain(|path| now.get(*path) != was.get(*path));
+    paths.into_iter().cloned().collect()
+}
+
+/// What the image has for its kernel is what the initrd is made of.
 ///
 /// # Errors
 /// [`StageError::Gate`] with the files.
-pub fn check_modules(script: &str, layer: &Manifest) -> Result<(), StageError> {
-    let files = touched(layer);
+pub fn check_modules(payload: &Manifest, image: &Merged, late: &[Manifest], release: &str) -> Result<(), StageError> {
+    let mut files = modules_touched(payload, image, release);
+    files.extend(late.iter().flat_map(settings_touched));
     if files.is_empty() {
         return Ok(());
     }
     let shown: Vec<&str> = files.iter().take(8).map(String::as_str).collect();
-    let more = if files.len() > shown.len() { format!(" and {} more", files.len() - shown.len()) } else { String::new() };
+    let more =
+        if files.len() > shown.len() { format!(" and {} more", files.len() - shown.len()) } else { String::new() };
     Err(StageError::Gate {
-        problem: format!("`{script}` changes what the initrd is made of: {}{more}", shown.join(", ")),
-        help: "let the initrd take them: [initrd] modules_from = \"rootfs\" (every change of the image then rebuilds the initrd), or install them with packages: [kernel] firmware_packages = [...]".to_owned(),
+        problem: format!("the image's drivers are not those that the initrd is made of: {}{more}", shown.join(", ")),
+        help: "let the initrd take them from the image: [initrd] modules_from = \"rootfs\" (every change of the image then rebuilds the initrd); firmware can also come from packages: [kernel] firmware_packages = [...]".to_owned(),
     })
 }
 
@@ -58,12 +72,19 @@ pub fn check_modules(script: &str, layer: &Manifest) -> Result<(), StageError> {
 ///
 /// # Errors
 /// [`StageError::Gate`] with the mounts that are gone.
-pub fn check_fstab<'a>(script: &str, fstab: &str, declared: impl Iterator<Item = (&'a String, &'a String)>) -> Result<(), StageError> {
+pub fn check_fstab<'a>(
+    script: &str,
+    fstab: &str,
+    declared: impl Iterator<Item = (&'a String, &'a String)>,
+) -> Result<(), StageError> {
     let gone: Vec<String> = declared
         .filter(|(path, size)| {
             !fstab.lines().any(|line| {
                 let words: Vec<&str> = line.split_whitespace().collect();
-                words.get(1) == Some(&path.as_str()) && words.get(3).is_some_and(|options| options.split(',').any(|option| option == format!("size={size}")))
+                words.get(1) == Some(&path.as_str())
+                    && words
+                        .get(3)
+                        .is_some_and(|options| options.split(',').any(|option| option == format!("size={size}")))
             })
         })
         .map(|(path, size)| format!("{path} with {size}"))
@@ -73,23 +94,35 @@ pub fn check_fstab<'a>(script: &str, fstab: &str, declared: impl Iterator<Item =
     }
     Err(StageError::Gate {
         problem: format!("`{script}` removes mounts that the recipe declares from /etc/fstab: {}", gone.join(", ")),
-        help: "let the script add its lines (>>) instead of replacing the file, or remove them from [boot] tmpfs".to_owned(),
+        help: "let the script add its lines (>>) instead of replacing the file, or remove them from [boot] tmpfs"
+            .to_owned(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Entry;
 
     #[test]
-    fn a_module_that_the_script_adds_is_named() {
-        let mut manifest = Manifest::default();
-        let file = Entry { kind: crate::store::Kind::Fifo, ..Entry::whiteout() };
-        manifest.0.insert("usr/lib/modules/6.1/modules.dep".into(), file.clone());
-        assert!(check_modules("x", &manifest).is_ok());
-        manifest.0.insert("usr/lib/modules/6.1/updates/a.ko".into(), file);
-        assert!(check_modules("x", &manifest).unwrap_err().to_string().contains("updates/a.ko"));
+    fn a_module_or_setting_that_the_initrd_lacks_is_named() {
+        let file = |text: &str| Entry {
+            kind: Kind::File { size: 1, digest: Digest::of(text.as_bytes()) },
+            ..Entry::whiteout()
+        };
+        let mut payload = Manifest::default();
+        payload.0.insert("usr/lib/modules/6.1/kernel/a.ko".into(), file("a"));
+        let mut image = payload.clone();
+        image.0.insert("usr/lib/modules/6.1/modules.dep".into(), file("dep"));
+        let check =
+            |image: &Manifest, late: &[Manifest]| check_modules(&payload, &crate::store::merge([image]), late, "6.1");
+        assert!(check(&image, &[]).is_ok());
+        image.0.insert("usr/lib/modules/6.1/updates/b.ko.xz".into(), file("b"));
+        assert!(check(&image, &[]).unwrap_err().to_string().contains("updates/b.ko.xz"));
+        image.0.insert("usr/lib/modules/6.1/kernel/a.ko".into(), file("other"));
+        assert!(check(&image, &[]).unwrap_err().to_string().contains("kernel/a.ko"));
+        let mut late = Manifest::default();
+        late.0.insert("etc/modprobe.d/x.conf".into(), file("x"));
+        assert!(check(&payload, &[late]).unwrap_err().to_string().contains("etc/modprobe.d/x.conf"));
     }
 
     #[test]

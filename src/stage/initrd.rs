@@ -94,11 +94,23 @@ pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, Strin
     let reader = LayerReader::open(&request.layers)?;
     let folder = format!("usr/lib/modules/{}", request.release);
     let text = |name: &str| -> Result<String, String> {
-        Ok(reader.read(&format!("{folder}/{name}"))?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
+        Ok(reader
+            .read(&format!("{folder}/{name}"))?
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default())
     };
-    let index = ModuleIndex::parse(&text("modules.dep")?, &text("modules.alias")?, &text("modules.softdep")?, &text("modules.builtin")?);
+    let index = ModuleIndex::parse(
+        &text("modules.dep")?,
+        &text("modules.alias")?,
+        &text("modules.softdep")?,
+        &text("modules.builtin")?,
+    );
     let selection = index.select(&Wanted { named: request.named.clone(), default: request.default.clone() });
-    let mut answer = InitrdAnswer { missing: selection.missing.clone(), skipped: selection.skipped.clone(), ..InitrdAnswer::default() };
+    let mut answer = InitrdAnswer {
+        missing: selection.missing.clone(),
+        skipped: selection.skipped.clone(),
+        ..InitrdAnswer::default()
+    };
     if !answer.missing.is_empty() {
         return Ok(answer);
     }
@@ -149,7 +161,11 @@ fn firmware(reader: &LayerReader, tree: &mut Tree, name: &str) -> Result<bool, S
     let candidates: Vec<String> = if name.contains(['*', '?', '[']) {
         reader.tree.0.keys().filter(|path| crate::xcat::matches(&stem, path)).cloned().collect()
     } else {
-        ["", ".xz", ".zst"].iter().map(|ending| format!("{stem}{ending}")).filter(|path| reader.tree.0.contains_key(path)).collect()
+        ["", ".xz", ".zst"]
+            .iter()
+            .map(|ending| format!("{stem}{ending}"))
+            .filter(|path| reader.tree.0.contains_key(path))
+            .collect()
     };
     for path in candidates {
         let mut path = path;
@@ -186,7 +202,8 @@ fn compress(request: &InitrdRequest, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = std::fs::File::create(&request.handover)?;
     match request.compress.as_str() {
         "gzip" => {
-            let mut encoder = flate2::GzBuilder::new().mtime(0).operating_system(255).write(&mut file, flate2::Compression::new(6));
+            let mut encoder =
+                flate2::GzBuilder::new().mtime(0).operating_system(255).write(&mut file, flate2::Compression::new(6));
             encoder.write_all(bytes)?;
             encoder.finish()?;
         }

@@ -8,7 +8,7 @@ use super::inside::{News, in_scratch, make_directories};
 use crate::archive::{Extractor, extract_tar, read_members};
 use crate::digest::{Digest, FieldHasher};
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
-use crate::store::{Kind, Manifest, ScanAnswer, ScanRequest, Store, scan};
+use crate::store::{Kind, Manifest, ScanAnswer, ScanRequest, Store, TreeEditor, scan};
 
 /// What the payload is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,7 +43,9 @@ pub enum KernelAnswer {
 /// What of a package belongs to the kernel stage.
 fn wanted(path: &str) -> bool {
     let path = path.strip_prefix("usr/").unwrap_or(path);
-    ["boot/vmlinuz-", "boot/config-", "boot/System.map-", "lib/modules/", "lib/firmware/"].iter().any(|start| path.starts_with(start))
+    ["boot/vmlinuz-", "boot/config-", "boot/System.map-", "lib/modules/", "lib/firmware/"]
+        .iter()
+        .any(|start| path.starts_with(start))
 }
 
 /// Runs inside.
@@ -67,7 +69,8 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
             .map_err(|Unpacking(problem)| format!("{name}: {problem}"))?;
         }
         extractor.finish()?;
-        let releases = releases(&tree);
+        let editor = TreeEditor::open(&tree)?;
+        let releases = releases(&tree, &editor);
         let chosen = match &request.version {
             Some(version) => releases.iter().find(|release| *release == version),
             None if releases.len() == 1 => releases.first(),
@@ -91,7 +94,9 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
         if result.status != 0 {
             return Ok(KernelAnswer::Failed(result));
         }
-        std::fs::copy(at(&format!("tree/boot/vmlinuz-{release}")), &request.handover).map_err(|error| format!("cannot copy the kernel: {error}"))?;
+        let mut kernel = editor.open_file(&format!("boot/vmlinuz-{release}")).ok_or("the kernel is no regular file")?;
+        let copied = File::create(&request.handover).and_then(|mut to| std::io::copy(&mut kernel, &mut to));
+        copied.map_err(|error| format!("cannot copy the kernel: {error}"))?;
         std::fs::remove_file(&link).map_err(|error| error.to_string())?;
         let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch })?;
         Ok(KernelAnswer::Made(answer, release.clone()))
@@ -107,13 +112,13 @@ impl From<crate::archive::DebError> for Unpacking {
 }
 
 /// Releases that have both modules and a kernel, in the package manager's order of versions.
-fn releases(tree: &str) -> Vec<String> {
+fn releases(tree: &str, editor: &TreeEditor) -> Vec<String> {
     let mut found: Vec<String> = std::fs::read_dir(format!("{tree}/usr/lib/modules"))
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|release| std::path::Path::new(&format!("{tree}/boot/vmlinuz-{release}")).is_file())
+        .filter(|release| editor.open_file(&format!("boot/vmlinuz-{release}")).is_some())
         .collect();
     found.sort_by(|a, b| compare(a, b));
     found

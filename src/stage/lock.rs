@@ -6,10 +6,10 @@ use std::path::Path;
 use super::{Report, StageError};
 use crate::digest::Sha256;
 use crate::distro::apt::{
-    Archive, Bootstrap, HostSources, Pass, Resolver, Source, SuiteIndex, SuiteRelease, ToolsSeed, architecture, bootstrap,
-    fetch_suite, scan_local, sources_for, tools_closure,
+    Archive, Bootstrap, HostSources, Pass, Resolver, Source, SuiteIndex, SuiteRelease, ToolsSeed, architecture,
+    bootstrap, fetch_suite, package_files, scan_local, sources_for, tools_closure,
 };
-use crate::distro::{Download, DistroError, Fetcher, Keyring};
+use crate::distro::{DistroError, Download, Fetcher, Keyring};
 use crate::plan::{Cause, Place, Reason};
 use crate::recipe::{Base, Lock, LockedPass, LockedSuite, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
@@ -40,7 +40,13 @@ pub fn debian_architecture(recipe: &Recipe) -> &'static str {
 /// The kernel package: the recipe's, a list's, or the distribution's default.
 pub fn kernel_package(recipe: &Recipe) -> String {
     let listed = || recipe.kernel_in_list.as_ref().map(|(name, _)| name.clone());
-    recipe.model.kernel.package.clone().or_else(listed).unwrap_or_else(|| format!("linux-image-{}", debian_architecture(recipe)))
+    recipe
+        .model
+        .kernel
+        .package
+        .clone()
+        .or_else(listed)
+        .unwrap_or_else(|| format!("linux-image-{}", debian_architecture(recipe)))
 }
 
 /// One transaction that the recipe asks for: its name, what to say to the package manager, and where it was asked.
@@ -75,7 +81,11 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
         Base::Essential => &[],
         Base::Minbase => &["~prequired", "apt"],
     };
-    let passes = if recipe.packages.passes.is_empty() && !first.is_empty() { vec![PassList::default()] } else { recipe.packages.passes.clone() };
+    let passes = if recipe.packages.passes.is_empty() && !first.is_empty() {
+        vec![PassList::default()]
+    } else {
+        recipe.packages.passes.clone()
+    };
     for (index, list) in passes.iter().enumerate() {
         let mut wish = wish_of(&format!("packages-{}", index + 1), list);
         if index == 0 {
@@ -115,11 +125,12 @@ fn wish_of(name: &str, list: &PassList) -> Wish {
 /// Digest of the names and contents of all package files below a directory.
 fn local_digest(directory: &Path) -> Option<Sha256> {
     let mut text = String::new();
-    for entry in walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().flatten() {
-        if entry.path().extension().is_some_and(|ending| ending == "deb") && entry.file_type().is_file() {
-            let name = entry.path().strip_prefix(directory).ok()?.display().to_string();
-            text.push_str(&format!("{name}\t{}\n", Sha256::of(&std::fs::read(entry.path()).ok()?)));
-        }
+    for path in package_files(directory).ok()? {
+        let name = path.strip_prefix(directory).ok()?.display().to_string();
+        // What cannot be read is told when it is used.
+        let content =
+            std::fs::read(&path).map_or_else(|error| error.to_string(), |bytes| Sha256::of(&bytes).to_string());
+        text.push_str(&format!("{name}\t{content}\n"));
     }
     Some(Sha256::of(text.as_bytes()))
 }
@@ -132,7 +143,10 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     };
     let mut causes = Vec::new();
     if lock.target != target(recipe) {
-        causes.push(Reason::Changed { what: "parameter target".to_owned(), was: lock.target.clone(), now: target(recipe) }.cause(None));
+        causes.push(
+            Reason::Changed { what: "parameter target".to_owned(), was: lock.target.clone(), now: target(recipe) }
+                .cause(None),
+        );
     }
     let wishes = wishes(recipe);
     for wish in &wishes {
@@ -164,7 +178,10 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     if recipe.otherpkgs_directory.as_deref().and_then(local_digest) != lock.otherpkgs {
         let place = recipe.spans.nearest("otherpkgs.dir").map(Place::from);
         let now = "the package files".to_owned();
-        causes.push(Reason::Changed { what: "parameter otherpkgs".to_owned(), was: "others".to_owned(), now }.cause(place.as_ref()));
+        causes.push(
+            Reason::Changed { what: "parameter otherpkgs".to_owned(), was: "others".to_owned(), now }
+                .cause(place.as_ref()),
+        );
     }
     if causes.is_empty() { LockState::Fresh } else { LockState::Stale(causes) }
 }
@@ -191,9 +208,7 @@ pub struct Locking<'a> {
 /// [`DistroError`] for sources or keyrings that cannot be used.
 pub fn sources(recipe: &Recipe, mirror: Option<&str>) -> Result<Vec<(Source, Keyring)>, DistroError> {
     let host = HostSources::read(Path::new("/etc/apt"));
-    let built_in = || {
-        Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem })
-    };
+    let built_in = || Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem });
     let release = &recipe.model.image.release;
     let mut found = Vec::new();
     if recipe.model.repo.is_empty() {
@@ -275,10 +290,19 @@ impl Locking<'_> {
         for wish in wishes.iter().filter(|wish| wish.name.starts_with("tools")) {
             let held = earlier.and_then(|lock| lock.pass(&wish.name)).filter(|pass| pass.install == wish.pass.install);
             let packages = match held {
-                Some(pass) if pass.packages.iter().all(|package| archive.exact(&package.name, &package.version).is_some()) => pass.packages.clone(),
+                Some(pass)
+                    if pass.packages.iter().all(|package| archive.exact(&package.name, &package.version).is_some()) =>
+                {
+                    pass.packages.clone()
+                }
                 _ => tools_closure(&archive, &ToolsSeed { names: wish.pass.install.clone() })?,
             };
-            passes.push(LockedPass { name: wish.name.clone(), install: wish.pass.install.clone(), packages, ..LockedPass::default() });
+            passes.push(LockedPass {
+                name: wish.name.clone(),
+                install: wish.pass.install.clone(),
+                packages,
+                ..LockedPass::default()
+            });
         }
         let tools = passes[0].packages.clone();
         self.download(&archive, &tools)?;
@@ -303,7 +327,9 @@ impl Locking<'_> {
         }
         let held: Vec<PinnedPackage> = earlier
             .into_iter()
-            .flat_map(|lock| lock.pass.iter().filter(|pass| !pass.name.starts_with("tools")).flat_map(|pass| pass.packages.clone()))
+            .flat_map(|lock| {
+                lock.pass.iter().filter(|pass| !pass.name.starts_with("tools")).flat_map(|pass| pass.packages.clone())
+            })
             .collect();
         let answers = resolver.resolve(&to_resolve, &held).map_err(|error| self.with_place(error, &asked))?;
         for (wish, answer) in asked.iter().zip(answers) {
@@ -321,7 +347,10 @@ impl Locking<'_> {
             epoch,
             target: target(self.recipe),
             otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(local_digest),
-            suite: suites.iter().map(|suite| LockedSuite { name: suite.suite.clone(), release: suite.digest }).collect(),
+            suite: suites
+                .iter()
+                .map(|suite| LockedSuite { name: suite.suite.clone(), release: suite.digest })
+                .collect(),
             pass: passes,
         })
     }
@@ -332,7 +361,12 @@ impl Locking<'_> {
         for name in &packages {
             if let Some(span) = wishes.iter().find_map(|wish| wish.spans.get(name)) {
                 self.report.finding(
-                    &crate::source::Finding::error("distro::unknown_package", span, format!("no repository has `{name}`")).label("asked for here"),
+                    &crate::source::Finding::error(
+                        "distro::unknown_package",
+                        span,
+                        format!("no repository has `{name}`"),
+                    )
+                    .label("asked for here"),
                 );
             }
         }
@@ -341,15 +375,24 @@ impl Locking<'_> {
     }
 
     fn download(&self, archive: &Archive, packages: &[PinnedPackage]) -> Result<(), DistroError> {
-        let urls: BTreeMap<&str, &str> =
-            archive.indices.iter().map(|index| (index.origin.as_str(), index.base_url.as_str())).collect();
-        download_packages(self.fetcher, self.store, packages, &|origin| urls.get(origin).map(|url| (*url).to_owned()), self.report)
+        let url_of = |origin: &str| {
+            archive.indices.iter().filter(|index| index.origin == origin).map(|index| index.base_url.clone()).collect()
+        };
+        download_packages(self.fetcher, self.store, packages, &url_of, self.report)
     }
 
     /// The tools root, from the store where it is there: the same key as the action `rootfs/tools` has.
     fn tools_layer(&self, packages: &[PinnedPackage], epoch: i64) -> Result<crate::digest::Digest, StageError> {
         let action = super::actions::tools_action("tools", packages, epoch, &target(self.recipe));
-        super::run::run_bootstrap_action(self.store, self.namespace, &action, packages, epoch, self.report, &bootstrap_layer)
+        super::run::run_bootstrap_action(
+            self.store,
+            self.namespace,
+            &action,
+            packages,
+            epoch,
+            self.report,
+            &bootstrap_layer,
+        )
     }
 }
 
@@ -373,7 +416,7 @@ pub fn download_packages(
     fetcher: &Fetcher,
     store: &Store,
     packages: &[PinnedPackage],
-    url_of: &dyn Fn(&str) -> Option<String>,
+    url_of: &dyn Fn(&str) -> Vec<String>,
     report: &dyn Report,
 ) -> Result<(), DistroError> {
     let mut downloads = Vec::new();
@@ -381,12 +424,18 @@ pub fn download_packages(
         if store.package(&package.sha256).is_file() {
             continue;
         }
-        let url = url_of(&package.origin).ok_or_else(|| DistroError::NoSource {
-            problem: format!("image.lock takes `{}` from `{}`, which the recipe's sources do not have", package.name, package.origin),
-            help: "run `imgbuild build` without --locked to resolve again, or restore the source".to_owned(),
-        })?;
+        let urls: Vec<String> = url_of(&package.origin).iter().map(|url| format!("{url}/{}", package.file)).collect();
+        if urls.is_empty() {
+            return Err(DistroError::NoSource {
+                problem: format!(
+                    "image.lock takes `{}` from `{}`, which the recipe's sources do not have",
+                    package.name, package.origin
+                ),
+                help: "delete image.lock to resolve all packages again, or restore the source".to_owned(),
+            });
+        }
         downloads.push(Download {
-            url: format!("{url}/{}", package.file),
+            urls,
             size: package.size,
             sha256: package.sha256,
             destination: store.package(&package.sha256),

@@ -27,5 +27,5 @@ pub use error::StageError;
 pub use inside::operations;
 pub use lock::{LockState, lock_state};
 pub use past::StorePast;
-pub use shell::ShellRequest;
 pub use run::{Builder, Options, Outcome, Report, Summary, init_program};
+pub use shell::ShellRequest;

@@ -22,7 +22,13 @@ pub struct Wanted {
 
 /// Applies a recipe's `drivers` to the default list: a whole list, or `+name` and `-name`; wildcards allowed.
 pub fn wanted_drivers(drivers: &[String]) -> Wanted {
-    let default = || DEFAULT_DRIVERS.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned);
+    let default = || {
+        DEFAULT_DRIVERS
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(str::to_owned)
+    };
     let plain = |name: &str| normal_name(name.trim_start_matches(['+', '-']));
     if drivers.is_empty() {
         return Wanted { named: Vec::new(), default: default().collect() };
@@ -133,7 +139,8 @@ impl ModuleIndex {
                 self.find(pattern)
             };
             if found.is_empty() && !self.has_builtin(pattern) {
-                let near = nearest(pattern, self.paths.keys().map(String::as_str)).into_iter().map(str::to_owned).collect();
+                let near =
+                    nearest(pattern, self.paths.keys().map(String::as_str)).into_iter().map(str::to_owned).collect();
                 selection.missing.push((pattern.clone(), near));
             }
             selection.named.extend(found.iter().cloned());
@@ -170,7 +177,8 @@ impl ModuleIndex {
                 .filter_map(|need| self.paths.get(need))
                 .map(|path| plain_path(path))
                 .collect();
-            let _ = writeln!(dep, "{}:{}{}", plain_path(path), if needs.is_empty() { "" } else { " " }, needs.join(" "));
+            let _ =
+                writeln!(dep, "{}:{}{}", plain_path(path), if needs.is_empty() { "" } else { " " }, needs.join(" "));
             for wanted in self.soft.get(name).into_iter().flatten() {
                 for module in self.find(wanted).iter().filter(|module| names.contains(*module)) {
                     let _ = writeln!(soft, "softdep {name} pre: {module}");
@@ -212,7 +220,9 @@ pub fn decompress_module(path: &str, bytes: Vec<u8>) -> std::io::Result<Vec<u8>>
 pub fn modinfo(module: &[u8], key: &str) -> Vec<String> {
     use object::{Object, ObjectSection};
     let Ok(file) = object::File::parse(module) else { return Vec::new() };
-    let Some(data) = file.section_by_name(".modinfo").and_then(|section| section.data().ok()) else { return Vec::new() };
+    let Some(data) = file.section_by_name(".modinfo").and_then(|section| section.data().ok()) else {
+        return Vec::new();
+    };
     data.split(|byte| *byte == 0)
         .filter_map(|entry| std::str::from_utf8(entry).ok()?.split_once('='))
         .filter(|(name, _)| *name == key)
@@ -240,7 +250,14 @@ mod tests {
         let selection = index().select(&wanted);
         assert_eq!(
             selection.paths,
-            ["kernel/a/bnx2x.ko", "kernel/a/crc32c_generic.ko", "kernel/a/failover.ko", "kernel/a/libcrc32c.ko", "kernel/a/net-failover.ko", "kernel/a/virtio_net.ko"]
+            [
+                "kernel/a/bnx2x.ko",
+                "kernel/a/crc32c_generic.ko",
+                "kernel/a/failover.ko",
+                "kernel/a/libcrc32c.ko",
+                "kernel/a/net-failover.ko",
+                "kernel/a/virtio_net.ko"
+            ]
         );
         let files = index().reduced(&selection);
         assert!(files[0].1.contains("kernel/a/bnx2x.ko: kernel/a/libcrc32c.ko\n"));
@@ -261,7 +278,9 @@ mod tests {
     #[test]
     fn the_default_list_can_be_edited_or_replaced() {
         let all = wanted_drivers(&[]);
-        for name in ["virtio_net", "e1000", "igc", "i40e", "bnxt_en", "mlx5_core", "r8169", "hv_netvsc", "vmxnet3", "be2net"] {
+        for name in
+            ["virtio_net", "e1000", "igc", "i40e", "bnxt_en", "mlx5_core", "r8169", "hv_netvsc", "vmxnet3", "be2net"]
+        {
             assert!(all.default.iter().any(|known| known == name), "{name}");
         }
         let edited = wanted_drivers(&["+my-driver".into(), "-mlx*".into()]);

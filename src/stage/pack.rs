@@ -22,6 +22,8 @@ pub struct PackRequest {
     pub compress: String,
     /// Level.
     pub level: u32,
+    /// Part of temporary names that no other build has.
+    pub unique: String,
 }
 
 /// What came of it.
@@ -65,7 +67,9 @@ pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String
         memory += INODE;
         if let Kind::File { size, .. } = found.entry.kind {
             if size > u64::from(u32::MAX) {
-                return Err(format!("`{path}` has {size} bytes; cpio holds files below 4 GiB: exclude it or make it smaller"));
+                return Err(format!(
+                    "`{path}` has {size} bytes; cpio holds files below 4 GiB: exclude it or make it smaller"
+                ));
             }
             memory += size.div_ceil(PAGE) * PAGE;
         }
@@ -88,7 +92,7 @@ pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String
             let key = frame.key(compression);
             match info(&key) {
                 Some(known) => Ok((key, known)),
-                None => write_frame(frame, &key, compression, &reader).map(|info| (key, info)),
+                None => write_frame(frame, &key, compression, &reader, &request.unique).map(|info| (key, info)),
             }
         })
         .collect::<Result<_, String>>()?;
@@ -106,13 +110,19 @@ fn info(key: &Digest) -> Option<FrameInfo> {
     (size == info.size).then_some(info)
 }
 
-fn write_frame(frame: &Frame, key: &Digest, compression: Compression, reader: &LayerReader) -> Result<FrameInfo, String> {
+fn write_frame(
+    frame: &Frame,
+    key: &Digest,
+    compression: Compression,
+    reader: &LayerReader,
+    unique: &str,
+) -> Result<FrameInfo, String> {
     let name = Store::frame_name(key);
     let said = |error: io::Error| format!("cannot pack: {error}");
     if let Some((parent, _)) = name.rsplit_once('/') {
         std::fs::create_dir_all(parent).map_err(said)?;
     }
-    let aside = format!("{name}.{}.{:?}", std::process::id(), std::thread::current().id());
+    let aside = format!("{name}.{unique}");
     let mut file = io::BufWriter::with_capacity(1 << 18, std::fs::File::create(&aside).map_err(said)?);
     let content = |item: &PackEntry| -> io::Result<Box<dyn Read>> {
         let file = reader.open_in(item.layer, &item.path)?;
@@ -146,7 +156,10 @@ impl Read for Checked {
         if read == 0 && !buffer.is_empty() && !self.done {
             self.done = true;
             if Digest(*self.hasher.finalize().as_bytes()) != self.expected {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the store is damaged: the file is not what its manifest says"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the store is damaged: the file is not what its manifest says",
+                ));
             }
         }
         Ok(read)

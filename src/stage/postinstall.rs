@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inside::{News, in_scratch, make_directories};
 use crate::digest::Digest;
+use crate::recipe::Recipe;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command};
 use crate::store::{LayerReader, ScanAnswer, ScanRequest, Store, TreeEditor, scan};
 
@@ -42,6 +43,46 @@ pub enum PostinstallAnswer {
     Failed(CommandResult),
 }
 
+/// Variables of the script: xCAT's IMG_* and the recipe's own; empty ones are not set. The key is made of the same.
+pub fn variables(recipe: &Recipe, release: &str) -> Vec<(String, String)> {
+    let model = &recipe.model;
+    let image = &model.image;
+    let others = model.otherpkgs.as_ref();
+    let mut all: Vec<(String, String)> = [
+        ("IMG_NAME", image.name.clone()),
+        ("IMG_ARCH", image.arch.machine().to_owned()),
+        ("IMG_OSVER", osvers(recipe)),
+        ("IMG_KERNELVERSION", release.to_owned()),
+        ("IMG_PROFILE", profile(recipe)),
+        ("IMG_PKGLIST", model.packages.lists.join(",")),
+        ("IMG_OTHERPKGLIST", others.map_or(String::new(), |table| table.lists.join(","))),
+        ("IMG_OTHERPKGDIR", others.map_or(String::new(), |table| table.dir.clone())),
+        ("IMG_ROOTIMGDIR", "/target".to_owned()),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    all.extend(model.environment.clone());
+    all
+}
+
+/// What the script gets as its second argument.
+pub fn osvers(recipe: &Recipe) -> String {
+    recipe.model.xcat.osvers.clone().unwrap_or_else(|| format!("debian-{}", recipe.model.image.release))
+}
+
+/// What the script gets as its fourth argument.
+pub fn profile(recipe: &Recipe) -> String {
+    recipe.model.xcat.profile.clone().unwrap_or_else(|| recipe.model.image.name.clone())
+}
+
+/// Where a file of the recipe is below [`RECIPE_DIRECTORY`]: at its own path, unless that leads elsewhere.
+pub fn place_of(name: &str) -> String {
+    let plain = std::path::Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    if plain { name.to_owned() } else { format!(".outside/{}", name.rsplit('/').next().unwrap_or("script")) }
+}
+
 /// Answers for the image's kernel, whatever the build host runs. Source: uname(1), options of coreutils.
 fn uname_script(release: &str, machine: &str) -> String {
     format!(
@@ -75,7 +116,10 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
             work: at(work),
         };
         let mut environment = vec![
-            ("PATH".to_owned(), format!("{STAND_IN_DIRECTORY}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")),
+            (
+                "PATH".to_owned(),
+                format!("{STAND_IN_DIRECTORY}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            ),
             ("HOME".to_owned(), "/root".to_owned()),
             ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
             ("TZ".to_owned(), "UTC".to_owned()),
@@ -103,7 +147,8 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         for pattern in ["var/cache/ldconfig/aux-cache", "etc/ssh/ssh_host_*", "var/log/*.log"] {
             editor.remove(pattern)?;
         }
-        scan(&ScanRequest { tree: at("tree"), base: request.base.clone(), epoch: request.epoch }).map(PostinstallAnswer::Made)
+        scan(&ScanRequest { tree: at("tree"), base: request.base.clone(), epoch: request.epoch })
+            .map(PostinstallAnswer::Made)
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::actions::{StageGraph, compression, graph_of, kernel_packages};
 use super::artefacts::{BuildInfo, Publication, index_text};
 use super::inside::News;
-use super::lock::{Locking, LockState, bootstrap_layer, download_packages, lock_state, sources, target};
+use super::lock::{LockState, Locking, bootstrap_layer, download_packages, lock_state, sources, target};
 use super::past::{StorePast, outputs_by_name};
 use super::{StageError, gate, initrd, kernel, modules, pack, postinstall, sync, system};
 use crate::digest::Digest;
@@ -46,7 +46,12 @@ pub struct DownloadNews<'a>(pub &'a dyn Report, pub &'static str);
 impl Progress for DownloadNews<'_> {
     fn downloaded(&self, files: usize, all_files: usize, bytes: u64, all_bytes: u64) {
         let mega = |bytes: u64| bytes as f64 / 1e6;
-        self.0.progress(&format!("downloading {}: {files} of {all_files}, {:.1} of {:.1} MB", self.1, mega(bytes), mega(all_bytes)));
+        self.0.progress(&format!(
+            "downloading {}: {files} of {all_files}, {:.1} of {:.1} MB",
+            self.1,
+            mega(bytes),
+            mega(all_bytes)
+        ));
     }
 }
 
@@ -143,7 +148,8 @@ fn layer_outputs(answer: &ScanAnswer) -> Outputs {
 }
 
 /// Makes a root, as its own action: gives its layer, from the store where it is there.
-type Bootstrapper = dyn Fn(&Store, &Namespace, &[PinnedPackage], i64, &str, News<'_>) -> Result<ScanAnswer, DistroError>;
+type Bootstrapper =
+    dyn Fn(&Store, &Namespace, &[PinnedPackage], i64, &str, News<'_>) -> Result<ScanAnswer, DistroError>;
 
 /// Runs the action of a tools root outside of a plan: locking needs it before there is one.
 pub(super) fn run_bootstrap_action(
@@ -189,8 +195,9 @@ impl Builder<'_> {
         let mut outcomes = Vec::new();
         let mut keys = BTreeMap::new();
         let mut differing = Vec::new();
+        let wanted = self.options.until.map(|until| stages.graph.with_all_below(|action| action.stage <= until));
         for action in stages.graph.in_order() {
-            if self.options.until.is_some_and(|until| action.stage > until) {
+            if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&action.id)) {
                 continue;
             }
             let began = Instant::now();
@@ -227,13 +234,17 @@ impl Builder<'_> {
         } else {
             None
         };
+        // A build that stopped early keeps what it did not reach.
+        let earlier = self.store.root(&self.recipe.directory, &name).unwrap_or_default();
+        let mut actions = if published.is_some() { BTreeMap::new() } else { earlier.actions };
+        actions.extend(keys);
         self.store.set_root(&Root {
             format: 1,
             image: name,
             recipe: self.recipe.directory.clone(),
-            published: published.as_ref().map(|(path, _)| path.clone()).unwrap_or_default(),
-            actions: keys,
-            frames: done.0.get("pack/rootimg").map(|outputs| outputs.frames.clone()).unwrap_or_default(),
+            published: published.as_ref().map_or(earlier.published, |(path, _)| path.clone()),
+            actions,
+            frames: done.0.get("pack/rootimg").map_or(earlier.frames, |outputs| outputs.frames.clone()),
             packages: lock.pass.iter().flat_map(|pass| pass.packages.iter().map(|package| package.sha256)).collect(),
         })?;
         Ok(Summary { outcomes, published })
@@ -248,8 +259,13 @@ impl Builder<'_> {
         let path = self.recipe.directory.join(LOCK_FILE);
         let earlier = match std::fs::read_to_string(&path) {
             Ok(text) => Some(Lock::parse(&text)?),
-            Err(_) => None,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(source) => return Err(StageError::Input { file: LOCK_FILE.to_owned(), source }),
         };
+        let now = jiff::Timestamp::now().as_second();
+        if let Some(lock) = earlier.as_ref().filter(|lock| lock.epoch > now) {
+            return Err(StageError::Clock { epoch: lock.epoch, now });
+        }
         let causes = match (lock_state(self.recipe, earlier.as_ref()), earlier.as_ref()) {
             (LockState::Fresh, Some(lock)) => return Ok(lock.clone()),
             (LockState::Fresh, None) => Vec::new(),
@@ -278,16 +294,19 @@ impl Builder<'_> {
         if packages.iter().all(|package| self.store.package(&package.sha256).is_file()) {
             return Ok(());
         }
-        let mut urls: BTreeMap<String, String> = BTreeMap::new();
+        let mut urls: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (source, _) in sources(self.recipe, self.options.mirror.as_deref())? {
             for suite in &source.suites {
-                urls.insert(suite.clone(), source.uri.clone());
+                urls.entry(suite.clone()).or_default().push(source.uri.clone());
             }
         }
         let local = self.recipe.otherpkgs_directory.as_deref();
         let url_of = |origin: &str| match origin.strip_prefix("otherpkgs/") {
-            Some(folder) => local.map(|path| format!("file:{}", path.join(if folder == "." { "" } else { folder }).display())),
-            None => urls.get(origin).cloned(),
+            Some(folder) => local
+                .map(|path| format!("file:{}", path.join(if folder == "." { "" } else { folder }).display()))
+                .into_iter()
+                .collect(),
+            None => urls.get(origin).cloned().unwrap_or_default(),
         };
         Ok(download_packages(fetcher, self.store, packages, &url_of, self.report)?)
     }
@@ -304,7 +323,14 @@ impl Builder<'_> {
         Ok(blob)
     }
 
-    fn run(&self, action: &Action, stages: &StageGraph, lock: &Lock, done: &Done, fetcher: &Fetcher) -> Result<Outputs, StageError> {
+    fn run(
+        &self,
+        action: &Action,
+        stages: &StageGraph,
+        lock: &Lock,
+        done: &Done,
+        fetcher: &Fetcher,
+    ) -> Result<Outputs, StageError> {
         match action.kind {
             "bootstrap" => self.run_bootstrap(action, lock, fetcher),
             "install" => self.run_install(action, stages, lock, done, fetcher),
@@ -323,14 +349,28 @@ impl Builder<'_> {
         self.download(&packages, fetcher)?;
         let log = self.log_name(action);
         let epoch = if action.layer() == "base" { lock.epoch } else { super::actions::TOOLS_EPOCH };
-        let answer = bootstrap_layer(self.store, self.namespace, &packages, epoch, &log, &mut |text| self.report.progress(text))?;
+        let answer = bootstrap_layer(self.store, self.namespace, &packages, epoch, &log, &mut |text| {
+            self.report.progress(text)
+        })?;
         Ok(layer_outputs(&answer))
     }
 
-    fn run_install(&self, action: &Action, stages: &StageGraph, lock: &Lock, done: &Done, fetcher: &Fetcher) -> Result<Outputs, StageError> {
+    fn run_install(
+        &self,
+        action: &Action,
+        stages: &StageGraph,
+        lock: &Lock,
+        done: &Done,
+        fetcher: &Fetcher,
+    ) -> Result<Outputs, StageError> {
         let Some(pass) = lock.pass(action.layer()) else { return Err(missing(&action.id)) };
         self.download(&pass.packages, fetcher)?;
-        let variables = stages.wishes.iter().find(|wish| wish.name == pass.name).map(|wish| wish.variables.clone()).unwrap_or_default();
+        let variables = stages
+            .wishes
+            .iter()
+            .find(|wish| wish.name == pass.name)
+            .map(|wish| wish.variables.clone())
+            .unwrap_or_default();
         let request = Install {
             tools: vec![done.layer("rootfs/tools")?],
             base: below(action, done)?,
@@ -349,24 +389,33 @@ impl Builder<'_> {
         let own = lock.pass("kernel").map(|pass| pass.packages.clone()).unwrap_or_default();
         let packages = kernel_packages(lock, &own);
         self.download(&packages, fetcher)?;
+        for package in &packages {
+            self.store.check_package(&package.sha256)?;
+        }
         let scratch = self.store.scratch()?;
         let handover = format!("handover/{}-kernel", scratch.name.replace('/', "-"));
         let request = kernel::KernelRequest {
             scratch: scratch.name.clone(),
-            packages: packages.iter().map(|package| (Store::package_name(&package.sha256), package.name.clone())).collect(),
+            packages: packages
+                .iter()
+                .map(|package| (Store::package_name(&package.sha256), package.name.clone()))
+                .collect(),
             tools: vec![done.layer("rootfs/tools")?],
             version: self.recipe.model.kernel.version.clone(),
             epoch: lock.epoch,
             log: self.log_name(action),
             handover: handover.clone(),
         };
-        let answer: kernel::KernelAnswer = self.namespace.call("kernel", &request, &mut |text| self.report.progress(text))?;
+        let answer: kernel::KernelAnswer =
+            self.namespace.call("kernel", &request, &mut |text| self.report.progress(text))?;
         match answer {
             kernel::KernelAnswer::Made(layer, release) => {
                 let blob = self.take(&handover)?;
                 let manifest = self.store.manifest(&layer.layer)?;
                 let mut outputs = layer_outputs(&layer);
-                outputs.values.insert("modules".to_owned(), kernel::modules_projection(&manifest, &release).to_string());
+                outputs
+                    .values
+                    .insert("modules".to_owned(), kernel::modules_projection(&manifest, &release).to_string());
                 outputs.values.insert("release".to_owned(), release);
                 outputs.blobs.insert("kernel".to_owned(), blob);
                 Ok(outputs)
@@ -380,7 +429,10 @@ impl Builder<'_> {
                 };
                 let help = match releases.last() {
                     None => "name a package that brings one: [kernel] package = \"...\"".to_owned(),
-                    Some(last) => format!("choose one: [kernel] version = \"{last}\" (there are, in ascending order: {})", releases.join(", ")),
+                    Some(last) => format!(
+                        "choose one: [kernel] version = \"{last}\" (there are, in ascending order: {})",
+                        releases.join(", ")
+                    ),
                 };
                 Err(StageError::Gate { problem, help })
             }
@@ -419,7 +471,8 @@ impl Builder<'_> {
             authorized_keys: keys,
             root_password_hash: hash,
         };
-        let answer: system::SystemAnswer = self.namespace.call("system", &request, &mut |text| self.report.progress(text))?;
+        let answer: system::SystemAnswer =
+            self.namespace.call("system", &request, &mut |text| self.report.progress(text))?;
         for text in answer.warnings {
             self.report.finding(&Finding::nowhere(Severity::Warning, "system::image", text));
         }
@@ -430,38 +483,25 @@ impl Builder<'_> {
         let (Some(script), Some(table)) = (&self.recipe.postinstall, &self.recipe.model.postinstall) else {
             return Err(missing(&action.id));
         };
-        let model = &self.recipe.model;
         let scratch = self.store.scratch()?;
         let files = script.inputs.iter().cloned().chain([(script.script.clone(), script.name.clone())]);
         for (path, name) in files {
             let said = |source| StageError::Input { file: name.clone(), source };
             let bytes = std::fs::read(&path).map_err(said)?;
             let (_, mode, _) = crate::plan::file_input(&name, &path).map_err(said)?;
-            scratch.write_link(&name, &bytes, mode)?;
+            scratch.write_link(&postinstall::place_of(&name), &bytes, mode)?;
         }
-        let image = &model.image;
-        let osvers = model.xcat.osvers.clone().unwrap_or_else(|| format!("debian-{}", image.release));
-        let profile = model.xcat.profile.clone().unwrap_or_else(|| image.name.clone());
+        let machine = self.recipe.model.image.arch.machine();
         let release = done.value("kernel/payload", "release")?;
-        let mut arguments = vec![format!("{}/{}", postinstall::RECIPE_DIRECTORY, script.name)];
-        arguments.extend(["/target".to_owned(), osvers.clone(), image.arch.machine().to_owned(), profile.clone()]);
+        let mut arguments = vec![format!("{}/{}", postinstall::RECIPE_DIRECTORY, postinstall::place_of(&script.name))];
+        arguments.extend([
+            "/target".to_owned(),
+            postinstall::osvers(self.recipe),
+            machine.to_owned(),
+            postinstall::profile(self.recipe),
+        ]);
         arguments.extend(table.arguments.iter().cloned());
-        let mut variables: Vec<(String, String)> = [
-            ("IMG_NAME", image.name.as_str()),
-            ("IMG_ARCH", image.arch.machine()),
-            ("IMG_OSVER", &osvers),
-            ("IMG_KERNELVERSION", &release),
-            ("IMG_PROFILE", &profile),
-            ("IMG_PKGLIST", &model.packages.lists.join(",")),
-            ("IMG_OTHERPKGLIST", &model.otherpkgs.as_ref().map_or(String::new(), |table| table.lists.join(","))),
-            ("IMG_OTHERPKGDIR", model.otherpkgs.as_ref().map_or("", |table| table.dir.as_str())),
-            ("IMG_ROOTIMGDIR", "/target"),
-        ]
-        .iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-        variables.extend(model.environment.clone());
+        let variables = postinstall::variables(self.recipe, &release);
         let tools = if lock.pass("tools-postinstall").is_some() { "rootfs/tools-postinstall" } else { "rootfs/tools" };
         let request = postinstall::PostinstallRequest {
             scratch: scratch.name.clone(),
@@ -470,11 +510,12 @@ impl Builder<'_> {
             base: below(action, done)?,
             arguments,
             variables,
-            uname: (release, image.arch.machine().to_owned()),
+            uname: (release, machine.to_owned()),
             epoch: lock.epoch,
             log: self.log_name(action),
         };
-        let answer: postinstall::PostinstallAnswer = self.namespace.call("postinstall", &request, &mut |text| self.report.progress(text))?;
+        let answer: postinstall::PostinstallAnswer =
+            self.namespace.call("postinstall", &request, &mut |text| self.report.progress(text))?;
         match answer {
             postinstall::PostinstallAnswer::Made(layer) => Ok(layer_outputs(&layer)),
             postinstall::PostinstallAnswer::Failed(result) => Err(StageError::Script {
@@ -487,14 +528,33 @@ impl Builder<'_> {
     }
 
     fn run_gate(&self, action: &Action, done: &Done) -> Result<Outputs, StageError> {
-        let name = self.recipe.postinstall.as_ref().map_or("postinstall", |script| script.name.as_str());
-        let manifest = self.store.manifest(&done.layer("rootfs/postinstall")?)?;
-        if self.recipe.model.initrd.modules_from == ModulesFrom::Kernel {
-            gate::check_modules(name, &manifest)?;
+        let layers = below(action, done)?;
+        let mut manifests = Vec::new();
+        for layer in &layers {
+            manifests.push(self.store.manifest(layer)?);
         }
-        if manifest.0.contains_key("etc/fstab") {
-            let request = gate::ReadFileRequest { layers: below(action, done)?, path: "etc/fstab".to_owned() };
+        if self.recipe.model.initrd.modules_from == ModulesFrom::Kernel {
+            let payload = self.store.manifest(&done.layer("kernel/payload")?)?;
+            let is_late = |upstream: &crate::plan::Upstream| {
+                ["rootfs/postinstall", "rootfs/sync"].contains(&upstream.action.as_str())
+            };
+            let of_layers = action.upstream.iter().filter(|upstream| upstream.output == "layer");
+            let late: Vec<_> = of_layers
+                .zip(&manifests)
+                .filter(|(upstream, _)| is_late(upstream))
+                .map(|(_, manifest)| manifest.clone())
+                .collect();
+            gate::check_modules(
+                &payload,
+                &crate::store::merge(&manifests),
+                &late,
+                &done.value("kernel/payload", "release")?,
+            )?;
+        }
+        if !self.recipe.model.boot.tmpfs.is_empty() {
+            let request = gate::ReadFileRequest { layers, path: "etc/fstab".to_owned() };
             let text: Option<String> = self.namespace.call("read-file", &request, &mut |_| {})?;
+            let name = self.recipe.postinstall.as_ref().map_or("a synced file", |script| script.name.as_str());
             gate::check_fstab(name, text.as_deref().unwrap_or_default(), self.recipe.model.boot.tmpfs.iter())?;
         }
         Ok(Outputs { values: BTreeMap::from([("passed".to_owned(), "yes".to_owned())]), ..Outputs::default() })
@@ -529,7 +589,8 @@ impl Builder<'_> {
             });
         }
         let scratch = self.store.scratch()?;
-        let request = sync::SyncRequest { scratch: scratch.name.clone(), base: base.to_vec(), epoch: lock.epoch, items };
+        let request =
+            sync::SyncRequest { scratch: scratch.name.clone(), base: base.to_vec(), epoch: lock.epoch, items };
         let answer: sync::SyncAnswer = self.namespace.call("sync", &request, &mut |text| self.report.progress(text))?;
         for text in answer.notes {
             self.report.finding(&Finding::nowhere(Severity::Warning, "sync::into_folder", text));
@@ -540,7 +601,9 @@ impl Builder<'_> {
     fn run_initrd(&self, action: &Action, lock: &Lock, done: &Done) -> Result<Outputs, StageError> {
         let mut ca = String::new();
         for (path, name) in &self.recipe.ca {
-            ca.push_str(&std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.clone(), source })?);
+            ca.push_str(
+                &std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.clone(), source })?,
+            );
         }
         let wanted = modules::wanted_drivers(&self.recipe.model.kernel.drivers);
         let layers = match self.recipe.model.initrd.modules_from {
@@ -548,7 +611,8 @@ impl Builder<'_> {
             ModulesFrom::Rootfs => below(action, done)?,
         };
         let release = done.value("kernel/payload", "release")?;
-        let handover = format!("handover/{}-initrd", std::process::id());
+        let scratch = self.store.scratch()?;
+        let handover = format!("handover/{}-initrd", scratch.name.replace('/', "-"));
         let request = initrd::InitrdRequest {
             layers,
             release: release.clone(),
@@ -564,7 +628,8 @@ impl Builder<'_> {
             epoch: lock.epoch,
             handover: handover.clone(),
         };
-        let answer: initrd::InitrdAnswer = self.namespace.call("initrd", &request, &mut |text| self.report.progress(text))?;
+        let answer: initrd::InitrdAnswer =
+            self.namespace.call("initrd", &request, &mut |text| self.report.progress(text))?;
         self.say_drivers(&answer, &release)?;
         Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), self.take(&handover)?)]), ..Outputs::default() })
     }
@@ -578,8 +643,15 @@ impl Builder<'_> {
                 .filter(|(_, near)| !near.is_empty())
                 .map(|(name, near)| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
                 .collect();
-            let help = if hints.is_empty() { "correct [kernel] drivers, or add a package that brings the driver".to_owned() } else { hints.join("\n") };
-            return Err(StageError::Gate { problem: format!("the kernel {release} has no driver {}", names.join(", ")), help });
+            let help = if hints.is_empty() {
+                "correct [kernel] drivers, or add a package that brings the driver".to_owned()
+            } else {
+                hints.join("\n")
+            };
+            return Err(StageError::Gate {
+                problem: format!("the kernel {release} has no driver {}", names.join(", ")),
+                help,
+            });
         }
         let span = self.recipe.spans.nearest("kernel.drivers");
         let say = |severity, text: String| {
@@ -588,7 +660,10 @@ impl Builder<'_> {
             self.report.finding(&finding);
         };
         if !answer.skipped.is_empty() {
-            say(Severity::Note, format!("the kernel {release} lacks these drivers of the default list: {}", answer.skipped.join(", ")));
+            say(
+                Severity::Note,
+                format!("the kernel {release} lacks these drivers of the default list: {}", answer.skipped.join(", ")),
+            );
         }
         let list = |named: bool| {
             let mut by_module: BTreeMap<&str, usize> = BTreeMap::new();
@@ -628,9 +703,18 @@ impl Builder<'_> {
             crate::archive::Compression::Zstd(level) => ("zstd", level as u32),
             crate::archive::Compression::Gzip(level) => ("gzip", level),
         };
-        let request = pack::PackRequest { layers, excluded: exclusion.excluded, compress: compress.to_owned(), level };
+        let scratch = self.store.scratch()?;
+        let unique = scratch.name.replace('/', "-");
+        let request =
+            pack::PackRequest { layers, excluded: exclusion.excluded, compress: compress.to_owned(), level, unique };
         let answer: pack::PackAnswer = self.namespace.call("pack", &request, &mut |text| self.report.progress(text))?;
-        let index = self.store.ensure_blob(&index_text(compress, &answer.frames, answer.inodes, answer.memory, &answer.xattrs))?;
+        let index = self.store.ensure_blob(&index_text(
+            compress,
+            &answer.frames,
+            answer.inodes,
+            answer.memory,
+            &answer.xattrs,
+        ))?;
         Ok(Outputs {
             blobs: BTreeMap::from([("index".to_owned(), index)]),
             values: BTreeMap::from([("memory".to_owned(), answer.memory.to_string())]),
@@ -639,7 +723,13 @@ impl Builder<'_> {
         })
     }
 
-    fn publish(&self, stages: &StageGraph, lock: &Lock, done: &Done, not_reproducible: Vec<String>) -> Result<(PathBuf, BuildInfo), StageError> {
+    fn publish(
+        &self,
+        stages: &StageGraph,
+        lock: &Lock,
+        done: &Done,
+        not_reproducible: Vec<String>,
+    ) -> Result<(PathBuf, BuildInfo), StageError> {
         let mut layers = Vec::new();
         for id in &stages.layers {
             layers.push((id.clone(), done.layer(id)?.to_string()));
@@ -665,5 +755,10 @@ impl Builder<'_> {
 
 /// Layers that an action stands on, lowest first.
 fn below(action: &Action, done: &Done) -> Result<Vec<Digest>, StageError> {
-    action.upstream.iter().filter(|upstream| upstream.output == "layer").map(|upstream| done.layer(&upstream.action)).collect()
+    action
+        .upstream
+        .iter()
+        .filter(|upstream| upstream.output == "layer")
+        .map(|upstream| done.layer(&upstream.action))
+        .collect()
 }

@@ -28,7 +28,11 @@ pub fn inside(request: ShellRequest, _: News<'_>) -> Result<CommandResult, Strin
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "upper", "work"])?;
         run_command(&CommandRequest {
-            root: TreeMount { lower: request.layers.iter().map(Store::tree_name).collect(), upper: at("upper"), work: at("work") },
+            root: TreeMount {
+                lower: request.layers.iter().map(Store::tree_name).collect(),
+                upper: at("upper"),
+                work: at("work"),
+            },
             arguments: request.arguments.clone(),
             environment: [
                 ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),

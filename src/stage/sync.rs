@@ -100,12 +100,15 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                 continue;
             };
             let mut destination = item.destination.clone();
-            if let (Some(name), Some((_, Kind::Directory))) = (&item.name_in_folder, resolved(&reader.tree, &destination)) {
+            if let (Some(name), Some((_, Kind::Directory))) =
+                (&item.name_in_folder, resolved(&reader.tree, &destination))
+            {
                 notes.push(format!("`{destination}` is a folder in the image: the file goes to `{destination}/{name}`; write `{destination}/` to say so"));
                 destination = format!("{destination}/{name}");
             }
             let bytes = std::fs::read(content).map_err(|error| format!("{content}: {error}"))?;
-            let place = resolved(&reader.tree, &destination).map_or_else(|| destination.trim_start_matches('/').to_owned(), |(path, _)| path);
+            let place = resolved(&reader.tree, &destination)
+                .map_or_else(|| destination.trim_start_matches('/').to_owned(), |(path, _)| path);
             let (bytes, meta) = match item.clause.as_str() {
                 "copy" => (bytes, meta),
                 clause => {
@@ -114,7 +117,8 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                         None => reader.read(&place)?,
                     };
                     let entry = reader.tree.0.get(&place).map(|found| &found.entry);
-                    let before = before.ok_or_else(|| format!("`{destination}` is not in the image, so nothing can be added to it"))?;
+                    let before = before
+                        .ok_or_else(|| format!("`{destination}` is not in the image, so nothing can be added to it"))?;
                     let meta = Meta {
                         mode: entry.map_or(item.mode, |entry| entry.mode),
                         uid: entry.map_or(0, |entry| entry.uid),
@@ -144,7 +148,9 @@ fn appended(before: &[u8], more: &[u8]) -> Vec<u8> {
 /// Lines with the same first field are replaced, others added. Source: xdcp(1), MERGE.
 fn merged(before: &[u8], more: &[u8]) -> Vec<u8> {
     let key = |line: &[u8]| line.split(|byte| *byte == b':').next().unwrap_or_default().to_vec();
-    let lines = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let lines = |bytes: &[u8]| {
+        bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
     let mut all = lines(before);
     for line in lines(more) {
         match all.iter_mut().find(|known| key(known) == key(&line)) {

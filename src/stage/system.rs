@@ -93,7 +93,9 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
         }
         if let Some(zone) = &request.timezone {
             if !has(&format!("usr/share/zoneinfo/{zone}")) {
-                warnings.push(format!("the image has no time zone `{zone}`: add the package tzdata, or correct [system] timezone"));
+                warnings.push(format!(
+                    "the image has no time zone `{zone}`: add the package tzdata, or correct [system] timezone"
+                ));
             }
             tree.symlink(b"etc/localtime", format!("/usr/share/zoneinfo/{zone}").as_bytes(), &meta(0o777))?;
             tree.file(b"etc/timezone", &meta(0o644), &mut format!("{zone}\n").as_bytes())?;
@@ -144,7 +146,10 @@ mod tests {
 
     #[test]
     fn only_the_password_field_of_root_changes() {
-        assert_eq!(with_password("root:*:19675:0:99999:7:::\nd:!:1::::::\n", "$6$x"), "root:$6$x:19675:0:99999:7:::\nd:!:1::::::\n");
+        assert_eq!(
+            with_password("root:*:19675:0:99999:7:::\nd:!:1::::::\n", "$6$x"),
+            "root:$6$x:19675:0:99999:7:::\nd:!:1::::::\n"
+        );
         assert_eq!(with_password("", "$6$x"), "root:$6$x::::::\n");
     }
 }

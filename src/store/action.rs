@@ -87,15 +87,16 @@ impl Store {
     /// [`StoreError`] when it cannot be written.
     pub fn commit(&self, record: ActionRecord) -> Result<ActionRecord, StoreError> {
         let path = self.action_path(&record.key);
-        let here = std::fs::File::open(self.directory())
-            .map_err(|source| StoreError::io("open", self.directory(), source))?;
+        let here =
+            std::fs::File::open(self.directory()).map_err(|source| StoreError::io("open", self.directory(), source))?;
         rustix::fs::syncfs(&here).map_err(|source| StoreError::io("sync", self.directory(), source))?;
         let mut counts = record;
-        if let Some(mut first) = self.record(&counts.key) {
-            if first.outputs != counts.outputs && self.has_outputs(&first.outputs) {
-                first.differing = Some(counts.outputs);
-                counts = first;
-            }
+        if let Some(mut first) = self.record(&counts.key)
+            && first.outputs != counts.outputs
+            && self.has_outputs(&first.outputs)
+        {
+            first.differing = Some(counts.outputs);
+            counts = first;
         }
         let text = serde_json::to_vec_pretty(&counts)
             .map_err(|source| StoreError::io("write", &path, std::io::Error::other(source)))?;

@@ -54,6 +54,23 @@ impl Store {
         Ok(BlobRef { digest, size })
     }
 
+    /// Checks that a package file is what its name says; one that is not is removed, to be fetched again.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when it was not, [`StoreError::Io`] when it cannot be read.
+    pub fn check_package(&self, digest: &crate::digest::Sha256) -> Result<(), StoreError> {
+        let path = self.package(digest);
+        let bytes = std::fs::read(&path).map_err(|source| StoreError::io("read", &path, source))?;
+        if crate::digest::Sha256::of(&bytes) == *digest {
+            return Ok(());
+        }
+        let _ = std::fs::remove_file(&path);
+        Err(StoreError::Damaged {
+            path,
+            problem: "had other content than its name says, and was removed: run the build again".to_owned(),
+        })
+    }
+
     /// Reads a blob and checks that it is what its name says.
     ///
     /// # Errors

@@ -82,12 +82,13 @@ impl TreeEditor {
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     }
 
-    /// Reads a small file that is no link.
-    pub fn read(&self, path: &str) -> Option<String> {
+    /// Opens a regular file, if there is no link on the way to it.
+    pub fn open_file(&self, path: &str) -> Option<std::fs::File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let file = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve).ok()?;
-        std::io::read_to_string(std::fs::File::from(file)).ok()
+        let file = std::fs::File::from(file);
+        file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some(file)
     }
 
     /// Writes a file, replacing what has its name; missing directories are made with mode 755.

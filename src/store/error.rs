@@ -12,7 +12,10 @@ pub enum StoreError {
     Io { intent: &'static str, path: PathBuf, source: std::io::Error },
     /// The disk is full.
     #[error("no space left while imgbuild tried to {intent} `{path}`")]
-    #[diagnostic(code(store::full), help("free some space, run `imgbuild gc`, or choose another store with --store; nothing was lost"))]
+    #[diagnostic(
+        code(store::full),
+        help("free some space, run `imgbuild gc`, or choose another store with --store; nothing was lost")
+    )]
     Full { intent: &'static str, path: PathBuf },
     /// Something in the store is not what its name says.
     #[error("the store is damaged: `{path}` {problem}")]
@@ -22,6 +25,10 @@ pub enum StoreError {
     #[error("the store `{path}` belongs to user {owner}, not to user {user}")]
     #[diagnostic(code(store::owner), help("choose another store with --store or IMGBUILD_STORE"))]
     Owner { path: PathBuf, owner: u32, user: u32 },
+    /// A directory with other things in it was named as the store.
+    #[error("`{}` is no store: it is not empty, and imgbuild did not make it", path.display())]
+    #[diagnostic(code(store::not_a_store), help("name an empty or a new directory"))]
+    NotAStore { path: PathBuf },
     /// The store was made with another id map.
     #[error("the store `{path}` was made with the id map `{was}`, but it would now be `{now}`")]
     #[diagnostic(

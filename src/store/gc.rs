@@ -67,7 +67,8 @@ impl Store {
 
     fn names_in(&self, directory: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.directory().join(directory)) else { return Vec::new() };
-        let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
         names
     }
@@ -123,7 +124,9 @@ impl Store {
         }
         for prefix in self.names_in("frames") {
             for name in self.names_in(&format!("frames/{prefix}")) {
-                if !Digest::parse(&name).is_ok_and(|digest| frames.contains(&digest)) {
+                if !Digest::parse(name.strip_suffix(".info").unwrap_or(&name))
+                    .is_ok_and(|digest| frames.contains(&digest))
+                {
                     gone.inside.push(format!("frames/{prefix}/{name}"));
                 }
             }
@@ -146,6 +149,19 @@ impl Store {
         };
         sharded("blobs", &|name| Digest::parse(name).is_ok_and(|digest| blobs.contains(&digest)));
         sharded("packages", &|name| crate::digest::Sha256::parse(name).is_ok_and(|digest| packages.contains(&digest)));
+        for name in self.names_in("links") {
+            // Links of a process that lives are locked with its scratch directory.
+            if let Ok(Some(lock)) = FileLock::try_take(&self.directory().join("locks").join(format!("scratch-{name}")))
+            {
+                lock.remove();
+                gone.outside.push(format!("links/{name}"));
+            }
+        }
+        gone.inside.extend(self.names_in("handover").into_iter().map(|name| format!("handover/{name}")));
+        for directory in ["blobs", "packages"] {
+            let left = self.names_in(directory).into_iter().filter(|name| name.starts_with(".new-"));
+            gone.outside.extend(left.map(|name| format!("{directory}/{name}")));
+        }
         gone.outside.extend(self.names_in("indices").into_iter().map(|name| format!("indices/{name}")));
         Ok(gone)
     }

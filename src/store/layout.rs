@@ -42,6 +42,9 @@ impl Store {
     /// Any [`StoreError`]; nothing is changed when the store belongs to another user or map.
     pub fn open(directory: &Path, id_map: &str, tree_owner: (u32, u32)) -> Result<Self, StoreError> {
         let make = |path: &Path, mode: u32| -> Result<(), StoreError> {
+            if path.is_dir() {
+                return Ok(());
+            }
             std::fs::create_dir_all(path).map_err(|source| StoreError::io("make the directory", path, source))?;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
                 .map_err(|source| StoreError::io("set the mode of", path, source))
@@ -53,15 +56,18 @@ impl Store {
             return Err(StoreError::Owner { path: directory.to_owned(), owner: metadata.uid(), user });
         }
         let inner = directory.join("v1");
+        if !inner.is_dir() && std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(StoreError::NotAStore { path: directory.to_owned() });
+        }
         let map_file = inner.join("id-map");
-        if let Ok(was) = std::fs::read_to_string(&map_file) {
-            if was.trim() != id_map {
-                return Err(StoreError::IdMapChanged {
-                    path: directory.to_owned(),
-                    was: was.trim().to_owned(),
-                    now: id_map.to_owned(),
-                });
-            }
+        if let Ok(was) = std::fs::read_to_string(&map_file)
+            && was.trim() != id_map
+        {
+            return Err(StoreError::IdMapChanged {
+                path: directory.to_owned(),
+                was: was.trim().to_owned(),
+                now: id_map.to_owned(),
+            });
         }
         make(directory, 0o700)?;
         make(&inner, 0o755)?;
@@ -141,7 +147,8 @@ impl Store {
 
     /// Whether a layer is there, tree and manifest.
     pub fn has_layer(&self, digest: &Digest) -> bool {
-        self.directory.join(Self::manifest_name(digest)).is_file() && self.directory.join(Self::tree_name(digest)).is_dir()
+        self.directory.join(Self::manifest_name(digest)).is_file()
+            && self.directory.join(Self::tree_name(digest)).is_dir()
     }
 
     /// Writes a small file aside and renames it into place.
@@ -216,6 +223,10 @@ impl Scratch {
     pub fn write_link(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
         let to = self.links.join(name);
         let said = |source: std::io::Error| StoreError::io("write", &to, source);
+        let plain = Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        if !plain {
+            return Err(said(std::io::ErrorKind::InvalidInput.into()));
+        }
         if let Some(parent) = to.parent() {
             std::fs::create_dir_all(parent).map_err(said)?;
         }

@@ -91,10 +91,9 @@ fn real_name<'a>(name: &'a CStr, parent: &str) -> Result<Option<&'a str>, String
     match name.to_str() {
         Ok("." | "..") => Ok(None),
         Ok(name) => Ok(Some(name)),
-        Err(_) => Err(format!(
-            "`{parent}/{}` has a name that is no UTF-8; an image cannot hold it",
-            name.to_string_lossy()
-        )),
+        Err(_) => {
+            Err(format!("`{parent}/{}` has a name that is no UTF-8; an image cannot hold it", name.to_string_lossy()))
+        }
     }
 }
 
@@ -119,7 +118,9 @@ fn collect(directory: BorrowedFd<'_>, path: &str, found: &mut Vec<Found>, depth:
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(directory, name, Vec::new()).map_err(said)?;
-                let link = target.into_string().map_err(|_| format!("the link `{child}` points to a name that is no UTF-8"))?;
+                let link = target
+                    .into_string()
+                    .map_err(|_| format!("the link `{child}` points to a name that is no UTF-8"))?;
                 found.push(Found { path: child, stat, xattrs: BTreeMap::new(), link: Some(link), opaque: false });
             }
             FileType::RegularFile => {
@@ -168,10 +169,8 @@ fn hash_files(root: &OwnedFd, found: &[Found]) -> Result<HashMap<usize, Digest>,
         .map(|(index, file)| {
             let handle = open_file(root, &file.path)?;
             let mut hasher = blake3::Hasher::new();
-            let read = hasher
-                .update_reader(handle)
-                .map_err(|error| format!("cannot read `{}`: {error}", file.path))?
-                .count();
+            let read =
+                hasher.update_reader(handle).map_err(|error| format!("cannot read `{}`: {error}", file.path))?.count();
             if read != file.stat.st_size as u64 {
                 return Err(format!("`{}` changed while it was read", file.path));
             }
@@ -196,7 +195,10 @@ fn lay_over(
 ) -> Result<(Merged, Vec<String>), String> {
     let mut groups: HashMap<(u64, u64), Vec<&str>> = HashMap::new();
     for file in found {
-        if file.stat.st_nlink > 1 && FileType::from_raw_mode(file.stat.st_mode) != FileType::Directory && !is_whiteout(file) {
+        if file.stat.st_nlink > 1
+            && FileType::from_raw_mode(file.stat.st_mode) != FileType::Directory
+            && !is_whiteout(file)
+        {
             groups.entry((file.stat.st_dev, file.stat.st_ino)).or_default().push(&file.path);
         }
     }
@@ -238,12 +240,14 @@ fn lay_over(
             mode: file.stat.st_mode & 0o7777,
             uid: file.stat.st_uid,
             gid: file.stat.st_gid,
-            mtime: (file.stat.st_mtime as i64).min(epoch),
+            mtime: file.stat.st_mtime.min(epoch),
             link_group,
             xattrs: file.xattrs.clone(),
         };
-        let same = before.0.get(&file.path).is_some_and(|was| was.entry == entry);
-        if same && !entry.is_directory() && !below_opaque.iter().any(|prefix| file.path.starts_with(prefix)) {
+        // What lies in a directory that was made anew is no longer that of the layers below, even if it is equal.
+        let anew = below_opaque.iter().any(|prefix| file.path.starts_with(prefix));
+        let same = !anew && before.0.get(&file.path).is_some_and(|was| was.entry == entry);
+        if same && !entry.is_directory() {
             unchanged.push(file.path.clone());
         }
         if same {
@@ -272,10 +276,11 @@ fn settle(root: &OwnedFd, found: &[Found], unchanged: &[String], epoch: i64) -> 
         if is_whiteout(file) || unchanged.binary_search(&file.path).is_ok() {
             continue;
         }
-        let seconds = (file.stat.st_mtime as i64).min(epoch);
+        let seconds = file.stat.st_mtime.min(epoch);
         let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
         let said = |error: Errno| format!("cannot set the time of `{}`: {error}", file.path);
-        let (parent, name) = if file.path == "." { (".", ".") } else { file.path.rsplit_once('/').unwrap_or((".", &file.path)) };
+        let (parent, name) =
+            if file.path == "." { (".", ".") } else { file.path.rsplit_once('/').unwrap_or((".", &file.path)) };
         let parent = open_directory(root, parent).map_err(said)?;
         let times = Timestamps { last_access: time, last_modification: time };
         rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
@@ -288,9 +293,17 @@ fn commit(tree: &str, layer: &Manifest) -> Result<ScanAnswer, String> {
     let digest = Digest::of(text.as_bytes());
     let place = Store::tree_name(&digest);
     let said = |error: std::io::Error| format!("cannot put the layer into the store: {error}");
-    if std::path::Path::new(&place).is_dir() {
+    let name = Store::manifest_name(&digest);
+    // Before the rename: after a power cut a tree that has its name must have its content.
+    if let Ok(here) = std::fs::File::open(".") {
+        let _ = rustix::fs::syncfs(&here);
+    }
+    let known = std::fs::read(&name).is_ok_and(|bytes| Digest::of(&bytes) == digest);
+    if std::path::Path::new(&place).is_dir() && known {
         remove_tree(tree)?;
     } else {
+        // A tree without its manifest is what an interrupted build left.
+        remove_tree(&place)?;
         match std::fs::rename(tree, &place) {
             Ok(()) => {}
             // Somebody else was first with the same layer.
@@ -298,8 +311,7 @@ fn commit(tree: &str, layer: &Manifest) -> Result<ScanAnswer, String> {
             Err(error) => return Err(said(error)),
         }
     }
-    let name = Store::manifest_name(&digest);
-    let aside = format!("{name}.{}", std::process::id());
+    let aside = format!("{name}.{}", tree.replace('/', "-"));
     std::fs::write(&aside, &text).and_then(|()| std::fs::rename(&aside, &name)).map_err(said)?;
     if let Ok(here) = std::fs::File::open(".") {
         let _ = rustix::fs::syncfs(&here);

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::glob::after_first;
+use super::pkglist::looks_like_directive;
 use super::pkglist::resolve_include;
 use super::{Loader, matches};
 use crate::source::{Finding, SourceFile, Span};
@@ -50,7 +52,8 @@ fn read_file(chain: &mut Vec<Arc<SourceFile>>, loader: &dyn Loader, list: &mut E
         start += line.len();
         let line = line.trim_end_matches(['\n', '\r']);
         if let Some(rest) = line.trim_start().strip_prefix("#INCLUDE:")
-            && let Some((path, _)) = rest.split_once('#')
+            && let Some((path, after)) = rest.split_once('#')
+            && (after.trim().is_empty() || after.trim_start() != after && after.trim_start().starts_with('#'))
         {
             let span = Span::new(&file, here..here + line.len());
             if let Some(included) = resolve_include(path, &span, chain, loader, &mut list.findings) {
@@ -59,6 +62,22 @@ fn read_file(chain: &mut Vec<Arc<SourceFile>>, loader: &dyn Loader, list: &mut E
                 read_file(chain, loader, list);
                 chain.pop();
             }
+            continue;
+        }
+        if line.contains("#INCLUDE:") && !line.trim_start().starts_with("##")
+            || looks_like_directive(line.trim_start()) && line.trim_start().starts_with('#')
+        {
+            let span = Span::new(&file, here..here + line.len());
+            let finding = if line.contains("#INCLUDE:") {
+                Finding::error("exlist::include", &span, "`#INCLUDE:path#` must stand alone on its line")
+            } else {
+                Finding::warning(
+                    "exlist::looks_like_directive",
+                    &span,
+                    format!("`{}` is a comment, but looks like a directive", line.trim()),
+                )
+            };
+            list.findings.push(finding.help("write #INCLUDE:path# on a line of its own"));
             continue;
         }
         let (text, commented) = match line.split_once('#') {
@@ -78,31 +97,58 @@ fn read_file(chain: &mut Vec<Arc<SourceFile>>, loader: &dyn Loader, list: &mut E
                     .help("remove the blanks"),
             );
         }
-        let (target, pattern) = match trimmed.strip_prefix('+') {
-            Some(pattern) => (&mut list.include, pattern),
-            None => (&mut list.exclude, trimmed.strip_prefix('-').unwrap_or(trimmed)),
+        let (is_include, raw) = match trimmed.strip_prefix('+') {
+            Some(pattern) => (true, pattern),
+            None => (false, trimmed.strip_prefix('-').unwrap_or(trimmed)),
         };
-        judge(pattern, &span, &mut list.findings);
+        let pattern = raw.trim_start();
+        if pattern != raw {
+            list.findings.push(
+                Finding::warning("exlist::blanks", &span, format!("`{trimmed}` has a blank behind its sign"))
+                    .label("with it xCAT matches nothing; imgbuild reads it without")
+                    .help("remove the blank"),
+            );
+        }
+        judge(pattern, is_include, &span, &mut list.findings);
+        let target = if is_include { &mut list.include } else { &mut list.exclude };
         target.push(Pattern { text: pattern.to_owned(), span });
     }
 }
 
 /// Says what can be said of a pattern without a tree.
-fn judge(pattern: &str, span: &Span, findings: &mut Vec<Finding>) {
-    if pattern == "*" {
+fn judge(pattern: &str, is_include: bool, span: &Span, findings: &mut Vec<Finding>) {
+    let takes_all = ["./x", "./usr/share/doc/a", "./etc/passwd"].iter().all(|name| matches(pattern, name));
+    if takes_all && !is_include {
         findings.push(
-            Finding::error("exlist::everything", span, "`*` excludes the whole image").help("write what is to go, for instance `./usr/share/doc*`"),
+            Finding::error("exlist::everything", span, format!("`{pattern}` excludes the whole image"))
+                .help("write what is to go, for instance `./usr/share/doc*`"),
         );
     } else if pattern.ends_with('/') {
+        let folder = pattern.trim_end_matches('/');
+        let help = if folder.len() > 2 && folder.starts_with("./") {
+            format!("write `{folder}` and `{folder}/*`, which take the folder and its content")
+        } else {
+            "name a folder, for instance `./usr/share/doc` and `./usr/share/doc/*`".to_owned()
+        };
         findings.push(
-            Finding::warning("exlist::trailing_slash", span, format!("`{pattern}` can never match: no path ends in `/`"))
-                .help(format!("write `{}*`, which takes the folder and its content", pattern.trim_end_matches('/'))),
+            Finding::warning(
+                "exlist::trailing_slash",
+                span,
+                format!("`{pattern}` can never match: no path ends in `/`"),
+            )
+            .help(help),
         );
-    } else if !pattern.starts_with("./") && !pattern.starts_with('*') && !pattern.starts_with(['[', '?']) && pattern != "." {
+    } else if !could_match(pattern) {
+        let plain = pattern.trim_start_matches('/');
+        let help = if plain.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            format!("write `./{plain}`")
+        } else {
+            "start it with `./`, for instance `./usr/share/doc*`".to_owned()
+        };
         findings.push(
             Finding::warning("exlist::absolute_path", span, format!("`{pattern}` can never match"))
                 .label("patterns are matched against `./path`")
-                .help(format!("write `./{}`", pattern.trim_start_matches('/'))),
+                .help(help),
         );
     }
 }
@@ -156,29 +202,50 @@ impl ExcludeList {
             }
             if !used {
                 outcome.findings.push(
-                    Finding::warning("exlist::unused_include", &pattern.span, format!("`+{}` matches nothing", pattern.text))
-                        .help("remove the line, or correct the path"),
+                    Finding::warning(
+                        "exlist::unused_include",
+                        &pattern.span,
+                        format!("`+{}` matches nothing", pattern.text),
+                    )
+                    .help("remove the line, or correct the path"),
                 );
             }
         }
-        outcome.excluded = dropped_by.keys().filter(|path| !kept.contains(*path)).map(|path| (*path).to_owned()).collect();
+        outcome.excluded =
+            dropped_by.keys().filter(|path| !kept.contains(*path)).map(|path| (*path).to_owned()).collect();
         outcome.findings.extend(orphans(tree, &outcome.excluded, &dropped_by));
         if let Some(first) = unmatched.first() {
-            let shown: Vec<String> =
-                unmatched.iter().take(5).map(|pattern| format!("{}:{} {}", pattern.span.file.name, pattern.span.line(), pattern.text)).collect();
+            let shown: Vec<String> = unmatched
+                .iter()
+                .take(5)
+                .map(|pattern| format!("{}:{} {}", pattern.span.file.name, pattern.span.line(), pattern.text))
+                .collect();
             let more = if unmatched.len() > 5 { format!(" and {} more", unmatched.len() - 5) } else { String::new() };
             outcome.findings.push(
-                Finding::note("exlist::unmatched", &first.span, format!("{} patterns matched nothing this time", unmatched.len()))
-                    .label("the first of them")
-                    .help(format!("{}{more}", shown.join("; "))),
+                Finding::note(
+                    "exlist::unmatched",
+                    &first.span,
+                    format!("{} patterns matched nothing this time", unmatched.len()),
+                )
+                .label("the first of them")
+                .help(format!("{}{more}", shown.join("; "))),
             );
         }
         outcome
     }
 }
 
+/// Whether some path can match: every name is `.` or starts with `./`.
 fn could_match(pattern: &str) -> bool {
-    !pattern.ends_with('/') && (pattern.starts_with("./") || pattern.starts_with(['*', '[', '?']))
+    if pattern.ends_with('/') {
+        return false;
+    }
+    match after_first(pattern, '.') {
+        None => false,
+        Some("") => true,
+        Some(_) if pattern.starts_with('*') => true,
+        Some(rest) => after_first(rest, '/').is_some(),
+    }
 }
 
 /// Directories that go while something in them stays: the archive gets them back with default mode and owner.
@@ -194,9 +261,13 @@ fn orphans(
             && let Some(Some(pattern)) = dropped_by.get(parent)
         {
             said.entry(&pattern.text).or_insert_with(|| {
-                Finding::warning("exlist::parent_dropped", &pattern.span, format!("`{}` drops the folder `{parent}` but keeps `{path}`", pattern.text))
-                    .label("the node makes the folder with default mode and owner")
-                    .help(format!("write `{0}*` to drop both, or `{0}/*` to keep the empty folder", pattern.text))
+                Finding::warning(
+                    "exlist::parent_dropped",
+                    &pattern.span,
+                    format!("`{}` drops the folder `{parent}` but keeps `{path}`", pattern.text),
+                )
+                .label("the node makes the folder with default mode and owner")
+                .help(format!("write `{0}*` to drop both, or `{0}/*` to keep the empty folder", pattern.text))
             });
         }
     }
@@ -212,9 +283,17 @@ mod tests {
 
     fn tree() -> BTreeMap<String, bool> {
         let files = [
-            "boot/vmlinuz", "bootx", "tmp/t", "usr/share/doc/a/README", "usr/share/man/m.1", "usr/share/locale/C",
-            "usr/share/locale/de/y", "usr/share/locale/en_US/x", "usr/share/locale/locale.alias",
-            "usr/lpp/mmfs/bin/mmfsd", "a'b1",
+            "boot/vmlinuz",
+            "bootx",
+            "tmp/t",
+            "usr/share/doc/a/README",
+            "usr/share/man/m.1",
+            "usr/share/locale/C",
+            "usr/share/locale/de/y",
+            "usr/share/locale/en_US/x",
+            "usr/share/locale/locale.alias",
+            "usr/lpp/mmfs/bin/mmfsd",
+            "a'b1",
         ];
         let mut tree = BTreeMap::from([(".".to_owned(), true)]);
         for file in files {
@@ -249,7 +328,8 @@ mod tests {
         let doc = "usr/share/doc usr/share/doc/a usr/share/doc/a/README";
         let boot = "boot boot/vmlinuz bootx";
         let locale = "usr/share/locale/C usr/share/locale/de usr/share/locale/de/y";
-        let all_locale = format!("{locale} usr/share/locale/en_US usr/share/locale/en_US/x usr/share/locale/locale.alias");
+        let all_locale =
+            format!("{locale} usr/share/locale/en_US usr/share/locale/en_US/x usr/share/locale/locale.alias");
         let usr = "usr/share usr/share/doc usr/share/doc/a usr/share/doc/a/README usr/share/locale usr/share/locale/C \
                    usr/share/locale/de usr/share/locale/de/y usr/share/locale/en_US usr/share/locale/en_US/x \
                    usr/share/locale/locale.alias usr/share/man usr/share/man/m.1";
@@ -266,8 +346,16 @@ mod tests {
             ("X10", vec!["./usr/share/doc \n"], "usr/share/doc W:exlist::blanks W:exlist::parent_dropped".to_owned()),
             ("X11", vec!["  ./boot*\n"], format!("{boot} W:exlist::blanks")),
             ("X12", vec!["-./boot*\n"], boot.to_owned()),
-            ("X13", vec!["./usr/share/locale/*\n+./usr/share/locale/en_US*\n+./usr/share/locale/locale.alias\n"], locale.to_owned()),
-            ("X14", vec!["+./usr/share/locale/en_US*\n./usr/share/locale/*\n"], format!("{locale} usr/share/locale/locale.alias")),
+            (
+                "X13",
+                vec!["./usr/share/locale/*\n+./usr/share/locale/en_US*\n+./usr/share/locale/locale.alias\n"],
+                locale.to_owned(),
+            ),
+            (
+                "X14",
+                vec!["+./usr/share/locale/en_US*\n./usr/share/locale/*\n"],
+                format!("{locale} usr/share/locale/locale.alias"),
+            ),
             ("X15", vec!["./usr*\n+./usr/lpp/mmfs/bin/mm*\n"], usr.to_owned()),
             ("X16", vec!["./boot* # kernels\n"], boot.to_owned()),
             ("X17", vec!["#INCLUDE:nosuch#\n"], "E:include::missing".to_owned()),
@@ -280,7 +368,21 @@ mod tests {
         for (id, files, expected) in table {
             assert_eq!(read(&files), expected, "{id}");
         }
-        assert!(read(&["*\n"]).ends_with("E:exlist::everything"), "X9");
+        for all in ["*\n", "**\n", ".*\n", "?*\n", "./*\n"] {
+            assert!(read(&[all]).ends_with("E:exlist::everything"), "X9 {all}");
+        }
+        for (text, expected) in [
+            ("\\./boot*\n", boot),
+            ("[.]/bootx\n", "bootx"),
+            ("+*\n", ""),
+            ("- ./bootx\n", "bootx W:exlist::blanks"),
+            (".x\n", "W:exlist::absolute_path"),
+            ("./bootx #INCLUDE:nosuch#\n", "E:exlist::include"),
+            ("#INCLUDE:nosuch\n", "E:exlist::include"),
+            ("# INCLUDE:nosuch#\n", "W:exlist::looks_like_directive"),
+        ] {
+            assert_eq!(read(&[text]), expected, "{text}");
+        }
         assert!(read(&["./nowhere*\n./nothing*\n"]).contains("N:exlist::unmatched"));
     }
 }

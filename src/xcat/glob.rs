@@ -49,6 +49,20 @@ fn match_one(pattern: &[char], character: char) -> Option<usize> {
     }
 }
 
+/// What follows the pattern's first element, if that matches a character; a leading `*` matches and stays.
+pub fn after_first(pattern: &str, character: char) -> Option<&str> {
+    if pattern.starts_with('*') {
+        return Some(pattern);
+    }
+    let characters: Vec<char> = pattern.chars().collect();
+    if characters.is_empty() {
+        return None;
+    }
+    let length = match_one(&characters, character)?;
+    let bytes: usize = characters[..length].iter().map(|c| c.len_utf8()).sum();
+    pattern.get(bytes..)
+}
+
 /// Length, negation and ranges of a set.
 type Set = (usize, bool, Vec<(char, char)>);
 

@@ -1,10 +1,11 @@
 //! pkglist and otherpkgs pkglist (reference, section 2).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::include::INCLUDE_DEPTH;
 use super::{LoadError, Loader, expand_variables};
-use crate::source::{Finding, SourceFile, Span};
+use crate::source::{Finding, Severity, SourceFile, Span};
 
 /// Which of the two kinds a list is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,20 +76,38 @@ struct Reader<'a> {
     included: Vec<Arc<SourceFile>>,
     /// Index of the pass that items go to; starts at 0 again in each top-level file.
     pass: usize,
+    /// What each pass has already: index, dashes, folder, name.
+    seen: HashSet<(usize, usize, Option<String>, String)>,
 }
 
 /// Reads lists in order. Files share the passes: pass 1 of each is one transaction.
 pub fn parse_pkglist(files: &[Arc<SourceFile>], flavor: Flavor, loader: &dyn Loader) -> PackageList {
-    let mut reader =
-        Reader { loader, flavor, passes: Vec::new(), findings: Vec::new(), included: Vec::new(), pass: 0 };
+    let mut reader = Reader {
+        loader,
+        flavor,
+        passes: Vec::new(),
+        findings: Vec::new(),
+        included: Vec::new(),
+        pass: 0,
+        seen: HashSet::new(),
+    };
     for file in files {
         reader.pass = 0;
         let mut chain = vec![Arc::clone(file)];
-        let before: usize = reader.passes.iter().map(|pass| pass.install.len() + pass.remove_before.len() + pass.remove_after.len()).sum();
-        let findings = reader.findings.len();
+        let before: usize = reader
+            .passes
+            .iter()
+            .map(|pass| pass.install.len() + pass.remove_before.len() + pass.remove_after.len())
+            .sum();
+        let errors = reader.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
         reader.file(&mut chain);
-        let after: usize = reader.passes.iter().map(|pass| pass.install.len() + pass.remove_before.len() + pass.remove_after.len()).sum();
-        if before == after && findings == reader.findings.len() && flavor == Flavor::Packages && files.len() == 1 {
+        let after: usize = reader
+            .passes
+            .iter()
+            .map(|pass| pass.install.len() + pass.remove_before.len() + pass.remove_after.len())
+            .sum();
+        let errors_now = reader.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+        if before == after && errors == errors_now && flavor == Flavor::Packages && files.len() == 1 {
             let span = Span::new(file, 0..0);
             let finding = Finding::error("pkglist::empty", &span, format!("`{}` names no packages", file.name))
                 .help("add a package, or remove the list from the recipe");
@@ -128,14 +147,19 @@ fn directive(text: &str) -> Option<(Element<'_>, usize)> {
 }
 
 /// Whether a comment looks like a directive that was misspelt.
-fn looks_like_directive(comment: &str) -> bool {
+pub(super) fn looks_like_directive(comment: &str) -> bool {
     let folded: String = comment.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_uppercase();
     let folded = folded.trim_start_matches('#');
-    let known = ["INCLUDE:", "NEW_INSTALL_LIST#", "ENV:"].iter().any(|word| folded.starts_with(word));
+    let known = ["INCLUDE:", "NEW_INSTALL_LIST", "ENV:"].iter().any(|word| folded.starts_with(word));
     let unknown = comment.strip_prefix('#').and_then(|rest| rest.split_once(':')).is_some_and(|(word, rest)| {
         word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_') && rest.trim_end().ends_with('#')
     });
     known || unknown
+}
+
+/// Characters of package names, versions and wildcards; `=` is for apt's `name=version`.
+fn is_name_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._+:~*?@^/=-".contains(c)
 }
 
 impl Reader<'_> {
@@ -168,18 +192,33 @@ impl Reader<'_> {
                 if let Some((element, length)) = directive(text) {
                     let span = Span::new(file, start + here..start + here + length);
                     let after = text[length..].trim_start();
-                    let clean = after.is_empty() || after.starts_with(',') || (after.starts_with('#') && text[length..].starts_with([' ', '\t']));
+                    let comment =
+                        after.starts_with('#') && text[length..].starts_with([' ', '\t']) && directive(after).is_none();
+                    if comment {
+                        self.findings.push(
+                            Finding::warning("pkglist::trailing_comment", &span, "a comment follows a directive")
+                                .help("put comments on lines of their own"),
+                        );
+                    }
+                    let clean = after.is_empty() || after.starts_with(',') || comment;
                     if !clean {
                         self.findings.push(
-                            Finding::error("pkglist::text_after_directive", &span, format!("text follows the directive `{}`", span.text()))
-                                .label("xCAT would lose or glue that text")
-                                .help("put what follows on a line of its own"),
+                            Finding::error(
+                                "pkglist::text_after_directive",
+                                &span,
+                                format!("text follows the directive `{}`", span.text()),
+                            )
+                            .label("xCAT would lose or glue that text")
+                            .help("put what follows on a line of its own"),
                         );
                         return;
                     }
                     self.directive(element, &span, chain);
                     at = here + length;
-                    at += line[at..].find(',').filter(|_| after.starts_with(',')).map_or(line.len() - at, |comma| comma + 1);
+                    at += line[at..]
+                        .find(',')
+                        .filter(|_| after.starts_with(','))
+                        .map_or(line.len() - at, |comma| comma + 1);
                     first = false;
                     continue;
                 }
@@ -187,10 +226,25 @@ impl Reader<'_> {
                     let span = Span::new(file, start + here..start + line.len());
                     self.findings.push(
                         Finding::warning("pkglist::looks_like_directive", &span, format!("`{text}` is a comment, but looks like a directive"))
-                            .help("directives are upper case and have no blank: #INCLUDE:path#, #NEW_INSTALL_LIST#, #ENV:NAME=value#"),
+                            .help("directives are upper case, have no blank, and end in `#`: #INCLUDE:path#, #NEW_INSTALL_LIST#, #ENV:NAME=value#"),
                     );
                 }
-                break;
+                if first {
+                    break;
+                }
+                // An item that starts with `#` is ignored, and only that item.
+                let end = text.find(',').map_or(line.len(), |comma| here + comma);
+                let span = Span::new(file, start + here..start + end);
+                self.findings.push(
+                    Finding::warning(
+                        "pkglist::ignored_item",
+                        &span,
+                        format!("`{}` is ignored up to the next comma", span.text()),
+                    )
+                    .help("put comments on lines of their own"),
+                );
+                at = end + 1;
+                continue;
             }
             let mut end = rest.find(',').map_or(line.len(), |comma| at + comma);
             let item = &line[at..end];
@@ -224,8 +278,10 @@ impl Reader<'_> {
         let span = Span::new(file, start + from + lead..start + from + lead + text.len());
         if let Some(group) = text.strip_prefix('@') {
             let group = group.trim();
-            if group.is_empty() || group.contains('#') {
-                self.findings.push(Finding::error("pkglist::group", &span, format!("`{text}` names no group")).help("write `@name`"));
+            if group.is_empty() || group.chars().any(|c| !is_name_character(c) && c != ' ') {
+                self.findings.push(
+                    Finding::error("pkglist::group", &span, format!("`{text}` names no group")).help("write `@name`"),
+                );
                 return;
             }
             self.add(Item { name: format!("@{group}"), subdirectory: None, span }, 0);
@@ -249,62 +305,114 @@ impl Reader<'_> {
                     .help("remove the blank"),
             );
         }
-        if dashes > 0 && names.trim().is_empty() {
-            self.findings.push(Finding::error("pkglist::no_name", &span, format!("`{text}` names no package")).help("write `-name`"));
+        if dashes > 0 && (names.trim().is_empty() || names.trim_start().starts_with('@')) {
+            self.findings.push(
+                Finding::error("pkglist::no_name", &span, format!("`{text}` names no package"))
+                    .help("write `-name`; groups cannot be removed"),
+            );
             return;
         }
-        let words: Vec<&str> = names.split_whitespace().collect();
+        let words: Vec<&str> = text.split_whitespace().collect();
         if words.len() > 1 {
             self.findings.push(
-                Finding::warning("pkglist::blank_between", &span, format!("`{names}` is read as {} packages", words.len()))
-                    .help("write one package a line, or separate them by commas"),
+                Finding::warning(
+                    "pkglist::blank_between",
+                    &span,
+                    format!("`{text}` is read as {} packages", words.len()),
+                )
+                .help("write one package a line, or separate them by commas"),
             );
         }
         for word in words {
-            self.word(word, dashes, &span);
+            let (dashes, name) = match word.strip_prefix("--") {
+                Some(rest) => (2, rest),
+                None => word.strip_prefix('-').map_or((0, word), |rest| (1, rest)),
+            };
+            if !name.is_empty() {
+                self.word(name, dashes, &span);
+            }
         }
     }
 
     fn word(&mut self, word: &str, dashes: usize, whole: &Span) {
         let offset = whole.text().find(word).unwrap_or(0);
-        let span = Span { start: whole.start + offset, end: whole.start + offset + word.len(), file: Arc::clone(&whole.file) };
+        let span =
+            Span { start: whole.start + offset, end: whole.start + offset + word.len(), file: Arc::clone(&whole.file) };
         let error = |code, message: String, help: &str| Finding::error(code, &span, message).help(help);
-        if let Some(bad) = word.chars().find(|c| !c.is_ascii_alphanumeric() && !"._+:~*?@^/=-".contains(*c)) {
+        if let Some(bad) = word.chars().find(|c| !is_name_character(*c)) {
             let finding = if word.contains("#INCLUDE:") || word.contains("#ENV:") {
-                error("pkglist::glued_directive", format!("`{word}` has a directive in its middle"), "put the directive on a line of its own")
+                error(
+                    "pkglist::glued_directive",
+                    format!("`{word}` has a directive in its middle"),
+                    "put the directive on a line of its own",
+                )
             } else {
-                error("pkglist::character", format!("`{word}` has the character `{bad}`, which no package name has"), "remove it; xCAT would hand it to a shell")
+                error(
+                    "pkglist::character",
+                    format!("`{word}` has the character `{bad}`, which no package name has"),
+                    "remove it; xCAT would hand it to a shell",
+                )
             };
             self.findings.push(finding);
             return;
         }
         if word.ends_with('/') {
-            self.findings.push(error("pkglist::ends_in_slash", format!("`{word}` ends in `/`"), "name a package behind the folder"));
+            self.findings.push(error(
+                "pkglist::ends_in_slash",
+                format!("`{word}` ends in `/`"),
+                "name a package behind the folder",
+            ));
             return;
         }
         if word.starts_with('/') {
-            self.findings.push(error("pkglist::absolute", format!("`{word}` is an absolute path"), "folders are relative to the otherpkgs directory"));
+            self.findings.push(error(
+                "pkglist::absolute",
+                format!("`{word}` is an absolute path"),
+                "folders are relative to the otherpkgs directory",
+            ));
             return;
         }
         let (folder, name) = match word.rsplit_once('/') {
             Some((folder, name)) => (Some(folder), name),
             None => (None, word),
         };
-        if folder.is_some_and(|folder| folder.split('/').any(|part| part == ".." || part.is_empty())) {
-            self.findings.push(error("pkglist::escapes", format!("`{word}` leads out of the otherpkgs directory"), "remove `..` and doubled slashes"));
+        if folder.is_some_and(|folder| {
+            folder.split('/').any(|part| part == ".." || part == "." || part.is_empty() || part.starts_with('-'))
+        }) {
+            self.findings.push(error(
+                "pkglist::folder",
+                format!("`{word}` has a folder that is empty, `.`, `..` or starts with a dash"),
+                "name the folder plainly, relative to the otherpkgs directory",
+            ));
+            return;
+        }
+        if name.starts_with('-') || name == "." || name == ".." || name.chars().all(|c| c == '*' || c == '?') {
+            self.findings.push(error(
+                "pkglist::no_name",
+                format!("`{word}` names no package"),
+                "write a package's name",
+            ));
             return;
         }
         if folder.is_some() && self.flavor == Flavor::Packages && dashes == 0 {
             self.findings.push(
-                Finding::warning("pkglist::folder_ignored", &span, format!("the folder of `{word}` means nothing in a pkglist"))
-                    .help(format!("write `{name}`, or put the line into an otherpkgs list")),
+                Finding::warning(
+                    "pkglist::folder_ignored",
+                    &span,
+                    format!("the folder of `{word}` means nothing in a pkglist"),
+                )
+                .help(format!("write `{name}`, or put the line into an otherpkgs list")),
             );
         }
         if dashes > 0 && self.flavor == Flavor::Packages {
             self.findings.push(
-                Finding::warning("pkglist::removal", &span, format!("xCAT ignores the removal of `{name}` in a pkglist"))
-                    .label("imgbuild removes it")
-                    .help("leave the line out to keep the package"),
+                Finding::warning(
+                    "pkglist::removal",
+                    &span,
+                    format!("xCAT ignores the removal of `{name}` in a pkglist"),
+                )
+                .label("imgbuild removes it")
+                .help("leave the line out to keep the package"),
             );
         }
         let subdirectory = folder.filter(|_| self.flavor == Flavor::OtherPackages && dashes == 0).map(str::to_owned);
@@ -312,14 +420,15 @@ impl Reader<'_> {
     }
 
     fn add(&mut self, item: Item, dashes: usize) {
+        let identity = (self.pass, dashes, item.subdirectory.clone(), item.name.clone());
+        if !self.seen.insert(identity) {
+            return;
+        }
         let pass = self.current();
-        let list = match dashes {
-            0 => &mut pass.install,
-            1 => &mut pass.remove_before,
-            _ => &mut pass.remove_after,
-        };
-        if !list.iter().any(|known| known.name == item.name && known.subdirectory == item.subdirectory) {
-            list.push(item);
+        match dashes {
+            0 => pass.install.push(item),
+            1 => pass.remove_before.push(item),
+            _ => pass.remove_after.push(item),
         }
     }
 
@@ -345,12 +454,15 @@ impl Reader<'_> {
         }
         for word in words.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {
             match word.split_once('=') {
-                Some((name, value)) if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
+                Some((name, value))
+                    if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') =>
+                {
                     let variable = Variable { name: name.to_owned(), value: value.to_owned(), span: span.clone() };
                     self.current().environment.push(variable);
                 }
                 _ => self.findings.push(
-                    Finding::error("pkglist::env", span, format!("`{word}` is no `NAME=value`")).help("write #ENV:NAME=value OTHER=value#"),
+                    Finding::error("pkglist::env", span, format!("`{word}` is no `NAME=value`"))
+                        .help("write #ENV:NAME=value OTHER=value#"),
                 ),
             }
         }
@@ -405,23 +517,32 @@ pub(super) fn resolve_include(
     };
     if chain.iter().any(|known| known.path == file.path) {
         findings.push(
-            Finding::error("include::cycle", span, format!("`{expanded}` includes itself: {} -> {}", shown(), file.name))
-                .help("remove one of the includes"),
+            Finding::error(
+                "include::cycle",
+                span,
+                format!("`{expanded}` includes itself: {} -> {}", shown(), file.name),
+            )
+            .help("remove one of the includes"),
         );
         return None;
     }
     if chain.len() >= INCLUDE_DEPTH {
         findings.push(
-            Finding::error("include::depth", span, format!("includes nest deeper than {INCLUDE_DEPTH}")).help("include the innermost files directly"),
+            Finding::error("include::depth", span, format!("includes nest deeper than {INCLUDE_DEPTH}"))
+                .help("include the innermost files directly"),
         );
         return None;
     }
     let same_folder = from.path.parent() == top.path.parent();
     if !expanded.starts_with('/') && !same_folder && loader.exists(&expanded, top) {
         findings.push(
-            Finding::warning("include::other_folder", span, format!("xCAT would include another `{expanded}`, the one beside `{}`", top.name))
-                .label("imgbuild takes the file from the folder of the file that includes it")
-                .help("write the path in full if the other file is meant"),
+            Finding::warning(
+                "include::other_folder",
+                span,
+                format!("xCAT would include another `{expanded}`, the one beside `{}`", top.name),
+            )
+            .label("imgbuild takes the file from the folder of the file that includes it")
+            .help("write the path in full if the other file is meant"),
         );
     }
     Some(file)

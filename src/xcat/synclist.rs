@@ -66,6 +66,14 @@ enum Section {
     Merge,
 }
 
+/// The clauses; the longer name first.
+const CLAUSES: [(&str, Section); 4] = [
+    ("EXECUTEALWAYS:", Section::Execute(true)),
+    ("EXECUTE:", Section::Execute(false)),
+    ("APPEND:", Section::Append),
+    ("MERGE:", Section::Merge),
+];
+
 /// Reads one list; variables come from the image's environment.
 pub fn parse_synclist(file: &Arc<SourceFile>, variable: &dyn Fn(&str) -> Option<String>) -> SyncList {
     let mut list = SyncList::default();
@@ -88,6 +96,15 @@ pub fn parse_synclist(file: &Arc<SourceFile>, variable: &dyn Fn(&str) -> Option<
             "EXECUTEALWAYS:" => Section::Execute(true),
             "APPEND:" => Section::Append,
             "MERGE:" => Section::Merge,
+            _ if CLAUSES.iter().any(|(word, _)| text.starts_with(word)) => {
+                let (word, next) =
+                    CLAUSES.iter().find(|(word, _)| text.starts_with(word)).copied().unwrap_or(CLAUSES[0]);
+                list.findings.push(
+                    Finding::error("synclist::text_after_clause", &span, format!("text follows `{word}`"))
+                        .help("put the clause on a line of its own"),
+                );
+                next
+            }
             _ => {
                 read_line(text, &span, section, variable, &mut list);
                 section
@@ -96,36 +113,68 @@ pub fn parse_synclist(file: &Arc<SourceFile>, variable: &dyn Fn(&str) -> Option<
     }
     if !usable {
         let span = Span::new(file, 0..0);
-        list.findings.push(Finding::warning("synclist::empty", &span, format!("`{}` has no line to apply", file.name)).help("remove it from the recipe"));
+        list.findings.push(
+            Finding::warning("synclist::empty", &span, format!("`{}` has no line to apply", file.name))
+                .help("remove it from the recipe"),
+        );
     }
     list
 }
 
-fn read_line(text: &str, span: &Span, section: Section, variable: &dyn Fn(&str) -> Option<String>, list: &mut SyncList) {
+fn read_line(
+    text: &str,
+    span: &Span,
+    section: Section,
+    variable: &dyn Fn(&str) -> Option<String>,
+    list: &mut SyncList,
+) {
     let error = |code, message: String, help: &str| Finding::error(code, span, message).help(help);
     if let Section::Execute(always) = section {
         if text.contains(" -> ") {
-            list.findings.push(error("synclist::copy_after_clause", "a copy line follows a clause".to_owned(), "put all copy lines before the first clause; xCAT takes this one as a script's name"));
+            list.findings.push(error(
+                "synclist::copy_after_clause",
+                "a copy line follows a clause".to_owned(),
+                "put all copy lines before the first clause; xCAT takes this one as a script's name",
+            ));
         } else {
-            list.findings.push(Finding::note("synclist::not_run", span, format!("`{text}` is not run in an image")).help("scripts of EXECUTE: run on nodes only; use [postinstall] for the image"));
+            list.findings.push(
+                Finding::note("synclist::not_run", span, format!("`{text}` is not run in an image"))
+                    .help("scripts of EXECUTE: run on nodes only; use [postinstall] for the image"),
+            );
             list.scripts.push(SyncScript { path: text.to_owned(), always, span: span.clone() });
         }
         return;
     }
     let Some((sources, destination)) = text.rsplit_once(" -> ") else {
-        let help = if text.contains("->") { "put a blank on each side of `->`" } else { "write `/source -> /destination`" };
-        list.findings.push(error("synclist::no_arrow", format!("`{text}` has no ` -> `"), help));
+        let (problem, help) = if text == "->" || text.starts_with("-> ") {
+            (format!("`{text}` names no source"), "write `/source -> /destination`")
+        } else if text.ends_with(" ->") {
+            (format!("`{text}` names no destination"), "write `/source -> /destination`")
+        } else if text.contains("->") {
+            (format!("`{text}` has no ` -> `"), "put a blank on each side of `->`")
+        } else {
+            (format!("`{text}` has no ` -> `"), "write `/source -> /destination`")
+        };
+        list.findings.push(error("synclist::no_arrow", problem, help));
         return;
     };
     let mut destination = destination.trim();
     if let Some((before, _)) = destination.split_once(" #") {
-        list.findings.push(Finding::warning("synclist::trailing_comment", span, "a comment follows the destination").label("xCAT makes it part of the file's name").help("put comments on lines of their own"));
+        list.findings.push(
+            Finding::warning("synclist::trailing_comment", span, "a comment follows the destination")
+                .label("xCAT makes it part of the file's name")
+                .help("put comments on lines of their own"),
+        );
         destination = before.trim();
     }
     let mut nodes = None;
     if let Some(rest) = destination.strip_prefix('(') {
         let Some((range, rest)) = rest.split_once(')') else {
-            list.findings.push(error("synclist::noderange", format!("`{destination}` has no closing `)`"), "write `(nodes) /destination`"));
+            list.findings.push(error(
+                "synclist::noderange",
+                format!("`{destination}` has no closing `)`"),
+                "write `(nodes) /destination`",
+            ));
             return;
         };
         nodes = Some(range.trim().to_owned());
@@ -134,23 +183,54 @@ fn read_line(text: &str, span: &Span, section: Section, variable: &dyn Fn(&str) 
     let mut expand = |text: &str| match expand_variables(text, variable) {
         Ok(text) => Some(text),
         Err(name) => {
-            list.findings.push(error("synclist::variable", format!("the variable `{name}` is not known"), &format!("set it in the recipe: [environment] {name} = \"...\"")));
+            list.findings.push(error(
+                "synclist::variable",
+                format!("the variable `{name}` is not known"),
+                &format!("set it in the recipe: [environment] {name} = \"...\""),
+            ));
             None
         }
     };
     let (Some(sources), Some(destination)) = (expand(sources), expand(destination)) else { return };
     if destination.contains([' ', '\t', ';']) {
-        list.findings.push(error("synclist::destination", format!("the destination `{destination}` has a blank or `;` in it"), "xCAT deletes them; choose a name without"));
+        list.findings.push(error(
+            "synclist::destination",
+            format!("the destination `{destination}` has a blank or `;` in it"),
+            "xCAT deletes them; choose a name without",
+        ));
         return;
     }
     if !destination.starts_with('/') || destination.split('/').any(|part| part == "..") {
-        list.findings.push(error("synclist::destination", format!("the destination `{destination}` is no absolute path of the image"), "start it with `/` and leave `..` out"));
+        list.findings.push(error(
+            "synclist::destination",
+            format!("the destination `{destination}` is no absolute path of the image"),
+            "start it with `/` and leave `..` out",
+        ));
         return;
     }
     let sources: Vec<String> = sources.split_whitespace().map(str::to_owned).collect();
     if sources.is_empty() {
-        list.findings.push(error("synclist::no_source", "the line names no source".to_owned(), "write `/source -> /destination`"));
+        list.findings.push(error(
+            "synclist::no_source",
+            "the line names no source".to_owned(),
+            "write `/source -> /destination`",
+        ));
         return;
+    }
+    if let Some(source) = sources.iter().find(|source| *source == "->") {
+        list.findings.push(error(
+            "synclist::two_arrows",
+            format!("the line has two `{source}`"),
+            "write one source and destination a line",
+        ));
+        return;
+    }
+    if CLAUSES.iter().any(|(word, _)| text.contains(word)) {
+        list.findings.push(
+            Finding::warning("synclist::clause_in_path", span, "a path holds the word of a clause")
+                .label("xCAT would start the clause here")
+                .help("rename the file"),
+        );
     }
     let clause = match section {
         Section::Append => Clause::Append,
@@ -158,18 +238,50 @@ fn read_line(text: &str, span: &Span, section: Section, variable: &dyn Fn(&str) 
         _ => Clause::Copy,
     };
     if clause == Clause::Merge && !MERGED_FILES.contains(&destination.as_str()) {
-        list.findings.push(error("synclist::merge", format!("`{destination}` cannot be merged"), &format!("MERGE: knows {}", MERGED_FILES.join(", "))));
+        list.findings.push(error(
+            "synclist::merge",
+            format!("`{destination}` cannot be merged"),
+            &format!("MERGE: knows {}", MERGED_FILES.join(", ")),
+        ));
         return;
     }
-    if clause != Clause::Copy {
-        let word = if clause == Clause::Append { "APPEND:" } else { "MERGE:" };
-        list.findings.push(Finding::note("synclist::clause_applied", span, format!("{word} is applied to the image")).help("xCAT applies it on nodes only"));
+    let several = sources.len() > 1 || sources.iter().any(|source| source.contains(['*', '?', '[']));
+    if clause != Clause::Copy && (several || destination.ends_with('/')) {
+        list.findings.push(error(
+            "synclist::clause_shape",
+            "APPEND: and MERGE: take one source and one file".to_owned(),
+            "write one `/source -> /file` a line",
+        ));
+        return;
     }
-    let folder = sources.len() > 1 || destination.ends_with('/') || sources.iter().any(|source| source.contains(['*', '?', '[']));
+    if clause != Clause::Copy && nodes.is_none() {
+        let word = if clause == Clause::Append { "APPEND:" } else { "MERGE:" };
+        list.findings.push(
+            Finding::note("synclist::clause_applied", span, format!("{word} is applied to the image"))
+                .help("xCAT applies it on nodes only"),
+        );
+    }
+    let clash = list
+        .entries
+        .iter()
+        .find(|known| known.destination == destination && (known.clause == Clause::Copy) != (clause == Clause::Copy));
+    if let Some(known) = clash {
+        let problem = format!("`{destination}` is both copied and added to (line {})", known.span.line());
+        list.findings.push(error("synclist::copied_and_added", problem, "keep one of the lines"));
+        return;
+    }
+    let folder = several || destination.ends_with('/');
     let entry = SyncEntry { sources, destination, folder, clause, span: span.clone() };
     match nodes {
         Some(nodes) => {
-            list.findings.push(Finding::note("synclist::nodes", span, format!("the line is for the nodes `{nodes}` and is left out of the image")).help("let the nodes sync it"));
+            list.findings.push(
+                Finding::note(
+                    "synclist::nodes",
+                    span,
+                    format!("the line is for the nodes `{nodes}` and is left out of the image"),
+                )
+                .help("let the nodes sync it"),
+            );
             list.for_nodes.push((nodes, entry));
         }
         None => list.entries.push(entry),
@@ -221,7 +333,11 @@ mod tests {
             ("S8", "/s/a -> /etc/my file\n", "E:synclist::destination"),
             ("S9", "/s/a -> /etc/a # x\n", "/s/a -> /etc/a W:synclist::trailing_comment"),
             ("S10", "  # text\n/s/a -> /a\n", "/s/a -> /a"),
-            ("S11", "EXECUTE:\n/s/a.post\n/s/c -> /etc/c\n", "script /s/a.post N:synclist::not_run E:synclist::copy_after_clause"),
+            (
+                "S11",
+                "EXECUTE:\n/s/a.post\n/s/c -> /etc/c\n",
+                "script /s/a.post N:synclist::not_run E:synclist::copy_after_clause",
+            ),
             ("S12", "APPEND:\n/s/x -> /etc/setup\n", "/s/x +> /etc/setup N:synclist::clause_applied"),
             ("S13", "MERGE:\n/s/pw -> /etc/passwd\n", "/s/pw ~> /etc/passwd N:synclist::clause_applied"),
             ("S14", "MERGE:\n/s/x -> /etc/hosts\n", "E:synclist::merge"),
@@ -229,6 +345,16 @@ mod tests {
             ("S16", "$RX/a -> /b\n", "E:synclist::variable"),
             ("S19", "# nothing\n", "W:synclist::empty"),
             ("-", "/s/a -> ../etc/a\n", "E:synclist::destination"),
+            ("-", "MERGE: /x -> /etc/passwd\n", "E:synclist::text_after_clause"),
+            ("-", "APPEND:\n/p /q -> /etc/x\n", "E:synclist::clause_shape"),
+            (
+                "-",
+                "/a -> /etc/x\nAPPEND:\n/b -> /etc/x\n",
+                "/a -> /etc/x N:synclist::clause_applied E:synclist::copied_and_added",
+            ),
+            ("-", "/a -> /b -> /c\n", "E:synclist::two_arrows"),
+            ("-", "-> /b\n", "E:synclist::no_arrow"),
+            ("-", "APPEND:\n/a -> (n1) /b\n", "N:synclist::nodes"),
         ] {
             assert_eq!(read(text), expected, "{id}");
         }

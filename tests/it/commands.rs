@@ -16,10 +16,12 @@ fn init_writes_a_recipe_that_is_good() {
 #[test]
 fn a_plan_of_a_new_recipe_runs_all_and_writes_nothing() {
     let space = Space::example("mini");
-    let before: Vec<_> = walkdir::WalkDir::new(space.path()).into_iter().map(|entry| entry.unwrap().path().to_owned()).collect();
+    let before: Vec<_> =
+        walkdir::WalkDir::new(space.path()).into_iter().map(|entry| entry.unwrap().path().to_owned()).collect();
     let ran = space.run(&["plan"]).good();
     insta::assert_snapshot!(ran.out);
-    let after: Vec<_> = walkdir::WalkDir::new(space.path()).into_iter().map(|entry| entry.unwrap().path().to_owned()).collect();
+    let after: Vec<_> =
+        walkdir::WalkDir::new(space.path()).into_iter().map(|entry| entry.unwrap().path().to_owned()).collect();
     assert_eq!(before, after);
     assert_eq!(space.run(&["plan", "--detailed-exitcode"]).code, 2);
 }
@@ -35,7 +37,9 @@ fn a_locked_build_without_a_lock_fails_and_says_why() {
 
 #[test]
 fn wrong_usage_has_its_own_exit_code() {
-    for arguments in [&["frobnicate"][..], &["build", "--until", "nothing"], &["check", "--as", "pkglist"], &["-j", "0", "plan"]] {
+    for arguments in
+        [&["frobnicate"][..], &["build", "--until", "nothing"], &["check", "--as", "pkglist"], &["-j", "0", "plan"]]
+    {
         assert_eq!(imgbuild().args(arguments).output().unwrap().status.code(), Some(64), "{arguments:?}");
     }
     assert_eq!(imgbuild().arg("--help").output().unwrap().status.code(), Some(0));

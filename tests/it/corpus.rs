@@ -7,9 +7,15 @@ use crate::support::{imgbuild, project};
 
 /// The table: one line a file, and its findings.
 fn table(root: &Path) -> String {
-    let mut files: Vec<_> = walkdir::WalkDir::new(root).into_iter().map(|entry| entry.unwrap().path().to_owned()).filter(|path| path.is_file()).collect();
+    let mut files: Vec<_> = walkdir::WalkDir::new(root)
+        .into_iter()
+        .map(|entry| entry.unwrap().path().to_owned())
+        .filter(|path| path.is_file())
+        .collect();
     files.sort();
-    let mut text = String::from("# Written by the test `every_real_list_has_its_result`; what `imgbuild check --as KIND` says of each file.\n");
+    let mut text = String::from(
+        "# Written by the test `every_real_list_has_its_result`; what `imgbuild check --as KIND` says of each file.\n",
+    );
     for path in files {
         let name = path.strip_prefix(root).unwrap().display().to_string();
         let kind = match () {
@@ -20,7 +26,8 @@ fn table(root: &Path) -> String {
             () => continue,
         };
         let output = imgbuild().args(["check", "--json", "--as", kind]).arg(&path).output().unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let json: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{name}: {error}"));
         let _ = writeln!(text, "{name}\texit {}\t{}", output.status.code().unwrap(), summary(&json));
         for finding in json["findings"].as_array().unwrap() {
             let place = finding["file"].as_str().unwrap_or_default().replace(&format!("{}/", root.display()), "");
@@ -41,10 +48,14 @@ fn table(root: &Path) -> String {
 /// What a list came to, short enough for a line and exact enough to notice a change.
 fn summary(json: &serde_json::Value) -> String {
     let names = |list: &serde_json::Value, field: &str| -> Vec<String> {
-        list.as_array().into_iter().flatten().map(|item| {
-            let folder = item["subdir"].as_str().map(|folder| format!("{folder}/")).unwrap_or_default();
-            format!("{folder}{}", item[field].as_str().unwrap_or_default())
-        }).collect()
+        list.as_array()
+            .into_iter()
+            .flatten()
+            .map(|item| {
+                let folder = item["subdir"].as_str().map(|folder| format!("{folder}/")).unwrap_or_default();
+                format!("{folder}{}", item[field].as_str().unwrap_or_default())
+            })
+            .collect()
     };
     let mut parts = Vec::new();
     for pass in json["passes"].as_array().into_iter().flatten() {
@@ -78,5 +89,8 @@ fn every_real_list_has_its_result() {
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     let differing: Vec<_> = table.lines().zip(committed.lines()).filter(|(now, was)| now != was).take(5).collect();
-    assert!(table == committed, "the table is stale (UPDATE_CORPUS_TABLE=1 renews it); first differences: {differing:#?}");
+    assert!(
+        table == committed,
+        "the table is stale (UPDATE_CORPUS_TABLE=1 renews it); first differences: {differing:#?}"
+    );
 }

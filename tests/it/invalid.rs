@@ -40,19 +40,27 @@ fn a_syntax_error_has_its_place() {
 
 #[test]
 fn missing_files_come_all_at_once() {
-    let recipe = with("[packages]\nlists = [\"no.pkglist\"]\n\n[exclude]\nlists = [\"no.exlist\"]\n\n[sync]\nlists = [\"a.synclist\"]\n\n[postinstall]\nscript = \"no.sh\"\n");
+    let recipe = with(
+        "[packages]\nlists = [\"no.pkglist\"]\n\n[exclude]\nlists = [\"no.exlist\"]\n\n[sync]\nlists = [\"a.synclist\"]\n\n[postinstall]\nscript = \"no.sh\"\n",
+    );
     insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY, ("a.synclist", "site/no -> /etc/no\n")]));
 }
 
 #[test]
 fn an_include_cycle_shows_its_chain() {
     let recipe = with("[packages]\nlists = [\"a.pkglist\"]\n");
-    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY, ("a.pkglist", "bash\n#INCLUDE:b.pkglist#\n"), ("b.pkglist", "vim\n#INCLUDE:a.pkglist#\n")]));
+    insta::assert_snapshot!(said(&[
+        ("image.toml", &recipe),
+        KEY,
+        ("a.pkglist", "bash\n#INCLUDE:b.pkglist#\n"),
+        ("b.pkglist", "vim\n#INCLUDE:a.pkglist#\n")
+    ]));
 }
 
 #[test]
 fn a_path_that_escapes_is_refused_with_the_line_to_add() {
-    let recipe = with("[packages]\nlists = [\"../../../../../../../../etc/hostname\"]\n\n[sync]\nlists = [\"a.synclist\"]\n");
+    let recipe =
+        with("[packages]\nlists = [\"../../../../../../../../etc/hostname\"]\n\n[sync]\nlists = [\"a.synclist\"]\n");
     insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY, ("a.synclist", "/etc/passwd -> /etc/passwd\n")]));
 }
 
@@ -75,15 +83,20 @@ fn two_kernels_are_one_too_many() {
 
 #[test]
 fn sizes_and_command_lines_are_checked() {
-    let recipe = with("[boot]\ncmdline = [\"quiet splash\"]\ntmpfs = { \"tmp\" = \"50m\", \"/var/tmp\" = \"fifty\" }\nroot_size = \"big\"\n");
+    let recipe = with(
+        "[boot]\ncmdline = [\"quiet splash\"]\ntmpfs = { \"tmp\" = \"50m\", \"/var/tmp\" = \"fifty\" }\nroot_size = \"big\"\n",
+    );
     insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
-    let recipe = with("[boot]\ncmdline = [\"quiet splash\"]\ntmpfs = { \"tmp\" = \"50m\", \"/var/tmp\" = \"fifty\" }\n");
+    let recipe =
+        with("[boot]\ncmdline = [\"quiet splash\"]\ntmpfs = { \"tmp\" = \"50m\", \"/var/tmp\" = \"fifty\" }\n");
     insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
 }
 
 #[test]
 fn drivers_are_edits_or_a_list() {
-    let recipe = with("[kernel]\ndrivers = [\"+ice\", \"igb\"]\n\n[[repo]]\nsource = \"host\"\nuri = \"http://x\"\n\n[[repo]]\nuri = \"ftp://x\"\n");
+    let recipe = with(
+        "[kernel]\ndrivers = [\"+ice\", \"igb\"]\n\n[[repo]]\nsource = \"host\"\nuri = \"http://x\"\n\n[[repo]]\nuri = \"ftp://x\"\n",
+    );
     insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
 }
 
@@ -99,7 +112,16 @@ fn warnings_alone_are_no_failure() {
 
 #[test]
 fn no_recipe_makes_the_program_panic() {
-    for text in ["", "\u{0}", "a=1\n[", "image=3", "[[image]]\n[[image]]", "[image]\nname=[[[[[[[[[[]]]]]]]]]]", "[repo]\nx=1", "\u{feff}[image]"] {
+    for text in [
+        "",
+        "\u{0}",
+        "a=1\n[",
+        "image=3",
+        "[[image]]\n[[image]]",
+        "[image]\nname=[[[[[[[[[[]]]]]]]]]]",
+        "[repo]\nx=1",
+        "\u{feff}[image]",
+    ] {
         let space = Space::new();
         space.write("image.toml", text);
         let ran = space.run(&["check"]);

@@ -20,7 +20,8 @@ fn committed_schemas_are_current() {
 fn assert_valid(format: &str, value: &serde_json::Value) {
     let schema: serde_json::Value = serde_json::from_str(&schema(format)).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
-    let errors: Vec<String> = validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let errors: Vec<String> =
+        validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(errors.is_empty(), "{errors:?}");
 }
 
@@ -40,7 +41,12 @@ fn examples_fit_the_schema_and_check() {
 fn the_schema_refuses_what_the_program_refuses() {
     let schema: serde_json::Value = serde_json::from_str(&schema("image")).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
-    for text in ["[image]\nname = \"x\"\n", "[image]\nname = \"x\"\nrelease = \"y\"\nfoo = 1\n", "[image]\nname = \"../x\"\nrelease = \"y\"\n", "[image]\nname = \"x\"\nrelease = \"y\"\n[pack]\nlevel = 77\n"] {
+    for text in [
+        "[image]\nname = \"x\"\n",
+        "[image]\nname = \"x\"\nrelease = \"y\"\nfoo = 1\n",
+        "[image]\nname = \"../x\"\nrelease = \"y\"\n",
+        "[image]\nname = \"x\"\nrelease = \"y\"\n[pack]\nlevel = 77\n",
+    ] {
         let value: serde_json::Value = toml::from_str(text).unwrap();
         assert!(!validator.is_valid(&value), "{text}");
         let space = Space::new();

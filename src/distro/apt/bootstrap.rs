@@ -32,6 +32,7 @@ pub fn bootstrap(
 ) -> Result<ScanAnswer, DistroError> {
     let scratch = store.scratch()?;
     for package in request.packages {
+        store.check_package(&package.sha256)?;
         scratch.link(&store.package(&package.sha256), &package.file_name())?;
     }
     let inside = BootstrapRequest {

@@ -53,9 +53,8 @@ pub fn tools_closure(archive: &Archive, seed: &ToolsSeed) -> Result<Vec<PinnedPa
                     .map(|item| item.split(':').next().unwrap_or(item))
                     .collect();
                 let waiting = |name: &str| chosen.contains_key(name) || queue.iter().any(|(queued, _)| queued == name);
-                let provided = |name: &str| {
-                    providers.get(name).into_iter().flatten().find(|package| waiting(package)).is_some()
-                };
+                let provided =
+                    |name: &str| providers.get(name).into_iter().flatten().find(|package| waiting(package)).is_some();
                 if alternatives.iter().any(|name| waiting(name) || provided(name)) {
                     continue;
                 }
@@ -65,7 +64,8 @@ pub fn tools_closure(archive: &Archive, seed: &ToolsSeed) -> Result<Vec<PinnedPa
                     }
                     providers.get(*name).and_then(|packages| packages.iter().next()).cloned()
                 });
-                let pick = pick.ok_or_else(|| DistroError::Closure { name: group.to_owned(), wanted_by: name.clone() })?;
+                let pick =
+                    pick.ok_or_else(|| DistroError::Closure { name: group.to_owned(), wanted_by: name.clone() })?;
                 queue.push_back((pick, name.clone()));
             }
         }

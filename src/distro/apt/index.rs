@@ -199,7 +199,11 @@ mod tests {
 
     #[test]
     fn the_highest_version_of_all_suites_is_found() {
-        let one = SuiteIndex::new("a".into(), "u".into(), "Package: x\nVersion: 1.0-9\n\nPackage: y\nVersion: 1\nProvides: z (= 1), w\n".into());
+        let one = SuiteIndex::new(
+            "a".into(),
+            "u".into(),
+            "Package: x\nVersion: 1.0-9\n\nPackage: y\nVersion: 1\nProvides: z (= 1), w\n".into(),
+        );
         let two = SuiteIndex::new("b".into(), "u".into(), "Package: x\nVersion: 1.0-10\n".into());
         let archive = Archive { indices: vec![one, two] };
         assert_eq!(archive.newest("x").unwrap().field("Version"), Some("1.0-10"));

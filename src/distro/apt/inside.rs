@@ -5,10 +5,10 @@ use std::fs::File;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Extractor, extract_tar, read_members};
+use crate::digest::Digest;
 use crate::sandbox::helper::Operation;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command};
 use crate::store::{ScanAnswer, ScanRequest, TreeEditor, remove_tree, scan};
-use crate::digest::Digest;
 
 /// Operations of this room, for the helper process.
 pub fn operations() -> Vec<(&'static str, Operation)> {
@@ -82,22 +82,22 @@ pub fn environment(epoch: i64) -> Vec<(String, String)> {
 
 /// Files that differ from run to run or describe the build host; removed from each layer. One reason a line.
 const NORMALISED: [&str; 16] = [
-    "usr/sbin/policy-rc.d",          // ours: forbids service starts while packages are installed
-    "debs",                          // ours: the mount point of the package files
-    "etc/ssh/ssh_host_*",            // keys are made at boot, one set per node (D35)
-    "var/lib/dbus/machine-id",       // a random id; dbus falls back to /etc/machine-id
-    "var/lib/systemd/random-seed",   // a seed shared by all nodes is none
+    "usr/sbin/policy-rc.d",              // ours: forbids service starts while packages are installed
+    "debs",                              // ours: the mount point of the package files
+    "etc/ssh/ssh_host_*",                // keys are made at boot, one set per node (D35)
+    "var/lib/dbus/machine-id",           // a random id; dbus falls back to /etc/machine-id
+    "var/lib/systemd/random-seed",       // a seed shared by all nodes is none
     "var/lib/systemd/credential.secret", // a host key made at installation
-    "var/cache/ldconfig/aux-cache",  // holds inode numbers and times of the build's file system
-    "var/log/*.log",                 // times of the build
-    "var/log/apt/*",                 // times of the build
-    "var/cache/apt/*.bin",           // a cache that apt makes again
-    "var/cache/apt/archives/*.deb",  // the packages themselves
-    "var/cache/apt/archives/lock",   // apt's lock
-    "var/lib/apt/lists/lock",        // apt's lock
-    "var/lib/dpkg/*-old",            // backups of the status file
-    "var/cache/debconf/*-old",       // backups of the answers
-    "var/lib/apt/daily_lock",        // a lock that apt leaves
+    "var/cache/ldconfig/aux-cache",      // holds inode numbers and times of the build's file system
+    "var/log/*.log",                     // times of the build
+    "var/log/apt/*",                     // times of the build
+    "var/cache/apt/*.bin",               // a cache that apt makes again
+    "var/cache/apt/archives/*.deb",      // the packages themselves
+    "var/cache/apt/archives/lock",       // apt's lock
+    "var/lib/apt/lists/lock",            // apt's lock
+    "var/lib/dpkg/*-old",                // backups of the status file
+    "var/cache/debconf/*-old",           // backups of the answers
+    "var/lib/apt/daily_lock",            // a lock that apt leaves
 ];
 
 /// Puts a tree into the form in which it is hashed.
@@ -171,7 +171,8 @@ fn bootstrap(request: BootstrapRequest, progress: News<'_>) -> Result<Made, Stri
         // Merged /usr first: packages of merged releases rely on it, and those of older ones do not mind.
         make_directories(&tree, &["usr/bin", "usr/sbin", "usr/lib"])?;
         for name in ["bin", "sbin", "lib"] {
-            std::os::unix::fs::symlink(format!("usr/{name}"), format!("{tree}/{name}")).map_err(|error| error.to_string())?;
+            std::os::unix::fs::symlink(format!("usr/{name}"), format!("{tree}/{name}"))
+                .map_err(|error| error.to_string())?;
         }
         if cfg!(target_arch = "x86_64") {
             make_directories(&tree, &["usr/lib64"])?;
@@ -261,7 +262,19 @@ fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> 
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(
             &request.scratch,
-            &["mount", "tree/usr/sbin", "work", "root", "root-work", "apt/lists/partial", "apt/cache/archives/partial", "apt/log", "apt/etc/preferences.d", "apt/etc/apt.conf.d", "apt/etc/sources.list.d"],
+            &[
+                "mount",
+                "tree/usr/sbin",
+                "work",
+                "root",
+                "root-work",
+                "apt/lists/partial",
+                "apt/cache/archives/partial",
+                "apt/log",
+                "apt/etc/preferences.d",
+                "apt/etc/apt.conf.d",
+                "apt/etc/sources.list.d",
+            ],
         )?;
         let editor = TreeEditor::open(&at("tree"))?;
         editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
@@ -313,16 +326,24 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
+/// Prints a package's name and a suffix if it is installed; names have no character that a shell knows.
+const PRESENT: &str = "present() { dpkg-query --admindir=/target/var/lib/dpkg -W -f '${db:Status-Status}' \"$1\" 2>/dev/null | grep -qx installed && echo \"$1$2\"; true; }\n";
+
 fn install_script(request: &InstallRequest) -> String {
     let mut script = String::from("set -e\n");
     let mut words: Vec<String> =
         request.packages.iter().map(|name| quoted(&format!("/target/run/imgbuild/debs/{name}"))).collect();
-    words.extend(request.remove.iter().map(|name| quoted(&format!("{name}-"))));
-    if !words.is_empty() {
-        script.push_str(&format!("apt-get install -y --allow-downgrades --allow-remove-essential {}\n", words.join(" ")));
+    script.push_str(PRESENT);
+    // Removing what is not there is no error.
+    let removals: Vec<String> = request.remove.iter().map(|name| format!("$(present {} -)", quoted(name))).collect();
+    if !words.is_empty() || !removals.is_empty() {
+        words.extend(removals);
+        script
+            .push_str(&format!("apt-get install -y --allow-downgrades --allow-remove-essential {}\n", words.join(" ")));
     }
     if !request.remove_after.is_empty() {
-        let names: Vec<String> = request.remove_after.iter().map(|name| quoted(name)).collect();
+        let names: Vec<String> =
+            request.remove_after.iter().map(|name| format!("$(present {} '')", quoted(name))).collect();
         script.push_str(&format!("apt-get remove -y {}\n", names.join(" ")));
     }
     script.push_str("audit=$(chroot /target dpkg --audit)\ntest -z \"$audit\" || { echo \"$audit\"; exit 1; }\n");

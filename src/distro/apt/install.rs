@@ -41,7 +41,9 @@ pub struct InstallFailure {
 /// Finds the package that dpkg blames.
 fn blamed(lines: &[String]) -> Option<String> {
     lines.iter().find_map(|line| {
-        let rest = line.strip_prefix("dpkg: error processing package ").or_else(|| line.strip_prefix("dpkg: error processing archive "))?;
+        let rest = line
+            .strip_prefix("dpkg: error processing package ")
+            .or_else(|| line.strip_prefix("dpkg: error processing archive "))?;
         rest.split([' ', ':']).next().map(|name| name.rsplit('/').next().unwrap_or(name).to_owned())
     })
 }
@@ -58,6 +60,7 @@ pub fn install(
 ) -> Result<ScanAnswer, DistroError> {
     let scratch = store.scratch()?;
     for package in request.packages {
+        store.check_package(&package.sha256)?;
         scratch.link(&store.package(&package.sha256), &package.file_name())?;
     }
     let inside = InstallRequest {
@@ -101,7 +104,8 @@ mod tests {
 
     #[test]
     fn the_package_that_dpkg_blames_is_named() {
-        let lines = ["Setting up x (1) ...", "dpkg: error processing package x-y:amd64 (--configure):"].map(str::to_owned);
+        let lines =
+            ["Setting up x (1) ...", "dpkg: error processing package x-y:amd64 (--configure):"].map(str::to_owned);
         assert_eq!(blamed(&lines).as_deref(), Some("x-y"));
         assert_eq!(blamed(&[]), None);
     }

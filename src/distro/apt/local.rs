@@ -19,6 +19,24 @@ pub struct LocalRepository {
 /// How deep below otherpkgs a repository may lie.
 const DEPTH_LIMIT: usize = 8;
 
+/// All package files below a directory, links to files too, sorted.
+///
+/// # Errors
+/// [`DistroError::Format`] for a directory that cannot be read.
+pub fn package_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, DistroError> {
+    let mut files = Vec::new();
+    for entry in walkdir::WalkDir::new(directory).max_depth(DEPTH_LIMIT).sort_by_file_name() {
+        let entry = entry.map_err(|error| DistroError::Format {
+            file: directory.display().to_string(),
+            problem: error.to_string(),
+        })?;
+        if entry.path().extension().is_some_and(|ending| ending == "deb") && entry.path().is_file() {
+            files.push(entry.into_path());
+        }
+    }
+    Ok(files)
+}
+
 /// Finds the repositories below a directory: each folder that holds package files.
 ///
 /// The index is made from the packages, whatever index lies beside them: it is what will be installed.
@@ -27,16 +45,10 @@ const DEPTH_LIMIT: usize = 8;
 /// [`DistroError::Format`] for a file that is no package.
 pub fn scan_local(directory: &Path) -> Result<Vec<LocalRepository>, DistroError> {
     let mut found: std::collections::BTreeMap<String, Vec<std::path::PathBuf>> = std::collections::BTreeMap::new();
-    for entry in walkdir::WalkDir::new(directory).max_depth(DEPTH_LIMIT).sort_by_file_name() {
-        let entry = entry.map_err(|error| DistroError::Format {
-            file: directory.display().to_string(),
-            problem: error.to_string(),
-        })?;
-        if entry.path().extension().is_some_and(|ending| ending == "deb") && entry.path().is_file() {
-            let parent = entry.path().parent().and_then(|parent| parent.strip_prefix(directory).ok());
-            let name = parent.and_then(Path::to_str).filter(|name| !name.is_empty()).unwrap_or(".");
-            found.entry(name.to_owned()).or_default().push(entry.path().to_owned());
-        }
+    for path in package_files(directory)? {
+        let parent = path.parent().and_then(|parent| parent.strip_prefix(directory).ok());
+        let name = parent.and_then(Path::to_str).filter(|name| !name.is_empty()).unwrap_or(".");
+        found.entry(name.to_owned()).or_default().push(path);
     }
     let mut repositories = Vec::new();
     for (name, files) in found {
@@ -45,7 +57,10 @@ pub fn scan_local(directory: &Path) -> Result<Vec<LocalRepository>, DistroError>
             let wrong = |problem: String| DistroError::Format { file: file.display().to_string(), problem };
             let bytes = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;
             let stanza = control_stanza(&bytes[..]).map_err(|error| wrong(error.to_string()))?;
-            let base = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| wrong("has a name that is no UTF-8".to_owned()))?;
+            let base = file
+                .file_name()
+                .and_then(|name| name.to_str())
+                .ok_or_else(|| wrong("has a name that is no UTF-8".to_owned()))?;
             // Fields that the index adds must not stand in the package as well.
             let own = stanza.lines().filter(|line| {
                 !["Filename:", "Size:", "SHA256:", "MD5sum:", "SHA1:"].iter().any(|field| line.starts_with(field))

@@ -18,7 +18,7 @@ pub use closure::{ToolsSeed, tools_closure};
 pub use index::{Archive, Candidate, SuiteIndex};
 pub use inside::operations;
 pub use install::{INSTALL_VERSION, Install, InstallFailure, install};
-pub use local::{LocalRepository, scan_local};
+pub use local::{LocalRepository, package_files, scan_local};
 pub use release::{SuiteRelease, fetch_suite};
 pub use resolve::{Pass, Resolution, Resolver};
 pub use source::{HostSources, Source, architecture, sources_for};

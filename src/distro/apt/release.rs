@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Source;
 use crate::digest::Sha256;
-use crate::distro::{Download, DistroError, Fetcher, Keyring, verify_clear_signed};
+use crate::distro::{DistroError, Download, Fetcher, Keyring, verify_clear_signed};
 use crate::store::Store;
 
 /// Largest InRelease that is read; Debian's are about 150 KB.
@@ -43,7 +43,8 @@ pub fn fetch_suite(
         file: "InRelease".to_owned(),
         place: base.clone(),
         problem,
-        help: "if this archive is signed with a key of its own, name it: [[repo]] signed-by = \"keys/site.gpg\"".to_owned(),
+        help: "if this archive is signed with a key of its own, name it: [[repo]] signed-by = \"keys/site.gpg\""
+            .to_owned(),
     })?;
     let wrong = |problem: String| DistroError::Format { file: format!("{base}/InRelease"), problem };
     let fields = deb822_fast::borrowed::parse_borrowed(&text)
@@ -79,15 +80,14 @@ pub fn fetch_suite(
     let mut downloads = Vec::new();
     for component in &source.components {
         let stem = format!("{component}/binary-{architecture}/Packages");
-        let Some((path, (digest, size))) = ["xz", "gz"]
-            .iter()
-            .find_map(|ending| listed.get_key_value(&format!("{stem}.{ending}")))
+        let Some((path, (digest, size))) =
+            ["xz", "gz"].iter().find_map(|ending| listed.get_key_value(&format!("{stem}.{ending}")))
         else {
             return Err(wrong(format!("has no packages of component `{component}` for {architecture}")));
         };
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let url = if by_hash { format!("{base}/{folder}/by-hash/SHA256/{digest}") } else { format!("{base}/{path}") };
-        downloads.push(Download { url, size: *size, sha256: *digest, destination: store.index(digest) });
+        downloads.push(Download { urls: vec![url], size: *size, sha256: *digest, destination: store.index(digest) });
         indices.push((component.clone(), *digest, path.clone()));
     }
     let digest = Sha256::of(text.as_bytes());
@@ -97,7 +97,7 @@ pub fn fetch_suite(
 /// Whether a Release file's date lies in the past; a date that cannot be read does.
 fn is_past(date: &str) -> bool {
     let date = date.trim().replace(" UTC", " +0000");
-    match jiff::fmt::rfc2822::parse(&date) {
+    match jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_zoned(&date) {
         Ok(until) => until.timestamp() < jiff::Timestamp::now(),
         Err(_) => true,
     }

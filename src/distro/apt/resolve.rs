@@ -123,7 +123,11 @@ impl Resolver<'_> {
             }
             sources.push_str(&format!("deb [trusted=yes] file:/repo/{place} {}{components}\n", suite.suite));
         }
-        let local = self.archive.indices.iter().filter(|index| index.base_url.starts_with("file:") && index.origin.starts_with("otherpkgs"));
+        let local = self
+            .archive
+            .indices
+            .iter()
+            .filter(|index| index.base_url.starts_with("file:") && index.origin.starts_with("otherpkgs"));
         for (place, index) in local.enumerate() {
             scratch.write_link(&format!("local{place}/Packages"), index.text().as_bytes(), 0o644)?;
             sources.push_str(&format!("deb [trusted=yes] file:/repo/local{place} ./\n"));
@@ -143,11 +147,14 @@ impl Resolver<'_> {
         }
         let preferences: String = held
             .iter()
-            .map(|package| format!("Package: {}\nPin: version {}\nPin-Priority: 1001\n\n", package.name, package.version))
+            .map(|package| {
+                format!("Package: {}\nPin: version {}\nPin-Priority: 1001\n\n", package.name, package.version)
+            })
             .collect();
         let word = |text: &String| format!("'{}'", text.replace('\'', r"'\''"));
         let mut words: Vec<String> = pass.install.iter().map(word).collect();
-        words.extend(pass.remove.iter().map(|name| word(&format!("{name}-"))));
+        let known = |name: &&String| installed.contains_key(*name) || !self.archive.candidates(name).is_empty();
+        words.extend(pass.remove.iter().filter(known).map(|name| word(&format!("{name}-"))));
         let mut script = String::from(
             "set -e\nmkdir -p /imgbuild/state/lists/partial /imgbuild/cache/archives/partial /imgbuild/log /imgbuild/t\n\
              apt-get update -qq >/imgbuild/update 2>&1 || { cat /imgbuild/update; exit 100; }\n\
@@ -210,7 +217,8 @@ impl Resolver<'_> {
                 (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
             })
             .collect();
-        let help = if hints.is_empty() { "check the suites and components of [[repo]]".to_owned() } else { hints.join("\n") };
+        let help =
+            if hints.is_empty() { "check the suites and components of [[repo]]".to_owned() } else { hints.join("\n") };
         let listed = unknown.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         Err(DistroError::UnknownPackages { packages: unknown, names: listed, help })
     }
@@ -225,7 +233,8 @@ impl Resolver<'_> {
             let Some(rest) = line.strip_prefix("Inst ") else { continue };
             let name = rest.split_whitespace().next().unwrap_or_default();
             let name = name.split(':').next().unwrap_or(name);
-            let version = rest.split_once('(').and_then(|(_, inside)| inside.split_whitespace().next()).unwrap_or_default();
+            let version =
+                rest.split_once('(').and_then(|(_, inside)| inside.split_whitespace().next()).unwrap_or_default();
             let candidate = self.archive.exact(name, version).ok_or_else(|| DistroError::Format {
                 file: "apt's answer".to_owned(),
                 problem: format!("names {name} {version}, which no index has"),

@@ -64,16 +64,20 @@ impl HostSources {
     /// every release, so a Debian 12 host can build Debian 13.
     fn for_release(&self, release: &str) -> Vec<Source> {
         let mut found: Vec<Source> = Vec::new();
-        for entry in &self.entries {
+        for entry in self.entries.iter().filter(|entry| entry.is_debian()) {
             for suite in &entry.suites {
-                let ending = match suite.split_once('-') {
-                    None => "",
-                    Some((_, "updates")) => "-updates",
-                    Some((_, "security")) => "-security",
+                let (base, ending) = match suite.split_once('-') {
+                    None => (suite.as_str(), ""),
+                    Some((base, "updates")) => (base, "-updates"),
+                    Some((base, "security")) => (base, "-security"),
                     _ => continue,
                 };
+                if !DEBIAN_SUITES.contains(&base) {
+                    continue;
+                }
                 let wanted = format!("{release}{ending}");
-                let same = found.iter_mut().find(|known| known.uri == entry.uri);
+                let same =
+                    found.iter_mut().find(|known| known.uri == entry.uri && known.components == entry.components);
                 match same {
                     Some(known) if known.suites.contains(&wanted) => {}
                     Some(known) => known.suites.push(wanted),
@@ -82,6 +86,33 @@ impl HostSources {
             }
         }
         found
+    }
+}
+
+/// Names by which Debian's own archive knows its releases; hosts have other archives too.
+const DEBIAN_SUITES: [&str; 11] = [
+    "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "sid",
+    "stable",
+    "oldstable",
+    "oldoldstable",
+    "testing",
+    "unstable",
+];
+
+impl Source {
+    /// Whether an entry of a host's configuration looks like Debian's own archive.
+    fn is_debian(&self) -> bool {
+        let components = self
+            .components
+            .iter()
+            .all(|name| ["main", "contrib", "non-free", "non-free-firmware"].contains(&name.as_str()));
+        let keyring = self.signed_by.as_ref().and_then(|path| path.file_name()).and_then(|name| name.to_str());
+        components && keyring.is_none_or(|name| name.starts_with("debian-archive"))
     }
 }
 
@@ -112,7 +143,8 @@ fn parse_stanzas(text: &str) -> Vec<Source> {
                 .map(|field| field.join().split_whitespace().map(str::to_owned).collect())
                 .unwrap_or_default()
         };
-        if !words("Types").iter().any(|kind| kind == "deb") || words("Enabled").first().is_some_and(|word| word == "no") {
+        if !words("Types").iter().any(|kind| kind == "deb") || words("Enabled").first().is_some_and(|word| word == "no")
+        {
             continue;
         }
         // A key may also stand in the file itself; the built-in ones do for Debian.

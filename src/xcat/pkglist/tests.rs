@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::source::Severity;
 
 pub(crate) struct Memory(pub HashMap<PathBuf, String>, pub HashMap<String, String>);
 
@@ -117,7 +116,12 @@ fn vectors_of_package_lists() {
         ("P18", &["xcat/xcat-core/xCATsn\n"], P, "[xCATsn] W:pkglist::folder_ignored"),
         ("P19", &["xcat/xcat-core/\n"], O, "E:pkglist::ends_in_slash"),
         ("P20", &["/abs/dir/pkg\n"], O, "E:pkglist::absolute"),
-        ("P21", &["@base\n@ X Window System\n@^minimal-environment\n"], P, "[@base @X Window System @^minimal-environment]"),
+        (
+            "P21",
+            &["@base\n@ X Window System\n@^minimal-environment\n"],
+            P,
+            "[@base @X Window System @^minimal-environment]",
+        ),
         ("P22", &["#INCLUDE:inc#\n"], O, "[x y] post[z]"),
         ("P23", &["#INCLUDE:nosuch#\nfoo\n"], P, "[foo] E:include::missing"),
         ("P24", &["#INCLUDE:loop#\n"], P, "E:include::cycle"),
@@ -127,6 +131,8 @@ fn vectors_of_package_lists() {
         ("P28", &["#INCLUDE:inc# trailing\n"], P, "E:pkglist::text_after_directive"),
         ("P29", &["#INCLUDE:inc#,extra\n"], O, "[x y extra] post[z]"),
         ("P30", &["# INCLUDE:inc#\n"], O, "W:pkglist::looks_like_directive"),
+        ("P30", &["# INCLUDE:inc#\na\n"], P, "[a] W:pkglist::looks_like_directive"),
+        ("P44", &["# INCLUDE:inc#\n"], P, "W:pkglist::looks_like_directive E:pkglist::empty"),
         ("P31", &["#INCLUDE:$D/leaf#\n"], P, "[topleaf]"),
         ("P32", &["#INCLUDE:${NOPE}/leaf#\n"], P, "E:include::variable"),
         ("P33", &["#INCLUDE:a^b#\nfoo\n"], P, "[foo] E:include::missing"),
@@ -146,6 +152,26 @@ fn vectors_of_package_lists() {
     ];
     for (id, files, flavor, expected) in table {
         assert_eq!(&read(files, *flavor), expected, "{id}");
+    }
+}
+
+#[test]
+fn removals_and_names_are_told_apart_word_by_word() {
+    use Flavor::OtherPackages as O;
+    for (text, expected) in [
+        ("a -b --c\n", "[a] pre[b] post[c] W:pkglist::blank_between"),
+        ("-a -b\n", "[] pre[a b] W:pkglist::blank_between"),
+        ("a/-b\n", "E:pkglist::no_name"),
+        ("a,#c,d\n", "[a d] W:pkglist::ignored_item"),
+        ("@a;b\n", "E:pkglist::group"),
+        ("-@ X Y\n", "E:pkglist::no_name"),
+        ("#ENV:A=1# #ENV:B=2#\n", "E:pkglist::text_after_directive"),
+        ("#NEW_INSTALL_LIST\na\n", "[a] W:pkglist::looks_like_directive"),
+        ("a/..\n", "E:pkglist::no_name"),
+        ("*\n", "E:pkglist::no_name"),
+        ("a//b\n", "E:pkglist::folder"),
+    ] {
+        assert_eq!(read(&[text], O), expected, "{text}");
     }
 }
 

@@ -120,7 +120,12 @@ impl Space {
             .iter()
             .flat_map(|stage| {
                 stage["layers"].as_array().unwrap().iter().filter(|layer| layer["action"] != "keep").map(move |layer| {
-                    format!("{}/{} {}", stage["stage"].as_str().unwrap(), layer["layer"].as_str().unwrap(), layer["action"].as_str().unwrap())
+                    format!(
+                        "{}/{} {}",
+                        stage["stage"].as_str().unwrap(),
+                        layer["layer"].as_str().unwrap(),
+                        layer["action"].as_str().unwrap()
+                    )
                 })
             })
             .collect()
@@ -129,9 +134,10 @@ impl Space {
 
 /// Copies a directory, modes and all, without what builds leave.
 pub fn copy_tree(from: &Path, to: &Path) {
-    for entry in walkdir::WalkDir::new(from).into_iter().filter_entry(|entry| {
-        !(entry.depth() == 1 && matches!(entry.file_name().to_str(), Some("out" | "image.lock")))
-    }) {
+    for entry in walkdir::WalkDir::new(from)
+        .into_iter()
+        .filter_entry(|entry| !(entry.depth() == 1 && matches!(entry.file_name().to_str(), Some("out" | "image.lock"))))
+    {
         let entry = entry.unwrap();
         let place = to.join(entry.path().strip_prefix(from).unwrap());
         if entry.file_type().is_dir() {

@@ -1,0 +1,157 @@
+//! Builds that fail: what is said, the exit code, and that nothing published is touched.
+
+use super::{store, tiny};
+use crate::support::{Space, copy_tree};
+
+/// A copy of the tiny image, built and locked.
+fn copy() -> Space {
+    let space = Space::new().with_store(&store());
+    copy_tree(tiny().space.path(), space.path());
+    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    space.run(&["build", "--locked"]).good();
+    space
+}
+
+/// Runs a build that must fail, and checks that what was published stays.
+#[track_caller]
+fn fails(space: &Space, code: i32) -> String {
+    let before = std::fs::read(space.artefact("tiny", "build.json")).unwrap();
+    let lock = std::fs::read(space.path().join("image.lock")).unwrap();
+    let ran = space.run(&["build"]);
+    assert_eq!(ran.code, code, "{}", ran.err);
+    assert_eq!(before, std::fs::read(space.artefact("tiny", "build.json")).unwrap());
+    assert_eq!(lock, std::fs::read(space.path().join("image.lock")).unwrap(), "a failed build changed the lock");
+    assert!(space.artefact("tiny", "rootimg.cpio.zst").exists());
+    ran.err
+}
+
+#[test]
+fn network_an_unknown_package_has_its_line_and_near_names() {
+    let space = copy();
+    space.write("a.pkglist", "# tools\nopenssh-sever\n");
+    space.edit("image.toml", "base = \"essential\"", "base = \"essential\"\nlists = [\"a.pkglist\"]");
+    let said = fails(&space, 1);
+    for text in ["a.pkglist:2:1", "no repository has `openssh-sever`", "openssh-server"] {
+        assert!(said.contains(text), "{text}\n{said}");
+    }
+}
+
+#[test]
+fn network_packages_that_cannot_live_together_have_the_solvers_words() {
+    let space = copy();
+    space.edit(
+        "image.toml",
+        "base = \"essential\"",
+        "base = \"essential\"\ninstall = [\"systemd-sysv\", \"sysvinit-core\"]",
+    );
+    let said = fails(&space, 1);
+    assert!(said.contains("cannot be installed together") && said.contains("Conflicts: "), "{said}");
+}
+
+#[test]
+fn network_a_release_signed_by_others_is_refused() {
+    let space = copy();
+    let home = tempfile::tempdir().unwrap();
+    let gpg = |arguments: &[&str]| {
+        let output = std::process::Command::new("gpg")
+            .args(["--batch", "--homedir"])
+            .arg(home.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    gpg(&[
+        "--pinentry-mode",
+        "loopback",
+        "--passphrase",
+        "",
+        "--quick-generate-key",
+        "site@example.invalid",
+        "ed25519",
+        "sign",
+        "never",
+    ]);
+    std::fs::write(space.path().join("site.gpg"), gpg(&["--export"])).unwrap();
+    let text = "[[repo]]\nsource = \"host\"\nsigned-by = \"site.gpg\"\n\n[packages]";
+    space.edit("image.toml", "[packages]", text);
+    space.edit("image.toml", "base = \"essential\"", "base = \"essential\"\ninstall = [\"less\"]");
+    let said = fails(&space, 4);
+    assert!(said.contains("the signature of `InRelease`") && said.contains("is not in the keyring"), "{said}");
+}
+
+#[test]
+fn a_failing_postinstall_has_its_status_and_last_lines() {
+    let space = copy();
+    space.edit("tiny.postinstall", "set -e\n", "set -e\necho about to fail >&2\nexit 3\n");
+    let said = fails(&space, 4);
+    for text in ["`tiny.postinstall` ended with status 3", "about to fail", "the whole log is"] {
+        assert!(said.contains(text), "{text}\n{said}");
+    }
+}
+
+#[test]
+fn a_postinstall_sees_its_inputs_and_nothing_else() {
+    let space = copy();
+    space.write("site/a.conf", "a\n").write("site/b.conf", "b\n").write("secret", "s\n");
+    space.edit(
+        "image.toml",
+        "script = \"tiny.postinstall\"",
+        "script = \"tiny.postinstall\"\ninputs = [\"site/*.conf\"]\narguments = [\"extra\"]",
+    );
+    space.edit(
+        "tiny.postinstall",
+        "set -e\n",
+        "set -e\ntest \"$(cat site/a.conf site/b.conf)\" = \"a\nb\"\ntest ! -e secret\ntest ! -e /etc/shadow\ntest ! -e /etc/hosts\n\
+         test \"$3\" = x86_64\ntest \"$4\" = tiny\ntest \"$5\" = extra\ntest \"$IMG_ROOTIMGDIR\" = \"$1\"\ntest \"$(chroot $1 uname -r)\" = \"$IMG_KERNELVERSION\"\n\
+         ! touch site/new 2>/dev/null\n",
+    );
+    space.run(&["build"]).good();
+}
+
+#[test]
+fn a_postinstall_that_changes_modules_or_declared_mounts_is_stopped() {
+    let space = copy();
+    space.edit(
+        "tiny.postinstall",
+        "set -e\n",
+        "set -e\nmkdir -p $1/usr/lib/modules/x/updates\necho x >$1/usr/lib/modules/x/updates/a.ko\n",
+    );
+    let said = fails(&space, 4);
+    assert!(said.contains("usr/lib/modules/x/updates/a.ko") && said.contains("modules_from = \"rootfs\""), "{said}");
+    space.edit(
+        "tiny.postinstall",
+        "mkdir -p $1/usr/lib/modules/x/updates\necho x >$1/usr/lib/modules/x/updates/a.ko\n",
+        "echo none >$1/etc/fstab\n",
+    );
+    space.edit("image.toml", "[boot]", "[boot]\ntmpfs = { \"/tmp\" = \"50m\" }");
+    let said = fails(&space, 4);
+    assert!(said.contains("/tmp with 50m"), "{said}");
+}
+
+#[test]
+fn a_driver_that_the_kernel_lacks_has_near_names() {
+    let space = copy();
+    space.edit("image.toml", "[kernel]", "[kernel]\ndrivers = [\"+virtionet\"]");
+    let said = fails(&space, 4);
+    assert!(said.contains("has no driver `virtionet`") && said.contains("virtio_net"), "{said}");
+}
+
+#[test]
+fn synced_files_are_appended_merged_and_put_into_folders() {
+    let space = copy();
+    space
+        .write("s/passwd", "daemon:x:1:1:changed:/:/bin/false\nnewone:x:999:999::/:/bin/false\n")
+        .write("s/more", "more\n")
+        .write("s/plain", "plain\n");
+    space.write("a.synclist", "s/plain -> /etc\nAPPEND:\ns/more -> /etc/issue\nMERGE:\ns/passwd -> /etc/passwd\n");
+    space.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
+    let ran = space.run(&["build"]).good();
+    assert!(ran.err.contains("`/etc` is a folder in the image"), "{}", ran.err);
+    let script = "cat /etc/plain; tail -n 1 /etc/issue; grep -c . /etc/passwd; grep ^daemon: /etc/passwd; tail -n 1 /etc/passwd; stat -c %a /etc/passwd";
+    let shown = space.run(&["shell", "--", "/bin/sh", "-c", script]).good().out;
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!((lines[0], lines[1]), ("plain", "more"));
+    assert_eq!(&lines[3..], ["daemon:x:1:1:changed:/:/bin/false", "newone:x:999:999::/:/bin/false", "644"]);
+}

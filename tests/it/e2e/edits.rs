@@ -1,0 +1,105 @@
+//! What an edit rebuilds, on the real example.
+
+use super::{compute, store};
+use crate::support::{Space, copy_tree};
+
+/// A copy of the built example whose lock is the same: everything is in the store.
+fn copy() -> Space {
+    let built = compute();
+    let space = Space::new().with_store(&store());
+    copy_tree(built.space.path(), space.path());
+    std::fs::copy(built.space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    space.run(&["build", "--locked"]).good();
+    space
+}
+
+#[test]
+fn after_a_build_everything_is_kept() {
+    let built = compute();
+    assert_eq!(built.space.to_do(), Vec::<String>::new());
+    assert_eq!(built.space.run(&["plan", "--detailed-exitcode"]).code, 0);
+    let again = built.space.run(&["build"]).good();
+    assert!(again.err.contains("ran nothing"), "{}", again.err);
+}
+
+#[test]
+fn a_copy_of_the_recipe_elsewhere_runs_nothing_and_gives_the_same_bytes() {
+    let (built, space) = (compute(), copy());
+    for name in ["kernel", "initrd-stateless", "rootimg.cpio.zst", "rootimg.cpio.zst.index", "build.json", "SHA256SUMS"]
+    {
+        let read = |space: &Space| std::fs::read(space.artefact("compute", name)).unwrap();
+        assert!(read(&built.space) == read(&space), "{name} differs");
+    }
+}
+
+#[test]
+fn editing_a_synced_file_runs_the_sync_layer_and_pack_alone() {
+    let space = copy();
+    space.write("site/motd", "another text\n");
+    insta::assert_snapshot!(space.run(&["plan"]).good().out, @r"
+    compute
+      rootfs   run
+        sync           run
+          compute.synclist:2: site/motd content changed
+      kernel   keep
+      initrd   keep
+      pack     depends
+        rootimg        depends
+          depends on rootfs/sync
+    ");
+    let ran = space.run(&["build"]).good();
+    assert!(ran.err.contains("ran rootfs/sync, pack/rootimg;"), "{}", ran.err);
+    assert_eq!(space.to_do(), Vec::<String>::new());
+    // The way back is the store's: nothing runs.
+    space.write("site/motd", "This node runs an image that imgbuild built.\n");
+    let ran = space.run(&["build"]).good();
+    assert!(ran.err.contains("ran nothing"), "{}", ran.err);
+}
+
+#[test]
+fn each_kind_of_edit_runs_its_own_stage() {
+    let space = copy();
+    space.edit("image.toml", "\"+vmxnet3\"", "\"+vmxnet3\", \"-be2net\"");
+    assert_eq!(space.to_do(), ["initrd/stateless run"]);
+    space.edit("image.toml", ", \"-be2net\"", "");
+    space.edit("compute.exlist", "./boot/*\n", "./boot/*\n./opt*\n");
+    let plan = space.run(&["plan"]).good().out;
+    assert!(plan.contains("exclude ./opt* added") && plan.contains("compute.exlist:8"), "{plan}");
+    assert_eq!(space.to_do(), ["pack/rootimg run"]);
+    space.edit("compute.exlist", "./opt*\n", "");
+    space.edit("image.toml", "\"50m\"", "\"60m\"");
+    assert_eq!(
+        space.to_do(),
+        [
+            "rootfs/system run",
+            "rootfs/postinstall depends",
+            "rootfs/gate run",
+            "rootfs/sync depends",
+            "pack/rootimg depends"
+        ]
+    );
+    space.edit("image.toml", "\"60m\"", "\"50m\"");
+    // Edits without meaning.
+    space.edit("image.toml", "[exclude]", "\n# a comment\n\n[exclude]");
+    space.edit("compute.pkglist", "systemd-sysv\n", "# init\n\nsystemd-sysv\n");
+    assert_eq!(space.to_do(), Vec::<String>::new());
+    // A package that the lock lacks: the plan says so with the list's line, and runs nothing.
+    space.edit("compute.pkglist", "munge\n", "munge\nhtop\n");
+    let plan = space.run(&["plan"]).good().out;
+    assert!(plan.contains("compute.pkglist:29: `htop` is not in image.lock"), "{plan}");
+    let locked = space.run(&["build", "--locked"]);
+    assert_eq!(locked.code, 1);
+    assert!(locked.err.contains("`htop` is not in image.lock"), "{}", locked.err);
+}
+
+#[test]
+fn a_published_file_that_is_gone_is_noticed_and_mended() {
+    let space = copy();
+    let path = space.artefact("compute", "initrd-stateless");
+    std::fs::remove_file(&path).unwrap();
+    assert!(space.run(&["plan"]).good().out.contains("initrd-stateless"));
+    assert_eq!(space.run(&["plan", "--detailed-exitcode"]).code, 2);
+    space.run(&["build"]).good();
+    assert!(path.exists());
+    assert_eq!(space.run(&["plan", "--detailed-exitcode"]).code, 0);
+}

@@ -1,0 +1,172 @@
+//! Two cards, BOOTIF names the second, leases of 60 seconds: still reachable after three minutes.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use imgbuild::boot::{FileServer, Machine};
+
+use super::machine::{Node, PATIENCE};
+use super::{Built, mini, tiny};
+
+/// A network namespace with two bridges: one with nobody on it, one with a DHCP server.
+struct Network {
+    name: String,
+    dnsmasq: Option<Child>,
+}
+
+fn run(words: &[&str]) {
+    let output = Command::new(words[0]).args(&words[1..]).output().unwrap_or_else(|error| panic!("{words:?}: {error}"));
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Network {
+    fn new(name: &str) -> Self {
+        let name = format!("{name}-{}", std::process::id());
+        run(&["ip", "netns", "add", &name]);
+        let mut network = Self { name: name.clone(), dnsmasq: None };
+        let inside = |words: &[&str]| run(&[&["ip", "netns", "exec", &name], words].concat());
+        inside(&["ip", "link", "set", "lo", "up"]);
+        for (bridge, tap) in [("silent", "tap0"), ("served", "tap1")] {
+            inside(&["ip", "link", "add", bridge, "type", "bridge"]);
+            inside(&["ip", "tuntap", "add", tap, "mode", "tap"]);
+            inside(&["ip", "link", "set", tap, "master", bridge]);
+            inside(&["ip", "link", "set", tap, "up"]);
+            inside(&["ip", "link", "set", bridge, "up"]);
+        }
+        inside(&["ip", "address", "add", "10.77.0.1/24", "dev", "served"]);
+        let child = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                &name,
+                "dnsmasq",
+                "--keep-in-foreground",
+                "--port=0",
+                "--interface=served",
+                "--bind-interfaces",
+                "--no-resolv",
+            ])
+            .args([
+                "--conf-file=/dev/null",
+                "--leasefile-ro",
+                "--dhcp-range=10.77.0.50,10.77.0.60,60s",
+                "--dhcp-authoritative",
+                "--user=root",
+            ])
+            .args(["--dhcp-host=52:54:00:00:00:02,10.77.0.52,node2", "--dhcp-option=option:dns-server,10.77.0.1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("dnsmasq is there");
+        network.dnsmasq = Some(child);
+        network
+    }
+
+    /// Runs something in a thread that is in the namespace.
+    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.name);
+        std::thread::scope(|scope| {
+            scope
+                .spawn(move || {
+                    use std::os::fd::AsFd;
+                    let namespace = std::fs::File::open(Path::new(&path)).unwrap();
+                    rustix::thread::move_into_link_name_space(
+                        namespace.as_fd(),
+                        Some(rustix::thread::LinkNameSpaceType::Network),
+                    )
+                    .unwrap();
+                    work()
+                })
+                .join()
+                .unwrap()
+        })
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.dnsmasq.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
+    }
+}
+
+fn machine(built: &Built, image: &str, port: u16) -> Machine {
+    let artefact = |name: &str| built.space.artefact(image, name).canonicalize().unwrap();
+    let words = super::machine::cmdline(built, image, &format!("http://10.77.0.1:{port}"));
+    let tap = |name: &str, mac: &str| {
+        (
+            format!("tap,id={name},ifname={name},script=no,downscript=no"),
+            format!("virtio-net-pci,netdev={name},mac={mac}"),
+        )
+    };
+    Machine {
+        kernel: artefact("kernel"),
+        initrd: artefact("initrd-stateless"),
+        cmdline: format!("{words} BOOTIF=01-52-54-00-00-00-02"),
+        memory_mib: 1024,
+        cpus: 2,
+        network: vec![tap("tap0", "52:54:00:00:00:01"), tap("tap1", "52:54:00:00:00:02")],
+    }
+}
+
+#[test]
+fn privileged_boot_leases_are_renewed_by_whatever_the_image_has() {
+    // systemd-networkd in one image, nothing at all in the other: imgbuild-init keeps that lease.
+    std::thread::scope(|scope| {
+        scope.spawn(|| stays_reachable("ibm", mini(), "mini", true));
+        scope.spawn(|| stays_reachable("ibt", tiny(), "tiny", false));
+    });
+}
+
+fn stays_reachable(name: &str, built: &Built, image: &str, ssh: bool) {
+    let network = Network::new(name);
+    let (_server, running) = network.enter(|| {
+        let server =
+            FileServer::start_on([10, 77, 0, 1].into(), &built.space.artefact(image, ".").canonicalize().unwrap())
+                .unwrap();
+        let running = machine(built, image, server.port()).start().unwrap();
+        (server, running)
+    });
+    let ping = || {
+        network.enter(|| {
+            Command::new("ping")
+                .args(["-c", "1", "-W", "5", "10.77.0.52"])
+                .stdout(Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+        })
+    };
+    assert!(running.wait_for(Some("the image is whole"), Some(PATIENCE), &mut |_| {}), "{}", running.console());
+    assert!(running.console().contains("eth1 (52:54:00:00:00:02) has 10.77.0.52/24"), "{}", running.console());
+    let node = Node {
+        prefix: ["ip", "netns", "exec", &network.name].map(str::to_owned).to_vec(),
+        host: "10.77.0.52".to_owned(),
+        port: 22,
+        key: built.key.clone(),
+    };
+    if ssh {
+        node.wait(&running);
+        assert_eq!(node.run("hostname"), "node2");
+    }
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(180) {
+        std::thread::sleep(Duration::from_secs(15));
+        assert!(
+            ping() || ping(),
+            "{image} is gone after {} seconds:\n{}",
+            began.elapsed().as_secs(),
+            running.console()
+        );
+    }
+    if ssh {
+        // The lease that it has now is a renewed one.
+        assert!(node.run("cat /run/systemd/netif/leases/*").contains("ADDRESS=10.77.0.52"));
+    } else {
+        assert!(!running.console().contains("could not be renewed"), "{}", running.console());
+    }
+}

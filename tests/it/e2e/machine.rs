@@ -1,0 +1,150 @@
+//! Machines under test, and servers that misbehave.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use imgbuild::boot::{Machine, Running};
+
+use super::Built;
+
+/// How long any machine of these tests may take: software emulation on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(240);
+
+/// What a server does with the n-th request for a file: gives its bytes, or none for no answer.
+pub type Misdeed = dyn Fn(&str, usize, Vec<u8>) -> Option<Vec<u8>> + Send + Sync;
+
+/// A server whose answers can be spoilt; without ranges, as some servers are.
+pub struct Server {
+    /// Its port.
+    pub port: u16,
+}
+
+impl Server {
+    /// Serves files of a directory on a port (0: a free one).
+    pub fn start(directory: &Path, port: u16, misdeed: Arc<Misdeed>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let directory = directory.to_owned();
+        let count = Arc::new(AtomicUsize::new(0));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (directory, misdeed, count) = (directory.clone(), Arc::clone(&misdeed), Arc::clone(&count));
+                std::thread::spawn(move || drop(serve(stream, &directory, misdeed.as_ref(), &count)));
+            }
+        });
+        Self { port }
+    }
+}
+
+fn serve(mut stream: TcpStream, directory: &Path, misdeed: &Misdeed, count: &AtomicUsize) -> std::io::Result<()> {
+    let mut line = String::new();
+    let mut input = BufReader::new(stream.try_clone()?);
+    input.read_line(&mut line)?;
+    let name = line.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
+    while line.trim() != "" {
+        line.clear();
+        input.read_line(&mut line)?;
+    }
+    let Ok(bytes) = std::fs::read(directory.join(&name)) else {
+        return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    let announced = bytes.len();
+    let number = if name.ends_with(".index") { 0 } else { count.fetch_add(1, Ordering::Relaxed) };
+    let Some(bytes) = misdeed(&name, number, bytes) else { return Ok(()) };
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {announced}\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(&bytes)
+}
+
+/// Words of the command line that build.json asks for, with the server's address.
+pub fn cmdline(built: &Built, image: &str, url: &str) -> String {
+    let text = std::fs::read(built.space.artefact(image, "build.json")).unwrap();
+    let info: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let words: Vec<String> =
+        info["cmdline"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().replace("{url}", url)).collect();
+    words.join(" ")
+}
+
+/// Starts a machine from an image's artefacts.
+pub fn start(built: &Built, image: &str, cmdline: String, change: impl FnOnce(&mut Machine)) -> Running {
+    let artefact = |name: &str| -> PathBuf { built.space.artefact(image, name).canonicalize().unwrap() };
+    let mut machine = Machine {
+        kernel: artefact("kernel"),
+        initrd: artefact("initrd-stateless"),
+        cmdline,
+        memory_mib: 1024,
+        cpus: 2,
+        network: vec![Machine::user_network("52:54:00:12:34:56", None)],
+    };
+    change(&mut machine);
+    machine.start().unwrap()
+}
+
+/// Waits for a text on the console, and shows the console when it does not come.
+#[track_caller]
+pub fn expect(running: &Running, text: &str) {
+    let came = running.wait_for(Some(text), Some(PATIENCE), &mut |_| {});
+    let console = running.console();
+    assert!(!console.contains("Initramfs unpacking failed"), "{console}");
+    assert!(came, "the console did not show `{text}`:\n{console}");
+}
+
+/// Runs a command on a node.
+pub struct Node {
+    /// Program and arguments in front of ssh, for instance to enter a network namespace.
+    pub prefix: Vec<String>,
+    /// Address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// File with the private key.
+    pub key: PathBuf,
+}
+
+impl Node {
+    /// Runs a shell command; its output, or none where the node does not answer or the command fails.
+    pub fn try_run(&self, script: &str) -> Option<String> {
+        let mut words = self.prefix.clone();
+        words.push("ssh".to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        for option in [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "ConnectTimeout=10",
+            "BatchMode=yes",
+        ] {
+            command.arg("-o").arg(option);
+        }
+        let port = self.port.to_string();
+        command.arg("-i").arg(&self.key).args(["-p", &port]).arg(format!("root@{}", self.host)).arg(script);
+        let output = command.output().unwrap();
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Waits until the node answers.
+    #[track_caller]
+    pub fn wait(&self, running: &Running) {
+        let began = std::time::Instant::now();
+        while self.try_run("true").is_none() {
+            assert!(began.elapsed() < PATIENCE, "no ssh answer:\n{}", running.console());
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// Runs a shell command that must succeed.
+    #[track_caller]
+    pub fn run(&self, script: &str) -> String {
+        self.try_run(script).unwrap_or_else(|| panic!("`{script}` failed on the node"))
+    }
+}
+
+/// A port of the loopback that is free now.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}

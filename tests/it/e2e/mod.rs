@@ -1,0 +1,66 @@
+//! Real images from a real mirror, booted in QEMU.
+
+mod boot_failures;
+mod build_failures;
+mod compute;
+mod edits;
+mod leases;
+mod machine;
+mod mini;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use crate::support::{Space, project};
+
+/// The store that these tests share; empty in a fresh clone.
+pub fn store() -> PathBuf {
+    let directory = std::env::var_os("CARGO_TARGET_TMPDIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    directory.join("e2e-store")
+}
+
+/// A copy of an example with a key that the test has; built once for all tests of a run.
+pub struct Built {
+    /// Where.
+    pub space: Space,
+    /// File with the private key.
+    pub key: PathBuf,
+}
+
+fn build(space: Space) -> Built {
+    let space = space.with_store(&store());
+    let key = space.path().join("admin");
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(&key)
+        .status()
+        .expect("ssh-keygen is there");
+    assert!(made.success());
+    std::fs::copy(space.path().join("admin.pub"), space.path().join("keys/admin.pub")).unwrap();
+    space.run(&["build", "--progress", "plain"]).good();
+    Built { space, key }
+}
+
+/// `examples/mini`, built.
+pub fn mini() -> &'static Built {
+    static MINI: OnceLock<Built> = OnceLock::new();
+    MINI.get_or_init(|| build(Space::example("mini")))
+}
+
+/// `examples/compute`, built.
+pub fn compute() -> &'static Built {
+    static COMPUTE: OnceLock<Built> = OnceLock::new();
+    COMPUTE.get_or_init(|| build(Space::example("compute")))
+}
+
+/// Essential packages and a shell script as init: the smallest root that shows that it came up.
+pub fn tiny() -> &'static Built {
+    static TINY: OnceLock<Built> = OnceLock::new();
+    TINY.get_or_init(|| {
+        let space = Space::new();
+        crate::support::copy_tree(&project().join("tests/fixtures/tiny"), space.path());
+        std::fs::create_dir_all(space.path().join("keys")).unwrap();
+        build(space)
+    })
+}
