@@ -1,6 +1,8 @@
 //! Frames: an archive cut into pieces that are compressed by themselves and kept by what they hold (D29 to D31).
 //!
-//! The first frame has all directories, so that the others can be unpacked in any order; the last has the trailer.
+//! The first frame has all directories, so that the others can be unpacked in any order; the last has them again,
+//! deepest first, and the trailer: GNU cpio sets a directory's time when it reads the entry, and what comes later in
+//! the directory would change it.
 //! Between them files stand sorted by path and are cut where a hash of the path says so, which keeps all other
 //! cuts where they were when one file comes or goes.
 
@@ -74,8 +76,8 @@ pub struct FrameInfo {
     pub sha256: Sha256,
 }
 
-/// Version of how archives are cut and written; part of the keys. 1: first.
-pub const FRAME_VERSION: u32 = 1;
+/// Version of how archives are cut and written; part of the keys. 1: first; 2: directories again at the end.
+pub const FRAME_VERSION: u32 = 2;
 
 fn size_of(entry: &Entry) -> u64 {
     match &entry.kind {
@@ -145,8 +147,9 @@ pub fn cut_frames(entries: Vec<(String, Entry, usize)>) -> Vec<Frame> {
     if !current.entries.is_empty() {
         frames.push(current);
     }
+    let last = Frame { entries: first.entries.iter().rev().cloned().collect(), trailer: true };
     frames.insert(0, first);
-    frames.push(Frame { entries: Vec::new(), trailer: true });
+    frames.push(last);
     frames
 }
 

@@ -15,6 +15,7 @@ mod schema;
 mod sync;
 mod toml;
 
+pub use crate::xcat::Clause;
 pub use check::check_against_schema;
 pub use document::{Node, Spans, Value};
 pub use load::{Loaded, Postinstall, Recipe, load, read_list};

@@ -9,9 +9,9 @@ use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::{Digest, FieldHasher};
 use crate::distro::apt::{BOOTSTRAP_VERSION, INSTALL_VERSION};
 use crate::plan::{Action, ActionGraph, Input, Stage, Upstream, file_input};
+use crate::recipe::Clause;
 use crate::recipe::{Firmware, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, SyncedKind};
 use crate::source::Span;
-use crate::xcat::Clause;
 
 /// Versions of the kinds of work, each part of the keys of its actions. A change of what a kind gives raises it.
 pub mod version {
@@ -99,8 +99,8 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest) -> Result<StageGrap
     }
     reader.system()?;
     reader.postinstall()?;
-    reader.sync()?;
     reader.gate();
+    reader.sync()?;
     reader.initrd(init)?;
     reader.pack();
     Ok(StageGraph { graph: ActionGraph::new(reader.actions)?, layers: reader.layers, wishes })

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::StageError;
 use super::inside::News;
 use crate::digest::Digest;
+use crate::recipe::{Clause, ModulesFrom, Recipe, SyncedKind};
+
 use crate::store::{Entry, Kind, LayerReader, Manifest, Merged};
 
 /// Asks for a file of a tree.
@@ -24,9 +26,43 @@ pub fn read_file(request: ReadFileRequest, _: News<'_>) -> Result<Option<String>
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// What the initrd would have to know, changed by imgbuild's own late layers: the script's, and synced files.
+/// Where settings of drivers are, besides the modules themselves.
+const DRIVER_FILES: [&str; 4] = ["usr/lib/modules/", "usr/lib/firmware/", "etc/modprobe.d/", "etc/dracut.conf.d/"];
+
+/// The same for synced files, whose places are known before anything runs: no drivers or their settings behind the
+/// initrd's back, and an fstab that has the declared mounts.
+///
+/// # Errors
+/// [`StageError::Gate`] with the files or mounts.
+pub fn check_synced(recipe: &Recipe) -> Result<(), StageError> {
+    if recipe.model.initrd.modules_from == ModulesFrom::Kernel {
+        let place = |destination: &str| {
+            let path = destination.trim_start_matches('/').to_owned();
+            if path.starts_with("lib/") { format!("usr/{path}") } else { path }
+        };
+        let touched = |path: &String| DRIVER_FILES.iter().any(|root| path.starts_with(root));
+        let files: Vec<String> = recipe
+            .sync
+            .iter()
+            .filter(|synced| synced.kind == SyncedKind::File)
+            .map(|synced| place(&synced.destination))
+            .filter(touched)
+            .collect();
+        refuse(&files)?;
+    }
+    for synced in
+        recipe.sync.iter().filter(|synced| synced.destination == "/etc/fstab" && synced.clause == Clause::Copy)
+    {
+        let text = std::fs::read_to_string(&synced.source)
+            .map_err(|source| StageError::Input { file: synced.name.clone(), source })?;
+        check_fstab(&synced.name, &text, recipe.model.boot.tmpfs.iter())?;
+    }
+    Ok(())
+}
+
+/// What the initrd would have to know, changed by the script.
 fn settings_touched(manifest: &Manifest) -> Vec<String> {
-    let roots = ["usr/lib/firmware/", "etc/modprobe.d/", "etc/dracut.conf.d/"];
+    let roots = &DRIVER_FILES[1..];
     let files = manifest.0.iter().filter(|(_, entry)| !entry.is_directory()).map(|(path, _)| path);
     files.filter(|path| roots.iter().any(|root| path.starts_with(root))).cloned().collect()
 }
@@ -56,6 +92,10 @@ fn modules_touched(payload: &Manifest, image: &Merged, release: &str) -> Vec<Str
 pub fn check_modules(payload: &Manifest, image: &Merged, late: &[Manifest], release: &str) -> Result<(), StageError> {
     let mut files = modules_touched(payload, image, release);
     files.extend(late.iter().flat_map(settings_touched));
+    refuse(&files)
+}
+
+fn refuse(files: &[String]) -> Result<(), StageError> {
     if files.is_empty() {
         return Ok(());
     }

@@ -14,11 +14,11 @@ use crate::digest::Digest;
 use crate::distro::apt::{Install, install};
 use crate::distro::{DistroError, Fetcher, Progress};
 use crate::plan::{Action, Cause, Decision, Known, Verdict, decide, key_and_trace};
+use crate::recipe::Clause;
 use crate::recipe::{LOCK_FILE, Lock, ModulesFrom, PinnedPackage, Recipe, SyncedKind};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
 use crate::store::{ActionRecord, BlobRef, FileLock, Outputs, RecordedInput, Root, ScanAnswer, Store};
-use crate::xcat::Clause;
 
 /// imgbuild-init, made by the build script.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/imgbuild-init"));
@@ -535,9 +535,7 @@ impl Builder<'_> {
         }
         if self.recipe.model.initrd.modules_from == ModulesFrom::Kernel {
             let payload = self.store.manifest(&done.layer("kernel/payload")?)?;
-            let is_late = |upstream: &crate::plan::Upstream| {
-                ["rootfs/postinstall", "rootfs/sync"].contains(&upstream.action.as_str())
-            };
+            let is_late = |upstream: &crate::plan::Upstream| upstream.action == "rootfs/postinstall";
             let of_layers = action.upstream.iter().filter(|upstream| upstream.output == "layer");
             let late: Vec<_> = of_layers
                 .zip(&manifests)
@@ -554,13 +552,14 @@ impl Builder<'_> {
         if !self.recipe.model.boot.tmpfs.is_empty() {
             let request = gate::ReadFileRequest { layers, path: "etc/fstab".to_owned() };
             let text: Option<String> = self.namespace.call("read-file", &request, &mut |_| {})?;
-            let name = self.recipe.postinstall.as_ref().map_or("a synced file", |script| script.name.as_str());
+            let name = self.recipe.postinstall.as_ref().map_or("the recipe", |script| script.name.as_str());
             gate::check_fstab(name, text.as_deref().unwrap_or_default(), self.recipe.model.boot.tmpfs.iter())?;
         }
         Ok(Outputs { values: BTreeMap::from([("passed".to_owned(), "yes".to_owned())]), ..Outputs::default() })
     }
 
     fn run_sync(&self, lock: &Lock, base: &[Digest]) -> Result<Outputs, StageError> {
+        gate::check_synced(self.recipe)?;
         let mut items = Vec::new();
         for synced in &self.recipe.sync {
             let said = |source| StageError::Input { file: synced.name.clone(), source };

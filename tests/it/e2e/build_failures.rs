@@ -155,3 +155,56 @@ fn synced_files_are_appended_merged_and_put_into_folders() {
     assert_eq!((lines[0], lines[1]), ("plain", "more"));
     assert_eq!(&lines[3..], ["daemon:x:1:1:changed:/:/bin/false", "newone:x:999:999::/:/bin/false", "644"]);
 }
+
+#[test]
+fn files_of_a_directory_that_is_made_anew_are_kept() {
+    let space = copy();
+    // Equal files with equal times in a directory that overlayfs marks opaque.
+    space.edit(
+        "tiny.postinstall",
+        "set -e\n",
+        "set -e\ncp -a $1/etc/skel /tmp/skel\nrm -rf $1/etc/skel\nmkdir $1/etc/skel\ncp -p /tmp/skel/.profile $1/etc/skel/\n",
+    );
+    space.run(&["build"]).good();
+    let shown = space.run(&["shell", "--", "/bin/sh", "-c", "ls -A /etc/skel"]).good().out;
+    assert_eq!(shown.trim(), ".profile");
+    let info: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(space.artefact("tiny", "build.json")).unwrap()).unwrap();
+    let layer = info["layers"].as_array().unwrap().iter().find(|layer| layer[0] == "rootfs/postinstall").unwrap()[1]
+        .as_str()
+        .unwrap();
+    let text = std::fs::read_to_string(store().join("v1/manifests").join(layer)).unwrap();
+    assert!(!text.contains("etc/skel/.profile\tw"), "{text}");
+    assert!(text.contains("etc/skel/.bashrc\tw"), "{text}");
+}
+
+#[test]
+fn nothing_inside_can_look_through_the_helper() {
+    let space = copy();
+    space.edit("tiny.postinstall", "set -e\n", "set -e\n! ls /proc/1/root/ 2>/dev/null\n! readlink /proc/1/exe 2>/dev/null\n! cat /proc/1/environ 2>/dev/null\n");
+    space.run(&["build"]).good();
+}
+
+#[test]
+fn what_a_script_leaves_running_is_ended_before_the_layer_is_made() {
+    let space = copy();
+    space.edit(
+        "tiny.postinstall",
+        "set -e\n",
+        "set -e\n(while :; do date >>$1/etc/never-ends; done) >/dev/null 2>&1 &\n",
+    );
+    let began = std::time::Instant::now();
+    space.run(&["build"]).good();
+    assert!(began.elapsed() < std::time::Duration::from_secs(60));
+}
+
+#[test]
+fn a_build_until_a_stage_publishes_nothing() {
+    let space = copy();
+    space.edit("tiny.postinstall", "set -e\n", "set -e\n: changed\n");
+    let before = std::fs::read_link(space.path().join("out/tiny")).unwrap();
+    let ran = space.run(&["build", "--until", "rootfs"]).good();
+    assert!(ran.err.contains("rootfs/postinstall") && !ran.err.contains("pack/rootimg"), "{}", ran.err);
+    assert_eq!(before, std::fs::read_link(space.path().join("out/tiny")).unwrap());
+    space.run(&["build"]).good();
+}

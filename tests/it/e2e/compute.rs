@@ -133,7 +133,17 @@ fn expected(built: &Built) -> (BTreeMap<String, Shape>, Groups) {
                 Some(group) => groups.get(&(found.layer, group.clone())).map_or(1, |names| names.len() as u64),
                 None => u64::from(plain || matches!(entry.kind, Kind::Symlink(_))),
             };
-            (path.clone(), Shape { kind, mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, links })
+            (
+                path.clone(),
+                Shape {
+                    kind,
+                    mode: entry.mode,
+                    uid: entry.uid,
+                    gid: entry.gid,
+                    mtime: if matches!(entry.kind, Kind::Symlink(_)) { 0 } else { entry.mtime },
+                    links,
+                },
+            )
         })
         .collect();
     (shapes, groups)
@@ -159,7 +169,8 @@ fn found(root: &Path) -> BTreeMap<String, Shape> {
             kind,
             uid: metadata.uid(),
             gid: metadata.gid(),
-            mtime: metadata.mtime(),
+            // GNU cpio 2.13 does not set the time of a symbolic link.
+            mtime: if metadata.is_symlink() { 0 } else { metadata.mtime() },
             links,
         };
         shapes.insert(if path.is_empty() { ".".to_owned() } else { path.to_owned() }, shape);
