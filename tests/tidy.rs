@@ -1,0 +1,121 @@
+//! Holds the house to its plan: who imports whom, how long files are, where unsafe code stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// What each room may import; ARCHITECTURE.md has the same table with the reasons.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("digest", &[]),
+    ("source", &[]),
+    ("xcat", &["source"]),
+    ("recipe", &["xcat", "source", "digest"]),
+    ("plan", &["recipe", "digest", "source"]),
+    ("store", &["digest"]),
+    ("sandbox", &[]),
+    ("archive", &["store", "digest"]),
+    ("distro", &["recipe", "source", "archive", "sandbox", "store", "digest"]),
+    ("stage", &["plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat"]),
+    ("boot", &[]),
+    ("cli", &["plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot"]),
+];
+
+fn project() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(below: &str) -> Vec<(PathBuf, String)> {
+    walkdir::WalkDir::new(project().join(below))
+        .sort_by_file_name()
+        .into_iter()
+        .map(|entry| entry.unwrap().into_path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
+        .map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+/// The room of a file: the folder or the file below src.
+fn room(path: &Path) -> String {
+    let below = path.strip_prefix(project().join("src")).unwrap();
+    let first = below.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+#[test]
+fn rooms_import_only_what_the_plan_allows() {
+    let allowed: BTreeMap<&str, BTreeSet<&str>> = MAY_IMPORT.iter().map(|(room, list)| (*room, list.iter().copied().collect())).collect();
+    let mut wrong = Vec::new();
+    for (path, text) in sources("src") {
+        let own = room(&path);
+        if own == "main" || own == "lib" {
+            continue;
+        }
+        let allowed = allowed.get(own.as_str()).unwrap_or_else(|| panic!("the room `{own}` is not in the table"));
+        // What tests of a room use is their own affair.
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for (at, _) in code.match_indices("crate::") {
+            let name: String = code[at + 7..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            if !name.is_empty() && name != own && !allowed.contains(name.as_str()) {
+                wrong.push(format!("{} imports {name}", path.strip_prefix(project()).unwrap().display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_table_in_architecture_names_every_room() {
+    let text = std::fs::read_to_string(project().join("ARCHITECTURE.md")).unwrap();
+    for (room, _) in MAY_IMPORT {
+        assert!(text.contains(&format!("`{room}`")), "{room}");
+    }
+}
+
+/// A file that is longer says why on its first line.
+const LONGEST: usize = 800;
+
+#[test]
+fn files_stay_small_enough_to_hold_in_the_head() {
+    for below in ["src", "imgbuild-init/src", "tests"] {
+        for (path, text) in sources(below) {
+            let lines = text.lines().count();
+            assert!(lines <= LONGEST || text.starts_with("// long:"), "{} has {lines} lines", path.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_stands_in_two_places_with_its_reason() {
+    for below in ["src", "imgbuild-init/src"] {
+        for (path, text) in sources(below) {
+            let name = path.strip_prefix(project()).unwrap().display().to_string();
+            let lines: Vec<&str> = text.lines().collect();
+            for (index, line) in lines.iter().enumerate() {
+                if !line.contains("unsafe {") && !line.contains("unsafe fn") {
+                    continue;
+                }
+                assert!(name.starts_with("src/sandbox/") || name == "imgbuild-init/src/sys.rs", "{name}:{}", index + 1);
+                let before = &lines[index.saturating_sub(6)..=index];
+                assert!(before.iter().any(|line| line.contains("SAFETY:")), "{name}:{} has no SAFETY comment", index + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_command_line_prints() {
+    for (path, text) in sources("src") {
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let prints = ["println!(", "eprintln!(", "print!(", "dbg!("].iter().any(|word| code.contains(word));
+        assert!(!prints || room(&path) == "cli", "{} prints", path.display());
+    }
+}
+
+#[test]
+fn the_readme_has_two_set_up_commands_and_every_exit_code() {
+    let text = std::fs::read_to_string(project().join("README.md")).unwrap();
+    let section = text.split("## Two commands").nth(1).unwrap().split("\n## ").next().unwrap();
+    assert_eq!(section.matches("```sh").count(), 2);
+    for code in ["| 0 |", "| 1 |", "| 2 |", "| 3 |", "| 4 |", "| 5 |", "| 64 |", "| 130 |"] {
+        assert!(text.contains(code), "{code}");
+    }
+}
