@@ -42,7 +42,8 @@ fn room(path: &Path) -> String {
 
 #[test]
 fn rooms_import_only_what_the_plan_allows() {
-    let allowed: BTreeMap<&str, BTreeSet<&str>> = MAY_IMPORT.iter().map(|(room, list)| (*room, list.iter().copied().collect())).collect();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        MAY_IMPORT.iter().map(|(room, list)| (*room, list.iter().copied().collect())).collect();
     let mut wrong = Vec::new();
     for (path, text) in sources("src") {
         let own = room(&path);
@@ -95,7 +96,11 @@ fn unsafe_code_stands_in_two_places_with_its_reason() {
                 }
                 assert!(name.starts_with("src/sandbox/") || name == "imgbuild-init/src/sys.rs", "{name}:{}", index + 1);
                 let before = &lines[index.saturating_sub(6)..=index];
-                assert!(before.iter().any(|line| line.contains("SAFETY:")), "{name}:{} has no SAFETY comment", index + 1);
+                assert!(
+                    before.iter().any(|line| line.contains("SAFETY:")),
+                    "{name}:{} has no SAFETY comment",
+                    index + 1
+                );
             }
         }
     }

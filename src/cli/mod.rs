@@ -35,7 +35,7 @@ pub struct Arguments {
     /// How many things to do at once [default: the number of CPUs]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), global = true)]
     pub jobs: Option<u16>,
-    /// Say more; twice: show what commands print
+    /// Say more: causes and notes in full; twice: every step
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
     /// How progress is shown

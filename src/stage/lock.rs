@@ -108,8 +108,18 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
 }
 
 fn wish_of(name: &str, list: &PassList) -> Wish {
-    let names = |items: &[crate::xcat::Item]| items.iter().map(|item| item.name.clone()).collect::<Vec<_>>();
-    let all = list.install.iter().chain(&list.remove_before).chain(&list.remove_after);
+    // A folder stays in front of the name: it selects the repository.
+    let word = |item: &crate::xcat::Item| match &item.subdirectory {
+        Some(folder) => format!("{folder}/{}", item.name),
+        None => item.name.clone(),
+    };
+    let names = |items: &[crate::xcat::Item]| items.iter().map(word).collect::<Vec<_>>();
+    let mut spans = BTreeMap::new();
+    for item in list.install.iter().chain(&list.remove_before).chain(&list.remove_after) {
+        spans.insert(word(item), item.span.clone());
+        let plain = item.name.split('=').next().unwrap_or(&item.name);
+        spans.insert(plain.to_owned(), item.span.clone());
+    }
     Wish {
         name: name.to_owned(),
         pass: Pass {
@@ -117,7 +127,7 @@ fn wish_of(name: &str, list: &PassList) -> Wish {
             remove: names(&list.remove_before),
             remove_after: names(&list.remove_after),
         },
-        spans: all.map(|item| (item.name.clone(), item.span.clone())).collect(),
+        spans,
         variables: list.environment.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect(),
     }
 }

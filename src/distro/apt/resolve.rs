@@ -108,6 +108,8 @@ impl Resolver<'_> {
         held: &[PinnedPackage],
     ) -> Result<Resolution, DistroError> {
         self.check_names(pass, installed)?;
+        let install: Vec<String> =
+            pass.install.iter().map(|item| self.in_folder(item).unwrap_or_else(|| item.clone())).collect();
         let scratch = self.store.scratch()?;
         let mut sources = String::new();
         for (place, suite) in self.suites.iter().enumerate() {
@@ -152,7 +154,7 @@ impl Resolver<'_> {
             })
             .collect();
         let word = |text: &String| format!("'{}'", text.replace('\'', r"'\''"));
-        let mut words: Vec<String> = pass.install.iter().map(word).collect();
+        let mut words: Vec<String> = install.iter().map(word).collect();
         let known = |name: &&String| installed.contains_key(*name) || !self.archive.candidates(name).is_empty();
         words.extend(pass.remove.iter().filter(known).map(|name| word(&format!("{name}-"))));
         let mut script = String::from(
@@ -189,6 +191,16 @@ impl Resolver<'_> {
         self.read_simulation(&said, pass)
     }
 
+    /// `folder/name` of an otherpkgs list as `name=version`: the newest that this folder has.
+    fn in_folder(&self, item: &str) -> Option<String> {
+        let (folder, name) = item.rsplit_once('/')?;
+        let origin = format!("otherpkgs/{folder}");
+        let candidates = self.archive.candidates(name).into_iter().filter(|candidate| candidate.index.origin == origin);
+        let newest =
+            candidates.filter_map(|candidate| Some((candidate.version()?, candidate))).max_by(|a, b| a.0.cmp(&b.0))?.1;
+        Some(format!("{name}={}", newest.field("Version")?))
+    }
+
     /// Names that nothing has are told all at once, before apt is asked.
     fn check_names(&self, pass: &Pass, installed: &BTreeMap<String, (String, bool)>) -> Result<(), DistroError> {
         let mut unknown = Vec::new();
@@ -197,8 +209,13 @@ impl Resolver<'_> {
             if item.starts_with(['?', '~']) || item.contains('*') {
                 continue;
             }
-            let name = item.split(['=', '/']).next().unwrap_or(item);
-            let name = name.split(':').next().unwrap_or(name);
+            if item.contains('/') {
+                if self.in_folder(item).is_none() {
+                    unknown.push(item.clone());
+                }
+                continue;
+            }
+            let name = plain_name(item);
             if self.archive.candidates(name).is_empty()
                 && !installed.contains_key(name)
                 && !providers.get_or_init(|| self.archive.providers()).contains_key(name)
@@ -239,11 +256,17 @@ impl Resolver<'_> {
                 file: "apt's answer".to_owned(),
                 problem: format!("names {name} {version}, which no index has"),
             })?;
-            let asked = pass.install.iter().any(|item| item.split(['=', ':', '/']).next() == Some(name));
+            let asked = pass.install.iter().any(|item| plain_name(item) == name);
             resolution.packages.push(candidate.pin(!asked)?);
         }
         Ok(resolution)
     }
+}
+
+/// The name in `folder/name=version` or `name:architecture`.
+fn plain_name(item: &str) -> &str {
+    let name = item.rsplit('/').next().unwrap_or(item);
+    name.split(['=', ':']).next().unwrap_or(name)
 }
 
 /// The solver's own words, without its preamble; at most 30 lines.

@@ -7,6 +7,7 @@ mod edits;
 mod leases;
 mod machine;
 mod mini;
+mod otherpkgs;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
