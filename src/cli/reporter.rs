@@ -1,6 +1,8 @@
 //! Shows what a build does: a moving line on a terminal, plain lines elsewhere, or JSON.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -23,8 +25,8 @@ pub struct Reporter {
 
 #[derive(Default)]
 struct State {
-    action: String,
-    last: Option<Instant>,
+    /// What each thread is doing, and when it last said something.
+    threads: HashMap<ThreadId, (String, Instant)>,
 }
 
 impl Reporter {
@@ -65,8 +67,7 @@ impl Reporter {
 impl Report for Reporter {
     fn started(&self, action: &str, causes: &[Cause]) {
         if let Ok(mut state) = self.state.lock() {
-            state.action = action.to_owned();
-            state.last = Some(Instant::now());
+            state.threads.insert(std::thread::current().id(), (action.to_owned(), Instant::now()));
         }
         if self.kind == ProgressKind::Json {
             return self.event(serde_json::json!({"event": "started", "action": action, "causes": causes}));
@@ -88,20 +89,24 @@ impl Report for Reporter {
         if self.kind == ProgressKind::Json {
             return self.event(serde_json::json!({"event": "progress", "text": text}));
         }
-        if let Some(bar) = &self.bar {
-            bar.set_message(text.to_owned());
-            return;
-        }
         let Ok(mut state) = self.state.lock() else { return };
-        let due = state.last.is_none_or(|last| last.elapsed() >= PLAIN_INTERVAL);
-        if due || self.verbose > 1 {
-            state.last = Some(Instant::now());
-            let action = if state.action.is_empty() { "imgbuild" } else { &state.action };
+        let before = Instant::now().checked_sub(PLAIN_INTERVAL).unwrap_or_else(Instant::now);
+        // Downloads have threads of their own.
+        let (action, last) =
+            state.threads.entry(std::thread::current().id()).or_insert_with(|| ("imgbuild".to_owned(), before));
+        if let Some(bar) = &self.bar {
+            bar.set_prefix(action.clone());
+            bar.set_message(text.to_owned());
+        } else if last.elapsed() >= PLAIN_INTERVAL || self.verbose > 1 {
+            *last = Instant::now();
             self.line(&format!("{action}: {text}"));
         }
     }
 
     fn finished(&self, action: &str, took: Duration) {
+        if let Ok(mut state) = self.state.lock() {
+            state.threads.remove(&std::thread::current().id());
+        }
         if self.kind == ProgressKind::Json {
             return self.event(
                 serde_json::json!({"event": "finished", "action": action, "milliseconds": took.as_millis() as u64}),

@@ -1,0 +1,456 @@
+//! What each action does: gathers its request, calls the operation inside, keeps what comes back.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::actions::{StageGraph, compression, kernel_packages};
+use super::artefacts::index_text;
+use super::lock::{bootstrap_layer, download_packages, sources};
+use super::results::{Done, below, layer_outputs, missing};
+use super::run::{Builder, INIT};
+use super::{StageError, gate, initrd, kernel, modules, pack, postinstall, sync, system};
+use crate::digest::Digest;
+use crate::distro::Fetcher;
+use crate::distro::apt::{Install, install};
+use crate::plan::Action;
+use crate::recipe::{Clause, Lock, ModulesFrom, PinnedPackage, SyncedKind};
+use crate::source::{Finding, Severity};
+use crate::store::{BlobRef, Outputs, Store};
+
+impl Builder<'_> {
+    fn download(&self, packages: &[PinnedPackage], fetcher: &Fetcher) -> Result<(), StageError> {
+        if packages.iter().all(|package| self.store.package(&package.sha256).is_file()) {
+            return Ok(());
+        }
+        let mut urls: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (source, _) in sources(self.recipe, self.options.mirror.as_deref())? {
+            for suite in &source.suites {
+                urls.entry(suite.clone()).or_default().push(source.uri.clone());
+            }
+        }
+        let local = self.recipe.otherpkgs_directory.as_deref();
+        let url_of = |origin: &str| match origin.strip_prefix("otherpkgs/") {
+            Some(folder) => local
+                .map(|path| format!("file:{}", path.join(if folder == "." { "" } else { folder }).display()))
+                .into_iter()
+                .collect(),
+            None => urls.get(origin).cloned().unwrap_or_default(),
+        };
+        Ok(download_packages(fetcher, self.store, packages, &url_of, self.report)?)
+    }
+
+    fn log_name(&self, action: &Action) -> String {
+        format!("logs/{}-{}.log", std::process::id(), action.id.replace('/', "-"))
+    }
+
+    /// Takes a file that an operation left for the host process.
+    fn take(&self, name: &str) -> Result<BlobRef, StageError> {
+        let path = self.store.directory().join(name);
+        let blob = self.store.ensure_blob_of(&path)?;
+        let _ = std::fs::remove_file(&path);
+        Ok(blob)
+    }
+
+    /// Does the work of an action that is not in the store.
+    ///
+    /// # Errors
+    /// [`StageError`] of its kind.
+    pub(super) fn run(
+        &self,
+        action: &Action,
+        stages: &StageGraph,
+        lock: &Lock,
+        done: &Done,
+        fetcher: &Fetcher,
+    ) -> Result<Outputs, StageError> {
+        match action.kind {
+            "bootstrap" => self.run_bootstrap(action, lock, fetcher),
+            "install" => self.run_install(action, stages, lock, done, fetcher),
+            "kernel" => self.run_kernel(action, lock, done, fetcher),
+            "system" => self.run_system(lock, &below(action, done)?),
+            "postinstall" => self.run_postinstall(action, lock, done),
+            "gate" => self.run_gate(action, done),
+            "sync" => self.run_sync(lock, &below(action, done)?),
+            "initrd" => self.run_initrd(action, lock, done),
+            _ => self.run_pack(action, done),
+        }
+    }
+
+    fn run_bootstrap(&self, action: &Action, lock: &Lock, fetcher: &Fetcher) -> Result<Outputs, StageError> {
+        let packages = lock.pass(action.layer()).map(|pass| pass.packages.clone()).unwrap_or_default();
+        self.download(&packages, fetcher)?;
+        let log = self.log_name(action);
+        let epoch = if action.layer() == "base" { lock.epoch } else { super::actions::TOOLS_EPOCH };
+        let answer = bootstrap_layer(self.store, self.namespace, &packages, epoch, &log, &mut |text| {
+            self.report.progress(text)
+        })?;
+        Ok(layer_outputs(&answer))
+    }
+
+    fn run_install(
+        &self,
+        action: &Action,
+        stages: &StageGraph,
+        lock: &Lock,
+        done: &Done,
+        fetcher: &Fetcher,
+    ) -> Result<Outputs, StageError> {
+        let Some(pass) = lock.pass(action.layer()) else { return Err(missing(&action.id)) };
+        self.download(&pass.packages, fetcher)?;
+        let variables = stages
+            .wishes
+            .iter()
+            .find(|wish| wish.name == pass.name)
+            .map(|wish| wish.variables.clone())
+            .unwrap_or_default();
+        let request = Install {
+            tools: vec![done.layer("rootfs/tools")?],
+            base: below(action, done)?,
+            packages: &pass.packages,
+            remove: &pass.remove,
+            remove_after: &pass.remove_after,
+            variables: &variables,
+            epoch: lock.epoch,
+            log: self.log_name(action),
+        };
+        let answer = install(self.store, self.namespace, &request, &mut |text| self.report.progress(text))?;
+        Ok(layer_outputs(&answer))
+    }
+
+    fn run_kernel(&self, action: &Action, lock: &Lock, done: &Done, fetcher: &Fetcher) -> Result<Outputs, StageError> {
+        let own = lock.pass("kernel").map(|pass| pass.packages.clone()).unwrap_or_default();
+        let packages = kernel_packages(lock, &own);
+        self.download(&packages, fetcher)?;
+        for package in &packages {
+            self.store.check_package(&package.sha256)?;
+        }
+        let scratch = self.store.scratch()?;
+        let handover = format!("handover/{}-kernel", scratch.name.replace('/', "-"));
+        let request = kernel::KernelRequest {
+            scratch: scratch.name.clone(),
+            packages: packages
+                .iter()
+                .map(|package| (Store::package_name(&package.sha256), package.name.clone()))
+                .collect(),
+            tools: vec![done.layer("rootfs/tools")?],
+            version: self.recipe.model.kernel.version.clone(),
+            epoch: lock.epoch,
+            log: self.log_name(action),
+            handover: handover.clone(),
+        };
+        let answer: kernel::KernelAnswer =
+            self.namespace.call("kernel", &request, &mut |text| self.report.progress(text))?;
+        match answer {
+            kernel::KernelAnswer::Made(layer, release) => {
+                let blob = self.take(&handover)?;
+                let manifest = self.store.manifest(&layer.layer)?;
+                let mut outputs = layer_outputs(&layer);
+                outputs
+                    .values
+                    .insert("modules".to_owned(), kernel::modules_projection(&manifest, &release).to_string());
+                outputs.values.insert("release".to_owned(), release);
+                outputs.blobs.insert("kernel".to_owned(), blob);
+                Ok(outputs)
+            }
+            kernel::KernelAnswer::Choose(releases) => {
+                let wanted = &self.recipe.model.kernel.version;
+                let problem = match (wanted, releases.len()) {
+                    (Some(version), _) => format!("the packages bring no kernel `{version}`"),
+                    (None, 0) => "the packages bring no kernel with modules".to_owned(),
+                    (None, count) => format!("the packages bring {count} kernels: {}", releases.join(", ")),
+                };
+                let help = match releases.last() {
+                    None => "name a package that brings one: [kernel] package = \"...\"".to_owned(),
+                    Some(last) => format!(
+                        "choose one: [kernel] version = \"{last}\" (there are, in ascending order: {})",
+                        releases.join(", ")
+                    ),
+                };
+                Err(StageError::Gate { problem, help })
+            }
+            kernel::KernelAnswer::Failed(result) => Err(StageError::Script {
+                what: "depmod".to_owned(),
+                status: result.status,
+                lines: result.last_lines.join("\n"),
+                log: self.store.directory().join(self.log_name(action)).display().to_string(),
+            }),
+        }
+    }
+
+    fn run_system(&self, lock: &Lock, base: &[Digest]) -> Result<Outputs, StageError> {
+        let read = |path: &Path, name: &str| {
+            std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.to_owned(), source })
+        };
+        let mut keys = String::new();
+        for (path, name) in &self.recipe.authorized_keys {
+            keys.push_str(read(path, name)?.trim_end());
+            keys.push('\n');
+        }
+        let hash = match &self.recipe.root_password_hash {
+            Some((path, name)) => Some(read(path, name)?.trim().to_owned()),
+            None => None,
+        };
+        let settings = &self.recipe.model.system;
+        let scratch = self.store.scratch()?;
+        let request = system::SystemRequest {
+            scratch: scratch.name.clone(),
+            base: base.to_vec(),
+            epoch: lock.epoch,
+            fstab: system::fstab(self.recipe),
+            hostname: settings.hostname.clone().filter(|name| name != "dhcp"),
+            timezone: settings.timezone.clone(),
+            locale: settings.locale.clone(),
+            authorized_keys: keys,
+            root_password_hash: hash,
+        };
+        let answer: system::SystemAnswer =
+            self.namespace.call("system", &request, &mut |text| self.report.progress(text))?;
+        for text in answer.warnings {
+            self.report.finding(&Finding::nowhere(Severity::Warning, "system::image", text));
+        }
+        Ok(layer_outputs(&answer.layer))
+    }
+
+    fn run_postinstall(&self, action: &Action, lock: &Lock, done: &Done) -> Result<Outputs, StageError> {
+        let (Some(script), Some(table)) = (&self.recipe.postinstall, &self.recipe.model.postinstall) else {
+            return Err(missing(&action.id));
+        };
+        let scratch = self.store.scratch()?;
+        let files = script.inputs.iter().cloned().chain([(script.script.clone(), script.name.clone())]);
+        for (path, name) in files {
+            let said = |source| StageError::Input { file: name.clone(), source };
+            let bytes = std::fs::read(&path).map_err(said)?;
+            let (_, mode, _) = crate::plan::file_input(&name, &path).map_err(said)?;
+            scratch.write_link(&postinstall::place_of(&name), &bytes, mode)?;
+        }
+        let machine = self.recipe.model.image.arch.machine();
+        let release = done.value("kernel/payload", "release")?;
+        let mut arguments = vec![format!("{}/{}", postinstall::RECIPE_DIRECTORY, postinstall::place_of(&script.name))];
+        arguments.extend([
+            "/target".to_owned(),
+            postinstall::osvers(self.recipe),
+            machine.to_owned(),
+            postinstall::profile(self.recipe),
+        ]);
+        arguments.extend(table.arguments.iter().cloned());
+        let variables = postinstall::variables(self.recipe, &release);
+        let tools = if lock.pass("tools-postinstall").is_some() { "rootfs/tools-postinstall" } else { "rootfs/tools" };
+        let request = postinstall::PostinstallRequest {
+            scratch: scratch.name.clone(),
+            links: scratch.links_name.clone(),
+            tools: vec![done.layer(tools)?],
+            base: below(action, done)?,
+            arguments,
+            variables,
+            uname: (release, machine.to_owned()),
+            epoch: lock.epoch,
+            log: self.log_name(action),
+        };
+        let answer: postinstall::PostinstallAnswer =
+            self.namespace.call("postinstall", &request, &mut |text| self.report.progress(text))?;
+        match answer {
+            postinstall::PostinstallAnswer::Made(layer) => Ok(layer_outputs(&layer)),
+            postinstall::PostinstallAnswer::Failed(result) => Err(StageError::Script {
+                what: format!("the postinstall script `{}`", script.name),
+                status: result.status,
+                lines: result.last_lines.join("\n"),
+                log: self.store.directory().join(self.log_name(action)).display().to_string(),
+            }),
+        }
+    }
+
+    fn run_gate(&self, action: &Action, done: &Done) -> Result<Outputs, StageError> {
+        let layers = below(action, done)?;
+        let mut manifests = Vec::new();
+        for layer in &layers {
+            manifests.push(self.store.manifest(layer)?);
+        }
+        if self.recipe.model.initrd.modules_from == ModulesFrom::Kernel {
+            let payload = self.store.manifest(&done.layer("kernel/payload")?)?;
+            let is_late = |upstream: &crate::plan::Upstream| upstream.action == "rootfs/postinstall";
+            let of_layers = action.upstream.iter().filter(|upstream| upstream.output == "layer");
+            let late: Vec<_> = of_layers
+                .zip(&manifests)
+                .filter(|(upstream, _)| is_late(upstream))
+                .map(|(_, manifest)| manifest.clone())
+                .collect();
+            gate::check_modules(
+                &payload,
+                &crate::store::merge(&manifests),
+                &late,
+                &done.value("kernel/payload", "release")?,
+            )?;
+        }
+        if !self.recipe.model.boot.tmpfs.is_empty() {
+            let request = gate::ReadFileRequest { layers, path: "etc/fstab".to_owned() };
+            let text: Option<String> = self.namespace.call("read-file", &request, &mut |_| {})?;
+            let name = self.recipe.postinstall.as_ref().map_or("the recipe", |script| script.name.as_str());
+            gate::check_fstab(name, text.as_deref().unwrap_or_default(), self.recipe.model.boot.tmpfs.iter())?;
+        }
+        Ok(Outputs { values: BTreeMap::from([("passed".to_owned(), "yes".to_owned())]), ..Outputs::default() })
+    }
+
+    fn run_sync(&self, lock: &Lock, base: &[Digest]) -> Result<Outputs, StageError> {
+        gate::check_synced(self.recipe)?;
+        let mut items = Vec::new();
+        for synced in &self.recipe.sync {
+            let said = |source| StageError::Input { file: synced.name.clone(), source };
+            let (content, mode) = match synced.kind {
+                SyncedKind::Directory => (None, 0o755),
+                SyncedKind::File => {
+                    let (_, mode, _) = crate::plan::file_input(&synced.name, &synced.source).map_err(said)?;
+                    if mode & 0o6000 != 0 {
+                        let text = format!("`{}` keeps its set-id bits in the image", synced.name);
+                        self.report.finding(&Finding::note("sync::setid", &synced.span, text));
+                    }
+                    (Some(Store::blob_name(&self.store.ensure_blob_of(&synced.source)?.digest)), mode)
+                }
+            };
+            items.push(sync::SyncItem {
+                content,
+                destination: synced.destination.clone(),
+                name_in_folder: synced.name_in_folder.clone(),
+                mode,
+                clause: match synced.clause {
+                    Clause::Copy => "copy",
+                    Clause::Append => "append",
+                    Clause::Merge => "merge",
+                }
+                .to_owned(),
+            });
+        }
+        let scratch = self.store.scratch()?;
+        let request =
+            sync::SyncRequest { scratch: scratch.name.clone(), base: base.to_vec(), epoch: lock.epoch, items };
+        let answer: sync::SyncAnswer = self.namespace.call("sync", &request, &mut |text| self.report.progress(text))?;
+        for text in answer.notes {
+            self.report.finding(&Finding::nowhere(Severity::Warning, "sync::into_folder", text));
+        }
+        Ok(layer_outputs(&answer.layer))
+    }
+
+    fn run_initrd(&self, action: &Action, lock: &Lock, done: &Done) -> Result<Outputs, StageError> {
+        let mut ca = String::new();
+        for (path, name) in &self.recipe.ca {
+            ca.push_str(
+                &std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.clone(), source })?,
+            );
+        }
+        let wanted = modules::wanted_drivers(&self.recipe.model.kernel.drivers);
+        let layers = match self.recipe.model.initrd.modules_from {
+            ModulesFrom::Kernel => vec![done.layer("kernel/payload")?],
+            ModulesFrom::Rootfs => below(action, done)?,
+        };
+        let release = done.value("kernel/payload", "release")?;
+        let scratch = self.store.scratch()?;
+        let handover = format!("handover/{}-initrd", scratch.name.replace('/', "-"));
+        let request = initrd::InitrdRequest {
+            layers,
+            release: release.clone(),
+            named: wanted.named,
+            default: wanted.default,
+            init: Store::blob_name(&Digest::of(INIT)),
+            ca,
+            compress: match self.recipe.model.initrd.compress {
+                crate::recipe::InitrdCompress::Zstd => "zstd",
+                crate::recipe::InitrdCompress::Gzip => "gzip",
+            }
+            .to_owned(),
+            epoch: lock.epoch,
+            handover: handover.clone(),
+        };
+        let answer: initrd::InitrdAnswer =
+            self.namespace.call("initrd", &request, &mut |text| self.report.progress(text))?;
+        self.say_drivers(&answer, &release)?;
+        Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), self.take(&handover)?)]), ..Outputs::default() })
+    }
+
+    fn say_drivers(&self, answer: &initrd::InitrdAnswer, release: &str) -> Result<(), StageError> {
+        if !answer.missing.is_empty() {
+            let names: Vec<String> = answer.missing.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let hints: Vec<String> = answer
+                .missing
+                .iter()
+                .filter(|(_, near)| !near.is_empty())
+                .map(|(name, near)| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
+                .collect();
+            let help = if hints.is_empty() {
+                "correct [kernel] drivers, or add a package that brings the driver".to_owned()
+            } else {
+                hints.join("\n")
+            };
+            return Err(StageError::Gate {
+                problem: format!("the kernel {release} has no driver {}", names.join(", ")),
+                help,
+            });
+        }
+        let span = self.recipe.spans.nearest("kernel.drivers");
+        let say = |severity, text: String| {
+            let mut finding = Finding::nowhere(severity, "initrd::drivers", text);
+            finding.span = span.filter(|_| severity != Severity::Note).cloned();
+            self.report.finding(&finding);
+        };
+        if !answer.skipped.is_empty() {
+            say(
+                Severity::Note,
+                format!("the kernel {release} lacks these drivers of the default list: {}", answer.skipped.join(", ")),
+            );
+        }
+        let list = |named: bool| {
+            let mut by_module: BTreeMap<&str, usize> = BTreeMap::new();
+            for (module, _, _) in answer.missing_firmware.iter().filter(|(_, _, is_named)| *is_named == named) {
+                *by_module.entry(module).or_default() += 1;
+            }
+            by_module.iter().map(|(module, count)| format!("{module} ({count} files)")).collect::<Vec<_>>().join(", ")
+        };
+        let (named, default) = (list(true), list(false));
+        if !named.is_empty() {
+            let text = format!("firmware of drivers that the recipe names is not in the image: {named}");
+            let help = "add the package that brings it: [kernel] firmware_packages = [...] (Debian's is in the component non-free-firmware)";
+            if self.recipe.model.kernel.firmware == crate::recipe::Firmware::Require {
+                return Err(StageError::Gate { problem: text, help: help.to_owned() });
+            }
+            self.report.finding(&Finding::nowhere(Severity::Warning, "initrd::firmware", text).help(help));
+        }
+        if !default.is_empty() {
+            say(Severity::Note, format!("firmware of default drivers is not in the image: {default}"));
+        }
+        Ok(())
+    }
+
+    fn run_pack(&self, action: &Action, done: &Done) -> Result<Outputs, StageError> {
+        let layers = below(action, done)?;
+        let mut manifests = Vec::new();
+        for layer in &layers {
+            manifests.push(self.store.manifest(layer)?);
+        }
+        let tree = crate::store::merge(&manifests);
+        let paths = tree.0.iter().map(|(path, found)| (path.clone(), found.entry.is_directory())).collect();
+        let exclusion = self.recipe.exclude.apply(&paths);
+        for finding in &exclusion.findings {
+            self.report.finding(finding);
+        }
+        let (compress, level) = match compression(self.recipe) {
+            crate::archive::Compression::Zstd(level) => ("zstd", level as u32),
+            crate::archive::Compression::Gzip(level) => ("gzip", level),
+        };
+        let scratch = self.store.scratch()?;
+        let unique = scratch.name.replace('/', "-");
+        let request =
+            pack::PackRequest { layers, excluded: exclusion.excluded, compress: compress.to_owned(), level, unique };
+        let answer: pack::PackAnswer = self.namespace.call("pack", &request, &mut |text| self.report.progress(text))?;
+        let index = self.store.ensure_blob(&index_text(
+            compress,
+            &answer.frames,
+            answer.inodes,
+            answer.memory,
+            &answer.xattrs,
+        ))?;
+        Ok(Outputs {
+            blobs: BTreeMap::from([("index".to_owned(), index)]),
+            values: BTreeMap::from([("memory".to_owned(), answer.memory.to_string())]),
+            frames: answer.frames.iter().map(|(key, _)| *key).collect(),
+            ..Outputs::default()
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! Results of actions that are done, for those that come after.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::StageError;
+use super::past::outputs_by_name;
+use crate::digest::Digest;
+use crate::plan::{Action, Known};
+use crate::store::{ActionRecord, BlobRef, Outputs, RecordedInput, ScanAnswer};
+
+/// Outputs by action.
+#[derive(Debug, Clone, Default)]
+pub struct Done(pub BTreeMap<String, Outputs>);
+
+impl Known for Done {
+    fn output(&self, action: &str, output: &str) -> Option<String> {
+        outputs_by_name(self.0.get(action)?).remove(output)
+    }
+}
+
+impl Done {
+    /// The layer of an action.
+    pub fn layer(&self, action: &str) -> Result<Digest, StageError> {
+        self.0.get(action).and_then(|outputs| outputs.layer).ok_or_else(|| missing(action))
+    }
+
+    /// A value of an action.
+    pub fn value(&self, action: &str, name: &str) -> Result<String, StageError> {
+        self.0.get(action).and_then(|outputs| outputs.values.get(name)).cloned().ok_or_else(|| missing(action))
+    }
+
+    /// A file of an action.
+    pub fn blob(&self, action: &str, name: &str) -> Result<BlobRef, StageError> {
+        self.0.get(action).and_then(|outputs| outputs.blobs.get(name)).copied().ok_or_else(|| missing(action))
+    }
+}
+
+/// An action used a result that is not there: a mistake in the graph.
+pub fn missing(action: &str) -> StageError {
+    StageError::Gate {
+        problem: format!("the result of {action} is not there"),
+        help: "this is a mistake in imgbuild: please report it".to_owned(),
+    }
+}
+
+/// The record of a finished action.
+pub fn record(
+    key: Digest,
+    action: &str,
+    trace: Vec<(String, String)>,
+    outputs: Outputs,
+    took: Duration,
+) -> ActionRecord {
+    ActionRecord {
+        format: 1,
+        key,
+        action: action.to_owned(),
+        inputs: trace.into_iter().map(|(name, value)| RecordedInput { name, value }).collect(),
+        outputs,
+        milliseconds: took.as_millis() as u64,
+        differing: None,
+    }
+}
+
+/// Outputs of an action that made a layer.
+pub fn layer_outputs(answer: &ScanAnswer) -> Outputs {
+    Outputs { layer: Some(answer.layer), ..Outputs::default() }
+}
+
+/// Layers that an action stands on, lowest first.
+pub fn below(action: &Action, done: &Done) -> Result<Vec<Digest>, StageError> {
+    action
+        .upstream
+        .iter()
+        .filter(|upstream| upstream.output == "layer")
+        .map(|upstream| done.layer(&upstream.action))
+        .collect()
+}
