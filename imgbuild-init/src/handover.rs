@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::Digest;
 
 use crate::image::ROOT;
-use crate::network::{Lease, resolv_conf};
+use crate::network::{Lease, interfaces, resolv_conf};
 use crate::{say, sys};
 
 fn inside(path: &str) -> PathBuf {
@@ -43,7 +43,22 @@ pub fn hand_over(lease: &Lease, keeper: Option<i32>) -> Result<(), String> {
         write(&inside("etc/hostname"), &format!("{name}\n"), 0o644)?;
         sys::set_host_name(&name);
     }
-    let handed = network(lease)?;
+    let manager = network(lease)?;
+    let name = &lease.interface.name;
+    let by_name = matches!(manager, Manager::None | Manager::ByName);
+    if by_name {
+        // The name is in use: udev must not change it.
+        let text = format!("[Match]\nMACAddress={}\n\n[Link]\nNamePolicy=keep\n", lease.interface.mac);
+        write(Path::new("/run/systemd/network/10-imgbuild.link"), &text, 0o644)?;
+    }
+    // Down, so that udev can give the image's own names: an interface that is up keeps its name, and networkd waits
+    // for the new one for ever. Whoever runs the image's network brings it up again.
+    for interface in interfaces().iter().filter(|one| !by_name || one.name != *name) {
+        if let Err(error) = sys::set_down(&interface.name) {
+            say!("{} cannot be taken down: {error}", interface.name);
+        }
+    }
+    let handed = !matches!(manager, Manager::None);
     match keeper {
         Some(keeper) if handed => sys::end(keeper),
         Some(_) => say!("the image has nothing that runs its network: this program keeps the lease"),
@@ -63,8 +78,18 @@ fn machine_id(lease: &Lease) -> String {
     digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Which program of the image runs its network, by what the image has.
-fn network(lease: &Lease) -> Result<bool, String> {
+/// Who runs the image's network.
+enum Manager {
+    /// One that knows interfaces by their MAC addresses.
+    ByMac,
+    /// One that knows them by their names.
+    ByName,
+    /// Nobody.
+    None,
+}
+
+/// Configures the program of the image that runs its network, by what the image has.
+fn network(lease: &Lease) -> Result<Manager, String> {
     let name = &lease.interface.name;
     let mac = &lease.interface.mac;
     if has("usr/sbin/NetworkManager") {
@@ -79,7 +104,7 @@ fn network(lease: &Lease) -> Result<bool, String> {
             "[connection]\nid=imgbuild\ntype=ethernet\nautoconnect-priority=100\n\n[ethernet]\nmac-address={mac}\n\n[ipv4]\n{method}dhcp-client-id=mac\n"
         );
         write(Path::new("/run/NetworkManager/system-connections/imgbuild.nmconnection"), &text, 0o600)?;
-        return Ok(true);
+        return Ok(Manager::ByMac);
     }
     let ifupdown = has("usr/sbin/ifup") && (has("usr/sbin/dhclient") || lease.dhcp.is_none());
     if ifupdown {
@@ -91,7 +116,7 @@ fn network(lease: &Lease) -> Result<bool, String> {
             }
         };
         write(&inside("etc/network/interfaces.d/imgbuild"), &format!("auto {name}\n{method}"), 0o644)?;
-        return Ok(true);
+        return Ok(Manager::ByName);
     }
     if has("usr/lib/systemd/systemd-networkd") {
         let method = match lease.dhcp {
@@ -111,7 +136,7 @@ fn network(lease: &Lease) -> Result<bool, String> {
             "/usr/lib/systemd/system/systemd-networkd.service",
             wants.join("systemd-networkd.service"),
         );
-        return Ok(true);
+        return Ok(Manager::ByMac);
     }
-    Ok(false)
+    Ok(Manager::None)
 }

@@ -59,20 +59,25 @@ fn main() {
     if parameters.rescue {
         let modules = modules::Modules::read();
         modules.load_for_devices();
-        rescue::show(&parameters, None, &[]);
+        let (lease, problems) = match network::bring_up(&parameters, &modules) {
+            Ok(lease) => (Some(lease), Vec::new()),
+            Err(problem) => (None, vec![problem]),
+        };
+        rescue::show(&parameters, lease.as_ref(), &problems);
         sys::stop_here();
     }
     let deadline = (parameters.reboot_after > 0).then(|| Instant::now() + Duration::from_secs(parameters.reboot_after));
     let mut pause = Pause::new();
     let mut errors: Vec<String> = Vec::new();
+    let mut lease = None;
     loop {
-        let Err(problem) = attempt(&parameters);
+        let Err(problem) = attempt(&parameters, &mut lease);
         say!("{problem}");
         if errors.last() != Some(&problem) {
             errors.push(problem);
         }
         if deadline.is_some_and(|deadline| Instant::now() > deadline) {
-            rescue::show(&parameters, None, &errors);
+            rescue::show(&parameters, lease.as_ref(), &errors);
             say!("no image after {} seconds: starting again", parameters.reboot_after);
             sys::reboot();
         }
@@ -80,7 +85,7 @@ fn main() {
     }
 }
 
-fn attempt(parameters: &Parameters) -> Result<std::convert::Infallible, String> {
+fn attempt(parameters: &Parameters, last: &mut Option<network::Lease>) -> Result<std::convert::Infallible, String> {
     let url = parameters
         .url
         .as_deref()
@@ -88,6 +93,7 @@ fn attempt(parameters: &Parameters) -> Result<std::convert::Infallible, String> 
     let modules = modules::Modules::read();
     modules.load_for_devices();
     let lease = network::bring_up(parameters, &modules)?;
+    *last = Some(lease.clone());
     let client = fetch::Client::new();
     let index = image::fetch_index(&client, url, parameters.digest.as_deref())?;
     image::check_memory(&index)?;

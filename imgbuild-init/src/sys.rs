@@ -222,6 +222,20 @@ pub fn set_up(name: &str) -> io::Result<()> {
     control(libc::SIOCSIFFLAGS, &mut wanted)
 }
 
+/// Takes an interface down, and its address away.
+pub fn set_down(name: &str) -> io::Result<()> {
+    let mut wanted = request(name)?;
+    wanted.ifr_ifru.ifru_addr = socket_address(Ipv4Addr::UNSPECIFIED);
+    // There may be none.
+    let _ = control(libc::SIOCSIFADDR, &mut wanted);
+    let mut wanted = request(name)?;
+    control(libc::SIOCGIFFLAGS, &mut wanted)?;
+    // SAFETY: the request above filled this member of the union.
+    let flags = unsafe { wanted.ifr_ifru.ifru_flags };
+    wanted.ifr_ifru.ifru_flags = flags & !(libc::IFF_UP as libc::c_short);
+    control(libc::SIOCSIFFLAGS, &mut wanted)
+}
+
 /// Sets the MTU.
 pub fn set_mtu(name: &str, mtu: u16) -> io::Result<()> {
     let mut wanted = request(name)?;

@@ -189,16 +189,16 @@ impl Running {
 
     /// Waits until the console shows a text, the machine ends, or the time is over; whether the text came.
     ///
-    /// `show` gets what is new.
-    pub fn wait_for(&self, text: Option<&str>, timeout: Option<Duration>, show: &mut dyn FnMut(&str)) -> bool {
+    /// `show` gets what is new; what it returns says whether to go on.
+    pub fn wait_for(&self, text: Option<&str>, timeout: Option<Duration>, show: &mut dyn FnMut(&str) -> bool) -> bool {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut shown = 0;
         let Ok(mut state) = self.console.0.lock() else { return false };
         loop {
-            if state.text.len() > shown {
-                show(&state.text[shown..]);
-                shown = state.text.len();
+            if !show(&state.text[shown..]) {
+                return false;
             }
+            shown = state.text.len();
             if text.is_some_and(|text| state.text.contains(text)) {
                 return true;
             }

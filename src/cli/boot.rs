@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::setup::recipe;
 use super::{Exit, render};
 use crate::boot::{FileServer, Machine, artefact, memory_for, ssh_answers};
+use crate::sandbox::interrupt;
 use crate::stage::published;
 
 /// Arguments of `boot`.
@@ -107,7 +108,15 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
             render::say(&format!("imgbuild: ssh answers: ssh -p {port} root@127.0.0.1"));
         });
     }
-    let came = running.wait_for(own.until.as_deref(), left(), &mut |text| render::print(text));
+    // The machine must end with us.
+    interrupt::wait_for_caller();
+    let came = running.wait_for(own.until.as_deref(), left(), &mut |text| {
+        render::print(text);
+        !interrupt::came()
+    });
+    if interrupt::came() {
+        return Exit::Interrupted;
+    }
     if own.until.is_none() {
         return Exit::Done;
     }

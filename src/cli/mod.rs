@@ -102,6 +102,7 @@ pub fn main() -> ExitCode {
         }
     };
     render::install();
+    crate::sandbox::interrupt::install();
     if let Some(jobs) = arguments.jobs {
         // Only fails when it is called twice.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(usize::from(jobs)).build_global();

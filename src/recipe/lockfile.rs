@@ -183,6 +183,32 @@ impl Lock {
         out
     }
 
+    /// What changed since an earlier lock, one package a line; tools roots are left out.
+    pub fn difference(&self, earlier: &Self) -> Vec<String> {
+        let versions = |lock: &Self| -> std::collections::BTreeMap<String, String> {
+            let passes = lock.pass.iter().filter(|pass| !pass.name.starts_with("tools"));
+            passes
+                .flat_map(|pass| &pass.packages)
+                .map(|package| (package.name.clone(), package.version.clone()))
+                .collect()
+        };
+        let (was, now) = (versions(earlier), versions(self));
+        let mut lines = Vec::new();
+        for (name, version) in &now {
+            match was.get(name) {
+                None => lines.push(format!("{name} {version} added")),
+                Some(before) if before != version => lines.push(format!("{name} {before} -> {version}")),
+                Some(_) => {}
+            }
+        }
+        lines.extend(
+            was.iter()
+                .filter(|(name, _)| !now.contains_key(*name))
+                .map(|(name, version)| format!("{name} {version} removed")),
+        );
+        lines
+    }
+
     /// A transaction by name.
     pub fn pass(&self, name: &str) -> Option<&LockedPass> {
         self.pass.iter().find(|pass| pass.name == name)
@@ -223,6 +249,16 @@ mod tests {
     #[test]
     fn a_lock_reads_back() {
         assert_eq!(Lock::parse(&sample().to_text()).unwrap(), sample());
+    }
+
+    #[test]
+    fn the_difference_names_packages_and_versions() {
+        let (earlier, mut now) = (sample(), sample());
+        assert!(now.difference(&earlier).is_empty());
+        now.pass[0].packages[0].version = "2".into();
+        let another = PinnedPackage { name: "zsh".into(), ..now.pass[0].packages[0].clone() };
+        now.pass[0].packages.push(another);
+        assert_eq!(now.difference(&earlier), ["bash 1:5.2\"-2 -> 2", "zsh 2 added"]);
     }
 
     #[test]

@@ -64,10 +64,11 @@ pub struct CommandResult {
 /// # Errors
 /// A text that says what could not be set up; the command's own failure is in the result.
 pub fn run_command(request: &CommandRequest) -> Result<CommandResult, String> {
+    // Made anew, and appended to: a script may open its own output again.
+    let _ = std::fs::remove_file(&request.log);
     let log = std::fs::OpenOptions::new()
         .create(true)
-        .write(true)
-        .truncate(true)
+        .append(true)
         .open(&request.log)
         .map_err(|error| format!("cannot open the log {}: {error}", request.log))?;
     let program = request.arguments.first().ok_or("no command given")?;

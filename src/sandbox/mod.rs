@@ -14,6 +14,7 @@ mod command;
 mod error;
 pub mod helper;
 mod ids;
+pub mod interrupt;
 mod namespace;
 mod overlay;
 mod quiet_sync;

@@ -126,6 +126,15 @@ impl Reader<'_> {
         }
     }
 
+    /// Where the initrd's modules come from: decides what late layers may hold.
+    fn modules_from(&self) -> Input {
+        let from = match self.recipe.model.initrd.modules_from {
+            ModulesFrom::Kernel => "kernel",
+            ModulesFrom::Rootfs => "rootfs",
+        };
+        Input::parameter("modules_from", from).at(self.recipe.spans.get("initrd.modules_from"))
+    }
+
     fn below(&self) -> Vec<Upstream> {
         self.layers.iter().map(|id| Upstream { action: id.clone(), output: "layer".to_owned() }).collect()
     }
@@ -267,14 +276,9 @@ impl Reader<'_> {
     /// What the initrd is made of must be what the image has (D20), and declared mounts must still be there (D24).
     fn gate(&mut self) {
         let model = &self.recipe.model;
-        let spans = &self.recipe.spans;
         let mut upstream = self.below();
         upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value modules".to_owned() });
-        let from = match model.initrd.modules_from {
-            ModulesFrom::Kernel => "kernel",
-            ModulesFrom::Rootfs => "rootfs",
-        };
-        let mut inputs = vec![Input::parameter("modules_from", from).at(spans.get("initrd.modules_from"))];
+        let mut inputs = vec![self.modules_from()];
         inputs.extend(model.boot.tmpfs.iter().map(|(path, size)| Input::parameter(&format!("tmpfs {path}"), size)));
         self.actions.push(Action {
             id: "rootfs/gate".to_owned(),
@@ -291,7 +295,7 @@ impl Reader<'_> {
         if self.recipe.sync.is_empty() {
             return Ok(());
         }
-        let mut inputs = vec![Input::parameter("epoch", self.lock.epoch)];
+        let mut inputs = vec![Input::parameter("epoch", self.lock.epoch), self.modules_from()];
         for synced in &self.recipe.sync {
             let clause = match synced.clause {
                 Clause::Copy => "copy",

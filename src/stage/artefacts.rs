@@ -235,6 +235,13 @@ impl Publication<'_> {
         let name = &self.recipe.model.image.name;
         let builds = self.out.join(".builds").join(name);
         std::fs::create_dir_all(&builds).map_err(said("make the directory", &builds))?;
+        // One at a time for each image; what a killed one left goes.
+        let _held = crate::store::FileLock::take(&builds.join(".lock"))?;
+        for entry in std::fs::read_dir(&builds).map_err(said("read", &builds))?.flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(".new-")) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
         let aside = tempfile::Builder::new()
             .prefix(".new-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
@@ -262,7 +269,14 @@ impl Publication<'_> {
             let artefact = info.artefacts.iter().find(|artefact| artefact.name == rootimg)?;
             let from = directory.join(rootimg);
             let whole = std::fs::metadata(&from).is_ok_and(|metadata| metadata.len() == artefact.size);
-            (same_index && whole && std::fs::hard_link(&from, &to).is_ok()).then(|| artefact.clone())
+            let same = || sha256_of(&to).is_ok_and(|digest| digest == artefact.sha256);
+            if same_index && whole && std::fs::hard_link(&from, &to).is_ok() {
+                if same() {
+                    return Some(artefact.clone());
+                }
+                let _ = std::fs::remove_file(&to);
+            }
+            None
         });
         artefacts.push(match reused {
             Some(artefact) => artefact,
@@ -309,7 +323,9 @@ impl Publication<'_> {
             let mut own: sha2::Sha256 = sha2::Digest::new();
             size += copy(&from, &mut file, &mut [&mut whole, &mut own]).map_err(said("write", to))?;
             if Sha256(sha2::Digest::finalize(own).into()) != expected.sha256 {
-                let problem = "is not what the index says".to_owned();
+                // Gone, it is made again by the next run of the pack stage.
+                let _ = std::fs::remove_file(&from);
+                let problem = "was not what the index says, and was removed: run the build again".to_owned();
                 return Err(crate::store::StoreError::Damaged { path: from, problem }.into());
             }
         }

@@ -205,6 +205,29 @@ impl Builder<'_> {
         };
         let answer: system::SystemAnswer =
             self.namespace.call("system", &request, &mut |text| self.report.progress(text))?;
+        // Afterwards the package database must be what the lock says (D12).
+        let locked: std::collections::BTreeSet<(&str, &str, &str)> = lock
+            .pass
+            .iter()
+            .filter(|pass| !pass.name.starts_with("tools"))
+            .flat_map(|pass| &pass.packages)
+            .map(|package| (package.name.as_str(), package.version.as_str(), package.architecture.as_str()))
+            .collect();
+        let is_locked = |(name, version, architecture): &&(String, String, String)| {
+            locked.contains(&(name.as_str(), version.as_str(), architecture.as_str()))
+        };
+        let strange: Vec<String> = answer
+            .installed
+            .iter()
+            .filter(|package| !is_locked(package))
+            .map(|(name, version, _)| format!("{name} {version}"))
+            .collect();
+        if !strange.is_empty() {
+            return Err(StageError::Gate {
+                problem: format!("the image has packages that image.lock does not have: {}", strange.join(", ")),
+                help: "delete image.lock to resolve all packages again, and report this".to_owned(),
+            });
+        }
         for text in answer.warnings {
             self.report.finding(&Finding::nowhere(Severity::Warning, "system::image", text));
         }

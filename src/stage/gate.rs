@@ -45,14 +45,21 @@ pub fn check_synced(recipe: &Recipe) -> Result<(), StageError> {
             .sync
             .iter()
             .filter(|synced| synced.kind == SyncedKind::File)
-            .map(|synced| place(&synced.destination))
+            .flat_map(|synced| {
+                let inside = synced.name_in_folder.as_ref().map(|name| format!("{}/{name}", synced.destination));
+                [Some(synced.destination.clone()), inside]
+            })
+            .flatten()
+            .map(|destination| place(&destination))
             .filter(touched)
             .collect();
         refuse(&files)?;
     }
-    for synced in
-        recipe.sync.iter().filter(|synced| synced.destination == "/etc/fstab" && synced.clause == Clause::Copy)
-    {
+    let is_fstab = |synced: &&crate::recipe::SyncedFile| {
+        let inside = synced.destination == "/etc" && synced.name_in_folder.as_deref() == Some("fstab");
+        (synced.destination == "/etc/fstab" || inside) && synced.clause == Clause::Copy
+    };
+    for synced in recipe.sync.iter().filter(is_fstab) {
         let text = std::fs::read_to_string(&synced.source)
             .map_err(|source| StageError::Input { file: synced.name.clone(), source })?;
         check_fstab(&synced.name, &text, recipe.model.boot.tmpfs.iter())?;

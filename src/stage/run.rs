@@ -18,7 +18,7 @@ use crate::distro::{DistroError, Fetcher, Progress};
 use crate::plan::{Action, Cause, Decision, Verdict, decide, key_and_trace};
 use crate::recipe::{LOCK_FILE, Lock, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
-use crate::source::Finding;
+use crate::source::{Finding, Severity};
 use crate::store::{ActionRecord, FileLock, Root, ScanAnswer, Store};
 
 /// imgbuild-init, made by the build script.
@@ -86,6 +86,9 @@ struct Finished {
     differing: bool,
     outcome: Outcome,
 }
+
+/// How many lines of a lock's difference are shown.
+const SHOWN_DIFFERENCES: usize = 30;
 
 /// How many actions run at once at most; more would only wait for the same disk and the same layers.
 const SIDE_BY_SIDE: usize = 4;
@@ -274,10 +277,24 @@ impl Builder<'_> {
             report: self.report,
         };
         let lock = locking.resolve(earlier.as_ref().filter(|lock| lock.target == target(self.recipe)))?;
-        let aside = self.recipe.directory.join(format!(".{LOCK_FILE}.new"));
+        self.say_difference(earlier.as_ref(), &lock);
+        let aside = self.recipe.directory.join(format!(".{LOCK_FILE}.{}", std::process::id()));
         let said = |source| StageError::Publish { intent: "write", path: path.display().to_string(), source };
         std::fs::write(&aside, lock.to_text()).and_then(|()| std::fs::rename(&aside, &path)).map_err(said)?;
         Ok(lock)
+    }
+
+    /// Says what a renewed lock changed.
+    fn say_difference(&self, earlier: Option<&Lock>, lock: &Lock) {
+        let Some(earlier) = earlier else { return };
+        let lines = lock.difference(earlier);
+        for line in lines.iter().take(SHOWN_DIFFERENCES) {
+            self.report.finding(&Finding::nowhere(Severity::Note, "lock::changed", format!("image.lock: {line}")));
+        }
+        if lines.len() > SHOWN_DIFFERENCES {
+            let more = format!("image.lock: and {} more; see the difference in git", lines.len() - SHOWN_DIFFERENCES);
+            self.report.finding(&Finding::nowhere(Severity::Note, "lock::changed", more));
+        }
     }
 
     fn publish(

@@ -72,7 +72,8 @@ fn worker(
         held.running += 1;
         let known = held.done.clone();
         drop(held);
-        let outcome = work(action, &known);
+        let attempt = std::panic::AssertUnwindSafe(|| work(action, &known));
+        let outcome = std::panic::catch_unwind(attempt).unwrap_or_else(|_| Err(missing(&action.id)));
         held = lock(state);
         held.running -= 1;
         match outcome {

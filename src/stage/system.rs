@@ -39,6 +39,8 @@ pub struct SystemAnswer {
     pub layer: ScanAnswer,
     /// What is to be said.
     pub warnings: Vec<String>,
+    /// Installed packages: name, version, architecture.
+    pub installed: Vec<(String, String, String)>,
 }
 
 /// Path and text of the mounts that a recipe declares; also what the gate compares with.
@@ -117,7 +119,22 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
         }
         Ok(())
     })?;
-    Ok(SystemAnswer { layer, warnings })
+    let status = reader.read("var/lib/dpkg/status")?.unwrap_or_default();
+    Ok(SystemAnswer { layer, warnings, installed: installed_packages(&String::from_utf8_lossy(&status)) })
+}
+
+/// Packages that dpkg's status file calls installed. Source: dpkg(1), deb822.
+fn installed_packages(status: &str) -> Vec<(String, String, String)> {
+    let field = |stanza: &str, name: &str| {
+        stanza.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+    };
+    status
+        .split("\n\n")
+        .filter(|stanza| field(stanza, "Status:").is_some_and(|state| state.ends_with(" installed")))
+        .filter_map(|stanza| {
+            Some((field(stanza, "Package:")?, field(stanza, "Version:")?, field(stanza, "Architecture:")?))
+        })
+        .collect()
 }
 
 /// A shadow file with another password for root. Source: shadow(5).

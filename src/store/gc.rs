@@ -96,6 +96,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] when a root cannot be read: then nothing is safe to remove.
     pub fn unreachable(&self) -> Result<Collected, StoreError> {
+        let mut forgotten = Vec::new();
         let mut keys = BTreeSet::new();
         let mut frames = BTreeSet::new();
         let mut packages = BTreeSet::new();
@@ -104,6 +105,11 @@ impl Store {
             let bytes = std::fs::read(&path).map_err(|source| StoreError::io("read", &path, source))?;
             let root: Root = serde_json::from_slice(&bytes)
                 .map_err(|error| StoreError::Damaged { path, problem: format!("is no root: {error}") })?;
+            if !root.recipe.is_dir() {
+                // The recipe is gone, and with it the reason to keep its build.
+                forgotten.push(format!("roots/{name}"));
+                continue;
+            }
             keys.extend(root.actions.values().copied());
             frames.extend(root.frames);
             packages.extend(root.packages);
@@ -114,7 +120,7 @@ impl Store {
             layers.extend(record.outputs.layer);
             blobs.extend(record.outputs.blobs.values().map(|blob| blob.digest));
         }
-        let mut gone = Collected { inside: self.stale_scratch(), outside: Vec::new() };
+        let mut gone = Collected { inside: self.stale_scratch(), outside: forgotten };
         for directory in ["trees", "manifests"] {
             for name in self.names_in(directory) {
                 if !Digest::parse(&name).is_ok_and(|digest| layers.contains(&digest)) {

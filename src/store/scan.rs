@@ -73,6 +73,7 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     let digests = hash_files(&root, &found)?;
     let (after, unchanged) = lay_over(&before, &found, &digests, request.epoch)?;
     let layer = layer_between(&before, &after);
+    open_up(&root, &found, &layer)?;
     settle(&root, &found, &unchanged, request.epoch)?;
     commit(&request.tree, &layer)
 }
@@ -244,13 +245,12 @@ fn lay_over(
             link_group,
             xattrs: file.xattrs.clone(),
         };
-        // What lies in a directory that was made anew is no longer that of the layers below, even if it is equal.
-        let anew = below_opaque.iter().any(|prefix| file.path.starts_with(prefix));
-        let same = !anew && before.0.get(&file.path).is_some_and(|was| was.entry == entry);
+        let same = before.0.get(&file.path).is_some_and(|was| was.entry == entry);
         if same && !entry.is_directory() {
             unchanged.push(file.path.clone());
         }
-        if same {
+        // What lies in a directory that was made anew was taken out with the directory's old content.
+        if same && !below_opaque.iter().any(|prefix| file.path.starts_with(prefix)) {
             continue;
         }
         after.apply(&file.path, entry, 0);
@@ -261,6 +261,31 @@ fn lay_over(
 /// A character device 0:0 stands for a path that is gone. Source: as for [`OVERLAY_XATTRS`].
 fn is_whiteout(file: &Found) -> bool {
     FileType::from_raw_mode(file.stat.st_mode) == FileType::CharacterDevice && file.stat.st_rdev == 0
+}
+
+/// Turns directories that were made anew into plain ones with whiteouts, so that a layer's tree is a function of its
+/// manifest and means the same over any layers below.
+fn open_up(root: &OwnedFd, found: &[Found], layer: &Manifest) -> Result<(), String> {
+    for file in found.iter().filter(|file| file.opaque) {
+        let said = |error: Errno| format!("cannot open up `{}`: {error}", file.path);
+        let directory = open_directory(root, &file.path).map_err(said)?;
+        for name in ["user.overlay.opaque", "trusted.overlay.opaque"] {
+            let _ = rustix::fs::fremovexattr(&directory, name);
+        }
+        let prefix = format!("{}/", file.path);
+        for path in layer.0.iter().filter(|(_, entry)| entry.kind == Kind::Whiteout).map(|(path, _)| path) {
+            if !path.starts_with(&prefix) {
+                continue;
+            }
+            let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+            let parent = open_directory(root, parent).map_err(said)?;
+            match rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(said(error)),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes files that are as they were below, then sets all times that are later than the epoch or not whole.
@@ -293,28 +318,18 @@ fn commit(tree: &str, layer: &Manifest) -> Result<ScanAnswer, String> {
     let digest = Digest::of(text.as_bytes());
     let place = Store::tree_name(&digest);
     let said = |error: std::io::Error| format!("cannot put the layer into the store: {error}");
-    let name = Store::manifest_name(&digest);
-    // Before the rename: after a power cut a tree that has its name must have its content.
+    // Before the rename: a tree that has its name has its content, also after a power cut.
     if let Ok(here) = std::fs::File::open(".") {
         let _ = rustix::fs::syncfs(&here);
     }
-    let known = std::fs::read(&name).is_ok_and(|bytes| Digest::of(&bytes) == digest);
-    if std::path::Path::new(&place).is_dir() && known {
-        remove_tree(tree)?;
-    } else {
-        // A tree without its manifest is what an interrupted build left.
-        remove_tree(&place)?;
-        match std::fs::rename(tree, &place) {
-            Ok(()) => {}
-            // Somebody else was first with the same layer.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => remove_tree(tree)?,
-            Err(error) => return Err(said(error)),
-        }
-    }
+    let name = Store::manifest_name(&digest);
     let aside = format!("{name}.{}", tree.replace('/', "-"));
     std::fs::write(&aside, &text).and_then(|()| std::fs::rename(&aside, &name)).map_err(said)?;
-    if let Ok(here) = std::fs::File::open(".") {
-        let _ = rustix::fs::syncfs(&here);
+    match std::fs::rename(tree, &place) {
+        Ok(()) => {}
+        // The same layer is there already; a directory with content is not replaced by a rename.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => remove_tree(tree)?,
+        Err(error) => return Err(said(error)),
     }
     let bytes = layer.0.values().map(|entry| if let Kind::File { size, .. } = entry.kind { size } else { 0 }).sum();
     Ok(ScanAnswer { layer: digest, entries: layer.0.len() as u64, bytes })

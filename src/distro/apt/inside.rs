@@ -326,8 +326,13 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// Prints a package's name and a suffix if it is installed; names have no character that a shell knows.
-const PRESENT: &str = "present() { dpkg-query --admindir=/target/var/lib/dpkg -W -f '${db:Status-Status}' \"$1\" 2>/dev/null | grep -qx installed && echo \"$1$2\"; true; }\n";
+/// Prints the installed packages that a name or pattern matches, each with a suffix; no package name has a character
+/// that a shell knows.
+const PRESENT: &str = r#"present() {
+dpkg-query --admindir=/target/var/lib/dpkg -W -f '${Package} ${db:Status-Status}\n' "$1" 2>/dev/null |
+while read -r name state; do test "$state" != installed || echo "$name$2"; done
+}
+"#;
 
 fn install_script(request: &InstallRequest) -> String {
     let mut script = String::from("set -e\n");

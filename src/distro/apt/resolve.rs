@@ -194,10 +194,18 @@ impl Resolver<'_> {
     /// `folder/name` of an otherpkgs list as `name=version`: the newest that this folder has.
     fn in_folder(&self, item: &str) -> Option<String> {
         let (folder, name) = item.rsplit_once('/')?;
+        let (name, wanted) = name.split_once('=').map_or((name, None), |(name, version)| (name, Some(version)));
         let origin = format!("otherpkgs/{folder}");
-        let candidates = self.archive.candidates(name).into_iter().filter(|candidate| candidate.index.origin == origin);
-        let newest =
-            candidates.filter_map(|candidate| Some((candidate.version()?, candidate))).max_by(|a, b| a.0.cmp(&b.0))?.1;
+        let fits =
+            |candidate: &super::Candidate<'_>| wanted.is_none_or(|version| candidate.field("Version") == Some(version));
+        let newest = self
+            .archive
+            .candidates(name)
+            .into_iter()
+            .filter(|candidate| candidate.index.origin == origin && fits(candidate))
+            .filter_map(|candidate| Some((candidate.version()?, candidate)))
+            .max_by(|a, b| a.0.cmp(&b.0))?
+            .1;
         Some(format!("{name}={}", newest.field("Version")?))
     }
 
@@ -256,7 +264,14 @@ impl Resolver<'_> {
                 file: "apt's answer".to_owned(),
                 problem: format!("names {name} {version}, which no index has"),
             })?;
-            let asked = pass.install.iter().any(|item| plain_name(item) == name);
+            let asked = pass.install.iter().any(|item| match item.as_str() {
+                "?essential" => candidate.field("Essential") == Some("yes"),
+                "~prequired" => candidate.field("Priority") == Some("required"),
+                pattern if pattern.contains(['*', '?']) => {
+                    globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
+                }
+                item => plain_name(item) == name,
+            });
             resolution.packages.push(candidate.pin(!asked)?);
         }
         Ok(resolution)

@@ -87,7 +87,7 @@ pub fn start(built: &Built, image: &str, cmdline: String, change: impl FnOnce(&m
 /// Waits for a text on the console, and shows the console when it does not come.
 #[track_caller]
 pub fn expect(running: &Running, text: &str) {
-    let came = running.wait_for(Some(text), Some(PATIENCE), &mut |_| {});
+    let came = running.wait_for(Some(text), Some(PATIENCE), &mut |_| true);
     let console = running.console();
     assert!(!console.contains("Initramfs unpacking failed"), "{console}");
     assert!(came, "the console did not show `{text}`:\n{console}");

@@ -7,6 +7,7 @@ mod edits;
 mod leases;
 mod machine;
 mod mini;
+mod options;
 mod otherpkgs;
 
 use std::path::PathBuf;

@@ -1,0 +1,101 @@
+//! Choices of a recipe that the examples do not make.
+
+use imgbuild::boot::FileServer;
+
+use super::machine::{expect, start};
+use super::{Built, store, tiny};
+use crate::support::{Space, copy_tree};
+
+/// A copy of the tiny image with its lock.
+fn copy() -> Space {
+    let space = Space::new().with_store(&store());
+    copy_tree(tiny().space.path(), space.path());
+    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    space
+}
+
+#[test]
+fn boot_gzip_throughout_with_an_address_that_is_given() {
+    let space = copy();
+    space.edit(
+        "image.toml",
+        "[boot]",
+        "[pack]\ncompress = \"gzip\"\nlevel = 1\n\n[initrd]\ncompress = \"gzip\"\n\n[boot]",
+    );
+    space.run(&["build", "--locked"]).good();
+    let bytes = |name: &str| std::fs::read(space.artefact("tiny", name)).unwrap();
+    assert!(
+        bytes("initrd-stateless").starts_with(&[0x1f, 0x8b]) && bytes("rootimg.cpio.gz").starts_with(&[0x1f, 0x8b])
+    );
+    // An independent reader takes the many members as one file.
+    let listed = std::process::Command::new("sh")
+        .arg("-c")
+        .arg("gzip -dc \"$0\" | cpio -it --quiet | grep -c .")
+        .arg(space.artefact("tiny", "rootimg.cpio.gz"))
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).trim().parse::<usize>().unwrap() > 1000);
+    let server = FileServer::start(&space.artefact("tiny", ".").canonicalize().unwrap()).unwrap();
+    let key = tiny().key.clone();
+    let built = Built { space, key };
+    let words = super::machine::cmdline(&built, "tiny", &format!("http://10.0.2.2:{}", server.port()));
+    let running =
+        start(&built, "tiny", format!("{words} ip=10.0.2.77::10.0.2.2:255.255.255.0:given:eth0:none:10.0.2.3"), |_| {});
+    expect(&running, "has 10.0.2.77/24");
+    expect(&running, "NODE IS UP: given");
+}
+
+#[test]
+fn a_script_that_gives_the_same_layer_stops_there() {
+    let space = copy();
+    space.run(&["build", "--locked"]).good();
+    space.edit("tiny.postinstall", "set -e\n", "# another comment\nset -e\n");
+    let ran = space.run(&["build"]).good();
+    assert!(ran.err.contains("ran rootfs/postinstall;"), "{}", ran.err);
+}
+
+#[test]
+fn modules_from_the_image_get_into_the_initrd() {
+    let space = copy();
+    space.edit("image.toml", "[boot]", "[initrd]\nmodules_from = \"rootfs\"\n\n[boot]");
+    space.edit(
+        "tiny.postinstall",
+        "set -e\n",
+        "set -e\nmkdir -p $1/etc/modprobe.d\necho 'blacklist floppy' >$1/etc/modprobe.d/site.conf\n",
+    );
+    space.run(&["build"]).good();
+    let listed = std::process::Command::new("sh")
+        .arg("-c")
+        .arg("zstd -dc \"$0\" | cpio -it --quiet")
+        .arg(space.artefact("tiny", "initrd-stateless"))
+        .output()
+        .unwrap();
+    let names = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(names.contains("etc/modprobe.d/site.conf") && names.contains("virtio_net.ko"), "{names}");
+}
+
+#[test]
+fn artefacts_can_go_elsewhere_and_progress_can_be_json() {
+    let space = copy();
+    let out = tempfile::tempdir().unwrap();
+    let ran = space.run(&["--progress", "json", "build", "--locked", "--out", out.path().to_str().unwrap()]).good();
+    assert!(out.path().join("tiny/kernel").exists() && !space.path().join("out").exists());
+    for line in ran.err.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(event["event"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn a_flipped_byte_of_a_published_file_is_mended() {
+    let space = copy();
+    space.run(&["build", "--locked"]).good();
+    let path = space.artefact("tiny", "rootimg.cpio.zst");
+    let good = std::fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    std::fs::write(&path, &bad).unwrap();
+    assert!(space.run(&["list"]).good().out.contains("changed or gone: rootimg.cpio.zst"));
+    space.run(&["build", "--locked"]).good();
+    assert!(std::fs::read(&path).unwrap() == good);
+}
