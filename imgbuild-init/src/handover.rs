@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use sha2::Digest;
 
 use crate::image::ROOT;
-use crate::network::{Lease, interfaces, resolv_conf};
+use crate::lease::Lease;
+use crate::network::{interfaces, resolv_conf};
 use crate::{say, sys};
 
 fn inside(path: &str) -> PathBuf {

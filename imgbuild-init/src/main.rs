@@ -23,6 +23,7 @@ mod dhcp;
 mod fetch;
 mod handover;
 mod image;
+mod lease;
 mod modules;
 mod network;
 mod rescue;
@@ -85,7 +86,7 @@ fn main() {
     }
 }
 
-fn attempt(parameters: &Parameters, last: &mut Option<network::Lease>) -> Result<std::convert::Infallible, String> {
+fn attempt(parameters: &Parameters, last: &mut Option<lease::Lease>) -> Result<std::convert::Infallible, String> {
     let url = parameters
         .url
         .as_deref()

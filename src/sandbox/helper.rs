@@ -33,6 +33,23 @@ pub enum Message {
 /// One operation: takes the request, may report progress, gives the answer or a text that says what failed.
 pub type Operation = fn(serde_json::Value, &mut dyn FnMut(&str)) -> Result<serde_json::Value, String>;
 
+/// Takes lines for the person who waits.
+pub type News<'a> = &'a mut dyn FnMut(&str);
+
+/// Runs an operation on typed values.
+///
+/// # Errors
+/// The operation's text, or one about a request of another form.
+pub fn answer<Q: for<'de> Deserialize<'de>, A: Serialize>(
+    request: serde_json::Value,
+    news: News<'_>,
+    operation: fn(Q, News<'_>) -> Result<A, String>,
+) -> Result<serde_json::Value, String> {
+    let request = serde_json::from_value(request).map_err(|error| error.to_string())?;
+    let value = operation(request, news)?;
+    serde_json::to_value(value).map_err(|error| error.to_string())
+}
+
 fn say(message: &Message) {
     let mut line = serde_json::to_string(message).unwrap_or_default();
     line.push('\n');
@@ -74,7 +91,7 @@ pub fn run(operations: &[(&str, Operation)], arguments: &[String]) -> u8 {
         }
         0 => {
             die_with_parent();
-            answer(*operation)
+            work(*operation)
         }
         child => wait_for(child),
     }
@@ -158,7 +175,7 @@ fn wait_for(child: i32) -> u8 {
 }
 
 /// Process 1 of the new pid namespace: does the work and answers.
-fn answer(operation: Operation) -> u8 {
+fn work(operation: Operation) -> u8 {
     // A fresh /proc for the new pid namespace; where the host's is partly hidden (some containers) the old one stays.
     let _ = rustix::mount::mount(
         "proc",

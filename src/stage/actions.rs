@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use super::StageError;
-use super::lock::{Wish, target, wishes};
 use super::modules::wanted_drivers;
+use super::tools::{TOOLS_EPOCH, tools_action, tools_identity};
+use super::wish::{Wish, target, wishes};
 use crate::archive::{Compression, FRAME_VERSION};
-use crate::digest::{Digest, FieldHasher};
-use crate::distro::apt::{BOOTSTRAP_VERSION, INSTALL_VERSION};
+use crate::digest::Digest;
+use crate::distro::apt::INSTALL_VERSION;
 use crate::plan::{Action, ActionGraph, Input, Stage, Upstream, file_input};
 use crate::recipe::Clause;
 use crate::recipe::{Firmware, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, SyncedKind};
@@ -48,34 +49,6 @@ pub fn compression(recipe: &Recipe) -> Compression {
     match pack.compress {
         PackCompress::Zstd => Compression::Zstd(pack.level.map_or(3, |level| level as i32)),
         PackCompress::Gzip => Compression::Gzip(pack.level.unwrap_or(6).min(9)),
-    }
-}
-
-/// Identity of a tools root: what it is made of, not what came out (D9).
-fn tools_identity(packages: &[PinnedPackage], platform: &str) -> String {
-    let mut hasher = FieldHasher::new("imgbuild tools root v1");
-    hasher.text(platform).text(&BOOTSTRAP_VERSION.to_string());
-    for package in packages {
-        hasher.text(&package.name).text(&package.version).text(&package.sha256.to_string());
-    }
-    hasher.finish().to_string()
-}
-
-/// No time in a tools root is later: the same for all images, so that they share it. 1 January 2020.
-pub const TOOLS_EPOCH: i64 = 1_577_836_800;
-
-/// The action that makes a tools root.
-pub fn tools_action(name: &str, packages: &[PinnedPackage], epoch: i64, platform: &str) -> Action {
-    let mut inputs = vec![Input::parameter("platform", platform), Input::parameter("epoch", epoch)];
-    inputs.extend(packages.iter().map(Input::package));
-    Action {
-        id: format!("rootfs/{name}"),
-        stage: Stage::Rootfs,
-        kind: "bootstrap",
-        version: BOOTSTRAP_VERSION,
-        inputs,
-        upstream: Vec::new(),
-        needs: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::sandbox::TreeMount;
 use crate::store::{ScanAnswer, ScanRequest, Store, scan};
 
-use super::inside::{in_scratch, make_directories};
+use crate::store::{in_scratch, make_directories};
 
 /// Mounts layers, lets `work` change the tree through an extractor, and commits what changed as a layer.
 ///

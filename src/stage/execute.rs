@@ -5,13 +5,14 @@ use std::path::Path;
 
 use super::actions::{StageGraph, compression, kernel_packages};
 use super::artefacts::index_text;
-use super::lock::{bootstrap_layer, download_packages, sources};
+use super::lock::{download_packages, sources};
 use super::results::{Done, below, layer_outputs, missing};
 use super::run::{Builder, INIT};
+use super::tools::TOOLS_EPOCH;
 use super::{StageError, gate, initrd, kernel, modules, pack, postinstall, sync, system};
 use crate::digest::Digest;
 use crate::distro::Fetcher;
-use crate::distro::apt::{Install, install};
+use crate::distro::apt::{Bootstrap, Install, bootstrap, install};
 use crate::plan::Action;
 use crate::recipe::{Clause, Lock, ModulesFrom, PinnedPackage, SyncedKind};
 use crate::source::{Finding, Severity};
@@ -80,10 +81,9 @@ impl Builder<'_> {
         let packages = lock.pass(action.layer()).map(|pass| pass.packages.clone()).unwrap_or_default();
         self.download(&packages, fetcher)?;
         let log = self.log_name(action);
-        let epoch = if action.layer() == "base" { lock.epoch } else { super::actions::TOOLS_EPOCH };
-        let answer = bootstrap_layer(self.store, self.namespace, &packages, epoch, &log, &mut |text| {
-            self.report.progress(text)
-        })?;
+        let epoch = if action.layer() == "base" { lock.epoch } else { TOOLS_EPOCH };
+        let request = Bootstrap { packages: &packages, epoch, log };
+        let answer = bootstrap(self.store, self.namespace, &request, &mut |text| self.report.progress(text))?;
         Ok(layer_outputs(&answer))
     }
 

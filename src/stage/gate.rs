@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::StageError;
-use super::inside::News;
 use crate::digest::Digest;
 use crate::recipe::{Clause, ModulesFrom, Recipe, SyncedKind};
+use crate::sandbox::helper::News;
 
 use crate::store::{Entry, Kind, LayerReader, Manifest, Merged};
 

@@ -5,10 +5,10 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::inside::News;
 use super::modules::{ModuleIndex, Wanted, decompress_module, modinfo, normal_name, plain_path};
 use crate::archive::{Body, Head, write_entry, write_trailer};
 use crate::digest::Digest;
+use crate::sandbox::helper::News;
 use crate::store::{Kind, LayerReader};
 
 /// What the initrd is made from.

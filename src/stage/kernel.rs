@@ -4,11 +4,12 @@ use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
-use super::inside::{News, in_scratch, make_directories};
 use crate::archive::{Extractor, extract_tar, read_members};
 use crate::digest::{Digest, FieldHasher};
+use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
 use crate::store::{Kind, Manifest, ScanAnswer, ScanRequest, Store, TreeEditor, scan};
+use crate::store::{in_scratch, make_directories};
 
 /// What the payload is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,21 +1,22 @@
 //! The act of locking: what the recipe asks for, whether the lock answers it, and asking the distribution.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Report, StageError};
+use super::StageError;
+use super::report::{DownloadNews, Report};
+use super::tools::{TOOLS_EPOCH, ensure_tools, tools_action};
+use super::wish::{Wish, debian_architecture, target, wishes};
 use crate::digest::Sha256;
 use crate::distro::apt::{
-    Archive, Bootstrap, HostSources, Pass, Resolver, Source, SuiteIndex, SuiteRelease, ToolsSeed, architecture,
-    bootstrap, fetch_suite, package_files, scan_local, sources_for, tools_closure,
+    Archive, HostSources, Pass, Resolver, Source, SuiteIndex, SuiteRelease, ToolsSeed, fetch_suite, package_files,
+    scan_local, sources_for, tools_closure,
 };
 use crate::distro::{DistroError, Download, Fetcher, Keyring};
 use crate::plan::{Cause, Place, Reason};
-use crate::recipe::{Base, Lock, LockedPass, LockedSuite, PinnedPackage, Recipe};
+use crate::recipe::{Lock, LockedPass, LockedSuite, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
-use crate::source::{Severity, Span};
+use crate::source::Severity;
 use crate::store::Store;
-use crate::xcat::PassList;
 
 /// Whether a lock answers a recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,112 +25,6 @@ pub enum LockState {
     Fresh,
     /// It does not, and why.
     Stale(Vec<Cause>),
-}
-
-/// Distribution, release and architecture in one text.
-pub fn target(recipe: &Recipe) -> String {
-    let image = &recipe.model.image;
-    format!("debian {} {}", image.release, image.arch.machine())
-}
-
-/// Debian's name of the image's architecture.
-pub fn debian_architecture(recipe: &Recipe) -> &'static str {
-    architecture(recipe.model.image.arch.machine()).unwrap_or("amd64")
-}
-
-/// The kernel package: the recipe's, a list's, or the distribution's default.
-pub fn kernel_package(recipe: &Recipe) -> String {
-    let listed = || recipe.kernel_in_list.as_ref().map(|(name, _)| name.clone());
-    recipe
-        .model
-        .kernel
-        .package
-        .clone()
-        .or_else(listed)
-        .unwrap_or_else(|| format!("linux-image-{}", debian_architecture(recipe)))
-}
-
-/// One transaction that the recipe asks for: its name, what to say to the package manager, and where it was asked.
-#[derive(Debug, Clone, Default)]
-pub struct Wish {
-    /// Name of the transaction.
-    pub name: String,
-    /// What to install and remove.
-    pub pass: Pass,
-    /// Where each name was asked for.
-    pub spans: BTreeMap<String, Span>,
-    /// Environment of the package manager.
-    pub variables: Vec<(String, String)>,
-}
-
-/// All transactions of a recipe, in order; tools come first.
-pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
-    let named = |name: &str, install: &[&str]| Wish {
-        name: name.to_owned(),
-        pass: Pass { install: install.iter().map(|item| (*item).to_owned()).collect(), ..Pass::default() },
-        ..Wish::default()
-    };
-    let seed = ToolsSeed::default();
-    let seed: Vec<&str> = seed.names.iter().map(String::as_str).collect();
-    let mut all = vec![named("tools", &seed)];
-    if let Some(table) = recipe.model.postinstall.as_ref().filter(|table| !table.tools.is_empty()) {
-        let more: Vec<&str> = seed.iter().copied().chain(table.tools.iter().map(String::as_str)).collect();
-        all.push(named("tools-postinstall", &more));
-    }
-    all.push(named("base", &["?essential"]));
-    let first: &[&str] = match recipe.model.packages.base {
-        Base::Essential => &[],
-        Base::Minbase => &["~prequired", "apt"],
-    };
-    let passes = if recipe.packages.passes.is_empty() && !first.is_empty() {
-        vec![PassList::default()]
-    } else {
-        recipe.packages.passes.clone()
-    };
-    for (index, list) in passes.iter().enumerate() {
-        let mut wish = wish_of(&format!("packages-{}", index + 1), list);
-        if index == 0 {
-            wish.pass.install.splice(0..0, first.iter().map(|item| (*item).to_owned()));
-        }
-        all.push(wish);
-    }
-    for (index, list) in recipe.otherpkgs.passes.iter().enumerate() {
-        all.push(wish_of(&format!("otherpkgs-{}", index + 1), list));
-    }
-    let mut kernel = named("kernel", &[&kernel_package(recipe)]);
-    kernel.pass.install.extend(recipe.model.kernel.firmware_packages.iter().cloned());
-    if let Some((name, span)) = &recipe.kernel_in_list {
-        kernel.spans.insert(name.clone(), span.clone());
-    } else if let Some(span) = recipe.spans.get("kernel.package") {
-        kernel.spans.insert(kernel_package(recipe), span.clone());
-    }
-    all.push(kernel);
-    all
-}
-
-fn wish_of(name: &str, list: &PassList) -> Wish {
-    // A folder stays in front of the name: it selects the repository.
-    let word = |item: &crate::xcat::Item| match &item.subdirectory {
-        Some(folder) => format!("{folder}/{}", item.name),
-        None => item.name.clone(),
-    };
-    let names = |items: &[crate::xcat::Item]| items.iter().map(word).collect::<Vec<_>>();
-    let mut spans = BTreeMap::new();
-    for item in list.install.iter().chain(&list.remove_before).chain(&list.remove_after) {
-        spans.insert(word(item), item.span.clone());
-        let plain = item.name.split('=').next().unwrap_or(&item.name);
-        spans.insert(plain.to_owned(), item.span.clone());
-    }
-    Wish {
-        name: name.to_owned(),
-        pass: Pass {
-            install: names(&list.install),
-            remove: names(&list.remove_before),
-            remove_after: names(&list.remove_after),
-        },
-        spans,
-        variables: list.environment.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect(),
-    }
 }
 
 /// Digest of the names and contents of all package files below a directory.
@@ -270,7 +165,7 @@ impl Locking<'_> {
                 downloads.extend(indices);
             }
         }
-        self.fetcher.fetch_all(&downloads, &super::run::DownloadNews(self.report, "package indices"))?;
+        self.fetcher.fetch_all(&downloads, &DownloadNews(self.report, "package indices"))?;
         let mut archive = Archive::default();
         for release in &suites {
             for (_, digest, path) in &release.indices {
@@ -316,7 +211,8 @@ impl Locking<'_> {
         }
         let tools = passes[0].packages.clone();
         self.download(&archive, &tools)?;
-        let layer = self.tools_layer(&tools, super::actions::TOOLS_EPOCH)?;
+        let action = tools_action("tools", &tools, TOOLS_EPOCH, &target(self.recipe));
+        let layer = ensure_tools(self.store, self.namespace, &action, &tools, self.report)?;
         self.report.progress("resolving packages");
         let resolver = Resolver {
             store: self.store,
@@ -390,32 +286,6 @@ impl Locking<'_> {
         };
         download_packages(self.fetcher, self.store, packages, &url_of, self.report)
     }
-
-    /// The tools root, from the store where it is there: the same key as the action `rootfs/tools` has.
-    fn tools_layer(&self, packages: &[PinnedPackage], epoch: i64) -> Result<crate::digest::Digest, StageError> {
-        let action = super::actions::tools_action("tools", packages, epoch, &target(self.recipe));
-        super::run::run_bootstrap_action(
-            self.store,
-            self.namespace,
-            &action,
-            packages,
-            epoch,
-            self.report,
-            &bootstrap_layer,
-        )
-    }
-}
-
-/// Makes a root of packages; the door through which stages reach [`bootstrap`].
-pub fn bootstrap_layer(
-    store: &Store,
-    namespace: &Namespace,
-    packages: &[PinnedPackage],
-    epoch: i64,
-    log: &str,
-    progress: &mut dyn FnMut(&str),
-) -> Result<crate::store::ScanAnswer, DistroError> {
-    bootstrap(store, namespace, &Bootstrap { packages, epoch, log: log.to_owned() }, progress)
 }
 
 /// Downloads the packages that the store lacks.
@@ -451,5 +321,5 @@ pub fn download_packages(
             destination: store.package(&package.sha256),
         });
     }
-    fetcher.fetch_all(&downloads, &super::run::DownloadNews(report, "packages"))
+    fetcher.fetch_all(&downloads, &DownloadNews(report, "packages"))
 }

@@ -6,9 +6,9 @@ use std::io::{self, Read, Write};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::inside::News;
 use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames};
 use crate::digest::Digest;
+use crate::sandbox::helper::News;
 use crate::store::{Kind, LayerReader, Store};
 
 /// What the archive is made from.

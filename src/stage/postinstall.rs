@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::inside::{News, in_scratch, make_directories};
 use crate::digest::Digest;
 use crate::recipe::Recipe;
+use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command};
 use crate::store::{LayerReader, ScanAnswer, ScanRequest, Store, TreeEditor, scan};
+use crate::store::{in_scratch, make_directories};
 
 /// Where the recipe's directory is for the script: the same on every host.
 pub const RECIPE_DIRECTORY: &str = "/recipe";

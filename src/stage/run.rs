@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 use super::StageError;
 use super::actions::{StageGraph, graph_of};
 use super::artefacts::{BuildInfo, Publication};
-use super::inside::News;
-use super::lock::{LockState, Locking, lock_state, target};
+use super::lock::{LockState, Locking, lock_state};
 use super::past::StorePast;
-use super::results::{Done, layer_outputs, missing, record};
+use super::report::Report;
+use super::results::{Done, missing, record};
 use super::schedule::run_side_by_side;
+use super::wish::target;
 use crate::digest::Digest;
-use crate::distro::{DistroError, Fetcher, Progress};
-use crate::plan::{Action, Cause, Decision, Verdict, decide, key_and_trace};
-use crate::recipe::{LOCK_FILE, Lock, PinnedPackage, Recipe};
+use crate::distro::Fetcher;
+use crate::plan::{Action, Decision, Verdict, decide, key_and_trace};
+use crate::recipe::{LOCK_FILE, Lock, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
-use crate::store::{ActionRecord, FileLock, Root, ScanAnswer, Store};
+use crate::store::{ActionRecord, FileLock, Root, Store};
 
 /// imgbuild-init, made by the build script.
 pub(super) const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/imgbuild-init"));
@@ -27,33 +28,6 @@ pub(super) const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/imgbuil
 /// imgbuild-init: the program of each initrd.
 pub fn init_program() -> &'static [u8] {
     INIT
-}
-
-/// Takes news of a build; the command line shows them.
-pub trait Report: Sync {
-    /// An action starts, and why.
-    fn started(&self, action: &str, causes: &[Cause]);
-    /// What it is doing.
-    fn progress(&self, text: &str);
-    /// It is done.
-    fn finished(&self, action: &str, took: Duration);
-    /// Something is to be said.
-    fn finding(&self, finding: &Finding);
-}
-
-/// Turns news of downloads into lines.
-pub struct DownloadNews<'a>(pub &'a dyn Report, pub &'static str);
-
-impl Progress for DownloadNews<'_> {
-    fn downloaded(&self, files: usize, all_files: usize, bytes: u64, all_bytes: u64) {
-        let mega = |bytes: u64| bytes as f64 / 1e6;
-        self.0.progress(&format!(
-            "downloading {}: {files} of {all_files}, {:.1} of {:.1} MB",
-            self.1,
-            mega(bytes),
-            mega(all_bytes)
-        ));
-    }
 }
 
 /// What a build is to do.
@@ -114,37 +88,6 @@ pub struct Builder<'a> {
     pub options: Options,
     /// Takes news.
     pub report: &'a dyn Report,
-}
-
-/// Makes a root, as its own action: gives its layer, from the store where it is there.
-type Bootstrapper =
-    dyn Fn(&Store, &Namespace, &[PinnedPackage], i64, &str, News<'_>) -> Result<ScanAnswer, DistroError>;
-
-/// Runs the action of a tools root outside of a plan: locking needs it before there is one.
-pub(super) fn run_bootstrap_action(
-    store: &Store,
-    namespace: &Namespace,
-    action: &Action,
-    packages: &[PinnedPackage],
-    epoch: i64,
-    report: &dyn Report,
-    make: &Bootstrapper,
-) -> Result<Digest, StageError> {
-    let (key, trace) = key_and_trace(action, &Done(BTreeMap::new()));
-    let key = key.ok_or_else(|| missing(&action.id))?;
-    let lock = FileLock::take(&store.directory().join("locks").join(key.to_string()))?;
-    if let Some(known) = store.record(&key).filter(|known| store.has_outputs(&known.outputs))
-        && let Some(layer) = known.outputs.layer
-    {
-        return Ok(layer);
-    }
-    report.progress("making the tools root");
-    let began = Instant::now();
-    let log = format!("logs/{}-tools.log", std::process::id());
-    let answer = make(store, namespace, packages, epoch, &log, &mut |text| report.progress(text))?;
-    store.commit(record(key, &action.id, trace, layer_outputs(&answer), began.elapsed()))?;
-    lock.remove();
-    Ok(answer.layer)
 }
 
 impl Builder<'_> {

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::inside::{News, in_scratch, make_directories};
 use crate::digest::Digest;
+use crate::sandbox::helper::News;
 use crate::sandbox::{CommandRequest, CommandResult, TreeMount, run_command};
 use crate::store::Store;
+use crate::store::{in_scratch, make_directories};
 
 /// What to run, and in which layers.
 #[derive(Debug, Clone, Serialize, Deserialize)]

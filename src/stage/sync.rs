@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::edit::layer_by_edit;
-use super::inside::News;
 use crate::archive::Meta;
 use crate::digest::Digest;
+use crate::sandbox::helper::News;
 use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
 
 /// One thing to make.

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::edit::layer_by_edit;
-use super::inside::News;
 use crate::archive::Meta;
 use crate::digest::Digest;
 use crate::recipe::Recipe;
+use crate::sandbox::helper::News;
 use crate::store::{LayerReader, ScanAnswer};
 
 /// What the layer is made from.

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{Extractor, extract_tar, read_members};
 use crate::digest::Digest;
-use crate::sandbox::helper::Operation;
+use crate::sandbox::helper::{News, Operation, answer};
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command};
-use crate::store::{ScanAnswer, ScanRequest, TreeEditor, remove_tree, scan};
+use crate::store::{ScanAnswer, ScanRequest, TreeEditor, in_scratch, make_directories, scan};
 
 /// Operations of this room, for the helper process.
 pub fn operations() -> Vec<(&'static str, Operation)> {
@@ -17,18 +17,6 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("apt-install", |request, progress| answer(request, progress, install)),
         ("apt-query", |request, progress| answer(request, progress, query)),
     ]
-}
-
-type News<'a> = &'a mut dyn FnMut(&str);
-
-fn answer<Q: for<'de> Deserialize<'de>, A: Serialize>(
-    request: serde_json::Value,
-    progress: News<'_>,
-    operation: fn(Q, News<'_>) -> Result<A, String>,
-) -> Result<serde_json::Value, String> {
-    let request = serde_json::from_value(request).map_err(|error| error.to_string())?;
-    let value = operation(request, progress)?;
-    serde_json::to_value(value).map_err(|error| error.to_string())
 }
 
 /// A package file: where it is in the store and what it is called for the package manager.
@@ -109,23 +97,6 @@ fn normalise(tree: &str) -> Result<(), String> {
     // Empty, not "uninitialized": that would mean first boot, and systemd-firstboot waits at the console (D34).
     if editor.has_file("etc/machine-id") {
         editor.write("etc/machine-id", b"", 0o444)?;
-    }
-    Ok(())
-}
-
-fn in_scratch<A>(scratch: &str, work: impl FnOnce() -> Result<A, String>) -> Result<A, String> {
-    std::fs::create_dir_all(scratch).map_err(|error| format!("cannot make {scratch}: {error}"))?;
-    let outcome = work();
-    let removed = remove_tree(scratch);
-    let value = outcome?;
-    removed?;
-    Ok(value)
-}
-
-fn make_directories(base: &str, names: &[&str]) -> Result<(), String> {
-    for name in names {
-        let path = format!("{base}/{name}");
-        std::fs::create_dir_all(&path).map_err(|error| format!("cannot make {path}: {error}"))?;
     }
     Ok(())
 }

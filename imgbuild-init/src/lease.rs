@@ -1,0 +1,35 @@
+//! What is known of the network.
+
+use std::net::Ipv4Addr;
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Name.
+    pub name: String,
+    /// MAC address, with colons, lower case.
+    pub mac: String,
+}
+
+/// What the network told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// On which interface.
+    pub interface: Interface,
+    /// Address.
+    pub address: Ipv4Addr,
+    /// Bits of the network.
+    pub prefix: u8,
+    /// Gateway.
+    pub gateway: Option<Ipv4Addr>,
+    /// Name servers.
+    pub dns: Vec<Ipv4Addr>,
+    /// Domain.
+    pub domain: Option<String>,
+    /// Host name.
+    pub hostname: Option<String>,
+    /// The server that gave it, and how long it lasts in seconds; none for a given address.
+    pub dhcp: Option<(Ipv4Addr, u32)>,
+    /// MTU.
+    pub mtu: Option<u16>,
+}

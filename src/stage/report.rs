@@ -1,0 +1,34 @@
+//! News of a build, for whoever shows them.
+
+use std::time::Duration;
+
+use crate::distro::Progress;
+use crate::plan::Cause;
+use crate::source::Finding;
+
+/// Takes news of a build; the command line shows them.
+pub trait Report: Sync {
+    /// An action starts, and why.
+    fn started(&self, action: &str, causes: &[Cause]);
+    /// What it is doing.
+    fn progress(&self, text: &str);
+    /// It is done.
+    fn finished(&self, action: &str, took: Duration);
+    /// Something is to be said.
+    fn finding(&self, finding: &Finding);
+}
+
+/// Turns news of downloads into lines.
+pub struct DownloadNews<'a>(pub &'a dyn Report, pub &'static str);
+
+impl Progress for DownloadNews<'_> {
+    fn downloaded(&self, files: usize, all_files: usize, bytes: u64, all_bytes: u64) {
+        let mega = |bytes: u64| bytes as f64 / 1e6;
+        self.0.progress(&format!(
+            "downloading {}: {files} of {all_files}, {:.1} of {:.1} MB",
+            self.1,
+            mega(bytes),
+            mega(all_bytes)
+        ));
+    }
+}

@@ -1,0 +1,70 @@
+//! Tools roots: made of the distribution's own packages, known by what they are made of (D9).
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::StageError;
+use super::report::Report;
+use super::results::{Done, layer_outputs, missing, record};
+use crate::digest::{Digest, FieldHasher};
+use crate::distro::apt::{BOOTSTRAP_VERSION, Bootstrap, bootstrap};
+use crate::plan::{Action, Input, Stage, key_and_trace};
+use crate::recipe::PinnedPackage;
+use crate::sandbox::Namespace;
+use crate::store::{FileLock, Store};
+
+/// Identity of a tools root: what it is made of, not what came out (D9).
+pub fn tools_identity(packages: &[PinnedPackage], platform: &str) -> String {
+    let mut hasher = FieldHasher::new("imgbuild tools root v1");
+    hasher.text(platform).text(&BOOTSTRAP_VERSION.to_string());
+    for package in packages {
+        hasher.text(&package.name).text(&package.version).text(&package.sha256.to_string());
+    }
+    hasher.finish().to_string()
+}
+
+/// No time in a tools root is later: the same for all images, so that they share it. 1 January 2020.
+pub const TOOLS_EPOCH: i64 = 1_577_836_800;
+
+/// The action that makes a tools root.
+pub fn tools_action(name: &str, packages: &[PinnedPackage], epoch: i64, platform: &str) -> Action {
+    let mut inputs = vec![Input::parameter("platform", platform), Input::parameter("epoch", epoch)];
+    inputs.extend(packages.iter().map(Input::package));
+    Action {
+        id: format!("rootfs/{name}"),
+        stage: Stage::Rootfs,
+        kind: "bootstrap",
+        version: BOOTSTRAP_VERSION,
+        inputs,
+        upstream: Vec::new(),
+        needs: Vec::new(),
+    }
+}
+
+/// The layer of a tools root, from the store where it is there: locking needs it before there is a plan.
+///
+/// # Errors
+/// [`StageError`] when a package's script fails.
+pub fn ensure_tools(
+    store: &Store,
+    namespace: &Namespace,
+    action: &Action,
+    packages: &[PinnedPackage],
+    report: &dyn Report,
+) -> Result<Digest, StageError> {
+    let (key, trace) = key_and_trace(action, &Done(BTreeMap::new()));
+    let key = key.ok_or_else(|| missing(&action.id))?;
+    let lock = FileLock::take(&store.directory().join("locks").join(key.to_string()))?;
+    if let Some(known) = store.record(&key).filter(|known| store.has_outputs(&known.outputs))
+        && let Some(layer) = known.outputs.layer
+    {
+        return Ok(layer);
+    }
+    report.progress("making the tools root");
+    let began = Instant::now();
+    let request = Bootstrap { packages, epoch: TOOLS_EPOCH, log: format!("logs/{}-tools.log", std::process::id()) };
+    let answer = bootstrap(store, namespace, &request, &mut |text| report.progress(text))?;
+    store.commit(record(key, &action.id, trace, layer_outputs(&answer), began.elapsed()))?;
+    lock.remove();
+    Ok(answer.layer)
+}

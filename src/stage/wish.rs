@@ -1,0 +1,114 @@
+//! What a recipe asks the package manager for, transaction by transaction.
+
+use std::collections::BTreeMap;
+
+use crate::distro::apt::{Pass, ToolsSeed, architecture};
+use crate::recipe::{Base, Recipe};
+use crate::source::Span;
+use crate::xcat::PassList;
+
+/// Distribution, release and architecture in one text.
+pub fn target(recipe: &Recipe) -> String {
+    let image = &recipe.model.image;
+    format!("debian {} {}", image.release, image.arch.machine())
+}
+
+/// Debian's name of the image's architecture.
+pub fn debian_architecture(recipe: &Recipe) -> &'static str {
+    architecture(recipe.model.image.arch.machine()).unwrap_or("amd64")
+}
+
+/// The kernel package: the recipe's, a list's, or the distribution's default.
+pub fn kernel_package(recipe: &Recipe) -> String {
+    let listed = || recipe.kernel_in_list.as_ref().map(|(name, _)| name.clone());
+    recipe
+        .model
+        .kernel
+        .package
+        .clone()
+        .or_else(listed)
+        .unwrap_or_else(|| format!("linux-image-{}", debian_architecture(recipe)))
+}
+
+/// One transaction that the recipe asks for: its name, what to say to the package manager, and where it was asked.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Name of the transaction.
+    pub name: String,
+    /// What to install and remove.
+    pub pass: Pass,
+    /// Where each name was asked for.
+    pub spans: BTreeMap<String, Span>,
+    /// Environment of the package manager.
+    pub variables: Vec<(String, String)>,
+}
+
+/// All transactions of a recipe, in order; tools come first.
+pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
+    let named = |name: &str, install: &[&str]| Wish {
+        name: name.to_owned(),
+        pass: Pass { install: install.iter().map(|item| (*item).to_owned()).collect(), ..Pass::default() },
+        ..Wish::default()
+    };
+    let seed = ToolsSeed::default();
+    let seed: Vec<&str> = seed.names.iter().map(String::as_str).collect();
+    let mut all = vec![named("tools", &seed)];
+    if let Some(table) = recipe.model.postinstall.as_ref().filter(|table| !table.tools.is_empty()) {
+        let more: Vec<&str> = seed.iter().copied().chain(table.tools.iter().map(String::as_str)).collect();
+        all.push(named("tools-postinstall", &more));
+    }
+    all.push(named("base", &["?essential"]));
+    let first: &[&str] = match recipe.model.packages.base {
+        Base::Essential => &[],
+        Base::Minbase => &["~prequired", "apt"],
+    };
+    let passes = if recipe.packages.passes.is_empty() && !first.is_empty() {
+        vec![PassList::default()]
+    } else {
+        recipe.packages.passes.clone()
+    };
+    for (index, list) in passes.iter().enumerate() {
+        let mut wish = wish_of(&format!("packages-{}", index + 1), list);
+        if index == 0 {
+            wish.pass.install.splice(0..0, first.iter().map(|item| (*item).to_owned()));
+        }
+        all.push(wish);
+    }
+    for (index, list) in recipe.otherpkgs.passes.iter().enumerate() {
+        all.push(wish_of(&format!("otherpkgs-{}", index + 1), list));
+    }
+    let mut kernel = named("kernel", &[&kernel_package(recipe)]);
+    kernel.pass.install.extend(recipe.model.kernel.firmware_packages.iter().cloned());
+    if let Some((name, span)) = &recipe.kernel_in_list {
+        kernel.spans.insert(name.clone(), span.clone());
+    } else if let Some(span) = recipe.spans.get("kernel.package") {
+        kernel.spans.insert(kernel_package(recipe), span.clone());
+    }
+    all.push(kernel);
+    all
+}
+
+fn wish_of(name: &str, list: &PassList) -> Wish {
+    // A folder stays in front of the name: it selects the repository.
+    let word = |item: &crate::xcat::Item| match &item.subdirectory {
+        Some(folder) => format!("{folder}/{}", item.name),
+        None => item.name.clone(),
+    };
+    let names = |items: &[crate::xcat::Item]| items.iter().map(word).collect::<Vec<_>>();
+    let mut spans = BTreeMap::new();
+    for item in list.install.iter().chain(&list.remove_before).chain(&list.remove_after) {
+        spans.insert(word(item), item.span.clone());
+        let plain = item.name.split('=').next().unwrap_or(&item.name);
+        spans.insert(plain.to_owned(), item.span.clone());
+    }
+    Wish {
+        name: name.to_owned(),
+        pass: Pass {
+            install: names(&list.install),
+            remove: names(&list.remove_before),
+            remove_after: names(&list.remove_after),
+        },
+        spans,
+        variables: list.environment.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect(),
+    }
+}
