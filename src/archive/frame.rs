@@ -153,6 +153,18 @@ pub fn cut_frames(entries: Vec<(String, Entry, usize)>) -> Vec<Frame> {
     frames
 }
 
+/// Joins frames into one: a stream that has one archive with one end, as the kernel wants an initramfs (D30).
+pub fn join_frames(frames: Vec<Frame>) -> Vec<Frame> {
+    let mut entries = Vec::new();
+    for frame in frames {
+        // The last one only repeats the directories.
+        if !frame.trailer {
+            entries.extend(frame.entries);
+        }
+    }
+    vec![Frame { entries, trailer: true }]
+}
+
 impl Frame {
     /// What identifies the compressed frame: all that its bytes are a function of.
     pub fn key(&self, compression: Compression) -> Digest {

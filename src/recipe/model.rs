@@ -311,6 +311,17 @@ pub struct PostinstallTable {
     /// Packages of the distribution that it needs to run, for instance `perl`.
     #[serde(default)]
     pub tools: Vec<String>,
+    /// `locked`: all packages of image.lock are offered to it, in `$IMGBUILD_PACKAGES` of the image.
+    #[serde(default)]
+    pub packages: Option<PostinstallPackages>,
+}
+
+/// Which packages a script is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PostinstallPackages {
+    /// Those of image.lock.
+    Locked,
 }
 
 /// Files that are copied into the image last.
@@ -341,10 +352,25 @@ pub struct Pack {
     /// Compression.
     #[serde(default)]
     pub compress: PackCompress,
+    /// Whether the archive is cut into frames that nodes check and unpack one by one, or is one stream that a kernel
+    /// takes as its initramfs.
+    #[serde(default)]
+    pub frames: Frames,
     /// Level of the compression. None: 3 for zstd, 6 for gzip.
     #[serde(default)]
     #[schemars(range(min = 1, max = 19))]
     pub level: Option<u32>,
+}
+
+/// How an archive is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Frames {
+    /// Into independent frames, cached by content.
+    #[default]
+    Many,
+    /// Not at all.
+    Single,
 }
 
 /// Kind of archive.

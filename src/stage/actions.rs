@@ -11,7 +11,9 @@ use crate::digest::Digest;
 use crate::distro::apt::INSTALL_VERSION;
 use crate::plan::{Action, ActionGraph, Input, Stage, Upstream, file_input};
 use crate::recipe::Clause;
-use crate::recipe::{Firmware, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, SyncedKind};
+use crate::recipe::{
+    Firmware, Frames, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, SyncedKind,
+};
 use crate::source::Span;
 
 /// Versions of the kinds of work, each part of the keys of its actions. A change of what a kind gives raises it.
@@ -236,6 +238,9 @@ impl Reader<'_> {
                 Input::parameter(&format!("environment {name}"), value).at(spans.get(&format!("environment.{name}"))),
             );
         }
+        if model.postinstall.as_ref().is_some_and(|table| table.packages.is_some()) {
+            inputs.extend(image_packages(self.lock).iter().map(Input::package));
+        }
         for (path, name) in &script.inputs {
             inputs.push(file(name, path, spans.nearest("postinstall.inputs"))?);
         }
@@ -348,6 +353,8 @@ impl Reader<'_> {
         let mut inputs = vec![
             Input::parameter("archive", format!("cpio, frames version {FRAME_VERSION}")).at(spans.get("pack.archive")),
             Input::parameter("compress", compression(self.recipe).describe()).at(spans.get("pack.compress")),
+            Input::parameter("frames", if self.recipe.model.pack.frames == Frames::Single { "single" } else { "many" })
+                .at(spans.get("pack.frames")),
         ];
         let exclude = &self.recipe.exclude;
         for (kind, patterns) in [("exclude", &exclude.exclude), ("include", &exclude.include)] {
@@ -372,6 +379,11 @@ impl Reader<'_> {
             needs,
         });
     }
+}
+
+/// All packages of the image itself.
+pub fn image_packages(lock: &Lock) -> Vec<PinnedPackage> {
+    lock.pass.iter().filter(|pass| !pass.name.starts_with("tools")).flat_map(|pass| pass.packages.clone()).collect()
 }
 
 /// Packages that may bring a kernel: the kernel's own transaction, and kernels that others pulled in.

@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::distro::Fetcher;
 use crate::distro::apt::{Bootstrap, Install, bootstrap, install};
 use crate::plan::Action;
-use crate::recipe::{Clause, Lock, ModulesFrom, PinnedPackage, SyncedKind};
+use crate::recipe::{Clause, Frames, Lock, ModulesFrom, PinnedPackage, SyncedKind};
 use crate::source::{Finding, Severity};
 use crate::store::{BlobRef, Outputs, Store};
 
@@ -246,6 +246,15 @@ impl Builder<'_> {
             let (_, mode, _) = crate::plan::file_input(&name, &path).map_err(said)?;
             scratch.write_link(&postinstall::place_of(&name), &bytes, mode)?;
         }
+        if table.packages.is_some() {
+            for package in super::actions::image_packages(lock) {
+                self.store.check_package(&package.sha256)?;
+                scratch.link(
+                    &self.store.package(&package.sha256),
+                    &format!("{}/{}", postinstall::PACKAGES, package.file_name()),
+                )?;
+            }
+        }
         let machine = self.recipe.model.image.arch.machine();
         let release = done.value("kernel/payload", "release")?;
         let mut arguments = vec![format!("{}/{}", postinstall::RECIPE_DIRECTORY, postinstall::place_of(&script.name))];
@@ -261,6 +270,7 @@ impl Builder<'_> {
         let request = postinstall::PostinstallRequest {
             scratch: scratch.name.clone(),
             links: scratch.links_name.clone(),
+            with_packages: table.packages.is_some(),
             tools: vec![done.layer(tools)?],
             base: below(action, done)?,
             arguments,
@@ -459,8 +469,14 @@ impl Builder<'_> {
         };
         let scratch = self.store.scratch()?;
         let unique = scratch.name.replace('/', "-");
-        let request =
-            pack::PackRequest { layers, excluded: exclusion.excluded, compress: compress.to_owned(), level, unique };
+        let request = pack::PackRequest {
+            layers,
+            excluded: exclusion.excluded,
+            compress: compress.to_owned(),
+            level,
+            single: self.recipe.model.pack.frames == Frames::Single,
+            unique,
+        };
         let answer: pack::PackAnswer = self.namespace.call("pack", &request, &mut |text| self.report.progress(text))?;
         let index = self.store.ensure_blob(&index_text(
             compress,

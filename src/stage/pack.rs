@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames};
+use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 use crate::digest::Digest;
 use crate::sandbox::helper::News;
 use crate::store::{Kind, LayerReader, Store};
@@ -22,6 +22,8 @@ pub struct PackRequest {
     pub compress: String,
     /// Level.
     pub level: u32,
+    /// Whether the archive is one stream.
+    pub single: bool,
     /// Part of temporary names that no other build has.
     pub unique: String,
 }
@@ -82,7 +84,10 @@ pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String
     if entries.len() < 2 {
         return Err("the exclude lists leave nothing of the image".to_owned());
     }
-    let frames = cut_frames(entries);
+    let mut frames = cut_frames(entries);
+    if request.single {
+        frames = join_frames(frames);
+    }
     let compression = compression(&request);
     let missing = frames.iter().filter(|frame| info(&frame.key(compression)).is_none()).count();
     news(&format!("packing {missing} of {} frames", frames.len()));

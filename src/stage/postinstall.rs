@@ -12,6 +12,10 @@ use crate::store::{in_scratch, make_directories};
 /// Where the recipe's directory is for the script: the same on every host.
 pub const RECIPE_DIRECTORY: &str = "/recipe";
 
+/// Where the locked packages are below [`RECIPE_DIRECTORY`], and in the image while the script runs.
+pub const PACKAGES: &str = ".packages";
+const PACKAGES_IN_IMAGE: &str = "/run/imgbuild/packages";
+
 /// What the layer is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PostinstallRequest {
@@ -19,6 +23,8 @@ pub struct PostinstallRequest {
     pub scratch: String,
     /// Directory with the script and its inputs, relative to the store's.
     pub links: String,
+    /// Whether the locked packages are offered.
+    pub with_packages: bool,
     /// Layers of the tools root.
     pub tools: Vec<Digest>,
     /// Layers of the image.
@@ -64,6 +70,9 @@ pub fn variables(recipe: &Recipe, release: &str) -> Vec<(String, String)> {
     .filter(|(_, value)| !value.is_empty())
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
+    if model.postinstall.as_ref().is_some_and(|table| table.packages.is_some()) {
+        all.push(("IMGBUILD_PACKAGES".to_owned(), PACKAGES_IN_IMAGE.to_owned()));
+    }
     all.extend(model.environment.clone());
     all
 }
@@ -133,6 +142,11 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
             root: tree(&request.tools, "root", "root-work"),
             target: Some(tree(&request.base, "tree", "work")),
             binds: vec![Bind { source: request.links.clone(), target: RECIPE_DIRECTORY.to_owned(), writable: false }],
+            target_binds: if request.with_packages {
+                vec![(format!("{RECIPE_DIRECTORY}/{PACKAGES}"), PACKAGES_IN_IMAGE.to_owned())]
+            } else {
+                Vec::new()
+            },
             stand_ins: vec![("uname".to_owned(), uname_script(release, machine))],
             working_directory: RECIPE_DIRECTORY.to_owned(),
             arguments: request.arguments.clone(),

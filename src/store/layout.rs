@@ -213,6 +213,9 @@ impl Scratch {
     /// [`StoreError`] when the link cannot be made.
     pub fn link(&self, file: &Path, name: &str) -> Result<(), StoreError> {
         let to = self.links.join(name);
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent).map_err(|source| StoreError::io("make the directory", parent, source))?;
+        }
         std::fs::hard_link(file, &to).map_err(|source| StoreError::io("link", file, source))
     }
 

@@ -99,3 +99,31 @@ fn a_flipped_byte_of_a_published_file_is_mended() {
     space.run(&["build", "--locked"]).good();
     assert!(std::fs::read(&path).unwrap() == good);
 }
+
+#[test]
+fn boot_a_single_stream_is_an_initramfs_that_the_kernel_takes() {
+    let space = copy();
+    space.edit("image.toml", "[boot]", "[pack]\nframes = \"single\"\n\n[boot]");
+    space.run(&["build", "--locked"]).good();
+    let index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(space.artefact("tiny", "rootimg.cpio.zst.index")).unwrap()).unwrap();
+    assert_eq!(index["frames"].as_array().unwrap().len(), 1);
+    let key = tiny().key.clone();
+    let image = space.artefact("tiny", "rootimg.cpio.zst").canonicalize().unwrap();
+    let built = Built { space, key };
+    // The kernel itself unpacks it: no initrd, no network.
+    let running = start(&built, "tiny", "console=ttyS0 rdinit=/sbin/init".to_owned(), |machine| machine.initrd = image);
+    expect(&running, "NODE IS UP");
+}
+
+#[test]
+fn a_script_is_offered_the_locked_packages() {
+    let space = copy();
+    space.edit("image.toml", "script = \"tiny.postinstall\"", "script = \"tiny.postinstall\"\npackages = \"locked\"");
+    space.edit(
+        "tiny.postinstall",
+        "set -e\n",
+        "set -e\nrm $1/usr/bin/grep\nchroot $1 sh -c 'dpkg -i $IMGBUILD_PACKAGES/grep_*.deb'\ntest -x $1/usr/bin/grep\n",
+    );
+    space.run(&["build", "--locked"]).good();
+}
