@@ -124,3 +124,13 @@ fn the_readme_has_two_set_up_commands_and_every_exit_code() {
         assert!(text.contains(code), "{code}");
     }
 }
+
+#[test]
+fn what_builds_leave_is_not_kept_in_git() {
+    let Ok(listed) = std::process::Command::new("git").arg("ls-files").current_dir(project()).output() else { return };
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let left = |name: &&str| {
+        name.split('/').any(|part| part == "out") || name.ends_with("image.lock") || name.ends_with("-snap")
+    };
+    assert_eq!(listed.lines().find(left), None);
+}
