@@ -1,6 +1,6 @@
 //! Debian binary packages: an `ar` archive of three members. Source: deb(5).
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 
 use thiserror::Error;
 
@@ -17,6 +17,9 @@ pub enum DebError {
     #[error("cannot be read: {0}")]
     Io(#[from] std::io::Error),
 }
+
+/// Start of an `ar` archive.
+const MAGIC: &[u8; 8] = b"!<arch>\n";
 
 /// Largest control member that is read: package scripts and checksums, never more than a few megabytes.
 const CONTROL_LIMIT: u64 = 64 << 20;
@@ -51,23 +54,12 @@ pub fn read_members<E: From<DebError>>(
     let io = |error: std::io::Error| E::from(DebError::Io(error));
     let mut magic = [0u8; 8];
     input.read_exact(&mut magic).map_err(io)?;
-    if &magic != b"!<arch>\n" {
+    if &magic != MAGIC {
         return Err(DebError::Format("no `ar` header").into());
     }
     let mut first = true;
-    loop {
-        let mut header = [0u8; 60];
-        match input.read_exact(&mut header) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(io(error)),
-        }
-        let text = std::str::from_utf8(&header).map_err(|_| DebError::Format("bad member header"))?;
-        if &text[58..] != "`\n" {
-            return Err(DebError::Format("bad member header").into());
-        }
-        let name = text[..16].trim_end().trim_end_matches('/').to_owned();
-        let size: u64 = text[48..58].trim_end().parse().map_err(|_| DebError::Format("bad member size"))?;
+    while let Some(header) = next_header(&mut input)? {
+        let (name, size) = name_and_size(&header)?;
         if first && name != "debian-binary" {
             return Err(DebError::Format("the first member is not `debian-binary`").into());
         }
@@ -78,13 +70,88 @@ pub fn read_members<E: From<DebError>>(
             member(&name, &mut content)?;
         }
         std::io::copy(&mut data, &mut std::io::sink()).map_err(io)?;
-        if size % 2 == 1 {
-            let mut padding = [0u8; 1];
-            if input.read(&mut padding).map_err(io)? == 0 {
-                return Ok(());
-            }
-        }
+        skip_padding(&mut input, size)?;
     }
+    Ok(())
+}
+
+/// Writes a package anew with its `data.tar` uncompressed; every other member stays byte for byte.
+///
+/// Package managers undo compression with one thread for one package after another; so it is done once, by all
+/// threads, before they start.
+///
+/// # Errors
+/// [`DebError`] when the file is no package, or cannot be written.
+pub fn write_plain(package: impl Read, out: &mut (impl Write + Seek)) -> Result<(), DebError> {
+    let mut input = BufReader::with_capacity(1 << 17, package);
+    let mut magic = [0u8; 8];
+    input.read_exact(&mut magic)?;
+    if &magic != MAGIC {
+        return Err(DebError::Format("no `ar` header"));
+    }
+    out.write_all(MAGIC)?;
+    while let Some(mut header) = next_header(&mut input)? {
+        let (name, size) = name_and_size(&header)?;
+        let place = out.stream_position()?;
+        let is_data = name.starts_with("data.tar");
+        if is_data {
+            header[..16].copy_from_slice(b"data.tar        ");
+        }
+        out.write_all(&header)?;
+        let mut data = (&mut input).take(size);
+        let written = if is_data {
+            std::io::copy(&mut decompressed(&name, &mut data)?, out)?
+        } else {
+            std::io::copy(&mut data, out)?
+        };
+        if !is_data && written != size {
+            return Err(DebError::Format("it is truncated"));
+        }
+        std::io::copy(&mut data, &mut std::io::sink())?;
+        if written % 2 == 1 {
+            out.write_all(b"\n")?;
+        }
+        if is_data {
+            let end = out.stream_position()?;
+            out.seek(SeekFrom::Start(place + 48))?;
+            out.write_all(format!("{written:<10}").as_bytes().get(..10).unwrap_or(b"0         "))?;
+            out.seek(SeekFrom::Start(end))?;
+        }
+        skip_padding(&mut input, size)?;
+    }
+    Ok(())
+}
+
+/// The next member's header; none at the end of the file.
+fn next_header(input: &mut impl Read) -> Result<Option<[u8; 60]>, DebError> {
+    let mut header = [0u8; 60];
+    match input.read_exact(&mut header) {
+        Ok(()) => Ok(Some(header)),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn name_and_size(header: &[u8; 60]) -> Result<(String, u64), DebError> {
+    let wrong = || DebError::Format("bad member header");
+    if &header[58..] != b"`\n" {
+        return Err(wrong());
+    }
+    let text = std::str::from_utf8(header).map_err(|_| wrong())?;
+    let name = text.get(..16).ok_or_else(wrong)?.trim_end().trim_end_matches('/').to_owned();
+    let size = text.get(48..58).ok_or_else(wrong)?;
+    Ok((name, size.trim_end().parse().map_err(|_| DebError::Format("bad member size"))?))
+}
+
+/// Members start at even offsets; the last one's padding may be missing.
+fn skip_padding(input: &mut impl Read, size: u64) -> Result<(), DebError> {
+    if size % 2 == 1 {
+        input.read_exact(&mut [0u8; 1]).or_else(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Ok(()),
+            _ => Err(error),
+        })?;
+    }
+    Ok(())
 }
 
 /// The control stanza of a package, without the last newline.

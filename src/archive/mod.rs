@@ -8,6 +8,6 @@ mod extract;
 mod frame;
 
 pub use self::cpio::{Body, Head, write_entry, write_trailer};
-pub use deb::{DebError, control_stanza, read_members};
+pub use deb::{DebError, control_stanza, read_members, write_plain};
 pub use extract::{Extractor, Meta, extract_tar};
 pub use frame::{Compression, FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};

@@ -91,7 +91,9 @@ impl From<&StageError> for Exit {
             StageError::Sandbox(inner) => inner.into(),
             StageError::Store(inner) => inner.into(),
             StageError::Publish { .. } | StageError::Clock { .. } => Self::Machine,
-            StageError::Script { .. } | StageError::Gate { .. } | StageError::Graph(_) => Self::Stage,
+            StageError::Script { .. } | StageError::Stopped | StageError::Gate { .. } | StageError::Graph(_) => {
+                Self::Stage
+            }
         }
     }
 }

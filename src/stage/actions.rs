@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::StageError;
 use super::modules::wanted_drivers;
-use super::tools::{TOOLS_EPOCH, tools_action, tools_identity};
-use super::wish::{Wish, target, wishes};
+use super::tools::{base_action, tools_action, tools_identity};
+use super::wish::{POSTINSTALL_TOOLS, Wish, target, wishes};
 use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
 use crate::distro::apt::INSTALL_VERSION;
@@ -53,6 +53,9 @@ pub fn compression(recipe: &Recipe) -> Compression {
         PackCompress::Gzip => Compression::Gzip(pack.level.unwrap_or(6).min(9)),
     }
 }
+
+/// The image's lowest layer.
+const BASE: &str = "rootfs/base";
 
 struct Reader<'a> {
     recipe: &'a Recipe,
@@ -123,14 +126,13 @@ impl Reader<'_> {
 
     fn packages(&mut self, wish: &Wish) {
         let packages = self.locked(&wish.name);
-        if wish.name.starts_with("tools") || wish.name == "base" {
-            let epoch = if wish.name == "base" { self.lock.epoch } else { TOOLS_EPOCH };
-            let action = tools_action(&wish.name, &packages, epoch, &self.platform);
-            if wish.name == "base" {
-                self.layers.push(action.id.clone());
-            }
-            self.actions.push(action);
-            return;
+        if wish.name == "tools" {
+            return self.actions.push(tools_action(&packages, &self.platform));
+        }
+        if wish.name == "base" {
+            let action = base_action(&packages, self.lock.epoch, &self.platform);
+            self.layers.push(action.id.clone());
+            return self.actions.push(action);
         }
         if wish.name == "kernel" {
             self.kernel(&packages);
@@ -161,7 +163,16 @@ impl Reader<'_> {
             }
             inputs.push(input);
         }
+        let above =
+            (wish.name == POSTINSTALL_TOOLS).then(|| std::mem::replace(&mut self.layers, vec![BASE.to_owned()]));
+        if wish.name == "kernel" {
+            // Its files come from the payload, which the initrd is made of too; the package manager adds the rest.
+            self.layers.push("kernel/payload".to_owned());
+        }
         self.layer(&wish.name, "install", INSTALL_VERSION, inputs, vec!["rootfs/tools".to_owned()]);
+        if let Some(layers) = above {
+            self.layers = layers;
+        }
     }
 
     /// The kernel stage: the kernel's packages, and those that brought a kernel as a dependency (D18, D19).
@@ -215,15 +226,14 @@ impl Reader<'_> {
         let Some(script) = &self.recipe.postinstall else { return Ok(()) };
         let model = &self.recipe.model;
         let spans = &self.recipe.spans;
-        let tools = if self.lock.pass("tools-postinstall").is_some() { "tools-postinstall" } else { "tools" };
+        let mut tools = self.locked("base");
+        let more = self.locked(POSTINSTALL_TOOLS);
+        let tools_root = if more.is_empty() { BASE.to_owned() } else { format!("rootfs/{POSTINSTALL_TOOLS}") };
+        tools.extend(more);
         let mut inputs = vec![
             Input::parameter("platform", &self.platform),
             Input::parameter("epoch", self.lock.epoch),
-            Input {
-                name: "tools postinstall".to_owned(),
-                value: tools_identity(&self.locked(tools), &self.platform),
-                place: None,
-            },
+            Input { name: "tools postinstall".to_owned(), value: tools_identity(&tools, &self.platform), place: None },
             file(&script.name, &script.script, spans.get("postinstall.script"))?,
         ];
         for (index, word) in model.postinstall.iter().flat_map(|table| &table.arguments).enumerate() {
@@ -244,7 +254,7 @@ impl Reader<'_> {
         for (path, name) in &script.inputs {
             inputs.push(file(name, path, spans.nearest("postinstall.inputs"))?);
         }
-        self.layer("postinstall", "postinstall", version::POSTINSTALL, inputs, vec![format!("rootfs/{tools}")]);
+        self.layer("postinstall", "postinstall", version::POSTINSTALL, inputs, vec![tools_root]);
         if let Some(action) = self.actions.last_mut() {
             action.upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value release".to_owned() });
         }

@@ -15,6 +15,10 @@ pub enum StageError {
         help("set the clock; times in an image are cut to the epoch, which needs a clock that is past it")
     )]
     Clock { epoch: i64, now: i64 },
+    /// Not a failure of its own: something else failed, and that is told.
+    #[error("given up because something else failed")]
+    #[diagnostic(code(stage::stopped))]
+    Stopped,
     /// A script failed.
     #[error("{what} ended with status {status}; its last lines:\n{lines}")]
     #[diagnostic(

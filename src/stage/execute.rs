@@ -3,43 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::actions::{StageGraph, compression, kernel_packages};
+use super::actions::{compression, kernel_packages};
 use super::artefacts::index_text;
-use super::lock::{download_packages, sources};
 use super::results::{Done, below, layer_outputs, missing};
-use super::run::{Builder, INIT};
+use super::run::{Builder, Context, INIT};
 use super::tools::TOOLS_EPOCH;
+use super::wish::POSTINSTALL_TOOLS;
 use super::{StageError, gate, initrd, kernel, modules, pack, postinstall, sync, system};
 use crate::digest::Digest;
-use crate::distro::Fetcher;
-use crate::distro::apt::{Bootstrap, Install, bootstrap, install};
+use crate::distro::apt::{Bootstrap, Install, bootstrap, install, plain_name};
 use crate::plan::Action;
-use crate::recipe::{Clause, Frames, Lock, ModulesFrom, PinnedPackage, SyncedKind};
+use crate::recipe::{Clause, Frames, Lock, ModulesFrom, SyncedKind};
 use crate::source::{Finding, Severity};
 use crate::store::{BlobRef, Outputs, Store};
 
 impl Builder<'_> {
-    fn download(&self, packages: &[PinnedPackage], fetcher: &Fetcher) -> Result<(), StageError> {
-        if packages.iter().all(|package| self.store.package(&package.sha256).is_file()) {
-            return Ok(());
-        }
-        let mut urls: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (source, _) in sources(self.recipe, self.options.mirror.as_deref())? {
-            for suite in &source.suites {
-                urls.entry(suite.clone()).or_default().push(source.uri.clone());
-            }
-        }
-        let local = self.recipe.otherpkgs_directory.as_deref();
-        let url_of = |origin: &str| match origin.strip_prefix("otherpkgs/") {
-            Some(folder) => local
-                .map(|path| format!("file:{}", path.join(if folder == "." { "" } else { folder }).display()))
-                .into_iter()
-                .collect(),
-            None => urls.get(origin).cloned().unwrap_or_default(),
-        };
-        Ok(download_packages(fetcher, self.store, packages, &url_of, self.report)?)
-    }
-
     fn log_name(&self, action: &Action) -> String {
         format!("logs/{}-{}.log", std::process::id(), action.id.replace('/', "-"))
     }
@@ -56,18 +34,12 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// [`StageError`] of its kind.
-    pub(super) fn run(
-        &self,
-        action: &Action,
-        stages: &StageGraph,
-        lock: &Lock,
-        done: &Done,
-        fetcher: &Fetcher,
-    ) -> Result<Outputs, StageError> {
+    pub(super) fn run(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+        let (lock, done) = (context.lock, context.done);
         match action.kind {
-            "bootstrap" => self.run_bootstrap(action, lock, fetcher),
-            "install" => self.run_install(action, stages, lock, done, fetcher),
-            "kernel" => self.run_kernel(action, lock, done, fetcher),
+            "unpack" | "bootstrap" => self.run_bootstrap(action, context),
+            "install" => self.run_install(action, context),
+            "kernel" => self.run_kernel(action, context),
             "system" => self.run_system(lock, &below(action, done)?),
             "postinstall" => self.run_postinstall(action, lock, done),
             "gate" => self.run_gate(action, done),
@@ -77,27 +49,27 @@ impl Builder<'_> {
         }
     }
 
-    fn run_bootstrap(&self, action: &Action, lock: &Lock, fetcher: &Fetcher) -> Result<Outputs, StageError> {
-        let packages = lock.pass(action.layer()).map(|pass| pass.packages.clone()).unwrap_or_default();
-        self.download(&packages, fetcher)?;
-        let log = self.log_name(action);
-        let epoch = if action.layer() == "base" { lock.epoch } else { TOOLS_EPOCH };
-        let request = Bootstrap { packages: &packages, epoch, log };
+    fn run_bootstrap(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+        let Some(pass) = context.lock.pass(action.layer()) else { return Err(missing(&action.id)) };
+        context.supply.have(&pass.packages)?;
+        let configure = action.kind == "bootstrap";
+        let request = Bootstrap {
+            packages: &pass.packages,
+            plain: context.supply.directory(),
+            configure,
+            epoch: if configure { context.lock.epoch } else { TOOLS_EPOCH },
+            log: self.log_name(action),
+        };
         let answer = bootstrap(self.store, self.namespace, &request, &mut |text| self.report.progress(text))?;
         Ok(layer_outputs(&answer))
     }
 
-    fn run_install(
-        &self,
-        action: &Action,
-        stages: &StageGraph,
-        lock: &Lock,
-        done: &Done,
-        fetcher: &Fetcher,
-    ) -> Result<Outputs, StageError> {
+    fn run_install(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+        let (lock, done) = (context.lock, context.done);
         let Some(pass) = lock.pass(action.layer()) else { return Err(missing(&action.id)) };
-        self.download(&pass.packages, fetcher)?;
-        let variables = stages
+        context.supply.have(&pass.packages)?;
+        let variables = context
+            .stages
             .wishes
             .iter()
             .find(|wish| wish.name == pass.name)
@@ -107,6 +79,8 @@ impl Builder<'_> {
             tools: vec![done.layer("rootfs/tools")?],
             base: below(action, done)?,
             packages: &pass.packages,
+            plain: context.supply.directory(),
+            left_out: if pass.name == "kernel" { &kernel::LEFT_OUT } else { &[] },
             remove: &pass.remove,
             remove_after: &pass.remove_after,
             variables: &variables,
@@ -117,20 +91,18 @@ impl Builder<'_> {
         Ok(layer_outputs(&answer))
     }
 
-    fn run_kernel(&self, action: &Action, lock: &Lock, done: &Done, fetcher: &Fetcher) -> Result<Outputs, StageError> {
+    fn run_kernel(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+        let (lock, done) = (context.lock, context.done);
         let own = lock.pass("kernel").map(|pass| pass.packages.clone()).unwrap_or_default();
         let packages = kernel_packages(lock, &own);
-        self.download(&packages, fetcher)?;
-        for package in &packages {
-            self.store.check_package(&package.sha256)?;
-        }
+        context.supply.have(&packages)?;
         let scratch = self.store.scratch()?;
         let handover = format!("handover/{}-kernel", scratch.name.replace('/', "-"));
         let request = kernel::KernelRequest {
             scratch: scratch.name.clone(),
             packages: packages
                 .iter()
-                .map(|package| (Store::package_name(&package.sha256), package.name.clone()))
+                .map(|package| (plain_name(context.supply.directory(), &package.sha256), package.name.clone()))
                 .collect(),
             tools: vec![done.layer("rootfs/tools")?],
             version: self.recipe.model.kernel.version.clone(),
@@ -266,12 +238,13 @@ impl Builder<'_> {
         ]);
         arguments.extend(table.arguments.iter().cloned());
         let variables = postinstall::variables(self.recipe, &release);
-        let tools = if lock.pass("tools-postinstall").is_some() { "rootfs/tools-postinstall" } else { "rootfs/tools" };
+        let mut tools = vec![done.layer("rootfs/base")?];
+        tools.extend(done.layer(&format!("rootfs/{POSTINSTALL_TOOLS}")));
         let request = postinstall::PostinstallRequest {
             scratch: scratch.name.clone(),
             links: scratch.links_name.clone(),
             with_packages: table.packages.is_some(),
-            tools: vec![done.layer(tools)?],
+            tools,
             base: below(action, done)?,
             arguments,
             variables,

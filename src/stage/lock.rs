@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::StageError;
 use super::report::{DownloadNews, Report};
-use super::tools::{TOOLS_EPOCH, ensure_tools, tools_action};
+use super::supply::Supply;
+use super::tools::{ensure_tools, tools_action};
 use super::wish::{Wish, debian_architecture, target, wishes};
 use crate::digest::Sha256;
 use crate::distro::apt::{
@@ -101,6 +102,8 @@ pub struct Locking<'a> {
     pub namespace: &'a Namespace,
     /// Downloads.
     pub fetcher: &'a Fetcher,
+    /// Packages.
+    pub supply: &'a Supply<'a>,
     /// The mirror that overrides the recipe's sources.
     pub mirror: Option<&'a str>,
     /// Takes news.
@@ -192,7 +195,7 @@ impl Locking<'_> {
         };
         let wishes = wishes(self.recipe);
         let mut passes = Vec::new();
-        for wish in wishes.iter().filter(|wish| wish.name.starts_with("tools")) {
+        for wish in wishes.iter().filter(|wish| wish.name == "tools") {
             let held = earlier.and_then(|lock| lock.pass(&wish.name)).filter(|pass| pass.install == wish.pass.install);
             let packages = match held {
                 Some(pass)
@@ -210,9 +213,8 @@ impl Locking<'_> {
             });
         }
         let tools = passes[0].packages.clone();
-        self.download(&archive, &tools)?;
-        let action = tools_action("tools", &tools, TOOLS_EPOCH, &target(self.recipe));
-        let layer = ensure_tools(self.store, self.namespace, &action, &tools, self.report)?;
+        let action = tools_action(&tools, &target(self.recipe));
+        let layer = ensure_tools(self.store, self.namespace, &action, &tools, self.supply, self.report)?;
         self.report.progress("resolving packages");
         let resolver = Resolver {
             store: self.store,
@@ -224,7 +226,7 @@ impl Locking<'_> {
             epoch,
             log: format!("logs/{}-resolve", std::process::id()),
         };
-        let asked: Vec<&Wish> = wishes.iter().filter(|wish| !wish.name.starts_with("tools")).collect();
+        let asked: Vec<&Wish> = wishes.iter().filter(|wish| wish.name != "tools").collect();
         let mut to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
         if let Some(base) = to_resolve.first_mut()
             && archive.newest("usr-is-merged").is_some()
@@ -278,13 +280,6 @@ impl Locking<'_> {
         }
         debug_assert!(Severity::Error > Severity::Warning);
         DistroError::UnknownPackages { packages, names, help }
-    }
-
-    fn download(&self, archive: &Archive, packages: &[PinnedPackage]) -> Result<(), DistroError> {
-        let url_of = |origin: &str| {
-            archive.indices.iter().filter(|index| index.origin == origin).map(|index| index.base_url.clone()).collect()
-        };
-        download_packages(self.fetcher, self.store, packages, &url_of, self.report)
     }
 }
 

@@ -22,6 +22,7 @@ mod results;
 mod run;
 mod schedule;
 mod shell;
+mod supply;
 mod sync;
 mod system;
 mod tools;

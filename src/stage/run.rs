@@ -6,18 +6,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::StageError;
-use super::actions::{StageGraph, graph_of};
+use super::actions::{StageGraph, graph_of, kernel_packages};
 use super::artefacts::{BuildInfo, Publication};
 use super::lock::{LockState, Locking, lock_state};
 use super::past::StorePast;
 use super::report::Report;
 use super::results::{Done, missing, record};
 use super::schedule::run_side_by_side;
+use super::supply::Supply;
 use super::wish::target;
 use crate::digest::Digest;
 use crate::distro::Fetcher;
-use crate::plan::{Action, Decision, Verdict, decide, key_and_trace};
-use crate::recipe::{LOCK_FILE, Lock, Recipe};
+use crate::plan::{Action, Decision, Verdict, decide, evaluate, key_and_trace};
+use crate::recipe::{LOCK_FILE, Lock, LockedPass, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
 use crate::store::{ActionRecord, FileLock, Root, Store};
@@ -61,6 +62,18 @@ struct Finished {
     outcome: Outcome,
 }
 
+/// What the work on one action may use.
+pub(super) struct Context<'a> {
+    /// The actions.
+    pub stages: &'a StageGraph,
+    /// The lock.
+    pub lock: &'a Lock,
+    /// Results so far.
+    pub done: &'a Done,
+    /// Packages.
+    pub supply: &'a Supply<'a>,
+}
+
 /// How many lines of a lock's difference are shown.
 const SHOWN_DIFFERENCES: usize = 30;
 
@@ -97,7 +110,9 @@ impl Builder<'_> {
     /// [`StageError`]; nothing is published then, and finished actions stay in the store.
     pub fn build(&self) -> Result<Summary, StageError> {
         let fetcher = Fetcher::new();
-        let lock = self.lock(&fetcher)?;
+        let mirror = self.options.mirror.as_deref();
+        let supply = Supply::new(self.recipe, mirror, (self.store, self.namespace), &fetcher, self.report)?;
+        let lock = self.lock(&fetcher, &supply)?;
         let init = self.store.ensure_blob(INIT)?;
         let stages = graph_of(self.recipe, &lock, &init.digest)?;
         let name = self.recipe.model.image.name.clone();
@@ -111,11 +126,18 @@ impl Builder<'_> {
             .collect();
         let finished: Mutex<BTreeMap<String, Finished>> = Mutex::default();
         let workers = rayon::current_num_threads().min(SIDE_BY_SIDE);
-        let done = run_side_by_side(&in_order, workers, &|action, known| {
-            let (record, one) = self.ensure(action, known, &past, &stages, &lock, &fetcher)?;
-            let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
-            finished.insert(action.id.clone(), one);
-            Ok(record.outputs)
+        let groups = self.packages_to_bring(&stages, &in_order, &lock, &past);
+        let done = std::thread::scope(|scope| {
+            scope.spawn(|| supply.bring(&groups));
+            let done = run_side_by_side(&in_order, workers, &|action, known| {
+                let context = Context { stages: &stages, lock: &lock, done: known, supply: &supply };
+                let (record, one) = self.ensure(action, &context, &past)?;
+                let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
+                finished.insert(action.id.clone(), one);
+                Ok(record.outputs)
+            });
+            supply.stop();
+            done
         })?;
         let mut finished = finished.into_inner().unwrap_or_else(PoisonError::into_inner);
         let keys: BTreeMap<String, Digest> = finished.iter().map(|(id, one)| (id.clone(), one.key)).collect();
@@ -148,16 +170,40 @@ impl Builder<'_> {
         Ok(Summary { outcomes, published })
     }
 
+    /// Packages of the actions that will surely run, in the order in which they are needed.
+    fn packages_to_bring(
+        &self,
+        stages: &StageGraph,
+        in_order: &[&Action],
+        lock: &Lock,
+        past: &StorePast<'_>,
+    ) -> Vec<Vec<PinnedPackage>> {
+        let decisions = evaluate(&stages.graph, past);
+        let runs = |id: &str| {
+            in_order.iter().any(|action| action.id == id)
+                && decisions.iter().any(|decision| decision.action == id && decision.verdict == Verdict::Run)
+        };
+        let packages = |pass: &LockedPass| pass.packages.clone();
+        let mut groups = Vec::new();
+        for pass in &lock.pass {
+            if pass.name == "kernel" && runs("kernel/payload") {
+                groups.push(kernel_packages(lock, &pass.packages));
+            }
+            if runs(&format!("rootfs/{}", pass.name)) {
+                groups.push(packages(pass));
+            }
+        }
+        groups
+    }
+
     /// Gives the record of an action: the store's, or that of a run now.
     fn ensure(
         &self,
         action: &Action,
-        known: &Done,
+        context: &Context<'_>,
         past: &StorePast<'_>,
-        stages: &StageGraph,
-        lock: &Lock,
-        fetcher: &Fetcher,
     ) -> Result<(ActionRecord, Finished), StageError> {
+        let known = context.done;
         let began = Instant::now();
         let decision = decide(action, known, past, &[]);
         let key = decision.key.ok_or_else(|| missing(&action.id))?;
@@ -177,7 +223,7 @@ impl Builder<'_> {
             return Ok((found, one));
         }
         self.report.started(&action.id, &decision.causes);
-        let outputs = self.run(action, stages, lock, known, fetcher)?;
+        let outputs = self.run(action, context)?;
         let (_, trace) = key_and_trace(action, known);
         let found = self.store.commit(record(key, &action.id, trace, outputs, began.elapsed()))?;
         self.report.finished(&action.id, began.elapsed());
@@ -191,7 +237,7 @@ impl Builder<'_> {
     }
 
     /// The lock, renewed where the recipe asks for what it lacks.
-    fn lock(&self, fetcher: &Fetcher) -> Result<Lock, StageError> {
+    fn lock(&self, fetcher: &Fetcher, supply: &Supply<'_>) -> Result<Lock, StageError> {
         let path = self.recipe.directory.join(LOCK_FILE);
         let earlier = match std::fs::read_to_string(&path) {
             Ok(text) => Some(Lock::parse(&text)?),
@@ -216,6 +262,7 @@ impl Builder<'_> {
             store: self.store,
             namespace: self.namespace,
             fetcher,
+            supply,
             mirror: self.options.mirror.as_deref(),
             report: self.report,
         };

@@ -78,7 +78,11 @@ fn worker(
         held.running -= 1;
         match outcome {
             Ok(outputs) => drop(held.done.0.insert(action.id.clone(), outputs)),
-            Err(error) => drop(held.failed.get_or_insert(error)),
+            // What stopped because of another failure is not the reason.
+            Err(error) if held.failed.as_ref().is_none_or(|known| matches!(known, StageError::Stopped)) => {
+                held.failed = Some(error);
+            }
+            Err(_) => {}
         }
         changed.notify_all();
     }

@@ -6,8 +6,9 @@ use std::time::Instant;
 use super::StageError;
 use super::report::Report;
 use super::results::{Done, layer_outputs, missing, record};
+use super::supply::Supply;
 use crate::digest::{Digest, FieldHasher};
-use crate::distro::apt::{BOOTSTRAP_VERSION, Bootstrap, bootstrap};
+use crate::distro::apt::{BOOTSTRAP_VERSION, Bootstrap, INSTALL_VERSION, UNPACK_VERSION, bootstrap};
 use crate::plan::{Action, Input, Stage, key_and_trace};
 use crate::recipe::PinnedPackage;
 use crate::sandbox::Namespace;
@@ -15,8 +16,11 @@ use crate::store::{FileLock, Store};
 
 /// Identity of a tools root: what it is made of, not what came out (D9).
 pub fn tools_identity(packages: &[PinnedPackage], platform: &str) -> String {
-    let mut hasher = FieldHasher::new("imgbuild tools root v1");
-    hasher.text(platform).text(&BOOTSTRAP_VERSION.to_string());
+    let mut hasher = FieldHasher::new("imgbuild tools root v2");
+    for version in [UNPACK_VERSION, BOOTSTRAP_VERSION, INSTALL_VERSION] {
+        hasher.text(&version.to_string());
+    }
+    hasher.text(platform);
     for package in packages {
         hasher.text(&package.name).text(&package.version).text(&package.sha256.to_string());
     }
@@ -26,15 +30,31 @@ pub fn tools_identity(packages: &[PinnedPackage], platform: &str) -> String {
 /// No time in a tools root is later: the same for all images, so that they share it. 1 January 2020.
 pub const TOOLS_EPOCH: i64 = 1_577_836_800;
 
-/// The action that makes a tools root.
-pub fn tools_action(name: &str, packages: &[PinnedPackage], epoch: i64, platform: &str) -> Action {
+/// The action that unpacks the tools root.
+pub fn tools_action(packages: &[PinnedPackage], platform: &str) -> Action {
+    root_action("tools", "unpack", UNPACK_VERSION, packages, TOOLS_EPOCH, platform)
+}
+
+/// The action that makes an image's base: the essential packages, configured.
+pub fn base_action(packages: &[PinnedPackage], epoch: i64, platform: &str) -> Action {
+    root_action("base", "bootstrap", BOOTSTRAP_VERSION, packages, epoch, platform)
+}
+
+fn root_action(
+    name: &str,
+    kind: &'static str,
+    version: u32,
+    packages: &[PinnedPackage],
+    epoch: i64,
+    platform: &str,
+) -> Action {
     let mut inputs = vec![Input::parameter("platform", platform), Input::parameter("epoch", epoch)];
     inputs.extend(packages.iter().map(Input::package));
     Action {
         id: format!("rootfs/{name}"),
         stage: Stage::Rootfs,
-        kind: "bootstrap",
-        version: BOOTSTRAP_VERSION,
+        kind,
+        version,
         inputs,
         upstream: Vec::new(),
         needs: Vec::new(),
@@ -50,6 +70,7 @@ pub fn ensure_tools(
     namespace: &Namespace,
     action: &Action,
     packages: &[PinnedPackage],
+    supply: &Supply<'_>,
     report: &dyn Report,
 ) -> Result<Digest, StageError> {
     let (key, trace) = key_and_trace(action, &Done(BTreeMap::new()));
@@ -62,7 +83,14 @@ pub fn ensure_tools(
     }
     report.progress("making the tools root");
     let began = Instant::now();
-    let request = Bootstrap { packages, epoch: TOOLS_EPOCH, log: format!("logs/{}-tools.log", std::process::id()) };
+    supply.have(packages)?;
+    let request = Bootstrap {
+        packages,
+        plain: supply.directory(),
+        configure: false,
+        epoch: TOOLS_EPOCH,
+        log: format!("logs/{}-tools.log", std::process::id()),
+    };
     let answer = bootstrap(store, namespace, &request, &mut |text| report.progress(text))?;
     store.commit(record(key, &action.id, trace, layer_outputs(&answer), began.elapsed()))?;
     lock.remove();

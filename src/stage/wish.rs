@@ -30,6 +30,9 @@ pub fn kernel_package(recipe: &Recipe) -> String {
         .unwrap_or_else(|| format!("linux-image-{}", debian_architecture(recipe)))
 }
 
+/// Name of the transaction with what a postinstall script runs; it goes over the base, and not into the image.
+pub const POSTINSTALL_TOOLS: &str = "tools-postinstall";
+
 /// One transaction that the recipe asks for: its name, what to say to the package manager, and where it was asked.
 #[derive(Debug, Clone, Default)]
 pub struct Wish {
@@ -52,12 +55,18 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
     };
     let seed = ToolsSeed::default();
     let seed: Vec<&str> = seed.names.iter().map(String::as_str).collect();
-    let mut all = vec![named("tools", &seed)];
-    if let Some(table) = recipe.model.postinstall.as_ref().filter(|table| !table.tools.is_empty()) {
-        let more: Vec<&str> = seed.iter().copied().chain(table.tools.iter().map(String::as_str)).collect();
-        all.push(named("tools-postinstall", &more));
+    let mut all = vec![named("tools", &seed), named("base", &["?essential"])];
+    if let Some(table) = &recipe.model.postinstall {
+        let names: Vec<&str> = ["kmod"].into_iter().chain(table.tools.iter().map(String::as_str)).collect();
+        let mut tools = named(POSTINSTALL_TOOLS, &names);
+        tools.pass.aside = true;
+        for (index, name) in table.tools.iter().enumerate() {
+            if let Some(span) = recipe.spans.get(&format!("postinstall.tools[{index}]")) {
+                tools.spans.insert(name.clone(), span.clone());
+            }
+        }
+        all.push(tools);
     }
-    all.push(named("base", &["?essential"]));
     let first: &[&str] = match recipe.model.packages.base {
         Base::Essential => &[],
         Base::Minbase => &["~prequired", "apt"],
@@ -107,6 +116,7 @@ fn wish_of(name: &str, list: &PassList) -> Wish {
             install: names(&list.install),
             remove: names(&list.remove_before),
             remove_after: names(&list.remove_after),
+            aside: false,
         },
         spans,
         variables: list.environment.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect(),

@@ -82,6 +82,14 @@ impl TreeEditor {
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     }
 
+    /// Whether a path is there, whatever it is; a link counts as itself.
+    pub fn exists(&self, path: &str) -> bool {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        self.directory(parent)
+            .and_then(|directory| rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW))
+            .is_ok()
+    }
+
     /// Opens a regular file, if there is no link on the way to it.
     pub fn open_file(&self, path: &str) -> Option<std::fs::File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;

@@ -1,26 +1,35 @@
-//! A configured root made of packages alone: tools roots, and the base of each image.
+//! A root made of packages alone: tools roots, and the base of each image.
 
 use super::PinnedPackage;
-use super::inside::{BootstrapRequest, Made, PackageFile};
+use super::inside::{Made, PackageFile};
+use super::plain_name;
+use super::root::RootRequest;
 use crate::distro::DistroError;
 use crate::sandbox::Namespace;
 use crate::store::{ScanAnswer, Store};
 
-/// Version of what [`bootstrap`] does; part of the keys of tools roots (D9). 1: first.
+/// Version of what [`bootstrap`] does with configured packages. 1: first.
 pub const BOOTSTRAP_VERSION: u32 = 1;
+
+/// Version of what [`bootstrap`] does without configuring; part of the keys of what runs in tools roots (D9). 1: first.
+pub const UNPACK_VERSION: u32 = 1;
 
 /// What to make a root of.
 #[derive(Debug)]
 pub struct Bootstrap<'a> {
-    /// Its packages; all of them are in the store.
+    /// Its packages.
     pub packages: &'a [PinnedPackage],
+    /// Directory of the store that has them with uncompressed content.
+    pub plain: &'a str,
+    /// Whether dpkg configures them.
+    pub configure: bool,
     /// No time in it is later than this.
     pub epoch: i64,
     /// Name of its log in the store.
     pub log: String,
 }
 
-/// Unpacks and configures packages in an empty root and commits the layer.
+/// Unpacks packages in an empty root, configures them where that is asked for, and commits the layer.
 ///
 /// # Errors
 /// [`DistroError::PackageManager`] with the log's last lines when a script fails.
@@ -32,21 +41,21 @@ pub fn bootstrap(
 ) -> Result<ScanAnswer, DistroError> {
     let scratch = store.scratch()?;
     for package in request.packages {
-        store.check_package(&package.sha256)?;
-        scratch.link(&store.package(&package.sha256), &package.file_name())?;
+        scratch.link(&store.directory().join(plain_name(request.plain, &package.sha256)), &package.file_name())?;
     }
-    let inside = BootstrapRequest {
+    let inside = RootRequest {
         scratch: scratch.name.clone(),
         links: scratch.links_name.clone(),
         packages: request
             .packages
             .iter()
-            .map(|package| PackageFile { file: Store::package_name(&package.sha256), name: package.name.clone() })
+            .map(|package| PackageFile { file: plain_name(request.plain, &package.sha256), name: package.name.clone() })
             .collect(),
+        configure: request.configure,
         epoch: request.epoch,
         log: request.log.clone(),
     };
-    match namespace.call("apt-bootstrap", &inside, progress)? {
+    match namespace.call("apt-root", &inside, progress)? {
         Made::Layer(answer) => Ok(answer),
         Made::Failed(result) => Err(DistroError::PackageManager {
             what: "configuring the base packages".to_owned(),

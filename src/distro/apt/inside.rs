@@ -1,10 +1,7 @@
-//! What runs inside the namespace: making a configured root from packages, and installing more into it.
-
-use std::fs::File;
+//! What runs inside the namespace: installing packages into an image's tree, and asking apt.
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Extractor, extract_tar, read_members};
 use crate::digest::Digest;
 use crate::sandbox::helper::{News, Operation, answer};
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command};
@@ -13,8 +10,9 @@ use crate::store::{ScanAnswer, ScanRequest, TreeEditor, in_scratch, make_directo
 /// Operations of this room, for the helper process.
 pub fn operations() -> Vec<(&'static str, Operation)> {
     vec![
-        ("apt-bootstrap", |request, progress| answer(request, progress, bootstrap)),
+        ("apt-root", |request, progress| answer(request, progress, super::root::inside)),
         ("apt-install", |request, progress| answer(request, progress, install)),
+        ("apt-plain", |request, progress| answer(request, progress, super::plain::inside)),
         ("apt-query", |request, progress| answer(request, progress, query)),
     ]
 }
@@ -26,21 +24,6 @@ pub struct PackageFile {
     pub file: String,
     /// Name as apt gives it.
     pub name: String,
-}
-
-/// Asks for a root made of packages alone.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BootstrapRequest {
-    /// Scratch directory, relative to the store's.
-    pub scratch: String,
-    /// Directory with the packages under their names, relative to the store's.
-    pub links: String,
-    /// The packages.
-    pub packages: Vec<PackageFile>,
-    /// No time is later than this.
-    pub epoch: i64,
-    /// Log file, relative to the store's directory.
-    pub log: String,
 }
 
 /// What came of it: a layer, or how the command failed.
@@ -89,7 +72,7 @@ const NORMALISED: [&str; 16] = [
 ];
 
 /// Puts a tree into the form in which it is hashed.
-fn normalise(tree: &str) -> Result<(), String> {
+pub fn normalise(tree: &str) -> Result<(), String> {
     let editor = TreeEditor::open(tree)?;
     for pattern in NORMALISED {
         editor.remove(pattern)?;
@@ -101,80 +84,8 @@ fn normalise(tree: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn unpack(tree: &str, packages: &[PackageFile], progress: News<'_>) -> Result<(), String> {
-    let mut extractor = Extractor::new(tree)?;
-    for (index, package) in packages.iter().enumerate() {
-        progress(&format!("unpacking {} of {}: {}", index + 1, packages.len(), package.name));
-        let file = File::open(&package.file).map_err(|error| format!("{}: {error}", package.name))?;
-        read_members(file, |member, content| {
-            if member.starts_with("data.tar") {
-                extract_tar(&mut extractor, content, &|_| true).map_err(Unpacking)?;
-            }
-            Ok(())
-        })
-        .map_err(|Unpacking(problem)| format!("{}: {problem}", package.name))?;
-    }
-    extractor.finish()
-}
-
-struct Unpacking(String);
-
-impl From<crate::archive::DebError> for Unpacking {
-    fn from(error: crate::archive::DebError) -> Self {
-        Self(error.to_string())
-    }
-}
-
 /// Runs no service while packages are installed. Source: Debian's invoke-rc.d(8), policy-rc.d interface.
-const POLICY: &[u8] = b"#!/bin/sh\nexit 101\n";
-
-const BOOTSTRAP_SCRIPT: &str = "set -e\n\
-    dpkg='dpkg --force-unsafe-io --force-depends --force-confdef --force-confold --log=/dev/null'\n\
-    $dpkg --install /debs/base-passwd_*.deb /debs/base-files_*.deb\n\
-    $dpkg --install /debs/*.deb\n\
-    $dpkg --configure -a\n\
-    audit=$(dpkg --audit)\n\
-    test -z \"$audit\" || { echo \"$audit\"; exit 1; }\n";
-
-fn bootstrap(request: BootstrapRequest, progress: News<'_>) -> Result<Made, String> {
-    in_scratch(&request.scratch, || {
-        let tree = format!("{}/tree", request.scratch);
-        // Merged /usr first: packages of merged releases rely on it, and those of older ones do not mind.
-        make_directories(&tree, &["usr/bin", "usr/sbin", "usr/lib"])?;
-        for name in ["bin", "sbin", "lib"] {
-            std::os::unix::fs::symlink(format!("usr/{name}"), format!("{tree}/{name}"))
-                .map_err(|error| error.to_string())?;
-        }
-        if cfg!(target_arch = "x86_64") {
-            make_directories(&tree, &["usr/lib64"])?;
-            std::os::unix::fs::symlink("usr/lib64", format!("{tree}/lib64")).map_err(|error| error.to_string())?;
-        }
-        unpack(&tree, &request.packages, progress)?;
-        make_directories(&tree, &["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "debs"])?;
-        let editor = TreeEditor::open(&tree)?;
-        for name in ["var/lib/dpkg/status", "var/lib/dpkg/available"] {
-            editor.write(name, b"", 0o644)?;
-        }
-        editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
-        progress(&format!("configuring {} packages", request.packages.len()));
-        let mount_point = format!("{}/mount", request.scratch);
-        make_directories(&mount_point, &[""])?;
-        let result = run_command(&CommandRequest {
-            root: TreeMount { lower: Vec::new(), upper: tree.clone(), work: String::new() },
-            binds: vec![Bind { source: request.links.clone(), target: "/debs".to_owned(), writable: false }],
-            arguments: ["/bin/sh", "-c", BOOTSTRAP_SCRIPT].map(str::to_owned).to_vec(),
-            environment: environment(request.epoch),
-            log: request.log.clone(),
-            mount_point,
-            ..CommandRequest::default()
-        })?;
-        if result.status != 0 {
-            return Ok(Made::Failed(result));
-        }
-        normalise(&tree)?;
-        scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch }).map(Made::Layer)
-    })
-}
+pub const POLICY: &[u8] = b"#!/bin/sh\nexit 101\n";
 
 /// Asks to run the package manager of a tools root on an image's layers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -195,6 +106,8 @@ pub struct InstallRequest {
     pub remove_after: Vec<String>,
     /// `name:architecture` of those that are to be marked as installed automatically.
     pub automatic: Vec<(String, String)>,
+    /// Patterns of files that dpkg leaves out.
+    pub left_out: Vec<String>,
     /// Environment that the list asks for (`#ENV:`).
     pub variables: Vec<(String, String)>,
     /// No time is later than this.
@@ -249,7 +162,9 @@ fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> 
         )?;
         let editor = TreeEditor::open(&at("tree"))?;
         editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
-        write(&at("apt/apt.conf"), APT_CONFIGURATION)?;
+        let left_out = request.left_out.iter().map(|pattern| format!("\"--path-exclude={pattern}\";"));
+        let options = format!("{APT_CONFIGURATION}Dpkg::Options {{{}}};\n", left_out.collect::<String>());
+        write(&at("apt/apt.conf"), &options)?;
         write(&at("apt/etc/sources.list"), "")?;
         write(&at("apt/extended_states"), "")?;
         write(&at("apt/run"), &install_script(&request))?;

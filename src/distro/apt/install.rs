@@ -1,7 +1,7 @@
 //! Installs pinned packages over an image's layers, with no network.
 
-use super::PinnedPackage;
 use super::inside::{InstallRequest, Made};
+use super::{PinnedPackage, plain_name};
 use crate::digest::Digest;
 use crate::distro::DistroError;
 use crate::sandbox::Namespace;
@@ -17,8 +17,12 @@ pub struct Install<'a> {
     pub tools: Vec<Digest>,
     /// Layers of the image so far.
     pub base: Vec<Digest>,
-    /// What to install; all of it is in the store.
+    /// What to install.
     pub packages: &'a [PinnedPackage],
+    /// Directory of the store that has them with uncompressed content.
+    pub plain: &'a str,
+    /// What dpkg leaves out, because a layer below has it: patterns of its option `--path-exclude`.
+    pub left_out: &'a [&'a str],
     /// Names to remove in the same transaction.
     pub remove: &'a [String],
     /// Names to remove afterwards.
@@ -60,8 +64,7 @@ pub fn install(
 ) -> Result<ScanAnswer, DistroError> {
     let scratch = store.scratch()?;
     for package in request.packages {
-        store.check_package(&package.sha256)?;
-        scratch.link(&store.package(&package.sha256), &package.file_name())?;
+        scratch.link(&store.directory().join(plain_name(request.plain, &package.sha256)), &package.file_name())?;
     }
     let inside = InstallRequest {
         scratch: scratch.name.clone(),
@@ -77,6 +80,7 @@ pub fn install(
             .filter(|package| package.automatic)
             .map(|package| (package.name.clone(), package.architecture.clone()))
             .collect(),
+        left_out: request.left_out.iter().map(|pattern| (*pattern).to_owned()).collect(),
         variables: request.variables.to_vec(),
         epoch: request.epoch,
         log: request.log.clone(),

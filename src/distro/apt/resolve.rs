@@ -19,6 +19,8 @@ pub struct Pass {
     pub remove: Vec<String>,
     /// Names to remove afterwards.
     pub remove_after: Vec<String>,
+    /// Whether it goes over what the first pass installed alone, and later passes do not see it.
+    pub aside: bool,
 }
 
 /// What apt said to one pass.
@@ -80,13 +82,19 @@ impl Resolver<'_> {
     /// [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
     pub fn resolve(&self, passes: &[Pass], held: &[PinnedPackage]) -> Result<Vec<Resolution>, DistroError> {
         let mut installed: BTreeMap<String, (String, bool)> = BTreeMap::new();
+        let mut first = None;
         let mut answers = Vec::new();
         for (number, pass) in passes.iter().enumerate() {
             let answer = if pass.install.is_empty() && pass.remove.is_empty() && pass.remove_after.is_empty() {
                 Resolution::default()
             } else {
-                self.resolve_pass(number, pass, &installed, held)?
+                let over = if pass.aside { first.as_ref().unwrap_or(&installed) } else { &installed };
+                self.resolve_pass(number, pass, over, held)?
             };
+            if pass.aside {
+                answers.push(answer);
+                continue;
+            }
             for name in answer.removed.iter().chain(&pass.remove_after) {
                 installed.remove(name);
             }
@@ -96,6 +104,7 @@ impl Resolver<'_> {
                 }
             }
             answers.push(answer);
+            first.get_or_insert_with(|| installed.clone());
         }
         Ok(answers)
     }

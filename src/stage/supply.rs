@@ -1,0 +1,175 @@
+//! Packages on their way from the mirror to the package manager: downloaded, checked, made plain, ahead of need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::StageError;
+use super::lock::{download_packages, sources};
+use super::report::Report;
+use crate::digest::Sha256;
+use crate::distro::Fetcher;
+use crate::distro::apt::{make_plain, plain_name};
+use crate::recipe::{PinnedPackage, Recipe};
+use crate::sandbox::Namespace;
+use crate::store::{Scratch, Store};
+
+/// Where packages come from and where they go.
+pub struct Supply<'a> {
+    store: &'a Store,
+    namespace: &'a Namespace,
+    fetcher: &'a Fetcher,
+    report: &'a dyn Report,
+    /// Roots of archives and directories by origin.
+    urls: BTreeMap<String, Vec<String>>,
+    recipe: &'a Recipe,
+    scratch: Scratch,
+    state: Mutex<State>,
+    changed: Condvar,
+    stopped: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// Somebody sees to these.
+    claimed: BTreeSet<Sha256>,
+    /// These are there.
+    ready: BTreeSet<Sha256>,
+    /// Whether something did not come, and the reason until somebody took it.
+    failed: bool,
+    failure: Option<StageError>,
+}
+
+impl<'a> Supply<'a> {
+    /// Prepares; nothing is fetched yet.
+    ///
+    /// # Errors
+    /// [`StageError`] for sources that cannot be used, or a store that cannot be written.
+    pub fn new(
+        recipe: &'a Recipe,
+        mirror: Option<&str>,
+        (store, namespace): (&'a Store, &'a Namespace),
+        fetcher: &'a Fetcher,
+        report: &'a dyn Report,
+    ) -> Result<Self, StageError> {
+        let mut urls: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        // A host without sources can still build what the store has.
+        for (source, _) in sources(recipe, mirror).unwrap_or_default() {
+            for suite in &source.suites {
+                urls.entry(suite.clone()).or_default().push(source.uri.clone());
+            }
+        }
+        let scratch = store.scratch()?;
+        let (state, changed, stopped) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
+        Ok(Self { store, namespace, fetcher, report, urls, recipe, scratch, state, changed, stopped })
+    }
+
+    /// Directory of the plain packages, relative to the store's.
+    pub fn directory(&self) -> &str {
+        &self.scratch.name
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn urls_of(&self, origin: &str) -> Vec<String> {
+        match origin.strip_prefix("otherpkgs/") {
+            Some(folder) => self
+                .recipe
+                .otherpkgs_directory
+                .iter()
+                .map(|path| format!("file:{}", path.join(if folder == "." { "" } else { folder }).display()))
+                .collect(),
+            None => self.urls.get(origin).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Those that nobody sees to yet; from now on the caller does.
+    fn claim(&self, packages: &[PinnedPackage]) -> Vec<PinnedPackage> {
+        let mut state = self.state();
+        packages.iter().filter(|package| state.claimed.insert(package.sha256)).cloned().collect()
+    }
+
+    fn fail(&self, error: StageError) {
+        let mut state = self.state();
+        state.failed = true;
+        state.failure.get_or_insert(error);
+        self.changed.notify_all();
+    }
+
+    fn download(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
+        Ok(download_packages(self.fetcher, self.store, packages, &|origin| self.urls_of(origin), self.report)?)
+    }
+
+    fn make_plain(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
+        make_plain(self.store, self.namespace, self.directory(), packages, &mut |digest| {
+            self.state().ready.insert(digest);
+            self.changed.notify_all();
+        })?;
+        Ok(())
+    }
+
+    /// Brings packages group by group; each group is made plain while the next one is downloaded. What goes wrong is
+    /// told to whoever waits for a package.
+    pub fn bring(&self, groups: &[Vec<PinnedPackage>]) {
+        std::thread::scope(|scope| {
+            for group in groups {
+                if self.stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mine = self.claim(group);
+                if mine.is_empty() {
+                    continue;
+                }
+                if let Err(error) = self.download(&mine) {
+                    return self.fail(error);
+                }
+                scope.spawn(move || {
+                    if let Err(error) = self.make_plain(&mine) {
+                        self.fail(error);
+                    }
+                });
+            }
+        });
+    }
+
+    /// Nothing more is fetched.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until packages are there, and brings those that nobody sees to.
+    ///
+    /// # Errors
+    /// [`StageError`] when one of them cannot be had.
+    pub fn have(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
+        let mine = self.claim(packages);
+        if !mine.is_empty() {
+            let outcome = self.download(&mine).and_then(|()| self.make_plain(&mine));
+            if let Err(error) = outcome {
+                self.fail(StageError::Stopped);
+                return Err(error);
+            }
+        }
+        let mut state = self.state();
+        while !packages.iter().all(|package| state.ready.contains(&package.sha256)) {
+            if state.failed {
+                return Err(state.failure.take().unwrap_or(StageError::Stopped));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Supply<'_> {
+    fn drop(&mut self) {
+        // Plain files in one directory, made by root inside, whose host id is ours or whom we may act for.
+        let directory = self.store.directory().join(self.directory());
+        for digest in &self.state.get_mut().unwrap_or_else(PoisonError::into_inner).claimed {
+            let _ = std::fs::remove_file(self.store.directory().join(plain_name(&self.scratch.name, digest)));
+        }
+        let _ = std::fs::remove_dir(directory);
+    }
+}
