@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::reporter::Reporter;
-use super::setup::{Setup, recipe};
+use super::setup::{PlacesArguments, Setup, recipe};
 use super::{Exit, render};
 use crate::plan::Stage;
 use crate::stage::{Builder, Options, Summary};
@@ -20,9 +20,9 @@ pub struct Arguments {
     /// Stop after a stage, without publishing (but for `pack`)
     #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
     pub until: Option<Stage>,
-    /// Take the distribution's packages from this mirror instead of the recipe's `source = "host"`
-    #[arg(long, value_name = "URL", env = "IMGBUILD_MIRROR")]
-    pub mirror: Option<String>,
+    /// Where packages come from
+    #[command(flatten)]
+    pub places: PlacesArguments,
 }
 
 fn parse_stage(text: &str) -> Result<Stage, String> {
@@ -50,22 +50,13 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         recipe: &recipe,
         store: &setup.store,
         namespace: &setup.namespace,
-        options: Options { locked: own.locked, until: own.until, out, mirror: own.mirror.clone() },
+        options: Options { locked: own.locked, until: own.until, out, places: own.places.places() },
         report: &reporter,
     };
-    let _held = match crate::store::FileLock::share(&setup.store.use_lock()) {
+    let _held = match setup.share() {
         Ok(held) => held,
-        Err(error) => {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            return exit;
-        }
+        Err(exit) => return exit,
     };
-    let stale = setup.store.stale_scratch();
-    if !stale.is_empty() {
-        // What a killed build left behind.
-        let _ = setup.namespace.call::<_, usize>("remove", &stale, &mut |_| {});
-    }
     let outcome = builder.build();
     reporter.end();
     match outcome {

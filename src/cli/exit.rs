@@ -86,14 +86,19 @@ impl From<&DistroError> for Exit {
 impl From<&StageError> for Exit {
     fn from(error: &StageError) -> Self {
         match error {
-            StageError::Locked { .. } | StageError::Lock(_) | StageError::Input { .. } => Self::Input,
+            StageError::Locked { .. }
+            | StageError::Unrecorded { .. }
+            | StageError::Lock(_)
+            | StageError::Input { .. } => Self::Input,
             StageError::Distro(inner) => inner.into(),
             StageError::Sandbox(inner) => inner.into(),
             StageError::Store(inner) => inner.into(),
             StageError::Publish { .. } | StageError::Clock { .. } => Self::Machine,
-            StageError::Script { .. } | StageError::Stopped | StageError::Gate { .. } | StageError::Graph(_) => {
-                Self::Stage
-            }
+            StageError::Script { .. }
+            | StageError::Stopped
+            | StageError::Moved { .. }
+            | StageError::Gate { .. }
+            | StageError::Graph(_) => Self::Stage,
         }
     }
 }

@@ -13,6 +13,8 @@ mod render;
 mod reporter;
 mod setup;
 mod shell;
+mod update;
+mod vendor;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,6 +70,10 @@ pub enum Command {
     Plan(plan::Arguments),
     /// Build the image and publish its artefacts
     Build(build::Arguments),
+    /// Renew image.lock, wholly or for some packages, and say what changed
+    Update(update::Arguments),
+    /// Keep all packages of image.lock in a directory, for builds without a network
+    Vendor(vendor::Arguments),
     /// Show all inputs of the image's actions, as the last build or the recipe has them
     Explain(explain::Arguments),
     /// Look around in the built image; nothing done there gets into it
@@ -112,6 +118,8 @@ pub fn main() -> ExitCode {
         Command::Check(own) => check::run(&arguments, own),
         Command::Plan(own) => plan::run(&arguments, own),
         Command::Build(own) => build::run(&arguments, own),
+        Command::Update(own) => update::run(&arguments, own),
+        Command::Vendor(own) => vendor::run(&arguments, own),
         Command::Explain(own) => explain::run(&arguments, own),
         Command::Shell(own) => return shell::run(&arguments, own),
         Command::List(own) => list::run(&arguments, own),

@@ -6,7 +6,26 @@ use super::{Arguments, Exit, render};
 use crate::recipe::{LOCK_FILE, Lock, Recipe, load};
 use crate::sandbox::{IdMap, Namespace};
 use crate::source::{Finding, Severity};
-use crate::store::Store;
+use crate::stage::Places;
+use crate::store::{FileLock, Store};
+
+/// Arguments of commands that fetch packages.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PlacesArguments {
+    /// Take the distribution's packages from this mirror instead of the recipe's `source = "host"`
+    #[arg(long, value_name = "URL", env = "IMGBUILD_MIRROR")]
+    pub mirror: Option<String>,
+    /// Take all packages from this directory, which `imgbuild vendor` made, and use no network
+    #[arg(long, value_name = "DIR", env = "IMGBUILD_VENDOR", conflicts_with = "mirror")]
+    pub vendor: Option<PathBuf>,
+}
+
+impl PlacesArguments {
+    /// The same for a build.
+    pub fn places(&self) -> Places {
+        Places { mirror: self.mirror.clone(), vendor: self.vendor.clone() }
+    }
+}
 
 /// A store that is open, and the namespace that goes with it.
 pub struct Setup {
@@ -46,6 +65,25 @@ impl Setup {
         })?;
         let namespace = Namespace::new(store.directory(), map);
         Ok(Self { store, namespace })
+    }
+}
+
+impl Setup {
+    /// Takes part in using the store: gc waits for it. Removes what killed processes left.
+    ///
+    /// # Errors
+    /// The exit code, after the reason was printed.
+    pub fn share(&self) -> Result<FileLock, Exit> {
+        let held = FileLock::share(&self.store.use_lock()).map_err(|error| {
+            let exit = Exit::from(&error);
+            render::say(&render::error(error));
+            exit
+        })?;
+        let stale = self.store.stale_scratch();
+        if !stale.is_empty() {
+            let _ = self.namespace.call::<_, usize>("remove", &stale, &mut |_| {});
+        }
+        Ok(held)
     }
 }
 

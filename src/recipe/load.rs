@@ -223,6 +223,7 @@ impl Reader {
         let ca = self.files("initrd.ca", &model.initrd.ca);
         let keyrings = self.repositories();
         self.check_boot();
+        self.findings.extend(super::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();
 
         let has_errors = self.findings.iter().any(|finding| finding.severity == Severity::Error);

@@ -2,9 +2,12 @@
 //!
 //! TOML, written by imgbuild, one package a line so that a merge request shows each change. It holds no URL.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::{Accounts, LockedGroup, LockedUser};
 use crate::digest::Sha256;
 
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
@@ -90,6 +93,12 @@ pub struct Lock {
     pub suite: Vec<LockedSuite>,
     /// Transactions, in order.
     pub pass: Vec<LockedPass>,
+    /// Users that packages made.
+    #[serde(default)]
+    pub users: Vec<LockedUser>,
+    /// Groups that packages made.
+    #[serde(default)]
+    pub groups: Vec<LockedGroup>,
 }
 
 /// Why a lock cannot be used.
@@ -153,6 +162,7 @@ impl Lock {
         if let Some(digest) = &self.otherpkgs {
             let _ = writeln!(out, "otherpkgs = \"{digest}\"");
         }
+        self.write_accounts(&mut out);
         for suite in &self.suite {
             let _ = write!(out, "\n[[suite]]\nname = {}\nrelease = \"{}\"\n", text(&suite.name), suite.release);
         }
@@ -183,9 +193,51 @@ impl Lock {
         out
     }
 
-    /// What changed since an earlier lock, one package a line; tools roots are left out.
+    /// Users and groups, one a line; before the first table, to whose keys they would belong otherwise.
+    fn write_accounts(&self, out: &mut String) {
+        use std::fmt::Write;
+        let text = |value: &str| ::toml::Value::String(value.to_owned()).to_string();
+        let tail = |package: &str, fixed: bool| {
+            let package = if package.is_empty() { String::new() } else { format!(", package = {}", text(package)) };
+            format!("{package}{} }},\n", if fixed { ", fixed = true" } else { "" })
+        };
+        if !self.users.is_empty() {
+            out.push_str("users = [\n");
+            for user in &self.users {
+                let _ = write!(out, "    {{ name = {}, uid = {}, gid = {}", text(&user.name), user.uid, user.gid);
+                for (key, value) in [("gecos", &user.gecos), ("home", &user.home), ("shell", &user.shell)] {
+                    if !value.is_empty() {
+                        let _ = write!(out, ", {key} = {}", text(value));
+                    }
+                }
+                let _ = write!(out, ", pass = {}{}", text(&user.pass), tail(&user.package, user.fixed));
+            }
+            out.push_str("]\n");
+        }
+        if !self.groups.is_empty() {
+            out.push_str("groups = [\n");
+            for group in &self.groups {
+                let _ = write!(
+                    out,
+                    "    {{ name = {}, gid = {}, pass = {}",
+                    text(&group.name),
+                    group.gid,
+                    text(&group.pass)
+                );
+                out.push_str(&tail(&group.package, group.fixed));
+            }
+            out.push_str("]\n");
+        }
+    }
+
+    /// Its users and groups.
+    pub fn accounts(&self) -> Accounts {
+        Accounts { users: self.users.clone(), groups: self.groups.clone() }
+    }
+
+    /// What changed since an earlier lock: a line a package, user or group. Packages of tools roots are left out.
     pub fn difference(&self, earlier: &Self) -> Vec<String> {
-        let versions = |lock: &Self| -> std::collections::BTreeMap<String, String> {
+        let versions = |lock: &Self| -> BTreeMap<String, String> {
             let passes = lock.pass.iter().filter(|pass| !pass.name.starts_with("tools"));
             passes
                 .flat_map(|pass| &pass.packages)
@@ -206,6 +258,26 @@ impl Lock {
                 .filter(|(name, _)| !now.contains_key(*name))
                 .map(|(name, version)| format!("{name} {version} removed")),
         );
+        let users = |lock: &Self| -> BTreeMap<String, String> {
+            lock.users.iter().map(|user| (user.name.clone(), format!("{}:{}", user.uid, user.gid))).collect()
+        };
+        let groups = |lock: &Self| -> BTreeMap<String, String> {
+            lock.groups.iter().map(|group| (group.name.clone(), group.gid.to_string())).collect()
+        };
+        for (kind, was, now) in [("user", users(earlier), users(self)), ("group", groups(earlier), groups(self))] {
+            for (name, id) in &now {
+                match was.get(name) {
+                    None => lines.push(format!("{kind} {name} {id} added")),
+                    Some(before) if before != id => lines.push(format!("{kind} {name} {before} -> {id}")),
+                    Some(_) => {}
+                }
+            }
+            let gone = was.iter().filter(|(name, _)| !now.contains_key(*name));
+            lines.extend(gone.map(|(name, id)| format!("{kind} {name} {id} removed")));
+        }
+        if earlier.epoch != self.epoch {
+            lines.push(format!("epoch {} -> {}", earlier.epoch, self.epoch));
+        }
         lines
     }
 
@@ -243,6 +315,24 @@ mod tests {
             otherpkgs: Some(Sha256::of(b"z")),
             suite: vec![LockedSuite { name: "bookworm".into(), release: Sha256::of(b"y") }],
             pass: vec![pass],
+            users: vec![LockedUser {
+                name: "munge".into(),
+                uid: 104,
+                gid: 110,
+                gecos: String::new(),
+                home: "/nonexistent".into(),
+                shell: "/usr/sbin/nologin".into(),
+                pass: "packages-1".into(),
+                package: "munge".into(),
+                fixed: true,
+            }],
+            groups: vec![LockedGroup {
+                name: "munge".into(),
+                gid: 110,
+                pass: "packages-1".into(),
+                package: String::new(),
+                fixed: false,
+            }],
         }
     }
 
@@ -258,7 +348,12 @@ mod tests {
         now.pass[0].packages[0].version = "2".into();
         let another = PinnedPackage { name: "zsh".into(), ..now.pass[0].packages[0].clone() };
         now.pass[0].packages.push(another);
-        assert_eq!(now.difference(&earlier), ["bash 1:5.2\"-2 -> 2", "zsh 2 added"]);
+        now.users[0].uid = 105;
+        now.groups.clear();
+        assert_eq!(
+            now.difference(&earlier),
+            ["bash 1:5.2\"-2 -> 2", "zsh 2 added", "user munge 104:110 -> 105:110", "group munge 110 removed"]
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! which is checked against the model's own JSON Schema, so that every problem is found in one go. This room must
 //! not know the plan, the host, or whether a package exists.
 
+mod accounts;
 mod check;
 mod document;
 mod kernel_names;
@@ -16,6 +17,7 @@ mod sync;
 mod toml;
 
 pub use crate::xcat::Clause;
+pub use accounts::{Accounts, LockedGroup, LockedUser, NOBODY, STATIC_IDS};
 pub use check::check_against_schema;
 pub use document::{Node, Spans, Value};
 pub use load::{Loaded, Postinstall, Recipe, load, read_list};

@@ -30,6 +30,13 @@ pub struct Model {
     /// Settings that every node has in common.
     #[serde(default)]
     pub system: System,
+    /// Users whose ids are fixed, by name; they are made before any package.
+    #[serde(default)]
+    pub users: BTreeMap<String, UserPin>,
+    /// Groups whose ids are fixed, by name; they are made before any package.
+    #[serde(default)]
+    #[schemars(extend("additionalProperties" = {"type": "integer", "minimum": 1, "maximum": 65533}))]
+    pub groups: BTreeMap<String, u32>,
     /// A script that changes the image after all packages are in (xCAT: postinstall).
     #[serde(default)]
     pub postinstall: Option<PostinstallTable>,
@@ -294,6 +301,25 @@ pub struct System {
     /// File with root's password hash, as crypt(5) writes it.
     #[serde(default)]
     pub root_password_hash_file: Option<String>,
+}
+
+/// A user whose ids are fixed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserPin {
+    /// Number.
+    #[schemars(range(min = 1, max = 65533))]
+    pub uid: u32,
+    /// Number of the primary group. None: that of the group of the same name, or else the uid's.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 65533))]
+    pub gid: Option<u32>,
+    /// Home directory. None: /nonexistent.
+    #[serde(default)]
+    pub home: Option<String>,
+    /// Shell. None: /usr/sbin/nologin.
+    #[serde(default)]
+    pub shell: Option<String>,
 }
 
 /// A script that changes the image after all packages are in.

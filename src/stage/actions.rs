@@ -1,16 +1,17 @@
 //! A recipe and its lock, as actions.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::StageError;
 use super::modules::wanted_drivers;
 use super::tools::{base_action, tools_action, tools_identity};
 use super::wish::{POSTINSTALL_TOOLS, Wish, target, wishes};
+use super::{StageError, accounts};
 use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
 use crate::distro::apt::INSTALL_VERSION;
 use crate::plan::{Action, ActionGraph, Input, Stage, Upstream, file_input};
-use crate::recipe::Clause;
+use crate::recipe::{Accounts, Clause};
 use crate::recipe::{
     Firmware, Frames, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, SyncedKind,
 };
@@ -43,6 +44,8 @@ pub struct StageGraph {
     pub layers: Vec<String>,
     /// The transactions.
     pub wishes: Vec<Wish>,
+    /// Users and groups that are made before a transaction, by action.
+    pub accounts: BTreeMap<String, Accounts>,
 }
 
 /// How the image is compressed.
@@ -63,6 +66,7 @@ struct Reader<'a> {
     platform: String,
     actions: Vec<Action>,
     layers: Vec<String>,
+    accounts: BTreeMap<String, Accounts>,
 }
 
 /// Makes the graph of a recipe whose lock is fresh.
@@ -70,7 +74,14 @@ struct Reader<'a> {
 /// # Errors
 /// [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest) -> Result<StageGraph, StageError> {
-    let mut reader = Reader { recipe, lock, platform: target(recipe), actions: Vec::new(), layers: Vec::new() };
+    let mut reader = Reader {
+        recipe,
+        lock,
+        platform: target(recipe),
+        actions: Vec::new(),
+        layers: Vec::new(),
+        accounts: BTreeMap::new(),
+    };
     let wishes = wishes(recipe);
     for wish in &wishes {
         reader.packages(wish);
@@ -81,7 +92,12 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest) -> Result<StageGrap
     reader.sync()?;
     reader.initrd(init)?;
     reader.pack();
-    Ok(StageGraph { graph: ActionGraph::new(reader.actions)?, layers: reader.layers, wishes })
+    Ok(StageGraph {
+        graph: ActionGraph::new(reader.actions)?,
+        layers: reader.layers,
+        wishes,
+        accounts: reader.accounts,
+    })
 }
 
 /// A file of the build host as an input, with the place that asks for it.
@@ -162,6 +178,12 @@ impl Reader<'_> {
                 input.value.push_str(" automatic");
             }
             inputs.push(input);
+        }
+        if wish.name != POSTINSTALL_TOOLS {
+            let is_first = self.layers == [BASE];
+            let made = accounts::made_before(self.recipe, self.lock, &wish.name, is_first);
+            inputs.extend(accounts::inputs(self.recipe, &made));
+            self.accounts.insert(format!("rootfs/{}", wish.name), made);
         }
         let above =
             (wish.name == POSTINSTALL_TOOLS).then(|| std::mem::replace(&mut self.layers, vec![BASE.to_owned()]));

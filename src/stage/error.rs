@@ -15,6 +15,19 @@ pub enum StageError {
         help("set the clock; times in an image are cut to the epoch, which needs a clock that is past it")
     )]
     Clock { epoch: i64, now: i64 },
+    /// Packages give accounts other ids than before.
+    #[error("{text}")]
+    #[diagnostic(
+        code(lock::id_moved),
+        help(
+            "files on NFS belong to numbers: keep them with [users] NAME = {{ uid = N, gid = N }} in the recipe; without --locked imgbuild keeps them where it can"
+        )
+    )]
+    Moved { text: String, names: Vec<String>, is_final: bool },
+    /// The lock has no ids for accounts that packages make.
+    #[error("image.lock does not say which ids {names} have")]
+    #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked once, and commit image.lock"))]
+    Unrecorded { names: String },
     /// Not a failure of its own: something else failed, and that is told.
     #[error("given up because something else failed")]
     #[diagnostic(code(stage::stopped))]

@@ -13,9 +13,17 @@ use super::{StageError, gate, initrd, kernel, modules, pack, postinstall, sync, 
 use crate::digest::Digest;
 use crate::distro::apt::{Bootstrap, Install, bootstrap, install, plain_name};
 use crate::plan::Action;
-use crate::recipe::{Clause, Frames, Lock, ModulesFrom, SyncedKind};
+use crate::recipe::{Accounts, Clause, Frames, Lock, ModulesFrom, SyncedKind};
 use crate::source::{Finding, Severity};
-use crate::store::{BlobRef, Outputs, Store};
+use crate::store::{BlobRef, Outputs, ScanAnswer, Store};
+
+/// Outputs of a transaction.
+fn with_accounts((answer, accounts): &(ScanAnswer, Accounts)) -> Outputs {
+    let mut outputs = layer_outputs(answer);
+    let text = serde_json::to_string(accounts).unwrap_or_default();
+    outputs.values.insert(super::accounts::VALUE.to_owned(), text);
+    outputs
+}
 
 impl Builder<'_> {
     fn log_name(&self, action: &Action) -> String {
@@ -61,7 +69,7 @@ impl Builder<'_> {
             log: self.log_name(action),
         };
         let answer = bootstrap(self.store, self.namespace, &request, &mut |text| self.report.progress(text))?;
-        Ok(layer_outputs(&answer))
+        Ok(with_accounts(&answer))
     }
 
     fn run_install(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
@@ -75,11 +83,13 @@ impl Builder<'_> {
             .find(|wish| wish.name == pass.name)
             .map(|wish| wish.variables.clone())
             .unwrap_or_default();
+        let made = context.stages.accounts.get(&action.id).cloned().unwrap_or_default();
         let request = Install {
             tools: vec![done.layer("rootfs/tools")?],
             base: below(action, done)?,
             packages: &pass.packages,
             plain: context.supply.directory(),
+            accounts: &made,
             left_out: if pass.name == "kernel" { &kernel::LEFT_OUT } else { &[] },
             remove: &pass.remove,
             remove_after: &pass.remove_after,
@@ -88,7 +98,7 @@ impl Builder<'_> {
             log: self.log_name(action),
         };
         let answer = install(self.store, self.namespace, &request, &mut |text| self.report.progress(text))?;
-        Ok(layer_outputs(&answer))
+        Ok(with_accounts(&answer))
     }
 
     fn run_kernel(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {

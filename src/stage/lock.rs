@@ -1,12 +1,12 @@
 //! The act of locking: what the recipe asks for, whether the lock answers it, and asking the distribution.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::StageError;
 use super::report::{DownloadNews, Report};
 use super::supply::Supply;
 use super::tools::{ensure_tools, tools_action};
 use super::wish::{Wish, debian_architecture, target, wishes};
+use super::{StageError, accounts};
 use crate::digest::Sha256;
 use crate::distro::apt::{
     Archive, HostSources, Pass, Resolver, Source, SuiteIndex, SuiteRelease, ToolsSeed, fetch_suite, package_files,
@@ -92,6 +92,37 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     if causes.is_empty() { LockState::Fresh } else { LockState::Stale(causes) }
 }
 
+/// Where packages come from, instead of where the recipe says.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// A mirror in place of the host's own.
+    pub mirror: Option<String>,
+    /// A directory that `imgbuild vendor` made: nothing else is asked then.
+    pub vendor: Option<PathBuf>,
+}
+
+/// Which locked packages may change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Renew {
+    /// None, but for what the recipe's changes make necessary.
+    #[default]
+    Nothing,
+    /// All.
+    Everything,
+    /// Those with these names.
+    Named(Vec<String>),
+}
+
+impl Renew {
+    fn may(&self, package: &PinnedPackage) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Named(names) => names.contains(&package.name),
+        }
+    }
+}
+
 /// Everything that resolving needs.
 pub struct Locking<'a> {
     /// The recipe.
@@ -104,8 +135,8 @@ pub struct Locking<'a> {
     pub fetcher: &'a Fetcher,
     /// Packages.
     pub supply: &'a Supply<'a>,
-    /// The mirror that overrides the recipe's sources.
-    pub mirror: Option<&'a str>,
+    /// Where packages come from.
+    pub places: &'a Places,
     /// Takes news.
     pub report: &'a dyn Report,
 }
@@ -114,7 +145,11 @@ pub struct Locking<'a> {
 ///
 /// # Errors
 /// [`DistroError`] for sources or keyrings that cannot be used.
-pub fn sources(recipe: &Recipe, mirror: Option<&str>) -> Result<Vec<(Source, Keyring)>, DistroError> {
+pub fn sources(recipe: &Recipe, places: &Places) -> Result<Vec<(Source, Keyring)>, DistroError> {
+    let mirror = places.mirror.as_deref();
+    if let Some(directory) = &places.vendor {
+        return super::vendor::sources(recipe, directory);
+    }
     let host = HostSources::read(Path::new("/etc/apt"));
     let built_in = || Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem });
     let release = &recipe.model.image.release;
@@ -159,7 +194,7 @@ impl Locking<'_> {
     fn archive(&self) -> Result<(Vec<SuiteRelease>, Archive), StageError> {
         let mut suites = Vec::new();
         let mut downloads: Vec<Download> = Vec::new();
-        for (source, keyring) in sources(self.recipe, self.mirror)? {
+        for (source, keyring) in sources(self.recipe, self.places)? {
             for suite in &source.suites {
                 self.report.progress(&format!("checking {suite}"));
                 let architecture = debian_architecture(self.recipe);
@@ -181,11 +216,12 @@ impl Locking<'_> {
         Ok((suites, archive))
     }
 
-    /// Resolves all transactions of the recipe; packages that an earlier lock pins keep their versions.
+    /// Resolves all transactions of the recipe; packages that an earlier lock pins keep their versions, but for those
+    /// that are to be renewed. The epoch and the accounts stay.
     ///
     /// # Errors
     /// [`StageError`] from the archive, the solver, or the tools root in which it runs.
-    pub fn resolve(&self, earlier: Option<&Lock>) -> Result<Lock, StageError> {
+    pub fn resolve(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
         self.report.started("rootfs/lock", &[]);
         let began = std::time::Instant::now();
         let (suites, archive) = self.archive()?;
@@ -196,15 +232,10 @@ impl Locking<'_> {
         let wishes = wishes(self.recipe);
         let mut passes = Vec::new();
         for wish in wishes.iter().filter(|wish| wish.name == "tools") {
-            let held = earlier.and_then(|lock| lock.pass(&wish.name)).filter(|pass| pass.install == wish.pass.install);
-            let packages = match held {
-                Some(pass)
-                    if pass.packages.iter().all(|package| archive.exact(&package.name, &package.version).is_some()) =>
-                {
-                    pass.packages.clone()
-                }
-                _ => tools_closure(&archive, &ToolsSeed { names: wish.pass.install.clone() })?,
-            };
+            let held = earlier.and_then(|lock| lock.pass(&wish.name));
+            let held: Vec<PinnedPackage> =
+                held.into_iter().flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)).collect();
+            let packages = tools_closure(&archive, &ToolsSeed { names: wish.pass.install.clone() }, &held)?;
             passes.push(LockedPass {
                 name: wish.name.clone(),
                 install: wish.pass.install.clone(),
@@ -236,8 +267,9 @@ impl Locking<'_> {
         let held: Vec<PinnedPackage> = earlier
             .into_iter()
             .flat_map(|lock| {
-                lock.pass.iter().filter(|pass| !pass.name.starts_with("tools")).flat_map(|pass| pass.packages.clone())
+                lock.pass.iter().filter(|pass| pass.name != "tools").flat_map(|pass| pass.packages.clone())
             })
+            .filter(|package| !renew.may(package))
             .collect();
         let answers = resolver.resolve(&to_resolve, &held).map_err(|error| self.with_place(error, &asked))?;
         for (wish, answer) in asked.iter().zip(answers) {
@@ -250,6 +282,10 @@ impl Locking<'_> {
             });
         }
         self.report.finished("rootfs/lock", began.elapsed());
+        let mut recorded = earlier.map(Lock::accounts).unwrap_or_default();
+        for pass in passes.iter().filter(|pass| earlier.is_some_and(|lock| lock.pass(&pass.name) != Some(pass))) {
+            accounts::free(&mut recorded, &pass.name);
+        }
         Ok(Lock {
             format: 1,
             epoch,
@@ -260,6 +296,8 @@ impl Locking<'_> {
                 .map(|suite| LockedSuite { name: suite.suite.clone(), release: suite.digest })
                 .collect(),
             pass: passes,
+            users: recorded.users,
+            groups: recorded.groups,
         })
     }
 

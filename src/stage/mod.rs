@@ -3,6 +3,7 @@
 //! [`actions`] turns a recipe and its lock into actions; [`run`] is the only place that commits them to the store.
 //! Must not know the terminal or xCAT's syntax.
 
+mod accounts;
 mod actions;
 mod artefacts;
 mod edit;
@@ -17,6 +18,7 @@ mod modules;
 mod pack;
 mod past;
 mod postinstall;
+mod relock;
 mod report;
 mod results;
 mod run;
@@ -26,14 +28,16 @@ mod supply;
 mod sync;
 mod system;
 mod tools;
+mod vendor;
 mod wish;
 
 pub use actions::{StageGraph, graph_of};
 pub use artefacts::{BuildInfo, drifted, published};
 pub use error::StageError;
 pub use inside::operations;
-pub use lock::{LockState, lock_state};
+pub use lock::{LockState, Places, lock_state};
 pub use past::StorePast;
+pub use relock::Update;
 pub use report::Report;
 pub use run::{Builder, Options, Outcome, Summary, init_program};
 pub use shell::ShellRequest;

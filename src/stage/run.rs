@@ -5,20 +5,20 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::StageError;
 use super::actions::{StageGraph, graph_of, kernel_packages};
 use super::artefacts::{BuildInfo, Publication};
-use super::lock::{LockState, Locking, lock_state};
+use super::lock::Places;
 use super::past::StorePast;
 use super::report::Report;
 use super::results::{Done, missing, record};
 use super::schedule::run_side_by_side;
 use super::supply::Supply;
 use super::wish::target;
+use super::{StageError, accounts};
 use crate::digest::Digest;
 use crate::distro::Fetcher;
-use crate::plan::{Action, Decision, Verdict, decide, evaluate, key_and_trace};
-use crate::recipe::{LOCK_FILE, Lock, LockedPass, PinnedPackage, Recipe};
+use crate::plan::{Action, Decision, Stage, Verdict, decide, evaluate, key_and_trace};
+use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
 use crate::store::{ActionRecord, FileLock, Root, Store};
@@ -37,11 +37,11 @@ pub struct Options {
     /// Fail rather than renew the lock.
     pub locked: bool,
     /// Stop after this stage.
-    pub until: Option<crate::plan::Stage>,
+    pub until: Option<Stage>,
     /// Where artefacts go.
     pub out: PathBuf,
-    /// The mirror that overrides the recipe's sources.
-    pub mirror: Option<String>,
+    /// Where packages come from.
+    pub places: Places,
 }
 
 /// What became of an action.
@@ -56,10 +56,20 @@ pub struct Outcome {
 }
 
 /// What is remembered of an action until the build ends.
-struct Finished {
+pub(super) struct Finished {
     key: Digest,
     differing: bool,
     outcome: Outcome,
+}
+
+/// Actions that were run or kept.
+pub(super) struct Work {
+    /// All actions of the image.
+    pub stages: StageGraph,
+    /// Results of those that were asked for.
+    pub done: Done,
+    /// What became of them.
+    pub finished: BTreeMap<String, Finished>,
 }
 
 /// What the work on one action may use.
@@ -73,9 +83,6 @@ pub(super) struct Context<'a> {
     /// Packages.
     pub supply: &'a Supply<'a>,
 }
-
-/// How many lines of a lock's difference are shown.
-const SHOWN_DIFFERENCES: usize = 30;
 
 /// How many actions run at once at most; more would only wait for the same disk and the same layers.
 const SIDE_BY_SIDE: usize = 4;
@@ -110,28 +117,70 @@ impl Builder<'_> {
     /// [`StageError`]; nothing is published then, and finished actions stay in the store.
     pub fn build(&self) -> Result<Summary, StageError> {
         let fetcher = Fetcher::new();
-        let mirror = self.options.mirror.as_deref();
-        let supply = Supply::new(self.recipe, mirror, (self.store, self.namespace), &fetcher, self.report)?;
-        let lock = self.lock(&fetcher, &supply)?;
+        let supply = self.supply(&fetcher)?;
+        let mut lock = self.lock(&fetcher, &supply)?;
+        let until = self.options.until.unwrap_or(Stage::Pack);
+        let work = self.run_keeping_ids(&mut lock, &supply, &|action| action.stage <= until)?;
+        self.record_ids(&mut lock, &work)?;
+        let published = if until == Stage::Pack {
+            let differing = work.finished.values().filter(|one| one.differing);
+            let differing = differing.map(|one| one.outcome.action.clone()).collect();
+            Some(self.publish(&work.stages, &lock, &work.done, differing)?)
+        } else {
+            None
+        };
+        self.remember(&lock, &work, published.as_ref().map(|(path, _)| path.clone()))?;
+        let mut finished = work.finished;
+        let outcomes = work.stages.graph.in_order().filter_map(|action| finished.remove(&action.id));
+        Ok(Summary { outcomes: outcomes.map(|one| one.outcome).collect(), published })
+    }
+
+    /// Where packages come from.
+    pub(super) fn supply<'s>(&'s self, fetcher: &'s Fetcher) -> Result<Supply<'s>, StageError> {
+        Supply::new(self.recipe, &self.options.places, (self.store, self.namespace), fetcher, self.report)
+    }
+
+    /// Runs actions; where packages would give accounts other ids than the lock has, these are fixed and it starts again.
+    pub(super) fn run_keeping_ids(
+        &self,
+        lock: &mut Lock,
+        supply: &Supply<'_>,
+        wanted: &dyn Fn(&Action) -> bool,
+    ) -> Result<Work, StageError> {
+        // Each round fixes accounts that were not fixed.
+        loop {
+            match self.attempt(lock, supply, wanted) {
+                Err(StageError::Moved { text, names, is_final: false }) => {
+                    let text = format!("{text}; image.lock keeps the earlier ids");
+                    self.report.finding(&Finding::nowhere(Severity::Note, "lock::id_kept", text));
+                    accounts::fix(lock, &names);
+                    self.write_lock(lock)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn attempt(&self, lock: &Lock, supply: &Supply<'_>, wanted: &dyn Fn(&Action) -> bool) -> Result<Work, StageError> {
         let init = self.store.ensure_blob(INIT)?;
-        let stages = graph_of(self.recipe, &lock, &init.digest)?;
-        let name = self.recipe.model.image.name.clone();
-        let root = self.store.root(&self.recipe.directory, &name);
+        let stages = graph_of(self.recipe, lock, &init.digest)?;
+        let root = self.store.root(&self.recipe.directory, &self.recipe.model.image.name);
         let past = StorePast::new(self.store, root);
-        let wanted = self.options.until.map(|until| stages.graph.with_all_below(|action| action.stage <= until));
-        let in_order: Vec<&Action> = stages
-            .graph
-            .in_order()
-            .filter(|action| wanted.as_ref().is_none_or(|wanted| wanted.contains(&action.id)))
-            .collect();
+        let wanted = stages.graph.with_all_below(wanted);
+        let in_order: Vec<&Action> = stages.graph.in_order().filter(|action| wanted.contains(&action.id)).collect();
         let finished: Mutex<BTreeMap<String, Finished>> = Mutex::default();
         let workers = rayon::current_num_threads().min(SIDE_BY_SIDE);
-        let groups = self.packages_to_bring(&stages, &in_order, &lock, &past);
+        let groups = self.packages_to_bring(&stages, &in_order, lock, &past);
+        supply.start();
         let done = std::thread::scope(|scope| {
             scope.spawn(|| supply.bring(&groups));
             let done = run_side_by_side(&in_order, workers, &|action, known| {
-                let context = Context { stages: &stages, lock: &lock, done: known, supply: &supply };
+                let context = Context { stages: &stages, lock, done: known, supply };
                 let (record, one) = self.ensure(action, &context, &past)?;
+                if accounts::is_of_image(action) {
+                    let found = accounts::of_record(action, &record.outputs);
+                    accounts::compare(self.recipe, lock, &found, self.options.locked)?;
+                }
                 let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
                 finished.insert(action.id.clone(), one);
                 Ok(record.outputs)
@@ -139,35 +188,27 @@ impl Builder<'_> {
             supply.stop();
             done
         })?;
-        let mut finished = finished.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let keys: BTreeMap<String, Digest> = finished.iter().map(|(id, one)| (id.clone(), one.key)).collect();
-        let mut outcomes = Vec::new();
-        let mut differing = Vec::new();
-        for one in in_order.iter().filter_map(|action| finished.remove(&action.id)) {
-            if one.differing {
-                differing.push(one.outcome.action.clone());
-            }
-            outcomes.push(one.outcome);
-        }
-        let published = if self.options.until.is_none_or(|until| until == crate::plan::Stage::Pack) {
-            Some(self.publish(&stages, &lock, &done, differing)?)
-        } else {
-            None
-        };
+        let finished = finished.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Work { stages, done, finished })
+    }
+
+    /// Keeps from gc what this build used.
+    pub(super) fn remember(&self, lock: &Lock, work: &Work, published: Option<PathBuf>) -> Result<(), StageError> {
+        let name = &self.recipe.model.image.name;
+        let earlier = self.store.root(&self.recipe.directory, name).unwrap_or_default();
         // A build that stopped early keeps what it did not reach.
-        let earlier = self.store.root(&self.recipe.directory, &name).unwrap_or_default();
         let mut actions = if published.is_some() { BTreeMap::new() } else { earlier.actions };
-        actions.extend(keys);
+        actions.extend(work.finished.iter().map(|(id, one)| (id.clone(), one.key)));
         self.store.set_root(&Root {
             format: 1,
-            image: name,
+            image: name.clone(),
             recipe: self.recipe.directory.clone(),
-            published: published.as_ref().map_or(earlier.published, |(path, _)| path.clone()),
+            published: published.unwrap_or(earlier.published),
             actions,
-            frames: done.0.get("pack/rootimg").map_or(earlier.frames, |outputs| outputs.frames.clone()),
+            frames: work.done.0.get("pack/rootimg").map_or(earlier.frames, |outputs| outputs.frames.clone()),
             packages: lock.pass.iter().flat_map(|pass| pass.packages.iter().map(|package| package.sha256)).collect(),
         })?;
-        Ok(Summary { outcomes, published })
+        Ok(())
     }
 
     /// Packages of the actions that will surely run, in the order in which they are needed.
@@ -234,57 +275,6 @@ impl Builder<'_> {
 
     fn kept(&self, decision: &Decision) -> Option<ActionRecord> {
         (decision.verdict == Verdict::Keep).then(|| self.store.record(decision.key.as_ref()?)).flatten()
-    }
-
-    /// The lock, renewed where the recipe asks for what it lacks.
-    fn lock(&self, fetcher: &Fetcher, supply: &Supply<'_>) -> Result<Lock, StageError> {
-        let path = self.recipe.directory.join(LOCK_FILE);
-        let earlier = match std::fs::read_to_string(&path) {
-            Ok(text) => Some(Lock::parse(&text)?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => return Err(StageError::Input { file: LOCK_FILE.to_owned(), source }),
-        };
-        let now = jiff::Timestamp::now().as_second();
-        if let Some(lock) = earlier.as_ref().filter(|lock| lock.epoch > now) {
-            return Err(StageError::Clock { epoch: lock.epoch, now });
-        }
-        let causes = match (lock_state(self.recipe, earlier.as_ref()), earlier.as_ref()) {
-            (LockState::Fresh, Some(lock)) => return Ok(lock.clone()),
-            (LockState::Fresh, None) => Vec::new(),
-            (LockState::Stale(causes), _) => causes,
-        };
-        if self.options.locked {
-            let problem = causes.iter().map(|cause| cause.message.clone()).collect::<Vec<_>>().join("; ");
-            return Err(StageError::Locked { problem });
-        }
-        let locking = Locking {
-            recipe: self.recipe,
-            store: self.store,
-            namespace: self.namespace,
-            fetcher,
-            supply,
-            mirror: self.options.mirror.as_deref(),
-            report: self.report,
-        };
-        let lock = locking.resolve(earlier.as_ref().filter(|lock| lock.target == target(self.recipe)))?;
-        self.say_difference(earlier.as_ref(), &lock);
-        let aside = self.recipe.directory.join(format!(".{LOCK_FILE}.{}", std::process::id()));
-        let said = |source| StageError::Publish { intent: "write", path: path.display().to_string(), source };
-        std::fs::write(&aside, lock.to_text()).and_then(|()| std::fs::rename(&aside, &path)).map_err(said)?;
-        Ok(lock)
-    }
-
-    /// Says what a renewed lock changed.
-    fn say_difference(&self, earlier: Option<&Lock>, lock: &Lock) {
-        let Some(earlier) = earlier else { return };
-        let lines = lock.difference(earlier);
-        for line in lines.iter().take(SHOWN_DIFFERENCES) {
-            self.report.finding(&Finding::nowhere(Severity::Note, "lock::changed", format!("image.lock: {line}")));
-        }
-        if lines.len() > SHOWN_DIFFERENCES {
-            let more = format!("image.lock: and {} more; see the difference in git", lines.len() - SHOWN_DIFFERENCES);
-            self.report.finding(&Finding::nowhere(Severity::Note, "lock::changed", more));
-        }
     }
 
     fn publish(

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::StageError;
-use super::lock::{download_packages, sources};
+use super::lock::{Places, download_packages, sources};
 use super::report::Report;
 use crate::digest::Sha256;
 use crate::distro::Fetcher;
@@ -47,14 +47,14 @@ impl<'a> Supply<'a> {
     /// [`StageError`] for sources that cannot be used, or a store that cannot be written.
     pub fn new(
         recipe: &'a Recipe,
-        mirror: Option<&str>,
+        places: &Places,
         (store, namespace): (&'a Store, &'a Namespace),
         fetcher: &'a Fetcher,
         report: &'a dyn Report,
     ) -> Result<Self, StageError> {
         let mut urls: BTreeMap<String, Vec<String>> = BTreeMap::new();
         // A host without sources can still build what the store has.
-        for (source, _) in sources(recipe, mirror).unwrap_or_default() {
+        for (source, _) in sources(recipe, places).unwrap_or_default() {
             for suite in &source.suites {
                 urls.entry(suite.clone()).or_default().push(source.uri.clone());
             }
@@ -98,7 +98,11 @@ impl<'a> Supply<'a> {
         self.changed.notify_all();
     }
 
-    fn download(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
+    /// Downloads packages that the store lacks.
+    ///
+    /// # Errors
+    /// [`StageError`] when one cannot be had.
+    pub fn download(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
         Ok(download_packages(self.fetcher, self.store, packages, &|origin| self.urls_of(origin), self.report)?)
     }
 
@@ -132,6 +136,11 @@ impl<'a> Supply<'a> {
                 });
             }
         });
+    }
+
+    /// Packages may be brought.
+    pub fn start(&self) {
+        self.stopped.store(false, Ordering::Relaxed);
     }
 
     /// Nothing more is fetched.

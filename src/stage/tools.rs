@@ -91,7 +91,7 @@ pub fn ensure_tools(
         epoch: TOOLS_EPOCH,
         log: format!("logs/{}-tools.log", std::process::id()),
     };
-    let answer = bootstrap(store, namespace, &request, &mut |text| report.progress(text))?;
+    let (answer, _) = bootstrap(store, namespace, &request, &mut |text| report.progress(text))?;
     store.commit(record(key, &action.id, trace, layer_outputs(&answer), began.elapsed()))?;
     lock.remove();
     Ok(answer.layer)

@@ -82,6 +82,20 @@ impl TreeEditor {
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     }
 
+    /// Names in a directory, sorted; none where there is no directory.
+    pub fn names(&self, directory: &str) -> Vec<String> {
+        let entries = self.directory(directory).and_then(|directory| Dir::read_from(&directory));
+        let mut names: Vec<String> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned))
+            .filter(|name| name != "." && name != "..")
+            .collect();
+        names.sort();
+        names
+    }
+
     /// Whether a path is there, whatever it is; a link counts as itself.
     pub fn exists(&self, path: &str) -> bool {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -114,6 +128,18 @@ impl TreeEditor {
         let file = rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600)).map_err(said)?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(said)?;
         std::fs::File::from(file).write_all(bytes).map_err(|error| format!("cannot write `{path}`: {error}"))
+    }
+
+    /// Gives a file, or a link itself, an owner.
+    ///
+    /// # Errors
+    /// A text with the path.
+    pub fn set_owner(&self, path: &str, uid: u32, gid: u32) -> Result<(), String> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let owner = (Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)));
+        self.directory(parent)
+            .and_then(|directory| rustix::fs::chownat(directory, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW))
+            .map_err(|error| format!("cannot change the owner of `{path}`: {error}"))
     }
 
     /// Makes a symbolic link, replacing what has its name.

@@ -5,11 +5,12 @@ use super::inside::{Made, PackageFile};
 use super::plain_name;
 use super::root::RootRequest;
 use crate::distro::DistroError;
+use crate::recipe::Accounts;
 use crate::sandbox::Namespace;
 use crate::store::{ScanAnswer, Store};
 
-/// Version of what [`bootstrap`] does with configured packages. 1: first.
-pub const BOOTSTRAP_VERSION: u32 = 1;
+/// Version of what [`bootstrap`] does with configured packages. 1: first; 2: tells the accounts.
+pub const BOOTSTRAP_VERSION: u32 = 2;
 
 /// Version of what [`bootstrap`] does without configuring; part of the keys of what runs in tools roots (D9). 1: first.
 pub const UNPACK_VERSION: u32 = 1;
@@ -38,7 +39,7 @@ pub fn bootstrap(
     namespace: &Namespace,
     request: &Bootstrap<'_>,
     progress: &mut dyn FnMut(&str),
-) -> Result<ScanAnswer, DistroError> {
+) -> Result<(ScanAnswer, Accounts), DistroError> {
     let scratch = store.scratch()?;
     for package in request.packages {
         scratch.link(&store.directory().join(plain_name(request.plain, &package.sha256)), &package.file_name())?;
@@ -56,7 +57,7 @@ pub fn bootstrap(
         log: request.log.clone(),
     };
     match namespace.call("apt-root", &inside, progress)? {
-        Made::Layer(answer) => Ok(answer),
+        Made::Layer(answer, accounts) => Ok((answer, accounts)),
         Made::Failed(result) => Err(DistroError::PackageManager {
             what: "configuring the base packages".to_owned(),
             status: result.status,

@@ -26,7 +26,13 @@ impl Default for ToolsSeed {
 ///
 /// # Errors
 /// [`DistroError::Closure`] for a dependency that nothing satisfies.
-pub fn tools_closure(archive: &Archive, seed: &ToolsSeed) -> Result<Vec<PinnedPackage>, DistroError> {
+///
+/// Packages in `held` keep their versions while the archive has them.
+pub fn tools_closure(
+    archive: &Archive,
+    seed: &ToolsSeed,
+    held: &[PinnedPackage],
+) -> Result<Vec<PinnedPackage>, DistroError> {
     let providers = archive.providers();
     let mut chosen: BTreeMap<String, PinnedPackage> = BTreeMap::new();
     let mut queue: VecDeque<(String, String)> = VecDeque::new();
@@ -42,7 +48,9 @@ pub fn tools_closure(archive: &Archive, seed: &ToolsSeed) -> Result<Vec<PinnedPa
             continue;
         }
         let missing = || DistroError::Closure { name: name.clone(), wanted_by: wanted_by.clone() };
-        let candidate = archive.newest(&name).ok_or_else(missing)?;
+        let kept = held.iter().find(|package| package.name == name);
+        let kept = kept.and_then(|package| archive.exact(&package.name, &package.version));
+        let candidate = kept.or_else(|| archive.newest(&name)).ok_or_else(missing)?;
         chosen.insert(name.clone(), candidate.pin(false)?);
         for field in ["Pre-Depends", "Depends"] {
             let Some(value) = candidate.fields.get_field(field).map(|field| field.join()) else { continue };

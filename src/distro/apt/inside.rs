@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::accounts;
 use crate::digest::Digest;
+use crate::recipe::Accounts;
 use crate::sandbox::helper::{News, Operation, answer};
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command};
 use crate::store::{ScanAnswer, ScanRequest, TreeEditor, in_scratch, make_directories, scan};
@@ -29,8 +31,8 @@ pub struct PackageFile {
 /// What came of it: a layer, or how the command failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Made {
-    /// A committed layer.
-    Layer(ScanAnswer),
+    /// A committed layer, and the users and groups that came with it.
+    Layer(ScanAnswer, Accounts),
     /// The package manager failed.
     Failed(CommandResult),
 }
@@ -106,6 +108,8 @@ pub struct InstallRequest {
     pub remove_after: Vec<String>,
     /// `name:architecture` of those that are to be marked as installed automatically.
     pub automatic: Vec<(String, String)>,
+    /// Users and groups that are made first.
+    pub accounts: Accounts,
     /// Patterns of files that dpkg leaves out.
     pub left_out: Vec<String>,
     /// Environment that the list asks for (`#ENV:`).
@@ -162,6 +166,7 @@ fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> 
         )?;
         let editor = TreeEditor::open(&at("tree"))?;
         editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
+        accounts::make(&at("tree"), &request.base, &request.accounts)?;
         let left_out = request.left_out.iter().map(|pattern| format!("\"--path-exclude={pattern}\";"));
         let options = format!("{APT_CONFIGURATION}Dpkg::Options {{{}}};\n", left_out.collect::<String>());
         write(&at("apt/apt.conf"), &options)?;
@@ -199,7 +204,9 @@ fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> 
             return Ok(Made::Failed(result));
         }
         normalise(&at("tree"))?;
-        scan(&ScanRequest { tree: at("tree"), base: request.base.clone(), epoch: request.epoch }).map(Made::Layer)
+        let accounts = accounts::found(&at("tree"), &request.base)?;
+        let answer = scan(&ScanRequest { tree: at("tree"), base: request.base.clone(), epoch: request.epoch })?;
+        Ok(Made::Layer(answer, accounts))
     })
 }
 

@@ -4,11 +4,12 @@ use super::inside::{InstallRequest, Made};
 use super::{PinnedPackage, plain_name};
 use crate::digest::Digest;
 use crate::distro::DistroError;
+use crate::recipe::Accounts;
 use crate::sandbox::Namespace;
 use crate::store::{ScanAnswer, Store};
 
-/// Version of what [`install`] does; part of the keys. 1: first; 2: kernel hooks really off.
-pub const INSTALL_VERSION: u32 = 2;
+/// Version of what [`install`] does; part of the keys. 1: first; 2: kernel hooks really off; 3: tells the accounts.
+pub const INSTALL_VERSION: u32 = 3;
 
 /// One transaction.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Install<'a> {
     pub packages: &'a [PinnedPackage],
     /// Directory of the store that has them with uncompressed content.
     pub plain: &'a str,
+    /// Users and groups that are made first.
+    pub accounts: &'a Accounts,
     /// What dpkg leaves out, because a layer below has it: patterns of its option `--path-exclude`.
     pub left_out: &'a [&'a str],
     /// Names to remove in the same transaction.
@@ -61,7 +64,7 @@ pub fn install(
     namespace: &Namespace,
     request: &Install<'_>,
     progress: &mut dyn FnMut(&str),
-) -> Result<ScanAnswer, DistroError> {
+) -> Result<(ScanAnswer, Accounts), DistroError> {
     let scratch = store.scratch()?;
     for package in request.packages {
         scratch.link(&store.directory().join(plain_name(request.plain, &package.sha256)), &package.file_name())?;
@@ -80,13 +83,14 @@ pub fn install(
             .filter(|package| package.automatic)
             .map(|package| (package.name.clone(), package.architecture.clone()))
             .collect(),
+        accounts: request.accounts.clone(),
         left_out: request.left_out.iter().map(|pattern| (*pattern).to_owned()).collect(),
         variables: request.variables.to_vec(),
         epoch: request.epoch,
         log: request.log.clone(),
     };
     match namespace.call("apt-install", &inside, progress)? {
-        Made::Layer(answer) => Ok(answer),
+        Made::Layer(answer, accounts) => Ok((answer, accounts)),
         Made::Failed(result) => {
             let what = match blamed(&result.last_lines) {
                 Some(name) => format!("installing the package `{name}`"),

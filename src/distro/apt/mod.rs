@@ -3,6 +3,7 @@
 //! The release's own apt and dpkg run in a tools root that [`bootstrap`] makes from that release's packages; the
 //! host needs none of them.
 
+mod accounts;
 mod bootstrap;
 mod closure;
 mod index;

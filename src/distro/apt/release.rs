@@ -17,6 +17,8 @@ pub struct SuiteRelease {
     pub suite: String,
     /// Root of the archive.
     pub uri: String,
+    /// The file as it came.
+    pub signed: Vec<u8>,
     /// The signed text.
     pub text: String,
     /// Digest of the signed text; what the lock keeps.
@@ -91,7 +93,10 @@ pub fn fetch_suite(
         indices.push((component.clone(), *digest, path.clone()));
     }
     let digest = Sha256::of(text.as_bytes());
-    Ok((SuiteRelease { suite: suite.to_owned(), uri: source.uri.clone(), text, digest, indices }, downloads))
+    Ok((
+        SuiteRelease { suite: suite.to_owned(), uri: source.uri.clone(), signed: data, text, digest, indices },
+        downloads,
+    ))
 }
 
 /// Whether a Release file's date lies in the past; a date that cannot be read does.

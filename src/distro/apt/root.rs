@@ -4,8 +4,10 @@ use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
+use super::accounts;
 use super::inside::{Made, POLICY, PackageFile, environment, normalise};
 use crate::archive::{Extractor, extract_tar, read_members};
+use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, TreeMount, run_command};
 use crate::store::{ScanRequest, TreeEditor, in_scratch, make_directories, scan};
@@ -95,7 +97,8 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
         unpack(&tree, &request.packages, progress)?;
         if !request.configure {
             complete(&tree)?;
-            return scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch }).map(Made::Layer);
+            let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch })?;
+            return Ok(Made::Layer(answer, Accounts::default()));
         }
         make_directories(&tree, &["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "debs"])?;
         let editor = TreeEditor::open(&tree)?;
@@ -119,6 +122,8 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
             return Ok(Made::Failed(result));
         }
         normalise(&tree)?;
-        scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch }).map(Made::Layer)
+        let accounts = accounts::found(&tree, &[])?;
+        let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch })?;
+        Ok(Made::Layer(answer, accounts))
     })
 }

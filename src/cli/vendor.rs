@@ -1,0 +1,67 @@
+//! `imgbuild vendor`.
+
+use std::path::PathBuf;
+
+use super::reporter::Reporter;
+use super::setup::{PlacesArguments, Setup, lock, recipe};
+use super::{Exit, render};
+use crate::stage::{Builder, LockState, Options, lock_state};
+
+/// Arguments of `vendor`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The directory; an empty or new one, or one that `vendor` made
+    #[arg(value_name = "DIR")]
+    pub target: PathBuf,
+    /// Where packages come from
+    #[command(flatten)]
+    pub places: PlacesArguments,
+}
+
+/// Runs the command.
+pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
+    let recipe = match recipe(arguments) {
+        Ok(recipe) => recipe,
+        Err(exit) => return exit,
+    };
+    let lock = match lock(&recipe) {
+        Ok(lock) => lock,
+        Err(exit) => return exit,
+    };
+    let Some(lock) = lock.filter(|lock| lock_state(&recipe, Some(lock)) == LockState::Fresh) else {
+        render::say("image.lock is not what the recipe asks for: run `imgbuild build` or `imgbuild update` first");
+        return Exit::Input;
+    };
+    let setup = match Setup::open(arguments) {
+        Ok(setup) => setup,
+        Err(exit) => return exit,
+    };
+    let _held = match setup.share() {
+        Ok(held) => held,
+        Err(exit) => return exit,
+    };
+    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let builder = Builder {
+        recipe: &recipe,
+        store: &setup.store,
+        namespace: &setup.namespace,
+        options: Options { places: own.places.places(), ..Options::default() },
+        report: &reporter,
+    };
+    let outcome = builder.vendor(&lock, &own.target);
+    reporter.end();
+    match outcome {
+        Ok(count) => {
+            let place = own.target.display();
+            render::say(&format!(
+                "{count} packages are in {place}: `imgbuild build --vendor {place}` needs no network"
+            ));
+            Exit::Done
+        }
+        Err(error) => {
+            let exit = Exit::from(&error);
+            render::say(&render::error(error));
+            exit
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! image.lock: read, renewed where the recipe asks for what it lacks, updated on demand, written.
+
+use std::collections::BTreeMap;
+
+use super::lock::{LockState, Locking, Renew, lock_state};
+use super::run::{Builder, Work};
+use super::supply::Supply;
+use super::wish::target;
+use super::{StageError, accounts};
+use crate::distro::Fetcher;
+use crate::recipe::{LOCK_FILE, Lock};
+use crate::source::{Finding, Severity, nearest};
+
+/// How many lines of a lock's difference are shown by a build.
+const SHOWN_DIFFERENCES: usize = 30;
+
+/// What `update` is to renew.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    /// Packages by name; none: all.
+    pub packages: Vec<String>,
+    /// A new epoch, in seconds since 1970.
+    pub epoch: Option<i64>,
+}
+
+impl Builder<'_> {
+    /// The lock beside the recipe, if there is one.
+    ///
+    /// # Errors
+    /// [`StageError`] when it cannot be read, or the clock is before its epoch.
+    pub(super) fn read_lock(&self) -> Result<Option<Lock>, StageError> {
+        let path = self.recipe.directory.join(LOCK_FILE);
+        let lock = match std::fs::read_to_string(&path) {
+            Ok(text) => Lock::parse(&text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StageError::Input { file: LOCK_FILE.to_owned(), source }),
+        };
+        let now = jiff::Timestamp::now().as_second();
+        if lock.epoch > now {
+            return Err(StageError::Clock { epoch: lock.epoch, now });
+        }
+        Ok(Some(lock))
+    }
+
+    fn locking<'s>(&'s self, fetcher: &'s Fetcher, supply: &'s Supply<'s>) -> Locking<'s> {
+        Locking {
+            recipe: self.recipe,
+            store: self.store,
+            namespace: self.namespace,
+            fetcher,
+            supply,
+            places: &self.options.places,
+            report: self.report,
+        }
+    }
+
+    /// The lock, renewed where the recipe asks for what it lacks.
+    ///
+    /// # Errors
+    /// [`StageError::Locked`] where it may not be renewed, others from resolving.
+    pub(super) fn lock(&self, fetcher: &Fetcher, supply: &Supply<'_>) -> Result<Lock, StageError> {
+        let earlier = self.read_lock()?;
+        let causes = match (lock_state(self.recipe, earlier.as_ref()), earlier.as_ref()) {
+            (LockState::Fresh, Some(lock)) => return Ok(lock.clone()),
+            (LockState::Fresh, None) => Vec::new(),
+            (LockState::Stale(causes), _) => causes,
+        };
+        if self.options.locked {
+            let problem = causes.iter().map(|cause| cause.message.clone()).collect::<Vec<_>>().join("; ");
+            return Err(StageError::Locked { problem });
+        }
+        let held = earlier.as_ref().filter(|lock| lock.target == target(self.recipe));
+        let lock = self.locking(fetcher, supply).resolve(held, &Renew::Nothing)?;
+        if let Some(earlier) = &earlier {
+            self.say_difference(&lock.difference(earlier));
+        }
+        self.write_lock(&lock)?;
+        Ok(lock)
+    }
+
+    /// Resolves all packages anew, or those that are named; installs them, so that the lock has their ids too; writes the
+    /// lock. Gives the difference, a line a package, user or group.
+    ///
+    /// # Errors
+    /// [`StageError`]; image.lock is as before then.
+    pub fn update(&self, update: &Update) -> Result<Vec<String>, StageError> {
+        let fetcher = Fetcher::new();
+        let supply = self.supply(&fetcher)?;
+        let earlier = self.read_lock()?;
+        let held = earlier.as_ref().filter(|lock| lock.target == target(self.recipe));
+        if let Some(lock) = &earlier {
+            check_names(lock, &update.packages)?;
+        }
+        let renew = if update.packages.is_empty() { Renew::Everything } else { Renew::Named(update.packages.clone()) };
+        let mut lock = self.locking(&fetcher, &supply).resolve(held, &renew)?;
+        if let Some(epoch) = update.epoch {
+            lock.epoch = epoch;
+        }
+        let work = self.run_keeping_ids(&mut lock, &supply, &accounts::is_of_image)?;
+        self.record_ids(&mut lock, &work)?;
+        self.write_lock(&lock)?;
+        self.remember(&lock, &work, None)?;
+        Ok(earlier.map(|earlier| lock.difference(&earlier)).unwrap_or_default())
+    }
+
+    /// Writes what the packages made into the lock, if it is not there yet.
+    ///
+    /// # Errors
+    /// [`StageError::Locked`] where the lock may not be renewed.
+    pub(super) fn record_ids(&self, lock: &mut Lock, work: &Work) -> Result<(), StageError> {
+        let of_image = work.stages.graph.in_order().filter(|action| accounts::is_of_image(action));
+        let found: BTreeMap<String, _> = of_image
+            .filter_map(|action| {
+                let outputs = work.done.0.get(&action.id)?;
+                Some((action.layer().to_owned(), accounts::of_record(action, outputs)))
+            })
+            .collect();
+        let before = lock.accounts();
+        accounts::record(lock, &found);
+        if lock.accounts() == before {
+            return Ok(());
+        }
+        if self.options.locked {
+            let problem = "its users and groups are not those that its packages make".to_owned();
+            return Err(StageError::Locked { problem });
+        }
+        self.write_lock(lock)
+    }
+
+    /// Writes the lock aside and renames it into place.
+    pub(super) fn write_lock(&self, lock: &Lock) -> Result<(), StageError> {
+        let path = self.recipe.directory.join(LOCK_FILE);
+        let said = |source| StageError::Publish { intent: "write", path: path.display().to_string(), source };
+        let mut aside = tempfile::Builder::new()
+            .prefix(&format!(".{LOCK_FILE}."))
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .tempfile_in(&self.recipe.directory)
+            .map_err(said)?;
+        std::io::Write::write_all(&mut aside, lock.to_text().as_bytes()).map_err(said)?;
+        aside.as_file().sync_all().map_err(said)?;
+        aside.persist(&path).map(drop).map_err(|error| said(error.error))
+    }
+
+    /// Says what a renewed lock changed.
+    fn say_difference(&self, lines: &[String]) {
+        let say = |text: String| self.report.finding(&Finding::nowhere(Severity::Note, "lock::changed", text));
+        for line in lines.iter().take(SHOWN_DIFFERENCES) {
+            say(format!("image.lock: {line}"));
+        }
+        if lines.len() > SHOWN_DIFFERENCES {
+            say(format!("image.lock: and {} more; see the difference in git", lines.len() - SHOWN_DIFFERENCES));
+        }
+    }
+}
+
+/// Packages that are to be updated must be in the lock.
+fn check_names(lock: &Lock, names: &[String]) -> Result<(), StageError> {
+    let known: Vec<&str> =
+        lock.pass.iter().flat_map(|pass| &pass.packages).map(|package| package.name.as_str()).collect();
+    for name in names {
+        if !known.contains(&name.as_str()) {
+            let near = nearest(name, known.iter().copied());
+            let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) };
+            return Err(StageError::Locked { problem: format!("it has no package `{name}`{hint}") });
+        }
+    }
+    Ok(())
+}

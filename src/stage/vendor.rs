@@ -1,0 +1,174 @@
+//! A directory with all packages of a lock and the indices they came from, for builds without a network.
+//!
+//! ```text
+//! vendor.toml                     which suites and components it has
+//! suites/<suite>/dists/<suite>/   InRelease as signed, and its indices
+//! suites/<suite>/pool/...         packages, at the paths that image.lock has
+//! ```
+//!
+//! Each suite is an archive that apt itself can use.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::StageError;
+use super::run::Builder;
+use crate::distro::apt::{Source, fetch_suite};
+use crate::distro::{DistroError, Fetcher, Keyring};
+use crate::recipe::{Lock, Recipe};
+
+/// Name of the file that marks the directory.
+const MARK: &str = "vendor.toml";
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contents {
+    /// Version of this form.
+    format: u32,
+    /// Suites.
+    suite: Vec<Suite>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Suite {
+    /// Its name; also that of its directory.
+    name: String,
+    /// Its components.
+    components: Vec<String>,
+}
+
+fn suite_directory(directory: &Path, suite: &str) -> PathBuf {
+    directory.join("suites").join(suite.replace('/', "_"))
+}
+
+/// The archives of a vendored directory, each with the keyring that the recipe has for its suite.
+///
+/// # Errors
+/// [`DistroError::NoSource`] for a directory that `imgbuild vendor` did not make.
+pub fn sources(recipe: &Recipe, directory: &Path) -> Result<Vec<(Source, Keyring)>, DistroError> {
+    let no = |problem: String| DistroError::NoSource {
+        problem: format!("`{}` holds no vendored packages: {problem}", directory.display()),
+        help: "make it with `imgbuild vendor DIR` where the mirror can be reached".to_owned(),
+    };
+    let text = std::fs::read_to_string(directory.join(MARK)).map_err(|error| no(format!("{MARK}: {error}")))?;
+    let contents: Contents = toml::from_str(&text).map_err(|error| no(format!("{MARK}: {}", error.message())))?;
+    let directory = directory.canonicalize().map_err(|error| no(error.to_string()))?;
+    let mut found = Vec::new();
+    for suite in contents.suite {
+        let index = recipe.model.repo.iter().position(|repo| repo.suites.contains(&suite.name));
+        let own = index.and_then(|index| recipe.keyrings.get(index)).and_then(Option::as_ref);
+        // Of a `source = "host"` the suites are not written down.
+        let of_host = || {
+            let host = recipe.model.repo.iter().position(|repo| repo.source.is_some());
+            host.and_then(|index| recipe.keyrings.get(index)).and_then(Option::as_ref)
+        };
+        let keyring = match own.or_else(of_host) {
+            Some(path) => Keyring::read(path)?,
+            None => Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem })?,
+        };
+        let source = Source {
+            uri: format!("file:{}", suite_directory(&directory, &suite.name).display()),
+            suites: vec![suite.name],
+            components: suite.components,
+            signed_by: None,
+            // It is meant to stay as it is.
+            check_valid_until: false,
+        };
+        found.push((source, keyring));
+    }
+    Ok(found)
+}
+
+impl Builder<'_> {
+    /// Brings all packages of the lock, and today's indices of its suites, into a directory; what the directory has of an
+    /// earlier lock goes. Gives the number of packages.
+    ///
+    /// # Errors
+    /// [`StageError`]; a directory with other things in it is left alone.
+    pub fn vendor(&self, lock: &Lock, directory: &Path) -> Result<usize, StageError> {
+        let said = |path: &Path| {
+            let path = path.display().to_string();
+            move |source| StageError::Publish { intent: "write", path, source }
+        };
+        let is_ours = directory.join(MARK).is_file();
+        let is_empty = std::fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none());
+        if !is_ours && !is_empty {
+            let problem = format!("`{}` is not empty, and `imgbuild vendor` did not make it", directory.display());
+            let help = "name an empty or a new directory".to_owned();
+            return Err(DistroError::NoSource { problem, help }.into());
+        }
+        std::fs::create_dir_all(directory).map_err(said(directory))?;
+        let fetcher = Fetcher::new();
+        let supply = self.supply(&fetcher)?;
+        let mut kept: BTreeSet<PathBuf> = BTreeSet::from([directory.join(MARK)]);
+        let mut contents = Contents { format: 1, suite: Vec::new() };
+        for (source, keyring) in super::lock::sources(self.recipe, &self.options.places)? {
+            for suite in &source.suites {
+                self.report.progress(&format!("fetching the indices of {suite}"));
+                let architecture = super::wish::debian_architecture(self.recipe);
+                let (release, downloads) = fetch_suite(&fetcher, self.store, &source, suite, architecture, &keyring)?;
+                fetcher.fetch_all(&downloads, &super::report::DownloadNews(self.report, "package indices"))?;
+                let root = suite_directory(directory, suite);
+                let place = root.join("dists").join(suite);
+                let mut put = |path: PathBuf, bytes: &[u8]| -> Result<(), StageError> {
+                    write(&path, bytes).map_err(said(&path))?;
+                    kept.insert(path);
+                    Ok(())
+                };
+                put(place.join("InRelease"), &release.signed)?;
+                for (component, digest, path) in &release.indices {
+                    let from = self.store.index(digest);
+                    let bytes = std::fs::read(&from).map_err(said(&from))?;
+                    put(place.join(path), &bytes)?;
+                    let by_hash = place.join(component).join(format!("binary-{architecture}/by-hash/SHA256/{digest}"));
+                    put(by_hash, &bytes)?;
+                }
+                contents.suite.push(Suite { name: suite.clone(), components: source.components.clone() });
+            }
+        }
+        let packages: Vec<_> = lock.pass.iter().flat_map(|pass| pass.packages.clone()).collect();
+        // Those of the otherpkgs directory are in the recipe's own directory.
+        let packages: Vec<_> = packages.into_iter().filter(|one| !one.origin.starts_with("otherpkgs/")).collect();
+        supply.download(&packages)?;
+        for package in &packages {
+            let to = suite_directory(directory, &package.origin).join(&package.file);
+            let from = self.store.package(&package.sha256);
+            self.store.check_package(&package.sha256)?;
+            if !std::fs::read(&to).is_ok_and(|bytes| crate::digest::Sha256::of(&bytes) == package.sha256) {
+                let bytes = std::fs::read(&from).map_err(said(&from))?;
+                write(&to, &bytes).map_err(said(&to))?;
+            }
+            kept.insert(to);
+        }
+        let text = toml::to_string(&contents).unwrap_or_default();
+        write(&directory.join(MARK), text.as_bytes()).map_err(said(directory))?;
+        forget_others(directory, &kept);
+        Ok(packages.iter().map(|package| package.sha256).collect::<BTreeSet<_>>().len())
+    }
+}
+
+/// Writes a file aside and renames it into place.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent)?;
+    let mut aside = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(parent)?;
+    std::io::Write::write_all(&mut aside, bytes)?;
+    aside.persist(path).map(drop).map_err(|error| error.error)
+}
+
+/// Removes files below `suites` that are not wanted any more.
+fn forget_others(directory: &Path, kept: &BTreeSet<PathBuf>) {
+    for entry in walkdir::WalkDir::new(directory.join("suites")).contents_first(true).into_iter().flatten() {
+        if entry.file_type().is_dir() {
+            // Only where it is empty.
+            let _ = std::fs::remove_dir(entry.path());
+        } else if !kept.contains(entry.path()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
