@@ -37,6 +37,9 @@ pub struct Arguments {
     /// How many things to do at once [default: the number of CPUs]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), global = true)]
     pub jobs: Option<u16>,
+    /// How trees are made of layers [default: overlay where the kernel and the store's file system can]
+    #[arg(long, value_name = "HOW", env = "IMGBUILD_ASSEMBLE", global = true, hide = true, value_parser = parse_assembly)]
+    pub assemble: Option<crate::sandbox::Assembly>,
     /// Say more: causes and notes in full; twice: every step
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
@@ -46,6 +49,10 @@ pub struct Arguments {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+fn parse_assembly(text: &str) -> Result<crate::sandbox::Assembly, String> {
+    crate::sandbox::Assembly::named(text).ok_or_else(|| "one of overlay, copy".to_owned())
 }
 
 /// How progress is shown.

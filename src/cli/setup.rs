@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::{Arguments, Exit, render};
 use crate::recipe::{LOCK_FILE, Lock, Recipe, load};
-use crate::sandbox::{IdMap, Namespace};
+use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use crate::source::{Finding, Severity};
-use crate::stage::Places;
+use crate::stage::{Places, ProbeAnswer, ProbeRequest};
 use crate::store::{FileLock, Store};
 
 /// Arguments of commands that fetch packages.
@@ -64,9 +64,50 @@ impl Setup {
             exit
         })?;
         let namespace = Namespace::new(store.directory(), map);
-        Ok(Self { store, namespace })
+        let assembly = assembly(&store, &namespace, arguments)?;
+        Ok(Self { store, namespace: namespace.assembling(assembly) })
     }
 }
+
+/// How trees are assembled: as the user says, or as was found out once for this kernel.
+fn assembly(store: &Store, namespace: &Namespace, arguments: &Arguments) -> Result<Assembly, Exit> {
+    let failed = |error: SandboxError| {
+        let exit = Exit::from(&error);
+        render::say(&render::error(error));
+        exit
+    };
+    if let Some(assembly) = arguments.assemble {
+        return Ok(assembly);
+    }
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let known = store.note(ASSEMBLY_NOTE);
+    if let Some((name, of)) = known.as_deref().and_then(|text| text.split_once(' '))
+        && of == kernel
+        && let Some(assembly) = Assembly::named(name)
+    {
+        return Ok(assembly);
+    }
+    let store_failed = |error: crate::store::StoreError| {
+        let exit = Exit::from(&error);
+        render::say(&render::error(error));
+        exit
+    };
+    let scratch = store.scratch().map_err(store_failed)?;
+    let request = ProbeRequest { scratch: scratch.name.clone() };
+    let answer: ProbeAnswer = namespace.call("probe", &request, &mut |_| {}).map_err(failed)?;
+    if let Some(problem) = answer.unfit {
+        return Err(failed(SandboxError::StoreUnfit { store: store.directory().to_owned(), problem }));
+    }
+    if let Some(problem) = &answer.no_overlay {
+        render::say(&format!("note: overlayfs cannot be used here ({problem}); layers are copied, which is slower"));
+    }
+    let assembly = answer.assembly();
+    store.set_note(ASSEMBLY_NOTE, &format!("{} {kernel}", assembly.name())).map_err(store_failed)?;
+    Ok(assembly)
+}
+
+/// Name of the store's note on what its file system can do.
+const ASSEMBLY_NOTE: &str = "assembly";
 
 impl Setup {
     /// Takes part in using the store: gc waits for it. Removes what killed processes left.

@@ -33,6 +33,15 @@ pub enum SandboxError {
         help("restore the earlier range in /etc/subuid and /etc/subgid, or choose another store with --store")
     )]
     IdMapChanged { store: PathBuf, was: String, now: String },
+    /// The file system of the store lacks something.
+    #[error("the file system of the store {} cannot {problem}", store.display())]
+    #[diagnostic(
+        code(sandbox::store_unfit),
+        help(
+            "choose another place with --store DIR or IMGBUILD_STORE: a local file system such as ext4, xfs, btrfs or tmpfs; NFS and FAT will not do"
+        )
+    )]
+    StoreUnfit { store: PathBuf, problem: String },
     /// The helper process ended before it answered.
     #[error("the sandbox helper ended before it answered ({status}) while it did `{operation}`{detail}")]
     #[diagnostic(code(sandbox::helper_died))]

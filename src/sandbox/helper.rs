@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
+use super::overlay::{Assembly, set_assembly};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
@@ -64,7 +65,8 @@ fn channel() -> std::mem::ManuallyDrop<std::fs::File> {
     std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(CHANNEL) })
 }
 
-/// Runs the helper: arguments are the operation's name and the parent's pid. Returns the exit status.
+/// Runs the helper: arguments are the operation's name, the parent's pid, whether there is a
+/// terminal, and how trees are assembled. Returns the exit status.
 pub fn run(operations: &[(&str, Operation)], arguments: &[String]) -> u8 {
     let (Some(name), Some(parent)) = (arguments.first(), arguments.get(1).and_then(|text| text.parse::<i32>().ok()))
     else {
@@ -74,6 +76,9 @@ pub fn run(operations: &[(&str, Operation)], arguments: &[String]) -> u8 {
         say(&Message::Failed(format!("unknown operation `{name}`")));
         return 64;
     };
+    if let Some(assembly) = arguments.get(3).and_then(|name| Assembly::named(name)) {
+        set_assembly(assembly);
+    }
     let on_terminal = arguments.get(2).map(String::as_str) == Some("terminal");
     die_with_parent();
     if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {

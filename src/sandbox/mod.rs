@@ -11,6 +11,7 @@
 
 mod api_mounts;
 mod command;
+mod copy;
 mod error;
 pub mod helper;
 mod ids;
@@ -23,4 +24,4 @@ pub use command::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_c
 pub use error::SandboxError;
 pub use ids::{BUILT_IN_BASE, IdMap};
 pub use namespace::Namespace;
-pub use overlay::TreeMount;
+pub use overlay::{Assembly, TreeMount, upper_is_whole};

@@ -12,19 +12,25 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::helper::Message;
-use super::{IdMap, SandboxError};
+use super::{Assembly, IdMap, SandboxError};
 
 /// A place to run operations in: the store's directory and the id map that goes with it.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     directory: PathBuf,
     map: IdMap,
+    assembly: Assembly,
 }
 
 impl Namespace {
     /// Makes a namespace whose operations see `directory` as their working directory.
     pub fn new(directory: impl Into<PathBuf>, map: IdMap) -> Self {
-        Self { directory: directory.into(), map }
+        Self { directory: directory.into(), map, assembly: Assembly::default() }
+    }
+
+    /// The same with another way to assemble trees.
+    pub fn assembling(self, assembly: Assembly) -> Self {
+        Self { assembly, ..self }
     }
 
     /// The id map.
@@ -90,6 +96,7 @@ impl Namespace {
             .arg(operation)
             .arg(std::process::id().to_string())
             .arg(if terminal { "terminal" } else { "quiet" })
+            .arg(self.assembly.name())
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("RAYON_NUM_THREADS", rayon::current_num_threads().to_string())

@@ -1,9 +1,51 @@
-//! Mounts a chain of layers as one tree.
+//! Mounts a chain of layers as one tree: by overlayfs, or as a copy (D5).
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::mount::MountFlags;
 use serde::{Deserialize, Serialize};
+
+use super::copy::copy_layers;
+
+/// How trees are made of layers. Both give the same layers in the end, because a layer is what differs between two
+/// trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Assembly {
+    /// overlayfs: nothing is copied.
+    #[default]
+    Overlay,
+    /// A copy of all layers, for kernels and file systems without overlayfs in user namespaces.
+    Copy,
+}
+
+impl Assembly {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay",
+            Self::Copy => "copy",
+        }
+    }
+
+    /// By name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Overlay, Self::Copy].into_iter().find(|one| one.name() == name)
+    }
+}
+
+/// This helper's way; it does one operation and ends.
+static ASSEMBLY: OnceLock<Assembly> = OnceLock::new();
+
+/// Says how this process assembles trees; the first word counts.
+pub fn set_assembly(assembly: Assembly) {
+    let _ = ASSEMBLY.set(assembly);
+}
+
+/// Whether the upper directory of a tree over layers holds all of the tree, and not only what was changed.
+pub fn upper_is_whole() -> bool {
+    ASSEMBLY.get().copied().unwrap_or_default() == Assembly::Copy
+}
 
 /// A tree assembled from layers; all paths are relative to the store's directory.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -23,7 +65,10 @@ impl TreeMount {
     /// A text with the mount point.
     pub fn mount(&self, at: &Path) -> Result<(), String> {
         let said = |error: rustix::io::Errno| format!("cannot mount the layers at {}: {error}", at.display());
-        if self.lower.is_empty() {
+        if self.lower.is_empty() || upper_is_whole() {
+            if !self.lower.is_empty() {
+                copy_layers(&self.lower, &self.upper)?;
+            }
             return rustix::mount::mount_bind(self.upper.as_str(), at).map_err(said);
         }
         let lower: Vec<&str> = self.lower.iter().rev().map(String::as_str).collect();

@@ -2,7 +2,7 @@
 
 use crate::archive::Extractor;
 use crate::digest::Digest;
-use crate::sandbox::TreeMount;
+use crate::sandbox::{TreeMount, upper_is_whole};
 use crate::store::{ScanAnswer, ScanRequest, Store, scan};
 
 use crate::store::{in_scratch, make_directories};
@@ -30,6 +30,6 @@ pub fn layer_by_edit(
         rustix::mount::unmount(mount.as_str(), rustix::mount::UnmountFlags::DETACH)
             .map_err(|error| format!("cannot unmount the layers: {error}"))?;
         worked?;
-        scan(&ScanRequest { tree: at("tree"), base: base.to_vec(), epoch })
+        scan(&ScanRequest { tree: at("tree"), base: base.to_vec(), epoch, whole: upper_is_whole() })
     })
 }

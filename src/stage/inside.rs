@@ -14,6 +14,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("pack", |request, news| answer(request, news, super::pack::inside)),
         ("read-file", |request, news| answer(request, news, super::gate::read_file)),
         ("shell", |request, news| answer(request, news, super::shell::inside)),
+        ("probe", |request, news| answer(request, news, super::probe::inside)),
         ("remove", |request, news| answer(request, news, remove)),
     ];
     all.extend(crate::distro::apt::operations());

@@ -111,7 +111,7 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
         let copied = File::create(&request.handover).and_then(|mut to| std::io::copy(&mut kernel, &mut to));
         copied.map_err(|error| format!("cannot copy the kernel: {error}"))?;
         std::fs::remove_file(&link).map_err(|error| error.to_string())?;
-        let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch })?;
+        let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
         Ok(KernelAnswer::Made(answer, release.clone()))
     })
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::recipe::Recipe;
 use crate::sandbox::helper::News;
-use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command};
+use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
 use crate::store::{LayerReader, ScanAnswer, ScanRequest, Store, TreeEditor, scan};
 use crate::store::{in_scratch, make_directories};
 
@@ -162,8 +162,13 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         for pattern in ["var/cache/ldconfig/aux-cache", "etc/ssh/ssh_host_*", "var/log/*.log"] {
             editor.remove(pattern)?;
         }
-        scan(&ScanRequest { tree: at("tree"), base: request.base.clone(), epoch: request.epoch })
-            .map(PostinstallAnswer::Made)
+        scan(&ScanRequest {
+            tree: at("tree"),
+            base: request.base.clone(),
+            epoch: request.epoch,
+            whole: upper_is_whole(),
+        })
+        .map(PostinstallAnswer::Made)
     })
 }
 

@@ -97,6 +97,19 @@ impl Store {
         &self.directory
     }
 
+    /// A word that was noted about this store.
+    pub fn note(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(self.directory.join(name)).ok().map(|text| text.trim().to_owned())
+    }
+
+    /// Notes a word about this store.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be written.
+    pub fn set_note(&self, name: &str, text: &str) -> Result<(), StoreError> {
+        self.write_file(&self.directory.join(name), format!("{text}\n").as_bytes())
+    }
+
     /// The lock that builds share and gc takes alone.
     pub fn use_lock(&self) -> PathBuf {
         self.directory.join("locks/use")

@@ -33,6 +33,8 @@ pub struct ScanRequest {
     pub base: Vec<Digest>,
     /// No time in the layer is later than this, in seconds since 1970.
     pub epoch: i64,
+    /// Whether the directory holds the whole tree, and not only what differs from the layers below.
+    pub whole: bool,
 }
 
 /// The committed layer.
@@ -71,10 +73,16 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     collect(root.as_fd(), ".", &mut found, 0)?;
     found.sort_by(|a, b| a.path.cmp(&b.path));
     let digests = hash_files(&root, &found)?;
-    let (after, unchanged) = lay_over(&before, &found, &digests, request.epoch)?;
+    let whole = request.whole && !request.base.is_empty();
+    let start = if whole { Merged::default() } else { before.clone() };
+    let (after, unchanged) = lay_over(&before, start, &found, &digests, request.epoch)?;
     let layer = layer_between(&before, &after);
     open_up(&root, &found, &layer)?;
-    settle(&root, &found, &unchanged, request.epoch)?;
+    remove_unchanged(&root, &unchanged)?;
+    if whole {
+        reduce(&root, &found, &layer)?;
+    }
+    set_times(&root, &found, &unchanged, request.epoch)?;
     commit(&request.tree, &layer)
 }
 
@@ -190,6 +198,7 @@ fn open_file(root: &OwnedFd, path: &str) -> Result<std::fs::File, String> {
 /// Lays what was found over the layers below; also tells which files are exactly as they were there.
 fn lay_over(
     before: &Merged,
+    mut after: Merged,
     found: &[Found],
     digests: &HashMap<usize, Digest>,
     epoch: i64,
@@ -203,7 +212,7 @@ fn lay_over(
             groups.entry((file.stat.st_dev, file.stat.st_ino)).or_default().push(&file.path);
         }
     }
-    let mut after = before.clone();
+    let is_whole = after.0.is_empty() && !before.0.is_empty();
     let mut unchanged = Vec::new();
     let mut below_opaque: Vec<String> = Vec::new();
     for (index, file) in found.iter().enumerate() {
@@ -250,7 +259,7 @@ fn lay_over(
             unchanged.push(file.path.clone());
         }
         // What lies in a directory that was made anew was taken out with the directory's old content.
-        if same && !below_opaque.iter().any(|prefix| file.path.starts_with(prefix)) {
+        if same && !is_whole && !below_opaque.iter().any(|prefix| file.path.starts_with(prefix)) {
             continue;
         }
         after.apply(&file.path, entry, 0);
@@ -288,14 +297,19 @@ fn open_up(root: &OwnedFd, found: &[Found], layer: &Manifest) -> Result<(), Stri
     Ok(())
 }
 
-/// Removes files that are as they were below, then sets all times that are later than the epoch or not whole.
-fn settle(root: &OwnedFd, found: &[Found], unchanged: &[String], epoch: i64) -> Result<(), String> {
+/// Removes files that are as they were below.
+fn remove_unchanged(root: &OwnedFd, unchanged: &[String]) -> Result<(), String> {
     for path in unchanged {
         let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
         let said = |error: Errno| format!("cannot remove `{path}`: {error}");
         let parent = open_directory(root, parent).map_err(said)?;
         rustix::fs::unlinkat(parent, name, AtFlags::empty()).map_err(said)?;
     }
+    Ok(())
+}
+
+/// Sets all times that are later than the epoch or not whole.
+fn set_times(root: &OwnedFd, found: &[Found], unchanged: &[String], epoch: i64) -> Result<(), String> {
     // Deepest first, so that a directory's time is set after its content.
     for file in found.iter().rev() {
         if is_whiteout(file) || unchanged.binary_search(&file.path).is_ok() {
@@ -306,9 +320,37 @@ fn settle(root: &OwnedFd, found: &[Found], unchanged: &[String], epoch: i64) -> 
         let said = |error: Errno| format!("cannot set the time of `{}`: {error}", file.path);
         let (parent, name) =
             if file.path == "." { (".", ".") } else { file.path.rsplit_once('/').unwrap_or((".", &file.path)) };
-        let parent = open_directory(root, parent).map_err(said)?;
         let times = Timestamps { last_access: time, last_modification: time };
-        rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
+        let set = open_directory(root, parent)
+            .and_then(|parent| rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW));
+        match set {
+            // A directory in which nothing changed was taken out.
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(said(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Makes of a whole tree, whose unchanged files are removed already, what a layer's directory is: whiteouts for what is
+/// gone, and no directory in which nothing changed.
+fn reduce(root: &OwnedFd, found: &[Found], layer: &Manifest) -> Result<(), String> {
+    for (path, entry) in &layer.0 {
+        let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+        if entry.kind == Kind::Whiteout {
+            let said = |error: Errno| format!("cannot mark `{path}` as gone: {error}");
+            let parent = open_directory(root, parent).map_err(said)?;
+            rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), 0).map_err(said)?;
+        }
+    }
+    // Deepest first; one with content stays.
+    for file in found.iter().rev() {
+        let is_directory = FileType::from_raw_mode(file.stat.st_mode) == FileType::Directory;
+        if is_directory && file.path != "." && !layer.0.contains_key(&file.path) {
+            let (parent, name) = file.path.rsplit_once('/').unwrap_or((".", &file.path));
+            let parent = open_directory(root, parent).map_err(|error| format!("`{}`: {error}", file.path))?;
+            let _ = rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);
+        }
     }
     Ok(())
 }

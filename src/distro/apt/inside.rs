@@ -6,7 +6,7 @@ use super::accounts;
 use crate::digest::Digest;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::{News, Operation, answer};
-use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command};
+use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
 use crate::store::{ScanAnswer, ScanRequest, TreeEditor, in_scratch, make_directories, scan};
 
 /// Operations of this room, for the helper process.
@@ -205,7 +205,12 @@ fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> 
         }
         normalise(&at("tree"))?;
         let accounts = accounts::found(&at("tree"), &request.base)?;
-        let answer = scan(&ScanRequest { tree: at("tree"), base: request.base.clone(), epoch: request.epoch })?;
+        let answer = scan(&ScanRequest {
+            tree: at("tree"),
+            base: request.base.clone(),
+            epoch: request.epoch,
+            whole: upper_is_whole(),
+        })?;
         Ok(Made::Layer(answer, accounts))
     })
 }

@@ -97,7 +97,7 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
         unpack(&tree, &request.packages, progress)?;
         if !request.configure {
             complete(&tree)?;
-            let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch })?;
+            let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
             return Ok(Made::Layer(answer, Accounts::default()));
         }
         make_directories(&tree, &["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "debs"])?;
@@ -123,7 +123,7 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
         }
         normalise(&tree)?;
         let accounts = accounts::found(&tree, &[])?;
-        let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch })?;
+        let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
         Ok(Made::Layer(answer, accounts))
     })
 }

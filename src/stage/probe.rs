@@ -1,0 +1,76 @@
+//! Whether a directory can be a store: tried inside, once for each kernel (D5).
+
+use serde::{Deserialize, Serialize};
+
+use crate::sandbox::helper::News;
+use crate::sandbox::{Assembly, TreeMount};
+use crate::store::{TreeEditor, in_scratch, make_directories};
+
+/// Where to try.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProbeRequest {
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProbeAnswer {
+    /// What the file system cannot do and a store cannot be without; none: it will do.
+    pub unfit: Option<String>,
+    /// Why overlayfs cannot be used; none: it can.
+    pub no_overlay: Option<String>,
+}
+
+/// Runs inside.
+pub fn inside(request: ProbeRequest, _: News<'_>) -> Result<ProbeAnswer, String> {
+    in_scratch(&request.scratch, || {
+        let at = |name: &str| format!("{}/{name}", request.scratch);
+        make_directories(&request.scratch, &["lower/gone", "upper", "work", "mount"])?;
+        let unfit = try_files(&at("lower")).err();
+        let tree = TreeMount { lower: vec![at("lower")], upper: at("upper"), work: at("work") };
+        let no_overlay = if unfit.is_some() { None } else { try_overlay(&tree, &at("mount")).err() };
+        Ok(ProbeAnswer { unfit, no_overlay })
+    })
+}
+
+/// Owners, links, attributes, programs: what layers are made of.
+fn try_files(directory: &str) -> Result<(), String> {
+    let editor = TreeEditor::open(directory)?;
+    editor.write("program", b"#!/bin/sh\nexit 0\n", 0o755)?;
+    editor.set_owner("program", 1, 1).map_err(|error| format!("give files to other users ({error})"))?;
+    editor.symlink("link", "program").map_err(|error| format!("hold symbolic links ({error})"))?;
+    let path = format!("{directory}/program");
+    std::fs::hard_link(&path, format!("{directory}/second")).map_err(|error| format!("hold hard links ({error})"))?;
+    rustix::fs::setxattr(path.as_str(), "user.imgbuild", b"x", rustix::fs::XattrFlags::empty())
+        .map_err(|error| format!("hold extended attributes ({error})"))?;
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        format!("{directory}/whiteout"),
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::empty(),
+        0,
+    )
+    .map_err(|error| format!("hold whiteouts ({error})"))?;
+    let flags = rustix::fs::statvfs(directory).map(|found| found.f_flag).map_err(|error| error.to_string())?;
+    if flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
+        return Err("run programs (it is mounted noexec)".to_owned());
+    }
+    Ok(())
+}
+
+fn try_overlay(tree: &TreeMount, mount: &str) -> Result<(), String> {
+    tree.mount(std::path::Path::new(mount))?;
+    let tried = std::fs::remove_dir(format!("{mount}/gone"))
+        .and_then(|()| std::fs::create_dir(format!("{mount}/gone")))
+        .and_then(|()| std::fs::write(format!("{mount}/program"), "changed"));
+    let _ = rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH);
+    tried.map_err(|error| format!("changing a tree fails: {error}"))
+}
+
+impl ProbeAnswer {
+    /// How trees are to be assembled here.
+    pub fn assembly(&self) -> Assembly {
+        if self.no_overlay.is_some() { Assembly::Copy } else { Assembly::Overlay }
+    }
+}
