@@ -6,7 +6,7 @@ use super::reporter::Reporter;
 use super::setup::{PlacesArguments, Setup, recipe};
 use super::{Exit, render};
 use crate::plan::Stage;
-use crate::stage::{Builder, Options, Summary};
+use crate::stage::{Builder, Options, Summary, remove_damaged_layers};
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -17,6 +17,12 @@ pub struct Arguments {
     /// Fail rather than renew image.lock
     #[arg(long)]
     pub locked: bool,
+    /// Build everything a second time, beside, and name the first file that differs
+    #[arg(long, conflicts_with = "until")]
+    pub verify: bool,
+    /// Read all layers of the last build first, and make anew what somebody changed
+    #[arg(long)]
+    pub thorough: bool,
     /// Stop after a stage, without publishing (but for `pack`)
     #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
     pub until: Option<Stage>,
@@ -57,7 +63,26 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Ok(held) => held,
         Err(exit) => return exit,
     };
-    let outcome = builder.build();
+    if own.thorough
+        && let Some(root) = setup.store.root(&recipe.directory, &recipe.model.image.name)
+    {
+        match remove_damaged_layers(&setup.store, &setup.namespace, &root) {
+            Ok(damaged) => {
+                for drift in damaged {
+                    render::say(&format!(
+                        "note: the layer {} was changed ({}): it is made anew",
+                        drift.name, drift.problem
+                    ));
+                }
+            }
+            Err(error) => {
+                let exit = Exit::from(&error);
+                render::say(&render::error(error));
+                return exit;
+            }
+        }
+    }
+    let outcome = if own.verify { builder.build_and_verify() } else { builder.build() };
     reporter.end();
     match outcome {
         Ok(summary) => {

@@ -96,6 +96,7 @@ impl From<&StageError> for Exit {
             StageError::Publish { .. } | StageError::Clock { .. } => Self::Machine,
             StageError::Script { .. }
             | StageError::Stopped
+            | StageError::NotReproducible { .. }
             | StageError::Moved { .. }
             | StageError::Gate { .. }
             | StageError::Graph(_) => Self::Stage,

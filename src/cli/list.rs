@@ -2,7 +2,7 @@
 
 use super::setup::recipe;
 use super::{Exit, render};
-use crate::stage::{drifted, published};
+use crate::stage::{drift_of_artefacts, published};
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     if own.json {
         let image = match &found {
             Some((directory, info)) => {
-                serde_json::json!({"name": name, "directory": directory, "build": info, "drift": drifted(&out, name, false)})
+                serde_json::json!({"name": name, "directory": directory, "build": info, "drift": drift_of_artefacts(&out, name, None)})
             }
             None => serde_json::json!({"name": name}),
         };
@@ -47,8 +47,8 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     for (layer, digest) in &info.layers {
         text.push_str(&format!("  layer  {layer:<20} {}\n", &digest[..12.min(digest.len())]));
     }
-    for file in drifted(&out, name, true) {
-        text.push_str(&format!("  changed or gone: {file}; `imgbuild build` mends it\n"));
+    for drift in drift_of_artefacts(&out, name, None) {
+        text.push_str(&format!("  {} {}; `imgbuild build` mends it\n", drift.name, drift.problem));
     }
     render::print(&text);
     Exit::Done

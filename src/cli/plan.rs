@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::setup::{lock, recipe, store_directory};
+use super::setup::{Setup, lock, recipe, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::plan::{Cause, Decision, Reason, Stage, Verdict, evaluate};
 use crate::recipe::Recipe;
-use crate::stage::{LockState, StorePast, drifted, graph_of, init_program, lock_state};
+use crate::stage::{
+    Drift, LockState, StorePast, drift_of_artefacts, drift_of_layers, graph_of, init_program, lock_state,
+};
 use crate::store::Store;
 
 /// Arguments of `plan`.
@@ -18,6 +20,9 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Read all published files and all layers of the last build, to find what somebody changed
+    #[arg(long)]
+    pub thorough: bool,
     /// Exit with 2 when there is work to do
     #[arg(long)]
     pub detailed_exitcode: bool,
@@ -43,8 +48,8 @@ pub struct PlannedImage {
     pub name: String,
     /// rootfs, kernel, initrd, pack.
     pub stages: Vec<PlannedStage>,
-    /// Published files that are gone or were changed.
-    pub drift: Vec<String>,
+    /// What somebody changed or removed behind imgbuild's back.
+    pub drift: Vec<Drift>,
 }
 
 /// The plan of one stage.
@@ -73,6 +78,9 @@ pub struct PlannedLayer {
     /// Why.
     #[schemars(with = "Vec<serde_json::Value>")]
     pub causes: Vec<Cause>,
+    /// What differed when it was built twice, if that was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_reproducible: Option<String>,
 }
 
 fn word(verdict: Verdict) -> String {
@@ -102,6 +110,7 @@ pub fn plan_of(recipe: &Recipe, store: &Store, out: &std::path::Path) -> Result<
     let state = lock_state(recipe, found.as_ref());
     let root = store.root(&recipe.directory, &name);
     let was_built = root.is_some();
+    let known = root.clone();
     let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
     match (state, found) {
         (LockState::Fresh, Some(lock)) => {
@@ -118,6 +127,7 @@ pub fn plan_of(recipe: &Recipe, store: &Store, out: &std::path::Path) -> Result<
                     kind: action.kind.to_owned(),
                     action: word(decision.verdict),
                     causes: decision.causes,
+                    not_reproducible: decision.differs_in,
                 });
             }
         }
@@ -126,7 +136,13 @@ pub fn plan_of(recipe: &Recipe, store: &Store, out: &std::path::Path) -> Result<
                 LockState::Stale(causes) => causes,
                 LockState::Fresh => Vec::new(),
             };
-            let lock = PlannedLayer { layer: "lock".into(), kind: "lock".into(), action: "run".into(), causes };
+            let lock = PlannedLayer {
+                layer: "lock".into(),
+                kind: "lock".into(),
+                action: "run".into(),
+                causes,
+                not_reproducible: None,
+            };
             layers.entry(Stage::Rootfs).or_default().push(lock);
             for (stage, layer) in [(Stage::Kernel, "payload"), (Stage::Initrd, "stateless"), (Stage::Pack, "rootimg")] {
                 let reason =
@@ -136,11 +152,12 @@ pub fn plan_of(recipe: &Recipe, store: &Store, out: &std::path::Path) -> Result<
                     kind: stage.name().to_owned(),
                     action: if was_built { "depends" } else { "run" }.to_owned(),
                     causes: vec![reason.cause(None)],
+                    not_reproducible: None,
                 });
             }
         }
     }
-    let drift = if was_built { drifted(out, &name, false) } else { Vec::new() };
+    let drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
     let stages = Stage::ALL
         .into_iter()
         .map(|stage| {
@@ -168,10 +185,16 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Err(exit) => return exit,
     };
     let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
-    let image = match plan_of(&recipe, &Store::existing(&directory), &out) {
+    let mut image = match plan_of(&recipe, &Store::existing(&directory), &out) {
         Ok(image) => image,
         Err(exit) => return exit,
     };
+    if own.thorough {
+        match damaged_layers(arguments, &recipe) {
+            Ok(damaged) => image.drift.extend(damaged),
+            Err(exit) => return exit,
+        }
+    }
     let work = !image.drift.is_empty() || image.stages.iter().any(|stage| stage.action != "keep");
     if own.json {
         let document = PlanDocument { format_version: "1.0".to_owned(), images: vec![image] };
@@ -184,14 +207,30 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     if own.detailed_exitcode && work { Exit::Work } else { Exit::Done }
 }
 
+/// Layers of the last build that are not what they were.
+fn damaged_layers(arguments: &super::Arguments, recipe: &Recipe) -> Result<Vec<Drift>, Exit> {
+    let setup = Setup::open(arguments)?;
+    let Some(root) = setup.store.root(&recipe.directory, &recipe.model.image.name) else { return Ok(Vec::new()) };
+    let damaged = drift_of_layers(&setup.store, &setup.namespace, &root).map_err(|error| {
+        let exit = Exit::from(&error);
+        render::say(&render::error(error));
+        exit
+    })?;
+    Ok(damaged.into_iter().map(|(_, drift)| drift).collect())
+}
+
 /// How many causes of a layer are shown before the rest is folded.
 const SHOWN_CAUSES: usize = 6;
 
 fn text_of(image: &PlannedImage, verbose: u8) -> String {
     let mut text = format!("{}\n", image.name);
+    let mut notes = Vec::new();
     for stage in &image.stages {
         text.push_str(&format!("  {:<8} {}\n", stage.stage, stage.action));
         for layer in &stage.layers {
+            if let Some(text) = &layer.not_reproducible {
+                notes.push(format!("  not reproducible: {}/{}: {text}\n", stage.stage, layer.layer));
+            }
             if layer.action == "keep" && verbose == 0 {
                 continue;
             }
@@ -209,11 +248,15 @@ fn text_of(image: &PlannedImage, verbose: u8) -> String {
             }
         }
     }
+    text.extend(notes);
     if !image.drift.is_empty() {
-        text.push_str(&format!(
-            "  published  gone or changed: {}; `imgbuild build` mends it\n",
-            image.drift.join(", ")
-        ));
+        text.push_str("  changed by somebody else, not by the recipe:\n");
+        for drift in &image.drift {
+            text.push_str(&format!("    {} {} {}\n", drift.place, drift.name, drift.problem));
+        }
+        let deep = image.drift.iter().any(|drift| drift.place == "store");
+        let command = if deep { "imgbuild build --thorough" } else { "imgbuild build" };
+        text.push_str(&format!("    `{command}` mends it\n"));
     }
     text
 }

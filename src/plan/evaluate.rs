@@ -16,6 +16,8 @@ pub struct PastAction {
     pub outputs: BTreeMap<String, String>,
     /// Whether all that it gave is still there.
     pub intact: bool,
+    /// What differed when it ran again, if that was found.
+    pub differs_in: Option<String>,
 }
 
 /// Earlier runs.
@@ -51,6 +53,8 @@ pub struct Decision {
     pub key: Option<Digest>,
     /// Its outputs, if they are known.
     pub outputs: Option<BTreeMap<String, String>>,
+    /// What differed when it ran again, if that was found.
+    pub differs_in: Option<String>,
 }
 
 /// Outputs of decided actions, for the walk over those that use them.
@@ -66,7 +70,10 @@ impl Known for Outputs<'_> {
 pub fn decide(action: &Action, known: &dyn Known, past: &dyn Past, upstream_runs: &[&str]) -> Decision {
     let (key, trace) = key_and_trace(action, known);
     let last = past.last(&action.id);
-    let decision = |verdict, causes, outputs| Decision { action: action.id.clone(), verdict, causes, key, outputs };
+    let decision = |verdict, causes, outputs| {
+        let action = action.id.clone();
+        Decision { action, verdict, causes, key, outputs, differs_in: None }
+    };
     let Some(key) = key else {
         // Own inputs that changed make it run whatever comes from above.
         let own = last.as_ref().map(|last| {
@@ -91,7 +98,10 @@ pub fn decide(action: &Action, known: &dyn Known, past: &dyn Past, upstream_runs
         };
     };
     match past.with_key(&key) {
-        Some(found) if found.intact => decision(Verdict::Keep, Vec::new(), Some(found.outputs)),
+        Some(found) if found.intact => {
+            let kept = decision(Verdict::Keep, Vec::new(), Some(found.outputs));
+            Decision { differs_in: found.differs_in, ..kept }
+        }
         Some(_) => decision(Verdict::Run, vec![Reason::OutputMissing.cause(None)], None),
         None => {
             let why = match &last {
@@ -169,7 +179,7 @@ mod tests {
                 evaluate(graph, past).into_iter().map(|decision| (decision.action.clone(), decision)).collect();
             let (key, inputs) = key_and_trace(action, &Outputs(&decisions));
             let outputs = BTreeMap::from([("layer".to_owned(), output(&action.id))]);
-            let done = PastAction { inputs, outputs, intact: true };
+            let done = PastAction { inputs, outputs, intact: true, differs_in: None };
             past.by_key.insert(key.unwrap(), done.clone());
             past.last.insert(action.id.clone(), done);
         }
@@ -217,7 +227,7 @@ mod tests {
             evaluate(&changed, &past).into_iter().map(|decision| (decision.action.clone(), decision)).collect();
         let (key, inputs) = key_and_trace(sync, &Outputs(&decisions));
         let outputs = BTreeMap::from([("layer".to_owned(), "rootfs/sync".to_owned())]);
-        past.by_key.insert(key.unwrap(), PastAction { inputs, outputs, intact: true });
+        past.by_key.insert(key.unwrap(), PastAction { inputs, outputs, intact: true, differs_in: None });
         assert!(evaluate(&changed, &past).iter().all(|decision| decision.verdict == Verdict::Keep));
     }
 }

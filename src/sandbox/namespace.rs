@@ -33,6 +33,11 @@ impl Namespace {
         Self { assembly, ..self }
     }
 
+    /// The same for operations in another directory.
+    pub fn in_directory(&self, directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), ..self.clone() }
+    }
+
     /// The id map.
     pub fn map(&self) -> &IdMap {
         &self.map

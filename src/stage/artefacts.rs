@@ -177,7 +177,7 @@ fn copy(from: &Path, to: &mut std::fs::File, hashers: &mut [&mut sha2::Sha256]) 
     }
 }
 
-fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
+pub(super) fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher: sha2::Sha256 = sha2::Digest::new();
     let mut buffer = vec![0u8; 1 << 20];
@@ -190,29 +190,20 @@ fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
     }
 }
 
+/// Name of the file with the digests of all others.
+pub const SUMS: &str = "SHA256SUMS";
+
+/// Its text, as sha256sum(1) reads it.
+pub fn sums(artefacts: &[Artefact]) -> String {
+    artefacts.iter().map(|artefact| format!("{}  {}\n", artefact.sha256, artefact.name)).collect()
+}
+
 /// The published directory of an image, if there is one.
 pub fn published(out: &Path, name: &str) -> Option<(PathBuf, BuildInfo)> {
     let link = out.join(name);
     let directory = link.canonicalize().ok()?;
     let info = serde_json::from_slice(&std::fs::read(directory.join("build.json")).ok()?).ok()?;
     Some((directory, info))
-}
-
-/// Published files that are gone or have another size or content than build.json says.
-///
-/// Content is compared only where `thorough` asks for it; sizes always.
-pub fn drifted(out: &Path, name: &str, thorough: bool) -> Vec<String> {
-    let Some((directory, info)) = published(out, name) else { return vec!["build.json".to_owned()] };
-    let mut gone = Vec::new();
-    for artefact in &info.artefacts {
-        let path = directory.join(&artefact.name);
-        let same = std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() == artefact.size)
-            && (!thorough || sha256_of(&path).is_ok_and(|digest| digest == artefact.sha256));
-        if !same {
-            gone.push(artefact.name.clone());
-        }
-    }
-    gone
 }
 
 impl Publication<'_> {
@@ -283,15 +274,11 @@ impl Publication<'_> {
             None => self.assemble(&to, rootimg)?,
         });
         artefacts.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut sums = String::new();
-        for artefact in &artefacts {
-            sums.push_str(&format!("{}  {}\n", artefact.sha256, artefact.name));
-        }
         let write = |name: &str, bytes: &[u8]| {
             let path = aside.path().join(name);
             std::fs::write(&path, bytes).map_err(said("write", &path))
         };
-        write("SHA256SUMS", sums.as_bytes())?;
+        write(SUMS, sums(&artefacts).as_bytes())?;
         let info = BuildInfo {
             format_version: "1.0".to_owned(),
             name: name.clone(),

@@ -28,6 +28,15 @@ pub enum StageError {
     #[error("image.lock does not say which ids {names} have")]
     #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked once, and commit image.lock"))]
     Unrecorded { names: String },
+    /// A second build gave something else.
+    #[error("{action} is not reproducible: {text}")]
+    #[diagnostic(
+        code(stage::not_reproducible),
+        help(
+            "the artefacts of the first build are published; a script that writes times or random numbers can use SOURCE_DATE_EPOCH instead (docs/reproducible.md)"
+        )
+    )]
+    NotReproducible { action: String, text: String },
     /// Not a failure of its own: something else failed, and that is told.
     #[error("given up because something else failed")]
     #[diagnostic(code(stage::stopped))]

@@ -1,7 +1,8 @@
 //! The operations of the stages, as the helper process knows them.
 
+use crate::digest::Digest;
 use crate::sandbox::helper::{News, Operation, answer};
-use crate::store::remove_tree;
+use crate::store::{DamagedLayer, check_layers, remove_tree};
 
 /// Operations of this room and of the rooms below.
 pub fn operations() -> Vec<(&'static str, Operation)> {
@@ -15,10 +16,16 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("read-file", |request, news| answer(request, news, super::gate::read_file)),
         ("shell", |request, news| answer(request, news, super::shell::inside)),
         ("probe", |request, news| answer(request, news, super::probe::inside)),
+        ("check-layers", |request, news| answer(request, news, check)),
         ("remove", |request, news| answer(request, news, remove)),
     ];
     all.extend(crate::distro::apt::operations());
     all
+}
+
+/// Compares layers with their manifests.
+fn check(layers: Vec<Digest>, _: News<'_>) -> Result<Vec<DamagedLayer>, String> {
+    Ok(check_layers(&layers))
 }
 
 /// Removes files and directories of the store that belong to root inside.

@@ -6,6 +6,7 @@
 mod accounts;
 mod actions;
 mod artefacts;
+mod drift;
 mod edit;
 mod error;
 mod execute;
@@ -30,10 +31,12 @@ mod sync;
 mod system;
 mod tools;
 mod vendor;
+mod verify;
 mod wish;
 
 pub use actions::{StageGraph, graph_of};
-pub use artefacts::{BuildInfo, drifted, published};
+pub use artefacts::{BuildInfo, published};
+pub use drift::{Drift, drift_of_artefacts, drift_of_layers, remove_damaged_layers};
 pub use error::StageError;
 pub use inside::operations;
 pub use lock::{LockState, Places, lock_state};

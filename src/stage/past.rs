@@ -22,6 +22,7 @@ impl<'a> StorePast<'a> {
     fn past(&self, record: ActionRecord) -> PastAction {
         PastAction {
             intact: self.store.has_outputs(&record.outputs),
+            differs_in: record.differs_in,
             outputs: outputs_by_name(&record.outputs),
             inputs: record.inputs.into_iter().map(|input| (input.name, input.value)).collect(),
         }

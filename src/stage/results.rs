@@ -60,6 +60,7 @@ pub fn record(
         outputs,
         milliseconds: took.as_millis() as u64,
         differing: None,
+        differs_in: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::actions::{StageGraph, graph_of, kernel_packages};
 use super::artefacts::{BuildInfo, Publication};
+use super::drift::stamps;
 use super::lock::Places;
 use super::past::StorePast;
 use super::report::Report;
@@ -21,7 +22,7 @@ use crate::plan::{Action, Decision, Stage, Verdict, decide, evaluate, key_and_tr
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
-use crate::store::{ActionRecord, FileLock, Root, Store};
+use crate::store::{ActionRecord, FileLock, Root, Store, StoreError};
 
 /// imgbuild-init, made by the build script.
 pub(super) const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/imgbuild-init"));
@@ -57,7 +58,8 @@ pub struct Outcome {
 
 /// What is remembered of an action until the build ends.
 pub(super) struct Finished {
-    key: Digest,
+    /// Its key.
+    pub key: Digest,
     differing: bool,
     outcome: Outcome,
 }
@@ -116,23 +118,34 @@ impl Builder<'_> {
     /// # Errors
     /// [`StageError`]; nothing is published then, and finished actions stay in the store.
     pub fn build(&self) -> Result<Summary, StageError> {
+        self.build_keeping_work().map(|(summary, _)| summary)
+    }
+
+    /// The same; gives the results too.
+    pub(super) fn build_keeping_work(&self) -> Result<(Summary, Work), StageError> {
         let fetcher = Fetcher::new();
         let supply = self.supply(&fetcher)?;
         let mut lock = self.lock(&fetcher, &supply)?;
         let until = self.options.until.unwrap_or(Stage::Pack);
-        let work = self.run_keeping_ids(&mut lock, &supply, &|action| action.stage <= until)?;
+        let wanted = |action: &Action| action.stage <= until;
+        let mut work = self.run_keeping_ids(&mut lock, &supply, &wanted)?;
         self.record_ids(&mut lock, &work)?;
-        let published = if until == Stage::Pack {
-            let differing = work.finished.values().filter(|one| one.differing);
-            let differing = differing.map(|one| one.outcome.action.clone()).collect();
-            Some(self.publish(&work.stages, &lock, &work.done, differing)?)
-        } else {
-            None
-        };
+        let mut published = None;
+        if until == Stage::Pack {
+            let outcome = match self.publish(&lock, &work) {
+                // What was damaged was removed, and is made again.
+                Err(StageError::Store(StoreError::Damaged { .. })) => {
+                    work = self.run_keeping_ids(&mut lock, &supply, &wanted)?;
+                    self.publish(&lock, &work)
+                }
+                other => other,
+            };
+            published = Some(outcome?);
+        }
         self.remember(&lock, &work, published.as_ref().map(|(path, _)| path.clone()))?;
-        let mut finished = work.finished;
-        let outcomes = work.stages.graph.in_order().filter_map(|action| finished.remove(&action.id));
-        Ok(Summary { outcomes: outcomes.map(|one| one.outcome).collect(), published })
+        let outcomes = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
+        let outcomes = outcomes.map(|one| one.outcome.clone()).collect();
+        Ok((Summary { outcomes, published }, work))
     }
 
     /// Where packages come from.
@@ -203,6 +216,10 @@ impl Builder<'_> {
             format: 1,
             image: name.clone(),
             recipe: self.recipe.directory.clone(),
+            stamps: published.as_ref().map_or(earlier.stamps, |directory| {
+                let names = crate::stage::published(&self.options.out, name).map(|(_, info)| info.artefacts);
+                stamps(directory, names.into_iter().flatten().map(|artefact| artefact.name))
+            }),
             published: published.unwrap_or(earlier.published),
             actions,
             frames: work.done.0.get("pack/rootimg").map_or(earlier.frames, |outputs| outputs.frames.clone()),
@@ -277,13 +294,10 @@ impl Builder<'_> {
         (decision.verdict == Verdict::Keep).then(|| self.store.record(decision.key.as_ref()?)).flatten()
     }
 
-    fn publish(
-        &self,
-        stages: &StageGraph,
-        lock: &Lock,
-        done: &Done,
-        not_reproducible: Vec<String>,
-    ) -> Result<(PathBuf, BuildInfo), StageError> {
+    fn publish(&self, lock: &Lock, work: &Work) -> Result<(PathBuf, BuildInfo), StageError> {
+        let (stages, done) = (&work.stages, &work.done);
+        let not_reproducible =
+            work.finished.values().filter(|one| one.differing).map(|one| one.outcome.action.clone()).collect();
         let mut layers = Vec::new();
         for id in &stages.layers {
             layers.push((id.clone(), done.layer(id)?.to_string()));

@@ -59,6 +59,9 @@ pub struct ActionRecord {
     /// A later run of the same key that gave something else, kept as evidence (D8).
     #[serde(default)]
     pub differing: Option<Outputs>,
+    /// Which file it was, and how it differed.
+    #[serde(default)]
+    pub differs_in: Option<String>,
 }
 
 impl Store {
@@ -79,6 +82,20 @@ impl Store {
             && outputs.blobs.values().all(|blob| {
                 std::fs::metadata(self.blob(&blob.digest)).is_ok_and(|metadata| metadata.len() == blob.size)
             })
+    }
+
+    /// Keeps the evidence that an action gives something else when it runs again.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be written.
+    pub fn set_differing(&self, key: &Digest, outputs: Outputs, differs_in: &str) -> Result<(), StoreError> {
+        let Some(mut record) = self.record(key) else { return Ok(()) };
+        record.differing = Some(outputs);
+        record.differs_in = Some(differs_in.to_owned());
+        let path = self.action_path(key);
+        let text = serde_json::to_vec_pretty(&record)
+            .map_err(|source| StoreError::io("write", &path, std::io::Error::other(source)))?;
+        self.write_file(&path, &text)
     }
 
     /// Writes a record unless its key has one whose outputs are still there; gives the record that counts.

@@ -24,6 +24,9 @@ pub struct Root {
     /// Frames that the packed image is made of.
     #[serde(default)]
     pub frames: Vec<Digest>,
+    /// Size, times and inode of the published files, as they were when they were published.
+    #[serde(default)]
+    pub stamps: BTreeMap<String, String>,
     /// Package files of the lock.
     #[serde(default)]
     pub packages: Vec<crate::digest::Sha256>,

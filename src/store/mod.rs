@@ -24,6 +24,7 @@
 
 mod action;
 mod blob;
+mod check;
 mod edit;
 mod error;
 mod gc;
@@ -36,6 +37,7 @@ mod reader;
 mod scan;
 
 pub use action::{ActionRecord, BlobRef, Outputs, RecordedInput};
+pub use check::{DamagedLayer, check_layers};
 pub use edit::TreeEditor;
 pub use error::StoreError;
 pub use gc::{Collected, Root};

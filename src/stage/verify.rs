@@ -1,0 +1,165 @@
+//! Builds an image a second time in an empty store beside, and says what is not the same (D8).
+
+use std::path::PathBuf;
+
+use super::StageError;
+use super::results::Done;
+use super::run::{Builder, Options, Summary};
+use crate::plan::Action;
+use crate::source::{Finding, Severity};
+use crate::store::{Entry, Kind, Manifest, Outputs, Store};
+
+/// Start of the names of stores for second builds, beside the store's own directory.
+const BESIDE: &str = "verify-";
+
+impl Builder<'_> {
+    /// Builds, then builds everything again without any earlier result, and compares.
+    ///
+    /// # Errors
+    /// [`StageError::NotReproducible`] with the first file that differs, and how; what the first build published stays.
+    pub fn build_and_verify(&self) -> Result<Summary, StageError> {
+        let (summary, work) = self.build_keeping_work()?;
+        let Some(lock) = self.read_lock()? else { return Ok(summary) };
+        self.report.progress("building again, beside");
+        let parent = self.store.directory().parent().unwrap_or(self.store.directory());
+        let said =
+            |source| StageError::Publish { intent: "make a directory in", path: parent.display().to_string(), source };
+        let beside = tempfile::Builder::new().prefix(BESIDE).tempdir_in(parent).map_err(said)?;
+        let store = Store::open(beside.path(), &self.namespace.map().to_string(), self.namespace.map().root())?;
+        for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
+            let (from, to) = (self.store.package(&package.sha256), store.package(&package.sha256));
+            // What cannot be linked is fetched again.
+            let parent = to.parent().map(PathBuf::from).unwrap_or_default();
+            let _ = std::fs::create_dir_all(parent).and_then(|()| std::fs::hard_link(from, to));
+        }
+        let namespace = self.namespace.in_directory(store.directory());
+        let second = Builder {
+            recipe: self.recipe,
+            store: &store,
+            namespace: &namespace,
+            options: Options {
+                locked: true,
+                until: self.options.until,
+                out: beside.path().join("out"),
+                places: self.options.places.clone(),
+            },
+            report: self.report,
+        };
+        let outcome = second.build_keeping_work();
+        let difference = outcome.and_then(|(_, again)| {
+            let actions: Vec<&Action> = work.stages.graph.in_order().collect();
+            first_difference(&actions, (self.store, &work.done), (&store, &again.done))
+        });
+        // Layers belong to root inside, who has to remove them.
+        let all: Vec<String> = crate::store::TREE_DIRECTORIES.iter().map(|name| (*name).to_owned()).collect();
+        let _ = namespace.call::<_, usize>("remove", &all, &mut |_| {});
+        let Some((action, text, outputs)) = difference? else {
+            let said = "a second build, beside, gave the same bytes".to_owned();
+            self.report.finding(&Finding::nowhere(Severity::Note, "verify::same", said));
+            return Ok(summary);
+        };
+        if let Some(one) = work.finished.get(&action) {
+            self.store.set_differing(&one.key, outputs, &text)?;
+        }
+        Err(StageError::NotReproducible { action, text })
+    }
+}
+
+/// The first action whose results differ: its id, what differs, and the second results.
+fn first_difference(
+    actions: &[&Action],
+    first: (&Store, &Done),
+    second: (&Store, &Done),
+) -> Result<Option<(String, String, Outputs)>, StageError> {
+    for action in actions {
+        let (Some(one), Some(two)) = (first.1.0.get(&action.id), second.1.0.get(&action.id)) else { continue };
+        if one == two {
+            continue;
+        }
+        let text = match (one.layer, two.layer) {
+            (Some(one), Some(two)) if one != two => {
+                between(&first.0.manifest(&one)?, &second.0.manifest(&two)?).unwrap_or_else(|| "its layer".to_owned())
+            }
+            _ => other_difference(one, two),
+        };
+        return Ok(Some((action.id.clone(), text, two.clone())));
+    }
+    Ok(None)
+}
+
+/// What differs besides a layer.
+fn other_difference(one: &Outputs, two: &Outputs) -> String {
+    if let Some((name, blob)) = one.blobs.iter().find(|(name, blob)| two.blobs.get(*name) != Some(blob)) {
+        let size = two.blobs.get(name).map_or(0, |blob| blob.size);
+        return format!("the file `{name}` ({} bytes, then {size})", blob.size);
+    }
+    if let Some(at) = one.frames.iter().zip(&two.frames).position(|(one, two)| one != two) {
+        return format!("frame {} of the archive", at + 1);
+    }
+    match one.values.iter().find(|(name, value)| two.values.get(*name) != Some(value)) {
+        Some((name, value)) => {
+            format!("`{name}`: {value}, then {}", two.values.get(name).map_or("nothing", String::as_str))
+        }
+        None => "the number of frames".to_owned(),
+    }
+}
+
+/// The first path in which two layers differ, and how.
+fn between(one: &Manifest, two: &Manifest) -> Option<String> {
+    for (path, entry) in &one.0 {
+        match two.0.get(path) {
+            None => return Some(format!("`{path}` is missing the second time")),
+            Some(other) if other != entry => return Some(format!("`{path}` {}", how(entry, other))),
+            Some(_) => {}
+        }
+    }
+    two.0.keys().find(|path| !one.0.contains_key(*path)).map(|path| format!("`{path}` is there only the second time"))
+}
+
+fn how(one: &Entry, two: &Entry) -> String {
+    match (&one.kind, &two.kind) {
+        (Kind::File { size: a, digest: x }, Kind::File { size: b, digest: y }) if x != y => {
+            return format!("has other content ({a} bytes, then {b})");
+        }
+        (Kind::Symlink(a), Kind::Symlink(b)) if a != b => return format!("points to `{a}`, then to `{b}`"),
+        (a, b) if std::mem::discriminant(a) != std::mem::discriminant(b) => return "is of another kind".to_owned(),
+        _ => {}
+    }
+    if one.mode != two.mode {
+        return format!("has the mode {:04o}, then {:04o}", one.mode, two.mode);
+    }
+    if (one.uid, one.gid) != (two.uid, two.gid) {
+        return format!("belongs to {}:{}, then to {}:{}", one.uid, one.gid, two.uid, two.gid);
+    }
+    if one.mtime != two.mtime {
+        return format!("has the time {}, then {}", one.mtime, two.mtime);
+    }
+    if one.link_group != two.link_group { "has other hard links" } else { "has other extended attributes" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    #[test]
+    fn the_first_path_that_differs_is_named_with_how() {
+        let file = |text: &str| Entry {
+            kind: Kind::File { size: text.len() as u64, digest: Digest::of(text.as_bytes()) },
+            mode: 0o644,
+            ..Entry::whiteout()
+        };
+        let one = Manifest([("a".to_owned(), file("x")), ("b".to_owned(), file("x"))].into());
+        let mut two = one.clone();
+        assert_eq!(between(&one, &two), None);
+        two.0.insert("b".to_owned(), Entry { mode: 0o600, ..file("x") });
+        assert_eq!(between(&one, &two).unwrap(), "`b` has the mode 0644, then 0600");
+        two.0.insert("b".to_owned(), file("yy"));
+        assert_eq!(between(&one, &two).unwrap(), "`b` has other content (1 bytes, then 2)");
+        two.0.insert("b".to_owned(), Entry { mtime: 7, ..file("x") });
+        assert_eq!(between(&one, &two).unwrap(), "`b` has the time 0, then 7");
+        two.0.remove("b");
+        assert_eq!(between(&one, &two).unwrap(), "`b` is missing the second time");
+        assert_eq!(between(&two, &one).unwrap(), "`b` is there only the second time");
+    }
+}
