@@ -13,6 +13,15 @@ pub enum SandboxError {
         help("as root, run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}")
     )]
     NoSubordinateIds { user: String, file: PathBuf, wanted: u32 },
+    /// The ids that images would be built with do not exist in this container.
+    #[error("the ids {start} to {last} do not exist here; this process runs in a container with the id map `{}`", map.trim())]
+    #[diagnostic(
+        code(sandbox::range_not_here),
+        help(
+            "give root a range of 65536 ids that exist here: a line `root:START:65536` in /etc/subuid and in /etc/subgid, or run the container with more ids"
+        )
+    )]
+    RangeNotHere { start: u32, last: u32, map: String },
     /// `newuidmap` or `newgidmap` is missing or refused.
     #[error("`{program}` could not set the id map: {detail}")]
     #[diagnostic(code(sandbox::id_map), help("install the package `uidmap`, and check /etc/subuid and /etc/subgid"))]

@@ -42,6 +42,12 @@ impl IdMap {
                 (Some(uids), Some(gids)) => (uids, gids),
                 _ => (BUILT_IN_BASE, BUILT_IN_BASE),
             };
+            for (file, start) in [("/proc/self/uid_map", uids), ("/proc/self/gid_map", gids)] {
+                let text = std::fs::read_to_string(file).unwrap_or_default();
+                if !is_mapped(&text, start) {
+                    return Err(SandboxError::RangeNotHere { start, last: start + (ID_COUNT - 1), map: text });
+                }
+            }
             return Ok(Self { uids: vec![(0, uids, ID_COUNT)], gids: vec![(0, gids, ID_COUNT)] });
         }
         let missing = |file: &str| SandboxError::NoSubordinateIds {
@@ -116,9 +122,28 @@ fn parse_subordinate(text: &str, names: &[String]) -> Option<u32> {
     })
 }
 
+/// Whether the ids from `start` on exist where this process runs: in a container there may be fewer. A map that cannot be
+/// read counts as a whole one.
+fn is_mapped(map: &str, start: u32) -> bool {
+    let last = u64::from(start) + u64::from(ID_COUNT) - 1;
+    let mut lines = map.lines().filter_map(|line| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>().ok());
+        Some((numbers.next()??, numbers.nth(1)??))
+    });
+    map.is_empty() || lines.any(|(first, count)| first <= u64::from(start) && last < first + count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_may_lack_the_range() {
+        assert!(is_mapped("         0          0 4294967295\n", BUILT_IN_BASE));
+        assert!(!is_mapped("0 100000 65536\n", BUILT_IN_BASE));
+        assert!(is_mapped("0 1000 1\n1 100000 400000\n", 100_000));
+        assert!(is_mapped("", 1));
+    }
 
     #[test]
     fn the_first_range_that_is_large_enough_counts() {

@@ -20,8 +20,10 @@ use crate::store::{BlobRef, Outputs, ScanAnswer, Store};
 /// Outputs of a transaction.
 fn with_accounts((answer, accounts): &(ScanAnswer, Accounts)) -> Outputs {
     let mut outputs = layer_outputs(answer);
-    let text = serde_json::to_string(accounts).unwrap_or_default();
-    outputs.values.insert(super::accounts::VALUE.to_owned(), text);
+    if !accounts.is_empty() {
+        let text = serde_json::to_string(accounts).unwrap_or_default();
+        outputs.values.insert(super::accounts::VALUE.to_owned(), text);
+    }
     outputs
 }
 

@@ -96,10 +96,10 @@ fn other_difference(one: &Outputs, two: &Outputs) -> String {
     if let Some(at) = one.frames.iter().zip(&two.frames).position(|(one, two)| one != two) {
         return format!("frame {} of the archive", at + 1);
     }
-    match one.values.iter().find(|(name, value)| two.values.get(*name) != Some(value)) {
-        Some((name, value)) => {
-            format!("`{name}`: {value}, then {}", two.values.get(name).map_or("nothing", String::as_str))
-        }
+    let names = one.values.keys().chain(two.values.keys());
+    let value = |outputs: &Outputs, name: &str| outputs.values.get(name).cloned().unwrap_or("nothing".to_owned());
+    match names.into_iter().find(|name| one.values.get(*name) != two.values.get(*name)) {
+        Some(name) => format!("`{name}`: {}, then {}", value(one, name), value(two, name)),
         None => "the number of frames".to_owned(),
     }
 }

@@ -7,8 +7,10 @@ mod edits;
 mod leases;
 mod machine;
 mod mini;
+mod offline;
 mod options;
 mod otherpkgs;
+mod same_bytes;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

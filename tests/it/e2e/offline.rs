@@ -1,0 +1,79 @@
+//! Vendored packages: every test that needs an empty store builds from them, with no network.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::tiny;
+use crate::support::{Ran, Space, copy_tree};
+
+/// All packages of the tiny image, as `imgbuild vendor` keeps them.
+pub fn vendored() -> &'static Path {
+    static VENDORED: OnceLock<PathBuf> = OnceLock::new();
+    VENDORED.get_or_init(|| {
+        let directory = super::store().with_file_name("vendored");
+        let ran = tiny().space.run(&["vendor", directory.to_str().unwrap()]).good();
+        assert!(ran.err.contains("needs no network"), "{}", ran.err);
+        directory
+    })
+}
+
+/// A copy of the tiny image and its lock, with an empty store of its own.
+pub fn fresh() -> Space {
+    let space = Space::new();
+    copy_tree(tiny().space.path(), space.path());
+    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    space
+}
+
+/// Runs the program on a space through another command, for instance one that takes the network away.
+pub fn run_through(prefix: &[&str], space: &Space, arguments: &[&str]) -> Ran {
+    let mut command = Command::new(prefix[0]);
+    command.args(&prefix[1..]).arg(env!("CARGO_BIN_EXE_imgbuild"));
+    command.arg("-C").arg(space.path()).arg("--store").arg(space.store()).args(arguments);
+    command.env("NO_COLOR", "1").output().unwrap().into()
+}
+
+/// A locked build from the vendored packages.
+pub fn build(space: &Space) -> Ran {
+    space.run(&["build", "--locked", "--vendor", vendored().to_str().unwrap()])
+}
+
+/// The files that two builds of one lock must have equal.
+pub const SAME: [&str; 6] =
+    ["kernel", "initrd-stateless", "rootimg.cpio.zst", "rootimg.cpio.zst.index", "build.json", "SHA256SUMS"];
+
+/// Fails unless two published images are equal byte for byte.
+#[track_caller]
+pub fn assert_same(one: &Space, two: &Space, image: &str) {
+    for name in SAME {
+        let read = |space: &Space| std::fs::read(space.artefact(image, name)).unwrap();
+        assert!(read(one) == read(two), "{name} differs between {:?} and {:?}", one.path(), two.path());
+    }
+}
+
+#[test]
+fn a_build_from_vendored_packages_needs_no_network() {
+    let space = fresh();
+    let vendored = vendored().to_str().unwrap();
+    let ran = run_through(&["unshare", "-n"], &space, &["build", "--locked", "--vendor", vendored]).good();
+    assert!(ran.err.contains("rootfs/base"), "{}", ran.err);
+    assert_same(&tiny().space, &space, "tiny");
+    // Resolving works too: the indices are there. Only a package that was not vendored is missing, and that is said.
+    std::fs::remove_file(space.path().join("image.lock")).unwrap();
+    run_through(&["unshare", "-n"], &space, &["build", "--vendor", vendored]).good();
+    space.edit("image.toml", "base = \"essential\"", "base = \"essential\"\ninstall = [\"less\"]");
+    let ran = run_through(&["unshare", "-n"], &space, &["build", "--vendor", vendored]);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(ran.err.contains("less_") && ran.err.contains("imgbuild vendor"), "{}", ran.err);
+}
+
+#[test]
+fn vendoring_leaves_strange_directories_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("thesis.tex"), "years of work").unwrap();
+    let ran = tiny().space.run(&["vendor", directory.path().to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("did not make it"), "{}", ran.err);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
