@@ -89,7 +89,9 @@ impl From<&StageError> for Exit {
             StageError::Locked { .. }
             | StageError::Unrecorded { .. }
             | StageError::Lock(_)
-            | StageError::Input { .. } => Self::Input,
+            | StageError::Input { .. }
+            // As with a package that no archive has: the line of the recipe is what must change.
+            | StageError::Units { .. } => Self::Input,
             StageError::Distro(inner) => inner.into(),
             StageError::Sandbox(inner) => inner.into(),
             StageError::Store(inner) => inner.into(),

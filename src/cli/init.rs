@@ -62,6 +62,12 @@ hostname = "dhcp"                # or the name of every node
 # script = "{name}.postinstall"
 # inputs = ["site/**"]
 
+# Which units start on nodes, whatever their packages chose.
+# [services]
+# disable = ["isc-dhcp-server"]
+# enable = []
+# mask = []
+
 # Files to copy into the image: lines `source -> /destination`.
 # [sync]
 # lists = ["{name}.synclist"]

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::kernel_names::lift_kernels;
+use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::paths::{PathProblem, Paths};
+use super::services::{Unit, read_units};
 use super::sync::expand;
 use super::{Model, RECIPE_FILE, Spans, SyncedFile, check_against_schema, schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
@@ -40,6 +42,12 @@ pub struct Recipe {
     pub kernel_in_list: Option<(String, Span)>,
     /// The postinstall script.
     pub postinstall: Option<Postinstall>,
+    /// Units that are enabled, disabled or masked.
+    pub units: Vec<Unit>,
+    /// Lines of [system] fstab.
+    pub mounts: Vec<Mount>,
+    /// Lines of [system] exports.
+    pub exports: Vec<Export>,
     /// Synced files, in order.
     pub sync: Vec<SyncedFile>,
     /// What is left out of the pack.
@@ -225,6 +233,11 @@ impl Reader {
         self.check_boot();
         self.findings.extend(super::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();
+        let (spans, whole) = (&self.spans, &self.whole);
+        let span = |path: &str| spans.nearest(path).unwrap_or(whole).clone();
+        let units = read_units(&model.services, &span, &mut self.findings);
+        let mounts = read_fstab(&model, &span, &mut self.findings);
+        let exports = read_exports(&model.system.exports, &span, &mut self.findings);
 
         let has_errors = self.findings.iter().any(|finding| finding.severity == Severity::Error);
         let recipe = Recipe {
@@ -236,6 +249,9 @@ impl Reader {
             otherpkgs_directory,
             kernel_in_list,
             postinstall,
+            units,
+            mounts,
+            exports,
             sync,
             exclude,
             authorized_keys,

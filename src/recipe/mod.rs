@@ -11,8 +11,10 @@ mod kernel_names;
 mod load;
 mod lockfile;
 mod model;
+mod mounts;
 mod paths;
 mod schema;
+mod services;
 mod sync;
 mod toml;
 
@@ -23,7 +25,9 @@ pub use document::{Node, Spans, Value};
 pub use load::{Loaded, Postinstall, Recipe, load, read_list};
 pub use lockfile::{Lock, LockError, LockedPass, LockedSuite, PinnedPackage};
 pub use model::*;
+pub use mounts::{Export, Mount};
 pub use schema::{lock_schema_text, schema_of, schema_text};
+pub use services::{Unit, UnitState};
 pub use sync::{SyncedFile, SyncedKind};
 
 /// File name of a recipe.

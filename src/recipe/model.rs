@@ -40,6 +40,9 @@ pub struct Model {
     /// A script that changes the image after all packages are in (xCAT: postinstall).
     #[serde(default)]
     pub postinstall: Option<PostinstallTable>,
+    /// Which units start on nodes, whatever their packages chose (xCAT: chkconfig by hand).
+    #[serde(default)]
+    pub services: Services,
     /// Files that are copied into the image last (xCAT: synclists).
     #[serde(default)]
     pub sync: Sync,
@@ -301,6 +304,27 @@ pub struct System {
     /// File with root's password hash, as crypt(5) writes it.
     #[serde(default)]
     pub root_password_hash_file: Option<String>,
+    /// Lines of the image's fstab, as fstab(5) writes them, after those of `[boot] tmpfs`.
+    #[serde(default)]
+    pub fstab: Vec<String>,
+    /// Lines of the image's /etc/exports, as exports(5) writes them.
+    #[serde(default)]
+    pub exports: Vec<String>,
+}
+
+/// Which units start on nodes. `dhcpd` means `dhcpd.service`; no wildcards.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Services {
+    /// Units that start at boot.
+    #[serde(default)]
+    pub enable: Vec<String>,
+    /// Units that do not start at boot; they can be started by hand, or by another unit that wants them.
+    #[serde(default)]
+    pub disable: Vec<String>,
+    /// Units that nothing can start.
+    #[serde(default)]
+    pub mask: Vec<String>,
 }
 
 /// A user whose ids are fixed.

@@ -25,6 +25,8 @@ pub mod version {
     pub const SYSTEM: u32 = 1;
     /// The postinstall script. 1: first.
     pub const POSTINSTALL: u32 = 1;
+    /// Enabled, disabled and masked units. 1: first.
+    pub const SERVICES: u32 = 1;
     /// Checks after the last layer. 1: first.
     pub const GATE: u32 = 1;
     /// Synced files. 1: first.
@@ -88,6 +90,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest) -> Result<StageGrap
     }
     reader.system()?;
     reader.postinstall()?;
+    reader.services();
     reader.gate();
     reader.sync()?;
     reader.initrd(init)?;
@@ -219,6 +222,16 @@ impl Reader<'_> {
         });
     }
 
+    /// Lines of fstab and exports; the recipe's order is part of what they say.
+    fn declared_lines(&self) -> Vec<Input> {
+        let line = |file: &str, line: &str, span: &Span| {
+            Input { name: format!("{file} {line}"), value: "yes".to_owned(), place: None }.at(Some(span))
+        };
+        let mounts = self.recipe.mounts.iter().map(|mount| line("fstab", &mount.line, &mount.span));
+        let exports = self.recipe.exports.iter().map(|export| line("exports", &export.line, &export.span));
+        mounts.chain(exports).collect()
+    }
+
     fn system(&mut self) -> Result<(), StageError> {
         let system = &self.recipe.model.system;
         let spans = &self.recipe.spans;
@@ -234,6 +247,7 @@ impl Reader<'_> {
         for (path, size) in &self.recipe.model.boot.tmpfs {
             inputs.push(Input::parameter(&format!("tmpfs {path}"), size).at(spans.get(&format!("boot.tmpfs.{path}"))));
         }
+        inputs.extend(self.declared_lines());
         for (index, (path, name)) in self.recipe.authorized_keys.iter().enumerate() {
             inputs.push(file(name, path, spans.get(&format!("system.authorized_keys[{index}]")))?);
         }
@@ -283,6 +297,20 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// After the script, so that its units count too.
+    fn services(&mut self) {
+        let units = &self.recipe.units;
+        if units.is_empty() {
+            return;
+        }
+        let mut inputs = vec![Input::parameter("epoch", self.lock.epoch)];
+        inputs.extend(units.iter().map(|unit| {
+            let name = format!("{} {}", unit.state.verb(), unit.name);
+            Input { name, value: "yes".to_owned(), place: None }.at(Some(&unit.span))
+        }));
+        self.layer("services", "services", version::SERVICES, inputs, Vec::new());
+    }
+
     /// What the initrd is made of must be what the image has (D20), and declared mounts must still be there (D24).
     fn gate(&mut self) {
         let model = &self.recipe.model;
@@ -290,6 +318,7 @@ impl Reader<'_> {
         upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value modules".to_owned() });
         let mut inputs = vec![self.modules_from()];
         inputs.extend(model.boot.tmpfs.iter().map(|(path, size)| Input::parameter(&format!("tmpfs {path}"), size)));
+        inputs.extend(self.declared_lines());
         self.actions.push(Action {
             id: "rootfs/gate".to_owned(),
             stage: Stage::Rootfs,

@@ -52,6 +52,10 @@ pub enum StageError {
     #[error("{problem}")]
     #[diagnostic(code(stage::gate), help("{help}"))]
     Gate { problem: String, help: String },
+    /// The image cannot do what the recipe says of units; each was told at its place.
+    #[error("[services] cannot be carried out: {names}")]
+    #[diagnostic(code(stage::services), help("correct the lines above; nothing was published"))]
+    Units { names: String },
     /// A file of the build host cannot be read.
     #[error("cannot read `{file}`: {source}")]
     #[diagnostic(code(stage::input))]

@@ -9,7 +9,7 @@ use super::results::{Done, below, layer_outputs, missing};
 use super::run::{Builder, Context, INIT};
 use super::tools::TOOLS_EPOCH;
 use super::wish::POSTINSTALL_TOOLS;
-use super::{StageError, gate, initrd, kernel, modules, pack, postinstall, sync, system};
+use super::{StageError, gate, initrd, kernel, modules, pack, postinstall, services, sync, system};
 use crate::digest::Digest;
 use crate::distro::apt::{Bootstrap, Install, bootstrap, install, plain_name};
 use crate::plan::Action;
@@ -52,6 +52,7 @@ impl Builder<'_> {
             "kernel" => self.run_kernel(action, context),
             "system" => self.run_system(lock, &below(action, done)?),
             "postinstall" => self.run_postinstall(action, lock, done),
+            "services" => self.run_services(action, lock, &below(action, done)?),
             "gate" => self.run_gate(action, done),
             "sync" => self.run_sync(lock, &below(action, done)?),
             "initrd" => self.run_initrd(action, lock, done),
@@ -181,6 +182,7 @@ impl Builder<'_> {
             base: base.to_vec(),
             epoch: lock.epoch,
             fstab: system::fstab(self.recipe),
+            exports: system::exports(self.recipe),
             hostname: settings.hostname.clone().filter(|name| name != "dhcp"),
             timezone: settings.timezone.clone(),
             locale: settings.locale.clone(),
@@ -277,6 +279,42 @@ impl Builder<'_> {
         }
     }
 
+    fn run_services(&self, action: &Action, lock: &Lock, base: &[Digest]) -> Result<Outputs, StageError> {
+        let units = &self.recipe.units;
+        let scratch = self.store.scratch()?;
+        let request = services::ServicesRequest {
+            scratch: scratch.name.clone(),
+            base: base.to_vec(),
+            epoch: lock.epoch,
+            units: units.iter().map(|unit| (unit.state, unit.name.clone())).collect(),
+            log: self.log_name(action),
+        };
+        let answer: services::ServicesAnswer =
+            self.namespace.call("services", &request, &mut |text| self.report.progress(text))?;
+        match answer {
+            services::ServicesAnswer::Made(layer, remarks) => {
+                for finding in services::warnings(self.recipe, &remarks) {
+                    self.report.finding(&finding);
+                }
+                Ok(layer_outputs(&layer))
+            }
+            services::ServicesAnswer::Refused(remarks) => {
+                for finding in services::refusals(self.recipe, &remarks) {
+                    self.report.finding(&finding);
+                }
+                let named = |remark: &services::Remark| units.get(remark.unit).map(|unit| unit.name.as_str());
+                let names = remarks.iter().filter_map(named).collect::<Vec<_>>().join(", ");
+                Err(StageError::Units { names })
+            }
+            services::ServicesAnswer::Failed(command, result) => Err(StageError::Script {
+                what: format!("`{command}` in the image"),
+                status: result.status,
+                lines: result.last_lines.join("\n"),
+                log: self.store.directory().join(self.log_name(action)).display().to_string(),
+            }),
+        }
+    }
+
     fn run_gate(&self, action: &Action, done: &Done) -> Result<Outputs, StageError> {
         let layers = below(action, done)?;
         let mut manifests = Vec::new();
@@ -299,11 +337,18 @@ impl Builder<'_> {
                 &done.value("kernel/payload", "release")?,
             )?;
         }
-        if !self.recipe.model.boot.tmpfs.is_empty() {
-            let request = gate::ReadFileRequest { layers, path: "etc/fstab".to_owned() };
+        let script = self.recipe.postinstall.as_ref().map_or("the recipe", |script| script.name.as_str());
+        let read = |path: &str| -> Result<String, StageError> {
+            let request = gate::ReadFileRequest { layers: layers.clone(), path: path.to_owned() };
             let text: Option<String> = self.namespace.call("read-file", &request, &mut |_| {})?;
-            let name = self.recipe.postinstall.as_ref().map_or("the recipe", |script| script.name.as_str());
-            gate::check_fstab(name, text.as_deref().unwrap_or_default(), self.recipe.model.boot.tmpfs.iter())?;
+            Ok(text.unwrap_or_default())
+        };
+        let (tmpfs, mounts, exports) = (&self.recipe.model.boot.tmpfs, &self.recipe.mounts, &self.recipe.exports);
+        if !tmpfs.is_empty() || !mounts.is_empty() {
+            gate::check_fstab(script, &read("etc/fstab")?, tmpfs, mounts)?;
+        }
+        if !exports.is_empty() {
+            gate::check_exports(script, &read("etc/exports")?, exports)?;
         }
         Ok(Outputs { values: BTreeMap::from([("passed".to_owned(), "yes".to_owned())]), ..Outputs::default() })
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StageError;
 use crate::digest::Digest;
-use crate::recipe::{Clause, ModulesFrom, Recipe, SyncedKind};
+use crate::recipe::{Clause, Export, ModulesFrom, Mount, Recipe, SyncedKind};
 use crate::sandbox::helper::News;
 
 use crate::store::{Entry, Kind, LayerReader, Manifest, Merged};
@@ -30,10 +30,10 @@ pub fn read_file(request: ReadFileRequest, _: News<'_>) -> Result<Option<String>
 const DRIVER_FILES: [&str; 4] = ["usr/lib/modules/", "usr/lib/firmware/", "etc/modprobe.d/", "etc/dracut.conf.d/"];
 
 /// The same for synced files, whose places are known before anything runs: no drivers or their settings behind the
-/// initrd's back, and an fstab that has the declared mounts.
+/// initrd's back, and files that have the declared mounts and exports.
 ///
 /// # Errors
-/// [`StageError::Gate`] with the files or mounts.
+/// [`StageError::Gate`] with the files or lines.
 pub fn check_synced(recipe: &Recipe) -> Result<(), StageError> {
     if recipe.model.initrd.modules_from == ModulesFrom::Kernel {
         let place = |destination: &str| {
@@ -55,14 +55,20 @@ pub fn check_synced(recipe: &Recipe) -> Result<(), StageError> {
             .collect();
         refuse(&files)?;
     }
-    let is_fstab = |synced: &&crate::recipe::SyncedFile| {
-        let inside = synced.destination == "/etc" && synced.name_in_folder.as_deref() == Some("fstab");
-        (synced.destination == "/etc/fstab" || inside) && synced.clause == Clause::Copy
-    };
-    for synced in recipe.sync.iter().filter(is_fstab) {
-        let text = std::fs::read_to_string(&synced.source)
-            .map_err(|source| StageError::Input { file: synced.name.clone(), source })?;
-        check_fstab(&synced.name, &text, recipe.model.boot.tmpfs.iter())?;
+    for (file, path) in [("fstab", "/etc/fstab"), ("exports", "/etc/exports")] {
+        let replaces = |synced: &&crate::recipe::SyncedFile| {
+            let inside = synced.destination == "/etc" && synced.name_in_folder.as_deref() == Some(file);
+            (synced.destination == path || inside) && synced.clause == Clause::Copy
+        };
+        for synced in recipe.sync.iter().filter(replaces) {
+            let text = std::fs::read_to_string(&synced.source)
+                .map_err(|source| StageError::Input { file: synced.name.clone(), source })?;
+            if file == "fstab" {
+                check_fstab(&synced.name, &text, &recipe.model.boot.tmpfs, &recipe.mounts)?;
+            } else {
+                check_exports(&synced.name, &text, &recipe.exports)?;
+            }
+        }
     }
     Ok(())
 }
@@ -115,34 +121,50 @@ fn refuse(files: &[String]) -> Result<(), StageError> {
     })
 }
 
-/// Mounts that the recipe declares are still in fstab.
+/// Mounts that the recipe declares are still in fstab. `script` is what could have removed them.
 ///
 /// # Errors
 /// [`StageError::Gate`] with the mounts that are gone.
-pub fn check_fstab<'a>(
+pub fn check_fstab(
     script: &str,
     fstab: &str,
-    declared: impl Iterator<Item = (&'a String, &'a String)>,
+    tmpfs: &BTreeMap<String, String>,
+    mounts: &[Mount],
 ) -> Result<(), StageError> {
-    let gone: Vec<String> = declared
-        .filter(|(path, size)| {
-            !fstab.lines().any(|line| {
-                let words: Vec<&str> = line.split_whitespace().collect();
-                words.get(1) == Some(&path.as_str())
-                    && words
-                        .get(3)
-                        .is_some_and(|options| options.split(',').any(|option| option == format!("size={size}")))
-            })
+    let is_there = |path: &str, size: &str| {
+        fstab.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.get(1) == Some(&path)
+                && words.get(3).is_some_and(|options| options.split(',').any(|option| option == format!("size={size}")))
         })
+    };
+    let mut gone: Vec<String> = tmpfs
+        .iter()
+        .filter(|(path, size)| !is_there(path, size))
         .map(|(path, size)| format!("{path} with {size}"))
         .collect();
+    let lines = mounts.iter().filter(|mount| !mount.is_in(fstab));
+    gone.extend(lines.map(|mount| format!("`{}` ({})", mount.line, mount.span)));
+    refuse_gone(script, "mounts", "/etc/fstab", "[boot] tmpfs or [system] fstab", &gone)
+}
+
+/// The same for exports.
+///
+/// # Errors
+/// [`StageError::Gate`] with the lines that are gone.
+pub fn check_exports(script: &str, text: &str, exports: &[Export]) -> Result<(), StageError> {
+    let lines = exports.iter().filter(|export| !export.is_in(text));
+    let gone: Vec<String> = lines.map(|export| format!("`{}` ({})", export.line, export.span)).collect();
+    refuse_gone(script, "exports", "/etc/exports", "[system] exports", &gone)
+}
+
+fn refuse_gone(script: &str, what: &str, file: &str, table: &str, gone: &[String]) -> Result<(), StageError> {
     if gone.is_empty() {
         return Ok(());
     }
     Err(StageError::Gate {
-        problem: format!("`{script}` removes mounts that the recipe declares from /etc/fstab: {}", gone.join(", ")),
-        help: "let the script add its lines (>>) instead of replacing the file, or remove them from [boot] tmpfs"
-            .to_owned(),
+        problem: format!("`{script}` removes {what} that the recipe declares from {file}: {}", gone.join(", ")),
+        help: format!("let the script add its lines (>>) instead of replacing the file, or remove them from {table}"),
     })
 }
 
@@ -175,7 +197,7 @@ mod tests {
     #[test]
     fn a_mount_that_is_gone_is_named() {
         let declared = std::collections::BTreeMap::from([("/tmp".to_owned(), "50m".to_owned())]);
-        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=50m,nodev 0 0\n", declared.iter()).is_ok());
-        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=10m 0 0\n", declared.iter()).is_err());
+        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=50m,nodev 0 0\n", &declared, &[]).is_ok());
+        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=10m 0 0\n", &declared, &[]).is_err());
     }
 }

@@ -12,6 +12,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("system", |request, news| answer(request, news, super::system::inside)),
         ("sync", |request, news| answer(request, news, super::sync::inside)),
         ("postinstall", |request, news| answer(request, news, super::postinstall::inside)),
+        ("services", |request, news| answer(request, news, super::services::inside)),
         ("pack", |request, news| answer(request, news, super::pack::inside)),
         ("read-file", |request, news| answer(request, news, super::gate::read_file)),
         ("shell", |request, news| answer(request, news, super::shell::inside)),

@@ -25,6 +25,7 @@ mod report;
 mod results;
 mod run;
 mod schedule;
+mod services;
 mod shell;
 mod supply;
 mod sync;

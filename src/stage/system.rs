@@ -20,6 +20,8 @@ pub struct SystemRequest {
     pub epoch: i64,
     /// Text of /etc/fstab.
     pub fstab: String,
+    /// Text of /etc/exports, where the recipe has lines for it.
+    pub exports: Option<String>,
     /// Name of every node, unless DHCP gives it.
     pub hostname: Option<String>,
     /// Time zone.
@@ -43,14 +45,30 @@ pub struct SystemAnswer {
     pub installed: Vec<(String, String, String)>,
 }
 
-/// Path and text of the mounts that a recipe declares; also what the gate compares with.
+/// Text of the mounts that a recipe declares.
 pub fn fstab(recipe: &Recipe) -> String {
-    let mut text = String::from("# Written by imgbuild from [boot] tmpfs.\n");
+    let more = if recipe.mounts.is_empty() { "" } else { " and [system] fstab" };
+    let mut text = format!("# Written by imgbuild from [boot] tmpfs{more}.\n");
     for (path, size) in &recipe.model.boot.tmpfs {
         let mode = if path == "/tmp" || path == "/var/tmp" { "1777" } else { "755" };
         text.push_str(&format!("tmpfs {path} tmpfs size={size},mode={mode},nosuid,nodev 0 0\n"));
     }
+    for mount in &recipe.mounts {
+        text.push_str(&format!("{}\n", mount.line));
+    }
     text
+}
+
+/// Text of the exports that a recipe declares.
+pub fn exports(recipe: &Recipe) -> Option<String> {
+    if recipe.exports.is_empty() {
+        return None;
+    }
+    let mut text = String::from("# Written by imgbuild from [system] exports.\n");
+    for export in &recipe.exports {
+        text.push_str(&format!("{}\n", export.line));
+    }
+    Some(text)
 }
 
 /// Keys are made at the first start of each node, never in the image.
@@ -76,6 +94,15 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
         let meta = |mode: u32| Meta { mode, mtime: request.epoch, ..Meta::default() };
         let mut put = |path: &str, mode: u32, text: &str| tree.file(path.as_bytes(), &meta(mode), &mut text.as_bytes());
         put("etc/fstab", 0o644, &request.fstab)?;
+        if let Some(exports) = &request.exports {
+            if !has("usr/sbin/exportfs") {
+                warnings.push(
+                    "[system] exports has lines, and the image has no NFS server: add the package nfs-kernel-server"
+                        .to_owned(),
+                );
+            }
+            put("etc/exports", 0o644, exports)?;
+        }
         // Empty, not "uninitialized": that would mean first boot (D34). The node writes its own at boot.
         put("etc/machine-id", 0o444, "")?;
         let own = request.hostname.as_ref().map_or(String::new(), |name| format!("127.0.1.1\t{name}\n"));

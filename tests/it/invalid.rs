@@ -101,6 +101,22 @@ fn drivers_are_edits_or_a_list() {
 }
 
 #[test]
+fn a_unit_is_in_one_list_and_has_a_name() {
+    let recipe = with(
+        "[services]\nenable = [\"ssh\", \"getty@tty1\", \"nfs-*\"]\ndisable = [\"dhcpd\", \"dhcpd.service\"]\nmask = [\"ssh.service\", \"/etc/x.timer\"]\n",
+    );
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
+}
+
+#[test]
+fn lines_of_fstab_and_exports_are_checked() {
+    let recipe = with(
+        "fstab = [\n    \"proc /proc proc\",\n    \"none /tmp/ tmpfs size=10m\",\n    \"sysfs sys sysfs rw 0 0\",\n    \"x /a ext4 rw 0 no\",\n    \"x /b ext4 rw 0 0 0\",\n    \"y /c ext4 rw\",\n    \"z /c ext4 rw\",\n]\nexports = [\n    \"/install * (ro)\",\n    \"install *(ro)\",\n]\n\n[boot]\ntmpfs = { \"/tmp\" = \"50m\" }\n",
+    );
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
+}
+
+#[test]
 fn warnings_alone_are_no_failure() {
     let space = Space::new();
     space.write("image.toml", "[image]\nname = \"x\"\nrelease = \"bookworm\"\n\n[exclude]\nlists = [\"x.exlist\"]\n");
