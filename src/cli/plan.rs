@@ -7,10 +7,11 @@ use serde::Serialize;
 use super::setup::{Setup, lock, recipe, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
-use crate::plan::{Cause, Decision, Reason, Stage, Verdict, evaluate};
-use crate::recipe::Recipe;
+use crate::plan::{ActionGraph, Cause, Decision, Reason, Stage, Verdict, evaluate};
+use crate::recipe::{Lock, Recipe};
 use crate::stage::{
-    Drift, LockState, StorePast, drift_of_artefacts, drift_of_layers, graph_of, init_program, lock_state,
+    Drift, LOCK_ACTION, LockState, StageGraph, StorePast, drift_of_artefacts, drift_of_layers, graph_before_renewal,
+    graph_of, init_program, lock_state,
 };
 use crate::store::Store;
 
@@ -103,6 +104,52 @@ fn of_stage(layers: &[PlannedLayer]) -> &'static str {
     }
 }
 
+fn stages_of(recipe: &Recipe, lock: &Lock) -> Result<StageGraph, Exit> {
+    graph_of(recipe, lock, &Digest::of(init_program())).map_err(|error| {
+        let exit = Exit::from(&error);
+        render::say(&render::error(error));
+        exit
+    })
+}
+
+/// What is decided of each action; `lock_causes` are why the lock is renewed, where that is an action of the graph.
+fn decided(graph: &ActionGraph, past: &StorePast<'_>, lock_causes: &[Cause]) -> Vec<(Stage, PlannedLayer)> {
+    let decisions: Vec<Decision> = evaluate(graph, past);
+    graph
+        .in_order()
+        .zip(decisions)
+        .map(|(action, decision)| {
+            let causes = if action.id == LOCK_ACTION { lock_causes.to_vec() } else { decision.causes };
+            let layer = PlannedLayer {
+                layer: action.layer().to_owned(),
+                kind: action.kind.to_owned(),
+                action: word(decision.verdict),
+                causes,
+                not_reproducible: decision.differs_in,
+            };
+            (action.stage, layer)
+        })
+        .collect()
+}
+
+/// What can be said before the packages are resolved.
+fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedLayer)> {
+    let lock = PlannedLayer { layer: "lock".into(), kind: "lock".into(), action: "run".into(), causes, not_reproducible: None };
+    let mut planned = vec![(Stage::Rootfs, lock)];
+    for (stage, layer) in [(Stage::Kernel, "payload"), (Stage::Initrd, "stateless"), (Stage::Pack, "rootimg")] {
+        let reason = if was_built { Reason::Upstream { action: LOCK_ACTION.to_owned() } } else { Reason::FirstBuild };
+        let layer = PlannedLayer {
+            layer: layer.to_owned(),
+            kind: stage.name().to_owned(),
+            action: if was_built { "depends" } else { "run" }.to_owned(),
+            causes: vec![reason.cause(None)],
+            not_reproducible: None,
+        };
+        planned.push((stage, layer));
+    }
+    planned
+}
+
 /// Plans an image: runs nothing, connects to nothing, writes nothing.
 pub fn plan_of(recipe: &Recipe, store: &Store, out: &std::path::Path) -> Result<PlannedImage, Exit> {
     let name = recipe.model.image.name.clone();
@@ -112,50 +159,24 @@ pub fn plan_of(recipe: &Recipe, store: &Store, out: &std::path::Path) -> Result<
     let was_built = root.is_some();
     let known = root.clone();
     let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
-    match (state, found) {
+    let coarse = |causes: Vec<Cause>| not_resolved(causes, was_built);
+    let planned = match (state, found) {
         (LockState::Fresh, Some(lock)) => {
-            let init = Digest::of(init_program());
-            let stages = graph_of(recipe, &lock, &init).map_err(|error| {
-                let exit = Exit::from(&error);
-                render::say(&render::error(error));
-                exit
-            })?;
-            let decisions: Vec<Decision> = evaluate(&stages.graph, &StorePast::new(store, root));
-            for (action, decision) in stages.graph.in_order().zip(decisions) {
-                layers.entry(action.stage).or_default().push(PlannedLayer {
-                    layer: action.layer().to_owned(),
-                    kind: action.kind.to_owned(),
-                    action: word(decision.verdict),
-                    causes: decision.causes,
-                    not_reproducible: decision.differs_in,
-                });
+            let stages = stages_of(recipe, &lock)?;
+            decided(&stages.graph, &StorePast::new(store, root), &[])
+        }
+        (LockState::FilesChanged(causes), Some(lock)) => {
+            let stages = stages_of(recipe, &lock)?;
+            match graph_before_renewal(&stages, &lock) {
+                Some(graph) if was_built => decided(&graph, &StorePast::new(store, root), &causes),
+                _ => coarse(causes),
             }
         }
-        (state, _) => {
-            let causes = match state {
-                LockState::Stale(causes) => causes,
-                LockState::Fresh => Vec::new(),
-            };
-            let lock = PlannedLayer {
-                layer: "lock".into(),
-                kind: "lock".into(),
-                action: "run".into(),
-                causes,
-                not_reproducible: None,
-            };
-            layers.entry(Stage::Rootfs).or_default().push(lock);
-            for (stage, layer) in [(Stage::Kernel, "payload"), (Stage::Initrd, "stateless"), (Stage::Pack, "rootimg")] {
-                let reason =
-                    if was_built { Reason::Upstream { action: "rootfs/lock".to_owned() } } else { Reason::FirstBuild };
-                layers.entry(stage).or_default().push(PlannedLayer {
-                    layer: layer.to_owned(),
-                    kind: stage.name().to_owned(),
-                    action: if was_built { "depends" } else { "run" }.to_owned(),
-                    causes: vec![reason.cause(None)],
-                    not_reproducible: None,
-                });
-            }
-        }
+        (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(causes),
+        (LockState::Fresh, None) => coarse(Vec::new()),
+    };
+    for (stage, layer) in planned {
+        layers.entry(stage).or_default().push(layer);
     }
     let drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
     let stages = Stage::ALL

@@ -26,6 +26,8 @@ pub enum LockState {
     Fresh,
     /// It does not, and why.
     Stale(Vec<Cause>),
+    /// It would, but package files of otherpkgs are not those that it was made from.
+    FilesChanged(Vec<Cause>),
 }
 
 /// Digest of the names and contents of all package files below a directory.
@@ -81,14 +83,12 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     for locked in lock.pass.iter().filter(|locked| !wishes.iter().any(|wish| wish.name == locked.name)) {
         causes.push(Reason::Removed { what: format!("transaction {}", locked.name), was: String::new() }.cause(None));
     }
-    if recipe.otherpkgs_directory.as_deref().and_then(local_digest) != lock.otherpkgs {
-        let place = recipe.spans.nearest("otherpkgs.dir").map(Place::from);
-        let now = "the package files".to_owned();
-        causes.push(
-            Reason::Changed { what: "parameter otherpkgs".to_owned(), was: "others".to_owned(), now }
-                .cause(place.as_ref()),
-        );
+    let now = recipe.otherpkgs_directory.as_deref().and_then(local_digest);
+    let changed = if now == lock.otherpkgs { Vec::new() } else { changed_files(recipe, lock, now) };
+    if causes.is_empty() && !changed.is_empty() {
+        return LockState::FilesChanged(changed);
     }
+    causes.extend(changed);
     if causes.is_empty() { LockState::Fresh } else { LockState::Stale(causes) }
 }
 
@@ -121,6 +121,43 @@ impl Renew {
             Self::Named(names) => names.contains(&package.name),
         }
     }
+}
+
+/// Locked package files that are gone or have other content; the directory itself where only others changed.
+fn changed_files(recipe: &Recipe, lock: &Lock, now: Option<Sha256>) -> Vec<Cause> {
+    let place = recipe.spans.nearest("otherpkgs.dir").map(Place::from);
+    let table = recipe.model.otherpkgs.as_ref().map_or("otherpkgs", |table| table.dir.as_str());
+    let Some(directory) = &recipe.otherpkgs_directory else {
+        let was = lock.otherpkgs.map(|digest| digest.to_string()).unwrap_or_default();
+        return vec![Reason::Removed { what: "[otherpkgs] dir".to_owned(), was }.cause(None)];
+    };
+    let mut causes = Vec::new();
+    for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
+        let Some(folder) = local_folder(package) else { continue };
+        let file = Path::new(folder).join(&package.file);
+        let what = format!("file {}", Path::new(table).join(&file).display());
+        let was = package.sha256.to_string();
+        match std::fs::read(directory.join(&file)) {
+            Err(_) => causes.push(Reason::Removed { what, was }.cause(place.as_ref())),
+            Ok(bytes) if Sha256::of(&bytes) != package.sha256 => {
+                // A file's value starts with its mode, which counts for nothing here.
+                let (was, now) = (format!("- {was}"), format!("- {}", Sha256::of(&bytes)));
+                causes.push(Reason::Changed { what, was, now }.cause(place.as_ref()));
+            }
+            Ok(_) => {}
+        }
+    }
+    if causes.is_empty() {
+        let shown = |digest: Option<Sha256>| format!("- {}", digest.map(|one| one.to_string()).unwrap_or_default());
+        let (was, now) = (shown(lock.otherpkgs), shown(now));
+        causes.push(Reason::Changed { what: format!("file {table}"), was, now }.cause(place.as_ref()));
+    }
+    causes
+}
+
+/// The folder below otherpkgs that a package comes from; none for the distribution's. `.` is otherpkgs itself.
+pub fn local_folder(package: &PinnedPackage) -> Option<&str> {
+    package.origin.strip_prefix("otherpkgs/").map(|folder| if folder == "." { "" } else { folder })
 }
 
 /// Everything that resolving needs.
@@ -270,6 +307,8 @@ impl Locking<'_> {
                 lock.pass.iter().filter(|pass| pass.name != "tools").flat_map(|pass| pass.packages.clone())
             })
             .filter(|package| !renew.may(package))
+            // Whoever puts a newer package file beside an older one wants it installed.
+            .filter(|package| local_folder(package).is_none())
             .collect();
         let answers = resolver.resolve(&to_resolve, &held).map_err(|error| self.with_place(error, &asked))?;
         for (wish, answer) in asked.iter().zip(answers) {

@@ -63,7 +63,7 @@ impl Builder<'_> {
         let causes = match (lock_state(self.recipe, earlier.as_ref()), earlier.as_ref()) {
             (LockState::Fresh, Some(lock)) => return Ok(lock.clone()),
             (LockState::Fresh, None) => Vec::new(),
-            (LockState::Stale(causes), _) => causes,
+            (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => causes,
         };
         if self.options.locked {
             let problem = causes.iter().map(|cause| cause.message.clone()).collect::<Vec<_>>().join("; ");
