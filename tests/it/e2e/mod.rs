@@ -11,6 +11,7 @@ mod offline;
 mod options;
 mod otherpkgs;
 mod same_bytes;
+mod service;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -56,6 +57,17 @@ pub fn mini() -> &'static Built {
 pub fn compute() -> &'static Built {
     static COMPUTE: OnceLock<Built> = OnceLock::new();
     COMPUTE.get_or_init(|| build(Space::example("compute")))
+}
+
+/// `examples/service`, its packages made by its own script, built.
+pub fn service() -> &'static Built {
+    static SERVICE: OnceLock<Built> = OnceLock::new();
+    SERVICE.get_or_init(|| {
+        let space = Space::example("service");
+        let made = std::process::Command::new(space.path().join("make-packages")).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        build(space)
+    })
 }
 
 /// Essential packages and a shell script as init: the smallest root that shows that it came up.
