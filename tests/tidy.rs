@@ -130,7 +130,8 @@ fn what_builds_leave_is_not_kept_in_git() {
     let Ok(listed) = std::process::Command::new("git").arg("ls-files").current_dir(project()).output() else { return };
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     let left = |name: &&str| {
-        name.split('/').any(|part| part == "out") || name.ends_with("image.lock") || name.ends_with("-snap")
+        let endings = ["image.lock", "-snap", ".deb"];
+        name.split('/').any(|part| part == "out") || endings.iter().any(|ending| name.ends_with(ending))
     };
     assert_eq!(listed.lines().find(left), None);
 }

@@ -231,6 +231,12 @@ fn a_script_that_removes_declared_lines_is_stopped() {
         space.edit("service.postinstall", &format!("{line}\n"), "");
     }
     assert_eq!(space.to_do(), Vec::<String>::new());
+    // A synced file comes after the gate, and is looked at by itself.
+    space.write("site/exports", "/other *(rw)\n").write("service.synclist", "site/exports -> /etc/exports\n");
+    space.edit("image.toml", "[exclude]", "[sync]\nlists = [\"service.synclist\"]\n\n[exclude]");
+    let failed = space.run(&["build"]);
+    assert_eq!(failed.code, 4, "{}", failed.err);
+    assert!(failed.err.contains("`site/exports` removes exports"), "{}", failed.err);
 }
 
 #[test]
