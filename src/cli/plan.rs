@@ -134,7 +134,13 @@ fn decided(graph: &ActionGraph, past: &StorePast<'_>, lock_causes: &[Cause]) -> 
 
 /// What can be said before the packages are resolved.
 fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedLayer)> {
-    let lock = PlannedLayer { layer: "lock".into(), kind: "lock".into(), action: "run".into(), causes, not_reproducible: None };
+    let lock = PlannedLayer {
+        layer: "lock".into(),
+        kind: "lock".into(),
+        action: "run".into(),
+        causes,
+        not_reproducible: None,
+    };
     let mut planned = vec![(Stage::Rootfs, lock)];
     for (stage, layer) in [(Stage::Kernel, "payload"), (Stage::Initrd, "stateless"), (Stage::Pack, "rootimg")] {
         let reason = if was_built { Reason::Upstream { action: LOCK_ACTION.to_owned() } } else { Reason::FirstBuild };

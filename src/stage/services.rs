@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::recipe::{Recipe, UnitState};
 use crate::sandbox::helper::News;
-use crate::sandbox::{CommandRequest, CommandResult, TreeMount, run_command};
+use crate::sandbox::{CommandRequest, CommandResult, TreeMount, run_command, upper_is_whole};
 use crate::source::{Finding, nearest};
 use crate::store::{Kind, LayerReader, Merged, ScanAnswer, ScanRequest, Store, scan};
 use crate::store::{in_scratch, make_directories};
@@ -324,7 +324,12 @@ pub fn inside(request: ServicesRequest, news: News<'_>) -> Result<ServicesAnswer
         if !refused.is_empty() {
             return Ok(ServicesAnswer::Refused(refused));
         }
-        let layer = scan(&ScanRequest { tree: at("tree"), base: request.base.clone(), epoch: request.epoch })?;
+        let layer = scan(&ScanRequest {
+            tree: at("tree"),
+            base: request.base.clone(),
+            epoch: request.epoch,
+            whole: upper_is_whole(),
+        })?;
         Ok(ServicesAnswer::Made(layer, warned))
     })
 }
