@@ -9,10 +9,16 @@ pub struct Parameters {
     pub digest: Option<String>,
     /// MAC address of the interface to use, with colons, lower case.
     pub boot_mac: Option<String>,
+    /// `netdev=`: name of the interface to use; counts where no MAC address is given.
+    pub boot_device: Option<String>,
     /// `ip=`, unless it is `dhcp`.
     pub fixed: Option<Fixed>,
     /// Size of the root file system.
     pub root_limit: Option<String>,
+    /// `rootflags=`: further options of the root tmpfs, for instance `mpol=interleave`.
+    pub root_flags: Option<String>,
+    /// `NODE=`: the node's name, for where the DHCP server gives none.
+    pub node: Option<String>,
     /// Print what is known and stop.
     pub rescue: bool,
     /// Seconds after which a node without image starts again; 0: never.
@@ -47,21 +53,40 @@ impl Parameters {
     /// Reads a command line; of a parameter that stands twice the last one counts.
     pub fn parse(text: &str) -> Self {
         let mut found = Self { reboot_after: 1800, text: text.trim().to_owned(), ..Self::default() };
+        let mut boot_mac = None;
+        let mut named = Vec::new();
         for word in text.split_whitespace() {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             match name {
                 "imgurl" => found.url = Some(value.to_owned()),
                 "imgdigest" => found.digest = Some(value.strip_prefix("sha256:").unwrap_or(value).to_lowercase()),
-                "BOOTIF" => found.boot_mac = mac(value),
+                // A boot loader may add its own behind one that is there already.
+                "BOOTIF" => boot_mac = mac(value).or(boot_mac),
+                "netdev" if !value.is_empty() => found.boot_device = Some(value.to_owned()),
+                "ifname" => named.extend(value.split_once(':').and_then(|(name, text)| Some((name, mac(text)?)))),
+                "NODE" if is_host_name(value) => found.node = Some(value.to_owned()),
                 "ip" => found.fixed = fixed(value),
                 "rootlimit" if !value.is_empty() => found.root_limit = Some(value.to_owned()),
+                "rootflags" if !value.is_empty() => found.root_flags = Some(value.to_owned()),
                 "imgbuild.rescue" => found.rescue = true,
                 "imgbuild.reboot_after" => found.reboot_after = value.parse().unwrap_or(found.reboot_after),
                 _ => {}
             }
         }
+        // `ifname=NIC:MAC` says which card netdev= means; alone, it names the one to boot from.
+        let of_name = |device: &String| named.iter().find(|(name, _)| name == device).map(|(_, mac)| mac.clone());
+        found.boot_mac = boot_mac.or_else(|| match &found.boot_device {
+            Some(device) => of_name(device),
+            None => named.first().map(|(_, mac)| mac.clone()),
+        });
         found
     }
+}
+
+/// Letters, digits, hyphens and dots, as in a host name (RFC 1123, 2.1).
+fn is_host_name(text: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    (1..=64).contains(&text.len()) && text.bytes().all(good) && text.as_bytes()[0].is_ascii_alphanumeric()
 }
 
 /// `01-aa-bb-cc-dd-ee-ff` (the hardware type in front) or a MAC address with colons.
@@ -101,6 +126,32 @@ mod tests {
         assert_eq!(found.boot_mac.as_deref(), Some("52:54:00:aa:bb:cc"));
         assert_eq!((found.root_limit.as_deref(), found.reboot_after, found.rescue), (Some("2g"), 5, false));
         assert!(Parameters::parse("imgbuild.rescue").rescue);
+    }
+
+    #[test]
+    fn the_words_of_xcat_are_understood_or_passed_over() {
+        let found = Parameters::parse(
+            "imgurl=http://10.0.0.1:80//install/netboot/debian12/x86_64/compute/rootimg.cpio.gz XCAT=10.0.0.1:3001 NODE=node1 FC=0 nonodestatus XCATHTTPPORT=80 netdev=eth0 console=tty0 console=ttyS0,115200n8r selinux=0 PARTITION_DOMOUNT_RH rootlimit=3g rootflags=mpol=interleave",
+        );
+        assert_eq!(
+            found.url.as_deref(),
+            Some("http://10.0.0.1:80//install/netboot/debian12/x86_64/compute/rootimg.cpio.gz")
+        );
+        assert_eq!((found.node.as_deref(), found.boot_device.as_deref()), (Some("node1"), Some("eth0")));
+        assert_eq!((found.digest, found.boot_mac, found.root_limit.as_deref()), (None, None, Some("3g")));
+        assert_eq!(found.root_flags.as_deref(), Some("mpol=interleave"));
+        assert_eq!(Parameters::parse("NODE=a/../b NODE=").node, None);
+    }
+
+    #[test]
+    fn the_card_is_named_by_its_address_before_its_name() {
+        let mac = |text: &str| Parameters::parse(text).boot_mac;
+        let (one, other) = (Some("52:54:00:00:00:01".to_owned()), Some("52:54:00:00:00:02".to_owned()));
+        assert_eq!(mac("ifname=eno1:52:54:00:00:00:01"), one);
+        assert_eq!(mac("ifname=eno1:52:54:00:00:00:01 ifname=eno2:52:54:00:00:00:02 netdev=eno2"), other);
+        assert_eq!(mac("ifname=eno1:52:54:00:00:00:01 netdev=eno9"), None);
+        assert_eq!(mac("ifname=eno1:52:54:00:00:00:01 BOOTIF=01-52-54-00-00-00-02"), other);
+        assert_eq!(mac("BOOTIF=52:54:00:00:00:02 BOOTIF=!mac!"), other);
     }
 
     #[test]

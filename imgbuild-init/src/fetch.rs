@@ -40,27 +40,42 @@ impl Client {
 
     /// Opens a URL, from a byte on.
     pub fn open(&self, url: &str, from: u64) -> Result<Body, String> {
+        self.try_open(url, from)?.ok_or_else(|| format!("{url}: the server answers 404 Not Found"))
+    }
+
+    /// Opens a URL, from a byte on; none where the server says that there is no such file.
+    fn try_open(&self, url: &str, from: u64) -> Result<Option<Body>, String> {
         let mut request = self.agent.get(url);
         if from > 0 {
             request = request.header("range", format!("bytes={from}-"));
         }
         let response = request.call().map_err(|error| format!("{url}: {error}"))?;
         match response.status().as_u16() {
-            200 => Ok(Body { reader: Box::new(response.into_body().into_reader()), resumed: false }),
-            206 if from > 0 => Ok(Body { reader: Box::new(response.into_body().into_reader()), resumed: true }),
+            200 => Ok(Some(Body { reader: Box::new(response.into_body().into_reader()), resumed: false })),
+            206 if from > 0 => Ok(Some(Body { reader: Box::new(response.into_body().into_reader()), resumed: true })),
+            404 => Ok(None),
             _ => Err(format!("{url}: the server answers {}", response.status())),
         }
     }
 
     /// Reads a small file whole.
     pub fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
-        self.open(url, 0)?.reader.take(limit + 1).read_to_end(&mut bytes).map_err(|error| format!("{url}: {error}"))?;
-        if bytes.len() as u64 > limit {
-            return Err(format!("{url}: it is larger than {limit} bytes"));
-        }
-        Ok(bytes)
+        whole(self.open(url, 0)?, url, limit)
     }
+
+    /// Reads a small file whole; none where the server says that there is no such file.
+    pub fn read_if_there(&self, url: &str, limit: u64) -> Result<Option<Vec<u8>>, String> {
+        self.try_open(url, 0)?.map(|body| whole(body, url, limit)).transpose()
+    }
+}
+
+fn whole(body: Body, url: &str, limit: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    body.reader.take(limit + 1).read_to_end(&mut bytes).map_err(|error| format!("{url}: {error}"))?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("{url}: it is larger than {limit} bytes"));
+    }
+    Ok(bytes)
 }
 
 fn certificates() -> Option<ureq::tls::RootCerts> {

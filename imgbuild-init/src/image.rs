@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use sha2::Digest;
 
+use crate::cmdline::Parameters;
 use crate::fetch::Client;
 use crate::{Pause, cpio, say, sys};
 
@@ -16,6 +17,9 @@ pub const ROOT: &str = "/newroot";
 
 /// Largest index that is read; one of a large image has some hundred kilobytes.
 const INDEX_LIMIT: u64 = 64 << 20;
+
+/// Largest digest file that is read; ours has two lines.
+const DIGESTS_LIMIT: u64 = 64 << 10;
 
 /// A download must bring so many bytes in each window; without a floor a dripping server would hold a node for ever.
 const FLOOR_BYTES: usize = 64 << 10;
@@ -55,6 +59,9 @@ pub struct Index {
     pub frames: Vec<Frame>,
     /// Extended attributes: path, name, value in hexadecimal.
     pub xattrs: Vec<(String, String, String)>,
+    /// SHA-256 of this index's own text, hexadecimal.
+    #[serde(skip)]
+    pub digest: String,
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -65,23 +72,55 @@ fn sha256(bytes: &[u8]) -> String {
     hex(&sha2::Sha256::digest(bytes))
 }
 
-/// Fetches the index and checks it.
+/// Fetches the index and checks it: by the digest of the command line, else by the digest file beside the image.
 pub fn fetch_index(client: &Client, url: &str, digest: Option<&str>) -> Result<Index, String> {
-    let url = format!("{url}.index");
+    let digests = match digest {
+        Some(_) => None,
+        None => client.read_if_there(&format!("{url}.sha256"), DIGESTS_LIMIT)?,
+    };
+    let image = url;
+    let url = format!("{image}.index");
     let bytes = client.read(&url, INDEX_LIMIT)?;
     let found = sha256(&bytes);
-    match digest {
-        Some(expected) if expected != found => {
+    match (digest, digests) {
+        (Some(expected), _) if expected != found => {
             return Err(format!(
                 "wrong digest: {url} has the SHA-256 {found}, but the command line asks for {expected}; was the image replaced after this node's boot entry was written?"
             ));
         }
-        Some(_) => {}
-        None => say!("the command line has no imgdigest=: the image is checked for damage, but not for who made it"),
+        (Some(_), _) => {}
+        (None, Some(text)) => {
+            let expected = digest_of_index(&String::from_utf8_lossy(&text), image)
+                .map_err(|problem| format!("{image}.sha256: {problem}; publish the image again"))?;
+            if expected != found {
+                return Err(format!(
+                    "wrong digest: {url} has the SHA-256 {found}, but {image}.sha256 says {expected}; is the image being published, or was one of the two files replaced?"
+                ));
+            }
+            say!("the index is what {image}.sha256 says: integrity, not authenticity (no imgdigest=)");
+        }
+        (None, None) => say!(
+            "the command line has no imgdigest=, and there is no {image}.sha256: the image is checked for damage, but not for who made it"
+        ),
     }
-    let index: Index = serde_json::from_slice(&bytes).map_err(|error| format!("{url} is no index: {error}"))?;
+    let mut index: Index = serde_json::from_slice(&bytes).map_err(|error| format!("{url} is no index: {error}"))?;
+    index.digest = found;
     check_index(&index).map_err(|problem| format!("{url}: {problem}"))?;
     Ok(index)
+}
+
+/// The index's digest in a digest file, as `sha256sum` writes it: digest, blank, blank or `*`, name.
+fn digest_of_index(text: &str, image: &str) -> Result<String, String> {
+    let image = image.split(['?', '#']).next().unwrap_or_default();
+    let name = format!("{}.index", image.rsplit('/').next().unwrap_or_default());
+    for line in text.lines() {
+        let Some((digest, rest)) = line.split_at_checked(64) else { continue };
+        let is_digest = digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_digest && [format!("  {name}"), format!(" *{name}")].contains(&rest.trim_end().to_owned()) {
+            return Ok(digest.to_lowercase());
+        }
+    }
+    Err(format!("it has no digest of {name}"))
 }
 
 fn check_index(index: &Index) -> Result<(), String> {
@@ -123,9 +162,11 @@ pub fn check_memory(index: &Index) -> Result<(), String> {
 }
 
 /// Fetches and unpacks all frames: one reader, as many unpackers as there are CPUs.
-pub fn unpack(client: &Client, url: &str, index: &Index, limit: Option<&str>) -> Result<(), String> {
-    sys::mount_root(ROOT, limit.unwrap_or("90%"))
-        .map_err(|error| format!("the root file system cannot be made: {error}"))?;
+pub fn unpack(client: &Client, url: &str, index: &Index, parameters: &Parameters) -> Result<(), String> {
+    sys::mount_root(ROOT, parameters.root_limit.as_deref().unwrap_or("90%"), parameters.root_flags.as_deref())
+        .map_err(|error| {
+            format!("the root file system cannot be made: {error}; are rootlimit= and rootflags= options of tmpfs?")
+        })?;
     let outcome = unpack_frames(client, url, index).and_then(|()| {
         for (path, name, value) in &index.xattrs {
             sys::set_xattr(ROOT, path, name, value)
@@ -219,6 +260,11 @@ fn fetch_frames(
             Err(Trouble::Final(problem)) => return Err(problem),
             Err(Trouble::Broken(problem)) => problem,
         };
+        if is_replaced(client, url, index) {
+            return Err(format!(
+                "{url} was replaced on the server while it was fetched: starting over with the new one"
+            ));
+        }
         if next > began_at {
             // It goes forward: patience starts anew.
             resumes = 0;
@@ -236,6 +282,11 @@ fn fetch_frames(
         pause.wait();
     }
     Ok(())
+}
+
+/// Whether the server has another index by now: then no resuming helps.
+fn is_replaced(client: &Client, url: &str, index: &Index) -> bool {
+    client.read(&format!("{url}.index"), INDEX_LIMIT).is_ok_and(|bytes| sha256(&bytes) != index.digest)
 }
 
 enum Trouble {
@@ -330,6 +381,7 @@ mod tests {
             inodes: 0,
             frames,
             xattrs: vec![],
+            digest: String::new(),
         }
     }
 
@@ -340,6 +392,28 @@ mod tests {
             [index(&[(0, 3), (4, 4)], 8), index(&[(0, 3)], 4), index(&[], 0), index(&[(0, u64::MAX), (u64::MAX, 5)], 4)]
         {
             assert!(check_index(&bad).is_err());
+        }
+    }
+
+    #[test]
+    fn the_indexs_digest_is_found_in_a_digest_file() {
+        let (a, b) = ("a".repeat(64), "B".repeat(64));
+        let url = "http://10.0.0.1:80//install/x/rootimg.cpio.gz";
+        let text = format!("{a}  rootimg.cpio.gz\n{b}  rootimg.cpio.gz.index\n");
+        assert_eq!(digest_of_index(&text, url), Ok("b".repeat(64)));
+        assert_eq!(digest_of_index(&text.replace("  rootimg", " *rootimg"), url), Ok("b".repeat(64)));
+        for bad in [
+            String::new(),
+            format!("{a}  rootimg.cpio.gz\n"),
+            format!("{b} rootimg.cpio.gz.index\n"),
+            format!("{}  rootimg.cpio.gz.index\n", "g".repeat(64)),
+            "\u{e9}".repeat(64),
+        ] {
+            assert_eq!(
+                digest_of_index(&bad, url),
+                Err("it has no digest of rootimg.cpio.gz.index".to_owned()),
+                "{bad}"
+            );
         }
     }
 }

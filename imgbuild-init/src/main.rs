@@ -10,10 +10,13 @@
 //! | parameter | meaning |
 //! |---|---|
 //! | `imgurl=` | URL of the packed image; its index is at the same URL with `.index` behind it |
-//! | `imgdigest=sha256:` | digest of the index; without it the image is checked for damage, but not for identity |
+//! | `imgdigest=sha256:` | digest of the index; without it the index is checked by the URL's `.sha256`, if there is one: for damage, not for identity |
 //! | `BOOTIF=` | MAC address of the interface to use, in the form of PXE loaders or with colons |
+//! | `ifname=NIC:MAC`, `netdev=NIC` | the same for xCAT and dracut; `BOOTIF=` goes before |
+//! | `NODE=` | the node's name, where the DHCP server gives none |
 //! | `ip=` | `dhcp`, or `address::gateway:netmask:hostname:device:none:dns` |
 //! | `rootlimit=` | size of the root file system in memory |
+//! | `rootflags=` | further options of that tmpfs, for instance `mpol=interleave` |
 //! | `imgbuild.rescue` | print what is known and stop |
 //! | `imgbuild.reboot_after=` | seconds after which a node that got no image starts again; 0: never |
 
@@ -106,7 +109,7 @@ fn attempt(parameters: &Parameters, last: &mut Option<lease::Lease>) -> Result<s
         }
         None => None,
     };
-    let outcome = image::unpack(&client, url, &index, parameters.root_limit.as_deref()).and_then(|()| {
+    let outcome = image::unpack(&client, url, &index, parameters).and_then(|()| {
         say!("the image is whole: {} entries in {} frames", index.inodes, index.frames.len());
         switch::find_init()?;
         handover::hand_over(&lease, keeper)

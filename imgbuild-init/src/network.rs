@@ -69,13 +69,21 @@ fn no_interface() -> String {
     )
 }
 
+/// The interface of a name, or all where none has it.
+fn by_name(all: Vec<Interface>, name: Option<&str>) -> Vec<Interface> {
+    match all.iter().find(|one| Some(one.name.as_str()) == name) {
+        Some(one) => vec![one.clone()],
+        None => all,
+    }
+}
+
 /// Brings up the network: a given address, the interface that BOOTIF names, or the first that gets a lease.
 pub fn bring_up(parameters: &Parameters, modules: &Modules) -> Result<Lease, String> {
     let wanted = |all: Vec<Interface>| -> Vec<Interface> {
         match (&parameters.boot_mac, parameters.fixed.as_ref().filter(|fixed| !fixed.device.is_empty())) {
             (Some(mac), _) => all.into_iter().filter(|one| one.mac == *mac).collect(),
             (None, Some(fixed)) => all.into_iter().filter(|one| one.name == fixed.device).collect(),
-            (None, None) => all,
+            (None, None) => by_name(all, parameters.boot_device.as_deref()),
         }
     };
     // Drivers may need a moment after they are loaded.
@@ -101,6 +109,16 @@ pub fn bring_up(parameters: &Parameters, modules: &Modules) -> Result<Lease, Str
             "no interface is {wanted}, which the command line asks for; there are: {}",
             names.join(", ")
         ));
+    }
+    if let Some(device) =
+        parameters.boot_device.as_ref().filter(|device| !chosen.iter().any(|one| one.name == **device))
+        && parameters.boot_mac.is_none()
+        && parameters.fixed.as_ref().is_none_or(|fixed| fixed.device.is_empty())
+    {
+        // The image's own names, such as eno1, are given later, by its udev.
+        say!(
+            "no interface is called {device} here, as netdev= says: all are tried; ifname={device}:MAC or BOOTIF=MAC names one for sure"
+        );
     }
     sys::set_up("lo").map_err(|error| format!("lo cannot be brought up: {error}"))?;
     let mut problems = Vec::new();
@@ -128,13 +146,14 @@ pub fn bring_up(parameters: &Parameters, modules: &Modules) -> Result<Lease, Str
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    let lease = match &parameters.fixed {
+    let mut lease = match &parameters.fixed {
         Some(fixed) => {
             let linked = chosen.iter().find(|one| has_carrier(&one.name)).or(chosen.first());
             given(fixed, linked.ok_or("no interface")?)?
         }
         None => dhcp::ask(&chosen)?,
     };
+    lease.hostname = lease.hostname.or_else(|| parameters.node.clone());
     configure(&lease)?;
     Ok(lease)
 }

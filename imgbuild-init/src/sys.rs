@@ -39,10 +39,11 @@ pub fn mount_kernel_trees() {
 }
 
 /// Makes the file system of the new root.
-pub fn mount_root(target: &str, size: &str) -> io::Result<()> {
+pub fn mount_root(target: &str, size: &str, flags: Option<&str>) -> io::Result<()> {
     let _ = std::fs::create_dir_all(target);
     // Inodes cost memory as well; without a limit of their own the size's default would be too low for small files.
-    mount("imgbuild", target, "tmpfs", 0, &format!("mode=755,size={size},nr_inodes=0"))
+    let flags = flags.map(|flags| format!(",{flags}")).unwrap_or_default();
+    mount("imgbuild", target, "tmpfs", 0, &format!("mode=755,size={size},nr_inodes=0{flags}"))
 }
 
 /// Takes a file system away, whoever still uses it.

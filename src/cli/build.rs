@@ -6,7 +6,7 @@ use super::reporter::Reporter;
 use super::setup::{PlacesArguments, Setup, recipe};
 use super::{Exit, render};
 use crate::plan::Stage;
-use crate::stage::{Builder, Options, Summary, remove_damaged_layers};
+use crate::stage::{Builder, Options, Summary, Target, XcatPublished, remove_damaged_layers};
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Where packages come from
     #[command(flatten)]
     pub places: PlacesArguments,
+    /// Publish in another layout too: xcat:DIR, an osimage's rootimgdir; may be repeated
+    #[arg(long, value_name = "LAYOUT:DIR")]
+    pub publish: Vec<Target>,
 }
 
 fn parse_stage(text: &str) -> Result<Stage, String> {
@@ -40,6 +43,10 @@ fn parse_stage(text: &str) -> Result<Stage, String> {
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
+    if let Some(until) = own.until.filter(|until| *until != Stage::Pack && !own.publish.is_empty()) {
+        render::say(&format!("error: --publish needs all stages, but --until {} stops before", until.name()));
+        return Exit::Usage;
+    }
     let recipe = match recipe(arguments) {
         Ok(recipe) => recipe,
         Err(exit) => return exit,
@@ -56,7 +63,13 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         recipe: &recipe,
         store: &setup.store,
         namespace: &setup.namespace,
-        options: Options { locked: own.locked, until: own.until, out, places: own.places.places() },
+        options: Options {
+            locked: own.locked,
+            until: own.until,
+            out,
+            places: own.places.places(),
+            publish: own.publish.clone(),
+        },
         report: &reporter,
     };
     let _held = match setup.share() {
@@ -101,7 +114,7 @@ fn show(arguments: &super::Arguments, summary: &Summary, took: std::time::Durati
     if arguments.progress == super::ProgressKind::Json {
         let published =
             summary.published.as_ref().map(|(path, info)| serde_json::json!({"directory": path, "build": info}));
-        render::say(&serde_json::json!({"event": "summary", "published": published}).to_string());
+        render::say(&serde_json::json!({"event": "summary", "published": published, "xcat": summary.xcat}).to_string());
         return;
     }
     let ran: Vec<String> =
@@ -118,4 +131,20 @@ fn show(arguments: &super::Arguments, summary: &Summary, took: std::time::Durati
         }
         render::say(&format!("published in {}", directory.display()));
     }
+    for xcat in &summary.xcat {
+        show_xcat(xcat);
+    }
+}
+
+fn show_xcat(published: &XcatPublished) {
+    render::say(&format!("published for xCAT in {}", published.directory.display()));
+    if !published.removed.is_empty() {
+        let names = published.removed.join(", ");
+        render::say(&format!(
+            "  removed {names}: boot entries that name it get no image until nodeset writes them anew"
+        ));
+    }
+    render::say("  nodes boot it after `nodeset NODES osimage=NAME`, which copies kernel and initrd");
+    render::say("  they check it for damage; to check who made it too, add to the osimage's addkcmdline:");
+    render::say(&format!("  imgdigest=sha256:{}", published.index));
 }

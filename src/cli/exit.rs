@@ -95,7 +95,7 @@ impl From<&StageError> for Exit {
             StageError::Distro(inner) => inner.into(),
             StageError::Sandbox(inner) => inner.into(),
             StageError::Store(inner) => inner.into(),
-            StageError::Publish { .. } | StageError::Clock { .. } => Self::Machine,
+            StageError::Publish { .. } | StageError::Layout { .. } | StageError::Clock { .. } => Self::Machine,
             StageError::Script { .. }
             | StageError::Stopped
             | StageError::NotReproducible { .. }

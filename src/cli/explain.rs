@@ -6,7 +6,7 @@ use super::setup::{lock, recipe, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::plan::{Outputs, Past, Verdict, evaluate, key_and_trace};
-use crate::stage::{LockState, StorePast, graph_of, init_program, lock_state};
+use crate::stage::{Forms, LockState, StorePast, graph_of, init_program, lock_state};
 use crate::store::Store;
 
 /// Arguments of `explain`.
@@ -36,7 +36,7 @@ fn text(arguments: &super::Arguments, own: &Arguments) -> Result<String, Exit> {
         render::say("image.lock does not answer the recipe yet; `imgbuild plan` says why, `imgbuild build` renews it");
         return Err(Exit::Input);
     };
-    let stages = graph_of(&recipe, lock, &Digest::of(init_program())).map_err(|error| {
+    let stages = graph_of(&recipe, lock, &Digest::of(init_program()), Forms::Own).map_err(|error| {
         let exit = Exit::from(&error);
         render::say(&render::error(error));
         exit

@@ -10,8 +10,8 @@ use crate::digest::Digest;
 use crate::plan::{ActionGraph, Cause, Decision, Reason, Stage, Verdict, evaluate};
 use crate::recipe::{Lock, Recipe};
 use crate::stage::{
-    Drift, LOCK_ACTION, LockState, StageGraph, StorePast, drift_of_artefacts, drift_of_layers, graph_before_renewal,
-    graph_of, init_program, lock_state,
+    Drift, Forms, LOCK_ACTION, LockState, StageGraph, StorePast, Target, drift_of_artefacts, drift_of_layers,
+    graph_before_renewal, graph_of, init_program, lock_state, xcat_drift,
 };
 use crate::store::Store;
 
@@ -30,6 +30,9 @@ pub struct Arguments {
     /// Where artefacts are [default: `out` beside the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
+    /// Plan a build with this --publish
+    #[arg(long, value_name = "LAYOUT:DIR")]
+    pub publish: Vec<Target>,
 }
 
 /// What `plan --json` prints. Readers ignore fields that they do not know.
@@ -104,8 +107,8 @@ fn of_stage(layers: &[PlannedLayer]) -> &'static str {
     }
 }
 
-fn stages_of(recipe: &Recipe, lock: &Lock) -> Result<StageGraph, Exit> {
-    graph_of(recipe, lock, &Digest::of(init_program())).map_err(|error| {
+fn stages_of(recipe: &Recipe, lock: &Lock, forms: Forms) -> Result<StageGraph, Exit> {
+    graph_of(recipe, lock, &Digest::of(init_program()), forms).map_err(|error| {
         let exit = Exit::from(&error);
         render::say(&render::error(error));
         exit
@@ -157,7 +160,13 @@ fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedLayer
 }
 
 /// Plans an image: runs nothing, connects to nothing, writes nothing.
-pub fn plan_of(recipe: &Recipe, store: &Store, out: &std::path::Path) -> Result<PlannedImage, Exit> {
+pub fn plan_of(
+    recipe: &Recipe,
+    store: &Store,
+    out: &std::path::Path,
+    publish: &[Target],
+) -> Result<PlannedImage, Exit> {
+    let forms = if publish.is_empty() { Forms::Own } else { Forms::AndGzip };
     let name = recipe.model.image.name.clone();
     let found = lock(recipe)?;
     let state = lock_state(recipe, found.as_ref());
@@ -166,13 +175,21 @@ pub fn plan_of(recipe: &Recipe, store: &Store, out: &std::path::Path) -> Result<
     let known = root.clone();
     let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
     let coarse = |causes: Vec<Cause>| not_resolved(causes, was_built);
+    let mut drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
     let planned = match (state, found) {
         (LockState::Fresh, Some(lock)) => {
-            let stages = stages_of(recipe, &lock)?;
-            decided(&stages.graph, &StorePast::new(store, root), &[])
+            let stages = stages_of(recipe, &lock, forms)?;
+            let past = StorePast::new(store, root);
+            if !publish.is_empty() {
+                let decisions = evaluate(&stages.graph, &past);
+                for Target::Xcat(directory) in publish {
+                    drift.extend(xcat_drift(recipe, store, &decisions, directory));
+                }
+            }
+            decided(&stages.graph, &past, &[])
         }
         (LockState::FilesChanged(causes), Some(lock)) => {
-            let stages = stages_of(recipe, &lock)?;
+            let stages = stages_of(recipe, &lock, forms)?;
             match graph_before_renewal(&stages, &lock) {
                 Some(graph) if was_built => decided(&graph, &StorePast::new(store, root), &causes),
                 _ => coarse(causes),
@@ -184,7 +201,6 @@ pub fn plan_of(recipe: &Recipe, store: &Store, out: &std::path::Path) -> Result<
     for (stage, layer) in planned {
         layers.entry(stage).or_default().push(layer);
     }
-    let drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
     let stages = Stage::ALL
         .into_iter()
         .map(|stage| {
@@ -212,7 +228,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Err(exit) => return exit,
     };
     let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
-    let mut image = match plan_of(&recipe, &Store::existing(&directory), &out) {
+    let mut image = match plan_of(&recipe, &Store::existing(&directory), &out, &own.publish) {
         Ok(image) => image,
         Err(exit) => return exit,
     };

@@ -50,17 +50,55 @@ pub struct StageGraph {
     pub accounts: BTreeMap<String, Accounts>,
 }
 
-/// How the image is compressed.
-pub fn compression(recipe: &Recipe) -> Compression {
+/// Which forms of the initrd and the packed image are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Forms {
+    /// Those that the recipe names.
+    #[default]
+    Own,
+    /// Gzip as well, where the recipe names something else: layouts whose file names end in `.gz`.
+    AndGzip,
+}
+
+/// The action that makes the initrd.
+pub const INITRD: &str = "initrd/stateless";
+/// The action that makes it in gzip for a recipe that names something else.
+pub const INITRD_GZIP: &str = "initrd/stateless-gzip";
+/// The action that makes the packed image.
+pub const PACK: &str = "pack/rootimg";
+/// The action that makes it in gzip for a recipe that names something else.
+pub const PACK_GZIP: &str = "pack/rootimg-gzip";
+
+/// The action that makes the initrd in gzip.
+pub fn gzip_initrd(recipe: &Recipe) -> &'static str {
+    if recipe.model.initrd.compress == InitrdCompress::Gzip { INITRD } else { INITRD_GZIP }
+}
+
+/// The action that makes the packed image in gzip.
+pub fn gzip_pack(recipe: &Recipe) -> &'static str {
+    if recipe.model.pack.compress == PackCompress::Gzip { PACK } else { PACK_GZIP }
+}
+
+/// How an action compresses the initrd: `zstd` or `gzip`.
+pub fn initrd_compression(recipe: &Recipe, action: &str) -> &'static str {
+    if action == gzip_initrd(recipe) { "gzip" } else { "zstd" }
+}
+
+/// How an action compresses the image.
+pub fn compression(recipe: &Recipe, action: &str) -> Compression {
     let pack = &recipe.model.pack;
     match pack.compress {
+        // The recipe's level is one of zstd's.
+        PackCompress::Zstd if action == PACK_GZIP => Compression::Gzip(GZIP_LEVEL),
         PackCompress::Zstd => Compression::Zstd(pack.level.map_or(3, |level| level as i32)),
-        PackCompress::Gzip => Compression::Gzip(pack.level.unwrap_or(6).min(9)),
+        PackCompress::Gzip => Compression::Gzip(pack.level.unwrap_or(GZIP_LEVEL).min(9)),
     }
 }
 
 /// The image's lowest layer.
 const BASE: &str = "rootfs/base";
+/// The level of gzip where the recipe names none: gzip's own.
+const GZIP_LEVEL: u32 = 6;
 
 struct Reader<'a> {
     recipe: &'a Recipe,
@@ -75,7 +113,7 @@ struct Reader<'a> {
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest) -> Result<StageGraph, StageError> {
+pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Result<StageGraph, StageError> {
     let mut reader = Reader {
         recipe,
         lock,
@@ -93,8 +131,16 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest) -> Result<StageGrap
     reader.services();
     reader.gate();
     reader.sync()?;
-    reader.initrd(init)?;
-    reader.pack();
+    reader.initrd(init, INITRD)?;
+    reader.pack(PACK);
+    if forms == Forms::AndGzip {
+        if gzip_initrd(recipe) != INITRD {
+            reader.initrd(init, INITRD_GZIP)?;
+        }
+        if gzip_pack(recipe) != PACK {
+            reader.pack(PACK_GZIP);
+        }
+    }
     Ok(StageGraph {
         graph: ActionGraph::new(reader.actions)?,
         layers: reader.layers,
@@ -361,14 +407,11 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn initrd(&mut self, init: &Digest) -> Result<(), StageError> {
+    fn initrd(&mut self, init: &Digest, id: &str) -> Result<(), StageError> {
         let model = &self.recipe.model;
         let spans = &self.recipe.spans;
         let wanted = wanted_drivers(&model.kernel.drivers);
-        let compress = match model.initrd.compress {
-            InitrdCompress::Zstd => "zstd",
-            InitrdCompress::Gzip => "gzip",
-        };
+        let compress = initrd_compression(self.recipe, id);
         let firmware = match model.kernel.firmware {
             Firmware::Warn => "warn",
             Firmware::Require => "require",
@@ -398,7 +441,7 @@ impl Reader<'_> {
         };
         upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value release".to_owned() });
         self.actions.push(Action {
-            id: "initrd/stateless".to_owned(),
+            id: id.to_owned(),
             stage: Stage::Initrd,
             kind: "initrd",
             version: version::INITRD,
@@ -409,11 +452,11 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn pack(&mut self) {
+    fn pack(&mut self, id: &str) {
         let spans = &self.recipe.spans;
         let mut inputs = vec![
             Input::parameter("archive", format!("cpio, frames version {FRAME_VERSION}")).at(spans.get("pack.archive")),
-            Input::parameter("compress", compression(self.recipe).describe()).at(spans.get("pack.compress")),
+            Input::parameter("compress", compression(self.recipe, id).describe()).at(spans.get("pack.compress")),
             Input::parameter("frames", if self.recipe.model.pack.frames == Frames::Single { "single" } else { "many" })
                 .at(spans.get("pack.frames")),
         ];
@@ -431,7 +474,7 @@ impl Reader<'_> {
         let upstream = self.below();
         let needs = vec!["rootfs/gate".to_owned()];
         self.actions.push(Action {
-            id: "pack/rootimg".to_owned(),
+            id: id.to_owned(),
             stage: Stage::Pack,
             kind: "pack",
             version: version::PACK,

@@ -177,6 +177,7 @@ fn copy(from: &Path, to: &mut std::fs::File, hashers: &mut [&mut sha2::Sha256]) 
     }
 }
 
+/// SHA-256 of a file.
 pub(super) fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher: sha2::Sha256 = sha2::Digest::new();
@@ -196,6 +197,34 @@ pub const SUMS: &str = "SHA256SUMS";
 /// Its text, as sha256sum(1) reads it.
 pub fn sums(artefacts: &[Artefact]) -> String {
     artefacts.iter().map(|artefact| format!("{}  {}\n", artefact.sha256, artefact.name)).collect()
+/// Puts the frames of an image together, each checked against the index.
+///
+/// # Errors
+/// [`StageError::Publish`], or a damaged frame, which is removed from the store so that the next run packs it again.
+pub(super) fn assemble(
+    store: &Store,
+    index: &BlobRef,
+    frames: &[Digest],
+    to: &Path,
+    name: &str,
+) -> Result<Artefact, StageError> {
+    let index: ReadIndex = serde_json::from_slice(&store.read_blob(&index.digest)?)
+        .map_err(|error| said("read the index of", to)(std::io::Error::other(error)))?;
+    let mut file = std::fs::File::options().write(true).create_new(true).open(to).map_err(said("write", to))?;
+    let mut whole: sha2::Sha256 = sha2::Digest::new();
+    let mut size = 0;
+    for (frame, expected) in frames.iter().zip(&index.frames) {
+        let from = store.directory().join(Store::frame_name(frame));
+        let mut own: sha2::Sha256 = sha2::Digest::new();
+        size += copy(&from, &mut file, &mut [&mut whole, &mut own]).map_err(said("write", to))?;
+        if Sha256(sha2::Digest::finalize(own).into()) != expected.sha256 {
+            // Gone, it is made again by the next run of the pack stage.
+            let _ = std::fs::remove_file(&from);
+            let problem = "was not what the index says, and was removed: run the build again".to_owned();
+            return Err(crate::store::StoreError::Damaged { path: from, problem }.into());
+        }
+    }
+    Ok(Artefact { name: name.to_owned(), size, sha256: Sha256(sha2::Digest::finalize(whole).into()) })
 }
 
 /// The published directory of an image, if there is one.
@@ -271,7 +300,7 @@ impl Publication<'_> {
         });
         artefacts.push(match reused {
             Some(artefact) => artefact,
-            None => self.assemble(&to, rootimg)?,
+            None => assemble(self.store, &self.index, &self.frames, &to, rootimg)?,
         });
         artefacts.sort_by(|a, b| a.name.cmp(&b.name));
         let write = |name: &str, bytes: &[u8]| {
@@ -296,27 +325,6 @@ impl Publication<'_> {
         write("build.json", &text)?;
         let digest = Sha256::of(&text).short();
         self.swap(aside, &builds, &digest).map(|directory| (directory, info))
-    }
-
-    /// Puts the frames together.
-    fn assemble(&self, to: &Path, name: &str) -> Result<Artefact, StageError> {
-        let index: ReadIndex = serde_json::from_slice(&self.store.read_blob(&self.index.digest)?)
-            .map_err(|error| said("read the index of", to)(std::io::Error::other(error)))?;
-        let mut file = std::fs::File::options().write(true).create_new(true).open(to).map_err(said("write", to))?;
-        let mut whole: sha2::Sha256 = sha2::Digest::new();
-        let mut size = 0;
-        for (frame, expected) in self.frames.iter().zip(&index.frames) {
-            let from = self.store.directory().join(Store::frame_name(frame));
-            let mut own: sha2::Sha256 = sha2::Digest::new();
-            size += copy(&from, &mut file, &mut [&mut whole, &mut own]).map_err(said("write", to))?;
-            if Sha256(sha2::Digest::finalize(own).into()) != expected.sha256 {
-                // Gone, it is made again by the next run of the pack stage.
-                let _ = std::fs::remove_file(&from);
-                let problem = "was not what the index says, and was removed: run the build again".to_owned();
-                return Err(crate::store::StoreError::Damaged { path: from, problem }.into());
-            }
-        }
-        Ok(Artefact { name: name.to_owned(), size, sha256: Sha256(sha2::Digest::finalize(whole).into()) })
     }
 
     /// Renames the new directory into place and points the image's link at it.

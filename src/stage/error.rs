@@ -64,6 +64,15 @@ pub enum StageError {
     #[error("cannot {intent} `{path}`: {source}")]
     #[diagnostic(code(stage::publish), help("nothing was published, the previous artefacts stay"))]
     Publish { intent: &'static str, path: String, source: std::io::Error },
+    /// Another tool's layout cannot be written.
+    #[error("cannot {intent} `{path}`: {source}")]
+    #[diagnostic(
+        code(stage::layout),
+        help(
+            "the files in {directory} are the earlier ones; `out` has the new build: run again with the same --publish when this is mended"
+        )
+    )]
+    Layout { intent: &'static str, path: String, source: std::io::Error, directory: String },
     /// The plan is no graph.
     #[error("the plan is wrong: {0}")]
     #[diagnostic(code(stage::graph), help("this is a mistake in imgbuild: please report it"))]

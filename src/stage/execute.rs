@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::actions::{compression, kernel_packages};
+use super::actions::{INITRD, PACK, compression, initrd_compression, kernel_packages};
 use super::artefacts::index_text;
 use super::results::{Done, below, layer_outputs, missing};
 use super::run::{Builder, Context, INIT};
@@ -414,17 +414,16 @@ impl Builder<'_> {
             default: wanted.default,
             init: Store::blob_name(&Digest::of(INIT)),
             ca,
-            compress: match self.recipe.model.initrd.compress {
-                crate::recipe::InitrdCompress::Zstd => "zstd",
-                crate::recipe::InitrdCompress::Gzip => "gzip",
-            }
-            .to_owned(),
+            compress: initrd_compression(self.recipe, &action.id).to_owned(),
             epoch: lock.epoch,
             handover: handover.clone(),
         };
         let answer: initrd::InitrdAnswer =
             self.namespace.call("initrd", &request, &mut |text| self.report.progress(text))?;
-        self.say_drivers(&answer, &release)?;
+        // The same drivers in another form: said once.
+        if action.id == INITRD || !answer.missing.is_empty() {
+            self.say_drivers(&answer, &release)?;
+        }
         Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), self.take(&handover)?)]), ..Outputs::default() })
     }
 
@@ -490,10 +489,12 @@ impl Builder<'_> {
         let tree = crate::store::merge(&manifests);
         let paths = tree.0.iter().map(|(path, found)| (path.clone(), found.entry.is_directory())).collect();
         let exclusion = self.recipe.exclude.apply(&paths);
-        for finding in &exclusion.findings {
-            self.report.finding(finding);
+        if action.id == PACK {
+            for finding in &exclusion.findings {
+                self.report.finding(finding);
+            }
         }
-        let (compress, level) = match compression(self.recipe) {
+        let (compress, level) = match compression(self.recipe, &action.id) {
             crate::archive::Compression::Zstd(level) => ("zstd", level as u32),
             crate::archive::Compression::Gzip(level) => ("gzip", level),
         };

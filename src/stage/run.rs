@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::actions::{StageGraph, graph_of, kernel_packages};
+use super::actions::{Forms, INITRD, PACK, PACK_GZIP, StageGraph, graph_of, kernel_packages};
 use super::artefacts::{BuildInfo, Publication};
 use super::drift::stamps;
 use super::lock::Places;
 use super::past::StorePast;
+use super::publish::{Target, XcatPublication, XcatPublished};
 use super::report::Report;
 use super::results::{Done, missing, record};
 use super::schedule::run_side_by_side;
@@ -43,6 +44,8 @@ pub struct Options {
     pub out: PathBuf,
     /// Where packages come from.
     pub places: Places,
+    /// Where else artefacts go, in the layouts of other tools.
+    pub publish: Vec<Target>,
 }
 
 /// What became of an action.
@@ -96,6 +99,8 @@ pub struct Summary {
     pub outcomes: Vec<Outcome>,
     /// The published directory and what is in it, unless the build was to stop before.
     pub published: Option<(PathBuf, BuildInfo)>,
+    /// What was published for xCAT.
+    pub xcat: Vec<XcatPublished>,
 }
 
 /// Builds one image.
@@ -145,7 +150,13 @@ impl Builder<'_> {
         self.remember(&lock, &work, published.as_ref().map(|(path, _)| path.clone()))?;
         let outcomes = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
         let outcomes = outcomes.map(|one| one.outcome.clone()).collect();
-        Ok((Summary { outcomes, published }, work))
+        let mut xcat = Vec::new();
+        if published.is_some() {
+            for Target::Xcat(directory) in &self.options.publish {
+                xcat.push(XcatPublication::of(self.recipe, self.store, &work.done)?.publish(directory)?);
+            }
+        }
+        Ok((Summary { outcomes, published, xcat }, work))
     }
 
     /// Where packages come from.
@@ -176,7 +187,8 @@ impl Builder<'_> {
 
     fn attempt(&self, lock: &Lock, supply: &Supply<'_>, wanted: &dyn Fn(&Action) -> bool) -> Result<Work, StageError> {
         let init = self.store.ensure_blob(INIT)?;
-        let stages = graph_of(self.recipe, lock, &init.digest)?;
+        let forms = if self.options.publish.is_empty() { Forms::Own } else { Forms::AndGzip };
+        let stages = graph_of(self.recipe, lock, &init.digest, forms)?;
         let root = self.store.root(&self.recipe.directory, &self.recipe.model.image.name);
         let past = StorePast::new(self.store, root);
         let wanted = stages.graph.with_all_below(wanted);
@@ -222,7 +234,14 @@ impl Builder<'_> {
             }),
             published: published.unwrap_or(earlier.published),
             actions,
-            frames: work.done.0.get("pack/rootimg").map_or(earlier.frames, |outputs| outputs.frames.clone()),
+            frames: match work.done.0.get(PACK) {
+                Some(outputs) => [Some(outputs), work.done.0.get(PACK_GZIP)]
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|outputs| outputs.frames.clone())
+                    .collect(),
+                None => earlier.frames,
+            },
             packages: lock.pass.iter().flat_map(|pass| pass.packages.iter().map(|package| package.sha256)).collect(),
         })?;
         Ok(())
@@ -308,10 +327,10 @@ impl Builder<'_> {
             out: &self.options.out,
             kernel: done.blob("kernel/payload", "kernel")?,
             kernel_release: done.value("kernel/payload", "release")?,
-            initrd: done.blob("initrd/stateless", "initrd")?,
-            index: done.blob("pack/rootimg", "index")?,
-            frames: done.0.get("pack/rootimg").map(|outputs| outputs.frames.clone()).unwrap_or_default(),
-            memory: done.value("pack/rootimg", "memory")?.parse().unwrap_or(0),
+            initrd: done.blob(INITRD, "initrd")?,
+            index: done.blob(PACK, "index")?,
+            frames: done.0.get(PACK).map(|outputs| outputs.frames.clone()).unwrap_or_default(),
+            memory: done.value(PACK, "memory")?.parse().unwrap_or(0),
             layers,
             target: target(self.recipe),
             epoch: lock.epoch,

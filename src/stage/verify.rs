@@ -42,6 +42,7 @@ impl Builder<'_> {
                 until: self.options.until,
                 out: beside.path().join("out"),
                 places: self.options.places.clone(),
+                publish: Vec::new(),
             },
             report: self.report,
         };

@@ -46,6 +46,27 @@ fn wrong_usage_has_its_own_exit_code() {
 }
 
 #[test]
+fn a_layout_that_is_not_known_says_what_is() {
+    let usage = |arguments: &[&str]| {
+        let output = imgbuild().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for command in ["build", "plan"] {
+        for (target, problem) in [
+            ("warewulf:/srv", "there is no layout `warewulf`"),
+            ("xcat:install/x", "`install/x` is not an absolute path"),
+            ("/install/x", "it names no layout"),
+        ] {
+            let said = usage(&[command, "--publish", target]);
+            assert!(said.contains(problem) && said.contains("known is xcat:DIR"), "{said}");
+        }
+    }
+    let said = usage(&["build", "--publish", "xcat:/install/x", "--until", "rootfs"]);
+    assert!(said.contains("--publish needs all stages"), "{said}");
+}
+
+#[test]
 fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let output = imgbuild().args(["completions", shell]).output().unwrap();

@@ -54,7 +54,8 @@ fn serve(mut stream: TcpStream, directory: &Path, misdeed: &Misdeed, count: &Ato
         return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     };
     let announced = bytes.len();
-    let number = if name.ends_with(".index") { 0 } else { count.fetch_add(1, Ordering::Relaxed) };
+    let number =
+        if name.ends_with(".index") || name.ends_with(".sha256") { 0 } else { count.fetch_add(1, Ordering::Relaxed) };
     let Some(bytes) = misdeed(&name, number, bytes) else { return Ok(()) };
     write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {announced}\r\nConnection: close\r\n\r\n")?;
     stream.write_all(&bytes)

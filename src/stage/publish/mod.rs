@@ -1,0 +1,51 @@
+//! Publications in the layouts of other tools, besides `out/<image>`.
+
+mod swap;
+mod xcat;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub use xcat::{XcatPublication, XcatPublished, xcat_drift};
+
+/// Where else a build publishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// An xCAT osimage's `rootimgdir`.
+    Xcat(PathBuf),
+}
+
+/// What is known, for messages.
+const KNOWN: &str = "known is xcat:DIR, with DIR the absolute path of an osimage's rootimgdir";
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("xcat", path)) if path.starts_with('/') => Ok(Self::Xcat(PathBuf::from(path))),
+            Some(("xcat", path)) => Err(format!("`{path}` is not an absolute path; {KNOWN}")),
+            Some((kind, _)) => Err(format!("there is no layout `{kind}`; {KNOWN}")),
+            None => Err(format!("it names no layout; {KNOWN}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_layout_and_an_absolute_path() {
+        assert_eq!("xcat:/install/a:b".parse(), Ok(Target::Xcat("/install/a:b".into())));
+        for (text, said) in [
+            ("xcat:install/a", "not an absolute path"),
+            ("xcat:", "not an absolute path"),
+            ("warewulf:/a", "no layout `warewulf`"),
+            ("/a", "names no layout"),
+        ] {
+            let problem = text.parse::<Target>().unwrap_err();
+            assert!(problem.contains(said) && problem.contains("known is xcat:DIR"), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! `build --publish xcat:DIR`: what is in the directory, and nodes that boot it with xCAT's own command line.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use imgbuild::boot::{Machine, Running};
+
+use super::machine::{Misdeed, Server, expect};
+use super::{store, tiny};
+use crate::support::{Space, copy_tree};
+
+/// The osimage's rootimgdir, below what the server serves.
+const ROOTIMGDIR: &str = "install/netboot/debian12/x86_64/compute";
+
+/// A copy of the tiny image with its lock.
+fn copy() -> Space {
+    let space = Space::new().with_store(&store());
+    copy_tree(tiny().space.path(), space.path());
+    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    space
+}
+
+fn target(space: &Space) -> PathBuf {
+    space.path().canonicalize().unwrap().join(ROOTIMGDIR)
+}
+
+fn publish(space: &Space) -> crate::support::Ran {
+    space.run(&["build", "--locked", "--publish", &format!("xcat:{}", target(space).display())])
+}
+
+/// The tiny image published for xCAT, by a recipe that packs zstd; once for all tests of a run.
+fn published() -> &'static Space {
+    static SPACE: OnceLock<Space> = OnceLock::new();
+    SPACE.get_or_init(|| {
+        let space = copy();
+        publish(&space).good();
+        space
+    })
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+const PUBLISHED: [&str; 5] =
+    ["initrd-stateless.gz", "kernel", "rootimg.cpio.gz", "rootimg.cpio.gz.index", "rootimg.cpio.gz.sha256"];
+
+/// Runs a shell script in a directory; what it prints.
+#[track_caller]
+fn shell(directory: &Path, script: &str) -> String {
+    let output = Command::new("sh").args(["-ec", script]).current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn other_tools_read_what_is_published_for_xcat() {
+    let directory = target(published());
+    assert_eq!(names(&directory), PUBLISHED);
+    for name in PUBLISHED {
+        let metadata = directory.join(name).symlink_metadata().unwrap();
+        assert!(metadata.is_file(), "{name}");
+        assert_eq!(metadata.permissions().mode() & 0o7777, 0o644, "{name}");
+    }
+    assert_eq!(shell(&directory, "sha256sum -c rootimg.cpio.gz.sha256").lines().count(), 2);
+    shell(&directory, "gzip -t rootimg.cpio.gz initrd-stateless.gz");
+    assert_eq!(shell(&directory, "gzip -dc initrd-stateless.gz | cpio -it --quiet | grep -cx init"), "1");
+    // xCAT's own initrd does no more than this.
+    assert_eq!(shell(&directory, "gzip -dc rootimg.cpio.gz | cpio -it --quiet | grep -cx sbin/init || true"), "0");
+    assert_eq!(shell(&directory, "gzip -dc rootimg.cpio.gz | cpio -it --quiet | grep -cx usr/sbin/init"), "1");
+    // The recipe's own form is as it was.
+    assert!(published().artefact("tiny", "rootimg.cpio.zst").exists());
+}
+
+#[test]
+fn publishing_again_runs_nothing_mends_and_keeps_what_is_foreign() {
+    let space = copy();
+    let directory = target(&space);
+    std::fs::create_dir_all(directory.join("rootimg/etc")).unwrap();
+    std::fs::write(directory.join("rootimg/etc/hostname"), "tree\n").unwrap();
+    std::fs::write(directory.join("site-notes.txt"), "ours\n").unwrap();
+    std::fs::write(directory.join("initrd-statelite.gz"), "statelite\n").unwrap();
+    // As packimage and genimage leave them.
+    std::fs::write(directory.join("rootimg.tar.gz"), "stale\n").unwrap();
+    std::fs::write(directory.join("kernel"), "stale\n").unwrap();
+    std::fs::set_permissions(directory.join("kernel"), PermissionsExt::from_mode(0o600)).unwrap();
+    let ran = publish(&space).good();
+    assert!(ran.err.contains("removed rootimg.tar.gz: boot entries that name it"), "{}", ran.err);
+    let all = || {
+        let mut all = PUBLISHED.to_vec();
+        all.extend(["initrd-statelite.gz", "rootimg", "site-notes.txt"]);
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(names(&directory), all());
+    let sums = |directory: &Path| shell(directory, "sha256sum kernel initrd-stateless.gz rootimg.cpio.gz*");
+    assert_eq!(sums(&directory), sums(&target(published())));
+    assert_eq!(std::fs::read_to_string(directory.join("rootimg/etc/hostname")).unwrap(), "tree\n");
+    let before = sums(&directory);
+    std::fs::write(directory.join("rootimg.cpio.gz"), "damaged\n").unwrap();
+    std::fs::remove_file(directory.join("kernel")).unwrap();
+    // What a killed run leaves.
+    std::fs::create_dir_all(directory.join(".imgbuild-publish/new")).unwrap();
+    std::fs::write(directory.join(".imgbuild-publish/new/rootimg.cpio.gz"), "half").unwrap();
+    let option = format!("xcat:{}", directory.display());
+    let plan = || space.run(&["plan", "--publish", &option]).good().out;
+    let drift = plan();
+    assert!(drift.contains("compute/kernel, ") && drift.contains("compute/rootimg.cpio.gz;"), "{drift}");
+    let ran = publish(&space).good();
+    assert!(ran.err.contains("ran nothing"), "{}", ran.err);
+    assert!(!plan().contains("gone or changed"), "{}", plan());
+    assert_eq!((sums(&directory), names(&directory)), (before, all().into_iter().map(str::to_owned).collect()));
+}
+
+#[test]
+fn a_recipe_that_packs_gzip_is_packed_once() {
+    let space = copy();
+    space.edit("image.toml", "[boot]", "[pack]\ncompress = \"gzip\"\n\n[initrd]\ncompress = \"gzip\"\n\n[boot]");
+    let ran = publish(&space).good();
+    assert!(ran.err.contains(" of 9;") && !ran.err.contains("-gzip"), "{}", ran.err);
+    for (own, theirs) in [("rootimg.cpio.gz", "rootimg.cpio.gz"), ("initrd-stateless", "initrd-stateless.gz")] {
+        let own = std::fs::read(space.artefact("tiny", own)).unwrap();
+        assert!(own == std::fs::read(target(&space).join(theirs)).unwrap(), "{theirs}");
+        // The form that is made for xCAT alone is the same.
+        assert!(own == std::fs::read(target(published()).join(theirs)).unwrap(), "{theirs}");
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_files() {
+    let space = published();
+    let other = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_imgbuild");
+    // Room for the kernel and the initrd, but not for the image. A mount of our own needs root.
+    let script = format!(
+        "mount -t tmpfs -o size=24m none '{dir}' && for name in {names}; do echo old >'{dir}'/$name; done && \
+         {{ '{program}' -C '{recipe}' --store '{store}' build --locked --publish 'xcat:{dir}' >&2; echo $?; ls -A '{dir}'; cat '{dir}'/*; }}",
+        dir = other.path().display(),
+        names = PUBLISHED.join(" "),
+        recipe = space.path().display(),
+        store = store().display(),
+    );
+    let output = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let expected = format!("3\n{}\n{}", PUBLISHED.join("\n"), "old\n".repeat(PUBLISHED.len()));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{said}");
+    assert!(said.contains("rootimg.cpio.gz") && said.contains("the files in"), "{said}");
+}
+
+#[test]
+fn two_publishers_at_once_wait_for_one_another() {
+    let space = published();
+    let directory = tempfile::tempdir().unwrap();
+    let option = format!("xcat:{}", directory.path().join("a/b").display());
+    std::thread::scope(|scope| {
+        let both = [(); 2].map(|()| scope.spawn(|| space.run(&["build", "--locked", "--publish", &option])));
+        for one in both {
+            one.join().unwrap().good();
+        }
+    });
+    assert_eq!(names(&directory.path().join("a/b")), PUBLISHED);
+    shell(&directory.path().join("a/b"), "sha256sum -c rootimg.cpio.gz.sha256");
+}
+
+/// A server of what is published, whose answers can be spoilt.
+fn server(misdeed: Arc<Misdeed>) -> Server {
+    Server::start(published().path(), 0, misdeed)
+}
+
+/// Starts a node as xCAT's nodeset has it started: its words, its order, its two slashes.
+fn boot(port: u16, card: &str) -> Running {
+    boot_from(&target(published()), port, card)
+}
+
+fn boot_from(directory: &Path, port: u16, card: &str) -> Running {
+    let words = format!(
+        "imgurl=http://10.0.2.2:{port}//{ROOTIMGDIR}/rootimg.cpio.gz XCAT=10.0.2.2:3001 NODE=node1 FC=0 XCATHTTPPORT=80 {card} console=ttyS0"
+    );
+    let machine = Machine {
+        kernel: directory.join("kernel"),
+        initrd: directory.join("initrd-stateless.gz"),
+        cmdline: words,
+        memory_mib: 1024,
+        cpus: 2,
+        network: vec![Machine::user_network("52:54:00:12:34:56", None)],
+    };
+    machine.start().unwrap()
+}
+
+const CARD: &str = "BOOTIF=52:54:00:12:34:56";
+
+#[test]
+fn boot_by_xcats_command_line_checks_the_digest_file() {
+    let server = server(Arc::new(|_: &str, _, bytes| Some(bytes)));
+    let running = boot(server.port, CARD);
+    expect(&running, "NODE IS UP: node1 ");
+    expect(&running, "ROOT IS TMPFS");
+    let console = running.console();
+    assert!(console.contains("rootimg.cpio.gz.sha256 says: integrity, not authenticity"), "{console}");
+}
+
+#[test]
+fn boot_without_a_digest_file_says_so_and_comes_up() {
+    // By the names that a node's own udev would give: nobody is called eno1 here.
+    let gone = |name: &str, _, bytes| (!name.ends_with(".sha256")).then_some(bytes);
+    let space = copy();
+    publish(&space).good();
+    std::fs::remove_file(target(&space).join("rootimg.cpio.gz.sha256")).unwrap();
+    let server = Server::start(space.path(), 0, Arc::new(gone));
+    let running = boot(server.port, "netdev=eno1");
+    expect(&running, "no interface is called eno1 here");
+    expect(&running, "NODE IS UP: node1 ");
+    let console = running.console();
+    assert!(
+        console.contains("there is no http://10.0.2.2:") && console.contains("but not for who made it"),
+        "{console}"
+    );
+}
+
+#[test]
+fn boot_with_a_digest_file_of_another_image_is_refused() {
+    let other = |name: &str, _, bytes: Vec<u8>| match name.ends_with(".sha256") {
+        true => Some(String::from_utf8(bytes).unwrap().replace(['1', '2', '3'], "0").into_bytes()),
+        false => Some(bytes),
+    };
+    let server = server(Arc::new(other));
+    let running = boot(server.port, "ifname=eno1:52:54:00:12:34:56 netdev=eno1");
+    expect(&running, "wrong digest: http://10.0.2.2:");
+    expect(&running, "rootimg.cpio.gz.sha256 says");
+    std::thread::sleep(Duration::from_secs(10));
+    let console = running.console();
+    assert!(!console.contains("fetching") && !console.contains("NODE IS UP"), "{console}");
+}
+
+#[test]
+fn boot_of_an_image_that_is_replaced_meanwhile_starts_over() {
+    let space = Arc::new(copy());
+    publish(&space).good();
+    let directory = target(&space);
+    let machine = tempfile::tempdir().unwrap();
+    copy_tree(&directory, machine.path());
+    let index = std::fs::read(directory.join("rootimg.cpio.gz.index")).unwrap();
+    space.edit("tiny.postinstall", "set -e\n", "set -e\nseq 100000 >$1/etc/changed\n");
+    let publisher = Arc::clone(&space);
+    let misdeed = move |name: &str, number: usize, bytes: Vec<u8>| {
+        if !name.ends_with("rootimg.cpio.gz") {
+            return Some(bytes);
+        }
+        if number == 0 {
+            // The node has the old index by now.
+            publish(&publisher).good();
+        }
+        std::fs::read(target(&publisher).join("rootimg.cpio.gz")).ok()
+    };
+    let server = Server::start(space.path(), 0, Arc::new(misdeed));
+    let running = boot_from(machine.path(), server.port, CARD);
+    expect(&running, "was replaced on the server while it was fetched: starting over");
+    expect(&running, "NODE IS UP: node1 ");
+    assert_ne!(std::fs::read(directory.join("rootimg.cpio.gz.index")).unwrap(), index);
+}
