@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::kernel_names::lift_kernels;
 use super::mounts::{Export, Mount, read_exports, read_fstab};
+use super::node_support::{NodeSupport, node_support};
 use super::paths::{PathProblem, Paths};
 use super::services::{Unit, read_units};
 use super::sync::expand;
@@ -50,6 +51,8 @@ pub struct Recipe {
     pub exports: Vec<Export>,
     /// Synced files, in order.
     pub sync: Vec<SyncedFile>,
+    /// xCAT's side of a node.
+    pub node_support: Option<NodeSupport>,
     /// What is left out of the pack.
     pub exclude: ExcludeList,
     /// Files with public keys: path and name.
@@ -216,6 +219,10 @@ impl Reader {
             }
         }
 
+        let spans = &self.spans;
+        let place = |path: &str| spans.nearest(path).unwrap_or(&self.whole).clone();
+        let node_support = node_support(&model, &place, &self.paths, &mut self.findings);
+
         let lists = self.texts("exclude.lists", &model.exclude.lists);
         let mut exclude = parse_exlist(&lists, &self.paths);
         self.findings.append(&mut exclude.findings);
@@ -253,6 +260,7 @@ impl Reader {
             mounts,
             exports,
             sync,
+            node_support,
             exclude,
             authorized_keys,
             root_password_hash,

@@ -481,4 +481,15 @@ pub struct Xcat {
     /// `profile` as postinstall scripts get it. None: the image's name.
     #[serde(default)]
     pub profile: Option<String>,
+    /// Whether nodes run the site's postscripts at boot, and tell xCAT how they are; the files come from `postscripts`.
+    #[serde(default)]
+    pub node_support: bool,
+    /// The site's own directory of postscripts (xCAT: `postscripts` below site.installdir); all of it gets into the
+    /// image as /xcatpost.
+    #[serde(default)]
+    pub postscripts: Option<String>,
+    /// Name of the osimage, for /opt/xcat/xcatinfo. None: the image's name.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
+    pub osimage: Option<String>,
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::modules::wanted_drivers;
 use super::tools::{base_action, tools_action, tools_identity};
 use super::wish::{POSTINSTALL_TOOLS, Wish, target, wishes};
-use super::{StageError, accounts};
+use super::{StageError, accounts, node_support};
 use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
 use crate::distro::apt::INSTALL_VERSION;
@@ -29,6 +29,8 @@ pub mod version {
     pub const SERVICES: u32 = 1;
     /// Checks after the last layer. 1: first.
     pub const GATE: u32 = 1;
+    /// xCAT's side of a node. 1: first.
+    pub const NODE_SUPPORT: u32 = 1;
     /// Synced files. 1: first.
     pub const SYNC: u32 = 1;
     /// The initrd. 1: first.
@@ -130,6 +132,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
     reader.postinstall()?;
     reader.services();
     reader.gate();
+    reader.node_support()?;
     reader.sync()?;
     reader.initrd(init, INITRD)?;
     reader.pack(PACK);
@@ -150,7 +153,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
 }
 
 /// A file of the build host as an input, with the place that asks for it.
-fn file(name: &str, path: &Path, span: Option<&Span>) -> Result<Input, StageError> {
+pub fn file(name: &str, path: &Path, span: Option<&Span>) -> Result<Input, StageError> {
     file_input(name, path)
         .map(|(input, _, _)| input.at(span))
         .map_err(|source| StageError::Input { file: name.to_owned(), source })
@@ -374,6 +377,17 @@ impl Reader<'_> {
             upstream,
             needs: vec!["kernel/payload".to_owned()],
         });
+    }
+
+    /// After the gate, as packimage does it after genimage: other postscripts run no postinstall script again.
+    fn node_support(&mut self) -> Result<(), StageError> {
+        let Some(support) = &self.recipe.node_support else { return Ok(()) };
+        let spans = &self.recipe.spans;
+        let mut inputs = node_support::inputs(support, self.lock.epoch, spans.get("xcat.postscripts"))?;
+        let mut seen = std::collections::BTreeSet::new();
+        inputs.retain(|input| seen.insert((input.name.clone(), input.value.clone())));
+        self.layer("xcat", node_support::KIND, version::NODE_SUPPORT, inputs, Vec::new());
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StageError> {

@@ -9,7 +9,7 @@ use super::results::{Done, below, layer_outputs, missing};
 use super::run::{Builder, Context, INIT};
 use super::tools::TOOLS_EPOCH;
 use super::wish::POSTINSTALL_TOOLS;
-use super::{StageError, gate, initrd, kernel, modules, pack, postinstall, services, sync, system};
+use super::{StageError, gate, initrd, kernel, modules, node_support, pack, postinstall, services, sync, system};
 use crate::digest::Digest;
 use crate::distro::apt::{Bootstrap, Install, bootstrap, install, plain_name};
 use crate::plan::Action;
@@ -54,6 +54,10 @@ impl Builder<'_> {
             "postinstall" => self.run_postinstall(action, lock, done),
             "services" => self.run_services(action, lock, &below(action, done)?),
             "gate" => self.run_gate(action, done),
+            node_support::KIND => match &self.recipe.node_support {
+                Some(support) => self.run_node_support(action, support, lock, done),
+                None => Err(missing(&action.id)),
+            },
             "sync" => self.run_sync(lock, &below(action, done)?),
             "initrd" => self.run_initrd(action, lock, done),
             _ => self.run_pack(action, done),
@@ -371,6 +375,7 @@ impl Builder<'_> {
             };
             items.push(sync::SyncItem {
                 content,
+                link: None,
                 destination: synced.destination.clone(),
                 name_in_folder: synced.name_in_folder.clone(),
                 mode,

@@ -16,6 +16,7 @@ mod inside;
 mod kernel;
 mod lock;
 mod modules;
+mod node_support;
 mod pack;
 mod past;
 mod postinstall;

@@ -11,8 +11,10 @@ use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
 /// One thing to make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SyncItem {
-    /// File with the content, relative to the store's directory; none for a directory.
+    /// File with the content, relative to the store's directory; none for a directory or a link.
     pub content: Option<String>,
+    /// Target, for a symbolic link.
+    pub link: Option<String>,
     /// Absolute path in the image.
     pub destination: String,
     /// Name below the destination, if that is a folder in the image.
@@ -93,6 +95,10 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     let layer = layer_by_edit(&request.scratch, &request.base, request.epoch, |tree| {
         for item in &request.items {
             let meta = Meta { mode: item.mode, mtime: request.epoch, ..Meta::default() };
+            if let Some(target) = &item.link {
+                tree.symlink(item.destination.trim_start_matches('/').as_bytes(), target.as_bytes(), &meta)?;
+                continue;
+            }
             let Some(content) = &item.content else {
                 if !matches!(resolved(&reader.tree, &item.destination), Some((_, Kind::Directory))) {
                     tree.directory(item.destination.as_bytes().trim_ascii_start(), &meta)?;

@@ -145,3 +145,18 @@ fn no_recipe_makes_the_program_panic() {
         assert!(!ran.err.contains("panicked"), "{text:?}: {}", ran.err);
     }
 }
+
+#[test]
+fn node_support_says_what_is_missing_of_the_sites_files() {
+    let recipe = with("[xcat]\nnode_support = true\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
+    let recipe = with("[xcat]\nnode_support = true\npostscripts = \"/etc/../etc\"\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
+    let recipe = with("[xcat]\nnode_support = true\npostscripts = \"site\"\n");
+    insta::assert_snapshot!(said(&[
+        ("image.toml", &recipe),
+        KEY,
+        ("site/xcatdsklspost", "#!/bin/sh\n"),
+        ("site/_ssh/id_rsa", "-----BEGIN OPENSSH PRIVATE KEY-----\n"),
+    ]));
+}

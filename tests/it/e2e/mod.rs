@@ -12,6 +12,7 @@ mod options;
 mod otherpkgs;
 mod same_bytes;
 mod service;
+mod xcat_node_support;
 mod xcat_publish;
 
 use std::path::PathBuf;
