@@ -1,6 +1,6 @@
 //! `build --publish xcat:DIR`: what is in the directory, and nodes that boot it with xCAT's own command line.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -134,22 +134,27 @@ fn a_recipe_that_packs_gzip_is_packed_once() {
 }
 
 #[test]
-fn a_full_disk_leaves_the_old_files() {
+fn a_full_disk_leaves_the_old_files_and_a_mount_behind_a_link_is_published_into() {
     let space = published();
     let other = tempfile::tempdir().unwrap();
-    let program = env!("CARGO_BIN_EXE_imgbuild");
+    std::fs::create_dir(other.path().join("mount")).unwrap();
+    symlink("mount", other.path().join("dir")).unwrap();
     // Room for the kernel and the initrd, but not for the image. A mount of our own needs root.
     let script = format!(
-        "mount -t tmpfs -o size=24m none '{dir}' && for name in {names}; do echo old >'{dir}'/$name; done && \
-         {{ '{program}' -C '{recipe}' --store '{store}' build --locked --publish 'xcat:{dir}' >&2; echo $?; ls -A '{dir}'; cat '{dir}'/*; }}",
-        dir = other.path().display(),
+        "cd '{here}' && mount -t tmpfs -o size=24m none mount && for name in {names}; do echo old >mount/$name; done && \
+         build() {{ '{program}' -C '{recipe}' --store '{store}' build --locked --publish 'xcat:{here}/dir' >&2; }} && \
+         {{ build; echo $?; ls -A mount; cat mount/*; mount -o remount,size=256m mount && build; echo $?; \
+         ls -A mount; cd mount && sha256sum --quiet -c rootimg.cpio.gz.sha256 && test -L ../dir && echo whole; }}",
+        here = other.path().display(),
         names = PUBLISHED.join(" "),
+        program = env!("CARGO_BIN_EXE_imgbuild"),
         recipe = space.path().display(),
         store = store().display(),
     );
     let output = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let expected = format!("3\n{}\n{}", PUBLISHED.join("\n"), "old\n".repeat(PUBLISHED.len()));
+    let names = PUBLISHED.join("\n");
+    let expected = format!("3\n{names}\n{}0\n{names}\nwhole\n", "old\n".repeat(PUBLISHED.len()));
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{said}");
     assert!(said.contains("rootimg.cpio.gz") && said.contains("the files in"), "{said}");
 }
