@@ -197,6 +197,8 @@ pub const SUMS: &str = "SHA256SUMS";
 /// Its text, as sha256sum(1) reads it.
 pub fn sums(artefacts: &[Artefact]) -> String {
     artefacts.iter().map(|artefact| format!("{}  {}\n", artefact.sha256, artefact.name)).collect()
+}
+
 /// Puts the frames of an image together, each checked against the index.
 ///
 /// # Errors
