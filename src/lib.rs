@@ -7,6 +7,7 @@ pub mod boot;
 pub mod cli;
 pub mod digest;
 pub mod distro;
+pub mod fault;
 pub mod plan;
 pub mod recipe;
 pub mod sandbox;

@@ -32,6 +32,8 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         }
         Err(error) => return failed(error),
     };
+    // Nobody uses the store now: what is left of others is of killed ones.
+    let left = store.leftovers();
     let gone = match store.unreachable() {
         Ok(gone) => gone,
         Err(error) => return failed(error),
@@ -55,6 +57,9 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         if let Err(source) = removed {
             return failed(crate::store::StoreError::io("remove", &path, source));
         }
+    }
+    if !left.is_empty() && setup.namespace.call::<_, usize>("remove", &left.inside, &mut |_| {}).is_ok() {
+        left.remove();
     }
     drop(held);
     render::say(&format!("{count} entries removed"));

@@ -120,9 +120,9 @@ impl Setup {
             render::say(&render::error(error));
             exit
         })?;
-        let stale = self.store.stale_scratch();
-        if !stale.is_empty() {
-            let _ = self.namespace.call::<_, usize>("remove", &stale, &mut |_| {});
+        let left = self.store.leftovers();
+        if !left.is_empty() && self.namespace.call::<_, usize>("remove", &left.inside, &mut |_| {}).is_ok() {
+            left.remove();
         }
         Ok(held)
     }

@@ -49,6 +49,8 @@ pub trait Progress: Sync {
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     agent: ureq::Agent,
+    /// Where halves of downloads are; none: beside their destination.
+    aside: Option<PathBuf>,
 }
 
 /// Why one try failed, and whether another may help.
@@ -75,7 +77,12 @@ impl Fetcher {
             .http_status_as_error(false)
             .user_agent(concat!("imgbuild/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { agent: config.new_agent() }
+        Self { agent: config.new_agent(), aside: None }
+    }
+
+    /// The same with halves of downloads in a directory on the destinations' file system.
+    pub fn keeping_halves_in(self, directory: PathBuf) -> Self {
+        Self { aside: Some(directory), ..self }
     }
 
     /// Reads a small file whole; `limit` bytes at most.
@@ -210,7 +217,7 @@ impl Fetcher {
         let partial = tempfile::Builder::new()
             .prefix(".new-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(parent)
+            .tempfile_in(self.aside.as_deref().unwrap_or(parent))
             .map_err(|error| failed(error.to_string()))?;
         let mut last = String::new();
         let mut have = 0;
@@ -222,6 +229,7 @@ impl Fetcher {
                     if found == download.sha256 {
                         // Its name promises its content for ever.
                         partial.as_file().sync_all().map_err(|error| failed(error.to_string()))?;
+                        crate::fault::point("download.before-rename");
                         partial.persist(&download.destination).map_err(|error| failed(error.to_string()))?;
                         return Ok(());
                     }

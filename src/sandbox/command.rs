@@ -9,6 +9,7 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{TreeMount, api_mounts, quiet_sync};
+use crate::fault;
 
 /// A file or directory of the store that the command sees.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -93,7 +94,12 @@ pub fn run_command(request: &CommandRequest) -> Result<CommandResult, String> {
             })
         });
     }
-    let outcome = command.status();
+    fault::point("command.before");
+    let outcome = command.spawn().and_then(|mut child| {
+        fault::point("command.running");
+        child.wait()
+    });
+    fault::point("command.ended");
     end_all_others();
     let said = std::fs::read_to_string(&report).unwrap_or_default();
     let _ = std::fs::remove_file(&report);

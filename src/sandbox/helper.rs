@@ -7,6 +7,8 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::fault;
+
 /// First argument of a helper process.
 pub const ARGUMENT: &str = "__sandbox";
 
@@ -195,9 +197,11 @@ fn work(operation: Operation) -> u8 {
     if input.by_ref().take(256 << 20).read_line(&mut line).is_err() {
         return 1;
     }
+    fault::point("helper.before");
     let outcome = serde_json::from_str(&line)
         .map_err(|error| format!("the request cannot be read: {error}"))
         .and_then(|request| operation(request, &mut |text| say(&Message::Progress(text.to_owned()))));
+    fault::point("helper.after");
     match outcome {
         Ok(value) => {
             say(&Message::Done(value));

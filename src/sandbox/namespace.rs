@@ -105,6 +105,7 @@ impl Namespace {
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("RAYON_NUM_THREADS", rayon::current_num_threads().to_string())
+            .envs(crate::fault::VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
             .current_dir(&self.directory)
             .stdin(if terminal { Stdio::inherit() } else { Stdio::null() })
             .stdout(if terminal { Stdio::inherit() } else { Stdio::null() })

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::StageError;
 use crate::archive::FrameInfo;
 use crate::digest::{Digest, Sha256};
+use crate::fault;
 use crate::recipe::Recipe;
 use crate::store::{BlobRef, Store};
 
@@ -270,6 +271,7 @@ impl Publication<'_> {
             .tempdir_in(&builds)
             .map_err(said("make a directory in", &builds))?;
         let before = published(self.out, name);
+        fault::point("publish.made");
         let rootimg = rootimg_name(self.recipe);
         let index_name = format!("{rootimg}.index");
         let index_path = self.store.blob(&self.index.digest);
@@ -304,6 +306,7 @@ impl Publication<'_> {
             Some(artefact) => artefact,
             None => assemble(self.store, &self.index, &self.frames, &to, rootimg)?,
         });
+        fault::point("publish.assembled");
         artefacts.sort_by(|a, b| a.name.cmp(&b.name));
         let write = |name: &str, bytes: &[u8]| {
             let path = aside.path().join(name);
@@ -325,6 +328,7 @@ impl Publication<'_> {
         let mut text = serde_json::to_vec_pretty(&info).unwrap_or_default();
         text.push(b'\n');
         write("build.json", &text)?;
+        fault::point("publish.written");
         let digest = Sha256::of(&text).short();
         self.swap(aside, &builds, &digest).map(|directory| (directory, info))
     }
@@ -351,17 +355,20 @@ impl Publication<'_> {
             let aside = aside.keep();
             std::fs::rename(&aside, &place).map_err(said("publish", &place))?;
         }
+        fault::point("publish.renamed");
         let link = self.out.join(name);
         let new_link = self.out.join(format!(".{name}.new"));
         let _ = std::fs::remove_file(&new_link);
         std::os::unix::fs::symlink(format!(".builds/{name}/{digest}"), &new_link)
             .map_err(said("make the link", &new_link))?;
+        fault::point("publish.link-made");
         if link.is_dir() && !link.is_symlink() {
             let error = std::io::Error::other("there is a directory that imgbuild did not make");
             return Err(said("replace", &link)(error));
         }
         std::fs::rename(&new_link, &link).map_err(said("publish", &link))?;
         std::fs::File::open(self.out).and_then(|directory| directory.sync_all()).map_err(said("sync", self.out))?;
+        fault::point("publish.linked");
         forget_old(builds, digest);
         Ok(place)
     }

@@ -2,6 +2,7 @@
 
 use crate::archive::Extractor;
 use crate::digest::Digest;
+use crate::fault;
 use crate::sandbox::{TreeMount, upper_is_whole};
 use crate::store::{ScanAnswer, ScanRequest, Store, scan};
 
@@ -24,12 +25,14 @@ pub fn layer_by_edit(
             TreeMount { lower: base.iter().map(Store::tree_name).collect(), upper: at("tree"), work: at("work") };
         let mount = at("mount");
         tree.mount(std::path::Path::new(&mount))?;
+        fault::point("edit.mounted");
         let mut extractor = Extractor::new(&mount)?;
         let worked = work(&mut extractor).and_then(|()| extractor.finish());
         drop(extractor);
         rustix::mount::unmount(mount.as_str(), rustix::mount::UnmountFlags::DETACH)
             .map_err(|error| format!("cannot unmount the layers: {error}"))?;
         worked?;
+        fault::point("edit.done");
         scan(&ScanRequest { tree: at("tree"), base: base.to_vec(), epoch, whole: upper_is_whole() })
     })
 }

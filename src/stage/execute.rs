@@ -504,14 +504,13 @@ impl Builder<'_> {
             crate::archive::Compression::Gzip(level) => ("gzip", level),
         };
         let scratch = self.store.scratch()?;
-        let unique = scratch.name.replace('/', "-");
         let request = pack::PackRequest {
             layers,
             excluded: exclusion.excluded,
             compress: compress.to_owned(),
             level,
             single: self.recipe.model.pack.frames == Frames::Single,
-            unique,
+            scratch: scratch.name.clone(),
         };
         let answer: pack::PackAnswer = self.namespace.call("pack", &request, &mut |text| self.report.progress(text))?;
         let index = self.store.ensure_blob(&index_text(

@@ -200,6 +200,7 @@ fn firmware(reader: &LayerReader, tree: &mut Tree, name: &str) -> Result<bool, S
 
 fn compress(request: &InitrdRequest, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = std::fs::File::create(&request.handover)?;
+    crate::fault::point("initrd.writing");
     match request.compress.as_str() {
         "gzip" => {
             let mut encoder =

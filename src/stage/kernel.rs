@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{Extractor, extract_tar, read_members};
 use crate::digest::{Digest, FieldHasher};
+use crate::fault;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
 use crate::store::{Kind, Manifest, ScanAnswer, ScanRequest, Store, TreeEditor, scan};
@@ -82,6 +83,7 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
             .map_err(|Unpacking(problem)| format!("{name}: {problem}"))?;
         }
         extractor.finish()?;
+        fault::point("kernel.unpacked");
         let editor = TreeEditor::open(&tree)?;
         let releases = releases(&tree, &editor);
         let chosen = match &request.version {
@@ -110,6 +112,7 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
         let mut kernel = editor.open_file(&format!("boot/vmlinuz-{release}")).ok_or("the kernel is no regular file")?;
         let copied = File::create(&request.handover).and_then(|mut to| std::io::copy(&mut kernel, &mut to));
         copied.map_err(|error| format!("cannot copy the kernel: {error}"))?;
+        fault::point("kernel.handed-over");
         std::fs::remove_file(&link).map_err(|error| error.to_string())?;
         let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
         Ok(KernelAnswer::Made(answer, release.clone()))

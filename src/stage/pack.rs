@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 use crate::digest::Digest;
+use crate::fault;
 use crate::sandbox::helper::News;
-use crate::store::{Kind, LayerReader, Store};
+use crate::store::{Kind, LayerReader, Store, in_scratch};
 
 /// What the archive is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,8 +25,8 @@ pub struct PackRequest {
     pub level: u32,
     /// Whether the archive is one stream.
     pub single: bool,
-    /// Part of temporary names that no other build has.
-    pub unique: String,
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
 }
 
 /// What came of it.
@@ -57,6 +58,10 @@ fn compression(request: &PackRequest) -> Compression {
 
 /// Runs inside.
 pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
+    in_scratch(&request.scratch, || pack(&request, news))
+}
+
+fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
     let mut entries = Vec::new();
     let mut xattrs = Vec::new();
@@ -88,7 +93,7 @@ pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String
     if request.single {
         frames = join_frames(frames);
     }
-    let compression = compression(&request);
+    let compression = compression(request);
     let missing = frames.iter().filter(|frame| info(&frame.key(compression)).is_none()).count();
     news(&format!("packing {missing} of {} frames", frames.len()));
     let frames: Vec<(Digest, FrameInfo)> = frames
@@ -97,10 +102,11 @@ pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String
             let key = frame.key(compression);
             match info(&key) {
                 Some(known) => Ok((key, known)),
-                None => write_frame(frame, &key, compression, &reader, &request.unique).map(|info| (key, info)),
+                None => write_frame(frame, &key, compression, &reader, &request.scratch).map(|info| (key, info)),
             }
         })
         .collect::<Result<_, String>>()?;
+    fault::point("pack.done");
     Ok(PackAnswer { frames, written: missing, inodes, memory, xattrs })
 }
 
@@ -120,14 +126,14 @@ fn write_frame(
     key: &Digest,
     compression: Compression,
     reader: &LayerReader,
-    unique: &str,
+    scratch: &str,
 ) -> Result<FrameInfo, String> {
     let name = Store::frame_name(key);
     let said = |error: io::Error| format!("cannot pack: {error}");
     if let Some((parent, _)) = name.rsplit_once('/') {
         std::fs::create_dir_all(parent).map_err(said)?;
     }
-    let aside = format!("{name}.{unique}");
+    let aside = format!("{scratch}/{key}");
     let mut file = io::BufWriter::with_capacity(1 << 18, std::fs::File::create(&aside).map_err(said)?);
     let content = |item: &PackEntry| -> io::Result<Box<dyn Read>> {
         let file = reader.open_in(item.layer, &item.path)?;
@@ -137,11 +143,13 @@ fn write_frame(
         };
         Ok(Box::new(Checked { file, hasher: blake3::Hasher::new(), expected, done: false }))
     };
+    fault::point("pack.frame");
     let info = frame.write(compression, &mut file, &content).map_err(said)?;
     file.flush().map_err(said)?;
     let text = serde_json::to_vec(&info).map_err(|error| error.to_string())?;
     let info_aside = format!("{aside}.info");
     std::fs::write(&info_aside, text).map_err(said)?;
+    fault::point("pack.before-rename");
     std::fs::rename(&aside, &name).and_then(|()| std::fs::rename(&info_aside, info_name(key))).map_err(said)?;
     Ok(info)
 }

@@ -8,6 +8,7 @@ use super::supply::Supply;
 use super::wish::target;
 use super::{StageError, accounts};
 use crate::distro::Fetcher;
+use crate::fault;
 use crate::recipe::{LOCK_FILE, Lock};
 use crate::source::{Finding, Severity, nearest};
 
@@ -30,6 +31,7 @@ impl Builder<'_> {
     /// [`StageError`] when it cannot be read, or the clock is before its epoch.
     pub(super) fn read_lock(&self) -> Result<Option<Lock>, StageError> {
         let path = self.recipe.directory.join(LOCK_FILE);
+        sweep(&self.recipe.directory);
         let lock = match std::fs::read_to_string(&path) {
             Ok(text) => Lock::parse(&text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -70,7 +72,9 @@ impl Builder<'_> {
             return Err(StageError::Locked { problem });
         }
         let held = earlier.as_ref().filter(|lock| lock.target == target(self.recipe));
+        fault::point("lock.before-resolve");
         let lock = self.locking(fetcher, supply).resolve(held, &Renew::Nothing)?;
+        fault::point("lock.resolved");
         if let Some(earlier) = &earlier {
             self.say_difference(&lock.difference(earlier));
         }
@@ -84,7 +88,7 @@ impl Builder<'_> {
     /// # Errors
     /// [`StageError`]; image.lock is as before then.
     pub fn update(&self, update: &Update) -> Result<Vec<String>, StageError> {
-        let fetcher = Fetcher::new();
+        let fetcher = self.fetcher()?;
         let supply = self.supply(&fetcher)?;
         let earlier = self.read_lock()?;
         let held = earlier.as_ref().filter(|lock| lock.target == target(self.recipe));
@@ -136,8 +140,11 @@ impl Builder<'_> {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .tempfile_in(&self.recipe.directory)
             .map_err(said)?;
+        // Held while it is written: see `sweep`.
+        aside.as_file().lock().map_err(said)?;
         std::io::Write::write_all(&mut aside, lock.to_text().as_bytes()).map_err(said)?;
         aside.as_file().sync_all().map_err(said)?;
+        fault::point("lock.before-rename");
         aside.persist(&path).map(drop).map_err(|error| said(error.error))
     }
 
@@ -149,6 +156,18 @@ impl Builder<'_> {
         }
         if lines.len() > SHOWN_DIFFERENCES {
             say(format!("image.lock: and {} more; see the difference in git", lines.len() - SHOWN_DIFFERENCES));
+        }
+    }
+}
+
+/// Removes half-written locks of processes that are gone.
+fn sweep(directory: &std::path::Path) {
+    let prefix = format!(".{LOCK_FILE}.");
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix))
+            && std::fs::File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+        {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }

@@ -19,6 +19,7 @@ use super::wish::target;
 use super::{StageError, accounts};
 use crate::digest::Digest;
 use crate::distro::Fetcher;
+use crate::fault;
 use crate::plan::{Action, Decision, Stage, Verdict, decide, evaluate, key_and_trace};
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
@@ -128,13 +129,14 @@ impl Builder<'_> {
 
     /// The same; gives the results too.
     pub(super) fn build_keeping_work(&self) -> Result<(Summary, Work), StageError> {
-        let fetcher = Fetcher::new();
+        let fetcher = self.fetcher()?;
         let supply = self.supply(&fetcher)?;
         let mut lock = self.lock(&fetcher, &supply)?;
         let until = self.options.until.unwrap_or(Stage::Pack);
         let wanted = |action: &Action| action.stage <= until;
         let mut work = self.run_keeping_ids(&mut lock, &supply, &wanted)?;
         self.record_ids(&mut lock, &work)?;
+        fault::point("build.before-publish");
         let mut published = None;
         if until == Stage::Pack {
             let outcome = match self.publish(&lock, &work) {
@@ -147,6 +149,7 @@ impl Builder<'_> {
             };
             published = Some(outcome?);
         }
+        fault::point("build.before-root");
         self.remember(&lock, &work, published.as_ref().map(|(path, _)| path.clone()))?;
         let outcomes = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
         let outcomes = outcomes.map(|one| one.outcome.clone()).collect();
@@ -157,6 +160,11 @@ impl Builder<'_> {
             }
         }
         Ok((Summary { outcomes, published, xcat }, work))
+    }
+
+    /// What talks to mirrors.
+    pub(super) fn fetcher(&self) -> Result<Fetcher, StageError> {
+        Ok(Fetcher::new().keeping_halves_in(self.store.aside_directory()?))
     }
 
     /// Where packages come from.
@@ -300,7 +308,9 @@ impl Builder<'_> {
             return Ok((found, one));
         }
         self.report.started(&action.id, &decision.causes);
+        fault::point("action.started");
         let outputs = self.run(action, context)?;
+        fault::point("action.ran");
         let (_, trace) = key_and_trace(action, known);
         let found = self.store.commit(record(key, &action.id, trace, outputs, began.elapsed()))?;
         self.report.finished(&action.id, began.elapsed());

@@ -101,7 +101,7 @@ impl Builder<'_> {
             return Err(DistroError::NoSource { problem, help }.into());
         }
         std::fs::create_dir_all(directory).map_err(said(directory))?;
-        let fetcher = Fetcher::new();
+        let fetcher = self.fetcher()?;
         let supply = self.supply(&fetcher)?;
         let mut kept: BTreeSet<PathBuf> = BTreeSet::from([directory.join(MARK)]);
         let mut contents = Contents { format: 1, suite: Vec::new() };

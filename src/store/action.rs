@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
 use crate::digest::Digest;
+use crate::fault;
 
 /// A blob with its size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +105,7 @@ impl Store {
     /// [`StoreError`] when it cannot be written.
     pub fn commit(&self, record: ActionRecord) -> Result<ActionRecord, StoreError> {
         let path = self.action_path(&record.key);
+        fault::point("commit.before-sync");
         let here =
             std::fs::File::open(self.directory()).map_err(|source| StoreError::io("open", self.directory(), source))?;
         rustix::fs::syncfs(&here).map_err(|source| StoreError::io("sync", self.directory(), source))?;
@@ -117,7 +119,9 @@ impl Store {
         }
         let text = serde_json::to_vec_pretty(&counts)
             .map_err(|source| StoreError::io("write", &path, std::io::Error::other(source)))?;
+        fault::point("commit.before-record");
         self.write_file(&path, &text)?;
+        fault::point("commit.after-record");
         Ok(counts)
     }
 }

@@ -27,8 +27,7 @@ impl Store {
     pub fn ensure_blob_of(&self, file: &Path) -> Result<BlobRef, StoreError> {
         let said = |source: std::io::Error| StoreError::io("keep a copy of", file, source);
         let mut input = std::fs::File::open(file).map_err(said)?;
-        let directory = self.directory().join("blobs");
-        let mut copy = tempfile::Builder::new().prefix(".new-").tempfile_in(&directory).map_err(said)?;
+        let mut copy = self.half_written()?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0u8; 1 << 20];
         let mut size = 0;

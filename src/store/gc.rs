@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FileLock, Manifest, Store, StoreError};
+use super::{Manifest, Store, StoreError};
 use crate::digest::Digest;
 
 /// The last build of an image: what its actions' keys were.
@@ -68,30 +68,12 @@ impl Store {
         self.write_file(&path, &text)
     }
 
-    fn names_in(&self, directory: &str) -> Vec<String> {
+    pub(super) fn names_in(&self, directory: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.directory().join(directory)) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
         names
-    }
-
-    /// Scratch directories whose process is gone.
-    pub fn stale_scratch(&self) -> Vec<String> {
-        self.names_in("scratch")
-            .into_iter()
-            .filter(|name| {
-                let lock = self.directory().join("locks").join(format!("scratch-{name}"));
-                match FileLock::try_take(&lock) {
-                    Ok(Some(lock)) => {
-                        lock.remove();
-                        true
-                    }
-                    _ => false,
-                }
-            })
-            .map(|name| format!("scratch/{name}"))
-            .collect()
     }
 
     /// What no root reaches. The caller holds the store's exclusive use lock.
@@ -123,7 +105,7 @@ impl Store {
             layers.extend(record.outputs.layer);
             blobs.extend(record.outputs.blobs.values().map(|blob| blob.digest));
         }
-        let mut gone = Collected { inside: self.stale_scratch(), outside: forgotten };
+        let mut gone = Collected { inside: Vec::new(), outside: forgotten };
         for directory in ["trees", "manifests"] {
             for name in self.names_in(directory) {
                 if !Digest::parse(&name).is_ok_and(|digest| layers.contains(&digest)) {
@@ -158,19 +140,7 @@ impl Store {
         };
         sharded("blobs", &|name| Digest::parse(name).is_ok_and(|digest| blobs.contains(&digest)));
         sharded("packages", &|name| crate::digest::Sha256::parse(name).is_ok_and(|digest| packages.contains(&digest)));
-        for name in self.names_in("links") {
-            // Links of a process that lives are locked with its scratch directory.
-            if let Ok(Some(lock)) = FileLock::try_take(&self.directory().join("locks").join(format!("scratch-{name}")))
-            {
-                lock.remove();
-                gone.outside.push(format!("links/{name}"));
-            }
-        }
         gone.inside.extend(self.names_in("handover").into_iter().map(|name| format!("handover/{name}")));
-        for directory in ["blobs", "packages"] {
-            let left = self.names_in(directory).into_iter().filter(|name| name.starts_with(".new-"));
-            gone.outside.extend(left.map(|name| format!("{directory}/{name}")));
-        }
         gone.outside.extend(self.names_in("indices").into_iter().map(|name| format!("indices/{name}")));
         Ok(gone)
     }

@@ -2,20 +2,25 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::{FileLock, StoreError};
 use crate::digest::{Digest, Sha256};
+use crate::fault;
 
 /// Directories that belong to root inside the namespace.
 pub const TREE_DIRECTORIES: [&str; 6] = ["trees", "manifests", "frames", "scratch", "logs", "handover"];
 
 /// Directories that belong to the user.
-const OWN_DIRECTORIES: [&str; 7] = ["packages", "indices", "blobs", "actions", "roots", "locks", "links"];
+const OWN_DIRECTORIES: [&str; 8] = ["packages", "indices", "blobs", "actions", "roots", "locks", "links", "aside"];
 
 /// An opened store.
 #[derive(Debug, Clone)]
 pub struct Store {
     directory: PathBuf,
+    /// Holds the directory for half-written files; made when it is needed.
+    aside: Arc<OnceLock<(PathBuf, FileLock)>>,
 }
 
 impl Store {
@@ -33,7 +38,7 @@ impl Store {
 
     /// Opens a store for reading only, without making anything; for `plan`.
     pub fn existing(directory: &Path) -> Self {
-        Self { directory: directory.join("v1") }
+        Self { directory: directory.join("v1"), aside: Arc::default() }
     }
 
     /// Opens or makes a store. `id_map` is the map's text, `tree_owner` the host ids of root inside.
@@ -85,7 +90,7 @@ impl Store {
                     .map_err(|source| StoreError::io("change the owner of", &path, source))?;
             }
         }
-        let store = Self { directory: inner };
+        let store = Self { directory: inner, aside: Arc::default() };
         if !map_file.exists() {
             store.write_file(&map_file, format!("{id_map}\n").as_bytes())?;
         }
@@ -170,14 +175,44 @@ impl Store {
         let parent = path.parent().unwrap_or(&self.directory);
         std::fs::create_dir_all(parent).map_err(|source| StoreError::io("make the directory", parent, source))?;
         let said = |source: std::io::Error| StoreError::io("write", path, source);
-        let mut file = tempfile::Builder::new()
-            .prefix(".new-")
-            .permissions(std::fs::Permissions::from_mode(0o644))
-            .tempfile_in(parent)
-            .map_err(said)?;
+        let mut file = self.half_written()?;
         file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(said)?;
+        fault::point("store.before-rename");
         file.persist(path).map_err(|error| said(error.error))?;
         std::fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(said)
+    }
+
+    /// A new file that is not yet what it will be; it is renamed to its place when it is. What a killed process leaves of
+    /// them goes with its directory.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be made.
+    pub fn half_written(&self) -> Result<tempfile::NamedTempFile, StoreError> {
+        let directory = self.aside_directory()?;
+        tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o644))
+            .tempfile_in(&directory)
+            .map_err(|source| StoreError::io("make a file in", directory, source))
+    }
+
+    /// The directory of this process's half-written files.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be made.
+    pub fn aside_directory(&self) -> Result<PathBuf, StoreError> {
+        Ok(match self.aside.get() {
+            Some((directory, _)) => directory.clone(),
+            None => {
+                static NEXT: AtomicU32 = AtomicU32::new(0);
+                let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                let name = format!("{}-{}-{number}", std::process::id(), start_time());
+                let lock = FileLock::take(&self.directory.join("locks").join(format!("aside-{name}")))?;
+                let directory = self.directory.join("aside").join(name);
+                std::fs::create_dir_all(&directory)
+                    .map_err(|source| StoreError::io("make the directory", &directory, source))?;
+                self.aside.get_or_init(|| (directory, lock)).0.clone()
+            }
+        })
     }
 
     /// Makes a scratch directory for this process; it is removed, from inside, by whoever made it or by gc.
@@ -185,7 +220,6 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the directory cannot be made.
     pub fn scratch(&self) -> Result<Scratch, StoreError> {
-        use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{}-{number}", std::process::id(), start_time());
@@ -201,6 +235,16 @@ fn start_time() -> u64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();
     after.split_whitespace().nth(19).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // The last clone takes the directory away; it is empty unless something failed.
+        if let Some((directory, lock)) = Arc::get_mut(&mut self.aside).and_then(OnceLock::take) {
+            let _ = std::fs::remove_dir_all(directory);
+            lock.remove();
+        }
+    }
 }
 
 /// A scratch directory's name and the lock that says its process lives.

@@ -16,6 +16,7 @@
 //! v1/handover/<name>     a file on its way from inside to blobs/             }
 //! v1/actions/<key>.json  records of finished actions; the first one for a key wins
 //! v1/roots/<id>.json     what gc must keep: the last builds of each image
+//! v1/aside/<name>/       half-written files of one running process; lock file beside it
 //! v1/locks/<key>         held while an action runs
 //! ```
 //!
@@ -30,6 +31,7 @@ mod error;
 mod gc;
 mod inside;
 mod layout;
+mod leftovers;
 mod lock;
 mod manifest;
 mod merge;
@@ -43,6 +45,7 @@ pub use error::StoreError;
 pub use gc::{Collected, Root};
 pub use inside::{in_scratch, make_directories};
 pub use layout::{Scratch, Store, TREE_DIRECTORIES};
+pub use leftovers::Leftovers;
 pub use lock::FileLock;
 pub use manifest::{Entry, Kind, Manifest, ManifestError};
 pub use merge::{Merged, MergedEntry, layer_between, merge};

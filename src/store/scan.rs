@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entry, Kind, Manifest, Merged, Store, layer_between, merge};
 use crate::digest::Digest;
+use crate::fault;
 
 /// How deep a tree may be; the kernel's PATH_MAX allows no more than this for names of one letter.
 const DEPTH_LIMIT: usize = 2048;
@@ -72,7 +73,9 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     let mut found = Vec::new();
     collect(root.as_fd(), ".", &mut found, 0)?;
     found.sort_by(|a, b| a.path.cmp(&b.path));
+    fault::point("scan.listed");
     let digests = hash_files(&root, &found)?;
+    fault::point("scan.hashed");
     let whole = request.whole && !request.base.is_empty();
     let start = if whole { Merged::default() } else { before.clone() };
     let (after, unchanged) = lay_over(&before, start, &found, &digests, request.epoch)?;
@@ -83,6 +86,7 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
         reduce(&root, &found, &layer)?;
     }
     set_times(&root, &found, &unchanged, request.epoch)?;
+    fault::point("scan.settled");
     commit(&request.tree, &layer)
 }
 
@@ -365,14 +369,19 @@ fn commit(tree: &str, layer: &Manifest) -> Result<ScanAnswer, String> {
         let _ = rustix::fs::syncfs(&here);
     }
     let name = Store::manifest_name(&digest);
-    let aside = format!("{name}.{}", tree.replace('/', "-"));
-    std::fs::write(&aside, &text).and_then(|()| std::fs::rename(&aside, &name)).map_err(said)?;
+    // Beside the tree, in the scratch directory, whose rest goes with it.
+    let aside = format!("{tree}.manifest");
+    std::fs::write(&aside, &text).map_err(said)?;
+    fault::point("scan.before-manifest");
+    std::fs::rename(&aside, &name).map_err(said)?;
+    fault::point("scan.before-rename");
     match std::fs::rename(tree, &place) {
         Ok(()) => {}
         // The same layer is there already; a directory with content is not replaced by a rename.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => remove_tree(tree)?,
         Err(error) => return Err(said(error)),
     }
+    fault::point("scan.after-rename");
     let bytes = layer.0.values().map(|entry| if let Kind::File { size, .. } = entry.kind { size } else { 0 }).sum();
     Ok(ScanAnswer { layer: digest, entries: layer.0.len() as u64, bytes })
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accounts;
 use crate::digest::Digest;
+use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::{News, Operation, answer};
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
@@ -200,6 +201,7 @@ fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> 
             mount_point: at("mount"),
             ..CommandRequest::default()
         })?;
+        fault::point("install.done");
         if result.status != 0 {
             return Ok(Made::Failed(result));
         }

@@ -14,6 +14,7 @@ use super::PinnedPackage;
 use crate::archive::write_plain;
 use crate::digest::Sha256;
 use crate::distro::DistroError;
+use crate::fault;
 use crate::sandbox::Namespace;
 use crate::sandbox::helper::News;
 use crate::store::Store;
@@ -84,6 +85,7 @@ fn one(directory: &str, digest: &Sha256, name: &str) -> Result<(), String> {
     let mut from = Hashed { inner: from, hasher: sha2::Digest::new() };
     let file = File::create(plain_name(directory, digest)).map_err(said)?;
     let mut file = BufWriter::with_capacity(1 << 18, file);
+    fault::point("plain.writing");
     let written = write_plain(&mut from, &mut file);
     std::io::copy(&mut from, &mut std::io::sink()).map_err(said)?;
     if Sha256(sha2::Digest::finalize(from.hasher).into()) != *digest {

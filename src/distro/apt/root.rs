@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::accounts;
 use super::inside::{Made, POLICY, PackageFile, environment, normalise};
 use crate::archive::{Extractor, extract_tar, read_members};
+use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, TreeMount, run_command};
@@ -33,6 +34,7 @@ fn unpack(tree: &str, packages: &[PackageFile], progress: News<'_>) -> Result<()
     let mut extractor = Extractor::new(tree)?;
     for (index, package) in packages.iter().enumerate() {
         progress(&format!("unpacking {} of {}: {}", index + 1, packages.len(), package.name));
+        fault::point("unpack.package");
         let file = File::open(&package.file).map_err(|error| format!("{}: {error}", package.name))?;
         read_members(file, |member, content| {
             if member.starts_with("data.tar") {
@@ -106,6 +108,7 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
             editor.write(name, b"", 0o644)?;
         }
         editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
+        fault::point("unpack.done");
         progress(&format!("configuring {} packages", request.packages.len()));
         let mount_point = format!("{}/mount", request.scratch);
         make_directories(&mount_point, &[""])?;

@@ -3,7 +3,9 @@
 mod boot_failures;
 mod build_failures;
 mod compute;
+mod edit_table;
 mod edits;
+mod kills;
 mod leases;
 mod machine;
 mod mini;

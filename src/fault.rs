@@ -1,0 +1,34 @@
+//! Named places at which tests stop the program to kill it; in other builds they are nothing.
+//!
+//! `IMGBUILD_FAULT=NAME` with `IMGBUILD_FAULT_FILE=PATH`: whoever comes to the place NAME for the first time writes PATH
+//! and waits for ever. With `IMGBUILD_FAULT=NAME+` it goes on: the kill comes while it works.
+
+/// Variables that a helper process inherits.
+#[cfg(feature = "e2e")]
+pub const VARIABLES: [&str; 2] = ["IMGBUILD_FAULT", "IMGBUILD_FAULT_FILE"];
+
+/// Variables that a helper process inherits: none.
+#[cfg(not(feature = "e2e"))]
+pub const VARIABLES: [&str; 0] = [];
+
+/// A place.
+#[cfg(feature = "e2e")]
+pub fn point(name: &str) {
+    let Ok(wanted) = std::env::var("IMGBUILD_FAULT") else { return };
+    let goes_on = wanted.strip_suffix('+');
+    if goes_on.unwrap_or(&wanted) != name {
+        return;
+    }
+    let Some(file) = std::env::var_os("IMGBUILD_FAULT_FILE") else { return };
+    // The first one that comes here, in whichever process.
+    let made = std::fs::File::options().write(true).create_new(true).open(file);
+    if made.is_ok() && goes_on.is_none() {
+        loop {
+            std::thread::sleep(std::time::Duration::from_secs(3600));
+        }
+    }
+}
+
+/// A place.
+#[cfg(not(feature = "e2e"))]
+pub fn point(_: &str) {}

@@ -1,0 +1,381 @@
+//! Every field of a recipe, every list, and edits without meaning, one at a time on a built image: what runs, why, and that
+//! the result is that of a build which never saw the image before. A field of the schema without an edit fails the test.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::{mini, store};
+use crate::support::{Space, copy_tree, project};
+
+/// One edit.
+struct Edit {
+    /// Fields of the schema that it is about.
+    fields: &'static [&'static str],
+    /// What it is called.
+    name: &'static str,
+    /// Makes it.
+    make: fn(&Space),
+    /// How far it is tried.
+    how: How,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Plan and build.
+    Build,
+    /// Plan and build, with other packages: the comparison starts from the essential ones.
+    Packages,
+    /// Plan only: the build would need another distribution.
+    Plan,
+    /// There is one value only; the schema must say so.
+    OneValue,
+}
+
+const fn edit(fields: &'static [&'static str], name: &'static str, make: fn(&Space)) -> Edit {
+    Edit { fields, name, make, how: How::Build }
+}
+
+const fn packages(fields: &'static [&'static str], name: &'static str, make: fn(&Space)) -> Edit {
+    Edit { fields, name, make, how: How::Packages }
+}
+
+/// Adds a line at the end of a table of the recipe.
+fn add(space: &Space, table: &str, line: &str) {
+    space.edit("image.toml", &format!("[{table}]\n"), &format!("[{table}]\n{line}\n"));
+}
+
+fn add_table(space: &Space, text: &str) {
+    let path = space.path().join("image.toml");
+    let old = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, format!("{old}\n{text}\n")).unwrap();
+}
+
+fn chmod(space: &Space, name: &str, mode: u32) {
+    std::fs::set_permissions(space.path().join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn append(space: &Space, name: &str, text: &str) {
+    let path = space.path().join(name);
+    let old = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, old + text).unwrap();
+}
+
+/// A package of the test's own, made by dpkg-deb.
+fn local_package(space: &Space) {
+    let tree = space.path().join("pkg");
+    std::fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+    let control =
+        "Package: site-thing\nVersion: 1\nArchitecture: all\nMaintainer: site <root@localhost>\nDescription: thing\n";
+    std::fs::write(tree.join("DEBIAN/control"), control).unwrap();
+    std::fs::create_dir_all(space.path().join("other")).unwrap();
+    let made = std::process::Command::new("dpkg-deb")
+        .args(["--root-owner-group", "--build"])
+        .arg(&tree)
+        .arg(space.path().join("other/site-thing_1_all.deb"))
+        .env("SOURCE_DATE_EPOCH", "0")
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    std::fs::remove_dir_all(tree).unwrap();
+}
+
+const EDITS: &[Edit] = &[
+    edit(&["image.name"], "the image's name", |space| {
+        drop(space.edit("image.toml", "name = \"mini\"", "name = \"maxi\""))
+    }),
+    Edit { fields: &["image.distro"], name: "", make: |_| (), how: How::OneValue },
+    Edit {
+        fields: &["image.release"],
+        name: "another release",
+        make: |space| drop(space.edit("image.toml", "\"bookworm\"", "\"trixie\"")),
+        how: How::Plan,
+    },
+    Edit { fields: &["image.arch"], name: "", make: |_| (), how: How::OneValue },
+    edit(&["repo.source", "repo.check-valid-until"], "where packages come from", |space| {
+        add_table(space, "[[repo]]\nsource = \"host\"\ncheck-valid-until = false");
+    }),
+    edit(&["repo.uri", "repo.suites", "repo.components", "repo.signed-by"], "another archive", |space| {
+        space.write("site.gpg", "");
+        add_table(
+            space,
+            "[[repo]]\nuri = \"http://127.0.0.1:9/debian\"\nsuites = [\"bookworm\"]\ncomponents = [\"main\"]\nsigned-by = \"site.gpg\"",
+        );
+    }),
+    packages(&["packages.base"], "minbase", |space| {
+        drop(space.edit("image.toml", "base = \"essential\"", "base = \"minbase\""))
+    }),
+    packages(&["packages.lists"], "a package in the list", |space| append(space, "a.pkglist", "less\n")),
+    packages(&["packages.install"], "a package in the recipe", |space| {
+        drop(space.edit("image.toml", "\"openssh-server\"", "\"openssh-server\", \"less\""));
+    }),
+    packages(&["otherpkgs.dir", "otherpkgs.lists", "otherpkgs.install"], "a local package", |space| {
+        local_package(space);
+        space.write("o.pkglist", "# none\n");
+        add_table(space, "[otherpkgs]\ndir = \"other\"\nlists = [\"o.pkglist\"]\ninstall = [\"site-thing\"]");
+    }),
+    packages(&["kernel.package"], "the kernel's package by its whole name", |space| {
+        let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+        let at = lock.find("name = \"linux-image-6").unwrap();
+        let name = lock[at + 8..].split('"').next().unwrap();
+        space.edit("image.toml", "\"linux-image-cloud-amd64\"", &format!("\"{name}\""));
+    }),
+    edit(&["kernel.version"], "the kernel's release, which is the only one", |space| {
+        let info = std::fs::read_to_string(space.path().join("out/mini/build.json")).unwrap();
+        let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+        add(space, "kernel", &format!("version = {}", info["kernel_release"]));
+    }),
+    edit(&["kernel.drivers"], "a driver", |space| add(space, "kernel", "drivers = [\"+loop\"]")),
+    packages(&["kernel.firmware_packages"], "firmware", |space| {
+        add(space, "kernel", "firmware_packages = [\"firmware-linux-free\"]");
+    }),
+    edit(&["kernel.firmware"], "firmware is required", |space| add(space, "kernel", "firmware = \"require\"")),
+    Edit { fields: &["initrd.modes"], name: "", make: |_| (), how: How::OneValue },
+    edit(&["initrd.compress"], "the initrd's compression", |space| add_table(space, "[initrd]\ncompress = \"gzip\"")),
+    edit(&["initrd.modules_from"], "modules of the image", |space| {
+        add_table(space, "[initrd]\nmodules_from = \"rootfs\"")
+    }),
+    edit(&["initrd.ca"], "a certificate", |space| {
+        space.write("ca.pem", "# none\n");
+        add_table(space, "[initrd]\nca = [\"ca.pem\"]");
+    }),
+    edit(&["system.timezone"], "the time zone", |space| add(space, "system", "timezone = \"Etc/UTC\"")),
+    edit(&["system.locale"], "the locale", |space| add(space, "system", "locale = \"C.UTF-8\"")),
+    edit(&["system.hostname"], "the host name", |space| add(space, "system", "hostname = \"node\"")),
+    edit(&["system.authorized_keys"], "a key", |space| {
+        space.write("keys/second.pub", "ssh-ed25519 AAAA second\n");
+        space.edit("image.toml", "[\"keys/admin.pub\"]", "[\"keys/admin.pub\", \"keys/second.pub\"]");
+    }),
+    edit(&["system.root_password_hash_file"], "root's password", |space| {
+        space.write("hash", "$6$x$y\n");
+        add(space, "system", "root_password_hash_file = \"hash\"");
+    }),
+    edit(&["system.fstab"], "a mount", |space| add(space, "system", "fstab = [\"none /scratch tmpfs defaults 0 0\"]")),
+    edit(&["system.exports"], "an export", |space| add(space, "system", "exports = [\"/srv *(ro)\"]")),
+    edit(&["users.*.uid", "users.*.gid", "users.*.home", "users.*.shell"], "a user", |space| {
+        add_table(space, "[users]\nslurm = { uid = 901, gid = 901, home = \"/srv/slurm\", shell = \"/bin/sh\" }");
+    }),
+    edit(&["groups"], "a group", |space| add_table(space, "[groups]\nslurm = 901")),
+    edit(&["postinstall.script"], "the script", |space| {
+        append(space, "mini.postinstall", "echo more >>\"$1/etc/made\"\n")
+    }),
+    edit(&["postinstall.arguments"], "an argument", |space| add(space, "postinstall", "arguments = [\"x\"]")),
+    edit(&["postinstall.inputs"], "a declared input", |space| append(space, "site/input", "more\n")),
+    packages(&["postinstall.tools"], "a program for the script", |space| {
+        add(space, "postinstall", "tools = [\"less\"]")
+    }),
+    edit(&["postinstall.packages"], "the packages for the script", |space| {
+        add(space, "postinstall", "packages = \"locked\"")
+    }),
+    edit(&["services.enable"], "a service starts", |space| {
+        add_table(space, "[services]\nenable = [\"systemd-networkd\"]")
+    }),
+    edit(&["services.disable"], "a service does not start", |space| {
+        add_table(space, "[services]\ndisable = [\"ssh\"]")
+    }),
+    edit(&["services.mask"], "a service never starts", |space| add_table(space, "[services]\nmask = [\"ssh\"]")),
+    edit(&["sync.lists"], "a line of a synclist", |space| append(space, "a.synclist", "site/motd -> /etc/issue.net\n")),
+    edit(&[], "a synced file's content", |space| append(space, "site/motd", "more\n")),
+    edit(&[], "a synced file's mode", |space| chmod(space, "site/motd", 0o755)),
+    edit(&["exclude.lists"], "a line of an exclude list", |space| append(space, "mini.exlist", "./usr/share/bug*\n")),
+    Edit { fields: &["pack.archive"], name: "", make: |_| (), how: How::OneValue },
+    edit(&["pack.compress"], "the compressor", |space| add_table(space, "[pack]\ncompress = \"gzip\"\nlevel = 1")),
+    edit(&["pack.level"], "the compressor's level", |space| add_table(space, "[pack]\nlevel = 1")),
+    edit(&["pack.frames"], "one stream", |space| add_table(space, "[pack]\nframes = \"single\"\nlevel = 1")),
+    edit(&["boot.cmdline"], "a word of the command line", |space| {
+        drop(space.edit("image.toml", "\"console=ttyS0\"", "\"console=ttyS0\", \"quiet\""));
+    }),
+    edit(&["boot.tmpfs"], "a tmpfs", |space| add(space, "boot", "tmpfs = { \"/tmp\" = \"50m\" }")),
+    edit(&["boot.root_size"], "the root's size", |space| add(space, "boot", "root_size = \"80%\"")),
+    edit(&["environment"], "a variable", |space| add_table(space, "[environment]\nSITE = \"a\"")),
+    edit(&["workspace.allow"], "a path that may be read", |space| {
+        add_table(space, "[workspace]\nallow = [\"/nothing\"]")
+    }),
+    edit(&["xcat.path_map"], "a path of the xCAT host", |space| {
+        add_table(space, "[xcat]\npath_map = { \"/opt/xcat\" = \"vendor\" }");
+    }),
+    edit(&["xcat.osvers"], "osvers", |space| add_table(space, "[xcat]\nosvers = \"debian12\"")),
+    edit(&["xcat.profile"], "profile", |space| add_table(space, "[xcat]\nprofile = \"compute\"")),
+    edit(&["xcat.node_support", "xcat.postscripts", "xcat.osimage"], "the site's postscripts", |space| {
+        for name in ["xcatdsklspost", "xcatpostinit1", "xcatlib.sh"] {
+            space.write(&format!("post/{name}"), "#!/bin/sh\n");
+            chmod(space, &format!("post/{name}"), 0o755);
+        }
+        add_table(space, "[xcat]\nnode_support = true\npostscripts = \"post\"\nosimage = \"x\"");
+    }),
+    // Without meaning.
+    edit(&[], "comments and blank lines", |space| {
+        space.edit("image.toml", "[exclude]", "\n# a comment\n\n[exclude]");
+        append(space, "a.pkglist", "\n# a comment\n");
+        append(space, "mini.exlist", "\n# a comment\n");
+        append(space, "a.synclist", "\n# a comment\n");
+    }),
+    edit(&[], "the order of keys", |space| {
+        space.edit("image.toml", "name = \"mini\"\nrelease = \"bookworm\"", "release = \"bookworm\"\nname = \"mini\"");
+    }),
+    edit(&[], "touch", |space| {
+        for name in ["image.toml", "site/motd", "site/input", "mini.postinstall"] {
+            let file = std::fs::File::options().append(true).open(space.path().join(name)).unwrap();
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        }
+    }),
+    edit(&[], "a checkout with umask 002", |space| {
+        chmod(space, "site/motd", 0o664);
+        chmod(space, "mini.postinstall", 0o775);
+    }),
+];
+
+/// The recipe that is edited: the example `mini` with one of each list.
+fn recipe() -> Space {
+    let space = Space::new().with_store(&store());
+    copy_tree(mini().space.path(), space.path());
+    space.edit("image.toml", "install = [", "lists = [\"a.pkglist\"]\ninstall = [");
+    space.write("a.pkglist", "# nothing yet\n").write("site/motd", "a node\n").write("site/input", "input\n");
+    space.write("a.synclist", "site/motd -> /etc/motd\n");
+    space.write("mini.postinstall", "#!/bin/sh\nset -e\ncp site/input \"$1/etc/made\"\n");
+    chmod(&space, "mini.postinstall", 0o755);
+    chmod(&space, "site/motd", 0o644);
+    let tables =
+        "[postinstall]\nscript = \"mini.postinstall\"\ninputs = [\"site/input\"]\n\n[sync]\nlists = [\"a.synclist\"]";
+    add_table(&space, tables);
+    space
+}
+
+/// Paths of all fields of a recipe: `table.key`, `table.*.key` for tables with names of the user's.
+fn fields() -> BTreeSet<String> {
+    fn walk(node: &serde_json::Value, root: &serde_json::Value, path: &str, found: &mut BTreeSet<String>) {
+        let resolve = |node: &serde_json::Value| match node["$ref"].as_str() {
+            Some(name) => root.pointer(name.trim_start_matches('#')).unwrap().clone(),
+            None => node.clone(),
+        };
+        let mut node = resolve(node);
+        if let Some(options) = node["anyOf"].as_array() {
+            node = resolve(options.iter().find(|option| option["type"] != "null").unwrap());
+        }
+        let inner = [resolve(&node["items"]), resolve(&node["additionalProperties"])];
+        let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        if let Some(properties) = node["properties"].as_object() {
+            properties.iter().for_each(|(key, value)| walk(value, root, &join(key), found));
+        } else if inner[0]["properties"].is_object() {
+            walk(&inner[0], root, path, found);
+        } else if inner[1]["properties"].is_object() {
+            walk(&inner[1], root, &join("*"), found);
+        } else {
+            found.insert(path.to_owned());
+        }
+    }
+    let text = std::fs::read(project().join("schemas/image.schema.json")).unwrap();
+    let root: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let mut found = BTreeSet::new();
+    walk(&root, &root, "", &mut found);
+    found
+}
+
+/// What changes from day to day in a plan: digests and versions.
+fn steady(text: &str) -> String {
+    let mut out = String::new();
+    for word in text.split_inclusive([' ', '\n']) {
+        let (bare, end) = word.split_at(word.trim_end_matches([' ', '\n', ',']).len());
+        let is_digest = bare.len() >= 12 && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_version = bare.starts_with(|letter: char| letter.is_ascii_digit()) && bare.contains('.');
+        out.push_str(if is_digest {
+            "[digest]"
+        } else if is_version {
+            "[version]"
+        } else if bare.starts_with("linux-image-6") || bare.starts_with("`linux-image-6") {
+            "[kernel]"
+        } else {
+            bare
+        });
+        out.push_str(end);
+    }
+    out
+}
+
+/// Removes records of a store but for those of some actions: what follows never saw the image.
+fn forget_all_but(store: &Path, kept: &[&str]) {
+    for entry in std::fs::read_dir(store.join("v1/actions")).unwrap().flatten() {
+        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(entry.path()).unwrap()).unwrap();
+        if !kept.contains(&record["action"].as_str().unwrap()) {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    for entry in std::fs::read_dir(store.join("v1/roots")).unwrap().flatten() {
+        std::fs::remove_file(entry.path()).unwrap();
+    }
+}
+
+/// Files of a published image, with their content.
+fn artefacts(space: &Space, image: &str) -> Vec<(String, Vec<u8>)> {
+    let directory = space.path().join("out").join(image);
+    let mut found: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .flatten()
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
+    let edited: BTreeSet<String> = EDITS.iter().flat_map(|edit| edit.fields).map(|field| (*field).to_owned()).collect();
+    assert_eq!(edited, fields(), "each field of the schema has an edit, and each edit a field");
+    let base = recipe();
+    base.run(&["build"]).good();
+    assert_eq!(base.to_do(), Vec::<String>::new());
+    // A store of its own for the comparison; its trees are the same files.
+    let control_store = super::store().with_file_name("control-store");
+    let _ = std::fs::remove_dir_all(&control_store);
+    let copied =
+        std::process::Command::new("cp").args(["-a", "--link"]).arg(store()).arg(&control_store).status().unwrap();
+    assert!(copied.success());
+    let schema = std::fs::read_to_string(project().join("schemas/image.schema.json")).unwrap();
+    let mut table = String::new();
+    for edit in EDITS {
+        if edit.how == How::OneValue {
+            let key = edit.fields[0].rsplit('.').next().unwrap();
+            let kind = match key {
+                "distro" => "Distro",
+                "arch" => "Arch",
+                "modes" => "InitrdMode",
+                _ => "ArchiveKind",
+            };
+            let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+            assert_eq!(
+                schema["$defs"][kind]["oneOf"].as_array().unwrap().len(),
+                1,
+                "{key} has more than one value now"
+            );
+            continue;
+        }
+        let space = Space::new().with_store(&store());
+        copy_tree(base.path(), space.path());
+        std::fs::copy(base.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+        space.run(&["build", "--locked"]).good();
+        (edit.make)(&space);
+        let plan = space.run(&["plan"]).good().out;
+        let _ = writeln!(table, "== {}\n{}", edit.name, steady(&plan).trim_end());
+        if edit.how == How::Plan {
+            continue;
+        }
+        let ran = space.run(&["build"]).good();
+        let said = ran.err.lines().find(|line| line.starts_with("ran ")).unwrap();
+        let _ = writeln!(table, "-> {}", said.split(';').next().unwrap());
+        let name = if edit.fields == ["image.name"] { "maxi" } else { "mini" };
+        let incremental = artefacts(&space, name);
+        let control = Space::new().with_store(&control_store);
+        copy_tree(space.path(), control.path());
+        std::fs::copy(space.path().join("image.lock"), control.path().join("image.lock")).unwrap();
+        let kept: &[&str] = match edit.how {
+            How::Packages => &["rootfs/tools", "rootfs/base"],
+            _ => &["rootfs/tools", "rootfs/base", "rootfs/packages-1", "kernel/payload", "rootfs/tools-postinstall"],
+        };
+        forget_all_but(&control_store, kept);
+        control.run(&["build", "--locked"]).good();
+        assert!(incremental == artefacts(&control, name), "`{}` gives other bytes than a clean build", edit.name);
+    }
+    insta::assert_snapshot!(table);
+    let _ = std::fs::remove_dir_all(control_store);
+}

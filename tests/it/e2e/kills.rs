@@ -1,0 +1,333 @@
+//! Builds killed at named places, whole trees of processes and parents alone: nothing is left, and the next build's bytes
+//! are those of a clean one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::offline::{assert_same, fresh, vendored};
+use super::store;
+use crate::support::{Space, copy_tree};
+
+/// Places in the work of any action.
+const STARTED: [&str; 1] = ["action.started"];
+const COMMITTED: [&str; 5] =
+    ["action.ran", "commit.before-sync", "commit.before-record", "store.before-rename", "commit.after-record"];
+/// Places where a directory becomes a layer.
+const SCANNED: [&str; 6] =
+    ["scan.listed", "scan.hashed", "scan.settled", "scan.before-manifest", "scan.before-rename", "scan.after-rename"];
+/// Places where a command runs in a sandbox; at the one with `+` it goes on running.
+const COMMAND: [&str; 4] = ["command.before", "command.running", "command.running+", "command.ended"];
+
+/// A process and when it started, in clock ticks.
+type Process = (u32, u64);
+
+/// All processes: parent and start time by pid. Source: proc_pid_stat(5).
+fn processes() -> BTreeMap<u32, (u32, u64)> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        // A zombie is gone but for its parent's asking.
+        if fields[0] != "Z" {
+            found.insert(pid, (fields[1].parse().unwrap(), fields[19].parse().unwrap()));
+        }
+    }
+    found
+}
+
+/// A process and all below it.
+fn tree(root: u32) -> Vec<Process> {
+    let all = processes();
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(all.iter().filter(|(_, (above, _))| *above == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.into_iter().filter_map(|pid| Some((pid, all.get(&pid)?.1))).collect()
+}
+
+fn kill(pid: u32) {
+    let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+/// Starts a build that stops at a place, and kills it there.
+#[track_caller]
+fn kill_at(space: &Space, place: &str, whole_tree: bool) {
+    let sign = tempfile::tempdir().unwrap();
+    // Root inside, who is nobody outside, writes it.
+    std::fs::set_permissions(sign.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let reached = sign.path().join("reached");
+    let mut child: Child = Command::new(env!("CARGO_BIN_EXE_imgbuild"))
+        .arg("-C")
+        .arg(space.path())
+        .arg("--store")
+        .arg(space.store())
+        .args(["-j1", "build", "--vendor", vendored().to_str().unwrap()])
+        .env("IMGBUILD_FAULT", place)
+        .env("IMGBUILD_FAULT_FILE", &reached)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while !reached.exists() {
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none() || reached.exists(), "the build ended before it came to {place}");
+        assert!(began.elapsed() < Duration::from_secs(120), "the build did not come to {place}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let victims = tree(child.id());
+    assert!(!victims.is_empty());
+    if whole_tree {
+        victims.iter().for_each(|(pid, _)| kill(*pid));
+    } else {
+        kill(child.id());
+    }
+    child.wait().unwrap();
+    let began = Instant::now();
+    loop {
+        let alive = processes();
+        let left: Vec<&Process> =
+            victims.iter().filter(|(pid, start)| alive.get(pid).is_some_and(|(_, now)| now == start)).collect();
+        if left.is_empty() {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{left:?} live on after a kill at {place}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(space.store().to_str().unwrap()), "a mount is left after a kill at {place}:\n{mounts}");
+}
+
+fn names(directory: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+/// Builds to the end, and looks whether everything is as if nobody had been killed.
+#[track_caller]
+fn whole_again(space: &Space, clean: &Space, after: &str) {
+    let ran = space.run(&["build", "--vendor", vendored().to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "after {after}: {}", ran.err);
+    assert_same(clean, space, "tiny");
+    assert_eq!(
+        std::fs::read_to_string(space.path().join("image.lock")).unwrap(),
+        std::fs::read_to_string(clean.path().join("image.lock")).unwrap(),
+        "after {after}"
+    );
+    let inner = space.store().join("v1");
+    for directory in ["scratch", "links", "handover", "aside"] {
+        assert_eq!(names(&inner.join(directory)), BTreeSet::new(), "{directory} after {after}");
+    }
+    assert_eq!(names(&inner.join("locks")), BTreeSet::from(["use".to_owned()]), "after {after}");
+    for directory in ["blobs", "frames", "packages"] {
+        for folder in names(&inner.join(directory)) {
+            let strange: Vec<String> =
+                names(&inner.join(directory).join(&folder)).into_iter().filter(|name| name.len() < 64).collect();
+            assert!(strange.is_empty() && folder.len() == 2, "{directory}/{folder} {strange:?} after {after}");
+        }
+    }
+    assert!(names(&inner.join("manifests")).iter().all(|name| name.len() == 64), "after {after}");
+    let beside: Vec<String> = names(space.path()).into_iter().filter(|name| name.starts_with(".image.lock")).collect();
+    assert!(beside.is_empty(), "{beside:?} after {after}");
+    let builds = names(&space.path().join("out/.builds/tiny"));
+    assert!(builds.iter().all(|name| !name.starts_with(".new")), "{builds:?} after {after}");
+    assert!(!names(&space.path().join("out")).contains(".tiny.new"), "after {after}");
+}
+
+/// Takes the record of an action out of the store, and the frames for the pack stage: it runs again, with the same inputs.
+fn forget(space: &Space, action: &str) {
+    let inner = space.store().join("v1");
+    let mut found = 0;
+    for name in names(&inner.join("actions")) {
+        let path = inner.join("actions").join(name);
+        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        if record["action"] == action {
+            std::fs::remove_file(path).unwrap();
+            found += 1;
+        }
+    }
+    assert!(found > 0, "no record of {action}");
+    if action == "pack/rootimg" {
+        std::fs::remove_dir_all(inner.join("frames")).unwrap();
+        std::fs::create_dir(inner.join("frames")).unwrap();
+        let metadata = std::fs::metadata(inner.join("trees")).unwrap();
+        use std::os::unix::fs::MetadataExt;
+        std::os::unix::fs::chown(inner.join("frames"), Some(metadata.uid()), Some(metadata.gid())).unwrap();
+    }
+}
+
+/// Kills of one stage.
+struct Round<'a> {
+    /// What the histogram calls it.
+    stage: &'a str,
+    /// The action that runs again.
+    action: Option<&'a str>,
+    /// Where it is killed.
+    places: Vec<&'a str>,
+    /// Whether each kill is followed by a whole build, or only the last one.
+    each: bool,
+    /// How often.
+    times: usize,
+}
+
+fn all_of<'a>(parts: &[&[&'a str]]) -> Vec<&'a str> {
+    parts.iter().flat_map(|part| part.iter().copied()).collect()
+}
+
+#[test]
+fn two_hundred_kills_leave_nothing_and_change_nothing() {
+    // With synced files, so that every kind of layer is there.
+    let clean = fresh().with_store(&store());
+    clean.write("site/motd", "a node\n").write("a.synclist", "site/motd -> /etc/motd\n");
+    clean.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
+    clean.run(&["build", "--vendor", vendored().to_str().unwrap()]).good();
+    let space = Space::new();
+    copy_tree(clean.path(), space.path());
+    std::fs::copy(clean.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+
+    let made = ["plain.writing", "helper.before", "unpack.package"];
+    let rounds = [
+        Round {
+            stage: "rootfs (tools)",
+            action: None,
+            places: all_of(&[&["download.before-rename"], &STARTED, &made, &SCANNED, &["helper.after"], &COMMITTED]),
+            each: false,
+            times: 1,
+        },
+        Round {
+            stage: "rootfs (base)",
+            action: None,
+            places: all_of(&[&STARTED, &["unpack.package", "unpack.done"], &COMMAND, &SCANNED, &COMMITTED]),
+            each: false,
+            times: 1,
+        },
+        Round {
+            stage: "kernel",
+            action: Some("kernel/payload"),
+            places: all_of(&[
+                &STARTED,
+                &["plain.writing", "kernel.unpacked"],
+                &COMMAND,
+                &["kernel.handed-over"],
+                &SCANNED,
+                &COMMITTED,
+            ]),
+            each: false,
+            times: 1,
+        },
+        Round {
+            stage: "rootfs (kernel)",
+            action: Some("rootfs/kernel"),
+            places: all_of(&[&STARTED, &["plain.writing"], &COMMAND, &["install.done"], &SCANNED, &COMMITTED]),
+            each: false,
+            times: 1,
+        },
+        Round {
+            stage: "rootfs (system)",
+            action: Some("rootfs/system"),
+            places: all_of(&[&STARTED, &["helper.before", "edit.mounted", "edit.done"], &SCANNED, &COMMITTED]),
+            each: true,
+            times: 1,
+        },
+        Round {
+            stage: "rootfs (postinstall)",
+            action: Some("rootfs/postinstall"),
+            places: all_of(&[&STARTED, &COMMAND, &SCANNED, &COMMITTED]),
+            each: true,
+            times: 1,
+        },
+        Round {
+            stage: "rootfs (gate)",
+            action: Some("rootfs/gate"),
+            places: all_of(&[&STARTED, &COMMITTED]),
+            each: true,
+            times: 2,
+        },
+        Round {
+            stage: "rootfs (sync)",
+            action: Some("rootfs/sync"),
+            places: all_of(&[&STARTED, &["edit.mounted", "edit.done"], &SCANNED, &COMMITTED]),
+            each: true,
+            times: 2,
+        },
+        Round {
+            stage: "initrd",
+            action: Some("initrd/stateless"),
+            places: all_of(&[&STARTED, &["helper.before", "initrd.writing", "helper.after"], &COMMITTED]),
+            each: true,
+            times: 2,
+        },
+        Round {
+            stage: "pack",
+            action: Some("pack/rootimg"),
+            places: all_of(&[&STARTED, &["pack.frame", "pack.before-rename", "pack.done", "helper.after"], &COMMITTED]),
+            each: true,
+            times: 2,
+        },
+        Round {
+            stage: "publish",
+            action: None,
+            places: vec![
+                "build.before-publish",
+                "publish.made",
+                "publish.assembled",
+                "publish.written",
+                "publish.renamed",
+                "publish.link-made",
+                "publish.linked",
+                "build.before-root",
+                "store.before-rename",
+            ],
+            each: true,
+            times: 2,
+        },
+    ];
+    let mut histogram: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut whole_tree = false;
+    for round in &rounds {
+        for _ in 0..round.times {
+            for (number, place) in round.places.iter().enumerate() {
+                if let Some(action) = round.action.filter(|_| round.each || number == 0) {
+                    forget(&space, action);
+                }
+                whole_tree = !whole_tree;
+                kill_at(&space, place, whole_tree);
+                *histogram.entry(round.stage).or_default() += 1;
+                if round.each {
+                    whole_again(&space, &clean, place);
+                }
+            }
+            if !round.each && round.stage != "rootfs (tools)" {
+                whole_again(&space, &clean, round.stage);
+            }
+        }
+    }
+    // The lock is resolved again from the vendored indices.
+    for place in [
+        "lock.before-resolve",
+        "lock.resolved",
+        "lock.before-rename",
+        "command.before",
+        "command.running",
+        "command.running+",
+    ] {
+        for _ in 0..2 {
+            let _ = std::fs::remove_file(space.path().join("image.lock"));
+            whole_tree = !whole_tree;
+            kill_at(&space, place, whole_tree);
+            *histogram.entry("lock").or_default() += 1;
+        }
+    }
+    std::fs::copy(clean.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    whole_again(&space, &clean, "lock");
+    let all: usize = histogram.values().sum();
+    eprintln!("kills by stage: {histogram:?}, {all} in all");
+    assert!(all >= 200 && histogram.values().all(|count| *count >= 10), "{histogram:?}: {all}");
+}
