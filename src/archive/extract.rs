@@ -250,7 +250,10 @@ pub fn extract_tar(
         };
         if let Ok(Some(extensions)) = entry.pax_extensions() {
             for extension in extensions.flatten() {
-                if let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr.")) {
+                let name = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr."));
+                // overlayfs would obey its own, and the manifest does not know them.
+                let own = |name: &&str| !name.starts_with("user.overlay.") && !name.starts_with("trusted.");
+                if let Some(name) = name.filter(own) {
                     meta.xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
                 }
             }
@@ -260,13 +263,14 @@ pub fn extract_tar(
         use tar::EntryType;
         match entry.header().entry_type() {
             EntryType::Directory => extractor.directory(&path, &meta)?,
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            EntryType::Regular | EntryType::Continuous => {
                 extractor.file(&path, &meta, &mut entry)?;
             }
             EntryType::Symlink => extractor.symlink(&path, &link.ok_or_else(missing)?, &meta)?,
             EntryType::Link => extractor.hard_link(&path, &link.ok_or_else(missing)?)?,
             EntryType::XGlobalHeader => {}
             other => {
+                // Sparse files too, which dpkg does not know: a kilobyte of archive could fill any disk.
                 return Err(format!(
                     "`{}` is a special file ({other:?}); no package may bring one",
                     String::from_utf8_lossy(&path)
@@ -298,6 +302,96 @@ mod tests {
         let _ = extractor.file(b"up/evil", &meta(0o644), &mut &b"x"[..]);
         let _ = extractor.file(b"abs/evil", &meta(0o644), &mut &b"x"[..]);
         assert!(!outside.path().join("evil").exists());
+    }
+
+    /// One entry of a hostile archive: kind, path and target as raw bytes, content.
+    fn entry(kind: tar::EntryType, path: &str, target: &str, content: &[u8]) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o6777);
+        header.set_uid(u64::from(rustix::process::getuid().as_raw()));
+        header.set_gid(u64::from(rustix::process::getgid().as_raw()));
+        header.set_size(content.len() as u64);
+        let fields = header.as_gnu_mut().unwrap();
+        if kind == tar::EntryType::GNUSparse {
+            // One hole of 8 GiB.
+            fields.set_real_size(0o77777777777);
+            fields.sparse[0].offset.copy_from_slice(b"77777777777\0");
+            fields.sparse[0].numbytes.copy_from_slice(b"00000000000\0");
+        }
+        fields.name[..path.len()].copy_from_slice(path.as_bytes());
+        fields.linkname[..target.len()].copy_from_slice(target.as_bytes());
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes
+    }
+
+    #[test]
+    fn no_entry_of_a_hostile_archive_touches_what_lies_outside() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        use tar::EntryType as Kind;
+        let place = tempfile::tempdir().unwrap();
+        let own_mode = std::fs::metadata(place.path()).unwrap().mode();
+        let canary = place.path().join("canary");
+        let outside = place.path().to_str().unwrap();
+        let within = outside.trim_start_matches('/');
+        let link = |path: &str, target: &str| entry(Kind::Symlink, path, target, b"");
+        let file = |path: &str| entry(Kind::Regular, path, "", b"evil");
+        let hard = |path: &str, target: &str| entry(Kind::Link, path, target, b"");
+        let directory = |path: &str| entry(Kind::Directory, path, "", b"");
+        let canary_path = format!("{outside}/canary");
+        let cases: Vec<(&str, Vec<Vec<u8>>)> = vec![
+            ("absolute path", vec![file(&canary_path)]),
+            ("parent", vec![file("../canary")]),
+            ("parent later", vec![file("a/../../canary")]),
+            ("parent directory", vec![directory("..")]),
+            ("through an absolute link", vec![link("out", outside), file("out/canary")]),
+            ("through a relative link", vec![link("out", "../"), file("out/canary")]),
+            ("through a chain", vec![link("a", "b"), link("b", outside), file("a/canary"), directory("a/made")]),
+            ("over a link", vec![link("x", &canary_path), file("x")]),
+            ("directory over a link", vec![link("x", outside), directory("x"), file("x/canary")]),
+            (
+                "link to the canary's directory, made within",
+                vec![directory(within), link("o", outside), file("o/canary")],
+            ),
+            ("hard link", vec![hard("x", &canary_path), file("x")]),
+            ("hard link by dots", vec![hard("x", "../canary"), file("x")]),
+            ("hard link through a link", vec![link("out", outside), hard("x", "out/canary"), file("x")]),
+            ("hard link to a link", vec![link("l", &canary_path), hard("x", "l"), file("x/y"), file("l")]),
+            ("a file for a directory", vec![file("d"), file("d/x")]),
+            ("setuid", vec![file("s")]),
+        ];
+        for (name, entries) in cases {
+            let root = place.path().join("root");
+            std::fs::create_dir(&root).unwrap();
+            std::fs::write(&canary, "canary").unwrap();
+            std::fs::set_permissions(&canary, std::fs::Permissions::from_mode(0o640)).unwrap();
+            let before = std::fs::metadata(&canary).unwrap();
+            let mut extractor = Extractor::new(root.to_str().unwrap()).unwrap();
+            let stream = entries.concat();
+            let _ = extract_tar(&mut extractor, &mut &stream[..], &|_| true).and_then(|()| extractor.finish());
+            let after = std::fs::metadata(&canary).unwrap();
+            assert_eq!(std::fs::read(&canary).unwrap(), b"canary", "{name}");
+            assert_eq!((before.mode(), before.ino(), after.nlink()), (after.mode(), after.ino(), 1), "{name}");
+            assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2, "{name}");
+            assert_eq!(std::fs::metadata(place.path()).unwrap().mode(), own_mode, "{name}");
+            std::fs::remove_dir_all(&root).unwrap();
+        }
+    }
+
+    #[test]
+    fn devices_and_sparse_files_are_refused_before_a_byte_is_written() {
+        use tar::EntryType as Kind;
+        for kind in [Kind::Block, Kind::Char, Kind::Fifo, Kind::GNUSparse] {
+            let root = tempfile::tempdir().unwrap();
+            let mut extractor = Extractor::new(root.path().to_str().unwrap()).unwrap();
+            let stream = entry(kind, "x", "", b"");
+            let said = extract_tar(&mut extractor, &mut &stream[..], &|_| true).unwrap_err();
+            assert!(said.contains("`x` is a special file"), "{said}");
+            assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+        }
     }
 
     #[test]

@@ -57,6 +57,11 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     };
     let began = std::time::Instant::now();
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    crate::sandbox::interrupt::last_words(if arguments.progress == super::ProgressKind::Json {
+        "{\"event\":\"interrupted\"}\n"
+    } else {
+        "\ninterrupted: nothing was published, and what is finished is kept; run the same command to go on from there\n"
+    });
     let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
     let out = std::path::absolute(&out).unwrap_or(out);
     let builder = Builder {

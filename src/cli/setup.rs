@@ -18,12 +18,16 @@ pub struct PlacesArguments {
     /// Take all packages from this directory, which `imgbuild vendor` made, and use no network
     #[arg(long, value_name = "DIR", env = "IMGBUILD_VENDOR", conflicts_with = "mirror")]
     pub vendor: Option<PathBuf>,
+    /// How long a mirror may say nothing before it is asked again [default: 30]
+    #[arg(long, value_name = "SECONDS", env = "IMGBUILD_MIRROR_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub mirror_timeout: Option<u64>,
 }
 
 impl PlacesArguments {
     /// The same for a build.
     pub fn places(&self) -> Places {
-        Places { mirror: self.mirror.clone(), vendor: self.vendor.clone() }
+        let patience = self.mirror_timeout.map(std::time::Duration::from_secs);
+        Places { mirror: self.mirror.clone(), vendor: self.vendor.clone(), patience }
     }
 }
 

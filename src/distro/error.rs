@@ -15,6 +15,22 @@ pub enum DistroError {
         help("check that the mirror can be reached from here; `--mirror URL` or IMGBUILD_MIRROR names another")
     )]
     Download { file: String, place: String, problem: String },
+    /// A server does not have a file.
+    #[error("`{file}` is not at {place}: {answer}")]
+    #[diagnostic(
+        code(distro::not_there),
+        help("check the uri, the suites and the components of [[repo]], and whether the mirror is complete")
+    )]
+    NotThere { file: String, place: String, answer: String },
+    /// A package that image.lock names is not in its repository any more.
+    #[error("image.lock takes `{package}` {version} from {from} does not have it any more")]
+    #[diagnostic(
+        code(distro::left_the_mirror),
+        help(
+            "`imgbuild update {package}` locks the version that the mirror has now; to keep this one, take the packages from a snapshot of the archive ([[repo]] uri) or from a directory that `imgbuild vendor DIR` made; deleting image.lock resolves all packages again"
+        )
+    )]
+    LeftMirror { package: String, version: String, from: String },
     /// A download has other content than announced.
     #[error("`{file}` from {place} has the SHA-256 {found}, but {expected} was expected")]
     #[diagnostic(
@@ -53,17 +69,36 @@ pub enum DistroError {
     #[error("no repository has the package `{name}`, which {wanted_by} needs")]
     #[diagnostic(code(distro::closure), help("check the suites and components of [[repo]]"))]
     Closure { name: String, wanted_by: String },
+    /// apt cannot use indices whose digests are good.
+    #[error("the release's own apt cannot read the package indices:\n{said}")]
+    #[diagnostic(
+        code(distro::indices),
+        help("the archive's Release file or index is not in the form that apt expects; the whole log is {log}")
+    )]
+    Indices { said: String, log: String },
     /// The solver did not find an answer.
     #[error("the packages cannot be installed together{detail}")]
-    #[diagnostic(code(distro::unsatisfiable))]
-    Unsatisfiable { detail: String },
+    #[diagnostic(code(distro::unsatisfiable), help("the solver's whole answer is in {log}"))]
+    Unsatisfiable { detail: String, log: String },
     /// Package names that no repository has.
     #[error("no repository has {names}")]
     #[diagnostic(code(distro::unknown_package), help("{help}"))]
     UnknownPackages { packages: Vec<String>, names: String, help: String },
+    /// A package's own script failed.
+    #[error("{script} failed: {ended}; its last lines:\n{lines}")]
+    #[diagnostic(
+        code(distro::maintainer_script),
+        help(
+            "scripts run without a network, services and devices; the whole log is {log}; nothing was published, the previous artefacts stay"
+        )
+    )]
+    MaintainerScript { script: String, ended: String, lines: String, log: String },
     /// The package manager failed.
     #[error("{what} failed with status {status}; its last lines:\n{lines}")]
-    #[diagnostic(code(distro::package_manager), help("the whole log is {log}"))]
+    #[diagnostic(
+        code(distro::package_manager),
+        help("the whole log is {log}; nothing was published, the previous artefacts stay")
+    )]
     PackageManager { what: String, status: i32, lines: String, log: String },
     /// The sandbox.
     #[error(transparent)]

@@ -10,13 +10,18 @@ use std::time::Duration;
 use sha2::Digest as _;
 
 use super::DistroError;
+use super::pace::{PATIENCE, Paced};
 use crate::digest::Sha256;
+use crate::store::StoreError;
 
 /// Connections to a mirror; Debian's own guidelines ask clients to stay below ten.
 const CONNECTIONS: usize = 8;
 
 /// How often a download is tried; waits of 0.5, 1, 2 and 4 seconds lie between.
 const TRIES: u32 = 5;
+
+/// How many redirects of one request are followed.
+const REDIRECTS: u32 = 5;
 
 /// A file to have.
 #[derive(Debug, Clone)]
@@ -51,12 +56,44 @@ pub struct Fetcher {
     agent: ureq::Agent,
     /// Where halves of downloads are; none: beside their destination.
     aside: Option<PathBuf>,
+    patience: Duration,
 }
 
 /// Why one try failed, and whether another may help.
 struct Failure {
     problem: String,
-    final_word: bool,
+    next: Next,
+}
+
+/// What helps after a failed try.
+#[derive(Debug)]
+enum Next {
+    /// Another try, from where this one ended.
+    Again,
+    /// Another try, from the start.
+    Anew,
+    /// Nothing.
+    Nothing,
+    /// Nothing: the server does not have the file.
+    NotThere,
+    /// Nothing here: this machine could not keep what came.
+    Own(std::io::Error),
+}
+
+impl Failure {
+    fn last(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), next: Next::Nothing }
+    }
+
+    /// What is said in the end of a file at a place.
+    fn told(self, file: &str, place: &str, destination: &Path) -> DistroError {
+        let (file, place) = (file.to_owned(), place.to_owned());
+        match self.next {
+            Next::NotThere => DistroError::NotThere { file, place, answer: self.problem },
+            Next::Own(source) => StoreError::io("keep the download", destination, source).into(),
+            _ => DistroError::Download { file, place, problem: self.problem },
+        }
+    }
 }
 
 impl Default for Fetcher {
@@ -66,18 +103,25 @@ impl Default for Fetcher {
 }
 
 impl Fetcher {
-    /// Makes a client that keeps its connections.
+    /// Makes a client that keeps its connections, with the usual patience.
     pub fn new() -> Self {
+        Self::with_patience(PATIENCE)
+    }
+
+    /// Makes a client that waits so long for a server that says nothing.
+    pub fn with_patience(patience: Duration) -> Self {
         let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(Duration::from_secs(15)))
-            .timeout_recv_response(Some(Duration::from_secs(30)))
-            .timeout_per_read(Some(Duration::from_secs(30)))
-            .max_redirects(5)
+            .timeout_connect(Some(patience.min(Duration::from_secs(15))))
+            .timeout_recv_response(Some(patience))
+            .timeout_per_read(Some(patience))
+            // Followed here: see `redirected`.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .max_idle_connections_per_host(CONNECTIONS)
             .http_status_as_error(false)
             .user_agent(concat!("imgbuild/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { agent: config.new_agent(), aside: None }
+        Self { agent: config.new_agent(), aside: None, patience }
     }
 
     /// The same with halves of downloads in a directory on the destinations' file system.
@@ -88,60 +132,90 @@ impl Fetcher {
     /// Reads a small file whole; `limit` bytes at most.
     ///
     /// # Errors
-    /// [`DistroError::Download`] after the last try.
+    /// [`DistroError::Download`] after the last try, [`DistroError::NotThere`] where the server does not have it.
     pub fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>, DistroError> {
-        let mut last = String::new();
+        let mut last = Failure::last("");
         for attempt in 0..TRIES {
             pause(attempt);
             match self.open(url, 0).and_then(|(mut body, _)| {
                 let mut bytes = Vec::new();
                 body.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(again)?;
                 if bytes.len() as u64 > limit {
-                    return Err(Failure { problem: format!("it is larger than {limit} bytes"), final_word: true });
+                    return Err(Failure::last(format!("it is larger than {limit} bytes")));
                 }
                 Ok(bytes)
             }) {
                 Ok(bytes) => return Ok(bytes),
                 Err(failure) => {
-                    last = failure.problem;
-                    if failure.final_word {
+                    let done = !matches!(failure.next, Next::Again | Next::Anew);
+                    last = failure;
+                    if done {
                         break;
                     }
                 }
             }
         }
         let (place, file) = url.rsplit_once('/').unwrap_or(("", url));
-        Err(DistroError::Download { file: file.to_owned(), place: place.to_owned(), problem: last })
+        Err(last.told(file, place, Path::new(file)))
     }
 
     /// Gives a body from byte `from` on, and whether the server honoured that.
     fn open(&self, url: &str, from: u64) -> Result<(Box<dyn Read>, bool), Failure> {
         if let Some(path) = url.strip_prefix("file:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            let file =
-                File::open(path).map_err(|error| Failure { problem: format!("{path}: {error}"), final_word: true })?;
+            let file = File::open(path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Failure { problem: "no such file".to_owned(), next: Next::NotThere },
+                _ => Failure::last(format!("{path}: {error}")),
+            })?;
             return Ok((Box::new(file), false));
         }
-        let mut request = self.agent.get(url);
-        if from > 0 {
-            request = request.header("range", format!("bytes={from}-"));
-        }
-        let response = request.call().map_err(|error| Failure {
-            problem: error.to_string(),
-            final_word: matches!(error, ureq::Error::BadUri(_) | ureq::Error::TooManyRedirects),
-        })?;
-        let status = response.status();
-        match status.as_u16() {
-            200 => {}
-            206 if from > 0 => return Ok((Box::new(response.into_body().into_reader()), true)),
-            code => {
-                return Err(Failure {
-                    problem: format!("the server answers {status}"),
-                    final_word: (400..500).contains(&code) && code != 408 && code != 416 && code != 429,
-                });
+        let mut url = url.to_owned();
+        let mut redirects = 0;
+        let response = loop {
+            let mut request = self.agent.get(&url);
+            if from > 0 {
+                request = request.header("range", format!("bytes={from}-"));
             }
-        }
-        Ok((Box::new(response.into_body().into_reader()), false))
+            let response = request.call().map_err(|error| Failure {
+                problem: error.to_string(),
+                next: match error {
+                    ureq::Error::BadUri(_) | ureq::Error::Tls(_) => Next::Nothing,
+                    _ => Next::Again,
+                },
+            })?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                break response;
+            }
+            redirects += 1;
+            if redirects > REDIRECTS {
+                return Err(Failure::last("too many redirects"));
+            }
+            let to = response.headers().get("location").and_then(|to| to.to_str().ok()).unwrap_or_default();
+            url = redirected(&url, to).map_err(Failure::last)?;
+        };
+        let status = response.status();
+        let honoured = match status.as_u16() {
+            200 => false,
+            206 if from > 0 => {
+                let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
+                if range.is_some_and(|range| !range.starts_with(&format!("bytes {from}-"))) {
+                    let problem = "the server sends another part of the file than was asked for".to_owned();
+                    return Err(Failure { problem, next: Next::Anew });
+                }
+                true
+            }
+            code => {
+                let next = match code {
+                    404 | 410 => Next::NotThere,
+                    416 => Next::Anew,
+                    408 | 429 => Next::Again,
+                    400..500 => Next::Nothing,
+                    _ => Next::Again,
+                };
+                return Err(Failure { problem: format!("the server answers {status}"), next });
+            }
+        };
+        Ok((Box::new(Paced::new(response.into_body().into_reader(), self.patience)), honoured))
     }
 
     /// Downloads all files that are not there yet, several at a time.
@@ -209,50 +283,61 @@ impl Fetcher {
         stop: &AtomicBool,
         progress: &dyn Fn(u64),
     ) -> Result<(), DistroError> {
-        let place = url.rsplit_once('/').map_or("", |(place, _)| place).to_owned();
-        let failed =
-            |problem: String| DistroError::Download { file: download.name().to_owned(), place: place.clone(), problem };
+        let place = url.rsplit_once('/').map_or("", |(place, _)| place);
+        let kept = |source: std::io::Error| StoreError::io("keep the download", &download.destination, source);
         let parent = download.destination.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(parent).map_err(|error| failed(error.to_string()))?;
+        std::fs::create_dir_all(parent).map_err(kept)?;
         let partial = tempfile::Builder::new()
             .prefix(".new-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .tempfile_in(self.aside.as_deref().unwrap_or(parent))
-            .map_err(|error| failed(error.to_string()))?;
-        let mut last = String::new();
+            .map_err(kept)?;
+        let mut last = Failure::last("");
         let mut have = 0;
+        let mut mismatches = 0;
         for attempt in 0..TRIES {
+            if stop.load(Ordering::Relaxed) {
+                last = given_up();
+                break;
+            }
             pause(attempt);
+            let began_at = have;
             match self.append(url, download, &partial, &mut have, stop, progress) {
                 Ok(()) => {
-                    let found = digest_of(partial.path()).map_err(|error| failed(error.to_string()))?;
+                    let found = digest_of(partial.path()).map_err(kept)?;
                     if found == download.sha256 {
                         // Its name promises its content for ever.
-                        partial.as_file().sync_all().map_err(|error| failed(error.to_string()))?;
+                        partial.as_file().sync_all().map_err(kept)?;
                         crate::fault::point("download.before-rename");
-                        partial.persist(&download.destination).map_err(|error| failed(error.to_string()))?;
+                        partial.persist(&download.destination).map_err(|error| kept(error.error))?;
                         return Ok(());
                     }
-                    if attempt > 0 {
-                        return Err(DistroError::Digest {
-                            file: download.name().to_owned(),
-                            place,
-                            expected: download.sha256,
-                            found,
-                        });
+                    mismatches += 1;
+                    let wrong = DistroError::Digest {
+                        file: download.name().to_owned(),
+                        place: place.to_owned(),
+                        expected: download.sha256,
+                        found,
+                    };
+                    // Perhaps parts of two versions, or a mirror in the middle of an update: once more from the start.
+                    if began_at == 0 && mismatches > 1 || attempt + 1 == TRIES {
+                        return Err(wrong);
                     }
-                    // Perhaps a resumed part of another version: once more from the start.
                     have = 0;
                 }
                 Err(failure) => {
-                    last = failure.problem;
-                    if failure.final_word {
+                    let done = !matches!(failure.next, Next::Again | Next::Anew);
+                    if matches!(failure.next, Next::Anew) {
+                        have = 0;
+                    }
+                    last = failure;
+                    if done {
                         break;
                     }
                 }
             }
         }
-        Err(failed(last))
+        Err(last.told(download.name(), place, &download.destination))
     }
 
     fn append(
@@ -270,42 +355,59 @@ impl Fetcher {
             *have = 0;
         }
         let mut file = partial.as_file();
-        let own = |error: std::io::Error| Failure { problem: error.to_string(), final_word: true };
+        let own = |error: std::io::Error| Failure { problem: error.to_string(), next: Next::Own(error) };
         file.set_len(*have).and_then(|()| file.seek(SeekFrom::Start(*have)).map(drop)).map_err(own)?;
         let mut buffer = vec![0u8; 1 << 18];
         loop {
             if stop.load(Ordering::Relaxed) {
-                return Err(Failure {
-                    problem: "given up because another download failed".to_owned(),
-                    final_word: true,
-                });
+                return Err(given_up());
             }
             let read = body.read(&mut buffer).map_err(again)?;
             if read == 0 {
                 break;
             }
+            // Not a byte more than was announced goes to the disk.
+            if *have + read as u64 > download.size {
+                return Err(Failure::last(format!("it is larger than the {} bytes announced", download.size)));
+            }
             file.write_all(&buffer[..read]).map_err(own)?;
             *have += read as u64;
             progress(read as u64);
-            if *have > download.size {
-                return Err(Failure {
-                    problem: format!("it is larger than the {} bytes announced", download.size),
-                    final_word: true,
-                });
-            }
         }
         if *have < download.size {
-            return Err(Failure {
-                problem: format!("it ended after {have} of {} bytes", download.size),
-                final_word: false,
-            });
+            let problem = format!("it ended after {have} of {} bytes", download.size);
+            return Err(Failure { problem, next: Next::Again });
         }
         Ok(())
     }
 }
 
+fn given_up() -> Failure {
+    Failure::last("given up because another download failed")
+}
+
+/// Where a redirect leads: to http and https only, never to a file of this machine. Source: RFC 9110, 10.2.2.
+fn redirected(from: &str, to: &str) -> Result<String, String> {
+    let refused = || format!("the server redirects to `{}`, which is neither http nor https", to.escape_default());
+    let lower = to.to_ascii_lowercase();
+    if lower.starts_with("http://") || lower.starts_with("https://") {
+        return Ok(to.to_owned());
+    }
+    let (scheme, rest) = from.split_once("://").ok_or_else(refused)?;
+    let host = rest.split('/').next().unwrap_or(rest);
+    let before_path = to.split(['/', '?', '#']).next().unwrap_or_default();
+    if before_path.contains(':') || to.is_empty() {
+        return Err(refused());
+    }
+    Ok(match to.strip_prefix("//") {
+        Some(other) => format!("{scheme}://{other}"),
+        None if to.starts_with('/') => format!("{scheme}://{host}{to}"),
+        None => format!("{}/{to}", from.rsplit_once('/').map_or(from, |(folder, _)| folder)),
+    })
+}
+
 fn again(error: std::io::Error) -> Failure {
-    Failure { problem: error.to_string(), final_word: false }
+    Failure { problem: error.to_string(), next: Next::Again }
 }
 
 fn pause(attempt: u32) {
@@ -344,6 +446,22 @@ mod tests {
     type Answer = fn(usize, Option<u64>) -> (String, Vec<u8>);
 
     const BODY: &[u8] = b"0123456789";
+
+    #[test]
+    fn redirects_lead_to_http_and_https_only() {
+        let from = "http://m:81/debian/dists/x";
+        for (to, leads) in [
+            ("https://n/a", "https://n/a"),
+            ("//n/a", "http://n/a"),
+            ("/a/b:c", "http://m:81/a/b:c"),
+            ("a?b:c", "http://m:81/debian/dists/a?b:c"),
+        ] {
+            assert_eq!(redirected(from, to).as_deref(), Ok(leads));
+        }
+        for to in ["file:///etc/passwd", "FILE:/etc/passwd", "file:x", "ftp://n/a", "data:,x", ""] {
+            assert!(redirected(from, to).unwrap_err().contains("neither http nor https"), "{to}");
+        }
+    }
 
     fn whole(bytes: &[u8]) -> (String, Vec<u8>) {
         (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", BODY.len()), bytes.to_vec())
@@ -396,6 +514,33 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_two_versions_are_fetched_once_more_from_the_start() {
+        let url = serve(|number, from| match (number, from) {
+            (0, None) => whole(b"OLD!"),
+            (1, Some(4)) => (
+                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 4-9/10\r\nContent-Length: 6\r\n".to_owned(),
+                BODY[4..].to_vec(),
+            ),
+            (_, None) => whole(BODY),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(fetch(vec![url]).unwrap(), BODY);
+        // The file became shorter, or the server sends another part than was asked for.
+        let url = serve(|number, from| match (number, from) {
+            (0, None) => whole(b"OLD!"),
+            (1, Some(4)) => ("HTTP/1.1 416 No\r\nContent-Length: 0\r\n".to_owned(), Vec::new()),
+            (2, None) => whole(&BODY[..2]),
+            (3, Some(2)) => (
+                "HTTP/1.1 206 Part\r\nContent-Range: bytes 0-7/10\r\nContent-Length: 8\r\n".to_owned(),
+                BODY[..8].to_vec(),
+            ),
+            (4, None) => whole(BODY),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(fetch(vec![url]).unwrap(), BODY);
+    }
+
+    #[test]
     fn a_server_without_ranges_is_asked_for_all_of_it_again() {
         let url = serve(|number, _| whole(if number == 0 { &BODY[..4] } else { BODY }));
         assert_eq!(fetch(vec![url]).unwrap(), BODY);
@@ -413,7 +558,7 @@ mod tests {
             ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n".to_owned(), Vec::new())
         });
         let error = fetch(vec![no.clone()]).unwrap_err();
-        assert!(matches!(&error, DistroError::Download { problem, .. } if problem.contains("404")), "{error}");
+        assert!(matches!(&error, DistroError::NotThere { answer, .. } if answer.contains("404")), "{error}");
         let second = serve(|_, _| whole(BODY));
         let other = serve(|_, _| ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n".to_owned(), Vec::new()));
         assert_eq!(fetch(vec![other, second]).unwrap(), BODY);

@@ -5,6 +5,7 @@
 pub mod apt;
 mod error;
 mod fetch;
+mod pace;
 mod pgp;
 
 pub use error::DistroError;

@@ -8,7 +8,7 @@ use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
-use super::{TreeMount, api_mounts, quiet_sync};
+use super::{TreeMount, api_mounts, filter};
 use crate::fault;
 
 /// A file or directory of the store that the command sees.
@@ -104,10 +104,19 @@ pub fn run_command(request: &CommandRequest) -> Result<CommandResult, String> {
     let said = std::fs::read_to_string(&report).unwrap_or_default();
     let _ = std::fs::remove_file(&report);
     match outcome {
-        Ok(status) => Ok(CommandResult {
-            status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
-            last_lines: last_lines(Path::new(&request.log), 40),
-        }),
+        Ok(status) => {
+            let result = CommandResult {
+                status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+                last_lines: last_lines(Path::new(&request.log), 40),
+            };
+            if result.status != 0 && !request.interactive && is_full(&result.last_lines) {
+                return Err(format!(
+                    "{NO_SPACE} while `{program}` ran; its last lines:\n{}",
+                    result.last_lines.join("\n")
+                ));
+            }
+            Ok(result)
+        }
         Err(_) if !said.is_empty() => Err(said),
         Err(error) => Err(format!("cannot run `{program}`: {error}")),
     }
@@ -126,13 +135,27 @@ fn end_all_others() {
     }
 }
 
+/// The C library's words for ENOSPC.
+pub(super) const NO_SPACE: &str = "No space left on device";
+
+/// Whether a command failed for want of space: it says so, or so little is left that it could not even say it.
+fn is_full(last_lines: &[String]) -> bool {
+    let left = rustix::fs::statvfs(".").map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    left < 1 << 20 || last_lines.iter().any(|line| line.contains(NO_SPACE))
+}
+
+/// A line of a log as it may be shown: without what a terminal would obey, at most 400 characters.
+pub fn shown(line: &str) -> String {
+    line.chars().take(400).map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
 /// The end of a log, at most `count` lines of at most 400 characters.
 fn last_lines(log: &Path, count: usize) -> Vec<String> {
     let bytes = std::fs::read(log).unwrap_or_default();
     let tail = &bytes[bytes.len().saturating_sub(64 * 1024)..];
     let text = String::from_utf8_lossy(tail);
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].iter().map(|line| line.chars().take(400).collect()).collect()
+    lines[lines.len().saturating_sub(count)..].iter().map(|line| shown(line)).collect()
 }
 
 /// Builds the root around the child that is about to become the command.
@@ -163,7 +186,7 @@ fn prepare(request: &CommandRequest) -> Result<(), String> {
     api_mounts::mount_devices(point)?;
     to_store()?;
     for bind in &request.binds {
-        bind_into(point, bind)?;
+        bind_into(point, bind, &format!("{}-empty", request.mount_point))?;
     }
     api_mounts::pivot(point)?;
     api_mounts::mount_kernel_trees(Path::new("/"), None)?;
@@ -185,8 +208,8 @@ fn prepare(request: &CommandRequest) -> Result<(), String> {
     } else {
         let _ = rustix::process::setsid();
     }
-    // Without the filter the build is only slower.
-    let _ = quiet_sync::install();
+    // A kernel without seccomp is only slower, and has a kernel log and vsock in sight.
+    let _ = filter::install();
     // SAFETY: marks descriptors above 2 close-on-exec; none is used after exec.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Ok(())
@@ -198,7 +221,8 @@ fn open_directory(path: &Path) -> Result<std::os::fd::OwnedFd, String> {
         .map_err(|error| format!("cannot open {}: {error}", path.display()))
 }
 
-fn bind_into(root: &Path, bind: &Bind) -> Result<(), String> {
+/// Shows something of the store; `empty` is the name of an empty directory to make.
+fn bind_into(root: &Path, bind: &Bind, empty: &str) -> Result<(), String> {
     use rustix::fs::{Mode, OFlags};
     let said = |error: rustix::io::Errno| format!("cannot bring in {}: {error}", bind.target);
     let top = open_directory(root)?;
@@ -213,6 +237,15 @@ fn bind_into(root: &Path, bind: &Bind) -> Result<(), String> {
         let name = target.file_name().ok_or_else(|| format!("{} is no path", bind.target))?;
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map_err(said)?;
+    }
+    if is_directory && !bind.writable {
+        // Not a bind mount: whoever is root inside can make one writable again, and where that root is the user who
+        // builds, the files below are that user's. An overlay without an upper directory can never be written.
+        std::fs::create_dir_all(empty).map_err(|error| format!("cannot make {empty}: {error}"))?;
+        let options = std::ffi::CString::new(format!("lowerdir={empty}:{},userxattr", bind.source))
+            .map_err(|error| error.to_string())?;
+        return rustix::mount::mount("overlay", &point, "overlay", MountFlags::RDONLY, Some(options.as_c_str()))
+            .map_err(said);
     }
     rustix::mount::mount_bind_recursive(bind.source.as_str(), &point).map_err(said)?;
     if !bind.writable {

@@ -59,6 +59,15 @@ pub enum SandboxError {
     #[error("{message}")]
     #[diagnostic(code(sandbox::operation))]
     Operation { operation: String, message: String },
+    /// The disk is full.
+    #[error("no space left on the file system of {} ({operation}): {message}", directory.display())]
+    #[diagnostic(
+        code(sandbox::full),
+        help(
+            "free some space there, run `imgbuild gc`, or choose another store with --store; nothing was published, and what is finished is kept: the next build goes on from there"
+        )
+    )]
+    Full { operation: String, directory: PathBuf, message: String },
     /// A system call of the host process failed.
     #[error("cannot {intent}: {source}")]
     #[diagnostic(code(sandbox::io))]

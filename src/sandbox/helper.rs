@@ -18,6 +18,9 @@ pub const CHANNEL: i32 = 3;
 /// Name of the machine as the inside sees it, the same on every host (D3).
 pub const HOST_NAME: &str = "imgbuild";
 
+/// `KEYCTL_JOIN_SESSION_KEYRING`. Source: keyctl(2), linux/keyctl.h.
+const JOIN_SESSION_KEYRING: libc::c_long = 1;
+
 /// What the helper says, one JSON value a line.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Message {
@@ -131,6 +134,10 @@ fn enter(on_terminal: bool) -> Result<(), Message> {
             return Err(Message::NoNamespace(std::io::Error::last_os_error().to_string()));
         }
     }
+    // Keyrings are in no namespace: whoever inherits a session keyring may read its keys. A new one is empty; where
+    // the call is refused, keys cannot be searched either.
+    // SAFETY: a plain system call; a null name asks for an anonymous keyring.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
     die_with_parent();
     // Process 1 keeps the host's mount tree in sight: nothing inside may look through its /proc entries. Changing ids
     // does this for root; an ordinary user's own id stays the same.

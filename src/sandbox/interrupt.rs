@@ -1,26 +1,47 @@
-//! Ctrl-C: ends with exit code 130, at once or when the caller has put things in order.
+//! Ctrl-C and SIGTERM: end with exit code 130 or 143, at once or when the caller has put things in order.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// Exit code of an interrupted run (D16).
 const INTERRUPTED: i32 = 130;
 
+/// Exit code of a run that was told to end: 128 and the signal's number, as shells have it.
+const TERMINATED: i32 = 128 + libc::SIGTERM;
+
 static WAITED_FOR: AtomicBool = AtomicBool::new(false);
 static CAME: AtomicBool = AtomicBool::new(false);
 
-extern "C" fn on_interrupt(_: libc::c_int) {
+/// What is said at the end: a static text, in two words that a signal handler can read.
+static LAST_WORDS: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+static LENGTH: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn on_signal(signal: libc::c_int) {
     CAME.store(true, Ordering::SeqCst);
     if !WAITED_FOR.load(Ordering::SeqCst) {
+        let words = LAST_WORDS.load(Ordering::SeqCst);
+        if !words.is_null() {
+            // SAFETY: write may be called in a signal handler; pointer and length are those of a static text.
+            unsafe { libc::write(2, words.cast(), LENGTH.load(Ordering::SeqCst)) };
+        }
+        let code = if signal == libc::SIGTERM { TERMINATED } else { INTERRUPTED };
         // SAFETY: _exit may be called in a signal handler. What runs inside dies with this process.
-        unsafe { libc::_exit(INTERRUPTED) };
+        unsafe { libc::_exit(code) };
     }
 }
 
-/// Makes Ctrl-C end the program with 130.
+/// Makes Ctrl-C end the program with 130, and SIGTERM with 143.
 pub fn install() {
-    let handler = on_interrupt as extern "C" fn(libc::c_int);
-    // SAFETY: the handler only uses atomics and _exit.
-    unsafe { libc::signal(libc::SIGINT, handler as libc::sighandler_t) };
+    let handler = on_signal as extern "C" fn(libc::c_int);
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler only uses atomics, write and _exit.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
+}
+
+/// What a signal says to the standard error before it ends the program; said once, before threads start.
+pub fn last_words(text: &'static str) {
+    LENGTH.store(text.len(), Ordering::SeqCst);
+    LAST_WORDS.store(text.as_ptr().cast_mut(), Ordering::SeqCst);
 }
 
 /// From now on Ctrl-C is only noted: the caller asks [`came`] and ends what it started.

@@ -13,14 +13,14 @@ mod api_mounts;
 mod command;
 mod copy;
 mod error;
+mod filter;
 pub mod helper;
 mod ids;
 pub mod interrupt;
 mod namespace;
 mod overlay;
-mod quiet_sync;
 
-pub use command::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_command};
+pub use command::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_command, shown};
 pub use error::SandboxError;
 pub use ids::{BUILT_IN_BASE, IdMap};
 pub use namespace::Namespace;

@@ -157,6 +157,10 @@ impl Namespace {
                 }
                 Ok(Message::Progress(text)) => progress(&text),
                 Ok(Message::NoNamespace(detail)) => return Err(SandboxError::NoUserNamespace { detail }),
+                Ok(Message::Failed(message)) if message.contains(super::command::NO_SPACE) => {
+                    let (operation, directory) = (operation.to_owned(), self.directory.clone());
+                    return Err(SandboxError::Full { operation, directory, message });
+                }
                 Ok(Message::Failed(message)) => {
                     return Err(SandboxError::Operation { operation: operation.to_owned(), message });
                 }

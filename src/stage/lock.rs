@@ -1,6 +1,7 @@
 //! The act of locking: what the recipe asks for, whether the lock answers it, and asking the distribution.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::report::{DownloadNews, Report};
 use super::supply::Supply;
@@ -99,6 +100,8 @@ pub struct Places {
     pub mirror: Option<String>,
     /// A directory that `imgbuild vendor` made: nothing else is asked then.
     pub vendor: Option<PathBuf>,
+    /// How long a mirror may say nothing; none: the usual time.
+    pub patience: Option<Duration>,
 }
 
 /// Which locked packages may change.
@@ -319,6 +322,12 @@ impl Locking<'_> {
                 remove_after: wish.pass.remove_after.clone(),
                 packages: answer.packages,
             });
+        }
+        if earlier.is_some() {
+            // A lock is renewed only when all of it can be had: with a failed download the earlier one stays.
+            for pass in &passes {
+                self.download(&archive, &pass.packages)?;
+            }
         }
         self.report.finished("rootfs/lock", began.elapsed());
         let mut recorded = earlier.map(Lock::accounts).unwrap_or_default();

@@ -164,7 +164,8 @@ impl Builder<'_> {
 
     /// What talks to mirrors.
     pub(super) fn fetcher(&self) -> Result<Fetcher, StageError> {
-        Ok(Fetcher::new().keeping_halves_in(self.store.aside_directory()?))
+        let fetcher = self.options.places.patience.map_or_else(Fetcher::new, Fetcher::with_patience);
+        Ok(fetcher.keeping_halves_in(self.store.aside_directory()?))
     }
 
     /// Where packages come from.

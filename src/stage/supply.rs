@@ -8,7 +8,7 @@ use super::StageError;
 use super::lock::{Places, download_packages, sources};
 use super::report::Report;
 use crate::digest::Sha256;
-use crate::distro::Fetcher;
+use crate::distro::{DistroError, Fetcher};
 use crate::distro::apt::{make_plain, plain_name};
 use crate::recipe::{PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
@@ -103,7 +103,22 @@ impl<'a> Supply<'a> {
     /// # Errors
     /// [`StageError`] when one cannot be had.
     pub fn download(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
-        Ok(download_packages(self.fetcher, self.store, packages, &|origin| self.urls_of(origin), self.report)?)
+        // Of a package that is locked and gone more can be said than that it is not there.
+        let told = |error: DistroError| match error {
+            DistroError::NotThere { file, place, answer } => {
+                match packages.iter().find(|package| package.file.rsplit('/').next() == Some(file.as_str())) {
+                    Some(package) => DistroError::LeftMirror {
+                        package: package.name.clone(),
+                        version: package.version.clone(),
+                        from: format!("`{}`, but {place} ({answer})", package.origin),
+                    },
+                    None => DistroError::NotThere { file, place, answer },
+                }
+            }
+            other => other,
+        };
+        let urls = |origin: &str| self.urls_of(origin);
+        Ok(download_packages(self.fetcher, self.store, packages, &urls, self.report).map_err(told)?)
     }
 
     fn make_plain(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {

@@ -142,6 +142,14 @@ impl TreeEditor {
             .map_err(|error| format!("cannot change the owner of `{path}`: {error}"))
     }
 
+    /// Makes a directory and those above it, with mode 755 where they are missing.
+    ///
+    /// # Errors
+    /// A text with the path; a link on the way is one.
+    pub fn make_directory(&self, path: &str) -> Result<(), String> {
+        self.make_parent(&format!("{path}/x")).map(drop).map_err(|error| format!("cannot make `{path}`: {error}"))
+    }
+
     /// Makes a symbolic link, replacing what has its name.
     ///
     /// # Errors

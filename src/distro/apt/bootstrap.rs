@@ -1,6 +1,7 @@
 //! A root made of packages alone: tools roots, and the base of each image.
 
 use super::PinnedPackage;
+use super::blame::failure;
 use super::inside::{Made, PackageFile};
 use super::plain_name;
 use super::root::RootRequest;
@@ -33,7 +34,7 @@ pub struct Bootstrap<'a> {
 /// Unpacks packages in an empty root, configures them where that is asked for, and commits the layer.
 ///
 /// # Errors
-/// [`DistroError::PackageManager`] with the log's last lines when a script fails.
+/// [`DistroError::MaintainerScript`] when a script fails, [`DistroError::PackageManager`] for anything else.
 pub fn bootstrap(
     store: &Store,
     namespace: &Namespace,
@@ -58,11 +59,8 @@ pub fn bootstrap(
     };
     match namespace.call("apt-root", &inside, progress)? {
         Made::Layer(answer, accounts) => Ok((answer, accounts)),
-        Made::Failed(result) => Err(DistroError::PackageManager {
-            what: "configuring the base packages".to_owned(),
-            status: result.status,
-            lines: result.last_lines.join("\n"),
-            log: store.directory().join(&request.log).display().to_string(),
-        }),
+        Made::Failed(result) => {
+            Err(failure("configuring the base packages", &result, &store.directory().join(&request.log)))
+        }
     }
 }

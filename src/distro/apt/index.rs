@@ -11,8 +11,11 @@ use crate::digest::Sha256;
 use crate::distro::DistroError;
 use crate::store::Store;
 
-/// Largest index after decompression: Debian's `main` has about 60 MB.
-const INDEX_LIMIT: u64 = 2 << 30;
+/// Largest index, in bytes, before and after decompression: Debian's `main` has about 60 MB unpacked.
+pub(super) const INDEX_LIMIT: u64 = 512 << 20;
+
+/// Memory that an xz stream may ask for, in bytes; `xz -9` needs 65 MiB.
+const XZ_MEMORY_LIMIT: u64 = 512 << 20;
 
 /// The packages of one component of one suite.
 #[derive(Debug, Clone)]
@@ -61,11 +64,17 @@ impl SuiteIndex {
         let file = std::fs::File::open(store.index(digest)).map_err(|error| wrong(error.to_string()))?;
         let mut text = String::new();
         let mut reader: Box<dyn Read> = if path.ends_with(".xz") {
-            Box::new(liblzma::read::XzDecoder::new_multi_decoder(file))
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_LIMIT, liblzma::stream::CONCATENATED)
+                .map_err(|error| wrong(error.to_string()))?;
+            Box::new(liblzma::read::XzDecoder::new_stream(file, stream))
         } else {
             Box::new(flate2::read::MultiGzDecoder::new(file))
         };
-        reader.by_ref().take(INDEX_LIMIT).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
+        let read = reader.by_ref().take(INDEX_LIMIT + 1).read_to_string(&mut text);
+        if text.len() as u64 > INDEX_LIMIT {
+            return Err(wrong(format!("unpacks to more than {} MiB; no index is that large", INDEX_LIMIT >> 20)));
+        }
+        read.map_err(|error| wrong(format!("cannot be unpacked: {error}")))?;
         Ok(Self::new(release.suite.clone(), release.uri.clone(), text))
     }
 
@@ -100,16 +109,28 @@ impl Candidate<'_> {
         };
         let wrong = |field: &str| DistroError::Format {
             file: format!("the index of {}", self.index.origin),
-            problem: format!("has a bad {field} for {}", self.field("Package").unwrap_or("?")),
+            problem: format!(
+                "has a bad {field} for `{}`: `{}`",
+                self.field("Package").unwrap_or("?"),
+                self.field(field).unwrap_or("").escape_default()
+            ),
         };
         let file = need("Filename")?.trim_start_matches("./").to_owned();
-        if file.split('/').any(|part| part == "..") {
+        if file.starts_with('/') || file.split('/').any(|part| part == "..") {
             return Err(wrong("Filename"));
         }
+        // They become file names.
+        let word = |field: &'static str, more: &str| {
+            let text = need(field)?;
+            let first = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+            let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+            if first && rest { Ok(text) } else { Err(wrong(field)) }
+        };
         Ok(PinnedPackage {
-            name: need("Package")?,
-            version: need("Version")?,
-            architecture: need("Architecture")?,
+            // As dpkg has it (lib/dpkg/parsehelp.c), which is laxer than Debian's policy.
+            name: word("Package", "-+._")?,
+            version: word("Version", ".+-:~_")?,
+            architecture: word("Architecture", "-")?,
             size: need("Size")?.parse().map_err(|_| wrong("Size"))?,
             sha256: Sha256::parse(&need("SHA256")?).map_err(|_| wrong("SHA256"))?,
             origin: self.index.origin.clone(),
@@ -196,6 +217,30 @@ impl Archive {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_lead_elsewhere_as_a_file_name_is_not_pinned() {
+        let pin = |name: &str, version: &str, architecture: &str, file: &str| {
+            let text = format!(
+                "Package: {name}\nVersion: {version}\nArchitecture: {architecture}\nFilename: {file}\nSize: 1\nSHA256: {}\n",
+                Sha256::of(b"x")
+            );
+            let archive = Archive { indices: vec![SuiteIndex::new("a".into(), "u".into(), text)] };
+            archive.newest(name).or_else(|| archive.candidates(name).into_iter().next()).unwrap().pin(false).is_ok()
+        };
+        assert!(pin("libstdc++6", "1:12.2.0-14+deb12u1~x", "amd64", "./pool/l/x.deb"));
+        for (name, version, architecture, file) in [
+            ("../x", "1", "all", "x.deb"),
+            ("a/b", "1", "all", "x.deb"),
+            ("-x", "1", "all", "x.deb"),
+            ("x", "1/../../y", "all", "x.deb"),
+            ("x", "1", "../all", "x.deb"),
+            ("x", "1", "all", "a/../../x.deb"),
+            ("x", "1", "all", "/etc/passwd"),
+        ] {
+            assert!(!pin(name, version, architecture, file), "{name} {version} {architecture} {file}");
+        }
+    }
 
     #[test]
     fn the_highest_version_of_all_suites_is_found() {

@@ -1,5 +1,6 @@
 //! Installs pinned packages over an image's layers, with no network.
 
+use super::blame::failure;
 use super::inside::{InstallRequest, Made};
 use super::{PinnedPackage, plain_name};
 use crate::digest::Digest;
@@ -38,27 +39,11 @@ pub struct Install<'a> {
     pub log: String,
 }
 
-/// How a transaction failed, as far as the log tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstallFailure {
-    /// The package whose script failed, if dpkg named one.
-    pub package: Option<String>,
-}
-
-/// Finds the package that dpkg blames.
-fn blamed(lines: &[String]) -> Option<String> {
-    lines.iter().find_map(|line| {
-        let rest = line
-            .strip_prefix("dpkg: error processing package ")
-            .or_else(|| line.strip_prefix("dpkg: error processing archive "))?;
-        rest.split([' ', ':']).next().map(|name| name.rsplit('/').next().unwrap_or(name).to_owned())
-    })
-}
-
 /// Installs packages and commits the layer.
 ///
 /// # Errors
-/// [`DistroError::PackageManager`] with the package and the log's last lines when a script fails.
+/// [`DistroError::MaintainerScript`] with the package when one of its scripts fails, [`DistroError::PackageManager`]
+/// with the log's last lines for anything else.
 pub fn install(
     store: &Store,
     namespace: &Namespace,
@@ -91,30 +76,6 @@ pub fn install(
     };
     match namespace.call("apt-install", &inside, progress)? {
         Made::Layer(answer, accounts) => Ok((answer, accounts)),
-        Made::Failed(result) => {
-            let what = match blamed(&result.last_lines) {
-                Some(name) => format!("installing the package `{name}`"),
-                None => "installing packages".to_owned(),
-            };
-            Err(DistroError::PackageManager {
-                what,
-                status: result.status,
-                lines: result.last_lines.join("\n"),
-                log: store.directory().join(&request.log).display().to_string(),
-            })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::blamed;
-
-    #[test]
-    fn the_package_that_dpkg_blames_is_named() {
-        let lines =
-            ["Setting up x (1) ...", "dpkg: error processing package x-y:amd64 (--configure):"].map(str::to_owned);
-        assert_eq!(blamed(&lines).as_deref(), Some("x-y"));
-        assert_eq!(blamed(&[]), None);
+        Made::Failed(result) => Err(failure("installing packages", &result, &store.directory().join(&request.log))),
     }
 }

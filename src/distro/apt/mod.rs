@@ -4,6 +4,7 @@
 //! host needs none of them.
 
 mod accounts;
+mod blame;
 mod bootstrap;
 mod closure;
 mod index;
@@ -20,7 +21,7 @@ pub use bootstrap::{BOOTSTRAP_VERSION, Bootstrap, UNPACK_VERSION, bootstrap};
 pub use closure::{ToolsSeed, tools_closure};
 pub use index::{Archive, Candidate, SuiteIndex};
 pub use inside::operations;
-pub use install::{INSTALL_VERSION, Install, InstallFailure, install};
+pub use install::{INSTALL_VERSION, Install, install};
 pub use local::{LocalRepository, package_files, scan_local};
 pub use plain::{make_plain, plain_name};
 pub use release::{SuiteRelease, fetch_suite};

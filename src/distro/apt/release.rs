@@ -87,6 +87,12 @@ pub fn fetch_suite(
         else {
             return Err(wrong(format!("has no packages of component `{component}` for {architecture}")));
         };
+        if !listed.contains_key(&stem) {
+            return Err(wrong(format!("lists `{path}` but not `{stem}`, without which apt does not read it")));
+        }
+        if *size > super::index::INDEX_LIMIT {
+            return Err(wrong(format!("announces an index of {size} bytes; no index is that large")));
+        }
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let url = if by_hash { format!("{base}/{folder}/by-hash/SHA256/{digest}") } else { format!("{base}/{path}") };
         downloads.push(Download { urls: vec![url], size: *size, sha256: *digest, destination: store.index(digest) });

@@ -69,6 +69,7 @@ APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 APT::Get::AllowUnauthenticated "true";
 APT::Cmd::Pattern-Only "false";
+APT::Update::Error-Mode "any";
 "#
     )
 }
@@ -171,6 +172,7 @@ impl Resolver<'_> {
              apt-get update -qq >/imgbuild/update 2>&1 || { cat /imgbuild/update; exit 100; }\n\
              echo '== simulate'\n",
         );
+        debug_assert!(script.contains(SIMULATION.trim_end()));
         script.push_str(&format!("apt-get install -q -s {}\n", words.join(" ")));
         let file = |path: &str, text: String| (path.to_owned(), text);
         let log = format!("{}-{number}.log", self.log);
@@ -195,7 +197,10 @@ impl Resolver<'_> {
         let path = self.store.directory().join(&log);
         let said = std::fs::read_to_string(&path).unwrap_or_default();
         if result.status != 0 {
-            return Err(DistroError::Unsatisfiable { detail: solver_words(&said) });
+            if !said.contains(SIMULATION) {
+                return Err(DistroError::Indices { said: clean(said.trim()), log: path.display().to_string() });
+            }
+            return Err(DistroError::Unsatisfiable { detail: solver_words(&said), log: path.display().to_string() });
         }
         self.read_simulation(&said, pass)
     }
@@ -259,7 +264,7 @@ impl Resolver<'_> {
 
     fn read_simulation(&self, said: &str, pass: &Pass) -> Result<Resolution, DistroError> {
         let mut resolution = Resolution::default();
-        let simulation = said.split_once("== simulate\n").map_or("", |(_, rest)| rest);
+        let simulation = said.split_once(SIMULATION).map_or("", |(_, rest)| rest);
         for line in simulation.lines() {
             if let Some(rest) = line.strip_prefix("Remv ") {
                 resolution.removed.extend(rest.split_whitespace().next().map(str::to_owned));
@@ -293,9 +298,20 @@ fn plain_name(item: &str) -> &str {
     name.split(['=', ':']).next().unwrap_or(name)
 }
 
-/// The solver's own words, without its preamble; at most 30 lines.
+/// The line after which the solver speaks.
+const SIMULATION: &str = "== simulate\n";
+
+/// Text of a mirror without what a terminal would obey.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// How many lines of the solver's answer are shown.
+const SHOWN_LINES: usize = 30;
+
+/// The solver's own words, without its preamble; at most [`SHOWN_LINES`].
 fn solver_words(said: &str) -> String {
-    let rest = said.split_once("== simulate\n").map_or(said, |(_, rest)| rest);
+    let rest = said.split_once(SIMULATION).map_or(said, |(_, rest)| rest);
     let kept: Vec<&str> = rest
         .lines()
         .filter(|line| {
@@ -308,7 +324,9 @@ fn solver_words(said: &str) -> String {
                 && !line.starts_with("The following information may help")
                 && !line.trim().is_empty()
         })
-        .take(30)
         .collect();
-    format!(":\n{}", kept.join("\n"))
+    let all = kept.len();
+    let kept = &kept[..all.min(SHOWN_LINES)];
+    let more = if all > kept.len() { format!("\n({} lines more)", all - kept.len()) } else { String::new() };
+    format!(":\n{}{more}", clean(&kept.join("\n")))
 }

@@ -102,8 +102,11 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
             let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
             return Ok(Made::Layer(answer, Accounts::default()));
         }
-        make_directories(&tree, &["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "debs"])?;
+        // What was unpacked may hold links: from here on no path is followed outside the tree.
         let editor = TreeEditor::open(&tree)?;
+        for name in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "debs"] {
+            editor.make_directory(name)?;
+        }
         for name in ["var/lib/dpkg/status", "var/lib/dpkg/available"] {
             editor.write(name, b"", 0o644)?;
         }

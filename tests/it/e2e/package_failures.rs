@@ -1,0 +1,71 @@
+//! Packages that cannot be installed: which one, which script, what it said, and where the rest is.
+
+use super::private_archive::{Deb, copy, fails_keeping_artefacts, fails_with};
+use crate::support::Space;
+
+/// A copy of the tiny image with packages of its own.
+fn with_packages(packages: &[Deb], list: &str) -> Space {
+    let space = copy();
+    for package in packages {
+        package.write(&space.path().join("otherpkgs"));
+    }
+    space.write("o.pkglist", list);
+    space.edit("image.toml", "[kernel]", "[otherpkgs]\ndir = \"otherpkgs\"\nlists = [\"o.pkglist\"]\n\n[kernel]");
+    space
+}
+
+/// The file that a message names after some words; lines are folded, also within the path.
+pub(super) fn named_file(said: &str, words: &str) -> String {
+    let flat: String = said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join("");
+    let words: String = words.split_whitespace().collect();
+    let rest = flat.split_once(&words).unwrap_or_else(|| panic!("`{words}` is not in {said}")).1;
+    let end = rest.find(".log").unwrap() + 4;
+    std::fs::read_to_string(&rest[..end]).unwrap()
+}
+
+#[test]
+fn network_a_failing_package_script_is_named_with_its_status_and_its_last_lines() {
+    let fail = "echo \"about to fail in $0\"\nprintf '\\033[31mred\\n'\nexit 3";
+    for (script, list) in
+        [("preinst", "site-bad\n"), ("postinst", "site-good\nsite-bad\n"), ("prerm", "site-bad\n--site-bad\n")]
+    {
+        let bad = Deb::new("site-bad").script(script, fail);
+        let space = with_packages(&[bad, Deb::new("site-good")], list);
+        let words = [
+            &format!("the script `{script}` of the package `site-bad` failed: exit status 3"),
+            "about to fail in",
+            "the whole log is",
+            "the previous artefacts stay",
+        ];
+        let said = fails_keeping_artefacts(&space, &[], 4, &words);
+        assert!(!said.contains('\u{1b}'), "{said:?}");
+        assert!(named_file(&said, "the whole log is").contains("about to fail in"));
+    }
+}
+
+#[test]
+fn network_what_nothing_can_satisfy_has_the_solvers_words_and_their_file() {
+    let needs = Deb::new("site-needs").fields("Depends: site-nothing (>= 2)\n");
+    let space = with_packages(&[needs], "site-needs\n");
+    let words = [
+        "cannot be installed together",
+        "site-needs : Depends: site-nothing (>= 2)",
+        "the solver's whole answer is in",
+    ];
+    let said = fails_with(&space, &[], 1, &words);
+    assert!(named_file(&said, "the solver's whole answer is in").contains("site-nothing"));
+}
+
+#[test]
+fn network_every_unknown_package_has_its_list_its_line_and_near_names() {
+    let space =
+        with_packages(&[Deb::new("site-tool"), Deb::new("site-lib")], "# ours\nsite-tol\n\nsite-libb\nsite-lib\n");
+    let words = [
+        "o.pkglist:2:1",
+        "o.pkglist:4:1",
+        "no repository has `site-tol`, `site-libb`",
+        "instead of `site-tol`, did you mean site-tool",
+        "instead of `site-libb`, did you mean site-lib",
+    ];
+    fails_with(&space, &[], 1, &words);
+}

@@ -1,0 +1,490 @@
+//! A small archive of packages, signed by a key of the test, on a server that misbehaves when it is told to.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use imgbuild::digest::Sha256;
+use imgbuild::recipe::Lock;
+
+use super::{store, tiny};
+use crate::support::{Space, copy_tree};
+
+/// What the server does with a request.
+#[derive(Debug, Clone)]
+pub enum Deed {
+    /// Sends what is there.
+    Serve,
+    /// Sends other bytes in its place.
+    Give(Vec<u8>),
+    /// Answers with this status and nothing else.
+    Status(u16),
+    /// Sends the client elsewhere.
+    Redirect(String),
+    /// Sends the headers and then nothing.
+    Stall,
+    /// Sends the headers and then a byte each tenth of a second.
+    Drip,
+    /// Announces all of it and closes after so many bytes.
+    Cut(usize),
+    /// Announces no length and never ends.
+    Endless,
+    /// Closes the connection without a word.
+    Close,
+}
+
+/// One request as the server saw it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Path without the slash in front.
+    pub path: String,
+    /// First byte that is wanted.
+    pub from: usize,
+}
+
+type Rule = dyn Fn(&Request, usize) -> Deed + Send + Sync;
+
+struct Shared {
+    files: Mutex<BTreeMap<String, Arc<Vec<u8>>>>,
+    rule: Mutex<Arc<Rule>>,
+    seen: Mutex<Vec<Request>>,
+}
+
+/// A server of files in memory, with ranges.
+pub struct Mirror {
+    shared: Arc<Shared>,
+    /// Its address, without a slash at the end.
+    pub url: String,
+}
+
+impl Mirror {
+    /// Starts one.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            files: Mutex::default(),
+            rule: Mutex::new(Arc::new(|_, _| Deed::Serve)),
+            seen: Mutex::default(),
+        });
+        let own = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let own = Arc::clone(&own);
+                std::thread::spawn(move || drop(serve(stream, &own)));
+            }
+        });
+        Self { shared, url }
+    }
+
+    /// What it does from now on, by request and by how many came for the same path before; forgets what it saw.
+    pub fn rule(&self, rule: impl Fn(&Request, usize) -> Deed + Send + Sync + 'static) {
+        *self.shared.rule.lock().unwrap() = Arc::new(rule);
+        self.shared.seen.lock().unwrap().clear();
+    }
+
+    /// Misbehaves for paths that end so.
+    pub fn misbehave(&self, ending: &str, deed: Deed) {
+        let ending = ending.to_owned();
+        self.rule(move |request, _| if request.path.ends_with(&ending) { deed.clone() } else { Deed::Serve });
+    }
+
+    /// Requests since the last rule.
+    pub fn seen(&self) -> Vec<Request> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// Publishes an archive in place of what was there.
+    pub fn publish(&self, archive: &Archive) {
+        *self.shared.files.lock().unwrap() = archive.files();
+        self.rule(|_, _| Deed::Serve);
+    }
+}
+
+fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let mut input = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    input.read_line(&mut line)?;
+    let path = line.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
+    let mut request = Request { path, from: 0 };
+    while line.trim() != "" {
+        line.clear();
+        input.read_line(&mut line)?;
+        if let Some(range) = line.to_lowercase().strip_prefix("range: bytes=") {
+            request.from = range.trim().trim_end_matches('-').parse().unwrap_or(0);
+        }
+    }
+    let before = {
+        let mut seen = shared.seen.lock().unwrap();
+        seen.push(request.clone());
+        seen.iter().filter(|other| other.path == request.path).count() - 1
+    };
+    let rule = Arc::clone(&shared.rule.lock().unwrap());
+    let deed = rule(&request, before);
+    let there = shared.files.lock().unwrap().get(&request.path).cloned();
+    let mut head =
+        |status: &str, headers: &str| write!(stream, "HTTP/1.1 {status}\r\n{headers}Connection: close\r\n\r\n");
+    let bytes = match (&deed, there) {
+        (Deed::Give(bytes), _) => Arc::new(bytes.clone()),
+        (Deed::Status(code), _) => return head(&format!("{code} As Told"), "Content-Length: 0\r\n"),
+        (Deed::Redirect(to), _) => return head("302 Found", &format!("Location: {to}\r\nContent-Length: 0\r\n")),
+        (Deed::Close, _) => return Ok(()),
+        (_, Some(bytes)) => bytes,
+        (_, None) => return head("404 Not Found", "Content-Length: 0\r\n"),
+    };
+    let whole = bytes.len();
+    let from = request.from.min(whole);
+    let wide = format!("Content-Range: bytes {from}-{}/{whole}\r\n", whole.saturating_sub(1));
+    let (status, range) = if from > 0 { ("206 Partial Content", wide.as_str()) } else { ("200 OK", "") };
+    let length =
+        if matches!(deed, Deed::Endless) { String::new() } else { format!("Content-Length: {}\r\n", whole - from) };
+    head(status, &format!("{range}{length}"))?;
+    match deed {
+        Deed::Stall => {
+            // Until the client has had enough.
+            let mut rest = [0u8; 1];
+            stream.read(&mut rest).map(drop)
+        }
+        Deed::Drip => {
+            for byte in bytes[from..].iter() {
+                stream.write_all(&[*byte])?;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Ok(())
+        }
+        Deed::Cut(after) => stream.write_all(&bytes[from..(from + after).min(whole)]),
+        Deed::Endless => loop {
+            stream.write_all(&[b'x'; 1 << 16])?;
+        },
+        _ => stream.write_all(&bytes[from..]),
+    }
+}
+
+/// Who signs the Release file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signer {
+    /// The key that the recipe names.
+    Known,
+    /// Another key.
+    Stranger,
+    /// Nobody.
+    Nobody,
+}
+
+/// An archive: packages of the tiny image and those that a test adds.
+#[derive(Clone)]
+pub struct Archive {
+    /// Index stanzas, with an empty line after each.
+    pub stanzas: String,
+    packages: BTreeMap<String, Arc<Vec<u8>>>,
+    /// The suite's name in the Release file.
+    pub codename: String,
+    /// Whether the Release file also lists the index in plain form, as archives do.
+    pub plain: bool,
+    /// More lines of the Release file.
+    pub fields: String,
+    /// Who signs.
+    pub signer: Signer,
+    /// The index in place of the compressed stanzas, if it is to be another.
+    pub index: Option<Vec<u8>>,
+}
+
+/// The index as the Release file lists it.
+const INDEX: &str = "main/binary-amd64/Packages.xz";
+
+/// Stanza of a package file at a path of the pool.
+fn stanza(path: &str, bytes: &[u8]) -> String {
+    let control = imgbuild::archive::control_stanza(bytes).unwrap();
+    format!("{control}\nFilename: {path}\nSize: {}\nSHA256: {}\n\n", bytes.len(), Sha256::of(bytes))
+}
+
+impl Archive {
+    /// One with the packages that the tiny image and its tools are made of.
+    pub fn of_tiny() -> Self {
+        static TINY: OnceLock<Archive> = OnceLock::new();
+        let made = TINY.get_or_init(|| {
+            let text = std::fs::read_to_string(tiny().space.path().join("image.lock")).unwrap();
+            let lock = Lock::parse(&text).unwrap();
+            let mut archive = Self {
+                stanzas: String::new(),
+                packages: BTreeMap::new(),
+                codename: "bookworm".to_owned(),
+                plain: true,
+                fields: String::new(),
+                signer: Signer::Known,
+                index: None,
+            };
+            let all: BTreeMap<_, _> =
+                lock.pass.iter().flat_map(|pass| &pass.packages).map(|package| (package.sha256, package)).collect();
+            for (digest, package) in all {
+                let hex = digest.to_string();
+                let bytes = std::fs::read(store().join(format!("v1/packages/{}/{hex}", &hex[..2]))).unwrap();
+                archive.put(&package.file, bytes);
+            }
+            archive
+        });
+        made.clone()
+    }
+
+    /// Adds a package file at a path of the pool.
+    pub fn put(&mut self, path: &str, bytes: Vec<u8>) {
+        self.stanzas.push_str(&stanza(path, &bytes));
+        self.packages.insert(path.to_owned(), Arc::new(bytes));
+    }
+
+    /// Adds a package that a test made.
+    pub fn add(&mut self, deb: &Deb) {
+        self.put(&deb.pool_path(), deb.build());
+    }
+
+    /// Text of the Release file for an index.
+    fn release(&self, index: &[u8]) -> String {
+        let listed = |bytes: &[u8], name: &str| format!(" {} {} {name}\n", Sha256::of(bytes), bytes.len());
+        let plain =
+            if self.plain { listed(self.stanzas.as_bytes(), INDEX.trim_end_matches(".xz")) } else { String::new() };
+        format!(
+            "Origin: test\nCodename: {}\nArchitectures: amd64\nComponents: main\n{}SHA256:\n{}{}",
+            self.codename,
+            self.fields,
+            plain,
+            listed(index, INDEX),
+        )
+    }
+
+    fn files(&self) -> BTreeMap<String, Arc<Vec<u8>>> {
+        let index = self.index.clone().unwrap_or_else(|| xz(self.stanzas.as_bytes()));
+        let release = self.release(&index);
+        let signed = match self.signer {
+            Signer::Nobody => release.into_bytes(),
+            Signer::Known => keys().sign("known@example.invalid", &release),
+            Signer::Stranger => keys().sign("stranger@example.invalid", &release),
+        };
+        let mut files = self.packages.clone();
+        files.insert("dists/bookworm/InRelease".to_owned(), Arc::new(signed));
+        files.insert(format!("dists/bookworm/{INDEX}"), Arc::new(index));
+        files
+    }
+}
+
+/// Compresses as mirrors do.
+pub fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    liblzma::read::XzEncoder::new(bytes, 1).read_to_end(&mut out).unwrap();
+    out
+}
+
+/// Two keys for signing.
+struct Keys {
+    home: tempfile::TempDir,
+}
+
+fn keys() -> &'static Keys {
+    static KEYS: OnceLock<Keys> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let keys = Keys { home: tempfile::tempdir().unwrap() };
+        for name in ["known@example.invalid", "stranger@example.invalid"] {
+            keys.gpg(&["--quick-generate-key", name, "ed25519", "sign", "never"], b"");
+        }
+        keys
+    })
+}
+
+impl Keys {
+    fn gpg(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+        let mut command = Command::new("gpg");
+        command.args(["--batch", "--pinentry-mode", "loopback", "--passphrase", "", "--homedir"]).arg(self.home.path());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), input).unwrap();
+        let output = command.args(arguments).stdin(file.reopen().unwrap()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    fn sign(&self, name: &str, text: &str) -> Vec<u8> {
+        self.gpg(&["--local-user", name, "--clearsign"], text.as_bytes())
+    }
+}
+
+/// A package that a test makes.
+#[derive(Debug, Clone, Default)]
+pub struct Deb {
+    /// Name.
+    pub name: String,
+    /// More lines of its control file.
+    pub fields: String,
+    /// Scripts by name, without their first line.
+    pub scripts: Vec<(&'static str, String)>,
+    /// More files of the control archive, executable: scripts find them beside themselves.
+    pub control_files: Vec<(String, Vec<u8>)>,
+    /// Files by path.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Symbolic links: path and target.
+    pub links: Vec<(String, String)>,
+}
+
+impl Deb {
+    /// One with a file below /opt.
+    pub fn new(name: &str) -> Self {
+        let file = (format!("opt/{name}"), format!("{name}\n").into_bytes());
+        Self { name: name.to_owned(), files: vec![file], ..Self::default() }
+    }
+
+    /// With a script.
+    pub fn script(mut self, name: &'static str, text: &str) -> Self {
+        self.scripts.push((name, text.to_owned()));
+        self
+    }
+
+    /// With more lines in its control file.
+    pub fn fields(mut self, lines: &str) -> Self {
+        self.fields.push_str(lines);
+        self
+    }
+
+    /// Where an archive has it.
+    pub fn pool_path(&self) -> String {
+        format!("pool/main/{}_1.0_all.deb", self.name)
+    }
+
+    /// The file's bytes.
+    pub fn build(&self) -> Vec<u8> {
+        let root = tempfile::tempdir().unwrap();
+        let debian = root.path().join("DEBIAN");
+        std::fs::create_dir_all(&debian).unwrap();
+        let control = format!(
+            "Package: {}\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody <n@example.invalid>\n{}Description: x\n",
+            self.name, self.fields
+        );
+        std::fs::write(debian.join("control"), control).unwrap();
+        let put = |path: PathBuf, bytes: &[u8]| {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        for (name, text) in &self.scripts {
+            put(debian.join(name), format!("#!/bin/sh\n{text}\n").as_bytes());
+        }
+        self.control_files.iter().for_each(|(name, bytes)| put(debian.join(name), bytes));
+        self.files.iter().for_each(|(name, bytes)| put(root.path().join(name), bytes));
+        for (name, target) in &self.links {
+            std::os::unix::fs::symlink(target, root.path().join(name)).unwrap();
+        }
+        let made = tempfile::tempdir().unwrap();
+        let file = made.path().join("made.deb");
+        let output = Command::new("dpkg-deb")
+            .args(["--root-owner-group", "-Zgzip", "--build"])
+            .arg(root.path())
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::read(file).unwrap()
+    }
+
+    /// Writes it into a directory, for otherpkgs.
+    pub fn write(&self, directory: &Path) {
+        std::fs::create_dir_all(directory).unwrap();
+        std::fs::write(directory.join(format!("{}_1.0_all.deb", self.name)), self.build()).unwrap();
+    }
+}
+
+/// A copy of the tiny image, built and locked.
+pub fn copy() -> Space {
+    let space = Space::new().with_store(&store());
+    copy_tree(tiny().space.path(), space.path());
+    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    space.run(&["build", "--locked"]).good();
+    space
+}
+
+/// The same with its packages from a mirror of the test, and with more of them wanted.
+pub fn copy_from(mirror: &Mirror, wanted: &[&str]) -> Space {
+    let space = copy();
+    std::fs::write(space.path().join("known.gpg"), keys().gpg(&["--export", "known@example.invalid"], b"")).unwrap();
+    let list: Vec<String> = wanted.iter().map(|name| format!("\"{name}\"")).collect();
+    let repo = format!(
+        "[[repo]]\nuri = \"{}\"\nsuites = [\"bookworm\"]\ncomponents = [\"main\"]\nsigned-by = \"known.gpg\"\n\n[packages]",
+        mirror.url
+    );
+    space.edit("image.toml", "[packages]", &repo);
+    space.edit("image.toml", "base = \"essential\"", &format!("base = \"essential\"\ninstall = [{}]", list.join(", ")));
+    space
+}
+
+/// What builds must not leave in a store: half-written files, scratch directories.
+fn temporary(store: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let names = |directory: PathBuf| std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for directory in ["packages", "indices", "blobs"] {
+        let directory = store.join("v1").join(directory);
+        let folders = names(directory.clone()).filter(|entry| entry.path().is_dir()).map(|entry| entry.path());
+        for folder in folders.chain([directory.clone()]) {
+            found.extend(
+                names(folder)
+                    .filter(|entry| entry.file_name().to_string_lossy().starts_with(".new-"))
+                    .map(|entry| entry.path()),
+            );
+        }
+    }
+    for directory in ["scratch", "links", "handover"] {
+        found.extend(names(store.join("v1").join(directory)).map(|entry| entry.path()));
+    }
+    found
+}
+
+/// Fails when something temporary stays in the store; what other tests are using goes away by itself.
+#[track_caller]
+pub fn nothing_is_left(store: &Path) {
+    let mut left = temporary(store);
+    for _ in 0..600 {
+        if left.is_empty() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        left.retain(|path| path.symlink_metadata().is_ok());
+    }
+    panic!("left in the store: {left:?}");
+}
+
+/// Runs a build that must fail; checks that what was published, the lock and the store stay as they were.
+#[track_caller]
+pub fn fails_with(space: &Space, arguments: &[&str], code: i32, words: &[&str]) -> String {
+    let lock = std::fs::read(space.path().join("image.lock")).unwrap();
+    let said = fails_keeping_artefacts(space, arguments, code, words);
+    assert_eq!(
+        lock,
+        std::fs::read(space.path().join("image.lock")).unwrap(),
+        "a failed build changed the lock: {said}"
+    );
+    said
+}
+
+/// The same where the lock may be renewed: its packages are all there, and only later a stage fails.
+#[track_caller]
+pub fn fails_keeping_artefacts(space: &Space, arguments: &[&str], code: i32, words: &[&str]) -> String {
+    let sums = || std::fs::read(space.artefact("tiny", "SHA256SUMS")).unwrap();
+    let before = (sums(), std::fs::read_link(space.path().join("out/tiny")).unwrap());
+    let mut all = vec!["build", "--progress", "plain"];
+    all.extend(arguments);
+    let ran = space.run(&all);
+    // Words may be torn apart where lines are folded.
+    let flat = |text: &str| text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    assert_eq!(ran.code, code, "{}", ran.err);
+    for word in words {
+        assert!(flat(&ran.err).contains(&flat(word)), "`{word}` is not in:\n{}", ran.err);
+    }
+    assert_eq!(before, (sums(), std::fs::read_link(space.path().join("out/tiny")).unwrap()));
+    let checked = Command::new("sha256sum")
+        .args(["--check", "--quiet", "SHA256SUMS"])
+        .current_dir(space.path().join("out/tiny"))
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    nothing_is_left(&space.store());
+    ran.err
+}
