@@ -326,7 +326,7 @@ impl Locking<'_> {
         if earlier.is_some() {
             // A lock is renewed only when all of it can be had: with a failed download the earlier one stays.
             for pass in &passes {
-                self.download(&archive, &pass.packages)?;
+                self.supply.download(&pass.packages)?;
             }
         }
         self.report.finished("rootfs/lock", began.elapsed());
