@@ -6,6 +6,7 @@ mod compute;
 mod edit_table;
 mod edits;
 mod escapes;
+mod faults;
 mod kills;
 mod leases;
 mod machine;
