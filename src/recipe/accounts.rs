@@ -88,7 +88,7 @@ impl Accounts {
                 fixed: true,
             });
             let has_group = model.groups.values().any(|known| *known == gid);
-            if !has_group && !STATIC_IDS.contains(&gid) && gid == pin.gid.unwrap_or(pin.uid) {
+            if !has_group && !STATIC_IDS.contains(&gid) {
                 pins.groups.push(group(name, gid));
             }
         }

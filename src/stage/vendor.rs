@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::StageError;
 use super::run::Builder;
 use crate::distro::apt::{Source, fetch_suite};
-use crate::distro::{DistroError, Fetcher, Keyring};
+use crate::distro::{DistroError, Keyring};
 use crate::recipe::{Lock, Recipe};
 
 /// Name of the file that marks the directory.

@@ -56,7 +56,9 @@ pub fn make(tree: &str, base: &[Digest], accounts: &Accounts) -> Result<(), Stri
             text.push('\n');
         }
         for line in more {
-            if !text.lines().any(|known| name_of(known) == name_of(&line)) {
+            // A group of a user's own is not needed where another one has its number.
+            let has_number = |known: &str| path == "etc/group" && known.split(':').nth(2) == line.split(':').nth(2);
+            if !text.lines().any(|known| name_of(known) == name_of(&line) || has_number(known)) {
                 text.push_str(&line);
                 text.push('\n');
             }

@@ -3,12 +3,14 @@
 mod boot_failures;
 mod build_failures;
 mod compute;
+mod drift;
 mod edit_table;
 mod edits;
 mod escapes;
 mod faults;
 mod kills;
 mod leases;
+mod lock;
 mod machine;
 mod mini;
 mod mirror;

@@ -178,10 +178,20 @@ fn what_an_ordinary_user_lacks_is_said_with_its_remedy() {
 
 /// Runs the program as root of a user namespace with an id map, where a command was run before.
 fn in_user_namespace(map: &str, before: &str, space: &Space, arguments: &[&str]) -> crate::support::Ran {
+    let directory = tempfile::tempdir().unwrap();
+    // A program that starts before there is a map has no capabilities: so another one is started after it.
+    let (inside, after) = (directory.path().join("inside"), directory.path().join("after"));
+    std::fs::write(
+        &inside,
+        format!("while ! grep -q . /proc/self/gid_map; do sleep 0.01; done; exec sh {} \"$@\"\n", after.display()),
+    )
+    .unwrap();
+    std::fs::write(&after, format!("{before}\nexec \"$@\"\n")).unwrap();
     let script = format!(
-        "unshare --user sh -c 'while ! grep -q . /proc/self/gid_map; do sleep 0.01; done; {before}; exec \"$@\"' sh \"$@\" & \
-         child=$!; while test \"$(readlink /proc/$child/ns/user)\" = \"$(readlink /proc/self/ns/user)\"; do sleep 0.01; done; \
-         echo '{map}' >/proc/$child/uid_map; echo '{map}' >/proc/$child/gid_map; wait $child"
+        "unshare --user sh {} \"$@\" & child=$!\n\
+         while test \"$(readlink /proc/$child/ns/user)\" = \"$(readlink /proc/self/ns/user)\"; do sleep 0.01; done\n\
+         echo '{map}' >/proc/$child/uid_map; echo '{map}' >/proc/$child/gid_map; wait $child",
+        inside.display()
     );
     run_through(&["sh", "-c", &script, "sh"], space, arguments)
 }

@@ -95,6 +95,7 @@ fn network_an_update_of_one_repository_runs_otherpkgs_and_what_lies_below() {
           image.toml:14: otherpkgs/xcat-core/site-sn_1.0_all.deb removed
         tools          keep
         base           keep
+        tools-postinstall keep
         packages-1     keep
         otherpkgs-1    depends
           depends on rootfs/lock
