@@ -125,6 +125,9 @@ pub struct InstallRequest {
 const KERNEL_HOOKS: [&str; 4] = ["update-initramfs", "dracut", "kernel-install", "update-grub"];
 
 /// apt's settings for a target below /target; paths as apt in the tools root sees them.
+///
+/// Packages are given to dpkg one by one: an older apt (2.2 does) links more than five of them into a directory of its own
+/// root, where the dpkg that runs in the target does not find it. Source: apt, pkgDPkgPM::Go.
 const APT_CONFIGURATION: &str = r#"
 Dir "/target";
 Dir::State::Status "/target/var/lib/dpkg/status";
@@ -143,6 +146,7 @@ Acquire::Languages "none";
 DPkg::Chroot-Directory "/target";
 DPkg::Use-Pty "false";
 DPkg::Path "";
+DPkg::Install::Recursive::Minimum "1000000";
 Dpkg::Options {"--force-unsafe-io";"--force-confdef";"--force-confold";"--log=/dev/null";};
 "#;
 
