@@ -75,6 +75,7 @@ impl From<&DistroError> for Exit {
             DistroError::UnknownPackages { .. }
             | DistroError::Unsatisfiable { .. }
             | DistroError::Keyring { .. }
+            | DistroError::NoSuite { .. }
             | DistroError::NoSource { .. } => Self::Input,
             DistroError::Sandbox(inner) => inner.into(),
             DistroError::Store(inner) => inner.into(),

@@ -19,7 +19,9 @@ pub enum DistroError {
     #[error("`{file}` is not at {place}: {answer}")]
     #[diagnostic(
         code(distro::not_there),
-        help("check the uri, the suites and the components of [[repo]], and whether the mirror is complete")
+        help(
+            "check the uri, the suites and the components of [[repo]], and whether the mirror is complete; releases that are no longer maintained move to an archive"
+        )
     )]
     NotThere { file: String, place: String, answer: String },
     /// A package that image.lock names is not in its repository any more.
@@ -31,6 +33,15 @@ pub enum DistroError {
         )
     )]
     LeftMirror { package: String, version: String, from: String },
+    /// An archive has no such suite.
+    #[error("{uri} has no suite `{suite}`: {problem}")]
+    #[diagnostic(
+        code(distro::no_suite),
+        help(
+            "check `release` of [image] and `suites` of [[repo]]; releases that are no longer maintained move to an archive: give that as `uri` of a [[repo]]"
+        )
+    )]
+    NoSuite { uri: String, suite: String, problem: String },
     /// A download has other content than announced.
     #[error("`{file}` from {place} has the SHA-256 {found}, but {expected} was expected")]
     #[diagnostic(

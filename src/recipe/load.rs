@@ -460,8 +460,13 @@ impl Reader {
                     }
                 }
                 (Some(_), None) => {
-                    if !repo.suites.is_empty() {
-                        complain("`suites` follow from [image] release where `source` is \"host\"", "remove `suites`");
+                    let release = &self.model.image.release;
+                    let of_release = |suite: &String| suite.split('-').next() == Some(release);
+                    if let Some(suite) = repo.suites.iter().find(|suite| !of_release(suite)) {
+                        complain(
+                            &format!("`{suite}` is no suite of the release `{release}`"),
+                            "with source = \"host\", `suites` names some of the release, its -updates and its -security; for others give an archive with `uri`",
+                        );
                     }
                 }
             }

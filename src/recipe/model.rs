@@ -121,7 +121,8 @@ pub struct Repo {
     /// Root of an archive: `http://`, `https://` or `file:`.
     #[serde(default)]
     pub uri: Option<String>,
-    /// Suites of it, for instance `bookworm`.
+    /// Suites of it, for instance `bookworm`. With `source = "host"`: only these of the release, its `-updates` and its
+    /// `-security`; the archives must have them.
     #[serde(default)]
     pub suites: Vec<String>,
     /// Components, for instance `main`. With `source = "host"`: instead of the host's.

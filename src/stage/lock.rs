@@ -10,14 +10,14 @@ use super::wish::{Wish, debian_architecture, target, wishes};
 use super::{StageError, accounts};
 use crate::digest::Sha256;
 use crate::distro::apt::{
-    Archive, HostSources, Pass, Resolver, Source, SuiteIndex, SuiteRelease, ToolsSeed, fetch_suite, package_files,
-    scan_local, sources_for, tools_closure,
+    Archive, HostSources, Pass, Resolver, Source, SuiteIndex, SuiteRelease, ToolsSeed, fetch_suite, only_suites,
+    package_files, scan_local, sources_for, tools_closure,
 };
 use crate::distro::{DistroError, Download, Fetcher, Keyring};
 use crate::plan::{Cause, Place, Reason};
 use crate::recipe::{Lock, LockedPass, LockedSuite, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
-use crate::source::Severity;
+use crate::source::{Finding, Severity};
 use crate::store::Store;
 
 /// Whether a lock answers a recipe.
@@ -210,11 +210,15 @@ pub fn sources(recipe: &Recipe, places: &Places) -> Result<Vec<(Source, Keyring)
             Some(uri) => vec![Source {
                 uri: uri.trim_end_matches('/').to_owned(),
                 suites: repo.suites.clone(),
+                optional: Vec::new(),
                 components: repo.components.clone(),
                 signed_by: None,
                 check_valid_until: true,
             }],
         };
+        if repo.uri.is_none() && !repo.suites.is_empty() {
+            from = only_suites(from, &repo.suites)?;
+        }
         for source in &mut from {
             source.check_valid_until = repo.check_valid_until;
             if !repo.components.is_empty() {
@@ -224,6 +228,33 @@ pub fn sources(recipe: &Recipe, places: &Places) -> Result<Vec<(Source, Keyring)
         found.extend(from.into_iter().map(|source| (source, keyring.clone())));
     }
     Ok(found)
+}
+
+/// A suite that the archive does not have, and that the recipe does not name, is told and left out.
+///
+/// # Errors
+/// All others.
+pub fn unless_optional<T>(
+    found: Result<T, DistroError>,
+    source: &Source,
+    recipe: &Recipe,
+    report: &dyn Report,
+) -> Result<Option<T>, DistroError> {
+    match found {
+        Err(DistroError::NoSuite { uri, suite, problem }) if source.optional.contains(&suite) => {
+            let text = format!("{uri} has no suite `{suite}` ({problem}): the image is made without it");
+            let finding = match recipe.spans.nearest("image.release") {
+                // Without it the image has known holes: that is worth more than a note.
+                Some(span) if suite.ends_with("-security") => Finding::warning("distro::no_suite", span, text)
+                    .label("the release asked for here")
+                    .help("if that is meant, name the suites that are to be used: [[repo]] source = \"host\", suites = [...]"),
+                _ => Finding::nowhere(Severity::Note, "distro::no_suite", text),
+            };
+            report.finding(&finding);
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
 }
 
 impl Locking<'_> {
@@ -238,7 +269,9 @@ impl Locking<'_> {
             for suite in &source.suites {
                 self.report.progress(&format!("checking {suite}"));
                 let architecture = debian_architecture(self.recipe);
-                let (release, indices) = fetch_suite(self.fetcher, self.store, &source, suite, architecture, &keyring)?;
+                let found = fetch_suite(self.fetcher, self.store, &source, suite, architecture, &keyring);
+                let found = unless_optional(found, &source, self.recipe, self.report)?;
+                let Some((release, indices)) = found else { continue };
                 suites.push(release);
                 downloads.extend(indices);
             }
@@ -355,12 +388,8 @@ impl Locking<'_> {
         for name in &packages {
             if let Some(span) = wishes.iter().find_map(|wish| wish.spans.get(name)) {
                 self.report.finding(
-                    &crate::source::Finding::error(
-                        "distro::unknown_package",
-                        span,
-                        format!("no repository has `{name}`"),
-                    )
-                    .label("asked for here"),
+                    &Finding::error("distro::unknown_package", span, format!("no repository has `{name}`"))
+                        .label("asked for here"),
                 );
             }
         }

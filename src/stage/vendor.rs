@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::StageError;
+use super::lock::unless_optional;
 use super::run::Builder;
 use crate::distro::apt::{Source, fetch_suite};
 use crate::distro::{DistroError, Keyring};
@@ -72,6 +73,7 @@ pub fn sources(recipe: &Recipe, directory: &Path) -> Result<Vec<(Source, Keyring
         let source = Source {
             uri: format!("file:{}", suite_directory(&directory, &suite.name).display()),
             suites: vec![suite.name],
+            optional: Vec::new(),
             components: suite.components,
             signed_by: None,
             // It is meant to stay as it is.
@@ -109,7 +111,9 @@ impl Builder<'_> {
             for suite in &source.suites {
                 self.report.progress(&format!("fetching the indices of {suite}"));
                 let architecture = super::wish::debian_architecture(self.recipe);
-                let (release, downloads) = fetch_suite(&fetcher, self.store, &source, suite, architecture, &keyring)?;
+                let found = fetch_suite(&fetcher, self.store, &source, suite, architecture, &keyring);
+                let found = unless_optional(found, &source, self.recipe, self.report)?;
+                let Some((release, downloads)) = found else { continue };
                 fetcher.fetch_all(&downloads, &super::report::DownloadNews(self.report, "package indices"))?;
                 let root = suite_directory(directory, suite);
                 let place = root.join("dists").join(suite);

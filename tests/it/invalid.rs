@@ -23,6 +23,21 @@ fn with(more: &str) -> String {
 }
 
 #[test]
+fn suites_of_the_hosts_archives_are_those_of_the_release() {
+    let repo = |suites: &str| {
+        let space = Space::new();
+        let image = "[image]\nname = \"x\"\nrelease = \"trixie\"\n\n[[repo]]\nsource = \"host\"\n";
+        space.write("image.toml", &format!("{image}suites = [{suites}]\n"));
+        space.run(&["check"])
+    };
+    repo("\"trixie\", \"trixie-security\"").good();
+    let ran = repo("\"trixie\", \"bookworm-updates\"");
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("`bookworm-updates` is no suite of the release `trixie`"), "{}", ran.err);
+    assert!(ran.err.contains("image.toml:5:"), "{}", ran.err);
+}
+
+#[test]
 fn a_missing_recipe_says_how_to_make_one() {
     insta::assert_snapshot!(said(&[]));
 }

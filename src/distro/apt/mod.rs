@@ -26,6 +26,6 @@ pub use local::{LocalRepository, package_files, scan_local};
 pub use plain::{make_plain, plain_name};
 pub use release::{SuiteRelease, fetch_suite};
 pub use resolve::{Pass, Resolution, Resolver};
-pub use source::{HostSources, Source, architecture, sources_for};
+pub use source::{HostSources, Source, architecture, only_suites, sources_for};
 
 pub use crate::recipe::PinnedPackage;

@@ -30,7 +30,7 @@ pub struct SuiteRelease {
 /// Fetches and checks a suite's Release file; gives the downloads of its indices beside it.
 ///
 /// # Errors
-/// [`DistroError`] for a file that cannot be had, is not signed well, is too old, or lacks a component.
+/// [`DistroError::NoSuite`] when the archive does not have the suite; [`DistroError`] for a file that cannot be had, is not signed well, is too old, or lacks a component.
 pub fn fetch_suite(
     fetcher: &Fetcher,
     store: &Store,
@@ -40,7 +40,12 @@ pub fn fetch_suite(
     keyring: &Keyring,
 ) -> Result<(SuiteRelease, Vec<Download>), DistroError> {
     let base = format!("{}/dists/{suite}", source.uri);
-    let data = fetcher.read(&format!("{base}/InRelease"), RELEASE_LIMIT)?;
+    let data = fetcher.read(&format!("{base}/InRelease"), RELEASE_LIMIT).map_err(|error| match error {
+        DistroError::NotThere { answer: problem, .. } => {
+            DistroError::NoSuite { uri: source.uri.clone(), suite: suite.to_owned(), problem }
+        }
+        other => other,
+    })?;
     let text = verify_clear_signed(&data, keyring).map_err(|problem| DistroError::Signature {
         file: "InRelease".to_owned(),
         place: base.clone(),

@@ -11,6 +11,8 @@ pub struct Source {
     pub uri: String,
     /// Suites, for instance `bookworm` and `bookworm-updates`.
     pub suites: Vec<String>,
+    /// Those of the suites that nobody named, so that the archive need not have them.
+    pub optional: Vec<String>,
     /// Components, for instance `main`.
     pub components: Vec<String>,
     /// Keyring whose signatures count; none means the built-in keys of the distribution.
@@ -85,6 +87,9 @@ impl HostSources {
                 }
             }
         }
+        for source in &mut found {
+            source.optional = optional(release, &source.suites);
+        }
         found
     }
 }
@@ -103,6 +108,30 @@ const DEBIAN_SUITES: [&str; 11] = [
     "testing",
     "unstable",
 ];
+
+/// An archive that has a release need not have its updates, or not any more.
+fn optional(release: &str, suites: &[String]) -> Vec<String> {
+    suites.iter().filter(|suite| *suite != release).cloned().collect()
+}
+
+/// Keeps only the suites that the recipe names; these have to be there.
+///
+/// # Errors
+/// [`DistroError::NoSource`] for one that the sources do not have.
+pub fn only_suites(sources: Vec<Source>, named: &[String]) -> Result<Vec<Source>, DistroError> {
+    let known: Vec<String> = sources.iter().flat_map(|source| source.suites.clone()).collect();
+    if let Some(name) = named.iter().find(|name| !known.contains(name)) {
+        return Err(DistroError::NoSource {
+            problem: format!("[[repo]] asks this host's archives for the suite `{name}`"),
+            help: format!("they serve {}; give another archive with `uri`", known.join(", ")),
+        });
+    }
+    let kept = sources.into_iter().map(|source| {
+        let suites = source.suites.iter().filter(|suite| named.contains(suite)).cloned().collect();
+        Source { suites, optional: Vec::new(), ..source }
+    });
+    Ok(kept.filter(|source| !source.suites.is_empty()).collect())
+}
 
 impl Source {
     /// Whether an entry of a host's configuration looks like Debian's own archive.
@@ -164,7 +193,8 @@ fn parse_stanzas(text: &str) -> Vec<Source> {
 fn usable(uri: String, suites: Vec<String>, components: Vec<String>, signed_by: Option<PathBuf>) -> Option<Source> {
     let known = ["http://", "https://", "file:"].iter().any(|scheme| uri.starts_with(scheme));
     let whole = !suites.is_empty() && !components.is_empty();
-    (known && whole).then_some(Source { uri, suites, components, signed_by, check_valid_until: true })
+    let optional = Vec::new();
+    (known && whole).then_some(Source { uri, suites, optional, components, signed_by, check_valid_until: true })
 }
 
 /// The sources of a release from the host's configuration, or from one mirror given by the user.
@@ -179,6 +209,7 @@ pub fn sources_for(release: &str, host: &HostSources, mirror: Option<&str>) -> R
         let uri = mirror.trim_end_matches('/').to_owned();
         let source = |uri: String, suites: Vec<String>| Source {
             uri,
+            optional: optional(release, &suites),
             suites,
             components: vec!["main".to_owned()],
             signed_by: None,
@@ -227,5 +258,17 @@ mod tests {
         assert_eq!(found[0].suites, ["trixie", "trixie-updates"]);
         assert_eq!(found[1].suites, ["trixie-security"]);
         assert!(sources_for("trixie", &HostSources::default(), None).is_err());
+    }
+
+    #[test]
+    fn suites_that_nobody_named_may_be_missing_and_named_ones_may_not() {
+        let found = sources_for("trixie", &HostSources::default(), Some("http://m/debian")).unwrap();
+        assert_eq!(found[0].optional, ["trixie-updates"]);
+        assert_eq!(found[1].optional, ["trixie-security"]);
+        let named = ["trixie", "trixie-updates"].map(str::to_owned);
+        let kept = only_suites(found.clone(), &named).unwrap();
+        assert_eq!((kept.len(), &kept[0].suites[..], &kept[0].optional[..]), (1, &named[..], &[][..]));
+        let error = only_suites(found, &["bookworm".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains("`bookworm`"), "{error}");
     }
 }
