@@ -16,7 +16,8 @@ use sequoia_openpgp as openpgp;
 
 use super::DistroError;
 
-/// Archive keys of Debian 11 to 13, as the package debian-archive-keyring publishes them.
+/// Archive keys of Debian 11 to 13: the certificates of debian-archive-keyring.gpg in the package
+/// debian-archive-keyring 2025.1 of Debian 13. A test below has their fingerprints.
 const DEBIAN_ARCHIVE_KEYS: &[u8] = include_bytes!("keys/debian-archive.asc");
 
 /// Certificates whose signatures count.
@@ -221,8 +222,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_keys_can_be_read() {
-        assert!(Keyring::debian().unwrap().certificates.len() >= 6);
+    fn the_built_in_keys_are_those_that_debian_publishes() {
+        // As https://ftp-master.debian.org/keys.html lists them: archive, security and release keys.
+        let published = [
+            // 11
+            "1F89983E0081FDE018F3CC9673A4F27B8DD47936",
+            "AC530D520F2F3269F5E98313A48449044AAD5C5D",
+            "A4285295FC7B1A81600062A9605C66F00D6C9793",
+            // 12
+            "B8B80B5B623EAB6AD8775C45B7C5D7D6350947F8",
+            "05AB90340C0C5E797F44A8C8254CF3B5AEC0A8F0",
+            "4D64FEC119C2029067D6E791F8D2585B8783D481",
+            // 13
+            "04B54C3CDCA79751B16BC6B5225629DF75B188BD",
+            "5E04A1E3223A19A20706E20F9904613D4CCE68C6",
+            "41587F7DB8C774BCCF131416762F67A0B2C39DE4",
+        ];
+        let built_in = Keyring::debian().unwrap();
+        let mut found: Vec<String> =
+            built_in.certificates.iter().map(|certificate| certificate.fingerprint().to_hex()).collect();
+        found.sort();
+        let mut published = published.map(str::to_owned);
+        published.sort();
+        assert_eq!(found, published);
     }
 
     #[test]
