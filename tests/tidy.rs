@@ -116,6 +116,24 @@ fn only_the_command_line_prints() {
 }
 
 #[test]
+fn no_code_knows_a_release_by_its_name() {
+    // The names by which a host's sources are recognised, the default of `init`, and an example in a message.
+    let may = ["src/distro/apt/source.rs", "src/cli/init.rs", "src/recipe/load.rs"];
+    let mut wrong = Vec::new();
+    for (path, text) in ["src", "imgbuild-init/src"].into_iter().flat_map(sources) {
+        let name = path.strip_prefix(project()).unwrap().to_str().unwrap().to_owned();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let names = ["buster", "bullseye", "bookworm", "trixie", "forky"];
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let found = lines.filter(|line| names.iter().any(|release| line.contains(release))).count();
+        if found > 0 && !may.contains(&name.as_str()) {
+            wrong.push(name);
+        }
+    }
+    assert!(wrong.is_empty(), "look at what a release has instead of its name: {wrong:?}");
+}
+
+#[test]
 fn the_readme_has_two_set_up_commands_and_every_exit_code() {
     let text = std::fs::read_to_string(project().join("README.md")).unwrap();
     let section = text.split("## Two commands").nth(1).unwrap().split("\n## ").next().unwrap();

@@ -7,10 +7,12 @@ use std::process::{Command, Stdio};
 
 use imgbuild::boot::{FileServer, Machine, Running};
 use imgbuild::digest::Digest;
+use imgbuild::recipe::Lock;
 use imgbuild::store::{Kind, Manifest, merge};
 
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::{Built, compute, store};
+use crate::support::Space;
 
 /// Boots the example and waits for ssh.
 fn boot(built: &Built, mac: &str) -> (Running, Node, FileServer) {
@@ -257,11 +259,9 @@ fn no_layer_has_an_initrd_or_host_keys() {
     }
 }
 
-#[test]
-fn the_package_database_lists_everything() {
-    let built = compute();
-    let ran = built
-        .space
+/// What the package database of an image lists: exactly what its lock has.
+pub fn package_database(space: &Space) -> Vec<String> {
+    let ran = space
         .run(&[
             "shell",
             "--",
@@ -270,8 +270,7 @@ fn the_package_database_lists_everything() {
             "dpkg --audit; dpkg-query -W -f '${Package} ${Version} ${Architecture} ${db:Status-Status}\\n'",
         ])
         .good();
-    let lock = imgbuild::recipe::Lock::parse(&std::fs::read_to_string(built.space.path().join("image.lock")).unwrap())
-        .unwrap();
+    let lock = lock(space);
     let mut wanted: Vec<String> = lock
         .pass
         .iter()
@@ -283,5 +282,16 @@ fn the_package_database_lists_everything() {
     let mut listed: Vec<String> = ran.out.lines().map(str::to_owned).collect();
     listed.sort();
     assert_eq!(listed, wanted);
+    listed
+}
+
+/// The lock of an image.
+pub fn lock(space: &Space) -> Lock {
+    Lock::parse(&std::fs::read_to_string(space.path().join("image.lock")).unwrap()).unwrap()
+}
+
+#[test]
+fn the_package_database_lists_everything() {
+    let listed = package_database(&compute().space);
     assert!(listed.iter().any(|line| line.starts_with("linux-image-6")));
 }

@@ -19,6 +19,7 @@ mod options;
 mod otherpkgs;
 mod package_failures;
 mod private_archive;
+mod releases;
 mod same_bytes;
 mod service;
 mod xcat_node_support;
