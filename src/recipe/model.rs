@@ -337,7 +337,7 @@ pub struct UserPin {
     pub uid: u32,
     /// Number of the primary group. None: that of the group of the same name, or else the uid's.
     #[serde(default)]
-    #[schemars(range(min = 1, max = 65533))]
+    #[schemars(range(min = 1, max = 65534))]
     pub gid: Option<u32>,
     /// Home directory. None: /nonexistent.
     #[serde(default)]

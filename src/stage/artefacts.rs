@@ -1,11 +1,12 @@
 //! The artefacts: written aside, published together by one rename, or not at all (D17).
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::StageError;
+use super::assemble::assemble;
 use crate::archive::FrameInfo;
 use crate::digest::{Digest, Sha256};
 use crate::fault;
@@ -143,39 +144,9 @@ pub struct Publication<'a> {
     pub not_reproducible: Vec<String>,
 }
 
-fn said(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StageError + use<> {
+pub(super) fn said(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StageError + use<> {
     let path = path.display().to_string();
     move |source| StageError::Publish { intent, path, source }
-}
-
-/// What is read back of an index.
-#[derive(Debug, Deserialize)]
-struct ReadIndex {
-    frames: Vec<ReadFrame>,
-}
-
-/// A frame of it.
-#[derive(Debug, Deserialize)]
-struct ReadFrame {
-    sha256: Sha256,
-}
-
-/// Copies a file, and hashes what was copied.
-fn copy(from: &Path, to: &mut std::fs::File, hashers: &mut [&mut sha2::Sha256]) -> std::io::Result<u64> {
-    let mut input = std::fs::File::open(from)?;
-    let mut buffer = vec![0u8; 1 << 20];
-    let mut size = 0;
-    loop {
-        let read = input.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(size);
-        }
-        to.write_all(&buffer[..read])?;
-        for hasher in hashers.iter_mut() {
-            sha2::Digest::update(*hasher, &buffer[..read]);
-        }
-        size += read as u64;
-    }
 }
 
 /// SHA-256 of a file.
@@ -198,36 +169,6 @@ pub const SUMS: &str = "SHA256SUMS";
 /// Its text, as sha256sum(1) reads it.
 pub fn sums(artefacts: &[Artefact]) -> String {
     artefacts.iter().map(|artefact| format!("{}  {}\n", artefact.sha256, artefact.name)).collect()
-}
-
-/// Puts the frames of an image together, each checked against the index.
-///
-/// # Errors
-/// [`StageError::Publish`], or a damaged frame, which is removed from the store so that the next run packs it again.
-pub(super) fn assemble(
-    store: &Store,
-    index: &BlobRef,
-    frames: &[Digest],
-    to: &Path,
-    name: &str,
-) -> Result<Artefact, StageError> {
-    let index: ReadIndex = serde_json::from_slice(&store.read_blob(&index.digest)?)
-        .map_err(|error| said("read the index of", to)(std::io::Error::other(error)))?;
-    let mut file = std::fs::File::options().write(true).create_new(true).open(to).map_err(said("write", to))?;
-    let mut whole: sha2::Sha256 = sha2::Digest::new();
-    let mut size = 0;
-    for (frame, expected) in frames.iter().zip(&index.frames) {
-        let from = store.directory().join(Store::frame_name(frame));
-        let mut own: sha2::Sha256 = sha2::Digest::new();
-        size += copy(&from, &mut file, &mut [&mut whole, &mut own]).map_err(said("write", to))?;
-        if Sha256(sha2::Digest::finalize(own).into()) != expected.sha256 {
-            // Gone, it is made again by the next run of the pack stage.
-            let _ = std::fs::remove_file(&from);
-            let problem = "was not what the index says, and was removed: run the build again".to_owned();
-            return Err(crate::store::StoreError::Damaged { path: from, problem }.into());
-        }
-    }
-    Ok(Artefact { name: name.to_owned(), size, sha256: Sha256(sha2::Digest::finalize(whole).into()) })
 }
 
 /// The published directory of an image, if there is one.

@@ -10,8 +10,8 @@ use super::wish::{Wish, debian_architecture, target, wishes};
 use super::{StageError, accounts};
 use crate::digest::Sha256;
 use crate::distro::apt::{
-    Archive, HostSources, Pass, Resolver, Source, SuiteIndex, SuiteRelease, ToolsSeed, fetch_suite, only_suites,
-    package_files, scan_local, sources_for, tools_closure,
+    Archive, HostSources, Pass, Resolver, Source, SuiteIndex, SuiteRelease, ToolsSeed, fetch_suite, in_the_way,
+    only_suites, package_files, scan_local, sources_for, tools_closure,
 };
 use crate::distro::{DistroError, Download, Fetcher, Keyring};
 use crate::plan::{Cause, Place, Reason};
@@ -337,7 +337,7 @@ impl Locking<'_> {
         {
             base.install.push("usr-is-merged".to_owned());
         }
-        let held: Vec<PinnedPackage> = earlier
+        let mut held: Vec<PinnedPackage> = earlier
             .into_iter()
             .flat_map(|lock| {
                 lock.pass.iter().filter(|pass| pass.name != "tools").flat_map(|pass| pass.packages.clone())
@@ -346,7 +346,20 @@ impl Locking<'_> {
             // Whoever puts a newer package file beside an older one wants it installed.
             .filter(|package| local_folder(package).is_none())
             .collect();
-        let answers = resolver.resolve(&to_resolve, &held).map_err(|error| self.with_place(error, &asked))?;
+        let answers = loop {
+            match resolver.resolve(&to_resolve, &held) {
+                // A held version that stands in the way gives way; the lock's difference names it (D13).
+                Err(DistroError::Unsatisfiable { detail, log }) => {
+                    let count = held.len();
+                    let blocking = in_the_way(&detail);
+                    held.retain(|package| !blocking.contains(&package.name));
+                    if held.len() == count {
+                        return Err(DistroError::Unsatisfiable { detail, log }.into());
+                    }
+                }
+                other => break other.map_err(|error| self.with_place(error, &asked))?,
+            }
+        };
         for (wish, answer) in asked.iter().zip(answers) {
             passes.push(LockedPass {
                 name: wish.name.clone(),

@@ -6,6 +6,7 @@
 mod accounts;
 mod actions;
 mod artefacts;
+mod assemble;
 mod drift;
 mod edit;
 mod error;

@@ -25,7 +25,7 @@ pub use install::{INSTALL_VERSION, Install, install};
 pub use local::{LocalRepository, package_files, scan_local};
 pub use plain::{make_plain, plain_name};
 pub use release::{SuiteRelease, fetch_suite};
-pub use resolve::{Pass, Resolution, Resolver};
+pub use resolve::{Pass, Resolution, Resolver, in_the_way};
 pub use source::{HostSources, Source, architecture, only_suites, sources_for};
 
 pub use crate::recipe::PinnedPackage;

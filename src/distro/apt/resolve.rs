@@ -309,6 +309,19 @@ fn clean(text: &str) -> String {
 /// How many lines of the solver's answer are shown.
 const SHOWN_LINES: usize = 30;
 
+/// Packages whose versions the solver complains about: `x : Depends: NAME (>= 2) but 1 is to be installed`, and the like.
+pub fn in_the_way(words: &str) -> std::collections::BTreeSet<String> {
+    let relations = ["Depends: ", "PreDepends: ", "Breaks: ", "Conflicts: "];
+    let mut found = std::collections::BTreeSet::new();
+    for line in words.lines().filter(|line| line.contains(" is to be installed") || line.contains(" but ")) {
+        for relation in relations {
+            let name = line.split_once(relation).and_then(|(_, rest)| rest.split([' ', ':', '(']).next());
+            found.extend(name.filter(|name| !name.is_empty()).map(str::to_owned));
+        }
+    }
+    found
+}
+
 /// The solver's own words, without its preamble; at most [`SHOWN_LINES`].
 fn solver_words(said: &str) -> String {
     let rest = said.split_once(SIMULATION).map_or(said, |(_, rest)| rest);
@@ -329,4 +342,18 @@ fn solver_words(said: &str) -> String {
     let kept = &kept[..all.min(SHOWN_LINES)];
     let more = if all > kept.len() { format!("\n({} lines more)", all - kept.len()) } else { String::new() };
     format!(":\n{}{more}", clean(&kept.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_the_way;
+
+    #[test]
+    fn versions_that_stand_in_the_way_are_found_in_the_solvers_words() {
+        let words = "The following packages have unmet dependencies:\n apt : Depends: libapt-pkg6.0 (>= 2.6.2) but 2.6.1 is to be installed\n \
+                     b : PreDepends: c:amd64 (= 2) but 1 is to be installed\nE: Unable to correct problems, you have held broken packages.\n";
+        assert_eq!(in_the_way(words).into_iter().collect::<Vec<_>>(), ["c", "libapt-pkg6.0"]);
+        assert!(in_the_way(" a : Depends: b but it is not installable\n").contains("b"));
+        assert!(in_the_way("").is_empty());
+    }
 }

@@ -231,7 +231,7 @@ fn recipe() -> Space {
     let space = Space::new().with_store(&store());
     copy_tree(mini().space.path(), space.path());
     space.edit("image.toml", "install = [", "lists = [\"a.pkglist\"]\ninstall = [");
-    space.write("a.pkglist", "# nothing yet\n").write("site/motd", "a node\n").write("site/input", "input\n");
+    space.write("a.pkglist", "udev\n").write("site/motd", "a node\n").write("site/input", "input\n");
     space.write("a.synclist", "site/motd -> /etc/motd\n");
     space.write("mini.postinstall", "#!/bin/sh\nset -e\ncp site/input \"$1/etc/made\"\n");
     chmod(&space, "mini.postinstall", 0o755);

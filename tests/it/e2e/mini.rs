@@ -1,7 +1,6 @@
 //! The smallest example: size, the whole way through `imgbuild boot`, gc, and a shell that changes nothing.
 
-use super::{mini, store};
-use crate::support::Space;
+use super::mini;
 
 #[test]
 fn mini_is_small() {
@@ -52,34 +51,14 @@ fn explain_shows_the_inputs_of_an_action() {
 #[test]
 fn gc_keeps_what_the_last_build_uses() {
     // A store of its own: gc takes what other tests use.
-    let built = mini();
-    let own = tempfile::tempdir().unwrap();
-    // While nobody writes into the store.
-    let held = imgbuild::store::FileLock::take(&store().join("v1/locks/use")).unwrap();
-    let status = std::process::Command::new("cp")
-        .args(["-a", "--reflink=auto"])
-        .arg(store())
-        .arg(own.path().join("store"))
-        .status()
-        .unwrap();
-    assert!(status.success());
-    drop(held);
-    let space = Space::example("mini").with_store(&own.path().join("store"));
-    for name in ["image.lock", "keys/admin.pub"] {
-        std::fs::copy(built.space.path().join(name), space.path().join(name)).unwrap();
-    }
-    space.run(&["build"]).good();
-    // Builds of directories that are gone are roots too, until they are forgotten: here only ours counts.
-    for entry in std::fs::read_dir(own.path().join("store/v1/roots")).unwrap() {
-        let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        if !text.contains(space.path().canonicalize().unwrap().to_str().unwrap()) {
-            std::fs::remove_file(path).unwrap();
-        }
-    }
+    let space = super::offline::fresh();
+    super::offline::build(&space).good();
+    space.edit("tiny.postinstall", "set -e\n", "set -e\necho more >\"$1/etc/more\"\n");
+    super::offline::build(&space).good();
     let ran = space.run(&["gc"]).good();
-    assert!(ran.err.contains("removed"), "{}", ran.err);
+    assert!(ran.err.contains("removed") && !ran.err.starts_with("0 entries"), "{}", ran.err);
     assert_eq!(space.to_do(), Vec::<String>::new());
+    assert_eq!(space.run(&["plan", "--thorough", "--detailed-exitcode"]).code, 0);
     let second = space.run(&["gc", "--dry-run"]).good();
     assert!(second.err.starts_with("0 entries"), "{}{}", second.out, second.err);
 }

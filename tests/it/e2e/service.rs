@@ -133,7 +133,7 @@ fn network_an_update_of_one_repository_runs_otherpkgs_and_what_lies_below() {
     ");
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("image.lock: site-sn 1.0 -> 1.1"), "{}", ran.err);
-    let below = "ran rootfs/otherpkgs-1, rootfs/kernel, rootfs/system, rootfs/postinstall, rootfs/services, rootfs/gate, pack/rootimg; kept 5 of 12";
+    let below = "ran rootfs/otherpkgs-1, rootfs/kernel, rootfs/system, rootfs/postinstall, rootfs/services, rootfs/gate, pack/rootimg; kept 6 of 13";
     assert!(ran.err.contains(below), "{}", ran.err);
     assert_eq!(versions(&space), "site-console 1.0\nsite-sn 1.1\n");
     assert_eq!(space.to_do(), Vec::<String>::new());
