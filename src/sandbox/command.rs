@@ -8,6 +8,8 @@ use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
+use super::copy::copy_layers;
+use super::overlay::upper_is_whole;
 use super::{TreeMount, api_mounts, filter};
 use crate::fault;
 
@@ -242,6 +244,13 @@ fn bind_into(root: &Path, bind: &Bind, empty: &str) -> Result<(), String> {
         // Not a bind mount: whoever is root inside can make one writable again, and where that root is the user who
         // builds, the files below are that user's. An overlay without an upper directory can never be written.
         std::fs::create_dir_all(empty).map_err(|error| format!("cannot make {empty}: {error}"))?;
+        if upper_is_whole() {
+            // Without overlayfs a copy is shown: whatever is done to it is done to nothing else.
+            let copy = format!("{empty}/{}", bind.target.replace('/', "-"));
+            std::fs::create_dir_all(&copy).map_err(|error| format!("cannot make {copy}: {error}"))?;
+            copy_layers(std::slice::from_ref(&bind.source), &copy)?;
+            return rustix::mount::mount_bind(copy.as_str(), &point).map_err(said);
+        }
         let options = std::ffi::CString::new(format!("lowerdir={empty}:{},userxattr", bind.source))
             .map_err(|error| error.to_string())?;
         return rustix::mount::mount("overlay", &point, "overlay", MountFlags::RDONLY, Some(options.as_c_str()))

@@ -1,16 +1,16 @@
 //! A recipe and its lock, as actions.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::modules::wanted_drivers;
+use super::results::file;
 use super::tools::{base_action, tools_action, tools_identity};
 use super::wish::{POSTINSTALL_TOOLS, Wish, target, wishes};
 use super::{StageError, accounts, node_support};
 use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
 use crate::distro::apt::INSTALL_VERSION;
-use crate::plan::{Action, ActionGraph, Input, Stage, Upstream, file_input};
+use crate::plan::{Action, ActionGraph, Input, Stage, Upstream};
 use crate::recipe::{Accounts, Clause};
 use crate::recipe::{
     Firmware, Frames, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, SyncedKind,
@@ -150,13 +150,6 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
         wishes,
         accounts: reader.accounts,
     })
-}
-
-/// A file of the build host as an input, with the place that asks for it.
-pub fn file(name: &str, path: &Path, span: Option<&Span>) -> Result<Input, StageError> {
-    file_input(name, path)
-        .map(|(input, _, _)| input.at(span))
-        .map_err(|source| StageError::Input { file: name.to_owned(), source })
 }
 
 impl Reader<'_> {

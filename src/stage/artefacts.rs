@@ -144,11 +144,6 @@ pub struct Publication<'a> {
     pub not_reproducible: Vec<String>,
 }
 
-pub(super) fn said(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StageError + use<> {
-    let path = path.display().to_string();
-    move |source| StageError::Publish { intent, path, source }
-}
-
 /// SHA-256 of a file.
 pub(super) fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
     let mut file = std::fs::File::open(path)?;
@@ -198,10 +193,10 @@ impl Publication<'_> {
     pub fn publish(&self) -> Result<(PathBuf, BuildInfo), StageError> {
         let name = &self.recipe.model.image.name;
         let builds = self.out.join(".builds").join(name);
-        std::fs::create_dir_all(&builds).map_err(said("make the directory", &builds))?;
+        std::fs::create_dir_all(&builds).map_err(StageError::publishing("make the directory", &builds))?;
         // One at a time for each image; what a killed one left goes.
         let _held = crate::store::FileLock::take(&builds.join(".lock"))?;
-        for entry in std::fs::read_dir(&builds).map_err(said("read", &builds))?.flatten() {
+        for entry in std::fs::read_dir(&builds).map_err(StageError::publishing("read", &builds))?.flatten() {
             if entry.file_name().to_str().is_some_and(|name| name.starts_with(".new-")) {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
@@ -210,21 +205,21 @@ impl Publication<'_> {
             .prefix(".new-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir_in(&builds)
-            .map_err(said("make a directory in", &builds))?;
+            .map_err(StageError::publishing("make a directory in", &builds))?;
         let before = published(self.out, name);
         fault::point("publish.made");
         let rootimg = rootimg_name(self.recipe);
         let index_name = format!("{rootimg}.index");
         let index_path = self.store.blob(&self.index.digest);
-        let index_sha = sha256_of(&index_path).map_err(said("read", &index_path))?;
+        let index_sha = sha256_of(&index_path).map_err(StageError::publishing("read", &index_path))?;
         let mut artefacts = Vec::new();
         for (file, blob) in
             [("kernel", self.kernel), ("initrd-stateless", self.initrd), (index_name.as_str(), self.index)]
         {
             let to = aside.path().join(file);
             let from = self.store.blob(&blob.digest);
-            std::fs::copy(&from, &to).map_err(said("write", &to))?;
-            let sha256 = sha256_of(&to).map_err(said("read", &to))?;
+            std::fs::copy(&from, &to).map_err(StageError::publishing("write", &to))?;
+            let sha256 = sha256_of(&to).map_err(StageError::publishing("read", &to))?;
             artefacts.push(Artefact { name: file.to_owned(), size: blob.size, sha256 });
         }
         let to = aside.path().join(rootimg);
@@ -245,13 +240,16 @@ impl Publication<'_> {
         });
         artefacts.push(match reused {
             Some(artefact) => artefact,
-            None => assemble(self.store, &self.index, &self.frames, &to, rootimg)?,
+            None => {
+                let (size, sha256) = assemble(self.store, &self.index, &self.frames, &to)?;
+                Artefact { name: rootimg.to_owned(), size, sha256 }
+            }
         });
         fault::point("publish.assembled");
         artefacts.sort_by(|a, b| a.name.cmp(&b.name));
         let write = |name: &str, bytes: &[u8]| {
             let path = aside.path().join(name);
-            std::fs::write(&path, bytes).map_err(said("write", &path))
+            std::fs::write(&path, bytes).map_err(StageError::publishing("write", &path))
         };
         write(SUMS, sums(&artefacts).as_bytes())?;
         let info = BuildInfo {
@@ -278,8 +276,10 @@ impl Publication<'_> {
     fn swap(&self, aside: tempfile::TempDir, builds: &Path, digest: &str) -> Result<PathBuf, StageError> {
         let name = &self.recipe.model.image.name;
         let place = builds.join(digest);
-        for entry in std::fs::read_dir(aside.path()).map_err(said("read", aside.path()))?.flatten() {
-            std::fs::File::open(entry.path()).and_then(|file| file.sync_all()).map_err(said("sync", &entry.path()))?;
+        for entry in std::fs::read_dir(aside.path()).map_err(StageError::publishing("read", aside.path()))?.flatten() {
+            std::fs::File::open(entry.path())
+                .and_then(|file| file.sync_all())
+                .map_err(StageError::publishing("sync", &entry.path()))?;
         }
         if place.exists() {
             // The same build. The two are exchanged, so that a damaged one is mended and nobody finds it missing.
@@ -290,25 +290,27 @@ impl Publication<'_> {
                 &place,
                 rustix::fs::RenameFlags::EXCHANGE,
             )
-            .map_err(|error| said("replace", &place)(error.into()))?;
+            .map_err(|error| StageError::publishing("replace", &place)(error.into()))?;
             drop(aside);
         } else {
             let aside = aside.keep();
-            std::fs::rename(&aside, &place).map_err(said("publish", &place))?;
+            std::fs::rename(&aside, &place).map_err(StageError::publishing("publish", &place))?;
         }
         fault::point("publish.renamed");
         let link = self.out.join(name);
         let new_link = self.out.join(format!(".{name}.new"));
         let _ = std::fs::remove_file(&new_link);
         std::os::unix::fs::symlink(format!(".builds/{name}/{digest}"), &new_link)
-            .map_err(said("make the link", &new_link))?;
+            .map_err(StageError::publishing("make the link", &new_link))?;
         fault::point("publish.link-made");
         if link.is_dir() && !link.is_symlink() {
             let error = std::io::Error::other("there is a directory that imgbuild did not make");
-            return Err(said("replace", &link)(error));
+            return Err(StageError::publishing("replace", &link)(error));
         }
-        std::fs::rename(&new_link, &link).map_err(said("publish", &link))?;
-        std::fs::File::open(self.out).and_then(|directory| directory.sync_all()).map_err(said("sync", self.out))?;
+        std::fs::rename(&new_link, &link).map_err(StageError::publishing("publish", &link))?;
+        std::fs::File::open(self.out)
+            .and_then(|directory| directory.sync_all())
+            .map_err(StageError::publishing("sync", self.out))?;
         fault::point("publish.linked");
         forget_old(builds, digest);
         Ok(place)

@@ -8,7 +8,6 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use serde::Deserialize;
 
 use super::StageError;
-use super::artefacts::{Artefact, said};
 use crate::digest::{Digest, Sha256};
 use crate::store::{BlobRef, Store, StoreError};
 
@@ -29,20 +28,15 @@ const PIECE: usize = 1 << 20;
 /// How many pieces may wait; this bounds the memory.
 const WAITING: usize = 8;
 
-/// Puts the frames of an image together, each checked against the index.
+/// Puts the frames of an image together, each checked against the index. Gives the size in bytes and the digest.
 ///
 /// # Errors
 /// [`StageError::Publish`], or a damaged frame, which is removed from the store so that the next run packs it again.
-pub fn assemble(
-    store: &Store,
-    index: &BlobRef,
-    frames: &[Digest],
-    to: &Path,
-    name: &str,
-) -> Result<Artefact, StageError> {
+pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) -> Result<(u64, Sha256), StageError> {
     let index: ReadIndex = serde_json::from_slice(&store.read_blob(&index.digest)?)
-        .map_err(|error| said("read the index of", to)(std::io::Error::other(error)))?;
-    let mut file = std::fs::File::options().write(true).create_new(true).open(to).map_err(said("write", to))?;
+        .map_err(|error| StageError::publishing("read the index of", to)(std::io::Error::other(error)))?;
+    let mut file =
+        std::fs::File::options().write(true).create_new(true).open(to).map_err(StageError::publishing("write", to))?;
     std::thread::scope(|scope| {
         let (to_hash, pieces_to_hash) = sync_channel::<Arc<Vec<u8>>>(WAITING);
         let (to_write, pieces_to_write) = sync_channel::<Arc<Vec<u8>>>(WAITING);
@@ -68,12 +62,12 @@ pub fn assemble(
             }
         }
         drop((to_hash, to_write));
-        let panicked = || said("write", to)(std::io::Error::other("a thread ended early"));
+        let panicked = || StageError::publishing("write", to)(std::io::Error::other("a thread ended early"));
         let sha256 = hashing.join().map_err(|_| panicked())?;
         // A disk that is full is the reason why nobody takes pieces any more.
-        let size = writing.join().map_err(|_| panicked())?.map_err(said("write", to))?;
+        let size = writing.join().map_err(|_| panicked())?.map_err(StageError::publishing("write", to))?;
         outcome?;
-        Ok(Artefact { name: name.to_owned(), size, sha256 })
+        Ok((size, sha256))
     })
 }
 
@@ -84,11 +78,14 @@ fn hand_on(from: &Path, expected: &Sha256, takers: &[&SyncSender<Arc<Vec<u8>>>])
         let _ = std::fs::remove_file(from);
         StoreError::Damaged { path: from.to_owned(), problem: problem.to_owned() }
     };
-    let mut input = std::fs::File::open(from).map_err(said("read", from))?;
+    let mut input = std::fs::File::open(from).map_err(StageError::publishing("read", from))?;
     let mut own: sha2::Sha256 = sha2::Digest::new();
     loop {
         let mut piece = Vec::with_capacity(PIECE);
-        Read::by_ref(&mut input).take(PIECE as u64).read_to_end(&mut piece).map_err(said("read", from))?;
+        Read::by_ref(&mut input)
+            .take(PIECE as u64)
+            .read_to_end(&mut piece)
+            .map_err(StageError::publishing("read", from))?;
         if piece.is_empty() {
             break;
         }

@@ -94,3 +94,11 @@ pub enum StageError {
     #[diagnostic(transparent)]
     Store(#[from] crate::store::StoreError),
 }
+
+impl StageError {
+    /// Wraps an I/O error of publishing with what was being done to which file.
+    pub fn publishing(intent: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.display().to_string();
+        move |source| Self::Publish { intent, path, source }
+    }
+}

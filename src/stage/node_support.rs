@@ -1,15 +1,12 @@
 //! xCAT's side of a node: the site's postscripts, what starts them, and what the image is called.
 
 use super::StageError;
-use super::actions::file;
-use super::results::{below, layer_outputs};
-use super::run::Builder;
-use super::sync::{SyncAnswer, SyncItem, SyncRequest};
+use super::results::file;
 use crate::digest::Digest;
-use crate::plan::{Action, Input};
-use crate::recipe::{Lock, NodeSupport, SyncedKind};
-use crate::source::{Finding, Severity, Span};
-use crate::store::{Merged, Outputs, Store};
+use crate::plan::Input;
+use crate::recipe::{NodeSupport, SyncedKind};
+use crate::source::Span;
+use crate::store::Merged;
 
 /// Kind of the action.
 pub const KIND: &str = "xcat";
@@ -37,7 +34,7 @@ pub fn inputs(support: &NodeSupport, epoch: i64, span: Option<&Span>) -> Result<
 
 /// The three lines of /opt/xcat/xcatinfo, as packimage writes them, but the same at each run: the time is the epoch,
 /// the UUID is made of the layers below (RFC 9562, version 8).
-fn xcatinfo(osimage: &str, epoch: i64, layers: &[Digest]) -> String {
+pub fn xcatinfo(osimage: &str, epoch: i64, layers: &[Digest]) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("imgbuild 2025 xCAT image UUID");
     hasher.update(osimage.as_bytes());
     for layer in layers {
@@ -65,72 +62,10 @@ const NEEDED: [(&[&str], &str); 7] = [
     (&["usr/sbin/sshd"], "openssh-server"),
 ];
 
-fn lacking(tree: &Merged) -> Vec<&'static str> {
+/// Packages that the scripts need and a tree lacks.
+pub fn lacking(tree: &Merged) -> Vec<&'static str> {
     let missing = |paths: &[&str]| !paths.iter().any(|path| tree.0.contains_key(*path));
     NEEDED.iter().filter(|(paths, _)| missing(paths)).map(|(_, package)| *package).collect()
-}
-
-impl Builder<'_> {
-    /// Makes the layer.
-    ///
-    /// # Errors
-    /// [`StageError`] of its kind.
-    pub(super) fn run_node_support(
-        &self,
-        action: &Action,
-        support: &NodeSupport,
-        lock: &Lock,
-        done: &super::results::Done,
-    ) -> Result<Outputs, StageError> {
-        let base = below(action, done)?;
-        let mut manifests = Vec::new();
-        for layer in &base {
-            manifests.push(self.store.manifest(layer)?);
-        }
-        let lacking = lacking(&crate::store::merge(&manifests));
-        if !lacking.is_empty() {
-            let text = format!("xCAT's scripts need what the image does not have: {}", lacking.join(", "));
-            let mut finding = Finding::nowhere(Severity::Warning, "xcat::lacking", text);
-            finding.span = self.recipe.spans.get("xcat.node_support").cloned();
-            self.report.finding(&finding.help("add the packages to a package list"));
-        }
-        let mut items = Vec::new();
-        let mut item = |destination: &str, content: Option<String>, link: Option<String>, mode: u32| {
-            items.push(SyncItem {
-                content,
-                link,
-                destination: destination.to_owned(),
-                name_in_folder: None,
-                mode,
-                clause: "copy".to_owned(),
-            });
-        };
-        for one in &support.files {
-            let said = |source| StageError::Input { file: one.name.clone(), source };
-            match one.kind {
-                SyncedKind::Directory => item(&one.destination, None, None, 0o755),
-                SyncedKind::File => {
-                    let (_, mode, _) = crate::plan::file_input(&one.name, &one.source).map_err(said)?;
-                    let content = Store::blob_name(&self.store.ensure_blob_of(&one.source)?.digest);
-                    item(&one.destination, Some(content), None, one.mode.unwrap_or(mode));
-                }
-            }
-        }
-        let info = xcatinfo(&support.osimage, lock.epoch, &base);
-        let info = Store::blob_name(&self.store.ensure_blob(info.as_bytes())?.digest);
-        item("/opt/xcat/xcatinfo", Some(info), None, 0o644);
-        // What `systemctl enable` makes of the unit's WantedBy=multi-user.target.
-        item(
-            "/etc/systemd/system/multi-user.target.wants/xcatpostinit1.service",
-            None,
-            Some("/etc/systemd/system/xcatpostinit1.service".to_owned()),
-            0o777,
-        );
-        let scratch = self.store.scratch()?;
-        let request = SyncRequest { scratch: scratch.name.clone(), base, epoch: lock.epoch, items };
-        let answer: SyncAnswer = self.namespace.call("sync", &request, &mut |text| self.report.progress(text))?;
-        Ok(layer_outputs(&answer.layer))
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::StageError;
-use super::lock::{Places, download_packages, sources};
+use super::places::{Places, download_packages, sources};
 use super::report::Report;
 use crate::digest::Sha256;
 use crate::distro::apt::{make_plain, plain_name};

@@ -1,88 +1,15 @@
-//! A directory with all packages of a lock and the indices they came from, for builds without a network.
-//!
-//! ```text
-//! vendor.toml                     which suites and components it has
-//! suites/<suite>/dists/<suite>/   InRelease as signed, and its indices
-//! suites/<suite>/pool/...         packages, at the paths that image.lock has
-//! ```
-//!
-//! Each suite is an archive that apt itself can use.
+//! `imgbuild vendor`: all packages of a lock and the indices they came from, for builds without a network.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::StageError;
-use super::lock::unless_optional;
+use super::places::{sources, unless_optional};
 use super::run::Builder;
-use crate::distro::apt::{Source, fetch_suite};
-use crate::distro::{DistroError, Keyring};
-use crate::recipe::{Lock, Recipe};
-
-/// Name of the file that marks the directory.
-const MARK: &str = "vendor.toml";
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Contents {
-    /// Version of this form.
-    format: u32,
-    /// Suites.
-    suite: Vec<Suite>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Suite {
-    /// Its name; also that of its directory.
-    name: String,
-    /// Its components.
-    components: Vec<String>,
-}
-
-fn suite_directory(directory: &Path, suite: &str) -> PathBuf {
-    directory.join("suites").join(suite.replace('/', "_"))
-}
-
-/// The archives of a vendored directory, each with the keyring that the recipe has for its suite.
-///
-/// # Errors
-/// [`DistroError::NoSource`] for a directory that `imgbuild vendor` did not make.
-pub fn sources(recipe: &Recipe, directory: &Path) -> Result<Vec<(Source, Keyring)>, DistroError> {
-    let no = |problem: String| DistroError::NoSource {
-        problem: format!("`{}` holds no vendored packages: {problem}", directory.display()),
-        help: "make it with `imgbuild vendor DIR` where the mirror can be reached".to_owned(),
-    };
-    let text = std::fs::read_to_string(directory.join(MARK)).map_err(|error| no(format!("{MARK}: {error}")))?;
-    let contents: Contents = toml::from_str(&text).map_err(|error| no(format!("{MARK}: {}", error.message())))?;
-    let directory = directory.canonicalize().map_err(|error| no(error.to_string()))?;
-    let mut found = Vec::new();
-    for suite in contents.suite {
-        let index = recipe.model.repo.iter().position(|repo| repo.suites.contains(&suite.name));
-        let own = index.and_then(|index| recipe.keyrings.get(index)).and_then(Option::as_ref);
-        // Of a `source = "host"` the suites are not written down.
-        let of_host = || {
-            let host = recipe.model.repo.iter().position(|repo| repo.source.is_some());
-            host.and_then(|index| recipe.keyrings.get(index)).and_then(Option::as_ref)
-        };
-        let keyring = match own.or_else(of_host) {
-            Some(path) => Keyring::read(path)?,
-            None => Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem })?,
-        };
-        let source = Source {
-            uri: format!("file:{}", suite_directory(&directory, &suite.name).display()),
-            suites: vec![suite.name],
-            optional: Vec::new(),
-            components: suite.components,
-            signed_by: None,
-            // It is meant to stay as it is.
-            check_valid_until: false,
-        };
-        found.push((source, keyring));
-    }
-    Ok(found)
-}
+use super::vendored::{Contents, MARK, Suite, suite_directory};
+use crate::distro::DistroError;
+use crate::distro::apt::fetch_suite;
+use crate::recipe::Lock;
 
 impl Builder<'_> {
     /// Brings all packages of the lock, and today's indices of its suites, into a directory; what the directory has of an
@@ -107,7 +34,7 @@ impl Builder<'_> {
         let supply = self.supply(&fetcher)?;
         let mut kept: BTreeSet<PathBuf> = BTreeSet::from([directory.join(MARK)]);
         let mut contents = Contents { format: 1, suite: Vec::new() };
-        for (source, keyring) in super::lock::sources(self.recipe, &self.options.places)? {
+        for (source, keyring) in sources(self.recipe, &self.options.places)? {
             for suite in &source.suites {
                 self.report.progress(&format!("fetching the indices of {suite}"));
                 let architecture = super::wish::debian_architecture(self.recipe);

@@ -6,19 +6,9 @@ use super::accounts;
 use crate::digest::Digest;
 use crate::fault;
 use crate::recipe::Accounts;
-use crate::sandbox::helper::{News, Operation, answer};
+use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
 use crate::store::{ScanAnswer, ScanRequest, TreeEditor, in_scratch, make_directories, scan};
-
-/// Operations of this room, for the helper process.
-pub fn operations() -> Vec<(&'static str, Operation)> {
-    vec![
-        ("apt-root", |request, progress| answer(request, progress, super::root::inside)),
-        ("apt-install", |request, progress| answer(request, progress, install)),
-        ("apt-plain", |request, progress| answer(request, progress, super::plain::inside)),
-        ("apt-query", |request, progress| answer(request, progress, query)),
-    ]
-}
 
 /// A package file: where it is in the store and what it is called for the package manager.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -150,7 +140,7 @@ DPkg::Install::Recursive::Minimum "1000000";
 Dpkg::Options {"--force-unsafe-io";"--force-confdef";"--force-confold";"--log=/dev/null";};
 "#;
 
-fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> {
+pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(
@@ -286,7 +276,7 @@ pub struct QueryRequest {
     pub log: String,
 }
 
-fn query(request: QueryRequest, _: News<'_>) -> Result<CommandResult, String> {
+pub fn query(request: QueryRequest, _: News<'_>) -> Result<CommandResult, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "root", "root-work", "apt"])?;

@@ -20,7 +20,6 @@ mod source;
 pub use bootstrap::{BOOTSTRAP_VERSION, Bootstrap, UNPACK_VERSION, bootstrap};
 pub use closure::{ToolsSeed, tools_closure};
 pub use index::{Archive, Candidate, SuiteIndex};
-pub use inside::operations;
 pub use install::{INSTALL_VERSION, Install, install};
 pub use local::{LocalRepository, package_files, scan_local};
 pub use plain::{make_plain, plain_name};
@@ -29,3 +28,15 @@ pub use resolve::{Pass, Resolution, Resolver, in_the_way};
 pub use source::{HostSources, Source, architecture, only_suites, sources_for};
 
 pub use crate::recipe::PinnedPackage;
+
+use crate::sandbox::helper::{Operation, answer};
+
+/// Operations of this room, for the helper process.
+pub fn operations() -> Vec<(&'static str, Operation)> {
+    vec![
+        ("apt-root", |request, progress| answer(request, progress, root::inside)),
+        ("apt-install", |request, progress| answer(request, progress, inside::install)),
+        ("apt-plain", |request, progress| answer(request, progress, plain::inside)),
+        ("apt-query", |request, progress| answer(request, progress, inside::query)),
+    ]
+}

@@ -205,7 +205,7 @@ impl<'a> XcatPublication<'a> {
         }
         check_gzip(&swap.place("initrd-stateless.gz")).map_err(wrong)?;
         let path = swap.place(ROOTIMG);
-        let rootimg = assemble(self.store, &self.index, self.frames, &path, ROOTIMG).map_err(|error| match error {
+        let (_, rootimg) = assemble(self.store, &self.index, self.frames, &path).map_err(|error| match error {
             StageError::Publish { intent, source, .. } => wrong(Trouble { intent, path: path.clone(), source }),
             other => other,
         })?;
@@ -214,7 +214,7 @@ impl<'a> XcatPublication<'a> {
         let index = sha256_of(&path).map_err(|error| wrong(to("read", &path)(error)))?;
         let path = swap.place(&format!("{ROOTIMG}.sha256"));
         // As sha256sum writes it: two blanks.
-        let text = format!("{}  {ROOTIMG}\n{index}  {index_name}\n", rootimg.sha256);
+        let text = format!("{}  {ROOTIMG}\n{index}  {index_name}\n", rootimg);
         std::fs::write(&path, text).map_err(|error| wrong(to("write", &path)(error)))?;
         Ok(index)
     }

@@ -83,13 +83,15 @@ fn local_package(space: &Space) {
 
 const EDITS: &[Edit] = &[
     edit(&["image.name"], "the image's name", |space| {
-        drop(space.edit("image.toml", "name = \"mini\"", "name = \"maxi\""))
+        space.edit("image.toml", "name = \"mini\"", "name = \"maxi\"");
     }),
     Edit { fields: &["image.distro"], name: "", make: |_| (), how: How::OneValue },
     Edit {
         fields: &["image.release"],
         name: "another release",
-        make: |space| drop(space.edit("image.toml", "\"bookworm\"", "\"trixie\"")),
+        make: |space| {
+            space.edit("image.toml", "\"bookworm\"", "\"trixie\"");
+        },
         how: How::Plan,
     },
     Edit { fields: &["image.arch"], name: "", make: |_| (), how: How::OneValue },
@@ -104,11 +106,11 @@ const EDITS: &[Edit] = &[
         );
     }),
     packages(&["packages.base"], "minbase", |space| {
-        drop(space.edit("image.toml", "base = \"essential\"", "base = \"minbase\""))
+        space.edit("image.toml", "base = \"essential\"", "base = \"minbase\"");
     }),
     packages(&["packages.lists"], "a package in the list", |space| append(space, "a.pkglist", "less\n")),
     packages(&["packages.install"], "a package in the recipe", |space| {
-        drop(space.edit("image.toml", "\"openssh-server\"", "\"openssh-server\", \"less\""));
+        space.edit("image.toml", "\"openssh-server\"", "\"openssh-server\", \"less\"");
     }),
     packages(&["otherpkgs.dir", "otherpkgs.lists", "otherpkgs.install"], "a local package", |space| {
         local_package(space);
@@ -184,7 +186,7 @@ const EDITS: &[Edit] = &[
     edit(&["pack.level"], "the compressor's level", |space| add_table(space, "[pack]\nlevel = 1")),
     edit(&["pack.frames"], "one stream", |space| add_table(space, "[pack]\nframes = \"single\"\nlevel = 1")),
     edit(&["boot.cmdline"], "a word of the command line", |space| {
-        drop(space.edit("image.toml", "\"console=ttyS0\"", "\"console=ttyS0\", \"quiet\""));
+        space.edit("image.toml", "\"console=ttyS0\"", "\"console=ttyS0\", \"quiet\"");
     }),
     edit(&["boot.tmpfs"], "a tmpfs", |space| add(space, "boot", "tmpfs = { \"/tmp\" = \"50m\" }")),
     edit(&["boot.root_size"], "the root's size", |space| add(space, "boot", "root_size = \"80%\"")),

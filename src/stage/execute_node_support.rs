@@ -1,0 +1,74 @@
+//! Makes the layer with xCAT's side of a node.
+
+use super::StageError;
+use super::node_support::{lacking, xcatinfo};
+use super::results::{Done, below, layer_outputs};
+use super::run::Builder;
+use super::sync::{SyncAnswer, SyncItem, SyncRequest};
+use crate::plan::Action;
+use crate::recipe::{Lock, NodeSupport, SyncedKind};
+use crate::source::{Finding, Severity};
+use crate::store::{Outputs, Store};
+
+impl Builder<'_> {
+    /// Makes the layer.
+    ///
+    /// # Errors
+    /// [`StageError`] of its kind.
+    pub(super) fn run_node_support(
+        &self,
+        action: &Action,
+        support: &NodeSupport,
+        lock: &Lock,
+        done: &Done,
+    ) -> Result<Outputs, StageError> {
+        let base = below(action, done)?;
+        let mut manifests = Vec::new();
+        for layer in &base {
+            manifests.push(self.store.manifest(layer)?);
+        }
+        let lacking = lacking(&crate::store::merge(&manifests));
+        if !lacking.is_empty() {
+            let text = format!("xCAT's scripts need what the image does not have: {}", lacking.join(", "));
+            let mut finding = Finding::nowhere(Severity::Warning, "xcat::lacking", text);
+            finding.span = self.recipe.spans.get("xcat.node_support").cloned();
+            self.report.finding(&finding.help("add the packages to a package list"));
+        }
+        let mut items = Vec::new();
+        let mut item = |destination: &str, content: Option<String>, link: Option<String>, mode: u32| {
+            items.push(SyncItem {
+                content,
+                link,
+                destination: destination.to_owned(),
+                name_in_folder: None,
+                mode,
+                clause: "copy".to_owned(),
+            });
+        };
+        for one in &support.files {
+            let said = |source| StageError::Input { file: one.name.clone(), source };
+            match one.kind {
+                SyncedKind::Directory => item(&one.destination, None, None, 0o755),
+                SyncedKind::File => {
+                    let (_, mode, _) = crate::plan::file_input(&one.name, &one.source).map_err(said)?;
+                    let content = Store::blob_name(&self.store.ensure_blob_of(&one.source)?.digest);
+                    item(&one.destination, Some(content), None, one.mode.unwrap_or(mode));
+                }
+            }
+        }
+        let info = xcatinfo(&support.osimage, lock.epoch, &base);
+        let info = Store::blob_name(&self.store.ensure_blob(info.as_bytes())?.digest);
+        item("/opt/xcat/xcatinfo", Some(info), None, 0o644);
+        // What `systemctl enable` makes of the unit's WantedBy=multi-user.target.
+        item(
+            "/etc/systemd/system/multi-user.target.wants/xcatpostinit1.service",
+            None,
+            Some("/etc/systemd/system/xcatpostinit1.service".to_owned()),
+            0o777,
+        );
+        let scratch = self.store.scratch()?;
+        let request = SyncRequest { scratch: scratch.name.clone(), base, epoch: lock.epoch, items };
+        let answer: SyncAnswer = self.namespace.call("sync", &request, &mut |text| self.report.progress(text))?;
+        Ok(layer_outputs(&answer.layer))
+    }
+}
