@@ -89,6 +89,7 @@ impl From<&StageError> for Exit {
         match error {
             StageError::Locked { .. }
             | StageError::Unrecorded { .. }
+            | StageError::NotInLock { .. }
             | StageError::Lock(_)
             | StageError::Input { .. }
             // As with a package that no archive has: the line of the recipe is what must change.

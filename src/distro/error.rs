@@ -20,7 +20,7 @@ pub enum DistroError {
     #[diagnostic(
         code(distro::not_there),
         help(
-            "check the uri, the suites and the components of [[repo]], and whether the mirror is complete; releases that are no longer maintained move to an archive"
+            "check the uri, the suites and the components of [[repo]], and whether the mirror is complete; releases that are no longer maintained move to an archive; `imgbuild vendor DIR` completes a vendored directory"
         )
     )]
     NotThere { file: String, place: String, answer: String },

@@ -15,6 +15,13 @@ pub enum StageError {
         help("set the clock; times in an image are cut to the epoch, which needs a clock that is past it")
     )]
     Clock { epoch: i64, now: i64 },
+    /// A package that is to be updated is not there.
+    #[error("image.lock has no package `{name}`{hint}")]
+    #[diagnostic(
+        code(lock::no_package),
+        help("a package that the recipe asks for anew comes in with `imgbuild build`")
+    )]
+    NotInLock { name: String, hint: String },
     /// Packages give accounts other ids than before.
     #[error("{text}")]
     #[diagnostic(

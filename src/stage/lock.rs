@@ -208,6 +208,13 @@ impl Locking<'_> {
     /// # Errors
     /// [`StageError`] from the archive, the solver, or the tools root in which it runs.
     pub fn resolve(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
+        self.supply.set_resolving(true);
+        let outcome = self.resolve_all(earlier, renew);
+        self.supply.set_resolving(false);
+        outcome
+    }
+
+    fn resolve_all(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
         self.report.started("rootfs/lock", &[]);
         let began = std::time::Instant::now();
         let (suites, archive) = self.archive()?;

@@ -180,7 +180,7 @@ fn check_names(lock: &Lock, names: &[String]) -> Result<(), StageError> {
         if !known.contains(&name.as_str()) {
             let near = nearest(name, known.iter().copied());
             let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) };
-            return Err(StageError::Locked { problem: format!("it has no package `{name}`{hint}") });
+            return Err(StageError::NotInLock { name: name.clone(), hint });
         }
     }
     Ok(())

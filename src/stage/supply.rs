@@ -27,6 +27,8 @@ pub struct Supply<'a> {
     state: Mutex<State>,
     changed: Condvar,
     stopped: AtomicBool,
+    /// Whether packages come from indices that were just read, and not from the lock.
+    resolving: AtomicBool,
 }
 
 #[derive(Default)]
@@ -61,7 +63,8 @@ impl<'a> Supply<'a> {
         }
         let scratch = store.scratch()?;
         let (state, changed, stopped) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
-        Ok(Self { store, namespace, fetcher, report, urls, recipe, scratch, state, changed, stopped })
+        let resolving = AtomicBool::new(false);
+        Ok(Self { store, namespace, fetcher, report, urls, recipe, scratch, state, changed, stopped, resolving })
     }
 
     /// Directory of the plain packages, relative to the store's.
@@ -105,7 +108,7 @@ impl<'a> Supply<'a> {
     pub fn download(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
         // Of a package that is locked and gone more can be said than that it is not there.
         let told = |error: DistroError| match error {
-            DistroError::NotThere { file, place, answer } => {
+            DistroError::NotThere { file, place, answer } if !self.resolving.load(Ordering::Relaxed) => {
                 match packages.iter().find(|package| package.file.rsplit('/').next() == Some(file.as_str())) {
                     Some(package) => DistroError::LeftMirror {
                         package: package.name.clone(),
@@ -151,6 +154,11 @@ impl<'a> Supply<'a> {
                 });
             }
         });
+    }
+
+    /// Says whether packages are asked for while they are resolved.
+    pub fn set_resolving(&self, resolving: bool) {
+        self.resolving.store(resolving, Ordering::Relaxed);
     }
 
     /// Packages may be brought.

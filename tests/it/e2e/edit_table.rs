@@ -200,7 +200,7 @@ const EDITS: &[Edit] = &[
     edit(&["xcat.osvers"], "osvers", |space| add_table(space, "[xcat]\nosvers = \"debian12\"")),
     edit(&["xcat.profile"], "profile", |space| add_table(space, "[xcat]\nprofile = \"compute\"")),
     edit(&["xcat.node_support", "xcat.postscripts", "xcat.osimage"], "the site's postscripts", |space| {
-        for name in ["xcatdsklspost", "xcatpostinit1", "xcatlib.sh"] {
+        for name in ["xcatdsklspost", "xcatpostinit1.netboot", "xcatpostinit1.service"] {
             space.write(&format!("post/{name}"), "#!/bin/sh\n");
             chmod(space, &format!("post/{name}"), 0o755);
         }
@@ -372,7 +372,14 @@ fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
         std::fs::copy(space.path().join("image.lock"), control.path().join("image.lock")).unwrap();
         let kept: &[&str] = match edit.how {
             How::Packages => &["rootfs/tools", "rootfs/base"],
-            _ => &["rootfs/tools", "rootfs/base", "rootfs/packages-1", "kernel/payload", "rootfs/tools-postinstall"],
+            _ => &[
+                "rootfs/tools",
+                "rootfs/base",
+                "rootfs/packages-1",
+                "kernel/payload",
+                "rootfs/kernel",
+                "rootfs/tools-postinstall",
+            ],
         };
         forget_all_but(&control_store, kept);
         control.run(&["build", "--locked"]).good();

@@ -116,6 +116,6 @@ fn suites_that_nobody_named_may_be_missing_and_packages_may_not() {
     // Security updates that are missing are worth a warning, at the release's line.
     let warned = ran.err.split("distro::no_suite").nth(1).unwrap_or_default();
     assert!(warned.contains("has no suite `bookworm-security`") && warned.contains("image.toml:3:"), "{}", ran.err);
-    assert!(ran.err.contains("distro::absent") && ran.err.contains("its index lists the file"), "{}", ran.err);
+    assert!(ran.err.contains("distro::not_there") && ran.err.contains("whether the mirror is"), "{}", ran.err);
     assert_eq!(ran.code, 4, "{}", ran.err);
 }
