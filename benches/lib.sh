@@ -11,8 +11,9 @@ mkdir "$work/results"
 # Never across a mount: tools of the old way mount things in their trees.
 trap 'rm -rf --one-file-system "$work"' EXIT
 
-# What the old way needs in its image to make an initrd; every side gets it, so that all images have the same packages.
-extra='"libpam-systemd", "dracut-core", "dracut-network", "isc-dhcp-client", "cpio", "zstd"'
+# What the old way needs in its image to make an initrd, and what mkosi installs unasked; every side gets it, so that all
+# images have the same packages.
+extra='"libpam-systemd", "systemd-resolved", "dracut-core", "dracut-network", "isc-dhcp-client", "cpio", "zstd"'
 # What the edit "package added" adds, one a run.
 additions=(tree lsof strace figlet pv hdparm time moreutils sl bc)
 
