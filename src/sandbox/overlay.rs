@@ -66,8 +66,11 @@ impl TreeMount {
     pub fn mount(&self, at: &Path) -> Result<(), String> {
         let said = |error: rustix::io::Errno| format!("cannot mount the layers at {}: {error}", at.display());
         if self.lower.is_empty() || upper_is_whole() {
-            if !self.lower.is_empty() {
+            // Once: a second command in the same tree must not bring back what the first one removed.
+            let made = format!("{}/assembled", self.work);
+            if !self.lower.is_empty() && !Path::new(&made).exists() {
                 copy_layers(&self.lower, &self.upper)?;
+                std::fs::write(&made, "").map_err(|error| format!("{made}: {error}"))?;
             }
             return rustix::mount::mount_bind(self.upper.as_str(), at).map_err(said);
         }

@@ -88,6 +88,11 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
     }
     let mut kernel = named("kernel", &[&kernel_package(recipe)]);
     kernel.pass.install.extend(recipe.model.kernel.firmware_packages.iter().cloned());
+    for (index, name) in recipe.model.kernel.firmware_packages.iter().enumerate() {
+        if let Some(span) = recipe.spans.get(&format!("kernel.firmware_packages[{index}]")) {
+            kernel.spans.insert(name.clone(), span.clone());
+        }
+    }
     if let Some((name, span)) = &recipe.kernel_in_list {
         kernel.spans.insert(name.clone(), span.clone());
     } else if let Some(span) = recipe.spans.get("kernel.package") {

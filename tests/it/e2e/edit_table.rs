@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{mini, store};
 use crate::support::{Space, copy_tree, project};
@@ -228,9 +228,24 @@ const EDITS: &[Edit] = &[
     }),
 ];
 
+/// A store with packages only, so that what runs does not depend on what other tests built.
+fn own_store() -> PathBuf {
+    let own = store().with_file_name("table-store");
+    let _ = std::fs::remove_dir_all(&own);
+    std::fs::create_dir_all(own.join("v1")).unwrap();
+    link(&store().join("v1/packages"), &own.join("v1/packages"));
+    own
+}
+
+/// Copies a directory; files get second names.
+fn link(from: &Path, to: &Path) {
+    let linked = std::process::Command::new("cp").args(["-a", "--link"]).arg(from).arg(to).status().unwrap();
+    assert!(linked.success());
+}
+
 /// The recipe that is edited: the example `mini` with one of each list.
-fn recipe() -> Space {
-    let space = Space::new().with_store(&store());
+fn recipe(store: &Path) -> Space {
+    let space = Space::new().with_store(store);
     copy_tree(mini().space.path(), space.path());
     space.edit("image.toml", "install = [", "lists = [\"a.pkglist\"]\ninstall = [");
     space.write("a.pkglist", "udev\n").write("site/motd", "a node\n").write("site/input", "input\n");
@@ -324,15 +339,14 @@ fn artefacts(space: &Space, image: &str) -> Vec<(String, Vec<u8>)> {
 fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
     let edited: BTreeSet<String> = EDITS.iter().flat_map(|edit| edit.fields).map(|field| (*field).to_owned()).collect();
     assert_eq!(edited, fields(), "each field of the schema has an edit, and each edit a field");
-    let base = recipe();
+    let table_store = own_store();
+    let base = recipe(&table_store);
     base.run(&["build"]).good();
     assert_eq!(base.to_do(), Vec::<String>::new());
     // A store of its own for the comparison; its trees are the same files.
-    let control_store = super::store().with_file_name("control-store");
+    let control_store = store().with_file_name("control-store");
     let _ = std::fs::remove_dir_all(&control_store);
-    let copied =
-        std::process::Command::new("cp").args(["-a", "--link"]).arg(store()).arg(&control_store).status().unwrap();
-    assert!(copied.success());
+    link(&table_store, &control_store);
     let schema = std::fs::read_to_string(project().join("schemas/image.schema.json")).unwrap();
     let mut table = String::new();
     for edit in EDITS {
@@ -352,7 +366,7 @@ fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
             );
             continue;
         }
-        let space = Space::new().with_store(&store());
+        let space = Space::new().with_store(&table_store);
         copy_tree(base.path(), space.path());
         std::fs::copy(base.path().join("image.lock"), space.path().join("image.lock")).unwrap();
         space.run(&["build", "--locked"]).good();
@@ -387,4 +401,5 @@ fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
     }
     insta::assert_snapshot!(table);
     let _ = std::fs::remove_dir_all(control_store);
+    let _ = std::fs::remove_dir_all(table_store);
 }
