@@ -178,3 +178,22 @@ impl TreeEditor {
         Ok((self.directory(parent)?, name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::TreeEditor;
+
+    #[test]
+    fn a_planted_link_leads_nowhere() {
+        let outside = tempfile::tempdir().unwrap();
+        let tree = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), tree.path().join("var")).unwrap();
+        let editor = TreeEditor::open(tree.path().to_str().unwrap()).unwrap();
+        assert!(editor.make_directory("var/lib/dpkg").is_err());
+        assert!(editor.write("var/evil", b"x", 0o644).is_err());
+        assert!(editor.symlink("var/evil", "x").is_err());
+        assert!(editor.set_owner("var/evil", 0, 0).is_err());
+        assert!(editor.open_file("var/evil").is_none() && editor.names("var").is_empty());
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+}
