@@ -153,7 +153,7 @@ impl<'a> XcatPublication<'a> {
         ]
         .into_iter()
         .filter(|(_, same)| !same)
-        .map(|(name, _)| directory.join(name).display().to_string())
+        .map(|(name, _)| name.to_owned())
         .collect()
     }
 

@@ -27,6 +27,8 @@ impl Network {
         run(&["ip", "netns", "add", &name]);
         let log = tempfile::NamedTempFile::new().unwrap();
         let facility = format!("--log-facility={}", log.path().display());
+        // One of its own: of two that start at once with the same file one gives up.
+        let pid = format!("--pid-file={}.pid", log.path().display());
         let mut network = Self { name: name.clone(), log, dnsmasq: None };
         let inside = |words: &[&str]| run(&[&["ip", "netns", "exec", &name], words].concat());
         inside(&["ip", "link", "set", "lo", "up"]);
@@ -58,6 +60,7 @@ impl Network {
                 "--user=root",
                 "--log-dhcp",
                 &facility,
+                &pid,
             ])
             .args(["--dhcp-host=52:54:00:00:00:02,10.77.0.52,node2", "--dhcp-option=option:dns-server,10.77.0.1"])
             .stdout(Stdio::null())

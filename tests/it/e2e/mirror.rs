@@ -158,7 +158,7 @@ fn a_server_that_stalls_drips_or_breaks_is_asked_again_and_then_named() {
                 assert_eq!(mirror.seen().len(), 5);
             }
             mirror.misbehave("InRelease", Deed::Status(404));
-            fails_with(&space, &[], 4, &["`InRelease` is not at", "404", "[[repo]]"]);
+            fails_with(&space, &[], 1, &["has no suite `", "404", "[[repo]]"]);
             assert_eq!(mirror.seen().len(), 1);
             mirror.misbehave("InRelease", Deed::Endless);
             fails_with(&space, &[], 4, &["cannot download `InRelease`", "it is larger than 16777216 bytes"]);
