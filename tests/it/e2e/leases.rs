@@ -104,6 +104,7 @@ impl Drop for Network {
             let _ = child.kill();
             let _ = child.wait();
         }
+        let _ = std::fs::remove_file(format!("{}.pid", self.log.path().display()));
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
     }
 }
