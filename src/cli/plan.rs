@@ -190,7 +190,7 @@ pub fn plan_of(
         }
         (LockState::FilesChanged(causes), Some(lock)) => {
             let stages = stages_of(recipe, &lock, forms)?;
-            match graph_before_renewal(&stages, &lock) {
+            match graph_before_renewal(crate::distro::manager(recipe), &stages, &lock) {
                 Some(graph) if was_built => decided(&graph, &StorePast::new(store, root), &causes),
                 _ => coarse(causes),
             }

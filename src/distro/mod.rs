@@ -5,9 +5,14 @@
 pub mod apt;
 mod error;
 mod fetch;
+mod manager;
 mod pace;
 mod pgp;
 
 pub use error::DistroError;
 pub use fetch::{Download, Fetcher, Progress};
+pub use manager::{
+    Bootstrap, Gathering, Install, Layer, Names, News, PackageArchive, PackageManager, Pass, Places, Resolution,
+    Solving, VENDOR_MARK, Versions, manager, operations, ready_name, write_file,
+};
 pub use pgp::{Keyring, verify_clear_signed};

@@ -70,6 +70,9 @@ pub struct LockedPass {
     /// Names removed afterwards.
     #[serde(default)]
     pub remove_after: Vec<String>,
+    /// Streams of modules that are switched on with it: `name:stream`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
     /// The packages, in the package manager's order.
     pub packages: Vec<PinnedPackage>,
 }
@@ -168,7 +171,8 @@ impl Lock {
         }
         for pass in &self.pass {
             let _ = write!(out, "\n[[pass]]\nname = {}\ninstall = [{}]\n", text(&pass.name), list(&pass.install));
-            for (name, items) in [("remove", &pass.remove), ("remove_after", &pass.remove_after)] {
+            let lists = [("remove", &pass.remove), ("remove_after", &pass.remove_after), ("modules", &pass.modules)];
+            for (name, items) in lists {
                 if !items.is_empty() {
                     let _ = writeln!(out, "{name} = [{}]", list(items));
                 }

@@ -93,6 +93,15 @@ pub enum Distro {
     Debian,
 }
 
+impl Distro {
+    /// As the recipe writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debian => "debian",
+        }
+    }
+}
+
 /// CPU architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Arch {

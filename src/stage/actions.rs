@@ -9,7 +9,7 @@ use super::wish::{POSTINSTALL_TOOLS, Wish, target, wishes};
 use super::{StageError, accounts, node_support};
 use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
-use crate::distro::apt::INSTALL_VERSION;
+use crate::distro::{PackageManager, manager};
 use crate::plan::{Action, ActionGraph, Input, Stage, Upstream};
 use crate::recipe::{Accounts, Clause};
 use crate::recipe::{
@@ -105,6 +105,7 @@ const GZIP_LEVEL: u32 = 6;
 struct Reader<'a> {
     recipe: &'a Recipe,
     lock: &'a Lock,
+    manager: &'static dyn PackageManager,
     platform: String,
     actions: Vec<Action>,
     layers: Vec<String>,
@@ -119,6 +120,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
     let mut reader = Reader {
         recipe,
         lock,
+        manager: manager(recipe),
         platform: target(recipe),
         actions: Vec::new(),
         layers: Vec::new(),
@@ -160,7 +162,7 @@ impl Reader<'_> {
     fn tools(&self) -> Input {
         Input {
             name: "tools tools".to_owned(),
-            value: tools_identity(&self.locked("tools"), &self.platform),
+            value: tools_identity(self.manager, &self.locked("tools"), &self.platform),
             place: None,
         }
     }
@@ -188,10 +190,10 @@ impl Reader<'_> {
     fn packages(&mut self, wish: &Wish) {
         let packages = self.locked(&wish.name);
         if wish.name == "tools" {
-            return self.actions.push(tools_action(&packages, &self.platform));
+            return self.actions.push(tools_action(self.manager, &packages, &self.platform));
         }
         if wish.name == "base" {
-            let action = base_action(&packages, self.lock.epoch, &self.platform);
+            let action = base_action(self.manager, &packages, self.lock.epoch, &self.platform);
             self.layers.push(action.id.clone());
             return self.actions.push(action);
         }
@@ -236,7 +238,7 @@ impl Reader<'_> {
             // Its files come from the payload, which the initrd is made of too; the package manager adds the rest.
             self.layers.push("kernel/payload".to_owned());
         }
-        self.layer(&wish.name, "install", INSTALL_VERSION, inputs, vec!["rootfs/tools".to_owned()]);
+        self.layer(&wish.name, "install", self.manager.versions().install, inputs, vec!["rootfs/tools".to_owned()]);
         if let Some(layers) = above {
             self.layers = layers;
         }
@@ -252,7 +254,7 @@ impl Reader<'_> {
             Input::parameter("version", version).at(span),
             self.tools(),
         ];
-        inputs.extend(kernel_packages(self.lock, packages).iter().map(Input::package));
+        inputs.extend(kernel_packages(self.manager, self.lock, packages).iter().map(Input::package));
         self.actions.push(Action {
             id: "kernel/payload".to_owned(),
             stage: Stage::Kernel,
@@ -311,7 +313,11 @@ impl Reader<'_> {
         let mut inputs = vec![
             Input::parameter("platform", &self.platform),
             Input::parameter("epoch", self.lock.epoch),
-            Input { name: "tools postinstall".to_owned(), value: tools_identity(&tools, &self.platform), place: None },
+            Input {
+                name: "tools postinstall".to_owned(),
+                value: tools_identity(self.manager, &tools, &self.platform),
+                place: None,
+            },
             file(&script.name, &script.script, spans.get("postinstall.script"))?,
         ];
         for (index, word) in model.postinstall.iter().flat_map(|table| &table.arguments).enumerate() {
@@ -498,12 +504,12 @@ pub fn image_packages(lock: &Lock) -> Vec<PinnedPackage> {
 }
 
 /// Packages that may bring a kernel: the kernel's own transaction, and kernels that others pulled in.
-pub fn kernel_packages(lock: &Lock, kernel: &[PinnedPackage]) -> Vec<PinnedPackage> {
+pub fn kernel_packages(manager: &dyn PackageManager, lock: &Lock, kernel: &[PinnedPackage]) -> Vec<PinnedPackage> {
     let mut all: Vec<PinnedPackage> = lock
         .pass
         .iter()
         .filter(|pass| !pass.name.starts_with("tools") && pass.name != "kernel")
-        .flat_map(|pass| pass.packages.iter().filter(|package| package.name.starts_with("linux-image-")).cloned())
+        .flat_map(|pass| pass.packages.iter().filter(|package| manager.is_kernel(&package.name)).cloned())
         .collect();
     all.extend(kernel.iter().cloned());
     all

@@ -11,7 +11,7 @@ use super::tools::TOOLS_EPOCH;
 use super::wish::POSTINSTALL_TOOLS;
 use super::{StageError, gate, initrd, kernel, modules, node_support, pack, postinstall, services, sync, system};
 use crate::digest::Digest;
-use crate::distro::apt::{Bootstrap, Install, bootstrap, install, plain_name};
+use crate::distro::{Bootstrap, Install, manager, ready_name};
 use crate::plan::Action;
 use crate::recipe::{Accounts, Clause, Frames, Lock, ModulesFrom, SyncedKind};
 use crate::source::{Finding, Severity};
@@ -69,13 +69,15 @@ impl Builder<'_> {
         context.supply.have(&pass.packages)?;
         let configure = action.kind == "bootstrap";
         let request = Bootstrap {
+            tools: if configure { context.done.layer("rootfs/tools").into_iter().collect() } else { Vec::new() },
             packages: &pass.packages,
-            plain: context.supply.directory(),
+            ready: context.supply.directory(),
             configure,
             epoch: if configure { context.lock.epoch } else { TOOLS_EPOCH },
             log: self.log_name(action),
         };
-        let answer = bootstrap(self.store, self.namespace, &request, &mut |text| self.report.progress(text))?;
+        let work = (self.store, self.namespace);
+        let answer = manager(self.recipe).bootstrap(work, &request, &mut |text| self.report.progress(text))?;
         Ok(with_accounts(&answer))
     }
 
@@ -95,23 +97,25 @@ impl Builder<'_> {
             tools: vec![done.layer("rootfs/tools")?],
             base: below(action, done)?,
             packages: &pass.packages,
-            plain: context.supply.directory(),
+            ready: context.supply.directory(),
             accounts: &made,
-            left_out: if pass.name == "kernel" { &kernel::LEFT_OUT } else { &[] },
+            over_payload: pass.name == "kernel",
             remove: &pass.remove,
             remove_after: &pass.remove_after,
+            modules: &pass.modules,
             variables: &variables,
             epoch: lock.epoch,
             log: self.log_name(action),
         };
-        let answer = install(self.store, self.namespace, &request, &mut |text| self.report.progress(text))?;
+        let work = (self.store, self.namespace);
+        let answer = manager(self.recipe).install(work, &request, &mut |text| self.report.progress(text))?;
         Ok(with_accounts(&answer))
     }
 
     fn run_kernel(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
         let (lock, done) = (context.lock, context.done);
         let own = lock.pass("kernel").map(|pass| pass.packages.clone()).unwrap_or_default();
-        let packages = kernel_packages(lock, &own);
+        let packages = kernel_packages(manager(self.recipe), lock, &own);
         context.supply.have(&packages)?;
         let scratch = self.store.scratch()?;
         let handover = format!("handover/{}-kernel", scratch.name.replace('/', "-"));
@@ -119,7 +123,7 @@ impl Builder<'_> {
             scratch: scratch.name.clone(),
             packages: packages
                 .iter()
-                .map(|package| (plain_name(context.supply.directory(), &package.sha256), package.name.clone()))
+                .map(|package| (ready_name(context.supply.directory(), &package.sha256), package.name.clone()))
                 .collect(),
             tools: vec![done.layer("rootfs/tools")?],
             version: self.recipe.model.kernel.version.clone(),

@@ -20,7 +20,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("check-layers", |request, news| answer(request, news, check)),
         ("remove", |request, news| answer(request, news, remove)),
     ];
-    all.extend(crate::distro::apt::operations());
+    all.extend(crate::distro::operations());
     all
 }
 

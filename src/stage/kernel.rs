@@ -50,18 +50,6 @@ fn wanted(path: &str) -> bool {
         .any(|start| path.starts_with(start))
 }
 
-/// What the package manager leaves out when it installs the kernel's packages over the payload: the same, as patterns of
-/// dpkg's option `--path-exclude`.
-pub const LEFT_OUT: [&str; 7] = [
-    "/boot/vmlinuz-*",
-    "/boot/config-*",
-    "/boot/System.map-*",
-    "/lib/modules/*",
-    "/usr/lib/modules/*",
-    "/lib/firmware/*",
-    "/usr/lib/firmware/*",
-];
-
 /// Runs inside.
 pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, String> {
     in_scratch(&request.scratch, || {

@@ -2,20 +2,15 @@
 
 use std::path::Path;
 
-use super::places::{Places, sources, unless_optional};
-use super::report::{DownloadNews, Report};
+use super::report::{Report, ReportedNews};
 use super::supply::Supply;
 use super::tools::{ensure_tools, tools_action};
-use super::wish::{Wish, debian_architecture, target, wishes};
+use super::wish::{Wish, target, wishes};
 use super::{StageError, accounts};
 use crate::digest::Sha256;
-use crate::distro::apt::{
-    Archive, Pass, Resolver, SuiteIndex, SuiteRelease, ToolsSeed, fetch_suite, in_the_way, package_files, scan_local,
-    tools_closure,
-};
-use crate::distro::{DistroError, Download, Fetcher};
+use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Pass, Places, Solving, manager};
 use crate::plan::{Cause, Place, Reason};
-use crate::recipe::{Lock, LockedPass, LockedSuite, PinnedPackage, Recipe};
+use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
 use crate::store::Store;
@@ -32,9 +27,9 @@ pub enum LockState {
 }
 
 /// Digest of the names and contents of all package files below a directory.
-fn local_digest(directory: &Path) -> Option<Sha256> {
+fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sha256> {
     let mut text = String::new();
-    for path in package_files(directory).ok()? {
+    for path in manager.package_files(directory).ok()? {
         let name = path.strip_prefix(directory).ok()?.display().to_string();
         // What cannot be read is told when it is used.
         let content =
@@ -84,7 +79,7 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     for locked in lock.pass.iter().filter(|locked| !wishes.iter().any(|wish| wish.name == locked.name)) {
         causes.push(Reason::Removed { what: format!("transaction {}", locked.name), was: String::new() }.cause(None));
     }
-    let now = recipe.otherpkgs_directory.as_deref().and_then(local_digest);
+    let now = recipe.otherpkgs_directory.as_deref().and_then(|directory| local_digest(manager(recipe), directory));
     let changed = if now == lock.otherpkgs { Vec::new() } else { changed_files(recipe, lock, now) };
     if causes.is_empty() && !changed.is_empty() {
         return LockState::FilesChanged(changed);
@@ -158,7 +153,7 @@ pub struct Locking<'a> {
     pub recipe: &'a Recipe,
     /// The store.
     pub store: &'a Store,
-    /// Where apt runs.
+    /// Where the package manager runs.
     pub namespace: &'a Namespace,
     /// Downloads.
     pub fetcher: &'a Fetcher,
@@ -171,37 +166,6 @@ pub struct Locking<'a> {
 }
 
 impl Locking<'_> {
-    /// Fetches, checks and reads the indices of all suites and of the local directories.
-    ///
-    /// # Errors
-    /// [`DistroError`].
-    fn archive(&self) -> Result<(Vec<SuiteRelease>, Archive), StageError> {
-        let mut suites = Vec::new();
-        let mut downloads: Vec<Download> = Vec::new();
-        for (source, keyring) in sources(self.recipe, self.places)? {
-            for suite in &source.suites {
-                self.report.progress(&format!("checking {suite}"));
-                let architecture = debian_architecture(self.recipe);
-                let found = fetch_suite(self.fetcher, self.store, &source, suite, architecture, &keyring);
-                let found = unless_optional(found, &source, self.recipe, self.report)?;
-                let Some((release, indices)) = found else { continue };
-                suites.push(release);
-                downloads.extend(indices);
-            }
-        }
-        self.fetcher.fetch_all(&downloads, &DownloadNews(self.report, "package indices"))?;
-        let mut archive = Archive::default();
-        for release in &suites {
-            for (_, digest, path) in &release.indices {
-                archive.indices.push(SuiteIndex::read(self.store, release, digest, path)?);
-            }
-        }
-        if let Some(directory) = &self.recipe.otherpkgs_directory {
-            archive.indices.extend(scan_local(directory)?.into_iter().map(|repository| repository.index));
-        }
-        Ok((suites, archive))
-    }
-
     /// Resolves all transactions of the recipe; packages that an earlier lock pins keep their versions, but for those
     /// that are to be renewed. The epoch and the accounts stay.
     ///
@@ -217,7 +181,10 @@ impl Locking<'_> {
     fn resolve_all(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
         self.report.started("rootfs/lock", &[]);
         let began = std::time::Instant::now();
-        let (suites, archive) = self.archive()?;
+        let manager = manager(self.recipe);
+        let (recipe, places, fetcher, store) = (self.recipe, self.places, self.fetcher, self.store);
+        let news = &ReportedNews(self.report);
+        let archive = manager.archive(&Gathering { recipe, places, fetcher, store, news })?;
         let epoch = match earlier {
             Some(lock) => lock.epoch,
             None => jiff::Timestamp::now().as_second(),
@@ -228,7 +195,7 @@ impl Locking<'_> {
             let held = earlier.and_then(|lock| lock.pass(&wish.name));
             let held: Vec<PinnedPackage> =
                 held.into_iter().flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)).collect();
-            let packages = tools_closure(&archive, &ToolsSeed { names: wish.pass.install.clone() }, &held)?;
+            let packages = archive.tools(&wish.pass.install, &held)?;
             passes.push(LockedPass {
                 name: wish.name.clone(),
                 install: wish.pass.install.clone(),
@@ -237,27 +204,21 @@ impl Locking<'_> {
             });
         }
         let tools = passes[0].packages.clone();
-        let action = tools_action(&tools, &target(self.recipe));
-        let layer = ensure_tools(self.store, self.namespace, &action, &tools, self.supply, self.report)?;
+        let action = tools_action(manager, &tools, &target(self.recipe));
+        let work = (self.store, self.namespace);
+        let layer = ensure_tools(manager, work, &action, &tools, self.supply, self.report)?;
         self.report.progress("resolving packages");
-        let resolver = Resolver {
+        let solving = Solving {
             store: self.store,
             namespace: self.namespace,
             tools: vec![layer],
-            architecture: debian_architecture(self.recipe).to_owned(),
-            suites: &suites,
-            archive: &archive,
             epoch,
             log: format!("logs/{}-resolve", std::process::id()),
+            have: &|packages| self.supply.download(packages),
         };
         let asked: Vec<&Wish> = wishes.iter().filter(|wish| wish.name != "tools").collect();
-        let mut to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
-        if let Some(base) = to_resolve.first_mut()
-            && archive.newest("usr-is-merged").is_some()
-        {
-            base.install.push("usr-is-merged".to_owned());
-        }
-        let mut held: Vec<PinnedPackage> = earlier
+        let to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
+        let held: Vec<PinnedPackage> = earlier
             .into_iter()
             .flat_map(|lock| {
                 lock.pass.iter().filter(|pass| pass.name != "tools").flat_map(|pass| pass.packages.clone())
@@ -266,26 +227,14 @@ impl Locking<'_> {
             // Whoever puts a newer package file beside an older one wants it installed.
             .filter(|package| local_folder(package).is_none())
             .collect();
-        let answers = loop {
-            match resolver.resolve(&to_resolve, &held) {
-                // A held version that stands in the way gives way; the lock's difference names it (D13).
-                Err(DistroError::Unsatisfiable { detail, log }) => {
-                    let count = held.len();
-                    let blocking = in_the_way(&detail);
-                    held.retain(|package| !blocking.contains(&package.name));
-                    if held.len() == count {
-                        return Err(DistroError::Unsatisfiable { detail, log }.into());
-                    }
-                }
-                other => break other.map_err(|error| self.with_place(error, &asked))?,
-            }
-        };
+        let answers = archive.resolve(&solving, &to_resolve, held).map_err(|error| self.with_place(error, &asked))?;
         for (wish, answer) in asked.iter().zip(answers) {
             passes.push(LockedPass {
                 name: wish.name.clone(),
                 install: wish.pass.install.clone(),
                 remove: wish.pass.remove.clone(),
                 remove_after: wish.pass.remove_after.clone(),
+                modules: answer.modules,
                 packages: answer.packages,
             });
         }
@@ -304,11 +253,11 @@ impl Locking<'_> {
             format: 1,
             epoch,
             target: target(self.recipe),
-            otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(local_digest),
-            suite: suites
-                .iter()
-                .map(|suite| LockedSuite { name: suite.suite.clone(), release: suite.digest })
-                .collect(),
+            otherpkgs: {
+                let directory = self.recipe.otherpkgs_directory.as_deref();
+                directory.and_then(|directory| local_digest(manager, directory))
+            },
+            suite: archive.suites(),
             pass: passes,
             users: recorded.users,
             groups: recorded.groups,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::actions::{StageGraph, kernel_packages};
 use super::lock::local_folder;
+use crate::distro::PackageManager;
 use crate::plan::{Action, ActionGraph, Stage, Upstream};
 use crate::recipe::Lock;
 
@@ -14,7 +15,7 @@ pub const LOCK_ACTION: &str = "rootfs/lock";
 ///
 /// What is made of the distribution's packages stays as it is, for the renewed lock holds their versions. What is made
 /// of other packages waits for it. None where that cannot be told: a transaction may come that the lock does not have.
-pub fn graph_before_renewal(stages: &StageGraph, lock: &Lock) -> Option<ActionGraph> {
+pub fn graph_before_renewal(manager: &dyn PackageManager, stages: &StageGraph, lock: &Lock) -> Option<ActionGraph> {
     let mut waiting = BTreeSet::new();
     for pass in &lock.pass {
         let is_local = pass.packages.iter().any(|package| local_folder(package).is_some());
@@ -23,7 +24,7 @@ pub fn graph_before_renewal(stages: &StageGraph, lock: &Lock) -> Option<ActionGr
         }
     }
     let own = lock.pass("kernel").map(|pass| pass.packages.clone()).unwrap_or_default();
-    if kernel_packages(lock, &own).iter().any(|package| local_folder(package).is_some()) {
+    if kernel_packages(manager, lock, &own).iter().any(|package| local_folder(package).is_some()) {
         waiting.insert("kernel/payload".to_owned());
     }
     if waiting.iter().any(|id| stages.graph.get(id).is_none()) {

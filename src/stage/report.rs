@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::distro::Progress;
+use crate::distro::{News, Progress};
 use crate::plan::Cause;
 use crate::source::Finding;
 
@@ -30,5 +30,22 @@ impl Progress for DownloadNews<'_> {
             mega(bytes),
             mega(all_bytes)
         ));
+    }
+}
+
+/// News of repositories, as news of the build.
+pub struct ReportedNews<'a>(pub &'a dyn Report);
+
+impl News for ReportedNews<'_> {
+    fn progress(&self, text: &str) {
+        self.0.progress(text);
+    }
+
+    fn finding(&self, finding: &Finding) {
+        self.0.finding(finding);
+    }
+
+    fn downloads<'a>(&'a self, what: &'static str) -> Box<dyn Progress + 'a> {
+        Box::new(DownloadNews(self.0, what))
     }
 }

@@ -9,7 +9,6 @@ use super::actions::{Forms, INITRD, PACK, PACK_GZIP, StageGraph, graph_of, kerne
 use super::artefacts::{BuildInfo, Publication};
 use super::drift::stamps;
 use super::past::StorePast;
-use super::places::Places;
 use super::publish::{Target, XcatPublication, XcatPublished};
 use super::report::Report;
 use super::results::{Done, missing, record};
@@ -18,7 +17,7 @@ use super::supply::Supply;
 use super::wish::target;
 use super::{StageError, accounts};
 use crate::digest::Digest;
-use crate::distro::Fetcher;
+use crate::distro::{Fetcher, Places, manager};
 use crate::fault;
 use crate::plan::{Action, Decision, Stage, Verdict, decide, evaluate, key_and_trace};
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
@@ -273,7 +272,7 @@ impl Builder<'_> {
         let mut groups = Vec::new();
         for pass in &lock.pass {
             if pass.name == "kernel" && runs("kernel/payload") {
-                groups.push(kernel_packages(lock, &pass.packages));
+                groups.push(kernel_packages(manager(self.recipe), lock, &pass.packages));
             }
             if runs(&format!("rootfs/{}", pass.name)) {
                 groups.push(packages(pass));

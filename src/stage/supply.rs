@@ -1,15 +1,14 @@
-//! Packages on their way from the mirror to the package manager: downloaded, checked, made plain, ahead of need.
+//! Packages on their way from the mirror to the package manager: downloaded, checked, made ready, ahead of need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::StageError;
-use super::places::{Places, download_packages, sources};
-use super::report::Report;
+use super::places::download_packages;
+use super::report::{Report, ReportedNews};
 use crate::digest::Sha256;
-use crate::distro::apt::{make_plain, plain_name};
-use crate::distro::{DistroError, Fetcher};
+use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Places, manager, ready_name};
 use crate::recipe::{PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::store::{Scratch, Store};
@@ -20,9 +19,11 @@ pub struct Supply<'a> {
     namespace: &'a Namespace,
     fetcher: &'a Fetcher,
     report: &'a dyn Report,
-    /// Roots of archives and directories by origin.
-    urls: BTreeMap<String, Vec<String>>,
+    manager: &'static dyn PackageManager,
+    /// Roots of archives by origin; finding them may need the network.
+    roots: OnceLock<BTreeMap<String, Vec<String>>>,
     recipe: &'a Recipe,
+    places: &'a Places,
     scratch: Scratch,
     state: Mutex<State>,
     changed: Condvar,
@@ -49,22 +50,30 @@ impl<'a> Supply<'a> {
     /// [`StageError`] for sources that cannot be used, or a store that cannot be written.
     pub fn new(
         recipe: &'a Recipe,
-        places: &Places,
+        places: &'a Places,
         (store, namespace): (&'a Store, &'a Namespace),
         fetcher: &'a Fetcher,
         report: &'a dyn Report,
     ) -> Result<Self, StageError> {
-        let mut urls: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        // A host without sources can still build what the store has.
-        for (source, _) in sources(recipe, places).unwrap_or_default() {
-            for suite in &source.suites {
-                urls.entry(suite.clone()).or_default().push(source.uri.clone());
-            }
-        }
         let scratch = store.scratch()?;
         let (state, changed, stopped) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
         let resolving = AtomicBool::new(false);
-        Ok(Self { store, namespace, fetcher, report, urls, recipe, scratch, state, changed, stopped, resolving })
+        let (manager, roots) = (manager(recipe), OnceLock::new());
+        Ok(Self {
+            store,
+            namespace,
+            fetcher,
+            report,
+            manager,
+            roots,
+            recipe,
+            places,
+            scratch,
+            state,
+            changed,
+            stopped,
+            resolving,
+        })
     }
 
     /// Directory of the plain packages, relative to the store's.
@@ -84,7 +93,15 @@ impl<'a> Supply<'a> {
                 .iter()
                 .map(|path| format!("file:{}", path.join(if folder == "." { "" } else { folder }).display()))
                 .collect(),
-            None => self.urls.get(origin).cloned().unwrap_or_default(),
+            None => {
+                let (recipe, places, fetcher, store) = (self.recipe, self.places, self.fetcher, self.store);
+                let news = &ReportedNews(self.report);
+                // A host without sources can still build what the store has.
+                let roots = self.roots.get_or_init(|| {
+                    self.manager.roots(&Gathering { recipe, places, fetcher, store, news }).unwrap_or_default()
+                });
+                roots.get(origin).cloned().unwrap_or_default()
+            }
         }
     }
 
@@ -104,8 +121,8 @@ impl<'a> Supply<'a> {
     /// Downloads packages that the store lacks.
     ///
     /// # Errors
-    /// [`StageError`] when one cannot be had.
-    pub fn download(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
+    /// [`DistroError`] when one cannot be had.
+    pub fn download(&self, packages: &[PinnedPackage]) -> Result<(), DistroError> {
         // Of a package that is locked and gone more can be said than that it is not there.
         let told = |error: DistroError| match error {
             DistroError::NotThere { file, place, answer } if !self.resolving.load(Ordering::Relaxed) => {
@@ -121,11 +138,11 @@ impl<'a> Supply<'a> {
             other => other,
         };
         let urls = |origin: &str| self.urls_of(origin);
-        Ok(download_packages(self.fetcher, self.store, packages, &urls, self.report).map_err(told)?)
+        download_packages(self.fetcher, self.store, packages, &urls, self.report).map_err(told)
     }
 
-    fn make_plain(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
-        make_plain(self.store, self.namespace, self.directory(), packages, &mut |digest| {
+    fn make_ready(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
+        self.manager.make_ready((self.store, self.namespace), self.directory(), packages, &mut |digest| {
             self.state().ready.insert(digest);
             self.changed.notify_all();
         })?;
@@ -145,10 +162,10 @@ impl<'a> Supply<'a> {
                     continue;
                 }
                 if let Err(error) = self.download(&mine) {
-                    return self.fail(error);
+                    return self.fail(error.into());
                 }
                 scope.spawn(move || {
-                    if let Err(error) = self.make_plain(&mine) {
+                    if let Err(error) = self.make_ready(&mine) {
                         self.fail(error);
                     }
                 });
@@ -178,7 +195,7 @@ impl<'a> Supply<'a> {
     pub fn have(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
         let mine = self.claim(packages);
         if !mine.is_empty() {
-            let outcome = self.download(&mine).and_then(|()| self.make_plain(&mine));
+            let outcome = self.download(&mine).map_err(StageError::from).and_then(|()| self.make_ready(&mine));
             if let Err(error) = outcome {
                 self.fail(StageError::Stopped);
                 return Err(error);
@@ -200,7 +217,7 @@ impl Drop for Supply<'_> {
         // Plain files in one directory, made by root inside, whose host id is ours or whom we may act for.
         let directory = self.store.directory().join(self.directory());
         for digest in &self.state.get_mut().unwrap_or_else(PoisonError::into_inner).claimed {
-            let _ = std::fs::remove_file(self.store.directory().join(plain_name(&self.scratch.name, digest)));
+            let _ = std::fs::remove_file(self.store.directory().join(ready_name(&self.scratch.name, digest)));
         }
         let _ = std::fs::remove_dir(directory);
     }

@@ -8,16 +8,17 @@ use super::report::Report;
 use super::results::{Done, layer_outputs, missing, record};
 use super::supply::Supply;
 use crate::digest::{Digest, FieldHasher};
-use crate::distro::apt::{BOOTSTRAP_VERSION, Bootstrap, INSTALL_VERSION, UNPACK_VERSION, bootstrap};
+use crate::distro::{Bootstrap, PackageManager};
 use crate::plan::{Action, Input, Stage, key_and_trace};
 use crate::recipe::PinnedPackage;
 use crate::sandbox::Namespace;
 use crate::store::{FileLock, Store};
 
 /// Identity of a tools root: what it is made of, not what came out (D9).
-pub fn tools_identity(packages: &[PinnedPackage], platform: &str) -> String {
+pub fn tools_identity(manager: &dyn PackageManager, packages: &[PinnedPackage], platform: &str) -> String {
     let mut hasher = FieldHasher::new("imgbuild tools root v2");
-    for version in [UNPACK_VERSION, BOOTSTRAP_VERSION, INSTALL_VERSION] {
+    let versions = manager.versions();
+    for version in [versions.unpack, versions.bootstrap, versions.install] {
         hasher.text(&version.to_string());
     }
     hasher.text(platform);
@@ -31,13 +32,13 @@ pub fn tools_identity(packages: &[PinnedPackage], platform: &str) -> String {
 pub const TOOLS_EPOCH: i64 = 1_577_836_800;
 
 /// The action that unpacks the tools root.
-pub fn tools_action(packages: &[PinnedPackage], platform: &str) -> Action {
-    root_action("tools", "unpack", UNPACK_VERSION, packages, TOOLS_EPOCH, platform)
+pub fn tools_action(manager: &dyn PackageManager, packages: &[PinnedPackage], platform: &str) -> Action {
+    root_action("tools", "unpack", manager.versions().unpack, packages, TOOLS_EPOCH, platform)
 }
 
 /// The action that makes an image's base: the essential packages, configured.
-pub fn base_action(packages: &[PinnedPackage], epoch: i64, platform: &str) -> Action {
-    root_action("base", "bootstrap", BOOTSTRAP_VERSION, packages, epoch, platform)
+pub fn base_action(manager: &dyn PackageManager, packages: &[PinnedPackage], epoch: i64, platform: &str) -> Action {
+    root_action("base", "bootstrap", manager.versions().bootstrap, packages, epoch, platform)
 }
 
 fn root_action(
@@ -66,8 +67,8 @@ fn root_action(
 /// # Errors
 /// [`StageError`] when a package's script fails.
 pub fn ensure_tools(
-    store: &Store,
-    namespace: &Namespace,
+    manager: &dyn PackageManager,
+    (store, namespace): (&Store, &Namespace),
     action: &Action,
     packages: &[PinnedPackage],
     supply: &Supply<'_>,
@@ -85,13 +86,14 @@ pub fn ensure_tools(
     let began = Instant::now();
     supply.have(packages)?;
     let request = Bootstrap {
+        tools: Vec::new(),
         packages,
-        plain: supply.directory(),
+        ready: supply.directory(),
         configure: false,
         epoch: TOOLS_EPOCH,
         log: format!("logs/{}-tools.log", std::process::id()),
     };
-    let (answer, _) = bootstrap(store, namespace, &request, &mut |text| report.progress(text))?;
+    let (answer, _) = manager.bootstrap((store, namespace), &request, &mut |text| report.progress(text))?;
     store.commit(record(key, &action.id, trace, layer_outputs(&answer), began.elapsed()))?;
     lock.remove();
     Ok(answer.layer)

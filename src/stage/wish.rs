@@ -2,32 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use crate::distro::apt::{Pass, ToolsSeed, architecture};
-use crate::recipe::{Base, Recipe};
+use crate::distro::{Pass, manager};
+use crate::recipe::Recipe;
 use crate::source::Span;
 use crate::xcat::PassList;
 
 /// Distribution, release and architecture in one text.
 pub fn target(recipe: &Recipe) -> String {
     let image = &recipe.model.image;
-    format!("debian {} {}", image.release, image.arch.machine())
-}
-
-/// Debian's name of the image's architecture.
-pub fn debian_architecture(recipe: &Recipe) -> &'static str {
-    architecture(recipe.model.image.arch.machine()).unwrap_or("amd64")
+    format!("{} {} {}", image.distro.name(), image.release, image.arch.machine())
 }
 
 /// The kernel package: the recipe's, a list's, or the distribution's default.
 pub fn kernel_package(recipe: &Recipe) -> String {
     let listed = || recipe.kernel_in_list.as_ref().map(|(name, _)| name.clone());
-    recipe
-        .model
-        .kernel
-        .package
-        .clone()
-        .or_else(listed)
-        .unwrap_or_else(|| format!("linux-image-{}", debian_architecture(recipe)))
+    recipe.model.kernel.package.clone().or_else(listed).unwrap_or_else(|| manager(recipe).names(recipe).kernel)
 }
 
 /// Name of the transaction with what a postinstall script runs; it goes over the base, and not into the image.
@@ -48,17 +37,16 @@ pub struct Wish {
 
 /// All transactions of a recipe, in order; tools come first.
 pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
-    let named = |name: &str, install: &[&str]| Wish {
+    let named = |name: &str, install: Vec<String>| Wish {
         name: name.to_owned(),
-        pass: Pass { install: install.iter().map(|item| (*item).to_owned()).collect(), ..Pass::default() },
+        pass: Pass { install, ..Pass::default() },
         ..Wish::default()
     };
-    let seed = ToolsSeed::default();
-    let seed: Vec<&str> = seed.names.iter().map(String::as_str).collect();
-    let mut all = vec![named("tools", &seed), named("base", &["?essential"])];
+    let names = manager(recipe).names(recipe);
+    let mut all = vec![named("tools", names.tools), named("base", names.base)];
     if let Some(table) = &recipe.model.postinstall {
-        let names: Vec<&str> = ["kmod"].into_iter().chain(table.tools.iter().map(String::as_str)).collect();
-        let mut tools = named(POSTINSTALL_TOOLS, &names);
+        let mut tools = named(POSTINSTALL_TOOLS, names.script_tools);
+        tools.pass.install.extend(table.tools.iter().cloned());
         tools.pass.aside = true;
         for (index, name) in table.tools.iter().enumerate() {
             if let Some(span) = recipe.spans.get(&format!("postinstall.tools[{index}]")) {
@@ -67,26 +55,23 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
         }
         all.push(tools);
     }
-    let first: &[&str] = match recipe.model.packages.base {
-        Base::Essential => &[],
-        Base::Minbase => &["~prequired", "apt"],
-    };
+    let first = names.first;
     let passes = if recipe.packages.passes.is_empty() && !first.is_empty() {
         vec![PassList::default()]
     } else {
         recipe.packages.passes.clone()
     };
     for (index, list) in passes.iter().enumerate() {
-        let mut wish = wish_of(&format!("packages-{}", index + 1), list);
+        let mut wish = wish_of(recipe, &format!("packages-{}", index + 1), list);
         if index == 0 {
-            wish.pass.install.splice(0..0, first.iter().map(|item| (*item).to_owned()));
+            wish.pass.install.splice(0..0, first.iter().cloned());
         }
         all.push(wish);
     }
     for (index, list) in recipe.otherpkgs.passes.iter().enumerate() {
-        all.push(wish_of(&format!("otherpkgs-{}", index + 1), list));
+        all.push(wish_of(recipe, &format!("otherpkgs-{}", index + 1), list));
     }
-    let mut kernel = named("kernel", &[&kernel_package(recipe)]);
+    let mut kernel = named("kernel", vec![kernel_package(recipe)]);
     kernel.pass.install.extend(recipe.model.kernel.firmware_packages.iter().cloned());
     for (index, name) in recipe.model.kernel.firmware_packages.iter().enumerate() {
         if let Some(span) = recipe.spans.get(&format!("kernel.firmware_packages[{index}]")) {
@@ -102,7 +87,7 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
     all
 }
 
-fn wish_of(name: &str, list: &PassList) -> Wish {
+fn wish_of(recipe: &Recipe, name: &str, list: &PassList) -> Wish {
     // A folder stays in front of the name: it selects the repository.
     let word = |item: &crate::xcat::Item| match &item.subdirectory {
         Some(folder) => format!("{folder}/{}", item.name),
@@ -112,8 +97,7 @@ fn wish_of(name: &str, list: &PassList) -> Wish {
     let mut spans = BTreeMap::new();
     for item in list.install.iter().chain(&list.remove_before).chain(&list.remove_after) {
         spans.insert(word(item), item.span.clone());
-        let plain = item.name.split('=').next().unwrap_or(&item.name);
-        spans.insert(plain.to_owned(), item.span.clone());
+        spans.insert(manager(recipe).plain_name(&item.name).to_owned(), item.span.clone());
     }
     Wish {
         name: name.to_owned(),

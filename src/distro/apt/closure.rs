@@ -9,19 +9,6 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{Archive, PinnedPackage};
 use crate::distro::DistroError;
 
-/// What a tools root is to hold besides the essential packages.
-#[derive(Debug, Clone)]
-pub struct ToolsSeed {
-    /// Package names, in order.
-    pub names: Vec<String>,
-}
-
-impl Default for ToolsSeed {
-    fn default() -> Self {
-        Self { names: ["apt", "kmod"].map(str::to_owned).to_vec() }
-    }
-}
-
 /// The packages of a tools root, sorted by name.
 ///
 /// # Errors
@@ -30,7 +17,7 @@ impl Default for ToolsSeed {
 /// Packages in `held` keep their versions while the archive has them.
 pub fn tools_closure(
     archive: &Archive,
-    seed: &ToolsSeed,
+    seed: &[String],
     held: &[PinnedPackage],
 ) -> Result<Vec<PinnedPackage>, DistroError> {
     let providers = archive.providers();
@@ -42,7 +29,7 @@ pub fn tools_closure(
         queue.push_back(("usr-is-merged".to_owned(), me()));
     }
     queue.extend(archive.names_with_line("Essential: yes").into_iter().map(|name| (name, me())));
-    queue.extend(seed.names.iter().map(|name| (name.clone(), me())));
+    queue.extend(seed.iter().map(|name| (name.clone(), me())));
     while let Some((name, wanted_by)) = queue.pop_front() {
         if chosen.contains_key(&name) {
             continue;

@@ -1,43 +1,26 @@
 //! Installs pinned packages over an image's layers, with no network.
 
+use super::PinnedPackage;
 use super::blame::failure;
 use super::inside::{InstallRequest, Made};
-use super::{PinnedPackage, plain_name};
-use crate::digest::Digest;
-use crate::distro::DistroError;
-use crate::recipe::Accounts;
+use crate::distro::{DistroError, Install, Layer, ready_name};
 use crate::sandbox::Namespace;
-use crate::store::{ScanAnswer, Store};
+use crate::store::Store;
 
 /// Version of what [`install`] does; part of the keys. 1: first; 2: kernel hooks really off; 3: tells the accounts.
 pub const INSTALL_VERSION: u32 = 3;
 
-/// One transaction.
-#[derive(Debug)]
-pub struct Install<'a> {
-    /// Layers of the tools root.
-    pub tools: Vec<Digest>,
-    /// Layers of the image so far.
-    pub base: Vec<Digest>,
-    /// What to install.
-    pub packages: &'a [PinnedPackage],
-    /// Directory of the store that has them with uncompressed content.
-    pub plain: &'a str,
-    /// Users and groups that are made first.
-    pub accounts: &'a Accounts,
-    /// What dpkg leaves out, because a layer below has it: patterns of its option `--path-exclude`.
-    pub left_out: &'a [&'a str],
-    /// Names to remove in the same transaction.
-    pub remove: &'a [String],
-    /// Names to remove afterwards.
-    pub remove_after: &'a [String],
-    /// Environment that a list asks for.
-    pub variables: &'a [(String, String)],
-    /// No time in the layer is later than this.
-    pub epoch: i64,
-    /// Name of its log in the store.
-    pub log: String,
-}
+/// What dpkg leaves out when it installs the kernel's packages over the payload, which has it: patterns of its option
+/// `--path-exclude`.
+const LEFT_OUT: [&str; 7] = [
+    "/boot/vmlinuz-*",
+    "/boot/config-*",
+    "/boot/System.map-*",
+    "/lib/modules/*",
+    "/usr/lib/modules/*",
+    "/lib/firmware/*",
+    "/usr/lib/firmware/*",
+];
 
 /// Installs packages and commits the layer.
 ///
@@ -49,10 +32,10 @@ pub fn install(
     namespace: &Namespace,
     request: &Install<'_>,
     progress: &mut dyn FnMut(&str),
-) -> Result<(ScanAnswer, Accounts), DistroError> {
+) -> Result<Layer, DistroError> {
     let scratch = store.scratch()?;
     for package in request.packages {
-        scratch.link(&store.directory().join(plain_name(request.plain, &package.sha256)), &package.file_name())?;
+        scratch.link(&store.directory().join(ready_name(request.ready, &package.sha256)), &package.file_name())?;
     }
     let inside = InstallRequest {
         scratch: scratch.name.clone(),
@@ -69,7 +52,7 @@ pub fn install(
             .map(|package| (package.name.clone(), package.architecture.clone()))
             .collect(),
         accounts: request.accounts.clone(),
-        left_out: request.left_out.iter().map(|pattern| (*pattern).to_owned()).collect(),
+        left_out: if request.over_payload { LEFT_OUT.map(str::to_owned).to_vec() } else { Vec::new() },
         variables: request.variables.to_vec(),
         epoch: request.epoch,
         log: request.log.clone(),

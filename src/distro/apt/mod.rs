@@ -7,6 +7,7 @@ mod accounts;
 mod blame;
 mod bootstrap;
 mod closure;
+mod gather;
 mod index;
 mod inside;
 mod install;
@@ -16,20 +17,115 @@ mod release;
 mod resolve;
 mod root;
 mod source;
+mod vendored;
 
-pub use bootstrap::{BOOTSTRAP_VERSION, Bootstrap, UNPACK_VERSION, bootstrap};
-pub use closure::{ToolsSeed, tools_closure};
+pub use closure::tools_closure;
 pub use index::{Archive, Candidate, SuiteIndex};
-pub use install::{INSTALL_VERSION, Install, install};
 pub use local::{LocalRepository, package_files, scan_local};
-pub use plain::{make_plain, plain_name};
 pub use release::{SuiteRelease, fetch_suite};
-pub use resolve::{Pass, Resolution, Resolver, in_the_way};
 pub use source::{HostSources, Source, architecture, only_suites, sources_for};
 
 pub use crate::recipe::PinnedPackage;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::digest::Sha256;
+use crate::distro::{
+    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, Versions,
+};
+use crate::recipe::{Base, Recipe};
+use crate::sandbox::Namespace;
 use crate::sandbox::helper::{Operation, answer};
+use crate::store::Store;
+
+/// apt and dpkg.
+#[derive(Debug, Clone, Copy)]
+pub struct Apt;
+
+impl PackageManager for Apt {
+    fn architecture(&self, machine: &str) -> &'static str {
+        architecture(machine).unwrap_or("amd64")
+    }
+
+    fn names(&self, recipe: &Recipe) -> Names {
+        let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        Names {
+            tools: all(&["apt", "kmod"]),
+            base: all(&["?essential"]),
+            first: match recipe.model.packages.base {
+                Base::Essential => Vec::new(),
+                Base::Minbase => all(&["~prequired", "apt"]),
+            },
+            script_tools: all(&["kmod"]),
+            kernel: format!("linux-image-{}", gather::architecture_of(recipe)),
+        }
+    }
+
+    fn versions(&self) -> Versions {
+        Versions {
+            unpack: bootstrap::UNPACK_VERSION,
+            bootstrap: bootstrap::BOOTSTRAP_VERSION,
+            install: install::INSTALL_VERSION,
+        }
+    }
+
+    fn is_kernel(&self, package: &str) -> bool {
+        package.starts_with("linux-image-")
+    }
+
+    fn plain_name<'a>(&self, item: &'a str) -> &'a str {
+        item.split('=').next().unwrap_or(item)
+    }
+
+    fn package_files(&self, directory: &Path) -> Result<Vec<PathBuf>, DistroError> {
+        package_files(directory)
+    }
+
+    fn archive<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError> {
+        Ok(Box::new(gather::gather(gathering)?))
+    }
+
+    fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
+        gather::roots(gathering)
+    }
+
+    fn vendor(&self, gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
+        gather::vendor(gathering, directory)
+    }
+
+    fn vendored(&self, directory: &Path, origin: &str) -> PathBuf {
+        vendored::suite_directory(directory, origin)
+    }
+
+    fn make_ready(
+        &self,
+        (store, namespace): (&Store, &Namespace),
+        directory: &str,
+        packages: &[PinnedPackage],
+        done: &mut dyn FnMut(Sha256),
+    ) -> Result<(), DistroError> {
+        plain::make_plain(store, namespace, directory, packages, done)
+    }
+
+    fn bootstrap(
+        &self,
+        (store, namespace): (&Store, &Namespace),
+        request: &Bootstrap<'_>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Layer, DistroError> {
+        bootstrap::bootstrap(store, namespace, request, progress)
+    }
+
+    fn install(
+        &self,
+        (store, namespace): (&Store, &Namespace),
+        request: &Install<'_>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Layer, DistroError> {
+        install::install(store, namespace, request, progress)
+    }
+}
 
 /// Operations of this room, for the helper process.
 pub fn operations() -> Vec<(&'static str, Operation)> {

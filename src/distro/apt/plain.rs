@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::PinnedPackage;
 use crate::archive::write_plain;
 use crate::digest::Sha256;
-use crate::distro::DistroError;
+use crate::distro::{DistroError, ready_name};
 use crate::fault;
 use crate::sandbox::Namespace;
 use crate::sandbox::helper::News;
@@ -30,11 +30,6 @@ pub struct PlainRequest {
 
 /// Priority of the work: a package manager that runs at the same time comes first.
 const NICENESS: i32 = 5;
-
-/// Path of a plain package in a directory, relative to the store's.
-pub fn plain_name(directory: &str, digest: &Sha256) -> String {
-    format!("{directory}/{digest}")
-}
 
 /// Makes plain packages in a directory of the store; `done` is called for each, from the calling thread.
 ///
@@ -83,7 +78,7 @@ fn one(directory: &str, digest: &Sha256, name: &str) -> Result<(), String> {
     let said = |error: std::io::Error| format!("cannot unpack the package `{name}`: {error}");
     let from = File::open(Store::package_name(digest)).map_err(said)?;
     let mut from = Hashed { inner: from, hasher: sha2::Digest::new() };
-    let file = File::create(plain_name(directory, digest)).map_err(said)?;
+    let file = File::create(ready_name(directory, digest)).map_err(said)?;
     let mut file = BufWriter::with_capacity(1 << 18, file);
     fault::point("plain.writing");
     let written = write_plain(&mut from, &mut file);

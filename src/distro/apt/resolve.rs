@@ -4,53 +4,20 @@ use std::collections::BTreeMap;
 
 use super::inside::QueryRequest;
 use super::{Archive, PinnedPackage, SuiteRelease};
-use crate::digest::Digest;
-use crate::distro::DistroError;
-use crate::sandbox::{CommandResult, Namespace};
+use crate::distro::{DistroError, Pass, Resolution, Solving};
+use crate::sandbox::CommandResult;
 use crate::source::nearest;
-use crate::store::Store;
-
-/// One transaction to resolve.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pass {
-    /// Names, `name=version`, or apt patterns.
-    pub install: Vec<String>,
-    /// Names to remove in the same transaction.
-    pub remove: Vec<String>,
-    /// Names to remove afterwards.
-    pub remove_after: Vec<String>,
-    /// Whether it goes over what the first pass installed alone, and later passes do not see it.
-    pub aside: bool,
-}
-
-/// What apt said to one pass.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resolution {
-    /// Packages to install, in apt's order.
-    pub packages: Vec<PinnedPackage>,
-    /// Names of packages that go.
-    pub removed: Vec<String>,
-}
 
 /// Runs apt in a tools root against repositories whose indices were checked.
-#[derive(Debug)]
 pub struct Resolver<'a> {
-    /// The store.
-    pub store: &'a Store,
-    /// Where apt runs.
-    pub namespace: &'a Namespace,
-    /// Layers of the tools root.
-    pub tools: Vec<Digest>,
+    /// Where it runs.
+    pub solving: &'a Solving<'a>,
     /// Debian's name of the architecture.
-    pub architecture: String,
+    pub architecture: &'a str,
     /// Checked suites.
     pub suites: &'a [SuiteRelease],
     /// All indices, local ones too.
     pub archive: &'a Archive,
-    /// Seconds since 1970.
-    pub epoch: i64,
-    /// Start of the log's name.
-    pub log: String,
 }
 
 fn configuration(architecture: &str) -> String {
@@ -120,15 +87,15 @@ impl Resolver<'_> {
         self.check_names(pass, installed)?;
         let install: Vec<String> =
             pass.install.iter().map(|item| self.in_folder(item).unwrap_or_else(|| item.clone())).collect();
-        let scratch = self.store.scratch()?;
+        let scratch = self.solving.store.scratch()?;
         let mut sources = String::new();
         for (place, suite) in self.suites.iter().enumerate() {
             let root = format!("{place}/dists/{}", suite.suite);
             scratch.write_link(&format!("{root}/Release"), suite.text.as_bytes(), 0o644)?;
             let mut components = String::new();
             for (component, digest, path) in &suite.indices {
-                let bytes = std::fs::read(self.store.index(digest))
-                    .map_err(|source| crate::store::StoreError::io("read", self.store.index(digest), source))?;
+                let bytes = std::fs::read(self.solving.store.index(digest))
+                    .map_err(|source| crate::store::StoreError::io("read", self.solving.store.index(digest), source))?;
                 scratch.write_link(&format!("{root}/{path}"), &bytes, 0o644)?;
                 components.push(' ');
                 components.push_str(component);
@@ -175,13 +142,13 @@ impl Resolver<'_> {
         debug_assert!(script.contains(SIMULATION.trim_end()));
         script.push_str(&format!("apt-get install -q -s {}\n", words.join(" ")));
         let file = |path: &str, text: String| (path.to_owned(), text);
-        let log = format!("{}-{number}.log", self.log);
+        let log = format!("{}-{number}.log", self.solving.log);
         let request = QueryRequest {
             scratch: scratch.name.clone(),
             links: scratch.links_name.clone(),
-            tools: self.tools.clone(),
+            tools: self.solving.tools.clone(),
             files: vec![
-                file("apt.conf", configuration(&self.architecture)),
+                file("apt.conf", configuration(self.architecture)),
                 file("etc/sources.list", sources),
                 file("etc/preferences", preferences),
                 file("etc/preferences.d/.keep", String::new()),
@@ -190,11 +157,11 @@ impl Resolver<'_> {
                 file("state/extended_states", marks),
             ],
             script,
-            epoch: self.epoch,
+            epoch: self.solving.epoch,
             log: log.clone(),
         };
-        let result: CommandResult = self.namespace.call("apt-query", &request, &mut |_| {})?;
-        let path = self.store.directory().join(&log);
+        let result: CommandResult = self.solving.namespace.call("apt-query", &request, &mut |_| {})?;
+        let path = self.solving.store.directory().join(&log);
         let said = std::fs::read_to_string(&path).unwrap_or_default();
         if result.status != 0 {
             if !said.contains(SIMULATION) {

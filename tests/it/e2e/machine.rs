@@ -87,7 +87,8 @@ pub fn start(built: &Built, image: &str, cmdline: String, change: impl FnOnce(&m
         return running;
     }
     // Written past the test harness, which would keep it to itself.
-    let said = format!("\n*** the emulator stopped before its guest's first program; one more try:\n{}\n", running.console());
+    let said =
+        format!("\n*** the emulator stopped before its guest's first program; one more try:\n{}\n", running.console());
     std::io::stderr().write_all(said.as_bytes()).unwrap();
     drop(running);
     machine.start().unwrap()

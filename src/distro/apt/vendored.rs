@@ -12,12 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::distro::apt::Source;
-use crate::distro::{DistroError, Keyring};
+use super::Source;
+use crate::distro::{DistroError, Keyring, VENDOR_MARK as MARK};
 use crate::recipe::Recipe;
-
-/// Name of the file that marks the directory.
-pub const MARK: &str = "vendor.toml";
 
 /// What a directory has.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -1,0 +1,225 @@
+//! The archives of a recipe: which they are, and reading them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::resolve::{Resolver, in_the_way};
+use super::vendored::{self, Contents, Suite, suite_directory};
+use super::{
+    Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
+    scan_local, sources_for, tools_closure,
+};
+use crate::distro::{
+    DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Places, Resolution, Solving, VENDOR_MARK,
+    write_file,
+};
+use crate::recipe::{LockedSuite, Recipe};
+use crate::source::{Finding, Severity};
+use crate::store::StoreError;
+
+/// Debian's name of the image's architecture.
+pub fn architecture_of(recipe: &Recipe) -> &'static str {
+    architecture(recipe.model.image.arch.machine()).unwrap_or("amd64")
+}
+
+/// Sources of a recipe with the keyring of each.
+///
+/// # Errors
+/// [`DistroError`] for sources or keyrings that cannot be used.
+pub fn sources(recipe: &Recipe, places: &Places) -> Result<Vec<(Source, Keyring)>, DistroError> {
+    let mirror = places.mirror.as_deref();
+    if let Some(directory) = &places.vendor {
+        return vendored::sources(recipe, directory);
+    }
+    let host = HostSources::read(Path::new("/etc/apt"));
+    let built_in = || Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem });
+    let release = &recipe.model.image.release;
+    let mut found = Vec::new();
+    if recipe.model.repo.is_empty() {
+        for source in sources_for(release, &host, mirror)? {
+            found.push((source, built_in()?));
+        }
+        return Ok(found);
+    }
+    for (index, repo) in recipe.model.repo.iter().enumerate() {
+        let keyring = match recipe.keyrings.get(index).and_then(Option::as_ref) {
+            Some(path) => Keyring::read(path)?,
+            None => built_in()?,
+        };
+        let mut from = match &repo.uri {
+            None => sources_for(release, &host, mirror)?,
+            Some(uri) => vec![Source {
+                uri: uri.trim_end_matches('/').to_owned(),
+                suites: repo.suites.clone(),
+                optional: Vec::new(),
+                components: repo.components.clone(),
+                signed_by: None,
+                check_valid_until: true,
+            }],
+        };
+        if repo.uri.is_none() && !repo.suites.is_empty() {
+            from = only_suites(from, &repo.suites)?;
+        }
+        for source in &mut from {
+            source.check_valid_until = repo.check_valid_until;
+            if !repo.components.is_empty() {
+                source.components.clone_from(&repo.components);
+            }
+        }
+        found.extend(from.into_iter().map(|source| (source, keyring.clone())));
+    }
+    Ok(found)
+}
+
+/// A suite that the archive does not have, and that the recipe does not name, is told and left out.
+fn unless_optional<T>(
+    found: Result<T, DistroError>,
+    source: &Source,
+    recipe: &Recipe,
+    news: &dyn News,
+) -> Result<Option<T>, DistroError> {
+    match found {
+        Err(DistroError::NoSuite { uri, suite, problem }) if source.optional.contains(&suite) => {
+            let text = format!("{uri} has no suite `{suite}` ({problem}): the image is made without it");
+            let finding = match recipe.spans.nearest("image.release") {
+                // Without it the image has known holes: that is worth more than a note.
+                Some(span) if suite.ends_with("-security") => Finding::warning("distro::no_suite", span, text)
+                    .label("the release asked for here")
+                    .help("if that is meant, name the suites that are to be used: [[repo]] source = \"host\", suites = [...]"),
+                _ => Finding::nowhere(Severity::Note, "distro::no_suite", text),
+            };
+            news.finding(&finding);
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
+}
+
+/// All suites that there are, with their sources; their indices are downloaded.
+fn suites(gathering: &Gathering<'_>, doing: &str) -> Result<Vec<(Source, SuiteRelease)>, DistroError> {
+    let (mut suites, mut downloads): (_, Vec<Download>) = (Vec::new(), Vec::new());
+    for (source, keyring) in sources(gathering.recipe, gathering.places)? {
+        for suite in &source.suites {
+            gathering.news.progress(&format!("{doing} {suite}"));
+            let architecture = architecture_of(gathering.recipe);
+            let found = fetch_suite(gathering.fetcher, gathering.store, &source, suite, architecture, &keyring);
+            let found = unless_optional(found, &source, gathering.recipe, gathering.news)?;
+            let Some((release, indices)) = found else { continue };
+            suites.push((source.clone(), release));
+            downloads.extend(indices);
+        }
+    }
+    gathering.fetcher.fetch_all(&downloads, gathering.news.downloads("package indices").as_ref())?;
+    Ok(suites)
+}
+
+/// Archives whose Release files and indices were read and checked.
+pub struct AptArchive {
+    suites: Vec<SuiteRelease>,
+    archive: Archive,
+    architecture: &'static str,
+}
+
+/// Fetches, checks and reads the indices of all suites and of the local directories.
+///
+/// # Errors
+/// [`DistroError`].
+pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
+    let found = suites(gathering, "checking")?;
+    let suites: Vec<SuiteRelease> = found.into_iter().map(|(_, release)| release).collect();
+    let mut archive = Archive::default();
+    for release in &suites {
+        for (_, digest, path) in &release.indices {
+            archive.indices.push(SuiteIndex::read(gathering.store, release, digest, path)?);
+        }
+    }
+    if let Some(directory) = &gathering.recipe.otherpkgs_directory {
+        archive.indices.extend(scan_local(directory)?.into_iter().map(|repository| repository.index));
+    }
+    Ok(AptArchive { suites, archive, architecture: architecture_of(gathering.recipe) })
+}
+
+impl PackageArchive for AptArchive {
+    fn suites(&self) -> Vec<LockedSuite> {
+        self.suites.iter().map(|suite| LockedSuite { name: suite.suite.clone(), release: suite.digest }).collect()
+    }
+
+    fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
+        tools_closure(&self.archive, seed, held)
+    }
+
+    fn resolve(
+        &self,
+        solving: &Solving<'_>,
+        passes: &[Pass],
+        mut held: Vec<PinnedPackage>,
+    ) -> Result<Vec<Resolution>, DistroError> {
+        let mut passes = passes.to_vec();
+        if let Some(base) = passes.first_mut()
+            && self.archive.newest("usr-is-merged").is_some()
+        {
+            base.install.push("usr-is-merged".to_owned());
+        }
+        let resolver =
+            Resolver { solving, architecture: self.architecture, suites: &self.suites, archive: &self.archive };
+        loop {
+            match resolver.resolve(&passes, &held) {
+                // A held version that stands in the way gives way; the lock's difference names it (D13).
+                Err(DistroError::Unsatisfiable { detail, log }) => {
+                    let count = held.len();
+                    let blocking = in_the_way(&detail);
+                    held.retain(|package| !blocking.contains(&package.name));
+                    if held.len() == count {
+                        return Err(DistroError::Unsatisfiable { detail, log });
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Roots of the archives by suite.
+///
+/// # Errors
+/// [`DistroError`] for sources that cannot be used.
+pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
+    let mut urls: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (source, _) in sources(gathering.recipe, gathering.places)? {
+        for suite in &source.suites {
+            urls.entry(suite.clone()).or_default().push(source.uri.clone());
+        }
+    }
+    Ok(urls)
+}
+
+/// Writes the indices of all suites, as signed, into a directory; gives the files.
+///
+/// # Errors
+/// [`DistroError`].
+pub fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
+    let mut kept = BTreeSet::new();
+    let mut put = |path: PathBuf, bytes: &[u8]| -> Result<(), DistroError> {
+        write_file(&path, bytes).map_err(|source| StoreError::io("write", &path, source))?;
+        kept.insert(path);
+        Ok(())
+    };
+    let mut contents = Contents { format: 1, suite: Vec::new() };
+    let found = suites(gathering, "fetching the indices of")?;
+    for (source, release) in found {
+        let suite = &release.suite;
+        let place = suite_directory(directory, suite).join("dists").join(suite);
+        put(place.join("InRelease"), &release.signed)?;
+        for (component, digest, path) in &release.indices {
+            let from = gathering.store.index(digest);
+            let bytes = std::fs::read(&from).map_err(|source| StoreError::io("read", &from, source))?;
+            put(place.join(path), &bytes)?;
+            let architecture = architecture_of(gathering.recipe);
+            let by_hash = place.join(component).join(format!("binary-{architecture}/by-hash/SHA256/{digest}"));
+            put(by_hash, &bytes)?;
+        }
+        contents.suite.push(Suite { name: suite.clone(), components: source.components.clone() });
+    }
+    put(directory.join(VENDOR_MARK), toml::to_string(&contents).unwrap_or_default().as_bytes())?;
+    Ok(kept)
+}

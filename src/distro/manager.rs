@@ -1,0 +1,286 @@
+//! The one seam: what the stages ask of a distribution's package manager.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{DistroError, Fetcher, Progress, apt};
+use crate::digest::{Digest, Sha256};
+use crate::recipe::{Accounts, Distro, LockedSuite, PinnedPackage, Recipe};
+use crate::sandbox::Namespace;
+use crate::sandbox::helper::Operation;
+use crate::source::Finding;
+use crate::store::{ScanAnswer, Store};
+
+/// Where packages come from, instead of where the recipe says.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// A mirror in place of the host's own.
+    pub mirror: Option<String>,
+    /// A directory that `imgbuild vendor` made: nothing else is asked then.
+    pub vendor: Option<PathBuf>,
+    /// How long a mirror may say nothing; none: the usual time.
+    pub patience: Option<Duration>,
+}
+
+/// Takes news of work on repositories.
+pub trait News: Sync {
+    /// What is being done.
+    fn progress(&self, text: &str);
+    /// Something is to be said.
+    fn finding(&self, finding: &Finding);
+    /// What takes the news of downloads.
+    fn downloads<'a>(&'a self, what: &'static str) -> Box<dyn Progress + 'a>;
+}
+
+/// Everything that reading repositories needs.
+pub struct Gathering<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// Where packages come from.
+    pub places: &'a Places,
+    /// Downloads.
+    pub fetcher: &'a Fetcher,
+    /// The store.
+    pub store: &'a Store,
+    /// Takes news.
+    pub news: &'a dyn News,
+}
+
+/// What the distribution calls the packages that imgbuild asks for by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The tools root.
+    pub tools: Vec<String>,
+    /// The image's lowest layer.
+    pub base: Vec<String>,
+    /// What the first transaction of the lists begins with.
+    pub first: Vec<String>,
+    /// What a postinstall script may rely on.
+    pub script_tools: Vec<String>,
+    /// The kernel, where the recipe names none.
+    pub kernel: String,
+}
+
+/// Versions of what a package manager's operations do, part of the keys of their actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// Roots that are only unpacked.
+    pub unpack: u32,
+    /// The image's lowest layer.
+    pub bootstrap: u32,
+    /// Transactions.
+    pub install: u32,
+}
+
+/// One transaction to resolve.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Names, versions and patterns, as the package manager writes them; `folder/name` selects a local repository.
+    pub install: Vec<String>,
+    /// Names to remove in the same transaction.
+    pub remove: Vec<String>,
+    /// Names to remove afterwards.
+    pub remove_after: Vec<String>,
+    /// Whether it goes over what the first pass installed alone, and later passes do not see it.
+    pub aside: bool,
+}
+
+/// What the solver said to one pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolution {
+    /// Packages to install, in the package manager's order.
+    pub packages: Vec<PinnedPackage>,
+    /// Names of packages that go.
+    pub removed: Vec<String>,
+    /// Streams of modules that are switched on with it: `name:stream`.
+    pub modules: Vec<String>,
+}
+
+/// Where the release's own solver runs.
+pub struct Solving<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// Where it runs.
+    pub namespace: &'a Namespace,
+    /// Layers of the tools root.
+    pub tools: Vec<Digest>,
+    /// Seconds since 1970.
+    pub epoch: i64,
+    /// Start of the log's name.
+    pub log: String,
+    /// Brings packages into the store.
+    pub have: &'a dyn Fn(&[PinnedPackage]) -> Result<(), DistroError>,
+}
+
+/// Repositories that were read and checked.
+pub trait PackageArchive {
+    /// What the lock keeps of them.
+    fn suites(&self) -> Vec<LockedSuite>;
+    /// The packages of the tools root; those in `held` keep their versions while a repository has them.
+    ///
+    /// # Errors
+    /// [`DistroError::Closure`] for a dependency that nothing satisfies.
+    fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError>;
+    /// Resolves passes one after another; each sees what the earlier ones installed. Packages in `held` keep their
+    /// version where they are wanted (D13), unless they stand in the solver's way.
+    ///
+    /// # Errors
+    /// [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
+    fn resolve(
+        &self,
+        solving: &Solving<'_>,
+        passes: &[Pass],
+        held: Vec<PinnedPackage>,
+    ) -> Result<Vec<Resolution>, DistroError>;
+}
+
+/// What to make a root of.
+pub struct Bootstrap<'a> {
+    /// Layers of the tools root; none: the packages themselves do all.
+    pub tools: Vec<Digest>,
+    /// Its packages.
+    pub packages: &'a [PinnedPackage],
+    /// Directory of the store that has them made ready.
+    pub ready: &'a str,
+    /// Whether the package manager configures them; otherwise they are only unpacked.
+    pub configure: bool,
+    /// No time in it is later than this.
+    pub epoch: i64,
+    /// Name of its log in the store.
+    pub log: String,
+}
+
+/// One transaction over an image's layers.
+pub struct Install<'a> {
+    /// Layers of the tools root.
+    pub tools: Vec<Digest>,
+    /// Layers of the image so far.
+    pub base: Vec<Digest>,
+    /// What to install.
+    pub packages: &'a [PinnedPackage],
+    /// Directory of the store that has them made ready.
+    pub ready: &'a str,
+    /// Users and groups that are made first.
+    pub accounts: &'a Accounts,
+    /// Whether the layer below has the kernel's files already.
+    pub over_payload: bool,
+    /// Names to remove in the same transaction.
+    pub remove: &'a [String],
+    /// Names to remove afterwards.
+    pub remove_after: &'a [String],
+    /// Streams of modules that are switched on with it.
+    pub modules: &'a [String],
+    /// Environment that a list asks for.
+    pub variables: &'a [(String, String)],
+    /// No time in the layer is later than this.
+    pub epoch: i64,
+    /// Name of its log in the store.
+    pub log: String,
+}
+
+/// A layer, and the users and groups that came with it.
+pub type Layer = (ScanAnswer, Accounts);
+
+/// A distribution family's package manager.
+pub trait PackageManager: Sync {
+    /// What it calls a CPU that `uname -m` calls so.
+    fn architecture(&self, machine: &str) -> &'static str;
+    /// Its names of what imgbuild asks for by itself.
+    fn names(&self, recipe: &Recipe) -> Names;
+    /// Versions of its operations.
+    fn versions(&self) -> Versions;
+    /// Whether a package of this name may bring a kernel.
+    fn is_kernel(&self, package: &str) -> bool;
+    /// The name in what a list asks for, without version, architecture and folder.
+    fn plain_name<'a>(&self, item: &'a str) -> &'a str;
+    /// All package files below a directory, sorted.
+    ///
+    /// # Errors
+    /// [`DistroError::Format`] for a directory that cannot be read.
+    fn package_files(&self, directory: &Path) -> Result<Vec<PathBuf>, DistroError>;
+    /// Fetches, checks and reads the indices of all repositories, local ones too.
+    ///
+    /// # Errors
+    /// [`DistroError`].
+    fn archive<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError>;
+    /// Roots of the repositories by the origin that the lock has.
+    ///
+    /// # Errors
+    /// [`DistroError`] for sources that cannot be used.
+    fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError>;
+    /// Writes today's indices of all repositories into a directory of vendored packages, and the mark by which it is
+    /// known; gives the files, and where below the directory a package of an origin goes.
+    ///
+    /// # Errors
+    /// [`DistroError`].
+    fn vendor(&self, gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError>;
+    /// Directory of vendored packages of an origin.
+    fn vendored(&self, directory: &Path, origin: &str) -> PathBuf;
+    /// Makes packages of the store ready in a directory of it; `done` is called for each, from the calling thread.
+    ///
+    /// # Errors
+    /// [`DistroError`] when a file is not what its name says (it is removed, to be fetched again), is no package, or
+    /// there is no space.
+    fn make_ready(
+        &self,
+        work: (&Store, &Namespace),
+        directory: &str,
+        packages: &[PinnedPackage],
+        done: &mut dyn FnMut(Sha256),
+    ) -> Result<(), DistroError>;
+    /// Makes a root of packages alone.
+    ///
+    /// # Errors
+    /// [`DistroError::MaintainerScript`] when a script fails, [`DistroError::PackageManager`] for anything else.
+    fn bootstrap(
+        &self,
+        work: (&Store, &Namespace),
+        request: &Bootstrap<'_>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Layer, DistroError>;
+    /// Installs packages over layers, with no network.
+    ///
+    /// # Errors
+    /// As [`PackageManager::bootstrap`].
+    fn install(
+        &self,
+        work: (&Store, &Namespace),
+        request: &Install<'_>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Layer, DistroError>;
+}
+
+/// Path of a package that was made ready, relative to the store's directory.
+pub fn ready_name(directory: &str, digest: &Sha256) -> String {
+    format!("{directory}/{digest}")
+}
+
+/// The package manager of a recipe's distribution.
+pub fn manager(recipe: &Recipe) -> &'static dyn PackageManager {
+    match recipe.model.image.distro {
+        Distro::Debian => &apt::Apt,
+    }
+}
+
+/// Operations of this room, for the helper process.
+pub fn operations() -> Vec<(&'static str, Operation)> {
+    apt::operations()
+}
+
+/// Name of the file that marks a directory of vendored packages.
+pub const VENDOR_MARK: &str = "vendor.toml";
+
+/// Writes a file aside and renames it into place; its directory is made.
+///
+/// # Errors
+/// As the operating system says.
+pub fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent)?;
+    let mut aside = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(parent)?;
+    std::io::Write::write_all(&mut aside, bytes)?;
+    aside.persist(path).map(drop).map_err(|error| error.error)
+}
