@@ -7,6 +7,7 @@ mod error;
 mod fetch;
 mod pace;
 mod pgp;
+pub mod rpm;
 
 pub use error::DistroError;
 pub use fetch::{Download, Fetcher, Progress};

@@ -21,6 +21,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("remove", |request, news| answer(request, news, remove)),
     ];
     all.extend(crate::distro::apt::operations());
+    all.extend(crate::distro::rpm::operations());
     all
 }
 
