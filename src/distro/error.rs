@@ -80,6 +80,10 @@ pub enum DistroError {
     #[error("no repository has the package `{name}`, which {wanted_by} needs")]
     #[diagnostic(code(distro::closure), help("check the suites and components of [[repo]]"))]
     Closure { name: String, wanted_by: String },
+    /// Packages that imgbuild itself needs cannot be had together.
+    #[error("the packages of the tools root cannot be had together:\n{detail}")]
+    #[diagnostic(code(distro::no_closure), help("{help}"))]
+    NoClosure { detail: String, help: String },
     /// apt cannot use indices whose digests are good.
     #[error("the release's own apt cannot read the package indices:\n{said}")]
     #[diagnostic(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{DistroError, Fetcher, Progress, apt};
+use super::{DistroError, Fetcher, Progress, apt, rpm};
 use crate::digest::{Digest, Sha256};
 use crate::recipe::{Accounts, Distro, LockedSuite, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
@@ -265,7 +265,9 @@ pub fn manager(recipe: &Recipe) -> &'static dyn PackageManager {
 
 /// Operations of this room, for the helper process.
 pub fn operations() -> Vec<(&'static str, Operation)> {
-    apt::operations()
+    let mut all = apt::operations();
+    all.extend(rpm::operations());
+    all
 }
 
 /// Name of the file that marks a directory of vendored packages.

@@ -8,6 +8,7 @@ mod fetch;
 mod manager;
 mod pace;
 mod pgp;
+pub mod rpm;
 
 pub use error::DistroError;
 pub use fetch::{Download, Fetcher, Progress};

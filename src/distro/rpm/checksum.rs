@@ -1,0 +1,119 @@
+//! Digests as RPM metadata name them.
+
+use std::fmt;
+use std::io::Read;
+
+use sha2::Digest as _;
+
+use crate::digest::Sha256;
+
+/// A digest that is strong enough to be believed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Checksum {
+    /// What nearly all repositories use.
+    Sha256(Sha256),
+    /// What some repositories use.
+    Sha512([u8; 64]),
+}
+
+impl Checksum {
+    /// Reads a digest by the name of its kind, as in `<checksum type="sha256">`.
+    ///
+    /// # Errors
+    /// A text that says what is wrong; MD5 and SHA-1 (`sha`, `sha1`) are refused, as they can be forged.
+    pub fn parse(kind: &str, digits: &str) -> Result<Self, String> {
+        let digits = digits.trim();
+        let wrong = || format!("has a {kind} digest of another form: `{}`", digits.escape_default());
+        match kind {
+            "sha256" => Ok(Self::Sha256(Sha256::parse(digits).map_err(|_| wrong())?)),
+            "sha512" => {
+                let bytes = digits.as_bytes();
+                if bytes.len() != 128 {
+                    return Err(wrong());
+                }
+                let mut digest = [0; 64];
+                for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
+                    let digit = |at: usize| char::from(pair[at]).to_digit(16).ok_or_else(wrong);
+                    *byte = (digit(0)? * 16 + digit(1)?) as u8;
+                }
+                Ok(Self::Sha512(digest))
+            }
+            "md5" | "sha" | "sha1" | "sha224" => {
+                Err(format!("gives only a {kind} digest, which is too weak to be believed"))
+            }
+            other => Err(format!("gives a digest of the unknown kind `{}`", other.escape_default())),
+        }
+    }
+
+    /// The digest of the same kind of all that a reader gives.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn of_same_kind(&self, mut data: impl Read) -> std::io::Result<Self> {
+        let mut buffer = vec![0u8; 1 << 17];
+        let mut one = sha2::Sha256::new();
+        let mut two = sha2::Sha512::new();
+        loop {
+            let read = data.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            match self {
+                Self::Sha256(_) => one.update(&buffer[..read]),
+                Self::Sha512(_) => two.update(&buffer[..read]),
+            }
+        }
+        Ok(match self {
+            Self::Sha256(_) => Self::Sha256(Sha256(one.finalize().into())),
+            Self::Sha512(_) => Self::Sha512(two.finalize().into()),
+        })
+    }
+
+    /// The SHA-256, if it is one.
+    pub fn sha256(&self) -> Option<Sha256> {
+        match self {
+            Self::Sha256(digest) => Some(*digest),
+            Self::Sha512(_) => None,
+        }
+    }
+
+    /// Whether some bytes have it.
+    pub fn fits(&self, bytes: &[u8]) -> bool {
+        self.of_same_kind(bytes).is_ok_and(|found| found == *self)
+    }
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sha256(digest) => write!(f, "sha256:{digest}"),
+            Self::Sha512(bytes) => {
+                f.write_str("sha512:")?;
+                bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_string().chars().take(19).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Checksum;
+
+    #[test]
+    fn weak_digests_are_refused_and_strong_ones_checked() {
+        assert!(Checksum::parse("sha", "da39a3ee5e6b4b0d3255bfef95601890afd80709").unwrap_err().contains("too weak"));
+        assert!(Checksum::parse("md5", "d41d8cd98f00b204e9800998ecf8427e").unwrap_err().contains("too weak"));
+        assert!(Checksum::parse("crc", "1").is_err() && Checksum::parse("sha512", "é").is_err());
+        // FIPS 180-2, appendix C.1.
+        let digits = "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
+        let digest = Checksum::parse("sha512", digits).unwrap();
+        assert!(digest.fits(b"abc") && !digest.fits(b"abd"));
+        assert_eq!(digest.to_string(), format!("sha512:{digits}"));
+    }
+}

@@ -1,0 +1,1 @@
+//! Headers of package files. Source: rpm.org, "RPM V4 Package format".

@@ -1,0 +1,1 @@
+//! Boolean dependencies. Source: rpm.org, "Boolean Dependencies".
