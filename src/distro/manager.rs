@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::dnf::Dnf;
+use super::rpm_family::{self, RpmFamily};
+use super::zypper::Zypper;
 use super::{DistroError, Fetcher, Progress, apt, rpm};
 use crate::digest::{Digest, Sha256};
-use crate::recipe::{Accounts, Distro, LockedSuite, PinnedPackage, Recipe};
+use crate::recipe::{Accounts, Family, LockedSuite, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::sandbox::helper::Operation;
 use crate::source::Finding;
@@ -145,6 +148,8 @@ pub struct Bootstrap<'a> {
     pub ready: &'a str,
     /// Whether the package manager configures them; otherwise they are only unpacked.
     pub configure: bool,
+    /// Names of packages whose scripts may fail.
+    pub failing: &'a [String],
     /// No time in it is later than this.
     pub epoch: i64,
     /// Name of its log in the store.
@@ -171,6 +176,8 @@ pub struct Install<'a> {
     pub remove_after: &'a [String],
     /// Streams of modules that are switched on with it.
     pub modules: &'a [String],
+    /// Names of packages whose scripts may fail.
+    pub failing: &'a [String],
     /// Environment that a list asks for.
     pub variables: &'a [(String, String)],
     /// No time in the layer is later than this.
@@ -190,6 +197,8 @@ pub trait PackageManager: Sync {
     fn names(&self, recipe: &Recipe) -> Names;
     /// Versions of its operations.
     fn versions(&self) -> Versions;
+    /// Whether the image's lowest layer is made by programs of the tools root.
+    fn base_needs_tools(&self) -> bool;
     /// Whether a package of this name may bring a kernel.
     fn is_kernel(&self, package: &str) -> bool;
     /// The name in what a list asks for, without version, architecture and folder.
@@ -217,6 +226,8 @@ pub trait PackageManager: Sync {
     fn vendor(&self, gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError>;
     /// Directory of vendored packages of an origin.
     fn vendored(&self, directory: &Path, origin: &str) -> PathBuf;
+    /// Path of a package that was made ready in a directory of the store, relative to the store's.
+    fn ready(&self, directory: &str, digest: &Sha256) -> String;
     /// Makes packages of the store ready in a directory of it; `done` is called for each, from the calling thread.
     ///
     /// # Errors
@@ -258,8 +269,10 @@ pub fn ready_name(directory: &str, digest: &Sha256) -> String {
 
 /// The package manager of a recipe's distribution.
 pub fn manager(recipe: &Recipe) -> &'static dyn PackageManager {
-    match recipe.model.image.distro {
-        Distro::Debian => &apt::Apt,
+    match recipe.model.image.distro.family() {
+        Family::Debian => &apt::Apt,
+        Family::RedHat => &RpmFamily(&Dnf),
+        Family::Suse => &RpmFamily(&Zypper),
     }
 }
 
@@ -267,6 +280,7 @@ pub fn manager(recipe: &Recipe) -> &'static dyn PackageManager {
 pub fn operations() -> Vec<(&'static str, Operation)> {
     let mut all = apt::operations();
     all.extend(rpm::operations());
+    all.extend(rpm_family::operations());
     all
 }
 

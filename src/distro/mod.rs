@@ -2,13 +2,18 @@
 //!
 //! Imports the sandbox and the store; must not know the plan or the stages.
 
+mod accounts;
 pub mod apt;
+mod dnf;
 mod error;
 mod fetch;
+mod inside;
 mod manager;
 mod pace;
 mod pgp;
 pub mod rpm;
+mod rpm_family;
+mod zypper;
 
 pub use error::DistroError;
 pub use fetch::{Download, Fetcher, Progress};

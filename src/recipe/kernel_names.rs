@@ -8,6 +8,11 @@ use crate::xcat::{PackageList, matches};
 fn patterns(distro: Distro) -> &'static [&'static str] {
     match distro {
         Distro::Debian => &["linux-image-*", "linux-image", "kernel"],
+        Distro::Sles | Distro::Opensuse => {
+            &["kernel", "kernel-default", "kernel-default-base", "kernel-azure", "kernel-rt"]
+        }
+        Distro::Oracle => &["kernel", "kernel-core", "kernel-uek", "kernel-uek-core"],
+        _ => &["kernel", "kernel-core", "kernel-rt", "kernel-rt-core", "kernel-lt", "kernel-ml", "kernel-uek"],
     }
 }
 

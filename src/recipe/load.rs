@@ -9,7 +9,7 @@ use super::node_support::{NodeSupport, node_support};
 use super::paths::{PathProblem, Paths};
 use super::services::{Unit, read_units};
 use super::sync::expand;
-use super::{Model, RECIPE_FILE, Spans, SyncedFile, check_against_schema, schema};
+use super::{Family, Model, RECIPE_FILE, Spans, SyncedFile, check_against_schema, schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
 
@@ -63,6 +63,8 @@ pub struct Recipe {
     pub ca: Vec<(PathBuf, String)>,
     /// Keyrings of the repositories, by their index.
     pub keyrings: Vec<Option<PathBuf>>,
+    /// The `.repo` file of each [[repo]] that names one.
+    pub repo_files: Vec<Option<Arc<SourceFile>>>,
 }
 
 /// What loading gave: a recipe unless there are errors, and everything that is to be said.
@@ -236,7 +238,19 @@ impl Reader {
         });
         self.check_login(&authorized_keys, root_password_hash.as_ref());
         let ca = self.files("initrd.ca", &model.initrd.ca);
-        let keyrings = self.repositories();
+        let mut keyrings = Vec::new();
+        let mut repo_files = Vec::new();
+        for (index, repo) in model.repo.iter().enumerate() {
+            let at = format!("repo[{index}]");
+            let span = self.span(&at);
+            self.findings.extend(super::repositories::check(repo, &model.image, &span));
+            keyrings.push(repo.signed_by.as_ref().and_then(|name| self.file(&format!("{at}.signed-by"), name)));
+            repo_files.push(match &repo.file {
+                Some(name) => self.texts(&format!("{at}.file"), std::slice::from_ref(name)).pop(),
+                None => None,
+            });
+        }
+        self.findings.extend(super::repositories::check_all(&model, &self.whole));
         self.check_boot();
         self.findings.extend(super::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();
@@ -266,6 +280,7 @@ impl Reader {
             root_password_hash,
             ca,
             keyrings,
+            repo_files,
         };
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Loaded { recipe: (!has_errors).then_some(recipe), findings: self.findings }
@@ -305,6 +320,9 @@ impl Reader {
     }
 
     fn refuse_groups(&mut self, list: &mut PackageList) {
+        if self.model.image.distro.family() != Family::Debian {
+            return;
+        }
         for item in list.passes.iter().flat_map(|pass| &pass.install).filter(|item| item.name.starts_with('@')) {
             list.findings.push(
                 Finding::error("recipe::group", &item.span, format!("`{}` is a group, and Debian has none", item.name))
@@ -432,48 +450,6 @@ impl Reader {
                     .help("add to the recipe: [system] authorized_keys = [\"keys/admin.pub\"]"),
             );
         }
-    }
-
-    fn repositories(&mut self) -> Vec<Option<PathBuf>> {
-        let mut keyrings = Vec::new();
-        for (index, repo) in self.model.repo.clone().iter().enumerate() {
-            let at = format!("repo[{index}]");
-            let span = self.span(&at);
-            let mut complain = |message: &str, help: &str| {
-                self.findings.push(Finding::error("repo::incomplete", &span, message).help(help));
-            };
-            match (&repo.source, &repo.uri) {
-                (Some(_), Some(_)) => complain("a [[repo]] has either `source` or `uri`", "remove one of them"),
-                (None, None) => complain(
-                    "a [[repo]] needs `source` or `uri`",
-                    "write source = \"host\", or uri, suites and components",
-                ),
-                (None, Some(uri)) => {
-                    if repo.suites.is_empty() || repo.components.is_empty() {
-                        complain(
-                            "a [[repo]] with `uri` needs `suites` and `components`",
-                            "for instance suites = [\"bookworm\"], components = [\"main\"]",
-                        );
-                    }
-                    if !["http://", "https://", "file:/"].iter().any(|scheme| uri.starts_with(scheme)) {
-                        complain("the `uri` of a [[repo]] must start with http://, https:// or file:/", "correct it");
-                    }
-                }
-                (Some(_), None) => {
-                    let release = &self.model.image.release;
-                    let of_release = |suite: &String| suite.split('-').next() == Some(release);
-                    if let Some(suite) = repo.suites.iter().find(|suite| !of_release(suite)) {
-                        complain(
-                            &format!("`{suite}` is no suite of the release `{release}`"),
-                            "with source = \"host\", `suites` names some of the release, its -updates and its -security; for others give an archive with `uri`",
-                        );
-                    }
-                }
-            }
-            let keyring = repo.signed_by.as_ref().and_then(|name| self.file(&format!("{at}.signed-by"), name));
-            keyrings.push(keyring);
-        }
-        keyrings
     }
 
     fn check_boot(&mut self) {

@@ -15,6 +15,9 @@ pub struct Model {
     /// Where packages come from (xCAT: pkgdir). None: the host's own sources.
     #[serde(default)]
     pub repo: Vec<Repo>,
+    /// Variables in the addresses of RPM repositories, besides `$releasever`, `$basearch` and `$arch`.
+    #[serde(default)]
+    pub repo_variables: BTreeMap<String, String>,
     /// Packages of the distribution.
     #[serde(default)]
     pub packages: Packages,
@@ -76,7 +79,7 @@ pub struct Image {
     /// Distribution.
     #[serde(default)]
     pub distro: Distro,
-    /// Release, as the distribution's archive calls it, for instance `bookworm`.
+    /// Release, as the distribution's archive calls it, for instance `bookworm`, `9` or `15.6`.
     #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
     pub release: String,
     /// CPU architecture, as `uname -m` prints it.
@@ -91,6 +94,33 @@ pub enum Distro {
     /// Debian.
     #[default]
     Debian,
+    /// Red Hat Enterprise Linux.
+    Rhel,
+    /// Rocky Linux.
+    Rocky,
+    /// AlmaLinux.
+    Alma,
+    /// CentOS and CentOS Stream.
+    Centos,
+    /// Oracle Linux.
+    Oracle,
+    /// Fedora.
+    Fedora,
+    /// SUSE Linux Enterprise Server.
+    Sles,
+    /// openSUSE Leap and Tumbleweed.
+    Opensuse,
+}
+
+/// Distributions that have a package manager in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// apt.
+    Debian,
+    /// dnf and its predecessor yum.
+    RedHat,
+    /// zypper.
+    Suse,
 }
 
 impl Distro {
@@ -98,6 +128,23 @@ impl Distro {
     pub fn name(self) -> &'static str {
         match self {
             Self::Debian => "debian",
+            Self::Rhel => "rhel",
+            Self::Rocky => "rocky",
+            Self::Alma => "alma",
+            Self::Centos => "centos",
+            Self::Oracle => "oracle",
+            Self::Fedora => "fedora",
+            Self::Sles => "sles",
+            Self::Opensuse => "opensuse",
+        }
+    }
+
+    /// Which package manager it has.
+    pub fn family(self) -> Family {
+        match self {
+            Self::Debian => Family::Debian,
+            Self::Rhel | Self::Rocky | Self::Alma | Self::Centos | Self::Oracle | Self::Fedora => Family::RedHat,
+            Self::Sles | Self::Opensuse => Family::Suse,
         }
     }
 }
@@ -127,9 +174,42 @@ pub struct Repo {
     /// `host`: the archives that this host's own package manager uses.
     #[serde(default)]
     pub source: Option<RepoSource>,
-    /// Root of an archive: `http://`, `https://` or `file:`.
+    /// Root of an archive: `http://`, `https://` or `file:`. Of RPM distributions: a directory with `repodata`; below a
+    /// `file:` directory each folder with `repodata` is taken, and of one without any its packages.
     #[serde(default)]
     pub uri: Option<String>,
+    /// Short name of an RPM repository; image.lock has it. None: `repo1` for the first, and so on.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
+    pub id: Option<String>,
+    /// Address of a list of an RPM repository's mirrors.
+    #[serde(default)]
+    pub mirrorlist: Option<String>,
+    /// Address of an RPM repository's metalink.
+    #[serde(default)]
+    pub metalink: Option<String>,
+    /// A `.repo` file: each of its repositories that is enabled, with what it says of them.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// The lower, the more an RPM repository is preferred. None: 99.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 200))]
+    pub priority: Option<u32>,
+    /// Packages of an RPM repository that are not used: globs of names, or of names with version and architecture.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// The only packages of an RPM repository that are used. Empty: all.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Whether packages of an RPM repository are used whatever module streams are chosen.
+    #[serde(default)]
+    pub module_hotfixes: bool,
+    /// Whether packages of an RPM repository must be signed by a key of `signed-by`. `false` where nobody signed them.
+    #[serde(default = "yes")]
+    pub check_packages: bool,
+    /// Whether an RPM repository's repomd.xml must be signed by a key of `signed-by`; packages need no signature then.
+    #[serde(default)]
+    pub check_index: bool,
     /// Suites of it, for instance `bookworm`. With `source = "host"`: only these of the release, its `-updates` and its
     /// `-security`; the archives must have them.
     #[serde(default)]
@@ -140,7 +220,7 @@ pub struct Repo {
     /// File with the keys that sign it. None: the built-in keys of the distribution.
     #[serde(default)]
     pub signed_by: Option<String>,
-    /// Whether a Release file past its `Valid-Until` is refused; `false` for archived releases.
+    /// Whether a Debian Release file past its `Valid-Until` is refused; `false` for archived releases.
     #[serde(default = "yes")]
     pub check_valid_until: bool,
 }
@@ -170,6 +250,9 @@ pub struct Packages {
     /// More packages, in the first pass.
     #[serde(default)]
     pub install: Vec<String>,
+    /// Packages whose scripts may fail. An RPM package is installed even then; without this it is an error.
+    #[serde(default)]
+    pub failing_scripts: Vec<String>,
 }
 
 /// What every image of a distribution starts from.

@@ -167,6 +167,17 @@ impl Reader<'_> {
         }
     }
 
+    /// Packages of a transaction whose scripts may fail.
+    fn failing(&self, packages: &[PinnedPackage]) -> Vec<Input> {
+        let names = self.recipe.model.packages.failing_scripts.iter().enumerate();
+        let here = names.filter(|(_, name)| packages.iter().any(|package| package.name == **name));
+        here.map(|(index, name)| {
+            let input = Input { name: format!("failing script of {name}"), value: "allowed".to_owned(), place: None };
+            input.at(self.recipe.spans.get(&format!("packages.failing_scripts[{index}]")))
+        })
+        .collect()
+    }
+
     /// Where the initrd's modules come from: decides what late layers may hold.
     fn modules_from(&self) -> Input {
         let from = match self.recipe.model.initrd.modules_from {
@@ -193,7 +204,12 @@ impl Reader<'_> {
             return self.actions.push(tools_action(self.manager, &packages, &self.platform));
         }
         if wish.name == "base" {
-            let action = base_action(self.manager, &packages, self.lock.epoch, &self.platform);
+            let mut action = base_action(self.manager, &packages, self.lock.epoch, &self.platform);
+            if self.manager.base_needs_tools() {
+                action.inputs.push(self.tools());
+                action.inputs.extend(self.failing(&packages));
+                action.needs.push("rootfs/tools".to_owned());
+            }
             self.layers.push(action.id.clone());
             return self.actions.push(action);
         }
@@ -210,6 +226,10 @@ impl Reader<'_> {
         ];
         for (name, value) in &wish.variables {
             inputs.push(Input::parameter(&format!("environment {name}"), value));
+        }
+        inputs.extend(self.failing(&packages));
+        for module in self.lock.pass(&wish.name).iter().flat_map(|pass| &pass.modules) {
+            inputs.push(Input { name: format!("module {module}"), value: "yes".to_owned(), place: None });
         }
         for (kind, names) in [("remove", &wish.pass.remove), ("remove-after", &wish.pass.remove_after)] {
             for name in names {

@@ -11,7 +11,7 @@ use super::tools::TOOLS_EPOCH;
 use super::wish::POSTINSTALL_TOOLS;
 use super::{StageError, gate, initrd, kernel, modules, node_support, pack, postinstall, services, sync, system};
 use crate::digest::Digest;
-use crate::distro::{Bootstrap, Install, manager, ready_name};
+use crate::distro::{Bootstrap, Install, manager};
 use crate::plan::Action;
 use crate::recipe::{Accounts, Clause, Frames, Lock, ModulesFrom, SyncedKind};
 use crate::source::{Finding, Severity};
@@ -73,6 +73,7 @@ impl Builder<'_> {
             packages: &pass.packages,
             ready: context.supply.directory(),
             configure,
+            failing: &self.recipe.model.packages.failing_scripts,
             epoch: if configure { context.lock.epoch } else { TOOLS_EPOCH },
             log: self.log_name(action),
         };
@@ -103,6 +104,7 @@ impl Builder<'_> {
             remove: &pass.remove,
             remove_after: &pass.remove_after,
             modules: &pass.modules,
+            failing: &self.recipe.model.packages.failing_scripts,
             variables: &variables,
             epoch: lock.epoch,
             log: self.log_name(action),
@@ -114,8 +116,9 @@ impl Builder<'_> {
 
     fn run_kernel(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
         let (lock, done) = (context.lock, context.done);
+        let manager = manager(self.recipe);
         let own = lock.pass("kernel").map(|pass| pass.packages.clone()).unwrap_or_default();
-        let packages = kernel_packages(manager(self.recipe), lock, &own);
+        let packages = kernel_packages(manager, lock, &own);
         context.supply.have(&packages)?;
         let scratch = self.store.scratch()?;
         let handover = format!("handover/{}-kernel", scratch.name.replace('/', "-"));
@@ -123,7 +126,7 @@ impl Builder<'_> {
             scratch: scratch.name.clone(),
             packages: packages
                 .iter()
-                .map(|package| (ready_name(context.supply.directory(), &package.sha256), package.name.clone()))
+                .map(|package| (manager.ready(context.supply.directory(), &package.sha256), package.name.clone()))
                 .collect(),
             tools: vec![done.layer("rootfs/tools")?],
             version: self.recipe.model.kernel.version.clone(),

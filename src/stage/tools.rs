@@ -90,6 +90,7 @@ pub fn ensure_tools(
         packages,
         ready: supply.directory(),
         configure: false,
+        failing: &[],
         epoch: TOOLS_EPOCH,
         log: format!("logs/{}-tools.log", std::process::id()),
     };

@@ -1,8 +1,9 @@
 //! A root made of packages alone: tools roots, and the base of each image.
 
 use super::blame::failure;
-use super::inside::{Made, PackageFile};
+use super::inside::PackageFile;
 use super::root::RootRequest;
+use crate::distro::inside::Made;
 use crate::distro::{Bootstrap, DistroError, Layer, ready_name};
 use crate::sandbox::Namespace;
 use crate::store::Store;

@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::accounts;
 use crate::digest::Digest;
+use crate::distro::accounts;
+use crate::distro::inside::{Made, quoted, write};
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
-use crate::store::{ScanAnswer, ScanRequest, TreeEditor, in_scratch, make_directories, scan};
+use crate::store::{ScanRequest, TreeEditor, in_scratch, make_directories, scan};
 
 /// A package file: where it is in the store and what it is called for the package manager.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,29 +20,29 @@ pub struct PackageFile {
     pub name: String,
 }
 
-/// What came of it: a layer, or how the command failed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Made {
-    /// A committed layer, and the users and groups that came with it.
-    Layer(ScanAnswer, Accounts),
-    /// The package manager failed.
-    Failed(CommandResult),
+/// Environment of apt, dpkg and their scripts.
+pub fn environment(epoch: i64) -> Vec<(String, String)> {
+    let mut all = crate::distro::inside::environment(epoch);
+    for (name, value) in [("DEBIAN_FRONTEND", "noninteractive"), ("DEBCONF_NONINTERACTIVE_SEEN", "true")] {
+        all.push((name.to_owned(), value.to_owned()));
+    }
+    all
 }
 
-/// Environment of package managers and their scripts: nothing of the host's (D3).
-pub fn environment(epoch: i64) -> Vec<(String, String)> {
-    [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-        ("HOME", "/root"),
-        ("LC_ALL", "C.UTF-8"),
-        ("TZ", "UTC"),
-        ("TERM", "dumb"),
-        ("DEBIAN_FRONTEND", "noninteractive"),
-        ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
-        ("SOURCE_DATE_EPOCH", &epoch.to_string()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec()
+/// Texts of installed packages' scripts that may make users and groups.
+pub fn scripts_that_make_accounts(tree: &str) -> Result<Vec<(String, String)>, String> {
+    let editor = TreeEditor::open(tree)?;
+    let mut scripts = Vec::new();
+    for file in editor.names("var/lib/dpkg/info") {
+        let Some((package, kind)) = file.rsplit_once('.') else { continue };
+        if matches!(kind, "postinst" | "preinst")
+            && let Some(text) = accounts::text_in(&editor, &format!("var/lib/dpkg/info/{file}"))
+            && accounts::MAKERS.iter().any(|tool| text.contains(tool))
+        {
+            scripts.push((package.split(':').next().unwrap_or(package).to_owned(), text));
+        }
+    }
+    Ok(scripts)
 }
 
 /// Files that differ from run to run or describe the build host; removed from each layer. One reason a line.
@@ -200,7 +201,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
             return Ok(Made::Failed(result));
         }
         normalise(&at("tree"))?;
-        let accounts = accounts::found(&at("tree"), &request.base)?;
+        let accounts = accounts::found(&at("tree"), &request.base, &scripts_that_make_accounts(&at("tree"))?)?;
         let answer = scan(&ScanRequest {
             tree: at("tree"),
             base: request.base.clone(),
@@ -209,15 +210,6 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         })?;
         Ok(Made::Layer(answer, accounts))
     })
-}
-
-fn write(path: &str, text: &str) -> Result<(), String> {
-    std::fs::write(path, text).map_err(|error| format!("cannot write {path}: {error}"))
-}
-
-/// A word that no shell takes apart.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Prints the installed packages that a name or pattern matches, each with a suffix; no package name has a character

@@ -2,7 +2,8 @@
 
 use super::PinnedPackage;
 use super::blame::failure;
-use super::inside::{InstallRequest, Made};
+use super::inside::InstallRequest;
+use crate::distro::inside::Made;
 use crate::distro::{DistroError, Install, Layer, ready_name};
 use crate::sandbox::Namespace;
 use crate::store::Store;

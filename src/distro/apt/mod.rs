@@ -3,7 +3,6 @@
 //! The release's own apt and dpkg run in a tools root that [`bootstrap`] makes from that release's packages; the
 //! host needs none of them.
 
-mod accounts;
 mod blame;
 mod bootstrap;
 mod closure;
@@ -32,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Sha256;
 use crate::distro::{
-    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, Versions,
+    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, Versions, ready_name,
 };
 use crate::recipe::{Base, Recipe};
 use crate::sandbox::Namespace;
@@ -70,6 +69,10 @@ impl PackageManager for Apt {
         }
     }
 
+    fn base_needs_tools(&self) -> bool {
+        false
+    }
+
     fn is_kernel(&self, package: &str) -> bool {
         package.starts_with("linux-image-")
     }
@@ -96,6 +99,10 @@ impl PackageManager for Apt {
 
     fn vendored(&self, directory: &Path, origin: &str) -> PathBuf {
         vendored::suite_directory(directory, origin)
+    }
+
+    fn ready(&self, directory: &str, digest: &Sha256) -> String {
+        ready_name(directory, digest)
     }
 
     fn make_ready(

@@ -4,9 +4,10 @@ use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
-use super::accounts;
-use super::inside::{Made, POLICY, PackageFile, environment, normalise};
+use super::inside::{POLICY, PackageFile, environment, normalise, scripts_that_make_accounts};
 use crate::archive::{Extractor, extract_tar, read_members};
+use crate::distro::accounts;
+use crate::distro::inside::Made;
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
@@ -128,7 +129,7 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
             return Ok(Made::Failed(result));
         }
         normalise(&tree)?;
-        let accounts = accounts::found(&tree, &[])?;
+        let accounts = accounts::found(&tree, &[], &scripts_that_make_accounts(&tree)?)?;
         let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
         Ok(Made::Layer(answer, accounts))
     })

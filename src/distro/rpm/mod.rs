@@ -38,6 +38,7 @@ pub use repomd::{DataEntry, Repomd};
 pub use root::{ROOT_VERSION, RpmFile, RpmRoot, RpmRootRequest, make_root};
 pub use scan::{package_files, scan_directory};
 pub use version::{Evr, Relation};
+pub use xml::{Event, Reader};
 
 use crate::sandbox::helper::{Operation, answer};
 

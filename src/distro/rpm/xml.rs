@@ -13,7 +13,7 @@ const TEXT_LIMIT: usize = 1 << 20;
 
 /// Attributes of one element; their places in memory are used again for the next.
 #[derive(Debug, Default)]
-pub(super) struct Attributes {
+pub struct Attributes {
     all: Vec<(String, String)>,
     used: usize,
 }
@@ -37,7 +37,7 @@ impl Attributes {
 
 /// What comes next.
 #[derive(Debug)]
-pub(super) enum Event<'a> {
+pub enum Event<'a> {
     /// An element begins; its name is without a prefix.
     Start { name: &'a str, attributes: &'a Attributes },
     /// It ends; the text is what stood in it since the last event, with entities resolved.
@@ -52,7 +52,7 @@ enum Step {
 }
 
 /// Reads one document; buffers are used again for each event.
-pub(super) struct Reader<R> {
+pub struct Reader<R> {
     inner: quick_xml::Reader<R>,
     buffer: Vec<u8>,
     /// Names of the elements that are open; `depth` of them.

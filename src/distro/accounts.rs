@@ -17,7 +17,8 @@ fn name_of(line: &str) -> &str {
     line.split(':').next().unwrap_or_default()
 }
 
-fn text_in(editor: &TreeEditor, path: &str) -> Option<String> {
+/// A file of a tree as text, at most 16 MiB of it.
+pub fn text_in(editor: &TreeEditor, path: &str) -> Option<String> {
     let mut text = String::new();
     editor.open_file(path)?.take(16 << 20).read_to_string(&mut text).ok()?;
     Some(text)
@@ -69,11 +70,12 @@ pub fn make(tree: &str, base: &[Digest], accounts: &Accounts) -> Result<(), Stri
     Ok(())
 }
 
-/// The accounts that a tree has and the layers below it do not, with the package that made each, where its scripts tell.
+/// The accounts that a tree has and the layers below it do not, with the package that made each, where `scripts` tell:
+/// names of packages with the texts of those of their scripts that may make accounts.
 ///
 /// # Errors
 /// A text with the file.
-pub fn found(tree: &str, base: &[Digest]) -> Result<Accounts, String> {
+pub fn found(tree: &str, base: &[Digest], scripts: &[(String, String)]) -> Result<Accounts, String> {
     let editor = TreeEditor::open(tree)?;
     let mut accounts = Accounts::default();
     for (path, number) in FILES {
@@ -104,26 +106,19 @@ pub fn found(tree: &str, base: &[Digest]) -> Result<Accounts, String> {
             }
         }
     }
-    blame(&editor, &mut accounts);
+    blame(&editor, &mut accounts, scripts);
     accounts.users.sort();
     accounts.groups.sort();
     Ok(accounts)
 }
 
+/// Programs that make accounts.
+pub const MAKERS: [&str; 5] = ["adduser", "addgroup", "useradd", "groupadd", "systemd-sysusers"];
+
 /// Names the package whose scripts, or whose sysusers.d(5) file, name an account.
-fn blame(editor: &TreeEditor, accounts: &mut Accounts) {
+fn blame(editor: &TreeEditor, accounts: &mut Accounts, scripts: &[(String, String)]) {
     if accounts.is_empty() {
         return;
-    }
-    let mut scripts = Vec::new();
-    for file in editor.names("var/lib/dpkg/info") {
-        let Some((package, kind)) = file.rsplit_once('.') else { continue };
-        if matches!(kind, "postinst" | "preinst")
-            && let Some(text) = text_in(editor, &format!("var/lib/dpkg/info/{file}"))
-            && ["adduser", "addgroup", "useradd", "groupadd", "systemd-sysusers"].iter().any(|tool| text.contains(tool))
-        {
-            scripts.push((package.split(':').next().unwrap_or(package).to_owned(), text));
-        }
     }
     let sysusers: Vec<(String, String)> = editor
         .names("usr/lib/sysusers.d")

@@ -1,0 +1,61 @@
+//! dnf.conf for a question. Source: dnf.conf(5), yum.conf(5).
+
+use crate::distro::rpm_family::Question;
+
+/// The settings: one file with all repositories, nothing from elsewhere. Signatures and digests were checked already.
+pub fn settings(question: &Question<'_>) -> String {
+    let mut text = format!(
+        "[main]\n\
+         gpgcheck=0\n\
+         repo_gpgcheck=0\n\
+         install_weak_deps=0\n\
+         best=1\n\
+         obsoletes=1\n\
+         plugins=0\n\
+         zchunk=0\n\
+         deltarpm=0\n\
+         color=never\n\
+         assumeyes=0\n\
+         reposdir=/nonexistent\n\
+         varsdir=/nonexistent\n\
+         cachedir=/imgbuild/state/cache\n\
+         persistdir=/imgbuild/state/persist\n\
+         logdir=/imgbuild/state/log\n\
+         metadata_expire=-1\n\
+         skip_if_unavailable=0\n\
+         clean_requirements_on_remove=0\n\
+         installonly_limit=0\n\
+         protected_packages=\n\
+         protected_multilib=0\n\
+         multilib_policy=best\n\
+         arch={}\n",
+        question.arch
+    );
+    for repository in question.repositories {
+        let id = &repository.id;
+        text.push_str(&format!(
+            "\n[{id}]\nname={id}\nbaseurl=file:///repo/{id}\nenabled=1\ngpgcheck=0\npriority={}\n",
+            repository.priority
+        ));
+        let held = question.held_back.iter().filter(|(of, _)| of == id).map(|(_, nevra)| nevra);
+        let exclude: Vec<&String> = repository.exclude.iter().chain(held).collect();
+        for (name, globs) in [("exclude", exclude), ("includepkgs", repository.include.iter().collect())] {
+            if !globs.is_empty() {
+                let globs: Vec<&str> = globs.into_iter().map(String::as_str).collect();
+                text.push_str(&format!("{name}={}\n", globs.join("\n    ")));
+            }
+        }
+        if repository.module_hotfixes {
+            text.push_str("module_hotfixes=1\n");
+        }
+    }
+    text
+}
+
+/// The file by which dnf knows in an image that a stream is switched on. Source: dnf's modularity documentation.
+pub fn module_file((name, stream): (&str, &str)) -> (String, String) {
+    (
+        format!("etc/dnf/modules.d/{name}.module"),
+        format!("[{name}]\nname={name}\nstream={stream}\nprofiles=\nstate=enabled\n"),
+    )
+}

@@ -1,0 +1,187 @@
+//! The table of a transaction that nobody confirmed.
+
+use crate::distro::rpm::Evr;
+use crate::distro::rpm_family::{Answer, Picked, Refusal};
+
+/// What a heading's lines are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Asked,
+    Needed,
+    Removed,
+    Streams,
+    Other,
+}
+
+/// dnf's, dnf5's and yum's headings.
+fn section(heading: &str) -> Section {
+    match heading.trim_end_matches(':').to_ascii_lowercase().as_str() {
+        "installing" | "installing group/module packages" | "installing group packages" | "reinstalling" => {
+            Section::Asked
+        }
+        "upgrading"
+        | "updating"
+        | "downgrading"
+        | "installing dependencies"
+        | "installing for dependencies"
+        | "updating for dependencies"
+        | "installing weak dependencies" => Section::Needed,
+        "removing" | "removing dependent packages" | "removing for dependencies" | "removing unused dependencies" => {
+            Section::Removed
+        }
+        "enabling module streams" => Section::Streams,
+        _ => Section::Other,
+    }
+}
+
+/// Reads what was printed.
+///
+/// # Errors
+/// [`Refusal`] where it is no transaction.
+pub fn read(said: &str) -> Result<Answer, Refusal> {
+    let unknown = unknown(said);
+    if !unknown.is_empty() {
+        return Err(Refusal::Unknown(unknown));
+    }
+    if said.lines().any(|line| line.trim() == "Nothing to do." || line.trim() == "Nothing to do" || nothing_goes(line))
+    {
+        return Ok(Answer::default());
+    }
+    let Some(table) = said.split_once("\nTransaction Summary").map(|(table, _)| table) else {
+        return Err(match said.split_once("Error:") {
+            Some((_, problem)) if is_about_packages(problem) => Refusal::Unsatisfiable(problem.trim().to_owned()),
+            _ => Refusal::Broken(said.trim().to_owned()),
+        });
+    };
+    let mut answer = Answer::default();
+    let mut now = Section::Other;
+    // yum breaks long lines: words are gathered until a package is whole.
+    let mut words: Vec<&str> = Vec::new();
+    for line in table.lines() {
+        if !line.starts_with(' ') {
+            now = section(line.trim());
+            words.clear();
+            continue;
+        }
+        if line.trim_start().starts_with("replacing ") {
+            continue;
+        }
+        words.extend(line.split_whitespace());
+        match now {
+            Section::Streams => {
+                if let [name, stream] = words[..] {
+                    answer.modules.push(format!("{name}:{stream}"));
+                }
+                words.clear();
+            }
+            Section::Other => words.clear(),
+            _ if words.len() < 6 => {}
+            _ => {
+                let picked = picked(&words, now == Section::Needed).ok_or_else(|| Refusal::Broken(line.to_owned()))?;
+                if now == Section::Removed {
+                    answer.remove.push(picked.name);
+                } else {
+                    answer.install.push(picked);
+                }
+                words.clear();
+            }
+        }
+    }
+    Ok(answer)
+}
+
+/// `name architecture version repository size unit`.
+fn picked(words: &[&str], automatic: bool) -> Option<Picked> {
+    let [name, arch, evr, repository, _, _] = *words else { return None };
+    Some(Picked {
+        name: name.to_owned(),
+        arch: arch.to_owned(),
+        evr: Evr::parse(evr),
+        repository: repository.trim_start_matches('@').to_owned(),
+        automatic,
+    })
+}
+
+/// What is asked to go and is not there.
+fn nothing_goes(line: &str) -> bool {
+    line.starts_with("No packages marked for removal") || line.starts_with("No Packages marked for removal")
+}
+
+/// Names of which nothing is known. `No match for argument` about packages to remove is no failure.
+fn unknown(said: &str) -> Vec<String> {
+    if said.lines().any(nothing_goes) {
+        return Vec::new();
+    }
+    let has_table = said.contains("\nTransaction Summary");
+    let mut names = Vec::new();
+    for line in said.lines() {
+        let starts = [
+            "No match for argument: ",
+            "No match for group package ",
+            "Module or Group '",
+            "No package ",
+            "Error: Unable to find a match: ",
+            "Unable to find a match: ",
+        ];
+        let Some(start) = starts.iter().find(|start| line.trim_start().starts_with(**start)) else { continue };
+        // Optional packages of a group may be missing.
+        if start.contains("group package") || (has_table && start.starts_with("No match")) {
+            continue;
+        }
+        let rest = &line.trim_start()[start.len()..];
+        let rest = rest.split("' is not available").next().unwrap_or(rest);
+        let rest = rest.trim_end_matches(" available.").trim_end_matches("' does not exist.");
+        names.extend(rest.split_whitespace().map(|word| word.trim_matches('\'').to_owned()));
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Whether an error is one of the solver, not of files.
+fn is_about_packages(problem: &str) -> bool {
+    ["Problem", "requires", "conflicts", "nothing provides", "Requires:", "Package:"]
+        .iter()
+        .any(|word| problem.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DNF: &str = "\nDependencies resolved.\n=====\n Package  Architecture  Version  Repository  Size\n=====\n\
+        Installing:\n kernel x86_64 5.14.0-427.el9 baseos 4.9 M\n     replacing  old.x86_64 1-1\n\
+        Installing dependencies:\n a-lib noarch 1:2.0-3 app-stream 12 k\nRemoving:\n gone x86_64 1-1 @System 3 k\n\
+        Enabling module streams:\n nodejs                    18      \n\nTransaction Summary\n=====\nInstall 2 Packages\n";
+
+    #[test]
+    fn the_table_of_dnf_is_read() {
+        let answer = read(DNF).unwrap();
+        let names: Vec<_> = answer.install.iter().map(|one| (one.name.as_str(), one.automatic)).collect();
+        assert_eq!(names, [("kernel", false), ("a-lib", true)]);
+        assert_eq!((answer.install[1].evr.epoch, answer.install[1].repository.as_str()), (1, "app-stream"));
+        assert_eq!((answer.remove, answer.modules), (vec!["gone".to_owned()], vec!["nodejs:18".to_owned()]));
+    }
+
+    #[test]
+    fn lines_that_yum_breaks_are_put_together() {
+        let yum = "Dependencies Resolved\n\nInstalling:\n a-very-long-name-of-a-package\n        x86_64  1-1  base  4 k\n\nTransaction Summary\n";
+        assert_eq!(read(yum).unwrap().install[0].name, "a-very-long-name-of-a-package");
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_told_apart() {
+        let said = "No match for argument: htpo\nError: Unable to find a match: htpo\n";
+        assert_eq!(read(said), Err(Refusal::Unknown(vec!["htpo".to_owned()])));
+        let said = "Error: \n Problem: conflicting requests\n  - nothing provides x needed by y-1-1.noarch from r\n";
+        assert!(matches!(read(said), Err(Refusal::Unsatisfiable(words)) if words.starts_with("Problem")));
+        assert!(matches!(read("Error: Failed to download metadata for repo 'x'"), Err(Refusal::Broken(_))));
+        assert_eq!(
+            read("Package a is already installed.\nDependencies resolved.\nNothing to do.\n"),
+            Ok(Answer::default())
+        );
+        let said =
+            "No match for argument: x\nNo packages marked for removal.\nDependencies resolved.\nNothing to do.\n";
+        assert_eq!(read(said), Ok(Answer::default()));
+    }
+}

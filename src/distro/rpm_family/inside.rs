@@ -1,0 +1,273 @@
+//! What runs inside the namespace: checking packages, and rpm's transactions.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, Sha256};
+use crate::distro::accounts;
+use crate::distro::inside::{environment, quoted, write};
+use crate::distro::rpm::Package;
+use crate::fault;
+use crate::recipe::Accounts;
+use crate::sandbox::helper::News;
+use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
+use crate::store::{ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, make_directories, scan};
+
+/// Packages of the store that are to be compared with their digests.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckRequest {
+    /// Content of each package file, and its name for messages.
+    pub packages: Vec<(Sha256, String)>,
+}
+
+/// Compares packages with their digests; runs inside.
+pub fn check(request: CheckRequest, news: News<'_>) -> Result<usize, String> {
+    let next = AtomicUsize::new(0);
+    let (sender, results) = channel();
+    std::thread::scope(|scope| {
+        for _ in 0..rayon::current_num_threads().clamp(1, request.packages.len().max(1)) {
+            let (sender, next, request) = (sender.clone(), &next, &request);
+            scope.spawn(move || {
+                while let Some((digest, name)) = request.packages.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = one(digest, name).map(|()| *digest);
+                    let failed = outcome.is_err();
+                    if sender.send(outcome).is_err() || failed {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut count = 0;
+        for outcome in results {
+            news(&outcome?.to_string());
+            count += 1;
+        }
+        Ok(count)
+    })
+}
+
+fn one(digest: &Sha256, name: &str) -> Result<(), String> {
+    let said = |error: std::io::Error| format!("cannot read the package `{name}`: {error}");
+    let mut hasher: sha2::Sha256 = sha2::Digest::new();
+    let mut file = File::open(Store::package_name(digest)).map_err(said)?;
+    let mut buffer = vec![0u8; 1 << 17];
+    loop {
+        let read = file.read(&mut buffer).map_err(said)?;
+        if read == 0 {
+            break;
+        }
+        sha2::Digest::update(&mut hasher, &buffer[..read]);
+    }
+    if Sha256(sha2::Digest::finalize(hasher).into()) != *digest {
+        return Err(format!("the store is damaged: the package `{name}` is not what its digest says"));
+    }
+    Ok(())
+}
+
+/// Asks rpm of a tools root for a transaction on an image's layers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InstallRequest {
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+    /// Directory with the packages under their names, relative to the store's.
+    pub links: String,
+    /// Layers of the tools root.
+    pub tools: Vec<Digest>,
+    /// Layers of the image so far; none: the image begins here.
+    pub base: Vec<Digest>,
+    /// File names and names of the packages.
+    pub packages: Vec<(String, String)>,
+    /// Names of packages to remove before.
+    pub remove: Vec<String>,
+    /// Names of packages to remove afterwards.
+    pub remove_after: Vec<String>,
+    /// Users and groups that are made first.
+    pub accounts: Accounts,
+    /// Files that are written first, by path.
+    pub files: Vec<(String, String)>,
+    /// Environment that the list asks for (`#ENV:`).
+    pub variables: Vec<(String, String)>,
+    /// No time is later than this.
+    pub epoch: i64,
+    /// Log file, relative to the store's directory.
+    pub log: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum InstallAnswer {
+    /// A layer, and the users and groups that came with it.
+    Layer(ScanAnswer, Accounts),
+    /// Packages that the database does not have afterwards.
+    Lacking(Vec<String>),
+    /// rpm failed.
+    Failed(CommandResult),
+}
+
+/// Programs that would make an initrd in the image, or reach for a running system; replaced in the sandbox only (D19).
+const STAND_INS: [&str; 6] = ["dracut", "kernel-install", "grubby", "new-kernel-pkg", "installkernel", "mkinitrd"];
+
+/// Files that differ from run to run or describe the build host; removed from each layer. One reason a line.
+const NORMALISED: [&str; 22] = [
+    "boot/initramfs-*",                  // a build host's initrd, if a script made one all the same (D19)
+    "boot/initrd-*",                     // the same on SUSE
+    "etc/ssh/ssh_host_*",                // keys are made at boot, one set per node (D35)
+    "var/lib/dbus/machine-id",           // a random id; dbus falls back to /etc/machine-id
+    "var/lib/systemd/random-seed",       // a seed shared by all nodes is none
+    "var/lib/systemd/credential.secret", // a host key made at installation
+    "var/cache/ldconfig/aux-cache",      // holds inode numbers and times of the build's file system
+    "var/log/*.log",                     // times of the build
+    "var/log/dnf*",                      // times of the build
+    "var/log/zypp/*",                    // times of the build
+    "var/cache/dnf/*",                   // the solver's cache
+    "var/cache/yum/*",                   // the solver's cache
+    "var/cache/zypp/*",                  // the solver's cache
+    "var/lib/rpm/__db.*",                // Berkeley DB's environment, with addresses of the process
+    "var/lib/rpm/.dbenv.lock",           // its lock
+    "var/lib/rpm/.rpm.lock",             // rpm's lock
+    "var/lib/rpm/rpmdb.sqlite-shm",      // SQLite's index of its journal, rebuilt when it is missing
+    "usr/lib/sysimage/rpm/__db.*",       // the same where the database is there
+    "usr/lib/sysimage/rpm/.rpm.lock",    // the same
+    "usr/lib/sysimage/rpm/rpmdb.sqlite-shm", // the same
+    "etc/pki/ca-trust/extracted/java/cacerts.tmp", // a file that update-ca-trust may leave
+    "run/imgbuild",                      // ours
+];
+
+/// Puts a tree into the form in which it is hashed.
+fn normalise(tree: &str) -> Result<(), String> {
+    let editor = TreeEditor::open(tree)?;
+    for pattern in NORMALISED {
+        editor.remove(pattern)?;
+    }
+    // Empty, not "uninitialized": that would mean first boot, and systemd-firstboot waits at the console (D34).
+    if editor.has_file("etc/machine-id") {
+        editor.write("etc/machine-id", b"", 0o444)?;
+    }
+    Ok(())
+}
+
+/// Where the script leaves the names of all that is installed.
+const INSTALLED: &str = "installed";
+
+/// Runs inside.
+pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAnswer, String> {
+    in_scratch(&request.scratch, || {
+        let at = |name: &str| format!("{}/{name}", request.scratch);
+        make_directories(&request.scratch, &["mount", "tree", "work", "root", "root-work", "settings"])?;
+        accounts::make(&at("tree"), &request.base, &request.accounts)?;
+        let editor = TreeEditor::open(&at("tree"))?;
+        for (path, text) in &request.files {
+            editor.write(path, text.as_bytes(), 0o644)?;
+        }
+        write(&at("settings/run"), &script(&request))?;
+        progress(&format!("installing {} packages", request.packages.len()));
+        let tree = |digests: &[Digest], upper: &str, work: &str| TreeMount {
+            lower: digests.iter().map(Store::tree_name).collect(),
+            upper: at(upper),
+            work: at(work),
+        };
+        let mut variables = environment(request.epoch);
+        variables.extend(request.variables.iter().cloned());
+        let result = run_command(&CommandRequest {
+            root: tree(&request.tools, "root", "root-work"),
+            target: Some(tree(&request.base, "tree", "work")),
+            binds: vec![
+                Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
+                Bind { source: request.links.clone(), target: "/packages".to_owned(), writable: false },
+            ],
+            stand_ins: STAND_INS.map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned())).to_vec(),
+            arguments: ["/bin/sh", "/imgbuild/run"].map(str::to_owned).to_vec(),
+            environment: variables,
+            log: request.log.clone(),
+            mount_point: at("mount"),
+            ..CommandRequest::default()
+        })?;
+        fault::point("install.done");
+        if result.status != 0 {
+            return Ok(InstallAnswer::Failed(result));
+        }
+        let installed = std::fs::read_to_string(at(&format!("settings/{INSTALLED}"))).unwrap_or_default();
+        let lacking = lacking(&request, &installed);
+        if !lacking.is_empty() {
+            return Ok(InstallAnswer::Lacking(lacking));
+        }
+        normalise(&at("tree"))?;
+        let found = accounts::found(&at("tree"), &request.base, &scripts_that_make_accounts(&request))?;
+        let answer = scan(&ScanRequest {
+            tree: at("tree"),
+            base: request.base.clone(),
+            epoch: request.epoch,
+            whole: upper_is_whole(),
+        })?;
+        Ok(InstallAnswer::Layer(answer, found))
+    })
+}
+
+/// Packages that were to be installed and are not (D12).
+fn lacking(request: &InstallRequest, installed: &str) -> Vec<String> {
+    let known: BTreeSet<&str> = installed.lines().collect();
+    let gone = |name: &String| request.remove_after.contains(name);
+    let wanted = request.packages.iter().map(|(_, name)| name).filter(|name| !gone(name));
+    wanted.filter(|name| !known.contains(name.as_str())).cloned().collect()
+}
+
+/// Texts of the packages' scripts that may make users and groups.
+fn scripts_that_make_accounts(request: &InstallRequest) -> Vec<(String, String)> {
+    let mut scripts = Vec::new();
+    for (file, name) in &request.packages {
+        let path = format!("{}/{file}", request.links);
+        for text in Package::script_texts(std::path::Path::new(&path)).unwrap_or_default() {
+            if accounts::MAKERS.iter().any(|tool| text.contains(tool)) {
+                scripts.push((name.clone(), text));
+            }
+        }
+    }
+    scripts
+}
+
+/// rpm with all that it is told each time. What stands in for programs comes first in the search path of scripts; rpm's own
+/// plug-ins talk to the running system. Source: rpm's macros file.
+fn rpm() -> String {
+    let path = format!("{STAND_IN_DIRECTORY}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    format!(
+        "rpm --root /target --define {} --define {} --define {}",
+        quoted(&format!("_install_script_path {path}")),
+        quoted("__plugindir /nonexistent"),
+        quoted("_flush_io 0"),
+    )
+}
+
+fn script(request: &InstallRequest) -> String {
+    let rpm = rpm();
+    let mut script = String::from("set -e\n");
+    // Removing what is not there is no error.
+    let present = |names: &[String]| {
+        let all: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+        format!(
+            "gone=\nfor name in {}; do {rpm} -q \"$name\" >/dev/null 2>&1 && gone=\"$gone $name\"; done\ntest -z \"$gone\" || {rpm} -e --allmatches $gone\n",
+            all.join(" ")
+        )
+    };
+    if !request.remove.is_empty() {
+        script.push_str(&present(&request.remove));
+    }
+    if !request.packages.is_empty() {
+        let files: Vec<String> =
+            request.packages.iter().map(|(file, _)| quoted(&format!("/packages/{file}"))).collect();
+        script.push_str(&format!(
+            "{rpm} -Uv --oldpackage --replacepkgs --nosignature --ignoresize {}\n",
+            files.join(" ")
+        ));
+    }
+    if !request.remove_after.is_empty() {
+        script.push_str(&present(&request.remove_after));
+    }
+    script.push_str(&format!("{rpm} -qa --qf '%{{NAME}}\\n' >/imgbuild/{INSTALLED}\n"));
+    script
+}

@@ -1,0 +1,84 @@
+//! Transactions of pinned packages, with no network.
+
+use super::Solver;
+use super::blame::{failing, failure};
+use super::inside::{CheckRequest, InstallAnswer, InstallRequest};
+use super::session::package_file;
+use crate::digest::Sha256;
+use crate::distro::{DistroError, Install, Layer};
+use crate::recipe::PinnedPackage;
+use crate::sandbox::Namespace;
+use crate::store::Store;
+
+/// Checks packages of the store against their digests, with all threads; `done` is called for each.
+///
+/// # Errors
+/// [`DistroError`] for one that is damaged; it is removed, to be fetched again.
+pub fn check(
+    store: &Store,
+    namespace: &Namespace,
+    packages: &[PinnedPackage],
+    done: &mut dyn FnMut(Sha256),
+) -> Result<(), DistroError> {
+    let request = CheckRequest { packages: packages.iter().map(|one| (one.sha256, one.name.clone())).collect() };
+    let checked: Result<usize, _> = namespace.call("rpm-check", &request, &mut |text| {
+        if let Ok(digest) = Sha256::parse(text) {
+            done(digest);
+        }
+    });
+    if checked.is_err() {
+        // A damaged file is removed and named better than from inside.
+        for package in packages {
+            store.check_package(&package.sha256)?;
+        }
+    }
+    checked?;
+    Ok(())
+}
+
+/// Installs packages and commits the layer.
+///
+/// # Errors
+/// [`DistroError::MaintainerScript`] with the package when one of its scripts fails, [`DistroError::PackageManager`]
+/// with the log's last lines for anything else.
+pub fn install(
+    solver: &dyn Solver,
+    store: &Store,
+    namespace: &Namespace,
+    request: &Install<'_>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Layer, DistroError> {
+    let scratch = store.scratch()?;
+    for package in request.packages {
+        scratch.link(&store.package(&package.sha256), &package_file(package))?;
+    }
+    let inside = InstallRequest {
+        scratch: scratch.name.clone(),
+        links: scratch.links_name.clone(),
+        tools: request.tools.clone(),
+        base: request.base.clone(),
+        packages: request.packages.iter().map(|one| (package_file(one), one.name.clone())).collect(),
+        remove: request.remove.to_vec(),
+        remove_after: request.remove_after.to_vec(),
+        accounts: request.accounts.clone(),
+        files: solver.module_files(request.modules),
+        variables: request.variables.to_vec(),
+        epoch: request.epoch,
+        log: request.log.clone(),
+    };
+    let log = store.directory().join(&request.log);
+    match namespace.call("rpm-install", &inside, progress)? {
+        // rpm itself goes on after most scripts that fail.
+        InstallAnswer::Layer(answer, accounts) => match failing(&log, request.failing) {
+            Some(error) => Err(error),
+            None => Ok((answer, accounts)),
+        },
+        InstallAnswer::Lacking(names) => Err(DistroError::PackageManager {
+            what: format!("installing packages: afterwards the package database lacks {}", names.join(", ")),
+            status: 0,
+            lines: String::new(),
+            log: log.display().to_string(),
+        }),
+        InstallAnswer::Failed(result) => Err(failure("installing packages", &result, &log)),
+    }
+}

@@ -1,0 +1,179 @@
+//! The RPM distributions: dnf or zypper resolves, rpm installs, imgbuild downloads, checks and unpacks.
+//!
+//! Solver and rpm are the release's own and run in a tools root made of that release's packages. Only the answer to
+//! "which packages" is the solver's; the transaction itself is rpm's with exactly the packages of the lock, so that both
+//! families install in one way.
+
+mod blame;
+mod gather;
+mod inside;
+mod install;
+mod local;
+mod metadata;
+mod session;
+mod solver;
+mod sources;
+mod vendor;
+
+pub use solver::{Answer, Doing, Picked, Question, Refusal, Shown, Solver};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::inside::quoted;
+use super::rpm::{self, RpmFile, RpmRoot};
+use super::{Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, Versions};
+use crate::digest::Sha256;
+use crate::recipe::{Accounts, PinnedPackage, Recipe};
+use crate::sandbox::Namespace;
+use crate::sandbox::helper::{Operation, answer};
+use crate::store::Store;
+
+/// The package manager of a family: rpm with one of the solvers.
+pub struct RpmFamily(pub &'static dyn Solver);
+
+/// Operations of this room, for the helper process.
+pub fn operations() -> Vec<(&'static str, Operation)> {
+    vec![
+        ("rpm-ask", |request, progress| answer(request, progress, session::inside)),
+        ("rpm-forget", |request, progress| answer(request, progress, session::forget)),
+        ("rpm-check", |request, progress| answer(request, progress, inside::check)),
+        ("rpm-install", |request, progress| answer(request, progress, inside::install)),
+    ]
+}
+
+/// Words for a shell.
+pub fn quoted_words(words: &[String]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// Version of what [`install::install`] does; part of the keys. 1: first.
+const INSTALL_VERSION: u32 = 1;
+
+impl PackageManager for RpmFamily {
+    fn architecture(&self, machine: &str) -> &'static str {
+        match machine {
+            "aarch64" => "aarch64",
+            "ppc64le" => "ppc64le",
+            "s390x" => "s390x",
+            _ => "x86_64",
+        }
+    }
+
+    fn names(&self, _: &Recipe) -> Names {
+        let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        Names {
+            tools: all(self.0.seeds()),
+            base: all(self.0.base()),
+            first: Vec::new(),
+            script_tools: all(&["kmod|module-init-tools"]),
+            kernel: self.0.kernel().to_owned(),
+        }
+    }
+
+    fn versions(&self) -> Versions {
+        Versions { unpack: rpm::ROOT_VERSION, bootstrap: INSTALL_VERSION, install: INSTALL_VERSION }
+    }
+
+    fn base_needs_tools(&self) -> bool {
+        true
+    }
+
+    fn is_kernel(&self, package: &str) -> bool {
+        // What brings no kernel or modules although it is called so.
+        let others = [
+            "-headers",
+            "-devel",
+            "-tools",
+            "-tools-libs",
+            "-doc",
+            "-macros",
+            "-source",
+            "-srpm-macros",
+            "-rpm-macros",
+        ];
+        package.starts_with("kernel")
+            && !others.iter().any(|ending| package.ends_with(ending))
+            && !package.contains("abi")
+    }
+
+    fn plain_name<'a>(&self, item: &'a str) -> &'a str {
+        item
+    }
+
+    fn package_files(&self, directory: &Path) -> Result<Vec<PathBuf>, DistroError> {
+        rpm::package_files(directory)
+    }
+
+    fn archive<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError> {
+        Ok(Box::new(gather::gather(self.0, gathering)?))
+    }
+
+    fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
+        gather::roots(gathering)
+    }
+
+    fn vendor(&self, gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
+        vendor::vendor(gathering, directory)
+    }
+
+    fn vendored(&self, directory: &Path, origin: &str) -> PathBuf {
+        vendor::repository_directory(directory, origin)
+    }
+
+    fn ready(&self, _: &str, digest: &Sha256) -> String {
+        Store::package_name(digest)
+    }
+
+    fn make_ready(
+        &self,
+        (store, namespace): (&Store, &Namespace),
+        _: &str,
+        packages: &[PinnedPackage],
+        done: &mut dyn FnMut(Sha256),
+    ) -> Result<(), DistroError> {
+        install::check(store, namespace, packages, done)
+    }
+
+    fn bootstrap(
+        &self,
+        (store, namespace): (&Store, &Namespace),
+        request: &Bootstrap<'_>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Layer, DistroError> {
+        if !request.configure {
+            let packages: Vec<RpmFile> = request
+                .packages
+                .iter()
+                .map(|one| RpmFile { file: Store::package_name(&one.sha256), name: one.name.clone() })
+                .collect();
+            let root = RpmRoot { packages: &packages, epoch: request.epoch };
+            return Ok((rpm::make_root(store, namespace, &root, progress)?, Accounts::default()));
+        }
+        let transaction = Install {
+            tools: request.tools.clone(),
+            base: Vec::new(),
+            packages: request.packages,
+            ready: request.ready,
+            accounts: &Accounts::default(),
+            over_payload: false,
+            remove: &[],
+            remove_after: &[],
+            modules: &[],
+            failing: request.failing,
+            variables: &[],
+            epoch: request.epoch,
+            log: request.log.clone(),
+        };
+        install::install(self.0, store, namespace, &transaction, progress)
+    }
+
+    fn install(
+        &self,
+        (store, namespace): (&Store, &Namespace),
+        request: &Install<'_>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Layer, DistroError> {
+        install::install(self.0, store, namespace, request, progress)
+    }
+}

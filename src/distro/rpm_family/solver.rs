@@ -1,0 +1,106 @@
+//! What dnf and zypper are asked, and what is taken from their answers.
+
+use crate::distro::rpm::Evr;
+
+/// A repository as the solver sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its short name; also that of its directory below /repo.
+    pub id: String,
+    /// The lower, the more it is preferred.
+    pub priority: u32,
+    /// Globs that must not be used.
+    pub exclude: Vec<String>,
+    /// Globs that alone may be used; empty: all.
+    pub include: Vec<String>,
+    /// Whether modular filtering leaves it alone.
+    pub module_hotfixes: bool,
+}
+
+/// What to do to the packages that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// Install.
+    Install,
+    /// Remove, with what needs them.
+    Remove,
+}
+
+/// One question.
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    /// Root whose package database says what is installed, as the solver sees it.
+    pub root: &'a str,
+    /// Release of the distribution.
+    pub release: &'a str,
+    /// `platform:el9` and the like; modules need it.
+    pub platform: &'a str,
+    /// rpm's name of the CPU.
+    pub arch: &'a str,
+    /// The repositories.
+    pub repositories: &'a [Shown],
+    /// Versions that are held: `name-[epoch:]version-release.arch` of the others are not used.
+    pub held_back: &'a [(String, String)],
+    /// What to do.
+    pub doing: Doing,
+    /// To what, as the lists say it.
+    pub items: &'a [String],
+}
+
+/// A package of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picked {
+    /// Name.
+    pub name: String,
+    /// Architecture.
+    pub arch: String,
+    /// Version.
+    pub evr: Evr,
+    /// Short name of its repository; empty where the answer does not tell.
+    pub repository: String,
+    /// Whether nobody asked for it.
+    pub automatic: bool,
+}
+
+/// What the solver found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// To install, upgrade or downgrade to.
+    pub install: Vec<Picked>,
+    /// Names of packages that go.
+    pub remove: Vec<String>,
+    /// Streams that are switched on: `name:stream`.
+    pub modules: Vec<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nothing is called so.
+    Unknown(Vec<String>),
+    /// The solver's own words.
+    Unsatisfiable(String),
+    /// It could not read what it was given, in its own words.
+    Broken(String),
+}
+
+/// A solver of the RPM family.
+pub trait Solver: Sync {
+    /// What a tools root needs for it, best first: `a|b` is the first that a repository has.
+    fn seeds(&self) -> &'static [&'static str];
+    /// What an image's lowest layer holds; `a|` may be missing.
+    fn base(&self) -> &'static [&'static str];
+    /// Package that brings the kernel.
+    fn kernel(&self) -> &'static str;
+    /// Its configuration: files below /imgbuild by path.
+    fn files(&self, question: &Question<'_>) -> Vec<(String, String)>;
+    /// Shell commands that ask it; what they print is read by [`Solver::read`].
+    fn script(&self, question: &Question<'_>) -> String;
+    /// Reads what the script printed.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    fn read(&self, said: &str, status: i32) -> Result<Answer, Refusal>;
+    /// Files of the image that switch streams of modules on: path and text by `name:stream`.
+    fn module_files(&self, modules: &[String]) -> Vec<(String, String)>;
+}

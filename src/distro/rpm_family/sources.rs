@@ -1,0 +1,240 @@
+//! The repositories of a recipe: which they are and how far they are trusted.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::vendor;
+use crate::distro::rpm::{RepoEntry, RepositorySource, Variables, read_repo_file};
+use crate::distro::{DistroError, Gathering, Keyring};
+use crate::recipe::{Recipe, Repo, id_of};
+use crate::source::{Severity, SourceFile};
+
+/// A repository of a recipe.
+pub enum Place {
+    /// One with metadata, anywhere.
+    Repository(RepositorySource),
+    /// A directory of packages without metadata.
+    Directory {
+        /// Its short name, how far it is trusted and what of it is used; its base is the directory.
+        source: RepositorySource,
+        /// Where it is.
+        directory: PathBuf,
+    },
+}
+
+/// How deep below a `file:` directory repositories may lie.
+const DEPTH_LIMIT: usize = 6;
+
+/// What stands for `$releasever` and the like.
+pub fn variables(recipe: &Recipe) -> Variables {
+    let image = &recipe.model.image;
+    let mut all: BTreeMap<String, String> = BTreeMap::from([
+        ("releasever".to_owned(), image.release.clone()),
+        ("basearch".to_owned(), image.arch.machine().to_owned()),
+        ("arch".to_owned(), image.arch.machine().to_owned()),
+    ]);
+    let major = image.release.split('.').next().unwrap_or_default();
+    all.insert("releasever_major".to_owned(), major.to_owned());
+    all.extend(recipe.model.repo_variables.clone());
+    Variables(all)
+}
+
+/// All repositories of a recipe, in its order.
+///
+/// # Errors
+/// [`DistroError`] for what cannot be read.
+pub fn places(gathering: &Gathering<'_>) -> Result<Vec<Place>, DistroError> {
+    let recipe = gathering.recipe;
+    if let Some(directory) = &gathering.places.vendor {
+        return vendor::places(gathering, directory);
+    }
+    named(gathering)?.into_iter().try_fold(Vec::new(), |mut all, source| {
+        all.extend(spread(recipe, source)?);
+        Ok(all)
+    })
+}
+
+/// The repositories that the recipe names, before directories are looked into.
+///
+/// # Errors
+/// As [`places`].
+pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroError> {
+    let recipe = gathering.recipe;
+    let variables = variables(recipe);
+    let mut all = Vec::new();
+    for (index, repo) in recipe.model.repo.iter().enumerate() {
+        let keys = match recipe.keyrings.get(index).and_then(Option::as_ref) {
+            Some(path) => Some(Keyring::read(path)?),
+            None => None,
+        };
+        let of_file = recipe.repo_files.get(index).and_then(Option::as_ref);
+        if let Some(file) = of_file {
+            let base = recipe.directory.join(repo.file.as_deref().unwrap_or_default());
+            let base = base.parent().unwrap_or(&recipe.directory).to_owned();
+            all.extend(of_repo_file(gathering, file, repo, keys.as_ref(), &base, &variables)?);
+        } else if repo.source.is_some() {
+            let files = host_files();
+            if files.is_empty() {
+                return Err(DistroError::NoSource {
+                    problem:
+                        "this host's own package manager has no RPM repositories (/etc/yum.repos.d, /etc/zypp/repos.d)"
+                            .to_owned(),
+                    help: "name them: [[repo]] uri = \"...\", or file = \"site.repo\"".to_owned(),
+                });
+            }
+            for file in files {
+                all.extend(of_repo_file(gathering, &file, repo, keys.as_ref(), Path::new("/"), &variables)?);
+            }
+        } else {
+            let text = |text: &Option<String>| text.as_ref().map(|text| variables.expand(text));
+            let mirror = gathering.places.mirror.as_ref().filter(|_| repo.uri.is_none());
+            all.push(RepositorySource {
+                id: id_of(repo, index),
+                base: text(&repo.uri).or_else(|| mirror.cloned()).into_iter().collect(),
+                mirrorlist: text(&repo.mirrorlist),
+                metalink: text(&repo.metalink),
+                keys,
+                repo_gpgcheck: repo.check_index,
+                gpgcheck: repo.check_packages && !repo.check_index,
+                priority: repo.priority,
+                exclude: repo.exclude.clone(),
+                include: repo.include.clone(),
+                module_hotfixes: repo.module_hotfixes,
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// The host's own `.repo` files.
+fn host_files() -> Vec<std::sync::Arc<SourceFile>> {
+    let mut paths: Vec<PathBuf> = ["/etc/yum.repos.d", "/etc/zypp/repos.d"]
+        .into_iter()
+        .flat_map(|directory| std::fs::read_dir(directory).into_iter().flatten().flatten())
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "repo"))
+        .collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).ok()?;
+        Some(SourceFile::new(path.display().to_string(), &path, text))
+    };
+    paths.into_iter().filter_map(read).collect()
+}
+
+fn of_repo_file(
+    gathering: &Gathering<'_>,
+    file: &std::sync::Arc<SourceFile>,
+    repo: &Repo,
+    keys: Option<&Keyring>,
+    base: &Path,
+    variables: &Variables,
+) -> Result<Vec<RepositorySource>, DistroError> {
+    let (entries, findings) = read_repo_file(file, variables);
+    let mut broken = false;
+    for finding in &findings {
+        broken |= finding.severity == Severity::Error;
+        gathering.news.finding(finding);
+    }
+    if broken {
+        return Err(DistroError::Format { file: file.name.clone(), problem: "cannot be used".to_owned() });
+    }
+    let mut all = Vec::new();
+    for entry in entries.into_iter().filter(|entry| entry.enabled) {
+        let keys = match keys {
+            Some(keys) => Some(keys.clone()),
+            None => keys_of(&entry, base)?,
+        };
+        let repo_gpgcheck = entry.repo_gpgcheck.unwrap_or(repo.check_index);
+        let gpgcheck = entry.gpgcheck.unwrap_or(true) && repo.check_packages && !repo_gpgcheck;
+        if (gpgcheck || repo_gpgcheck) && keys.is_none() {
+            return Err(DistroError::NoSource {
+                problem: format!("the repository `{}` of {} is to be checked and names no keys that are here", entry.id, file.name),
+                help: "name them: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\" beside `file`; where nobody signed the packages: check-packages = false".to_owned(),
+            });
+        }
+        all.push(RepositorySource {
+            id: entry.id,
+            base: entry.baseurl,
+            mirrorlist: entry.mirrorlist,
+            metalink: entry.metalink,
+            keys,
+            repo_gpgcheck,
+            gpgcheck,
+            priority: entry.priority.or(repo.priority),
+            exclude: entry.exclude.into_iter().chain(repo.exclude.clone()).collect(),
+            include: entry.include.into_iter().chain(repo.include.clone()).collect(),
+            module_hotfixes: entry.module_hotfixes || repo.module_hotfixes,
+        });
+    }
+    Ok(all)
+}
+
+/// Keys that a `.repo` file names by files; those on the network are not trusted unseen.
+fn keys_of(entry: &RepoEntry, base: &Path) -> Result<Option<Keyring>, DistroError> {
+    let files: Vec<PathBuf> = entry
+        .gpgkey
+        .iter()
+        .filter_map(|key| match key.strip_prefix("file:") {
+            Some(path) => Some(PathBuf::from(format!("/{}", path.trim_start_matches('/')))),
+            None => (!key.contains("://")).then(|| base.join(key)),
+        })
+        .filter(|path| path.is_file())
+        .collect();
+    let mut all: Option<Keyring> = None;
+    for file in files {
+        let keyring = Keyring::read(&file)?;
+        all = Some(match all {
+            None => keyring,
+            Some(mut known) => {
+                known.extend(keyring);
+                known
+            }
+        });
+    }
+    Ok(all)
+}
+
+/// A `file:` repository without metadata of its own stands for those below it (xCAT: pkgdir), or for its packages.
+fn spread(recipe: &Recipe, source: RepositorySource) -> Result<Vec<Place>, DistroError> {
+    let local = match source.base.first().and_then(|base| base.strip_prefix("file:")) {
+        Some(path) if source.base.len() == 1 => PathBuf::from(format!("/{}", path.trim_start_matches('/'))),
+        _ => return Ok(vec![Place::Repository(source)]),
+    };
+    if local.join("repodata/repomd.xml").is_file() {
+        return Ok(vec![Place::Repository(source)]);
+    }
+    if !local.is_dir() {
+        let span = recipe.spans.nearest("repo").map(ToString::to_string).unwrap_or_default();
+        return Err(DistroError::NoSource {
+            problem: format!("`{}` ({span}) is no directory", local.display()),
+            help: "correct the `uri` of the [[repo]]".to_owned(),
+        });
+    }
+    let mut found = Vec::new();
+    for entry in walkdir::WalkDir::new(&local).max_depth(DEPTH_LIMIT).sort_by_file_name().into_iter().flatten() {
+        if entry.file_name() != "repomd.xml" || entry.path().parent().is_none_or(|parent| !parent.ends_with("repodata"))
+        {
+            continue;
+        }
+        if let Some(folder) = entry.path().parent().and_then(Path::parent) {
+            found.push(folder.to_owned());
+        }
+    }
+    if found.is_empty() {
+        return Ok(vec![Place::Directory { source, directory: local }]);
+    }
+    let name = |folder: &Path| {
+        let below = folder.strip_prefix(&local).unwrap_or(folder).display().to_string();
+        let word: String =
+            below.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+        format!("{}-{word}", source.id)
+    };
+    Ok(found
+        .iter()
+        .map(|folder| {
+            let base = vec![format!("file:{}", folder.display())];
+            Place::Repository(RepositorySource { id: name(folder), base, ..source.clone() })
+        })
+        .collect())
+}
