@@ -47,7 +47,7 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
             if repo.suites.is_empty() || repo.components.is_empty() {
                 complain(
                     "a [[repo]] with `uri` needs `suites` and `components`",
-                    "for instance suites = [\"bookworm\"], components = [\"main\"]",
+                    &format!("for instance suites = [\"{release}\"], components = [\"main\"]"),
                 );
             }
         }

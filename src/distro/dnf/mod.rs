@@ -41,7 +41,8 @@ impl Solver for Dnf {
         format!(
             "for dnf in dnf dnf5 yum; do command -v $dnf >/dev/null 2>&1 && break; done\n\
              modular=\n\
-             case $dnf in yum) ;; *) modular='--setopt=module_platform_id={platform}';; esac\n\
+             if test -r /etc/os-release; then . /etc/os-release; fi\n\
+             case $dnf in yum) ;; *) modular=--setopt=module_platform_id=${{PLATFORM_ID:-{platform}}};; esac\n\
              echo '{MARK}'\n\
              $dnf -c /imgbuild/dnf.conf --installroot={root} --releasever={release} $modular --assumeno {doing} {items} 2>&1\n",
             platform = question.platform,

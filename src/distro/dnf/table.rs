@@ -131,7 +131,8 @@ fn unknown(said: &str) -> Vec<String> {
         let rest = &line.trim_start()[start.len()..];
         let rest = rest.split("' is not available").next().unwrap_or(rest);
         let rest = rest.trim_end_matches(" available.").trim_end_matches("' does not exist.");
-        names.extend(rest.split_whitespace().map(|word| word.trim_matches('\'').to_owned()));
+        let sign = if start.starts_with("Module or Group") { "@" } else { "" };
+        names.extend(rest.split_whitespace().map(|word| format!("{sign}{}", word.trim_matches('\''))));
     }
     names.sort();
     names.dedup();
@@ -175,6 +176,8 @@ mod tests {
         assert_eq!(read(said), Err(Refusal::Unknown(vec!["htpo".to_owned()])));
         let said = "Error: \n Problem: conflicting requests\n  - nothing provides x needed by y-1-1.noarch from r\n";
         assert!(matches!(read(said), Err(Refusal::Unsatisfiable(words)) if words.starts_with("Problem")));
+        let said = "Module or Group 'nogroup' is not available.\nError: Nothing to do.\n";
+        assert_eq!(read(said), Err(Refusal::Unknown(vec!["@nogroup".to_owned()])));
         assert!(matches!(read("Error: Failed to download metadata for repo 'x'"), Err(Refusal::Broken(_))));
         assert_eq!(
             read("Package a is already installed.\nDependencies resolved.\nNothing to do.\n"),
