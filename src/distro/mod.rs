@@ -11,4 +11,4 @@ pub mod rpm;
 
 pub use error::DistroError;
 pub use fetch::{Download, Fetcher, Progress};
-pub use pgp::{Keyring, verify_clear_signed};
+pub use pgp::{Keyring, verify_clear_signed, verify_detached};

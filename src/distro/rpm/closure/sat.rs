@@ -383,7 +383,7 @@ impl<'p, 'a> Solver<'p, 'a> {
     fn contradiction(&self, conflict: usize) -> Contradiction {
         let mut shown = BTreeSet::new();
         let mut involved = vec![false; self.pool.len()];
-        let mut take = |solver: &Self, number: usize, shown: &mut BTreeSet<usize>, involved: &mut Vec<bool>| {
+        let take = |solver: &Self, number: usize, shown: &mut BTreeSet<usize>, involved: &mut Vec<bool>| {
             solver.origins(number, shown);
             for literal in &solver.rules[number].literals {
                 if !solver.is_true(*literal) {
