@@ -10,6 +10,7 @@ mod fetch;
 mod inside;
 mod manager;
 mod pace;
+mod part;
 mod pgp;
 pub mod rpm;
 mod rpm_family;
@@ -21,4 +22,5 @@ pub use manager::{
     Bootstrap, Gathering, Install, Layer, Names, News, PackageArchive, PackageManager, Pass, Places, Resolution,
     Solving, VENDOR_MARK, Versions, manager, operations, ready_name, write_file,
 };
-pub use pgp::{Keyring, verify_clear_signed};
+pub use part::unpack_part;
+pub use pgp::{Keyring, verify_clear_signed, verify_detached};

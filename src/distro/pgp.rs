@@ -7,7 +7,8 @@ use std::path::Path;
 use openpgp::cert::prelude::*;
 use openpgp::parse::Parse;
 use openpgp::parse::stream::{
-    GoodChecksum, MessageLayer, MessageStructure, VerificationError, VerificationHelper, VerifierBuilder,
+    DetachedVerifierBuilder, GoodChecksum, MessageLayer, MessageStructure, VerificationError, VerificationHelper,
+    VerifierBuilder,
 };
 use openpgp::policy::StandardPolicy;
 use openpgp::types::RevocationStatus;
@@ -215,6 +216,27 @@ pub fn verify_clear_signed(data: &[u8], keyring: &Keyring) -> Result<String, Str
     let mut text = String::from_utf8(payload).map_err(|_| "its text is no UTF-8".to_owned())?;
     text.push('\n');
     Ok(text)
+}
+
+/// Checks a signature that stands apart from what it signs, binary or armored.
+///
+/// As with [`verify_clear_signed`], one good signature suffices, and keys are judged at its time.
+///
+/// # Errors
+/// A text with each signature's problem.
+pub fn verify_detached(data: &[u8], signature: &[u8], keyring: &Keyring) -> Result<(), String> {
+    let policy = StandardPolicy::new();
+    let mut verdict =
+        Verdict { certificates: &keyring.certificates, clear_signed: false, good: Vec::new(), bad: Vec::new() };
+    DetachedVerifierBuilder::from_bytes(signature)
+        .and_then(|builder| builder.with_policy(&policy, None, &mut verdict))
+        .and_then(|mut verifier| verifier.verify_bytes(data))
+        .map_err(|error| format!("it is no signature: {}", chain(&error)))?;
+    match (verdict.good.is_empty(), verdict.bad.is_empty()) {
+        (false, _) => Ok(()),
+        (true, true) => Err("it has no signature".to_owned()),
+        (true, false) => Err(verdict.bad.join("; ")),
+    }
 }
 
 #[cfg(test)]

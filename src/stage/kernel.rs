@@ -4,8 +4,9 @@ use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Extractor, extract_tar, read_members};
+use crate::archive::Extractor;
 use crate::digest::{Digest, FieldHasher};
+use crate::distro::unpack_part;
 use crate::fault;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
@@ -61,14 +62,7 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
         let mut extractor = Extractor::new(&tree)?;
         for (file, name) in &request.packages {
             news(&format!("unpacking {name}"));
-            let input = File::open(file).map_err(|error| format!("{name}: {error}"))?;
-            read_members::<Unpacking>(input, |member, content| {
-                if member.starts_with("data.tar") {
-                    extract_tar(&mut extractor, content, &wanted).map_err(Unpacking)?;
-                }
-                Ok(())
-            })
-            .map_err(|Unpacking(problem)| format!("{name}: {problem}"))?;
+            unpack_part(&mut extractor, file, &wanted).map_err(|problem| format!("{name}: {problem}"))?;
         }
         extractor.finish()?;
         fault::point("kernel.unpacked");
@@ -105,14 +99,6 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
         let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
         Ok(KernelAnswer::Made(answer, release.clone()))
     })
-}
-
-struct Unpacking(String);
-
-impl From<crate::archive::DebError> for Unpacking {
-    fn from(error: crate::archive::DebError) -> Self {
-        Self(error.to_string())
-    }
 }
 
 /// Releases that have both modules and a kernel, in the package manager's order of versions.

@@ -76,6 +76,28 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// One that says nothing.
+    pub(super) fn nothing() -> Self {
+        Self {
+            name: String::new(),
+            arch: String::new(),
+            evr: Evr::default(),
+            checksum: Checksum::Sha256(Sha256([0; 32])),
+            size: 0,
+            installed_size: 0,
+            location: String::new(),
+            base: None,
+            header_range: None,
+            source: None,
+            provides: Vec::new(),
+            requires: Vec::new(),
+            conflicts: Vec::new(),
+            obsoletes: Vec::new(),
+            weak: Weak::default(),
+            files: Vec::new(),
+        }
+    }
+
     /// `name-[epoch:]version-release.arch`.
     pub fn nevra(&self) -> String {
         format!("{}-{}.{}", self.name, self.evr, self.arch)
@@ -183,15 +205,12 @@ impl Capability {
     }
 }
 
-/// Whether two ranges of versions have one in common, as rpm reckons it: what has no version meets all as a
-/// requirement, and as a provide only what asks for none.
+/// Whether two ranges of versions have one in common, as rpm reckons it: what names no version meets all.
 pub(super) fn versions_meet(wanted: Option<&(Relation, Evr)>, provided: Option<&(Relation, Evr)>) -> bool {
-    let Some((wanted, wanted_evr)) = wanted else { return true };
-    let Some((given, given_evr)) = provided else { return false };
+    let (Some((wanted, wanted_evr)), Some((given, given_evr))) = (wanted, provided) else { return true };
     if (wanted.less && given.less) || (wanted.greater && given.greater) {
         return true;
     }
-    // The provided version is newer than the one wanted: either they meet between, or at one of them.
     match given_evr.compare_as_dependency(wanted_evr) {
         std::cmp::Ordering::Greater => given.less || wanted.greater,
         std::cmp::Ordering::Less => given.greater || wanted.less,

@@ -3,6 +3,7 @@
 //! Nothing here runs rpm, dnf or zypper; their rooms build on this one.
 
 mod candidate;
+mod caps;
 mod checksum;
 mod closure;
 mod comps;
@@ -28,14 +29,14 @@ pub use candidate::{Candidate, Capability, MetadataFile, Repository, Requirement
 pub use checksum::Checksum;
 pub use closure::closure;
 pub use comps::{Comps, Environment, Group, GroupPackage, PackageKind};
-pub use fetch::{RepositorySource, fetch_repository, read_repository};
+pub use fetch::{RepositorySource, fetch_package, fetch_repository, read_repository};
 pub use mirrors::{Metalink, read_metalink, read_mirrorlist};
 pub use modules::{Modules, Stream, StreamChoice, hide_modular};
 pub use package::{FileEntry, Package, Scriptlet, VerifiedBy};
-pub use payload::unpack;
+pub use payload::{unpack, unpack_part, write_payload_listing};
 pub use repofile::{RepoEntry, Variables, read_repo_file};
 pub use repomd::{DataEntry, Repomd};
-pub use root::{ROOT_VERSION, RpmFile, RpmRoot, RpmRootRequest, make_root};
+pub use root::{ROOT_VERSION, RpmFile, RpmRoot, RpmRootRequest, make_root, unpack_all};
 pub use scan::{package_files, scan_directory};
 pub use version::{Evr, Relation};
 pub use xml::{Event, Reader};

@@ -1,6 +1,5 @@
 //! primary: the packages of a repository with what they provide and need. Source: createrepo_c and its schema.
 
-use std::collections::HashMap;
 use std::io::BufRead;
 
 use super::repomd::is_below;
@@ -189,6 +188,3 @@ impl Package {
         }))
     }
 }
-
-/// What another metadata file says of a package: a key by which it is found again.
-pub(super) type ByChecksum = HashMap<Checksum, usize>;

@@ -40,13 +40,13 @@ fn platform(recipe: &Recipe) -> String {
 /// # Errors
 /// [`DistroError`].
 pub fn gather_repositories(gathering: &Gathering<'_>) -> Result<Vec<(RepositorySource, Repository)>, DistroError> {
-    let arch = gathering.recipe.model.image.arch.machine();
+    let news = gathering.news.downloads("repository metadata");
     let mut all = Vec::new();
     for place in places(gathering)? {
         all.push(match place {
             Place::Repository(source) => {
                 gathering.news.progress(&format!("checking {}", source.id));
-                let found = fetch_repository(gathering.fetcher, gathering.store, &source, arch)?;
+                let found = fetch_repository(gathering.fetcher, gathering.store, &source, news.as_ref())?;
                 (source, found)
             }
             Place::Directory { source, directory } => {
@@ -93,7 +93,7 @@ pub fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<
 /// # Errors
 /// [`DistroError`] for what cannot be read; a list of mirrors is asked for.
 pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
-    let arch = gathering.recipe.model.image.arch.machine();
+    let news = gathering.news.downloads("repository metadata");
     let mut all = BTreeMap::new();
     let known: Vec<RepositorySource> = match &gathering.places.vendor {
         Some(_) => Vec::new(),
@@ -103,7 +103,7 @@ pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>,
     for place in places(gathering)? {
         let (Place::Repository(source) | Place::Directory { source, .. }) = place;
         let bases = if source.base.is_empty() && needs_asking {
-            fetch_repository(gathering.fetcher, gathering.store, &source, arch)?.bases
+            fetch_repository(gathering.fetcher, gathering.store, &source, news.as_ref())?.bases
         } else {
             source.base
         };

@@ -86,13 +86,22 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
                 all.extend(of_repo_file(gathering, &file, repo, keys.as_ref(), Path::new("/"), &variables)?);
             }
         } else {
-            let text = |text: &Option<String>| text.as_ref().map(|text| variables.expand(text));
+            let text = |text: &Option<String>| -> Result<Option<String>, DistroError> {
+                let unknown = |name: String| DistroError::NoSource {
+                    problem: format!(
+                        "the address of the repository `{}` has the unknown variable `${name}`",
+                        id_of(repo, index)
+                    ),
+                    help: format!("give it a value: [repo_variables] {name} = \"...\""),
+                };
+                text.as_ref().map(|text| variables.expand(text).map_err(unknown)).transpose()
+            };
             let mirror = gathering.places.mirror.as_ref().filter(|_| repo.uri.is_none());
             all.push(RepositorySource {
                 id: id_of(repo, index),
-                base: text(&repo.uri).or_else(|| mirror.cloned()).into_iter().collect(),
-                mirrorlist: text(&repo.mirrorlist),
-                metalink: text(&repo.metalink),
+                base: text(&repo.uri)?.or_else(|| mirror.cloned()).into_iter().collect(),
+                mirrorlist: text(&repo.mirrorlist)?,
+                metalink: text(&repo.metalink)?,
                 keys,
                 repo_gpgcheck: repo.check_index,
                 gpgcheck: repo.check_packages && !repo.check_index,
