@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::drivers::TOOLS_DRIVER;
+use super::kernel_dir;
 use super::places::{Places, sources, unless_optional};
 use super::report::{DownloadNews, Report};
 use super::supply::Supply;
@@ -84,6 +86,7 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     for locked in lock.pass.iter().filter(|locked| !wishes.iter().any(|wish| wish.name == locked.name)) {
         causes.push(Reason::Removed { what: format!("transaction {}", locked.name), was: String::new() }.cause(None));
     }
+    causes.extend(kernel_dir::causes(recipe, lock, recipe.kernel_files.kernels.as_deref().and_then(local_digest)));
     let now = recipe.otherpkgs_directory.as_deref().and_then(local_digest);
     let changed = if now == lock.otherpkgs { Vec::new() } else { changed_files(recipe, lock, now) };
     if causes.is_empty() && !changed.is_empty() {
@@ -197,7 +200,12 @@ impl Locking<'_> {
             }
         }
         if let Some(directory) = &self.recipe.otherpkgs_directory {
-            archive.indices.extend(scan_local(directory)?.into_iter().map(|repository| repository.index));
+            archive.indices.extend(scan_local(directory, "otherpkgs")?.into_iter().map(|repository| repository.index));
+        }
+        if let Some(directory) = &self.recipe.kernel_files.kernels {
+            // First: where an archive has a package of the same version, the directory's is meant.
+            let found = scan_local(directory, kernel_dir::ORIGIN)?.into_iter().map(|repository| repository.index);
+            archive.indices.splice(0..0, found);
         }
         Ok((suites, archive))
     }
@@ -250,22 +258,35 @@ impl Locking<'_> {
             epoch,
             log: format!("logs/{}-resolve", std::process::id()),
         };
-        let asked: Vec<&Wish> = wishes.iter().filter(|wish| wish.name != "tools").collect();
+        let asked: Vec<&Wish> =
+            wishes.iter().filter(|wish| wish.name != "tools" && wish.name != TOOLS_DRIVER).collect();
         let mut to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
         if let Some(base) = to_resolve.first_mut()
             && archive.newest("usr-is-merged").is_some()
         {
             base.install.push("usr-is-merged".to_owned());
         }
+        let kernels = kernel_dir::pins(&archive)?;
+        if let (Some(dir), Some(kernel)) =
+            (&self.recipe.model.kernel.dir, asked.iter().position(|wish| wish.name == "kernel"))
+            && let Some(word) = to_resolve[kernel].install.first_mut()
+        {
+            *word = kernel_dir::choose(word, dir, &kernels)?;
+        }
         let mut held: Vec<PinnedPackage> = earlier
             .into_iter()
             .flat_map(|lock| {
-                lock.pass.iter().filter(|pass| pass.name != "tools").flat_map(|pass| pass.packages.clone())
+                lock.pass
+                    .iter()
+                    .filter(|pass| pass.name != "tools" && pass.name != TOOLS_DRIVER)
+                    .flat_map(|pass| pass.packages.clone())
             })
             .filter(|package| !renew.may(package))
             // Whoever puts a newer package file beside an older one wants it installed.
-            .filter(|package| local_folder(package).is_none())
+            .filter(|package| local_folder(package).is_none() && kernel_dir::folder(&package.origin).is_none())
+            .filter(|package| !kernels.iter().any(|kernel| kernel.name == package.name))
             .collect();
+        held.extend(kernels.iter().cloned());
         let answers = loop {
             match resolver.resolve(&to_resolve, &held) {
                 // A held version that stands in the way gives way; the lock's difference names it (D13).
@@ -289,6 +310,12 @@ impl Locking<'_> {
                 packages: answer.packages,
             });
         }
+        if let Some(wish) = wishes.iter().find(|wish| wish.name == TOOLS_DRIVER) {
+            let earlier = earlier.and_then(|lock| lock.pass(TOOLS_DRIVER)).into_iter();
+            let mut held = kernels.clone();
+            held.extend(earlier.flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)));
+            passes.push(kernel_dir::driver_tools(wish, self.recipe, &archive, &passes, &held)?);
+        }
         if earlier.is_some() {
             // A lock is renewed only when all of it can be had: with a failed download the earlier one stays.
             for pass in &passes {
@@ -305,6 +332,7 @@ impl Locking<'_> {
             epoch,
             target: target(self.recipe),
             otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(local_digest),
+            kernels: self.recipe.kernel_files.kernels.as_deref().and_then(local_digest),
             suite: suites
                 .iter()
                 .map(|suite| LockedSuite { name: suite.suite.clone(), release: suite.digest })

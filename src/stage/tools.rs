@@ -35,6 +35,11 @@ pub fn tools_action(packages: &[PinnedPackage], platform: &str) -> Action {
     root_action("tools", "unpack", UNPACK_VERSION, packages, TOOLS_EPOCH, platform)
 }
 
+/// The action that unpacks what builds drivers: the kernel's headers, a compiler and make.
+pub fn tools_driver_action(packages: &[PinnedPackage], platform: &str) -> Action {
+    root_action(super::drivers::TOOLS_DRIVER, "unpack", UNPACK_VERSION, packages, TOOLS_EPOCH, platform)
+}
+
 /// The action that makes an image's base: the essential packages, configured.
 pub fn base_action(packages: &[PinnedPackage], epoch: i64, platform: &str) -> Action {
     root_action("base", "bootstrap", BOOTSTRAP_VERSION, packages, epoch, platform)

@@ -62,7 +62,8 @@ impl Builder<'_> {
         }
         let packages: Vec<_> = lock.pass.iter().flat_map(|pass| pass.packages.clone()).collect();
         // Those of the otherpkgs directory are in the recipe's own directory.
-        let packages: Vec<_> = packages.into_iter().filter(|one| !one.origin.starts_with("otherpkgs/")).collect();
+        let is_own = |origin: &str| origin.starts_with("otherpkgs/") || super::kernel_dir::folder(origin).is_some();
+        let packages: Vec<_> = packages.into_iter().filter(|one| !is_own(&one.origin)).collect();
         supply.download(&packages)?;
         for package in &packages {
             let to = suite_directory(directory, &package.origin).join(&package.file);

@@ -56,6 +56,7 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
     let seed = ToolsSeed::default();
     let seed: Vec<&str> = seed.names.iter().map(String::as_str).collect();
     let mut all = vec![named("tools", &seed), named("base", &["?essential"])];
+    all.extend(super::drivers::wish(recipe));
     if let Some(table) = &recipe.model.postinstall {
         let names: Vec<&str> = ["kmod"].into_iter().chain(table.tools.iter().map(String::as_str)).collect();
         let mut tools = named(POSTINSTALL_TOOLS, &names);
@@ -86,7 +87,9 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
     for (index, list) in recipe.otherpkgs.passes.iter().enumerate() {
         all.push(wish_of(&format!("otherpkgs-{}", index + 1), list));
     }
-    let mut kernel = named("kernel", &[&kernel_package(recipe)]);
+    let package = kernel_package(recipe);
+    let package = recipe.kernel_files.kernels.as_ref().map_or(package, |_| super::kernel_dir::wanted(recipe));
+    let mut kernel = named("kernel", &[&package]);
     kernel.pass.install.extend(recipe.model.kernel.firmware_packages.iter().cloned());
     for (index, name) in recipe.model.kernel.firmware_packages.iter().enumerate() {
         if let Some(span) = recipe.spans.get(&format!("kernel.firmware_packages[{index}]")) {
@@ -96,7 +99,10 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
     if let Some((name, span)) = &recipe.kernel_in_list {
         kernel.spans.insert(name.clone(), span.clone());
     } else if let Some(span) = recipe.spans.get("kernel.package") {
-        kernel.spans.insert(kernel_package(recipe), span.clone());
+        kernel.spans.insert(package.clone(), span.clone());
+    }
+    if let Some(span) = recipe.spans.get("kernel.dir") {
+        kernel.spans.entry(package).or_insert_with(|| span.clone());
     }
     all.push(kernel);
     all
