@@ -62,7 +62,7 @@ if test ! -e "$build"; then
     done
 fi
 test -e "$build" || { echo "the tools root has no headers for $release"; exit 1; }
-for pair in cc:gcc gcc:gcc-[0-9]* cc:gcc-[0-9]*; do
+for pair in awk:mawk awk:gawk cc:gcc gcc:gcc-[0-9]* cc:gcc-[0-9]*; do
     name=${pair%%:*}
     if ! command -v "$name" >/dev/null; then
         for found in /usr/bin/${pair#*:}; do case $found in *-ar|*-nm|*-ranlib) ;; *) test -x "$found" && ln -sf "$found" "/usr/local/bin/$name";; esac; done

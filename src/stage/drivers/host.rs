@@ -23,14 +23,14 @@ pub const TOOLS_DRIVER: &str = "tools-driver";
 /// Stands in that transaction for the package with the headers of the image's kernel, which is known when that is.
 pub const HEADERS: &str = "linux-headers-*";
 
-/// What is asked for to build drivers: the headers of the image's kernel, which bring its compiler, and make.
+/// What is asked for to build drivers: the headers of the image's kernel, which bring its compiler, make, and what kbuild's scripts run.
 pub fn wish(recipe: &Recipe) -> Option<Wish> {
     if recipe.kernel_files.builds.is_empty() {
         return None;
     }
     let mut wish = Wish { name: TOOLS_DRIVER.to_owned(), ..Wish::default() };
     wish.pass.aside = true;
-    wish.pass.install = [HEADERS, "make", "binutils"].map(str::to_owned).to_vec();
+    wish.pass.install = [HEADERS, "make", "binutils", "mawk"].map(str::to_owned).to_vec();
     for (table, build) in recipe.model.kernel.build.iter().enumerate() {
         for (index, name) in build.tools.iter().enumerate() {
             if let Some(span) = recipe.spans.get(&format!("kernel.build[{table}].tools[{index}]")) {

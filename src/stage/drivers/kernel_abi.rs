@@ -69,7 +69,11 @@ impl Files for TreeEditor {
     }
 }
 
-fn facts(files: &dyn Files, path: &str) -> Result<Option<ModuleFacts>, String> {
+/// What a module says of itself; none where it is none.
+///
+/// # Errors
+/// A text for a file that cannot be read.
+pub fn facts(files: &dyn Files, path: &str) -> Result<Option<ModuleFacts>, String> {
     let Some(bytes) = files.read(path)? else { return Ok(None) };
     Ok(decompress_module(path, bytes).ok().and_then(|bytes| module_facts(&bytes).ok()))
 }

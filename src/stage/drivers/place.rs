@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::abi::{Kernel, Misfit, Release, describe, misfits, module_facts};
 use super::gather::{Content, DriverFile, Place, Refusal};
-use super::kernel_abi::{Files, Provided};
+use super::kernel_abi::{Files, Provided, facts};
 use crate::stage::modules::{decompress_module, normal_name};
 use crate::store::TreeEditor;
 
@@ -222,6 +222,23 @@ pub fn remarks(files: &dyn Files, release: &str, placed: &[Placed]) -> Result<Re
                 one.source,
                 replaced.join("`, `")
             ));
+            let exports =
+                |path: &str| Ok::<_, String>(facts(files, &format!("{folder}/{path}"))?.unwrap_or_default().exports);
+            let now = exports(&one.path)?;
+            let mut lost = Vec::new();
+            for path in &replaced {
+                let differs = |(name, crc): &(String, Option<u32>)| now.get(name) != Some(crc);
+                lost.extend(exports(path)?.into_iter().filter(differs).map(|(name, _)| name));
+            }
+            if !lost.is_empty() {
+                lost.truncate(5);
+                remarks.warnings.push(format!(
+                    "`{}` of `{}` lacks what the kernel's own modules may need of it, or has it in another version: {}",
+                    one.path,
+                    one.source,
+                    lost.join(", ")
+                ));
+            }
         }
         if let Some(other) = &one.other_release {
             remarks.notes.push(format!(
