@@ -6,8 +6,14 @@ mod cpio;
 mod deb;
 mod extract;
 mod frame;
+mod iso;
+mod magic;
+mod members;
 
 pub use self::cpio::{Body, Head, write_entry, write_trailer};
 pub use deb::{DebError, control_stanza, read_members, write_plain};
 pub use extract::{Extractor, Meta, extract_tar};
 pub use frame::{Compression, FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
+pub use iso::read_iso;
+pub use magic::{Container, START, container, plain};
+pub use members::{Member, MemberKind, Visit, clean_path, deb_architecture, read_cpio, read_deb, read_rpm, read_tar};

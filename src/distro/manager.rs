@@ -63,6 +63,8 @@ pub struct Names {
     pub script_tools: Vec<String>,
     /// The kernel, where the recipe names none.
     pub kernel: String,
+    /// What builds drivers, besides the kernel's headers.
+    pub driver_tools: Vec<String>,
 }
 
 /// Versions of what a package manager's operations do, part of the keys of their actions.
@@ -120,6 +122,16 @@ pub struct Solving<'a> {
 pub trait PackageArchive {
     /// What the lock keeps of them.
     fn suites(&self) -> Vec<LockedSuite>;
+    /// The newest package of each name of the local directories whose origin is `start` or below.
+    ///
+    /// # Errors
+    /// [`DistroError::Format`] for a package that cannot be pinned.
+    fn of_origin(&self, start: &str) -> Result<Vec<PinnedPackage>, DistroError>;
+    /// A package by its name: of that version, or the newest.
+    ///
+    /// # Errors
+    /// [`DistroError::Format`] for a package that cannot be pinned.
+    fn find(&self, name: &str, version: Option<&str>) -> Result<Option<PinnedPackage>, DistroError>;
     /// The packages of the tools root; those in `held` keep their versions while a repository has them.
     ///
     /// # Errors
@@ -201,6 +213,14 @@ pub trait PackageManager: Sync {
     fn base_needs_tools(&self) -> bool;
     /// Whether a package of this name may bring a kernel.
     fn is_kernel(&self, package: &str) -> bool;
+    /// What `uname -r` prints with the kernel that a package brings, as far as name and version tell.
+    fn kernel_release(&self, package: &PinnedPackage) -> Option<String>;
+    /// The package with the headers of a kernel's package: its name, and its version where the name does not tell.
+    fn headers(&self, kernel: &PinnedPackage) -> (String, Option<String>);
+    /// The release whose headers a package brings.
+    fn headers_release(&self, package: &PinnedPackage) -> Option<String>;
+    /// Exactly this package, in the words of a list.
+    fn exactly(&self, package: &PinnedPackage) -> String;
     /// The name in what a list asks for, without version, architecture and folder.
     fn plain_name<'a>(&self, item: &'a str) -> &'a str;
     /// All package files below a directory, sorted.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::drivers::{Drivers, read_drivers};
 use super::kernel_names::lift_kernels;
 use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::node_support::{NodeSupport, node_support};
@@ -41,6 +42,8 @@ pub struct Recipe {
     pub otherpkgs_directory: Option<PathBuf>,
     /// A kernel package that a list names, with its place.
     pub kernel_in_list: Option<(String, Span)>,
+    /// What [kernel] takes from the build host.
+    pub kernel_files: Drivers,
     /// The postinstall script.
     pub postinstall: Option<Postinstall>,
     /// Units that are enabled, disabled or masked.
@@ -225,6 +228,8 @@ impl Reader {
         let place = |path: &str| spans.nearest(path).unwrap_or(&self.whole).clone();
         let node_support = node_support(&model, &place, &self.paths, &mut self.findings);
 
+        let kernel_files = read_drivers(&model, &place, &self.paths, &mut self.findings);
+
         let lists = self.texts("exclude.lists", &model.exclude.lists);
         let mut exclude = parse_exlist(&lists, &self.paths);
         self.findings.append(&mut exclude.findings);
@@ -269,6 +274,7 @@ impl Reader {
             otherpkgs,
             otherpkgs_directory,
             kernel_in_list,
+            kernel_files,
             postinstall,
             units,
             mounts,

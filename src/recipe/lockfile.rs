@@ -92,6 +92,10 @@ pub struct Lock {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub otherpkgs: Option<Sha256>,
+    /// Digest of the names and contents of all package files of the directory of kernels.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub kernels: Option<Sha256>,
     /// Suites.
     pub suite: Vec<LockedSuite>,
     /// Transactions, in order.
@@ -164,6 +168,9 @@ impl Lock {
         let _ = write!(out, "format = {}\nepoch = {}\ntarget = {}\n", self.format, self.epoch, text(&self.target));
         if let Some(digest) = &self.otherpkgs {
             let _ = writeln!(out, "otherpkgs = \"{digest}\"");
+        }
+        if let Some(digest) = &self.kernels {
+            let _ = writeln!(out, "kernels = \"{digest}\"");
         }
         self.write_accounts(&mut out);
         for suite in &self.suite {
@@ -317,6 +324,7 @@ mod tests {
             epoch: 1_700_000_000,
             target: "debian bookworm x86_64".into(),
             otherpkgs: Some(Sha256::of(b"z")),
+            kernels: None,
             suite: vec![LockedSuite { name: "bookworm".into(), release: Sha256::of(b"y") }],
             pass: vec![pass],
             users: vec![LockedUser {

@@ -287,18 +287,43 @@ pub struct Kernel {
     /// Package that brings the kernel. None: the distribution's default for the architecture.
     #[serde(default)]
     pub package: Option<String>,
+    /// Directory with packages of kernels, which go before those of the archives (xCAT: kerneldir); sub-directories too.
+    #[serde(default)]
+    pub dir: Option<String>,
     /// Which kernel release (`uname -r`) to boot, where the packages bring several.
     #[serde(default)]
     pub version: Option<String>,
     /// Network drivers of the initrd: a whole list, or edits of the default one (`"+ice"`, `"-be2net"`); wildcards allowed.
     #[serde(default)]
     pub drivers: Vec<String>,
+    /// Driver packages, driver update disks, modules, or directories of them (xCAT: driverupdatesrc): their modules and
+    /// firmware get into the image, and into the initrd where `drivers` names them.
+    #[serde(default)]
+    pub updates: Vec<String>,
+    /// Drivers that are built from their source for the image's kernel.
+    #[serde(default)]
+    pub build: Vec<KernelBuild>,
     /// Packages with firmware that the drivers need; installed in the image as well.
     #[serde(default)]
     pub firmware_packages: Vec<String>,
     /// What missing firmware of a wanted driver is.
     #[serde(default)]
     pub firmware: Firmware,
+}
+
+/// A driver that is built from its source.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KernelBuild {
+    /// Directory with a Makefile, Kbuild or dkms.conf, or a tar archive of one.
+    pub source: String,
+    /// Arguments of make, which starts in the source's directory; `{build}` is the kernel's build directory, `{release}`
+    /// its release, `{source}` the source's directory. None: `-C {build} M={source} modules`, or what dkms.conf says.
+    #[serde(default)]
+    pub make: Vec<String>,
+    /// More packages that the build needs, for instance `bc`.
+    #[serde(default)]
+    pub tools: Vec<String>,
 }
 
 /// What missing firmware is.

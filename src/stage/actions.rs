@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::modules::wanted_drivers;
+use super::drivers::{self, BUILD_KIND, TOOLS_DRIVER, build_action};
+use super::modules::{ALL_UPDATES, wanted_drivers};
 use super::results::file;
-use super::tools::{base_action, tools_action, tools_identity};
+use super::tools::{base_action, tools_action, tools_driver_action, tools_identity};
 use super::wish::{POSTINSTALL_TOOLS, Wish, target, wishes};
 use super::{StageError, accounts, node_support};
 use crate::archive::{Compression, FRAME_VERSION};
@@ -21,6 +22,8 @@ use crate::source::Span;
 pub mod version {
     /// Unpacking the kernel and depmod. 1: first.
     pub const KERNEL: u32 = 1;
+    /// Building a driver. 1: first.
+    pub const DRIVER: u32 = 1;
     /// fstab, keys and other settings. 1: first.
     pub const SYSTEM: u32 = 1;
     /// The postinstall script. 1: first.
@@ -33,8 +36,8 @@ pub mod version {
     pub const NODE_SUPPORT: u32 = 1;
     /// Synced files. 1: first.
     pub const SYNC: u32 = 1;
-    /// The initrd. 1: first.
-    pub const INITRD: u32 = 1;
+    /// The initrd. 1: first; 2: settings in usr/lib/modprobe.d.
+    pub const INITRD: u32 = 2;
     /// The packed image. 1: first.
     pub const PACK: u32 = 1;
 }
@@ -128,7 +131,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
     };
     let wishes = wishes(recipe);
     for wish in &wishes {
-        reader.packages(wish);
+        reader.packages(wish)?;
     }
     reader.system()?;
     reader.postinstall()?;
@@ -198,10 +201,15 @@ impl Reader<'_> {
         self.layers.push(id);
     }
 
-    fn packages(&mut self, wish: &Wish) {
+    fn packages(&mut self, wish: &Wish) -> Result<(), StageError> {
         let packages = self.locked(&wish.name);
         if wish.name == "tools" {
-            return self.actions.push(tools_action(self.manager, &packages, &self.platform));
+            self.actions.push(tools_action(self.manager, &packages, &self.platform));
+            return Ok(());
+        }
+        if wish.name == TOOLS_DRIVER {
+            self.actions.push(tools_driver_action(self.manager, &packages, &self.platform));
+            return Ok(());
         }
         if wish.name == "base" {
             let mut action = base_action(self.manager, &packages, self.lock.epoch, &self.platform);
@@ -211,13 +219,14 @@ impl Reader<'_> {
                 action.needs.push("rootfs/tools".to_owned());
             }
             self.layers.push(action.id.clone());
-            return self.actions.push(action);
+            self.actions.push(action);
+            return Ok(());
         }
         if wish.name == "kernel" {
-            self.kernel(&packages);
+            self.kernel(&packages)?;
         }
         if packages.is_empty() && wish.pass.remove.is_empty() && wish.pass.remove_after.is_empty() {
-            return;
+            return Ok(());
         }
         let mut inputs = vec![
             Input::parameter("platform", &self.platform),
@@ -262,10 +271,12 @@ impl Reader<'_> {
         if let Some(layers) = above {
             self.layers = layers;
         }
+        Ok(())
     }
 
     /// The kernel stage: the kernel's packages, and those that brought a kernel as a dependency (D18, D19).
-    fn kernel(&mut self, packages: &[PinnedPackage]) {
+    fn kernel(&mut self, packages: &[PinnedPackage]) -> Result<(), StageError> {
+        let builds = self.driver_builds()?;
         let span = self.recipe.spans.get("kernel.version");
         let version = self.recipe.model.kernel.version.clone().unwrap_or_else(|| "the only one".to_owned());
         let mut inputs = vec![
@@ -275,15 +286,51 @@ impl Reader<'_> {
             self.tools(),
         ];
         inputs.extend(kernel_packages(self.manager, self.lock, packages).iter().map(Input::package));
+        inputs.extend(drivers::update_inputs(self.recipe)?);
         self.actions.push(Action {
             id: "kernel/payload".to_owned(),
             stage: Stage::Kernel,
             kind: "kernel",
             version: version::KERNEL,
             inputs,
-            upstream: Vec::new(),
+            upstream: builds,
             needs: vec!["rootfs/tools".to_owned()],
         });
+        Ok(())
+    }
+
+    /// Drivers that are built: each an action of its own, which knows the headers, the compiler and its source.
+    fn driver_builds(&mut self) -> Result<Vec<Upstream>, StageError> {
+        let mut upstream = Vec::new();
+        for index in 0..self.recipe.kernel_files.builds.len() {
+            let mut inputs = vec![
+                Input::parameter("platform", &self.platform),
+                Input {
+                    name: format!("tools {TOOLS_DRIVER}"),
+                    value: tools_identity(self.manager, &self.locked(TOOLS_DRIVER), &self.platform),
+                    place: None,
+                },
+            ];
+            inputs.extend(drivers::build_inputs(self.recipe, self.lock, index)?);
+            let id = build_action(index);
+            upstream.push(Upstream { action: id.clone(), output: "layer".to_owned() });
+            self.actions.push(Action {
+                id,
+                stage: Stage::Kernel,
+                kind: BUILD_KIND,
+                version: version::DRIVER,
+                inputs,
+                upstream: Vec::new(),
+                needs: vec![format!("rootfs/{TOOLS_DRIVER}")],
+            });
+        }
+        Ok(upstream)
+    }
+
+    /// Whether the image has drivers that are not the kernel's own.
+    fn has_extra_drivers(&self) -> bool {
+        let files = &self.recipe.kernel_files;
+        !files.updates.is_empty() || !files.builds.is_empty()
     }
 
     /// Lines of fstab and exports; the recipe's order is part of what they say.
@@ -463,6 +510,12 @@ impl Reader<'_> {
                 );
             }
         }
+        if wanted.all_updates {
+            let place = spans.nearest("kernel.drivers");
+            inputs.push(
+                Input { name: format!("driver {ALL_UPDATES}"), value: "named".to_owned(), place: None }.at(place),
+            );
+        }
         for (index, (path, name)) in self.recipe.ca.iter().enumerate() {
             inputs.push(file(name, path, spans.get(&format!("initrd.ca[{index}]")))?);
         }
@@ -473,6 +526,9 @@ impl Reader<'_> {
             ModulesFrom::Rootfs => self.below(),
         };
         upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value release".to_owned() });
+        if self.has_extra_drivers() {
+            upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value drivers".to_owned() });
+        }
         self.actions.push(Action {
             id: id.to_owned(),
             stage: Stage::Initrd,

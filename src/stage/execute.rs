@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::actions::{INITRD, PACK, compression, initrd_compression, kernel_packages};
 use super::artefacts::index_text;
+use super::drivers::BUILD_KIND;
 use super::results::{Done, below, layer_outputs, missing};
 use super::run::{Builder, Context, INIT};
 use super::tools::TOOLS_EPOCH;
@@ -50,6 +51,7 @@ impl Builder<'_> {
             "unpack" | "bootstrap" => self.run_bootstrap(action, context),
             "install" => self.run_install(action, context),
             "kernel" => self.run_kernel(action, context),
+            BUILD_KIND => self.run_driver_build(action, context),
             "system" => self.run_system(lock, &below(action, done)?),
             "postinstall" => self.run_postinstall(action, lock, done),
             "services" => self.run_services(action, lock, &below(action, done)?),
@@ -130,6 +132,7 @@ impl Builder<'_> {
                 .collect(),
             tools: vec![done.layer("rootfs/tools")?],
             version: self.recipe.model.kernel.version.clone(),
+            extra: self.extra_drivers(done)?,
             epoch: lock.epoch,
             log: self.log_name(action),
             handover: handover.clone(),
@@ -137,7 +140,8 @@ impl Builder<'_> {
         let answer: kernel::KernelAnswer =
             self.namespace.call("kernel", &request, &mut |text| self.report.progress(text))?;
         match answer {
-            kernel::KernelAnswer::Made(layer, release) => {
+            kernel::KernelAnswer::Refused(refusal) => Err(refusal.into()),
+            kernel::KernelAnswer::Made(layer, release, remarks) => {
                 let blob = self.take(&handover)?;
                 let manifest = self.store.manifest(&layer.layer)?;
                 let mut outputs = layer_outputs(&layer);
@@ -145,6 +149,10 @@ impl Builder<'_> {
                     .values
                     .insert("modules".to_owned(), kernel::modules_projection(&manifest, &release).to_string());
                 outputs.values.insert("release".to_owned(), release);
+                let files = &self.recipe.kernel_files;
+                if !files.updates.is_empty() || !files.builds.is_empty() {
+                    outputs.values.extend(self.say_remarks(&remarks));
+                }
                 outputs.blobs.insert("kernel".to_owned(), blob);
                 Ok(outputs)
             }
@@ -347,6 +355,11 @@ impl Builder<'_> {
                 &late,
                 &done.value("kernel/payload", "release")?,
             )?;
+        } else {
+            let payload = self.store.manifest(&done.layer("kernel/payload")?)?;
+            let release = done.value("kernel/payload", "release")?;
+            let foreign = gate::foreign_modules(&payload, &crate::store::merge(&manifests), &release);
+            self.check_foreign_modules(&layers, &release, foreign)?;
         }
         let script = self.recipe.postinstall.as_ref().map_or("the recipe", |script| script.name.as_str());
         let read = |path: &str| -> Result<String, StageError> {
@@ -424,6 +437,11 @@ impl Builder<'_> {
             release: release.clone(),
             named: wanted.named,
             default: wanted.default,
+            updates: match done.value("kernel/payload", "drivers") {
+                Ok(names) => names.split_whitespace().map(str::to_owned).collect(),
+                Err(_) => Vec::new(),
+            },
+            all_updates: wanted.all_updates,
             init: Store::blob_name(&Digest::of(INIT)),
             ca,
             compress: initrd_compression(self.recipe, &action.id).to_owned(),
@@ -457,6 +475,17 @@ impl Builder<'_> {
                 problem: format!("the kernel {release} has no driver {}", names.join(", ")),
                 help,
             });
+        }
+        if !answer.unused_updates.is_empty() {
+            let text = format!(
+                "these modules of [kernel] updates and [[kernel.build]] are in the image, but not in the initrd: {}",
+                answer.unused_updates.join(", ")
+            );
+            let mut finding = Finding::nowhere(Severity::Warning, "initrd::updates", text).help(
+                "a node that needs them to boot needs them named: [kernel] drivers = [\"+NAME\"], or \"+allupdate\" for all of them",
+            );
+            finding.span = self.recipe.spans.nearest("kernel.updates").cloned();
+            self.report.finding(&finding);
         }
         let span = self.recipe.spans.nearest("kernel.drivers");
         let say = |severity, text: String| {

@@ -98,6 +98,20 @@ fn modules_touched(payload: &Manifest, image: &Merged, release: &str) -> Vec<Str
     paths.into_iter().cloned().collect()
 }
 
+/// Modules that the image has for its kernel and the kernel stage did not bring, or brought otherwise: paths below the
+/// release's folder. Links are left out: what they lead to is looked at for itself.
+pub fn foreign_modules(payload: &Manifest, image: &Merged, release: &str) -> Vec<String> {
+    let folder = format!("usr/lib/modules/{release}/");
+    let is_file = |path: &String| image.0.get(path).is_some_and(|found| matches!(found.entry.kind, Kind::File { .. }));
+    let touched = modules_touched(payload, image, release);
+    touched
+        .iter()
+        .filter(|path| is_file(path))
+        .filter_map(|path| path.strip_prefix(&folder))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// What the image has for its kernel is what the initrd is made of.
 ///
 /// # Errors
@@ -117,7 +131,7 @@ fn refuse(files: &[String]) -> Result<(), StageError> {
         if files.len() > shown.len() { format!(" and {} more", files.len() - shown.len()) } else { String::new() };
     Err(StageError::Gate {
         problem: format!("the image's drivers are not those that the initrd is made of: {}{more}", shown.join(", ")),
-        help: "let the initrd take them from the image: [initrd] modules_from = \"rootfs\" (every change of the image then rebuilds the initrd); firmware can also come from packages: [kernel] firmware_packages = [...]".to_owned(),
+        help: "let the kernel stage bring drivers that are packages: [kernel] updates = [...]; or let the initrd take them from the image: [initrd] modules_from = \"rootfs\" (every change of the image then rebuilds the initrd); firmware can also come from packages: [kernel] firmware_packages = [...]".to_owned(),
     })
 }
 

@@ -22,6 +22,10 @@ pub struct InitrdRequest {
     pub named: Vec<String>,
     /// Drivers of the default list.
     pub default: Vec<String>,
+    /// Modules of driver updates, by name.
+    pub updates: Vec<String>,
+    /// Whether all of them are wanted.
+    pub all_updates: bool,
     /// imgbuild-init, relative to the store's directory.
     pub init: String,
     /// Certificates for https, one text.
@@ -41,6 +45,8 @@ pub struct InitrdAnswer {
     pub missing: Vec<(String, Vec<String>)>,
     /// Default names that the kernel lacks.
     pub skipped: Vec<String>,
+    /// Modules of driver updates that the initrd does not have.
+    pub unused_updates: Vec<String>,
     /// Modules in the initrd.
     pub modules: usize,
     /// Firmware that a module names and the layers lack: (module, file, whether the recipe names the module).
@@ -105,7 +111,11 @@ pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, Strin
         &text("modules.softdep")?,
         &text("modules.builtin")?,
     );
-    let selection = index.select(&Wanted { named: request.named.clone(), default: request.default.clone() });
+    let mut named = request.named.clone();
+    if request.all_updates {
+        named.extend(request.updates.iter().filter(|name| !request.named.contains(name)).cloned());
+    }
+    let selection = index.select(&Wanted { named, default: request.default.clone(), all_updates: false });
     let mut answer = InitrdAnswer {
         missing: selection.missing.clone(),
         skipped: selection.skipped.clone(),
@@ -114,6 +124,8 @@ pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, Strin
     if !answer.missing.is_empty() {
         return Ok(answer);
     }
+    let chosen: BTreeSet<String> = selection.paths.iter().map(|path| normal_name(path)).collect();
+    answer.unused_updates = request.updates.iter().filter(|name| !chosen.contains(*name)).cloned().collect();
     let mut tree = Tree { out: Vec::new(), made: BTreeSet::new(), epoch: request.epoch };
     let init = std::fs::read(&request.init).map_err(|error| format!("imgbuild-init: {error}"))?;
     tree.file("init", 0o755, &init)?;
@@ -127,9 +139,12 @@ pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, Strin
     if !request.ca.is_empty() {
         tree.file("etc/imgbuild/ca.pem", 0o644, request.ca.as_bytes())?;
     }
-    for name in reader.names_in("etc/modprobe.d").iter().filter(|name| name.ends_with(".conf")) {
-        if let Some(bytes) = reader.read(&format!("etc/modprobe.d/{name}"))? {
-            tree.file(&format!("etc/modprobe.d/{name}"), 0o644, &bytes)?;
+    // A file in /etc takes the place of one with its name in /usr/lib (modprobe.d(5)); imgbuild-init reads /etc alone.
+    for directory in ["etc/modprobe.d", "usr/lib/modprobe.d"] {
+        for name in reader.names_in(directory).iter().filter(|name| name.ends_with(".conf")) {
+            if let Some(bytes) = reader.read(&format!("{directory}/{name}"))? {
+                tree.file(&format!("etc/modprobe.d/{name}"), 0o644, &bytes)?;
+            }
         }
     }
     let to = format!("lib/modules/{}", request.release);

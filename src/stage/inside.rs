@@ -8,6 +8,8 @@ use crate::store::{DamagedLayer, check_layers, remove_tree};
 pub fn operations() -> Vec<(&'static str, Operation)> {
     let mut all: Vec<(&'static str, Operation)> = vec![
         ("kernel", |request, news| answer(request, news, super::kernel::inside)),
+        ("driver-build", |request, news| answer(request, news, super::drivers::build_inside)),
+        ("check-drivers", |request, news| answer(request, news, super::drivers::check_inside)),
         ("initrd", |request, news| answer(request, news, super::initrd::inside)),
         ("system", |request, news| answer(request, news, super::system::inside)),
         ("sync", |request, news| answer(request, news, super::sync::inside)),

@@ -4,6 +4,7 @@ use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
+use super::drivers::{self, Extra, Refusal, Remarks};
 use crate::archive::Extractor;
 use crate::digest::{Digest, FieldHasher};
 use crate::distro::unpack_part;
@@ -24,6 +25,8 @@ pub struct KernelRequest {
     pub tools: Vec<Digest>,
     /// The release to take, where there are several.
     pub version: Option<String>,
+    /// Drivers that are not the kernel's own.
+    pub extra: Extra,
     /// No time is later than this.
     pub epoch: i64,
     /// Log file, relative to the store's directory.
@@ -35,8 +38,10 @@ pub struct KernelRequest {
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum KernelAnswer {
-    /// The layer, and what `uname -r` will print.
-    Made(ScanAnswer, String),
+    /// The layer, what `uname -r` will print, and what there is to say of drivers.
+    Made(ScanAnswer, String, Remarks),
+    /// Drivers cannot be used.
+    Refused(Refusal),
     /// No release, or several of them, in ascending order.
     Choose(Vec<String>),
     /// depmod failed.
@@ -74,6 +79,23 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
             None => None,
         };
         let Some(release) = chosen else { return Ok(KernelAnswer::Choose(releases)) };
+        let mut brought = None;
+        if !request.extra.is_empty() {
+            match drivers::bring(&request.extra, &editor, release, &request.tools, &|a, b| compare(a, b), news)? {
+                Ok(found) => brought = Some(found),
+                Err(refusal) => return Ok(KernelAnswer::Refused(refusal)),
+            }
+        }
+        let mut binds = vec![Bind { source: tree.clone(), target: "/payload".to_owned(), writable: true }];
+        let mut arguments: Vec<String> = ["/sbin/depmod", "-b", "/payload"].map(str::to_owned).to_vec();
+        if let Some(brought) = &brought {
+            make_directories(&request.scratch, &["depmod"])?;
+            let written = std::fs::write(at("depmod/imgbuild.conf"), &brought.configuration);
+            written.map_err(|error| format!("cannot write depmod's configuration: {error}"))?;
+            binds.push(Bind { source: at("depmod"), target: "/depmod".to_owned(), writable: false });
+            arguments.extend(["-C", "/depmod"].map(str::to_owned));
+        }
+        arguments.push(release.clone());
         news(&format!("indexing the modules of {release}"));
         let result = run_command(&CommandRequest {
             root: TreeMount {
@@ -81,8 +103,8 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
                 upper: at("root"),
                 work: at("root-work"),
             },
-            binds: vec![Bind { source: tree.clone(), target: "/payload".to_owned(), writable: true }],
-            arguments: ["/sbin/depmod", "-b", "/payload", release].map(str::to_owned).to_vec(),
+            binds,
+            arguments,
             environment: vec![("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())],
             log: request.log.clone(),
             mount_point: at("mount"),
@@ -91,14 +113,26 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
         if result.status != 0 {
             return Ok(KernelAnswer::Failed(result));
         }
-        let mut kernel = editor.open_file(&format!("boot/vmlinuz-{release}")).ok_or("the kernel is no regular file")?;
+        let mut remarks = Remarks::default();
+        if let Some(brought) = &brought {
+            match drivers::judge(brought, &editor)? {
+                Ok(found) => remarks = found,
+                Err(refusal) => return Ok(KernelAnswer::Refused(refusal)),
+            }
+        }
+        let mut kernel = image_of(&editor, release).ok_or("the kernel is no regular file")?;
         let copied = File::create(&request.handover).and_then(|mut to| std::io::copy(&mut kernel, &mut to));
         copied.map_err(|error| format!("cannot copy the kernel: {error}"))?;
         fault::point("kernel.handed-over");
         std::fs::remove_file(&link).map_err(|error| error.to_string())?;
         let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
-        Ok(KernelAnswer::Made(answer, release.clone()))
+        Ok(KernelAnswer::Made(answer, release.clone(), remarks))
     })
+}
+
+/// A release's kernel image.
+fn image_of(editor: &TreeEditor, release: &str) -> Option<File> {
+    drivers::image_places(release).iter().find_map(|path| editor.open_file(path))
 }
 
 /// Releases that have both modules and a kernel, in the package manager's order of versions.
@@ -108,26 +142,29 @@ fn releases(tree: &str, editor: &TreeEditor) -> Vec<String> {
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|release| editor.open_file(&format!("boot/vmlinuz-{release}")).is_some())
+        .filter(|release| image_of(editor, release).is_some())
         .collect();
     found.sort_by(|a, b| compare(a, b));
     found
 }
 
 /// Compares releases as Debian compares versions; those that are none, as text.
-fn compare(a: &str, b: &str) -> std::cmp::Ordering {
+pub fn compare(a: &str, b: &str) -> std::cmp::Ordering {
     match (a.parse::<debversion::Version>(), b.parse::<debversion::Version>()) {
         (Ok(a), Ok(b)) => a.cmp(&b),
         _ => a.cmp(b),
     }
 }
 
-/// The projection that initrds use: modules of one release and all firmware, nothing else of the payload.
+/// What initrds take besides modules.
+const SETTINGS: [&str; 3] = ["usr/lib/firmware/", "etc/modprobe.d/", "usr/lib/modprobe.d/"];
+
+/// The projection that initrds use: modules of one release, firmware and modprobe's settings, nothing else of the payload.
 pub fn modules_projection(manifest: &Manifest, release: &str) -> Digest {
     let modules = format!("usr/lib/modules/{release}/");
     let mut hasher = FieldHasher::new("imgbuild modules projection v1");
     for (path, entry) in &manifest.0 {
-        if !path.starts_with(&modules) && !path.starts_with("usr/lib/firmware/") {
+        if !path.starts_with(&modules) && !SETTINGS.iter().any(|start| path.starts_with(start)) {
             continue;
         }
         let content = match &entry.kind {

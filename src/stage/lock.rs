@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::drivers::TOOLS_DRIVER;
+use super::kernel_dir;
 use super::report::{Report, ReportedNews};
 use super::supply::Supply;
 use super::tools::{ensure_tools, tools_action};
@@ -79,7 +81,9 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     for locked in lock.pass.iter().filter(|locked| !wishes.iter().any(|wish| wish.name == locked.name)) {
         causes.push(Reason::Removed { what: format!("transaction {}", locked.name), was: String::new() }.cause(None));
     }
-    let now = recipe.otherpkgs_directory.as_deref().and_then(|directory| local_digest(manager(recipe), directory));
+    let digest = |directory: &Path| local_digest(manager(recipe), directory);
+    causes.extend(kernel_dir::causes(recipe, lock, recipe.kernel_files.kernels.as_deref().and_then(digest)));
+    let now = recipe.otherpkgs_directory.as_deref().and_then(digest);
     let changed = if now == lock.otherpkgs { Vec::new() } else { changed_files(recipe, lock, now) };
     if causes.is_empty() && !changed.is_empty() {
         return LockState::FilesChanged(changed);
@@ -216,17 +220,30 @@ impl Locking<'_> {
             log: format!("logs/{}-resolve", std::process::id()),
             have: &|packages| self.supply.download(packages),
         };
-        let asked: Vec<&Wish> = wishes.iter().filter(|wish| wish.name != "tools").collect();
-        let to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
-        let held: Vec<PinnedPackage> = earlier
+        let asked: Vec<&Wish> =
+            wishes.iter().filter(|wish| wish.name != "tools" && wish.name != TOOLS_DRIVER).collect();
+        let mut to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
+        let kernels = archive.of_origin(kernel_dir::ORIGIN)?;
+        if let (Some(dir), Some(kernel)) =
+            (&self.recipe.model.kernel.dir, asked.iter().position(|wish| wish.name == "kernel"))
+            && let Some(word) = to_resolve[kernel].install.first_mut()
+        {
+            *word = kernel_dir::choose(self.recipe, dir, &kernels)?;
+        }
+        let mut held: Vec<PinnedPackage> = earlier
             .into_iter()
             .flat_map(|lock| {
-                lock.pass.iter().filter(|pass| pass.name != "tools").flat_map(|pass| pass.packages.clone())
+                lock.pass
+                    .iter()
+                    .filter(|pass| pass.name != "tools" && pass.name != TOOLS_DRIVER)
+                    .flat_map(|pass| pass.packages.clone())
             })
             .filter(|package| !renew.may(package))
             // Whoever puts a newer package file beside an older one wants it installed.
-            .filter(|package| local_folder(package).is_none())
+            .filter(|package| local_folder(package).is_none() && kernel_dir::folder(&package.origin).is_none())
+            .filter(|package| !kernels.iter().any(|kernel| kernel.name == package.name))
             .collect();
+        held.extend(kernels.iter().cloned());
         let answers = archive.resolve(&solving, &to_resolve, held).map_err(|error| self.with_place(error, &asked))?;
         for (wish, answer) in asked.iter().zip(answers) {
             passes.push(LockedPass {
@@ -237,6 +254,12 @@ impl Locking<'_> {
                 modules: answer.modules,
                 packages: answer.packages,
             });
+        }
+        if let Some(wish) = wishes.iter().find(|wish| wish.name == TOOLS_DRIVER) {
+            let earlier = earlier.and_then(|lock| lock.pass(TOOLS_DRIVER)).into_iter();
+            let mut held = kernels.clone();
+            held.extend(earlier.flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)));
+            passes.push(kernel_dir::driver_tools(wish, self.recipe, archive.as_ref(), &passes, held)?);
         }
         if earlier.is_some() {
             // A lock is renewed only when all of it can be had: with a failed download the earlier one stays.
@@ -253,10 +276,8 @@ impl Locking<'_> {
             format: 1,
             epoch,
             target: target(self.recipe),
-            otherpkgs: {
-                let directory = self.recipe.otherpkgs_directory.as_deref();
-                directory.and_then(|directory| local_digest(manager, directory))
-            },
+            otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(|one| local_digest(manager, one)),
+            kernels: self.recipe.kernel_files.kernels.as_deref().and_then(|one| local_digest(manager, one)),
             suite: archive.suites(),
             pass: passes,
             users: recorded.users,

@@ -18,7 +18,12 @@ pub struct Wanted {
     pub named: Vec<String>,
     /// Default names: missing is a note.
     pub default: Vec<String>,
+    /// Whether all modules of driver updates are wanted (xCAT: `allupdate`).
+    pub all_updates: bool,
 }
+
+/// Stands in a recipe's `drivers` for all modules of driver updates.
+pub const ALL_UPDATES: &str = "allupdate";
 
 /// Applies a recipe's `drivers` to the default list: a whole list, or `+name` and `-name`; wildcards allowed.
 pub fn wanted_drivers(drivers: &[String]) -> Wanted {
@@ -30,16 +35,20 @@ pub fn wanted_drivers(drivers: &[String]) -> Wanted {
             .map(str::to_owned)
     };
     let plain = |name: &str| normal_name(name.trim_start_matches(['+', '-']));
-    if drivers.is_empty() {
-        return Wanted { named: Vec::new(), default: default().collect() };
+    let all_updates = drivers.iter().any(|name| name.trim_start_matches('+') == ALL_UPDATES);
+    let is_edit = drivers.iter().any(|name| name.starts_with(['+', '-']));
+    let drivers: Vec<&String> = drivers.iter().filter(|name| name.trim_start_matches('+') != ALL_UPDATES).collect();
+    if drivers.is_empty() && (is_edit || !all_updates) {
+        return Wanted { named: Vec::new(), default: default().collect(), all_updates };
     }
-    if !drivers.iter().any(|name| name.starts_with(['+', '-'])) {
-        return Wanted { named: drivers.iter().map(|name| plain(name)).collect(), default: Vec::new() };
+    if !is_edit {
+        return Wanted { named: drivers.iter().map(|name| plain(name)).collect(), default: Vec::new(), all_updates };
     }
     let removed: Vec<String> = drivers.iter().filter(|name| name.starts_with('-')).map(|name| plain(name)).collect();
     Wanted {
         named: drivers.iter().filter(|name| name.starts_with('+')).map(|name| plain(name)).collect(),
         default: default().filter(|name| !removed.iter().any(|pattern| matches(pattern, name))).collect(),
+        all_updates,
     }
 }
 
@@ -246,7 +255,7 @@ mod tests {
 
     #[test]
     fn drivers_bring_dependencies_and_soft_dependencies_through_aliases() {
-        let wanted = Wanted { named: vec!["bnx2x".into(), "virtio*".into()], default: vec![] };
+        let wanted = Wanted { named: vec!["bnx2x".into(), "virtio*".into()], default: vec![], ..Wanted::default() };
         let selection = index().select(&wanted);
         assert_eq!(
             selection.paths,
@@ -267,11 +276,13 @@ mod tests {
 
     #[test]
     fn a_wanted_driver_that_is_missing_has_near_names_and_a_builtin_is_not_missing() {
-        let wanted = Wanted { named: vec!["ibg".into(), "e1000".into()], default: vec!["tg3".into()] };
+        let wanted =
+            Wanted { named: vec!["ibg".into(), "e1000".into()], default: vec!["tg3".into()], ..Wanted::default() };
         let selection = index().select(&wanted);
         assert_eq!(selection.missing.len(), 1);
         assert_eq!(selection.skipped, ["tg3"]);
-        let near = index().select(&Wanted { named: vec!["virtionet".into()], default: vec![] }).missing;
+        let near =
+            index().select(&Wanted { named: vec!["virtionet".into()], default: vec![], ..Wanted::default() }).missing;
         assert_eq!(near[0].1[0], "virtio_net");
     }
 
@@ -286,6 +297,13 @@ mod tests {
         let edited = wanted_drivers(&["+my-driver".into(), "-mlx*".into()]);
         assert_eq!(edited.named, ["my_driver"]);
         assert!(!edited.default.iter().any(|name| name.starts_with("mlx")));
-        assert_eq!(wanted_drivers(&["igb.ko".into()]), Wanted { named: vec!["igb".into()], default: vec![] });
+        let all = wanted_drivers(&["allupdate".into()]);
+        assert!(all.all_updates && all.named.is_empty() && all.default.is_empty());
+        let more = wanted_drivers(&["+allupdate".into()]);
+        assert!(more.all_updates && more.named.is_empty() && !more.default.is_empty());
+        assert_eq!(
+            wanted_drivers(&["igb.ko".into()]),
+            Wanted { named: vec!["igb".into()], default: vec![], ..Wanted::default() }
+        );
     }
 }

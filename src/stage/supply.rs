@@ -86,6 +86,10 @@ impl<'a> Supply<'a> {
     }
 
     fn urls_of(&self, origin: &str) -> Vec<String> {
+        if let (Some(folder), Some(directory)) = (super::kernel_dir::folder(origin), &self.recipe.kernel_files.kernels)
+        {
+            return vec![format!("file:{}", directory.join(folder).display())];
+        }
         match origin.strip_prefix("otherpkgs/") {
             Some(folder) => self
                 .recipe

@@ -36,6 +36,11 @@ pub fn tools_action(manager: &dyn PackageManager, packages: &[PinnedPackage], pl
     root_action("tools", "unpack", manager.versions().unpack, packages, TOOLS_EPOCH, platform)
 }
 
+/// The action that unpacks what builds drivers: the kernel's headers, a compiler and make.
+pub fn tools_driver_action(manager: &dyn PackageManager, packages: &[PinnedPackage], platform: &str) -> Action {
+    root_action(super::drivers::TOOLS_DRIVER, "unpack", manager.versions().unpack, packages, TOOLS_EPOCH, platform)
+}
+
 /// The action that makes an image's base: the essential packages, configured.
 pub fn base_action(manager: &dyn PackageManager, packages: &[PinnedPackage], epoch: i64, platform: &str) -> Action {
     root_action("base", "bootstrap", manager.versions().bootstrap, packages, epoch, platform)

@@ -44,6 +44,7 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
     };
     let names = manager(recipe).names(recipe);
     let mut all = vec![named("tools", names.tools), named("base", names.base)];
+    all.extend(super::drivers::wish(recipe));
     if let Some(table) = &recipe.model.postinstall {
         let mut tools = named(POSTINSTALL_TOOLS, names.script_tools);
         tools.pass.install.extend(table.tools.iter().cloned());
@@ -71,7 +72,9 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
     for (index, list) in recipe.otherpkgs.passes.iter().enumerate() {
         all.push(wish_of(recipe, &format!("otherpkgs-{}", index + 1), list));
     }
-    let mut kernel = named("kernel", vec![kernel_package(recipe)]);
+    let package = kernel_package(recipe);
+    let package = recipe.kernel_files.kernels.as_ref().map_or(package, |_| super::kernel_dir::wanted(recipe));
+    let mut kernel = named("kernel", vec![package.clone()]);
     kernel.pass.install.extend(recipe.model.kernel.firmware_packages.iter().cloned());
     for (index, name) in recipe.model.kernel.firmware_packages.iter().enumerate() {
         if let Some(span) = recipe.spans.get(&format!("kernel.firmware_packages[{index}]")) {
@@ -81,7 +84,10 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
     if let Some((name, span)) = &recipe.kernel_in_list {
         kernel.spans.insert(name.clone(), span.clone());
     } else if let Some(span) = recipe.spans.get("kernel.package") {
-        kernel.spans.insert(kernel_package(recipe), span.clone());
+        kernel.spans.insert(package.clone(), span.clone());
+    }
+    if let Some(span) = recipe.spans.get("kernel.dir") {
+        kernel.spans.entry(package).or_insert_with(|| span.clone());
     }
     all.push(kernel);
     all

@@ -134,7 +134,12 @@ pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
         }
     }
     if let Some(directory) = &gathering.recipe.otherpkgs_directory {
-        archive.indices.extend(scan_local(directory)?.into_iter().map(|repository| repository.index));
+        archive.indices.extend(scan_local(directory, "otherpkgs")?.into_iter().map(|repository| repository.index));
+    }
+    if let Some(directory) = &gathering.recipe.kernel_files.kernels {
+        // First: where an archive has a package of the same version, the directory's is meant.
+        let found = scan_local(directory, "kernels")?.into_iter().map(|repository| repository.index);
+        archive.indices.splice(0..0, found);
     }
     Ok(AptArchive { suites, archive, architecture: architecture_of(gathering.recipe) })
 }
@@ -142,6 +147,29 @@ pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
 impl PackageArchive for AptArchive {
     fn suites(&self) -> Vec<LockedSuite> {
         self.suites.iter().map(|suite| LockedSuite { name: suite.suite.clone(), release: suite.digest }).collect()
+    }
+
+    fn of_origin(&self, start: &str) -> Result<Vec<PinnedPackage>, DistroError> {
+        let mut pins = Vec::new();
+        for name in self.archive.names() {
+            let own = self
+                .archive
+                .candidates(name)
+                .into_iter()
+                .filter(|one| one.index.origin.strip_prefix(start).is_some_and(|rest| rest.starts_with('/')));
+            if let Some((_, newest)) = own.filter_map(|one| Some((one.version()?, one))).max_by(|a, b| a.0.cmp(&b.0)) {
+                pins.push(newest.pin(false)?);
+            }
+        }
+        Ok(pins)
+    }
+
+    fn find(&self, name: &str, version: Option<&str>) -> Result<Option<PinnedPackage>, DistroError> {
+        let found = match version {
+            Some(version) => self.archive.exact(name, version),
+            None => self.archive.newest(name),
+        };
+        found.map(|one| one.pin(false)).transpose()
     }
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {

@@ -43,7 +43,9 @@ pub fn package_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, Distro
 ///
 /// # Errors
 /// [`DistroError::Format`] for a file that is no package.
-pub fn scan_local(directory: &Path) -> Result<Vec<LocalRepository>, DistroError> {
+///
+/// `origin` is the first part of what its packages have as their origin.
+pub fn scan_local(directory: &Path, origin: &str) -> Result<Vec<LocalRepository>, DistroError> {
     let mut found: std::collections::BTreeMap<String, Vec<std::path::PathBuf>> = std::collections::BTreeMap::new();
     for path in package_files(directory)? {
         let parent = path.parent().and_then(|parent| parent.strip_prefix(directory).ok());
@@ -72,7 +74,7 @@ pub fn scan_local(directory: &Path) -> Result<Vec<LocalRepository>, DistroError>
             text.push_str(&format!("Filename: {base}\nSize: {}\nSHA256: {}\n\n", bytes.len(), Sha256::of(&bytes)));
         }
         let url = format!("file:{}", directory.join(if name == "." { "" } else { &name }).display());
-        let origin = format!("otherpkgs/{name}");
+        let origin = format!("{origin}/{name}");
         repositories.push(LocalRepository { name, index: SuiteIndex::new(origin, url, text) });
     }
     Ok(repositories)

@@ -57,6 +57,7 @@ impl PackageManager for Apt {
                 Base::Minbase => all(&["~prequired", "apt"]),
             },
             script_tools: all(&["kmod"]),
+            driver_tools: all(&["make", "binutils", "mawk"]),
             kernel: format!("linux-image-{}", gather::architecture_of(recipe)),
         }
     }
@@ -75,6 +76,27 @@ impl PackageManager for Apt {
 
     fn is_kernel(&self, package: &str) -> bool {
         package.starts_with("linux-image-")
+    }
+
+    fn kernel_release(&self, package: &PinnedPackage) -> Option<String> {
+        let rest = package.name.strip_prefix("linux-image-")?;
+        let is_release = rest.starts_with(|c: char| c.is_ascii_digit());
+        let is_other = ["-dbg", "-template"].iter().any(|ending| rest.ends_with(ending));
+        (is_release && !is_other).then(|| rest.strip_suffix("-unsigned").unwrap_or(rest).to_owned())
+    }
+
+    fn headers(&self, kernel: &PinnedPackage) -> (String, Option<String>) {
+        (format!("linux-headers-{}", self.kernel_release(kernel).unwrap_or_default()), None)
+    }
+
+    fn headers_release(&self, package: &PinnedPackage) -> Option<String> {
+        let rest = package.name.strip_prefix("linux-headers-")?;
+        let is_release = rest.starts_with(|c: char| c.is_ascii_digit()) && !rest.ends_with("-common");
+        is_release.then(|| rest.to_owned())
+    }
+
+    fn exactly(&self, package: &PinnedPackage) -> String {
+        format!("{}={}", package.name, package.version)
     }
 
     fn plain_name<'a>(&self, item: &'a str) -> &'a str {

@@ -102,11 +102,8 @@ impl Resolver<'_> {
             }
             sources.push_str(&format!("deb [trusted=yes] file:/repo/{place} {}{components}\n", suite.suite));
         }
-        let local = self
-            .archive
-            .indices
-            .iter()
-            .filter(|index| index.base_url.starts_with("file:") && index.origin.starts_with("otherpkgs"));
+        let local =
+            self.archive.indices.iter().filter(|index| index.base_url.starts_with("file:") && is_local(&index.origin));
         for (place, index) in local.enumerate() {
             scratch.write_link(&format!("local{place}/Packages"), index.text().as_bytes(), 0o644)?;
             sources.push_str(&format!("deb [trusted=yes] file:/repo/local{place} ./\n"));
@@ -263,6 +260,11 @@ impl Resolver<'_> {
 fn plain_name(item: &str) -> &str {
     let name = item.rsplit('/').next().unwrap_or(item);
     name.split(['=', ':']).next().unwrap_or(name)
+}
+
+/// Whether an origin is a directory of the recipe: `otherpkgs/FOLDER` or `kernels/FOLDER`, where suites have no slash.
+fn is_local(origin: &str) -> bool {
+    origin.starts_with("otherpkgs/") || origin.starts_with("kernels/")
 }
 
 /// The line after which the solver speaks.

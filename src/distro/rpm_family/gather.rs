@@ -74,7 +74,10 @@ pub fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<
         repositories.push(repository);
     }
     if let Some(directory) = &gathering.recipe.otherpkgs_directory {
-        repositories.extend(super::local::other_packages(directory)?);
+        repositories.extend(super::local::other_packages(directory, "otherpkgs")?);
+    }
+    if let Some(directory) = &gathering.recipe.kernel_files.kernels {
+        repositories.extend(super::local::other_packages(directory, "kernels")?);
     }
     hide_modular(&mut repositories, &[])
         .map_err(|problem| DistroError::Format { file: "modules.yaml".to_owned(), problem })?;
@@ -339,9 +342,29 @@ impl PackageArchive for RpmArchive {
     fn suites(&self) -> Vec<LockedSuite> {
         self.repositories
             .iter()
-            .filter(|repository| !repository.id.starts_with("otherpkgs/"))
+            .filter(|repository| !repository.id.contains('/'))
             .map(|repository| LockedSuite { name: repository.id.clone(), release: Sha256::of(&repository.repomd) })
             .collect()
+    }
+
+    fn of_origin(&self, start: &str) -> Result<Vec<PinnedPackage>, DistroError> {
+        let is_own = |id: &str| id.strip_prefix(start).is_some_and(|rest| rest.starts_with('/'));
+        let own = self.candidates().filter(|(repository, _)| is_own(&repository.id));
+        let mut newest: BTreeMap<(&str, &str), (&Repository, &Candidate)> = BTreeMap::new();
+        for (repository, candidate) in own {
+            let place = (candidate.name.as_str(), candidate.arch.as_str());
+            if newest.get(&place).is_none_or(|(_, known)| known.evr < candidate.evr) {
+                newest.insert(place, (repository, candidate));
+            }
+        }
+        newest.into_values().map(|(repository, candidate)| self.pin(repository, candidate, false)).collect()
+    }
+
+    fn find(&self, name: &str, version: Option<&str>) -> Result<Option<PinnedPackage>, DistroError> {
+        let named = self.candidates().filter(|(_, one)| one.name == name);
+        let wanted = named.filter(|(_, one)| version.is_none_or(|version| one.evr.to_string() == version));
+        let found = wanted.max_by(|a, b| a.1.evr.cmp(&b.1.evr));
+        found.map(|(repository, candidate)| self.pin(repository, candidate, false)).transpose()
     }
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {

@@ -30,11 +30,11 @@ pub fn read_directory(source: &RepositorySource, directory: &Path) -> Result<Rep
     })
 }
 
-/// Finds the repositories below otherpkgs: each folder that holds package files, whatever metadata lie beside them.
+/// Finds the repositories below a directory of the recipe: each folder that holds package files, whatever metadata lie beside them.
 ///
 /// # Errors
 /// As [`read_directory`].
-pub fn other_packages(directory: &Path) -> Result<Vec<Repository>, DistroError> {
+pub fn other_packages(directory: &Path, origin: &str) -> Result<Vec<Repository>, DistroError> {
     let mut folders: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
     for mut candidate in scan_directory(directory)? {
         let (folder, file) = match candidate.location.rsplit_once('/') {
@@ -46,7 +46,7 @@ pub fn other_packages(directory: &Path) -> Result<Vec<Repository>, DistroError> 
     }
     let repository = |(folder, candidates): (String, Vec<Candidate>)| Repository {
         bases: vec![format!("file:{}", directory.join(if folder == "." { "" } else { &folder }).display())],
-        id: format!("otherpkgs/{folder}"),
+        id: format!("{origin}/{folder}"),
         repomd: fingerprint(&candidates),
         candidates,
         priority: 99,

@@ -8,6 +8,7 @@ mod blame;
 mod gather;
 mod inside;
 mod install;
+mod kernels;
 mod local;
 mod metadata;
 mod session;
@@ -67,6 +68,7 @@ impl PackageManager for RpmFamily {
             base: all(self.0.base()),
             first: Vec::new(),
             script_tools: all(&["kmod|module-init-tools"]),
+            driver_tools: all(&["make", "gcc", "binutils", "gawk|mawk", "findutils"]),
             kernel: self.0.kernel().to_owned(),
         }
     }
@@ -80,21 +82,23 @@ impl PackageManager for RpmFamily {
     }
 
     fn is_kernel(&self, package: &str) -> bool {
-        // What brings no kernel or modules although it is called so.
-        let others = [
-            "-headers",
-            "-devel",
-            "-tools",
-            "-tools-libs",
-            "-doc",
-            "-macros",
-            "-source",
-            "-srpm-macros",
-            "-rpm-macros",
-        ];
-        package.starts_with("kernel")
-            && !others.iter().any(|ending| package.ends_with(ending))
-            && !package.contains("abi")
+        kernels::is_kernel(package)
+    }
+
+    fn kernel_release(&self, package: &PinnedPackage) -> Option<String> {
+        kernels::release(package)
+    }
+
+    fn headers(&self, kernel: &PinnedPackage) -> (String, Option<String>) {
+        (kernels::headers(&kernel.name), Some(kernel.version.clone()))
+    }
+
+    fn headers_release(&self, package: &PinnedPackage) -> Option<String> {
+        kernels::headers_release(package)
+    }
+
+    fn exactly(&self, package: &PinnedPackage) -> String {
+        format!("{}-{}.{}", package.name, package.version, package.architecture)
     }
 
     fn plain_name<'a>(&self, item: &'a str) -> &'a str {

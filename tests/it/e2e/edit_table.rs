@@ -81,6 +81,25 @@ fn local_package(space: &Space) {
     std::fs::remove_dir_all(tree).unwrap();
 }
 
+/// A package with nothing but firmware.
+fn firmware_package(space: &Space) {
+    let tree = space.path().join("pkg");
+    std::fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+    std::fs::create_dir_all(tree.join("lib/firmware")).unwrap();
+    std::fs::write(tree.join("lib/firmware/site.bin"), "firmware\n").unwrap();
+    let control = "Package: site-firmware\nVersion: 1\nArchitecture: all\nMaintainer: site <root@localhost>\nDescription: thing\n";
+    std::fs::write(tree.join("DEBIAN/control"), control).unwrap();
+    let made = std::process::Command::new("dpkg-deb")
+        .args(["--root-owner-group", "--build"])
+        .arg(&tree)
+        .arg(space.path().join("firmware.deb"))
+        .env("SOURCE_DATE_EPOCH", "0")
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    std::fs::remove_dir_all(tree).unwrap();
+}
+
 const EDITS: &[Edit] = &[
     edit(&["image.name"], "the image's name", |space| {
         space.edit("image.toml", "name = \"mini\"", "name = \"maxi\"");
@@ -127,6 +146,26 @@ const EDITS: &[Edit] = &[
         let info = std::fs::read_to_string(space.path().join("out/mini/build.json")).unwrap();
         let info: serde_json::Value = serde_json::from_str(&info).unwrap();
         add(space, "kernel", &format!("version = {}", info["kernel_release"]));
+    }),
+    packages(&["kernel.dir"], "a directory of kernels", |space| {
+        let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+        let line = lock.lines().find(|line| line.contains("name = \"linux-image-6")).unwrap();
+        let digest = line.split("sha256 = \"").nth(1).unwrap().split('"').next().unwrap();
+        let package = space.store().join("v1/packages").join(&digest[..2]).join(digest);
+        std::fs::create_dir_all(space.path().join("kernels")).unwrap();
+        std::fs::copy(package, space.path().join("kernels/kernel.deb")).unwrap();
+        space.edit("image.toml", "package = \"linux-image-cloud-amd64\"", "dir = \"kernels\"");
+    }),
+    edit(&["kernel.updates"], "a driver update", |space| {
+        firmware_package(space);
+        add(space, "kernel", "updates = [\"firmware.deb\"]");
+    }),
+    packages(&["kernel.build.source", "kernel.build.make", "kernel.build.tools"], "a driver from source", |space| {
+        copy_tree(&project().join("tests/fixtures/driver"), &space.path().join("driver"));
+        add_table(
+            space,
+            "[[kernel.build]]\nsource = \"driver\"\nmake = [\"-C\", \"{build}\", \"M={source}\", \"modules\"]\ntools = [\"bc\"]",
+        );
     }),
     edit(&["kernel.drivers"], "a driver", |space| add(space, "kernel", "drivers = [\"+loop\"]")),
     packages(&["kernel.firmware_packages"], "firmware", |space| {

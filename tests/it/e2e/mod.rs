@@ -4,6 +4,7 @@ mod boot_failures;
 mod build_failures;
 mod compute;
 mod drift;
+mod drivers;
 mod edit_table;
 mod edits;
 mod escapes;

@@ -1,0 +1,210 @@
+//! The builder's part of drivers: inputs of keys, requests, answers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::build::{BuildAnswer, BuildRequest};
+use super::{CheckRequest, Extra, Refusal, Remarks, UpdateSource};
+use crate::distro::manager;
+use crate::plan::{Action, Input, file_input};
+use crate::recipe::{DriverUpdate, Lock, Recipe, UpdateForm};
+use crate::source::{Finding, Severity};
+use crate::stage::StageError;
+use crate::stage::results::{Done, file, layer_outputs, missing};
+use crate::stage::run::{Builder, Context};
+use crate::stage::wish::Wish;
+use crate::store::{Outputs, Store};
+
+/// Kind of the actions that build drivers.
+pub const BUILD_KIND: &str = "driver";
+
+/// Name of the transaction with what builds drivers; it is unpacked on its own, aside from the image.
+pub const TOOLS_DRIVER: &str = "tools-driver";
+
+/// Stands in that transaction for the package with the headers of the image's kernel, which is known when that is.
+pub const HEADERS: &str = "?headers";
+
+/// What is asked for to build drivers: the headers of the image's kernel, which bring its compiler, make, and what kbuild's scripts run.
+pub fn wish(recipe: &Recipe) -> Option<Wish> {
+    if recipe.kernel_files.builds.is_empty() {
+        return None;
+    }
+    let mut wish = Wish { name: TOOLS_DRIVER.to_owned(), ..Wish::default() };
+    wish.pass.aside = true;
+    wish.pass.install = vec![HEADERS.to_owned()];
+    wish.pass.install.extend(manager(recipe).names(recipe).driver_tools);
+    for (table, build) in recipe.model.kernel.build.iter().enumerate() {
+        for (index, name) in build.tools.iter().enumerate() {
+            if let Some(span) = recipe.spans.get(&format!("kernel.build[{table}].tools[{index}]")) {
+                wish.spans.insert(name.clone(), span.clone());
+            }
+            if !wish.pass.install.contains(name) {
+                wish.pass.install.push(name.clone());
+            }
+        }
+    }
+    Some(wish)
+}
+
+/// The release whose headers the lock has for building drivers.
+pub fn headers_release(recipe: &Recipe, lock: &Lock) -> Option<String> {
+    let manager = manager(recipe);
+    lock.pass(TOOLS_DRIVER)?.packages.iter().find_map(|package| manager.headers_release(package))
+}
+
+/// Inputs of the kernel stage that updates are.
+///
+/// # Errors
+/// [`StageError::Input`] for a file that vanished.
+pub fn update_inputs(recipe: &Recipe) -> Result<Vec<Input>, StageError> {
+    let mut inputs = Vec::new();
+    for update in &recipe.kernel_files.updates {
+        let form = match update.form {
+            None => "by content",
+            Some(UpdateForm::Package) => "package",
+            Some(UpdateForm::Disk) => "disk",
+        };
+        inputs.push(
+            Input { name: format!("update {}", update.name), value: form.to_owned(), place: None }
+                .at(Some(&update.span)),
+        );
+        for (path, below) in &update.files {
+            inputs.push(file(&shown(update, below), path, Some(&update.span))?);
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    inputs.retain(|input| seen.insert((input.name.clone(), input.value.clone())));
+    Ok(inputs)
+}
+
+fn shown(update: &DriverUpdate, below: &str) -> String {
+    if update.is_directory { format!("{}/{below}", update.name) } else { update.name.clone() }
+}
+
+/// Inputs of the action that builds the driver of one table, besides its tools.
+///
+/// # Errors
+/// [`StageError::Input`] for a file that vanished.
+pub fn build_inputs(recipe: &Recipe, lock: &Lock, index: usize) -> Result<Vec<Input>, StageError> {
+    let Some(build) = recipe.kernel_files.builds.get(index) else { return Ok(Vec::new()) };
+    let spans = &recipe.spans;
+    let span = spans.get(&format!("{}.source", build.at));
+    let mut inputs = vec![Input::parameter("release", headers_release(recipe, lock).unwrap_or_default())];
+    for (number, word) in build.make.iter().enumerate() {
+        let place = spans.get(&format!("{}.make[{number}]", build.at));
+        inputs.push(Input::parameter(&format!("make {}", number + 1), word).at(place));
+    }
+    for (path, below) in &build.files {
+        let name = if build.is_directory { format!("{}/{below}", build.name) } else { build.name.clone() };
+        inputs.push(file(&name, path, span)?);
+    }
+    Ok(inputs)
+}
+
+impl Builder<'_> {
+    fn blob(&self, path: &PathBuf) -> Result<String, StageError> {
+        Ok(Store::blob_name(&self.store.ensure_blob_of(path)?.digest))
+    }
+
+    /// What the kernel stage adds to the kernel.
+    pub(in crate::stage) fn extra_drivers(&self, done: &Done) -> Result<Extra, StageError> {
+        let mut extra = Extra::default();
+        for update in &self.recipe.kernel_files.updates {
+            let mut files = Vec::new();
+            for (path, below) in &update.files {
+                files.push((below.clone(), self.blob(path)?));
+            }
+            let (name, form, is_directory) = (update.name.clone(), update.form, update.is_directory);
+            extra.updates.push(UpdateSource { name, form, is_directory, files });
+        }
+        for (index, build) in self.recipe.kernel_files.builds.iter().enumerate() {
+            extra.builds.push((build.name.clone(), done.layer(&build_action(index))?));
+        }
+        Ok(extra)
+    }
+
+    /// Tells what came of drivers, and gives what the initrd has to know of them.
+    pub(in crate::stage) fn say_remarks(&self, remarks: &Remarks) -> BTreeMap<String, String> {
+        let span = self.recipe.spans.nearest("kernel.updates");
+        for text in &remarks.warnings {
+            let mut finding = Finding::nowhere(Severity::Warning, "kernel::updates", text.clone());
+            finding.span = span.cloned();
+            self.report.finding(&finding);
+        }
+        for text in &remarks.notes {
+            self.report.finding(&Finding::nowhere(Severity::Note, "kernel::updates", text.clone()));
+        }
+        BTreeMap::from([("drivers".to_owned(), remarks.names.join(" "))])
+    }
+
+    /// Builds a driver.
+    pub(in crate::stage) fn run_driver_build(
+        &self,
+        action: &Action,
+        context: &Context<'_>,
+    ) -> Result<Outputs, StageError> {
+        let builds = &self.recipe.kernel_files.builds;
+        let found = (0..builds.len()).find(|index| build_action(*index) == action.id);
+        let Some(build) = found.and_then(|index| builds.get(index)) else { return Err(missing(&action.id)) };
+        let release = headers_release(self.recipe, context.lock).ok_or_else(|| missing(&action.id))?;
+        let mut files = Vec::new();
+        for (path, below) in &build.files {
+            let said = |source| StageError::Input { file: build.name.clone(), source };
+            let (_, mode, _) = file_input(below, path).map_err(said)?;
+            files.push((below.clone(), self.blob(path)?, mode));
+        }
+        let scratch = self.store.scratch()?;
+        let log = format!("logs/{}-{}.log", std::process::id(), action.id.replace('/', "-"));
+        let request = BuildRequest {
+            scratch: scratch.name.clone(),
+            tools: vec![context.done.layer(&format!("rootfs/{TOOLS_DRIVER}"))?],
+            files,
+            is_directory: build.is_directory,
+            release,
+            make: build.make.clone(),
+            log: log.clone(),
+        };
+        let answer: BuildAnswer =
+            self.namespace.call("driver-build", &request, &mut |text| self.report.progress(text))?;
+        let log = self.store.directory().join(log).display().to_string();
+        match answer {
+            BuildAnswer::Made(layer) => Ok(layer_outputs(&layer)),
+            BuildAnswer::Failed(result) => Err(StageError::Script {
+                what: format!("the build of the driver `{}`", build.name),
+                status: result.status,
+                lines: result.last_lines.join("\n"),
+                log,
+            }),
+            BuildAnswer::Refused(problem) => Err(StageError::Gate {
+                problem: format!("the driver `{}` cannot be built: {problem}", build.name),
+                help: format!("correct the source, or [[kernel.build]] make; the log, where there is one, is {log}"),
+            }),
+        }
+    }
+
+    /// Modules of the image that the kernel stage did not bring fit its kernel.
+    pub(in crate::stage) fn check_foreign_modules(
+        &self,
+        layers: &[crate::digest::Digest],
+        release: &str,
+        modules: Vec<String>,
+    ) -> Result<(), StageError> {
+        if modules.is_empty() {
+            return Ok(());
+        }
+        let request = CheckRequest { layers: layers.to_vec(), release: release.to_owned(), modules };
+        let refusal: Option<Refusal> = self.namespace.call("check-drivers", &request, &mut |_| {})?;
+        refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+}
+
+impl From<Refusal> for StageError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Gate { problem: refusal.problem, help: refusal.help }
+    }
+}
+
+/// The action that builds the driver of a table, counted from 0.
+pub fn build_action(index: usize) -> String {
+    format!("kernel/build-{}", index + 1)
+}

@@ -1,0 +1,200 @@
+//! The directory of kernels (xCAT: kerneldir), and the headers that belong to the kernel that was chosen.
+
+use super::StageError;
+use super::drivers::{HEADERS, TOOLS_DRIVER};
+use super::kernel::compare;
+use super::wish::Wish;
+use crate::distro::{PackageArchive, PackageManager, manager};
+use crate::plan::{Cause, Place, Reason};
+use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
+use crate::xcat::matches;
+
+/// Start of the origin of packages from the directory.
+pub const ORIGIN: &str = "kernels";
+
+/// The folder below the directory of kernels that a package comes from. `.` is the directory itself.
+pub fn folder(origin: &str) -> Option<&str> {
+    let folder = origin.strip_prefix(ORIGIN)?.strip_prefix('/')?;
+    Some(if folder == "." { "" } else { folder })
+}
+
+/// What is asked for of the directory: the package that the recipe names, or the one of its release, or the only one.
+pub fn wanted(recipe: &Recipe) -> String {
+    let kernel = &recipe.model.kernel;
+    match (&kernel.package, &kernel.version) {
+        (Some(package), _) => package.clone(),
+        (None, Some(version)) => format!("the kernel {version} of [kernel] dir"),
+        (None, None) => "the kernel of [kernel] dir".to_owned(),
+    }
+}
+
+/// Packages that bring a kernel, with its release, in ascending order; `exact` tells the release of one.
+fn kernels<'p>(manager: &dyn PackageManager, packages: &'p [PinnedPackage]) -> Vec<(String, &'p PinnedPackage)> {
+    let release = |one: &'p PinnedPackage| Some((manager.kernel_release(one)?, one));
+    let mut found: Vec<(String, &PinnedPackage)> = packages.iter().filter_map(release).collect();
+    found.sort_by(|a, b| compare(&a.0, &b.0).then_with(|| a.1.name.len().cmp(&b.1.name.len())));
+    found
+}
+
+/// The one kernel of the directory that is wanted, in the package manager's words.
+///
+/// # Errors
+/// [`StageError::Gate`] where there is none or several, with those that there are, by their versions.
+pub fn choose(recipe: &Recipe, dir: &str, packages: &[PinnedPackage]) -> Result<String, StageError> {
+    let (manager, kernel) = (manager(recipe), &recipe.model.kernel);
+    choose_of(manager, (kernel.package.as_deref(), kernel.version.as_deref()), dir, packages)
+}
+
+fn choose_of(
+    manager: &dyn PackageManager,
+    (package, version): (Option<&str>, Option<&str>),
+    dir: &str,
+    packages: &[PinnedPackage],
+) -> Result<String, StageError> {
+    let all = kernels(manager, packages);
+    let mut releases: Vec<&str> = all.iter().map(|(release, _)| release.as_str()).collect();
+    releases.dedup();
+    let is_named = |one: &PinnedPackage| {
+        package.is_none_or(|name| matches(name, &one.name) || one.name.strip_suffix("-unsigned") == Some(name))
+    };
+    let mut found: Vec<&(String, &PinnedPackage)> =
+        all.iter().filter(|(release, one)| is_named(one) && version.is_none_or(|version| version == release)).collect();
+    // Packages of one release: the shortest name is the whole kernel, the others are its parts.
+    found.dedup_by(|b, a| a.0 == b.0);
+    let listed = releases.join(", ");
+    match found[..] {
+        [(_, one)] => Ok(manager.exactly(one)),
+        [] => Err(StageError::Gate {
+            problem: format!(
+                "the directory of kernels `{dir}` has no {}",
+                match (package, version) {
+                    (Some(package), _) => format!("package `{package}`"),
+                    (None, Some(version)) => format!("kernel `{version}`"),
+                    (None, None) => "kernel".to_owned(),
+                }
+            ),
+            help: if releases.is_empty() {
+                "put the kernel's package files there (xCAT: kerneldir), or remove [kernel] dir".to_owned()
+            } else {
+                format!("it has, in ascending order: {listed}; choose one with [kernel] version")
+            },
+        }),
+        _ => Err(StageError::Gate {
+            problem: format!("the directory of kernels `{dir}` has {} kernels: {listed}", found.len()),
+            help: format!("choose one: [kernel] version = \"{}\"", releases.last().unwrap_or(&"")),
+        }),
+    }
+}
+
+/// Why a lock no more fits the directory, which has the digest `now`.
+pub fn causes(recipe: &Recipe, lock: &Lock, now: Option<crate::digest::Sha256>) -> Vec<Cause> {
+    if now == lock.kernels {
+        return Vec::new();
+    }
+    let shown = |digest: Option<crate::digest::Sha256>| {
+        format!("- {}", digest.map_or_else(|| "none".to_owned(), |one| one.to_string()))
+    };
+    let dir = recipe.model.kernel.dir.as_deref().unwrap_or("[kernel] dir");
+    let reason = Reason::Changed { what: format!("file {dir}"), was: shown(lock.kernels), now: shown(now) };
+    vec![reason.cause(recipe.spans.nearest("kernel.dir").map(Place::from).as_ref())]
+}
+
+/// The transaction with what builds drivers: the headers of the one kernel that the others brought.
+///
+/// # Errors
+/// [`StageError`] where there are several kernels, or no headers.
+pub fn driver_tools(
+    wish: &Wish,
+    recipe: &Recipe,
+    archive: &dyn PackageArchive,
+    passes: &[LockedPass],
+    mut held: Vec<PinnedPackage>,
+) -> Result<LockedPass, StageError> {
+    let manager = manager(recipe);
+    let image = passes.iter().filter(|pass| !pass.name.starts_with("tools")).flat_map(|pass| pass.packages.clone());
+    let image: Vec<PinnedPackage> = image.collect();
+    let all = kernels(manager, &image);
+    let mut releases: Vec<&str> = all.iter().map(|(release, _)| release.as_str()).collect();
+    releases.dedup();
+    let release = match (&recipe.model.kernel.version, &releases[..]) {
+        (Some(version), _) => version.as_str(),
+        (None, [one]) => one,
+        (None, _) => {
+            return Err(StageError::Gate {
+                problem: format!(
+                    "drivers cannot be built: the packages bring {} kernels: {}",
+                    releases.len(),
+                    releases.join(", ")
+                ),
+                help: "choose one: [kernel] version = \"...\"".to_owned(),
+            });
+        }
+    };
+    let package = all.iter().find(|(one, _)| one == release).map(|(_, package)| *package);
+    let headers = package.map(|package| manager.headers(package));
+    let (name, pinned) = match &headers {
+        Some((name, version)) => (name.clone(), archive.find(name, version.as_deref())?),
+        None => (HEADERS.to_owned(), None),
+    };
+    let Some(pinned) = pinned else {
+        return Err(StageError::Gate {
+            problem: format!("drivers cannot be built for the kernel {release}: no archive has its headers, `{name}`"),
+            help: "archives keep headers as long as the kernel itself: take its newest version (imgbuild update), or put both packages into [kernel] dir".to_owned(),
+        });
+    };
+    held.retain(|package| package.name != pinned.name);
+    held.push(pinned);
+    let names = wish.pass.install.iter().map(|item| if item == HEADERS { name.clone() } else { item.clone() });
+    let names: Vec<String> = names.collect();
+    Ok(LockedPass {
+        name: TOOLS_DRIVER.to_owned(),
+        install: wish.pass.install.clone(),
+        packages: archive.tools(&names, &held)?,
+        ..LockedPass::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Sha256;
+
+    fn package(name: &str) -> PinnedPackage {
+        PinnedPackage {
+            name: name.into(),
+            version: "1".into(),
+            architecture: "amd64".into(),
+            size: 1,
+            sha256: Sha256::of(name.as_bytes()),
+            origin: "kernels/.".into(),
+            file: "x.deb".into(),
+            automatic: false,
+        }
+    }
+
+    #[test]
+    fn one_kernel_is_the_answer_and_several_are_listed_by_version() {
+        let choose =
+            |package, version, all: &[PinnedPackage]| choose_of(&crate::distro::apt::Apt, (package, version), "k", all);
+        let one = [package("linux-image-6.1.0-9-amd64"), package("linux-headers-6.1.0-9-amd64")];
+        assert_eq!(choose(None, None, &one).unwrap(), "linux-image-6.1.0-9-amd64=1");
+        let two =
+            ["linux-image-6.1.0-13-amd64", "linux-image-6.1.0-9-amd64", "linux-image-6.1.0-9-amd64-dbg"].map(package);
+        let said = choose(None, None, &two).unwrap_err();
+        assert!(said.to_string().contains("has 2 kernels: 6.1.0-9-amd64, 6.1.0-13-amd64"), "{said}");
+        assert_eq!(choose(None, Some("6.1.0-9-amd64"), &two).unwrap(), "linux-image-6.1.0-9-amd64=1");
+        assert_eq!(choose(Some("linux-image-6.1.0-9-amd64"), None, &two).unwrap(), "linux-image-6.1.0-9-amd64=1");
+        let said = choose(Some("linux-image-5"), None, &two).unwrap_err();
+        assert!(said.to_string().contains("no package `linux-image-5`"), "{said}");
+        assert!(choose(None, None, &[]).is_err());
+        let unsigned = [package("linux-image-6.1.0-9-amd64-unsigned")];
+        assert!(choose(None, Some("6.1.0-9-amd64"), &unsigned).is_ok());
+    }
+
+    #[test]
+    fn an_origin_has_its_folder() {
+        assert_eq!(folder("kernels/."), Some(""));
+        assert_eq!(folder("kernels/a/b"), Some("a/b"));
+        assert_eq!(folder("otherpkgs/."), None);
+    }
+}
