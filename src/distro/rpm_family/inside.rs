@@ -236,10 +236,12 @@ fn scripts_that_make_accounts(request: &InstallRequest) -> Vec<(String, String)>
 fn rpm() -> String {
     let path = format!("{STAND_IN_DIRECTORY}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     format!(
-        "rpm --root /target --define {} --define {} --define {}",
+        "rpm --root /target --define {} --define {} --define {} --define {}",
         quoted(&format!("_install_script_path {path}")),
         quoted("__plugindir /nonexistent"),
         quoted("_flush_io 0"),
+        // Mounted while it works: a package that owns them cannot change them.
+        quoted("_netsharedpath /proc:/sys"),
     )
 }
 
