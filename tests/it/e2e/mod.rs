@@ -2,6 +2,7 @@
 
 mod boot_failures;
 mod build_failures;
+mod closure;
 mod compute;
 mod drift;
 mod edit_table;
