@@ -171,3 +171,6 @@ fn claims<'p>(packages: &'p [(usize, Package)], files: &[RpmFile]) -> Result<Has
     }
     Ok(owner.into_iter().map(|(path, (place, _))| (path, packages[place].0)).collect())
 }
+
+#[cfg(test)]
+mod tests;
