@@ -95,8 +95,9 @@ pub fn unpack_all(tree: &str, files: &[RpmFile], progress: News<'_>) -> Result<(
         .collect::<Result<_, String>>()?;
     // Links such as /bin must be there before files come through them.
     packages.sort_by_key(|(at, package)| {
-        let bare = package.files.iter().all(|file| file.ghost || file.is_directory() || file.is_link());
-        (!(bare && !package.files.is_empty()), *at)
+        let full = package.files.is_empty()
+            || package.files.iter().any(|file| !(file.ghost || file.is_directory() || file.is_link()));
+        (full, *at)
     });
     let mut extractor = Extractor::new(tree)?;
     let accounts = accounts(tree, &packages, &open, files, &mut extractor)?;
