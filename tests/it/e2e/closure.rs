@@ -206,9 +206,9 @@ fn write_repository(random: &mut Random, directory: &Path, packages: usize, rich
     let mut repomd = format!("{header}<repomd xmlns=\"http://linux.duke.edu/metadata/repo\"><revision>1</revision>\n");
     for (kind, text) in [("primary", &primary), ("filelists", &filelists)] {
         std::fs::write(directory.join(format!("repodata/{kind}.xml")), text).unwrap();
-        write!(
+        writeln!(
             repomd,
-            "<data type=\"{kind}\"><checksum type=\"sha256\">{}</checksum><location href=\"repodata/{kind}.xml\"/><size>{}</size></data>\n",
+            "<data type=\"{kind}\"><checksum type=\"sha256\">{}</checksum><location href=\"repodata/{kind}.xml\"/><size>{}</size></data>",
             Sha256::of(text.as_bytes()),
             text.len()
         )
