@@ -241,6 +241,11 @@ pub fn verify_detached(data: &[u8], signature: &[u8], keyring: &Keyring) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use openpgp::Packet;
+    use openpgp::packet::signature::SignatureBuilder;
+    use openpgp::serialize::{Serialize, SerializeInto};
+    use openpgp::types::{HashAlgorithm, SignatureType};
+
     use super::*;
 
     #[test]
@@ -280,5 +285,57 @@ mod tests {
             let error = verify_clear_signed(text.as_bytes(), &Keyring::debian().unwrap()).unwrap_err();
             assert!(error.contains(said), "{error}");
         }
+    }
+
+    /// A key of a kind, with its self-signatures by a hash, and a signature over `data`.
+    fn signed(suite: CipherSuite, hash: HashAlgorithm, data: &[u8]) -> (Cert, Vec<u8>) {
+        let (cert, _) = CertBuilder::new().set_cipher_suite(suite).generate().unwrap();
+        let mut primary = cert.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
+        let user = openpgp::packet::UserID::from("site@example.invalid");
+        let binding = SignatureBuilder::new(SignatureType::PositiveCertification)
+            .set_hash_algo(hash)
+            .set_key_flags(openpgp::types::KeyFlags::empty().set_certification().set_signing())
+            .unwrap();
+        let binding = user.bind(&mut primary, &cert, binding).unwrap();
+        // The primary key alone, bound by the user id alone, as old vendor keys are.
+        let key = Packet::from(cert.primary_key().key().clone().parts_into_public().role_into_primary());
+        let bare = Cert::from_packets([key, Packet::from(user), Packet::from(binding)].into_iter()).unwrap();
+        let signature = SignatureBuilder::new(SignatureType::Binary)
+            .set_hash_algo(HashAlgorithm::SHA256)
+            .sign_message(&mut primary, data)
+            .unwrap();
+        let mut bytes = Vec::new();
+        Packet::from(signature).serialize(&mut bytes).unwrap();
+        (bare, bytes)
+    }
+
+    fn armored(cert: &Cert) -> Vec<u8> {
+        cert.armored().to_vec().unwrap()
+    }
+
+    #[test]
+    fn detached_signatures_of_rsa_keys_count_and_alterations_show() {
+        for suite in [CipherSuite::RSA2k, CipherSuite::Cv25519] {
+            let (cert, signature) = signed(suite, HashAlgorithm::SHA256, b"header");
+            let (other, _) = signed(CipherSuite::Cv25519, HashAlgorithm::SHA256, b"");
+            // A file of several armored keys, as vendors publish them.
+            let keys = [armored(&other), b"some words\n".to_vec(), armored(&cert)].concat();
+            let keyring = Keyring::parse(&keys).unwrap();
+            assert_eq!(keyring.certificates.len(), 2);
+            verify_detached(b"header", &signature, &keyring).unwrap();
+            let said = verify_detached(b"headez", &signature, &keyring).unwrap_err();
+            assert!(said.contains("was altered"), "{said}");
+            let said = verify_detached(b"header", &signature, &Keyring::parse(&armored(&other)).unwrap()).unwrap_err();
+            assert!(said.contains(&cert.fingerprint().to_hex()) && said.contains("not in the keyring"), "{said}");
+            assert!(verify_detached(b"header", b"", &keyring).is_err());
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_bound_by_sha1_is_named() {
+        let (cert, signature) = signed(CipherSuite::Cv25519, HashAlgorithm::SHA1, b"header");
+        let keyring = Keyring::parse(&armored(&cert)).unwrap();
+        let said = verify_detached(b"header", &signature, &keyring).unwrap_err();
+        assert!(said.contains(&cert.fingerprint().to_hex()) && said.contains("SHA1"), "{said}");
     }
 }

@@ -20,7 +20,7 @@ use crate::store::{Store, StoreError};
 
 /// Kinds of metadata that are fetched where a repository has them; others (delta packages, databases, zchunk copies,
 /// icons) serve other purposes.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 11] = [
     "primary",
     "filelists",
     "group",
@@ -32,7 +32,6 @@ const KINDS: [&str; 12] = [
     "susedata",
     "patterns",
     "products",
-    "productid",
 ];
 
 /// Largest metadata file, in bytes, packed and unpacked.

@@ -20,6 +20,8 @@ mod repofile;
 mod repomd;
 mod rich;
 mod root;
+#[cfg(test)]
+mod samples;
 mod scan;
 mod version;
 mod xml;

@@ -401,4 +401,4 @@ fn files(header: &Header) -> Result<Vec<FileEntry>, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

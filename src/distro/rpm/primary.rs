@@ -156,7 +156,8 @@ impl Package {
         ] {
             let good = text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
             let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-            if !good || !first && !(what == "release" && text.is_empty()) {
+            let none = what == "release" && text.is_empty();
+            if !good || !(first || none) {
                 return Err(format!("has a package `{shown}` with a bad {what}: `{}`", text.escape_default()));
             }
         }

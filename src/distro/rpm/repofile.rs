@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(base.baseurl, ["http://one.example/9/x86_64/os", "http://two.example/9.4/server"]);
         assert_eq!((base.gpgcheck, base.repo_gpgcheck, base.priority), (Some(true), Some(false), Some(10)));
         assert_eq!((base.gpgkey.len(), base.exclude.len()), (2, 2));
-        assert!(base.enabled && base.module_hotfixes && base.name == "Base 9.4 - $unknown");
+        assert!(base.enabled && base.module_hotfixes && base.name == "Base $releasever - $unknown");
         assert_eq!(off.metalink.as_deref(), Some("https://three.example/?repo=x-x86_64"));
         assert!(!off.enabled && off.span.line() == 17);
     }

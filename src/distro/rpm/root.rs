@@ -95,8 +95,9 @@ pub fn unpack_all(tree: &str, files: &[RpmFile], progress: News<'_>) -> Result<(
         .collect::<Result<_, String>>()?;
     // Links such as /bin must be there before files come through them.
     packages.sort_by_key(|(at, package)| {
-        let bare = package.files.iter().all(|file| file.ghost || file.is_directory() || file.is_link());
-        (!(bare && !package.files.is_empty()), *at)
+        let full = package.files.is_empty()
+            || package.files.iter().any(|file| !(file.ghost || file.is_directory() || file.is_link()));
+        (full, *at)
     });
     let mut extractor = Extractor::new(tree)?;
     let accounts = accounts(tree, &packages, &open, files, &mut extractor)?;
@@ -171,3 +172,6 @@ fn claims<'p>(packages: &'p [(usize, Package)], files: &[RpmFile]) -> Result<Has
     }
     Ok(owner.into_iter().map(|(path, (place, _))| (path, packages[place].0)).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 mod boot_failures;
 mod build_failures;
+mod closure;
 mod compute;
 mod drift;
 mod drivers;
@@ -21,6 +22,7 @@ mod otherpkgs;
 mod package_failures;
 mod private_archive;
 mod releases;
+mod rpm_files;
 mod same_bytes;
 mod service;
 mod xcat_node_support;

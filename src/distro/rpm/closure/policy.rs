@@ -107,9 +107,8 @@ fn unobsoleted(pool: &Pool<'_>, ids: &[Id]) -> Vec<Id> {
     for middle in 0..count {
         for from in 0..count {
             if reaches[from][middle] {
-                for to in 0..count {
-                    reaches[from][to] |= reaches[middle][to];
-                }
+                let further = reaches[middle].clone();
+                reaches[from].iter_mut().zip(further).for_each(|(to, more)| *to |= more);
             }
         }
     }

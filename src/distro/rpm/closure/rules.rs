@@ -244,7 +244,7 @@ fn order(one: &[Id], two: &[Id]) -> Ordering {
 }
 
 /// Most clauses that one dependency may become; real ones become a few.
-const CLAUSE_LIMIT: usize = 4096;
+const CLAUSE_LIMIT: usize = 1 << 17;
 
 /// Clauses that together say that a dependency is met, or that it is not; an empty clause cannot hold.
 fn normal_form(pool: &Pool<'_>, rich: &Rich, met: bool) -> Vec<Vec<Id>> {

@@ -1,0 +1,144 @@
+//! Package files as rpm itself makes and signs them.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use imgbuild::archive::Extractor;
+use imgbuild::distro::Keyring;
+use imgbuild::distro::rpm::{Package, VerifiedBy, unpack};
+
+const SPEC: &str = r#"
+Name: sample
+Epoch: 2
+Version: 1.0~rc1
+Release: 3
+Summary: A sample
+License: MIT
+Requires: (bash or dash)
+Requires(pre): /usr/sbin/useradd
+Requires: other >= 1:2.0-1
+Provides: virtual(sample) = 4
+Conflicts: enemy < 3
+Obsoletes: ancient <= 1
+Recommends: nice
+%description
+A sample.
+%install
+mkdir -p %{buildroot}/usr/bin %{buildroot}/etc %{buildroot}/usr/lib/modules/6.1.0-1/kernel %{buildroot}/var/log
+printf 'sample program' > %{buildroot}/usr/bin/sample
+ln %{buildroot}/usr/bin/sample %{buildroot}/usr/bin/sample-also
+ln %{buildroot}/usr/bin/sample %{buildroot}/usr/bin/sample-too
+ln -s sample %{buildroot}/usr/bin/sample-link
+seq 1 20000 > %{buildroot}/usr/lib/modules/6.1.0-1/kernel/x.ko
+: > %{buildroot}/etc/sample.conf
+: > %{buildroot}/var/log/sample.log
+%post
+true
+%files
+%attr(4755,root,root) /usr/bin/sample
+/usr/bin/sample-also
+/usr/bin/sample-too
+/usr/bin/sample-link
+%config(noreplace) /etc/sample.conf
+%dir %attr(0750,root,root) /usr/lib/modules/6.1.0-1
+/usr/lib/modules/6.1.0-1/kernel
+%ghost /var/log/sample.log
+"#;
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn build(place: &Path, payload: &str) -> PathBuf {
+    let spec = place.join("sample.spec");
+    std::fs::write(&spec, SPEC).unwrap();
+    let top = place.join(payload);
+    run(Command::new("rpmbuild")
+        .args(["-bb", "--quiet", "--target", "x86_64"])
+        .args(["--define", &format!("_topdir {}", top.display())])
+        .args(["--define", &format!("_binary_payload {payload}")])
+        .args(["--define", "__os_install_post %{nil}", "--define", "debug_package %{nil}"])
+        .arg(&spec));
+    top.join("RPMS/x86_64/sample-1.0~rc1-3.x86_64.rpm")
+}
+
+fn query(package: &Path, what: &[&str]) -> BTreeSet<String> {
+    let text = run(Command::new("rpm").arg("-qp").args(what).arg(package).env("LC_ALL", "C"));
+    text.lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn packages_of_rpm_are_read_and_unpacked_whatever_their_compression() {
+    let place = tempfile::tempdir().unwrap();
+    for payload in ["w9.gzdio", "w6.xzdio", "w3.zstdio", "w6.lzdio", "w9.bzdio", "w.ufdio"] {
+        let path = build(place.path(), payload);
+        let package = Package::read(&path).unwrap();
+        let candidate = &package.candidate;
+        assert_eq!(candidate.nevra(), "sample-2:1.0~rc1-3.x86_64");
+        let ours: BTreeSet<String> = candidate.requires.iter().map(|one| one.capability.to_string()).collect();
+        assert_eq!(ours, query(&path, &["--requires"]), "{payload}");
+        let ours: BTreeSet<String> = candidate.provides.iter().map(ToString::to_string).collect();
+        assert_eq!(ours, query(&path, &["--provides"]), "{payload}");
+        let files: BTreeSet<String> = package.files.iter().map(|file| file.path.clone()).collect();
+        assert_eq!(files, query(&path, &["-l"]), "{payload}");
+        let listed: BTreeSet<String> =
+            package.files.iter().map(|file| format!("{} {:o} {}", file.path, file.mode, file.digest)).collect();
+        assert_eq!(listed, query(&path, &["--qf", "[%{FILENAMES} %{FILEMODES:octal} %{FILEDIGESTS}\\n]"]), "{payload}");
+        assert!(candidate.requires.iter().any(|one| one.pre && one.capability.name == "/usr/sbin/useradd"));
+        assert_eq!(package.kernel_releases(), ["6.1.0-1"]);
+        assert_eq!(package.scriptlets.len(), 1);
+
+        let root = tempfile::tempdir().unwrap();
+        let mut extractor = Extractor::new(root.path().to_str().unwrap()).unwrap();
+        unpack(&mut extractor, std::fs::File::open(&path).unwrap()).unwrap();
+        let at = |name: &str| std::fs::symlink_metadata(root.path().join(name)).unwrap();
+        let names = ["usr/bin/sample", "usr/bin/sample-also", "usr/bin/sample-too"];
+        assert_eq!(at(names[0]).nlink(), 3, "{payload}");
+        assert!(names.iter().all(|name| at(name).ino() == at(names[0]).ino()), "{payload}");
+        assert_eq!(std::fs::read_to_string(root.path().join("usr/bin/sample-link")).unwrap(), "sample program");
+        assert_eq!(at("usr/lib/modules/6.1.0-1").mode() & 0o7777, 0o750);
+        assert_eq!(std::fs::read(root.path().join("usr/lib/modules/6.1.0-1/kernel/x.ko")).unwrap().len(), 108_894);
+        assert!(!root.path().join("var/log/sample.log").exists());
+    }
+}
+
+#[test]
+fn signatures_of_rpm_are_checked_against_the_keys_given() {
+    let place = tempfile::tempdir().unwrap();
+    let path = build(place.path(), "w3.zstdio");
+    let home = place.path().join("gnupg");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let gpg = |arguments: &[&str]| {
+        run(Command::new("gpg")
+            .args(["--batch", "--quiet", "--passphrase", ""])
+            .args(arguments)
+            .env("GNUPGHOME", &home))
+    };
+    for (name, kind) in [("site@example.invalid", "rsa2048"), ("other@example.invalid", "rsa4096")] {
+        gpg(&["--quick-generate-key", name, kind, "sign", "never"]);
+    }
+    let key = |name: &str| Keyring::parse(gpg(&["--armor", "--export", name]).as_bytes()).unwrap();
+    let (site, other) = (key("site"), key("other"));
+    assert_eq!(Package::verify(&path, &site).unwrap_err(), "is not signed");
+    run(Command::new("rpmsign")
+        .args(["--addsign", "--define", "_gpg_name site@example.invalid"])
+        .arg(&path)
+        .env("GNUPGHOME", &home));
+    Package::read(&path).unwrap();
+    assert_eq!(Package::verify(&path, &site).unwrap(), VerifiedBy::Signature);
+    assert!(Package::verify(&path, &other).unwrap_err().contains("is not in the keyring"));
+    let mut both = other.clone();
+    both.extend(site.clone());
+    assert_eq!(Package::verify(&path, &both).unwrap(), VerifiedBy::Signature);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 20;
+    bytes[last] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(Package::verify(&path, &site).unwrap_err().contains("payload has another digest"));
+    let _ = Command::new("gpgconf").args(["--kill", "all"]).env("GNUPGHOME", &home).status();
+}
