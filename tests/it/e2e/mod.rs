@@ -20,6 +20,7 @@ mod otherpkgs;
 mod package_failures;
 mod private_archive;
 mod releases;
+mod rpm_distro;
 mod same_bytes;
 mod service;
 mod xcat_node_support;
