@@ -54,12 +54,12 @@ fn fixture() -> PathBuf {
     project().join("tests/fixtures/rpm-distro")
 }
 
-/// A name for what the files of a directory hold.
+/// A name for what the files of a directory hold; the README makes no difference.
 fn digest_of(directory: &Path) -> String {
     let mut all = Vec::new();
     for entry in walkdir::WalkDir::new(directory).sort_by_file_name() {
         let entry = entry.unwrap();
-        if entry.file_type().is_file() {
+        if entry.file_type().is_file() && entry.file_name() != "README.md" {
             all.extend_from_slice(entry.path().to_str().unwrap().as_bytes());
             all.extend(std::fs::read(entry.path()).unwrap());
         }
@@ -281,7 +281,7 @@ fn a_tools_root_that_is_only_unpacked_runs_its_own_dnf_rpm_zypper_and_dracut() {
     let wanted = ["dnf", "zypper", "rpm", "dracut", "dracut-network", "kmod", "fixture-release"];
     let count = closure(&home, &["distro"], &wanted).len();
     assert!((100..300).contains(&count), "{count}");
-    let root = home.root();
+    let root = home.0.path().join("tools");
     std::fs::create_dir_all(&root).unwrap();
     let mut list = packages(&home.0.path().join("rpms"));
     // The one with the links /bin, /lib and their like comes first.
@@ -297,8 +297,8 @@ fn a_tools_root_that_is_only_unpacked_runs_its_own_dnf_rpm_zypper_and_dracut() {
         let said = both(&home.command("chroot").arg(&root).args([program, "--version"]).output().unwrap());
         assert!(said.contains(words), "{program}: {said}");
     }
-    let script = "rpm --initdb && rpm -qa && rpm --eval %_dbpath";
-    let said = good(home.command("chroot").arg(&root).args(["sh", "-c", script]));
+    let script = "rpm --initdb && rpm -qa && rpm --eval %_dbpath && test -e /var/lib/rpm/rpmdb.sqlite";
+    let said = good(home.command("chroot").arg(&root).env_remove("HOME").args(["sh", "-c", script]));
     assert_eq!(said, "/var/lib/rpm\n");
 }
 
@@ -307,7 +307,7 @@ fn libsolv_finds_every_package_installable_but_those_that_are_not() {
     let home = Home::new();
     let unpacked = |name: &str| {
         let to = home.0.path().join(format!("{name}.solv"));
-        let made = Command::new("repo2solv").arg("-X").arg(distribution().repository(name)).output().unwrap();
+        let made = Command::new("repo2solv").arg("-F").arg(distribution().repository(name)).output().unwrap();
         assert!(made.status.success(), "{}", both(&made));
         std::fs::write(&to, made.stdout).unwrap();
     };
@@ -423,7 +423,8 @@ fn zypper_installs_from_it() {
     assert!(changed.is_empty(), "{changed:#?}");
     let said = zypper(&["--no-refresh", "install", "--dry-run", "--no-recommends", "kernel-default", "openssh-server"]);
     assert!(said.contains("kernel-default") && !said.contains("kernel-core"), "{said}");
-    let said = zypper(&["--no-refresh", "install", "--dry-run", "--no-recommends", "-t", "pattern", "minimal_base"]);
+    // By the package's name: Debian's libsolv is built without SUSE's patterns.
+    let said = zypper(&["--no-refresh", "install", "--dry-run", "--no-recommends", "patterns-base-minimal_base"]);
     assert!(said.contains("systemd"), "{said}");
 }
 
