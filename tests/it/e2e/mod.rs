@@ -23,6 +23,7 @@ mod package_failures;
 mod private_archive;
 mod releases;
 mod rpm_files;
+mod rpm_distro;
 mod same_bytes;
 mod service;
 mod xcat_node_support;
