@@ -226,7 +226,7 @@ impl Gathering {
             }
             Some(Container::Iso) => {
                 let mut tree = disk::Tree::default();
-                read_iso(file, &mut |member| self.into_tree(&mut tree, member))?;
+                read_iso(file, &mut |member| self.keep_in(&mut tree, member))?;
                 disk::take(self, source, tree, depth)
             }
             Some(Container::Cpio | Container::Tar | Container::Compressed) => {
@@ -238,8 +238,8 @@ impl Gathering {
                 let mut whole = inner.chain(stream);
                 let mut tree = disk::Tree::default();
                 match kind {
-                    Some(Container::Cpio) => read_cpio(&mut whole, &mut |member| self.into_tree(&mut tree, member))?,
-                    Some(Container::Tar) => read_tar(&mut whole, &mut |member| self.into_tree(&mut tree, member))?,
+                    Some(Container::Cpio) => read_cpio(&mut whole, &mut |member| self.keep_in(&mut tree, member))?,
+                    Some(Container::Tar) => read_tar(&mut whole, &mut |member| self.keep_in(&mut tree, member))?,
                     _ if is_named => return Err("it holds neither a cpio nor a tar archive".to_owned()),
                     _ => return Ok(()),
                 }
@@ -280,7 +280,7 @@ impl Gathering {
         Ok(())
     }
 
-    fn into_tree(&mut self, tree: &mut disk::Tree, member: Member<'_>) -> Result<(), String> {
+    fn keep_in(&mut self, tree: &mut disk::Tree, member: Member<'_>) -> Result<(), String> {
         if let MemberKind::File(stream) = member.kind {
             let content = if disk::counts(&member.path) { self.content(stream)? } else { Vec::new() };
             tree.insert(member.path, content);

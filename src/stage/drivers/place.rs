@@ -49,6 +49,9 @@ fn fits(file: &DriverFile, rest: &str, kernel: &Kernel) -> bool {
     })
 }
 
+/// A module for another release: its file, that release, and its path below the release's folder.
+type Candidate<'f> = (&'f DriverFile, &'f str, &'f str);
+
 /// Which of a source's modules are taken: those for the release, and of each other module the newest that fits.
 fn choose<'f>(
     files: &'f [DriverFile],
@@ -56,7 +59,7 @@ fn choose<'f>(
     newest: &dyn Fn(&str, &str) -> std::cmp::Ordering,
 ) -> Vec<(&'f DriverFile, String, Option<String>)> {
     let mut taken = Vec::new();
-    let mut others: BTreeMap<(&str, String), Vec<(&DriverFile, &str, &str)>> = BTreeMap::new();
+    let mut others: BTreeMap<(&str, String), Vec<Candidate<'_>>> = BTreeMap::new();
     let mut own: BTreeSet<(&str, String)> = BTreeSet::new();
     for file in files {
         let Place::Module(release, rest) = &file.place else { continue };
