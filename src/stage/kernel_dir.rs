@@ -4,9 +4,11 @@ use super::StageError;
 use super::drivers::{HEADERS, TOOLS_DRIVER};
 use super::kernel::compare;
 use super::wish::Wish;
+use crate::distro::DistroError;
 use crate::distro::apt::{Archive, ToolsSeed, tools_closure};
 use crate::plan::{Cause, Place, Reason};
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
+use crate::source::nearest;
 use crate::xcat::matches;
 
 /// Start of the origin of packages from the directory.
@@ -132,6 +134,7 @@ pub fn driver_tools(
             help: "archives keep headers as long as the kernel itself: take its newest version (imgbuild update), or put both packages into [kernel] dir".to_owned(),
         });
     }
+    unknown_tools(wish, archive)?;
     let names = wish.pass.install.iter().map(|name| if name == HEADERS { headers.clone() } else { name.clone() });
     Ok(LockedPass {
         name: TOOLS_DRIVER.to_owned(),
@@ -139,6 +142,25 @@ pub fn driver_tools(
         packages: tools_closure(archive, &ToolsSeed { names: names.collect() }, held)?,
         ..LockedPass::default()
     })
+}
+
+/// Names of [[kernel.build]] tools that nothing has, all at once.
+fn unknown_tools(wish: &Wish, archive: &Archive) -> Result<(), DistroError> {
+    let is_there = |name: &String| name == HEADERS || archive.newest(name).is_some();
+    let unknown: Vec<String> = wish.pass.install.iter().filter(|name| !is_there(name)).cloned().collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let all = archive.names();
+    let hints = unknown.iter().map(|name| (name, nearest(name, all.iter().copied())));
+    let hints: Vec<String> = hints
+        .filter(|(_, near)| !near.is_empty())
+        .map(|(name, near)| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
+        .collect();
+    let help =
+        if hints.is_empty() { "check the suites and components of [[repo]]".to_owned() } else { hints.join("\n") };
+    let names = unknown.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    Err(DistroError::UnknownPackages { packages: unknown, names, help })
 }
 
 #[cfg(test)]

@@ -325,6 +325,20 @@ mod tests {
         assert_eq!(place_of("usr/bin/a"), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(kind in 0usize..8, bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000)) {
+            let magics: [&[u8]; 8] = [
+                b"!<arch>\ndebian-binary   ", &[0xed, 0xab, 0xee, 0xdb, 3, 0], b"070701", b"070707", &[0x1f, 0x8b, 8], &[0x28, 0xb5, 0x2f, 0xfd],
+                &[0xfd, b'7', b'z', b'X', b'Z', 0], b"\x7fELF\x02\x01\x01",
+            ];
+            let whole = [magics[kind], &bytes].concat();
+            for name in ["x", "x.ko"] {
+                let _ = Gathering::new("6.1").file(name, name, &mut std::io::Cursor::new(&whole), true, 0);
+            }
+        }
+    }
+
     #[test]
     fn file_systems_are_named_and_refused() {
         let mut image = vec![0u8; 4096];
