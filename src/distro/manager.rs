@@ -132,6 +132,11 @@ pub trait PackageArchive {
     /// # Errors
     /// [`DistroError::Format`] for a package that cannot be pinned.
     fn find(&self, name: &str, version: Option<&str>) -> Result<Option<PinnedPackage>, DistroError>;
+    /// Whether all names mean something.
+    ///
+    /// # Errors
+    /// [`DistroError::UnknownPackages`] with all that do not, and near names.
+    fn check_names(&self, names: &[String]) -> Result<(), DistroError>;
     /// The packages of the tools root; those in `held` keep their versions while a repository has them.
     ///
     /// # Errors

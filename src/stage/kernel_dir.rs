@@ -142,6 +142,8 @@ pub fn driver_tools(
             help: "archives keep headers as long as the kernel itself: take its newest version (imgbuild update), or put both packages into [kernel] dir".to_owned(),
         });
     };
+    let asked = wish.pass.install.iter().filter(|item| *item != HEADERS).cloned();
+    archive.check_names(&asked.collect::<Vec<_>>())?;
     held.retain(|package| package.name != pinned.name);
     held.push(pinned);
     let names = wish.pass.install.iter().map(|item| if item == HEADERS { name.clone() } else { item.clone() });

@@ -259,7 +259,11 @@ impl Locking<'_> {
             let earlier = earlier.and_then(|lock| lock.pass(TOOLS_DRIVER)).into_iter();
             let mut held = kernels.clone();
             held.extend(earlier.flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)));
-            passes.push(kernel_dir::driver_tools(wish, self.recipe, archive.as_ref(), &passes, held)?);
+            let tools = kernel_dir::driver_tools(wish, self.recipe, archive.as_ref(), &passes, held);
+            passes.push(tools.map_err(|error| match error {
+                StageError::Distro(error) => self.with_place(error, &[wish]).into(),
+                other => other,
+            })?);
         }
         if earlier.is_some() {
             // A lock is renewed only when all of it can be had: with a failed download the earlier one stays.

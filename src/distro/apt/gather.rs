@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::resolve::{Resolver, in_the_way};
+use super::resolve::{Resolver, in_the_way, unknown_names};
 use super::vendored::{self, Contents, Suite, suite_directory};
 use super::{
     Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
@@ -170,6 +170,12 @@ impl PackageArchive for AptArchive {
             None => self.archive.newest(name),
         };
         found.map(|one| one.pin(false)).transpose()
+    }
+
+    fn check_names(&self, names: &[String]) -> Result<(), DistroError> {
+        let unknown: Vec<String> =
+            names.iter().filter(|name| self.archive.candidates(name).is_empty()).cloned().collect();
+        if unknown.is_empty() { Ok(()) } else { Err(unknown_names(&self.archive, unknown)) }
     }
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {

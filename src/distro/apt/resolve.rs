@@ -209,21 +209,7 @@ impl Resolver<'_> {
                 unknown.push(name.to_owned());
             }
         }
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        let names = self.archive.names();
-        let hints: Vec<String> = unknown
-            .iter()
-            .filter_map(|name| {
-                let near = nearest(name, names.iter().copied());
-                (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
-            })
-            .collect();
-        let help =
-            if hints.is_empty() { "check the suites and components of [[repo]]".to_owned() } else { hints.join("\n") };
-        let listed = unknown.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        Err(DistroError::UnknownPackages { packages: unknown, names: listed, help })
+        if unknown.is_empty() { Ok(()) } else { Err(unknown_names(self.archive, unknown)) }
     }
 
     fn read_simulation(&self, said: &str, pass: &Pass) -> Result<Resolution, DistroError> {
@@ -254,6 +240,22 @@ impl Resolver<'_> {
         }
         Ok(resolution)
     }
+}
+
+/// What is said of names that no archive has.
+pub fn unknown_names(archive: &Archive, unknown: Vec<String>) -> DistroError {
+    let names = archive.names();
+    let hints: Vec<String> = unknown
+        .iter()
+        .filter_map(|name| {
+            let near = nearest(name, names.iter().copied());
+            (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
+        })
+        .collect();
+    let help =
+        if hints.is_empty() { "check the suites and components of [[repo]]".to_owned() } else { hints.join("\n") };
+    let listed = unknown.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    DistroError::UnknownPackages { packages: unknown, names: listed, help }
 }
 
 /// The name in `folder/name=version` or `name:architecture`.

@@ -94,7 +94,7 @@ impl Comps {
         let mut option: Option<bool> = None;
         let mut plain = true;
         let mut in_options = false;
-        while let Some(event) = reader.next()? {
+        while let Some(event) = reader.event()? {
             match event {
                 Event::Start { name, attributes } => match name {
                     "group" => group = Some(Group { visible: true, ..Group::default() }),

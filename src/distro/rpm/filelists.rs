@@ -51,7 +51,7 @@ fn digits(checksum: &Checksum) -> String {
 fn find_paths(data: impl BufRead, wanted: &BTreeSet<String>, mut found: impl FnMut(&str, &str)) -> Result<(), String> {
     let mut reader = Reader::new(data);
     let mut package = String::new();
-    while let Some(event) = reader.next()? {
+    while let Some(event) = reader.event()? {
         match event {
             Event::Start { name: "package", attributes } => {
                 package.clear();

@@ -71,7 +71,7 @@ pub fn read_metalink(bytes: &[u8]) -> Result<Metalink, String> {
     let mut accepted: Vec<Accepted> = Vec::new();
     let mut one = Accepted { size: None, checksums: Vec::new() };
     let (mut kind, mut preference, mut of_repomd) = (String::new(), 0u32, false);
-    while let Some(event) = reader.next()? {
+    while let Some(event) = reader.event()? {
         match event {
             Event::Start { name, attributes } => match name {
                 "file" => {

@@ -16,7 +16,7 @@ pub(super) fn read_primary(data: impl BufRead) -> Result<Vec<Candidate>, String>
     let mut package: Option<Package> = None;
     let mut checksum_kind = String::new();
     let mut list = List::None;
-    while let Some(event) = reader.next()? {
+    while let Some(event) = reader.event()? {
         match event {
             Event::Start { name, attributes } => match (name, package.as_mut()) {
                 ("package", None) => package = Some(Package::default()),

@@ -44,7 +44,7 @@ impl Repomd {
         let mut repomd = Self::default();
         let mut entry: Option<DataEntry> = None;
         let mut kind = String::new();
-        while let Some(event) = reader.next()? {
+        while let Some(event) = reader.event()? {
             match event {
                 Event::Start { name, attributes } => match name {
                     "data" => {

@@ -87,7 +87,7 @@ impl<R: BufRead> Reader<R> {
     ///
     /// # Errors
     /// A text with the byte where it is not XML, or more than metadata may hold.
-    pub fn next(&mut self) -> Result<Option<Event<'_>>, String> {
+    pub fn event(&mut self) -> Result<Option<Event<'_>>, String> {
         let mut step = Step::End;
         if !std::mem::take(&mut self.pending_end) {
             let mut buffer = std::mem::take(&mut self.buffer);

@@ -215,7 +215,7 @@ impl RpmArchive {
     }
 
     /// Words of which nothing is known, told all at once before the solver is asked.
-    fn check_names(&self, items: &[String]) -> Result<(), DistroError> {
+    fn check_words(&self, items: &[String]) -> Result<(), DistroError> {
         let provided: BTreeSet<&str> = self
             .candidates()
             .flat_map(|(_, candidate)| {
@@ -367,6 +367,11 @@ impl PackageArchive for RpmArchive {
         found.map(|(repository, candidate)| self.pin(repository, candidate, false)).transpose()
     }
 
+    fn check_names(&self, names: &[String]) -> Result<(), DistroError> {
+        let names: Vec<String> = names.iter().filter_map(|item| self.pick(item)).collect();
+        self.check_words(&names)
+    }
+
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
         let seeds: Vec<String> = seed.iter().filter_map(|item| self.pick(item)).collect();
         let mut repositories = self.repositories.clone();
@@ -401,7 +406,7 @@ impl PackageArchive for RpmArchive {
         let mut wanted = Vec::new();
         for pass in passes {
             let items = self.items(pass)?;
-            self.check_names(&items)?;
+            self.check_words(&items)?;
             wanted.push(Wanted { items, remove: &pass.remove, remove_after: &pass.remove_after, aside: pass.aside });
         }
         loop {

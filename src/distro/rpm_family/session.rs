@@ -165,7 +165,7 @@ impl<'a> Session<'a> {
             })?;
             // Not every solver tells what was asked for.
             let automatic = match picked.repository.is_empty() {
-                true => !items.iter().any(|item| *item == picked.name),
+                true => !items.contains(&picked.name),
                 false => picked.automatic,
             };
             packages.push(self.archive.pin(repository, candidate, automatic).map_err(|error| self.failed(&error))?);

@@ -50,7 +50,7 @@ pub fn read(said: &str, status: i32) -> Result<Answer, Refusal> {
     let mut reader = Reader::new(document.as_bytes());
     let mut answer = Answer::default();
     let (mut section, mut unknown, mut problems) = (String::new(), Vec::new(), Vec::new());
-    while let Some(event) = reader.next().map_err(broken)? {
+    while let Some(event) = reader.event().map_err(broken)? {
         match event {
             Event::Start { name, attributes } if name == "solvable" && attributes.get("type") == Some("package") => {
                 let word = |name: &str| attributes.get(name).unwrap_or_default().to_owned();

@@ -226,7 +226,7 @@ impl Gathering {
             }
             Some(Container::Iso) => {
                 let mut tree = disk::Tree::default();
-                read_iso(file, &mut |member| self.into_tree(&mut tree, member))?;
+                read_iso(file, &mut |member| self.keep_in(&mut tree, member))?;
                 disk::take(self, source, tree, depth)
             }
             Some(Container::Cpio | Container::Tar | Container::Compressed) => {
@@ -238,8 +238,8 @@ impl Gathering {
                 let mut whole = inner.chain(stream);
                 let mut tree = disk::Tree::default();
                 match kind {
-                    Some(Container::Cpio) => read_cpio(&mut whole, &mut |member| self.into_tree(&mut tree, member))?,
-                    Some(Container::Tar) => read_tar(&mut whole, &mut |member| self.into_tree(&mut tree, member))?,
+                    Some(Container::Cpio) => read_cpio(&mut whole, &mut |member| self.keep_in(&mut tree, member))?,
+                    Some(Container::Tar) => read_tar(&mut whole, &mut |member| self.keep_in(&mut tree, member))?,
                     _ if is_named => return Err("it holds neither a cpio nor a tar archive".to_owned()),
                     _ => return Ok(()),
                 }
@@ -280,7 +280,7 @@ impl Gathering {
         Ok(())
     }
 
-    fn into_tree(&mut self, tree: &mut disk::Tree, member: Member<'_>) -> Result<(), String> {
+    fn keep_in(&mut self, tree: &mut disk::Tree, member: Member<'_>) -> Result<(), String> {
         if let MemberKind::File(stream) = member.kind {
             let content = if disk::counts(&member.path) { self.content(stream)? } else { Vec::new() };
             tree.insert(member.path, content);
@@ -323,6 +323,20 @@ mod tests {
         assert_eq!(place_of("lib/firmware/a.bin"), Some(Place::Other("usr/lib/firmware/a.bin".into())));
         assert_eq!(place_of("etc/modprobe.d/a.conf"), Some(Place::Other("etc/modprobe.d/a.conf".into())));
         assert_eq!(place_of("usr/bin/a"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(kind in 0usize..8, bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000)) {
+            let magics: [&[u8]; 8] = [
+                b"!<arch>\ndebian-binary   ", &[0xed, 0xab, 0xee, 0xdb, 3, 0], b"070701", b"070707", &[0x1f, 0x8b, 8], &[0x28, 0xb5, 0x2f, 0xfd],
+                &[0xfd, b'7', b'z', b'X', b'Z', 0], b"\x7fELF\x02\x01\x01",
+            ];
+            let whole = [magics[kind], &bytes].concat();
+            for name in ["x", "x.ko"] {
+                let _ = Gathering::new("6.1").file(name, name, &mut std::io::Cursor::new(&whole), true, 0);
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The builder's part of drivers: inputs of keys, requests, answers.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::build::{BuildAnswer, BuildRequest};
 use super::{CheckRequest, Extra, Refusal, Remarks, UpdateSource};
@@ -102,7 +102,7 @@ pub fn build_inputs(recipe: &Recipe, lock: &Lock, index: usize) -> Result<Vec<In
 }
 
 impl Builder<'_> {
-    fn blob(&self, path: &PathBuf) -> Result<String, StageError> {
+    fn blob(&self, path: &Path) -> Result<String, StageError> {
         Ok(Store::blob_name(&self.store.ensure_blob_of(path)?.digest))
     }
 

@@ -49,6 +49,9 @@ fn fits(file: &DriverFile, rest: &str, kernel: &Kernel) -> bool {
     })
 }
 
+/// A module for another release: its file, that release, and its path below the release's folder.
+type Candidate<'f> = (&'f DriverFile, &'f str, &'f str);
+
 /// Which of a source's modules are taken: those for the release, and of each other module the newest that fits.
 fn choose<'f>(
     files: &'f [DriverFile],
@@ -56,7 +59,7 @@ fn choose<'f>(
     newest: &dyn Fn(&str, &str) -> std::cmp::Ordering,
 ) -> Vec<(&'f DriverFile, String, Option<String>)> {
     let mut taken = Vec::new();
-    let mut others: BTreeMap<(&str, String), Vec<(&DriverFile, &str, &str)>> = BTreeMap::new();
+    let mut others: BTreeMap<(&str, String), Vec<Candidate<'_>>> = BTreeMap::new();
     let mut own: BTreeSet<(&str, String)> = BTreeSet::new();
     for file in files {
         let Place::Module(release, rest) = &file.place else { continue };
@@ -76,7 +79,11 @@ fn choose<'f>(
             continue;
         }
         candidates.sort_by(|a, b| newest(b.1, a.1));
-        let best = candidates.iter().find(|(file, _, rest)| fits(file, rest, kernel)).or(candidates.first());
+        let fitting = candidates.iter().find(|(file, _, rest)| fits(file, rest, kernel));
+        // One that does not fit is refused later, with the reason; but a package with modules for this very kernel has
+        // what it means to have for it.
+        let is_for_us = own.iter().any(|(source, _)| *source == known.0);
+        let best = fitting.or(if is_for_us { None } else { candidates.first() });
         if let Some((file, release, rest)) = best {
             // As weak-modules names its links: without the first folder, which is mostly `extra`.
             let below = rest.split_once('/').map_or(*rest, |(_, below)| below);
@@ -274,6 +281,7 @@ mod tests {
         let files = [
             file("p", Some("6.1.0-1"), "extra/a.ko"),
             file("p", Some("6.1.0-2"), "extra/a.ko"),
+            file("p", Some("6.1.0-1"), "extra/only-for-others.ko"),
             file("q", Some("6.1.0-1"), "extra/sub/b.ko"),
             file("q", Some("6.1.0-10"), "extra/sub/b.ko"),
             file("l", None, "updates/c.ko"),

@@ -162,6 +162,18 @@ fn a_source_in_an_archive_and_one_for_dkms_give_the_same_modules() {
     }
 }
 
+#[test]
+fn network_a_program_for_a_build_that_nothing_has_has_its_line_and_near_names() {
+    let space = copy();
+    source(&space, "site");
+    space.edit("image.toml", "[system]", "[[kernel.build]]\nsource = \"site\"\ntools = [\"flexx\"]\n\n[system]");
+    let ran = space.run(&["build"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    for text in ["image.toml:13:", "no repository has `flexx`", "did you mean flex"] {
+        assert!(ran.err.contains(text), "{text}\n{}", ran.err);
+    }
+}
+
 /// The manifest of the layer that the last build of a driver made.
 fn module_layers(space: &Space) -> String {
     let explained = space.run(&["explain", "kernel/build-1"]).good().out;
@@ -280,9 +292,9 @@ fn driver_packages_and_update_disks_of_every_form_reach_image_and_initrd() {
         "[kernel]",
         "[kernel]\nupdates = [\"d/site.deb,RPM:d/site.rpm\", \"Dud:rhdd3.iso\", \"dud:old\", \"suse.dud\", \"loose\"]",
     );
-    let said = space.run(&["build"]).good().err;
+    let said = space.run(&["build"]).good().err.replace("\n  │ ", " ");
     for text in [
-        "are in the image, but not in the initrd: form_deb,",
+        "are in the image, but not in the initrd: failover, form_deb, form_loose,",
         "\"+allupdate\"",
         "`updates/failover.ko` of `loose/failover.ko` is used instead of `kernel/net/core/failover.ko`",
         "`updates/failover.ko` of `loose/failover.ko` lacks what the kernel's own modules may need of it",
@@ -386,9 +398,9 @@ fn a_script_that_brings_a_module_for_another_kernel_is_stopped() {
     assert!(ran.err.contains("`extra/site_base.ko` of `the image`: it was built for `5.0.0-1-other"), "{}", ran.err);
 }
 
-/// A package that brings a kernel, by its looks.
-fn kernel(to: &Path, release: &str) {
-    let image = format!("boot/vmlinuz-{release}");
+/// A package that brings a kernel, by its looks; as on RHEL without a file in /boot where `boot` is false.
+fn kernel(to: &Path, release: &str, boot: bool) {
+    let image = if boot { format!("boot/vmlinuz-{release}") } else { format!("lib/modules/{release}/vmlinuz") };
     let order = format!("lib/modules/{release}/modules.order");
     deb(to, &format!("linux-image-{release}"), "", &[(&image, b"a kernel"), (&order, b"")]);
 }
@@ -397,8 +409,8 @@ fn kernel(to: &Path, release: &str) {
 fn network_kernels_that_dependencies_bring_are_listed_by_version() {
     let space = copy();
     let dir = space.path().join("other");
-    kernel(&dir.join("k9.deb"), "6.1.0-9-site");
-    kernel(&dir.join("k100.deb"), "6.1.0-100-site");
+    kernel(&dir.join("k9.deb"), "6.1.0-9-site", true);
+    kernel(&dir.join("k100.deb"), "6.1.0-100-site", true);
     deb(&dir.join("app.deb"), "site-app", "linux-image-6.1.0-100-site, linux-image-6.1.0-9-site", &[("opt/app", b"x")]);
     space.edit("image.toml", "[kernel]", "[otherpkgs]\ndir = \"other\"\ninstall = [\"site-app\"]\n\n[kernel]");
     let ran = space.run(&["build"]);
@@ -416,8 +428,8 @@ fn network_kernels_that_dependencies_bring_are_listed_by_version() {
 #[test]
 fn network_a_directory_of_kernels_goes_before_the_archives() {
     let space = copy();
-    kernel(&space.path().join("kernels/a/k9.deb"), "6.1.0-9-site");
-    kernel(&space.path().join("kernels/b/k100.deb"), "6.1.0-100-site");
+    kernel(&space.path().join("kernels/a/k9.deb"), "6.1.0-9-site", false);
+    kernel(&space.path().join("kernels/b/k100.deb"), "6.1.0-100-site", true);
     space.edit("image.toml", "package = \"linux-image-cloud-amd64\"", "dir = \"kernels\"");
     let ran = space.run(&["build"]);
     assert_eq!(ran.code, 4, "{}", ran.err);
@@ -430,7 +442,7 @@ fn network_a_directory_of_kernels_goes_before_the_archives() {
     assert_eq!(shown.trim(), "linux-image-6.1.0-9-site");
     assert_eq!(space.to_do(), Vec::<String>::new());
     // A package beside it that changes makes the lock stale, and nothing else.
-    kernel(&space.path().join("kernels/b/k100.deb"), "6.1.0-101-site");
+    kernel(&space.path().join("kernels/b/k100.deb"), "6.1.0-101-site", true);
     let plan = space.run(&["plan"]).good().out;
     assert!(plan.contains("kernels"), "{plan}");
     let ran = space.run(&["build"]).good();
