@@ -61,6 +61,8 @@ pub struct Recipe {
     pub root_password_hash: Option<(PathBuf, String)>,
     /// Certificates for the initrd.
     pub ca: Vec<(PathBuf, String)>,
+    /// Files of dracut.conf.d.
+    pub dracut_conf: Vec<(PathBuf, String)>,
     /// Keyrings of the repositories, by their index.
     pub keyrings: Vec<Option<PathBuf>>,
 }
@@ -236,10 +238,12 @@ impl Reader {
         });
         self.check_login(&authorized_keys, root_password_hash.as_ref());
         let ca = self.files("initrd.ca", &model.initrd.ca);
+        let dracut_conf = self.files("initrd.dracut_conf", &model.initrd.dracut_conf);
         let keyrings = self.repositories();
         self.check_boot();
         self.findings.extend(super::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();
+        self.findings.extend(super::dracut::check(&self.model, &self.spans, &self.whole));
         let (spans, whole) = (&self.spans, &self.whole);
         let span = |path: &str| spans.nearest(path).unwrap_or(whole).clone();
         let units = read_units(&model.services, &span, &mut self.findings);
@@ -265,6 +269,7 @@ impl Reader {
             authorized_keys,
             root_password_hash,
             ca,
+            dracut_conf,
             keyrings,
         };
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

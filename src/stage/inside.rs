@@ -9,6 +9,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
     let mut all: Vec<(&'static str, Operation)> = vec![
         ("kernel", |request, news| answer(request, news, super::kernel::inside)),
         ("initrd", |request, news| answer(request, news, super::initrd::inside)),
+        ("dracut", |request, news| answer(request, news, super::dracut::inside)),
         ("system", |request, news| answer(request, news, super::system::inside)),
         ("sync", |request, news| answer(request, news, super::sync::inside)),
         ("postinstall", |request, news| answer(request, news, super::postinstall::inside)),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::distro::apt::{Pass, ToolsSeed, architecture};
-use crate::recipe::{Base, Recipe};
+use crate::distro::apt::{DRACUT_PACKAGES, Pass, ToolsSeed, architecture};
+use crate::recipe::{Base, Generator, Recipe};
 use crate::source::Span;
 use crate::xcat::PassList;
 
@@ -32,6 +32,14 @@ pub fn kernel_package(recipe: &Recipe) -> String {
 
 /// Name of the transaction with what a postinstall script runs; it goes over the base, and not into the image.
 pub const POSTINSTALL_TOOLS: &str = "tools-postinstall";
+
+/// Name of the transaction with what dracut needs to compose an initrd; it goes over the base, and not into the image.
+pub const DRACUT_TOOLS: &str = "tools-dracut";
+
+/// Whether a transaction's packages are tools over the base, and not in the image.
+pub fn is_aside(name: &str) -> bool {
+    name == POSTINSTALL_TOOLS || name == DRACUT_TOOLS
+}
 
 /// One transaction that the recipe asks for: its name, what to say to the package manager, and where it was asked.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +70,18 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
         tools.pass.aside = true;
         for (index, name) in table.tools.iter().enumerate() {
             if let Some(span) = recipe.spans.get(&format!("postinstall.tools[{index}]")) {
+                tools.spans.insert(name.clone(), span.clone());
+            }
+        }
+        all.push(tools);
+    }
+    if recipe.model.initrd.generator == Generator::Dracut {
+        let more = &recipe.model.initrd.dracut_packages;
+        let names: Vec<&str> = DRACUT_PACKAGES.into_iter().chain(more.iter().map(String::as_str)).collect();
+        let mut tools = named(DRACUT_TOOLS, &names);
+        tools.pass.aside = true;
+        for (index, name) in more.iter().enumerate() {
+            if let Some(span) = recipe.spans.get(&format!("initrd.dracut_packages[{index}]")) {
                 tools.spans.insert(name.clone(), span.clone());
             }
         }

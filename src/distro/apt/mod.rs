@@ -7,6 +7,7 @@ mod accounts;
 mod blame;
 mod bootstrap;
 mod closure;
+mod dracut;
 mod index;
 mod inside;
 mod install;
@@ -19,6 +20,7 @@ mod source;
 
 pub use bootstrap::{BOOTSTRAP_VERSION, Bootstrap, UNPACK_VERSION, bootstrap};
 pub use closure::{ToolsSeed, tools_closure};
+pub use dracut::DRACUT_PACKAGES;
 pub use index::{Archive, Candidate, SuiteIndex};
 pub use install::{INSTALL_VERSION, Install, install};
 pub use local::{LocalRepository, package_files, scan_local};
