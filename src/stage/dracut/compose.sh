@@ -23,7 +23,6 @@ if [ -z "$base" ] || ! command -v dracut >/dev/null; then
 fi
 cp -r /imgbuild/module "$base/modules.d/99imgbuild"
 mkdir -p /etc/dracut.conf.d /etc/modprobe.d /var/tmp
-# dracut reads /etc/dracut.conf.d in the order of names; `hostonly` and its kin are given below, and count more.
 for file in /imgbuild/conf/* /imgbuild/modprobe.d/*; do
     [ -e "$file" ] || continue
     case $file in
@@ -31,6 +30,19 @@ for file in /imgbuild/conf/* /imgbuild/modprobe.d/*; do
     *) cp "$file" /etc/modprobe.d/ ;;
     esac
 done
+# Nothing of this host, and nothing that imgbuild does itself: stripping, compressing, and putting microcode in front. As
+# options too, below, where this dracut has them: they count more than any file. The oldest have no --no-hostonly.
+cat >/etc/dracut.conf.d/zz-imgbuild.conf <<'END'
+hostonly=""
+hostonly_cmdline="no"
+early_microcode="no"
+do_strip="no"
+do_prelink="no"
+do_hardlink="no"
+compress="cat"
+uefi="no"
+reproducible="yes"
+END
 # A module that a site adds may read them; this host's, or the tools root's own, must not get in.
 rm -f /etc/machine-id /var/lib/dbus/machine-id /etc/hostname
 : >/etc/machine-id
@@ -42,7 +54,6 @@ knows() {
     printf '%s\n' "$help" | grep -qE -- "(^|[[:space:],])$1([[:space:],=]|\$)"
 }
 set -- --force
-# Nothing of this host, and nothing that imgbuild does itself: compressing, and putting microcode in front.
 for option in --no-hostonly --no-hostonly-cmdline --no-hostonly-default-device --no-hostonly-i18n --no-early-microcode \
     --nostrip --noprelink --nohardlink --no-compress --no-uefi --nofscks --nomdadmconf --nolvmconf --reproducible; do
     if knows "$option"; then

@@ -3,6 +3,7 @@
 mod boot_failures;
 mod build_failures;
 mod compute;
+mod dracut;
 mod drift;
 mod edit_table;
 mod edits;
