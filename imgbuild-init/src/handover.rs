@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use sha2::Digest;
 
-use crate::image::ROOT;
+use crate::image::root;
 use crate::lease::Lease;
 use crate::network::{interfaces, resolv_conf};
 use crate::{say, sys};
 
 fn inside(path: &str) -> PathBuf {
-    Path::new(ROOT).join(path)
+    Path::new(root()).join(path)
 }
 
 /// Whether something is there in the new root, links taken as such.

@@ -1,8 +1,8 @@
 //! The image: its index, its frames, each checked before it is used, unpacked into memory.
 
 use std::io::Read;
-use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -12,8 +12,20 @@ use crate::cmdline::Parameters;
 use crate::fetch::Client;
 use crate::{Pause, cpio, say, sys};
 
+/// Where the new root is made, unless [`make_root_at`] said otherwise.
+const OWN_ROOT: &str = "/newroot";
+
+static ROOT: OnceLock<String> = OnceLock::new();
+
 /// Where the new root is made.
-pub const ROOT: &str = "/newroot";
+pub fn root() -> &'static str {
+    ROOT.get().map_or(OWN_ROOT, String::as_str)
+}
+
+/// Says where the new root is made; only the first call counts.
+pub fn make_root_at(path: &str) {
+    let _ = ROOT.set(path.to_owned());
+}
 
 /// Largest index that is read; one of a large image has some hundred kilobytes.
 const INDEX_LIMIT: u64 = 64 << 20;
@@ -163,20 +175,20 @@ pub fn check_memory(index: &Index) -> Result<(), String> {
 
 /// Fetches and unpacks all frames: one reader, as many unpackers as there are CPUs.
 pub fn unpack(client: &Client, url: &str, index: &Index, parameters: &Parameters) -> Result<(), String> {
-    sys::mount_root(ROOT, parameters.root_limit.as_deref().unwrap_or("90%"), parameters.root_flags.as_deref())
+    sys::mount_root(root(), parameters.root_limit.as_deref().unwrap_or("90%"), parameters.root_flags.as_deref())
         .map_err(|error| {
             format!("the root file system cannot be made: {error}; are rootlimit= and rootflags= options of tmpfs?")
         })?;
     let outcome = unpack_frames(client, url, index).and_then(|()| {
         for (path, name, value) in &index.xattrs {
-            sys::set_xattr(ROOT, path, name, value)
+            sys::set_xattr(root(), path, name, value)
                 .map_err(|error| format!("the attribute {name} of {path} cannot be set: {error}"))?;
         }
         Ok(())
     });
     if outcome.is_err() {
         // Nothing half-unpacked stays.
-        sys::unmount(ROOT);
+        sys::unmount(root());
     }
     outcome
 }
@@ -192,7 +204,7 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
             slot.get_or_insert(problem);
         }
     };
-    let one = |bytes: &[u8]| match cpio::unpack(bytes, &index.compress, ROOT) {
+    let one = |bytes: &[u8]| match cpio::unpack(bytes, &index.compress, root()) {
         Ok(more) => {
             if let Ok(mut times) = times.lock() {
                 times.extend(more);
@@ -235,7 +247,7 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
     // Deepest first: setting the time of what lies in a directory does not change the directory's.
     times.sort_by(|a, b| b.0.cmp(&a.0));
     for (path, time) in times {
-        sys::set_time(ROOT, &path, time).map_err(|error| format!("the time of {path} cannot be set: {error}"))?;
+        sys::set_time(root(), &path, time).map_err(|error| format!("the time of {path} cannot be set: {error}"))?;
     }
     Ok(())
 }

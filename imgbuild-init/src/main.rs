@@ -19,6 +19,11 @@
 //! | `rootflags=` | further options of that tmpfs, for instance `mpol=interleave` |
 //! | `imgbuild.rescue` | print what is known and stop |
 //! | `imgbuild.reboot_after=` | seconds after which a node that got no image starts again; 0: never |
+//!
+//! In an initrd that dracut composed, dracut's init is the first process. Its mount hook runs `imgbuild-init mount
+//! DIRECTORY`: all of the above, but the image is unpacked into that directory, and this program ends instead of
+//! becoming the image's init. It ends only when the image is whole, and never with a failure: without an image it
+//! starts the machine again, as ever.
 
 mod cmdline;
 mod cpio;
@@ -53,13 +58,24 @@ fn main() {
         }
         return;
     }
-    if std::process::id() != 1 {
-        say!("this program is the init of an initrd and does nothing elsewhere");
-        return;
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let part = match words.as_slice() {
+        _ if std::process::id() == 1 => Part::Init,
+        [word, directory] if word == "mount" && directory.starts_with('/') => {
+            outlive_the_initrd();
+            image::make_root_at(directory);
+            Part::Mount
+        }
+        _ => {
+            say!("this program is the init of an initrd, or its `mount DIRECTORY`, and does nothing elsewhere");
+            std::process::exit(1);
+        }
+    };
+    if part == Part::Init {
+        sys::mount_kernel_trees();
+        std::thread::spawn(sys::reap_orphans_quietly);
     }
-    sys::mount_kernel_trees();
     let parameters = Parameters::read();
-    std::thread::spawn(sys::reap_orphans_quietly);
     if parameters.rescue {
         let modules = modules::Modules::read();
         modules.load_for_devices();
@@ -75,7 +91,10 @@ fn main() {
     let mut errors: Vec<String> = Vec::new();
     let mut lease = None;
     loop {
-        let Err(problem) = attempt(&parameters, &mut lease);
+        let problem = match attempt(&parameters, part, &mut lease) {
+            Ok(()) => return,
+            Err(problem) => problem,
+        };
         say!("{problem}");
         if errors.last() != Some(&problem) {
             errors.push(problem);
@@ -89,7 +108,30 @@ fn main() {
     }
 }
 
-fn attempt(parameters: &Parameters, last: &mut Option<lease::Lease>) -> Result<std::convert::Infallible, String> {
+/// What this process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// The first process, which becomes the image's init.
+    Init,
+    /// A step of another init: it leaves the image mounted and ends.
+    Mount,
+}
+
+/// Gives this process a name that starts with `@`, and with it the one that keeps the lease: systemd in an initrd ends
+/// all others when it goes over to the image. Source: systemd.io/ROOT_STORAGE_DAEMONS.
+fn outlive_the_initrd() {
+    use std::os::unix::process::CommandExt;
+    let mut words = std::env::args();
+    if words.next().is_some_and(|name| name.starts_with('@')) {
+        return;
+    }
+    let error = std::process::Command::new("/proc/self/exe").arg0("@imgbuild-init").args(words).exec();
+    say!("this program cannot be started under another name: {error}");
+}
+
+/// Gives nothing when the image is mounted for another init; as the first process it does not come back without a
+/// problem.
+fn attempt(parameters: &Parameters, part: Part, last: &mut Option<lease::Lease>) -> Result<(), String> {
     let url = parameters
         .url
         .as_deref()
@@ -105,7 +147,13 @@ fn attempt(parameters: &Parameters, last: &mut Option<lease::Lease>) -> Result<s
     let keeper = match lease.dhcp {
         Some(_) => {
             let lease = lease.clone();
-            sys::fork_daemon(move || dhcp::keep(&lease)).ok()
+            sys::fork_daemon(move || {
+                if part == Part::Mount {
+                    sys::leave_control_group();
+                }
+                dhcp::keep(&lease);
+            })
+            .ok()
         }
         None => None,
     };
@@ -118,8 +166,11 @@ fn attempt(parameters: &Parameters, last: &mut Option<lease::Lease>) -> Result<s
         if let Some(keeper) = keeper {
             sys::end(keeper);
         }
-        sys::unmount(image::ROOT);
+        sys::unmount(image::root());
         return Err(problem);
+    }
+    if part == Part::Mount {
+        return Ok(());
     }
     // From here on there is no way back: the initrd's own files go.
     let problem = switch::switch_root();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::image::ROOT;
+use crate::image::root;
 use crate::{say, sys};
 
 /// What is tried, as the kernel itself does.
@@ -24,13 +24,13 @@ pub fn find_init() -> Result<&'static str, String> {
 /// Follows links as they would be after the root has changed.
 fn resolve(path: &str) -> Option<PathBuf> {
     let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
-    let mut done = PathBuf::from(ROOT);
+    let mut done = PathBuf::from(root());
     let mut links = 0;
     while let Some(part) = rest.pop() {
         match part.as_str() {
             "" | "." => continue,
             ".." => {
-                if done != Path::new(ROOT) {
+                if done != Path::new(root()) {
                     done.pop();
                 }
                 continue;
@@ -45,7 +45,7 @@ fn resolve(path: &str) -> Option<PathBuf> {
             }
             let target = std::fs::read_link(&next).ok()?.into_os_string().into_string().ok()?;
             if target.starts_with('/') {
-                done = PathBuf::from(ROOT);
+                done = PathBuf::from(root());
             }
             rest.extend(target.split('/').rev().map(str::to_owned));
         } else {
@@ -63,11 +63,11 @@ pub fn switch_root() -> String {
     };
     say!("starting /{init}");
     for name in ["dev", "proc", "sys", "run"] {
-        if let Err(error) = sys::move_mount(&format!("/{name}"), &format!("{ROOT}/{name}")) {
+        if let Err(error) = sys::move_mount(&format!("/{name}"), &format!("{}/{name}", root())) {
             say!("/{name} cannot be moved into the image: {error}");
         }
     }
-    match sys::become_root(ROOT, &format!("/{init}")) {
+    match sys::become_root(root(), &format!("/{init}")) {
         Ok(never) => match never {},
         Err(error) => format!("/{init} cannot be started: {error}"),
     }

@@ -182,6 +182,16 @@ pub fn fork_daemon(work: impl FnOnce()) -> io::Result<libc::pid_t> {
     }
 }
 
+/// Goes to the topmost control group, where no service manager looks for what is left of a service.
+pub fn leave_control_group() {
+    for file in ["/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/systemd/cgroup.procs"] {
+        // Without systemd there is no such file, and nothing to leave.
+        if Path::new(file).exists() {
+            let _ = std::fs::write(file, "0");
+        }
+    }
+}
+
 /// Ends a process.
 pub fn end(process: libc::pid_t) {
     // SAFETY: no pointers; the number is that of a child.

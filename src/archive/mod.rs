@@ -3,6 +3,7 @@
 //! This room must not know recipes or processes.
 
 mod cpio;
+mod cpio_read;
 mod deb;
 mod extract;
 mod frame;
@@ -11,6 +12,7 @@ mod magic;
 mod members;
 
 pub use self::cpio::{Body, Head, write_entry, write_trailer};
+pub use cpio_read::{Content, Found, read_archive};
 pub use deb::{DebError, control_stanza, read_members, write_plain};
 pub use extract::{Extractor, Meta, extract_tar};
 pub use frame::{Compression, FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};

@@ -63,6 +63,8 @@ pub struct Names {
     pub script_tools: Vec<String>,
     /// The kernel, where the recipe names none.
     pub kernel: String,
+    /// What composes an initrd with dracut.
+    pub dracut: Vec<String>,
     /// What builds drivers, besides the kernel's headers.
     pub driver_tools: Vec<String>,
 }

@@ -64,6 +64,8 @@ pub struct Recipe {
     pub root_password_hash: Option<(PathBuf, String)>,
     /// Certificates for the initrd.
     pub ca: Vec<(PathBuf, String)>,
+    /// Files of dracut.conf.d.
+    pub dracut_conf: Vec<(PathBuf, String)>,
     /// Keyrings of the repositories, by their index.
     pub keyrings: Vec<Option<PathBuf>>,
     /// The `.repo` file of each [[repo]] that names one.
@@ -243,6 +245,7 @@ impl Reader {
         });
         self.check_login(&authorized_keys, root_password_hash.as_ref());
         let ca = self.files("initrd.ca", &model.initrd.ca);
+        let dracut_conf = self.files("initrd.dracut_conf", &model.initrd.dracut_conf);
         let mut keyrings = Vec::new();
         let mut repo_files = Vec::new();
         for (index, repo) in model.repo.iter().enumerate() {
@@ -259,6 +262,7 @@ impl Reader {
         self.check_boot();
         self.findings.extend(super::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();
+        self.findings.extend(super::dracut::check(&self.model, &self.spans, &self.whole));
         let (spans, whole) = (&self.spans, &self.whole);
         let span = |path: &str| spans.nearest(path).unwrap_or(whole).clone();
         let units = read_units(&model.services, &span, &mut self.findings);
@@ -285,6 +289,7 @@ impl Reader {
             authorized_keys,
             root_password_hash,
             ca,
+            dracut_conf,
             keyrings,
             repo_files,
         };

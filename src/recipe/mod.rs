@@ -7,6 +7,7 @@
 mod accounts;
 mod check;
 mod document;
+mod dracut;
 mod drivers;
 mod kernel_names;
 mod load;
@@ -25,6 +26,7 @@ pub use crate::xcat::Clause;
 pub use accounts::{Accounts, LockedGroup, LockedUser, NOBODY, STATIC_IDS};
 pub use check::check_against_schema;
 pub use document::{Node, Spans, Value};
+pub use dracut::dracut_modules;
 pub use drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
 pub use load::{Loaded, Postinstall, Recipe, load, read_list};
 pub use lockfile::{Lock, LockError, LockedPass, LockedSuite, PinnedPackage};

@@ -341,6 +341,9 @@ pub enum Firmware {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Initrd {
+    /// Who composes it.
+    #[serde(default)]
+    pub generator: Generator,
     /// Which initrds to make.
     #[serde(default = "stateless")]
     pub modes: Vec<InitrdMode>,
@@ -353,6 +356,27 @@ pub struct Initrd {
     /// Files with certificates that nodes trust for https, besides the public ones.
     #[serde(default)]
     pub ca: Vec<String>,
+    /// With dracut: its modules that are added to those that it chooses itself, or left out with `-` in front.
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"^[+-]?[A-Za-z0-9][A-Za-z0-9_.-]*$")))]
+    pub dracut_modules: Vec<String>,
+    /// With dracut: files of dracut.conf.d.
+    #[serde(default)]
+    pub dracut_conf: Vec<String>,
+    /// With dracut: packages of the distribution that its modules need, for instance `lvm2`; not installed in the image.
+    #[serde(default)]
+    pub dracut_packages: Vec<String>,
+}
+
+/// Who composes an initrd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Generator {
+    /// imgbuild: one program and the drivers, the same for all distributions.
+    #[default]
+    Imgbuild,
+    /// The release's own dracut, with a module of imgbuild: for sites that need dracut's modules.
+    Dracut,
 }
 
 fn stateless() -> Vec<InitrdMode> {
@@ -362,10 +386,14 @@ fn stateless() -> Vec<InitrdMode> {
 impl Default for Initrd {
     fn default() -> Self {
         Self {
+            generator: Generator::default(),
             modes: stateless(),
             compress: InitrdCompress::default(),
             modules_from: ModulesFrom::default(),
             ca: Vec::new(),
+            dracut_modules: Vec::new(),
+            dracut_conf: Vec::new(),
+            dracut_packages: Vec::new(),
         }
     }
 }

@@ -6,15 +6,15 @@ use super::drivers::{self, BUILD_KIND, TOOLS_DRIVER, build_action};
 use super::modules::{ALL_UPDATES, wanted_drivers};
 use super::results::file;
 use super::tools::{base_action, tools_action, tools_driver_action, tools_identity};
-use super::wish::{POSTINSTALL_TOOLS, Wish, target, wishes};
-use super::{StageError, accounts, node_support};
+use super::wish::{DRACUT_TOOLS, POSTINSTALL_TOOLS, Wish, is_aside, target, wishes};
+use super::{StageError, accounts, dracut, node_support};
 use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
 use crate::distro::{PackageManager, manager};
 use crate::plan::{Action, ActionGraph, Input, Stage, Upstream};
 use crate::recipe::{Accounts, Clause};
 use crate::recipe::{
-    Firmware, Frames, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, SyncedKind,
+    Firmware, Frames, Generator, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, SyncedKind,
 };
 use crate::source::Span;
 
@@ -38,6 +38,8 @@ pub mod version {
     pub const SYNC: u32 = 1;
     /// The initrd. 1: first; 2: settings in usr/lib/modprobe.d.
     pub const INITRD: u32 = 2;
+    /// The initrd that dracut composes. 1: first.
+    pub const DRACUT: u32 = 1;
     /// The packed image. 1: first.
     pub const PACK: u32 = 1;
 }
@@ -255,14 +257,13 @@ impl Reader<'_> {
             }
             inputs.push(input);
         }
-        if wish.name != POSTINSTALL_TOOLS {
+        if !is_aside(&wish.name) {
             let is_first = self.layers == [BASE];
             let made = accounts::made_before(self.recipe, self.lock, &wish.name, is_first);
             inputs.extend(accounts::inputs(self.recipe, &made));
             self.accounts.insert(format!("rootfs/{}", wish.name), made);
         }
-        let above =
-            (wish.name == POSTINSTALL_TOOLS).then(|| std::mem::replace(&mut self.layers, vec![BASE.to_owned()]));
+        let above = is_aside(&wish.name).then(|| std::mem::replace(&mut self.layers, vec![BASE.to_owned()]));
         if wish.name == "kernel" {
             // Its files come from the payload, which the initrd is made of too; the package manager adds the rest.
             self.layers.push("kernel/payload".to_owned());
@@ -529,15 +530,19 @@ impl Reader<'_> {
         if self.has_extra_drivers() {
             upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value drivers".to_owned() });
         }
-        self.actions.push(Action {
-            id: id.to_owned(),
-            stage: Stage::Initrd,
-            kind: "initrd",
-            version: version::INITRD,
-            inputs,
-            upstream,
-            needs: vec!["kernel/payload".to_owned()],
-        });
+        let mut needs = vec!["kernel/payload".to_owned()];
+        let (kind, version) = match model.initrd.generator {
+            Generator::Imgbuild => ("initrd", version::INITRD),
+            Generator::Dracut => {
+                let mut tools = self.locked("base");
+                tools.extend(self.locked(DRACUT_TOOLS));
+                let identity = tools_identity(self.manager, &tools, &self.platform);
+                inputs.extend(dracut::inputs(self.recipe, identity)?);
+                needs.extend([BASE.to_owned(), format!("rootfs/{DRACUT_TOOLS}")]);
+                (dracut::KIND, version::DRACUT)
+            }
+        };
+        self.actions.push(Action { id: id.to_owned(), stage: Stage::Initrd, kind, version, inputs, upstream, needs });
         Ok(())
     }
 

@@ -10,7 +10,9 @@ use super::results::{Done, below, layer_outputs, missing};
 use super::run::{Builder, Context, INIT};
 use super::tools::TOOLS_EPOCH;
 use super::wish::POSTINSTALL_TOOLS;
-use super::{StageError, gate, initrd, kernel, modules, node_support, pack, postinstall, services, sync, system};
+use super::{
+    StageError, dracut, gate, initrd, kernel, modules, node_support, pack, postinstall, services, sync, system,
+};
 use crate::digest::Digest;
 use crate::distro::{Bootstrap, Install, manager};
 use crate::plan::Action;
@@ -29,12 +31,12 @@ fn with_accounts((answer, accounts): &(ScanAnswer, Accounts)) -> Outputs {
 }
 
 impl Builder<'_> {
-    fn log_name(&self, action: &Action) -> String {
+    pub(super) fn log_name(&self, action: &Action) -> String {
         format!("logs/{}-{}.log", std::process::id(), action.id.replace('/', "-"))
     }
 
     /// Takes a file that an operation left for the host process.
-    fn take(&self, name: &str) -> Result<BlobRef, StageError> {
+    pub(super) fn take(&self, name: &str) -> Result<BlobRef, StageError> {
         let path = self.store.directory().join(name);
         let blob = self.store.ensure_blob_of(&path)?;
         let _ = std::fs::remove_file(&path);
@@ -62,6 +64,7 @@ impl Builder<'_> {
             },
             "sync" => self.run_sync(lock, &below(action, done)?),
             "initrd" => self.run_initrd(action, lock, done),
+            dracut::KIND => self.run_dracut(action, lock, done),
             _ => self.run_pack(action, done),
         }
     }
@@ -417,7 +420,14 @@ impl Builder<'_> {
         Ok(layer_outputs(&answer.layer))
     }
 
-    fn run_initrd(&self, action: &Action, lock: &Lock, done: &Done) -> Result<Outputs, StageError> {
+    /// What an initrd is made from, whoever composes it.
+    pub(super) fn initrd_request(
+        &self,
+        action: &Action,
+        lock: &Lock,
+        done: &Done,
+        scratch: &str,
+    ) -> Result<initrd::InitrdRequest, StageError> {
         let mut ca = String::new();
         for (path, name) in &self.recipe.ca {
             ca.push_str(
@@ -429,12 +439,9 @@ impl Builder<'_> {
             ModulesFrom::Kernel => vec![done.layer("kernel/payload")?],
             ModulesFrom::Rootfs => below(action, done)?,
         };
-        let release = done.value("kernel/payload", "release")?;
-        let scratch = self.store.scratch()?;
-        let handover = format!("handover/{}-initrd", scratch.name.replace('/', "-"));
-        let request = initrd::InitrdRequest {
+        Ok(initrd::InitrdRequest {
             layers,
-            release: release.clone(),
+            release: done.value("kernel/payload", "release")?,
             named: wanted.named,
             default: wanted.default,
             updates: match done.value("kernel/payload", "drivers") {
@@ -446,18 +453,24 @@ impl Builder<'_> {
             ca,
             compress: initrd_compression(self.recipe, &action.id).to_owned(),
             epoch: lock.epoch,
-            handover: handover.clone(),
-        };
+            handover: format!("handover/{}-initrd", scratch.replace('/', "-")),
+        })
+    }
+
+    fn run_initrd(&self, action: &Action, lock: &Lock, done: &Done) -> Result<Outputs, StageError> {
+        let scratch = self.store.scratch()?;
+        let request = self.initrd_request(action, lock, done, &scratch.name)?;
         let answer: initrd::InitrdAnswer =
             self.namespace.call("initrd", &request, &mut |text| self.report.progress(text))?;
         // The same drivers in another form: said once.
         if action.id == INITRD || !answer.missing.is_empty() {
-            self.say_drivers(&answer, &release)?;
+            self.say_drivers(&answer, &request.release)?;
         }
-        Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), self.take(&handover)?)]), ..Outputs::default() })
+        let initrd = self.take(&request.handover)?;
+        Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), initrd)]), ..Outputs::default() })
     }
 
-    fn say_drivers(&self, answer: &initrd::InitrdAnswer, release: &str) -> Result<(), StageError> {
+    pub(super) fn say_drivers(&self, answer: &initrd::InitrdAnswer, release: &str) -> Result<(), StageError> {
         if !answer.missing.is_empty() {
             let names: Vec<String> = answer.missing.iter().map(|(name, _)| format!("`{name}`")).collect();
             let hints: Vec<String> = answer

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::modules::{ModuleIndex, Wanted, decompress_module, modinfo, normal_name, plain_path};
+use super::modules::{ModuleIndex, Selection, Wanted, decompress_module, modinfo, normal_name, plain_path};
 use crate::archive::{Body, Head, write_entry, write_trailer};
 use crate::digest::Digest;
 use crate::sandbox::helper::News;
@@ -57,18 +57,26 @@ pub struct InitrdAnswer {
 const ZSTD_LEVEL: i32 = 3;
 
 /// Collects entries; directories come before what is in them.
-struct Tree {
-    out: Vec<u8>,
+pub(super) struct Tree {
+    /// The archive as it grows.
+    pub(super) out: Vec<u8>,
     made: BTreeSet<String>,
     epoch: i64,
+    /// Whether /lib is /usr/lib.
+    merged: bool,
 }
 
 impl Tree {
+    /// An archive without entries.
+    pub(super) fn new(epoch: i64, merged: bool) -> Self {
+        Self { out: Vec::new(), made: BTreeSet::new(), epoch, merged }
+    }
+
     fn head(&self, mode: u32, links: u32) -> Head {
         Head { inode: 0, links, mode, uid: 0, gid: 0, mtime: self.epoch }
     }
 
-    fn parents(&mut self, path: &str) -> Result<(), String> {
+    pub(super) fn parents(&mut self, path: &str) -> Result<(), String> {
         let mut at = 0;
         while let Some(slash) = path[at..].find('/') {
             let parent = &path[..at + slash];
@@ -81,24 +89,32 @@ impl Tree {
         Ok(())
     }
 
-    fn add(&mut self, path: &str, mode: u32, body: Body<'_>) -> Result<(), String> {
+    /// Adds an entry unless there is one of its name.
+    pub(super) fn add(&mut self, path: &str, mode: u32, body: Body<'_>) -> Result<(), String> {
         if !self.made.insert(path.to_owned()) {
             return Ok(());
         }
         self.parents(path)?;
-        let head = self.head(mode, 1);
+        let head = self.head(mode, if matches!(body, Body::Directory) { 2 } else { 1 });
         write_entry(&mut self.out, path, head, body).map(drop).map_err(|error| format!("{path}: {error}"))
     }
 
-    fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), String> {
+    pub(super) fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), String> {
         self.add(path, mode, Body::File(bytes.len() as u64, Some(Box::new(bytes))))
     }
 }
 
-/// Runs inside.
-pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, String> {
-    let reader = LayerReader::open(&request.layers)?;
-    let folder = format!("usr/lib/modules/{}", request.release);
+/// Where a release's modules are in the layers.
+pub(super) fn folder_of(release: &str) -> String {
+    format!("usr/lib/modules/{release}")
+}
+
+/// Which modules the initrd is to have, and what is to be said of them.
+pub(super) fn select(
+    reader: &LayerReader,
+    request: &InitrdRequest,
+) -> Result<(ModuleIndex, Selection, InitrdAnswer), String> {
+    let folder = folder_of(&request.release);
     let text = |name: &str| -> Result<String, String> {
         Ok(reader
             .read(&format!("{folder}/{name}"))?
@@ -116,17 +132,65 @@ pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, Strin
         named.extend(request.updates.iter().filter(|name| !request.named.contains(name)).cloned());
     }
     let selection = index.select(&Wanted { named, default: request.default.clone(), all_updates: false });
-    let mut answer = InitrdAnswer {
+    let chosen: BTreeSet<String> = selection.paths.iter().map(|path| normal_name(path)).collect();
+    let answer = InitrdAnswer {
+        unused_updates: request.updates.iter().filter(|name| !chosen.contains(*name)).cloned().collect(),
         missing: selection.missing.clone(),
         skipped: selection.skipped.clone(),
         ..InitrdAnswer::default()
     };
+    Ok((index, selection, answer))
+}
+
+/// Settings of drivers in the layers: (file name, content).
+pub(super) fn driver_settings(reader: &LayerReader) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let mut found: Vec<(String, Vec<u8>)> = Vec::new();
+    // A file in /etc takes the place of one with its name in /usr/lib (modprobe.d(5)); imgbuild-init reads /etc alone.
+    for directory in ["etc/modprobe.d", "usr/lib/modprobe.d"] {
+        for name in reader.names_in(directory).into_iter().filter(|name| name.ends_with(".conf")) {
+            if let (Some(bytes), false) =
+                (reader.read(&format!("{directory}/{name}"))?, found.iter().any(|(known, _)| *known == name))
+            {
+                found.push((name, bytes));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A module of the layers, without compression.
+pub(super) fn read_module(reader: &LayerReader, release: &str, path: &str) -> Result<Vec<u8>, String> {
+    let from = format!("{}/{path}", folder_of(release));
+    let bytes = reader.read(&from)?.ok_or_else(|| format!("the module {path} is gone"))?;
+    decompress_module(path, bytes).map_err(|error| format!("{path}: {error}"))
+}
+
+/// Adds a module's firmware.
+pub(super) fn add_firmware(
+    reader: &LayerReader,
+    tree: &mut Tree,
+    selection: &Selection,
+    (path, module): (&str, &[u8]),
+    answer: &mut InitrdAnswer,
+) -> Result<(), String> {
+    let name = normal_name(path);
+    for wanted in modinfo(module, "firmware") {
+        if !firmware(reader, tree, &wanted)? {
+            answer.missing_firmware.push((name.clone(), wanted, selection.named.contains(&name)));
+        }
+    }
+    answer.modules += 1;
+    Ok(())
+}
+
+/// Runs inside.
+pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, String> {
+    let reader = LayerReader::open(&request.layers)?;
+    let (index, selection, mut answer) = select(&reader, &request)?;
     if !answer.missing.is_empty() {
         return Ok(answer);
     }
-    let chosen: BTreeSet<String> = selection.paths.iter().map(|path| normal_name(path)).collect();
-    answer.unused_updates = request.updates.iter().filter(|name| !chosen.contains(*name)).cloned().collect();
-    let mut tree = Tree { out: Vec::new(), made: BTreeSet::new(), epoch: request.epoch };
+    let mut tree = Tree::new(request.epoch, false);
     let init = std::fs::read(&request.init).map_err(|error| format!("imgbuild-init: {error}"))?;
     tree.file("init", 0o755, &init)?;
     // The kernel asks this program for modules that it misses.
@@ -139,29 +203,17 @@ pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, Strin
     if !request.ca.is_empty() {
         tree.file("etc/imgbuild/ca.pem", 0o644, request.ca.as_bytes())?;
     }
-    // A file in /etc takes the place of one with its name in /usr/lib (modprobe.d(5)); imgbuild-init reads /etc alone.
-    for directory in ["etc/modprobe.d", "usr/lib/modprobe.d"] {
-        for name in reader.names_in(directory).iter().filter(|name| name.ends_with(".conf")) {
-            if let Some(bytes) = reader.read(&format!("{directory}/{name}"))? {
-                tree.file(&format!("etc/modprobe.d/{name}"), 0o644, &bytes)?;
-            }
-        }
+    for (name, bytes) in driver_settings(&reader)? {
+        tree.file(&format!("etc/modprobe.d/{name}"), 0o644, &bytes)?;
     }
     let to = format!("lib/modules/{}", request.release);
     for (name, text) in index.reduced(&selection) {
         tree.file(&format!("{to}/{name}"), 0o644, text.as_bytes())?;
     }
     for path in &selection.paths {
-        let bytes = reader.read(&format!("{folder}/{path}"))?.ok_or_else(|| format!("the module {path} is gone"))?;
-        let module = decompress_module(path, bytes).map_err(|error| format!("{path}: {error}"))?;
-        let name = normal_name(path);
-        for wanted in modinfo(&module, "firmware") {
-            if !firmware(&reader, &mut tree, &wanted)? {
-                answer.missing_firmware.push((name.clone(), wanted, selection.named.contains(&name)));
-            }
-        }
+        let module = read_module(&reader, &request.release, path)?;
+        add_firmware(&reader, &mut tree, &selection, (path, &module), &mut answer)?;
         tree.file(&format!("{to}/{}", plain_path(path)), 0o644, &module)?;
-        answer.modules += 1;
     }
     write_trailer(&mut tree.out).map_err(|error| error.to_string())?;
     compress(&request, &tree.out).map_err(|error| format!("cannot write the initrd: {error}"))?;
@@ -185,7 +237,7 @@ fn firmware(reader: &LayerReader, tree: &mut Tree, name: &str) -> Result<bool, S
     for path in candidates {
         let mut path = path;
         for _ in 0..8 {
-            let place = path.strip_prefix("usr/").unwrap_or(&path).to_owned();
+            let place = if tree.merged { &path } else { path.strip_prefix("usr/").unwrap_or(&path) }.to_owned();
             match reader.tree.0.get(&path).map(|found| &found.entry.kind) {
                 Some(Kind::File { .. }) => {
                     let bytes = reader.read(&path)?.unwrap_or_default();
@@ -213,7 +265,8 @@ fn firmware(reader: &LayerReader, tree: &mut Tree, name: &str) -> Result<bool, S
     Ok(any)
 }
 
-fn compress(request: &InitrdRequest, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes the initrd where the host process takes it.
+pub(super) fn compress(request: &InitrdRequest, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = std::fs::File::create(&request.handover)?;
     crate::fault::point("initrd.writing");
     match request.compress.as_str() {

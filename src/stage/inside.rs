@@ -11,6 +11,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("driver-build", |request, news| answer(request, news, super::drivers::build_inside)),
         ("check-drivers", |request, news| answer(request, news, super::drivers::check_inside)),
         ("initrd", |request, news| answer(request, news, super::initrd::inside)),
+        ("dracut", |request, news| answer(request, news, super::dracut::inside)),
         ("system", |request, news| answer(request, news, super::system::inside)),
         ("sync", |request, news| answer(request, news, super::sync::inside)),
         ("postinstall", |request, news| answer(request, news, super::postinstall::inside)),

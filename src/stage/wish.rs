@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::distro::{Pass, manager};
-use crate::recipe::Recipe;
+use crate::recipe::{Generator, Recipe};
 use crate::source::Span;
 use crate::xcat::PassList;
 
@@ -21,6 +21,14 @@ pub fn kernel_package(recipe: &Recipe) -> String {
 
 /// Name of the transaction with what a postinstall script runs; it goes over the base, and not into the image.
 pub const POSTINSTALL_TOOLS: &str = "tools-postinstall";
+
+/// Name of the transaction with what dracut needs to compose an initrd; it goes over the base, and not into the image.
+pub const DRACUT_TOOLS: &str = "tools-dracut";
+
+/// Whether a transaction's packages are tools over the base, and not in the image.
+pub fn is_aside(name: &str) -> bool {
+    name == POSTINSTALL_TOOLS || name == DRACUT_TOOLS
+}
 
 /// One transaction that the recipe asks for: its name, what to say to the package manager, and where it was asked.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +59,18 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
         tools.pass.aside = true;
         for (index, name) in table.tools.iter().enumerate() {
             if let Some(span) = recipe.spans.get(&format!("postinstall.tools[{index}]")) {
+                tools.spans.insert(name.clone(), span.clone());
+            }
+        }
+        all.push(tools);
+    }
+    if recipe.model.initrd.generator == Generator::Dracut {
+        let more = &recipe.model.initrd.dracut_packages;
+        let mut tools = named(DRACUT_TOOLS, names.dracut);
+        tools.pass.install.extend(more.iter().cloned());
+        tools.pass.aside = true;
+        for (index, name) in more.iter().enumerate() {
+            if let Some(span) = recipe.spans.get(&format!("initrd.dracut_packages[{index}]")) {
                 tools.spans.insert(name.clone(), span.clone());
             }
         }

@@ -116,6 +116,16 @@ fn drivers_are_edits_or_a_list() {
 }
 
 #[test]
+fn what_only_dracut_understands_needs_dracut() {
+    let recipe = with("[initrd]\ndracut_modules = [\"lvm\"]\ndracut_packages = [\"lvm2\"]\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
+    let recipe = with(
+        "[initrd]\ngenerator = \"dracut\"\ndracut_modules = [\"lvm\", \"-lvm\", \"-base\"]\ndracut_conf = [\"site\"]\n",
+    );
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY, ("site", "")]));
+}
+
+#[test]
 fn a_unit_is_in_one_list_and_has_a_name() {
     let recipe = with(
         "[services]\nenable = [\"ssh\", \"getty@tty1\", \"nfs-*\"]\ndisable = [\"dhcpd\", \"dhcpd.service\"]\nmask = [\"ssh.service\", \"/etc/x.timer\"]\n",

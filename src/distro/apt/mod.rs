@@ -6,6 +6,7 @@
 mod blame;
 mod bootstrap;
 mod closure;
+mod dracut;
 mod gather;
 mod index;
 mod inside;
@@ -57,6 +58,7 @@ impl PackageManager for Apt {
                 Base::Minbase => all(&["~prequired", "apt"]),
             },
             script_tools: all(&["kmod"]),
+            dracut: all(&dracut::DRACUT_PACKAGES),
             driver_tools: all(&["make", "binutils", "mawk"]),
             kernel: format!("linux-image-{}", gather::architecture_of(recipe)),
         }

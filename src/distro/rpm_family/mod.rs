@@ -68,6 +68,7 @@ impl PackageManager for RpmFamily {
             base: all(self.0.base()),
             first: Vec::new(),
             script_tools: all(&["kmod|module-init-tools"]),
+            dracut: all(&["dracut", "kmod|module-init-tools", "cpio", "gzip", "util-linux"]),
             driver_tools: all(&["make", "gcc", "binutils", "gawk|mawk", "findutils"]),
             kernel: self.0.kernel().to_owned(),
         }

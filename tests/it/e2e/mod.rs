@@ -4,6 +4,7 @@ mod boot_failures;
 mod build_failures;
 mod closure;
 mod compute;
+mod dracut;
 mod drift;
 mod drivers;
 mod edit_table;
