@@ -29,12 +29,18 @@ enum How {
     Packages,
     /// Plan only: the build would need another distribution.
     Plan,
+    /// It is for RPM distributions, and a Debian recipe is told so; tests/it/e2e/rpm_images.rs tries it on one.
+    Refused,
     /// There is one value only; the schema must say so.
     OneValue,
 }
 
 const fn edit(fields: &'static [&'static str], name: &'static str, make: fn(&Space)) -> Edit {
     Edit { fields, name, make, how: How::Build }
+}
+
+const fn refused(fields: &'static [&'static str], name: &'static str, make: fn(&Space)) -> Edit {
+    Edit { fields, name, make, how: How::Refused }
 }
 
 const fn packages(fields: &'static [&'static str], name: &'static str, make: fn(&Space)) -> Edit {
@@ -104,7 +110,7 @@ const EDITS: &[Edit] = &[
     edit(&["image.name"], "the image's name", |space| {
         space.edit("image.toml", "name = \"mini\"", "name = \"maxi\"");
     }),
-    Edit { fields: &["image.distro"], name: "", make: |_| (), how: How::OneValue },
+    refused(&["image.distro"], "another distribution", |space| add(space, "image", "distro = \"rocky\"")),
     Edit {
         fields: &["image.release"],
         name: "another release",
@@ -123,6 +129,34 @@ const EDITS: &[Edit] = &[
             space,
             "[[repo]]\nuri = \"http://127.0.0.1:9/debian\"\nsuites = [\"bookworm\"]\ncomponents = [\"main\"]\nsigned-by = \"site.gpg\"",
         );
+    }),
+    refused(
+        &[
+            "repo.id",
+            "repo.mirrorlist",
+            "repo.metalink",
+            "repo.file",
+            "repo.priority",
+            "repo.exclude",
+            "repo.include",
+            "repo.module-hotfixes",
+            "repo.check-packages",
+            "repo.check-index",
+        ],
+        "what only RPM repositories have",
+        |space| {
+            space.write("site.repo", "");
+            add_table(
+                space,
+                "[[repo]]\nid = \"site\"\nmirrorlist = \"http://127.0.0.1:9/m\"\nmetalink = \"http://127.0.0.1:9/l\"\nfile = \"site.repo\"\npriority = 1\nexclude = [\"a\"]\ninclude = [\"b\"]\nmodule-hotfixes = true\ncheck-packages = false\ncheck-index = true",
+            );
+        },
+    ),
+    refused(&["repo_variables"], "a variable of RPM repositories", |space| {
+        add_table(space, "[repo_variables]\nsite = \"x\"");
+    }),
+    refused(&["packages.failing_scripts"], "scripts that may fail", |space| {
+        add(space, "packages", "failing_scripts = [\"less\"]");
     }),
     packages(&["packages.base"], "minbase", |space| {
         space.edit("image.toml", "base = \"essential\"", "base = \"minbase\"");
@@ -328,6 +362,11 @@ fn fields() -> BTreeSet<String> {
     found
 }
 
+/// The problems of a recipe without their places.
+fn problems(err: &str) -> String {
+    err.lines().filter(|line| line.trim_start().starts_with('×')).collect::<Vec<_>>().join("\n")
+}
+
 /// What changes from day to day in a plan: digests and versions.
 fn steady(text: &str) -> String {
     let mut out = String::new();
@@ -392,7 +431,6 @@ fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
         if edit.how == How::OneValue {
             let key = edit.fields[0].rsplit('.').next().unwrap();
             let kind = match key {
-                "distro" => "Distro",
                 "arch" => "Arch",
                 "modes" => "InitrdMode",
                 _ => "ArchiveKind",
@@ -410,6 +448,12 @@ fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
         std::fs::copy(base.path().join("image.lock"), space.path().join("image.lock")).unwrap();
         space.run(&["build", "--locked"]).good();
         (edit.make)(&space);
+        if edit.how == How::Refused {
+            let ran = space.run(&["plan"]);
+            assert_eq!(ran.code, 1, "{}", ran.err);
+            let _ = writeln!(table, "== {}\n{}", edit.name, problems(&ran.err));
+            continue;
+        }
         let plan = space.run(&["plan"]).good().out;
         let _ = writeln!(table, "== {}\n{}", edit.name, steady(&plan).trim_end());
         if edit.how == How::Plan {
