@@ -205,7 +205,10 @@ impl Capability {
     }
 }
 
-/// Whether two ranges of versions have one in common, as rpm reckons it: what names no version meets all.
+/// Whether two ranges of versions have one in common: what names no version meets all.
+///
+/// As libsolv reckons it (pool.c, `pool_intersect_evrs`), which is what dnf and zypper use: where only one side has a
+/// release and all else is equal, the side without one counts as all of its releases.
 pub(super) fn versions_meet(wanted: Option<&(Relation, Evr)>, provided: Option<&(Relation, Evr)>) -> bool {
     let (Some((wanted, wanted_evr)), Some((given, given_evr))) = (wanted, provided) else { return true };
     if (wanted.less && given.less) || (wanted.greater && given.greater) {
@@ -214,6 +217,35 @@ pub(super) fn versions_meet(wanted: Option<&(Relation, Evr)>, provided: Option<&
     match given_evr.compare_as_dependency(wanted_evr) {
         std::cmp::Ordering::Greater => given.less || wanted.greater,
         std::cmp::Ordering::Less => given.greater || wanted.less,
-        std::cmp::Ordering::Equal => given.equal && wanted.equal,
+        std::cmp::Ordering::Equal => match (given_evr.release.is_empty(), wanted_evr.release.is_empty()) {
+            (true, false) => given.equal,
+            (false, true) => wanted.equal,
+            _ => given.equal && wanted.equal,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Capability;
+
+    #[test]
+    fn versions_meet_as_the_package_managers_have_it() {
+        for (wanted, provided, met) in [
+            ("a", "a = 1", true),
+            ("a >= 2", "a", true),
+            ("a >= 2", "a = 2-1", true),
+            ("a > 2", "a = 2-1", false),
+            ("a < 2", "a = 2~rc1-1", true),
+            ("a = 2-1", "a = 2", true),
+            ("a < 2-1", "a = 2", true),
+            ("a = 2-1", "a = 2-2", false),
+            ("a >= 3", "a <= 3", true),
+            ("a > 3", "a <= 3", false),
+            ("a = 1:2", "a = 2", false),
+            ("a", "b", false),
+        ] {
+            assert_eq!(Capability::parse(wanted).met_by(&Capability::parse(provided)), met, "{wanted} by {provided}");
+        }
     }
 }

@@ -10,7 +10,8 @@ use imgbuild::distro::rpm::{Repository, RepositorySource, closure, fetch_reposit
 use imgbuild::distro::{Fetcher, Progress};
 use imgbuild::store::Store;
 
-struct Silent;
+/// Takes news of downloads and says nothing.
+pub struct Silent;
 
 impl Progress for Silent {
     fn downloaded(&self, _: usize, _: usize, _: u64, _: u64) {}

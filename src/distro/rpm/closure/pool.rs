@@ -172,10 +172,7 @@ impl<'a> Pool<'a> {
     pub fn is_named_by(&self, id: Id, capability: &Capability) -> bool {
         let candidate = self.candidate(id);
         candidate.name == capability.name
-            && capability
-                .version
-                .as_ref()
-                .is_none_or(|(relation, evr)| relation.accepts(candidate.evr.compare_as_dependency(evr)))
+            && versions_meet(capability.version.as_ref(), Some(&(Relation::EQUAL, candidate.evr.clone())))
     }
 
     /// All names that are provided, for messages.
