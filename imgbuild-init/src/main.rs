@@ -23,7 +23,7 @@
 //! In an initrd that dracut composed, dracut's init is the first process. Its mount hook runs `imgbuild-init mount
 //! DIRECTORY`: all of the above, but the image is unpacked into that directory, and this program ends instead of
 //! becoming the image's init. It ends only when the image is whole, and never with a failure: without an image it
-//! starts the machine again, as ever.
+//! starts the machine again, as ever. Called `reboot`, it starts the machine again at once.
 
 mod cmdline;
 mod cpio;
@@ -57,6 +57,10 @@ fn main() {
             modules::Modules::read().load(&name);
         }
         return;
+    }
+    if program.ends_with("reboot") {
+        // For dracut's init, where the release's own program is not in the initrd.
+        sys::reboot();
     }
     let words: Vec<String> = std::env::args().skip(1).collect();
     let part = match words.as_slice() {

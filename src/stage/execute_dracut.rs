@@ -10,6 +10,7 @@ use super::run::Builder;
 use super::wish::DRACUT_TOOLS;
 use crate::plan::Action;
 use crate::recipe::{Lock, dracut_modules};
+use crate::source::{Finding, Severity};
 use crate::store::Outputs;
 
 impl Builder<'_> {
@@ -36,8 +37,8 @@ impl Builder<'_> {
             log: self.log_name(action),
         };
         let answer: DracutAnswer = self.namespace.call(KIND, &request, &mut |text| self.report.progress(text))?;
-        let answer = match answer {
-            DracutAnswer::Made(answer) => answer,
+        let (answer, not_installed) = match answer {
+            DracutAnswer::Made(answer, not_installed) => (answer, not_installed),
             DracutAnswer::Failed(result) => {
                 return Err(StageError::Script {
                     what: "dracut".to_owned(),
@@ -50,8 +51,29 @@ impl Builder<'_> {
         // The same drivers in another form: said once.
         if action.id == INITRD || !answer.missing.is_empty() {
             self.say_drivers(&answer, &request.initrd.release)?;
+            self.say_not_installed(&not_installed, &request.conf);
         }
         let initrd = self.take(&request.initrd.handover)?;
         Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), initrd)]), ..Outputs::default() })
+    }
+
+    /// A warning for what the recipe's own files ask for, a note for what dracut's modules would have liked.
+    fn say_not_installed(&self, names: &[String], conf: &[(String, String)]) {
+        // imgbuild's module has something in its place.
+        let names = names.iter().filter(|name| *name != "reboot");
+        let asks = |name: &&String| conf.iter().any(|(_, text)| text.contains(name.as_str()));
+        let (asked, other): (Vec<&String>, Vec<&String>) = names.partition(asks);
+        let listed = |names: &[&String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        if !asked.is_empty() {
+            let text = format!("dracut's tools root has no {}, which [initrd] dracut_conf asks for", listed(&asked));
+            let mut finding = Finding::nowhere(Severity::Warning, "initrd::dracut", text)
+                .help("add the package that brings it: [initrd] dracut_packages = [...]");
+            finding.span = self.recipe.spans.nearest("initrd.dracut_conf").cloned();
+            self.report.finding(&finding);
+        }
+        if !other.is_empty() {
+            let text = format!("dracut's modules do without {}, which its tools root does not have", listed(&other));
+            self.report.finding(&Finding::nowhere(Severity::Note, "initrd::dracut", text));
+        }
     }
 }

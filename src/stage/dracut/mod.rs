@@ -3,7 +3,7 @@
 //! dracut runs in a tools root and only composes: its archive is not compressed, and is read, put in order and
 //! written by imgbuild, so that the same inputs give the same bytes (D21, D22).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::digest::{Digest, FieldHasher};
 use crate::plan::Input;
 use crate::recipe::{Recipe, dracut_modules};
 use crate::sandbox::helper::News;
-use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
+use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command, shown};
 use crate::store::{LayerReader, Store, TreeEditor, in_scratch, make_directories};
 
 /// The kind of the action.
@@ -67,8 +67,8 @@ pub struct DracutRequest {
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum DracutAnswer {
-    /// The initrd, or names of drivers that the kernel lacks.
-    Made(InitrdAnswer),
+    /// The initrd, or names of drivers that the kernel lacks; and what dracut was told to install and could not find.
+    Made(InitrdAnswer, Vec<String>),
     /// dracut failed.
     Failed(CommandResult),
 }
@@ -109,7 +109,7 @@ pub fn inside(request: DracutRequest, news: News<'_>) -> Result<DracutAnswer, St
         let reader = LayerReader::open(&initrd.layers)?;
         let (_, selection, mut answer) = select(&reader, initrd)?;
         if !answer.missing.is_empty() {
-            return Ok(DracutAnswer::Made(answer));
+            return Ok(DracutAnswer::Made(answer, Vec::new()));
         }
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "root", "root-work", "work"])?;
@@ -151,7 +151,8 @@ pub fn inside(request: DracutRequest, news: News<'_>) -> Result<DracutAnswer, St
         }
         write_trailer(&mut tree.out).map_err(|error| error.to_string())?;
         compress(initrd, &tree.out).map_err(|error| format!("cannot write the initrd: {error}"))?;
-        Ok(DracutAnswer::Made(answer))
+        let log = std::fs::read(&request.log).unwrap_or_default();
+        Ok(DracutAnswer::Made(answer, not_installed(&String::from_utf8_lossy(&log))))
     })
 }
 
@@ -231,6 +232,13 @@ fn check(composed: &BTreeMap<String, Found>, selection: &Selection, release: &st
     Err(format!("dracut left these files out of the initrd: {}", missing.join(", ")))
 }
 
+/// Names that dracut could not find: it says so in its log and goes on.
+fn not_installed(log: &str) -> Vec<String> {
+    let name =
+        |line: &str| Some(line.split_once("ERROR: installing '")?.1.trim_end().trim_end_matches('\'').to_owned());
+    log.lines().filter_map(name).map(|name| shown(&name)).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// Takes out what differs from run to run or tells of the build.
 fn normalise(composed: &mut BTreeMap<String, Found>) {
     composed.retain(|path, found| {
@@ -255,6 +263,13 @@ mod tests {
         let mut composed: BTreeMap<String, Found> = names.map(|name| (name.to_owned(), file())).into();
         normalise(&mut composed);
         assert_eq!(composed.into_keys().collect::<Vec<_>>(), ["etc/x"]);
+    }
+
+    #[test]
+    fn what_dracut_could_not_install_is_read_from_its_log() {
+        let log = "dracut: *** x ***\ndracut-install: ERROR: installing '/no/such'\ndracut-install: ERROR: installing 'halt'\n\
+                   dracut-install: ERROR: installing '/no/such'\n";
+        assert_eq!(not_installed(log), ["/no/such", "halt"]);
     }
 
     #[test]

@@ -72,6 +72,7 @@ fn check_contents(space: &Space) {
         "/hooks/cmdline/95-parse-imgbuild.sh",
         "/hooks/mount/10-mount-imgbuild.sh",
         "usr/bin/imgbuild-init",
+        "bin/reboot",
         "etc/cmdline.d/90-imgbuild.conf",
         "etc/debian_version",
         "/virtio_net.ko",
@@ -155,7 +156,7 @@ fn another_store_and_copied_trees_give_dracuts_initrd_the_same_bytes() {
 fn an_edit_of_dracuts_configuration_or_modules_runs_the_initrd_alone() {
     let space = copy();
     assert_eq!(space.to_do(), Vec::<String>::new());
-    space.write("site.conf", "install_items+=\" /etc/issue \"\n");
+    space.write("site.conf", "install_items+=\" /etc/issue /no/such \"\n");
     insta::assert_snapshot!(space.run(&["plan"]).good().out, @r"
     tiny
       rootfs   keep
@@ -167,6 +168,7 @@ fn an_edit_of_dracuts_configuration_or_modules_runs_the_initrd_alone() {
     ");
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("ran initrd/stateless;"), "{}", ran.err);
+    assert!(ran.err.contains("has no `/no/such`") && ran.err.contains("image.toml:25:"), "{}", ran.err);
     assert!(names(&space).contains(&"etc/issue".to_owned()));
     space.edit("image.toml", "dracut_conf", "dracut_modules = [\"-resume\", \"+bash\"]\ndracut_conf");
     let ran = space.run(&["build"]).good();

@@ -23,6 +23,10 @@ install() {
     if [ -e "$moddir/ca.pem" ]; then
         inst_simple "$moddir/ca.pem" /etc/imgbuild/ca.pem
     fi
+    # What `rd.emergency=reboot` calls. Where the release has a program, dracut's own module takes that.
+    if ! command -v reboot > /dev/null; then
+        ln -s imgbuild-init "$initdir/usr/bin/reboot"
+    fi
     inst_hook cmdline 95 "$moddir/parse-imgbuild.sh"
     inst_hook mount 10 "$moddir/mount-imgbuild.sh"
     # What the kernel's command line says comes after this and counts more.
