@@ -31,6 +31,9 @@ pub fn wish(recipe: &Recipe) -> Option<Wish> {
     let mut wish = Wish { name: TOOLS_DRIVER.to_owned(), ..Wish::default() };
     wish.pass.aside = true;
     wish.pass.install = [HEADERS, "make", "binutils", "mawk"].map(str::to_owned).to_vec();
+    if let Some(span) = recipe.spans.nearest("kernel.build[0].source") {
+        wish.spans.insert(HEADERS.to_owned(), span.clone());
+    }
     for (table, build) in recipe.model.kernel.build.iter().enumerate() {
         for (index, name) in build.tools.iter().enumerate() {
             if let Some(span) = recipe.spans.get(&format!("kernel.build[{table}].tools[{index}]")) {
