@@ -33,6 +33,9 @@ pub fn wish(recipe: &Recipe) -> Option<Wish> {
     wish.pass.aside = true;
     wish.pass.install = vec![HEADERS.to_owned()];
     wish.pass.install.extend(manager(recipe).names(recipe).driver_tools);
+    if let Some(span) = recipe.spans.nearest("kernel.build[0].source") {
+        wish.spans.insert(HEADERS.to_owned(), span.clone());
+    }
     for (table, build) in recipe.model.kernel.build.iter().enumerate() {
         for (index, name) in build.tools.iter().enumerate() {
             if let Some(span) = recipe.spans.get(&format!("kernel.build[{table}].tools[{index}]")) {
