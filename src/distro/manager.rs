@@ -144,6 +144,11 @@ pub trait PackageArchive {
     /// # Errors
     /// [`DistroError::Closure`] for a dependency that nothing satisfies.
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError>;
+    /// Checks packages of the store by their own signatures, where nothing that was signed has their digests.
+    ///
+    /// # Errors
+    /// [`DistroError::Signature`].
+    fn check_packages(&self, store: &Store, packages: &[PinnedPackage]) -> Result<(), DistroError>;
     /// Resolves passes one after another; each sees what the earlier ones installed. Packages in `held` keep their
     /// version where they are wanted (D13), unless they stand in the solver's way.
     ///

@@ -200,6 +200,9 @@ impl Locking<'_> {
             let held: Vec<PinnedPackage> =
                 held.into_iter().flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)).collect();
             let packages = archive.tools(&wish.pass.install, &held)?;
+            // Nothing of it runs before it was checked.
+            self.supply.download(&packages)?;
+            archive.check_packages(self.store, &packages)?;
             passes.push(LockedPass {
                 name: wish.name.clone(),
                 install: wish.pass.install.clone(),
@@ -260,10 +263,13 @@ impl Locking<'_> {
             let mut held = kernels.clone();
             held.extend(earlier.flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)));
             let tools = kernel_dir::driver_tools(wish, self.recipe, archive.as_ref(), &passes, held);
-            passes.push(tools.map_err(|error| match error {
+            let tools = tools.map_err(|error| match error {
                 StageError::Distro(error) => self.with_place(error, &[wish]).into(),
                 other => other,
-            })?);
+            })?;
+            self.supply.download(&tools.packages)?;
+            archive.check_packages(self.store, &tools.packages)?;
+            passes.push(tools);
         }
         if earlier.is_some() {
             // A lock is renewed only when all of it can be had: with a failed download the earlier one stays.

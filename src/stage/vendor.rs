@@ -54,9 +54,10 @@ impl Builder<'_> {
     }
 }
 
-/// Removes files below `suites` that are not wanted any more.
+/// Removes files of suites and repositories that are not wanted any more.
 fn forget_others(directory: &Path, kept: &BTreeSet<PathBuf>) {
-    for entry in walkdir::WalkDir::new(directory.join("suites")).contents_first(true).into_iter().flatten() {
+    let below = ["suites", "repositories"].map(|name| directory.join(name)).into_iter();
+    for entry in below.flat_map(|path| walkdir::WalkDir::new(path).contents_first(true)).flatten() {
         if entry.file_type().is_dir() {
             // Only where it is empty.
             let _ = std::fs::remove_dir(entry.path());

@@ -39,7 +39,12 @@ pub fn settings(question: &Question<'_>) -> String {
         ));
         let held = question.held_back.iter().filter(|(of, _)| of == id).map(|(_, nevra)| nevra);
         let exclude: Vec<&String> = repository.exclude.iter().chain(held).collect();
-        for (name, globs) in [("exclude", exclude), ("includepkgs", repository.include.iter().collect())] {
+        // yum knows `exclude` alone, dnf5 `excludepkgs` alone.
+        for (name, globs) in [
+            ("exclude", exclude.clone()),
+            ("excludepkgs", exclude),
+            ("includepkgs", repository.include.iter().collect()),
+        ] {
             if !globs.is_empty() {
                 let globs: Vec<&str> = globs.into_iter().map(String::as_str).collect();
                 text.push_str(&format!("{name}={}\n", globs.join("\n    ")));

@@ -13,6 +13,7 @@ use crate::distro::rpm::{
 use crate::distro::{DistroError, Gathering, Keyring, PackageArchive, Pass, Resolution, Solving};
 use crate::recipe::{Distro, LockedSuite, PinnedPackage, Recipe};
 use crate::source::nearest;
+use crate::store::Store;
 
 /// Repositories whose metadata were read and checked.
 pub struct RpmArchive {
@@ -302,22 +303,6 @@ impl RpmArchive {
         Ok(items)
     }
 
-    /// Checks packages of repositories that sign them; they are in the store.
-    fn check_signatures(&self, solving: &Solving<'_>, packages: &[PinnedPackage]) -> Result<(), DistroError> {
-        for package in packages {
-            let Some(keys) = self.keys.get(&package.origin) else { continue };
-            Package::verify(&solving.store.package(&package.sha256), keys).map_err(|problem| {
-                DistroError::Signature {
-                    file: package.file.clone(),
-                    place: package.origin.clone(),
-                    problem,
-                    help: "name the key that signs this repository's packages: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"; where nobody signed them: check-packages = false".to_owned(),
-                }
-            })?;
-        }
-        Ok(())
-    }
-
     /// The repositories as the solver sees them.
     pub(super) fn shown(&self) -> Vec<Shown> {
         self.repositories
@@ -397,6 +382,21 @@ impl PackageArchive for RpmArchive {
             .collect()
     }
 
+    fn check_packages(&self, store: &Store, packages: &[PinnedPackage]) -> Result<(), DistroError> {
+        for package in packages {
+            let Some(keys) = self.keys.get(&package.origin) else { continue };
+            Package::verify(&store.package(&package.sha256), keys).map_err(|problem| {
+                DistroError::Signature {
+                    file: package.file.clone(),
+                    place: package.origin.clone(),
+                    problem,
+                    help: "name the key that signs this repository's packages: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"; where nobody signed them: check-packages = false".to_owned(),
+                }
+            })?;
+        }
+        Ok(())
+    }
+
     fn resolve(
         &self,
         solving: &Solving<'_>,
@@ -424,7 +424,7 @@ impl PackageArchive for RpmArchive {
                 Err((Refusal::Broken(said), log)) => return Err(DistroError::Indices { said: shortened(&said), log }),
                 Ok(answers) => {
                     for answer in &answers {
-                        self.check_signatures(solving, &answer.packages)?;
+                        self.check_packages(solving.store, &answer.packages)?;
                     }
                     return Ok(answers);
                 }

@@ -81,8 +81,8 @@ pub struct InstallRequest {
     pub tools: Vec<Digest>,
     /// Layers of the image so far; none: the image begins here.
     pub base: Vec<Digest>,
-    /// File names and names of the packages.
-    pub packages: Vec<(String, String)>,
+    /// File names and names of the packages, and what the database must say of each: name, version, architecture.
+    pub packages: Vec<(String, String, String)>,
     /// Names of packages to remove before.
     pub remove: Vec<String>,
     /// Names of packages to remove afterwards.
@@ -152,7 +152,10 @@ fn normalise(tree: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the script leaves the names of all that is installed.
+/// A package of the database: name, version, architecture. Source: rpm's query formats.
+const DATABASE_LINE: &str = "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE} %{ARCH}";
+
+/// Where the script leaves a line for all that is installed.
 const INSTALLED: &str = "installed";
 
 /// Runs inside.
@@ -211,16 +214,15 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
 
 /// Packages that were to be installed and are not (D12).
 fn lacking(request: &InstallRequest, installed: &str) -> Vec<String> {
-    let known: BTreeSet<&str> = installed.lines().collect();
-    let gone = |name: &String| request.remove_after.contains(name);
-    let wanted = request.packages.iter().map(|(_, name)| name).filter(|name| !gone(name));
-    wanted.filter(|name| !known.contains(name.as_str())).cloned().collect()
+    let known: BTreeSet<String> = installed.lines().map(|line| line.replacen(" 0:", " ", 1)).collect();
+    let wanted = request.packages.iter().filter(|(_, name, _)| !request.remove_after.contains(name));
+    wanted.filter(|(_, _, line)| !known.contains(line)).map(|(_, _, line)| line.clone()).collect()
 }
 
 /// Texts of the packages' scripts that may make users and groups.
 fn scripts_that_make_accounts(request: &InstallRequest) -> Vec<(String, String)> {
     let mut scripts = Vec::new();
-    for (file, name) in &request.packages {
+    for (file, name, _) in &request.packages {
         let path = format!("{}/{file}", request.links);
         for text in Package::script_texts(std::path::Path::new(&path)).unwrap_or_default() {
             if accounts::MAKERS.iter().any(|tool| text.contains(tool)) {
@@ -261,7 +263,7 @@ fn script(request: &InstallRequest) -> String {
     }
     if !request.packages.is_empty() {
         let files: Vec<String> =
-            request.packages.iter().map(|(file, _)| quoted(&format!("/packages/{file}"))).collect();
+            request.packages.iter().map(|(file, _, _)| quoted(&format!("/packages/{file}"))).collect();
         script.push_str(&format!(
             "{rpm} -Uv --oldpackage --replacepkgs --nosignature --ignoresize {}\n",
             files.join(" ")
@@ -270,6 +272,6 @@ fn script(request: &InstallRequest) -> String {
     if !request.remove_after.is_empty() {
         script.push_str(&present(&request.remove_after));
     }
-    script.push_str(&format!("{rpm} -qa --qf '%{{NAME}}\\n' >/imgbuild/{INSTALLED}\n"));
+    script.push_str(&format!("{rpm} -qa --qf '{DATABASE_LINE}\\n' >/imgbuild/{INSTALLED}\n"));
     script
 }

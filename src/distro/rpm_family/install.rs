@@ -57,7 +57,14 @@ pub fn install(
         links: scratch.links_name.clone(),
         tools: request.tools.clone(),
         base: request.base.clone(),
-        packages: request.packages.iter().map(|one| (package_file(one), one.name.clone())).collect(),
+        packages: request
+            .packages
+            .iter()
+            .map(|one| {
+                let line = format!("{} {} {}", one.name, one.version, one.architecture);
+                (package_file(one), one.name.clone(), line)
+            })
+            .collect(),
         remove: request.remove.to_vec(),
         remove_after: request.remove_after.to_vec(),
         accounts: request.accounts.clone(),

@@ -208,6 +208,17 @@ const EDITS: &[Edit] = &[
     edit(&["kernel.firmware"], "firmware is required", |space| add(space, "kernel", "firmware = \"require\"")),
     Edit { fields: &["initrd.modes"], name: "", make: |_| (), how: How::OneValue },
     edit(&["initrd.compress"], "the initrd's compression", |space| add_table(space, "[initrd]\ncompress = \"gzip\"")),
+    packages(
+        &["initrd.generator", "initrd.dracut_modules", "initrd.dracut_conf", "initrd.dracut_packages"],
+        "an initrd by dracut",
+        |space| {
+            space.write("site.conf", "install_items+=\" /usr/bin/less \"\n");
+            add_table(
+                space,
+                "[initrd]\ngenerator = \"dracut\"\ndracut_modules = [\"-debug\"]\ndracut_conf = [\"site.conf\"]\ndracut_packages = [\"less\"]",
+            );
+        },
+    ),
     edit(&["initrd.modules_from"], "modules of the image", |space| {
         add_table(space, "[initrd]\nmodules_from = \"rootfs\"")
     }),
