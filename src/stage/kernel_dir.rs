@@ -18,16 +18,6 @@ pub fn folder(origin: &str) -> Option<&str> {
     Some(if folder == "." { "" } else { folder })
 }
 
-/// What is asked for of the directory: the package that the recipe names, or the one of its release, or the only one.
-pub fn wanted(recipe: &Recipe) -> String {
-    let kernel = &recipe.model.kernel;
-    match (&kernel.package, &kernel.version) {
-        (Some(package), _) => package.clone(),
-        (None, Some(version)) => format!("the kernel {version} of [kernel] dir"),
-        (None, None) => "the kernel of [kernel] dir".to_owned(),
-    }
-}
-
 /// Packages that bring a kernel, with its release, in ascending order; `exact` tells the release of one.
 fn kernels<'p>(manager: &dyn PackageManager, packages: &'p [PinnedPackage]) -> Vec<(String, &'p PinnedPackage)> {
     let release = |one: &'p PinnedPackage| Some((manager.kernel_release(one)?, one));

@@ -19,6 +19,16 @@ pub fn kernel_package(recipe: &Recipe) -> String {
     recipe.model.kernel.package.clone().or_else(listed).unwrap_or_else(|| manager(recipe).names(recipe).kernel)
 }
 
+/// What is asked for of a directory of kernels: the package that the recipe names, or the one of its release, or the only one.
+fn kernel_of_directory(recipe: &Recipe) -> String {
+    let kernel = &recipe.model.kernel;
+    match (&kernel.package, &kernel.version) {
+        (Some(package), _) => package.clone(),
+        (None, Some(version)) => format!("the kernel {version} of [kernel] dir"),
+        (None, None) => "the kernel of [kernel] dir".to_owned(),
+    }
+}
+
 /// Name of the transaction with what a postinstall script runs; it goes over the base, and not into the image.
 pub const POSTINSTALL_TOOLS: &str = "tools-postinstall";
 
@@ -93,7 +103,7 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
         all.push(wish_of(recipe, &format!("otherpkgs-{}", index + 1), list));
     }
     let package = kernel_package(recipe);
-    let package = recipe.kernel_files.kernels.as_ref().map_or(package, |_| super::kernel_dir::wanted(recipe));
+    let package = recipe.kernel_files.kernels.as_ref().map_or(package, |_| kernel_of_directory(recipe));
     let mut kernel = named("kernel", vec![package.clone()]);
     kernel.pass.install.extend(recipe.model.kernel.firmware_packages.iter().cloned());
     for (index, name) in recipe.model.kernel.firmware_packages.iter().enumerate() {
