@@ -55,6 +55,8 @@ pub struct Gathering<'a> {
 pub struct Names {
     /// The tools root.
     pub tools: Vec<String>,
+    /// The tools root in which packages are resolved, where that takes more; empty: the same one.
+    pub solver: Vec<String>,
     /// The image's lowest layer.
     pub base: Vec<String>,
     /// What the first transaction of the lists begins with.

@@ -6,7 +6,7 @@ use super::drivers::{self, BUILD_KIND, TOOLS_DRIVER, build_action};
 use super::modules::{ALL_UPDATES, wanted_drivers};
 use super::results::file;
 use super::tools::{base_action, tools_action, tools_driver_action, tools_identity};
-use super::wish::{DRACUT_TOOLS, POSTINSTALL_TOOLS, Wish, is_aside, target, wishes};
+use super::wish::{DRACUT_TOOLS, POSTINSTALL_TOOLS, SOLVER_TOOLS, Wish, is_aside, target, wishes};
 use super::{StageError, accounts, dracut, node_support};
 use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
@@ -206,7 +206,10 @@ impl Reader<'_> {
     fn packages(&mut self, wish: &Wish) -> Result<(), StageError> {
         let packages = self.locked(&wish.name);
         if wish.name == "tools" {
-            self.actions.push(tools_action(self.manager, &packages, &self.platform));
+            self.actions.push(tools_action(self.manager, "tools", &packages, &self.platform));
+            return Ok(());
+        }
+        if wish.name == SOLVER_TOOLS {
             return Ok(());
         }
         if wish.name == TOOLS_DRIVER {

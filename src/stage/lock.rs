@@ -7,7 +7,7 @@ use super::kernel_dir;
 use super::report::{Report, ReportedNews};
 use super::supply::Supply;
 use super::tools::{ensure_tools, tools_action};
-use super::wish::{Wish, target, wishes};
+use super::wish::{Wish, is_root, target, wishes};
 use super::{StageError, accounts};
 use crate::digest::Sha256;
 use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Pass, Places, Solving, manager};
@@ -195,7 +195,7 @@ impl Locking<'_> {
         };
         let wishes = wishes(self.recipe);
         let mut passes = Vec::new();
-        for wish in wishes.iter().filter(|wish| wish.name == "tools") {
+        for wish in wishes.iter().filter(|wish| is_root(&wish.name)) {
             let held = earlier.and_then(|lock| lock.pass(&wish.name));
             let held: Vec<PinnedPackage> =
                 held.into_iter().flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)).collect();
@@ -210,8 +210,10 @@ impl Locking<'_> {
                 ..LockedPass::default()
             });
         }
-        let tools = passes[0].packages.clone();
-        let action = tools_action(manager, &tools, &target(self.recipe));
+        // The last of the roots: the solver's, where it has one of its own.
+        let last = passes.last().map(|pass: &LockedPass| (pass.name.clone(), pass.packages.clone()));
+        let (name, tools) = last.unwrap_or_default();
+        let action = tools_action(manager, &name, &tools, &target(self.recipe));
         let work = (self.store, self.namespace);
         let layer = ensure_tools(manager, work, &action, &tools, self.supply, self.report)?;
         self.report.progress("resolving packages");
@@ -224,7 +226,7 @@ impl Locking<'_> {
             have: &|packages| self.supply.download(packages),
         };
         let asked: Vec<&Wish> =
-            wishes.iter().filter(|wish| wish.name != "tools" && wish.name != TOOLS_DRIVER).collect();
+            wishes.iter().filter(|wish| !is_root(&wish.name) && wish.name != TOOLS_DRIVER).collect();
         let mut to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
         let kernels = archive.of_origin(kernel_dir::ORIGIN)?;
         if let (Some(dir), Some(kernel)) =
@@ -238,7 +240,7 @@ impl Locking<'_> {
             .flat_map(|lock| {
                 lock.pass
                     .iter()
-                    .filter(|pass| pass.name != "tools" && pass.name != TOOLS_DRIVER)
+                    .filter(|pass| !is_root(&pass.name) && pass.name != TOOLS_DRIVER)
                     .flat_map(|pass| pass.packages.clone())
             })
             .filter(|package| !renew.may(package))

@@ -31,9 +31,9 @@ pub fn tools_identity(manager: &dyn PackageManager, packages: &[PinnedPackage], 
 /// No time in a tools root is later: the same for all images, so that they share it. 1 January 2020.
 pub const TOOLS_EPOCH: i64 = 1_577_836_800;
 
-/// The action that unpacks the tools root.
-pub fn tools_action(manager: &dyn PackageManager, packages: &[PinnedPackage], platform: &str) -> Action {
-    root_action("tools", "unpack", manager.versions().unpack, packages, TOOLS_EPOCH, platform)
+/// The action that unpacks a tools root.
+pub fn tools_action(manager: &dyn PackageManager, name: &str, packages: &[PinnedPackage], platform: &str) -> Action {
+    root_action(name, "unpack", manager.versions().unpack, packages, TOOLS_EPOCH, platform)
 }
 
 /// The action that unpacks what builds drivers: the kernel's headers, a compiler and make.

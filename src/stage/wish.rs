@@ -35,6 +35,14 @@ pub const POSTINSTALL_TOOLS: &str = "tools-postinstall";
 /// Name of the transaction with what dracut needs to compose an initrd; it goes over the base, and not into the image.
 pub const DRACUT_TOOLS: &str = "tools-dracut";
 
+/// Name of the transaction with what resolves packages, where the tools root does not; only locking needs it.
+pub const SOLVER_TOOLS: &str = "tools-solver";
+
+/// Whether a transaction is a root of its own, reckoned without a solver.
+pub fn is_root(name: &str) -> bool {
+    name == "tools" || name == SOLVER_TOOLS
+}
+
 /// Whether a transaction's packages are tools over the base, and not in the image.
 pub fn is_aside(name: &str) -> bool {
     name == POSTINSTALL_TOOLS || name == DRACUT_TOOLS
@@ -61,7 +69,11 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
         ..Wish::default()
     };
     let names = manager(recipe).names(recipe);
-    let mut all = vec![named("tools", names.tools), named("base", names.base)];
+    let mut all = vec![named("tools", names.tools)];
+    if !names.solver.is_empty() {
+        all.push(named(SOLVER_TOOLS, names.solver));
+    }
+    all.push(named("base", names.base));
     all.extend(super::drivers::wish(recipe));
     if let Some(table) = &recipe.model.postinstall {
         let mut tools = named(POSTINSTALL_TOOLS, names.script_tools);

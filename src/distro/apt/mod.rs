@@ -52,6 +52,7 @@ impl PackageManager for Apt {
         let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         Names {
             tools: all(&["apt", "kmod"]),
+            solver: Vec::new(),
             base: all(&["?essential"]),
             first: match recipe.model.packages.base {
                 Base::Essential => Vec::new(),

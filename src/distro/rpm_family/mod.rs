@@ -64,7 +64,8 @@ impl PackageManager for RpmFamily {
     fn names(&self, _: &Recipe) -> Names {
         let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         Names {
-            tools: all(self.0.seeds()),
+            tools: all(&["filesystem", "bash", "coreutils", "rpm", "kmod|module-init-tools"]),
+            solver: all(self.0.seeds()),
             base: all(self.0.base()),
             first: Vec::new(),
             script_tools: all(&["kmod|module-init-tools"]),
