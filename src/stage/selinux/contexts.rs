@@ -1,6 +1,6 @@
 //! An installed policy's file contexts: which label a path gets.
 //!
-//! Grammar and precedence are those of libselinux (selabel_file(5), src/label_file.c up to 3.7): a line is
+//! Grammar and precedence are those of libselinux (selabel_file(5), src/label_file.c before 3.8): a line is
 //! `PATTERN [TYPE] LABEL`, the pattern is anchored at both ends, the last line that matches counts, and lines whose
 //! pattern has no meta-character count more than all others.
 

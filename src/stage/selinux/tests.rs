@@ -92,7 +92,6 @@ fn substituted_folders_have_the_labels_of_others() {
         rules: ["/usr/bin/.* bin\n/srv/x x\n/y y\n/opt/bin2 other\n", "", ""],
         subs: "# of the site\n/data /opt\n/root2 /\n",
         subs_dist: "/bin /usr/bin\n/opt/bin /bin\n/opt/bin /usr/bin\n",
-        ..Texts::default()
     };
     let (contexts, _) = FileContexts::parse(texts);
     let label = |path| contexts.label(path, &FILE);
