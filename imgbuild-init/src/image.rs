@@ -1,5 +1,6 @@
 //! The image: its index, its frames, each checked before it is used, unpacked into memory.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, OnceLock};
@@ -71,6 +72,9 @@ pub struct Index {
     pub frames: Vec<Frame>,
     /// Extended attributes: path, name, value in hexadecimal.
     pub xattrs: Vec<(String, String, String)>,
+    /// SELinux labels, and the paths from which on they hold (`.` is the root); from format 2 on.
+    #[serde(default)]
+    pub labels: BTreeMap<String, Vec<String>>,
     /// SHA-256 of this index's own text, hexadecimal.
     #[serde(skip)]
     pub digest: String,
@@ -136,7 +140,7 @@ fn digest_of_index(text: &str, image: &str) -> Result<String, String> {
 }
 
 fn check_index(index: &Index) -> Result<(), String> {
-    if index.format != 1 || index.archive != "cpio" {
+    if !(1..=2).contains(&index.format) || index.archive != "cpio" {
         return Err(format!(
             "this initrd does not know images of format {} ({}); build both with one imgbuild",
             index.format, index.archive
@@ -393,6 +397,7 @@ mod tests {
             inodes: 0,
             frames,
             xattrs: vec![],
+            labels: BTreeMap::new(),
             digest: String::new(),
         }
     }

@@ -17,6 +17,7 @@
 //! | `ip=` | `dhcp`, or `address::gateway:netmask:hostname:device:none:dns` |
 //! | `rootlimit=` | size of the root file system in memory |
 //! | `rootflags=` | further options of that tmpfs, for instance `mpol=interleave` |
+//! | `selinux=0`, `enforcing=` | the kernel's: without SELinux no labels are set; whether the image's policy is enforced |
 //! | `imgbuild.rescue` | print what is known and stop |
 //! | `imgbuild.reboot_after=` | seconds after which a node that got no image starts again; 0: never |
 //!
@@ -35,6 +36,7 @@ mod lease;
 mod modules;
 mod network;
 mod rescue;
+mod selinux;
 mod switch;
 #[expect(unsafe_code, reason = "mounts, sockets and module loading are system calls; each block says why it is sound")]
 mod sys;
@@ -164,20 +166,25 @@ fn attempt(parameters: &Parameters, part: Part, last: &mut Option<lease::Lease>)
     let outcome = image::unpack(&client, url, &index, parameters).and_then(|()| {
         say!("the image is whole: {} entries in {} frames", index.inodes, index.frames.len());
         switch::find_init()?;
-        handover::hand_over(&lease, keeper)
+        handover::hand_over(&lease, keeper)?;
+        // Last: what was handed over has labels too.
+        selinux::apply(&index.labels, &parameters.text)
     });
-    if let Err(problem) = outcome {
-        if let Some(keeper) = keeper {
-            sys::end(keeper);
+    let mode = match outcome {
+        Ok(mode) => mode,
+        Err(problem) => {
+            if let Some(keeper) = keeper {
+                sys::end(keeper);
+            }
+            sys::unmount(image::root());
+            return Err(problem);
         }
-        sys::unmount(image::root());
-        return Err(problem);
-    }
+    };
     if part == Part::Mount {
         return Ok(());
     }
     // From here on there is no way back: the initrd's own files go.
-    let problem = switch::switch_root();
+    let problem = switch::switch_root(mode);
     say!("{problem}");
     rescue::show(parameters, Some(&lease), &[problem]);
     std::thread::sleep(Duration::from_secs(60));

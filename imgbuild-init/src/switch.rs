@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::image::root;
-use crate::{say, sys};
+use crate::{say, selinux, sys};
 
 /// What is tried, as the kernel itself does.
 const INITS: [&str; 4] = ["sbin/init", "usr/lib/systemd/systemd", "etc/init", "bin/init"];
@@ -55,8 +55,8 @@ fn resolve(path: &str) -> Option<PathBuf> {
     Some(done)
 }
 
-/// Does not return unless it fails; gives the reason.
-pub fn switch_root() -> String {
+/// Does not return unless it fails; gives the reason. The mode is SELinux's, where it is on.
+pub fn switch_root(mode: Option<selinux::Mode>) -> String {
     let init = match find_init() {
         Ok(init) => init,
         Err(problem) => return problem,
@@ -67,7 +67,12 @@ pub fn switch_root() -> String {
             say!("/{name} cannot be moved into the image: {error}");
         }
     }
-    match sys::become_root(root(), &format!("/{init}")) {
+    // Only now: what this program does, no policy foresees.
+    let last = || match mode {
+        Some(selinux::Mode::Enforcing) => selinux::enforce(true),
+        _ => Ok(()),
+    };
+    match sys::become_root(root(), &format!("/{init}"), last) {
         Ok(never) => match never {},
         Err(error) => format!("/{init} cannot be started: {error}"),
     }

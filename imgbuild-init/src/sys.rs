@@ -46,6 +46,11 @@ pub fn mount_root(target: &str, size: &str, flags: Option<&str>) -> io::Result<(
     mount("imgbuild", target, "tmpfs", 0, &format!("mode=755,size={size},nr_inodes=0{flags}"))
 }
 
+/// Shows the kernel's side of SELinux.
+pub fn mount_selinux(target: &str) -> io::Result<()> {
+    mount("selinuxfs", target, "selinuxfs", libc::MS_NOSUID | libc::MS_NOEXEC, "")
+}
+
 /// Takes a file system away, whoever still uses it.
 pub fn unmount(target: &str) {
     if let Ok(target) = c(target) {
@@ -63,8 +68,8 @@ pub fn move_mount(from: &str, to: &str) -> io::Result<()> {
 /// What cannot happen.
 pub enum Never {}
 
-/// Frees the initrd, makes `root` the root, and executes `init` in this process.
-pub fn become_root(root: &str, init: &str) -> io::Result<Never> {
+/// Frees the initrd, makes `root` the root, does what is `last`, and executes `init` in this process.
+pub fn become_root(root: &str, init: &str, last: impl FnOnce() -> io::Result<()>) -> io::Result<Never> {
     std::env::set_current_dir(root)?;
     free_initrd();
     mount(".", "/", "", libc::MS_MOVE, "")?;
@@ -74,6 +79,10 @@ pub fn become_root(root: &str, init: &str) -> io::Result<Never> {
     unsafe {
         check(libc::chroot(here.as_ptr()))?;
         check(libc::chdir(c"/".as_ptr()))?;
+    }
+    last()?;
+    // SAFETY: as above.
+    unsafe {
         check(libc::execv(init.as_ptr(), arguments.as_ptr()))?;
     }
     Err(io::Error::other("execv returned"))
@@ -473,6 +482,15 @@ pub fn set_time(root: &str, name: &str, time: u32) -> io::Result<()> {
     let times = [libc::timespec { tv_sec: i64::from(time), tv_nsec: 0 }; 2];
     // SAFETY: the path is live and terminated, and there are two times.
     check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) })
+        .map(drop)
+}
+
+/// Sets an extended attribute of a path itself, links included.
+pub fn set_attribute(path: &Path, attribute: &str, value: &[u8]) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let (path, attribute) = (CString::new(path.as_os_str().as_bytes())?, c(attribute)?);
+    // SAFETY: the strings are live and terminated, and the value is as long as said.
+    check(unsafe { libc::lsetxattr(path.as_ptr(), attribute.as_ptr(), value.as_ptr().cast(), value.len(), 0) })
         .map(drop)
 }
 

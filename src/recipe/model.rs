@@ -450,12 +450,26 @@ pub struct System {
     /// File with root's password hash, as crypt(5) writes it.
     #[serde(default)]
     pub root_password_hash_file: Option<String>,
+    /// SELinux labels: `auto` gives each file the one that the image's installed policy says, `off` gives none.
+    #[serde(default)]
+    pub selinux: Selinux,
     /// Lines of the image's fstab, as fstab(5) writes them, after those of `[boot] tmpfs`.
     #[serde(default)]
     pub fstab: Vec<String>,
     /// Lines of the image's /etc/exports, as exports(5) writes them.
     #[serde(default)]
     pub exports: Vec<String>,
+}
+
+/// Whether files are labelled for SELinux.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Selinux {
+    /// Where a policy is installed and /etc/selinux/config does not say `disabled`.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// Which units start on nodes. `dhcpd` means `dhcpd.service`; no wildcards.

@@ -14,7 +14,8 @@ use crate::distro::{PackageManager, manager};
 use crate::plan::{Action, ActionGraph, Input, Stage, Upstream};
 use crate::recipe::{Accounts, Clause};
 use crate::recipe::{
-    Firmware, Frames, Generator, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, SyncedKind,
+    Firmware, Frames, Generator, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, Selinux,
+    SyncedKind,
 };
 use crate::source::Span;
 
@@ -40,8 +41,8 @@ pub mod version {
     pub const INITRD: u32 = 2;
     /// The initrd that dracut composes. 1: first.
     pub const DRACUT: u32 = 1;
-    /// The packed image. 1: first.
-    pub const PACK: u32 = 1;
+    /// The packed image. 1: first; 2: SELinux labels.
+    pub const PACK: u32 = 2;
 }
 
 /// The actions of a recipe, and what they take besides their keys.
@@ -556,6 +557,8 @@ impl Reader<'_> {
             Input::parameter("compress", compression(self.recipe, id).describe()).at(spans.get("pack.compress")),
             Input::parameter("frames", if self.recipe.model.pack.frames == Frames::Single { "single" } else { "many" })
                 .at(spans.get("pack.frames")),
+            Input::parameter("selinux", if self.recipe.model.system.selinux == Selinux::Auto { "auto" } else { "off" })
+                .at(spans.get("system.selinux")),
         ];
         let exclude = &self.recipe.exclude;
         for (kind, patterns) in [("exclude", &exclude.exclude), ("include", &exclude.include)] {

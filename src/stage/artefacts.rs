@@ -1,5 +1,6 @@
 //! The artefacts: written aside, published together by one rename, or not at all (D17).
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StageError;
 use super::assemble::assemble;
+use super::selinux::Labels;
 use crate::archive::FrameInfo;
 use crate::digest::{Digest, Sha256};
 use crate::fault;
@@ -74,6 +76,9 @@ struct Index<'a> {
     inodes: u64,
     frames: Vec<IndexFrame>,
     xattrs: &'a [(String, String, String)],
+    /// SELinux labels: format 2 only, so that an initrd that would not set them says so.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: &'a Labels,
 }
 
 /// The text of an index.
@@ -83,6 +88,7 @@ pub fn index_text(
     inodes: u64,
     memory: u64,
     xattrs: &[(String, String, String)],
+    labels: &Labels,
 ) -> Vec<u8> {
     let mut offset = 0;
     let mut listed = Vec::new();
@@ -91,7 +97,7 @@ pub fn index_text(
         offset += info.size;
     }
     let index = Index {
-        format: 1,
+        format: if labels.is_empty() { 1 } else { 2 },
         archive: "cpio",
         compress,
         size: offset,
@@ -100,6 +106,7 @@ pub fn index_text(
         inodes,
         frames: listed,
         xattrs,
+        labels,
     };
     let mut text = serde_json::to_vec_pretty(&index).unwrap_or_default();
     text.push(b'\n');

@@ -16,7 +16,7 @@ use super::{
 use crate::digest::Digest;
 use crate::distro::{Bootstrap, Install, manager};
 use crate::plan::Action;
-use crate::recipe::{Accounts, Clause, Frames, Lock, ModulesFrom, SyncedKind};
+use crate::recipe::{Accounts, Clause, Frames, Lock, ModulesFrom, Selinux, SyncedKind};
 use crate::source::{Finding, Severity};
 use crate::store::{BlobRef, Outputs, ScanAnswer, Store};
 
@@ -559,15 +559,22 @@ impl Builder<'_> {
             compress: compress.to_owned(),
             level,
             single: self.recipe.model.pack.frames == Frames::Single,
+            selinux: self.recipe.model.system.selinux == Selinux::Auto,
             scratch: scratch.name.clone(),
         };
         let answer: pack::PackAnswer = self.namespace.call("pack", &request, &mut |text| self.report.progress(text))?;
+        if action.id == PACK {
+            for text in &answer.warnings {
+                self.report.finding(&Finding::nowhere(Severity::Warning, "pack::selinux", text.clone()));
+            }
+        }
         let index = self.store.ensure_blob(&index_text(
             compress,
             &answer.frames,
             answer.inodes,
             answer.memory,
             &answer.xattrs,
+            &answer.labels,
         ))?;
         Ok(Outputs {
             blobs: BTreeMap::from([("index".to_owned(), index)]),

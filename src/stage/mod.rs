@@ -35,6 +35,7 @@ mod report;
 mod results;
 mod run;
 mod schedule;
+mod selinux;
 mod services;
 mod shell;
 mod supply;

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::selinux::{self, Labelled, Labels};
 use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 use crate::digest::Digest;
 use crate::fault;
@@ -25,6 +26,8 @@ pub struct PackRequest {
     pub level: u32,
     /// Whether the archive is one stream.
     pub single: bool,
+    /// Whether entries get the labels of an installed SELinux policy.
+    pub selinux: bool,
     /// Scratch directory, relative to the store's.
     pub scratch: String,
 }
@@ -42,12 +45,18 @@ pub struct PackAnswer {
     pub memory: u64,
     /// Extended attributes, which cpio has no place for: path, name, value in hexadecimal.
     pub xattrs: Vec<(String, String, String)>,
+    /// SELinux labels.
+    pub labels: Labels,
+    /// What the person should know.
+    pub warnings: Vec<String>,
 }
 
 /// Page of tmpfs, in bytes.
 const PAGE: u64 = 4096;
 /// Memory of an inode and its name in tmpfs, in bytes; measured with 60,000 empty files on Linux 6.1.
 const INODE: u64 = 1024;
+/// Memory of a label in tmpfs, in bytes: its name, its value and what joins them. Source: Linux, `struct simple_xattr`.
+const LABEL: u64 = 160;
 
 fn compression(request: &PackRequest) -> Compression {
     match request.compress.as_str() {
@@ -89,6 +98,11 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     if entries.len() < 2 {
         return Err("the exclude lists leave nothing of the image".to_owned());
     }
+    let Labelled { labels, count, warnings } = match request.selinux {
+        true => selinux::labels(&reader, &request.excluded)?,
+        false => Labelled::default(),
+    };
+    memory += count * LABEL;
     let mut frames = cut_frames(entries);
     if request.single {
         frames = join_frames(frames);
@@ -107,7 +121,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         })
         .collect::<Result<_, String>>()?;
     fault::point("pack.done");
-    Ok(PackAnswer { frames, written: missing, inodes, memory, xattrs })
+    Ok(PackAnswer { frames, written: missing, inodes, memory, xattrs, labels, warnings })
 }
 
 fn info_name(key: &Digest) -> String {

@@ -26,6 +26,7 @@ mod releases;
 mod rpm_distro;
 mod rpm_files;
 mod same_bytes;
+mod selinux;
 mod service;
 mod xcat_node_support;
 mod xcat_publish;
