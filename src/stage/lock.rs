@@ -208,6 +208,8 @@ impl Locking<'_> {
             });
         }
         let tools = passes[0].packages.clone();
+        // Before any program of them runs.
+        archive.check_signatures(store, &|packages| self.supply.download(packages), &tools)?;
         let action = tools_action(manager, &tools, &target(self.recipe));
         let work = (self.store, self.namespace);
         let layer = ensure_tools(manager, work, &action, &tools, self.supply, self.report)?;
@@ -260,10 +262,12 @@ impl Locking<'_> {
             let mut held = kernels.clone();
             held.extend(earlier.flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)));
             let tools = kernel_dir::driver_tools(wish, self.recipe, archive.as_ref(), &passes, held);
-            passes.push(tools.map_err(|error| match error {
+            let tools = tools.map_err(|error| match error {
                 StageError::Distro(error) => self.with_place(error, &[wish]).into(),
                 other => other,
-            })?);
+            })?;
+            archive.check_signatures(store, &|packages| self.supply.download(packages), &tools.packages)?;
+            passes.push(tools);
         }
         if earlier.is_some() {
             // A lock is renewed only when all of it can be had: with a failed download the earlier one stays.
