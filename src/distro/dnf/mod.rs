@@ -28,6 +28,10 @@ impl Solver for Dnf {
         "kernel"
     }
 
+    fn has_globs(&self) -> bool {
+        true
+    }
+
     fn files(&self, question: &Question<'_>) -> Vec<(String, String)> {
         vec![("dnf.conf".to_owned(), settings::settings(question))]
     }

@@ -25,6 +25,7 @@ mod private_archive;
 mod releases;
 mod rpm_distro;
 mod rpm_files;
+mod rpm_kernels;
 mod rpm_node;
 mod rpm_refusals;
 mod rpm_sources;
