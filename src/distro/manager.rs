@@ -146,11 +146,19 @@ pub trait PackageArchive {
     /// # Errors
     /// [`DistroError::Closure`] for a dependency that nothing satisfies.
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError>;
-    /// Checks packages of the store by their own signatures, where nothing that was signed has their digests.
+    /// Checks packages against the keys of those who sign them, where nobody signs the index; `have` brings them into the
+    /// store.
     ///
     /// # Errors
-    /// [`DistroError::Signature`].
-    fn check_packages(&self, store: &Store, packages: &[PinnedPackage]) -> Result<(), DistroError>;
+    /// [`DistroError::Signature`] for a package that is not signed well.
+    fn check_signatures(
+        &self,
+        _store: &Store,
+        _have: &dyn Fn(&[PinnedPackage]) -> Result<(), DistroError>,
+        _packages: &[PinnedPackage],
+    ) -> Result<(), DistroError> {
+        Ok(())
+    }
     /// Resolves passes one after another; each sees what the earlier ones installed. Packages in `held` keep their
     /// version where they are wanted (D13), unless they stand in the solver's way.
     ///

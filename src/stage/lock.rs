@@ -200,9 +200,8 @@ impl Locking<'_> {
             let held: Vec<PinnedPackage> =
                 held.into_iter().flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)).collect();
             let packages = archive.tools(&wish.pass.install, &held)?;
-            // Nothing of it runs before it was checked.
-            self.supply.download(&packages)?;
-            archive.check_packages(self.store, &packages)?;
+            // Before any program of them runs.
+            archive.check_signatures(store, &|packages| self.supply.download(packages), &packages)?;
             passes.push(LockedPass {
                 name: wish.name.clone(),
                 install: wish.pass.install.clone(),
@@ -269,8 +268,7 @@ impl Locking<'_> {
                 StageError::Distro(error) => self.with_place(error, &[wish]).into(),
                 other => other,
             })?;
-            self.supply.download(&tools.packages)?;
-            archive.check_packages(self.store, &tools.packages)?;
+            archive.check_signatures(store, &|packages| self.supply.download(packages), &tools.packages)?;
             passes.push(tools);
         }
         if earlier.is_some() {

@@ -15,7 +15,7 @@ use crate::distro::{
 };
 use crate::recipe::{LockedSuite, Recipe};
 use crate::source::{Finding, Severity};
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 /// Debian's name of the image's architecture.
 pub fn architecture_of(recipe: &Recipe) -> &'static str {
@@ -180,11 +180,6 @@ impl PackageArchive for AptArchive {
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
         tools_closure(&self.archive, seed, held)
-    }
-
-    fn check_packages(&self, _: &Store, _: &[PinnedPackage]) -> Result<(), DistroError> {
-        // Each index is one that a signed Release file names.
-        Ok(())
     }
 
     fn resolve(

@@ -28,6 +28,10 @@ impl Solver for Dnf {
         "kernel"
     }
 
+    fn has_globs(&self) -> bool {
+        true
+    }
+
     fn files(&self, question: &Question<'_>) -> Vec<(String, String)> {
         vec![("dnf.conf".to_owned(), settings::settings(question))]
     }
@@ -37,18 +41,26 @@ impl Solver for Dnf {
             Doing::Install => "install",
             Doing::Remove => "remove",
         };
+        // yum alone wants the sign by which kickstart files mark environments.
+        let plain: Vec<String> = question
+            .items
+            .iter()
+            .map(|item| item.strip_prefix("@^").map_or_else(|| item.clone(), |id| format!("@{id}")))
+            .collect();
         // The exit status says little: a transaction that nobody confirmed is a failure of its own.
         format!(
             "for dnf in dnf dnf5 yum; do command -v $dnf >/dev/null 2>&1 && break; done\n\
-             modular=\n\
-             if test -r /etc/os-release; then . /etc/os-release; fi\n\
-             case $dnf in yum) ;; *) modular=--setopt=module_platform_id=${{PLATFORM_ID:-{platform}}};; esac\n\
+             case $dnf in\n\
+             yum) modular=; set -- {items};;\n\
+             *) modular=--setopt=module_platform_id={platform}; set -- {plain};;\n\
+             esac\n\
              echo '{MARK}'\n\
-             $dnf -c /imgbuild/dnf.conf --installroot={root} --releasever={release} $modular --assumeno {doing} {items} 2>&1\n",
-            platform = question.platform,
+             $dnf -c /imgbuild/dnf.conf --installroot={root} --releasever={release} $modular --assumeno {doing} \"$@\" 2>&1\n",
+            platform = quoted_words(&[question.platform.to_owned()]),
             root = question.root,
             release = question.release,
             items = quoted_words(question.items),
+            plain = quoted_words(&plain),
         )
     }
 

@@ -280,11 +280,13 @@ fn try_repomd(
     if !source.repo_gpgcheck {
         return Ok((bytes, None));
     }
-    let bad = |problem: String| DistroError::Signature {
+    let bad = |problem: String| {
+        DistroError::Signature {
         file: "repomd.xml".to_owned(),
         place: base.to_owned(),
         problem,
-        help: "name the keys that sign this repository, or say that its metadata are not signed".to_owned(),
+        help: "name the keys that sign this repository: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"; where only its packages are signed: check-index = false".to_owned(),
+    }
     };
     let keys = source.keys.as_ref().ok_or_else(|| bad("no key is given for it".to_owned()))?;
     let signature = fetcher.read(&format!("{url}.asc"), REPOMD_LIMIT).map_err(|error| match error {

@@ -29,7 +29,7 @@ mod yaml;
 
 pub use candidate::{Candidate, Capability, MetadataFile, Repository, Requirement, Weak};
 pub use checksum::Checksum;
-pub use closure::closure;
+pub use closure::{closure, left_out};
 pub use comps::{Comps, Environment, Group, GroupPackage, PackageKind};
 pub use fetch::{RepositorySource, fetch_package, fetch_repository, read_repository};
 pub use mirrors::{Metalink, read_metalink, read_mirrorlist};

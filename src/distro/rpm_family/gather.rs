@@ -26,8 +26,17 @@ pub struct RpmArchive {
     pub(super) arch: &'static str,
 }
 
-/// `platform:el9` and the like. Source: dnf's `module_platform_id`, which the distributions set in /etc/os-release.
-fn platform(recipe: &Recipe) -> String {
+/// `platform:el9` and the like. The package with /etc/os-release provides it; what has no modules needs none. Source: dnf's
+/// `module_platform_id`, and libdnf's ModulePackageContainer.
+fn platform(recipe: &Recipe, repositories: &[Repository]) -> String {
+    let mut provided = repositories
+        .iter()
+        .flat_map(|repository| &repository.candidates)
+        .flat_map(|candidate| &candidate.provides)
+        .filter_map(|one| one.name.strip_prefix("base-module(")?.strip_suffix(')'));
+    if let Some(platform) = provided.find(|name| name.starts_with("platform:")) {
+        return platform.to_owned();
+    }
     let image = &recipe.model.image;
     let major = image.release.split('.').next().unwrap_or_default();
     match image.distro {
@@ -82,12 +91,13 @@ pub fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<
     }
     hide_modular(&mut repositories, &[])
         .map_err(|problem| DistroError::Format { file: "modules.yaml".to_owned(), problem })?;
+    let platform = platform(gathering.recipe, &repositories);
     Ok(RpmArchive {
         solver,
         repositories,
         keys,
         release: gathering.recipe.model.image.release.clone(),
-        platform: platform(gathering.recipe),
+        platform,
         arch: gathering.recipe.model.image.arch.machine(),
     })
 }
@@ -242,9 +252,15 @@ impl RpmArchive {
             .iter()
             .filter_map(|name| {
                 let (sign, plain) = match name.strip_prefix('@') {
-                    Some(group) => ("@", group.trim_start_matches('^')),
+                    Some(group) if group.starts_with('^') => ("@^", group.trim_start_matches('^')),
+                    Some(group) => ("@", group),
                     None => ("", name.as_str()),
                 };
+                if sign.is_empty() && names.contains(plain) {
+                    return Some(format!(
+                        "`{name}` is there, but left out: by `exclude` or `include` of its [[repo]], or by the streams of modules"
+                    ));
+                }
                 let near = if sign.is_empty() {
                     nearest(plain, names.iter().copied())
                 } else {
@@ -382,16 +398,24 @@ impl PackageArchive for RpmArchive {
             .collect()
     }
 
-    fn check_packages(&self, store: &Store, packages: &[PinnedPackage]) -> Result<(), DistroError> {
-        for package in packages {
+    fn check_signatures(
+        &self,
+        store: &Store,
+        have: &dyn Fn(&[PinnedPackage]) -> Result<(), DistroError>,
+        packages: &[PinnedPackage],
+    ) -> Result<(), DistroError> {
+        let signed = packages.iter().filter(|package| self.keys.contains_key(&package.origin));
+        let signed: Vec<PinnedPackage> = signed.cloned().collect();
+        if !signed.is_empty() {
+            have(&signed)?;
+        }
+        for package in &signed {
             let Some(keys) = self.keys.get(&package.origin) else { continue };
-            Package::verify(&store.package(&package.sha256), keys).map_err(|problem| {
-                DistroError::Signature {
-                    file: package.file.clone(),
-                    place: package.origin.clone(),
-                    problem,
-                    help: "name the key that signs this repository's packages: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"; where nobody signed them: check-packages = false".to_owned(),
-                }
+            Package::verify(&store.package(&package.sha256), keys).map_err(|problem| DistroError::Signature {
+                file: package.file.clone(),
+                place: package.origin.clone(),
+                problem,
+                help: "name the key that signs this repository's packages: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"; where nobody signed them: check-packages = false".to_owned(),
             })?;
         }
         Ok(())
@@ -420,11 +444,20 @@ impl PackageArchive for RpmArchive {
                         return Err(DistroError::Unsatisfiable { detail: shortened(&words), log });
                     }
                 }
-                Err((Refusal::Unknown(names), _)) => return Err(self.unknown(names)),
+                Err((Refusal::Unknown(names), _)) => {
+                    // As the list has them: dnf is asked for an environment without its sign.
+                    let listed = wanted.iter().flat_map(|pass| &pass.items);
+                    let environments: Vec<&str> = listed.filter_map(|item| item.strip_prefix("@^")).collect();
+                    let as_listed = |name: String| match name.strip_prefix('@') {
+                        Some(id) if environments.contains(&id) => format!("@^{id}"),
+                        _ => name,
+                    };
+                    return Err(self.unknown(names.into_iter().map(as_listed).collect()));
+                }
                 Err((Refusal::Broken(said), log)) => return Err(DistroError::Indices { said: shortened(&said), log }),
                 Ok(answers) => {
                     for answer in &answers {
-                        self.check_packages(solving.store, &answer.packages)?;
+                        self.check_signatures(solving.store, solving.have, &answer.packages)?;
                     }
                     return Ok(answers);
                 }

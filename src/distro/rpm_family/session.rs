@@ -9,6 +9,7 @@ use super::metadata::lay_out;
 use super::{Answer, Doing, Question, Refusal, Shown, quoted_words};
 use crate::digest::Digest;
 use crate::distro::inside::{environment, write};
+use crate::distro::rpm::left_out;
 use crate::distro::{DistroError, Resolution, Solving};
 use crate::recipe::PinnedPackage;
 use crate::sandbox::helper::News;
@@ -71,6 +72,12 @@ impl<'a> Session<'a> {
             }
             let others = archive.candidates().filter(|(_, one)| same(one) && one.evr.to_string() != of_lock);
             held_back.extend(others.map(|(repository, one)| (shown_id(&repository.id), one.nevra())));
+        }
+        if !archive.solver.has_globs() {
+            for repository in &archive.repositories {
+                let left_out = left_out(repository).into_iter();
+                held_back.extend(left_out.map(|one| (shown_id(&repository.id), one.nevra())));
+            }
         }
         held_back.sort();
         held_back.dedup();

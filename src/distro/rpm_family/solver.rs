@@ -92,6 +92,8 @@ pub trait Solver: Sync {
     fn base(&self) -> &'static [&'static str];
     /// Package that brings the kernel.
     fn kernel(&self) -> &'static str;
+    /// Whether its configuration has globs of names and versions for what a repository leaves out.
+    fn has_globs(&self) -> bool;
     /// Its configuration: files below /imgbuild by path.
     fn files(&self, question: &Question<'_>) -> Vec<(String, String)>;
     /// Shell commands that ask it; what they print is read by [`Solver::read`].

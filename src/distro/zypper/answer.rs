@@ -3,24 +3,14 @@
 use crate::distro::rpm::{Event, Evr, Reader};
 use crate::distro::rpm_family::{Answer, Picked, Question, Refusal};
 
-/// Locks on versions that are held back, and on packages that the recipe leaves out. Source: libzypp, PoolQuery.cc.
+/// Locks on versions that are held back or left out. Source: libzypp, PoolQuery.cc.
 pub fn locks(question: &Question<'_>) -> String {
     let mut text = String::new();
-    let mut lock = |name: &str, version: Option<&str>, repository: &str, kind: &str| {
-        text.push_str(&format!("type: package\nmatch_type: {kind}\ncase_sensitive: on\nsolvable_name: {name}\n"));
-        if let Some(version) = version {
-            text.push_str(&format!("version: == {version}\n"));
-        }
-        text.push_str(&format!("repo: {repository}\n\n"));
-    };
     for (repository, nevra) in question.held_back {
         if let Some((name, evr)) = split(nevra) {
-            lock(name, Some(evr), repository, "exact");
-        }
-    }
-    for one in question.repositories {
-        for glob in &one.exclude {
-            lock(glob, None, &one.id, "glob");
+            text.push_str(&format!(
+                "type: package\nmatch_type: exact\ncase_sensitive: on\nsolvable_name: {name}\nversion: == {evr}\nrepo: {repository}\n\n"
+            ));
         }
     }
     text

@@ -31,6 +31,11 @@ impl Solver for Zypper {
         "kernel-default"
     }
 
+    fn has_globs(&self) -> bool {
+        // Locks are globs of names alone, and there is nothing like `include`.
+        false
+    }
+
     fn files(&self, question: &Question<'_>) -> Vec<(String, String)> {
         let mut files = vec![("zypp.conf".to_owned(), SETTINGS.to_owned())];
         for one in question.repositories {

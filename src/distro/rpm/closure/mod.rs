@@ -14,6 +14,7 @@ mod pool;
 mod rules;
 mod sat;
 
+pub use pool::left_out;
 use pool::{Id, Pool};
 use rules::{Maker, Reason, Rule};
 use sat::Solver;

@@ -37,13 +37,10 @@ impl<'a> Pool<'a> {
     pub fn new(repositories: &'a [Repository], arch: &str) -> Self {
         let mut entries = vec![None];
         for (number, repository) in repositories.iter().enumerate() {
-            let excluded = globs(&repository.exclude);
-            let included = globs(&repository.include);
+            let kept = kept(repository);
             for (index, candidate) in repository.candidates.iter().enumerate() {
                 let foreign = candidate.arch != arch && candidate.arch != "noarch";
-                let kept = !excluded.iter().any(|glob| glob.fits(candidate))
-                    && (included.is_empty() || included.iter().any(|glob| glob.fits(candidate)));
-                if foreign || !kept || repository.hidden.contains(&index) {
+                if foreign || !kept(candidate) || repository.hidden.contains(&index) {
                     continue;
                 }
                 let priority = -i64::from(repository.priority);
@@ -229,6 +226,21 @@ impl Glob {
             || self.0.is_match(format!("{}.{}", candidate.name, candidate.arch))
             || self.0.is_match(format!("{}-{}", candidate.name, candidate.evr))
     }
+}
+
+/// Whether `exclude` and `include` of a repository leave a package to be chosen.
+fn kept(repository: &Repository) -> impl Fn(&Candidate) -> bool + use<> {
+    let (excluded, included) = (globs(&repository.exclude), globs(&repository.include));
+    move |candidate| {
+        !excluded.iter().any(|glob| glob.fits(candidate))
+            && (included.is_empty() || included.iter().any(|glob| glob.fits(candidate)))
+    }
+}
+
+/// Packages of a repository that its `exclude` and `include` leave out.
+pub fn left_out(repository: &Repository) -> Vec<&Candidate> {
+    let kept = kept(repository);
+    repository.candidates.iter().filter(|candidate| !kept(candidate)).collect()
 }
 
 /// Patterns that cannot be read fit nothing.

@@ -1,0 +1,62 @@
+//! Kernels of RPM packages with more drivers, and with initrds that the release's own dracut composes.
+
+use std::sync::Arc;
+
+use super::Built;
+use super::machine::{Server, cmdline, expect, start};
+use super::rpm_distro::distribution;
+use super::rpm_node::{copy_of, information, node};
+use crate::support::Space;
+
+/// A copy of the node with a driver package beside its recipe.
+fn with_driver(repository: &str, name: &str) -> Space {
+    let space = copy_of(&node().space);
+    let packages = std::fs::read_dir(distribution().repository(repository).join("Packages")).unwrap();
+    let mut packages = packages.map(|entry| entry.unwrap().path());
+    let package = packages.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(name)).unwrap();
+    std::fs::create_dir(space.path().join("drivers")).unwrap();
+    std::fs::copy(package, space.path().join("drivers/driver.rpm")).unwrap();
+    space.edit("image.toml", "[kernel]\n", "[kernel]\nupdates = [\"rpm:drivers/driver.rpm\"]\n");
+    space
+}
+
+#[test]
+fn a_driver_package_gets_into_the_image_and_the_initrd_or_is_refused_with_its_vermagic() {
+    let space = with_driver("distro", "driver-ifb");
+    space.edit("image.toml", "\"virtio_net\"", "\"virtio_net\", \"ifb\"");
+    let to_do = space.to_do();
+    assert!(
+        to_do.contains(&"kernel/payload run".to_owned()) && !to_do.iter().any(|one| one.starts_with("rootfs/packages"))
+    );
+    space.run(&["build"]).good();
+    let release = information(&space, "node")["kernel_release"].as_str().unwrap().to_owned();
+    let script = format!("ls /usr/lib/modules/{release}/updates; modinfo -n ifb");
+    let said = space.run(&["shell", "--", "/bin/sh", "-c", &script]).good().out;
+    assert!(said.contains("ifb.ko") && said.contains("/updates/"), "{said}");
+    let initrd = std::fs::read(space.artefact("node", "initrd-stateless")).unwrap();
+    let plain = zstd::decode_all(&initrd[..]).unwrap();
+    assert!(plain.windows(7).any(|window| window == b"/ifb.ko"));
+    let space = with_driver("broken", "driver-nlmon");
+    let ran = space.run(&["build"]);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(ran.err.contains("nlmon") && ran.err.contains(&release), "{}", ran.err);
+}
+
+#[test]
+fn boot_an_rpm_node_comes_up_from_the_initrd_of_its_releases_dracut() {
+    let space = copy_of(&node().space);
+    space.edit("image.toml", "[system]", "[initrd]\ngenerator = \"dracut\"\n\n[system]");
+    let ran = space.run(&["build"]).good();
+    assert!(ran.err.contains("initrd/stateless") && !ran.err.contains("rootfs/packages-1"), "{}", ran.err);
+    let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+    assert!(lock.contains("name = \"tools-dracut\"") && lock.contains("name = \"dracut\", version = \"059-"), "{lock}");
+    let built = Built { key: node().key.clone(), space };
+    let directory = built.space.artefact("node", ".").canonicalize().unwrap();
+    let server = Server::start(&directory, 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
+    let words = cmdline(&built, "node", &format!("http://10.0.2.2:{}", server.port));
+    let running = start(&built, "node", words, |machine| machine.memory_mib = 1536);
+    expect(&running, "imgbuild: the image is whole");
+    expect(&running, "Welcome to");
+    expect(&running, "node-525400123456 login:");
+    assert!(running.console().contains("dracut: "), "{}", running.console());
+}

@@ -1,0 +1,242 @@
+//! Where RPM packages come from: newer ones, several repositories, servers, directories that `vendor` made; and one lock
+//! that gives the same bytes everywhere.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+use imgbuild::digest::Sha256;
+
+use super::compute::lock;
+use super::machine::Server;
+use super::offline::{assert_same, run_through};
+use super::rpm_distro::distribution;
+use super::rpm_node::{copy_of, node, repository, write_keys, write_rpm};
+use super::same_bytes::Ordinary;
+use super::store;
+use crate::support::{Space, copy_tree};
+
+/// A recipe with one list of packages and one directory of packages of the site.
+fn with_site(distro: &str, settings: &str, list: &str) -> Space {
+    let space = Space::new().with_store(&store());
+    write_keys(&space);
+    space.write("few.pkglist", list);
+    space.write(
+        "image.toml",
+        &format!(
+            "[image]\nname = \"few\"\ndistro = \"{distro}\"\nrelease = \"1\"\n\n{}\n[[repo]]\nid = \"site\"\n\
+             uri = \"file:{}\"\ncheck-packages = false\n{settings}\n\n[packages]\nlists = [\"few.pkglist\"]\n\n\
+             [system]\nauthorized_keys = [\"keys/admin.pub\"]\n",
+            repository("distro"),
+            site(&space).display()
+        ),
+    );
+    space
+}
+
+fn site(space: &Space) -> PathBuf {
+    space.path().join("site")
+}
+
+/// The version of a package that the lock has for the image.
+fn version(space: &Space, name: &str) -> String {
+    let lock = lock(space);
+    let passes = lock.pass.iter().filter(|pass| !pass.name.starts_with("tools"));
+    let found = passes.flat_map(|pass| &pass.packages).find(|package| package.name == name);
+    found.map(|package| package.version.clone()).unwrap_or_default()
+}
+
+#[test]
+fn an_update_of_one_package_takes_the_newer_one_and_leaves_the_others() {
+    let space = with_site("rocky", "", "bash\nsite-app\nsite-lib\n");
+    for name in ["site-app", "site-lib"] {
+        write_rpm(&site(&space), name, "1", "Requires: bash");
+    }
+    space.run(&["build", "--until", "rootfs"]).good();
+    for name in ["site-app", "site-lib"] {
+        write_rpm(&site(&space), name, "1.10", "Requires: bash");
+        write_rpm(&site(&space), name, "1.9", "Requires: bash");
+    }
+    // What is there makes no difference until somebody asks for it.
+    let ran = space.run(&["build", "--until", "rootfs"]).good();
+    assert!(ran.err.contains("ran nothing"), "{}", ran.err);
+    let ran = space.run(&["update", "site-app"]).good();
+    assert!(ran.out.contains("site-app 1-1 -> 1.10-1") && !ran.out.contains("site-lib"), "{}{}", ran.out, ran.err);
+    assert_eq!((version(&space, "site-app"), version(&space, "site-lib")), ("1.10-1".into(), "1-1".into()));
+    assert_eq!(space.to_do()[0], "rootfs/packages-1 run", "{:?}", space.to_do());
+    space.run(&["build", "--until", "rootfs"]).good();
+    let said = space.run(&["update"]).good();
+    assert!(said.out.contains("site-lib 1-1 -> 1.10-1"), "{}{}", said.out, said.err);
+    let unknown = space.run(&["update", "site-apq"]);
+    assert_eq!(unknown.code, 1, "{}", unknown.err);
+    assert!(unknown.err.contains("site-apq") && unknown.err.contains("site-app"), "{}", unknown.err);
+}
+
+/// Builds a root of the site's packages with settings of its repository; the version of `site-app` that came of it.
+fn chosen(distro: &str, settings: &str) -> String {
+    let space = with_site(distro, settings, "bash\nsite-app\n");
+    for version in ["1", "2", "3"] {
+        write_rpm(&site(&space), "site-app", version, "");
+    }
+    let preferred = space.path().join("preferred");
+    write_rpm(&preferred, "site-app", "2.5", "");
+    let more = format!(
+        "[[repo]]\nid = \"preferred\"\nuri = \"file:{}\"\ncheck-packages = false\npriority = 50\n\n[packages]",
+        preferred.display()
+    );
+    space.edit("image.toml", "[packages]", &more);
+    let ran = space.run(&["update"]).good();
+    let found = version(&space, "site-app");
+    assert!(!found.is_empty(), "{}", ran.out);
+    found
+}
+
+#[test]
+fn priorities_excludes_and_includes_decide_in_dnf_and_zypper_alike() {
+    for distro in ["rocky", "opensuse"] {
+        // The preferred repository has an older one, and wins; unless another is preferred still more.
+        assert_eq!(chosen(distro, ""), "2.5-1", "{distro}");
+        assert_eq!(chosen(distro, "priority = 10"), "3-1", "{distro}");
+        assert_eq!(chosen(distro, "priority = 10\nexclude = [\"site-app-3*\"]"), "2-1", "{distro}");
+        assert_eq!(chosen(distro, "priority = 10\nexclude = [\"site-*\"]"), "2.5-1", "{distro}");
+        assert_eq!(chosen(distro, "priority = 10\ninclude = [\"site-app-1-*\"]"), "1-1", "{distro}");
+        assert_eq!(chosen(distro, "priority = 10\ninclude = [\"other\"]"), "2.5-1", "{distro}");
+    }
+}
+
+/// All packages of the node, as `imgbuild vendor` keeps them.
+fn vendored() -> &'static Path {
+    static VENDORED: OnceLock<PathBuf> = OnceLock::new();
+    VENDORED.get_or_init(|| {
+        let directory = store().with_file_name("vendored-rpm");
+        let ran = node().space.run(&["vendor", directory.to_str().unwrap()]).good();
+        assert!(ran.err.contains("needs no network"), "{}", ran.err);
+        directory
+    })
+}
+
+/// A copy of the node and its lock, with an empty store of its own.
+fn fresh() -> Space {
+    let space = Space::new();
+    copy_tree(node().space.path(), space.path());
+    std::fs::copy(node().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    space
+}
+
+#[test]
+fn an_empty_store_without_network_gives_rpm_images_the_same_bytes_and_verifies_them() {
+    let space = fresh();
+    let words = ["build", "--locked", "--verify", "--vendor", vendored().to_str().unwrap()];
+    let ran = run_through(&["unshare", "-n"], &space, &words).good();
+    assert!(ran.err.contains("rootfs/tools"), "{}", ran.err);
+    assert_same(&node().space, &space, "node");
+    // Resolving works too, with the indices that were kept.
+    let before = std::fs::read(space.path().join("image.lock")).unwrap();
+    let words = ["update", "--vendor", vendored().to_str().unwrap()];
+    run_through(&["unshare", "-n"], &space, &words).good();
+    let packages = |text: &[u8]| {
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        text.lines().filter(|line| line.contains("sha256 = ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(packages(&std::fs::read(space.path().join("image.lock")).unwrap()), packages(&before));
+}
+
+#[test]
+fn an_ordinary_user_builds_an_rpm_image_of_the_same_bytes() {
+    let user = Ordinary::new("imgbuild-r1", Some(500_000_000));
+    let packages = user.home.join("vendored");
+    copy_tree(vendored(), &packages);
+    let recipe = user.copy(&fresh());
+    user.run(&[], &recipe, &["build", "--locked", "--vendor", packages.to_str().unwrap()]).good();
+    for name in super::offline::SAME {
+        let theirs = std::fs::read(recipe.join("out/node").join(name)).unwrap();
+        assert!(theirs == std::fs::read(node().space.artefact("node", name)).unwrap(), "{name} differs");
+    }
+    let ran = user.run(&[], &recipe, &["shell", "--", "/bin/sh", "-c", "rpm -q bash; stat -c %a /etc/shadow"]);
+    assert!(ran.code == 0 && ran.out.starts_with("bash-5"), "{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn mirror_lists_and_metalinks_lead_to_a_server() {
+    let packages = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(distribution().repository("distro"), packages.path().join("distro")).unwrap();
+    let site = packages.path().join("site");
+    write_rpm(&site, "site-served", "4", "");
+    let index = |directory: &Path| {
+        let made = Command::new("createrepo_c").args(["--quiet", "--no-database"]).arg(directory).status().unwrap();
+        assert!(made.success());
+    };
+    index(&site);
+    let server = Server::start(packages.path(), 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let lists = tempfile::tempdir().unwrap();
+    let metalink = |repomd: &[u8]| {
+        format!(
+            "<?xml version=\"1.0\"?>\n<metalink version=\"3.0\" xmlns=\"http://www.metalinker.org/\">\n<files>\n\
+             <file name=\"repomd.xml\">\n<size>{}</size>\n<verification>\n<hash type=\"sha256\">{}</hash>\n</verification>\n\
+             <resources>\n<url protocol=\"http\" type=\"http\" preference=\"100\">http://127.0.0.1:1/site/repodata/repomd.xml</url>\n\
+             <url protocol=\"http\" type=\"http\" preference=\"99\">{url}/site/repodata/repomd.xml</url>\n</resources>\n\
+             </file>\n</files>\n</metalink>\n",
+            repomd.len(),
+            Sha256::of(repomd)
+        )
+    };
+    let repomd = std::fs::read(site.join("repodata/repomd.xml")).unwrap();
+    std::fs::write(lists.path().join("metalink"), metalink(&repomd)).unwrap();
+    std::fs::write(lists.path().join("stale"), metalink(b"something else")).unwrap();
+    std::fs::write(lists.path().join("mirrors"), format!("# mirrors\nhttp://127.0.0.1:1/distro\n{url}/distro/\n"))
+        .unwrap();
+    let other = Server::start(lists.path(), 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
+    let other = format!("http://127.0.0.1:{}", other.port);
+    let space = with_site("rocky", "", "bash\nsite-served\n");
+    let base = format!("uri = \"file:{}\"", distribution().repository("distro").display());
+    space.edit("image.toml", &base, &format!("mirrorlist = \"{other}/mirrors\""));
+    let own = format!("uri = \"file:{}\"", self::site(&space).display());
+    space.edit("image.toml", &own, &format!("metalink = \"{other}/metalink\""));
+    space.run(&["build", "--until", "rootfs"]).good();
+    assert_eq!(version(&space, "site-served"), "4-1");
+    let ran = space.run(&["shell", "--", "/bin/sh", "-c", "rpm -q site-served"]).good();
+    assert_eq!(ran.out, "site-served-4-1.noarch\n");
+    space.edit("image.toml", "/metalink\"", "/stale\"");
+    let ran = space.run(&["update"]);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(ran.err.contains("none of those that the metalink accepts"), "{}", ran.err);
+}
+
+#[test]
+fn zypper_builds_an_image_whose_kernel_has_another_release_than_its_package() {
+    let space = Space::new().with_store(&store());
+    write_keys(&space);
+    let distro = format!("{}exclude = [\"kernel\", \"kernel-core\", \"kernel-modules*\"]\n", repository("distro"));
+    space.write("few.pkglist", "patterns-base-minimal_base\nopenssh-server\n#NEW_INSTALL_LIST#\nfiglet\n-less\n");
+    space.write(
+        "image.toml",
+        &format!(
+            "[image]\nname = \"suse\"\ndistro = \"opensuse\"\nrelease = \"1\"\n\n{distro}\n{}\n\
+             [packages]\nlists = [\"few.pkglist\"]\n\n[system]\nauthorized_keys = [\"keys/admin.pub\"]\n",
+            repository("suse")
+        ),
+    );
+    space.run(&["build"]).good();
+    let release = super::rpm_node::information(&space, "suse")["kernel_release"].as_str().unwrap().to_owned();
+    let package = version(&space, "kernel-default");
+    assert!(release.ends_with("-cloud-amd64") && !package.contains("cloud"), "{release} {package}");
+    let shell = |script: &str| space.run(&["shell", "--", "/bin/sh", "-c", script]).good().out;
+    assert_eq!(shell("ls /usr/lib/modules"), format!("{release}\n"));
+    assert_eq!(super::rpm_node::listed(&shell(super::rpm_node::QUERY)), super::rpm_node::locked(&space));
+    super::rpm_node::assert_verified(&shell("rpm -Va; true"));
+    assert!(shell("rpm -q figlet openssh-server systemd").lines().count() == 3);
+    assert_eq!(space.to_do(), Vec::<String>::new());
+    // A copy runs nothing; names and solver's words are as with dnf.
+    let copy = copy_of(&space);
+    assert!(copy.run(&["build", "--locked"]).good().err.contains("ran nothing"));
+    copy.edit("few.pkglist", "figlet", "figlex");
+    let ran = copy.run(&["build"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("few.pkglist:4:1") && ran.err.contains("did you mean figlet"), "{}", ran.err);
+    copy.edit("few.pkglist", "figlex", "needs-nothing");
+    copy.edit("image.toml", "[packages]", &format!("{}\n[packages]", repository("broken")));
+    let ran = copy.run(&["build"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("cannot be installed together") && ran.err.contains("no-such-package"), "{}", ran.err);
+}
