@@ -237,6 +237,7 @@ const EDITS: &[Edit] = &[
         space.write("hash", "$6$x$y\n");
         add(space, "system", "root_password_hash_file = \"hash\"");
     }),
+    edit(&["system.selinux"], "no SELinux labels", |space| add(space, "system", "selinux = \"off\"")),
     edit(&["system.fstab"], "a mount", |space| add(space, "system", "fstab = [\"none /scratch tmpfs defaults 0 0\"]")),
     edit(&["system.exports"], "an export", |space| add(space, "system", "exports = [\"/srv *(ro)\"]")),
     edit(&["users.*.uid", "users.*.gid", "users.*.home", "users.*.shell"], "a user", |space| {
