@@ -52,14 +52,19 @@ pub fn install(
     for package in request.packages {
         scratch.link(&store.package(&package.sha256), &package_file(package))?;
     }
+    // What needs a package goes with it, when it goes.
+    let with = |names: &[String]| match names {
+        [] => Vec::new(),
+        names => names.iter().chain(request.remove_with).cloned().collect(),
+    };
     let inside = InstallRequest {
         scratch: scratch.name.clone(),
         links: scratch.links_name.clone(),
         tools: request.tools.clone(),
         base: request.base.clone(),
         packages: request.packages.iter().map(|one| (package_file(one), one.name.clone())).collect(),
-        remove: request.remove.to_vec(),
-        remove_after: request.remove_after.to_vec(),
+        remove: with(request.remove),
+        remove_after: with(request.remove_after),
         accounts: request.accounts.clone(),
         files: solver.module_files(request.modules),
         variables: request.variables.to_vec(),
