@@ -102,6 +102,8 @@ pub struct Resolution {
     pub packages: Vec<PinnedPackage>,
     /// Names of packages that go.
     pub removed: Vec<String>,
+    /// Names of packages that go with those that are to be removed, because they need one of them.
+    pub remove_with: Vec<String>,
     /// Streams of modules that are switched on with it: `name:stream`.
     pub modules: Vec<String>,
 }
@@ -208,6 +210,8 @@ pub struct Install<'a> {
     pub remove: &'a [String],
     /// Names to remove afterwards.
     pub remove_after: &'a [String],
+    /// Names of packages that go with those.
+    pub remove_with: &'a [String],
     /// Streams of modules that are switched on with it.
     pub modules: &'a [String],
     /// Names of packages whose scripts may fail.

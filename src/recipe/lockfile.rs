@@ -70,6 +70,9 @@ pub struct LockedPass {
     /// Names removed afterwards.
     #[serde(default)]
     pub remove_after: Vec<String>,
+    /// Names of RPM packages that go with those, because they need one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_with: Vec<String>,
     /// Streams of modules that are switched on with it: `name:stream`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
@@ -178,7 +181,12 @@ impl Lock {
         }
         for pass in &self.pass {
             let _ = write!(out, "\n[[pass]]\nname = {}\ninstall = [{}]\n", text(&pass.name), list(&pass.install));
-            let lists = [("remove", &pass.remove), ("remove_after", &pass.remove_after), ("modules", &pass.modules)];
+            let lists = [
+                ("remove", &pass.remove),
+                ("remove_after", &pass.remove_after),
+                ("remove_with", &pass.remove_with),
+                ("modules", &pass.modules),
+            ];
             for (name, items) in lists {
                 if !items.is_empty() {
                     let _ = writeln!(out, "{name} = [{}]", list(items));

@@ -254,6 +254,9 @@ impl Reader<'_> {
                 );
             }
         }
+        for name in self.lock.pass(&wish.name).iter().flat_map(|pass| &pass.remove_with) {
+            inputs.push(Input { name: format!("remove-with {name}"), value: "yes".to_owned(), place: None });
+        }
         for package in &packages {
             let mut input = Input::package(package).at(wish.spans.get(&package.name));
             if package.automatic {

@@ -108,6 +108,7 @@ impl Builder<'_> {
             over_payload: pass.name == "kernel",
             remove: &pass.remove,
             remove_after: &pass.remove_after,
+            remove_with: &pass.remove_with,
             modules: &pass.modules,
             failing: &self.recipe.model.packages.failing_scripts,
             variables: &variables,

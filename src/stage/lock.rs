@@ -250,11 +250,13 @@ impl Locking<'_> {
         held.extend(kernels.iter().cloned());
         let answers = archive.resolve(&solving, &to_resolve, held).map_err(|error| self.with_place(error, &asked))?;
         for (wish, answer) in asked.iter().zip(answers) {
+            self.say_what_goes_with(wish, &answer.remove_with);
             passes.push(LockedPass {
                 name: wish.name.clone(),
                 install: wish.pass.install.clone(),
                 remove: wish.pass.remove.clone(),
                 remove_after: wish.pass.remove_after.clone(),
+                remove_with: answer.remove_with,
                 modules: answer.modules,
                 packages: answer.packages,
             });
@@ -293,6 +295,16 @@ impl Locking<'_> {
             users: recorded.users,
             groups: recorded.groups,
         })
+    }
+
+    /// Says what a removal takes with it.
+    fn say_what_goes_with(&self, wish: &Wish, names: &[String]) {
+        let first = wish.pass.remove.iter().chain(&wish.pass.remove_after).find_map(|name| wish.spans.get(name));
+        if let (Some(span), false) = (first, names.is_empty()) {
+            let text = format!("removing it takes with it what needs it: {}", names.join(", "));
+            let finding = Finding::warning("pkglist::removed_with", span, text).label("asked for here");
+            self.report.finding(&finding.help("leave the line out to keep them; image.lock lists them (remove_with)"));
+        }
     }
 
     /// Says in which list an unknown name stands.

@@ -52,6 +52,11 @@ pub fn install(
     for package in request.packages {
         scratch.link(&store.package(&package.sha256), &package_file(package))?;
     }
+    // What needs a package goes with it, when it goes.
+    let with = |names: &[String]| match names {
+        [] => Vec::new(),
+        names => names.iter().chain(request.remove_with).cloned().collect(),
+    };
     let inside = InstallRequest {
         scratch: scratch.name.clone(),
         links: scratch.links_name.clone(),
@@ -65,8 +70,8 @@ pub fn install(
                 (package_file(one), one.name.clone(), line)
             })
             .collect(),
-        remove: request.remove.to_vec(),
-        remove_after: request.remove_after.to_vec(),
+        remove: with(request.remove),
+        remove_after: with(request.remove_after),
         accounts: request.accounts.clone(),
         files: solver.module_files(request.modules),
         variables: request.variables.to_vec(),

@@ -165,6 +165,7 @@ impl PackageManager for RpmFamily {
             over_payload: false,
             remove: &[],
             remove_after: &[],
+            remove_with: &[],
             modules: &[],
             failing: request.failing,
             variables: &[],

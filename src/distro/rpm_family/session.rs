@@ -97,6 +97,7 @@ impl<'a> Session<'a> {
             if !pass.remove.is_empty() {
                 let gone = self.ask(root, Doing::Remove, pass.remove)?;
                 self.note(root, &[], &gone.remove);
+                found.remove_with.extend(gone.remove.iter().filter(|name| !pass.remove.contains(name)).cloned());
                 found.removed.extend(gone.remove);
             }
             if !pass.items.is_empty() {
@@ -119,10 +120,13 @@ impl<'a> Session<'a> {
             if !pass.remove_after.is_empty() {
                 let gone = self.ask(root, Doing::Remove, pass.remove_after)?;
                 self.note(root, &[], &gone.remove);
+                found.remove_with.extend(gone.remove.into_iter().filter(|name| !pass.remove_after.contains(name)));
             }
             if number == 0 {
                 self.pending.push_str("cp -R /imgbuild/state/root /imgbuild/state/first\n");
             }
+            found.remove_with.sort();
+            found.remove_with.dedup();
             answers.push(found);
         }
         Ok(answers)

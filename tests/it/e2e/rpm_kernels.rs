@@ -30,7 +30,7 @@ fn a_driver_package_gets_into_the_image_and_the_initrd_or_is_refused_with_its_ve
     );
     space.run(&["build"]).good();
     let release = information(&space, "node")["kernel_release"].as_str().unwrap().to_owned();
-    let script = format!("ls /usr/lib/modules/{release}/updates; modinfo -n ifb");
+    let script = format!("ls /usr/lib/modules/{release}/updates; modinfo -k {release} -n ifb");
     let said = space.run(&["shell", "--", "/bin/sh", "-c", &script]).good().out;
     assert!(said.contains("ifb.ko") && said.contains("/updates/"), "{said}");
     let initrd = std::fs::read(space.artefact("node", "initrd-stateless")).unwrap();
