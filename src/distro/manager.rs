@@ -133,6 +133,11 @@ pub trait PackageArchive {
     /// # Errors
     /// [`DistroError::Format`] for a package that cannot be pinned.
     fn of_origin(&self, start: &str) -> Result<Vec<PinnedPackage>, DistroError>;
+    /// All packages of a name.
+    ///
+    /// # Errors
+    /// [`DistroError::Format`] for a package that cannot be pinned.
+    fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError>;
     /// A package by its name: of that version, or the newest.
     ///
     /// # Errors

@@ -228,6 +228,18 @@ impl Locking<'_> {
             wishes.iter().filter(|wish| !is_root(&wish.name) && wish.name != TOOLS_DRIVER).collect();
         let mut to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
         let kernels = archive.of_origin(kernel_dir::ORIGIN)?;
+        if let (None, Some(version), Some(kernel)) = (
+            &self.recipe.model.kernel.dir,
+            &self.recipe.model.kernel.version,
+            to_resolve.iter_mut().zip(&asked).find(|(_, wish)| wish.name == "kernel").map(|(pass, _)| pass),
+        ) && let Some(word) = kernel.install.first_mut()
+        {
+            // A repository may have several kernels of one name.
+            let all = archive.all(word)?;
+            if let Some(one) = all.iter().find(|one| manager.kernel_release(one).as_ref() == Some(version)) {
+                *word = manager.exactly(one);
+            }
+        }
         if let (Some(dir), Some(kernel)) =
             (&self.recipe.model.kernel.dir, asked.iter().position(|wish| wish.name == "kernel"))
             && let Some(word) = to_resolve[kernel].install.first_mut()

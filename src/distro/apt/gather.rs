@@ -164,6 +164,10 @@ impl PackageArchive for AptArchive {
         Ok(pins)
     }
 
+    fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError> {
+        self.archive.candidates(name).iter().map(|one| one.pin(false)).collect()
+    }
+
     fn find(&self, name: &str, version: Option<&str>) -> Result<Option<PinnedPackage>, DistroError> {
         let found = match version {
             Some(version) => self.archive.exact(name, version),

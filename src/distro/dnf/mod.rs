@@ -32,6 +32,10 @@ impl Solver for Dnf {
         true
     }
 
+    fn exactly(&self, name: &str, version: &str, arch: &str) -> String {
+        format!("{name}-{version}.{arch}")
+    }
+
     fn files(&self, question: &Question<'_>) -> Vec<(String, String)> {
         vec![("dnf.conf".to_owned(), settings::settings(question))]
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::local::read_directory;
 use super::session::{Session, Wanted};
+use super::solver::shown_id;
 use super::sources::{Place, named, places};
 use super::{Refusal, Shown, Solver};
 use crate::digest::Sha256;
@@ -216,6 +217,9 @@ impl RpmArchive {
                 format!("{name}-{evr}"),
                 format!("{name}-{plain}.{arch}"),
                 format!("{name}-{evr}.{arch}"),
+                format!("{name}={}", evr.version),
+                format!("{name}={plain}"),
+                format!("{name}={evr}"),
             ]
             .contains(&item.to_owned())
         };
@@ -297,7 +301,8 @@ impl RpmArchive {
             .candidates()
             .filter(|(repository, candidate)| repository.id == origin && candidate.name == name)
             .max_by(|a, b| a.1.evr.cmp(&b.1.evr))?;
-        Some(newest.1.nevra())
+        let one = newest.1;
+        Some(self.solver.exactly(&one.name, &one.evr.to_string(), &one.arch))
     }
 
     /// What a list says, in the solver's words.
@@ -334,11 +339,6 @@ impl RpmArchive {
     }
 }
 
-/// The short name of a repository as the solver has it: a folder of otherpkgs is a repository too.
-pub fn shown_id(id: &str) -> String {
-    id.replace('/', ":")
-}
-
 impl PackageArchive for RpmArchive {
     fn suites(&self) -> Vec<LockedSuite> {
         self.repositories
@@ -359,6 +359,11 @@ impl PackageArchive for RpmArchive {
             }
         }
         newest.into_values().map(|(repository, candidate)| self.pin(repository, candidate, false)).collect()
+    }
+
+    fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError> {
+        let named = self.candidates().filter(|(_, one)| one.name == name);
+        named.map(|(repository, candidate)| self.pin(repository, candidate, false)).collect()
     }
 
     fn find(&self, name: &str, version: Option<&str>) -> Result<Option<PinnedPackage>, DistroError> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::gather::shown_id;
+use super::solver::shown_id;
 use crate::digest::Sha256;
 use crate::distro::DistroError;
 use crate::distro::rpm::{Candidate, Capability, Checksum, Repository};

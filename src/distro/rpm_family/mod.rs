@@ -100,7 +100,7 @@ impl PackageManager for RpmFamily {
     }
 
     fn exactly(&self, package: &PinnedPackage) -> String {
-        format!("{}-{}.{}", package.name, package.version, package.architecture)
+        self.0.exactly(&package.name, &package.version, &package.architecture)
     }
 
     fn plain_name<'a>(&self, item: &'a str) -> &'a str {

@@ -4,8 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::gather::{RpmArchive, shown_id};
+use super::gather::RpmArchive;
 use super::metadata::lay_out;
+use super::solver::shown_id;
 use super::{Answer, Doing, Question, Refusal, Shown, quoted_words};
 use crate::digest::Digest;
 use crate::distro::inside::{environment, write};
@@ -176,7 +177,7 @@ impl<'a> Session<'a> {
             })?;
             // Not every solver tells what was asked for.
             let automatic = match picked.repository.is_empty() {
-                true => !items.contains(&picked.name),
+                true => !items.iter().any(|item| item.split('=').next() == Some(picked.name.as_str())),
                 false => picked.automatic,
             };
             packages.push(self.archive.pin(repository, candidate, automatic).map_err(|error| self.failed(&error))?);

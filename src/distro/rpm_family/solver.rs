@@ -17,6 +17,11 @@ pub struct Shown {
     pub module_hotfixes: bool,
 }
 
+/// The short name of a repository as the solver has it: a folder of otherpkgs is a repository too.
+pub fn shown_id(id: &str) -> String {
+    id.replace('/', ":")
+}
+
 /// What to do to the packages that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
@@ -94,6 +99,8 @@ pub trait Solver: Sync {
     fn kernel(&self) -> &'static str;
     /// Whether its configuration has globs of names and versions for what a repository leaves out.
     fn has_globs(&self) -> bool;
+    /// Exactly this package, in its words.
+    fn exactly(&self, name: &str, version: &str, arch: &str) -> String;
     /// Its configuration: files below /imgbuild by path.
     fn files(&self, question: &Question<'_>) -> Vec<(String, String)>;
     /// Shell commands that ask it; what they print is read by [`Solver::read`].

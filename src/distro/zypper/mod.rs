@@ -36,6 +36,10 @@ impl Solver for Zypper {
         false
     }
 
+    fn exactly(&self, name: &str, version: &str, _: &str) -> String {
+        format!("{name}={version}")
+    }
+
     fn files(&self, question: &Question<'_>) -> Vec<(String, String)> {
         let mut files = vec![("zypp.conf".to_owned(), SETTINGS.to_owned())];
         for one in question.repositories {
