@@ -55,8 +55,7 @@ fn boot_an_rpm_node_comes_up_from_the_initrd_of_its_releases_dracut() {
     let server = Server::start(&directory, 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
     let words = cmdline(&built, "node", &format!("http://10.0.2.2:{}", server.port));
     let running = start(&built, "node", words, |machine| machine.memory_mib = 1536);
+    expect(&running, " dracut-059-4 (Initramfs)");
     expect(&running, "imgbuild: the image is whole");
-    expect(&running, "Welcome to");
     expect(&running, "node-525400123456 login:");
-    assert!(running.console().contains("dracut: "), "{}", running.console());
 }
