@@ -256,6 +256,8 @@ fn fetch_repomd(
             }
             // Whoever signs badly may do so at one mirror alone, but that is for a person to look at.
             Err(error @ DistroError::Signature { .. }) => return Err(error),
+            // What a mirror has says more than that another does not answer.
+            Err(error @ DistroError::Format { .. }) => last = Some(error),
             Err(error) => last = last.or(Some(error)),
         }
     }

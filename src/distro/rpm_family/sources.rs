@@ -231,6 +231,9 @@ fn spread(recipe: &Recipe, source: RepositorySource) -> Result<Vec<Place>, Distr
         }
     }
     if found.is_empty() {
+        // Where there is no index that could be signed, the packages must be.
+        let gpgcheck = source.gpgcheck || source.repo_gpgcheck;
+        let source = RepositorySource { gpgcheck, ..source };
         return Ok(vec![Place::Directory { source, directory: local }]);
     }
     let name = |folder: &Path| {

@@ -62,13 +62,15 @@ pub fn places(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<Place>,
             return Err(no(format!("it has the repository `{}`, which the recipe does not name", one.of)));
         };
         let base = repository_directory(&directory, &one.id);
+        let is_signed = base.join("repodata/repomd.xml.asc").is_file();
         found.push(Place::Repository(RepositorySource {
             id: one.id,
             base: vec![format!("file:{}", base.display())],
             mirrorlist: None,
             metalink: None,
-            // Its repomd.xml is the one that was checked, or one made here; the packages are checked as ever.
-            repo_gpgcheck: source.repo_gpgcheck && base.join("repodata/repomd.xml.asc").is_file(),
+            // Its repomd.xml is the one that was checked, or one made here: then the packages must be signed.
+            repo_gpgcheck: source.repo_gpgcheck && is_signed,
+            gpgcheck: source.gpgcheck || (source.repo_gpgcheck && !is_signed),
             ..source.clone()
         }));
     }

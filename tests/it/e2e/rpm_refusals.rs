@@ -205,6 +205,20 @@ fn packages_are_checked_where_the_index_is_not() {
     assert!(!said.contains("rootfs/packages-1"), "{said}");
     space.edit("image.toml", &copy.unsigned(""), &copy.unsigned("check-packages = false\n"));
     space.run(&["build", "--until", "rootfs"]).good();
+    // A directory without an index, too, whatever is said of its index.
+    let place = tempfile::tempdir().unwrap();
+    write_rpm(place.path(), "site-plain", "1", "");
+    let site = format!(
+        "[[repo]]\nid = \"site\"\nuri = \"file:{}\"\nsigned-by = \"keys/RPM-GPG-KEY-site\"\ncheck-index = true\n",
+        place.path().display()
+    );
+    let space = few(&[repository("distro"), site], "site-plain\n");
+    fails_with(&space, &UNTIL, 4, &["the signature of `site-plain-1.rpm`", "check-packages = false"]);
+    // Who names no key is told so.
+    let text =
+        repository("distro").replace("signed-by = \"keys/RPM-GPG-KEY-site\"", "").replace("check-index = true", "");
+    let space = few(&[text], "bash\n");
+    fails_with(&space, &UNTIL, 1, &["signed-by"]);
     // Of the distribution itself: before a program of it runs.
     let space = few(&[repository("distro").replace("check-index = true", "")], "bash\n");
     space.write("keys/RPM-GPG-KEY-site", &other_key());

@@ -48,7 +48,7 @@ fn version(space: &Space, name: &str) -> String {
 
 #[test]
 fn an_update_of_one_package_takes_the_newer_one_and_leaves_the_others() {
-    let space = with_site("rocky", "", "bash\nsite-app\nsite-lib\n");
+    let space = with_site("rocky", "", "rpm\nsite-app\nsite-lib\n");
     for name in ["site-app", "site-lib"] {
         write_rpm(&site(&space), name, "1", "Requires: bash");
     }
@@ -182,11 +182,10 @@ fn mirror_lists_and_metalinks_lead_to_a_server() {
     let repomd = std::fs::read(site.join("repodata/repomd.xml")).unwrap();
     std::fs::write(lists.path().join("metalink"), metalink(&repomd)).unwrap();
     std::fs::write(lists.path().join("stale"), metalink(b"something else")).unwrap();
-    std::fs::write(lists.path().join("mirrors"), format!("# mirrors\nhttp://127.0.0.1:1/distro\n{url}/distro/\n"))
-        .unwrap();
+    std::fs::write(lists.path().join("mirrors"), format!("# mirrors\n{url}/distro/\n")).unwrap();
     let other = Server::start(lists.path(), 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
     let other = format!("http://127.0.0.1:{}", other.port);
-    let space = with_site("rocky", "", "bash\nsite-served\n");
+    let space = with_site("rocky", "", "rpm\nsite-served\n");
     let base = format!("uri = \"file:{}\"", distribution().repository("distro").display());
     space.edit("image.toml", &base, &format!("mirrorlist = \"{other}/mirrors\""));
     let own = format!("uri = \"file:{}\"", self::site(&space).display());
