@@ -5,14 +5,13 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
 
 use serde::{Deserialize, Serialize};
 
 use super::PinnedPackage;
 use crate::archive::write_plain;
 use crate::digest::Sha256;
+use crate::distro::inside::side_by_side;
 use crate::distro::{DistroError, ready_name};
 use crate::fault;
 use crate::sandbox::Namespace;
@@ -94,30 +93,7 @@ fn one(directory: &str, digest: &Sha256, name: &str) -> Result<(), String> {
 pub fn inside(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
     let _ = rustix::process::nice(NICENESS);
     std::fs::create_dir_all(&request.directory).map_err(|error| format!("{}: {error}", request.directory))?;
-    let next = AtomicUsize::new(0);
-    let (sender, results) = channel();
-    std::thread::scope(|scope| {
-        for _ in 0..rayon::current_num_threads().clamp(1, request.packages.len().max(1)) {
-            let (sender, next, request) = (sender.clone(), &next, &request);
-            scope.spawn(move || {
-                // In the order given: those that are needed first come first.
-                while let Some((digest, name)) = request.packages.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = one(&request.directory, digest, name).map(|()| *digest);
-                    let failed = outcome.is_err();
-                    if sender.send(outcome).is_err() || failed {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        let mut count = 0;
-        for outcome in results {
-            news(&outcome?.to_string());
-            count += 1;
-        }
-        Ok(count)
-    })
+    side_by_side(&request.packages, news, &|digest, name| one(&request.directory, digest, name))
 }
 
 #[cfg(test)]

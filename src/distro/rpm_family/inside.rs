@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Sha256};
 use crate::distro::accounts;
-use crate::distro::inside::{environment, quoted, write};
+use crate::distro::inside::{environment, quoted, side_by_side, write};
 use crate::distro::rpm::Package;
 use crate::fault;
 use crate::recipe::Accounts;
@@ -27,29 +25,7 @@ pub struct CheckRequest {
 
 /// Compares packages with their digests; runs inside.
 pub fn check(request: CheckRequest, news: News<'_>) -> Result<usize, String> {
-    let next = AtomicUsize::new(0);
-    let (sender, results) = channel();
-    std::thread::scope(|scope| {
-        for _ in 0..rayon::current_num_threads().clamp(1, request.packages.len().max(1)) {
-            let (sender, next, request) = (sender.clone(), &next, &request);
-            scope.spawn(move || {
-                while let Some((digest, name)) = request.packages.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = one(digest, name).map(|()| *digest);
-                    let failed = outcome.is_err();
-                    if sender.send(outcome).is_err() || failed {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        let mut count = 0;
-        for outcome in results {
-            news(&outcome?.to_string());
-            count += 1;
-        }
-        Ok(count)
-    })
+    side_by_side(&request.packages, news, &one)
 }
 
 fn one(digest: &Sha256, name: &str) -> Result<(), String> {
