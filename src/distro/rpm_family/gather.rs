@@ -450,6 +450,12 @@ impl PackageArchive for RpmArchive {
                     }
                 }
                 Err((Refusal::Unknown(names), _)) => {
+                    // A list's own version goes before the one that the lock has.
+                    let count = held.len();
+                    held.retain(|one| !names.iter().any(|name| name.starts_with(&format!("{}-", one.name))));
+                    if held.len() < count {
+                        continue;
+                    }
                     // As the list has them: dnf is asked for an environment without its sign.
                     let listed = wanted.iter().flat_map(|pass| &pass.items);
                     let environments: Vec<&str> = listed.filter_map(|item| item.strip_prefix("@^")).collect();
