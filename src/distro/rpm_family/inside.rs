@@ -6,6 +6,7 @@ use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
+use super::kernels::is_kernel;
 use crate::digest::{Digest, Sha256};
 use crate::distro::accounts;
 use crate::distro::inside::{environment, quoted, side_by_side, write};
@@ -240,8 +241,21 @@ fn script(request: &InstallRequest) -> String {
     if !request.packages.is_empty() {
         let files: Vec<String> =
             request.packages.iter().map(|(file, _, _)| quoted(&format!("/packages/{file}"))).collect();
+        // Kernels stand beside each other, as dnf and zypper have it; an upgrade would take the older one away.
+        let (kernels, others): (Vec<&str>, Vec<&str>) =
+            request.packages.iter().map(|(_, name, _)| name.as_str()).partition(|name| is_kernel(name));
+        let any = |names: &[&str], mode: &str| match names {
+            [] => String::new(),
+            _ => {
+                let words: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+                format!("for name in {}; do {rpm} -q \"$name\" >/dev/null 2>&1 && mode={mode}; done\n", words.join(" "))
+            }
+        };
+        script.push_str("mode=-Uv\nset +e\n");
+        script.push_str(&any(&kernels, "-iv"));
+        script.push_str(&any(&others, "-Uv"));
         script.push_str(&format!(
-            "{rpm} -Uv --oldpackage --replacepkgs --nosignature --ignoresize {}\n",
+            "set -e\n{rpm} $mode --oldpackage --replacepkgs --nosignature --ignoresize {}\n",
             files.join(" ")
         ));
     }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::gather::RpmArchive;
+use super::kernels::is_kernel;
 use super::metadata::lay_out;
 use super::solver::shown_id;
 use super::{Answer, Doing, Question, Refusal, Shown, quoted_words};
@@ -151,10 +152,16 @@ impl<'a> Session<'a> {
         if !removed.is_empty() {
             self.pending.push_str(&format!("{rpm} -e --allmatches {}\n", quoted_words(removed)));
         }
-        if !packages.is_empty() {
+        let (kernels, others): (Vec<&PinnedPackage>, Vec<&PinnedPackage>) =
+            packages.iter().partition(|package| is_kernel(&package.name));
+        // Kernels stand beside each other.
+        for (mode, packages) in [("-U", others), ("-i", kernels)] {
+            if packages.is_empty() {
+                continue;
+            }
             let files: Vec<String> = packages.iter().map(|one| format!("/packages/{}", package_file(one))).collect();
             self.pending.push_str(&format!(
-                "{rpm} -U --oldpackage --replacepkgs --replacefiles --nosignature --nodigest --ignoresize --ignorearch --ignoreos {}\n",
+                "{rpm} {mode} --oldpackage --replacepkgs --replacefiles --nosignature --nodigest --ignoresize --ignorearch --ignoreos {}\n",
                 quoted_words(&files)
             ));
             for package in packages {

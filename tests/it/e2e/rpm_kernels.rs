@@ -93,4 +93,8 @@ fn an_older_kernel_is_chosen_by_its_version_and_of_two_none_is_guessed() {
     assert_eq!(ran.code, 4, "{}", ran.err);
     let said = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(said.contains(&format!("the packages bring 2 kernels: {old}, {new}")), "{said}");
+    // The other one stays in the image, and in its package database.
+    space.edit("image.toml", "[kernel]\n", &format!("[kernel]\nversion = \"{old}\"\n"));
+    space.run(&["build"]).good();
+    assert_eq!(information(&space, "node")["kernel_release"].as_str(), Some(old.as_str()));
 }
