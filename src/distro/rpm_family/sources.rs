@@ -154,8 +154,8 @@ fn of_repo_file(
             Some(keys) => Some(keys.clone()),
             None => keys_of(&entry, base)?,
         };
-        let repo_gpgcheck = entry.repo_gpgcheck.unwrap_or(repo.check_index);
-        let gpgcheck = entry.gpgcheck.unwrap_or(true) && repo.check_packages && !repo_gpgcheck;
+        let (repo_gpgcheck, gpgcheck) =
+            checks((repo.check_index, repo.check_packages), (entry.repo_gpgcheck, entry.gpgcheck));
         if (gpgcheck || repo_gpgcheck) && keys.is_none() {
             return Err(DistroError::NoSource {
                 problem: format!("the repository `{}` of {} is to be checked and names no keys that are here", entry.id, file.name),
@@ -177,6 +177,13 @@ fn of_repo_file(
         });
     }
     Ok(all)
+}
+
+/// Whether the index and whether the packages must be signed, by recipe and `.repo` file: no file takes back that the
+/// recipe wants a signed index.
+fn checks(recipe: (bool, bool), file: (Option<bool>, Option<bool>)) -> (bool, bool) {
+    let index = recipe.0 || file.0.unwrap_or(false);
+    (index, recipe.1 && file.1.unwrap_or(true) && !index)
 }
 
 /// Keys that a `.repo` file names by files; those on the network are not trusted unseen.
@@ -249,4 +256,18 @@ fn spread(recipe: &Recipe, source: RepositorySource) -> Result<Vec<Place>, Distr
             Place::Repository(RepositorySource { id: name(folder), base, ..source.clone() })
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::checks;
+
+    #[test]
+    fn a_repo_file_cannot_take_back_what_the_recipe_wants_signed() {
+        assert_eq!(checks((true, true), (Some(false), Some(false))), (true, false));
+        assert_eq!(checks((false, true), (Some(true), None)), (true, false));
+        assert_eq!(checks((false, true), (None, None)), (false, true));
+        assert_eq!(checks((false, true), (None, Some(false))), (false, false));
+        assert_eq!(checks((false, false), (None, Some(true))), (false, false));
+    }
 }
