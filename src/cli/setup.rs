@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Arguments, Exit, render};
-use crate::recipe::{LOCK_FILE, Lock, Recipe, load};
+use crate::recipe::{Lock, Recipe, load};
 use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use crate::source::{Finding, Severity};
 use crate::stage::{Places, ProbeAnswer, ProbeRequest};
@@ -155,12 +155,20 @@ pub fn recipe(arguments: &Arguments) -> Result<Recipe, Exit> {
     loaded.recipe.ok_or(Exit::Input)
 }
 
+/// Reads the recipes that a command is for, and prints what is to be said of them.
+///
+/// # Errors
+/// [`Exit::Input`] when one has errors.
+pub fn recipes(arguments: &Arguments) -> Result<Vec<Recipe>, Exit> {
+    recipe(arguments).map(|recipe| vec![recipe])
+}
+
 /// Reads the lock beside the recipe, if there is one.
 ///
 /// # Errors
 /// [`Exit::Input`] when it cannot be read.
 pub fn lock(recipe: &Recipe) -> Result<Option<Lock>, Exit> {
-    let Ok(text) = std::fs::read_to_string(recipe.directory.join(LOCK_FILE)) else { return Ok(None) };
+    let Ok(text) = std::fs::read_to_string(&recipe.lock_path) else { return Ok(None) };
     Lock::parse(&text).map(Some).map_err(|error| {
         render::say(&render::error(error));
         Exit::Input

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::drivers::{Drivers, read_drivers};
+use super::front::document_of;
 use super::kernel_names::lift_kernels;
 use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::node_support::{NodeSupport, node_support};
 use super::paths::{PathProblem, Paths};
 use super::services::{Unit, read_units};
 use super::sync::expand;
-use super::{Family, Model, RECIPE_FILE, Spans, SyncedFile, check_against_schema, schema};
+use super::{Family, LOCK_FILE, Model, RECIPE_FILE, Spans, SyncedFile, check_against_schema, schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
 
@@ -30,6 +31,8 @@ pub struct Postinstall {
 pub struct Recipe {
     /// Directory of the recipe, without links.
     pub directory: PathBuf,
+    /// Where its lock is, or would be.
+    pub lock_path: PathBuf,
     /// What it says.
     pub model: Model,
     /// Where it says it.
@@ -87,36 +90,11 @@ fn failed(findings: Vec<Finding>) -> Loaded {
 
 /// Reads the recipe in a directory.
 pub fn load(directory: &Path) -> Loaded {
-    let path = directory.join(RECIPE_FILE);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let finding = Finding::nowhere(
-                Severity::Error,
-                "recipe::missing",
-                format!("`{}` cannot be read: {error}", path.display()),
-            )
-            .help("run `imgbuild init` to write one, or name the recipe's directory with `-C DIR`");
-            return failed(vec![finding]);
-        }
+    let document = match document_of(directory) {
+        Ok(document) => document,
+        Err(findings) => return failed(findings),
     };
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            let finding = Finding::nowhere(
-                Severity::Error,
-                "recipe::not_utf8",
-                format!("`{RECIPE_FILE}` is no UTF-8 (byte {at})"),
-            );
-            return failed(vec![finding.help("save it as UTF-8")]);
-        }
-    };
-    let file = SourceFile::new(RECIPE_FILE, &path, text);
-    let (document, mut findings) = super::toml::read(&file);
-    if findings.is_empty() {
-        findings = check_against_schema(&document, &schema::recipe_schema());
-    }
+    let findings = check_against_schema(&document, &schema::recipe_schema());
     if !findings.is_empty() {
         return failed(findings);
     }
@@ -272,6 +250,7 @@ impl Reader {
         let has_errors = self.findings.iter().any(|finding| finding.severity == Severity::Error);
         let recipe = Recipe {
             directory: self.paths.recipe.clone(),
+            lock_path: self.paths.recipe.join(LOCK_FILE),
             model,
             spans: self.spans,
             packages,

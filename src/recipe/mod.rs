@@ -9,6 +9,7 @@ mod check;
 mod document;
 mod dracut;
 mod drivers;
+mod front;
 mod kernel_names;
 mod load;
 mod lockfile;

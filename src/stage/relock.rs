@@ -30,7 +30,7 @@ impl Builder<'_> {
     /// # Errors
     /// [`StageError`] when it cannot be read, or the clock is before its epoch.
     pub(super) fn read_lock(&self) -> Result<Option<Lock>, StageError> {
-        let path = self.recipe.directory.join(LOCK_FILE);
+        let path = self.recipe.lock_path.clone();
         sweep(&self.recipe.directory);
         let lock = match std::fs::read_to_string(&path) {
             Ok(text) => Lock::parse(&text)?,
@@ -133,7 +133,7 @@ impl Builder<'_> {
 
     /// Writes the lock aside and renames it into place.
     pub(super) fn write_lock(&self, lock: &Lock) -> Result<(), StageError> {
-        let path = self.recipe.directory.join(LOCK_FILE);
+        let path = self.recipe.lock_path.clone();
         let said = |source| StageError::Publish { intent: "write", path: path.display().to_string(), source };
         let mut aside = tempfile::Builder::new()
             .prefix(&format!(".{LOCK_FILE}."))

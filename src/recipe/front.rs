@@ -1,0 +1,33 @@
+//! Front ends: which of them reads a recipe's file, and what they have in common.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Node, RECIPE_FILE};
+use crate::source::{Finding, Severity, SourceFile};
+
+/// Reads the recipe in a directory into a tree of values; nothing is checked yet but the syntax.
+///
+/// # Errors
+/// What is wrong with the file: it is missing, no UTF-8, or breaks the rules of its format.
+pub fn document_of(directory: &Path) -> Result<Node, Vec<Finding>> {
+    let file = text_of(&directory.join(RECIPE_FILE), RECIPE_FILE)?;
+    let (document, findings) = super::toml::read(&file);
+    if findings.is_empty() { Ok(document) } else { Err(findings) }
+}
+
+/// The text of a recipe; `name` is how messages call it.
+fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        let problem = format!("`{}` cannot be read: {error}", path.display());
+        vec![
+            Finding::nowhere(Severity::Error, "recipe::missing", problem)
+                .help("run `imgbuild init` to write one, or name the recipe's directory with `-C DIR`"),
+        ]
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let problem = format!("`{name}` is no UTF-8 (byte {})", error.utf8_error().valid_up_to());
+        vec![Finding::nowhere(Severity::Error, "recipe::not_utf8", problem).help("save it as UTF-8")]
+    })?;
+    Ok(SourceFile::new(name, path, text))
+}
