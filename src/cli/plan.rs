@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::setup::{Setup, lock, recipe, store_directory};
+use super::setup::{Setup, lock, recipes, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::plan::{ActionGraph, Cause, Decision, Reason, Stage, Verdict, evaluate};
@@ -54,6 +54,13 @@ pub struct PlannedImage {
     pub stages: Vec<PlannedStage>,
     /// What somebody changed or removed behind imgbuild's back.
     pub drift: Vec<Drift>,
+}
+
+impl PlannedImage {
+    /// Whether a build would do anything.
+    pub fn has_work(&self) -> bool {
+        !self.drift.is_empty() || self.stages.iter().any(|stage| stage.action != "keep")
+    }
 }
 
 /// The plan of one stage.
@@ -219,33 +226,39 @@ pub fn plan_of(
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
-    let recipe = match recipe(arguments) {
-        Ok(recipe) => recipe,
+    let recipes = match recipes(arguments) {
+        Ok(recipes) => recipes,
         Err(exit) => return exit,
     };
     let directory = match store_directory(arguments) {
         Ok(directory) => directory,
         Err(exit) => return exit,
     };
-    let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
-    let mut image = match plan_of(&recipe, &Store::existing(&directory), &out, &own.publish) {
-        Ok(image) => image,
-        Err(exit) => return exit,
-    };
-    if own.thorough {
-        match damaged_layers(arguments, &recipe) {
-            Ok(damaged) => image.drift.extend(damaged),
+    let store = Store::existing(&directory);
+    let mut images = Vec::new();
+    for recipe in &recipes {
+        let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
+        let mut image = match plan_of(recipe, &store, &out, &own.publish) {
+            Ok(image) => image,
             Err(exit) => return exit,
+        };
+        if own.thorough {
+            match damaged_layers(arguments, recipe) {
+                Ok(damaged) => image.drift.extend(damaged),
+                Err(exit) => return exit,
+            }
         }
+        images.push(image);
     }
-    let work = !image.drift.is_empty() || image.stages.iter().any(|stage| stage.action != "keep");
+    let work = images.iter().any(PlannedImage::has_work);
     if own.json {
-        let document = PlanDocument { format_version: "1.0".to_owned(), images: vec![image] };
+        let document = PlanDocument { format_version: "1.0".to_owned(), images };
         let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
         text.push('\n');
         render::print(&text);
     } else {
-        render::print(&text_of(&image, arguments.verbose));
+        let texts: Vec<String> = images.iter().map(|image| text_of(image, arguments.verbose)).collect();
+        render::print(&texts.join("\n"));
     }
     if own.detailed_exitcode && work { Exit::Work } else { Exit::Done }
 }
