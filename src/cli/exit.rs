@@ -54,6 +54,7 @@ impl From<&StoreError> for Exit {
     fn from(error: &StoreError) -> Self {
         match error {
             StoreError::Damaged { .. } => Self::Store,
+            StoreError::NotSaved { .. } => Self::Input,
             _ => Self::Machine,
         }
     }

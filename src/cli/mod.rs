@@ -13,6 +13,7 @@ mod render;
 mod reporter;
 mod setup;
 mod shell;
+mod store;
 mod update;
 mod vendor;
 
@@ -91,6 +92,9 @@ pub enum Command {
     Boot(boot::Arguments),
     /// Remove from the store what no image's last build uses
     Gc(gc::Arguments),
+    /// Carry a store to another machine or user
+    #[command(subcommand)]
+    Store(store::Command),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -132,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::List(own) => list::run(&arguments, own),
         Command::Boot(own) => boot::run(&arguments, own),
         Command::Gc(own) => gc::run(&arguments, own),
+        Command::Store(own) => store::run(&arguments, own),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "imgbuild", &mut script);

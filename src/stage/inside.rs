@@ -2,7 +2,9 @@
 
 use crate::digest::Digest;
 use crate::sandbox::helper::{News, Operation, answer};
-use crate::store::{DamagedLayer, check_layers, remove_tree};
+use crate::store::{
+    DamagedLayer, LoadRequest, Loaded, SaveRequest, check_layers, load_layers, remove_tree, save_layers,
+};
 
 /// Operations of this room and of the rooms below.
 pub fn operations() -> Vec<(&'static str, Operation)> {
@@ -21,6 +23,8 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("shell", |request, news| answer(request, news, super::shell::inside)),
         ("probe", |request, news| answer(request, news, super::probe::inside)),
         ("check-layers", |request, news| answer(request, news, check)),
+        ("save-layers", |request, news| answer(request, news, save)),
+        ("load-layers", |request, news| answer(request, news, load)),
         ("remove", |request, news| answer(request, news, remove)),
     ];
     all.extend(crate::distro::operations());
@@ -30,6 +34,16 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
 /// Compares layers with their manifests.
 fn check(layers: Vec<Digest>, _: News<'_>) -> Result<Vec<DamagedLayer>, String> {
     Ok(check_layers(&layers))
+}
+
+/// Writes layers and frames into one file.
+fn save(request: SaveRequest, _: News<'_>) -> Result<u64, String> {
+    save_layers(&request)
+}
+
+/// Reads them again.
+fn load(request: LoadRequest, _: News<'_>) -> Result<Loaded, String> {
+    load_layers(&request)
 }
 
 /// Removes files and directories of the store that belong to root inside.

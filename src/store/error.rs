@@ -29,6 +29,13 @@ pub enum StoreError {
     #[error("`{}` is no store: it is not empty, and imgbuild did not make it", path.display())]
     #[diagnostic(code(store::not_a_store), help("name an empty or a new directory"))]
     NotAStore { path: PathBuf },
+    /// A file is no saved store, or a spoilt one.
+    #[error("`{}` {problem}", path.display())]
+    #[diagnostic(
+        code(store::not_saved),
+        help("`imgbuild store save FILE` writes one; without it the next build makes everything anew")
+    )]
+    NotSaved { path: PathBuf, problem: String },
     /// The store was made with another id map.
     #[error("the store `{path}` was made with the id map `{was}`, but it would now be `{now}`")]
     #[diagnostic(

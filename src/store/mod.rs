@@ -20,6 +20,8 @@
 //! v1/locks/<key>         held while an action runs
 //! ```
 //!
+//! `saved/` carries all of it that the last builds need in one file, for another machine or user.
+//!
 //! Everything is written aside and renamed into place; a record is written after `syncfs`, so a record that is
 //! there names things that are there. This room must not know what a stage or a distribution is.
 
@@ -36,6 +38,7 @@ mod lock;
 mod manifest;
 mod merge;
 mod reader;
+mod saved;
 mod scan;
 
 pub use action::{ActionRecord, BlobRef, Outputs, RecordedInput};
@@ -50,4 +53,5 @@ pub use lock::FileLock;
 pub use manifest::{Entry, Kind, Manifest, ManifestError};
 pub use merge::{Merged, MergedEntry, layer_between, merge};
 pub use reader::LayerReader;
+pub use saved::{Brought, Carried, LoadRequest, Loaded, SaveRequest, load_layers, save_layers};
 pub use scan::{ScanAnswer, ScanRequest, remove_tree, scan};

@@ -149,7 +149,7 @@ fn collect(directory: BorrowedFd<'_>, path: &str, found: &mut Vec<Found>, depth:
 }
 
 /// The attributes that are content, and whether overlayfs marked the directory opaque.
-fn read_xattrs(file: BorrowedFd<'_>) -> Result<(BTreeMap<String, Vec<u8>>, bool), Errno> {
+pub(super) fn read_xattrs(file: BorrowedFd<'_>) -> Result<(BTreeMap<String, Vec<u8>>, bool), Errno> {
     let mut names = [0u8; 4096];
     let length = match rustix::fs::flistxattr(file, &mut names) {
         Ok(length) => length,

@@ -30,6 +30,7 @@ mod rpm_node;
 mod rpm_refusals;
 mod rpm_sources;
 mod same_bytes;
+mod saved;
 mod selinux;
 mod service;
 mod xcat_node_support;

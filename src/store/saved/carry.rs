@@ -1,0 +1,270 @@
+//! The file that carries a store: a tar archive of what the host process reads and writes, and [`super::save_layers`]'s
+//! stream for what lies inside.
+//!
+//! Members: `about.json`, `blobs/..` and `packages/..` as the store has them, `layers.zst`, `actions/<key>.json`,
+//! `roots/<id>.json`; in this order, so that a record gets its name after all that it names.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+use crate::digest::{Digest, Sha256};
+use crate::store::{ActionRecord, Root, Store, StoreError};
+
+/// Version of the file's form.
+const FORMAT: u32 = 1;
+
+/// Largest record or root that is read, in bytes.
+const TEXT_LIMIT: u64 = 64 << 20;
+
+/// What a saved store says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    format: u32,
+    imgbuild: String,
+}
+
+/// What the last builds of some images need.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Those builds.
+    pub roots: Vec<Root>,
+    /// Their actions.
+    pub actions: BTreeSet<Digest>,
+    /// Layers of these.
+    pub layers: BTreeSet<Digest>,
+    /// Frames of the packed images.
+    pub frames: BTreeSet<Digest>,
+    /// Files of actions.
+    pub blobs: BTreeSet<Digest>,
+    /// Package files.
+    pub packages: BTreeSet<Sha256>,
+}
+
+impl Carried {
+    /// Gathers what some builds need, as far as the store has it; package files only where they are wanted.
+    pub fn of(store: &Store, roots: Vec<Root>, with_packages: bool) -> Self {
+        let mut all = Self::default();
+        for root in &roots {
+            for key in root.actions.values() {
+                let Some(record) = store.record(key).filter(|record| store.has_outputs(&record.outputs)) else {
+                    continue;
+                };
+                all.actions.insert(*key);
+                all.layers.extend(record.outputs.layer);
+                all.frames.extend(record.outputs.frames.iter().copied());
+                all.blobs.extend(record.outputs.blobs.values().map(|blob| blob.digest));
+            }
+            if with_packages {
+                all.packages.extend(root.packages.iter().filter(|digest| store.package(digest).is_file()));
+            }
+        }
+        all.roots = roots;
+        all
+    }
+
+    /// Writes the file; `layers` is what [`super::save_layers`] wrote.
+    ///
+    /// # Errors
+    /// [`StoreError`] when something cannot be read or written.
+    pub fn write(&self, store: &Store, layers: &Path, out: &mut dyn Write) -> Result<(), StoreError> {
+        let said = |source: std::io::Error| StoreError::io("write", Path::new("the saved store"), source);
+        let json = |value: Result<Vec<u8>, serde_json::Error>| value.map_err(|error| said(error.into()));
+        let mut archive = tar::Builder::new(out);
+        let about = About { format: FORMAT, imgbuild: env!("CARGO_PKG_VERSION").to_owned() };
+        append(&mut archive, "about.json", &json(serde_json::to_vec(&about))?).map_err(said)?;
+        for digest in &self.blobs {
+            append_file(&mut archive, &Store::blob_name(digest), &store.blob(digest))?;
+        }
+        for digest in &self.packages {
+            append_file(&mut archive, &Store::package_name(digest), &store.package(digest))?;
+        }
+        append_file(&mut archive, "layers.zst", layers)?;
+        for key in &self.actions {
+            let record = store.record(key).ok_or_else(|| said(std::io::ErrorKind::NotFound.into()))?;
+            let text = json(serde_json::to_vec_pretty(&record))?;
+            append(&mut archive, &format!("actions/{key}.json"), &text).map_err(said)?;
+        }
+        for (index, root) in self.roots.iter().enumerate() {
+            let text = json(serde_json::to_vec_pretty(root))?;
+            append(&mut archive, &format!("roots/{index}.json"), &text).map_err(said)?;
+        }
+        archive.finish().map_err(said)
+    }
+}
+
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header
+}
+
+fn append(archive: &mut tar::Builder<&mut dyn Write>, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    archive.append_data(&mut header(bytes.len() as u64), name, bytes)
+}
+
+fn append_file(archive: &mut tar::Builder<&mut dyn Write>, name: &str, path: &Path) -> Result<(), StoreError> {
+    let said = |source| StoreError::io("save", path, source);
+    let file = std::fs::File::open(path).map_err(said)?;
+    let size = file.metadata().map_err(said)?.len();
+    // A file that shrinks while it is read is an error of `append_data`'s caller: sizes are compared at loading.
+    archive.append_data(&mut header(size), name, file.take(size)).map_err(said)
+}
+
+/// Numbers of what a file brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Brought {
+    /// Package files.
+    pub packages: usize,
+    /// Other files.
+    pub blobs: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Frames.
+    pub frames: usize,
+    /// Records of actions.
+    pub actions: usize,
+    /// Builds.
+    pub builds: usize,
+}
+
+impl Store {
+    /// All last builds that the store knows.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when one cannot be read.
+    pub fn roots(&self) -> Result<Vec<Root>, StoreError> {
+        let mut roots = Vec::new();
+        for name in self.names_in("roots").iter().filter(|name| name.ends_with(".json")) {
+            let path = self.directory().join("roots").join(name);
+            let bytes = std::fs::read(&path).map_err(|source| StoreError::io("read", &path, source))?;
+            roots.push(
+                serde_json::from_slice(&bytes)
+                    .map_err(|error| StoreError::Damaged { path, problem: format!("is no root: {error}") })?,
+            );
+        }
+        Ok(roots)
+    }
+
+    /// Takes in what a saved store has and this one has not. Files are checked against their names; what a record says
+    /// about its key is believed. `inside` reads the stream of layers from a file named relative to the store.
+    ///
+    /// # Errors
+    /// [`StoreError`] for a file that is no saved store, or damaged; what came before that stays.
+    pub fn load<E: From<StoreError>>(
+        &self,
+        name: &Path,
+        file: impl Read,
+        inside: &mut dyn FnMut(&str) -> Result<super::Loaded, E>,
+    ) -> Result<Brought, E> {
+        let wrong = |problem: &str| StoreError::NotSaved { path: name.to_owned(), problem: problem.to_owned() };
+        let unreadable = |error: std::io::Error| wrong(&format!("cannot be read: {error}"));
+        let mut archive = tar::Archive::new(file);
+        let mut brought = Brought::default();
+        let mut entries = archive.entries().map_err(unreadable)?;
+        let mut first = entries.next().ok_or_else(|| wrong("is empty"))?.map_err(unreadable)?;
+        if first.path_bytes().as_ref() != b"about.json" {
+            return Err(wrong("was not written by `imgbuild store save`").into());
+        }
+        let about: About = serde_json::from_slice(&whole(&mut first).map_err(unreadable)?)
+            .map_err(|error| wrong(&format!("does not say what it is: {error}")))?;
+        if about.format != FORMAT {
+            let (form, version) = (about.format, about.imgbuild);
+            return Err(wrong(&format!(
+                "has form {form}, written by imgbuild {version}; this one reads form {FORMAT}"
+            ))
+            .into());
+        }
+        for entry in entries {
+            let mut entry = entry.map_err(unreadable)?;
+            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let (kind, rest) = path.split_once('/').unwrap_or((&path, ""));
+            let leaf = rest.rsplit('/').next().unwrap_or_default();
+            let unknown = || wrong(&format!("has a member `{path}`, which it cannot have"));
+            match kind {
+                "blobs" => {
+                    let digest = Digest::parse(leaf).map_err(|_| unknown())?;
+                    let (copy, blake, _) = self.copy_of(&mut entry).map_err(unreadable)?;
+                    if blake != digest {
+                        return Err(wrong(&format!("is damaged: `{path}` has other content than its name says")).into());
+                    }
+                    brought.blobs += usize::from(self.take_in(copy, &self.blob(&digest))?);
+                }
+                "packages" => {
+                    let digest = Sha256::parse(leaf).map_err(|_| unknown())?;
+                    let (copy, _, sha) = self.copy_of(&mut entry).map_err(unreadable)?;
+                    if sha != digest {
+                        return Err(wrong(&format!("is damaged: `{path}` has other content than its name says")).into());
+                    }
+                    brought.packages += usize::from(self.take_in(copy, &self.package(&digest))?);
+                }
+                "layers.zst" => {
+                    let (copy, _, _) = self.copy_of(&mut entry).map_err(unreadable)?;
+                    let relative = copy.path().strip_prefix(self.directory()).map_err(|_| unknown())?;
+                    let loaded = inside(&relative.to_string_lossy())?;
+                    (brought.layers, brought.frames) = (loaded.layers, loaded.frames);
+                }
+                "actions" => {
+                    let record: ActionRecord = serde_json::from_slice(&whole(&mut entry).map_err(unreadable)?)
+                        .map_err(|error| wrong(&format!("is damaged: `{path}`: {error}")))?;
+                    if self.record(&record.key).is_none() && self.has_outputs(&record.outputs) {
+                        self.commit(record)?;
+                        brought.actions += 1;
+                    }
+                }
+                "roots" => {
+                    let root: Root = serde_json::from_slice(&whole(&mut entry).map_err(unreadable)?)
+                        .map_err(|error| wrong(&format!("is damaged: `{path}`: {error}")))?;
+                    if self.root(&root.recipe, &root.image).is_none() {
+                        self.set_root(&root)?;
+                        brought.builds += 1;
+                    }
+                }
+                _ => return Err(unknown().into()),
+            }
+        }
+        Ok(brought)
+    }
+
+    /// A half-written copy of a member, and its digests.
+    fn copy_of(&self, entry: &mut impl Read) -> std::io::Result<(tempfile::NamedTempFile, Digest, Sha256)> {
+        let mut copy = self.half_written().map_err(std::io::Error::other)?;
+        let (mut blake, mut sha) = (blake3::Hasher::new(), sha2::Sha256::new());
+        let mut buffer = vec![0u8; 1 << 18];
+        loop {
+            let read = entry.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            blake.update(&buffer[..read]);
+            sha.update(&buffer[..read]);
+            copy.write_all(&buffer[..read])?;
+        }
+        Ok((copy, Digest(*blake.finalize().as_bytes()), Sha256(sha.finalize().into())))
+    }
+
+    /// Gives a checked copy its place; whether nothing was there.
+    fn take_in(&self, copy: tempfile::NamedTempFile, place: &Path) -> Result<bool, StoreError> {
+        let said = |source| StoreError::io("write", place, source);
+        if place.is_file() {
+            return Ok(false);
+        }
+        if let Some(parent) = place.parent() {
+            std::fs::create_dir_all(parent).map_err(said)?;
+        }
+        copy.as_file().sync_all().map_err(said)?;
+        copy.persist(place).map(|_| true).map_err(|error| said(error.error))
+    }
+}
+
+/// A small member's bytes.
+fn whole(entry: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    entry.take(TEXT_LIMIT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
