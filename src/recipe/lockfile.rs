@@ -76,6 +76,9 @@ pub struct LockedPass {
     /// Streams of modules that are switched on with it: `name:stream`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
+    /// The release of the kernel whose headers are in `tools-driver`, where no package's name tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_release: Option<String>,
     /// The packages, in the package manager's order.
     pub packages: Vec<PinnedPackage>,
 }
@@ -157,6 +160,10 @@ impl Lock {
                 )));
             }
         }
+        let mut releases = lock.pass.iter().filter_map(|pass| pass.kernel_release.as_ref());
+        if let Some(release) = releases.find(|one| !one.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')) {
+            return Err(LockError::Format(format!("`{}` is no release of a kernel", release.escape_default())));
+        }
         Ok(lock)
     }
 
@@ -191,6 +198,9 @@ impl Lock {
                 if !items.is_empty() {
                     let _ = writeln!(out, "{name} = [{}]", list(items));
                 }
+            }
+            if let Some(release) = &pass.kernel_release {
+                let _ = writeln!(out, "kernel_release = {}", text(release));
             }
             out.push_str("packages = [\n");
             for package in &pass.packages {

@@ -227,7 +227,7 @@ impl Locking<'_> {
         let asked: Vec<&Wish> =
             wishes.iter().filter(|wish| !is_root(&wish.name) && wish.name != TOOLS_DRIVER).collect();
         let mut to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
-        let kernels = archive.of_origin(kernel_dir::ORIGIN)?;
+        let mut kernels = archive.of_origin(kernel_dir::ORIGIN)?;
         if let (None, Some(version), Some(kernel)) = (
             &self.recipe.model.kernel.dir,
             &self.recipe.model.kernel.version,
@@ -235,16 +235,17 @@ impl Locking<'_> {
         ) && let Some(word) = kernel.install.first_mut()
         {
             // A repository may have several kernels of one name.
-            let all = archive.all(word)?;
-            if let Some(one) = all.iter().find(|one| manager.kernel_release(one).as_ref() == Some(version)) {
+            let all = archive.kernel_releases(&archive.all(word)?)?;
+            if let Some((_, one)) = all.iter().find(|(release, _)| release == version) {
                 *word = manager.exactly(one);
             }
         }
         if let (Some(dir), Some(kernel)) =
             (&self.recipe.model.kernel.dir, asked.iter().position(|wish| wish.name == "kernel"))
-            && let Some(word) = to_resolve[kernel].install.first_mut()
         {
-            *word = kernel_dir::choose(self.recipe, dir, &kernels)?;
+            let chosen = kernel_dir::choose(self.recipe, dir, archive.as_ref(), &kernels)?;
+            to_resolve[kernel].install.splice(0..1, chosen.words);
+            kernels = chosen.held;
         }
         let mut held: Vec<PinnedPackage> = earlier
             .into_iter()
@@ -270,6 +271,7 @@ impl Locking<'_> {
                 remove_after: wish.pass.remove_after.clone(),
                 remove_with: answer.remove_with,
                 modules: answer.modules,
+                kernel_release: None,
                 packages: answer.packages,
             });
         }
