@@ -287,6 +287,10 @@ pub trait PackageManager: Sync {
     fn is_kernel(&self, package: &str) -> bool;
     /// How it compares versions.
     fn order(&self) -> VersionOrder;
+    /// Whether the names of packages tell which kernel they bring; else image.lock keeps it.
+    fn names_tell_kernels(&self) -> bool {
+        false
+    }
     /// The release whose headers a package brings, where its name tells.
     fn headers_release(&self, _package: &PinnedPackage) -> Option<String> {
         None

@@ -76,9 +76,10 @@ pub struct LockedPass {
     /// Streams of modules that are switched on with it: `name:stream`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
-    /// The release of the kernel whose headers are in `tools-driver`, where no package's name tells it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kernel_release: Option<String>,
+    /// Releases of the kernels that its packages bring, where no package's name tells them; of `tools-driver` that of the kernel
+    /// whose headers it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_releases: Vec<String>,
     /// The packages, in the package manager's order.
     pub packages: Vec<PinnedPackage>,
 }
@@ -160,7 +161,7 @@ impl Lock {
                 )));
             }
         }
-        let mut releases = lock.pass.iter().filter_map(|pass| pass.kernel_release.as_ref());
+        let mut releases = lock.pass.iter().flat_map(|pass| &pass.kernel_releases);
         if let Some(release) = releases.find(|one| !one.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')) {
             return Err(LockError::Format(format!("`{}` is no release of a kernel", release.escape_default())));
         }
@@ -193,14 +194,12 @@ impl Lock {
                 ("remove_after", &pass.remove_after),
                 ("remove_with", &pass.remove_with),
                 ("modules", &pass.modules),
+                ("kernel_releases", &pass.kernel_releases),
             ];
             for (name, items) in lists {
                 if !items.is_empty() {
                     let _ = writeln!(out, "{name} = [{}]", list(items));
                 }
-            }
-            if let Some(release) = &pass.kernel_release {
-                let _ = writeln!(out, "kernel_release = {}", text(release));
             }
             out.push_str("packages = [\n");
             for package in &pass.packages {

@@ -113,6 +113,36 @@ pub fn causes(recipe: &Recipe, lock: &Lock, now: Option<crate::digest::Sha256>) 
     vec![reason.cause(recipe.spans.nearest("kernel.dir").map(Place::from).as_ref())]
 }
 
+/// Releases of the kernels that packages bring, as a lock keeps them: in the order of their versions, where no name tells them.
+///
+/// # Errors
+/// [`StageError::Distro`] for metadata that cannot be read.
+pub fn releases(
+    manager: &dyn PackageManager,
+    archive: &dyn PackageArchive,
+    packages: &[PinnedPackage],
+) -> Result<Vec<String>, StageError> {
+    if manager.names_tell_kernels() {
+        return Ok(Vec::new());
+    }
+    let all = sorted(manager, archive.kernel_releases(packages)?);
+    let mut releases: Vec<String> = all.into_iter().map(|(release, _)| release).collect();
+    releases.dedup();
+    Ok(releases)
+}
+
+/// Why a lock does not have the kernel that `[kernel] version` wants, where it knows its kernels.
+pub fn other_version(recipe: &Recipe, lock: &Lock) -> Option<Cause> {
+    let wanted = recipe.model.kernel.version.as_ref()?;
+    let image = lock.pass.iter().filter(|pass| !pass.name.starts_with("tools"));
+    let has: Vec<&String> = image.flat_map(|pass| &pass.kernel_releases).collect();
+    if has.is_empty() || has.contains(&wanted) {
+        return None;
+    }
+    let place = recipe.spans.get("kernel.version").map(Place::from);
+    Some(Reason::NotLocked { what: format!("the kernel `{wanted}` is") }.cause(place.as_ref()))
+}
+
 /// The transaction with what builds drivers: the headers of the one kernel that the others brought.
 ///
 /// # Errors
@@ -157,14 +187,14 @@ pub fn driver_tools(
     let asked = wish.pass.install.iter().filter(|item| *item != HEADERS).cloned();
     archive.check_names(&asked.collect::<Vec<_>>())?;
     held.retain(|package| package.name != pinned.name);
-    let kernel_release = manager.headers_release(&pinned).is_none().then(|| release.to_owned());
+    let kernel_releases = if manager.names_tell_kernels() { Vec::new() } else { vec![release.to_owned()] };
     held.push(pinned);
     let names = wish.pass.install.iter().map(|item| if item == HEADERS { name.clone() } else { item.clone() });
     let names: Vec<String> = names.collect();
     Ok(LockedPass {
         name: TOOLS_DRIVER.to_owned(),
         install: wish.pass.install.clone(),
-        kernel_release,
+        kernel_releases,
         packages: archive.tools(&names, &held)?,
         ..LockedPass::default()
     })

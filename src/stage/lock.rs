@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::drivers::TOOLS_DRIVER;
+use super::drivers::{TOOLS_DRIVER, headers_release};
 use super::kernel_dir;
 use super::report::{Report, ReportedNews};
 use super::supply::Supply;
@@ -81,6 +81,10 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     for locked in lock.pass.iter().filter(|locked| !wishes.iter().any(|wish| wish.name == locked.name)) {
         causes.push(Reason::Removed { what: format!("transaction {}", locked.name), was: String::new() }.cause(None));
     }
+    if lock.pass(TOOLS_DRIVER).is_some() && headers_release(recipe, lock).is_none() {
+        causes.push(Reason::NotLocked { what: "the kernel whose headers build drivers is".to_owned() }.cause(None));
+    }
+    causes.extend(kernel_dir::other_version(recipe, lock));
     let digest = |directory: &Path| local_digest(manager(recipe), directory);
     causes.extend(kernel_dir::causes(recipe, lock, recipe.kernel_files.kernels.as_deref().and_then(digest)));
     let now = recipe.otherpkgs_directory.as_deref().and_then(digest);
@@ -264,6 +268,7 @@ impl Locking<'_> {
         let answers = archive.resolve(&solving, &to_resolve, held).map_err(|error| self.with_place(error, &asked))?;
         for (wish, answer) in asked.iter().zip(answers) {
             self.say_what_goes_with(wish, &answer.remove_with);
+            let kernel_releases = kernel_dir::releases(manager, archive.as_ref(), &answer.packages)?;
             passes.push(LockedPass {
                 name: wish.name.clone(),
                 install: wish.pass.install.clone(),
@@ -271,7 +276,7 @@ impl Locking<'_> {
                 remove_after: wish.pass.remove_after.clone(),
                 remove_with: answer.remove_with,
                 modules: answer.modules,
-                kernel_release: None,
+                kernel_releases,
                 packages: answer.packages,
             });
         }

@@ -99,6 +99,10 @@ impl PackageManager for Apt {
         VersionOrder::Debian
     }
 
+    fn names_tell_kernels(&self) -> bool {
+        true
+    }
+
     fn headers_release(&self, package: &PinnedPackage) -> Option<String> {
         let rest = package.name.strip_prefix("linux-headers-")?;
         let is_release = rest.starts_with(|c: char| c.is_ascii_digit()) && !rest.ends_with("-common");

@@ -37,37 +37,17 @@ impl Sought {
         is_release(&release).then_some(release)
     }
 
-    /// The release that a path tells.
-    fn path(self, path: &str) -> Option<String> {
+    /// The releases that a path tells, or may tell.
+    fn path(self, path: &str) -> Vec<String> {
         let below = path.strip_prefix("/usr").filter(|path| path.starts_with("/lib/")).unwrap_or(path);
         let of_modules = below.strip_prefix("/lib/modules/").and_then(|rest| rest.split_once('/'));
-        let release = match self {
-            Self::Kernel => match of_modules {
-                Some((release, "vmlinuz" | "vmlinux" | "Image")) => release,
-                _ => {
-                    let name = path.strip_prefix("/boot/")?;
-                    let image = ["vmlinuz-", "vmlinux-", "Image-", "image-"];
-                    let release = image.iter().find_map(|start| name.strip_prefix(start))?;
-                    release.trim_end_matches(".gz").trim_end_matches(".xz")
-                }
-            },
-            Self::Headers => match of_modules {
-                Some((release, "build")) => release,
-                _ => {
-                    let rest = path.strip_prefix("/usr/src/")?;
-                    if let Some(rest) = rest.strip_prefix("kernels/") {
-                        return rest.split('/').next().filter(|release| is_release(release)).map(str::to_owned);
-                    }
-                    let mut parts = rest.strip_prefix("linux-")?.split('/');
-                    let version = parts.next()?.strip_suffix("-obj")?;
-                    let flavour = parts.nth(1)?;
-                    // Nothing but the directory of a flavour has these below it.
-                    let is_tree = matches!(parts.next(), Some("Module.symvers" | ".config" | "Makefile" | "include"));
-                    return Some(format!("{version}-{flavour}")).filter(|release| is_tree && is_release(release));
-                }
-            },
+        let found = match (self, of_modules) {
+            (Self::Kernel, Some((release, "vmlinuz" | "vmlinux" | "Image"))) => vec![release.to_owned()],
+            (Self::Kernel, _) => image_in_boot(path).into_iter().collect(),
+            (Self::Headers, Some((release, "build"))) => vec![release.to_owned()],
+            (Self::Headers, _) => tree_in_sources(path),
         };
-        is_release(release).then(|| release.to_owned())
+        found.into_iter().filter(|release| is_release(release)).collect()
     }
 
     /// Whether a package of this name may be one.
@@ -77,6 +57,30 @@ impl Sought {
             Self::Headers => name.starts_with("kernel") && (name.ends_with("-devel") || name.contains("-devel-")),
         }
     }
+}
+
+/// The release of an image in /boot.
+fn image_in_boot(path: &str) -> Option<String> {
+    let name = path.strip_prefix("/boot/")?;
+    let release = ["vmlinuz-", "vmlinux-", "Image-", "image-"].iter().find_map(|start| name.strip_prefix(start))?;
+    Some(release.trim_end_matches(".gz").trim_end_matches(".xz").to_owned())
+}
+
+/// The release of a tree in which modules are built.
+///
+/// SUSE's `linux-V-obj/ARCH/FLAVOUR` is for `V-FLAVOUR`; where the end of V is a variant's name (`-rt`), for V without it.
+fn tree_in_sources(path: &str) -> Vec<String> {
+    let Some(rest) = path.strip_prefix("/usr/src/") else { return Vec::new() };
+    if let Some((release, _)) = rest.strip_prefix("kernels/").and_then(|rest| rest.split_once('/')) {
+        return vec![release.to_owned()];
+    }
+    let parts: Vec<&str> = rest.split('/').collect();
+    // Nothing but the directory of a flavour has these in it.
+    let [top, _, flavour, "Module.symvers" | ".config" | "Makefile"] = parts[..] else { return Vec::new() };
+    let Some(version) = top.strip_prefix("linux-").and_then(|top| top.strip_suffix("-obj")) else { return Vec::new() };
+    let variant = version.rsplit_once('-').filter(|(_, last)| !last.starts_with(|first: char| first.is_ascii_digit()));
+    let bases = [Some(version), variant.map(|(base, _)| base)];
+    bases.into_iter().flatten().map(|base| format!("{base}-{flavour}")).collect()
 }
 
 /// Whether a text can be a folder below /lib/modules.
@@ -109,23 +113,26 @@ impl RpmArchive {
         })
     }
 
-    /// The release of each candidate that tells one.
-    fn releases(&self, sought: Sought, wanted: &[At]) -> Result<BTreeMap<At, String>, DistroError> {
+    /// The releases of each candidate that tells one.
+    fn releases(&self, sought: Sought, wanted: &[At]) -> Result<BTreeMap<At, Vec<String>>, DistroError> {
+        let of_paths = |paths: &[String]| {
+            paths.iter().map(|path| sought.path(path)).find(|releases| !releases.is_empty()).unwrap_or_default()
+        };
         let mut found = BTreeMap::new();
         let mut silent: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         for at in wanted {
             let candidate = self.at(*at);
-            let of_files = || candidate.files.iter().find_map(|path| sought.path(path));
-            match by_words(sought, candidate).or_else(of_files) {
-                Some(release) => drop(found.insert(*at, release)),
-                None => drop(silent.entry(at.0).or_default().insert(at.1)),
+            let told = by_words(sought, candidate).map_or_else(|| of_paths(&candidate.files), |release| vec![release]);
+            if told.is_empty() {
+                silent.entry(at.0).or_default().insert(at.1);
+            } else {
+                found.insert(*at, told);
             }
         }
         for (number, candidates) in silent {
-            let of_release = |path: &str| sought.path(path).is_some();
+            let of_release = |path: &str| !sought.path(path).is_empty();
             for (index, paths) in paths_of(&self.repositories[number], &candidates, &of_release)? {
-                let release = paths.iter().find_map(|path| sought.path(path));
-                found.extend(release.map(|release| ((number, index), release)));
+                found.insert((number, index), of_paths(&paths));
             }
         }
         Ok(found)
@@ -153,7 +160,8 @@ impl RpmArchive {
         for (whole, part) in parts {
             known.extend(of_parts.get(&part).map(|release| (whole, release.clone())));
         }
-        Ok(places.into_iter().filter_map(|(at, package)| Some((known.get(&at)?.clone(), package.clone()))).collect())
+        let told = |at: &At| known.get(at)?.first().cloned();
+        Ok(places.into_iter().filter_map(|(at, package)| Some((told(&at)?, package.clone()))).collect())
     }
 
     fn part_of(&self, whole: &Candidate) -> Option<At> {
@@ -203,7 +211,8 @@ impl RpmArchive {
             all.into_iter().partition(|at| by_words(Sought::Headers, self.at(*at)).is_some());
         for some in [telling, silent] {
             let known = self.releases(Sought::Headers, &some)?;
-            let fitting = known.into_iter().filter(|(_, found)| found == release).map(|(at, _)| at);
+            let fitting =
+                known.into_iter().filter(|(_, found)| found.iter().any(|one| one == release)).map(|(at, _)| at);
             if let Some(at) = fitting.max_by(|a, b| self.at(*a).evr.cmp(&self.at(*b).evr).then_with(|| b.cmp(a))) {
                 return self.pin(&self.repositories[at.0], self.at(at), false).map(Some);
             }
@@ -236,20 +245,22 @@ mod tests {
             ("/usr/lib/modules/6.4.0-150600.21-default/vmlinuz", "6.4.0-150600.21-default"),
             ("/lib/modules/3.10.0-1160.el7.x86_64/vmlinuz", "3.10.0-1160.el7.x86_64"),
         ] {
-            assert_eq!(path(Sought::Kernel, file).as_deref(), Some(release), "{file}");
+            assert_eq!(path(Sought::Kernel, file), [release], "{file}");
         }
         for file in ["/boot/vmlinuz", "/lib/modules/5.14.0/kernel/a.ko", "/boot/config-5.14.0"] {
-            assert_eq!(path(Sought::Kernel, file), None, "{file}");
+            assert!(path(Sought::Kernel, file).is_empty(), "{file}");
         }
         for (file, release) in [
             ("/usr/src/kernels/3.10.0-1160.el7.x86_64/Makefile", "3.10.0-1160.el7.x86_64"),
             ("/usr/src/linux-5.14.21-150500.55.19-obj/x86_64/default/Module.symvers", "5.14.21-150500.55.19-default"),
+            ("/usr/src/linux-5.14.21-150500.13.5-rt-obj/x86_64/rt/Module.symvers", "5.14.21-150500.13.5-rt"),
+            ("/usr/src/linux-5.14.21-150500.13.5-rt-obj/x86_64/rt_debug/.config", "5.14.21-150500.13.5-rt_debug"),
             ("/usr/lib/modules/6.4.0-1-rt/build", "6.4.0-1-rt"),
         ] {
-            assert_eq!(path(Sought::Headers, file).as_deref(), Some(release), "{file}");
+            assert!(path(Sought::Headers, file).contains(&release.to_owned()), "{file}");
         }
         for file in ["/usr/src/linux-5.14.21-150500.55.19/Makefile", "/usr/src/linux-5.14-obj/x86_64/default"] {
-            assert_eq!(path(Sought::Headers, file), None, "{file}");
+            assert!(path(Sought::Headers, file).is_empty(), "{file}");
         }
     }
 }

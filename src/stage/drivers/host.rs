@@ -54,7 +54,7 @@ pub fn headers_release(recipe: &Recipe, lock: &Lock) -> Option<String> {
     let manager = manager(recipe);
     let pass = lock.pass(TOOLS_DRIVER)?;
     let named = || pass.packages.iter().find_map(|package| manager.headers_release(package));
-    pass.kernel_release.clone().or_else(named)
+    pass.kernel_releases.first().cloned().or_else(named)
 }
 
 /// Inputs of the kernel stage that updates are.
