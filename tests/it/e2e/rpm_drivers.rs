@@ -138,12 +138,8 @@ fn a_driver_is_built_from_source_for_an_rpm_kernel_and_is_an_action_of_its_own()
         assert_eq!(crc(&greeter, symbol), known, "{symbol}");
     }
     // No compiler and no headers get into the image.
-    let said = space.run(&["shell", "--", "/bin/sh", "-c", "rpm -q gcc kernel-devel; ls /usr/src/kernels"]);
-    assert!(
-        said.out.contains("gcc is not installed") && said.out.contains("kernel-devel is not installed"),
-        "{}",
-        said.out
-    );
+    let script = "test -e /usr/bin/bash && test ! -e /usr/bin/gcc && test ! -e /usr/src/kernels";
+    space.run(&["shell", "--", "/bin/sh", "-c", script]).good();
     assert_eq!(space.to_do(), Vec::<String>::new());
     // Another list: the driver is kept, and what it is made of too.
     space.write("few.pkglist", "bash\nhello\n");
@@ -235,11 +231,13 @@ fn a_directory_of_rpm_kernels_gives_one_kernel_or_a_list_in_rpms_order() {
     }
     let ran = space.run(&["build", "--until", "kernel"]);
     assert_eq!(ran.code, 4, "{}", ran.err);
-    let said = ran.err.replace("  │ ", "").split_whitespace().collect::<Vec<_>>().join(" ");
+    // Lines are broken at hyphens too.
+    let plain = |text: &str| text.replace("│", "").split_whitespace().collect::<String>();
+    let said = plain(&ran.err);
     let listed = format!(
         "`kernels` has 5 kernels: 5.14.0-427.el9.x86_64, 5.14.0-427.9.1.el9_4.x86_64, 5.14.0-427.13.1.el9_4.x86_64, {old}, {new}"
     );
-    assert!(said.contains(&listed) && said.contains(&format!("[kernel] version = \"{new}\"")), "{said}");
+    assert!(said.contains(&plain(&listed)) && said.contains(&format!("[kernel]version=\"{new}\"")), "{said}");
     for release in [&new, &old] {
         space.edit("image.toml", "dir = \"kernels\"\n", &format!("dir = \"kernels\"\nversion = \"{release}\"\n"));
         space.run(&["build", "--until", "kernel"]).good();
@@ -248,7 +246,7 @@ fn a_directory_of_rpm_kernels_gives_one_kernel_or_a_list_in_rpms_order() {
     }
     space.edit("image.toml", "dir = \"kernels\"\n", "dir = \"kernels\"\nversion = \"5.14.0-427\"\n");
     let ran = space.run(&["build", "--until", "kernel"]);
-    assert!(ran.code == 4 && ran.err.contains("has no kernel `5.14.0-427`"), "{}", ran.err);
+    assert!(ran.code == 4 && plain(&ran.err).contains("hasnokernel`5.14.0-427`"), "{}", ran.err);
 }
 
 /// An image without drivers of its own, built once.
@@ -319,14 +317,15 @@ fn driver_update_disks_with_the_distributions_own_packages_reach_the_initrd_of_t
     assert!(pass.packages.iter().any(|one| one.name == "kernel-core" && one.version == format!("{version}.fx1")));
     // With the newer one it is refused, because what it needs is of another version there; as is a driver whose package
     // has it in the newer one's folder.
+    let newer = recipe.replacen("[kernel]\n", &format!("[kernel]\nversion = \"{new}\"\n"), 1);
     let refused = |packages: &[&Path], texts: &[&str]| {
         red_hat_disk(&space, "refused.iso", packages);
-        space.write("image.toml", &recipe.replacen("[kernel]\n", "[kernel]\nupdates = [\"refused.iso\"]\n", 1));
+        space.write("image.toml", &newer.replacen("[kernel]\n", "[kernel]\nupdates = [\"refused.iso\"]\n", 1));
         let ran = space.run(&["build", "--until", "kernel"]);
         assert_eq!(ran.code, 4, "{}", ran.err);
-        let said = ran.err.replace("  │ ", "").split_whitespace().collect::<Vec<_>>().join(" ");
+        let plain = |text: &str| text.replace("│", "").split_whitespace().collect::<String>();
         for text in texts {
-            assert!(said.contains(text), "{text}\n{said}");
+            assert!(plain(&ran.err).contains(&plain(text)), "{text}\n{}", ran.err);
         }
     };
     let built_for = format!("built for `{old} SMP");
@@ -345,8 +344,8 @@ fn driver_update_disks_with_the_distributions_own_packages_reach_the_initrd_of_t
     let weak_package = kmod(&space, "weak", &format!("/lib/modules/{old}/extra/ifb/ifb.ko"), &weak);
     suse_disk(&space, "weak.dud", &[&weak_package]);
     let kernel = "[kernel]\nupdates = [\"weak.dud\"]\ndrivers = [\"+ifb\"]\n";
-    space.write("image.toml", &recipe.replacen("[kernel]\n", kernel, 1));
-    let said = space.run(&["build"]).good().err;
+    space.write("image.toml", &newer.replacen("[kernel]\n", kernel, 1));
+    let said = space.run(&["build"]).good().err.replace("\n  │ ", " ");
     assert!(said.contains("all that it needs is the same in"), "{said}");
     let (path, found) = module(&space, "ifb").unwrap();
     assert!(path == format!("{new}/weak-updates/ifb/ifb.ko") && found == weak, "{path}");
