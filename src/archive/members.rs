@@ -1,9 +1,8 @@
 //! The files that a package or an archive holds, one after the other, whatever its kind.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 
 use super::deb::{DebError, read_members};
-use super::magic::plain;
 
 /// What an entry of an archive is.
 pub enum MemberKind<'a> {
@@ -99,22 +98,6 @@ pub fn deb_architecture(package: impl Read) -> Result<String, String> {
     let stanza = super::control_stanza(package).map_err(|error| format!("the package {error}"))?;
     let line = stanza.lines().find_map(|line| line.strip_prefix("Architecture:"));
     Ok(line.unwrap_or_default().trim().to_owned())
-}
-
-/// Reads the files of an RPM package; gives the architecture that it is for.
-///
-/// The header is the `rpm` crate's, the payload a cpio archive read here. File names of packages with files above 4 GiB
-/// are in the header alone; no driver is so large.
-///
-/// # Errors
-/// A text for a damaged package, or what `visit` says.
-pub fn read_rpm(mut package: impl BufRead, visit: &mut Visit<'_>) -> Result<String, String> {
-    let metadata = rpm::PackageMetadata::parse(&mut package)
-        .map_err(|error| format!("the package's header cannot be read: {error}"))?;
-    let architecture = metadata.get_arch().unwrap_or_default().to_owned();
-    let mut payload = plain(package).map_err(|error| format!("the package's content cannot be read: {error}"))?;
-    read_cpio(&mut payload, visit)?;
-    Ok(architecture)
 }
 
 /// A cpio header's fields that count.
@@ -276,7 +259,6 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), at in 0usize..200, byte: u8) {
             let _ = collect(&bytes);
-            let _ = read_rpm(&bytes[..], &mut |_| Ok(()));
             let mut spoilt = newc("some/path", 0o100_644, b"some content");
             let at = at % spoilt.len();
             spoilt[at] = byte;

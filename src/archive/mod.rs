@@ -18,4 +18,4 @@ pub use extract::{Extractor, Meta, extract_tar};
 pub use frame::{Compression, FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 pub use iso::read_iso;
 pub use magic::{Container, START, container, plain};
-pub use members::{Member, MemberKind, Visit, clean_path, deb_architecture, read_cpio, read_deb, read_rpm, read_tar};
+pub use members::{Member, MemberKind, Visit, clean_path, deb_architecture, read_cpio, read_deb, read_tar};

@@ -1,8 +1,11 @@
 //! The one seam: what the stages ask of a distribution's package manager.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::dnf::Dnf;
 use super::rpm_family::{self, RpmFamily};
@@ -82,6 +85,28 @@ pub struct Versions {
     pub install: u32,
 }
 
+/// How versions are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VersionOrder {
+    /// As dpkg does.
+    Debian,
+    /// As rpm does.
+    Rpm,
+}
+
+impl VersionOrder {
+    /// Compares two releases of kernels; for dpkg those that are no versions as text.
+    pub fn compare(self, a: &str, b: &str) -> Ordering {
+        match self {
+            Self::Rpm => rpm::Evr::parse(a).cmp(&rpm::Evr::parse(b)),
+            Self::Debian => match (a.parse::<debversion::Version>(), b.parse::<debversion::Version>()) {
+                (Ok(a), Ok(b)) => a.cmp(&b),
+                _ => a.cmp(b),
+            },
+        }
+    }
+}
+
 /// One transaction to resolve.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pass {
@@ -128,7 +153,8 @@ pub struct Solving<'a> {
 pub trait PackageArchive {
     /// What the lock keeps of them.
     fn suites(&self) -> Vec<LockedSuite>;
-    /// The newest package of each name of the local directories whose origin is `start` or below.
+    /// The newest package of each name of the local directories whose origin is `start` or below; of kernels, where they
+    /// share a name, all.
     ///
     /// # Errors
     /// [`DistroError::Format`] for a package that cannot be pinned.
@@ -143,6 +169,21 @@ pub trait PackageArchive {
     /// # Errors
     /// [`DistroError::Format`] for a package that cannot be pinned.
     fn find(&self, name: &str, version: Option<&str>) -> Result<Option<PinnedPackage>, DistroError>;
+    /// Those of some packages that bring a whole kernel, each with what `uname -r` prints then, as names, metadata or
+    /// lists of files tell.
+    ///
+    /// # Errors
+    /// [`DistroError::Format`] for metadata that cannot be read.
+    fn kernel_releases(&self, packages: &[PinnedPackage]) -> Result<Vec<(String, PinnedPackage)>, DistroError>;
+    /// Those of some packages that bring more modules of a release, where a kernel comes in parts.
+    fn kernel_parts(&self, _release: &str, _packages: &[PinnedPackage]) -> Vec<PinnedPackage> {
+        Vec::new()
+    }
+    /// How the package with the headers of a kernel is called, and it itself, where a repository has it for the release.
+    ///
+    /// # Errors
+    /// As [`PackageArchive::kernel_releases`].
+    fn headers(&self, kernel: &PinnedPackage, release: &str) -> Result<(String, Option<PinnedPackage>), DistroError>;
     /// Whether all names mean something.
     ///
     /// # Errors
@@ -244,12 +285,16 @@ pub trait PackageManager: Sync {
     fn base_needs_tools(&self) -> bool;
     /// Whether a package of this name may bring a kernel.
     fn is_kernel(&self, package: &str) -> bool;
-    /// What `uname -r` prints with the kernel that a package brings, as far as name and version tell.
-    fn kernel_release(&self, package: &PinnedPackage) -> Option<String>;
-    /// The package with the headers of a kernel's package: its name, and its version where the name does not tell.
-    fn headers(&self, kernel: &PinnedPackage) -> (String, Option<String>);
-    /// The release whose headers a package brings.
-    fn headers_release(&self, package: &PinnedPackage) -> Option<String>;
+    /// How it compares versions.
+    fn order(&self) -> VersionOrder;
+    /// Whether the names of packages tell which kernel they bring; else image.lock keeps it.
+    fn names_tell_kernels(&self) -> bool {
+        false
+    }
+    /// The release whose headers a package brings, where its name tells.
+    fn headers_release(&self, _package: &PinnedPackage) -> Option<String> {
+        None
+    }
     /// Exactly this package, in the words of a list.
     fn exactly(&self, package: &PinnedPackage) -> String;
     /// The name in what a list asks for, without version, architecture and folder.
@@ -350,4 +395,28 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         .tempfile_in(parent)?;
     std::io::Write::write_all(&mut aside, bytes)?;
     aside.persist(path).map(drop).map_err(|error| error.error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VersionOrder;
+
+    #[test]
+    fn releases_are_compared_as_each_family_compares_versions() {
+        let sorted = |order: VersionOrder, mut releases: Vec<&'static str>| {
+            releases.sort_by(|a, b| order.compare(a, b));
+            releases
+        };
+        let debian = vec!["5.9.0-1", "5.14.0-427.9.1", "5.14.0-427.13.1"];
+        assert_eq!(sorted(VersionOrder::Debian, debian.iter().rev().copied().collect()), debian);
+        // dpkg would put the one without a number before the distribution's mark last.
+        let rpm = vec![
+            "5.9.0-1.el9.x86_64",
+            "5.14.0-427.el9.x86_64",
+            "5.14.0-427.9.1.el9_4.x86_64",
+            "5.14.0-427.13.1.el9_4.x86_64",
+        ];
+        assert_eq!(sorted(VersionOrder::Rpm, rpm.iter().rev().copied().collect()), rpm);
+        assert_ne!(sorted(VersionOrder::Debian, rpm.iter().rev().copied().collect()), rpm);
+    }
 }

@@ -20,7 +20,7 @@ pub use error::DistroError;
 pub use fetch::{Download, Fetcher, Progress};
 pub use manager::{
     Bootstrap, Gathering, Install, Layer, Names, News, PackageArchive, PackageManager, Pass, Places, Resolution,
-    Solving, VENDOR_MARK, Versions, manager, operations, ready_name, write_file,
+    Solving, VENDOR_MARK, VersionOrder, Versions, manager, operations, ready_name, write_file,
 };
 pub use part::unpack_part;
 pub use pgp::{Keyring, verify_clear_signed, verify_detached};

@@ -76,6 +76,10 @@ pub struct LockedPass {
     /// Streams of modules that are switched on with it: `name:stream`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
+    /// Releases of the kernels that its packages bring, where no package's name tells them; of `tools-driver` that of the kernel
+    /// whose headers it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_releases: Vec<String>,
     /// The packages, in the package manager's order.
     pub packages: Vec<PinnedPackage>,
 }
@@ -157,6 +161,10 @@ impl Lock {
                 )));
             }
         }
+        let mut releases = lock.pass.iter().flat_map(|pass| &pass.kernel_releases);
+        if let Some(release) = releases.find(|one| !one.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')) {
+            return Err(LockError::Format(format!("`{}` is no release of a kernel", release.escape_default())));
+        }
         Ok(lock)
     }
 
@@ -186,6 +194,7 @@ impl Lock {
                 ("remove_after", &pass.remove_after),
                 ("remove_with", &pass.remove_with),
                 ("modules", &pass.modules),
+                ("kernel_releases", &pass.kernel_releases),
             ];
             for (name, items) in lists {
                 if !items.is_empty() {

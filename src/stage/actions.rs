@@ -21,8 +21,9 @@ use crate::source::Span;
 
 /// Versions of the kinds of work, each part of the keys of its actions. A change of what a kind gives raises it.
 pub mod version {
-    /// Unpacking the kernel and depmod. 1: first.
-    pub const KERNEL: u32 = 1;
+    /// Unpacking the kernel and depmod. 1: first; 2: of RPM drivers for several other kernels the newest is rpm's, and files with
+    /// several names are taken under each.
+    pub const KERNEL: u32 = 2;
     /// Building a driver. 1: first.
     pub const DRIVER: u32 = 1;
     /// fstab, keys and other settings. 1: first.

@@ -137,6 +137,7 @@ impl Builder<'_> {
             tools: vec![done.layer("rootfs/tools")?],
             version: self.recipe.model.kernel.version.clone(),
             extra: self.extra_drivers(done)?,
+            order: manager.order(),
             epoch: lock.epoch,
             log: self.log_name(action),
             handover: handover.clone(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::drivers::{self, Extra, Refusal, Remarks};
 use crate::archive::Extractor;
 use crate::digest::{Digest, FieldHasher};
-use crate::distro::unpack_part;
+use crate::distro::{VersionOrder, unpack_part};
 use crate::fault;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
@@ -27,6 +27,8 @@ pub struct KernelRequest {
     pub version: Option<String>,
     /// Drivers that are not the kernel's own.
     pub extra: Extra,
+    /// How releases are compared.
+    pub order: VersionOrder,
     /// No time is later than this.
     pub epoch: i64,
     /// Log file, relative to the store's directory.
@@ -72,7 +74,7 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
         extractor.finish()?;
         fault::point("kernel.unpacked");
         let editor = TreeEditor::open(&tree)?;
-        let releases = releases(&tree, &editor);
+        let releases = releases(&tree, &editor, request.order);
         let chosen = match &request.version {
             Some(version) => releases.iter().find(|release| *release == version),
             None if releases.len() == 1 => releases.first(),
@@ -81,7 +83,8 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
         let Some(release) = chosen else { return Ok(KernelAnswer::Choose(releases)) };
         let mut brought = None;
         if !request.extra.is_empty() {
-            match drivers::bring(&request.extra, &editor, release, &request.tools, &|a, b| compare(a, b), news)? {
+            let newest = |a: &str, b: &str| request.order.compare(a, b);
+            match drivers::bring(&request.extra, &editor, release, &request.tools, &newest, news)? {
                 Ok(found) => brought = Some(found),
                 Err(refusal) => return Ok(KernelAnswer::Refused(refusal)),
             }
@@ -136,7 +139,7 @@ fn image_of(editor: &TreeEditor, release: &str) -> Option<File> {
 }
 
 /// Releases that have both modules and a kernel, in the package manager's order of versions.
-fn releases(tree: &str, editor: &TreeEditor) -> Vec<String> {
+fn releases(tree: &str, editor: &TreeEditor, order: VersionOrder) -> Vec<String> {
     let mut found: Vec<String> = std::fs::read_dir(format!("{tree}/usr/lib/modules"))
         .into_iter()
         .flatten()
@@ -144,16 +147,8 @@ fn releases(tree: &str, editor: &TreeEditor) -> Vec<String> {
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|release| image_of(editor, release).is_some())
         .collect();
-    found.sort_by(|a, b| compare(a, b));
+    found.sort_by(|a, b| order.compare(a, b));
     found
-}
-
-/// Compares releases as Debian compares versions; those that are none, as text.
-pub fn compare(a: &str, b: &str) -> std::cmp::Ordering {
-    match (a.parse::<debversion::Version>(), b.parse::<debversion::Version>()) {
-        (Ok(a), Ok(b)) => a.cmp(&b),
-        _ => a.cmp(b),
-    }
 }
 
 /// What initrds take besides modules.
@@ -175,16 +170,4 @@ pub fn modules_projection(manifest: &Manifest, release: &str) -> Digest {
         hasher.text(path).text(&content);
     }
     hasher.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::compare;
-
-    #[test]
-    fn releases_are_compared_as_versions() {
-        let mut releases = ["5.14.0-427.13.1", "5.14.0-427.9.1", "5.9.0"];
-        releases.sort_by(|a, b| compare(a, b));
-        assert_eq!(releases, ["5.9.0", "5.14.0-427.9.1", "5.14.0-427.13.1"]);
-    }
 }

@@ -2,7 +2,6 @@
 
 use super::StageError;
 use super::drivers::{HEADERS, TOOLS_DRIVER};
-use super::kernel::compare;
 use super::wish::Wish;
 use crate::distro::{PackageArchive, PackageManager, manager};
 use crate::plan::{Cause, Place, Reason};
@@ -18,42 +17,67 @@ pub fn folder(origin: &str) -> Option<&str> {
     Some(if folder == "." { "" } else { folder })
 }
 
-/// Packages that bring a kernel, with its release, in ascending order; `exact` tells the release of one.
-fn kernels<'p>(manager: &dyn PackageManager, packages: &'p [PinnedPackage]) -> Vec<(String, &'p PinnedPackage)> {
-    let release = |one: &'p PinnedPackage| Some((manager.kernel_release(one)?, one));
-    let mut found: Vec<(String, &PinnedPackage)> = packages.iter().filter_map(release).collect();
-    found.sort_by(|a, b| compare(&a.0, &b.0).then_with(|| a.1.name.len().cmp(&b.1.name.len())));
-    found
+/// A package that brings a kernel, with its release.
+type Kernel = (String, PinnedPackage);
+
+/// Puts kernels into the order of their versions; of one release the shortest name comes first: it is the whole kernel, the
+/// others are its parts.
+fn sorted(manager: &dyn PackageManager, mut kernels: Vec<Kernel>) -> Vec<Kernel> {
+    let order = manager.order();
+    kernels.sort_by(|a, b| order.compare(&a.0, &b.0).then_with(|| a.1.name.len().cmp(&b.1.name.len())));
+    kernels
 }
 
-/// The one kernel of the directory that is wanted, in the package manager's words.
+/// What is taken of the directory of kernels.
+pub struct Chosen {
+    /// What is asked for, in the package manager's words.
+    pub words: Vec<String>,
+    /// Packages of the directory that go before those of other repositories.
+    pub held: Vec<PinnedPackage>,
+}
+
+/// The one kernel of the directory that is wanted, with its parts where no package is named.
 ///
 /// # Errors
 /// [`StageError::Gate`] where there is none or several, with those that there are, by their versions.
-pub fn choose(recipe: &Recipe, dir: &str, packages: &[PinnedPackage]) -> Result<String, StageError> {
+pub fn choose(
+    recipe: &Recipe,
+    dir: &str,
+    archive: &dyn PackageArchive,
+    packages: &[PinnedPackage],
+) -> Result<Chosen, StageError> {
     let (manager, kernel) = (manager(recipe), &recipe.model.kernel);
-    choose_of(manager, (kernel.package.as_deref(), kernel.version.as_deref()), dir, packages)
+    let all = sorted(manager, archive.kernel_releases(packages)?);
+    let (release, one) = choose_of((kernel.package.as_deref(), kernel.version.as_deref()), dir, &all)?;
+    let mut words = vec![manager.exactly(one)];
+    if kernel.package.is_none() {
+        words.extend(archive.kernel_parts(release, packages).iter().map(|part| manager.exactly(part)));
+    }
+    // Of packages that share a name only that of this kernel can be meant.
+    let is_meant = |package: &&PinnedPackage| {
+        let others = packages.iter().any(|other| other.name == package.name && other.version != package.version);
+        !others || package.version == one.version
+    };
+    let held = packages.iter().filter(is_meant).cloned().collect();
+    Ok(Chosen { words, held })
 }
 
-fn choose_of(
-    manager: &dyn PackageManager,
+fn choose_of<'k>(
     (package, version): (Option<&str>, Option<&str>),
     dir: &str,
-    packages: &[PinnedPackage],
-) -> Result<String, StageError> {
-    let all = kernels(manager, packages);
+    all: &'k [Kernel],
+) -> Result<&'k Kernel, StageError> {
     let mut releases: Vec<&str> = all.iter().map(|(release, _)| release.as_str()).collect();
     releases.dedup();
     let is_named = |one: &PinnedPackage| {
         package.is_none_or(|name| matches(name, &one.name) || one.name.strip_suffix("-unsigned") == Some(name))
     };
-    let mut found: Vec<&(String, &PinnedPackage)> =
+    let mut found: Vec<&Kernel> =
         all.iter().filter(|(release, one)| is_named(one) && version.is_none_or(|version| version == release)).collect();
-    // Packages of one release: the shortest name is the whole kernel, the others are its parts.
     found.dedup_by(|b, a| a.0 == b.0);
     let listed = releases.join(", ");
     match found[..] {
-        [(_, one)] => Ok(manager.exactly(one)),
+        [one] => Ok(one),
         [] => Err(StageError::Gate {
             problem: format!(
                 "the directory of kernels `{dir}` has no {}",
@@ -89,6 +113,36 @@ pub fn causes(recipe: &Recipe, lock: &Lock, now: Option<crate::digest::Sha256>) 
     vec![reason.cause(recipe.spans.nearest("kernel.dir").map(Place::from).as_ref())]
 }
 
+/// Releases of the kernels that packages bring, as a lock keeps them: in the order of their versions, where no name tells them.
+///
+/// # Errors
+/// [`StageError::Distro`] for metadata that cannot be read.
+pub fn releases(
+    manager: &dyn PackageManager,
+    archive: &dyn PackageArchive,
+    packages: &[PinnedPackage],
+) -> Result<Vec<String>, StageError> {
+    if manager.names_tell_kernels() {
+        return Ok(Vec::new());
+    }
+    let all = sorted(manager, archive.kernel_releases(packages)?);
+    let mut releases: Vec<String> = all.into_iter().map(|(release, _)| release).collect();
+    releases.dedup();
+    Ok(releases)
+}
+
+/// Why a lock does not have the kernel that `[kernel] version` wants, where it knows its kernels.
+pub fn other_version(recipe: &Recipe, lock: &Lock) -> Option<Cause> {
+    let wanted = recipe.model.kernel.version.as_ref()?;
+    let image = lock.pass.iter().filter(|pass| !pass.name.starts_with("tools"));
+    let has: Vec<&String> = image.flat_map(|pass| &pass.kernel_releases).collect();
+    if has.is_empty() || has.contains(&wanted) {
+        return None;
+    }
+    let place = recipe.spans.get("kernel.version").map(Place::from);
+    Some(Reason::NotLocked { what: format!("the kernel `{wanted}` is") }.cause(place.as_ref()))
+}
+
 /// The transaction with what builds drivers: the headers of the one kernel that the others brought.
 ///
 /// # Errors
@@ -103,7 +157,7 @@ pub fn driver_tools(
     let manager = manager(recipe);
     let image = passes.iter().filter(|pass| !pass.name.starts_with("tools")).flat_map(|pass| pass.packages.clone());
     let image: Vec<PinnedPackage> = image.collect();
-    let all = kernels(manager, &image);
+    let all = sorted(manager, archive.kernel_releases(&image)?);
     let mut releases: Vec<&str> = all.iter().map(|(release, _)| release.as_str()).collect();
     releases.dedup();
     let release = match (&recipe.model.kernel.version, &releases[..]) {
@@ -120,10 +174,8 @@ pub fn driver_tools(
             });
         }
     };
-    let package = all.iter().find(|(one, _)| one == release).map(|(_, package)| *package);
-    let headers = package.map(|package| manager.headers(package));
-    let (name, pinned) = match &headers {
-        Some((name, version)) => (name.clone(), archive.find(name, version.as_deref())?),
+    let (name, pinned) = match all.iter().find(|(one, _)| one == release) {
+        Some((_, package)) => archive.headers(package, release)?,
         None => (HEADERS.to_owned(), None),
     };
     let Some(pinned) = pinned else {
@@ -135,12 +187,14 @@ pub fn driver_tools(
     let asked = wish.pass.install.iter().filter(|item| *item != HEADERS).cloned();
     archive.check_names(&asked.collect::<Vec<_>>())?;
     held.retain(|package| package.name != pinned.name);
+    let kernel_releases = if manager.names_tell_kernels() { Vec::new() } else { vec![release.to_owned()] };
     held.push(pinned);
     let names = wish.pass.install.iter().map(|item| if item == HEADERS { name.clone() } else { item.clone() });
     let names: Vec<String> = names.collect();
     Ok(LockedPass {
         name: TOOLS_DRIVER.to_owned(),
         install: wish.pass.install.clone(),
+        kernel_releases,
         packages: archive.tools(&names, &held)?,
         ..LockedPass::default()
     })
@@ -166,8 +220,11 @@ mod tests {
 
     #[test]
     fn one_kernel_is_the_answer_and_several_are_listed_by_version() {
-        let choose =
-            |package, version, all: &[PinnedPackage]| choose_of(&crate::distro::apt::Apt, (package, version), "k", all);
+        let apt = &crate::distro::apt::Apt;
+        let choose = |package, version, all: &[PinnedPackage]| {
+            let all = sorted(apt, crate::distro::apt::kernel_releases(all));
+            choose_of((package, version), "k", &all).map(|(_, one)| apt.exactly(one))
+        };
         let one = [package("linux-image-6.1.0-9-amd64"), package("linux-headers-6.1.0-9-amd64")];
         assert_eq!(choose(None, None, &one).unwrap(), "linux-image-6.1.0-9-amd64=1");
         let two =

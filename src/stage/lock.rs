@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::drivers::TOOLS_DRIVER;
+use super::drivers::{TOOLS_DRIVER, headers_release};
 use super::kernel_dir;
 use super::report::{Report, ReportedNews};
 use super::supply::Supply;
@@ -81,6 +81,10 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     for locked in lock.pass.iter().filter(|locked| !wishes.iter().any(|wish| wish.name == locked.name)) {
         causes.push(Reason::Removed { what: format!("transaction {}", locked.name), was: String::new() }.cause(None));
     }
+    if lock.pass(TOOLS_DRIVER).is_some() && headers_release(recipe, lock).is_none() {
+        causes.push(Reason::NotLocked { what: "the kernel whose headers build drivers is".to_owned() }.cause(None));
+    }
+    causes.extend(kernel_dir::other_version(recipe, lock));
     let digest = |directory: &Path| local_digest(manager(recipe), directory);
     causes.extend(kernel_dir::causes(recipe, lock, recipe.kernel_files.kernels.as_deref().and_then(digest)));
     let now = recipe.otherpkgs_directory.as_deref().and_then(digest);
@@ -227,7 +231,7 @@ impl Locking<'_> {
         let asked: Vec<&Wish> =
             wishes.iter().filter(|wish| !is_root(&wish.name) && wish.name != TOOLS_DRIVER).collect();
         let mut to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
-        let kernels = archive.of_origin(kernel_dir::ORIGIN)?;
+        let mut kernels = archive.of_origin(kernel_dir::ORIGIN)?;
         if let (None, Some(version), Some(kernel)) = (
             &self.recipe.model.kernel.dir,
             &self.recipe.model.kernel.version,
@@ -235,16 +239,17 @@ impl Locking<'_> {
         ) && let Some(word) = kernel.install.first_mut()
         {
             // A repository may have several kernels of one name.
-            let all = archive.all(word)?;
-            if let Some(one) = all.iter().find(|one| manager.kernel_release(one).as_ref() == Some(version)) {
+            let all = archive.kernel_releases(&archive.all(word)?)?;
+            if let Some((_, one)) = all.iter().find(|(release, _)| release == version) {
                 *word = manager.exactly(one);
             }
         }
         if let (Some(dir), Some(kernel)) =
             (&self.recipe.model.kernel.dir, asked.iter().position(|wish| wish.name == "kernel"))
-            && let Some(word) = to_resolve[kernel].install.first_mut()
         {
-            *word = kernel_dir::choose(self.recipe, dir, &kernels)?;
+            let chosen = kernel_dir::choose(self.recipe, dir, archive.as_ref(), &kernels)?;
+            to_resolve[kernel].install.splice(0..1, chosen.words);
+            kernels = chosen.held;
         }
         let mut held: Vec<PinnedPackage> = earlier
             .into_iter()
@@ -263,6 +268,7 @@ impl Locking<'_> {
         let answers = archive.resolve(&solving, &to_resolve, held).map_err(|error| self.with_place(error, &asked))?;
         for (wish, answer) in asked.iter().zip(answers) {
             self.say_what_goes_with(wish, &answer.remove_with);
+            let kernel_releases = kernel_dir::releases(manager, archive.as_ref(), &answer.packages)?;
             passes.push(LockedPass {
                 name: wish.name.clone(),
                 install: wish.pass.install.clone(),
@@ -270,6 +276,7 @@ impl Locking<'_> {
                 remove_after: wish.pass.remove_after.clone(),
                 remove_with: answer.remove_with,
                 modules: answer.modules,
+                kernel_releases,
                 packages: answer.packages,
             });
         }

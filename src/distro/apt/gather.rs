@@ -176,6 +176,16 @@ impl PackageArchive for AptArchive {
         found.map(|one| one.pin(false)).transpose()
     }
 
+    fn kernel_releases(&self, packages: &[PinnedPackage]) -> Result<Vec<(String, PinnedPackage)>, DistroError> {
+        Ok(super::kernel_releases(packages))
+    }
+
+    fn headers(&self, _: &PinnedPackage, release: &str) -> Result<(String, Option<PinnedPackage>), DistroError> {
+        let name = format!("linux-headers-{release}");
+        let found = self.find(&name, None)?;
+        Ok((name, found))
+    }
+
     fn check_names(&self, names: &[String]) -> Result<(), DistroError> {
         let unknown: Vec<String> =
             names.iter().filter(|name| self.archive.candidates(name).is_empty()).cloned().collect();

@@ -32,12 +32,26 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Sha256;
 use crate::distro::{
-    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, Versions, ready_name,
+    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, VersionOrder, Versions,
+    ready_name,
 };
 use crate::recipe::{Base, Recipe};
 use crate::sandbox::Namespace;
 use crate::sandbox::helper::{Operation, answer};
 use crate::store::Store;
+
+/// The release of the kernel that a package brings: Debian's names have it.
+fn kernel_release(package: &PinnedPackage) -> Option<String> {
+    let rest = package.name.strip_prefix("linux-image-")?;
+    let is_release = rest.starts_with(|c: char| c.is_ascii_digit());
+    let is_other = ["-dbg", "-template"].iter().any(|ending| rest.ends_with(ending));
+    (is_release && !is_other).then(|| rest.strip_suffix("-unsigned").unwrap_or(rest).to_owned())
+}
+
+/// Those of some packages that bring a kernel, with its release.
+pub fn kernel_releases(packages: &[PinnedPackage]) -> Vec<(String, PinnedPackage)> {
+    packages.iter().filter_map(|one| Some((kernel_release(one)?, one.clone()))).collect()
+}
 
 /// apt and dpkg.
 #[derive(Debug, Clone, Copy)]
@@ -81,15 +95,12 @@ impl PackageManager for Apt {
         package.starts_with("linux-image-")
     }
 
-    fn kernel_release(&self, package: &PinnedPackage) -> Option<String> {
-        let rest = package.name.strip_prefix("linux-image-")?;
-        let is_release = rest.starts_with(|c: char| c.is_ascii_digit());
-        let is_other = ["-dbg", "-template"].iter().any(|ending| rest.ends_with(ending));
-        (is_release && !is_other).then(|| rest.strip_suffix("-unsigned").unwrap_or(rest).to_owned())
+    fn order(&self) -> VersionOrder {
+        VersionOrder::Debian
     }
 
-    fn headers(&self, kernel: &PinnedPackage) -> (String, Option<String>) {
-        (format!("linux-headers-{}", self.kernel_release(kernel).unwrap_or_default()), None)
+    fn names_tell_kernels(&self) -> bool {
+        true
     }
 
     fn headers_release(&self, package: &PinnedPackage) -> Option<String> {

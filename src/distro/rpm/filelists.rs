@@ -19,8 +19,37 @@ pub(super) fn packages_with(
     repository: &Repository,
     wanted: &BTreeSet<String>,
 ) -> Result<Vec<(usize, String)>, DistroError> {
+    let mut found = Vec::new();
+    each_path(repository, &mut |index, path| {
+        if wanted.contains(path) {
+            found.push((index, path.to_owned()));
+        }
+    })?;
+    Ok(found)
+}
+
+/// The paths of some candidates, by their index, for which `is_wanted` holds.
+///
+/// # Errors
+/// As [`packages_with`].
+pub fn paths_of(
+    repository: &Repository,
+    candidates: &BTreeSet<usize>,
+    is_wanted: &dyn Fn(&str) -> bool,
+) -> Result<HashMap<usize, Vec<String>>, DistroError> {
+    let mut found: HashMap<usize, Vec<String>> = HashMap::new();
+    each_path(repository, &mut |index, path| {
+        if candidates.contains(&index) && is_wanted(path) {
+            found.entry(index).or_default().push(path.to_owned());
+        }
+    })?;
+    Ok(found)
+}
+
+/// Calls `take` with each path of each candidate.
+fn each_path(repository: &Repository, take: &mut dyn FnMut(usize, &str)) -> Result<(), DistroError> {
     let Some(metadata) = repository.metadata.iter().find(|one| one.kind == "filelists") else {
-        return Ok(Vec::new());
+        return Ok(());
     };
     let wrong = |problem: String| DistroError::Format {
         file: format!("{} of the repository {}", metadata.location, repository.id),
@@ -31,14 +60,12 @@ pub(super) fn packages_with(
     let content = decompressed(file).map_err(|error| wrong(format!("cannot be unpacked: {error}")))?;
     let by_digest: HashMap<String, usize> =
         repository.candidates.iter().enumerate().map(|(index, one)| (digits(&one.checksum), index)).collect();
-    let mut found = Vec::new();
-    find_paths(BufReader::with_capacity(1 << 16, Limited::new(content, limit)), wanted, |package, path| {
+    read_paths(BufReader::with_capacity(1 << 16, Limited::new(content, limit)), |package, path| {
         if let Some(index) = by_digest.get(package) {
-            found.push((*index, path.to_owned()));
+            take(*index, path);
         }
     })
-    .map_err(wrong)?;
-    Ok(found)
+    .map_err(wrong)
 }
 
 /// A digest as other metadata files name packages by it.
@@ -47,8 +74,8 @@ fn digits(checksum: &Checksum) -> String {
     text.split_once(':').map_or_else(String::new, |(_, digits)| digits.to_owned())
 }
 
-/// Reads an unpacked filelists.xml for some paths; calls `found` with the digits of a package's digest and a path.
-fn find_paths(data: impl BufRead, wanted: &BTreeSet<String>, mut found: impl FnMut(&str, &str)) -> Result<(), String> {
+/// Reads an unpacked filelists.xml; calls `found` with the digits of a package's digest and a path, for each path.
+fn read_paths(data: impl BufRead, mut found: impl FnMut(&str, &str)) -> Result<(), String> {
     let mut reader = Reader::new(data);
     let mut package = String::new();
     while let Some(event) = reader.event()? {
@@ -57,7 +84,7 @@ fn find_paths(data: impl BufRead, wanted: &BTreeSet<String>, mut found: impl FnM
                 package.clear();
                 package.push_str(attributes.get("pkgid").unwrap_or_default());
             }
-            Event::End { name: "file", text } if wanted.contains(text) => found(&package, text),
+            Event::End { name: "file", text } => found(&package, text),
             _ => {}
         }
     }

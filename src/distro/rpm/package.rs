@@ -116,13 +116,18 @@ impl Package {
     /// A text that says what is wrong.
     pub fn read(path: &Path) -> Result<Self, String> {
         let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
-        let mut input = Hashing { inner: BufReader::with_capacity(1 << 17, file), hash: sha2::Sha256::new(), size: 0 };
+        let location = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        Self::read_from(BufReader::with_capacity(1 << 17, file), location)
+    }
+
+    /// As [`Package::read`], of a stream.
+    pub(super) fn read_from(input: impl Read, location: String) -> Result<Self, String> {
+        let mut input = Hashing { inner: input, hash: sha2::Sha256::new(), size: 0 };
         let headers = Headers::read(&mut input)?;
         check_header(&headers)?;
         let payload = hash_rest(&mut input).map_err(|error| format!("cannot be read: {error}"))?;
         check_payload(&headers, payload, input.size)?;
         let checksum = Checksum::Sha256(Sha256(input.hash.finalize().into()));
-        let location = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         Self::of(&headers, checksum, input.size, location)
     }
 

@@ -2,17 +2,20 @@
 //! kernel, Documentation/driver-api/early-userspace/buffer-format.rst.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Seek, Write};
 
 use super::decompress::decompressed;
 use super::header::Headers;
 use super::package::FileEntry;
 use super::{Checksum, Package};
-use crate::archive::{Extractor, Meta};
+use crate::archive::{Extractor, Member, MemberKind, Meta, Visit, clean_path};
 use crate::digest::Sha256;
 
 /// Longest name of an entry.
 const NAME_LIMIT: u64 = 4096 + 2;
+
+/// Most bytes of a file that is read under several names: they are held at once.
+const LINKED_LIMIT: u64 = 1 << 30;
 
 /// Who owns the files, by name.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +76,53 @@ impl<R: Read> Opened<R> {
         Ok(Self { package, rest: file })
     }
 
+    /// Gives symbolic links and regular files to `visit`, in the payload's order; a file with several names under each.
+    ///
+    /// # Errors
+    /// A text that says what is wrong, or what `visit` says.
+    fn visit(self, visit: &mut Visit<'_>) -> Result<(), String> {
+        let files = &self.package.files;
+        let by_path = by_path(files);
+        let names = Names::of(files);
+        let member =
+            |file: &FileEntry| Some((clean_path(file.path.as_bytes())?, file.mode & 0o7777)).filter(|_| !file.ghost);
+        for file in files.iter().filter(|file| file.is_link()) {
+            if let Some((path, mode)) = member(file) {
+                visit(Member { path, mode, kind: MemberKind::Symlink(file.link.clone()) })?;
+            }
+        }
+        let content = decompressed(self.rest).map_err(|error| format!("has a payload that is damaged: {error}"))?;
+        let mut archive = Archive { input: content, at: 0 };
+        while let Some(Found { index, size }) = archive.next(files, &by_path, &names)? {
+            let (file, group) = (&files[index], names.first[index]);
+            let several = names.count[group] > 1;
+            if !file.is_file() || (several && size == 0 && file.size > 0) {
+                archive.skip(size)?;
+                continue;
+            }
+            let mut content = (&mut archive.input).take(size);
+            if several {
+                if size > LINKED_LIMIT {
+                    return Err(format!("has several names for a file of {size} bytes, which is too large"));
+                }
+                let mut bytes = Vec::new();
+                content.read_to_end(&mut bytes).map_err(|error| format!("has a payload that is damaged: {error}"))?;
+                for other in files.iter().zip(&names.first).filter(|(_, first)| **first == group).map(|(file, _)| file)
+                {
+                    if let Some((path, mode)) = member(other) {
+                        visit(Member { path, mode, kind: MemberKind::File(&mut &bytes[..]) })?;
+                    }
+                }
+            } else if let Some((path, mode)) = member(file) {
+                visit(Member { path, mode, kind: MemberKind::File(&mut content) })?;
+            }
+            let left = content.limit();
+            archive.at += size - left;
+            archive.skip(left)?;
+        }
+        Ok(())
+    }
+
     /// Unpacks the regular files for which `wanted` holds; directories and links come from the header.
     pub fn files(
         self,
@@ -81,8 +131,7 @@ impl<R: Read> Opened<R> {
         wanted: &dyn Fn(usize) -> bool,
     ) -> Result<(), String> {
         let files = &self.package.files;
-        let by_path: HashMap<&str, usize> =
-            files.iter().enumerate().map(|(at, file)| (file.path.trim_start_matches('/'), at)).collect();
+        let by_path = by_path(files);
         let names = Names::of(files);
         let mut written = vec![false; files.len()];
         // Names of one file whose content did not come yet.
@@ -137,6 +186,30 @@ impl<R: Read> Opened<R> {
             Some((file, _)) => Err(format!("has no `{}` in its payload", file.path.escape_default())),
             None => Ok(()),
         }
+    }
+}
+
+/// Places in the header's order by paths as the payload has them.
+fn by_path(files: &[FileEntry]) -> HashMap<&str, usize> {
+    files.iter().enumerate().map(|(at, file)| (file.path.trim_start_matches('/'), at)).collect()
+}
+
+/// Gives what a package file has to `visit`, after its own digests were checked; tells the architecture that it is for.
+///
+/// # Errors
+/// A text that says what is wrong with the package, or what `visit` says.
+pub fn read_members(mut package: impl Read + Seek, visit: &mut Visit<'_>) -> Result<String, String> {
+    let said = |problem: String| format!("the package {problem}");
+    Package::read_from(BufReader::new(&mut package), String::new()).map_err(said)?;
+    package.rewind().map_err(|error| format!("the package cannot be read: {error}"))?;
+    let opened = Opened::new(package).map_err(said)?;
+    let architecture = opened.package.candidate.arch.clone();
+    let mut refused = None;
+    let read = opened.visit(&mut |member| visit(member).map_err(|problem| refused.insert(problem).clone()));
+    match (read, refused) {
+        (Ok(()), _) => Ok(architecture),
+        (Err(_), Some(problem)) => Err(problem),
+        (Err(problem), None) => Err(said(problem)),
     }
 }
 

@@ -351,9 +351,11 @@ impl PackageArchive for RpmArchive {
     fn of_origin(&self, start: &str) -> Result<Vec<PinnedPackage>, DistroError> {
         let is_own = |id: &str| id.strip_prefix(start).is_some_and(|rest| rest.starts_with('/'));
         let own = self.candidates().filter(|(repository, _)| is_own(&repository.id));
-        let mut newest: BTreeMap<(&str, &str), (&Repository, &Candidate)> = BTreeMap::new();
+        let mut newest: BTreeMap<(&str, &str, String), (&Repository, &Candidate)> = BTreeMap::new();
         for (repository, candidate) in own {
-            let place = (candidate.name.as_str(), candidate.arch.as_str());
+            // Of kernels and what belongs to them there may be several beside each other.
+            let other = if candidate.name.starts_with("kernel") { candidate.evr.to_string() } else { String::new() };
+            let place = (candidate.name.as_str(), candidate.arch.as_str(), other);
             if newest.get(&place).is_none_or(|(_, known)| known.evr < candidate.evr) {
                 newest.insert(place, (repository, candidate));
             }
@@ -371,6 +373,18 @@ impl PackageArchive for RpmArchive {
         let wanted = named.filter(|(_, one)| version.is_none_or(|version| one.evr.to_string() == version));
         let found = wanted.max_by(|a, b| a.1.evr.cmp(&b.1.evr));
         found.map(|(repository, candidate)| self.pin(repository, candidate, false)).transpose()
+    }
+
+    fn kernel_releases(&self, packages: &[PinnedPackage]) -> Result<Vec<(String, PinnedPackage)>, DistroError> {
+        self.releases_of_kernels(packages)
+    }
+
+    fn kernel_parts(&self, release: &str, packages: &[PinnedPackage]) -> Vec<PinnedPackage> {
+        self.parts_of_release(release, packages)
+    }
+
+    fn headers(&self, kernel: &PinnedPackage, release: &str) -> Result<(String, Option<PinnedPackage>), DistroError> {
+        Ok((super::kernels::headers(&kernel.name), self.headers_of_release(release)?))
     }
 
     fn check_names(&self, names: &[String]) -> Result<(), DistroError> {

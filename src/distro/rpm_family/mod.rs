@@ -11,6 +11,7 @@ mod install;
 mod kernels;
 mod local;
 mod metadata;
+mod releases;
 mod session;
 mod solver;
 mod sources;
@@ -23,7 +24,9 @@ use std::path::{Path, PathBuf};
 
 use super::inside::quoted;
 use super::rpm::{self, RpmFile, RpmRoot};
-use super::{Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, Versions};
+use super::{
+    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, VersionOrder, Versions,
+};
 use crate::digest::Sha256;
 use crate::recipe::{Accounts, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
@@ -70,7 +73,20 @@ impl PackageManager for RpmFamily {
             first: Vec::new(),
             script_tools: all(&["kmod|module-init-tools"]),
             dracut: all(&["dracut", "kmod|module-init-tools", "cpio", "gzip", "util-linux"]),
-            driver_tools: all(&["make", "gcc", "binutils", "gawk|mawk", "findutils"]),
+            // What Debian calls essential has to be named here.
+            driver_tools: all(&[
+                "make",
+                "gcc",
+                "binutils",
+                "gawk|mawk",
+                "findutils",
+                "filesystem",
+                "bash",
+                "coreutils",
+                "diffutils",
+                "grep",
+                "sed",
+            ]),
             kernel: self.0.kernel().to_owned(),
         }
     }
@@ -87,16 +103,8 @@ impl PackageManager for RpmFamily {
         kernels::is_kernel(package)
     }
 
-    fn kernel_release(&self, package: &PinnedPackage) -> Option<String> {
-        kernels::release(package)
-    }
-
-    fn headers(&self, kernel: &PinnedPackage) -> (String, Option<String>) {
-        (kernels::headers(&kernel.name), Some(kernel.version.clone()))
-    }
-
-    fn headers_release(&self, package: &PinnedPackage) -> Option<String> {
-        kernels::headers_release(package)
+    fn order(&self) -> VersionOrder {
+        VersionOrder::Rpm
     }
 
     fn exactly(&self, package: &PinnedPackage) -> String {

@@ -72,7 +72,11 @@ impl<'a> Session<'a> {
             if !archive.candidates().any(|(_, one)| same(one) && one.evr.to_string() == of_lock) {
                 continue;
             }
-            let others = archive.candidates().filter(|(_, one)| same(one) && one.evr.to_string() != of_lock);
+            // A directory of kernels goes before repositories that have the same version.
+            let of_directory = package.origin.starts_with("kernels/");
+            let others = archive.candidates().filter(|(repository, one)| {
+                same(one) && (one.evr.to_string() != of_lock || (of_directory && repository.id != package.origin))
+            });
             held_back.extend(others.map(|(repository, one)| (shown_id(&repository.id), one.nevra())));
         }
         if !archive.solver.has_globs() {

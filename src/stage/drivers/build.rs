@@ -57,8 +57,13 @@ mkdir -p /usr/local/bin
 printf '#!/bin/sh\nfor word; do case $word in -r) echo "%s"; exit;; -m|-p|-i) echo x86_64; exit;; esac; done\necho Linux\n' "$release" >/usr/local/bin/uname
 chmod 755 /usr/local/bin/uname
 if test ! -e "$build"; then
-    for headers in "/usr/src/linux-headers-$release" "/usr/src/kernels/$release"; do
-        if test -d "$headers"; then mkdir -p "/lib/modules/$release"; ln -s "$headers" "$build"; fi
+    # Debian's, Red Hat's and SUSE's places; which of them is this kernel's is what modules take their vermagic from.
+    for headers in /usr/src/linux-headers-* /usr/src/kernels/* /usr/src/linux-*-obj/*/*; do
+        said=$headers/include/generated/utsrelease.h
+        if test -e "$said" && grep -qF "\"$release\"" "$said" && test ! -e "$build"; then
+            mkdir -p "/lib/modules/$release"
+            ln -sfn "$headers" "$build"
+        fi
     done
 fi
 test -e "$build" || { echo "the tools root has no headers for $release"; exit 1; }

@@ -10,9 +10,8 @@
 //! Sources: anaconda's README-driver-updates and driverdisc documentation, Red Hat's ddiskit, SUSE's Update-Media-HOWTO.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Cursor;
 
-use super::gather::{Content, Gathering, Place, is_module, place_of};
+use super::found::{Content, Gathering, Place, is_module, place_of};
 use crate::archive::{MemberKind, plain, read_cpio, read_tar};
 use crate::stage::modules::{decompress_module, modinfo, normal_name};
 
@@ -53,19 +52,22 @@ pub fn is_disk<'n>(names: impl Iterator<Item = &'n str>) -> bool {
         .any(|name| name == "rhdd3" || is_old_red_hat(name) || name == "modules.cgz" || suse(name).is_some())
 }
 
+/// Opens a package of a disk: its name in messages, its path on the disk, its content.
+pub type Open<'o> = dyn FnMut(&mut Gathering, &str, &str, &[u8]) -> Result<(), String> + 'o;
+
 /// Takes the drivers of a disk.
 ///
 /// # Errors
 /// A text that says what is wrong with it.
-pub fn take(gathering: &mut Gathering, source: &str, tree: Tree, depth: usize) -> Result<(), String> {
+pub fn take(gathering: &mut Gathering, source: &str, tree: Tree, open: &mut Open<'_>) -> Result<(), String> {
     if tree.contains_key("rhdd3") {
-        return red_hat(gathering, source, &tree, depth);
+        return red_hat(gathering, source, &tree, open);
     }
     if tree.keys().any(|name| is_old_red_hat(name) || name == "modules.cgz") {
         return old_red_hat(gathering, source, &tree);
     }
     if tree.keys().any(|name| suse(name).is_some()) {
-        return suse_disk(gathering, source, &tree, depth);
+        return suse_disk(gathering, source, &tree, open);
     }
     let before = gathering.files.len();
     for (name, bytes) in tree.iter().filter(|(name, _)| counts(name)) {
@@ -74,7 +76,7 @@ pub fn take(gathering: &mut Gathering, source: &str, tree: Tree, depth: usize) -
             continue;
         }
         let inner = format!("{source}: {name}");
-        gathering.file(&inner, name, &mut Cursor::new(bytes), false, depth + 1)?;
+        open(gathering, &inner, name, bytes)?;
     }
     if gathering.files.len() == before {
         return Err("it is no driver update disk (it has none of `rhdd3`, `rhdd` and `linux/suse`), and has no packages for this architecture".into());
@@ -88,7 +90,7 @@ fn packages<'t>(tree: &'t Tree, folder: &str) -> Vec<(&'t String, &'t Vec<u8>)> 
     tree.iter().filter(|(name, _)| inside(name)).collect()
 }
 
-fn red_hat(gathering: &mut Gathering, source: &str, tree: &Tree, depth: usize) -> Result<(), String> {
+fn red_hat(gathering: &mut Gathering, source: &str, tree: &Tree, open: &mut Open<'_>) -> Result<(), String> {
     let found = packages(tree, &format!("rpms/{ARCHITECTURE}/"));
     if found.is_empty() {
         let others: BTreeSet<&str> =
@@ -98,7 +100,7 @@ fn red_hat(gathering: &mut Gathering, source: &str, tree: &Tree, depth: usize) -
     }
     for (name, bytes) in found {
         let inner = format!("{source}: {name}");
-        gathering.file(&inner, name, &mut Cursor::new(bytes), false, depth + 1)?;
+        open(gathering, &inner, name, bytes)?;
     }
     Ok(())
 }
@@ -147,7 +149,7 @@ fn old_red_hat(gathering: &mut Gathering, source: &str, tree: &Tree) -> Result<(
     Ok(())
 }
 
-fn suse_disk(gathering: &mut Gathering, source: &str, tree: &Tree, depth: usize) -> Result<(), String> {
+fn suse_disk(gathering: &mut Gathering, source: &str, tree: &Tree, open: &mut Open<'_>) -> Result<(), String> {
     let ours = |name: &&String| suse(name).is_some_and(|(_, architecture, _)| architecture == ARCHITECTURE);
     if !tree.keys().any(|name| ours(&name)) {
         let folders: BTreeSet<&str> = tree.keys().filter_map(|name| Some(suse(name)?.0)).collect();
@@ -169,7 +171,7 @@ fn suse_disk(gathering: &mut Gathering, source: &str, tree: &Tree, depth: usize)
             })
             .map_err(|problem| format!("{name}: {problem}"))?;
         } else if rest.starts_with("install/") && rest.ends_with(".rpm") {
-            gathering.file(&inner, name, &mut Cursor::new(bytes), false, depth + 1)?;
+            open(gathering, &inner, name, bytes)?;
         }
     }
     // `modules` is for the kernel of the installer: it is taken where that is the image's, and no package has the module.
@@ -212,11 +214,12 @@ mod tests {
     fn a_disk_for_another_kernel_or_machine_says_what_it_has() {
         let tree = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect::<Tree>();
         let mut gathering = Gathering::new("6.1");
-        let said = take(&mut gathering, "d", tree(&["rhdd3", "rpms/ppc64le/a.rpm"]), 0).unwrap_err();
+        let mut nothing = |_: &mut Gathering, _: &str, _: &str, _: &[u8]| Ok(());
+        let said = take(&mut gathering, "d", tree(&["rhdd3", "rpms/ppc64le/a.rpm"]), &mut nothing).unwrap_err();
         assert!(said.contains("it has: ppc64le"), "{said}");
-        let said = take(&mut gathering, "d", tree(&["linux/suse/i586-11.1/install/a.rpm"]), 0).unwrap_err();
+        let said = take(&mut gathering, "d", tree(&["linux/suse/i586-11.1/install/a.rpm"]), &mut nothing).unwrap_err();
         assert!(said.contains("linux/suse/i586-11.1/"), "{said}");
-        let said = take(&mut gathering, "d", tree(&["README"]), 0).unwrap_err();
+        let said = take(&mut gathering, "d", tree(&["README"]), &mut nothing).unwrap_err();
         assert!(said.contains("no driver update disk"), "{said}");
     }
 }

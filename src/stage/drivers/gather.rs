@@ -1,15 +1,16 @@
 //! Opens what [kernel] updates names: driver packages, driver update disks, directories, single modules. Runs inside.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 
 use serde::{Deserialize, Serialize};
 
 use super::disk;
+use super::found::{Content, Gathering, Place, is_module, place_of};
 use crate::archive::{
-    Container, Member, MemberKind, START, container, deb_architecture, plain, read_cpio, read_deb, read_iso, read_rpm,
-    read_tar,
+    Container, Member, MemberKind, START, container, deb_architecture, plain, read_cpio, read_deb, read_iso, read_tar,
 };
+use crate::distro::rpm::read_members;
 use crate::recipe::UpdateForm;
 
 /// One item of [kernel] updates, with its files as the store has them.
@@ -23,35 +24,6 @@ pub struct UpdateSource {
     pub is_directory: bool,
     /// Its files: path below the directory, or its own name; and the blob, relative to the store's directory.
     pub files: Vec<(String, String)>,
-}
-
-/// Something of a driver that goes into the image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DriverFile {
-    /// Where it comes from, for messages.
-    pub source: String,
-    /// Its place.
-    pub place: Place,
-    /// Its content.
-    pub content: Content,
-}
-
-/// Where a file goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A module for a release (none: for the image's), and its path below the release's folder.
-    Module(Option<String>, String),
-    /// Firmware or a setting, by its path.
-    Other(String),
-}
-
-/// What a file holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// Bytes.
-    File(Vec<u8>),
-    /// A link's target.
-    Symlink(String),
 }
 
 /// Why drivers cannot be used: what is wrong, and what to do.
@@ -73,65 +45,10 @@ impl Refusal {
 /// The architecture in the three ways in which it is written: `uname -m`, Debian's, and the packages for all.
 const ARCHITECTURES: [&str; 4] = ["x86_64", "amd64", "noarch", "all"];
 
-/// All content that is held at once, in bytes: no set of drivers is larger.
-const LIMIT: u64 = 2 << 30;
-
 /// How deep archives may lie in one another: a package on a disk in a directory.
 const DEPTH_LIMIT: usize = 3;
 
-/// Collects files.
-#[derive(Debug, Default)]
-pub struct Gathering {
-    /// What was found.
-    pub files: Vec<DriverFile>,
-    /// The image's kernel.
-    pub release: String,
-    held: u64,
-}
-
-/// Where a file of a package goes, if it is a driver's.
-pub fn place_of(path: &str) -> Option<Place> {
-    let below = path.strip_prefix("usr/").unwrap_or(path);
-    if let Some(rest) = below.strip_prefix("lib/modules/") {
-        let (release, rest) = rest.split_once('/')?;
-        // Packages that wait for their script to give the module its name.
-        let rest = rest.strip_suffix(".new").unwrap_or(rest);
-        let base = rest.rsplit('/').next().unwrap_or(rest);
-        return is_module(base).then(|| Place::Module(Some(release.to_owned()), rest.to_owned()));
-    }
-    let in_lib = ["lib/firmware/", "lib/modprobe.d/", "lib/depmod.d/", "lib/dracut/dracut.conf.d/"];
-    if in_lib.iter().any(|start| below.starts_with(start)) {
-        return Some(Place::Other(format!("usr/{below}")));
-    }
-    let in_etc = ["etc/modprobe.d/", "etc/depmod.d/", "etc/dracut.conf.d/"];
-    in_etc.iter().any(|start| path.starts_with(start)).then(|| Place::Other(path.to_owned()))
-}
-
-/// Whether a file's name is that of a module.
-pub fn is_module(name: &str) -> bool {
-    [".ko", ".ko.gz", ".ko.xz", ".ko.zst"].iter().any(|ending| name.len() > ending.len() && name.ends_with(ending))
-}
-
 impl Gathering {
-    /// For a kernel.
-    pub fn new(release: &str) -> Self {
-        Self { release: release.to_owned(), ..Self::default() }
-    }
-
-    /// Reads content, within what may be held.
-    pub fn content(&mut self, stream: &mut dyn Read) -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
-        let left = LIMIT - self.held.min(LIMIT);
-        stream.take(left + 1).read_to_end(&mut bytes).map_err(|error| format!("it is damaged: {error}"))?;
-        self.held += bytes.len() as u64;
-        if self.held > LIMIT { Err("the drivers hold more than 2 GiB".to_owned()) } else { Ok(bytes) }
-    }
-
-    /// Adds a file that has its place.
-    pub fn add(&mut self, source: &str, place: Place, content: Content) {
-        self.files.push(DriverFile { source: source.to_owned(), place, content });
-    }
-
     /// Opens one item.
     ///
     /// # Errors
@@ -175,7 +92,7 @@ impl Gathering {
                 let content = if disk::counts(name) { self.content(&mut file)? } else { Vec::new() };
                 tree.insert(name.clone(), content);
             }
-            return disk::take(self, &update.name, tree, 0);
+            return self.disk(&update.name, tree, 0);
         }
         if update.form == Some(UpdateForm::Disk) {
             return Err("`dud:` stands before it, and it has none of `rhdd3`, `rhdd` and `linux/suse`".to_owned());
@@ -186,6 +103,12 @@ impl Gathering {
             self.file(&source, name, &mut file, false, 0).map_err(|problem| format!("{name}: {problem}"))?;
         }
         Ok(())
+    }
+
+    fn disk(&mut self, source: &str, tree: disk::Tree, depth: usize) -> Result<(), String> {
+        disk::take(self, source, tree, &mut |gathering, source, name, bytes| {
+            gathering.file(source, name, &mut Cursor::new(bytes), false, depth + 1)
+        })
     }
 
     /// Opens a file by what it is. What was not named itself may be something else: it is left out then.
@@ -217,7 +140,7 @@ impl Gathering {
             }
             Some(Container::Rpm) => {
                 let from = self.files.len();
-                let read = read_rpm(BufReader::new(file), &mut |member| self.member(source, member))?;
+                let read = read_members(file, &mut |member| self.member(source, member))?;
                 let is_ours = ARCHITECTURES.contains(&read.as_str());
                 if !is_ours {
                     self.files.truncate(from);
@@ -227,7 +150,7 @@ impl Gathering {
             Some(Container::Iso) => {
                 let mut tree = disk::Tree::default();
                 read_iso(file, &mut |member| self.keep_in(&mut tree, member))?;
-                disk::take(self, source, tree, depth)
+                self.disk(source, tree, depth)
             }
             Some(Container::Cpio | Container::Tar | Container::Compressed) => {
                 let mut stream = plain(file).map_err(|error| error.to_string())?;
@@ -243,7 +166,7 @@ impl Gathering {
                     _ if is_named => return Err("it holds neither a cpio nor a tar archive".to_owned()),
                     _ => return Ok(()),
                 }
-                disk::take(self, source, tree, depth)
+                self.disk(source, tree, depth)
             }
             Some(Container::FileSystem(system)) if is_named || name.ends_with(".img") => Err(format!(
                 "it is an image of the file system {system}, which is not read; copy its files into a directory (mount -o loop,ro {base} /mnt) and name that"
@@ -312,18 +235,8 @@ fn start_of(file: &mut (impl Read + Seek)) -> Result<(Vec<u8>, Option<Container>
 
 #[cfg(test)]
 mod tests {
+    use super::super::found::DriverFile;
     use super::*;
-
-    #[test]
-    fn a_package_gives_modules_firmware_and_settings_and_nothing_else() {
-        let module = |release: &str, rest: &str| Some(Place::Module(Some(release.into()), rest.into()));
-        assert_eq!(place_of("lib/modules/6.1/extra/a.ko.xz"), module("6.1", "extra/a.ko.xz"));
-        assert_eq!(place_of("usr/lib/modules/6.1/updates/a.ko.new"), module("6.1", "updates/a.ko"));
-        assert_eq!(place_of("lib/modules/6.1/modules.dep"), None);
-        assert_eq!(place_of("lib/firmware/a.bin"), Some(Place::Other("usr/lib/firmware/a.bin".into())));
-        assert_eq!(place_of("etc/modprobe.d/a.conf"), Some(Place::Other("etc/modprobe.d/a.conf".into())));
-        assert_eq!(place_of("usr/bin/a"), None);
-    }
 
     proptest::proptest! {
         #[test]
@@ -336,6 +249,76 @@ mod tests {
             for name in ["x", "x.ko"] {
                 let _ = Gathering::new("6.1").file(name, name, &mut std::io::Cursor::new(&whole), true, 0);
             }
+        }
+    }
+
+    /// A driver package, and one of which two names are one file.
+    fn packages() -> &'static [Vec<u8>; 2] {
+        static PACKAGES: std::sync::LazyLock<[Vec<u8>; 2]> = std::sync::LazyLock::new(|| {
+            let build = |linked: bool, compression: rpm::CompressionType| {
+                let mut builder = rpm::PackageBuilder::new("kmod-site", "1", "GPL", "x86_64", "x");
+                builder.using_config(rpm::BuildConfig::v4().compression(compression));
+                let content = b"a module ".repeat(40);
+                for release in ["6.1", "6.2"] {
+                    let options = rpm::FileOptions::new(format!("/lib/modules/{release}/extra/site.ko"));
+                    let options = if linked { options.hardlink("site") } else { options };
+                    builder.with_file_contents(content.clone(), options).unwrap();
+                }
+                builder.with_symlink(rpm::FileOptions::symlink("/lib/firmware/site.bin", "other.bin")).unwrap();
+                let mut bytes = Vec::new();
+                builder.build().unwrap().write(&mut bytes).unwrap();
+                bytes
+            };
+            [build(false, rpm::CompressionType::None), build(true, rpm::CompressionType::Zstd)]
+        });
+        &PACKAGES
+    }
+
+    fn opened(bytes: &[u8]) -> Result<Vec<DriverFile>, String> {
+        let mut gathering = Gathering::new("6.1");
+        gathering.file("p.rpm", "p.rpm", &mut std::io::Cursor::new(bytes), true, 0)?;
+        gathering.files.sort_by_key(|file| format!("{:?}", file.place));
+        Ok(gathering.files)
+    }
+
+    #[test]
+    fn an_rpm_gives_its_modules_under_all_their_names() {
+        for bytes in packages() {
+            let found = opened(bytes).unwrap();
+            let places: Vec<&Place> = found.iter().map(|file| &file.place).collect();
+            let module = |release: &str| Place::Module(Some(release.to_owned()), "extra/site.ko".to_owned());
+            let firmware = Place::Other("usr/lib/firmware/site.bin".to_owned());
+            assert_eq!(places, [&module("6.1"), &module("6.2"), &firmware]);
+            assert_eq!(found[0].content, Content::File(b"a module ".repeat(40)));
+            assert!(found[0].content == found[1].content && found[2].content == Content::Symlink("other.bin".into()));
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
+        #[test]
+        fn a_spoiled_rpm_gives_a_message_or_what_it_had_and_never_panics(
+            which in 0usize..2, at: proptest::sample::Index, value: u8, cut: Option<proptest::sample::Index>,
+            more in proptest::collection::vec(proptest::prelude::any::<(proptest::sample::Index, u8)>(), 0..12),
+        ) {
+            let whole = &packages()[which];
+            let mut bytes = whole.clone();
+            bytes[at.index(whole.len())] = value;
+            // One byte: either nobody reads it, or a digest tells.
+            if let Ok(found) = opened(&bytes) {
+                proptest::prop_assert_eq!(found, opened(whole).unwrap());
+            }
+            if let Some(cut) = cut {
+                let cut = cut.index(whole.len());
+                let said = opened(&whole[..cut]);
+                proptest::prop_assert!(said.as_ref().is_err_and(|said| !said.is_empty()), "{} {:?}", cut, said);
+                bytes.truncate(cut.max(1));
+            }
+            for (at, value) in more {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            let _ = opened(&bytes);
         }
     }
 

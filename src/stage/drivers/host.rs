@@ -52,7 +52,9 @@ pub fn wish(recipe: &Recipe) -> Option<Wish> {
 /// The release whose headers the lock has for building drivers.
 pub fn headers_release(recipe: &Recipe, lock: &Lock) -> Option<String> {
     let manager = manager(recipe);
-    lock.pass(TOOLS_DRIVER)?.packages.iter().find_map(|package| manager.headers_release(package))
+    let pass = lock.pass(TOOLS_DRIVER)?;
+    let named = || pass.packages.iter().find_map(|package| manager.headers_release(package));
+    pass.kernel_releases.first().cloned().or_else(named)
 }
 
 /// Inputs of the kernel stage that updates are.

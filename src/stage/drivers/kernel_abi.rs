@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
 use super::abi::{Kernel, ModuleFacts, module_facts, parse_symvers};
-use super::gather::is_module;
+use super::found::is_module;
 use super::vmlinux;
 use crate::archive::plain;
 use crate::stage::modules::{decompress_module, normal_name};

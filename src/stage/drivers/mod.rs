@@ -1,11 +1,13 @@
 //! Drivers that are not the kernel's own: packages, driver update disks, and what is built from source.
 //!
-//! [`gather`] opens what the recipe names, [`place`] puts it into the kernel's tree and compares it with the kernel by what
+//! [`gather`] opens what the recipe names ([`disk`] knows the forms of driver update disks) and collects it in
+//! [`found::Gathering`], [`place`] puts it into the kernel's tree and compares it with the kernel by what
 //! [`abi`] and [`kernel_abi`] read, [`build`] makes modules from source. All of it runs inside; [`host`] is the builder's part.
 
 mod abi;
 mod build;
 mod disk;
+mod found;
 mod gather;
 mod host;
 mod kernel_abi;
@@ -16,12 +18,12 @@ use serde::{Deserialize, Serialize};
 
 pub use build::inside as build_inside;
 pub use gather::{Refusal, UpdateSource};
-pub use host::{BUILD_KIND, HEADERS, TOOLS_DRIVER, build_action, build_inputs, update_inputs, wish};
+pub use host::{BUILD_KIND, HEADERS, TOOLS_DRIVER, build_action, build_inputs, headers_release, update_inputs, wish};
 pub use kernel_abi::image_places;
 pub use place::Remarks;
 
 use self::abi::Kernel;
-use self::gather::Gathering;
+use self::found::{Content, Gathering, place_of};
 use self::kernel_abi::kernel_abi;
 use self::place::Placed;
 use crate::digest::Digest;
@@ -76,8 +78,8 @@ pub fn bring(
         let reader = LayerReader::open(std::slice::from_ref(layer))?;
         let modules: Vec<String> = reader.tree.0.keys().filter(|path| path.ends_with(".ko")).cloned().collect();
         for path in modules {
-            if let (Some(place), Some(bytes)) = (gather::place_of(&path), reader.read(&path)?) {
-                gathering.add(name, place, gather::Content::File(bytes));
+            if let (Some(place), Some(bytes)) = (place_of(&path), reader.read(&path)?) {
+                gathering.add(name, place, Content::File(bytes));
             }
         }
     }

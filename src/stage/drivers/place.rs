@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::abi::{Kernel, Misfit, Release, describe, misfits, module_facts};
-use super::gather::{Content, DriverFile, Place, Refusal};
+use super::found::{Content, DriverFile, Place};
+use super::gather::Refusal;
 use super::kernel_abi::{Files, Provided, facts};
 use crate::stage::modules::{decompress_module, normal_name};
 use crate::store::TreeEditor;

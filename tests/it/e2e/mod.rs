@@ -24,6 +24,7 @@ mod package_failures;
 mod private_archive;
 mod releases;
 mod rpm_distro;
+mod rpm_drivers;
 mod rpm_files;
 mod rpm_kernels;
 mod rpm_node;

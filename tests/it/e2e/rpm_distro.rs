@@ -60,17 +60,21 @@ fn digest_of(directory: &Path) -> String {
     for entry in walkdir::WalkDir::new(directory).sort_by_file_name() {
         let entry = entry.unwrap();
         if entry.file_type().is_file() && entry.file_name() != "README.md" {
-            all.extend_from_slice(entry.path().to_str().unwrap().as_bytes());
+            all.extend_from_slice(entry.path().strip_prefix(directory).unwrap().to_str().unwrap().as_bytes());
             all.extend(std::fs::read(entry.path()).unwrap());
         }
     }
     Sha256::of(&all).to_string()[..16].to_owned()
 }
 
+/// The recipe for one more kernel and its headers.
+const OTHER_KERNEL: &str = "[image]\nname = \"kernel\"\nrelease = \"bookworm\"\n\n[packages]\nbase = \"essential\"\n\
+install = [\"@HEADERS@\"]\n\n[kernel]\npackage = \"@KERNEL@\"\n";
+
 /// Debian's packages: those of the recipe, and one more kernel. Downloaded once for each recipe.
 fn debs(place: &Path) -> Vec<PathBuf> {
     let recipe = std::fs::read_to_string(fixture().join("image.toml")).unwrap();
-    let name = format!("debs-{}", &Sha256::of(recipe.as_bytes()).to_string()[..8]);
+    let name = format!("debs-{}", &Sha256::of(format!("{recipe}{OTHER_KERNEL}").as_bytes()).to_string()[..8]);
     let (done, new) = (place.join(&name), place.join("debs"));
     if !done.exists() {
         let _ = std::fs::remove_dir_all(&new);
@@ -78,9 +82,7 @@ fn debs(place: &Path) -> Vec<PathBuf> {
         vendor(&recipe, &new.join("packages"));
         let kernel = other_kernel(&new.join("packages"));
         vendor(
-            &format!(
-                "[image]\nname = \"kernel\"\nrelease = \"bookworm\"\n\n[packages]\nbase = \"essential\"\n\n[kernel]\npackage = \"{kernel}\"\n"
-            ),
+            &OTHER_KERNEL.replace("@HEADERS@", &kernel.replace("-image-", "-headers-")).replace("@KERNEL@", &kernel),
             &new.join("kernel"),
         );
         std::fs::rename(&new, &done).unwrap();
