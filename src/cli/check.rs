@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::json;
 
+use super::documents::{CheckDocument, ReportedFinding};
 use super::setup::print_findings;
 use super::{Exit, render};
 use crate::recipe::{load, read_list};
@@ -45,8 +46,8 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     }
     let loaded = load(&arguments.directory);
     if own.json {
-        let document =
-            json!({"format_version": "1.0", "findings": loaded.findings.iter().map(finding_json).collect::<Vec<_>>()});
+        let findings = loaded.findings.iter().map(ReportedFinding::from).collect();
+        let document = json!(CheckDocument { format_version: "1.0".to_owned(), findings });
         render::print(&format!("{document:#}\n"));
     } else {
         print_findings(&loaded.findings, arguments.verbose);
@@ -66,22 +67,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 }
 
 fn finding_json(finding: &Finding) -> serde_json::Value {
-    let severity = match finding.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Note => "note",
-    };
-    let mut value = json!({"severity": severity, "code": finding.code, "message": finding.message});
-    if let Some(span) = &finding.span {
-        let (line, column) = span.file.position(span.start);
-        value["file"] = span.file.name.clone().into();
-        value["line"] = line.into();
-        value["column"] = column.into();
-    }
-    if let Some(help) = &finding.help {
-        value["help"] = help.clone().into();
-    }
-    value
+    serde_json::to_value(ReportedFinding::from(finding)).unwrap_or_default()
 }
 
 fn at(span: &Span) -> serde_json::Value {

@@ -1,8 +1,9 @@
 //! `imgbuild list`.
 
-use super::setup::recipe;
+use super::documents::{LIST_FORMAT, ListDocument, ListedImage};
+use super::setup::{published_image, recipe};
 use super::{Exit, render};
-use crate::stage::{drift_of_artefacts, published};
+use crate::stage::drift_of_artefacts;
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -23,15 +24,16 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     };
     let name = &recipe.model.image.name;
     let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
-    let found = published(&out, name);
+    let found = match published_image(&out, name) {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
     if own.json {
-        let image = match &found {
-            Some((directory, info)) => {
-                serde_json::json!({"name": name, "directory": directory, "build": info, "drift": drift_of_artefacts(&out, name, None)})
-            }
-            None => serde_json::json!({"name": name}),
-        };
-        render::print(&format!("{:#}\n", serde_json::json!({"format_version": "1.0", "images": [image]})));
+        let (directory, build) = found.unzip();
+        let drift = build.is_some().then(|| drift_of_artefacts(&out, name, None));
+        let images = vec![ListedImage { name: name.clone(), directory, build, drift }];
+        let document = serde_json::json!(ListDocument { format_version: LIST_FORMAT.to_string(), images });
+        render::print(&format!("{document:#}\n"));
         return Exit::Done;
     }
     let Some((directory, info)) = found else {

@@ -6,7 +6,7 @@ use super::{Arguments, Exit, render};
 use crate::recipe::{Lock, Recipe, load};
 use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use crate::source::{Finding, Severity};
-use crate::stage::{Places, ProbeAnswer, ProbeRequest};
+use crate::stage::{BuildInfo, Places, ProbeAnswer, ProbeRequest, newer_build, published};
 use crate::store::{FileLock, Store};
 
 /// Arguments of commands that fetch packages.
@@ -41,13 +41,14 @@ pub struct Setup {
 
 /// Directory of the store.
 pub fn store_directory(arguments: &Arguments) -> Result<PathBuf, Exit> {
-    match &arguments.store {
+    let directory = match &arguments.store {
         Some(directory) => Ok(std::path::absolute(directory).unwrap_or_else(|_| directory.clone())),
-        None => Store::default_directory().map_err(|error| {
-            render::say(&render::error(error));
-            Exit::Machine
-        }),
-    }
+        None => Store::default_directory(),
+    };
+    directory.and_then(|directory| Store::refuse_newer(&directory).map(|()| directory)).map_err(|error| {
+        render::say(&render::error(error));
+        Exit::Machine
+    })
 }
 
 impl Setup {
@@ -152,7 +153,9 @@ pub fn print_findings(findings: &[Finding], verbose: u8) {
 pub fn recipe(arguments: &Arguments) -> Result<Recipe, Exit> {
     let loaded = load(&arguments.directory);
     print_findings(&loaded.findings, arguments.verbose);
-    loaded.recipe.ok_or(Exit::Input)
+    let recipe = loaded.recipe.ok_or(Exit::Input)?;
+    render::speak_kdl(recipe.in_kdl);
+    Ok(recipe)
 }
 
 /// Reads the recipes that a command is for, and prints what is to be said of them.
@@ -161,6 +164,18 @@ pub fn recipe(arguments: &Arguments) -> Result<Recipe, Exit> {
 /// [`Exit::Input`] when one has errors.
 pub fn recipes(arguments: &Arguments) -> Result<Vec<Recipe>, Exit> {
     recipe(arguments).map(|recipe| vec![recipe])
+}
+
+/// What is published of an image: directory and build.json.
+///
+/// # Errors
+/// [`Exit::Input`] when a later imgbuild wrote it in a form that is not known here.
+pub fn published_image(out: &std::path::Path, name: &str) -> Result<Option<(PathBuf, BuildInfo)>, Exit> {
+    newer_build(out, name).map_err(|error| {
+        render::say(&render::error(error));
+        Exit::Input
+    })?;
+    Ok(published(out, name))
 }
 
 /// Reads the lock beside the recipe, if there is one.

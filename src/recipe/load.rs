@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::drivers::{Drivers, read_drivers};
-use super::front::document_of;
+use super::front::{document_of, is_kdl};
+use super::kdl::remedy;
 use super::kernel_names::lift_kernels;
 use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::node_support::{NodeSupport, node_support};
 use super::paths::{PathProblem, Paths};
 use super::services::{Unit, read_units};
 use super::sync::expand;
-use super::{Family, LOCK_FILE, Model, RECIPE_FILE, Spans, SyncedFile, check_against_schema, schema};
+use super::{Family, LOCK_FILE, Model, Spans, SyncedFile, check_against_schema, schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
 
@@ -31,6 +32,8 @@ pub struct Postinstall {
 pub struct Recipe {
     /// Directory of the recipe, without links.
     pub directory: PathBuf,
+    /// Whether it is written in KDL.
+    pub in_kdl: bool,
     /// Where its lock is, or would be.
     pub lock_path: PathBuf,
     /// What it says.
@@ -96,7 +99,8 @@ pub fn load(directory: &Path) -> Loaded {
     };
     let findings = check_against_schema(&document, &schema::recipe_schema());
     if !findings.is_empty() {
-        return failed(findings);
+        let in_kdl = is_kdl(&document.span.file.name);
+        return failed(if in_kdl { findings.into_iter().map(remedy).collect() } else { findings });
     }
     let model: Model = match serde_json::from_value(document.to_json()) {
         Ok(model) => model,
@@ -108,8 +112,19 @@ pub fn load(directory: &Path) -> Loaded {
             )]);
         }
     };
-    Reader { paths: Paths::new(directory, &model), spans: Spans::of(&document), model, findings, whole: document.span }
-        .read()
+    let in_kdl = is_kdl(&document.span.file.name);
+    let reader = Reader {
+        paths: Paths::new(directory, &model),
+        spans: Spans::of(&document),
+        model,
+        findings,
+        whole: document.span,
+    };
+    let mut loaded = reader.read();
+    if in_kdl {
+        loaded.findings = loaded.findings.into_iter().map(remedy).collect();
+    }
+    loaded
 }
 
 struct Reader {
@@ -250,6 +265,7 @@ impl Reader {
         let has_errors = self.findings.iter().any(|finding| finding.severity == Severity::Error);
         let recipe = Recipe {
             directory: self.paths.recipe.clone(),
+            in_kdl: is_kdl(&self.whole.file.name),
             lock_path: self.paths.recipe.join(LOCK_FILE),
             model,
             spans: self.spans,
@@ -280,7 +296,7 @@ impl Reader {
     fn inline(&mut self, table: &str, names: &[String], list: &mut PackageList, flavor: Flavor) {
         for (index, name) in names.iter().enumerate() {
             let span = self.span(&format!("{table}[{index}]"));
-            let text = SourceFile::new(RECIPE_FILE, &span.file.path, name.as_str());
+            let text = SourceFile::new(&*span.file.name, &span.file.path, name.as_str());
             let one = parse_pkglist(&[text], flavor, &self.paths);
             for mut finding in one.findings {
                 finding.span = Some(span.clone());
@@ -511,9 +527,7 @@ pub fn read_list(path: &Path, recipe: &Path) -> Result<(Arc<SourceFile>, impl cr
     let minimal = "{\"image\":{\"name\":\"list\",\"release\":\"none\"}}";
     let mut model: Model = serde_json::from_str(minimal).map_err(|error| error.to_string())?;
     let mut folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let Some(found) =
-        std::fs::read_to_string(recipe.join(RECIPE_FILE)).ok().and_then(|text| ::toml::from_str::<Model>(&text).ok())
-    {
+    if let Some(found) = document_of(recipe).ok().and_then(|document| serde_json::from_value(document.to_json()).ok()) {
         model = found;
         folder = recipe;
     }

@@ -1,4 +1,4 @@
-//! The recipe: `image.toml` and all that it names, read and checked before anything runs.
+//! The recipe: `image.toml` or `image.kdl` and all that it names, read and checked before anything runs.
 //!
 //! One model with as many front ends as there are file formats; each front end gives a tree of values with spans,
 //! which is checked against the model's own JSON Schema, so that every problem is found in one go. This room must
@@ -6,10 +6,12 @@
 
 mod accounts;
 mod check;
+mod convert;
 mod document;
 mod dracut;
 mod drivers;
 mod front;
+mod kdl;
 mod kernel_names;
 mod load;
 mod lockfile;
@@ -26,9 +28,12 @@ mod toml;
 pub use crate::xcat::Clause;
 pub use accounts::{Accounts, LockedGroup, LockedUser, NOBODY, STATIC_IDS};
 pub use check::check_against_schema;
+pub use convert::{Converted, Format, convert};
 pub use document::{Node, Spans, Value};
 pub use dracut::dracut_modules;
 pub use drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
+pub use front::{document_from, document_in, document_of, document_with, recipe_file, text_of};
+pub use kdl::in_kdl;
 pub use load::{Loaded, Postinstall, Recipe, load, read_list};
 pub use lockfile::{Lock, LockError, LockedPass, LockedSuite, PinnedPackage};
 pub use model::*;
@@ -41,6 +46,8 @@ pub use sync::{SyncedFile, SyncedKind};
 
 /// File name of a recipe.
 pub const RECIPE_FILE: &str = "image.toml";
+/// File name of a recipe in KDL.
+pub const KDL_RECIPE_FILE: &str = "image.kdl";
 /// File name of the lock beside it.
 pub const LOCK_FILE: &str = "image.lock";
 /// File that marks a workspace.
