@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use imgbuild::recipe::load;
 use imgbuild::stage::{LockState, lock_state};
 use serde_json::{Value, json};
 
-use super::{keys_of, lock_of, read, recipe_document, write_files, write_toml};
+use super::{keys_of, lock_of, recipe_document, write_files, write_toml};
 use crate::support::{Space, project};
 
-/// Two values of a field; `*` stands for the one item or name that the fixture has.
+/// Two values of a field; `*` stands for the one item or name that the fixture has. Values that start with `@` are of the
+/// table around it: for keys that exclude one another.
 struct Field {
     path: &'static str,
     values: (&'static str, &'static str),
@@ -36,12 +38,31 @@ const FIELDS: &[Field] = &[
     field("image.name", r#""node""#, r#""other""#),
     with("image.distro", r#""rocky""#, r#""alma""#, RPM),
     field("image.release", r#""bookworm""#, r#""trixie""#),
-    field("repo.source", "null", r#""host""#),
+    field(
+        "repo.source",
+        r#"@[{"uri": "https://one.example/debian", "suites": ["bookworm"], "components": ["main"]}]"#,
+        r#"@[{"source": "host"}]"#,
+    ),
     field("repo.uri", r#""https://one.example/debian""#, r#""https://two.example/debian""#),
     with("repo.id", r#""a""#, r#""b""#, RPM),
-    with("repo.mirrorlist", r#""https://one.example/a""#, r#""https://one.example/b""#, RPM),
-    with("repo.metalink", r#""https://one.example/a""#, r#""https://one.example/b""#, RPM),
-    with("repo.file", "null", r#""site.repo""#, RPM),
+    with(
+        "repo.mirrorlist",
+        r#"@[{"mirrorlist": "https://one.example/a", "check-packages": false}]"#,
+        r#"@[{"mirrorlist": "https://one.example/b", "check-packages": false}]"#,
+        RPM,
+    ),
+    with(
+        "repo.metalink",
+        r#"@[{"metalink": "https://one.example/a", "check-packages": false}]"#,
+        r#"@[{"metalink": "https://one.example/b", "check-packages": false}]"#,
+        RPM,
+    ),
+    with(
+        "repo.file",
+        r#"@[{"uri": "https://one.example/os", "check-packages": false}]"#,
+        r#"@[{"file": "site.repo"}]"#,
+        RPM,
+    ),
     with("repo.priority", "1", "2", RPM),
     with("repo.exclude", "[]", r#"["vim"]"#, RPM),
     with("repo.include", "[]", r#"["vim"]"#, RPM),
@@ -56,7 +77,7 @@ const FIELDS: &[Field] = &[
     field("packages.base", r#""minbase""#, r#""essential""#),
     field("packages.lists", r#"["a.pkglist"]"#, r#"["a.pkglist", "b.pkglist"]"#),
     field("packages.install", r#"["chrony"]"#, r#"["chrony", "vim"]"#),
-    field("packages.failing_scripts", "[]", r#"["chrony"]"#),
+    with("packages.failing_scripts", "[]", r#"["chrony"]"#, RPM),
     field("otherpkgs.dir", r#""other""#, r#""other2""#),
     field("otherpkgs.lists", "[]", r#"["b.pkglist"]"#),
     field("otherpkgs.install", r#"["site-thing"]"#, r#"["site-thing", "more"]"#),
@@ -205,19 +226,33 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     let space = Space::new();
     write_files(&space);
     let mut table = String::new();
+    let mut bad = Vec::new();
     for field in FIELDS {
-        let side = |value: &str| {
+        let mut side = |value: &str| {
             let mut document = recipe_document();
             merge(&mut document, &serde_json::from_str(field.with).unwrap());
-            put(&mut document, field.path, serde_json::from_str(value).unwrap());
+            match value.strip_prefix('@') {
+                Some(around) => {
+                    let table = field.path.rsplit_once('.').unwrap().0;
+                    put(&mut document, table, serde_json::from_str(around).unwrap());
+                }
+                None => put(&mut document, field.path, serde_json::from_str(value).unwrap()),
+            }
             write_toml(&space, &document);
-            let recipe = read(space.path());
+            let loaded = load(space.path());
+            let Some(recipe) = loaded.recipe else {
+                bad.push(format!("{} = {value}: {}", field.path, loaded.findings[0].message));
+                return None;
+            };
             let lock = lock_of(&recipe);
-            assert_eq!(lock_state(&recipe, Some(&lock)), LockState::Fresh, "{}", field.path);
+            let state = lock_state(&recipe, Some(&lock));
+            if state != LockState::Fresh {
+                bad.push(format!("{} = {value}: {state:?}", field.path));
+            }
             let keys = keys_of(&recipe, &lock);
-            (recipe, lock, keys)
+            Some((recipe, lock, keys))
         };
-        let (one, other) = (side(field.values.0), side(field.values.1));
+        let (Some(one), Some(other)) = (side(field.values.0), side(field.values.1)) else { continue };
         assert_ne!(one.0.model, other.0.model, "{} has one value twice", field.path);
         let mut moved = Vec::new();
         if lock_state(&other.0, Some(&one.1)) != LockState::Fresh {
@@ -241,5 +276,90 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
             if moved.is_empty() { "nothing".to_owned() } else { moved.join(" ") }
         );
     }
-    insta::assert_snapshot!(table, @r##""##);
+    assert_eq!(bad, Vec::<String>::new());
+    // `lock`: image.lock does not answer the recipe any more. Where packages are found (`repo`, `path_map`) counts when they are
+    // resolved, and what came of that is in the lock; the name, the command line and the root's size are in build.json.
+    insta::assert_snapshot!(table, @r##"
+    image.name: rootfs/postinstall
+    image.distro: lock kernel/payload rootfs/base rootfs/kernel rootfs/packages-1 rootfs/postinstall rootfs/tools rootfs/tools-postinstall
+    image.release: lock kernel/build-1 kernel/payload rootfs/base rootfs/kernel rootfs/otherpkgs-1 rootfs/packages-1 rootfs/postinstall rootfs/tools rootfs/tools-driver rootfs/tools-postinstall
+    repo.source: nothing
+    repo.uri: nothing
+    repo.id: nothing
+    repo.mirrorlist: nothing
+    repo.metalink: nothing
+    repo.file: nothing
+    repo.priority: nothing
+    repo.exclude: nothing
+    repo.include: nothing
+    repo.module-hotfixes: nothing
+    repo.check-packages: nothing
+    repo.check-index: nothing
+    repo.suites: nothing
+    repo.components: nothing
+    repo.signed-by: nothing
+    repo.check-valid-until: nothing
+    repo_variables: nothing
+    packages.base: lock rootfs/packages-1
+    packages.lists: lock rootfs/packages-1 rootfs/postinstall
+    packages.install: lock rootfs/packages-1
+    packages.failing_scripts: rootfs/packages-1
+    otherpkgs.dir: lock rootfs/postinstall
+    otherpkgs.lists: lock rootfs/otherpkgs-1 rootfs/postinstall
+    otherpkgs.install: lock rootfs/otherpkgs-1
+    kernel.package: lock kernel/payload rootfs/kernel
+    kernel.dir: lock
+    kernel.version: kernel/payload
+    kernel.drivers: initrd/stateless initrd/stateless-gzip
+    kernel.updates: kernel/payload
+    kernel.build.source: kernel/build-1
+    kernel.build.make: kernel/build-1
+    kernel.build.tools: lock kernel/build-1 rootfs/tools-driver
+    kernel.firmware_packages: lock kernel/payload rootfs/kernel
+    kernel.firmware: initrd/stateless initrd/stateless-gzip
+    initrd.generator: lock initrd/stateless initrd/stateless-gzip +rootfs/tools-dracut
+    initrd.compress: -initrd/stateless-gzip initrd/stateless
+    initrd.modules_from: initrd/stateless initrd/stateless-gzip rootfs/gate rootfs/sync
+    initrd.ca: initrd/stateless initrd/stateless-gzip
+    initrd.dracut_modules: initrd/stateless initrd/stateless-gzip
+    initrd.dracut_conf: initrd/stateless initrd/stateless-gzip
+    initrd.dracut_packages: lock initrd/stateless initrd/stateless-gzip rootfs/tools-dracut
+    system.timezone: rootfs/system
+    system.locale: rootfs/system
+    system.hostname: rootfs/system
+    system.authorized_keys: rootfs/system
+    system.root_password_hash_file: rootfs/system
+    system.selinux: pack/rootimg pack/rootimg-gzip
+    system.fstab: rootfs/gate rootfs/system
+    system.exports: rootfs/gate rootfs/system
+    users.*.uid: rootfs/packages-1
+    users.*.gid: rootfs/packages-1
+    users.*.home: rootfs/packages-1
+    users.*.shell: rootfs/packages-1
+    groups: rootfs/packages-1
+    postinstall.script: rootfs/postinstall
+    postinstall.arguments: rootfs/postinstall
+    postinstall.inputs: rootfs/postinstall
+    postinstall.tools: lock rootfs/postinstall rootfs/tools-postinstall
+    postinstall.packages: rootfs/postinstall
+    services.enable: rootfs/services
+    services.disable: rootfs/services
+    services.mask: rootfs/services
+    sync.lists: rootfs/sync
+    exclude.lists: pack/rootimg pack/rootimg-gzip
+    pack.compress: -pack/rootimg-gzip pack/rootimg
+    pack.frames: pack/rootimg pack/rootimg-gzip
+    pack.level: pack/rootimg
+    boot.cmdline: nothing
+    boot.tmpfs: rootfs/gate rootfs/system
+    boot.root_size: nothing
+    environment: rootfs/postinstall
+    workspace.allow: nothing
+    xcat.path_map: nothing
+    xcat.osvers: rootfs/postinstall
+    xcat.profile: rootfs/postinstall
+    xcat.node_support: pack/rootimg pack/rootimg-gzip rootfs/sync +rootfs/xcat
+    xcat.postscripts: rootfs/xcat
+    xcat.osimage: rootfs/xcat
+    "##);
 }

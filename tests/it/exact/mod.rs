@@ -70,13 +70,13 @@ pub fn write_files(space: &Space) {
             space.write(&format!("{folder}/{name}"), &format!("#!/bin/sh\n# {folder}\n"));
         }
     }
-    let scripts = ["a.postinstall", "b.postinstall"].map(str::to_owned).into_iter();
-    let posts = ["post", "post2"].iter().flat_map(|folder| {
-        ["xcatdsklspost", "xcatpostinit1.netboot", "xcatpostinit1.service"].map(|name| format!("{folder}/{name}"))
-    });
-    for script in scripts.chain(posts) {
+    // Whatever the umask is: modes are part of keys.
+    for entry in walkdir::WalkDir::new(space.path()).into_iter().map(Result::unwrap) {
         use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(space.path().join(script), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let name = entry.path().strip_prefix(space.path()).unwrap().to_str().unwrap();
+        let is_script = entry.file_type().is_dir() || name.ends_with(".postinstall") || name.starts_with("post");
+        let mode = if is_script { 0o755 } else { 0o644 };
+        std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(mode)).unwrap();
     }
 }
 
@@ -115,7 +115,6 @@ fn empty_lock(recipe: &Recipe) -> Lock {
 /// A lock that answers a recipe, with one made-up package for each name that it asks for.
 pub fn lock_of(recipe: &Recipe) -> Lock {
     let mut lock = empty_lock(recipe);
-    let wishes = graph_of(recipe, &lock, &Digest::of(b"init"), Forms::Own).unwrap().wishes;
     let pin = |name: &String| PinnedPackage {
         name: name.rsplit('/').next().unwrap().to_owned(),
         version: format!("1.0-{}", recipe.model.image.release),
@@ -126,6 +125,12 @@ pub fn lock_of(recipe: &Recipe) -> Lock {
         file: format!("pool/{}.deb", Sha256::of(name.as_bytes()).short()),
         automatic: false,
     };
+    // What is asked for is known from the graph, and that needs packages of the tools that it uses.
+    for name in ["tools-postinstall", "tools-dracut"] {
+        let packages = vec![pin(&name.to_owned())];
+        lock.pass.push(LockedPass { name: name.to_owned(), packages, ..LockedPass::default() });
+    }
+    let wishes = graph_of(recipe, &lock, &Digest::of(b"init"), Forms::Own).unwrap().wishes;
     lock.pass = wishes
         .into_iter()
         .map(|wish| LockedPass {

@@ -37,9 +37,32 @@ fn action(inputs: Vec<Input>) -> Action {
 fn the_key_of_a_fixed_action_stays() {
     let inputs = vec![Input::parameter("level", 3), Input::file("site/motd", 0o644, &Digest::of(b"a node\n"))];
     let (key, trace) = key_and_trace(&action(inputs), &Fixed);
-    insta::assert_snapshot!(key.unwrap(), @r##""##);
-    insta::assert_debug_snapshot!(trace, @r##""##);
-    insta::assert_snapshot!(FieldHasher::new("a context").text("a").field(b"\0").finish(), @r##""##);
+    insta::assert_snapshot!(key.unwrap(), @r##"
+    bd93f9ccae4c33a4c5e7505dc257861cb5fcc1ee5abd7ea1ccf9fd430792b853
+    "##);
+    insta::assert_debug_snapshot!(trace, @r##"
+    [
+        (
+            "action",
+            "test version 7",
+        ),
+        (
+            "parameter level",
+            "3",
+        ),
+        (
+            "file site/motd",
+            "0644 339fcee0e15629c4791a2728ce9dfbea549cad4f66b0f1e67c793dbcf6b283f9",
+        ),
+        (
+            "layer rootfs/base",
+            "layer of rootfs/base",
+        ),
+    ]
+    "##);
+    insta::assert_snapshot!(FieldHasher::new("a context").text("a").field(b"\0").finish(), @r##"
+    b57bea63ca8d09cec05bc00758e692a1618cf5252710c70d4814cbf4ba13baaa
+    "##);
 }
 
 /// A tree with one of each kind of entry.
@@ -70,8 +93,23 @@ fn tree() -> Manifest {
 
 #[test]
 fn the_manifest_of_a_layer_stays() {
-    insta::assert_snapshot!(tree().to_text(), @r##""##);
-    insta::assert_snapshot!(tree().digest(), @r##""##);
+    insta::assert_snapshot!(tree().to_text(), @r##"
+    imgbuild manifest 1
+    .	d	755	0	0	1700000000	-	-	-	-
+    bin	d	755	0	0	1700000000	-	-	-	-
+    bin/a	f	755	0	0	1700000000	10	2d57a8a578594029e40c4ae3860733e049ad57faffbf168d04c3d6686c7029dd	bin/a	-
+    bin/b	f	755	0	0	1700000000	10	2d57a8a578594029e40c4ae3860733e049ad57faffbf168d04c3d6686c7029dd	bin/a	-
+    bin/ping	f	4755	5	6	1700000000	1	3ae7d805f6789a6402acb70ad4096a85a56bf6804eaf25c0493ac697548d30b5	-	security.capability=010002
+    bin/sh\x2c a\x3dlink	l	777	0	0	1700000000	-	a	-	-
+    dev/null	c	666	0	0	1700000000	1:3	-	-	-
+    dev/sda	b	660	0	0	1700000000	8:0	-	-	-
+    gone	w	0	0	0	0	-	-	-	-
+    run/pipe	p	600	0	0	1700000000	-	-	-	-
+    run/socket	s	600	0	0	1700000000	-	-	-	-
+    "##);
+    insta::assert_snapshot!(tree().digest(), @r##"
+    0635302d7ccf5b786a2d50af0f308523988e10b0d6fcccc5f8e727301edd70e5
+    "##);
 }
 
 #[test]
@@ -99,7 +137,15 @@ fn packed_frames_stay() {
                 writeln!(table, "{name}: key {key} {} bytes of {}, {}", info.size, info.unpacked, info.sha256.short());
         }
     }
-    insta::assert_snapshot!(table, @r##""##);
+    insta::assert_snapshot!(table, @r##"
+    many, zstd: key eacbb0c11e82 57 bytes of 228, 135938fa9566
+    many, zstd: key d2ea3bfb5df3 202 bytes of 984, 13a79d101aa7
+    many, zstd: key d164732e27b4 85 bytes of 352, 8269ca9e6fbb
+    many, gzip: key 843479e76e18 63 bytes of 228, 66eed64a6915
+    many, gzip: key e6455f3028b3 206 bytes of 984, 8af19293da16
+    many, gzip: key c953ee065bdd 86 bytes of 352, 3d8a60d771f8
+    single, zstd: key c20ac89eb783 219 bytes of 1336, 0557de4f8352
+    "##);
 }
 
 #[test]
@@ -108,7 +154,9 @@ fn the_text_of_a_lock_stays() {
     write_files(&space);
     write_toml(&space, &recipe_document());
     let lock = lock_of(&read(space.path()));
-    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @r##""##);
+    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @r##"
+    173dc671d676cd6e44a599f2e3c510d58271df587db34bc6c6714b549e7265bc
+    "##);
 }
 
 #[test]
@@ -119,7 +167,26 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let recipe = read(space.path());
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
-    insta::assert_snapshot!(table, @r##""##);
+    insta::assert_snapshot!(table, @r##"
+    initrd/stateless ff31a2f44a82
+    initrd/stateless-gzip d3e23d82e418
+    kernel/build-1 ef049fd2d846
+    kernel/payload 959520d35b2d
+    pack/rootimg 4099bcbe3c22
+    pack/rootimg-gzip 0a579feb329f
+    rootfs/base 2752e1c3fd7b
+    rootfs/gate 29518ce67a41
+    rootfs/kernel d14a4176913c
+    rootfs/otherpkgs-1 d1b9c16109a1
+    rootfs/packages-1 0e0df91af0f5
+    rootfs/postinstall 7bef8fa91d95
+    rootfs/services c1c009084a1b
+    rootfs/sync abb2e66c8d5c
+    rootfs/system 644519ea3158
+    rootfs/tools 9635dfb793d9
+    rootfs/tools-driver f602ed7e6609
+    rootfs/tools-postinstall 97b4cefcad2c
+    "##);
 }
 
 /// Names and values with what could separate them.
