@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::setup::print_findings;
 use super::{Exit, render};
-use crate::recipe::{Format, convert, recipe_file, text_of};
+use crate::recipe::{Format, convert, document_of, recipe_file, text_of};
 use crate::source::Finding;
 
 /// Arguments of `convert`.
@@ -50,7 +50,10 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 fn converted(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Vec<Finding>> {
     let path = match &own.file {
         Some(file) => arguments.directory.join(file),
-        None => arguments.directory.join(recipe_file(&arguments.directory)?),
+        None => {
+            document_of(&arguments.directory)?;
+            recipe_file(&arguments.directory)
+        }
     };
     let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
     let source = text_of(&path, &name)?;

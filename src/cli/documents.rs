@@ -49,6 +49,8 @@ pub struct ListDocument {
 pub struct ListedImage {
     /// Its name.
     pub name: String,
+    /// Directory of its recipe.
+    pub recipe: PathBuf,
     /// Where its files are; left out when it is not built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,

@@ -31,7 +31,8 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     if own.json {
         let (directory, build) = found.unzip();
         let drift = build.is_some().then(|| drift_of_artefacts(&out, name, None));
-        let images = vec![ListedImage { name: name.clone(), directory, build, drift }];
+        let images =
+            vec![ListedImage { name: name.clone(), recipe: recipe.directory.clone(), directory, build, drift }];
         let document = serde_json::json!(ListDocument { format_version: LIST_FORMAT.to_string(), images });
         render::print(&format!("{document:#}\n"));
         return Exit::Done;

@@ -1,6 +1,6 @@
 //! Front ends: which of them reads a recipe's file, and what they have in common.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value as Json;
@@ -8,52 +8,66 @@ use serde_json::Value as Json;
 use super::{KDL_RECIPE_FILE, Node, RECIPE_FILE, schema};
 use crate::source::{Finding, Severity, SourceFile};
 
+/// The file of the recipe in a directory, or where it would be: `image.toml`, or `image.kdl` if that is there.
+pub fn recipe_file(directory: &Path) -> PathBuf {
+    let (toml, kdl) = (directory.join(RECIPE_FILE), directory.join(KDL_RECIPE_FILE));
+    if !toml.exists() && kdl.exists() { kdl } else { toml }
+}
+
+/// Whether a directory holds a recipe.
+pub fn has_recipe(directory: &Path) -> bool {
+    recipe_file(directory).is_file()
+}
+
 /// Reads the recipe in a directory into a tree of values; nothing is checked yet but the syntax.
 ///
 /// # Errors
-/// What is wrong with the file: it is missing, there are two, it is no UTF-8, or breaks the rules of its format.
+/// As [`document_in`].
 pub fn document_of(directory: &Path) -> Result<Node, Vec<Finding>> {
-    let name = recipe_file(directory)?;
-    document_in(&directory.join(name), name)
+    let path = recipe_file(directory);
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    document_in(&path, &name, None)
 }
 
-/// The name of the recipe's file in a directory: `image.toml` or `image.kdl`.
+/// Reads one file of a recipe, as its ending says: `.kdl`, or else TOML. `name` is how messages call it; `text` stands in
+/// for what the file holds.
 ///
 /// # Errors
-/// There is none, or there are both.
-pub fn recipe_file(directory: &Path) -> Result<&'static str, Vec<Finding>> {
+/// What is wrong with the file: it is missing, there is one in each format, it is no UTF-8, or breaks the rules of its
+/// format.
+pub fn document_in(path: &Path, name: &str, text: Option<&str>) -> Result<Node, Vec<Finding>> {
+    alone(path)?;
+    let file = match text {
+        Some(text) => SourceFile::new(name, path, text),
+        None => text_of(path, name)?,
+    };
+    document_from(&file, file_schema())
+}
+
+/// What a file of a recipe may say: the schema by which KDL tells a list from a value.
+pub fn file_schema() -> &'static Json {
+    &schema::MODEL
+}
+
+/// Refuses a recipe's file beside which there is one in the other format, and tells both names where there is none.
+fn alone(path: &Path) -> Result<(), Vec<Finding>> {
+    let is_recipe = path.file_name().is_some_and(|name| name == RECIPE_FILE || name == KDL_RECIPE_FILE);
+    let Some(directory) = path.parent().filter(|_| is_recipe) else { return Ok(()) };
     let there = |name: &str| directory.join(name).symlink_metadata().is_ok();
     let (code, problem, help) = match (there(RECIPE_FILE), there(KDL_RECIPE_FILE)) {
-        (true, false) => return Ok(RECIPE_FILE),
-        (false, true) => return Ok(KDL_RECIPE_FILE),
         (true, true) => (
             "recipe::two_files",
             format!("`{}` has two recipes, {RECIPE_FILE} and {KDL_RECIPE_FILE}", directory.display()),
-            "keep one of them; `imgbuild convert` writes one from the other".to_owned(),
+            "keep one of them; `imgbuild convert` writes one from the other",
         ),
         (false, false) => (
             "recipe::missing",
             format!("`{}` has no recipe: neither {RECIPE_FILE} nor {KDL_RECIPE_FILE} is there", directory.display()),
-            "run `imgbuild init` to write one, or name the recipe's directory with `-C DIR`".to_owned(),
+            "run `imgbuild init` to write one, or name the recipe's directory with `-C DIR`",
         ),
+        _ => return Ok(()),
     };
     Err(vec![Finding::nowhere(Severity::Error, code, problem).help(help)])
-}
-
-/// Reads one file of a recipe, as its ending says: `.kdl`, or else TOML. `name` is how messages call it.
-///
-/// # Errors
-/// What is wrong with the file: it cannot be read, is no UTF-8, or breaks the rules of its format.
-pub fn document_in(path: &Path, name: &str) -> Result<Node, Vec<Finding>> {
-    document_with(path, name, &schema::recipe_schema())
-}
-
-/// The same for a file of another form, which `schema` describes: KDL needs it to tell a list from a value.
-///
-/// # Errors
-/// As [`document_in`].
-pub fn document_with(path: &Path, name: &str, schema: &Json) -> Result<Node, Vec<Finding>> {
-    document_from(&text_of(path, name)?, schema)
 }
 
 /// Reads a text, as the ending of its name says.

@@ -97,7 +97,7 @@ pub fn load(directory: &Path) -> Loaded {
         Ok(document) => document,
         Err(findings) => return failed(findings),
     };
-    let findings = check_against_schema(&document, &schema::recipe_schema());
+    let findings = check_against_schema(&document, &schema::MODEL);
     if !findings.is_empty() {
         let in_kdl = is_kdl(&document.span.file.name);
         return failed(if in_kdl { findings.into_iter().map(remedy).collect() } else { findings });

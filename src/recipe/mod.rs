@@ -32,7 +32,7 @@ pub use convert::{Converted, Format, convert};
 pub use document::{Node, Spans, Value};
 pub use dracut::dracut_modules;
 pub use drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
-pub use front::{document_from, document_in, document_of, document_with, recipe_file, text_of};
+pub use front::{document_from, document_in, document_of, has_recipe, recipe_file, text_of};
 pub use kdl::in_kdl;
 pub use load::{Loaded, Postinstall, Recipe, load, read_list};
 pub use lockfile::{Lock, LockError, LockedPass, LockedSuite, PinnedPackage};
@@ -40,7 +40,7 @@ pub use model::*;
 pub use mounts::{Export, Mount};
 pub use node_support::{NodeSupport, SupportFile};
 pub use repositories::id_of;
-pub use schema::{lock_schema_text, schema_of, schema_text};
+pub use schema::{lock_schema_text, recipe_schema, schema_of, schema_text};
 pub use services::{Unit, UnitState};
 pub use sync::{SyncedFile, SyncedKind};
 

@@ -1,5 +1,7 @@
 //! The JSON Schemas of the formats that people and programs write, generated from the types.
 
+use std::sync::LazyLock;
+
 use super::{Lock, Model};
 
 /// The schema of a type, as text.
@@ -21,10 +23,13 @@ pub fn lock_schema_text() -> String {
     schema_of::<Lock>("lock.schema.json")
 }
 
-/// The recipe's schema as a value.
+/// The model's schema as a value: what a recipe is when all that it inherits is in it.
 pub fn recipe_schema() -> serde_json::Value {
-    schema_value_of::<Model>()
+    MODEL.clone()
 }
+
+/// The same, made once.
+pub(super) static MODEL: LazyLock<serde_json::Value> = LazyLock::new(schema_value_of::<Model>);
 
 /// The schema of a type as a value.
 pub fn schema_value_of<T: schemars::JsonSchema>() -> serde_json::Value {

@@ -121,9 +121,10 @@ impl Comments {
         let lines = lines_of(&text[range.clone()]);
         let before = &text[..range.start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let next = places.anchors.iter().copied().find(|anchor| *anchor >= range.end);
+        let from = |at: usize| places.anchors.partition_point(|anchor| *anchor < at);
+        let next = places.anchors.get(from(range.end)).copied();
         let own_line = before[line_start..].trim().is_empty();
-        let earlier = places.anchors.iter().copied().rev().find(|anchor| *anchor < range.start);
+        let earlier = from(range.start).checked_sub(1).map(|index| places.anchors[index]);
         if !own_line && let Some(anchor) = earlier {
             let there = self.trailing.entry(anchor).or_default();
             if !there.is_empty() {

@@ -9,8 +9,8 @@ mod toml_text;
 
 use std::sync::Arc;
 
-use super::front::{document_from, is_kdl};
-use super::{Model, Node, Value, schema};
+use super::front::{document_from, file_schema, is_kdl};
+use super::{Model, Node, Value};
 use crate::source::{Finding, Severity, SourceFile};
 
 use comments::Comments;
@@ -61,8 +61,8 @@ pub struct Converted {
 /// # Errors
 /// The file breaks the rules of its format, or holds what the other cannot say.
 pub fn convert(file: &Arc<SourceFile>, to: Format) -> Result<Converted, Vec<Finding>> {
-    let schema = schema::recipe_schema();
-    let document = document_from(file, &schema)?;
+    let schema = file_schema();
+    let document = document_from(file, schema)?;
     let from = Format::of(&file.name);
     let comments = Comments::of(file, from, &document);
     let text = match to {
@@ -70,7 +70,7 @@ pub fn convert(file: &Arc<SourceFile>, to: Format) -> Result<Converted, Vec<Find
         Format::Kdl => kdl_text::text_of(&document, &comments),
     };
     let name = format!("converted.{}", to.ending());
-    let again = document_from(&SourceFile::new(&*name, &name, &*text), &schema);
+    let again = document_from(&SourceFile::new(&*name, &name, &*text), schema);
     let same = again.as_ref().is_ok_and(|again| is_same(&document, again));
     if !same {
         let problem = format!("`{}` holds something that {} cannot say", file.name, to.ending());
@@ -86,9 +86,21 @@ pub fn convert(file: &Arc<SourceFile>, to: Format) -> Result<Converted, Vec<Find
 
 /// Whether two documents say the same: as they stand, whatever their order, and as a model if they are whole recipes.
 fn is_same(one: &Node, other: &Node) -> bool {
-    let (one, other) = (one.to_json(), other.to_json());
+    let (mut one, mut other) = (one.to_json(), other.to_json());
+    one_or_more(&mut one);
+    one_or_more(&mut other);
     let model = |value: &serde_json::Value| serde_json::from_value::<Model>(value.clone()).ok();
     one == other && model(&one) == model(&other)
+}
+
+/// What a recipe inherits from may be a file or a list of files; KDL has one form for one.
+fn one_or_more(document: &mut serde_json::Value) {
+    for (key, value) in document.as_object_mut().into_iter().flatten() {
+        match value {
+            serde_json::Value::Array(items) if key == "extends" && items.len() == 1 => *value = items.remove(0),
+            _ => one_or_more(value),
+        }
+    }
 }
 
 /// Whether all items of a list are tables, and there are some.

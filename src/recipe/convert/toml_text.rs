@@ -146,10 +146,16 @@ impl Writer<'_> {
                     }
                 }
                 _ => {
-                    self.out.push('\n');
-                    self.lines(self.comments.before(key.start), "");
-                    let _ = write!(self.out, "[{path}]");
-                    self.end(key.start);
+                    // A table that holds tables only needs no header.
+                    let is_bare = !self.comments.any(key.start)
+                        && matches!(&node.value, Value::Table(inner)
+                            if !inner.is_empty() && inner.iter().all(|one| self.has_header(one, &path)));
+                    if !is_bare {
+                        self.out.push('\n');
+                        self.lines(self.comments.before(key.start), "");
+                        let _ = write!(self.out, "[{path}]");
+                        self.end(key.start);
+                    }
                     self.table(node, &path);
                 }
             }

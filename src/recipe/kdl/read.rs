@@ -14,7 +14,7 @@ type Entries = Vec<(String, Span, Node)>;
 
 /// Reads a document; what breaks the rules of docs/kdl.md is told, the rest is left to the check against the schema.
 pub fn read(file: &Arc<SourceFile>, document: &KdlDocument, schema: &Json) -> (Node, Vec<Finding>) {
-    let mut reader = Reader { file, root: schema, findings: Vec::new() };
+    let mut reader = Reader { file, root: schema, removing: 0, findings: Vec::new() };
     let mut entries = Entries::new();
     reader.nodes(document.nodes(), Shape::of(schema, schema), &mut entries);
     (Node { value: Value::Table(entries), span: Span::new(file, 0..0) }, reader.findings)
@@ -23,12 +23,22 @@ pub fn read(file: &Arc<SourceFile>, document: &KdlDocument, schema: &Json) -> (N
 struct Reader<'a> {
     file: &'a Arc<SourceFile>,
     root: &'a Json,
+    /// How many tables of what is not inherited are around.
+    removing: usize,
     findings: Vec<Finding>,
 }
 
 /// Arguments and properties of a node.
 fn split(node: &KdlNode) -> (Vec<&KdlEntry>, Vec<&KdlEntry>) {
     node.entries().iter().partition(|entry| entry.name().is_none())
+}
+
+/// The argument of a node that is `#true` and nothing else.
+fn only_true(node: &KdlNode) -> Option<&KdlEntry> {
+    match (node.entries(), node.children()) {
+        ([one], None) if one.name().is_none() && one.value() == &KdlValue::Bool(true) => Some(one),
+        _ => None,
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -102,7 +112,27 @@ impl<'a> Reader<'a> {
             let wanted = shape.key(self.root, name);
             // What may be repeated is added to what is there.
             let earlier = entries.iter().position(|(known, _, _)| known == name);
+            if self.removing > 0
+                && let Some(whole) = only_true(node)
+            {
+                if let Some(value) = self.value(whole) {
+                    self.put(entries, name, key, value);
+                }
+                continue;
+            }
             match wanted {
+                Shape::OneOrMore => {
+                    let mut items = self.items(node, name);
+                    if items.len() == 1 && earlier.is_none() {
+                        self.put(entries, name, key, items.remove(0));
+                    } else {
+                        self.append(entries, earlier, name, key, whole, items);
+                    }
+                }
+                // `variant "gpu" { }`: the argument is the name, and there may be more such nodes.
+                Shape::Map(inner) if wanted.is_of_tables(self.root) && !split(node).0.is_empty() => {
+                    self.named(node, Shape::of(self.root, inner), entries, earlier);
+                }
                 Shape::List => {
                     let items = self.items(node, name);
                     self.append(entries, earlier, name, key, whole, items);
@@ -131,6 +161,31 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+    }
+
+    /// Adds a table to those of a map; its name is the node's argument.
+    fn named(&mut self, node: &KdlNode, shape: Shape<'a>, entries: &mut Entries, earlier: Option<usize>) {
+        let (arguments, _) = split(node);
+        let name = node.name().value();
+        let (key, whole) = (self.span(node.name().span()), self.span(node.span()));
+        let Some(Node { value: Value::Text(own), span }) = self.value(arguments[0]) else {
+            let help = format!("write {name} \"NAME\" {{ .. }}");
+            let message = format!("`{name}` has tables with names, and this is none");
+            return self.error("kdl::argument", &key, message, "no name behind it", help);
+        };
+        if let Some(second) = arguments.get(1) {
+            let at = self.span(second.span());
+            let message = format!("`{name} {}` is one table, and has one name", span.text());
+            self.error("kdl::argument", &at, message, "one too many", "name the key: KEY=VALUE".to_owned());
+        }
+        let table = self.body(node, Vec::new(), shape, name);
+        let mut there = match earlier.map(|at| entries.remove(at)) {
+            Some((_, key, Node { value: Value::Table(inner), span })) => (key, span, inner),
+            _ => (key, whole, Vec::new()),
+        };
+        self.put(&mut there.2, &own, span, table);
+        let at = earlier.unwrap_or(entries.len());
+        entries.insert(at, (name.to_owned(), there.0, Node { value: Value::Table(there.2), span: there.1 }));
     }
 
     /// Adds items to the list of a name, which begins with them if there is none.
@@ -217,7 +272,7 @@ impl<'a> Reader<'a> {
 
     /// A table: its keys are properties, nodes of the block, or the one argument, which is the key that must be there.
     fn table(&mut self, node: &KdlNode, shape: Shape<'a>, name: &str) -> Node {
-        let (arguments, properties) = split(node);
+        let (arguments, _) = split(node);
         let mut entries = Entries::new();
         let mut arguments = arguments.into_iter();
         if let Some(leading) = shape.leading()
@@ -240,12 +295,21 @@ impl<'a> Reader<'a> {
             let message = format!("`{name}` is a table, and {shown} has no key");
             self.error("kdl::argument", &span, message, "of which key?", help);
         }
-        for property in properties {
+        self.body(node, entries, shape, name)
+    }
+
+    /// Properties and block of a table.
+    fn body(&mut self, node: &KdlNode, mut entries: Entries, shape: Shape<'a>, name: &str) -> Node {
+        let removing = usize::from(shape.is_removal());
+        self.removing += removing;
+        for property in split(node).1 {
             let Some(property_name) = property.name() else { continue };
             let key = self.span(property_name.span());
             let inner = property_name.value();
             let Some(value) = self.value(property) else { continue };
+            let is_whole = self.removing > 0 && matches!(value.value, Value::Boolean(true));
             let value = match shape.key(self.root, inner) {
+                _ if is_whole => value,
                 Shape::List => Node { span: value.span.clone(), value: Value::Array(vec![value]) },
                 Shape::Table(_) | Shape::Tables(_) | Shape::Map(_) => {
                     let message = format!("`{inner}` is a table and cannot be one value");
@@ -253,13 +317,14 @@ impl<'a> Reader<'a> {
                     self.error("kdl::table", &key, message, "a table", help);
                     continue;
                 }
-                Shape::Scalar | Shape::Unknown => value,
+                Shape::Scalar | Shape::OneOrMore | Shape::Unknown => value,
             };
             self.put(&mut entries, inner, key, value);
         }
         if let Some(block) = node.children() {
             self.nodes(block.nodes(), shape, &mut entries);
         }
+        self.removing -= removing;
         Node { value: Value::Table(entries), span: self.span(node.span()) }
     }
 

@@ -9,6 +9,8 @@ pub enum Shape<'a> {
     Scalar,
     /// Values.
     List,
+    /// One value or several.
+    OneOrMore,
     /// Tables with these keys.
     Tables(&'a Json),
     /// A table with these keys.
@@ -44,12 +46,29 @@ fn is(schema: &Json, kind: &str) -> bool {
     }
 }
 
+/// Whether a schema allows everything.
+fn is_any(schema: &Json) -> bool {
+    schema.as_object().is_some_and(serde_json::Map::is_empty)
+}
+
 impl<'a> Shape<'a> {
+    /// Whether it is a table that holds parts of a recipe, each of which may be `#true` instead: what is not inherited.
+    pub fn is_removal(self) -> bool {
+        matches!(self, Self::Map(inner) if is_any(inner))
+    }
+
+    /// Whether it is a table of the user's names, each of which is a table.
+    pub fn is_of_tables(self, root: &'a Json) -> bool {
+        matches!(self, Self::Map(inner) if matches!(Self::of(root, inner), Self::Table(_)))
+    }
+
     /// The shape that a schema describes; `root` has its definitions.
     pub fn of(root: &'a Json, schema: &'a Json) -> Self {
         let schema = resolve(root, schema);
-        if schema.is_null() {
+        if schema.as_object().is_none_or(|one| one.is_empty()) {
             Self::Unknown
+        } else if is(schema, "array") && is(schema, "string") {
+            Self::OneOrMore
         } else if is(schema, "array") {
             let items = resolve(root, &schema["items"]);
             if is(items, "object") { Self::Tables(items) } else { Self::List }
@@ -68,10 +87,10 @@ impl<'a> Shape<'a> {
     pub fn key(self, root: &'a Json, name: &str) -> Self {
         match self {
             Self::Table(schema) | Self::Tables(schema) => Self::of(root, &schema["properties"][name]),
-            Self::Map(inner) => Self::of(root, inner),
+            Self::Map(inner) if !is_any(inner) => Self::of(root, inner),
             // What a table that the model does not know holds may be parts of a recipe.
-            Self::Unknown => Self::of(root, &root["properties"][name]),
-            Self::Scalar | Self::List => Self::Unknown,
+            Self::Unknown | Self::Map(_) => Self::of(root, &root["properties"][name]),
+            Self::Scalar | Self::List | Self::OneOrMore => Self::Unknown,
         }
     }
 

@@ -143,3 +143,60 @@ fn the_example_of_the_documentation_is_good() {
     let findings = crate::recipe::check_against_schema(&node, &recipe_schema());
     assert!(findings.is_empty(), "{findings:?}");
 }
+
+/// The schema of files that inherit: keys around the model, and tables of any parts of it.
+fn schema_with_kin() -> Json {
+    let mut schema = recipe_schema();
+    let mut variant = schema["properties"].clone();
+    variant["extends"] = serde_json::json!({"type": ["string", "array"], "items": {"type": "string"}});
+    variant["remove"] = serde_json::json!({"type": "object", "additionalProperties": {}});
+    for key in ["extends", "remove"] {
+        schema["properties"][key] = variant[key].clone();
+    }
+    schema["$defs"]["Variant"] = serde_json::json!({"type": "object", "properties": variant});
+    schema["properties"]["variant"] =
+        serde_json::json!({"type": "object", "additionalProperties": {"$ref": "#/$defs/Variant"}});
+    schema
+}
+
+#[test]
+fn inheritance_reads_as_the_rest() {
+    let text = r#"
+extends "../base/image.kdl"
+remove {
+    packages { install vim }
+    kernel drivers=#true
+    repo #true
+    users { munge #true }
+}
+variant gpu {
+    extends "a" "b"
+    kernel { updates "nvidia" }
+    packages { install "cuda" }
+}
+variant "big" {
+    remove system=#true
+    boot { cmdline quiet }
+}
+"#;
+    let (node, findings) = read(&SourceFile::new("image.kdl", "/image.kdl", text), &schema_with_kin());
+    assert!(findings.is_empty(), "{findings:?}");
+    assert_eq!(
+        node.to_json(),
+        serde_json::json!({
+            "extends": "../base/image.kdl",
+            "remove": {"packages": {"install": ["vim"]}, "kernel": {"drivers": true}, "repo": true, "users": {"munge": true}},
+            "variant": {
+                "gpu": {"extends": ["a", "b"], "kernel": {"updates": ["nvidia"]}, "packages": {"install": ["cuda"]}},
+                "big": {"remove": {"system": true}, "boot": {"cmdline": ["quiet"]}},
+            },
+        })
+    );
+    let twice = "variant a { kernel version=x }\nvariant a { kernel version=y }\nusers munge uid=1\nusers munge 2\n";
+    let (_, findings) = read(&SourceFile::new("image.kdl", "/image.kdl", twice), &schema_with_kin());
+    let told: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
+    assert_eq!(
+        told,
+        ["`a` is written twice", "`users munge` is one table, and has one name", "`munge` is written twice"]
+    );
+}

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use imgbuild::recipe::load;
+use imgbuild::recipe::{load, recipe_schema};
 use imgbuild::stage::{LockState, lock_state};
 use serde_json::{Value, json};
 
 use super::{keys_of, lock_of, recipe_document, write_files, write_toml};
-use crate::support::{Space, project};
+use crate::support::Space;
 
 /// Two values of a field; `*` stands for the one item or name that the fixture has. Values that start with `@` are of the
 /// table around it: for keys that exclude one another.
@@ -140,7 +140,7 @@ const FIELDS: &[Field] = &[
 /// Fields with one value, which no edit can change; the schema must say so.
 const ONE_VALUE: &[&str] = &["image.arch", "initrd.modes", "pack.archive"];
 
-/// Paths of all leaves of the schema: `table.key`, `table.*.key` in tables with names of the user's.
+/// Paths of all leaves of the model's schema: `table.key`, `table.*.key` in tables with names of the user's.
 fn leaves() -> BTreeSet<String> {
     fn resolve<'a>(root: &'a Value, mut node: &'a Value) -> &'a Value {
         while let Some(next) = match (&node["$ref"], &node["anyOf"]) {
@@ -171,8 +171,7 @@ fn leaves() -> BTreeSet<String> {
             }
         }
     }
-    let root: Value =
-        serde_json::from_slice(&std::fs::read(project().join("schemas/image.schema.json")).unwrap()).unwrap();
+    let root = recipe_schema();
     let mut found = BTreeSet::new();
     walk(&root, &root, "", &mut found);
     found
