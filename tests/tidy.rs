@@ -8,16 +8,26 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("source", &[]),
     ("fault", &[]),
+    ("format", &[]),
     ("xcat", &["source"]),
-    ("recipe", &["xcat", "source", "digest"]),
+    ("recipe", &["xcat", "source", "digest", "format"]),
     ("plan", &["recipe", "digest", "source"]),
-    ("store", &["digest", "fault"]),
+    ("store", &["digest", "fault", "format"]),
     ("sandbox", &["fault"]),
     ("archive", &["store", "digest"]),
     ("distro", &["recipe", "source", "archive", "sandbox", "store", "digest", "fault"]),
-    ("stage", &["plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "fault"]),
+    (
+        "stage",
+        &["plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "fault", "format"],
+    ),
     ("boot", &[]),
-    ("cli", &["plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot"]),
+    (
+        "cli",
+        &[
+            "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot",
+            "format",
+        ],
+    ),
 ];
 
 fn project() -> PathBuf {

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::setup::recipe;
+use super::setup::{published_image, recipe};
 use super::{Exit, render};
 use crate::boot::{FileServer, Machine, artefact, memory_for, ssh_answers};
 use crate::sandbox::interrupt;
-use crate::stage::published;
 
 /// Arguments of `boot`.
 #[derive(Debug, clap::Args)]
@@ -59,7 +58,11 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     };
     let name = &recipe.model.image.name;
     let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
-    let Some((directory, info)) = published(&out, name) else {
+    let found = match published_image(&out, name) {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
+    let Some((directory, info)) = found else {
         render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
         return Exit::Input;
     };

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use serde_json::json;
 
+use super::documents::{CheckDocument, CheckedImage, ReportedFinding};
 use super::setup::{print_findings, read_selection};
 use super::{Exit, render};
 use crate::recipe::read_list;
@@ -56,15 +57,12 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     };
     let is_good = selected.as_ref().is_ok_and(|selected| selected.broken.is_empty());
     if own.json {
-        let said = |names: &mut dyn Iterator<Item = (&str, bool)>| {
-            names.map(|(name, good)| json!({"name": name, "good": good})).collect::<Vec<_>>()
-        };
-        let mut names: Vec<(&str, bool)> = good.iter().map(|name| (*name, true)).collect();
-        names.extend(broken.iter().map(|name| (name.as_str(), false)));
-        names.sort_unstable();
-        let findings: Vec<_> = findings.iter().map(finding_json).collect();
-        let images = said(&mut names.into_iter());
-        let document = json!({"format_version": "1.0", "images": images, "findings": findings});
+        let mut images: Vec<CheckedImage> =
+            good.iter().map(|name| CheckedImage { name: (*name).to_owned(), good: true }).collect();
+        images.extend(broken.iter().map(|name| CheckedImage { name: name.clone(), good: false }));
+        images.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let findings = findings.iter().map(ReportedFinding::from).collect();
+        let document = json!(CheckDocument { format_version: "1.0".to_owned(), images, findings });
         render::print(&format!("{document:#}\n"));
     } else {
         print_findings(findings, arguments.verbose);
@@ -89,22 +87,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 }
 
 fn finding_json(finding: &Finding) -> serde_json::Value {
-    let severity = match finding.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Note => "note",
-    };
-    let mut value = json!({"severity": severity, "code": finding.code, "message": finding.message});
-    if let Some(span) = &finding.span {
-        let (line, column) = span.file.position(span.start);
-        value["file"] = span.file.name.clone().into();
-        value["line"] = line.into();
-        value["column"] = column.into();
-    }
-    if let Some(help) = &finding.help {
-        value["help"] = help.clone().into();
-    }
-    value
+    serde_json::to_value(ReportedFinding::from(finding)).unwrap_or_default()
 }
 
 fn at(span: &Span) -> serde_json::Value {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Exit, render};
-use crate::recipe::RECIPE_FILE;
+use crate::recipe::{KDL_RECIPE_FILE, RECIPE_FILE};
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
@@ -14,9 +14,12 @@ pub struct Arguments {
     /// Release of Debian
     #[arg(long, default_value = "bookworm")]
     pub release: String,
+    /// Format of the recipe
+    #[arg(long, value_name = "FORMAT", default_value = "toml")]
+    pub format: super::convert::To,
 }
 
-const PKGLIST: &str = "# Packages, one a line. Kernels belong to [kernel] in image.toml.\nsystemd-sysv\nudev\nopenssh-server\niproute2\niputils-ping\n";
+const PKGLIST: &str = "# Packages, one a line. Kernels belong to `kernel` of the recipe.\nsystemd-sysv\nudev\nopenssh-server\niproute2\niputils-ping\n";
 
 const EXLIST: &str = "# What is left out of the packed image. Patterns are matched against `./path`; `*` crosses `/`;\n# `./dir*` takes a folder and its content, `+./path` brings something back.\n./usr/share/man/*\n./usr/share/doc/*\n./usr/share/locale/*\n./boot/*\n";
 
@@ -82,6 +85,62 @@ tmpfs = {{ "/tmp" = "50m" }}
     )
 }
 
+/// The same in KDL.
+fn kdl_text(name: &str, release: &str, has_key: bool) -> String {
+    let key = if has_key {
+        "authorized_keys \"keys/admin.pub\""
+    } else {
+        "// authorized_keys \"keys/admin.pub\"   // without a key nobody can log in"
+    };
+    format!(
+        r#"// An image that diskless nodes boot from. `imgbuild plan` says what a build would do, and why.
+image name="{name}" distro="debian" release="{release}" arch="x86_64"
+
+// Where packages come from. `host` is the mirror that this machine's own apt uses; or give one:
+// repo uri="http://mirror.example/debian" suites="{release}" components="main" signed-by="keys/site.gpg"
+repo source="host"
+
+packages {{
+    lists "{name}.pkglist"       // xCAT pkglists, in order
+    install                      // more packages
+}}
+
+// A directory of your own .deb files; its sub-directories are repositories too.
+// otherpkgs "otherpkgs" {{ lists "{name}.otherpkgs.pkglist" }}
+
+kernel package="linux-image-amd64" {{
+    drivers                      // edits of the default list of network drivers: "+ice" "-be2net"; or a whole list
+}}
+
+system {{
+    hostname "dhcp"              // or the name of every node
+    {key}
+}}
+
+// A script that changes the image after all packages are in. It gets xCAT's arguments and IMG_* variables,
+// starts in the recipe's directory, and sees nothing but its inputs.
+// postinstall "{name}.postinstall" {{ inputs "site/**" }}
+
+// Which units start on nodes, whatever their packages chose.
+// services {{
+//     disable "isc-dhcp-server"
+//     enable
+//     mask
+// }}
+
+// Files to copy into the image: lines `source -> /destination`.
+// sync {{ lists "{name}.synclist" }}
+
+exclude {{ lists "{name}.exlist" }}
+
+boot {{
+    cmdline "console=ttyS0"
+    tmpfs {{ "/tmp" "50m" }}
+}}
+"#
+    )
+}
+
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     let directory = &arguments.directory;
@@ -109,7 +168,15 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     if let Some(key) = &key {
         files.push(("keys/admin.pub".to_owned(), key.clone()));
     }
-    files.push((RECIPE_FILE.to_owned(), recipe_text(&name, &own.release, key.is_some())));
+    let recipe = match own.format {
+        super::convert::To::Toml => (RECIPE_FILE.to_owned(), recipe_text(&name, &own.release, key.is_some())),
+        super::convert::To::Kdl => (KDL_RECIPE_FILE.to_owned(), kdl_text(&name, &own.release, key.is_some())),
+    };
+    files.push(recipe);
+    if let Some(taken) = [RECIPE_FILE, KDL_RECIPE_FILE].iter().find(|file| directory.join(file).exists()) {
+        render::say(&format!("`{}` is there already; nothing was written", directory.join(taken).display()));
+        return Exit::Input;
+    }
     if let Some((taken, _)) = files.iter().find(|(file, _)| file != ".gitignore" && directory.join(file).exists()) {
         render::say(&format!("`{}` is there already; nothing was written", directory.join(taken).display()));
         return Exit::Input;

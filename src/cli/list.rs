@@ -1,9 +1,10 @@
 //! `imgbuild list`.
 
-use super::setup::chosen;
+use super::documents::{LIST_FORMAT, ListDocument, ListedImage};
+use super::setup::{chosen, published_image};
 use super::{Exit, render};
 use crate::recipe::Recipe;
-use crate::stage::{drift_of_artefacts, published};
+use crate::stage::{BuildInfo, drift_of_artefacts};
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -25,12 +26,20 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Ok(recipes) => recipes,
         Err(exit) => return exit,
     };
+    let mut images = Vec::new();
+    for recipe in &recipes {
+        match published_image(&out_of(recipe, own), &recipe.model.image.name) {
+            Ok(found) => images.push((recipe, found)),
+            Err(exit) => return exit,
+        }
+    }
     if own.json {
-        let images: Vec<_> = recipes.iter().map(|recipe| json_of(recipe, own)).collect();
-        render::print(&format!("{:#}\n", serde_json::json!({"format_version": "1.0", "images": images})));
+        let images = images.into_iter().map(|(recipe, found)| listed(recipe, own, found)).collect();
+        let document = serde_json::json!(ListDocument { format_version: LIST_FORMAT.to_string(), images });
+        render::print(&format!("{document:#}\n"));
         return Exit::Done;
     }
-    let texts: Vec<String> = recipes.iter().map(|recipe| text_of(recipe, own)).collect();
+    let texts: Vec<String> = images.into_iter().map(|(recipe, found)| text_of(recipe, own, found)).collect();
     render::print(&texts.concat());
     Exit::Done
 }
@@ -39,20 +48,20 @@ fn out_of(recipe: &Recipe, own: &Arguments) -> std::path::PathBuf {
     own.out.clone().unwrap_or_else(|| recipe.out.clone())
 }
 
-fn json_of(recipe: &Recipe, own: &Arguments) -> serde_json::Value {
+/// Directory and build.json of what is published.
+type Published = Option<(std::path::PathBuf, BuildInfo)>;
+
+fn listed(recipe: &Recipe, own: &Arguments, found: Published) -> ListedImage {
     let (name, out) = (&recipe.model.image.name, out_of(recipe, own));
-    let mut image = serde_json::json!({"name": name, "recipe": recipe.directory, "variant": recipe.variant});
-    if let Some((directory, info)) = published(&out, name) {
-        image["directory"] = serde_json::json!(directory);
-        image["build"] = serde_json::json!(info);
-        image["drift"] = serde_json::json!(drift_of_artefacts(&out, name, None));
-    }
-    image
+    let (directory, build) = found.unzip();
+    let drift = build.is_some().then(|| drift_of_artefacts(&out, name, None));
+    let (recipe, variant) = (recipe.directory.clone(), recipe.variant.clone());
+    ListedImage { name: name.clone(), recipe, variant, directory, build, drift }
 }
 
-fn text_of(recipe: &Recipe, own: &Arguments) -> String {
+fn text_of(recipe: &Recipe, own: &Arguments, found: Published) -> String {
     let (name, out) = (&recipe.model.image.name, out_of(recipe, own));
-    let Some((directory, info)) = published(&out, name) else { return format!("{name}  not built\n") };
+    let Some((directory, info)) = found else { return format!("{name}  not built\n") };
     let mut text = format!("{name}  {}  kernel {}\n", info.target, info.kernel_release);
     text.push_str(&format!("  published  {}\n", directory.display()));
     for artefact in &info.artefacts {

@@ -3,6 +3,8 @@
 mod boot;
 mod build;
 mod check;
+mod convert;
+mod documents;
 mod exit;
 mod explain;
 mod gc;
@@ -74,6 +76,8 @@ pub enum Command {
     Init(init::Arguments),
     /// Check recipes, or show what a list means, without building
     Check(check::Arguments),
+    /// Write a recipe's file in the other format, TOML or KDL, with its comments
+    Convert(convert::Arguments),
     /// Say what a build would do, and why; run nothing
     Plan(plan::Arguments),
     /// Build images and publish their artefacts
@@ -104,7 +108,7 @@ pub enum Command {
     #[command(hide = true)]
     Schema {
         /// Which format
-        #[arg(value_parser = ["image", "workspace", "lock", "build", "plan"])]
+        #[arg(value_parser = documents::FORMATS)]
         format: String,
     },
 }
@@ -127,6 +131,7 @@ pub fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Command::Init(own) => init::run(&arguments, own),
         Command::Check(own) => check::run(&arguments, own),
+        Command::Convert(own) => convert::run(&arguments, own),
         Command::Plan(own) => plan::run(&arguments, own),
         Command::Build(own) => build::run(&arguments, own),
         Command::Update(own) => update::run(&arguments, own),
@@ -144,13 +149,7 @@ pub fn main() -> ExitCode {
             Exit::Done
         }
         Command::Schema { format } => {
-            render::print(&match format.as_str() {
-                "image" => crate::recipe::schema_text(),
-                "workspace" => crate::recipe::workspace_schema_text(),
-                "lock" => crate::recipe::lock_schema_text(),
-                "build" => crate::recipe::schema_of::<crate::stage::BuildInfo>("build.schema.json"),
-                _ => crate::recipe::schema_of::<plan::PlanDocument>("plan.schema.json"),
-            });
+            render::print(&documents::schema(format).unwrap_or_default());
             Exit::Done
         }
     };

@@ -74,7 +74,6 @@ pub struct PlannedStage {
     /// `keep`, `run` or `depends`.
     pub action: String,
     /// Why.
-    #[schemars(with = "Vec<serde_json::Value>")]
     pub causes: Vec<Cause>,
     /// What it is made of.
     pub layers: Vec<PlannedLayer>,
@@ -90,7 +89,6 @@ pub struct PlannedLayer {
     /// `keep`, `run` or `depends`.
     pub action: String,
     /// Why.
-    #[schemars(with = "Vec<serde_json::Value>")]
     pub causes: Vec<Cause>,
     /// What differed when it was built twice, if that was found.
     #[serde(skip_serializing_if = "Option::is_none")]

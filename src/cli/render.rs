@@ -2,10 +2,75 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, Severity as Level, SourceCode};
 
+use crate::recipe::in_kdl;
 use crate::source::{Finding, Severity};
+
+/// Whether remedies show lines of KDL: the recipe that the command is for is written in it.
+static IN_KDL: AtomicBool = AtomicBool::new(false);
+
+/// Says in which format the recipe is written whose problems are told from now on.
+pub fn speak_kdl(kdl: bool) {
+    IN_KDL.store(kdl, Ordering::Relaxed);
+}
+
+/// A text of a message in the recipe's own format.
+fn said(text: &str) -> String {
+    if IN_KDL.load(Ordering::Relaxed) { in_kdl(text) } else { text.to_owned() }
+}
+
+/// An error whose words are in the recipe's own format.
+#[derive(Debug)]
+struct Said<E>(E);
+
+impl<E: Diagnostic> std::fmt::Display for Said<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&said(&self.0.to_string()))
+    }
+}
+
+impl<E: Diagnostic> std::error::Error for Said<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl<E: Diagnostic> Diagnostic for Said<E> {
+    fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.0.code()
+    }
+
+    fn severity(&self) -> Option<Level> {
+        self.0.severity()
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.0.help().map(|help| Box::new(said(&help.to_string())) as Box<dyn std::fmt::Display>)
+    }
+
+    fn url<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.0.url()
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.0.source_code()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.0.labels()
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        self.0.related()
+    }
+
+    fn diagnostic_source(&self) -> Option<&dyn Diagnostic> {
+        self.0.diagnostic_source()
+    }
+}
 
 /// Sets up the look of messages: colours only on terminals, and never with NO_COLOR.
 pub fn install() {
@@ -74,12 +139,12 @@ impl Diagnostic for Shown {
 /// The whole text of a finding.
 pub fn finding(finding: &Finding) -> String {
     let source = finding.span.as_ref().map(|span| NamedSource::new(&span.file.name, Arc::new(span.file.text.clone())));
-    format!("{:?}", miette::Report::new(Shown { finding: finding.clone(), source }))
+    format!("{:?}", miette::Report::new(Said(Shown { finding: finding.clone(), source })))
 }
 
 /// The whole text of an error.
 pub fn error(error: impl Diagnostic + Send + Sync + 'static) -> String {
-    format!("{:?}", miette::Report::new(error))
+    format!("{:?}", miette::Report::new(Said(error)))
 }
 
 /// Bytes for people.

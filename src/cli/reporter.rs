@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::documents::ProgressEvent;
 use super::{ProgressKind, render};
 use crate::plan::Cause;
 use crate::source::{Finding, Severity};
@@ -52,8 +53,8 @@ impl Reporter {
         }
     }
 
-    fn event(&self, value: serde_json::Value) {
-        self.line(&value.to_string());
+    fn event(&self, event: &ProgressEvent) {
+        self.line(&serde_json::to_string(event).unwrap_or_default());
     }
 
     /// Takes the moving line away.
@@ -70,7 +71,7 @@ impl Report for Reporter {
             state.threads.insert(std::thread::current().id(), (action.to_owned(), Instant::now()));
         }
         if self.kind == ProgressKind::Json {
-            return self.event(serde_json::json!({"event": "started", "action": action, "causes": causes}));
+            return self.event(&ProgressEvent::Started { action: action.to_owned(), causes: causes.to_vec() });
         }
         if let Some(bar) = &self.bar {
             bar.set_prefix(action.to_owned());
@@ -87,7 +88,7 @@ impl Report for Reporter {
 
     fn progress(&self, text: &str) {
         if self.kind == ProgressKind::Json {
-            return self.event(serde_json::json!({"event": "progress", "text": text}));
+            return self.event(&ProgressEvent::Progress { text: text.to_owned() });
         }
         let Ok(mut state) = self.state.lock() else { return };
         let before = Instant::now().checked_sub(PLAIN_INTERVAL).unwrap_or_else(Instant::now);
@@ -108,9 +109,8 @@ impl Report for Reporter {
             state.threads.remove(&std::thread::current().id());
         }
         if self.kind == ProgressKind::Json {
-            return self.event(
-                serde_json::json!({"event": "finished", "action": action, "milliseconds": took.as_millis() as u64}),
-            );
+            let milliseconds = took.as_millis() as u64;
+            return self.event(&ProgressEvent::Finished { action: action.to_owned(), milliseconds });
         }
         self.line(&format!("{action}: done in {}", render::took(took)));
     }
@@ -118,12 +118,13 @@ impl Report for Reporter {
     fn finding(&self, finding: &Finding) {
         if self.kind == ProgressKind::Json {
             let place = finding.span.as_ref().map(ToString::to_string);
-            let severity = match finding.severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-                Severity::Note => "note",
-            };
-            return self.event(serde_json::json!({"event": "finding", "severity": severity, "code": finding.code, "message": finding.message, "place": place, "help": finding.help}));
+            return self.event(&ProgressEvent::Finding {
+                severity: finding.severity.into(),
+                code: finding.code.to_owned(),
+                message: finding.message.clone(),
+                place,
+                help: finding.help.clone(),
+            });
         }
         if finding.severity == Severity::Note && self.verbose == 0 {
             return self.line(&format!("note: {}", finding.message));

@@ -6,7 +6,7 @@ use super::{Arguments, Exit, render};
 use crate::recipe::{Lock, Recipe, Selected, Workspace, select};
 use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use crate::source::{Finding, Severity, SourceFile};
-use crate::stage::{Places, ProbeAnswer, ProbeRequest};
+use crate::stage::{BuildInfo, Places, ProbeAnswer, ProbeRequest, newer_build, published};
 use crate::store::{FileLock, Store};
 
 /// Arguments of commands that fetch packages.
@@ -41,13 +41,14 @@ pub struct Setup {
 
 /// Directory of the store.
 pub fn store_directory(arguments: &Arguments) -> Result<PathBuf, Exit> {
-    match &arguments.store {
+    let directory = match &arguments.store {
         Some(directory) => Ok(std::path::absolute(directory).unwrap_or_else(|_| directory.clone())),
-        None => Store::default_directory().map_err(|error| {
-            render::say(&render::error(error));
-            Exit::Machine
-        }),
-    }
+        None => Store::default_directory(),
+    };
+    directory.and_then(|directory| Store::refuse_newer(&directory).map(|()| directory)).map_err(|error| {
+        render::say(&render::error(error));
+        Exit::Machine
+    })
 }
 
 impl Setup {
@@ -154,6 +155,7 @@ pub fn selection(arguments: &Arguments, patterns: &[String]) -> Result<Selected,
         print_findings(findings, arguments.verbose);
     });
     let selected = selected.map_err(|_| Exit::Input)?;
+    render::speak_kdl(selected.recipes.iter().all(|recipe| recipe.in_kdl) && !selected.recipes.is_empty());
     print_findings(&selected.findings, arguments.verbose);
     Ok(selected)
 }
@@ -220,6 +222,18 @@ pub fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit>
         }
         None => Err(Exit::Input),
     }
+}
+
+/// What is published of an image: directory and build.json.
+///
+/// # Errors
+/// [`Exit::Input`] when a later imgbuild wrote it in a form that is not known here.
+pub fn published_image(out: &std::path::Path, name: &str) -> Result<Option<(PathBuf, BuildInfo)>, Exit> {
+    newer_build(out, name).map_err(|error| {
+        render::say(&render::error(error));
+        Exit::Input
+    })?;
+    Ok(published(out, name))
 }
 
 /// Reads the lock beside the recipe, if there is one.

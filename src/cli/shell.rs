@@ -1,10 +1,10 @@
 //! `imgbuild shell`.
 
-use super::setup::{Setup, recipe};
+use super::setup::{Setup, published_image, recipe};
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::sandbox::CommandResult;
-use crate::stage::{ShellRequest, published};
+use crate::stage::ShellRequest;
 use crate::store::FileLock;
 
 /// Arguments of `shell`.
@@ -38,7 +38,7 @@ fn start(arguments: &super::Arguments, own: &Arguments) -> Result<i32, Exit> {
     };
     let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
     let name = &recipe.model.image.name;
-    let (_, info) = published(&out, name)
+    let (_, info) = published_image(&out, name)?
         .ok_or_else(|| failed("nothing is built yet: run `imgbuild build` first".to_owned(), Exit::Input))?;
     let layers: Option<Vec<Digest>> = info.layers.iter().map(|(_, digest)| Digest::parse(digest).ok()).collect();
     let layers = layers.filter(|layers| layers.iter().all(|layer| setup.store.has_layer(layer))).ok_or_else(|| {

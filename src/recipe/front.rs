@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Node, RECIPE_FILE};
+use serde_json::Value as Json;
+
+use super::{KDL_RECIPE_FILE, Node, RECIPE_FILE, kin};
 use crate::source::{Finding, Severity, SourceFile};
 
-/// The file of the recipe in a directory, or where it would be.
+/// The file of the recipe in a directory, or where it would be: `image.toml`, or `image.kdl` if that is there.
 pub fn recipe_file(directory: &Path) -> PathBuf {
-    directory.join(RECIPE_FILE)
+    let (toml, kdl) = (directory.join(RECIPE_FILE), directory.join(KDL_RECIPE_FILE));
+    if !toml.exists() && kdl.exists() { kdl } else { toml }
 }
 
 /// Whether a directory holds a recipe.
@@ -16,22 +19,77 @@ pub fn has_recipe(directory: &Path) -> bool {
     recipe_file(directory).is_file()
 }
 
-/// Reads one file of a recipe, its own or one that it inherits from, into a tree of values; nothing is checked yet but the
-/// syntax. `name` is how messages call it; `text` stands in for what the file holds.
+/// Reads the recipe in a directory into a tree of values; nothing is checked yet but the syntax.
 ///
 /// # Errors
-/// What is wrong with the file: it is missing, no UTF-8, or breaks the rules of its format.
+/// As [`document_in`].
+pub fn document_of(directory: &Path) -> Result<Node, Vec<Finding>> {
+    let path = recipe_file(directory);
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    document_in(&path, &name, None)
+}
+
+/// Reads one file of a recipe, as its ending says: `.kdl`, or else TOML. `name` is how messages call it; `text` stands in
+/// for what the file holds.
+///
+/// # Errors
+/// What is wrong with the file: it is missing, there is one in each format, it is no UTF-8, or breaks the rules of its
+/// format.
 pub fn document_in(path: &Path, name: &str, text: Option<&str>) -> Result<Node, Vec<Finding>> {
+    alone(path)?;
     let file = match text {
         Some(text) => SourceFile::new(name, path, text),
         None => text_of(path, name)?,
     };
-    let (document, findings) = super::toml::read(&file);
+    document_from(&file, file_schema())
+}
+
+/// What a file of a recipe may say: the schema by which KDL tells a list from a value.
+pub fn file_schema() -> &'static Json {
+    &kin::FILE
+}
+
+/// Refuses a recipe's file beside which there is one in the other format, and tells both names where there is none.
+fn alone(path: &Path) -> Result<(), Vec<Finding>> {
+    let is_recipe = path.file_name().is_some_and(|name| name == RECIPE_FILE || name == KDL_RECIPE_FILE);
+    let Some(directory) = path.parent().filter(|_| is_recipe) else { return Ok(()) };
+    let there = |name: &str| directory.join(name).symlink_metadata().is_ok();
+    let (code, problem, help) = match (there(RECIPE_FILE), there(KDL_RECIPE_FILE)) {
+        (true, true) => (
+            "recipe::two_files",
+            format!("`{}` has two recipes, {RECIPE_FILE} and {KDL_RECIPE_FILE}", directory.display()),
+            "keep one of them; `imgbuild convert` writes one from the other",
+        ),
+        (false, false) => (
+            "recipe::missing",
+            format!("`{}` has no recipe: neither {RECIPE_FILE} nor {KDL_RECIPE_FILE} is there", directory.display()),
+            "run `imgbuild init` to write one, or name the recipe's directory with `-C DIR`",
+        ),
+        _ => return Ok(()),
+    };
+    Err(vec![Finding::nowhere(Severity::Error, code, problem).help(help)])
+}
+
+/// Reads a text, as the ending of its name says.
+///
+/// # Errors
+/// What breaks the rules of its format.
+pub fn document_from(file: &Arc<SourceFile>, schema: &Json) -> Result<Node, Vec<Finding>> {
+    let (document, findings) =
+        if is_kdl(&file.name) { super::kdl::read(file, schema) } else { super::toml::read(file) };
     if findings.is_empty() { Ok(document) } else { Err(findings) }
 }
 
-/// The text of a recipe; `name` is how messages call it.
-fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
+/// Whether a file is KDL by its name.
+pub fn is_kdl(name: &str) -> bool {
+    name.ends_with(".kdl")
+}
+
+/// The text of a file that a person wrote; `name` is how messages call it.
+///
+/// # Errors
+/// It cannot be read, or is no UTF-8.
+pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
     let bytes = std::fs::read(path).map_err(|error| {
         let problem = format!("`{}` cannot be read: {error}", path.display());
         vec![

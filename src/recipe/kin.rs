@@ -95,7 +95,7 @@ fn loosen(schema: &mut Json) {
 }
 
 /// The same, made once.
-static FILE: LazyLock<Json> = LazyLock::new(file_schema);
+pub(super) static FILE: LazyLock<Json> = LazyLock::new(file_schema);
 
 /// The schema of a file that nothing completes.
 static WHOLE: LazyLock<Json> = LazyLock::new(|| with_kin(schema::recipe_schema()));

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::drivers::{Drivers, read_drivers};
+use super::front::is_kdl;
 use super::inherit::{Draft, Overlay, relatives};
+use super::kdl::remedy;
 use super::kernel_names::lift_kernels;
 use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::node_support::{NodeSupport, node_support};
 use super::paths::{PathProblem, Paths};
 use super::services::{Unit, read_units};
 use super::sync::expand;
-use super::{Family, LOCK_FILE, Model, Node, RECIPE_FILE, Spans, SyncedFile, Workspace, check_against_schema, schema};
+use super::{Family, LOCK_FILE, Model, Node, Spans, SyncedFile, Workspace, check_against_schema, schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
 
@@ -32,6 +34,8 @@ pub struct Postinstall {
 pub struct Recipe {
     /// Directory of the recipe, without links.
     pub directory: PathBuf,
+    /// Whether it is written in KDL.
+    pub in_kdl: bool,
     /// Where its lock is, or would be.
     pub lock_path: PathBuf,
     /// Which variant of the directory's recipe it is, if it is one.
@@ -139,6 +143,14 @@ fn incomplete(document: &Node, draft: &Draft) -> Vec<Finding> {
 
 /// Makes the recipe of a draft: reads all that it names.
 pub fn load_draft(draft: &Draft, workspace: Option<&Workspace>) -> Loaded {
+    let mut loaded = read_draft(draft, workspace);
+    if is_kdl(&draft.document.span.file.name) {
+        loaded.findings = loaded.findings.into_iter().map(remedy).collect();
+    }
+    loaded
+}
+
+fn read_draft(draft: &Draft, workspace: Option<&Workspace>) -> Loaded {
     let document = &draft.document;
     let mut findings = incomplete(document, draft);
     if !findings.is_empty() {
@@ -323,6 +335,7 @@ impl Reader<'_> {
         let has_errors = self.findings.iter().any(|finding| finding.severity == Severity::Error);
         let recipe = Recipe {
             directory: self.paths.recipe.clone(),
+            in_kdl: is_kdl(&self.whole.file.name),
             lock_path: self.paths.recipe.join(match &self.draft.variant {
                 Some(variant) => format!("image.{variant}.lock"),
                 None => LOCK_FILE.to_owned(),
@@ -359,7 +372,7 @@ impl Reader<'_> {
     fn inline(&mut self, table: &str, names: &[String], list: &mut PackageList, flavor: Flavor) {
         for (index, name) in names.iter().enumerate() {
             let span = self.span(&format!("{table}[{index}]"));
-            let text = SourceFile::new(RECIPE_FILE, &span.file.path, name.as_str());
+            let text = SourceFile::new(&*span.file.name, &span.file.path, name.as_str());
             let one = parse_pkglist(&[text], flavor, &self.paths);
             for mut finding in one.findings {
                 finding.span = Some(span.clone());

@@ -7,11 +7,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::schema::{schema_value_of, without_unknown};
 use super::{Accounts, LockedGroup, LockedUser};
 use crate::digest::Sha256;
+use crate::format::{Newer, Version};
 
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
 pub const LOCK_FORMAT: u32 = 1;
+/// Its minor version; the lock has a key `minor` from 1 on. What a later one adds is left alone.
+const LOCK_MINOR: u32 = 0;
 
 /// A package that is pinned: what it is called and what its file holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -128,9 +132,9 @@ pub enum LockError {
     )]
     Format(String),
     /// A later imgbuild wrote it.
-    #[error("image.lock has format {0}, but this imgbuild knows formats up to {LOCK_FORMAT}")]
-    #[diagnostic(code(lock::newer), help("use the imgbuild that wrote it, or a later one"))]
-    Newer(u32),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Newer(#[from] Newer),
 }
 
 impl Lock {
@@ -140,14 +144,23 @@ impl Lock {
     /// [`LockError`] for anything that [`Lock::to_text`] does not write.
     pub fn parse(text: &str) -> Result<Self, LockError> {
         #[derive(Deserialize)]
-        struct Version {
+        struct Head {
             format: u32,
+            #[serde(default)]
+            minor: u32,
+            needs_imgbuild: Option<String>,
         }
-        let version: Version = ::toml::from_str(text).map_err(|error| LockError::Format(error.message().to_owned()))?;
-        if version.format > LOCK_FORMAT {
-            return Err(LockError::Newer(version.format));
-        }
-        let lock: Self = ::toml::from_str(text).map_err(|error| LockError::Format(error.message().to_owned()))?;
+        let no_lock = |error: ::toml::de::Error| LockError::Format(error.message().to_owned());
+        let head: Head = ::toml::from_str(text).map_err(no_lock)?;
+        let found = Version::new(head.format, head.minor);
+        Version::new(LOCK_FORMAT, LOCK_MINOR).reads("image.lock", found, head.needs_imgbuild.as_deref())?;
+        let lock: Self = if head.format == LOCK_FORMAT && head.minor > LOCK_MINOR {
+            let mut document: serde_json::Value = ::toml::from_str(text).map_err(no_lock)?;
+            without_unknown(&mut document, &schema_value_of::<Self>());
+            serde_json::from_value(document).map_err(|error| LockError::Format(error.to_string()))?
+        } else {
+            ::toml::from_str(text).map_err(no_lock)?
+        };
         for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
             let plain = |text: &str| !text.is_empty() && !text.contains(['\n', '\0']) && !text.contains("..");
             if !plain(&package.file)
@@ -386,8 +399,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_later_minor_form_adds_is_left_alone() {
+        let text = sample().to_text();
+        let newer = text
+            .replacen("format = 1\n", "format = 1\nminor = 3\nseal = [\"x\"]\n", 1)
+            .replace("auto = true }", "auto = true, licence = \"MIT\" }")
+            .replace("name = \"base\"\n", "name = \"base\"\nhints = { a = 1 }\n");
+        assert_eq!(Lock::parse(&newer).unwrap(), sample());
+        // In the form that is known, what is not known is a mistake.
+        let unknown = text.replacen("format = 1\n", "format = 1\nseal = 1\n", 1);
+        assert!(matches!(Lock::parse(&unknown), Err(LockError::Format(_))));
+    }
+
+    #[test]
     fn a_later_form_and_a_path_that_leads_elsewhere_are_refused() {
-        assert!(matches!(Lock::parse("format = 99\nnew = 1\n"), Err(LockError::Newer(99))));
+        let Err(LockError::Newer(newer)) = Lock::parse("format = 99\nneeds_imgbuild = \"9.1.0\"\nnew = 1\n") else {
+            panic!("a later form was read");
+        };
+        assert_eq!(newer.needs, "imgbuild 9.1.0 or later");
         let mut lock = sample();
         lock.pass[0].packages[0].file = "../../etc/passwd".into();
         assert!(matches!(Lock::parse(&lock.to_text()), Err(LockError::Format(_))));

@@ -1,4 +1,4 @@
-//! The recipe: `image.toml` and all that it names, read and checked before anything runs.
+//! The recipe: `image.toml` or `image.kdl` and all that it names, read and checked before anything runs.
 //!
 //! One model with as many front ends as there are file formats; each front end gives a tree of values with spans,
 //! which is checked against the model's own JSON Schema, so that every problem is found in one go. This room must
@@ -6,11 +6,13 @@
 
 mod accounts;
 mod check;
+mod convert;
 mod document;
 mod dracut;
 mod drivers;
 mod front;
 mod inherit;
+mod kdl;
 mod kernel_names;
 mod kin;
 mod load;
@@ -32,17 +34,20 @@ mod workspace;
 pub use crate::xcat::Clause;
 pub use accounts::{Accounts, LockedGroup, LockedUser, NOBODY, STATIC_IDS};
 pub use check::check_against_schema;
+pub use convert::{Converted, Format, convert};
 pub use document::{Node, Spans, Value};
 pub use dracut::dracut_modules;
 pub use drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
+pub use front::{document_from, document_in, document_of, has_recipe, recipe_file, text_of};
 pub use inherit::{Draft, Overlay, Relatives};
+pub use kdl::in_kdl;
 pub use load::{Loaded, Postinstall, Recipe, load, load_draft, read_list};
 pub use lockfile::{Lock, LockError, LockedPass, LockedSuite, PinnedPackage};
 pub use model::*;
 pub use mounts::{Export, Mount};
 pub use node_support::{NodeSupport, SupportFile};
 pub use repositories::id_of;
-pub use schema::{lock_schema_text, schema_of, schema_text};
+pub use schema::{lock_schema_text, recipe_schema, schema_of, schema_text};
 pub use select::{Known, Selected, known, once, select};
 pub use services::{Unit, UnitState};
 pub use sync::{SyncedFile, SyncedKind};
@@ -50,6 +55,8 @@ pub use workspace::{Workspace, WorkspaceModel, workspace_schema_text};
 
 /// File name of a recipe.
 pub const RECIPE_FILE: &str = "image.toml";
+/// File name of a recipe in KDL.
+pub const KDL_RECIPE_FILE: &str = "image.kdl";
 /// File name of the lock beside it.
 pub const LOCK_FILE: &str = "image.lock";
 /// File of a workspace, at its root.

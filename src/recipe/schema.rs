@@ -33,5 +33,31 @@ pub fn recipe_schema() -> serde_json::Value {
 }
 
 /// The same, made once.
-pub(super) static MODEL: LazyLock<serde_json::Value> =
-    LazyLock::new(|| schemars::SchemaGenerator::default().into_root_schema_for::<Model>().to_value());
+pub(super) static MODEL: LazyLock<serde_json::Value> = LazyLock::new(schema_value_of::<Model>);
+
+/// The schema of a type as a value.
+pub fn schema_value_of<T: schemars::JsonSchema>() -> serde_json::Value {
+    schemars::SchemaGenerator::default().into_root_schema_for::<T>().to_value()
+}
+
+/// Removes from a document what its schema does not know: a later minor version has fields more.
+pub fn without_unknown(document: &mut serde_json::Value, schema: &serde_json::Value) {
+    fn prune(value: &mut serde_json::Value, schema: &serde_json::Value, root: &serde_json::Value) {
+        if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
+            return prune(value, &root["$defs"][name], root);
+        }
+        match value {
+            serde_json::Value::Object(map) => {
+                if let Some(known) = schema["properties"].as_object() {
+                    map.retain(|key, _| known.contains_key(key));
+                    for (key, inner) in map.iter_mut() {
+                        prune(inner, &known[key], root);
+                    }
+                }
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(|item| prune(item, &schema["items"], root)),
+            _ => {}
+        }
+    }
+    prune(document, schema, schema);
+}

@@ -12,8 +12,12 @@ use super::selinux::Labels;
 use crate::archive::FrameInfo;
 use crate::digest::{Digest, Sha256};
 use crate::fault;
+use crate::format::{Newer, Version, version_of};
 use crate::recipe::Recipe;
 use crate::store::{BlobRef, Store};
+
+/// Version of build.json.
+const BUILD_FORMAT: Version = Version::new(1, 0);
 
 /// How many earlier builds of an image are kept beside the published one.
 const KEPT_BUILDS: usize = 2;
@@ -177,8 +181,25 @@ pub fn sums(artefacts: &[Artefact]) -> String {
 pub fn published(out: &Path, name: &str) -> Option<(PathBuf, BuildInfo)> {
     let link = out.join(name);
     let directory = link.canonicalize().ok()?;
-    let info = serde_json::from_slice(&std::fs::read(directory.join("build.json")).ok()?).ok()?;
+    let info: BuildInfo = serde_json::from_slice(&std::fs::read(directory.join("build.json")).ok()?).ok()?;
+    BUILD_FORMAT.reads("build.json", Version::parse(&info.format_version)?, None).ok()?;
     Some((directory, info))
+}
+
+/// Refuses a published image whose build.json has a later form.
+///
+/// # Errors
+/// [`Newer`].
+pub fn newer_build(out: &Path, name: &str) -> Result<(), Newer> {
+    let path = out.join(name).join("build.json");
+    let document: serde_json::Value = match std::fs::read(&path).map(|bytes| serde_json::from_slice(&bytes)) {
+        Ok(Ok(document)) => document,
+        _ => return Ok(()),
+    };
+    match version_of(&document) {
+        Some((found, needs)) => BUILD_FORMAT.reads(&format!("`{}`", path.display()), found, needs),
+        None => Ok(()),
+    }
 }
 
 impl Publication<'_> {
@@ -260,7 +281,7 @@ impl Publication<'_> {
         };
         write(SUMS, sums(&artefacts).as_bytes())?;
         let info = BuildInfo {
-            format_version: "1.0".to_owned(),
+            format_version: BUILD_FORMAT.to_string(),
             name: name.clone(),
             target: self.target.clone(),
             epoch: self.epoch,

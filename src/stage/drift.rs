@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::StageError;
-use super::artefacts::{SUMS, published, sha256_of, sums};
+use super::artefacts::{SUMS, newer_build, published, sha256_of, sums};
 use crate::digest::{Digest, Sha256};
 use crate::sandbox::Namespace;
 use crate::store::{DamagedLayer, Root, Store};
@@ -42,7 +42,10 @@ pub fn drift_of_artefacts(out: &Path, name: &str, root: Option<&Root>) -> Vec<Dr
         name: name.to_owned(),
         problem: problem.to_owned(),
     };
-    let Some((directory, info)) = published(out, name) else { return vec![said("build.json", "is gone")] };
+    let Some((directory, info)) = published(out, name) else {
+        let problem = if newer_build(out, name).is_err() { "was written by a later imgbuild" } else { "is gone" };
+        return vec![said("build.json", problem)];
+    };
     let mut found = Vec::new();
     // The directory is named after build.json.
     let text = std::fs::read(directory.join("build.json")).unwrap_or_default();

@@ -48,7 +48,7 @@ mod wish;
 
 pub use crate::distro::Places;
 pub use actions::{Forms, StageGraph, graph_of};
-pub use artefacts::{BuildInfo, published};
+pub use artefacts::{BuildInfo, newer_build, published};
 pub use drift::{Drift, drift_of_artefacts, drift_of_layers, remove_damaged_layers};
 pub use error::StageError;
 pub use inside::operations;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
@@ -9,7 +10,7 @@ use crate::digest::Digest;
 use crate::fault;
 
 /// A blob with its size in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BlobRef {
     /// Content.
     pub digest: Digest,
@@ -18,7 +19,7 @@ pub struct BlobRef {
 }
 
 /// What an action made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outputs {
     /// A layer, if it made one.
     pub layer: Option<Digest>,
@@ -34,7 +35,7 @@ pub struct Outputs {
 }
 
 /// One input of an action as the record keeps it: a name and a value, in the order of the key's walk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RecordedInput {
     /// What kind of input, and which.
     pub name: String,
@@ -42,8 +43,9 @@ pub struct RecordedInput {
     pub value: String,
 }
 
-/// What is known of a finished action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is known of a finished action: a file of the store. Readers ignore fields that they do not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "imgbuild action record")]
 pub struct ActionRecord {
     /// Version of this record's form.
     pub format: u32,

@@ -43,6 +43,10 @@ pub enum StoreError {
         help("restore the earlier range in /etc/subuid and /etc/subgid, or choose another store with --store")
     )]
     IdMapChanged { path: PathBuf, was: String, now: String },
+    /// A later imgbuild changed the store's form.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Newer(#[from] crate::format::Newer),
     /// No directory for the store is known.
     #[error("there is no place for the store: neither XDG_CACHE_HOME nor HOME is set")]
     #[diagnostic(code(store::no_home), help("name one with --store DIR or IMGBUILD_STORE"))]

@@ -8,12 +8,16 @@ use std::sync::{Arc, OnceLock};
 use super::{FileLock, StoreError};
 use crate::digest::{Digest, Sha256};
 use crate::fault;
+use crate::format::Version;
 
 /// Directories that belong to root inside the namespace.
 pub const TREE_DIRECTORIES: [&str; 6] = ["trees", "manifests", "frames", "scratch", "logs", "handover"];
 
 /// Directories that belong to the user.
 const OWN_DIRECTORIES: [&str; 8] = ["packages", "indices", "blobs", "actions", "roots", "locks", "links", "aside"];
+
+/// Version of the form of what is below `v1`. A later minor version has files and fields more, which are left alone.
+const STORE_FORMAT: Version = Version::new(1, 0);
 
 /// An opened store.
 #[derive(Debug, Clone)]
@@ -34,6 +38,18 @@ impl Store {
             .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
             .map(|cache| cache.join("imgbuild"))
             .ok_or(StoreError::NoHome)
+    }
+
+    /// Refuses a store whose form a later imgbuild changed; nothing of it is read, and gc must not touch it.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`].
+    pub fn refuse_newer(directory: &Path) -> Result<(), StoreError> {
+        let Ok(text) = std::fs::read_to_string(directory.join("v1/format")) else { return Ok(()) };
+        let mut words = text.split_whitespace();
+        let Some(found) = words.next().and_then(Version::parse) else { return Ok(()) };
+        let what = format!("the store `{}`", directory.display());
+        Ok(STORE_FORMAT.reads(&what, found, words.next())?)
     }
 
     /// Opens a store for reading only, without making anything; for `plan`.
@@ -64,6 +80,7 @@ impl Store {
         if !inner.is_dir() && std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(StoreError::NotAStore { path: directory.to_owned() });
         }
+        Self::refuse_newer(directory)?;
         let map_file = inner.join("id-map");
         if let Ok(was) = std::fs::read_to_string(&map_file)
             && was.trim() != id_map
@@ -91,6 +108,9 @@ impl Store {
             }
         }
         let store = Self { directory: inner, aside: Arc::default() };
+        if store.note("format").is_none() {
+            store.set_note("format", &STORE_FORMAT.to_string())?;
+        }
         if !map_file.exists() {
             store.write_file(&map_file, format!("{id_map}\n").as_bytes())?;
         }

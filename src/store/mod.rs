@@ -3,6 +3,7 @@
 //! On disk, below the store's directory (mode 0700, one per user):
 //!
 //! ```text
+//! v1/format              version of all this; a later major one is not touched
 //! v1/id-map              the id map that all trees here were made with
 //! v1/packages/ab/<sha256>   package files, as downloaded and checked
 //! v1/indices/<sha256>    package indices, as downloaded and checked

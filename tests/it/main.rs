@@ -9,7 +9,10 @@ mod commands;
 mod corpus;
 #[cfg(feature = "e2e")]
 mod e2e;
+mod exact;
+mod formats;
 mod invalid;
+mod kdl;
 mod schemas;
 mod support;
 mod workspace;

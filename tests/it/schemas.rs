@@ -2,13 +2,16 @@
 
 use crate::support::{Space, imgbuild, project};
 
-fn schema(format: &str) -> String {
+/// All formats; `imgbuild schema` must know no others.
+pub const FORMATS: [&str; 9] = ["image", "workspace", "lock", "plan", "build", "record", "list", "check", "progress"];
+
+pub fn schema(format: &str) -> String {
     String::from_utf8(imgbuild().args(["schema", format]).output().unwrap().stdout).unwrap()
 }
 
 #[test]
 fn committed_schemas_are_current() {
-    for format in ["image", "workspace", "lock", "build", "plan"] {
+    for format in FORMATS {
         let path = project().join(format!("schemas/{format}.schema.json"));
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert_eq!(committed, schema(format), "renew it: imgbuild schema {format} >schemas/{format}.schema.json");
@@ -17,7 +20,7 @@ fn committed_schemas_are_current() {
 
 /// Validates with a validator that is not ours.
 #[track_caller]
-fn assert_valid(format: &str, value: &serde_json::Value) {
+pub fn assert_valid(format: &str, value: &serde_json::Value) {
     let schema: serde_json::Value = serde_json::from_str(&schema(format)).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let errors: Vec<String> =
@@ -82,5 +85,38 @@ fn a_workspace_fits_its_schema() {
 
 #[test]
 fn a_plan_fits_its_schema() {
-    assert_valid("plan", &Space::example("mini").plan());
+    let space = Space::example("mini");
+    assert_valid("plan", &space.plan());
+    // Causes are typed: what is no cause does not fit.
+    let mut plan = space.plan();
+    let cause = &mut plan["images"][0]["stages"][0]["causes"][0];
+    assert_eq!(cause["reason"], "not-locked");
+    cause["reason"] = "inputs-changed".into();
+    let schema: serde_json::Value = serde_json::from_str(&schema("plan")).unwrap();
+    assert!(!jsonschema::validator_for(&schema).unwrap().is_valid(&plan));
+}
+
+#[test]
+fn what_check_and_list_print_fits_their_schemas() {
+    let json = |ran: crate::support::Ran| serde_json::from_str::<serde_json::Value>(&ran.out).unwrap();
+    let space = Space::example("compute");
+    assert_valid("check", &json(space.run(&["check", "--json"])));
+    assert_valid("list", &json(space.run(&["list", "--json"])));
+    for (kind, file) in [("pkglist", "compute.pkglist"), ("exlist", "compute.exlist"), ("synclist", "compute.synclist")]
+    {
+        let file = space.path().join(file);
+        assert_valid("check", &json(space.run(&["check", "--json", "--as", kind, file.to_str().unwrap()])));
+    }
+    space.write("image.toml", "[image]\nname = 1\n");
+    let ran = space.run(&["check", "--json"]);
+    assert_eq!(ran.code, 1);
+    assert_valid("check", &json(ran));
+}
+
+#[test]
+fn every_schema_is_one() {
+    for format in FORMATS {
+        let schema: serde_json::Value = serde_json::from_str(&schema(format)).unwrap();
+        jsonschema::meta::validate(&schema).unwrap();
+    }
 }

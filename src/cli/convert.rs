@@ -1,0 +1,113 @@
+//! `imgbuild convert`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::setup::print_findings;
+use super::{Exit, render};
+use crate::recipe::{Format, convert, document_of, recipe_file, text_of};
+use crate::source::Finding;
+
+/// Arguments of `convert`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Which file [default: the recipe of the directory]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Format to write [default: the other one]
+    #[arg(long, value_name = "FORMAT")]
+    pub to: Option<To>,
+    /// Where to write it; `-` prints it [default: beside the file, with the other ending]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Remove the file that was converted, once the new one is written
+    #[arg(long, conflicts_with = "output")]
+    pub replace: bool,
+}
+
+/// Formats of recipes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum To {
+    /// KDL 2
+    Kdl,
+    /// TOML
+    Toml,
+}
+
+/// Runs the command.
+pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
+    match converted(arguments, own) {
+        Ok(exit) => exit,
+        Err(findings) => {
+            print_findings(&findings, arguments.verbose);
+            Exit::Input
+        }
+    }
+}
+
+fn converted(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Vec<Finding>> {
+    let path = match &own.file {
+        Some(file) => arguments.directory.join(file),
+        None => {
+            document_of(&arguments.directory)?;
+            recipe_file(&arguments.directory)
+        }
+    };
+    let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let source = text_of(&path, &name)?;
+    let from = Format::of(&name);
+    let to = match own.to {
+        None => from.other(),
+        Some(To::Kdl) => Format::Kdl,
+        Some(To::Toml) => Format::Toml,
+    };
+    let done = convert(&source, to)?;
+    if done.left_out > 0 {
+        let parts = if done.left_out == 1 { "part" } else { "parts" };
+        render::say(&format!("note: {} {parts} that /- takes out of {name} are left behind", done.left_out));
+    }
+    let target = match &own.output {
+        Some(output) if output == Path::new("-") => {
+            render::print(&done.text);
+            return Ok(Exit::Done);
+        }
+        Some(output) => output.clone(),
+        None if from == to => {
+            render::say(&format!("`{name}` is {} already; `-o FILE` writes it anew", to.ending()));
+            return Ok(Exit::Usage);
+        }
+        None => path.with_extension(to.ending()),
+    };
+    if Format::of(&target.to_string_lossy()) != to {
+        render::say(&format!("`{}` must end in .{}: the ending says how it is read", target.display(), to.ending()));
+        return Ok(Exit::Usage);
+    }
+    let written = std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .open(&target)
+        .and_then(|mut file| file.write_all(done.text.as_bytes()).and_then(|()| file.sync_all()));
+    match written {
+        Ok(()) => render::say(&format!("wrote {}", target.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            render::say(&format!("`{}` is there already; nothing was written", target.display()));
+            return Ok(Exit::Input);
+        }
+        Err(error) => {
+            render::say(&format!("cannot write `{}`: {error}", target.display()));
+            return Ok(Exit::Machine);
+        }
+    }
+    if own.replace {
+        if let Err(error) = std::fs::remove_file(&path) {
+            render::say(&format!("cannot remove `{}`: {error}", path.display()));
+            return Ok(Exit::Machine);
+        }
+        render::say(&format!("removed {}", path.display()));
+    } else if own.output.is_none() {
+        render::say(&format!("next: remove {} (a directory has one recipe); nothing is built anew", path.display()));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,115 @@
+//! A recipe's file in the other format: the same document, with its comments.
+//!
+//! Comments are carried by position: one on lines of its own belongs to the key or item that follows it, one behind
+//! something to that. What is lost is in docs/kdl.md.
+
+mod comments;
+mod kdl_text;
+mod toml_text;
+
+use std::sync::Arc;
+
+use super::front::{document_from, file_schema, is_kdl};
+use super::{Model, Node, Value};
+use crate::source::{Finding, Severity, SourceFile};
+
+use comments::Comments;
+
+/// A format of recipes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `image.toml`.
+    Toml,
+    /// `image.kdl`.
+    Kdl,
+}
+
+impl Format {
+    /// The format of a file, by its name.
+    pub fn of(name: &str) -> Self {
+        if is_kdl(name) { Self::Kdl } else { Self::Toml }
+    }
+
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Toml => Self::Kdl,
+            Self::Kdl => Self::Toml,
+        }
+    }
+
+    /// How its files end.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Toml => "toml",
+            Self::Kdl => "kdl",
+        }
+    }
+}
+
+/// A converted recipe.
+#[derive(Debug, Clone)]
+pub struct Converted {
+    /// Its text.
+    pub text: String,
+    /// How many parts that `/-` takes out were left behind.
+    pub left_out: usize,
+}
+
+/// Writes a recipe's file in a format; the text is read back and must say the same.
+///
+/// # Errors
+/// The file breaks the rules of its format, or holds what the other cannot say.
+pub fn convert(file: &Arc<SourceFile>, to: Format) -> Result<Converted, Vec<Finding>> {
+    let schema = file_schema();
+    let document = document_from(file, schema)?;
+    let from = Format::of(&file.name);
+    let comments = Comments::of(file, from, &document);
+    let text = match to {
+        Format::Toml => toml_text::text_of(&document, &comments),
+        Format::Kdl => kdl_text::text_of(&document, &comments),
+    };
+    let name = format!("converted.{}", to.ending());
+    let again = document_from(&SourceFile::new(&*name, &name, &*text), schema);
+    let same = again.as_ref().is_ok_and(|again| is_same(&document, again));
+    if !same {
+        let problem = format!("`{}` holds something that {} cannot say", file.name, to.ending());
+        let mut findings = vec![
+            Finding::nowhere(Severity::Error, "convert::differs", problem)
+                .help("`imgbuild check` tells keys that the recipe does not know; nothing was written"),
+        ];
+        findings.extend(again.err().unwrap_or_default());
+        return Err(findings);
+    }
+    Ok(Converted { text, left_out: comments.left_out })
+}
+
+/// Whether two documents say the same: as they stand, whatever their order, and as a model if they are whole recipes.
+fn is_same(one: &Node, other: &Node) -> bool {
+    let (mut one, mut other) = (one.to_json(), other.to_json());
+    one_or_more(&mut one);
+    one_or_more(&mut other);
+    let model = |value: &serde_json::Value| serde_json::from_value::<Model>(value.clone()).ok();
+    one == other && model(&one) == model(&other)
+}
+
+/// What a recipe inherits from may be a file or a list of files; KDL has one form for one.
+fn one_or_more(document: &mut serde_json::Value) {
+    for (key, value) in document.as_object_mut().into_iter().flatten() {
+        match value {
+            serde_json::Value::Array(items) if key == "extends" && items.len() == 1 => *value = items.remove(0),
+            _ => one_or_more(value),
+        }
+    }
+}
+
+/// Whether all items of a list are tables, and there are some.
+fn of_tables(items: &[Node]) -> bool {
+    !items.is_empty() && items.iter().all(|item| matches!(item.value, Value::Table(_)))
+}
+
+/// Widest line that is written before a list is broken.
+const WIDEST: usize = 96;
+
+#[cfg(test)]
+mod tests;
