@@ -3,6 +3,7 @@
 mod boot;
 mod build;
 mod check;
+mod copy;
 mod exit;
 mod explain;
 mod gc;
@@ -11,8 +12,11 @@ mod list;
 mod plan;
 mod render;
 mod reporter;
+mod set;
 mod setup;
 mod shell;
+mod show;
+mod summary;
 mod update;
 mod vendor;
 
@@ -87,6 +91,12 @@ pub enum Command {
     Shell(shell::Arguments),
     /// List the images, their published artefacts and layers
     List(list::Arguments),
+    /// Show what a recipe says, each value with the file and line that it comes from
+    Show(show::Arguments),
+    /// Change values of a recipe in place; comments and order stay
+    Set(set::Arguments),
+    /// Make a new image from another
+    Copy(copy::Arguments),
     /// Boot the published image in QEMU
     Boot(boot::Arguments),
     /// Remove from the store what no image's last build uses
@@ -130,6 +140,9 @@ pub fn main() -> ExitCode {
         Command::Explain(own) => explain::run(&arguments, own),
         Command::Shell(own) => return shell::run(&arguments, own),
         Command::List(own) => list::run(&arguments, own),
+        Command::Show(own) => show::run(&arguments, own),
+        Command::Set(own) => set::run(&arguments, own),
+        Command::Copy(own) => copy::run(&arguments, own),
         Command::Boot(own) => boot::run(&arguments, own),
         Command::Gc(own) => gc::run(&arguments, own),
         Command::Completions { shell } => {

@@ -13,4 +13,5 @@ mod invalid;
 mod schemas;
 mod support;
 mod workspace;
+mod workspace_edit;
 mod workspace_kin;
