@@ -155,6 +155,9 @@ impl From<&Finding> for ReportedFinding {
 pub enum ProgressEvent {
     /// An action starts.
     Started {
+        /// The image, where there are several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
         /// Stage and layer, for instance `rootfs/sync`.
         action: String,
         /// Why it runs.
@@ -162,11 +165,17 @@ pub enum ProgressEvent {
     },
     /// An action or a download goes on.
     Progress {
+        /// The image, where there are several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
         /// What it does.
         text: String,
     },
     /// An action ended.
     Finished {
+        /// The image, where there are several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
         /// Stage and layer.
         action: String,
         /// How long it took.
@@ -174,6 +183,9 @@ pub enum ProgressEvent {
     },
     /// Something is to be said.
     Finding {
+        /// The image, where there are several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
         /// How bad it is.
         severity: ReportedSeverity,
         /// Stable identifier, `room::problem`.

@@ -4,6 +4,7 @@ mod boot;
 mod build;
 mod check;
 mod convert;
+mod copy;
 mod documents;
 mod exit;
 mod explain;
@@ -13,9 +14,12 @@ mod list;
 mod plan;
 mod render;
 mod reporter;
+mod set;
 mod setup;
 mod shell;
+mod show;
 mod store;
+mod summary;
 mod update;
 mod vendor;
 
@@ -92,6 +96,12 @@ pub enum Command {
     Shell(shell::Arguments),
     /// List the images, their published artefacts and layers
     List(list::Arguments),
+    /// Show what a recipe says, each value with the file and line that it comes from
+    Show(show::Arguments),
+    /// Change values of a recipe in place; comments and order stay
+    Set(set::Arguments),
+    /// Make a new image from another
+    Copy(copy::Arguments),
     /// Boot the published image in QEMU
     Boot(boot::Arguments),
     /// Remove from the store what no image's last build uses
@@ -139,6 +149,9 @@ pub fn main() -> ExitCode {
         Command::Explain(own) => explain::run(&arguments, own),
         Command::Shell(own) => return shell::run(&arguments, own),
         Command::List(own) => list::run(&arguments, own),
+        Command::Show(own) => show::run(&arguments, own),
+        Command::Set(own) => set::run(&arguments, own),
+        Command::Copy(own) => copy::run(&arguments, own),
         Command::Boot(own) => boot::run(&arguments, own),
         Command::Gc(own) => gc::run(&arguments, own),
         Command::Store(own) => store::run(&arguments, own),

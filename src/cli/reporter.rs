@@ -57,6 +57,14 @@ impl Reporter {
         self.line(&serde_json::to_string(event).unwrap_or_default());
     }
 
+    /// Does something that prints, without the moving line in between.
+    pub fn pause(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// Takes the moving line away.
     pub fn end(&self) {
         if let Some(bar) = &self.bar {
@@ -65,19 +73,57 @@ impl Reporter {
     }
 }
 
-impl Report for Reporter {
+/// The reporter for one of several images: says which.
+pub struct ImageReporter<'a> {
+    reporter: &'a Reporter,
+    image: Option<String>,
+}
+
+impl Reporter {
+    /// For an image; where it is the only one, its name is not said.
+    pub fn of(&self, image: Option<&str>) -> ImageReporter<'_> {
+        ImageReporter { reporter: self, image: image.map(str::to_owned) }
+    }
+}
+
+impl Report for ImageReporter<'_> {
     fn started(&self, action: &str, causes: &[Cause]) {
+        self.reporter.started(self.image.as_deref(), action, causes);
+    }
+
+    fn progress(&self, text: &str) {
+        self.reporter.progress(self.image.as_deref(), text);
+    }
+
+    fn finished(&self, action: &str, took: Duration) {
+        self.reporter.finished(self.image.as_deref(), action, took);
+    }
+
+    fn finding(&self, finding: &Finding) {
+        self.reporter.finding(self.image.as_deref(), finding);
+    }
+}
+
+/// An action as messages call it: with the image's name where there are several.
+fn named(image: Option<&str>, action: &str) -> String {
+    image.map_or_else(|| action.to_owned(), |image| format!("{image}: {action}"))
+}
+
+impl Reporter {
+    fn started(&self, image: Option<&str>, action: &str, causes: &[Cause]) {
+        let shown = named(image, action);
         if let Ok(mut state) = self.state.lock() {
-            state.threads.insert(std::thread::current().id(), (action.to_owned(), Instant::now()));
+            state.threads.insert(std::thread::current().id(), (shown.clone(), Instant::now()));
         }
         if self.kind == ProgressKind::Json {
-            return self.event(&ProgressEvent::Started { action: action.to_owned(), causes: causes.to_vec() });
+            let (image, action) = (image.map(str::to_owned), action.to_owned());
+            return self.event(&ProgressEvent::Started { image, action, causes: causes.to_vec() });
         }
         if let Some(bar) = &self.bar {
-            bar.set_prefix(action.to_owned());
+            bar.set_prefix(shown);
             bar.set_message("");
         } else {
-            self.line(&format!("{action}: started"));
+            self.line(&format!("{shown}: started"));
         }
         if self.verbose > 0 {
             for cause in causes {
@@ -86,15 +132,17 @@ impl Report for Reporter {
         }
     }
 
-    fn progress(&self, text: &str) {
+    fn progress(&self, image: Option<&str>, text: &str) {
         if self.kind == ProgressKind::Json {
-            return self.event(&ProgressEvent::Progress { text: text.to_owned() });
+            return self.event(&ProgressEvent::Progress { image: image.map(str::to_owned), text: text.to_owned() });
         }
         let Ok(mut state) = self.state.lock() else { return };
         let before = Instant::now().checked_sub(PLAIN_INTERVAL).unwrap_or_else(Instant::now);
         // Downloads have threads of their own.
-        let (action, last) =
-            state.threads.entry(std::thread::current().id()).or_insert_with(|| ("imgbuild".to_owned(), before));
+        let (action, last) = state
+            .threads
+            .entry(std::thread::current().id())
+            .or_insert_with(|| (image.unwrap_or("imgbuild").to_owned(), before));
         if let Some(bar) = &self.bar {
             bar.set_prefix(action.clone());
             bar.set_message(text.to_owned());
@@ -104,21 +152,22 @@ impl Report for Reporter {
         }
     }
 
-    fn finished(&self, action: &str, took: Duration) {
+    fn finished(&self, image: Option<&str>, action: &str, took: Duration) {
         if let Ok(mut state) = self.state.lock() {
             state.threads.remove(&std::thread::current().id());
         }
         if self.kind == ProgressKind::Json {
-            let milliseconds = took.as_millis() as u64;
-            return self.event(&ProgressEvent::Finished { action: action.to_owned(), milliseconds });
+            let (image, action, milliseconds) = (image.map(str::to_owned), action.to_owned(), took.as_millis() as u64);
+            return self.event(&ProgressEvent::Finished { image, action, milliseconds });
         }
-        self.line(&format!("{action}: done in {}", render::took(took)));
+        self.line(&format!("{}: done in {}", named(image, action), render::took(took)));
     }
 
-    fn finding(&self, finding: &Finding) {
+    fn finding(&self, image: Option<&str>, finding: &Finding) {
         if self.kind == ProgressKind::Json {
             let place = finding.span.as_ref().map(ToString::to_string);
             return self.event(&ProgressEvent::Finding {
+                image: image.map(str::to_owned),
                 severity: finding.severity.into(),
                 code: finding.code.to_owned(),
                 message: finding.message.clone(),
@@ -127,7 +176,10 @@ impl Report for Reporter {
             });
         }
         if finding.severity == Severity::Note && self.verbose == 0 {
-            return self.line(&format!("note: {}", finding.message));
+            return self.line(&format!("note: {}", named(image, &finding.message)));
+        }
+        if let Some(image) = image {
+            self.line(&format!("{image}:"));
         }
         self.line(render::finding(finding).trim_end());
     }

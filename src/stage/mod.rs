@@ -21,6 +21,7 @@ mod inside;
 mod kernel;
 mod kernel_dir;
 mod lock;
+mod many;
 mod modules;
 mod node_support;
 mod pack;
@@ -45,6 +46,7 @@ mod tools;
 mod vendor;
 mod verify;
 mod wish;
+mod workshop;
 
 pub use crate::distro::Places;
 pub use actions::{Forms, StageGraph, graph_of};
@@ -53,6 +55,7 @@ pub use drift::{Drift, drift_of_artefacts, drift_of_layers, remove_damaged_layer
 pub use error::StageError;
 pub use inside::operations;
 pub use lock::{LockState, lock_state};
+pub use many::{Failed, Failure, ImageOutcome, build_images};
 pub use past::StorePast;
 pub use probe::{ProbeAnswer, ProbeRequest};
 pub use publish::{Target, XcatPublished, xcat_drift};
@@ -61,3 +64,4 @@ pub use renewal::{LOCK_ACTION, graph_before_renewal};
 pub use report::Report;
 pub use run::{Builder, Options, Outcome, Summary, init_program};
 pub use shell::ShellRequest;
+pub use workshop::{Limits, Workshop};

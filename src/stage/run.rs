@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use super::actions::{Forms, INITRD, PACK, PACK_GZIP, StageGraph, graph_of, kernel_packages};
 use super::artefacts::{BuildInfo, Publication};
 use super::drift::stamps;
+use super::many::Failed;
 use super::past::StorePast;
 use super::publish::{Target, XcatPublication, XcatPublished};
 use super::report::Report;
 use super::results::{Done, missing, record};
-use super::schedule::run_side_by_side;
+use super::schedule::{Course, run_side_by_side};
 use super::supply::Supply;
 use super::wish::target;
+use super::workshop::{Workshop, estimate};
 use super::{StageError, accounts};
 use crate::digest::Digest;
 use crate::distro::{Fetcher, Places, manager};
@@ -115,6 +117,10 @@ pub struct Builder<'a> {
     pub options: Options,
     /// Takes news.
     pub report: &'a dyn Report,
+    /// What it shares with the builds of other images.
+    pub workshop: &'a Workshop,
+    /// Takes what failed, where it is not the only thing.
+    pub failed: Failed,
 }
 
 impl Builder<'_> {
@@ -129,7 +135,7 @@ impl Builder<'_> {
     /// The same; gives the results too.
     pub(super) fn build_keeping_work(&self) -> Result<(Summary, Work), StageError> {
         let fetcher = self.fetcher()?;
-        let supply = self.supply(&fetcher)?;
+        let supply = self.supply(&fetcher);
         let mut lock = self.lock(&fetcher, &supply)?;
         let until = self.options.until.unwrap_or(Stage::Pack);
         let wanted = |action: &Action| action.stage <= until;
@@ -168,8 +174,9 @@ impl Builder<'_> {
     }
 
     /// Where packages come from.
-    pub(super) fn supply<'s>(&'s self, fetcher: &'s Fetcher) -> Result<Supply<'s>, StageError> {
-        Supply::new(self.recipe, &self.options.places, (self.store, self.namespace), fetcher, self.report)
+    pub(super) fn supply<'s>(&'s self, fetcher: &'s Fetcher) -> Supply<'s> {
+        let (store, pantry) = ((self.store, self.namespace), &self.workshop.pantry);
+        Supply::new(self.recipe, &self.options.places, store, fetcher, self.report, pantry)
     }
 
     /// Runs actions; where packages would give accounts other ids than the lock has, these are fixed and it starts again.
@@ -186,6 +193,7 @@ impl Builder<'_> {
                     let text = format!("{text}; image.lock keeps the earlier ids");
                     self.report.finding(&Finding::nowhere(Severity::Note, "lock::id_kept", text));
                     accounts::fix(lock, &names);
+                    self.failed.clear();
                     self.write_lock(lock)?;
                 }
                 other => return other,
@@ -202,12 +210,17 @@ impl Builder<'_> {
         let wanted = stages.graph.with_all_below(wanted);
         let in_order: Vec<&Action> = stages.graph.in_order().filter(|action| wanted.contains(&action.id)).collect();
         let finished: Mutex<BTreeMap<String, Finished>> = Mutex::default();
-        let workers = rayon::current_num_threads().min(SIDE_BY_SIDE);
+        let course = Course {
+            workers: rayon::current_num_threads().min(SIDE_BY_SIDE),
+            keep_going: self.workshop.keep_going,
+            is_stopped: &|| self.workshop.is_stopped(),
+            failed: &self.failed,
+        };
         let groups = self.packages_to_bring(&stages, &in_order, lock, &past);
         supply.start();
         let done = std::thread::scope(|scope| {
             scope.spawn(|| supply.bring(&groups));
-            let done = run_side_by_side(&in_order, workers, &|action, known| {
+            let done = run_side_by_side(&in_order, &course, &|action, known| {
                 let context = Context { stages: &stages, lock, done: known, supply };
                 let (record, one) = self.ensure(action, &context, &past)?;
                 if accounts::is_of_image(action) {
@@ -307,9 +320,13 @@ impl Builder<'_> {
             let one = finished(&found, false);
             return Ok((found, one));
         }
+        // With the key's lock in hand, and never while waiting for one: whoever has a turn waits for nobody.
+        let turn = self.workshop.budget.turn(estimate(action.kind, rayon::current_num_threads()));
+        let began = Instant::now();
         self.report.started(&action.id, &decision.causes);
         fault::point("action.started");
         let outputs = self.run(action, context)?;
+        drop(turn);
         fault::point("action.ran");
         let (_, trace) = key_and_trace(action, known);
         let found = self.store.commit(record(key, &action.id, trace, outputs, began.elapsed()))?;

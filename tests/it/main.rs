@@ -16,4 +16,5 @@ mod kdl;
 mod schemas;
 mod support;
 mod workspace;
+mod workspace_edit;
 mod workspace_kin;

@@ -35,6 +35,7 @@ mod same_bytes;
 mod saved;
 mod selinux;
 mod service;
+mod several;
 mod xcat_node_support;
 mod xcat_publish;
 
