@@ -24,8 +24,8 @@ pub mod version {
     /// Unpacking the kernel and depmod. 1: first; 2: of RPM drivers for several other kernels the newest is rpm's, and files with
     /// several names are taken under each.
     pub const KERNEL: u32 = 2;
-    /// Building a driver. 1: first.
-    pub const DRIVER: u32 = 1;
+    /// Building a driver. 1: first; 2: with dkms.conf too paths are left out of modules.
+    pub const DRIVER: u32 = 2;
     /// fstab, keys and other settings. 1: first.
     pub const SYSTEM: u32 = 1;
     /// The postinstall script. 1: first.

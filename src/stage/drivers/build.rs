@@ -90,6 +90,8 @@ if test -e dkms.conf && test $# = 0; then
     source_tree=/build/dkms
     mkdir -p "$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION"
     ln -s /build/driver "$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION/build"
+    # The path by which it calls the source is no part of a module.
+    KCFLAGS="$KCFLAGS -ffile-prefix-map=$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION/build=."
     set +e
     . ./dkms.conf
     set -e

@@ -146,7 +146,9 @@ fn a_source_in_an_archive_and_one_for_dkms_give_the_same_modules() {
     space.run(&["build", "--until", "kernel"]).good();
     let of_dkms = module_layers(&space);
     let digest = |text: &str, name: &str| {
-        text.lines().find(|line| line.contains(name)).map(|line| line.split('\t').next_back().unwrap().to_owned())
+        let line = text.lines().find(|line| line.contains(name))?;
+        // Path, kind, mode, owner, group, time, size, digest.
+        line.split('\t').nth(7).filter(|digest| digest.len() == 64).map(str::to_owned)
     };
     assert!(of_dkms.contains("updates/site_base.ko") && of_dkms.contains("updates/dkms/site_greeter.ko"), "{of_dkms}");
     for name in ["site_base.ko", "site_greeter.ko"] {
