@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::documents::{ProgressEvent, PublishedBuild};
 use super::reporter::Reporter;
 use super::setup::{PlacesArguments, Setup, recipe};
 use super::{Exit, render};
@@ -117,9 +118,9 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 
 fn show(arguments: &super::Arguments, summary: &Summary, took: std::time::Duration) {
     if arguments.progress == super::ProgressKind::Json {
-        let published =
-            summary.published.as_ref().map(|(path, info)| serde_json::json!({"directory": path, "build": info}));
-        render::say(&serde_json::json!({"event": "summary", "published": published, "xcat": summary.xcat}).to_string());
+        let published = summary.published.clone().map(|(directory, build)| PublishedBuild { directory, build });
+        let event = ProgressEvent::Summary { published, xcat: summary.xcat.clone() };
+        render::say(&serde_json::to_string(&event).unwrap_or_default());
         return;
     }
     let ran: Vec<String> =

@@ -9,7 +9,7 @@ use crate::format::Version;
 use crate::plan::Cause;
 use crate::recipe::{lock_schema_text, schema_of, schema_text};
 use crate::source::{Finding, Severity};
-use crate::stage::{BuildInfo, Drift};
+use crate::stage::{BuildInfo, Drift, XcatPublished};
 use crate::store::ActionRecord;
 
 /// The formats that `imgbuild schema` knows.
@@ -169,4 +169,20 @@ pub enum ProgressEvent {
         /// What to do about it.
         help: Option<String>,
     },
+    /// A build ended well.
+    Summary {
+        /// What was published; none with `--until`.
+        published: Option<PublishedBuild>,
+        /// What was published for xCAT.
+        xcat: Vec<XcatPublished>,
+    },
+}
+
+/// A published build.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PublishedBuild {
+    /// Where its files are.
+    pub directory: PathBuf,
+    /// Its build.json.
+    pub build: BuildInfo,
 }
