@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::documents::{ProgressEvent, PublishedBuild};
 use super::reporter::Reporter;
 use super::setup::{PlacesArguments, Setup, selection};
 use super::{Exit, render, summary};
@@ -142,13 +143,9 @@ fn remove_damaged(setup: &Setup, recipe: &Recipe) -> Result<(), Exit> {
 
 fn show(arguments: &super::Arguments, image: Option<&str>, summary: &Summary, took: std::time::Duration) {
     if arguments.progress == super::ProgressKind::Json {
-        let published =
-            summary.published.as_ref().map(|(path, info)| serde_json::json!({"directory": path, "build": info}));
-        let mut event = serde_json::json!({"event": "summary", "published": published, "xcat": summary.xcat});
-        if let Some(image) = image {
-            event["image"] = image.into();
-        }
-        render::say(&event.to_string());
+        let published = summary.published.clone().map(|(directory, build)| PublishedBuild { directory, build });
+        let event = ProgressEvent::Summary { image: image.map(str::to_owned), published, xcat: summary.xcat.clone() };
+        render::say(&serde_json::to_string(&event).unwrap_or_default());
         return;
     }
     let ran: Vec<String> =

@@ -9,7 +9,7 @@ use crate::format::Version;
 use crate::plan::Cause;
 use crate::recipe::{lock_schema_text, schema_of, schema_text, workspace_schema_text};
 use crate::source::{Finding, Severity};
-use crate::stage::{BuildInfo, Drift};
+use crate::stage::{BuildInfo, Drift, XcatPublished};
 use crate::store::ActionRecord;
 
 /// The formats that `imgbuild schema` knows.
@@ -197,4 +197,52 @@ pub enum ProgressEvent {
         /// What to do about it.
         help: Option<String>,
     },
+    /// A build ended well.
+    Summary {
+        /// The image, where there are several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
+        /// What was published; none with `--until`.
+        published: Option<PublishedBuild>,
+        /// What was published for xCAT.
+        xcat: Vec<XcatPublished>,
+    },
+    /// A build of several images is over.
+    End {
+        /// What became of each, by name.
+        images: Vec<EndedImage>,
+    },
+    /// The build was told to stop; the last line.
+    Interrupted,
+}
+
+/// What became of an image.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct EndedImage {
+    /// Its name.
+    pub image: String,
+    /// `built`, `failed`, `stopped` or `not tried`.
+    pub state: String,
+    /// Why it was not built.
+    pub failures: Vec<EndedFailure>,
+}
+
+/// An action that failed, or what kept an image from being built.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct EndedFailure {
+    /// The action.
+    pub action: Option<String>,
+    /// What went wrong.
+    pub problem: String,
+    /// Where the command's log is.
+    pub log: Option<String>,
+}
+
+/// A published build.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PublishedBuild {
+    /// Where its files are.
+    pub directory: PathBuf,
+    /// Its build.json.
+    pub build: BuildInfo,
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::documents::{EndedFailure, EndedImage, ProgressEvent};
 use super::{Arguments, Exit, ProgressKind, render};
 use crate::stage::{Failure, ImageOutcome, StageError};
 
@@ -45,6 +46,21 @@ struct Line {
     image: String,
     state: &'static str,
     failures: Vec<(Option<String>, String, Option<String>)>,
+}
+
+impl From<&Line> for EndedImage {
+    fn from(line: &Line) -> Self {
+        let failure = |(action, problem, log): &(Option<String>, String, Option<String>)| EndedFailure {
+            action: action.clone(),
+            problem: problem.clone(),
+            log: log.clone(),
+        };
+        Self {
+            image: line.image.clone(),
+            state: line.state.to_owned(),
+            failures: line.failures.iter().map(failure).collect(),
+        }
+    }
 }
 
 impl Told<'_> {
@@ -95,18 +111,8 @@ impl Told<'_> {
 
     fn show(&self, lines: &[Line]) {
         if self.arguments.progress == ProgressKind::Json {
-            let images: Vec<_> = lines
-                .iter()
-                .map(|line| {
-                    let failures: Vec<_> = line
-                        .failures
-                        .iter()
-                        .map(|(action, why, log)| serde_json::json!({"action": action, "problem": why, "log": log}))
-                        .collect();
-                    serde_json::json!({"image": line.image, "state": line.state, "failures": failures})
-                })
-                .collect();
-            render::say(&serde_json::json!({"event": "end", "images": images}).to_string());
+            let images = lines.iter().map(EndedImage::from).collect();
+            render::say(&serde_json::to_string(&ProgressEvent::End { images }).unwrap_or_default());
             return;
         }
         let count = |state: &str| lines.iter().filter(|line| line.state == state).count();

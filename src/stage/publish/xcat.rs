@@ -46,7 +46,7 @@ pub struct XcatPublication<'a> {
 }
 
 /// What was published.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct XcatPublished {
     /// The osimage's rootimgdir.
     pub directory: PathBuf,
