@@ -190,7 +190,10 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     let written: Vec<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
     render::say(&format!("wrote {}", written.join(", ")));
     if key.is_none() {
-        render::say("no public key was found in ~/.ssh: add one to [system] authorized_keys, or nobody can log in");
+        let place = if own.format == super::convert::To::Kdl { "`system`" } else { "[system]" };
+        render::say(&format!(
+            "no public key was found in ~/.ssh: add one to {place} authorized_keys, or nobody can log in"
+        ));
     }
     render::say("next: imgbuild build, then imgbuild boot --ssh");
     Exit::Done
