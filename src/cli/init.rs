@@ -198,7 +198,10 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     };
     render::say(&format!("wrote {}{inside}", written.join(", ")));
     if key.is_none() {
-        render::say("no public key was found in ~/.ssh: add one to [system] authorized_keys, or nobody can log in");
+        let place = if own.format == super::convert::To::Kdl { "`system`" } else { "[system]" };
+        render::say(&format!(
+            "no public key was found in ~/.ssh: add one to {place} authorized_keys, or nobody can log in"
+        ));
     }
     render::say("next: imgbuild build, then imgbuild boot --ssh");
     Exit::Done

@@ -308,4 +308,13 @@ fn init_writes_kdl_too() {
     let kdl = std::fs::read_to_string(space.path().join("image.kdl")).unwrap();
     assert!(kdl.contains("image name=\"compute\""), "{kdl}");
     assert_eq!(space.plan()["images"][0]["name"], "compute");
+    // It says what the other says.
+    let other = Space::new();
+    other.run(&["init", "compute"]).good();
+    let value = |text: &str| toml::from_str::<serde_json::Value>(text).unwrap();
+    let toml = std::fs::read_to_string(other.path().join("image.toml")).unwrap();
+    assert_eq!(value(&space.run(&["convert", "-o", "-"]).good().out), value(&toml));
+    let again = space.run(&["init", "compute"]);
+    assert_eq!(again.code, 1);
+    assert!(again.err.contains("image.kdl` is there already"), "{}", again.err);
 }

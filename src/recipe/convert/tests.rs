@@ -19,7 +19,7 @@ const TOML: &str = r##"# A compute node.
 # What it is.
 [image]
 name = "compute" # xCAT: profile
-release = "bookworm"
+release = "sid"
 
 # The host's own.
 [[repo]]
@@ -28,7 +28,7 @@ source = "host"
 # The site's.
 [[repo]]
 uri = "http://x/#y"  # not a # comment
-suites = ["bookworm"]
+suites = ["sid"]
 
 [packages]
 lists = ["a.pkglist"]
@@ -62,7 +62,7 @@ fn comments_are_carried_into_kdl() {
     // What it is.
     image {
         name "compute"  // xCAT: profile
-        release "bookworm"
+        release "sid"
     }
 
     // The host's own.
@@ -71,7 +71,7 @@ fn comments_are_carried_into_kdl() {
     // The site's.
     repo {
         uri "http://x/#y"  // not a # comment
-        suites "bookworm"
+        suites "sid"
     }
 
     packages {
@@ -109,7 +109,7 @@ fn comments_are_carried_back_into_toml() {
     # What it is.
     [image]
     name = "compute"  # xCAT: profile
-    release = "bookworm"
+    release = "sid"
 
     # The host's own.
     [[repo]]
@@ -118,7 +118,7 @@ fn comments_are_carried_back_into_toml() {
     # The site's.
     [[repo]]
     uri = "http://x/#y"  # not a # comment
-    suites = ["bookworm"]
+    suites = ["sid"]
 
     [packages]
     lists = ["a.pkglist"]

@@ -37,9 +37,7 @@ fn action(inputs: Vec<Input>) -> Action {
 fn the_key_of_a_fixed_action_stays() {
     let inputs = vec![Input::parameter("level", 3), Input::file("site/motd", 0o644, &Digest::of(b"a node\n"))];
     let (key, trace) = key_and_trace(&action(inputs), &Fixed);
-    insta::assert_snapshot!(key.unwrap(), @r##"
-    bd93f9ccae4c33a4c5e7505dc257861cb5fcc1ee5abd7ea1ccf9fd430792b853
-    "##);
+    insta::assert_snapshot!(key.unwrap(), @"bd93f9ccae4c33a4c5e7505dc257861cb5fcc1ee5abd7ea1ccf9fd430792b853");
     insta::assert_debug_snapshot!(trace, @r##"
     [
         (
@@ -60,9 +58,7 @@ fn the_key_of_a_fixed_action_stays() {
         ),
     ]
     "##);
-    insta::assert_snapshot!(FieldHasher::new("a context").text("a").field(b"\0").finish(), @r##"
-    b57bea63ca8d09cec05bc00758e692a1618cf5252710c70d4814cbf4ba13baaa
-    "##);
+    insta::assert_snapshot!(FieldHasher::new("a context").text("a").field(b"\0").finish(), @"b57bea63ca8d09cec05bc00758e692a1618cf5252710c70d4814cbf4ba13baaa");
 }
 
 /// A tree with one of each kind of entry.
@@ -107,9 +103,7 @@ fn the_manifest_of_a_layer_stays() {
     run/pipe	p	600	0	0	1700000000	-	-	-	-
     run/socket	s	600	0	0	1700000000	-	-	-	-
     "##);
-    insta::assert_snapshot!(tree().digest(), @r##"
-    0635302d7ccf5b786a2d50af0f308523988e10b0d6fcccc5f8e727301edd70e5
-    "##);
+    insta::assert_snapshot!(tree().digest(), @"0635302d7ccf5b786a2d50af0f308523988e10b0d6fcccc5f8e727301edd70e5");
 }
 
 #[test]
@@ -154,9 +148,7 @@ fn the_text_of_a_lock_stays() {
     write_files(&space);
     write_toml(&space, &recipe_document());
     let lock = lock_of(&read(space.path()));
-    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @r##"
-    173dc671d676cd6e44a599f2e3c510d58271df587db34bc6c6714b549e7265bc
-    "##);
+    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"173dc671d676cd6e44a599f2e3c510d58271df587db34bc6c6714b549e7265bc");
 }
 
 #[test]
