@@ -46,7 +46,7 @@ pub fn document_in(path: &Path, name: &str, text: Option<&str>) -> Result<Node, 
 
 /// What a file of a recipe may say: the schema by which KDL tells a list from a value.
 pub fn file_schema() -> &'static Json {
-    &kin::FILE
+    &kin::WHOLE
 }
 
 /// Refuses a recipe's file beside which there is one in the other format, and tells both names where there is none.

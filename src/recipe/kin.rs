@@ -98,7 +98,7 @@ fn loosen(schema: &mut Json) {
 pub static FILE: LazyLock<Json> = LazyLock::new(file_schema);
 
 /// The schema of a file that nothing completes.
-static WHOLE: LazyLock<Json> = LazyLock::new(|| with_kin(schema::recipe_schema()));
+pub static WHOLE: LazyLock<Json> = LazyLock::new(|| with_kin(schema::recipe_schema()));
 
 /// What is wrong with one file, taken by itself; `is_own` says that no other recipe inherits from it here.
 pub fn check_file(document: &Node, is_own: bool) -> Vec<Finding> {
