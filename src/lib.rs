@@ -8,6 +8,7 @@ pub mod cli;
 pub mod digest;
 pub mod distro;
 pub mod fault;
+pub mod git;
 pub mod plan;
 pub mod recipe;
 pub mod sandbox;

@@ -8,6 +8,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("source", &[]),
     ("fault", &[]),
+    ("git", &[]),
     ("xcat", &["source"]),
     ("recipe", &["xcat", "source", "digest"]),
     ("plan", &["recipe", "digest", "source"]),
@@ -17,7 +18,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("distro", &["recipe", "source", "archive", "sandbox", "store", "digest", "fault"]),
     ("stage", &["plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "fault"]),
     ("boot", &[]),
-    ("cli", &["plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot"]),
+    (
+        "cli",
+        &[
+            "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot",
+            "git",
+        ],
+    ),
 ];
 
 fn project() -> PathBuf {

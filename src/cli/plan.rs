@@ -7,11 +7,11 @@ use serde::Serialize;
 use super::setup::{Setup, lock, recipes, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
-use crate::plan::{ActionGraph, Cause, Decision, Reason, Stage, Verdict, evaluate};
+use crate::plan::{ActionGraph, Cause, Decision, Past, Reason, Stage, Verdict, evaluate, in_reading_order};
 use crate::recipe::{Lock, Recipe};
 use crate::stage::{
     Drift, Forms, LOCK_ACTION, LockState, StageGraph, StorePast, Target, drift_of_artefacts, drift_of_layers,
-    graph_before_renewal, graph_of, init_program, lock_state, xcat_drift,
+    graph_before_renewal, graph_of, init_program, lock_state, place_in_lock, place_left_over, xcat_drift,
 };
 use crate::store::Store;
 
@@ -123,13 +123,22 @@ fn stages_of(recipe: &Recipe, lock: &Lock, forms: Forms) -> Result<StageGraph, E
 }
 
 /// What is decided of each action; `lock_causes` are why the lock is renewed, where that is an action of the graph.
-fn decided(graph: &ActionGraph, past: &StorePast<'_>, lock_causes: &[Cause]) -> Vec<(Stage, PlannedLayer)> {
+fn decided(graph: &ActionGraph, past: &dyn Past, lock_causes: &[Cause], lock: &str) -> Vec<(Stage, PlannedLayer)> {
     let decisions: Vec<Decision> = evaluate(graph, past);
+    let is_of_lock = |cause: &Cause| matches!(&cause.reason, Reason::Upstream { action, .. } if action == LOCK_ACTION);
     graph
         .in_order()
         .zip(decisions)
         .map(|(action, decision)| {
-            let causes = if action.id == LOCK_ACTION { lock_causes.to_vec() } else { decision.causes };
+            let mut causes = decision.causes;
+            if action.id == LOCK_ACTION {
+                causes = lock_causes.to_vec();
+            } else if causes.iter().any(is_of_lock) {
+                causes.retain(|cause| !is_of_lock(cause));
+                causes.extend(lock_causes.iter().map(|cause| cause.through(LOCK_ACTION)));
+                causes = in_reading_order(causes);
+            }
+            place_in_lock(&mut causes, &action.id, lock);
             let layer = PlannedLayer {
                 layer: action.layer().to_owned(),
                 kind: action.kind.to_owned(),
@@ -148,17 +157,21 @@ fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedLayer
         layer: "lock".into(),
         kind: "lock".into(),
         action: "run".into(),
-        causes,
+        causes: causes.clone(),
         not_reproducible: None,
     };
     let mut planned = vec![(Stage::Rootfs, lock)];
+    let above: Vec<Cause> = if was_built {
+        causes.iter().map(|cause| cause.through(LOCK_ACTION)).collect()
+    } else {
+        vec![Reason::FirstBuild.cause(None)]
+    };
     for (stage, layer) in [(Stage::Kernel, "payload"), (Stage::Initrd, "stateless"), (Stage::Pack, "rootimg")] {
-        let reason = if was_built { Reason::Upstream { action: LOCK_ACTION.to_owned() } } else { Reason::FirstBuild };
         let layer = PlannedLayer {
             layer: layer.to_owned(),
             kind: stage.name().to_owned(),
             action: if was_built { "depends" } else { "run" }.to_owned(),
-            causes: vec![reason.cause(None)],
+            causes: above.clone(),
             not_reproducible: None,
         };
         planned.push((stage, layer));
@@ -180,48 +193,53 @@ pub fn plan_of(
     let root = store.root(&recipe.directory, &name);
     let was_built = root.is_some();
     let known = root.clone();
-    let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
     let coarse = |causes: Vec<Cause>| not_resolved(causes, was_built);
+    let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
+    let past = StorePast::new(store, root);
+    let with_places = |mut causes: Vec<Cause>| {
+        place_left_over(&mut causes, &|input| past.place(LOCK_ACTION, input));
+        in_reading_order(causes)
+    };
     let mut drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
     let planned = match (state, found) {
         (LockState::Fresh, Some(lock)) => {
             let stages = stages_of(recipe, &lock, forms)?;
-            let past = StorePast::new(store, root);
             if !publish.is_empty() {
                 let decisions = evaluate(&stages.graph, &past);
                 for Target::Xcat(directory) in publish {
                     drift.extend(xcat_drift(recipe, store, &decisions, directory));
                 }
             }
-            decided(&stages.graph, &past, &[])
+            decided(&stages.graph, &past, &[], &text)
         }
         (LockState::FilesChanged(causes), Some(lock)) => {
             let stages = stages_of(recipe, &lock, forms)?;
+            let causes = with_places(causes);
             match graph_before_renewal(crate::distro::manager(recipe), &stages, &lock) {
-                Some(graph) if was_built => decided(&graph, &StorePast::new(store, root), &causes),
+                Some(graph) if was_built => decided(&graph, &past, &causes, &text),
                 _ => coarse(causes),
             }
         }
-        (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(causes),
+        (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(with_places(causes)),
         (LockState::Fresh, None) => coarse(Vec::new()),
     };
+    Ok(PlannedImage { name, stages: by_stage(planned), drift })
+}
+
+/// What is planned, stage by stage; a stage's causes are those of its layers, each said once.
+pub fn by_stage(planned: Vec<(Stage, PlannedLayer)>) -> Vec<PlannedStage> {
+    let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
     for (stage, layer) in planned {
         layers.entry(stage).or_default().push(layer);
     }
-    let stages = Stage::ALL
+    Stage::ALL
         .into_iter()
         .map(|stage| {
             let layers = layers.remove(&stage).unwrap_or_default();
-            let mut causes: Vec<Cause> = Vec::new();
-            for cause in layers.iter().flat_map(|layer| &layer.causes) {
-                if !causes.contains(cause) {
-                    causes.push(cause.clone());
-                }
-            }
+            let causes = in_reading_order(layers.iter().flat_map(|layer| layer.causes.clone()).collect());
             PlannedStage { stage: stage.name().to_owned(), action: of_stage(&layers).to_owned(), causes, layers }
         })
-        .collect();
-    Ok(PlannedImage { name, stages, drift })
+        .collect()
 }
 
 /// Runs the command.
@@ -293,11 +311,7 @@ fn text_of(image: &PlannedImage, verbose: u8) -> String {
             text.push_str(&format!("    {:<14} {}\n", layer.layer, layer.action));
             let most = if verbose > 0 { usize::MAX } else { SHOWN_CAUSES };
             for cause in layer.causes.iter().take(most) {
-                let place = match (&cause.file, cause.line) {
-                    (Some(file), Some(line)) => format!("{file}:{line}: "),
-                    _ => String::new(),
-                };
-                text.push_str(&format!("      {place}{}\n", cause.message));
+                text.push_str(&format!("      {}\n", cause.message));
             }
             if layer.causes.len() > most {
                 text.push_str(&format!("      and {} more (-v shows all)\n", layer.causes.len() - most));
