@@ -1,10 +1,12 @@
 //! The command line: the only room that prints, and imported by nobody.
 
+mod against;
 mod boot;
 mod build;
 mod check;
 mod exit;
 mod explain;
+mod formats;
 mod gc;
 mod init;
 mod list;

@@ -13,6 +13,18 @@ use super::{Action, Origin, Past, Place};
 pub enum Reason {
     /// The image was never built here.
     FirstBuild,
+    /// The revision that it is compared with does not have the image.
+    NewImage {
+        /// The revision.
+        revision: String,
+    },
+    /// The recipe had errors at the revision that it is compared with, so that nothing can be compared.
+    Unreadable {
+        /// The revision.
+        revision: String,
+        /// The first of the errors.
+        problem: String,
+    },
     /// The image was built, but never had this action.
     New {
         /// The action.
@@ -172,6 +184,8 @@ impl Reason {
     fn message(&self) -> String {
         match self {
             Self::FirstBuild => "first build".to_owned(),
+            Self::NewImage { revision } => format!("{revision} does not have this image"),
+            Self::Unreadable { revision, problem } => format!("the recipe of {revision} has errors: {problem}"),
             Self::New { action } => format!("the image had no {action}"),
             Self::Gone { action } => format!("the image has no {action} any more"),
             Self::NotLocked { what } => format!("{what} not in {LOCK}"),

@@ -52,22 +52,25 @@ impl Follow<'_> {
             match difference {
                 Difference::Own(cause) => causes.push(cause),
                 Difference::Above(above, output, was) => causes.extend(self.leaves(&above, Some((&output, was)), seen)),
-                Difference::Roots(roots) => {
-                    let found: Vec<Cause> = roots.iter().flat_map(|root| self.leaves(root, None, seen)).collect();
-                    let real = found.iter().any(|cause| !matches!(cause.reason, Reason::NotReproducible { .. }));
-                    if real {
-                        causes.extend(
-                            found.into_iter().filter(|cause| !matches!(cause.reason, Reason::NotReproducible { .. })),
-                        );
-                    } else {
-                        // The roots are what they were, so that only imgbuild itself is left.
-                        let what = "maker of tools roots".to_owned();
-                        causes.push(Reason::Implementation { what, was: None, now: None }.cause(None));
-                    }
+                Difference::Roots(roots) if roots.iter().any(|root| self.differs(root)) => {
+                    let differing = roots.iter().filter(|root| self.differs(root));
+                    causes.extend(differing.flat_map(|root| self.leaves(root, None, seen)).collect::<Vec<_>>());
+                }
+                // The packages of the roots are what they were, so that only imgbuild itself is left.
+                Difference::Roots(_) => {
+                    let what = "maker of tools roots".to_owned();
+                    causes.push(Reason::Implementation { what, was: None, now: None }.cause(None));
                 }
             }
         }
         causes
+    }
+
+    /// Whether an action is not what it was.
+    fn differs(&self, id: &str) -> bool {
+        let runs = self.decisions.get(id).is_some_and(|decision| decision.verdict != Verdict::Keep);
+        let now = self.graph.get(id).map(|action| key_and_trace(action, self.known).1);
+        runs || now != self.past.last(id).map(|last| last.inputs)
     }
 
     /// Why an action gives something else than it gave; `output` is what is used of it, and the value that had.
@@ -86,7 +89,8 @@ impl Follow<'_> {
         };
         let (_, now) = key_and_trace(action, self.known);
         let found = self.compare(id, &now, &earlier.inputs, seen);
-        if found.is_empty() {
+        // Nothing is found too where all was said of another action.
+        if now == earlier.inputs {
             return vec![Reason::NotReproducible { action: id.to_owned() }.cause(None)];
         }
         found.iter().map(|cause| cause.through(id)).collect()

@@ -9,6 +9,7 @@ mod follow;
 mod graph;
 mod input;
 mod key;
+mod symbolic;
 mod words;
 
 pub use evaluate::{Decision, Outputs, Past, PastAction, Verdict, decide, evaluate};
@@ -17,4 +18,5 @@ pub use follow::Follow;
 pub use graph::{Action, ActionGraph, GraphError, Stage, Upstream};
 pub use input::{Input, Origin, Place, file_input};
 pub use key::{InputSink, KeyHasher, Known, TraceWriter, describe, key_and_trace};
+pub use symbolic::Symbolic;
 pub use words::{Change, Subject, maker};

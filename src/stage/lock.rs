@@ -42,6 +42,29 @@ fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sha256
     Some(Sha256::of(text.as_bytes()))
 }
 
+/// What a recipe asks for, as a lock without packages: two recipes are compared with it where there is no lock.
+pub fn requested(recipe: &Recipe) -> Lock {
+    let digest = |directory: Option<&Path>| directory.and_then(|one| local_digest(manager(recipe), one));
+    let pass = |wish: Wish| LockedPass {
+        name: wish.name,
+        install: wish.pass.install,
+        remove: wish.pass.remove,
+        remove_after: wish.pass.remove_after,
+        ..LockedPass::default()
+    };
+    Lock {
+        format: 1,
+        epoch: 0,
+        target: target(recipe),
+        otherpkgs: digest(recipe.otherpkgs_directory.as_deref()),
+        kernels: digest(recipe.kernel_files.kernels.as_deref()),
+        suite: Vec::new(),
+        pass: wishes(recipe).into_iter().map(pass).collect(),
+        users: Vec::new(),
+        groups: Vec::new(),
+    }
+}
+
 /// Compares a lock with what the recipe asks for.
 pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     let Some(lock) = lock else {

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod actions;
+mod against;
 mod artefacts;
 mod asked;
 mod assemble;
@@ -50,12 +51,13 @@ mod wish;
 
 pub use crate::distro::Places;
 pub use actions::{Forms, StageGraph, graph_of};
+pub use against::{Comparison, State, compare, name_lines};
 pub use artefacts::{BuildInfo, published};
 pub use asked::{place_in_lock, place_left_over};
 pub use drift::{Drift, drift_of_artefacts, drift_of_layers, remove_damaged_layers};
 pub use error::StageError;
 pub use inside::operations;
-pub use lock::{LockState, lock_state};
+pub use lock::{LockState, lock_state, requested};
 pub use past::{PlacesOfInputs, StorePast, places_of};
 pub use probe::{ProbeAnswer, ProbeRequest};
 pub use publish::{Target, XcatPublished, xcat_drift};
