@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::plan::{PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved};
+use super::plan::{PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved, not_resolved_but};
 use super::{Exit, render, setup};
 use crate::git::{Commit, GitError, Repository};
 use crate::plan::{Cause, Reason, Stage, Symbolic};
@@ -163,7 +163,10 @@ impl Revision {
                 let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
                 layers_of(&new.graph, &past, &[], &text)
             }
-            Comparison::Unresolved(causes) => not_resolved(causes, true),
+            Comparison::Unresolved(causes, old, new) => {
+                let past = Symbolic::of(&old.graph, &new.graph);
+                not_resolved_but(causes, layers_of(&new.graph, &past, &[], ""))
+            }
         };
         for (_, layer) in &mut planned {
             name_lines(&mut layer.causes, &then.directory, &recipe.directory);

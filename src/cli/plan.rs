@@ -209,6 +209,28 @@ pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedL
     planned
 }
 
+/// What can be said before the packages are resolved, and what runs whatever they turn out to be: `known` is the plan with
+/// the lock as it is.
+pub fn not_resolved_but(causes: Vec<Cause>, known: Vec<(Stage, PlannedLayer)>) -> Vec<(Stage, PlannedLayer)> {
+    let mut planned = not_resolved(causes, true);
+    let is_own = |cause: &Cause| !matches!(cause.reason, Reason::Upstream { .. });
+    for (stage, mut layer) in known {
+        layer.causes.retain(is_own);
+        if layer.action != "run" || layer.causes.is_empty() {
+            continue;
+        }
+        match planned.iter_mut().find(|(_, known)| known.layer == layer.layer) {
+            Some((_, known)) => {
+                let above = std::mem::take(&mut known.causes);
+                known.causes = in_reading_order(layer.causes.into_iter().chain(above).collect());
+                "run".clone_into(&mut known.action);
+            }
+            None => planned.push((stage, layer)),
+        }
+    }
+    planned
+}
+
 /// Plans an image: runs nothing, connects to nothing, writes nothing.
 pub fn plan_of(
     recipe: &Recipe,
@@ -249,6 +271,10 @@ pub fn plan_of(
                 Some(graph) if was_built => layers_of(&graph, &past, &causes, &text),
                 _ => coarse(causes),
             }
+        }
+        (LockState::Stale(causes), Some(lock)) if was_built => {
+            let known = stages_of(recipe, &lock, forms)?;
+            not_resolved_but(with_places(causes), layers_of(&known.graph, &past, &[], &text))
         }
         (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(with_places(causes)),
         (LockState::Fresh, None) => coarse(Vec::new()),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::words::{Change, LOCK, Subject};
-use super::{Action, Origin, Past, Place};
+use super::{Action, Origin, Past, Place, Taken};
 
 /// Every reason there is. A reason that cannot be named has no variant: a test goes through all inputs of all actions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -249,11 +249,17 @@ pub fn differences(
     now: &[(String, String)],
     was: &[(String, String)],
     past: &dyn Past,
+    taken: &BTreeMap<String, Taken>,
 ) -> Vec<Difference> {
     let inputs: BTreeMap<&str, &super::Input> =
         action.inputs.iter().map(|input| (input.name.as_str(), input)).collect();
-    let old: BTreeMap<&str, &str> = was.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let new: BTreeMap<&str, &str> = now.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    // A name may stand for several inputs, such as a driver that is named and in the default list as well.
+    let by_name = |trace: &'_ [(String, String)]| -> BTreeMap<String, Vec<String>> {
+        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        trace.iter().for_each(|(name, value)| all.entry(name.clone()).or_default().push(value.clone()));
+        all
+    };
+    let (old, new) = (by_name(was), by_name(now));
     let mut found = Vec::new();
     let unknown = Origin::Unknown;
     let mut note = |name: &str, change: Change<'_>| {
@@ -268,25 +274,40 @@ pub fn differences(
         if let Some(Origin::Roots(actions)) = input.map(|input| &input.origin) {
             return found.push(Difference::Roots(actions.clone()));
         }
+        if let (Change::Removed(was), Some((words, place, origin))) = (change, taken.get(name)) {
+            let subject = Subject { name: words, origin, place: place.as_ref(), was_place: None };
+            return found.push(Difference::Own(subject.cause(Change::Added(was))));
+        }
         let remembered = past.place(&action.id, name);
         let origin = input.map(|input| &input.origin).or(remembered.as_ref().map(|(_, origin)| origin));
+        // What is gone has no place any more, but a pattern that named it may still stand.
+        let is_pattern =
+            |one: &&super::Input| matches!(origin, Some(Origin::Glob { .. })) && Some(&one.origin) == origin;
+        let stands = match change {
+            Change::Removed(_) => action.inputs.iter().find(is_pattern),
+            _ => input.copied(),
+        };
         let subject = Subject {
             name,
             origin: origin.unwrap_or(&unknown),
-            place: input.and_then(|input| input.place.as_ref()),
+            place: stands.and_then(|input| input.place.as_ref()),
             was_place: remembered.as_ref().map(|(place, _)| place),
         };
         found.push(Difference::Own(subject.cause(change)));
     };
     for (name, value) in now {
-        match old.get(name.as_str()) {
-            None => note(name, Change::Added(value)),
-            Some(before) if before != value => note(name, Change::Changed(before, value)),
-            Some(_) => {}
+        match (old.get(name).map(Vec::as_slice), new.get(name).map(Vec::as_slice)) {
+            (Some(before), _) if before.contains(value) => {}
+            (Some([before]), Some([_])) => note(name, Change::Changed(before, value)),
+            _ => note(name, Change::Added(value)),
         }
     }
-    for (name, value) in was.iter().filter(|(name, _)| !new.contains_key(name.as_str())) {
-        note(name, Change::Removed(value));
+    for (name, value) in was {
+        match (old.get(name).map(Vec::as_slice), new.get(name).map(Vec::as_slice)) {
+            (_, Some(after)) if after.contains(value) => {}
+            (Some([_]), Some([_])) => {}
+            _ => note(name, Change::Removed(value)),
+        }
     }
     pair_kernels(&mut found);
     drop_echoes(&mut found);
@@ -362,6 +383,17 @@ fn drop_echoes(found: &mut Vec<Difference>) {
             lines.insert((file.clone(), *line, *was_line));
         }
     }
+    // A pattern of a synclist gains a file and its place in the image: the file is what somebody made.
+    let gains = |one: &Difference| match one {
+        Difference::Own(Cause {
+            reason: Reason::Gained { field, pattern, file } | Reason::Lost { field, pattern, file },
+            ..
+        }) if field == "sync.lists" => Some((pattern.clone(), file.clone())),
+        _ => None,
+    };
+    let files: BTreeSet<String> =
+        found.iter().filter_map(gains).filter(|(_, file)| !file.starts_with('/')).map(|(pattern, _)| pattern).collect();
+    found.retain(|one| gains(one).is_none_or(|(pattern, file)| !(file.starts_with('/') && files.contains(&pattern))));
     let mut seen = BTreeSet::new();
     found.retain(|one| match one {
         Difference::Own(cause) => {

@@ -30,7 +30,7 @@ impl Follow<'_> {
         let Some(action) = self.graph.get(id) else { return none() };
         let now: Vec<(String, String)> =
             action.inputs.iter().map(|input| (input.name.clone(), input.value.clone())).collect();
-        let found = differences(action, &now, &[], self.past);
+        let found = differences(action, &now, &[], self.past, &self.graph.taken);
         let own = found.into_iter().filter_map(|one| match one {
             Difference::Own(cause) => Some(cause),
             _ => None,
@@ -48,7 +48,7 @@ impl Follow<'_> {
     ) -> Vec<Cause> {
         let Some(action) = self.graph.get(id) else { return Vec::new() };
         let mut causes = Vec::new();
-        for difference in differences(action, now, was, self.past) {
+        for difference in differences(action, now, was, self.past, &self.graph.taken) {
             match difference {
                 Difference::Own(cause) => causes.push(cause),
                 Difference::Above(above, output, was) => causes.extend(self.leaves(&above, Some((&output, was)), seen)),
@@ -108,10 +108,11 @@ impl Follow<'_> {
             upstream: Vec::new(),
             needs: Vec::new(),
         };
-        let found = differences(&nobody, &[], inputs, self.past).into_iter().filter_map(|one| match one {
-            Difference::Own(cause) if cause.was_line.is_some() => Some(cause.through(id)),
-            _ => None,
-        });
+        let found =
+            differences(&nobody, &[], inputs, self.past, &self.graph.taken).into_iter().filter_map(|one| match one {
+                Difference::Own(cause) if cause.was_line.is_some() => Some(cause.through(id)),
+                _ => None,
+            });
         let found: Vec<Cause> = found.collect();
         if found.is_empty() { vec![Reason::Gone { action: id.to_owned() }.cause(None)] } else { found }
     }

@@ -108,7 +108,7 @@ impl Subject<'_> {
             Origin::Field(field) => self.of_field(field, kind, bare, change),
             Origin::Item(list) => self.of_item(list, &item(kind, bare), change),
             Origin::Glob { pattern, field } => self.of_glob(field, pattern, bare, change),
-            Origin::Line => self.of_line(&item(kind, bare), change),
+            Origin::Line => self.of_line(kind, &item(kind, bare), change),
             Origin::Imgbuild(noun) => self.of_imgbuild(noun, change),
             Origin::Roots(_) => {
                 let reason = Reason::Implementation { what: "tools roots".to_owned(), was: None, now: None };
@@ -232,17 +232,15 @@ impl Subject<'_> {
                 _ => shown(text),
             }
         };
-        let field = match (field, change) {
+        let (field, change) = match (field, change) {
             // One input, three fields.
             ("image.release", Change::Changed(was, now)) => {
-                let differs = was.split(' ').zip(now.split(' ')).position(|(was, now)| was != now);
-                match differs {
-                    Some(0) => "image.distro",
-                    Some(2) => "image.arch",
-                    _ => field,
-                }
+                let mut words =
+                    ["image.distro", "image.release", "image.arch"].iter().zip(was.split(' ').zip(now.split(' ')));
+                let differing = words.find(|(_, (was, now))| was != now);
+                differing.map_or((field, change), |(field, (was, now))| (*field, Change::Changed(was, now)))
             }
-            _ => field,
+            _ => (field, change),
         };
         let text = match change {
             Change::Added(_) if kind == "package" => format!("{field} needs \"{}\"", package_name(bare)),
@@ -281,13 +279,13 @@ impl Subject<'_> {
         }
     }
 
-    fn of_line(&self, item: &str, change: Change<'_>) -> Cause {
+    fn of_line(&self, kind: &str, item: &str, change: Change<'_>) -> Cause {
         let text = match change {
             Change::Added(_) => format!("added \"{item}\""),
             Change::Removed(_) => format!("removed \"{item}\""),
             Change::Changed(was, now) => format!("\"{item}\" {} -> {}", shown(was), shown(now)),
         };
-        self.placed(Self::reason(item, change), text)
+        self.placed(Self::reason(if kind == "file" { self.name } else { item }, change), text)
     }
 
     fn of_imgbuild(&self, noun: &str, change: Change<'_>) -> Cause {

@@ -12,7 +12,7 @@ use super::{StageError, accounts, dracut, node_support};
 use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
 use crate::distro::{PackageManager, manager};
-use crate::plan::{Action, ActionGraph, Input, Origin, Stage, Upstream};
+use crate::plan::{Action, ActionGraph, Input, Origin, Place, Stage, Taken, Upstream};
 use crate::recipe::{Accounts, Clause};
 use crate::recipe::{
     Firmware, Frames, Generator, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, Selinux,
@@ -153,12 +153,8 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
             reader.pack(PACK_GZIP);
         }
     }
-    Ok(StageGraph {
-        graph: ActionGraph::new(reader.actions)?,
-        layers: reader.layers,
-        wishes,
-        accounts: reader.accounts,
-    })
+    let graph = ActionGraph::new(reader.actions)?.taking(taken(recipe));
+    Ok(StageGraph { graph, layers: reader.layers, wishes, accounts: reader.accounts })
 }
 
 impl Reader<'_> {
@@ -597,6 +593,18 @@ impl Reader<'_> {
             needs,
         });
     }
+}
+
+/// Default drivers that the recipe takes away by `-name`.
+fn taken(recipe: &Recipe) -> BTreeMap<String, Taken> {
+    let list = "kernel.drivers";
+    let items = recipe.model.kernel.drivers.iter().enumerate().filter(|(_, item)| item.starts_with('-'));
+    let entry = |(index, item): (usize, &String)| {
+        let name = format!("driver {}", item.trim_start_matches('-'));
+        let place = recipe.spans.get(&format!("{list}[{index}]")).map(Place::from);
+        (name, (format!("driver {item}"), place, Origin::Item(list.to_owned())))
+    };
+    items.map(entry).collect()
 }
 
 /// The actions that a tools root over the base is made of.

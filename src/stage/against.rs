@@ -25,8 +25,8 @@ pub struct State<'a> {
 pub enum Comparison {
     /// All: the earlier graph, the present one.
     Graphs(Box<StageGraph>, Box<StageGraph>),
-    /// The packages have to be resolved first, and why.
-    Unresolved(Vec<Cause>),
+    /// The packages have to be resolved first, and why; and the graphs as far as the earlier lock gives them.
+    Unresolved(Vec<Cause>, Box<StageGraph>, Box<StageGraph>),
 }
 
 /// Compares; gives notes on what the locks do not say.
@@ -65,7 +65,11 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                 LockState::Stale(mut causes) | LockState::FilesChanged(mut causes) => {
                     let places = requests(then.recipe);
                     place_left_over(&mut causes, &|input| places.get(input).cloned());
-                    return Ok((Comparison::Unresolved(in_reading_order(causes)), notes));
+                    let lock = old.cloned().unwrap_or_else(|| asked.clone());
+                    let init = Digest::of(init_program());
+                    let old = Box::new(graph_of(then.recipe, &lock, &init, forms)?);
+                    let new = Box::new(graph_of(now.recipe, &lock, &init, forms)?);
+                    return Ok((Comparison::Unresolved(in_reading_order(causes), old, new), notes));
                 }
             }
         }

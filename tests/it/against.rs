@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::support::cluster::{PASSES, chmod, cluster, commit_all, git, lock, write_cluster};
-use crate::support::{Space, copy_tree, without_paths};
+use crate::support::{Ran, Space, copy_tree, imgbuild, without_paths};
 
 type Edit = (&'static str, fn(&Space));
 
@@ -40,7 +40,7 @@ const EDITS: &[Edit] = &[
     }),
     ("a package leaves the list, locked", |space| {
         space.edit("compute.pkglist", "htop\n", "");
-        relock(space, |text| text.replace("\"htop\", ", "").replace(&package("htop", "3.2.1-1"), ""));
+        relock(space, |text| text.replace(&package("htop", "3.2.1-1"), "").replace("[\"htop\", ", "["));
     }),
     ("a package in the recipe, not locked", |space| {
         space.edit("image.toml", "[\"less\"]", "[\"less\", \"jq\"]");
@@ -67,11 +67,14 @@ const EDITS: &[Edit] = &[
     ("a driver less", |space| {
         space.edit("image.toml", "    \"+ice\",\n", "");
     }),
+    ("a default driver less", |space| {
+        space.edit("image.toml", "    \"+ice\",\n", "    \"+ice\",\n    \"-be2net\",\n");
+    }),
     ("the level", |space| {
         space.edit("image.toml", "level = 3", "level = 9");
     }),
-    ("the level's line", |space| {
-        space.edit("image.toml", "level = 9", "level = 3");
+    ("the compressor", |space| {
+        space.edit("image.toml", "compress = \"zstd\"\nlevel = 3\n", "compress = \"gzip\"\n");
     }),
     ("the time zone", |space| {
         space.edit("image.toml", "Etc/UTC", "Europe/Berlin");
@@ -186,8 +189,8 @@ fn edited_workspace() -> Space {
     space
 }
 
-fn in_images(space: &Space, arguments: &[&str]) -> crate::support::Ran {
-    let mut command = crate::support::imgbuild();
+fn in_images(space: &Space, arguments: &[&str]) -> Ran {
+    let mut command = imgbuild();
     command.arg("-C").arg(space.path().join("images/compute")).arg("--store").arg(space.store()).args(arguments);
     command.output().unwrap().into()
 }
@@ -251,13 +254,39 @@ fn new_removed_and_broken_images_are_said_as_such() {
     write_cluster(&space, "new");
     write_cluster(&space, "broken");
     let plan = |directory: &str| {
-        let mut command = crate::support::imgbuild();
+        let mut command = imgbuild();
         command.arg("-C").arg(space.path().join(directory)).arg("--store").arg(space.store());
-        let ran: crate::support::Ran = command.args(["plan", "--against", "HEAD"]).output().unwrap().into();
+        let ran: Ran = command.args(["plan", "--against", "HEAD"]).output().unwrap().into();
         ran.good().out.lines().skip(1).take(6).collect::<Vec<_>>().join("\n")
     };
-    insta::assert_snapshot!(plan("new"), @"");
-    insta::assert_snapshot!(plan("broken"), @"");
+    insta::assert_snapshot!(plan("new"), @r"
+    compute  new
+      rootfs   run
+        tools          run
+          HEAD does not have this image
+        base           run
+          HEAD does not have this image
+    ");
+    insta::assert_snapshot!("broken", plan("broken"));
+    let mut command = imgbuild();
+    command.arg("-C").arg(space.path().join("new")).args(["plan", "--against", "HEAD", "--json"]);
+    let plan: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    assert_eq!(
+        (plan["images"][0]["change"].as_str(), plan["images"][0]["recipe"].as_str()),
+        (Some("new"), Some("new"))
+    );
+}
+
+#[test]
+fn a_recipe_below_that_went_is_an_image_that_was_removed() {
+    let space = Space::new();
+    write_cluster(&space, "");
+    write_cluster(&space, "more/login");
+    commit_all(space.path());
+    std::fs::remove_dir_all(space.path().join("more")).unwrap();
+    let plan = space.run(&["plan", "--against", "HEAD"]).good().out;
+    assert!(plan.ends_with("\ncompute  removed: its recipe is not here any more\n"), "{plan}");
+    assert_eq!(space.run(&["plan", "--against", "HEAD", "--detailed-exitcode"]).code, 0);
 }
 
 #[test]
@@ -265,16 +294,16 @@ fn what_cannot_be_compared_says_what_to_do() {
     let space = cluster();
     let ran = space.run(&["plan", "--against", "release/9"]);
     assert_eq!(ran.code, 1);
-    insta::assert_snapshot!(without_paths(&ran.err, &space), @"");
+    insta::assert_snapshot!("unknown_revision", without_paths(&ran.err, &space));
     // A shallow clone of a history of two commits.
     space.edit("motd", "a node", "one node");
     git(space.path(), &["commit", "-q", "-a", "-m", "second"]);
     let shallow = Space::new();
     let from = format!("file://{}", space.path().display());
     git(shallow.path(), &["clone", "-q", "--depth=1", &from, "clone"]);
-    let mut command = crate::support::imgbuild();
+    let mut command = imgbuild();
     command.arg("-C").arg(shallow.path().join("clone")).args(["plan", "--against", "HEAD~1"]);
-    let ran: crate::support::Ran = command.output().unwrap().into();
+    let ran: Ran = command.output().unwrap().into();
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("git fetch --depth="), "{}", ran.err);
     // No repository.
@@ -313,7 +342,7 @@ fn packed_objects_tags_and_merge_bases_are_read() {
     assert_eq!(why("main"), ["compute.exlist", "motd"]);
     // From another work tree of the same repository.
     git(space.path(), &["worktree", "add", "-q", "other", "v1"]);
-    let mut command = crate::support::imgbuild();
+    let mut command = imgbuild();
     command.arg("-C").arg(space.path().join("other")).args(["plan", "--against", "topic", "--detailed-exitcode"]);
     assert_eq!(command.output().unwrap().status.code(), Some(2));
 }
