@@ -163,9 +163,12 @@ impl Revision {
                 let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
                 layers_of(&new.graph, &past, &[], &text)
             }
-            Comparison::Unresolved(causes, old, new) => {
-                let past = Symbolic::of(&old.graph, &new.graph);
-                not_resolved_but(causes, layers_of(&new.graph, &past, &[], ""))
+            Comparison::Unresolved(causes, graphs) => {
+                let known = graphs.map(|graphs| {
+                    let past = Symbolic::of(&graphs.0.graph, &graphs.1.graph);
+                    layers_of(&graphs.1.graph, &past, &[], "")
+                });
+                not_resolved_but(causes, known.unwrap_or_default())
             }
         };
         for (_, layer) in &mut planned {

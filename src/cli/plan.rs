@@ -68,7 +68,7 @@ pub struct PlannedImage {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<String>,
     /// What else there is to say.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// rootfs, kernel, initrd, pack.
     pub stages: Vec<PlannedStage>,
@@ -215,17 +215,16 @@ pub fn not_resolved_but(causes: Vec<Cause>, known: Vec<(Stage, PlannedLayer)>) -
     let mut planned = not_resolved(causes, true);
     let is_own = |cause: &Cause| !matches!(cause.reason, Reason::Upstream { .. });
     for (stage, mut layer) in known {
-        layer.causes.retain(is_own);
-        if layer.action != "run" || layer.causes.is_empty() {
-            continue;
-        }
-        match planned.iter_mut().find(|(_, known)| known.layer == layer.layer) {
-            Some((_, known)) => {
-                let above = std::mem::take(&mut known.causes);
-                known.causes = in_reading_order(layer.causes.into_iter().chain(above).collect());
+        let runs = layer.action == "run" && layer.causes.iter().any(is_own);
+        if let Some((_, known)) = planned.iter_mut().find(|(_, known)| known.layer == layer.layer) {
+            known.causes =
+                in_reading_order(layer.causes.into_iter().chain(std::mem::take(&mut known.causes)).collect());
+            if runs {
                 "run".clone_into(&mut known.action);
             }
-            None => planned.push((stage, layer)),
+        } else if runs {
+            layer.causes.retain(is_own);
+            planned.push((stage, layer));
         }
     }
     planned
@@ -273,8 +272,10 @@ pub fn plan_of(
             }
         }
         (LockState::Stale(causes), Some(lock)) if was_built => {
-            let known = stages_of(recipe, &lock, forms)?;
-            not_resolved_but(with_places(causes), layers_of(&known.graph, &past, &[], &text))
+            // An action may lack a transaction that the lock does not have yet: then nothing more can be said.
+            let known = graph_of(recipe, &lock, &Digest::of(init_program()), forms).ok();
+            let known = known.map(|stages| layers_of(&stages.graph, &past, &[], &text)).unwrap_or_default();
+            not_resolved_but(with_places(causes), known)
         }
         (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(with_places(causes)),
         (LockState::Fresh, None) => coarse(Vec::new()),

@@ -25,8 +25,8 @@ pub struct State<'a> {
 pub enum Comparison {
     /// All: the earlier graph, the present one.
     Graphs(Box<StageGraph>, Box<StageGraph>),
-    /// The packages have to be resolved first, and why; and the graphs as far as the earlier lock gives them.
-    Unresolved(Vec<Cause>, Box<StageGraph>, Box<StageGraph>),
+    /// The packages have to be resolved first, and why; and both graphs, if the earlier lock gives them.
+    Unresolved(Vec<Cause>, Option<Box<(StageGraph, StageGraph)>>),
 }
 
 /// Compares; gives notes on what the locks do not say.
@@ -67,9 +67,10 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                     place_left_over(&mut causes, &|input| places.get(input).cloned());
                     let lock = old.cloned().unwrap_or_else(|| asked.clone());
                     let init = Digest::of(init_program());
-                    let old = Box::new(graph_of(then.recipe, &lock, &init, forms)?);
-                    let new = Box::new(graph_of(now.recipe, &lock, &init, forms)?);
-                    return Ok((Comparison::Unresolved(in_reading_order(causes), old, new), notes));
+                    // An action may lack a transaction that the lock does not have: then nothing more can be said.
+                    let graph = |recipe: &Recipe| graph_of(recipe, &lock, &init, forms).ok();
+                    let graphs = graph(then.recipe).zip(graph(now.recipe)).map(Box::new);
+                    return Ok((Comparison::Unresolved(in_reading_order(causes), graphs), notes));
                 }
             }
         }

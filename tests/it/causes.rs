@@ -127,9 +127,9 @@ fn each_input_of_each_action_names_the_hand_that_changes_it() {
                     let place = input.place.as_ref();
                     let subject = Subject { name: &input.name, origin: &input.origin, place, was_place: None };
                     let said = subject.cause(change).message;
-                    let raw = ["parameter ", "tools tools", "driver module", "synced ", "remove-with ", "file "];
+                    let raw = ["parameter ", "tools tools", "driver module", "synced ", "remove-with ", " file "];
                     if said.trim().is_empty()
-                        || raw.iter().any(|word| said.contains(word))
+                        || raw.iter().any(|word| format!(" {said}").contains(word))
                         || said.contains("inputs changed")
                     {
                         nameless.push(format!("{name}: {}: {}: {said}", action.id, input.name));
