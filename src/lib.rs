@@ -9,6 +9,7 @@ pub mod digest;
 pub mod distro;
 pub mod fault;
 pub mod format;
+pub mod git;
 pub mod plan;
 pub mod recipe;
 pub mod sandbox;

@@ -9,6 +9,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("source", &[]),
     ("fault", &[]),
     ("format", &[]),
+    ("git", &[]),
     ("xcat", &["source"]),
     ("recipe", &["xcat", "source", "digest", "format"]),
     ("plan", &["recipe", "digest", "source"]),
@@ -25,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot",
-            "format",
+            "format", "git",
         ],
     ),
 ];

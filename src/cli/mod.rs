@@ -1,5 +1,6 @@
 //! The command line: the only room that prints, and imported by nobody.
 
+mod against;
 mod boot;
 mod build;
 mod check;
@@ -8,6 +9,7 @@ mod copy;
 mod documents;
 mod exit;
 mod explain;
+mod formats;
 mod gc;
 mod init;
 mod list;

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::against::{AgainstDocument, Revision};
+use super::formats::{self, Format};
 use super::setup::{Setup, chosen, lock, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
-use crate::plan::{ActionGraph, Cause, Decision, Reason, Stage, Verdict, evaluate};
+use crate::plan::{ActionGraph, Cause, Decision, Past, Reason, Stage, Verdict, evaluate, in_reading_order};
 use crate::recipe::{Lock, Recipe};
 use crate::stage::{
     Drift, Forms, LOCK_ACTION, LockState, StageGraph, StorePast, Target, drift_of_artefacts, drift_of_layers,
-    graph_before_renewal, graph_of, init_program, lock_state, xcat_drift,
+    graph_before_renewal, graph_of, init_program, lock_state, place_in_lock, place_left_over, xcat_drift,
 };
 use crate::store::Store;
 
@@ -21,9 +23,15 @@ pub struct Arguments {
     /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
-    /// Print JSON
-    #[arg(long)]
+    /// Print JSON, as with --format json
+    #[arg(long, conflicts_with = "format")]
     pub json: bool,
+    /// How the plan is printed
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+    /// Compare with a git revision instead of the last build; needs no store and touches no checkout
+    #[arg(long, value_name = "REV", conflicts_with = "thorough")]
+    pub against: Option<String>,
     /// Read all published files and all layers of the last build, to find what somebody changed
     #[arg(long)]
     pub thorough: bool,
@@ -44,6 +52,9 @@ pub struct Arguments {
 pub struct PlanDocument {
     /// Version of this form.
     pub format_version: String,
+    /// The revision that was compared with; without it, the last build was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<AgainstDocument>,
     /// One entry an image.
     pub images: Vec<PlannedImage>,
 }
@@ -53,6 +64,15 @@ pub struct PlanDocument {
 pub struct PlannedImage {
     /// Its name.
     pub name: String,
+    /// Directory of its recipe below the repository's root, in a plan against a revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+    /// `new`, `removed`, `renamed`, or `unreadable` where its recipe had errors, in a plan against a revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+    /// What else there is to say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// rootfs, kernel, initrd, pack.
     pub stages: Vec<PlannedStage>,
     /// What somebody changed or removed behind imgbuild's back.
@@ -60,6 +80,11 @@ pub struct PlannedImage {
 }
 
 impl PlannedImage {
+    /// An image of which nothing is known yet.
+    pub fn of(name: String) -> Self {
+        Self { name, recipe: None, change: None, notes: Vec::new(), stages: Vec::new(), drift: Vec::new() }
+    }
+
     /// Whether a build would do anything.
     pub fn has_work(&self) -> bool {
         !self.drift.is_empty() || self.stages.iter().any(|stage| stage.action != "keep")
@@ -124,13 +149,27 @@ fn stages_of(recipe: &Recipe, lock: &Lock, forms: Forms) -> Result<StageGraph, E
 }
 
 /// What is decided of each action; `lock_causes` are why the lock is renewed, where that is an action of the graph.
-fn decided(graph: &ActionGraph, past: &StorePast<'_>, lock_causes: &[Cause]) -> Vec<(Stage, PlannedLayer)> {
+pub fn layers_of(
+    graph: &ActionGraph,
+    past: &dyn Past,
+    lock_causes: &[Cause],
+    lock: &str,
+) -> Vec<(Stage, PlannedLayer)> {
     let decisions: Vec<Decision> = evaluate(graph, past);
+    let is_of_lock = |cause: &Cause| matches!(&cause.reason, Reason::Upstream { action, .. } if action == LOCK_ACTION);
     graph
         .in_order()
         .zip(decisions)
         .map(|(action, decision)| {
-            let causes = if action.id == LOCK_ACTION { lock_causes.to_vec() } else { decision.causes };
+            let mut causes = decision.causes;
+            if action.id == LOCK_ACTION {
+                causes = lock_causes.to_vec();
+            } else if causes.iter().any(is_of_lock) {
+                causes.retain(|cause| !is_of_lock(cause));
+                causes.extend(lock_causes.iter().map(|cause| cause.through(LOCK_ACTION)));
+                causes = in_reading_order(causes);
+            }
+            place_in_lock(&mut causes, &action.id, lock);
             let layer = PlannedLayer {
                 layer: action.layer().to_owned(),
                 kind: action.kind.to_owned(),
@@ -144,25 +183,50 @@ fn decided(graph: &ActionGraph, past: &StorePast<'_>, lock_causes: &[Cause]) -> 
 }
 
 /// What can be said before the packages are resolved.
-fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedLayer)> {
+pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedLayer)> {
     let lock = PlannedLayer {
         layer: "lock".into(),
         kind: "lock".into(),
         action: "run".into(),
-        causes,
+        causes: causes.clone(),
         not_reproducible: None,
     };
     let mut planned = vec![(Stage::Rootfs, lock)];
+    let above: Vec<Cause> = if was_built {
+        causes.iter().map(|cause| cause.through(LOCK_ACTION)).collect()
+    } else {
+        vec![Reason::FirstBuild.cause(None)]
+    };
     for (stage, layer) in [(Stage::Kernel, "payload"), (Stage::Initrd, "stateless"), (Stage::Pack, "rootimg")] {
-        let reason = if was_built { Reason::Upstream { action: LOCK_ACTION.to_owned() } } else { Reason::FirstBuild };
         let layer = PlannedLayer {
             layer: layer.to_owned(),
             kind: stage.name().to_owned(),
             action: if was_built { "depends" } else { "run" }.to_owned(),
-            causes: vec![reason.cause(None)],
+            causes: above.clone(),
             not_reproducible: None,
         };
         planned.push((stage, layer));
+    }
+    planned
+}
+
+/// What can be said before the packages are resolved, and what runs whatever they turn out to be: `known` is the plan with
+/// the lock as it is.
+pub fn not_resolved_but(causes: Vec<Cause>, known: Vec<(Stage, PlannedLayer)>) -> Vec<(Stage, PlannedLayer)> {
+    let mut planned = not_resolved(causes, true);
+    let is_own = |cause: &Cause| !matches!(cause.reason, Reason::Upstream { .. });
+    for (stage, mut layer) in known {
+        let runs = layer.action == "run" && layer.causes.iter().any(is_own);
+        if let Some((_, known)) = planned.iter_mut().find(|(_, known)| known.layer == layer.layer) {
+            known.causes =
+                in_reading_order(layer.causes.into_iter().chain(std::mem::take(&mut known.causes)).collect());
+            if runs {
+                "run".clone_into(&mut known.action);
+            }
+        } else if runs {
+            layer.causes.retain(is_own);
+            planned.push((stage, layer));
+        }
     }
     planned
 }
@@ -181,48 +245,59 @@ pub fn plan_of(
     let root = store.root(&recipe.directory, &name);
     let was_built = root.is_some();
     let known = root.clone();
-    let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
     let coarse = |causes: Vec<Cause>| not_resolved(causes, was_built);
+    let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
+    let past = StorePast::new(store, root);
+    let with_places = |mut causes: Vec<Cause>| {
+        place_left_over(&mut causes, &|input| past.place(LOCK_ACTION, input));
+        in_reading_order(causes)
+    };
     let mut drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
     let planned = match (state, found) {
         (LockState::Fresh, Some(lock)) => {
             let stages = stages_of(recipe, &lock, forms)?;
-            let past = StorePast::new(store, root);
             if !publish.is_empty() {
                 let decisions = evaluate(&stages.graph, &past);
                 for Target::Xcat(directory) in publish {
                     drift.extend(xcat_drift(recipe, store, &decisions, directory));
                 }
             }
-            decided(&stages.graph, &past, &[])
+            layers_of(&stages.graph, &past, &[], &text)
         }
         (LockState::FilesChanged(causes), Some(lock)) => {
             let stages = stages_of(recipe, &lock, forms)?;
+            let causes = with_places(causes);
             match graph_before_renewal(crate::distro::manager(recipe), &stages, &lock) {
-                Some(graph) if was_built => decided(&graph, &StorePast::new(store, root), &causes),
+                Some(graph) if was_built => layers_of(&graph, &past, &causes, &text),
                 _ => coarse(causes),
             }
         }
-        (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(causes),
+        (LockState::Stale(causes), Some(lock)) if was_built => {
+            // An action may lack a transaction that the lock does not have yet: then nothing more can be said.
+            let known = graph_of(recipe, &lock, &Digest::of(init_program()), forms).ok();
+            let known = known.map(|stages| layers_of(&stages.graph, &past, &[], &text)).unwrap_or_default();
+            not_resolved_but(with_places(causes), known)
+        }
+        (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(with_places(causes)),
         (LockState::Fresh, None) => coarse(Vec::new()),
     };
+    Ok(PlannedImage { stages: by_stage(planned), drift, ..PlannedImage::of(name) })
+}
+
+/// What is planned, stage by stage; a stage's causes are those of its layers, each said once.
+pub fn by_stage(planned: Vec<(Stage, PlannedLayer)>) -> Vec<PlannedStage> {
+    let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
     for (stage, layer) in planned {
         layers.entry(stage).or_default().push(layer);
     }
-    let stages = Stage::ALL
+    Stage::ALL
         .into_iter()
         .map(|stage| {
             let layers = layers.remove(&stage).unwrap_or_default();
-            let mut causes: Vec<Cause> = Vec::new();
-            for cause in layers.iter().flat_map(|layer| &layer.causes) {
-                if !causes.contains(cause) {
-                    causes.push(cause.clone());
-                }
-            }
+            let causes = in_reading_order(layers.iter().flat_map(|layer| layer.causes.clone()).collect());
             PlannedStage { stage: stage.name().to_owned(), action: of_stage(&layers).to_owned(), causes, layers }
         })
-        .collect();
-    Ok(PlannedImage { name, stages, drift })
+        .collect()
 }
 
 /// Runs the command.
@@ -231,37 +306,45 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Ok(recipes) => recipes,
         Err(exit) => return exit,
     };
-    let directory = match store_directory(arguments) {
-        Ok(directory) => directory,
+    let planned = match &own.against {
+        Some(revision) => against(arguments, own, &recipes, revision),
+        None => as_it_is(arguments, own, &recipes),
+    };
+    let (against, images) = match planned {
+        Ok(planned) => planned,
         Err(exit) => return exit,
     };
-    let store = Store::existing(&directory);
+    let work = images.iter().any(PlannedImage::has_work);
+    let document = PlanDocument { format_version: "1.0".to_owned(), against, images };
+    let format = if own.json { Format::Json } else { own.format };
+    let directories: Vec<_> = recipes.iter().map(|recipe| recipe.directory.clone()).collect();
+    render::print(&formats::text_of(format, &document, &directories, arguments.verbose));
+    if own.detailed_exitcode && work { Exit::Work } else { Exit::Done }
+}
+
+type Planned = (Option<AgainstDocument>, Vec<PlannedImage>);
+
+/// The plan against a revision: neither store nor artefacts are looked at.
+fn against(arguments: &super::Arguments, own: &Arguments, recipes: &[Recipe], revision: &str) -> Result<Planned, Exit> {
+    let forms = if own.publish.is_empty() { Forms::Own } else { Forms::AndGzip };
+    let mut revision = Revision::open(&arguments.directory, revision)?;
+    let images = revision.plan(recipes, &arguments.directory, forms)?;
+    Ok((Some(revision.document()), images))
+}
+
+/// The plan of what a build would do now.
+fn as_it_is(arguments: &super::Arguments, own: &Arguments, recipes: &[Recipe]) -> Result<Planned, Exit> {
+    let store = Store::existing(&store_directory(arguments)?);
     let mut images = Vec::new();
-    for recipe in &recipes {
+    for recipe in recipes {
         let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
-        let mut image = match plan_of(recipe, &store, &out, &own.publish) {
-            Ok(image) => image,
-            Err(exit) => return exit,
-        };
+        let mut image = plan_of(recipe, &store, &out, &own.publish)?;
         if own.thorough {
-            match damaged_layers(arguments, recipe) {
-                Ok(damaged) => image.drift.extend(damaged),
-                Err(exit) => return exit,
-            }
+            image.drift.extend(damaged_layers(arguments, recipe)?);
         }
         images.push(image);
     }
-    let work = images.iter().any(PlannedImage::has_work);
-    if own.json {
-        let document = PlanDocument { format_version: "1.0".to_owned(), images };
-        let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
-        text.push('\n');
-        render::print(&text);
-    } else {
-        let texts: Vec<String> = images.iter().map(|image| text_of(image, arguments.verbose)).collect();
-        render::print(&texts.join("\n"));
-    }
-    if own.detailed_exitcode && work { Exit::Work } else { Exit::Done }
+    Ok((None, images))
 }
 
 /// Layers of the last build that are not what they were.
@@ -274,46 +357,4 @@ fn damaged_layers(arguments: &super::Arguments, recipe: &Recipe) -> Result<Vec<D
         exit
     })?;
     Ok(damaged.into_iter().map(|(_, drift)| drift).collect())
-}
-
-/// How many causes of a layer are shown before the rest is folded.
-const SHOWN_CAUSES: usize = 6;
-
-fn text_of(image: &PlannedImage, verbose: u8) -> String {
-    let mut text = format!("{}\n", image.name);
-    let mut notes = Vec::new();
-    for stage in &image.stages {
-        text.push_str(&format!("  {:<8} {}\n", stage.stage, stage.action));
-        for layer in &stage.layers {
-            if let Some(text) = &layer.not_reproducible {
-                notes.push(format!("  not reproducible: {}/{}: {text}\n", stage.stage, layer.layer));
-            }
-            if layer.action == "keep" && verbose == 0 {
-                continue;
-            }
-            text.push_str(&format!("    {:<14} {}\n", layer.layer, layer.action));
-            let most = if verbose > 0 { usize::MAX } else { SHOWN_CAUSES };
-            for cause in layer.causes.iter().take(most) {
-                let place = match (&cause.file, cause.line) {
-                    (Some(file), Some(line)) => format!("{file}:{line}: "),
-                    _ => String::new(),
-                };
-                text.push_str(&format!("      {place}{}\n", cause.message));
-            }
-            if layer.causes.len() > most {
-                text.push_str(&format!("      and {} more (-v shows all)\n", layer.causes.len() - most));
-            }
-        }
-    }
-    text.extend(notes);
-    if !image.drift.is_empty() {
-        text.push_str("  changed by somebody else, not by the recipe:\n");
-        for drift in &image.drift {
-            text.push_str(&format!("    {} {} {}\n", drift.place, drift.name, drift.problem));
-        }
-        let deep = image.drift.iter().any(|drift| drift.place == "store");
-        let command = if deep { "imgbuild build --thorough" } else { "imgbuild build" };
-        text.push_str(&format!("    `{command}` mends it\n"));
-    }
-    text
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, ActionGraph, Cause, Known, Reason, causes, key_and_trace};
+use super::explain::in_reading_order;
+use super::follow::Follow;
+use super::{Action, ActionGraph, Cause, Known, Origin, Place, Reason, key_and_trace};
 use crate::digest::Digest;
 
 /// What is known of an earlier run.
@@ -26,6 +28,26 @@ pub trait Past {
     fn with_key(&self, key: &Digest) -> Option<PastAction>;
     /// The last run of an action of this image.
     fn last(&self, action: &str) -> Option<PastAction>;
+    /// Whether this image was built before.
+    fn knows_image(&self) -> bool {
+        false
+    }
+    /// Whether the last build of this image had an action, be its record there or not.
+    fn had(&self, action: &str) -> bool {
+        self.last(action).is_some()
+    }
+    /// The run of an action that gave an output with a value.
+    fn producing(&self, _action: &str, _output: &str, _value: &str) -> Option<PastAction> {
+        None
+    }
+    /// Outputs of a run that are gone, in words.
+    fn missing(&self, _key: &Digest) -> Vec<String> {
+        vec!["its result".to_owned()]
+    }
+    /// Where an input stood at the time of the last build, and what it came from.
+    fn place(&self, _action: &str, _input: &str) -> Option<(Place, Origin)> {
+        None
+    }
 }
 
 /// What is to be done.
@@ -66,50 +88,61 @@ impl Known for Outputs<'_> {
     }
 }
 
-/// Decides one action, given the decisions on those that it uses.
-pub fn decide(action: &Action, known: &dyn Known, past: &dyn Past, upstream_runs: &[&str]) -> Decision {
-    let (key, trace) = key_and_trace(action, known);
+/// Outputs of other actions are no inputs of an action's own.
+fn own(inputs: &[(String, String)]) -> Vec<(String, String)> {
+    let is_own = |name: &str| !name.starts_with("layer ") && !name.starts_with("value ");
+    inputs.iter().filter(|(name, _)| is_own(name)).cloned().collect()
+}
+
+/// Why an action runs that has no earlier run to compare with.
+fn causes_without_past(action: &Action, follow: &Follow<'_>) -> Vec<Cause> {
+    if !follow.past.knows_image() {
+        vec![Reason::FirstBuild.cause(None)]
+    } else if follow.past.had(&action.id) {
+        vec![Reason::RecordMissing { action: action.id.clone() }.cause(None)]
+    } else {
+        follow.causes_of_new(&action.id)
+    }
+}
+
+/// Decides one action, given what is known of those that it uses.
+pub fn decide(action: &Action, follow: &Follow<'_>) -> Decision {
+    let past = follow.past;
+    let (key, trace) = key_and_trace(action, follow.known);
     let last = past.last(&action.id);
     let decision = |verdict, causes, outputs| {
         let action = action.id.clone();
         Decision { action, verdict, causes, key, outputs, differs_in: None }
     };
     let Some(key) = key else {
-        // Own inputs that changed make it run whatever comes from above.
-        let own = last.as_ref().map(|last| {
-            let seen: Vec<_> = last
-                .inputs
-                .iter()
-                .filter(|(name, _)| !name.starts_with("layer ") && !name.starts_with("value "))
-                .cloned()
-                .collect();
-            let mine: Vec<_> = trace
-                .iter()
-                .filter(|(name, _)| !name.starts_with("layer ") && !name.starts_with("value "))
-                .cloned()
-                .collect();
-            causes(action, &mine, &seen)
-        });
-        let above = upstream_runs.iter().map(|id| Reason::Upstream { action: (*id).to_owned() }.cause(None));
-        return match own {
-            Some(own) if !own.is_empty() => decision(Verdict::Run, own.into_iter().chain(above).collect(), None),
-            Some(_) => decision(Verdict::Depends, above.collect(), None),
-            None => decision(Verdict::Run, vec![Reason::FirstBuild.cause(None)], None),
+        let mut running: Vec<&str> = action.upstream.iter().map(|upstream| upstream.action.as_str()).collect();
+        running.retain(|id| follow.decisions.get(*id).is_some_and(|decision| decision.verdict != Verdict::Keep));
+        let above = || {
+            let mut seen = std::collections::BTreeSet::new();
+            running.iter().flat_map(|id| follow.leaves(id, None, &mut seen)).collect::<Vec<_>>()
         };
+        let Some(last) = last else { return decision(Verdict::Run, causes_without_past(action, follow), None) };
+        // Own inputs that changed make it run whatever comes from above.
+        let mine = follow.causes(&action.id, &own(&trace), &own(&last.inputs));
+        let verdict = if mine.is_empty() { Verdict::Depends } else { Verdict::Run };
+        return decision(verdict, in_reading_order(mine.into_iter().chain(above()).collect()), None);
     };
     match past.with_key(&key) {
         Some(found) if found.intact => {
             let kept = decision(Verdict::Keep, Vec::new(), Some(found.outputs));
             Decision { differs_in: found.differs_in, ..kept }
         }
-        Some(_) => decision(Verdict::Run, vec![Reason::OutputMissing.cause(None)], None),
+        Some(_) => {
+            let outputs = past.missing(&key);
+            decision(Verdict::Run, vec![Reason::OutputMissing { outputs }.cause(None)], None)
+        }
         None => {
             let why = match &last {
-                None => vec![Reason::FirstBuild.cause(None)],
-                Some(last) => causes(action, &trace, &last.inputs),
+                None => causes_without_past(action, follow),
+                Some(last) => follow.causes(&action.id, &trace, &last.inputs),
             };
-            let why = if why.is_empty() { vec![Reason::RecordMissing.cause(None)] } else { why };
-            decision(Verdict::Run, why, None)
+            let missing = || vec![Reason::RecordMissing { action: action.id.clone() }.cause(None)];
+            decision(Verdict::Run, if why.is_empty() { missing() } else { why }, None)
         }
     }
 }
@@ -119,14 +152,8 @@ pub fn evaluate(graph: &ActionGraph, past: &dyn Past) -> Vec<Decision> {
     let mut decisions: BTreeMap<String, Decision> = BTreeMap::new();
     let mut order = Vec::new();
     for action in graph.in_order() {
-        let mut running: Vec<&str> = action
-            .upstream
-            .iter()
-            .map(|upstream| upstream.action.as_str())
-            .filter(|id| decisions.get(*id).is_some_and(|decision| decision.verdict != Verdict::Keep))
-            .collect();
-        running.dedup();
-        let decision = decide(action, &Outputs(&decisions), past, &running);
+        let follow = Follow { graph, known: &Outputs(&decisions), past, decisions: &decisions };
+        let decision = decide(action, &follow);
         order.push(action.id.clone());
         decisions.insert(action.id.clone(), decision);
     }
@@ -163,7 +190,7 @@ mod tests {
             upstream: uses.iter().map(|id| Upstream { action: (*id).to_owned(), output: "layer".to_owned() }).collect(),
             needs: Vec::new(),
         };
-        let file = Input { name: "file site/motd".into(), value: format!("0644 {motd}"), place: None };
+        let file = Input::new("file site/motd", format!("0644 {motd}"));
         ActionGraph::new(vec![
             action("rootfs/base", vec![Input::parameter("epoch", 1)], &[]),
             action("rootfs/sync", vec![file], &["rootfs/base"]),
@@ -212,7 +239,7 @@ mod tests {
         insta::assert_snapshot!(said(&graph("b"), &past), @r"
         rootfs/base Keep 
         rootfs/sync Run site/motd content changed
-        pack/rootimg Depends depends on rootfs/sync
+        pack/rootimg Depends site/motd content changed (through rootfs/sync)
         ");
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::recipe::PinnedPackage;
+use crate::recipe::{PinnedPackage, Spans};
 use crate::source::Span;
 
 /// Where a person wrote something.
@@ -24,8 +24,36 @@ impl From<&Span> for Place {
     }
 }
 
-/// One input. Its name and value are what the key is made of; the place only serves explanations.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a person would change to change an input; part of no key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Nobody said; a test fails where an action has such an input.
+    #[default]
+    Unknown,
+    /// The value of a field of the recipe: `pack.level`.
+    Field(String),
+    /// An item of a list in the recipe: `kernel.drivers`.
+    Item(String),
+    /// A file that a pattern or a directory of the recipe names.
+    Glob {
+        /// The field with the pattern.
+        field: String,
+        /// The pattern, or the directory.
+        pattern: String,
+    },
+    /// A line of a list that the recipe names.
+    Line,
+    /// image.lock.
+    Lock,
+    /// imgbuild itself: a noun.
+    Imgbuild(String),
+    /// Tools roots, by the actions that make them.
+    Roots(Vec<String>),
+}
+
+/// One input. Its name and value are what the key is made of; place and origin only serve explanations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Input {
     /// Kind and name, separated by a blank: `package bash`, `file site/motd`, `parameter level`.
     pub name: String,
@@ -33,32 +61,81 @@ pub struct Input {
     pub value: String,
     /// Where it was asked for.
     pub place: Option<Place>,
+    /// What it comes from.
+    pub origin: Origin,
 }
 
 impl Input {
-    /// A setting of the recipe or of imgbuild.
+    /// Anything else.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into(), ..Self::default() }
+    }
+
+    /// A setting of the recipe or of imgbuild. The epoch and the platform have their origins by their names.
     pub fn parameter(name: &str, value: impl ToString) -> Self {
-        Self { name: format!("parameter {name}"), value: value.to_string(), place: None }
+        let origin = match name {
+            "epoch" => Origin::Lock,
+            "platform" => Origin::Field("image.release".to_owned()),
+            _ => Origin::Unknown,
+        };
+        Self::new(format!("parameter {name}"), value.to_string()).of(origin)
     }
 
     /// A package, pinned.
     pub fn package(package: &PinnedPackage) -> Self {
-        Self {
-            name: format!("package {}:{}", package.name, package.architecture),
-            value: format!("{} {}", package.version, package.sha256),
-            place: None,
-        }
+        let name = format!("package {}:{}", package.name, package.architecture);
+        Self::new(name, format!("{} {}", package.version, package.sha256)).of(Origin::Lock)
     }
 
     /// A file: content and permission bits without those for group and others to write (D25).
     pub fn file(name: &str, mode: u32, digest: &Digest) -> Self {
-        Self { name: format!("file {name}"), value: format!("{mode:04o} {digest}"), place: None }
+        Self::new(format!("file {name}"), format!("{mode:04o} {digest}"))
+    }
+
+    /// Says what it comes from.
+    pub fn of(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// Says which field of the recipe it is, and where that stands.
+    pub fn field(mut self, spans: &Spans, field: &str) -> Self {
+        self.place = spans.get(field).map(Place::from);
+        self.of(Origin::Field(field.to_owned()))
+    }
+
+    /// Says which item of a list in the recipe it is.
+    pub fn item(mut self, spans: &Spans, list: &str, index: usize) -> Self {
+        self.place = spans.get(&format!("{list}[{index}]")).or_else(|| spans.nearest(list)).map(Place::from);
+        self.of(Origin::Item(list.to_owned()))
+    }
+
+    /// Says that a span asks for it: an item or a field of the recipe, or a line of a list.
+    pub fn asked(mut self, spans: &Spans, span: Option<&Span>) -> Self {
+        if let Some(span) = span {
+            self.place = Some(Place::from(span));
+            self.origin = Origin::of_span(spans, span);
+        }
+        self
     }
 
     /// Says where it was asked for.
     pub fn at(mut self, span: Option<&Span>) -> Self {
         self.place = span.map(Place::from);
         self
+    }
+}
+
+impl Origin {
+    /// What a span stands for: an item or a field of the recipe, or a line of a list.
+    pub fn of_span(spans: &Spans, span: &Span) -> Self {
+        match spans.path_of(span) {
+            Some(path) => match path.strip_suffix(']').and_then(|path| path.rsplit_once('[')) {
+                Some((list, _)) => Self::Item(list.to_owned()),
+                None => Self::Field(path.to_owned()),
+            },
+            None => Self::Line,
+        }
     }
 }
 

@@ -5,12 +5,18 @@
 
 mod evaluate;
 mod explain;
+mod follow;
 mod graph;
 mod input;
 mod key;
+mod symbolic;
+mod words;
 
 pub use evaluate::{Decision, Outputs, Past, PastAction, Verdict, decide, evaluate};
-pub use explain::{Cause, Reason, causes};
-pub use graph::{Action, ActionGraph, GraphError, Stage, Upstream};
-pub use input::{Input, Place, file_input};
+pub use explain::{Cause, Reason, in_reading_order};
+pub use follow::Follow;
+pub use graph::{Action, ActionGraph, GraphError, Stage, Taken, Upstream};
+pub use input::{Input, Origin, Place, file_input};
 pub use key::{InputSink, KeyHasher, Known, TraceWriter, describe, key_and_trace};
+pub use symbolic::Symbolic;
+pub use words::{Change, Subject, maker};

@@ -83,6 +83,13 @@ impl Spans {
         self.0.get(path)
     }
 
+    /// The path of the value that stands at a span; none for a span of another file, such as a list.
+    pub fn path_of(&self, span: &Span) -> Option<&str> {
+        let here = self.0.iter().filter(|(path, known)| *known == span && !path.ends_with("#key"));
+        // A table in brackets and the first of its items may start at one place: the longer path says more.
+        here.map(|(path, _)| path.as_str()).max_by_key(|path| path.len())
+    }
+
     /// Where the value, or else the nearest thing around it, stands.
     pub fn nearest(&self, path: &str) -> Option<&Span> {
         let mut path = path;

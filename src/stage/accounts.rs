@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::StageError;
 use super::wish::is_aside;
-use crate::plan::{Action, Input};
+use crate::plan::{Action, Input, Origin};
 use crate::recipe::{Accounts, Lock, Recipe};
 use crate::store::Outputs;
 
@@ -34,7 +34,13 @@ pub fn made_before(recipe: &Recipe, lock: &Lock, pass: &str, is_first: bool) -> 
 /// The same as inputs of the transaction.
 pub fn inputs(recipe: &Recipe, made: &Accounts) -> Vec<Input> {
     let input = |kind: &str, name: &str, value: String| {
-        Input { name: format!("{kind} {name}"), value, place: None }.at(recipe.spans.get(&format!("{kind}s.{name}")))
+        let input = Input::new(format!("{kind} {name}"), value);
+        // A user of the recipe has a group of its name, which stands in no line of its own.
+        let fields = [format!("{kind}s.{name}"), format!("users.{name}")];
+        match fields.iter().find(|field| recipe.spans.get(field).is_some()) {
+            Some(field) => input.field(&recipe.spans, field),
+            None => input.of(Origin::Lock),
+        }
     };
     let users = made.users.iter().map(|user| {
         let value = format!("{}:{}:{}:{}:{}", user.uid, user.gid, user.gecos, user.home, user.shell);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::drivers::{self, BUILD_KIND, TOOLS_DRIVER, build_action};
+use super::globs::{self, Patterns};
 use super::modules::{ALL_UPDATES, wanted_drivers};
 use super::results::file;
 use super::tools::{base_action, tools_action, tools_driver_action, tools_identity};
@@ -11,7 +12,7 @@ use super::{StageError, accounts, dracut, node_support};
 use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
 use crate::distro::{PackageManager, manager};
-use crate::plan::{Action, ActionGraph, Input, Stage, Upstream};
+use crate::plan::{Action, ActionGraph, Input, Origin, Place, Stage, Taken, Upstream};
 use crate::recipe::{Accounts, Clause};
 use crate::recipe::{
     Firmware, Frames, Generator, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, Selinux,
@@ -153,12 +154,8 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
             reader.pack(PACK_GZIP);
         }
     }
-    Ok(StageGraph {
-        graph: ActionGraph::new(reader.actions)?,
-        layers: reader.layers,
-        wishes,
-        accounts: reader.accounts,
-    })
+    let graph = ActionGraph::new(reader.actions)?.taking(taken(recipe));
+    Ok(StageGraph { graph, layers: reader.layers, wishes, accounts: reader.accounts })
 }
 
 impl Reader<'_> {
@@ -167,11 +164,24 @@ impl Reader<'_> {
     }
 
     fn tools(&self) -> Input {
-        Input {
-            name: "tools tools".to_owned(),
-            value: tools_identity(self.manager, &self.locked("tools"), &self.platform),
-            place: None,
-        }
+        let value = tools_identity(self.manager, &self.locked("tools"), &self.platform);
+        Input::new("tools tools", value).of(Origin::Roots(vec!["rootfs/tools".to_owned()]))
+    }
+
+    /// An input that a span of a list or of the recipe asks for.
+    fn asked(&self, input: Input, span: Option<&Span>) -> Input {
+        input.asked(&self.recipe.spans, span)
+    }
+
+    /// A setting of the recipe.
+    fn setting(&self, name: &str, value: impl ToString, field: &str) -> Input {
+        Input::parameter(name, value).field(&self.recipe.spans, field)
+    }
+
+    /// The sizes of [boot] tmpfs.
+    fn tmpfs(&self) -> Vec<Input> {
+        let sizes = self.recipe.model.boot.tmpfs.iter();
+        sizes.map(|(path, size)| self.setting(&format!("tmpfs {path}"), size, &format!("boot.tmpfs.{path}"))).collect()
     }
 
     /// Packages of a transaction whose scripts may fail.
@@ -179,8 +189,8 @@ impl Reader<'_> {
         let names = self.recipe.model.packages.failing_scripts.iter().enumerate();
         let here = names.filter(|(_, name)| packages.iter().any(|package| package.name == **name));
         here.map(|(index, name)| {
-            let input = Input { name: format!("failing script of {name}"), value: "allowed".to_owned(), place: None };
-            input.at(self.recipe.spans.get(&format!("packages.failing_scripts[{index}]")))
+            let input = Input::new(format!("failing script of {name}"), "allowed");
+            input.item(&self.recipe.spans, "packages.failing_scripts", index)
         })
         .collect()
     }
@@ -191,7 +201,7 @@ impl Reader<'_> {
             ModulesFrom::Kernel => "kernel",
             ModulesFrom::Rootfs => "rootfs",
         };
-        Input::parameter("modules_from", from).at(self.recipe.spans.get("initrd.modules_from"))
+        self.setting("modules_from", from, "initrd.modules_from")
     }
 
     fn below(&self) -> Vec<Upstream> {
@@ -241,25 +251,23 @@ impl Reader<'_> {
             self.tools(),
         ];
         for (name, value) in &wish.variables {
-            inputs.push(Input::parameter(&format!("environment {name}"), value));
+            let input = Input::parameter(&format!("environment {name}"), value);
+            inputs.push(self.asked(input, wish.spans.get(&format!("#ENV {name}"))));
         }
         inputs.extend(self.failing(&packages));
         for module in self.lock.pass(&wish.name).iter().flat_map(|pass| &pass.modules) {
-            inputs.push(Input { name: format!("module {module}"), value: "yes".to_owned(), place: None });
+            inputs.push(Input::new(format!("module {module}"), "yes").of(Origin::Lock));
         }
         for (kind, names) in [("remove", &wish.pass.remove), ("remove-after", &wish.pass.remove_after)] {
             for name in names {
-                inputs.push(
-                    Input { name: format!("{kind} {name}"), value: "yes".to_owned(), place: None }
-                        .at(wish.spans.get(name)),
-                );
+                inputs.push(self.asked(Input::new(format!("{kind} {name}"), "yes"), wish.spans.get(name)));
             }
         }
         for name in self.lock.pass(&wish.name).iter().flat_map(|pass| &pass.remove_with) {
-            inputs.push(Input { name: format!("remove-with {name}"), value: "yes".to_owned(), place: None });
+            inputs.push(Input::new(format!("remove-with {name}"), "yes").of(Origin::Lock));
         }
         for package in &packages {
-            let mut input = Input::package(package).at(wish.spans.get(&package.name));
+            let mut input = self.asked(Input::package(package), wish.spans.get(&package.name));
             if package.automatic {
                 input.value.push_str(" automatic");
             }
@@ -286,15 +294,18 @@ impl Reader<'_> {
     /// The kernel stage: the kernel's packages, and those that brought a kernel as a dependency (D18, D19).
     fn kernel(&mut self, packages: &[PinnedPackage]) -> Result<(), StageError> {
         let builds = self.driver_builds()?;
-        let span = self.recipe.spans.get("kernel.version");
         let version = self.recipe.model.kernel.version.clone().unwrap_or_else(|| "the only one".to_owned());
         let mut inputs = vec![
             Input::parameter("platform", &self.platform),
             Input::parameter("epoch", self.lock.epoch),
-            Input::parameter("version", version).at(span),
+            self.setting("version", version, "kernel.version"),
             self.tools(),
         ];
-        inputs.extend(kernel_packages(self.manager, self.lock, packages).iter().map(Input::package));
+        let wishes = wishes(self.recipe);
+        inputs.extend(kernel_packages(self.manager, self.lock, packages).iter().map(|package| {
+            let span = wishes.iter().find_map(|wish| wish.spans.get(&package.name));
+            self.asked(Input::package(package), span)
+        }));
         inputs.extend(drivers::update_inputs(self.recipe)?);
         self.actions.push(Action {
             id: "kernel/payload".to_owned(),
@@ -314,11 +325,11 @@ impl Reader<'_> {
         for index in 0..self.recipe.kernel_files.builds.len() {
             let mut inputs = vec![
                 Input::parameter("platform", &self.platform),
-                Input {
-                    name: format!("tools {TOOLS_DRIVER}"),
-                    value: tools_identity(self.manager, &self.locked(TOOLS_DRIVER), &self.platform),
-                    place: None,
-                },
+                Input::new(
+                    format!("tools {TOOLS_DRIVER}"),
+                    tools_identity(self.manager, &self.locked(TOOLS_DRIVER), &self.platform),
+                )
+                .of(Origin::Roots(vec![format!("rootfs/{TOOLS_DRIVER}")])),
             ];
             inputs.extend(drivers::build_inputs(self.recipe, self.lock, index)?);
             let id = build_action(index);
@@ -344,9 +355,8 @@ impl Reader<'_> {
 
     /// Lines of fstab and exports; the recipe's order is part of what they say.
     fn declared_lines(&self) -> Vec<Input> {
-        let line = |file: &str, line: &str, span: &Span| {
-            Input { name: format!("{file} {line}"), value: "yes".to_owned(), place: None }.at(Some(span))
-        };
+        let line =
+            |file: &str, line: &str, span: &Span| self.asked(Input::new(format!("{file} {line}"), "yes"), Some(span));
         let mounts = self.recipe.mounts.iter().map(|mount| line("fstab", &mount.line, &mount.span));
         let exports = self.recipe.exports.iter().map(|export| line("exports", &export.line, &export.span));
         mounts.chain(exports).collect()
@@ -356,7 +366,7 @@ impl Reader<'_> {
         let system = &self.recipe.model.system;
         let spans = &self.recipe.spans;
         let setting = |name: &str, value: &Option<String>| {
-            Input::parameter(name, value.as_deref().unwrap_or("unset")).at(spans.get(&format!("system.{name}")))
+            self.setting(name, value.as_deref().unwrap_or("unset"), &format!("system.{name}"))
         };
         let mut inputs = vec![
             Input::parameter("epoch", self.lock.epoch),
@@ -364,15 +374,13 @@ impl Reader<'_> {
             setting("locale", &system.locale),
             setting("hostname", &system.hostname),
         ];
-        for (path, size) in &self.recipe.model.boot.tmpfs {
-            inputs.push(Input::parameter(&format!("tmpfs {path}"), size).at(spans.get(&format!("boot.tmpfs.{path}"))));
-        }
+        inputs.extend(self.tmpfs());
         inputs.extend(self.declared_lines());
         for (index, (path, name)) in self.recipe.authorized_keys.iter().enumerate() {
-            inputs.push(file(name, path, spans.get(&format!("system.authorized_keys[{index}]")))?);
+            inputs.push(file(name, path, None)?.item(spans, "system.authorized_keys", index));
         }
         if let Some((path, name)) = &self.recipe.root_password_hash {
-            inputs.push(file(name, path, spans.get("system.root_password_hash_file"))?);
+            inputs.push(file(name, path, None)?.field(spans, "system.root_password_hash_file"));
         }
         self.layer("system", "system", version::SYSTEM, inputs, Vec::new());
         Ok(())
@@ -389,30 +397,27 @@ impl Reader<'_> {
         let mut inputs = vec![
             Input::parameter("platform", &self.platform),
             Input::parameter("epoch", self.lock.epoch),
-            Input {
-                name: "tools postinstall".to_owned(),
-                value: tools_identity(self.manager, &tools, &self.platform),
-                place: None,
-            },
-            file(&script.name, &script.script, spans.get("postinstall.script"))?,
+            Input::new("tools postinstall", tools_identity(self.manager, &tools, &self.platform))
+                .of(Origin::Roots(roots_of(&tools_root))),
+            file(&script.name, &script.script, None)?.field(spans, "postinstall.script"),
         ];
         for (index, word) in model.postinstall.iter().flat_map(|table| &table.arguments).enumerate() {
             inputs.push(
                 Input::parameter(&format!("argument {}", index + 1), word)
-                    .at(spans.get(&format!("postinstall.arguments[{index}]"))),
+                    .field(spans, &format!("postinstall.arguments[{index}]")),
             );
         }
         // The kernel's release comes from upstream.
         for (name, value) in super::postinstall::variables(self.recipe, "") {
-            inputs.push(
-                Input::parameter(&format!("environment {name}"), value).at(spans.get(&format!("environment.{name}"))),
-            );
+            let field = super::postinstall::field_of(self.recipe, &name);
+            inputs.push(self.setting(&format!("environment {name}"), value, &field));
         }
         if model.postinstall.as_ref().is_some_and(|table| table.packages.is_some()) {
             inputs.extend(image_packages(self.lock).iter().map(Input::package));
         }
+        let patterns = Patterns::new(model.postinstall.iter().flat_map(|table| &table.inputs));
         for (path, name) in &script.inputs {
-            inputs.push(file(name, path, spans.nearest("postinstall.inputs"))?);
+            inputs.push(patterns.named(file(name, path, None)?, name, spans, "postinstall.inputs"));
         }
         self.layer("postinstall", "postinstall", version::POSTINSTALL, inputs, vec![tools_root]);
         if let Some(action) = self.actions.last_mut() {
@@ -429,19 +434,17 @@ impl Reader<'_> {
         }
         let mut inputs = vec![Input::parameter("epoch", self.lock.epoch)];
         inputs.extend(units.iter().map(|unit| {
-            let name = format!("{} {}", unit.state.verb(), unit.name);
-            Input { name, value: "yes".to_owned(), place: None }.at(Some(&unit.span))
+            self.asked(Input::new(format!("{} {}", unit.state.verb(), unit.name), "yes"), Some(&unit.span))
         }));
         self.layer("services", "services", version::SERVICES, inputs, Vec::new());
     }
 
     /// What the initrd is made of must be what the image has (D20), and declared mounts must still be there (D24).
     fn gate(&mut self) {
-        let model = &self.recipe.model;
         let mut upstream = self.below();
         upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value modules".to_owned() });
         let mut inputs = vec![self.modules_from()];
-        inputs.extend(model.boot.tmpfs.iter().map(|(path, size)| Input::parameter(&format!("tmpfs {path}"), size)));
+        inputs.extend(self.tmpfs());
         inputs.extend(self.declared_lines());
         self.actions.push(Action {
             id: "rootfs/gate".to_owned(),
@@ -458,7 +461,8 @@ impl Reader<'_> {
     fn node_support(&mut self) -> Result<(), StageError> {
         let Some(support) = &self.recipe.node_support else { return Ok(()) };
         let spans = &self.recipe.spans;
-        let mut inputs = node_support::inputs(support, self.lock.epoch, spans.get("xcat.postscripts"))?;
+        let postscripts = self.recipe.model.xcat.postscripts.as_deref().unwrap_or_default();
+        let mut inputs = node_support::inputs(support, self.lock.epoch, spans, postscripts)?;
         let mut seen = std::collections::BTreeSet::new();
         inputs.retain(|input| seen.insert((input.name.clone(), input.value.clone())));
         self.layer("xcat", node_support::KIND, version::NODE_SUPPORT, inputs, Vec::new());
@@ -477,16 +481,13 @@ impl Reader<'_> {
                 Clause::Merge => "merge",
             };
             let into = synced.name_in_folder.as_deref().unwrap_or("-");
-            inputs.push(
-                Input {
-                    name: format!("synced {}", synced.destination),
-                    value: format!("{clause} {into} {}", synced.name),
-                    place: None,
-                }
-                .at(Some(&synced.span)),
-            );
+            let by = |input: Input| globs::of_synclist(self.asked(input, Some(&synced.span)), &synced.span);
+            inputs.push(by(Input::new(
+                format!("synced {}", synced.destination),
+                format!("{clause} {into} {}", synced.name),
+            )));
             if synced.kind == SyncedKind::File {
-                inputs.push(file(&synced.name, &synced.source, Some(&synced.span))?);
+                inputs.push(by(file(&synced.name, &synced.source, None)?));
             }
         }
         // One file may go to several places.
@@ -507,26 +508,31 @@ impl Reader<'_> {
         };
         let mut inputs = vec![
             Input::parameter("epoch", self.lock.epoch),
-            Input { name: "tools imgbuild-init".to_owned(), value: init.to_string(), place: None },
-            Input::parameter("compress", compress).at(spans.get("initrd.compress")),
-            Input::parameter("firmware", firmware).at(spans.get("kernel.firmware")),
+            Input::new("tools imgbuild-init", init.to_string()).of(Origin::Imgbuild("init program".to_owned())),
+            self.setting("compress", compress, "initrd.compress"),
+            self.setting("firmware", firmware, "kernel.firmware"),
         ];
+        let edited = &model.kernel.drivers;
         for (names, how) in [(&wanted.named, "named"), (&wanted.default, "default")] {
             for name in names {
-                inputs.push(
-                    Input { name: format!("driver {name}"), value: how.to_owned(), place: None }
-                        .at(spans.nearest("kernel.drivers")),
-                );
+                let input = Input::new(format!("driver {name}"), how);
+                let item = edited.iter().position(|item| item.trim_start_matches('+') == name);
+                inputs.push(match item {
+                    Some(index) => input.item(spans, "kernel.drivers", index),
+                    None if spans.get("kernel.drivers").is_some() => {
+                        input.of(Origin::Item("kernel.drivers".to_owned()))
+                    }
+                    None => input.of(Origin::Imgbuild("list of default drivers".to_owned())),
+                });
             }
         }
         if wanted.all_updates {
-            let place = spans.nearest("kernel.drivers");
-            inputs.push(
-                Input { name: format!("driver {ALL_UPDATES}"), value: "named".to_owned(), place: None }.at(place),
-            );
+            let input = Input::new(format!("driver {ALL_UPDATES}"), "named");
+            let index = edited.iter().position(|item| item.trim_start_matches('+') == ALL_UPDATES);
+            inputs.push(input.item(spans, "kernel.drivers", index.unwrap_or_default()));
         }
         for (index, (path, name)) in self.recipe.ca.iter().enumerate() {
-            inputs.push(file(name, path, spans.get(&format!("initrd.ca[{index}]")))?);
+            inputs.push(file(name, path, None)?.item(spans, "initrd.ca", index));
         }
         let mut upstream = match model.initrd.modules_from {
             ModulesFrom::Kernel => {
@@ -545,7 +551,8 @@ impl Reader<'_> {
                 let mut tools = self.locked("base");
                 tools.extend(self.locked(DRACUT_TOOLS));
                 let identity = tools_identity(self.manager, &tools, &self.platform);
-                inputs.extend(dracut::inputs(self.recipe, identity)?);
+                let roots = Origin::Roots(vec![BASE.to_owned(), format!("rootfs/{DRACUT_TOOLS}")]);
+                inputs.extend(dracut::inputs(self.recipe, identity, roots)?);
                 needs.extend([BASE.to_owned(), format!("rootfs/{DRACUT_TOOLS}")]);
                 (dracut::KIND, version::DRACUT)
             }
@@ -555,22 +562,22 @@ impl Reader<'_> {
     }
 
     fn pack(&mut self, id: &str) {
-        let spans = &self.recipe.spans;
+        let compression = compression(self.recipe, id).describe();
+        let (compressor, level) = compression.split_once(' ').unwrap_or((&compression, ""));
+        let frames = if self.recipe.model.pack.frames == Frames::Single { "single" } else { "many" };
+        let selinux = if self.recipe.model.system.selinux == Selinux::Auto { "auto" } else { "off" };
         let mut inputs = vec![
-            Input::parameter("archive", format!("cpio, frames version {FRAME_VERSION}")).at(spans.get("pack.archive")),
-            Input::parameter("compress", compression(self.recipe, id).describe()).at(spans.get("pack.compress")),
-            Input::parameter("frames", if self.recipe.model.pack.frames == Frames::Single { "single" } else { "many" })
-                .at(spans.get("pack.frames")),
-            Input::parameter("selinux", if self.recipe.model.system.selinux == Selinux::Auto { "auto" } else { "off" })
-                .at(spans.get("system.selinux")),
+            self.setting("archive", "cpio", "pack.archive"),
+            Input::new("tools frames", FRAME_VERSION.to_string()).of(Origin::Imgbuild("frame writer".to_owned())),
+            self.setting("compress", compressor, "pack.compress"),
+            self.setting("level", level, "pack.level"),
+            self.setting("frames", frames, "pack.frames"),
+            self.setting("selinux", selinux, "system.selinux"),
         ];
         let exclude = &self.recipe.exclude;
         for (kind, patterns) in [("exclude", &exclude.exclude), ("include", &exclude.include)] {
             for pattern in patterns {
-                inputs.push(
-                    Input { name: format!("{kind} {}", pattern.text), value: "yes".to_owned(), place: None }
-                        .at(Some(&pattern.span)),
-                );
+                inputs.push(self.asked(Input::new(format!("{kind} {}", pattern.text), "yes"), Some(&pattern.span)));
             }
         }
         let mut seen = std::collections::BTreeSet::new();
@@ -587,6 +594,23 @@ impl Reader<'_> {
             needs,
         });
     }
+}
+
+/// Default drivers that the recipe takes away by `-name`.
+fn taken(recipe: &Recipe) -> BTreeMap<String, Taken> {
+    let list = "kernel.drivers";
+    let items = recipe.model.kernel.drivers.iter().enumerate().filter(|(_, item)| item.starts_with('-'));
+    let entry = |(index, item): (usize, &String)| {
+        let name = format!("driver {}", item.trim_start_matches('-'));
+        let place = recipe.spans.get(&format!("{list}[{index}]")).map(Place::from);
+        (name, (format!("driver {item}"), place, Origin::Item(list.to_owned())))
+    };
+    items.map(entry).collect()
+}
+
+/// The actions that a tools root over the base is made of.
+fn roots_of(root: &str) -> Vec<String> {
+    if root == BASE { vec![BASE.to_owned()] } else { vec![BASE.to_owned(), root.to_owned()] }
 }
 
 /// All packages of the image itself.

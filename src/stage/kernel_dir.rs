@@ -4,7 +4,7 @@ use super::StageError;
 use super::drivers::{HEADERS, TOOLS_DRIVER};
 use super::wish::Wish;
 use crate::distro::{PackageArchive, PackageManager, manager};
-use crate::plan::{Cause, Place, Reason};
+use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
 use crate::xcat::matches;
 
@@ -105,12 +105,18 @@ pub fn causes(recipe: &Recipe, lock: &Lock, now: Option<crate::digest::Sha256>) 
     if now == lock.kernels {
         return Vec::new();
     }
-    let shown = |digest: Option<crate::digest::Sha256>| {
-        format!("- {}", digest.map_or_else(|| "none".to_owned(), |one| one.to_string()))
-    };
     let dir = recipe.model.kernel.dir.as_deref().unwrap_or("[kernel] dir");
-    let reason = Reason::Changed { what: format!("file {dir}"), was: shown(lock.kernels), now: shown(now) };
-    vec![reason.cause(recipe.spans.nearest("kernel.dir").map(Place::from).as_ref())]
+    let place = recipe.spans.get("kernel.dir").map(Place::from);
+    let field = Origin::Field("kernel.dir".to_owned());
+    let subject = Subject { name: "parameter dir", origin: &field, place: place.as_ref(), was_place: None };
+    vec![match (lock.kernels, now) {
+        (None, _) => subject.cause(Change::Added(dir)),
+        (_, None) => subject.cause(Change::Removed(dir)),
+        (Some(was), Some(now)) => {
+            let what = format!("package files in {dir}:");
+            Reason::Changed { what, was: was.short(), now: now.short() }.cause(place.as_ref())
+        }
+    }]
 }
 
 /// Releases of the kernels that packages bring, as a lock keeps them: in the order of their versions, where no name tells them.

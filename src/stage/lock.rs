@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::asked;
 use super::drivers::{TOOLS_DRIVER, headers_release};
 use super::kernel_dir;
 use super::report::{Report, ReportedNews};
@@ -11,7 +12,7 @@ use super::wish::{Wish, is_root, target, wishes};
 use super::{StageError, accounts};
 use crate::digest::Sha256;
 use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Pass, Places, Solving, manager};
-use crate::plan::{Cause, Place, Reason};
+use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
@@ -41,6 +42,29 @@ fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sha256
     Some(Sha256::of(text.as_bytes()))
 }
 
+/// What a recipe asks for, as a lock without packages: two recipes are compared with it where there is no lock.
+pub fn requested(recipe: &Recipe) -> Lock {
+    let digest = |directory: Option<&Path>| directory.and_then(|one| local_digest(manager(recipe), one));
+    let pass = |wish: Wish| LockedPass {
+        name: wish.name,
+        install: wish.pass.install,
+        remove: wish.pass.remove,
+        remove_after: wish.pass.remove_after,
+        ..LockedPass::default()
+    };
+    Lock {
+        format: 1,
+        epoch: 0,
+        target: target(recipe),
+        otherpkgs: digest(recipe.otherpkgs_directory.as_deref()),
+        kernels: digest(recipe.kernel_files.kernels.as_deref()),
+        suite: Vec::new(),
+        pass: wishes(recipe).into_iter().map(pass).collect(),
+        users: Vec::new(),
+        groups: Vec::new(),
+    }
+}
+
 /// Compares a lock with what the recipe asks for.
 pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     let Some(lock) = lock else {
@@ -48,38 +72,42 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
         return LockState::Stale(vec![reason.cause(None)]);
     };
     let mut causes = Vec::new();
-    if lock.target != target(recipe) {
-        causes.push(
-            Reason::Changed { what: "parameter target".to_owned(), was: lock.target.clone(), now: target(recipe) }
-                .cause(None),
-        );
+    let now = target(recipe);
+    if lock.target != now {
+        let origin = Origin::Field("image.release".to_owned());
+        let changed = lock.target.split(' ').zip(now.split(' ')).position(|(was, now)| was != now);
+        let field = ["image.distro", "image.release", "image.arch"][changed.unwrap_or(1).min(2)];
+        let place = recipe.spans.get(field).map(Place::from);
+        let subject = Subject { name: "parameter target", origin: &origin, place: place.as_ref(), was_place: None };
+        causes.push(subject.cause(Change::Changed(&lock.target, &now)));
     }
     let wishes = wishes(recipe);
     for wish in &wishes {
         let Some(locked) = lock.pass(&wish.name) else {
-            let first = wish.pass.install.first().and_then(|name| wish.spans.get(name)).map(Place::from);
-            causes.push(Reason::NotLocked { what: format!("transaction {} is", wish.name) }.cause(first.as_ref()));
+            causes.extend(asked::lacking_pass(wish, recipe));
             continue;
         };
-        for (now, was) in [
-            (&wish.pass.install, &locked.install),
-            (&wish.pass.remove, &locked.remove),
-            (&wish.pass.remove_after, &locked.remove_after),
+        for (now, was, dashes) in [
+            (&wish.pass.install, &locked.install, ""),
+            (&wish.pass.remove, &locked.remove, "-"),
+            (&wish.pass.remove_after, &locked.remove_after, "--"),
         ] {
-            for name in now.iter().filter(|name| !was.contains(name)) {
-                let place = wish.spans.get(name).map(Place::from);
-                causes.push(Reason::NotLocked { what: format!("`{name}` is") }.cause(place.as_ref()));
-            }
-            for name in was.iter().filter(|name| !now.contains(name)) {
-                causes.push(Reason::Removed { what: format!("request {name}"), was: wish.name.clone() }.cause(None));
-            }
-            if now != was && causes.is_empty() {
-                causes.push(Reason::Reordered.cause(None));
+            let kernel =
+                (wish.name == "kernel" && dashes.is_empty()).then(|| asked::another_kernel(wish, locked, recipe));
+            let (names, kernel) = kernel.flatten().map_or((Vec::new(), None), |(names, cause)| (names, cause));
+            let new = now.iter().filter(|name| !was.contains(name) && !names.contains(name));
+            let gone = was.iter().filter(|name| !now.contains(name) && !names.contains(name));
+            let before = causes.len();
+            causes.extend(kernel);
+            causes.extend(new.map(|name| asked::lacking(wish, name, dashes, recipe)));
+            causes.extend(gone.map(|name| asked::left_over(&wish.name, name, dashes)));
+            if now != was && causes.len() == before && names.is_empty() {
+                causes.extend(asked::reordered(now, was, wish));
             }
         }
     }
     for locked in lock.pass.iter().filter(|locked| !wishes.iter().any(|wish| wish.name == locked.name)) {
-        causes.push(Reason::Removed { what: format!("transaction {}", locked.name), was: String::new() }.cause(None));
+        causes.extend(asked::left_over_pass(locked));
     }
     if lock.pass(TOOLS_DRIVER).is_some() && headers_release(recipe, lock).is_none() {
         causes.push(Reason::NotLocked { what: "the kernel whose headers build drivers is".to_owned() }.cause(None));
@@ -120,32 +148,53 @@ impl Renew {
 
 /// Locked package files that are gone or have other content; the directory itself where only others changed.
 fn changed_files(recipe: &Recipe, lock: &Lock, now: Option<Sha256>) -> Vec<Cause> {
-    let place = recipe.spans.nearest("otherpkgs.dir").map(Place::from);
+    let place = recipe.spans.get("otherpkgs.dir").or_else(|| recipe.spans.nearest("otherpkgs")).map(Place::from);
     let table = recipe.model.otherpkgs.as_ref().map_or("otherpkgs", |table| table.dir.as_str());
-    let Some(directory) = &recipe.otherpkgs_directory else {
-        let was = lock.otherpkgs.map(|digest| digest.to_string()).unwrap_or_default();
-        return vec![Reason::Removed { what: "[otherpkgs] dir".to_owned(), was }.cause(None)];
+    let field = Origin::Field("otherpkgs.dir".to_owned());
+    let said = |name: &str, origin: &Origin, change: Change<'_>| {
+        Subject { name, origin, place: place.as_ref(), was_place: None }.cause(change)
     };
+    let Some(directory) = &recipe.otherpkgs_directory else {
+        return vec![said("parameter dir", &field, Change::Removed(table))];
+    };
+    if lock.otherpkgs.is_none() {
+        return vec![said("parameter dir", &field, Change::Added(table))];
+    }
+    let glob = Origin::Glob { field: "otherpkgs.dir".to_owned(), pattern: format!("{table}/") };
     let mut causes = Vec::new();
+    let mut locked = Vec::new();
     for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
         let Some(folder) = local_folder(package) else { continue };
         let file = Path::new(folder).join(&package.file);
-        let what = format!("file {}", Path::new(table).join(&file).display());
+        let name = format!("file {}", Path::new(table).join(&file).display());
         let was = package.sha256.to_string();
         match std::fs::read(directory.join(&file)) {
-            Err(_) => causes.push(Reason::Removed { what, was }.cause(place.as_ref())),
+            Err(_) => causes.push(said(&name, &glob, Change::Removed(&was))),
             Ok(bytes) if Sha256::of(&bytes) != package.sha256 => {
                 // A file's value starts with its mode, which counts for nothing here.
                 let (was, now) = (format!("- {was}"), format!("- {}", Sha256::of(&bytes)));
-                causes.push(Reason::Changed { what, was, now }.cause(place.as_ref()));
+                causes.push(said(&name, &glob, Change::Changed(&was, &now)));
             }
             Ok(_) => {}
         }
+        locked.push(file);
     }
     if causes.is_empty() {
-        let shown = |digest: Option<Sha256>| format!("- {}", digest.map(|one| one.to_string()).unwrap_or_default());
+        let files = manager(recipe).package_files(directory).unwrap_or_default();
+        let below = files.iter().filter_map(|path| path.strip_prefix(directory).ok());
+        let others: Vec<String> =
+            below.filter(|path| !locked.iter().any(|one| one == path)).map(|path| path.display().to_string()).collect();
+        let shown = |digest: Option<Sha256>| digest.map(|one| one.short()).unwrap_or_default();
         let (was, now) = (shown(lock.otherpkgs), shown(now));
-        causes.push(Reason::Changed { what: format!("file {table}"), was, now }.cause(place.as_ref()));
+        let what = if others.is_empty() {
+            format!("{table}/ lost a package file that image.lock does not name:")
+        } else {
+            format!(
+                "{table}/ gained, lost or changed package files that image.lock does not name (there are {}):",
+                others.join(", ")
+            )
+        };
+        causes.push(Reason::Changed { what, was, now }.cause(place.as_ref()));
     }
     causes
 }

@@ -5,7 +5,9 @@
 
 mod accounts;
 mod actions;
+mod against;
 mod artefacts;
+mod asked;
 mod assemble;
 mod dracut;
 mod drift;
@@ -16,6 +18,7 @@ mod execute;
 mod execute_dracut;
 mod execute_node_support;
 mod gate;
+mod globs;
 mod initrd;
 mod inside;
 mod kernel;
@@ -50,13 +53,15 @@ mod workshop;
 
 pub use crate::distro::Places;
 pub use actions::{Forms, StageGraph, graph_of};
+pub use against::{Comparison, State, compare, name_lines};
 pub use artefacts::{BuildInfo, newer_build, published};
+pub use asked::{place_in_lock, place_left_over};
 pub use drift::{Drift, drift_of_artefacts, drift_of_layers, remove_damaged_layers};
 pub use error::StageError;
 pub use inside::operations;
-pub use lock::{LockState, lock_state};
+pub use lock::{LockState, lock_state, requested};
 pub use many::{Failed, Failure, ImageOutcome, build_images};
-pub use past::StorePast;
+pub use past::{PlacesOfInputs, StorePast, places_of};
 pub use probe::{ProbeAnswer, ProbeRequest};
 pub use publish::{Target, XcatPublished, xcat_drift};
 pub use relock::Update;

@@ -1,11 +1,11 @@
 //! xCAT's side of a node: the site's postscripts, what starts them, and what the image is called.
 
 use super::StageError;
+use super::globs::in_directory;
 use super::results::file;
 use crate::digest::Digest;
 use crate::plan::Input;
-use crate::recipe::{NodeSupport, SyncedKind};
-use crate::source::Span;
+use crate::recipe::{NodeSupport, Spans, SyncedKind};
 use crate::store::Merged;
 
 /// Kind of the action.
@@ -15,8 +15,9 @@ pub const KIND: &str = "xcat";
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn inputs(support: &NodeSupport, epoch: i64, span: Option<&Span>) -> Result<Vec<Input>, StageError> {
-    let mut inputs = vec![Input::parameter("epoch", epoch), Input::parameter("osimage", &support.osimage)];
+pub fn inputs(support: &NodeSupport, epoch: i64, spans: &Spans, directory: &str) -> Result<Vec<Input>, StageError> {
+    let osimage = Input::parameter("osimage", &support.osimage).field(spans, "xcat.osimage");
+    let mut inputs = vec![Input::parameter("epoch", epoch), osimage];
     for one in &support.files {
         let mode = one.mode.map_or_else(String::new, |mode| format!(" {mode:04o}"));
         let made = match one.kind {
@@ -24,9 +25,9 @@ pub fn inputs(support: &NodeSupport, epoch: i64, span: Option<&Span>) -> Result<
             SyncedKind::File => format!("file {}{mode}", one.name),
         };
         let name = format!("placed {}", one.destination);
-        inputs.push(Input { name, value: made, place: None }.at(span));
+        inputs.push(in_directory(Input::new(name, made), spans, "xcat.postscripts", directory));
         if one.kind == SyncedKind::File && one.mode.is_none() {
-            inputs.push(file(&one.name, &one.source, span)?);
+            inputs.push(in_directory(file(&one.name, &one.source, None)?, spans, "xcat.postscripts", directory));
         }
     }
     Ok(inputs)

@@ -77,6 +77,25 @@ pub fn variables(recipe: &Recipe, release: &str) -> Vec<(String, String)> {
     all
 }
 
+/// The field of the recipe that a variable's value comes from, for causes.
+pub fn field_of(recipe: &Recipe, variable: &str) -> String {
+    let model = &recipe.model;
+    match variable {
+        _ if model.environment.contains_key(variable) => return format!("environment.{variable}"),
+        "IMG_OSVER" if model.xcat.osvers.is_some() => "xcat.osvers",
+        "IMG_OSVER" => "image.release",
+        "IMG_PROFILE" if model.xcat.profile.is_some() => "xcat.profile",
+        "IMG_NAME" | "IMG_PROFILE" => "image.name",
+        "IMG_ARCH" => "image.arch",
+        "IMG_PKGLIST" => "packages.lists",
+        "IMG_OTHERPKGLIST" => "otherpkgs.lists",
+        "IMG_OTHERPKGDIR" => "otherpkgs.dir",
+        "IMGBUILD_PACKAGES" => "postinstall.packages",
+        _ => return format!("environment.{variable}"),
+    }
+    .to_owned()
+}
+
 /// What the script gets as its second argument.
 pub fn osvers(recipe: &Recipe) -> String {
     recipe.model.xcat.osvers.clone().unwrap_or_else(|| format!("debian-{}", recipe.model.image.release))

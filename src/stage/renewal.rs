@@ -47,5 +47,6 @@ pub fn graph_before_renewal(manager: &dyn PackageManager, stages: &StageGraph, l
         }
         action
     };
-    ActionGraph::new(std::iter::once(renewal).chain(stages.graph.in_order().map(waits)).collect()).ok()
+    let graph = ActionGraph::new(std::iter::once(renewal).chain(stages.graph.in_order().map(waits)).collect()).ok()?;
+    Some(graph.taking(stages.graph.taken.clone()))
 }

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::actions::{Forms, INITRD, PACK, PACK_GZIP, StageGraph, graph_of, kernel_packages};
 use super::artefacts::{BuildInfo, Publication};
+use super::asked::requests;
 use super::drift::stamps;
 use super::many::Failed;
-use super::past::StorePast;
+use super::past::{PlacesOfInputs, StorePast, places_of};
 use super::publish::{Target, XcatPublication, XcatPublished};
+use super::renewal::LOCK_ACTION;
 use super::report::Report;
 use super::results::{Done, missing, record};
 use super::schedule::{Course, run_side_by_side};
@@ -21,7 +23,7 @@ use super::{StageError, accounts};
 use crate::digest::Digest;
 use crate::distro::{Fetcher, Places, manager};
 use crate::fault;
-use crate::plan::{Action, Decision, Stage, Verdict, decide, evaluate, key_and_trace};
+use crate::plan::{Action, Decision, Follow, Stage, Verdict, decide, evaluate, key_and_trace};
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
@@ -245,6 +247,14 @@ impl Builder<'_> {
         // A build that stopped early keeps what it did not reach.
         let mut actions = if published.is_some() { BTreeMap::new() } else { earlier.actions };
         actions.extend(work.finished.iter().map(|(id, one)| (id.clone(), one.key)));
+        // Before the root, which says that the build is whole.
+        let known = self.store.places(&self.recipe.directory, name).filter(|_| published.is_none());
+        let mut places: PlacesOfInputs = known.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let reached = |id: &str| id == LOCK_ACTION || work.finished.contains_key(id);
+        let now = places_of(&work.stages.graph).into_iter().chain([(LOCK_ACTION.to_owned(), requests(self.recipe))]);
+        places.extend(now.filter(|(id, _)| reached(id)));
+        let text = serde_json::to_vec(&places).unwrap_or_default();
+        self.store.set_places(&self.recipe.directory, name, &text)?;
         self.store.set_root(&Root {
             format: 1,
             image: name.clone(),
@@ -303,7 +313,8 @@ impl Builder<'_> {
     ) -> Result<(ActionRecord, Finished), StageError> {
         let known = context.done;
         let began = Instant::now();
-        let decision = decide(action, known, past, &[]);
+        let decisions = BTreeMap::new();
+        let decision = decide(action, &Follow { graph: &context.stages.graph, known, past, decisions: &decisions });
         let key = decision.key.ok_or_else(|| missing(&action.id))?;
         let finished = |found: &ActionRecord, ran| Finished {
             key,

@@ -68,6 +68,16 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
         pass: Pass { install, ..Pass::default() },
         ..Wish::default()
     };
+    // What imgbuild adds is there because of a field: that field is the place.
+    let because = |wish: &mut Wish, field: &str| {
+        if let Some(span) = recipe.spans.get(field) {
+            for name in &wish.pass.install {
+                let plain = manager(recipe).plain_name(name).to_owned();
+                wish.spans.entry(plain).or_insert_with(|| span.clone());
+                wish.spans.entry(name.clone()).or_insert_with(|| span.clone());
+            }
+        }
+    };
     let names = manager(recipe).names(recipe);
     let mut all = vec![named("tools", names.tools)];
     if !names.solver.is_empty() {
@@ -84,6 +94,7 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
                 tools.spans.insert(name.clone(), span.clone());
             }
         }
+        because(&mut tools, "postinstall.script");
         all.push(tools);
     }
     if recipe.model.initrd.generator == Generator::Dracut {
@@ -96,6 +107,7 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
                 tools.spans.insert(name.clone(), span.clone());
             }
         }
+        because(&mut tools, "initrd.generator");
         all.push(tools);
     }
     let first = names.first;
@@ -108,6 +120,7 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
         let mut wish = wish_of(recipe, &format!("packages-{}", index + 1), list);
         if index == 0 {
             wish.pass.install.splice(0..0, first.iter().cloned());
+            because(&mut wish, "packages.base");
         }
         all.push(wish);
     }
@@ -146,6 +159,10 @@ fn wish_of(recipe: &Recipe, name: &str, list: &PassList) -> Wish {
     for item in list.install.iter().chain(&list.remove_before).chain(&list.remove_after) {
         spans.insert(word(item), item.span.clone());
         spans.insert(manager(recipe).plain_name(&item.name).to_owned(), item.span.clone());
+    }
+    for variable in &list.environment {
+        // No package has such a name.
+        spans.insert(format!("#ENV {}", variable.name), variable.span.clone());
     }
     Wish {
         name: name.to_owned(),

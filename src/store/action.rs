@@ -87,6 +87,33 @@ impl Store {
             })
     }
 
+    /// What a record names and is gone, in words.
+    pub fn missing_outputs(&self, outputs: &Outputs) -> Vec<String> {
+        let mut gone = Vec::new();
+        if let Some(layer) = outputs.layer.filter(|layer| !self.has_layer(layer)) {
+            gone.push(format!("its layer {}", layer.short()));
+        }
+        let is_there = |blob: &BlobRef| {
+            std::fs::metadata(self.blob(&blob.digest)).is_ok_and(|metadata| metadata.len() == blob.size)
+        };
+        gone.extend(
+            outputs.blobs.iter().filter(|(_, blob)| !is_there(blob)).map(|(name, _)| format!("its file {name}")),
+        );
+        let frames =
+            outputs.frames.iter().filter(|one| !self.directory().join(Self::frame_name(one)).is_file()).count();
+        if frames > 0 {
+            gone.push(format!("{frames} of its {} frames", outputs.frames.len()));
+        }
+        gone
+    }
+
+    /// All records that can be read, in no order.
+    pub fn records(&self) -> impl Iterator<Item = ActionRecord> + '_ {
+        let names = self.names_in("actions").into_iter();
+        let keys = names.filter_map(|name| Digest::parse(name.strip_suffix(".json")?).ok());
+        keys.filter_map(|key| self.record(&key))
+    }
+
     /// Keeps the evidence that an action gives something else when it runs again.
     ///
     /// # Errors

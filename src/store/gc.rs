@@ -68,6 +68,19 @@ impl Store {
         self.write_file(&path, &text)
     }
 
+    /// Where the inputs of the last build of an image stood: a text of whoever wrote it.
+    pub fn places(&self, recipe: &Path, image: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.root_path(recipe, image).with_extension("places")).ok()
+    }
+
+    /// Remembers where they stood.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be written.
+    pub fn set_places(&self, recipe: &Path, image: &str, text: &[u8]) -> Result<(), StoreError> {
+        self.write_file(&self.root_path(recipe, image).with_extension("places"), text)
+    }
+
     pub(super) fn names_in(&self, directory: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.directory().join(directory)) else { return Vec::new() };
         let mut names: Vec<String> =
@@ -93,6 +106,10 @@ impl Store {
             if !root.recipe.is_dir() {
                 // The recipe is gone, and with it the reason to keep its build.
                 forgotten.push(format!("roots/{name}"));
+                let places = name.replace(".json", ".places");
+                if self.directory().join("roots").join(&places).exists() {
+                    forgotten.push(format!("roots/{places}"));
+                }
                 continue;
             }
             keys.extend(root.actions.values().copied());

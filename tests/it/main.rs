@@ -3,6 +3,8 @@
 //! Plain tests need no network and no privilege. Those with feature `e2e` use a real mirror, build real images, boot
 //! them in QEMU; they need root or subordinate ids, the network, and the programs that README's test command installs.
 
+mod against;
+mod causes;
 mod check;
 mod commands;
 #[cfg(corpus)]

@@ -16,7 +16,7 @@ use super::modules::{Selection, normal_name, plain_path};
 use super::results::file;
 use crate::archive::{Body, Content, Found, read_archive, write_trailer};
 use crate::digest::{Digest, FieldHasher};
-use crate::plan::Input;
+use crate::plan::{Input, Origin};
 use crate::recipe::{Recipe, dracut_modules};
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command, shown};
@@ -77,7 +77,7 @@ pub enum DracutAnswer {
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn inputs(recipe: &Recipe, tools: String) -> Result<Vec<Input>, StageError> {
+pub fn inputs(recipe: &Recipe, tools: String, roots: Origin) -> Result<Vec<Input>, StageError> {
     let spans = &recipe.spans;
     let mut hasher = FieldHasher::new("imgbuild dracut module v1");
     hasher.text(COMPOSE).text(DETECT_VIRT);
@@ -85,19 +85,22 @@ pub fn inputs(recipe: &Recipe, tools: String) -> Result<Vec<Input>, StageError> 
         hasher.text(name).text(text);
     }
     let mut inputs = vec![
-        Input::parameter("generator", "dracut").at(spans.get("initrd.generator")),
-        Input { name: "tools dracut".to_owned(), value: tools, place: None },
-        Input { name: "tools imgbuild's dracut module".to_owned(), value: hasher.finish().to_string(), place: None },
+        Input::parameter("generator", "dracut").field(spans, "initrd.generator"),
+        Input::new("tools dracut", tools).of(roots),
+        Input::new("tools imgbuild's dracut module", hasher.finish().to_string())
+            .of(Origin::Imgbuild("dracut module".to_owned())),
     ];
     let (added, omitted) = dracut_modules(&recipe.model.initrd);
     for (names, how) in [(&added, "added"), (&omitted, "left out")] {
         for name in names {
-            let input = Input { name: format!("dracut module {name}"), value: how.to_owned(), place: None };
-            inputs.push(input.at(spans.nearest("initrd.dracut_modules")));
+            let input = Input::new(format!("dracut module {name}"), how);
+            let written = |item: &String| item.trim_start_matches(['+', '-']) == name;
+            let index = recipe.model.initrd.dracut_modules.iter().position(written);
+            inputs.push(input.item(spans, "initrd.dracut_modules", index.unwrap_or_default()));
         }
     }
     for (index, (path, name)) in recipe.dracut_conf.iter().enumerate() {
-        inputs.push(file(name, path, spans.get(&format!("initrd.dracut_conf[{index}]")))?);
+        inputs.push(file(name, path, None)?.item(spans, "initrd.dracut_conf", index));
     }
     Ok(inputs)
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use super::build::{BuildAnswer, BuildRequest};
 use super::{CheckRequest, Extra, Refusal, Remarks, UpdateSource};
 use crate::distro::manager;
-use crate::plan::{Action, Input, file_input};
+use crate::plan::{Action, Input, Origin, file_input};
 use crate::recipe::{DriverUpdate, Lock, Recipe, UpdateForm};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
+use crate::stage::globs::in_directory;
 use crate::stage::results::{Done, file, layer_outputs, missing};
 use crate::stage::run::{Builder, Context};
 use crate::stage::wish::Wish;
@@ -69,12 +70,13 @@ pub fn update_inputs(recipe: &Recipe) -> Result<Vec<Input>, StageError> {
             Some(UpdateForm::Package) => "package",
             Some(UpdateForm::Disk) => "disk",
         };
-        inputs.push(
-            Input { name: format!("update {}", update.name), value: form.to_owned(), place: None }
-                .at(Some(&update.span)),
-        );
+        let by = |input: Input| input.asked(&recipe.spans, Some(&update.span));
+        inputs.push(by(Input::new(format!("update {}", update.name), form)));
         for (path, below) in &update.files {
-            inputs.push(file(&shown(update, below), path, Some(&update.span))?);
+            let input = by(file(&shown(update, below), path, None)?);
+            let pattern = format!("{}/", update.name);
+            let glob = Origin::Glob { field: "kernel.updates".to_owned(), pattern };
+            inputs.push(if update.is_directory { input.of(glob) } else { input });
         }
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -93,15 +95,23 @@ fn shown(update: &DriverUpdate, below: &str) -> String {
 pub fn build_inputs(recipe: &Recipe, lock: &Lock, index: usize) -> Result<Vec<Input>, StageError> {
     let Some(build) = recipe.kernel_files.builds.get(index) else { return Ok(Vec::new()) };
     let spans = &recipe.spans;
-    let span = spans.get(&format!("{}.source", build.at));
-    let mut inputs = vec![Input::parameter("release", headers_release(recipe, lock).unwrap_or_default())];
+    let source = format!("{}.source", build.at);
+    // The release follows from the packages that the lock has.
+    let release = Input::parameter("release", headers_release(recipe, lock).unwrap_or_default());
+    let mut inputs = vec![release.of(Origin::Lock)];
     for (number, word) in build.make.iter().enumerate() {
-        let place = spans.get(&format!("{}.make[{number}]", build.at));
-        inputs.push(Input::parameter(&format!("make {}", number + 1), word).at(place));
+        let input = Input::parameter(&format!("make {}", number + 1), word);
+        inputs.push(input.field(spans, &format!("{}.make[{number}]", build.at)));
     }
     for (path, below) in &build.files {
         let name = if build.is_directory { format!("{}/{below}", build.name) } else { build.name.clone() };
-        inputs.push(file(&name, path, span)?);
+        let input = file(&name, path, None)?;
+        let directory = format!("{}/", build.name);
+        inputs.push(if build.is_directory {
+            in_directory(input, spans, &source, &directory)
+        } else {
+            input.field(spans, &source)
+        });
     }
     Ok(inputs)
 }

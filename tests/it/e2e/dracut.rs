@@ -163,7 +163,7 @@ fn an_edit_of_dracuts_configuration_or_modules_runs_the_initrd_alone() {
       kernel   keep
       initrd   run
         stateless      run
-          image.toml:25: site.conf content changed
+          site.conf content changed
       pack     keep
     ");
     let ran = space.run(&["build"]).good();

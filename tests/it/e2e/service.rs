@@ -92,44 +92,30 @@ fn network_an_update_of_one_repository_runs_otherpkgs_and_what_lies_below() {
     service
       rootfs   run
         lock           run
-          image.toml:14: otherpkgs/xcat-core/site-sn_1.0_all.deb removed
+          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb
         tools          keep
         base           keep
         tools-postinstall keep
         packages-1     keep
         otherpkgs-1    depends
-          depends on rootfs/lock
+          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
         kernel         depends
-          depends on rootfs/otherpkgs-1
+          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
         system         depends
-          depends on rootfs/otherpkgs-1
-          depends on rootfs/kernel
+          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
         postinstall    depends
-          depends on rootfs/otherpkgs-1
-          depends on rootfs/kernel
-          depends on rootfs/system
+          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
         services       depends
-          depends on rootfs/otherpkgs-1
-          depends on rootfs/kernel
-          depends on rootfs/system
-          depends on rootfs/postinstall
+          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
         gate           depends
-          depends on rootfs/otherpkgs-1
-          depends on rootfs/kernel
-          depends on rootfs/system
-          depends on rootfs/postinstall
-          depends on rootfs/services
+          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
       kernel   keep
         payload        keep
       initrd   keep
         stateless      keep
       pack     depends
         rootimg        depends
-          depends on rootfs/otherpkgs-1
-          depends on rootfs/kernel
-          depends on rootfs/system
-          depends on rootfs/postinstall
-          depends on rootfs/services
+          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
     ");
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("image.lock: site-sn 1.0 -> 1.1"), "{}", ran.err);
@@ -143,7 +129,7 @@ fn network_an_update_of_one_repository_runs_otherpkgs_and_what_lies_below() {
     std::fs::copy(&older, &aside).unwrap();
     make(&space, "site-console", "1.1");
     std::fs::copy(&aside, &older).unwrap();
-    assert!(space.run(&["plan"]).good().out.contains("image.toml:14: otherpkgs content changed"));
+    assert!(space.run(&["plan"]).good().out.contains("image.toml:14 otherpkgs/ gained, lost or changed package files"));
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("image.lock: site-console 1.0 -> 1.1") && ran.err.contains(below), "{}", ran.err);
 }

@@ -1,5 +1,7 @@
 //! A directory with a recipe, and the program run in it.
 
+pub mod cluster;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

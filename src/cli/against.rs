@@ -1,0 +1,201 @@
+//! `imgbuild plan --against REV`: what a change rebuilds, told from a repository alone, without a store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::plan::{PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved, not_resolved_but};
+use super::{Exit, render, setup};
+use crate::git::{Commit, GitError, Repository};
+use crate::plan::{Cause, Reason, Stage, Symbolic};
+use crate::recipe::{Lock, RECIPE_FILE, Recipe, WORKSPACE_FILE, load};
+use crate::source::Severity;
+use crate::stage::{Comparison, Forms, State, compare, name_lines};
+
+/// What a plan was compared with.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+pub struct AgainstDocument {
+    /// The revision as it was given.
+    pub revision: String,
+    /// The commit that it is.
+    pub commit: String,
+}
+
+/// A revision, and its files below private temporary directories.
+pub struct Revision {
+    repository: Repository,
+    commit: Commit,
+    /// Directories with files of the revision, by the directory of the work tree that they stand for.
+    trees: BTreeMap<PathBuf, tempfile::TempDir>,
+}
+
+fn failed(error: GitError) -> Exit {
+    let exit = match error {
+        GitError::Write { .. } => Exit::Machine,
+        _ => Exit::Input,
+    };
+    render::say(&render::error(error));
+    exit
+}
+
+impl Revision {
+    /// Finds a revision of the repository around a directory.
+    ///
+    /// # Errors
+    /// The exit code, after the reason was printed.
+    pub fn open(directory: &Path, revision: &str) -> Result<Self, Exit> {
+        let repository = Repository::around(directory).map_err(failed)?;
+        let commit = repository.commit(revision).map_err(failed)?;
+        Ok(Self { repository, commit, trees: BTreeMap::new() })
+    }
+
+    /// How the plan names it.
+    pub fn document(&self) -> AgainstDocument {
+        AgainstDocument { revision: self.commit.revision.clone(), commit: self.commit.id.clone() }
+    }
+
+    /// Where the files of the revision are that belong to a directory of the work tree: the workspace around it is
+    /// written when it is asked for first, or else the whole repository.
+    fn place_of(&mut self, directory: &Path) -> Result<PathBuf, Exit> {
+        let root = self.repository.root();
+        let Ok(below) = directory.strip_prefix(root) else {
+            return Err(failed(GitError::NoRepository(directory.to_owned())));
+        };
+        let inside = directory.ancestors().take_while(|folder| folder.starts_with(root));
+        let workspaces: Vec<&Path> = inside.filter(|folder| folder.join(WORKSPACE_FILE).is_file()).collect();
+        let scope = workspaces.first().copied().unwrap_or(root).to_owned();
+        if !self.trees.contains_key(&scope) {
+            let made = tempfile::Builder::new().prefix("imgbuild-revision-").tempdir();
+            let made = made.map_err(|source| failed(GitError::Write { path: std::env::temp_dir(), source }))?;
+            let below = scope.strip_prefix(root).unwrap_or(Path::new(""));
+            self.repository.write_tree(&self.commit, below, made.path()).map_err(failed)?;
+            self.trees.insert(scope.clone(), made);
+        }
+        Ok(self.trees.get(&scope).map_or_else(PathBuf::new, |tree| tree.path().join(below)))
+    }
+
+    /// Plans images against it.
+    ///
+    /// # Errors
+    /// The exit code, after the reason was printed.
+    pub fn plan(&mut self, recipes: &[Recipe], directory: &Path, forms: Forms) -> Result<Vec<PlannedImage>, Exit> {
+        let mut images = Vec::new();
+        let mut here = BTreeSet::new();
+        for recipe in recipes {
+            here.insert(recipe.directory.clone());
+            let place = self.place_of(&recipe.directory)?;
+            let mut image = self.image(recipe, &place, forms)?;
+            image.recipe = self.relative(&recipe.directory);
+            images.push(image);
+        }
+        if let Ok(directory) = directory.canonicalize() {
+            images.extend(self.removed(&directory, &here)?);
+        }
+        Ok(images)
+    }
+
+    fn relative(&self, directory: &Path) -> Option<String> {
+        let below = directory.strip_prefix(self.repository.root()).ok()?;
+        Some(if below.as_os_str().is_empty() { ".".to_owned() } else { below.display().to_string() })
+    }
+
+    /// Images of the revision whose recipes are not here any more.
+    fn removed(&mut self, directory: &Path, here: &BTreeSet<PathBuf>) -> Result<Vec<PlannedImage>, Exit> {
+        let place = self.place_of(directory)?;
+        let mut found = Vec::new();
+        let walk = walkdir::WalkDir::new(&place).sort_by_file_name().into_iter().flatten();
+        for entry in walk.filter(|entry| entry.file_type().is_file() && entry.file_name() == RECIPE_FILE) {
+            let Some(below) = entry.path().parent().and_then(|folder| folder.strip_prefix(&place).ok()) else {
+                continue;
+            };
+            let now = directory.join(below);
+            if here.contains(&now) || now.join(RECIPE_FILE).exists() || now.join("image.kdl").exists() {
+                continue;
+            }
+            // What cannot be loaded was no image of its own.
+            let Some(recipe) = load(&place.join(below)).recipe else { continue };
+            found.push(PlannedImage {
+                recipe: self.relative(&now),
+                change: Some("removed".to_owned()),
+                ..PlannedImage::of(recipe.model.image.name)
+            });
+        }
+        Ok(found)
+    }
+
+    fn image(&self, recipe: &Recipe, place: &Path, forms: Forms) -> Result<PlannedImage, Exit> {
+        let revision = || self.commit.revision.clone();
+        let mut image = PlannedImage::of(recipe.model.image.name.clone());
+        let new_lock = setup::lock(recipe)?;
+        let whole = |image: PlannedImage, change: &str, cause: Cause| {
+            let planned = all_runs(recipe, new_lock.as_ref(), forms, &cause);
+            PlannedImage { change: Some(change.to_owned()), stages: by_stage(planned), ..image }
+        };
+        if !place.join(RECIPE_FILE).is_file() && !place.join("image.kdl").is_file() {
+            return Ok(whole(image, "new", Reason::NewImage { revision: revision() }.cause(None)));
+        }
+        let loaded = load(place);
+        let Some(then) = loaded.recipe else {
+            let error = loaded.findings.iter().find(|finding| finding.severity == Severity::Error);
+            let problem = error.map_or_else(String::new, |finding| match &finding.span {
+                Some(span) => format!("{span}: {}", finding.message),
+                None => finding.message.clone(),
+            });
+            let cause = Reason::Unreadable { revision: revision(), problem };
+            return Ok(whole(image, "unreadable", cause.cause(None)));
+        };
+        if then.model.image.name != image.name {
+            image.change = Some("renamed".to_owned());
+            image.notes.push(format!("it was called {} at {}", then.model.image.name, self.commit.revision));
+        }
+        let old_lock = std::fs::read_to_string(&then.lock_path).ok().and_then(|text| Lock::parse(&text).ok());
+        let states = (State { recipe: &then, lock: old_lock.as_ref() }, State { recipe, lock: new_lock.as_ref() });
+        let (comparison, notes) = compare(states.0, states.1, forms).map_err(|error| {
+            let exit = Exit::from(&error);
+            render::say(&render::error(error));
+            exit
+        })?;
+        image.notes.extend(notes);
+        let mut planned = match comparison {
+            Comparison::Graphs(old, new) => {
+                let past = Symbolic::of(&old.graph, &new.graph);
+                let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
+                layers_of(&new.graph, &past, &[], &text)
+            }
+            Comparison::Unresolved(causes, graphs) => {
+                let known = graphs.map(|graphs| {
+                    let past = Symbolic::of(&graphs.0.graph, &graphs.1.graph);
+                    layers_of(&graphs.1.graph, &past, &[], "")
+                });
+                not_resolved_but(causes, known.unwrap_or_default())
+            }
+        };
+        for (_, layer) in &mut planned {
+            name_lines(&mut layer.causes, &then.directory, &recipe.directory);
+        }
+        image.stages = by_stage(planned);
+        Ok(image)
+    }
+}
+
+/// The plan of an image with which nothing can be compared.
+fn all_runs(recipe: &Recipe, lock: Option<&Lock>, forms: Forms, cause: &Cause) -> Vec<(Stage, PlannedLayer)> {
+    let init = crate::digest::Digest::of(crate::stage::init_program());
+    let stages = lock.and_then(|lock| crate::stage::graph_of(recipe, lock, &init, forms).ok());
+    let Some(stages) = stages else {
+        let mut planned = not_resolved(vec![cause.clone()], false);
+        for (_, layer) in &mut planned {
+            layer.causes = vec![cause.clone()];
+        }
+        return planned;
+    };
+    let layer = |action: &crate::plan::Action| PlannedLayer {
+        layer: action.layer().to_owned(),
+        kind: action.kind.to_owned(),
+        action: "run".to_owned(),
+        causes: vec![cause.clone()],
+        not_reproducible: None,
+    };
+    stages.graph.in_order().map(|action| (action.stage, layer(action))).collect()
+}

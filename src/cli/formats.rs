@@ -1,0 +1,150 @@
+//! How a plan is printed: for people, for programs, and for the pages of merge requests.
+
+mod github;
+mod gitlab;
+mod markdown;
+mod text;
+
+use std::path::{Component, Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::plan::{PlanDocument, PlannedImage};
+use crate::git::Repository;
+use crate::plan::Cause;
+use crate::recipe::RECIPE_FILE;
+
+/// A form of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines for people
+    Text,
+    /// The document that `imgbuild schema plan` describes
+    Json,
+    /// A comment for a merge request
+    Markdown,
+    /// Annotations of GitHub Actions: workflow commands
+    Github,
+    /// Annotations of GitLab: a Code Quality report
+    Gitlab,
+}
+
+/// How many causes are shown in one place before the rest is folded.
+pub const SHOWN_CAUSES: usize = 6;
+
+/// The plan in a form. `directories` are those of the recipes, in the order of the images.
+pub fn text_of(format: Format, document: &PlanDocument, directories: &[PathBuf], verbose: u8) -> String {
+    match format {
+        Format::Text => text::text_of(document, verbose),
+        Format::Json => {
+            let mut text = serde_json::to_string_pretty(document).unwrap_or_default();
+            text.push('\n');
+            text
+        }
+        Format::Markdown => markdown::text_of(document, verbose),
+        Format::Github => github::text_of(&annotations(document, directories)),
+        Format::Gitlab => gitlab::text_of(&annotations(document, directories)),
+    }
+}
+
+/// Something to say about a line of the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Annotation {
+    /// File below the repository's root; none for what stands in no file of it.
+    pub file: Option<String>,
+    /// Line, from 1.
+    pub line: Option<usize>,
+    /// File of the image's recipe below the repository's root, for what has no other.
+    pub recipe: String,
+    /// The cause in words.
+    pub message: String,
+    /// What it makes run: images with their stages, in order.
+    pub rebuilds: Vec<(String, Vec<String>)>,
+}
+
+impl Annotation {
+    /// `compute rebuilds rootfs, pack`.
+    pub fn effect(&self) -> String {
+        let of_image = |(image, stages): &(String, Vec<String>)| format!("{image}: {}", stages.join(", "));
+        let shown: Vec<String> = self.rebuilds.iter().take(3).map(of_image).collect();
+        let more = self.rebuilds.len().saturating_sub(3);
+        let more = if more == 0 { String::new() } else { format!(" and {more} images more") };
+        format!("imgbuild rebuilds {}{more}", shown.join("; "))
+    }
+}
+
+/// One annotation for each thing that a person changed, in the order of the images; those with a file come first.
+fn annotations(document: &PlanDocument, directories: &[PathBuf]) -> Vec<Annotation> {
+    let mut found: Vec<Annotation> = Vec::new();
+    for (index, image) in document.images.iter().enumerate() {
+        let directory = directories.get(index).map(PathBuf::as_path);
+        let start = directory.map(|directory| recipe_below_root(image, directory)).unwrap_or_default();
+        for stage in image.stages.iter().filter(|stage| stage.action != "keep") {
+            for cause in &stage.causes {
+                note(&mut found, image, &stage.stage, cause.leaf(), &start);
+            }
+        }
+    }
+    found.sort_by_key(|annotation| annotation.file.is_none());
+    found
+}
+
+fn note(found: &mut Vec<Annotation>, image: &PlannedImage, stage: &str, cause: &Cause, start: &Path) {
+    let file = cause.file.as_ref().map(|file| joined(start, file));
+    let at = found.iter().position(|known| known.file == file && known.message == cause.message);
+    let at = at.unwrap_or_else(|| {
+        let (message, line, recipe) = (cause.message.clone(), cause.line, joined(start, RECIPE_FILE));
+        found.push(Annotation { file, line, recipe, message, rebuilds: Vec::new() });
+        found.len() - 1
+    });
+    let rebuilds = &mut found[at].rebuilds;
+    if rebuilds.last().is_none_or(|(name, _)| *name != image.name) {
+        rebuilds.push((image.name.clone(), Vec::new()));
+    }
+    if let Some((_, stages)) = rebuilds.last_mut()
+        && stages.last().is_none_or(|last| last != stage)
+    {
+        stages.push(stage.to_owned());
+    }
+}
+
+/// Directory of a recipe below the root of the repository; empty where there is none.
+fn recipe_below_root(image: &PlannedImage, directory: &Path) -> PathBuf {
+    if let Some(recipe) = &image.recipe {
+        return PathBuf::from(recipe);
+    }
+    let root = Repository::around(directory).ok();
+    let below = root.and_then(|root| directory.strip_prefix(root.root()).ok().map(Path::to_owned));
+    below.unwrap_or_default()
+}
+
+/// A path relative to a recipe, as a path relative to the repository's root.
+fn joined(start: &Path, file: &str) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    if file.starts_with('/') {
+        return file.to_owned();
+    }
+    for part in start.join(file).components() {
+        match part {
+            Component::Normal(name) => parts.push(name.to_string_lossy().into_owned()),
+            Component::ParentDir => {
+                parts.pop();
+            }
+            _ => {}
+        }
+    }
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_repository() {
+        assert_eq!(joined(Path::new("images/compute"), "site/motd"), "images/compute/site/motd");
+        assert_eq!(joined(Path::new("images/compute"), "../base/image.toml"), "images/base/image.toml");
+        assert_eq!(joined(Path::new("."), "image.toml"), "image.toml");
+        assert_eq!(joined(Path::new(""), "/etc/hosts"), "/etc/hosts");
+    }
+}

@@ -1,0 +1,160 @@
+//! A git repository, read only: which commit a revision is, and its files. No checkout is touched and no git program runs.
+
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+/// Why a revision cannot be read.
+#[derive(Debug, Error, Diagnostic)]
+pub enum GitError {
+    /// There is no repository.
+    #[error("`{}` is in no git repository", .0.display())]
+    #[diagnostic(code(git::no_repository), help("a revision can be compared only in a clone: `git init` makes one"))]
+    NoRepository(PathBuf),
+    /// The repository has no work tree.
+    #[error("the git repository `{}` has no work tree", .0.display())]
+    #[diagnostic(code(git::bare), help("run it in a clone with a work tree: git clone DIRECTORY"))]
+    Bare(PathBuf),
+    /// The revision is not there.
+    #[error("there is no revision `{revision}` in this repository: {reason}")]
+    #[diagnostic(code(git::unknown_revision))]
+    Unknown {
+        /// As it was given.
+        revision: String,
+        /// Why.
+        reason: String,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// An object cannot be read.
+    #[error("`{path}` of revision `{revision}` cannot be read: {reason}")]
+    #[diagnostic(
+        code(git::object),
+        help("`git fsck` says what is wrong with the repository; `git fetch` brings what is missing")
+    )]
+    Object {
+        /// As it was given.
+        revision: String,
+        /// Path below the repository's root.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A tree names what no checkout would have.
+    #[error("revision `{revision}` has the entry `{path}`, which leads elsewhere")]
+    #[diagnostic(code(git::entry), help("no checkout has such a file; take another revision"))]
+    Entry {
+        /// As it was given.
+        revision: String,
+        /// Path below the repository's root.
+        path: String,
+    },
+    /// There is too much of it.
+    #[error("revision `{revision}` holds more than {limit}")]
+    #[diagnostic(
+        code(git::too_large),
+        help("only what lies below the workspace is read: an imgbuild.toml above the recipes makes that smaller")
+    )]
+    TooLarge {
+        /// As it was given.
+        revision: String,
+        /// What is the most.
+        limit: String,
+    },
+    /// A file cannot be written.
+    #[error("`{}` cannot be written: {source}", path.display())]
+    #[diagnostic(code(git::write), help("the files of a revision are put below $TMPDIR, or else /tmp"))]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// As it was asked for.
+    pub revision: String,
+    /// The whole name of the commit, in hex.
+    pub id: String,
+}
+
+/// A repository with a work tree.
+pub struct Repository {
+    inner: gix::Repository,
+    root: PathBuf,
+}
+
+impl Repository {
+    /// The repository that a directory is in.
+    ///
+    /// # Errors
+    /// [`GitError::NoRepository`], [`GitError::Bare`].
+    pub fn around(directory: &Path) -> Result<Self, GitError> {
+        let inner = gix::discover(directory).map_err(|_| GitError::NoRepository(directory.to_owned()))?;
+        let root = inner.workdir().and_then(|root| root.canonicalize().ok());
+        let root = root.ok_or_else(|| GitError::Bare(inner.git_dir().to_owned()))?;
+        Ok(Self { inner, root })
+    }
+
+    /// The root of its work tree, without links.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Finds the commit of a revision in git's words. `A...B` is where both began, `A...` where A and HEAD began.
+    ///
+    /// # Errors
+    /// [`GitError::Unknown`] with what to do about it.
+    pub fn commit(&self, revision: &str) -> Result<Commit, GitError> {
+        let unknown =
+            |reason: String| GitError::Unknown { revision: revision.to_owned(), reason, help: self.help_for(revision) };
+        let single = |text: &str| -> Result<gix::ObjectId, GitError> {
+            let text = if text.is_empty() { "HEAD" } else { text };
+            let found = self.inner.rev_parse_single(text).map_err(|error| unknown(plainly(&error)))?;
+            let object = found.object().map_err(|error| unknown(plainly(&error)))?;
+            let commit = object.peel_to_kind(gix::object::Kind::Commit).map_err(|error| unknown(plainly(&error)))?;
+            Ok(commit.id)
+        };
+        let id = match revision.split_once("...") {
+            Some((one, other)) => {
+                let (one, other) = (single(one)?, single(other)?);
+                self.inner.merge_base(one, other).map_err(|error| unknown(plainly(&error)))?.detach()
+            }
+            None => single(revision)?,
+        };
+        Ok(Commit { revision: revision.to_owned(), id: id.to_string() })
+    }
+
+    fn help_for(&self, revision: &str) -> String {
+        let branch = revision.split(['~', '^', ':', '@', '.']).next().unwrap_or(revision);
+        let branch = branch.strip_prefix("origin/").unwrap_or(branch);
+        let branch = if branch.is_empty() || branch == "HEAD" { "BRANCH" } else { branch };
+        if self.inner.is_shallow() {
+            format!(
+                "this clone is shallow and holds only its last commits: `git fetch --depth=100 origin {branch}` brings \
+                 more of them, `git fetch --unshallow` all (GitHub: `fetch-depth: 0` of actions/checkout; GitLab: \
+                 `GIT_DEPTH: 0`)"
+            )
+        } else {
+            format!(
+                "`git fetch origin {branch}` brings a branch, which is called origin/{branch} then; `git log --oneline` lists commits"
+            )
+        }
+    }
+}
+
+/// The innermost reason of an error, in one line.
+fn plainly(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(inner) = innermost.source() {
+        innermost = inner;
+    }
+    innermost.to_string().lines().next().unwrap_or_default().to_owned()
+}

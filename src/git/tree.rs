@@ -1,0 +1,137 @@
+//! Writes the files of a commit into a directory of their own.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use gix::objs::tree::EntryKind;
+
+use super::{Commit, GitError, Repository};
+
+/// Most bytes that are written: recipes are text, and packages lie elsewhere.
+const BYTES_LIMIT: u64 = 2 << 30;
+/// Most files, links and directories.
+const ENTRIES_LIMIT: usize = 200_000;
+/// How deep directories may lie in one another.
+const DEPTH_LIMIT: usize = 64;
+
+/// What was written so far.
+struct Writing<'a> {
+    repository: &'a Repository,
+    commit: &'a Commit,
+    bytes: u64,
+    entries: usize,
+}
+
+impl Repository {
+    /// Writes the regular files and links of a commit below a directory of it (empty: all) to the same places below `to`,
+    /// which is empty. git keeps of a mode only whether a file may be executed: where the work tree has the file with
+    /// the same answer, its mode is taken.
+    ///
+    /// # Errors
+    /// [`GitError`] for objects that cannot be read, names that lead elsewhere, and too much of it.
+    pub fn write_tree(&self, commit: &Commit, below: &Path, to: &Path) -> Result<(), GitError> {
+        let mut writing = Writing { repository: self, commit, bytes: 0, entries: 0 };
+        let id = gix::ObjectId::from_hex(commit.id.as_bytes()).map_err(|error| writing.unreadable("", &error))?;
+        let object = self.inner.find_object(id).map_err(|error| writing.unreadable("", &error))?;
+        let root = object.peel_to_kind(gix::object::Kind::Tree).map_err(|error| writing.unreadable("", &error))?;
+        let mut tree = root.into_tree();
+        let mut place = to.to_owned();
+        let mut path = String::new();
+        for part in below.components() {
+            let name = part.as_os_str();
+            let found = tree.find_entry(name.as_bytes()).map(|entry| (entry.mode().kind(), entry.object_id()));
+            // The revision does not have the directory: there is nothing to write.
+            let Some((EntryKind::Tree, id)) = found else { return Ok(()) };
+            place.push(name);
+            path.push_str(&name.to_string_lossy());
+            path.push('/');
+            writing.directory(&place)?;
+            let object = self.inner.find_object(id).map_err(|error| writing.unreadable(&path, &error))?;
+            tree = object.try_into_tree().map_err(|error| writing.unreadable(&path, &error))?;
+        }
+        writing.tree(&tree, &path, &place, 0)
+    }
+}
+
+impl Writing<'_> {
+    fn unreadable(&self, path: &str, error: &(dyn std::error::Error + 'static)) -> GitError {
+        let reason = super::plainly(error);
+        GitError::Object { revision: self.commit.revision.clone(), path: path.to_owned(), reason }
+    }
+
+    fn too_large(&self, limit: String) -> GitError {
+        GitError::TooLarge { revision: self.commit.revision.clone(), limit }
+    }
+
+    fn directory(&self, path: &Path) -> Result<(), GitError> {
+        // Fails where something is there: a tree with one name twice leads nowhere else.
+        std::fs::create_dir(path).map_err(|source| GitError::Write { path: path.to_owned(), source })
+    }
+
+    fn tree(&mut self, tree: &gix::Tree<'_>, path: &str, to: &Path, depth: usize) -> Result<(), GitError> {
+        let decoded = tree.decode().map_err(|error| self.unreadable(path, &error))?;
+        let mut seen = BTreeSet::new();
+        for entry in &decoded.entries {
+            let name: &[u8] = entry.filename.as_ref();
+            let shown = format!("{path}{}", String::from_utf8_lossy(name));
+            let leads_elsewhere = name.is_empty()
+                || name == b"."
+                || name == b".."
+                || name.eq_ignore_ascii_case(b".git")
+                || name.iter().any(|byte| matches!(byte, b'/' | 0))
+                || !seen.insert(name);
+            if leads_elsewhere || depth > DEPTH_LIMIT {
+                return Err(GitError::Entry { revision: self.commit.revision.clone(), path: shown });
+            }
+            self.entries += 1;
+            if self.entries > ENTRIES_LIMIT {
+                return Err(self.too_large(format!("{ENTRIES_LIMIT} files")));
+            }
+            let place = to.join(std::ffi::OsStr::from_bytes(name));
+            let repository = &self.repository.inner;
+            match entry.mode.kind() {
+                EntryKind::Tree => {
+                    self.directory(&place)?;
+                    let object = repository.find_object(entry.oid).map_err(|error| self.unreadable(&shown, &error))?;
+                    let inner = object.try_into_tree().map_err(|error| self.unreadable(&shown, &error))?;
+                    self.tree(&inner, &format!("{shown}/"), &place, depth + 1)?;
+                }
+                // A repository in the repository is not part of the revision; a checkout has an empty directory there.
+                EntryKind::Commit => self.directory(&place)?,
+                kind => {
+                    let header = repository.find_header(entry.oid).map_err(|error| self.unreadable(&shown, &error))?;
+                    self.bytes += header.size();
+                    if self.bytes > BYTES_LIMIT {
+                        return Err(self.too_large(format!("{} GiB", BYTES_LIMIT >> 30)));
+                    }
+                    let object = repository.find_object(entry.oid).map_err(|error| self.unreadable(&shown, &error))?;
+                    let written = if kind == EntryKind::Link {
+                        std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(&object.data), &place)
+                    } else {
+                        let mode = self.mode(&shown, kind == EntryKind::BlobExecutable);
+                        write(&place, &object.data, mode)
+                    };
+                    written.map_err(|source| GitError::Write { path: place.clone(), source })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The mode of the work tree's file, where it says the same as git's.
+    fn mode(&self, path: &str, executable: bool) -> u32 {
+        let here = std::fs::symlink_metadata(self.repository.root.join(path)).ok().filter(std::fs::Metadata::is_file);
+        let mode = here.map(|found| found.permissions().mode() & 0o7777);
+        let plain = if executable { 0o755 } else { 0o644 };
+        mode.filter(|mode| (mode & 0o100 != 0) == executable).unwrap_or(plain)
+    }
+}
+
+fn write(path: &Path, data: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(data)?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
+}

@@ -1,0 +1,346 @@
+//! Causes in words: which hand changed what, in the words of the recipe, its lists, image.lock or imgbuild.
+
+use super::explain::{Cause, Reason};
+use super::{Origin, Place};
+
+/// What became of an input since an earlier run.
+#[derive(Debug, Clone, Copy)]
+pub enum Change<'a> {
+    /// It is new.
+    Added(&'a str),
+    /// It is gone.
+    Removed(&'a str),
+    /// It has another value: was, is.
+    Changed(&'a str, &'a str),
+}
+
+/// An input that changed, and what is known of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Kind and name, as the key has them.
+    pub name: &'a str,
+    /// What it comes from.
+    pub origin: &'a Origin,
+    /// Where it stands.
+    pub place: Option<&'a Place>,
+    /// Where it stood at the time of the earlier run.
+    pub was_place: Option<&'a Place>,
+}
+
+/// Name of the lock in causes.
+pub const LOCK: &str = "image.lock";
+
+/// What imgbuild calls the makers of its kinds of actions: the noun in "imgbuild's cpio writer 3 -> 4".
+const MAKERS: [(&str, &str); 14] = [
+    ("unpack", "package unpacker"),
+    ("bootstrap", "base maker"),
+    ("install", "package installer"),
+    ("kernel", "kernel unpacker"),
+    ("driver", "driver maker"),
+    ("system", "settings writer"),
+    ("postinstall", "postinstall runner"),
+    ("services", "unit switch"),
+    ("gate", "gate"),
+    ("xcat", "xCAT node support"),
+    ("sync", "synclist copier"),
+    ("initrd", "initrd writer"),
+    ("dracut", "dracut caller"),
+    ("pack", "cpio writer"),
+];
+
+/// The noun of a kind of action; none for a kind that nobody named.
+pub fn maker(kind: &str) -> Option<&'static str> {
+    MAKERS.iter().find(|(known, _)| *known == kind).map(|(_, noun)| *noun)
+}
+
+/// Whether a file of the recipe itself, and not a list, has this name.
+fn is_recipe(file: &str) -> bool {
+    let base = file.rsplit('/').next().unwrap_or(file);
+    ["image.", "imgbuild."].iter().any(|start| base.starts_with(start)) && base != LOCK
+}
+
+/// A place in front of a sentence. Another recipe than the image's own gave it by `extends`.
+fn here(place: &Place) -> String {
+    let extends = if is_recipe(&place.file) && place.file.contains('/') { " extends:" } else { "" };
+    format!("{}:{}{extends} ", place.file, place.line)
+}
+
+/// Digests are cut for people.
+pub fn shown(value: &str) -> String {
+    let is_digest = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words = value.split(' ').map(|word| if is_digest(word) { &word[..12] } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A package's name without its architecture.
+fn package_name(bare: &str) -> &str {
+    bare.split(':').next().unwrap_or(bare)
+}
+
+/// An item as a person wrote it.
+fn item<'a>(kind: &str, bare: &'a str) -> std::borrow::Cow<'a, str> {
+    match kind {
+        "package" => package_name(bare).into(),
+        "remove" => format!("-{bare}").into(),
+        "remove-after" => format!("--{bare}").into(),
+        "failing" => bare.trim_start_matches("script of ").into(),
+        "dracut" => bare.trim_start_matches("module ").into(),
+        "parameter" => bare.into(),
+        _ => bare.into(),
+    }
+}
+
+impl Subject<'_> {
+    fn split(&self) -> (&str, &str) {
+        self.name.split_once(' ').unwrap_or((self.name, ""))
+    }
+
+    /// Says what changed, typed, in words, and with its place.
+    pub fn cause(&self, change: Change<'_>) -> Cause {
+        let (kind, bare) = self.split();
+        match (kind, change) {
+            ("action", Change::Changed(was, now)) => return self.implementation(was, now),
+            ("file", Change::Changed(was, now)) => return self.file(bare, was, now),
+            ("package", Change::Changed(was, now)) => return self.package(bare, was, now),
+            _ => {}
+        }
+        match self.origin {
+            Origin::Field(field) => self.of_field(field, kind, bare, change),
+            Origin::Item(list) => self.of_item(list, &item(kind, bare), change),
+            Origin::Glob { pattern, field } => self.of_glob(field, pattern, bare, change),
+            Origin::Line => self.of_line(kind, &item(kind, bare), change),
+            Origin::Imgbuild(noun) => self.of_imgbuild(noun, change),
+            Origin::Roots(_) => {
+                let reason = Reason::Implementation { what: "tools roots".to_owned(), was: None, now: None };
+                self.bare(reason, "imgbuild makes its tools roots in another way".to_owned())
+            }
+            Origin::Lock => self.of_lock(kind, bare, change),
+            // Of an earlier run nobody remembers where this stood: its kind says what it was.
+            Origin::Unknown => self.of_kind(kind, bare, change),
+        }
+    }
+
+    /// A cause without a place.
+    fn bare(&self, reason: Reason, message: String) -> Cause {
+        Cause { message, file: None, line: None, was_line: None, asked_at: None, reason }
+    }
+
+    /// A cause at the place where the input stands, or stood.
+    fn placed(&self, reason: Reason, what: String) -> Cause {
+        match (self.place, self.was_place) {
+            (Some(place), _) => Cause {
+                message: format!("{}{what}", here(place)),
+                file: Some(place.file.clone()),
+                line: Some(place.line),
+                was_line: None,
+                asked_at: None,
+                reason,
+            },
+            (None, Some(was)) => {
+                let extends = if is_recipe(&was.file) && was.file.contains('/') { " extends:" } else { "" };
+                Cause {
+                    message: format!("{}{extends} {what}", was.file),
+                    file: Some(was.file.clone()),
+                    line: None,
+                    was_line: Some(was.line),
+                    asked_at: None,
+                    reason,
+                }
+            }
+            (None, None) => self.bare(reason, what),
+        }
+    }
+
+    /// A cause that somebody made in another file than the one that asks for it.
+    fn elsewhere(&self, file: &str, reason: Reason, message: String) -> Cause {
+        let asked_at = self.place.cloned();
+        Cause { message, file: Some(file.to_owned()), line: None, was_line: None, asked_at, reason }
+    }
+
+    fn reason(what: impl Into<String>, change: Change<'_>) -> Reason {
+        let what = what.into();
+        match change {
+            Change::Added(now) => Reason::Added { what, now: now.to_owned() },
+            Change::Removed(was) => Reason::Removed { what, was: was.to_owned() },
+            Change::Changed(was, now) => Reason::Changed { what, was: was.to_owned(), now: now.to_owned() },
+        }
+    }
+
+    fn implementation(&self, was: &str, now: &str) -> Cause {
+        let split = |text: &str| -> (String, String) {
+            let (kind, version) = text.split_once(" version ").unwrap_or((text, ""));
+            (maker(kind).unwrap_or(kind).to_owned(), version.to_owned())
+        };
+        let ((old_maker, old), (maker, new)) = (split(was), split(now));
+        let message = if old_maker == maker {
+            format!("imgbuild's {maker} {old} -> {new}")
+        } else {
+            format!("imgbuild's {maker} {new} instead of its {old_maker} {old}")
+        };
+        self.bare(Reason::Implementation { what: maker, was: Some(old), now: Some(new) }, message)
+    }
+
+    fn file(&self, name: &str, was: &str, now: &str) -> Cause {
+        let (old_mode, old_digest) = was.split_once(' ').unwrap_or((was, ""));
+        let (new_mode, new_digest) = now.split_once(' ').unwrap_or((now, ""));
+        let mut parts = Vec::new();
+        if old_digest != new_digest {
+            parts.push("content changed".to_owned());
+        }
+        if old_mode != new_mode {
+            parts.push(format!("mode {old_mode} -> {new_mode}"));
+        }
+        let reason = Self::reason(self.name, Change::Changed(was, now));
+        self.elsewhere(name, reason, format!("{name} {}", parts.join(", ")))
+    }
+
+    fn package(&self, bare: &str, was: &str, now: &str) -> Cause {
+        let name = package_name(bare);
+        let plain = |text: &str| text.strip_suffix(" automatic").unwrap_or(text).to_owned();
+        let reason = Self::reason(format!("package {name}"), Change::Changed(was, now));
+        if plain(was) == plain(now) {
+            return match (now.ends_with(" automatic"), self.place) {
+                // It was there, because another package needs it.
+                (false, Some(_)) => match self.origin {
+                    Origin::Item(list) => self.placed(reason, format!("{list} += \"{name}\"")),
+                    _ => self.placed(reason, format!("added \"{name}\"")),
+                },
+                (false, None) => self.elsewhere(LOCK, reason, format!("{name} is asked for by itself ({LOCK})")),
+                (true, _) => match self.was_place {
+                    Some(_) if self.place.is_none() => {
+                        self.placed(reason, format!("removed \"{name}\"; other packages still need it"))
+                    }
+                    _ => self.elsewhere(LOCK, reason, format!("{name} is needed by other packages alone ({LOCK})")),
+                },
+            };
+        }
+        let version = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
+        let (old, new) = (version(was), version(now));
+        let message = if old == new {
+            format!("{name} {new} has other content ({LOCK})")
+        } else {
+            format!("{name} {old} -> {new} ({LOCK})")
+        };
+        self.elsewhere(LOCK, reason, message)
+    }
+
+    fn of_field(&self, field: &str, kind: &str, bare: &str, change: Change<'_>) -> Cause {
+        let value = |text: &str| -> String {
+            // Files, users and packages have values that are no words of the recipe.
+            match kind {
+                "file" => format!("\"{bare}\""),
+                _ => shown(text),
+            }
+        };
+        let (field, change) = match (field, change) {
+            // One input, three fields.
+            ("image.release", Change::Changed(was, now)) => {
+                let mut words =
+                    ["image.distro", "image.release", "image.arch"].iter().zip(was.split(' ').zip(now.split(' ')));
+                let differing = words.find(|(_, (was, now))| was != now);
+                differing.map_or((field, change), |(field, (was, now))| (*field, Change::Changed(was, now)))
+            }
+            _ => (field, change),
+        };
+        let text = match change {
+            Change::Added(_) if kind == "package" => format!("{field} needs \"{}\"", package_name(bare)),
+            Change::Removed(_) if kind == "package" => format!("{field} needs \"{}\" no more", package_name(bare)),
+            Change::Added(now) => format!("{field} = {}", value(now)),
+            Change::Removed(was) => format!("{field} = {} removed", value(was)),
+            Change::Changed(was, now) => format!("{field} {} -> {}", shown(was), shown(now)),
+        };
+        self.placed(Self::reason(field, change), text)
+    }
+
+    fn of_item(&self, list: &str, item: &str, change: Change<'_>) -> Cause {
+        let text = match change {
+            Change::Added(_) => format!("{list} += \"{item}\""),
+            Change::Removed(_) => format!("{list} -= \"{item}\""),
+            Change::Changed(was, now) => format!("{list} \"{item}\": {} -> {}", shown(was), shown(now)),
+        };
+        self.placed(Self::reason(format!("{list} {item}"), change), text)
+    }
+
+    fn of_glob(&self, field: &str, pattern: &str, file: &str, change: Change<'_>) -> Cause {
+        let (pattern, file, field) = (pattern.to_owned(), file.to_owned(), field.to_owned());
+        match change {
+            Change::Added(_) => {
+                let text = format!("{pattern} gained {file}");
+                self.placed(Reason::Gained { field, pattern, file }, text)
+            }
+            Change::Removed(_) => {
+                let text = format!("{pattern} lost {file}");
+                self.placed(Reason::Lost { field, pattern, file }, text)
+            }
+            Change::Changed(was, now) => {
+                let text = format!("{file} {} -> {}", shown(was), shown(now));
+                self.placed(Self::reason(file, change), text)
+            }
+        }
+    }
+
+    fn of_line(&self, kind: &str, item: &str, change: Change<'_>) -> Cause {
+        let text = match change {
+            Change::Added(_) => format!("added \"{item}\""),
+            Change::Removed(_) => format!("removed \"{item}\""),
+            Change::Changed(was, now) => format!("\"{item}\" {} -> {}", shown(was), shown(now)),
+        };
+        self.placed(Self::reason(if kind == "file" { self.name } else { item }, change), text)
+    }
+
+    fn of_imgbuild(&self, noun: &str, change: Change<'_>) -> Cause {
+        let (was, now) = match change {
+            Change::Added(now) => (None, Some(now)),
+            Change::Removed(was) => (Some(was), None),
+            Change::Changed(was, now) => (Some(was), Some(now)),
+        };
+        let text = match (was, now) {
+            (Some(was), Some(now)) => format!("imgbuild's {noun} {} -> {}", shown(was), shown(now)),
+            (None, Some(now)) => format!("imgbuild's {noun} {} is new here", shown(now)),
+            _ => format!("imgbuild's {noun} is used no more"),
+        };
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        self.bare(Reason::Implementation { what: noun.to_owned(), was: own(was), now: own(now) }, text)
+    }
+
+    fn of_lock(&self, kind: &str, bare: &str, change: Change<'_>) -> Cause {
+        let (what, cut): (String, fn(&str) -> String) = match kind {
+            "package" => (package_name(bare).to_owned(), |text| text.split(' ').next().unwrap_or_default().to_owned()),
+            "parameter" => (bare.to_owned(), shown),
+            "user" | "group" => (format!("{kind} {bare}"), shown),
+            "module" => (format!("module stream {bare}"), |_| String::new()),
+            "remove-with" => (format!("removal of {bare}"), |_| String::new()),
+            _ => (format!("{kind} {bare}"), shown),
+        };
+        let text = match change {
+            Change::Added(now) => format!("{what} {} added ({LOCK})", cut(now)),
+            Change::Removed(was) => format!("{what} {} removed ({LOCK})", cut(was)),
+            Change::Changed(was, now) => format!("{what} {} -> {} ({LOCK})", cut(was), cut(now)),
+        };
+        self.elsewhere(LOCK, Self::reason(what, change), text.replace("  ", " "))
+    }
+
+    /// Something that is gone, and nobody remembers where it stood.
+    fn of_kind(&self, kind: &str, bare: &str, change: Change<'_>) -> Cause {
+        let origin = match kind {
+            "package" | "epoch" | "module" | "remove-with" => Origin::Lock,
+            "driver" => Origin::Item("kernel.drivers".to_owned()),
+            "enable" | "disable" | "mask" => Origin::Item(format!("services.{kind}")),
+            "fstab" | "exports" => Origin::Item(format!("system.{kind}")),
+            "user" | "group" => Origin::Field(format!("{kind}s.{bare}")),
+            "update" => Origin::Item("kernel.updates".to_owned()),
+            "failing" => Origin::Item("packages.failing_scripts".to_owned()),
+            "dracut" => Origin::Item("initrd.dracut_modules".to_owned()),
+            "tools" => Origin::Imgbuild(bare.to_owned()),
+            "parameter" => match bare.split_once(' ') {
+                Some(("environment", name)) => Origin::Field(format!("environment.{name}")),
+                Some(("tmpfs", path)) => Origin::Field(format!("boot.tmpfs.{path}")),
+                Some(("argument", _)) => Origin::Field("postinstall.arguments".to_owned()),
+                Some(("make", _)) => Origin::Field("kernel.build.make".to_owned()),
+                _ => Origin::Field(bare.to_owned()),
+            },
+            _ => Origin::Line,
+        };
+        Subject { origin: &origin, ..*self }.cause(change)
+    }
+}

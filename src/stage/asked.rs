@@ -1,0 +1,175 @@
+//! Why image.lock no more answers the recipe, in the words of whoever changed the recipe.
+
+use std::collections::BTreeMap;
+
+use super::wish::{Wish, wishes};
+use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
+use crate::recipe::{LOCK_FILE, LockedPass, Recipe, Spans};
+
+/// Which field of the recipe a transaction is there for, where no line names a package.
+fn field_of(pass: &str) -> &'static str {
+    match pass {
+        "base" => "image.release",
+        "tools-driver" => "kernel.build",
+        "tools-postinstall" => "postinstall.script",
+        "tools-dracut" => "initrd.generator",
+        "kernel" => "kernel.package",
+        pass if pass.starts_with("otherpkgs-") => "otherpkgs",
+        _ => "packages.base",
+    }
+}
+
+/// The name by which places of requests are remembered.
+fn input_name(pass: &str, name: &str) -> String {
+    format!("request {pass} {name}")
+}
+
+/// Where a name was asked for, and in what.
+fn origin_of(wish: &Wish, name: &str, spans: &Spans) -> (Option<Place>, Origin) {
+    match wish.spans.get(name) {
+        Some(span) => (Some(Place::from(span)), Origin::of_span(spans, span)),
+        None if wish.name == "tools" || wish.name == "tools-solver" => {
+            (None, Origin::Imgbuild("tools root".to_owned()))
+        }
+        None => {
+            let field = field_of(&wish.name);
+            (spans.get(field).map(Place::from), Origin::Field(field.to_owned()))
+        }
+    }
+}
+
+/// Places of all that a recipe asks for, to be remembered with a build.
+pub fn requests(recipe: &Recipe) -> BTreeMap<String, (Place, Origin)> {
+    let mut all = BTreeMap::new();
+    for wish in wishes(recipe) {
+        for name in wish.pass.install.iter().chain(&wish.pass.remove).chain(&wish.pass.remove_after) {
+            if let (Some(place), origin) = origin_of(&wish, name, &recipe.spans) {
+                all.insert(input_name(&wish.name, name), (place, origin));
+            }
+        }
+    }
+    all
+}
+
+/// The kernel's package under another name: both names, and one cause for them. A directory of kernels has its own.
+pub fn another_kernel(wish: &Wish, locked: &LockedPass, recipe: &Recipe) -> Option<(Vec<String>, Option<Cause>)> {
+    let (now, was) = (wish.pass.install.first()?, locked.install.first()?);
+    if now == was {
+        return None;
+    }
+    let names = vec![now.clone(), was.clone()];
+    if recipe.model.kernel.dir.is_some() {
+        return Some((names, None));
+    }
+    let field = Origin::Field("kernel.package".to_owned());
+    let place = wish.spans.get(now).map(Place::from);
+    let subject = Subject { name: "parameter package", origin: &field, place: place.as_ref(), was_place: None };
+    Some((names, Some(subject.cause(Change::Changed(was, now)))))
+}
+
+/// A name that is asked for, and that the lock lacks.
+pub fn lacking(wish: &Wish, name: &str, dashes: &str, recipe: &Recipe) -> Cause {
+    let (place, origin) = origin_of(wish, name, &recipe.spans);
+    let shown = format!("{dashes}{name}");
+    // The recipe's own words for the headers that belong to the kernel.
+    let shown = if shown == super::drivers::HEADERS { "the kernel's headers".to_owned() } else { shown };
+    let (input, value) = match &origin {
+        // A field that brings packages needs them; one that names the package has it as its value.
+        Origin::Field(field) if field == "kernel.package" || field == "kernel.dir" => {
+            (format!("parameter {field}"), shown.clone())
+        }
+        _ => (format!("package {shown}"), String::new()),
+    };
+    let subject = Subject { name: &input, origin: &origin, place: place.as_ref(), was_place: None };
+    let cause = subject.cause(Change::Added(&value));
+    Cause { reason: Reason::NotLocked { what: shown }, ..cause }
+}
+
+/// A name that the lock was made for, and that nobody asks for any more; nobody says where it stood.
+pub fn left_over(pass: &str, name: &str, dashes: &str) -> Cause {
+    Reason::NotAsked { pass: pass.to_owned(), what: format!("{dashes}{name}") }.cause(None)
+}
+
+/// Says of names that nobody asks for any more where they stood at the time of the last build.
+pub fn place_left_over(causes: &mut [Cause], remembered: &dyn Fn(&str) -> Option<(Place, Origin)>) {
+    for cause in causes {
+        let Reason::NotAsked { pass, what } = &cause.reason else { continue };
+        let name = input_name(pass, what.trim_start_matches('-'));
+        if let Some((place, origin)) = remembered(&name) {
+            let input = format!("package {what}");
+            let subject = Subject { name: &input, origin: &origin, place: None, was_place: Some(&place) };
+            let said = subject.cause(Change::Removed(""));
+            *cause = Cause { reason: cause.reason.clone(), ..said };
+        }
+    }
+}
+
+/// A transaction that the lock lacks: what asks for it.
+pub fn lacking_pass(wish: &Wish, recipe: &Recipe) -> Vec<Cause> {
+    let asked = [(&wish.pass.install, ""), (&wish.pass.remove, "-"), (&wish.pass.remove_after, "--")];
+    let mut found = Vec::new();
+    for (names, dashes) in asked {
+        found.extend(names.iter().map(|name| lacking(wish, name, dashes, recipe)));
+    }
+    // One field may bring many: it says so once.
+    let mut fields = std::collections::BTreeSet::new();
+    let is_of_field = |cause: &Cause| cause.message.contains(" needs \"");
+    found.retain(|cause| !is_of_field(cause) || fields.insert((cause.file.clone(), cause.line)));
+    if found.is_empty() {
+        found.push(Reason::NotLocked { what: format!("the transaction {} is", wish.name) }.cause(None));
+    }
+    found
+}
+
+/// A transaction that the lock has and the recipe does not want.
+pub fn left_over_pass(locked: &LockedPass) -> Vec<Cause> {
+    locked.install.iter().map(|name| left_over(&locked.name, name, "")).collect()
+}
+
+/// Which names come in another order.
+pub fn reordered(now: &[String], was: &[String], wish: &Wish) -> Option<Cause> {
+    let (now, was) = now.iter().zip(was).find(|(now, was)| now != was)?;
+    let place = wish.spans.get(now).map(Place::from);
+    Some(Reason::Reordered { what: now.clone(), before: was.clone() }.cause(place.as_ref()))
+}
+
+/// Says of causes that come from image.lock on which line of it they stand; `text` is the lock as it is now.
+pub fn place_in_lock(causes: &mut [Cause], action: &str, text: &str) {
+    for cause in causes {
+        let (action, reason) = match &cause.reason {
+            Reason::Upstream { action, leaf: Some(leaf) } => (action.clone(), &leaf.reason),
+            reason => (action.to_owned(), reason),
+        };
+        if cause.file.as_deref() != Some(LOCK_FILE) || cause.line.is_some() {
+            continue;
+        }
+        cause.line = match reason {
+            Reason::Added { what, .. } | Reason::Changed { what, .. } => line_of(text, &action, what),
+            _ => None,
+        };
+        let line = cause.line;
+        if let Reason::Upstream { leaf: Some(leaf), .. } = &mut cause.reason {
+            leaf.line = line;
+        }
+    }
+}
+
+/// The line of a package, a user, a group or the epoch; in the transaction of an action, if that has it.
+fn line_of(text: &str, action: &str, what: &str) -> Option<usize> {
+    let bare = what.strip_prefix("package ").unwrap_or(what);
+    let start = match what.split_once(' ') {
+        Some(("user", name)) => format!("    {{ name = \"{name}\", uid ="),
+        Some(("group", name)) => format!("    {{ name = \"{name}\", gid ="),
+        _ if what == "epoch" => "epoch = ".to_owned(),
+        _ if what == "kernel" => "    { name = \"linux-image-".to_owned(),
+        _ => format!("    {{ name = \"{bare}\", version ="),
+    };
+    let pass = match action {
+        "kernel/payload" => "kernel",
+        _ => action.split_once('/').map_or(action, |(_, layer)| layer),
+    };
+    let heading = format!("name = \"{pass}\"");
+    let at = text.lines().position(|line| line == heading).unwrap_or(0);
+    let find = |skip: usize| text.lines().enumerate().skip(skip).find(|(_, line)| line.starts_with(&start));
+    find(at).or_else(|| find(0)).map(|(index, _)| index + 1)
+}
