@@ -10,7 +10,7 @@ use crate::recipe::{PinnedPackage, Spans};
 use crate::source::Span;
 
 /// Where a person wrote something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Place {
     /// File, relative to the recipe.
     pub file: String,
