@@ -9,7 +9,7 @@ use crate::digest::Sha256;
 use crate::recipe::Accounts;
 use crate::sandbox::CommandResult;
 use crate::sandbox::helper::News;
-use crate::store::ScanAnswer;
+use crate::store::{ScanAnswer, TreeEditor};
 
 /// What came of it: a layer, or how the command failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,9 +42,41 @@ pub fn write(path: &str, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(|error| format!("cannot write {path}: {error}"))
 }
 
+/// Files that differ from run to run or describe the build host, whatever the package manager; removed from each layer, with
+/// those of the package manager. One reason a line.
+const NORMALISED: [&str; 6] = [
+    "etc/ssh/ssh_host_*",                // keys are made at boot, one set per node (D35)
+    "var/lib/dbus/machine-id",           // a random id; dbus falls back to /etc/machine-id
+    "var/lib/systemd/random-seed",       // a seed shared by all nodes is none
+    "var/lib/systemd/credential.secret", // a host key made at installation
+    "var/cache/ldconfig/aux-cache",      // holds inode numbers and times of the build's file system
+    "var/log/*.log",                     // times of the build
+];
+
+/// Puts a tree into the form in which it is hashed.
+///
+/// # Errors
+/// A text that says what could not be changed.
+pub fn normalise(tree: &str, own: &[&str]) -> Result<(), String> {
+    let editor = TreeEditor::open(tree)?;
+    for pattern in NORMALISED.iter().chain(own) {
+        editor.remove(pattern)?;
+    }
+    // Empty, not "uninitialized": that would mean first boot, and systemd-firstboot waits at the console (D34).
+    if editor.has_file("etc/machine-id") {
+        editor.write("etc/machine-id", b"", 0o444)?;
+    }
+    Ok(())
+}
+
 /// A word that no shell takes apart.
 pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Words for a shell.
+pub fn quoted_words(words: &[String]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// Does something to each of some packages (digest, and name for messages) with all threads, in the order given; tells the

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::dnf::Dnf;
+use super::plain::make_plain;
 use super::rpm_family::{self, RpmFamily};
 use super::zypper::Zypper;
 use super::{DistroError, Fetcher, Progress, apt, rpm};
@@ -322,9 +323,10 @@ pub trait PackageManager: Sync {
     fn vendor(&self, gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError>;
     /// Directory of vendored packages of an origin.
     fn vendored(&self, directory: &Path, origin: &str) -> PathBuf;
-    /// Path of a package that was made ready in a directory of the store, relative to the store's.
-    fn ready(&self, directory: &str, digest: &Sha256) -> String;
-    /// Makes packages of the store ready in a directory of it; `done` is called for each, from the calling thread.
+    /// The operation that makes packages plain.
+    fn plain_operation(&self) -> &'static str;
+    /// Makes packages of the store ready in a directory of it, as [`ready_name`] calls them; `done` is called for each, from
+    /// the calling thread.
     ///
     /// # Errors
     /// [`DistroError`] when a file is not what its name says (it is removed, to be fetched again), is no package, or
@@ -335,7 +337,9 @@ pub trait PackageManager: Sync {
         directory: &str,
         packages: &[PinnedPackage],
         done: &mut dyn FnMut(Sha256),
-    ) -> Result<(), DistroError>;
+    ) -> Result<(), DistroError> {
+        make_plain(self.plain_operation(), work, directory, packages, done)
+    }
     /// Makes a root of packages alone.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod manager;
 mod pace;
 mod part;
 mod pgp;
+mod plain;
 pub mod rpm;
 mod rpm_family;
 mod zypper;

@@ -14,7 +14,7 @@ use super::{
     StageError, dracut, gate, initrd, kernel, modules, node_support, pack, postinstall, services, sync, system,
 };
 use crate::digest::Digest;
-use crate::distro::{Bootstrap, Install, manager};
+use crate::distro::{Bootstrap, Install, manager, ready_name};
 use crate::plan::Action;
 use crate::recipe::{Accounts, Clause, Frames, Lock, ModulesFrom, Selinux, SyncedKind};
 use crate::source::{Finding, Severity};
@@ -133,7 +133,7 @@ impl Builder<'_> {
             scratch: scratch.name.clone(),
             packages: packages
                 .iter()
-                .map(|package| (manager.ready(context.supply.directory(), &package.sha256), package.name.clone()))
+                .map(|package| (ready_name(context.supply.directory(), &package.sha256), package.name.clone()))
                 .collect(),
             tools: vec![done.layer("rootfs/tools")?],
             version: self.recipe.model.kernel.version.clone(),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::distro::accounts;
-use crate::distro::inside::{Made, quoted, write};
+use crate::distro::inside::{Made, normalise, quoted, write};
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
@@ -45,38 +45,20 @@ pub fn scripts_that_make_accounts(tree: &str) -> Result<Vec<(String, String)>, S
     Ok(scripts)
 }
 
-/// Files that differ from run to run or describe the build host; removed from each layer. One reason a line.
-const NORMALISED: [&str; 16] = [
-    "usr/sbin/policy-rc.d",              // ours: forbids service starts while packages are installed
-    "debs",                              // ours: the mount point of the package files
-    "etc/ssh/ssh_host_*",                // keys are made at boot, one set per node (D35)
-    "var/lib/dbus/machine-id",           // a random id; dbus falls back to /etc/machine-id
-    "var/lib/systemd/random-seed",       // a seed shared by all nodes is none
-    "var/lib/systemd/credential.secret", // a host key made at installation
-    "var/cache/ldconfig/aux-cache",      // holds inode numbers and times of the build's file system
-    "var/log/*.log",                     // times of the build
-    "var/log/apt/*",                     // times of the build
-    "var/cache/apt/*.bin",               // a cache that apt makes again
-    "var/cache/apt/archives/*.deb",      // the packages themselves
-    "var/cache/apt/archives/lock",       // apt's lock
-    "var/lib/apt/lists/lock",            // apt's lock
-    "var/lib/dpkg/*-old",                // backups of the status file
-    "var/cache/debconf/*-old",           // backups of the answers
-    "var/lib/apt/daily_lock",            // a lock that apt leaves
+/// Files of the package manager that differ from run to run; removed from each layer, beside those that
+/// `distro/inside.rs` lists. One reason a line.
+pub const NORMALISED: [&str; 10] = [
+    "usr/sbin/policy-rc.d",         // ours: forbids service starts while packages are installed
+    "debs",                         // ours: the mount point of the package files
+    "var/log/apt/*",                // times of the build
+    "var/cache/apt/*.bin",          // a cache that apt makes again
+    "var/cache/apt/archives/*.deb", // the packages themselves
+    "var/cache/apt/archives/lock",  // apt's lock
+    "var/lib/apt/lists/lock",       // apt's lock
+    "var/lib/dpkg/*-old",           // backups of the status file
+    "var/cache/debconf/*-old",      // backups of the answers
+    "var/lib/apt/daily_lock",       // a lock that apt leaves
 ];
-
-/// Puts a tree into the form in which it is hashed.
-pub fn normalise(tree: &str) -> Result<(), String> {
-    let editor = TreeEditor::open(tree)?;
-    for pattern in NORMALISED {
-        editor.remove(pattern)?;
-    }
-    // Empty, not "uninitialized": that would mean first boot, and systemd-firstboot waits at the console (D34).
-    if editor.has_file("etc/machine-id") {
-        editor.write("etc/machine-id", b"", 0o444)?;
-    }
-    Ok(())
-}
 
 /// Runs no service while packages are installed. Source: Debian's invoke-rc.d(8), policy-rc.d interface.
 pub const POLICY: &[u8] = b"#!/bin/sh\nexit 101\n";
@@ -200,7 +182,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         if result.status != 0 {
             return Ok(Made::Failed(result));
         }
-        normalise(&at("tree"))?;
+        normalise(&at("tree"), &NORMALISED)?;
         let accounts = accounts::found(&at("tree"), &request.base, &scripts_that_make_accounts(&at("tree"))?)?;
         let answer = scan(&ScanRequest {
             tree: at("tree"),

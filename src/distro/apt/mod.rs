@@ -30,10 +30,8 @@ pub use crate::recipe::PinnedPackage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::digest::Sha256;
 use crate::distro::{
     Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, VersionOrder, Versions,
-    ready_name,
 };
 use crate::recipe::{Base, Recipe};
 use crate::sandbox::Namespace;
@@ -137,18 +135,8 @@ impl PackageManager for Apt {
         vendored::suite_directory(directory, origin)
     }
 
-    fn ready(&self, directory: &str, digest: &Sha256) -> String {
-        ready_name(directory, digest)
-    }
-
-    fn make_ready(
-        &self,
-        (store, namespace): (&Store, &Namespace),
-        directory: &str,
-        packages: &[PinnedPackage],
-        done: &mut dyn FnMut(Sha256),
-    ) -> Result<(), DistroError> {
-        plain::make_plain(store, namespace, directory, packages, done)
+    fn plain_operation(&self) -> &'static str {
+        "apt-plain"
     }
 
     fn bootstrap(

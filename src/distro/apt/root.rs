@@ -4,10 +4,10 @@ use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
-use super::inside::{POLICY, PackageFile, environment, normalise, scripts_that_make_accounts};
+use super::inside::{NORMALISED, POLICY, PackageFile, environment, scripts_that_make_accounts};
 use crate::archive::{Extractor, extract_tar, read_members};
 use crate::distro::accounts;
-use crate::distro::inside::Made;
+use crate::distro::inside::{Made, normalise};
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
@@ -128,7 +128,7 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
         if result.status != 0 {
             return Ok(Made::Failed(result));
         }
-        normalise(&tree)?;
+        normalise(&tree, &NORMALISED)?;
         let accounts = accounts::found(&tree, &[], &scripts_that_make_accounts(&tree)?)?;
         let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
         Ok(Made::Layer(answer, accounts))

@@ -6,7 +6,8 @@
 mod settings;
 mod table;
 
-use super::rpm_family::{Answer, Doing, Question, Refusal, Solver, quoted_words};
+use super::inside::quoted_words;
+use super::rpm_family::{Answer, Doing, Question, Refusal, Solver};
 
 /// dnf, or what a release has in its place.
 #[derive(Debug, Clone, Copy)]

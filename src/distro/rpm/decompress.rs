@@ -22,7 +22,7 @@ pub(super) enum Coding {
 }
 
 /// Tells the coding by the first bytes.
-fn coding(start: &[u8]) -> Coding {
+pub(super) fn coding(start: &[u8]) -> Coding {
     match start {
         [0x1f, 0x8b, ..] => Coding::Gzip,
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Coding::Xz,

@@ -218,6 +218,15 @@ impl Package {
         Ok(Self { candidate, scriptlets, files, is_source })
     }
 
+    /// Absolute paths of its files.
+    ///
+    /// # Errors
+    /// A text that says what is wrong.
+    pub fn paths(path: &Path) -> Result<Vec<String>, String> {
+        let mut file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+        Ok(files(&Headers::read(&mut file)?.main)?.into_iter().map(|file| file.path).collect())
+    }
+
     /// Texts of its scripts.
     ///
     /// # Errors

@@ -111,6 +111,8 @@ pub struct RepoEntry {
     pub enabled: bool,
     /// Whether packages must be signed; none: as the package manager has it.
     pub gpgcheck: Option<bool>,
+    /// Where the file says that packages need not be signed.
+    pub unsigned: Option<Span>,
     /// Whether repomd.xml must be signed; none: as the package manager has it.
     pub repo_gpgcheck: Option<bool>,
     /// URLs or paths of keys.
@@ -273,6 +275,7 @@ fn entry(
         metalink: None,
         enabled: true,
         gpgcheck: None,
+        unsigned: None,
         repo_gpgcheck: None,
         gpgkey: Vec::new(),
         priority: None,
@@ -315,7 +318,10 @@ fn entry(
                     "enabled" => entry.enabled = on,
                     "repo_gpgcheck" => entry.repo_gpgcheck = Some(on),
                     "module_hotfixes" => entry.module_hotfixes = on,
-                    _ => entry.gpgcheck = Some(on),
+                    _ => {
+                        entry.gpgcheck = Some(on);
+                        entry.unsigned = (!on).then(|| setting.span.clone());
+                    }
                 },
             },
             name if PASSED_OVER.contains(&name) || UNDERSTOOD.contains(&name) => {}

@@ -1,51 +1,21 @@
-//! What runs inside the namespace: checking packages, and rpm's transactions.
+//! What runs inside the namespace: rpm's transactions.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::depmod;
 use super::kernels::is_kernel;
-use crate::digest::{Digest, Sha256};
+use crate::digest::Digest;
 use crate::distro::accounts;
-use crate::distro::inside::{environment, quoted, side_by_side, write};
+use crate::distro::inside::{environment, normalise, quoted, write};
 use crate::distro::rpm::Package;
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
-use crate::store::{ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, make_directories, scan};
-
-/// Packages of the store that are to be compared with their digests.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CheckRequest {
-    /// Content of each package file, and its name for messages.
-    pub packages: Vec<(Sha256, String)>,
-}
-
-/// Compares packages with their digests; runs inside.
-pub fn check(request: CheckRequest, news: News<'_>) -> Result<usize, String> {
-    side_by_side(&request.packages, news, &one)
-}
-
-fn one(digest: &Sha256, name: &str) -> Result<(), String> {
-    let said = |error: std::io::Error| format!("cannot read the package `{name}`: {error}");
-    let mut hasher: sha2::Sha256 = sha2::Digest::new();
-    let mut file = File::open(Store::package_name(digest)).map_err(said)?;
-    let mut buffer = vec![0u8; 1 << 17];
-    loop {
-        let read = file.read(&mut buffer).map_err(said)?;
-        if read == 0 {
-            break;
-        }
-        sha2::Digest::update(&mut hasher, &buffer[..read]);
-    }
-    if Sha256(sha2::Digest::finalize(hasher).into()) != *digest {
-        return Err(format!("the store is damaged: the package `{name}` is not what its digest says"));
-    }
-    Ok(())
-}
+use crate::store::{Manifest, ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, make_directories, scan};
 
 /// Asks rpm of a tools root for a transaction on an image's layers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -66,6 +36,8 @@ pub struct InstallRequest {
     pub remove_after: Vec<String>,
     /// Users and groups that are made first.
     pub accounts: Accounts,
+    /// Whether the layer below has the kernel's files already.
+    pub over_payload: bool,
     /// Files that are written first, by path.
     pub files: Vec<(String, String)>,
     /// Environment that the list asks for (`#ENV:`).
@@ -90,44 +62,26 @@ pub enum InstallAnswer {
 /// Programs that would make an initrd in the image, or reach for a running system; replaced in the sandbox only (D19).
 const STAND_INS: [&str; 6] = ["dracut", "kernel-install", "grubby", "new-kernel-pkg", "installkernel", "mkinitrd"];
 
-/// Files that differ from run to run or describe the build host; removed from each layer. One reason a line.
-const NORMALISED: [&str; 22] = [
-    "boot/initramfs-*",                  // a build host's initrd, if a script made one all the same (D19)
-    "boot/initrd-*",                     // the same on SUSE
-    "etc/ssh/ssh_host_*",                // keys are made at boot, one set per node (D35)
-    "var/lib/dbus/machine-id",           // a random id; dbus falls back to /etc/machine-id
-    "var/lib/systemd/random-seed",       // a seed shared by all nodes is none
-    "var/lib/systemd/credential.secret", // a host key made at installation
-    "var/cache/ldconfig/aux-cache",      // holds inode numbers and times of the build's file system
-    "var/log/*.log",                     // times of the build
-    "var/log/dnf*",                      // times of the build
-    "var/log/zypp/*",                    // times of the build
-    "var/cache/dnf/*",                   // the solver's cache
-    "var/cache/yum/*",                   // the solver's cache
-    "var/cache/zypp/*",                  // the solver's cache
-    "var/lib/rpm/__db.*",                // Berkeley DB's environment, with addresses of the process
-    "var/lib/rpm/.dbenv.lock",           // its lock
-    "var/lib/rpm/.rpm.lock",             // rpm's lock
-    "var/lib/rpm/rpmdb.sqlite-shm",      // SQLite's index of its journal, rebuilt when it is missing
-    "usr/lib/sysimage/rpm/__db.*",       // the same where the database is there
-    "usr/lib/sysimage/rpm/.rpm.lock",    // the same
+/// Files of the package manager that differ from run to run; removed from each layer, beside those that
+/// `distro/inside.rs` lists. One reason a line.
+const NORMALISED: [&str; 16] = [
+    "boot/initramfs-*",               // a build host's initrd, if a script made one all the same (D19)
+    "boot/initrd-*",                  // the same on SUSE
+    "var/log/dnf*",                   // times of the build
+    "var/log/zypp/*",                 // times of the build
+    "var/cache/dnf/*",                // the solver's cache
+    "var/cache/yum/*",                // the solver's cache
+    "var/cache/zypp/*",               // the solver's cache
+    "var/lib/rpm/__db.*",             // Berkeley DB's environment, with addresses of the process
+    "var/lib/rpm/.dbenv.lock",        // its lock
+    "var/lib/rpm/.rpm.lock",          // rpm's lock
+    "var/lib/rpm/rpmdb.sqlite-shm",   // SQLite's index of its journal, rebuilt when it is missing
+    "usr/lib/sysimage/rpm/__db.*",    // the same where the database is there
+    "usr/lib/sysimage/rpm/.rpm.lock", // the same
     "usr/lib/sysimage/rpm/rpmdb.sqlite-shm", // the same
     "etc/pki/ca-trust/extracted/java/cacerts.tmp", // a file that update-ca-trust may leave
-    "run/imgbuild",                      // ours
+    "run/imgbuild",                   // ours
 ];
-
-/// Puts a tree into the form in which it is hashed.
-fn normalise(tree: &str) -> Result<(), String> {
-    let editor = TreeEditor::open(tree)?;
-    for pattern in NORMALISED {
-        editor.remove(pattern)?;
-    }
-    // Empty, not "uninitialized": that would mean first boot, and systemd-firstboot waits at the console (D34).
-    if editor.has_file("etc/machine-id") {
-        editor.write("etc/machine-id", b"", 0o444)?;
-    }
-    Ok(())
-}
 
 /// A package of the database: name, version, architecture. Source: rpm's query formats.
 const DATABASE_LINE: &str = "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE} %{ARCH}";
@@ -146,6 +100,10 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
             editor.write(path, text.as_bytes(), 0o644)?;
         }
         write(&at("settings/run"), &script(&request))?;
+        write(&at(&format!("settings/{}", depmod::FILE)), depmod::STAND_IN)?;
+        if request.over_payload {
+            write_indexed(&request, &at(&format!("settings/{}", depmod::INDEXED)))?;
+        }
         progress(&format!("installing {} packages", request.packages.len()));
         let tree = |digests: &[Digest], upper: &str, work: &str| TreeMount {
             lower: digests.iter().map(Store::tree_name).collect(),
@@ -177,7 +135,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
         if !lacking.is_empty() {
             return Ok(InstallAnswer::Lacking(lacking));
         }
-        normalise(&at("tree"))?;
+        normalise(&at("tree"), &NORMALISED)?;
         let found = accounts::found(&at("tree"), &request.base, &scripts_that_make_accounts(&request))?;
         let answer = scan(&ScanRequest {
             tree: at("tree"),
@@ -187,6 +145,21 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
         })?;
         Ok(InstallAnswer::Layer(answer, found))
     })
+}
+
+/// Writes which modules the layer below has an index of, in a file for each release.
+fn write_indexed(request: &InstallRequest, directory: &str) -> Result<(), String> {
+    let Some(payload) = request.base.last() else { return Ok(()) };
+    let name = Store::manifest_name(payload);
+    let text = std::fs::read_to_string(&name).map_err(|error| format!("{name}: {error}"))?;
+    let below = Manifest::parse(&text).map_err(|error| format!("{name}: {error}"))?;
+    let mut brought = Vec::new();
+    for (file, _, _) in &request.packages {
+        brought.extend(Package::paths(Path::new(&format!("{}/{file}", request.links)))?);
+    }
+    let all = depmod::indexed(below.0.keys().map(String::as_str), brought.iter().map(String::as_str));
+    make_directories(directory, &[""])?;
+    all.iter().try_for_each(|(release, modules)| write(&format!("{directory}/{release}"), modules))
 }
 
 /// Packages that were to be installed and are not (D12).
@@ -201,7 +174,7 @@ fn scripts_that_make_accounts(request: &InstallRequest) -> Vec<(String, String)>
     let mut scripts = Vec::new();
     for (file, name, _) in &request.packages {
         let path = format!("{}/{file}", request.links);
-        for text in Package::script_texts(std::path::Path::new(&path)).unwrap_or_default() {
+        for text in Package::script_texts(Path::new(&path)).unwrap_or_default() {
             if accounts::MAKERS.iter().any(|tool| text.contains(tool)) {
                 scripts.push((name.clone(), text));
             }
@@ -241,6 +214,7 @@ fn script(request: &InstallRequest) -> String {
     if !request.packages.is_empty() {
         let files: Vec<String> =
             request.packages.iter().map(|(file, _, _)| quoted(&format!("/packages/{file}"))).collect();
+        // The files were checked when their payloads were stored, which is what rpm's digest of the payload is not of.
         // Kernels stand beside each other, as dnf and zypper have it; an upgrade would take the older one away.
         let (kernels, others): (Vec<&str>, Vec<&str>) =
             request.packages.iter().map(|(_, name, _)| name.as_str()).partition(|name| is_kernel(name));
@@ -248,16 +222,22 @@ fn script(request: &InstallRequest) -> String {
             [] => String::new(),
             _ => {
                 let words: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-                format!("for name in {}; do {rpm} -q \"$name\" >/dev/null 2>&1 && mode={mode}; done\n", words.join(" "))
+                format!("for name in {}; do case $there in *\" $name \"*) mode={mode};; esac; done\n", words.join(" "))
             }
         };
-        script.push_str("mode=-Uv\nset +e\n");
+        if !kernels.is_empty() {
+            script.push_str(&depmod::before());
+        }
+        script.push_str(&format!("mode=-Uv\nthere=\" $({rpm} -qa --qf '%{{NAME}} ' || :)\"\n"));
         script.push_str(&any(&kernels, "-iv"));
         script.push_str(&any(&others, "-Uv"));
         script.push_str(&format!(
-            "set -e\n{rpm} $mode --oldpackage --replacepkgs --nosignature --ignoresize {}\n",
+            "{rpm} $mode --oldpackage --replacepkgs --nosignature --nodigest --ignoresize {}\n",
             files.join(" ")
         ));
+        if !kernels.is_empty() {
+            script.push_str(&depmod::after());
+        }
     }
     if !request.remove_after.is_empty() {
         script.push_str(&present(&request.remove_after));

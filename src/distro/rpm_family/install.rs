@@ -1,40 +1,12 @@
 //! Transactions of pinned packages, with no network.
 
-use super::Solver;
 use super::blame::{failing, failure};
-use super::inside::{CheckRequest, InstallAnswer, InstallRequest};
-use super::session::package_file;
-use crate::digest::Sha256;
-use crate::distro::{DistroError, Install, Layer};
-use crate::recipe::PinnedPackage;
+use super::inside::{InstallAnswer, InstallRequest};
+use super::packages::package_file;
+use super::solver::Solver;
+use crate::distro::{DistroError, Install, Layer, ready_name};
 use crate::sandbox::Namespace;
 use crate::store::Store;
-
-/// Checks packages of the store against their digests, with all threads; `done` is called for each.
-///
-/// # Errors
-/// [`DistroError`] for one that is damaged; it is removed, to be fetched again.
-pub fn check(
-    store: &Store,
-    namespace: &Namespace,
-    packages: &[PinnedPackage],
-    done: &mut dyn FnMut(Sha256),
-) -> Result<(), DistroError> {
-    let request = CheckRequest { packages: packages.iter().map(|one| (one.sha256, one.name.clone())).collect() };
-    let checked: Result<usize, _> = namespace.call("rpm-check", &request, &mut |text| {
-        if let Ok(digest) = Sha256::parse(text) {
-            done(digest);
-        }
-    });
-    if checked.is_err() {
-        // A damaged file is removed and named better than from inside.
-        for package in packages {
-            store.check_package(&package.sha256)?;
-        }
-    }
-    checked?;
-    Ok(())
-}
 
 /// Installs packages and commits the layer.
 ///
@@ -50,7 +22,7 @@ pub fn install(
 ) -> Result<Layer, DistroError> {
     let scratch = store.scratch()?;
     for package in request.packages {
-        scratch.link(&store.package(&package.sha256), &package_file(package))?;
+        scratch.link(&store.directory().join(ready_name(request.ready, &package.sha256)), &package_file(package))?;
     }
     // What needs a package goes with it, when it goes.
     let with = |names: &[String]| match names {
@@ -73,6 +45,7 @@ pub fn install(
         remove: with(request.remove),
         remove_after: with(request.remove_after),
         accounts: request.accounts.clone(),
+        over_payload: request.over_payload,
         files: solver.module_files(request.modules),
         variables: request.variables.to_vec(),
         epoch: request.epoch,

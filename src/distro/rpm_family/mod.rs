@@ -4,33 +4,38 @@
 //! "which packages" is the solver's; the transaction itself is rpm's with exactly the packages of the lock, so that both
 //! families install in one way.
 
+mod archive;
 mod blame;
+mod depmod;
 mod gather;
 mod inside;
 mod install;
 mod kernels;
 mod local;
 mod metadata;
+mod packages;
+mod reading;
 mod releases;
 mod session;
 mod solver;
 mod sources;
 mod vendor;
+mod vendored;
 
-pub use solver::{Answer, Doing, Picked, Question, Refusal, Shown, Solver};
+pub use solver::{Answer, Doing, Picked, Question, Refusal, Solver};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::inside::quoted;
+use super::plain::{self, PlainRequest};
 use super::rpm::{self, RpmFile, RpmRoot};
 use super::{
     Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, VersionOrder, Versions,
+    ready_name,
 };
-use crate::digest::Sha256;
 use crate::recipe::{Accounts, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
-use crate::sandbox::helper::{Operation, answer};
+use crate::sandbox::helper::{News, Operation, answer};
 use crate::store::Store;
 
 /// The package manager of a family: rpm with one of the solvers.
@@ -41,14 +46,14 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
     vec![
         ("rpm-ask", |request, progress| answer(request, progress, session::inside)),
         ("rpm-forget", |request, progress| answer(request, progress, session::forget)),
-        ("rpm-check", |request, progress| answer(request, progress, inside::check)),
+        ("rpm-plain", |request, progress| answer(request, progress, plain)),
         ("rpm-install", |request, progress| answer(request, progress, inside::install)),
     ]
 }
 
-/// Words for a shell.
-pub fn quoted_words(words: &[String]) -> String {
-    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+/// Makes packages plain; runs inside.
+fn plain(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
+    plain::inside(request, news, |from, to| rpm::write_plain(from, to))
 }
 
 /// Version of what [`install::install`] does; part of the keys. 1: first.
@@ -124,7 +129,7 @@ impl PackageManager for RpmFamily {
     }
 
     fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
-        gather::roots(gathering)
+        reading::roots(gathering)
     }
 
     fn vendor(&self, gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
@@ -132,21 +137,11 @@ impl PackageManager for RpmFamily {
     }
 
     fn vendored(&self, directory: &Path, origin: &str) -> PathBuf {
-        vendor::repository_directory(directory, origin)
+        vendored::repository_directory(directory, origin)
     }
 
-    fn ready(&self, _: &str, digest: &Sha256) -> String {
-        Store::package_name(digest)
-    }
-
-    fn make_ready(
-        &self,
-        (store, namespace): (&Store, &Namespace),
-        _: &str,
-        packages: &[PinnedPackage],
-        done: &mut dyn FnMut(Sha256),
-    ) -> Result<(), DistroError> {
-        install::check(store, namespace, packages, done)
+    fn plain_operation(&self) -> &'static str {
+        "rpm-plain"
     }
 
     fn bootstrap(
@@ -159,7 +154,7 @@ impl PackageManager for RpmFamily {
             let packages: Vec<RpmFile> = request
                 .packages
                 .iter()
-                .map(|one| RpmFile { file: Store::package_name(&one.sha256), name: one.name.clone() })
+                .map(|one| RpmFile { file: ready_name(request.ready, &one.sha256), name: one.name.clone() })
                 .collect();
             let root = RpmRoot { packages: &packages, epoch: request.epoch };
             return Ok((rpm::make_root(store, namespace, &root, progress)?, Accounts::default()));

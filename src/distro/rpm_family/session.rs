@@ -4,13 +4,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::gather::RpmArchive;
+use super::archive::RpmArchive;
 use super::kernels::is_kernel;
 use super::metadata::lay_out;
-use super::solver::shown_id;
-use super::{Answer, Doing, Question, Refusal, Shown, quoted_words};
+use super::packages::package_file;
+use super::solver::{Answer, Doing, Question, Refusal, Shown, shown_id};
 use crate::digest::Digest;
-use crate::distro::inside::{environment, write};
+use crate::distro::inside::{environment, quoted_words, write};
 use crate::distro::rpm::left_out;
 use crate::distro::{DistroError, Resolution, Solving};
 use crate::recipe::PinnedPackage;
@@ -30,8 +30,13 @@ pub struct Wanted<'a> {
     pub aside: bool,
 }
 
-/// Why a session ended, and the log with all that was said.
-pub type Ended = (Refusal, String);
+/// Why a session ended.
+pub enum Ended {
+    /// The solver gave no answer: its reason, and the log with all that was said.
+    Refused(Refusal, String),
+    /// Something else failed.
+    Failed(DistroError),
+}
 
 /// A package database that grows pass by pass.
 pub struct Session<'a> {
@@ -94,7 +99,7 @@ impl<'a> Session<'a> {
     /// Resolves all passes.
     ///
     /// # Errors
-    /// [`Ended`]; what fails for another reason is told as [`Refusal::Broken`].
+    /// [`Ended`].
     pub fn resolve(&mut self, wanted: &[Wanted<'_>]) -> Result<Vec<Resolution>, Ended> {
         let mut answers = Vec::new();
         for (number, pass) in wanted.iter().enumerate() {
@@ -109,7 +114,10 @@ impl<'a> Session<'a> {
             if !pass.items.is_empty() {
                 let answer = self.ask(root, Doing::Install, &pass.items)?;
                 let packages = self.pin(&answer, &pass.items)?;
-                (self.solving.have)(&packages).map_err(|error| self.failed(&error))?;
+                (self.solving.have)(&packages).map_err(Ended::Failed)?;
+                // Before any rpm reads them.
+                let (store, have) = (self.solving.store, self.solving.have);
+                self.archive.verify(store, have, &packages).map_err(Ended::Failed)?;
                 if !pass.aside {
                     self.note(root, &packages, &answer.remove);
                 }
@@ -138,8 +146,8 @@ impl<'a> Session<'a> {
         Ok(answers)
     }
 
-    fn failed(&self, error: &DistroError) -> Ended {
-        (Refusal::Broken(error.to_string()), self.log())
+    fn broken(&self, said: String) -> Ended {
+        Ended::Refused(Refusal::Broken(said), self.log())
     }
 
     fn log_name(&self) -> String {
@@ -184,14 +192,14 @@ impl<'a> Session<'a> {
             let found = self.archive.exact(&id, &picked.name, &picked.arch, &picked.evr);
             let (repository, candidate) = found.ok_or_else(|| {
                 let (name, evr) = (&picked.name, &picked.evr);
-                (Refusal::Broken(format!("the answer names {name} {evr}, which no repository has")), self.log())
+                self.broken(format!("the answer names {name} {evr}, which no repository has"))
             })?;
             // Not every solver tells what was asked for.
             let automatic = match picked.repository.is_empty() {
                 true => !items.iter().any(|item| item.split('=').next() == Some(picked.name.as_str())),
                 false => picked.automatic,
             };
-            packages.push(self.archive.pin(repository, candidate, automatic).map_err(|error| self.failed(&error))?);
+            packages.push(self.archive.pin(repository, candidate, automatic).map_err(Ended::Failed)?);
         }
         // In an order of our own: rpm finds its own order of installing.
         packages.sort();
@@ -210,7 +218,7 @@ impl<'a> Session<'a> {
             doing,
             items,
         };
-        let scratch = self.solving.store.scratch().map_err(|error| self.failed(&error.into()))?;
+        let scratch = self.solving.store.scratch().map_err(|error| Ended::Failed(error.into()))?;
         let script = format!(
             "set -e\nmkdir -p /imgbuild/state/root /imgbuild/state/log /imgbuild/state/cache\n{{\n{}}} >/imgbuild/noted 2>&1 || {{ cat /imgbuild/noted; exit 100; }}\nset +e\n{}",
             if self.pending.is_empty() { "true\n" } else { &self.pending },
@@ -232,19 +240,13 @@ impl<'a> Session<'a> {
             .solving
             .namespace
             .call("rpm-ask", &request, &mut |_| {})
-            .map_err(|error| self.failed(&DistroError::from(error)))?;
+            .map_err(|error| Ended::Failed(error.into()))?;
         let said = std::fs::read_to_string(self.log()).unwrap_or_default();
         if result.status == 100 && !said.contains("== solve") {
-            return Err((Refusal::Broken(said), self.log()));
+            return Err(self.broken(said));
         }
-        self.archive.solver.read(&said, result.status).map_err(|refusal| (refusal, self.log()))
+        self.archive.solver.read(&said, result.status).map_err(|refusal| Ended::Refused(refusal, self.log()))
     }
-}
-
-/// Name of a package's file where the sandbox sees it.
-pub fn package_file(package: &PinnedPackage) -> String {
-    let version = package.version.replace(':', "_");
-    format!("{}-{version}.{}.rpm", package.name, package.architecture)
 }
 
 impl Drop for Session<'_> {

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::vendor;
 use crate::distro::rpm::{RepoEntry, RepositorySource, Variables, read_repo_file};
 use crate::distro::{DistroError, Gathering, Keyring};
 use crate::recipe::{Recipe, Repo, id_of};
-use crate::source::{Severity, SourceFile};
+use crate::source::{Finding, Severity, SourceFile};
 
 /// A repository of a recipe.
 pub enum Place {
@@ -21,9 +20,6 @@ pub enum Place {
         directory: PathBuf,
     },
 }
-
-/// How deep below a `file:` directory repositories may lie.
-const DEPTH_LIMIT: usize = 6;
 
 /// What stands for `$releasever` and the like.
 pub fn variables(recipe: &Recipe) -> Variables {
@@ -39,30 +35,18 @@ pub fn variables(recipe: &Recipe) -> Variables {
     Variables(all)
 }
 
-/// All repositories of a recipe, in its order.
-///
-/// # Errors
-/// [`DistroError`] for what cannot be read.
-pub fn places(gathering: &Gathering<'_>) -> Result<Vec<Place>, DistroError> {
-    let recipe = gathering.recipe;
-    if let Some(directory) = &gathering.places.vendor {
-        return vendor::places(gathering, directory);
-    }
-    named(gathering)?.into_iter().try_fold(Vec::new(), |mut all, source| {
-        all.extend(spread(recipe, source)?);
-        Ok(all)
-    })
-}
-
 /// The repositories that the recipe names, before directories are looked into.
 ///
 /// # Errors
-/// As [`places`].
+/// [`DistroError`] for what cannot be read.
 pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroError> {
     let recipe = gathering.recipe;
     let variables = variables(recipe);
     let mut all = Vec::new();
     for (index, repo) in recipe.model.repo.iter().enumerate() {
+        // What the recipe says itself goes before what a file says.
+        let said = recipe.spans.get(&format!("repo[{index}].check-packages")).is_some();
+        let packages = said.then_some(repo.check_packages);
         let keys = match recipe.keyrings.get(index).and_then(Option::as_ref) {
             Some(path) => Some(Keyring::read(path)?),
             None => None,
@@ -71,7 +55,7 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
         if let Some(file) = of_file {
             let base = recipe.directory.join(repo.file.as_deref().unwrap_or_default());
             let base = base.parent().unwrap_or(&recipe.directory).to_owned();
-            all.extend(of_repo_file(gathering, file, repo, keys.as_ref(), &base, &variables)?);
+            all.extend(of_repo_file(gathering, file, (repo, packages), keys.as_ref(), &base, &variables)?);
         } else if repo.source.is_some() {
             let files = host_files();
             if files.is_empty() {
@@ -83,7 +67,14 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
                 });
             }
             for file in files {
-                all.extend(of_repo_file(gathering, &file, repo, keys.as_ref(), Path::new("/"), &variables)?);
+                all.extend(of_repo_file(
+                    gathering,
+                    &file,
+                    (repo, packages),
+                    keys.as_ref(),
+                    Path::new("/"),
+                    &variables,
+                )?);
             }
         } else {
             let text = |text: &Option<String>| -> Result<Option<String>, DistroError> {
@@ -134,7 +125,7 @@ fn host_files() -> Vec<std::sync::Arc<SourceFile>> {
 fn of_repo_file(
     gathering: &Gathering<'_>,
     file: &std::sync::Arc<SourceFile>,
-    repo: &Repo,
+    (repo, packages): (&Repo, Option<bool>),
     keys: Option<&Keyring>,
     base: &Path,
     variables: &Variables,
@@ -154,8 +145,14 @@ fn of_repo_file(
             Some(keys) => Some(keys.clone()),
             None => keys_of(&entry, base)?,
         };
-        let (repo_gpgcheck, gpgcheck) =
-            checks((repo.check_index, repo.check_packages), (entry.repo_gpgcheck, entry.gpgcheck));
+        let (repo_gpgcheck, gpgcheck) = checks((repo.check_index, packages), (entry.repo_gpgcheck, entry.gpgcheck));
+        if let Some(span) = entry.unsigned.as_ref().filter(|_| packages.is_none() && !repo_gpgcheck) {
+            let message = format!("the packages of the repository `{}` are taken unsigned", entry.id.escape_default());
+            let finding = Finding::warning("repo_file::unsigned", span, message).help(
+                "where that is meant, say so beside `file` in the [[repo]]: check-packages = false; otherwise check-packages = true, or check-index = true",
+            );
+            gathering.news.finding(&finding);
+        }
         if (gpgcheck || repo_gpgcheck) && keys.is_none() {
             return Err(DistroError::NoSource {
                 problem: format!("the repository `{}` of {} is to be checked and names no keys that are here", entry.id, file.name),
@@ -179,11 +176,11 @@ fn of_repo_file(
     Ok(all)
 }
 
-/// Whether the index and whether the packages must be signed, by recipe and `.repo` file: no file takes back that the
-/// recipe wants a signed index.
-fn checks(recipe: (bool, bool), file: (Option<bool>, Option<bool>)) -> (bool, bool) {
+/// Whether the index and whether the packages must be signed, by recipe and `.repo` file: no file takes back what the
+/// recipe wants signed, and where the recipe says nothing of the packages the file decides.
+fn checks(recipe: (bool, Option<bool>), file: (Option<bool>, Option<bool>)) -> (bool, bool) {
     let index = recipe.0 || file.0.unwrap_or(false);
-    (index, recipe.1 && file.1.unwrap_or(true) && !index)
+    (index, recipe.1.or(file.1).unwrap_or(true) && !index)
 }
 
 /// Keys that a `.repo` file names by files; those on the network are not trusted unseen.
@@ -211,63 +208,17 @@ fn keys_of(entry: &RepoEntry, base: &Path) -> Result<Option<Keyring>, DistroErro
     Ok(all)
 }
 
-/// A `file:` repository without metadata of its own stands for those below it (xCAT: pkgdir), or for its packages.
-fn spread(recipe: &Recipe, source: RepositorySource) -> Result<Vec<Place>, DistroError> {
-    let local = match source.base.first().and_then(|base| base.strip_prefix("file:")) {
-        Some(path) if source.base.len() == 1 => PathBuf::from(format!("/{}", path.trim_start_matches('/'))),
-        _ => return Ok(vec![Place::Repository(source)]),
-    };
-    if local.join("repodata/repomd.xml").is_file() {
-        return Ok(vec![Place::Repository(source)]);
-    }
-    if !local.is_dir() {
-        let span = recipe.spans.nearest("repo").map(ToString::to_string).unwrap_or_default();
-        return Err(DistroError::NoSource {
-            problem: format!("`{}` ({span}) is no directory", local.display()),
-            help: "correct the `uri` of the [[repo]]".to_owned(),
-        });
-    }
-    let mut found = Vec::new();
-    for entry in walkdir::WalkDir::new(&local).max_depth(DEPTH_LIMIT).sort_by_file_name().into_iter().flatten() {
-        if entry.file_name() != "repomd.xml" || entry.path().parent().is_none_or(|parent| !parent.ends_with("repodata"))
-        {
-            continue;
-        }
-        if let Some(folder) = entry.path().parent().and_then(Path::parent) {
-            found.push(folder.to_owned());
-        }
-    }
-    if found.is_empty() {
-        // Where there is no index that could be signed, the packages must be.
-        let gpgcheck = source.gpgcheck || source.repo_gpgcheck;
-        let source = RepositorySource { gpgcheck, ..source };
-        return Ok(vec![Place::Directory { source, directory: local }]);
-    }
-    let name = |folder: &Path| {
-        let below = folder.strip_prefix(&local).unwrap_or(folder).display().to_string();
-        let word: String =
-            below.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
-        format!("{}-{word}", source.id)
-    };
-    Ok(found
-        .iter()
-        .map(|folder| {
-            let base = vec![format!("file:{}", folder.display())];
-            Place::Repository(RepositorySource { id: name(folder), base, ..source.clone() })
-        })
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::checks;
 
     #[test]
     fn a_repo_file_cannot_take_back_what_the_recipe_wants_signed() {
-        assert_eq!(checks((true, true), (Some(false), Some(false))), (true, false));
-        assert_eq!(checks((false, true), (Some(true), None)), (true, false));
-        assert_eq!(checks((false, true), (None, None)), (false, true));
-        assert_eq!(checks((false, true), (None, Some(false))), (false, false));
-        assert_eq!(checks((false, false), (None, Some(true))), (false, false));
+        assert_eq!(checks((true, None), (Some(false), Some(false))), (true, false));
+        assert_eq!(checks((false, None), (Some(true), None)), (true, false));
+        assert_eq!(checks((false, None), (None, None)), (false, true));
+        assert_eq!(checks((false, None), (None, Some(false))), (false, false));
+        assert_eq!(checks((false, Some(true)), (None, Some(false))), (false, true));
+        assert_eq!(checks((false, Some(false)), (None, Some(true))), (false, false));
     }
 }

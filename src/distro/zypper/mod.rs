@@ -2,7 +2,8 @@
 
 mod answer;
 
-use super::rpm_family::{Answer, Doing, Question, Refusal, Solver, quoted_words};
+use super::inside::quoted_words;
+use super::rpm_family::{Answer, Doing, Question, Refusal, Solver};
 
 /// zypper.
 #[derive(Debug, Clone, Copy)]

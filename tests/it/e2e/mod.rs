@@ -31,6 +31,7 @@ mod rpm_kernels;
 mod rpm_node;
 mod rpm_refusals;
 mod rpm_sources;
+mod rpm_zypper;
 mod same_bytes;
 mod saved;
 mod selinux;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use imgbuild::boot::{FileServer, Machine};
+use imgbuild::boot::{FileServer, Machine, Running};
 
 use super::compute::lock;
 use super::machine::{Node, cmdline, expect, free_port, start};
@@ -138,19 +138,25 @@ pub fn assert_verified(said: &str) {
     assert!(wrong.is_empty() && said.contains("/etc/"), "{wrong:#?}\n{said}");
 }
 
-#[test]
-fn boot_an_rpm_node_is_what_its_recipe_says() {
-    let built = node();
-    let server = FileServer::start(&built.space.artefact("node", ".").canonicalize().unwrap()).unwrap();
+/// Boots an image, and waits until the node can be logged into.
+pub fn boot(built: &Built, image: &str, mac: &str) -> (Running, Node) {
+    let server = FileServer::start(&built.space.artefact(image, ".").canonicalize().unwrap()).unwrap();
     let port = free_port();
-    let words = cmdline(built, "node", &format!("http://10.0.2.2:{}", server.port()));
-    let running = start(built, "node", words, |machine| {
+    let words = cmdline(built, image, &format!("http://10.0.2.2:{}", server.port()));
+    let running = start(built, image, words, |machine| {
         machine.memory_mib = 1536;
-        machine.network = vec![Machine::user_network("52:54:00:00:00:18", Some(port))];
+        machine.network = vec![Machine::user_network(mac, Some(port))];
     });
     expect(&running, "imgbuild: the image is whole");
     let node = Node { prefix: Vec::new(), host: "127.0.0.1".to_owned(), port, key: built.key.clone() };
     node.wait(&running);
+    (running, node)
+}
+
+#[test]
+fn boot_an_rpm_node_is_what_its_recipe_says() {
+    let built = node();
+    let (running, node) = boot(built, "node", "52:54:00:00:00:18");
     assert!(node.run("cat /etc/os-release").contains("PLATFORM_ID=\"platform:fx1\""));
     let release = node.run("uname -r");
     assert_eq!(release, information(&built.space, "node")["kernel_release"].as_str().unwrap());

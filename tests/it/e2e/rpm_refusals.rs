@@ -227,6 +227,22 @@ fn packages_are_checked_where_the_index_is_not() {
 }
 
 #[test]
+fn a_repo_file_that_takes_unsigned_packages_is_told_with_its_line_unless_the_recipe_settles_it() {
+    // Nothing is there: what is said before that counts.
+    let space = few(&["[[repo]]\nfile = \"site.repo\"\n# settled\n".to_owned()], "bash\n");
+    space.write("site.repo", "[site]\nbaseurl=file:/nonexistent/site\ngpgcheck=0\n");
+    fails_with(&space, &UNTIL, 1, &["site.repo:3:1", "packages of the repository `site` are taken unsigned"]);
+    space.edit("image.toml", "# settled", "check-packages = false");
+    let said = fails_with(&space, &UNTIL, 1, &["/nonexistent/site"]);
+    assert!(!said.contains("unsigned"), "{said}");
+    space.edit("image.toml", "check-packages = false", "check-packages = true");
+    fails_with(&space, &UNTIL, 1, &["the repository `site` of site.repo is to be checked and names no keys"]);
+    space.edit("image.toml", "check-packages = true", "signed-by = \"keys/RPM-GPG-KEY-site\"\ncheck-index = true");
+    let said = fails_with(&space, &UNTIL, 1, &["/nonexistent/site"]);
+    assert!(!said.contains("unsigned"), "{said}");
+}
+
+#[test]
 fn metadata_that_are_cut_off_altered_or_no_metadata_are_refused() {
     let build = |copy: &Copy, words: &[&str], code: i32| {
         let space = few(&[repository("distro"), copy.unsigned("")], "enemy-left\n");

@@ -11,7 +11,7 @@ use super::compute::lock;
 use super::machine::Server;
 use super::offline::{assert_same, run_through};
 use super::rpm_distro::distribution;
-use super::rpm_node::{copy_of, node, repository, write_keys, write_rpm};
+use super::rpm_node::{node, repository, write_keys, write_rpm};
 use super::same_bytes::Ordinary;
 use super::store;
 use crate::support::{Space, copy_tree};
@@ -198,44 +198,4 @@ fn mirror_lists_and_metalinks_lead_to_a_server() {
     let ran = space.run(&["update"]);
     assert_eq!(ran.code, 4, "{}", ran.err);
     assert!(ran.err.contains("none of those that the metalink accepts"), "{}", ran.err);
-}
-
-#[test]
-fn zypper_builds_an_image_whose_kernel_has_another_release_than_its_package() {
-    let space = Space::new().with_store(&store());
-    write_keys(&space);
-    let distro = format!("{}exclude = [\"kernel\", \"kernel-core\", \"kernel-modules*\"]\n", repository("distro"));
-    space.write("few.pkglist", "patterns-base-minimal_base\nopenssh-server\n#NEW_INSTALL_LIST#\nfiglet\n-less\n");
-    space.write(
-        "image.toml",
-        &format!(
-            "[image]\nname = \"suse\"\ndistro = \"opensuse\"\nrelease = \"1\"\n\n{distro}\n{}\n\
-             [packages]\nlists = [\"few.pkglist\"]\n\n[system]\nauthorized_keys = [\"keys/admin.pub\"]\n",
-            repository("suse")
-        ),
-    );
-    let ran = space.run(&["build"]).good();
-    // What needs a package goes with it, and that is said.
-    assert!(ran.err.contains("takes with it what needs it: patterns-base-minimal_base"), "{}", ran.err);
-    let release = super::rpm_node::information(&space, "suse")["kernel_release"].as_str().unwrap().to_owned();
-    let package = version(&space, "kernel-default");
-    assert!(release.ends_with("-cloud-amd64") && !package.contains("cloud"), "{release} {package}");
-    let shell = |script: &str| space.run(&["shell", "--", "/bin/sh", "-c", script]).good().out;
-    assert_eq!(shell("ls /usr/lib/modules"), format!("{release}\n"));
-    assert_eq!(super::rpm_node::listed(&shell(super::rpm_node::QUERY)), super::rpm_node::locked(&space));
-    super::rpm_node::assert_verified(&shell("rpm -Va; true"));
-    assert!(shell("rpm -q figlet openssh-server systemd").lines().count() == 3);
-    assert_eq!(space.to_do(), Vec::<String>::new());
-    // A copy runs nothing; names and solver's words are as with dnf.
-    let copy = copy_of(&space);
-    assert!(copy.run(&["build", "--locked"]).good().err.contains("ran nothing"));
-    copy.edit("few.pkglist", "figlet", "figlex");
-    let ran = copy.run(&["build"]);
-    assert_eq!(ran.code, 1, "{}", ran.err);
-    assert!(ran.err.contains("few.pkglist:4:1") && ran.err.contains("did you mean figlet"), "{}", ran.err);
-    copy.edit("few.pkglist", "figlex", "needs-nothing");
-    copy.edit("image.toml", "[packages]", &format!("{}\n[packages]", repository("broken")));
-    let ran = copy.run(&["build"]);
-    assert_eq!(ran.code, 1, "{}", ran.err);
-    assert!(ran.err.contains("cannot be installed together") && ran.err.contains("no-such-package"), "{}", ran.err);
 }

@@ -82,7 +82,8 @@ impl<'a> Pool<'a> {
         self.entry(id).map_or(&NOTHING, |entry| entry.candidate)
     }
 
-    /// Paths that some package of the pool needs and none is known to have.
+    /// Paths that some package of the pool needs, or would like, and none is known to have. What is liked installs nothing, but
+    /// decides between packages that are equally good.
     pub fn missing_paths(&self, seeds: &[Capability]) -> BTreeSet<String> {
         let mut missing = BTreeSet::new();
         let mut look = |capability: &Capability| {
@@ -97,7 +98,9 @@ impl<'a> Pool<'a> {
         seeds.iter().for_each(&mut look);
         for entry in self.entries.iter().flatten() {
             let requires = entry.candidate.requires.iter().map(|requirement| &requirement.capability);
-            for capability in requires.chain(&entry.candidate.conflicts) {
+            let weak = &entry.candidate.weak;
+            let liked = [&weak.recommends, &weak.suggests, &weak.supplements, &weak.enhances].into_iter().flatten();
+            for capability in requires.chain(&entry.candidate.conflicts).chain(liked) {
                 if capability.name.starts_with('/') {
                     look(capability);
                 } else if capability.name.starts_with('(')

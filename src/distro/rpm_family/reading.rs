@@ -1,0 +1,124 @@
+//! The repositories of a recipe or of a vendored directory, fetched, checked and read.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::local::read_directory;
+use super::sources::{Place, named};
+use super::vendored;
+use crate::distro::rpm::{Repository, RepositorySource, fetch_repository};
+use crate::distro::{DistroError, Gathering};
+use crate::recipe::Recipe;
+
+/// How deep below a `file:` directory repositories may lie.
+const DEPTH_LIMIT: usize = 6;
+
+/// All repositories of a recipe, in its order.
+///
+/// # Errors
+/// [`DistroError`] for what cannot be read.
+pub fn places(gathering: &Gathering<'_>) -> Result<Vec<Place>, DistroError> {
+    let recipe = gathering.recipe;
+    if let Some(directory) = &gathering.places.vendor {
+        return vendored::places(gathering, directory);
+    }
+    named(gathering)?.into_iter().try_fold(Vec::new(), |mut all, source| {
+        all.extend(spread(recipe, source)?);
+        Ok(all)
+    })
+}
+
+/// A `file:` repository without metadata of its own stands for those below it (xCAT: pkgdir), or for its packages.
+fn spread(recipe: &Recipe, source: RepositorySource) -> Result<Vec<Place>, DistroError> {
+    let local = match source.base.first().and_then(|base| base.strip_prefix("file:")) {
+        Some(path) if source.base.len() == 1 => PathBuf::from(format!("/{}", path.trim_start_matches('/'))),
+        _ => return Ok(vec![Place::Repository(source)]),
+    };
+    if local.join("repodata/repomd.xml").is_file() {
+        return Ok(vec![Place::Repository(source)]);
+    }
+    if !local.is_dir() {
+        let span = recipe.spans.nearest("repo").map(ToString::to_string).unwrap_or_default();
+        return Err(DistroError::NoSource {
+            problem: format!("`{}` ({span}) is no directory", local.display()),
+            help: "correct the `uri` of the [[repo]]".to_owned(),
+        });
+    }
+    let mut found = Vec::new();
+    for entry in walkdir::WalkDir::new(&local).max_depth(DEPTH_LIMIT).sort_by_file_name().into_iter().flatten() {
+        if entry.file_name() != "repomd.xml" || entry.path().parent().is_none_or(|parent| !parent.ends_with("repodata"))
+        {
+            continue;
+        }
+        if let Some(folder) = entry.path().parent().and_then(Path::parent) {
+            found.push(folder.to_owned());
+        }
+    }
+    if found.is_empty() {
+        // Where there is no index that could be signed, the packages must be.
+        let gpgcheck = source.gpgcheck || source.repo_gpgcheck;
+        let source = RepositorySource { gpgcheck, ..source };
+        return Ok(vec![Place::Directory { source, directory: local }]);
+    }
+    let name = |folder: &Path| {
+        let below = folder.strip_prefix(&local).unwrap_or(folder).display().to_string();
+        let word: String =
+            below.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+        format!("{}-{word}", source.id)
+    };
+    Ok(found
+        .iter()
+        .map(|folder| {
+            let base = vec![format!("file:{}", folder.display())];
+            Place::Repository(RepositorySource { id: name(folder), base, ..source.clone() })
+        })
+        .collect())
+}
+
+/// Fetches, checks and reads the distribution's repositories.
+///
+/// # Errors
+/// [`DistroError`].
+pub fn gather_repositories(gathering: &Gathering<'_>) -> Result<Vec<(RepositorySource, Repository)>, DistroError> {
+    let news = gathering.news.downloads("repository metadata");
+    let mut all = Vec::new();
+    for place in places(gathering)? {
+        all.push(match place {
+            Place::Repository(source) => {
+                gathering.news.progress(&format!("checking {}", source.id));
+                let found = fetch_repository(gathering.fetcher, gathering.store, &source, news.as_ref())?;
+                (source, found)
+            }
+            Place::Directory { source, directory } => {
+                gathering.news.progress(&format!("reading the packages of {}", source.id));
+                let found = read_directory(&source, &directory)?;
+                (source, found)
+            }
+        });
+    }
+    Ok(all)
+}
+
+/// Roots of the repositories by short name.
+///
+/// # Errors
+/// [`DistroError`] for what cannot be read; a list of mirrors is asked for.
+pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
+    let news = gathering.news.downloads("repository metadata");
+    let mut all = BTreeMap::new();
+    let known: Vec<RepositorySource> = match &gathering.places.vendor {
+        Some(_) => Vec::new(),
+        None => named(gathering)?,
+    };
+    let needs_asking = known.iter().any(|source| source.base.is_empty());
+    for place in places(gathering)? {
+        let (Place::Repository(source) | Place::Directory { source, .. }) = place;
+        let bases = if source.base.is_empty() && needs_asking {
+            fetch_repository(gathering.fetcher, gathering.store, &source, news.as_ref())?.bases
+        } else {
+            source.base
+        };
+        all.insert(source.id, bases.iter().map(|base| base.trim_end_matches('/').to_owned()).collect());
+    }
+    Ok(all)
+}

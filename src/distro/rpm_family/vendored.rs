@@ -1,0 +1,74 @@
+//! Directories of vendored packages.
+//!
+//! ```text
+//! vendor.toml                        which repositories it has
+//! repositories/<id>/repodata/...     metadata as they were fetched and checked
+//! repositories/<id>/...              packages, at the paths that image.lock has
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::sources::{Place, named};
+use crate::distro::rpm::RepositorySource;
+use crate::distro::{DistroError, Gathering, VENDOR_MARK};
+
+/// What a directory has.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contents {
+    /// Version of this form.
+    pub format: u32,
+    /// Repositories.
+    pub repository: Vec<Vendored>,
+}
+
+/// A repository of it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vendored {
+    /// Its short name.
+    pub id: String,
+    /// Which of the recipe's repositories it stands for, or is a part of.
+    pub of: String,
+}
+
+/// Directory of a repository.
+pub fn repository_directory(directory: &Path, id: &str) -> PathBuf {
+    directory.join("repositories").join(id.replace('/', "_"))
+}
+
+/// The repositories of a vendored directory, as far trusted as those that they stand for.
+///
+/// # Errors
+/// [`DistroError::NoSource`] for a directory that `imgbuild vendor` did not make.
+pub fn places(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<Place>, DistroError> {
+    let no = |problem: String| DistroError::NoSource {
+        problem: format!("`{}` holds no vendored packages: {problem}", directory.display()),
+        help: "make it with `imgbuild vendor DIR` where the mirror can be reached".to_owned(),
+    };
+    let text = std::fs::read_to_string(directory.join(VENDOR_MARK)).map_err(|error| no(error.to_string()))?;
+    let contents: Contents = toml::from_str(&text).map_err(|error| no(error.message().to_owned()))?;
+    let directory = directory.canonicalize().map_err(|error| no(error.to_string()))?;
+    let known = named(gathering)?;
+    let mut found = Vec::new();
+    for one in contents.repository {
+        let Some(source) = known.iter().find(|source| source.id == one.of) else {
+            return Err(no(format!("it has the repository `{}`, which the recipe does not name", one.of)));
+        };
+        let base = repository_directory(&directory, &one.id);
+        let is_signed = base.join("repodata/repomd.xml.asc").is_file();
+        found.push(Place::Repository(RepositorySource {
+            id: one.id,
+            base: vec![format!("file:{}", base.display())],
+            mirrorlist: None,
+            metalink: None,
+            // Its repomd.xml is the one that was checked, or one made here: then the packages must be signed.
+            repo_gpgcheck: source.repo_gpgcheck && is_signed,
+            gpgcheck: source.gpgcheck || (source.repo_gpgcheck && !is_signed),
+            ..source.clone()
+        }));
+    }
+    Ok(found)
+}
