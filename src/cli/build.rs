@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::planfile::Held;
 use super::reporter::Reporter;
 use super::setup::{PlacesArguments, Setup, recipe};
 use super::{Exit, render};
@@ -32,6 +33,9 @@ pub struct Arguments {
     /// Publish in another layout too: xcat:DIR, an osimage's rootimgdir; may be repeated
     #[arg(long, value_name = "LAYOUT:DIR")]
     pub publish: Vec<Target>,
+    /// Do what this file of `imgbuild plan -o` says, or nothing: refuse when anything moved since
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "publish", "until", "thorough"])]
+    pub plan: Option<PathBuf>,
 }
 
 fn parse_stage(text: &str) -> Result<Stage, String> {
@@ -55,6 +59,19 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Ok(setup) => setup,
         Err(exit) => return exit,
     };
+    let held = match own.plan.as_deref().map(Held::read).transpose() {
+        Ok(held) => held,
+        Err(exit) => return exit,
+    };
+    if let Some(held) = &held
+        && let Err(exit) = held.check(arguments, std::slice::from_ref(&recipe), &setup.store)
+    {
+        return exit;
+    }
+    let publish = match held.as_ref().map(Held::publish).transpose() {
+        Ok(publish) => publish.unwrap_or_else(|| own.publish.clone()),
+        Err(exit) => return exit,
+    };
     let began = std::time::Instant::now();
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
     crate::sandbox::interrupt::last_words(if arguments.progress == super::ProgressKind::Json {
@@ -62,18 +79,20 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     } else {
         "\ninterrupted: nothing was published, and what is finished is kept; run the same command to go on from there\n"
     });
-    let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
+    let out = own.out.clone().or_else(|| held.as_ref()?.out()).unwrap_or_else(|| recipe.directory.join("out"));
     let out = std::path::absolute(&out).unwrap_or(out);
     let builder = Builder {
         recipe: &recipe,
         store: &setup.store,
         namespace: &setup.namespace,
         options: Options {
-            locked: own.locked,
+            locked: own.locked || held.is_some(),
             until: own.until,
             out,
             places: own.places.places(),
-            publish: own.publish.clone(),
+            publish,
+            planned: held.as_ref().and_then(|held| held.of_image(arguments, &recipe)),
+            ..Options::default()
         },
         report: &reporter,
     };
@@ -119,7 +138,17 @@ fn show(arguments: &super::Arguments, summary: &Summary, took: std::time::Durati
     if arguments.progress == super::ProgressKind::Json {
         let published =
             summary.published.as_ref().map(|(path, info)| serde_json::json!({"directory": path, "build": info}));
-        render::say(&serde_json::json!({"event": "summary", "published": published, "xcat": summary.xcat}).to_string());
+        render::say(
+            &serde_json::json!({
+                "event": "summary",
+                "published": published,
+                "xcat": summary.xcat,
+                "estimate": summary.estimate,
+                "facts": summary.facts,
+                "number": summary.number,
+            })
+            .to_string(),
+        );
         return;
     }
     let ran: Vec<String> =
@@ -127,6 +156,9 @@ fn show(arguments: &super::Arguments, summary: &Summary, took: std::time::Durati
     let kept = summary.outcomes.len() - ran.len();
     let list = if ran.is_empty() { "nothing".to_owned() } else { ran.join(", ") };
     render::say(&format!("ran {list}; kept {kept} of {}; {}", summary.outcomes.len(), render::took(took)));
+    if let Some(estimate) = &summary.estimate {
+        render::say(&super::estimate::beside(estimate, &summary.facts));
+    }
     if let Some((directory, info)) = &summary.published {
         for artefact in &info.artefacts {
             render::say(&format!("  {:>9}  {}", render::bytes(artefact.size), artefact.name));

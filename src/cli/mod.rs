@@ -3,12 +3,16 @@
 mod boot;
 mod build;
 mod check;
+mod diff;
+mod estimate;
 mod exit;
 mod explain;
 mod gc;
 mod init;
 mod list;
+mod log;
 mod plan;
+mod planfile;
 mod render;
 mod reporter;
 mod setup;
@@ -87,6 +91,10 @@ pub enum Command {
     Shell(shell::Arguments),
     /// List the image, its published artefacts and its layers
     List(list::Arguments),
+    /// List builds: what ran, how long, what failed; or print how to do one action again
+    Log(log::Arguments),
+    /// Compare two builds, bundles of artefacts, locks, or directories
+    Diff(diff::Arguments),
     /// Boot the published image in QEMU
     Boot(boot::Arguments),
     /// Remove from the store what no image's last build uses
@@ -100,7 +108,7 @@ pub enum Command {
     #[command(hide = true)]
     Schema {
         /// Which format
-        #[arg(value_parser = ["image", "lock", "build", "plan"])]
+        #[arg(value_parser = ["image", "lock", "build", "plan", "planfile", "log", "diff"])]
         format: String,
     },
 }
@@ -130,6 +138,8 @@ pub fn main() -> ExitCode {
         Command::Explain(own) => explain::run(&arguments, own),
         Command::Shell(own) => return shell::run(&arguments, own),
         Command::List(own) => list::run(&arguments, own),
+        Command::Log(own) => log::run(&arguments, own),
+        Command::Diff(own) => diff::run(&arguments, own),
         Command::Boot(own) => boot::run(&arguments, own),
         Command::Gc(own) => gc::run(&arguments, own),
         Command::Completions { shell } => {
@@ -143,6 +153,9 @@ pub fn main() -> ExitCode {
                 "image" => crate::recipe::schema_text(),
                 "lock" => crate::recipe::lock_schema_text(),
                 "build" => crate::recipe::schema_of::<crate::stage::BuildInfo>("build.schema.json"),
+                "diff" => crate::recipe::schema_of::<crate::stage::diff::Difference>("diff.schema.json"),
+                "log" => crate::recipe::schema_of::<log::LogDocument>("log.schema.json"),
+                "planfile" => crate::recipe::schema_of::<crate::plan::PlanFile>("planfile.schema.json"),
                 _ => crate::recipe::schema_of::<plan::PlanDocument>("plan.schema.json"),
             });
             Exit::Done

@@ -10,8 +10,9 @@ use crate::digest::Digest;
 use crate::plan::{ActionGraph, Cause, Decision, Reason, Stage, Verdict, evaluate};
 use crate::recipe::{Lock, Recipe};
 use crate::stage::{
-    Drift, Forms, LOCK_ACTION, LockState, StageGraph, StorePast, Target, drift_of_artefacts, drift_of_layers,
-    graph_before_renewal, graph_of, init_program, lock_state, xcat_drift,
+    Drift, Estimate, Experience, Forms, LOCK_ACTION, LockState, SIDE_BY_SIDE, StageGraph, StorePast, Target,
+    drift_of_artefacts, drift_of_layers, estimate_before_lock, estimate_of, graph_before_renewal, graph_of,
+    init_program, lock_state, xcat_drift,
 };
 use crate::store::Store;
 
@@ -33,6 +34,9 @@ pub struct Arguments {
     /// Plan a build with this --publish
     #[arg(long, value_name = "LAYOUT:DIR")]
     pub publish: Vec<Target>,
+    /// Write the plan to a file too, for `imgbuild build --plan FILE`
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<std::path::PathBuf>,
 }
 
 /// What `plan --json` prints. Readers ignore fields that they do not know.
@@ -54,6 +58,8 @@ pub struct PlannedImage {
     pub stages: Vec<PlannedStage>,
     /// What somebody changed or removed behind imgbuild's back.
     pub drift: Vec<Drift>,
+    /// What a build is expected to take; null where it has nothing to run.
+    pub estimate: Option<Estimate>,
 }
 
 impl PlannedImage {
@@ -123,8 +129,7 @@ fn stages_of(recipe: &Recipe, lock: &Lock, forms: Forms) -> Result<StageGraph, E
 }
 
 /// What is decided of each action; `lock_causes` are why the lock is renewed, where that is an action of the graph.
-fn decided(graph: &ActionGraph, past: &StorePast<'_>, lock_causes: &[Cause]) -> Vec<(Stage, PlannedLayer)> {
-    let decisions: Vec<Decision> = evaluate(graph, past);
+fn decided(graph: &ActionGraph, decisions: Vec<Decision>, lock_causes: &[Cause]) -> Vec<(Stage, PlannedLayer)> {
     graph
         .in_order()
         .zip(decisions)
@@ -166,6 +171,11 @@ fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedLayer
     planned
 }
 
+/// How many actions a build would run at once.
+fn workers() -> usize {
+    rayon::current_num_threads().min(SIDE_BY_SIDE)
+}
+
 /// Plans an image: runs nothing, connects to nothing, writes nothing.
 pub fn plan_of(
     recipe: &Recipe,
@@ -183,28 +193,38 @@ pub fn plan_of(
     let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
     let coarse = |causes: Vec<Cause>| not_resolved(causes, was_built);
     let mut drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
+    let mut estimate = None;
     let planned = match (state, found) {
         (LockState::Fresh, Some(lock)) => {
             let stages = stages_of(recipe, &lock, forms)?;
-            let past = StorePast::new(store, root);
+            let decisions = evaluate(&stages.graph, &StorePast::new(store, root));
             if !publish.is_empty() {
-                let decisions = evaluate(&stages.graph, &past);
                 for Target::Xcat(directory) in publish {
                     drift.extend(xcat_drift(recipe, store, &decisions, directory));
                 }
             }
-            decided(&stages.graph, &past, &[])
+            // The history is read only where there is something to estimate.
+            if decisions.iter().any(|decision| decision.verdict != Verdict::Keep) {
+                let experience = Experience::new(store, recipe);
+                estimate = estimate_of(&experience, &stages.graph, &decisions, &lock, true, workers());
+            }
+            decided(&stages.graph, decisions, &[])
         }
         (LockState::FilesChanged(causes), Some(lock)) => {
             let stages = stages_of(recipe, &lock, forms)?;
             match graph_before_renewal(crate::distro::manager(recipe), &stages, &lock) {
-                Some(graph) if was_built => decided(&graph, &StorePast::new(store, root), &causes),
+                Some(graph) if was_built => decided(&graph, evaluate(&graph, &StorePast::new(store, root)), &causes),
                 _ => coarse(causes),
             }
         }
         (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(causes),
         (LockState::Fresh, None) => coarse(Vec::new()),
     };
+    if planned.first().is_some_and(|(_, layer)| layer.kind == "lock") {
+        let open = planned.iter().filter(|(_, layer)| layer.action != "keep");
+        let open = open.map(|(stage, layer)| format!("{}/{}", stage.name(), layer.layer)).collect();
+        estimate = Some(estimate_before_lock(&Experience::new(store, recipe), open, workers()));
+    }
     for (stage, layer) in planned {
         layers.entry(stage).or_default().push(layer);
     }
@@ -221,7 +241,7 @@ pub fn plan_of(
             PlannedStage { stage: stage.name().to_owned(), action: of_stage(&layers).to_owned(), causes, layers }
         })
         .collect();
-    Ok(PlannedImage { name, stages, drift })
+    Ok(PlannedImage { name, stages, drift, estimate })
 }
 
 /// Runs the command.
@@ -249,6 +269,11 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
             }
         }
         images.push(image);
+    }
+    if let Some(file) = &own.output
+        && let Err(exit) = super::planfile::write(arguments, &recipes, &store, (own.out.as_deref(), &own.publish), file)
+    {
+        return exit;
     }
     let work = images.iter().any(PlannedImage::has_work);
     if own.json {
@@ -305,6 +330,9 @@ fn text_of(image: &PlannedImage, verbose: u8) -> String {
         }
     }
     text.extend(notes);
+    if let Some(estimate) = &image.estimate {
+        text.push_str(&format!("  {}\n", super::estimate::line(estimate)));
+    }
     if !image.drift.is_empty() {
         text.push_str("  changed by somebody else, not by the recipe:\n");
         for drift in &image.drift {

@@ -13,7 +13,8 @@ use crate::fault;
 pub const TREE_DIRECTORIES: [&str; 6] = ["trees", "manifests", "frames", "scratch", "logs", "handover"];
 
 /// Directories that belong to the user.
-const OWN_DIRECTORIES: [&str; 8] = ["packages", "indices", "blobs", "actions", "roots", "locks", "links", "aside"];
+const OWN_DIRECTORIES: [&str; 9] =
+    ["packages", "indices", "blobs", "actions", "roots", "history", "locks", "links", "aside"];
 
 /// An opened store.
 #[derive(Debug, Clone)]

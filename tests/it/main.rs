@@ -9,6 +9,7 @@ mod commands;
 mod corpus;
 #[cfg(feature = "e2e")]
 mod e2e;
+mod history;
 mod invalid;
 mod schemas;
 mod support;

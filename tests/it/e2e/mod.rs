@@ -11,6 +11,7 @@ mod edit_table;
 mod edits;
 mod escapes;
 mod faults;
+mod history;
 mod kills;
 mod leases;
 mod lock;
