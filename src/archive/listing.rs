@@ -107,7 +107,13 @@ pub fn list_tar(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
             target: link.clone().filter(|_| kind == tar::EntryType::Symlink),
             same_as: link.filter(|_| kind == tar::EntryType::Link).map(|name| clean(&name)),
             file: None,
-            device: (header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)),
+            device: match kind {
+                tar::EntryType::Char | tar::EntryType::Block => {
+                    (header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0))
+                }
+                // GNU tar leaves the fields of others empty.
+                _ => (0, 0),
+            },
             xattrs,
         };
         look(&listed, &mut entry)?;

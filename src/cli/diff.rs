@@ -127,8 +127,8 @@ impl Resolver<'_> {
     fn of_directory(&self, path: &Path, name: &str) -> BuildPlace {
         let directory = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let known = self.store.builds_of_all().into_iter().flatten();
-        let keys = known.filter_map(|build| build.end).filter(|end| end.published.as_deref() == Some(&directory));
-        let keys = keys.last().map(|end| end.keys).unwrap_or_default();
+        let mut keys = known.filter_map(|build| build.end).filter(|end| end.published.as_deref() == Some(&directory));
+        let keys = keys.next_back().map(|end| end.keys).unwrap_or_default();
         BuildPlace { name: name.to_owned(), directory, keys }
     }
 
@@ -141,8 +141,8 @@ impl Resolver<'_> {
         };
         let history = self.store.builds(&recipe.directory, image);
         let end_of = |directory: &Path| {
-            let ends = history.iter().filter_map(|build| build.end.clone());
-            ends.filter(|end| end.published.as_deref() == Some(directory)).last()
+            let mut ends = history.iter().filter_map(|build| build.end.clone());
+            ends.rfind(|end| end.published.as_deref() == Some(directory))
         };
         let place = |directory: PathBuf| BuildPlace {
             name: text.to_owned(),

@@ -255,6 +255,8 @@ pub fn moved(was: &FileImage, now: &FileImage) -> Vec<Moved> {
         }
         if nothing_found && old != new && old.len() == new.len() {
             all.push(said(&action.action, "its inputs come in another order".to_owned(), None));
+        } else if old == new && before.key != action.key && before.key.is_some() && action.key.is_some() {
+            all.push(said(&action.action, "imgbuild makes another key of the same inputs".to_owned(), None));
         }
         if before.uses != action.uses {
             let (was, now) = (before.uses.join(", "), action.uses.join(", "));

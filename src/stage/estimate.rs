@@ -101,6 +101,9 @@ pub struct Experience<'a> {
     others: std::cell::OnceCell<Vec<PastBuild>>,
 }
 
+/// Whether a run of a build counts.
+type Fits<'a> = dyn Fn(&PastBuild, &Run) -> bool + 'a;
+
 fn middle(mut values: Vec<u64>) -> Option<u64> {
     values.sort_unstable();
     values.get(values.len() / 2).copied()
@@ -137,7 +140,7 @@ impl<'a> Experience<'a> {
         let good = |build: &'_ PastBuild, fits: &dyn Fn(&Run) -> bool| -> Vec<Run> {
             build.runs.iter().filter(|run| run.failed.is_none() && fits(run)).cloned().collect()
         };
-        let newest = |builds: &[PastBuild], fits: &dyn Fn(&PastBuild, &Run) -> bool| -> Vec<Run> {
+        let newest = |builds: &[PastBuild], fits: &Fits<'_>| -> Vec<Run> {
             let mut found: Vec<(u64, Run)> = Vec::new();
             for build in builds {
                 found.extend(good(build, &|run| fits(build, run)).into_iter().map(|run| (build.began.at, run)));
@@ -150,7 +153,7 @@ impl<'a> Experience<'a> {
             return (Some(figures), Source::Same);
         }
         let name = &self.recipe.model.image.name;
-        let tries: [&dyn Fn(&PastBuild, &Run) -> bool; 3] = [
+        let tries: [&Fits<'_>; 3] = [
             &|build, run| run.action == action && build.began.target == self.target && build.began.image == *name,
             &|build, run| run.kind == kind && build.began.target == self.target,
             &|_, run| run.kind == kind,

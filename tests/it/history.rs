@@ -199,6 +199,25 @@ fn directories_differ_as_diff_and_dpkg_query_say() {
 }
 
 #[test]
+fn extended_attributes_are_compared_where_the_file_system_has_them() {
+    let (space, a, b) = trees();
+    let file = space.path().join("b/same");
+    if let Err(error) = rustix::fs::setxattr(&file, "user.imgbuild", b"x", rustix::fs::XattrFlags::CREATE) {
+        assert_eq!(error, rustix::io::Errno::NOTSUP);
+        return;
+    }
+    let found = assert_valid("diff", &space.run(&["diff", &a, &b, "--json"]).good().out);
+    let same = found["files"]["changed"].as_array().unwrap().iter().find(|one| one["path"] == "same").unwrap();
+    assert_eq!(same["changes"], serde_json::json!({"xattr user.imgbuild": {"was": null, "now": "78"}}));
+    // cpio without an index does not tell them: that is said, and they count for nothing.
+    let script = "cd b && find . | cpio --quiet -o -H newc >../b.cpio";
+    assert!(Command::new("sh").args(["-ec", script]).current_dir(space.path()).status().unwrap().success());
+    let packed = space.path().join("b.cpio");
+    let ran = space.run(&["diff", &b, packed.to_str().unwrap(), "--detailed-exitcode"]).good();
+    assert!(ran.out.contains("not compared: extended attributes"), "{}", ran.out);
+}
+
+#[test]
 fn a_difference_is_told_by_the_exit_code_only_where_that_is_asked() {
     let (space, a, b) = trees();
     assert_eq!(space.run(&["diff", &a, &b]).code, 0);
