@@ -135,7 +135,7 @@ impl Resolver<'_> {
     /// A build of an image: `current`, `previous`, a number of the log, or a directory's name.
     fn build(&self, recipe: &Recipe, which: &str, text: &str) -> Result<BuildPlace, Exit> {
         let image = &recipe.model.image.name;
-        let out = self.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
+        let out = self.out.clone().unwrap_or_else(|| recipe.out.clone());
         let Some((current, _)) = published(&out, image) else {
             return Err(failed(format!("`{image}` is not built yet: run `imgbuild build`"), Exit::Input));
         };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::setup::{recipes, store_directory};
+use super::setup::{chosen, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::stage::{Estimate, PUBLISH};
@@ -13,6 +13,9 @@ use crate::store::{PastBuild, Run, Store, now};
 /// Arguments of `log`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -23,7 +26,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NUMBER")]
     pub build: Option<u64>,
     /// Show all images that were built with this store, wherever their recipes are
-    #[arg(long)]
+    #[arg(long, conflicts_with = "images")]
     pub all: bool,
     /// Print commands that do again what ran: a stage (`rootfs`), an action (`rootfs/postinstall`), or the start of its name
     #[arg(long, value_name = "STAGE", conflicts_with = "json")]
@@ -137,7 +140,7 @@ fn histories(arguments: &super::Arguments, own: &Arguments, store: &Store) -> Re
         return Ok(store.builds_of_all());
     }
     let of = |recipe: &crate::recipe::Recipe| store.builds(&recipe.directory, &recipe.model.image.name);
-    Ok(recipes(arguments)?.iter().map(of).collect())
+    Ok(chosen(arguments, &own.images)?.iter().map(of).collect())
 }
 
 fn say(arguments: &super::Arguments, own: &Arguments) -> Result<(), Exit> {
@@ -255,9 +258,10 @@ fn what_ran(histories: &[Vec<PastBuild>], stage: &str, store: &Path) -> Result<(
                     took(run.milliseconds)
                 ));
                 out.push_str(&format!(
-                    "imgbuild -C {} --store {} shell --action {} --key {key} --run\n",
+                    "imgbuild -C {} --store {} shell {} --action {} --key {key} --run\n",
                     word(&build.began.recipe.display().to_string()),
                     word(&store.display().to_string()),
+                    word(&build.began.image),
                     word(&run.action),
                 ));
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::setup::{Setup, lock, recipes, store_directory};
+use super::setup::{Setup, chosen, lock, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::plan::{ActionGraph, Cause, Decision, Reason, Stage, Verdict, evaluate};
@@ -19,6 +19,9 @@ use crate::store::Store;
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -246,7 +249,7 @@ pub fn plan_of(
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
-    let recipes = match recipes(arguments) {
+    let recipes = match chosen(arguments, &own.images) {
         Ok(recipes) => recipes,
         Err(exit) => return exit,
     };
@@ -257,7 +260,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     let store = Store::existing(&directory);
     let mut images = Vec::new();
     for recipe in &recipes {
-        let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
+        let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
         let mut image = match plan_of(recipe, &store, &out, &own.publish) {
             Ok(image) => image,
             Err(exit) => return exit,

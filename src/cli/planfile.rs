@@ -97,7 +97,7 @@ fn picture_of(
 
 /// Where artefacts of an image are.
 fn out_of(recipe: &Recipe, out: Option<&Path>) -> PathBuf {
-    let out = out.map_or_else(|| recipe.directory.join("out"), Path::to_owned);
+    let out = out.map_or_else(|| recipe.out.clone(), Path::to_owned);
     std::path::absolute(&out).unwrap_or(out)
 }
 
@@ -178,6 +178,12 @@ impl Held {
         let place = place_of(arguments, recipe);
         let name = &recipe.model.image.name;
         self.plan.images.iter().find(|image| image.name == *name && image.recipe == place)
+    }
+
+    /// Those of the recipes that the plan is of.
+    pub fn planned(&self, arguments: &Arguments, mut recipes: Vec<Recipe>) -> Vec<Recipe> {
+        recipes.retain(|recipe| self.image(arguments, recipe).is_some());
+        recipes
     }
 
     /// What a build of an image is held to.

@@ -13,3 +13,5 @@ mod history;
 mod invalid;
 mod schemas;
 mod support;
+mod workspace;
+mod workspace_kin;
