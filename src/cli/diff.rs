@@ -198,7 +198,7 @@ fn newest_but(builds: &Path, current: &Path) -> Option<PathBuf> {
 
 /// image.lock of a recipe at a revision; the path is that of the recipe or of the lock, relative to where imgbuild stands.
 fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<String, Exit> {
-    let path = if path.ends_with(LOCK_FILE) {
+    let path = if path.ends_with(".lock") {
         path.to_owned()
     } else {
         format!("{}/{LOCK_FILE}", if path.is_empty() { "." } else { path })

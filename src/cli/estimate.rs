@@ -63,8 +63,7 @@ pub fn line(estimate: &Estimate) -> String {
     if !unknown.is_empty() {
         let named = unknown.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
         let more = if unknown.len() > NAMED { format!(" and {} more", unknown.len() - NAMED) } else { String::new() };
-        let why = if estimate.download_bytes.is_some() { "which never ran here" } else { "which depend on that" };
-        parts.push(format!("without {named}{more}, {why}"));
+        parts.push(format!("nothing is known of {named}{more}"));
     }
     format!("estimate: {}", parts.join("; "))
 }
@@ -128,7 +127,7 @@ mod tests {
             unknown: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
             ..estimate()
         };
-        insta::assert_snapshot!(line(&nothing), @"estimate: time not known; bytes written not known; downloads 5.0 MB in 3 packages (exact, at a speed that is not known); without a, b, c and 1 more, which never ran here");
+        insta::assert_snapshot!(line(&nothing), @"estimate: time not known; bytes written not known; downloads 5.0 MB in 3 packages (exact, at a speed that is not known); nothing is known of a, b, c and 1 more");
         let facts = Facts { milliseconds: 38_200, written_bytes: 2_100_000, downloaded_bytes: 0 };
         insta::assert_snapshot!(beside(&estimate(), &facts), @"estimated about 12 s to about 40 s, took 38.2 s; estimated to write about 2.0 MB, wrote 2.1 MB; to download 0 B, downloaded 0 B");
     }

@@ -246,6 +246,39 @@ fn a_build_does_what_its_plan_says_or_tells_what_moved() {
     refused(&["rootfs/postinstall: was to run, but the store has its result now"]);
 }
 
+#[test]
+fn images_of_one_plan_may_share_what_the_first_of_them_makes() {
+    let space = Space::new().with_store(&store());
+    let lock = tiny().space.path().join("image.lock");
+    for name in ["one", "two"] {
+        let directory = space.path().join(name);
+        copy_tree(tiny().space.path(), &directory);
+        std::fs::copy(&lock, directory.join("image.lock")).unwrap();
+        let recipe = format!("{name}/image.toml");
+        space.edit(&recipe, "name = \"tiny\"", &format!("name = \"{name}\""));
+        space.edit(&recipe, "[system]\n", "[system]\nhostname = \"shared-name\"\n");
+    }
+    space.write("imgbuild.toml", "images = [\"*\"]\n");
+    let file = space.path().join("plan.json");
+    let file = file.to_str().unwrap();
+    space.run(&["plan", "-o", file]).good();
+    let plan = assert_valid("planfile", &std::fs::read_to_string(file).unwrap());
+    let verdict = |image: usize| {
+        let actions = plan["images"][image]["actions"].as_array().unwrap().iter();
+        actions.filter(|one| one["action"] == "rootfs/system").map(|one| one["verdict"].clone()).next().unwrap()
+    };
+    assert_eq!((verdict(0), verdict(1)), ("run".into(), "run".into()));
+    space.edit("two/tiny.postinstall", "set -e\n", "set -e\n: moved\n");
+    let ran = space.run(&["build", "--plan", file]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(words(&ran).contains("two: rootfs/postinstall: file tiny.postinstall"), "{}", ran.err);
+    assert!(!space.path().join("one/out").exists(), "the first image was built before the second was looked at");
+    space.edit("two/tiny.postinstall", ": moved\n", "");
+    let ran = space.run(&["build", "--plan", file]).good();
+    assert_eq!(ran.err.matches("rootfs/system: done").count(), 1, "{}", ran.err);
+    assert!(space.path().join("one/out/one").exists() && space.path().join("two/out/two").exists());
+}
+
 /// Unpacks a build's image with cpio(1).
 fn unpacked(image: &Path) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
