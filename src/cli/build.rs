@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use super::planfile::Held;
 use super::reporter::Reporter;
-use super::setup::{PlacesArguments, Setup, chosen};
-use super::{Exit, render};
+use super::setup::{PlacesArguments, Setup, selection};
+use super::{Exit, render, summary};
 use crate::plan::Stage;
 use crate::recipe::Recipe;
-use crate::stage::{Builder, Options, Summary, Target, XcatPublished, remove_damaged_layers};
+use crate::stage::{Builder, Failed, Options, Summary, Target, XcatPublished, build_images, remove_damaged_layers};
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +22,12 @@ pub struct Arguments {
     /// Fail rather than renew image.lock
     #[arg(long)]
     pub locked: bool,
+    /// Go on with what does not need what failed: other images, and other actions of the same one
+    #[arg(short, long)]
+    pub keep_going: bool,
+    /// How much memory, in MiB, running actions may come to by their estimates [default: what is free]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub memory: Option<u64>,
     /// Build everything a second time, beside, and name the first file that differs
     #[arg(long, conflicts_with = "until")]
     pub verify: bool,
@@ -51,80 +57,86 @@ fn parse_stage(text: &str) -> Result<Stage, String> {
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
+    build(arguments, own).unwrap_or_else(|exit| exit)
+}
+
+fn build(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if let Some(until) = own.until.filter(|until| *until != Stage::Pack && !own.publish.is_empty()) {
         render::say(&format!("error: --publish needs all stages, but --until {} stops before", until.name()));
-        return Exit::Usage;
+        return Err(Exit::Usage);
     }
-    let recipes = match chosen(arguments, &own.images) {
-        Ok(recipes) => recipes,
-        Err(exit) => return exit,
-    };
-    let setup = match Setup::open(arguments) {
-        Ok(setup) => setup,
-        Err(exit) => return exit,
-    };
-    let held = match own.plan.as_deref().map(Held::read).transpose() {
-        Ok(held) => held,
-        Err(exit) => return exit,
-    };
-    let recipes = match &held {
-        Some(held) => held.planned(arguments, recipes),
-        None => recipes,
-    };
-    if let Some(held) = &held
-        && let Err(exit) = held.check(arguments, &recipes, &setup.store)
-    {
-        return exit;
+    let mut selected = selection(arguments, &own.images)?;
+    if !selected.broken.is_empty() && (!own.keep_going || selected.recipes.is_empty()) {
+        return Err(Exit::Input);
     }
-    let publish = match held.as_ref().map(Held::publish).transpose() {
-        Ok(publish) => publish.unwrap_or_else(|| own.publish.clone()),
-        Err(exit) => return exit,
-    };
+    let setup = Setup::open(arguments)?;
+    let held = own.plan.as_deref().map(Held::read).transpose()?;
+    if let Some(held) = &held {
+        selected.recipes = held.planned(arguments, std::mem::take(&mut selected.recipes));
+        held.check(arguments, &selected.recipes, &setup.store)?;
+    }
+    let publish = held.as_ref().map(Held::publish).transpose()?.unwrap_or_else(|| own.publish.clone());
+    let recipes = &selected.recipes;
+    if recipes.len() > 1 && !publish.is_empty() {
+        render::say("error: --publish names the directory of one image, but several are to be built: name the image");
+        return Err(Exit::Usage);
+    }
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
     crate::sandbox::interrupt::last_words(if arguments.progress == super::ProgressKind::Json {
         "{\"event\":\"interrupted\"}\n"
     } else {
         "\ninterrupted: nothing was published, and what is finished is kept; run the same command to go on from there\n"
     });
-    let _held = match setup.share() {
-        Ok(held) => held,
-        Err(exit) => return exit,
-    };
-    for recipe in &recipes {
-        let began = std::time::Instant::now();
-        if own.thorough
-            && let Err(exit) = remove_damaged(&setup, recipe)
-        {
-            return exit;
-        }
-        let out = own.out.clone().or_else(|| held.as_ref()?.out()).unwrap_or_else(|| recipe.out.clone());
-        let builder = Builder {
-            recipe,
-            store: &setup.store,
-            namespace: &setup.namespace,
-            options: Options {
-                locked: own.locked || held.is_some(),
-                until: own.until,
-                out: std::path::absolute(&out).unwrap_or(out),
-                places: own.places.places(),
-                publish: publish.clone(),
-                planned: held.as_ref().and_then(|held| held.of_image(arguments, recipe)),
-                ..Options::default()
-            },
-            report: &reporter,
-        };
-        match if own.verify { builder.build_and_verify() } else { builder.build() } {
-            Ok(summary) => show(arguments, &summary, began.elapsed()),
-            Err(error) => {
-                reporter.end();
-                let exit = Exit::from(&error);
-                render::say(&render::error(error));
-                return exit;
-            }
-        }
+    let _held = setup.share()?;
+    if own.thorough {
+        recipes.iter().try_for_each(|recipe| remove_damaged(&setup, recipe))?;
     }
+    let memory = own.memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20));
+    let workshop = setup.workshop(own.keep_going, memory, recipes)?;
+    let name = |recipe: &Recipe| selected.is_several.then(|| recipe.model.image.name.clone());
+    let reports: Vec<_> = recipes.iter().map(|recipe| reporter.of(name(recipe).as_deref())).collect();
+    let builders: Vec<Builder<'_>> = recipes
+        .iter()
+        .zip(&reports)
+        .map(|(recipe, report)| {
+            let planned_out = held.as_ref().and_then(Held::out);
+            let out = own.out.clone().or(planned_out).unwrap_or_else(|| recipe.out.clone());
+            Builder {
+                recipe,
+                store: &setup.store,
+                namespace: &setup.namespace,
+                options: Options {
+                    locked: own.locked || held.is_some(),
+                    until: own.until,
+                    out: std::path::absolute(&out).unwrap_or(out),
+                    places: own.places.places(),
+                    publish: publish.clone(),
+                    planned: held.as_ref().and_then(|held| held.of_image(arguments, recipe)),
+                    ..Options::default()
+                },
+                report,
+                workshop: &workshop,
+                failed: Failed::default(),
+            }
+        })
+        .collect();
+    let jobs = rayon::current_num_threads();
+    let outcomes = build_images(&builders, &workshop, jobs, own.verify, &|index, outcome| {
+        if let Ok(summary) = &outcome.result {
+            let image = recipes.get(index).and_then(name);
+            reporter.pause(|| show(arguments, image.as_deref(), summary, outcome.took));
+        }
+    });
     reporter.end();
-    Exit::Done
+    if !selected.is_several {
+        return match outcomes.into_iter().flatten().next().map(|outcome| outcome.result) {
+            Some(Err(failures)) => Err(summary::tell(failures)),
+            _ => Ok(Exit::Done),
+        };
+    }
+    let names = recipes.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
+    let told = summary::Told { names, broken: &selected.broken, store: setup.store.directory(), arguments };
+    Ok(told.tell(outcomes))
 }
 
 /// Takes layers of the last build out of the store that somebody changed.
@@ -141,30 +153,32 @@ fn remove_damaged(setup: &Setup, recipe: &Recipe) -> Result<(), Exit> {
     Ok(())
 }
 
-fn show(arguments: &super::Arguments, summary: &Summary, took: std::time::Duration) {
+fn show(arguments: &super::Arguments, image: Option<&str>, summary: &Summary, took: std::time::Duration) {
     if arguments.progress == super::ProgressKind::Json {
         let published =
             summary.published.as_ref().map(|(path, info)| serde_json::json!({"directory": path, "build": info}));
-        render::say(
-            &serde_json::json!({
-                "event": "summary",
-                "published": published,
-                "xcat": summary.xcat,
-                "estimate": summary.estimate,
-                "facts": summary.facts,
-                "number": summary.number,
-            })
-            .to_string(),
-        );
+        let mut event = serde_json::json!({
+            "event": "summary",
+            "published": published,
+            "xcat": summary.xcat,
+            "estimate": summary.estimate,
+            "facts": summary.facts,
+            "number": summary.number,
+        });
+        if let Some(image) = image {
+            event["image"] = image.into();
+        }
+        render::say(&event.to_string());
         return;
     }
     let ran: Vec<String> =
         summary.outcomes.iter().filter(|outcome| outcome.ran).map(|outcome| outcome.action.clone()).collect();
     let kept = summary.outcomes.len() - ran.len();
     let list = if ran.is_empty() { "nothing".to_owned() } else { ran.join(", ") };
-    render::say(&format!("ran {list}; kept {kept} of {}; {}", summary.outcomes.len(), render::took(took)));
+    let of = image.map(|image| format!("{image}: ")).unwrap_or_default();
+    render::say(&format!("{of}ran {list}; kept {kept} of {}; {}", summary.outcomes.len(), render::took(took)));
     if let Some(estimate) = &summary.estimate {
-        render::say(&super::estimate::beside(estimate, &summary.facts));
+        render::say(&format!("{of}{}", super::estimate::beside(estimate, &summary.facts)));
     }
     if let Some((directory, info)) = &summary.published {
         for artefact in &info.artefacts {

@@ -1,9 +1,10 @@
 //! `imgbuild init`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::setup::print_findings;
 use super::{Exit, render};
-use crate::recipe::RECIPE_FILE;
+use crate::recipe::{RECIPE_FILE, Workspace};
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
@@ -84,7 +85,10 @@ tmpfs = {{ "/tmp" = "50m" }}
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
-    let directory = &arguments.directory;
+    let directory = &match place_of(&arguments.directory, own.name.as_deref()) {
+        Ok(directory) => directory,
+        Err(exit) => return exit,
+    };
     let from_directory = || {
         let full = std::path::absolute(directory).ok()?;
         Some(full.file_name()?.to_str()?.to_owned())
@@ -121,12 +125,46 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         }
     }
     let written: Vec<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
-    render::say(&format!("wrote {}", written.join(", ")));
+    let inside = match *directory == arguments.directory {
+        true => String::new(),
+        false => format!(" in {}", directory.display()),
+    };
+    render::say(&format!("wrote {}{inside}", written.join(", ")));
     if key.is_none() {
         render::say("no public key was found in ~/.ssh: add one to [system] authorized_keys, or nobody can log in");
     }
     render::say("next: imgbuild build, then imgbuild boot --ssh");
     Exit::Done
+}
+
+/// Where the new recipe goes: the directory itself, but in a workspace's root a folder where its globs look for images.
+fn place_of(directory: &Path, name: Option<&str>) -> Result<PathBuf, Exit> {
+    let workspace = match Workspace::above(directory) {
+        Ok(workspace) => workspace,
+        Err(findings) => {
+            print_findings(&findings, 0);
+            return Err(Exit::Input);
+        }
+    };
+    let is_root = |workspace: &Workspace| directory.canonicalize().is_ok_and(|real| real == workspace.root);
+    let Some(workspace) = workspace.filter(|workspace| is_root(workspace) && !workspace.model.images.is_empty()) else {
+        return Ok(directory.to_owned());
+    };
+    let Some(name) = name else {
+        render::say("error: name the new image: `imgbuild init NAME`");
+        return Err(Exit::Usage);
+    };
+    let folders = workspace.model.images.iter().filter(|pattern| !pattern.starts_with('!'));
+    match folders.filter_map(|pattern| pattern.strip_suffix("/*")).find(|folder| !folder.contains(['*', '?', '[', '{']))
+    {
+        Some(folder) => Ok(directory.join(folder).join(name)),
+        None => {
+            render::say(
+                "error: no pattern of imgbuild.toml says where new images go: name the directory with `-C DIR`",
+            );
+            Err(Exit::Input)
+        }
+    }
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {

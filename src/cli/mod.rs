@@ -3,6 +3,7 @@
 mod boot;
 mod build;
 mod check;
+mod copy;
 mod diff;
 mod estimate;
 mod exit;
@@ -15,8 +16,11 @@ mod plan;
 mod planfile;
 mod render;
 mod reporter;
+mod set;
 mod setup;
 mod shell;
+mod show;
+mod summary;
 mod update;
 mod vendor;
 
@@ -95,6 +99,12 @@ pub enum Command {
     Log(log::Arguments),
     /// Compare two builds, bundles of artefacts, locks, or directories
     Diff(diff::Arguments),
+    /// Show what a recipe says, each value with the file and line that it comes from
+    Show(show::Arguments),
+    /// Change values of a recipe in place; comments and order stay
+    Set(set::Arguments),
+    /// Make a new image from another
+    Copy(copy::Arguments),
     /// Boot the published image in QEMU
     Boot(boot::Arguments),
     /// Remove from the store what no image's last build uses
@@ -140,6 +150,9 @@ pub fn main() -> ExitCode {
         Command::List(own) => list::run(&arguments, own),
         Command::Log(own) => log::run(&arguments, own),
         Command::Diff(own) => diff::run(&arguments, own),
+        Command::Show(own) => show::run(&arguments, own),
+        Command::Set(own) => set::run(&arguments, own),
+        Command::Copy(own) => copy::run(&arguments, own),
         Command::Boot(own) => boot::run(&arguments, own),
         Command::Gc(own) => gc::run(&arguments, own),
         Command::Completions { shell } => {

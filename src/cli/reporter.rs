@@ -56,6 +56,21 @@ impl Reporter {
         self.line(&value.to_string());
     }
 
+    fn image_event(&self, image: Option<&str>, mut value: serde_json::Value) {
+        if let Some(image) = image {
+            value["image"] = image.into();
+        }
+        self.event(value);
+    }
+
+    /// Does something that prints, without the moving line in between.
+    pub fn pause(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// Takes the moving line away.
     pub fn end(&self) {
         if let Some(bar) = &self.bar {
@@ -64,19 +79,57 @@ impl Reporter {
     }
 }
 
-impl Report for Reporter {
+/// The reporter for one of several images: says which.
+pub struct ImageReporter<'a> {
+    reporter: &'a Reporter,
+    image: Option<String>,
+}
+
+impl Reporter {
+    /// For an image; where it is the only one, its name is not said.
+    pub fn of(&self, image: Option<&str>) -> ImageReporter<'_> {
+        ImageReporter { reporter: self, image: image.map(str::to_owned) }
+    }
+}
+
+impl Report for ImageReporter<'_> {
     fn started(&self, action: &str, causes: &[Cause]) {
+        self.reporter.started(self.image.as_deref(), action, causes);
+    }
+
+    fn progress(&self, text: &str) {
+        self.reporter.progress(self.image.as_deref(), text);
+    }
+
+    fn finished(&self, action: &str, took: Duration) {
+        self.reporter.finished(self.image.as_deref(), action, took);
+    }
+
+    fn finding(&self, finding: &Finding) {
+        self.reporter.finding(self.image.as_deref(), finding);
+    }
+}
+
+/// An action as messages call it: with the image's name where there are several.
+fn named(image: Option<&str>, action: &str) -> String {
+    image.map_or_else(|| action.to_owned(), |image| format!("{image}: {action}"))
+}
+
+impl Reporter {
+    fn started(&self, image: Option<&str>, action: &str, causes: &[Cause]) {
+        let shown = named(image, action);
         if let Ok(mut state) = self.state.lock() {
-            state.threads.insert(std::thread::current().id(), (action.to_owned(), Instant::now()));
+            state.threads.insert(std::thread::current().id(), (shown.clone(), Instant::now()));
         }
         if self.kind == ProgressKind::Json {
-            return self.event(serde_json::json!({"event": "started", "action": action, "causes": causes}));
+            return self
+                .image_event(image, serde_json::json!({"event": "started", "action": action, "causes": causes}));
         }
         if let Some(bar) = &self.bar {
-            bar.set_prefix(action.to_owned());
+            bar.set_prefix(shown);
             bar.set_message("");
         } else {
-            self.line(&format!("{action}: started"));
+            self.line(&format!("{shown}: started"));
         }
         if self.verbose > 0 {
             for cause in causes {
@@ -85,15 +138,17 @@ impl Report for Reporter {
         }
     }
 
-    fn progress(&self, text: &str) {
+    fn progress(&self, image: Option<&str>, text: &str) {
         if self.kind == ProgressKind::Json {
-            return self.event(serde_json::json!({"event": "progress", "text": text}));
+            return self.image_event(image, serde_json::json!({"event": "progress", "text": text}));
         }
         let Ok(mut state) = self.state.lock() else { return };
         let before = Instant::now().checked_sub(PLAIN_INTERVAL).unwrap_or_else(Instant::now);
         // Downloads have threads of their own.
-        let (action, last) =
-            state.threads.entry(std::thread::current().id()).or_insert_with(|| ("imgbuild".to_owned(), before));
+        let (action, last) = state
+            .threads
+            .entry(std::thread::current().id())
+            .or_insert_with(|| (image.unwrap_or("imgbuild").to_owned(), before));
         if let Some(bar) = &self.bar {
             bar.set_prefix(action.clone());
             bar.set_message(text.to_owned());
@@ -103,19 +158,20 @@ impl Report for Reporter {
         }
     }
 
-    fn finished(&self, action: &str, took: Duration) {
+    fn finished(&self, image: Option<&str>, action: &str, took: Duration) {
         if let Ok(mut state) = self.state.lock() {
             state.threads.remove(&std::thread::current().id());
         }
         if self.kind == ProgressKind::Json {
-            return self.event(
+            return self.image_event(
+                image,
                 serde_json::json!({"event": "finished", "action": action, "milliseconds": took.as_millis() as u64}),
             );
         }
-        self.line(&format!("{action}: done in {}", render::took(took)));
+        self.line(&format!("{}: done in {}", named(image, action), render::took(took)));
     }
 
-    fn finding(&self, finding: &Finding) {
+    fn finding(&self, image: Option<&str>, finding: &Finding) {
         if self.kind == ProgressKind::Json {
             let place = finding.span.as_ref().map(ToString::to_string);
             let severity = match finding.severity {
@@ -123,10 +179,13 @@ impl Report for Reporter {
                 Severity::Warning => "warning",
                 Severity::Note => "note",
             };
-            return self.event(serde_json::json!({"event": "finding", "severity": severity, "code": finding.code, "message": finding.message, "place": place, "help": finding.help}));
+            return self.image_event(image, serde_json::json!({"event": "finding", "severity": severity, "code": finding.code, "message": finding.message, "place": place, "help": finding.help}));
         }
         if finding.severity == Severity::Note && self.verbose == 0 {
-            return self.line(&format!("note: {}", finding.message));
+            return self.line(&format!("note: {}", named(image, &finding.message)));
+        }
+        if let Some(image) = image {
+            self.line(&format!("{image}:"));
         }
         self.line(render::finding(finding).trim_end());
     }

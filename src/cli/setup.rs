@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::{Arguments, Exit, render};
-use crate::recipe::{Lock, Recipe, Selected, Workspace, select};
+use crate::recipe::{Draft, Known, Lock, Overlay, Recipe, Selected, Workspace, known, select};
 use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use crate::source::{Finding, Severity, SourceFile};
-use crate::stage::{Places, ProbeAnswer, ProbeRequest};
+use crate::stage::{Limits, Places, ProbeAnswer, ProbeRequest, Workshop};
 use crate::store::{FileLock, Store};
 
 /// Arguments of commands that fetch packages.
@@ -132,6 +132,36 @@ impl Setup {
     }
 }
 
+impl Setup {
+    /// What the builds of this command share; `memory` in bytes instead of what is free.
+    ///
+    /// # Errors
+    /// The exit code, after the reason was printed.
+    pub fn workshop(&self, keep_going: bool, memory: Option<u64>, recipes: &[Recipe]) -> Result<Workshop, Exit> {
+        let mut limits = Limits::of_machine(rayon::current_num_threads());
+        limits.memory = memory.unwrap_or(limits.memory);
+        let mut workshop = Workshop::new(&self.store, limits, keep_going).map_err(|error| {
+            let exit = Exit::from(&error);
+            render::say(&render::error(error));
+            exit
+        })?;
+        let is_new = recipes.iter().find(|recipe| !recipe.lock_path.exists());
+        if let Some(epoch) = is_new.and_then(epoch_beside) {
+            workshop.epoch = epoch.min(workshop.epoch);
+        }
+        Ok(workshop)
+    }
+}
+
+/// The newest epoch of the locks of a recipe's workspace: a new image takes it, so that it can share layers with others.
+fn epoch_beside(recipe: &Recipe) -> Option<i64> {
+    let workspace = Workspace::above(&recipe.directory).ok().flatten()?;
+    let entries = workspace.images.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
+    let locks =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|ending| ending == "lock"));
+    locks.filter_map(|path| Lock::parse(&std::fs::read_to_string(path).ok()?).ok()).map(|lock| lock.epoch).max()
+}
+
 /// Prints findings; notes in one line each.
 pub fn print_findings(findings: &[Finding], verbose: u8) {
     for finding in findings {
@@ -219,6 +249,39 @@ pub fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit>
             Err(Exit::Usage)
         }
         None => Err(Exit::Input),
+    }
+}
+
+/// Finds one image by its name, or the recipe where one stands by `.`; its files are not read yet. A recipe of which only
+/// variants are images is found by its own name too.
+///
+/// # Errors
+/// The exit code, after the reason was printed.
+pub fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), Exit> {
+    let told = |findings: Vec<Finding>| {
+        print_findings(&findings, arguments.verbose);
+        Exit::Input
+    };
+    let known = known(&arguments.directory, name != ".", &Overlay::new()).map_err(told)?;
+    let plain = known.recipes.iter().filter_map(|(_, relatives)| relatives.plain.as_ref());
+    let of_name = |draft: &&Draft| draft.name().is_some_and(|(known, _)| known == name);
+    let found = match name {
+        "." if known.recipes.len() == 1 => known.recipes.first().and_then(|(_, relatives)| relatives.plain.clone()),
+        "." => None,
+        _ => known.images().find(of_name).or_else(|| plain.into_iter().find(of_name)).cloned(),
+    };
+    let mut chosen = match found {
+        Some(draft) => vec![draft],
+        None if name == "." => known.chosen(&[]).map_err(told)?.into_iter().cloned().collect(),
+        None => known.chosen(&[name.to_owned()]).map_err(told)?.into_iter().cloned().collect(),
+    };
+    match (chosen.pop(), chosen.len()) {
+        (Some(draft), 0) => Ok((known, draft)),
+        (Some(_), more) => {
+            render::say(&format!("error: `{name}` means {} images; name one", more + 1));
+            Err(Exit::Usage)
+        }
+        (None, _) => Err(told(known.broken.into_iter().flat_map(|(_, findings)| findings).collect())),
     }
 }
 

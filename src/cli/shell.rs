@@ -6,7 +6,7 @@ use super::{Exit, render};
 use crate::digest::Digest;
 use crate::recipe::Recipe;
 use crate::sandbox::{CommandResult, StandIn};
-use crate::stage::{Again, Builder, Options, Reproduced, ShellRequest, published};
+use crate::stage::{Again, Builder, Failed, Options, Reproduced, ShellRequest, published};
 use crate::store::FileLock;
 
 /// Arguments of `shell`.
@@ -106,12 +106,16 @@ fn of_action(
 ) -> Result<i32, Exit> {
     let _held = setup.share()?;
     let reporter = Reporter::new(super::ProgressKind::Plain, arguments.verbose);
+    let workshop = setup.workshop(false, None, std::slice::from_ref(recipe))?;
+    let report = reporter.of(None);
     let builder = Builder {
         recipe,
         store: &setup.store,
         namespace: &setup.namespace,
         options: Options { places: own.places.places(), ..Options::default() },
-        report: &reporter,
+        report: &report,
+        workshop: &workshop,
+        failed: Failed::default(),
     };
     let again = if own.run {
         Again::Run

@@ -4,7 +4,7 @@ use super::reporter::Reporter;
 use super::setup::{PlacesArguments, Setup, print_findings, read_selection};
 use super::{Exit, render};
 use crate::recipe::Recipe;
-use crate::stage::{Builder, Options, Update};
+use crate::stage::{Builder, Failed, Options, Update};
 
 /// Arguments of `update`.
 #[derive(Debug, clap::Args)]
@@ -51,13 +51,20 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Err(exit) => return exit,
     };
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let workshop = match setup.workshop(false, None, &recipes) {
+        Ok(workshop) => workshop,
+        Err(exit) => return exit,
+    };
     for recipe in &recipes {
+        let report = reporter.of((recipes.len() > 1).then_some(recipe.model.image.name.as_str()));
         let builder = Builder {
             recipe,
             store: &setup.store,
             namespace: &setup.namespace,
             options: Options { places: own.places.places(), ..Options::default() },
-            report: &reporter,
+            report: &report,
+            workshop: &workshop,
+            failed: Failed::default(),
         };
         let outcome = builder.update(&Update { packages: own.packages.clone(), epoch: own.epoch });
         let of = if recipes.len() > 1 { format!("{}: ", recipe.model.image.name) } else { String::new() };

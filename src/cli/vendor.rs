@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::reporter::Reporter;
 use super::setup::{PlacesArguments, Setup, lock, recipe};
 use super::{Exit, render};
-use crate::stage::{Builder, LockState, Options, lock_state};
+use crate::stage::{Builder, Failed, LockState, Options, lock_state};
 
 /// Arguments of `vendor`.
 #[derive(Debug, clap::Args)]
@@ -44,12 +44,19 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Err(exit) => return exit,
     };
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let workshop = match setup.workshop(false, None, std::slice::from_ref(&recipe)) {
+        Ok(workshop) => workshop,
+        Err(exit) => return exit,
+    };
+    let report = reporter.of(None);
     let builder = Builder {
         recipe: &recipe,
         store: &setup.store,
         namespace: &setup.namespace,
         options: Options { places: own.places.places(), ..Options::default() },
-        report: &reporter,
+        report: &report,
+        workshop: &workshop,
+        failed: Failed::default(),
     };
     let outcome = builder.vendor(&lock, &own.target);
     reporter.end();

@@ -303,7 +303,7 @@ impl Reading<'_> {
             }
         }
         // The recipe's own file last, also where its variant inherits from more.
-        if let Some(at) = files.iter().position(|file| file.path.parent() == Some(&self.recipe)) {
+        if let Some(at) = files.iter().position(|file| file.path == recipe_file(&self.recipe)) {
             let own = files.remove(at);
             files.push(own);
         }

@@ -95,7 +95,7 @@ fn loosen(schema: &mut Json) {
 }
 
 /// The same, made once.
-static FILE: LazyLock<Json> = LazyLock::new(file_schema);
+pub static FILE: LazyLock<Json> = LazyLock::new(file_schema);
 
 /// The schema of a file that nothing completes.
 static WHOLE: LazyLock<Json> = LazyLock::new(|| with_kin(schema::recipe_schema()));
@@ -145,7 +145,7 @@ pub fn is_name(text: &str) -> bool {
 }
 
 /// Follows references, and the one alternative that is not null.
-fn resolved(schema: &Json) -> &Json {
+pub fn resolved(schema: &Json) -> &Json {
     let mut schema = schema;
     for _ in 0..16 {
         if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {

@@ -1,6 +1,6 @@
 //! Reads a recipe and all that it names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +40,8 @@ pub struct Recipe {
     pub out: PathBuf,
     /// Files that it was made from: those that it inherits from, and its own last.
     pub files: Vec<Arc<SourceFile>>,
+    /// Files and directories that it names, wherever they lie.
+    pub named: BTreeSet<PathBuf>,
     /// What it says.
     pub model: Model,
     /// Where it says it.
@@ -330,6 +332,7 @@ impl Reader<'_> {
             variant: self.draft.variant.clone(),
             out: self.out,
             files: self.draft.files.clone(),
+            named: self.paths.named(),
             model,
             spans: self.spans,
             packages,

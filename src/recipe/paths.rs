@@ -1,10 +1,10 @@
 //! Which files a recipe may read (D26).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use super::relative::between;
+use super::relative::{between, plain};
 use super::{Model, Workspace};
 use crate::source::SourceFile;
 use crate::xcat::{LoadError, Loader};
@@ -24,6 +24,8 @@ pub struct Paths {
     /// Folders of the xCAT host, and where they are found here.
     map: Vec<(String, PathBuf)>,
     environment: BTreeMap<String, String>,
+    /// Every file and directory that was asked for by its name, as it was named and without links.
+    named: Arc<Mutex<BTreeSet<PathBuf>>>,
     /// Whether variables may come from this process: only for looking at one list.
     pub process_variables: bool,
 }
@@ -57,6 +59,7 @@ impl Paths {
             allow,
             map,
             environment: model.environment.clone(),
+            named: Arc::default(),
             process_variables: false,
         }
     }
@@ -75,6 +78,10 @@ impl Paths {
             PathProblem::Missing(path.clone(), problem)
         })?;
         if real.starts_with(&self.workspace) || self.is_allowed(&real) || self.is_allowed(&path) {
+            if let Ok(mut named) = self.named.lock() {
+                named.insert(plain(&path));
+                named.insert(real.clone());
+            }
             return Ok(real);
         }
         let shown = real.display();
@@ -82,6 +89,20 @@ impl Paths {
             real.clone(),
             format!("copy it into the workspace, or add to the recipe: [workspace] allow = [\"{shown}\"]"),
         ))
+    }
+
+    /// The folder in which wildcards are looked up; nothing in it is asked for yet.
+    ///
+    /// # Errors
+    /// As [`Paths::resolve`].
+    pub fn folder(&self, text: &str, folder: &Path) -> Result<PathBuf, PathProblem> {
+        let quiet = Self { named: Arc::default(), ..self.clone() };
+        quiet.resolve(text, folder)
+    }
+
+    /// Every file and directory that was asked for so far.
+    pub fn named(&self) -> BTreeSet<PathBuf> {
+        self.named.lock().map(|named| named.clone()).unwrap_or_default()
     }
 
     fn mapped(&self, text: &str, folder: &Path) -> PathBuf {

@@ -142,7 +142,7 @@ fn wildcards(pattern: &str, paths: &Paths) -> Vec<String> {
                 prefix.clone()
             };
             // Only where the recipe may read; the wildcard must not tell what lies elsewhere.
-            let Ok(folder) = paths.resolve(&folder, &paths.start) else { continue };
+            let Ok(folder) = paths.folder(&folder, &paths.start) else { continue };
             let Ok(entries) = std::fs::read_dir(folder) else { continue };
             let mut names: Vec<String> = entries
                 .flatten()

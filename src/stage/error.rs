@@ -111,6 +111,21 @@ pub enum StageError {
 }
 
 impl StageError {
+    /// The file with all that the failed command printed, below the store's directory; none where no command failed.
+    pub fn log(&self) -> Option<&str> {
+        use crate::distro::DistroError;
+        match self {
+            Self::Script { log, .. }
+            | Self::Distro(
+                DistroError::MaintainerScript { log, .. }
+                | DistroError::PackageManager { log, .. }
+                | DistroError::Unsatisfiable { log, .. }
+                | DistroError::Indices { log, .. },
+            ) => Some(log),
+            _ => None,
+        }
+    }
+
     /// Wraps an I/O error of publishing with what was being done to which file.
     pub fn publishing(intent: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path = path.display().to_string();

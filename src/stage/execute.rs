@@ -32,7 +32,8 @@ fn with_accounts((answer, accounts): &(ScanAnswer, Accounts)) -> Outputs {
 
 impl Builder<'_> {
     pub(super) fn log_name(&self, action: &Action) -> String {
-        format!("logs/{}-{}.log", std::process::id(), action.id.replace('/', "-"))
+        let image = &self.recipe.model.image.name;
+        format!("logs/{}-{image}-{}.log", std::process::id(), action.id.replace('/', "-"))
     }
 
     /// Takes a file that an operation left for the host process.

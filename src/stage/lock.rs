@@ -167,6 +167,8 @@ pub struct Locking<'a> {
     pub places: &'a Places,
     /// Takes news.
     pub report: &'a dyn Report,
+    /// The epoch of a lock that is made new.
+    pub epoch: i64,
 }
 
 impl Locking<'_> {
@@ -191,7 +193,7 @@ impl Locking<'_> {
         let archive = manager.archive(&Gathering { recipe, places, fetcher, store, news })?;
         let epoch = match earlier {
             Some(lock) => lock.epoch,
-            None => jiff::Timestamp::now().as_second(),
+            None => self.epoch,
         };
         let wishes = wishes(self.recipe);
         let mut passes = Vec::new();
@@ -221,7 +223,7 @@ impl Locking<'_> {
             namespace: self.namespace,
             tools: vec![layer],
             epoch,
-            log: format!("logs/{}-resolve", std::process::id()),
+            log: format!("logs/{}-{}-resolve", std::process::id(), self.recipe.model.image.name),
             have: &|packages| self.supply.download(packages),
         };
         let asked: Vec<&Wish> =

@@ -1,6 +1,7 @@
 //! image.lock: read, renewed where the recipe asks for what it lacks, updated on demand, written.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use super::lock::{LockState, Locking, Renew, lock_state};
 use super::run::{Builder, Work};
@@ -53,6 +54,7 @@ impl Builder<'_> {
             supply,
             places: &self.options.places,
             report: self.report,
+            epoch: self.workshop.epoch,
         }
     }
 
@@ -72,6 +74,10 @@ impl Builder<'_> {
             return Err(StageError::Locked { problem });
         }
         let held = earlier.as_ref().filter(|lock| lock.target == target(self.recipe));
+        let _alone = self.workshop.resolving.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.workshop.is_stopped() {
+            return Err(StageError::Stopped);
+        }
         fault::point("lock.before-resolve");
         let lock = self.locking(fetcher, supply).resolve(held, &Renew::Nothing)?;
         fault::point("lock.resolved");
@@ -89,7 +95,7 @@ impl Builder<'_> {
     /// [`StageError`]; image.lock is as before then.
     pub fn update(&self, update: &Update) -> Result<Vec<String>, StageError> {
         let fetcher = self.fetcher()?;
-        let supply = self.supply(&fetcher)?;
+        let supply = self.supply(&fetcher);
         let earlier = self.read_lock()?;
         let held = earlier.as_ref().filter(|lock| lock.target == target(self.recipe));
         if let Some(lock) = &earlier {

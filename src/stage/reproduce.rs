@@ -1,6 +1,7 @@
 //! One action again, by itself: its own commands, or a shell in the same root with the same files and environment.
 
 use super::actions::{Forms, graph_of};
+use super::many::Failed;
 use super::past::{StorePast, outputs_by_name};
 use super::results::{Done, below, missing};
 use super::run::{Builder, Context};
@@ -93,7 +94,7 @@ impl Builder<'_> {
             return Err(refused(problem, "leave out --key to go through it with the inputs as they are now"));
         }
         let fetcher = self.fetcher()?;
-        let supply = self.supply(&fetcher)?;
+        let supply = self.supply(&fetcher);
         let context = Context { stages: &stages, lock: &lock, done: &done, supply: &supply };
         match again {
             Again::Run => {
@@ -107,7 +108,7 @@ impl Builder<'_> {
             Again::Command(stand_in) => {
                 let namespace = self.namespace.with_stand_in(stand_in.clone());
                 let options = self.options.clone();
-                let standing = Builder { namespace: &namespace, options, ..*self };
+                let standing = Builder { namespace: &namespace, options, failed: Failed::default(), ..*self };
                 match standing.run(action, &context) {
                     Err(error) => match status_in(&error.to_string()) {
                         Some(status) => Ok(Reproduced::Stood(status)),

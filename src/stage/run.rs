@@ -9,15 +9,17 @@ use super::actions::{Forms, INITRD, PACK, PACK_GZIP, StageGraph, graph_of, kerne
 use super::artefacts::{BuildInfo, Publication};
 use super::drift::stamps;
 use super::estimate::{Estimate, Experience, Facts, estimate_of};
+use super::many::Failed;
 use super::past::StorePast;
 use super::planfile::PlanToKeep;
 use super::publish::{Target, XcatPublication, XcatPublished};
 use super::report::Report;
 use super::results::{Done, missing, record};
-use super::schedule::run_side_by_side;
+use super::schedule::{Course, run_side_by_side};
 use super::supply::Supply;
 use super::trace::{self, PUBLISH, Trace};
 use super::wish::target;
+use super::workshop::{Workshop, estimate};
 use super::{StageError, accounts};
 use crate::digest::Digest;
 use crate::distro::{Fetcher, Places, manager};
@@ -128,6 +130,10 @@ pub struct Builder<'a> {
     pub options: Options,
     /// Takes news.
     pub report: &'a dyn Report,
+    /// What it shares with the builds of other images.
+    pub workshop: &'a Workshop,
+    /// Takes what failed, where it is not the only thing.
+    pub failed: Failed,
 }
 
 impl Builder<'_> {
@@ -144,7 +150,7 @@ impl Builder<'_> {
         let noted = &self.options.trace;
         noted.begin(self.store, &self.recipe.model.image.name, &self.recipe.directory, &target(self.recipe));
         let outcome = self.fetcher().and_then(|fetcher| {
-            let supply = self.supply(&fetcher)?;
+            let supply = self.supply(&fetcher);
             let outcome = self.build_with(&fetcher, &supply);
             Ok((outcome?, supply.fetched()))
         });
@@ -248,8 +254,9 @@ impl Builder<'_> {
     }
 
     /// Where packages come from.
-    pub(super) fn supply<'s>(&'s self, fetcher: &'s Fetcher) -> Result<Supply<'s>, StageError> {
-        Supply::new(self.recipe, &self.options.places, (self.store, self.namespace), fetcher, self.report)
+    pub(super) fn supply<'s>(&'s self, fetcher: &'s Fetcher) -> Supply<'s> {
+        let (store, pantry) = ((self.store, self.namespace), &self.workshop.pantry);
+        Supply::new(self.recipe, &self.options.places, store, fetcher, self.report, pantry)
     }
 
     /// Runs actions; where packages would give accounts other ids than the lock has, these are fixed and it starts again.
@@ -266,6 +273,7 @@ impl Builder<'_> {
                     let text = format!("{text}; image.lock keeps the earlier ids");
                     self.report.finding(&Finding::nowhere(Severity::Note, "lock::id_kept", text));
                     accounts::fix(lock, &names);
+                    self.failed.clear();
                     self.write_lock(lock)?;
                 }
                 other => return other,
@@ -293,11 +301,17 @@ impl Builder<'_> {
             let estimate = experience.and_then(|one| estimate_of(&one, &stages.graph, &decisions, lock, true, workers));
             self.options.trace.expect(estimate, supply.fetched().0);
         }
+        let course = Course {
+            workers: rayon::current_num_threads().min(SIDE_BY_SIDE),
+            keep_going: self.workshop.keep_going,
+            is_stopped: &|| self.workshop.is_stopped(),
+            failed: &self.failed,
+        };
         let groups = self.packages_to_bring(&decisions, &in_order, lock);
         supply.start();
         let done = std::thread::scope(|scope| {
             scope.spawn(|| supply.bring(&groups));
-            let done = run_side_by_side(&in_order, workers, &|action, known| {
+            let done = run_side_by_side(&in_order, &course, &|action, known| {
                 let context = Context { stages: &stages, lock, done: known, supply };
                 let (record, one) = self.ensure(action, &context, &past)?;
                 if accounts::is_of_image(action) {
@@ -393,10 +407,14 @@ impl Builder<'_> {
         if let Some(planned) = &self.options.planned {
             planned.may_run(&action.id)?;
         }
+        // With the key's lock in hand, and never while waiting for one: whoever has a turn waits for nobody.
+        let turn = self.workshop.budget.turn(estimate(action.kind, rayon::current_num_threads()));
+        let began = Instant::now();
         self.report.started(&action.id, &decision.causes);
         fault::point("action.started");
         let (at, _) = (SystemTime::now(), context.supply.waited());
         let outcome = self.run(action, context);
+        drop(turn);
         let waited = context.supply.waited();
         let mut run = Run {
             key: Some(key),

@@ -4,9 +4,22 @@ use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::StageError;
+use super::many::Failed;
 use super::results::{Done, missing};
 use crate::plan::Action;
 use crate::store::Outputs;
+
+/// How one image's actions are run.
+pub struct Course<'a> {
+    /// How many at once.
+    pub workers: usize,
+    /// Whether what does not need a failed action goes on.
+    pub keep_going: bool,
+    /// Whether somebody else wants all to stop.
+    pub is_stopped: &'a (dyn Fn() -> bool + Sync),
+    /// Takes which action failed, and failures after the first.
+    pub failed: &'a Failed,
+}
 
 struct State {
     done: Done,
@@ -20,41 +33,37 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `actions`, given in an order that respects their dependencies, by up to `workers` threads.
+/// What an action does.
+type Work<'a> = dyn Fn(&Action, &Done) -> Result<Outputs, StageError> + Sync + 'a;
+
+/// Runs `actions`, given in an order that respects their dependencies.
 ///
-/// After a failure nothing new starts; what runs is waited for, so that its result is not lost.
+/// After a failure nothing new starts, or, with `keep_going`, nothing that needs what failed; what runs is waited for, so
+/// that its result is not lost.
 ///
 /// # Errors
 /// The first failure.
-pub fn run_side_by_side(
-    actions: &[&Action],
-    workers: usize,
-    work: &(dyn Fn(&Action, &Done) -> Result<Outputs, StageError> + Sync),
-) -> Result<Done, StageError> {
+pub fn run_side_by_side(actions: &[&Action], course: &Course<'_>, work: &Work<'_>) -> Result<Done, StageError> {
     let state = Mutex::new(State { done: Done::default(), started: BTreeSet::new(), running: 0, failed: None });
     let changed = Condvar::new();
     std::thread::scope(|scope| {
-        for _ in 0..workers.clamp(1, actions.len().max(1)) {
-            scope.spawn(|| worker(actions, &state, &changed, work));
+        for _ in 0..course.workers.clamp(1, actions.len().max(1)) {
+            scope.spawn(|| worker(actions, &state, &changed, course, work));
         }
     });
     let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
     match state.failed {
         Some(error) => Err(error),
+        None if (course.is_stopped)() && state.done.0.len() < actions.len() => Err(StageError::Stopped),
         None if state.done.0.len() < actions.len() => Err(missing("an action")),
         None => Ok(state.done),
     }
 }
 
-fn worker(
-    actions: &[&Action],
-    state: &Mutex<State>,
-    changed: &Condvar,
-    work: &(dyn Fn(&Action, &Done) -> Result<Outputs, StageError> + Sync),
-) {
+fn worker(actions: &[&Action], state: &Mutex<State>, changed: &Condvar, course: &Course<'_>, work: &Work<'_>) {
     let mut held = lock(state);
     loop {
-        if held.failed.is_some() {
+        if (held.failed.is_some() && !course.keep_going) || (course.is_stopped)() {
             return;
         }
         let ready = actions.iter().find(|action| {
@@ -78,13 +87,24 @@ fn worker(
         held.running -= 1;
         match outcome {
             Ok(outputs) => drop(held.done.0.insert(action.id.clone(), outputs)),
-            // What stopped because of another failure is not the reason.
-            Err(error) if held.failed.as_ref().is_none_or(|known| matches!(known, StageError::Stopped)) => {
-                held.failed = Some(error);
-            }
-            Err(_) => {}
+            Err(error) => held.fail(action, error, course.failed),
         }
         changed.notify_all();
+    }
+}
+
+impl State {
+    /// Keeps the first failure as the reason; what stopped because of another failure is none.
+    fn fail(&mut self, action: &Action, error: StageError, failed: &Failed) {
+        match &self.failed {
+            None if matches!(error, StageError::Stopped) => self.failed = Some(error),
+            None | Some(StageError::Stopped) => {
+                failed.first(&action.id);
+                self.failed = Some(error);
+            }
+            Some(_) if matches!(error, StageError::Stopped) => {}
+            Some(_) => failed.more(&action.id, error),
+        }
     }
 }
 
@@ -106,13 +126,17 @@ mod tests {
         }
     }
 
+    fn course(failed: &Failed, workers: usize, keep_going: bool) -> Course<'_> {
+        Course { workers, keep_going, is_stopped: &|| false, failed }
+    }
+
     #[test]
     fn each_runs_once_after_what_it_uses() {
         let all = [action("a", &[]), action("b", &["a"]), action("c", &["a"]), action("d", &["b", "c"])];
         let all: Vec<&Action> = all.iter().collect();
         for workers in [1, 2, 8] {
             let order = Mutex::new(Vec::new());
-            let done = run_side_by_side(&all, workers, &|action, known| {
+            let done = run_side_by_side(&all, &course(&Failed::default(), workers, false), &|action, known| {
                 assert!(action.upstream.iter().all(|upstream| known.0.contains_key(&upstream.action)));
                 order.lock().unwrap().push(action.id.clone());
                 Ok(Outputs::default())
@@ -127,10 +151,37 @@ mod tests {
     fn after_a_failure_nothing_new_starts() {
         let all = [action("a", &[]), action("b", &["a"])];
         let all: Vec<&Action> = all.iter().collect();
-        let outcome = run_side_by_side(&all, 2, &|action, _| {
+        let outcome = run_side_by_side(&all, &course(&Failed::default(), 2, false), &|action, _| {
             assert_eq!(action.id, "a");
             Err(StageError::Locked { problem: "x".to_owned() })
         });
         assert!(matches!(outcome, Err(StageError::Locked { .. })));
+    }
+
+    #[test]
+    fn keeping_on_runs_all_that_needs_nothing_that_failed() {
+        let all =
+            [action("a", &[]), action("b", &[]), action("c", &["a"]), action("d", &["b"]), action("e", &["c", "d"])];
+        let all: Vec<&Action> = all.iter().collect();
+        let (ran, failed) = (Mutex::new(BTreeSet::new()), Failed::default());
+        let outcome = run_side_by_side(&all, &course(&failed, 1, true), &|action, _| {
+            ran.lock().unwrap().insert(action.id.clone());
+            match action.id.as_str() {
+                "a" | "d" => Err(StageError::Locked { problem: action.id.clone() }),
+                _ => Ok(Outputs::default()),
+            }
+        });
+        assert!(matches!(outcome, Err(StageError::Locked { problem }) if problem == "a"));
+        assert_eq!(ran.into_inner().unwrap().into_iter().collect::<Vec<_>>(), ["a", "b", "d"]);
+    }
+
+    #[test]
+    fn the_word_of_another_image_stops_it() {
+        let all = [action("a", &[])];
+        let all: Vec<&Action> = all.iter().collect();
+        let failed = Failed::default();
+        let course = Course { workers: 1, keep_going: false, is_stopped: &|| true, failed: &failed };
+        let outcome = run_side_by_side(&all, &course, &|_, _| Ok(Outputs::default()));
+        assert!(matches!(outcome, Err(StageError::Stopped)));
     }
 }

@@ -18,7 +18,39 @@ fn this_thread() -> String {
     format!("{:?}", std::thread::current().id())
 }
 
-/// Where packages come from and where they go.
+/// Where packages are made ready, for all images of one command: each is brought once.
+pub struct Pantry {
+    /// Directory of the store.
+    store: std::path::PathBuf,
+    scratch: Scratch,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Somebody sees to these.
+    claimed: BTreeSet<Sha256>,
+    /// These are there.
+    ready: BTreeSet<Sha256>,
+}
+
+impl Pantry {
+    /// An empty one, in a store.
+    ///
+    /// # Errors
+    /// [`StageError::Store`] where the store cannot be written.
+    pub fn new(store: &Store) -> Result<Self, StageError> {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Ok(Self { store: store.directory().to_owned(), scratch: store.scratch()?, state, changed })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the packages of one image come from and where they go.
 pub struct Supply<'a> {
     store: &'a Store,
     namespace: &'a Namespace,
@@ -29,9 +61,10 @@ pub struct Supply<'a> {
     roots: OnceLock<BTreeMap<String, Vec<String>>>,
     recipe: &'a Recipe,
     places: &'a Places,
-    scratch: Scratch,
-    state: Mutex<State>,
-    changed: Condvar,
+    pantry: &'a Pantry,
+    /// Whether something did not come, and the reason until somebody took it.
+    failed: AtomicBool,
+    failure: Mutex<Option<StageError>>,
     stopped: AtomicBool,
     /// Whether packages come from indices that were just read, and not from the lock.
     resolving: AtomicBool,
@@ -41,59 +74,38 @@ pub struct Supply<'a> {
     waited: Mutex<BTreeMap<String, Duration>>,
 }
 
-#[derive(Default)]
-struct State {
-    /// Somebody sees to these.
-    claimed: BTreeSet<Sha256>,
-    /// These are there.
-    ready: BTreeSet<Sha256>,
-    /// Whether something did not come, and the reason until somebody took it.
-    failed: bool,
-    failure: Option<StageError>,
-}
-
 impl<'a> Supply<'a> {
     /// Prepares; nothing is fetched yet.
-    ///
-    /// # Errors
-    /// [`StageError`] for sources that cannot be used, or a store that cannot be written.
     pub fn new(
         recipe: &'a Recipe,
         places: &'a Places,
         (store, namespace): (&'a Store, &'a Namespace),
         fetcher: &'a Fetcher,
         report: &'a dyn Report,
-    ) -> Result<Self, StageError> {
-        let scratch = store.scratch()?;
-        let (state, changed, stopped) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
-        let resolving = AtomicBool::new(false);
-        let (manager, roots) = (manager(recipe), OnceLock::new());
-        Ok(Self {
+        pantry: &'a Pantry,
+    ) -> Self {
+        Self {
             store,
             namespace,
             fetcher,
             report,
-            manager,
-            roots,
+            manager: manager(recipe),
+            roots: OnceLock::new(),
             recipe,
             places,
-            scratch,
-            state,
-            changed,
-            stopped,
-            resolving,
+            pantry,
+            failed: AtomicBool::new(false),
+            failure: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            resolving: AtomicBool::new(false),
             fetched: Default::default(),
             waited: Mutex::default(),
-        })
+        }
     }
 
     /// Directory of the plain packages, relative to the store's.
     pub fn directory(&self) -> &str {
-        &self.scratch.name
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        &self.pantry.scratch.name
     }
 
     fn urls_of(&self, origin: &str) -> Vec<String> {
@@ -121,16 +133,19 @@ impl<'a> Supply<'a> {
     }
 
     /// Those that nobody sees to yet; from now on the caller does.
-    fn claim(&self, packages: &[PinnedPackage]) -> Vec<PinnedPackage> {
-        let mut state = self.state();
+    fn claim(state: &mut State, packages: &[PinnedPackage]) -> Vec<PinnedPackage> {
         packages.iter().filter(|package| state.claimed.insert(package.sha256)).cloned().collect()
     }
 
-    fn fail(&self, error: StageError) {
-        let mut state = self.state();
-        state.failed = true;
-        state.failure.get_or_insert(error);
-        self.changed.notify_all();
+    /// Gives up packages that did not come: another image may have a place to fetch them from.
+    fn fail(&self, packages: &[PinnedPackage], error: StageError) {
+        let mut state = self.pantry.state();
+        for package in packages.iter().filter(|package| !state.ready.contains(&package.sha256)).collect::<Vec<_>>() {
+            state.claimed.remove(&package.sha256);
+        }
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failed.store(true, Ordering::Relaxed);
+        self.pantry.changed.notify_all();
     }
 
     /// Downloads packages that the store lacks.
@@ -177,8 +192,8 @@ impl<'a> Supply<'a> {
 
     fn make_ready(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
         self.manager.make_ready((self.store, self.namespace), self.directory(), packages, &mut |digest| {
-            self.state().ready.insert(digest);
-            self.changed.notify_all();
+            self.pantry.state().ready.insert(digest);
+            self.pantry.changed.notify_all();
         })?;
         Ok(())
     }
@@ -191,16 +206,16 @@ impl<'a> Supply<'a> {
                 if self.stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let mine = self.claim(group);
+                let mine = Self::claim(&mut self.pantry.state(), group);
                 if mine.is_empty() {
                     continue;
                 }
                 if let Err(error) = self.download(&mine) {
-                    return self.fail(error.into());
+                    return self.fail(&mine, error.into());
                 }
                 scope.spawn(move || {
                     if let Err(error) = self.make_ready(&mine) {
-                        self.fail(error);
+                        self.fail(&mine, error);
                     }
                 });
             }
@@ -235,31 +250,37 @@ impl<'a> Supply<'a> {
     }
 
     fn wait_for(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
-        let mine = self.claim(packages);
-        if !mine.is_empty() {
+        let mut state = self.pantry.state();
+        loop {
+            if packages.iter().all(|package| state.ready.contains(&package.sha256)) {
+                return Ok(());
+            }
+            if self.failed.load(Ordering::Relaxed) {
+                let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Err(failure.unwrap_or(StageError::Stopped));
+            }
+            let mine = Self::claim(&mut state, packages);
+            if mine.is_empty() {
+                state = self.pantry.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            drop(state);
             let outcome = self.download(&mine).map_err(StageError::from).and_then(|()| self.make_ready(&mine));
             if let Err(error) = outcome {
-                self.fail(StageError::Stopped);
+                self.fail(&mine, StageError::Stopped);
                 return Err(error);
             }
+            state = self.pantry.state();
         }
-        let mut state = self.state();
-        while !packages.iter().all(|package| state.ready.contains(&package.sha256)) {
-            if state.failed {
-                return Err(state.failure.take().unwrap_or(StageError::Stopped));
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        Ok(())
     }
 }
 
-impl Drop for Supply<'_> {
+impl Drop for Pantry {
     fn drop(&mut self) {
         // Plain files in one directory, made by root inside, whose host id is ours or whom we may act for.
-        let directory = self.store.directory().join(self.directory());
+        let directory = self.store.join(&self.scratch.name);
         for digest in &self.state.get_mut().unwrap_or_else(PoisonError::into_inner).claimed {
-            let _ = std::fs::remove_file(self.store.directory().join(ready_name(&self.scratch.name, digest)));
+            let _ = std::fs::remove_file(self.store.join(ready_name(&self.scratch.name, digest)));
         }
         let _ = std::fs::remove_dir(directory);
     }

@@ -29,7 +29,7 @@ impl Builder<'_> {
         }
         std::fs::create_dir_all(directory).map_err(said(directory))?;
         let fetcher = self.fetcher()?;
-        let supply = self.supply(&fetcher)?;
+        let supply = self.supply(&fetcher);
         let manager = manager(self.recipe);
         let (recipe, places, store) = (self.recipe, &self.options.places, self.store);
         let news = &ReportedNews(self.report);

@@ -1,10 +1,12 @@
 //! Builds an image a second time in an empty store beside, and says what is not the same (D8).
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::StageError;
 use super::results::Done;
 use super::run::{Builder, Options, Summary};
+use super::workshop::Workshop;
 use crate::plan::Action;
 use crate::source::{Finding, Severity};
 use crate::store::{Entry, Kind, Manifest, Outputs, Store};
@@ -33,6 +35,7 @@ impl Builder<'_> {
             let _ = std::fs::create_dir_all(parent).and_then(|()| std::fs::hard_link(from, to));
         }
         let namespace = self.namespace.in_directory(store.directory());
+        let workshop = Workshop::with_budget(&store, Arc::clone(&self.workshop.budget), false)?;
         let second = Builder {
             recipe: self.recipe,
             store: &store,
@@ -45,6 +48,8 @@ impl Builder<'_> {
                 ..Options::default()
             },
             report: self.report,
+            workshop: &workshop,
+            failed: super::many::Failed::default(),
         };
         let outcome = second.build_keeping_work();
         let difference = outcome.and_then(|(_, again)| {

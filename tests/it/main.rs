@@ -14,4 +14,5 @@ mod invalid;
 mod schemas;
 mod support;
 mod workspace;
+mod workspace_edit;
 mod workspace_kin;

@@ -30,9 +30,15 @@ fn examples_fit_the_schema_and_check() {
     for entry in std::fs::read_dir(project().join("examples")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let space = Space::example(&name);
-        let text = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
-        let value: serde_json::Value = toml::from_str(&text).unwrap();
-        assert_valid("image", &value);
+        for entry in walkdir::WalkDir::new(space.path()).into_iter().flatten() {
+            let format = match entry.file_name().to_str() {
+                Some("image.toml") => "image",
+                Some("imgbuild.toml") => "workspace",
+                _ => continue,
+            };
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            assert_valid(format, &toml::from_str(&text).unwrap());
+        }
         space.run(&["check"]).good();
     }
 }

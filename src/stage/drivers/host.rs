@@ -157,7 +157,7 @@ impl Builder<'_> {
             files.push((below.clone(), self.blob(path)?, mode));
         }
         let scratch = self.store.scratch()?;
-        let log = format!("logs/{}-{}.log", std::process::id(), action.id.replace('/', "-"));
+        let log = self.log_name(action);
         let request = BuildRequest {
             scratch: scratch.name.clone(),
             tools: vec![context.done.layer(&format!("rootfs/{TOOLS_DRIVER}"))?],

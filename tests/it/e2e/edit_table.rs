@@ -116,9 +116,12 @@ const EDITS: &[Edit] = &[
         space.edit("image.toml", "[image]\n", "extends = \"parent.toml\"\n\n[image]\n");
         add_table(space, "[remove]\nboot.cmdline = [\"quiet\"]");
     }),
-    packages(&["variant", "plain"], "a variant besides the recipe itself", |space| {
+    edit(&["variant"], "a variant in its place, with its lock", |space| {
+        std::fs::copy(space.path().join("image.lock"), space.path().join("image.quiet.lock")).unwrap();
+        add_table(space, "[variant.quiet]\nimage.name = \"mini\"\nboot.cmdline = [\"quiet\"]");
+    }),
+    edit(&["plain"], "plain, where there are no variants", |space| {
         space.edit("image.toml", "[image]\n", "plain = true\n\n[image]\n");
-        add_table(space, "[variant.quiet.boot]\ncmdline = [\"quiet\"]");
     }),
     edit(&["image.name"], "the image's name", |space| {
         space.edit("image.toml", "name = \"mini\"", "name = \"maxi\"");

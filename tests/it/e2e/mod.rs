@@ -33,6 +33,7 @@ mod rpm_sources;
 mod same_bytes;
 mod selinux;
 mod service;
+mod several;
 mod xcat_node_support;
 mod xcat_publish;
 

@@ -1,0 +1,129 @@
+//! What is said at the end of a build of several images, or of one that failed.
+
+use std::path::Path;
+
+use super::{Arguments, Exit, ProgressKind, render};
+use crate::stage::{Failure, ImageOutcome, StageError};
+
+/// Tells all failures of one image; gives the exit code.
+pub fn tell(failures: Vec<Failure>) -> Exit {
+    let mut exit = Exit::Done;
+    for failure in failures {
+        exit = worse(exit, Exit::from(&failure.error));
+        render::say(&render::error(failure.error));
+    }
+    exit
+}
+
+/// The exit code of two failures: 1 only where nothing but input is wrong; a failed stage goes before that, and before what
+/// this machine lacks.
+fn worse(one: Exit, other: Exit) -> Exit {
+    let rank = |exit: Exit| match exit {
+        Exit::Done => 0,
+        Exit::Input => 1,
+        Exit::Machine => 2,
+        Exit::Stage => 3,
+        _ => 4,
+    };
+    if rank(other) > rank(one) { other } else { one }
+}
+
+/// What the end of a build of several images is told from.
+pub struct Told<'a> {
+    /// Names of the images that were to be built, in the order of their outcomes.
+    pub names: Vec<&'a str>,
+    /// Those whose recipes have errors.
+    pub broken: &'a [String],
+    /// Directory of the store.
+    pub store: &'a Path,
+    /// The command line.
+    pub arguments: &'a Arguments,
+}
+
+/// One image in the end.
+struct Line {
+    image: String,
+    state: &'static str,
+    failures: Vec<(Option<String>, String, Option<String>)>,
+}
+
+impl Told<'_> {
+    /// Says what failed, why, and where its log is; gives the exit code.
+    pub fn tell(&self, outcomes: Vec<Option<ImageOutcome>>) -> Exit {
+        let mut exit = if self.broken.is_empty() { Exit::Done } else { Exit::Input };
+        let mut lines: Vec<Line> = self
+            .broken
+            .iter()
+            .map(|name| {
+                let why = "its recipe has errors, told above".to_owned();
+                Line { image: name.clone(), state: "failed", failures: vec![(None, why, None)] }
+            })
+            .collect();
+        for (name, outcome) in self.names.iter().zip(outcomes) {
+            let (state, failures) = match outcome.map(|outcome| outcome.result) {
+                None => ("not tried", Vec::new()),
+                Some(Ok(_)) => ("built", Vec::new()),
+                Some(Err(failures)) if failures.iter().all(|one| matches!(one.error, StageError::Stopped)) => {
+                    ("stopped", Vec::new())
+                }
+                Some(Err(failures)) => ("failed", failures),
+            };
+            let failures = failures
+                .into_iter()
+                .map(|failure| {
+                    exit = worse(exit, Exit::from(&failure.error));
+                    let log = failure.error.log().map(|log| self.log(log));
+                    let why = failure.error.to_string().lines().next().unwrap_or_default().to_owned();
+                    if self.arguments.progress != ProgressKind::Json {
+                        let of = failure.action.as_ref().map_or_else(String::new, |action| format!(" {action}"));
+                        render::say(&format!("{name}:{of}\n{}", render::error(failure.error)));
+                    }
+                    (failure.action, why, log)
+                })
+                .collect();
+            lines.push(Line { image: (*name).to_owned(), state, failures });
+        }
+        lines.sort_by(|a, b| a.image.cmp(&b.image));
+        self.show(&lines);
+        exit
+    }
+
+    /// Where a log is.
+    fn log(&self, name: &str) -> String {
+        if Path::new(name).is_absolute() { name.to_owned() } else { self.store.join(name).display().to_string() }
+    }
+
+    fn show(&self, lines: &[Line]) {
+        if self.arguments.progress == ProgressKind::Json {
+            let images: Vec<_> = lines
+                .iter()
+                .map(|line| {
+                    let failures: Vec<_> = line
+                        .failures
+                        .iter()
+                        .map(|(action, why, log)| serde_json::json!({"action": action, "problem": why, "log": log}))
+                        .collect();
+                    serde_json::json!({"image": line.image, "state": line.state, "failures": failures})
+                })
+                .collect();
+            render::say(&serde_json::json!({"event": "end", "images": images}).to_string());
+            return;
+        }
+        let count = |state: &str| lines.iter().filter(|line| line.state == state).count();
+        let mut text = format!("{} of {} images were built", count("built"), lines.len());
+        for line in lines.iter().filter(|line| line.state != "built") {
+            text.push_str(&format!("\n  {} {}", line.image, line.state));
+            for (action, why, log) in &line.failures {
+                let action = action.as_ref().map(|action| format!("{action}: ")).unwrap_or_default();
+                text.push_str(&format!("\n    {action}{why}"));
+                if let Some(log) = log {
+                    text.push_str(&format!("\n    log: {log}"));
+                }
+            }
+        }
+        if count("not tried") + count("stopped") > 0 {
+            text.push_str("\n`imgbuild build --keep-going` goes on with the others");
+        }
+        render::say(&text);
+    }
+}

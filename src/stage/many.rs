@@ -1,0 +1,99 @@
+//! Several images in one command: side by side, and what became of each.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::StageError;
+use super::run::{Builder, Summary};
+use super::workshop::Workshop;
+
+/// How many images are looked after at once at most; their actions share the turns of the workshop.
+const IMAGES_AT_ONCE: usize = 8;
+
+/// An action that failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The action; none where it was none of the plan's, for instance locking or publishing.
+    pub action: Option<String>,
+    /// Why.
+    pub error: StageError,
+}
+
+/// What became of an image.
+#[derive(Debug)]
+pub struct ImageOutcome {
+    /// What was done, or all that failed, the first thing first.
+    pub result: Result<Summary, Vec<Failure>>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Builds images side by side. Gives an outcome for each, in the order given; none for those that were not begun because an
+/// earlier one had failed. `done` is called as soon as an image is.
+pub fn build_images(
+    builders: &[Builder<'_>],
+    workshop: &Workshop,
+    jobs: usize,
+    verify: bool,
+    done: &(dyn Fn(usize, &ImageOutcome) + Sync),
+) -> Vec<Option<ImageOutcome>> {
+    let next = AtomicUsize::new(0);
+    let outcomes: Mutex<Vec<Option<ImageOutcome>>> = Mutex::new(builders.iter().map(|_| None).collect());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, IMAGES_AT_ONCE).min(builders.len().max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(builder) = builders.get(index).filter(|_| !workshop.is_stopped()) else { return };
+                    let outcome = build_one(builder, verify);
+                    if outcome.result.is_err() && !workshop.keep_going {
+                        workshop.stop();
+                    }
+                    done(index, &outcome);
+                    outcomes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(outcome);
+                }
+            });
+        }
+    });
+    outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn build_one(builder: &Builder<'_>, verify: bool) -> ImageOutcome {
+    let began = Instant::now();
+    let result = if verify { builder.build_and_verify() } else { builder.build() };
+    let result = result.map_err(|error| {
+        let mut failed = builder.failed.take();
+        let first = failed.iter().position(|(_, other)| other.is_none()).map(|at| failed.remove(at).0);
+        let more =
+            failed.into_iter().filter_map(|(action, error)| Some(Failure { action: Some(action), error: error? }));
+        std::iter::once(Failure { action: first, error }).chain(more).collect()
+    });
+    ImageOutcome { result, took: began.elapsed() }
+}
+
+/// Actions that failed in one attempt: the error that the attempt itself gives is left out.
+#[derive(Debug, Default)]
+pub struct Failed(Mutex<Vec<(String, Option<StageError>)>>);
+
+impl Failed {
+    /// Notes which action's error the attempt gives.
+    pub(super) fn first(&self, action: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((action.to_owned(), None));
+    }
+
+    /// Notes one more.
+    pub(super) fn more(&self, action: &str, error: StageError) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((action.to_owned(), Some(error)));
+    }
+
+    fn take(&self) -> Vec<(String, Option<StageError>)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Forgets all: the attempt is made again.
+    pub(super) fn clear(&self) {
+        drop(self.take());
+    }
+}

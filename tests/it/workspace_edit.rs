@@ -1,0 +1,165 @@
+//! `show`, `set` and `copy`: what a recipe says, from where, and changes of it that keep what its author wrote.
+
+use crate::support::{Ran, Space, without_paths};
+use crate::workspace::run_in;
+
+const BASE: &str = "[image]\nrelease = \"bookworm\"\n\n[packages]\nlists = [\"base.pkglist\"]\ninstall = [\"chrony\", \"vim\"]\n\n[kernel]\nversion = \"6.1.0-30-amd64\"\n\n[system]\nauthorized_keys = [\"keys/admin.pub\"]\n";
+
+const CHILD: &str = "# The compute node.\nextends = \"../../base/image.toml\"\n\n[image]\nname = \"compute\"   # as xCAT calls it\n\n[packages]\ninstall = [\n    \"htop\",   # for the night shift\n]\n\n[boot]\ntmpfs = { \"/tmp\" = \"50m\" }\n\n[remove]\npackages.install = [\"vim\"]\n\n[variant.gpu.kernel]\ndrivers = [\"+nvme\"]\n";
+
+fn family() -> Space {
+    let space = Space::new();
+    space.write("imgbuild.toml", "images = [\"images/*\"]\n");
+    space.write("base/image.toml", BASE).write("base/base.pkglist", "less\n");
+    space.write("base/keys/admin.pub", "ssh-ed25519 AAAA x\n");
+    space.write("images/compute/image.toml", &format!("plain = true\n{CHILD}"));
+    space
+}
+
+fn own(space: &Space) -> String {
+    std::fs::read_to_string(space.path().join("images/compute/image.toml")).unwrap()
+}
+
+/// What is said when a change is refused; the file must stay as it was.
+#[track_caller]
+fn refused(space: &Space, arguments: &[&str]) -> String {
+    let before = own(space);
+    let ran = space.run(&[&["set"], arguments].concat());
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert_eq!(own(space), before);
+    without_paths(&ran.err, space)
+}
+
+#[test]
+fn each_value_is_shown_with_the_file_and_line_that_it_comes_from() {
+    let space = family();
+    insta::assert_snapshot!("show", space.run(&["show", "compute"]).good().out);
+    insta::assert_snapshot!("show_variant", space.run(&["show", "compute-gpu"]).good().out);
+    let all = space.run(&["show", "compute", "--effective"]).good().out;
+    assert!(all.contains("compress = \"zstd\"") && all.contains("# default"), "{all}");
+    // What is shown is TOML that says the same.
+    let shown: toml::Table = space.run(&["show", "compute"]).good().out.parse().unwrap();
+    assert_eq!(shown["boot"]["tmpfs"]["/tmp"].as_str(), Some("50m"));
+    let json = space.run(&["show", "compute", "--json"]).good().out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let version = json["values"].as_array().unwrap().iter().find(|one| one["path"] == "kernel.version").unwrap();
+    assert_eq!((version["file"].as_str(), version["line"].as_u64()), (Some("../../base/image.toml"), Some(9)));
+}
+
+#[test]
+fn one_value_is_printed_alone() {
+    let space = family();
+    let one = |path: &str| space.run(&["show", "compute", path]);
+    assert_eq!(one("kernel.version").good().out, "6.1.0-30-amd64\n");
+    assert_eq!(one("packages.install").good().out, "chrony\nhtop\n");
+    assert_eq!(one("packages.install[1]").good().out, "htop\n");
+    assert_eq!(one("boot.tmpfs.\"/tmp\"").good().out, "50m\n");
+    assert_eq!(run_in(&space, "images/compute", &["show", ".", "image.name"]).good().out, "compute\n");
+    assert_eq!(space.run(&["show", "compute", "pack.compress", "--effective"]).good().out, "zstd\n");
+    let ran = one("pack.compress");
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("`pack.compress` is not set; the default is \"zstd\""), "{}", ran.err);
+    assert!(one("kernel.package").err.contains("None: the distribution's default"));
+    assert!(one("kernel.versoin").err.contains("did you mean `version`?"));
+    assert_eq!(space.run(&["show", "nobody"]).code, 1);
+    assert_eq!(space.run(&["show", "compute*"]).code, 64);
+}
+
+#[test]
+fn values_are_set_in_place_and_the_rest_stays() {
+    let space = family();
+    let set = |arguments: &[&str]| space.run(&[&["set", "compute"], arguments].concat()).good();
+    set(&["image.name=login", "packages.install+=strace", "pack.level=7"]);
+    let wanted = format!("plain = true\n{CHILD}")
+        .replace("\"compute\"   #", "\"login\"   #")
+        .replace("shift\n", "shift\n    \"strace\",\n");
+    assert_eq!(own(&space), format!("{wanted}\n[pack]\nlevel = 7\n"));
+    space.run(&["set", "login", "packages.install-=strace", "--unset", "pack.level", "image.name=compute"]).good();
+    assert_eq!(own(&space), format!("plain = true\n{CHILD}\n[pack]\n"));
+    // A variant's values are its own.
+    space.run(&["set", "compute-gpu", "kernel.drivers+=+ice", "pack.level=1"]).good();
+    assert!(own(&space).contains("[variant.gpu.kernel]\ndrivers = [\"+nvme\", \"+ice\"]\n"), "{}", own(&space));
+    assert!(own(&space).contains("[variant.gpu.pack]\nlevel = 1\n"), "{}", own(&space));
+}
+
+#[test]
+fn an_inherited_value_is_changed_where_one_says() {
+    let space = family();
+    insta::assert_snapshot!("set_inherited", refused(&space, &["compute", "kernel.version=6.1.0-31-amd64"]));
+    insta::assert_snapshot!("set_inherited_item", refused(&space, &["compute", "packages.install-=chrony"]));
+    insta::assert_snapshot!("set_of_all_variants", refused(&space, &["compute-gpu", "packages.install-=htop"]));
+    let version = |image: &str| space.run(&["show", image, "kernel.version"]).good().out;
+    space.run(&["set", "compute", "kernel.version=6.1.0-31-amd64", "--override"]).good();
+    assert_eq!(version("compute"), "6.1.0-31-amd64\n");
+    space.run(&["set", "compute", "--unset", "kernel.version"]).good();
+    space.run(&["set", "compute", "kernel.version=6.1.0-32-amd64", "--in", "../../base/image.toml"]).good();
+    assert_eq!(version("compute-gpu"), "6.1.0-32-amd64\n");
+    space.run(&["set", "compute", "packages.install-=chrony", "--unset", "kernel.version", "--override"]).good();
+    assert_eq!(space.run(&["show", "compute", "packages.install"]).good().out, "htop\n");
+    assert_eq!(space.run(&["show", "compute", "kernel.version"]).code, 1);
+    assert!(own(&space).contains("packages.install = [\"vim\", \"chrony\"]\n"), "{}", own(&space));
+    space.run(&["set", "compute-gpu", "packages.install-=htop", "--override"]).good();
+    assert_eq!(space.run(&["show", "compute-gpu", "packages.install"]).good().out, "");
+}
+
+#[test]
+fn a_change_that_makes_a_recipe_wrong_is_refused() {
+    let space = family();
+    insta::assert_snapshot!("set_wrong", refused(&space, &["compute", "exclude.lists+=no.exlist"]));
+    assert!(refused(&space, &["compute", "kernel.versoin=1"]).contains("did you mean `version`?"));
+    assert!(refused(&space, &["compute", "pack.level=high"]).contains("whole number"));
+    // Of another image, which inherits from the file.
+    space.write(
+        "images/other/image.toml",
+        "extends = \"../../base/image.toml\"\n[image]\nname = \"other\"\n[kernel]\ndrivers = [\"+ice\"]\n",
+    );
+    let said = refused(&space, &["compute", "kernel.drivers+=igb", "--in", "../../base/image.toml"]);
+    assert!(said.contains("mixes edits and plain names"), "{said}");
+    assert_eq!(space.run(&["set", "compute", "kernel.version"]).code, 64);
+}
+
+#[test]
+fn an_image_is_copied_with_the_files_that_it_names() {
+    let space = family();
+    space.write("images/compute/site/motd", "x\n").write("images/compute/a.synclist", "site/* -> /etc/\n");
+    space
+        .write("images/compute/inner.pkglist", "strace\n")
+        .write("images/compute/own.pkglist", "#INCLUDE:inner.pkglist#\n");
+    space.write("images/compute/notes", "not named\n").write("images/compute/image.lock", "not read\n");
+    space.run(&["set", "compute", "sync.lists+=a.synclist", "packages.lists+=own.pkglist"]).good();
+    let ran: Ran = space.run(&["copy", "compute", "login"]).good();
+    assert!(!ran.err.contains("imgbuild.toml"), "{}", ran.err);
+    let there = |name: &str| space.path().join("images/login").join(name).exists();
+    for name in ["site/motd", "a.synclist", "own.pkglist", "inner.pkglist", "image.lock"] {
+        assert!(there(name), "{name}: {}", ran.err);
+    }
+    assert!(!there("notes"));
+    assert_eq!(space.run(&["show", "login", "image.name"]).good().out, "login\n");
+    let copied = std::fs::read_to_string(space.path().join("images/login/image.toml")).unwrap();
+    assert_eq!(copied, own(&space).replace("\"compute\"", "\"login\""));
+    space.run(&["check", "login*"]).good();
+    for (arguments, said) in
+        [(["compute", "login"], "there is an image `login` already"), (["compute-gpu", "x"], "is the variant `gpu`")]
+    {
+        let ran = space.run(&["copy", arguments[0], arguments[1]]);
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        assert!(ran.err.contains(said), "{}", ran.err);
+    }
+    std::fs::create_dir(space.path().join("images/taken")).unwrap();
+    assert!(space.run(&["copy", "compute", "taken"]).err.contains("is there already"));
+    assert_eq!(space.run(&["copy", "compute", "../x"]).code, 64);
+    space.write("imgbuild.toml", "images = [\"images/compute\"]\n");
+    let ran = space.run(&["copy", "compute", "third"]).good();
+    assert!(ran.err.contains("add \"images/third\" to its `images`"), "{}", ran.err);
+}
+
+#[test]
+fn a_new_recipe_goes_where_the_workspace_looks_for_images() {
+    let space = family();
+    space.run(&["init", "storage"]).good();
+    assert!(space.path().join("images/storage/image.toml").is_file());
+    assert!(space.run(&["list", "storage"]).good().out.starts_with("storage  not built"));
+    assert_eq!(space.run(&["init"]).code, 64);
+    space.write("imgbuild.toml", "images = [\"images/compute\"]\n");
+    assert_eq!(space.run(&["init", "more"]).code, 1);
+}
