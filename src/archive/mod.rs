@@ -8,6 +8,7 @@ mod deb;
 mod extract;
 mod frame;
 mod iso;
+mod listing;
 mod magic;
 mod members;
 
@@ -17,5 +18,6 @@ pub use deb::{DebError, control_stanza, read_members, write_plain};
 pub use extract::{Extractor, Meta, extract_tar};
 pub use frame::{Compression, FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 pub use iso::read_iso;
+pub use listing::{Listed, Look, list_cpio, list_tar};
 pub use magic::{Container, START, container, plain};
 pub use members::{Member, MemberKind, Visit, clean_path, deb_architecture, read_cpio, read_deb, read_tar};

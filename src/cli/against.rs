@@ -161,12 +161,12 @@ impl Revision {
             Comparison::Graphs(old, new) => {
                 let past = Symbolic::of(&old.graph, &new.graph);
                 let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
-                layers_of(&new.graph, &past, &[], &text)
+                layers_of(&new.graph, evaluate(&new.graph, &past), &[], &text)
             }
             Comparison::Unresolved(causes, graphs) => {
                 let known = graphs.map(|graphs| {
                     let past = Symbolic::of(&graphs.0.graph, &graphs.1.graph);
-                    layers_of(&graphs.1.graph, &past, &[], "")
+                    layers_of(&graphs.1.graph, evaluate(&graphs.1.graph, &past), &[], "")
                 });
                 not_resolved_but(causes, known.unwrap_or_default())
             }

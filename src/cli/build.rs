@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::documents::{ProgressEvent, PublishedBuild};
+use super::planfile::Held;
 use super::reporter::Reporter;
 use super::setup::{PlacesArguments, Setup, selection};
 use super::{Exit, render, summary};
@@ -43,6 +44,9 @@ pub struct Arguments {
     /// Publish in another layout too: xcat:DIR, an osimage's rootimgdir; may be repeated
     #[arg(long, value_name = "LAYOUT:DIR")]
     pub publish: Vec<Target>,
+    /// Do what this file of `imgbuild plan -o` says, or nothing: refuse when anything moved since
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "out", "publish", "until", "thorough"])]
+    pub plan: Option<PathBuf>,
 }
 
 fn parse_stage(text: &str) -> Result<Stage, String> {
@@ -62,16 +66,22 @@ fn build(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Exit> {
         render::say(&format!("error: --publish needs all stages, but --until {} stops before", until.name()));
         return Err(Exit::Usage);
     }
-    let selected = selection(arguments, &own.images)?;
+    let mut selected = selection(arguments, &own.images)?;
     if !selected.broken.is_empty() && (!own.keep_going || selected.recipes.is_empty()) {
         return Err(Exit::Input);
     }
+    let setup = Setup::open(arguments)?;
+    let held = own.plan.as_deref().map(Held::read).transpose()?;
+    if let Some(held) = &held {
+        selected.recipes = held.planned(arguments, std::mem::take(&mut selected.recipes));
+        held.check(arguments, &selected.recipes, &setup.store)?;
+    }
+    let publish = held.as_ref().map(Held::publish).transpose()?.unwrap_or_else(|| own.publish.clone());
     let recipes = &selected.recipes;
-    if recipes.len() > 1 && !own.publish.is_empty() {
+    if recipes.len() > 1 && !publish.is_empty() {
         render::say("error: --publish names the directory of one image, but several are to be built: name the image");
         return Err(Exit::Usage);
     }
-    let setup = Setup::open(arguments)?;
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
     crate::sandbox::interrupt::last_words(if arguments.progress == super::ProgressKind::Json {
         "{\"event\":\"interrupted\"}\n"
@@ -90,17 +100,20 @@ fn build(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Exit> {
         .iter()
         .zip(&reports)
         .map(|(recipe, report)| {
-            let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
+            let planned_out = held.as_ref().and_then(Held::out);
+            let out = own.out.clone().or(planned_out).unwrap_or_else(|| recipe.out.clone());
             Builder {
                 recipe,
                 store: &setup.store,
                 namespace: &setup.namespace,
                 options: Options {
-                    locked: own.locked,
+                    locked: own.locked || held.is_some(),
                     until: own.until,
                     out: std::path::absolute(&out).unwrap_or(out),
                     places: own.places.places(),
-                    publish: own.publish.clone(),
+                    publish: publish.clone(),
+                    planned: held.as_ref().and_then(|held| held.of_image(arguments, recipe)),
+                    ..Options::default()
                 },
                 report,
                 workshop: &workshop,
@@ -144,7 +157,14 @@ fn remove_damaged(setup: &Setup, recipe: &Recipe) -> Result<(), Exit> {
 fn show(arguments: &super::Arguments, image: Option<&str>, summary: &Summary, took: std::time::Duration) {
     if arguments.progress == super::ProgressKind::Json {
         let published = summary.published.clone().map(|(directory, build)| PublishedBuild { directory, build });
-        let event = ProgressEvent::Summary { image: image.map(str::to_owned), published, xcat: summary.xcat.clone() };
+        let event = ProgressEvent::Summary {
+            image: image.map(str::to_owned),
+            published,
+            xcat: summary.xcat.clone(),
+            estimate: summary.estimate.clone(),
+            facts: summary.facts,
+            number: summary.number,
+        };
         render::say(&serde_json::to_string(&event).unwrap_or_default());
         return;
     }
@@ -154,6 +174,9 @@ fn show(arguments: &super::Arguments, image: Option<&str>, summary: &Summary, to
     let list = if ran.is_empty() { "nothing".to_owned() } else { ran.join(", ") };
     let of = image.map(|image| format!("{image}: ")).unwrap_or_default();
     render::say(&format!("{of}ran {list}; kept {kept} of {}; {}", summary.outcomes.len(), render::took(took)));
+    if let Some(estimate) = &summary.estimate {
+        render::say(&format!("{of}{}", super::estimate::beside(estimate, &summary.facts)));
+    }
     if let Some((directory, info)) = &summary.published {
         for artefact in &info.artefacts {
             render::say(&format!("  {:>9}  {}", render::bytes(artefact.size), artefact.name));

@@ -9,11 +9,12 @@ use crate::format::Version;
 use crate::plan::Cause;
 use crate::recipe::{lock_schema_text, schema_of, schema_text, workspace_schema_text};
 use crate::source::{Finding, Severity};
-use crate::stage::{BuildInfo, Drift, XcatPublished};
+use crate::stage::{BuildInfo, Drift, Estimate, Facts, XcatPublished};
 use crate::store::ActionRecord;
 
 /// The formats that `imgbuild schema` knows.
-pub const FORMATS: [&str; 9] = ["image", "workspace", "lock", "plan", "build", "record", "list", "check", "progress"];
+pub const FORMATS: [&str; 12] =
+    ["image", "workspace", "lock", "plan", "planfile", "log", "diff", "build", "record", "list", "check", "progress"];
 
 /// The schema of a format, as text; none for a name that is not in [`FORMATS`].
 pub fn schema(format: &str) -> Option<String> {
@@ -24,6 +25,9 @@ pub fn schema(format: &str) -> Option<String> {
         "lock" => lock_schema_text(),
         "plan" => schema_of::<super::plan::PlanDocument>(&id),
         "build" => schema_of::<BuildInfo>(&id),
+        "planfile" => schema_of::<crate::plan::PlanFile>(&id),
+        "log" => schema_of::<super::log::LogDocument>(&id),
+        "diff" => schema_of::<crate::stage::diff::Difference>(&id),
         "record" => schema_of::<ActionRecord>(&id),
         "list" => schema_of::<ListDocument>(&id),
         "check" => schema_of::<CheckDocument>(&id),
@@ -206,6 +210,12 @@ pub enum ProgressEvent {
         published: Option<PublishedBuild>,
         /// What was published for xCAT.
         xcat: Vec<XcatPublished>,
+        /// What was expected, where the history knows.
+        estimate: Option<Estimate>,
+        /// What it was.
+        facts: Facts,
+        /// The build's number in `imgbuild log`.
+        number: Option<u64>,
     },
     /// A build of several images is over.
     End {

@@ -91,6 +91,8 @@ impl From<&StageError> for Exit {
             StageError::Locked { .. }
             | StageError::Unrecorded { .. }
             | StageError::NotInLock { .. }
+            | StageError::PlanMoved { .. }
+            | StageError::NotToReproduce { .. }
             | StageError::Lock(_)
             | StageError::Input { .. }
             // As with a package that no archive has: the line of the recipe is what must change.

@@ -6,14 +6,18 @@ mod build;
 mod check;
 mod convert;
 mod copy;
+mod diff;
 mod documents;
+mod estimate;
 mod exit;
 mod explain;
 mod formats;
 mod gc;
 mod init;
 mod list;
+mod log;
 mod plan;
+mod planfile;
 mod render;
 mod reporter;
 mod set;
@@ -98,6 +102,10 @@ pub enum Command {
     Shell(shell::Arguments),
     /// List the images, their published artefacts and layers
     List(list::Arguments),
+    /// List builds: what ran, how long, what failed; or print how to do one action again
+    Log(log::Arguments),
+    /// Compare two builds, bundles of artefacts, locks, or directories
+    Diff(diff::Arguments),
     /// Show what a recipe says, each value with the file and line that it comes from
     Show(show::Arguments),
     /// Change values of a recipe in place; comments and order stay
@@ -151,6 +159,8 @@ pub fn main() -> ExitCode {
         Command::Explain(own) => explain::run(&arguments, own),
         Command::Shell(own) => return shell::run(&arguments, own),
         Command::List(own) => list::run(&arguments, own),
+        Command::Log(own) => log::run(&arguments, own),
+        Command::Diff(own) => diff::run(&arguments, own),
         Command::Show(own) => show::run(&arguments, own),
         Command::Set(own) => set::run(&arguments, own),
         Command::Copy(own) => copy::run(&arguments, own),

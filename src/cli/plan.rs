@@ -12,8 +12,9 @@ use crate::digest::Digest;
 use crate::plan::{ActionGraph, Cause, Decision, Past, Reason, Stage, Verdict, evaluate, in_reading_order};
 use crate::recipe::{Lock, Recipe};
 use crate::stage::{
-    Drift, Forms, LOCK_ACTION, LockState, StageGraph, StorePast, Target, drift_of_artefacts, drift_of_layers,
-    graph_before_renewal, graph_of, init_program, lock_state, place_in_lock, place_left_over, xcat_drift,
+    Drift, Estimate, Experience, Forms, LOCK_ACTION, LockState, SIDE_BY_SIDE, StageGraph, StorePast, Target,
+    drift_of_artefacts, drift_of_layers, estimate_before_lock, estimate_of, graph_before_renewal, graph_of,
+    init_program, lock_state, place_in_lock, place_left_over, xcat_drift,
 };
 use crate::store::Store;
 
@@ -44,6 +45,9 @@ pub struct Arguments {
     /// Plan a build with this --publish
     #[arg(long, value_name = "LAYOUT:DIR")]
     pub publish: Vec<Target>,
+    /// Write the plan to a file too, for `imgbuild build --plan FILE`
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<std::path::PathBuf>,
 }
 
 /// What `plan --json` prints. Readers ignore fields that they do not know.
@@ -77,12 +81,22 @@ pub struct PlannedImage {
     pub stages: Vec<PlannedStage>,
     /// What somebody changed or removed behind imgbuild's back.
     pub drift: Vec<Drift>,
+    /// What a build is expected to take; null where it has nothing to run.
+    pub estimate: Option<Estimate>,
 }
 
 impl PlannedImage {
     /// An image of which nothing is known yet.
     pub fn of(name: String) -> Self {
-        Self { name, recipe: None, change: None, notes: Vec::new(), stages: Vec::new(), drift: Vec::new() }
+        Self {
+            name,
+            recipe: None,
+            change: None,
+            notes: Vec::new(),
+            stages: Vec::new(),
+            drift: Vec::new(),
+            estimate: None,
+        }
     }
 
     /// Whether a build would do anything.
@@ -151,11 +165,10 @@ fn stages_of(recipe: &Recipe, lock: &Lock, forms: Forms) -> Result<StageGraph, E
 /// What is decided of each action; `lock_causes` are why the lock is renewed, where that is an action of the graph.
 pub fn layers_of(
     graph: &ActionGraph,
-    past: &dyn Past,
+    decisions: Vec<Decision>,
     lock_causes: &[Cause],
     lock: &str,
 ) -> Vec<(Stage, PlannedLayer)> {
-    let decisions: Vec<Decision> = evaluate(graph, past);
     let is_of_lock = |cause: &Cause| matches!(&cause.reason, Reason::Upstream { action, .. } if action == LOCK_ACTION);
     graph
         .in_order()
@@ -231,6 +244,11 @@ pub fn not_resolved_but(causes: Vec<Cause>, known: Vec<(Stage, PlannedLayer)>) -
     planned
 }
 
+/// How many actions a build would run at once.
+fn workers() -> usize {
+    rayon::current_num_threads().min(SIDE_BY_SIDE)
+}
+
 /// Plans an image: runs nothing, connects to nothing, writes nothing.
 pub fn plan_of(
     recipe: &Recipe,
@@ -253,35 +271,48 @@ pub fn plan_of(
         in_reading_order(causes)
     };
     let mut drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
+    let mut estimate = None;
     let planned = match (state, found) {
         (LockState::Fresh, Some(lock)) => {
             let stages = stages_of(recipe, &lock, forms)?;
+            let decisions = evaluate(&stages.graph, &past);
             if !publish.is_empty() {
-                let decisions = evaluate(&stages.graph, &past);
                 for Target::Xcat(directory) in publish {
                     drift.extend(xcat_drift(recipe, store, &decisions, directory));
                 }
             }
-            layers_of(&stages.graph, &past, &[], &text)
+            // The history is read only where there is something to estimate.
+            if decisions.iter().any(|decision| decision.verdict != Verdict::Keep) {
+                let experience = Experience::new(store, recipe);
+                estimate = estimate_of(&experience, &stages.graph, &decisions, &lock, true, workers());
+            }
+            layers_of(&stages.graph, decisions, &[], &text)
         }
         (LockState::FilesChanged(causes), Some(lock)) => {
             let stages = stages_of(recipe, &lock, forms)?;
             let causes = with_places(causes);
             match graph_before_renewal(crate::distro::manager(recipe), &stages, &lock) {
-                Some(graph) if was_built => layers_of(&graph, &past, &causes, &text),
+                Some(graph) if was_built => layers_of(&graph, evaluate(&graph, &past), &causes, &text),
                 _ => coarse(causes),
             }
         }
         (LockState::Stale(causes), Some(lock)) if was_built => {
             // An action may lack a transaction that the lock does not have yet: then nothing more can be said.
             let known = graph_of(recipe, &lock, &Digest::of(init_program()), forms).ok();
-            let known = known.map(|stages| layers_of(&stages.graph, &past, &[], &text)).unwrap_or_default();
+            let known = known
+                .map(|stages| layers_of(&stages.graph, evaluate(&stages.graph, &past), &[], &text))
+                .unwrap_or_default();
             not_resolved_but(with_places(causes), known)
         }
         (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(with_places(causes)),
         (LockState::Fresh, None) => coarse(Vec::new()),
     };
-    Ok(PlannedImage { stages: by_stage(planned), drift, ..PlannedImage::of(name) })
+    if planned.first().is_some_and(|(_, layer)| layer.kind == "lock") {
+        let open = planned.iter().filter(|(_, layer)| layer.action != "keep");
+        let open = open.map(|(stage, layer)| format!("{}/{}", stage.name(), layer.layer)).collect();
+        estimate = Some(estimate_before_lock(&Experience::new(store, recipe), open, workers()));
+    }
+    Ok(PlannedImage { stages: by_stage(planned), drift, estimate, ..PlannedImage::of(name) })
 }
 
 /// What is planned, stage by stage; a stage's causes are those of its layers, each said once.
@@ -343,6 +374,9 @@ fn as_it_is(arguments: &super::Arguments, own: &Arguments, recipes: &[Recipe]) -
             image.drift.extend(damaged_layers(arguments, recipe)?);
         }
         images.push(image);
+    }
+    if let Some(file) = &own.output {
+        super::planfile::write(arguments, recipes, &store, (own.out.as_deref(), &own.publish), file)?;
     }
     Ok((None, images))
 }

@@ -5,6 +5,7 @@
 
 mod evaluate;
 mod explain;
+mod file;
 mod follow;
 mod graph;
 mod input;
@@ -14,6 +15,7 @@ mod words;
 
 pub use evaluate::{Decision, Outputs, Past, PastAction, Verdict, decide, evaluate};
 pub use explain::{Cause, Reason, in_reading_order};
+pub use file::{FileAction, FileImage, FileInput, LockPicture, Moved, PLAN_FILE_FORMAT, PlanFile, moved};
 pub use follow::Follow;
 pub use graph::{Action, ActionGraph, GraphError, Stage, Taken, Upstream};
 pub use input::{Input, Origin, Place, file_input};

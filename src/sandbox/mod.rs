@@ -19,9 +19,11 @@ mod ids;
 pub mod interrupt;
 mod namespace;
 mod overlay;
+mod stand_in;
 
 pub use command::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_command, shown};
 pub use error::SandboxError;
 pub use ids::{BUILT_IN_BASE, IdMap};
 pub use namespace::Namespace;
 pub use overlay::{Assembly, TreeMount, upper_is_whole};
+pub use stand_in::{StandIn, status_in};

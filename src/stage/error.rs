@@ -48,6 +48,14 @@ pub enum StageError {
     #[error("given up because something else failed")]
     #[diagnostic(code(stage::stopped))]
     Stopped,
+    /// A plan does not hold any more.
+    #[error("the plan in {file} does not hold: {count} {} moved since it was made\n{lines}", if *count == 1 { "thing" } else { "things" })]
+    #[diagnostic(code(plan::moved), help("nothing was built; look at it and plan anew: imgbuild plan -o {file}"))]
+    PlanMoved { file: String, count: usize, lines: String },
+    /// An action cannot be gone through again.
+    #[error("{problem}")]
+    #[diagnostic(code(shell::action), help("{help}"))]
+    NotToReproduce { problem: String, help: String },
     /// A script failed.
     #[error("{what} ended with status {status}; its last lines:\n{lines}")]
     #[diagnostic(

@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::actions::{Forms, INITRD, PACK, PACK_GZIP, StageGraph, graph_of, kernel_packages};
 use super::artefacts::{BuildInfo, Publication};
 use super::asked::requests;
 use super::drift::stamps;
+use super::estimate::{Estimate, Experience, Facts, estimate_of};
 use super::many::Failed;
 use super::past::{PlacesOfInputs, StorePast, places_of};
+use super::planfile::PlanToKeep;
 use super::publish::{Target, XcatPublication, XcatPublished};
 use super::renewal::LOCK_ACTION;
 use super::report::Report;
 use super::results::{Done, missing, record};
 use super::schedule::{Course, run_side_by_side};
 use super::supply::Supply;
+use super::trace::{self, PUBLISH, Trace};
 use super::wish::target;
 use super::workshop::{Workshop, estimate};
 use super::{StageError, accounts};
@@ -27,7 +30,7 @@ use crate::plan::{Action, Decision, Follow, Stage, Verdict, decide, evaluate, ke
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
-use crate::store::{ActionRecord, FileLock, Root, Store, StoreError};
+use crate::store::{ActionRecord, End, FileLock, Root, Run, Store, StoreError};
 
 /// imgbuild-init, made by the build script.
 pub(super) const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/imgbuild-init"));
@@ -50,6 +53,10 @@ pub struct Options {
     pub places: Places,
     /// Where else artefacts go, in the layouts of other tools.
     pub publish: Vec<Target>,
+    /// The plan that is to be kept to, where there is one.
+    pub planned: Option<PlanToKeep>,
+    /// Takes what is noted in the history.
+    pub trace: Trace,
 }
 
 /// What became of an action.
@@ -94,7 +101,7 @@ pub(super) struct Context<'a> {
 }
 
 /// How many actions run at once at most; more would only wait for the same disk and the same layers.
-const SIDE_BY_SIDE: usize = 4;
+pub const SIDE_BY_SIDE: usize = 4;
 
 /// What a build did.
 #[derive(Debug, Clone)]
@@ -105,6 +112,12 @@ pub struct Summary {
     pub published: Option<(PathBuf, BuildInfo)>,
     /// What was published for xCAT.
     pub xcat: Vec<XcatPublished>,
+    /// What it was expected to take, where anything was to be done.
+    pub estimate: Option<Estimate>,
+    /// What it took, without resolving packages.
+    pub facts: Facts,
+    /// Its number in the log, if it could be noted.
+    pub number: Option<u64>,
 }
 
 /// Builds one image.
@@ -136,25 +149,56 @@ impl Builder<'_> {
 
     /// The same; gives the results too.
     pub(super) fn build_keeping_work(&self) -> Result<(Summary, Work), StageError> {
-        let fetcher = self.fetcher()?;
-        let supply = self.supply(&fetcher);
-        let mut lock = self.lock(&fetcher, &supply)?;
+        let noted = &self.options.trace;
+        noted.begin(self.store, &self.recipe.model.image.name, &self.recipe.directory, &target(self.recipe));
+        let outcome = self.fetcher().and_then(|fetcher| {
+            let supply = self.supply(&fetcher);
+            let outcome = self.build_with(&fetcher, &supply);
+            Ok((outcome?, supply.fetched()))
+        });
+        match outcome {
+            Ok((done, (downloaded_bytes, download_milliseconds))) => {
+                let keys = done.1.finished.iter().map(|(id, one)| (id.clone(), one.key)).collect();
+                let published = done.0.published.as_ref().map(|(path, _)| path.clone());
+                noted.ended(End { published, keys, downloaded_bytes, download_milliseconds, ..End::default() });
+                Ok(done)
+            }
+            Err(error) => {
+                noted.ended(End { failed: Some(trace::in_short(&error)), ..End::default() });
+                Err(error)
+            }
+        }
+    }
+
+    fn build_with(&self, fetcher: &Fetcher, supply: &Supply<'_>) -> Result<(Summary, Work), StageError> {
+        let began = Instant::now();
+        let had = std::fs::read(&self.recipe.lock_path).ok();
+        let mut lock = self.lock(fetcher, supply)?;
+        if had != std::fs::read(&self.recipe.lock_path).ok() {
+            let (action, kind) = (super::LOCK_ACTION.to_owned(), "lock".to_owned());
+            let milliseconds = trace::milliseconds(began.elapsed());
+            self.options.trace.ran(Run { action, kind, milliseconds, ..Run::default() });
+        }
         let until = self.options.until.unwrap_or(Stage::Pack);
         let wanted = |action: &Action| action.stage <= until;
-        let mut work = self.run_keeping_ids(&mut lock, &supply, &wanted)?;
+        let mut work = self.run_keeping_ids(&mut lock, supply, &wanted)?;
         self.record_ids(&mut lock, &work)?;
         fault::point("build.before-publish");
         let mut published = None;
         if until == Stage::Pack {
+            let (began, before) = (Instant::now(), self.published_inodes());
             let outcome = match self.publish(&lock, &work) {
                 // What was damaged was removed, and is made again.
                 Err(StageError::Store(StoreError::Damaged { .. })) => {
-                    work = self.run_keeping_ids(&mut lock, &supply, &wanted)?;
+                    work = self.run_keeping_ids(&mut lock, supply, &wanted)?;
                     self.publish(&lock, &work)
                 }
                 other => other,
             };
             published = Some(outcome?);
+            if work.finished.values().any(|one| one.outcome.ran) {
+                self.note_published(published.as_ref(), &before, began.elapsed());
+            }
         }
         fault::point("build.before-root");
         self.remember(&lock, &work, published.as_ref().map(|(path, _)| path.clone()))?;
@@ -166,7 +210,43 @@ impl Builder<'_> {
                 xcat.push(XcatPublication::of(self.recipe, self.store, &work.done)?.publish(directory)?);
             }
         }
-        Ok((Summary { outcomes, published, xcat }, work))
+        let (estimate, facts) = self.options.trace.facts(supply.fetched().0);
+        let number = self.options.trace.number();
+        Ok((Summary { outcomes, published, xcat, estimate, facts, number }, work))
+    }
+
+    /// Inodes of the published files: what the next build takes over of them it does not write.
+    fn published_inodes(&self) -> Vec<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let found = crate::stage::published(&self.options.out, &self.recipe.model.image.name);
+        let names = |(directory, info): (PathBuf, BuildInfo)| -> Vec<u64> {
+            let inode = |name: &str| std::fs::metadata(directory.join(name)).ok().map(|found| found.ino());
+            info.artefacts.iter().filter_map(|artefact| inode(&artefact.name)).collect()
+        };
+        found.map(names).unwrap_or_default()
+    }
+
+    /// Notes how long publishing took and what it wrote.
+    fn note_published(&self, published: Option<&(PathBuf, BuildInfo)>, before: &[u64], took: Duration) {
+        use std::os::unix::fs::MetadataExt;
+        let Some((directory, info)) = published else { return };
+        let is_new = |found: &std::fs::Metadata| !before.contains(&found.ino());
+        let own = |name: &String| std::fs::metadata(directory.join(name)).ok().filter(is_new);
+        let written_bytes = info.artefacts.iter().filter_map(|artefact| own(&artefact.name)).map(|one| one.len()).sum();
+        self.options.trace.ran(Run {
+            action: PUBLISH.to_owned(),
+            kind: PUBLISH.to_owned(),
+            milliseconds: trace::milliseconds(took),
+            written_bytes,
+            ..Run::default()
+        });
+    }
+
+    /// Notes what came of an action.
+    fn note(&self, action: &Action, context: &Context<'_>, run: Run) {
+        let packages = trace::packages_of(manager(self.recipe), context.lock, action);
+        let (action, kind) = (action.id.clone(), action.kind.to_owned());
+        self.options.trace.ran(Run { action, kind, package_bytes: trace::bytes_of(&packages), ..run });
     }
 
     /// What talks to mirrors.
@@ -212,13 +292,24 @@ impl Builder<'_> {
         let wanted = stages.graph.with_all_below(wanted);
         let in_order: Vec<&Action> = stages.graph.in_order().filter(|action| wanted.contains(&action.id)).collect();
         let finished: Mutex<BTreeMap<String, Finished>> = Mutex::default();
+        let workers = rayon::current_num_threads().min(SIDE_BY_SIDE);
+        let decisions = evaluate(&stages.graph, &past);
+        if let Some(planned) = &self.options.planned {
+            planned.check(self.recipe, self.store, lock, &stages.graph, &decisions)?;
+        }
+        if self.options.until.is_none_or(|until| until == Stage::Pack) {
+            let has_work = decisions.iter().any(|decision| decision.verdict != Verdict::Keep);
+            let experience = has_work.then(|| Experience::new(self.store, self.recipe));
+            let estimate = experience.and_then(|one| estimate_of(&one, &stages.graph, &decisions, lock, true, workers));
+            self.options.trace.expect(estimate, supply.fetched().0);
+        }
         let course = Course {
             workers: rayon::current_num_threads().min(SIDE_BY_SIDE),
             keep_going: self.workshop.keep_going,
             is_stopped: &|| self.workshop.is_stopped(),
             failed: &self.failed,
         };
-        let groups = self.packages_to_bring(&stages, &in_order, lock, &past);
+        let groups = self.packages_to_bring(&decisions, &in_order, lock);
         supply.start();
         let done = std::thread::scope(|scope| {
             scope.spawn(|| supply.bring(&groups));
@@ -279,14 +370,7 @@ impl Builder<'_> {
     }
 
     /// Packages of the actions that will surely run, in the order in which they are needed.
-    fn packages_to_bring(
-        &self,
-        stages: &StageGraph,
-        in_order: &[&Action],
-        lock: &Lock,
-        past: &StorePast<'_>,
-    ) -> Vec<Vec<PinnedPackage>> {
-        let decisions = evaluate(&stages.graph, past);
+    fn packages_to_bring(&self, decisions: &[Decision], in_order: &[&Action], lock: &Lock) -> Vec<Vec<PinnedPackage>> {
         let runs = |id: &str| {
             in_order.iter().any(|action| action.id == id)
                 && decisions.iter().any(|decision| decision.action == id && decision.verdict == Verdict::Run)
@@ -331,16 +415,41 @@ impl Builder<'_> {
             let one = finished(&found, false);
             return Ok((found, one));
         }
+        if let Some(planned) = &self.options.planned {
+            planned.may_run(&action.id)?;
+        }
         // With the key's lock in hand, and never while waiting for one: whoever has a turn waits for nobody.
         let turn = self.workshop.budget.turn(estimate(action.kind, rayon::current_num_threads()));
         let began = Instant::now();
         self.report.started(&action.id, &decision.causes);
         fault::point("action.started");
-        let outputs = self.run(action, context)?;
+        let (at, _) = (SystemTime::now(), context.supply.waited());
+        let outcome = self.run(action, context);
         drop(turn);
+        let waited = context.supply.waited();
+        let mut run = Run {
+            key: Some(key),
+            milliseconds: trace::milliseconds(began.elapsed().saturating_sub(waited)),
+            waited_milliseconds: trace::milliseconds(waited),
+            ..Run::default()
+        };
+        let outputs = match outcome {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                if !matches!(error, StageError::Stopped) {
+                    let log = self.store.directory().join(self.log_name(action));
+                    let is_there = std::fs::metadata(&log).is_ok_and(|found| found.len() > 0);
+                    run.log = is_there.then(|| log.display().to_string());
+                    self.note(action, context, Run { failed: Some(trace::in_short(&error)), ..run });
+                }
+                return Err(error);
+            }
+        };
         fault::point("action.ran");
+        run.written_bytes = trace::written(self.store, &outputs, at);
         let (_, trace) = key_and_trace(action, known);
         let found = self.store.commit(record(key, &action.id, trace, outputs, began.elapsed()))?;
+        self.note(action, context, run);
         self.report.finished(&action.id, began.elapsed());
         held.remove();
         let one = finished(&found, true);

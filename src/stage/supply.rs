@@ -1,8 +1,9 @@
 //! Packages on their way from the mirror to the package manager: downloaded, checked, made ready, ahead of need.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::StageError;
 use super::places::download_packages;
@@ -12,6 +13,10 @@ use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Places, man
 use crate::recipe::{PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::store::{Scratch, Store};
+
+fn this_thread() -> String {
+    format!("{:?}", std::thread::current().id())
+}
 
 /// Where packages are made ready, for all images of one command: each is brought once.
 pub struct Pantry {
@@ -63,6 +68,10 @@ pub struct Supply<'a> {
     stopped: AtomicBool,
     /// Whether packages come from indices that were just read, and not from the lock.
     resolving: AtomicBool,
+    /// What was fetched: bytes, and how long it took in milliseconds.
+    fetched: (AtomicU64, AtomicU64),
+    /// How long each thread waited for packages since it was last asked.
+    waited: Mutex<BTreeMap<String, Duration>>,
 }
 
 impl<'a> Supply<'a> {
@@ -89,6 +98,8 @@ impl<'a> Supply<'a> {
             failure: Mutex::default(),
             stopped: AtomicBool::new(false),
             resolving: AtomicBool::new(false),
+            fetched: Default::default(),
+            waited: Mutex::default(),
         }
     }
 
@@ -157,7 +168,26 @@ impl<'a> Supply<'a> {
             other => other,
         };
         let urls = |origin: &str| self.urls_of(origin);
-        download_packages(self.fetcher, self.store, packages, &urls, self.report).map_err(told)
+        let lacking = packages.iter().filter(|package| !self.store.package(&package.sha256).is_file());
+        let bytes: u64 = lacking.filter(|package| super::estimate::is_fetched(package)).map(|one| one.size).sum();
+        let began = Instant::now();
+        download_packages(self.fetcher, self.store, packages, &urls, self.report).map_err(told)?;
+        if bytes > 0 {
+            self.fetched.0.fetch_add(bytes, Ordering::Relaxed);
+            self.fetched.1.fetch_add(began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Bytes of packages that were fetched, and how long it took in milliseconds.
+    pub fn fetched(&self) -> (u64, u64) {
+        (self.fetched.0.load(Ordering::Relaxed), self.fetched.1.load(Ordering::Relaxed))
+    }
+
+    /// How long this thread waited for packages since it asked last.
+    pub fn waited(&self) -> Duration {
+        let mut waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        waited.remove(&this_thread()).unwrap_or_default()
     }
 
     fn make_ready(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
@@ -212,6 +242,14 @@ impl<'a> Supply<'a> {
     /// # Errors
     /// [`StageError`] when one of them cannot be had.
     pub fn have(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
+        let began = Instant::now();
+        let outcome = self.wait_for(packages);
+        let mut waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        *waited.entry(this_thread()).or_default() += began.elapsed();
+        outcome
+    }
+
+    fn wait_for(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
         let mut state = self.pantry.state();
         loop {
             if packages.iter().all(|package| state.ready.contains(&package.sha256)) {

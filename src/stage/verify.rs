@@ -45,7 +45,7 @@ impl Builder<'_> {
                 until: self.options.until,
                 out: beside.path().join("out"),
                 places: self.options.places.clone(),
-                publish: Vec::new(),
+                ..Options::default()
             },
             report: self.report,
             workshop: &workshop,

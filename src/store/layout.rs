@@ -14,7 +14,8 @@ use crate::format::Version;
 pub const TREE_DIRECTORIES: [&str; 6] = ["trees", "manifests", "frames", "scratch", "logs", "handover"];
 
 /// Directories that belong to the user.
-const OWN_DIRECTORIES: [&str; 8] = ["packages", "indices", "blobs", "actions", "roots", "locks", "links", "aside"];
+const OWN_DIRECTORIES: [&str; 9] =
+    ["packages", "indices", "blobs", "actions", "roots", "history", "locks", "links", "aside"];
 
 /// Version of the form of what is below `v1`. A later minor version has files and fields more, which are left alone.
 const STORE_FORMAT: Version = Version::new(1, 0);

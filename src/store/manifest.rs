@@ -241,6 +241,13 @@ impl Manifest {
         Ok(Self(entries))
     }
 
+    /// Bytes of its regular files; those with several names count once.
+    pub fn file_bytes(&self) -> u64 {
+        let first = |path: &String, entry: &Entry| entry.link_group.as_ref().is_none_or(|group| group == path);
+        let files = self.0.iter().filter(|(path, entry)| first(path, entry));
+        files.map(|(_, entry)| if let Kind::File { size, .. } = entry.kind { size } else { 0 }).sum()
+    }
+
     /// The digest that names the layer.
     pub fn digest(&self) -> Digest {
         Digest::of(self.to_text().as_bytes())

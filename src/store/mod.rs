@@ -17,6 +17,7 @@
 //! v1/handover/<name>     a file on its way from inside to blobs/             }
 //! v1/actions/<key>.json  records of finished actions; the first one for a key wins
 //! v1/roots/<id>.json     what gc must keep: the last builds of each image
+//! v1/history/<id>.jsonl  what was built when: one file for each image; gc leaves it
 //! v1/aside/<name>/       half-written files of one running process; lock file beside it
 //! v1/locks/<key>         held while an action runs
 //! ```
@@ -32,6 +33,7 @@ mod check;
 mod edit;
 mod error;
 mod gc;
+mod history;
 mod inside;
 mod layout;
 mod leftovers;
@@ -47,6 +49,7 @@ pub use check::{DamagedLayer, check_layers};
 pub use edit::TreeEditor;
 pub use error::StoreError;
 pub use gc::{Collected, Root};
+pub use history::{Began, BuildTrace, End, PastBuild, Run, now};
 pub use inside::{in_scratch, make_directories};
 pub use layout::{Scratch, Store, TREE_DIRECTORIES};
 pub use leftovers::Leftovers;

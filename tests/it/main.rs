@@ -13,6 +13,7 @@ mod corpus;
 mod e2e;
 mod exact;
 mod formats;
+mod history;
 mod invalid;
 mod kdl;
 mod schemas;

@@ -3,7 +3,8 @@
 use crate::support::{Space, imgbuild, project};
 
 /// All formats; `imgbuild schema` must know no others.
-pub const FORMATS: [&str; 9] = ["image", "workspace", "lock", "plan", "build", "record", "list", "check", "progress"];
+pub const FORMATS: [&str; 12] =
+    ["image", "workspace", "lock", "plan", "planfile", "log", "diff", "build", "record", "list", "check", "progress"];
 
 pub fn schema(format: &str) -> String {
     String::from_utf8(imgbuild().args(["schema", format]).output().unwrap().stdout).unwrap()

@@ -47,6 +47,9 @@ fn of_image(image: &PlannedImage, verbose: u8) -> String {
         }
     }
     text.extend(notes);
+    if let Some(estimate) = &image.estimate {
+        text.push_str(&format!("  {}\n", crate::cli::estimate::line(estimate)));
+    }
     if !image.drift.is_empty() {
         text.push_str("  changed by somebody else, not by the recipe:\n");
         for drift in &image.drift {

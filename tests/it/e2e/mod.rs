@@ -12,6 +12,7 @@ mod edits;
 mod escapes;
 mod faults;
 mod formats;
+mod history;
 mod kills;
 mod leases;
 mod lock;

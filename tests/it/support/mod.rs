@@ -155,3 +155,9 @@ pub fn without_paths(text: &str, space: &Space) -> String {
     let real = space.path().canonicalize().unwrap();
     text.replace(real.to_str().unwrap(), "[DIR]").replace(space.path().to_str().unwrap(), "[DIR]")
 }
+
+/// A plan without its estimate, which is another one each time.
+#[allow(dead_code, reason = "the end-to-end tests use it")]
+pub fn without_estimate(plan: &str) -> String {
+    plan.lines().filter(|line| !line.starts_with("  estimate: ")).map(|line| format!("{line}\n")).collect()
+}

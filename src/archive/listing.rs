@@ -1,0 +1,167 @@
+//! What packed trees hold, entry by entry, without unpacking them: owners and modes as they were packed.
+
+use std::io::{self, Read};
+
+use cpio::newc;
+
+/// What an entry says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Path without a slash or `./` in front; empty for the root.
+    pub path: String,
+    /// Type and permission bits, as stat(2) has them.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bytes that follow.
+    pub size: u64,
+    /// Target of a link, where the archive keeps it apart from the content: a symbolic link of tar.
+    pub target: Option<String>,
+    /// Which other path has the content: a hard link of tar.
+    pub same_as: Option<String>,
+    /// Number of the file in the archive, and how many names it has: hard links of cpio.
+    pub file: Option<(u32, u32)>,
+    /// Device number: major, minor.
+    pub device: (u32, u32),
+    /// Extended attributes, where the archive has them.
+    pub xattrs: Vec<(String, Vec<u8>)>,
+}
+
+/// Takes an entry and its content.
+pub type Look<'a> = dyn FnMut(&Listed, &mut dyn Read) -> io::Result<()> + 'a;
+
+fn clean(path: &str) -> String {
+    path.trim_start_matches("./").trim_matches('/').trim_end_matches("/.").to_owned()
+}
+
+/// Lists an archive in cpio's `newc` form that is not compressed.
+///
+/// # Errors
+/// `InvalidData` for what is no such archive; the reader's and `look`'s.
+pub fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
+    let mut input = input;
+    loop {
+        let mut reader = newc::Reader::new(input)?;
+        let entry = reader.entry();
+        if entry.is_trailer() {
+            return Ok(());
+        }
+        let path = clean(entry.name());
+        let listed = Listed {
+            path: if path == "." { String::new() } else { path },
+            mode: entry.mode(),
+            uid: entry.uid(),
+            gid: entry.gid(),
+            size: u64::from(entry.file_size()),
+            target: None,
+            same_as: None,
+            file: (entry.nlink() > 1 && entry.mode() & 0o170_000 == 0o100_000).then(|| (entry.ino(), entry.nlink())),
+            device: (entry.rdev_major(), entry.rdev_minor()),
+            xattrs: Vec::new(),
+        };
+        look(&listed, &mut reader)?;
+        // What was not looked at is still to be read.
+        io::copy(&mut reader, &mut io::sink())?;
+        input = reader.finish()?;
+    }
+}
+
+/// Lists a tar archive that is not compressed; extended attributes are those of GNU tar's `SCHILY.xattr`.
+///
+/// # Errors
+/// As [`list_cpio`].
+pub fn list_tar(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
+    // Source: tar(5), POSIX.1 pax headers, and stat(2) for the bits of types.
+    let mut archive = tar::Archive::new(input);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let xattrs: Vec<(String, Vec<u8>)> = entry
+            .pax_extensions()?
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|one| {
+                Some((one.key().ok()?.strip_prefix("SCHILY.xattr.")?.to_owned(), one.value_bytes().to_vec()))
+            })
+            .collect();
+        let header = entry.header();
+        let kind = header.entry_type();
+        let type_bits = match kind {
+            tar::EntryType::Directory => 0o040_000,
+            tar::EntryType::Symlink => 0o120_000,
+            tar::EntryType::Char => 0o020_000,
+            tar::EntryType::Block => 0o060_000,
+            tar::EntryType::Fifo => 0o010_000,
+            _ => 0o100_000,
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let link = entry.link_name_bytes().map(|name| text(&name));
+        let listed = Listed {
+            path: clean(&text(&entry.path_bytes())),
+            mode: type_bits | header.mode()? & 0o7777,
+            uid: u32::try_from(header.uid()?).unwrap_or(u32::MAX),
+            gid: u32::try_from(header.gid()?).unwrap_or(u32::MAX),
+            size: entry.size(),
+            target: link.clone().filter(|_| kind == tar::EntryType::Symlink),
+            same_as: link.filter(|_| kind == tar::EntryType::Link).map(|name| clean(&name)),
+            file: None,
+            device: match kind {
+                tar::EntryType::Char | tar::EntryType::Block => {
+                    (header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0))
+                }
+                // GNU tar leaves the fields of others empty.
+                _ => (0, 0),
+            },
+            xattrs,
+        };
+        look(&listed, &mut entry)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{Body, Head, write_entry, write_trailer};
+
+    fn names(list: impl FnOnce(&mut Look<'_>) -> io::Result<()>) -> Vec<(String, u32, u64, String)> {
+        let mut found = Vec::new();
+        list(&mut |entry, content| {
+            let mut text = String::new();
+            content.read_to_string(&mut text)?;
+            found.push((entry.path.clone(), entry.mode, entry.size, text));
+            Ok(())
+        })
+        .unwrap();
+        found
+    }
+
+    #[test]
+    fn both_kinds_of_archives_are_listed_alike() {
+        let mut packed = Vec::new();
+        let head = Head { inode: 1, links: 1, mode: 0o644, uid: 7, gid: 8, mtime: 0 };
+        write_entry(&mut packed, "a/b", head, Body::File(4, Some(Box::new(&b"text"[..])))).unwrap();
+        write_trailer(&mut packed).unwrap();
+        let expected = [("a/b".to_owned(), 0o100_644, 4, "text".to_owned())];
+        assert_eq!(names(|look| list_cpio(&mut &packed[..], look)), expected);
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4);
+        header.set_mode(0o644);
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_cksum();
+        builder.append_data(&mut header, "./a/b", &b"text"[..]).unwrap();
+        let packed = builder.into_inner().unwrap();
+        assert_eq!(names(|look| list_tar(&mut &packed[..], look)), expected);
+    }
+
+    #[test]
+    fn gibberish_is_an_error() {
+        let bytes = [b'x'; 2000];
+        assert!(list_cpio(&mut &bytes[..], &mut |_, _| Ok(())).is_err());
+        assert!(list_tar(&mut &bytes[..], &mut |_, _| Ok(())).is_err());
+    }
+}

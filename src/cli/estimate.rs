@@ -1,0 +1,134 @@
+//! Estimates in words: marked as such, the unknown named.
+
+use super::render;
+use crate::stage::{Estimate, Facts, Range};
+
+fn seconds(milliseconds: u64) -> String {
+    match milliseconds {
+        0..950 => "less than 1 s".to_owned(),
+        950..100_000 => format!("about {:.0} s", milliseconds as f64 / 1e3),
+        _ => format!("about {} min", milliseconds.div_ceil(60_000)),
+    }
+}
+
+fn about(bytes: u64) -> String {
+    format!("about {}", render::bytes(bytes))
+}
+
+/// `about 12 s to about 40 s`, or one of them where both are the same.
+fn span(range: Range, show: &dyn Fn(u64) -> String) -> String {
+    let (least, most) = (show(range.least), show(range.most));
+    if least == most { most } else { format!("{least} to {most}") }
+}
+
+/// How many actions without a figure are named.
+const NAMED: usize = 3;
+
+/// One line for people: what is expected, and what is not known.
+pub fn line(estimate: &Estimate) -> String {
+    let mut parts = Vec::new();
+    match estimate.milliseconds {
+        Some(range) => {
+            let longest = estimate
+                .actions
+                .iter()
+                .filter(|one| estimate.critical_path.contains(&one.action))
+                .max_by_key(|one| one.milliseconds)
+                .filter(|_| estimate.actions.len() > 1);
+            let of_which = longest.and_then(|one| Some((one, one.milliseconds?)));
+            let of_which =
+                of_which.map_or(String::new(), |(one, time)| format!(", of which {} {}", one.action, seconds(time)));
+            parts.push(format!("{}{of_which}", span(range, &seconds)));
+        }
+        None => parts.push("time not known".to_owned()),
+    }
+    match estimate.written_bytes {
+        Some(range) => parts.push(format!("writes {}", span(range, &about))),
+        None => parts.push("bytes written not known".to_owned()),
+    }
+    parts.push(match (estimate.download_bytes, estimate.download_packages) {
+        (Some(Range { most: 0, .. }), _) => "downloads nothing".to_owned(),
+        (Some(bytes), Some(packages)) => {
+            let count = if packages.least == packages.most {
+                packages.most.to_string()
+            } else {
+                format!("{} to {}", packages.least, packages.most)
+            };
+            let speed = if estimate.download_milliseconds.is_none() { ", at a speed that is not known" } else { "" };
+            format!("downloads {} in {count} packages (exact{speed})", span(bytes, &render::bytes))
+        }
+        _ => "the download is not known before the packages are resolved".to_owned(),
+    });
+    let unknown = &estimate.unknown;
+    if !unknown.is_empty() {
+        let named = unknown.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let more = if unknown.len() > NAMED { format!(" and {} more", unknown.len() - NAMED) } else { String::new() };
+        parts.push(format!("nothing is known of {named}{more}"));
+    }
+    format!("estimate: {}", parts.join("; "))
+}
+
+/// One line that sets what was expected beside what it took.
+pub fn beside(estimate: &Estimate, facts: &Facts) -> String {
+    let time = estimate.milliseconds.map_or("a time not known".to_owned(), |range| span(range, &seconds));
+    let written = estimate.written_bytes.map_or("an amount not known".to_owned(), |range| span(range, &about));
+    let download = match estimate.download_bytes {
+        Some(range) => span(range, &render::bytes),
+        None => "an amount not known".to_owned(),
+    };
+    let took = render::took(std::time::Duration::from_millis(facts.milliseconds));
+    let more = match estimate.unknown.len() {
+        0 => String::new(),
+        1 => format!(", without {}", estimate.unknown[0]),
+        count => format!(", without {count} actions that never ran here"),
+    };
+    format!(
+        "estimated {time}{more}, took {took}; estimated to write {written}, wrote {}; to download {download}, downloaded {}",
+        render::bytes(facts.written_bytes),
+        render::bytes(facts.downloaded_bytes)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::{ActionEstimate, Source};
+
+    fn estimate() -> Estimate {
+        let one = |action: &str, milliseconds| ActionEstimate {
+            action: action.to_owned(),
+            surely: true,
+            milliseconds,
+            written_bytes: milliseconds,
+            from: if milliseconds.is_some() { Source::Same } else { Source::Unknown },
+        };
+        Estimate {
+            milliseconds: Some(Range { least: 12_000, most: 40_000 }),
+            written_bytes: Some(Range { least: 2_000_000, most: 2_000_000 }),
+            download_bytes: Some(Range { least: 0, most: 0 }),
+            download_packages: Some(Range { least: 0, most: 0 }),
+            download_milliseconds: Some(0),
+            workers: 4,
+            critical_path: vec!["rootfs/packages-1".to_owned()],
+            unknown: Vec::new(),
+            actions: vec![one("rootfs/packages-1", Some(21_000)), one("pack/rootimg", Some(9_000))],
+        }
+    }
+
+    #[test]
+    fn a_guess_is_called_one_and_the_unknown_is_named() {
+        insta::assert_snapshot!(line(&estimate()), @"estimate: about 12 s to about 40 s, of which rootfs/packages-1 about 21 s; writes about 2.0 MB; downloads nothing");
+        let nothing = Estimate {
+            milliseconds: None,
+            written_bytes: None,
+            download_bytes: Some(Range { least: 5_000_000, most: 5_000_000 }),
+            download_packages: Some(Range { least: 3, most: 3 }),
+            download_milliseconds: None,
+            unknown: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
+            ..estimate()
+        };
+        insta::assert_snapshot!(line(&nothing), @"estimate: time not known; bytes written not known; downloads 5.0 MB in 3 packages (exact, at a speed that is not known); nothing is known of a, b, c and 1 more");
+        let facts = Facts { milliseconds: 38_200, written_bytes: 2_100_000, downloaded_bytes: 0 };
+        insta::assert_snapshot!(beside(&estimate(), &facts), @"estimated about 12 s to about 40 s, took 38.2 s; estimated to write about 2.0 MB, wrote 2.1 MB; to download 0 B, downloaded 0 B");
+    }
+}

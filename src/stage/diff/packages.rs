@@ -1,0 +1,256 @@
+//! Packages of two sides: what came, went, and which way versions moved by the distribution's own rules.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::distro::rpm::Evr;
+use crate::recipe::{Distro, Family, Lock};
+
+/// A package of one side.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+pub struct Package {
+    /// Name.
+    pub name: String,
+    /// Architecture, as the package manager writes it.
+    pub arch: String,
+    /// Version, as the package manager writes it.
+    pub version: String,
+}
+
+/// A package that both sides have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct MovedPackage {
+    /// Name.
+    pub name: String,
+    /// Architecture.
+    pub arch: String,
+    /// Version of the first side.
+    pub was: String,
+    /// Version of the second side.
+    pub now: String,
+}
+
+/// What differs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct PackageDifference {
+    /// Only in the second.
+    pub added: Vec<Package>,
+    /// Only in the first.
+    pub removed: Vec<Package>,
+    /// Newer in the second.
+    pub upgraded: Vec<MovedPackage>,
+    /// Older in the second.
+    pub downgraded: Vec<MovedPackage>,
+    /// Of the same version, with other content.
+    pub changed: Vec<Package>,
+}
+
+impl PackageDifference {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// All packages of a side: digest of the file where it is known, by name, architecture and version.
+#[derive(Debug, Clone)]
+pub struct Packages {
+    /// Who compares versions.
+    pub family: Family,
+    /// The packages.
+    pub all: BTreeMap<Package, Option<String>>,
+}
+
+/// Family of a target text: `debian bookworm x86_64`.
+pub fn family_of(target: &str) -> Family {
+    let name = target.split(' ').next().unwrap_or_default();
+    let distro: Option<Distro> = serde_json::from_value(serde_json::Value::String(name.to_owned())).ok();
+    distro.map_or(Family::Debian, Distro::family)
+}
+
+/// Orders two versions as the distribution does; text that is no version comes by its letters.
+pub fn compare_versions(family: Family, one: &str, two: &str) -> Ordering {
+    match family {
+        Family::Debian => match (one.parse::<debversion::Version>(), two.parse::<debversion::Version>()) {
+            (Ok(one), Ok(two)) => one.cmp(&two),
+            _ => one.cmp(two),
+        },
+        Family::RedHat | Family::Suse => Evr::parse(one).cmp(&Evr::parse(two)),
+    }
+}
+
+impl Packages {
+    /// Packages of an image by its lock: of all transactions, less what later ones remove; tools are left out.
+    pub fn of_lock(lock: &Lock) -> Self {
+        let mut all = BTreeMap::new();
+        for pass in lock.pass.iter().filter(|pass| !pass.name.starts_with("tools")) {
+            for package in &pass.packages {
+                remove(&mut all, &package.name, Some(&package.architecture));
+                let (name, arch) = (package.name.clone(), package.architecture.clone());
+                all.insert(Package { name, arch, version: package.version.clone() }, Some(package.sha256.to_string()));
+            }
+            for name in pass.remove.iter().chain(&pass.remove_after).chain(&pass.remove_with) {
+                remove(&mut all, name, None);
+            }
+        }
+        Self { family: family_of(&lock.target), all }
+    }
+
+    /// Packages of an image by the recorded inputs of its layers, lowest first.
+    pub fn of_inputs<'a>(target: &str, inputs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut all = BTreeMap::new();
+        let mut later: Vec<String> = Vec::new();
+        let mut inputs = inputs.peekable();
+        while let Some((name, value)) = inputs.next() {
+            if let Some((name, arch)) = name.strip_prefix("package ").and_then(|name| name.rsplit_once(':')) {
+                let mut words = value.split(' ');
+                let version = words.next().unwrap_or_default().to_owned();
+                remove(&mut all, name, Some(arch));
+                let (name, arch) = (name.to_owned(), arch.to_owned());
+                all.insert(Package { name, arch, version }, words.next().map(str::to_owned));
+            }
+            for kind in ["remove ", "remove-after ", "remove-with "] {
+                later.extend(name.strip_prefix(kind).map(str::to_owned));
+            }
+            // The next layer begins: what this one removes is gone.
+            if inputs.peek().is_none_or(|(name, _)| *name == "action") {
+                later.drain(..).for_each(|name| remove(&mut all, &name, None));
+            }
+        }
+        Self { family: family_of(target), all }
+    }
+
+    /// Packages by the database of dpkg. Source: deb-status(5), dpkg-query(1) on the status's third word.
+    pub fn of_dpkg_status(text: &str) -> Self {
+        let mut all = BTreeMap::new();
+        for stanza in text.split("\n\n") {
+            let field =
+                |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+            if let (Some(name), Some(version), Some(arch)) = (field("Package"), field("Version"), field("Architecture"))
+                && field("Status").is_some_and(|status| status.ends_with(" installed"))
+            {
+                let package = Package { name: name.to_owned(), arch: arch.to_owned(), version: version.to_owned() };
+                all.insert(package, None);
+            }
+        }
+        Self { family: Family::Debian, all }
+    }
+}
+
+/// Takes a package away; where no version may be there twice, the one that another replaces. Kernels of RPM
+/// distributions stand beside one another, and have other versions.
+fn remove(all: &mut BTreeMap<Package, Option<String>>, name: &str, arch: Option<&str>) {
+    if arch.is_some_and(|_| is_kept_beside(name)) {
+        return;
+    }
+    all.retain(|package, _| !(package.name == name && arch.is_none_or(|arch| package.arch == arch)));
+}
+
+/// Packages of which several versions are installed at once. Source: dnf.conf(5), installonlypkgs.
+fn is_kept_beside(name: &str) -> bool {
+    name == "gpg-pubkey" || name.starts_with("kernel")
+}
+
+/// Compares packages.
+pub fn compare(was: &Packages, now: &Packages) -> PackageDifference {
+    let by_name = |side: &Packages| {
+        let mut names: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+        for package in side.all.keys() {
+            let versions = names.entry((package.name.clone(), package.arch.clone())).or_default();
+            versions.insert(package.version.clone());
+        }
+        names
+    };
+    let (old, new, now_family) = (by_name(was), by_name(now), now.family);
+    let mut found = PackageDifference::default();
+    let empty = BTreeSet::new();
+    let names: BTreeSet<&(String, String)> = old.keys().chain(new.keys()).collect();
+    for key in names {
+        let (name, arch) = key.clone();
+        let (before, after) = (old.get(key).unwrap_or(&empty), new.get(key).unwrap_or(&empty));
+        let gone: Vec<&String> = before.difference(after).collect();
+        let came: Vec<&String> = after.difference(before).collect();
+        if let ([was], [now]) = (&gone[..], &came[..]) {
+            let moved = MovedPackage { name, arch, was: (*was).clone(), now: (*now).clone() };
+            match compare_versions(now_family, was, now) {
+                Ordering::Greater => found.downgraded.push(moved),
+                _ => found.upgraded.push(moved),
+            }
+            continue;
+        }
+        let package = |version: &String| Package { name: name.clone(), arch: arch.clone(), version: version.clone() };
+        found.removed.extend(gone.into_iter().map(package));
+        found.added.extend(came.into_iter().map(package));
+    }
+    for (package, digest) in &now.all {
+        if let (Some(Some(was)), Some(now)) = (was.all.get(package), digest)
+            && was != now
+        {
+            found.changed.push(package.clone());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn debian(packages: &[(&str, &str, Option<&str>)]) -> Packages {
+        let one = |(name, version, digest): &(&str, &str, Option<&str>)| {
+            let package = Package { name: (*name).into(), arch: "amd64".into(), version: (*version).into() };
+            (package, digest.map(str::to_owned))
+        };
+        Packages { family: Family::Debian, all: packages.iter().map(one).collect() }
+    }
+
+    #[test]
+    fn versions_move_by_the_rules_of_the_distribution() {
+        let was = debian(&[("a", "1.0~rc1-1", None), ("b", "2:1.0", None), ("c", "1", None), ("d", "1", Some("x"))]);
+        let now = debian(&[("a", "1.0-1", None), ("b", "1:9.0", None), ("e", "1", None), ("d", "1", Some("y"))]);
+        let found = compare(&was, &now);
+        let names = |list: &[MovedPackage]| list.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+        assert_eq!((names(&found.upgraded), names(&found.downgraded)), (vec!["a".to_owned()], vec!["b".to_owned()]));
+        assert_eq!((found.added[0].name.as_str(), found.removed[0].name.as_str()), ("e", "c"));
+        assert_eq!(found.changed[0].name, "d");
+        assert!(compare(&was, &was).is_empty());
+        // rpm compares segment by segment, where dpkg sees another order.
+        assert_eq!(compare_versions(Family::RedHat, "1.0a", "1.0.a"), Ordering::Equal);
+        assert_eq!(compare_versions(Family::RedHat, "1.0^git1-1", "1.0-1"), Ordering::Greater);
+    }
+
+    #[test]
+    fn kernels_beside_one_another_come_and_go_by_version() {
+        let both = [("kernel-core", "5-1", None), ("kernel-core", "5-2", None)];
+        let found = compare(&debian(&both), &debian(&[("kernel-core", "5-2", None), ("kernel-core", "5-3", None)]));
+        assert_eq!((found.upgraded.len(), found.upgraded[0].was.as_str()), (1, "5-1"));
+        let found = compare(&debian(&both), &debian(&[("kernel-core", "5-2", None)]));
+        assert_eq!((found.removed.len(), found.removed[0].version.as_str()), (1, "5-1"));
+    }
+
+    #[test]
+    fn recorded_inputs_tell_what_is_installed_in_the_end() {
+        let inputs = [
+            ("action", "bootstrap version 1"),
+            ("package a:amd64", "1 x"),
+            ("package b:all", "1 y automatic"),
+            ("action", "install version 3"),
+            ("remove b", "yes"),
+            ("package a:amd64", "2 z"),
+        ];
+        let found = Packages::of_inputs("debian bookworm x86_64", inputs.into_iter());
+        let names: Vec<String> =
+            found.all.keys().map(|one| format!("{} {} {}", one.name, one.arch, one.version)).collect();
+        assert_eq!(names, ["a amd64 2"]);
+    }
+
+    #[test]
+    fn dpkg_knows_what_is_installed_and_what_is_only_configured() {
+        let text = "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\nPackage: b\nStatus: deinstall ok config-files\nArchitecture: all\nVersion: 1\n";
+        let found = Packages::of_dpkg_status(text);
+        assert_eq!(found.all.keys().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    }
+}

@@ -1,0 +1,247 @@
+//! A tree of files as a comparison sees it, read from a directory, a packed image, or the manifests of layers.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::archive::{Container, Listed, START, container, list_cpio, list_tar, plain};
+use crate::digest::Digest;
+use crate::store::{Kind, Merged};
+
+/// What a path is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `directory`, `file`, `link`, `character device`, `block device`, `pipe` or `socket`.
+    pub kind: &'static str,
+    /// Bytes of a file.
+    pub size: u64,
+    /// Permission bits, set-id and sticky bits included.
+    pub mode: u32,
+    /// Owner and group.
+    pub owner: (u32, u32),
+    /// Digest of a file's content, a link's target, or a device's number.
+    pub content: String,
+    /// Extended attributes, values in hexadecimal.
+    pub xattrs: BTreeMap<String, String>,
+}
+
+/// Paths without a slash in front; the root is `.`.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    /// All paths.
+    pub nodes: BTreeMap<String, Node>,
+    /// Whether extended attributes were read.
+    pub has_xattrs: bool,
+    /// Texts of the few files that a comparison reads, by path.
+    pub texts: BTreeMap<String, String>,
+}
+
+/// Files whose text is kept: the database of dpkg, wherever packages are looked for.
+pub const DPKG_STATUS: &str = "var/lib/dpkg/status";
+
+/// A longer database of packages is not read, in bytes.
+const LONGEST_TEXT: u64 = 1 << 28;
+/// A link's target is read so far, in bytes; Linux's are shorter than 4096.
+const LONGEST_LINK: u64 = 1 << 16;
+
+/// Source: stat(2).
+fn kind_of(mode: u32) -> &'static str {
+    match mode & 0o170_000 {
+        0o040_000 => "directory",
+        0o120_000 => "link",
+        0o020_000 => "character device",
+        0o060_000 => "block device",
+        0o010_000 => "pipe",
+        0o140_000 => "socket",
+        _ => "file",
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Digest of a file's content and its size; the text too where it is asked for.
+fn digest_of(content: &mut dyn Read, keep: bool) -> io::Result<(String, u64, Option<String>)> {
+    let mut hasher = blake3::Hasher::new();
+    if keep {
+        let mut bytes = Vec::new();
+        content.read_to_end(&mut bytes)?;
+        hasher.update(&bytes);
+        let digest = Digest(*hasher.finalize().as_bytes()).to_string();
+        return Ok((digest, bytes.len() as u64, Some(String::from_utf8_lossy(&bytes).into_owned())));
+    }
+    let size = io::copy(content, &mut hasher)?;
+    Ok((Digest(*hasher.finalize().as_bytes()).to_string(), size, None))
+}
+
+impl Tree {
+    fn take(&mut self, entry: &Listed, content: &mut dyn Read) -> io::Result<()> {
+        let path = if entry.path.is_empty() { ".".to_owned() } else { entry.path.clone() };
+        let kind = kind_of(entry.mode);
+        let mut node = Node {
+            kind,
+            mode: entry.mode & 0o7777,
+            owner: (entry.uid, entry.gid),
+            xattrs: entry.xattrs.iter().map(|(name, value)| (name.clone(), hex(value))).collect(),
+            ..Node::default()
+        };
+        match kind {
+            "file" => {
+                let keep = path == DPKG_STATUS && entry.size < LONGEST_TEXT;
+                let (digest, size, text) = digest_of(content, keep)?;
+                (node.content, node.size) = (digest, size);
+                self.texts.extend(text.map(|text| (path.clone(), text)));
+            }
+            "link" => {
+                let mut bytes = Vec::new();
+                content.take(LONGEST_LINK).read_to_end(&mut bytes)?;
+                let target = String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned();
+                node.content = entry.target.clone().unwrap_or(target);
+            }
+            "character device" | "block device" => node.content = format!("{}:{}", entry.device.0, entry.device.1),
+            _ => {}
+        }
+        self.nodes.insert(path, node);
+        Ok(())
+    }
+
+    /// Reads a packed image: cpio or tar, compressed or not. `xattrs` are those that its index has: path, name, value.
+    ///
+    /// # Errors
+    /// The reader's; `InvalidData` for what is neither.
+    pub fn of_archive(file: &Path, xattrs: Option<&[(String, String, String)]>) -> io::Result<Self> {
+        let mut stream = plain(io::BufReader::with_capacity(1 << 18, std::fs::File::open(file)?))?;
+        let mut start = Vec::new();
+        stream.by_ref().take(START as u64).read_to_end(&mut start)?;
+        let kind = container(&start);
+        let mut stream = io::Cursor::new(start).chain(stream);
+        let mut tree = Self::default();
+        // Names of one file: the content comes with one of them.
+        let mut links: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        let mut hard: Vec<(String, String)> = Vec::new();
+        let mut look = |entry: &Listed, content: &mut dyn Read| {
+            if let Some((file, _)) = entry.file {
+                links.entry(file).or_default().push(entry.path.clone());
+            }
+            if let Some(other) = &entry.same_as {
+                hard.push((entry.path.clone(), other.clone()));
+                return Ok(());
+            }
+            tree.take(entry, content)
+        };
+        match kind {
+            Some(Container::Cpio) => list_cpio(&mut stream, &mut look)?,
+            Some(Container::Tar) => list_tar(&mut stream, &mut look)?,
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is neither cpio nor tar")),
+        }
+        tree.has_xattrs = kind == Some(Container::Tar) || xattrs.is_some();
+        for names in links.into_values() {
+            let full = names.iter().filter_map(|name| tree.nodes.get(name)).max_by_key(|node| node.size).cloned();
+            for (name, full) in names.iter().zip(std::iter::repeat(full)) {
+                if let (Some(node), Some(full)) = (tree.nodes.get_mut(name), full) {
+                    (node.size, node.content) = (full.size, full.content);
+                }
+            }
+        }
+        for (name, other) in hard {
+            if let Some(node) = tree.nodes.get(&other).cloned() {
+                tree.nodes.insert(name, node);
+            }
+        }
+        for (path, name, value) in xattrs.into_iter().flatten() {
+            if let Some(node) = tree.nodes.get_mut(path) {
+                node.xattrs.insert(name.clone(), value.clone());
+            }
+        }
+        Ok(tree)
+    }
+
+    /// Reads a directory; links are not followed.
+    ///
+    /// # Errors
+    /// The first file or directory that cannot be read.
+    pub fn of_directory(directory: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let mut tree = Self { has_xattrs: true, ..Self::default() };
+        for entry in walkdir::WalkDir::new(directory) {
+            let entry = entry.map_err(io::Error::other)?;
+            let path = entry.path();
+            let said = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            let found = entry.metadata().map_err(io::Error::other)?;
+            let below = path.strip_prefix(directory).unwrap_or(path).to_string_lossy().into_owned();
+            let is_link = found.is_symlink();
+            let target = is_link.then(|| std::fs::read_link(path)).transpose().map_err(said)?;
+            let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
+            let listed = Listed {
+                path: below,
+                mode: found.mode(),
+                uid: found.uid(),
+                gid: found.gid(),
+                size: found.len(),
+                target: target.map(|target| target.to_string_lossy().into_owned()),
+                same_as: None,
+                file: None,
+                device: (major, minor),
+                xattrs: xattrs_of(path).map_err(said)?,
+            };
+            if found.is_file() {
+                tree.take(&listed, &mut std::fs::File::open(path).map_err(said)?).map_err(said)?;
+            } else {
+                tree.take(&listed, &mut io::empty()).map_err(said)?;
+            }
+        }
+        Ok(tree)
+    }
+
+    /// The tree of an image's layers, without paths that are left out of the packed image.
+    pub fn of_layers(merged: &Merged, excluded: &std::collections::BTreeSet<String>) -> Self {
+        let mut tree = Self { has_xattrs: true, ..Self::default() };
+        for (path, found) in merged.0.iter().filter(|(path, _)| !excluded.contains(*path)) {
+            let entry = &found.entry;
+            let (kind, size, content) = match &entry.kind {
+                Kind::Directory => ("directory", 0, String::new()),
+                Kind::File { size, digest } => ("file", *size, digest.to_string()),
+                Kind::Symlink(target) => ("link", 0, target.clone()),
+                Kind::Character(major, minor) => ("character device", 0, format!("{major}:{minor}")),
+                Kind::Block(major, minor) => ("block device", 0, format!("{major}:{minor}")),
+                Kind::Fifo => ("pipe", 0, String::new()),
+                Kind::Socket => ("socket", 0, String::new()),
+                Kind::Whiteout => continue,
+            };
+            let xattrs = entry.xattrs.iter().map(|(name, value)| (name.clone(), hex(value))).collect();
+            let owner = (entry.uid, entry.gid);
+            // A link's mode says nothing; cpio and file systems write 0777.
+            let mode = if kind == "link" { 0o777 } else { entry.mode };
+            tree.nodes.insert(path.clone(), Node { kind, size, mode, owner, content, xattrs });
+        }
+        tree
+    }
+}
+
+/// Extended attributes of a file itself; none where the file system has none.
+fn xattrs_of(path: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
+    use rustix::io::Errno;
+    let mut names = vec![0u8; 1 << 16];
+    let length = match rustix::fs::llistxattr(path, &mut names) {
+        Ok(length) => length,
+        Err(Errno::NOTSUP | Errno::PERM) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Vec::new();
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let name = String::from_utf8_lossy(name).into_owned();
+        // What the host's policy or overlayfs set is not the tree's.
+        if name == "security.selinux" || name.contains(".overlay.") {
+            continue;
+        }
+        let mut value = vec![0u8; 1 << 16];
+        match rustix::fs::lgetxattr(path, name.as_str(), &mut value) {
+            Ok(length) => value.truncate(length),
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        found.push((name, value));
+    }
+    Ok(found)
+}
