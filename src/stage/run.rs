@@ -326,11 +326,11 @@ impl Builder<'_> {
         self.report.started(&action.id, &decision.causes);
         fault::point("action.started");
         let outputs = self.run(action, context)?;
-        drop(turn);
         fault::point("action.ran");
         let (_, trace) = key_and_trace(action, known);
         let found = self.store.commit(record(key, &action.id, trace, outputs, began.elapsed()))?;
         self.report.finished(&action.id, began.elapsed());
+        drop(turn);
         held.remove();
         let one = finished(&found, true);
         Ok((found, one))
