@@ -89,7 +89,9 @@ impl Told<'_> {
                 .map(|failure| {
                     exit = worse(exit, Exit::from(&failure.error));
                     let log = failure.error.log().map(|log| self.log(log));
+                    // The last lines were shown above.
                     let why = failure.error.to_string().lines().next().unwrap_or_default().to_owned();
+                    let why = why.trim_end_matches(":").trim_end_matches("; its last lines").to_owned();
                     if self.arguments.progress != ProgressKind::Json {
                         let of = failure.action.as_ref().map_or_else(String::new, |action| format!(" {action}"));
                         render::say(&format!("{name}:{of}\n{}", render::error(failure.error)));

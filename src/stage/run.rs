@@ -425,7 +425,6 @@ impl Builder<'_> {
         fault::point("action.started");
         let (at, _) = (SystemTime::now(), context.supply.waited());
         let outcome = self.run(action, context);
-        drop(turn);
         let waited = context.supply.waited();
         let mut run = Run {
             key: Some(key),
@@ -451,6 +450,7 @@ impl Builder<'_> {
         let found = self.store.commit(record(key, &action.id, trace, outputs, began.elapsed()))?;
         self.note(action, context, run);
         self.report.finished(&action.id, began.elapsed());
+        drop(turn);
         held.remove();
         let one = finished(&found, true);
         Ok((found, one))
