@@ -234,11 +234,16 @@ impl Subject<'_> {
         };
         let (field, change) = match (field, change) {
             // One input, three fields.
-            ("image.release", Change::Changed(was, now)) => {
+            ("image.release", Change::Changed(was, now)) if was.contains(' ') => {
                 let mut words =
                     ["image.distro", "image.release", "image.arch"].iter().zip(was.split(' ').zip(now.split(' ')));
                 let differing = words.find(|(_, (was, now))| was != now);
                 differing.map_or((field, change), |(field, (was, now))| (*field, Change::Changed(was, now)))
+            }
+            // xCAT's name of a release has the distribution in front.
+            ("image.release", Change::Changed(was, now)) => {
+                let bare = |text: &'_ str| text.find('-').map_or(0, |at| at + 1);
+                (field, Change::Changed(&was[bare(was)..], &now[bare(now)..]))
             }
             _ => (field, change),
         };

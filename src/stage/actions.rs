@@ -154,6 +154,9 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
             reader.pack(PACK_GZIP);
         }
     }
+    let release = recipe.spans.get("image.release").map(Place::from);
+    let inputs = reader.actions.iter_mut().flat_map(|action| &mut action.inputs);
+    inputs.filter(|input| input.name == "parameter platform").for_each(|input| input.place.clone_from(&release));
     let graph = ActionGraph::new(reader.actions)?.taking(taken(recipe));
     Ok(StageGraph { graph, layers: reader.layers, wishes, accounts: reader.accounts })
 }
