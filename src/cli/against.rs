@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::plan::{PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved, not_resolved_but};
 use super::{Exit, render, setup};
 use crate::git::{Commit, GitError, Repository};
-use crate::plan::{Cause, Reason, Stage, Symbolic};
+use crate::plan::{Cause, Reason, Stage, Symbolic, evaluate};
 use crate::recipe::{Lock, RECIPE_FILE, Recipe, WORKSPACE_FILE, load};
 use crate::source::Severity;
 use crate::stage::{Comparison, Forms, State, compare, name_lines};

@@ -84,7 +84,8 @@ fn build(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     }
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
     crate::sandbox::interrupt::last_words(if arguments.progress == super::ProgressKind::Json {
-        "{\"event\":\"interrupted\"}\n"
+        // Said by a signal's handler, once: it must not be made there.
+        (serde_json::to_string(&ProgressEvent::Interrupted).unwrap_or_default() + "\n").leak()
     } else {
         "\ninterrupted: nothing was published, and what is finished is kept; run the same command to go on from there\n"
     });

@@ -1,5 +1,7 @@
 //! One action again, by itself: its own commands, or a shell in the same root with the same files and environment.
 
+use std::collections::BTreeMap;
+
 use super::actions::{Forms, graph_of};
 use super::many::Failed;
 use super::past::{StorePast, outputs_by_name};
@@ -7,7 +9,7 @@ use super::results::{Done, below, missing};
 use super::run::{Builder, Context};
 use super::{LockState, ShellRequest, StageError, lock_state};
 use crate::digest::Digest;
-use crate::plan::{Action, Known, Verdict, evaluate, key_and_trace};
+use crate::plan::{Action, ActionGraph, Follow, Known, Verdict, evaluate, key_and_trace};
 use crate::sandbox::{CommandResult, StandIn, status_in};
 use crate::store::Outputs;
 
@@ -46,11 +48,12 @@ fn refused(problem: String, help: &str) -> StageError {
 }
 
 /// What is not as it was when a key was made, where the store still has the record of that.
-fn what_moved(builder: &Builder<'_>, action: &Action, key: &Digest, known: &dyn Known) -> String {
+fn what_moved(builder: &Builder<'_>, graph: &ActionGraph, action: &Action, key: &Digest, known: &dyn Known) -> String {
     let Some(record) = builder.store.record(key) else { return String::new() };
     let was: Vec<(String, String)> = record.inputs.into_iter().map(|input| (input.name, input.value)).collect();
     let (_, now) = key_and_trace(action, known);
-    let causes = crate::plan::causes(action, &now, &was);
+    let past = StorePast::new(builder.store, None);
+    let causes = Follow { graph, known, past: &past, decisions: &BTreeMap::new() }.causes(&action.id, &now, &was);
     let shown: Vec<String> = causes.iter().take(6).map(|cause| cause.message.clone()).collect();
     if shown.is_empty() { String::new() } else { format!(": {}", shown.join("; ")) }
 }
@@ -90,7 +93,10 @@ impl Builder<'_> {
         }
         let now = key_and_trace(action, &done).0.ok_or_else(|| missing(id))?;
         if let Some(was) = key.filter(|was| **was != now) {
-            let problem = format!("{id} has other inputs than when it ran{}", what_moved(self, action, was, &done));
+            let problem = format!(
+                "{id} has other inputs than when it ran{}",
+                what_moved(self, &stages.graph, action, was, &done)
+            );
             return Err(refused(problem, "leave out --key to go through it with the inputs as they are now"));
         }
         let fetcher = self.fetcher()?;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::gather::RpmArchive;
+use super::archive::RpmArchive;
 use super::kernels;
 use crate::distro::DistroError;
 use crate::distro::rpm::{Candidate, Capability, paths_of};

@@ -216,7 +216,7 @@ proptest! {
     #[test]
     fn keys_are_equal_exactly_when_the_plaintexts_are(lists in two_lists()) {
         let [one, other] = lists.map(|list| {
-            let inputs = list.into_iter().map(|(name, value)| Input { name, value, place: None }).collect();
+            let inputs = list.into_iter().map(|(name, value)| Input::new(name, value)).collect();
             let (key, trace) = key_and_trace(&action(inputs), &Fixed);
             (key.unwrap(), trace)
         });
