@@ -157,12 +157,13 @@ fn remove_damaged(setup: &Setup, recipe: &Recipe) -> Result<(), Exit> {
 
 fn show(arguments: &super::Arguments, image: Option<&str>, summary: &Summary, took: std::time::Duration) {
     if arguments.progress == super::ProgressKind::Json {
-        let published = summary.published.clone().map(|(directory, build)| PublishedBuild { directory, build });
+        let published =
+            summary.published.clone().map(|(directory, build)| Box::new(PublishedBuild { directory, build }));
         let event = ProgressEvent::Summary {
             image: image.map(str::to_owned),
             published,
             xcat: summary.xcat.clone(),
-            estimate: summary.estimate.clone(),
+            estimate: summary.estimate.clone().map(Box::new),
             facts: summary.facts,
             number: summary.number,
         };

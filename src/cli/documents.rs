@@ -207,11 +207,11 @@ pub enum ProgressEvent {
         #[serde(skip_serializing_if = "Option::is_none")]
         image: Option<String>,
         /// What was published; none with `--until`.
-        published: Option<PublishedBuild>,
+        published: Option<Box<PublishedBuild>>,
         /// What was published for xCAT.
         xcat: Vec<XcatPublished>,
         /// What was expected, where the history knows.
-        estimate: Option<Estimate>,
+        estimate: Option<Box<Estimate>>,
         /// What it was.
         facts: Facts,
         /// The build's number in `imgbuild log`.
