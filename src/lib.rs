@@ -14,4 +14,5 @@ pub mod sandbox;
 pub mod source;
 pub mod stage;
 pub mod store;
+pub mod witness;
 pub mod xcat;

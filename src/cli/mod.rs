@@ -9,6 +9,7 @@ mod gc;
 mod init;
 mod list;
 mod plan;
+mod planning;
 mod render;
 mod reporter;
 mod setup;

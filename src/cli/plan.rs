@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::setup::{Setup, lock, recipes, store_directory};
+use super::planning::{Planning, folded, json_of};
+use super::setup::{Setup, lock, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::plan::{ActionGraph, Cause, Decision, Reason, Stage, Verdict, evaluate};
@@ -33,6 +34,9 @@ pub struct Arguments {
     /// Plan a build with this --publish
     #[arg(long, value_name = "LAYOUT:DIR")]
     pub publish: Vec<Target>,
+    /// Look at everything anew, whatever an earlier plan remembered; the answer is the same
+    #[arg(long)]
+    pub no_memo: bool,
 }
 
 /// What `plan --json` prints. Readers ignore fields that they do not know.
@@ -114,8 +118,11 @@ fn of_stage(layers: &[PlannedLayer]) -> &'static str {
     }
 }
 
+/// Digest of the initrd's program: one for all images of a run.
+static INIT: std::sync::LazyLock<Digest> = std::sync::LazyLock::new(|| Digest::of(init_program()));
+
 fn stages_of(recipe: &Recipe, lock: &Lock, forms: Forms) -> Result<StageGraph, Exit> {
-    graph_of(recipe, lock, &Digest::of(init_program()), forms).map_err(|error| {
+    graph_of(recipe, lock, &INIT, forms).map_err(|error| {
         let exit = Exit::from(&error);
         render::say(&render::error(error));
         exit
@@ -166,7 +173,7 @@ fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedLayer
     planned
 }
 
-/// Plans an image: runs nothing, connects to nothing, writes nothing.
+/// Plans an image: runs nothing, connects to nothing, writes nothing. Reads through `witness` alone.
 pub fn plan_of(
     recipe: &Recipe,
     store: &Store,
@@ -226,41 +233,24 @@ pub fn plan_of(
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
-    let recipes = match recipes(arguments) {
-        Ok(recipes) => recipes,
-        Err(exit) => return exit,
-    };
     let directory = match store_directory(arguments) {
         Ok(directory) => directory,
         Err(exit) => return exit,
     };
-    let store = Store::existing(&directory);
-    let mut images = Vec::new();
-    for recipe in &recipes {
-        let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
-        let mut image = match plan_of(recipe, &store, &out, &own.publish) {
-            Ok(image) => image,
-            Err(exit) => return exit,
-        };
-        if own.thorough {
-            match damaged_layers(arguments, recipe) {
-                Ok(damaged) => image.drift.extend(damaged),
-                Err(exit) => return exit,
-            }
-        }
-        images.push(image);
-    }
-    let work = images.iter().any(PlannedImage::has_work);
-    if own.json {
-        let document = PlanDocument { format_version: "1.0".to_owned(), images };
-        let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
-        text.push('\n');
-        render::print(&text);
-    } else {
-        let texts: Vec<String> = images.iter().map(|image| text_of(image, arguments.verbose)).collect();
-        render::print(&texts.join("\n"));
-    }
-    if own.detailed_exitcode && work { Exit::Work } else { Exit::Done }
+    let planning = Planning {
+        store: Store::existing(&directory),
+        out: own.out.as_deref(),
+        publish: &own.publish,
+        verbose: arguments.verbose,
+        with_memos: !own.no_memo && !own.thorough,
+        more: &|recipe| if own.thorough { damaged_layers(arguments, recipe) } else { Ok(Vec::new()) },
+    };
+    let images = match planning.images(std::slice::from_ref(&arguments.directory)) {
+        Ok(images) => images,
+        Err(exit) => return exit,
+    };
+    render::print(&if own.json { json_of(&images) } else { folded(&images, arguments.verbose) });
+    if own.detailed_exitcode && images.iter().any(|image| image.has_work) { Exit::Work } else { Exit::Done }
 }
 
 /// Layers of the last build that are not what they were.
@@ -278,7 +268,8 @@ fn damaged_layers(arguments: &super::Arguments, recipe: &Recipe) -> Result<Vec<D
 /// How many causes of a layer are shown before the rest is folded.
 const SHOWN_CAUSES: usize = 6;
 
-fn text_of(image: &PlannedImage, verbose: u8) -> String {
+/// The plan of an image for people.
+pub fn text_of(image: &PlannedImage, verbose: u8) -> String {
     let mut text = format!("{}\n", image.name);
     let mut notes = Vec::new();
     for stage in &image.stages {

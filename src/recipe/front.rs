@@ -18,7 +18,7 @@ pub fn document_of(directory: &Path) -> Result<Node, Vec<Finding>> {
 
 /// The text of a recipe; `name` is how messages call it.
 fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
-    let bytes = std::fs::read(path).map_err(|error| {
+    let bytes = crate::witness::read(path).map_err(|error| {
         let problem = format!("`{}` cannot be read: {error}", path.display());
         vec![
             Finding::nowhere(Severity::Error, "recipe::missing", problem)

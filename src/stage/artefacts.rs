@@ -176,8 +176,8 @@ pub fn sums(artefacts: &[Artefact]) -> String {
 /// The published directory of an image, if there is one.
 pub fn published(out: &Path, name: &str) -> Option<(PathBuf, BuildInfo)> {
     let link = out.join(name);
-    let directory = link.canonicalize().ok()?;
-    let info = serde_json::from_slice(&std::fs::read(directory.join("build.json")).ok()?).ok()?;
+    let directory = crate::witness::canonicalize(&link).ok()?;
+    let info = serde_json::from_slice(&crate::witness::read(&directory.join("build.json")).ok()?).ok()?;
     Some((directory, info))
 }
 

@@ -53,7 +53,7 @@ impl Store {
 
     /// The last build of an image of a recipe, if there was one.
     pub fn root(&self, recipe: &Path, image: &str) -> Option<Root> {
-        let bytes = std::fs::read(self.root_path(recipe, image)).ok()?;
+        let bytes = crate::witness::read(&self.root_path(recipe, image)).ok()?;
         serde_json::from_slice::<Root>(&bytes).ok().filter(|root| root.format == 1)
     }
 

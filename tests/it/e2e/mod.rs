@@ -15,6 +15,7 @@ mod kills;
 mod leases;
 mod lock;
 mod machine;
+mod memo;
 mod mini;
 mod mirror;
 mod offline;
