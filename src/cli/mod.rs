@@ -6,6 +6,7 @@ mod check;
 mod exit;
 mod explain;
 mod gc;
+mod graph;
 mod init;
 mod list;
 mod plan;
@@ -14,6 +15,8 @@ mod render;
 mod reporter;
 mod setup;
 mod shell;
+mod size;
+mod store;
 mod update;
 mod vendor;
 
@@ -90,8 +93,14 @@ pub enum Command {
     List(list::Arguments),
     /// Boot the published image in QEMU
     Boot(boot::Arguments),
+    /// Draw the actions of the image, what they use, and what a build would do with them
+    Graph(graph::Arguments),
+    /// Say where the bytes of the packed image are
+    Size(size::Arguments),
     /// Remove from the store what no image's last build uses
     Gc(gc::Arguments),
+    /// Look after the store: verify it, say what takes its bytes, pin builds
+    Store(store::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -132,7 +141,10 @@ pub fn main() -> ExitCode {
         Command::Shell(own) => return shell::run(&arguments, own),
         Command::List(own) => list::run(&arguments, own),
         Command::Boot(own) => boot::run(&arguments, own),
+        Command::Graph(own) => graph::run(&arguments, own),
+        Command::Size(own) => size::run(&arguments, own),
         Command::Gc(own) => gc::run(&arguments, own),
+        Command::Store(own) => store::run(&arguments, own),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "imgbuild", &mut script);

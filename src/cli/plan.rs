@@ -129,6 +129,21 @@ fn stages_of(recipe: &Recipe, lock: &Lock, forms: Forms) -> Result<StageGraph, E
     })
 }
 
+/// The actions that a plan of the recipe is about; none where packages are not resolved yet.
+pub fn shape_of(recipe: &Recipe) -> Result<Option<ActionGraph>, Exit> {
+    let found = lock(recipe)?;
+    let state = lock_state(recipe, found.as_ref());
+    let Some(lock) = found else { return Ok(None) };
+    match state {
+        LockState::Fresh => stages_of(recipe, &lock, Forms::Own).map(|stages| Some(stages.graph)),
+        LockState::FilesChanged(_) => {
+            let stages = stages_of(recipe, &lock, Forms::Own)?;
+            Ok(graph_before_renewal(crate::distro::manager(recipe), &stages, &lock))
+        }
+        LockState::Stale(_) => Ok(None),
+    }
+}
+
 /// What is decided of each action; `lock_causes` are why the lock is renewed, where that is an action of the graph.
 fn decided(graph: &ActionGraph, past: &StorePast<'_>, lock_causes: &[Cause]) -> Vec<(Stage, PlannedLayer)> {
     let decisions: Vec<Decision> = evaluate(graph, past);

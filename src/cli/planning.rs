@@ -161,6 +161,11 @@ pub fn folded(images: &[Shown], verbose: u8) -> String {
     texts.join("\n")
 }
 
+/// How many entries.
+pub fn entries(number: usize) -> String {
+    format!("{} {}", counted(number), if number == 1 { "entry" } else { "entries" })
+}
+
 /// A number with commas between its thousands.
 pub fn counted(number: usize) -> String {
     let digits = number.to_string();

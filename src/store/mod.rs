@@ -15,7 +15,10 @@
 //! v1/logs/<name>         what commands printed                               }
 //! v1/handover/<name>     a file on its way from inside to blobs/             }
 //! v1/actions/<key>.json  records of finished actions; the first one for a key wins
-//! v1/roots/<id>.json     what gc must keep: the last builds of each image
+//! v1/roots/<id>.json     what gc must keep: the last build of each image
+//! v1/earlier/<id>/       the builds of an image that differ, the last one too; the oldest go first
+//! v1/pins/<label>.json   builds that gc keeps whatever else it is told
+//! v1/memos/              what plans remember; may be removed at any time
 //! v1/aside/<name>/       half-written files of one running process; lock file beside it
 //! v1/locks/<key>         held while an action runs
 //! ```
@@ -30,6 +33,7 @@ mod edit;
 mod error;
 mod gc;
 mod inside;
+mod keep;
 mod layout;
 mod leftovers;
 mod lock;
@@ -44,6 +48,7 @@ pub use edit::TreeEditor;
 pub use error::StoreError;
 pub use gc::{Collected, Root};
 pub use inside::{in_scratch, make_directories};
+pub use keep::{Build, Damage, Item, ItemKind, Policy, Survey, sha256_of};
 pub use layout::{Scratch, Store, TREE_DIRECTORIES};
 pub use leftovers::Leftovers;
 pub use lock::FileLock;
