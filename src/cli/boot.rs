@@ -12,6 +12,9 @@ use crate::stage::published;
 /// Arguments of `boot`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// The image, where the workspace has several
+    #[arg(value_name = "IMAGE")]
+    pub image: Option<String>,
     /// Stop after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
@@ -50,12 +53,12 @@ fn free_port() -> Option<u16> {
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
-    let recipe = match recipe(arguments) {
+    let recipe = match recipe(arguments, own.image.as_deref()) {
         Ok(recipe) => recipe,
         Err(exit) => return exit,
     };
     let name = &recipe.model.image.name;
-    let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
+    let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
     let Some((directory, info)) = published(&out, name) else {
         render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
         return Exit::Input;

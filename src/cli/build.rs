@@ -3,14 +3,18 @@
 use std::path::PathBuf;
 
 use super::reporter::Reporter;
-use super::setup::{PlacesArguments, Setup, recipe};
+use super::setup::{PlacesArguments, Setup, chosen};
 use super::{Exit, render};
 use crate::plan::Stage;
+use crate::recipe::Recipe;
 use crate::stage::{Builder, Options, Summary, Target, XcatPublished, remove_damaged_layers};
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
     /// Where artefacts go [default: `out` beside the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -47,72 +51,71 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         render::say(&format!("error: --publish needs all stages, but --until {} stops before", until.name()));
         return Exit::Usage;
     }
-    let recipe = match recipe(arguments) {
-        Ok(recipe) => recipe,
+    let recipes = match chosen(arguments, &own.images) {
+        Ok(recipes) => recipes,
         Err(exit) => return exit,
     };
     let setup = match Setup::open(arguments) {
         Ok(setup) => setup,
         Err(exit) => return exit,
     };
-    let began = std::time::Instant::now();
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
     crate::sandbox::interrupt::last_words(if arguments.progress == super::ProgressKind::Json {
         "{\"event\":\"interrupted\"}\n"
     } else {
         "\ninterrupted: nothing was published, and what is finished is kept; run the same command to go on from there\n"
     });
-    let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
-    let out = std::path::absolute(&out).unwrap_or(out);
-    let builder = Builder {
-        recipe: &recipe,
-        store: &setup.store,
-        namespace: &setup.namespace,
-        options: Options {
-            locked: own.locked,
-            until: own.until,
-            out,
-            places: own.places.places(),
-            publish: own.publish.clone(),
-        },
-        report: &reporter,
-    };
     let _held = match setup.share() {
         Ok(held) => held,
         Err(exit) => return exit,
     };
-    if own.thorough
-        && let Some(root) = setup.store.root(&recipe.directory, &recipe.model.image.name)
-    {
-        match remove_damaged_layers(&setup.store, &setup.namespace, &root) {
-            Ok(damaged) => {
-                for drift in damaged {
-                    render::say(&format!(
-                        "note: the layer {} was changed ({}): it is made anew",
-                        drift.name, drift.problem
-                    ));
-                }
-            }
+    for recipe in &recipes {
+        let began = std::time::Instant::now();
+        if own.thorough
+            && let Err(exit) = remove_damaged(&setup, recipe)
+        {
+            return exit;
+        }
+        let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
+        let builder = Builder {
+            recipe,
+            store: &setup.store,
+            namespace: &setup.namespace,
+            options: Options {
+                locked: own.locked,
+                until: own.until,
+                out: std::path::absolute(&out).unwrap_or(out),
+                places: own.places.places(),
+                publish: own.publish.clone(),
+            },
+            report: &reporter,
+        };
+        match if own.verify { builder.build_and_verify() } else { builder.build() } {
+            Ok(summary) => show(arguments, &summary, began.elapsed()),
             Err(error) => {
+                reporter.end();
                 let exit = Exit::from(&error);
                 render::say(&render::error(error));
                 return exit;
             }
         }
     }
-    let outcome = if own.verify { builder.build_and_verify() } else { builder.build() };
     reporter.end();
-    match outcome {
-        Ok(summary) => {
-            show(arguments, &summary, began.elapsed());
-            Exit::Done
-        }
-        Err(error) => {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            exit
-        }
+    Exit::Done
+}
+
+/// Takes layers of the last build out of the store that somebody changed.
+fn remove_damaged(setup: &Setup, recipe: &Recipe) -> Result<(), Exit> {
+    let Some(root) = setup.store.root(&recipe.directory, &recipe.model.image.name) else { return Ok(()) };
+    let damaged = remove_damaged_layers(&setup.store, &setup.namespace, &root).map_err(|error| {
+        let exit = Exit::from(&error);
+        render::say(&render::error(error));
+        exit
+    })?;
+    for drift in damaged {
+        render::say(&format!("note: the layer {} was changed ({}): it is made anew", drift.name, drift.problem));
     }
+    Ok(())
 }
 
 fn show(arguments: &super::Arguments, summary: &Summary, took: std::time::Duration) {

@@ -1,13 +1,11 @@
 //! `imgbuild check`.
 
-use std::path::PathBuf;
-
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::setup::print_findings;
+use super::setup::{print_findings, read_selection};
 use super::{Exit, render};
-use crate::recipe::{load, read_list};
+use crate::recipe::read_list;
 use crate::source::{Finding, Severity, Span};
 use crate::xcat::{Flavor, Item, Loader, parse_exlist, parse_pkglist, parse_synclist};
 
@@ -15,11 +13,12 @@ use crate::xcat::{Flavor, Item, Loader, parse_exlist, parse_pkglist, parse_syncl
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Show what a list of this kind means
-    #[arg(long = "as", value_name = "KIND", requires = "file")]
+    #[arg(long = "as", value_name = "KIND")]
     pub kind: Option<ListKind>,
-    /// The list
-    #[arg(requires = "kind")]
-    pub file: Option<PathBuf>,
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]; with
+    /// --as, the list
+    #[arg(value_name = "IMAGE|FILE", required_if_eq_any([("kind", "pkglist"), ("kind", "otherpkgs"), ("kind", "exlist"), ("kind", "synclist")]))]
+    pub names: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -40,29 +39,53 @@ pub enum ListKind {
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
-    if let (Some(kind), Some(file)) = (own.kind, &own.file) {
-        return check_list(arguments, own, kind, file);
+    if let (Some(kind), Some(file)) = (own.kind, own.names.first()) {
+        if own.names.len() > 1 {
+            render::say("error: `check --as` takes one list");
+            return Exit::Usage;
+        }
+        return check_list(arguments, own, kind, std::path::Path::new(file));
     }
-    let loaded = load(&arguments.directory);
+    let selected = read_selection(arguments, &own.names);
+    let (findings, good, broken, is_several) = match &selected {
+        Ok(selected) => {
+            let good = selected.recipes.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
+            (&selected.findings, good, selected.broken.clone(), selected.is_several)
+        }
+        Err(findings) => (findings, Vec::new(), Vec::new(), false),
+    };
+    let is_good = selected.as_ref().is_ok_and(|selected| selected.broken.is_empty());
     if own.json {
-        let document =
-            json!({"format_version": "1.0", "findings": loaded.findings.iter().map(finding_json).collect::<Vec<_>>()});
+        let said = |names: &mut dyn Iterator<Item = (&str, bool)>| {
+            names.map(|(name, good)| json!({"name": name, "good": good})).collect::<Vec<_>>()
+        };
+        let mut names: Vec<(&str, bool)> = good.iter().map(|name| (*name, true)).collect();
+        names.extend(broken.iter().map(|name| (name.as_str(), false)));
+        names.sort_unstable();
+        let findings: Vec<_> = findings.iter().map(finding_json).collect();
+        let images = said(&mut names.into_iter());
+        let document = json!({"format_version": "1.0", "images": images, "findings": findings});
         render::print(&format!("{document:#}\n"));
     } else {
-        print_findings(&loaded.findings, arguments.verbose);
-        let count = |severity| loaded.findings.iter().filter(|finding| finding.severity == severity).count();
-        if loaded.recipe.is_some() {
-            render::say(&format!(
-                "the recipe is good ({} warnings, {} notes)",
-                count(Severity::Warning),
-                count(Severity::Note)
-            ));
-        } else {
-            let errors = count(Severity::Error);
-            render::say(&format!("the recipe has {errors} error{}", if errors == 1 { "" } else { "s" }));
-        }
+        print_findings(findings, arguments.verbose);
+        let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+        let (errors, warnings, notes) = (count(Severity::Error), count(Severity::Warning), count(Severity::Note));
+        let s = if errors == 1 { "" } else { "s" };
+        render::say(&match (is_good, is_several) {
+            (true, false) => format!("the recipe is good ({warnings} warnings, {notes} notes)"),
+            (true, true) => format!("{} images are good ({warnings} warnings, {notes} notes)", good.len()),
+            (false, true) => format!(
+                "{errors} error{s}: {} cannot be built, {} can",
+                broken.join(", "),
+                match good.len() {
+                    0 => "none".to_owned(),
+                    _ => good.join(", "),
+                }
+            ),
+            (false, false) => format!("the recipe has {errors} error{s}"),
+        });
     }
-    if loaded.recipe.is_some() { Exit::Done } else { Exit::Input }
+    if is_good { Exit::Done } else { Exit::Input }
 }
 
 fn finding_json(finding: &Finding) -> serde_json::Value {

@@ -15,6 +15,9 @@ pub struct Arguments {
     /// Only the actions whose name starts so, for instance `rootfs/sync` or `pack`
     #[arg(value_name = "ACTION", default_value = "")]
     pub action: String,
+    /// The image, where the workspace has several
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
 }
 
 /// Runs the command.
@@ -29,7 +32,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 }
 
 fn text(arguments: &super::Arguments, own: &Arguments) -> Result<String, Exit> {
-    let recipe = recipe(arguments)?;
+    let recipe = recipe(arguments, own.image.as_deref())?;
     let found = lock(&recipe)?;
     let state = lock_state(&recipe, found.as_ref());
     let (LockState::Fresh, Some(lock)) = (&state, &found) else {

@@ -32,7 +32,7 @@ pub use setup::Setup;
 #[derive(Debug, Parser)]
 #[command(name = "imgbuild", version, max_term_width = 100)]
 pub struct Arguments {
-    /// Directory of the recipe
+    /// Directory of a recipe or a workspace
     #[arg(short = 'C', long = "directory", value_name = "DIR", default_value = ".", global = true)]
     pub directory: PathBuf,
     /// Directory of the store [default: $XDG_CACHE_HOME/imgbuild or ~/.cache/imgbuild]
@@ -75,11 +75,11 @@ pub enum ProgressKind {
 pub enum Command {
     /// Write a commented recipe that builds as it is
     Init(init::Arguments),
-    /// Check a recipe, or show what a list means, without building
+    /// Check recipes, or show what a list means, without building
     Check(check::Arguments),
     /// Say what a build would do, and why; run nothing
     Plan(plan::Arguments),
-    /// Build the image and publish its artefacts
+    /// Build images and publish their artefacts
     Build(build::Arguments),
     /// Renew image.lock, wholly or for some packages, and say what changed
     Update(update::Arguments),
@@ -89,7 +89,7 @@ pub enum Command {
     Explain(explain::Arguments),
     /// Look around in the built image; nothing done there gets into it
     Shell(shell::Arguments),
-    /// List the image, its published artefacts and its layers
+    /// List the images, their published artefacts and layers
     List(list::Arguments),
     /// Boot the published image in QEMU
     Boot(boot::Arguments),
@@ -110,7 +110,7 @@ pub enum Command {
     #[command(hide = true)]
     Schema {
         /// Which format
-        #[arg(value_parser = ["image", "lock", "build", "plan"])]
+        #[arg(value_parser = ["image", "workspace", "lock", "build", "plan"])]
         format: String,
     },
 }
@@ -154,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Schema { format } => {
             render::print(&match format.as_str() {
                 "image" => crate::recipe::schema_text(),
+                "workspace" => crate::recipe::workspace_schema_text(),
                 "lock" => crate::recipe::lock_schema_text(),
                 "build" => crate::recipe::schema_of::<crate::stage::BuildInfo>("build.schema.json"),
                 _ => crate::recipe::schema_of::<plan::PlanDocument>("plan.schema.json"),

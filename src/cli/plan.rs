@@ -19,6 +19,9 @@ use crate::store::Store;
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -260,7 +263,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         with_memos: !own.no_memo && !own.thorough,
         more: &|recipe| if own.thorough { damaged_layers(arguments, recipe) } else { Ok(Vec::new()) },
     };
-    let images = match planning.images(std::slice::from_ref(&arguments.directory)) {
+    let images = match planning.images(arguments, &own.images) {
         Ok(images) => images,
         Err(exit) => return exit,
     };

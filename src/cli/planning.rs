@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Exit;
 use super::plan::{PlannedImage, plan_of, text_of};
-use super::setup::print_findings;
+use super::setup::{chosen, name_from, print_findings};
 use crate::digest::{Digest, FieldHasher};
-use crate::recipe::{Recipe, load};
+use crate::recipe::{Overlay, Recipe, Workspace, folders, load_draft, once, relatives};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::stage::{Drift, Target};
 use crate::store::Store;
@@ -31,13 +31,25 @@ pub struct Shown {
     pub long: String,
     /// For programs: its entry in the JSON document, indented.
     pub json: String,
+    /// What is to be said of its recipe.
+    pub findings: Vec<Finding>,
 }
 
 /// What a folder with a recipe gives.
 #[derive(Debug, Clone, Default)]
 struct Planned {
+    /// Names of all its images.
+    names: Vec<String>,
+    /// The plans of those that were asked for.
     images: Vec<Shown>,
-    findings: Vec<Finding>,
+}
+
+/// Why a folder gave no plan.
+enum Trouble {
+    /// It was said, and the command ends with this.
+    Said(Exit),
+    /// The recipes are to be read the long way, which says what is wrong.
+    Unsaid,
 }
 
 /// How images are planned.
@@ -57,66 +69,132 @@ pub struct Planning<'a> {
 }
 
 impl Planning<'_> {
-    /// Plans the images of folders, several at once, and prints what is to be said of their recipes, in their order.
+    /// Plans the images that a command is for, several at once, and prints what is to be said of their recipes.
     ///
     /// # Errors
-    /// The exit code of the first folder that cannot be planned, after the reason was printed.
-    pub fn images(&self, folders: &[PathBuf]) -> Result<Vec<Shown>, Exit> {
-        let looks = Looks::default();
-        let all: Vec<(Planned, Result<(), Exit>)> =
-            folders.par_iter().map(|folder| self.folder(folder, &looks)).collect();
-        let mut images = Vec::new();
-        for (planned, outcome) in all {
-            print_findings(&planned.findings, self.verbose);
-            outcome?;
-            images.extend(planned.images);
+    /// The exit code, after the reason was printed.
+    pub fn images(&self, arguments: &super::Arguments, patterns: &[String]) -> Result<Vec<Shown>, Exit> {
+        if self.with_memos {
+            match self.remembered(arguments, patterns) {
+                Ok(images) => return Ok(images),
+                Err(Trouble::Said(exit)) => return Err(exit),
+                Err(Trouble::Unsaid) => {}
+            }
         }
+        let recipes = chosen(arguments, patterns)?;
+        let all: Vec<Result<Shown, Exit>> = recipes.par_iter().map(|recipe| self.one(recipe, Vec::new())).collect();
+        all.into_iter().collect()
+    }
+
+    fn one(&self, recipe: &Recipe, findings: Vec<Finding>) -> Result<Shown, Exit> {
+        let out = self.out.unwrap_or(&recipe.out);
+        let mut image = plan_of(recipe, &self.store, out, self.publish)?;
+        image.drift.extend((self.more)(recipe)?);
+        Ok(Shown { findings, ..Shown::of(&image) })
+    }
+
+    /// The same with what earlier plans remembered. It gives and says what the long way would.
+    fn remembered(&self, arguments: &super::Arguments, patterns: &[String]) -> Result<Vec<Shown>, Trouble> {
+        let (workspace, folders) =
+            folders(&arguments.directory, !patterns.is_empty()).map_err(|_| Trouble::Unsaid)?;
+        let workspace = workspace.as_deref();
+        let wanted = Wanted::of(patterns).ok_or(Trouble::Unsaid)?;
+        let looks = Looks::default();
+        let all: Vec<Result<Planned, Trouble>> =
+            folders.par_iter().map(|folder| self.folder(folder, workspace, &wanted, &looks)).collect();
+        let all: Vec<Planned> = all.into_iter().collect::<Result<_, Trouble>>()?;
+        let mut names: Vec<&str> = all.iter().flat_map(|planned| &planned.names).map(String::as_str).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) || !wanted.all_match(&names) {
+            return Err(Trouble::Unsaid);
+        }
+        let mut images: Vec<Shown> = all.into_iter().flat_map(|planned| planned.images).collect();
+        images.retain(|image| wanted.has(&image.name));
+        images.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut findings = Vec::new();
+        if let Some(workspace) = workspace
+            && !workspace.images.is_empty()
+            && (!patterns.is_empty() || folders.len() > 1)
+        {
+            findings.extend(workspace.findings.iter().cloned());
+        }
+        findings.extend(images.iter_mut().flat_map(|image| std::mem::take(&mut image.findings)));
+        once(&mut findings);
+        if let Some(workspace) = workspace.filter(|_| images.len() > 1) {
+            name_from(&workspace.root, &mut findings);
+        }
+        print_findings(&findings, self.verbose);
         Ok(images)
     }
 
-    fn folder(&self, folder: &Path, looks: &Looks) -> (Planned, Result<(), Exit>) {
-        let memo = self.with_memos.then(|| Memo::of(self, folder)).flatten();
-        let Some(memo) = memo else { return self.anew(folder) };
+    fn folder(
+        &self,
+        folder: &Path,
+        workspace: Option<&Workspace>,
+        wanted: &Wanted,
+        looks: &Looks,
+    ) -> Result<Planned, Trouble> {
+        let Some(memo) = Memo::of(self, folder, workspace) else { return self.anew(folder, workspace, wanted) };
         let began = crate::witness::now();
         let earlier = memo.read();
         if let Some(sealed) = &earlier
             && let Some(planned) = Planned::from_bytes(&sealed.payload)
         {
             match sealed.witness.ask(&memo.folder, looks) {
-                Answer::Same => return (planned, Ok(())),
+                Answer::Same => return Ok(planned),
                 Answer::SameMoved => {
                     if let Some(witness) = sealed.witness.renewed(began) {
                         memo.write(&Sealed { witness, payload: sealed.payload.clone() });
                     }
-                    return (planned, Ok(()));
+                    return Ok(planned);
                 }
                 Answer::Other => {}
             }
         }
         let known = earlier.map(|sealed| Known::from_witness(&sealed.witness)).unwrap_or_default();
-        let ((planned, outcome), witness) = recording(known, || self.anew(folder));
-        if outcome.is_ok() {
-            memo.keep(witness, &planned);
+        let (outcome, witness) = recording(known, || self.anew(folder, workspace, wanted));
+        if let Ok(planned) = &outcome
+            && planned.images.len() == planned.names.len()
+        {
+            memo.keep(witness, planned);
         }
-        (planned, outcome)
+        outcome
     }
 
-    fn anew(&self, folder: &Path) -> (Planned, Result<(), Exit>) {
-        let loaded = load(folder);
-        let mut planned = Planned { images: Vec::new(), findings: loaded.findings };
-        let Some(recipe) = loaded.recipe else { return (planned, Err(Exit::Input)) };
-        let out = self.out.map_or_else(|| recipe.directory.join("out"), Path::to_owned);
-        let image = plan_of(&recipe, &self.store, &out, self.publish).and_then(|mut image| {
-            image.drift.extend((self.more)(&recipe)?);
-            Ok(image)
-        });
-        match image {
-            Ok(image) => {
-                planned.images.push(Shown::of(&image));
-                (planned, Ok(()))
+    fn anew(&self, folder: &Path, workspace: Option<&Workspace>, wanted: &Wanted) -> Result<Planned, Trouble> {
+        let drafts = relatives(folder, workspace, &Overlay::new()).map_err(|_| Trouble::Unsaid)?.images();
+        let mut planned = Planned::default();
+        for draft in &drafts {
+            let (name, _) = draft.name().ok_or(Trouble::Unsaid)?;
+            planned.names.push(name.to_owned());
+            if !wanted.has(name) {
+                continue;
             }
-            Err(exit) => (planned, Err(exit)),
+            let loaded = load_draft(draft, workspace);
+            let recipe = loaded.recipe.ok_or(Trouble::Unsaid)?;
+            planned.images.push(self.one(&recipe, loaded.findings).map_err(Trouble::Said)?);
         }
+        Ok(planned)
+    }
+}
+
+/// The images that patterns mean; all without patterns.
+struct Wanted(Vec<(String, globset::GlobMatcher)>);
+
+impl Wanted {
+    /// None for what is no pattern.
+    fn of(patterns: &[String]) -> Option<Self> {
+        let compiled = patterns.iter().map(|text| Some((text.clone(), globset::Glob::new(text).ok()?.compile_matcher())));
+        compiled.collect::<Option<_>>().map(Self)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|(text, matcher)| text == name || matcher.is_match(name))
+    }
+
+    /// Whether each pattern means at least one.
+    fn all_match(&self, names: &[&str]) -> bool {
+        self.0.iter().all(|(text, matcher)| names.iter().any(|name| text == name || matcher.is_match(name)))
     }
 }
 
@@ -131,6 +209,7 @@ impl Shown {
             short: text_of(image, 0),
             long: text_of(image, 1),
             json: json.join("\n"),
+            findings: Vec::new(),
         }
     }
 }
@@ -188,7 +267,7 @@ struct Memo {
 
 impl Memo {
     /// None where there is no store that belongs to whoever asks: a memo is trusted as far as its owner is.
-    fn of(planning: &Planning<'_>, folder: &Path) -> Option<Self> {
+    fn of(planning: &Planning<'_>, folder: &Path, workspace: Option<&Workspace>) -> Option<Self> {
         let store = planning.store.directory();
         let folder = std::path::absolute(folder).ok()?;
         let mut hasher = FieldHasher::new("imgbuild plan memo v1");
@@ -199,6 +278,10 @@ impl Memo {
         };
         for Target::Xcat(directory) in planning.publish {
             hasher.text("xcat").field(std::path::absolute(directory).ok()?.as_os_str().as_bytes());
+        }
+        // Read at each run, before any memo is asked.
+        if let Some(workspace) = workspace {
+            hasher.text("workspace").field(workspace.root.as_os_str().as_bytes()).text(&workspace.file.text);
         }
         let key = hasher.finish();
         let hex = key.to_string();
@@ -301,17 +384,18 @@ impl Planned {
             to.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
             to.extend_from_slice(bytes);
         };
-        let findings: Vec<KeptFinding> = self.findings.iter().map(KeptFinding::of).collect();
-        put(&if findings.is_empty() { Vec::new() } else { serde_json::to_vec(&findings).unwrap_or_default() });
         for image in &self.images {
+            let findings: Vec<KeptFinding> = image.findings.iter().map(KeptFinding::of).collect();
             put(if image.has_work { b"work" } else { b"" });
             for text in [&image.name, &image.short, &image.long, &image.json] {
                 put(text.as_bytes());
             }
+            put(&if findings.is_empty() { Vec::new() } else { serde_json::to_vec(&findings).unwrap_or_default() });
         }
         to
     }
 
+    /// Of all images of a folder: a memo has no other.
     fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         let mut take = || -> Option<Option<String>> {
             if bytes.is_empty() {
@@ -323,14 +407,14 @@ impl Planned {
             bytes = rest;
             Some(Some(String::from_utf8(field.to_vec()).ok()?))
         };
-        let findings = take()??;
-        let findings: Vec<KeptFinding> =
-            if findings.is_empty() { Vec::new() } else { serde_json::from_str(&findings).ok()? };
-        let mut planned =
-            Self { images: Vec::new(), findings: findings.into_iter().map(KeptFinding::finding).collect() };
+        let mut planned = Self::default();
         while let Some(work) = take()? {
-            let (name, short, long, json) = (take()??, take()??, take()??, take()??);
-            planned.images.push(Shown { name, has_work: !work.is_empty(), short, long, json });
+            let (name, short, long, json, findings) = (take()??, take()??, take()??, take()??, take()??);
+            let findings: Vec<KeptFinding> =
+                if findings.is_empty() { Vec::new() } else { serde_json::from_str(&findings).ok()? };
+            let findings = findings.into_iter().map(KeptFinding::finding).collect();
+            planned.names.push(name.clone());
+            planned.images.push(Shown { name, has_work: !work.is_empty(), short, long, json, findings });
         }
         Some(planned)
     }
@@ -342,17 +426,19 @@ mod tests {
 
     fn shown(name: &str, has_work: bool) -> Shown {
         let text = |form: &str| format!("{name} {form}\n");
-        Shown { name: name.to_owned(), has_work, short: text("short"), long: text("long"), json: "    {}".to_owned() }
+        let json = "    {}".to_owned();
+        Shown { name: name.to_owned(), has_work, short: text("short"), long: text("long"), json, findings: Vec::new() }
     }
 
     #[test]
     fn what_is_planned_reads_back_with_its_findings() {
         let file = SourceFile::new("image.toml", "/r/image.toml", "[image]\nname = 1\n");
         let finding = Finding::warning("room::problem", &Span::new(&file, 8..12), "`name` is odd").help("another");
-        let planned = Planned { images: vec![shown("a", true), shown("b", false)], findings: vec![finding.clone()] };
+        let mut image = shown("a", true);
+        image.findings.push(finding);
+        let planned = Planned { names: vec!["a".into(), "b".into()], images: vec![image, shown("b", false)] };
         let read = Planned::from_bytes(&planned.to_bytes()).unwrap();
-        assert_eq!(read.images, planned.images);
-        assert_eq!(read.findings, [finding]);
+        assert_eq!((read.names, read.images), (planned.names.clone(), planned.images.clone()));
         for cut in 1..planned.to_bytes().len() {
             let _ = Planned::from_bytes(&planned.to_bytes()[..cut]);
         }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{Arguments, Exit, render};
-use crate::recipe::{Lock, Recipe, load};
+use crate::recipe::{Lock, Recipe, Selected, Workspace, select};
 use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
-use crate::source::{Finding, Severity};
+use crate::source::{Finding, Severity, SourceFile};
 use crate::stage::{Places, ProbeAnswer, ProbeRequest};
 use crate::store::{FileLock, Store};
 
@@ -145,22 +145,81 @@ pub fn print_findings(findings: &[Finding], verbose: u8) {
     }
 }
 
-/// Reads the recipe, and prints what is to be said of it.
+/// Reads the images that a command is for, and prints what is to be said of them; some may have errors.
 ///
 /// # Errors
-/// [`Exit::Input`] when it has errors.
-pub fn recipe(arguments: &Arguments) -> Result<Recipe, Exit> {
-    let loaded = load(&arguments.directory);
-    print_findings(&loaded.findings, arguments.verbose);
-    loaded.recipe.ok_or(Exit::Input)
+/// [`Exit::Input`] when not even their names are known, or a pattern means none.
+pub fn selection(arguments: &Arguments, patterns: &[String]) -> Result<Selected, Exit> {
+    let selected = read_selection(arguments, patterns).inspect_err(|findings| {
+        print_findings(findings, arguments.verbose);
+    });
+    let selected = selected.map_err(|_| Exit::Input)?;
+    print_findings(&selected.findings, arguments.verbose);
+    Ok(selected)
 }
 
-/// Reads the recipes that a command is for, and prints what is to be said of them.
+/// The same; prints nothing. Where several images are meant, the findings name files from the workspace's root.
+///
+/// # Errors
+/// What stands in the way.
+pub fn read_selection(arguments: &Arguments, patterns: &[String]) -> Result<Selected, Vec<Finding>> {
+    let mut selected = select(&arguments.directory, patterns).map_err(|mut findings| {
+        if let Some(root) = Workspace::root_of(&arguments.directory) {
+            name_from(&root, &mut findings);
+        }
+        findings
+    })?;
+    if let Some(workspace) = selected.workspace.as_deref().filter(|_| selected.is_several) {
+        name_from(&workspace.root, &mut selected.findings);
+    }
+    Ok(selected)
+}
+
+/// Makes findings name their files from a directory.
+pub fn name_from(root: &std::path::Path, findings: &mut [Finding]) {
+    for span in findings.iter_mut().filter_map(|finding| finding.span.as_mut()) {
+        if let Ok(below) = span.file.path.strip_prefix(root) {
+            span.file = SourceFile::new(below.display().to_string(), &span.file.path, span.file.text.as_str());
+        }
+    }
+}
+
+/// Reads the recipes that a command is for, and prints what is to be said of them: those that patterns mean, or the recipe
+/// where one stands, or all of the workspace. Sorted by the images' names.
+///
+/// # Errors
+/// [`Exit::Input`] when one has errors.
+pub fn chosen(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>, Exit> {
+    let selected = selection(arguments, patterns)?;
+    if selected.broken.is_empty() { Ok(selected.recipes) } else { Err(Exit::Input) }
+}
+
+/// The same without patterns.
 ///
 /// # Errors
 /// [`Exit::Input`] when one has errors.
 pub fn recipes(arguments: &Arguments) -> Result<Vec<Recipe>, Exit> {
-    recipe(arguments).map(|recipe| vec![recipe])
+    chosen(arguments, &[])
+}
+
+/// Reads the one recipe that a command is for: by its name, or the only one that can be meant.
+///
+/// # Errors
+/// [`Exit::Input`] when it has errors; [`Exit::Usage`] when there are several.
+pub fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit> {
+    let mut recipes = match name {
+        Some(name) => chosen(arguments, &[name.to_owned()])?,
+        None => recipes(arguments)?,
+    };
+    match recipes.pop() {
+        Some(recipe) if recipes.is_empty() => Ok(recipe),
+        Some(last) => {
+            let names: Vec<&str> = recipes.iter().chain([&last]).map(|one| one.model.image.name.as_str()).collect();
+            render::say(&format!("error: this is for one image; name it: {}", names.join(", ")));
+            Err(Exit::Usage)
+        }
+        None => Err(Exit::Input),
+    }
 }
 
 /// Reads the lock beside the recipe, if there is one.

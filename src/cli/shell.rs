@@ -10,6 +10,9 @@ use crate::store::FileLock;
 /// Arguments of `shell`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// The image, where the workspace has several
+    #[arg(value_name = "IMAGE")]
+    pub image: Option<String>,
     /// Where artefacts are [default: `out` beside the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
@@ -27,13 +30,13 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> std::process::ExitC
 }
 
 fn start(arguments: &super::Arguments, own: &Arguments) -> Result<i32, Exit> {
-    let recipe = recipe(arguments)?;
+    let recipe = recipe(arguments, own.image.as_deref())?;
     let setup = Setup::open(arguments)?;
     let failed = |text: String, exit: Exit| {
         render::say(&text);
         exit
     };
-    let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
+    let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
     let name = &recipe.model.image.name;
     let (_, info) = published(&out, name)
         .ok_or_else(|| failed("nothing is built yet: run `imgbuild build` first".to_owned(), Exit::Input))?;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::setup::{Setup, recipes, store_directory};
+use super::setup::{Setup, recipe, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::store::{Damage, DamagedLayer, FileLock, Item, ItemKind, Policy, Store, StoreError, Survey};
@@ -38,15 +38,18 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Keep the last build of the recipe's image from gc, under a label; without one, list the pins
+    /// Keep an image's last build from gc, under a label; without one, list the pins
     Pin {
         /// The label: letters, digits, `-`, `_`, `+`, dots
         label: Option<String>,
+        /// The image [default: that of the recipe where you stand]
+        #[arg(conflicts_with = "remove")]
+        image: Option<String>,
         /// Take the pin away
         #[arg(long, requires = "label")]
         remove: bool,
         /// Print JSON
-        #[arg(long, conflicts_with_all = ["label", "remove"])]
+        #[arg(long, conflicts_with_all = ["label", "image", "remove"])]
         json: bool,
     },
 }
@@ -81,7 +84,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Command::Stats { json } => stats(arguments, *json),
         Command::Pin { label: None, json, .. } => pins(arguments, *json),
         Command::Pin { label: Some(label), remove: true, .. } => unpin(arguments, label),
-        Command::Pin { label: Some(label), .. } => pin(arguments, label),
+        Command::Pin { label: Some(label), image, .. } => pin(arguments, label, image.as_deref()),
     };
     outcome.unwrap_or_else(|exit| exit)
 }
@@ -356,12 +359,8 @@ fn stats(arguments: &super::Arguments, json: bool) -> Result<Exit, Exit> {
     Ok(Exit::Done)
 }
 
-fn pin(arguments: &super::Arguments, label: &str) -> Result<Exit, Exit> {
-    let recipes = recipes(arguments)?;
-    let [recipe] = recipes.as_slice() else {
-        render::say("error: a pin is of one image: name its recipe's directory with -C");
-        return Err(Exit::Usage);
-    };
+fn pin(arguments: &super::Arguments, label: &str, image: Option<&str>) -> Result<Exit, Exit> {
+    let recipe = recipe(arguments, image)?;
     let setup = Setup::open(arguments)?;
     let _held = setup.share()?;
     let name = &recipe.model.image.name;

@@ -1,15 +1,20 @@
 //! `imgbuild update`.
 
 use super::reporter::Reporter;
-use super::setup::{PlacesArguments, Setup, recipe};
+use super::setup::{PlacesArguments, Setup, print_findings, read_selection};
 use super::{Exit, render};
+use crate::recipe::Recipe;
 use crate::stage::{Builder, Options, Update};
 
 /// Arguments of `update`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Packages to renew; all others keep their versions unless the solver must change them [default: all]
-    #[arg(value_name = "PACKAGE")]
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// A package to renew; all others keep their versions unless the solver must change them; may be repeated
+    /// [default: all packages]
+    #[arg(short, long = "package", value_name = "NAME")]
     pub packages: Vec<String>,
     /// Move the epoch too, the time that no file in the image is later than: to now, or to these seconds since 1970.
     /// Everything is rebuilt then
@@ -33,8 +38,8 @@ fn parse_epoch(text: &str) -> Result<i64, String> {
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
-    let recipe = match recipe(arguments) {
-        Ok(recipe) => recipe,
+    let recipes = match recipes_of(arguments, own) {
+        Ok(recipes) => recipes,
         Err(exit) => return exit,
     };
     let setup = match Setup::open(arguments) {
@@ -46,28 +51,51 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Err(exit) => return exit,
     };
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
-    let builder = Builder {
-        recipe: &recipe,
-        store: &setup.store,
-        namespace: &setup.namespace,
-        options: Options { places: own.places.places(), ..Options::default() },
-        report: &reporter,
-    };
-    let outcome = builder.update(&Update { packages: own.packages.clone(), epoch: own.epoch });
-    reporter.end();
-    match outcome {
-        Ok(lines) => {
-            for line in &lines {
-                render::print(&format!("{line}\n"));
+    for recipe in &recipes {
+        let builder = Builder {
+            recipe,
+            store: &setup.store,
+            namespace: &setup.namespace,
+            options: Options { places: own.places.places(), ..Options::default() },
+            report: &reporter,
+        };
+        let outcome = builder.update(&Update { packages: own.packages.clone(), epoch: own.epoch });
+        let of = if recipes.len() > 1 { format!("{}: ", recipe.model.image.name) } else { String::new() };
+        match outcome {
+            Ok(lines) => {
+                for line in &lines {
+                    render::print(&format!("{of}{line}\n"));
+                }
+                let lock = recipe.lock_name();
+                let said = match lines.is_empty() {
+                    true => "nothing in the image changed".to_owned(),
+                    false => format!("{lock} was renewed"),
+                };
+                render::say(&format!("{of}{said}: `imgbuild plan` says what a build will do"));
             }
-            let said = if lines.is_empty() { "nothing in the image changed" } else { "image.lock was renewed" };
-            render::say(&format!("{said}: `imgbuild plan` says what a build will do"));
-            Exit::Done
-        }
-        Err(error) => {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            exit
+            Err(error) => {
+                reporter.end();
+                let exit = Exit::from(&error);
+                render::say(&format!("{of}{}", render::error(error)));
+                return exit;
+            }
         }
     }
+    reporter.end();
+    Exit::Done
+}
+
+/// The recipes; a package's name where an image's is expected says what is meant.
+fn recipes_of(arguments: &super::Arguments, own: &Arguments) -> Result<Vec<Recipe>, Exit> {
+    let mut selected = read_selection(arguments, &own.images).map_err(|mut findings| {
+        let names = own.images.iter().map(|name| format!(" --package {name}")).collect::<String>();
+        for finding in findings.iter_mut().filter(|finding| finding.code == "workspace::no_image") {
+            let help = finding.help.take().unwrap_or_default();
+            finding.help = Some(format!("to renew packages: `imgbuild update{names}`; else: {help}"));
+        }
+        print_findings(&findings, arguments.verbose);
+        Exit::Input
+    })?;
+    print_findings(&selected.findings, arguments.verbose);
+    if selected.broken.is_empty() { Ok(std::mem::take(&mut selected.recipes)) } else { Err(Exit::Input) }
 }

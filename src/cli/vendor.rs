@@ -13,6 +13,9 @@ pub struct Arguments {
     /// The directory; an empty or new one, or one that `vendor` made
     #[arg(value_name = "DIR")]
     pub target: PathBuf,
+    /// The image, where the workspace has several
+    #[arg(value_name = "IMAGE")]
+    pub image: Option<String>,
     /// Where packages come from
     #[command(flatten)]
     pub places: PlacesArguments,
@@ -20,7 +23,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
-    let recipe = match recipe(arguments) {
+    let recipe = match recipe(arguments, own.image.as_deref()) {
         Ok(recipe) => recipe,
         Err(exit) => return exit,
     };

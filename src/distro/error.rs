@@ -29,7 +29,7 @@ pub enum DistroError {
     #[diagnostic(
         code(distro::left_the_mirror),
         help(
-            "`imgbuild update {package}` locks the version that the mirror has now; to keep this one, take the packages from a snapshot of the archive ([[repo]] uri) or from a directory that `imgbuild vendor DIR` made; deleting image.lock resolves all packages again"
+            "`imgbuild update --package {package}` locks the version that the mirror has now; to keep this one, take the packages from a snapshot of the archive ([[repo]] uri) or from a directory that `imgbuild vendor DIR` made; deleting image.lock resolves all packages again"
         )
     )]
     LeftMirror { package: String, version: String, from: String },

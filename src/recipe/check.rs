@@ -91,6 +91,10 @@ impl<'a> Checker<'a> {
 
     fn check(&mut self, path: &str, node: &Node, schema: &'a Json) {
         let schema = self.resolve(schema);
+        if schema.as_object().is_some_and(serde_json::Map::is_empty) {
+            // Anything; whoever wrote the schema looks at it.
+            return;
+        }
         let allowed = choices(schema);
         if !allowed.is_empty() {
             self.check_choice(path, node, &allowed);
@@ -180,7 +184,11 @@ impl<'a> Checker<'a> {
                 self.check(&inner, value, &schema["additionalProperties"]);
             } else {
                 let names: Vec<&str> = known.into_iter().flat_map(|known| known.keys().map(String::as_str)).collect();
-                let place = if path.is_empty() { "a recipe".to_owned() } else { format!("[{path}]") };
+                let place = match path {
+                    "" if self.root["title"] == "imgbuild workspace" => "a workspace".to_owned(),
+                    "" => "a recipe".to_owned(),
+                    path => format!("[{path}]"),
+                };
                 let near = nearest(name, names.iter().copied());
                 let help = match near.first() {
                     Some(word) => format!("did you mean `{word}`?"),

@@ -1,17 +1,31 @@
 //! Front ends: which of them reads a recipe's file, and what they have in common.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Node, RECIPE_FILE};
 use crate::source::{Finding, Severity, SourceFile};
 
-/// Reads the recipe in a directory into a tree of values; nothing is checked yet but the syntax.
+/// The file of the recipe in a directory, or where it would be.
+pub fn recipe_file(directory: &Path) -> PathBuf {
+    directory.join(RECIPE_FILE)
+}
+
+/// Whether a directory holds a recipe.
+pub fn has_recipe(directory: &Path) -> bool {
+    crate::witness::is_file(&recipe_file(directory))
+}
+
+/// Reads one file of a recipe, its own or one that it inherits from, into a tree of values; nothing is checked yet but the
+/// syntax. `name` is how messages call it; `text` stands in for what the file holds.
 ///
 /// # Errors
 /// What is wrong with the file: it is missing, no UTF-8, or breaks the rules of its format.
-pub fn document_of(directory: &Path) -> Result<Node, Vec<Finding>> {
-    let file = text_of(&directory.join(RECIPE_FILE), RECIPE_FILE)?;
+pub fn document_in(path: &Path, name: &str, text: Option<&str>) -> Result<Node, Vec<Finding>> {
+    let file = match text {
+        Some(text) => SourceFile::new(name, path, text),
+        None => text_of(path, name)?,
+    };
     let (document, findings) = super::toml::read(&file);
     if findings.is_empty() { Ok(document) } else { Err(findings) }
 }

@@ -1,18 +1,19 @@
 //! Reads a recipe and all that it names.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::drivers::{Drivers, read_drivers};
-use super::front::document_of;
+use super::inherit::{Draft, Overlay, relatives};
 use super::kernel_names::lift_kernels;
 use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::node_support::{NodeSupport, node_support};
 use super::paths::{PathProblem, Paths};
 use super::services::{Unit, read_units};
 use super::sync::expand;
-use super::{Family, LOCK_FILE, Model, RECIPE_FILE, Spans, SyncedFile, check_against_schema, schema};
+use super::{Family, LOCK_FILE, Model, Node, RECIPE_FILE, Spans, SyncedFile, Workspace, check_against_schema, schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
@@ -35,6 +36,12 @@ pub struct Recipe {
     pub directory: PathBuf,
     /// Where its lock is, or would be.
     pub lock_path: PathBuf,
+    /// Which variant of the directory's recipe it is, if it is one.
+    pub variant: Option<String>,
+    /// Where its artefacts go, unless the command line says it.
+    pub out: PathBuf,
+    /// Files that it was made from: those that it inherits from, and its own last.
+    pub files: Vec<Arc<SourceFile>>,
     /// What it says.
     pub model: Model,
     /// Where it says it.
@@ -77,6 +84,13 @@ pub struct Recipe {
     pub repo_files: Vec<Option<Arc<SourceFile>>>,
 }
 
+impl Recipe {
+    /// File name of the lock, for messages.
+    pub fn lock_name(&self) -> String {
+        self.lock_path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
 /// What loading gave: a recipe unless there are errors, and everything that is to be said.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -90,14 +104,47 @@ fn failed(findings: Vec<Finding>) -> Loaded {
     Loaded { recipe: None, findings }
 }
 
-/// Reads the recipe in a directory.
+/// Reads the recipe in a directory; where it has variants only, the first of them.
 pub fn load(directory: &Path) -> Loaded {
-    let document = match document_of(directory) {
-        Ok(document) => document,
-        Err(findings) => return failed(findings),
-    };
-    let findings = check_against_schema(&document, &schema::recipe_schema());
+    let read = Workspace::above(directory).and_then(|workspace| {
+        let drafts = relatives(directory, workspace.as_ref(), &Overlay::new())?.images();
+        Ok((workspace, drafts))
+    });
+    match read {
+        Ok((workspace, drafts)) => match drafts.first() {
+            Some(draft) => load_draft(draft, workspace.as_ref()),
+            None => failed(Vec::new()),
+        },
+        Err(findings) => failed(findings),
+    }
+}
+
+/// What a recipe lacks although its files were good one by one; said so that its author knows where to write it.
+fn incomplete(document: &Node, draft: &Draft) -> Vec<Finding> {
+    let findings = check_against_schema(document, &schema::MODEL).into_iter();
+    findings
+        .map(|finding| match (finding.code, draft.files.len()) {
+            ("recipe::missing_key", 2..) => {
+                let help = "neither the recipe nor what it inherits from says it; add it to one of them".to_owned();
+                finding.help(help)
+            }
+            ("recipe::missing_key", _) if draft.directory.ancestors().any(|up| witness::exists(&up.join(super::WORKSPACE_FILE))) => {
+                let help = finding.help.clone().unwrap_or_default();
+                finding.help(format!(
+                    "{help}; if others only inherit from it, take its directory out of the workspace's `images` with `!` in front"
+                ))
+            }
+            _ => finding,
+        })
+        .collect()
+}
+
+/// Makes the recipe of a draft: reads all that it names.
+pub fn load_draft(draft: &Draft, workspace: Option<&Workspace>) -> Loaded {
+    let document = &draft.document;
+    let mut findings = incomplete(document, draft);
     if !findings.is_empty() {
+        findings.extend(draft.findings.iter().cloned());
         return failed(findings);
     }
     let model: Model = match serde_json::from_value(document.to_json()) {
@@ -110,11 +157,16 @@ pub fn load(directory: &Path) -> Loaded {
             )]);
         }
     };
-    Reader { paths: Paths::new(directory, &model), spans: Spans::of(&document), model, findings, whole: document.span }
-        .read()
+    let paths = Paths::new(&draft.directory, &model, workspace);
+    let (spans, whole) = (Spans::of(document), document.span.clone());
+    let out = workspace.and_then(Workspace::out).unwrap_or_else(|| paths.recipe.join("out"));
+    findings.extend(draft.findings.iter().cloned());
+    Reader { draft, out, paths, spans, model, findings, whole }.read()
 }
 
-struct Reader {
+struct Reader<'a> {
+    draft: &'a Draft,
+    out: PathBuf,
     paths: Paths,
     spans: Spans,
     model: Model,
@@ -122,7 +174,7 @@ struct Reader {
     whole: Span,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn span(&self, path: &str) -> Span {
         self.spans.nearest(path).unwrap_or(&self.whole).clone()
     }
@@ -151,18 +203,32 @@ impl Reader {
         for (index, name) in names.iter().enumerate() {
             let at = format!("{table}[{index}]");
             let Some(path) = self.file(&at, name) else { continue };
-            match self.paths.read(&path) {
-                Ok(file) => files.push(file),
-                Err(problem) => {
-                    let span = self.span(&at);
-                    self.findings.push(
-                        Finding::error("recipe::no_file", &span, format!("`{name}` cannot be read: {problem}"))
-                            .label("named here"),
-                    );
-                }
-            }
+            files.extend(self.read_text(&at, name, &path));
         }
         files
+    }
+
+    fn read_text(&mut self, at: &str, name: &str, path: &Path) -> Option<Arc<SourceFile>> {
+        match self.paths.read(path) {
+            Ok(file) => Some(file),
+            Err(problem) => {
+                let span = self.span(at);
+                self.findings.push(
+                    Finding::error("recipe::no_file", &span, format!("`{name}` cannot be read: {problem}"))
+                        .label("named here"),
+                );
+                None
+            }
+        }
+    }
+
+    /// The folder of the file that says something: its own or that of one that it inherits from.
+    fn folder(&self, at: &str) -> PathBuf {
+        let span = self.spans.nearest(at).unwrap_or(&self.whole);
+        match span.file.path.parent() {
+            Some(folder) if folder.is_absolute() => folder.to_owned(),
+            _ => self.paths.recipe.clone(),
+        }
     }
 
     fn files(&mut self, table: &str, names: &[String]) -> Vec<(PathBuf, String)> {
@@ -198,11 +264,18 @@ impl Reader {
 
         let environment = model.environment.clone();
         let mut sync = Vec::new();
-        for file in self.texts("sync.lists", &model.sync.lists) {
-            let list = parse_synclist(&file, &|name| environment.get(name).cloned());
-            self.findings.extend(list.findings);
-            for entry in &list.entries {
-                sync.extend(expand(entry, &self.paths, &mut self.findings));
+        for (index, name) in model.sync.lists.iter().enumerate() {
+            let at = format!("sync.lists[{index}]");
+            let Some(path) = self.file(&at, name) else { continue };
+            let start = self.folder(&at);
+            if let Some(file) = self.read_text(&at, name, &path) {
+                let list = parse_synclist(&file, &|name| environment.get(name).cloned());
+                self.findings.extend(list.findings);
+                let mut paths = self.paths.clone();
+                paths.start = start;
+                for entry in &list.entries {
+                    sync.extend(expand(entry, &paths, &mut self.findings));
+                }
             }
         }
 
@@ -252,7 +325,13 @@ impl Reader {
         let has_errors = self.findings.iter().any(|finding| finding.severity == Severity::Error);
         let recipe = Recipe {
             directory: self.paths.recipe.clone(),
-            lock_path: self.paths.recipe.join(LOCK_FILE),
+            lock_path: self.paths.recipe.join(match &self.draft.variant {
+                Some(variant) => format!("image.{variant}.lock"),
+                None => LOCK_FILE.to_owned(),
+            }),
+            variant: self.draft.variant.clone(),
+            out: self.out,
+            files: self.draft.files.clone(),
             model,
             spans: self.spans,
             packages,
@@ -360,17 +439,26 @@ impl Reader {
                 .help("start it with a line such as #!/bin/sh"),
             );
         }
-        let mut inputs = Vec::new();
+        let mut inputs: BTreeMap<String, PathBuf> = BTreeMap::new();
         for (index, pattern) in table.inputs.iter().enumerate() {
-            inputs.extend(self.inputs(&format!("postinstall.inputs[{index}]"), pattern));
+            let at = format!("postinstall.inputs[{index}]");
+            for (path, name) in self.inputs(&at, pattern) {
+                if let Some(other) = inputs.get(&name).filter(|other| **other != path) {
+                    let message = format!("the script would see two files as `{name}`");
+                    let help = format!("one is {}, the other {}: rename one", other.display(), path.display());
+                    let span = self.span(&at);
+                    self.findings.push(Finding::error("postinstall::two_inputs", &span, message).help(help));
+                }
+                inputs.insert(name, path);
+            }
         }
+        let mut inputs: Vec<(PathBuf, String)> = inputs.into_iter().map(|(name, path)| (path, name)).collect();
         inputs.sort();
-        inputs.dedup();
         let name = self.paths.name(&script);
         Some(Postinstall { script, name, inputs })
     }
 
-    /// Files below the recipe's directory that a pattern names.
+    /// Files that a pattern names, below the directory of the file with the pattern.
     fn inputs(&mut self, at: &str, pattern: &str) -> Vec<(PathBuf, String)> {
         let span = self.span(at);
         let matcher = match globset::GlobBuilder::new(pattern).literal_separator(true).build() {
@@ -384,7 +472,7 @@ impl Reader {
                 return Vec::new();
             }
         };
-        let root = self.paths.recipe.clone();
+        let root = self.folder(at);
         let mut found = Vec::new();
         // Artefacts and version control are never inputs.
         let enter = |depth: usize, name: &OsStr| depth != 1 || !matches!(name.to_str(), Some("out" | ".git"));
@@ -510,14 +598,17 @@ pub fn read_list(path: &Path, recipe: &Path) -> Result<(Arc<SourceFile>, impl cr
     let minimal = "{\"image\":{\"name\":\"list\",\"release\":\"none\"}}";
     let mut model: Model = serde_json::from_str(minimal).map_err(|error| error.to_string())?;
     let mut folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let Some(found) =
-        witness::read_to_string(&recipe.join(RECIPE_FILE)).ok().and_then(|text| ::toml::from_str::<Model>(&text).ok())
-    {
+    let workspace = Workspace::above(recipe).ok().flatten();
+    let of_recipe = relatives(recipe, workspace.as_ref(), &Overlay::new()).ok().and_then(|relatives| {
+        let drafts = relatives.images();
+        serde_json::from_value::<Model>(drafts.first()?.document.to_json()).ok()
+    });
+    if let Some(found) = of_recipe {
         model = found;
         folder = recipe;
     }
     model.workspace.allow = vec!["/**".to_owned()];
-    let mut paths = Paths::new(folder, &model);
+    let mut paths = Paths::new(folder, &model, workspace.as_ref());
     paths.process_variables = true;
     let file = paths.read(path)?;
     Ok((SourceFile::new(path.display().to_string(), path, file.text.clone()), paths))

@@ -10,18 +10,24 @@ mod document;
 mod dracut;
 mod drivers;
 mod front;
+mod inherit;
 mod kernel_names;
+mod kin;
 mod load;
 mod lockfile;
+mod merge;
 mod model;
 mod mounts;
 mod node_support;
 mod paths;
+mod relative;
 mod repositories;
 mod schema;
+mod select;
 mod services;
 mod sync;
 mod toml;
+mod workspace;
 
 pub use crate::xcat::Clause;
 pub use accounts::{Accounts, LockedGroup, LockedUser, NOBODY, STATIC_IDS};
@@ -29,19 +35,22 @@ pub use check::check_against_schema;
 pub use document::{Node, Spans, Value};
 pub use dracut::dracut_modules;
 pub use drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
-pub use load::{Loaded, Postinstall, Recipe, load, read_list};
+pub use inherit::{Draft, Overlay, Relatives, relatives};
+pub use load::{Loaded, Postinstall, Recipe, load, load_draft, read_list};
 pub use lockfile::{Lock, LockError, LockedPass, LockedSuite, PinnedPackage};
 pub use model::*;
 pub use mounts::{Export, Mount};
 pub use node_support::{NodeSupport, SupportFile};
 pub use repositories::id_of;
 pub use schema::{lock_schema_text, schema_of, schema_text};
+pub use select::{Known, Selected, folders, known, once, select};
 pub use services::{Unit, UnitState};
 pub use sync::{SyncedFile, SyncedKind};
+pub use workspace::{Workspace, WorkspaceModel, workspace_schema_text};
 
 /// File name of a recipe.
 pub const RECIPE_FILE: &str = "image.toml";
 /// File name of the lock beside it.
 pub const LOCK_FILE: &str = "image.lock";
-/// File that marks a workspace.
+/// File of a workspace, at its root.
 pub const WORKSPACE_FILE: &str = "imgbuild.toml";

@@ -63,7 +63,7 @@ pub struct Model {
     pub environment: BTreeMap<String, String>,
     /// What the recipe may read outside its workspace.
     #[serde(default)]
-    pub workspace: Workspace,
+    pub workspace: WorkspaceRules,
     /// For files that come from an xCAT site.
     #[serde(default)]
     pub xcat: Xcat,
@@ -622,7 +622,7 @@ pub struct Boot {
 /// What the recipe may read outside its workspace.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Workspace {
+pub struct WorkspaceRules {
     /// Absolute paths; `**` at the end allows all below.
     #[serde(default)]
     pub allow: Vec<String>,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Model, WORKSPACE_FILE};
+use super::relative::between;
+use super::{Model, Workspace};
 use crate::source::SourceFile;
 use crate::witness;
 use crate::xcat::{LoadError, Loader};
@@ -17,9 +18,12 @@ const TEXT_LIMIT: u64 = 16 << 20;
 pub struct Paths {
     /// The recipe's directory, without links.
     pub recipe: PathBuf,
+    /// Where relative paths of synclists start: the folder of the file that names the list.
+    pub start: PathBuf,
     workspace: PathBuf,
     allow: Vec<String>,
-    map: BTreeMap<String, String>,
+    /// Folders of the xCAT host, and where they are found here.
+    map: Vec<(String, PathBuf)>,
     environment: BTreeMap<String, String>,
     /// Whether variables may come from this process: only for looking at one list.
     pub process_variables: bool,
@@ -35,20 +39,24 @@ pub enum PathProblem {
 }
 
 impl Paths {
-    /// Rules of a recipe in a directory: the workspace is the nearest folder above with `imgbuild.toml`, or else the
-    /// recipe's own.
-    pub fn new(recipe: &Path, model: &Model) -> Self {
+    /// Rules of a recipe in a directory; without a workspace the directory is one of its own.
+    pub fn new(recipe: &Path, model: &Model, workspace: Option<&Workspace>) -> Self {
         let recipe = witness::canonicalize(recipe).unwrap_or_else(|_| recipe.to_owned());
-        let workspace = recipe
-            .ancestors()
-            .find(|folder| witness::is_file(&folder.join(WORKSPACE_FILE)))
-            .unwrap_or(&recipe)
-            .to_owned();
+        let mut allow = model.workspace.allow.clone();
+        let here = |root: &Path, map: &BTreeMap<String, String>| -> Vec<(String, PathBuf)> {
+            map.iter().map(|(from, to)| (from.clone(), root.join(to))).collect()
+        };
+        let mut map = here(&recipe, &model.xcat.path_map);
+        if let Some(workspace) = workspace {
+            allow.extend(workspace.model.workspace.allow.iter().cloned());
+            map.extend(here(&workspace.root, &workspace.model.xcat.path_map));
+        }
         Self {
-            workspace,
+            workspace: workspace.map_or(&recipe, |workspace| &workspace.root).clone(),
+            start: recipe.clone(),
             recipe,
-            allow: model.workspace.allow.clone(),
-            map: model.xcat.path_map.clone(),
+            allow,
+            map,
             environment: model.environment.clone(),
             process_variables: false,
         }
@@ -82,7 +90,7 @@ impl Paths {
             if let Some(rest) = text.strip_prefix(from.trim_end_matches('/'))
                 && (rest.is_empty() || rest.starts_with('/'))
             {
-                return self.recipe.join(to).join(rest.trim_start_matches('/'));
+                return to.join(rest.trim_start_matches('/'));
             }
         }
         folder.join(text)
@@ -100,9 +108,8 @@ impl Paths {
         if let Ok(inside) = path.strip_prefix(&self.recipe) {
             return inside.display().to_string();
         }
-        if let Ok(inside) = path.strip_prefix(&self.workspace) {
-            let ups = self.recipe.strip_prefix(&self.workspace).map_or(0, |below| below.components().count());
-            return format!("{}{}", "../".repeat(ups), inside.display());
+        if path.starts_with(&self.workspace) {
+            return between(&self.recipe, path).display().to_string();
         }
         path.display().to_string()
     }

@@ -46,7 +46,7 @@ pub fn expand(entry: &SyncEntry, paths: &Paths, findings: &mut Vec<Finding>) -> 
             ));
         }
         for path in found {
-            match paths.resolve(&path, &paths.recipe) {
+            match paths.resolve(&path, &paths.start) {
                 Ok(real) => one_source(&path, &real, entry, paths, &mut files, findings),
                 Err(PathProblem::Missing(path, problem)) => findings.push(
                     Finding::error("sync::missing", &entry.span, format!("`{}` cannot be synced: {problem}", path.display()))
@@ -147,7 +147,7 @@ fn wildcards(pattern: &str, paths: &Paths) -> Vec<String> {
                 prefix.clone()
             };
             // Only where the recipe may read; the wildcard must not tell what lies elsewhere.
-            let Ok(folder) = paths.resolve(&folder, &paths.recipe) else { continue };
+            let Ok(folder) = paths.resolve(&folder, &paths.start) else { continue };
             let Ok(entries) = witness::list(&folder) else { continue };
             let mut names: Vec<String> = entries
                 .into_iter()
@@ -159,6 +159,6 @@ fn wildcards(pattern: &str, paths: &Paths) -> Vec<String> {
         }
         found = next;
     }
-    found.retain(|path| witness::exists(&paths.recipe.join(path)));
+    found.retain(|path| witness::exists(&paths.start.join(path)));
     found
 }

@@ -12,3 +12,5 @@ mod e2e;
 mod invalid;
 mod schemas;
 mod support;
+mod workspace;
+mod workspace_kin;

@@ -8,7 +8,7 @@ fn schema(format: &str) -> String {
 
 #[test]
 fn committed_schemas_are_current() {
-    for format in ["image", "lock", "build", "plan"] {
+    for format in ["image", "workspace", "lock", "build", "plan"] {
         let path = project().join(format!("schemas/{format}.schema.json"));
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert_eq!(committed, schema(format), "renew it: imgbuild schema {format} >schemas/{format}.schema.json");
@@ -42,7 +42,7 @@ fn the_schema_refuses_what_the_program_refuses() {
     let schema: serde_json::Value = serde_json::from_str(&schema("image")).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     for text in [
-        "[image]\nname = \"x\"\n",
+        "[image]\nname = \"x\"\nrelease = 12\n",
         "[image]\nname = \"x\"\nrelease = \"y\"\nfoo = 1\n",
         "[image]\nname = \"../x\"\nrelease = \"y\"\n",
         "[image]\nname = \"x\"\nrelease = \"y\"\n[pack]\nlevel = 77\n",
@@ -53,6 +53,31 @@ fn the_schema_refuses_what_the_program_refuses() {
         space.write("image.toml", text);
         assert_eq!(space.run(&["check"]).code, 1, "{text}");
     }
+}
+
+#[test]
+fn a_file_may_leave_to_others_what_a_recipe_must_have() {
+    let schema: serde_json::Value = serde_json::from_str(&schema("image")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for text in [
+        "[image]\nname = \"x\"\n",
+        "extends = \"a.toml\"\n",
+        "extends = [\"a.toml\"]\n[remove]\npackages.install = [\"vim\"]\n",
+        "plain = true\n[variant.x.image]\nrelease = \"y\"\n[variant.x.remove]\nkernel = true\n",
+    ] {
+        let value: serde_json::Value = toml::from_str(text).unwrap();
+        assert!(validator.is_valid(&value), "{text}");
+    }
+    for text in ["extends = 1\n", "[variant.x]\nplain = true\n", "[variant.x.imag]\nname = \"y\"\n"] {
+        let value: serde_json::Value = toml::from_str(text).unwrap();
+        assert!(!validator.is_valid(&value), "{text}");
+    }
+}
+
+#[test]
+fn a_workspace_fits_its_schema() {
+    let text = "images = [\"images/*\", \"!images/old\"]\nout = \"out\"\n[workspace]\nallow = [\"/x\"]\n[xcat]\npath_map = { \"/a\" = \"b\" }\n";
+    assert_valid("workspace", &toml::from_str(text).unwrap());
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod svg;
 pub use svg::escaped;
 
 use super::plan::{plan_of, shape_of};
-use super::setup::{recipes, store_directory};
+use super::setup::{chosen, store_directory};
 use super::{Exit, render};
 use crate::recipe::Recipe;
 use crate::store::Store;
@@ -15,6 +15,9 @@ use crate::store::Store;
 #[derive(Debug, clap::Args)]
 #[group(id = "form", multiple = false)]
 pub struct Arguments {
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
     /// For Graphviz
     #[arg(long, group = "form")]
     pub dot: bool,
@@ -69,14 +72,14 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 }
 
 fn shapes(arguments: &super::Arguments, own: &Arguments) -> Result<Vec<Shape>, Exit> {
-    let recipes = recipes(arguments)?;
+    let recipes = chosen(arguments, &own.images)?;
     let store = Store::existing(&store_directory(arguments)?);
     recipes.iter().map(|recipe| shape(recipe, &store, own)).collect()
 }
 
 /// The shape of one image.
 fn shape(recipe: &Recipe, store: &Store, own: &Arguments) -> Result<Shape, Exit> {
-    let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
+    let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
     let planned = plan_of(recipe, store, &out, &[])?;
     let layers = planned.stages.iter().flat_map(|stage| {
         stage.layers.iter().map(move |layer| (format!("{}/{}", stage.stage, layer.layer), layer.action.clone()))

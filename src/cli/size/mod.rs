@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::setup::{Setup, recipes, store_directory};
+use super::setup::{Setup, chosen, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::recipe::Recipe;
@@ -16,6 +16,9 @@ use crate::store::Store;
 /// Arguments of `size`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
     /// What the files are put together by
     #[arg(long, value_name = "WHAT", default_value = "directory")]
     pub by: By,
@@ -97,7 +100,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 }
 
 fn sized(arguments: &super::Arguments, own: &Arguments) -> Result<Vec<Sized>, Exit> {
-    let recipes = recipes(arguments)?;
+    let recipes = chosen(arguments, &own.images)?;
     let store = Store::existing(&store_directory(arguments)?);
     recipes.iter().map(|recipe| of_recipe(arguments, own, recipe, &store)).collect()
 }
@@ -116,7 +119,7 @@ fn of_recipe(arguments: &super::Arguments, own: &Arguments, recipe: &Recipe, sto
     let root = store.root(&recipe.directory, name).filter(|root| !root.frames.is_empty()).ok_or_else(not_built)?;
     let files = sizes(store, &root).map_err(failed)?;
     let owners = if own.by == By::Package {
-        let out = own.out.clone().unwrap_or_else(|| recipe.directory.join("out"));
+        let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
         let (_, info) = published(&out, name).ok_or_else(not_built)?;
         let layers: Vec<Digest> = info.layers.iter().filter_map(|(_, hex)| Digest::parse(hex).ok()).collect();
         let setup = Setup::open(arguments)?;

@@ -107,6 +107,19 @@ fn firmware_package(space: &Space) {
 }
 
 const EDITS: &[Edit] = &[
+    edit(&["extends"], "a parent that says something", |space| {
+        space.write("parent.toml", "[boot]\ncmdline = [\"quiet\"]\n");
+        space.edit("image.toml", "[image]\n", "extends = \"parent.toml\"\n\n[image]\n");
+    }),
+    edit(&["remove"], "a parent of which nothing is left", |space| {
+        space.write("parent.toml", "[boot]\ncmdline = [\"quiet\"]\n");
+        space.edit("image.toml", "[image]\n", "extends = \"parent.toml\"\n\n[image]\n");
+        add_table(space, "[remove]\nboot.cmdline = [\"quiet\"]");
+    }),
+    packages(&["variant", "plain"], "a variant besides the recipe itself", |space| {
+        space.edit("image.toml", "[image]\n", "plain = true\n\n[image]\n");
+        add_table(space, "[variant.quiet.boot]\ncmdline = [\"quiet\"]");
+    }),
     edit(&["image.name"], "the image's name", |space| {
         space.edit("image.toml", "name = \"mini\"", "name = \"maxi\"");
     }),
@@ -344,7 +357,8 @@ fn recipe(store: &Path) -> Space {
     space
 }
 
-/// Paths of all fields of a recipe: `table.key`, `table.*.key` for tables with names of the user's.
+/// Paths of all fields of a recipe: `table.key`, `table.*.key` for tables with names of the user's. What a variant says is
+/// said by the same fields.
 fn fields() -> BTreeSet<String> {
     fn walk(node: &serde_json::Value, root: &serde_json::Value, path: &str, found: &mut BTreeSet<String>) {
         let resolve = |node: &serde_json::Value| match node["$ref"].as_str() {
@@ -354,6 +368,10 @@ fn fields() -> BTreeSet<String> {
         let mut node = resolve(node);
         if let Some(options) = node["anyOf"].as_array() {
             node = resolve(options.iter().find(|option| option["type"] != "null").unwrap());
+        }
+        if ["variant", "remove"].contains(&path) {
+            found.insert(path.to_owned());
+            return;
         }
         let inner = [resolve(&node["items"]), resolve(&node["additionalProperties"])];
         let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };

@@ -137,7 +137,7 @@ fn network_updating_one_package_changes_no_byte_of_kernel_initrd_or_synced_files
         all.out.lines().filter(|line| line.contains(" -> ") && !line.starts_with("linux-")).collect();
     assert!(!newer.is_empty(), "the security suite has nothing newer: choose another pair of suites\n{}", all.out);
     let name = newer[0].split(' ').next().unwrap();
-    let ran = space.run(&["update", name]).good();
+    let ran = space.run(&["update", "--package", name]).good();
     assert!(ran.out.lines().any(|line| line.starts_with(&format!("{name} ")) && line.contains(" -> ")), "{}", ran.out);
     assert!(ran.out.lines().count() <= newer.len(), "{}\n{}", ran.out, all.out);
     assert_ne!(lock_text(&space), old);
@@ -152,7 +152,7 @@ fn network_updating_one_package_changes_no_byte_of_kernel_initrd_or_synced_files
     assert_eq!(layer(&space, "rootfs/sync"), sync);
     // What the lock does not have is told with near names, and nothing changes.
     let before = lock_text(&space);
-    let ran = space.run(&["update", "openssh-sever"]);
+    let ran = space.run(&["update", "--package", "openssh-sever"]);
     assert_eq!((ran.code, lock_text(&space) == before), (1, true), "{}", ran.err);
     assert!(ran.err.contains("openssh-sftp-server") && ran.err.contains("lock::no_package"), "{}", ran.err);
 }

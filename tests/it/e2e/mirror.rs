@@ -210,7 +210,7 @@ fn a_locked_package_that_left_the_mirror_is_named_with_the_ways_to_go_on() {
     let words = [
         &format!("takes `gzip` {} from `{}`", gone.version, gone.origin),
         "404 Not Found) does not have it any more",
-        "`imgbuild update gzip`",
+        "`imgbuild update --package gzip`",
         "snapshot",
         "`imgbuild vendor DIR`",
         "deleting image.lock",

@@ -60,7 +60,7 @@ fn an_update_of_one_package_takes_the_newer_one_and_leaves_the_others() {
     // What is there makes no difference until somebody asks for it.
     let ran = space.run(&["build", "--until", "rootfs"]).good();
     assert!(ran.err.contains("ran nothing"), "{}", ran.err);
-    let ran = space.run(&["update", "site-app"]).good();
+    let ran = space.run(&["update", "--package", "site-app"]).good();
     assert!(ran.out.contains("site-app 1-1 -> 1.10-1") && !ran.out.contains("site-lib"), "{}{}", ran.out, ran.err);
     assert_eq!((version(&space, "site-app"), version(&space, "site-lib")), ("1.10-1".into(), "1-1".into()));
     space.run(&["build"]).good();
@@ -68,7 +68,7 @@ fn an_update_of_one_package_takes_the_newer_one_and_leaves_the_others() {
     assert_eq!(ran.out, "site-app-1.10-1.noarch\nsite-lib-1-1.noarch\n");
     let said = space.run(&["update"]).good();
     assert!(said.out.contains("site-lib 1-1 -> 1.10-1"), "{}{}", said.out, said.err);
-    let unknown = space.run(&["update", "site-apq"]);
+    let unknown = space.run(&["update", "--package", "site-apq"]);
     assert_eq!(unknown.code, 1, "{}", unknown.err);
     assert!(unknown.err.contains("site-apq") && unknown.err.contains("site-app"), "{}", unknown.err);
 }

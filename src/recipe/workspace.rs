@@ -1,0 +1,235 @@
+//! The workspace: `imgbuild.toml`, which says where the images are and what they have in common.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::front::has_recipe;
+use super::{Node, Spans, WORKSPACE_FILE, WorkspaceRules, check_against_schema, toml};
+use crate::source::{Finding, Severity, SourceFile, Span};
+use crate::witness;
+
+/// A workspace: a directory with images that are built together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "imgbuild workspace")]
+pub struct WorkspaceModel {
+    /// Directories with recipes, from here: paths, or globs (`*` stays within a folder, `**` goes below). `!` in front takes
+    /// out what earlier ones matched.
+    #[serde(default)]
+    pub images: Vec<String>,
+    /// Where the artefacts of all images go, from here. None: `out` beside each recipe.
+    #[serde(default)]
+    pub out: Option<String>,
+    /// What the recipes may read outside the workspace, besides what each allows itself.
+    #[serde(default)]
+    pub workspace: WorkspaceRules,
+    /// For files that come from an xCAT site.
+    #[serde(default)]
+    pub xcat: WorkspaceXcat,
+}
+
+/// For files that come from an xCAT site.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceXcat {
+    /// Where absolute folders of the xCAT host are found, from here; what a recipe says itself goes before it.
+    #[serde(default)]
+    pub path_map: BTreeMap<String, String>,
+}
+
+/// A workspace with the images that it names.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// Its root, without links.
+    pub root: PathBuf,
+    /// Its file.
+    pub file: Arc<SourceFile>,
+    /// What it says.
+    pub model: WorkspaceModel,
+    /// Directories of its images, without links, sorted; each once.
+    pub images: Vec<PathBuf>,
+    /// Warnings.
+    pub findings: Vec<Finding>,
+}
+
+static SCHEMA: LazyLock<serde_json::Value> =
+    LazyLock::new(|| schemars::SchemaGenerator::default().into_root_schema_for::<WorkspaceModel>().to_value());
+
+impl Workspace {
+    /// Root of the workspace that a directory lies in: the nearest folder above with `imgbuild.toml`, or itself.
+    pub fn root_of(directory: &Path) -> Option<PathBuf> {
+        let real = witness::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        real.ancestors().find(|folder| witness::is_file(&folder.join(WORKSPACE_FILE))).map(Path::to_owned)
+    }
+
+    /// Reads the workspace that a directory lies in, if it lies in one.
+    ///
+    /// # Errors
+    /// What is wrong with its file.
+    pub fn above(directory: &Path) -> Result<Option<Self>, Vec<Finding>> {
+        Self::root_of(directory).map(|root| Self::read(&root)).transpose()
+    }
+
+    /// Reads the workspace of a directory.
+    fn read(root: &Path) -> Result<Self, Vec<Finding>> {
+        let path = root.join(WORKSPACE_FILE);
+        let text = witness::read_to_string(&path).map_err(|error| {
+            let message = format!("`{}` cannot be read: {error}", path.display());
+            vec![Finding::nowhere(Severity::Error, "workspace::unreadable", message)]
+        })?;
+        let file = SourceFile::new(WORKSPACE_FILE, &path, text);
+        let (document, mut findings) = toml::read(&file);
+        for finding in &mut findings {
+            finding.message = finding.message.replacen("the recipe", "the workspace", 1);
+        }
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        let findings = check_against_schema(&document, &SCHEMA);
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        let model: WorkspaceModel = serde_json::from_value(document.to_json()).map_err(|error| {
+            let message = format!("the workspace cannot be understood: {error}");
+            vec![Finding::error("workspace::model", &document.span, message)]
+        })?;
+        let mut workspace = Self { root: root.to_owned(), file, model, images: Vec::new(), findings: Vec::new() };
+        let errors = workspace.find_images(&document);
+        if errors.is_empty() { Ok(workspace) } else { Err(errors) }
+    }
+
+    /// Where artefacts go, if the workspace says it.
+    pub fn out(&self) -> Option<PathBuf> {
+        self.model.out.as_ref().map(|out| self.root.join(out))
+    }
+
+    fn find_images(&mut self, document: &Node) -> Vec<Finding> {
+        let spans = Spans::of(document);
+        let mut errors = Vec::new();
+        let mut found: Vec<PathBuf> = Vec::new();
+        for (index, text) in self.model.images.iter().enumerate() {
+            let span = spans.nearest(&format!("images[{index}]")).unwrap_or(&document.span).clone();
+            let (pattern, is_out) = text.strip_prefix('!').map_or((text.as_str(), false), |rest| (rest, true));
+            let pattern = pattern.trim_end_matches('/');
+            let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
+            if let Some(finding) = problem_of(pattern, &span) {
+                errors.push(finding);
+                continue;
+            }
+            let matches = expand(&self.root, pattern);
+            let is_glob = pattern.contains(['*', '?', '[', '{']);
+            if is_out {
+                let before = found.len();
+                found.retain(|path| !matches.contains(path));
+                if found.len() == before {
+                    self.findings.push(
+                        Finding::warning("workspace::no_match", &span, format!("`{text}` takes out nothing"))
+                            .label("matches none of the images before it")
+                            .help("correct the pattern, put it after the one that it takes from, or remove it"),
+                    );
+                }
+                continue;
+            }
+            let with_recipe: Vec<PathBuf> = matches.iter().filter(|path| has_recipe(path)).cloned().collect();
+            if with_recipe.is_empty() {
+                let what = match matches.first() {
+                    Some(_) => "no directory with a recipe",
+                    None => "nothing",
+                };
+                let finding = if is_glob {
+                    Finding::warning("workspace::no_match", &span, format!("`{text}` matches {what}"))
+                } else {
+                    Finding::error(
+                        "workspace::no_match",
+                        &span,
+                        format!(
+                            "`{text}` is {}",
+                            match matches.first() {
+                                Some(_) => "a directory without a recipe",
+                                None => "no directory",
+                            }
+                        ),
+                    )
+                };
+                let finding = finding.label("no image comes of it").help(
+                    "paths start in the workspace's root; `imgbuild init NAME` writes a recipe; or remove the pattern",
+                );
+                if is_glob { self.findings.push(finding) } else { errors.push(finding) }
+            }
+            found.extend(with_recipe);
+        }
+        found.sort();
+        found.dedup();
+        self.images = found;
+        errors
+    }
+}
+
+/// What makes a pattern unusable.
+fn problem_of(pattern: &str, span: &Span) -> Option<Finding> {
+    if pattern.is_empty() {
+        return Some(Finding::error("workspace::pattern", span, "this pattern is empty").help("remove it"));
+    }
+    if pattern.starts_with('/') || pattern.split('/').any(|part| part == "..") {
+        let message = format!("`{pattern}` leads out of the workspace");
+        return Some(
+            Finding::error("workspace::pattern", span, message)
+                .label("images lie in the workspace")
+                .help("write a path below the workspace's root"),
+        );
+    }
+    for part in pattern.split('/') {
+        if let Err(error) = globset::Glob::new(part) {
+            let message = format!("`{pattern}` is no pattern: {}", error.kind());
+            return Some(Finding::error("workspace::pattern", span, message).label("here"));
+        }
+    }
+    None
+}
+
+/// Directories that are never images, nor hold any.
+fn is_passed_over(name: &str) -> bool {
+    name.starts_with('.') || name == "out"
+}
+
+/// Directories below `root` that a pattern matches, part by part, without links, sorted.
+fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
+    let mut found = vec![root.to_owned()];
+    for part in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        let mut next = Vec::new();
+        for folder in &found {
+            if part == "**" {
+                let enter = |_: usize, name: &std::ffi::OsStr| !is_passed_over(&name.to_string_lossy());
+                let walk = witness::walk().only(&enter).through(folder).into_iter().flatten();
+                next.extend(walk.filter(|found| found.kind == witness::Kind::Directory).map(|found| found.path));
+            } else if !part.contains(['*', '?', '[', '{']) {
+                next.push(folder.join(part));
+            } else if let Ok(glob) = globset::Glob::new(part) {
+                let matcher = glob.compile_matcher();
+                let entries = witness::list(folder).unwrap_or_default().into_iter();
+                let names = entries.filter_map(|(name, _)| name.into_string().ok());
+                next.extend(
+                    names.filter(|name| !is_passed_over(name) && matcher.is_match(name)).map(|name| folder.join(name)),
+                );
+            }
+        }
+        next.sort();
+        next.dedup();
+        found = next;
+    }
+    let mut real: Vec<PathBuf> =
+        found.iter().filter(|path| witness::is_dir(path)).filter_map(|path| witness::canonicalize(path).ok()).collect();
+    real.retain(|path| path.starts_with(root));
+    real.sort();
+    real.dedup();
+    real
+}
+
+/// The schema of `imgbuild.toml`; the committed copy is `schemas/workspace.schema.json`.
+pub fn workspace_schema_text() -> String {
+    super::schema_of::<WorkspaceModel>("workspace.schema.json")
+}
