@@ -95,8 +95,7 @@ impl Planning<'_> {
 
     /// The same with what earlier plans remembered. It gives and says what the long way would.
     fn remembered(&self, arguments: &super::Arguments, patterns: &[String]) -> Result<Vec<Shown>, Trouble> {
-        let (workspace, folders) =
-            folders(&arguments.directory, !patterns.is_empty()).map_err(|_| Trouble::Unsaid)?;
+        let (workspace, folders) = folders(&arguments.directory, !patterns.is_empty()).map_err(|_| Trouble::Unsaid)?;
         let workspace = workspace.as_deref();
         let wanted = Wanted::of(patterns).ok_or(Trouble::Unsaid)?;
         let looks = Looks::default();
@@ -184,7 +183,8 @@ struct Wanted(Vec<(String, globset::GlobMatcher)>);
 impl Wanted {
     /// None for what is no pattern.
     fn of(patterns: &[String]) -> Option<Self> {
-        let compiled = patterns.iter().map(|text| Some((text.clone(), globset::Glob::new(text).ok()?.compile_matcher())));
+        let compiled =
+            patterns.iter().map(|text| Some((text.clone(), globset::Glob::new(text).ok()?.compile_matcher())));
         compiled.collect::<Option<_>>().map(Self)
     }
 

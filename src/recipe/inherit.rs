@@ -219,7 +219,8 @@ impl Reading<'_> {
         for item in items {
             let Some(text) = item.text() else { continue };
             let path = folder.join(text);
-            let real = if self.overlay.contains_key(&plain(&path)) { Ok(plain(&path)) } else { witness::canonicalize(&path) };
+            let real =
+                if self.overlay.contains_key(&plain(&path)) { Ok(plain(&path)) } else { witness::canonicalize(&path) };
             let real = match real {
                 Ok(real) if witness::is_dir(&real) => {
                     let help =

@@ -15,6 +15,9 @@ use crate::digest::{Digest, Sha256};
 /// Builds of one image that are remembered at most.
 const REMEMBERED: usize = 64;
 
+/// How long what a plan remembered is kept: the recipe may be gone, and the next plan writes it anew.
+const MEMO_AGE: Duration = Duration::from_secs(30 * 86_400);
+
 /// How long a label of a pin may be.
 const LABEL_LENGTH: usize = 64;
 
@@ -72,6 +75,8 @@ pub struct Item {
     pub kind: ItemKind,
     /// Bytes of its content.
     pub bytes: u64,
+    /// Whether it is kept although no build needs it: what plans remembered lately.
+    pub is_spared: bool,
 }
 
 impl Item {
@@ -271,10 +276,16 @@ impl Store {
                 items.extend(self.names_in(&below).into_iter().map(|name| (format!("{below}/{name}"), kind)));
             }
         }
-        let mut items: Vec<Item> =
-            items.into_par_iter().map(|(path, kind)| Item { bytes: self.bytes_of(&path, kind), path, kind }).collect();
+        let mut items: Vec<Item> = items.into_par_iter().map(|(path, kind)| self.item(path, kind)).collect();
         items.sort_by(|a, b| a.path.cmp(&b.path));
         items
+    }
+
+    fn item(&self, path: String, kind: ItemKind) -> Item {
+        let modified = || std::fs::metadata(self.directory().join(&path)).and_then(|found| found.modified());
+        let is_spared =
+            kind == ItemKind::Memo && modified().is_ok_and(|time| time.elapsed().unwrap_or_default() < MEMO_AGE);
+        Item { bytes: self.bytes_of(&path, kind), path, kind, is_spared }
     }
 
     /// Bytes of an item. Of a layer, those that its manifest counts: not everybody may look into the directory.
@@ -345,7 +356,7 @@ impl Survey {
     /// Indices of the items that none of these builds needs.
     pub fn surplus(&self, kept: &BTreeSet<usize>) -> Vec<usize> {
         let needed: BTreeSet<usize> = kept.iter().flat_map(|build| self.needs[*build].iter().copied()).collect();
-        (0..self.items.len()).filter(|item| !needed.contains(item)).collect()
+        (0..self.items.len()).filter(|item| !needed.contains(item) && !self.items[*item].is_spared).collect()
     }
 
     /// The same as paths.

@@ -22,6 +22,7 @@ mod offline;
 mod options;
 mod otherpkgs;
 mod package_failures;
+mod pictures;
 mod private_archive;
 mod releases;
 mod rpm_distro;
@@ -33,6 +34,7 @@ mod rpm_sources;
 mod same_bytes;
 mod selinux;
 mod service;
+mod store_care;
 mod xcat_node_support;
 mod xcat_publish;
 
