@@ -12,7 +12,7 @@ use super::Exit;
 use super::plan::{PlannedImage, plan_of, text_of};
 use super::setup::{chosen, name_from, print_findings};
 use crate::digest::{Digest, FieldHasher};
-use crate::recipe::{Overlay, Recipe, Workspace, folders, load_draft, once, relatives};
+use crate::recipe::{Lock, Overlay, Recipe, Workspace, folders, load_draft, once, relatives};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::stage::{Drift, Target};
 use crate::store::Store;
@@ -171,6 +171,11 @@ impl Planning<'_> {
             }
             let loaded = load_draft(draft, workspace);
             let recipe = loaded.recipe.ok_or(Trouble::Unsaid)?;
+            // Said after what is to be said of the recipes.
+            let lock = crate::witness::read_to_string(&recipe.lock_path);
+            if lock.is_ok_and(|text| Lock::parse(&text).is_err()) {
+                return Err(Trouble::Unsaid);
+            }
             planned.images.push(self.one(&recipe, loaded.findings).map_err(Trouble::Said)?);
         }
         Ok(planned)

@@ -98,6 +98,10 @@ pub enum Answer {
 pub struct Looks(RwLock<HashMap<Box<[u8]>, Seen>>);
 
 impl Looks {
+    fn look(&self, path: &Path, own: &[u8]) -> Seen {
+        if path.as_os_str().as_bytes().starts_with(own) { look(path) } else { self.at(path) }
+    }
+
     fn at(&self, path: &Path) -> Seen {
         let bytes = path.as_os_str().as_bytes();
         if let Ok(known) = self.0.read()
@@ -122,18 +126,34 @@ impl Witness {
         if self.torn || self.variables.iter().any(|(name, was)| std::env::var(name).ok() != *was) {
             return Answer::Other;
         }
-        let asking = Asking { witness: self, own: own.as_os_str().as_bytes(), looks };
+        let own = own.as_os_str().as_bytes();
+        // Directories that may answer for names in them, each once.
+        let mut looked: Vec<Option<Seen>> = vec![None; self.facts.len()];
+        for fact in self.facts.iter().filter(|fact| fact.needs & !need::OF_NAMES == 0) {
+            if let Some((index, above)) = self.above(fact)
+                && let Some(place) = looked.get_mut(index).filter(|place| place.is_none())
+            {
+                *place = Some(looks.look(&above.path, own));
+            }
+        }
+        let asking = Asking { witness: self, own, looks, looked };
         if self.facts.len() < MANY {
             let mut all = Answer::Same;
-            for fact in &self.facts {
-                all = worse(all, asking.one(fact));
+            for (index, fact) in self.facts.iter().enumerate() {
+                all = worse(all, asking.one(index, fact));
                 if all == Answer::Other {
                     break;
                 }
             }
             return all;
         }
-        self.facts.par_iter().map(|fact| asking.one(fact)).reduce(|| Answer::Same, worse)
+        self.facts.par_iter().enumerate().map(|(index, fact)| asking.one(index, fact)).reduce(|| Answer::Same, worse)
+    }
+
+    /// The fact of the directory that a fact's path lies in, and its place.
+    fn above(&self, fact: &Fact) -> Option<(usize, &Fact)> {
+        let index = fact.parent? as usize;
+        Some((index, self.facts.get(index)?))
     }
 
     /// The same facts with the stamps of now, after [`Witness::ask`] said [`Answer::SameMoved`]; none if something moved
@@ -169,25 +189,24 @@ struct Asking<'a> {
     witness: &'a Witness,
     own: &'a [u8],
     looks: &'a Looks,
+    /// What was seen already, by fact.
+    looked: Vec<Option<Seen>>,
 }
 
 impl Asking<'_> {
-    fn look(&self, path: &Path) -> Seen {
-        if path.as_os_str().as_bytes().starts_with(self.own) { look(path) } else { self.looks.at(path) }
-    }
-
-    fn one(&self, fact: &Fact) -> Answer {
+    fn one(&self, index: usize, fact: &Fact) -> Answer {
         let path = fact.path.as_path();
         // Where a directory is as it was, so are the names in it.
         if fact.needs & !need::OF_NAMES == 0
-            && let Some(above) = fact.parent.and_then(|index| self.witness.facts.get(index as usize))
+            && let Some((place, above)) = self.witness.above(fact)
             && above.own.is_ok_and(|stamp| !stamp.is_link())
             && is_settled(&above.own, self.witness.began)
-            && self.look(&above.path) == above.own
+            && self.looked.get(place) == Some(&Some(above.own))
         {
             return Answer::Same;
         }
-        let now = self.look(path);
+        let known = self.looked.get(index).copied().flatten();
+        let now = known.unwrap_or_else(|| self.looks.look(path, self.own));
         match (now, fact.own) {
             (Err(now), Err(was)) => return if now == was { Answer::Same } else { Answer::Other },
             (Ok(now), Ok(was)) if now.kind() == was.kind() => {}

@@ -10,6 +10,7 @@ mod corpus;
 #[cfg(feature = "e2e")]
 mod e2e;
 mod invalid;
+mod memo_workspace;
 mod schemas;
 mod support;
 mod workspace;

@@ -35,6 +35,7 @@ mod same_bytes;
 mod selinux;
 mod service;
 mod store_care;
+mod tracer;
 mod xcat_node_support;
 mod xcat_publish;
 

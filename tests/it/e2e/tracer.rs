@@ -100,7 +100,8 @@ fn read(text: &str, store: &Path) -> Trace {
     let locks = store.join("v1/locks");
     for call in &calls {
         if seen.insert(call.process) && call.process != first {
-            let above = parent.get(&call.process).unwrap_or_else(|| panic!("nobody made {}: {}", call.process, call.rest));
+            let above =
+                parent.get(&call.process).unwrap_or_else(|| panic!("nobody made {}: {}", call.process, call.rest));
             for set in [&mut helpers, &mut pivoted] {
                 if set.contains(above) {
                     set.insert(call.process);
@@ -238,7 +239,9 @@ fn each_sandbox_is_made_of_what_its_action_declares_and_nothing_of_the_host() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    for action in ["rootfs/base", "rootfs/kernel", "rootfs/postinstall", "rootfs/sync", "initrd/stateless", "pack/rootimg"] {
+    for action in
+        ["rootfs/base", "rootfs/kernel", "rootfs/postinstall", "rootfs/sync", "initrd/stateless", "pack/rootimg"]
+    {
         assert!(looked_at.contains(action), "{action} was not seen: {looked_at:?}");
     }
     let (store, recipe) = (space.store(), space.path().canonicalize().unwrap());
