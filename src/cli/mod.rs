@@ -97,7 +97,7 @@ pub enum Command {
     Graph(graph::Arguments),
     /// Say where the bytes of the packed image are
     Size(size::Arguments),
-    /// Remove from the store what no image's last build uses
+    /// Remove from the store what no kept build needs
     Gc(gc::Arguments),
     /// Look after the store: verify it, say what takes its bytes, pin builds
     Store(store::Arguments),

@@ -191,7 +191,8 @@ fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedLayer
     planned
 }
 
-/// Plans an image: runs nothing, connects to nothing, writes nothing. Reads through `witness` alone.
+/// Plans an image: runs nothing, connects to nothing, writes nothing. Reads through `witness` alone, so that the answer can be
+/// remembered.
 pub fn plan_of(
     recipe: &Recipe,
     store: &Store,

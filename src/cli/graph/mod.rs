@@ -257,17 +257,17 @@ mod tests {
         loop {
             match reader.read_event().unwrap() {
                 quick_xml::events::Event::Eof => break,
-                quick_xml::events::Event::Text(text) => words.push_str(&text.decode().unwrap()),
+                quick_xml::events::Event::Text(text) => words.push_str(&text),
                 quick_xml::events::Event::Start(tag) | quick_xml::events::Event::Empty(tag)
                     if tag
                         .attributes()
                         .flatten()
-                        .any(|one| one.key.as_ref() == b"class" && one.value.starts_with(b"box"))
-                        && tag.name().as_ref() == b"rect" =>
+                        .any(|one| one.key.as_ref() == "class" && one.value.starts_with("box"))
+                        && tag.name().as_ref() == "rect" =>
                 {
                     let number = |name: &str| -> f64 {
                         let value = tag.try_get_attribute(name).unwrap().unwrap().value;
-                        std::str::from_utf8(&value).unwrap().parse().unwrap()
+                        value.parse().unwrap()
                     };
                     boxes.push([number("x"), number("y"), number("width"), number("height")]);
                 }
