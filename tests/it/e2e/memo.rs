@@ -66,7 +66,10 @@ fn edited(what: &'static str, there: impl Fn(&Space) + 'static, back: impl Fn(&S
 
 /// Another text in a file.
 fn text(what: &'static str, name: &'static str, was: &'static str, now: &'static str) -> Edit {
-    edited(what, move |space| drop(space.edit(name, was, now)), move |space| drop(space.edit(name, now, was)))
+    let replace = |space: &Space, name: &str, from: &str, to: &str| {
+        space.edit(name, from, to);
+    };
+    edited(what, move |space| replace(space, name, was, now), move |space| replace(space, name, now, was))
 }
 
 /// Another name.
@@ -80,7 +83,9 @@ fn renamed(what: &'static str, from: &'static str, to: &'static str) -> Edit {
 fn added(what: &'static str, name: &'static str) -> Edit {
     edited(
         what,
-        move |space| drop(space.write(name, "new\n")),
+        move |space| {
+            space.write(name, "new\n");
+        },
         move |space| std::fs::remove_file(space.path().join(name)).unwrap(),
     )
 }
