@@ -72,6 +72,9 @@ fn digests(text: &str) -> Vec<(&'static str, String)> {
     found
 }
 
+/// The operation that makes packages ready: it reads packages alone.
+const READY: &str = "apt-plain";
+
 /// What the processes of one build did.
 struct Trace {
     /// Digests of the store that sandboxes opened or mounted, by the key of the action that ran.
@@ -92,7 +95,7 @@ fn read(text: &str, store: &Path) -> Trace {
         }
     }
     // Helpers, and processes that have a root of their own; both pass on to those that they make.
-    let mut helpers: BTreeSet<u32> = BTreeSet::new();
+    let mut helpers: BTreeMap<u32, String> = BTreeMap::new();
     let mut pivoted: BTreeSet<u32> = BTreeSet::new();
     let mut seen: BTreeSet<u32> = BTreeSet::new();
     let mut trace = Trace { by_action: BTreeMap::new(), of_helpers: BTreeSet::new(), of_host: BTreeSet::new() };
@@ -102,21 +105,24 @@ fn read(text: &str, store: &Path) -> Trace {
         if seen.insert(call.process) && call.process != first {
             let above =
                 parent.get(&call.process).unwrap_or_else(|| panic!("nobody made {}: {}", call.process, call.rest));
-            for set in [&mut helpers, &mut pivoted] {
-                if set.contains(above) {
-                    set.insert(call.process);
-                }
+            if let Some(operation) = helpers.get(above).cloned() {
+                helpers.insert(call.process, operation);
+            }
+            if pivoted.contains(above) {
+                pivoted.insert(call.process);
             }
         }
-        if call.name == "execve" && call.rest.contains("\"__sandbox\"") {
-            helpers.insert(call.process);
+        if call.name == "execve"
+            && let Some((_, operation)) = call.rest.split_once("\"__sandbox\", \"")
+        {
+            helpers.insert(call.process, operation.split('"').next().unwrap_or_default().to_owned());
             continue;
         }
         if matches!(call.name, "pivot_root" | "chroot") {
             pivoted.insert(call.process);
         }
         let path = path_of(call);
-        if !helpers.contains(&call.process) {
+        let Some(operation) = helpers.get(&call.process) else {
             if let Some(key) = path.as_deref().and_then(|path| Path::new(path).strip_prefix(&locks).ok()) {
                 let key = key.to_str().unwrap();
                 if key.len() == 64 {
@@ -130,14 +136,15 @@ fn read(text: &str, store: &Path) -> Trace {
                 trace.of_host.extend(path);
             }
             continue;
-        }
+        };
         if pivoted.contains(&call.process) {
             continue;
         }
         if matches!(call.name, "open" | "openat" | "openat2" | "mount" | "link" | "linkat" | "rename" | "execve")
             && !call.rest.contains("= -1 ")
         {
-            if let Some(action) = &action {
+            // Packages are made ready ahead of need, for whichever action, while another one runs.
+            if let Some(action) = action.as_ref().filter(|_| operation != READY) {
                 trace.by_action.entry(action.clone()).or_default().extend(digests(&call.rest));
             }
             if call.name.starts_with("open") {
@@ -222,6 +229,10 @@ fn each_sandbox_is_made_of_what_its_action_declares_and_nothing_of_the_host() {
             let (name, value) = (input["name"].as_str().unwrap(), input["value"].as_str().unwrap());
             declared.extend(value.split(' ').filter(|word| word.len() == 64).map(str::to_owned));
             // Tools enter by what they are made of (D9): their layers are those of the actions that made them.
+            // A projection of an upstream result is read from its layer.
+            if let Some((_, upstream)) = name.strip_prefix("value ").and_then(|rest| rest.rsplit_once(' ')) {
+                declared.extend(layer_of(upstream));
+            }
             if let Some(tools) = name.strip_prefix("tools ") {
                 declared.extend(layer_of(&format!("rootfs/{tools}")));
                 if tools == "postinstall" {
