@@ -51,11 +51,14 @@ fn recipe_around(start: &Path, workspace: Option<&Workspace>) -> Option<PathBuf>
         .map(Path::to_owned)
 }
 
+/// A workspace, and directories of recipes.
+pub type Folders = (Option<Arc<Workspace>>, Vec<PathBuf>);
+
 /// The workspace that a directory lies in, and the directories of the recipes that could be meant from there.
 ///
 /// # Errors
 /// What is wrong with the workspace's file, or that there is no recipe at all.
-pub fn folders(start: &Path, wants_all: bool) -> Result<(Option<Arc<Workspace>>, Vec<PathBuf>), Vec<Finding>> {
+pub fn folders(start: &Path, wants_all: bool) -> Result<Folders, Vec<Finding>> {
     let start = witness::canonicalize(start).map_err(|error| {
         let message = format!("`{}` cannot be read: {error}", start.display());
         vec![Finding::nowhere(Severity::Error, "recipe::missing", message).help("name a directory with `-C DIR`")]

@@ -9,12 +9,15 @@ use petgraph::graph::{DiGraph, NodeIndex};
 /// Rounds of sorting.
 const ROUNDS: usize = 8;
 
+/// Column and row.
+type Place = (usize, usize);
+
 /// Column and row of each node, and the places that each line passes.
 pub struct Layout {
     /// Column and row, by node.
-    pub places: Vec<(usize, usize)>,
+    pub places: Vec<Place>,
     /// Lines: from, to, and columns and rows in between.
-    pub lines: Vec<(usize, usize, Vec<(usize, usize)>)>,
+    pub lines: Vec<(usize, usize, Vec<Place>)>,
     /// Number of columns.
     pub columns: usize,
     /// Number of rows of the fullest column.
