@@ -165,7 +165,8 @@ const OF_HELPERS: [(&str, &str); 6] = [
     ("/dev/", "the devices that every root has"),
 ];
 
-const OF_HOST: [(&str, &str); 9] = [
+const OF_HOST: [(&str, &str); 10] = [
+    ("/etc/passwd", "the name of who builds, by which /etc/subuid has the range"),
     ("/proc/", "own processes, and the id map"),
     ("/sys/fs/cgroup/", "how many CPUs there are to use"),
     ("/sys/devices/system/cpu/", "how many CPUs there are to use"),
