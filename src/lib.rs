@@ -16,4 +16,5 @@ pub mod sandbox;
 pub mod source;
 pub mod stage;
 pub mod store;
+pub mod witness;
 pub mod xcat;

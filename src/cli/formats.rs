@@ -3,7 +3,7 @@
 mod github;
 mod gitlab;
 mod markdown;
-mod text;
+pub mod text;
 
 use std::path::{Component, Path, PathBuf};
 

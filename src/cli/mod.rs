@@ -13,17 +13,20 @@ mod exit;
 mod explain;
 mod formats;
 mod gc;
+mod graph;
 mod init;
 mod list;
 mod log;
 mod plan;
 mod planfile;
+mod planning;
 mod render;
 mod reporter;
 mod set;
 mod setup;
 mod shell;
 mod show;
+mod size;
 mod store;
 mod summary;
 mod update;
@@ -114,11 +117,14 @@ pub enum Command {
     Copy(copy::Arguments),
     /// Boot the published image in QEMU
     Boot(boot::Arguments),
-    /// Remove from the store what no image's last build uses
+    /// Draw the actions of the image, what they use, and what a build would do with them
+    Graph(graph::Arguments),
+    /// Say where the bytes of the packed image are
+    Size(size::Arguments),
+    /// Remove from the store what no kept build needs
     Gc(gc::Arguments),
-    /// Carry a store to another machine or user
-    #[command(subcommand)]
-    Store(store::Command),
+    /// Look after the store: verify it, say what takes its bytes, pin builds, carry it to another machine or user
+    Store(store::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -165,6 +171,8 @@ pub fn main() -> ExitCode {
         Command::Set(own) => set::run(&arguments, own),
         Command::Copy(own) => copy::run(&arguments, own),
         Command::Boot(own) => boot::run(&arguments, own),
+        Command::Graph(own) => graph::run(&arguments, own),
+        Command::Size(own) => size::run(&arguments, own),
         Command::Gc(own) => gc::run(&arguments, own),
         Command::Store(own) => store::run(&arguments, own),
         Command::Completions { shell } => {

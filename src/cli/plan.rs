@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::against::{AgainstDocument, Revision};
 use super::formats::{self, Format};
+use super::planning::{Planning, folded, json_of};
 use super::setup::{Setup, chosen, lock, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
@@ -48,6 +49,9 @@ pub struct Arguments {
     /// Write the plan to a file too, for `imgbuild build --plan FILE`
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<std::path::PathBuf>,
+    /// Look at everything anew, whatever an earlier plan remembered; the answer is the same
+    #[arg(long)]
+    pub no_memo: bool,
 }
 
 /// What `plan --json` prints. Readers ignore fields that they do not know.
@@ -154,12 +158,30 @@ fn of_stage(layers: &[PlannedLayer]) -> &'static str {
     }
 }
 
+/// Digest of the initrd's program: one for all images of a run.
+static INIT: std::sync::LazyLock<Digest> = std::sync::LazyLock::new(|| Digest::of(init_program()));
+
 fn stages_of(recipe: &Recipe, lock: &Lock, forms: Forms) -> Result<StageGraph, Exit> {
-    graph_of(recipe, lock, &Digest::of(init_program()), forms).map_err(|error| {
+    graph_of(recipe, lock, &INIT, forms).map_err(|error| {
         let exit = Exit::from(&error);
         render::say(&render::error(error));
         exit
     })
+}
+
+/// The actions that a plan of the recipe is about; none where packages are not resolved yet.
+pub fn shape_of(recipe: &Recipe) -> Result<Option<ActionGraph>, Exit> {
+    let found = lock(recipe)?;
+    let state = lock_state(recipe, found.as_ref());
+    let Some(lock) = found else { return Ok(None) };
+    match state {
+        LockState::Fresh => stages_of(recipe, &lock, Forms::Own).map(|stages| Some(stages.graph)),
+        LockState::FilesChanged(_) => {
+            let stages = stages_of(recipe, &lock, Forms::Own)?;
+            Ok(graph_before_renewal(crate::distro::manager(recipe), &stages, &lock))
+        }
+        LockState::Stale(_) => Ok(None),
+    }
 }
 
 /// What is decided of each action; `lock_causes` are why the lock is renewed, where that is an action of the graph.
@@ -249,7 +271,8 @@ fn workers() -> usize {
     rayon::current_num_threads().min(SIDE_BY_SIDE)
 }
 
-/// Plans an image: runs nothing, connects to nothing, writes nothing.
+/// Plans an image: runs nothing, connects to nothing, writes nothing. Reads through `witness` alone, so that the answer can be
+/// remembered.
 pub fn plan_of(
     recipe: &Recipe,
     store: &Store,
@@ -264,7 +287,7 @@ pub fn plan_of(
     let was_built = root.is_some();
     let known = root.clone();
     let coarse = |causes: Vec<Cause>| not_resolved(causes, was_built);
-    let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
+    let text = crate::witness::read_to_string(&recipe.lock_path).unwrap_or_default();
     let past = StorePast::new(store, root);
     let with_places = |mut causes: Vec<Cause>| {
         place_left_over(&mut causes, &|input| past.place(LOCK_ACTION, input));
@@ -333,6 +356,11 @@ pub fn by_stage(planned: Vec<(Stage, PlannedLayer)>) -> Vec<PlannedStage> {
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
+    let format = if own.json { Format::Json } else { own.format };
+    // What earlier plans remember is no more than text and JSON.
+    if own.against.is_none() && own.output.is_none() && matches!(format, Format::Text | Format::Json) {
+        return many(arguments, own, format);
+    }
     let recipes = match chosen(arguments, &own.images) {
         Ok(recipes) => recipes,
         Err(exit) => return exit,
@@ -347,10 +375,31 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     };
     let work = images.iter().any(PlannedImage::has_work);
     let document = PlanDocument { format_version: "1.0".to_owned(), against, images };
-    let format = if own.json { Format::Json } else { own.format };
     let directories: Vec<_> = recipes.iter().map(|recipe| recipe.directory.clone()).collect();
     render::print(&formats::text_of(format, &document, &directories, arguments.verbose));
     if own.detailed_exitcode && work { Exit::Work } else { Exit::Done }
+}
+
+/// Plans by what earlier plans remember, as far as it holds.
+fn many(arguments: &super::Arguments, own: &Arguments, format: Format) -> Exit {
+    let directory = match store_directory(arguments) {
+        Ok(directory) => directory,
+        Err(exit) => return exit,
+    };
+    let planning = Planning {
+        store: Store::existing(&directory),
+        out: own.out.as_deref(),
+        publish: &own.publish,
+        verbose: arguments.verbose,
+        with_memos: !own.no_memo && !own.thorough,
+        more: &|recipe| if own.thorough { damaged_layers(arguments, recipe) } else { Ok(Vec::new()) },
+    };
+    let images = match planning.images(arguments, &own.images) {
+        Ok(images) => images,
+        Err(exit) => return exit,
+    };
+    render::print(&if format == Format::Json { json_of(&images) } else { folded(&images, arguments.verbose) });
+    if own.detailed_exitcode && images.iter().any(|image| image.has_work) { Exit::Work } else { Exit::Done }
 }
 
 type Planned = (Option<AgainstDocument>, Vec<PlannedImage>);

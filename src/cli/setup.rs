@@ -304,7 +304,7 @@ pub fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), 
 /// # Errors
 /// [`Exit::Input`] when it cannot be read.
 pub fn lock(recipe: &Recipe) -> Result<Option<Lock>, Exit> {
-    let Ok(text) = std::fs::read_to_string(&recipe.lock_path) else { return Ok(None) };
+    let Ok(text) = crate::witness::read_to_string(&recipe.lock_path) else { return Ok(None) };
     Lock::parse(&text).map(Some).map_err(|error| {
         render::say(&render::error(error));
         Exit::Input

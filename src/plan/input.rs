@@ -1,6 +1,5 @@
 //! Inputs: everything that can change what an action gives.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -149,10 +148,7 @@ pub fn counted_mode(mode: u32) -> u32 {
 /// # Errors
 /// The I/O error.
 pub fn file_input(name: &str, path: &Path) -> std::io::Result<(Input, u32, Digest)> {
-    let file = std::fs::File::open(path)?;
-    let mode = counted_mode(file.metadata()?.permissions().mode());
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(file)?;
-    let digest = Digest(*hasher.finalize().as_bytes());
+    let (mode, digest) = crate::witness::digest(path)?;
+    let mode = counted_mode(mode);
     Ok((Input::file(name, mode, &digest), mode, digest))
 }

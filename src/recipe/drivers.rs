@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Model;
 use super::paths::{PathProblem, Paths};
 use crate::source::{Finding, Span};
+use crate::witness;
 
 /// What an update is said to be, in xCAT's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,25 +100,26 @@ impl Reader<'_> {
 
     /// All files of a directory, or the file itself. Links lead where the recipe may read, or are refused.
     fn files(&mut self, path: &Path, span: &Span) -> Vec<(PathBuf, String)> {
-        if !path.is_dir() {
+        if !witness::is_dir(path) {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             return vec![(path.to_owned(), name)];
         }
         let mut found = Vec::new();
-        let walk = walkdir::WalkDir::new(path).max_depth(DEPTH_LIMIT).sort_by_file_name().into_iter();
-        for entry in walk.filter_entry(|entry| entry.file_name() != ".git").flatten() {
-            if !entry.path().is_file() {
+        let enter = |_: usize, name: &std::ffi::OsStr| name != ".git";
+        let walk = witness::walk().at_most(DEPTH_LIMIT).only(&enter).through(path);
+        for entry in walk.into_iter().flatten() {
+            if entry.kind != witness::Kind::File && !(entry.is_link && witness::is_file(&entry.path)) {
                 continue;
             }
-            let Some(below) = entry.path().strip_prefix(path).ok().and_then(Path::to_str) else {
-                let text = format!("`{}` has a name that is no UTF-8", entry.path().display());
+            let Some(below) = entry.path.strip_prefix(path).ok().and_then(Path::to_str) else {
+                let text = format!("`{}` has a name that is no UTF-8", entry.path.display());
                 self.findings.push(Finding::error("recipe::no_file", span, text));
                 continue;
             };
             let below = below.to_owned();
-            if !entry.path_is_symlink() {
-                found.push((entry.into_path(), below));
-            } else if let Some(real) = self.resolve(&entry.path().display().to_string(), span) {
+            if !entry.is_link {
+                found.push((entry.path, below));
+            } else if let Some(real) = self.resolve(&entry.path.display().to_string(), span) {
                 found.push((real, below));
             }
         }
@@ -126,7 +128,7 @@ impl Reader<'_> {
 
     fn build(&mut self, table: &super::KernelBuild, at: String, span: &Span) -> Option<DriverBuild> {
         let source = self.resolve(&table.source, span)?;
-        let is_directory = source.is_dir();
+        let is_directory = witness::is_dir(&source);
         let files = self.files(&source, span);
         let has = |wanted: &str| files.iter().any(|(_, name)| name == wanted);
         let can_build = ["Makefile", "Kbuild", "dkms.conf"].iter().any(|name| has(name)) || !table.make.is_empty();
@@ -166,7 +168,7 @@ pub fn read_drivers(
     if let Some(name) = &model.kernel.dir {
         let span = place("kernel.dir");
         drivers.kernels = reader.resolve(name, &span);
-        if drivers.kernels.as_ref().is_some_and(|path| !path.is_dir()) {
+        if drivers.kernels.as_ref().is_some_and(|path| !witness::is_dir(path)) {
             reader.findings.push(
                 Finding::error("kernel::dir", &span, format!("`{name}` is no directory"))
                     .label("named here")
@@ -184,7 +186,13 @@ pub fn read_drivers(
             let Some(path) = reader.resolve(name, &span) else { continue };
             let files = reader.files(&path, &span);
             let name = reader.paths.name(&path);
-            drivers.updates.push(DriverUpdate { name, form, is_directory: path.is_dir(), files, span: span.clone() });
+            drivers.updates.push(DriverUpdate {
+                name,
+                form,
+                is_directory: witness::is_dir(&path),
+                files,
+                span: span.clone(),
+            });
         }
     }
     for (index, table) in model.kernel.build.iter().enumerate() {

@@ -16,7 +16,7 @@ pub fn recipe_file(directory: &Path) -> PathBuf {
 
 /// Whether a directory holds a recipe.
 pub fn has_recipe(directory: &Path) -> bool {
-    recipe_file(directory).is_file()
+    crate::witness::is_file(&recipe_file(directory))
 }
 
 /// Reads the recipe in a directory into a tree of values; nothing is checked yet but the syntax.
@@ -90,7 +90,7 @@ pub fn is_kdl(name: &str) -> bool {
 /// # Errors
 /// It cannot be read, or is no UTF-8.
 pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
-    let bytes = std::fs::read(path).map_err(|error| {
+    let bytes = crate::witness::read(path).map_err(|error| {
         let problem = format!("`{}` cannot be read: {error}", path.display());
         vec![
             Finding::nowhere(Severity::Error, "recipe::missing", problem)

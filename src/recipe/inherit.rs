@@ -14,6 +14,7 @@ use super::relative::{between, plain, rewrite};
 use super::workspace::Workspace;
 use super::{Node, Value};
 use crate::source::{Finding, SourceFile, Span};
+use crate::witness;
 
 /// How many files may stand between a recipe and the last of those that it inherits from.
 const DEPTH_LIMIT: usize = 16;
@@ -102,7 +103,7 @@ pub fn relatives(
     workspace: Option<&Workspace>,
     overlay: &Overlay,
 ) -> Result<Relatives, Vec<Finding>> {
-    let recipe = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let recipe = witness::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
     let mut reading = Reading {
         recipe: recipe.clone(),
         workspace,
@@ -218,9 +219,10 @@ impl Reading<'_> {
         for item in items {
             let Some(text) = item.text() else { continue };
             let path = folder.join(text);
-            let real = if self.overlay.contains_key(&plain(&path)) { Ok(plain(&path)) } else { path.canonicalize() };
+            let real =
+                if self.overlay.contains_key(&plain(&path)) { Ok(plain(&path)) } else { witness::canonicalize(&path) };
             let real = match real {
-                Ok(real) if real.is_dir() => {
+                Ok(real) if witness::is_dir(&real) => {
                     let help =
                         format!("name the file in it: \"{}\"", Path::new(text).join(super::RECIPE_FILE).display());
                     self.complain("recipe::no_file", item, format!("`{text}` is a directory"), help);

@@ -1,6 +1,7 @@
 //! Reads a recipe and all that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use super::services::{Unit, read_units};
 use super::sync::expand;
 use super::{Family, LOCK_FILE, Model, Node, Spans, SyncedFile, Workspace, check_against_schema, schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
+use crate::witness;
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
 
 /// The postinstall script and what it may see.
@@ -132,7 +134,7 @@ fn incomplete(document: &Node, draft: &Draft) -> Vec<Finding> {
                 let help = "neither the recipe nor what it inherits from says it; add it to one of them".to_owned();
                 finding.help(help)
             }
-            ("recipe::missing_key", _) if draft.directory.ancestors().any(|up| up.join(super::WORKSPACE_FILE).exists()) => {
+            ("recipe::missing_key", _) if draft.directory.ancestors().any(|up| witness::exists(&up.join(super::WORKSPACE_FILE))) => {
                 let help = finding.help.clone().unwrap_or_default();
                 finding.help(format!(
                     "{help}; if others only inherit from it, take its directory out of the workspace's `images` with `!` in front"
@@ -432,18 +434,16 @@ impl Reader<'_> {
     }
 
     fn postinstall(&mut self, table: &super::PostinstallTable) -> Option<Postinstall> {
-        use std::os::unix::fs::PermissionsExt;
         let script = self.file("postinstall.script", &table.script)?;
         let span = self.span("postinstall.script");
-        let metadata = std::fs::metadata(&script).ok()?;
-        if metadata.permissions().mode() & 0o111 == 0 {
+        if witness::mode(&script).ok()? & 0o111 == 0 {
             self.findings.push(
                 Finding::error("postinstall::not_executable", &span, format!("`{}` is not executable", table.script))
                     .label("named here")
                     .help(format!("chmod +x {}", table.script)),
             );
         }
-        let start = std::fs::read(&script).unwrap_or_default();
+        let start = witness::read(&script).unwrap_or_default();
         if !start.starts_with(b"#!") && !start.starts_with(b"\x7fELF") {
             self.findings.push(
                 Finding::error(
@@ -490,14 +490,13 @@ impl Reader<'_> {
         };
         let root = self.folder(at);
         let mut found = Vec::new();
-        let walk = walkdir::WalkDir::new(&root).sort_by_file_name().into_iter().filter_entry(|entry| {
-            // Artefacts and version control are never inputs.
-            entry.depth() != 1 || !matches!(entry.file_name().to_str(), Some("out" | ".git"))
-        });
-        for entry in walk.flatten().filter(|entry| entry.file_type().is_file()) {
-            let Some(below) = entry.path().strip_prefix(&root).ok().and_then(Path::to_str) else { continue };
+        // Artefacts and version control are never inputs.
+        let enter = |depth: usize, name: &OsStr| depth != 1 || !matches!(name.to_str(), Some("out" | ".git"));
+        let walk = witness::walk().only(&enter).through(&root);
+        for entry in walk.into_iter().flatten().filter(|entry| entry.kind == witness::Kind::File) {
+            let Some(below) = entry.path.strip_prefix(&root).ok().and_then(Path::to_str) else { continue };
             if matcher.is_match(below) {
-                found.push((entry.path().to_owned(), below.to_owned()));
+                found.push((entry.path.clone(), below.to_owned()));
             }
         }
         if found.is_empty() {
@@ -512,7 +511,7 @@ impl Reader<'_> {
 
     fn check_login(&mut self, keys: &[(PathBuf, String)], hash: Option<&(PathBuf, String)>) {
         for (path, name) in keys {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let text = witness::read_to_string(path).unwrap_or_default();
             let span = self.span("system.authorized_keys");
             if text.contains("PRIVATE KEY") {
                 self.findings.push(
@@ -527,7 +526,7 @@ impl Reader<'_> {
             }
         }
         if let Some((path, name)) = hash {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let text = witness::read_to_string(path).unwrap_or_default();
             if !text.trim().starts_with('$') || text.trim().contains([':', '\n']) {
                 let span = self.span("system.root_password_hash_file");
                 self.findings.push(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::paths::{PathProblem, Paths};
 use super::{Model, SyncedKind};
 use crate::source::{Finding, Span};
+use crate::witness;
 
 /// One file of the site and its place in the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +119,7 @@ pub fn node_support(
 /// All files of the directory, as packimage copies them, links followed.
 fn tree(name: &str, real: &Path, at: &Span, paths: &Paths, findings: &mut Vec<Finding>) -> Vec<SupportFile> {
     let mut files = Vec::new();
-    for found in walkdir::WalkDir::new(real).follow_links(true).sort_by_file_name() {
+    for found in witness::walk().following().through(real) {
         let found = match found {
             Ok(found) => found,
             Err(error) => {
@@ -130,20 +131,20 @@ fn tree(name: &str, real: &Path, at: &Span, paths: &Paths, findings: &mut Vec<Fi
                 continue;
             }
         };
-        let kind = match found.file_type() {
-            kind if kind.is_dir() => SyncedKind::Directory,
-            kind if kind.is_file() => SyncedKind::File,
+        let kind = match found.kind {
+            witness::Kind::Directory => SyncedKind::Directory,
+            witness::Kind::File => SyncedKind::File,
             // Sockets and the like are nothing that a node runs.
             _ => continue,
         };
-        let Some(below) = found.path().strip_prefix(real).ok().and_then(Path::to_str) else {
-            let shown = found.path().display();
+        let Some(below) = found.path.strip_prefix(real).ok().and_then(Path::to_str) else {
+            let shown = found.path.display();
             findings.push(
                 Finding::error("xcat::name", at, format!("the name of `{shown}` is no UTF-8")).label("named here"),
             );
             continue;
         };
-        let Ok(source) = found.path().canonicalize() else { continue };
+        let Ok(source) = witness::canonicalize(&found.path) else { continue };
         if !source.starts_with(real)
             && let Err(PathProblem::Outside(_, help)) = paths.resolve(&source.to_string_lossy(), &paths.recipe)
         {
@@ -157,16 +158,16 @@ fn tree(name: &str, real: &Path, at: &Span, paths: &Paths, findings: &mut Vec<Fi
             findings.push(Finding::error("xcat::private_key", at, text).label("named here").help(help));
         }
         let destination = if below.is_empty() { POSTSCRIPTS.to_owned() } else { format!("{POSTSCRIPTS}/{below}") };
-        files.push(SupportFile { name: paths.name(found.path()), source, destination, kind, mode: None });
+        files.push(SupportFile { name: paths.name(&found.path), source, destination, kind, mode: None });
     }
     files
 }
 
 /// Whether a file starts as private keys do. Source: RFC 7468, and OpenSSH's PROTOCOL.key.
 fn is_private_key(path: &Path) -> bool {
-    use std::io::Read;
-    let mut start = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
+    let read = witness::read(path);
+    let start = read.as_deref().unwrap_or_default();
+    let start = start.get(..64).unwrap_or(start);
     let line = String::from_utf8_lossy(start.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
     read.is_ok() && line.starts_with("-----BEGIN ") && line.contains("PRIVATE KEY-----")
 }

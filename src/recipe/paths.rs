@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::relative::{between, plain};
 use super::{Model, Workspace};
 use crate::source::SourceFile;
+use crate::witness;
 use crate::xcat::{LoadError, Loader};
 
 /// Largest list or recipe that is read.
@@ -42,7 +43,7 @@ pub enum PathProblem {
 impl Paths {
     /// Rules of a recipe in a directory; without a workspace the directory is one of its own.
     pub fn new(recipe: &Path, model: &Model, workspace: Option<&Workspace>) -> Self {
-        let recipe = recipe.canonicalize().unwrap_or_else(|_| recipe.to_owned());
+        let recipe = witness::canonicalize(recipe).unwrap_or_else(|_| recipe.to_owned());
         let mut allow = model.workspace.allow.clone();
         let here = |root: &Path, map: &BTreeMap<String, String>| -> Vec<(String, PathBuf)> {
             map.iter().map(|(from, to)| (from.clone(), root.join(to))).collect()
@@ -70,7 +71,7 @@ impl Paths {
     /// [`PathProblem`] when it is not there, or lies where the recipe may not read.
     pub fn resolve(&self, text: &str, folder: &Path) -> Result<PathBuf, PathProblem> {
         let path = self.mapped(text, folder);
-        let real = path.canonicalize().map_err(|error| {
+        let real = witness::canonicalize(&path).map_err(|error| {
             let problem = match error.kind() {
                 std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
                 _ => error.to_string(),
@@ -139,14 +140,11 @@ impl Paths {
     /// # Errors
     /// A text that says what is wrong.
     pub fn read(&self, path: &Path) -> Result<Arc<SourceFile>, String> {
-        let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
-        if !metadata.is_file() {
+        if witness::exists(path) && !witness::is_file(path) {
             return Err("it is no regular file".to_owned());
         }
-        if metadata.len() > TEXT_LIMIT {
-            return Err(format!("it is larger than {} MiB", TEXT_LIMIT >> 20));
-        }
-        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+        let bytes = witness::read_at_most(path, TEXT_LIMIT).map_err(|error| error.to_string())?;
+        let bytes = bytes.ok_or_else(|| format!("it is larger than {} MiB", TEXT_LIMIT >> 20))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -174,11 +172,11 @@ impl Loader for Paths {
     }
 
     fn exists(&self, path: &str, from: &SourceFile) -> bool {
-        from.path.parent().is_some_and(|folder| folder.join(path).is_file())
+        from.path.parent().is_some_and(|folder| witness::is_file(&folder.join(path)))
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        let of_process = || if self.process_variables { std::env::var(name).ok() } else { None };
+        let of_process = || if self.process_variables { witness::variable(name) } else { None };
         self.environment.get(name).cloned().or_else(of_process)
     }
 }

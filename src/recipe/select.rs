@@ -11,6 +11,7 @@ use super::inherit::{Draft, Overlay, Relatives, relatives};
 use super::load::{Recipe, load_draft};
 use super::workspace::Workspace;
 use crate::source::{Finding, Severity, nearest};
+use crate::witness;
 
 /// What was chosen.
 #[derive(Debug, Default)]
@@ -50,12 +51,15 @@ fn recipe_around(start: &Path, workspace: Option<&Workspace>) -> Option<PathBuf>
         .map(Path::to_owned)
 }
 
-/// Reads the images that could be meant from a directory.
+/// A workspace, and directories of recipes.
+pub type Folders = (Option<Arc<Workspace>>, Vec<PathBuf>);
+
+/// The workspace that a directory lies in, and the directories of the recipes that could be meant from there.
 ///
 /// # Errors
 /// What is wrong with the workspace's file, or that there is no recipe at all.
-pub fn known(start: &Path, wants_all: bool, overlay: &Overlay) -> Result<Known, Vec<Finding>> {
-    let start = start.canonicalize().map_err(|error| {
+pub fn folders(start: &Path, wants_all: bool) -> Result<Folders, Vec<Finding>> {
+    let start = witness::canonicalize(start).map_err(|error| {
         let message = format!("`{}` cannot be read: {error}", start.display());
         vec![Finding::nowhere(Severity::Error, "recipe::missing", message).help("name a directory with `-C DIR`")]
     })?;
@@ -86,6 +90,16 @@ pub fn known(start: &Path, wants_all: bool, overlay: &Overlay) -> Result<Known, 
             return Err(warnings.into_iter().chain([finding]).collect());
         }
     };
+    Ok((workspace, directories))
+}
+
+/// Reads the images that could be meant from a directory.
+///
+/// # Errors
+/// As [`folders`]; that two images have one name.
+pub fn known(start: &Path, wants_all: bool, overlay: &Overlay) -> Result<Known, Vec<Finding>> {
+    let (workspace, directories) = folders(start, wants_all)?;
+    let all = workspace.as_deref().map(|workspace| workspace.images.as_slice()).unwrap_or_default();
     let read: Vec<_> = directories
         .into_par_iter()
         .map(|directory| {

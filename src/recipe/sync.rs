@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::paths::{PathProblem, Paths};
 use crate::source::{Finding, Span};
+use crate::witness;
 use crate::xcat::{Clause, SyncEntry, matches};
 
 /// What is made in the image.
@@ -80,7 +81,7 @@ fn one_source(
         clause: entry.clause,
         span: entry.span.clone(),
     };
-    if real.is_file() {
+    if witness::is_file(real) {
         files.push(make(real, place, SyncedKind::File));
         return;
     }
@@ -95,7 +96,7 @@ fn one_source(
         );
         return;
     }
-    for found in walkdir::WalkDir::new(real).follow_links(true).sort_by_file_name() {
+    for found in witness::walk().following().through(real) {
         let found = match found {
             Ok(found) => found,
             Err(error) => {
@@ -106,11 +107,15 @@ fn one_source(
                 return;
             }
         };
-        let below = found.path().strip_prefix(real).ok().and_then(Path::to_str).unwrap_or_default();
+        let below = found.path.strip_prefix(real).ok().and_then(Path::to_str).unwrap_or_default();
         let to = if below.is_empty() { place.clone() } else { format!("{place}/{below}") };
-        let kind = if found.file_type().is_dir() { SyncedKind::Directory } else { SyncedKind::File };
-        if found.file_type().is_dir() || found.file_type().is_file() {
-            let mut file = make(found.path(), to, kind);
+        let kind = match found.kind {
+            witness::Kind::Directory => Some(SyncedKind::Directory),
+            witness::Kind::File => Some(SyncedKind::File),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            let mut file = make(&found.path, to, kind);
             file.name_in_folder = None;
             files.push(file);
         }
@@ -143,10 +148,10 @@ fn wildcards(pattern: &str, paths: &Paths) -> Vec<String> {
             };
             // Only where the recipe may read; the wildcard must not tell what lies elsewhere.
             let Ok(folder) = paths.folder(&folder, &paths.start) else { continue };
-            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            let Ok(entries) = witness::list(&folder) else { continue };
             let mut names: Vec<String> = entries
-                .flatten()
-                .filter_map(|entry| entry.file_name().into_string().ok())
+                .into_iter()
+                .filter_map(|(name, _)| name.into_string().ok())
                 .filter(|name| matches(part, name) && (!name.starts_with('.') || part.starts_with('.')))
                 .collect();
             names.sort();
@@ -154,6 +159,6 @@ fn wildcards(pattern: &str, paths: &Paths) -> Vec<String> {
         }
         found = next;
     }
-    found.retain(|path| paths.start.join(path).exists());
+    found.retain(|path| witness::exists(&paths.start.join(path)));
     found
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::front::has_recipe;
 use super::{Node, Spans, WORKSPACE_FILE, WorkspaceRules, check_against_schema, toml};
 use crate::source::{Finding, Severity, SourceFile, Span};
+use crate::witness;
 
 /// A workspace: a directory with images that are built together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,8 +62,8 @@ static SCHEMA: LazyLock<serde_json::Value> =
 impl Workspace {
     /// Root of the workspace that a directory lies in: the nearest folder above with `imgbuild.toml`, or itself.
     pub fn root_of(directory: &Path) -> Option<PathBuf> {
-        let real = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-        real.ancestors().find(|folder| folder.join(WORKSPACE_FILE).is_file()).map(Path::to_owned)
+        let real = witness::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        real.ancestors().find(|folder| witness::is_file(&folder.join(WORKSPACE_FILE))).map(Path::to_owned)
     }
 
     /// Reads the workspace that a directory lies in, if it lies in one.
@@ -76,7 +77,7 @@ impl Workspace {
     /// Reads the workspace of a directory.
     fn read(root: &Path) -> Result<Self, Vec<Finding>> {
         let path = root.join(WORKSPACE_FILE);
-        let text = std::fs::read_to_string(&path).map_err(|error| {
+        let text = witness::read_to_string(&path).map_err(|error| {
             let message = format!("`{}` cannot be read: {error}", path.display());
             vec![Finding::nowhere(Severity::Error, "workspace::unreadable", message)]
         })?;
@@ -202,19 +203,15 @@ fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
         let mut next = Vec::new();
         for folder in &found {
             if part == "**" {
-                let walk = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().filter_entry(|entry| {
-                    entry.depth() == 0
-                        || (entry.file_type().is_dir() && !is_passed_over(&entry.file_name().to_string_lossy()))
-                });
-                next.extend(
-                    walk.flatten().filter(|entry| entry.file_type().is_dir()).map(walkdir::DirEntry::into_path),
-                );
+                let enter = |_: usize, name: &std::ffi::OsStr| !is_passed_over(&name.to_string_lossy());
+                let walk = witness::walk().only(&enter).through(folder).into_iter().flatten();
+                next.extend(walk.filter(|found| found.kind == witness::Kind::Directory).map(|found| found.path));
             } else if !part.contains(['*', '?', '[', '{']) {
                 next.push(folder.join(part));
             } else if let Ok(glob) = globset::Glob::new(part) {
                 let matcher = glob.compile_matcher();
-                let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-                let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+                let entries = witness::list(folder).unwrap_or_default().into_iter();
+                let names = entries.filter_map(|(name, _)| name.into_string().ok());
                 next.extend(
                     names.filter(|name| !is_passed_over(name) && matcher.is_match(name)).map(|name| folder.join(name)),
                 );
@@ -225,7 +222,7 @@ fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
         found = next;
     }
     let mut real: Vec<PathBuf> =
-        found.iter().filter(|path| path.is_dir()).filter_map(|path| path.canonicalize().ok()).collect();
+        found.iter().filter(|path| witness::is_dir(path)).filter_map(|path| witness::canonicalize(path).ok()).collect();
     real.retain(|path| path.starts_with(root));
     real.sort();
     real.dedup();

@@ -180,8 +180,8 @@ pub fn sums(artefacts: &[Artefact]) -> String {
 /// The published directory of an image, if there is one.
 pub fn published(out: &Path, name: &str) -> Option<(PathBuf, BuildInfo)> {
     let link = out.join(name);
-    let directory = link.canonicalize().ok()?;
-    let info: BuildInfo = serde_json::from_slice(&std::fs::read(directory.join("build.json")).ok()?).ok()?;
+    let directory = crate::witness::canonicalize(&link).ok()?;
+    let info: BuildInfo = serde_json::from_slice(&crate::witness::read(&directory.join("build.json")).ok()?).ok()?;
     BUILD_FORMAT.reads("build.json", Version::parse(&info.format_version)?, None).ok()?;
     Some((directory, info))
 }

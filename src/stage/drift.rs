@@ -10,6 +10,7 @@ use super::artefacts::{SUMS, newer_build, published, sha256_of, sums};
 use crate::digest::{Digest, Sha256};
 use crate::sandbox::Namespace;
 use crate::store::{DamagedLayer, Root, Store};
+use crate::witness;
 
 /// Something that is not as a build left it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -25,7 +26,7 @@ pub struct Drift {
 /// What says of a file, without reading it, that nobody touched it: size, times and inode.
 fn stamp(path: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt;
-    let found = std::fs::metadata(path).ok()?;
+    let found = witness::metadata(path).ok()?;
     let (time, change) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
     Some(format!("{} {}.{:09} {}.{:09} {}", found.len(), time.0, time.1, change.0, change.1, found.ino()))
 }
@@ -48,11 +49,11 @@ pub fn drift_of_artefacts(out: &Path, name: &str, root: Option<&Root>) -> Vec<Dr
     };
     let mut found = Vec::new();
     // The directory is named after build.json.
-    let text = std::fs::read(directory.join("build.json")).unwrap_or_default();
+    let text = witness::read(&directory.join("build.json")).unwrap_or_default();
     if directory.file_name().and_then(|name| name.to_str()) != Some(&Sha256::of(&text).short()) {
         found.push(said("build.json", "was changed"));
     }
-    if std::fs::read_to_string(directory.join(SUMS)).unwrap_or_default() != sums(&info.artefacts) {
+    if witness::read_to_string(&directory.join(SUMS)).unwrap_or_default() != sums(&info.artefacts) {
         found.push(said(SUMS, "is gone or was changed"));
     }
     for artefact in &info.artefacts {
@@ -62,7 +63,7 @@ pub fn drift_of_artefacts(out: &Path, name: &str, root: Option<&Root>) -> Vec<Dr
             None => found.push(said(&artefact.name, "is gone")),
             Some(now) if Some(&now) == known => {}
             Some(_) => {
-                let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+                let size = witness::metadata(&path).map_or(0, |metadata| metadata.len());
                 if size != artefact.size || !sha256_of(&path).is_ok_and(|digest| digest == artefact.sha256) {
                     found.push(said(&artefact.name, "was changed"));
                 }

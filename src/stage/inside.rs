@@ -22,6 +22,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("read-file", |request, news| answer(request, news, super::gate::read_file)),
         ("shell", |request, news| answer(request, news, super::shell::inside)),
         ("probe", |request, news| answer(request, news, super::probe::inside)),
+        ("package-lists", |request, news| answer(request, news, super::size::lists_inside)),
         ("check-layers", |request, news| answer(request, news, check)),
         ("save-layers", |request, news| answer(request, news, save)),
         ("load-layers", |request, news| answer(request, news, load)),

@@ -35,8 +35,7 @@ fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sha256
     for path in manager.package_files(directory).ok()? {
         let name = path.strip_prefix(directory).ok()?.display().to_string();
         // What cannot be read is told when it is used.
-        let content =
-            std::fs::read(&path).map_or_else(|error| error.to_string(), |bytes| Sha256::of(&bytes).to_string());
+        let content = crate::witness::sha256(&path).map_or_else(|error| error.to_string(), |digest| digest.to_string());
         text.push_str(&format!("{name}\t{content}\n"));
     }
     Some(Sha256::of(text.as_bytes()))
@@ -168,11 +167,11 @@ fn changed_files(recipe: &Recipe, lock: &Lock, now: Option<Sha256>) -> Vec<Cause
         let file = Path::new(folder).join(&package.file);
         let name = format!("file {}", Path::new(table).join(&file).display());
         let was = package.sha256.to_string();
-        match std::fs::read(directory.join(&file)) {
+        match crate::witness::sha256(&directory.join(&file)) {
             Err(_) => causes.push(said(&name, &glob, Change::Removed(&was))),
-            Ok(bytes) if Sha256::of(&bytes) != package.sha256 => {
+            Ok(found) if found != package.sha256 => {
                 // A file's value starts with its mode, which counts for nothing here.
-                let (was, now) = (format!("- {was}"), format!("- {}", Sha256::of(&bytes)));
+                let (was, now) = (format!("- {was}"), format!("- {found}"));
                 causes.push(said(&name, &glob, Change::Changed(&was, &now)));
             }
             Ok(_) => {}

@@ -74,16 +74,19 @@ impl Store {
 
     /// The record for a key, if its action finished and the record can be read.
     pub fn record(&self, key: &Digest) -> Option<ActionRecord> {
-        let bytes = std::fs::read(self.action_path(key)).ok()?;
+        let bytes = crate::witness::read(&self.action_path(key)).ok()?;
         serde_json::from_slice::<ActionRecord>(&bytes).ok().filter(|record| record.key == *key && record.format == 1)
     }
 
     /// Whether all that a record names is there.
     pub fn has_outputs(&self, outputs: &Outputs) -> bool {
         outputs.layer.is_none_or(|layer| self.has_layer(&layer))
-            && outputs.frames.iter().all(|frame| self.directory().join(Self::frame_name(frame)).is_file())
+            && outputs
+                .frames
+                .iter()
+                .all(|frame| crate::witness::is_file(&self.directory().join(Self::frame_name(frame))))
             && outputs.blobs.values().all(|blob| {
-                std::fs::metadata(self.blob(&blob.digest)).is_ok_and(|metadata| metadata.len() == blob.size)
+                crate::witness::metadata(&self.blob(&blob.digest)).is_ok_and(|metadata| metadata.len() == blob.size)
             })
     }
 

@@ -76,7 +76,7 @@ impl Store {
     /// [`StoreError::Damaged`] when the content is another, [`StoreError::Io`] when it cannot be read.
     pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.blob(digest);
-        let bytes = std::fs::read(&path).map_err(|source| StoreError::io("read", &path, source))?;
+        let bytes = crate::witness::read(&path).map_err(|source| StoreError::io("read", &path, source))?;
         if Digest::of(&bytes) != *digest {
             return Err(StoreError::Damaged { path, problem: "has other content than its name says".to_owned() });
         }

@@ -1,6 +1,6 @@
 //! What is kept: the roots, what they reach, and the rest's removal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -42,18 +42,23 @@ pub struct Collected {
 }
 
 impl Store {
-    fn root_path(&self, recipe: &Path, image: &str) -> PathBuf {
+    /// What the files of an image's builds are called.
+    pub(super) fn root_id(&self, recipe: &Path, image: &str) -> String {
         use std::os::unix::ffi::OsStrExt;
         let id = crate::digest::FieldHasher::new("imgbuild store root v1")
             .field(recipe.as_os_str().as_bytes())
             .text(image)
             .finish();
-        self.directory().join("roots").join(format!("{}.json", id.short()))
+        id.short()
+    }
+
+    fn root_path(&self, recipe: &Path, image: &str) -> PathBuf {
+        self.directory().join("roots").join(format!("{}.json", self.root_id(recipe, image)))
     }
 
     /// The last build of an image of a recipe, if there was one.
     pub fn root(&self, recipe: &Path, image: &str) -> Option<Root> {
-        let bytes = std::fs::read(self.root_path(recipe, image)).ok()?;
+        let bytes = crate::witness::read(&self.root_path(recipe, image)).ok()?;
         serde_json::from_slice::<Root>(&bytes).ok().filter(|root| root.format == 1)
     }
 
@@ -65,7 +70,8 @@ impl Store {
         let path = self.root_path(&root.recipe, &root.image);
         let text = serde_json::to_vec_pretty(root)
             .map_err(|source| StoreError::io("write", &path, std::io::Error::other(source)))?;
-        self.write_file(&path, &text)
+        self.write_file(&path, &text)?;
+        self.remember(root, &text)
     }
 
     /// Where the inputs of the last build of an image stood: a text of whoever wrote it.
@@ -87,79 +93,6 @@ impl Store {
             entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
         names
-    }
-
-    /// What no root reaches. The caller holds the store's exclusive use lock.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] when a root cannot be read: then nothing is safe to remove.
-    pub fn unreachable(&self) -> Result<Collected, StoreError> {
-        let mut forgotten = Vec::new();
-        let mut keys = BTreeSet::new();
-        let mut frames = BTreeSet::new();
-        let mut packages = BTreeSet::new();
-        for name in self.names_in("roots").iter().filter(|name| name.ends_with(".json")) {
-            let path = self.directory().join("roots").join(name);
-            let bytes = std::fs::read(&path).map_err(|source| StoreError::io("read", &path, source))?;
-            let root: Root = serde_json::from_slice(&bytes)
-                .map_err(|error| StoreError::Damaged { path, problem: format!("is no root: {error}") })?;
-            if !root.recipe.is_dir() {
-                // The recipe is gone, and with it the reason to keep its build.
-                forgotten.push(format!("roots/{name}"));
-                let places = name.replace(".json", ".places");
-                if self.directory().join("roots").join(&places).exists() {
-                    forgotten.push(format!("roots/{places}"));
-                }
-                continue;
-            }
-            keys.extend(root.actions.values().copied());
-            frames.extend(root.frames);
-            packages.extend(root.packages);
-        }
-        let mut layers = BTreeSet::new();
-        let mut blobs = BTreeSet::new();
-        for record in keys.iter().filter_map(|key| self.record(key)) {
-            layers.extend(record.outputs.layer);
-            blobs.extend(record.outputs.blobs.values().map(|blob| blob.digest));
-        }
-        let mut gone = Collected { inside: Vec::new(), outside: forgotten };
-        for directory in ["trees", "manifests"] {
-            for name in self.names_in(directory) {
-                if !Digest::parse(&name).is_ok_and(|digest| layers.contains(&digest)) {
-                    gone.inside.push(format!("{directory}/{name}"));
-                }
-            }
-        }
-        for prefix in self.names_in("frames") {
-            for name in self.names_in(&format!("frames/{prefix}")) {
-                if !Digest::parse(name.strip_suffix(".info").unwrap_or(&name))
-                    .is_ok_and(|digest| frames.contains(&digest))
-                {
-                    gone.inside.push(format!("frames/{prefix}/{name}"));
-                }
-            }
-        }
-        gone.inside.extend(self.names_in("logs").into_iter().map(|name| format!("logs/{name}")));
-        for name in self.names_in("actions") {
-            let key = name.strip_suffix(".json").and_then(|hex| Digest::parse(hex).ok());
-            if !key.is_some_and(|key| keys.contains(&key)) {
-                gone.outside.push(format!("actions/{name}"));
-            }
-        }
-        let mut sharded = |directory: &str, kept: &dyn Fn(&str) -> bool| {
-            for prefix in self.names_in(directory) {
-                for name in self.names_in(&format!("{directory}/{prefix}")) {
-                    if !kept(&name) {
-                        gone.outside.push(format!("{directory}/{prefix}/{name}"));
-                    }
-                }
-            }
-        };
-        sharded("blobs", &|name| Digest::parse(name).is_ok_and(|digest| blobs.contains(&digest)));
-        sharded("packages", &|name| crate::digest::Sha256::parse(name).is_ok_and(|digest| packages.contains(&digest)));
-        gone.inside.extend(self.names_in("handover").into_iter().map(|name| format!("handover/{name}")));
-        gone.outside.extend(self.names_in("indices").into_iter().map(|name| format!("indices/{name}")));
-        Ok(gone)
     }
 
     /// Reads a layer's manifest.

@@ -186,8 +186,8 @@ impl Store {
 
     /// Whether a layer is there, tree and manifest.
     pub fn has_layer(&self, digest: &Digest) -> bool {
-        self.directory.join(Self::manifest_name(digest)).is_file()
-            && self.directory.join(Self::tree_name(digest)).is_dir()
+        crate::witness::is_file(&self.directory.join(Self::manifest_name(digest)))
+            && crate::witness::is_dir(&self.directory.join(Self::tree_name(digest)))
     }
 
     /// Writes a small file aside and renames it into place.

@@ -16,8 +16,11 @@
 //! v1/logs/<name>         what commands printed                               }
 //! v1/handover/<name>     a file on its way from inside to blobs/             }
 //! v1/actions/<key>.json  records of finished actions; the first one for a key wins
-//! v1/roots/<id>.json     what gc must keep: the last builds of each image
+//! v1/roots/<id>.json     what gc must keep: the last build of each image
 //! v1/history/<id>.jsonl  what was built when: one file for each image; gc leaves it
+//! v1/earlier/<id>/       the builds of an image that differ, the last one too; the oldest go first
+//! v1/pins/<label>.json   builds that gc keeps whatever else it is told
+//! v1/memos/              what plans remember; may be removed at any time
 //! v1/aside/<name>/       half-written files of one running process; lock file beside it
 //! v1/locks/<key>         held while an action runs
 //! ```
@@ -35,6 +38,7 @@ mod error;
 mod gc;
 mod history;
 mod inside;
+mod keep;
 mod layout;
 mod leftovers;
 mod lock;
@@ -51,6 +55,7 @@ pub use error::StoreError;
 pub use gc::{Collected, Root};
 pub use history::{Began, BuildTrace, End, PastBuild, Run, now};
 pub use inside::{in_scratch, make_directories};
+pub use keep::{Build, Damage, Item, ItemKind, Policy, Survey, sha256_of};
 pub use layout::{Scratch, Store, TREE_DIRECTORIES};
 pub use leftovers::Leftovers;
 pub use lock::FileLock;

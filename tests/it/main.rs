@@ -16,6 +16,7 @@ mod formats;
 mod history;
 mod invalid;
 mod kdl;
+mod memo_workspace;
 mod schemas;
 mod support;
 mod workspace;

@@ -24,7 +24,7 @@ pub fn change(image: &PlannedImage) -> &'static str {
     }
 }
 
-fn of_image(image: &PlannedImage, verbose: u8) -> String {
+pub fn of_image(image: &PlannedImage, verbose: u8) -> String {
     let mut text = format!("{}{}\n", image.name, change(image));
     let mut notes: Vec<String> = image.notes.iter().map(|note| format!("  note: {note}\n")).collect();
     for stage in &image.stages {

@@ -99,7 +99,10 @@ pub fn save(arguments: &Arguments, own: &SaveArguments) -> Exit {
 
 fn write(setup: &Setup, own: &SaveArguments) -> Result<(Carried, u64), Failed> {
     let store = &setup.store;
-    let carried = Carried::of(store, store.roots()?, !own.without_packages);
+    let mut roots = store.roots()?;
+    // As gc sees it: a build whose recipe is gone is nobody's.
+    roots.retain(|root| root.recipe.is_dir());
+    let carried = Carried::of(store, roots, !own.without_packages);
     let scratch = store.scratch()?;
     let to = format!("handover/{}-saved", scratch.name.replace('/', "-"));
     let request = SaveRequest {

@@ -6,6 +6,7 @@ use super::SuiteIndex;
 use crate::archive::control_stanza;
 use crate::digest::Sha256;
 use crate::distro::DistroError;
+use crate::witness;
 
 /// One local repository: a directory that holds package files.
 #[derive(Debug, Clone)]
@@ -25,13 +26,13 @@ const DEPTH_LIMIT: usize = 8;
 /// [`DistroError::Format`] for a directory that cannot be read.
 pub fn package_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, DistroError> {
     let mut files = Vec::new();
-    for entry in walkdir::WalkDir::new(directory).max_depth(DEPTH_LIMIT).sort_by_file_name() {
+    for entry in witness::walk().at_most(DEPTH_LIMIT).through(directory) {
         let entry = entry.map_err(|error| DistroError::Format {
             file: directory.display().to_string(),
             problem: error.to_string(),
         })?;
-        if entry.path().extension().is_some_and(|ending| ending == "deb") && entry.path().is_file() {
-            files.push(entry.into_path());
+        if entry.path.extension().is_some_and(|ending| ending == "deb") && witness::is_file(&entry.path) {
+            files.push(entry.path);
         }
     }
     Ok(files)

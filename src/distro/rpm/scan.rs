@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Candidate, Package};
 use crate::distro::DistroError;
+use crate::witness;
 
 /// How deep below a directory package files may lie.
 const DEPTH_LIMIT: usize = 8;
@@ -14,15 +15,16 @@ const DEPTH_LIMIT: usize = 8;
 /// [`DistroError::Format`] for a directory that cannot be read.
 pub fn package_files(directory: &Path) -> Result<Vec<PathBuf>, DistroError> {
     let mut files = Vec::new();
-    for entry in walkdir::WalkDir::new(directory).max_depth(DEPTH_LIMIT).sort_by_file_name() {
+    for entry in witness::walk().at_most(DEPTH_LIMIT).through(directory) {
         let entry = entry.map_err(|error| DistroError::Format {
             file: directory.display().to_string(),
             problem: error.to_string(),
         })?;
-        let name = entry.file_name().to_str().unwrap_or_default();
+        let name = entry.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let other = [".src.rpm", ".nosrc.rpm", ".delta.rpm", ".patch.rpm"];
-        if name.ends_with(".rpm") && !other.iter().any(|ending| name.ends_with(ending)) && entry.path().is_file() {
-            files.push(entry.into_path());
+        if name.ends_with(".rpm") && !other.iter().any(|ending| name.ends_with(ending)) && witness::is_file(&entry.path)
+        {
+            files.push(entry.path);
         }
     }
     Ok(files)

@@ -141,8 +141,8 @@ impl<'a> XcatPublication<'a> {
         let size = serde_json::from_slice::<serde_json::Value>(&index).ok().and_then(|index| index["size"].as_u64());
         let index_name = format!("{ROOTIMG}.index");
         let digest = format!("{}  {index_name}\n", Sha256::of(&index));
-        let length = |name: &str| std::fs::metadata(directory.join(name)).ok().map(|metadata| metadata.len());
-        let text = |name: &str| std::fs::read(directory.join(name)).unwrap_or_default();
+        let length = |name: &str| crate::witness::metadata(&directory.join(name)).ok().map(|metadata| metadata.len());
+        let text = |name: &str| crate::witness::read(&directory.join(name)).unwrap_or_default();
         let digests = format!("{ROOTIMG}.sha256");
         [
             ("kernel", length("kernel") == Some(self.kernel.size)),

@@ -1,0 +1,31 @@
+//! What planning looked at, so that it can be told whether it would see the same again.
+//!
+//! All reading that a plan is made of goes through this room: files, listings of directories, links on the way to them,
+//! names that were not there, variables of the environment. While a recording runs, each is noted as a *fact* with the
+//! stamp of the file (device, inode, mode, size, times). Later all facts can be asked again, which costs a `stat` each:
+//! where all hold, whatever was made of them would come out the same. Outside of a recording nothing is noted.
+//!
+//! A stamp counts only if the file's ctime was older than the recording: what is written while somebody reads it, or so
+//! soon after that the file system's clock has not moved on, may have other content and the same stamp. For such a
+//! file, and for one whose stamp moved, the content decides.
+//!
+//! This room knows nothing of recipes, plans or stores.
+
+mod encode;
+mod facts;
+mod read;
+mod record;
+mod stamp;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub use encode::{NotAMemo, Sealed};
+pub use facts::{Answer, Looks, Witness};
+pub use read::{
+    canonicalize, digest, exists, is_dir, is_file, list, metadata, mode, read, read_at_most, read_to_string, sha256,
+    variable,
+};
+pub use record::{Known, recording};
+pub use stamp::{Stamp, now};
+pub use walk::{Found, Kind, WalkProblem, walk};

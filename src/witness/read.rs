@@ -1,0 +1,306 @@
+//! Reading, as the standard library does it, and noting what was read.
+
+use std::ffi::OsString;
+use std::fs::Metadata;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::facts::need;
+use super::record::{
+    is_recording, known, note_digest, note_error, note_in_directory, note_own, note_through, note_variable, tear,
+};
+use super::stamp::{Stamp, look_through, number_of};
+use super::walk::Kind;
+use crate::digest::{Digest, FieldHasher, Sha256};
+
+fn noting<T>(path: &Path, outcome: io::Result<T>) -> io::Result<T> {
+    if let Err(error) = &outcome
+        && is_recording()
+    {
+        note_error(path, number_of(error));
+    }
+    outcome
+}
+
+/// [`std::fs::read`].
+///
+/// # Errors
+/// As there.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    noting(path, read_whole(path))
+}
+
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    file.read_to_end(&mut bytes)?;
+    if is_recording() {
+        note_digest(path, need::CONTENT, Ok(Stamp::from_metadata(&metadata)), Some(Digest::of(&bytes)), None);
+    }
+    Ok(bytes)
+}
+
+/// [`std::fs::read`], unless the file has more bytes than `limit`: then none.
+///
+/// # Errors
+/// As there.
+pub fn read_at_most(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > limit) {
+        let _ = note_through(path, need::STAMP);
+        return Ok(None);
+    }
+    read(path).map(Some)
+}
+
+/// [`std::fs::read_to_string`].
+///
+/// # Errors
+/// As there.
+pub fn read_to_string(path: &Path) -> io::Result<String> {
+    let bytes = read(path)?;
+    String::from_utf8(bytes)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8"))
+}
+
+/// Size, times and all of a file, links followed.
+///
+/// # Errors
+/// As [`std::fs::metadata`].
+pub fn metadata(path: &Path) -> io::Result<Metadata> {
+    if is_recording() {
+        let _ = note_through(path, need::STAMP);
+    }
+    let found = std::fs::metadata(path);
+    if let Ok(found) = &found
+        && is_recording()
+        && note_through(path, need::STAMP) != Ok(Stamp::from_metadata(found))
+    {
+        tear();
+    }
+    found
+}
+
+/// Kind and permission bits of a file, links followed.
+///
+/// # Errors
+/// As [`std::fs::metadata`].
+pub fn mode(path: &Path) -> io::Result<u32> {
+    if is_recording() {
+        let _ = note_through(path, need::MODE);
+    }
+    let found = std::fs::metadata(path)?;
+    Ok(found.mode())
+}
+
+/// The kind of what a path leads to; none where it leads nowhere.
+fn kind_through(path: &Path) -> Option<Kind> {
+    let kind = || std::fs::metadata(path).ok().map(|metadata| Kind::of(metadata.file_type()));
+    if !is_recording() {
+        return kind();
+    }
+    let Ok(own) = note_in_directory(path, need::KIND) else { return None };
+    if !own.is_link() {
+        return Some(Kind::of_mode(own.mode));
+    }
+    note_through(path, need::KIND_THROUGH).ok().map(|stamp| Kind::of_mode(stamp.mode))
+}
+
+/// [`Path::is_file`].
+pub fn is_file(path: &Path) -> bool {
+    kind_through(path) == Some(Kind::File)
+}
+
+/// [`Path::is_dir`].
+pub fn is_dir(path: &Path) -> bool {
+    kind_through(path) == Some(Kind::Directory)
+}
+
+/// [`Path::exists`].
+pub fn exists(path: &Path) -> bool {
+    kind_through(path).is_some()
+}
+
+/// [`std::fs::canonicalize`]: each link on the way is noted, and of all else on the way that it is none.
+///
+/// # Errors
+/// As there.
+pub fn canonicalize(path: &Path) -> io::Result<PathBuf> {
+    if !is_recording() {
+        return path.canonicalize();
+    }
+    let traced = trace(path);
+    let real = path.canonicalize();
+    let agree = match (&traced, &real) {
+        (Ok(traced), Ok(real)) => traced == real,
+        (Err(traced), Err(real)) => number_of(traced) == number_of(real),
+        _ => false,
+    };
+    if !agree {
+        tear();
+    }
+    real
+}
+
+/// As many links as the kernel follows. Source: path_resolution(7).
+const MOST_LINKS: usize = 40;
+
+/// Follows a path part by part, and notes each.
+fn trace(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let mut ahead: Vec<OsString> = parts(&path);
+    let mut here = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(part) = ahead.pop() {
+        if part == ".." {
+            here.pop();
+            continue;
+        }
+        here.push(&part);
+        let seen = note_own(&here, need::KIND).map_err(io::Error::from_raw_os_error)?;
+        if !seen.is_link() {
+            if !ahead.is_empty() && Kind::of_mode(seen.mode) != Kind::Directory {
+                return Err(rustix::io::Errno::NOTDIR.into());
+            }
+            continue;
+        }
+        links += 1;
+        if links > MOST_LINKS {
+            return Err(rustix::io::Errno::LOOP.into());
+        }
+        let _ = note_own(&here, need::LINK);
+        let target = std::fs::read_link(&here)?;
+        here.pop();
+        if target.is_absolute() {
+            here = PathBuf::from("/");
+        }
+        ahead.extend(parts(&target));
+    }
+    Ok(here)
+}
+
+/// The names of a path, last first.
+fn parts(path: &Path) -> Vec<OsString> {
+    let part = |component: Component<'_>| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    };
+    path.components().rev().filter_map(part).collect()
+}
+
+/// The names in a directory and their kinds, sorted.
+///
+/// # Errors
+/// As [`std::fs::read_dir`].
+pub fn list(path: &Path) -> io::Result<Vec<(OsString, Kind)>> {
+    if !is_recording() {
+        return list_now(path);
+    }
+    let before = note_through(path, need::KIND_THROUGH);
+    let names = noting(path, list_now(path))?;
+    note_digest(path, need::LIST, before, Some(digest_of_list(&names)), None);
+    Ok(names)
+}
+
+fn list_now(path: &Path) -> io::Result<Vec<(OsString, Kind)>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        names.push((entry.file_name(), Kind::of(entry.file_type()?)));
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn digest_of_list(names: &[(OsString, Kind)]) -> Digest {
+    let mut hasher = FieldHasher::new("imgbuild witness list v1");
+    for (name, kind) in names {
+        hasher.field(name.as_bytes()).text(kind.letter());
+    }
+    hasher.finish()
+}
+
+/// The digest of a directory's list, noting nothing.
+pub fn list_digest_now(path: &Path) -> io::Result<Digest> {
+    list_now(path).map(|names| digest_of_list(&names))
+}
+
+/// The digest of a file's content, noting nothing.
+pub fn digest_now(path: &Path) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(path)?)?;
+    Ok(Digest(*hasher.finalize().as_bytes()))
+}
+
+/// Kind and permission bits of a file and the digest of its content. A file that an earlier recording read is not read
+/// again as long as its stamp is the same.
+///
+/// # Errors
+/// The I/O error.
+pub fn digest(path: &Path) -> io::Result<(u32, Digest)> {
+    noting(path, digest_of_file(path))
+}
+
+fn digest_of_file(path: &Path) -> io::Result<(u32, Digest)> {
+    let file = std::fs::File::open(path)?;
+    let stamp = Stamp::from_metadata(&file.metadata()?);
+    let digest = match known(path, &stamp).0 {
+        Some(digest) => digest,
+        None => {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(file)?;
+            Digest(*hasher.finalize().as_bytes())
+        }
+    };
+    if is_recording() {
+        note_digest(path, need::CONTENT, Ok(stamp), Some(digest), None);
+    }
+    Ok((stamp.mode, digest))
+}
+
+/// SHA-256 of a file's content, as [`digest`] reads it.
+///
+/// # Errors
+/// The I/O error.
+pub fn sha256(path: &Path) -> io::Result<Sha256> {
+    noting(path, sha256_of_file(path))
+}
+
+fn sha256_of_file(path: &Path) -> io::Result<Sha256> {
+    let mut file = std::fs::File::open(path)?;
+    let stamp = Stamp::from_metadata(&file.metadata()?);
+    if let (Some(digest), Some(sha256)) = known(path, &stamp) {
+        note_digest(path, need::CONTENT, Ok(stamp), Some(digest), Some(sha256));
+        return Ok(sha256);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let sha256 = Sha256::of(&bytes);
+    if is_recording() {
+        note_digest(path, need::CONTENT, Ok(stamp), Some(Digest::of(&bytes)), Some(sha256));
+    }
+    Ok(sha256)
+}
+
+/// A variable of the environment.
+pub fn variable(name: &str) -> Option<String> {
+    let value = std::env::var(name).ok();
+    if is_recording() {
+        note_variable(name, value.as_deref());
+    }
+    value
+}
+
+/// What a path leads to; only its kind, and which file it is, is taken for having been looked at.
+///
+/// # Errors
+/// As [`std::fs::metadata`].
+pub fn metadata_of(path: &Path) -> io::Result<Stamp> {
+    if !is_recording() {
+        return look_through(path).map_err(io::Error::from_raw_os_error);
+    }
+    note_through(path, need::KIND_THROUGH).map_err(io::Error::from_raw_os_error)
+}

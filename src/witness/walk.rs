@@ -1,0 +1,184 @@
+//! Walking through directories.
+
+use std::ffi::OsStr;
+use std::fs::FileType;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::read::{list, metadata_of};
+use super::stamp::Stamp;
+
+/// Of what kind a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A device, a socket, a pipe.
+    Other,
+}
+
+impl Kind {
+    /// From what the standard library says.
+    pub fn of(kind: FileType) -> Self {
+        if kind.is_file() {
+            Self::File
+        } else if kind.is_dir() {
+            Self::Directory
+        } else if kind.is_symlink() {
+            Self::Link
+        } else {
+            Self::Other
+        }
+    }
+
+    /// From a mode, as stat(2) gives it. Source of the bits: inode(7).
+    pub fn of_mode(mode: u32) -> Self {
+        match mode & 0o170_000 {
+            0o100_000 => Self::File,
+            0o040_000 => Self::Directory,
+            0o120_000 => Self::Link,
+            _ => Self::Other,
+        }
+    }
+
+    /// One letter for it.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::File => "f",
+            Self::Directory => "d",
+            Self::Link => "l",
+            Self::Other => "o",
+        }
+    }
+}
+
+/// Something that a walk came by.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Where.
+    pub path: PathBuf,
+    /// Of what kind it is; of a link that is followed, what it leads to.
+    pub kind: Kind,
+    /// Whether the path itself is a link.
+    pub is_link: bool,
+    /// How deep below the start; the start has 0.
+    pub depth: usize,
+}
+
+/// Why a walk could not go on somewhere.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkProblem {
+    /// Something cannot be read.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A link leads to a directory that it lies in.
+    #[error("{} leads back to {}, which it lies in", path.display(), ancestor.display())]
+    Loop {
+        /// The link.
+        path: PathBuf,
+        /// The directory.
+        ancestor: PathBuf,
+    },
+}
+
+/// How a walk goes.
+#[derive(Clone, Copy)]
+pub struct Walk<'a> {
+    follow: bool,
+    depth: usize,
+    enter: &'a dyn Fn(usize, &OsStr) -> bool,
+}
+
+/// A walk through a directory and all below it, sorted by name, directories before what is in them. Links are not
+/// followed, but for the start itself.
+pub fn walk<'a>() -> Walk<'a> {
+    Walk { follow: false, depth: usize::MAX, enter: &|_, _| true }
+}
+
+impl<'a> Walk<'a> {
+    /// Follows links.
+    pub fn following(self) -> Self {
+        Self { follow: true, ..self }
+    }
+
+    /// Goes so deep at most.
+    pub fn at_most(self, depth: usize) -> Self {
+        Self { depth, ..self }
+    }
+
+    /// Leaves out what the filter does not let pass, given depth and name, and all below it.
+    pub fn only(self, enter: &'a dyn Fn(usize, &OsStr) -> bool) -> Self {
+        Self { enter, ..self }
+    }
+
+    /// All that is there.
+    pub fn through(self, start: &Path) -> Vec<Result<Found, WalkProblem>> {
+        let mut found = Vec::new();
+        let kind = match metadata_of(start) {
+            Ok(stamp) => stamp,
+            Err(error) => return vec![Err(WalkProblem::Io { path: start.to_owned(), error })],
+        };
+        self.one(
+            Found { path: start.to_owned(), kind: Kind::of_mode(kind.mode), is_link: false, depth: 0 },
+            &mut Vec::new(),
+            &mut found,
+        );
+        found
+    }
+
+    fn one(self, here: Found, above: &mut Vec<(PathBuf, Stamp)>, found: &mut Vec<Result<Found, WalkProblem>>) {
+        let (path, depth) = (here.path.clone(), here.depth);
+        let goes_in = here.kind == Kind::Directory && depth < self.depth;
+        if goes_in && self.follow {
+            let stamp = match metadata_of(&path) {
+                Ok(stamp) => stamp,
+                Err(error) => return found.push(Err(WalkProblem::Io { path, error })),
+            };
+            let same = |other: &Stamp| (other.device, other.inode) == (stamp.device, stamp.inode);
+            if here.is_link
+                && let Some((ancestor, _)) = above.iter().find(|(_, other)| same(other))
+            {
+                let ancestor = ancestor.clone();
+                return found.push(Err(WalkProblem::Loop { path, ancestor }));
+            }
+            above.push((path.clone(), stamp));
+        }
+        found.push(Ok(here));
+        if !goes_in {
+            return;
+        }
+        match list(&path) {
+            Err(error) => found.push(Err(WalkProblem::Io { path, error })),
+            Ok(names) => {
+                for (name, kind) in names.into_iter().filter(|(name, _)| (self.enter)(depth + 1, name)) {
+                    let below = path.join(name);
+                    let is_link = kind == Kind::Link;
+                    let kind = if is_link && self.follow {
+                        match metadata_of(&below) {
+                            Ok(stamp) => Kind::of_mode(stamp.mode),
+                            Err(error) => {
+                                found.push(Err(WalkProblem::Io { path: below, error }));
+                                continue;
+                            }
+                        }
+                    } else {
+                        kind
+                    };
+                    self.one(Found { path: below, kind, is_link, depth: depth + 1 }, above, found);
+                }
+            }
+        }
+        if self.follow {
+            above.pop();
+        }
+    }
+}
