@@ -62,7 +62,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         images.extend(broken.iter().map(|name| CheckedImage { name: name.clone(), good: false }));
         images.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let findings = findings.iter().map(ReportedFinding::from).collect();
-        let document = json!(CheckDocument { format_version: "1.0".to_owned(), images, findings });
+        let document = json!(CheckDocument { format_version: "1.0".to_owned(), images: Some(images), findings });
         render::print(&format!("{document:#}\n"));
     } else {
         print_findings(findings, arguments.verbose);

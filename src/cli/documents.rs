@@ -77,8 +77,8 @@ pub struct CheckDocument {
     /// Version of this form.
     pub format_version: String,
     /// The images, by name; left out for a list.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub images: Vec<CheckedImage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<Vec<CheckedImage>>,
     /// What is to be said of the recipe or the list.
     pub findings: Vec<ReportedFinding>,
 }

@@ -26,8 +26,6 @@ pub struct Shown {
     pub name: String,
     /// Whether a build would do anything.
     pub has_work: bool,
-    /// Whether it has an estimate, which changes with the history and is therefore not remembered.
-    pub is_estimated: bool,
     /// For people.
     pub short: String,
     /// For people who want all of it (`-v`).
@@ -157,7 +155,6 @@ impl Planning<'_> {
         let (outcome, witness) = recording(known, || self.anew(folder, workspace, wanted));
         if let Ok(planned) = &outcome
             && planned.images.len() == planned.names.len()
-            && !planned.images.iter().any(|image| image.is_estimated)
         {
             memo.keep(witness, planned);
         }
@@ -215,7 +212,6 @@ impl Shown {
         Self {
             name: image.name.clone(),
             has_work: image.has_work(),
-            is_estimated: image.estimate.is_some(),
             short: text_of(image, 0),
             long: text_of(image, 1),
             json: json.join("\n"),
@@ -424,15 +420,7 @@ impl Planned {
                 if findings.is_empty() { Vec::new() } else { serde_json::from_str(&findings).ok()? };
             let findings = findings.into_iter().map(KeptFinding::finding).collect();
             planned.names.push(name.clone());
-            planned.images.push(Shown {
-                name,
-                has_work: !work.is_empty(),
-                is_estimated: false,
-                short,
-                long,
-                json,
-                findings,
-            });
+            planned.images.push(Shown { name, has_work: !work.is_empty(), short, long, json, findings });
         }
         Some(planned)
     }
@@ -446,7 +434,7 @@ mod tests {
         let text = |form: &str| format!("{name} {form}\n");
         let json = "    {}".to_owned();
         let (short, long) = (text("short"), text("long"));
-        Shown { name: name.to_owned(), has_work, is_estimated: false, short, long, json, findings: Vec::new() }
+        Shown { name: name.to_owned(), has_work, short, long, json, findings: Vec::new() }
     }
 
     #[test]

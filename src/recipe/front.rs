@@ -7,16 +7,17 @@ use serde_json::Value as Json;
 
 use super::{KDL_RECIPE_FILE, Node, RECIPE_FILE, kin};
 use crate::source::{Finding, Severity, SourceFile};
+use crate::witness;
 
 /// The file of the recipe in a directory, or where it would be: `image.toml`, or `image.kdl` if that is there.
 pub fn recipe_file(directory: &Path) -> PathBuf {
     let (toml, kdl) = (directory.join(RECIPE_FILE), directory.join(KDL_RECIPE_FILE));
-    if !toml.exists() && kdl.exists() { kdl } else { toml }
+    if !witness::exists(&toml) && witness::exists(&kdl) { kdl } else { toml }
 }
 
 /// Whether a directory holds a recipe.
 pub fn has_recipe(directory: &Path) -> bool {
-    crate::witness::is_file(&recipe_file(directory))
+    witness::is_file(&recipe_file(directory))
 }
 
 /// Reads the recipe in a directory into a tree of values; nothing is checked yet but the syntax.
@@ -53,7 +54,7 @@ pub fn file_schema() -> &'static Json {
 fn alone(path: &Path) -> Result<(), Vec<Finding>> {
     let is_recipe = path.file_name().is_some_and(|name| name == RECIPE_FILE || name == KDL_RECIPE_FILE);
     let Some(directory) = path.parent().filter(|_| is_recipe) else { return Ok(()) };
-    let there = |name: &str| directory.join(name).symlink_metadata().is_ok();
+    let there = |name: &str| witness::exists(&directory.join(name));
     let (code, problem, help) = match (there(RECIPE_FILE), there(KDL_RECIPE_FILE)) {
         (true, true) => (
             "recipe::two_files",
@@ -90,7 +91,7 @@ pub fn is_kdl(name: &str) -> bool {
 /// # Errors
 /// It cannot be read, or is no UTF-8.
 pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
-    let bytes = crate::witness::read(path).map_err(|error| {
+    let bytes = witness::read(path).map_err(|error| {
         let problem = format!("`{}` cannot be read: {error}", path.display());
         vec![
             Finding::nowhere(Severity::Error, "recipe::missing", problem)

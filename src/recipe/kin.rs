@@ -102,6 +102,15 @@ pub static WHOLE: LazyLock<Json> = LazyLock::new(|| with_kin(schema::recipe_sche
 
 /// What is wrong with one file, taken by itself; `is_own` says that no other recipe inherits from it here.
 pub fn check_file(document: &Node, is_own: bool) -> Vec<Finding> {
+    let findings = check_in_toml(document, is_own);
+    if super::front::is_kdl(&document.span.file.name) {
+        return findings.into_iter().map(super::kdl::remedy).collect();
+    }
+    findings
+}
+
+/// The same; remedies are written in TOML.
+fn check_in_toml(document: &Node, is_own: bool) -> Vec<Finding> {
     let mut findings = check_against_schema(document, &FILE);
     if !findings.is_empty() && is_own && document.get("extends").is_none() && document.get("variant").is_none() {
         // What is missing in it can be told in the same go.

@@ -75,7 +75,12 @@ pub fn folders(start: &Path, wants_all: bool) -> Result<Folders, Vec<Finding>> {
             let mut finding = Finding::nowhere(
                 Severity::Error,
                 "recipe::missing",
-                format!("there is no `{}` in `{}`", super::RECIPE_FILE, start.display()),
+                format!(
+                    "`{}` has no recipe: neither {} nor {} is there",
+                    start.display(),
+                    super::RECIPE_FILE,
+                    super::KDL_RECIPE_FILE
+                ),
             );
             finding = finding.help(match &workspace {
                 Some(workspace) if workspace.model.images.is_empty() => {

