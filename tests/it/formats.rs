@@ -127,6 +127,23 @@ fn a_record_of_a_later_form_is_left_alone_and_of_a_later_minor_form_read() {
 }
 
 #[test]
+fn the_documentation_names_every_event() {
+    let text = std::fs::read_to_string(crate::support::project().join("docs/ci.md")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&crate::schemas::schema("progress")).unwrap();
+    let events = schema["oneOf"].as_array().unwrap();
+    assert!(events.len() >= 7, "{events:?}");
+    for event in events {
+        let name = event["properties"]["event"]["const"].as_str().unwrap();
+        let line = text.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).expect(name);
+        for field in
+            event["properties"].as_object().unwrap().keys().filter(|field| !["event", "image"].contains(&&***field))
+        {
+            assert!(line.contains(&format!("`{field}`")), "{name} has {field}");
+        }
+    }
+}
+
+#[test]
 fn the_documentation_names_every_schema() {
     let text = std::fs::read_to_string(crate::support::project().join("docs/formats.md")).unwrap();
     for format in crate::schemas::FORMATS {
