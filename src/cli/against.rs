@@ -9,8 +9,11 @@ use super::plan::{PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved,
 use super::{Exit, render, setup};
 use crate::git::{Commit, GitError, Repository};
 use crate::plan::{Cause, Reason, Stage, Symbolic, evaluate};
-use crate::recipe::{Lock, RECIPE_FILE, Recipe, WORKSPACE_FILE, load};
-use crate::source::Severity;
+use crate::recipe::{
+    Draft, KDL_RECIPE_FILE, Loaded, Lock, Overlay, RECIPE_FILE, Recipe, WORKSPACE_FILE, Workspace, has_recipe,
+    load_draft, relatives,
+};
+use crate::source::{Finding, Severity};
 use crate::stage::{Comparison, Forms, State, compare, name_lines};
 
 /// What a plan was compared with.
@@ -75,21 +78,26 @@ impl Revision {
         Ok(self.trees.get(&scope).map_or_else(PathBuf::new, |tree| tree.path().join(below)))
     }
 
-    /// Plans images against it.
+    /// Plans images against it; where all images below a directory are meant, those that are gone are told too.
     ///
     /// # Errors
     /// The exit code, after the reason was printed.
-    pub fn plan(&mut self, recipes: &[Recipe], directory: &Path, forms: Forms) -> Result<Vec<PlannedImage>, Exit> {
+    pub fn plan(
+        &mut self,
+        recipes: &[Recipe],
+        all_below: Option<&Path>,
+        forms: Forms,
+    ) -> Result<Vec<PlannedImage>, Exit> {
         let mut images = Vec::new();
         let mut here = BTreeSet::new();
         for recipe in recipes {
-            here.insert(recipe.directory.clone());
+            here.insert((recipe.directory.clone(), recipe.model.image.name.clone()));
             let place = self.place_of(&recipe.directory)?;
             let mut image = self.image(recipe, &place, forms)?;
             image.recipe = self.relative(&recipe.directory);
             images.push(image);
         }
-        if let Ok(directory) = directory.canonicalize() {
+        if let Some(directory) = all_below.and_then(|directory| directory.canonicalize().ok()) {
             images.extend(self.removed(&directory, &here)?);
         }
         Ok(images)
@@ -101,25 +109,34 @@ impl Revision {
     }
 
     /// Images of the revision whose recipes are not here any more.
-    fn removed(&mut self, directory: &Path, here: &BTreeSet<PathBuf>) -> Result<Vec<PlannedImage>, Exit> {
+    fn removed(&mut self, directory: &Path, here: &BTreeSet<(PathBuf, String)>) -> Result<Vec<PlannedImage>, Exit> {
         let place = self.place_of(directory)?;
         let mut found = Vec::new();
         let walk = walkdir::WalkDir::new(&place).sort_by_file_name().into_iter().flatten();
-        for entry in walk.filter(|entry| entry.file_type().is_file() && entry.file_name() == RECIPE_FILE) {
+        for entry in walk.filter(|entry| entry.file_type().is_file() && is_recipe(entry.file_name())) {
             let Some(below) = entry.path().parent().and_then(|folder| folder.strip_prefix(&place).ok()) else {
                 continue;
             };
             let now = directory.join(below);
-            if here.contains(&now) || now.join(RECIPE_FILE).exists() || now.join("image.kdl").exists() {
-                continue;
+            let Ok((workspace, drafts)) = drafts_in(&place.join(below)) else { continue };
+            let still = if has_recipe(&now) { drafts_in(&now).ok() } else { Some((None, Vec::new())) };
+            // Where the recipe cannot be read now, that was said already.
+            let Some((_, still)) = still else { continue };
+            for draft in drafts {
+                let is_here = still.iter().any(|one| one.variant == draft.variant);
+                // What cannot be loaded was no image of its own.
+                let loaded = if is_here { None } else { load_draft(&draft, workspace.as_ref()).recipe };
+                let Some(recipe) = loaded else { continue };
+                let name = recipe.model.image.name;
+                if here.contains(&(now.clone(), name.clone())) {
+                    continue;
+                }
+                found.push(PlannedImage {
+                    recipe: self.relative(&now),
+                    change: Some("removed".to_owned()),
+                    ..PlannedImage::of(name)
+                });
             }
-            // What cannot be loaded was no image of its own.
-            let Some(recipe) = load(&place.join(below)).recipe else { continue };
-            found.push(PlannedImage {
-                recipe: self.relative(&now),
-                change: Some("removed".to_owned()),
-                ..PlannedImage::of(recipe.model.image.name)
-            });
         }
         Ok(found)
     }
@@ -132,10 +149,13 @@ impl Revision {
             let planned = all_runs(recipe, new_lock.as_ref(), forms, &cause);
             PlannedImage { change: Some(change.to_owned()), stages: by_stage(planned), ..image }
         };
-        if !place.join(RECIPE_FILE).is_file() && !place.join("image.kdl").is_file() {
+        if !has_recipe(place) {
             return Ok(whole(image, "new", Reason::NewImage { revision: revision() }.cause(None)));
         }
-        let loaded = load(place);
+        let loaded = match loaded_as(recipe, place) {
+            Some(loaded) => loaded,
+            None => return Ok(whole(image, "new", Reason::NewImage { revision: revision() }.cause(None))),
+        };
         let Some(then) = loaded.recipe else {
             let error = loaded.findings.iter().find(|finding| finding.severity == Severity::Error);
             let problem = error.map_or_else(String::new, |finding| match &finding.span {
@@ -177,6 +197,32 @@ impl Revision {
         image.stages = by_stage(planned);
         Ok(image)
     }
+}
+
+/// The images of a directory's recipe, without what they name.
+fn drafts_in(directory: &Path) -> Result<(Option<Workspace>, Vec<Draft>), Vec<Finding>> {
+    let workspace = Workspace::above(directory)?;
+    let drafts = relatives(directory, workspace.as_ref(), &Overlay::new())?.images();
+    Ok((workspace, drafts))
+}
+
+/// What a recipe was in another place: the variant of the same name, or else the image of the same name; none where there
+/// is neither.
+fn loaded_as(recipe: &Recipe, place: &Path) -> Option<Loaded> {
+    let (workspace, drafts) = match drafts_in(place) {
+        Ok(found) => found,
+        Err(findings) => return Some(Loaded { recipe: None, findings }),
+    };
+    let name = recipe.model.image.name.as_str();
+    let of_name = |draft: &&Draft| draft.name().is_some_and(|(known, _)| known == name);
+    let of_variant = |draft: &&Draft| draft.variant == recipe.variant;
+    let draft = drafts.iter().find(of_variant).or_else(|| drafts.iter().find(of_name))?;
+    Some(load_draft(draft, workspace.as_ref()))
+}
+
+/// Whether a file's name is that of a recipe.
+fn is_recipe(name: &std::ffi::OsStr) -> bool {
+    name == RECIPE_FILE || name == KDL_RECIPE_FILE
 }
 
 /// The plan of an image with which nothing can be compared.

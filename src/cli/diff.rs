@@ -1,9 +1,10 @@
 //! `imgbuild diff`.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::setup::{recipes, store_directory};
 use super::{Exit, render};
+use crate::git::{GitError, Repository};
 use crate::recipe::{LOCK_FILE, Recipe};
 use crate::stage::diff::{BuildPlace, Difference, FileDifference, Side, SideError, compare, matched};
 use crate::stage::published;
@@ -198,21 +199,29 @@ fn newest_but(builds: &Path, current: &Path) -> Option<PathBuf> {
 
 /// image.lock of a recipe at a revision; the path is that of the recipe or of the lock, relative to where imgbuild stands.
 fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<String, Exit> {
-    let path = if path.ends_with(".lock") {
-        path.to_owned()
-    } else {
-        format!("{}/{LOCK_FILE}", if path.is_empty() { "." } else { path })
+    let told = |error: GitError| {
+        render::say(&render::error(error));
+        Exit::Input
     };
-    let object = format!("{revision}:./{}", path.trim_start_matches("./"));
-    let output =
-        std::process::Command::new("git").arg("-C").arg(directory).args(["show", "--end-of-options", &object]).output();
-    match output {
-        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(failed(format!("cannot read {LOCK_FILE} at `{revision}`: {said}"), Exit::Input))
+    let repository = Repository::around(directory).map_err(told)?;
+    let commit = repository.commit(revision).map_err(told)?;
+    // What was there need not be there now, so that the path is put together by its words.
+    let here = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let mut whole = here.strip_prefix(repository.root()).map(Path::to_owned).unwrap_or_default();
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(name) => whole.push(name),
+            Component::ParentDir if whole.pop() => {}
+            Component::CurDir => {}
+            _ => return Err(failed(format!("`{path}` leads out of the repository"), Exit::Input)),
         }
-        Err(error) => Err(failed(format!("cannot run git to read `{revision}`: {error}"), Exit::Machine)),
+    }
+    if !path.ends_with(".lock") {
+        whole.push(LOCK_FILE);
+    }
+    match repository.file(&commit, &whole).map_err(told)? {
+        Some(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        None => Err(failed(format!("there is no `{}` at `{revision}`", whole.display()), Exit::Input)),
     }
 }
 

@@ -408,7 +408,8 @@ type Planned = (Option<AgainstDocument>, Vec<PlannedImage>);
 fn against(arguments: &super::Arguments, own: &Arguments, recipes: &[Recipe], revision: &str) -> Result<Planned, Exit> {
     let forms = if own.publish.is_empty() { Forms::Own } else { Forms::AndGzip };
     let mut revision = Revision::open(&arguments.directory, revision)?;
-    let images = revision.plan(recipes, &arguments.directory, forms)?;
+    let all_below = own.images.is_empty().then_some(arguments.directory.as_path());
+    let images = revision.plan(recipes, all_below, forms)?;
     Ok((Some(revision.document()), images))
 }
 

@@ -54,6 +54,40 @@ impl Repository {
         }
         writing.tree(&tree, &path, &place, 0)
     }
+
+    /// The content of a regular file of a commit; none where there is no such file. `path` is relative to the root.
+    ///
+    /// # Errors
+    /// [`GitError`] for objects that cannot be read, and a file that is too large.
+    pub fn file(&self, commit: &Commit, path: &Path) -> Result<Option<Vec<u8>>, GitError> {
+        let writing = Writing { repository: self, commit, bytes: 0, entries: 0 };
+        let shown = path.display().to_string();
+        let id = gix::ObjectId::from_hex(commit.id.as_bytes()).map_err(|error| writing.unreadable("", &error))?;
+        let object = self.inner.find_object(id).map_err(|error| writing.unreadable("", &error))?;
+        let root = object.peel_to_kind(gix::object::Kind::Tree).map_err(|error| writing.unreadable("", &error))?;
+        let mut tree = root.into_tree();
+        let mut parts = path.components().peekable();
+        while let Some(part) = parts.next() {
+            let name = part.as_os_str();
+            let found = tree.find_entry(name.as_bytes()).map(|entry| (entry.mode().kind(), entry.object_id()));
+            match (found, parts.peek().is_some()) {
+                (Some((EntryKind::Tree, id)), true) => {
+                    let object = self.inner.find_object(id).map_err(|error| writing.unreadable(&shown, &error))?;
+                    tree = object.try_into_tree().map_err(|error| writing.unreadable(&shown, &error))?;
+                }
+                (Some((EntryKind::Blob | EntryKind::BlobExecutable, id)), false) => {
+                    let header = self.inner.find_header(id).map_err(|error| writing.unreadable(&shown, &error))?;
+                    if header.size() > BYTES_LIMIT {
+                        return Err(writing.too_large(format!("{BYTES_LIMIT} bytes")));
+                    }
+                    let object = self.inner.find_object(id).map_err(|error| writing.unreadable(&shown, &error))?;
+                    return Ok(Some(object.data.clone()));
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl Writing<'_> {

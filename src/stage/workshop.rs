@@ -48,7 +48,7 @@ fn free_memory() -> u64 {
 
 /// How much memory an action of a kind takes, in bytes, with so many threads.
 ///
-/// Rules of thumb, on the high side of what `examples/compute` was seen to take: a package manager keeps its database and
+/// Rules of thumb, which nobody measured: a package manager keeps its database and
 /// the metadata of its repositories in memory, a packer holds the frames that its threads compress, a compiler runs once
 /// per job.
 pub fn estimate(kind: &str, threads: usize) -> u64 {

@@ -278,6 +278,40 @@ fn new_removed_and_broken_images_are_said_as_such() {
 }
 
 #[test]
+fn each_variant_is_compared_with_what_it_was() {
+    let space = Space::new();
+    write_cluster(&space, "");
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    let variants = "\n[variant.gpu.pack]\nlevel = 4\n\n[variant.old.pack]\nlevel = 5\n";
+    space.write("image.toml", &(recipe.clone() + variants));
+    let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+    for name in ["gpu", "old", "more"] {
+        space.write(&format!("image.{name}.lock"), &lock);
+    }
+    commit_all(space.path());
+    let variants = "\n[variant.gpu.pack]\nlevel = 6\n\n[variant.more.pack]\nlevel = 5\n";
+    space.write("image.toml", &(recipe + variants));
+    let plan = |more: &[&str]| {
+        let ran = space.run(&[&["plan", "--against", "HEAD", "--json"], more].concat()).good();
+        let plan: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        let of_image = |image: &serde_json::Value| {
+            let runs = image["stages"].as_array().unwrap().iter().filter(|stage| stage["action"] != "keep");
+            let runs: Vec<String> = runs.map(|stage| stage["stage"].as_str().unwrap().to_owned()).collect();
+            format!(
+                "{} {} {}",
+                image["name"].as_str().unwrap(),
+                image["change"].as_str().unwrap_or("-"),
+                runs.join(",")
+            )
+        };
+        plan["images"].as_array().unwrap().iter().map(of_image).collect::<Vec<_>>()
+    };
+    let new = "compute-more new rootfs,kernel,initrd,pack";
+    assert_eq!(plan(&[]), ["compute-gpu - pack", new, "compute-old removed "]);
+    assert_eq!(plan(&["compute-gpu"]), ["compute-gpu - pack"], "what was not asked for is not told");
+}
+
+#[test]
 fn a_recipe_below_that_went_is_an_image_that_was_removed() {
     let space = Space::new();
     write_cluster(&space, "");
