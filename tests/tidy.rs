@@ -191,7 +191,7 @@ fn what_plans_are_made_of_is_read_through_the_witness() {
         "src/stage/tools.rs",
         "src/distro/apt/local.rs",
         "src/distro/rpm/scan.rs",
-        "src/cli/plan.rs",
+        "src/cli/planned.rs",
     ];
     let words = [
         "std::fs::",

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
-use super::plan::{PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved, not_resolved_but};
+use super::planned::{
+    AgainstDocument, PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved, not_resolved_but,
+};
 use super::{Exit, render, setup};
 use crate::git::{Commit, GitError, Repository};
 use crate::plan::{Cause, Reason, Stage, Symbolic, evaluate};
@@ -15,15 +15,6 @@ use crate::recipe::{
 };
 use crate::source::{Finding, Severity};
 use crate::stage::{Comparison, Forms, State, compare, name_lines};
-
-/// What a plan was compared with.
-#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
-pub struct AgainstDocument {
-    /// The revision as it was given.
-    pub revision: String,
-    /// The commit that it is.
-    pub commit: String,
-}
 
 /// A revision, and its files below private temporary directories.
 pub struct Revision {

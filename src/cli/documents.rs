@@ -23,7 +23,7 @@ pub fn schema(format: &str) -> Option<String> {
         "image" => schema_text(),
         "workspace" => workspace_schema_text(),
         "lock" => lock_schema_text(),
-        "plan" => schema_of::<super::plan::PlanDocument>(&id),
+        "plan" => schema_of::<super::planned::PlanDocument>(&id),
         "build" => schema_of::<BuildInfo>(&id),
         "planfile" => schema_of::<crate::plan::PlanFile>(&id),
         "log" => schema_of::<super::log::LogDocument>(&id),

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::plan::{PlanDocument, PlannedImage};
+use super::planned::{PlanDocument, PlannedImage};
 use crate::git::Repository;
 use crate::plan::Cause;
 use crate::recipe::RECIPE_FILE;

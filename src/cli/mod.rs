@@ -19,6 +19,7 @@ mod list;
 mod log;
 mod plan;
 mod planfile;
+mod planned;
 mod planning;
 mod render;
 mod reporter;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Exit;
 use super::formats::text::of_image as text_of;
-use super::plan::{PlannedImage, plan_of};
+use super::planned::{PlannedImage, plan_of};
 use super::setup::{chosen, name_from, print_findings};
 use crate::digest::{Digest, FieldHasher};
 use crate::recipe::{Lock, Overlay, Recipe, Workspace, folders, load_draft, once, relatives};
@@ -220,7 +220,7 @@ impl Shown {
     }
 }
 
-/// The JSON document of `plan --json`; [`super::plan::PlanDocument`] is its schema.
+/// The JSON document of `plan --json`; [`super::planned::PlanDocument`] is its schema.
 pub fn json_of(images: &[Shown]) -> String {
     if images.is_empty() {
         return "{\n  \"format_version\": \"1.0\",\n  \"images\": []\n}\n".to_owned();
@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn the_document_of_kept_entries_is_the_one_that_serde_writes() {
         let image = PlannedImage::of("a\nb".to_owned());
-        let document = super::super::plan::PlanDocument {
+        let document = super::super::planned::PlanDocument {
             format_version: "1.0".to_owned(),
             against: None,
             images: vec![PlannedImage::of("a\nb".to_owned()), PlannedImage::of("c".to_owned())],

@@ -3,6 +3,7 @@
 //! Pure but for hashing files in [`input`]. It must not know processes, package managers, or where the store is:
 //! present records arrive through [`Past`].
 
+mod cause;
 mod evaluate;
 mod explain;
 mod file;
@@ -13,8 +14,9 @@ mod key;
 mod symbolic;
 mod words;
 
+pub use cause::{Cause, Reason};
 pub use evaluate::{Decision, Outputs, Past, PastAction, Verdict, decide, evaluate};
-pub use explain::{Cause, Reason, in_reading_order};
+pub use explain::in_reading_order;
 pub use file::{FileAction, FileImage, FileInput, LockPicture, Moved, PLAN_FILE_FORMAT, PlanFile, moved};
 pub use follow::Follow;
 pub use graph::{Action, ActionGraph, GraphError, Stage, Taken, Upstream};

@@ -1,6 +1,6 @@
 //! Causes in words: which hand changed what, in the words of the recipe, its lists, image.lock or imgbuild.
 
-use super::explain::{Cause, Reason};
+use super::cause::{Cause, LOCK, Reason};
 use super::{Origin, Place};
 
 /// What became of an input since an earlier run.
@@ -26,9 +26,6 @@ pub struct Subject<'a> {
     /// Where it stood at the time of the earlier run.
     pub was_place: Option<&'a Place>,
 }
-
-/// Name of the lock in causes.
-pub const LOCK: &str = "image.lock";
 
 /// What imgbuild calls the makers of its kinds of actions: the noun in "imgbuild's cpio writer 3 -> 4".
 const MAKERS: [(&str, &str); 14] = [

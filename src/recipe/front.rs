@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::kdl::is_kdl;
 use super::{KDL_RECIPE_FILE, Node, RECIPE_FILE, kin};
 use crate::source::{Finding, Severity, SourceFile};
 use crate::witness;
@@ -79,11 +80,6 @@ pub fn document_from(file: &Arc<SourceFile>, schema: &Json) -> Result<Node, Vec<
     let (document, findings) =
         if is_kdl(&file.name) { super::kdl::read(file, schema) } else { super::toml::read(file) };
     if findings.is_empty() { Ok(document) } else { Err(findings) }
-}
-
-/// Whether a file is KDL by its name.
-pub fn is_kdl(name: &str) -> bool {
-    name.ends_with(".kdl")
 }
 
 /// The text of a file that a person wrote; `name` is how messages call it.

@@ -94,6 +94,12 @@ fn loosen(schema: &mut Json) {
     }
 }
 
+/// The schema of `image.toml`; the committed copy is `schemas/image.schema.json`.
+pub fn schema_text() -> String {
+    let schema = schemars::Schema::try_from(file_schema()).unwrap_or_default();
+    schema::text_of(schema, "image.schema.json")
+}
+
 /// The same, made once.
 pub static FILE: LazyLock<Json> = LazyLock::new(file_schema);
 
@@ -103,7 +109,7 @@ pub static WHOLE: LazyLock<Json> = LazyLock::new(|| with_kin(schema::recipe_sche
 /// What is wrong with one file, taken by itself; `is_own` says that no other recipe inherits from it here.
 pub fn check_file(document: &Node, is_own: bool) -> Vec<Finding> {
     let findings = check_in_toml(document, is_own);
-    if super::front::is_kdl(&document.span.file.name) {
+    if super::kdl::is_kdl(&document.span.file.name) {
         return findings.into_iter().map(super::kdl::remedy).collect();
     }
     findings

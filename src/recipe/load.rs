@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::drivers::{Drivers, read_drivers};
-use super::front::is_kdl;
 use super::inherit::{Draft, Overlay, relatives};
-use super::kdl::remedy;
+use super::kdl::{is_kdl, remedy};
 use super::kernel_names::lift_kernels;
 use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::node_support::{NodeSupport, node_support};

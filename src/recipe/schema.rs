@@ -9,17 +9,12 @@ pub fn schema_of<T: schemars::JsonSchema>(id: &str) -> String {
     text_of(schemars::SchemaGenerator::default().into_root_schema_for::<T>(), id)
 }
 
-fn text_of(mut schema: schemars::Schema, id: &str) -> String {
+/// A schema with its name, as text.
+pub(super) fn text_of(mut schema: schemars::Schema, id: &str) -> String {
     schema.insert("$id".to_owned(), format!("https://imgbuild.invalid/schemas/{id}").into());
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     text.push('\n');
     text
-}
-
-/// The schema of `image.toml`; the committed copy is `schemas/image.schema.json`.
-pub fn schema_text() -> String {
-    let schema = schemars::Schema::try_from(super::kin::file_schema()).unwrap_or_default();
-    text_of(schema, "image.schema.json")
 }
 
 /// The schema of `image.lock`; the committed copy is `schemas/lock.schema.json`.

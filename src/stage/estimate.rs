@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::lock::local_folder;
-use super::trace::{PUBLISH, bytes_of, packages_of};
+use super::given::{PUBLISH, bytes_of, packages_of};
+use super::origin::is_fetched;
 use super::wish::target;
 use crate::distro::manager;
 use crate::plan::{Action, ActionGraph, Decision, Verdict};
@@ -307,11 +307,6 @@ pub fn estimate_of(
         unknown,
         actions: estimated,
     })
-}
-
-/// Whether a package comes from a mirror, and not from a directory of the site.
-pub(super) fn is_fetched(package: &PinnedPackage) -> bool {
-    local_folder(package).is_none() && super::kernel_dir::folder(&package.origin).is_none()
 }
 
 /// The work of a build as the simulation takes it; what is kept, or not known, takes no time.

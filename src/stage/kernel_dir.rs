@@ -8,15 +8,6 @@ use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
 use crate::xcat::matches;
 
-/// Start of the origin of packages from the directory.
-pub const ORIGIN: &str = "kernels";
-
-/// The folder below the directory of kernels that a package comes from. `.` is the directory itself.
-pub fn folder(origin: &str) -> Option<&str> {
-    let folder = origin.strip_prefix(ORIGIN)?.strip_prefix('/')?;
-    Some(if folder == "." { "" } else { folder })
-}
-
 /// A package that brings a kernel, with its release.
 type Kernel = (String, PinnedPackage);
 
@@ -210,6 +201,7 @@ pub fn driver_tools(
 mod tests {
     use super::*;
     use crate::digest::Sha256;
+    use crate::stage::origin::kernel_folder;
 
     fn package(name: &str) -> PinnedPackage {
         PinnedPackage {
@@ -248,8 +240,8 @@ mod tests {
 
     #[test]
     fn an_origin_has_its_folder() {
-        assert_eq!(folder("kernels/."), Some(""));
-        assert_eq!(folder("kernels/a/b"), Some("a/b"));
-        assert_eq!(folder("otherpkgs/."), None);
+        assert_eq!(kernel_folder("kernels/."), Some(""));
+        assert_eq!(kernel_folder("kernels/a/b"), Some("a/b"));
+        assert_eq!(kernel_folder("otherpkgs/."), None);
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::asked;
 use super::drivers::{TOOLS_DRIVER, headers_release};
 use super::kernel_dir;
+use super::origin::local_folder;
 use super::report::{Report, ReportedNews};
 use super::supply::Supply;
 use super::tools::{ensure_tools, tools_action};
@@ -198,11 +199,6 @@ fn changed_files(recipe: &Recipe, lock: &Lock, now: Option<Sha256>) -> Vec<Cause
     causes
 }
 
-/// The folder below otherpkgs that a package comes from; none for the distribution's. `.` is otherpkgs itself.
-pub fn local_folder(package: &PinnedPackage) -> Option<&str> {
-    package.origin.strip_prefix("otherpkgs/").map(|folder| if folder == "." { "" } else { folder })
-}
-
 /// Everything that resolving needs.
 pub struct Locking<'a> {
     /// The recipe.
@@ -281,7 +277,7 @@ impl Locking<'_> {
         let asked: Vec<&Wish> =
             wishes.iter().filter(|wish| !is_root(&wish.name) && wish.name != TOOLS_DRIVER).collect();
         let mut to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
-        let mut kernels = archive.of_origin(kernel_dir::ORIGIN)?;
+        let mut kernels = archive.of_origin(super::origin::KERNELS)?;
         if let (None, Some(version), Some(kernel)) = (
             &self.recipe.model.kernel.dir,
             &self.recipe.model.kernel.version,
@@ -311,7 +307,9 @@ impl Locking<'_> {
             })
             .filter(|package| !renew.may(package))
             // Whoever puts a newer package file beside an older one wants it installed.
-            .filter(|package| local_folder(package).is_none() && kernel_dir::folder(&package.origin).is_none())
+            .filter(|package| {
+                local_folder(package).is_none() && super::origin::kernel_folder(&package.origin).is_none()
+            })
             .filter(|package| !kernels.iter().any(|kernel| kernel.name == package.name))
             .collect();
         held.extend(kernels.iter().cloned());

@@ -72,28 +72,3 @@ fn build_one(builder: &Builder<'_>, verify: bool) -> ImageOutcome {
     });
     ImageOutcome { result, took: began.elapsed() }
 }
-
-/// Actions that failed in one attempt: the error that the attempt itself gives is left out.
-#[derive(Debug, Default)]
-pub struct Failed(Mutex<Vec<(String, Option<StageError>)>>);
-
-impl Failed {
-    /// Notes which action's error the attempt gives.
-    pub(super) fn first(&self, action: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((action.to_owned(), None));
-    }
-
-    /// Notes one more.
-    pub(super) fn more(&self, action: &str, error: StageError) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((action.to_owned(), Some(error)));
-    }
-
-    fn take(&self) -> Vec<(String, Option<StageError>)> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Forgets all: the attempt is made again.
-    pub(super) fn clear(&self) {
-        drop(self.take());
-    }
-}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::actions::{StageGraph, kernel_packages};
-use super::lock::local_folder;
+use super::origin::local_folder;
 use crate::distro::PackageManager;
 use crate::plan::{Action, ActionGraph, Stage, Upstream};
 use crate::recipe::Lock;

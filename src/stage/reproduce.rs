@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::actions::{Forms, graph_of};
-use super::many::Failed;
+use super::failed::Failed;
 use super::past::{StorePast, outputs_by_name};
 use super::results::{Done, below, missing};
 use super::run::{Builder, Context};

@@ -10,7 +10,8 @@ use super::artefacts::{BuildInfo, Publication};
 use super::asked::requests;
 use super::drift::stamps;
 use super::estimate::{Estimate, Experience, Facts, estimate_of};
-use super::many::Failed;
+use super::failed::Failed;
+use super::given::{self, PUBLISH};
 use super::past::{PlacesOfInputs, StorePast, places_of};
 use super::planfile::PlanToKeep;
 use super::publish::{Target, XcatPublication, XcatPublished};
@@ -19,7 +20,7 @@ use super::report::Report;
 use super::results::{Done, missing, record};
 use super::schedule::{Course, run_side_by_side};
 use super::supply::Supply;
-use super::trace::{self, PUBLISH, Trace};
+use super::trace::{self, Trace};
 use super::wish::target;
 use super::workshop::{Workshop, estimate};
 use super::{StageError, accounts};
@@ -244,9 +245,9 @@ impl Builder<'_> {
 
     /// Notes what came of an action.
     fn note(&self, action: &Action, context: &Context<'_>, run: Run) {
-        let packages = trace::packages_of(manager(self.recipe), context.lock, action);
+        let packages = given::packages_of(manager(self.recipe), context.lock, action);
         let (action, kind) = (action.id.clone(), action.kind.to_owned());
-        self.options.trace.ran(Run { action, kind, package_bytes: trace::bytes_of(&packages), ..run });
+        self.options.trace.ran(Run { action, kind, package_bytes: given::bytes_of(&packages), ..run });
     }
 
     /// What talks to mirrors.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::StageError;
-use super::many::Failed;
+use super::failed::Failed;
 use super::results::{Done, missing};
 use crate::plan::Action;
 use crate::store::Outputs;

@@ -109,7 +109,8 @@ impl<'a> Supply<'a> {
     }
 
     fn urls_of(&self, origin: &str) -> Vec<String> {
-        if let (Some(folder), Some(directory)) = (super::kernel_dir::folder(origin), &self.recipe.kernel_files.kernels)
+        if let (Some(folder), Some(directory)) =
+            (super::origin::kernel_folder(origin), &self.recipe.kernel_files.kernels)
         {
             return vec![format!("file:{}", directory.join(folder).display())];
         }
@@ -169,7 +170,7 @@ impl<'a> Supply<'a> {
         };
         let urls = |origin: &str| self.urls_of(origin);
         let lacking = packages.iter().filter(|package| !self.store.package(&package.sha256).is_file());
-        let bytes: u64 = lacking.filter(|package| super::estimate::is_fetched(package)).map(|one| one.size).sum();
+        let bytes: u64 = lacking.filter(|package| super::origin::is_fetched(package)).map(|one| one.size).sum();
         let began = Instant::now();
         download_packages(self.fetcher, self.store, packages, &urls, self.report).map_err(told)?;
         if bytes > 0 {

@@ -36,7 +36,7 @@ impl Builder<'_> {
         let mut kept = manager.vendor(&Gathering { recipe, places, fetcher: &fetcher, store, news }, directory)?;
         let packages: Vec<_> = lock.pass.iter().flat_map(|pass| pass.packages.clone()).collect();
         // Those of the otherpkgs directory are in the recipe's own directory.
-        let is_own = |origin: &str| origin.starts_with("otherpkgs/") || super::kernel_dir::folder(origin).is_some();
+        let is_own = |origin: &str| origin.starts_with("otherpkgs/") || super::origin::kernel_folder(origin).is_some();
         let packages: Vec<_> = packages.into_iter().filter(|one| !is_own(&one.origin)).collect();
         supply.download(&packages)?;
         for package in &packages {

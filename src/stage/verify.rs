@@ -49,7 +49,7 @@ impl Builder<'_> {
             },
             report: self.report,
             workshop: &workshop,
-            failed: super::many::Failed::default(),
+            failed: super::failed::Failed::default(),
         };
         let outcome = second.build_keeping_work();
         let difference = outcome.and_then(|(_, again)| {

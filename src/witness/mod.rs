@@ -11,8 +11,10 @@
 //!
 //! This room knows nothing of recipes, plans or stores.
 
+mod ask;
 mod encode;
 mod facts;
+mod kind;
 mod read;
 mod record;
 mod stamp;
@@ -20,12 +22,14 @@ mod stamp;
 mod tests;
 mod walk;
 
+pub use ask::{Answer, Looks};
 pub use encode::{NotAMemo, Sealed};
-pub use facts::{Answer, Looks, Witness};
+pub use facts::Witness;
+pub use kind::Kind;
 pub use read::{
     canonicalize, digest, exists, is_dir, is_file, list, metadata, mode, read, read_at_most, read_to_string, sha256,
     variable,
 };
 pub use record::{Known, recording};
 pub use stamp::{Stamp, now};
-pub use walk::{Found, Kind, WalkProblem, walk};
+pub use walk::{Found, WalkProblem, walk};

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::facts::{Fact, Witness, is_settled, need};
+use super::kind::Kind;
 use super::stamp::{Seen, Stamp, look, look_through, now};
-use super::walk::Kind;
 use crate::digest::{Digest, Sha256};
 
 /// Digests of files that an earlier recording read: a file whose stamp is the same is not read again for its digest.

@@ -1,6 +1,6 @@
 //! The plan as a comment for a merge request, in the Markdown that GitHub and GitLab have in common.
 
-use super::super::plan::{PlanDocument, PlannedImage};
+use super::super::planned::{PlanDocument, PlannedImage};
 use crate::plan::Stage;
 
 /// Largest comment, in bytes; GitHub takes 65536 characters, GitLab a million.

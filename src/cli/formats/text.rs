@@ -1,6 +1,6 @@
 //! The plan for people.
 
-use super::super::plan::{PlanDocument, PlannedImage};
+use super::super::planned::{PlanDocument, PlannedImage};
 use super::SHOWN_CAUSES;
 
 /// All images.

@@ -5,7 +5,7 @@ mod svg;
 
 pub use svg::escaped;
 
-use super::plan::{plan_of, shape_of};
+use super::planned::{plan_of, shape_of};
 use super::setup::{chosen, store_directory};
 use super::{Exit, render};
 use crate::recipe::Recipe;

@@ -21,6 +21,11 @@ use crate::source::{Finding, SourceFile, Span};
 pub use guard::check as remarks;
 pub use remedy::{in_kdl, remedy};
 
+/// Whether a file is KDL by its name.
+pub fn is_kdl(name: &str) -> bool {
+    name.ends_with(".kdl")
+}
+
 /// Stack of the thread that parses: the parser recurses, and a worker's 2 MiB end at some 300 levels.
 const STACK_BYTES: usize = 64 << 20;
 /// No text that passed the guard takes longer than some seconds; if one did, this ends the wait.

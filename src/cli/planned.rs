@@ -1,0 +1,326 @@
+//! The plan of an image as a document, and how it is made.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::setup::lock;
+use super::{Exit, render};
+use crate::digest::Digest;
+use crate::plan::{ActionGraph, Cause, Decision, Past, Reason, Stage, Verdict, evaluate, in_reading_order};
+use crate::recipe::{Lock, Recipe};
+use crate::stage::{
+    Drift, Estimate, Experience, Forms, LOCK_ACTION, LockState, SIDE_BY_SIDE, StageGraph, StorePast, Target,
+    drift_of_artefacts, estimate_before_lock, estimate_of, graph_before_renewal, graph_of, init_program, lock_state,
+    place_in_lock, place_left_over, xcat_drift,
+};
+use crate::store::Store;
+
+/// What `plan --json` prints. Readers ignore fields that they do not know.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(title = "imgbuild plan")]
+pub struct PlanDocument {
+    /// Version of this form.
+    pub format_version: String,
+    /// The revision that was compared with; without it, the last build was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<AgainstDocument>,
+    /// One entry an image.
+    pub images: Vec<PlannedImage>,
+}
+
+/// The plan of one image.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct PlannedImage {
+    /// Its name.
+    pub name: String,
+    /// Directory of its recipe below the repository's root, in a plan against a revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+    /// `new`, `removed`, `renamed`, or `unreadable` where its recipe had errors, in a plan against a revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+    /// What else there is to say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// rootfs, kernel, initrd, pack.
+    pub stages: Vec<PlannedStage>,
+    /// What somebody changed or removed behind imgbuild's back.
+    pub drift: Vec<Drift>,
+    /// What a build is expected to take; null where it has nothing to run.
+    pub estimate: Option<Estimate>,
+}
+
+impl PlannedImage {
+    /// An image of which nothing is known yet.
+    pub fn of(name: String) -> Self {
+        Self {
+            name,
+            recipe: None,
+            change: None,
+            notes: Vec::new(),
+            stages: Vec::new(),
+            drift: Vec::new(),
+            estimate: None,
+        }
+    }
+
+    /// Whether a build would do anything.
+    pub fn has_work(&self) -> bool {
+        !self.drift.is_empty() || self.stages.iter().any(|stage| stage.action != "keep")
+    }
+}
+
+/// What a plan was compared with.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+pub struct AgainstDocument {
+    /// The revision as it was given.
+    pub revision: String,
+    /// The commit that it is.
+    pub commit: String,
+}
+
+/// The plan of one stage.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct PlannedStage {
+    /// Its name.
+    pub stage: String,
+    /// `keep`, `run` or `depends`.
+    pub action: String,
+    /// Why.
+    pub causes: Vec<Cause>,
+    /// What it is made of.
+    pub layers: Vec<PlannedLayer>,
+}
+
+/// The plan of one action.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct PlannedLayer {
+    /// Its name.
+    pub layer: String,
+    /// What kind of work it is.
+    pub kind: String,
+    /// `keep`, `run` or `depends`.
+    pub action: String,
+    /// Why.
+    pub causes: Vec<Cause>,
+    /// What differed when it was built twice, if that was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_reproducible: Option<String>,
+}
+
+fn word(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Keep => "keep",
+        Verdict::Run => "run",
+        Verdict::Depends => "depends",
+    }
+    .to_owned()
+}
+
+/// A stage runs when one of its layers does, and depends when one of them does.
+fn of_stage(layers: &[PlannedLayer]) -> &'static str {
+    if layers.iter().any(|layer| layer.action == "run") {
+        "run"
+    } else if layers.iter().any(|layer| layer.action == "depends") {
+        "depends"
+    } else {
+        "keep"
+    }
+}
+
+/// Digest of the initrd's program: one for all images of a run.
+static INIT: std::sync::LazyLock<Digest> = std::sync::LazyLock::new(|| Digest::of(init_program()));
+
+fn stages_of(recipe: &Recipe, lock: &Lock, forms: Forms) -> Result<StageGraph, Exit> {
+    graph_of(recipe, lock, &INIT, forms).map_err(|error| {
+        let exit = Exit::from(&error);
+        render::say(&render::error(error));
+        exit
+    })
+}
+
+/// The actions that a plan of the recipe is about; none where packages are not resolved yet.
+pub fn shape_of(recipe: &Recipe) -> Result<Option<ActionGraph>, Exit> {
+    let found = lock(recipe)?;
+    let state = lock_state(recipe, found.as_ref());
+    let Some(lock) = found else { return Ok(None) };
+    match state {
+        LockState::Fresh => stages_of(recipe, &lock, Forms::Own).map(|stages| Some(stages.graph)),
+        LockState::FilesChanged(_) => {
+            let stages = stages_of(recipe, &lock, Forms::Own)?;
+            Ok(graph_before_renewal(crate::distro::manager(recipe), &stages, &lock))
+        }
+        LockState::Stale(_) => Ok(None),
+    }
+}
+
+/// What is decided of each action; `lock_causes` are why the lock is renewed, where that is an action of the graph.
+pub fn layers_of(
+    graph: &ActionGraph,
+    decisions: Vec<Decision>,
+    lock_causes: &[Cause],
+    lock: &str,
+) -> Vec<(Stage, PlannedLayer)> {
+    let is_of_lock = |cause: &Cause| matches!(&cause.reason, Reason::Upstream { action, .. } if action == LOCK_ACTION);
+    graph
+        .in_order()
+        .zip(decisions)
+        .map(|(action, decision)| {
+            let mut causes = decision.causes;
+            if action.id == LOCK_ACTION {
+                causes = lock_causes.to_vec();
+            } else if causes.iter().any(is_of_lock) {
+                causes.retain(|cause| !is_of_lock(cause));
+                causes.extend(lock_causes.iter().map(|cause| cause.through(LOCK_ACTION)));
+                causes = in_reading_order(causes);
+            }
+            place_in_lock(&mut causes, &action.id, lock);
+            let layer = PlannedLayer {
+                layer: action.layer().to_owned(),
+                kind: action.kind.to_owned(),
+                action: word(decision.verdict),
+                causes,
+                not_reproducible: decision.differs_in,
+            };
+            (action.stage, layer)
+        })
+        .collect()
+}
+
+/// What can be said before the packages are resolved.
+pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedLayer)> {
+    let lock = PlannedLayer {
+        layer: "lock".into(),
+        kind: "lock".into(),
+        action: "run".into(),
+        causes: causes.clone(),
+        not_reproducible: None,
+    };
+    let mut planned = vec![(Stage::Rootfs, lock)];
+    let above: Vec<Cause> = if was_built {
+        causes.iter().map(|cause| cause.through(LOCK_ACTION)).collect()
+    } else {
+        vec![Reason::FirstBuild.cause(None)]
+    };
+    for (stage, layer) in [(Stage::Kernel, "payload"), (Stage::Initrd, "stateless"), (Stage::Pack, "rootimg")] {
+        let layer = PlannedLayer {
+            layer: layer.to_owned(),
+            kind: stage.name().to_owned(),
+            action: if was_built { "depends" } else { "run" }.to_owned(),
+            causes: above.clone(),
+            not_reproducible: None,
+        };
+        planned.push((stage, layer));
+    }
+    planned
+}
+
+/// What can be said before the packages are resolved, and what runs whatever they turn out to be: `known` is the plan with
+/// the lock as it is.
+pub fn not_resolved_but(causes: Vec<Cause>, known: Vec<(Stage, PlannedLayer)>) -> Vec<(Stage, PlannedLayer)> {
+    let mut planned = not_resolved(causes, true);
+    let is_own = |cause: &Cause| !matches!(cause.reason, Reason::Upstream { .. });
+    for (stage, mut layer) in known {
+        let runs = layer.action == "run" && layer.causes.iter().any(is_own);
+        if let Some((_, known)) = planned.iter_mut().find(|(_, known)| known.layer == layer.layer) {
+            known.causes =
+                in_reading_order(layer.causes.into_iter().chain(std::mem::take(&mut known.causes)).collect());
+            if runs {
+                "run".clone_into(&mut known.action);
+            }
+        } else if runs {
+            layer.causes.retain(is_own);
+            planned.push((stage, layer));
+        }
+    }
+    planned
+}
+
+/// How many actions a build would run at once.
+fn workers() -> usize {
+    rayon::current_num_threads().min(SIDE_BY_SIDE)
+}
+
+/// Plans an image: runs nothing, connects to nothing, writes nothing. Reads through `witness` alone, so that the answer can be
+/// remembered.
+pub fn plan_of(
+    recipe: &Recipe,
+    store: &Store,
+    out: &std::path::Path,
+    publish: &[Target],
+) -> Result<PlannedImage, Exit> {
+    let forms = if publish.is_empty() { Forms::Own } else { Forms::AndGzip };
+    let name = recipe.model.image.name.clone();
+    let found = lock(recipe)?;
+    let state = lock_state(recipe, found.as_ref());
+    let root = store.root(&recipe.directory, &name);
+    let was_built = root.is_some();
+    let known = root.clone();
+    let coarse = |causes: Vec<Cause>| not_resolved(causes, was_built);
+    let text = crate::witness::read_to_string(&recipe.lock_path).unwrap_or_default();
+    let past = StorePast::new(store, root);
+    let with_places = |mut causes: Vec<Cause>| {
+        place_left_over(&mut causes, &|input| past.place(LOCK_ACTION, input));
+        in_reading_order(causes)
+    };
+    let mut drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
+    let mut estimate = None;
+    let planned = match (state, found) {
+        (LockState::Fresh, Some(lock)) => {
+            let stages = stages_of(recipe, &lock, forms)?;
+            let decisions = evaluate(&stages.graph, &past);
+            if !publish.is_empty() {
+                for Target::Xcat(directory) in publish {
+                    drift.extend(xcat_drift(recipe, store, &decisions, directory));
+                }
+            }
+            // The history is read only where there is something to estimate.
+            if decisions.iter().any(|decision| decision.verdict != Verdict::Keep) {
+                let experience = Experience::new(store, recipe);
+                estimate = estimate_of(&experience, &stages.graph, &decisions, &lock, true, workers());
+            }
+            layers_of(&stages.graph, decisions, &[], &text)
+        }
+        (LockState::FilesChanged(causes), Some(lock)) => {
+            let stages = stages_of(recipe, &lock, forms)?;
+            let causes = with_places(causes);
+            match graph_before_renewal(crate::distro::manager(recipe), &stages, &lock) {
+                Some(graph) if was_built => layers_of(&graph, evaluate(&graph, &past), &causes, &text),
+                _ => coarse(causes),
+            }
+        }
+        (LockState::Stale(causes), Some(lock)) if was_built => {
+            // An action may lack a transaction that the lock does not have yet: then nothing more can be said.
+            let known = graph_of(recipe, &lock, &Digest::of(init_program()), forms).ok();
+            let known = known
+                .map(|stages| layers_of(&stages.graph, evaluate(&stages.graph, &past), &[], &text))
+                .unwrap_or_default();
+            not_resolved_but(with_places(causes), known)
+        }
+        (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(with_places(causes)),
+        (LockState::Fresh, None) => coarse(Vec::new()),
+    };
+    if planned.first().is_some_and(|(_, layer)| layer.kind == "lock") {
+        let open = planned.iter().filter(|(_, layer)| layer.action != "keep");
+        let open = open.map(|(stage, layer)| format!("{}/{}", stage.name(), layer.layer)).collect();
+        estimate = Some(estimate_before_lock(&Experience::new(store, recipe), open, workers()));
+    }
+    Ok(PlannedImage { stages: by_stage(planned), drift, estimate, ..PlannedImage::of(name) })
+}
+
+/// What is planned, stage by stage; a stage's causes are those of its layers, each said once.
+pub fn by_stage(planned: Vec<(Stage, PlannedLayer)>) -> Vec<PlannedStage> {
+    let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
+    for (stage, layer) in planned {
+        layers.entry(stage).or_default().push(layer);
+    }
+    Stage::ALL
+        .into_iter()
+        .map(|stage| {
+            let layers = layers.remove(&stage).unwrap_or_default();
+            let causes = in_reading_order(layers.iter().flat_map(|layer| layer.causes.clone()).collect());
+            PlannedStage { stage: stage.name().to_owned(), action: of_stage(&layers).to_owned(), causes, layers }
+        })
+        .collect()
+}
