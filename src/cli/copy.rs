@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use toml_edit::DocumentMut;
-
 use super::setup::{named_draft, print_findings};
 use super::{Exit, render};
-use crate::recipe::{Change, Draft, Edit, FieldPath, Recipe, Workspace, edit, load_draft};
+use crate::recipe::{Change, Draft, Edit, Editable, FieldPath, Recipe, Workspace, load_draft};
 use crate::source::Severity;
 
 /// Arguments of `copy`.
@@ -49,9 +47,6 @@ fn copy(arguments: &super::Arguments, own: &Arguments) -> Result<(), (String, Ex
             own.from, own.to
         )));
     }
-    if !draft.files.last().is_some_and(|file| file.path.ends_with(crate::recipe::RECIPE_FILE)) {
-        return Err(input("the recipe is no TOML: copy its directory by hand".to_owned()));
-    }
     if let Some(taken) = known.images().find(|one| one.name().is_some_and(|(name, _)| name == own.to)) {
         return Err(input(format!(
             "there is an image `{}` already, in {}; nothing was written",
@@ -71,7 +66,7 @@ fn copy(arguments: &super::Arguments, own: &Arguments) -> Result<(), (String, Ex
     for below in &files {
         copy_one(&draft.directory.join(below), &aside.path().join(below)).map_err(machine)?;
     }
-    rename_image(&aside.path().join(crate::recipe::RECIPE_FILE), &own.to).map_err(input)?;
+    rename_image(&crate::recipe::recipe_file(aside.path()), &own.to).map_err(input)?;
     let mode = std::fs::metadata(&draft.directory).map_err(machine)?.permissions();
     std::fs::set_permissions(aside.path(), mode).map_err(machine)?;
     let aside = aside.keep();
@@ -153,8 +148,9 @@ fn copy_one(from: &Path, to: &Path) -> std::io::Result<()> {
 /// Gives the recipe in a file another name.
 fn rename_image(path: &Path, name: &str) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let mut document: DocumentMut = text.parse().map_err(|error| format!("{}: {error}", path.display()))?;
+    let name_of_file = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut document = Editable::read(&name_of_file, &text).map_err(|error| format!("{}: {error}", path.display()))?;
     let change = Edit { path: FieldPath::parse("image.name")?, change: Change::Set(name.to_owned()) };
-    edit::apply(&mut document, &[], &change)?;
-    std::fs::write(path, document.to_string()).map_err(|error| format!("{}: {error}", path.display()))
+    document.apply(&[], &change)?;
+    std::fs::write(path, document.text()).map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use toml_edit::DocumentMut;
-
 use super::setup::{named_draft, print_findings};
 use super::{Exit, render};
-use crate::recipe::{Change, Draft, Edit, FieldPath, Overlay, Spans, edit, known, load_draft, once};
+use crate::recipe::{Change, Draft, Edit, Editable, FieldPath, Overlay, Spans, known, load_draft, once};
 use crate::source::{Finding, Severity, nearest};
 
 /// Arguments of `set`.
@@ -70,11 +68,9 @@ fn set(arguments: &super::Arguments, own: &Arguments) -> Result<(), Failed> {
     }
     let (_, draft) = named_draft(arguments, &own.image).map_err(|exit| (String::new(), exit))?;
     let target = target(own, &draft)?;
-    if target.path.extension().is_none_or(|ending| ending != "toml") {
-        return Err(input(format!("{} is no TOML: change it by hand", target.name)));
-    }
     let text = std::fs::read_to_string(&target.path).map_err(|error| input(format!("{}: {error}", target.name)))?;
-    let mut document: DocumentMut = text.parse().map_err(|error| input(format!("{}: {error}", target.name)))?;
+    let mut document =
+        Editable::read(&target.name, &text).map_err(|problem| input(format!("{}: {problem}", target.name)))?;
     let prefix: Vec<&str> = target.prefix.iter().map(String::as_str).collect();
     let spans = Spans::of(&draft.document);
     for one in &edits {
@@ -82,14 +78,11 @@ fn set(arguments: &super::Arguments, own: &Arguments) -> Result<(), Failed> {
             if own.file.is_some() { one.clone() } else { allowed(one, &document, &prefix, &spans, &draft, own)? };
         let in_removal = &change != one;
         let outer = if in_removal { [prefix.as_slice(), &["remove"]].concat() } else { prefix.clone() };
-        let outcome = if in_removal {
-            removal(&mut document, &outer, &change)
-        } else {
-            edit::apply(&mut document, &outer, &change)
-        };
+        let outcome =
+            if in_removal { removal(&mut document, &outer, &change) } else { document.apply(&outer, &change) };
         outcome.map_err(input)?;
     }
-    let after = document.to_string();
+    let after = document.text();
     if after == text {
         render::say("nothing changed");
         return Ok(());
@@ -122,7 +115,7 @@ fn target(own: &Arguments, draft: &Draft) -> Result<Target, Failed> {
 /// The change that the image's own file allows; one of an inherited value needs a word of its own.
 fn allowed(
     one: &Edit,
-    document: &DocumentMut,
+    document: &Editable,
     prefix: &[&str],
     spans: &Spans,
     draft: &Draft,
@@ -144,11 +137,11 @@ fn allowed(
                 let near = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
                 return Err(input(format!("`{plain}` has no `{item}`{near}")));
             };
-            let is_own = edit::holds(document.as_table(), &keys, item);
+            let is_own = document.holds(&keys, item);
             (is_own, format!("{plain}[{at}]"), format!("the item `{item}` of `{plain}`"))
         }
         Change::Set(_) | Change::Unset => {
-            let is_own = edit::found(document.as_table(), &keys).is_some();
+            let is_own = document.has(&keys);
             (is_own, plain.clone(), format!("`{plain}`"))
         }
     };
@@ -179,10 +172,9 @@ fn allowed(
 }
 
 /// Writes into `[remove]`: an item of a list, or `true` for a whole key.
-fn removal(document: &mut DocumentMut, outer: &[&str], change: &Edit) -> Result<(), String> {
+fn removal(document: &mut Editable, outer: &[&str], change: &Edit) -> Result<(), String> {
     let keys = change.path.keys().ok_or("an item of a list has no place of its own")?;
-    edit::put_removal(
-        document,
+    document.put_removal(
         &[outer, &keys].concat(),
         match &change.change {
             Change::Append(item) => Some(item),

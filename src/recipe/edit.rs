@@ -48,7 +48,7 @@ impl Edit {
     ///
     /// # Errors
     /// What is expected instead.
-    fn value(field: &Field, kind: &str, path: &str, text: &str) -> Result<Value, String> {
+    pub(super) fn value(field: &Field, kind: &str, path: &str, text: &str) -> Result<Value, String> {
         let toml = || text.trim().parse::<Value>();
         match kind {
             "string" => Ok(Value::from(text)),

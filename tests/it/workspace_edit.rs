@@ -163,3 +163,33 @@ fn a_new_recipe_goes_where_the_workspace_looks_for_images() {
     space.write("imgbuild.toml", "images = [\"images/compute\"]\n");
     assert_eq!(space.run(&["init", "more"]).code, 1);
 }
+
+#[test]
+fn a_recipe_in_kdl_is_changed_and_copied_as_one_in_toml() {
+    let space = Space::new();
+    space.write("imgbuild.toml", "images = [\"images/*\"]\n");
+    space.run(&["init", "compute", "--format", "kdl"]).good();
+    let file = "images/compute/image.kdl";
+    let text = |file: &str| std::fs::read_to_string(space.path().join(file)).unwrap();
+    let before = text(file);
+    let changes = ["image.release=trixie", "kernel.drivers+=+ice", "pack.level=5", "boot.tmpfs./var/tmp=9m"];
+    let changes = changes.map(|change| change.replace("./var/tmp", ".\"/var/tmp\""));
+    let words: Vec<&str> = ["set", "compute"].into_iter().chain(changes.iter().map(String::as_str)).collect();
+    space.run(&words).good();
+    let after = text(file);
+    let new: Vec<&str> = after.lines().filter(|line| !before.contains(line)).collect();
+    insta::assert_snapshot!(new.join("\n").replace("bookworm", "[RELEASE]"), @r#"
+    image name="compute" distro="debian" release="trixie" arch="x86_64"
+        drivers "+ice"                      // edits of the default list of network drivers: "+ice" "-be2net"; or a whole list
+        tmpfs { "/tmp" "50m"; "/var/tmp" "9m" }
+    pack {
+        level 5
+    "#);
+    assert_eq!(space.run(&["show", "compute", "kernel.drivers"]).good().out.trim(), "+ice");
+    space.run(&["check"]).good();
+    let refused = space.run(&["set", "compute", "image.arch=mips"]);
+    assert_eq!((refused.code, text(file) == after), (1, true), "{}", refused.err);
+    space.run(&["copy", "compute", "login"]).good();
+    assert_eq!(space.run(&["show", "login", "image.name"]).good().out.trim(), "login");
+    assert_eq!(text("images/login/image.kdl"), after.replace("name=\"compute\"", "name=\"login\""));
+}

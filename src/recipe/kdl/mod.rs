@@ -3,6 +3,7 @@
 //! The mapping is in docs/kdl.md. The model's JSON Schema says what is a list, a table or a map, so a list of one item
 //! needs no mark.
 
+mod edit;
 mod guard;
 mod read;
 mod remedy;
@@ -18,12 +19,20 @@ use serde_json::Value as Json;
 use super::Node;
 use crate::source::{Finding, SourceFile, Span};
 
+pub use edit::KdlText;
 pub use guard::check as remarks;
 pub use remedy::{in_kdl, remedy};
+use shape::Shape;
 
 /// Whether a file is KDL by its name.
 pub fn is_kdl(name: &str) -> bool {
     name.ends_with(".kdl")
+}
+
+/// The key that the argument of a value's table stands for.
+pub fn leading_key<'a>(schema: &'a Json, keys: &[&str]) -> Option<&'a str> {
+    let (_, tables) = keys.split_last()?;
+    tables.iter().fold(Shape::of(schema, schema), |shape, key| shape.key(schema, key)).leading()
 }
 
 /// Stack of the thread that parses: the parser recurses, and a worker's 2 MiB end at some 300 levels.
