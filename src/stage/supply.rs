@@ -9,7 +9,7 @@ use super::StageError;
 use super::places::download_packages;
 use super::report::{Report, ReportedNews};
 use crate::digest::Sha256;
-use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Places, manager, ready_name};
+use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Places, manager};
 use crate::recipe::{PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::store::{Scratch, Store};
@@ -278,10 +278,11 @@ impl<'a> Supply<'a> {
 
 impl Drop for Pantry {
     fn drop(&mut self) {
-        // Plain files in one directory, made by root inside, whose host id is ours or whom we may act for.
+        // Plain files in one directory, made by root inside, whose host id is ours or whom we may act for; half-written ones
+        // too, where making them ready failed.
         let directory = self.store.join(&self.scratch.name);
-        for digest in &self.state.get_mut().unwrap_or_else(PoisonError::into_inner).claimed {
-            let _ = std::fs::remove_file(self.store.join(ready_name(&self.scratch.name, digest)));
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let _ = std::fs::remove_file(entry.path());
         }
         let _ = std::fs::remove_dir(directory);
     }

@@ -271,7 +271,9 @@ fn all_that_planning_looked_at_below_recipe_and_store_is_looked_at_again_by_the_
     let (read_again, looked_again) = traced(&space, log.path());
     let ours = |path: &&PathBuf| {
         // But for the memo itself, and whether the store in which it is to be written is one's own.
-        let of_memo = path.starts_with(space.store().join("v1/memos")) || **path == space.store().join("v1");
+        // Whether a later imgbuild made the store is asked each time, before any memo.
+        let of_memo = path.starts_with(space.store().join("v1/memos"))
+            || [space.store().join("v1"), space.store().join("v1/format")].contains(path);
         (path.starts_with(space.path()) || path.starts_with(space.store())) && !of_memo
     };
     // The second run read nothing: it answered from the memo.
