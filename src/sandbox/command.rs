@@ -119,7 +119,7 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
                 status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
                 last_lines: last_lines(Path::new(&request.log), 40),
             };
-            if result.status != 0 && !request.interactive && is_full(&result.last_lines) {
+            if result.status != 0 && !request.interactive && is_full(Path::new(&request.log)) {
                 return Err(format!(
                     "{NO_SPACE} while `{program}` ran; its last lines:\n{}",
                     result.last_lines.join("\n")
@@ -149,9 +149,17 @@ fn end_all_others() {
 pub(super) const NO_SPACE: &str = "No space left on device";
 
 /// Whether a command failed for want of space: it says so, or so little is left that it could not even say it.
-fn is_full(last_lines: &[String]) -> bool {
+///
+/// What it said may stand far from the end of its log, and by now another action that failed may have freed its space.
+fn is_full(log: &Path) -> bool {
     let left = rustix::fs::statvfs(".").map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
-    left < 1 << 20 || last_lines.iter().any(|line| line.contains(NO_SPACE))
+    left < 1 << 20 || tail_of(log).windows(NO_SPACE.len()).any(|words| words == NO_SPACE.as_bytes())
+}
+
+/// The end of a log, at most 64 KiB.
+fn tail_of(log: &Path) -> Vec<u8> {
+    let mut bytes = std::fs::read(log).unwrap_or_default();
+    bytes.split_off(bytes.len().saturating_sub(64 * 1024))
 }
 
 /// A line of a log as it may be shown: without what a terminal would obey, at most 400 characters.
@@ -161,9 +169,8 @@ pub fn shown(line: &str) -> String {
 
 /// The end of a log, at most `count` lines of at most 400 characters.
 fn last_lines(log: &Path, count: usize) -> Vec<String> {
-    let bytes = std::fs::read(log).unwrap_or_default();
-    let tail = &bytes[bytes.len().saturating_sub(64 * 1024)..];
-    let text = String::from_utf8_lossy(tail);
+    let tail = tail_of(log);
+    let text = String::from_utf8_lossy(&tail);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].iter().map(|line| shown(line)).collect()
 }
