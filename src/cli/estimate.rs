@@ -43,6 +43,10 @@ pub fn line(estimate: &Estimate) -> String {
         None => parts.push("time not known".to_owned()),
     }
     match estimate.written_bytes {
+        // Nothing of what is known writes anything, which says nothing of the rest.
+        Some(range) if range.most == 0 && !estimate.unknown.is_empty() => {
+            parts.push("bytes written not known".to_owned());
+        }
         Some(range) => parts.push(format!("writes {}", span(range, &about))),
         None => parts.push("bytes written not known".to_owned()),
     }
