@@ -3,7 +3,7 @@
 use super::reporter::Reporter;
 use super::setup::{PlacesArguments, Setup, print_findings, read_selection};
 use super::{Exit, render};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, epoch_of_today};
 use crate::stage::{Builder, Failed, Options, Update};
 
 /// Arguments of `update`.
@@ -16,9 +16,9 @@ pub struct Arguments {
     /// [default: all packages]
     #[arg(short, long = "package", value_name = "NAME")]
     pub packages: Vec<String>,
-    /// Move the epoch too, the time that no file in the image is later than: to now, or to these seconds since 1970.
-    /// Everything is rebuilt then
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "now", value_parser = parse_epoch)]
+    /// Move the epoch too, the time that no file in the image is later than: to the start of this day (UTC), or to
+    /// these seconds since 1970. Everything is rebuilt then
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "today", value_parser = parse_epoch)]
     pub epoch: Option<i64>,
     /// Where packages come from
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub struct Arguments {
 fn parse_epoch(text: &str) -> Result<i64, String> {
     let now = jiff::Timestamp::now().as_second();
     match text {
-        "now" => Ok(now),
+        "today" => Ok(epoch_of_today()),
         text => match text.parse() {
             Ok(seconds) if (0..=now).contains(&seconds) => Ok(seconds),
             _ => Err(format!("not a number of seconds from 0 to {now}, which is now")),

@@ -137,6 +137,13 @@ pub enum LockError {
     Newer(#[from] Newer),
 }
 
+/// The epoch of a lock that is made now: the start of the day (UTC), in seconds since 1970. Recipes that are locked on
+/// one day share the layers that they agree on, in whatever order and from whichever directory they are built.
+pub fn epoch_of_today() -> i64 {
+    const DAY: i64 = 86_400;
+    jiff::Timestamp::now().as_second().div_euclid(DAY) * DAY
+}
+
 impl Lock {
     /// Reads a lock's text.
     ///

@@ -49,7 +49,7 @@ pub use inherit::{Draft, Overlay, Relatives, relatives};
 pub use kdl::in_kdl;
 pub use kin::{is_name as is_image_name, schema_text};
 pub use load::{Loaded, Postinstall, Recipe, load, load_draft, read_list};
-pub use lockfile::{Lock, LockError, LockedPass, LockedSuite, PinnedPackage};
+pub use lockfile::{Lock, LockError, LockedPass, LockedSuite, PinnedPackage, epoch_of_today};
 pub use model::*;
 pub use mounts::{Export, Mount};
 pub use node_support::{NodeSupport, SupportFile};

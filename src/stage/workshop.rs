@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::StageError;
 use super::supply::Pantry;
+use crate::recipe::epoch_of_today;
 use crate::store::Store;
 
 const MIB: u64 = 1 << 20;
@@ -146,7 +147,7 @@ impl Workshop {
     /// As [`Workshop::new`].
     pub(super) fn with_budget(store: &Store, budget: Arc<Budget>, keep_going: bool) -> Result<Self, StageError> {
         let pantry = Pantry::new(store)?;
-        let epoch = jiff::Timestamp::now().as_second();
+        let epoch = epoch_of_today();
         Ok(Self { budget, pantry, resolving: Mutex::new(()), keep_going, epoch, stopped: AtomicBool::new(false) })
     }
 
