@@ -17,6 +17,7 @@ mod graph;
 mod init;
 mod list;
 mod log;
+mod memo;
 mod plan;
 mod planfile;
 mod planned;

@@ -82,6 +82,7 @@ fn many(arguments: &super::Arguments, own: &Arguments, format: Format) -> Exit {
         out: own.out.as_deref(),
         publish: &own.publish,
         verbose: arguments.verbose,
+        shows_all: format == Format::Json || arguments.verbose > 0,
         with_memos: !own.no_memo && !own.thorough,
         more: &|recipe| if own.thorough { damaged_layers(arguments, recipe) } else { Ok(Vec::new()) },
     };

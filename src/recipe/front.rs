@@ -18,7 +18,9 @@ pub fn recipe_file(directory: &Path) -> PathBuf {
 
 /// Whether a directory holds a recipe.
 pub fn has_recipe(directory: &Path) -> bool {
-    witness::is_file(&recipe_file(directory))
+    let toml = directory.join(RECIPE_FILE);
+    // The usual case costs one look.
+    witness::is_file(&toml) || !witness::exists(&toml) && witness::is_file(&directory.join(KDL_RECIPE_FILE))
 }
 
 /// Reads the recipe in a directory into a tree of values; nothing is checked yet but the syntax.

@@ -196,33 +196,41 @@ fn is_passed_over(name: &str) -> bool {
     name.starts_with('.') || name == "out"
 }
 
-/// Directories below `root` that a pattern matches, part by part, without links, sorted.
+/// Directories below `root` that a pattern matches, part by part, without links, sorted. `root` has no links in it.
 fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
-    let mut found = vec![root.to_owned()];
+    // With each whether it is known to be a directory without links on the way: of a thousand, none is asked again.
+    let mut found = vec![(root.to_owned(), true)];
     for part in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
         let mut next = Vec::new();
-        for folder in &found {
+        for (folder, is_real) in &found {
             if part == "**" {
                 let enter = |_: usize, name: &std::ffi::OsStr| !is_passed_over(&name.to_string_lossy());
                 let walk = witness::walk().only(&enter).through(folder).into_iter().flatten();
-                next.extend(walk.filter(|found| found.kind == witness::Kind::Directory).map(|found| found.path));
+                let directories = walk.filter(|found| found.kind == witness::Kind::Directory);
+                next.extend(directories.map(|found| (found.path, *is_real)));
             } else if !part.contains(['*', '?', '[', '{']) {
-                next.push(folder.join(part));
+                let path = folder.join(part);
+                let is_real = witness::is_dir(&path) && witness::canonicalize(&path).is_ok_and(|real| real == path);
+                next.push((path, is_real));
             } else if let Ok(glob) = globset::Glob::new(part) {
                 let matcher = glob.compile_matcher();
-                let entries = witness::list(folder).unwrap_or_default().into_iter();
-                let names = entries.filter_map(|(name, _)| name.into_string().ok());
-                next.extend(
-                    names.filter(|name| !is_passed_over(name) && matcher.is_match(name)).map(|name| folder.join(name)),
-                );
+                for (name, kind) in witness::list(folder).unwrap_or_default() {
+                    let Ok(name) = name.into_string() else { continue };
+                    if !is_passed_over(&name) && matcher.is_match(&name) {
+                        next.push((folder.join(name), *is_real && kind == witness::Kind::Directory));
+                    }
+                }
             }
         }
         next.sort();
-        next.dedup();
+        next.dedup_by(|a, b| a.0 == b.0);
         found = next;
     }
-    let mut real: Vec<PathBuf> =
-        found.iter().filter(|path| witness::is_dir(path)).filter_map(|path| witness::canonicalize(path).ok()).collect();
+    let real = |(path, is_real): (PathBuf, bool)| match is_real {
+        true => Some(path),
+        false => Some(path).filter(|path| witness::is_dir(path)).and_then(|path| witness::canonicalize(&path).ok()),
+    };
+    let mut real: Vec<PathBuf> = found.into_iter().filter_map(real).collect();
     real.retain(|path| path.starts_with(root));
     real.sort();
     real.dedup();

@@ -1,15 +1,17 @@
 //! Asking facts again.
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::RwLock;
 
 use rayon::prelude::*;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::facts::{Fact, Witness, is_settled, need};
 use super::read;
-use super::stamp::{Seen, Stamp, look, look_through};
+use super::stamp::{Seen, Stamp, look, look_through, stamp_at};
 
 /// Whether the same would be seen again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +29,8 @@ pub enum Answer {
 pub struct Looks(RwLock<HashMap<Box<[u8]>, Seen>>);
 
 impl Looks {
-    fn look(&self, path: &Path, own: &[u8]) -> Seen {
-        if path.as_os_str().as_bytes().starts_with(own) { look(path) } else { self.at(path) }
+    fn look(&self, path: &Path, own: &Own) -> Seen {
+        own.look(path, AtFlags::SYMLINK_NOFOLLOW).unwrap_or_else(|| self.at(path))
     }
 
     fn at(&self, path: &Path) -> Seen {
@@ -46,6 +48,30 @@ impl Looks {
     }
 }
 
+/// The folder whose files no other witness has, held open: most of what a look costs is the way from the root.
+struct Own {
+    path: Box<[u8]>,
+    place: Option<OwnedFd>,
+}
+
+impl Own {
+    fn open(folder: &Path) -> Self {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let place = rustix::fs::open(folder, flags, Mode::empty()).ok();
+        Self { path: folder.as_os_str().as_bytes().into(), place }
+    }
+
+    /// Looks at a path below the folder; none for other paths.
+    fn look(&self, path: &Path, how: AtFlags) -> Option<Seen> {
+        let path = path.as_os_str().as_bytes();
+        let name = path.strip_prefix(&*self.path)?.strip_prefix(b"/")?;
+        Some(match &self.place {
+            Some(place) => stamp_at(place.as_fd(), name, how),
+            None => stamp_at(CWD, path, how),
+        })
+    }
+}
+
 /// From how many facts on they are asked by several threads.
 const MANY: usize = 400;
 
@@ -55,7 +81,7 @@ impl Witness {
         if self.torn || self.variables.iter().any(|(name, was)| std::env::var(name).ok() != *was) {
             return Answer::Other;
         }
-        let own = own.as_os_str().as_bytes();
+        let own = &Own::open(own);
         // Directories that may answer for names in them, each once.
         let mut looked: Vec<Option<Seen>> = vec![None; self.facts.len()];
         for fact in self.facts.iter().filter(|fact| fact.needs & !need::OF_NAMES == 0) {
@@ -116,7 +142,7 @@ fn worse(a: Answer, b: Answer) -> Answer {
 
 struct Asking<'a> {
     witness: &'a Witness,
-    own: &'a [u8],
+    own: &'a Own,
     looks: &'a Looks,
     /// What was seen already, by fact.
     looked: Vec<Option<Seen>>,
@@ -153,7 +179,7 @@ impl Asking<'_> {
             None => (now, fact.own),
             Some(was) if fact.needs & need::THROUGH != 0 => {
                 moved = false;
-                (look_through(path), was)
+                (self.own.look(path, AtFlags::empty()).unwrap_or_else(|| look_through(path)), was)
             }
             Some(_) => return if moved { Answer::SameMoved } else { Answer::Same },
         };

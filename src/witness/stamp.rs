@@ -1,7 +1,9 @@
 //! What tells without reading it that a file is as it was.
 
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::fs::{AtFlags, CWD, Stat};
 use rustix::io::Errno;
@@ -71,16 +73,17 @@ pub type Seen = Result<Stamp, i32>;
 
 /// Looks at a path itself.
 pub fn look(path: impl Arg) -> Seen {
-    stamp_at(path, AtFlags::SYMLINK_NOFOLLOW)
+    stamp_at(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// Looks at what a path leads to.
 pub fn look_through(path: impl Arg) -> Seen {
-    stamp_at(path, AtFlags::empty())
+    stamp_at(CWD, path, AtFlags::empty())
 }
 
-fn stamp_at(path: impl Arg, flags: AtFlags) -> Seen {
-    rustix::fs::statat(CWD, path, flags).map(|stat| Stamp::of(&stat)).map_err(Errno::raw_os_error)
+/// Looks at a path from a directory on.
+pub fn stamp_at(from: BorrowedFd<'_>, path: impl Arg, flags: AtFlags) -> Seen {
+    rustix::fs::statat(from, path, flags).map(|stat| Stamp::of(&stat)).map_err(Errno::raw_os_error)
 }
 
 /// The error of an I/O error that has no number counts as this one.
@@ -90,7 +93,8 @@ pub fn number_of(error: &std::io::Error) -> i32 {
 
 /// The running program: its file's stamp stands for its version, since whoever replaces the file moves it.
 pub fn own_program() -> Option<Stamp> {
-    look_through(Path::new("/proc/self/exe")).ok()
+    static OWN: OnceLock<Option<Stamp>> = OnceLock::new();
+    *OWN.get_or_init(|| look_through(Path::new("/proc/self/exe")).ok())
 }
 
 /// Now, in nanoseconds since 1970.

@@ -52,7 +52,11 @@ fn plans_of_a_workspace_are_the_same_from_memos_whatever_is_edited() {
     let space = workspace();
     same(&space, "as it is");
     let memos = walkdir::WalkDir::new(space.store().join("v1/memos")).into_iter().flatten();
-    assert_eq!(memos.filter(|entry| entry.file_type().is_file()).count(), 3, "one for each directory with a recipe");
+    assert_eq!(
+        memos.filter(|entry| entry.file_type().is_file()).count(),
+        2 * 3,
+        "one for each directory with a recipe, and its texts"
+    );
     space.write("images/compute/own.pkglist", "htop\nlsof\n");
     same(&space, "a list");
     space.edit("common.toml", "bookworm", "trixie");

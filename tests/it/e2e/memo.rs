@@ -44,12 +44,20 @@ fn memos(space: &Space) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-/// The memo that a plan of the space writes, after all that it is of has settled.
-fn settled_memo(space: &Space) -> (PathBuf, Vec<u8>) {
+/// The memo and its texts that a plan of the space writes, after all that it is of has settled.
+fn settled_memo(space: &Space) -> BTreeMap<PathBuf, Vec<u8>> {
     std::thread::sleep(Duration::from_millis(2_200));
     let others: BTreeSet<PathBuf> = memos(space).into_keys().collect();
     space.run(&["plan"]).good();
-    memos(space).into_iter().find(|(path, _)| !others.contains(path)).expect("a plan writes a memo")
+    let own: BTreeMap<_, _> = memos(space).into_iter().filter(|(path, _)| !others.contains(path)).collect();
+    assert_eq!(own.len(), 2, "a plan writes a memo and its texts");
+    own
+}
+
+fn put_all(files: &BTreeMap<PathBuf, Vec<u8>>) {
+    for (path, bytes) in files {
+        put(path, bytes);
+    }
 }
 
 fn put(path: &Path, bytes: &[u8]) {
@@ -144,7 +152,7 @@ fn edits(record: PathBuf) -> Vec<Edit> {
 fn after_each_kind_of_edit_the_memo_gives_the_plan_that_is_made_without_it() {
     let space = space();
     space.run(&["build", "--progress", "plain"]).good();
-    let (path, settled) = settled_memo(&space);
+    let settled = settled_memo(&space);
     let plan = |more: &[&str]| space.run(&[&["plan", "--json", "--detailed-exitcode"], more].concat());
     let before = plan(&["--no-memo"]);
     assert_eq!((before.code, plan(&[]).out), (0, before.out.clone()), "{}", before.out);
@@ -163,7 +171,7 @@ fn after_each_kind_of_edit_the_memo_gives_the_plan_that_is_made_without_it() {
         })
         .unwrap();
     for (what, there, back) in edits(record) {
-        put(&path, &settled);
+        put_all(&settled);
         there(&space);
         let told = plan(&[]);
         let again = plan(&[]);
@@ -173,7 +181,7 @@ fn after_each_kind_of_edit_the_memo_gives_the_plan_that_is_made_without_it() {
         let changes = what != "a note beside the recipe";
         assert_eq!(anew.code != 0, changes, "{what}: {}", anew.out);
         back(&space);
-        put(&path, &settled);
+        put_all(&settled);
         let told = plan(&[]);
         assert_eq!((told.code, &told.out), (0, &before.out), "{what}, taken back");
     }
@@ -198,28 +206,34 @@ fn a_memo_that_is_damaged_or_somebody_elses_is_not_read() {
         let walk = walkdir::WalkDir::new(store.path()).into_iter().flatten();
         walk.filter(|entry| entry.file_type().is_file()).map(|entry| entry.into_path()).collect::<Vec<_>>()
     };
-    let own = files().pop().unwrap();
-    let good = std::fs::read(&own).unwrap();
+    let of_texts = |path: &Path| path.extension().is_some();
+    let first = files();
     plan(&two, &[]);
-    let other = files().into_iter().find(|path| *path != own).unwrap();
-    let foreign = std::fs::read(&other).unwrap();
-    let mut flipped = good.clone();
-    // The word `run` in what would be shown.
-    let at = flipped.windows(5).position(|bytes| bytes == b"\"run\"").unwrap();
-    flipped[at + 1..at + 4].copy_from_slice(b"RUN");
-    for (what, bytes) in [
-        ("empty", Vec::new()),
-        ("cut off", good[..good.len() / 2].to_vec()),
-        ("without its last byte", good[..good.len() - 1].to_vec()),
-        ("with more behind", [good.as_slice(), b"x"].concat()),
-        ("changed", flipped),
-        ("another image's", foreign),
-        ("no memo", vec![0xff; 4096]),
-    ] {
-        put(&own, &bytes);
-        assert_eq!(plan(&one, &[]), expected, "{what}");
-        assert_eq!(std::fs::read(&own).unwrap().len(), good.len(), "{what}: it is written anew");
+    for is_texts in [true, false] {
+        let own = first.iter().find(|path| of_texts(path) == is_texts).unwrap();
+        let good = std::fs::read(own).unwrap();
+        let other = files().into_iter().find(|path| !first.contains(path) && of_texts(path) == is_texts).unwrap();
+        let mut flipped = good.clone();
+        // A word of what would be shown, or the image's name.
+        let word: &[u8] = if is_texts { b"\"run\"" } else { b"tiny" };
+        let at = flipped.windows(word.len()).position(|bytes| bytes == word).unwrap();
+        flipped[at + 1] = b'X';
+        for (what, bytes) in [
+            ("empty", Vec::new()),
+            ("cut off", good[..good.len() / 2].to_vec()),
+            ("without its last byte", good[..good.len() - 1].to_vec()),
+            ("with more behind", [good.as_slice(), b"x"].concat()),
+            ("changed", flipped),
+            ("another image's", std::fs::read(other).unwrap()),
+            ("no memo", vec![0xff; 4096]),
+        ] {
+            put(own, &bytes);
+            assert_eq!(plan(&one, &[]), expected, "{what}, texts: {is_texts}");
+            assert_eq!(std::fs::read(own).unwrap().len(), good.len(), "{what}: it is written anew");
+        }
     }
+    let own = first.iter().find(|path| !of_texts(path)).unwrap().clone();
+    let good = std::fs::read(&own).unwrap();
     // One that others may write is not read: this one is right, and written anew all the same.
     put(&own, &good);
     std::fs::set_permissions(&own, PermissionsExt::from_mode(0o666)).unwrap();
@@ -248,10 +262,18 @@ fn traced(space: &Space, log: &Path) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
     for line in std::fs::read_to_string(log).unwrap().lines() {
         let Some((call, rest)) = line.split_once('(') else { continue };
         let call = call.rsplit(' ').next().unwrap();
-        let Some(path) = rest.split('"').nth(1).filter(|path| path.starts_with('/')) else { continue };
+        let Some((from, path)) = rest.split('"').next().zip(rest.split('"').nth(1)) else { continue };
+        // Relative to a directory, which -y shows as number<path>.
+        let from = from.split(['<', '>']).nth(1).unwrap_or_default();
+        let path = Path::new(from).join(path);
+        if !path.is_absolute() {
+            continue;
+        }
         // No name of these tests holds what would have to be unescaped.
-        let path: PathBuf = Path::new(path).components().collect();
+        let path: PathBuf = path.components().collect();
         match call {
+            // A directory that is only a place to look from.
+            "open" | "openat" if rest.contains("O_PATH") => looked.insert(path),
             // Whether a part of a path is a link is asked for by reading it as one.
             "readlink" | "readlinkat" if rest.contains("EINVAL") => looked.insert(path),
             "open" | "openat" | "openat2" | "readlink" | "readlinkat" => opened.insert(path),
