@@ -138,7 +138,7 @@ impl Revision {
         let new_lock = setup::lock(recipe)?;
         let whole = |image: PlannedImage, change: &str, cause: Cause| {
             let planned = all_runs(recipe, new_lock.as_ref(), forms, &cause);
-            PlannedImage { change: Some(change.to_owned()), stages: by_stage(planned), ..image }
+            PlannedImage { change: Some(change.to_owned()), stages: by_stage(recipe, planned), ..image }
         };
         if !has_recipe(place) {
             return Ok(whole(image, "new", Reason::NewImage { revision: revision() }.cause(None)));
@@ -185,7 +185,7 @@ impl Revision {
         for (_, layer) in &mut planned {
             name_lines(&mut layer.causes, &then.directory, &recipe.directory);
         }
-        image.stages = by_stage(planned);
+        image.stages = by_stage(recipe, planned);
         Ok(image)
     }
 }

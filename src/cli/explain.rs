@@ -36,7 +36,8 @@ fn text(arguments: &super::Arguments, own: &Arguments) -> Result<String, Exit> {
     let found = lock(&recipe)?;
     let state = lock_state(&recipe, found.as_ref());
     let (LockState::Fresh, Some(lock)) = (&state, &found) else {
-        render::say("image.lock does not answer the recipe yet; `imgbuild plan` says why, `imgbuild build` renews it");
+        let text = "image.lock does not answer the recipe yet; `imgbuild plan` says why, `imgbuild build` renews it";
+        render::say(&recipe.naming_lock(text));
         return Err(Exit::Input);
     };
     let stages = graph_of(&recipe, lock, &Digest::of(init_program()), Forms::Own).map_err(|error| {

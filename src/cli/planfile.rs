@@ -19,14 +19,14 @@ use crate::store::Store;
 /// Why a plan file cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 enum PlanFileError {
-    #[error("there is no exact plan of `{image}`: image.lock does not answer the recipe{why}")]
+    #[error("there is no exact plan of `{image}`: {lock} does not answer the recipe{why}")]
     #[diagnostic(
         code(plan::not_locked),
         help(
-            "what the packages mean is not known before they are resolved: renew image.lock with `imgbuild build` or `imgbuild update`, then plan"
+            "what the packages mean is not known before they are resolved: renew {lock} with `imgbuild build` or `imgbuild update`, then plan"
         )
     )]
-    NotLocked { image: String, why: String },
+    NotLocked { image: String, lock: String, why: String },
     #[error("cannot {intent} the plan `{file}`: {source}")]
     #[diagnostic(code(plan::file))]
     File { intent: &'static str, file: String, source: std::io::Error },
@@ -80,13 +80,15 @@ fn picture_of(
 ) -> Result<FileImage, Exit> {
     let name = recipe.model.image.name.clone();
     let found = lock(recipe)?;
+    let not_locked =
+        |why: String| refused(PlanFileError::NotLocked { image: name.clone(), lock: recipe.lock_name(), why });
     let lock = match (lock_state(recipe, found.as_ref()), found) {
         (LockState::Fresh, Some(lock)) => lock,
         (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => {
             let why = causes.first().map(|cause| format!(": {}", cause.message)).unwrap_or_default();
-            return Err(refused(PlanFileError::NotLocked { image: name, why }));
+            return Err(not_locked(recipe.naming_lock(&why)));
         }
-        (LockState::Fresh, None) => return Err(refused(PlanFileError::NotLocked { image: name, why: String::new() })),
+        (LockState::Fresh, None) => return Err(not_locked(String::new())),
     };
     let stages = graph_of(recipe, &lock, &Digest::of(init_program()), forms(publish)).map_err(stage_failed)?;
     let root = store.root(&recipe.directory, &name);

@@ -12,7 +12,7 @@ use crate::recipe::{Lock, Recipe};
 use crate::stage::{
     Drift, Estimate, Experience, Forms, LOCK_ACTION, LockState, SIDE_BY_SIDE, StageGraph, StorePast, Target,
     drift_of_artefacts, estimate_before_lock, estimate_of, graph_before_renewal, graph_of, init_program, lock_state,
-    place_in_lock, place_left_over, xcat_drift,
+    name_lock, place_in_lock, place_left_over, xcat_drift,
 };
 use crate::store::Store;
 
@@ -306,13 +306,14 @@ pub fn plan_of(
         let open = open.map(|(stage, layer)| format!("{}/{}", stage.name(), layer.layer)).collect();
         estimate = Some(estimate_before_lock(&Experience::new(store, recipe), open, workers()));
     }
-    Ok(PlannedImage { stages: by_stage(planned), drift, estimate, ..PlannedImage::of(name) })
+    Ok(PlannedImage { stages: by_stage(recipe, planned), drift, estimate, ..PlannedImage::of(name) })
 }
 
 /// What is planned, stage by stage; a stage's causes are those of its layers, each said once.
-pub fn by_stage(planned: Vec<(Stage, PlannedLayer)>) -> Vec<PlannedStage> {
+pub fn by_stage(recipe: &Recipe, planned: Vec<(Stage, PlannedLayer)>) -> Vec<PlannedStage> {
     let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
-    for (stage, layer) in planned {
+    for (stage, mut layer) in planned {
+        name_lock(&mut layer.causes, recipe);
         layers.entry(stage).or_default().push(layer);
     }
     Stage::ALL

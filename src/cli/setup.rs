@@ -148,19 +148,25 @@ impl Setup {
         })?;
         let is_new = recipes.iter().find(|recipe| !recipe.lock_path.exists());
         if let Some(epoch) = is_new.and_then(epoch_beside) {
-            workshop.epoch = epoch.min(workshop.epoch);
+            workshop.epoch = epoch;
         }
         Ok(workshop)
     }
 }
 
-/// The newest epoch of the locks of a recipe's workspace: a new image takes it, so that it can share layers with others.
+/// The newest epoch of the locks of a recipe's workspace, if it is not ahead of the clock: a new image takes it, so that it
+/// can share layers with others.
 fn epoch_beside(recipe: &Recipe) -> Option<i64> {
+    let now = jiff::Timestamp::now().as_second();
     let workspace = Workspace::above(&recipe.directory).ok().flatten()?;
     let entries = workspace.images.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
     let locks =
         entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|ending| ending == "lock"));
-    locks.filter_map(|path| Lock::parse(&std::fs::read_to_string(path).ok()?).ok()).map(|lock| lock.epoch).max()
+    locks
+        .filter_map(|path| Lock::parse(&std::fs::read_to_string(path).ok()?).ok())
+        .map(|lock| lock.epoch)
+        .filter(|epoch| *epoch <= now)
+        .max()
 }
 
 /// Prints findings; notes in one line each.
@@ -305,7 +311,7 @@ pub fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), 
 /// [`Exit::Input`] when it cannot be read.
 pub fn lock(recipe: &Recipe) -> Result<Option<Lock>, Exit> {
     let Ok(text) = crate::witness::read_to_string(&recipe.lock_path) else { return Ok(None) };
-    Lock::parse(&text).map(Some).map_err(|error| {
+    Lock::parse_as(&recipe.lock_name(), &text).map(Some).map_err(|error| {
         render::say(&render::error(error));
         Exit::Input
     })

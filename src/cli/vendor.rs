@@ -32,7 +32,8 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Err(exit) => return exit,
     };
     let Some(lock) = lock.filter(|lock| lock_state(&recipe, Some(lock)) == LockState::Fresh) else {
-        render::say("image.lock is not what the recipe asks for: run `imgbuild build` or `imgbuild update` first");
+        let text = "image.lock is not what the recipe asks for: run `imgbuild build` or `imgbuild update` first";
+        render::say(&recipe.naming_lock(text));
         return Exit::Input;
     };
     let setup = match Setup::open(arguments) {

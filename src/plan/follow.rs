@@ -30,13 +30,19 @@ impl Follow<'_> {
         let Some(action) = self.graph.get(id) else { return none() };
         let now: Vec<(String, String)> =
             action.inputs.iter().map(|input| (input.name.clone(), input.value.clone())).collect();
+        // What other actions had all along did not bring this one: the platform, say.
+        let others = self.graph.in_order().filter(|other| other.id != id);
+        let known: BTreeSet<(String, String)> =
+            others.filter_map(|other| self.past.last(&other.id)).flat_map(|last| last.inputs).collect();
+        let new: Vec<(String, String)> = now.iter().filter(|input| !known.contains(*input)).cloned().collect();
+        let now = if new.is_empty() { now } else { new };
         let found = differences(action, &now, &[], self.past, &self.graph.taken);
         let own = found.into_iter().filter_map(|one| match one {
             Difference::Own(cause) => Some(cause),
             _ => None,
         });
         let written: Vec<Cause> = own.filter(|cause| cause.file.is_some() && cause.line.is_some()).collect();
-        if written.is_empty() { none() } else { in_reading_order(written) }
+        if written.is_empty() { none() } else { joined(in_reading_order(written)) }
     }
 
     fn compare(
@@ -115,5 +121,70 @@ impl Follow<'_> {
             });
         let found: Vec<Cause> = found.collect();
         if found.is_empty() { vec![Reason::Gone { action: id.to_owned() }.cause(None)] } else { found }
+    }
+}
+
+/// Says items of one list that are all new, `make[0] = -C` and `make[1] = .`, as one: `make = -C .`.
+fn joined(causes: Vec<Cause>) -> Vec<Cause> {
+    /// The list, which item it is, and its value.
+    fn item(cause: &Cause) -> Option<(&str, usize, &str)> {
+        let Reason::Added { what, now } = &cause.reason else { return None };
+        let (list, index) = what.strip_suffix(']')?.rsplit_once('[')?;
+        Some((list, index.parse().ok()?, now))
+    }
+    let mut all: Vec<Cause> = Vec::new();
+    // How many items the last one has.
+    let mut items = 0;
+    for cause in causes {
+        let Some((list, index, value)) = item(&cause) else {
+            items = 0;
+            all.push(cause);
+            continue;
+        };
+        let of_list = |last: &&mut Cause| matches!(&last.reason, Reason::Added { what, .. } if what == list);
+        if let Some(last) = all.last_mut().filter(|_| items == index).filter(of_list)
+            && let Reason::Added { now, .. } = &mut last.reason
+        {
+            let more = format!(" {value}");
+            now.push_str(&more);
+            last.message.push_str(&more);
+        } else if let (0, Some(start)) = (index, cause.message.strip_suffix(&format!("{list}[0] = {value}"))) {
+            items = 0;
+            let (message, reason) =
+                (format!("{start}{list} = {value}"), Reason::Added { what: list.to_owned(), now: value.to_owned() });
+            all.push(Cause { message, reason, ..cause });
+        } else {
+            all.push(cause);
+            continue;
+        }
+        items += 1;
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_of_a_new_list_are_said_as_one() {
+        let added = |what: &str, now: &str| Cause {
+            message: format!("image.toml:3 {what} = {now}"),
+            file: Some("image.toml".to_owned()),
+            line: Some(3),
+            ..Reason::Added { what: what.to_owned(), now: now.to_owned() }.cause(None)
+        };
+        let all = [
+            ("b[0].make[0]", "-C"),
+            ("b[0].make[1]", "."),
+            ("b[0].x", "y"),
+            ("l[1]", "z"),
+            ("l[0]", "a"),
+            ("l[1]", "b"),
+        ];
+        let told = joined(all.iter().map(|(what, now)| added(what, now)).collect());
+        let words: Vec<&str> = told.iter().map(|cause| cause.message.trim_start_matches("image.toml:3 ")).collect();
+        assert_eq!(words, ["b[0].make = -C .", "b[0].x = y", "l[1] = z", "l = a b"]);
+        assert!(matches!(&told[0].reason, Reason::Added { what, now } if what == "b[0].make" && now == "-C ."));
     }
 }

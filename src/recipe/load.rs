@@ -94,6 +94,11 @@ impl Recipe {
     pub fn lock_name(&self) -> String {
         self.lock_path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
+
+    /// A text that speaks of `image.lock`, with the name that the lock of this recipe has: a variant's is another.
+    pub fn naming_lock(&self, text: &str) -> String {
+        text.replace(LOCK_FILE, &self.lock_name())
+    }
 }
 
 /// What loading gave: a recipe unless there are errors, and everything that is to be said.

@@ -123,14 +123,19 @@ pub struct Lock {
 #[derive(Debug, Error, miette::Diagnostic)]
 pub enum LockError {
     /// It is not in the form that imgbuild writes.
-    #[error("image.lock cannot be read: {0}")]
+    #[error("{lock} cannot be read: {problem}")]
     #[diagnostic(
         code(lock::format),
         help(
             "it is written by imgbuild and not meant for editing: restore it from git, or delete it to resolve all packages again"
         )
     )]
-    Format(String),
+    Format {
+        /// Name of the file, and the line.
+        lock: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A later imgbuild wrote it.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -150,6 +155,14 @@ impl Lock {
     /// # Errors
     /// [`LockError`] for anything that [`Lock::to_text`] does not write.
     pub fn parse(text: &str) -> Result<Self, LockError> {
+        Self::parse_as(super::LOCK_FILE, text)
+    }
+
+    /// The same; messages call the file by its name.
+    ///
+    /// # Errors
+    /// As [`Lock::parse`].
+    pub fn parse_as(name: &str, text: &str) -> Result<Self, LockError> {
         #[derive(Deserialize)]
         struct Head {
             format: u32,
@@ -157,14 +170,19 @@ impl Lock {
             minor: u32,
             needs_imgbuild: Option<String>,
         }
-        let no_lock = |error: ::toml::de::Error| LockError::Format(error.message().to_owned());
+        let said = |lock: String, problem: String| LockError::Format { lock, problem };
+        let no_lock = |error: ::toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map(|before| format!(":{}", before.matches('\n').count() + 1));
+            said(format!("{name}{}", line.unwrap_or_default()), error.message().to_owned())
+        };
         let head: Head = ::toml::from_str(text).map_err(no_lock)?;
         let found = Version::new(head.format, head.minor);
-        Version::new(LOCK_FORMAT, LOCK_MINOR).reads("image.lock", found, head.needs_imgbuild.as_deref())?;
+        Version::new(LOCK_FORMAT, LOCK_MINOR).reads(name, found, head.needs_imgbuild.as_deref())?;
         let lock: Self = if head.format == LOCK_FORMAT && head.minor > LOCK_MINOR {
             let mut document: serde_json::Value = ::toml::from_str(text).map_err(no_lock)?;
             without_unknown(&mut document, &schema_value_of::<Self>());
-            serde_json::from_value(document).map_err(|error| LockError::Format(error.to_string()))?
+            serde_json::from_value(document).map_err(|error| said(name.to_owned(), error.to_string()))?
         } else {
             ::toml::from_str(text).map_err(no_lock)?
         };
@@ -175,15 +193,14 @@ impl Lock {
                 || package.file_name().contains('/')
                 || !plain(&package.name)
             {
-                return Err(LockError::Format(format!(
-                    "the package `{}` has a path that leads elsewhere",
-                    package.name
-                )));
+                let problem = format!("the package `{}` has a path that leads elsewhere", package.name);
+                return Err(said(name.to_owned(), problem));
             }
         }
         let mut releases = lock.pass.iter().flat_map(|pass| &pass.kernel_releases);
         if let Some(release) = releases.find(|one| !one.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')) {
-            return Err(LockError::Format(format!("`{}` is no release of a kernel", release.escape_default())));
+            let problem = format!("`{}` is no release of a kernel", release.escape_default());
+            return Err(said(name.to_owned(), problem));
         }
         Ok(lock)
     }
@@ -415,7 +432,7 @@ mod tests {
         assert_eq!(Lock::parse(&newer).unwrap(), sample());
         // In the form that is known, what is not known is a mistake.
         let unknown = text.replacen("format = 1\n", "format = 1\nseal = 1\n", 1);
-        assert!(matches!(Lock::parse(&unknown), Err(LockError::Format(_))));
+        assert!(matches!(Lock::parse(&unknown), Err(LockError::Format { .. })));
     }
 
     #[test]
@@ -426,7 +443,7 @@ mod tests {
         assert_eq!(newer.needs, "imgbuild 9.1.0 or later");
         let mut lock = sample();
         lock.pass[0].packages[0].file = "../../etc/passwd".into();
-        assert!(matches!(Lock::parse(&lock.to_text()), Err(LockError::Format(_))));
+        assert!(matches!(Lock::parse(&lock.to_text()), Err(LockError::Format { .. })));
         let mut lock = sample();
         lock.pass[0].packages[0].name = "a/b".into();
         assert!(Lock::parse(&lock.to_text()).is_err());

@@ -90,7 +90,7 @@ pub fn compare(recipe: &Recipe, lock: &Lock, found: &Accounts, locked: bool) -> 
         let new = |name: &str| !known.users.iter().any(|user| user.name == name);
         let missing: Vec<&str> = found.users.iter().map(|user| user.name.as_str()).filter(|name| new(name)).collect();
         if !missing.is_empty() {
-            return Err(StageError::Unrecorded { names: missing.join(", ") });
+            return Err(StageError::Unrecorded { lock: recipe.lock_name(), names: missing.join(", ") });
         }
     }
     Ok(())

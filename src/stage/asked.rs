@@ -71,6 +71,10 @@ pub fn another_kernel(wish: &Wish, locked: &LockedPass, recipe: &Recipe) -> Opti
 pub fn lacking(wish: &Wish, name: &str, dashes: &str, recipe: &Recipe) -> Cause {
     let (place, origin) = origin_of(wish, name, &recipe.spans);
     let shown = format!("{dashes}{name}");
+    if matches!(origin, Origin::Imgbuild(_)) {
+        let message = format!("imgbuild's tools root needs \"{shown}\"");
+        return Cause { message, ..Reason::NotLocked { what: shown }.cause(None) };
+    }
     // The recipe's own words for the headers that belong to the kernel.
     let shown = if shown == super::drivers::HEADERS { "the kernel's headers".to_owned() } else { shown };
     let (input, value) = match &origin {
@@ -150,6 +154,22 @@ pub fn place_in_lock(causes: &mut [Cause], action: &str, text: &str) {
         let line = cause.line;
         if let Reason::Upstream { leaf: Some(leaf), .. } = &mut cause.reason {
             leaf.line = line;
+        }
+    }
+}
+
+/// Calls the lock by its name, where that is another: a variant's is.
+pub fn name_lock(causes: &mut [Cause], recipe: &Recipe) {
+    if recipe.lock_name() == LOCK_FILE {
+        return;
+    }
+    for cause in causes {
+        cause.message = recipe.naming_lock(&cause.message);
+        if cause.file.as_deref() == Some(LOCK_FILE) {
+            cause.file = Some(recipe.lock_name());
+        }
+        if let Reason::Upstream { leaf: Some(leaf), .. } = &mut cause.reason {
+            name_lock(std::slice::from_mut(leaf), recipe);
         }
     }
 }

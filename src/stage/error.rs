@@ -5,23 +5,23 @@ use thiserror::Error;
 #[derive(Debug, Error, Diagnostic)]
 pub enum StageError {
     /// The lock is not what the recipe asks for.
-    #[error("image.lock does not fit the recipe: {problem}")]
+    #[error("{lock} does not fit the recipe: {problem}")]
     #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked to renew it, and commit the result"))]
-    Locked { problem: String },
+    Locked { lock: String, problem: String },
     /// The clock is before the lock's epoch: times could not be clamped.
-    #[error("this machine's clock ({now} seconds since 1970) is before the epoch of image.lock ({epoch})")]
+    #[error("this machine's clock ({now} seconds since 1970) is before the epoch of {lock} ({epoch})")]
     #[diagnostic(
         code(lock::clock),
         help("set the clock; times in an image are cut to the epoch, which needs a clock that is past it")
     )]
-    Clock { epoch: i64, now: i64 },
+    Clock { lock: String, epoch: i64, now: i64 },
     /// A package that is to be updated is not there.
-    #[error("image.lock has no package `{name}`{hint}")]
+    #[error("{lock} has no package `{name}`{hint}")]
     #[diagnostic(
         code(lock::no_package),
         help("a package that the recipe asks for anew comes in with `imgbuild build`")
     )]
-    NotInLock { name: String, hint: String },
+    NotInLock { lock: String, name: String, hint: String },
     /// Packages give accounts other ids than before.
     #[error("{text}")]
     #[diagnostic(
@@ -32,9 +32,9 @@ pub enum StageError {
     )]
     Moved { text: String, names: Vec<String>, is_final: bool },
     /// The lock has no ids for accounts that packages make.
-    #[error("image.lock does not say which ids {names} have")]
-    #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked once, and commit image.lock"))]
-    Unrecorded { names: String },
+    #[error("{lock} does not say which ids {names} have")]
+    #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked once, and commit {lock}"))]
+    Unrecorded { lock: String, names: String },
     /// A second build gave something else.
     #[error("{action} is not reproducible: {text}")]
     #[diagnostic(

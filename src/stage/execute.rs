@@ -234,9 +234,10 @@ impl Builder<'_> {
             .map(|(name, version, _)| format!("{name} {version}"))
             .collect();
         if !strange.is_empty() {
+            let lock = self.recipe.lock_name();
             return Err(StageError::Gate {
-                problem: format!("the image has packages that image.lock does not have: {}", strange.join(", ")),
-                help: "delete image.lock to resolve all packages again, and report this".to_owned(),
+                problem: format!("the image has packages that {lock} does not have: {}", strange.join(", ")),
+                help: format!("delete {lock} to resolve all packages again, and report this"),
             });
         }
         for text in answer.warnings {

@@ -64,7 +64,7 @@ pub use crate::distro::Places;
 pub use actions::{Forms, StageGraph, graph_of};
 pub use against::{Comparison, State, compare, name_lines};
 pub use artefacts::{BuildInfo, newer_build, published};
-pub use asked::{place_in_lock, place_left_over};
+pub use asked::{name_lock, place_in_lock, place_left_over};
 pub use drift::{Drift, drift_of_artefacts, drift_of_layers, remove_damaged_layers};
 pub use error::StageError;
 pub use estimate::{ActionEstimate, Estimate, Experience, Facts, Range, Source, estimate_before_lock, estimate_of};

@@ -34,13 +34,13 @@ impl Builder<'_> {
         let path = self.recipe.lock_path.clone();
         sweep(&self.recipe.directory);
         let lock = match std::fs::read_to_string(&path) {
-            Ok(text) => Lock::parse(&text)?,
+            Ok(text) => Lock::parse_as(&self.recipe.lock_name(), &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StageError::Input { file: LOCK_FILE.to_owned(), source }),
+            Err(source) => return Err(StageError::Input { file: self.recipe.lock_name(), source }),
         };
         let now = jiff::Timestamp::now().as_second();
         if lock.epoch > now {
-            return Err(StageError::Clock { epoch: lock.epoch, now });
+            return Err(StageError::Clock { lock: self.recipe.lock_name(), epoch: lock.epoch, now });
         }
         Ok(Some(lock))
     }
@@ -71,7 +71,7 @@ impl Builder<'_> {
         };
         if self.options.locked {
             let problem = causes.iter().map(|cause| cause.message.clone()).collect::<Vec<_>>().join("; ");
-            return Err(StageError::Locked { problem });
+            return Err(self.not_fitting(&problem));
         }
         let held = earlier.as_ref().filter(|lock| lock.target == target(self.recipe));
         let _alone = self.workshop.resolving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +99,7 @@ impl Builder<'_> {
         let earlier = self.read_lock()?;
         let held = earlier.as_ref().filter(|lock| lock.target == target(self.recipe));
         if let Some(lock) = &earlier {
-            check_names(lock, &update.packages)?;
+            check_names(lock, &self.recipe.lock_name(), &update.packages)?;
         }
         let renew = if update.packages.is_empty() { Renew::Everything } else { Renew::Named(update.packages.clone()) };
         let mut lock = self.locking(&fetcher, &supply).resolve(held, &renew)?;
@@ -132,9 +132,13 @@ impl Builder<'_> {
         }
         if self.options.locked {
             let problem = "its users and groups are not those that its packages make".to_owned();
-            return Err(StageError::Locked { problem });
+            return Err(self.not_fitting(&problem));
         }
         self.write_lock(lock)
+    }
+
+    fn not_fitting(&self, problem: &str) -> StageError {
+        StageError::Locked { lock: self.recipe.lock_name(), problem: self.recipe.naming_lock(problem) }
     }
 
     /// Writes the lock aside and renames it into place.
@@ -156,12 +160,13 @@ impl Builder<'_> {
 
     /// Says what a renewed lock changed.
     fn say_difference(&self, lines: &[String]) {
+        let lock = self.recipe.lock_name();
         let say = |text: String| self.report.finding(&Finding::nowhere(Severity::Note, "lock::changed", text));
         for line in lines.iter().take(SHOWN_DIFFERENCES) {
-            say(format!("image.lock: {line}"));
+            say(format!("{lock}: {line}"));
         }
         if lines.len() > SHOWN_DIFFERENCES {
-            say(format!("image.lock: and {} more; see the difference in git", lines.len() - SHOWN_DIFFERENCES));
+            say(format!("{lock}: and {} more; see the difference in git", lines.len() - SHOWN_DIFFERENCES));
         }
     }
 }
@@ -179,14 +184,14 @@ fn sweep(directory: &std::path::Path) {
 }
 
 /// Packages that are to be updated must be in the lock.
-fn check_names(lock: &Lock, names: &[String]) -> Result<(), StageError> {
+fn check_names(lock: &Lock, lock_name: &str, names: &[String]) -> Result<(), StageError> {
     let known: Vec<&str> =
         lock.pass.iter().flat_map(|pass| &pass.packages).map(|package| package.name.as_str()).collect();
     for name in names {
         if !known.contains(&name.as_str()) {
             let near = nearest(name, known.iter().copied());
             let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) };
-            return Err(StageError::NotInLock { name: name.clone(), hint });
+            return Err(StageError::NotInLock { lock: lock_name.to_owned(), name: name.clone(), hint });
         }
     }
     Ok(())

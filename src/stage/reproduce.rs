@@ -70,7 +70,10 @@ impl Builder<'_> {
         let lock = self.read_lock()?;
         let lock = match (lock_state(self.recipe, lock.as_ref()), lock) {
             (LockState::Fresh, Some(lock)) => lock,
-            _ => return Err(refused("image.lock does not answer the recipe".to_owned(), "run `imgbuild build` first")),
+            _ => {
+                let problem = format!("{} does not answer the recipe", self.recipe.lock_name());
+                return Err(refused(problem, "run `imgbuild build` first"));
+            }
         };
         let init = self.store.ensure_blob(super::run::INIT)?;
         let stages = graph_of(self.recipe, &lock, &init.digest, Forms::AndGzip)?;

@@ -273,7 +273,7 @@ impl Builder<'_> {
         loop {
             match self.attempt(lock, supply, wanted) {
                 Err(StageError::Moved { text, names, is_final: false }) => {
-                    let text = format!("{text}; image.lock keeps the earlier ids");
+                    let text = format!("{text}; {} keeps the earlier ids", self.recipe.lock_name());
                     self.report.finding(&Finding::nowhere(Severity::Note, "lock::id_kept", text));
                     accounts::fix(lock, &names);
                     self.failed.clear();

@@ -153,7 +153,7 @@ mod tests {
         let all: Vec<&Action> = all.iter().collect();
         let outcome = run_side_by_side(&all, &course(&Failed::default(), 2, false), &|action, _| {
             assert_eq!(action.id, "a");
-            Err(StageError::Locked { problem: "x".to_owned() })
+            Err(StageError::Locked { lock: "l".to_owned(), problem: "x".to_owned() })
         });
         assert!(matches!(outcome, Err(StageError::Locked { .. })));
     }
@@ -167,11 +167,11 @@ mod tests {
         let outcome = run_side_by_side(&all, &course(&failed, 1, true), &|action, _| {
             ran.lock().unwrap().insert(action.id.clone());
             match action.id.as_str() {
-                "a" | "d" => Err(StageError::Locked { problem: action.id.clone() }),
+                "a" | "d" => Err(StageError::Locked { lock: "l".to_owned(), problem: action.id.clone() }),
                 _ => Ok(Outputs::default()),
             }
         });
-        assert!(matches!(outcome, Err(StageError::Locked { problem }) if problem == "a"));
+        assert!(matches!(outcome, Err(StageError::Locked { problem, .. }) if problem == "a"));
         assert_eq!(ran.into_inner().unwrap().into_iter().collect::<Vec<_>>(), ["a", "b", "d"]);
     }
 

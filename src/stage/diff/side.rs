@@ -234,7 +234,7 @@ impl Side {
     /// # Errors
     /// [`SideError::Lock`] for text that is none.
     pub fn of_lock(name: &str, text: &str) -> Result<Self, SideError> {
-        let lock = Lock::parse(text)?;
+        let lock = Lock::parse_as(name, text)?;
         Ok(Self { name: name.to_owned(), kind: "lock", packages: Some(Packages::of_lock(&lock)), ..Self::default() })
     }
 
