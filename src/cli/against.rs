@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::planned::{
-    AgainstDocument, PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved, not_resolved_but,
+    AgainstDocument, PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved, not_resolved_but, publish_stage,
 };
 use super::{Exit, render, setup};
 use crate::git::{Commit, GitError, Repository};
@@ -14,7 +14,7 @@ use crate::recipe::{
     load_draft, relatives,
 };
 use crate::source::{Finding, Severity};
-use crate::stage::{Comparison, Forms, State, compare, name_lines};
+use crate::stage::{Comparison, Forms, State, compare, name_lines, publishes_otherwise};
 
 /// A revision, and its files below private temporary directories.
 pub struct Revision {
@@ -186,6 +186,9 @@ impl Revision {
             name_lines(&mut layer.causes, &then.directory, &recipe.directory);
         }
         image.stages = by_stage(recipe, planned);
+        let mut causes = publishes_otherwise(&then, recipe);
+        name_lines(&mut causes, &then.directory, &recipe.directory);
+        image.stages.extend(publish_stage(recipe, causes));
         Ok(image)
     }
 }

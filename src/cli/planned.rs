@@ -10,9 +10,9 @@ use crate::digest::Digest;
 use crate::plan::{ActionGraph, Cause, Decision, Past, Reason, Stage, Verdict, evaluate, in_reading_order};
 use crate::recipe::{Lock, Recipe};
 use crate::stage::{
-    Drift, Estimate, Experience, Forms, LOCK_ACTION, LockState, SIDE_BY_SIDE, StageGraph, StorePast, Target,
+    Drift, Estimate, Experience, Forms, LOCK_ACTION, LockState, PUBLISH, SIDE_BY_SIDE, StageGraph, StorePast, Target,
     drift_of_artefacts, estimate_before_lock, estimate_of, graph_before_renewal, graph_of, init_program, lock_state,
-    name_lock, place_in_lock, place_left_over, xcat_drift,
+    name_lock, place_in_lock, place_left_over, published, would_publish, xcat_drift,
 };
 use crate::store::Store;
 
@@ -43,7 +43,7 @@ pub struct PlannedImage {
     /// What else there is to say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// rootfs, kernel, initrd, pack.
+    /// rootfs, kernel, initrd, pack; publish where the published files change for causes of their own.
     pub stages: Vec<PlannedStage>,
     /// What somebody changed or removed behind imgbuild's back.
     pub drift: Vec<Drift>,
@@ -266,6 +266,7 @@ pub fn plan_of(
     };
     let mut drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
     let mut estimate = None;
+    let mut anew = Vec::new();
     let planned = match (state, found) {
         (LockState::Fresh, Some(lock)) => {
             let stages = stages_of(recipe, &lock, forms)?;
@@ -279,6 +280,9 @@ pub fn plan_of(
             if decisions.iter().any(|decision| decision.verdict != Verdict::Keep) {
                 let experience = Experience::new(store, recipe);
                 estimate = estimate_of(&experience, &stages.graph, &decisions, &lock, true, workers());
+            }
+            if let (Some(root), Some((_, info))) = (&known, published(out, &name)) {
+                anew = would_publish(recipe, store, &stages.graph, &decisions, root, &info, &past);
             }
             layers_of(&stages.graph, decisions, &[], &text)
         }
@@ -306,7 +310,23 @@ pub fn plan_of(
         let open = open.map(|(stage, layer)| format!("{}/{}", stage.name(), layer.layer)).collect();
         estimate = Some(estimate_before_lock(&Experience::new(store, recipe), open, workers()));
     }
-    Ok(PlannedImage { stages: by_stage(recipe, planned), drift, estimate, ..PlannedImage::of(name) })
+    let mut stages = by_stage(recipe, planned);
+    stages.extend(publish_stage(recipe, anew));
+    Ok(PlannedImage { stages, drift, estimate, ..PlannedImage::of(name) })
+}
+
+/// What is published anew, and why: told only where that does not follow from the actions alone.
+pub fn publish_stage(recipe: &Recipe, mut causes: Vec<Cause>) -> Option<PlannedStage> {
+    name_lock(&mut causes, recipe);
+    let layer = PlannedLayer {
+        layer: "artefacts".to_owned(),
+        kind: PUBLISH.to_owned(),
+        action: "run".to_owned(),
+        causes: causes.clone(),
+        not_reproducible: None,
+    };
+    let stage = PlannedStage { stage: PUBLISH.to_owned(), action: "run".to_owned(), causes, layers: vec![layer] };
+    (!stage.causes.is_empty()).then_some(stage)
 }
 
 /// What is planned, stage by stage; a stage's causes are those of its layers, each said once.

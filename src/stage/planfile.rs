@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::publishing::publishing;
 use super::{Drift, StageError, drift_of_artefacts};
 use crate::plan::{ActionGraph, Decision, FileAction, FileImage, LockPicture, Outputs, Verdict, moved};
 use crate::recipe::{Lock, Recipe};
@@ -19,12 +20,24 @@ pub fn picture(
     drift: &[Drift],
 ) -> FileImage {
     let by_id: BTreeMap<String, Decision> = decisions.iter().map(|one| (one.action.clone(), one.clone())).collect();
+    let own = publishing(recipe);
+    // It always happens; what it does is decided by the results and these inputs.
+    let always = Decision {
+        action: own.id.clone(),
+        verdict: Verdict::Run,
+        causes: Vec::new(),
+        key: None,
+        outputs: None,
+        differs_in: None,
+    };
+    let known = Outputs(&by_id);
+    let published = FileAction::of(&own, &always, &known);
     FileImage {
         name: recipe.model.image.name.clone(),
         recipe: directory,
         lock: LockPicture::of(lock),
         drift: drift.iter().map(|one| format!("the {} {} {}", one.place, one.name, one.problem)).collect(),
-        actions: FileAction::all(graph, decisions, &Outputs(&by_id)),
+        actions: FileAction::all(graph, decisions, &known).into_iter().chain([published]).collect(),
     }
 }
 

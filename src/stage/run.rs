@@ -15,6 +15,7 @@ use super::given::{self, PUBLISH};
 use super::past::{PlacesOfInputs, StorePast, places_of};
 use super::planfile::PlanToKeep;
 use super::publish::{Target, XcatPublication, XcatPublished};
+use super::publishing::publishing;
 use super::renewal::LOCK_ACTION;
 use super::report::Report;
 use super::results::{Done, missing, record};
@@ -342,8 +343,10 @@ impl Builder<'_> {
         // Before the root, which says that the build is whole.
         let known = self.store.places(&self.recipe.directory, name).filter(|_| published.is_none());
         let mut places: PlacesOfInputs = known.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        let reached = |id: &str| id == LOCK_ACTION || work.finished.contains_key(id);
+        let reached = |id: &str| id == LOCK_ACTION || id == PUBLISH || work.finished.contains_key(id);
+        let own = crate::plan::ActionGraph::new(vec![publishing(self.recipe)]).ok();
         let now = places_of(&work.stages.graph).into_iter().chain([(LOCK_ACTION.to_owned(), requests(self.recipe))]);
+        let now = now.chain(own.iter().flat_map(places_of));
         places.extend(now.filter(|(id, _)| reached(id)));
         let text = serde_json::to_vec(&places).unwrap_or_default();
         self.store.set_places(&self.recipe.directory, name, &text)?;

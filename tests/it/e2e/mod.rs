@@ -27,6 +27,7 @@ mod otherpkgs;
 mod package_failures;
 mod pictures;
 mod private_archive;
+mod publishing;
 mod releases;
 mod rpm_distro;
 mod rpm_drivers;
