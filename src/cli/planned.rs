@@ -307,7 +307,11 @@ pub fn plan_of(
     };
     if planned.first().is_some_and(|(_, layer)| layer.kind == "lock") {
         let open = planned.iter().filter(|(_, layer)| layer.action != "keep");
-        let open = open.map(|(stage, layer)| format!("{}/{}", stage.name(), layer.layer)).collect();
+        let open = open
+            .map(|(stage, layer)| {
+                (format!("{}/{}", stage.name(), layer.layer), layer.kind.clone(), layer.action == "run")
+            })
+            .collect();
         estimate = Some(estimate_before_lock(&Experience::new(store, recipe), open, workers()));
     }
     let mut stages = by_stage(recipe, planned);

@@ -341,31 +341,38 @@ fn tasks(
     tasks
 }
 
-/// What is expected of a build whose packages are not resolved yet: next to nothing is known.
-pub fn estimate_before_lock(experience: &Experience<'_>, actions: Vec<String>, workers: usize) -> Estimate {
-    let (figures, from) = experience.figure(super::LOCK_ACTION, "lock", 0);
-    let lock = ActionEstimate {
-        action: super::LOCK_ACTION.to_owned(),
-        surely: true,
-        milliseconds: figures.map(|(time, _)| time),
-        written_bytes: figures.map(|(_, bytes)| bytes),
-        from,
+/// An action of a plan before the packages are resolved: its name, its kind, and whether it surely runs.
+pub type Open = (String, String, bool);
+
+/// What is expected of a build whose packages are not resolved yet. Which packages come is not known, so that actions count
+/// with what they took before, one after another.
+pub fn estimate_before_lock(experience: &Experience<'_>, open: Vec<Open>, workers: usize) -> Estimate {
+    let lock = (super::LOCK_ACTION.to_owned(), "lock".to_owned(), true);
+    let all = std::iter::once(lock).chain(open.into_iter().filter(|(id, ..)| id != super::LOCK_ACTION));
+    let actions: Vec<ActionEstimate> = all
+        .map(|(action, kind, surely)| {
+            let (figures, from) = experience.figure(&action, &kind, 0);
+            let (milliseconds, written_bytes) = figures.unzip();
+            ActionEstimate { action, surely, milliseconds, written_bytes, from }
+        })
+        .collect();
+    let sum = |of: &dyn Fn(&ActionEstimate) -> Option<u64>| {
+        let known = |only_sure: bool| -> Vec<u64> {
+            actions.iter().filter(|one| one.surely || !only_sure).filter_map(of).collect()
+        };
+        (!known(false).is_empty()).then(|| Range { least: known(true).iter().sum(), most: known(false).iter().sum() })
     };
-    let range = |value: u64| Range { least: value, most: value };
-    let mut unknown: Vec<String> = actions.into_iter().filter(|id| id != super::LOCK_ACTION).collect();
-    if from == Source::Unknown {
-        unknown.insert(0, super::LOCK_ACTION.to_owned());
-    }
+    let is_unknown = |one: &&ActionEstimate| one.from == Source::Unknown;
     Estimate {
-        milliseconds: lock.milliseconds.map(range),
-        written_bytes: lock.written_bytes.map(range),
+        milliseconds: sum(&|one| one.milliseconds),
+        written_bytes: sum(&|one| one.written_bytes),
         download_bytes: None,
         download_packages: None,
         download_milliseconds: None,
         workers,
-        critical_path: vec![super::LOCK_ACTION.to_owned()],
-        unknown,
-        actions: vec![lock],
+        critical_path: actions.iter().filter(|one| !is_unknown(one)).map(|one| one.action.clone()).collect(),
+        unknown: actions.iter().filter(is_unknown).map(|one| one.action.clone()).collect(),
+        actions: actions.iter().filter(|one| !is_unknown(one)).cloned().collect(),
     }
 }
 
