@@ -297,6 +297,9 @@ fn sections(found: &Difference) -> Vec<Section> {
     if let Some(release) = &found.kernel_release {
         add("kernel", vec![format!("{} -> {}", or_none(&release.was), or_none(&release.now))]);
     }
+    if let Some(words) = &found.cmdline {
+        add("kernel command line", vec![format!("{} -> {}", or_none(&words.was), or_none(&words.now))]);
+    }
     if let Some(modules) = &found.modules {
         add("kernel modules added", modules.added.clone());
         add("kernel modules removed", modules.removed.clone());

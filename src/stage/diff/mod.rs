@@ -34,6 +34,8 @@ pub struct Difference {
     pub files: Option<FileDifference>,
     /// Release of the kernel.
     pub kernel_release: Option<Values>,
+    /// Words for the kernel's command line, of two builds; those that name the image's own files are left out.
+    pub cmdline: Option<Values>,
     /// Kernel modules, of the image and of the initrd.
     pub modules: Option<ModuleDifference>,
     /// Files of the artefacts whose size or content differs.
@@ -289,6 +291,8 @@ pub fn compare(a: &Side, b: &Side) -> Difference {
         // A lock names no release.
         (was, now) => values(was, now).filter(|_| trees.is_some()),
     };
+    let words = a.cmdline.as_ref().zip(b.cmdline.as_ref());
+    let cmdline = words.and_then(|(was, now)| values(Some(was.join(" ")), Some(now.join(" "))));
     let all_modules = |side: &Side| {
         let mut all = side.all_files.as_ref().or(side.tree.as_ref()).map(|tree| modules(tree, "")).unwrap_or_default();
         all.extend(side.initrd.iter().flat_map(|tree| modules(tree, "initrd:")));
@@ -317,6 +321,7 @@ pub fn compare(a: &Side, b: &Side) -> Difference {
     let same = packages.as_ref().is_none_or(PackageDifference::is_empty)
         && files.as_ref().is_none_or(|one| one.added.is_empty() && one.removed.is_empty() && one.changed.is_empty())
         && kernel_release.is_none()
+        && cmdline.is_none()
         && module_difference.as_ref().is_none_or(|one| *one == ModuleDifference::default())
         && artefacts.as_ref().is_none_or(Vec::is_empty)
         && services.as_ref().is_none_or(Vec::is_empty);
@@ -334,6 +339,7 @@ pub fn compare(a: &Side, b: &Side) -> Difference {
         packages,
         files,
         kernel_release,
+        cmdline,
         modules: module_difference,
         artefacts,
         services,

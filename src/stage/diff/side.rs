@@ -58,6 +58,8 @@ pub struct Side {
     pub initrd: Option<Tree>,
     /// The kernel's release, where something says it.
     pub release: Option<String>,
+    /// Words for the kernel's command line, but for those that name the image's own files.
+    pub cmdline: Option<Vec<String>>,
     /// Files of the artefacts: size and SHA-256.
     pub artefacts: Option<BTreeMap<String, (u64, String)>>,
 }
@@ -166,6 +168,8 @@ fn of_build(place: &BuildPlace, store: &Store, info: &BuildInfo, layers: Option<
     side.artefacts = Some(listed.collect());
     side.packages = place.packages(store, info).or(side.packages);
     side.release = Some(info.kernel_release.clone());
+    let own = |word: &&String| !word.starts_with("imgurl=") && !word.starts_with("imgdigest=");
+    side.cmdline = Some(info.cmdline.iter().filter(own).cloned().collect());
     Ok(Side { name: place.name.clone(), kind: "build", ..side })
 }
 

@@ -36,6 +36,8 @@ fn an_edit_of_the_command_line_is_published_and_planned_and_approved() {
     assert!(ran.err.contains("quiet") && ran.err.contains("boot.root_size"), "{}", ran.err);
     space.run(&["build"]).good();
     let info = std::fs::read_to_string(space.artefact("tiny", "build.json")).unwrap();
+    let ran = space.run(&["diff", "tiny@previous", "tiny"]).good();
+    assert!(ran.out.contains("console=ttyS0 -> rootlimit=1G console=ttyS0 quiet"), "{}", ran.out);
     assert!(info.contains("rootlimit=1G") && info.contains("\"quiet\""), "{info}");
     assert_eq!(space.run(&["plan", "--detailed-exitcode"]).code, 0);
     // What is taken away stood somewhere, and the lines that stay have no part in it.
