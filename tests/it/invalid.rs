@@ -185,3 +185,25 @@ fn node_support_says_what_is_missing_of_the_sites_files() {
         ("site/_ssh/id_rsa", "-----BEGIN OPENSSH PRIVATE KEY-----\n"),
     ]));
 }
+
+#[test]
+fn very_long_lines_are_cut_around_what_is_wrong_with_them() {
+    let long = format!("{} = 1 1\n", "x".repeat(70_000));
+    let items = "\"vim\", ".repeat(20_000);
+    let toml = with(&format!("[packages]\ninstall = [{items}\"a;b\"]\n"));
+    let kdl = format!(
+        "image {{ name \"x\"; release \"bookworm\"; }}\npackages {{ install {}\"a;b\"; }}\n",
+        items.replace(',', "")
+    );
+    let images = format!("images = [{}\"..\"]\n", "\"images/*\", ".repeat(20_000));
+    for (name, text, place) in [
+        ("image.toml", with(&long), "image.toml:8:70004]"),
+        ("image.toml", toml, "image.toml:9:140012]"),
+        ("image.kdl", kdl, "image.kdl:2:120020]"),
+        ("imgbuild.toml", images, "imgbuild.toml:1:240011]"),
+    ] {
+        let said = said(&[(name, &text), KEY]);
+        assert!(said.contains(place), "{name}: {place} is not in {:.3000}", said);
+        assert!(said.lines().all(|line| line.len() < 1000), "{name}");
+    }
+}
