@@ -117,7 +117,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     // The machine must end with us.
     interrupt::wait_for_caller();
     let came = running.wait_for(own.until.as_deref(), left(), &mut |text| {
-        render::print(text);
+        render::print_as_is(text);
         !interrupt::came()
     });
     if interrupt::came() {

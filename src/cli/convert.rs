@@ -70,7 +70,7 @@ fn converted(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Vec<
     }
     let target = match &own.output {
         Some(output) if output == Path::new("-") => {
-            render::print(&done.text);
+            render::print_as_is(&done.text);
             return Ok(Exit::Done);
         }
         Some(output) => output.clone(),

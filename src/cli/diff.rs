@@ -230,11 +230,13 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     match difference(arguments, own) {
         Ok(found) => {
             let format = if own.json { Format::Json } else { own.format };
-            render::print(&match format {
-                Format::Json => format!("{}\n", serde_json::to_string_pretty(&found).unwrap_or_default()),
-                Format::Text => text(&found, arguments.verbose),
-                Format::Markdown => markdown(&found),
-            });
+            match format {
+                Format::Json => {
+                    render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&found).unwrap_or_default()))
+                }
+                Format::Text => render::print(&text(&found, arguments.verbose)),
+                Format::Markdown => render::print(&markdown(&found)),
+            }
             if own.detailed_exitcode && !found.same { Exit::Work } else { Exit::Done }
         }
         Err(exit) => exit,

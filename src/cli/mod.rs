@@ -9,6 +9,7 @@ mod copy;
 mod diff;
 mod documents;
 mod estimate;
+mod excerpt;
 mod exit;
 mod explain;
 mod formats;
@@ -146,8 +147,12 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+            if error.use_stderr() {
+                let _ = error.print();
+                return Exit::Usage.into();
+            }
+            render::print_as_is(&error.render().ansi().to_string());
+            return ended(Exit::Done).into();
         }
     };
     render::install();
@@ -180,13 +185,26 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "imgbuild", &mut script);
-            render::print(&String::from_utf8_lossy(&script));
+            render::print_as_is(&String::from_utf8_lossy(&script));
             Exit::Done
         }
         Command::Schema { format } => {
-            render::print(&documents::schema(format).unwrap_or_default());
+            render::print_as_is(&documents::schema(format).unwrap_or_default());
             Exit::Done
         }
     };
-    outcome.into()
+    ended(outcome).into()
+}
+
+/// How a command ended, once it is known what became of what it printed.
+fn ended(outcome: Exit) -> Exit {
+    let Some(problem) = render::output_problem() else { return outcome };
+    // The error's number in brackets is of no use to anybody.
+    let problem = problem.to_string();
+    let problem = problem.split(" (os error").next().unwrap_or_default();
+    render::say(&format!("standard output cannot be written: {problem}"));
+    match outcome {
+        Exit::Done | Exit::Work => Exit::Machine,
+        other => other,
+    }
 }

@@ -67,7 +67,11 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     let work = images.iter().any(PlannedImage::has_work);
     let document = PlanDocument { format_version: "1.0".to_owned(), against, images };
     let directories: Vec<_> = recipes.iter().map(|recipe| recipe.directory.clone()).collect();
-    render::print(&formats::text_of(format, &document, &directories, arguments.verbose));
+    let text = formats::text_of(format, &document, &directories, arguments.verbose);
+    match format {
+        Format::Json | Format::Gitlab => render::print_as_is(&text),
+        _ => render::print(&text),
+    }
     if own.detailed_exitcode && work { Exit::Work } else { Exit::Done }
 }
 
@@ -90,7 +94,10 @@ fn many(arguments: &super::Arguments, own: &Arguments, format: Format) -> Exit {
         Ok(images) => images,
         Err(exit) => return exit,
     };
-    render::print(&if format == Format::Json { json_of(&images) } else { folded(&images, arguments.verbose) });
+    match format {
+        Format::Json => render::print_as_is(&json_of(&images)),
+        _ => render::print(&folded(&images, arguments.verbose)),
+    }
     if own.detailed_exitcode && images.iter().any(|image| image.has_work) { Exit::Work } else { Exit::Done }
 }
 

@@ -1,11 +1,13 @@
 //! How messages look.
 
-use std::io::Write;
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::io::{ErrorKind, Write};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, Severity as Level, SourceCode};
+use miette::{Diagnostic, LabeledSpan, Severity as Level, SourceCode};
 
+use super::excerpt::Excerpt;
 use crate::recipe::in_kdl;
 use crate::source::{Finding, Severity};
 
@@ -19,7 +21,8 @@ pub fn speak_kdl(kdl: bool) {
 
 /// A text of a message in the recipe's own format.
 fn said(text: &str) -> String {
-    if IN_KDL.load(Ordering::Relaxed) { in_kdl(text) } else { text.to_owned() }
+    let text = harmless(text);
+    if IN_KDL.load(Ordering::Relaxed) { in_kdl(&text) } else { text.into_owned() }
 }
 
 /// An error whose words are in the recipe's own format.
@@ -75,33 +78,96 @@ impl<E: Diagnostic> Diagnostic for Said<E> {
 /// Sets up the look of messages: colours only on terminals, and never with NO_COLOR.
 pub fn install() {
     let _ = miette::set_hook(Box::new(|_| {
-        let width = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+        let columns: Option<usize> = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+        let width = columns.unwrap_or(100).clamp(20, 1000);
         Box::new(miette::MietteHandlerOpts::new().terminal_links(false).width(width).context_lines(1).build())
     }));
 }
 
-/// Prints to the standard output; a closed pipe is no error.
-pub fn print(text: &str) {
-    let mut out = anstream::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// Why the standard output could not be written, the first time.
+static OUTPUT_PROBLEM: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Why something printed did not get to where it was to go. A closed pipe is no problem: who reads had enough.
+pub fn output_problem() -> Option<&'static std::io::Error> {
+    OUTPUT_PROBLEM.get()
 }
 
-/// Prints a line to the standard error.
+/// Prints a text for people to the standard output: nothing in it is obeyed by a terminal. A failure is remembered for
+/// the end of the command.
+pub fn print(text: &str) {
+    print_as_is(&harmless(text));
+}
+
+/// Prints what programs read, or what goes in a file, as it is.
+pub fn print_as_is(text: &str) {
+    let mut out = anstream::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = OUTPUT_PROBLEM.set(error);
+    }
+}
+
+/// Prints a line to the standard error. Colours stay: they are those of messages.
 pub fn say(text: &str) {
     let mut out = anstream::stderr().lock();
-    let _ = writeln!(out, "{text}");
+    let mut safe = String::with_capacity(text.len() + 1);
+    let mut rest = text;
+    while let Some(at) = rest.find('\x1b') {
+        let length = colour(&rest[at..]);
+        safe.push_str(&harmless(&rest[..at]));
+        safe.push_str(if length > 0 { &rest[at..at + length] } else { "\\u{1b}" });
+        rest = &rest[at + length.max(1)..];
+    }
+    safe.push_str(&harmless(rest));
+    let _ = writeln!(out, "{safe}");
+}
+
+/// How many bytes the colour takes that a text starts with: `ESC [ numbers m`. Source: ECMA-48, SGR.
+fn colour(text: &str) -> usize {
+    let Some(numbers) = text.strip_prefix("\x1b[") else { return 0 };
+    let end = numbers.find(|character: char| !character.is_ascii_digit() && character != ';');
+    end.filter(|end| numbers[*end..].starts_with('m')).map_or(0, |end| end + 3)
+}
+
+/// Whether a terminal does something else with a character than to show it: control characters, and those that turn the
+/// direction of a text (Unicode UAX #9).
+pub fn is_obeyed(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text in which what a terminal obeys is written as an escape; lines and tabs stay.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    escaped(text, &['\n', '\t'])
+}
+
+/// The same for a name or a value: it cannot start a line of its own.
+pub fn one_line(text: &str) -> String {
+    escaped(text, &[]).into_owned()
+}
+
+fn escaped<'a>(text: &'a str, but: &[char]) -> Cow<'a, str> {
+    let is_bad = |character: char| is_obeyed(character) && !but.contains(&character);
+    if !text.contains(is_bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_bad(character) { safe.extend(character.escape_default()) } else { safe.push(character) }
+    }
+    Cow::Owned(safe)
 }
 
 /// A finding in the form that is rendered.
 #[derive(Debug)]
 struct Shown {
     finding: Finding,
-    source: Option<NamedSource<Arc<String>>>,
+    excerpt: Option<Excerpt>,
 }
 
 impl std::fmt::Display for Shown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.finding.message)
+        f.write_str(&one_line(&self.finding.message))
     }
 }
 
@@ -125,21 +191,21 @@ impl Diagnostic for Shown {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source.as_ref().map(|source| source as &dyn SourceCode)
+        self.excerpt.as_ref().map(|excerpt| excerpt as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = self.finding.span.as_ref()?;
-        let label = (!self.finding.label.is_empty()).then(|| self.finding.label.clone());
+        let excerpt = self.excerpt.as_ref()?;
+        let label = (!self.finding.label.is_empty()).then(|| one_line(&self.finding.label));
         let label = label.or_else(|| Some("here".to_owned()));
-        Some(Box::new(std::iter::once(LabeledSpan::new(label, span.start, span.end.saturating_sub(span.start)))))
+        Some(Box::new(std::iter::once(LabeledSpan::new(label, excerpt.start, excerpt.length))))
     }
 }
 
 /// The whole text of a finding.
 pub fn finding(finding: &Finding) -> String {
-    let source = finding.span.as_ref().map(|span| NamedSource::new(&span.file.name, Arc::new(span.file.text.clone())));
-    format!("{:?}", miette::Report::new(Said(Shown { finding: finding.clone(), source })))
+    let excerpt = finding.span.as_ref().map(Excerpt::of);
+    format!("{:?}", miette::Report::new(Said(Shown { finding: finding.clone(), excerpt })))
 }
 
 /// The whole text of an error.
@@ -166,5 +232,24 @@ pub fn took(duration: std::time::Duration) -> String {
         format!("{seconds:.1} s")
     } else {
         format!("{:.0} min {:.0} s", (seconds / 60.0).floor(), seconds % 60.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_written_as_an_escape() {
+        assert_eq!(harmless("a\tb\nc"), "a\tb\nc");
+        assert_eq!(harmless("\x1b]0;x\x07\r\u{9b}é\u{202e}"), "\\u{1b}]0;x\\u{7}\\r\\u{9b}é\\u{202e}");
+        assert_eq!(one_line("a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn a_colour_is_told_from_other_escapes() {
+        assert_eq!(colour("\x1b[1;31mx"), 7);
+        assert_eq!(colour("\x1b[2J"), 0);
+        assert_eq!(colour("\x1b["), 0);
     }
 }

@@ -127,7 +127,7 @@ impl Reporter {
         }
         if self.verbose > 0 {
             for cause in causes {
-                self.line(&format!("  because {}", cause.message));
+                self.line(&format!("  because {}", render::one_line(&cause.message)));
             }
         }
     }
@@ -176,7 +176,7 @@ impl Reporter {
             });
         }
         if finding.severity == Severity::Note && self.verbose == 0 {
-            return self.line(&format!("note: {}", named(image, &finding.message)));
+            return self.line(&format!("note: {}", named(image, &render::one_line(&finding.message))));
         }
         if let Some(image) = image {
             self.line(&format!("{image}:"));

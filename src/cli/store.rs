@@ -174,7 +174,7 @@ fn verify(arguments: &super::Arguments, repair: bool, json: bool) -> Result<Exit
             damaged: &damaged,
             repaired: repair && !damaged.is_empty(),
         };
-        render::print(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
+        render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
     } else {
         for damage in &damaged {
             render::print(&format!("{} {}\n", damage.path, damage.problem));
@@ -334,7 +334,7 @@ fn stats(arguments: &super::Arguments, json: bool) -> Result<Exit, Exit> {
         gc_would_free_bytes: bytes(&survey.surplus(&kept)),
     };
     if json {
-        render::print(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
+        render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
         return Ok(Exit::Done);
     }
     let mut text = format!("{:>9}  {}\n", render::bytes(document.bytes), document.directory.display());
@@ -401,7 +401,7 @@ fn pins(arguments: &super::Arguments, json: bool) -> Result<Exit, Exit> {
             .iter()
             .map(|(label, root)| serde_json::json!({"label": label, "image": root.image, "recipe": root.recipe, "published": root.published}))
             .collect();
-        render::print(&format!("{:#}\n", serde_json::json!({"format_version": "1.0", "pins": pins})));
+        render::print_as_is(&format!("{:#}\n", serde_json::json!({"format_version": "1.0", "pins": pins})));
     } else {
         let line = |(label, root): &(&str, &crate::store::Root)| {
             format!("{label}  {} ({})\n", root.image, root.recipe.display())

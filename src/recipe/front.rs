@@ -10,17 +10,20 @@ use super::{KDL_RECIPE_FILE, Node, RECIPE_FILE, kin};
 use crate::source::{Finding, Severity, SourceFile};
 use crate::witness;
 
+/// Largest recipe that is read.
+const TEXT_LIMIT: u64 = 16 << 20;
+
 /// The file of the recipe in a directory, or where it would be: `image.toml`, or `image.kdl` if that is there.
 pub fn recipe_file(directory: &Path) -> PathBuf {
     let (toml, kdl) = (directory.join(RECIPE_FILE), directory.join(KDL_RECIPE_FILE));
-    if !witness::exists(&toml) && witness::exists(&kdl) { kdl } else { toml }
+    if !witness::is_there(&toml) && witness::is_there(&kdl) { kdl } else { toml }
 }
 
-/// Whether a directory holds a recipe.
+/// Whether a directory holds a recipe, or something with its name that cannot be read: that must be told, not passed over.
 pub fn has_recipe(directory: &Path) -> bool {
     let toml = directory.join(RECIPE_FILE);
     // The usual case costs one look.
-    witness::is_file(&toml) || !witness::exists(&toml) && witness::is_file(&directory.join(KDL_RECIPE_FILE))
+    witness::is_there(&toml) || witness::is_there(&directory.join(KDL_RECIPE_FILE))
 }
 
 /// Reads the recipe in a directory into a tree of values; nothing is checked yet but the syntax.
@@ -57,7 +60,7 @@ pub fn file_schema() -> &'static Json {
 fn alone(path: &Path) -> Result<(), Vec<Finding>> {
     let is_recipe = path.file_name().is_some_and(|name| name == RECIPE_FILE || name == KDL_RECIPE_FILE);
     let Some(directory) = path.parent().filter(|_| is_recipe) else { return Ok(()) };
-    let there = |name: &str| witness::exists(&directory.join(name));
+    let there = |name: &str| witness::is_there(&directory.join(name));
     let (code, problem, help) = match (there(RECIPE_FILE), there(KDL_RECIPE_FILE)) {
         (true, true) => (
             "recipe::two_files",
@@ -87,15 +90,26 @@ pub fn document_from(file: &Arc<SourceFile>, schema: &Json) -> Result<Node, Vec<
 /// The text of a file that a person wrote; `name` is how messages call it.
 ///
 /// # Errors
-/// It cannot be read, or is no UTF-8.
+/// It is no file, cannot be read, is larger than any recipe, or is no UTF-8.
 pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
-    let bytes = witness::read(path).map_err(|error| {
+    if let Some(problem) = witness::not_a_file(path) {
+        let problem = format!("`{}` {problem}", path.display());
+        let help = "put a file there, or remove it";
+        return Err(vec![Finding::nowhere(Severity::Error, "recipe::no_file", problem).help(help)]);
+    }
+    let bytes = witness::read_at_most(path, TEXT_LIMIT).map_err(|error| {
         let problem = format!("`{}` cannot be read: {error}", path.display());
         vec![
             Finding::nowhere(Severity::Error, "recipe::missing", problem)
                 .help("run `imgbuild init` to write one, or name the recipe's directory with `-C DIR`"),
         ]
     })?;
+    let Some(bytes) = bytes else {
+        let problem = format!("`{}` is larger than {} MiB", path.display(), TEXT_LIMIT >> 20);
+        return Err(vec![
+            Finding::nowhere(Severity::Error, "recipe::too_large", problem).help("is it the right file?"),
+        ]);
+    };
     let text = String::from_utf8(bytes).map_err(|error| {
         let problem = format!("`{name}` is no UTF-8 (byte {})", error.utf8_error().valid_up_to());
         vec![Finding::nowhere(Severity::Error, "recipe::not_utf8", problem).help("save it as UTF-8")]

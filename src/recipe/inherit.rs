@@ -13,7 +13,7 @@ use super::merge::{merge, remove};
 use super::relative::{between, plain, rewrite};
 use super::workspace::Workspace;
 use super::{Node, Value};
-use crate::source::{Finding, SourceFile, Span};
+use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
 
 /// How many files may stand between a recipe and the last of those that it inherits from.
@@ -116,7 +116,11 @@ pub fn relatives(
         wants_plain: None,
         findings: Vec::new(),
     };
-    reading.add(&recipe_file(&recipe), None);
+    let own = recipe_file(&recipe);
+    reading.refuse_link_out(&own);
+    if reading.findings.is_empty() {
+        reading.add(&own, None);
+    }
     if !reading.findings.is_empty() {
         return Err(reading.findings);
     }
@@ -133,6 +137,35 @@ pub fn relatives(
 }
 
 impl Reading<'_> {
+    /// Refuses a recipe that is a link out of the workspace: its lines would be printed with what is wrong with them.
+    /// Without a workspace it may lead as far as the repository reaches, or else the folder above.
+    fn refuse_link_out(&mut self, path: &Path) {
+        if !witness::is_link(path) {
+            return;
+        }
+        // What leads nowhere is told where the file is read.
+        let Ok(real) = witness::canonicalize(path) else { return };
+        let repository = || self.recipe.ancestors().find(|folder| witness::exists(&folder.join(".git")));
+        let root = match self.workspace {
+            Some(workspace) => workspace.root.as_path(),
+            None => repository().or(self.recipe.parent()).unwrap_or(&self.recipe),
+        };
+        // Of the root of the file system nothing lies outside.
+        let root = if root.parent().is_none() { self.recipe.as_path() } else { root };
+        if real.starts_with(root) || self.may_read(&real) {
+            return;
+        }
+        let (name, to) = (path.display(), real.display());
+        self.findings.push(
+            Finding::nowhere(
+                Severity::Error,
+                "recipe::outside",
+                format!("`{name}` is a link to `{to}`, which lies outside `{}`", root.display()),
+            )
+            .help("copy the file here; or inherit from it with `extends`, which can be allowed"),
+        );
+    }
+
     /// Adds a file after those that it inherits from; not twice.
     fn add(&mut self, path: &Path, named: Option<Span>) {
         if self.seen.contains(path) {
@@ -228,7 +261,14 @@ impl Reading<'_> {
                     self.complain("recipe::no_file", item, format!("`{text}` is a directory"), help);
                     continue;
                 }
-                Ok(real) => real,
+                Ok(real) => {
+                    if let Some(problem) = witness::not_a_file(&real) {
+                        let help = "name a file".to_owned();
+                        self.complain("recipe::no_file", item, format!("`{text}` {problem}"), help);
+                        continue;
+                    }
+                    real
+                }
                 Err(error) => {
                     let problem = match error.kind() {
                         std::io::ErrorKind::NotFound => "no such file".to_owned(),

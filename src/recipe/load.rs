@@ -11,7 +11,7 @@ use super::kdl::{is_kdl, remedy};
 use super::kernel_names::lift_kernels;
 use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::node_support::{NodeSupport, node_support};
-use super::paths::{PathProblem, Paths};
+use super::paths::{PathProblem, Paths, name_problem};
 use super::services::{Unit, read_units};
 use super::sync::expand;
 use super::{Family, LOCK_FILE, Model, Node, Spans, SyncedFile, Workspace, check_against_schema, schema};
@@ -493,17 +493,24 @@ impl Reader<'_> {
             }
         };
         let root = self.folder(at);
-        let mut found = Vec::new();
+        let (mut found, mut odd) = (Vec::new(), false);
         // Artefacts and version control are never inputs.
         let enter = |depth: usize, name: &OsStr| depth != 1 || !matches!(name.to_str(), Some("out" | ".git"));
         let walk = witness::walk().only(&enter).through(&root);
         for entry in walk.into_iter().flatten().filter(|entry| entry.kind == witness::Kind::File) {
-            let Some(below) = entry.path.strip_prefix(&root).ok().and_then(Path::to_str) else { continue };
+            let Ok(relative) = entry.path.strip_prefix(&root) else { continue };
+            let Some(below) = relative.to_str() else {
+                if matcher.is_match(relative) {
+                    odd = true;
+                    self.findings.push(name_problem("postinstall::name", &entry.path, &span));
+                }
+                continue;
+            };
             if matcher.is_match(below) {
                 found.push((entry.path.clone(), below.to_owned()));
             }
         }
-        if found.is_empty() {
+        if found.is_empty() && !odd {
             self.findings.push(
                 Finding::warning("postinstall::no_input", &span, format!("`{pattern}` matches no file"))
                     .label("the script will see nothing of it")

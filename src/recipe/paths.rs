@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::relative::{between, plain};
 use super::{Model, Workspace};
-use crate::source::SourceFile;
+use crate::source::{Finding, SourceFile, Span};
 use crate::witness;
 use crate::xcat::{LoadError, Loader};
 
@@ -38,6 +38,18 @@ pub enum PathProblem {
     Missing(PathBuf, String),
     /// It lies outside; the text is the line to add.
     Outside(PathBuf, String),
+}
+
+/// What is said of a file that a line asks for and whose name no text can hold.
+pub fn name_problem(code: &'static str, path: &Path, span: &Span) -> Finding {
+    let shown = path
+        .as_os_str()
+        .as_encoded_bytes()
+        .utf8_chunks()
+        .fold(String::new(), |shown, chunk| shown + chunk.valid() + &chunk.invalid().escape_ascii().to_string());
+    Finding::error(code, span, format!("the name of `{shown}` is no UTF-8"))
+        .label("asked for here")
+        .help("rename the file, or name what is wanted so that it is left out")
 }
 
 impl Paths {

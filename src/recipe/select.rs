@@ -1,6 +1,6 @@
 //! Which images a command is for: all of the workspace, those that patterns name, or the recipe where one stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -185,19 +185,30 @@ impl Known {
                 }
             };
             let mut matched = false;
-            for (index, (name, _)) in all.iter().enumerate() {
-                if name == pattern || matcher.is_match(name) {
+            for (index, (name, draft)) in all.iter().enumerate() {
+                // An image without a name is called as its directory: what is wrong with it is said then.
+                let nameless = |draft: &Draft| name.is_empty() && self.is_in(draft, pattern);
+                if name == pattern || matcher.is_match(name) && !name.is_empty() || nameless(draft) {
                     (wanted[index], matched) = (true, true);
                 }
             }
             if !matched && !self.broken.iter().any(|(directory, _)| is_called(directory, pattern)) {
+                // It may be an image of a recipe that cannot be read: what is wrong with those comes first.
+                findings.extend(self.broken.iter().flat_map(|(_, findings)| findings.iter().cloned()));
                 findings.push(self.no_image(pattern, &all));
             }
         }
         if !findings.is_empty() {
+            let mut seen = BTreeSet::new();
+            findings.retain(|finding| seen.insert((finding.message.clone(), finding.span.clone())));
             return Err(findings);
         }
         Ok(all.into_iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|((_, draft), _)| draft).collect())
+    }
+
+    /// Whether a pattern names the directory of an image.
+    fn is_in(&self, draft: &Draft, pattern: &str) -> bool {
+        self.shown(&draft.directory) == pattern.trim_end_matches('/') || is_called(&draft.directory, pattern)
     }
 
     fn no_image(&self, pattern: &str, all: &[(&str, &Draft)]) -> Finding {
@@ -208,15 +219,15 @@ impl Known {
             !relatives.is_image
                 && relatives.plain.as_ref().and_then(|plain| plain.name()).is_some_and(|(name, _)| name == pattern)
         });
-        let in_directory = all.iter().find(|(_, draft)| {
-            self.shown(&draft.directory) == pattern.trim_end_matches('/') || is_called(&draft.directory, pattern)
-        });
+        let in_directory = all.iter().find(|(name, draft)| !name.is_empty() && self.is_in(draft, pattern));
         let help = if with_variants.is_some() {
             format!("`{pattern}` is built as its variants only: write '{pattern}-*', or plain = true in its recipe")
         } else if let Some((name, _)) = in_directory {
             format!("the image of that directory is called `{name}`")
         } else if let Some(near) = near.first() {
             format!("did you mean `{near}`?")
+        } else if names.is_empty() {
+            "no image can be read".to_owned()
         } else if names.len() > SHOWN {
             format!(
                 "there are {} and {} more; `imgbuild list` names all",

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::paths::{PathProblem, Paths};
+use super::paths::{PathProblem, Paths, name_problem};
 use crate::source::{Finding, Span};
 use crate::witness;
 use crate::xcat::{Clause, SyncEntry, matches};
@@ -39,8 +39,10 @@ pub struct SyncedFile {
 pub fn expand(entry: &SyncEntry, paths: &Paths, findings: &mut Vec<Finding>) -> Vec<SyncedFile> {
     let mut files = Vec::new();
     for source in &entry.sources {
-        let found = wildcards(source, paths);
-        if found.is_empty() {
+        let mut odd = Vec::new();
+        let found = wildcards(source, paths, &mut odd);
+        findings.extend(odd.iter().map(|path| name_problem("sync::name", path, &entry.span)));
+        if found.is_empty() && odd.is_empty() {
             findings.push(Finding::error("sync::missing", &entry.span, format!("`{source}` matches no file")).help(
                 "create it, correct the path, or remove the line; relative paths start in the recipe's directory",
             ));
@@ -107,7 +109,10 @@ fn one_source(
                 return;
             }
         };
-        let below = found.path.strip_prefix(real).ok().and_then(Path::to_str).unwrap_or_default();
+        let Some(below) = found.path.strip_prefix(real).ok().and_then(Path::to_str) else {
+            findings.push(name_problem("sync::name", &found.path, &entry.span));
+            continue;
+        };
         let to = if below.is_empty() { place.clone() } else { format!("{place}/{below}") };
         let kind = match found.kind {
             witness::Kind::Directory => Some(SyncedKind::Directory),
@@ -122,8 +127,9 @@ fn one_source(
     }
 }
 
-/// Expands shell wildcards part by part, sorted; a leading dot must be matched by a dot.
-fn wildcards(pattern: &str, paths: &Paths) -> Vec<String> {
+/// Expands shell wildcards part by part, sorted; a leading dot must be matched by a dot. `odd`
+/// takes what matches and has a name that is no UTF-8.
+fn wildcards(pattern: &str, paths: &Paths, odd: &mut Vec<PathBuf>) -> Vec<String> {
     if !pattern.contains(['*', '?', '[']) {
         return vec![pattern.to_owned()];
     }
@@ -151,7 +157,16 @@ fn wildcards(pattern: &str, paths: &Paths) -> Vec<String> {
             let Ok(entries) = witness::list(&folder) else { continue };
             let mut names: Vec<String> = entries
                 .into_iter()
-                .filter_map(|(name, _)| name.into_string().ok())
+                .filter_map(|(name, _)| match name.into_string() {
+                    Ok(name) => Some(name),
+                    Err(name) => {
+                        let path = folder.join(&name);
+                        if matches(part, &name.to_string_lossy()) && !name.as_encoded_bytes().starts_with(b".") {
+                            odd.push(path);
+                        }
+                        None
+                    }
+                })
                 .filter(|name| matches(part, name) && (!name.starts_with('.') || part.starts_with('.')))
                 .collect();
             names.sort();

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use super::facts::need;
@@ -121,6 +121,49 @@ pub fn is_dir(path: &Path) -> bool {
 /// [`Path::exists`].
 pub fn exists(path: &Path) -> bool {
     kind_through(path).is_some()
+}
+
+/// The kind of what has a name itself, links not followed; none where there is no such name.
+fn own_kind(path: &Path) -> Option<Kind> {
+    if !is_recording() {
+        return path.symlink_metadata().ok().map(|metadata| Kind::of(metadata.file_type()));
+    }
+    note_in_directory(path, need::KIND).ok().map(|own| Kind::of_mode(own.mode))
+}
+
+/// Whether something has that name: also a link that leads nowhere.
+pub fn is_there(path: &Path) -> bool {
+    own_kind(path).is_some()
+}
+
+/// [`Path::is_symlink`].
+pub fn is_link(path: &Path) -> bool {
+    own_kind(path) == Some(Kind::Link)
+}
+
+/// Why a path that is there cannot be read as a file, for after its name; none for a file, and where nothing is.
+pub fn not_a_file(path: &Path) -> Option<&'static str> {
+    match kind_through(path) {
+        Some(Kind::File) => None,
+        Some(Kind::Directory) => Some("is a directory, not a file"),
+        Some(Kind::Link | Kind::Other) => {
+            let kind = std::fs::metadata(path).ok()?.file_type();
+            Some(match kind {
+                _ if kind.is_fifo() => "is a FIFO, not a file",
+                _ if kind.is_socket() => "is a socket, not a file",
+                _ => "is a device, not a file",
+            })
+        }
+        None if is_link(path) => {
+            let error = std::fs::metadata(path).err()?;
+            match rustix::io::Errno::from_io_error(&error)? {
+                rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => Some("is a link that leads nowhere"),
+                rustix::io::Errno::LOOP => Some("is a link that leads in a circle"),
+                _ => None,
+            }
+        }
+        None => None,
+    }
 }
 
 /// [`std::fs::canonicalize`]: each link on the way is noted, and of all else on the way that it is none.

@@ -1,6 +1,8 @@
 //! Commands that need neither network nor privilege.
 
-use crate::support::{Space, imgbuild};
+use std::process::Stdio;
+
+use crate::support::{Ran, Space, imgbuild};
 
 #[test]
 fn init_writes_a_recipe_that_is_good() {
@@ -81,4 +83,46 @@ fn nothing_built_is_said_plainly() {
     let ran = space.run(&["boot"]);
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("imgbuild build"), "{}", ran.err);
+}
+
+/// Runs a command whose standard output goes elsewhere.
+fn run_to(space: &Space, arguments: &[&str], out: impl Into<Stdio>) -> Ran {
+    let mut command = imgbuild();
+    command.arg("-C").arg(space.path()).arg("--store").arg(space.store()).args(arguments);
+    command.stdout(out).output().unwrap().into()
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let space = Space::example("mini");
+    for arguments in [
+        &["plan", "--json"][..],
+        &["plan"],
+        &["plan", "--detailed-exitcode"],
+        &["list"],
+        &["show", "."],
+        &["show", ".", "--json"],
+        &["graph"],
+        &["convert", "-o", "-"],
+        &["completions", "bash"],
+        &["schema", "image"],
+        &["check", "--json"],
+        &["--help"],
+        &["--version"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ran = run_to(&space, arguments, full);
+        assert_eq!(ran.code, 3, "{arguments:?}: {}", ran.err);
+        let told = "standard output cannot be written: No space left on device\n";
+        assert!(ran.err.ends_with(told), "{arguments:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_a_command_quietly() {
+    let space = Space::example("mini");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ran = run_to(&space, &["plan", "--json"], writer);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
 }

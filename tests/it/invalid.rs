@@ -185,3 +185,62 @@ fn node_support_says_what_is_missing_of_the_sites_files() {
         ("site/_ssh/id_rsa", "-----BEGIN OPENSSH PRIVATE KEY-----\n"),
     ]));
 }
+
+#[test]
+fn very_long_lines_are_cut_around_what_is_wrong_with_them() {
+    let long = format!("{} = 1 1\n", "x".repeat(70_000));
+    let items = "\"vim\", ".repeat(20_000);
+    let toml = with(&format!("[packages]\ninstall = [{items}\"a;b\"]\n"));
+    let kdl = format!(
+        "image {{ name \"x\"; release \"bookworm\"; }}\npackages {{ install {}\"a;b\"; }}\n",
+        items.replace(',', "")
+    );
+    let images = format!("images = [{}\"..\"]\n", "\"images/*\", ".repeat(20_000));
+    for (name, text, place) in [
+        ("image.toml", with(&long), "image.toml:8:70004]"),
+        ("image.toml", toml, "image.toml:9:140012]"),
+        ("image.kdl", kdl, "image.kdl:2:120020]"),
+        ("imgbuild.toml", images, "imgbuild.toml:1:240011]"),
+    ] {
+        let said = said(&[(name, &text), KEY]);
+        assert!(said.contains(place), "{name}: {place} is not in {:.3000}", said);
+        assert!(said.lines().all(|line| line.len() < 1000), "{name}");
+    }
+}
+
+#[test]
+fn names_that_are_no_utf8_are_told_where_they_are_asked_for() {
+    use std::os::unix::ffi::OsStrExt;
+    let recipe = with("[sync]\nlists = [\"a.synclist\"]\n\n[postinstall]\nscript = \"a.sh\"\ninputs = [\"site/**\"]\n");
+    let space = Space::new();
+    space.write("image.toml", &recipe).write("k.pub", KEY.1).write("a.sh", "#!/bin/sh\n").write("site/good", "");
+    space.write("a.synclist", "site/* -> /etc/\nsite -> /srv\n");
+    let odd = space.path().join("site").join(std::ffi::OsStr::from_bytes(b"mo\xfft\xc3\xa9d"));
+    std::fs::write(odd, "x").unwrap();
+    let ran = space.run(&["check"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let said: String = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(said.matches(r"mo\xfftéd` is no UTF-8").count(), 3, "{}", ran.err);
+    for place in ["a.synclist:1:", "a.synclist:2:", "image.toml:13:"] {
+        assert!(said.contains(place), "{place}: {}", ran.err);
+    }
+}
+
+#[test]
+fn nothing_that_a_recipe_names_is_obeyed_by_the_terminal() {
+    let recipe =
+        with("[environment]\nA = \"\\u001b[2Jx\"\n\n[postinstall]\nscript = \"a.sh\"\ninputs = [\"site/**\"]\n");
+    let space = Space::new();
+    space.write("image.toml", &recipe).write("k.pub", KEY.1).write("a.sh", "#!/bin/sh\n");
+    space.write("site/a\n  pack     keep", "").write("site/\u{1b}[31mred", "");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(space.path().join("a.sh"), mode).unwrap();
+    for arguments in [&["plan", "-v"][..], &["show", "."], &["check", "-v"]] {
+        let ran = space.run(arguments).good();
+        assert!(!ran.out.contains('\u{1b}') && !ran.err.contains('\u{1b}'), "{arguments:?}: {}", ran.out);
+        assert!(!ran.out.contains("\n  pack     keep"), "{arguments:?}: {}", ran.out);
+    }
+    space.edit("image.toml", "release = \"bookworm\"", "release = \"book\\u001b[31m\\nworm\"");
+    let ran = space.run(&["check"]);
+    assert!(!ran.err.contains('\u{1b}') && ran.err.contains(r"\u{1b}"), "{}", ran.err);
+}

@@ -167,3 +167,88 @@ fn a_file_without_a_name_or_a_release_says_where_both_could_stand() {
     space.edit("base/image.toml", "release = \"bookworm\"", "arch = \"x86_64\"");
     insta::assert_snapshot!(said(&space, 1));
 }
+
+/// Runs `check`, and fails instead of waiting for a writer to a FIFO for ever.
+#[track_caller]
+fn check_of_odd_file(space: &Space) -> String {
+    let ran = std::process::Command::new("timeout")
+        .args(["20", env!("CARGO_BIN_EXE_imgbuild"), "-C"])
+        .arg(space.path())
+        .arg("check")
+        .env("NO_COLOR", "1")
+        .env("COLUMNS", "1000")
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert_eq!(ran.status.code(), Some(1), "{err}");
+    err
+}
+
+fn fifo(path: &std::path::Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn a_recipe_that_is_no_file_is_an_error_and_not_passed_over() {
+    use std::os::unix::fs::symlink;
+    for (target, problem) in [
+        (None, "image.toml` is a FIFO, not a file"),
+        (Some("/dev/zero"), "is a link to `/dev/zero`, which lies outside"),
+        (Some("nowhere.toml"), "image.toml` is a link that leads nowhere"),
+        (Some("image.toml"), "image.toml` is a link that leads in a circle"),
+    ] {
+        let space = family(CHILD);
+        let path = space.path().join("images/odd/image.toml");
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        match target {
+            Some(target) => symlink(target, &path).unwrap(),
+            None => fifo(&path),
+        }
+        let said = check_of_odd_file(&space);
+        assert!(said.contains("images/odd/image.toml") && said.contains(problem), "{target:?}: {said}");
+    }
+    let space = family(&CHILD.replace("image.toml", "pipe.toml"));
+    fifo(&space.path().join("base/pipe.toml"));
+    let said = check_of_odd_file(&space);
+    assert!(said.contains("`../../base/pipe.toml` is a FIFO, not a file") && said.contains("image.toml:1:"), "{said}");
+}
+
+#[test]
+fn a_recipe_may_be_a_link_within_the_workspace_and_not_out_of_it() {
+    use std::os::unix::fs::symlink;
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "root:secret:1::\n").unwrap();
+    let space = family(CHILD);
+    let path = space.path().join("images/compute/image.toml");
+    std::fs::rename(&path, space.path().join("images/compute/real.toml")).unwrap();
+    symlink("real.toml", &path).unwrap();
+    space.run(&["check"]).good();
+    std::fs::remove_file(&path).unwrap();
+    symlink(secret.path(), &path).unwrap();
+    let ran = space.run(&["check"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("is a link to") && !ran.err.contains("secret"), "{}", ran.err);
+}
+
+#[test]
+fn what_is_wrong_with_a_recipe_is_said_before_that_no_image_has_the_name() {
+    let space = family(&format!("{CHILD}\n[variant.big]\n"));
+    space.write("base/image.toml", "junk junk\n");
+    let ran = space.run(&["plan", "compute-big"]);
+    assert_eq!(ran.code, 1);
+    let (problem, unknown) = (ran.err.find("base/image.toml:1:6]"), ran.err.find("no image is called `compute-big`"));
+    assert!(problem.is_some() && problem < unknown, "{}", ran.err);
+    assert!(ran.err.contains("no image can be read"), "{}", ran.err);
+}
+
+#[test]
+fn an_image_that_lost_its_name_is_called_as_its_directory() {
+    let space = family(CHILD);
+    space.write("images/beta/image.toml", "");
+    for arguments in [&["check", "beta"][..], &["check", "images/beta"], &["plan", "beta"]] {
+        let ran = space.run(arguments);
+        assert_eq!(ran.code, 1);
+        let said = &ran.err;
+        assert!(said.contains("`[image]` is missing") && !said.contains("no image is called"), "{arguments:?}: {said}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::super::planned::{PlanDocument, PlannedImage};
 use super::SHOWN_CAUSES;
+use crate::cli::render::one_line;
 
 /// All images.
 pub fn text_of(document: &PlanDocument, verbose: u8) -> String {
@@ -39,7 +40,7 @@ pub fn of_image(image: &PlannedImage, verbose: u8) -> String {
             text.push_str(&format!("    {:<14} {}\n", layer.layer, layer.action));
             let most = if verbose > 0 { usize::MAX } else { SHOWN_CAUSES };
             for cause in layer.causes.iter().take(most) {
-                text.push_str(&format!("      {}\n", cause.message));
+                text.push_str(&format!("      {}\n", one_line(&cause.message)));
             }
             if layer.causes.len() > most {
                 text.push_str(&format!("      and {} more (-v shows all)\n", layer.causes.len() - most));
@@ -53,7 +54,7 @@ pub fn of_image(image: &PlannedImage, verbose: u8) -> String {
     if !image.drift.is_empty() {
         text.push_str("  changed by somebody else, not by the recipe:\n");
         for drift in &image.drift {
-            text.push_str(&format!("    {} {} {}\n", drift.place, drift.name, drift.problem));
+            text.push_str(&format!("    {} {} {}\n", drift.place, one_line(&drift.name), drift.problem));
         }
         let deep = image.drift.iter().any(|drift| drift.place == "store");
         let command = if deep { "imgbuild build --thorough" } else { "imgbuild build" };

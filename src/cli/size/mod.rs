@@ -86,9 +86,11 @@ pub struct Sized {
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     match sized(arguments, own) {
         Ok(all) => {
-            render::print(&if own.json {
-                json(&all)
-            } else if own.html {
+            if own.json {
+                render::print_as_is(&json(&all));
+                return Exit::Done;
+            }
+            render::print(&if own.html {
                 html::page(&all)
             } else {
                 all.iter().map(|one| text(one, arguments.verbose)).collect::<Vec<_>>().join("\n")
