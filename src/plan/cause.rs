@@ -48,6 +48,13 @@ pub enum Reason {
         /// The name.
         what: String,
     },
+    /// An option of the command asks for it.
+    Asked {
+        /// The option.
+        option: String,
+        /// What it asks for.
+        what: String,
+    },
     /// Something new is used.
     Added {
         /// The field, or kind and name.
@@ -78,7 +85,7 @@ pub enum Reason {
         /// The pattern.
         pattern: String,
         /// The file.
-        file: String,
+        path: String,
     },
     /// A pattern or a directory of the recipe names a file no more.
     Lost {
@@ -87,7 +94,7 @@ pub enum Reason {
         /// The pattern.
         pattern: String,
         /// The file.
-        file: String,
+        path: String,
     },
     /// imgbuild does it in another way.
     Implementation {
@@ -128,7 +135,7 @@ pub enum Reason {
     /// The published files are gone or were changed.
     Drift {
         /// The file.
-        file: String,
+        path: String,
     },
     /// The record of an earlier run is gone, so that nothing can be compared with it.
     RecordMissing {
@@ -191,11 +198,12 @@ impl Reason {
             Self::Gone { action } => format!("the image has no {action} any more"),
             Self::NotLocked { what } => format!("{what} not in {LOCK}"),
             Self::NotAsked { what, .. } => format!("{LOCK} was made for \"{what}\", which no list names any more"),
+            Self::Asked { option, what } => format!("{option} asks for {what}"),
             Self::Added { what, now } => format!("{what} = {now}"),
             Self::Removed { what, .. } => format!("{what} removed"),
             Self::Changed { what, was, now } => format!("{what} {was} -> {now}"),
-            Self::Gained { pattern, file, .. } => format!("{pattern} gained {file}"),
-            Self::Lost { pattern, file, .. } => format!("{pattern} lost {file}"),
+            Self::Gained { pattern, path, .. } => format!("{pattern} gained {path}"),
+            Self::Lost { pattern, path, .. } => format!("{pattern} lost {path}"),
             Self::Implementation { what, .. } => format!("imgbuild's {what} is another one"),
             Self::Reordered { what, before } => format!("\"{what}\" stands before \"{before}\" now"),
             Self::Upstream { action, .. } => format!("depends on {action}"),
@@ -203,7 +211,7 @@ impl Reason {
                 format!("{action} gave another result from the same inputs: it is not reproducible")
             }
             Self::OutputMissing { outputs } => format!("gone from the store: {}", outputs.join(", ")),
-            Self::Drift { file } => format!("the published {file} is gone or was changed"),
+            Self::Drift { path } => format!("the published {path} is gone or was changed"),
             Self::RecordMissing { action } => {
                 format!("the store has no record of the last run of {action} any more")
             }
@@ -220,6 +228,76 @@ impl Reason {
             was_line: None,
             asked_at: None,
             reason: self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each reason; a new one does not compile until it is here.
+    fn all() -> Vec<Reason> {
+        let text = || "x".to_owned();
+        let leaf = || Some(Box::new(Reason::FirstBuild.cause(None)));
+        let all = vec![
+            Reason::FirstBuild,
+            Reason::NewImage { revision: text() },
+            Reason::Unreadable { revision: text(), problem: text() },
+            Reason::New { action: text() },
+            Reason::Gone { action: text() },
+            Reason::NotLocked { what: text() },
+            Reason::NotAsked { pass: text(), what: text() },
+            Reason::Asked { option: text(), what: text() },
+            Reason::Added { what: text(), now: text() },
+            Reason::Removed { what: text(), was: text() },
+            Reason::Changed { what: text(), was: text(), now: text() },
+            Reason::Gained { field: text(), pattern: text(), path: text() },
+            Reason::Lost { field: text(), pattern: text(), path: text() },
+            Reason::Implementation { what: text(), was: Some(text()), now: Some(text()) },
+            Reason::Reordered { what: text(), before: text() },
+            Reason::Upstream { action: text(), leaf: leaf() },
+            Reason::NotReproducible { action: text() },
+            Reason::OutputMissing { outputs: vec![text()] },
+            Reason::Drift { path: text() },
+            Reason::RecordMissing { action: text() },
+        ];
+        for one in &all {
+            match one {
+                Reason::FirstBuild
+                | Reason::NewImage { .. }
+                | Reason::Unreadable { .. }
+                | Reason::New { .. }
+                | Reason::Gone { .. }
+                | Reason::NotLocked { .. }
+                | Reason::NotAsked { .. }
+                | Reason::Asked { .. }
+                | Reason::Added { .. }
+                | Reason::Removed { .. }
+                | Reason::Changed { .. }
+                | Reason::Gained { .. }
+                | Reason::Lost { .. }
+                | Reason::Implementation { .. }
+                | Reason::Reordered { .. }
+                | Reason::Upstream { .. }
+                | Reason::NotReproducible { .. }
+                | Reason::OutputMissing { .. }
+                | Reason::Drift { .. }
+                | Reason::RecordMissing { .. } => {}
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn no_key_of_a_cause_stands_twice_in_its_json() {
+        let place = Place { file: "image.toml".to_owned(), line: 3 };
+        for reason in all() {
+            let whole = Cause { was_line: Some(2), asked_at: Some(place.clone()), ..reason.cause(Some(&place)) };
+            // A value has each key once: a text that is longer than its own value's has one twice.
+            let text = serde_json::to_string(&whole).unwrap();
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(text.len(), value.to_string().len(), "{text}");
         }
     }
 }

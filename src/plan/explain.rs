@@ -18,7 +18,7 @@ pub enum Difference {
 }
 
 /// `layer rootfs/sync` is an output of another action; inputs of an action's own begin otherwise.
-fn output_of(name: &str) -> Option<(String, String)> {
+pub(super) fn output_of(name: &str) -> Option<(String, String)> {
     if let Some(action) = name.strip_prefix("layer ") {
         return Some((action.to_owned(), "layer".to_owned()));
     }
@@ -169,14 +169,27 @@ fn drop_echoes(found: &mut Vec<Difference>) {
     // A pattern of a synclist gains a file and its place in the image: the file is what somebody made.
     let gains = |one: &Difference| match one {
         Difference::Own(Cause {
-            reason: Reason::Gained { field, pattern, file } | Reason::Lost { field, pattern, file },
+            reason: Reason::Gained { field, pattern, path } | Reason::Lost { field, pattern, path },
             ..
-        }) if field == "sync.lists" => Some((pattern.clone(), file.clone())),
+        }) if field == "sync.lists" => Some((pattern.clone(), path.clone())),
         _ => None,
     };
     let files: BTreeSet<String> =
         found.iter().filter_map(gains).filter(|(_, file)| !file.starts_with('/')).map(|(pattern, _)| pattern).collect();
     found.retain(|one| gains(one).is_none_or(|(pattern, file)| !(file.starts_with('/') && files.contains(&pattern))));
+    // A user of the recipe has a group, which no line names: the user's id is what somebody wrote.
+    let field = |one: &Difference| match one {
+        Difference::Own(Cause {
+            reason: Reason::Added { what, .. } | Reason::Removed { what, .. } | Reason::Changed { what, .. },
+            ..
+        }) if what.starts_with("users.") => Some(what.clone()),
+        _ => None,
+    };
+    let fields: BTreeSet<String> = found.iter().filter_map(field).collect();
+    found.retain(|one| {
+        let user = field(one).and_then(|what| Some(what.strip_suffix(".gid")?.to_owned()));
+        user.is_none_or(|user| !fields.contains(&format!("{user}.uid")))
+    });
     let mut seen = BTreeSet::new();
     found.retain(|one| match one {
         Difference::Own(cause) => {

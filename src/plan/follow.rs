@@ -1,9 +1,20 @@
 //! Follows a changed output to the hand that changed it: through actions, up to the inputs that a person edits.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::explain::{Difference, differences, in_reading_order};
-use super::{ActionGraph, Cause, Decision, Known, Past, PastAction, Reason, Verdict, key_and_trace};
+use super::cause::LOCK;
+use super::explain::{Difference, differences, in_reading_order, output_of};
+use super::words::{Change, Subject};
+use super::{ActionGraph, Cause, Decision, Known, Origin, Past, PastAction, Reason, Verdict, key_and_trace};
+
+/// Packages by name and what image.lock pins, and which actions have them.
+type Packages = BTreeMap<(String, String), BTreeSet<String>>;
+
+/// A package's value without whether somebody asked for it.
+fn pinned(value: &str) -> &str {
+    value.trim_end_matches(" automatic")
+}
 
 /// What is known while causes are followed.
 pub struct Follow<'a> {
@@ -28,6 +39,12 @@ impl Follow<'_> {
     pub fn causes_of_new(&self, id: &str) -> Vec<Cause> {
         let none = || vec![Reason::New { action: id.to_owned() }.cause(None)];
         let Some(action) = self.graph.get(id) else { return none() };
+        // What an option asks for is another form of what there was, and nobody wrote anything.
+        let asks = |input: &&super::Input| matches!(input.origin, Origin::Asked { .. });
+        if let Some(input) = action.inputs.iter().find(asks) {
+            let subject = Subject { name: &input.name, origin: &input.origin, place: None, was_place: None };
+            return vec![subject.cause(Change::Added(&input.value))];
+        }
         let now: Vec<(String, String)> =
             action.inputs.iter().map(|input| (input.name.clone(), input.value.clone())).collect();
         // What other actions had all along did not bring this one: the platform, say.
@@ -53,10 +70,16 @@ impl Follow<'_> {
         seen: &mut BTreeSet<String>,
     ) -> Vec<Cause> {
         let Some(action) = self.graph.get(id) else { return Vec::new() };
-        let mut causes = Vec::new();
+        let packages = OnceCell::new();
+        let (mut causes, mut unsaid, mut moved) = (Vec::new(), Vec::new(), Vec::new());
         for difference in differences(action, now, was, self.past, &self.graph.taken) {
             match difference {
-                Difference::Own(cause) => causes.push(cause),
+                Difference::Own(cause) => match self.moved(id, &cause, &packages) {
+                    Some(other) => moved.push((other, cause)),
+                    None => causes.push(cause),
+                },
+                // It is as it was, and was not used before: whoever asked for it may have said so already.
+                Difference::Above(above, _, None) if self.is_as_it_was(&above) => unsaid.push(above),
                 Difference::Above(above, output, was) => causes.extend(self.leaves(&above, Some((&output, was)), seen)),
                 Difference::Roots(roots) if roots.iter().any(|root| self.differs(root)) => {
                     let differing = roots.iter().filter(|root| self.differs(root));
@@ -69,7 +92,74 @@ impl Follow<'_> {
                 }
             }
         }
-        causes
+        if causes.is_empty() {
+            for above in &unsaid {
+                causes.extend(self.causes_of_new(above).iter().map(|cause| cause.through(above)));
+            }
+        }
+        if causes.is_empty() {
+            for (other, _) in &moved {
+                if seen.insert(other.clone()) {
+                    causes.extend(self.comes_or_goes(other));
+                }
+            }
+        }
+        if causes.is_empty() { moved.into_iter().map(|(_, cause)| cause).collect() } else { causes }
+    }
+
+    /// Why an action comes or goes; nothing for one that was and is.
+    fn comes_or_goes(&self, id: &str) -> Vec<Cause> {
+        match (self.graph.get(id), self.past.last(id)) {
+            (None, last) => self.gone(id, last.as_ref()),
+            (Some(_), None) => self.causes_of_new(id).iter().map(|cause| cause.through(id)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The other action that a package of image.lock moved from, or to: nobody added or removed it.
+    fn moved(&self, id: &str, cause: &Cause, packages: &OnceCell<[Packages; 2]>) -> Option<String> {
+        let (at, what, value) = match &cause.reason {
+            Reason::Added { what, now } if cause.file.as_deref() == Some(LOCK) => (0, what, now),
+            Reason::Removed { what, was } if cause.file.as_deref() == Some(LOCK) => (1, what, was),
+            _ => return None,
+        };
+        let all = packages.get_or_init(|| self.packages());
+        let holders = all[at].get(&(what.clone(), pinned(value).to_owned()))?;
+        holders.iter().find(|other| *other != id).cloned()
+    }
+
+    /// Packages that actions had when they ran last, and those that they have.
+    fn packages(&self) -> [Packages; 2] {
+        let mut all = [Packages::new(), Packages::new()];
+        let mut note = |at: usize, id: &str, name: &str, value: &str| {
+            let package = name.strip_prefix("package ").and_then(|name| name.split(':').next());
+            if let Some(package) = package {
+                let holders = all[at].entry((package.to_owned(), pinned(value).to_owned())).or_default();
+                holders.insert(id.to_owned());
+            }
+        };
+        for action in self.graph.in_order() {
+            action.inputs.iter().for_each(|input| note(1, &action.id, &input.name, &input.value));
+        }
+        for id in self.graph.in_order().map(|action| action.id.clone()).chain(self.gone_ids()) {
+            let last = self.past.last(&id).map(|last| last.inputs).unwrap_or_default();
+            last.iter().for_each(|(name, value)| note(0, &id, name, value));
+        }
+        all
+    }
+
+    /// Actions that others used when they ran last, and that the image has no more.
+    fn gone_ids(&self) -> BTreeSet<String> {
+        let last = self.graph.in_order().filter_map(|action| self.past.last(&action.id));
+        let used = last.flat_map(|last| last.inputs).filter_map(|(name, _)| output_of(&name)).map(|(action, _)| action);
+        used.filter(|action| self.graph.get(action).is_none()).collect()
+    }
+
+    /// Whether an action is kept, and this image had it with the same inputs.
+    fn is_as_it_was(&self, id: &str) -> bool {
+        let runs = self.decisions.get(id).is_some_and(|decision| decision.verdict != Verdict::Keep);
+        let now = self.graph.get(id).map(|action| key_and_trace(action, self.known).1);
+        !runs && now.is_some() && now == self.past.last(id).map(|last| last.inputs)
     }
 
     /// Whether an action is not what it was.
@@ -104,7 +194,16 @@ impl Follow<'_> {
 
     /// Why the image has an action no more: what asked for it is gone.
     fn gone(&self, id: &str, earlier: Option<&PastAction>) -> Vec<Cause> {
+        // What other actions still have did not go with it.
+        let still: BTreeSet<(&str, &str)> = self
+            .graph
+            .in_order()
+            .flat_map(|action| &action.inputs)
+            .map(|input| (input.name.as_str(), input.value.as_str()))
+            .collect();
         let inputs = earlier.map(|earlier| earlier.inputs.as_slice()).unwrap_or_default();
+        let went = |(name, value): &&(String, String)| !still.contains(&(name.as_str(), value.as_str()));
+        let inputs: Vec<(String, String)> = inputs.iter().filter(went).cloned().collect();
         let nobody = super::Action {
             id: id.to_owned(),
             stage: super::Stage::Rootfs,
@@ -115,7 +214,7 @@ impl Follow<'_> {
             needs: Vec::new(),
         };
         let found =
-            differences(&nobody, &[], inputs, self.past, &self.graph.taken).into_iter().filter_map(|one| match one {
+            differences(&nobody, &[], &inputs, self.past, &self.graph.taken).into_iter().filter_map(|one| match one {
                 Difference::Own(cause) if cause.was_line.is_some() => Some(cause.through(id)),
                 _ => None,
             });
@@ -165,6 +264,153 @@ fn joined(causes: Vec<Cause>) -> Vec<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Action, Input, Outputs, Place, Stage, Upstream, evaluate};
+
+    /// Earlier runs of an image.
+    #[derive(Default)]
+    struct Memory {
+        by_key: BTreeMap<crate::digest::Digest, PastAction>,
+        last: BTreeMap<String, PastAction>,
+        places: BTreeMap<(String, String), (Place, Origin)>,
+    }
+
+    impl Past for Memory {
+        fn with_key(&self, key: &crate::digest::Digest) -> Option<PastAction> {
+            self.by_key.get(key).cloned()
+        }
+        fn last(&self, action: &str) -> Option<PastAction> {
+            self.last.get(action).cloned()
+        }
+        fn knows_image(&self) -> bool {
+            true
+        }
+        fn place(&self, action: &str, input: &str) -> Option<(Place, Origin)> {
+            self.places.get(&(action.to_owned(), input.to_owned())).cloned()
+        }
+    }
+
+    impl Memory {
+        /// Remembers what a graph's build gave: each layer is named after its action.
+        fn build(&mut self, graph: &ActionGraph, only: &[&str]) {
+            for action in graph.in_order() {
+                let decisions: BTreeMap<String, Decision> =
+                    evaluate(graph, self).into_iter().map(|one| (one.action.clone(), one)).collect();
+                let (key, inputs) = key_and_trace(action, &Outputs(&decisions));
+                let outputs = BTreeMap::from([("layer".to_owned(), format!("layer of {}", action.id))]);
+                let done = PastAction { inputs, outputs, intact: true, differs_in: None };
+                self.by_key.insert(key.unwrap(), done.clone());
+                if only.is_empty() || only.contains(&action.id.as_str()) {
+                    self.last.insert(action.id.clone(), done);
+                    for input in &action.inputs {
+                        let Some(place) = input.place.clone() else { continue };
+                        let name = (action.id.clone(), input.name.clone());
+                        self.places.insert(name, (place, input.origin.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn action(id: &str, inputs: Vec<Input>, uses: &[&str]) -> Action {
+        let upstream = uses.iter().map(|id| Upstream { action: (*id).to_owned(), output: "layer".to_owned() });
+        let (id, upstream) = (id.to_owned(), upstream.collect());
+        Action { id, stage: Stage::Rootfs, kind: "pack", version: 1, inputs, upstream, needs: Vec::new() }
+    }
+
+    fn at(line: usize) -> Option<Place> {
+        Some(Place { file: "image.toml".to_owned(), line })
+    }
+
+    fn less() -> Input {
+        let input = Input::new("package less:amd64", "1 a").of(Origin::Item("packages.install".to_owned()));
+        Input { place: at(8), ..input }
+    }
+
+    fn of_lock(name: &str) -> Input {
+        Input::new(format!("package {name}:amd64"), "1 b automatic").of(Origin::Lock)
+    }
+
+    fn platform() -> Input {
+        Input { place: at(3), ..Input::parameter("platform", "debian bookworm x86_64") }
+    }
+
+    /// With packages of its own, or without: then what they share with the kernel comes with that.
+    fn image(has_packages: bool) -> ActionGraph {
+        let mut actions = vec![action("rootfs/base", vec![platform()], &[])];
+        let mut kernel = vec![platform(), Input::parameter("kernel", "x")];
+        let mut below = vec!["rootfs/base"];
+        if has_packages {
+            actions.push(action("rootfs/packages-1", vec![platform(), less(), of_lock("logsave")], &["rootfs/base"]));
+            below.push("rootfs/packages-1");
+        } else {
+            kernel.push(of_lock("logsave"));
+        }
+        actions.push(action("kernel/payload", kernel, &[]));
+        actions.push(action("pack/rootimg", vec![Input::parameter("archive", "cpio")], &below));
+        ActionGraph::new(actions).unwrap()
+    }
+
+    fn said(graph: &ActionGraph, past: &Memory) -> Vec<String> {
+        let runs = evaluate(graph, past).into_iter().filter(|one| one.verdict != Verdict::Keep);
+        let words = |one: &Decision| one.causes.iter().map(|cause| cause.message.clone()).collect::<Vec<_>>();
+        runs.map(|one| format!("{}: {}", one.action, words(&one).join("; "))).collect()
+    }
+
+    #[test]
+    fn a_layer_that_another_image_built_is_new_to_this_one() {
+        let why = "image.toml:8 packages.install += \"less\" (through rootfs/packages-1)";
+        // Another image built it; a build of this one that stopped early took it. The rest is as it was.
+        for taken in [&["none"][..], &["rootfs/base", "rootfs/packages-1"]] {
+            let mut past = Memory::default();
+            past.build(&image(false), &[]);
+            past.build(&image(true), taken);
+            let packed = past
+                .by_key
+                .iter()
+                .find(|(_, one)| one.inputs.iter().any(|(name, _)| name == "layer rootfs/packages-1"));
+            let packed = *packed.unwrap().0;
+            past.by_key.remove(&packed);
+            assert_eq!(said(&image(true), &past), [format!("pack/rootimg: {why}")], "{taken:?}");
+        }
+    }
+
+    #[test]
+    fn what_moves_with_a_layer_that_comes_or_goes_is_no_cause() {
+        let mut past = Memory::default();
+        past.build(&image(false), &[]);
+        assert_eq!(
+            said(&image(true), &past),
+            [
+                "rootfs/packages-1: image.toml:8 packages.install += \"less\"",
+                "kernel/payload: image.toml:8 packages.install += \"less\" (through rootfs/packages-1)",
+                "pack/rootimg: image.toml:8 packages.install += \"less\" (through rootfs/packages-1)",
+            ]
+        );
+        let mut past = Memory::default();
+        past.build(&image(true), &[]);
+        assert_eq!(
+            said(&image(false), &past),
+            [
+                "kernel/payload: image.toml packages.install -= \"less\" (through rootfs/packages-1)",
+                "pack/rootimg: image.toml packages.install -= \"less\" (through rootfs/packages-1)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_form_that_an_option_asks_for_has_the_option_as_its_cause() {
+        let exclude = || {
+            let line = Input { place: at(1), ..Input::new("exclude ./usr/share/*", "yes") };
+            line.of(Origin::Line)
+        };
+        let form = |how: &str, origin| vec![Input::parameter("compress", how).of(origin), exclude()];
+        let own = || action("pack/rootimg", form("zstd", Origin::Field("pack.compress".to_owned())), &[]);
+        let option = Origin::Asked { option: "--publish".to_owned(), what: "rootimg in gzip".to_owned() };
+        let mut past = Memory::default();
+        past.build(&ActionGraph::new(vec![own()]).unwrap(), &[]);
+        let both = ActionGraph::new(vec![own(), action("pack/rootimg-gzip", form("gzip", option), &[])]).unwrap();
+        assert_eq!(said(&both, &past), ["pack/rootimg-gzip: --publish asks for rootimg in gzip"]);
+    }
 
     #[test]
     fn items_of_a_new_list_are_said_as_one() {

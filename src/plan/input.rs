@@ -45,6 +45,13 @@ pub enum Origin {
     Line,
     /// image.lock.
     Lock,
+    /// An option of the command line.
+    Asked {
+        /// The option: `--publish`.
+        option: String,
+        /// What it asks for.
+        what: String,
+    },
     /// imgbuild itself: a noun.
     Imgbuild(String),
     /// Tools roots, by the actions that make them.

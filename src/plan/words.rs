@@ -112,6 +112,7 @@ impl Subject<'_> {
                 self.bare(reason, "imgbuild makes its tools roots in another way".to_owned())
             }
             Origin::Lock => self.of_lock(kind, bare, change),
+            Origin::Asked { option, what } => Reason::Asked { option: option.clone(), what: what.clone() }.cause(None),
             // Of an earlier run nobody remembers where this stood: its kind says what it was.
             Origin::Unknown => self.of_kind(kind, bare, change),
         }
@@ -244,7 +245,17 @@ impl Subject<'_> {
             }
             _ => (field, change),
         };
+        if let ("user" | "group", Some(rest)) = (kind, field.strip_prefix("users.")) {
+            return self.of_user(rest, kind, change);
+        }
         let text = match change {
+            // Only one base brings packages of its own; one of their names is the solver's word for a whole set.
+            Change::Added(_) if kind == "package" && field == "packages.base" => {
+                format!("{field} essential -> minbase")
+            }
+            Change::Removed(_) if kind == "package" && field == "packages.base" => {
+                format!("{field} minbase -> essential")
+            }
             Change::Added(_) if kind == "package" => format!("{field} needs \"{}\"", package_name(bare)),
             Change::Removed(_) if kind == "package" => format!("{field} needs \"{}\" no more", package_name(bare)),
             Change::Added(now) => format!("{field} = {}", value(now)),
@@ -252,6 +263,35 @@ impl Subject<'_> {
             Change::Changed(was, now) => format!("{field} {} -> {}", shown(was), shown(now)),
         };
         self.placed(Self::reason(field, change), text)
+    }
+
+    /// A user of the recipe, in the words of its table: the uid, and the gid where that is another.
+    fn of_user(&self, name: &str, kind: &str, change: Change<'_>) -> Cause {
+        if kind == "group" {
+            let field = format!("users.{name}.gid");
+            let text = match change {
+                Change::Added(now) => format!("{field} = {now}"),
+                Change::Removed(was) => format!("{field} = {was} removed"),
+                Change::Changed(was, now) => format!("{field} {was} -> {now}"),
+            };
+            return self.placed(Self::reason(field, change), text);
+        }
+        // As accounts are written into the key: uid, gid, what nobody sets, home, shell.
+        let words = |text: &str| -> Vec<String> { text.split(':').map(str::to_owned).collect() };
+        let part = |all: &[String], at: usize| all.get(at).cloned().unwrap_or_default();
+        let (what, change_text) = match change {
+            Change::Added(now) => ("uid", format!("= {}", part(&words(now), 0))),
+            Change::Removed(was) => ("uid", format!("= {} removed", part(&words(was), 0))),
+            Change::Changed(was, now) => {
+                let (was, now) = (words(was), words(now));
+                let fields = [(0, "uid"), (1, "gid"), (3, "home"), (4, "shell")];
+                let (at, what) =
+                    fields.into_iter().find(|(at, _)| part(&was, *at) != part(&now, *at)).unwrap_or(fields[0]);
+                (what, format!("{} -> {}", part(&was, at), part(&now, at)))
+            }
+        };
+        let field = format!("users.{name}.{what}");
+        self.placed(Self::reason(field.as_str(), change), format!("{field} {change_text}"))
     }
 
     fn of_item(&self, list: &str, item: &str, change: Change<'_>) -> Cause {
@@ -264,19 +304,19 @@ impl Subject<'_> {
     }
 
     fn of_glob(&self, field: &str, pattern: &str, file: &str, change: Change<'_>) -> Cause {
-        let (pattern, file, field) = (pattern.to_owned(), file.to_owned(), field.to_owned());
+        let (pattern, path, field) = (pattern.to_owned(), file.to_owned(), field.to_owned());
         match change {
             Change::Added(_) => {
-                let text = format!("{pattern} gained {file}");
-                self.placed(Reason::Gained { field, pattern, file }, text)
+                let text = format!("{pattern} gained {path}");
+                self.placed(Reason::Gained { field, pattern, path }, text)
             }
             Change::Removed(_) => {
-                let text = format!("{pattern} lost {file}");
-                self.placed(Reason::Lost { field, pattern, file }, text)
+                let text = format!("{pattern} lost {path}");
+                self.placed(Reason::Lost { field, pattern, path }, text)
             }
             Change::Changed(was, now) => {
-                let text = format!("{file} {} -> {}", shown(was), shown(now));
-                self.placed(Self::reason(file, change), text)
+                let text = format!("{path} {} -> {}", shown(was), shown(now));
+                self.placed(Self::reason(path, change), text)
             }
         }
     }
@@ -344,5 +384,58 @@ impl Subject<'_> {
             _ => Origin::Line,
         };
         Subject { origin: &origin, ..*self }.cause(change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::explain::differences;
+    use crate::plan::symbolic::Symbolic;
+    use crate::plan::{Action, Input, Stage};
+
+    fn told(inputs: &[Input], was: &[(&str, &str)]) -> Vec<String> {
+        let action = Action {
+            id: "rootfs/packages-1".to_owned(),
+            stage: Stage::Rootfs,
+            kind: "install",
+            version: 1,
+            inputs: inputs.to_vec(),
+            upstream: Vec::new(),
+            needs: Vec::new(),
+        };
+        let now: Vec<(String, String)> = inputs.iter().map(|one| (one.name.clone(), one.value.clone())).collect();
+        let was: Vec<(String, String)> = was.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let found = differences(&action, &now, &was, &Symbolic::default(), &std::collections::BTreeMap::new());
+        let words = found.into_iter().map(|one| match one {
+            crate::plan::explain::Difference::Own(cause) => cause.message,
+            other => format!("{other:?}"),
+        });
+        words.collect()
+    }
+
+    fn of_field(name: &str, value: &str, field: &str) -> Input {
+        let place = Some(Place { file: "image.toml".to_owned(), line: 4 });
+        Input { place, ..Input::new(name, value).of(Origin::Field(field.to_owned())) }
+    }
+
+    #[test]
+    fn a_user_is_said_once_and_in_the_words_of_its_table() {
+        let user = |value: &str| of_field("user munge", value, "users.munge");
+        let group = |value: &str| of_field("group munge", value, "users.munge");
+        let now = [user("104:104::/nonexistent:/usr/sbin/nologin"), group("104")];
+        assert_eq!(told(&now, &[]), ["image.toml:4 users.munge.uid = 104"]);
+        let was = [("user munge", "103:103::/nonexistent:/usr/sbin/nologin"), ("group munge", "103")];
+        assert_eq!(told(&now, &was), ["image.toml:4 users.munge.uid 103 -> 104"]);
+        let was = [("user munge", "104:105::/nonexistent:/usr/sbin/nologin"), ("group munge", "105")];
+        assert_eq!(told(&now, &was), ["image.toml:4 users.munge.gid 105 -> 104"]);
+        let was = [("user munge", "104:104::/nonexistent:/bin/sh"), ("group munge", "104")];
+        assert_eq!(told(&now, &was), ["image.toml:4 users.munge.shell /bin/sh -> /usr/sbin/nologin"]);
+    }
+
+    #[test]
+    fn another_base_is_said_and_not_what_the_solver_calls_it() {
+        let asked = ["package ~prequired", "package apt:amd64"].map(|name| of_field(name, "", "packages.base"));
+        assert_eq!(told(&asked, &[]), ["image.toml:4 packages.base essential -> minbase"]);
     }
 }

@@ -181,6 +181,15 @@ impl Reader<'_> {
         Input::parameter(name, value).field(&self.recipe.spans, field)
     }
 
+    /// How something is compressed: where the recipe says otherwise, an option asks for gzip.
+    fn form(&self, is_asked: bool, what: &str, input: Input) -> Input {
+        if !is_asked {
+            return input;
+        }
+        let origin = Origin::Asked { option: "--publish".to_owned(), what: format!("{what} in gzip") };
+        Input { place: None, ..input.of(origin) }
+    }
+
     /// The sizes of [boot] tmpfs.
     fn tmpfs(&self) -> Vec<Input> {
         let sizes = self.recipe.model.boot.tmpfs.iter();
@@ -512,7 +521,7 @@ impl Reader<'_> {
         let mut inputs = vec![
             Input::parameter("epoch", self.lock.epoch),
             Input::new("tools imgbuild-init", init.to_string()).of(Origin::Imgbuild("init program".to_owned())),
-            self.setting("compress", compress, "initrd.compress"),
+            self.form(id == INITRD_GZIP, "initrd", self.setting("compress", compress, "initrd.compress")),
             self.setting("firmware", firmware, "kernel.firmware"),
         ];
         let edited = &model.kernel.drivers;
@@ -572,8 +581,8 @@ impl Reader<'_> {
         let mut inputs = vec![
             self.setting("archive", "cpio", "pack.archive"),
             Input::new("tools frames", FRAME_VERSION.to_string()).of(Origin::Imgbuild("frame writer".to_owned())),
-            self.setting("compress", compressor, "pack.compress"),
-            self.setting("level", level, "pack.level"),
+            self.form(id == PACK_GZIP, "rootimg", self.setting("compress", compressor, "pack.compress")),
+            self.form(id == PACK_GZIP, "rootimg", self.setting("level", level, "pack.level")),
             self.setting("frames", frames, "pack.frames"),
             self.setting("selinux", selinux, "system.selinux"),
         ];

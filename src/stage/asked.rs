@@ -91,7 +91,10 @@ pub fn lacking(wish: &Wish, name: &str, dashes: &str, recipe: &Recipe) -> Cause 
 
 /// A name that the lock was made for, and that nobody asks for any more; nobody says where it stood.
 pub fn left_over(pass: &str, name: &str, dashes: &str) -> Cause {
-    Reason::NotAsked { pass: pass.to_owned(), what: format!("{dashes}{name}") }.cause(None)
+    let cause = Reason::NotAsked { pass: pass.to_owned(), what: format!("{dashes}{name}") }.cause(None);
+    // apt's pattern for a whole set of packages, which no list can name: the base asks for it.
+    let message = if name.starts_with('~') { "packages.base minbase -> essential".to_owned() } else { cause.message };
+    Cause { message, ..cause }
 }
 
 /// Says of names that nobody asks for any more where they stood at the time of the last build.
