@@ -27,6 +27,7 @@ pub struct Revision {
 fn failed(error: GitError) -> Exit {
     let exit = match error {
         GitError::Write { .. } => Exit::Machine,
+        GitError::NoRevision(_) => Exit::Usage,
         _ => Exit::Input,
     };
     render::say(&render::error(error));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::setup::print_findings;
+use super::turn::Turn;
 use super::{Exit, render};
 use crate::recipe::{Format, convert, document_of, recipe_file, text_of};
 use crate::source::Finding;
@@ -48,6 +49,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 }
 
 fn converted(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Vec<Finding>> {
+    let _turn = Turn::take(&arguments.directory);
     let path = match &own.file {
         Some(file) => arguments.directory.join(file),
         None => {

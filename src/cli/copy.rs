@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::setup::{named_draft, print_findings};
+use super::turn::Turn;
 use super::{Exit, render};
 use crate::recipe::{Change, Draft, Edit, Editable, FieldPath, Recipe, Workspace, load_draft};
 use crate::source::Severity;
@@ -40,6 +41,7 @@ fn copy(arguments: &super::Arguments, own: &Arguments) -> Result<(), (String, Ex
             Exit::Usage,
         ));
     }
+    let _turn = Turn::take(&arguments.directory);
     let (known, draft) = named_draft(arguments, &own.from).map_err(|exit| (String::new(), exit))?;
     if let Some(variant) = &draft.variant {
         return Err(input(format!(

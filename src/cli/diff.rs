@@ -200,8 +200,9 @@ fn newest_but(builds: &Path, current: &Path) -> Option<PathBuf> {
 /// image.lock of a recipe at a revision; the path is that of the recipe or of the lock, relative to where imgbuild stands.
 fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<String, Exit> {
     let told = |error: GitError| {
+        let exit = if matches!(error, GitError::NoRevision(_)) { Exit::Usage } else { Exit::Input };
         render::say(&render::error(error));
-        Exit::Input
+        exit
     };
     let repository = Repository::around(directory).map_err(told)?;
     let commit = repository.commit(revision).map_err(told)?;

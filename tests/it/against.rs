@@ -395,3 +395,36 @@ fn a_tree_that_leads_elsewhere_is_refused() {
     assert_eq!(ran.code, 1, "{}", ran.out);
     assert!(ran.err.contains("leads elsewhere"), "{}", ran.err);
 }
+
+#[test]
+fn a_revision_that_is_not_named_is_not_head() {
+    let space = cluster();
+    for revision in ["", " ", "...", "...HEAD"] {
+        let ran = space.run(&["plan", "--against", revision]);
+        assert_eq!((ran.code, ran.out.as_str()), (64, ""), "`{revision}`: {}", ran.err);
+        assert!(ran.err.contains("names no revision: is the variable that names it set?"), "{}", ran.err);
+    }
+    let ran = space.run(&["diff", ":image.lock", "image.lock"]);
+    assert_eq!(ran.code, 64, "{}", ran.err);
+    assert!(ran.err.contains("is the variable that names it set?"), "{}", ran.err);
+    space.run(&["plan", "--against", "HEAD..."]).good();
+}
+
+#[test]
+fn a_plan_file_is_of_the_last_build_and_goes_where_it_is_sent() {
+    let space = cluster();
+    let file = space.path().join("plan.json");
+    let ran = space.run(&["plan", "--against", "HEAD", "-o", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 64, "{}", ran.err);
+    assert!(ran.err.contains("cannot be used with"), "{}", ran.err);
+    space.run(&["plan", "-o", file.to_str().unwrap()]).good();
+    let printed = space.run(&["plan", "-o", "-"]).good().out;
+    assert_eq!(printed, std::fs::read_to_string(&file).unwrap(), "the plan file, and nothing else");
+    assert!(!space.path().join("-").exists());
+    let folder = space.path().join("no/such");
+    let ran = space.run(&["plan", "-o", folder.join("plan.json").to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let said = ran.err.split_whitespace().collect::<String>();
+    assert!(said.contains("thereisnodirectory`") && said.contains("no/such`"), "{}", ran.err);
+    assert!(!space.path().join("no").exists());
+}

@@ -193,3 +193,33 @@ fn a_recipe_in_kdl_is_changed_and_copied_as_one_in_toml() {
     assert_eq!(space.run(&["show", "login", "image.name"]).good().out.trim(), "login");
     assert_eq!(text("images/login/image.kdl"), after.replace("name=\"compute\"", "name=\"login\""));
 }
+
+#[test]
+fn graphs_are_drawn_of_the_images_that_are_named() {
+    let space = family();
+    for form in ["--dot", "--mermaid", "--svg"] {
+        let drawn = space.run(&["graph", form, "compute-gpu"]).good().out;
+        assert!(drawn.contains("compute-gpu"), "{form}: {drawn}");
+        assert_eq!(space.run(&["graph", "compute-g*", form, "--out", "elsewhere"]).good().out, drawn);
+    }
+    assert_eq!(space.run(&["graph", "compute", "--dot", "--svg"]).code, 64);
+    assert_eq!(space.run(&["graph", "--mermaid", "--svg"]).code, 64);
+}
+
+#[test]
+fn changes_at_one_time_are_all_made() {
+    let space = family();
+    let names: Vec<String> = (0..12).map(|number| format!("package-{number}")).collect();
+    let change = |name: &String| space.run(&["set", "compute", &format!("packages.install+={name}")]).good();
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(move || change(name));
+        }
+    });
+    let installed = space.run(&["show", "compute", "packages.install"]).good().out;
+    for name in &names {
+        assert!(installed.lines().any(|line| line == name), "{name} is lost: {installed}");
+    }
+    let left: Vec<_> = std::fs::read_dir(space.path().join("images/compute")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
