@@ -252,6 +252,7 @@ fn new_removed_and_broken_images_are_said_as_such() {
     commit_all(space.path());
     std::fs::remove_dir_all(space.path().join("old")).unwrap();
     write_cluster(&space, "new");
+    space.edit("new/image.toml", "\"compute\"", "\"login\"");
     write_cluster(&space, "broken");
     let plan = |directory: &str| {
         let mut command = imgbuild();
@@ -260,7 +261,7 @@ fn new_removed_and_broken_images_are_said_as_such() {
         ran.good().out.lines().skip(1).take(6).collect::<Vec<_>>().join("\n")
     };
     insta::assert_snapshot!(plan("new"), @r"
-    compute  new
+    login  new
       rootfs   run
         tools          run
           HEAD does not have this image
@@ -427,4 +428,66 @@ fn a_plan_file_is_of_the_last_build_and_goes_where_it_is_sent() {
     let said = ran.err.split_whitespace().collect::<String>();
     assert!(said.contains("thereisnodirectory`") && said.contains("no/such`"), "{}", ran.err);
     assert!(!space.path().join("no").exists());
+}
+
+#[test]
+fn an_image_whose_directory_moved_is_compared_with_what_it_was() {
+    let space = Space::new();
+    space.write("imgbuild.toml", "images = [\"images/*\"]\n");
+    for name in ["alpha", "beta"] {
+        write_cluster(&space, &format!("images/{name}"));
+        space.edit(&format!("images/{name}/image.toml"), "\"compute\"", &format!("\"{name}\""));
+    }
+    commit_all(space.path());
+    git(space.path(), &["mv", "images/beta", "images/betx"]);
+    let plan = |more: &[&str]| space.run(&[&["plan", "--against", "HEAD"], more].concat()).good().out;
+    let same = plan(&["--detailed-exitcode"]);
+    assert!(same.contains("\nbeta\n") && same.contains("note: it was in images/beta at HEAD"), "{same}");
+    assert!(!same.contains("new") && !same.contains("removed"), "{same}");
+    space.edit("images/betx/image.toml", "level = 3", "level = 9");
+    for text in [plan(&[]), plan(&["beta"])] {
+        assert!(text.contains("images/betx/image.toml") || text.contains("pack.level 3 -> 9"), "{text}");
+        assert!(text.contains("rootfs   keep") && !text.contains("new"), "{text}");
+    }
+    // An image that the revision has nowhere is new.
+    write_cluster(&space, "images/gamma");
+    assert!(plan(&["compute"]).contains("compute  new"));
+}
+
+#[test]
+fn an_image_that_its_recipe_makes_no_more_is_gone_though_the_recipe_is_there() {
+    let space = Space::new();
+    write_cluster(&space, "");
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &format!("plain = true\n{recipe}\n[variant.big.pack]\nlevel = 9\n"));
+    space.write("image.big.lock", &lock(&PASSES));
+    commit_all(space.path());
+    space.edit("image.toml", "plain = true\n", "");
+    let text = space.run(&["plan", "--against", "HEAD"]).good().out;
+    assert!(
+        text.ends_with(
+            "compute  removed\n  note: HEAD has it; the recipe is still here, but makes no image of that name\n"
+        ),
+        "{text}"
+    );
+    // Which lock a directory with several stands for nobody can say.
+    space.edit("image.big.lock", "590-2", "590-3");
+    let diff = |a: &str, b: &str| {
+        let mut command = imgbuild();
+        let ran: Ran = command
+            .current_dir(space.path())
+            .arg("--store")
+            .arg(space.store())
+            .args(["diff", a, b])
+            .output()
+            .unwrap()
+            .into();
+        ran
+    };
+    for (a, b) in [("HEAD:.", "image.lock"), ("image.lock", "./")] {
+        let ran = diff(a, b);
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
+        assert!(ran.err.contains("/image.big.lock") && ran.err.contains("/image.lock"), "{}", ran.err);
+    }
+    assert!(diff("HEAD:image.big.lock", "image.big.lock").good().out.contains("less 590-2 -> 590-3"));
 }

@@ -386,3 +386,27 @@ fn a_pin_is_moved_by_nobody_who_does_not_say_so() {
         }
     }
 }
+
+#[test]
+fn why_a_script_failed_does_not_end_in_lines_that_are_not_there() {
+    let space = Space::new();
+    space.write("image.toml", "[image]\nname = \"beta\"\nrelease = \"bookworm\"\n");
+    // The store is made by a command that needs it.
+    assert_eq!(space.run(&["store", "pin", "x"]).code, 1);
+    let store = imgbuild::store::Store::existing(&space.store());
+    let trace = store.begin_build("beta", &space.path().canonicalize().unwrap(), "debian bookworm x86_64").unwrap();
+    let why = "the postinstall script `fail` ended with status 7; its last lines:\nline one\nline two";
+    let run = imgbuild::store::Run {
+        action: "rootfs/postinstall".to_owned(),
+        key: Some(imgbuild::digest::Digest([1; 32])),
+        failed: Some(why.to_owned()),
+        ..Default::default()
+    };
+    trace.ran(run).unwrap();
+    trace.ended(imgbuild::store::End { failed: Some(why.to_owned()), ..Default::default() }).unwrap();
+    for arguments in [&["log", "beta"][..], &["log"], &["log", "--what-ran", "rootfs"]] {
+        let text = space.run(arguments).good().out;
+        assert!(text.contains("ended with status 7\n"), "{text}");
+        assert!(!text.contains("last lines"), "{text}");
+    }
+}
