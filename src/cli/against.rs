@@ -22,11 +22,14 @@ pub struct Revision {
     commit: Commit,
     /// Directories with files of the revision, by the directory of the work tree that they stand for.
     trees: BTreeMap<PathBuf, tempfile::TempDir>,
+    /// Names of the images of each such tree, with their directories in the work tree and in the temporary one.
+    names: BTreeMap<PathBuf, Vec<(String, PathBuf, PathBuf)>>,
 }
 
 fn failed(error: GitError) -> Exit {
     let exit = match error {
         GitError::Write { .. } => Exit::Machine,
+        GitError::NoRevision(_) => Exit::Usage,
         _ => Exit::Input,
     };
     render::say(&render::error(error));
@@ -41,12 +44,45 @@ impl Revision {
     pub fn open(directory: &Path, revision: &str) -> Result<Self, Exit> {
         let repository = Repository::around(directory).map_err(failed)?;
         let commit = repository.commit(revision).map_err(failed)?;
-        Ok(Self { repository, commit, trees: BTreeMap::new() })
+        Ok(Self { repository, commit, trees: BTreeMap::new(), names: BTreeMap::new() })
     }
 
     /// How the plan names it.
     pub fn document(&self) -> AgainstDocument {
         AgainstDocument { revision: self.commit.revision.clone(), commit: self.commit.id.clone() }
+    }
+
+    /// The workspace around a directory, or else the whole repository.
+    fn scope_of(&self, directory: &Path) -> PathBuf {
+        let root = self.repository.root();
+        let mut inside = directory.ancestors().take_while(|folder| folder.starts_with(root));
+        inside.find(|folder| folder.join(WORKSPACE_FILE).is_file()).unwrap_or(root).to_owned()
+    }
+
+    /// Where an image was at the revision that is here in another directory: the one place that had an image of its name
+    /// and has none now. Its directory in the work tree, and in the temporary one.
+    fn moved_from(&mut self, recipe: &Recipe) -> Result<Option<(PathBuf, PathBuf)>, Exit> {
+        let scope = self.scope_of(&recipe.directory);
+        if !self.names.contains_key(&scope) {
+            let place = self.place_of(&scope)?;
+            let mut names = Vec::new();
+            for (below, _, drafts) in recipes_below(&place) {
+                let of = |draft: &Draft| draft.name().map(|(name, _)| name.to_owned());
+                let named = drafts.iter().filter_map(of);
+                names.extend(named.map(|name| (name, scope.join(&below), place.join(&below))));
+            }
+            self.names.insert(scope.clone(), names);
+        }
+        let name = recipe.model.image.name.as_str();
+        let is_still_there = |directory: &Path| {
+            let drafts = if has_recipe(directory) { drafts_in(directory).ok() } else { None };
+            let mut drafts = drafts.into_iter().flat_map(|(_, drafts)| drafts);
+            drafts.any(|draft| draft.name().is_some_and(|(known, _)| known == name))
+        };
+        let of_name = self.names.get(&scope).into_iter().flatten().filter(|(known, ..)| known == name);
+        let mut gone = of_name.filter(|(_, directory, _)| !is_still_there(directory));
+        let found = gone.next().map(|(_, directory, place)| (directory.clone(), place.clone()));
+        Ok(found.filter(|_| gone.next().is_none()))
     }
 
     /// Where the files of the revision are that belong to a directory of the work tree: the workspace around it is
@@ -56,9 +92,7 @@ impl Revision {
         let Ok(below) = directory.strip_prefix(root) else {
             return Err(failed(GitError::NoRepository(directory.to_owned())));
         };
-        let inside = directory.ancestors().take_while(|folder| folder.starts_with(root));
-        let workspaces: Vec<&Path> = inside.filter(|folder| folder.join(WORKSPACE_FILE).is_file()).collect();
-        let scope = workspaces.first().copied().unwrap_or(root).to_owned();
+        let scope = self.scope_of(directory);
         if !self.trees.contains_key(&scope) {
             let made = tempfile::Builder::new().prefix("imgbuild-revision-").tempdir();
             let made = made.map_err(|source| failed(GitError::Write { path: std::env::temp_dir(), source }))?;
@@ -83,8 +117,17 @@ impl Revision {
         let mut here = BTreeSet::new();
         for recipe in recipes {
             here.insert((recipe.directory.clone(), recipe.model.image.name.clone()));
-            let place = self.place_of(&recipe.directory)?;
+            let mut place = self.place_of(&recipe.directory)?;
+            let from = if has_recipe(&place) { None } else { self.moved_from(recipe)? };
+            let mut note = None;
+            if let Some((directory, there)) = from {
+                let was = self.relative(&directory).unwrap_or_default();
+                note = Some(format!("it was in {was} at {}", self.commit.revision));
+                here.insert((directory, recipe.model.image.name.clone()));
+                place = there;
+            }
             let mut image = self.image(recipe, &place, forms)?;
+            image.notes.splice(0..0, note);
             image.recipe = self.relative(&recipe.directory);
             images.push(image);
         }
@@ -103,13 +146,8 @@ impl Revision {
     fn removed(&mut self, directory: &Path, here: &BTreeSet<(PathBuf, String)>) -> Result<Vec<PlannedImage>, Exit> {
         let place = self.place_of(directory)?;
         let mut found = Vec::new();
-        let walk = walkdir::WalkDir::new(&place).sort_by_file_name().into_iter().flatten();
-        for entry in walk.filter(|entry| entry.file_type().is_file() && is_recipe(entry.file_name())) {
-            let Some(below) = entry.path().parent().and_then(|folder| folder.strip_prefix(&place).ok()) else {
-                continue;
-            };
+        for (below, workspace, drafts) in recipes_below(&place) {
             let now = directory.join(below);
-            let Ok((workspace, drafts)) = drafts_in(&place.join(below)) else { continue };
             let still = if has_recipe(&now) { drafts_in(&now).ok() } else { Some((None, Vec::new())) };
             // Where the recipe cannot be read now, that was said already.
             let Some((_, still)) = still else { continue };
@@ -122,7 +160,14 @@ impl Revision {
                 if here.contains(&(now.clone(), name.clone())) {
                     continue;
                 }
+                let still = has_recipe(&now).then(|| {
+                    format!(
+                        "{} has it; the recipe is still here, but makes no image of that name",
+                        self.commit.revision
+                    )
+                });
                 found.push(PlannedImage {
+                    notes: still.into_iter().collect(),
                     recipe: self.relative(&now),
                     change: Some("removed".to_owned()),
                     ..PlannedImage::of(name)
@@ -212,6 +257,18 @@ fn loaded_as(recipe: &Recipe, place: &Path) -> Option<Loaded> {
     let of_variant = |draft: &&Draft| draft.variant == recipe.variant;
     let draft = drafts.iter().find(of_variant).or_else(|| drafts.iter().find(of_name))?;
     Some(load_draft(draft, workspace.as_ref()))
+}
+
+/// Every recipe below a directory that can be read: where it is from there, its workspace and its images.
+fn recipes_below(place: &Path) -> Vec<(PathBuf, Option<Workspace>, Vec<Draft>)> {
+    let walk = walkdir::WalkDir::new(place).sort_by_file_name().into_iter().flatten();
+    let files = walk.filter(|entry| entry.file_type().is_file() && is_recipe(entry.file_name()));
+    let read = |entry: walkdir::DirEntry| {
+        let folder = entry.path().parent()?;
+        let (workspace, drafts) = drafts_in(folder).ok()?;
+        Some((folder.strip_prefix(place).ok()?.to_owned(), workspace, drafts))
+    };
+    files.filter_map(read).collect()
 }
 
 /// Whether a file's name is that of a recipe.

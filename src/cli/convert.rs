@@ -1,13 +1,15 @@
 //! `imgbuild convert`.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use super::setup::print_findings;
+use super::turn::Turn;
 use super::{Exit, render};
-use crate::recipe::{Format, convert, document_of, recipe_file, text_of};
+use crate::recipe::{Format, Overlay, convert, document_of, known, recipe_file, text_of};
 use crate::source::Finding;
 
 /// Arguments of `convert`.
@@ -48,6 +50,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 }
 
 fn converted(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Vec<Finding>> {
+    let _turn = Turn::take(&arguments.directory);
     let path = match &own.file {
         Some(file) => arguments.directory.join(file),
         None => {
@@ -84,6 +87,17 @@ fn converted(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Vec<
         render::say(&format!("`{}` must end in .{}: the ending says how it is read", target.display(), to.ending()));
         return Ok(Exit::Usage);
     }
+    let heirs = if own.replace { heirs(&path) } else { Vec::new() };
+    if !heirs.is_empty() {
+        render::say(&format!(
+            "error: {} extends `{}`; nothing was written: convert without --replace, name {} in `extends` there, then remove {}",
+            heirs.join(", "),
+            path.display(),
+            target.file_name().unwrap_or_default().to_string_lossy(),
+            path.display()
+        ));
+        return Ok(Exit::Input);
+    }
     let written = std::fs::File::options()
         .write(true)
         .create_new(true)
@@ -110,4 +124,25 @@ fn converted(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Vec<
         render::say(&format!("next: remove {} (a directory has one recipe); nothing is built anew", path.display()));
     }
     Ok(Exit::Done)
+}
+
+/// Recipes of the workspace around a file that inherit from it.
+fn heirs(path: &Path) -> Vec<String> {
+    let Ok(path) = path.canonicalize() else { return Vec::new() };
+    let Some(directory) = path.parent() else { return Vec::new() };
+    let mut found = BTreeSet::new();
+    // Those of the workspace, and the recipe of the directory, which it may not name.
+    for known in [true, false].into_iter().filter_map(|all| known(directory, all, &Overlay::new()).ok()) {
+        for (directory, relatives) in &known.recipes {
+            let recipe = recipe_file(directory);
+            let mut files = relatives.plain.iter().chain(&relatives.variants).flat_map(|draft| &draft.files);
+            let is_own = recipe.canonicalize().is_ok_and(|recipe| recipe == path);
+            if !is_own && files.any(|file| file.path.canonicalize().is_ok_and(|file| file == path)) {
+                let root = known.workspace.as_deref().map(|workspace| workspace.root.as_path());
+                let below = root.and_then(|root| recipe.strip_prefix(root).ok());
+                found.insert(below.unwrap_or(&recipe).display().to_string());
+            }
+        }
+    }
+    found.into_iter().collect()
 }

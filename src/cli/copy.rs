@@ -1,11 +1,14 @@
 //! `imgbuild copy`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::setup::{named_draft, print_findings};
+use super::turn::Turn;
 use super::{Exit, render};
-use crate::recipe::{Change, Draft, Edit, Editable, FieldPath, Recipe, Workspace, load_draft};
+use crate::recipe::{
+    Change, Draft, Edit, Editable, FieldPath, Known, Overlay, Recipe, Workspace, load_draft, relatives,
+};
 use crate::source::Severity;
 
 /// Arguments of `copy`.
@@ -40,6 +43,7 @@ fn copy(arguments: &super::Arguments, own: &Arguments) -> Result<(), (String, Ex
             Exit::Usage,
         ));
     }
+    let _turn = Turn::take(&arguments.directory);
     let (known, draft) = named_draft(arguments, &own.from).map_err(|exit| (String::new(), exit))?;
     if let Some(variant) = &draft.variant {
         return Err(input(format!(
@@ -67,6 +71,7 @@ fn copy(arguments: &super::Arguments, own: &Arguments) -> Result<(), (String, Ex
         copy_one(&draft.directory.join(below), &aside.path().join(below)).map_err(machine)?;
     }
     rename_image(&crate::recipe::recipe_file(aside.path()), &own.to).map_err(input)?;
+    refuse_taken_names(&known, aside.path(), &own.from, &target).map_err(input)?;
     let mode = std::fs::metadata(&draft.directory).map_err(machine)?.permissions();
     std::fs::set_permissions(aside.path(), mode).map_err(machine)?;
     let aside = aside.keep();
@@ -82,6 +87,30 @@ fn copy(arguments: &super::Arguments, own: &Arguments) -> Result<(), (String, Ex
     };
     render::say(&format!("wrote {} ({} files)", shown(&target).display(), files.len()));
     tell_of_workspace(&target);
+    Ok(())
+}
+
+/// Refuses a copy that would make images whose names others have: a variant may have one of its own.
+fn refuse_taken_names(known: &Known, aside: &Path, from: &str, target: &Path) -> Result<(), String> {
+    let Ok(relatives) = relatives(aside, known.workspace.as_deref(), &Overlay::new()) else { return Ok(()) };
+    let mut names: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for draft in known.images() {
+        names.extend(draft.name().map(|(name, _)| (name.to_owned(), draft.directory.clone())));
+    }
+    for draft in relatives.images() {
+        let Some((name, _)) = draft.name() else { continue };
+        if let Some(taken) = names.insert(name.to_owned(), target.to_owned()) {
+            let what = match &draft.variant {
+                Some(variant) => format!("the variant `{variant}` of the copy would be called `{name}`"),
+                None => format!("the copy would be called `{name}`"),
+            };
+            return Err(format!(
+                "{what}, and there is an image of that name in {}; nothing was written: take `name` out of that variant of \
+                 `{from}` ([variant.NAME.image]), so that it is called after its recipe",
+                taken.display()
+            ));
+        }
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::setup::{recipes, store_directory};
 use super::{Exit, render};
 use crate::git::{GitError, Repository};
-use crate::recipe::{LOCK_FILE, Recipe};
+use crate::recipe::{KDL_RECIPE_FILE, LOCK_FILE, RECIPE_FILE, Recipe};
 use crate::stage::diff::{BuildPlace, Difference, FileDifference, Side, SideError, compare, matched};
 use crate::stage::published;
 use crate::store::{PastBuild, Store};
@@ -103,7 +103,11 @@ impl Resolver<'_> {
         if path.exists() {
             return Ok(match path.join("build.json").is_file() {
                 true => Operand::Build(self.of_directory(path, text)),
-                false => Operand::Path(path.to_owned()),
+                false => {
+                    let names = std::fs::read_dir(path).into_iter().flatten().flatten();
+                    one_lock(text, names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())?;
+                    Operand::Path(path.to_owned())
+                }
             });
         }
         if let Some((revision, path)) = text.split_once(':') {
@@ -197,11 +201,32 @@ fn newest_but(builds: &Path, current: &Path) -> Option<PathBuf> {
     others.max_by_key(|path| std::fs::metadata(path).and_then(|found| found.modified()).ok())
 }
 
+/// Refuses a recipe's directory that has locks of variants: none of them speaks for the others.
+fn one_lock(text: &str, mut names: Vec<String>) -> Result<(), Exit> {
+    let is_recipe = names.iter().any(|name| name == RECIPE_FILE || name == KDL_RECIPE_FILE);
+    names.retain(|name| name.starts_with("image.") && name.ends_with(".lock"));
+    names.sort();
+    if !is_recipe || !names.iter().any(|name| name != LOCK_FILE) {
+        return Ok(());
+    }
+    let text = text.trim_end_matches('/');
+    let place = |name: &String| if text.ends_with(':') { format!("{text}{name}") } else { format!("{text}/{name}") };
+    let places: Vec<String> = names.iter().map(place).collect();
+    Err(failed(
+        format!(
+            "error: `{text}` has locks of variants: name the one that is meant, on both sides ({})",
+            places.join(", ")
+        ),
+        Exit::Input,
+    ))
+}
+
 /// image.lock of a recipe at a revision; the path is that of the recipe or of the lock, relative to where imgbuild stands.
 fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<String, Exit> {
     let told = |error: GitError| {
+        let exit = if matches!(error, GitError::NoRevision(_)) { Exit::Usage } else { Exit::Input };
         render::say(&render::error(error));
-        Exit::Input
+        exit
     };
     let repository = Repository::around(directory).map_err(told)?;
     let commit = repository.commit(revision).map_err(told)?;
@@ -217,6 +242,7 @@ fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<String, Exit
         }
     }
     if !path.ends_with(".lock") {
+        one_lock(&format!("{revision}:{path}"), repository.names(&commit, &whole).map_err(told)?)?;
         whole.push(LOCK_FILE);
     }
     match repository.file(&commit, &whole).map_err(told)? {

@@ -187,6 +187,12 @@ fn took(milliseconds: u64) -> String {
     render::took(std::time::Duration::from_millis(milliseconds))
 }
 
+/// Why something failed, in one line; the lines that a program printed stand in its log.
+fn reason(why: &str) -> &str {
+    let first = why.lines().next().unwrap_or_default();
+    first.strip_suffix("; its last lines:").unwrap_or(first)
+}
+
 fn text(builds: &[PastBuild], own: &Arguments, verbose: u8) -> String {
     let first = &builds[0].began;
     let mut text = format!("{}  {}\n", first.image, first.recipe.display());
@@ -207,8 +213,7 @@ fn text(builds: &[PastBuild], own: &Arguments, verbose: u8) -> String {
             build.number, shown.began, shown.state
         ));
         for run in build.runs.iter().filter(|run| run.failed.is_some()) {
-            let why = run.failed.as_deref().unwrap_or_default();
-            let why = why.lines().next().unwrap_or_default();
+            let why = reason(run.failed.as_deref().unwrap_or_default());
             text.push_str(&format!("        {} failed after {}: {why}\n", run.action, took(run.milliseconds)));
             if let Some(log) = &run.log {
                 let gone = if Path::new(log).exists() { "" } else { " (gone since)" };
@@ -217,7 +222,7 @@ fn text(builds: &[PastBuild], own: &Arguments, verbose: u8) -> String {
         }
         let told = build.runs.iter().any(|run| run.failed.is_some());
         if let (Some(why), false) = (&shown.failed, told) {
-            text.push_str(&format!("        {}\n", why.lines().next().unwrap_or_default()));
+            text.push_str(&format!("        {}\n", reason(why)));
         }
     }
     if builds.len() > own.limit {
@@ -246,7 +251,7 @@ fn what_ran(histories: &[Vec<PastBuild>], stage: &str, store: &Path) -> Result<(
             for run in build.runs.iter().filter(fits) {
                 let Some(key) = run.key.filter(|_| seen.insert(run.action.clone())) else { continue };
                 let how = match &run.failed {
-                    Some(why) => format!("failed: {}", why.lines().next().unwrap_or_default()),
+                    Some(why) => format!("failed: {}", reason(why)),
                     None => format!("wrote {}", render::bytes(run.written_bytes)),
                 };
                 out.push_str(&format!(

@@ -32,6 +32,7 @@ mod show;
 mod size;
 mod store;
 mod summary;
+mod turn;
 mod update;
 mod vendor;
 

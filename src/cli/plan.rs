@@ -1,5 +1,7 @@
 //! `imgbuild plan`.
 
+use std::path::Path;
+
 use super::against::Revision;
 use super::formats::{self, Format};
 use super::planned::{AgainstDocument, PlanDocument, PlannedImage, plan_of};
@@ -23,7 +25,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
     /// Compare with a git revision instead of the last build; needs no store and touches no checkout
-    #[arg(long, value_name = "REV", conflicts_with = "thorough")]
+    #[arg(long, value_name = "REV", conflicts_with_all = ["thorough", "output"])]
     pub against: Option<String>,
     /// Read all published files and all layers of the last build, to find what somebody changed
     #[arg(long)]
@@ -37,7 +39,7 @@ pub struct Arguments {
     /// Plan a build with this --publish
     #[arg(long, value_name = "LAYOUT:DIR")]
     pub publish: Vec<Target>,
-    /// Write the plan to a file too, for `imgbuild build --plan FILE`
+    /// Write the plan to a file too, for `imgbuild build --plan FILE`; `-` writes it to the standard output instead
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<std::path::PathBuf>,
     /// Look at everything anew, whatever an earlier plan remembered; the answer is the same
@@ -65,6 +67,9 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Err(exit) => return exit,
     };
     let work = images.iter().any(PlannedImage::has_work);
+    if own.output.as_deref() == Some(Path::new("-")) {
+        return if own.detailed_exitcode && work { Exit::Work } else { Exit::Done };
+    }
     let document = PlanDocument { format_version: "1.0".to_owned(), against, images };
     let directories: Vec<_> = recipes.iter().map(|recipe| recipe.directory.clone()).collect();
     let text = formats::text_of(format, &document, &directories, arguments.verbose);

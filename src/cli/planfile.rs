@@ -30,6 +30,9 @@ enum PlanFileError {
     #[error("cannot {intent} the plan `{file}`: {source}")]
     #[diagnostic(code(plan::file))]
     File { intent: &'static str, file: String, source: std::io::Error },
+    #[error("cannot write the plan `{file}`: there is no directory `{folder}`")]
+    #[diagnostic(code(plan::file), help("make it first: mkdir -p {folder}"))]
+    NoFolder { file: String, folder: String },
     #[error("`{file}` is no plan: {problem}")]
     #[diagnostic(code(plan::format), help("make one: imgbuild plan -o {file}"))]
     Format { file: String, problem: String },
@@ -106,7 +109,7 @@ fn out_of(recipe: &Recipe, out: Option<&Path>) -> PathBuf {
 /// Writes a plan that a build can be held to.
 ///
 /// # Errors
-/// The exit code, after the reason was printed; the file is as before then.
+/// The exit code, after the reason was printed; the file is as before then. `-` is the standard output.
 pub fn write(
     arguments: &Arguments,
     recipes: &[Recipe],
@@ -127,7 +130,18 @@ pub fn write(
     };
     let mut text = serde_json::to_vec_pretty(&plan).unwrap_or_default();
     text.push(b'\n');
+    if file == Path::new("-") {
+        render::print(&String::from_utf8_lossy(&text));
+        return Ok(());
+    }
     let said = |source| refused(PlanFileError::File { intent: "write", file: file.display().to_string(), source });
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(refused(PlanFileError::NoFolder {
+            file: file.display().to_string(),
+            folder: folder.display().to_string(),
+        }));
+    }
     crate::distro::write_file(&std::path::absolute(file).map_err(said)?, &text).map_err(said)
 }
 

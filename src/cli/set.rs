@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::setup::{named_draft, print_findings};
+use super::turn::Turn;
 use super::{Exit, render};
 use crate::recipe::{Change, Draft, Edit, Editable, FieldPath, Overlay, Spans, known, load_draft, once};
 use crate::source::{Finding, Severity, nearest};
@@ -66,6 +67,37 @@ fn set(arguments: &super::Arguments, own: &Arguments) -> Result<(), Failed> {
         let path = FieldPath::parse(text).map_err(|problem| (problem, Exit::Usage))?;
         edits.push(Edit { path, change: Change::Unset });
     }
+    let _turn = Turn::take(&arguments.directory);
+    // Somebody who takes no turn, such as an editor, may write in between: then the change is made of what is there.
+    for _ in 0..TRIES {
+        match once_set(arguments, own, &edits)? {
+            Outcome::Unchanged => {
+                render::say("nothing changed");
+                return Ok(());
+            }
+            Outcome::Written(name) => {
+                render::say(&format!("{name} was changed: `imgbuild plan` says what that rebuilds"));
+                return Ok(());
+            }
+            Outcome::Overtaken => {}
+        }
+    }
+    Err(input("the file is being written by somebody else all the time: nothing was changed"))
+}
+
+/// How often a change is made anew because the file was written meanwhile.
+const TRIES: usize = 20;
+
+/// What came of reading, editing and writing a file.
+enum Outcome {
+    Unchanged,
+    /// The file, as messages call it.
+    Written(String),
+    /// The file is not what was read any more.
+    Overtaken,
+}
+
+fn once_set(arguments: &super::Arguments, own: &Arguments, edits: &[Edit]) -> Result<Outcome, Failed> {
     let (_, draft) = named_draft(arguments, &own.image).map_err(|exit| (String::new(), exit))?;
     let target = target(own, &draft)?;
     let text = std::fs::read_to_string(&target.path).map_err(|error| input(format!("{}: {error}", target.name)))?;
@@ -73,7 +105,7 @@ fn set(arguments: &super::Arguments, own: &Arguments) -> Result<(), Failed> {
         Editable::read(&target.name, &text).map_err(|problem| input(format!("{}: {problem}", target.name)))?;
     let prefix: Vec<&str> = target.prefix.iter().map(String::as_str).collect();
     let spans = Spans::of(&draft.document);
-    for one in &edits {
+    for one in edits {
         let change =
             if own.file.is_some() { one.clone() } else { allowed(one, &document, &prefix, &spans, &draft, own)? };
         let in_removal = &change != one;
@@ -84,13 +116,14 @@ fn set(arguments: &super::Arguments, own: &Arguments) -> Result<(), Failed> {
     }
     let after = document.text();
     if after == text {
-        render::say("nothing changed");
-        return Ok(());
+        return Ok(Outcome::Unchanged);
     }
     check(arguments, &target, &after)?;
-    write(&target.path, &after).map_err(|error| (format!("cannot write {}: {error}", target.name), Exit::Machine))?;
-    render::say(&format!("{} was changed: `imgbuild plan` says what that rebuilds", target.name));
-    Ok(())
+    let written = write(&target.path, &text, &after);
+    match written.map_err(|error| (format!("cannot write {}: {error}", target.name), Exit::Machine))? {
+        true => Ok(Outcome::Written(target.name)),
+        false => Ok(Outcome::Overtaken),
+    }
 }
 
 /// The file that is edited.
@@ -217,13 +250,17 @@ fn check(arguments: &super::Arguments, target: &Target, text: &str) -> Result<()
     Err(input(format!("{} was not changed: the recipe would be wrong", target.name)))
 }
 
-/// Writes aside, with the file's own mode, and renames into place.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
+/// Writes aside, with the file's own mode, and renames into place, unless the file holds something else than it did; whether
+/// it was written.
+fn write(path: &Path, was: &str, text: &str) -> std::io::Result<bool> {
     let real = path.canonicalize()?;
     let folder = real.parent().unwrap_or(Path::new("."));
     let mut aside = tempfile::Builder::new().prefix(".imgbuild-set.").tempfile_in(folder)?;
     aside.as_file().set_permissions(std::fs::metadata(&real)?.permissions())?;
     aside.write_all(text.as_bytes())?;
     aside.as_file().sync_all()?;
-    aside.persist(&real).map(drop).map_err(|error| error.error)
+    if std::fs::read(&real)? != was.as_bytes() {
+        return Ok(false);
+    }
+    aside.persist(&real).map(|_| true).map_err(|error| error.error)
 }

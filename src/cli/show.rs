@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::setup::{named_draft, print_findings};
 use super::{Exit, render};
-use crate::recipe::{Field, FieldPath, Model, Spans};
+use crate::recipe::{Draft, Field, FieldPath, Model, PackCompress, Spans, Step, document_from, file_schema};
 use crate::source::Span;
 
 /// Arguments of `show`.
@@ -34,9 +34,19 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     let said = draft.document.to_json();
     let effective =
         serde_json::from_value::<Model>(said.clone()).ok().and_then(|model| serde_json::to_value(model).ok());
+    let mut spans = Spans::of(&draft.document);
+    let of_a_file = own.path.as_deref().and_then(|path| of_a_file(draft, path));
     let value = match (own.effective, effective) {
+        _ if of_a_file.is_some() => {
+            let (value, places) = of_a_file.unwrap_or_default();
+            spans = places;
+            value
+        }
         (false, _) => said,
-        (true, Some(effective)) => effective,
+        (true, Some(mut effective)) => {
+            fill_in(&mut effective);
+            effective
+        }
         (true, None) => {
             render::say(
                 "error: the recipe is not complete, so that its defaults are not known: `imgbuild check` says why",
@@ -46,7 +56,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     };
     drop(known);
     print_findings(&draft.findings, arguments.verbose);
-    let shown = Shown { spans: Spans::of(&draft.document) };
+    let shown = Shown { spans };
     match &own.path {
         Some(path) => shown.one(path, &value, own),
         None if own.json => {
@@ -64,6 +74,48 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
             render::print(text.trim_start_matches('\n'));
             Exit::Done
         }
+    }
+}
+
+/// What speaks of files and not of the image, `extends`, `variant`, `plain` and `remove`: as the last of the image's files
+/// says it that does.
+fn of_a_file(draft: &Draft, path: &str) -> Option<(Json, Spans)> {
+    let path = FieldPath::parse(path).ok()?;
+    let Some(Step::Key(first)) = path.steps.first() else { return None };
+    if !["extends", "variant", "plain", "remove"].contains(&first.as_str()) {
+        return None;
+    }
+    draft.files.iter().rev().find_map(|file| {
+        let document = document_from(file, file_schema()).ok()?;
+        let value = document.to_json();
+        path.of(&value).is_some().then(|| (value, Spans::of(&document)))
+    })
+}
+
+/// Writes in what a build takes where the recipe says nothing and the default depends on something else.
+fn fill_in(effective: &mut Json) {
+    let Ok(model) = serde_json::from_value::<Model>(effective.clone()) else { return };
+    let level = match model.pack.compress {
+        PackCompress::Zstd => 3,
+        PackCompress::Gzip => 6,
+    };
+    let name = json!(model.image.name);
+    for (table, key, default) in [
+        ("pack", "level", json!(level)),
+        ("system", "hostname", json!("dhcp")),
+        ("system", "timezone", json!("UTC")),
+        ("boot", "root_size", json!("90%")),
+        ("xcat", "profile", name.clone()),
+        ("xcat", "osimage", name),
+    ] {
+        let Some(entries) = effective.get_mut(table).and_then(Json::as_object_mut) else { continue };
+        if entries.get(key).is_none_or(Json::is_null) {
+            entries.insert(key.to_owned(), default);
+        }
+    }
+    // Edits of the default list stay edits: they have places, and what they edit is in docs/recipe.md.
+    if let Some(drivers) = effective.pointer_mut("/kernel/drivers").filter(|drivers| *drivers == &json!([])) {
+        *drivers = json!(crate::stage::default_drivers());
     }
 }
 

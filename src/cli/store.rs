@@ -47,6 +47,7 @@ pub enum Command {
     /// Keep an image's last build from gc, under a label; without one, list the pins
     Pin {
         /// The label: letters, digits, `-`, `_`, `+`, dots
+        #[arg(value_parser = label)]
         label: Option<String>,
         /// The image [default: that of the recipe where you stand]
         #[arg(conflicts_with = "remove")]
@@ -367,6 +368,10 @@ fn stats(arguments: &super::Arguments, json: bool) -> Result<Exit, Exit> {
     Ok(Exit::Done)
 }
 
+fn label(text: &str) -> Result<String, String> {
+    crate::store::check_label(text).map(|()| text.to_owned())
+}
+
 fn pin(arguments: &super::Arguments, label: &str, image: Option<&str>) -> Result<Exit, Exit> {
     let recipe = recipe(arguments, image)?;
     let setup = Setup::open(arguments)?;
@@ -376,6 +381,21 @@ fn pin(arguments: &super::Arguments, label: &str, image: Option<&str>) -> Result
         render::say(&format!("error: `{name}` was not built here: there is nothing to pin; run `imgbuild build`"));
         return Err(Exit::Input);
     };
+    if let Some(was) = setup.store.pinned(label).map_err(failed)? {
+        let same = |of: &crate::store::Root| (of.recipe.clone(), of.image.clone(), of.actions.clone());
+        if same(&was) != same(&root) {
+            let what = if (&was.recipe, &was.image) == (&root.recipe, &root.image) {
+                format!("another build of {name}")
+            } else {
+                format!("{} ({})", was.image, was.recipe.display())
+            };
+            render::say(&format!(
+                "error: {label} pins {what} already: take that away first (imgbuild store pin {label} --remove), or \
+                 choose another label"
+            ));
+            return Err(Exit::Input);
+        }
+    }
     setup.store.pin(label, &root).map_err(failed)?;
     render::say(&format!("the last build of {name} is pinned as {label}"));
     Ok(Exit::Done)

@@ -30,6 +30,10 @@ pub enum GitError {
         #[help]
         help: String,
     },
+    /// No revision is named.
+    #[error("`{0}` names no revision: is the variable that names it set?")]
+    #[diagnostic(code(git::no_revision), help("name a branch, a tag or a commit, or HEAD where that is meant"))]
+    NoRevision(String),
     /// An object cannot be read.
     #[error("`{path}` of revision `{revision}` cannot be read: {reason}")]
     #[diagnostic(
@@ -111,8 +115,12 @@ impl Repository {
     /// Finds the commit of a revision in git's words. `A...B` is where both began, `A...` where A and HEAD began.
     ///
     /// # Errors
-    /// [`GitError::Unknown`] with what to do about it.
+    /// [`GitError::NoRevision`] where nothing is named, as `""` and `...` (git would take HEAD); [`GitError::Unknown`]
+    /// with what to do about it.
     pub fn commit(&self, revision: &str) -> Result<Commit, GitError> {
+        if revision.split("...").next().is_none_or(|first| first.trim().is_empty()) {
+            return Err(GitError::NoRevision(revision.to_owned()));
+        }
         let unknown =
             |reason: String| GitError::Unknown { revision: revision.to_owned(), reason, help: self.help_for(revision) };
         let single = |text: &str| -> Result<gix::ObjectId, GitError> {

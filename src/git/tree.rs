@@ -55,6 +55,29 @@ impl Repository {
         writing.tree(&tree, &path, &place, 0)
     }
 
+    /// Names in a directory of a commit; none where there is no such directory. `path` is relative to the root.
+    ///
+    /// # Errors
+    /// [`GitError`] for objects that cannot be read.
+    pub fn names(&self, commit: &Commit, path: &Path) -> Result<Vec<String>, GitError> {
+        let writing = Writing { repository: self, commit, bytes: 0, entries: 0 };
+        let shown = path.display().to_string();
+        let id = gix::ObjectId::from_hex(commit.id.as_bytes()).map_err(|error| writing.unreadable("", &error))?;
+        let object = self.inner.find_object(id).map_err(|error| writing.unreadable("", &error))?;
+        let root = object.peel_to_kind(gix::object::Kind::Tree).map_err(|error| writing.unreadable("", &error))?;
+        let mut tree = root.into_tree();
+        for part in path.components() {
+            let found = tree.find_entry(part.as_os_str().as_bytes());
+            let found = found.map(|entry| (entry.mode().kind(), entry.object_id()));
+            let Some((EntryKind::Tree, id)) = found else { return Ok(Vec::new()) };
+            let object = self.inner.find_object(id).map_err(|error| writing.unreadable(&shown, &error))?;
+            tree = object.try_into_tree().map_err(|error| writing.unreadable(&shown, &error))?;
+        }
+        let decoded = tree.decode().map_err(|error| writing.unreadable(&shown, &error))?;
+        let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(decoded.entries.iter().map(|entry| name(entry.filename.as_ref())).collect())
+    }
+
     /// The content of a regular file of a commit; none where there is no such file. `path` is relative to the root.
     ///
     /// # Errors

@@ -44,7 +44,7 @@ pub use drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
 pub use edit::{Change, Edit};
 pub use editable::Editable;
 pub use field::{Field, FieldPath, Step};
-pub use front::{document_from, document_in, document_of, has_recipe, recipe_file, text_of};
+pub use front::{document_from, document_in, document_of, file_schema, has_recipe, recipe_file, text_of};
 pub use inherit::{Draft, Overlay, Relatives, relatives};
 pub use kdl::in_kdl;
 pub use kin::{is_name as is_image_name, schema_text};

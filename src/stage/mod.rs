@@ -74,6 +74,7 @@ pub use given::PUBLISH;
 pub use inside::operations;
 pub use lock::{LockState, lock_state, requested};
 pub use many::{Failure, ImageOutcome, build_images};
+pub use modules::default_drivers;
 pub use past::{PlacesOfInputs, StorePast, places_of};
 pub use planfile::{PlanToKeep, picture};
 pub use probe::{ProbeAnswer, ProbeRequest};

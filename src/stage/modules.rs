@@ -25,6 +25,11 @@ pub struct Wanted {
 /// Stands in a recipe's `drivers` for all modules of driver updates.
 pub const ALL_UPDATES: &str = "allupdate";
 
+/// The names of the default list.
+pub fn default_drivers() -> Vec<String> {
+    wanted_drivers(&[]).default
+}
+
 /// Applies a recipe's `drivers` to the default list: a whole list, or `+name` and `-name`; wildcards allowed.
 pub fn wanted_drivers(drivers: &[String]) -> Wanted {
     let default = || {

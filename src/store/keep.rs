@@ -99,6 +99,20 @@ pub struct Build {
     pub pin: Option<String>,
 }
 
+/// Whether a text can be a pin's label, which names a file.
+///
+/// # Errors
+/// What a label may have.
+pub fn check_label(label: &str) -> Result<(), String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+');
+    if label.is_empty() || label.len() > LABEL_LENGTH || label.starts_with('.') || !label.bytes().all(plain) {
+        return Err(format!(
+            "a label has letters, digits, `-`, `_`, `+` and dots, at most {LABEL_LENGTH}, and does not begin with a dot"
+        ));
+    }
+    Ok(())
+}
+
 /// All that is in the store, and which builds need it.
 #[derive(Debug)]
 pub struct Survey {
@@ -157,16 +171,26 @@ impl Store {
         }
     }
 
+    /// What a label pins, if it pins something.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    pub fn pinned(&self, label: &str) -> Result<Option<Root>, StoreError> {
+        let path = self.pin_path(label)?;
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreError::io("read", &path, source)),
+        };
+        let root = serde_json::from_slice(&bytes);
+        root.map(Some).map_err(|error| StoreError::Damaged { path, problem: format!("is no root: {error}") })
+    }
+
     fn pin_path(&self, label: &str) -> Result<PathBuf, StoreError> {
         let path = self.directory().join("pins").join(format!("{label}.json"));
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+');
-        if label.is_empty() || label.len() > LABEL_LENGTH || label.starts_with('.') || !label.bytes().all(plain) {
-            let error = std::io::Error::new(
-                std::io::ErrorKind::InvalidInput,
-                "a label has letters, digits, `-`, `_`, `+` and dots, at most 64",
-            );
-            return Err(StoreError::io("use the label of", &path, error));
-        }
+        check_label(label).map_err(|problem| {
+            StoreError::io("use the label of", &path, std::io::Error::new(std::io::ErrorKind::InvalidInput, problem))
+        })?;
         Ok(path)
     }
 

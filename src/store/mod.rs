@@ -55,7 +55,7 @@ pub use error::StoreError;
 pub use gc::{Collected, Root};
 pub use history::{Began, BuildTrace, End, PastBuild, Run, now};
 pub use inside::{in_scratch, make_directories};
-pub use keep::{Build, Damage, Item, ItemKind, Policy, Survey, sha256_of};
+pub use keep::{Build, Damage, Item, ItemKind, Policy, Survey, check_label, sha256_of};
 pub use layout::{Scratch, Store, TREE_DIRECTORIES};
 pub use leftovers::Leftovers;
 pub use lock::FileLock;

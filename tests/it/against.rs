@@ -252,6 +252,7 @@ fn new_removed_and_broken_images_are_said_as_such() {
     commit_all(space.path());
     std::fs::remove_dir_all(space.path().join("old")).unwrap();
     write_cluster(&space, "new");
+    space.edit("new/image.toml", "\"compute\"", "\"login\"");
     write_cluster(&space, "broken");
     let plan = |directory: &str| {
         let mut command = imgbuild();
@@ -260,7 +261,7 @@ fn new_removed_and_broken_images_are_said_as_such() {
         ran.good().out.lines().skip(1).take(6).collect::<Vec<_>>().join("\n")
     };
     insta::assert_snapshot!(plan("new"), @r"
-    compute  new
+    login  new
       rootfs   run
         tools          run
           HEAD does not have this image
@@ -394,4 +395,99 @@ fn a_tree_that_leads_elsewhere_is_refused() {
     let ran = space.run(&["plan", "--against", &commit]);
     assert_eq!(ran.code, 1, "{}", ran.out);
     assert!(ran.err.contains("leads elsewhere"), "{}", ran.err);
+}
+
+#[test]
+fn a_revision_that_is_not_named_is_not_head() {
+    let space = cluster();
+    for revision in ["", " ", "...", "...HEAD"] {
+        let ran = space.run(&["plan", "--against", revision]);
+        assert_eq!((ran.code, ran.out.as_str()), (64, ""), "`{revision}`: {}", ran.err);
+        assert!(ran.err.contains("names no revision: is the variable that names it set?"), "{}", ran.err);
+    }
+    let ran = space.run(&["diff", ":image.lock", "image.lock"]);
+    assert_eq!(ran.code, 64, "{}", ran.err);
+    assert!(ran.err.contains("is the variable that names it set?"), "{}", ran.err);
+    space.run(&["plan", "--against", "HEAD..."]).good();
+}
+
+#[test]
+fn a_plan_file_is_of_the_last_build_and_goes_where_it_is_sent() {
+    let space = cluster();
+    let file = space.path().join("plan.json");
+    let ran = space.run(&["plan", "--against", "HEAD", "-o", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 64, "{}", ran.err);
+    assert!(ran.err.contains("cannot be used with"), "{}", ran.err);
+    space.run(&["plan", "-o", file.to_str().unwrap()]).good();
+    let printed = space.run(&["plan", "-o", "-"]).good().out;
+    assert_eq!(printed, std::fs::read_to_string(&file).unwrap(), "the plan file, and nothing else");
+    assert!(!space.path().join("-").exists());
+    let folder = space.path().join("no/such");
+    let ran = space.run(&["plan", "-o", folder.join("plan.json").to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let said = ran.err.split_whitespace().collect::<String>();
+    assert!(said.contains("thereisnodirectory`") && said.contains("no/such`"), "{}", ran.err);
+    assert!(!space.path().join("no").exists());
+}
+
+#[test]
+fn an_image_whose_directory_moved_is_compared_with_what_it_was() {
+    let space = Space::new();
+    space.write("imgbuild.toml", "images = [\"images/*\"]\n");
+    for name in ["alpha", "beta"] {
+        write_cluster(&space, &format!("images/{name}"));
+        space.edit(&format!("images/{name}/image.toml"), "\"compute\"", &format!("\"{name}\""));
+    }
+    commit_all(space.path());
+    git(space.path(), &["mv", "images/beta", "images/betx"]);
+    let plan = |more: &[&str]| space.run(&[&["plan", "--against", "HEAD"], more].concat()).good().out;
+    let same = plan(&["--detailed-exitcode"]);
+    assert!(same.contains("\nbeta\n") && same.contains("note: it was in images/beta at HEAD"), "{same}");
+    assert!(!same.contains("new") && !same.contains("removed"), "{same}");
+    space.edit("images/betx/image.toml", "level = 3", "level = 9");
+    for text in [plan(&[]), plan(&["beta"])] {
+        assert!(text.contains("images/betx/image.toml") || text.contains("pack.level 3 -> 9"), "{text}");
+        assert!(text.contains("rootfs   keep") && !text.contains("new"), "{text}");
+    }
+    // An image that the revision has nowhere is new.
+    write_cluster(&space, "images/gamma");
+    assert!(plan(&["compute"]).contains("compute  new"));
+}
+
+#[test]
+fn an_image_that_its_recipe_makes_no_more_is_gone_though_the_recipe_is_there() {
+    let space = Space::new();
+    write_cluster(&space, "");
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &format!("plain = true\n{recipe}\n[variant.big.pack]\nlevel = 9\n"));
+    space.write("image.big.lock", &lock(&PASSES));
+    commit_all(space.path());
+    space.edit("image.toml", "plain = true\n", "");
+    let text = space.run(&["plan", "--against", "HEAD"]).good().out;
+    assert!(
+        text.ends_with(
+            "compute  removed\n  note: HEAD has it; the recipe is still here, but makes no image of that name\n"
+        ),
+        "{text}"
+    );
+    // Which lock a directory with several stands for nobody can say.
+    space.edit("image.big.lock", "590-2", "590-3");
+    let diff = |a: &str, b: &str| {
+        let mut command = imgbuild();
+        let ran: Ran = command
+            .current_dir(space.path())
+            .arg("--store")
+            .arg(space.store())
+            .args(["diff", a, b])
+            .output()
+            .unwrap()
+            .into();
+        ran
+    };
+    for (a, b) in [("HEAD:.", "image.lock"), ("image.lock", "./")] {
+        let ran = diff(a, b);
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
+        assert!(ran.err.contains("/image.big.lock") && ran.err.contains("/image.lock"), "{}", ran.err);
+    }
+    assert!(diff("HEAD:image.big.lock", "image.big.lock").good().out.contains("less 590-2 -> 590-3"));
 }

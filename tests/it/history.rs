@@ -339,3 +339,74 @@ fn bundles_of_another_tool_are_read_packed_and_in_an_archive() {
         (&serde_json::json!([]), &serde_json::json!([]))
     );
 }
+
+#[test]
+fn a_pin_is_moved_by_nobody_who_does_not_say_so() {
+    let space = Space::new();
+    space.write("imgbuild.toml", "images = [\"*\"]\n");
+    for name in ["one", "two"] {
+        space.write(&format!("{name}/image.toml"), &format!("[image]\nname = \"{name}\"\nrelease = \"bookworm\"\n"));
+    }
+    let pin = |arguments: &[&str]| space.run(&[&["store", "pin"], arguments].concat());
+    let ran = pin(&["golden", "one"]);
+    assert!(ran.code == 1 && ran.err.contains("was not built here"), "{}", ran.err);
+    // The last builds, as the end of a build remembers them.
+    let store = imgbuild::store::Store::existing(&space.store());
+    let built = |name: &str, key: u8| {
+        let root = imgbuild::store::Root {
+            format: 1,
+            image: name.to_owned(),
+            recipe: space.path().canonicalize().unwrap().join(name),
+            actions: [("rootfs/base".to_owned(), imgbuild::digest::Digest([key; 32]))].into(),
+            ..Default::default()
+        };
+        store.set_root(&root).unwrap();
+    };
+    built("one", 1);
+    built("two", 2);
+    pin(&["golden", "one"]).good();
+    pin(&["golden", "one"]).good();
+    let refused = |arguments: &[&str], what: &str| {
+        let before = pin(&["--json"]).good().out;
+        let ran = pin(arguments);
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        assert!(ran.err.contains(what) && ran.err.contains("store pin golden --remove"), "{}", ran.err);
+        assert_eq!(pin(&["--json"]).good().out, before);
+    };
+    refused(&["golden", "two"], "golden pins one (");
+    built("one", 3);
+    refused(&["golden", "one"], "golden pins another build of one");
+    pin(&["golden", "--remove"]).good();
+    pin(&["golden", "two"]).good();
+    for label in ["../x", "", "a b", ".x", &"x".repeat(65)] {
+        for more in [&["one"][..], &["--remove"]] {
+            let ran = pin(&[&[label], more].concat());
+            assert_eq!(ran.code, 64, "{label}: {}", ran.err);
+            assert!(ran.err.contains("a label has letters, digits"), "{}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn why_a_script_failed_does_not_end_in_lines_that_are_not_there() {
+    let space = Space::new();
+    space.write("image.toml", "[image]\nname = \"beta\"\nrelease = \"bookworm\"\n");
+    // The store is made by a command that needs it.
+    assert_eq!(space.run(&["store", "pin", "x"]).code, 1);
+    let store = imgbuild::store::Store::existing(&space.store());
+    let trace = store.begin_build("beta", &space.path().canonicalize().unwrap(), "debian bookworm x86_64").unwrap();
+    let why = "the postinstall script `fail` ended with status 7; its last lines:\nline one\nline two";
+    let run = imgbuild::store::Run {
+        action: "rootfs/postinstall".to_owned(),
+        key: Some(imgbuild::digest::Digest([1; 32])),
+        failed: Some(why.to_owned()),
+        ..Default::default()
+    };
+    trace.ran(run).unwrap();
+    trace.ended(imgbuild::store::End { failed: Some(why.to_owned()), ..Default::default() }).unwrap();
+    for arguments in [&["log", "beta"][..], &["log"], &["log", "--what-ran", "rootfs"]] {
+        let text = space.run(arguments).good().out;
+        assert!(text.contains("ended with status 7\n"), "{text}");
+        assert!(!text.contains("last lines"), "{text}");
+    }
+}

@@ -193,3 +193,151 @@ fn a_recipe_in_kdl_is_changed_and_copied_as_one_in_toml() {
     assert_eq!(space.run(&["show", "login", "image.name"]).good().out.trim(), "login");
     assert_eq!(text("images/login/image.kdl"), after.replace("name=\"compute\"", "name=\"login\""));
 }
+
+#[test]
+fn graphs_are_drawn_of_the_images_that_are_named() {
+    let space = family();
+    for form in ["--dot", "--mermaid", "--svg"] {
+        let drawn = space.run(&["graph", form, "compute-gpu"]).good().out;
+        assert!(drawn.contains("compute-gpu"), "{form}: {drawn}");
+        assert_eq!(space.run(&["graph", "compute-g*", form, "--out", "elsewhere"]).good().out, drawn);
+    }
+    assert_eq!(space.run(&["graph", "compute", "--dot", "--svg"]).code, 64);
+    assert_eq!(space.run(&["graph", "--mermaid", "--svg"]).code, 64);
+}
+
+#[test]
+fn changes_at_one_time_are_all_made() {
+    let space = family();
+    let names: Vec<String> = (0..12).map(|number| format!("package-{number}")).collect();
+    let change = |name: &String| space.run(&["set", "compute", &format!("packages.install+={name}")]).good();
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(move || change(name));
+        }
+    });
+    let installed = space.run(&["show", "compute", "packages.install"]).good().out;
+    for name in &names {
+        assert!(installed.lines().any(|line| line == name), "{name} is lost: {installed}");
+    }
+    let left: Vec<_> = std::fs::read_dir(space.path().join("images/compute")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
+fn line_ends_marks_and_comments_at_the_end_stay() {
+    let space = Space::new();
+    let text = "\u{feff}# head\r\n[image]\r\nname = \"one\"\r\nrelease = \"bookworm\" # why\r\n\r\n[packages]\r\ninstall = [\r\n    \"a\",\r\n]\r\n\r\n# The end.\r\n";
+    let read = |name: &str| std::fs::read_to_string(space.path().join(name)).unwrap();
+    space.write("image.toml", text);
+    space.run(&["set", ".", "packages.install+=b", "pack.level=5"]).good();
+    let wanted = text.replace("\"a\",\r\n", "\"a\",\r\n    \"b\",\r\n") + "\r\n[pack]\r\nlevel = 5\r\n";
+    assert_eq!(read("image.toml"), wanted);
+    // Lines that end in different ways keep their ends.
+    space.write("image.toml", "# head\r\n[image]\nname = \"one\"\r\nrelease = \"bookworm\"\n# end");
+    space.run(&["set", ".", "image.name=two", "system.hostname=node"]).good();
+    assert_eq!(
+        read("image.toml"),
+        "# head\r\n[image]\nname = \"two\"\nrelease = \"bookworm\"\n# end\n\n[system]\nhostname = \"node\"\n"
+    );
+    std::fs::remove_file(space.path().join("image.toml")).unwrap();
+    space.write("image.kdl", "\u{feff}image \"one\" release=\"bookworm\"\r\n// the end\r\n");
+    space.run(&["set", ".", "image.name=two", "pack.level=5"]).good();
+    let after = read("image.kdl");
+    assert!(after.starts_with('\u{feff}') && after.contains("\"two\" release"), "{after:?}");
+    assert_eq!(after.matches('\n').count(), after.matches("\r\n").count(), "{after:?}");
+}
+
+#[test]
+fn what_is_to_be_written_by_hand_in_kdl_can_be_written_so() {
+    let space = Space::new();
+    space.write("imgbuild.toml", "images = [\"images/*\"]\n");
+    space.write(
+        "base/image.kdl",
+        "image release=bookworm\nboot { cmdline \"console=ttyS0\" quiet; tmpfs { \"/tmp\" \"5m\" } }\n",
+    );
+    let file = "images/alpha/image.kdl";
+    let text = "extends \"../../base/image.kdl\"\nimage alpha\n";
+    for (change, path, wanted) in [
+        ("boot.cmdline-=console=ttyS0", "boot.cmdline", "quiet\n"),
+        ("boot.cmdline-=quiet", "boot.cmdline", "console=ttyS0\n"),
+    ] {
+        space.write(file, text);
+        let ran = space.run(&["set", "alpha", "--override", change]);
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        let line = ran.err.split("not inherited: ").nth(1).unwrap().trim();
+        space.write(file, &format!("{text}{line}\n"));
+        assert_eq!(space.run(&["show", "alpha", path]).good().out, wanted, "{line}");
+    }
+    space.write(file, text);
+    let ran = space.run(&["set", "alpha", "--override", "--unset", "boot.tmpfs.\"/tmp\""]);
+    assert!(ran.err.contains("remove { boot { tmpfs { \"/tmp\" #true } } }"), "{}", ran.err);
+}
+
+#[test]
+fn what_files_say_of_files_is_shown_too() {
+    let space = family();
+    let one = |arguments: &[&str]| space.run(&[&["show"], arguments].concat()).good().out;
+    assert_eq!(one(&["compute", "extends"]), "../../base/image.toml\n");
+    assert_eq!(one(&["compute-gpu", "extends", "--effective"]), "../../base/image.toml\n");
+    assert_eq!(one(&["compute", "plain"]), "true\n");
+    assert_eq!(one(&["compute", "variant.gpu.kernel.drivers"]), "+nvme\n");
+    for path in ["variant", "variant.gpu"] {
+        let shown = one(&["compute", path]);
+        assert!(
+            shown.contains("[variant.gpu.kernel]") && shown.contains("\"+nvme\",") && shown.contains("# image.toml:"),
+            "{shown}"
+        );
+    }
+    assert!(one(&["compute", "remove"]).contains("\"vim\","));
+    let ran = space.run(&["show", "compute", "variant.none"]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
+}
+
+#[test]
+fn effective_values_have_the_defaults_that_depend_on_others() {
+    let space = family();
+    let one = |path: &str| space.run(&["show", "compute", path, "--effective"]).good().out;
+    assert_eq!(one("pack.level"), "3\n");
+    assert_eq!(one("system.hostname"), "dhcp\n");
+    assert_eq!(one("boot.root_size"), "90%\n");
+    assert_eq!(one("xcat.osimage"), "compute\n");
+    assert!(one("kernel.drivers").lines().any(|driver| driver == "igb"));
+    let edits = space.run(&["show", "compute-gpu", "kernel.drivers", "--effective"]).good().out;
+    assert_eq!(edits, "+nvme\n");
+    space.run(&["set", "compute", "pack.compress=gzip"]).good();
+    assert_eq!(one("pack.level"), "6\n");
+    let all = space.run(&["show", "compute", "--effective"]).good().out;
+    assert!(all.lines().any(|line| line.starts_with("level = 6") && line.ends_with("# default")), "{all}");
+}
+
+#[test]
+fn a_copy_makes_no_second_image_of_one_name() {
+    let space = family();
+    space.edit(
+        "images/compute/image.toml",
+        "[variant.gpu.kernel]",
+        "[variant.gpu.image]\nname = \"special\"\n\n[variant.gpu.kernel]",
+    );
+    let ran = space.run(&["copy", "compute", "zz"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("the variant `gpu` of the copy would be called `special`"), "{}", ran.err);
+    let left: Vec<_> = std::fs::read_dir(space.path().join("images")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    space.run(&["list"]).good();
+}
+
+#[test]
+fn a_file_that_others_extend_is_not_replaced_by_one_of_another_name() {
+    let space = family();
+    for (directory, file) in [("", "base/image.toml"), ("base", "image.toml")] {
+        let ran = run_in(&space, directory, &["convert", file, "--replace"]);
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        assert!(ran.err.contains("images/compute/image.toml extends"), "{}", ran.err);
+        assert!(!space.path().join("base/image.kdl").exists() && space.path().join("base/image.toml").exists());
+    }
+    run_in(&space, "images/compute", &["convert", "--replace"]).good();
+    space.run(&["check"]).good();
+    space.edit("images/compute/image.kdl", "extends \"../../base/image.toml\"", "");
+    run_in(&space, "base", &["convert", "--replace"]).good();
+}

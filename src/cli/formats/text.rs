@@ -18,6 +18,8 @@ pub fn text_of(document: &PlanDocument, verbose: u8) -> String {
 pub fn change(image: &PlannedImage) -> &'static str {
     match image.change.as_deref() {
         Some("new") => "  new",
+        // A note says what became of the recipe that is still here.
+        Some("removed") if !image.notes.is_empty() => "  removed",
         Some("removed") => "  removed: its recipe is not here any more",
         Some("renamed") => "  renamed",
         Some("unreadable") => "  its recipe had errors",

@@ -13,19 +13,18 @@ use crate::store::Store;
 
 /// Arguments of `graph`.
 #[derive(Debug, clap::Args)]
-#[group(id = "form", multiple = false)]
 pub struct Arguments {
     /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
     /// For Graphviz
-    #[arg(long, group = "form")]
+    #[arg(long, conflicts_with_all = ["mermaid", "svg"])]
     pub dot: bool,
     /// For Mermaid, as wikis and forges draw it
-    #[arg(long, group = "form")]
+    #[arg(long, conflicts_with = "svg")]
     pub mermaid: bool,
     /// A drawing
-    #[arg(long, group = "form")]
+    #[arg(long)]
     pub svg: bool,
     /// Where artefacts are [default: `out` beside the recipe]
     #[arg(long, value_name = "DIR")]
