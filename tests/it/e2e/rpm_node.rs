@@ -226,6 +226,10 @@ fn an_rpm_image_is_kept_and_each_edit_runs_its_own_stages() {
     assert!(to_do.len() == 4 && to_do[3].starts_with("pack/rootimg "), "{to_do:?}");
     space.edit("node.postinstall", "made for", "built for");
     space.edit("node.pkglist", "hello\n", "# a comment\nhello\n");
+    // All edits are taken back, but what is published is of the last.
+    assert_eq!(space.to_do(), ["publish/artefacts run"]);
+    let ran = space.run(&["build"]).good();
+    assert!(ran.err.contains("ran nothing"), "{}", ran.err);
     assert_eq!(space.to_do(), Vec::<String>::new());
 }
 
