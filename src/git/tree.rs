@@ -1,6 +1,7 @@
 //! Writes the files of a commit into a directory of their own.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -34,23 +35,18 @@ impl Repository {
     /// [`GitError`] for objects that cannot be read, names that lead elsewhere, and too much of it.
     pub fn write_tree(&self, commit: &Commit, below: &Path, to: &Path) -> Result<(), GitError> {
         let mut writing = Writing { repository: self, commit, bytes: 0, entries: 0 };
-        let id = gix::ObjectId::from_hex(commit.id.as_bytes()).map_err(|error| writing.unreadable("", &error))?;
-        let object = self.inner.find_object(id).map_err(|error| writing.unreadable("", &error))?;
-        let root = object.peel_to_kind(gix::object::Kind::Tree).map_err(|error| writing.unreadable("", &error))?;
-        let mut tree = root.into_tree();
+        let mut tree = writing.root()?;
         let mut place = to.to_owned();
         let mut path = String::new();
         for part in below.components() {
             let name = part.as_os_str();
-            let found = tree.find_entry(name.as_bytes()).map(|entry| (entry.mode().kind(), entry.object_id()));
-            // The revision does not have the directory: there is nothing to write.
-            let Some((EntryKind::Tree, id)) = found else { return Ok(()) };
-            place.push(name);
             path.push_str(&name.to_string_lossy());
             path.push('/');
+            // The revision does not have the directory: there is nothing to write.
+            let Some(inner) = writing.inner(&tree, name, &path)? else { return Ok(()) };
+            place.push(name);
             writing.directory(&place)?;
-            let object = self.inner.find_object(id).map_err(|error| writing.unreadable(&path, &error))?;
-            tree = object.try_into_tree().map_err(|error| writing.unreadable(&path, &error))?;
+            tree = inner;
         }
         writing.tree(&tree, &path, &place, 0)
     }
@@ -61,19 +57,8 @@ impl Repository {
     /// [`GitError`] for objects that cannot be read.
     pub fn names(&self, commit: &Commit, path: &Path) -> Result<Vec<String>, GitError> {
         let writing = Writing { repository: self, commit, bytes: 0, entries: 0 };
-        let shown = path.display().to_string();
-        let id = gix::ObjectId::from_hex(commit.id.as_bytes()).map_err(|error| writing.unreadable("", &error))?;
-        let object = self.inner.find_object(id).map_err(|error| writing.unreadable("", &error))?;
-        let root = object.peel_to_kind(gix::object::Kind::Tree).map_err(|error| writing.unreadable("", &error))?;
-        let mut tree = root.into_tree();
-        for part in path.components() {
-            let found = tree.find_entry(part.as_os_str().as_bytes());
-            let found = found.map(|entry| (entry.mode().kind(), entry.object_id()));
-            let Some((EntryKind::Tree, id)) = found else { return Ok(Vec::new()) };
-            let object = self.inner.find_object(id).map_err(|error| writing.unreadable(&shown, &error))?;
-            tree = object.try_into_tree().map_err(|error| writing.unreadable(&shown, &error))?;
-        }
-        let decoded = tree.decode().map_err(|error| writing.unreadable(&shown, &error))?;
+        let Some(tree) = writing.directory_at(path)? else { return Ok(Vec::new()) };
+        let decoded = tree.decode().map_err(|error| writing.unreadable(&path.display().to_string(), &error))?;
         let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(decoded.entries.iter().map(|entry| name(entry.filename.as_ref())).collect())
     }
@@ -85,35 +70,48 @@ impl Repository {
     pub fn file(&self, commit: &Commit, path: &Path) -> Result<Option<Vec<u8>>, GitError> {
         let writing = Writing { repository: self, commit, bytes: 0, entries: 0 };
         let shown = path.display().to_string();
-        let id = gix::ObjectId::from_hex(commit.id.as_bytes()).map_err(|error| writing.unreadable("", &error))?;
-        let object = self.inner.find_object(id).map_err(|error| writing.unreadable("", &error))?;
-        let root = object.peel_to_kind(gix::object::Kind::Tree).map_err(|error| writing.unreadable("", &error))?;
-        let mut tree = root.into_tree();
-        let mut parts = path.components().peekable();
-        while let Some(part) = parts.next() {
-            let name = part.as_os_str();
-            let found = tree.find_entry(name.as_bytes()).map(|entry| (entry.mode().kind(), entry.object_id()));
-            match (found, parts.peek().is_some()) {
-                (Some((EntryKind::Tree, id)), true) => {
-                    let object = self.inner.find_object(id).map_err(|error| writing.unreadable(&shown, &error))?;
-                    tree = object.try_into_tree().map_err(|error| writing.unreadable(&shown, &error))?;
-                }
-                (Some((EntryKind::Blob | EntryKind::BlobExecutable, id)), false) => {
-                    let header = self.inner.find_header(id).map_err(|error| writing.unreadable(&shown, &error))?;
-                    if header.size() > BYTES_LIMIT {
-                        return Err(writing.too_large(format!("{BYTES_LIMIT} bytes")));
-                    }
-                    let object = self.inner.find_object(id).map_err(|error| writing.unreadable(&shown, &error))?;
-                    return Ok(Some(object.data.clone()));
-                }
-                _ => return Ok(None),
-            }
+        let Some((folder, name)) = path.parent().zip(path.file_name()) else { return Ok(None) };
+        let Some(tree) = writing.directory_at(folder)? else { return Ok(None) };
+        let found = tree.find_entry(name.as_bytes()).map(|entry| (entry.mode().kind(), entry.object_id()));
+        let Some((EntryKind::Blob | EntryKind::BlobExecutable, id)) = found else { return Ok(None) };
+        let header = self.inner.find_header(id).map_err(|error| writing.unreadable(&shown, &error))?;
+        if header.size() > BYTES_LIMIT {
+            return Err(writing.too_large(format!("{BYTES_LIMIT} bytes")));
         }
-        Ok(None)
+        let object = self.inner.find_object(id).map_err(|error| writing.unreadable(&shown, &error))?;
+        Ok(Some(object.data.clone()))
     }
 }
 
-impl Writing<'_> {
+impl<'a> Writing<'a> {
+    /// The whole tree of the commit.
+    fn root(&self) -> Result<gix::Tree<'a>, GitError> {
+        let id = gix::ObjectId::from_hex(self.commit.id.as_bytes()).map_err(|error| self.unreadable("", &error))?;
+        let object = self.repository.inner.find_object(id).map_err(|error| self.unreadable("", &error))?;
+        let root = object.peel_to_kind(gix::object::Kind::Tree).map_err(|error| self.unreadable("", &error))?;
+        Ok(root.into_tree())
+    }
+
+    /// A directory of a tree; none where there is no such directory. `shown` is its path for messages.
+    fn inner(&self, tree: &gix::Tree<'a>, name: &OsStr, shown: &str) -> Result<Option<gix::Tree<'a>>, GitError> {
+        let found = tree.find_entry(name.as_bytes()).map(|entry| (entry.mode().kind(), entry.object_id()));
+        let Some((EntryKind::Tree, id)) = found else { return Ok(None) };
+        let object = self.repository.inner.find_object(id).map_err(|error| self.unreadable(shown, &error))?;
+        object.try_into_tree().map(Some).map_err(|error| self.unreadable(shown, &error))
+    }
+
+    /// The directory at a path from the root.
+    fn directory_at(&self, path: &Path) -> Result<Option<gix::Tree<'a>>, GitError> {
+        let mut tree = self.root()?;
+        for part in path.components() {
+            match self.inner(&tree, part.as_os_str(), &path.display().to_string())? {
+                Some(inner) => tree = inner,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(tree))
+    }
+
     fn unreadable(&self, path: &str, error: &(dyn std::error::Error + 'static)) -> GitError {
         let reason = super::plainly(error);
         GitError::Object { revision: self.commit.revision.clone(), path: path.to_owned(), reason }
@@ -147,7 +145,7 @@ impl Writing<'_> {
             if self.entries > ENTRIES_LIMIT {
                 return Err(self.too_large(format!("{ENTRIES_LIMIT} files")));
             }
-            let place = to.join(std::ffi::OsStr::from_bytes(name));
+            let place = to.join(OsStr::from_bytes(name));
             let repository = &self.repository.inner;
             match entry.mode.kind() {
                 EntryKind::Tree => {
@@ -166,7 +164,7 @@ impl Writing<'_> {
                     }
                     let object = repository.find_object(entry.oid).map_err(|error| self.unreadable(&shown, &error))?;
                     let written = if kind == EntryKind::Link {
-                        std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(&object.data), &place)
+                        std::os::unix::fs::symlink(OsStr::from_bytes(&object.data), &place)
                     } else {
                         let mode = self.mode(&shown, kind == EntryKind::BlobExecutable);
                         write(&place, &object.data, mode)
