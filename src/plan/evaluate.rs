@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::explain::in_reading_order;
+use super::explain::{in_reading_order, output_of};
 use super::follow::Follow;
 use super::{Action, ActionGraph, Cause, Known, Origin, Place, Reason, key_and_trace};
 use crate::digest::Digest;
@@ -121,11 +121,17 @@ pub fn decide(action: &Action, follow: &Follow<'_>) -> Decision {
             let mut seen = std::collections::BTreeSet::new();
             running.iter().flat_map(|id| follow.leaves(id, None, &mut seen)).collect::<Vec<_>>()
         };
+        // What it used then, and the image has no more, will change it as well.
+        let went = |last: &PastAction| {
+            let used = last.inputs.iter().filter_map(|(name, _)| output_of(name)).map(|(id, _)| id);
+            let gone: Vec<String> = used.filter(|id| follow.graph.get(id).is_none()).collect();
+            gone.iter().flat_map(|id| follow.comes_or_goes(id)).collect::<Vec<_>>()
+        };
         let Some(last) = last else { return decision(Verdict::Run, causes_without_past(action, follow), None) };
         // Own inputs that changed make it run whatever comes from above.
         let mine = follow.causes(&action.id, &own(&trace), &own(&last.inputs));
         let verdict = if mine.is_empty() { Verdict::Depends } else { Verdict::Run };
-        return decision(verdict, in_reading_order(mine.into_iter().chain(above()).collect()), None);
+        return decision(verdict, in_reading_order(mine.into_iter().chain(above()).chain(went(&last)).collect()), None);
     };
     match past.with_key(&key) {
         Some(found) if found.intact => {

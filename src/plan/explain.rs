@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cause::{Cause, LOCK, Reason};
 use super::words::{Change, Subject};
-use super::{Action, Origin, Past, Taken};
+use super::{Absences, Action, Origin, Past};
 
 /// One difference of two traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub fn differences(
     now: &[(String, String)],
     was: &[(String, String)],
     past: &dyn Past,
-    taken: &BTreeMap<String, Taken>,
+    absences: &Absences,
 ) -> Vec<Difference> {
     let inputs: BTreeMap<&str, &super::Input> =
         action.inputs.iter().map(|input| (input.name.as_str(), input)).collect();
@@ -57,7 +57,7 @@ pub fn differences(
         if let Some(Origin::Roots(actions)) = input.map(|input| &input.origin) {
             return found.push(Difference::Roots(actions.clone()));
         }
-        if let (Change::Removed(was), Some((words, place, origin))) = (change, taken.get(name)) {
+        if let (Change::Removed(was), Some((words, place, origin))) = (change, absences.taken.get(name)) {
             let subject = Subject { name: words, origin, place: place.as_ref(), was_place: None };
             return found.push(Difference::Own(subject.cause(Change::Added(was))));
         }
@@ -70,12 +70,20 @@ pub fn differences(
             Change::Removed(_) => action.inputs.iter().find(is_pattern),
             _ => input.copied(),
         };
-        let subject = Subject {
-            name,
-            origin: origin.unwrap_or(&unknown),
-            place: stands.and_then(|input| input.place.as_ref()),
-            was_place: remembered.as_ref().map(|(place, _)| place),
-        };
+        let (origin, was_place) = (origin.unwrap_or(&unknown), remembered.as_ref().map(|(place, _)| place));
+        let mut place = stands.and_then(|input| input.place.clone());
+        if let Some((was_place, origin)) = remembered.as_ref().filter(|_| place.is_none()) {
+            // A value that is not inherited has another now, its default; a package may stay because others need it.
+            if matches!(change, Change::Changed(..)) && !name.starts_with("package ") {
+                place = absences.place(name, origin, was_place);
+            }
+            if place.is_none()
+                && let Some(cause) = absences.cause(name, origin, was_place)
+            {
+                return found.push(Difference::Own(cause));
+            }
+        }
+        let subject = Subject { name, origin, place: place.as_ref(), was_place };
         found.push(Difference::Own(subject.cause(change)));
     };
     for (name, value) in now {

@@ -53,7 +53,7 @@ impl Follow<'_> {
             others.filter_map(|other| self.past.last(&other.id)).flat_map(|last| last.inputs).collect();
         let new: Vec<(String, String)> = now.iter().filter(|input| !known.contains(*input)).cloned().collect();
         let now = if new.is_empty() { now } else { new };
-        let found = differences(action, &now, &[], self.past, &self.graph.taken);
+        let found = differences(action, &now, &[], self.past, &self.graph.absences);
         let own = found.into_iter().filter_map(|one| match one {
             Difference::Own(cause) => Some(cause),
             _ => None,
@@ -72,7 +72,7 @@ impl Follow<'_> {
         let Some(action) = self.graph.get(id) else { return Vec::new() };
         let packages = OnceCell::new();
         let (mut causes, mut unsaid, mut moved) = (Vec::new(), Vec::new(), Vec::new());
-        for difference in differences(action, now, was, self.past, &self.graph.taken) {
+        for difference in differences(action, now, was, self.past, &self.graph.absences) {
             match difference {
                 Difference::Own(cause) => match self.moved(id, &cause, &packages) {
                     Some(other) => moved.push((other, cause)),
@@ -108,7 +108,7 @@ impl Follow<'_> {
     }
 
     /// Why an action comes or goes; nothing for one that was and is.
-    fn comes_or_goes(&self, id: &str) -> Vec<Cause> {
+    pub fn comes_or_goes(&self, id: &str) -> Vec<Cause> {
         match (self.graph.get(id), self.past.last(id)) {
             (None, last) => self.gone(id, last.as_ref()),
             (Some(_), None) => self.causes_of_new(id).iter().map(|cause| cause.through(id)).collect(),
@@ -214,11 +214,20 @@ impl Follow<'_> {
             needs: Vec::new(),
         };
         let found =
-            differences(&nobody, &[], &inputs, self.past, &self.graph.taken).into_iter().filter_map(|one| match one {
-                Difference::Own(cause) if cause.was_line.is_some() => Some(cause.through(id)),
-                _ => None,
-            });
-        let found: Vec<Cause> = found.collect();
+            differences(&nobody, &[], &inputs, self.past, &self.graph.absences).into_iter().filter_map(
+                |one| match one {
+                    Difference::Own(cause) if cause.file.as_deref().is_some_and(|file| file != LOCK) => {
+                        Some(cause.through(id))
+                    }
+                    _ => None,
+                },
+            );
+        let mut found: Vec<Cause> = found.collect();
+        // What other fields said to it did not take it away.
+        let still_said = |cause: &Cause| matches!(&cause.leaf().reason, Reason::Removed { what, .. } if self.graph.absences.stands(what) && cause.line.is_none());
+        if found.iter().any(|cause| !still_said(cause)) {
+            found.retain(|cause| !still_said(cause));
+        }
         if found.is_empty() { vec![Reason::Gone { action: id.to_owned() }.cause(None)] } else { found }
     }
 }

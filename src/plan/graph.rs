@@ -7,7 +7,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Input, Origin, Place};
+use super::{Absences, Input};
 
 /// What the user sees (D15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -90,12 +90,9 @@ pub enum GraphError {
 pub struct ActionGraph {
     graph: StableDiGraph<Action, ()>,
     order: Vec<NodeIndex>,
-    /// Inputs that the recipe takes away by name, for instance `driver be2net`: the item that does it, and where it stands.
-    pub taken: BTreeMap<String, Taken>,
+    /// What the recipe takes away.
+    pub absences: Absences,
 }
-
-/// What takes an input away: the words, their place and their field.
-pub type Taken = (String, Option<Place>, Origin);
 
 impl ActionGraph {
     /// Orders actions: dependencies first, then the order in which they were given.
@@ -145,12 +142,12 @@ impl ActionGraph {
             let names: Vec<String> = waiting.keys().map(|index| graph[*index].id.clone()).collect();
             return Err(GraphError::Cycle(names.join(", ")));
         }
-        Ok(Self { graph, order, taken: BTreeMap::new() })
+        Ok(Self { graph, order, absences: Absences::default() })
     }
 
     /// The same, with what the recipe takes away.
-    pub fn taking(mut self, taken: BTreeMap<String, Taken>) -> Self {
-        self.taken = taken;
+    pub fn taking(mut self, absences: Absences) -> Self {
+        self.absences = absences;
         self
     }
 

@@ -51,13 +51,13 @@ pub fn maker(kind: &str) -> Option<&'static str> {
 }
 
 /// Whether a file of the recipe itself, and not a list, has this name.
-fn is_recipe(file: &str) -> bool {
+pub(super) fn is_recipe(file: &str) -> bool {
     let base = file.rsplit('/').next().unwrap_or(file);
     ["image.", "imgbuild."].iter().any(|start| base.starts_with(start)) && base != LOCK
 }
 
 /// A place in front of a sentence. Another recipe than the image's own gave it by `extends`.
-fn here(place: &Place) -> String {
+pub(super) fn here(place: &Place) -> String {
     let extends = if is_recipe(&place.file) && place.file.contains('/') { " extends:" } else { "" };
     format!("{}:{}{extends} ", place.file, place.line)
 }
@@ -406,7 +406,7 @@ mod tests {
         };
         let now: Vec<(String, String)> = inputs.iter().map(|one| (one.name.clone(), one.value.clone())).collect();
         let was: Vec<(String, String)> = was.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let found = differences(&action, &now, &was, &Symbolic::default(), &std::collections::BTreeMap::new());
+        let found = differences(&action, &now, &was, &Symbolic::default(), &crate::plan::Absences::default());
         let words = found.into_iter().map(|one| match one {
             crate::plan::explain::Difference::Own(cause) => cause.message,
             other => format!("{other:?}"),

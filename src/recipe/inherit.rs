@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::front::{document_in, recipe_file};
 use super::kin::check_file;
-use super::merge::{merge, remove};
+use super::merge::{Trail, Withdrawn, merge, remove};
 use super::relative::{between, plain, rewrite};
 use super::workspace::Workspace;
 use super::{Node, Value};
@@ -33,6 +33,8 @@ pub struct Draft {
     pub document: Node,
     /// Files that it was made from, parents first, its own last.
     pub files: Vec<Arc<SourceFile>>,
+    /// Inherited values that do not count.
+    pub withdrawn: Vec<Withdrawn>,
     /// Warnings.
     pub findings: Vec<Finding>,
 }
@@ -328,15 +330,15 @@ impl Reading<'_> {
 
     /// Merges all pieces so far.
     fn draft(&self, variant: Option<String>) -> Draft {
-        let mut findings = Vec::new();
+        let mut trail = Trail::default();
         let own = self.pieces.last().map(|piece| piece.body.span.clone());
         let span = own.unwrap_or_else(|| Span::new(&SourceFile::new("", "", ""), 0..0));
         let mut document = Node::nothing(&span);
         for piece in &self.pieces {
             if let Some(what) = &piece.remove {
-                remove(&mut document, what, &mut findings);
+                remove(&mut document, what, &mut trail);
             }
-            document = merge(document, piece.body.clone());
+            document = merge(document, piece.body.clone(), &mut trail);
         }
         let mut files: Vec<Arc<SourceFile>> = Vec::new();
         for piece in &self.pieces {
@@ -349,7 +351,8 @@ impl Reading<'_> {
             let own = files.remove(at);
             files.push(own);
         }
-        Draft { directory: self.recipe.clone(), variant, document, files, findings }
+        let Trail { withdrawn, findings } = trail;
+        Draft { directory: self.recipe.clone(), variant, document, files, withdrawn, findings }
     }
 
     /// The draft of a variant: all pieces, then what its files say of it.

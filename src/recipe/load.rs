@@ -9,6 +9,7 @@ use super::drivers::{Drivers, read_drivers};
 use super::inherit::{Draft, Overlay, relatives};
 use super::kdl::{is_kdl, remedy};
 use super::kernel_names::lift_kernels;
+use super::merge::Withdrawn;
 use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::node_support::{NodeSupport, node_support};
 use super::paths::{PathProblem, Paths, name_problem};
@@ -45,6 +46,8 @@ pub struct Recipe {
     pub out: PathBuf,
     /// Files that it was made from: those that it inherits from, and its own last.
     pub files: Vec<Arc<SourceFile>>,
+    /// Inherited values that do not count in it.
+    pub withdrawn: Vec<Withdrawn>,
     /// Files and directories that it names, wherever they lie.
     pub named: BTreeSet<PathBuf>,
     /// What it says.
@@ -351,6 +354,7 @@ impl Reader<'_> {
             variant: self.draft.variant.clone(),
             out: self.out,
             files: self.draft.files.clone(),
+            withdrawn: self.draft.withdrawn.clone(),
             named: self.paths.named(),
             model,
             spans: self.spans,

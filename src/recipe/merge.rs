@@ -5,8 +5,60 @@
 use super::{Node, Value};
 use crate::source::{Finding, Span, nearest};
 
+/// An inherited value that does not count: `[remove]` takes it out, or another one stands in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// The field, without the numbers of lists: `kernel.drivers`.
+    pub field: String,
+    /// The value as text; of a list, an item.
+    pub value: String,
+    /// Where it stands.
+    pub was: Span,
+    /// What takes it out.
+    pub span: Span,
+    /// Whether another value stands in its place.
+    pub is_overridden: bool,
+}
+
+/// What merging and removing leave behind.
+#[derive(Debug, Clone, Default)]
+pub struct Trail {
+    /// Values that do not count.
+    pub withdrawn: Vec<Withdrawn>,
+    /// Warnings.
+    pub findings: Vec<Finding>,
+}
+
+impl Trail {
+    /// Notes each value of a node; `span` is what takes it out.
+    fn note(&mut self, node: &Node, field: &str, span: &Span, is_overridden: bool) {
+        match &node.value {
+            Value::Table(entries) => {
+                entries.iter().for_each(|(name, _, one)| self.note(one, &join(field, name), span, is_overridden));
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.note(item, field, span, is_overridden)),
+            other => {
+                let value = match other {
+                    Value::Text(text) => text.clone(),
+                    _ => node.to_json().to_string(),
+                };
+                let (was, span) = (node.span.clone(), span.clone());
+                self.withdrawn.push(Withdrawn { field: field.to_owned(), value, was, span, is_overridden });
+            }
+        }
+    }
+}
+
 /// Puts `over` on `under`: tables merge, lists append, what is neither is replaced.
-pub fn merge(under: Node, over: Node) -> Node {
+pub fn merge(under: Node, over: Node, trail: &mut Trail) -> Node {
+    merge_at(under, over, "", trail)
+}
+
+fn merge_at(under: Node, over: Node, path: &str, trail: &mut Trail) -> Node {
+    let is_whole = |value: &Value| matches!(value, Value::Table(_) | Value::Array(_));
+    if !is_whole(&under.value) && under.to_json() != over.to_json() {
+        trail.note(&under, path, &over.span, true);
+    }
     let span = over.span;
     let value = match (under.value, over.value) {
         (Value::Table(mut below), Value::Table(above)) => {
@@ -14,7 +66,7 @@ pub fn merge(under: Node, over: Node) -> Node {
                 match below.iter_mut().find(|(known, _, _)| *known == name) {
                     Some(entry) => {
                         let earlier = std::mem::replace(&mut entry.2, Node::nothing(&key));
-                        entry.2 = merge(earlier, value);
+                        entry.2 = merge_at(earlier, value, &join(path, &name), trail);
                         entry.1 = key;
                     }
                     None => below.push((name, key, value)),
@@ -65,28 +117,37 @@ fn join(path: &str, name: &str) -> String {
 }
 
 /// Takes out of a document what a `[remove]` table says, path by path.
-pub fn remove(from: &mut Node, what: &Node, findings: &mut Vec<Finding>) {
-    remove_below(from, what, "", findings);
+pub fn remove(from: &mut Node, what: &Node, trail: &mut Trail) {
+    remove_below(from, what, "", trail);
 }
 
-fn remove_below(from: &mut Node, what: &Node, path: &str, findings: &mut Vec<Finding>) {
+fn remove_below(from: &mut Node, what: &Node, path: &str, trail: &mut Trail) {
     let (Value::Table(entries), Value::Table(wanted)) = (&mut from.value, &what.value) else { return };
     for (name, key, value) in wanted {
         let inner = join(path, name);
         let Some(at) = entries.iter().position(|(known, _, _)| known == name) else {
             let near = nearest(name, entries.iter().map(|(known, _, _)| known.as_str()));
-            findings.push(nothing_there(key, &inner, near.first().map(|near| join(path, near))));
+            trail.findings.push(nothing_there(key, &inner, near.first().map(|near| join(path, near))));
             continue;
         };
         match (&value.value, &mut entries[at].2) {
-            (Value::Boolean(true), _) => drop(entries.remove(at)),
+            (Value::Boolean(true), _) => {
+                let (_, _, gone) = entries.remove(at);
+                trail.note(&gone, &inner, key, false);
+            }
             (Value::Table(_), inner_node @ Node { value: Value::Table(_), .. }) => {
-                remove_below(inner_node, value, &inner, findings);
+                remove_below(inner_node, value, &inner, trail);
             }
             (Value::Array(items), Node { value: Value::Array(known), .. }) => {
                 for item in items {
                     let before = known.len();
-                    known.retain(|entry| !is_meant(entry, item));
+                    known.retain(|entry| {
+                        let is_meant = is_meant(entry, item);
+                        if is_meant {
+                            trail.note(entry, &inner, &item.span, false);
+                        }
+                        !is_meant
+                    });
                     if known.len() == before {
                         let said = match &item.value {
                             Value::Text(text) => text.clone(),
@@ -94,12 +155,12 @@ fn remove_below(from: &mut Node, what: &Node, path: &str, findings: &mut Vec<Fin
                         };
                         let near = nearest(&said, names(known)).first().map(|near| (*near).to_owned());
                         let place = format!("{inner} = [\"{said}\"]");
-                        findings.push(nothing_there(&item.span, &place, near));
+                        trail.findings.push(nothing_there(&item.span, &place, near));
                     }
                 }
             }
             // The kinds were compared with the schema; what was inherited has another one, and was told.
-            _ => findings.push(nothing_there(key, &inner, None)),
+            _ => trail.findings.push(nothing_there(key, &inner, None)),
         }
     }
 }
@@ -168,7 +229,7 @@ mod tests {
     fn lists_append_tables_merge_and_the_rest_is_replaced() {
         let under = document("[a]\nlist = [1]\nkeep = true\ntext = \"x\"\n[[t]]\nid = \"one\"\n");
         let over = document("[a]\nlist = [2]\ntext = \"y\"\n[b]\nnew = 1\n[[t]]\nid = \"two\"\n");
-        let merged = merge(under, over);
+        let merged = merge(under, over, &mut Trail::default());
         let wanted = serde_json::json!({
             "a": {"list": [1, 2], "keep": true, "text": "y"}, "t": [{"id": "one"}, {"id": "two"}], "b": {"new": 1}
         });
@@ -179,12 +240,12 @@ mod tests {
     fn items_keys_tables_and_entries_with_a_name_are_removed() {
         let mut from =
             document("[a]\nlist = [\"x\", \"y\"]\ngone = 1\n[b]\nc = 1\n[[t]]\nid = \"one\"\n[[t]]\nuri = \"two\"\n");
-        let mut findings = Vec::new();
+        let mut trail = Trail::default();
         let what = document("a.list = [\"x\"]\na.gone = true\nb = true\nt = [\"two\"]\n");
-        remove(&mut from, &what, &mut findings);
+        remove(&mut from, &what, &mut trail);
         assert_eq!(from.to_json(), serde_json::json!({"a": {"list": ["y"]}, "t": [{"id": "one"}]}));
-        assert!(findings.is_empty(), "{findings:?}");
-        remove(&mut from, &document("a.list = [\"z\"]\nd = true\n"), &mut findings);
-        assert_eq!(findings.len(), 2);
+        assert!(trail.findings.is_empty(), "{trail:?}");
+        remove(&mut from, &document("a.list = [\"z\"]\nd = true\n"), &mut trail);
+        assert_eq!(trail.findings.len(), 2);
     }
 }

@@ -12,7 +12,7 @@ use super::{StageError, accounts, dracut, node_support};
 use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
 use crate::distro::{PackageManager, manager};
-use crate::plan::{Action, ActionGraph, Input, Origin, Place, Stage, Taken, Upstream};
+use crate::plan::{Absences, Action, ActionGraph, Input, Origin, Place, Stage, Taken, Upstream};
 use crate::recipe::{Accounts, Clause};
 use crate::recipe::{
     Firmware, Frames, Generator, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, Selinux,
@@ -157,7 +157,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
     let release = recipe.spans.get("image.release").map(Place::from);
     let inputs = reader.actions.iter_mut().flat_map(|action| &mut action.inputs);
     inputs.filter(|input| input.name == "parameter platform").for_each(|input| input.place.clone_from(&release));
-    let graph = ActionGraph::new(reader.actions)?.taking(taken(recipe));
+    let graph = ActionGraph::new(reader.actions)?.taking(Absences::of(recipe, taken(recipe)));
     Ok(StageGraph { graph, layers: reader.layers, wishes, accounts: reader.accounts })
 }
 

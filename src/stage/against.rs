@@ -64,7 +64,7 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                 }
                 LockState::Stale(mut causes) | LockState::FilesChanged(mut causes) => {
                     let places = requests(then.recipe);
-                    place_left_over(&mut causes, &|input| places.get(input).cloned());
+                    place_left_over(&mut causes, now.recipe, &|input| places.get(input).cloned());
                     let lock = old.cloned().unwrap_or_else(|| asked.clone());
                     let init = Digest::of(init_program());
                     // An action may lack a transaction that the lock does not have: then nothing more can be said.

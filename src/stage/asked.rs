@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::wish::{Wish, wishes};
-use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
+use crate::plan::{Absences, Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{LOCK_FILE, LockedPass, Recipe, Spans};
 
 /// Which field of the recipe a transaction is there for, where no line names a package.
@@ -62,7 +62,10 @@ pub fn another_kernel(wish: &Wish, locked: &LockedPass, recipe: &Recipe) -> Opti
         return Some((names, None));
     }
     let field = Origin::Field("kernel.package".to_owned());
-    let place = wish.spans.get(now).map(Place::from);
+    let said = wish.spans.get(now);
+    // The default is back, because the recipe takes out what it inherits.
+    let taken = || recipe.withdrawn.iter().find(|one| one.field == "kernel.package").map(|one| &one.span);
+    let place = said.or_else(taken).map(Place::from);
     let subject = Subject { name: "parameter package", origin: &field, place: place.as_ref(), was_place: None };
     Some((names, Some(subject.cause(Change::Changed(was, now)))))
 }
@@ -98,14 +101,20 @@ pub fn left_over(pass: &str, name: &str, dashes: &str) -> Cause {
 }
 
 /// Says of names that nobody asks for any more where they stood at the time of the last build.
-pub fn place_left_over(causes: &mut [Cause], remembered: &dyn Fn(&str) -> Option<(Place, Origin)>) {
+pub fn place_left_over(causes: &mut [Cause], recipe: &Recipe, remembered: &dyn Fn(&str) -> Option<(Place, Origin)>) {
+    let is_left_over = |cause: &Cause| matches!(cause.reason, Reason::NotAsked { .. });
+    if !causes.iter().any(is_left_over) {
+        return;
+    }
+    let absences = Absences::of(recipe, BTreeMap::new());
     for cause in causes {
         let Reason::NotAsked { pass, what } = &cause.reason else { continue };
         let name = input_name(pass, what.trim_start_matches('-'));
         if let Some((place, origin)) = remembered(&name) {
             let input = format!("package {what}");
             let subject = Subject { name: &input, origin: &origin, place: None, was_place: Some(&place) };
-            let said = subject.cause(Change::Removed(""));
+            let by_another_hand = absences.cause(&input, &origin, &place);
+            let said = by_another_hand.unwrap_or_else(|| subject.cause(Change::Removed("")));
             *cause = Cause { reason: cause.reason.clone(), ..said };
         }
     }

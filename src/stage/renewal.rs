@@ -48,5 +48,5 @@ pub fn graph_before_renewal(manager: &dyn PackageManager, stages: &StageGraph, l
         action
     };
     let graph = ActionGraph::new(std::iter::once(renewal).chain(stages.graph.in_order().map(waits)).collect()).ok()?;
-    Some(graph.taking(stages.graph.taken.clone()))
+    Some(graph.taking(stages.graph.absences.clone()))
 }

@@ -175,6 +175,85 @@ fn each_edit_says_what_it_rebuilds_and_why() {
     insta::assert_snapshot!(table);
 }
 
+/// Edits of a recipe that inherits all but its name; the lock stays, so that what leaves it is not told here.
+const CHILD_EDITS: &[Edit] = &[
+    ("nothing", |_| ()),
+    ("removes an item", |space| {
+        space.edit(CHILD, "\n[image]", "remove.kernel.drivers = [\"+ice\"]\n\n[image]");
+    }),
+    ("removes packages", |space| {
+        space.edit(CHILD, "\n[image]", "remove.packages.install = [\"less\"]\n\n[image]");
+    }),
+    ("removes a list", |space| {
+        space.edit(CHILD, "\n[image]", "remove.packages.lists = [\"../../base/compute.pkglist\"]\n\n[image]");
+    }),
+    ("removes a key of which there is a default", |space| {
+        space.edit(CHILD, "\n[image]", "remove.pack.level = true\n\n[image]");
+    }),
+    ("removes a whole table", |space| {
+        space.edit(CHILD, "\n[image]", "remove.postinstall = true\n\n[image]");
+    }),
+    ("removes users and services", |space| {
+        space.edit(CHILD, "\n[image]", "remove.users.slurm = true\nremove.services = true\n\n[image]");
+    }),
+    ("overrides a file", |space| {
+        space.write("images/compute/own.sh", "#!/bin/sh\n");
+        chmod(&space.path().join("images/compute/own.sh"), 0o755);
+        space.edit(CHILD, "\n[image]", "postinstall.script = \"own.sh\"\n\n[image]");
+    }),
+    ("overrides a value", |space| {
+        space.edit(CHILD, "\n[image]", "pack.level = 9\n\n[image]");
+    }),
+    ("the parent overrides for all", |space| {
+        space.edit("base/image.toml", "level = 3", "level = 9").edit("base/image.toml", "    \"+ice\",\n", "");
+    }),
+    ("the parent names a list no more", |space| {
+        space.edit("base/image.toml", "lists = [\"compute.exlist\"]\n", "");
+    }),
+    ("inherits no more", |space| {
+        let own = "[image]\nname = \"compute\"\nrelease = \"bookworm\"\n\n[packages]\nbase = \"essential\"\ninstall = [\"htop\"]\n";
+        space.write(CHILD, own);
+    }),
+    ("removes in a variant", |space| {
+        space.edit(
+            CHILD,
+            "compute\"\n",
+            "compute\"\n\n[variant.small]\nimage.name = \"compute\"\nremove.kernel.drivers = true\n",
+        );
+        std::fs::copy(
+            space.path().join("images/compute/image.lock"),
+            space.path().join("images/compute/image.small.lock"),
+        )
+        .unwrap();
+    }),
+];
+
+const CHILD: &str = "images/compute/image.toml";
+
+#[test]
+fn what_a_recipe_takes_from_its_parent_stands_where_it_says_so() {
+    let mut table = String::new();
+    for (name, make) in CHILD_EDITS {
+        let space = Space::new();
+        space.write("imgbuild.toml", "images = [\"images/*\"]\n");
+        write_cluster(&space, "base");
+        space.edit("base/image.toml", "name = \"compute\"\n", "").edit(
+            "base/image.toml",
+            "inputs = [\"site/**\"]\n",
+            "",
+        );
+        space.write(CHILD, "# The compute node.\nextends = \"../../base/image.toml\"\n\n[image]\nname = \"compute\"\n");
+        std::fs::create_dir_all(space.path().join("images/compute")).unwrap();
+        std::fs::rename(space.path().join("base/image.lock"), space.path().join("images/compute/image.lock")).unwrap();
+        commit_all(space.path());
+        make(&space);
+        let ran = in_images(&space, &["plan", "--against", "main"]).good();
+        let plan: Vec<&str> = ran.out.lines().skip(1).collect();
+        let _ = writeln!(table, "== {name}\n{}", plan.join("\n"));
+    }
+    insta::assert_snapshot!(table);
+}
+
 /// Two images below a workspace, of which one is edited.
 fn edited_workspace() -> Space {
     let space = Space::new();
