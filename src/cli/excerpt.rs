@@ -41,7 +41,7 @@ impl Excerpt {
         // Two lines more than the place: miette takes what it wants of them.
         let to = (0..2).fold(line_end(whole, end), |end, _| line_end(whole, (end + 1).min(whole.len())));
         let mut excerpt = Self {
-            name: super::render::one_line(&span.file.name),
+            name: super::harmless::one_line(&span.file.name),
             text: String::new(),
             first_line: whole[..from].matches('\n').count(),
             column: whole[own_line..start].chars().count(),
@@ -119,7 +119,7 @@ fn harmless(character: char) -> char {
         '\t' => '\t',
         '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(character)).unwrap_or('\u{fffd}'),
         '\x7f' => '\u{2421}',
-        other if super::render::is_obeyed(other) => '\u{fffd}',
+        other if super::harmless::is_obeyed(other) => '\u{fffd}',
         other => other,
     }
 }

@@ -15,6 +15,7 @@ mod explain;
 mod formats;
 mod gc;
 mod graph;
+mod harmless;
 mod init;
 mod list;
 mod log;

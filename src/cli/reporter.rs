@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::documents::ProgressEvent;
+use super::harmless::one_line;
 use super::{ProgressKind, render};
 use crate::plan::Cause;
 use crate::source::{Finding, Severity};
@@ -127,7 +128,7 @@ impl Reporter {
         }
         if self.verbose > 0 {
             for cause in causes {
-                self.line(&format!("  because {}", render::one_line(&cause.message)));
+                self.line(&format!("  because {}", one_line(&cause.message)));
             }
         }
     }
@@ -176,7 +177,7 @@ impl Reporter {
             });
         }
         if finding.severity == Severity::Note && self.verbose == 0 {
-            return self.line(&format!("note: {}", named(image, &render::one_line(&finding.message))));
+            return self.line(&format!("note: {}", named(image, &one_line(&finding.message))));
         }
         if let Some(image) = image {
             self.line(&format!("{image}:"));

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::harmless::one_line;
 use super::{Arguments, Exit, render};
 use crate::recipe::{Draft, Known, Lock, Overlay, Recipe, Selected, Workspace, known, select};
 use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
@@ -174,7 +175,7 @@ pub fn print_findings(findings: &[Finding], verbose: u8) {
     for finding in findings {
         if finding.severity == Severity::Note && verbose == 0 {
             let place = finding.span.as_ref().map(|span| format!("{span}: ")).unwrap_or_default();
-            render::say(&format!("note: {place}{}", render::one_line(&finding.message)));
+            render::say(&format!("note: {place}{}", one_line(&finding.message)));
         } else {
             render::say(render::finding(finding).trim_end());
             render::say("");

@@ -2,7 +2,7 @@
 
 use super::super::planned::{PlanDocument, PlannedImage};
 use super::SHOWN_CAUSES;
-use crate::cli::render::one_line;
+use crate::cli::harmless::one_line;
 
 /// All images.
 pub fn text_of(document: &PlanDocument, verbose: u8) -> String {

@@ -1,0 +1,43 @@
+//! Texts of others, made safe for a terminal.
+
+use std::borrow::Cow;
+
+/// Whether a terminal does something else with a character than to show it: control characters, and those that turn the
+/// direction of a text (Unicode UAX #9).
+pub fn is_obeyed(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text in which what a terminal obeys is written as an escape; lines and tabs stay.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    escaped(text, &['\n', '\t'])
+}
+
+/// The same for a name or a value: it cannot start a line of its own.
+pub fn one_line(text: &str) -> String {
+    escaped(text, &[]).into_owned()
+}
+
+fn escaped<'a>(text: &'a str, but: &[char]) -> Cow<'a, str> {
+    let is_bad = |character: char| is_obeyed(character) && !but.contains(&character);
+    if !text.contains(is_bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_bad(character) { safe.extend(character.escape_default()) } else { safe.push(character) }
+    }
+    Cow::Owned(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_written_as_an_escape() {
+        assert_eq!(harmless("a\tb\nc"), "a\tb\nc");
+        assert_eq!(harmless("\x1b]0;x\x07\r\u{9b}é\u{202e}"), "\\u{1b}]0;x\\u{7}\\r\\u{9b}é\\u{202e}");
+        assert_eq!(one_line("a\nb"), "a\\nb");
+    }
+}
