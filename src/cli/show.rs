@@ -4,7 +4,9 @@ use serde_json::{Value as Json, json};
 
 use super::setup::{named_draft, print_findings};
 use super::{Exit, render};
-use crate::recipe::{Draft, Field, FieldPath, Model, PackCompress, Spans, Step, document_from, file_schema};
+use crate::recipe::{
+    Draft, Field, FieldPath, HOSTNAME_BY_DHCP, Model, ROOT_SIZE, Spans, Step, document_from, file_schema,
+};
 use crate::source::Span;
 
 /// Arguments of `show`.
@@ -95,18 +97,12 @@ fn of_a_file(draft: &Draft, path: &str) -> Option<(Json, Spans)> {
 /// Writes in what a build takes where the recipe says nothing and the default depends on something else.
 fn fill_in(effective: &mut Json) {
     let Ok(model) = serde_json::from_value::<Model>(effective.clone()) else { return };
-    let level = match model.pack.compress {
-        PackCompress::Zstd => 3,
-        PackCompress::Gzip => 6,
-    };
-    let name = json!(model.image.name);
     for (table, key, default) in [
-        ("pack", "level", json!(level)),
-        ("system", "hostname", json!("dhcp")),
-        ("system", "timezone", json!("UTC")),
-        ("boot", "root_size", json!("90%")),
-        ("xcat", "profile", name.clone()),
-        ("xcat", "osimage", name),
+        ("pack", "level", json!(model.pack.effective_level())),
+        ("system", "hostname", json!(HOSTNAME_BY_DHCP)),
+        ("boot", "root_size", json!(ROOT_SIZE)),
+        ("xcat", "profile", json!(model.profile())),
+        ("xcat", "osimage", json!(model.osimage())),
     ] {
         let Some(entries) = effective.get_mut(table).and_then(Json::as_object_mut) else { continue };
         if entries.get(key).is_none_or(Json::is_null) {

@@ -112,7 +112,7 @@ pub fn node_support(
             ),
         }
     }
-    let osimage = model.xcat.osimage.clone().unwrap_or_else(|| model.image.name.clone());
+    let osimage = model.osimage().to_owned();
     Some(NodeSupport { files, osimage })
 }
 

@@ -13,7 +13,7 @@ use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
 use crate::distro::{PackageManager, manager};
 use crate::plan::{Absences, Action, ActionGraph, Input, Origin, Place, Stage, Taken, Upstream};
-use crate::recipe::{Accounts, Clause};
+use crate::recipe::{Accounts, Clause, GZIP_LEVEL};
 use crate::recipe::{
     Firmware, Frames, Generator, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe, Selinux,
     SyncedKind,
@@ -100,15 +100,13 @@ pub fn compression(recipe: &Recipe, action: &str) -> Compression {
     match pack.compress {
         // The recipe's level is one of zstd's.
         PackCompress::Zstd if action == PACK_GZIP => Compression::Gzip(GZIP_LEVEL),
-        PackCompress::Zstd => Compression::Zstd(pack.level.map_or(3, |level| level as i32)),
-        PackCompress::Gzip => Compression::Gzip(pack.level.unwrap_or(GZIP_LEVEL).min(9)),
+        PackCompress::Zstd => Compression::Zstd(pack.effective_level() as i32),
+        PackCompress::Gzip => Compression::Gzip(pack.effective_level()),
     }
 }
 
 /// The image's lowest layer.
 const BASE: &str = "rootfs/base";
-/// The level of gzip where the recipe names none: gzip's own.
-const GZIP_LEVEL: u32 = 6;
 
 struct Reader<'a> {
     recipe: &'a Recipe,

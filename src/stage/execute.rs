@@ -16,7 +16,7 @@ use super::{
 use crate::digest::Digest;
 use crate::distro::{Bootstrap, Install, manager, ready_name};
 use crate::plan::Action;
-use crate::recipe::{Accounts, Clause, Frames, Lock, ModulesFrom, Selinux, SyncedKind};
+use crate::recipe::{Accounts, Clause, Frames, HOSTNAME_BY_DHCP, Lock, ModulesFrom, Selinux, SyncedKind};
 use crate::source::{Finding, Severity};
 use crate::store::{BlobRef, Outputs, ScanAnswer, Store};
 
@@ -208,7 +208,7 @@ impl Builder<'_> {
             epoch: lock.epoch,
             fstab: system::fstab(self.recipe),
             exports: system::exports(self.recipe),
-            hostname: settings.hostname.clone().filter(|name| name != "dhcp"),
+            hostname: settings.hostname.clone().filter(|name| name != HOSTNAME_BY_DHCP),
             timezone: settings.timezone.clone(),
             locale: settings.locale.clone(),
             authorized_keys: keys,

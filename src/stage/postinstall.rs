@@ -103,7 +103,7 @@ pub fn osvers(recipe: &Recipe) -> String {
 
 /// What the script gets as its fourth argument.
 pub fn profile(recipe: &Recipe) -> String {
-    recipe.model.xcat.profile.clone().unwrap_or_else(|| recipe.model.image.name.clone())
+    recipe.model.profile().to_owned()
 }
 
 /// Where a file of the recipe is below [`RECIPE_DIRECTORY`]: at its own path, unless that leads elsewhere.
