@@ -11,6 +11,7 @@ mod file;
 mod follow;
 mod graph;
 mod input;
+mod items;
 mod key;
 mod symbolic;
 mod words;
