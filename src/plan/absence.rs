@@ -29,11 +29,13 @@ pub struct Absences {
     named: BTreeSet<PathBuf>,
     /// Where each of its values stands.
     spans: Spans,
+    /// Packages that it asks for by their names.
+    asked: BTreeSet<String>,
 }
 
 impl Absences {
     /// What a recipe takes away, besides single inputs.
-    pub fn of(recipe: &Recipe, taken: BTreeMap<String, Taken>) -> Self {
+    pub fn of(recipe: &Recipe, taken: BTreeMap<String, Taken>, asked: BTreeSet<String>) -> Self {
         Self {
             taken,
             withdrawn: recipe.withdrawn.clone(),
@@ -42,6 +44,7 @@ impl Absences {
             recipes: recipe.files.iter().map(|file| file.name.clone()).collect(),
             named: recipe.named.clone(),
             spans: recipe.spans.clone(),
+            asked,
         }
     }
 
@@ -71,6 +74,12 @@ impl Absences {
         let reason = Reason::Removed { what: was.file.clone(), was: was.file.clone() };
         let message = format!("{} {verb} {} no more", self.own, was.file);
         Some(Cause { message, file: Some(self.own.clone()), ..reason.cause(None) })
+    }
+
+    /// Whether the recipe asks for a package that is gone: then somebody took it out of image.lock.
+    pub fn asks(&self, input: &str) -> bool {
+        let package = input.strip_prefix("package ").and_then(|name| name.split(':').next());
+        package.is_some_and(|name| self.asked.contains(name))
     }
 
     /// Whether the recipe still says a field.

@@ -61,7 +61,10 @@ pub fn differences(
             let subject = Subject { name: words, origin, place: place.as_ref(), was_place: None };
             return found.push(Difference::Own(subject.cause(Change::Added(was))));
         }
-        let remembered = past.place(&action.id, name);
+        let mut remembered = past.place(&action.id, name);
+        if matches!(change, Change::Removed(_)) && absences.asks(name) {
+            remembered = remembered.map(|(place, _)| (place, Origin::Lock));
+        }
         let origin = input.map(|input| &input.origin).or(remembered.as_ref().map(|(_, origin)| origin));
         // What is gone has no place any more, but a pattern that named it may still stand.
         let is_pattern =

@@ -155,7 +155,9 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
     let release = recipe.spans.get("image.release").map(Place::from);
     let inputs = reader.actions.iter_mut().flat_map(|action| &mut action.inputs);
     inputs.filter(|input| input.name == "parameter platform").for_each(|input| input.place.clone_from(&release));
-    let graph = ActionGraph::new(reader.actions)?.taking(Absences::of(recipe, taken(recipe)));
+    let install = wishes.iter().flat_map(|wish| &wish.pass.install);
+    let asked = install.map(|name| name.split('=').next().unwrap_or(name).to_owned()).collect();
+    let graph = ActionGraph::new(reader.actions)?.taking(Absences::of(recipe, taken(recipe), asked));
     Ok(StageGraph { graph, layers: reader.layers, wishes, accounts: reader.accounts })
 }
 

@@ -1,6 +1,6 @@
 //! Why image.lock no more answers the recipe, in the words of whoever changed the recipe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::wish::{Wish, wishes};
 use crate::plan::{Absences, Cause, Change, Origin, Place, Reason, Subject};
@@ -106,7 +106,7 @@ pub fn place_left_over(causes: &mut [Cause], recipe: &Recipe, remembered: &dyn F
     if !causes.iter().any(is_left_over) {
         return;
     }
-    let absences = Absences::of(recipe, BTreeMap::new());
+    let absences = Absences::of(recipe, BTreeMap::new(), BTreeSet::new());
     for cause in causes {
         let Reason::NotAsked { pass, what } = &cause.reason else { continue };
         let name = input_name(pass, what.trim_start_matches('-'));
@@ -128,7 +128,7 @@ pub fn lacking_pass(wish: &Wish, recipe: &Recipe) -> Vec<Cause> {
         found.extend(names.iter().map(|name| lacking(wish, name, dashes, recipe)));
     }
     // One field may bring many: it says so once.
-    let mut fields = std::collections::BTreeSet::new();
+    let mut fields = BTreeSet::new();
     let is_of_field = |cause: &Cause| cause.message.contains(" needs \"");
     found.retain(|cause| !is_of_field(cause) || fields.insert((cause.file.clone(), cause.line)));
     if found.is_empty() {

@@ -45,6 +45,9 @@ const EDITS: &[Edit] = &[
     ("a package in the recipe, not locked", |space| {
         space.edit("image.toml", "[\"less\"]", "[\"less\", \"jq\"]");
     }),
+    ("a package leaves the lock, and the list has it", |space| {
+        relock(space, |text| text.replace(&package("htop", "3.2.1-1"), ""));
+    }),
     ("an update", |space| {
         relock(space, |text| text.replace(&package("htop", "3.2.1-1"), &package("htop", "3.2.2-2")));
     }),
