@@ -1,0 +1,152 @@
+//! The kernel, its drivers, the initrd.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The kernel and its drivers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// Package that brings the kernel. None: the distribution's default for the architecture.
+    #[serde(default)]
+    pub package: Option<String>,
+    /// Directory with packages of kernels, which go before those of the archives (xCAT: kerneldir); sub-directories too.
+    #[serde(default)]
+    pub dir: Option<String>,
+    /// Which kernel release (`uname -r`) to boot, where the packages bring several.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Network drivers of the initrd: a whole list, or edits of the default one (`"+ice"`, `"-be2net"`); wildcards allowed.
+    #[serde(default)]
+    pub drivers: Vec<String>,
+    /// Driver packages, driver update disks, modules, or directories of them (xCAT: driverupdatesrc): their modules and
+    /// firmware get into the image, and into the initrd where `drivers` names them.
+    #[serde(default)]
+    pub updates: Vec<String>,
+    /// Drivers that are built from their source for the image's kernel.
+    #[serde(default)]
+    pub build: Vec<KernelBuild>,
+    /// Packages with firmware that the drivers need; installed in the image as well.
+    #[serde(default)]
+    pub firmware_packages: Vec<String>,
+    /// What missing firmware of a wanted driver is.
+    #[serde(default)]
+    pub firmware: Firmware,
+}
+
+/// A driver that is built from its source.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KernelBuild {
+    /// Directory with a Makefile, Kbuild or dkms.conf, or a tar archive of one.
+    pub source: String,
+    /// Arguments of make, which starts in the source's directory; `{build}` is the kernel's build directory, `{release}`
+    /// its release, `{source}` the source's directory. None: `-C {build} M={source} modules`, or what dkms.conf says.
+    #[serde(default)]
+    pub make: Vec<String>,
+    /// More packages that the build needs, for instance `bc`.
+    #[serde(default)]
+    pub tools: Vec<String>,
+}
+
+/// What missing firmware is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    /// A warning for a driver that the recipe names, a note for a default one.
+    #[default]
+    Warn,
+    /// An error for a driver that the recipe names.
+    Require,
+}
+
+/// The initrd.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Initrd {
+    /// Who composes it.
+    #[serde(default)]
+    pub generator: Generator,
+    /// Which initrds to make.
+    #[serde(default = "stateless")]
+    pub modes: Vec<InitrdMode>,
+    /// Compression; it must be one that the kernel can undo.
+    #[serde(default)]
+    pub compress: InitrdCompress,
+    /// Where its modules come from.
+    #[serde(default)]
+    pub modules_from: ModulesFrom,
+    /// Files with certificates that nodes trust for https, besides the public ones.
+    #[serde(default)]
+    pub ca: Vec<String>,
+    /// With dracut: its modules that are added to those that it chooses itself, or left out with `-` in front.
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"^[+-]?[A-Za-z0-9][A-Za-z0-9_.-]*$")))]
+    pub dracut_modules: Vec<String>,
+    /// With dracut: files of dracut.conf.d.
+    #[serde(default)]
+    pub dracut_conf: Vec<String>,
+    /// With dracut: packages of the distribution that its modules need, for instance `lvm2`; not installed in the image.
+    #[serde(default)]
+    pub dracut_packages: Vec<String>,
+}
+
+/// Who composes an initrd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Generator {
+    /// imgbuild: one program and the drivers, the same for all distributions.
+    #[default]
+    Imgbuild,
+    /// The release's own dracut, with a module of imgbuild: for sites that need dracut's modules.
+    Dracut,
+}
+
+fn stateless() -> Vec<InitrdMode> {
+    vec![InitrdMode::Stateless]
+}
+
+impl Default for Initrd {
+    fn default() -> Self {
+        Self {
+            generator: Generator::default(),
+            modes: stateless(),
+            compress: InitrdCompress::default(),
+            modules_from: ModulesFrom::default(),
+            ca: Vec::new(),
+            dracut_modules: Vec::new(),
+            dracut_conf: Vec::new(),
+            dracut_packages: Vec::new(),
+        }
+    }
+}
+
+/// Kind of initrd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InitrdMode {
+    /// The root lives in the node's memory.
+    Stateless,
+}
+
+/// Compression of an initrd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InitrdCompress {
+    /// zstd.
+    #[default]
+    Zstd,
+    /// gzip.
+    Gzip,
+}
+
+/// Where the initrd's modules come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ModulesFrom {
+    /// The kernel stage; postinstall may not change modules.
+    #[default]
+    Kernel,
+    /// The image after postinstall, for scripts that install drivers.
+    Rootfs,
+}

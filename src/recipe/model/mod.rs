@@ -1,0 +1,182 @@
+//! What a recipe says. Doc comments become the descriptions in the JSON Schema.
+
+mod content;
+mod kernel;
+mod pack;
+mod packages;
+mod system;
+mod xcat;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use content::*;
+pub use kernel::*;
+pub use pack::*;
+pub use packages::*;
+pub use system::*;
+pub use xcat::*;
+
+/// A recipe for one image that diskless nodes boot from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "imgbuild recipe")]
+pub struct Model {
+    /// What the image is.
+    pub image: Image,
+    /// Where packages come from (xCAT: pkgdir). None: the host's own sources.
+    #[serde(default)]
+    pub repo: Vec<Repo>,
+    /// Variables in the addresses of RPM repositories, besides `$releasever`, `$basearch` and `$arch`.
+    #[serde(default)]
+    pub repo_variables: BTreeMap<String, String>,
+    /// Packages of the distribution.
+    #[serde(default)]
+    pub packages: Packages,
+    /// Packages from a directory of your own (xCAT: otherpkgdir, otherpkglist).
+    #[serde(default)]
+    pub otherpkgs: Option<OtherPackages>,
+    /// The kernel and its drivers.
+    #[serde(default)]
+    pub kernel: Kernel,
+    /// The initrd.
+    #[serde(default)]
+    pub initrd: Initrd,
+    /// Settings that every node has in common.
+    #[serde(default)]
+    pub system: System,
+    /// Users whose ids are fixed, by name; they are made before any package.
+    #[serde(default)]
+    pub users: BTreeMap<String, UserPin>,
+    /// Groups whose ids are fixed, by name; they are made before any package.
+    #[serde(default)]
+    #[schemars(extend("additionalProperties" = {"type": "integer", "minimum": 1, "maximum": 65533}))]
+    pub groups: BTreeMap<String, u32>,
+    /// A script that changes the image after all packages are in (xCAT: postinstall).
+    #[serde(default)]
+    pub postinstall: Option<PostinstallTable>,
+    /// Which units start on nodes, whatever their packages chose (xCAT: chkconfig by hand).
+    #[serde(default)]
+    pub services: Services,
+    /// Files that are copied into the image last (xCAT: synclists).
+    #[serde(default)]
+    pub sync: Sync,
+    /// What is left out of the packed image (xCAT: exlist).
+    #[serde(default)]
+    pub exclude: Exclude,
+    /// How the image is packed.
+    #[serde(default)]
+    pub pack: Pack,
+    /// How nodes boot it.
+    #[serde(default)]
+    pub boot: Boot,
+    /// Variables for lists and the postinstall script (xCAT: environvar).
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// What the recipe may read outside its workspace.
+    #[serde(default)]
+    pub workspace: WorkspaceRules,
+    /// For files that come from an xCAT site.
+    #[serde(default)]
+    pub xcat: Xcat,
+}
+
+/// What the image is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Name of the image; its artefacts go to `out/<name>`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), length(max = 100))]
+    pub name: String,
+    /// Distribution.
+    #[serde(default)]
+    pub distro: Distro,
+    /// Release, as the distribution's archive calls it, for instance `bookworm`, `9` or `15.6`.
+    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
+    pub release: String,
+    /// CPU architecture, as `uname -m` prints it.
+    #[serde(default)]
+    pub arch: Arch,
+}
+
+/// Distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Distro {
+    /// Debian.
+    #[default]
+    Debian,
+    /// Red Hat Enterprise Linux.
+    Rhel,
+    /// Rocky Linux.
+    Rocky,
+    /// AlmaLinux.
+    Alma,
+    /// CentOS and CentOS Stream.
+    Centos,
+    /// Oracle Linux.
+    Oracle,
+    /// Fedora.
+    Fedora,
+    /// SUSE Linux Enterprise Server.
+    Sles,
+    /// openSUSE Leap and Tumbleweed.
+    Opensuse,
+}
+
+/// Distributions that have a package manager in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// apt.
+    Debian,
+    /// dnf and its predecessor yum.
+    RedHat,
+    /// zypper.
+    Suse,
+}
+
+impl Distro {
+    /// As the recipe writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debian => "debian",
+            Self::Rhel => "rhel",
+            Self::Rocky => "rocky",
+            Self::Alma => "alma",
+            Self::Centos => "centos",
+            Self::Oracle => "oracle",
+            Self::Fedora => "fedora",
+            Self::Sles => "sles",
+            Self::Opensuse => "opensuse",
+        }
+    }
+
+    /// Which package manager it has.
+    pub fn family(self) -> Family {
+        match self {
+            Self::Debian => Family::Debian,
+            Self::Rhel | Self::Rocky | Self::Alma | Self::Centos | Self::Oracle | Self::Fedora => Family::RedHat,
+            Self::Sles | Self::Opensuse => Family::Suse,
+        }
+    }
+}
+
+/// CPU architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Arch {
+    /// 64-bit PC.
+    #[default]
+    #[serde(rename = "x86_64")]
+    X86_64,
+}
+
+impl Arch {
+    /// As `uname -m` prints it.
+    pub fn machine(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+        }
+    }
+}

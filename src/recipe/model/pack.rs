@@ -1,0 +1,73 @@
+//! How the image is packed and booted.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the image is packed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pack {
+    /// Archive.
+    #[serde(default)]
+    pub archive: ArchiveKind,
+    /// Compression.
+    #[serde(default)]
+    pub compress: PackCompress,
+    /// Whether the archive is cut into frames that nodes check and unpack one by one, or is one stream that a kernel
+    /// takes as its initramfs.
+    #[serde(default)]
+    pub frames: Frames,
+    /// Level of the compression. None: 3 for zstd, 6 for gzip.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 19))]
+    pub level: Option<u32>,
+}
+
+/// How an archive is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Frames {
+    /// Into independent frames, cached by content.
+    #[default]
+    Many,
+    /// Not at all.
+    Single,
+}
+
+/// Kind of archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveKind {
+    /// cpio, form `newc`; unpacked into the node's memory.
+    #[default]
+    Cpio,
+}
+
+/// Compression of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PackCompress {
+    /// zstd.
+    #[default]
+    Zstd,
+    /// gzip.
+    Gzip,
+}
+
+/// How nodes boot it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// Words for the kernel's command line.
+    #[serde(default)]
+    pub cmdline: Vec<String>,
+    /// Sizes of tmpfs mounts by path, for instance `"/tmp" = "50m"`; they become the image's fstab.
+    #[serde(default)]
+    pub tmpfs: BTreeMap<String, String>,
+    /// Size of the root file system in memory, for instance `4g` or `80%`. None: 90% of memory.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-9]+[kmgKMG%]?$"))]
+    pub root_size: Option<String>,
+}
