@@ -17,8 +17,6 @@ mod edit;
 mod error;
 mod estimate;
 mod execute;
-mod execute_dracut;
-mod execute_node_support;
 mod failed;
 mod gate;
 mod given;

@@ -1,13 +1,13 @@
 //! Makes the layer with xCAT's side of a node.
 
-use super::StageError;
-use super::node_support::{lacking, xcatinfo};
-use super::results::{Done, below, layer_outputs};
-use super::run::Builder;
-use super::sync::{SyncAnswer, SyncItem, SyncRequest};
 use crate::plan::Action;
 use crate::recipe::{Lock, NodeSupport, SyncedKind};
 use crate::source::{Finding, Severity};
+use crate::stage::StageError;
+use crate::stage::node_support::{lacking, xcatinfo};
+use crate::stage::results::{Done, below, layer_outputs};
+use crate::stage::run::Builder;
+use crate::stage::sync::{SyncAnswer, SyncItem, SyncRequest};
 use crate::store::{Outputs, Store};
 
 impl Builder<'_> {
@@ -15,7 +15,7 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// [`StageError`] of its kind.
-    pub(super) fn run_node_support(
+    pub(in crate::stage) fn run_node_support(
         &self,
         action: &Action,
         support: &NodeSupport,

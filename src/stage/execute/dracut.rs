@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::StageError;
-use super::actions::INITRD;
-use super::dracut::{DracutAnswer, DracutRequest, KIND};
-use super::results::Done;
-use super::run::Builder;
-use super::wish::DRACUT_TOOLS;
 use crate::plan::Action;
 use crate::recipe::{Lock, dracut_modules};
 use crate::source::{Finding, Severity};
+use crate::stage::StageError;
+use crate::stage::actions::INITRD;
+use crate::stage::dracut::{DracutAnswer, DracutRequest, KIND};
+use crate::stage::results::Done;
+use crate::stage::run::Builder;
+use crate::stage::wish::DRACUT_TOOLS;
 use crate::store::Outputs;
 
 impl Builder<'_> {
@@ -18,7 +18,12 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// [`StageError::Script`] with dracut's words, [`StageError::Gate`] for drivers that the kernel lacks.
-    pub(super) fn run_dracut(&self, action: &Action, lock: &Lock, done: &Done) -> Result<Outputs, StageError> {
+    pub(in crate::stage) fn run_dracut(
+        &self,
+        action: &Action,
+        lock: &Lock,
+        done: &Done,
+    ) -> Result<Outputs, StageError> {
         let mut conf = Vec::new();
         for (path, name) in &self.recipe.dracut_conf {
             let text =

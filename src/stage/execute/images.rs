@@ -1,0 +1,78 @@
+//! What nodes load: the initrd and the packed image.
+
+use std::collections::BTreeMap;
+
+use crate::plan::Action;
+use crate::recipe::{Frames, Lock, Selinux};
+use crate::source::{Finding, Severity};
+use crate::stage::actions::{INITRD, PACK, compression};
+use crate::stage::artefacts::index_text;
+use crate::stage::results::{Done, below};
+use crate::stage::run::Builder;
+use crate::stage::{StageError, initrd, pack};
+use crate::store::Outputs;
+
+impl Builder<'_> {
+    pub(super) fn run_initrd(&self, action: &Action, lock: &Lock, done: &Done) -> Result<Outputs, StageError> {
+        let scratch = self.store.scratch()?;
+        let request = self.initrd_request(action, lock, done, &scratch.name)?;
+        let answer: initrd::InitrdAnswer =
+            self.namespace.call("initrd", &request, &mut |text| self.report.progress(text))?;
+        // The same drivers in another form: said once.
+        if action.id == INITRD || !answer.missing.is_empty() {
+            self.say_drivers(&answer, &request.release)?;
+        }
+        let initrd = self.take(&request.handover)?;
+        Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), initrd)]), ..Outputs::default() })
+    }
+
+    pub(super) fn run_pack(&self, action: &Action, done: &Done) -> Result<Outputs, StageError> {
+        let layers = below(action, done)?;
+        let mut manifests = Vec::new();
+        for layer in &layers {
+            manifests.push(self.store.manifest(layer)?);
+        }
+        let tree = crate::store::merge(&manifests);
+        let paths = tree.0.iter().map(|(path, found)| (path.clone(), found.entry.is_directory())).collect();
+        let exclusion = self.recipe.exclude.apply(&paths);
+        if action.id == PACK {
+            for finding in &exclusion.findings {
+                self.report.finding(finding);
+            }
+        }
+        let (compress, level) = match compression(self.recipe, &action.id) {
+            crate::archive::Compression::Zstd(level) => ("zstd", level as u32),
+            crate::archive::Compression::Gzip(level) => ("gzip", level),
+        };
+        let scratch = self.store.scratch()?;
+        let request = pack::PackRequest {
+            layers,
+            excluded: exclusion.excluded,
+            compress: compress.to_owned(),
+            level,
+            single: self.recipe.model.pack.frames == Frames::Single,
+            selinux: self.recipe.model.system.selinux == Selinux::Auto,
+            scratch: scratch.name.clone(),
+        };
+        let answer: pack::PackAnswer = self.namespace.call("pack", &request, &mut |text| self.report.progress(text))?;
+        if action.id == PACK {
+            for text in &answer.warnings {
+                self.report.finding(&Finding::nowhere(Severity::Warning, "pack::selinux", text.clone()));
+            }
+        }
+        let index = self.store.ensure_blob(&index_text(
+            compress,
+            &answer.frames,
+            answer.inodes,
+            answer.memory,
+            &answer.xattrs,
+            &answer.labels,
+        ))?;
+        Ok(Outputs {
+            blobs: BTreeMap::from([("index".to_owned(), index)]),
+            values: BTreeMap::from([("memory".to_owned(), answer.memory.to_string())]),
+            frames: answer.frames.iter().map(|(key, _)| *key).collect(),
+            ..Outputs::default()
+        })
+    }
+}
