@@ -1,7 +1,9 @@
 //! Reads a recipe and all that it names.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+mod checks;
+mod postinstall;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,10 +14,10 @@ use super::kernel_names::lift_kernels;
 use super::merge::Withdrawn;
 use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::node_support::{NodeSupport, node_support};
-use super::paths::{PathProblem, Paths, name_problem};
+use super::paths::{PathProblem, Paths};
 use super::services::{Unit, read_units};
 use super::sync::expand;
-use super::{Family, LOCK_FILE, Model, Node, Spans, SyncedFile, Workspace, check_against_schema, schema};
+use super::{LOCK_FILE, Model, Node, Spans, SyncedFile, Workspace, check_against_schema, schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
@@ -411,211 +413,6 @@ impl Reader<'_> {
                     }
                 }
             }
-        }
-    }
-
-    fn refuse_groups(&mut self, list: &mut PackageList) {
-        if self.model.image.distro.family() != Family::Debian {
-            return;
-        }
-        for item in list.passes.iter().flat_map(|pass| &pass.install).filter(|item| item.name.starts_with('@')) {
-            list.findings.push(
-                Finding::error("recipe::group", &item.span, format!("`{}` is a group, and Debian has none", item.name))
-                    .help("name the packages; `tasksel --task-packages NAME` prints those of a task"),
-            );
-        }
-    }
-
-    fn check_kernel(&mut self, in_list: Option<&(String, Span)>) {
-        if let (Some(package), Some((listed, span))) = (&self.model.kernel.package, in_list)
-            && package != listed
-        {
-            let finding = Finding::error(
-                "recipe::kernel_disagrees",
-                span,
-                format!("the list names the kernel `{listed}`, but [kernel] says `{package}`"),
-            )
-            .label("named here")
-            .help(format!("remove the line, or write [kernel] package = \"{listed}\""));
-            self.findings.push(finding);
-        }
-    }
-
-    fn postinstall(&mut self, table: &super::PostinstallTable) -> Option<Postinstall> {
-        let script = self.file("postinstall.script", &table.script)?;
-        let span = self.span("postinstall.script");
-        if witness::mode(&script).ok()? & 0o111 == 0 {
-            self.findings.push(
-                Finding::error("postinstall::not_executable", &span, format!("`{}` is not executable", table.script))
-                    .label("named here")
-                    .help(format!("chmod +x {}", table.script)),
-            );
-        }
-        let start = witness::read(&script).unwrap_or_default();
-        if !start.starts_with(b"#!") && !start.starts_with(b"\x7fELF") {
-            self.findings.push(
-                Finding::error(
-                    "postinstall::no_interpreter",
-                    &span,
-                    format!("`{}` does not say what runs it", table.script),
-                )
-                .label("named here")
-                .help("start it with a line such as #!/bin/sh"),
-            );
-        }
-        let mut inputs: BTreeMap<String, PathBuf> = BTreeMap::new();
-        for (index, pattern) in table.inputs.iter().enumerate() {
-            let at = format!("postinstall.inputs[{index}]");
-            for (path, name) in self.inputs(&at, pattern) {
-                if let Some(other) = inputs.get(&name).filter(|other| **other != path) {
-                    let message = format!("the script would see two files as `{name}`");
-                    let help = format!("one is {}, the other {}: rename one", other.display(), path.display());
-                    let span = self.span(&at);
-                    self.findings.push(Finding::error("postinstall::two_inputs", &span, message).help(help));
-                }
-                inputs.insert(name, path);
-            }
-        }
-        let mut inputs: Vec<(PathBuf, String)> = inputs.into_iter().map(|(name, path)| (path, name)).collect();
-        inputs.sort();
-        let name = self.paths.name(&script);
-        Some(Postinstall { script, name, inputs })
-    }
-
-    /// Files that a pattern names, below the directory of the file with the pattern.
-    fn inputs(&mut self, at: &str, pattern: &str) -> Vec<(PathBuf, String)> {
-        let span = self.span(at);
-        let matcher = match globset::GlobBuilder::new(pattern).literal_separator(true).build() {
-            Ok(glob) => glob.compile_matcher(),
-            Err(error) => {
-                self.findings.push(Finding::error(
-                    "postinstall::pattern",
-                    &span,
-                    format!("`{pattern}` is no pattern: {}", error.kind()),
-                ));
-                return Vec::new();
-            }
-        };
-        let root = self.folder(at);
-        let (mut found, mut odd) = (Vec::new(), false);
-        // Artefacts and version control are never inputs.
-        let enter = |depth: usize, name: &OsStr| depth != 1 || !matches!(name.to_str(), Some("out" | ".git"));
-        let walk = witness::walk().only(&enter).through(&root);
-        for entry in walk.into_iter().flatten().filter(|entry| entry.kind == witness::Kind::File) {
-            let Ok(relative) = entry.path.strip_prefix(&root) else { continue };
-            let Some(below) = relative.to_str() else {
-                if matcher.is_match(relative) {
-                    odd = true;
-                    self.findings.push(name_problem("postinstall::name", &entry.path, &span));
-                }
-                continue;
-            };
-            if matcher.is_match(below) {
-                found.push((entry.path.clone(), below.to_owned()));
-            }
-        }
-        if found.is_empty() && !odd {
-            self.findings.push(
-                Finding::warning("postinstall::no_input", &span, format!("`{pattern}` matches no file"))
-                    .label("the script will see nothing of it")
-                    .help("`*` stays within a folder, `**` goes below; paths start in the recipe's directory"),
-            );
-        }
-        found
-    }
-
-    fn check_login(&mut self, keys: &[(PathBuf, String)], hash: Option<&(PathBuf, String)>) {
-        for (path, name) in keys {
-            let text = witness::read_to_string(path).unwrap_or_default();
-            let span = self.span("system.authorized_keys");
-            if text.contains("PRIVATE KEY") {
-                self.findings.push(
-                    Finding::error("system::private_key", &span, format!("`{name}` is a private key"))
-                        .label("named here")
-                        .help("name the public one, which ends in .pub"),
-                );
-            } else if !text.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-                self.findings.push(
-                    Finding::error("system::no_key", &span, format!("`{name}` holds no key")).label("named here"),
-                );
-            }
-        }
-        if let Some((path, name)) = hash {
-            let text = witness::read_to_string(path).unwrap_or_default();
-            if !text.trim().starts_with('$') || text.trim().contains([':', '\n']) {
-                let span = self.span("system.root_password_hash_file");
-                self.findings.push(
-                    Finding::error("system::no_hash", &span, format!("`{name}` holds no password hash"))
-                        .label("named here")
-                        .help("write one with: openssl passwd -6 >FILE"),
-                );
-            }
-        }
-        if keys.is_empty() && hash.is_none() {
-            let span = self.span("system");
-            self.findings.push(
-                Finding::warning("system::no_login", &span, "nobody can log in: root is locked and has no key")
-                    .help("add to the recipe: [system] authorized_keys = [\"keys/admin.pub\"]"),
-            );
-        }
-    }
-
-    fn check_boot(&mut self) {
-        let boot = self.model.boot.clone();
-        for (path, size) in &boot.tmpfs {
-            let span = self.span(&format!("boot.tmpfs.{path}"));
-            if !path.starts_with('/') || path == "/" || path.contains("..") || path.contains([' ', '\t', '\n', '\\']) {
-                self.findings.push(
-                    Finding::error("boot::tmpfs_path", &span, format!("`{path}` is no absolute path for a tmpfs"))
-                        .help("write for instance \"/tmp\" = \"50m\"; the size of / is [boot] root_size"),
-                );
-            }
-            let digits = size.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G', '%']);
-            if digits.is_empty() || size.len() - digits.len() > 1 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                self.findings.push(
-                    Finding::error("boot::tmpfs_size", &span, format!("`{size}` is no size"))
-                        .help("write for instance \"50m\", \"2g\" or \"25%\""),
-                );
-            }
-        }
-        for (index, word) in boot.cmdline.iter().enumerate() {
-            if word.contains(['\n', '\t', ' ']) || word.is_empty() {
-                let span = self.span(&format!("boot.cmdline[{index}]"));
-                self.findings.push(
-                    Finding::error("boot::cmdline", &span, "each word of the command line is an item of its own")
-                        .help("split it at the blanks"),
-                );
-            }
-        }
-        // The kernel's own limit on x86 (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h); the rest is for URL, digest and BOOTIF.
-        let length: usize = boot.cmdline.iter().map(|word| word.len() + 1).sum();
-        if length > 2048 - 512 {
-            let span = self.span("boot.cmdline");
-            self.findings.push(
-                Finding::error(
-                    "boot::cmdline_length",
-                    &span,
-                    format!(
-                        "the command line has {length} bytes; 2048 is the kernel's limit and imgbuild adds up to 512"
-                    ),
-                )
-                .help("shorten it"),
-            );
-        }
-    }
-
-    fn check_drivers(&mut self) {
-        let drivers = &self.model.kernel.drivers;
-        let edits = drivers.iter().filter(|name| name.starts_with(['+', '-'])).count();
-        if edits > 0 && edits < drivers.len() {
-            let span = self.span("kernel.drivers");
-            self.findings.push(
-                Finding::error("kernel::drivers", &span, "`drivers` mixes edits and plain names")
-                    .label("named here")
-                    .help(
-                        "either edit the default list (\"+ice\", \"-be2net\"), or give a whole one (\"ice\", \"igb\")",
-                    ),
-            );
         }
     }
 }

@@ -1,0 +1,133 @@
+//! What values must be, besides what the schema says of them.
+
+use std::path::PathBuf;
+
+use super::Reader;
+use crate::recipe::Family;
+use crate::source::{Finding, Span};
+use crate::witness;
+use crate::xcat::PackageList;
+
+impl Reader<'_> {
+    pub(super) fn refuse_groups(&mut self, list: &mut PackageList) {
+        if self.model.image.distro.family() != Family::Debian {
+            return;
+        }
+        for item in list.passes.iter().flat_map(|pass| &pass.install).filter(|item| item.name.starts_with('@')) {
+            list.findings.push(
+                Finding::error("recipe::group", &item.span, format!("`{}` is a group, and Debian has none", item.name))
+                    .help("name the packages; `tasksel --task-packages NAME` prints those of a task"),
+            );
+        }
+    }
+
+    pub(super) fn check_kernel(&mut self, in_list: Option<&(String, Span)>) {
+        if let (Some(package), Some((listed, span))) = (&self.model.kernel.package, in_list)
+            && package != listed
+        {
+            let finding = Finding::error(
+                "recipe::kernel_disagrees",
+                span,
+                format!("the list names the kernel `{listed}`, but [kernel] says `{package}`"),
+            )
+            .label("named here")
+            .help(format!("remove the line, or write [kernel] package = \"{listed}\""));
+            self.findings.push(finding);
+        }
+    }
+
+    pub(super) fn check_login(&mut self, keys: &[(PathBuf, String)], hash: Option<&(PathBuf, String)>) {
+        for (path, name) in keys {
+            let text = witness::read_to_string(path).unwrap_or_default();
+            let span = self.span("system.authorized_keys");
+            if text.contains("PRIVATE KEY") {
+                self.findings.push(
+                    Finding::error("system::private_key", &span, format!("`{name}` is a private key"))
+                        .label("named here")
+                        .help("name the public one, which ends in .pub"),
+                );
+            } else if !text.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')) {
+                self.findings.push(
+                    Finding::error("system::no_key", &span, format!("`{name}` holds no key")).label("named here"),
+                );
+            }
+        }
+        if let Some((path, name)) = hash {
+            let text = witness::read_to_string(path).unwrap_or_default();
+            if !text.trim().starts_with('$') || text.trim().contains([':', '\n']) {
+                let span = self.span("system.root_password_hash_file");
+                self.findings.push(
+                    Finding::error("system::no_hash", &span, format!("`{name}` holds no password hash"))
+                        .label("named here")
+                        .help("write one with: openssl passwd -6 >FILE"),
+                );
+            }
+        }
+        if keys.is_empty() && hash.is_none() {
+            let span = self.span("system");
+            self.findings.push(
+                Finding::warning("system::no_login", &span, "nobody can log in: root is locked and has no key")
+                    .help("add to the recipe: [system] authorized_keys = [\"keys/admin.pub\"]"),
+            );
+        }
+    }
+
+    pub(super) fn check_boot(&mut self) {
+        let boot = self.model.boot.clone();
+        for (path, size) in &boot.tmpfs {
+            let span = self.span(&format!("boot.tmpfs.{path}"));
+            if !path.starts_with('/') || path == "/" || path.contains("..") || path.contains([' ', '\t', '\n', '\\']) {
+                self.findings.push(
+                    Finding::error("boot::tmpfs_path", &span, format!("`{path}` is no absolute path for a tmpfs"))
+                        .help("write for instance \"/tmp\" = \"50m\"; the size of / is [boot] root_size"),
+                );
+            }
+            let digits = size.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G', '%']);
+            if digits.is_empty() || size.len() - digits.len() > 1 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                self.findings.push(
+                    Finding::error("boot::tmpfs_size", &span, format!("`{size}` is no size"))
+                        .help("write for instance \"50m\", \"2g\" or \"25%\""),
+                );
+            }
+        }
+        for (index, word) in boot.cmdline.iter().enumerate() {
+            if word.contains(['\n', '\t', ' ']) || word.is_empty() {
+                let span = self.span(&format!("boot.cmdline[{index}]"));
+                self.findings.push(
+                    Finding::error("boot::cmdline", &span, "each word of the command line is an item of its own")
+                        .help("split it at the blanks"),
+                );
+            }
+        }
+        // The kernel's own limit on x86 (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h); the rest is for URL, digest and BOOTIF.
+        let length: usize = boot.cmdline.iter().map(|word| word.len() + 1).sum();
+        if length > 2048 - 512 {
+            let span = self.span("boot.cmdline");
+            self.findings.push(
+                Finding::error(
+                    "boot::cmdline_length",
+                    &span,
+                    format!(
+                        "the command line has {length} bytes; 2048 is the kernel's limit and imgbuild adds up to 512"
+                    ),
+                )
+                .help("shorten it"),
+            );
+        }
+    }
+
+    pub(super) fn check_drivers(&mut self) {
+        let drivers = &self.model.kernel.drivers;
+        let edits = drivers.iter().filter(|name| name.starts_with(['+', '-'])).count();
+        if edits > 0 && edits < drivers.len() {
+            let span = self.span("kernel.drivers");
+            self.findings.push(
+                Finding::error("kernel::drivers", &span, "`drivers` mixes edits and plain names")
+                    .label("named here")
+                    .help(
+                        "either edit the default list (\"+ice\", \"-be2net\"), or give a whole one (\"ice\", \"igb\")",
+                    ),
+            );
+        }
+    }
+}
