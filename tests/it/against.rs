@@ -504,6 +504,11 @@ fn a_plan_file_is_of_the_last_build_and_goes_where_it_is_sent() {
     let printed = space.run(&["plan", "-o", "-"]).good().out;
     assert_eq!(printed, std::fs::read_to_string(&file).unwrap(), "the plan file, and nothing else");
     assert!(!space.path().join("-").exists());
+    // What a terminal would obey is data of a program here: as an escape it would be no JSON.
+    space.edit("image.toml", "SITE = \"a\"", "SITE = \"a\u{202e}\u{9b}b\"");
+    let printed = space.run(&["plan", "-o", "-"]).good().out;
+    assert!(printed.contains("a\u{202e}\u{9b}b"), "{printed}");
+    serde_json::from_str::<serde_json::Value>(&printed).unwrap();
     let folder = space.path().join("no/such");
     let ran = space.run(&["plan", "-o", folder.join("plan.json").to_str().unwrap()]);
     assert_eq!(ran.code, 1, "{}", ran.err);
