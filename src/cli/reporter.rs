@@ -1,6 +1,6 @@
 //! Shows what a build does: a moving line on a terminal, plain lines elsewhere, or JSON.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub struct Reporter {
 struct State {
     /// What each thread is doing, and when it last said something.
     threads: HashMap<ThreadId, (String, Instant)>,
+    /// What was said of places in files: several images may inherit one.
+    told: HashSet<(String, String)>,
 }
 
 impl Reporter {
@@ -180,6 +182,14 @@ impl Reporter {
             return self.line(&format!("note: {}", named(image, &one_line(&finding.message))));
         }
         if let Some(image) = image {
+            if let Some(span) = &finding.span
+                && let Ok(mut state) = self.state.lock()
+                && !state.told.insert((format!("{}:{}", span.file.path.display(), span.start), finding.message.clone()))
+            {
+                drop(state);
+                let text = format!("{image}: {} ({span}, as told above)", render::one_line(&finding.message));
+                return self.line(&text);
+            }
             self.line(&format!("{image}:"));
         }
         self.line(render::finding(finding).trim_end());

@@ -11,7 +11,9 @@ pub fn tell(failures: Vec<Failure>) -> Exit {
     let mut exit = Exit::Done;
     for failure in failures {
         exit = worse(exit, Exit::from(&failure.error));
-        render::say(&render::error(failure.error));
+        if !failure.error.is_told() {
+            render::say(&render::error(failure.error));
+        }
     }
     exit
 }
@@ -92,7 +94,7 @@ impl Told<'_> {
                     // The last lines were shown above.
                     let why = failure.error.to_string().lines().next().unwrap_or_default().to_owned();
                     let why = why.trim_end_matches(":").trim_end_matches("; its last lines").to_owned();
-                    if self.arguments.progress != ProgressKind::Json {
+                    if self.arguments.progress != ProgressKind::Json && !failure.error.is_told() {
                         let of = failure.action.as_ref().map_or_else(String::new, |action| format!(" {action}"));
                         render::say(&format!("{name}:{of}\n{}", render::error(failure.error)));
                     }

@@ -83,7 +83,9 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
             Err(error) => {
                 reporter.end();
                 let exit = Exit::from(&error);
-                render::say(&format!("{of}{}", render::error(error)));
+                if !error.is_told() {
+                    render::say(&format!("{of}{}", render::error(error)));
+                }
                 return exit;
             }
         }

@@ -98,7 +98,14 @@ pub enum DistroError {
     /// Package names that no repository has.
     #[error("no repository has {names}")]
     #[diagnostic(code(distro::unknown_package), help("{help}"))]
-    UnknownPackages { packages: Vec<String>, names: String, help: String },
+    UnknownPackages {
+        /// Each with what it may have been meant to be.
+        packages: Vec<(String, Option<String>)>,
+        names: String,
+        help: String,
+        /// Whether each was told already where it is asked for.
+        told: bool,
+    },
     /// A package's own script failed.
     #[error("{script} failed: {ended}; its last lines:\n{lines}")]
     #[diagnostic(
@@ -123,4 +130,15 @@ pub enum DistroError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] crate::store::StoreError),
+}
+
+impl DistroError {
+    /// That no repository has some packages, each with what it may have been meant to be; `otherwise` is the remedy where
+    /// nothing is like any of them.
+    pub fn unknown_packages(packages: Vec<(String, Option<String>)>, otherwise: &str) -> Self {
+        let names = packages.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let hints: Vec<&str> = packages.iter().filter_map(|(_, hint)| hint.as_deref()).collect();
+        let help = if hints.is_empty() { otherwise.to_owned() } else { hints.join("\n") };
+        Self::UnknownPackages { packages, names, help, told: false }
+    }
 }

@@ -111,6 +111,11 @@ pub enum StageError {
 }
 
 impl StageError {
+    /// Whether all that it says was reported already, where it was asked for.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Distro(crate::distro::DistroError::UnknownPackages { told: true, .. }))
+    }
+
     /// The file with all that the failed command printed, below the store's directory; none where no command failed.
     pub fn log(&self) -> Option<&str> {
         use crate::distro::DistroError;

@@ -16,7 +16,7 @@ use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Pass, Place
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
-use crate::source::{Finding, Severity};
+use crate::source::Finding;
 use crate::store::Store;
 
 /// Whether a lock answers a recipe.
@@ -313,7 +313,8 @@ impl Locking<'_> {
             .filter(|package| !kernels.iter().any(|kernel| kernel.name == package.name))
             .collect();
         held.extend(kernels.iter().cloned());
-        let answers = archive.resolve(&solving, &to_resolve, held).map_err(|error| self.with_place(error, &asked))?;
+        let answers =
+            archive.resolve(&solving, &to_resolve, held).map_err(|error| with_place(self.report, error, &asked))?;
         for (wish, answer) in asked.iter().zip(answers) {
             self.say_what_goes_with(wish, &answer.remove_with);
             let kernel_releases = kernel_dir::releases(manager, archive.as_ref(), &answer.packages)?;
@@ -334,7 +335,7 @@ impl Locking<'_> {
             held.extend(earlier.flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)));
             let tools = kernel_dir::driver_tools(wish, self.recipe, archive.as_ref(), &passes, held);
             let tools = tools.map_err(|error| match error {
-                StageError::Distro(error) => self.with_place(error, &[wish]).into(),
+                StageError::Distro(error) => with_place(self.report, error, &[wish]).into(),
                 other => other,
             })?;
             archive.check_signatures(store, &|packages| self.supply.download(packages), &tools.packages)?;
@@ -377,19 +378,71 @@ impl Locking<'_> {
             );
         }
     }
+}
 
-    /// Says in which list an unknown name stands.
-    fn with_place(&self, error: DistroError, wishes: &[&Wish]) -> DistroError {
-        let DistroError::UnknownPackages { packages, names, help } = error else { return error };
-        for name in &packages {
-            if let Some(span) = wishes.iter().find_map(|wish| wish.spans.get(name)) {
-                self.report.finding(
-                    &Finding::error("distro::unknown_package", span, format!("no repository has `{name}`"))
-                        .label("asked for here"),
-                );
-            }
+/// Says of unknown names where they are asked for, and what they may have been meant to be. An error of which nothing is
+/// left to say is marked so.
+fn with_place(report: &dyn Report, error: DistroError, wishes: &[&Wish]) -> DistroError {
+    let DistroError::UnknownPackages { packages, names, help, .. } = error else { return error };
+    let mut told = true;
+    for (name, hint) in &packages {
+        let Some(span) = wishes.iter().find_map(|wish| wish.spans.get(name)) else {
+            told = false;
+            continue;
+        };
+        let finding = Finding::error("distro::unknown_package", span, format!("no repository has `{name}`"));
+        let one = hint.clone().or_else(|| packages.iter().all(|(_, hint)| hint.is_none()).then(|| help.clone()));
+        report.finding(&Finding { help: one, ..finding.label("asked for here") });
+    }
+    DistroError::UnknownPackages { packages, names, help, told }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::source::{SourceFile, Span};
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(String, Option<String>)>>);
+
+    impl Report for Heard {
+        fn started(&self, _: &str, _: &[Cause]) {}
+        fn progress(&self, _: &str) {}
+        fn finished(&self, _: &str, _: Duration) {}
+        fn finding(&self, finding: &Finding) {
+            self.0.lock().unwrap().push((finding.message.clone(), finding.help.clone()));
         }
-        debug_assert!(Severity::Error > Severity::Warning);
-        DistroError::UnknownPackages { packages, names, help }
+    }
+
+    #[test]
+    fn an_unknown_package_is_told_once_where_it_is_asked_for() {
+        let file = SourceFile::new("a.pkglist", "/a.pkglist", "bahs\nxyzzy\n");
+        let spans = [("bahs", 0..4), ("xyzzy", 5..10)].map(|(name, at)| (name.to_owned(), Span::new(&file, at)));
+        let wish = |spans| Wish { name: "packages-1".into(), pass: Pass::default(), spans, variables: Vec::new() };
+        let known = wish(BTreeMap::from(spans));
+        let error = |names: &[&str]| {
+            let hint = |name: &str| (name == "bahs").then(|| "did you mean bash?".to_owned());
+            DistroError::unknown_packages(names.iter().map(|name| ((*name).to_owned(), hint(name))).collect(), "check")
+        };
+        let heard = Heard::default();
+        let StageError::Distro(left) = with_place(&heard, error(&["bahs", "xyzzy"]), &[&known]).into() else {
+            panic!()
+        };
+        assert!(StageError::from(left).is_told());
+        let said = |text: &str, help: Option<&str>| (text.to_owned(), help.map(str::to_owned));
+        let both =
+            [said("no repository has `bahs`", Some("did you mean bash?")), said("no repository has `xyzzy`", None)];
+        assert_eq!(*heard.0.lock().unwrap(), both);
+        // Nothing is like it: the remedy is the general one.
+        let heard = Heard::default();
+        with_place(&heard, error(&["xyzzy"]), &[&known]);
+        assert_eq!(*heard.0.lock().unwrap(), [said("no repository has `xyzzy`", Some("check"))]);
+        // What stands in no list is left to say.
+        let left = with_place(&Heard::default(), error(&["bahs", "dracut"]), &[&known]);
+        assert!(!StageError::from(left).is_told());
     }
 }

@@ -245,17 +245,15 @@ impl Resolver<'_> {
 /// What is said of names that no archive has.
 pub fn unknown_names(archive: &Archive, unknown: Vec<String>) -> DistroError {
     let names = archive.names();
-    let hints: Vec<String> = unknown
-        .iter()
-        .filter_map(|name| {
-            let near = nearest(name, names.iter().copied());
-            (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
-        })
-        .collect();
-    let help =
-        if hints.is_empty() { "check the suites and components of [[repo]]".to_owned() } else { hints.join("\n") };
-    let listed = unknown.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    DistroError::UnknownPackages { packages: unknown, names: listed, help }
+    let hint = |name: String| {
+        let near = nearest(&name, names.iter().copied());
+        let hint = (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")));
+        (name, hint)
+    };
+    DistroError::unknown_packages(
+        unknown.into_iter().map(hint).collect(),
+        "check the suites and components of [[repo]]",
+    )
 }
 
 /// The name in `folder/name=version` or `name:architecture`.

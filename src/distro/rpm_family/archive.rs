@@ -145,31 +145,30 @@ impl RpmArchive {
                 groups.chain(comps.environments.iter().map(|one| one.id.as_str()))
             })
             .collect();
-        let hints: Vec<String> = unknown
-            .iter()
-            .filter_map(|name| {
-                let (sign, plain) = match name.strip_prefix('@') {
-                    Some(group) if group.starts_with('^') => ("@^", group.trim_start_matches('^')),
-                    Some(group) => ("@", group),
-                    None => ("", name.as_str()),
-                };
-                if sign.is_empty() && names.contains(plain) {
-                    return Some(format!(
-                        "`{name}` is there, but left out: by `exclude` or `include` of its [[repo]], or by the streams of modules"
-                    ));
-                }
-                let near = if sign.is_empty() {
-                    nearest(plain, names.iter().copied())
-                } else {
-                    nearest(plain, groups.iter().copied())
-                };
-                let near: Vec<String> = near.iter().map(|name| format!("{sign}{name}")).collect();
-                (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
-            })
-            .collect();
-        let help = if hints.is_empty() { "check the repositories of [[repo]]".to_owned() } else { hints.join("\n") };
-        let listed = unknown.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        DistroError::UnknownPackages { packages: unknown, names: listed, help }
+        let hint = |name: &str| {
+            let (sign, plain) = match name.strip_prefix('@') {
+                Some(group) if group.starts_with('^') => ("@^", group.trim_start_matches('^')),
+                Some(group) => ("@", group),
+                None => ("", name),
+            };
+            if sign.is_empty() && names.contains(plain) {
+                return Some(format!(
+                    "`{name}` is there, but left out: by `exclude` or `include` of its [[repo]], or by the streams of modules"
+                ));
+            }
+            let near = if sign.is_empty() {
+                nearest(plain, names.iter().copied())
+            } else {
+                nearest(plain, groups.iter().copied())
+            };
+            let near: Vec<String> = near.iter().map(|name| format!("{sign}{name}")).collect();
+            (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
+        };
+        let packages = unknown.into_iter().map(|name| {
+            let hint = hint(&name);
+            (name, hint)
+        });
+        DistroError::unknown_packages(packages.collect(), "check the repositories of [[repo]]")
     }
 
     /// `a|b` is the first that a repository has, `a|` may be missing.

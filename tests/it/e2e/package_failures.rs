@@ -63,7 +63,8 @@ fn network_every_unknown_package_has_its_list_its_line_and_near_names() {
     let words = [
         "o.pkglist:2:1",
         "o.pkglist:4:1",
-        "no repository has `site-tol`, `site-libb`",
+        "no repository has `site-tol`",
+        "no repository has `site-libb`",
         "instead of `site-tol`, did you mean site-tool",
         "instead of `site-libb`, did you mean site-lib",
     ];

@@ -105,7 +105,8 @@ fn names_that_no_repository_has_are_told_with_their_lines_and_near_names() {
     let words = [
         "few.pkglist:2:1",
         "few.pkglist:4:1",
-        "no repository has `bahs`, `figletx`",
+        "no repository has `bahs`",
+        "no repository has `figletx`",
         "instead of `bahs`, did you mean bash",
         "instead of `figletx`, did you mean figlet",
     ];
