@@ -12,9 +12,9 @@ use crate::recipe::{Lock, Recipe};
 use crate::stage::{
     Drift, Estimate, Experience, Forms, LOCK_ACTION, LockState, PUBLISH, SIDE_BY_SIDE, StageGraph, StorePast, Target,
     drift_of_artefacts, estimate_before_lock, estimate_of, graph_before_renewal, graph_of, init_program, lock_state,
-    name_lock, place_in_lock, place_left_over, published, would_publish, xcat_drift,
+    name_lock, place_in_lock, place_left_over, published, published_elsewhere, would_publish, xcat_drift,
 };
-use crate::store::Store;
+use crate::store::{Root, Store};
 
 /// What `plan --json` prints. Readers ignore fields that they do not know.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -314,6 +314,11 @@ pub fn plan_of(
             .collect();
         estimate = Some(estimate_before_lock(&Experience::new(store, recipe), open, workers()));
     }
+    // What another build left there may be the same.
+    let has_it = |root: &Root| {
+        published(out, &name).is_some_and(|(directory, _)| directory.file_name() == root.published.file_name())
+    };
+    anew.extend(known.filter(|root| !has_it(root)).and_then(|root| published_elsewhere(out, &name, &root)));
     let mut stages = by_stage(recipe, planned);
     stages.extend(publish_stage(recipe, anew));
     Ok(PlannedImage { stages, drift, estimate, ..PlannedImage::of(name) })

@@ -137,6 +137,14 @@ pub enum Reason {
         /// The file.
         path: String,
     },
+    /// What was built last was published in another directory, or nowhere.
+    Elsewhere {
+        /// Directory that is asked for.
+        out: String,
+        /// Directory of the last build's artefacts; none where it published nothing.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        was: Option<String>,
+    },
     /// The record of an earlier run is gone, so that nothing can be compared with it.
     RecordMissing {
         /// The action.
@@ -212,6 +220,8 @@ impl Reason {
             }
             Self::OutputMissing { outputs } => format!("gone from the store: {}", outputs.join(", ")),
             Self::Drift { path } => format!("the published {path} is gone or was changed"),
+            Self::Elsewhere { out, was: Some(was) } => format!("the last build was published in {was}, not in {out}"),
+            Self::Elsewhere { was: None, .. } => "nothing was published yet".to_owned(),
             Self::RecordMissing { action } => {
                 format!("the store has no record of the last run of {action} any more")
             }
@@ -260,6 +270,7 @@ mod tests {
             Reason::NotReproducible { action: text() },
             Reason::OutputMissing { outputs: vec![text()] },
             Reason::Drift { path: text() },
+            Reason::Elsewhere { out: text(), was: Some(text()) },
             Reason::RecordMissing { action: text() },
         ];
         for one in &all {
@@ -283,6 +294,7 @@ mod tests {
                 | Reason::NotReproducible { .. }
                 | Reason::OutputMissing { .. }
                 | Reason::Drift { .. }
+                | Reason::Elsewhere { .. }
                 | Reason::RecordMissing { .. } => {}
             }
         }

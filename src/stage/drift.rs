@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StageError;
 use super::artefacts::{SUMS, newer_build, published, sha256_of, sums};
+use super::publishing::published_elsewhere;
 use crate::digest::{Digest, Sha256};
 use crate::sandbox::Namespace;
 use crate::store::{DamagedLayer, Root, Store};
@@ -36,7 +37,8 @@ pub fn stamps(directory: &Path, names: impl IntoIterator<Item = String>) -> BTre
     names.into_iter().filter_map(|name| Some((name.clone(), stamp(&directory.join(name))?))).collect()
 }
 
-/// Published files that are gone or changed; only those whose stamp is another one are read.
+/// Published files that are gone or changed; only those whose stamp is another one are read. Where the last build was
+/// published elsewhere, nothing is missing.
 pub fn drift_of_artefacts(out: &Path, name: &str, root: Option<&Root>) -> Vec<Drift> {
     let said = |name: &str, problem: &str| Drift {
         place: "published".to_owned(),
@@ -44,7 +46,11 @@ pub fn drift_of_artefacts(out: &Path, name: &str, root: Option<&Root>) -> Vec<Dr
         problem: problem.to_owned(),
     };
     let Some((directory, info)) = published(out, name) else {
-        let problem = if newer_build(out, name).is_err() { "was written by a later imgbuild" } else { "is gone" };
+        let is_newer = newer_build(out, name).is_err();
+        if !is_newer && root.is_some_and(|root| published_elsewhere(out, name, root).is_some()) {
+            return Vec::new();
+        }
+        let problem = if is_newer { "was written by a later imgbuild" } else { "is gone" };
         return vec![said("build.json", problem)];
     };
     let mut found = Vec::new();

@@ -77,7 +77,7 @@ pub use past::{PlacesOfInputs, StorePast, places_of};
 pub use planfile::{PlanToKeep, picture};
 pub use probe::{ProbeAnswer, ProbeRequest};
 pub use publish::{Target, XcatPublished, xcat_drift};
-pub use publishing::{publishes_otherwise, publishing, would_publish};
+pub use publishing::{published_elsewhere, publishes_otherwise, publishing, would_publish};
 pub use relock::Update;
 pub use renewal::{LOCK_ACTION, graph_before_renewal};
 pub use report::Report;

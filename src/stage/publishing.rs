@@ -1,6 +1,7 @@
 //! Whether a build would publish something else than lies there, though no action has to run, and why.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::actions::{INITRD, PACK};
 use super::artefacts::BuildInfo;
@@ -11,6 +12,7 @@ use crate::plan::{
 };
 use crate::recipe::Recipe;
 use crate::store::{Root, Store};
+use crate::witness;
 
 /// What a recipe says of the published files that no action is made of, as the inputs of an action: the kernel's command line.
 pub fn publishing(recipe: &Recipe) -> Action {
@@ -65,6 +67,27 @@ pub fn publishes_otherwise(then: &Recipe, now: &Recipe) -> Vec<Cause> {
     let (Some(then), Some(now)) = (alone(publishing(then)), alone(publishing(now))) else { return Vec::new() };
     let past = Symbolic::of(&then, &now);
     evaluate(&now, &past).into_iter().flat_map(|decision| decision.causes).collect()
+}
+
+/// A path without links, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = path.ancestors().find_map(|above| Some((above, witness::canonicalize(above).ok()?)));
+    let Some((above, real)) = there else { return path };
+    path.strip_prefix(above).map_or(real.clone(), |rest| real.join(rest).components().collect())
+}
+
+/// That the last build of an image was published in another directory than is asked for, or not at all: what lies there is
+/// not what it left.
+pub fn published_elsewhere(out: &Path, name: &str, root: &Root) -> Option<Cause> {
+    let out = real(out);
+    let was = if root.published.as_os_str().is_empty() { None } else { Some(real(&root.published)) };
+    if was.as_ref().is_some_and(|was| was.starts_with(out.join(".builds").join(name))) {
+        return None;
+    }
+    // OUT/.builds/NAME/DIGEST
+    let was = was.map(|was| was.ancestors().nth(3).map_or_else(|| was.clone(), Path::to_owned).display().to_string());
+    Some(Reason::Elsewhere { out: out.display().to_string(), was }.cause(None))
 }
 
 /// Why a build would publish something else than is published, though it keeps every action; `info` is what is published.

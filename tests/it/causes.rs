@@ -6,9 +6,10 @@ use imgbuild::digest::{Digest, Sha256};
 use imgbuild::plan::{Change, Origin, Subject, maker};
 use imgbuild::recipe::{Lock, PinnedPackage, Recipe, load};
 use imgbuild::stage::{Forms, graph_of, requested};
+use imgbuild::store::{Root, Store};
 
 use crate::support::cluster::{chmod, write_cluster};
-use crate::support::{Space, copy_tree, project};
+use crate::support::{Space, copy_tree, project, without_paths};
 
 /// Recipes of examples and fixtures, in copies that have the files that tests make.
 fn recipes() -> Vec<(String, Space)> {
@@ -166,4 +167,44 @@ fn a_file_of_another_recipe_says_that_it_was_inherited() {
     let cause = subject.cause(Change::Added("named"));
     assert_eq!(cause.message, "../base/image.toml:8 extends: kernel.drivers += \"ice\"");
     assert_eq!((cause.file.as_deref(), cause.line), (Some("../base/image.toml"), Some(8)));
+}
+
+/// A store that remembers a build of a cluster's image, published in a directory.
+fn built(space: &Space, published: &str) {
+    let recipe = space.path().canonicalize().unwrap();
+    let place = recipe.join(published).join(".builds/compute/0123456789ab");
+    let root = Root {
+        format: 1,
+        image: "compute".to_owned(),
+        published: if published.is_empty() { Default::default() } else { place },
+        recipe,
+        ..Root::default()
+    };
+    std::fs::create_dir_all(space.store().join("v1/roots")).unwrap();
+    Store::existing(&space.store()).set_root(&root).unwrap();
+}
+
+#[test]
+fn another_output_directory_is_no_change_by_somebody_else() {
+    let space = Space::new();
+    write_cluster(&space, "");
+    for (published, asked, said) in [
+        ("out", "new", "the last build was published in [DIR]/out, not in [DIR]/new"),
+        ("old", "out", "the last build was published in [DIR]/old, not in [DIR]/out"),
+        ("", "out", "nothing was published yet"),
+    ] {
+        built(&space, published);
+        let asked = space.path().join(asked);
+        let text = without_paths(&space.run(&["plan", "--out", asked.to_str().unwrap()]).good().out, &space);
+        assert!(!text.contains("somebody else"), "{text}");
+        assert!(text.contains(&format!("  publish  run\n    artefacts      run\n      {said}\n")), "{said}\n{text}");
+        let printed = space.run(&["plan", "-o", "-", "--out", asked.to_str().unwrap()]).good().out;
+        let file: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(file["images"][0]["drift"], serde_json::json!([]));
+    }
+    // What was published there and is gone was taken by somebody.
+    built(&space, "out");
+    let text = space.run(&["plan"]).good().out;
+    assert!(text.contains("changed by somebody else, not by the recipe:\n    published build.json is gone"), "{text}");
+    assert!(!text.contains("  publish "), "{text}");
 }
