@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use super::setup::print_findings;
 use super::turn::Turn;
 use super::{Exit, render};
-use crate::recipe::{Format, Overlay, convert, document_of, known, recipe_file, text_of};
+use crate::recipe::{Format, Overlay, convert, document_of, known, recipe_file, recipe_text};
 use crate::source::Finding;
 
 /// Arguments of `convert`.
@@ -59,7 +59,7 @@ fn converted(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Vec<
         }
     };
     let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-    let source = text_of(&path, &name)?;
+    let source = recipe_text(&path, &name)?;
     let from = Format::of(&name);
     let to = match own.to {
         None => from.other(),

@@ -181,5 +181,9 @@ fn rename_image(path: &Path, name: &str) -> Result<(), String> {
     let mut document = Editable::read(&name_of_file, &text).map_err(|error| format!("{}: {error}", path.display()))?;
     let change = Edit { path: FieldPath::parse("image.name")?, change: Change::Set(name.to_owned()) };
     document.apply(&[], &change)?;
+    // Through a link another recipe would get the name.
+    if path.is_symlink() {
+        std::fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     std::fs::write(path, document.text()).map_err(|error| format!("{}: {error}", path.display()))
 }

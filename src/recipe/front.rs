@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::kdl::is_kdl;
-use super::{KDL_RECIPE_FILE, Node, RECIPE_FILE, kin};
+use super::{KDL_RECIPE_FILE, Node, RECIPE_FILE, Workspace, kin};
 use crate::source::{Finding, Severity, SourceFile};
 use crate::witness;
 
@@ -29,10 +29,11 @@ pub fn has_recipe(directory: &Path) -> bool {
 /// Reads the recipe in a directory into a tree of values; nothing is checked yet but the syntax.
 ///
 /// # Errors
-/// As [`document_in`].
+/// As [`document_in`]; it is a link out of the workspace.
 pub fn document_of(directory: &Path) -> Result<Node, Vec<Finding>> {
     let path = recipe_file(directory);
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    refuse_link_out(&path)?;
     document_in(&path, &name, None)
 }
 
@@ -49,6 +50,67 @@ pub fn document_in(path: &Path, name: &str, text: Option<&str>) -> Result<Node, 
         None => text_of(path, name)?,
     };
     document_from(&file, file_schema())
+}
+
+/// Refuses a recipe that is a link out of the workspace: its lines would be printed with what is wrong with them. Without a
+/// workspace it may lead as far as the repository reaches, or else the folder above. `directory` is that of the recipe,
+/// without links; `allow` is where it may lead besides.
+pub(super) fn link_out(
+    path: &Path,
+    directory: &Path,
+    workspace: Option<&Workspace>,
+    allow: &[String],
+) -> Option<Finding> {
+    if !witness::is_link(path) {
+        return None;
+    }
+    // What leads nowhere is told where the file is read.
+    let real = witness::canonicalize(path).ok()?;
+    let repository = || directory.ancestors().find(|folder| witness::exists(&folder.join(".git")));
+    let root = match workspace {
+        Some(workspace) => workspace.root.as_path(),
+        None => repository().or(directory.parent()).unwrap_or(directory),
+    };
+    // Of the root of the file system nothing lies outside.
+    let root = if root.parent().is_none() { directory } else { root };
+    if real.starts_with(root) || is_allowed(&real, allow) {
+        return None;
+    }
+    let (name, to) = (path.display(), real.display());
+    let problem = format!("`{name}` is a link to `{to}`, which lies outside `{}`", root.display());
+    Some(
+        Finding::nowhere(Severity::Error, "recipe::outside", problem)
+            .help("copy the file here; or inherit from it with `extends`, which can be allowed"),
+    )
+}
+
+/// Whether `allow` has a path, or a folder above it with `/**`.
+pub(super) fn is_allowed(path: &Path, allow: &[String]) -> bool {
+    allow.iter().any(|pattern| match pattern.strip_suffix("/**") {
+        Some(folder) => path.starts_with(folder),
+        None => Path::new(pattern) == path,
+    })
+}
+
+/// The text of a recipe's file that is read alone, by its path.
+///
+/// # Errors
+/// As [`text_of`]; it is a link out of the workspace around it; what is wrong with that workspace.
+pub fn recipe_text(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
+    refuse_link_out(path)?;
+    text_of(path, name)
+}
+
+/// Refuses a link out of the workspace around a recipe's file that is read alone.
+fn refuse_link_out(path: &Path) -> Result<(), Vec<Finding>> {
+    if !witness::is_link(path) {
+        return Ok(());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = witness::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let workspace = Workspace::above(&folder)?;
+    let allow = workspace.as_ref().map_or(&[][..], |workspace| &workspace.model.workspace.allow);
+    link_out(path, &folder, workspace.as_ref(), allow).map_or(Ok(()), |finding| Err(vec![finding]))
 }
 
 /// What a file of a recipe may say: the schema by which KDL tells a list from a value.

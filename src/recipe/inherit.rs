@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::front::{document_in, recipe_file};
+use super::front::{document_in, is_allowed, link_out, recipe_file};
 use super::kin::check_file;
 use super::merge::{Trail, Withdrawn, merge, remove};
 use super::relative::{between, plain, rewrite};
 use super::workspace::Workspace;
 use super::{Node, Value};
-use crate::source::{Finding, Severity, SourceFile, Span};
+use crate::source::{Finding, SourceFile, Span};
 use crate::witness;
 
 /// How many files may stand between a recipe and the last of those that it inherits from.
@@ -119,7 +119,7 @@ pub fn relatives(
         findings: Vec::new(),
     };
     let own = recipe_file(&recipe);
-    reading.refuse_link_out(&own);
+    reading.findings.extend(link_out(&own, &recipe, workspace, &reading.allow));
     if reading.findings.is_empty() {
         reading.add(&own, None);
     }
@@ -139,35 +139,6 @@ pub fn relatives(
 }
 
 impl Reading<'_> {
-    /// Refuses a recipe that is a link out of the workspace: its lines would be printed with what is wrong with them.
-    /// Without a workspace it may lead as far as the repository reaches, or else the folder above.
-    fn refuse_link_out(&mut self, path: &Path) {
-        if !witness::is_link(path) {
-            return;
-        }
-        // What leads nowhere is told where the file is read.
-        let Ok(real) = witness::canonicalize(path) else { return };
-        let repository = || self.recipe.ancestors().find(|folder| witness::exists(&folder.join(".git")));
-        let root = match self.workspace {
-            Some(workspace) => workspace.root.as_path(),
-            None => repository().or(self.recipe.parent()).unwrap_or(&self.recipe),
-        };
-        // Of the root of the file system nothing lies outside.
-        let root = if root.parent().is_none() { self.recipe.as_path() } else { root };
-        if real.starts_with(root) || self.may_read(&real) {
-            return;
-        }
-        let (name, to) = (path.display(), real.display());
-        self.findings.push(
-            Finding::nowhere(
-                Severity::Error,
-                "recipe::outside",
-                format!("`{name}` is a link to `{to}`, which lies outside `{}`", root.display()),
-            )
-            .help("copy the file here; or inherit from it with `extends`, which can be allowed"),
-        );
-    }
-
     /// Adds a file after those that it inherits from; not twice.
     fn add(&mut self, path: &Path, named: Option<Span>) {
         if self.seen.contains(path) {
@@ -321,11 +292,7 @@ impl Reading<'_> {
 
     fn may_read(&self, path: &Path) -> bool {
         let root = self.workspace.map_or(self.recipe.as_path(), |workspace| workspace.root.as_path());
-        path.starts_with(root)
-            || self.allow.iter().any(|pattern| match pattern.strip_suffix("/**") {
-                Some(folder) => path.starts_with(folder),
-                None => Path::new(pattern) == path,
-            })
+        path.starts_with(root) || is_allowed(path, &self.allow)
     }
 
     /// Merges all pieces so far.

@@ -46,7 +46,7 @@ pub use edit::{Change, Edit};
 pub use editable::Editable;
 pub use effective::{GZIP_LEVEL, HOSTNAME_BY_DHCP, ROOT_SIZE};
 pub use field::{Field, FieldPath, Step};
-pub use front::{document_from, document_in, document_of, file_schema, has_recipe, recipe_file, text_of};
+pub use front::{document_from, document_in, document_of, file_schema, has_recipe, recipe_file, recipe_text};
 pub use inherit::{Draft, Overlay, Relatives, relatives};
 pub use kdl::in_kdl;
 pub use kin::{is_name as is_image_name, schema_text};

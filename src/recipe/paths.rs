@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use super::front::is_allowed;
 use super::relative::{between, plain};
 use super::{Model, Workspace};
 use crate::source::{Finding, SourceFile, Span};
@@ -130,10 +131,7 @@ impl Paths {
     }
 
     fn is_allowed(&self, path: &Path) -> bool {
-        self.allow.iter().any(|pattern| match pattern.strip_suffix("/**") {
-            Some(folder) => path.starts_with(folder),
-            None => Path::new(pattern) == path,
-        })
+        is_allowed(path, &self.allow)
     }
 
     /// How messages and keys call a file: relative to the recipe where it lies in the workspace.

@@ -225,9 +225,39 @@ fn a_recipe_may_be_a_link_within_the_workspace_and_not_out_of_it() {
     space.run(&["check"]).good();
     std::fs::remove_file(&path).unwrap();
     symlink(secret.path(), &path).unwrap();
-    let ran = space.run(&["check"]);
-    assert_eq!(ran.code, 1, "{}", ran.err);
-    assert!(ran.err.contains("is a link to") && !ran.err.contains("secret"), "{}", ran.err);
+    let file = path.to_str().unwrap();
+    let other = path.with_extension("kdl");
+    for arguments in [
+        &["check"][..],
+        &["convert", file, "-o", "-"],
+        &["convert", file],
+        &["convert", "--replace", file],
+        &["set", "compute", "image.release=trixie"],
+        &["copy", "compute", "other"],
+    ] {
+        let ran = space.run(arguments);
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{arguments:?}: {}", ran.err);
+        let said = ran.err.contains("is a link to") || ran.err.contains("no image");
+        assert!(said && !ran.err.contains("secret"), "{arguments:?}: {}", ran.err);
+        assert!(!other.exists() && !space.path().join("images/other").exists(), "{arguments:?}");
+    }
+    let ran = run_in(&space, "images/compute", &["convert"]);
+    assert!(ran.code == 1 && ran.err.contains("is a link to") && !ran.err.contains("secret"), "{}", ran.err);
+    assert_eq!(std::fs::read_to_string(secret.path()).unwrap(), "root:secret:1::\n");
+}
+
+#[test]
+fn a_copy_of_a_recipe_that_is_a_link_leaves_the_file_that_it_leads_to() {
+    let space = family(CHILD);
+    let path = space.path().join("images/compute/image.toml");
+    std::fs::rename(&path, space.path().join("images/shared.toml")).unwrap();
+    std::os::unix::fs::symlink("../shared.toml", &path).unwrap();
+    let before = std::fs::read_to_string(&path).unwrap();
+    space.run(&["copy", "compute", "other"]).good();
+    assert_eq!(std::fs::read_to_string(space.path().join("images/shared.toml")).unwrap(), before);
+    let copied = space.path().join("images/other/image.toml");
+    assert!(!copied.is_symlink());
+    assert_eq!(std::fs::read_to_string(copied).unwrap(), before.replace("compute", "other"));
 }
 
 #[test]
