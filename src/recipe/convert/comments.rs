@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Format;
+use super::{Format, of_tables};
 use crate::recipe::{Node, Value, kdl};
 use crate::source::SourceFile;
 
@@ -114,7 +114,43 @@ impl Comments {
         for range in ranges {
             found.attach(text, &places, range);
         }
+        found.of_lists(document);
         found
+    }
+
+    /// Moves what stands behind the name of a list of tables to the first of them, and what stands at its end to the last:
+    /// both formats write one after another, without the list.
+    fn of_lists(&mut self, node: &Node) {
+        match &node.value {
+            Value::Table(entries) => {
+                for (_, key, value) in entries {
+                    self.of_list(key.start, value);
+                    self.of_lists(value);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.of_lists(item)),
+            _ => {}
+        }
+    }
+
+    fn of_list(&mut self, key: usize, list: &Node) {
+        let Value::Array(items) = &list.value else { return };
+        let (Some(first), Some(last)) = (items.first(), items.last()) else { return };
+        if !of_tables(items) {
+            return;
+        }
+        if first.span.start != key
+            && let Some(comment) = self.trailing.remove(&key)
+        {
+            let there = self.trailing.entry(first.span.start).or_default();
+            let more = if there.is_empty() { String::new() } else { format!("; {there}") };
+            *there = comment + &more;
+        }
+        if items.iter().all(|item| item.span.start != list.span.start)
+            && let Some(lines) = self.last.remove(&list.span.start)
+        {
+            self.last.entry(last.span.start).or_default().extend(lines);
+        }
     }
 
     fn attach(&mut self, text: &str, places: &Places, range: Range<usize>) {

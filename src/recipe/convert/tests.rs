@@ -292,3 +292,96 @@ proptest! {
         }
     }
 }
+
+/// Tables in every way in which TOML writes them.
+const TABLES: &str = r##"[image]
+name = "compute"
+release = "sid"
+
+[[repo]]
+uri = "http://x"
+
+[[repo]]
+uri = "http://y"
+suites = [
+    "sid",
+]
+
+[boot]
+tmpfs = { "/tmp" = "50m" }
+
+[users]
+slurm = { uid = 2 }
+
+[users.munge]
+uid = 1
+
+[kernel]
+package = "linux-image-amd64"
+
+[[kernel.build]]
+source = "x"
+
+[[kernel.build]]
+source = "y"
+
+[variant.big]
+
+[variant.big.pack]
+level = 3
+
+[[variant.big.repo]]
+source = "host"
+"##;
+
+/// The same in values.
+const VALUES: &str = r##"extends = [
+    "a.toml",
+]
+repo = [
+    { source = "host" },
+    { uri = "http://x", suites = ["sid"] },
+]
+image = { name = "compute", release = "sid" }
+"##;
+
+/// A text with a comment behind each line, or before each.
+fn noted(text: &str, mark: &str, is_behind: bool) -> (String, usize) {
+    let (mut out, mut count) = (String::new(), 0);
+    for line in text.lines() {
+        if line.is_empty() {
+            out.push('\n');
+            continue;
+        }
+        out.push_str(&if is_behind {
+            format!("{line} {mark} c{count}.\n")
+        } else {
+            format!("{mark} c{count}.\n{line}\n")
+        });
+        count += 1;
+    }
+    (out, count)
+}
+
+#[test]
+fn a_comment_behind_or_before_any_line_is_carried_once() {
+    let in_kdl = |text: &str| converted("image.toml", text, Format::Kdl);
+    for (name, mark, text) in [
+        ("image.toml", "#", TABLES.to_owned()),
+        ("image.toml", "#", VALUES.to_owned()),
+        ("image.toml", "#", TOML.lines().filter(|line| !line.contains('#')).map(|line| format!("{line}\n")).collect()),
+        ("image.kdl", "//", in_kdl(TABLES)),
+        ("image.kdl", "//", in_kdl(VALUES)),
+    ] {
+        for is_behind in [true, false] {
+            let (text, count) = noted(&text, mark, is_behind);
+            for to in [Format::Kdl, Format::Toml] {
+                let written = converted(name, &text, to);
+                for number in 0..count {
+                    let found = written.matches(&format!(" c{number}.")).count();
+                    assert_eq!(found, 1, "c{number} of\n{text}\nin\n{written}");
+                }
+            }
+        }
+    }
+}
