@@ -61,9 +61,10 @@ static SCHEMA: LazyLock<serde_json::Value> =
 
 impl Workspace {
     /// Root of the workspace that a directory lies in: the nearest folder above with `imgbuild.toml`, or itself.
+    /// Something of that name that is no file counts: it must be told, not passed over.
     pub fn root_of(directory: &Path) -> Option<PathBuf> {
         let real = witness::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
-        real.ancestors().find(|folder| witness::is_file(&folder.join(WORKSPACE_FILE))).map(Path::to_owned)
+        real.ancestors().find(|folder| witness::is_there(&folder.join(WORKSPACE_FILE))).map(Path::to_owned)
     }
 
     /// Reads the workspace that a directory lies in, if it lies in one.
@@ -77,6 +78,21 @@ impl Workspace {
     /// Reads the workspace of a directory.
     fn read(root: &Path) -> Result<Self, Vec<Finding>> {
         let path = root.join(WORKSPACE_FILE);
+        if let Some(problem) = witness::not_a_file(&path) {
+            let message = match witness::link_target(&path) {
+                Some(to) => {
+                    let problem = match problem.strip_prefix("is a link that ") {
+                        Some("leads nowhere") => "is not there",
+                        Some(circle) => circle,
+                        None => problem,
+                    };
+                    format!("`{}` is a link to `{}`, which {problem}", path.display(), to.display())
+                }
+                None => format!("`{}` {problem}", path.display()),
+            };
+            let finding = Finding::nowhere(Severity::Error, "workspace::no_file", message);
+            return Err(vec![finding.help("put a file there, or remove it: it says where a workspace begins")]);
+        }
         let text = witness::read_to_string(&path).map_err(|error| {
             let message = format!("`{}` cannot be read: {error}", path.display());
             vec![Finding::nowhere(Severity::Error, "workspace::unreadable", message)]

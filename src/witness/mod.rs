@@ -27,8 +27,8 @@ pub use encode::{NotAMemo, Sealed};
 pub use facts::Witness;
 pub use kind::Kind;
 pub use read::{
-    canonicalize, digest, exists, is_dir, is_file, is_link, is_there, list, metadata, mode, not_a_file, read,
-    read_at_most, read_to_string, sha256, variable,
+    canonicalize, digest, exists, is_dir, is_file, is_link, is_there, link_target, list, metadata, mode, not_a_file,
+    read, read_at_most, read_to_string, sha256, variable,
 };
 pub use record::{Known, recording};
 pub use stamp::{Stamp, now};

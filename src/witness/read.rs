@@ -166,6 +166,12 @@ pub fn not_a_file(path: &Path) -> Option<&'static str> {
     }
 }
 
+/// Where a link leads, as it is written; none for what is no link. For messages about errors: it is not noted, since no error
+/// is remembered.
+pub fn link_target(path: &Path) -> Option<PathBuf> {
+    if is_link(path) { std::fs::read_link(path).ok() } else { None }
+}
+
 /// [`std::fs::canonicalize`]: each link on the way is noted, and of all else on the way that it is none.
 ///
 /// # Errors

@@ -214,3 +214,42 @@ fn the_workspace_allows_paths_and_maps_them_for_all_images() {
     let ran = space.run(&["boot", "login"]);
     assert!(ran.err.contains("built/login"), "{}", ran.err);
 }
+
+#[test]
+fn a_workspace_that_is_no_file_is_an_error_and_not_passed_over() {
+    use std::os::unix::fs::symlink;
+    for (target, problem) in [
+        (None, "imgbuild.toml` is a FIFO, not a file"),
+        (Some("pipe"), "imgbuild.toml` is a link to `pipe`, which is a FIFO, not a file"),
+        (Some("gone/site.toml"), "imgbuild.toml` is a link to `gone/site.toml`, which is not there"),
+        (Some("imgbuild.toml"), "imgbuild.toml` is a link to `imgbuild.toml`, which leads in a circle"),
+        (Some("images"), "imgbuild.toml` is a link to `images`, which is a directory, not a file"),
+    ] {
+        let space = three();
+        let path = space.path().join("imgbuild.toml");
+        std::fs::remove_file(&path).unwrap();
+        let fifo = |path: &std::path::Path| {
+            assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+        };
+        fifo(&space.path().join("pipe"));
+        match target {
+            Some(target) => symlink(target, &path).unwrap(),
+            None => fifo(&path),
+        }
+        for (below, command) in [("", "check"), ("images/login", "plan"), ("images/login", "list"), ("", "init")] {
+            let ran: Ran = std::process::Command::new("timeout")
+                .args(["20", env!("CARGO_BIN_EXE_imgbuild"), "-C"])
+                .arg(space.path().join(below))
+                .arg("--store")
+                .arg(space.store())
+                .args(if command == "init" { vec!["init", "new"] } else { vec![command] })
+                .env("COLUMNS", "1000")
+                .output()
+                .unwrap()
+                .into();
+            assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{target:?} {command}: {}", ran.err);
+            assert!(ran.err.contains(problem), "{target:?} {command}: {}", ran.err);
+            assert!(ran.err.contains("put a file there, or remove it"), "{}", ran.err);
+        }
+    }
+}
