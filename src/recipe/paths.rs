@@ -41,14 +41,15 @@ pub enum PathProblem {
     Outside(PathBuf, String),
 }
 
+/// A path as text; what no text can hold is escaped.
+pub fn escaped(path: &Path) -> String {
+    let chunks = path.as_os_str().as_encoded_bytes().utf8_chunks();
+    chunks.fold(String::new(), |shown, chunk| shown + chunk.valid() + &chunk.invalid().escape_ascii().to_string())
+}
+
 /// What is said of a file that a line asks for and whose name no text can hold.
 pub fn name_problem(code: &'static str, path: &Path, span: &Span) -> Finding {
-    let shown = path
-        .as_os_str()
-        .as_encoded_bytes()
-        .utf8_chunks()
-        .fold(String::new(), |shown, chunk| shown + chunk.valid() + &chunk.invalid().escape_ascii().to_string());
-    Finding::error(code, span, format!("the name of `{shown}` is no UTF-8"))
+    Finding::error(code, span, format!("the name of `{}` is no UTF-8", escaped(path)))
         .label("asked for here")
         .help("rename the file, or name what is wanted so that it is left out")
 }

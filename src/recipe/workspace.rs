@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::front::has_recipe;
+use super::paths::escaped;
 use super::{Node, Spans, WORKSPACE_FILE, WorkspaceRules, check_against_schema, toml};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
@@ -127,6 +128,7 @@ impl Workspace {
         let spans = Spans::of(document);
         let mut errors = Vec::new();
         let mut found: Vec<PathBuf> = Vec::new();
+        let mut odd: BTreeMap<PathBuf, Span> = BTreeMap::new();
         for (index, text) in self.model.images.iter().enumerate() {
             let span = spans.nearest(&format!("images[{index}]")).unwrap_or(&document.span).clone();
             let (pattern, is_out) = text.strip_prefix('!').map_or((text.as_str(), false), |rest| (rest, true));
@@ -176,13 +178,38 @@ impl Workspace {
                 );
                 if is_glob { self.findings.push(finding) } else { errors.push(finding) }
             }
+            for path in with_recipe.iter().filter(|path| below(&self.root, path).to_str().is_none()) {
+                odd.entry(path.clone()).or_insert_with(|| span.clone());
+            }
             found.extend(with_recipe);
         }
+        // Unless a pattern took it out.
+        odd.retain(|path, _| found.contains(path));
+        errors.extend(odd.iter().map(|(path, span)| odd_name(below(&self.root, path), span)));
         found.sort();
         found.dedup();
         self.images = found;
         errors
     }
+}
+
+fn below<'a>(root: &Path, path: &'a Path) -> &'a Path {
+    path.strip_prefix(root).unwrap_or(path)
+}
+
+/// What is said of a directory whose name no text can hold: no message, lock or plan could name it.
+fn odd_name(path: &Path, span: &Span) -> Finding {
+    let mut pattern = String::new();
+    for letter in path.to_string_lossy().chars() {
+        match letter {
+            '\u{fffd}' | '\0'..' ' if pattern.ends_with('*') => {}
+            '\u{fffd}' | '\0'..' ' => pattern.push('*'),
+            letter => pattern.push_str(&globset::escape(letter.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    Finding::error("workspace::name", span, format!("the name of the directory `{}` is no UTF-8", escaped(path)))
+        .label("matches it")
+        .help(format!("rename the directory, or leave it out with a pattern after this one: \"!{pattern}\""))
 }
 
 /// What makes a pattern unusable.
@@ -231,8 +258,7 @@ fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
             } else if let Ok(glob) = globset::Glob::new(part) {
                 let matcher = glob.compile_matcher();
                 for (name, kind) in witness::list(folder).unwrap_or_default() {
-                    let Ok(name) = name.into_string() else { continue };
-                    if !is_passed_over(&name) && matcher.is_match(&name) {
+                    if !is_passed_over(&name.to_string_lossy()) && matcher.is_match(&name) {
                         next.push((folder.join(name), *is_real && kind == witness::Kind::Directory));
                     }
                 }

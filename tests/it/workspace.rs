@@ -253,3 +253,37 @@ fn a_workspace_that_is_no_file_is_an_error_and_not_passed_over() {
         }
     }
 }
+
+#[test]
+fn a_directory_whose_name_is_no_utf_8_is_told_and_not_passed_over() {
+    use std::os::unix::ffi::OsStrExt;
+    let space = three();
+    let name = std::ffi::OsStr::from_bytes(b"gpu-\xff\n");
+    let odd = space.path().join("images").join(name);
+    std::fs::create_dir(&odd).unwrap();
+    // Without a recipe it is no image.
+    for pattern in ["images/*", "images/g*", "**"] {
+        space.write("imgbuild.toml", &format!("images = [\"images/login\", \"{pattern}\"]\n"));
+        assert!(!space.run(&["check"]).err.contains("UTF-8"));
+    }
+    std::fs::copy(space.path().join("images/login/image.toml"), odd.join("image.toml")).unwrap();
+    for pattern in ["images/*", "images/g*", "**"] {
+        let text = format!("images = [\"images/login\", \"{pattern}\"]\n");
+        space.write("imgbuild.toml", &text);
+        for command in ["check", "plan", "list"] {
+            let ran = space.run(&[command]);
+            assert_eq!(ran.code, 1, "{}", ran.err);
+            for said in [
+                "imgbuild.toml:1:27",
+                "the name of the directory `images/gpu-\\xff\\n` is no UTF-8",
+                "rename the directory",
+                "\"!images/gpu-*\"",
+            ] {
+                assert!(ran.err.contains(said), "{said}\n{}", ran.err);
+            }
+        }
+        space.write("imgbuild.toml", &text.replace(']', ", \"!images/gpu-*\"]"));
+        let left: &[&str] = if pattern == "images/g*" { &["login"] } else { &["compute", "login", "login-gpu"] };
+        assert_eq!(chosen(&space, "", &[]), left);
+    }
+}
