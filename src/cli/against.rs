@@ -7,7 +7,7 @@ use super::planned::{
     AgainstDocument, PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved, not_resolved_but, publish_stage,
 };
 use super::{Exit, render, setup};
-use crate::git::{Commit, GitError, Repository};
+use crate::git::{Commit, GitError, Repository, Unlike};
 use crate::plan::{Cause, Reason, Stage, Symbolic, evaluate};
 use crate::recipe::{
     Draft, KDL_RECIPE_FILE, Loaded, Lock, Overlay, RECIPE_FILE, Recipe, WORKSPACE_FILE, Workspace, has_recipe,
@@ -22,6 +22,8 @@ pub struct Revision {
     commit: Commit,
     /// Directories with files of the revision, by the directory of the work tree that they stand for.
     trees: BTreeMap<PathBuf, tempfile::TempDir>,
+    /// Files of them that a checkout would have otherwise, and submodules, by their places in the work tree.
+    unlike: BTreeMap<PathBuf, Unlike>,
     /// Names of the images of each such tree, with their directories in the work tree and in the temporary one.
     names: BTreeMap<PathBuf, Vec<(String, PathBuf, PathBuf)>>,
 }
@@ -44,7 +46,7 @@ impl Revision {
     pub fn open(directory: &Path, revision: &str) -> Result<Self, Exit> {
         let repository = Repository::around(directory).map_err(failed)?;
         let commit = repository.commit(revision).map_err(failed)?;
-        Ok(Self { repository, commit, trees: BTreeMap::new(), names: BTreeMap::new() })
+        Ok(Self { repository, commit, trees: BTreeMap::new(), unlike: BTreeMap::new(), names: BTreeMap::new() })
     }
 
     /// How the plan names it.
@@ -97,7 +99,8 @@ impl Revision {
             let made = tempfile::Builder::new().prefix("imgbuild-revision-").tempdir();
             let made = made.map_err(|source| failed(GitError::Write { path: std::env::temp_dir(), source }))?;
             let below = scope.strip_prefix(root).unwrap_or(Path::new(""));
-            self.repository.write_tree(&self.commit, below, made.path()).map_err(failed)?;
+            let unlike = self.repository.write_tree(&self.commit, below, made.path()).map_err(failed)?;
+            self.unlike.extend(unlike.into_iter().map(|(path, why)| (root.join(path), why)));
             self.trees.insert(scope.clone(), made);
         }
         Ok(self.trees.get(&scope).map_or_else(PathBuf::new, |tree| tree.path().join(below)))
@@ -128,6 +131,7 @@ impl Revision {
             }
             let mut image = self.image(recipe, &place, forms)?;
             image.notes.splice(0..0, note);
+            image.notes.extend(self.not_compared(recipe));
             image.recipe = self.relative(&recipe.directory);
             images.push(image);
         }
@@ -140,6 +144,33 @@ impl Revision {
     fn relative(&self, directory: &Path) -> Option<String> {
         let below = directory.strip_prefix(self.repository.root()).ok()?;
         Some(if below.as_os_str().is_empty() { ".".to_owned() } else { below.display().to_string() })
+    }
+
+    /// Inputs of an image that are not compared as a checkout of the revision would have them.
+    fn not_compared(&self, recipe: &Recipe) -> Vec<String> {
+        let inputs = inputs_of(recipe);
+        let at = &self.commit.revision;
+        let is_input = |path: &Path, why: &Unlike| match why {
+            // What is asked for lies in it, or it lies in what is asked for.
+            Unlike::Submodule => inputs.iter().any(|input| input.starts_with(path) || path.starts_with(input)),
+            _ => inputs.iter().any(|input| path.starts_with(input)),
+        };
+        let found = self.unlike.iter().filter(|(path, why)| is_input(path, why));
+        let note = |(path, why): (&PathBuf, &Unlike)| {
+            let path = path.strip_prefix(self.repository.root()).unwrap_or(path).display();
+            match why {
+                Unlike::Pointer => format!(
+                    "Git LFS keeps {path}: its content at {at} is not here, only its digest, and that is another one"
+                ),
+                Unlike::Filter(name) => format!(
+                    "{path} goes through the filter \"{name}\", whose program is not run: what git stores is compared, so that it counts as changed"
+                ),
+                Unlike::Submodule => {
+                    format!("{path} is a submodule at {at}, whose files are not read: they count as missing there")
+                }
+            }
+        };
+        found.map(note).collect()
     }
 
     /// Images of the revision whose recipes are not here any more.
@@ -236,6 +267,15 @@ impl Revision {
         image.stages.extend(publish_stage(recipe, causes));
         Ok(image)
     }
+}
+
+/// Files and directories that an image is made of; not the recipe's own directory, which a recipe names by naming `.`.
+fn inputs_of(recipe: &Recipe) -> BTreeSet<PathBuf> {
+    let mut paths: BTreeSet<PathBuf> = recipe.files.iter().map(|file| file.path.clone()).collect();
+    paths.extend(recipe.named.iter().filter(|path| **path != recipe.directory).cloned());
+    paths.extend(recipe.postinstall.iter().flat_map(|script| script.inputs.iter().map(|(path, _)| path.clone())));
+    paths.extend(recipe.sync.iter().map(|file| file.source.clone()));
+    paths
 }
 
 /// The images of a directory's recipe, without what they name.

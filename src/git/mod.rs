@@ -1,11 +1,14 @@
 //! A git repository, read only: which commit a revision is, and its files. No checkout is touched and no git program runs.
 
+mod checkout;
 mod tree;
 
 use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 use thiserror::Error;
+
+pub use checkout::Unlike;
 
 /// Why a revision cannot be read.
 #[derive(Debug, Error, Diagnostic)]

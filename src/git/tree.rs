@@ -1,18 +1,20 @@
 //! Writes the files of a commit into a directory of their own.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gix::objs::tree::EntryKind;
 
+use super::checkout::{ATTRIBUTES_LIMIT, Checkout, Unlike};
 use super::{Commit, GitError, Repository};
 
 /// Most bytes that are written: recipes are text, and packages lie elsewhere.
-const BYTES_LIMIT: u64 = 2 << 30;
+pub(super) const BYTES_LIMIT: u64 = 2 << 30;
 /// Most files, links and directories.
 const ENTRIES_LIMIT: usize = 200_000;
 /// How deep directories may lie in one another.
@@ -24,31 +26,36 @@ struct Writing<'a> {
     commit: &'a Commit,
     bytes: u64,
     entries: usize,
+    checkout: Checkout,
+    unlike: Vec<(PathBuf, Unlike)>,
 }
 
 impl Repository {
     /// Writes the regular files and links of a commit below a directory of it (empty: all) to the same places below `to`,
-    /// which is empty. git keeps of a mode only whether a file may be executed: where the work tree has the file with
-    /// the same answer, its mode is taken.
+    /// which is empty, as a checkout would have them. git keeps of a mode only whether a file may be executed: where the work
+    /// tree has the file with the same answer, its mode is taken. Gives what a checkout would have otherwise, by its path from
+    /// the repository's root.
     ///
     /// # Errors
     /// [`GitError`] for objects that cannot be read, names that lead elsewhere, and too much of it.
-    pub fn write_tree(&self, commit: &Commit, below: &Path, to: &Path) -> Result<(), GitError> {
-        let mut writing = Writing { repository: self, commit, bytes: 0, entries: 0 };
+    pub fn write_tree(&self, commit: &Commit, below: &Path, to: &Path) -> Result<Vec<(PathBuf, Unlike)>, GitError> {
+        let mut writing = Writing::new(self, commit);
         let mut tree = writing.root()?;
         let mut place = to.to_owned();
         let mut path = String::new();
         for part in below.components() {
             let name = part.as_os_str();
+            writing.enter(&tree, &path);
             path.push_str(&name.to_string_lossy());
             path.push('/');
             // The revision does not have the directory: there is nothing to write.
-            let Some(inner) = writing.inner(&tree, name, &path)? else { return Ok(()) };
+            let Some(inner) = writing.inner(&tree, name, &path)? else { return Ok(Vec::new()) };
             place.push(name);
             writing.directory(&place)?;
             tree = inner;
         }
-        writing.tree(&tree, &path, &place, 0)
+        writing.tree(&tree, &path, &place, 0)?;
+        Ok(writing.unlike)
     }
 
     /// Names in a directory of a commit; none where there is no such directory. `path` is relative to the root.
@@ -56,7 +63,7 @@ impl Repository {
     /// # Errors
     /// [`GitError`] for objects that cannot be read.
     pub fn names(&self, commit: &Commit, path: &Path) -> Result<Vec<String>, GitError> {
-        let writing = Writing { repository: self, commit, bytes: 0, entries: 0 };
+        let writing = Writing::new(self, commit);
         let Some(tree) = writing.directory_at(path)? else { return Ok(Vec::new()) };
         let decoded = tree.decode().map_err(|error| writing.unreadable(&path.display().to_string(), &error))?;
         let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -68,7 +75,7 @@ impl Repository {
     /// # Errors
     /// [`GitError`] for objects that cannot be read, and a file that is too large.
     pub fn file(&self, commit: &Commit, path: &Path) -> Result<Option<Vec<u8>>, GitError> {
-        let writing = Writing { repository: self, commit, bytes: 0, entries: 0 };
+        let writing = Writing::new(self, commit);
         let shown = path.display().to_string();
         let Some((folder, name)) = path.parent().zip(path.file_name()) else { return Ok(None) };
         let Some(tree) = writing.directory_at(folder)? else { return Ok(None) };
@@ -112,6 +119,37 @@ impl<'a> Writing<'a> {
         Ok(Some(tree))
     }
 
+    fn new(repository: &'a Repository, commit: &'a Commit) -> Self {
+        let checkout = Checkout::of(&repository.inner);
+        Self { repository, commit, bytes: 0, entries: 0, checkout, unlike: Vec::new() }
+    }
+
+    /// Reads the attributes of a directory; git takes none from a link.
+    fn enter(&mut self, tree: &gix::Tree<'_>, path: &str) {
+        let find = |tree: &gix::Tree<'_>| {
+            let entry = tree.find_entry(".gitattributes")?;
+            let is_file = matches!(entry.mode().kind(), EntryKind::Blob | EntryKind::BlobExecutable);
+            let small = is_file && entry.id().header().is_ok_and(|header| header.size() <= ATTRIBUTES_LIMIT);
+            if small { entry.object().ok().map(|object| object.data.clone()) } else { None }
+        };
+        self.checkout.enter(path.trim_end_matches('/'), &find(tree).unwrap_or_default());
+    }
+
+    /// What a checkout has of a blob.
+    fn content<'b>(&mut self, path: &str, blob: &'b [u8]) -> Result<Cow<'b, [u8]>, GitError> {
+        let (kept, unlike) = self.checkout.filtered(path, blob, &self.repository.root.join(path));
+        self.unlike.extend(unlike.map(|unlike| (PathBuf::from(path), unlike)));
+        let content = match kept {
+            Some(content) => Cow::Owned(content),
+            None => self.checkout.content(path, blob).map_err(|error| self.unreadable(path, error.as_ref()))?,
+        };
+        self.bytes += (content.len() as u64).saturating_sub(blob.len() as u64);
+        if self.bytes > BYTES_LIMIT {
+            return Err(self.too_large(format!("{} GiB", BYTES_LIMIT >> 30)));
+        }
+        Ok(content)
+    }
+
     fn unreadable(&self, path: &str, error: &(dyn std::error::Error + 'static)) -> GitError {
         let reason = super::plainly(error);
         GitError::Object { revision: self.commit.revision.clone(), path: path.to_owned(), reason }
@@ -129,6 +167,7 @@ impl<'a> Writing<'a> {
     fn tree(&mut self, tree: &gix::Tree<'_>, path: &str, to: &Path, depth: usize) -> Result<(), GitError> {
         let decoded = tree.decode().map_err(|error| self.unreadable(path, &error))?;
         let mut seen = BTreeSet::new();
+        self.enter(tree, path);
         for entry in &decoded.entries {
             let name: &[u8] = entry.filename.as_ref();
             let shown = format!("{path}{}", String::from_utf8_lossy(name));
@@ -155,7 +194,10 @@ impl<'a> Writing<'a> {
                     self.tree(&inner, &format!("{shown}/"), &place, depth + 1)?;
                 }
                 // A repository in the repository is not part of the revision; a checkout has an empty directory there.
-                EntryKind::Commit => self.directory(&place)?,
+                EntryKind::Commit => {
+                    self.directory(&place)?;
+                    self.unlike.push((PathBuf::from(&shown), Unlike::Submodule));
+                }
                 kind => {
                     let header = repository.find_header(entry.oid).map_err(|error| self.unreadable(&shown, &error))?;
                     self.bytes += header.size();
@@ -167,12 +209,13 @@ impl<'a> Writing<'a> {
                         std::os::unix::fs::symlink(OsStr::from_bytes(&object.data), &place)
                     } else {
                         let mode = self.mode(&shown, kind == EntryKind::BlobExecutable);
-                        write(&place, &object.data, mode)
+                        write(&place, &self.content(&shown, &object.data)?, mode)
                     };
                     written.map_err(|source| GitError::Write { path: place.clone(), source })?;
                 }
             }
         }
+        self.checkout.leave();
         Ok(())
     }
 

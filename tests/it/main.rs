@@ -6,6 +6,7 @@
 mod against;
 mod causes;
 mod check;
+mod checkouts;
 mod commands;
 #[cfg(corpus)]
 mod corpus;
