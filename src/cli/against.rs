@@ -243,7 +243,7 @@ impl Revision {
             render::say(&render::error(error));
             exit
         })?;
-        image.notes.extend(notes);
+        image.notes.extend(notes.iter().map(|note| recipe.naming_lock(note)));
         let mut planned = match comparison {
             Comparison::Graphs(old, new) => {
                 let past = Symbolic::of(&old.graph, &new.graph);

@@ -4,12 +4,16 @@ use std::path::PathBuf;
 
 use super::documents::{ProgressEvent, PublishedBuild};
 use super::planfile::Held;
+use super::planned::{PlannedImage, plan_of, workers};
 use super::reporter::Reporter;
 use super::setup::{PlacesArguments, Setup, selection};
 use super::{Exit, render, summary};
 use crate::plan::Stage;
-use crate::recipe::Recipe;
-use crate::stage::{Builder, Failed, Options, Summary, Target, XcatPublished, build_images, remove_damaged_layers};
+use crate::recipe::{Lock, Recipe, Selected};
+use crate::stage::{
+    Builder, Failed, Options, Summary, Target, Total, XcatPublished, build_images, remove_damaged_layers,
+};
+use crate::store::Store;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -93,6 +97,8 @@ fn build(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if own.thorough {
         recipes.iter().try_for_each(|recipe| remove_damaged(&setup, recipe))?;
     }
+    let began = std::time::Instant::now();
+    let expected = expected(own, &selected, &setup.store, &publish, arguments);
     let memory = own.memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20));
     let workshop = setup.workshop(own.keep_going, memory, recipes)?;
     let name = |recipe: &Recipe| selected.is_several.then(|| recipe.model.image.name.clone());
@@ -137,8 +143,38 @@ fn build(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Exit> {
         };
     }
     let names = recipes.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
-    let told = summary::Told { names, broken: &selected.broken, store: setup.store.directory(), arguments };
+    let told =
+        summary::Told { names, broken: &selected.broken, store: setup.store.directory(), arguments, expected, began };
     Ok(told.tell(outcomes))
+}
+
+/// What several images are expected to take together, said before they are built.
+fn expected(
+    own: &Arguments,
+    selected: &Selected,
+    store: &Store,
+    publish: &[Target],
+    arguments: &super::Arguments,
+) -> Option<Total> {
+    let to_end = own.until.is_none_or(|until| until == Stage::Pack);
+    if !selected.is_several || !to_end {
+        return None;
+    }
+    let planned = |recipe: &Recipe| {
+        // What is wrong with a lock is said by the build.
+        let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
+        if !text.is_empty() && Lock::parse(&text).is_err() {
+            return None;
+        }
+        plan_of(recipe, store, own.out.as_ref().unwrap_or(&recipe.out), publish).ok()
+    };
+    let planned: Vec<PlannedImage> = selected.recipes.iter().filter_map(planned).collect();
+    let works = planned.iter().filter_map(|image| Some((image.name.as_str(), image.work.as_ref()?)));
+    let total = Total::of(&works.collect::<Vec<_>>(), workers())?;
+    if arguments.progress != super::ProgressKind::Json {
+        render::say(&super::estimate::together(&total));
+    }
+    Some(total)
 }
 
 /// Takes layers of the last build out of the store that somebody changed.

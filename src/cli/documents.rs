@@ -9,7 +9,7 @@ use crate::format::Version;
 use crate::plan::Cause;
 use crate::recipe::{lock_schema_text, schema_of, schema_text, workspace_schema_text};
 use crate::source::{Finding, Severity};
-use crate::stage::{BuildInfo, Drift, Estimate, Facts, XcatPublished};
+use crate::stage::{BuildInfo, Drift, Estimate, Facts, Total, XcatPublished};
 use crate::store::ActionRecord;
 
 /// The formats that `imgbuild schema` knows.
@@ -221,6 +221,11 @@ pub enum ProgressEvent {
     End {
         /// What became of each, by name.
         images: Vec<EndedImage>,
+        /// What they were expected to take together, where several had work.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        estimate: Option<Box<Total>>,
+        /// What those took that were built.
+        facts: Facts,
     },
     /// The build was told to stop; the last line.
     Interrupted,

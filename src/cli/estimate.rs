@@ -1,7 +1,8 @@
 //! Estimates in words: marked as such, the unknown named.
 
+use super::planning::counted;
 use super::render;
-use crate::stage::{Estimate, Facts, Range};
+use crate::stage::{Estimate, Facts, Range, Total};
 
 fn seconds(milliseconds: u64) -> String {
     match milliseconds {
@@ -24,45 +25,60 @@ fn span(range: Range, show: &dyn Fn(u64) -> String) -> String {
 /// How many actions without a figure are named.
 const NAMED: usize = 3;
 
+/// What is expected of all but the unknown: time, bytes written, download.
+struct Figures {
+    milliseconds: Option<Range>,
+    written_bytes: Option<Range>,
+    download_bytes: Option<Range>,
+    download_packages: Option<Range>,
+    has_speed: bool,
+    has_unknown: bool,
+}
+
+impl Figures {
+    /// In words; `of_which` is what takes longest.
+    fn words(&self, of_which: &str) -> Vec<String> {
+        let mut parts = vec![match self.milliseconds {
+            Some(range) => format!("{}{of_which}", span(range, &seconds)),
+            None => "time not known".to_owned(),
+        }];
+        parts.push(match self.written_bytes {
+            // Nothing of what is known writes anything, which says nothing of the rest.
+            Some(range) if range.most == 0 && self.has_unknown => "bytes written not known".to_owned(),
+            Some(range) => format!("writes {}", span(range, &about)),
+            None => "bytes written not known".to_owned(),
+        });
+        parts.push(match (self.download_bytes, self.download_packages) {
+            (Some(Range { most: 0, .. }), _) => "downloads nothing".to_owned(),
+            (Some(bytes), Some(packages)) => {
+                let count = if packages.least == packages.most {
+                    packages.most.to_string()
+                } else {
+                    format!("{} to {}", packages.least, packages.most)
+                };
+                let speed = if self.has_speed { "" } else { ", at a speed that is not known" };
+                format!("downloads {} in {count} packages (exact{speed})", span(bytes, &render::bytes))
+            }
+            _ => "the download is not known before the packages are resolved".to_owned(),
+        });
+        parts
+    }
+}
+
 /// One line for people: what is expected, and what is not known.
 pub fn line(estimate: &Estimate) -> String {
-    let mut parts = Vec::new();
-    match estimate.milliseconds {
-        Some(range) => {
-            let longest = estimate
-                .actions
-                .iter()
-                .filter(|one| estimate.critical_path.contains(&one.action))
-                .max_by_key(|one| one.milliseconds)
-                .filter(|_| estimate.actions.len() > 1);
-            let of_which = longest.and_then(|one| Some((one, one.milliseconds?)));
-            let of_which =
-                of_which.map_or(String::new(), |(one, time)| format!(", of which {} {}", one.action, seconds(time)));
-            parts.push(format!("{}{of_which}", span(range, &seconds)));
-        }
-        None => parts.push("time not known".to_owned()),
-    }
-    match estimate.written_bytes {
-        // Nothing of what is known writes anything, which says nothing of the rest.
-        Some(range) if range.most == 0 && !estimate.unknown.is_empty() => {
-            parts.push("bytes written not known".to_owned());
-        }
-        Some(range) => parts.push(format!("writes {}", span(range, &about))),
-        None => parts.push("bytes written not known".to_owned()),
-    }
-    parts.push(match (estimate.download_bytes, estimate.download_packages) {
-        (Some(Range { most: 0, .. }), _) => "downloads nothing".to_owned(),
-        (Some(bytes), Some(packages)) => {
-            let count = if packages.least == packages.most {
-                packages.most.to_string()
-            } else {
-                format!("{} to {}", packages.least, packages.most)
-            };
-            let speed = if estimate.download_milliseconds.is_none() { ", at a speed that is not known" } else { "" };
-            format!("downloads {} in {count} packages (exact{speed})", span(bytes, &render::bytes))
-        }
-        _ => "the download is not known before the packages are resolved".to_owned(),
-    });
+    let on_path = estimate.actions.iter().filter(|one| estimate.critical_path.contains(&one.action));
+    let longest = on_path.max_by_key(|one| one.milliseconds).filter(|_| estimate.actions.len() > 1);
+    let of_which = longest.and_then(|one| Some(format!(", of which {} {}", one.action, seconds(one.milliseconds?))));
+    let figures = Figures {
+        milliseconds: estimate.milliseconds,
+        written_bytes: estimate.written_bytes,
+        download_bytes: estimate.download_bytes,
+        download_packages: estimate.download_packages,
+        has_speed: estimate.download_milliseconds.is_some(),
+        has_unknown: !estimate.unknown.is_empty(),
+    };
+    let mut parts = figures.words(&of_which.unwrap_or_default());
     let unknown = &estimate.unknown;
     if !unknown.is_empty() {
         let named = unknown.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
@@ -72,20 +88,59 @@ pub fn line(estimate: &Estimate) -> String {
     format!("estimate: {}", parts.join("; "))
 }
 
+/// One line for people: what several images take together.
+pub fn together(total: &Total) -> String {
+    let figures = Figures {
+        milliseconds: total.milliseconds,
+        written_bytes: total.written_bytes,
+        download_bytes: total.download_bytes,
+        download_packages: total.download_packages,
+        has_speed: total.download_milliseconds.is_some(),
+        has_unknown: total.unknown > 0,
+    };
+    let mut parts = figures.words("");
+    if total.shared > 0 {
+        parts.push(format!("{} are shared and count once", actions(total.shared)));
+    }
+    if total.unknown > 0 {
+        parts.push(format!("nothing is known of {}", actions(total.unknown)));
+    }
+    format!("{} images together: estimate: {}", counted(total.images), parts.join("; "))
+}
+
+fn actions(number: usize) -> String {
+    format!("{} action{}", counted(number), if number == 1 { "" } else { "s" })
+}
+
+/// One line that sets what was expected of several images beside what they took.
+pub fn together_beside(total: &Total, facts: &Facts) -> String {
+    let ranges = (total.milliseconds, total.written_bytes, total.download_bytes);
+    let more = if total.unknown > 0 { format!(", without {}", actions(total.unknown)) } else { String::new() };
+    format!("{} images together: {}", counted(total.images), set_beside(ranges, &more, facts))
+}
+
 /// One line that sets what was expected beside what it took.
 pub fn beside(estimate: &Estimate, facts: &Facts) -> String {
-    let time = estimate.milliseconds.map_or("a time not known".to_owned(), |range| span(range, &seconds));
-    let written = estimate.written_bytes.map_or("an amount not known".to_owned(), |range| span(range, &about));
-    let download = match estimate.download_bytes {
-        Some(range) => span(range, &render::bytes),
-        None => "an amount not known".to_owned(),
-    };
-    let took = render::took(std::time::Duration::from_millis(facts.milliseconds));
     let more = match estimate.unknown.len() {
         0 => String::new(),
         1 => format!(", without {}", estimate.unknown[0]),
         count => format!(", without {count} actions that never ran here"),
     };
+    set_beside((estimate.milliseconds, estimate.written_bytes, estimate.download_bytes), &more, facts)
+}
+
+fn set_beside(
+    (milliseconds, written_bytes, download_bytes): (Option<Range>, Option<Range>, Option<Range>),
+    more: &str,
+    facts: &Facts,
+) -> String {
+    let time = milliseconds.map_or("a time not known".to_owned(), |range| span(range, &seconds));
+    let written = written_bytes.map_or("an amount not known".to_owned(), |range| span(range, &about));
+    let download = match download_bytes {
+        Some(range) => span(range, &render::bytes),
+        None => "an amount not known".to_owned(),
+    };
+    let took = render::took(std::time::Duration::from_millis(facts.milliseconds));
     format!(
         "estimated {time}{more}, took {took}; estimated to write {written}, wrote {}; to download {download}, downloaded {}",
         render::bytes(facts.written_bytes),

@@ -34,6 +34,8 @@ pub struct Texts {
     pub long: String,
     /// For programs: its entry in the JSON document, indented.
     pub json: String,
+    /// What a build has to do, as JSON; empty where that is nothing.
+    pub work: String,
 }
 
 /// What a folder with a recipe gives.
@@ -113,7 +115,7 @@ impl Memo {
             }
             let mut from = Fields(&bytes);
             for image in &mut planned.images {
-                image.texts = Texts { short: from.text()?, long: from.text()?, json: from.text()? };
+                image.texts = Texts { short: from.text()?, long: from.text()?, json: from.text()?, work: from.text()? };
             }
         }
         Some(planned)
@@ -126,7 +128,8 @@ impl Memo {
         }
         let mut texts = Vec::new();
         for image in &planned.images {
-            for text in [&image.texts.short, &image.texts.long, &image.texts.json] {
+            let Texts { short, long, json, work } = &image.texts;
+            for text in [short, long, json, work] {
                 put(&mut texts, text.as_bytes());
             }
         }
@@ -285,7 +288,7 @@ mod tests {
         let of = Of { store: directory.path(), out: None, publish: &[], workspace: None };
         let memo = Memo::of(Path::new("/r"), &of).unwrap();
         let mut image = shown("a", false);
-        image.texts = Texts { short: "s".into(), long: "l".into(), json: "{}".into() };
+        image.texts = Texts { short: "s".into(), long: "l".into(), json: "{}".into(), work: "w".into() };
         let idle = Planned { names: vec!["a".into()], images: vec![image.clone()] };
         memo.keep(Witness::default(), &idle);
         let payload = memo.read().unwrap().payload;

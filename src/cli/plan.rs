@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::against::Revision;
 use super::formats::{self, Format};
-use super::planned::{AgainstDocument, PlanDocument, PlannedImage, plan_of};
+use super::planned::{AgainstDocument, PlanDocument, PlannedImage, plan_of, workers};
 use super::planning::{Planning, folded, json_of};
 use super::setup::{Setup, chosen, store_directory};
 use super::{Exit, render};
 use crate::recipe::Recipe;
-use crate::stage::{Drift, Forms, Target, drift_of_layers};
+use crate::stage::{Drift, Forms, Target, Total, Workload, drift_of_layers};
 use crate::store::Store;
 
 /// Arguments of `plan`.
@@ -70,7 +70,10 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     if own.output.as_deref() == Some(Path::new("-")) {
         return if own.detailed_exitcode && work { Exit::Work } else { Exit::Done };
     }
-    let document = PlanDocument { format_version: "1.0".to_owned(), against, images };
+    let works: Vec<(&str, &Workload)> =
+        images.iter().filter_map(|one| Some((one.name.as_str(), one.work.as_ref()?))).collect();
+    let estimate = Total::of(&works, workers());
+    let document = PlanDocument { format_version: "1.0".to_owned(), against, images, estimate };
     let directories: Vec<_> = recipes.iter().map(|recipe| recipe.directory.clone()).collect();
     let text = formats::text_of(format, &document, &directories, arguments.verbose);
     match format {

@@ -11,8 +11,9 @@ use crate::plan::{ActionGraph, Cause, Decision, Past, Reason, Stage, Verdict, ev
 use crate::recipe::{Lock, Recipe};
 use crate::stage::{
     Drift, Estimate, Experience, Forms, LOCK_ACTION, LockState, PUBLISH, SIDE_BY_SIDE, StageGraph, StorePast, Target,
-    drift_of_artefacts, estimate_before_lock, estimate_of, graph_before_renewal, graph_of, init_program, lock_state,
-    name_lock, place_in_lock, place_left_over, published, published_elsewhere, would_publish, xcat_drift,
+    Total, Workload, drift_of_artefacts, graph_before_renewal, graph_of, init_program, lock_state, name_lock,
+    place_in_lock, place_left_over, published, published_elsewhere, work_before_lock, work_of, would_publish,
+    xcat_drift,
 };
 use crate::store::{Root, Store};
 
@@ -27,6 +28,9 @@ pub struct PlanDocument {
     pub against: Option<AgainstDocument>,
     /// One entry an image.
     pub images: Vec<PlannedImage>,
+    /// What a build of all of them is expected to take, where several have work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Total>,
 }
 
 /// The plan of one image.
@@ -49,6 +53,9 @@ pub struct PlannedImage {
     pub drift: Vec<Drift>,
     /// What a build is expected to take; null where it has nothing to run.
     pub estimate: Option<Estimate>,
+    /// What that is reckoned from.
+    #[serde(skip)]
+    pub work: Option<Workload>,
 }
 
 impl PlannedImage {
@@ -62,6 +69,7 @@ impl PlannedImage {
             stages: Vec::new(),
             drift: Vec::new(),
             estimate: None,
+            work: None,
         }
     }
 
@@ -238,7 +246,7 @@ pub fn not_resolved_but(causes: Vec<Cause>, known: Vec<(Stage, PlannedLayer)>) -
 }
 
 /// How many actions a build would run at once.
-fn workers() -> usize {
+pub fn workers() -> usize {
     rayon::current_num_threads().min(SIDE_BY_SIDE)
 }
 
@@ -265,7 +273,7 @@ pub fn plan_of(
         in_reading_order(causes)
     };
     let mut drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
-    let mut estimate = None;
+    let mut work = None;
     let mut anew = Vec::new();
     let planned = match (state, found) {
         (LockState::Fresh, Some(lock)) => {
@@ -279,7 +287,7 @@ pub fn plan_of(
             // The history is read only where there is something to estimate.
             if decisions.iter().any(|decision| decision.verdict != Verdict::Keep) {
                 let experience = Experience::new(store, recipe);
-                estimate = estimate_of(&experience, &stages.graph, &decisions, &lock, true, workers());
+                work = work_of(&experience, &stages.graph, &decisions, &lock);
             }
             if let (Some(root), Some((_, info))) = (&known, published(out, &name)) {
                 anew = would_publish(recipe, store, &stages.graph, &decisions, root, &info, &past);
@@ -312,7 +320,7 @@ pub fn plan_of(
                 (format!("{}/{}", stage.name(), layer.layer), layer.kind.clone(), layer.action == "run")
             })
             .collect();
-        estimate = Some(estimate_before_lock(&Experience::new(store, recipe), open, workers()));
+        work = Some(work_before_lock(&Experience::new(store, recipe), open));
     }
     // What another build left there may be the same.
     let has_it = |root: &Root| {
@@ -321,7 +329,8 @@ pub fn plan_of(
     anew.extend(known.filter(|root| !has_it(root)).and_then(|root| published_elsewhere(out, &name, &root)));
     let mut stages = by_stage(recipe, planned);
     stages.extend(publish_stage(recipe, anew));
-    Ok(PlannedImage { stages, drift, estimate, ..PlannedImage::of(name) })
+    let estimate = work.as_ref().map(|work| Estimate::of(work, workers()));
+    Ok(PlannedImage { stages, drift, estimate, work, ..PlannedImage::of(name) })
 }
 
 /// What is published anew, and why: told only where that does not follow from the actions alone.

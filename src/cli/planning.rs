@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::Exit;
 use super::formats::text::of_image as text_of;
 use super::memo::{Memo, Of, Planned, Shown, Texts};
-use super::planned::{PlannedImage, plan_of};
+use super::planned::{PlannedImage, plan_of, workers};
 use super::setup::{chosen, name_from, print_findings};
+use super::{Exit, estimate};
 use crate::recipe::{Lock, Overlay, Recipe, Workspace, folders, load_draft, once, relatives};
 use crate::source::Finding;
-use crate::stage::{Drift, Target};
+use crate::stage::{Drift, Target, Total, Workload};
 use crate::store::Store;
 use crate::witness::{Answer, Known, Looks, Sealed, recording};
 
@@ -184,8 +184,17 @@ fn shown(image: &PlannedImage, findings: Vec<Finding>) -> Shown {
     // As it stands in the list of the document: four blanks in front of each line.
     let json = serde_json::to_string_pretty(image).unwrap_or_default();
     let json: Vec<String> = json.lines().map(|line| format!("    {line}")).collect();
-    let texts = Texts { short: text_of(image, 0), long: text_of(image, 1), json: json.join("\n") };
+    let work = image.work.as_ref().and_then(|work| serde_json::to_string(work).ok()).unwrap_or_default();
+    let texts = Texts { short: text_of(image, 0), long: text_of(image, 1), json: json.join("\n"), work };
     Shown { name: image.name.clone(), has_work: image.has_work(), texts, findings }
+}
+
+/// What a build of all images is expected to take, where several have work.
+fn total(images: &[Shown]) -> Option<Total> {
+    let work = |image: &Shown| Some((image.name.clone(), serde_json::from_str::<Workload>(&image.texts.work).ok()?));
+    let works: Vec<(String, Workload)> = images.iter().filter_map(work).collect();
+    let works: Vec<(&str, &Workload)> = works.iter().map(|(name, work)| (name.as_str(), work)).collect();
+    Total::of(&works, workers())
 }
 
 /// The JSON document of `plan --json`; [`super::planned::PlanDocument`] is its schema.
@@ -194,16 +203,19 @@ pub fn json_of(images: &[Shown]) -> String {
         return "{\n  \"format_version\": \"1.0\",\n  \"images\": []\n}\n".to_owned();
     }
     let entries: Vec<&str> = images.iter().map(|image| image.texts.json.as_str()).collect();
-    format!("{{\n  \"format_version\": \"1.0\",\n  \"images\": [\n{}\n  ]\n}}\n", entries.join(",\n"))
+    let estimate = total(images).and_then(|total| serde_json::to_string_pretty(&total).ok());
+    let estimate =
+        estimate.map_or_else(String::new, |text| format!(",\n  \"estimate\": {}", text.replace('\n', "\n  ")));
+    format!("{{\n  \"format_version\": \"1.0\",\n  \"images\": [\n{}\n  ]{estimate}\n}}\n", entries.join(",\n"))
 }
 
 /// The plan for people: of several images only those that have work, unless all is asked for.
 pub fn folded(images: &[Shown], verbose: u8) -> String {
+    let together = total(images).map(|total| format!("{}\n", estimate::together(&total)));
     if verbose > 0 || images.len() == 1 {
         let texts = images.iter().map(|image| &image.texts);
-        let texts: Vec<&str> =
-            texts.map(|texts| if verbose > 0 { texts.long.as_str() } else { texts.short.as_str() }).collect();
-        return texts.join("\n");
+        let texts = texts.map(|texts| if verbose > 0 { texts.long.as_str() } else { texts.short.as_str() });
+        return texts.chain(together.as_deref()).collect::<Vec<_>>().join("\n");
     }
     let mut texts: Vec<String> =
         images.iter().filter(|image| image.has_work).map(|image| image.texts.short.clone()).collect();
@@ -212,6 +224,7 @@ pub fn folded(images: &[Shown], verbose: u8) -> String {
         let (more, ending) = (if texts.is_empty() { "" } else { "other " }, if rest == 1 { "" } else { "s" });
         texts.push(format!("{} {more}image{ending}: nothing to do\n", counted(rest)));
     }
+    texts.extend(together);
     texts.join("\n")
 }
 
@@ -240,7 +253,7 @@ mod tests {
     fn entry(name: &str, has_work: bool) -> Shown {
         let text = |form: &str| format!("{name} {form}\n");
         let json = "    {}".to_owned();
-        let texts = Texts { short: text("short"), long: text("long"), json };
+        let texts = Texts { short: text("short"), long: text("long"), json, work: String::new() };
         Shown { name: name.to_owned(), has_work, texts, findings: Vec::new() }
     }
 
@@ -260,6 +273,7 @@ mod tests {
             format_version: "1.0".to_owned(),
             against: None,
             images: vec![PlannedImage::of("a\nb".to_owned()), PlannedImage::of("c".to_owned())],
+            estimate: None,
         };
         let other = PlannedImage::of("c".to_owned());
         let text = json_of(&[shown(&image, Vec::new()), shown(&other, Vec::new())]);

@@ -1,10 +1,11 @@
 //! What is said at the end of a build of several images, or of one that failed.
 
 use std::path::Path;
+use std::time::Instant;
 
 use super::documents::{EndedFailure, EndedImage, ProgressEvent};
-use super::{Arguments, Exit, ProgressKind, render};
-use crate::stage::{Failure, ImageOutcome, StageError};
+use super::{Arguments, Exit, ProgressKind, estimate, render};
+use crate::stage::{Facts, Failure, ImageOutcome, StageError, Total};
 
 /// Tells all failures of one image; gives the exit code.
 pub fn tell(failures: Vec<Failure>) -> Exit {
@@ -41,6 +42,10 @@ pub struct Told<'a> {
     pub store: &'a Path,
     /// The command line.
     pub arguments: &'a Arguments,
+    /// What the images were expected to take together.
+    pub expected: Option<Total>,
+    /// When the build began.
+    pub began: Instant,
 }
 
 /// One image in the end.
@@ -77,6 +82,11 @@ impl Told<'_> {
                 Line { image: name.clone(), state: "failed", failures: vec![(None, why, None)] }
             })
             .collect();
+        let mut facts = Facts { milliseconds: self.began.elapsed().as_millis() as u64, ..Facts::default() };
+        for built in outcomes.iter().flatten().filter_map(|outcome| outcome.result.as_ref().ok()) {
+            facts.written_bytes += built.facts.written_bytes;
+            facts.downloaded_bytes += built.facts.downloaded_bytes;
+        }
         for (name, outcome) in self.names.iter().zip(outcomes) {
             let (state, failures) = match outcome.map(|outcome| outcome.result) {
                 None => ("not tried", Vec::new()),
@@ -104,7 +114,7 @@ impl Told<'_> {
             lines.push(Line { image: (*name).to_owned(), state, failures });
         }
         lines.sort_by(|a, b| a.image.cmp(&b.image));
-        self.show(&lines);
+        self.show(&lines, facts);
         exit
     }
 
@@ -113,10 +123,11 @@ impl Told<'_> {
         if Path::new(name).is_absolute() { name.to_owned() } else { self.store.join(name).display().to_string() }
     }
 
-    fn show(&self, lines: &[Line]) {
+    fn show(&self, lines: &[Line], facts: Facts) {
         if self.arguments.progress == ProgressKind::Json {
             let images = lines.iter().map(EndedImage::from).collect();
-            render::say(&serde_json::to_string(&ProgressEvent::End { images }).unwrap_or_default());
+            let event = ProgressEvent::End { images, estimate: self.expected.clone().map(Box::new), facts };
+            render::say(&serde_json::to_string(&event).unwrap_or_default());
             return;
         }
         let count = |state: &str| lines.iter().filter(|line| line.state == state).count();
@@ -130,6 +141,10 @@ impl Told<'_> {
                     text.push_str(&format!("\n    log: {log}"));
                 }
             }
+        }
+        // Beside what a part of them took it would say nothing.
+        if let Some(expected) = self.expected.as_ref().filter(|_| count("built") == lines.len()) {
+            text.push_str(&format!("\n{}", estimate::together_beside(expected, &facts)));
         }
         if count("not tried") + count("stopped") > 0 {
             text.push_str("\n`imgbuild build --keep-going` goes on with the others");

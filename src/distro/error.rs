@@ -25,14 +25,23 @@ pub enum DistroError {
     )]
     NotThere { file: String, place: String, answer: String },
     /// A package that image.lock names is not in its repository any more.
-    #[error("image.lock takes `{package}` {version} from {from} does not have it any more")]
+    #[error("{lock} takes `{package}` {version} from {from} does not have it any more")]
     #[diagnostic(
         code(distro::left_the_mirror),
         help(
-            "`imgbuild update --package {package}` locks the version that the mirror has now; to keep this one, take the packages from a snapshot of the archive ([[repo]] uri) or from a directory that `imgbuild vendor DIR` made; deleting image.lock resolves all packages again"
+            "`imgbuild update --package {package}` locks the version that the mirror has now; to keep this one, take the packages from a snapshot of the archive ([[repo]] uri) or from a directory that `imgbuild vendor DIR` made; deleting {lock} resolves all packages again"
         )
     )]
-    LeftMirror { package: String, version: String, from: String },
+    LeftMirror {
+        /// Its name.
+        package: String,
+        /// Its version.
+        version: String,
+        /// From where, and the answer.
+        from: String,
+        /// Name of the lock.
+        lock: String,
+    },
     /// An archive has no such suite.
     #[error("{uri} has no suite `{suite}`: {problem}")]
     #[diagnostic(

@@ -66,7 +66,9 @@ pub use artefacts::{BuildInfo, newer_build, published};
 pub use asked::{name_lock, place_in_lock, place_left_over};
 pub use drift::{Drift, drift_of_artefacts, drift_of_layers, remove_damaged_layers};
 pub use error::StageError;
-pub use estimate::{ActionEstimate, Estimate, Experience, Facts, Range, Source, estimate_before_lock, estimate_of};
+pub use estimate::{
+    ActionEstimate, Estimate, Experience, Facts, PathStep, Range, Source, Total, Workload, work_before_lock, work_of,
+};
 pub use failed::Failed;
 pub use given::PUBLISH;
 pub use inside::operations;

@@ -9,7 +9,7 @@ use super::actions::{Forms, INITRD, PACK, PACK_GZIP, StageGraph, graph_of, kerne
 use super::artefacts::{BuildInfo, Publication};
 use super::asked::requests;
 use super::drift::stamps;
-use super::estimate::{Estimate, Experience, Facts, estimate_of};
+use super::estimate::{Estimate, Experience, Facts, work_of};
 use super::failed::Failed;
 use super::given::{self, PUBLISH};
 use super::past::{PlacesOfInputs, StorePast, places_of};
@@ -302,7 +302,8 @@ impl Builder<'_> {
         if self.options.until.is_none_or(|until| until == Stage::Pack) {
             let has_work = decisions.iter().any(|decision| decision.verdict != Verdict::Keep);
             let experience = has_work.then(|| Experience::new(self.store, self.recipe));
-            let estimate = experience.and_then(|one| estimate_of(&one, &stages.graph, &decisions, lock, true, workers));
+            let work = experience.and_then(|one| work_of(&one, &stages.graph, &decisions, lock));
+            let estimate = work.map(|work| Estimate::of(&work, workers));
             self.options.trace.expect(estimate, supply.fetched().0);
         }
         let course = Course {

@@ -162,10 +162,15 @@ impl<'a> Supply<'a> {
                         package: package.name.clone(),
                         version: package.version.clone(),
                         from: format!("`{}`, but {place} ({answer})", package.origin),
+                        lock: self.recipe.lock_name(),
                     },
                     None => DistroError::NotThere { file, place, answer },
                 }
             }
+            DistroError::NoSource { problem, help } => DistroError::NoSource {
+                problem: self.recipe.naming_lock(&problem),
+                help: self.recipe.naming_lock(&help),
+            },
             other => other,
         };
         let urls = |origin: &str| self.urls_of(origin);

@@ -85,6 +85,39 @@ fn before_anything_was_built_the_log_says_so_and_nothing_is_guessed() {
     assert!(space.run(&["plan"]).good().out.contains("time not known"));
 }
 
+#[test]
+fn images_that_share_work_are_estimated_together() {
+    let space = Space::new();
+    space.write("imgbuild.toml", "images = [\"images/*\"]\n");
+    for name in ["a", "b"] {
+        crate::support::cluster::write_cluster(&space, &format!("images/{name}"));
+        space.edit(&format!("images/{name}/image.toml"), "\"compute\"", &format!("\"{name}\""));
+    }
+    space.edit("images/b/compute.exlist", "./usr/share/doc*\n", "");
+    let plan = assert_valid("plan", &space.run(&["plan", "--json"]).good().out);
+    let total = &plan["estimate"];
+    let of_one = |field: &str| plan["images"][0]["estimate"][field]["most"].as_u64().unwrap();
+    // Both have the same lock: what one lacks, the other lacks too.
+    for field in ["download_bytes", "download_packages"] {
+        assert_eq!(total[field]["most"].as_u64().unwrap(), of_one(field), "{total}");
+    }
+    // The script sees the image's name, so that it and what comes after it are each image's own.
+    let shared = total["shared"].as_u64().unwrap();
+    let actions = plan["images"][0]["estimate"]["actions"].as_array().unwrap().len() as u64;
+    assert!(shared > 3 && shared < actions, "{total}");
+    assert_eq!(total["actions"].as_u64().unwrap(), 2 * actions - shared);
+    assert_eq!(total["unknown"], total["actions"]);
+    let text = space.run(&["plan"]).good().out;
+    let words = format!(
+        "2 images together: estimate: time not known; bytes written not known; downloads 10 B in 10 packages (exact, at a speed that is not known); {shared} actions are shared and count once; nothing is known of {} actions",
+        2 * actions - shared
+    );
+    assert_eq!(text.lines().last().unwrap(), words);
+    // As a memo remembers it.
+    std::fs::create_dir_all(space.store()).unwrap();
+    assert_eq!([space.run(&["plan"]).good().out, space.run(&["plan"]).good().out], [text.clone(), text]);
+}
+
 fn status(packages: &[(&str, &str)]) -> String {
     let stanza = |(name, version): &(&str, &str)| {
         format!(

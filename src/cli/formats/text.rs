@@ -11,7 +11,8 @@ pub fn text_of(document: &PlanDocument, verbose: u8) -> String {
         .against
         .as_ref()
         .map_or_else(String::new, |against| format!("compared with {} ({:.12})\n", against.revision, against.commit));
-    head + &texts.join("\n")
+    let together = document.estimate.as_ref().map(|total| format!("\n{}\n", crate::cli::estimate::together(total)));
+    head + &texts.join("\n") + &together.unwrap_or_default()
 }
 
 /// What became of an image since the revision.

@@ -95,6 +95,24 @@ fn network_images_share_what_they_agree_on_and_one_that_fails_stops_no_other() {
         assert!(running <= 1, "{}", ran.err);
     }
 
+    // What both take together is said before and after; what they share counts once.
+    space.write("base/keys/admin.pub", "ssh-ed25519 CCCC x\n");
+    let plan: serde_json::Value =
+        serde_json::from_str(&space.run(&["plan", "alpha", "beta", "--json"]).good().out).unwrap();
+    let total = &plan["estimate"];
+    let actions = |image: &serde_json::Value| image["estimate"]["actions"].as_array().unwrap().len() as u64;
+    let all: u64 = plan["images"].as_array().unwrap().iter().map(actions).sum();
+    let (shared, unknown) = (total["shared"].as_u64().unwrap(), &total["unknown"]);
+    assert!(shared >= 1 && total["actions"].as_u64().unwrap() + shared == all, "{total}");
+    assert_eq!((unknown, &total["download_bytes"]["most"]), (&serde_json::json!(0), &serde_json::json!(0)));
+    let most = |estimate: &serde_json::Value| estimate["milliseconds"]["most"].as_u64().unwrap();
+    let longest = plan["images"].as_array().unwrap().iter().map(|image| most(&image["estimate"])).max().unwrap();
+    assert!(most(total) >= longest, "{plan}");
+    let ran = space.run(&["build", "alpha", "beta"]).good();
+    for words in ["2 images together: estimate: ", "2 images together: estimated ", "shared and count once"] {
+        assert!(ran.err.contains(words), "{words}: {}", ran.err);
+    }
+
     // Two processes at once, and an epoch that no layer was made with yet.
     for name in ["alpha", "beta"] {
         let lock = std::fs::read_to_string(space.path().join(format!("images/{name}/image.lock"))).unwrap();

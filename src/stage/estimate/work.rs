@@ -1,0 +1,145 @@
+//! What a build has to do, piece by piece, with what each took before.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ActionEstimate, Experience, Source};
+use crate::digest::{Digest, FieldHasher};
+use crate::distro::manager;
+use crate::plan::{Action, ActionGraph, Decision, Verdict};
+use crate::recipe::{Lock, PinnedPackage, Recipe};
+use crate::stage::given::{PUBLISH, bytes_of, packages_of};
+use crate::stage::origin::is_fetched;
+
+/// An action that runs or may run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// What is expected of it.
+    pub estimate: ActionEstimate,
+    /// What it does, from the first input on: images that have the same do it once.
+    pub shape: String,
+    /// Pieces that come before it, by their places.
+    pub needs: Vec<usize>,
+    /// Packages that the store lacks: the first half of the SHA-256, which tells them apart, and bytes.
+    pub lacks: Vec<(String, u64)>,
+}
+
+/// What a build of one image has to do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// The pieces, each after those that it needs.
+    pub pieces: Vec<Piece>,
+    /// Whether its packages are resolved.
+    pub is_resolved: bool,
+    /// Bytes a millisecond of earlier downloads; none where there were none.
+    pub speed: Option<f64>,
+}
+
+/// What is the same for no other image.
+fn own_shape(recipe: &Recipe, action: &str) -> String {
+    let mut hasher = FieldHasher::new("imgbuild work of one image v1");
+    hasher.text(&recipe.directory.display().to_string()).text(&recipe.model.image.name).text(action);
+    hasher.finish().to_string()
+}
+
+/// What each action does, whatever those before it give.
+fn shapes(graph: &ActionGraph) -> BTreeMap<&str, Digest> {
+    let mut shapes: BTreeMap<&str, Digest> = BTreeMap::new();
+    for action in graph.in_order() {
+        let mut hasher = FieldHasher::new("imgbuild work v1");
+        hasher.text(action.kind).text(&action.version.to_string());
+        for input in &action.inputs {
+            hasher.text(&input.name).text(&input.value);
+        }
+        for upstream in &action.upstream {
+            let below = shapes.get(upstream.action.as_str()).map(Digest::to_string).unwrap_or_default();
+            hasher.text(&upstream.output).text(&below);
+        }
+        shapes.insert(&action.id, hasher.finish());
+    }
+    shapes
+}
+
+/// What a build of these decisions has to do; none where that is nothing.
+pub fn work_of(
+    experience: &Experience<'_>,
+    graph: &ActionGraph,
+    decisions: &[Decision],
+    lock: &Lock,
+) -> Option<Workload> {
+    let (recipe, store) = (experience.recipe, experience.store);
+    let verdicts: BTreeMap<&str, Verdict> = decisions.iter().map(|one| (one.action.as_str(), one.verdict)).collect();
+    let verdict = |id: &str| verdicts.get(id).copied().unwrap_or(Verdict::Keep);
+    if graph.in_order().all(|action| verdict(&action.id) == Verdict::Keep) {
+        return None;
+    }
+    let manager = manager(recipe);
+    let shapes = shapes(graph);
+    let mut work = Workload { is_resolved: true, ..Workload::default() };
+    // Of each action the pieces that must be done before what uses it: itself, or those below one that is kept.
+    let mut ends: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for action in graph.in_order() {
+        let before = |action: &Action| -> Vec<usize> {
+            let used = action.upstream.iter().map(|upstream| &upstream.action).chain(&action.needs);
+            let mut all: Vec<usize> = used.filter_map(|id| ends.get(id.as_str())).flatten().copied().collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
+        let needs = before(action);
+        if verdict(&action.id) == Verdict::Keep {
+            ends.insert(&action.id, needs);
+            continue;
+        }
+        let packages = packages_of(manager, lock, action);
+        let (figures, from) = experience.figure(&action.id, action.kind, bytes_of(&packages));
+        let is_lacking =
+            |one: &&PinnedPackage| is_fetched(one) && !crate::witness::is_file(&store.package(&one.sha256));
+        let lacks = packages
+            .iter()
+            .filter(is_lacking)
+            .map(|one| (one.sha256.to_string().chars().take(32).collect(), one.size))
+            .collect();
+        let surely = verdict(&action.id) == Verdict::Run;
+        let shape = shapes.get(action.id.as_str()).map(Digest::to_string).unwrap_or_default();
+        ends.insert(&action.id, vec![work.pieces.len()]);
+        work.pieces.push(Piece { estimate: estimate(&action.id, surely, figures, from), shape, needs, lacks });
+    }
+    let (figures, from) = experience.figure(PUBLISH, PUBLISH, 0);
+    work.pieces.push(Piece {
+        estimate: estimate(PUBLISH, true, figures, from),
+        shape: own_shape(recipe, PUBLISH),
+        needs: (0..work.pieces.len()).collect(),
+        lacks: Vec::new(),
+    });
+    if work.pieces.iter().any(|piece| !piece.lacks.is_empty()) {
+        work.speed = experience.speed();
+    }
+    Some(work)
+}
+
+fn estimate(action: &str, surely: bool, figures: Option<(u64, u64)>, from: Source) -> ActionEstimate {
+    let (milliseconds, written_bytes) = figures.unzip();
+    ActionEstimate { action: action.to_owned(), surely, milliseconds, written_bytes, from }
+}
+
+/// An action of a plan before the packages are resolved: its name, its kind, and whether it surely runs.
+pub type Open = (String, String, bool);
+
+/// What a build has to do whose packages are not resolved yet. Which packages come is not known, so that actions count with
+/// what they took before, one after another.
+pub fn work_before_lock(experience: &Experience<'_>, open: Vec<Open>) -> Workload {
+    let lock = (crate::stage::LOCK_ACTION.to_owned(), "lock".to_owned(), true);
+    let all = std::iter::once(lock).chain(open.into_iter().filter(|(id, ..)| id != crate::stage::LOCK_ACTION));
+    let piece = |(at, (action, kind, surely)): (usize, Open)| {
+        let (figures, from) = experience.figure(&action, &kind, 0);
+        Piece {
+            estimate: estimate(&action, surely, figures, from),
+            shape: own_shape(experience.recipe, &action),
+            needs: at.checked_sub(1).into_iter().collect(),
+            lacks: Vec::new(),
+        }
+    };
+    Workload { pieces: all.enumerate().map(piece).collect(), is_resolved: false, speed: None }
+}
