@@ -132,10 +132,25 @@ fn differing<'a>(
     was: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     now: impl Iterator<Item = (&'a str, &'a str)> + Clone,
 ) -> Vec<(&'a str, Option<&'a str>, Option<&'a str>)> {
-    let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = (was.clone().collect(), now.clone().collect());
-    let changed = now.filter(|(name, value)| old.get(name) != Some(value));
-    let mut all: Vec<_> = changed.map(|(name, value)| (name, old.get(name).copied(), Some(value))).collect();
-    all.extend(was.filter(|(name, _)| !new.contains_key(name)).map(|(name, value)| (name, Some(value), None)));
+    // A name may stand for several inputs, such as a driver that is named and in the default list as well.
+    let mut by_name: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
+    was.clone().for_each(|(name, value)| by_name.entry(name).or_default().0.push(value));
+    now.clone().for_each(|(name, value)| by_name.entry(name).or_default().1.push(value));
+    for (old, new) in by_name.values_mut() {
+        new.retain(|value| match old.iter().position(|other| other == value) {
+            Some(at) => {
+                old.remove(at);
+                false
+            }
+            None => true,
+        });
+    }
+    let mut all = Vec::new();
+    for (name, _) in now.chain(was) {
+        let Some((old, new)) = by_name.remove(name) else { continue };
+        let pairs = old.len().max(new.len());
+        all.extend((0..pairs).map(|at| (name, old.get(at).copied(), new.get(at).copied())));
+    }
     all
 }
 
@@ -337,6 +352,20 @@ mod tests {
                 action("pack/rootimg", Verdict::Depends, Vec::new()),
             ],
         }
+    }
+
+    #[test]
+    fn a_driver_that_is_named_and_in_the_default_list_is_compared_as_both() {
+        let twice = |how: &[&str]| {
+            let mut image = image();
+            image.actions[1].inputs = how.iter().map(|how| input("driver ice", how)).collect();
+            image
+        };
+        let both = twice(&["named", "default"]);
+        assert_eq!(moved(&both, &both), []);
+        let said: Vec<String> = moved(&both, &twice(&["named"])).iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("driver ice removed; it was default"), "{said:?}");
     }
 
     fn told(now: &FileImage) -> Vec<String> {
