@@ -269,7 +269,7 @@ pub fn plan_of(
     let text = crate::witness::read_to_string(&recipe.lock_path).unwrap_or_default();
     let past = StorePast::new(store, root);
     let with_places = |mut causes: Vec<Cause>| {
-        place_left_over(&mut causes, recipe, &|input| past.place(LOCK_ACTION, input));
+        place_left_over(&mut causes, recipe, &|action, input| past.place(action, input));
         in_reading_order(causes)
     };
     let mut drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::absence::RECIPE;
 use super::cause::{Cause, LOCK, Reason};
 use super::words::{Change, Subject};
-use super::{Absences, Action, Origin, Past};
+use super::{Absences, Action, Origin, Past, lists};
 
 /// One difference of two traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub fn differences(
     past: &dyn Past,
     absences: &Absences,
 ) -> Vec<Difference> {
+    let lists::Taken { now, was, mut found } = lists::take(action, now, was, past, absences);
+    let (now, was) = (now.as_slice(), was.as_slice());
     let inputs: BTreeMap<&str, &super::Input> =
         action.inputs.iter().map(|input| (input.name.as_str(), input)).collect();
     // A name may stand for several inputs, such as a driver that is named and in the default list as well.
@@ -43,7 +46,7 @@ pub fn differences(
         all
     };
     let (old, new) = (by_name(was), by_name(now));
-    let mut found = Vec::new();
+    let said = |what: &str| past.place(RECIPE, what);
     let unknown = Origin::Unknown;
     let mut note = |name: &str, change: Change<'_>| {
         if let Some((action, output)) = output_of(name) {
@@ -75,19 +78,29 @@ pub fn differences(
         };
         let (origin, was_place) = (origin.unwrap_or(&unknown), remembered.as_ref().map(|(place, _)| place));
         let mut place = stands.and_then(|input| input.place.clone());
+        if let (None, Change::Removed(_), Origin::Glob { pattern, .. }) = (&place, change, origin) {
+            place = absences.sayings.get(&format!("pattern {pattern}")).map(|(place, _)| place.clone());
+        }
         if let Some((was_place, origin)) = remembered.as_ref().filter(|_| place.is_none()) {
             // A value that is not inherited has another now, its default; a package may stay because others need it.
             if matches!(change, Change::Changed(..)) && !name.starts_with("package ") {
                 place = absences.place(name, origin, was_place);
             }
             if place.is_none()
-                && let Some(cause) = absences.cause(name, origin, was_place)
+                && let Some(cause) = absences.cause(name, origin, was_place, &said)
             {
                 return found.push(Difference::Own(cause));
             }
         }
-        let subject = Subject { name, origin, place: place.as_ref(), was_place };
-        found.push(Difference::Own(subject.cause(change)));
+        for (one, change) in parts(name, change, absences) {
+            let change = change.as_change();
+            // Of a table that several recipes make up, each value has its own place; so has each item of a list.
+            let place = place_of_part(origin, one, change, absences).or_else(|| place.clone());
+            let subject = Subject { name, origin, place: place.as_ref(), was_place };
+            let cause = subject.cause(change);
+            let unhidden = absences.unhidden(&cause, origin, &said);
+            found.push(Difference::Own(unhidden.unwrap_or(cause)));
+        }
     };
     for (name, value) in now {
         match (old.get(name).map(Vec::as_slice), new.get(name).map(Vec::as_slice)) {
@@ -104,20 +117,105 @@ pub fn differences(
         }
     }
     pair_kernels(&mut found);
-    drop_echoes(&mut found);
+    drop_echoes(&mut found, absences);
     if found.is_empty() && now != was {
-        found.push(Difference::Own(reordered(action, now, was)));
+        found.extend(reordered(action, now, was, past, absences).into_iter().map(Difference::Own));
     }
     found
 }
 
-/// Which input moved to the front.
-fn reordered(action: &Action, now: &[(String, String)], was: &[(String, String)]) -> Cause {
+/// Inputs that come in another order: those that stand elsewhere now, or else the one that moved to the front.
+fn reordered(
+    action: &Action,
+    now: &[(String, String)],
+    was: &[(String, String)],
+    past: &dyn Past,
+    absences: &Absences,
+) -> Vec<Cause> {
+    let bare = |name: &str| name.split_once(' ').map_or(name, |(_, bare)| bare).to_owned();
+    let elsewhere = action.inputs.iter().filter_map(|input| {
+        let place = input.place.as_ref()?;
+        let (was, _) = past.place(&action.id, &input.name)?;
+        // A list with another name has all of its lines elsewhere.
+        (was.file != place.file && absences.has_file(&was.file)).then(|| {
+            let name = bare(&input.name).split(':').next().unwrap_or_default().to_owned();
+            let text = format!("\"{name}\" stood in {} before", was.file);
+            let line = |place: &super::Place| format!("{}:{}", place.file, place.line);
+            let reason = Reason::Changed { what: format!("place of {name}"), was: line(&was), now: line(place) };
+            Cause { message: format!("{}{text}", super::words::here(place)), ..reason.cause(Some(place)) }
+        })
+    });
+    let elsewhere: Vec<Cause> = elsewhere.collect();
+    if !elsewhere.is_empty() {
+        return elsewhere;
+    }
     let first = now.iter().zip(was).find(|(now, was)| now != was);
     let (what, before) = first.map_or(("", ""), |(now, was)| (now.0.as_str(), was.0.as_str()));
     let place = action.inputs.iter().find(|input| input.name == what).and_then(|input| input.place.as_ref());
-    let bare = |name: &str| name.split_once(' ').map_or(name, |(_, bare)| bare).to_owned();
-    Reason::Reordered { what: bare(what), before: bare(before) }.cause(place)
+    vec![Reason::Reordered { what: bare(what), before: bare(before) }.cause(place)]
+}
+
+/// A change whose values are made here.
+enum Owned {
+    Added(String),
+    Removed(String),
+    Changed(String, String),
+}
+
+impl Owned {
+    fn of(change: Change<'_>) -> Self {
+        match change {
+            Change::Added(now) => Self::Added(now.to_owned()),
+            Change::Removed(was) => Self::Removed(was.to_owned()),
+            Change::Changed(was, now) => Self::Changed(was.to_owned(), now.to_owned()),
+        }
+    }
+
+    fn as_change(&self) -> Change<'_> {
+        match self {
+            Self::Added(now) => Change::Added(now),
+            Self::Removed(was) => Change::Removed(was),
+            Self::Changed(was, now) => Change::Changed(was, now),
+        }
+    }
+}
+
+/// Parts of a user's value that the recipe can say, as accounts are written into the key: uid, gid, what nobody sets, home,
+/// shell.
+const OF_USER: [(usize, &str); 4] = [(0, "uid"), (1, "gid"), (3, "home"), (4, "shell")];
+
+/// The changes of one input: of a user each of the values that differ; with the value's name.
+fn parts(name: &str, change: Change<'_>, absences: &Absences) -> Vec<(&'static str, Owned)> {
+    let (Some(user), Change::Changed(was, now)) = (name.strip_prefix("user "), change) else {
+        return vec![("", Owned::of(change))];
+    };
+    let (old, new): (Vec<&str>, Vec<&str>) = (was.split(':').collect(), now.split(':').collect());
+    let mut all = Vec::new();
+    for (at, part) in OF_USER {
+        let (Some(before), Some(after)) = (old.get(at), new.get(at)) else { continue };
+        // The group that comes with a user has its number.
+        let follows = part == "gid" && old[0] != new[0] && !absences.stands(&format!("users.{user}.gid"));
+        if before != after && !follows {
+            let mut then: Vec<&str> = new.clone();
+            then[at] = before;
+            all.push((part, Owned::Changed(then.join(":"), now.to_owned())));
+        }
+    }
+    if all.is_empty() { vec![("", Owned::of(change))] } else { all }
+}
+
+/// Where the part of an input stands that changed, if it has a place of its own.
+fn place_of_part(origin: &Origin, part: &str, change: Change<'_>, absences: &Absences) -> Option<super::Place> {
+    let Origin::Field(field) = origin else { return None };
+    if !part.is_empty() {
+        return absences.place_of(&format!("{field}.{part}"));
+    }
+    // A list that is one value, for instance the names of all lists.
+    let Change::Changed(was, now) = change else { return None };
+    absences.place_of(&format!("{field}[0]"))?;
+    let (old, new): (Vec<&str>, Vec<&str>) = (was.split(',').collect(), now.split(',').collect());
+    let at = new.iter().enumerate().position(|(at, one)| old.get(at) != Some(one))?;
+    absences.place_of(&format!("{field}[{at}]"))
 }
 
 /// A Debian kernel carries its release in its name: one kernel goes and another comes, and a person reads one change.
@@ -162,7 +260,7 @@ fn pair_kernels(found: &mut Vec<Difference>) {
 }
 
 /// One line of a list makes two inputs, the file and its place in the image: a person reads one change.
-fn drop_echoes(found: &mut Vec<Difference>) {
+fn drop_echoes(found: &mut Vec<Difference>, absences: &Absences) {
     let mut lines = BTreeSet::new();
     for one in found.iter() {
         if let Difference::Own(Cause {
@@ -199,7 +297,7 @@ fn drop_echoes(found: &mut Vec<Difference>) {
     let fields: BTreeSet<String> = found.iter().filter_map(field).collect();
     found.retain(|one| {
         let user = field(one).and_then(|what| Some(what.strip_suffix(".gid")?.to_owned()));
-        user.is_none_or(|user| !fields.contains(&format!("{user}.uid")))
+        user.is_none_or(|user| absences.stands(&format!("{user}.gid")) || !fields.contains(&format!("{user}.uid")))
     });
     let mut seen = BTreeSet::new();
     found.retain(|one| match one {

@@ -13,10 +13,11 @@ mod graph;
 mod input;
 mod items;
 mod key;
+mod lists;
 mod symbolic;
 mod words;
 
-pub use absence::{Absences, Taken};
+pub use absence::{Absences, RECIPE, Sayings, Taken};
 pub use cause::{Cause, Reason};
 pub use evaluate::{Decision, Outputs, Past, PastAction, Verdict, decide, evaluate};
 pub use explain::in_reading_order;

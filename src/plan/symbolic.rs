@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::absence::RECIPE;
 use super::{Action, ActionGraph, Known, Origin, Past, PastAction, Place, key_and_trace};
 use crate::digest::Digest;
 
@@ -40,6 +41,7 @@ impl Symbolic {
             past.last.insert(action.id.clone(), key);
             past.places.insert(action.id.clone(), places(action));
         }
+        past.places.insert(RECIPE.to_owned(), graph.absences.sayings.clone());
         past
     }
 }

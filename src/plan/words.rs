@@ -178,7 +178,21 @@ impl Subject<'_> {
         self.bare(Reason::Implementation { what: maker, was: Some(old), now: Some(new) }, message)
     }
 
+    /// A file by its path from the recipe: those of a script's `inputs` have theirs from the file that names them.
+    fn path_of(&self, name: &str) -> String {
+        let field = match self.origin {
+            Origin::Glob { field, .. } | Origin::Item(field) => field.as_str(),
+            _ => "",
+        };
+        let folder = self.place.and_then(|place| place.file.rsplit_once('/')).map(|(folder, _)| folder);
+        match folder {
+            Some(folder) if field == "postinstall.inputs" => format!("{folder}/{name}"),
+            _ => name.to_owned(),
+        }
+    }
+
     fn file(&self, name: &str, was: &str, now: &str) -> Cause {
+        let name = &self.path_of(name);
         let (old_mode, old_digest) = was.split_once(' ').unwrap_or((was, ""));
         let (new_mode, new_digest) = now.split_once(' ').unwrap_or((now, ""));
         let mut parts = Vec::new();
@@ -188,7 +202,7 @@ impl Subject<'_> {
         if old_mode != new_mode {
             parts.push(format!("mode {old_mode} -> {new_mode}"));
         }
-        let reason = Self::reason(self.name, Change::Changed(was, now));
+        let reason = Self::reason(format!("file {name}"), Change::Changed(was, now));
         self.elsewhere(name, reason, format!("{name} {}", parts.join(", ")))
     }
 
@@ -310,6 +324,11 @@ impl Subject<'_> {
                 let text = format!("{pattern} gained {path}");
                 self.placed(Reason::Gained { field, pattern, path }, text)
             }
+            // The pattern itself is gone: from the recipe, or a line of a synclist.
+            Change::Removed(_) if self.place.is_none() => match field.as_str() {
+                "sync.lists" => self.of_line("", &pattern, change),
+                _ => self.of_item(&field, &pattern, change),
+            },
             Change::Removed(_) => {
                 let text = format!("{pattern} lost {path}");
                 self.placed(Reason::Lost { field, pattern, path }, text)

@@ -33,6 +33,8 @@ pub struct Draft {
     pub document: Node,
     /// Files that it was made from, parents first, its own last.
     pub files: Vec<Arc<SourceFile>>,
+    /// Files that it inherits from, by their names, each with the place that says so.
+    pub inherits: Vec<(String, Span)>,
     /// Inherited values that do not count.
     pub withdrawn: Vec<Withdrawn>,
     /// Warnings.
@@ -90,6 +92,7 @@ struct Reading<'a> {
     way: Vec<(PathBuf, Option<Span>)>,
     /// Absolute paths that the files on the way allow.
     allow: Vec<String>,
+    inherits: Vec<(String, Span)>,
     pieces: Vec<Piece>,
     variants: Vec<(String, Span, Vec<VariantPiece>)>,
     wants_plain: Option<bool>,
@@ -113,6 +116,7 @@ pub fn relatives(
         seen: BTreeSet::new(),
         way: Vec::new(),
         allow: workspace.map(|workspace| workspace.model.workspace.allow.clone()).unwrap_or_default(),
+        inherits: Vec::new(),
         pieces: Vec::new(),
         variants: Vec::new(),
         wants_plain: None,
@@ -267,6 +271,7 @@ impl Reading<'_> {
                 let help = format!("a recipe and what it inherits from may be {DEPTH_LIMIT} files deep");
                 self.complain("recipe::too_deep", item, format!("`{text}` is inherited too deep"), help);
             } else {
+                self.inherits.push((between(&self.recipe, &real).display().to_string(), item.span.clone()));
                 self.add(&real, Some(item.span.clone()));
             }
         }
@@ -319,12 +324,20 @@ impl Reading<'_> {
             files.push(own);
         }
         let Trail { withdrawn, findings } = trail;
-        Draft { directory: self.recipe.clone(), variant, document, files, withdrawn, findings }
+        Draft {
+            directory: self.recipe.clone(),
+            variant,
+            document,
+            files,
+            inherits: self.inherits.clone(),
+            withdrawn,
+            findings,
+        }
     }
 
     /// The draft of a variant: all pieces, then what its files say of it.
     fn variant(&mut self, name: &str, key: &Span, pieces: &[VariantPiece]) -> Draft {
-        let (before, seen) = (self.pieces.clone(), self.seen.clone());
+        let before = (self.pieces.clone(), self.seen.clone(), self.inherits.clone());
         let mut names_image = false;
         for piece in pieces {
             let mut table = piece.table.clone();
@@ -346,7 +359,7 @@ impl Reading<'_> {
             self.pieces.push(Piece { file: Arc::clone(&piece.file), remove, body: table });
         }
         let mut draft = self.draft(Some(name.to_owned()));
-        (self.pieces, self.seen) = (before, seen);
+        (self.pieces, self.seen, self.inherits) = before;
         if !names_image && let Some((plain, _)) = draft.name() {
             let text = Node { value: Value::Text(format!("{plain}-{name}")), span: key.clone() };
             if let Value::Table(entries) = &mut draft.document.value

@@ -18,6 +18,8 @@ pub struct Withdrawn {
     pub span: Span,
     /// Whether another value stands in its place.
     pub is_overridden: bool,
+    /// Whether it is an item of a list.
+    pub is_item: bool,
 }
 
 /// What merging and removing leave behind.
@@ -31,19 +33,21 @@ pub struct Trail {
 
 impl Trail {
     /// Notes each value of a node; `span` is what takes it out.
-    fn note(&mut self, node: &Node, field: &str, span: &Span, is_overridden: bool) {
+    fn note(&mut self, node: &Node, field: &str, span: &Span, (is_overridden, is_item): (bool, bool)) {
         match &node.value {
             Value::Table(entries) => {
-                entries.iter().for_each(|(name, _, one)| self.note(one, &join(field, name), span, is_overridden));
+                entries
+                    .iter()
+                    .for_each(|(name, _, one)| self.note(one, &join(field, name), span, (is_overridden, false)));
             }
-            Value::Array(items) => items.iter().for_each(|item| self.note(item, field, span, is_overridden)),
+            Value::Array(items) => items.iter().for_each(|item| self.note(item, field, span, (is_overridden, true))),
             other => {
                 let value = match other {
                     Value::Text(text) => text.clone(),
                     _ => node.to_json().to_string(),
                 };
                 let (was, span) = (node.span.clone(), span.clone());
-                self.withdrawn.push(Withdrawn { field: field.to_owned(), value, was, span, is_overridden });
+                self.withdrawn.push(Withdrawn { field: field.to_owned(), value, was, span, is_overridden, is_item });
             }
         }
     }
@@ -57,7 +61,7 @@ pub fn merge(under: Node, over: Node, trail: &mut Trail) -> Node {
 fn merge_at(under: Node, over: Node, path: &str, trail: &mut Trail) -> Node {
     let is_whole = |value: &Value| matches!(value, Value::Table(_) | Value::Array(_));
     if !is_whole(&under.value) && under.to_json() != over.to_json() {
-        trail.note(&under, path, &over.span, true);
+        trail.note(&under, path, &over.span, (true, false));
     }
     let span = over.span;
     let value = match (under.value, over.value) {
@@ -133,7 +137,7 @@ fn remove_below(from: &mut Node, what: &Node, path: &str, trail: &mut Trail) {
         match (&value.value, &mut entries[at].2) {
             (Value::Boolean(true), _) => {
                 let (_, _, gone) = entries.remove(at);
-                trail.note(&gone, &inner, key, false);
+                trail.note(&gone, &inner, key, (false, false));
             }
             (Value::Table(_), inner_node @ Node { value: Value::Table(_), .. }) => {
                 remove_below(inner_node, value, &inner, trail);
@@ -144,7 +148,7 @@ fn remove_below(from: &mut Node, what: &Node, path: &str, trail: &mut Trail) {
                     known.retain(|entry| {
                         let is_meant = is_meant(entry, item);
                         if is_meant {
-                            trail.note(entry, &inner, &item.span, false);
+                            trail.note(entry, &inner, &item.span, (false, true));
                         }
                         !is_meant
                     });

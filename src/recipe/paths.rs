@@ -28,9 +28,14 @@ pub struct Paths {
     environment: BTreeMap<String, String>,
     /// Every file and directory that was asked for by its name, as it was named and without links.
     named: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// Lists that other lists include: by which file, on which line of it.
+    included: Arc<Mutex<Included>>,
     /// Whether variables may come from this process: only for looking at one list.
     pub process_variables: bool,
 }
+
+/// Lists by their names, with the file that includes each and the line of it.
+pub type Included = BTreeMap<String, (String, usize)>;
 
 /// Why a path cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +80,7 @@ impl Paths {
             map,
             environment: model.environment.clone(),
             named: Arc::default(),
+            included: Arc::default(),
             process_variables: false,
         }
     }
@@ -118,6 +124,11 @@ impl Paths {
     /// Every file and directory that was asked for so far.
     pub fn named(&self) -> BTreeSet<PathBuf> {
         self.named.lock().map(|named| named.clone()).unwrap_or_default()
+    }
+
+    /// Lists that other lists include.
+    pub fn included(&self) -> Included {
+        self.included.lock().map(|included| included.clone()).unwrap_or_default()
     }
 
     fn mapped(&self, text: &str, folder: &Path) -> PathBuf {
@@ -174,7 +185,14 @@ impl Loader for Paths {
     fn load(&self, path: &str, from: &SourceFile) -> Result<Arc<SourceFile>, LoadError> {
         let folder = from.path.parent().unwrap_or(&self.recipe);
         match self.resolve(path, folder) {
-            Ok(real) => self.read(&real).map_err(LoadError::Missing),
+            Ok(real) => {
+                let file = self.read(&real).map_err(LoadError::Missing)?;
+                let line = from.text.lines().position(|line| line.contains(path)).map_or(1, |at| at + 1);
+                if let Ok(mut included) = self.included.lock() {
+                    included.entry(file.name.clone()).or_insert_with(|| (from.name.clone(), line));
+                }
+                Ok(file)
+            }
             Err(PathProblem::Missing(path, problem)) => {
                 Err(LoadError::Missing(format!("{}: {problem}", path.display())))
             }

@@ -1,5 +1,6 @@
 //! Two states of a recipe side by side: what of one would have to be built if the other had been.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::StageError;
@@ -8,7 +9,7 @@ use super::asked::{place_left_over, requests};
 use super::lock::{LockState, lock_state, requested};
 use super::run::init_program;
 use crate::digest::Digest;
-use crate::plan::{Cause, Reason, in_reading_order};
+use crate::plan::{Absences, Cause, RECIPE, Reason, in_reading_order};
 use crate::recipe::{LOCK_FILE, Lock, Recipe};
 
 /// A state of a recipe with its lock.
@@ -64,7 +65,10 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                 }
                 LockState::Stale(mut causes) | LockState::FilesChanged(mut causes) => {
                     let places = requests(then.recipe);
-                    place_left_over(&mut causes, now.recipe, &|input| places.get(input).cloned());
+                    let said = Absences::of(then.recipe, BTreeMap::new(), BTreeSet::new()).sayings;
+                    place_left_over(&mut causes, now.recipe, &|action, input| {
+                        (if action == RECIPE { &said } else { &places }).get(input).cloned()
+                    });
                     let lock = old.cloned().unwrap_or_else(|| asked.clone());
                     let init = Digest::of(init_program());
                     // An action may lack a transaction that the lock does not have: then nothing more can be said.
@@ -131,8 +135,13 @@ fn lines_that_differ(then: &Path, now: &Path) -> Option<(usize, usize)> {
     let start = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
     let most = old.len().min(new.len()) - start;
     let end = old.iter().rev().zip(new.iter().rev()).take(most).take_while(|(old, new)| old == new).count();
-    let first = (start + 1).min(new.len());
-    Some((first, (new.len() - end).max(first)))
+    // Behind the last line nothing can be shown: of lines that went from the end, it is the last that is left.
+    let count = now.lines().count();
+    if count == 0 {
+        return None;
+    }
+    let first = (start + 1).min(count);
+    Some((first, (new.len() - end).clamp(first, count)))
 }
 
 #[cfg(test)]
@@ -153,6 +162,8 @@ mod tests {
         assert_eq!(said("a\nb\nc\n", "a\nc\n"), Some((2, 2)));
         assert_eq!(said("a\n", "a\nb\n"), Some((2, 2)));
         assert_eq!(said("a\n", "a"), Some((1, 1)));
+        assert_eq!(said("a\nb\n", "a\n"), Some((1, 1)));
+        assert_eq!(said("a\n", ""), None);
         assert_eq!(said("a\n", "a\n"), None);
         assert_eq!(said("a\0", "b\0"), None);
     }

@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::wish::{Wish, wishes};
-use crate::plan::{Absences, Cause, Change, Origin, Place, Reason, Subject};
+use crate::plan::{Absences, Cause, Change, Origin, Place, RECIPE, Reason, Subject};
+
 use crate::recipe::{LOCK_FILE, LockedPass, Recipe, Spans};
+
+/// Finds where an input of an action stood, and what it came from.
+pub type Remembered<'a> = dyn Fn(&str, &str) -> Option<(Place, Origin)> + 'a;
 
 /// Which field of the recipe a transaction is there for, where no line names a package.
 fn field_of(pass: &str) -> &'static str {
@@ -101,19 +105,36 @@ pub fn left_over(pass: &str, name: &str, dashes: &str) -> Cause {
 }
 
 /// Says of names that nobody asks for any more where they stood at the time of the last build.
-pub fn place_left_over(causes: &mut [Cause], recipe: &Recipe, remembered: &dyn Fn(&str) -> Option<(Place, Origin)>) {
-    let is_left_over = |cause: &Cause| matches!(cause.reason, Reason::NotAsked { .. });
-    if !causes.iter().any(is_left_over) {
+///
+/// `remembered` finds places of the last build by action, [`RECIPE`] among them, and input. Of names that are asked for now it
+/// is said where something hid them before.
+pub fn place_left_over(causes: &mut [Cause], recipe: &Recipe, remembered: &Remembered<'_>) {
+    if causes.is_empty() {
         return;
     }
     let absences = Absences::of(recipe, BTreeMap::new(), BTreeSet::new());
+    let said = |what: &str| remembered(RECIPE, what);
+    let wishes = wishes(recipe);
     for cause in causes {
+        if let Reason::NotLocked { what } = &cause.reason {
+            let name = what.trim_start_matches('-');
+            let origin = wishes.iter().find(|wish| wish.spans.contains_key(name));
+            let origin = origin.map(|wish| origin_of(wish, name, &recipe.spans).1);
+            if let Some(origin @ (Origin::Item(_) | Origin::Line)) = origin {
+                let list = if let Origin::Item(list) = &origin { format!("{list} {name}") } else { name.to_owned() };
+                let plain = Cause { reason: Reason::Added { what: list, now: String::new() }, ..cause.clone() };
+                if let Some(other) = absences.unhidden(&plain, &origin, &said) {
+                    *cause = Cause { reason: cause.reason.clone(), ..other };
+                }
+            }
+            continue;
+        }
         let Reason::NotAsked { pass, what } = &cause.reason else { continue };
         let name = input_name(pass, what.trim_start_matches('-'));
-        if let Some((place, origin)) = remembered(&name) {
+        if let Some((place, origin)) = remembered(super::LOCK_ACTION, &name) {
             let input = format!("package {what}");
             let subject = Subject { name: &input, origin: &origin, place: None, was_place: Some(&place) };
-            let by_another_hand = absences.cause(&input, &origin, &place);
+            let by_another_hand = absences.cause(&input, &origin, &place, &said);
             let said = by_another_hand.unwrap_or_else(|| subject.cause(Change::Removed("")));
             *cause = Cause { reason: cause.reason.clone(), ..said };
         }

@@ -28,7 +28,7 @@ use super::{StageError, accounts};
 use crate::digest::Digest;
 use crate::distro::{Fetcher, Places, manager};
 use crate::fault;
-use crate::plan::{Action, Decision, Follow, Stage, Verdict, decide, evaluate, key_and_trace};
+use crate::plan::{Action, Decision, Follow, RECIPE, Stage, Verdict, decide, evaluate, key_and_trace};
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
@@ -344,10 +344,11 @@ impl Builder<'_> {
         // Before the root, which says that the build is whole.
         let known = self.store.places(&self.recipe.directory, name).filter(|_| published.is_none());
         let mut places: PlacesOfInputs = known.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        let reached = |id: &str| id == LOCK_ACTION || id == PUBLISH || work.finished.contains_key(id);
+        let reached = |id: &str| [LOCK_ACTION, PUBLISH, RECIPE].contains(&id) || work.finished.contains_key(id);
         let own = crate::plan::ActionGraph::new(vec![publishing(self.recipe)]).ok();
         let now = places_of(&work.stages.graph).into_iter().chain([(LOCK_ACTION.to_owned(), requests(self.recipe))]);
         let now = now.chain(own.iter().flat_map(places_of));
+        let now = now.chain([(RECIPE.to_owned(), work.stages.graph.absences.sayings.clone())]);
         places.extend(now.filter(|(id, _)| reached(id)));
         let text = serde_json::to_vec(&places).unwrap_or_default();
         self.store.set_places(&self.recipe.directory, name, &text)?;

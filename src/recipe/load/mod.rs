@@ -3,7 +3,7 @@
 mod checks;
 mod postinstall;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,6 +50,10 @@ pub struct Recipe {
     pub files: Vec<Arc<SourceFile>>,
     /// Inherited values that do not count in it.
     pub withdrawn: Vec<Withdrawn>,
+    /// Files that it inherits from, each with the place that says so.
+    pub inherits: Vec<(String, Span)>,
+    /// Lists that other lists include: by which file, on which line of it.
+    pub included: BTreeMap<String, (String, usize)>,
     /// Files and directories that it names, wherever they lie.
     pub named: BTreeSet<PathBuf>,
     /// What it says.
@@ -357,6 +361,8 @@ impl Reader<'_> {
             out: self.out,
             files: self.draft.files.clone(),
             withdrawn: self.draft.withdrawn.clone(),
+            inherits: self.draft.inherits.clone(),
+            included: self.paths.included(),
             named: self.paths.named(),
             model,
             spans: self.spans,
