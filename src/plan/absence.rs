@@ -67,6 +67,9 @@ impl Absences {
     /// What took an input away that came from `origin` and stood at `was`: another hand than one that removed its line.
     pub fn cause(&self, name: &str, origin: &Origin, was: &Place, said: &Said<'_>) -> Option<Cause> {
         if let Some(one) = self.withdrawing(name, origin, was) {
+            if let Some(cause) = said("own").and_then(|_| self.taken_up(&one.span.file.name, said)) {
+                return Some(cause);
+            }
             // Of a table that one input stands for, the table; else the value, or which item of a list.
             let what = match origin {
                 Origin::Field(field) if without_numbers(field) != one.field => without_numbers(field),

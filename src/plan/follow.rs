@@ -38,8 +38,12 @@ impl Follow<'_> {
 
     /// Causes of an action that the image did not have: what a person wrote to get it.
     pub fn causes_of_new(&self, id: &str) -> Vec<Cause> {
-        let none = || vec![Reason::New { action: id.to_owned() }.cause(None)];
-        let Some(action) = self.graph.get(id) else { return none() };
+        // A pass of its own has what others had before: its first line says where it begins.
+        let first =
+            |action: &super::Action| action.inputs.iter().filter(|_| is_pass(id)).find_map(|input| input.place.clone());
+        let new = |place: Option<super::Place>| vec![Reason::New { action: id.to_owned() }.cause(place.as_ref())];
+        let Some(action) = self.graph.get(id) else { return new(None) };
+        let none = || new(first(action));
         // What an option asks for is another form of what there was, and nobody wrote anything.
         let asks = |input: &&super::Input| matches!(input.origin, Origin::Asked { .. });
         if let Some(input) = action.inputs.iter().find(asks) {
@@ -228,8 +232,27 @@ impl Follow<'_> {
         if found.iter().any(|cause| !still_said(cause)) {
             found.retain(|cause| !still_said(cause));
         }
-        if found.is_empty() { vec![Reason::Gone { action: id.to_owned() }.cause(None)] } else { found }
+        if !found.is_empty() {
+            return found;
+        }
+        let cause = Reason::Gone { action: id.to_owned() }.cause(None);
+        let names = earlier.map(|earlier| earlier.inputs.as_slice()).unwrap_or_default();
+        let first = names.iter().filter(|_| is_pass(id)).find_map(|(name, _)| self.past.place(id, name));
+        vec![match first {
+            Some((was, _)) => Cause {
+                message: format!("{}: {}", was.file, cause.message),
+                file: Some(was.file),
+                was_line: Some(was.line),
+                ..cause
+            },
+            None => cause,
+        }]
     }
+}
+
+/// Whether an action is a pass of a package list.
+fn is_pass(id: &str) -> bool {
+    ["rootfs/packages-", "rootfs/otherpkgs-"].iter().any(|start| id.starts_with(start))
 }
 
 #[cfg(test)]

@@ -293,19 +293,22 @@ impl Subject<'_> {
         // As accounts are written into the key: uid, gid, what nobody sets, home, shell.
         let words = |text: &str| -> Vec<String> { text.split(':').map(str::to_owned).collect() };
         let part = |all: &[String], at: usize| all.get(at).cloned().unwrap_or_default();
-        let (what, change_text) = match change {
-            Change::Added(now) => ("uid", format!("= {}", part(&words(now), 0))),
-            Change::Removed(was) => ("uid", format!("= {} removed", part(&words(was), 0))),
-            Change::Changed(was, now) => {
-                let (was, now) = (words(was), words(now));
-                let fields = [(0, "uid"), (1, "gid"), (3, "home"), (4, "shell")];
-                let (at, what) =
-                    fields.into_iter().find(|(at, _)| part(&was, *at) != part(&now, *at)).unwrap_or(fields[0]);
-                (what, format!("{} -> {}", part(&was, at), part(&now, at)))
-            }
+        let (was, now) = match change {
+            Change::Added(now) => (String::new(), now.to_owned()),
+            Change::Removed(was) => (was.to_owned(), String::new()),
+            Change::Changed(was, now) => (was.to_owned(), now.to_owned()),
+        };
+        let (was, now) = (words(&was), words(&now));
+        let fields = [(0, "uid"), (1, "gid"), (3, "home"), (4, "shell")];
+        let (at, what) = fields.into_iter().find(|(at, _)| part(&was, *at) != part(&now, *at)).unwrap_or(fields[0]);
+        let (was, now) = (part(&was, at), part(&now, at));
+        let (change_of_part, change_text) = match change {
+            Change::Added(_) => (Change::Added(&now), format!("= {now}")),
+            Change::Removed(_) => (Change::Removed(&was), format!("= {was} removed")),
+            Change::Changed(..) => (Change::Changed(&was, &now), format!("{was} -> {now}")),
         };
         let field = format!("users.{name}.{what}");
-        self.placed(Self::reason(field.as_str(), change), format!("{field} {change_text}"))
+        self.placed(Self::reason(field.as_str(), change_of_part), format!("{field} {change_text}"))
     }
 
     fn of_item(&self, list: &str, item: &str, change: Change<'_>) -> Cause {

@@ -58,7 +58,7 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                     let lock = old.filter(|lock| fresh(then.recipe, Some(lock))).cloned();
                     notes.push(match &lock {
                     Some(_) => format!("{LOCK_FILE} is missing here or does not answer the recipe: that of the revision counts"),
-                    None => format!("neither side has a {LOCK_FILE} that answers its recipe: versions of packages are not compared"),
+                    None => format!("neither side has an {LOCK_FILE} that answers its recipe: versions of packages are not compared"),
                 });
                     let lock = lock.unwrap_or(asked);
                     (lock.clone(), lock)

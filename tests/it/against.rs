@@ -213,6 +213,20 @@ const CHILD_EDITS: &[Edit] = &[
     ("the parent names a list no more", |space| {
         space.edit("base/image.toml", "lists = [\"compute.exlist\"]\n", "");
     }),
+    ("the parent has a list elsewhere", |space| {
+        std::fs::create_dir(space.path().join("lists")).unwrap();
+        std::fs::rename(space.path().join("base/compute.pkglist"), space.path().join("lists/compute.pkglist")).unwrap();
+        space.edit("base/image.toml", "lists = [\"compute.pkglist\"]", "lists = [\"../lists/compute.pkglist\"]");
+    }),
+    ("the parent's argument in front of the child's", |space| {
+        space.edit("base/image.toml", "[\"one\"]", "[\"zero\", \"one\"]");
+    }),
+    ("the parent's user has another home and group", |space| {
+        space.edit("base/image.toml", "gid = 901, home = \"/srv/slurm\"", "gid = 905, home = \"/srv/sl\"");
+    }),
+    ("a file of the parent's script", |space| {
+        space.write("base/site/old.conf", "old\nand more\n");
+    }),
     ("inherits no more", |space| {
         let own = "[image]\nname = \"compute\"\nrelease = \"bookworm\"\n\n[packages]\nbase = \"essential\"\ninstall = [\"htop\"]\n";
         space.write(CHILD, own);
@@ -233,28 +247,66 @@ const CHILD_EDITS: &[Edit] = &[
 
 const CHILD: &str = "images/compute/image.toml";
 
+/// Edits of a recipe that hides much of what it inherits: what is hidden no more is said where it was hidden.
+const HIDING_EDITS: &[Edit] = &[
+    ("removes no item", |space| {
+        space.edit(CHILD, "remove.kernel.drivers = [\"+ice\"]\n", "");
+    }),
+    ("removes no package", |space| {
+        space.edit(CHILD, "remove.packages.install = [\"less\"]\n", "");
+    }),
+    ("removes another item", |space| {
+        space.edit(CHILD, "remove.kernel.drivers = [\"+ice\"]\n", "remove.kernel.drivers = [\"+icee\"]\n");
+    }),
+    ("removes no list", |space| {
+        space.edit(CHILD, "remove.exclude.lists = [\"../../base/compute.exlist\"]\n", "");
+    }),
+    ("overrides no more", |space| {
+        space.edit(CHILD, "pack.level = 9\n", "").edit(CHILD, "users.slurm.uid = 950\n", "");
+    }),
+    ("removes what it overrode", |space| {
+        space.edit(CHILD, "pack.level = 9\n", "remove.pack.level = true\n");
+    }),
+    ("inherits through another", |space| {
+        space.write("mid/image.toml", "extends = \"../base/image.toml\"\n[services]\nmask = [\"cron\"]\n");
+        space.edit(CHILD, "../../base/image.toml", "../../mid/image.toml");
+    }),
+];
+
+#[test]
+fn what_is_hidden_no_more_is_said_where_it_was_hidden() {
+    let hidden = "remove.kernel.drivers = [\"+ice\"]\nremove.packages.install = [\"less\"]\nremove.exclude.lists = [\"../../base/compute.exlist\"]\npack.level = 9\nusers.slurm.uid = 950\n";
+    let table = inherited(HIDING_EDITS, hidden);
+    insta::assert_snapshot!(table);
+}
+
 #[test]
 fn what_a_recipe_takes_from_its_parent_stands_where_it_says_so() {
+    let table = inherited(CHILD_EDITS, "");
+    insta::assert_snapshot!(table);
+}
+
+/// What edits of a recipe that inherits rebuild, and why; `more` is what it says besides.
+fn inherited(edits: &[Edit], more: &str) -> String {
     let mut table = String::new();
-    for (name, make) in CHILD_EDITS {
+    for (name, make) in edits {
         let space = Space::new();
         space.write("imgbuild.toml", "images = [\"images/*\"]\n");
         write_cluster(&space, "base");
-        space.edit("base/image.toml", "name = \"compute\"\n", "").edit(
-            "base/image.toml",
-            "inputs = [\"site/**\"]\n",
-            "",
-        );
-        space.write(CHILD, "# The compute node.\nextends = \"../../base/image.toml\"\n\n[image]\nname = \"compute\"\n");
-        std::fs::create_dir_all(space.path().join("images/compute")).unwrap();
+        space.edit("base/image.toml", "name = \"compute\"\n", "");
+        let own = "[image]\nname = \"compute\"\n";
+        space.write(CHILD, &format!("# The compute node.\nextends = \"../../base/image.toml\"\n{more}\n{own}"));
         std::fs::rename(space.path().join("base/image.lock"), space.path().join("images/compute/image.lock")).unwrap();
+        if more.contains("packages.install") {
+            space.edit("images/compute/image.lock", ", \"less\"]", "]");
+        }
         commit_all(space.path());
         make(&space);
         let ran = in_images(&space, &["plan", "--against", "main"]).good();
         let plan: Vec<&str> = ran.out.lines().skip(1).collect();
         let _ = writeln!(table, "== {name}\n{}", plan.join("\n"));
     }
-    insta::assert_snapshot!(table);
+    table
 }
 
 /// Two images below a workspace, of which one is edited.
