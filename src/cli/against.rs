@@ -141,6 +141,20 @@ impl Revision {
         Ok(images)
     }
 
+    /// A text about files of the revision: paths in it are those of the repository, not where the files are just now, so
+    /// that it is the same each time.
+    fn steady(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for tree in self.trees.values() {
+            let places = [tree.path().canonicalize().ok(), Some(tree.path().to_owned())];
+            for place in places.into_iter().flatten() {
+                let place = place.display().to_string();
+                text = text.replace(&format!("{place}/"), "").replace(&place, ".");
+            }
+        }
+        text
+    }
+
     fn relative(&self, directory: &Path) -> Option<String> {
         let below = directory.strip_prefix(self.repository.root()).ok()?;
         Some(if below.as_os_str().is_empty() { ".".to_owned() } else { below.display().to_string() })
@@ -229,6 +243,7 @@ impl Revision {
                 Some(span) => format!("{span}: {}", finding.message),
                 None => finding.message.clone(),
             });
+            let problem = self.steady(&problem);
             let cause = Reason::Unreadable { revision: revision(), problem };
             return Ok(whole(image, "unreadable", cause.cause(None)));
         };
@@ -236,11 +251,15 @@ impl Revision {
             image.change = Some("renamed".to_owned());
             image.notes.push(format!("it was called {} at {}", then.model.image.name, self.commit.revision));
         }
-        let old_lock = std::fs::read_to_string(&then.lock_path).ok().and_then(|text| Lock::parse(&text).ok());
+        let old_lock = then.lock().unwrap_or_else(|error| {
+            let problem = self.steady(&error.to_string());
+            image.notes.push(format!("at {}, {problem}: that lock is not compared", self.commit.revision));
+            None
+        });
         let states = (State { recipe: &then, lock: old_lock.as_ref() }, State { recipe, lock: new_lock.as_ref() });
         let (comparison, notes) = compare(states.0, states.1, forms).map_err(|error| {
             let exit = Exit::from(&error);
-            render::say(&render::error(error));
+            render::say(&self.steady(&render::error(error)));
             exit
         })?;
         image.notes.extend(notes.iter().map(|note| recipe.naming_lock(note)));

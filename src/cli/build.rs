@@ -9,7 +9,7 @@ use super::reporter::Reporter;
 use super::setup::{PlacesArguments, Setup, selection};
 use super::{Exit, render, summary};
 use crate::plan::Stage;
-use crate::recipe::{Lock, Recipe, Selected};
+use crate::recipe::{Recipe, Selected};
 use crate::stage::{
     Builder, Failed, Options, Summary, Target, Total, XcatPublished, build_images, remove_damaged_layers,
 };
@@ -162,10 +162,7 @@ fn expected(
     }
     let planned = |recipe: &Recipe| {
         // What is wrong with a lock is said by the build.
-        let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
-        if !text.is_empty() && Lock::parse(&text).is_err() {
-            return None;
-        }
+        recipe.lock().ok()?;
         plan_of(recipe, store, own.out.as_ref().unwrap_or(&recipe.out), publish).ok()
     };
     let planned: Vec<PlannedImage> = selected.recipes.iter().filter_map(planned).collect();

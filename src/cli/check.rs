@@ -6,7 +6,7 @@ use serde_json::json;
 use super::documents::{CheckDocument, CheckedImage, ReportedFinding};
 use super::setup::{print_findings, read_selection};
 use super::{Exit, render};
-use crate::recipe::read_list;
+use crate::recipe::{Selected, read_list};
 use crate::source::{Finding, Severity, Span};
 use crate::xcat::{Flavor, Item, Loader, parse_exlist, parse_pkglist, parse_synclist};
 
@@ -47,7 +47,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         }
         return check_list(arguments, own, kind, std::path::Path::new(file));
     }
-    let selected = read_selection(arguments, &own.names);
+    let selected = read_selection(arguments, &own.names).map(with_locks);
     let (findings, good, broken, is_several) = match &selected {
         Ok(selected) => {
             let good = selected.recipes.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
@@ -84,6 +84,23 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         });
     }
     if is_good { Exit::Done } else { Exit::Input }
+}
+
+/// The same; images whose locks cannot be read are broken too.
+fn with_locks(mut selected: Selected) -> Selected {
+    let (mut findings, mut broken) = (Vec::new(), Vec::new());
+    selected.recipes.retain(|recipe| match recipe.lock() {
+        Ok(_) => true,
+        Err(error) => {
+            findings.push(error.finding(&recipe.lock_shown(), &recipe.lock_path));
+            broken.push(recipe.model.image.name.clone());
+            false
+        }
+    });
+    selected.findings.extend(findings);
+    selected.broken.extend(broken);
+    selected.broken.sort_unstable();
+    selected
 }
 
 fn finding_json(finding: &Finding) -> serde_json::Value {

@@ -9,6 +9,7 @@ use crate::recipe::{KDL_RECIPE_FILE, LOCK_FILE, RECIPE_FILE, Recipe};
 use crate::stage::diff::{BuildPlace, Difference, FileDifference, Side, SideError, compare, matched};
 use crate::stage::published;
 use crate::store::{PastBuild, Store};
+use crate::witness::not_a_file;
 
 /// Arguments of `diff`.
 #[derive(Debug, clap::Args)]
@@ -50,7 +51,7 @@ pub enum Format {
 enum Operand {
     Build(BuildPlace),
     Path(PathBuf),
-    Lock(String),
+    Lock(Vec<u8>),
 }
 
 fn failed(text: String, exit: Exit) -> Exit {
@@ -99,6 +100,9 @@ impl Resolver<'_> {
             if let Some(recipe) = self.image(name)? {
                 return self.build(recipe, which, text).map(Operand::Build);
             }
+        }
+        if let Some(problem) = not_a_file(path).filter(|_| !path.is_dir()) {
+            return Err(failed(format!("error: `{text}` {problem}: nothing can be compared with it"), Exit::Input));
         }
         if path.exists() {
             return Ok(match path.join("build.json").is_file() {
@@ -222,7 +226,7 @@ fn one_lock(text: &str, mut names: Vec<String>) -> Result<(), Exit> {
 }
 
 /// image.lock of a recipe at a revision; the path is that of the recipe or of the lock, relative to where imgbuild stands.
-fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<String, Exit> {
+fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<Vec<u8>, Exit> {
     let told = |error: GitError| {
         let exit = if matches!(error, GitError::NoRevision(_)) { Exit::Usage } else { Exit::Input };
         render::say(&render::error(error));
@@ -246,7 +250,7 @@ fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<String, Exit
         whole.push(LOCK_FILE);
     }
     match repository.file(&commit, &whole).map_err(told)? {
-        Some(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Some(bytes) => Ok(bytes),
         None => Err(failed(format!("there is no `{}` at `{revision}`", whole.display()), Exit::Input)),
     }
 }
@@ -282,7 +286,7 @@ fn difference(arguments: &super::Arguments, own: &Arguments) -> Result<Differenc
 
 fn side(operand: &Operand, name: &str) -> Result<Side, Exit> {
     match operand {
-        Operand::Lock(text) => Side::of_lock(name, text),
+        Operand::Lock(text) => Side::of_lock(name, text.clone()),
         Operand::Path(path) => Side::of_path(name, path),
         Operand::Build(build) => Side::of_path(name, &build.directory),
     }

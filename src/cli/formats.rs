@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use super::planned::{PlanDocument, PlannedImage};
 use crate::git::Repository;
 use crate::plan::Cause;
-use crate::recipe::RECIPE_FILE;
+use crate::recipe::{KDL_RECIPE_FILE, RECIPE_FILE, recipe_file};
 
 /// A form of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -58,18 +58,29 @@ pub struct Annotation {
     pub recipe: String,
     /// The cause in words.
     pub message: String,
-    /// What it makes run: images with their stages, in order.
+    /// What it makes run: images with their stages, in order. A note about an image makes nothing run.
     pub rebuilds: Vec<(String, Vec<String>)>,
 }
 
 impl Annotation {
-    /// `compute rebuilds rootfs, pack`.
+    /// `imgbuild rebuilds compute: rootfs, pack`; of a note `imgbuild on compute`.
     pub fn effect(&self) -> String {
+        if self.is_note() {
+            let images: Vec<&str> = self.rebuilds.iter().take(3).map(|(image, _)| image.as_str()).collect();
+            let more = self.rebuilds.len().saturating_sub(3);
+            let more = if more == 0 { String::new() } else { format!(" and {more} images more") };
+            return format!("imgbuild on {}{more}", images.join(", "));
+        }
         let of_image = |(image, stages): &(String, Vec<String>)| format!("{image}: {}", stages.join(", "));
         let shown: Vec<String> = self.rebuilds.iter().take(3).map(of_image).collect();
         let more = self.rebuilds.len().saturating_sub(3);
         let more = if more == 0 { String::new() } else { format!(" and {more} images more") };
         format!("imgbuild rebuilds {}{more}", shown.join("; "))
+    }
+
+    /// Whether it makes nothing run.
+    fn is_note(&self) -> bool {
+        self.rebuilds.iter().all(|(_, stages)| stages.is_empty())
     }
 }
 
@@ -79,21 +90,40 @@ fn annotations(document: &PlanDocument, directories: &[PathBuf]) -> Vec<Annotati
     for (index, image) in document.images.iter().enumerate() {
         let directory = directories.get(index).map(PathBuf::as_path);
         let start = directory.map(|directory| recipe_below_root(image, directory)).unwrap_or_default();
+        let is_here = image.change.as_deref() != Some("removed");
+        let recipe = recipe_name(directory.filter(|_| is_here));
         for stage in image.stages.iter().filter(|stage| stage.action != "keep") {
             for cause in &stage.causes {
-                note(&mut found, image, &stage.stage, cause.leaf(), &start);
+                note(&mut found, image, &stage.stage, cause.leaf(), (&start, recipe));
+            }
+        }
+        let recipe = joined(&start, recipe);
+        for message in &image.notes {
+            let known =
+                found.iter_mut().find(|known| known.is_note() && known.recipe == recipe && known.message == *message);
+            let rebuilds = (image.name.clone(), Vec::new());
+            match known {
+                Some(known) => known.rebuilds.push(rebuilds),
+                None => found.push(Annotation {
+                    file: is_here.then(|| recipe.clone()),
+                    line: is_here.then_some(1),
+                    recipe: recipe.clone(),
+                    message: message.clone(),
+                    rebuilds: vec![rebuilds],
+                }),
             }
         }
     }
-    found.sort_by_key(|annotation| annotation.file.is_none());
+    // GitHub shows the first ten: notes come last of those that have a file.
+    found.sort_by_key(|annotation| (annotation.file.is_none(), annotation.is_note()));
     found
 }
 
-fn note(found: &mut Vec<Annotation>, image: &PlannedImage, stage: &str, cause: &Cause, start: &Path) {
+fn note(found: &mut Vec<Annotation>, image: &PlannedImage, stage: &str, cause: &Cause, (start, recipe): (&Path, &str)) {
     let file = cause.file.as_ref().map(|file| joined(start, file));
     let at = found.iter().position(|known| known.file == file && known.message == cause.message);
     let at = at.unwrap_or_else(|| {
-        let (message, line, recipe) = (cause.message.clone(), cause.line, joined(start, RECIPE_FILE));
+        let (message, line, recipe) = (cause.message.clone(), cause.line, joined(start, recipe));
         found.push(Annotation { file, line, recipe, message, rebuilds: Vec::new() });
         found.len() - 1
     });
@@ -106,6 +136,12 @@ fn note(found: &mut Vec<Annotation>, image: &PlannedImage, stage: &str, cause: &
     {
         stages.push(stage.to_owned());
     }
+}
+
+/// File name of the recipe in a directory.
+fn recipe_name(directory: Option<&Path>) -> &'static str {
+    let is_kdl = |directory: &Path| recipe_file(directory).file_name().is_some_and(|name| name == KDL_RECIPE_FILE);
+    if directory.is_some_and(is_kdl) { KDL_RECIPE_FILE } else { RECIPE_FILE }
 }
 
 /// Directory of a recipe below the root of the repository; empty where there is none.

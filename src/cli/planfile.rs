@@ -158,6 +158,10 @@ impl Held {
     /// The exit code, after the reason was printed.
     pub fn read(file: &Path) -> Result<Self, Exit> {
         let name = file.display().to_string();
+        if let Some(problem) = crate::witness::not_a_file(file) {
+            let source = std::io::Error::other(format!("it {problem}"));
+            return Err(refused(PlanFileError::File { intent: "read", file: name, source }));
+        }
         let bytes = std::fs::read(file)
             .map_err(|source| refused(PlanFileError::File { intent: "read", file: name.clone(), source }))?;
         let wrong = |error: serde_json::Error| {

@@ -10,7 +10,7 @@ use super::memo::{Memo, Of, Planned, Shown, Texts};
 use super::planned::{PlannedImage, plan_of, workers};
 use super::setup::{chosen, name_from, print_findings};
 use super::{Exit, estimate};
-use crate::recipe::{Lock, Overlay, Recipe, Workspace, folders, load_draft, once, relatives};
+use crate::recipe::{Overlay, Recipe, Workspace, folders, load_draft, once, relatives};
 use crate::source::Finding;
 use crate::stage::{Drift, Target, Total, Workload};
 use crate::store::Store;
@@ -149,8 +149,7 @@ impl Planning<'_> {
             let loaded = load_draft(draft, workspace);
             let recipe = loaded.recipe.ok_or(Trouble::Unsaid)?;
             // Said after what is to be said of the recipes.
-            let lock = crate::witness::read_to_string(&recipe.lock_path);
-            if lock.is_ok_and(|text| Lock::parse(&text).is_err()) {
+            if recipe.lock().is_err() {
                 return Err(Trouble::Unsaid);
             }
             planned.images.push(self.one(&recipe, loaded.findings).map_err(Trouble::Said)?);

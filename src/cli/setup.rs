@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::harmless::one_line;
 use super::{Arguments, Exit, render};
-use crate::recipe::{Draft, Known, Lock, Overlay, Recipe, Selected, Workspace, known, select};
+use crate::recipe::{Draft, Known, LOCK_FILE, Lock, Overlay, Recipe, Selected, Workspace, known, select};
 use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use crate::source::{Finding, Severity, SourceFile};
 use crate::stage::{BuildInfo, Limits, Places, ProbeAnswer, ProbeRequest, Workshop, newer_build, published};
@@ -164,7 +164,7 @@ fn epoch_beside(recipe: &Recipe) -> Option<i64> {
     let locks =
         entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|ending| ending == "lock"));
     locks
-        .filter_map(|path| Lock::parse(&std::fs::read_to_string(path).ok()?).ok())
+        .filter_map(|path| Lock::read(&path, LOCK_FILE).ok().flatten())
         .map(|lock| lock.epoch)
         .filter(|epoch| *epoch <= now)
         .max()
@@ -210,6 +210,13 @@ pub fn read_selection(arguments: &Arguments, patterns: &[String]) -> Result<Sele
     })?;
     if let Some(workspace) = selected.workspace.as_deref().filter(|_| selected.is_several) {
         name_from(&workspace.root, &mut selected.findings);
+    }
+    let here = arguments.directory.canonicalize().ok();
+    let root = selected.workspace.as_deref().map(|workspace| workspace.root.as_path());
+    for recipe in &mut selected.recipes {
+        let mut above = here.as_deref().into_iter().chain(root.filter(|_| selected.is_several));
+        let below = above.find_map(|folder| recipe.lock_path.strip_prefix(folder).ok());
+        recipe.lock_shown = below.map(|below| below.display().to_string());
     }
     Ok(selected)
 }
@@ -311,8 +318,7 @@ pub fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), 
 /// # Errors
 /// [`Exit::Input`] when it cannot be read.
 pub fn lock(recipe: &Recipe) -> Result<Option<Lock>, Exit> {
-    let Ok(text) = crate::witness::read_to_string(&recipe.lock_path) else { return Ok(None) };
-    Lock::parse_as(&recipe.lock_name(), &text).map(Some).map_err(|error| {
+    recipe.lock().map_err(|error| {
         render::say(&render::error(error));
         Exit::Input
     })

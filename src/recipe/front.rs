@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::kdl::is_kdl;
 use super::{KDL_RECIPE_FILE, Node, RECIPE_FILE, Workspace, kin};
-use crate::source::{Finding, Severity, SourceFile};
+use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
 
 /// Largest recipe that is read.
@@ -172,9 +172,24 @@ pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>>
             Finding::nowhere(Severity::Error, "recipe::too_large", problem).help("is it the right file?"),
         ]);
     };
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let problem = format!("`{name}` is no UTF-8 (byte {})", error.utf8_error().valid_up_to());
-        vec![Finding::nowhere(Severity::Error, "recipe::not_utf8", problem).help("save it as UTF-8")]
-    })?;
-    Ok(SourceFile::new(name, path, text))
+    text_from(bytes, path, name).map_err(|finding| vec![finding])
+}
+
+/// The bytes of a file that a person wrote, as text; `name` is how messages call it.
+///
+/// # Errors
+/// They are no UTF-8: the place of the first that is none.
+pub(super) fn text_from(bytes: Vec<u8>, path: &Path, name: &str) -> Result<Arc<SourceFile>, Finding> {
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(SourceFile::new(name, path, text)),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let byte = error.as_bytes().get(at).copied().unwrap_or_default();
+            let file = SourceFile::new(name, path, String::from_utf8_lossy(error.as_bytes()));
+            let width = char::REPLACEMENT_CHARACTER.len_utf8();
+            let finding =
+                Finding::error("recipe::not_utf8", &Span::new(&file, at..at + width), format!("`{name}` is no UTF-8"));
+            Err(finding.label(format!("the byte {byte:#04x} is none")).help("save it as UTF-8"))
+        }
+    }
 }

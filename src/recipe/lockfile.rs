@@ -5,17 +5,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use super::schema::{schema_value_of, without_unknown};
 use super::{Accounts, LockedGroup, LockedUser};
 use crate::digest::Sha256;
-use crate::format::{Newer, Version};
 
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
 pub const LOCK_FORMAT: u32 = 1;
 /// Its minor version; the lock has a key `minor` from 1 on. What a later one adds is left alone.
-const LOCK_MINOR: u32 = 0;
+pub(super) const LOCK_MINOR: u32 = 0;
 
 /// A package that is pinned: what it is called and what its file holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -119,29 +116,6 @@ pub struct Lock {
     pub groups: Vec<LockedGroup>,
 }
 
-/// Why a lock cannot be used.
-#[derive(Debug, Error, miette::Diagnostic)]
-pub enum LockError {
-    /// It is not in the form that imgbuild writes.
-    #[error("{lock} cannot be read: {problem}")]
-    #[diagnostic(
-        code(lock::format),
-        help(
-            "it is written by imgbuild and not meant for editing: restore it from git, or delete it to resolve all packages again"
-        )
-    )]
-    Format {
-        /// Name of the file, and the line.
-        lock: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A later imgbuild wrote it.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Newer(#[from] Newer),
-}
-
 /// The epoch of a lock that is made now: the start of the day (UTC), in seconds since 1970. Recipes that are locked on
 /// one day share the layers that they agree on, in whatever order and from whichever directory they are built.
 pub fn epoch_of_today() -> i64 {
@@ -150,61 +124,6 @@ pub fn epoch_of_today() -> i64 {
 }
 
 impl Lock {
-    /// Reads a lock's text.
-    ///
-    /// # Errors
-    /// [`LockError`] for anything that [`Lock::to_text`] does not write.
-    pub fn parse(text: &str) -> Result<Self, LockError> {
-        Self::parse_as(super::LOCK_FILE, text)
-    }
-
-    /// The same; messages call the file by its name.
-    ///
-    /// # Errors
-    /// As [`Lock::parse`].
-    pub fn parse_as(name: &str, text: &str) -> Result<Self, LockError> {
-        #[derive(Deserialize)]
-        struct Head {
-            format: u32,
-            #[serde(default)]
-            minor: u32,
-            needs_imgbuild: Option<String>,
-        }
-        let said = |lock: String, problem: String| LockError::Format { lock, problem };
-        let no_lock = |error: ::toml::de::Error| {
-            let before = error.span().and_then(|span| text.get(..span.start));
-            let line = before.map(|before| format!(":{}", before.matches('\n').count() + 1));
-            said(format!("{name}{}", line.unwrap_or_default()), error.message().to_owned())
-        };
-        let head: Head = ::toml::from_str(text).map_err(no_lock)?;
-        let found = Version::new(head.format, head.minor);
-        Version::new(LOCK_FORMAT, LOCK_MINOR).reads(name, found, head.needs_imgbuild.as_deref())?;
-        let lock: Self = if head.format == LOCK_FORMAT && head.minor > LOCK_MINOR {
-            let mut document: serde_json::Value = ::toml::from_str(text).map_err(no_lock)?;
-            without_unknown(&mut document, &schema_value_of::<Self>());
-            serde_json::from_value(document).map_err(|error| said(name.to_owned(), error.to_string()))?
-        } else {
-            ::toml::from_str(text).map_err(no_lock)?
-        };
-        for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
-            let plain = |text: &str| !text.is_empty() && !text.contains(['\n', '\0']) && !text.contains("..");
-            if !plain(&package.file)
-                || package.file.starts_with('/')
-                || package.file_name().contains('/')
-                || !plain(&package.name)
-            {
-                let problem = format!("the package `{}` has a path that leads elsewhere", package.name);
-                return Err(said(name.to_owned(), problem));
-            }
-        }
-        let mut releases = lock.pass.iter().flat_map(|pass| &pass.kernel_releases);
-        if let Some(release) = releases.find(|one| !one.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')) {
-            let problem = format!("`{}` is no release of a kernel", release.escape_default());
-            return Err(said(name.to_owned(), problem));
-        }
-        Ok(lock)
-    }
-
     /// The lock's text.
     pub fn to_text(&self) -> String {
         use std::fmt::Write;
@@ -354,6 +273,7 @@ impl Lock {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LockError;
     use super::*;
 
     fn sample() -> Lock {

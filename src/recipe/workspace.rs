@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::front::has_recipe;
+use super::front::{has_recipe, text_from};
 use super::paths::escaped;
 use super::{Node, Spans, WORKSPACE_FILE, WorkspaceRules, check_against_schema, toml};
 use crate::source::{Finding, Severity, SourceFile, Span};
@@ -94,11 +94,11 @@ impl Workspace {
             let finding = Finding::nowhere(Severity::Error, "workspace::no_file", message);
             return Err(vec![finding.help("put a file there, or remove it: it says where a workspace begins")]);
         }
-        let text = witness::read_to_string(&path).map_err(|error| {
+        let bytes = witness::read(&path).map_err(|error| {
             let message = format!("`{}` cannot be read: {error}", path.display());
             vec![Finding::nowhere(Severity::Error, "workspace::unreadable", message)]
         })?;
-        let file = SourceFile::new(WORKSPACE_FILE, &path, text);
+        let file = text_from(bytes, &path, WORKSPACE_FILE).map_err(|finding| vec![finding])?;
         let (document, mut findings) = toml::read(&file);
         for finding in &mut findings {
             finding.message = finding.message.replacen("the recipe", "the workspace", 1);

@@ -31,13 +31,8 @@ impl Builder<'_> {
     /// # Errors
     /// [`StageError`] when it cannot be read, or the clock is before its epoch.
     pub(super) fn read_lock(&self) -> Result<Option<Lock>, StageError> {
-        let path = self.recipe.lock_path.clone();
         sweep(&self.recipe.directory);
-        let lock = match std::fs::read_to_string(&path) {
-            Ok(text) => Lock::parse_as(&self.recipe.lock_name(), &text)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StageError::Input { file: self.recipe.lock_name(), source }),
-        };
+        let Some(lock) = self.recipe.lock()? else { return Ok(None) };
         let now = jiff::Timestamp::now().as_second();
         if lock.epoch > now {
             return Err(StageError::Clock { lock: self.recipe.lock_name(), epoch: lock.epoch, now });

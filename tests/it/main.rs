@@ -13,6 +13,7 @@ mod corpus;
 #[cfg(feature = "e2e")]
 mod e2e;
 mod exact;
+mod files;
 mod formats;
 mod history;
 mod invalid;

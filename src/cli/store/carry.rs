@@ -147,6 +147,9 @@ pub fn load(arguments: &Arguments, own: &LoadArguments) -> Exit {
 
 fn read(setup: &Setup, own: &LoadArguments) -> Result<Brought, Failed> {
     let no = |problem: String| StoreError::NotSaved { path: own.file.clone(), problem };
+    if let Some(problem) = crate::witness::not_a_file(&own.file) {
+        return Err(no(format!("{problem}: name a file that `imgbuild store save` wrote")).into());
+    }
     let file = std::fs::File::open(&own.file).map_err(|error| no(format!("cannot be read: {error}")))?;
     let scratch = setup.store.scratch()?;
     let file = std::io::BufReader::with_capacity(1 << 18, file);

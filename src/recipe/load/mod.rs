@@ -17,7 +17,7 @@ use super::node_support::{NodeSupport, node_support};
 use super::paths::{PathProblem, Paths};
 use super::services::{Unit, read_units};
 use super::sync::expand;
-use super::{LOCK_FILE, Model, Node, Spans, SyncedFile, Workspace, check_against_schema, schema};
+use super::{LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspace, check_against_schema, schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
@@ -42,6 +42,8 @@ pub struct Recipe {
     pub in_kdl: bool,
     /// Where its lock is, or would be.
     pub lock_path: PathBuf,
+    /// How messages about what is wrong with the lock call it, where that is not its file name: its path from where one stands.
+    pub lock_shown: Option<String>,
     /// Which variant of the directory's recipe it is, if it is one.
     pub variant: Option<String>,
     /// Where its artefacts go, unless the command line says it.
@@ -102,6 +104,19 @@ impl Recipe {
     /// File name of the lock, for messages.
     pub fn lock_name(&self) -> String {
         self.lock_path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Reads the lock; none where there is none.
+    ///
+    /// # Errors
+    /// [`LockError`]: it cannot be read.
+    pub fn lock(&self) -> Result<Option<Lock>, LockError> {
+        Lock::read(&self.lock_path, &self.lock_shown())
+    }
+
+    /// The lock's path from where one stands, or else its file name.
+    pub fn lock_shown(&self) -> String {
+        self.lock_shown.clone().unwrap_or_else(|| self.lock_name())
     }
 
     /// A text that speaks of `image.lock`, with the name that the lock of this recipe has: a variant's is another.
@@ -357,6 +372,7 @@ impl Reader<'_> {
                 Some(variant) => format!("image.{variant}.lock"),
                 None => LOCK_FILE.to_owned(),
             }),
+            lock_shown: None,
             variant: self.draft.variant.clone(),
             out: self.out,
             files: self.draft.files.clone(),

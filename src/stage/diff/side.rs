@@ -237,8 +237,8 @@ impl Side {
     ///
     /// # Errors
     /// [`SideError::Lock`] for text that is none.
-    pub fn of_lock(name: &str, text: &str) -> Result<Self, SideError> {
-        let lock = Lock::parse_as(name, text)?;
+    pub fn of_lock(name: &str, text: Vec<u8>) -> Result<Self, SideError> {
+        let lock = Lock::parse_bytes(name, text)?;
         Ok(Self { name: name.to_owned(), kind: "lock", packages: Some(Packages::of_lock(&lock)), ..Self::default() })
     }
 
@@ -259,7 +259,7 @@ impl Side {
         }
         let lock = path.join(crate::recipe::LOCK_FILE);
         if lock.is_file() {
-            return Self::of_lock(name, &std::fs::read_to_string(&lock).map_err(read(&lock))?);
+            return Self::of_lock(name, std::fs::read(&lock).map_err(read(&lock))?);
         }
         let tree = Tree::of_directory(path).map_err(read(path))?;
         let packages = packages_of(&tree);
@@ -281,7 +281,7 @@ impl Side {
             _ if path.file_name().is_some_and(|file| file == crate::recipe::LOCK_FILE)
                 || start.starts_with(b"# Written by imgbuild") =>
             {
-                return Self::of_lock(name, &std::fs::read_to_string(path).map_err(read(path))?);
+                return Self::of_lock(name, std::fs::read(path).map_err(read(path))?);
             }
             _ => {
                 let problem = "is no archive in the form of cpio or tar, and no lock".to_owned();
