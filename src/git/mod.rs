@@ -21,6 +21,15 @@ pub enum GitError {
     #[error("the git repository `{}` has no work tree", .0.display())]
     #[diagnostic(code(git::bare), help("run it in a clone with a work tree: git clone DIRECTORY"))]
     Bare(PathBuf),
+    /// Its branches are kept in a form that is not read.
+    #[error("the git repository `{}` keeps its branches in the reftable format, which is not read yet", .0.display())]
+    #[diagnostic(
+        code(git::reftable),
+        help(
+            "`git refs migrate --ref-format=files` (git 2.46 or later) rewrites them as files; or take a clone: git clone --ref-format=files"
+        )
+    )]
+    Reftable(PathBuf),
     /// The revision is not there.
     #[error("there is no revision `{revision}` in this repository: {reason}")]
     #[diagnostic(code(git::unknown_revision))]
@@ -118,11 +127,15 @@ impl Repository {
     /// Finds the commit of a revision in git's words. `A...B` is where both began, `A...` where A and HEAD began.
     ///
     /// # Errors
-    /// [`GitError::NoRevision`] where nothing is named, as `""` and `...` (git would take HEAD); [`GitError::Unknown`]
+    /// [`GitError::Reftable`]; [`GitError::NoRevision`] where nothing is named, as `""` and `...` (git would take HEAD); [`GitError::Unknown`]
     /// with what to do about it.
     pub fn commit(&self, revision: &str) -> Result<Commit, GitError> {
         if revision.split("...").next().is_none_or(|first| first.trim().is_empty()) {
             return Err(GitError::NoRevision(revision.to_owned()));
+        }
+        let storage = self.inner.config_snapshot().string("extensions.refStorage");
+        if storage.is_some_and(|storage| storage.eq_ignore_ascii_case(b"reftable")) {
+            return Err(GitError::Reftable(self.root.clone()));
         }
         let unknown =
             |reason: String| GitError::Unknown { revision: revision.to_owned(), reason, help: self.help_for(revision) };

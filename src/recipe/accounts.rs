@@ -154,7 +154,21 @@ pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
     let mut users: std::collections::BTreeMap<u32, &str> = std::collections::BTreeMap::new();
     let mut groups: std::collections::BTreeMap<u32, &str> = std::collections::BTreeMap::new();
     let good_path = |path: &str| path.starts_with('/') && !path.contains([':', '\n']);
-    for (name, UserPin { uid, home, shell, .. }) in &model.users {
+    for (name, UserPin { uid, gid, home, shell }) in &model.users {
+        if let (Some(gid), Some(other)) = (gid, model.groups.get(name))
+            && gid != other
+            && !STATIC_IDS.contains(gid)
+            && !model.groups.values().any(|known| known == gid)
+        {
+            // The user's own group would have both numbers.
+            let at = span(format!("groups.{name}"));
+            let text =
+                format!("`{name}` has the primary group {gid}, but the group `{name}` has the gid {other} ({at})");
+            let finding = Finding::error("users::gid", &span(format!("users.{name}.gid")), text);
+            findings.push(finding.help(format!(
+                "give both one number, or leave `gid` out; if another group is meant, name it in [groups] with {gid}"
+            )));
+        }
         let span = span(format!("users.{name}"));
         if !is_name(name) {
             findings.push(Finding::error("users::name", &span, format!("`{name}` is no name of a user")));

@@ -175,7 +175,7 @@ mod tests {
             said(b"format = 1\nepoch = \"x\"\n"),
             "a/image.lock:2:9 cannot be read: invalid type: string \"x\", expected i64"
         );
-        assert_eq!(said("# é\nab\u{e9}".as_bytes()).split(' ').next(), Some("a/image.lock:2:1"));
+        assert_eq!(said("# é\nab é\n".as_bytes()).split(' ').next(), Some("a/image.lock:2:4"));
         assert_eq!(said(b"# a\n# \xc3\xa9\xff"), "a/image.lock:2:4 cannot be read: this byte is no UTF-8");
     }
 

@@ -394,6 +394,20 @@ impl Reader<'_> {
             ));
             return;
         }
+        if name.starts_with('=') || name.ends_with('=') {
+            let (message, help) = match name.trim_matches('=') {
+                "" => (format!("`{word}` names no package"), "write `name=version`".to_owned()),
+                rest if name.starts_with('=') => {
+                    (format!("`{word}` names no package in front of the version"), format!("write `name={rest}`"))
+                }
+                rest => {
+                    let help = format!("write `{rest}=VERSION`, or `{rest}` for whatever version there is");
+                    (format!("`{word}` names no version behind the `=`"), help)
+                }
+            };
+            self.findings.push(error("pkglist::version", message, &help));
+            return;
+        }
         if folder.is_some() && self.flavor == Flavor::Packages && dashes == 0 {
             self.findings.push(
                 Finding::warning(

@@ -135,7 +135,11 @@ fn what_is_no_file_is_refused_by_its_name() {
         let ran: Ran = timed.args(command).output().unwrap().into();
         assert_eq!(ran.code, 1, "{command:?}: {}", ran.err);
         let said = words(&without_paths(&ran.err, &space));
-        assert!(["is a FIFO, not a file", "is no regular file"].iter().any(|words| said.contains(words)) && said.contains("pipe"), "{command:?}: {said}");
+        assert!(
+            ["is a FIFO, not a file", "is no regular file"].iter().any(|words| said.contains(words))
+                && said.contains("pipe"),
+            "{command:?}: {said}"
+        );
     }
 }
 
@@ -156,4 +160,50 @@ fn bytes_that_are_no_text_have_a_place_and_a_remedy() {
         assert!(ran.err.contains(&format!("{name}:{line}:{column}")), "{}", ran.err);
         assert!(ran.err.contains("save it as UTF-8"), "{}", ran.err);
     }
+}
+
+#[test]
+fn a_character_that_kdl_forbids_is_named_where_it_stands() {
+    for (character, shown) in [('\u{202e}', "U+202E"), ('\u{feff}', "U+FEFF"), ('\u{2028}', "U+2028")] {
+        let space = Space::new();
+        space.write("image.toml", &format!("[image]\nname = \"x\"  # é{character}y\nrelease = \"bookworm\"\n"));
+        let ran = space.run(&["convert"]);
+        assert_eq!(ran.code, 1);
+        assert!(ran.err.contains(shown) && ran.err.contains("image.toml:2:16"), "{}", ran.err);
+        assert!(words(&ran.err).contains("remove it from the comment"), "{}", ran.err);
+        assert!(!space.path().join("image.kdl").exists());
+    }
+    let space = Space::new();
+    space.write("image.toml", "[image]\nname = \"x\"\nrelease = \"bookworm\"\n\n[environment]\nSITE = \"a\u{202e}\"\n");
+    space.run(&["convert"]).good();
+}
+
+#[test]
+fn a_table_on_one_line_takes_another_key() {
+    let space = Space::new();
+    space.write("image.kdl", "image login release=bookworm\nusers { slurm uid=901 gid=901 }\n");
+    space.run(&["set", "login", "users.munge.uid=5"]).good();
+    let text = std::fs::read_to_string(space.path().join("image.kdl")).unwrap();
+    assert!(text.ends_with("users { slurm uid=901 gid=901; munge uid=5 }\n"), "{text}");
+}
+
+#[test]
+fn a_repository_in_the_reftable_format_is_told_as_such() {
+    let space = Space::new();
+    write_cluster(&space, "");
+    let made = std::process::Command::new("git")
+        .args(["init", "-q", "--ref-format=reftable"])
+        .current_dir(space.path())
+        .output()
+        .unwrap();
+    if !made.status.success() {
+        // A git before 2.45 makes none: what such a repository says of itself is enough.
+        git(space.path(), &["init", "-q"]);
+        git(space.path(), &["config", "core.repositoryformatversion", "1"]);
+        git(space.path(), &["config", "extensions.refstorage", "reftable"]);
+    }
+    let ran = space.run(&["plan", "--against", "HEAD"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let said = words(&ran.err);
+    assert!(said.contains("reftable") && said.contains("git refs migrate --ref-format=files"), "{said}");
 }

@@ -244,3 +244,46 @@ fn nothing_that_a_recipe_names_is_obeyed_by_the_terminal() {
     let ran = space.run(&["check"]);
     assert!(!ran.err.contains('\u{1b}') && ran.err.contains(r"\u{1b}"), "{}", ran.err);
 }
+
+/// The places and texts of all that is wrong with a recipe.
+#[track_caller]
+fn problems(more: &str) -> Vec<(String, String)> {
+    let space = Space::new();
+    space.write("image.toml", &with(more)).write(KEY.0, KEY.1).write("a.pkglist", "vim\nhtop=\n=3, tree=2.1.0-1\n=\n");
+    let ran = space.run(&["check", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let errors = document["findings"].as_array().unwrap().iter().filter(|one| one["severity"] == "error");
+    let told = |one: &serde_json::Value| {
+        assert!(one["help"].is_string(), "{one}");
+        let place = format!("{}:{}:{}", one["file"].as_str().unwrap(), one["line"], one["column"]);
+        (place, one["message"].as_str().unwrap().to_owned())
+    };
+    let found: Vec<_> = errors.map(told).collect();
+    assert_eq!(ran.code, i32::from(!found.is_empty()), "{}", ran.out);
+    found
+}
+
+#[test]
+fn a_package_with_half_a_version_is_refused() {
+    insta::assert_debug_snapshot!(problems(
+        "[packages]\nlists = [\"a.pkglist\"]\ninstall = [\"jq=\", \"=1\", \"jq=1.6-2\"]\n"
+    ));
+}
+
+#[test]
+fn variables_have_names_that_a_process_can_have() {
+    let table = "[environment]\nSITE = \"a\"\n\"\" = \"b\"\n\"A=B\" = \"c\"\n\"A B\" = \"d\"\n\"A\\u0007\" = \"e\"\nZERO = \"a\\u0000b\"\n";
+    insta::assert_debug_snapshot!(problems(table));
+}
+
+#[test]
+fn an_empty_kernel_release_is_refused() {
+    insta::assert_debug_snapshot!(problems("[kernel]\nversion = \"\"\n"));
+}
+
+#[test]
+fn a_group_has_one_number() {
+    insta::assert_debug_snapshot!(problems("[users]\nslurm = { uid = 901, gid = 901 }\n\n[groups]\nslurm = 333\n"));
+    assert_eq!(problems("[users]\nslurm = { uid = 901, gid = 905 }\n\n[groups]\nslurm = 333\nhpc = 905\n"), []);
+    assert_eq!(problems("[users]\nslurm = { uid = 901 }\n\n[groups]\nslurm = 333\n"), []);
+}

@@ -125,7 +125,9 @@ fn an_image_is_copied_with_the_files_that_it_names() {
     space
         .write("images/compute/inner.pkglist", "strace\n")
         .write("images/compute/own.pkglist", "#INCLUDE:inner.pkglist#\n");
-    space.write("images/compute/notes", "not named\n").write("images/compute/image.lock", "not read\n");
+    space
+        .write("images/compute/notes", "not named\n")
+        .write("images/compute/image.lock", "format = 1\nepoch = 0\ntarget = \"x\"\nsuite = []\npass = []\n");
     space.run(&["set", "compute", "sync.lists+=a.synclist", "packages.lists+=own.pkglist"]).good();
     let ran: Ran = space.run(&["copy", "compute", "login"]).good();
     assert!(!ran.err.contains("imgbuild.toml"), "{}", ran.err);

@@ -83,6 +83,16 @@ fn of_toml(text: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// The first character in a comment of a TOML text that no comment in KDL can have, with its place: characters that KDL
+/// forbids, and those that end a line there. Source: KDL 2.0.0, "Disallowed Literal Code Points" and "Newline".
+pub fn not_for_kdl(text: &str) -> Option<(char, usize)> {
+    let is_bad = |c: char| matches!(c, '\u{85}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    of_toml(text).into_iter().find_map(|range| {
+        let (at, found) = text[range.clone()].char_indices().find(|(_, c)| is_bad(*c))?;
+        Some((found, range.start + at))
+    })
+}
+
 /// The lines of a comment without its marks.
 fn lines_of(comment: &str) -> Vec<String> {
     let clean = |line: &str| line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned();

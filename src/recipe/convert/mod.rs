@@ -12,9 +12,9 @@ use std::sync::Arc;
 use super::front::{document_from, file_schema};
 use super::kdl::is_kdl;
 use super::{Model, Node, Value};
-use crate::source::{Finding, Severity, SourceFile};
+use crate::source::{Finding, Severity, SourceFile, Span};
 
-use comments::Comments;
+use comments::{Comments, not_for_kdl};
 
 /// A format of recipes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,15 @@ pub fn convert(file: &Arc<SourceFile>, to: Format) -> Result<Converted, Vec<Find
     let schema = file_schema();
     let document = document_from(file, schema)?;
     let from = Format::of(&file.name);
+    if (from, to) == (Format::Toml, Format::Kdl)
+        && let Some((found, at)) = not_for_kdl(&file.text)
+    {
+        let span = Span::new(file, at..at + found.len_utf8());
+        let problem =
+            format!("a comment has the character U+{:04X}, which no comment in KDL can have", u32::from(found));
+        let finding = Finding::error("convert::character", &span, problem).label("the character stands here");
+        return Err(vec![finding.help("remove it from the comment, then convert; nothing was written")]);
+    }
     let comments = Comments::of(file, from, &document);
     let text = match to {
         Format::Toml => toml_text::text_of(&document, &comments),

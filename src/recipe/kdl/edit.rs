@@ -233,8 +233,17 @@ impl KdlText {
                         let gap = if around.node.is_none() && around.missing.len() == 1 { "\n\n" } else { "\n" };
                         Ok((line_end..line_end, format!("{gap}{}", lines.join("\n"))))
                     }
-                    _ if !lines.contains('\n') => Ok((shown..shown, format!("; {lines}"))),
-                    _ => Err("its table is written on one line: change it by hand".to_owned()),
+                    _ => {
+                        // What stands on one line stays on one: `users { slurm uid=901; munge uid=5 }`.
+                        let mut line = format!("{} {}", plain(last), words.join(" ")).trim_end().to_owned();
+                        for (depth, key) in around.missing.iter().rev().enumerate() {
+                            line = match depth == 0 && is_scalar {
+                                true => format!("{} {}={}", plain(key), plain(last), words.join(" ")),
+                                false => format!("{} {{ {line} }}", plain(key)),
+                            };
+                        }
+                        Ok((shown..shown, format!("; {line}")))
+                    }
                 }
             }
         }
@@ -355,6 +364,11 @@ mod tests {
         assert!(after.contains("boot { cmdline \"quiet\"; root_size \"80%\" }"), "{after}");
         assert!(after.contains("release=\"bookworm\" arch=\"x86_64\"   //"), "{after}");
         assert!(after.ends_with("}\n\npack {\n    level 5\n}\n"), "{after}");
+        // Tables that stand on one line.
+        let after = edited("users { slurm uid=901 gid=901 }  // ids\n", &["users.munge.uid=5", "users.munge.gid=6"]);
+        assert_eq!(after, "users { slurm uid=901 gid=901; munge uid=5 gid=6 }  // ids\n");
+        let after = edited("variant { gpu plain=#true }\n", &["variant.cpu.packages.install+=a"]);
+        assert_eq!(after, "variant { gpu plain=#true; cpu { packages { install \"a\" } } }\n");
         assert_eq!(edited("", &["xcat.node_support=true"]), "xcat {\n    node_support #true\n}\n");
         let after = edited("kernel package=x\n", &["kernel.drivers+=+ice"]);
         assert_eq!(after, "kernel package=x {\n    drivers \"+ice\"\n}\n");

@@ -36,6 +36,40 @@ impl Reader<'_> {
         }
     }
 
+    /// An empty release is none that could be booted, and one with a slash would lead elsewhere below /lib/modules.
+    pub(super) fn check_release(&mut self) {
+        let Some(version) = &self.model.kernel.version else { return };
+        let is_release = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+        if !is_release {
+            let problem = match version.is_empty() {
+                true => "the kernel's release is empty".to_owned(),
+                false => format!("`{}` is no release of a kernel", version.escape_debug()),
+            };
+            let finding = Finding::error("kernel::version", &self.span("kernel.version"), problem);
+            let help = "write what `uname -r` says there, for instance \"6.1.0-31-amd64\"; or leave the key out for the newest";
+            self.findings.push(finding.help(help));
+        }
+    }
+
+    /// Names that no process could be given, or that no shell could read back.
+    pub(super) fn check_environment(&mut self) {
+        for (name, value) in &self.model.environment {
+            let path = format!("environment.{name}");
+            let span = self.spans.get(&format!("{path}#key")).cloned().unwrap_or_else(|| self.span(&path));
+            if name.is_empty() || name.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control()) {
+                let shown = name.escape_debug();
+                let finding = Finding::error("environment::name", &span, format!("`{shown}` is no name of a variable"));
+                let help = "POSIX names are letters, digits and `_`, and do not begin with a digit";
+                self.findings.push(finding.help(help));
+            }
+            if value.contains('\0') {
+                let problem = format!("the value of `{}` has a zero byte", name.escape_debug());
+                let finding = Finding::error("environment::value", &span, problem);
+                self.findings.push(finding.help("no process can be given one: remove it"));
+            }
+        }
+    }
+
     pub(super) fn check_login(&mut self, keys: &[(PathBuf, String)], hash: Option<&(PathBuf, String)>) {
         for (path, name) in keys {
             let text = witness::read_to_string(path).unwrap_or_default();

@@ -357,6 +357,8 @@ impl Reader<'_> {
         self.check_boot();
         self.findings.extend(super::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();
+        self.check_release();
+        self.check_environment();
         self.findings.extend(super::dracut::check(&self.model, &self.spans, &self.whole));
         let (spans, whole) = (&self.spans, &self.whole);
         let span = |path: &str| spans.nearest(path).unwrap_or(whole).clone();
