@@ -251,13 +251,16 @@ impl Revision {
             image.change = Some("renamed".to_owned());
             image.notes.push(format!("it was called {} at {}", then.model.image.name, self.commit.revision));
         }
+        let mut is_lock_broken = false;
         let old_lock = then.lock().unwrap_or_else(|error| {
+            is_lock_broken = true;
             let problem = self.steady(&error.to_string());
             image.notes.push(format!("at {}, {problem}: that lock is not compared", self.commit.revision));
             None
         });
-        let states = (State { recipe: &then, lock: old_lock.as_ref() }, State { recipe, lock: new_lock.as_ref() });
-        let (comparison, notes) = compare(states.0, states.1, forms).map_err(|error| {
+        let was = State { recipe: &then, lock: old_lock.as_ref(), is_lock_broken };
+        let now = State { recipe, lock: new_lock.as_ref(), is_lock_broken: false };
+        let (comparison, notes) = compare(was, now, forms).map_err(|error| {
             let exit = Exit::from(&error);
             render::say(&self.steady(&render::error(error)));
             exit

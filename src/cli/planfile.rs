@@ -30,6 +30,9 @@ enum PlanFileError {
     #[error("cannot {intent} the plan `{file}`: {source}")]
     #[diagnostic(code(plan::file))]
     File { intent: &'static str, file: String, source: std::io::Error },
+    #[error("cannot read the plan `{file}`: it {problem}")]
+    #[diagnostic(code(plan::file), help("name a file that `imgbuild plan -o FILE` wrote"))]
+    NoFile { file: String, problem: &'static str },
     #[error("cannot write the plan `{file}`: there is no directory `{folder}`")]
     #[diagnostic(code(plan::file), help("make it first: mkdir -p {folder}"))]
     NoFolder { file: String, folder: String },
@@ -159,8 +162,7 @@ impl Held {
     pub fn read(file: &Path) -> Result<Self, Exit> {
         let name = file.display().to_string();
         if let Some(problem) = crate::witness::not_a_file(file) {
-            let source = std::io::Error::other(format!("it {problem}"));
-            return Err(refused(PlanFileError::File { intent: "read", file: name, source }));
+            return Err(refused(PlanFileError::NoFile { file: name, problem }));
         }
         let bytes = std::fs::read(file)
             .map_err(|source| refused(PlanFileError::File { intent: "read", file: name.clone(), source }))?;

@@ -19,6 +19,8 @@ pub struct State<'a> {
     pub recipe: &'a Recipe,
     /// Its lock, if it has one that can be read.
     pub lock: Option<&'a Lock>,
+    /// Whether it has one that cannot be read, which was told.
+    pub is_lock_broken: bool,
 }
 
 /// What can be compared of two states.
@@ -44,6 +46,7 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
         }
         (old, Some(new)) if fresh(now.recipe, Some(new)) && fresh(then.recipe, Some(new)) => {
             notes.push(match old {
+                None if then.is_lock_broken => format!("both sides are compared with the {LOCK_FILE} that is here"),
                 None => format!("the revision has no {LOCK_FILE}: both sides are compared with the one that is here"),
                 Some(_) => format!(
                     "the revision's {LOCK_FILE} does not answer its recipe: both sides are compared with the one that is here"
