@@ -39,8 +39,10 @@ impl Follow<'_> {
     /// Causes of an action that the image did not have: what a person wrote to get it.
     pub fn causes_of_new(&self, id: &str) -> Vec<Cause> {
         // A pass of its own has what others had before: its first line says where it begins.
-        let first =
-            |action: &super::Action| action.inputs.iter().filter(|_| is_pass(id)).find_map(|input| input.place.clone());
+        let first = |action: &super::Action| {
+            let packages = action.inputs.iter().filter(|input| is_pass(id) && is_package(&input.name));
+            packages.filter_map(|input| input.place.clone()).min_by_key(|place| place.line)
+        };
         let new = |place: Option<super::Place>| vec![Reason::New { action: id.to_owned() }.cause(place.as_ref())];
         let Some(action) = self.graph.get(id) else { return new(None) };
         let none = || new(first(action));
@@ -237,7 +239,8 @@ impl Follow<'_> {
         }
         let cause = Reason::Gone { action: id.to_owned() }.cause(None);
         let names = earlier.map(|earlier| earlier.inputs.as_slice()).unwrap_or_default();
-        let first = names.iter().filter(|_| is_pass(id)).find_map(|(name, _)| self.past.place(id, name));
+        let first = names.iter().filter(|(name, _)| is_pass(id) && is_package(name));
+        let first = first.filter_map(|(name, _)| self.past.place(id, name)).min_by_key(|(place, _)| place.line);
         vec![match first {
             Some((was, _)) => Cause {
                 message: format!("{}: {}", was.file, cause.message),
@@ -248,6 +251,10 @@ impl Follow<'_> {
             None => cause,
         }]
     }
+}
+
+fn is_package(input: &str) -> bool {
+    input.starts_with("package ")
 }
 
 /// Whether an action is a pass of a package list.

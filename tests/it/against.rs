@@ -48,6 +48,37 @@ const EDITS: &[Edit] = &[
     ("a package leaves the lock, and the list has it", |space| {
         relock(space, |text| text.replace(&package("htop", "3.2.1-1"), ""));
     }),
+    ("a package in a pass of its own", |space| {
+        space.edit("compute.pkglist", "htop\nudev\n", "htop\n#NEW_INSTALL_LIST#\nudev\n");
+        relock(space, |text| {
+            let udev = package("udev", "252.1");
+            let second = format!("\n[[pass]]\nname = \"packages-2\"\ninstall = [\"udev\"]\npackages = [\n{udev}]\n");
+            text.replace("\"htop\", \"udev\", ", "\"htop\", ")
+                .replace(&udev, "")
+                .replace("\n[[pass]]\nname = \"kernel\"", &(second + "\n[[pass]]\nname = \"kernel\""))
+        });
+    }),
+    ("a package that the recipe names itself", |space| {
+        space.edit("compute.pkglist", "htop\n", "").edit("image.toml", "[\"less\"]", "[\"less\", \"htop\"]");
+        relock(space, |text| {
+            let htop = package("htop", "3.2.1-1");
+            text.replace("\"htop\", \"udev\", \"less\"", "\"udev\", \"less\", \"htop\"")
+                .replace(&htop, "")
+                .replace(&package("less", "590-2"), &(package("less", "590-2") + &htop))
+        });
+    }),
+    ("a driver list of its own", |space| {
+        space.edit("image.toml", "    \"+ice\",\n", "    \"ice\",\n");
+    }),
+    ("a user's group and home", |space| {
+        space.edit("image.toml", "gid = 901, home = \"/srv/slurm\"", "gid = 905, home = \"/srv/sl\"");
+    }),
+    ("a synclist without its pattern", |space| {
+        space.edit("compute.synclist", "conf/*.conf -> /etc/conf/\n", "");
+    }),
+    ("a synced file without its last line", |space| {
+        space.edit("motd", "of the cluster\n", "");
+    }),
     ("an update", |space| {
         relock(space, |text| text.replace(&package("htop", "3.2.1-1"), &package("htop", "3.2.2-2")));
     }),
