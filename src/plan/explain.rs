@@ -295,9 +295,12 @@ fn drop_echoes(found: &mut Vec<Difference>, absences: &Absences) {
         _ => None,
     };
     let fields: BTreeSet<String> = found.iter().filter_map(field).collect();
+    let is_changed = |one: &Difference| matches!(one, Difference::Own(Cause { reason: Reason::Changed { .. }, .. }));
     found.retain(|one| {
         let user = field(one).and_then(|what| Some(what.strip_suffix(".gid")?.to_owned()));
-        user.is_none_or(|user| absences.stands(&format!("{user}.gid")) || !fields.contains(&format!("{user}.uid")))
+        // Another group of a user that was there is another change, if the recipe names it.
+        let is_own = |user: &str| is_changed(one) && absences.stands(&format!("{user}.gid"));
+        user.is_none_or(|user| is_own(&user) || !fields.contains(&format!("{user}.uid")))
     });
     let mut seen = BTreeSet::new();
     found.retain(|one| match one {
