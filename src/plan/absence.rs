@@ -12,7 +12,7 @@ use crate::recipe::{Recipe, Spans, Withdrawn, plain};
 /// What takes an input away: the words, their place and their field.
 pub type Taken = (String, Option<Place>, Origin);
 
-/// Places of what a recipe says, by the words for it: `removes kernel.drivers ice`, `inherits base/image.toml`.
+/// Places of what a recipe says, by the words for it: `removes kernel.drivers ice`, `inherits from base/image.toml`.
 pub type Sayings = BTreeMap<String, (Place, Origin)>;
 
 /// Finds what was said at the time of the earlier run.
@@ -105,7 +105,7 @@ impl Absences {
                 let cause = reason.cause(None);
                 return Some(found.unwrap_or(Cause { message: format!("{file} is {passive} no more"), ..cause }));
             };
-            let message = format!("{}{verb} {file} no more", in_file(&by.file));
+            let message = format!("{} {verb} {file} no more", by.file);
             found = Some(gone(reason, message, &by));
             if by.file == file {
                 break;
@@ -145,7 +145,7 @@ impl Absences {
                     continue;
                 }
                 if let Some((place, _)) = said(&key) {
-                    let message = format!("{}{verb} {words} no more{more}", in_file(&place.file));
+                    let message = format!("{} {verb} {words} no more{more}", place.file);
                     return Some(gone(cause.reason.clone(), message, &place));
                 }
             }
@@ -200,11 +200,6 @@ impl Absences {
         let last = all.next()?;
         Some(std::iter::once(last).chain(all).find(|one| stood(one, was)).unwrap_or(last))
     }
-}
-
-/// A file in front of a sentence of what is gone from it.
-fn in_file(file: &str) -> String {
-    format!("{file} ")
 }
 
 /// A cause of what is gone from a file.

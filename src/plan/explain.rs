@@ -35,7 +35,8 @@ pub fn differences(
     past: &dyn Past,
     absences: &Absences,
 ) -> Vec<Difference> {
-    let lists::Taken { now, was, mut found } = lists::take(action, now, was, past, absences);
+    let lists::Taken { now, was, found } = lists::take(action, now, was, past, absences);
+    let mut found: Vec<Difference> = found.into_iter().map(Difference::Own).collect();
     let (now, was) = (now.as_slice(), was.as_slice());
     let inputs: BTreeMap<&str, &super::Input> =
         action.inputs.iter().map(|input| (input.name.as_str(), input)).collect();

@@ -1,10 +1,10 @@
 //! Lists in which every item is an input with a number: a person reads which items came and went, not that all after them have
 //! other numbers. And drivers, where one word of the recipe stands for the whole default list.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::cause::{Cause, Reason};
-use super::explain::Difference;
+use super::words::placed;
 use super::{Absences, Action, Origin, Past, Place};
 
 /// Inputs by name and value.
@@ -16,8 +16,8 @@ pub struct Taken {
     pub now: Trace,
     /// The inputs, as they were.
     pub was: Trace,
-    /// Differences of the lists.
-    pub found: Vec<Difference>,
+    /// What became of the lists.
+    pub found: Vec<Cause>,
 }
 
 /// Takes lists with numbers, and the default list of drivers where that counts on one side only.
@@ -55,22 +55,7 @@ fn default_drivers(action: &Action, taken: &mut Taken, past: &dyn Past, absences
     let named = || taken.was.iter().find(|input| is_driver(input) && input.1 == "named");
     let was = named().and_then(|(name, _)| past.place(&action.id, name)).map(|(place, _)| place);
     let text = format!("{field}: {} instead of {}", words(has), words(had));
-    let cause = reason.cause(None);
-    taken.found.push(Difference::Own(match (place, was) {
-        (Some(place), _) => Cause {
-            message: format!("{}{text}", super::words::here(&place)),
-            file: Some(place.file.clone()),
-            line: Some(place.line),
-            ..cause
-        },
-        (None, Some(was)) => Cause {
-            message: format!("{} {text}", was.file),
-            file: Some(was.file.clone()),
-            was_line: Some(was.line),
-            ..cause
-        },
-        (None, None) => Cause { message: text, ..cause },
-    }));
+    taken.found.push(placed(reason, &text, place.as_ref(), was.as_ref()));
 }
 
 /// The list of `parameter argument 2`, with the item's number.
@@ -88,13 +73,9 @@ fn items<'a>(trace: &'a Trace, list: &str) -> Vec<(&'a str, &'a str)> {
 }
 
 fn numbered(action: &Action, taken: &mut Taken, past: &dyn Past) {
-    let mut lists: BTreeMap<String, ()> = BTreeMap::new();
-    for (name, _) in taken.now.iter().chain(&taken.was) {
-        if let Some((list, _)) = item_of(name) {
-            lists.insert(list.to_owned(), ());
-        }
-    }
-    for list in lists.into_keys() {
+    let names = taken.now.iter().chain(&taken.was).filter_map(|(name, _)| item_of(name));
+    let lists: BTreeSet<String> = names.map(|(list, _)| list.to_owned()).collect();
+    for list in lists {
         let (new, old) = (items(&taken.now, &list), items(&taken.was, &list));
         // All that is new belongs to an action that is new.
         if old.is_empty() || new.is_empty() || old == new {
@@ -118,7 +99,7 @@ fn numbered(action: &Action, taken: &mut Taken, past: &dyn Past) {
                 _ => list.clone(),
             };
             let was = remembered.map(|(place, _)| place).filter(|_| !is_added);
-            found.push(Difference::Own(cause(&field, value.1, is_added, place, was)));
+            found.push(cause(&field, value.1, is_added, place, was));
         }
         let is_of = |input: &(String, String)| item_of(&input.0).is_some_and(|(known, _)| known == list);
         taken.now.retain(|input| !is_of(input));
@@ -136,22 +117,7 @@ fn cause(field: &str, value: &str, is_added: bool, place: Option<Place>, was: Op
     } else {
         Reason::Removed { what, was: value.to_owned() }
     };
-    let cause = reason.cause(None);
-    match (place, was) {
-        (Some(place), _) => Cause {
-            message: format!("{}{text}", super::words::here(&place)),
-            file: Some(place.file.clone()),
-            line: Some(place.line),
-            ..cause
-        },
-        (None, Some(was)) => Cause {
-            message: format!("{} {text}", was.file),
-            file: Some(was.file.clone()),
-            was_line: Some(was.line),
-            ..cause
-        },
-        (None, None) => Cause { message: text, ..cause },
-    }
+    placed(reason, &text, place.as_ref(), was.as_ref())
 }
 
 /// An item that came, or went, by its place in its list.

@@ -62,6 +62,29 @@ pub(super) fn here(place: &Place) -> String {
     format!("{}:{}{extends} ", place.file, place.line)
 }
 
+/// A cause at the place where something stands, or else in the file where it stood.
+pub(super) fn placed(reason: Reason, what: &str, place: Option<&Place>, was: Option<&Place>) -> Cause {
+    let cause = reason.cause(None);
+    match (place, was) {
+        (Some(place), _) => Cause {
+            message: format!("{}{what}", here(place)),
+            file: Some(place.file.clone()),
+            line: Some(place.line),
+            ..cause
+        },
+        (None, Some(was)) => {
+            let extends = if is_recipe(&was.file) && was.file.contains('/') { " extends:" } else { "" };
+            Cause {
+                message: format!("{}{extends} {what}", was.file),
+                file: Some(was.file.clone()),
+                was_line: Some(was.line),
+                ..cause
+            }
+        }
+        (None, None) => Cause { message: what.to_owned(), ..cause },
+    }
+}
+
 /// Digests are cut for people.
 pub fn shown(value: &str) -> String {
     let is_digest = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -125,28 +148,7 @@ impl Subject<'_> {
 
     /// A cause at the place where the input stands, or stood.
     fn placed(&self, reason: Reason, what: String) -> Cause {
-        match (self.place, self.was_place) {
-            (Some(place), _) => Cause {
-                message: format!("{}{what}", here(place)),
-                file: Some(place.file.clone()),
-                line: Some(place.line),
-                was_line: None,
-                asked_at: None,
-                reason,
-            },
-            (None, Some(was)) => {
-                let extends = if is_recipe(&was.file) && was.file.contains('/') { " extends:" } else { "" };
-                Cause {
-                    message: format!("{}{extends} {what}", was.file),
-                    file: Some(was.file.clone()),
-                    line: None,
-                    was_line: Some(was.line),
-                    asked_at: None,
-                    reason,
-                }
-            }
-            (None, None) => self.bare(reason, what),
-        }
+        placed(reason, &what, self.place, self.was_place)
     }
 
     /// A cause that somebody made in another file than the one that asks for it.

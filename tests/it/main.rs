@@ -4,6 +4,7 @@
 //! them in QEMU; they need root or subordinate ids, the network, and the programs that README's test command installs.
 
 mod against;
+mod against_kin;
 mod causes;
 mod check;
 mod checkouts;
