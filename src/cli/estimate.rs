@@ -1,7 +1,6 @@
 //! Estimates in words: marked as such, the unknown named.
 
-use super::planning::counted;
-use super::render;
+use super::render::{self, counted};
 use crate::stage::{Estimate, Facts, Range, Total};
 
 fn seconds(milliseconds: u64) -> String {

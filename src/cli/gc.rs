@@ -176,7 +176,7 @@ fn show(own: &Arguments, survey: &Survey, kept: &std::collections::BTreeSet<usiz
     let said = if own.dry_run { "would be removed" } else { "removed" };
     render::say(&format!(
         "{} {said}{}, {}; {} builds of {} kept, {}",
-        super::planning::entries(surplus.len()),
+        super::render::entries(surplus.len()),
         in_words(&survey.by_kind(surplus)),
         render::bytes(removed_bytes),
         kept.len(),

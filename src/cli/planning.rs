@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::formats::text::of_image as text_of;
 use super::memo::{Memo, Of, Planned, Shown, Texts};
 use super::planned::{PlannedImage, plan_of, workers};
+use super::render::counted;
 use super::setup::{chosen, name_from, print_findings};
 use super::{Exit, estimate};
 use crate::recipe::{Overlay, Recipe, Workspace, folders, load_draft, once, relatives};
@@ -225,24 +226,6 @@ pub fn folded(images: &[Shown], verbose: u8) -> String {
     }
     texts.extend(together);
     texts.join("\n")
-}
-
-/// How many entries.
-pub fn entries(number: usize) -> String {
-    format!("{} {}", counted(number), if number == 1 { "entry" } else { "entries" })
-}
-
-/// A number with commas between its thousands.
-pub fn counted(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

@@ -195,6 +195,24 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// How many entries.
+pub fn entries(number: usize) -> String {
+    format!("{} {}", counted(number), if number == 1 { "entry" } else { "entries" })
+}
+
+/// A number with commas between its thousands.
+pub fn counted(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A duration for people.
 pub fn took(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs_f64();

@@ -182,7 +182,7 @@ fn verify(arguments: &super::Arguments, repair: bool, json: bool) -> Result<Exit
         }
         render::say(&format!(
             "{} entries with {} read, {} damaged",
-            super::planning::counted(total),
+            super::render::counted(total),
             render::bytes(bytes),
             damaged.len()
         ));
@@ -341,7 +341,7 @@ fn stats(arguments: &super::Arguments, json: bool) -> Result<Exit, Exit> {
     let mut text = format!("{:>9}  {}\n", render::bytes(document.bytes), document.directory.display());
     for sum in &document.kinds {
         let (one, many) = words(sum.kind);
-        let count = super::planning::counted(sum.count);
+        let count = super::render::counted(sum.count);
         text.push_str(&format!(
             "{:>9}    {count} {}\n",
             render::bytes(sum.bytes),

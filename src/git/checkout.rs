@@ -183,7 +183,7 @@ fn hex(bytes: &[u8]) -> String {
 /// A regular file, if it has a size, and no more than a revision may hold.
 fn read_sized(path: &Path, size: u64) -> Option<Vec<u8>> {
     let found = std::fs::symlink_metadata(path).ok()?;
-    if !found.is_file() || found.len() != size || size > super::tree::BYTES_LIMIT {
+    if !found.is_file() || found.len() != size || size > super::BYTES_LIMIT {
         return None;
     }
     let mut content = Vec::new();

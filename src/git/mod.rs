@@ -10,6 +10,9 @@ use thiserror::Error;
 
 pub use checkout::Unlike;
 
+/// Most bytes that are written or read: recipes are text, and packages lie elsewhere.
+const BYTES_LIMIT: u64 = 2 << 30;
+
 /// Why a revision cannot be read.
 #[derive(Debug, Error, Diagnostic)]
 pub enum GitError {

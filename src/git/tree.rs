@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 use gix::objs::tree::EntryKind;
 
 use super::checkout::{ATTRIBUTES_LIMIT, Checkout, Unlike};
-use super::{Commit, GitError, Repository};
+use super::{BYTES_LIMIT, Commit, GitError, Repository};
 
-/// Most bytes that are written: recipes are text, and packages lie elsewhere.
-pub(super) const BYTES_LIMIT: u64 = 2 << 30;
 /// Most files, links and directories.
 const ENTRIES_LIMIT: usize = 200_000;
 /// How deep directories may lie in one another.

@@ -46,7 +46,7 @@ impl Node {
             }
         }
         if rest.files > 0 {
-            let name = format!("{} small files", super::super::planning::counted(rest.files));
+            let name = format!("{} small files", super::super::render::counted(rest.files));
             shown.push(json!([name, rest.raw, rest.packed.round(), rest.files, []]));
         }
         json!([name, self.raw, self.packed.round(), self.files, shown])
