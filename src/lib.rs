@@ -7,6 +7,7 @@ pub mod boot;
 pub mod cli;
 pub mod digest;
 pub mod distro;
+pub mod failure;
 pub mod fault;
 pub mod format;
 pub mod git;

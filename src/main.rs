@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Memory that runs out is an error with a remedy.
+#[global_allocator]
+static MEMORY: imgbuild::sandbox::Memory = imgbuild::sandbox::Memory;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     // Before any thread starts: entering a user namespace is for single-threaded processes.

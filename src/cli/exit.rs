@@ -26,6 +26,8 @@ pub enum Exit {
     Usage,
     /// Interrupted.
     Interrupted,
+    /// imgbuild itself has a mistake: it panicked.
+    Mistake,
 }
 
 impl Exit {
@@ -40,6 +42,7 @@ impl Exit {
             Self::Store => 5,
             Self::Usage => 64,
             Self::Interrupted => 130,
+            Self::Mistake => 101,
         }
     }
 }
@@ -63,7 +66,7 @@ impl From<&StoreError> for Exit {
 impl From<&SandboxError> for Exit {
     fn from(error: &SandboxError) -> Self {
         match error {
-            SandboxError::Operation { message, .. } if message.contains("the store is damaged") => Self::Store,
+            SandboxError::Damaged { .. } => Self::Store,
             SandboxError::Operation { .. } | SandboxError::HelperDied { .. } => Self::Stage,
             _ => Self::Machine,
         }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::setup::Setup;
 use super::{Exit, render};
+use crate::stage::remove_collected;
 use crate::store::{FileLock, ItemKind, Policy, StoreError, Survey};
 
 /// Arguments of `gc`.
@@ -124,21 +125,12 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     let surplus = survey.surplus(&kept);
     let gone = survey.collected(&surplus);
     if !own.dry_run {
-        if let Err(error) = setup.namespace.call::<_, usize>("remove", &gone.inside, &mut |_| {}) {
+        if let Err(error) = remove_collected(store, &setup.namespace, gone) {
             let exit = Exit::from(&error);
             render::say(&render::error(error));
             return exit;
         }
-        for path in &gone.outside {
-            let path = store.directory().join(path);
-            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            if let Err(source) = removed {
-                return failed(StoreError::io("remove", &path, source));
-            }
-        }
-        if !left.is_empty() && setup.namespace.call::<_, usize>("remove", &left.inside, &mut |_| {}).is_ok() {
-            left.remove();
-        }
+        setup.clear(left);
     }
     drop(held);
     show(own, &survey, &kept, &surplus, arguments.verbose);

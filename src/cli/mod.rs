@@ -40,6 +40,7 @@ mod vendor;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::failure::{Failure, NOT_STARTED, START_REMEDY};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use exit::Exit;
@@ -159,9 +160,14 @@ pub fn main() -> ExitCode {
     };
     render::install();
     crate::sandbox::interrupt::install();
-    if let Some(jobs) = arguments.jobs {
-        // Only fails when it is called twice.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(usize::from(jobs)).build_global();
+    crate::failure::end_at_panics(panicked);
+    if let Err(problem) = crate::sandbox::check_stack() {
+        render::say(&format!("error: {problem}"));
+        return Exit::Machine.into();
+    }
+    if let Err(error) = crate::failure::start_pool(arguments.jobs.map(usize::from)) {
+        render::say(&format!("error: {error}\n  help: {}", crate::failure::START_REMEDY));
+        return Exit::Machine.into();
     }
     let outcome = match &arguments.command {
         Command::Init(own) => init::run(&arguments, own),
@@ -196,6 +202,24 @@ pub fn main() -> ExitCode {
         }
     };
     ended(outcome).into()
+}
+
+/// Tells of a panic, and gives the exit status: nobody waits for the thread that is gone.
+fn panicked(text: &str) -> i32 {
+    let exit = match Failure::told_by(text) {
+        Some(Failure::NotStarted) => {
+            render::say(&format!("error: {NOT_STARTED}: {text}\n  help: {START_REMEDY}"));
+            Exit::Machine
+        }
+        _ => {
+            render::say(&format!(
+                "error: imgbuild has a mistake: {text}\n  help: please report it, with what you ran. Nothing was published, and \
+                 what is finished is kept"
+            ));
+            Exit::Mistake
+        }
+    };
+    exit.code().into()
 }
 
 /// How a command ended, once it is known what became of what it printed.

@@ -7,8 +7,10 @@ use super::{Arguments, Exit, render};
 use crate::recipe::{Draft, Known, LOCK_FILE, Lock, Overlay, Recipe, Selected, Workspace, known, select};
 use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use crate::source::{Finding, Severity, SourceFile};
-use crate::stage::{BuildInfo, Limits, Places, ProbeAnswer, ProbeRequest, Workshop, newer_build, published};
-use crate::store::{FileLock, Store};
+use crate::stage::{
+    BuildInfo, Limits, Places, ProbeAnswer, ProbeRequest, Workshop, newer_build, published, remove_inside,
+};
+use crate::store::{FileLock, Leftovers, Store};
 
 /// Arguments of commands that fetch packages.
 #[derive(Debug, Clone, clap::Args)]
@@ -127,14 +129,23 @@ impl Setup {
             exit
         })?;
         let left = self.store.leftovers();
-        if !left.is_empty() && self.namespace.call::<_, usize>("remove", &left.inside, &mut |_| {}).is_ok() {
-            left.remove();
-        }
+        self.clear(left);
         Ok(held)
     }
 }
 
 impl Setup {
+    /// Removes what killed processes left. What cannot be removed stays, with its lock, for another time.
+    pub fn clear(&self, left: Leftovers) {
+        if left.is_empty() {
+            return;
+        }
+        match remove_inside(&self.store, &self.namespace, left.inside.clone()) {
+            Ok(_) => left.remove(),
+            Err(error) => render::say(&format!("warning: what an earlier run left behind stays in the store: {error}")),
+        }
+    }
+
     /// What the builds of this command share; `memory` in bytes instead of what is free.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 mod carry;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
@@ -12,7 +12,8 @@ use serde::Serialize;
 use super::setup::{Setup, recipe, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
-use crate::store::{Damage, DamagedLayer, FileLock, Item, ItemKind, Policy, Store, StoreError, Survey};
+use crate::stage::remove_collected;
+use crate::store::{Collected, Damage, DamagedLayer, FileLock, Item, ItemKind, Policy, Store, StoreError, Survey};
 
 /// Arguments of `store`.
 #[derive(Debug, clap::Args)]
@@ -129,8 +130,10 @@ fn verify(arguments: &super::Arguments, repair: bool, json: bool) -> Result<Exit
     };
     // Remembered builds that cannot be read are damage too, and no reason to stop.
     let items = store.items();
+    let unfinished: Vec<&Item> = items.iter().filter(|item| store.is_unfinished(item)).collect();
     let (layers, others): (Vec<&Item>, Vec<&Item>) = items
         .iter()
+        .filter(|item| !store.is_unfinished(item))
         .filter(|item| !matches!(item.kind, ItemKind::Memo | ItemKind::Log | ItemKind::Handover))
         .partition(|item| item.kind == ItemKind::Layer);
     let total = layers.len() + others.len();
@@ -162,8 +165,9 @@ fn verify(arguments: &super::Arguments, repair: bool, json: bool) -> Result<Exit
     }
     progress.end();
     damaged.sort();
-    if repair && !damaged.is_empty() {
-        remove(&setup, &damaged)?;
+    if repair {
+        let paths = damaged.iter().map(|damage| &damage.path).chain(unfinished.iter().map(|item| &item.path));
+        remove(&setup, paths.map(String::as_str))?;
     }
     drop(held);
     let bytes: u64 = layers.iter().chain(&others).map(|item| item.bytes).sum();
@@ -201,38 +205,13 @@ fn verify(arguments: &super::Arguments, repair: bool, json: bool) -> Result<Exit
 }
 
 /// Takes damaged things out, each with what belongs to it.
-fn remove(setup: &Setup, damaged: &[Damage]) -> Result<(), Exit> {
-    let (mut inside, mut outside) = (BTreeSet::new(), BTreeSet::new());
-    for Damage { path, .. } in damaged {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        match path.split('/').next() {
-            // Neither is anything without the other.
-            Some("trees" | "manifests") => {
-                inside.extend([format!("manifests/{name}"), format!("trees/{name}")]);
-            }
-            Some("frames") => {
-                let frame = path.trim_end_matches(".info");
-                inside.extend([format!("{frame}.info"), frame.to_owned()]);
-            }
-            _ => {
-                outside.insert(path.clone());
-            }
-        }
-    }
-    inside.retain(|path| setup.store.directory().join(path).symlink_metadata().is_ok());
-    let inside: Vec<String> = inside.into_iter().collect();
-    if !inside.is_empty() {
-        setup.namespace.call::<_, usize>("remove", &inside, &mut |_| {}).map_err(|error| {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            exit
-        })?;
-    }
-    for path in outside {
-        let path = setup.store.directory().join(path);
-        std::fs::remove_file(&path).map_err(|source| failed(StoreError::io("remove", &path, source)))?;
-    }
-    Ok(())
+fn remove<'a>(setup: &Setup, paths: impl Iterator<Item = &'a str>) -> Result<(), Exit> {
+    let gone = Collected::with_kin(paths);
+    remove_collected(&setup.store, &setup.namespace, gone).map_err(|error| {
+        let exit = Exit::from(&error);
+        render::say(&render::error(error));
+        exit
+    })
 }
 
 /// A line that moves on a terminal; elsewhere nothing, or events.

@@ -12,6 +12,8 @@ use sha2::Digest as _;
 use super::DistroError;
 use super::pace::{PATIENCE, Paced};
 use crate::digest::Sha256;
+use crate::failure::start;
+use crate::sandbox::SandboxError;
 use crate::store::StoreError;
 
 /// Connections to a mirror; Debian's own guidelines ask clients to stay below ten.
@@ -241,7 +243,7 @@ impl Fetcher {
         };
         std::thread::scope(|scope| {
             for _ in 0..CONNECTIONS.min(missing.len()) {
-                scope.spawn(|| {
+                let started = start(scope, || {
                     while !stop.load(Ordering::Relaxed) {
                         let Some(download) = missing.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
                         match self.fetch(download, &stop, &|more| report(0, more)) {
@@ -255,6 +257,13 @@ impl Fetcher {
                         }
                     }
                 });
+                if let Err(error) = started {
+                    stop.store(true, Ordering::Relaxed);
+                    if let Ok(mut slot) = failed.lock() {
+                        slot.get_or_insert(SandboxError::starting("a download", error).into());
+                    }
+                    break;
+                }
             }
         });
         match failed.into_inner().ok().flatten() {

@@ -6,6 +6,7 @@ use std::sync::mpsc::channel;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256;
+use crate::failure::start;
 use crate::recipe::Accounts;
 use crate::sandbox::CommandResult;
 use crate::sandbox::helper::News;
@@ -94,7 +95,7 @@ pub fn side_by_side(
     std::thread::scope(|scope| {
         for _ in 0..rayon::current_num_threads().clamp(1, packages.len().max(1)) {
             let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || {
+            let started = start(scope, move || {
                 while let Some((digest, name)) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = work(digest, name).map(|()| *digest);
                     let failed = outcome.is_err();
@@ -103,6 +104,11 @@ pub fn side_by_side(
                     }
                 }
             });
+            if let Err(error) = started {
+                // Those that run come to an end.
+                next.store(packages.len(), Ordering::Relaxed);
+                return Err(error.to_string());
+            }
         }
         drop(sender);
         let mut count = 0;

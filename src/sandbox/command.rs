@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::copy::copy_layers;
 use super::overlay::upper_is_whole;
 use super::{TreeMount, api_mounts, filter};
+use crate::failure::{NO_SPACE, NOT_STARTED, not_started};
 use crate::fault;
 
 /// A file or directory of the store that the command sees.
@@ -125,10 +126,16 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
                     result.last_lines.join("\n")
                 ));
             }
+            if result.status != 0 && !request.interactive && lacks_processes(Path::new(&request.log)) {
+                return Err(format!(
+                    "{NOT_STARTED} while `{program}` ran; its last lines:\n{}",
+                    result.last_lines.join("\n")
+                ));
+            }
             Ok(result)
         }
         Err(_) if !said.is_empty() => Err(said),
-        Err(error) => Err(format!("cannot run `{program}`: {error}")),
+        Err(error) => Err(format!("cannot run `{program}`: {}", not_started(error))),
     }
 }
 
@@ -145,15 +152,20 @@ fn end_all_others() {
     }
 }
 
-/// The C library's words for ENOSPC.
-pub(super) const NO_SPACE: &str = "No space left on device";
-
 /// Whether a command failed for want of space: it says so, or so little is left that it could not even say it.
 ///
 /// What it said may stand far from the end of its log, and by now another action that failed may have freed its space.
 fn is_full(log: &Path) -> bool {
     let left = rustix::fs::statvfs(".").map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     left < 1 << 20 || tail_of(log).windows(NO_SPACE.len()).any(|words| words == NO_SPACE.as_bytes())
+}
+
+/// Whether a command failed because it could not fork: the C library's words for EAGAIN, and those of shells and perl.
+fn lacks_processes(log: &Path) -> bool {
+    let tail = String::from_utf8_lossy(&tail_of(log)).to_lowercase();
+    let of_fork = |line: &str| line.contains("fork") || line.contains("thread") || line.contains("subprocess");
+    tail.lines().any(|line| line.contains("resource temporarily unavailable") && of_fork(line))
+        || tail.contains("cannot fork")
 }
 
 /// The end of a log, at most 64 KiB.

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::failure::{Failure, MEMORY_REMEDY, OUT_OF_MEMORY, START_REMEDY, not_started};
+
 /// Why the sandbox could not be entered, or what went wrong inside.
 #[derive(Debug, Error, Diagnostic)]
 pub enum SandboxError {
@@ -59,6 +61,23 @@ pub enum SandboxError {
     #[error("{message}")]
     #[diagnostic(code(sandbox::operation))]
     Operation { operation: String, message: String },
+    /// No more threads or processes.
+    #[error("{message}")]
+    #[diagnostic(code(sandbox::not_started), help("{START_REMEDY}"))]
+    NotStarted { message: String },
+    /// No more memory.
+    #[error("{OUT_OF_MEMORY} ({operation}){detail}")]
+    #[diagnostic(code(sandbox::out_of_memory), help("{MEMORY_REMEDY}"))]
+    OutOfMemory { operation: String, detail: String },
+    /// Something in the store is not what it was.
+    #[error("{message}")]
+    #[diagnostic(
+        code(sandbox::damaged),
+        help(
+            "nothing was published; `imgbuild store verify --repair` removes what is damaged, and the next build makes it again. If it comes again, look at the disk"
+        )
+    )]
+    Damaged { operation: String, message: String },
     /// The disk is full.
     #[error("no space left on the file system of {} ({operation}): {message}", directory.display())]
     #[diagnostic(
@@ -77,5 +96,26 @@ pub enum SandboxError {
 impl SandboxError {
     pub(crate) fn io(intent: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         Self::Io { intent: intent.into(), source: source.into() }
+    }
+
+    /// A thread or a process that could not be started, or another failure of starting it.
+    pub fn starting(what: &str, source: std::io::Error) -> Self {
+        let source = not_started(source);
+        match Failure::told_by(&source.to_string()) {
+            Some(Failure::NotStarted) => Self::NotStarted { message: format!("{source} ({what})") },
+            _ => Self::io(format!("start {what}"), source),
+        }
+    }
+
+    /// What an operation inside says of its failure.
+    pub(super) fn of_operation(operation: &str, directory: &std::path::Path, message: String) -> Self {
+        let operation = operation.to_owned();
+        match Failure::told_by(&message) {
+            Some(Failure::NoSpace) => Self::Full { operation, directory: directory.to_owned(), message },
+            Some(Failure::NotStarted) => Self::NotStarted { message },
+            Some(Failure::Damaged) => Self::Damaged { operation, message },
+            Some(Failure::OutOfMemory) => Self::OutOfMemory { operation, detail: format!(": {message}") },
+            None => Self::Operation { operation, message },
+        }
     }
 }

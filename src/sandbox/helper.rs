@@ -7,6 +7,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::failure::{self, Failure, not_started};
 use crate::fault;
 
 /// First argument of a helper process.
@@ -96,7 +97,8 @@ pub fn run(operations: &[(&str, Operation)], arguments: &[String]) -> u8 {
     // SAFETY: this process has had one thread only since it started; the child may do anything.
     match unsafe { libc::fork() } {
         -1 => {
-            say(&Message::Failed(format!("cannot fork: {}", std::io::Error::last_os_error())));
+            let error = not_started(std::io::Error::last_os_error());
+            say(&Message::Failed(format!("cannot fork: {error}")));
             1
         }
         0 => {
@@ -160,6 +162,15 @@ fn enter(on_terminal: bool) -> Result<(), Message> {
     Ok(())
 }
 
+/// What is said of a panic, and the exit status.
+fn panicked(text: &str) -> i32 {
+    say(&Message::Failed(match Failure::told_by(text) {
+        Some(Failure::NotStarted) => format!("{}: {text}", failure::NOT_STARTED),
+        _ => format!("a mistake in imgbuild, please report it: {text}"),
+    }));
+    1
+}
+
 /// Reads from the channel without a buffer: the rest belongs to the forked child.
 fn read_exactly(buffer: &mut [u8]) -> std::io::Result<()> {
     let mut filled = 0;
@@ -205,8 +216,11 @@ fn work(operation: Operation) -> u8 {
         return 1;
     }
     fault::point("helper.before");
-    let outcome = serde_json::from_str(&line)
-        .map_err(|error| format!("the request cannot be read: {error}"))
+    // From here on there may be threads, and nobody waits for one that is gone.
+    failure::end_at_panics(panicked);
+    let outcome = failure::start_pool(None)
+        .map_err(|error| error.to_string())
+        .and_then(|()| serde_json::from_str(&line).map_err(|error| format!("the request cannot be read: {error}")))
         .and_then(|request| operation(request, &mut |text| say(&Message::Progress(text.to_owned()))));
     fault::point("helper.after");
     match outcome {

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::helper::Message;
 use super::{Assembly, IdMap, SandboxError, StandIn};
+use crate::failure::Failure;
 
 /// A place to run operations in: the store's directory and the id map that goes with it.
 #[derive(Debug, Clone)]
@@ -133,7 +134,8 @@ impl Namespace {
                 if kept < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
             });
         }
-        Ok((command.spawn().map_err(failed)?, ours))
+        let child = command.spawn().map_err(|source| SandboxError::starting("the sandbox helper", source))?;
+        Ok((child, ours))
     }
 
     fn converse<Q: Serialize, A: DeserializeOwned>(
@@ -146,13 +148,14 @@ impl Namespace {
     ) -> Result<A, SandboxError> {
         let pid = child.id();
         let stderr = child.stderr.take();
-        let complaints = std::thread::spawn(move || {
+        let complaints = std::thread::Builder::new().spawn(move || {
             let Some(mut stderr) = stderr else { return String::new() };
             let mut bytes = Vec::new();
             let _ = stderr.by_ref().take(64 * 1024).read_to_end(&mut bytes);
             let _ = std::io::copy(&mut stderr, &mut std::io::sink());
             String::from_utf8_lossy(&bytes).into_owned()
         });
+        let complaints = complaints.map_err(|source| SandboxError::starting("a thread", source))?;
         let mut request =
             serde_json::to_vec(request).map_err(|source| SandboxError::io("write the request", source))?;
         request.push(b'\n');
@@ -168,12 +171,8 @@ impl Namespace {
                 }
                 Ok(Message::Progress(text)) => progress(&text),
                 Ok(Message::NoNamespace(detail)) => return Err(SandboxError::NoUserNamespace { detail }),
-                Ok(Message::Failed(message)) if message.contains(super::command::NO_SPACE) => {
-                    let (operation, directory) = (operation.to_owned(), self.directory.clone());
-                    return Err(SandboxError::Full { operation, directory, message });
-                }
                 Ok(Message::Failed(message)) => {
-                    return Err(SandboxError::Operation { operation: operation.to_owned(), message });
+                    return Err(SandboxError::of_operation(operation, &self.directory, message));
                 }
                 Ok(Message::Done(value)) => {
                     return serde_json::from_value(value)
@@ -185,6 +184,9 @@ impl Namespace {
         let _ = child.kill();
         let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let said = complaints.join().unwrap_or_default();
+        if Failure::told_by(&said) == Some(Failure::OutOfMemory) {
+            return Err(SandboxError::OutOfMemory { operation: operation.to_owned(), detail: String::new() });
+        }
         let detail = if said.trim().is_empty() { String::new() } else { format!(": {}", said.trim()) };
         Err(SandboxError::HelperDied { operation: operation.to_owned(), status, detail })
     }
@@ -206,7 +208,10 @@ impl Namespace {
                 command.args([inside.to_string(), outside.to_string(), count.to_string()]);
             }
             let refused = |detail: String| SandboxError::IdMap { program: program.to_owned(), detail };
-            let output = command.output().map_err(|source| refused(source.to_string()))?;
+            let output = command.output().map_err(|source| match source.kind() {
+                std::io::ErrorKind::WouldBlock => SandboxError::starting(program, source),
+                _ => refused(source.to_string()),
+            })?;
             if !output.status.success() {
                 return Err(refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
             }

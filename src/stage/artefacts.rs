@@ -238,18 +238,15 @@ impl Publication<'_> {
         fault::point("publish.made");
         let rootimg = rootimg_name(self.recipe);
         let index_name = format!("{rootimg}.index");
-        let index_path = self.store.blob(&self.index.digest);
-        let index_sha = sha256_of(&index_path).map_err(StageError::publishing("read", &index_path))?;
         let mut artefacts = Vec::new();
-        for (file, blob) in
-            [("kernel", self.kernel), ("initrd-stateless", self.initrd), (index_name.as_str(), self.index)]
-        {
-            let to = aside.path().join(file);
-            let from = self.store.blob(&blob.digest);
-            std::fs::copy(&from, &to).map_err(StageError::publishing("write", &to))?;
-            let sha256 = sha256_of(&to).map_err(StageError::publishing("read", &to))?;
+        let mut copy = |file: &str, blob: BlobRef| -> Result<Sha256, StageError> {
+            let sha256 = self.store.copy_blob(&blob, &aside.path().join(file))?;
             artefacts.push(Artefact { name: file.to_owned(), size: blob.size, sha256 });
-        }
+            Ok(sha256)
+        };
+        copy("kernel", self.kernel)?;
+        copy("initrd-stateless", self.initrd)?;
+        let index_sha = copy(&index_name, self.index)?;
         let to = aside.path().join(rootimg);
         let reused = before.as_ref().and_then(|(directory, info)| {
             let same_index =

@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 use super::StageError;
 use crate::digest::{Digest, Sha256};
+use crate::failure::start;
+use crate::sandbox::SandboxError;
 use crate::store::{BlobRef, Store, StoreError};
 
 /// What is read back of an index.
@@ -31,7 +33,7 @@ const WAITING: usize = 8;
 /// Puts the frames of an image together, each checked against the index. Gives the size in bytes and the digest.
 ///
 /// # Errors
-/// [`StageError::Publish`], or a damaged frame, which is removed from the store so that the next run packs it again.
+/// [`StageError::Publish`], or [`StoreError::Damaged`] with the frame that is not what the index says.
 pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) -> Result<(u64, Sha256), StageError> {
     let index: ReadIndex = serde_json::from_slice(&store.read_blob(&index.digest)?)
         .map_err(|error| StageError::publishing("read the index of", to)(std::io::Error::other(error)))?;
@@ -40,19 +42,22 @@ pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) ->
     std::thread::scope(|scope| {
         let (to_hash, pieces_to_hash) = sync_channel::<Arc<Vec<u8>>>(WAITING);
         let (to_write, pieces_to_write) = sync_channel::<Arc<Vec<u8>>>(WAITING);
-        let hashing = scope.spawn(move || {
+        let no_thread = |error| SandboxError::starting("a thread that writes the image", error);
+        let hashing = start(scope, move || {
             let mut whole: sha2::Sha256 = sha2::Digest::new();
             pieces_to_hash.iter().for_each(|piece| sha2::Digest::update(&mut whole, &piece[..]));
             Sha256(sha2::Digest::finalize(whole).into())
-        });
-        let writing = scope.spawn(move || -> std::io::Result<u64> {
+        })
+        .map_err(no_thread)?;
+        let writing = start(scope, move || -> std::io::Result<u64> {
             let mut size = 0;
             for piece in pieces_to_write {
                 file.write_all(&piece)?;
                 size += piece.len() as u64;
             }
             Ok(size)
-        });
+        })
+        .map_err(no_thread)?;
         let mut outcome = Ok(());
         for (frame, expected) in frames.iter().zip(&index.frames) {
             let from = store.directory().join(Store::frame_name(frame));
@@ -73,12 +78,13 @@ pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) ->
 
 /// Reads a frame piece by piece, and checks it.
 fn hand_on(from: &Path, expected: &Sha256, takers: &[&SyncSender<Arc<Vec<u8>>>]) -> Result<(), StageError> {
-    let damaged = |problem: &str| {
-        // Gone, it is made again by the next run of the pack stage.
-        let _ = std::fs::remove_file(from);
-        StoreError::Damaged { path: from.to_owned(), problem: problem.to_owned() }
+    let damaged = |problem: &str| StoreError::Damaged { path: from.to_owned(), problem: problem.to_owned() };
+    let mut input = match std::fs::File::open(from) {
+        Ok(input) if input.metadata().is_ok_and(|found| found.is_file()) => input,
+        Ok(_) => return Err(damaged("is no file").into()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(damaged("is gone").into()),
+        Err(error) => return Err(StageError::publishing("read", from)(error)),
     };
-    let mut input = std::fs::File::open(from).map_err(StageError::publishing("read", from))?;
     let mut own: sha2::Sha256 = sha2::Digest::new();
     loop {
         let mut piece = Vec::with_capacity(PIECE);
@@ -95,7 +101,7 @@ fn hand_on(from: &Path, expected: &Sha256, takers: &[&SyncSender<Arc<Vec<u8>>>])
         takers.iter().for_each(|taker| drop(taker.send(Arc::clone(&piece))));
     }
     if Sha256(sha2::Digest::finalize(own).into()) != *expected {
-        return Err(damaged("was not what the index says, and was removed: run the build again").into());
+        return Err(damaged("is not what the index says").into());
     }
     Ok(())
 }

@@ -112,7 +112,7 @@ pub fn remove_damaged_layers(store: &Store, namespace: &Namespace, root: &Root) 
     let paths: Vec<String> =
         damaged.iter().flat_map(|(layer, _)| [Store::manifest_name(layer), Store::tree_name(layer)]).collect();
     if !paths.is_empty() {
-        namespace.call::<_, usize>("remove", &paths, &mut |_| {})?;
+        super::remove_inside(store, namespace, paths)?;
     }
     Ok(damaged.into_iter().map(|(_, drift)| drift).collect())
 }

@@ -4,7 +4,7 @@ use crate::archive::Extractor;
 use crate::digest::Digest;
 use crate::fault;
 use crate::sandbox::{TreeMount, upper_is_whole};
-use crate::store::{ScanAnswer, ScanRequest, Store, scan};
+use crate::store::{ScanAnswer, ScanRequest, lower_directories, scan};
 
 use crate::store::{in_scratch, make_directories};
 
@@ -21,8 +21,7 @@ pub fn layer_by_edit(
     in_scratch(scratch, || {
         make_directories(scratch, &["tree", "work", "mount"])?;
         let at = |name: &str| format!("{scratch}/{name}");
-        let tree =
-            TreeMount { lower: base.iter().map(Store::tree_name).collect(), upper: at("tree"), work: at("work") };
+        let tree = TreeMount { lower: lower_directories(base)?, upper: at("tree"), work: at("work") };
         let mount = at("mount");
         tree.mount(std::path::Path::new(&mount))?;
         fault::point("edit.mounted");

@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::sandbox::helper::{News, Operation, answer};
 use crate::store::{
-    DamagedLayer, LoadRequest, Loaded, SaveRequest, check_layers, load_layers, remove_tree, save_layers,
+    DamagedLayer, LoadRequest, Loaded, RemoveRequest, SaveRequest, check_layers, load_layers, save_layers,
 };
 
 /// Operations of this room and of the rooms below.
@@ -48,9 +48,6 @@ fn load(request: LoadRequest, _: News<'_>) -> Result<Loaded, String> {
 }
 
 /// Removes files and directories of the store that belong to root inside.
-fn remove(paths: Vec<String>, _: News<'_>) -> Result<usize, String> {
-    for path in &paths {
-        remove_tree(path)?;
-    }
-    Ok(paths.len())
+fn remove(request: RemoveRequest, _: News<'_>) -> Result<usize, String> {
+    crate::store::remove(&request)
 }

@@ -11,7 +11,7 @@ use crate::distro::{VersionOrder, unpack_part};
 use crate::fault;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
-use crate::store::{Kind, Manifest, ScanAnswer, ScanRequest, Store, TreeEditor, scan};
+use crate::store::{Kind, Manifest, ScanAnswer, ScanRequest, TreeEditor, lower_directories, scan};
 use crate::store::{in_scratch, make_directories};
 
 /// What the payload is made from.
@@ -101,11 +101,7 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
         arguments.push(release.clone());
         news(&format!("indexing the modules of {release}"));
         let result = run_command(&CommandRequest {
-            root: TreeMount {
-                lower: request.tools.iter().map(Store::tree_name).collect(),
-                upper: at("root"),
-                work: at("root-work"),
-            },
+            root: TreeMount { lower: lower_directories(&request.tools)?, upper: at("root"), work: at("root-work") },
             binds,
             arguments,
             environment: vec![("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())],

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use super::StageError;
 use super::run::{Builder, Summary};
 use super::workshop::Workshop;
+use crate::failure::start;
+use crate::sandbox::SandboxError;
 
 /// How many images are looked after at once at most; their actions share the turns of the workshop.
 const IMAGES_AT_ONCE: usize = 8;
@@ -43,7 +45,7 @@ pub fn build_images(
     let outcomes: Mutex<Vec<Option<ImageOutcome>>> = Mutex::new(builders.iter().map(|_| None).collect());
     std::thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, IMAGES_AT_ONCE).min(builders.len().max(1)) {
-            scope.spawn(|| {
+            let started = start(scope, || {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(builder) = builders.get(index).filter(|_| !workshop.is_stopped()) else { return };
@@ -55,6 +57,15 @@ pub fn build_images(
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(outcome);
                 }
             });
+            if let Err(error) = started {
+                let error = SandboxError::starting("a thread for an image", error).into();
+                workshop.stop();
+                let index = next.fetch_add(1, Ordering::Relaxed).min(builders.len().saturating_sub(1));
+                let outcome = ImageOutcome { result: Err(vec![Failure { action: None, error }]), took: Duration::ZERO };
+                done(index, &outcome);
+                outcomes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(outcome);
+                break;
+            }
         }
     });
     outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)

@@ -11,7 +11,7 @@ use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames, join_
 use crate::digest::Digest;
 use crate::fault;
 use crate::sandbox::helper::News;
-use crate::store::{Kind, LayerReader, Store, in_scratch};
+use crate::store::{Kind, LayerReader, Store, in_scratch, replace};
 
 /// What the archive is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -150,12 +150,8 @@ fn write_frame(
     let aside = format!("{scratch}/{key}");
     let mut file = io::BufWriter::with_capacity(1 << 18, std::fs::File::create(&aside).map_err(said)?);
     let content = |item: &PackEntry| -> io::Result<Box<dyn Read>> {
-        let file = reader.open_in(item.layer, &item.path)?;
-        let expected = match &item.entry.kind {
-            Kind::File { digest, .. } => *digest,
-            _ => return Err(io::ErrorKind::InvalidInput.into()),
-        };
-        Ok(Box::new(Checked { file, hasher: blake3::Hasher::new(), expected, done: false }))
+        let Kind::File { size, digest } = &item.entry.kind else { return Err(io::ErrorKind::InvalidInput.into()) };
+        Ok(Box::new(reader.open_in(item.layer, &item.path, (*size, digest))?))
     };
     fault::point("pack.frame");
     let info = frame.write(compression, &mut file, &content).map_err(said)?;
@@ -164,31 +160,7 @@ fn write_frame(
     let info_aside = format!("{aside}.info");
     std::fs::write(&info_aside, text).map_err(said)?;
     fault::point("pack.before-rename");
-    std::fs::rename(&aside, &name).and_then(|()| std::fs::rename(&info_aside, info_name(key))).map_err(said)?;
+    // What describes it comes last: a frame without it is none.
+    replace(&aside, &name).and_then(|()| replace(&info_aside, &info_name(key))).map_err(said)?;
     Ok(info)
-}
-
-/// Checks a file against its manifest while it is read: a layer that somebody changed is not packed.
-struct Checked {
-    file: std::fs::File,
-    hasher: blake3::Hasher,
-    expected: Digest,
-    done: bool,
-}
-
-impl Read for Checked {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        if read == 0 && !buffer.is_empty() && !self.done {
-            self.done = true;
-            if Digest(*self.hasher.finalize().as_bytes()) != self.expected {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the store is damaged: the file is not what its manifest says",
-                ));
-            }
-        }
-        Ok(read)
-    }
 }

@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::recipe::Recipe;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
-use crate::store::{LayerReader, ScanAnswer, ScanRequest, Store, TreeEditor, scan};
+use crate::store::{LayerReader, ScanAnswer, ScanRequest, TreeEditor, lower_directories, scan};
 use crate::store::{in_scratch, make_directories};
 
 /// Where the recipe's directory is for the script: the same on every host.
@@ -139,10 +139,8 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         make_directories(&request.scratch, &["mount", "tree", "work", "root/etc", "root-work"])?;
         hide_own_accounts(&at("root"), &request.base)?;
         news("running the postinstall script");
-        let tree = |digests: &[Digest], upper: &str, work: &str| TreeMount {
-            lower: digests.iter().map(Store::tree_name).collect(),
-            upper: at(upper),
-            work: at(work),
+        let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
+            Ok(TreeMount { lower: lower_directories(digests)?, upper: at(upper), work: at(work) })
         };
         let mut environment = vec![
             (
@@ -158,8 +156,8 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         environment.extend(request.variables.iter().cloned());
         let (release, machine) = &request.uname;
         let result = run_command(&CommandRequest {
-            root: tree(&request.tools, "root", "root-work"),
-            target: Some(tree(&request.base, "tree", "work")),
+            root: tree(&request.tools, "root", "root-work")?,
+            target: Some(tree(&request.base, "tree", "work")?),
             binds: vec![Bind { source: request.links.clone(), target: RECIPE_DIRECTORY.to_owned(), writable: false }],
             target_binds: if request.with_packages {
                 vec![(format!("{RECIPE_DIRECTORY}/{PACKAGES}"), PACKAGES_IN_IMAGE.to_owned())]

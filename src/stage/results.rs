@@ -63,6 +63,7 @@ pub fn record(
         milliseconds: took.as_millis() as u64,
         differing: None,
         differs_in: None,
+        digest: None,
     }
 }
 

@@ -16,6 +16,7 @@ use super::past::{PlacesOfInputs, StorePast, places_of};
 use super::planfile::PlanToKeep;
 use super::publish::{Target, XcatPublication, XcatPublished};
 use super::publishing::publishing;
+use super::removal::remove_damaged;
 use super::renewal::LOCK_ACTION;
 use super::report::Report;
 use super::results::{Done, missing, record};
@@ -27,10 +28,11 @@ use super::workshop::{Workshop, estimate};
 use super::{StageError, accounts};
 use crate::digest::Digest;
 use crate::distro::{Fetcher, Places, manager};
+use crate::failure::start;
 use crate::fault;
 use crate::plan::{Action, Decision, Follow, RECIPE, Stage, Verdict, decide, evaluate, key_and_trace};
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
-use crate::sandbox::Namespace;
+use crate::sandbox::{Namespace, SandboxError};
 use crate::source::{Finding, Severity};
 use crate::store::{ActionRecord, End, FileLock, Root, Run, Store, StoreError};
 
@@ -101,6 +103,9 @@ pub(super) struct Context<'a> {
     /// Packages.
     pub supply: &'a Supply<'a>,
 }
+
+/// How many damaged files one build takes out of the store before it gives up.
+const MENDED_AT_MOST: usize = 16;
 
 /// How many actions run at once at most; more would only wait for the same disk and the same layers.
 pub const SIDE_BY_SIDE: usize = 4;
@@ -189,15 +194,11 @@ impl Builder<'_> {
         let mut published = None;
         if until == Stage::Pack {
             let (began, before) = (Instant::now(), self.published_inodes());
-            let outcome = match self.publish(&lock, &work) {
-                // What was damaged was removed, and is made again.
-                Err(StageError::Store(StoreError::Damaged { .. })) => {
-                    work = self.run_keeping_ids(&mut lock, supply, &wanted)?;
-                    self.publish(&lock, &work)
-                }
-                other => other,
+            let mut again = |work: &mut Work| {
+                *work = self.run_keeping_ids(&mut lock.clone(), supply, &wanted)?;
+                Ok(())
             };
-            published = Some(outcome?);
+            published = Some(self.mending(&mut work, &mut again, &|work| self.publish(&lock, work))?);
             if work.finished.values().any(|one| one.outcome.ran) {
                 self.note_published(published.as_ref(), &before, began.elapsed());
             }
@@ -209,12 +210,39 @@ impl Builder<'_> {
         let mut xcat = Vec::new();
         if published.is_some() {
             for Target::Xcat(directory) in &self.options.publish {
-                xcat.push(XcatPublication::of(self.recipe, self.store, &work.done)?.publish(directory)?);
+                let mut again = |work: &mut Work| {
+                    *work = self.run_keeping_ids(&mut lock.clone(), supply, &wanted)?;
+                    Ok(())
+                };
+                let publish =
+                    |work: &Work| XcatPublication::of(self.recipe, self.store, &work.done)?.publish(directory);
+                xcat.push(self.mending(&mut work, &mut again, &publish)?);
             }
         }
         let (estimate, facts) = self.options.trace.facts(supply.fetched().0);
         let number = self.options.trace.number();
         Ok((Summary { outcomes, published, xcat, estimate, facts, number }, work))
+    }
+
+    /// Publishes; what turns out to be damaged then is taken out of the store, said, and made again by what runs once more.
+    fn mending<T>(
+        &self,
+        work: &mut Work,
+        again: &mut dyn FnMut(&mut Work) -> Result<(), StageError>,
+        publish: &dyn Fn(&Work) -> Result<T, StageError>,
+    ) -> Result<T, StageError> {
+        for _ in 0..MENDED_AT_MOST {
+            match publish(work) {
+                Err(StageError::Store(error @ StoreError::Damaged { .. })) => {
+                    remove_damaged(self.store, self.namespace, &error)?;
+                    let text = format!("{error}; it was removed, and is made again");
+                    self.report.finding(&Finding::nowhere(Severity::Warning, "store::damaged", text));
+                    again(work)?;
+                }
+                other => return other,
+            }
+        }
+        publish(work)
     }
 
     /// Inodes of the published files: what the next build takes over of them it does not write.
@@ -315,7 +343,8 @@ impl Builder<'_> {
         let groups = self.packages_to_bring(&decisions, &in_order, lock);
         supply.start();
         let done = std::thread::scope(|scope| {
-            scope.spawn(|| supply.bring(&groups));
+            start(scope, || supply.bring(&groups))
+                .map_err(|error| SandboxError::starting("a thread for packages", error))?;
             let done = run_side_by_side(&in_order, &course, &|action, known| {
                 let context = Context { stages: &stages, lock, done: known, supply };
                 let (record, one) = self.ensure(action, &context, &past)?;

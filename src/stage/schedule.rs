@@ -6,7 +6,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::StageError;
 use super::failed::Failed;
 use super::results::{Done, missing};
+use crate::failure::start;
 use crate::plan::Action;
+use crate::sandbox::SandboxError;
 use crate::store::Outputs;
 
 /// How one image's actions are run.
@@ -28,7 +30,6 @@ struct State {
     failed: Option<StageError>,
 }
 
-/// A panic in one worker is that worker's; the state of the others stays usable.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -48,7 +49,12 @@ pub fn run_side_by_side(actions: &[&Action], course: &Course<'_>, work: &Work<'_
     let changed = Condvar::new();
     std::thread::scope(|scope| {
         for _ in 0..course.workers.clamp(1, actions.len().max(1)) {
-            scope.spawn(|| worker(actions, &state, &changed, course, work));
+            if let Err(error) = start(scope, || worker(actions, &state, &changed, course, work)) {
+                let error = SandboxError::starting("a thread for actions", error).into();
+                lock(&state).failed.get_or_insert(error);
+                changed.notify_all();
+                break;
+            }
         }
     });
     let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -81,8 +87,7 @@ fn worker(actions: &[&Action], state: &Mutex<State>, changed: &Condvar, course: 
         held.running += 1;
         let known = held.done.clone();
         drop(held);
-        let attempt = std::panic::AssertUnwindSafe(|| work(action, &known));
-        let outcome = std::panic::catch_unwind(attempt).unwrap_or_else(|_| Err(missing(&action.id)));
+        let outcome = work(action, &known);
         held = lock(state);
         held.running -= 1;
         match outcome {

@@ -12,7 +12,7 @@ use crate::recipe::{Recipe, UnitState};
 use crate::sandbox::helper::News;
 use crate::sandbox::{CommandRequest, CommandResult, TreeMount, run_command, upper_is_whole};
 use crate::source::{Finding, nearest};
-use crate::store::{Kind, LayerReader, Merged, ScanAnswer, ScanRequest, Store, scan};
+use crate::store::{Kind, LayerReader, Merged, ScanAnswer, ScanRequest, lower_directories, scan};
 use crate::store::{in_scratch, make_directories};
 
 /// What the layer is made from.
@@ -341,11 +341,7 @@ fn run_in(
     arguments: Vec<String>,
 ) -> Result<CommandResult, String> {
     run_command(&CommandRequest {
-        root: TreeMount {
-            lower: request.base.iter().map(Store::tree_name).collect(),
-            upper: at("tree"),
-            work: at("work"),
-        },
+        root: TreeMount { lower: lower_directories(&request.base)?, upper: at("tree"), work: at("work") },
         arguments,
         environment: [
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),

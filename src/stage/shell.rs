@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::sandbox::helper::News;
 use crate::sandbox::{CommandRequest, CommandResult, TreeMount, run_command};
-use crate::store::Store;
-use crate::store::{in_scratch, make_directories};
+use crate::store::{in_scratch, lower_directories, make_directories};
 
 /// What to run, and in which layers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,11 +28,7 @@ pub fn inside(request: ShellRequest, _: News<'_>) -> Result<CommandResult, Strin
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "upper", "work"])?;
         run_command(&CommandRequest {
-            root: TreeMount {
-                lower: request.layers.iter().map(Store::tree_name).collect(),
-                upper: at("upper"),
-                work: at("work"),
-            },
+            root: TreeMount { lower: lower_directories(&request.layers)?, upper: at("upper"), work: at("work") },
             arguments: request.arguments.clone(),
             environment: [
                 ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),

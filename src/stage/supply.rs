@@ -10,8 +10,9 @@ use super::places::download_packages;
 use super::report::{Report, ReportedNews};
 use crate::digest::Sha256;
 use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Places, manager};
+use crate::failure::start;
 use crate::recipe::{PinnedPackage, Recipe};
-use crate::sandbox::Namespace;
+use crate::sandbox::{Namespace, SandboxError};
 use crate::store::{Scratch, Store};
 
 fn this_thread() -> String {
@@ -219,11 +220,15 @@ impl<'a> Supply<'a> {
                 if let Err(error) = self.download(&mine) {
                     return self.fail(&mine, error.into());
                 }
-                scope.spawn(move || {
-                    if let Err(error) = self.make_ready(&mine) {
-                        self.fail(&mine, error);
+                let ready = mine.clone();
+                let started = start(scope, move || {
+                    if let Err(error) = self.make_ready(&ready) {
+                        self.fail(&ready, error);
                     }
                 });
+                if let Err(error) = started {
+                    return self.fail(&mine, SandboxError::starting("a thread for packages", error).into());
+                }
             }
         });
     }

@@ -65,6 +65,35 @@ pub struct ActionRecord {
     /// Which file it was, and how it differed.
     #[serde(default)]
     pub differs_in: Option<String>,
+    /// BLAKE3 of all bytes of the file up to the comma before this, the last field. A record without it, or with another one,
+    /// is none: its action runs again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+}
+
+impl ActionRecord {
+    /// The text of the file.
+    ///
+    /// # Errors
+    /// None that a record can have.
+    pub fn to_text(&self) -> Result<String, serde_json::Error> {
+        let bare = serde_json::to_string_pretty(&Self { digest: None, ..self.clone() })?;
+        let body = bare.strip_suffix("\n}").unwrap_or(&bare);
+        Ok(format!("{body}{}", end(&Digest::of(body.as_bytes()))))
+    }
+
+    /// Reads the file's text; none where it is no record, or not as it was written.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let record: Self = serde_json::from_slice(bytes).ok()?;
+        let digest = record.digest?;
+        let body = bytes.strip_suffix(end(&digest).as_bytes())?;
+        (Digest::of(body) == digest && record.format == 1).then_some(record)
+    }
+}
+
+/// How the text of a record ends.
+fn end(digest: &Digest) -> String {
+    format!(",\n  \"digest\": \"{digest}\"\n}}")
 }
 
 impl Store {
@@ -75,7 +104,7 @@ impl Store {
     /// The record for a key, if its action finished and the record can be read.
     pub fn record(&self, key: &Digest) -> Option<ActionRecord> {
         let bytes = crate::witness::read(&self.action_path(key)).ok()?;
-        serde_json::from_slice::<ActionRecord>(&bytes).ok().filter(|record| record.key == *key && record.format == 1)
+        ActionRecord::parse(&bytes).filter(|record| record.key == *key)
     }
 
     /// Whether all that a record names is there.
@@ -125,10 +154,13 @@ impl Store {
         let Some(mut record) = self.record(key) else { return Ok(()) };
         record.differing = Some(outputs);
         record.differs_in = Some(differs_in.to_owned());
-        let path = self.action_path(key);
-        let text = serde_json::to_vec_pretty(&record)
-            .map_err(|source| StoreError::io("write", &path, std::io::Error::other(source)))?;
-        self.write_file(&path, &text)
+        self.write_record(&record)
+    }
+
+    fn write_record(&self, record: &ActionRecord) -> Result<(), StoreError> {
+        let path = self.action_path(&record.key);
+        let text = record.to_text().map_err(|source| StoreError::io("write", &path, std::io::Error::other(source)))?;
+        self.write_file(&path, text.as_bytes())
     }
 
     /// Writes a record unless its key has one whose outputs are still there; gives the record that counts.
@@ -136,7 +168,6 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when it cannot be written.
     pub fn commit(&self, record: ActionRecord) -> Result<ActionRecord, StoreError> {
-        let path = self.action_path(&record.key);
         fault::point("commit.before-sync");
         let here =
             std::fs::File::open(self.directory()).map_err(|source| StoreError::io("open", self.directory(), source))?;
@@ -149,11 +180,41 @@ impl Store {
             first.differing = Some(counts.outputs);
             counts = first;
         }
-        let text = serde_json::to_vec_pretty(&counts)
-            .map_err(|source| StoreError::io("write", &path, std::io::Error::other(source)))?;
         fault::point("commit.before-record");
-        self.write_file(&path, &text)?;
+        self.write_record(&counts)?;
         fault::point("commit.after-record");
         Ok(counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_which_a_byte_is_another_one_is_none() {
+        let record = ActionRecord {
+            format: 1,
+            key: Digest::of(b"key"),
+            action: "rootfs/sync".to_owned(),
+            inputs: vec![RecordedInput { name: "file a".to_owned(), value: "1".to_owned() }],
+            outputs: Outputs { values: [("release".to_owned(), "6.1.0".to_owned())].into(), ..Outputs::default() },
+            milliseconds: 7,
+            differing: None,
+            differs_in: None,
+            digest: None,
+        };
+        let text = record.to_text().unwrap();
+        let read = ActionRecord::parse(text.as_bytes()).unwrap();
+        assert_eq!(ActionRecord { digest: None, ..read.clone() }, record);
+        // What was read is written as it was.
+        assert_eq!(read.to_text().unwrap(), text);
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1;
+            assert_eq!(ActionRecord::parse(&bytes), None, "byte {at}");
+            assert_eq!(ActionRecord::parse(&text.as_bytes()[..at]), None);
+        }
+        assert_eq!(ActionRecord::parse(serde_json::to_string_pretty(&record).unwrap().as_bytes()), None);
     }
 }

@@ -1,14 +1,31 @@
 //! Whether layers are what their manifests say. Runs inside.
+//!
+//! Two depths. Reading hashes every file. Looking compares what `stat` says (kind, mode, owner, size, time) of everything in
+//! the directory with the manifest, and reads only what was touched after the manifest got its name: a file's ctime cannot
+//! be set back. So a layer that nobody touched costs one `stat` an entry before it is used, and no byte of it is read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Kind, Manifest, Store};
+use super::merge::Merged;
+use super::{Entry, Kind, Manifest, Store, scan};
 use crate::digest::Digest;
+use crate::failure::DAMAGED;
+
+/// How closely a layer is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What `stat` says, and the content of what was touched later.
+    Look,
+    /// All content and attributes.
+    Read,
+}
 
 /// A layer that is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,55 +37,230 @@ pub struct DamagedLayer {
 }
 
 /// Compares the directories of layers with their manifests, content too; gives those that differ.
-///
-/// # Errors
-/// None of its own: what cannot be read differs.
 pub fn check_layers(layers: &[Digest]) -> Vec<DamagedLayer> {
+    let check = |layer: &Digest| check_layer(layer, &read_manifest(layer)?, None, Depth::Read);
     layers
         .par_iter()
         .filter_map(|layer| check(layer).err().map(|problem| DamagedLayer { layer: *layer, problem }))
         .collect()
 }
 
-fn check(layer: &Digest) -> Result<(), String> {
-    let text = std::fs::read_to_string(Store::manifest_name(layer)).map_err(|error| format!("manifest: {error}"))?;
-    if Digest::of(text.as_bytes()) != *layer {
+fn read_manifest(layer: &Digest) -> Result<Manifest, String> {
+    let bytes = std::fs::read(Store::manifest_name(layer)).map_err(|error| format!("its manifest: {error}"))?;
+    if Digest::of(&bytes) != *layer {
         return Err("its manifest was changed".to_owned());
     }
-    let manifest = Manifest::parse(&text).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(bytes).map_err(|_| "its manifest is no UTF-8".to_owned())?;
+    Manifest::parse(&text).map_err(|error| format!("its manifest: {error}"))
+}
+
+/// Reads the manifest of a layer.
+///
+/// # Errors
+/// A text that says that the store is damaged, with the layer.
+pub fn manifest_of(layer: &Digest) -> Result<Manifest, String> {
+    read_manifest(layer).map_err(|problem| damaged(layer, &problem))
+}
+
+fn damaged(layer: &Digest, problem: &str) -> String {
+    format!("{DAMAGED}: in the layer {}, {problem}", layer.short())
+}
+
+/// Names the directories of layers, lowest first, for whoever mounts them: each is looked at once in this process.
+///
+/// # Errors
+/// A text with the layer and the path that is not what it was.
+pub fn lower_directories(layers: &[Digest]) -> Result<Vec<String>, String> {
+    static LOOKED_AT: Mutex<BTreeSet<Vec<Digest>>> = Mutex::new(BTreeSet::new());
+    let mut known = LOOKED_AT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !known.contains(layers) {
+        let mut below = Merged::default();
+        for (index, layer) in layers.iter().enumerate() {
+            let manifest = manifest_of(layer)?;
+            check_layer(layer, &manifest, Some(&below), Depth::Look).map_err(|problem| damaged(layer, &problem))?;
+            for (path, entry) in manifest.0 {
+                below.apply(&path, entry, index);
+            }
+        }
+        known.insert(layers.to_vec());
+    }
+    Ok(layers.iter().map(Store::tree_name).collect())
+}
+
+/// What a directory of a layer must hold.
+#[derive(Default)]
+struct Expected<'m> {
+    /// Entries by name: those of the manifest, and directories that only lead to some.
+    names: BTreeMap<&'m str, Option<&'m Entry>>,
+}
+
+/// Compares a layer's directory with its manifest. Directories that the manifest does not name are as in the layers
+/// `below`, where these are given.
+///
+/// # Errors
+/// A path, and what is wrong with it.
+pub fn check_layer(layer: &Digest, manifest: &Manifest, below: Option<&Merged>, depth: Depth) -> Result<(), String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(Store::tree_name(layer).as_str(), flags, Mode::empty())
-        .map_err(|error| format!("its directory: {error}"))?;
-    let wrong: BTreeSet<String> = manifest
-        .0
-        .par_iter()
-        .filter_map(|(path, entry)| is_as_said(&root, path, entry).err().map(|problem| format!("`{path}` {problem}")))
-        .collect();
-    match wrong.into_iter().next() {
-        Some(problem) => Err(problem),
-        None => Ok(()),
+        .map_err(|error| format!("its directory cannot be opened: {error}"))?;
+    let name = Store::manifest_name(layer);
+    let sealed = rustix::fs::stat(name.as_str()).map_err(|error| format!("its manifest: {error}"))?;
+    let look = Look { root: &root, sealed: (sealed.st_ctime, sealed.st_ctime_nsec), depth, below };
+    let top = rustix::fs::fstat(&root).map_err(|error| format!("its directory: {error}"))?;
+    let entry = manifest.0.get(".").or_else(|| Some(&below?.0.get(".")?.entry));
+    entry
+        .map_or(Ok(()), |entry| as_said(&root, ".", &top, entry, depth == Depth::Read))
+        .map_err(|problem| format!("`.` {problem}"))?;
+    let directories = directories(manifest);
+    let outcomes: Vec<Result<bool, String>> =
+        directories.par_iter().map(|(path, expected)| look.directory(path, expected)).collect();
+    let mut touched = false;
+    let mut wrong: Option<String> = None;
+    for outcome in outcomes {
+        match outcome {
+            Ok(some) => touched |= some,
+            Err(problem) => wrong = Some(wrong.map_or(problem.clone(), |known: String| known.min(problem))),
+        }
+    }
+    if let Some(problem) = wrong {
+        return Err(problem);
+    }
+    if touched {
+        // A store that was copied has new times everywhere: what was read once need not be read again.
+        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        let _ = rustix::fs::utimensat(rustix::fs::CWD, name.as_str(), &times, AtFlags::SYMLINK_NOFOLLOW);
+    }
+    Ok(())
+}
+
+/// All directories of a layer's tree with what they must hold.
+fn directories(manifest: &Manifest) -> Vec<(&str, Expected<'_>)> {
+    let mut found: HashMap<&str, Expected<'_>> = HashMap::new();
+    found.entry(".").or_default();
+    for (path, entry) in &manifest.0 {
+        if entry.is_directory() {
+            found.entry(path).or_default();
+        }
+        if path == "." {
+            continue;
+        }
+        let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+        found.entry(parent).or_default().names.insert(name, Some(entry));
+        // Those above, up to one that is known.
+        let mut above = parent;
+        while above != "." {
+            let (parent, name) = above.rsplit_once('/').unwrap_or((".", above));
+            let names = &mut found.entry(parent).or_default().names;
+            if names.contains_key(name) {
+                break;
+            }
+            names.insert(name, manifest.0.get(above));
+            above = parent;
+        }
+    }
+    found.into_iter().collect()
+}
+
+struct Look<'a> {
+    root: &'a OwnedFd,
+    /// ctime of the manifest.
+    sealed: (i64, u64),
+    depth: Depth,
+    below: Option<&'a Merged>,
+}
+
+/// How paths in a layer are resolved.
+const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+
+impl Look<'_> {
+    /// Compares what a directory holds; whether something was touched later and had to be read.
+    fn directory(&self, path: &str, expected: &Expected<'_>) -> Result<bool, String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let said = |error: Errno| format!("`{path}` {}", gone(error));
+        let directory = rustix::fs::openat2(self.root, path, flags, Mode::empty(), RESOLVE).map_err(said)?;
+        let mut seen = 0;
+        let mut touched = false;
+        for entry in Dir::read_from(&directory).map_err(said)? {
+            let entry = entry.map_err(said)?;
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let name = entry.file_name().to_string_lossy();
+            let child = if path == "." { name.clone().into_owned() } else { format!("{path}/{name}") };
+            let said = |problem: String| format!("`{child}` {problem}");
+            let stat = rustix::fs::statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| said(gone(error)))?;
+            let Some(expected) = expected.names.get(&*name) else {
+                self.only_directories(&directory, entry.file_name(), &stat).map_err(said)?;
+                continue;
+            };
+            seen += 1;
+            let late = (stat.st_ctime, stat.st_ctime_nsec) > self.sealed;
+            touched |= late;
+            let as_below = || self.below.and_then(|below| below.0.get(&child)).map(|found| &found.entry);
+            match expected.or_else(as_below) {
+                Some(entry) => {
+                    let fully = late || self.depth == Depth::Read;
+                    as_said(&directory, &name, &stat, entry, fully).map_err(said)?;
+                }
+                None if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
+                    return Err(said("is of another kind".to_owned()));
+                }
+                None => {}
+            }
+        }
+        if seen < expected.names.len() {
+            let missing = expected
+                .names
+                .keys()
+                .find(|name| rustix::fs::statat(&directory, **name, AtFlags::SYMLINK_NOFOLLOW).is_err());
+            let missing = missing.copied().unwrap_or_default();
+            let slash = if path == "." { String::new() } else { format!("{path}/") };
+            return Err(format!("`{slash}{missing}` is gone"));
+        }
+        Ok(touched)
+    }
+
+    /// A directory that no entry of the manifest lies in: overlayfs makes them, and nothing may be in them.
+    fn only_directories(&self, parent: &OwnedFd, name: &std::ffi::CStr, stat: &Stat) -> Result<(), String> {
+        let stranger = || Err("is not in its manifest".to_owned());
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return stranger();
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat2(parent, name, flags, Mode::empty(), RESOLVE).map_err(gone)?;
+        for entry in Dir::read_from(&directory).map_err(gone)? {
+            let entry = entry.map_err(gone)?;
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let stat = rustix::fs::statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW).map_err(gone)?;
+            self.only_directories(&directory, entry.file_name(), &stat)?;
+        }
+        Ok(())
     }
 }
 
-fn is_as_said(root: &impl std::os::fd::AsFd, path: &str, entry: &Entry) -> Result<(), String> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let gone = |error: Errno| match error {
+fn gone(error: Errno) -> String {
+    match error {
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP => "is gone".to_owned(),
         error => format!("cannot be read: {error}"),
-    };
-    let handle = rustix::fs::openat2(root, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), {
-        // A link is itself what is looked at.
-        if matches!(entry.kind, Kind::Symlink(_)) { ResolveFlags::BENEATH } else { resolve }
-    })
-    .map_err(gone)?;
-    let stat = rustix::fs::statat(&handle, "", AtFlags::EMPTY_PATH).map_err(gone)?;
+    }
+}
+
+fn as_said(parent: &OwnedFd, name: &str, stat: &Stat, entry: &Entry, fully: bool) -> Result<(), String> {
     let kind = FileType::from_raw_mode(stat.st_mode);
+    let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
     let same_kind = match &entry.kind {
         Kind::Directory => kind == FileType::Directory,
         Kind::File { .. } => kind == FileType::RegularFile,
         Kind::Symlink(_) => kind == FileType::Symlink,
-        Kind::Whiteout => return (kind == FileType::CharacterDevice).then_some(()).ok_or("is no mark".to_owned()),
-        _ => kind != FileType::RegularFile && kind != FileType::Directory && kind != FileType::Symlink,
+        Kind::Whiteout => return whiteout(kind, stat),
+        Kind::Character(major, minor) => kind == FileType::CharacterDevice && device == (*major, *minor),
+        Kind::Block(major, minor) => kind == FileType::BlockDevice && device == (*major, *minor),
+        Kind::Fifo => kind == FileType::Fifo,
+        Kind::Socket => kind == FileType::Socket,
     };
     if !same_kind {
         return Err("is of another kind".to_owned());
@@ -77,20 +269,49 @@ fn is_as_said(root: &impl std::os::fd::AsFd, path: &str, entry: &Entry) -> Resul
     if (stat.st_mode & 0o7777 != entry.mode && !is_link) || stat.st_uid != entry.uid || stat.st_gid != entry.gid {
         return Err("has another mode or owner".to_owned());
     }
+    if let Kind::File { size, .. } = entry.kind
+        && stat.st_size as u64 != size
+    {
+        return Err(format!("has {} bytes instead of {size}", stat.st_size));
+    }
+    if stat.st_mtime != entry.mtime {
+        return Err("has another time".to_owned());
+    }
+    if fully { content(parent, name, entry) } else { Ok(()) }
+}
+
+fn whiteout(kind: FileType, stat: &Stat) -> Result<(), String> {
+    let is_one = kind == FileType::CharacterDevice && stat.st_rdev == 0;
+    is_one.then_some(()).ok_or_else(|| "is no mark".to_owned())
+}
+
+fn content(parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), String> {
     match &entry.kind {
         Kind::File { digest, size } => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            let file = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).map_err(gone)?;
+            let file = rustix::fs::openat2(parent, name, flags, Mode::empty(), RESOLVE).map_err(gone)?;
+            let (xattrs, _) = scan::read_xattrs(file.as_fd()).map_err(gone)?;
             let mut hasher = blake3::Hasher::new();
             let read = hasher.update_reader(std::fs::File::from(file)).map_err(|error| error.to_string())?.count();
             if read != *size || Digest(*hasher.finalize().as_bytes()) != *digest {
                 return Err("has other content".to_owned());
             }
+            if xattrs != entry.xattrs {
+                return Err("has other extended attributes".to_owned());
+            }
         }
         Kind::Symlink(target) => {
-            let found = rustix::fs::readlinkat(&handle, "", Vec::new()).map_err(gone)?;
+            let found = rustix::fs::readlinkat(parent, name, Vec::new()).map_err(gone)?;
             if found.to_bytes() != target.as_bytes() {
                 return Err("points elsewhere".to_owned());
+            }
+        }
+        Kind::Directory => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let directory = rustix::fs::openat2(parent, name, flags, Mode::empty(), RESOLVE).map_err(gone)?;
+            let (xattrs, _) = scan::read_xattrs(directory.as_fd()).map_err(gone)?;
+            if xattrs != entry.xattrs {
+                return Err("has other extended attributes".to_owned());
             }
         }
         _ => {}

@@ -19,7 +19,12 @@ pub enum StoreError {
     Full { intent: &'static str, path: PathBuf },
     /// Something in the store is not what its name says.
     #[error("the store is damaged: `{path}` {problem}")]
-    #[diagnostic(code(store::damaged), help("delete that file; the next build makes it again"))]
+    #[diagnostic(
+        code(store::damaged),
+        help(
+            "`imgbuild store verify --repair` removes what is damaged, and the next build makes it again; if it comes again, look at the disk"
+        )
+    )]
     Damaged { path: PathBuf, problem: String },
     /// The store belongs to somebody else.
     #[error("the store `{path}` belongs to user {owner}, not to user {user}")]

@@ -1,6 +1,6 @@
 //! What is kept: the roots, what they reach, and the rest's removal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,29 @@ pub struct Collected {
     pub inside: Vec<String>,
     /// Paths relative to the store's directory that the host process removes.
     pub outside: Vec<String>,
+}
+
+impl Collected {
+    /// Some paths, each with what belongs to it: a layer's tree and its manifest, a frame and what describes it.
+    pub fn with_kin<'a>(paths: impl Iterator<Item = &'a str>) -> Self {
+        let (mut inside, mut outside) = (BTreeSet::new(), BTreeSet::new());
+        for path in paths {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            match path.split('/').next() {
+                Some("trees" | "manifests") => {
+                    inside.extend([format!("manifests/{name}"), format!("trees/{name}")]);
+                }
+                Some("frames") => {
+                    let frame = path.trim_end_matches(".info");
+                    inside.extend([format!("{frame}.info"), frame.to_owned()]);
+                }
+                _ => {
+                    outside.insert(path.to_owned());
+                }
+            }
+        }
+        Self { inside: inside.into_iter().collect(), outside: outside.into_iter().collect() }
+    }
 }
 
 impl Store {

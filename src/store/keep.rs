@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::manifest::Kind as EntryKind;
 use super::{Collected, Root, Store, StoreError};
 use crate::digest::{Digest, Sha256};
 
@@ -221,7 +220,8 @@ impl Store {
         for key in root.actions.values() {
             paths.push(format!("actions/{key}.json"));
             let Some(record) = self.record(key) else { continue };
-            if let Some(layer) = record.outputs.layer {
+            // A tree without its manifest is no layer.
+            if let Some(layer) = record.outputs.layer.filter(|layer| self.has_layer(layer)) {
                 paths.extend([Self::tree_name(&layer), Self::manifest_name(&layer)]);
             }
             paths.extend(record.outputs.blobs.values().map(|blob| Self::blob_name(&blob.digest)));
@@ -320,19 +320,7 @@ impl Store {
             return std::fs::metadata(self.directory().join(path)).map_or(0, |metadata| metadata.size());
         }
         let digest = path.rsplit('/').next().and_then(|name| Digest::parse(name).ok());
-        digest.and_then(|digest| self.manifest(&digest).ok()).map_or(0, |manifest| manifest.bytes())
-    }
-}
-
-impl super::Manifest {
-    /// Bytes of all files; a file with several names counts once.
-    pub fn bytes(&self) -> u64 {
-        let counts = |(path, entry): (&String, &super::Entry)| match (&entry.kind, &entry.link_group) {
-            (EntryKind::File { .. }, Some(first)) if first != path => 0,
-            (EntryKind::File { size, .. }, _) => *size,
-            _ => 0,
-        };
-        self.0.iter().map(counts).sum()
+        digest.and_then(|digest| self.manifest(&digest).ok()).map_or(0, |manifest| manifest.file_bytes())
     }
 }
 
@@ -436,6 +424,9 @@ impl Store {
         };
         let other = "has other content than its name says";
         match item.kind {
+            ItemKind::Manifest if !self.directory().join("trees").join(name).is_dir() => {
+                damage("is of a layer whose directory is gone")
+            }
             ItemKind::Blob | ItemKind::Manifest => {
                 let mut hasher = blake3::Hasher::new();
                 match hasher.update_reader(&mut file) {
@@ -470,6 +461,17 @@ impl Store {
 }
 
 impl Store {
+    /// Whether an item is what a killed process left: a tree whose manifest it had not written yet, a frame that nothing
+    /// describes. Nobody takes them for what they would have been, and gc removes them.
+    pub fn is_unfinished(&self, item: &Item) -> bool {
+        let has = |path: String| self.directory().join(path).symlink_metadata().is_ok();
+        match item.kind {
+            ItemKind::Layer => !has(item.path.replacen("trees/", "manifests/", 1)),
+            ItemKind::Frame => !item.path.ends_with(".info") && !has(format!("{}.info", item.path)),
+            _ => false,
+        }
+    }
+
     /// A frame's name is made of what is in it before it is compressed; what came out stands in the file beside it.
     fn frame_damage(&self, path: &Path, file: std::fs::File) -> Option<String> {
         if path.extension().is_some() {

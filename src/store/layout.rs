@@ -199,6 +199,7 @@ impl Store {
         let mut file = self.half_written()?;
         file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(said)?;
         fault::point("store.before-rename");
+        self.clear_place(path)?;
         file.persist(path).map_err(|error| said(error.error))?;
         std::fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(said)
     }

@@ -12,7 +12,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Times
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Kind, Manifest, Merged, Store, layer_between, merge};
+use super::commit::commit;
+use super::{Entry, Kind, Manifest, Merged, layer_between, manifest_of, merge};
 use crate::digest::Digest;
 use crate::fault;
 
@@ -62,12 +63,7 @@ struct Found {
 /// # Errors
 /// A text for the person: a name that is no UTF-8, a tree too deep, or an I/O error with its path.
 pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
-    let mut base = Vec::new();
-    for digest in &request.base {
-        let name = Store::manifest_name(digest);
-        let text = std::fs::read_to_string(&name).map_err(|error| format!("cannot read {name}: {error}"))?;
-        base.push(Manifest::parse(&text).map_err(|error| format!("{name}: {error}"))?);
-    }
+    let base = request.base.iter().map(manifest_of).collect::<Result<Vec<Manifest>, String>>()?;
     let before = merge(&base);
     let root = open_directory(rustix::fs::CWD, &request.tree).map_err(|error| format!("{}: {error}", request.tree))?;
     let mut found = Vec::new();
@@ -87,7 +83,8 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     }
     set_times(&root, &found, &unchanged, request.epoch)?;
     fault::point("scan.settled");
-    commit(&request.tree, &layer)
+    let (digest, _) = commit(&request.tree, &layer.to_text())?;
+    Ok(ScanAnswer { layer: digest, entries: layer.0.len() as u64, bytes: layer.file_bytes() })
 }
 
 fn open_directory(at: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
@@ -357,72 +354,4 @@ fn reduce(root: &OwnedFd, found: &[Found], layer: &Manifest) -> Result<(), Strin
         }
     }
     Ok(())
-}
-
-fn commit(tree: &str, layer: &Manifest) -> Result<ScanAnswer, String> {
-    let text = layer.to_text();
-    let digest = Digest::of(text.as_bytes());
-    let place = Store::tree_name(&digest);
-    let said = |error: std::io::Error| format!("cannot put the layer into the store: {error}");
-    // Before the rename: a tree that has its name has its content, also after a power cut.
-    if let Ok(here) = std::fs::File::open(".") {
-        let _ = rustix::fs::syncfs(&here);
-    }
-    let name = Store::manifest_name(&digest);
-    // Beside the tree, in the scratch directory, whose rest goes with it.
-    let aside = format!("{tree}.manifest");
-    std::fs::write(&aside, &text).map_err(said)?;
-    fault::point("scan.before-manifest");
-    std::fs::rename(&aside, &name).map_err(said)?;
-    fault::point("scan.before-rename");
-    match std::fs::rename(tree, &place) {
-        Ok(()) => {}
-        // The same layer is there already; a directory with content is not replaced by a rename.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => remove_tree(tree)?,
-        Err(error) => return Err(said(error)),
-    }
-    fault::point("scan.after-rename");
-    let bytes = layer.0.values().map(|entry| if let Kind::File { size, .. } = entry.kind { size } else { 0 }).sum();
-    Ok(ScanAnswer { layer: digest, entries: layer.0.len() as u64, bytes })
-}
-
-/// Removes a directory and all below it without following a link or crossing into another file system.
-///
-/// # Errors
-/// A text with the path.
-pub fn remove_tree(path: &str) -> Result<(), String> {
-    let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
-    let parent = open_directory(rustix::fs::CWD, parent).map_err(|error| format!("{path}: {error}"))?;
-    let device = rustix::fs::fstat(&parent).map_err(|error| format!("{path}: {error}"))?.st_dev;
-    remove_below(parent.as_fd(), name, device, 0).map_err(|error| format!("cannot remove `{path}`: {error}"))
-}
-
-fn remove_below(parent: BorrowedFd<'_>, name: &str, device: u64, depth: usize) -> Result<(), Errno> {
-    let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        return rustix::fs::unlinkat(parent, name, AtFlags::empty());
-    }
-    if stat.st_dev != device || depth > DEPTH_LIMIT {
-        return Err(Errno::XDEV);
-    }
-    if stat.st_mode & 0o700 != 0o700 {
-        let _ = rustix::fs::chmodat(parent, name, Mode::from_raw_mode(0o700), AtFlags::empty());
-    }
-    let directory = open_directory(parent, name)?;
-    for entry in Dir::read_from(&directory)? {
-        let entry = entry?;
-        let inner = entry.file_name().to_bytes();
-        if inner == b"." || inner == b".." {
-            continue;
-        }
-        match entry.file_name().to_str() {
-            Ok(inner) => remove_below(directory.as_fd(), inner, device, depth + 1)?,
-            Err(_) => rustix::fs::unlinkat(&directory, entry.file_name(), AtFlags::empty())?,
-        }
-    }
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::cli::setup::Setup;
 use crate::cli::{Arguments, Exit, render};
 use crate::sandbox::SandboxError;
+use crate::stage::{StageError, remove_inside};
 use crate::store::{Brought, Carried, LoadRequest, Loaded, SaveRequest, StoreError};
 
 /// Arguments of `store save`.
@@ -30,6 +31,13 @@ pub struct LoadArguments {
 enum Failed {
     Store(StoreError),
     Inside(SandboxError),
+    Stage(StageError),
+}
+
+impl From<StageError> for Failed {
+    fn from(error: StageError) -> Self {
+        Self::Stage(error)
+    }
 }
 
 impl From<StoreError> for Failed {
@@ -61,6 +69,11 @@ impl Failed {
                 exit
             }
             Self::Inside(error) => {
+                let exit = Exit::from(&error);
+                render::say(&render::error(error));
+                exit
+            }
+            Self::Stage(error) => {
                 let exit = Exit::from(&error);
                 render::say(&render::error(error));
                 exit
@@ -115,8 +128,9 @@ fn write(setup: &Setup, own: &SaveArguments) -> Result<(Carried, u64), Failed> {
     let parent = own.file.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(std::path::Path::new("."))).map_err(said)?;
     let written = carried.write(store, &store.directory().join(&to), &mut std::io::BufWriter::new(file.as_file_mut()));
-    setup.namespace.call::<_, usize>("remove", &vec![to], &mut |_| {})?;
+    let removed = remove_inside(store, &setup.namespace, vec![to]);
     written?;
+    removed.map_err(Failed::from)?;
     file.as_file().sync_all().map_err(said)?;
     let bytes = file.as_file().metadata().map_err(said)?.len();
     file.persist(&own.file).map_err(|error| said(error.error))?;

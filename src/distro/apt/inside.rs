@@ -9,7 +9,7 @@ use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
-use crate::store::{ScanRequest, TreeEditor, in_scratch, make_directories, scan};
+use crate::store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, scan};
 
 /// A package file: where it is in the store and what it is called for the package manager.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -152,10 +152,8 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         write(&at("apt/extended_states"), "")?;
         write(&at("apt/run"), &install_script(&request))?;
         progress(&format!("installing {} packages", request.packages.len()));
-        let tree = |digests: &[Digest], upper: &str, work: &str| TreeMount {
-            lower: digests.iter().map(crate::store::Store::tree_name).collect(),
-            upper: at(upper),
-            work: at(work),
+        let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
+            Ok(TreeMount { lower: lower_directories(digests)?, upper: at(upper), work: at(work) })
         };
         let mut variables = environment(request.epoch);
         if let Some((_, path)) = variables.iter_mut().find(|(name, _)| name == "PATH") {
@@ -164,8 +162,8 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         variables.extend(request.variables.iter().cloned());
         variables.push(("APT_CONFIG".to_owned(), "/imgbuild/apt.conf".to_owned()));
         let result = run_command(&CommandRequest {
-            root: tree(&request.tools, "root", "root-work"),
-            target: Some(tree(&request.base, "tree", "work")),
+            root: tree(&request.tools, "root", "root-work")?,
+            target: Some(tree(&request.base, "tree", "work")?),
             binds: vec![
                 Bind { source: at("apt"), target: "/imgbuild".to_owned(), writable: true },
                 Bind { source: request.links.clone(), target: "/debs".to_owned(), writable: false },
@@ -263,11 +261,7 @@ pub fn query(request: QueryRequest, _: News<'_>) -> Result<CommandResult, String
         }
         write(&at("apt/run"), &request.script)?;
         run_command(&CommandRequest {
-            root: TreeMount {
-                lower: request.tools.iter().map(crate::store::Store::tree_name).collect(),
-                upper: at("root"),
-                work: at("root-work"),
-            },
+            root: TreeMount { lower: lower_directories(&request.tools)?, upper: at("root"), work: at("root-work") },
             binds: vec![
                 Bind { source: at("apt"), target: "/imgbuild".to_owned(), writable: true },
                 Bind { source: request.links.clone(), target: "/repo".to_owned(), writable: false },

@@ -15,7 +15,9 @@ use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
-use crate::store::{Manifest, ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, make_directories, scan};
+use crate::store::{
+    Manifest, ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, lower_directories, make_directories, scan,
+};
 
 /// Asks rpm of a tools root for a transaction on an image's layers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,16 +107,14 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
             write_indexed(&request, &at(&format!("settings/{}", depmod::INDEXED)))?;
         }
         progress(&format!("installing {} packages", request.packages.len()));
-        let tree = |digests: &[Digest], upper: &str, work: &str| TreeMount {
-            lower: digests.iter().map(Store::tree_name).collect(),
-            upper: at(upper),
-            work: at(work),
+        let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
+            Ok(TreeMount { lower: lower_directories(digests)?, upper: at(upper), work: at(work) })
         };
         let mut variables = environment(request.epoch);
         variables.extend(request.variables.iter().cloned());
         let result = run_command(&CommandRequest {
-            root: tree(&request.tools, "root", "root-work"),
-            target: Some(tree(&request.base, "tree", "work")),
+            root: tree(&request.tools, "root", "root-work")?,
+            target: Some(tree(&request.base, "tree", "work")?),
             binds: vec![
                 Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
                 Bind { source: request.links.clone(), target: "/packages".to_owned(), writable: false },

@@ -16,7 +16,7 @@ use crate::distro::{DistroError, Resolution, Solving};
 use crate::recipe::PinnedPackage;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
-use crate::store::{Scratch, Store, in_scratch, make_directories, remove_tree};
+use crate::store::{Scratch, in_scratch, lower_directories, make_directories, remove_tree};
 
 /// One pass in the solver's words.
 pub struct Wanted<'a> {
@@ -295,11 +295,7 @@ pub fn inside(request: AskRequest, _: News<'_>) -> Result<CommandResult, String>
         }
         write(&at("settings/run"), &request.script)?;
         run_command(&CommandRequest {
-            root: TreeMount {
-                lower: request.tools.iter().map(Store::tree_name).collect(),
-                upper: at("root"),
-                work: at("root-work"),
-            },
+            root: TreeMount { lower: lower_directories(&request.tools)?, upper: at("root"), work: at("root-work") },
             binds: vec![
                 Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
                 Bind { source: state, target: "/imgbuild/state".to_owned(), writable: true },

@@ -17,6 +17,7 @@ use kdl::KdlDocument;
 use serde_json::Value as Json;
 
 use super::Node;
+use crate::failure::contained;
 use crate::source::{Finding, SourceFile, Span};
 
 pub use edit::KdlText;
@@ -50,7 +51,9 @@ fn parse(text: &str) -> Result<KdlDocument, Vec<Problem>> {
     let (sender, receiver) = channel();
     let owned = text.to_owned();
     let spawned = std::thread::Builder::new().name("kdl".to_owned()).stack_size(STACK_BYTES).spawn(move || {
-        let parsed = KdlDocument::parse(&owned).map_err(|error| {
+        // A panic of the parser is a text that cannot be read: the channel closes.
+        let Ok(parsed) = contained(|| KdlDocument::parse(&owned)) else { return };
+        let parsed = parsed.map_err(|error| {
             error
                 .diagnostics
                 .into_iter()

@@ -20,7 +20,7 @@ use crate::plan::{Input, Origin};
 use crate::recipe::{Recipe, dracut_modules};
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command, shown};
-use crate::store::{LayerReader, Store, TreeEditor, in_scratch, make_directories};
+use crate::store::{LayerReader, TreeEditor, in_scratch, lower_directories, make_directories};
 
 /// The kind of the action.
 pub const KIND: &str = "dracut";
@@ -128,7 +128,7 @@ pub fn inside(request: DracutRequest, news: News<'_>) -> Result<DracutAnswer, St
         }
         work.write("module/drivers", drivers.as_bytes(), 0o644)?;
         news("dracut is composing the initrd");
-        let result = run_command(&command(&request))?;
+        let result = run_command(&command(&request, lower_directories(&request.tools)?))?;
         if result.status != 0 {
             return Ok(DracutAnswer::Failed(result));
         }
@@ -187,16 +187,12 @@ fn provide(work: &TreeEditor, request: &DracutRequest, reader: &LayerReader) -> 
 }
 
 /// The command that runs dracut.
-fn command(request: &DracutRequest) -> CommandRequest {
+fn command(request: &DracutRequest, tools: Vec<String>) -> CommandRequest {
     let at = |name: &str| format!("{}/{name}", request.scratch);
     let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let path = format!("{PLACE}/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     CommandRequest {
-        root: TreeMount {
-            lower: request.tools.iter().map(Store::tree_name).collect(),
-            upper: at("root"),
-            work: at("root-work"),
-        },
+        root: TreeMount { lower: tools, upper: at("root"), work: at("root-work") },
         binds: vec![Bind { source: at("work"), target: PLACE.to_owned(), writable: true }],
         arguments: vec![
             "/bin/bash".to_owned(),

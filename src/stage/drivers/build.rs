@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
 use crate::stage::tools::TOOLS_EPOCH;
-use crate::store::{ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, make_directories, scan};
+use crate::store::{ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, lower_directories, make_directories, scan};
 
 /// What to build.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -156,11 +156,7 @@ pub fn inside(request: BuildRequest, news: News<'_>) -> Result<BuildAnswer, Stri
         let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let epoch = TOOLS_EPOCH.to_string();
         let result = run_command(&CommandRequest {
-            root: TreeMount {
-                lower: request.tools.iter().map(Store::tree_name).collect(),
-                upper: at("root"),
-                work: at("root-work"),
-            },
+            root: TreeMount { lower: lower_directories(&request.tools)?, upper: at("root"), work: at("root-work") },
             binds: vec![
                 Bind { source: at("build"), target: "/build".to_owned(), writable: true },
                 Bind { source: at("tree"), target: "/out".to_owned(), writable: true },

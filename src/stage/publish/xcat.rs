@@ -201,7 +201,11 @@ impl<'a> XcatPublication<'a> {
             [("kernel", self.kernel), ("initrd-stateless.gz", self.initrd), (index_name.as_str(), self.index)]
         {
             let path = swap.place(name);
-            std::fs::copy(self.store.blob(&blob.digest), &path).map_err(|error| wrong(to("write", &path)(error)))?;
+            self.store.copy_blob(&blob, &path).map_err(|error| match error {
+                StoreError::Io { source, .. } => wrong(to("write", &path)(source)),
+                StoreError::Full { .. } => wrong(to("write", &path)(std::io::ErrorKind::StorageFull.into())),
+                other => other.into(),
+            })?;
         }
         check_gzip(&swap.place("initrd-stateless.gz")).map_err(wrong)?;
         let path = swap.place(ROOTIMG);

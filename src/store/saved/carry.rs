@@ -9,9 +9,10 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 
 use crate::digest::{Digest, Sha256};
+use crate::fault;
+use crate::store::blob::copy_and_hash;
 use crate::store::{ActionRecord, Root, Store, StoreError};
 
 /// Version of the file's form.
@@ -85,7 +86,7 @@ impl Carried {
         append_file(&mut archive, "layers.zst", layers)?;
         for key in &self.actions {
             let record = store.record(key).ok_or_else(|| said(std::io::ErrorKind::NotFound.into()))?;
-            let text = json(serde_json::to_vec_pretty(&record))?;
+            let text = json(record.to_text().map(String::into_bytes))?;
             append(&mut archive, &format!("actions/{key}.json"), &text).map_err(said)?;
         }
         for (index, root) in self.roots.iter().enumerate() {
@@ -193,15 +194,15 @@ impl Store {
                     if blake != digest {
                         return Err(wrong(&format!("is damaged: `{path}` has other content than its name says")).into());
                     }
-                    brought.blobs += usize::from(self.take_in(copy, &self.blob(&digest))?);
+                    brought.blobs += usize::from(self.take_in(copy, &blake, &self.blob(&digest))?);
                 }
                 "packages" => {
                     let digest = Sha256::parse(leaf).map_err(|_| unknown())?;
-                    let (copy, _, sha) = self.copy_of(&mut entry).map_err(unreadable)?;
+                    let (copy, blake, sha) = self.copy_of(&mut entry).map_err(unreadable)?;
                     if sha != digest {
                         return Err(wrong(&format!("is damaged: `{path}` has other content than its name says")).into());
                     }
-                    brought.packages += usize::from(self.take_in(copy, &self.package(&digest))?);
+                    brought.packages += usize::from(self.take_in(copy, &blake, &self.package(&digest))?);
                 }
                 "layers.zst" => {
                     let (copy, _, _) = self.copy_of(&mut entry).map_err(unreadable)?;
@@ -210,8 +211,8 @@ impl Store {
                     (brought.layers, brought.frames) = (loaded.layers, loaded.frames);
                 }
                 "actions" => {
-                    let record: ActionRecord = serde_json::from_slice(&whole(&mut entry).map_err(unreadable)?)
-                        .map_err(|error| wrong(&format!("is damaged: `{path}`: {error}")))?;
+                    let record = ActionRecord::parse(&whole(&mut entry).map_err(unreadable)?)
+                        .ok_or_else(|| wrong(&format!("is damaged: `{path}` is no record as imgbuild writes it")))?;
                     if self.record(&record.key).is_none() && self.has_outputs(&record.outputs) {
                         self.commit(record)?;
                         brought.actions += 1;
@@ -234,31 +235,19 @@ impl Store {
     /// A half-written copy of a member, and its digests.
     fn copy_of(&self, entry: &mut impl Read) -> std::io::Result<(tempfile::NamedTempFile, Digest, Sha256)> {
         let mut copy = self.half_written().map_err(std::io::Error::other)?;
-        let (mut blake, mut sha) = (blake3::Hasher::new(), sha2::Sha256::new());
-        let mut buffer = vec![0u8; 1 << 18];
-        loop {
-            let read = entry.read(&mut buffer)?;
-            if read == 0 {
-                break;
-            }
-            blake.update(&buffer[..read]);
-            sha.update(&buffer[..read]);
-            copy.write_all(&buffer[..read])?;
-        }
-        Ok((copy, Digest(*blake.finalize().as_bytes()), Sha256(sha.finalize().into())))
+        let (blake, sha, _) = copy_and_hash(entry, &mut copy)?;
+        Ok((copy, blake, sha))
     }
 
-    /// Gives a checked copy its place; whether nothing was there.
-    fn take_in(&self, copy: tempfile::NamedTempFile, place: &Path) -> Result<bool, StoreError> {
-        let said = |source| StoreError::io("write", place, source);
-        if place.is_file() {
+    /// Gives a checked copy its place; whether it was not there. What is there with other content is replaced.
+    fn take_in(&self, copy: tempfile::NamedTempFile, digest: &Digest, place: &Path) -> Result<bool, StoreError> {
+        let there = std::fs::File::open(place).and_then(|mut file| copy_and_hash(&mut file, &mut std::io::sink()));
+        if there.is_ok_and(|(found, _, _)| found == *digest) {
             return Ok(false);
         }
-        if let Some(parent) = place.parent() {
-            std::fs::create_dir_all(parent).map_err(said)?;
-        }
-        copy.as_file().sync_all().map_err(said)?;
-        copy.persist(place).map(|_| true).map_err(|error| said(error.error))
+        self.place(copy, place)?;
+        fault::point("load.file");
+        Ok(true)
     }
 }
 

@@ -10,7 +10,9 @@ use sha2::Digest as _;
 use super::tree::{self, TreeMaker};
 use super::{Contents, FORMAT, FrameFiles, LayerTexts, Names, Seen, TEXT_LIMIT};
 use crate::digest::Digest;
-use crate::store::{Kind, Manifest, Store, in_scratch, remove_tree};
+use crate::fault;
+use crate::store::commit::{commit, replace};
+use crate::store::{Kind, Manifest, Store, in_scratch};
 
 /// Asks to load what [`super::save_layers`] wrote.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,15 +55,14 @@ pub fn load_layers(request: &LoadRequest) -> Result<Loaded, String> {
         let mut state = State { seen: Seen::default(), places: Places::new() };
         for (texts, (text, manifest, skeleton)) in contents.layers.iter().zip(&layers) {
             let tree = format!("{}/{}", request.scratch, texts.layer);
-            let is_there = std::fs::exists(Store::tree_name(&texts.layer)).unwrap_or(false)
-                && std::fs::exists(Store::manifest_name(&texts.layer)).unwrap_or(false);
             layer(&tree, manifest, skeleton, &mut state, &mut stream)
                 .map_err(|error| format!("{error} (layer {})", texts.layer.short()))?;
-            if !is_there {
-                commit(&tree, &texts.layer, text, &request.scratch)?;
+            // Where the layer was there before, what came of it stays here until the end, for contents that come again.
+            if commit(&tree, text)?.1 {
                 loaded.layers += 1;
                 state.moved(&tree, &Store::tree_name(&texts.layer));
             }
+            fault::point("load.layer");
         }
         for files in &contents.frames {
             loaded.frames += usize::from(frame(files, &mut stream, &request.scratch)?);
@@ -186,21 +187,6 @@ fn layer(
     Ok(())
 }
 
-/// Gives a whole tree and its manifest their names.
-fn commit(tree: &str, layer: &Digest, text: &str, scratch: &str) -> Result<(), String> {
-    let said = |error: io::Error| format!("cannot put the layer {} into the store: {error}", layer.short());
-    let aside = format!("{scratch}/{layer}.manifest");
-    std::fs::write(&aside, text).map_err(said)?;
-    if let Ok(here) = File::open(".") {
-        let _ = rustix::fs::syncfs(&here);
-    }
-    std::fs::rename(&aside, Store::manifest_name(layer)).map_err(said)?;
-    match std::fs::rename(tree, Store::tree_name(layer)) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => remove_tree(tree),
-        other => other.map_err(said),
-    }
-}
-
 /// Reads a frame; whether it was not there before.
 fn frame(files: &FrameFiles, stream: &mut Stream, scratch: &str) -> Result<bool, String> {
     let name = Store::frame_name(&files.frame);
@@ -236,8 +222,7 @@ fn frame(files: &FrameFiles, stream: &mut Stream, scratch: &str) -> Result<bool,
     }
     std::fs::write(format!("{aside}.info"), info).map_err(said)?;
     file.sync_all().map_err(said)?;
-    std::fs::rename(&aside, &name)
-        .and_then(|()| std::fs::rename(format!("{aside}.info"), format!("{name}.info")))
-        .map_err(said)?;
+    replace(&aside, &name).and_then(|()| replace(&format!("{aside}.info"), &format!("{name}.info"))).map_err(said)?;
+    fault::point("load.frame");
     Ok(true)
 }

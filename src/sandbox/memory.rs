@@ -1,0 +1,96 @@
+//! What the process is given to work with: memory that runs out with a message, and a stack that is large enough.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::failure::{MEMORY_REMEDY, OUT_OF_MEMORY};
+
+/// The exit code of a machine that lacks something (D16).
+const MACHINE: i32 = 3;
+
+/// Smallest stack that the main thread works in, in bytes; the package managers inside want as much.
+const STACK_LEAST: u64 = 1 << 20;
+
+/// The system's allocator, which says so when there is no memory, and ends the process without a core file.
+#[derive(Debug)]
+pub struct Memory;
+
+// SAFETY: every call goes to the system's allocator as it came; a null pointer is never given back.
+unsafe impl GlobalAlloc for Memory {
+    // SAFETY: the caller's promises are the system's.
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        given(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    // SAFETY: the caller's promises are the system's.
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    // SAFETY: the caller's promises are the system's.
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        given(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    // SAFETY: the caller's promises are the system's.
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        given(unsafe { System.realloc(pointer, layout, size) }, size)
+    }
+}
+
+fn given(pointer: *mut u8, size: usize) -> *mut u8 {
+    if pointer.is_null() {
+        ended(size);
+    }
+    pointer
+}
+
+/// Ends the process; nothing here takes memory.
+#[cold]
+fn ended(size: usize) -> ! {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut left = size;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    let parts: [&[u8]; 6] = [
+        b"error: ",
+        OUT_OF_MEMORY.as_bytes(),
+        b": ",
+        &digits[at..],
+        b" bytes more cannot be had\n  help: ",
+        MEMORY_REMEDY.as_bytes(),
+    ];
+    for part in parts.into_iter().chain([&b"\n"[..]]) {
+        // SAFETY: a plain system call with a live buffer.
+        unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
+    }
+    // SAFETY: ends the process at once; nothing of it is needed any more.
+    unsafe { libc::_exit(MACHINE) }
+}
+
+/// Whether the main thread's stack is large enough.
+///
+/// # Errors
+/// A text with what there is and what to do.
+pub fn check_stack() -> Result<(), String> {
+    match getrlimit(Resource::Stack).current {
+        Some(bytes) if bytes < STACK_LEAST => Err(format!(
+            "the limit of the stack is {} KiB; imgbuild and the tools of a distribution need {} KiB: ulimit -s 8192",
+            bytes / 1024,
+            STACK_LEAST / 1024
+        )),
+        _ => Ok(()),
+    }
+}
