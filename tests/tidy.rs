@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot",
-            "failure", "format", "git", "witness",
+            "failure", "fault", "format", "git", "witness",
         ],
     ),
 ];

@@ -1,6 +1,6 @@
 //! Debian binary packages: an `ar` archive of three members. Source: deb(5).
 
-use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 
 use thiserror::Error;
 
@@ -24,31 +24,97 @@ const MAGIC: &[u8; 8] = b"!<arch>\n";
 /// Largest control member that is read: package scripts and checksums, never more than a few megabytes.
 const CONTROL_LIMIT: u64 = 64 << 20;
 
+/// Largest first member, in bytes: it has four.
+const VERSION_LIMIT: u64 = 1024;
+
 /// Memory that an xz stream may ask for, in bytes; `dpkg-deb -Zxz -z9` needs 65 MiB.
 const XZ_MEMORY_LIMIT: u64 = 512 << 20;
 
 /// Undoes a member's compression, by the ending of its name.
 fn decompressed<'a>(name: &str, data: impl Read + 'a) -> Result<Box<dyn Read + 'a>, DebError> {
+    use liblzma::stream::{CONCATENATED, Stream};
+    let xz = |stream: Result<Stream, liblzma::stream::Error>| stream.map_err(std::io::Error::from);
     Ok(match name.rsplit_once(".tar").map(|(_, ending)| ending) {
         Some("") => Box::new(data),
         Some(".gz") => Box::new(flate2::read::MultiGzDecoder::new(data)),
         Some(".xz") => {
-            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_LIMIT, liblzma::stream::CONCATENATED)
-                .map_err(std::io::Error::from)?;
+            let stream = xz(Stream::new_stream_decoder(XZ_MEMORY_LIMIT, CONCATENATED))?;
+            Box::new(liblzma::read::XzDecoder::new_stream(data, stream))
+        }
+        Some(".lzma") => {
+            let stream = xz(Stream::new_lzma_decoder(XZ_MEMORY_LIMIT))?;
             Box::new(liblzma::read::XzDecoder::new_stream(data, stream))
         }
         Some(".zst") => Box::new(zstd::Decoder::new(data)?),
+        Some(".bz2") => Box::new(bzip2::read::MultiBzDecoder::new(data)),
         _ => return Err(DebError::Compression(name.to_owned())),
     })
 }
 
-/// Calls `member` with the name and the decompressed content of `control.tar` and `data.tar`, in their order.
-///
-/// # Errors
-/// [`DebError`], or what `member` returns.
-pub fn read_members<E: From<DebError>>(
+/// A member as it stands in the file: exactly as many bytes as its header says.
+struct Exact<'a, R> {
+    inner: &'a mut R,
+    left: u64,
+}
+
+impl<R: Read> Read for Exact<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.inner.read(&mut buffer[..most])?;
+        if read == 0 && most > 0 {
+            let problem = format!("it is truncated: {} bytes of a member are missing", self.left);
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, problem));
+        }
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
+
+/// Reads what is left, to the end.
+fn drain(reader: &mut dyn Read) -> std::io::Result<u64> {
+    std::io::copy(reader, &mut std::io::sink())
+}
+
+/// What comes next in a package. Source: deb(5): `debian-binary`, `control.tar`, `data.tar`; before the last of them only
+/// members whose name begins with `_` may stand in between, after it any.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Version,
+    Control,
+    Data,
+    Anything,
+}
+
+/// What a member is for dpkg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Version,
+    Control,
+    Data,
+    Other,
+}
+
+impl Next {
+    fn take(&mut self, name: &str) -> Result<Part, DebError> {
+        let (part, next) = match *self {
+            Self::Version if name == "debian-binary" => (Part::Version, Self::Control),
+            Self::Version => return Err(DebError::Format("the first member is not `debian-binary`")),
+            Self::Control if name.starts_with("control.tar") => (Part::Control, Self::Data),
+            Self::Data if name.starts_with("data.tar") => (Part::Data, Self::Anything),
+            Self::Anything => (Part::Other, Self::Anything),
+            other if name.starts_with('_') => (Part::Other, other),
+            Self::Control => return Err(DebError::Format("the second member is not `control.tar`")),
+            Self::Data => return Err(DebError::Format("the third member is not `data.tar`")),
+        };
+        *self = next;
+        Ok(part)
+    }
+}
+
+/// Goes through the members of a package, each exactly as long as its header says.
+fn each_member<E: From<DebError>>(
     package: impl Read,
-    mut member: impl FnMut(&str, &mut dyn Read) -> Result<(), E>,
+    mut visit: impl FnMut(Part, &[u8; 60], &str, &mut dyn Read) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut input = BufReader::with_capacity(1 << 17, package);
     let io = |error: std::io::Error| E::from(DebError::Io(error));
@@ -57,22 +123,54 @@ pub fn read_members<E: From<DebError>>(
     if &magic != MAGIC {
         return Err(DebError::Format("no `ar` header").into());
     }
-    let mut first = true;
+    let mut next = Next::Version;
     while let Some(header) = next_header(&mut input)? {
         let (name, size) = name_and_size(&header)?;
-        if first && name != "debian-binary" {
-            return Err(DebError::Format("the first member is not `debian-binary`").into());
+        let part = next.take(&name)?;
+        let mut data = Exact { inner: &mut input, left: size };
+        if part == Part::Version {
+            let version = version(&mut data)?;
+            visit(part, &header, &name, &mut &version[..])?;
+        } else {
+            visit(part, &header, &name, &mut data)?;
         }
-        first = false;
-        let mut data = (&mut input).take(size);
-        if name.starts_with("control.tar") || name.starts_with("data.tar") {
-            let mut content = decompressed(&name, &mut data)?;
-            member(&name, &mut content)?;
-        }
-        std::io::copy(&mut data, &mut std::io::sink()).map_err(io)?;
+        drain(&mut data).map_err(io)?;
         skip_padding(&mut input, size)?;
     }
-    Ok(())
+    match next {
+        Next::Anything => Ok(()),
+        _ => Err(DebError::Format("it is truncated: members are missing").into()),
+    }
+}
+
+/// The first member: format 2 of any minor version. Source: deb(5).
+fn version(data: &mut dyn Read) -> Result<Vec<u8>, DebError> {
+    let mut text = Vec::new();
+    data.take(VERSION_LIMIT).read_to_end(&mut text)?;
+    if text.starts_with(b"2.") && text.contains(&b'\n') {
+        Ok(text)
+    } else {
+        Err(DebError::Format("its format is not 2.x"))
+    }
+}
+
+/// Calls `member` with the name and the decompressed content of `control.tar` and `data.tar`, in their order. What `member`
+/// does not read is read after it, so that a package that is cut off or damaged is an error.
+///
+/// # Errors
+/// [`DebError`], or what `member` returns.
+pub fn read_members<E: From<DebError>>(
+    package: impl Read,
+    mut member: impl FnMut(&str, &mut dyn Read) -> Result<(), E>,
+) -> Result<(), E> {
+    each_member(package, |part, _, name, data| {
+        if matches!(part, Part::Control | Part::Data) {
+            let mut content = decompressed(name, data)?;
+            member(name, &mut content)?;
+            drain(&mut content).map_err(|error| E::from(DebError::Io(error)))?;
+        }
+        Ok(())
+    })
 }
 
 /// Writes a package anew with its `data.tar` uncompressed; every other member stays byte for byte.
@@ -81,55 +179,53 @@ pub fn read_members<E: From<DebError>>(
 /// threads, before they start.
 ///
 /// # Errors
-/// [`DebError`] when the file is no package, or cannot be written.
+/// [`DebError`] when the file is no package, is cut off or damaged, or cannot be written.
 pub fn write_plain(package: impl Read, out: &mut (impl Write + Seek)) -> Result<(), DebError> {
-    let mut input = BufReader::with_capacity(1 << 17, package);
-    let mut magic = [0u8; 8];
-    input.read_exact(&mut magic)?;
-    if &magic != MAGIC {
-        return Err(DebError::Format("no `ar` header"));
-    }
     out.write_all(MAGIC)?;
-    while let Some(mut header) = next_header(&mut input)? {
-        let (name, size) = name_and_size(&header)?;
+    each_member(package, |part, header, name, data| {
+        let mut header = *header;
         let place = out.stream_position()?;
-        let is_data = name.starts_with("data.tar");
-        if is_data {
+        if part == Part::Data {
             header[..16].copy_from_slice(b"data.tar        ");
         }
         out.write_all(&header)?;
-        let mut data = (&mut input).take(size);
-        let written = if is_data {
-            std::io::copy(&mut decompressed(&name, &mut data)?, out)?
-        } else {
-            std::io::copy(&mut data, out)?
+        let written = match part {
+            Part::Data => std::io::copy(&mut decompressed(name, data)?, out)?,
+            Part::Control => {
+                // As it is, but read through: dpkg would say it late.
+                let mut bytes = Vec::new();
+                data.take(CONTROL_LIMIT).read_to_end(&mut bytes)?;
+                drain(&mut decompressed(name, &bytes[..])?)?;
+                out.write_all(&bytes)?;
+                bytes.len() as u64
+            }
+            Part::Version | Part::Other => std::io::copy(data, out)?,
         };
-        if !is_data && written != size {
-            return Err(DebError::Format("it is truncated"));
-        }
-        std::io::copy(&mut data, &mut std::io::sink())?;
         if written % 2 == 1 {
             out.write_all(b"\n")?;
         }
-        if is_data {
-            let end = out.stream_position()?;
-            out.seek(SeekFrom::Start(place + 48))?;
-            out.write_all(format!("{written:<10}").as_bytes().get(..10).unwrap_or(b"0         "))?;
-            out.seek(SeekFrom::Start(end))?;
-        }
-        skip_padding(&mut input, size)?;
-    }
-    Ok(())
+        let end = out.stream_position()?;
+        out.seek(SeekFrom::Start(place + 48))?;
+        let size = format!("{written:<10}");
+        let size: &[u8; 10] =
+            size.as_bytes().try_into().map_err(|_| DebError::Format("a member is too large for `ar`"))?;
+        out.write_all(size)?;
+        out.seek(SeekFrom::Start(end))?;
+        Ok(())
+    })
 }
 
 /// The next member's header; none at the end of the file.
-fn next_header(input: &mut impl Read) -> Result<Option<[u8; 60]>, DebError> {
-    let mut header = [0u8; 60];
-    match input.read_exact(&mut header) {
-        Ok(()) => Ok(Some(header)),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error.into()),
+fn next_header(input: &mut impl BufRead) -> Result<Option<[u8; 60]>, DebError> {
+    if input.fill_buf()?.is_empty() {
+        return Ok(None);
     }
+    let mut header = [0u8; 60];
+    input.read_exact(&mut header).map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => DebError::Format("it is truncated in a member's header"),
+        _ => error.into(),
+    })?;
+    Ok(Some(header))
 }
 
 fn name_and_size(header: &[u8; 60]) -> Result<(String, u64), DebError> {
@@ -139,8 +235,11 @@ fn name_and_size(header: &[u8; 60]) -> Result<(String, u64), DebError> {
     }
     let text = std::str::from_utf8(header).map_err(|_| wrong())?;
     let name = text.get(..16).ok_or_else(wrong)?.trim_end().trim_end_matches('/').to_owned();
-    let size = text.get(48..58).ok_or_else(wrong)?;
-    Ok((name, size.trim_end().parse().map_err(|_| DebError::Format("bad member size"))?))
+    let size = text.get(48..58).ok_or_else(wrong)?.trim_end();
+    // `parse` would take a plus.
+    let digits = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit());
+    let size = if digits { size.parse().ok() } else { None };
+    Ok((name, size.ok_or(DebError::Format("bad member size"))?))
 }
 
 /// Members start at even offsets; the last one's padding may be missing.
@@ -156,15 +255,18 @@ fn skip_padding(input: &mut impl Read, size: u64) -> Result<(), DebError> {
 
 /// The control stanza of a package, without the last newline.
 ///
+/// The members are gone through as they stand, so a package that is cut off is an error; `data.tar` is not decompressed.
+///
 /// # Errors
-/// [`DebError`] when the file is no package or has none.
+/// [`DebError`] when the file is no package or has none, or the stanza is not one.
 pub fn control_stanza(package: impl Read) -> Result<String, DebError> {
     let mut stanza = None;
-    read_members(package, |name, content| -> Result<(), DebError> {
-        if !name.starts_with("control.tar") {
+    each_member(package, |part, _, name, data| -> Result<(), DebError> {
+        if part != Part::Control {
             return Ok(());
         }
-        let mut archive = tar::Archive::new(content.take(CONTROL_LIMIT));
+        let mut content = decompressed(name, data)?.take(CONTROL_LIMIT);
+        let mut archive = tar::Archive::new(&mut content);
         for entry in archive.entries()? {
             let mut entry = entry?;
             if entry.path_bytes().as_ref() == b"./control" || entry.path_bytes().as_ref() == b"control" {
@@ -173,7 +275,62 @@ pub fn control_stanza(package: impl Read) -> Result<String, DebError> {
                 stanza = Some(text.trim_end().to_owned());
             }
         }
+        drain(&mut content)?;
         Ok(())
     })?;
-    stanza.ok_or(DebError::Format("no control file"))
+    let stanza = stanza.ok_or(DebError::Format("no control file"))?;
+    check_stanza(&stanza)?;
+    Ok(stanza)
+}
+
+/// One stanza with a name that a package can have: what dpkg refuses, and what would be two packages in an index.
+/// Source: deb-control(5), Debian Policy 5.6.1 and 5.6.7.
+fn check_stanza(stanza: &str) -> Result<(), DebError> {
+    if stanza.trim_start_matches(['\n', '\r']).lines().any(|line| line.trim().is_empty()) {
+        return Err(DebError::Format("its control file has an empty line within, which would make it two packages"));
+    }
+    let field = |name: &str| {
+        stanza.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    };
+    let starts_well = |text: &str| text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let of = |text: &str, more: &[u8]| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte));
+    match field("Package") {
+        Some(name) if starts_well(name) && of(name, b"+-.") => {}
+        Some(_) => return Err(DebError::Format("its control file has a Package name that no package can have")),
+        None => return Err(DebError::Format("its control file names no Package")),
+    }
+    match field("Version") {
+        Some(version) if !version.is_empty() && of(version, b"+-.:~") => {}
+        Some(_) => return Err(DebError::Format("its control file has a Version that no package can have")),
+        None => return Err(DebError::Format("its control file names no Version")),
+    }
+    match field("Architecture") {
+        Some(architecture) if !architecture.is_empty() && of(architecture, b"-") => Ok(()),
+        _ => Err(DebError::Format("its control file names no Architecture")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stanza_is_one_package_with_a_name() {
+        let whole = "Package: munge\nVersion: 1:0.5-1~a\nArchitecture: amd64\nDescription: x\n .\n y";
+        assert!(check_stanza(whole).is_ok());
+        for wrong in [
+            whole.replace("\nDescription", "\n\nPackage: evil\nDescription"),
+            whole.replace("\nDescription", "\n \nDescription"),
+            whole.replace("munge", "../munge"),
+            whole.replace("munge", ""),
+            whole.replace("Package: munge\n", ""),
+            whole.replace("1:0.5-1~a", "1 2"),
+            whole.replace("amd64", ""),
+        ] {
+            assert!(check_stanza(&wrong).is_err(), "{wrong}");
+        }
+    }
 }

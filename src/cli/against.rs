@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use super::planned::{
     AgainstDocument, PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved, not_resolved_but, publish_stage,
 };
+use super::sweep::Swept;
 use super::{Exit, render, setup};
 use crate::git::{Commit, GitError, Repository, Unlike};
 use crate::plan::{Cause, Reason, Stage, Symbolic, evaluate};
 use crate::recipe::{
     Draft, KDL_RECIPE_FILE, Loaded, Lock, Overlay, RECIPE_FILE, Recipe, WORKSPACE_FILE, Workspace, has_recipe,
-    load_draft, relatives,
+    load_draft, relatives, root_of_all,
 };
 use crate::source::{Finding, Severity};
 use crate::stage::{Comparison, Forms, State, compare, name_lines, publishes_otherwise};
@@ -21,7 +22,7 @@ pub struct Revision {
     repository: Repository,
     commit: Commit,
     /// Directories with files of the revision, by the directory of the work tree that they stand for.
-    trees: BTreeMap<PathBuf, tempfile::TempDir>,
+    trees: BTreeMap<PathBuf, Swept>,
     /// Files of them that a checkout would have otherwise, and submodules, by their places in the work tree.
     unlike: BTreeMap<PathBuf, Unlike>,
     /// Names of the images of each such tree, with their directories in the work tree and in the temporary one.
@@ -96,8 +97,9 @@ impl Revision {
         };
         let scope = self.scope_of(directory);
         if !self.trees.contains_key(&scope) {
-            let made = tempfile::Builder::new().prefix("imgbuild-revision-").tempdir();
-            let made = made.map_err(|source| failed(GitError::Write { path: std::env::temp_dir(), source }))?;
+            let made = Swept::new().map_err(|source| failed(GitError::Write { path: std::env::temp_dir(), source }))?;
+            // Nothing above it belongs to the revision.
+            root_of_all(made.path());
             let below = scope.strip_prefix(root).unwrap_or(Path::new(""));
             let unlike = self.repository.write_tree(&self.commit, below, made.path()).map_err(failed)?;
             self.unlike.extend(unlike.into_iter().map(|(path, why)| (root.join(path), why)));

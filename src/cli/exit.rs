@@ -80,6 +80,7 @@ impl From<&DistroError> for Exit {
             | DistroError::Unsatisfiable { .. }
             | DistroError::Keyring { .. }
             | DistroError::NoSuite { .. }
+            | DistroError::LockedSize { .. }
             | DistroError::NoSource { .. } => Self::Input,
             DistroError::Sandbox(inner) => inner.into(),
             DistroError::Store(inner) => inner.into(),
@@ -103,7 +104,7 @@ impl From<&StageError> for Exit {
             StageError::Distro(inner) => inner.into(),
             StageError::Sandbox(inner) => inner.into(),
             StageError::Store(inner) => inner.into(),
-            StageError::Publish { .. } | StageError::Layout { .. } | StageError::Clock { .. } => Self::Machine,
+            StageError::Publish { .. } | StageError::PublishFull { .. } | StageError::Layout { .. } | StageError::Clock { .. } => Self::Machine,
             StageError::Script { .. }
             | StageError::Stopped
             | StageError::NotReproducible { .. }

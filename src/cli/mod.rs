@@ -33,6 +33,7 @@ mod show;
 mod size;
 mod store;
 mod summary;
+pub mod sweep;
 mod turn;
 mod update;
 mod vendor;

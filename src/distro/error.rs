@@ -42,6 +42,24 @@ pub enum DistroError {
         /// Name of the lock.
         lock: String,
     },
+    /// The lock says something else of a package than the package.
+    #[error("{lock} says that `{package}` has {locked} bytes, but the file with its digest has {found}")]
+    #[diagnostic(
+        code(distro::locked_size),
+        help(
+            "the lock was edited or merged by hand: take it from git again (git checkout {lock}), or delete it to resolve all packages again"
+        )
+    )]
+    LockedSize {
+        /// Its name.
+        package: String,
+        /// Name of the lock.
+        lock: String,
+        /// Bytes by the lock.
+        locked: u64,
+        /// Bytes.
+        found: u64,
+    },
     /// An archive has no such suite.
     #[error("{uri} has no suite `{suite}`: {problem}")]
     #[diagnostic(

@@ -8,10 +8,21 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::failure::contained;
+
 pub use checkout::Unlike;
 
 /// Most bytes that are written or read: recipes are text, and packages lie elsewhere.
 const BYTES_LIMIT: u64 = 2 << 30;
+
+/// Largest object of any kind that is inflated, in bytes.
+const OBJECT_LIMIT: u64 = 256 << 20;
+/// Largest commit or tag, in bytes: a message and some names.
+const COMMIT_LIMIT: u64 = 1 << 20;
+/// Largest tree, in bytes: about half a million entries of one directory.
+const TREE_LIMIT: u64 = 16 << 20;
+/// Largest recipe or lock, in bytes.
+const RECIPE_LIMIT: u64 = 64 << 20;
 
 /// Why a revision cannot be read.
 #[derive(Debug, Error, Diagnostic)]
@@ -62,6 +73,30 @@ pub enum GitError {
         path: String,
         /// Why.
         reason: String,
+    },
+    /// An object is larger than what it can be.
+    #[error("`{path}` of revision `{revision}` is the object {id}, which has {size} bytes; the most is {limit}")]
+    #[diagnostic(code(git::object_too_large), help("no file of a recipe is that large; take another revision"))]
+    LargeObject {
+        /// As it was given.
+        revision: String,
+        /// Path below the repository's root.
+        path: String,
+        /// The object's name, in hex.
+        id: String,
+        /// Bytes.
+        size: u64,
+        /// Bytes.
+        limit: u64,
+    },
+    /// A tree has one name twice.
+    #[error("revision `{revision}` has the entry `{path}` twice")]
+    #[diagnostic(code(git::twice), help("no checkout can have that; `git fsck` names the tree"))]
+    Twice {
+        /// As it was given.
+        revision: String,
+        /// Path below the repository's root.
+        path: String,
     },
     /// A tree names what no checkout would have.
     #[error("revision `{revision}` has the entry `{path}`, which leads elsewhere")]
@@ -116,7 +151,8 @@ impl Repository {
     /// # Errors
     /// [`GitError::NoRepository`], [`GitError::Bare`].
     pub fn around(directory: &Path) -> Result<Self, GitError> {
-        let inner = gix::discover(directory).map_err(|_| GitError::NoRepository(directory.to_owned()))?;
+        let inner = contained(|| discover(directory)).ok().flatten();
+        let inner = inner.ok_or_else(|| GitError::NoRepository(directory.to_owned()))?;
         let root = inner.workdir().and_then(|root| root.canonicalize().ok());
         let root = root.ok_or_else(|| GitError::Bare(inner.git_dir().to_owned()))?;
         Ok(Self { inner, root })
@@ -140,12 +176,32 @@ impl Repository {
         if storage.is_some_and(|storage| storage.eq_ignore_ascii_case(b"reftable")) {
             return Err(GitError::Reftable(self.root.clone()));
         }
+        // gix panics at some objects that git would call corrupt.
+        contained(|| self.commit_of(revision)).unwrap_or_else(|panic| {
+            let help = "`git fsck` says which object is corrupt".to_owned();
+            let reason = format!("an object on the way to it is corrupt ({panic})");
+            Err(GitError::Unknown { revision: revision.to_owned(), reason, help })
+        })
+    }
+
+    fn commit_of(&self, revision: &str) -> Result<Commit, GitError> {
         let unknown =
             |reason: String| GitError::Unknown { revision: revision.to_owned(), reason, help: self.help_for(revision) };
         let single = |text: &str| -> Result<gix::ObjectId, GitError> {
             let text = if text.is_empty() { "HEAD" } else { text };
             let found = self.inner.rev_parse_single(text).map_err(|error| unknown(plainly(&error)))?;
-            let object = found.object().map_err(|error| unknown(plainly(&error)))?;
+            let header = found.header().map_err(|error| unknown(format!("object {found}: {}", plainly(&error))))?;
+            if header.size() > COMMIT_LIMIT {
+                let (id, size, limit) = (found.to_string(), header.size(), COMMIT_LIMIT);
+                return Err(GitError::LargeObject {
+                    revision: revision.to_owned(),
+                    path: String::new(),
+                    id,
+                    size,
+                    limit,
+                });
+            }
+            let object = found.object().map_err(|error| unknown(format!("object {found}: {}", plainly(&error))))?;
             let commit = object.peel_to_kind(gix::object::Kind::Commit).map_err(|error| unknown(plainly(&error)))?;
             Ok(commit.id)
         };
@@ -175,6 +231,16 @@ impl Repository {
             )
         }
     }
+}
+
+/// Opens the repository around a directory; no object above the limit is inflated, whoever asks for it.
+fn discover(directory: &Path) -> Option<gix::Repository> {
+    let bounded =
+        |options: gix::open::Options| options.config_overrides([format!("gitoxide.objects.allocLimit={OBJECT_LIMIT}")]);
+    let plain = gix::sec::trust::Mapping::<gix::open::Options>::default();
+    let trust = gix::sec::trust::Mapping { full: bounded(plain.full), reduced: bounded(plain.reduced) };
+    let found = gix::ThreadSafeRepository::discover_opts(directory, Default::default(), trust).ok()?;
+    Some(found.to_thread_local())
 }
 
 /// The innermost reason of an error, in one line.

@@ -1,7 +1,7 @@
 //! Writes the files of a commit into a directory of their own.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use gix::objs::tree::EntryKind;
 
 use super::checkout::{ATTRIBUTES_LIMIT, Checkout, Unlike};
-use super::{BYTES_LIMIT, Commit, GitError, Repository};
+use super::{BYTES_LIMIT, COMMIT_LIMIT, Commit, GitError, OBJECT_LIMIT, RECIPE_LIMIT, Repository, TREE_LIMIT};
+use crate::failure::contained;
 
 /// Most files, links and directories.
 const ENTRIES_LIMIT: usize = 200_000;
@@ -37,10 +38,35 @@ impl Repository {
     /// # Errors
     /// [`GitError`] for objects that cannot be read, names that lead elsewhere, and too much of it.
     pub fn write_tree(&self, commit: &Commit, below: &Path, to: &Path) -> Result<Vec<(PathBuf, Unlike)>, GitError> {
+        self.guarded(commit, below, || self.write(commit, below, to))
+    }
+
+    /// A panic of gix at an object that git would call corrupt is an error.
+    fn guarded<T>(
+        &self,
+        commit: &Commit,
+        path: &Path,
+        work: impl FnOnce() -> Result<T, GitError>,
+    ) -> Result<T, GitError> {
+        contained(work).unwrap_or_else(|panic| {
+            let (revision, path) = (commit.revision.clone(), path.display().to_string());
+            Err(GitError::Object { revision, path, reason: format!("it is corrupt ({panic})") })
+        })
+    }
+
+    fn write(&self, commit: &Commit, below: &Path, to: &Path) -> Result<Vec<(PathBuf, Unlike)>, GitError> {
         let mut writing = Writing::new(self, commit);
         let mut tree = writing.root()?;
         let mut place = to.to_owned();
         let mut path = String::new();
+        // Counted before anything is written: the same tree may lie in ten places on each of twenty levels.
+        if let Some(tree) = writing.directory_at(below)? {
+            let shown = format!("{}/", below.display());
+            let entries = writing.count(&tree, shown.trim_start_matches('/'), 0, &mut HashMap::new())?;
+            if entries > ENTRIES_LIMIT as u64 {
+                return Err(writing.too_large(format!("{ENTRIES_LIMIT} files")));
+            }
+        }
         for part in below.components() {
             let name = part.as_os_str();
             writing.enter(&tree, &path);
@@ -61,11 +87,13 @@ impl Repository {
     /// # Errors
     /// [`GitError`] for objects that cannot be read.
     pub fn names(&self, commit: &Commit, path: &Path) -> Result<Vec<String>, GitError> {
-        let writing = Writing::new(self, commit);
-        let Some(tree) = writing.directory_at(path)? else { return Ok(Vec::new()) };
-        let decoded = tree.decode().map_err(|error| writing.unreadable(&path.display().to_string(), &error))?;
-        let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(decoded.entries.iter().map(|entry| name(entry.filename.as_ref())).collect())
+        self.guarded(commit, path, || {
+            let writing = Writing::new(self, commit);
+            let Some(tree) = writing.directory_at(path)? else { return Ok(Vec::new()) };
+            let decoded = tree.decode().map_err(|error| writing.unreadable(&path.display().to_string(), &error))?;
+            let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            Ok(decoded.entries.iter().map(|entry| name(entry.filename.as_ref())).collect())
+        })
     }
 
     /// The content of a regular file of a commit; none where there is no such file. `path` is relative to the root.
@@ -73,18 +101,17 @@ impl Repository {
     /// # Errors
     /// [`GitError`] for objects that cannot be read, and a file that is too large.
     pub fn file(&self, commit: &Commit, path: &Path) -> Result<Option<Vec<u8>>, GitError> {
+        self.guarded(commit, path, || self.content_of(commit, path))
+    }
+
+    fn content_of(&self, commit: &Commit, path: &Path) -> Result<Option<Vec<u8>>, GitError> {
         let writing = Writing::new(self, commit);
         let shown = path.display().to_string();
         let Some((folder, name)) = path.parent().zip(path.file_name()) else { return Ok(None) };
         let Some(tree) = writing.directory_at(folder)? else { return Ok(None) };
         let found = tree.find_entry(name.as_bytes()).map(|entry| (entry.mode().kind(), entry.object_id()));
         let Some((EntryKind::Blob | EntryKind::BlobExecutable, id)) = found else { return Ok(None) };
-        let header = self.inner.find_header(id).map_err(|error| writing.unreadable(&shown, &error))?;
-        if header.size() > BYTES_LIMIT {
-            return Err(writing.too_large(format!("{BYTES_LIMIT} bytes")));
-        }
-        let object = self.inner.find_object(id).map_err(|error| writing.unreadable(&shown, &error))?;
-        Ok(Some(object.data.clone()))
+        Ok(Some(writing.object(id, &shown, RECIPE_LIMIT)?.data.clone()))
     }
 }
 
@@ -92,8 +119,11 @@ impl<'a> Writing<'a> {
     /// The whole tree of the commit.
     fn root(&self) -> Result<gix::Tree<'a>, GitError> {
         let id = gix::ObjectId::from_hex(self.commit.id.as_bytes()).map_err(|error| self.unreadable("", &error))?;
-        let object = self.repository.inner.find_object(id).map_err(|error| self.unreadable("", &error))?;
-        let root = object.peel_to_kind(gix::object::Kind::Tree).map_err(|error| self.unreadable("", &error))?;
+        let object = self.object(id, "", COMMIT_LIMIT)?;
+        let root = object.try_into_commit().map_err(|error| self.unreadable("", &error))?;
+        let root = root.tree_id().map_err(|error| self.unreadable("", &error))?.detach();
+        let root = self.object(root, "", TREE_LIMIT)?;
+        let root = root.peel_to_kind(gix::object::Kind::Tree).map_err(|error| self.unreadable("", &error))?;
         Ok(root.into_tree())
     }
 
@@ -101,8 +131,53 @@ impl<'a> Writing<'a> {
     fn inner(&self, tree: &gix::Tree<'a>, name: &OsStr, shown: &str) -> Result<Option<gix::Tree<'a>>, GitError> {
         let found = tree.find_entry(name.as_bytes()).map(|entry| (entry.mode().kind(), entry.object_id()));
         let Some((EntryKind::Tree, id)) = found else { return Ok(None) };
-        let object = self.repository.inner.find_object(id).map_err(|error| self.unreadable(shown, &error))?;
+        let object = self.object(id, shown, TREE_LIMIT)?;
         object.try_into_tree().map(Some).map_err(|error| self.unreadable(shown, &error))
+    }
+
+    /// An object, whose size is looked at before it is inflated. `shown` is its path for messages.
+    fn object(&self, id: gix::ObjectId, shown: &str, limit: u64) -> Result<gix::Object<'a>, GitError> {
+        let repository = &self.repository.inner;
+        let said = |error: &(dyn std::error::Error + 'static)| {
+            let reason = format!("the object {id}: {}", super::plainly(error));
+            GitError::Object { revision: self.commit.revision.clone(), path: shown.to_owned(), reason }
+        };
+        let header = repository.find_header(id).map_err(|error| said(&error))?;
+        if header.size() > limit {
+            let (revision, path) = (self.commit.revision.clone(), shown.to_owned());
+            return Err(GitError::LargeObject { revision, path, id: id.to_string(), size: header.size(), limit });
+        }
+        repository.find_object(id).map_err(|error| said(&error))
+    }
+
+    /// How many entries a tree has with all below it; each tree is read once, wherever it lies.
+    fn count(
+        &self,
+        tree: &gix::Tree<'a>,
+        path: &str,
+        depth: usize,
+        known: &mut HashMap<gix::ObjectId, u64>,
+    ) -> Result<u64, GitError> {
+        if let Some(count) = known.get(&tree.id) {
+            return Ok(*count);
+        }
+        let too_deep = || GitError::Entry { revision: self.commit.revision.clone(), path: path.to_owned() };
+        if depth > DEPTH_LIMIT {
+            return Err(too_deep());
+        }
+        let decoded = tree.decode().map_err(|error| self.unreadable(path, &error))?;
+        let mut count = decoded.entries.len() as u64;
+        for entry in decoded.entries.iter().filter(|entry| entry.mode.kind() == EntryKind::Tree) {
+            let shown = format!("{path}{}/", String::from_utf8_lossy(entry.filename.as_ref()));
+            let inner = self.object(entry.oid.to_owned(), &shown, TREE_LIMIT)?;
+            let inner = inner.try_into_tree().map_err(|error| self.unreadable(&shown, &error))?;
+            count = count.saturating_add(self.count(&inner, &shown, depth + 1, known)?);
+            if count > ENTRIES_LIMIT as u64 {
+                break;
+            }
+        }
+        known.insert(tree.id, count);
+        Ok(count)
     }
 
     /// The directory at a path from the root.
@@ -173,8 +248,10 @@ impl<'a> Writing<'a> {
                 || name == b"."
                 || name == b".."
                 || name.eq_ignore_ascii_case(b".git")
-                || name.iter().any(|byte| matches!(byte, b'/' | 0))
-                || !seen.insert(name);
+                || name.iter().any(|byte| matches!(byte, b'/' | 0));
+            if !seen.insert(name) {
+                return Err(GitError::Twice { revision: self.commit.revision.clone(), path: shown });
+            }
             if leads_elsewhere || depth > DEPTH_LIMIT {
                 return Err(GitError::Entry { revision: self.commit.revision.clone(), path: shown });
             }
@@ -187,7 +264,7 @@ impl<'a> Writing<'a> {
             match entry.mode.kind() {
                 EntryKind::Tree => {
                     self.directory(&place)?;
-                    let object = repository.find_object(entry.oid).map_err(|error| self.unreadable(&shown, &error))?;
+                    let object = self.object(entry.oid.to_owned(), &shown, TREE_LIMIT)?;
                     let inner = object.try_into_tree().map_err(|error| self.unreadable(&shown, &error))?;
                     self.tree(&inner, &format!("{shown}/"), &place, depth + 1)?;
                 }
@@ -202,7 +279,10 @@ impl<'a> Writing<'a> {
                     if self.bytes > BYTES_LIMIT {
                         return Err(self.too_large(format!("{} GiB", BYTES_LIMIT >> 30)));
                     }
-                    let object = repository.find_object(entry.oid).map_err(|error| self.unreadable(&shown, &error))?;
+                    let is_of_recipe =
+                        [b"image.toml", &b"image.kdl"[..], b"imgbuild.toml", b"image.lock"].contains(&name);
+                    let limit = if is_of_recipe { RECIPE_LIMIT } else { OBJECT_LIMIT };
+                    let object = self.object(entry.oid.to_owned(), &shown, limit)?;
                     let written = if kind == EntryKind::Link {
                         std::os::unix::fs::symlink(OsStr::from_bytes(&object.data), &place)
                     } else {

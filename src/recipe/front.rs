@@ -53,8 +53,7 @@ pub fn document_in(path: &Path, name: &str, text: Option<&str>) -> Result<Node, 
 }
 
 /// Refuses a recipe that is a link out of the workspace: its lines would be printed with what is wrong with them. Without a
-/// workspace it may lead as far as the repository reaches, or else the folder above. `directory` is that of the recipe,
-/// without links; `allow` is where it may lead besides.
+/// workspace the recipe's directory, without links, is one of its own; `allow` is where it may lead besides.
 pub(super) fn link_out(
     path: &Path,
     directory: &Path,
@@ -66,11 +65,7 @@ pub(super) fn link_out(
     }
     // What leads nowhere is told where the file is read.
     let real = witness::canonicalize(path).ok()?;
-    let repository = || directory.ancestors().find(|folder| witness::exists(&folder.join(".git")));
-    let root = match workspace {
-        Some(workspace) => workspace.root.as_path(),
-        None => repository().or(directory.parent()).unwrap_or(directory),
-    };
+    let root = workspace.map_or(directory, |workspace| workspace.root.as_path());
     // Of the root of the file system nothing lies outside.
     let root = if root.parent().is_none() { directory } else { root };
     if real.starts_with(root) || is_allowed(&real, allow) {
@@ -80,7 +75,7 @@ pub(super) fn link_out(
     let problem = format!("`{name}` is a link to `{to}`, which lies outside `{}`", root.display());
     Some(
         Finding::nowhere(Severity::Error, "recipe::outside", problem)
-            .help("copy the file here; or inherit from it with `extends`, which can be allowed"),
+            .help("copy the file here; inherit from it with `extends`, which can be allowed; or put an imgbuild.toml in the folder above both"),
     )
 }
 

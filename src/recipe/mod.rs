@@ -64,7 +64,7 @@ pub use schema::{lock_schema_text, recipe_schema, schema_of};
 pub use select::{Known, Selected, folders, known, once, select};
 pub use services::{Unit, UnitState};
 pub use sync::{SyncedFile, SyncedKind};
-pub use workspace::{Workspace, WorkspaceModel, workspace_schema_text};
+pub use workspace::{Workspace, WorkspaceModel, root_of_all, workspace_schema_text};
 
 /// File name of a recipe.
 pub const RECIPE_FILE: &str = "image.toml";

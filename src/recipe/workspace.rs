@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,12 +60,27 @@ pub struct Workspace {
 static SCHEMA: LazyLock<serde_json::Value> =
     LazyLock::new(|| schemars::SchemaGenerator::default().into_root_schema_for::<WorkspaceModel>().to_value());
 
+/// Largest file of a workspace that is read, in bytes.
+const TEXT_LIMIT: u64 = 16 << 20;
+
+/// Directories above which no workspace is looked for.
+static ROOTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// From now on nothing above a directory belongs to recipes in it: it has the files of a revision.
+pub fn root_of_all(directory: &Path) {
+    let real = witness::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+    ROOTS.lock().unwrap_or_else(PoisonError::into_inner).push(real);
+}
+
 impl Workspace {
     /// Root of the workspace that a directory lies in: the nearest folder above with `imgbuild.toml`, or itself.
     /// Something of that name that is no file counts: it must be told, not passed over.
     pub fn root_of(directory: &Path) -> Option<PathBuf> {
         let real = witness::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
-        real.ancestors().find(|folder| witness::is_there(&folder.join(WORKSPACE_FILE))).map(Path::to_owned)
+        let roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let within = roots.iter().find(|root| real.starts_with(root));
+        let mut above = real.ancestors().take_while(|folder| within.is_none_or(|root| folder.starts_with(root)));
+        above.find(|folder| witness::is_there(&folder.join(WORKSPACE_FILE))).map(Path::to_owned)
     }
 
     /// Reads the workspace that a directory lies in, if it lies in one.
@@ -94,9 +109,14 @@ impl Workspace {
             let finding = Finding::nowhere(Severity::Error, "workspace::no_file", message);
             return Err(vec![finding.help("put a file there, or remove it: it says where a workspace begins")]);
         }
-        let bytes = witness::read(&path).map_err(|error| {
+        let bytes = witness::read_at_most(&path, TEXT_LIMIT).map_err(|error| {
             let message = format!("`{}` cannot be read: {error}", path.display());
             vec![Finding::nowhere(Severity::Error, "workspace::unreadable", message)]
+        })?;
+        let bytes = bytes.ok_or_else(|| {
+            let message = format!("`{}` is larger than {} MiB", path.display(), TEXT_LIMIT >> 20);
+            let finding = Finding::nowhere(Severity::Error, "workspace::too_large", message);
+            vec![finding.help("is it the right file? It says where a workspace begins")]
         })?;
         let file = text_from(bytes, &path, WORKSPACE_FILE).map_err(|finding| vec![finding])?;
         let (document, mut findings) = toml::read(&file);

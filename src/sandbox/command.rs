@@ -9,6 +9,7 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::copy::copy_layers;
+use super::log::Pump;
 use super::overlay::upper_is_whole;
 use super::{TreeMount, api_mounts, filter};
 use crate::failure::{NO_SPACE, NOT_STARTED, not_started};
@@ -83,14 +84,17 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
         .append(true)
         .open(&request.log)
         .map_err(|error| format!("cannot open the log {}: {error}", request.log))?;
-    let program = request.arguments.first().ok_or("no command given")?;
+    let program = request.arguments.first().ok_or("no command given")?.clone();
     let report = PathBuf::from(format!("{}.setup", request.log));
     let _ = std::fs::remove_file(&report);
-    let mut command = Command::new(program);
+    let mut command = Command::new(&program);
     command.args(&request.arguments[1..]).env_clear().envs(request.environment.iter().cloned());
+    let mut printed = None;
     if !request.interactive {
-        let same = |file: &std::fs::File| file.try_clone().map(Stdio::from).map_err(|error| error.to_string());
-        command.stdin(Stdio::null()).stdout(same(&log)?).stderr(same(&log)?);
+        let (from, to) = std::io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
+        let same = || to.try_clone().map(Stdio::from).map_err(|error| error.to_string());
+        command.stdin(Stdio::null()).stdout(same()?).stderr(same()?);
+        printed = Some(from);
     }
     let setup = request.clone();
     let complaint = std::fs::File::create(&report).map_err(|error| error.to_string())?;
@@ -106,12 +110,29 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
         });
     }
     fault::point("command.before");
+    let mut pump = None;
     let outcome = command.spawn().and_then(|mut child| {
+        // Only now: the child is forked off a process without other threads that work.
+        if let Some(from) = printed.take() {
+            match Pump::start(from, log) {
+                Ok(started) => pump = Some(started),
+                Err(error) => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(error);
+                }
+            }
+        }
         fault::point("command.running");
         child.wait()
     });
     fault::point("command.ended");
     end_all_others();
+    // The pipe's last ends outside the command.
+    drop(command);
+    if let Some(pump) = pump {
+        pump.wait();
+    }
     let said = std::fs::read_to_string(&report).unwrap_or_default();
     let _ = std::fs::remove_file(&report);
     match outcome {
@@ -170,8 +191,15 @@ fn lacks_processes(log: &Path) -> bool {
 
 /// The end of a log, at most 64 KiB.
 fn tail_of(log: &Path) -> Vec<u8> {
-    let mut bytes = std::fs::read(log).unwrap_or_default();
-    bytes.split_off(bytes.len().saturating_sub(64 * 1024))
+    use std::io::{Read, Seek, SeekFrom};
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(log).and_then(|mut file| {
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(64 * 1024)))?;
+        file.read_to_end(&mut bytes)
+    });
+    drop(read);
+    bytes
 }
 
 /// A line of a log as it may be shown: without what a terminal would obey, at most 400 characters.

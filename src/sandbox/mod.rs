@@ -17,6 +17,7 @@ mod filter;
 pub mod helper;
 mod ids;
 pub mod interrupt;
+mod log;
 mod memory;
 mod namespace;
 mod overlay;

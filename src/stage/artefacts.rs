@@ -14,7 +14,7 @@ use crate::digest::{Digest, Sha256};
 use crate::fault;
 use crate::format::{Newer, Version, version_of};
 use crate::recipe::Recipe;
-use crate::store::{BlobRef, Store};
+use crate::store::{BlobRef, Store, StoreError};
 
 /// Version of build.json.
 const BUILD_FORMAT: Version = Version::new(1, 0);
@@ -240,7 +240,14 @@ impl Publication<'_> {
         let index_name = format!("{rootimg}.index");
         let mut artefacts = Vec::new();
         let mut copy = |file: &str, blob: BlobRef| -> Result<Sha256, StageError> {
-            let sha256 = self.store.copy_blob(&blob, &aside.path().join(file))?;
+            let to = aside.path().join(file);
+            let sha256 = self.store.copy_blob(&blob, &to).map_err(|error| match error {
+                // Not the store's disk.
+                StoreError::Full { intent, path } => {
+                    StageError::PublishFull { intent, path: path.display().to_string() }
+                }
+                other => other.into(),
+            })?;
             artefacts.push(Artefact { name: file.to_owned(), size: blob.size, sha256 });
             Ok(sha256)
         };

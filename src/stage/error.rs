@@ -79,6 +79,15 @@ pub enum StageError {
     #[error("cannot {intent} `{path}`: {source}")]
     #[diagnostic(code(stage::publish), help("nothing was published, the previous artefacts stay"))]
     Publish { intent: &'static str, path: String, source: std::io::Error },
+    /// The disk that artefacts go to is full.
+    #[error("no space left while imgbuild tried to {intent} `{path}`")]
+    #[diagnostic(
+        code(stage::publish_full),
+        help(
+            "free some space there, or choose another place with `out` in the recipe or --out DIR; nothing was published, the previous artefacts stay, and what is finished is kept: the next build only publishes"
+        )
+    )]
+    PublishFull { intent: &'static str, path: String },
     /// Another tool's layout cannot be written.
     #[error("cannot {intent} `{path}`: {source}")]
     #[diagnostic(
@@ -134,6 +143,9 @@ impl StageError {
     /// Wraps an I/O error of publishing with what was being done to which file.
     pub fn publishing(intent: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path = path.display().to_string();
-        move |source| Self::Publish { intent, path, source }
+        move |source| match source.kind() {
+            std::io::ErrorKind::StorageFull => Self::PublishFull { intent, path },
+            _ => Self::Publish { intent, path, source },
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::report::{DownloadNews, Report};
 use crate::distro::{DistroError, Download, Fetcher};
-use crate::recipe::PinnedPackage;
-use crate::store::Store;
+use crate::recipe::{LOCK_FILE, PinnedPackage};
+use crate::store::{Store, StoreError};
 
 /// Downloads the packages that the store lacks.
 ///
@@ -18,7 +18,7 @@ pub fn download_packages(
 ) -> Result<(), DistroError> {
     let mut downloads = Vec::new();
     for package in packages {
-        if store.package(&package.sha256).is_file() {
+        if is_there(store, package)? {
             continue;
         }
         let urls: Vec<String> = url_of(&package.origin).iter().map(|url| format!("{url}/{}", package.file)).collect();
@@ -39,4 +39,28 @@ pub fn download_packages(
         });
     }
     fetcher.fetch_all(&downloads, &DownloadNews(report, "packages"))
+}
+
+/// Whether the store has a package file of the size that the lock says. One of another size is damaged, and is fetched
+/// again; or else the lock is.
+fn is_there(store: &Store, package: &PinnedPackage) -> Result<bool, DistroError> {
+    let size = match std::fs::metadata(store.package(&package.sha256)) {
+        Ok(found) if found.is_file() => found.len(),
+        Ok(_) => 0,
+        Err(_) => return Ok(false),
+    };
+    if size == package.size {
+        return Ok(true);
+    }
+    match store.check_package(&package.sha256) {
+        Ok(()) => Err(DistroError::LockedSize {
+            package: package.name.clone(),
+            lock: LOCK_FILE.to_owned(),
+            locked: package.size,
+            found: size,
+        }),
+        // It was removed.
+        Err(StoreError::Damaged { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -168,6 +168,9 @@ impl<'a> Supply<'a> {
                     None => DistroError::NotThere { file, place, answer },
                 }
             }
+            DistroError::LockedSize { package, locked, found, .. } => {
+                DistroError::LockedSize { package, lock: self.recipe.lock_name(), locked, found }
+            }
             DistroError::NoSource { problem, help } => DistroError::NoSource {
                 problem: self.recipe.naming_lock(&problem),
                 help: self.recipe.naming_lock(&help),

@@ -83,9 +83,12 @@ impl Store {
         }
         Self::refuse_newer(directory)?;
         let map_file = inner.join("id-map");
-        if let Ok(was) = std::fs::read_to_string(&map_file)
-            && was.trim() != id_map
-        {
+        let was = std::fs::read_to_string(&map_file).unwrap_or_default();
+        // A spoilt note says nothing, and is written anew where the trees have the owner that they should have.
+        let is_map = was.starts_with("uid ") && was.contains(" gid ") && was.ends_with('\n');
+        let other_owner = std::fs::metadata(inner.join("trees"))
+            .is_ok_and(|trees| !is_map && (trees.uid(), trees.gid()) != tree_owner);
+        if (is_map && was.trim() != id_map) || other_owner {
             return Err(StoreError::IdMapChanged {
                 path: directory.to_owned(),
                 was: was.trim().to_owned(),
@@ -112,7 +115,7 @@ impl Store {
         if store.note("format").is_none() {
             store.set_note("format", &STORE_FORMAT.to_string())?;
         }
-        if !map_file.exists() {
+        if !is_map {
             store.write_file(&map_file, format!("{id_map}\n").as_bytes())?;
         }
         Ok(store)

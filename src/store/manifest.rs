@@ -17,6 +17,9 @@ use std::fmt::Write as _;
 
 use crate::digest::Digest;
 
+/// Ids that an image has: 0 to 65535.
+const ID_COUNT: u32 = 65_536;
+
 const FIRST_LINE: &str = "imgbuild manifest 1";
 
 /// What an entry is.
@@ -68,6 +71,27 @@ impl Entry {
     /// A whiteout.
     pub fn whiteout() -> Self {
         Self { kind: Kind::Whiteout, mode: 0, uid: 0, gid: 0, mtime: 0, link_group: None, xattrs: BTreeMap::new() }
+    }
+
+    /// Whether a layer of an image can have such an entry: what `verify` would call damaged is not taken.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, path: &str) -> Result<(), &'static str> {
+        let plain = |part: &str| !matches!(part, "" | "." | "..");
+        if path != "." && !path.split('/').all(plain) || path.contains('\0') {
+            return Err("is no path of an image");
+        }
+        if self.mode & !0o7777 != 0 {
+            return Err("has a mode that no file can have");
+        }
+        if self.uid >= ID_COUNT || self.gid >= ID_COUNT {
+            return Err("belongs to an id that no image has");
+        }
+        match &self.kind {
+            Kind::Symlink(target) if target.is_empty() || target.contains('\0') => Err("points nowhere"),
+            _ => Ok(()),
+        }
     }
 
     /// Whether it is a directory.
@@ -236,7 +260,10 @@ impl Manifest {
                 link_group,
                 xattrs: attributes,
             };
-            entries.insert(unescape(path).ok_or_else(|| wrong("the path is badly escaped"))?, entry);
+            let path = unescape(path).ok_or_else(|| wrong("the path is badly escaped"))?;
+            if entries.insert(path, entry).is_some() {
+                return Err(wrong("the path is there twice"));
+            }
         }
         Ok(Self(entries))
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::setup::Setup;
 use crate::cli::{Arguments, Exit, render};
+use crate::fault;
 use crate::sandbox::SandboxError;
 use crate::stage::{StageError, remove_inside};
 use crate::store::{Brought, Carried, LoadRequest, Loaded, SaveRequest, StoreError};
@@ -132,6 +133,7 @@ fn write(setup: &Setup, own: &SaveArguments) -> Result<(Carried, u64), Failed> {
     written?;
     removed.map_err(Failed::from)?;
     file.as_file().sync_all().map_err(said)?;
+    fault::point("save.written");
     let bytes = file.as_file().metadata().map_err(said)?.len();
     file.persist(&own.file).map_err(|error| said(error.error))?;
     Ok((carried, bytes))

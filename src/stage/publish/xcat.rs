@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::swap::{Swap, Trouble};
 use crate::digest::{Digest, Sha256};
+use crate::fault;
 use crate::plan::{Decision, Verdict};
 use crate::recipe::Recipe;
 use crate::stage::StageError;
@@ -186,7 +187,12 @@ impl<'a> XcatPublication<'a> {
     ) -> Result<(Sha256, Vec<String>), StageError> {
         let swap = Swap::begin(directory, &mut || {}).map_err(wrong)?;
         match self.write(&swap, wrong) {
-            Ok(index) => Ok((index, swap.commit(&RETIRED, &mut || {}).map_err(wrong)?)),
+            Ok(index) => {
+                fault::point("xcat.written");
+                let removed = swap.commit(&RETIRED, &mut || fault::point("xcat.swapping")).map_err(wrong)?;
+                fault::point("xcat.swapped");
+                Ok((index, removed))
+            }
             Err(error) => {
                 swap.abandon();
                 Err(error)

@@ -183,6 +183,10 @@ impl Store {
         }
         for entry in entries {
             let mut entry = entry.map_err(unreadable)?;
+            // A sparse member would claim more than the file has.
+            if entry.header().entry_type() != tar::EntryType::Regular {
+                return Err(wrong("has a member that is no plain file").into());
+            }
             let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let (kind, rest) = path.split_once('/').unwrap_or((&path, ""));
             let leaf = rest.rsplit('/').next().unwrap_or_default();

@@ -31,8 +31,8 @@ pub use write::{SaveRequest, save_layers};
 /// Version of the stream's form.
 const FORMAT: u32 = 1;
 
-/// Largest header, manifest or description of a frame that is read, in bytes.
-const TEXT_LIMIT: u64 = 256 << 20;
+/// Largest header, manifest or description of a frame that is read, in bytes: 800,000 files of one layer.
+const TEXT_LIMIT: u64 = 128 << 20;
 
 /// What comes, in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Reading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -10,6 +10,7 @@ use sha2::Digest as _;
 use super::tree::{self, TreeMaker};
 use super::{Contents, FORMAT, FrameFiles, LayerTexts, Names, Seen, TEXT_LIMIT};
 use crate::digest::Digest;
+use crate::failure::NO_SPACE;
 use crate::fault;
 use crate::store::commit::{commit, replace};
 use crate::store::{Kind, Manifest, Store, in_scratch};
@@ -47,18 +48,24 @@ pub fn load_layers(request: &LoadRequest) -> Result<Loaded, String> {
         let decoder = zstd::Decoder::new(file).map_err(damaged)?;
         let mut stream = BufReader::with_capacity(1 << 18, decoder);
         let contents = header(&mut stream)?;
-        let mut layers = Vec::new();
-        for texts in &contents.layers {
-            layers.push(manifests(texts, &mut stream)?);
+        refuse_twice(&contents)?;
+        let packed = std::fs::metadata(&request.from).map_or(0, |found| found.len());
+        let mut room = Room::of(packed);
+        contents.frames.iter().try_for_each(|files| room.take(files.size.saturating_add(files.info)))?;
+        // Kept as files: what they say in all is known before anything of it is written.
+        for (number, texts) in contents.layers.iter().enumerate() {
+            let (manifest, skeleton) = set_aside(texts, number, &request.scratch, &mut room, &mut stream)?;
+            room.take(bytes_of(&manifest).saturating_add(1024 * (manifest.0.len() + skeleton.0.len()) as u64))?;
         }
         let mut loaded = Loaded::default();
         let mut state = State { seen: Seen::default(), places: Places::new() };
-        for (texts, (text, manifest, skeleton)) in contents.layers.iter().zip(&layers) {
+        for (number, texts) in contents.layers.iter().enumerate() {
             let tree = format!("{}/{}", request.scratch, texts.layer);
-            layer(&tree, manifest, skeleton, &mut state, &mut stream)
+            let (text, manifest, skeleton) = from_aside(number, &request.scratch)?;
+            layer(&tree, &manifest, &skeleton, &mut state, &mut stream)
                 .map_err(|error| format!("{error} (layer {})", texts.layer.short()))?;
             // Where the layer was there before, what came of it stays here until the end, for contents that come again.
-            if commit(&tree, text)?.1 {
+            if commit(&tree, &text)?.1 {
                 loaded.layers += 1;
                 state.moved(&tree, &Store::tree_name(&texts.layer));
             }
@@ -109,19 +116,111 @@ fn text(size: u64, stream: &mut Stream) -> Result<String, String> {
     if text.len() as u64 == size { Ok(text) } else { Err(damaged(io::ErrorKind::UnexpectedEof.into())) }
 }
 
-/// The text of a layer's manifest, that manifest, and the directories that it does not name.
-fn manifests(texts: &LayerTexts, stream: &mut Stream) -> Result<(String, Manifest, Manifest), String> {
-    let said = |error| format!("the saved store is damaged: the manifest of {}: {error}", texts.layer.short());
-    let text_of_manifest = text(texts.manifest, stream)?;
-    if Digest::of(text_of_manifest.as_bytes()) != texts.layer {
+/// A layer or a frame comes once.
+fn refuse_twice(contents: &Contents) -> Result<(), String> {
+    let layers = contents.layers.iter().map(|texts| texts.layer).collect::<BTreeSet<Digest>>();
+    let frames = contents.frames.iter().map(|files| files.frame).collect::<BTreeSet<Digest>>();
+    if layers.len() < contents.layers.len() || frames.len() < contents.frames.len() {
+        return Err("the saved store is damaged: it has a layer or a frame twice".to_owned());
+    }
+    Ok(())
+}
+
+/// What a file may take on the disk, in bytes: what is free, and no more than any compressor gives for real content.
+struct Room {
+    free: u64,
+    left: u64,
+    packed: u64,
+}
+
+/// How many times as large as packed a store may be; images of real systems reach 4, those full of zeros some 30.
+const LARGEST_RATIO: u64 = 256;
+/// A small file may always have so much, in bytes.
+const SMALL: u64 = 64 << 20;
+
+impl Room {
+    fn of(packed: u64) -> Self {
+        let stat = rustix::fs::statvfs(".");
+        let free = stat.map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        Self { free, left: packed.saturating_mul(LARGEST_RATIO).saturating_add(SMALL), packed }
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<(), String> {
+        if bytes > self.left {
+            return Err(format!(
+                "the saved store is refused: its {} bytes would become more than {LARGEST_RATIO} times as many",
+                self.packed
+            ));
+        }
+        if bytes > self.free {
+            return Err(format!("{NO_SPACE}: the saved store needs more than what is free"));
+        }
+        self.left -= bytes;
+        self.free -= bytes;
+        Ok(())
+    }
+}
+
+/// Bytes of all files of a layer as they are written: a content that comes again is written again.
+fn bytes_of(manifest: &Manifest) -> u64 {
+    let names = Names::of(manifest);
+    let files = manifest.0.iter().filter(|(path, entry)| names.other_name(path, entry).is_none());
+    files.fold(0, |sum: u64, (_, entry)| match entry.kind {
+        Kind::File { size, .. } => sum.saturating_add(size),
+        _ => sum,
+    })
+}
+
+fn aside(number: usize, scratch: &str) -> [String; 2] {
+    ["manifest", "skeleton"].map(|what| format!("{scratch}/{number}.{what}"))
+}
+
+/// Reads a layer's two texts, checks them, and keeps them as files.
+fn set_aside(
+    texts: &LayerTexts,
+    number: usize,
+    scratch: &str,
+    room: &mut Room,
+    stream: &mut Stream,
+) -> Result<(Manifest, Manifest), String> {
+    let said = |error: String| format!("the saved store is damaged: the manifest of {}: {error}", texts.layer.short());
+    room.take(texts.manifest.saturating_add(texts.skeleton))?;
+    let of_manifest = text(texts.manifest, stream)?;
+    if Digest::of(of_manifest.as_bytes()) != texts.layer {
         return Err(said("it has another digest".to_owned()));
     }
-    let manifest = Manifest::parse(&text_of_manifest).map_err(|error| said(error.to_string()))?;
-    let skeleton = Manifest::parse(&text(texts.skeleton, stream)?).map_err(|error| said(error.to_string()))?;
+    let of_skeleton = text(texts.skeleton, stream)?;
+    let parse = |text: &str| Manifest::parse(text).map_err(|error| said(error.to_string()));
+    let (manifest, skeleton) = (parse(&of_manifest)?, parse(&of_skeleton)?);
     if skeleton.0.iter().any(|(path, entry)| !entry.is_directory() || manifest.0.contains_key(path)) {
         return Err(said("its directories are no directories".to_owned()));
     }
-    Ok((text_of_manifest, manifest, skeleton))
+    if manifest.to_text() != of_manifest || skeleton.to_text() != of_skeleton {
+        return Err(said("it is not written as imgbuild writes it".to_owned()));
+    }
+    for (path, entry) in manifest.0.iter().chain(&skeleton.0) {
+        entry.check(path).map_err(|problem| said(format!("`{path}` {problem}")))?;
+    }
+    let failed = |error: io::Error| format!("cannot keep a manifest of the saved store: {error}");
+    for (name, text) in aside(number, scratch).iter().zip([&of_manifest, &of_skeleton]) {
+        std::fs::write(name, text).map_err(failed)?;
+    }
+    Ok((manifest, skeleton))
+}
+
+/// The text of a layer's manifest, that manifest, and the directories that it does not name.
+fn from_aside(number: usize, scratch: &str) -> Result<(String, Manifest, Manifest), String> {
+    let failed = |error: &dyn std::fmt::Display| format!("cannot read a manifest of the saved store: {error}");
+    let [manifest, skeleton] = aside(number, scratch);
+    let read = |name: &str| std::fs::read_to_string(name).map_err(|error| failed(&error));
+    let parse = |text: &str| Manifest::parse(text).map_err(|error| failed(&error));
+    let text = read(&manifest)?;
+    let skeleton = parse(&read(&skeleton)?)?;
+    for name in aside(number, scratch) {
+        let _ = std::fs::remove_file(name);
+    }
+    let manifest = parse(&text)?;
+    Ok((text, manifest, skeleton))
 }
 
 struct State {

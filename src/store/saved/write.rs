@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Contents, FORMAT, FrameFiles, LayerTexts, Names, Seen, tree};
 use crate::digest::Digest;
+use crate::fault;
 use crate::store::{Kind, Manifest, Store};
 
 /// zstd's level: a little better than its default, which a disk or a network is slower than.
@@ -83,6 +84,7 @@ pub fn save_layers(request: &SaveRequest) -> Result<u64, String> {
                 .map_err(|error| format!("cannot save `{path}` of the layer {}: {error}", layer.short()))?;
         }
     }
+    fault::point("save.layer");
     for (files, name, info) in &frames {
         out.write_all(info).map_err(failed)?;
         let mut file = File::open(name).map_err(|error| format!("{name}: {error}"))?.take(files.size);

@@ -150,6 +150,11 @@ fn forget(space: &Space, action: &str) {
         let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         if record["action"] == action {
             std::fs::remove_file(path).unwrap();
+            // The layer too: else it is only found to be there already.
+            if let Some(layer) = record["outputs"]["layer"].as_str() {
+                std::fs::remove_file(inner.join("manifests").join(layer)).unwrap();
+                std::fs::remove_dir_all(inner.join("trees").join(layer)).unwrap();
+            }
             found += 1;
         }
     }
