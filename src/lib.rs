@@ -11,6 +11,7 @@ pub mod failure;
 pub mod fault;
 pub mod format;
 pub mod git;
+pub mod name;
 pub mod plan;
 pub mod recipe;
 pub mod sandbox;

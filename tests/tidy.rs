@@ -10,14 +10,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("failure", &[]),
     ("fault", &[]),
     ("format", &[]),
+    ("name", &[]),
     ("git", &["failure"]),
     ("xcat", &["source"]),
     ("witness", &["digest"]),
     ("recipe", &["xcat", "source", "digest", "failure", "format", "witness"]),
     ("plan", &["recipe", "digest", "source", "witness"]),
-    ("store", &["digest", "failure", "fault", "format", "witness"]),
-    ("sandbox", &["failure", "fault"]),
-    ("archive", &["store", "digest"]),
+    ("store", &["digest", "failure", "fault", "format", "name", "witness"]),
+    ("sandbox", &["failure", "fault", "name"]),
+    ("archive", &["store", "digest", "name"]),
     ("distro", &["recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness"]),
     (
         "stage",
@@ -31,7 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot",
-            "failure", "fault", "format", "git", "witness",
+            "failure", "fault", "format", "git", "name", "witness",
         ],
     ),
 ];

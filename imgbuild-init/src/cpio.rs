@@ -1,5 +1,6 @@
 //! Unpacks a frame: some entries of a cpio archive in its `newc` form.
 
+use crate::name::text_of;
 use std::collections::HashMap;
 use std::io::{BufReader, Read};
 
@@ -70,7 +71,7 @@ pub fn unpack(frame: &[u8], compress: &str, root: &str) -> Result<Vec<(String, u
         let mut name = vec![0u8; padded(110 + head.name) - 110];
         input.read_exact(&mut name).map_err(|error| error.to_string())?;
         name.truncate(head.name - 1);
-        let name = String::from_utf8(name).map_err(|_| "the archive has a name that is no UTF-8")?;
+        let name = text_of(&name).into_owned();
         if name == "TRAILER!!!" {
             break;
         }

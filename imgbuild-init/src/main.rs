@@ -34,6 +34,8 @@ mod handover;
 mod image;
 mod lease;
 mod modules;
+#[path = "../../src/name.rs"]
+mod name;
 mod network;
 mod rescue;
 mod selinux;

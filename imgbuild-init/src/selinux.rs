@@ -169,7 +169,7 @@ fn descend(
             continue;
         }
         let last = entry.file_name();
-        let last = last.to_string_lossy();
+        let last = crate::name::text_of(std::os::unix::ffi::OsStrExt::as_bytes(last.as_os_str()));
         let name = if name.is_empty() { last.into_owned() } else { format!("{name}/{last}") };
         let label = of.get(name.as_str()).map_or(inherited, Option::as_ref);
         if let Some(label) = label {

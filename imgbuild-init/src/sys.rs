@@ -4,11 +4,19 @@ use std::ffi::CString;
 use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::name::bytes_of;
 use std::time::Duration;
 
 fn c(text: &str) -> io::Result<CString> {
-    Ok(CString::new(text)?)
+    Ok(CString::new(bytes_of(text).into_owned())?)
+}
+
+/// The path that a text stands for.
+fn os(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(&bytes_of(text)))
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -384,7 +392,7 @@ pub struct Made {
 fn with_parents<T>(path: &str, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
     match make() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(parent) = Path::new(path).parent() {
+            if let Some(parent) = os(path).parent() {
                 std::fs::create_dir_all(parent)?;
             }
             make()
@@ -443,7 +451,7 @@ impl Root {
                 .create_new(true)
                 .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW)
-                .open(&path)
+                .open(os(&path))
         };
         let mut file = with_parents(&path, open)?;
         io::copy(content, &mut file)?;
@@ -463,7 +471,7 @@ impl Root {
     /// Gives a file another name.
     pub fn hard_link(&self, name: &str, to: &str) -> io::Result<()> {
         let place = format!("{}/{name}", self.path);
-        with_parents(&place, || std::fs::hard_link(format!("{}/{to}", self.path), &place))
+        with_parents(&place, || std::fs::hard_link(os(&format!("{}/{to}", self.path)), os(&place)))
     }
 
     /// Makes a device, pipe or socket.

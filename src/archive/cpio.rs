@@ -3,9 +3,12 @@
 //! The headers are the `cpio` crate's; what it leaves to its user is done here: no flush between entries, content
 //! counted, sizes beyond the format refused, hard links with their data on the last name.
 
+use std::borrow::Cow;
 use std::io::{self, Read, Write};
 
 use cpio::newc;
+
+use crate::name::bytes_of;
 
 /// Largest file that the format can hold: its size field has 32 bits.
 #[cfg(test)]
@@ -70,6 +73,39 @@ impl<W: Write> Write for NoFlush<W> {
     }
 }
 
+/// Bytes before an entry's name.
+const HEADER: u64 = 110;
+
+/// Writes a name over the one in an entry's header.
+struct Named<'a> {
+    inner: &'a mut dyn Write,
+    name: &'a [u8],
+    /// Bytes of the entry so far; beyond all of them where the name is to stay.
+    at: u64,
+}
+
+impl Write for Named<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let end = HEADER + self.name.len() as u64;
+        if self.at >= end {
+            return self.inner.write(bytes);
+        }
+        let left = if self.at < HEADER { HEADER } else { end } - self.at;
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let piece = match usize::try_from(self.at.saturating_sub(HEADER)) {
+            Ok(from) if self.at >= HEADER => &self.name[from..from + most],
+            _ => &bytes[..most],
+        };
+        let written = self.inner.write(piece)?;
+        self.at += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
 /// Writes one entry; gives the bytes of content written.
 ///
 /// # Errors
@@ -84,7 +120,13 @@ pub fn write_entry(out: &mut dyn Write, path: &str, head: Head, body: Body<'_>) 
         Body::Fifo => (kind::FIFO, None),
         Body::Socket => (kind::SOCKET, None),
     };
-    let mut builder = newc::Builder::new(path)
+    let name = bytes_of(path);
+    // The crate takes names that are UTF-8: any other is written over one of its length.
+    let stand_in = "x".repeat(name.len());
+    let is_plain = matches!(name, Cow::Borrowed(_));
+    let mut named = Named { inner: out, name: &name, at: if is_plain { u64::MAX } else { 0 } };
+    let out: &mut dyn Write = &mut named;
+    let mut builder = newc::Builder::new(if is_plain { path } else { &stand_in })
         .ino(head.inode)
         .nlink(head.links)
         .mode(bits | head.mode)
@@ -120,8 +162,9 @@ pub fn write_entry(out: &mut dyn Write, path: &str, head: Head, body: Body<'_>) 
             Ok(size)
         }
         Body::Symlink(target) => {
+            let target = bytes_of(target);
             let mut writer = builder.write(out, u32::try_from(target.len()).unwrap_or(0));
-            writer.write_all(target.as_bytes())?;
+            writer.write_all(&target)?;
             writer.finish()?;
             Ok(target.len() as u64)
         }
@@ -154,6 +197,17 @@ mod tests {
         }
         let huge = Body::File(CPIO_FILE_LIMIT + 1, Some(Box::new(io::empty())));
         assert_eq!(write_entry(&mut Vec::new(), "x", HEAD, huge).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_name_and_a_target_that_are_no_utf8_are_written_as_they_are() {
+        let mut out = Vec::new();
+        let name = crate::name::text_of(b"caf\xe9/\xff");
+        write_entry(&mut out, &name, HEAD, Body::File(3, Some(Box::new(&b"abc"[..])))).unwrap();
+        write_entry(&mut out, "link", HEAD, Body::Symlink(&name)).unwrap();
+        assert_eq!(&out[94..102], b"00000007");
+        assert_eq!(&out[110..120], b"caf\xe9/\xff\0abc");
+        assert!(out.windows(6).filter(|bytes| bytes == b"caf\xe9/\xff").count() == 2);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use crate::name::text_of;
+
 use cpio::newc;
 
 /// What an entry of an archive is.
@@ -68,7 +70,7 @@ pub fn read_archive(input: &mut dyn Read) -> io::Result<BTreeMap<String, Found>>
         // Source: stat(2).
         let content = match mode & 0o170_000 {
             0o040_000 => Content::Directory,
-            0o120_000 => Content::Symlink(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()),
+            0o120_000 => Content::Symlink(text_of(&bytes).trim_end_matches('\0').to_owned()),
             0o100_000 => {
                 if links > 1 {
                     let group = linked.entry(file).or_default();

@@ -4,11 +4,14 @@
 //! links stay inside, as they would after chroot. A directory entry never replaces a link to a directory: merged
 //! /usr depends on it.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
+
+use crate::name::{bytes_of, text_of};
 
 /// Something that an archive wants made.
 #[derive(Debug)]
@@ -28,8 +31,7 @@ fn times(seconds: i64) -> Timestamps {
 
 /// Strips `./` and `/` and refuses what cannot be a path of an image.
 fn clean(path: &[u8]) -> Result<String, String> {
-    let text = std::str::from_utf8(path)
-        .map_err(|_| format!("`{}` is a name that is no UTF-8", String::from_utf8_lossy(path)))?;
+    let text = text_of(path);
     let mut parts = Vec::new();
     for part in text.split('/') {
         match part {
@@ -57,7 +59,7 @@ impl Extractor {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         loop {
-            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
+            match rustix::fs::openat2(&self.root, &*bytes_of(path), flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) => continue,
                 other => return other,
             }
@@ -65,8 +67,9 @@ impl Extractor {
     }
 
     /// The directory that holds `path`, made where it is missing, and the last part of the name.
-    fn parent<'p>(&mut self, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
+    fn parent<'p>(&mut self, path: &'p str) -> Result<(OwnedFd, Cow<'p, [u8]>), Errno> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let name = bytes_of(name);
         if let Some((known, handle)) = &self.last_parent
             && known == parent
         {
@@ -75,7 +78,7 @@ impl Extractor {
         let handle = match self.open_directory(parent) {
             Err(Errno::NOENT) => {
                 let (above, last) = self.parent(parent)?;
-                match rustix::fs::mkdirat(&above, last, Mode::from_raw_mode(0o755)) {
+                match rustix::fs::mkdirat(&above, &*last, Mode::from_raw_mode(0o755)) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(error),
                 }
@@ -97,16 +100,16 @@ impl Extractor {
         let said = |error: Errno| format!("cannot make the directory `{path}`: {error}");
         if !path.is_empty() {
             let (parent, name) = self.parent(&path).map_err(said)?;
-            match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+            match rustix::fs::mkdirat(&parent, &*name, Mode::from_raw_mode(0o755)) {
                 Ok(()) => {}
                 Err(Errno::EXIST) => {
-                    let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
+                    let stat = rustix::fs::statat(&parent, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
                     match FileType::from_raw_mode(stat.st_mode) {
                         FileType::Directory => {}
                         FileType::Symlink if self.open_directory(&path).is_ok() => return Ok(()),
                         _ => {
-                            rustix::fs::unlinkat(&parent, name, AtFlags::empty()).map_err(said)?;
-                            rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)).map_err(said)?;
+                            rustix::fs::unlinkat(&parent, &*name, AtFlags::empty()).map_err(said)?;
+                            rustix::fs::mkdirat(&parent, &*name, Mode::from_raw_mode(0o755)).map_err(said)?;
                         }
                     }
                 }
@@ -121,7 +124,7 @@ impl Extractor {
     }
 
     /// Makes room for something that is no directory.
-    fn clear(&self, parent: &OwnedFd, name: &str) -> Result<(), Errno> {
+    fn clear(&self, parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
         match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error),
@@ -136,10 +139,10 @@ impl Extractor {
         let path = clean(path)?;
         let said = |error: std::io::Error| format!("cannot write `{path}`: {error}");
         let (parent, name) = self.parent(&path).map_err(|error| said(error.into()))?;
-        self.clear(&parent, name).map_err(|error| said(error.into()))?;
+        self.clear(&parent, &name).map_err(|error| said(error.into()))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle =
-            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600)).map_err(|error| said(error.into()))?;
+        let handle = rustix::fs::openat(&parent, &*name, flags, Mode::from_raw_mode(0o600))
+            .map_err(|error| said(error.into()))?;
         let mut file = std::fs::File::from(handle);
         std::io::copy(content, &mut file).map_err(said)?;
         finish(&file, meta).map_err(|error| said(error.into()))
@@ -153,19 +156,19 @@ impl Extractor {
         let path = clean(path)?;
         let said = |error: Errno| format!("cannot make the link `{path}`: {error}");
         let (parent, name) = self.parent(&path).map_err(said)?;
-        if let Ok(stat) = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        if let Ok(stat) = rustix::fs::statat(&parent, &*name, AtFlags::SYMLINK_NOFOLLOW)
             && FileType::from_raw_mode(stat.st_mode) == FileType::Directory
         {
             // A directory with content stays; an empty one gives way.
-            if rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).is_err() {
+            if rustix::fs::unlinkat(&parent, &*name, AtFlags::REMOVEDIR).is_err() {
                 return Ok(());
             }
         }
-        self.clear(&parent, name).map_err(said)?;
-        rustix::fs::symlinkat(target, &parent, name).map_err(said)?;
+        self.clear(&parent, &name).map_err(said)?;
+        rustix::fs::symlinkat(target, &parent, &*name).map_err(said)?;
         let owner = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
-        rustix::fs::chownat(&parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
-        rustix::fs::utimensat(&parent, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(said)
+        rustix::fs::chownat(&parent, &*name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
+        rustix::fs::utimensat(&parent, &*name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(said)
     }
 
     /// Gives an existing file another name.
@@ -177,8 +180,8 @@ impl Extractor {
         let said = |error: Errno| format!("cannot link `{path}` to `{to}`: {error}");
         let (from_parent, from_name) = self.parent(&to).map_err(said)?;
         let (parent, name) = self.parent(&path).map_err(said)?;
-        self.clear(&parent, name).map_err(said)?;
-        rustix::fs::linkat(&from_parent, from_name, &parent, name, AtFlags::empty()).map_err(said)
+        self.clear(&parent, &name).map_err(said)?;
+        rustix::fs::linkat(&from_parent, &*from_name, &parent, &*name, AtFlags::empty()).map_err(said)
     }
 
     /// Sets the times of the directories; call it last.

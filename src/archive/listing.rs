@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use crate::name::text_of;
+
 use cpio::newc;
 
 /// What an entry says of itself.
@@ -96,7 +98,7 @@ pub fn list_tar(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
             tar::EntryType::Fifo => 0o010_000,
             _ => 0o100_000,
         };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = |bytes: &[u8]| text_of(bytes).into_owned();
         let link = entry.link_name_bytes().map(|name| text(&name));
         let listed = Listed {
             path: clean(&text(&entry.path_bytes())),

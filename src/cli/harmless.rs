@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::name::byte_of;
+
 /// Whether a terminal does something else with a character than to show it: control characters, and those that turn the
 /// direction of a text (Unicode UAX #9).
 pub fn is_obeyed(character: char) -> bool {
@@ -19,13 +21,18 @@ pub fn one_line(text: &str) -> String {
 }
 
 fn escaped<'a>(text: &'a str, but: &[char]) -> Cow<'a, str> {
-    let is_bad = |character: char| is_obeyed(character) && !but.contains(&character);
+    let is_bad = |character: char| (is_obeyed(character) && !but.contains(&character)) || byte_of(character).is_some();
     if !text.contains(is_bad) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 16);
     for character in text.chars() {
-        if is_bad(character) { safe.extend(character.escape_default()) } else { safe.push(character) }
+        match byte_of(character) {
+            // A byte of a file's name that is no UTF-8.
+            Some(byte) => safe.push_str(&format!("\\x{byte:02x}")),
+            None if is_bad(character) => safe.extend(character.escape_default()),
+            None => safe.push(character),
+        }
     }
     Cow::Owned(safe)
 }

@@ -148,6 +148,18 @@ pub enum Command {
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
+    // Reading the arguments alone takes more than a small stack.
+    match crate::sandbox::check_stack() {
+        Ok(()) => with_stack(),
+        Err(problem) => {
+            render::say(&format!("error: {problem}"));
+            Exit::Machine.into()
+        }
+    }
+}
+
+#[inline(never)]
+fn with_stack() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -162,10 +174,6 @@ pub fn main() -> ExitCode {
     render::install();
     crate::sandbox::interrupt::install();
     crate::failure::end_at_panics(panicked);
-    if let Err(problem) = crate::sandbox::check_stack() {
-        render::say(&format!("error: {problem}"));
-        return Exit::Machine.into();
-    }
     if let Err(error) = crate::failure::start_pool(arguments.jobs.map(usize::from)) {
         render::say(&format!("error: {error}\n  help: {}", crate::failure::START_REMEDY));
         return Exit::Machine.into();

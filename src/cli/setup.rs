@@ -77,6 +77,28 @@ impl Setup {
     }
 }
 
+impl Setup {
+    /// Opens a store that is there for reading alone; nothing is made or changed.
+    ///
+    /// # Errors
+    /// The exit code, after the reason was printed.
+    pub fn open_to_read(arguments: &Arguments) -> Result<Self, Exit> {
+        let map = IdMap::for_current_user().map_err(|error| {
+            let exit = Exit::from(&error);
+            render::say(&render::error(error));
+            exit
+        })?;
+        let directory = store_directory(arguments)?;
+        let store = Store::existing(&directory);
+        if !store.directory().is_dir() {
+            render::say(&render::error(crate::store::StoreError::NotAStore { path: directory }));
+            return Err(Exit::Machine);
+        }
+        let namespace = Namespace::new(store.directory(), map);
+        Ok(Self { store, namespace })
+    }
+}
+
 /// How trees are assembled: as the user says, or as was found out once for this kernel.
 fn assembly(store: &Store, namespace: &Namespace, arguments: &Arguments) -> Result<Assembly, Exit> {
     let failed = |error: SandboxError| {

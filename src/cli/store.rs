@@ -76,6 +76,7 @@ pub fn words(kind: ItemKind) -> (&'static str, &'static str) {
         ItemKind::Memo => ("memo", "memos"),
         ItemKind::Log => ("log", "logs"),
         ItemKind::Handover => ("handover", "handovers"),
+        ItemKind::Scratch => ("scratch directory", "scratch directories"),
     }
 }
 
@@ -116,17 +117,20 @@ struct VerifyDocument<'a> {
 const LAYERS_AT_ONCE: usize = 4;
 
 fn verify(arguments: &super::Arguments, repair: bool, json: bool) -> Result<Exit, Exit> {
-    let setup = Setup::open(arguments)?;
+    let setup = if repair { Setup::open(arguments) } else { Setup::open_to_read(arguments) }?;
     let store = &setup.store;
     // Builds may go on meanwhile; gc may not, and nothing is removed under a build.
     let held = if repair {
         let taken = FileLock::try_take(&store.use_lock()).map_err(failed)?;
-        taken.ok_or_else(|| {
-            render::say("a build uses the store: run this again when it is done");
-            Exit::Machine
-        })?
+        taken
+            .ok_or_else(|| {
+                render::say("a build uses the store: run this again when it is done");
+                Exit::Machine
+            })
+            .map(Some)?
     } else {
-        FileLock::share(&store.use_lock()).map_err(failed)?
+        // A store that cannot be written has no lock to take, and nobody who changes it.
+        FileLock::share_to_read(&store.use_lock()).map_err(failed)?
     };
     // Remembered builds that cannot be read are damage too, and no reason to stop.
     let items = store.items();
@@ -134,7 +138,7 @@ fn verify(arguments: &super::Arguments, repair: bool, json: bool) -> Result<Exit
     let (layers, others): (Vec<&Item>, Vec<&Item>) = items
         .iter()
         .filter(|item| !store.is_unfinished(item))
-        .filter(|item| !matches!(item.kind, ItemKind::Memo | ItemKind::Log | ItemKind::Handover))
+        .filter(|item| !matches!(item.kind, ItemKind::Memo | ItemKind::Log | ItemKind::Handover | ItemKind::Scratch))
         .partition(|item| item.kind == ItemKind::Layer);
     let total = layers.len() + others.len();
     let done = AtomicUsize::new(0);

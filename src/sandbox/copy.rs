@@ -11,6 +11,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::name::{bytes_of, text_of};
+
 /// Marks of overlayfs, which are not content. Source: kernel, Documentation/filesystems/overlayfs.rst.
 const OVERLAY_XATTRS: &[u8] = b"user.overlay.";
 
@@ -22,7 +24,7 @@ struct Copier {
     root: OwnedFd,
 }
 
-fn open_directory(at: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
+fn open_directory(at: impl AsFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat2(at, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
@@ -36,8 +38,9 @@ fn time_of(stat: &Stat) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-fn child(path: &str, name: &str) -> String {
-    if path == "." { name.to_owned() } else { format!("{path}/{name}") }
+fn child(path: &str, name: &[u8]) -> String {
+    let name = text_of(name);
+    if path == "." { name.into_owned() } else { format!("{path}/{name}") }
 }
 
 /// Copies layers, lowest first, into `upper`; paths are relative to the working directory.
@@ -45,25 +48,25 @@ fn child(path: &str, name: &str) -> String {
 /// # Errors
 /// A text with the path.
 pub fn copy_layers(lower: &[String], upper: &str) -> Result<(), String> {
-    let root = open_directory(rustix::fs::CWD, upper).map_err(|error| format!("{upper}: {error}"))?;
+    let root = open_directory(rustix::fs::CWD, &bytes_of(upper)).map_err(|error| format!("{upper}: {error}"))?;
     let own = own_entries(&root)?;
     let mut copier = Copier { links: HashMap::new(), directories: HashMap::new(), root };
     for layer in lower {
         copier.links.clear();
-        let from = open_directory(rustix::fs::CWD, layer).map_err(|error| format!("{layer}: {error}"))?;
+        let from = open_directory(rustix::fs::CWD, &bytes_of(layer)).map_err(|error| format!("{layer}: {error}"))?;
         copier.directory(&from, ".", &own)?;
     }
     for (path, kind) in &own {
         if *kind == Own::Whiteout {
             let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
-            let removed = open_directory(&copier.root, parent)
-                .and_then(|parent| rustix::fs::unlinkat(parent, name, AtFlags::empty()));
+            let removed = open_directory(&copier.root, &bytes_of(parent))
+                .and_then(|parent| rustix::fs::unlinkat(parent, &*bytes_of(name), AtFlags::empty()));
             removed.map_err(|error| format!("cannot hide `{path}`: {error}"))?;
         }
     }
     for (path, time) in &copier.directories {
         // A directory that a later layer took away is no more.
-        if let Ok(directory) = open_directory(&copier.root, path) {
+        if let Ok(directory) = open_directory(&copier.root, &bytes_of(path)) {
             let times = Timestamps { last_access: *time, last_modification: *time };
             rustix::fs::futimens(&directory, &times).map_err(|error| format!("`{path}`: {error}"))?;
         }
@@ -84,12 +87,13 @@ fn own_entries(root: &OwnedFd) -> Result<HashMap<String, Own>, String> {
     let mut waiting = vec![".".to_owned()];
     while let Some(path) = waiting.pop() {
         let said = |error: Errno| format!("cannot read `{path}`: {error}");
-        let directory = open_directory(root, &path).map_err(said)?;
+        let directory = open_directory(root, &bytes_of(&path)).map_err(said)?;
         for entry in Dir::read_from(&directory).map_err(said)? {
             let entry = entry.map_err(said)?;
-            let Some(name) = entry.file_name().to_str().ok().filter(|name| *name != "." && *name != "..") else {
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
                 continue;
-            };
+            }
             let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
             let inner = child(&path, name);
             let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -109,7 +113,7 @@ fn own_entries(root: &OwnedFd) -> Result<HashMap<String, Own>, String> {
 impl Copier {
     fn directory(&mut self, from: &OwnedFd, path: &str, own: &HashMap<String, Own>) -> Result<(), String> {
         let said = |error: Errno| format!("cannot copy `{path}`: {error}");
-        let to = open_directory(&self.root, path).map_err(said)?;
+        let to = open_directory(&self.root, &bytes_of(path)).map_err(said)?;
         if !own.contains_key(path) {
             let stat = rustix::fs::fstat(from).map_err(said)?;
             let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
@@ -120,9 +124,10 @@ impl Copier {
         }
         for entry in Dir::read_from(from).map_err(said)? {
             let entry = entry.map_err(said)?;
-            let Some(name) = entry.file_name().to_str().ok().filter(|name| *name != "." && *name != "..") else {
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
                 continue;
-            };
+            }
             let inner = child(path, name);
             let said = |error: Errno| format!("cannot copy `{inner}`: {error}");
             let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
@@ -154,12 +159,12 @@ impl Copier {
         Ok(())
     }
 
-    fn other(&mut self, from: &OwnedFd, to: &OwnedFd, name: &str, path: &str, stat: &Stat) -> Result<(), Errno> {
+    fn other(&mut self, from: &OwnedFd, to: &OwnedFd, name: &[u8], path: &str, stat: &Stat) -> Result<(), Errno> {
         if stat.st_nlink > 1 {
             if let Some(known) = self.links.get(&(stat.st_dev, stat.st_ino)) {
                 let (parent, first) = known.rsplit_once('/').unwrap_or((".", known));
-                let parent = open_directory(&self.root, parent)?;
-                return rustix::fs::linkat(parent, first, to, name, AtFlags::empty());
+                let parent = open_directory(&self.root, &bytes_of(parent))?;
+                return rustix::fs::linkat(parent, &*bytes_of(first), to, name, AtFlags::empty());
             }
             self.links.insert((stat.st_dev, stat.st_ino), path.to_owned());
         }
@@ -189,15 +194,15 @@ impl Copier {
 }
 
 /// Removes what a lower layer put at a name, directories with all below.
-fn remove(at: &OwnedFd, name: &str) -> Result<(), Errno> {
+fn remove(at: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     match rustix::fs::unlinkat(at, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {
             let directory = open_directory(at, name)?;
             for entry in Dir::read_from(&directory)? {
                 let entry = entry?;
-                if let Some(inner) = entry.file_name().to_str().ok().filter(|name| *name != "." && *name != "..") {
-                    remove(&directory, inner)?;
+                if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                    remove(&directory, entry.file_name().to_bytes())?;
                 }
             }
             rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)

@@ -17,6 +17,7 @@ use super::merge::Merged;
 use super::{Entry, Kind, Manifest, Store, scan};
 use crate::digest::Digest;
 use crate::failure::DAMAGED;
+use crate::name::{bytes_of, text_of};
 
 /// How closely a layer is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +179,8 @@ impl Look<'_> {
     fn directory(&self, path: &str, expected: &Expected<'_>) -> Result<bool, String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let said = |error: Errno| format!("`{path}` {}", gone(error));
-        let directory = rustix::fs::openat2(self.root, path, flags, Mode::empty(), RESOLVE).map_err(said)?;
+        let directory =
+            rustix::fs::openat2(self.root, &*bytes_of(path), flags, Mode::empty(), RESOLVE).map_err(said)?;
         let mut seen = 0;
         let mut touched = false;
         for entry in Dir::read_from(&directory).map_err(said)? {
@@ -186,7 +188,7 @@ impl Look<'_> {
             if matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 continue;
             }
-            let name = entry.file_name().to_string_lossy();
+            let name = text_of(entry.file_name().to_bytes());
             let child = if path == "." { name.clone().into_owned() } else { format!("{path}/{name}") };
             let said = |problem: String| format!("`{child}` {problem}");
             let stat = rustix::fs::statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
@@ -214,7 +216,7 @@ impl Look<'_> {
             let missing = expected
                 .names
                 .keys()
-                .find(|name| rustix::fs::statat(&directory, **name, AtFlags::SYMLINK_NOFOLLOW).is_err());
+                .find(|name| rustix::fs::statat(&directory, &*bytes_of(name), AtFlags::SYMLINK_NOFOLLOW).is_err());
             let missing = missing.copied().unwrap_or_default();
             let slash = if path == "." { String::new() } else { format!("{path}/") };
             return Err(format!("`{slash}{missing}` is gone"));
@@ -289,7 +291,7 @@ fn content(parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), String> {
     match &entry.kind {
         Kind::File { digest, size } => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            let file = rustix::fs::openat2(parent, name, flags, Mode::empty(), RESOLVE).map_err(gone)?;
+            let file = rustix::fs::openat2(parent, &*bytes_of(name), flags, Mode::empty(), RESOLVE).map_err(gone)?;
             let (xattrs, _) = scan::read_xattrs(file.as_fd()).map_err(gone)?;
             let mut hasher = blake3::Hasher::new();
             let read = hasher.update_reader(std::fs::File::from(file)).map_err(|error| error.to_string())?.count();
@@ -301,14 +303,15 @@ fn content(parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), String> {
             }
         }
         Kind::Symlink(target) => {
-            let found = rustix::fs::readlinkat(parent, name, Vec::new()).map_err(gone)?;
-            if found.to_bytes() != target.as_bytes() {
+            let found = rustix::fs::readlinkat(parent, &*bytes_of(name), Vec::new()).map_err(gone)?;
+            if found.to_bytes() != &*bytes_of(target) {
                 return Err("points elsewhere".to_owned());
             }
         }
         Kind::Directory => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let directory = rustix::fs::openat2(parent, name, flags, Mode::empty(), RESOLVE).map_err(gone)?;
+            let directory =
+                rustix::fs::openat2(parent, &*bytes_of(name), flags, Mode::empty(), RESOLVE).map_err(gone)?;
             let (xattrs, _) = scan::read_xattrs(directory.as_fd()).map_err(gone)?;
             if xattrs != entry.xattrs {
                 return Err("has other extended attributes".to_owned());

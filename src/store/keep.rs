@@ -63,6 +63,8 @@ pub enum ItemKind {
     Log,
     /// A file between the two sides of the sandbox.
     Handover,
+    /// What a running command works in, or a killed one left.
+    Scratch,
 }
 
 /// Something that is kept or removed as a whole.
@@ -286,6 +288,7 @@ impl Store {
             ("roots", ItemKind::Build),
             ("pins", ItemKind::Build),
         ];
+        let flat = flat.into_iter().chain(["scratch", "aside"].map(|directory| (directory, ItemKind::Scratch)));
         for (directory, kind) in flat {
             items.extend(self.names_in(directory).into_iter().map(|name| (format!("{directory}/{name}"), kind)));
         }
@@ -316,6 +319,12 @@ impl Store {
 
     /// Bytes of an item. Of a layer, those that its manifest counts: not everybody may look into the directory.
     fn bytes_of(&self, path: &str, kind: ItemKind) -> u64 {
+        if kind == ItemKind::Scratch {
+            // As far as one may look.
+            let files = walkdir::WalkDir::new(self.directory().join(path)).into_iter().flatten();
+            let sizes = files.filter(|entry| entry.file_type().is_file()).filter_map(|entry| entry.metadata().ok());
+            return sizes.map(|metadata| metadata.size()).sum();
+        }
         if kind != ItemKind::Layer {
             return std::fs::metadata(self.directory().join(path)).map_or(0, |metadata| metadata.size());
         }
@@ -376,7 +385,9 @@ impl Survey {
     /// The same as paths.
     pub fn collected(&self, surplus: &[usize]) -> Collected {
         let mut gone = Collected { inside: Vec::new(), outside: Vec::new() };
-        for item in surplus.iter().map(|index| &self.items[*index]) {
+        // Scratch directories go with the locks of the processes that are gone: see `Store::leftovers`.
+        let items = surplus.iter().map(|index| &self.items[*index]);
+        for item in items.filter(|item| item.kind != ItemKind::Scratch) {
             if item.is_inside() { &mut gone.inside } else { &mut gone.outside }.push(item.path.clone());
         }
         gone

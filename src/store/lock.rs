@@ -49,6 +49,16 @@ impl FileLock {
         Ok(Self { file, path: path.to_owned() })
     }
 
+    /// The same for whoever only reads; none where there is no lock and none can be made.
+    ///
+    /// # Errors
+    /// As [`FileLock::take`].
+    pub fn share_to_read(path: &Path) -> Result<Option<Self>, StoreError> {
+        let Ok(file) = File::open(path) else { return Self::share(path).map(Some).or(Ok(None)) };
+        file.lock_shared().map_err(|source| StoreError::io("lock", path, source))?;
+        Ok(Some(Self { file, path: path.to_owned() }))
+    }
+
     /// Takes the lock if nobody holds it.
     ///
     /// # Errors

@@ -10,12 +10,13 @@
 //! Fields: path without leading slash (`.` is the root), kind, permission bits in octal, owner, group, mtime in
 //! seconds, size in bytes or device number, content digest or link target, first path of the hard-link group,
 //! xattrs as `name=hex` joined by commas. `-` stands for what a kind does not have. Tab, newline, backslash and
-//! other control bytes in names are written `\xHH`.
+//! other control bytes in names are written `\xHH`, and so are bytes that are no UTF-8.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::digest::Digest;
+use crate::name::{byte_of, text_of};
 
 /// Ids that an image has: 0 to 65535.
 const ID_COUNT: u32 = 65_536;
@@ -121,7 +122,12 @@ fn escape(text: &str, out: &mut String) {
             control if (control as u32) < 0x20 || control as u32 == 0x7f => {
                 let _ = write!(out, "\\x{:02x}", control as u32);
             }
-            plain => out.push(plain),
+            other => match byte_of(other) {
+                Some(byte) => {
+                    let _ = write!(out, "\\x{byte:02x}");
+                }
+                None => out.push(other),
+            },
         }
     }
 }
@@ -138,7 +144,13 @@ fn unescape(text: &str) -> Option<String> {
         if rest.as_bytes().get(at + 1) != Some(&b'x') {
             return None;
         }
-        out.push(char::from(u8::from_str_radix(code, 16).ok()?));
+        let byte = u8::from_str_radix(code, 16).ok()?;
+        // From 0x80 on it is a byte of a name that is no UTF-8.
+        if byte.is_ascii() {
+            out.push(char::from(byte))
+        } else {
+            out.push_str(&text_of(&[byte]))
+        }
         rest = &rest[at + 4..];
     }
     out.push_str(rest);

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::{Kind, Merged, Store, manifest_of, merge};
 use crate::digest::Digest;
 use crate::failure::DAMAGED;
+use crate::name::bytes_of;
 
 /// Layers laid over one another, and their directories.
 #[derive(Debug)]
@@ -46,10 +47,13 @@ impl LayerReader {
         // A named pipe in a file's place is not waited for.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let file = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).map_err(|error| match error {
-            Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ISDIR | Errno::NXIO => damaged(),
-            error => error.into(),
-        })?;
+        let file =
+            rustix::fs::openat2(root, &*bytes_of(path), flags, Mode::empty(), resolve).map_err(
+                |error| match error {
+                    Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ISDIR | Errno::NXIO => damaged(),
+                    error => error.into(),
+                },
+            )?;
         let file = File::from(file);
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.len() != size {

@@ -4,7 +4,6 @@
 //! what lies there was written by package scripts.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rayon::prelude::*;
@@ -16,9 +15,7 @@ use super::commit::commit;
 use super::{Entry, Kind, Manifest, Merged, layer_between, manifest_of, merge};
 use crate::digest::Digest;
 use crate::fault;
-
-/// How deep a tree may be; the kernel's PATH_MAX allows no more than this for names of one letter.
-const DEPTH_LIMIT: usize = 2048;
+use crate::name::{bytes_of, text_of};
 
 /// Marks of overlayfs, which are not content. Source: kernel, Documentation/filesystems/overlayfs.rst.
 const OVERLAY_XATTRS: [&str; 2] = ["user.overlay.", "trusted.overlay."];
@@ -66,8 +63,7 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     let base = request.base.iter().map(manifest_of).collect::<Result<Vec<Manifest>, String>>()?;
     let before = merge(&base);
     let root = open_directory(rustix::fs::CWD, &request.tree).map_err(|error| format!("{}: {error}", request.tree))?;
-    let mut found = Vec::new();
-    collect(root.as_fd(), ".", &mut found, 0)?;
+    let mut found = collect(&root)?;
     found.sort_by(|a, b| a.path.cmp(&b.path));
     fault::point("scan.listed");
     let digests = hash_files(&root, &found)?;
@@ -89,60 +85,66 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
 
 fn open_directory(at: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat2(at, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+    let path = bytes_of(path);
+    rustix::fs::openat2(at, &*path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
 fn child_path(parent: &str, name: &str) -> String {
     if parent == "." { name.to_owned() } else { format!("{parent}/{name}") }
 }
 
-/// Whether a directory entry's name is a real one.
-fn real_name<'a>(name: &'a CStr, parent: &str) -> Result<Option<&'a str>, String> {
-    match name.to_str() {
-        Ok("." | "..") => Ok(None),
-        Ok(name) => Ok(Some(name)),
-        Err(_) => {
-            Err(format!("`{parent}/{}` has a name that is no UTF-8; an image cannot hold it", name.to_string_lossy()))
+/// Finds everything below a directory. Each directory is opened by its path from the root, so that a deep tree takes no more
+/// open files than a flat one.
+fn collect(root: &OwnedFd) -> Result<Vec<Found>, String> {
+    let mut found = Vec::new();
+    let mut waiting = vec![".".to_owned()];
+    while let Some(path) = waiting.pop() {
+        let said = |error: Errno| match error {
+            // The kernel's PATH_MAX: what cannot be named cannot be unpacked on a node either.
+            Errno::NAMETOOLONG => format!("`{}` is longer than a path can be (4095 bytes)", shortened(&path)),
+            error => format!("cannot read `{}`: {error}", shortened(&path)),
+        };
+        let directory = open_directory(root, &path).map_err(said)?;
+        let stat = rustix::fs::fstat(&directory).map_err(said)?;
+        let (xattrs, opaque) = read_xattrs(directory.as_fd()).map_err(said)?;
+        for entry in Dir::read_from(&directory).map_err(said)? {
+            let entry = entry.map_err(said)?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let child = child_path(&path, &text_of(name.to_bytes()));
+            let said = |error: Errno| format!("cannot read `{}`: {error}", shortened(&child));
+            let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
+            let mut one = Found { path: child.clone(), stat, xattrs: BTreeMap::new(), link: None, opaque: false };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => {
+                    waiting.push(child);
+                    continue;
+                }
+                FileType::Symlink => {
+                    let target = rustix::fs::readlinkat(&directory, name, Vec::new()).map_err(said)?;
+                    one.link = Some(text_of(target.to_bytes()).into_owned());
+                }
+                FileType::RegularFile => {
+                    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+                    let file = rustix::fs::openat(&directory, name, flags, Mode::empty()).map_err(said)?;
+                    one.xattrs = read_xattrs(file.as_fd()).map_err(said)?.0;
+                }
+                _ => {}
+            }
+            found.push(one);
         }
+        found.push(Found { path, stat, xattrs, link: None, opaque });
     }
+    Ok(found)
 }
 
-fn collect(directory: BorrowedFd<'_>, path: &str, found: &mut Vec<Found>, depth: usize) -> Result<(), String> {
-    let said = |error: Errno| format!("cannot read `{path}`: {error}");
-    if depth > DEPTH_LIMIT {
-        return Err(format!("`{path}` is deeper than {DEPTH_LIMIT} directories"));
-    }
-    let stat = rustix::fs::fstat(directory).map_err(said)?;
-    let (xattrs, opaque) = read_xattrs(directory).map_err(said)?;
-    found.push(Found { path: path.to_owned(), stat, xattrs, link: None, opaque });
-    for entry in Dir::read_from(directory).map_err(said)? {
-        let entry = entry.map_err(said)?;
-        let Some(name) = real_name(entry.file_name(), path)? else { continue };
-        let child = child_path(path, name);
-        let said = |error: Errno| format!("cannot read `{child}`: {error}");
-        let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                let inner = open_directory(directory, name).map_err(said)?;
-                collect(inner.as_fd(), &child, found, depth + 1)?;
-            }
-            FileType::Symlink => {
-                let target = rustix::fs::readlinkat(directory, name, Vec::new()).map_err(said)?;
-                let link = target
-                    .into_string()
-                    .map_err(|_| format!("the link `{child}` points to a name that is no UTF-8"))?;
-                found.push(Found { path: child, stat, xattrs: BTreeMap::new(), link: Some(link), opaque: false });
-            }
-            FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-                let file = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(said)?;
-                let (xattrs, _) = read_xattrs(file.as_fd()).map_err(said)?;
-                found.push(Found { path: child, stat, xattrs, link: None, opaque: false });
-            }
-            _ => found.push(Found { path: child, stat, xattrs: BTreeMap::new(), link: None, opaque: false }),
-        }
-    }
-    Ok(())
+/// A path for a message: the end of a very long one.
+fn shortened(path: &str) -> String {
+    const SHOWN: usize = 200;
+    let from = path.char_indices().rev().nth(SHOWN).map_or(0, |(at, _)| at);
+    if from == 0 { path.to_owned() } else { format!("...{}", &path[from..]) }
 }
 
 /// The attributes that are content, and whether overlayfs marked the directory opaque.
@@ -191,7 +193,8 @@ fn hash_files(root: &OwnedFd, found: &[Found]) -> Result<HashMap<usize, Digest>,
 
 fn open_file(root: &OwnedFd, path: &str) -> Result<std::fs::File, String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(root, &*bytes_of(path), flags, Mode::empty(), resolve)
         .map(std::fs::File::from)
         .map_err(|error| format!("cannot open `{path}`: {error}"))
 }
@@ -289,7 +292,7 @@ fn open_up(root: &OwnedFd, found: &[Found], layer: &Manifest) -> Result<(), Stri
             }
             let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
             let parent = open_directory(root, parent).map_err(said)?;
-            match rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
+            match rustix::fs::mknodat(&parent, &*bytes_of(name), FileType::CharacterDevice, Mode::empty(), 0) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(said(error)),
             }
@@ -304,7 +307,7 @@ fn remove_unchanged(root: &OwnedFd, unchanged: &[String]) -> Result<(), String> 
         let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
         let said = |error: Errno| format!("cannot remove `{path}`: {error}");
         let parent = open_directory(root, parent).map_err(said)?;
-        rustix::fs::unlinkat(parent, name, AtFlags::empty()).map_err(said)?;
+        rustix::fs::unlinkat(parent, &*bytes_of(name), AtFlags::empty()).map_err(said)?;
     }
     Ok(())
 }
@@ -323,7 +326,7 @@ fn set_times(root: &OwnedFd, found: &[Found], unchanged: &[String], epoch: i64) 
             if file.path == "." { (".", ".") } else { file.path.rsplit_once('/').unwrap_or((".", &file.path)) };
         let times = Timestamps { last_access: time, last_modification: time };
         let set = open_directory(root, parent)
-            .and_then(|parent| rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW));
+            .and_then(|parent| rustix::fs::utimensat(parent, &*bytes_of(name), &times, AtFlags::SYMLINK_NOFOLLOW));
         match set {
             // A directory in which nothing changed was taken out.
             Ok(()) | Err(Errno::NOENT) => {}
@@ -341,7 +344,8 @@ fn reduce(root: &OwnedFd, found: &[Found], layer: &Manifest) -> Result<(), Strin
         if entry.kind == Kind::Whiteout {
             let said = |error: Errno| format!("cannot mark `{path}` as gone: {error}");
             let parent = open_directory(root, parent).map_err(said)?;
-            rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), 0).map_err(said)?;
+            rustix::fs::mknodat(&parent, &*bytes_of(name), FileType::CharacterDevice, Mode::empty(), 0)
+                .map_err(said)?;
         }
     }
     // Deepest first; one with content stays.
@@ -350,7 +354,7 @@ fn reduce(root: &OwnedFd, found: &[Found], layer: &Manifest) -> Result<(), Strin
         if is_directory && file.path != "." && !layer.0.contains_key(&file.path) {
             let (parent, name) = file.path.rsplit_once('/').unwrap_or((".", &file.path));
             let parent = open_directory(root, parent).map_err(|error| format!("`{}`: {error}", file.path))?;
-            let _ = rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);
+            let _ = rustix::fs::unlinkat(&parent, &*bytes_of(name), AtFlags::REMOVEDIR);
         }
     }
     Ok(())

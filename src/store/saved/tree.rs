@@ -1,5 +1,6 @@
 //! A layer's directory: what its manifest leaves out, and making it.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,6 +10,7 @@ use rustix::io::Errno;
 
 use super::super::scan;
 use crate::digest::Digest;
+use crate::name::bytes_of;
 use crate::store::{Entry, Kind, Manifest, Store};
 
 /// How an inside path is resolved: nothing that lies in a layer leads out of it.
@@ -28,7 +30,7 @@ pub fn open(path: &str) -> Result<OwnedFd, String> {
 
 fn directory(at: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat2(at, path, flags, Mode::empty(), RESOLVE)
+    rustix::fs::openat2(at, &*bytes_of(path), flags, Mode::empty(), RESOLVE)
 }
 
 /// Opens a regular file of a layer.
@@ -37,7 +39,7 @@ fn directory(at: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
 /// The kernel's.
 pub fn open_file(root: &OwnedFd, path: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::openat2(root, path, flags, Mode::empty(), RESOLVE)?);
+    let file = File::from(rustix::fs::openat2(root, &*bytes_of(path), flags, Mode::empty(), RESOLVE)?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
@@ -97,13 +99,13 @@ impl TreeMaker {
         Ok(Self { root: open(path)? })
     }
 
-    fn parent<'p>(&self, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
+    fn parent<'p>(&self, path: &'p str) -> Result<(OwnedFd, Cow<'p, [u8]>), Errno> {
         let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
         // The kernel refuses `..` that leads out; none is needed within.
         if name.is_empty() || name == ".." || name == "." {
             return Err(Errno::INVAL);
         }
-        Ok((directory(&self.root, parent)?, name))
+        Ok((directory(&self.root, parent)?, bytes_of(name)))
     }
 
     /// Makes a directory, writable for now; [`TreeMaker::settle`] gives it its mode and time.
@@ -115,7 +117,7 @@ impl TreeMaker {
             return Ok(());
         }
         let (parent, name) = self.parent(path)?;
-        rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700))
+        rustix::fs::mkdirat(parent, &*name, Mode::from_raw_mode(0o700))
     }
 
     /// Makes a regular file out of what `content` gives.
@@ -126,7 +128,7 @@ impl TreeMaker {
         let Kind::File { size, digest } = entry.kind else { return Err(io::ErrorKind::InvalidInput.into()) };
         let (parent, name) = self.parent(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?);
+        let mut file = File::from(rustix::fs::openat(parent, &*name, flags, Mode::from_raw_mode(0o600))?);
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0u8; 1 << 18];
         let mut left = size;
@@ -156,7 +158,7 @@ impl TreeMaker {
     pub fn link(&self, path: &str, other: &str) -> Result<(), Errno> {
         let (from, from_name) = self.parent(other)?;
         let (to, name) = self.parent(path)?;
-        rustix::fs::linkat(from, from_name, to, name, AtFlags::empty())
+        rustix::fs::linkat(from, &*from_name, to, &*name, AtFlags::empty())
     }
 
     /// Makes what is neither directory nor regular file.
@@ -168,19 +170,19 @@ impl TreeMaker {
         let mode = Mode::from_raw_mode(entry.mode & 0o7777);
         match &entry.kind {
             Kind::Whiteout => {
-                return rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), 0);
+                return rustix::fs::mknodat(&parent, &*name, FileType::CharacterDevice, Mode::empty(), 0);
             }
-            Kind::Symlink(target) => rustix::fs::symlinkat(target.as_str(), &parent, name)?,
-            Kind::Fifo => rustix::fs::mknodat(&parent, name, FileType::Fifo, mode, 0)?,
-            Kind::Socket => rustix::fs::mknodat(&parent, name, FileType::Socket, mode, 0)?,
+            Kind::Symlink(target) => rustix::fs::symlinkat(&*bytes_of(target), &parent, &*name)?,
+            Kind::Fifo => rustix::fs::mknodat(&parent, &*name, FileType::Fifo, mode, 0)?,
+            Kind::Socket => rustix::fs::mknodat(&parent, &*name, FileType::Socket, mode, 0)?,
             Kind::Character(..) | Kind::Block(..) | Kind::Directory | Kind::File { .. } => return Err(Errno::PERM),
         }
         let owner = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
-        rustix::fs::chownat(&parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::chownat(&parent, &*name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
         if !matches!(entry.kind, Kind::Symlink(_)) {
-            rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?;
+            rustix::fs::chmodat(&parent, &*name, mode, AtFlags::empty())?;
         }
-        rustix::fs::utimensat(&parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::utimensat(&parent, &*name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
     }
 
     /// Gives a directory owner, mode, attributes and time, when all below it is made.

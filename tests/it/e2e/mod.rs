@@ -17,6 +17,7 @@ mod formats;
 mod history;
 mod kills;
 mod leases;
+mod limits;
 mod lock;
 mod machine;
 mod memo;
