@@ -31,7 +31,7 @@ pub fn text_of(bytes: &[u8]) -> Cow<'_, str> {
 
 /// The byte that a character of such a text stands for; none for every other.
 pub fn byte_of(character: char) -> Option<u8> {
-    (character as u32).checked_sub(BASE).and_then(|byte| u8::try_from(byte).ok())
+    (character as u32).checked_sub(BASE).and_then(|byte| u8::try_from(byte).ok()).filter(|byte| !byte.is_ascii())
 }
 
 /// The name that a text stands for.

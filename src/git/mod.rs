@@ -251,3 +251,6 @@ fn plainly(error: &(dyn std::error::Error + 'static)) -> String {
     }
     innermost.to_string().lines().next().unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,6 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Times
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::merge::Merged;
 use super::{Entry, Kind, Manifest, Store, scan};
 use crate::digest::Digest;
 use crate::failure::DAMAGED;
@@ -39,7 +38,7 @@ pub struct DamagedLayer {
 
 /// Compares the directories of layers with their manifests, content too; gives those that differ.
 pub fn check_layers(layers: &[Digest]) -> Vec<DamagedLayer> {
-    let check = |layer: &Digest| check_layer(layer, &read_manifest(layer)?, None, Depth::Read);
+    let check = |layer: &Digest| check_layer(layer, &read_manifest(layer)?, Depth::Read);
     layers
         .par_iter()
         .filter_map(|layer| check(layer).err().map(|problem| DamagedLayer { layer: *layer, problem }))
@@ -72,18 +71,13 @@ fn damaged(layer: &Digest, problem: &str) -> String {
 /// # Errors
 /// A text with the layer and the path that is not what it was.
 pub fn lower_directories(layers: &[Digest]) -> Result<Vec<String>, String> {
-    static LOOKED_AT: Mutex<BTreeSet<Vec<Digest>>> = Mutex::new(BTreeSet::new());
+    static LOOKED_AT: Mutex<BTreeSet<Digest>> = Mutex::new(BTreeSet::new());
     let mut known = LOOKED_AT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if !known.contains(layers) {
-        let mut below = Merged::default();
-        for (index, layer) in layers.iter().enumerate() {
-            let manifest = manifest_of(layer)?;
-            check_layer(layer, &manifest, Some(&below), Depth::Look).map_err(|problem| damaged(layer, &problem))?;
-            for (path, entry) in manifest.0 {
-                below.apply(&path, entry, index);
-            }
+    for layer in layers {
+        if !known.contains(layer) {
+            check_layer(layer, &manifest_of(layer)?, Depth::Look).map_err(|problem| damaged(layer, &problem))?;
+            known.insert(*layer);
         }
-        known.insert(layers.to_vec());
     }
     Ok(layers.iter().map(Store::tree_name).collect())
 }
@@ -95,21 +89,22 @@ struct Expected<'m> {
     names: BTreeMap<&'m str, Option<&'m Entry>>,
 }
 
-/// Compares a layer's directory with its manifest. Directories that the manifest does not name are as in the layers
-/// `below`, where these are given.
+/// Compares a layer's directory with its manifest. Of directories that the manifest does not name nothing is known but that
+/// they are directories: the same layer may have come of two stacks in which they differ.
 ///
 /// # Errors
 /// A path, and what is wrong with it.
-pub fn check_layer(layer: &Digest, manifest: &Manifest, below: Option<&Merged>, depth: Depth) -> Result<(), String> {
+pub fn check_layer(layer: &Digest, manifest: &Manifest, depth: Depth) -> Result<(), String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(Store::tree_name(layer).as_str(), flags, Mode::empty())
         .map_err(|error| format!("its directory cannot be opened: {error}"))?;
     let name = Store::manifest_name(layer);
     let sealed = rustix::fs::stat(name.as_str()).map_err(|error| format!("its manifest: {error}"))?;
-    let look = Look { root: &root, sealed: (sealed.st_ctime, sealed.st_ctime_nsec), depth, below };
+    let look = Look { root: &root, sealed: (sealed.st_ctime, sealed.st_ctime_nsec), depth };
     let top = rustix::fs::fstat(&root).map_err(|error| format!("its directory: {error}"))?;
-    let entry = manifest.0.get(".").or_else(|| Some(&below?.0.get(".")?.entry));
-    entry
+    manifest
+        .0
+        .get(".")
         .map_or(Ok(()), |entry| as_said(&root, ".", &top, entry, depth == Depth::Read))
         .map_err(|problem| format!("`.` {problem}"))?;
     let directories = directories(manifest);
@@ -168,7 +163,6 @@ struct Look<'a> {
     /// ctime of the manifest.
     sealed: (i64, u64),
     depth: Depth,
-    below: Option<&'a Merged>,
 }
 
 /// How paths in a layer are resolved.
@@ -200,8 +194,7 @@ impl Look<'_> {
             seen += 1;
             let late = (stat.st_ctime, stat.st_ctime_nsec) > self.sealed;
             touched |= late;
-            let as_below = || self.below.and_then(|below| below.0.get(&child)).map(|found| &found.entry);
-            match expected.or_else(as_below) {
+            match expected {
                 Some(entry) => {
                     let fully = late || self.depth == Depth::Read;
                     as_said(&directory, &name, &stat, entry, fully).map_err(said)?;

@@ -28,7 +28,7 @@ pub(super) fn commit(tree: &str, text: &str) -> Result<(Digest, bool), String> {
     let trees = turn().map_err(said)?;
     // Looked at and not read: this is the same layer a second time, and whoever uses it looks too.
     let is_there = std::fs::read(&name).is_ok_and(|known| known == text.as_bytes())
-        && Manifest::parse(text).is_ok_and(|manifest| check_layer(&layer, &manifest, None, Depth::Look).is_ok());
+        && Manifest::parse(text).is_ok_and(|manifest| check_layer(&layer, &manifest, Depth::Look).is_ok());
     if is_there {
         return Ok((layer, false));
     }
