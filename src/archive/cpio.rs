@@ -206,7 +206,8 @@ mod tests {
         write_entry(&mut out, &name, HEAD, Body::File(3, Some(Box::new(&b"abc"[..])))).unwrap();
         write_entry(&mut out, "link", HEAD, Body::Symlink(&name)).unwrap();
         assert_eq!(&out[94..102], b"00000007");
-        assert_eq!(&out[110..120], b"caf\xe9/\xff\0abc");
+        // Padded to a multiple of four.
+        assert_eq!(&out[110..123], b"caf\xe9/\xff\0\0\0\0abc");
         assert!(out.windows(6).filter(|bytes| bytes == b"caf\xe9/\xff").count() == 2);
     }
 

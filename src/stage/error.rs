@@ -84,7 +84,7 @@ pub enum StageError {
     #[diagnostic(
         code(stage::publish_full),
         help(
-            "free some space there, or choose another place with `out` in the recipe or --out DIR; nothing was published, the previous artefacts stay, and what is finished is kept: the next build only publishes"
+            "nothing was published, the previous artefacts stay; free some space there, or choose another place with --out DIR or `out` in the recipe: the next build only publishes"
         )
     )]
     PublishFull { intent: &'static str, path: String },

@@ -267,7 +267,7 @@ fn as_said(parent: &OwnedFd, name: &str, stat: &Stat, entry: &Entry, fully: bool
     if let Kind::File { size, .. } = entry.kind
         && stat.st_size as u64 != size
     {
-        return Err(format!("has {} bytes instead of {size}", stat.st_size));
+        return Err(format!("has other content ({} bytes instead of {size})", stat.st_size));
     }
     if stat.st_mtime != entry.mtime {
         return Err("has another time".to_owned());
