@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 
 use cpio::newc;
 
-use crate::name::bytes_of;
+use crate::name::{bytes_of, text_of};
 
 /// Largest file that the format can hold: its size field has 32 bits.
 #[cfg(test)]
@@ -175,6 +175,35 @@ pub fn write_entry(out: &mut dyn Write, path: &str, head: Head, body: Body<'_>) 
     }
 }
 
+/// Longest name of an entry that is read, in bytes: the kernel's PATH_MAX.
+const NAME_LIMIT: usize = 4096;
+
+/// What the crate's reader reads: the head of an entry, and what comes after it.
+pub type Entry<'a> = io::Chain<io::Cursor<Vec<u8>>, &'a mut dyn Read>;
+
+/// Begins to read an entry; gives its name too, which may be no UTF-8. The reader's `finish` gives the input back, as the second
+/// part of what it read.
+///
+/// # Errors
+/// `InvalidData` for what is no entry; the input's.
+pub fn read_entry(input: &mut dyn Read) -> io::Result<(String, newc::Reader<Entry<'_>>)> {
+    let mut head = vec![0; HEADER as usize];
+    input.read_exact(&mut head)?;
+    // Source: as above; the length of the name is the twelfth field, with its NUL.
+    let length = std::str::from_utf8(&head[94..102]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+    let length = length.filter(|length| (1..=NAME_LIMIT).contains(length));
+    let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an entry has a bad header"))?;
+    head.resize(HEADER as usize + length, 0);
+    let name = &mut head[HEADER as usize..];
+    input.read_exact(name)?;
+    let text = text_of(&name[..length - 1]).into_owned();
+    if std::str::from_utf8(name).is_err() {
+        // The crate takes names that are UTF-8.
+        name[..length - 1].fill(b'x');
+    }
+    Ok((text, newc::Reader::new(io::Cursor::new(head).chain(input))?))
+}
+
 /// Writes the end of the archive.
 ///
 /// # Errors
@@ -209,6 +238,12 @@ mod tests {
         // Padded to a multiple of four.
         assert_eq!(&out[110..123], b"caf\xe9/\xff\0\0\0\0abc");
         assert!(out.windows(6).filter(|bytes| bytes == b"caf\xe9/\xff").count() == 2);
+        let mut input = &out[..];
+        let (read, mut reader) = read_entry(&mut input).unwrap();
+        assert_eq!(read, name);
+        io::copy(&mut reader, &mut io::sink()).unwrap();
+        let rest = reader.finish().unwrap().into_inner().1;
+        assert_eq!(read_entry(rest).unwrap().0, "link");
     }
 
     #[test]

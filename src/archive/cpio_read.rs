@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use super::cpio::read_entry;
 use crate::name::text_of;
-
-use cpio::newc;
 
 /// What an entry of an archive is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,12 +45,12 @@ pub fn read_archive(input: &mut dyn Read) -> io::Result<BTreeMap<String, Found>>
     let mut linked: BTreeMap<(u32, u32, u32), Linked> = BTreeMap::new();
     let mut input = input;
     loop {
-        let mut reader = newc::Reader::new(input)?;
+        let (name, mut reader) = read_entry(input)?;
         let entry = reader.entry();
         if entry.is_trailer() {
             break;
         }
-        let name = entry.name().trim_start_matches("./").trim_matches('/').to_owned();
+        let name = name.trim_start_matches("./").trim_matches('/').to_owned();
         if name.split('/').any(|part| part == "..") {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the path `{name}` leads upwards")));
         }
@@ -63,7 +62,7 @@ pub fn read_archive(input: &mut dyn Read) -> io::Result<BTreeMap<String, Found>>
         if bytes.len() != size as usize {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` is cut off")));
         }
-        input = reader.finish()?;
+        input = reader.finish()?.into_inner().1;
         if name.is_empty() || name == "." {
             continue;
         }

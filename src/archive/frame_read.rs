@@ -2,8 +2,7 @@
 
 use std::io::{self, Read};
 
-use cpio::newc;
-
+use super::cpio::read_entry;
 use super::plain;
 
 /// An entry of a frame.
@@ -30,17 +29,17 @@ pub fn read_frame(compressed: impl Read) -> io::Result<Vec<FrameEntry>> {
     let mut entries = Vec::new();
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
-        let mut reader = newc::Reader::new(rest)?;
+        let (name, mut reader) = read_entry(&mut rest)?;
         let entry = reader.entry();
         if entry.is_trailer() {
             break;
         }
-        let path = entry.name().trim_start_matches("./").trim_matches('/').to_owned();
+        let path = name.trim_start_matches("./").trim_matches('/').to_owned();
         // Source of the bits: stat(2).
         let is_directory = entry.mode() & 0o170_000 == 0o040_000;
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes)?;
-        rest = reader.finish()?;
+        reader.finish()?;
         entries.push(FrameEntry { path, is_directory, bytes });
     }
     Ok(entries)

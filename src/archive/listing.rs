@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use crate::name::text_of;
 
-use cpio::newc;
+use super::cpio::read_entry;
 
 /// What an entry says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,12 +45,12 @@ fn clean(path: &str) -> String {
 pub fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
     let mut input = input;
     loop {
-        let mut reader = newc::Reader::new(input)?;
+        let (name, mut reader) = read_entry(input)?;
         let entry = reader.entry();
         if entry.is_trailer() {
             return Ok(());
         }
-        let path = clean(entry.name());
+        let path = clean(&name);
         let listed = Listed {
             path: if path == "." { String::new() } else { path },
             mode: entry.mode(),
@@ -66,7 +66,7 @@ pub fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
         look(&listed, &mut reader)?;
         // What was not looked at is still to be read.
         io::copy(&mut reader, &mut io::sink())?;
-        input = reader.finish()?;
+        input = reader.finish()?.into_inner().1;
     }
 }
 

@@ -177,11 +177,11 @@ fn no_entry_of_the_store_that_is_damaged_gets_other_bytes_published() {
                 "tree" => tree,
                 "manifest" => trial.inner().join("manifests").join(&layer),
                 _ => {
-                    let files = walkdir::WalkDir::new(tree.join("etc")).sort_by_file_name().into_iter().flatten();
+                    let mut files = walkdir::WalkDir::new(tree.join("etc")).sort_by_file_name().into_iter().flatten();
                     let is_file = |entry: &walkdir::DirEntry| {
                         entry.file_type().is_file() && entry.metadata().is_ok_and(|found| found.len() > 1)
                     };
-                    files.filter(is_file).next().unwrap().into_path()
+                    files.find(is_file).unwrap().into_path()
                 }
             };
             damage.is_done_to(&path);
