@@ -298,7 +298,8 @@ fn check_stanza(stanza: &str) -> Result<(), DebError> {
     let starts_well = |text: &str| text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     let of = |text: &str, more: &[u8]| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte));
     match field("Package") {
-        Some(name) if starts_well(name) && of(name, b"+-.") => {}
+        // dpkg takes an underscore too, though policy does not.
+        Some(name) if starts_well(name) && of(name, b"+-._") => {}
         Some(_) => return Err(DebError::Format("its control file has a Package name that no package can have")),
         None => return Err(DebError::Format("its control file names no Package")),
     }

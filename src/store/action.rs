@@ -107,6 +107,13 @@ impl Store {
         ActionRecord::parse(&bytes).filter(|record| record.key == *key)
     }
 
+    /// The outputs that a record names, for whoever only wants to know what must be kept: also of one that an earlier imgbuild
+    /// wrote, or that is not as it was written.
+    pub(super) fn named_outputs(&self, key: &Digest) -> Option<Outputs> {
+        let bytes = std::fs::read(self.action_path(key)).ok()?;
+        serde_json::from_slice::<ActionRecord>(&bytes).ok().filter(|record| record.key == *key).map(|one| one.outputs)
+    }
+
     /// Whether all that a record names is there.
     pub fn has_outputs(&self, outputs: &Outputs) -> bool {
         outputs.layer.is_none_or(|layer| self.has_layer(&layer))

@@ -269,10 +269,10 @@ fn as_said(parent: &OwnedFd, name: &str, stat: &Stat, entry: &Entry, fully: bool
     {
         return Err(format!("has other content ({} bytes instead of {size})", stat.st_size));
     }
-    if stat.st_mtime != entry.mtime {
-        return Err("has another time".to_owned());
+    if fully {
+        content(parent, name, entry)?;
     }
-    if fully { content(parent, name, entry) } else { Ok(()) }
+    if stat.st_mtime == entry.mtime { Ok(()) } else { Err("has another time".to_owned()) }
 }
 
 fn whiteout(kind: FileType, stat: &Stat) -> Result<(), String> {

@@ -221,12 +221,12 @@ impl Store {
         let root = &build.root;
         for key in root.actions.values() {
             paths.push(format!("actions/{key}.json"));
-            let Some(record) = self.record(key) else { continue };
+            let Some(outputs) = self.named_outputs(key) else { continue };
             // A tree without its manifest is no layer.
-            if let Some(layer) = record.outputs.layer.filter(|layer| self.has_layer(layer)) {
+            if let Some(layer) = outputs.layer.filter(|layer| self.has_layer(layer)) {
                 paths.extend([Self::tree_name(&layer), Self::manifest_name(&layer)]);
             }
-            paths.extend(record.outputs.blobs.values().map(|blob| Self::blob_name(&blob.digest)));
+            paths.extend(outputs.blobs.values().map(|blob| Self::blob_name(&blob.digest)));
         }
         for frame in &root.frames {
             let name = Self::frame_name(frame);

@@ -5,7 +5,6 @@ mod build_failures;
 mod ci;
 mod closure;
 mod compute;
-mod damage;
 mod dracut;
 mod drift;
 mod drivers;
