@@ -131,12 +131,8 @@ fn script(space: &Space, text: &str) {
     std::fs::write(&path, format!("{plain}\n# more\n{text}\n")).unwrap();
 }
 
-fn left_in_scratch(space: &Space) -> usize {
-    std::fs::read_dir(space.store().join("v1/scratch")).unwrap().count()
-}
-
 #[test]
-fn names_that_are_no_utf8_are_in_the_image_and_deep_trees_leave_nothing_behind() {
+fn names_that_are_no_utf8_are_in_the_image() {
     let space = fresh();
     let odd = "cd \"$1\"; d=$(printf 'opt/caf\\351'); mkdir -p \"$d\"; echo kept >\"$d/$(printf 'f\\377')\"; \
                ln -s \"$(printf 'caf\\351')\" opt/link; ln \"$d/$(printf 'f\\377')\" \"$d/second\"";
@@ -161,19 +157,6 @@ fn names_that_are_no_utf8_are_in_the_image_and_deep_trees_leave_nothing_behind()
     let other = fresh();
     other.run(&["store", "load", saved.to_str().unwrap()]).good();
     other.run(&["store", "verify"]).good();
-
-    // Deeper than any path can name: refused, said, and gone.
-    let deep = "cd \"$1/opt\"; i=0; while [ $i -lt 3000 ]; do mkdir d; cd -P d 2>/dev/null || cd d; i=$((i+1)); done";
-    script(&space, deep);
-    let ran = build(&space);
-    assert_eq!(ran.code, 4, "{}", ran.err);
-    assert_eq!(left_in_scratch(&space), 0, "{}", ran.err);
-    // A script's own failure is told, whatever it left.
-    script(&space, &format!("({deep}); ({odd}); echo no licence server >&2; exit 7"));
-    let ran = build(&space);
-    assert_eq!(ran.code, 4, "{}", ran.err);
-    assert!(ran.err.contains("status 7") && ran.err.contains("no licence server"), "{}", ran.err);
-    assert_eq!(left_in_scratch(&space), 0, "{}", ran.err);
 }
 
 #[test]
