@@ -75,6 +75,7 @@ pub fn start_pool(threads: Option<usize>) -> std::io::Result<()> {
 pub fn not_started(error: std::io::Error) -> std::io::Error {
     // EAGAIN: too many; ENOMEM: no memory for another one. Source: fork(2), pthread_create(3).
     match error.kind() {
+        _ if error.to_string().contains(NOT_STARTED) => error,
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::OutOfMemory => {
             std::io::Error::new(error.kind(), format!("{NOT_STARTED}: {error}"))
         }

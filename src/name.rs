@@ -34,6 +34,18 @@ pub fn byte_of(character: char) -> Option<u8> {
     (character as u32).checked_sub(BASE).and_then(|byte| u8::try_from(byte).ok()).filter(|byte| !byte.is_ascii())
 }
 
+/// A name for a message: one line, whatever it is.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    Cow::Owned(text.chars().map(escape).collect())
+}
+
 /// The name that a text stands for.
 pub fn bytes_of(text: &str) -> Cow<'_, [u8]> {
     if !text.chars().any(|one| byte_of(one).is_some()) {
@@ -52,6 +64,12 @@ pub fn bytes_of(text: &str) -> Cow<'_, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_in_a_message_is_one_line() {
+        assert_eq!(shown("etc/a b"), "etc/a b");
+        assert_eq!(shown("a\nfailed: b\u{1b}"), "a\\nfailed: b\\u{1b}");
+    }
 
     #[test]
     fn each_name_has_one_text_and_comes_back_of_it() {

@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("fault", &[]),
     ("format", &[]),
     ("name", &[]),
-    ("git", &["failure"]),
+    ("git", &["failure", "witness"]),
     ("xcat", &["source"]),
     ("witness", &["digest"]),
     ("recipe", &["xcat", "source", "digest", "failure", "format", "witness"]),
@@ -24,7 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "stage",
         &[
             "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "failure", "fault",
-            "format", "witness",
+            "format", "name", "witness",
         ],
     ),
     ("boot", &[]),

@@ -11,6 +11,7 @@ use sha2::Digest;
 
 use crate::cmdline::Parameters;
 use crate::fetch::Client;
+use crate::name::shown;
 use crate::{Pause, cpio, say, sys};
 
 /// Where the new root is made, unless [`make_root_at`] said otherwise.
@@ -185,8 +186,9 @@ pub fn unpack(client: &Client, url: &str, index: &Index, parameters: &Parameters
         })?;
     let outcome = unpack_frames(client, url, index).and_then(|()| {
         for (path, name, value) in &index.xattrs {
-            sys::set_xattr(root(), path, name, value)
-                .map_err(|error| format!("the attribute {name} of {path} cannot be set: {error}"))?;
+            sys::set_xattr(root(), path, name, value).map_err(|error| {
+                format!("the attribute {name} of {path} cannot be set: {error}", path = shown(path))
+            })?;
         }
         Ok(())
     });
@@ -251,7 +253,8 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
     // Deepest first: setting the time of what lies in a directory does not change the directory's.
     times.sort_by(|a, b| b.0.cmp(&a.0));
     for (path, time) in times {
-        sys::set_time(root(), &path, time).map_err(|error| format!("the time of {path} cannot be set: {error}"))?;
+        sys::set_time(root(), &path, time)
+            .map_err(|error| format!("the time of {path} cannot be set: {error}", path = shown(&path)))?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::name::{bytes_of, text_of};
+use crate::name::{bytes_of, shown, text_of};
 
 /// Something that an archive wants made.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Extractor {
     /// A text with the path.
     pub fn directory(&mut self, path: &[u8], meta: &Meta) -> Result<(), String> {
         let path = clean(path)?;
-        let said = |error: Errno| format!("cannot make the directory `{path}`: {error}");
+        let said = |error: Errno| format!("cannot make the directory `{path}`: {error}", path = shown(&path));
         if !path.is_empty() {
             let (parent, name) = self.parent(&path).map_err(said)?;
             match rustix::fs::mkdirat(&parent, &*name, Mode::from_raw_mode(0o755)) {
@@ -137,7 +137,7 @@ impl Extractor {
     /// A text with the path.
     pub fn file(&mut self, path: &[u8], meta: &Meta, content: &mut dyn Read) -> Result<(), String> {
         let path = clean(path)?;
-        let said = |error: std::io::Error| format!("cannot write `{path}`: {error}");
+        let said = |error: std::io::Error| format!("cannot write `{path}`: {error}", path = shown(&path));
         let (parent, name) = self.parent(&path).map_err(|error| said(error.into()))?;
         self.clear(&parent, &name).map_err(|error| said(error.into()))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -154,7 +154,7 @@ impl Extractor {
     /// A text with the path.
     pub fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> Result<(), String> {
         let path = clean(path)?;
-        let said = |error: Errno| format!("cannot make the link `{path}`: {error}");
+        let said = |error: Errno| format!("cannot make the link `{path}`: {error}", path = shown(&path));
         let (parent, name) = self.parent(&path).map_err(said)?;
         if let Ok(stat) = rustix::fs::statat(&parent, &*name, AtFlags::SYMLINK_NOFOLLOW)
             && FileType::from_raw_mode(stat.st_mode) == FileType::Directory
@@ -177,7 +177,7 @@ impl Extractor {
     /// A text with the path.
     pub fn hard_link(&mut self, path: &[u8], to: &[u8]) -> Result<(), String> {
         let (path, to) = (clean(path)?, clean(to)?);
-        let said = |error: Errno| format!("cannot link `{path}` to `{to}`: {error}");
+        let said = |error: Errno| format!("cannot link `{path}` to `{to}`: {error}", path = shown(&path));
         let (from_parent, from_name) = self.parent(&to).map_err(said)?;
         let (parent, name) = self.parent(&path).map_err(said)?;
         self.clear(&parent, &name).map_err(said)?;
@@ -190,7 +190,7 @@ impl Extractor {
     /// A text with the path.
     pub fn finish(&mut self) -> Result<(), String> {
         for (path, mtime) in std::mem::take(&mut self.directory_times).into_iter().rev() {
-            let said = |error: Errno| format!("cannot set the time of `{path}`: {error}");
+            let said = |error: Errno| format!("cannot set the time of `{path}`: {error}", path = shown(&path));
             let handle = self.open_directory(&path).map_err(said)?;
             rustix::fs::futimens(&handle, &times(mtime)).map_err(said)?;
         }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::planned::{
     AgainstDocument, PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved, not_resolved_but, publish_stage,
 };
 use super::sweep::Swept;
 use super::{Exit, render, setup};
-use crate::git::{Commit, GitError, Repository, Unlike};
+use crate::git::{Commit, Files, GitError, Repository, Unlike};
 use crate::plan::{Cause, Reason, Stage, Symbolic, evaluate};
 use crate::recipe::{
     Draft, KDL_RECIPE_FILE, Loaded, Lock, Overlay, RECIPE_FILE, Recipe, WORKSPACE_FILE, Workspace, has_recipe,
@@ -16,17 +17,33 @@ use crate::recipe::{
 };
 use crate::source::{Finding, Severity};
 use crate::stage::{Comparison, Forms, State, compare, name_lines, publishes_otherwise};
+use crate::witness::{Supplied, supplied};
+
+/// A recipe of the revision: its directory, its workspace and its images.
+type Found = (PathBuf, Option<Workspace>, Vec<Draft>);
 
 /// A revision, and its files below private temporary directories.
 pub struct Revision {
     repository: Repository,
     commit: Commit,
     /// Directories with files of the revision, by the directory of the work tree that they stand for.
-    trees: BTreeMap<PathBuf, Swept>,
-    /// Files of them that a checkout would have otherwise, and submodules, by their places in the work tree.
-    unlike: BTreeMap<PathBuf, Unlike>,
+    trees: BTreeMap<PathBuf, Tree>,
     /// Names of the images of each such tree, with their directories in the work tree and in the temporary one.
     names: BTreeMap<PathBuf, Vec<(String, PathBuf, PathBuf)>>,
+}
+
+/// Files of a revision, which are written when they are looked at.
+struct Tree {
+    files: Arc<Mutex<Files>>,
+    /// Before the directory: nothing is written when it goes.
+    _supplied: Supplied,
+    made: Swept,
+}
+
+impl Tree {
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn failed(error: GitError) -> Exit {
@@ -47,7 +64,7 @@ impl Revision {
     pub fn open(directory: &Path, revision: &str) -> Result<Self, Exit> {
         let repository = Repository::around(directory).map_err(failed)?;
         let commit = repository.commit(revision).map_err(failed)?;
-        Ok(Self { repository, commit, trees: BTreeMap::new(), unlike: BTreeMap::new(), names: BTreeMap::new() })
+        Ok(Self { repository, commit, trees: BTreeMap::new(), names: BTreeMap::new() })
     }
 
     /// How the plan names it.
@@ -69,7 +86,7 @@ impl Revision {
         if !self.names.contains_key(&scope) {
             let place = self.place_of(&scope)?;
             let mut names = Vec::new();
-            for (below, _, drafts) in recipes_below(&place) {
+            for (below, _, drafts) in self.recipes_below(&scope, &place)? {
                 let of = |draft: &Draft| draft.name().map(|(name, _)| name.to_owned());
                 let named = drafts.iter().filter_map(of);
                 names.extend(named.map(|name| (name, scope.join(&below), place.join(&below))));
@@ -88,8 +105,8 @@ impl Revision {
         Ok(found.filter(|_| gone.next().is_none()))
     }
 
-    /// Where the files of the revision are that belong to a directory of the work tree: the workspace around it is
-    /// written when it is asked for first, or else the whole repository.
+    /// Where the files of the revision are that belong to a directory of the work tree: the workspace around it, or else
+    /// the whole repository, of which is written what is looked at.
     fn place_of(&mut self, directory: &Path) -> Result<PathBuf, Exit> {
         let root = self.repository.root();
         let Ok(below) = directory.strip_prefix(root) else {
@@ -101,11 +118,33 @@ impl Revision {
             // Nothing above it belongs to the revision.
             root_of_all(made.path());
             let below = scope.strip_prefix(root).unwrap_or(Path::new(""));
-            let unlike = self.repository.write_tree(&self.commit, below, made.path()).map_err(failed)?;
-            self.unlike.extend(unlike.into_iter().map(|(path, why)| (root.join(path), why)));
-            self.trees.insert(scope.clone(), made);
+            let files = Arc::new(Mutex::new(Files::new(&self.repository, &self.commit, below, made.path())));
+            let supplier = Arc::clone(&files);
+            let supplied = supplied(made.path(), move |path, need| {
+                supplier.lock().unwrap_or_else(PoisonError::into_inner).bring(path, need);
+            });
+            self.trees.insert(scope.clone(), Tree { files, _supplied: supplied, made });
         }
-        Ok(self.trees.get(&scope).map_or_else(PathBuf::new, |tree| tree.path().join(below)))
+        Ok(self.trees.get(&scope).map_or_else(PathBuf::new, |tree| tree.made.path().join(below)))
+    }
+
+    /// Whether all that was looked at could be had.
+    fn all_could_be_read(&self) -> Result<(), Exit> {
+        self.trees.values().find_map(|tree| tree.files().trouble()).map_or(Ok(()), |error| Err(failed(error)))
+    }
+
+    /// Every recipe of the revision below a directory of the work tree that can be read: where it is from there, its
+    /// workspace and its images. `place` is where its files are.
+    fn recipes_below(&self, directory: &Path, place: &Path) -> Result<Vec<Found>, Exit> {
+        let below = directory.strip_prefix(self.repository.root()).unwrap_or(Path::new(""));
+        let names = [RECIPE_FILE, KDL_RECIPE_FILE];
+        let folders = self.repository.directories_with(&self.commit, below, &names).map_err(failed)?;
+        let read = |folder: PathBuf| {
+            let folder = folder.strip_prefix(below).ok()?.to_owned();
+            let (workspace, drafts) = drafts_in(&place.join(&folder)).ok()?;
+            Some((folder, workspace, drafts))
+        };
+        Ok(folders.into_iter().filter_map(read).collect())
     }
 
     /// Plans images against it; where all images below a directory are meant, those that are gone are told too.
@@ -140,6 +179,7 @@ impl Revision {
         if let Some(directory) = all_below.and_then(|directory| directory.canonicalize().ok()) {
             images.extend(self.removed(&directory, &here)?);
         }
+        self.all_could_be_read()?;
         Ok(images)
     }
 
@@ -148,7 +188,8 @@ impl Revision {
     fn steady(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for tree in self.trees.values() {
-            let places = [tree.path().canonicalize().ok(), Some(tree.path().to_owned())];
+            let tree = tree.made.path();
+            let places = [tree.canonicalize().ok(), Some(tree.to_owned())];
             for place in places.into_iter().flatten() {
                 let place = place.display().to_string();
                 text = text.replace(&format!("{place}/"), "").replace(&place, ".");
@@ -171,9 +212,12 @@ impl Revision {
             Unlike::Submodule => inputs.iter().any(|input| input.starts_with(path) || path.starts_with(input)),
             _ => inputs.iter().any(|input| path.starts_with(input)),
         };
-        let found = self.unlike.iter().filter(|(path, why)| is_input(path, why));
+        let root = self.repository.root();
+        let unlike: BTreeMap<PathBuf, Unlike> =
+            self.trees.values().flat_map(|tree| tree.files().unlike().to_vec()).collect();
+        let found = unlike.iter().filter(|(path, why)| is_input(&root.join(path), why));
         let note = |(path, why): (&PathBuf, &Unlike)| {
-            let path = path.strip_prefix(self.repository.root()).unwrap_or(path).display();
+            let path = path.display();
             match why {
                 Unlike::Pointer => format!(
                     "Git LFS keeps {path}: its content at {at} is not here, only its digest, and that is another one"
@@ -193,7 +237,7 @@ impl Revision {
     fn removed(&mut self, directory: &Path, here: &BTreeSet<(PathBuf, String)>) -> Result<Vec<PlannedImage>, Exit> {
         let place = self.place_of(directory)?;
         let mut found = Vec::new();
-        for (below, workspace, drafts) in recipes_below(&place) {
+        for (below, workspace, drafts) in self.recipes_below(directory, &place)? {
             let now = directory.join(below);
             let still = if has_recipe(&now) { drafts_in(&now).ok() } else { Some((None, Vec::new())) };
             // Where the recipe cannot be read now, that was said already.
@@ -321,23 +365,6 @@ fn loaded_as(recipe: &Recipe, place: &Path) -> Option<Loaded> {
     let of_variant = |draft: &&Draft| draft.variant == recipe.variant;
     let draft = drafts.iter().find(of_variant).or_else(|| drafts.iter().find(of_name))?;
     Some(load_draft(draft, workspace.as_ref()))
-}
-
-/// Every recipe below a directory that can be read: where it is from there, its workspace and its images.
-fn recipes_below(place: &Path) -> Vec<(PathBuf, Option<Workspace>, Vec<Draft>)> {
-    let walk = walkdir::WalkDir::new(place).sort_by_file_name().into_iter().flatten();
-    let files = walk.filter(|entry| entry.file_type().is_file() && is_recipe(entry.file_name()));
-    let read = |entry: walkdir::DirEntry| {
-        let folder = entry.path().parent()?;
-        let (workspace, drafts) = drafts_in(folder).ok()?;
-        Some((folder.strip_prefix(place).ok()?.to_owned(), workspace, drafts))
-    };
-    files.filter_map(read).collect()
-}
-
-/// Whether a file's name is that of a recipe.
-fn is_recipe(name: &std::ffi::OsStr) -> bool {
-    name == RECIPE_FILE || name == KDL_RECIPE_FILE
 }
 
 /// The plan of an image with which nothing can be compared.

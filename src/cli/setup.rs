@@ -94,6 +94,11 @@ impl Setup {
             render::say(&render::error(crate::store::StoreError::NotAStore { path: directory }));
             return Err(Exit::Machine);
         }
+        Store::refuse_foreign(&directory, &map.to_string(), map.root()).map_err(|error| {
+            let exit = Exit::from(&error);
+            render::say(&render::error(error));
+            exit
+        })?;
         let namespace = Namespace::new(store.directory(), map);
         Ok(Self { store, namespace })
     }

@@ -13,7 +13,6 @@ use super::DistroError;
 use super::pace::{PATIENCE, Paced};
 use crate::digest::Sha256;
 use crate::failure::start;
-use crate::sandbox::SandboxError;
 use crate::store::StoreError;
 
 /// Connections to a mirror; Debian's own guidelines ask clients to stay below ten.
@@ -241,30 +240,28 @@ impl Fetcher {
                 progress.downloaded(done.0, missing.len(), done.1, all_bytes);
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 0..CONNECTIONS.min(missing.len()) {
-                let started = start(scope, || {
-                    while !stop.load(Ordering::Relaxed) {
-                        let Some(download) = missing.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-                        match self.fetch(download, &stop, &|more| report(0, more)) {
-                            Ok(()) => report(1, 0),
-                            Err(error) => {
-                                stop.store(true, Ordering::Relaxed);
-                                if let Ok(mut slot) = failed.lock() {
-                                    slot.get_or_insert(error);
-                                }
-                            }
+        let work = || {
+            while !stop.load(Ordering::Relaxed) {
+                let Some(download) = missing.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                match self.fetch(download, &stop, &|more| report(0, more)) {
+                    Ok(()) => report(1, 0),
+                    Err(error) => {
+                        stop.store(true, Ordering::Relaxed);
+                        if let Ok(mut slot) = failed.lock() {
+                            slot.get_or_insert(error);
                         }
                     }
-                });
-                if let Err(error) = started {
-                    stop.store(true, Ordering::Relaxed);
-                    if let Ok(mut slot) = failed.lock() {
-                        slot.get_or_insert(SandboxError::starting("a download", error).into());
-                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            // This thread is one of them: where no other can be had, there are fewer connections.
+            for _ in 1..CONNECTIONS.min(missing.len()) {
+                if start(scope, work).is_err() {
                     break;
                 }
             }
+            work();
         });
         match failed.into_inner().ok().flatten() {
             Some(error) => Err(error),

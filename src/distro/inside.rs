@@ -93,7 +93,7 @@ pub fn side_by_side(
     let next = AtomicUsize::new(0);
     let (sender, results) = channel();
     std::thread::scope(|scope| {
-        for _ in 0..rayon::current_num_threads().clamp(1, packages.len().max(1)) {
+        for number in 0..rayon::current_num_threads().clamp(1, packages.len().max(1)) {
             let (sender, next) = (sender.clone(), &next);
             let started = start(scope, move || {
                 while let Some((digest, name)) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -104,10 +104,11 @@ pub fn side_by_side(
                     }
                 }
             });
-            if let Err(error) = started {
-                // Those that run come to an end.
-                next.store(packages.len(), Ordering::Relaxed);
-                return Err(error.to_string());
+            match started {
+                Ok(_) => {}
+                Err(error) if number == 0 => return Err(error.to_string()),
+                // Those that run do it.
+                Err(_) => break,
             }
         }
         drop(sender);

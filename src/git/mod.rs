@@ -1,6 +1,7 @@
 //! A git repository, read only: which commit a revision is, and its files. No checkout is touched and no git program runs.
 
 mod checkout;
+mod files;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -11,10 +12,13 @@ use thiserror::Error;
 use crate::failure::contained;
 
 pub use checkout::Unlike;
+pub use files::Files;
 
 /// Most bytes that are written or read: recipes are text, and packages lie elsewhere.
 const BYTES_LIMIT: u64 = 2 << 30;
 
+/// Most files, links and directories.
+const ENTRIES_LIMIT: usize = 200_000;
 /// Largest object of any kind that is inflated, in bytes.
 const OBJECT_LIMIT: u64 = 256 << 20;
 /// Largest commit or tag, in bytes: a message and some names.
@@ -111,7 +115,9 @@ pub enum GitError {
     #[error("revision `{revision}` holds more than {limit}")]
     #[diagnostic(
         code(git::too_large),
-        help("only what lies below the workspace is read: an imgbuild.toml above the recipes makes that smaller")
+        help(
+            "only what the recipes name below the workspace is read: an imgbuild.toml above the recipes makes that smaller"
+        )
     )]
     TooLarge {
         /// As it was given.
@@ -140,6 +146,7 @@ pub struct Commit {
 }
 
 /// A repository with a work tree.
+#[derive(Clone)]
 pub struct Repository {
     inner: gix::Repository,
     root: PathBuf,

@@ -7,6 +7,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::witness::Need;
 
 /// A repository whose HEAD is what the caller makes.
 struct Made {
@@ -59,7 +60,11 @@ impl Made {
         let to = tempfile::tempdir().unwrap();
         repository.names(&commit, Path::new(""))?;
         repository.file(&commit, Path::new("image.toml"))?;
-        repository.write_tree(&commit, Path::new(""), to.path()).map(drop)
+        repository.directories_with(&commit, Path::new(""), &["image.toml"])?;
+        let mut files = Files::new(&repository, &commit, Path::new(""), to.path());
+        files.bring(Path::new(""), Need::List);
+        files.bring(Path::new("image.toml"), Need::Content);
+        files.trouble().map_or(Ok(()), Err)
     }
 }
 
@@ -88,17 +93,63 @@ fn a_commit_that_is_none_or_too_large_is_an_error_with_its_name() {
 }
 
 #[test]
-fn a_tree_in_ten_places_on_twenty_levels_is_refused_before_anything_is_written() {
-    let made = Made::new();
-    let mut tree = made.object("tree", &tree_entry("100644", "f", &made.object("blob", b"x")));
-    for _ in 0..20 {
-        let entries: Vec<u8> = (0..10).flat_map(|number| tree_entry("40000", &format!("d{number}"), &tree)).collect();
-        tree = made.object("tree", &entries);
-    }
-    made.head(&made.commit_of(&tree));
+fn a_tree_in_ten_places_on_twenty_levels_is_searched_once_or_refused() {
     let began = std::time::Instant::now();
-    assert!(matches!(made.read().unwrap_err(), GitError::TooLarge { .. }));
-    assert!(began.elapsed() < std::time::Duration::from_secs(10));
+    for (name, is_refused) in [("f", false), ("image.toml", true)] {
+        let made = Made::new();
+        let mut tree = made.object("tree", &tree_entry("100644", name, &made.object("blob", b"x")));
+        for _ in 0..20 {
+            let entries: Vec<u8> =
+                (0..10).flat_map(|number| tree_entry("40000", &format!("d{number}"), &tree)).collect();
+            tree = made.object("tree", &entries);
+        }
+        made.head(&made.commit_of(&tree));
+        let outcome = made.read();
+        assert_eq!(matches!(outcome, Err(GitError::TooLarge { .. })), is_refused, "{outcome:?}");
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(20));
+}
+
+#[test]
+fn only_what_is_looked_at_is_written_and_links_are_followed_within() {
+    let made = Made::new();
+    let blob = made.object("blob", b"text");
+    let inner = [tree_entry("100644", "list", &blob), tree_entry("100644", "other", &blob)].concat();
+    let inner = made.object("tree", &inner);
+    let link = |to: &str| made.object("blob", to.as_bytes());
+    let image = [
+        tree_entry("120000", "away", &link("/etc")),
+        tree_entry("120000", "circle", &link("circle")),
+        tree_entry("120000", "lists", &link("../inner/../inner")),
+        tree_entry("120000", "out", &link("../../../etc")),
+    ];
+    let image = made.object("tree", &image.concat());
+    let root = [tree_entry("40000", "image", &image), tree_entry("40000", "inner", &inner)].concat();
+    made.head(&made.commit_of(&made.object("tree", &root)));
+    let repository = Repository::around(made.directory.path()).unwrap();
+    let commit = repository.commit("HEAD").unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let mut files = Files::new(&repository, &commit, Path::new(""), to.path());
+    for path in ["image/away/passwd", "image/circle/x", "image/out/passwd", "none/x", "../x"] {
+        files.bring(Path::new(path), Need::Content);
+    }
+    files.bring(Path::new("image/lists/list"), Need::Name);
+    assert_eq!(std::fs::read(to.path().join("image/lists/list")).unwrap(), b"");
+    files.bring(Path::new("image/lists/list"), Need::Content);
+    files.bring(Path::new("image/lists/list"), Need::Name);
+    assert!(files.trouble().is_none());
+    let text = |path: &str| std::fs::read_to_string(to.path().join(path)).unwrap();
+    assert_eq!(text("image/lists/list"), "text");
+    assert!(!to.path().join("inner/other").exists());
+    files.bring(Path::new("inner"), Need::List);
+    assert_eq!((text("inner/list"), text("inner/other")), ("text".to_owned(), String::new()));
+    // Only what is shown.
+    let to = tempfile::tempdir().unwrap();
+    let mut files = Files::new(&repository, &commit, Path::new("image"), to.path());
+    files.bring(Path::new("inner/list"), Need::Content);
+    files.bring(Path::new("image/lists/list"), Need::Content);
+    files.bring(Path::new(""), Need::List);
+    assert!(to.path().join("image").is_dir() && !to.path().join("inner").exists());
 }
 
 #[test]

@@ -165,6 +165,7 @@ fn enter(on_terminal: bool) -> Result<(), Message> {
 /// What is said of a panic, and the exit status.
 fn panicked(text: &str) -> i32 {
     say(&Message::Failed(match Failure::told_by(text) {
+        Some(Failure::NotStarted) if text.contains(failure::NOT_STARTED) => text.to_owned(),
         Some(Failure::NotStarted) => format!("{}: {text}", failure::NOT_STARTED),
         _ => format!("a mistake in imgbuild, please report it: {text}"),
     }));

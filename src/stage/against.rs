@@ -11,6 +11,7 @@ use super::run::init_program;
 use crate::digest::Digest;
 use crate::plan::{Absences, Cause, RECIPE, Reason, in_reading_order};
 use crate::recipe::{LOCK_FILE, Lock, Recipe};
+use crate::witness;
 
 /// A state of a recipe with its lock.
 #[derive(Debug, Clone, Copy)]
@@ -126,8 +127,8 @@ fn name_line(cause: &mut Cause, then: &Path, now: &Path) {
 /// First and last line of the present text that the earlier one does not have; a cut shows the line behind it.
 fn lines_that_differ(then: &Path, now: &Path) -> Option<(usize, usize)> {
     let read = |path: &Path| {
-        let small = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= TEXT_LIMIT);
-        let text = if small { std::fs::read_to_string(path).ok() } else { None };
+        let small = witness::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= TEXT_LIMIT);
+        let text = if small { witness::read_to_string(path).ok() } else { None };
         text.filter(|text| !text.contains('\0'))
     };
     let (then, now) = (read(then)?, read(now)?);

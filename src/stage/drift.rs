@@ -109,10 +109,7 @@ pub fn drift_of_layers(store: &Store, namespace: &Namespace, root: &Root) -> Res
 /// [`StageError`] when they cannot be removed.
 pub fn remove_damaged_layers(store: &Store, namespace: &Namespace, root: &Root) -> Result<Vec<Drift>, StageError> {
     let damaged = drift_of_layers(store, namespace, root)?;
-    let paths: Vec<String> =
-        damaged.iter().flat_map(|(layer, _)| [Store::manifest_name(layer), Store::tree_name(layer)]).collect();
-    if !paths.is_empty() {
-        super::remove_inside(store, namespace, paths)?;
-    }
+    let layers: Vec<Digest> = damaged.iter().map(|(layer, _)| *layer).collect();
+    super::removal::remove_layers(store, namespace, &layers)?;
     Ok(damaged.into_iter().map(|(_, drift)| drift).collect())
 }

@@ -9,7 +9,6 @@ use super::StageError;
 use super::run::{Builder, Summary};
 use super::workshop::Workshop;
 use crate::failure::start;
-use crate::sandbox::SandboxError;
 
 /// How many images are looked after at once at most; their actions share the turns of the workshop.
 const IMAGES_AT_ONCE: usize = 8;
@@ -43,30 +42,26 @@ pub fn build_images(
 ) -> Vec<Option<ImageOutcome>> {
     let next = AtomicUsize::new(0);
     let outcomes: Mutex<Vec<Option<ImageOutcome>>> = Mutex::new(builders.iter().map(|_| None).collect());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, IMAGES_AT_ONCE).min(builders.len().max(1)) {
-            let started = start(scope, || {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(builder) = builders.get(index).filter(|_| !workshop.is_stopped()) else { return };
-                    let outcome = build_one(builder, verify);
-                    if outcome.result.is_err() && !workshop.keep_going {
-                        workshop.stop();
-                    }
-                    done(index, &outcome);
-                    outcomes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(outcome);
-                }
-            });
-            if let Err(error) = started {
-                let error = SandboxError::starting("a thread for an image", error).into();
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(builder) = builders.get(index).filter(|_| !workshop.is_stopped()) else { return };
+            let outcome = build_one(builder, verify);
+            if outcome.result.is_err() && !workshop.keep_going {
                 workshop.stop();
-                let index = next.fetch_add(1, Ordering::Relaxed).min(builders.len().saturating_sub(1));
-                let outcome = ImageOutcome { result: Err(vec![Failure { action: None, error }]), took: Duration::ZERO };
-                done(index, &outcome);
-                outcomes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(outcome);
+            }
+            done(index, &outcome);
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(outcome);
+        }
+    };
+    std::thread::scope(|scope| {
+        // This thread is one of them: where no other can be had, the work is done by fewer.
+        for _ in 1..jobs.clamp(1, IMAGES_AT_ONCE).min(builders.len().max(1)) {
+            if start(scope, work).is_err() {
                 break;
             }
         }
+        work();
     });
     outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
 //! Taking things out of the store, on both sides of the sandbox.
 
 use super::StageError;
+use crate::digest::Digest;
 use crate::fault;
 use crate::sandbox::Namespace;
 use crate::store::{Collected, RemoveRequest, Store, StoreError};
@@ -12,11 +13,24 @@ use crate::store::{Collected, RemoveRequest, Store, StoreError};
 /// # Errors
 /// [`StageError::Sandbox`] with the first that could not be removed.
 pub fn remove_inside(store: &Store, namespace: &Namespace, paths: Vec<String>) -> Result<usize, StageError> {
+    ask(store, namespace, paths, false)
+}
+
+/// The same for layers that were found damaged: one that somebody made again meanwhile stays.
+///
+/// # Errors
+/// As [`remove_inside`].
+pub fn remove_layers(store: &Store, namespace: &Namespace, layers: &[Digest]) -> Result<usize, StageError> {
+    let paths = layers.iter().flat_map(|layer| [Store::manifest_name(layer), Store::tree_name(layer)]);
+    ask(store, namespace, paths.collect(), true)
+}
+
+fn ask(store: &Store, namespace: &Namespace, paths: Vec<String>, only_damaged: bool) -> Result<usize, StageError> {
     if paths.is_empty() {
         return Ok(0);
     }
     let scratch = store.scratch()?;
-    let request = RemoveRequest { paths, scratch: scratch.name.clone() };
+    let request = RemoveRequest { paths, scratch: scratch.name.clone(), only_damaged };
     Ok(namespace.call("remove", &request, &mut |_| {})?)
 }
 

@@ -482,7 +482,8 @@ impl Builder<'_> {
         fault::point("action.ran");
         run.written_bytes = trace::written(self.store, &outputs, at);
         let (_, trace) = key_and_trace(action, known);
-        let found = self.store.commit(record(key, &action.id, trace, outputs, began.elapsed()))?;
+        let found = record(key, &action.id, trace, outputs, began.elapsed());
+        self.store.commit_anew(&found)?;
         self.note(action, context, run);
         self.report.finished(&action.id, began.elapsed());
         drop(turn);

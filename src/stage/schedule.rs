@@ -8,7 +8,6 @@ use super::failed::Failed;
 use super::results::{Done, missing};
 use crate::failure::start;
 use crate::plan::Action;
-use crate::sandbox::SandboxError;
 use crate::store::Outputs;
 
 /// How one image's actions are run.
@@ -48,14 +47,13 @@ pub fn run_side_by_side(actions: &[&Action], course: &Course<'_>, work: &Work<'_
     let state = Mutex::new(State { done: Done::default(), started: BTreeSet::new(), running: 0, failed: None });
     let changed = Condvar::new();
     std::thread::scope(|scope| {
-        for _ in 0..course.workers.clamp(1, actions.len().max(1)) {
-            if let Err(error) = start(scope, || worker(actions, &state, &changed, course, work)) {
-                let error = SandboxError::starting("a thread for actions", error).into();
-                lock(&state).failed.get_or_insert(error);
-                changed.notify_all();
+        // This thread is one of them: where no other can be had, the work is done by fewer.
+        for _ in 1..course.workers.clamp(1, actions.len().max(1)) {
+            if start(scope, || worker(actions, &state, &changed, course, work)).is_err() {
                 break;
             }
         }
+        worker(actions, &state, &changed, course, work);
     });
     let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
     match state.failed {

@@ -12,7 +12,7 @@ use crate::digest::Sha256;
 use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Places, manager};
 use crate::failure::start;
 use crate::recipe::{PinnedPackage, Recipe};
-use crate::sandbox::{Namespace, SandboxError};
+use crate::sandbox::Namespace;
 use crate::store::{Scratch, Store};
 
 fn this_thread() -> String {
@@ -224,13 +224,14 @@ impl<'a> Supply<'a> {
                     return self.fail(&mine, error.into());
                 }
                 let ready = mine.clone();
-                let started = start(scope, move || {
+                let make_ready = move || {
                     if let Err(error) = self.make_ready(&ready) {
                         self.fail(&ready, error);
                     }
-                });
-                if let Err(error) = started {
-                    return self.fail(&mine, SandboxError::starting("a thread for packages", error).into());
+                };
+                // Where no thread can be had, it is done before the next ones are fetched.
+                if start(scope, make_ready.clone()).is_err() {
+                    make_ready();
                 }
             }
         });

@@ -7,6 +7,7 @@ use super::StageError;
 use super::results::Done;
 use super::run::{Builder, Options, Summary};
 use super::workshop::Workshop;
+use crate::name::shown;
 use crate::plan::Action;
 use crate::source::{Finding, Severity};
 use crate::store::{Entry, Kind, Manifest, Outputs, Store};
@@ -114,12 +115,17 @@ fn other_difference(one: &Outputs, two: &Outputs) -> String {
 fn between(one: &Manifest, two: &Manifest) -> Option<String> {
     for (path, entry) in &one.0 {
         match two.0.get(path) {
-            None => return Some(format!("`{path}` is missing the second time")),
-            Some(other) if other != entry => return Some(format!("`{path}` {}", how(entry, other))),
+            None => return Some(format!("`{path}` is missing the second time", path = shown(path))),
+            Some(other) if other != entry => {
+                return Some(format!("`{path}` {}", how(entry, other), path = shown(path)));
+            }
             Some(_) => {}
         }
     }
-    two.0.keys().find(|path| !one.0.contains_key(*path)).map(|path| format!("`{path}` is there only the second time"))
+    two.0
+        .keys()
+        .find(|path| !one.0.contains_key(*path))
+        .map(|path| format!("`{path}` is there only the second time", path = shown(path)))
 }
 
 fn how(one: &Entry, two: &Entry) -> String {

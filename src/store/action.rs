@@ -82,14 +82,49 @@ impl ActionRecord {
         Ok(format!("{body}{}", end(&Digest::of(body.as_bytes()))))
     }
 
-    /// Reads the file's text; none where it is no record, or not as it was written.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let record: Self = serde_json::from_slice(bytes).ok()?;
-        let digest = record.digest?;
-        let body = bytes.strip_suffix(end(&digest).as_bytes())?;
-        (Digest::of(body) == digest && record.format == 1).then_some(record)
+    /// Reads the file's text.
+    pub fn parse(bytes: &[u8]) -> Written {
+        #[derive(Deserialize)]
+        struct Form {
+            format: u32,
+        }
+        if serde_json::from_slice::<Form>(bytes).is_ok_and(|form| form.format > FORMAT) {
+            return Written::Later;
+        }
+        let Ok(record) = serde_json::from_slice::<Self>(bytes) else { return Written::Spoilt };
+        let Some(digest) = record.digest else { return Written::Earlier(record) };
+        match bytes.strip_suffix(end(&digest).as_bytes()) {
+            Some(body) if Digest::of(body) == digest => Written::Whole(record),
+            _ => Written::Spoilt,
+        }
     }
 }
+
+/// How the file of a record was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// With a digest of itself, which is right.
+    Whole(ActionRecord),
+    /// By an imgbuild that wrote no digest: its action runs again, and what it names is kept.
+    Earlier(ActionRecord),
+    /// In a form of a later imgbuild.
+    Later,
+    /// It is none, or not as it was written.
+    Spoilt,
+}
+
+impl Written {
+    /// A record that may be believed.
+    pub fn whole(self) -> Option<ActionRecord> {
+        match self {
+            Self::Whole(record) => Some(record),
+            Self::Earlier(_) | Self::Later | Self::Spoilt => None,
+        }
+    }
+}
+
+/// Version of a record's form.
+const FORMAT: u32 = 1;
 
 /// How the text of a record ends.
 fn end(digest: &Digest) -> String {
@@ -104,7 +139,16 @@ impl Store {
     /// The record for a key, if its action finished and the record can be read.
     pub fn record(&self, key: &Digest) -> Option<ActionRecord> {
         let bytes = crate::witness::read(&self.action_path(key)).ok()?;
-        ActionRecord::parse(&bytes).filter(|record| record.key == *key)
+        ActionRecord::parse(&bytes).whole().filter(|record| record.key == *key)
+    }
+
+    /// Whether the file of a record is none, or is another action's. Those of other versions of imgbuild are not.
+    pub(super) fn is_spoilt(&self, key: &Digest) -> bool {
+        match std::fs::read(self.action_path(key)).map(|bytes| ActionRecord::parse(&bytes)) {
+            Ok(Written::Whole(record) | Written::Earlier(record)) => record.key != *key,
+            Ok(Written::Later) => false,
+            Ok(Written::Spoilt) | Err(_) => true,
+        }
     }
 
     /// The outputs that a record names, for whoever only wants to know what must be kept: also of one that an earlier imgbuild
@@ -175,10 +219,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when it cannot be written.
     pub fn commit(&self, record: ActionRecord) -> Result<ActionRecord, StoreError> {
-        fault::point("commit.before-sync");
-        let here =
-            std::fs::File::open(self.directory()).map_err(|source| StoreError::io("open", self.directory(), source))?;
-        rustix::fs::syncfs(&here).map_err(|source| StoreError::io("sync", self.directory(), source))?;
+        self.sync()?;
         let mut counts = record;
         if let Some(mut first) = self.record(&counts.key)
             && first.outputs != counts.outputs
@@ -187,10 +228,32 @@ impl Store {
             first.differing = Some(counts.outputs);
             counts = first;
         }
-        fault::point("commit.before-record");
-        self.write_record(&counts)?;
-        fault::point("commit.after-record");
+        self.write_committed(&counts)?;
         Ok(counts)
+    }
+
+    /// Writes a record over one of which something was gone when its action began. What the action made anew may be all that
+    /// was missing of the earlier one, which then looks whole and may name what came of a damaged file.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be written.
+    pub fn commit_anew(&self, record: &ActionRecord) -> Result<(), StoreError> {
+        self.sync()?;
+        self.write_committed(record)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        fault::point("commit.before-sync");
+        let here =
+            std::fs::File::open(self.directory()).map_err(|source| StoreError::io("open", self.directory(), source))?;
+        rustix::fs::syncfs(&here).map_err(|source| StoreError::io("sync", self.directory(), source))
+    }
+
+    fn write_committed(&self, record: &ActionRecord) -> Result<(), StoreError> {
+        fault::point("commit.before-record");
+        self.write_record(record)?;
+        fault::point("commit.after-record");
+        Ok(())
     }
 }
 
@@ -212,16 +275,18 @@ mod tests {
             digest: None,
         };
         let text = record.to_text().unwrap();
-        let read = ActionRecord::parse(text.as_bytes()).unwrap();
+        let read = ActionRecord::parse(text.as_bytes()).whole().unwrap();
         assert_eq!(ActionRecord { digest: None, ..read.clone() }, record);
         // What was read is written as it was.
         assert_eq!(read.to_text().unwrap(), text);
         for at in 0..text.len() {
             let mut bytes = text.clone().into_bytes();
             bytes[at] ^= 1;
-            assert_eq!(ActionRecord::parse(&bytes), None, "byte {at}");
-            assert_eq!(ActionRecord::parse(&text.as_bytes()[..at]), None);
+            assert_eq!(ActionRecord::parse(&bytes).whole(), None, "byte {at}");
+            assert_eq!(ActionRecord::parse(&text.as_bytes()[..at]), Written::Spoilt);
         }
-        assert_eq!(ActionRecord::parse(serde_json::to_string_pretty(&record).unwrap().as_bytes()), None);
+        let earlier = serde_json::to_string_pretty(&record).unwrap();
+        assert_eq!(ActionRecord::parse(earlier.as_bytes()), Written::Earlier(record));
+        assert_eq!(ActionRecord::parse(text.replace("\"format\": 1", "\"format\": 2").as_bytes()), Written::Later);
     }
 }

@@ -15,7 +15,7 @@ impl Store {
     pub fn ensure_blob(&self, bytes: &[u8]) -> Result<BlobRef, StoreError> {
         let digest = Digest::of(bytes);
         let path = self.blob(&digest);
-        if !is_there(&path, &digest) {
+        if !is_there(&path, &digest, bytes.len() as u64) {
             self.write_file(&path, bytes)?;
         }
         Ok(BlobRef { digest, size: bytes.len() as u64 })
@@ -31,7 +31,7 @@ impl Store {
         let mut copy = self.half_written()?;
         let (digest, _, size) = copy_and_hash(&mut input, &mut copy).map_err(said)?;
         let path = self.blob(&digest);
-        if !is_there(&path, &digest) {
+        if !is_there(&path, &digest, size) {
             self.place(copy, &path)?;
         }
         Ok(BlobRef { digest, size })
@@ -75,7 +75,7 @@ impl Store {
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
                 return Err(StoreError::Damaged { path, problem: "is gone".to_owned() });
             }
-            Err(source) => return Err(StoreError::io("read", &path, source)),
+            Err(source) => return Err(StoreError::reading(&path)(source)),
         };
         match copy_and_hash(&mut input, &mut file) {
             Ok((digest, sha256, _)) if digest == blob.digest => Ok(sha256),
@@ -84,16 +84,25 @@ impl Store {
         }
     }
 
-    /// Removes what is not what its name says, and gives the error.
-    fn removed(&self, path: std::path::PathBuf) -> StoreError {
-        let below = path.strip_prefix(self.directory()).map(|below| below.to_string_lossy().into_owned());
-        if let Ok(below) = below {
-            let _ = self.remove(&[below]);
+    /// Takes a file away that was found damaged, unless somebody put a whole one into its place meanwhile.
+    fn take_away(&self, path: &Path, is_whole: &dyn Fn(&Path) -> bool) -> Result<(), StoreError> {
+        use rustix::fs::{CWD, RenameFlags};
+        let said = |source: std::io::Error| StoreError::io("remove", path, source);
+        let aside = tempfile::Builder::new().prefix("gone-").tempdir_in(self.aside_directory()?).map_err(said)?;
+        let out = aside.path().join("file");
+        match std::fs::rename(path, &out) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(said(source)),
+            _ => {}
         }
-        StoreError::Damaged {
-            path,
+        if is_whole(&out) {
+            // Where another one came in the meantime, that one stays.
+            let _ = rustix::fs::renameat_with(CWD, &out, CWD, path, RenameFlags::NOREPLACE);
+            return Ok(());
+        }
+        Err(StoreError::Damaged {
+            path: path.to_owned(),
             problem: "had other content than its name says, and was removed: run the build again".to_owned(),
-        }
+        })
     }
 
     /// Checks that a package file is what its name says; one that is not is removed, to be fetched again.
@@ -102,13 +111,13 @@ impl Store {
     /// [`StoreError::Damaged`] when it was not, [`StoreError::Io`] when it cannot be read.
     pub fn check_package(&self, digest: &Sha256) -> Result<(), StoreError> {
         let path = self.package(digest);
-        let read = std::fs::File::open(&path).and_then(super::sha256_of);
-        match read {
+        let read = |path: &Path| std::fs::File::open(path).and_then(super::sha256_of);
+        match read(&path) {
             Ok(found) if found == *digest => Ok(()),
             Err(source) if source.kind() != std::io::ErrorKind::IsADirectory => {
                 Err(StoreError::io("read", &path, source))
             }
-            _ => Err(self.removed(path)),
+            _ => self.take_away(&path, &|out| read(out).is_ok_and(|found| found == *digest)),
         }
     }
 
@@ -118,7 +127,7 @@ impl Store {
     /// [`StoreError::Damaged`] when the content is another, [`StoreError::Io`] when it cannot be read.
     pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.blob(digest);
-        let bytes = crate::witness::read(&path).map_err(|source| StoreError::io("read", &path, source))?;
+        let bytes = crate::witness::read(&path).map_err(StoreError::reading(&path))?;
         if Digest::of(&bytes) != *digest {
             return Err(StoreError::Damaged { path, problem: "has other content than its name says".to_owned() });
         }
@@ -127,10 +136,14 @@ impl Store {
 }
 
 /// Whether a file has the content that its name promises.
-fn is_there(path: &Path, digest: &Digest) -> bool {
-    let is_file = path.symlink_metadata().is_ok_and(|found| found.is_file());
-    let read = || copy_and_hash(&mut std::fs::File::open(path)?, &mut std::io::sink());
-    is_file && read().is_ok_and(|(found, _, _)| found == *digest)
+fn is_there(path: &Path, digest: &Digest, size: u64) -> bool {
+    let is_file = path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == size);
+    let read = || -> std::io::Result<Digest> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(std::fs::File::open(path)?)?;
+        Ok(Digest(*hasher.finalize().as_bytes()))
+    };
+    is_file && read().is_ok_and(|found| found == *digest)
 }
 
 /// Copies all of it; gives BLAKE3, SHA-256 and the number of bytes.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{Entry, Kind, Manifest, Store, scan};
 use crate::digest::Digest;
 use crate::failure::DAMAGED;
-use crate::name::{bytes_of, text_of};
+use crate::name::{bytes_of, shown, text_of};
 
 /// How closely a layer is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,22 +36,69 @@ pub struct DamagedLayer {
     pub problem: String,
 }
 
-/// Compares the directories of layers with their manifests, content too; gives those that differ.
-pub fn check_layers(layers: &[Digest]) -> Vec<DamagedLayer> {
-    let check = |layer: &Digest| check_layer(layer, &read_manifest(layer)?, Depth::Read);
-    layers
-        .par_iter()
-        .filter_map(|layer| check(layer).err().map(|problem| DamagedLayer { layer: *layer, problem }))
-        .collect()
+/// What is wrong with a layer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wrong {
+    /// It is not what its manifest says: whoever needs it makes it again.
+    Damaged(String),
+    /// It could not be compared, for want of memory or of files that may be open; it may well be whole.
+    Unread(String),
 }
 
-fn read_manifest(layer: &Digest) -> Result<Manifest, String> {
-    let bytes = std::fs::read(Store::manifest_name(layer)).map_err(|error| format!("its manifest: {error}"))?;
-    if Digest::of(&bytes) != *layer {
-        return Err("its manifest was changed".to_owned());
+impl Wrong {
+    /// The kernel's answer about something that should be there.
+    fn of(error: Errno) -> Self {
+        match error {
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Self::Damaged("is gone".to_owned()),
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS => {
+                Self::Unread(format!("cannot be read: {error}"))
+            }
+            error => Self::Damaged(format!("cannot be read: {error}")),
+        }
     }
-    let text = String::from_utf8(bytes).map_err(|_| "its manifest is no UTF-8".to_owned())?;
-    Manifest::parse(&text).map_err(|error| format!("its manifest: {error}"))
+
+    fn of_io(error: &std::io::Error) -> Self {
+        Errno::from_io_error(error).map_or_else(|| Self::Damaged(error.to_string()), Self::of)
+    }
+
+    /// The same with the place before it.
+    fn at(self, place: &str) -> Self {
+        match self {
+            Self::Damaged(problem) => Self::Damaged(format!("{place} {problem}")),
+            Self::Unread(problem) => Self::Unread(format!("{place} {problem}")),
+        }
+    }
+
+    /// The same in words, with the layer.
+    pub fn told(&self, layer: &Digest) -> String {
+        match self {
+            Self::Damaged(problem) => format!("{DAMAGED}: in the layer {}, {problem}", layer.short()),
+            Self::Unread(problem) => format!("cannot look at the layer {}: {problem}", layer.short()),
+        }
+    }
+}
+
+/// Compares the directories of layers with their manifests, content too; gives those that differ.
+///
+/// # Errors
+/// A text when one could not be compared.
+pub fn check_layers(layers: &[Digest]) -> Result<Vec<DamagedLayer>, String> {
+    let check = |layer: &Digest| check_layer(layer, &read_manifest(layer)?, Depth::Read);
+    let outcomes = layers.par_iter().map(|layer| match check(layer) {
+        Ok(()) => Ok(None),
+        Err(Wrong::Damaged(problem)) => Ok(Some(DamagedLayer { layer: *layer, problem })),
+        Err(wrong) => Err(wrong.told(layer)),
+    });
+    Ok(outcomes.collect::<Result<Vec<_>, String>>()?.into_iter().flatten().collect())
+}
+
+fn read_manifest(layer: &Digest) -> Result<Manifest, Wrong> {
+    let bytes = std::fs::read(Store::manifest_name(layer)).map_err(|error| Wrong::of_io(&error).at("its manifest"))?;
+    let changed = || Wrong::Damaged("its manifest was changed".to_owned());
+    if Digest::of(&bytes) != *layer {
+        return Err(changed());
+    }
+    String::from_utf8(bytes).ok().and_then(|text| Manifest::parse(&text).ok()).ok_or_else(changed)
 }
 
 /// Reads the manifest of a layer.
@@ -59,11 +106,7 @@ fn read_manifest(layer: &Digest) -> Result<Manifest, String> {
 /// # Errors
 /// A text that says that the store is damaged, with the layer.
 pub fn manifest_of(layer: &Digest) -> Result<Manifest, String> {
-    read_manifest(layer).map_err(|problem| damaged(layer, &problem))
-}
-
-fn damaged(layer: &Digest, problem: &str) -> String {
-    format!("{DAMAGED}: in the layer {}, {problem}", layer.short())
+    read_manifest(layer).map_err(|wrong| wrong.told(layer))
 }
 
 /// Names the directories of layers, lowest first, for whoever mounts them: each is looked at once in this process.
@@ -75,7 +118,7 @@ pub fn lower_directories(layers: &[Digest]) -> Result<Vec<String>, String> {
     let mut known = LOOKED_AT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     for layer in layers {
         if !known.contains(layer) {
-            check_layer(layer, &manifest_of(layer)?, Depth::Look).map_err(|problem| damaged(layer, &problem))?;
+            check_layer(layer, &manifest_of(layer)?, Depth::Look).map_err(|wrong| wrong.told(layer))?;
             known.insert(*layer);
         }
     }
@@ -94,32 +137,32 @@ struct Expected<'m> {
 ///
 /// # Errors
 /// A path, and what is wrong with it.
-pub fn check_layer(layer: &Digest, manifest: &Manifest, depth: Depth) -> Result<(), String> {
+pub fn check_layer(layer: &Digest, manifest: &Manifest, depth: Depth) -> Result<(), Wrong> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(Store::tree_name(layer).as_str(), flags, Mode::empty())
-        .map_err(|error| format!("its directory cannot be opened: {error}"))?;
+        .map_err(|error| Wrong::of(error).at("its directory"))?;
     let name = Store::manifest_name(layer);
-    let sealed = rustix::fs::stat(name.as_str()).map_err(|error| format!("its manifest: {error}"))?;
+    let sealed = rustix::fs::stat(name.as_str()).map_err(|error| Wrong::of(error).at("its manifest"))?;
     let look = Look { root: &root, sealed: (sealed.st_ctime, sealed.st_ctime_nsec), depth };
-    let top = rustix::fs::fstat(&root).map_err(|error| format!("its directory: {error}"))?;
+    let top = rustix::fs::fstat(&root).map_err(|error| Wrong::of(error).at("its directory"))?;
     manifest
         .0
         .get(".")
         .map_or(Ok(()), |entry| as_said(&root, ".", &top, entry, depth == Depth::Read))
-        .map_err(|problem| format!("`.` {problem}"))?;
+        .map_err(|wrong| wrong.at("`.`"))?;
     let directories = directories(manifest);
-    let outcomes: Vec<Result<bool, String>> =
+    let outcomes: Vec<Result<bool, Wrong>> =
         directories.par_iter().map(|(path, expected)| look.directory(path, expected)).collect();
     let mut touched = false;
-    let mut wrong: Option<String> = None;
+    let mut first: Option<Wrong> = None;
     for outcome in outcomes {
         match outcome {
             Ok(some) => touched |= some,
-            Err(problem) => wrong = Some(wrong.map_or(problem.clone(), |known: String| known.min(problem))),
+            Err(wrong) => first = Some(first.map_or(wrong.clone(), |known| known.min(wrong))),
         }
     }
-    if let Some(problem) = wrong {
-        return Err(problem);
+    if let Some(wrong) = first {
+        return Err(wrong);
     }
     if touched {
         // A store that was copied has new times everywhere: what was read once need not be read again.
@@ -170,9 +213,9 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLI
 
 impl Look<'_> {
     /// Compares what a directory holds; whether something was touched later and had to be read.
-    fn directory(&self, path: &str, expected: &Expected<'_>) -> Result<bool, String> {
+    fn directory(&self, path: &str, expected: &Expected<'_>) -> Result<bool, Wrong> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let said = |error: Errno| format!("`{path}` {}", gone(error));
+        let said = |error: Errno| Wrong::of(error).at(&format!("`{path}`", path = shown(path)));
         let directory =
             rustix::fs::openat2(self.root, &*bytes_of(path), flags, Mode::empty(), RESOLVE).map_err(said)?;
         let mut seen = 0;
@@ -184,9 +227,9 @@ impl Look<'_> {
             }
             let name = text_of(entry.file_name().to_bytes());
             let child = if path == "." { name.clone().into_owned() } else { format!("{path}/{name}") };
-            let said = |problem: String| format!("`{child}` {problem}");
+            let said = |wrong: Wrong| wrong.at(&format!("`{child}`", child = shown(&child)));
             let stat = rustix::fs::statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|error| said(gone(error)))?;
+                .map_err(|error| said(Wrong::of(error)))?;
             let Some(expected) = expected.names.get(&*name) else {
                 self.only_directories(&directory, entry.file_name(), &stat).map_err(said)?;
                 continue;
@@ -200,7 +243,7 @@ impl Look<'_> {
                     as_said(&directory, &name, &stat, entry, fully).map_err(said)?;
                 }
                 None if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
-                    return Err(said("is of another kind".to_owned()));
+                    return Err(said(Wrong::Damaged("is of another kind".to_owned())));
                 }
                 None => {}
             }
@@ -212,39 +255,44 @@ impl Look<'_> {
                 .find(|name| rustix::fs::statat(&directory, &*bytes_of(name), AtFlags::SYMLINK_NOFOLLOW).is_err());
             let missing = missing.copied().unwrap_or_default();
             let slash = if path == "." { String::new() } else { format!("{path}/") };
-            return Err(format!("`{slash}{missing}` is gone"));
+            return Err(Wrong::Damaged(format!("`{slash}{missing}` is gone")));
         }
         Ok(touched)
     }
 
     /// A directory that no entry of the manifest lies in: overlayfs makes them, and nothing may be in them.
-    fn only_directories(&self, parent: &OwnedFd, name: &std::ffi::CStr, stat: &Stat) -> Result<(), String> {
-        let stranger = || Err("is not in its manifest".to_owned());
+    fn only_directories(&self, parent: &OwnedFd, name: &std::ffi::CStr, stat: &Stat) -> Result<(), Wrong> {
+        let stranger = || Err(Wrong::Damaged("is not in its manifest".to_owned()));
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return stranger();
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat2(parent, name, flags, Mode::empty(), RESOLVE).map_err(gone)?;
-        for entry in Dir::read_from(&directory).map_err(gone)? {
-            let entry = entry.map_err(gone)?;
-            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                continue;
+        // By paths, so that few files are open however deep it is.
+        let mut paths = vec![name.to_bytes().to_vec()];
+        while let Some(path) = paths.pop() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let directory = rustix::fs::openat2(parent, &*path, flags, Mode::empty(), RESOLVE).map_err(Wrong::of)?;
+            for entry in Dir::read_from(&directory).map_err(Wrong::of)? {
+                let entry = entry.map_err(Wrong::of)?;
+                let name = entry.file_name();
+                if matches!(name.to_bytes(), b"." | b"..") {
+                    continue;
+                }
+                let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Wrong::of)?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    return stranger();
+                }
+                paths.push([&path, &b"/"[..], name.to_bytes()].concat());
             }
-            let stat = rustix::fs::statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW).map_err(gone)?;
-            self.only_directories(&directory, entry.file_name(), &stat)?;
         }
         Ok(())
     }
 }
 
-fn gone(error: Errno) -> String {
-    match error {
-        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => "is gone".to_owned(),
-        error => format!("cannot be read: {error}"),
-    }
+fn damaged(problem: &str) -> Wrong {
+    Wrong::Damaged(problem.to_owned())
 }
 
-fn as_said(parent: &OwnedFd, name: &str, stat: &Stat, entry: &Entry, fully: bool) -> Result<(), String> {
+fn as_said(parent: &OwnedFd, name: &str, stat: &Stat, entry: &Entry, fully: bool) -> Result<(), Wrong> {
     let kind = FileType::from_raw_mode(stat.st_mode);
     let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
     let same_kind = match &entry.kind {
@@ -258,56 +306,57 @@ fn as_said(parent: &OwnedFd, name: &str, stat: &Stat, entry: &Entry, fully: bool
         Kind::Socket => kind == FileType::Socket,
     };
     if !same_kind {
-        return Err("is of another kind".to_owned());
+        return Err(damaged("is of another kind"));
     }
     let is_link = kind == FileType::Symlink;
     if (stat.st_mode & 0o7777 != entry.mode && !is_link) || stat.st_uid != entry.uid || stat.st_gid != entry.gid {
-        return Err("has another mode or owner".to_owned());
+        return Err(damaged("has another mode or owner"));
     }
     if let Kind::File { size, .. } = entry.kind
         && stat.st_size as u64 != size
     {
-        return Err(format!("has other content ({} bytes instead of {size})", stat.st_size));
+        return Err(damaged(&format!("has other content ({} bytes instead of {size})", stat.st_size)));
     }
     if fully {
         content(parent, name, entry)?;
     }
-    if stat.st_mtime == entry.mtime { Ok(()) } else { Err("has another time".to_owned()) }
+    if stat.st_mtime == entry.mtime { Ok(()) } else { Err(damaged("has another time")) }
 }
 
-fn whiteout(kind: FileType, stat: &Stat) -> Result<(), String> {
+fn whiteout(kind: FileType, stat: &Stat) -> Result<(), Wrong> {
     let is_one = kind == FileType::CharacterDevice && stat.st_rdev == 0;
-    is_one.then_some(()).ok_or_else(|| "is no mark".to_owned())
+    is_one.then_some(()).ok_or_else(|| damaged("is no mark"))
 }
 
-fn content(parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), String> {
+fn content(parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), Wrong> {
     match &entry.kind {
         Kind::File { digest, size } => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            let file = rustix::fs::openat2(parent, &*bytes_of(name), flags, Mode::empty(), RESOLVE).map_err(gone)?;
-            let (xattrs, _) = scan::read_xattrs(file.as_fd()).map_err(gone)?;
+            let file =
+                rustix::fs::openat2(parent, &*bytes_of(name), flags, Mode::empty(), RESOLVE).map_err(Wrong::of)?;
+            let (xattrs, _) = scan::read_xattrs(file.as_fd()).map_err(Wrong::of)?;
             let mut hasher = blake3::Hasher::new();
-            let read = hasher.update_reader(std::fs::File::from(file)).map_err(|error| error.to_string())?.count();
+            let read = hasher.update_reader(std::fs::File::from(file)).map_err(|error| Wrong::of_io(&error))?.count();
             if read != *size || Digest(*hasher.finalize().as_bytes()) != *digest {
-                return Err("has other content".to_owned());
+                return Err(damaged("has other content"));
             }
             if xattrs != entry.xattrs {
-                return Err("has other extended attributes".to_owned());
+                return Err(damaged("has other extended attributes"));
             }
         }
         Kind::Symlink(target) => {
-            let found = rustix::fs::readlinkat(parent, &*bytes_of(name), Vec::new()).map_err(gone)?;
+            let found = rustix::fs::readlinkat(parent, &*bytes_of(name), Vec::new()).map_err(Wrong::of)?;
             if found.to_bytes() != &*bytes_of(target) {
-                return Err("points elsewhere".to_owned());
+                return Err(damaged("points elsewhere"));
             }
         }
         Kind::Directory => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let directory =
-                rustix::fs::openat2(parent, &*bytes_of(name), flags, Mode::empty(), RESOLVE).map_err(gone)?;
-            let (xattrs, _) = scan::read_xattrs(directory.as_fd()).map_err(gone)?;
+                rustix::fs::openat2(parent, &*bytes_of(name), flags, Mode::empty(), RESOLVE).map_err(Wrong::of)?;
+            let (xattrs, _) = scan::read_xattrs(directory.as_fd()).map_err(Wrong::of)?;
             if xattrs != entry.xattrs {
-                return Err("has other extended attributes".to_owned());
+                return Err(damaged("has other extended attributes"));
             }
         }
         _ => {}

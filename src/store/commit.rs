@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use super::{Depth, Manifest, Store, check_layer, remove};
+use super::{Depth, Manifest, Store, Wrong, check_layer, remove};
 use crate::digest::Digest;
 use crate::fault;
 
@@ -27,10 +27,13 @@ pub(super) fn commit(tree: &str, text: &str) -> Result<(Digest, bool), String> {
     remove::sync();
     let trees = turn().map_err(said)?;
     // Looked at and not read: this is the same layer a second time, and whoever uses it looks too.
-    let is_there = std::fs::read(&name).is_ok_and(|known| known == text.as_bytes())
-        && Manifest::parse(text).is_ok_and(|manifest| check_layer(&layer, &manifest, Depth::Look).is_ok());
-    if is_there {
-        return Ok((layer, false));
+    let manifest = Manifest::parse(text).map_err(|error| format!("cannot put a layer into the store: {error}"))?;
+    if std::fs::read(&name).is_ok_and(|known| known == text.as_bytes()) {
+        match check_layer(&layer, &manifest, Depth::Look) {
+            Ok(()) => return Ok((layer, false)),
+            Err(Wrong::Damaged(_)) => {}
+            Err(wrong @ Wrong::Unread(_)) => return Err(wrong.told(&layer)),
+        }
     }
     out_of_the_way(&name, &format!("{tree}.old-manifest")).map_err(said)?;
     out_of_the_way(&place, &format!("{tree}.old")).map_err(said)?;
@@ -43,8 +46,8 @@ pub(super) fn commit(tree: &str, text: &str) -> Result<(Digest, bool), String> {
     Ok((layer, true))
 }
 
-/// One process at a time gives trees their names: the lock is on the directory itself, and the kernel takes it back.
-fn turn() -> io::Result<OwnedFd> {
+/// One process at a time gives trees their names, or takes them: the lock is on the directory itself, and the kernel takes it back.
+pub(super) fn turn() -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let trees = rustix::fs::open("trees", flags, Mode::empty())?;
     rustix::fs::flock(&trees, FlockOperation::LockExclusive)?;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
+use crate::name::shown;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -118,7 +119,7 @@ impl TreeEditor {
     /// # Errors
     /// A text with the path.
     pub fn write(&self, path: &str, bytes: &[u8], mode: u32) -> Result<(), String> {
-        let said = |error: Errno| format!("cannot write `{path}`: {error}");
+        let said = |error: Errno| format!("cannot write `{path}`: {error}", path = shown(path));
         let (directory, name) = self.make_parent(path).map_err(said)?;
         match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -127,7 +128,9 @@ impl TreeEditor {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600)).map_err(said)?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(said)?;
-        std::fs::File::from(file).write_all(bytes).map_err(|error| format!("cannot write `{path}`: {error}"))
+        std::fs::File::from(file)
+            .write_all(bytes)
+            .map_err(|error| format!("cannot write `{path}`: {error}", path = shown(path)))
     }
 
     /// Gives a file, or a link itself, an owner.
@@ -139,7 +142,7 @@ impl TreeEditor {
         let owner = (Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)));
         self.directory(parent)
             .and_then(|directory| rustix::fs::chownat(directory, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW))
-            .map_err(|error| format!("cannot change the owner of `{path}`: {error}"))
+            .map_err(|error| format!("cannot change the owner of `{path}`: {error}", path = shown(path)))
     }
 
     /// Makes a directory and those above it, with mode 755 where they are missing.
@@ -147,7 +150,9 @@ impl TreeEditor {
     /// # Errors
     /// A text with the path; a link on the way is one.
     pub fn make_directory(&self, path: &str) -> Result<(), String> {
-        self.make_parent(&format!("{path}/x")).map(drop).map_err(|error| format!("cannot make `{path}`: {error}"))
+        self.make_parent(&format!("{path}/x"))
+            .map(drop)
+            .map_err(|error| format!("cannot make `{path}`: {error}", path = shown(path)))
     }
 
     /// Makes a symbolic link, replacing what has its name.
@@ -155,7 +160,7 @@ impl TreeEditor {
     /// # Errors
     /// A text with the path.
     pub fn symlink(&self, path: &str, target: &str) -> Result<(), String> {
-        let said = |error: Errno| format!("cannot make the link `{path}`: {error}");
+        let said = |error: Errno| format!("cannot make the link `{path}`: {error}", path = shown(path));
         let (directory, name) = self.make_parent(path).map_err(said)?;
         let _ = rustix::fs::unlinkat(&directory, name, AtFlags::empty());
         rustix::fs::symlinkat(target, directory.as_fd(), name).map_err(said)

@@ -59,6 +59,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Wraps an error of reading a file of the store; something else in its place is damage.
+    pub fn reading(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| match source.kind() {
+            std::io::ErrorKind::IsADirectory | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::InvalidData => {
+                Self::Damaged { path, problem: format!("cannot be read: {source}") }
+            }
+            _ => Self::io("read", path, source),
+        }
+    }
+
     /// Wraps an I/O error with what was being done to which file.
     pub fn io(intent: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
         let (path, source) = (path.into(), source.into());

@@ -124,7 +124,7 @@ impl Store {
     /// [`StoreError::Damaged`] when it is not what its name says.
     pub fn manifest(&self, digest: &Digest) -> Result<Manifest, StoreError> {
         let path = self.directory().join(Self::manifest_name(digest));
-        let text = std::fs::read_to_string(&path).map_err(|source| StoreError::io("read", &path, source))?;
+        let text = std::fs::read_to_string(&path).map_err(StoreError::reading(&path))?;
         if Digest::of(text.as_bytes()) != *digest {
             return Err(StoreError::Damaged { path, problem: "has other content than its name says".to_owned() });
         }

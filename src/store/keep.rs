@@ -181,7 +181,7 @@ impl Store {
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StoreError::io("read", &path, source)),
+            Err(source) => return Err(StoreError::reading(&path)(source)),
         };
         let root = serde_json::from_slice(&bytes);
         root.map(Some).map_err(|error| StoreError::Damaged { path, problem: format!("is no root: {error}") })
@@ -240,9 +240,9 @@ impl Store {
         let mut builds: Vec<Build> = Vec::new();
         let mut add = |file: String, pin: Option<String>| -> Result<(), StoreError> {
             let path = self.directory().join(&file);
-            let bytes = std::fs::read(&path).map_err(|source| StoreError::io("read", &path, source))?;
+            let bytes = std::fs::read(&path).map_err(StoreError::reading(&path))?;
             let time = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
-            let time = time.map_err(|source| StoreError::io("read", &path, source))?;
+            let time = time.map_err(StoreError::reading(&path))?;
             let root: Root = serde_json::from_slice(&bytes)
                 .map_err(|error| StoreError::Damaged { path, problem: format!("is no root: {error}") })?;
             let same = |build: &&mut Build| {
@@ -454,9 +454,9 @@ impl Store {
             ItemKind::Frame => self.frame_damage(&path, file).and_then(|problem| damage(&problem)),
             ItemKind::Record => {
                 let key = name.strip_suffix(".json").and_then(|hex| Digest::parse(hex).ok());
-                match key.and_then(|key| self.record(&key)) {
-                    Some(_) => None,
-                    None => damage("is no record of the action that its name says"),
+                match key.is_none_or(|key| self.is_spoilt(&key)) {
+                    true => damage("is no record of the action that its name says"),
+                    false => None,
                 }
             }
             // Only explanations are made of it.

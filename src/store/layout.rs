@@ -72,29 +72,11 @@ impl Store {
                 .map_err(|source| StoreError::io("set the mode of", path, source))
         };
         let user = rustix::process::getuid().as_raw();
-        if let Ok(metadata) = std::fs::metadata(directory)
-            && metadata.uid() != user
-        {
-            return Err(StoreError::Owner { path: directory.to_owned(), owner: metadata.uid(), user });
-        }
         let inner = directory.join("v1");
         if !inner.is_dir() && std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(StoreError::NotAStore { path: directory.to_owned() });
         }
-        Self::refuse_newer(directory)?;
-        let map_file = inner.join("id-map");
-        let was = std::fs::read_to_string(&map_file).unwrap_or_default();
-        // A spoilt note says nothing, and is written anew where the trees have the owner that they should have.
-        let is_map = was.starts_with("uid ") && was.contains(" gid ") && was.ends_with('\n');
-        let other_owner = std::fs::metadata(inner.join("trees"))
-            .is_ok_and(|trees| !is_map && (trees.uid(), trees.gid()) != tree_owner);
-        if (is_map && was.trim() != id_map) || other_owner {
-            return Err(StoreError::IdMapChanged {
-                path: directory.to_owned(),
-                was: was.trim().to_owned(),
-                now: id_map.to_owned(),
-            });
-        }
+        let has_map = Self::refuse_foreign(directory, id_map, tree_owner)?;
         make(directory, 0o700)?;
         make(&inner, 0o755)?;
         for name in OWN_DIRECTORIES {
@@ -115,10 +97,38 @@ impl Store {
         if store.note("format").is_none() {
             store.set_note("format", &STORE_FORMAT.to_string())?;
         }
-        if !is_map {
-            store.write_file(&map_file, format!("{id_map}\n").as_bytes())?;
+        if !has_map {
+            store.write_file(&store.directory.join("id-map"), format!("{id_map}\n").as_bytes())?;
         }
         Ok(store)
+    }
+
+    /// Refuses a store of another user, of another id map, or of a later form; whether it says which map it has.
+    ///
+    /// # Errors
+    /// [`StoreError::Owner`], [`StoreError::IdMapChanged`], [`StoreError::Newer`].
+    pub fn refuse_foreign(directory: &Path, id_map: &str, tree_owner: (u32, u32)) -> Result<bool, StoreError> {
+        let user = rustix::process::getuid().as_raw();
+        if let Ok(metadata) = std::fs::metadata(directory)
+            && metadata.uid() != user
+        {
+            return Err(StoreError::Owner { path: directory.to_owned(), owner: metadata.uid(), user });
+        }
+        Self::refuse_newer(directory)?;
+        let inner = directory.join("v1");
+        let was = std::fs::read_to_string(inner.join("id-map")).unwrap_or_default();
+        // A spoilt note says nothing, and is written anew where the trees have the owner that they should have.
+        let is_map = was.starts_with("uid ") && was.contains(" gid ") && was.ends_with('\n');
+        let other_owner = std::fs::metadata(inner.join("trees"))
+            .is_ok_and(|trees| !is_map && (trees.uid(), trees.gid()) != tree_owner);
+        if (is_map && was.trim() != id_map) || other_owner {
+            return Err(StoreError::IdMapChanged {
+                path: directory.to_owned(),
+                was: was.trim().to_owned(),
+                now: id_map.to_owned(),
+            });
+        }
+        Ok(is_map)
     }
 
     /// The directory with everything in it; operations in the namespace start here.

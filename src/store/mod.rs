@@ -50,9 +50,9 @@ mod remove;
 mod saved;
 mod scan;
 
-pub use action::{ActionRecord, BlobRef, Outputs, RecordedInput};
+pub use action::{ActionRecord, BlobRef, Outputs, RecordedInput, Written};
 pub use check::{DamagedLayer, check_layers, lower_directories};
-use check::{Depth, check_layer, manifest_of};
+use check::{Depth, Wrong, check_layer, manifest_of};
 pub use commit::replace;
 pub use edit::TreeEditor;
 pub use error::StoreError;

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::{Kind, Merged, Store, manifest_of, merge};
 use crate::digest::Digest;
 use crate::failure::DAMAGED;
-use crate::name::bytes_of;
+use crate::name::{bytes_of, shown};
 
 /// Layers laid over one another, and their directories.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl LayerReader {
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
         let Some(found) = self.tree.0.get(path) else { return Ok(None) };
         let Kind::File { size, digest } = found.entry.kind else { return Ok(None) };
-        let said = |error: io::Error| format!("cannot read `{path}`: {error}");
+        let said = |error: io::Error| format!("cannot read `{path}`: {error}", path = shown(path));
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         self.open_in(found.layer, path, (size, &digest)).map_err(said)?.read_to_end(&mut bytes).map_err(said)?;
         Ok(Some(bytes))

@@ -4,6 +4,7 @@
 //! are made durable, and only then anything is deleted. A process that is killed on the way leaves a scratch directory,
 //! which goes with the next command.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,7 +12,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError};
+use super::commit::turn;
+use super::{Store, StoreError, check_layers};
+use crate::digest::Digest;
 use crate::fault;
 
 /// Directories that are open at once while a tree is removed; what lies deeper is first moved up. Far below the 1,024
@@ -25,6 +28,9 @@ pub struct RemoveRequest {
     pub paths: Vec<String>,
     /// Scratch directory, relative to the store's; it must not be there yet.
     pub scratch: String,
+    /// Whether a layer stays that is whole: somebody else may have made it again since it was found damaged.
+    #[serde(default)]
+    pub only_damaged: bool,
 }
 
 /// When something goes, compared with others.
@@ -51,6 +57,12 @@ impl Turn {
     }
 }
 
+/// The layer that a tree or a manifest belongs to.
+fn layer_of(path: &str) -> Option<Digest> {
+    let (directory, name) = path.split_once('/')?;
+    matches!(directory, "trees" | "manifests").then(|| Digest::parse(name).ok()).flatten()
+}
+
 /// Removes files and directories; gives how many there were. What cannot be removed stops no other.
 ///
 /// # Errors
@@ -62,6 +74,14 @@ pub fn remove(request: &RemoveRequest) -> Result<usize, String> {
     std::fs::create_dir_all(&request.scratch).map_err(|error| format!("cannot make {}: {error}", request.scratch))?;
     let mut failed = Failed::default();
     let mut moved = 0;
+    // No layer is given its name meanwhile.
+    let turn = turn().map_err(|error| format!("cannot wait for others in the store: {error}"))?;
+    if request.only_damaged {
+        let layers: BTreeSet<Digest> = paths.iter().filter_map(|path| layer_of(path)).collect();
+        let damaged: Vec<Digest> =
+            check_layers(&layers.into_iter().collect::<Vec<_>>())?.into_iter().map(|one| one.layer).collect();
+        paths.retain(|path| layer_of(path).is_none_or(|layer| damaged.contains(&layer)));
+    }
     for (number, path) in paths.into_iter().enumerate() {
         if Turn::of(path) == Turn::Nobodys {
             failed.note(remove_tree(path));
@@ -76,6 +96,7 @@ pub fn remove(request: &RemoveRequest) -> Result<usize, String> {
         fault::point("remove.renamed");
     }
     sync();
+    drop(turn);
     fault::point("remove.out-of-place");
     failed.note(remove_tree(&request.scratch));
     failed.outcome().map(|()| moved)

@@ -15,7 +15,7 @@ use super::commit::commit;
 use super::{Entry, Kind, Manifest, Merged, layer_between, manifest_of, merge};
 use crate::digest::Digest;
 use crate::fault;
-use crate::name::{bytes_of, text_of};
+use crate::name::{bytes_of, shown, text_of};
 
 /// Marks of overlayfs, which are not content. Source: kernel, Documentation/filesystems/overlayfs.rst.
 const OVERLAY_XATTRS: [&str; 2] = ["user.overlay.", "trusted.overlay."];
@@ -101,7 +101,7 @@ fn collect(root: &OwnedFd) -> Result<Vec<Found>, String> {
     while let Some(path) = waiting.pop() {
         let said = |error: Errno| match error {
             // The kernel's PATH_MAX: what cannot be named cannot be unpacked on a node either.
-            Errno::NAMETOOLONG => format!("`{}` is longer than a path can be (4095 bytes)", shortened(&path)),
+            Errno::NAMETOOLONG => format!("`{}` is longer than a path can be (4095 bytes)", shown(&shortened(&path))),
             error => format!("cannot read `{}`: {error}", shortened(&path)),
         };
         let directory = open_directory(root, &path).map_err(said)?;
@@ -196,7 +196,7 @@ fn open_file(root: &OwnedFd, path: &str) -> Result<std::fs::File, String> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     rustix::fs::openat2(root, &*bytes_of(path), flags, Mode::empty(), resolve)
         .map(std::fs::File::from)
-        .map_err(|error| format!("cannot open `{path}`: {error}"))
+        .map_err(|error| format!("cannot open `{path}`: {error}", path = shown(path)))
 }
 
 /// Lays what was found over the layers below; also tells which files are exactly as they were there.
@@ -305,7 +305,7 @@ fn open_up(root: &OwnedFd, found: &[Found], layer: &Manifest) -> Result<(), Stri
 fn remove_unchanged(root: &OwnedFd, unchanged: &[String]) -> Result<(), String> {
     for path in unchanged {
         let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
-        let said = |error: Errno| format!("cannot remove `{path}`: {error}");
+        let said = |error: Errno| format!("cannot remove `{path}`: {error}", path = shown(path));
         let parent = open_directory(root, parent).map_err(said)?;
         rustix::fs::unlinkat(parent, &*bytes_of(name), AtFlags::empty()).map_err(said)?;
     }
@@ -342,7 +342,7 @@ fn reduce(root: &OwnedFd, found: &[Found], layer: &Manifest) -> Result<(), Strin
     for (path, entry) in &layer.0 {
         let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
         if entry.kind == Kind::Whiteout {
-            let said = |error: Errno| format!("cannot mark `{path}` as gone: {error}");
+            let said = |error: Errno| format!("cannot mark `{path}` as gone: {error}", path = shown(path));
             let parent = open_directory(root, parent).map_err(said)?;
             rustix::fs::mknodat(&parent, &*bytes_of(name), FileType::CharacterDevice, Mode::empty(), 0)
                 .map_err(said)?;

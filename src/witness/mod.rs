@@ -18,6 +18,7 @@ mod kind;
 mod read;
 mod record;
 mod stamp;
+mod supply;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -32,4 +33,5 @@ pub use read::{
 };
 pub use record::{Known, recording};
 pub use stamp::{Stamp, now};
+pub use supply::{Need, Supplied, supplied};
 pub use walk::{Found, WalkProblem, walk};

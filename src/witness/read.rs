@@ -13,6 +13,7 @@ use super::record::{
     is_recording, known, note_digest, note_error, note_in_directory, note_own, note_through, note_variable, tear,
 };
 use super::stamp::{Stamp, look_through, number_of};
+use super::supply::{Need, bring};
 use crate::digest::{Digest, FieldHasher, Sha256};
 
 fn noting<T>(path: &Path, outcome: io::Result<T>) -> io::Result<T> {
@@ -33,6 +34,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    bring(path, Need::Content);
     let mut file = std::fs::File::open(path)?;
     let metadata = file.metadata()?;
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
@@ -48,6 +50,7 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As there.
 pub fn read_at_most(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    bring(path, Need::Content);
     if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > limit) {
         let _ = note_through(path, need::STAMP);
         return Ok(None);
@@ -70,6 +73,7 @@ pub fn read_to_string(path: &Path) -> io::Result<String> {
 /// # Errors
 /// As [`std::fs::metadata`].
 pub fn metadata(path: &Path) -> io::Result<Metadata> {
+    bring(path, Need::Content);
     if is_recording() {
         let _ = note_through(path, need::STAMP);
     }
@@ -88,6 +92,7 @@ pub fn metadata(path: &Path) -> io::Result<Metadata> {
 /// # Errors
 /// As [`std::fs::metadata`].
 pub fn mode(path: &Path) -> io::Result<u32> {
+    bring(path, Need::Name);
     if is_recording() {
         let _ = note_through(path, need::MODE);
     }
@@ -97,6 +102,7 @@ pub fn mode(path: &Path) -> io::Result<u32> {
 
 /// The kind of what a path leads to; none where it leads nowhere.
 fn kind_through(path: &Path) -> Option<Kind> {
+    bring(path, Need::Name);
     let kind = || std::fs::metadata(path).ok().map(|metadata| Kind::of(metadata.file_type()));
     if !is_recording() {
         return kind();
@@ -125,6 +131,7 @@ pub fn exists(path: &Path) -> bool {
 
 /// The kind of what has a name itself, links not followed; none where there is no such name.
 fn own_kind(path: &Path) -> Option<Kind> {
+    bring(path, Need::Name);
     if !is_recording() {
         return path.symlink_metadata().ok().map(|metadata| Kind::of(metadata.file_type()));
     }
@@ -177,6 +184,7 @@ pub fn link_target(path: &Path) -> Option<PathBuf> {
 /// # Errors
 /// As there.
 pub fn canonicalize(path: &Path) -> io::Result<PathBuf> {
+    bring(path, Need::Name);
     if !is_recording() {
         return path.canonicalize();
     }
@@ -248,6 +256,7 @@ pub fn list(path: &Path) -> io::Result<Vec<(OsString, Kind)>> {
     if !is_recording() {
         return list_now(path);
     }
+    bring(path, Need::List);
     let before = note_through(path, need::KIND_THROUGH);
     let names = noting(path, list_now(path))?;
     note_digest(path, need::LIST, before, Some(digest_of_list(&names)), None);
@@ -255,6 +264,7 @@ pub fn list(path: &Path) -> io::Result<Vec<(OsString, Kind)>> {
 }
 
 fn list_now(path: &Path) -> io::Result<Vec<(OsString, Kind)>> {
+    bring(path, Need::List);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
@@ -294,6 +304,7 @@ pub fn digest(path: &Path) -> io::Result<(u32, Digest)> {
 }
 
 fn digest_of_file(path: &Path) -> io::Result<(u32, Digest)> {
+    bring(path, Need::Content);
     let file = std::fs::File::open(path)?;
     let stamp = Stamp::from_metadata(&file.metadata()?);
     let digest = match known(path, &stamp).0 {
@@ -319,6 +330,7 @@ pub fn sha256(path: &Path) -> io::Result<Sha256> {
 }
 
 fn sha256_of_file(path: &Path) -> io::Result<Sha256> {
+    bring(path, Need::Content);
     let mut file = std::fs::File::open(path)?;
     let stamp = Stamp::from_metadata(&file.metadata()?);
     if let (Some(digest), Some(sha256)) = known(path, &stamp) {
@@ -348,6 +360,7 @@ pub fn variable(name: &str) -> Option<String> {
 /// # Errors
 /// As [`std::fs::metadata`].
 pub fn metadata_of(path: &Path) -> io::Result<Stamp> {
+    bring(path, Need::Name);
     if !is_recording() {
         return look_through(path).map_err(io::Error::from_raw_os_error);
     }

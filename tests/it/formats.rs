@@ -2,7 +2,7 @@
 //! release that reads them. docs/formats.md has the rule.
 
 use imgbuild::digest::Digest;
-use imgbuild::store::Store;
+use imgbuild::store::{Item, ItemKind, Store};
 use serde_json::{Value, json};
 
 use crate::exact::{lock_of, read, recipe_document, write_files, write_toml};
@@ -118,12 +118,26 @@ fn a_record_of_a_later_form_is_left_alone_and_of_a_later_minor_form_read() {
         "outputs": {"layer": null, "later": []}, "milliseconds": 5, "host": "later",
     });
     let store = Store::existing(directory.path());
-    std::fs::write(&path, record.to_string()).unwrap();
+    let item = Item { path: format!("actions/{key}.json"), kind: ItemKind::Record, bytes: 0, is_spared: false };
+    let damage = || store.damage_of(&item);
+    // As every record ends: with the digest of what stands before it.
+    let sealed = |record: &serde_json::Value| {
+        let text = serde_json::to_string_pretty(record).unwrap();
+        let body = text.strip_suffix("\n}").unwrap();
+        format!("{body},\n  \"digest\": \"{}\"\n}}", Digest::of(body.as_bytes()))
+    };
+    std::fs::write(&path, sealed(&record)).unwrap();
     assert_eq!(store.record(&key).unwrap().inputs[0].value, "b");
-    record["format"] = 2.into();
+    // An earlier imgbuild wrote no digest: the action runs again, and that is no damage.
     std::fs::write(&path, record.to_string()).unwrap();
+    assert_eq!((store.record(&key), damage()), (None, None));
+    record["format"] = 2.into();
+    std::fs::write(&path, sealed(&record)).unwrap();
     assert_eq!(store.record(&key), None);
-    assert!(path.exists());
+    assert_eq!(damage(), None);
+    std::fs::write(&path, sealed(&record).replace("x:1", "x:2").replace("\"format\": 2", "\"format\": 1")).unwrap();
+    assert_eq!(store.record(&key), None);
+    assert!(damage().is_some() && path.exists());
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod invalid;
 mod kdl;
 mod memo_workspace;
 mod schemas;
+mod strangers;
 mod support;
 mod workspace;
 mod workspace_edit;

@@ -217,6 +217,9 @@ impl<'a> XcatPublication<'a> {
         let path = swap.place(ROOTIMG);
         let (_, rootimg) = assemble(self.store, &self.index, self.frames, &path).map_err(|error| match error {
             StageError::Publish { intent, source, .. } => wrong(Trouble { intent, path: path.clone(), source }),
+            StageError::PublishFull { intent, .. } => {
+                wrong(Trouble { intent, path: path.clone(), source: std::io::ErrorKind::StorageFull.into() })
+            }
             other => other,
         })?;
         check_gzip(&path).map_err(wrong)?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{Digest, Sha256};
 use crate::fault;
 use crate::store::blob::copy_and_hash;
-use crate::store::{ActionRecord, Root, Store, StoreError};
+use crate::store::{ActionRecord, Root, Store, StoreError, Written};
 
 /// Version of the file's form.
 const FORMAT: u32 = 1;
@@ -143,7 +143,7 @@ impl Store {
         let mut roots = Vec::new();
         for name in self.names_in("roots").iter().filter(|name| name.ends_with(".json")) {
             let path = self.directory().join("roots").join(name);
-            let bytes = std::fs::read(&path).map_err(|source| StoreError::io("read", &path, source))?;
+            let bytes = std::fs::read(&path).map_err(StoreError::reading(&path))?;
             roots.push(
                 serde_json::from_slice(&bytes)
                     .map_err(|error| StoreError::Damaged { path, problem: format!("is no root: {error}") })?,
@@ -215,8 +215,16 @@ impl Store {
                     (brought.layers, brought.frames) = (loaded.layers, loaded.frames);
                 }
                 "actions" => {
-                    let record = ActionRecord::parse(&whole(&mut entry).map_err(unreadable)?)
-                        .ok_or_else(|| wrong(&format!("is damaged: `{path}` is no record as imgbuild writes it")))?;
+                    let record = match ActionRecord::parse(&whole(&mut entry).map_err(unreadable)?) {
+                        // An imgbuild that wrote no digest into records wrote the file.
+                        Written::Whole(record) | Written::Earlier(record) => record,
+                        Written::Later => return Err(wrong(&format!("has `{path}` of a later imgbuild")).into()),
+                        Written::Spoilt => {
+                            return Err(
+                                wrong(&format!("is damaged: `{path}` is no record as imgbuild writes it")).into()
+                            );
+                        }
+                    };
                     if self.record(&record.key).is_none() && self.has_outputs(&record.outputs) {
                         self.commit(record)?;
                         brought.actions += 1;

@@ -12,6 +12,7 @@ use super::{Contents, FORMAT, FrameFiles, LayerTexts, Names, Seen, TEXT_LIMIT};
 use crate::digest::Digest;
 use crate::failure::NO_SPACE;
 use crate::fault;
+use crate::name::shown;
 use crate::store::commit::{commit, replace};
 use crate::store::{Kind, Manifest, Store, in_scratch};
 
@@ -199,7 +200,7 @@ fn set_aside(
         return Err(said("it is not written as imgbuild writes it".to_owned()));
     }
     for (path, entry) in manifest.0.iter().chain(&skeleton.0) {
-        entry.check(path).map_err(|problem| said(format!("`{path}` {problem}")))?;
+        entry.check(path).map_err(|problem| said(format!("`{path}` {problem}", path = shown(path))))?;
     }
     let failed = |error: io::Error| format!("cannot keep a manifest of the saved store: {error}");
     for (name, text) in aside(number, scratch).iter().zip([&of_manifest, &of_skeleton]) {
@@ -251,13 +252,13 @@ fn layer(
         skeleton.0.iter().chain(manifest.0.iter().filter(|(_, entry)| entry.is_directory())).collect();
     // Parents come before what lies in them: `/` is part of the longer path.
     for path in directories.keys() {
-        maker.directory(path).map_err(|error| format!("`{path}`: {error}"))?;
+        maker.directory(path).map_err(|error| format!("`{path}`: {error}", path = shown(path)))?;
     }
     for (path, entry) in &manifest.0 {
         let said = |error: io::Error| match error.kind() {
             io::ErrorKind::UnexpectedEof => damaged(error),
-            io::ErrorKind::InvalidData => format!("the saved store is damaged: `{path}`: {error}"),
-            _ => format!("`{path}`: {error}"),
+            io::ErrorKind::InvalidData => format!("the saved store is damaged: `{path}`: {error}", path = shown(path)),
+            _ => format!("`{path}`: {error}", path = shown(path)),
         };
         if let Some(other) = names.other_name(path, entry) {
             maker.link(path, other).map_err(|error| said(error.into()))?;
@@ -271,8 +272,9 @@ fn layer(
                     state.places.insert(digest, (tree.to_owned(), path.clone()));
                 } else {
                     let (tree, from) = state.places.get(&digest).ok_or("a content is missing")?;
-                    let mut content = tree::open(tree)
-                        .and_then(|root| tree::open_file(&root, from).map_err(|error| format!("`{from}`: {error}")))?;
+                    let mut content = tree::open(tree).and_then(|root| {
+                        tree::open_file(&root, from).map_err(|error| format!("`{from}`: {error}", from = shown(from)))
+                    })?;
                     maker.file(path, entry, &mut content).map_err(said)?;
                 }
             }
@@ -281,7 +283,7 @@ fn layer(
     }
     // Deepest first: what is made in a directory moves its time.
     for (path, entry) in directories.iter().rev() {
-        maker.settle(path, entry).map_err(|error| format!("`{path}`: {error}"))?;
+        maker.settle(path, entry).map_err(|error| format!("`{path}`: {error}", path = shown(path)))?;
     }
     Ok(())
 }
@@ -313,7 +315,12 @@ fn frame(files: &FrameFiles, stream: &mut Stream, scratch: &str) -> Result<bool,
     if described.size != files.size || described.sha256 != crate::digest::Sha256(hasher.finalize().into()) {
         return Err(wrong());
     }
-    if std::fs::exists(&name).unwrap_or(false) && std::fs::exists(format!("{name}.info")).unwrap_or(false) {
+    // One that is there is read: what it says of itself counts.
+    let there = std::fs::read(format!("{name}.info")).ok();
+    let there = there.and_then(|bytes| serde_json::from_slice::<Described>(&bytes).ok());
+    let is_whole =
+        |said: Described| File::open(&name).and_then(crate::store::sha256_of).is_ok_and(|found| found == said.sha256);
+    if there.is_some_and(is_whole) {
         return Ok(false);
     }
     if let Some((parent, _)) = name.rsplit_once('/') {

@@ -55,3 +55,50 @@ fn a_hard_link_group_has_its_content_at_its_first_path_here() {
     let names = Names::of(&manifest);
     assert_eq!((names.other_name("b", &first), names.other_name("c", &first)), (None, Some("b")));
 }
+
+/// What loading says of a stream: the contents' line, a layer's texts, and zeros for its files.
+fn load(manifest: &Manifest, layers: usize, zeros: u64) -> (Result<Loaded, String>, u64) {
+    let space = tempfile::tempdir().unwrap();
+    let text = manifest.to_text();
+    let layer = Digest::of(text.as_bytes());
+    let skeleton = Manifest::default().to_text();
+    let texts = LayerTexts { layer, manifest: text.len() as u64, skeleton: skeleton.len() as u64 };
+    let contents = Contents { format: FORMAT, layers: vec![texts; layers], frames: Vec::new() };
+    let from = space.path().join("from");
+    let mut stream = zstd::Encoder::new(std::fs::File::create(&from).unwrap(), 3).unwrap();
+    std::io::Write::write_all(&mut stream, &serde_json::to_vec(&contents).unwrap()).unwrap();
+    std::io::Write::write_all(&mut stream, format!("\n{}", (text + &skeleton).repeat(layers)).as_bytes()).unwrap();
+    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), zeros), &mut stream).unwrap();
+    stream.finish().unwrap();
+    let scratch = space.path().join("scratch").to_str().unwrap().to_owned();
+    let request = LoadRequest { from: from.to_str().unwrap().to_owned(), scratch };
+    (load_layers(&request), std::fs::metadata(&from).unwrap().len())
+}
+
+#[test]
+fn a_small_file_that_would_become_large_is_refused_before_anything_is_written() {
+    const SIZE: u64 = 1 << 30;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::io::Read::take(std::io::repeat(0), SIZE)).unwrap();
+    let zeros = entry(Kind::File { size: SIZE, digest: Digest(*hasher.finalize().as_bytes()) });
+    let (outcome, packed) = load(&Manifest([("zeros".to_owned(), zeros)].into()), 1, SIZE);
+    assert!(packed < 200_000, "{packed}");
+    let said = outcome.unwrap_err();
+    assert!(said.contains("is refused") && said.contains("256 times"), "{said}");
+}
+
+#[test]
+fn what_no_store_could_have_is_refused() {
+    let layer = |entry: Entry| Manifest([("a".to_owned(), entry)].into());
+    let odd = [
+        Entry { uid: u32::MAX, ..entry(Kind::Directory) },
+        Entry { gid: u32::MAX, ..entry(Kind::Directory) },
+        Entry { mode: 0o177_777, ..entry(Kind::Directory) },
+    ];
+    for entry in odd {
+        let said = load(&layer(entry), 1, 0).0.unwrap_err();
+        assert!(said.contains("damaged") && said.contains("`a`"), "{said}");
+    }
+    let said = load(&layer(entry(Kind::Directory)), 2, 0).0.unwrap_err();
+    assert!(said.contains("twice"), "{said}");
+}

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::super::scan;
 use crate::digest::Digest;
-use crate::name::bytes_of;
+use crate::name::{bytes_of, shown};
 use crate::store::{Entry, Kind, Manifest, Store};
 
 /// How an inside path is resolved: nothing that lies in a layer leads out of it.
@@ -58,7 +58,7 @@ pub fn skeleton(layer: &Digest, manifest: &Manifest) -> Result<Manifest, String>
         if manifest.0.contains_key(&path) || found.0.contains_key(&path) {
             continue;
         }
-        let said = |error: Errno| format!("`{path}` of the layer {}: {error}", layer.short());
+        let said = |error: Errno| format!("`{path}` of the layer {}: {error}", layer.short(), path = shown(&path));
         let handle = directory(&root, &path).map_err(said)?;
         let stat = rustix::fs::fstat(&handle).map_err(said)?;
         let (xattrs, _) = scan::read_xattrs(handle.as_fd()).map_err(said)?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Contents, FORMAT, FrameFiles, LayerTexts, Names, Seen, tree};
 use crate::digest::Digest;
 use crate::fault;
+use crate::name::shown;
 use crate::store::{Kind, Manifest, Store};
 
 /// zstd's level: a little better than its default, which a disk or a network is slower than.
@@ -79,9 +80,11 @@ pub fn save_layers(request: &SaveRequest) -> Result<u64, String> {
             if names.other_name(path, entry).is_some() || !seen.is_new(&digest) {
                 continue;
             }
-            let file = tree::open_file(&root, path).map_err(|error| format!("`{path}` of a layer: {error}"))?;
-            copy_checked(file, size, &digest, &mut out)
-                .map_err(|error| format!("cannot save `{path}` of the layer {}: {error}", layer.short()))?;
+            let file = tree::open_file(&root, path)
+                .map_err(|error| format!("`{path}` of a layer: {error}", path = shown(path)))?;
+            copy_checked(file, size, &digest, &mut out).map_err(|error| {
+                format!("cannot save `{path}` of the layer {}: {error}", layer.short(), path = shown(path))
+            })?;
         }
     }
     fault::point("save.layer");

@@ -159,6 +159,27 @@ fn names_that_are_no_utf8_are_in_the_image() {
     other.run(&["store", "verify"]).good();
 }
 
+/// Directories in one another, more than any path can name: pieces that can be named, put into one another.
+const DEEP: &str = "cd \"$1/opt\"; long=$(printf 'd/%.0s' $(seq 1000)); for one in a b c; do mkdir -p $one/$long; done; \
+                    mv b a/$long; mv a c/$long";
+
+#[test]
+fn a_tree_deeper_than_any_path_is_refused_and_leaves_nothing_behind() {
+    let space = fresh();
+    let left = || std::fs::read_dir(space.store().join("v1/scratch")).unwrap().count();
+    script(&space, DEEP);
+    let ran = build(&space);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(ran.err.contains("4095"), "{}", ran.err);
+    assert_eq!(left(), 0, "{}", ran.err);
+    // A script's own failure is told, whatever it left.
+    script(&space, &format!("({DEEP}); mkdir \"$1/opt/$(printf 'caf\\351')\"; echo no licence server >&2; exit 7"));
+    let ran = build(&space);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(ran.err.contains("status 7") && ran.err.contains("no licence server"), "{}", ran.err);
+    assert_eq!(left(), 0, "{}", ran.err);
+}
+
 #[test]
 fn a_log_without_end_keeps_its_head_and_tail_and_leftovers_are_counted() {
     let space = fresh();

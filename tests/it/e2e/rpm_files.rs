@@ -152,6 +152,51 @@ fn signatures_of_rpm_are_checked_against_the_keys_given() {
 }
 
 #[test]
+fn what_rpm_refuses_of_a_package_is_refused_when_its_directory_is_read() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("packages");
+    std::fs::create_dir(&directory).unwrap();
+    let file = directory.join("sample.rpm");
+    let mut both_refuse = 0;
+    for payload in ["w.ufdio", "w9.gzdio", "w3.zstdio"] {
+        let whole = std::fs::read(build(place.path(), payload)).unwrap();
+        let changed = |at: usize, bits: u8| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= bits;
+            bytes
+        };
+        let length = whole.len();
+        // The lead has 96 bytes, and then come the two headers. Source: rpm's docs/manual/format_v4.md.
+        let mut cases: Vec<(String, Vec<u8>)> =
+            [0, 50, 96, 104, 400, length / 3, length / 2, length - 1000, length - 1]
+                .map(|at| (format!("cut at {at} of {length}"), whole[..at].to_vec()))
+                .into();
+        for at in [96, 99, 105, 110, 200, 1500, 3000, length / 2, length - 400, length - 1] {
+            cases.push((format!("other bits at {at} of {length}"), changed(at, 0x55)));
+        }
+        // A header that claims two billion entries, and one of two billion bytes.
+        cases.push(("many entries".to_owned(), changed(96 + 8, 0x7f)));
+        cases.push(("many bytes".to_owned(), changed(96 + 12, 0x7f)));
+        cases.push(("something behind it".to_owned(), [&whole[..], &b"x".repeat(512)].concat()));
+        cases.push(("a text".to_owned(), b"text\n".repeat(100)));
+        for (what, bytes) in cases {
+            std::fs::write(&file, bytes).unwrap();
+            let rpm = Command::new("rpmkeys").args(["--checksig", "--nosignature", "-v"]).arg(&file).output().unwrap();
+            let ours = scan_directory(&directory);
+            let refuses = !rpm.status.success();
+            assert!(!refuses || ours.is_err(), "{payload}, {what}: rpm says {}", String::from_utf8_lossy(&rpm.stdout));
+            if let Err(error) = ours {
+                assert!(error.to_string().contains("sample.rpm"), "{payload}, {what}: {error}");
+                both_refuse += usize::from(refuses);
+            }
+        }
+        std::fs::write(&file, &whole).unwrap();
+        assert_eq!(scan_directory(&directory).unwrap().len(), 1, "{payload}");
+    }
+    assert!(both_refuse >= 50, "{both_refuse}");
+}
+
+#[test]
 fn createrepo_lists_packages_as_they_are_read_here() {
     let place = tempfile::tempdir().unwrap();
     let built = build(place.path(), "w6.xzdio");
