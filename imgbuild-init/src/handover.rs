@@ -19,6 +19,14 @@ fn has(path: &str) -> bool {
     inside(path).symlink_metadata().is_ok()
 }
 
+/// Whether a file names a host: images often have an empty one, so that each node gets its own name. A link is the image's
+/// own affair. Source: hostname(5).
+fn names_a_host(path: &Path) -> bool {
+    let Ok(found) = path.symlink_metadata() else { return false };
+    let text = || std::fs::read_to_string(path).unwrap_or_default();
+    !found.is_file() || text().lines().map(str::trim).any(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
     let said = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
     if let Some(parent) = path.parent() {
@@ -39,7 +47,7 @@ pub fn hand_over(lease: &Lease, keeper: Option<i32>) -> Result<(), String> {
     if !links_elsewhere {
         write(&inside("etc/resolv.conf"), &resolv_conf(lease), 0o644)?;
     }
-    if !has("etc/hostname") {
+    if !names_a_host(&inside("etc/hostname")) {
         let name = lease.hostname.clone().unwrap_or_else(|| format!("node-{}", lease.interface.mac.replace(':', "")));
         write(&inside("etc/hostname"), &format!("{name}\n"), 0o644)?;
         sys::set_host_name(&name);
@@ -140,4 +148,27 @@ fn network(lease: &Lease) -> Result<Manager, String> {
         return Ok(Manager::ByMac);
     }
     Ok(Manager::None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_names_no_host() {
+        let directory = std::env::temp_dir().join(format!("imgbuild-hostname-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("hostname");
+        assert!(!names_a_host(&path));
+        for (text, names) in
+            [("", false), ("\n \n", false), ("# set at boot\n", false), ("node1\n", true), ("#\nn", true)]
+        {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(names_a_host(&path), names, "{text:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/elsewhere", &path).unwrap();
+        assert!(names_a_host(&path));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }

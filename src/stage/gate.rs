@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::StageError;
+use super::startable::{INITS, Obstacle};
 use crate::digest::Digest;
-use crate::recipe::{Clause, Export, ModulesFrom, Mount, Recipe, SyncedKind};
+use crate::recipe::{Clause, Export, Family, ModulesFrom, Mount, Recipe, SyncedKind};
 use crate::sandbox::helper::News;
 
 use crate::store::{Entry, Kind, LayerReader, Manifest, Merged};
@@ -180,6 +181,53 @@ fn refuse_gone(script: &str, what: &str, file: &str, table: &str, gone: &[String
         problem: format!("`{script}` removes {what} that the recipe declares from {file}: {}", gone.join(", ")),
         help: format!("let the script add its lines (>>) instead of replacing the file, or remove them from {table}"),
     })
+}
+
+/// An image that no node could start: which line of an exclude list leaves out what it needs, or which list lacks it.
+pub fn cannot_start(recipe: &Recipe, obstacle: &Obstacle) -> StageError {
+    let left_out = |path: &String| {
+        let name = format!("./{path}");
+        let line = recipe.exclude.exclude.iter().find(|pattern| crate::xcat::matches(&pattern.text, &name));
+        match line {
+            Some(pattern) => format!("`{}` ({}) leaves out /{path}", pattern.text, pattern.span),
+            None => format!("/{path} is left out"),
+        }
+    };
+    let keep = |path: &String| format!("narrow that pattern, or bring the file back with a line `+./{path}`");
+    let list = recipe.files.iter().find(|file| file.name.contains("pkglist"));
+    let list = list.map_or_else(|| "[packages] install".to_owned(), |file| format!("`{}`", file.name));
+    let (problem, help) = match obstacle {
+        Obstacle::NoInit(paths) => match paths.first() {
+            Some(path) => (format!("it has no init: {}", left_out(path)), keep(path)),
+            None => {
+                let package = match recipe.model.image.distro.family() {
+                    Family::Debian => "systemd-sysv",
+                    Family::RedHat => "systemd",
+                    Family::Suse => "systemd-sysvinit",
+                };
+                let tried = INITS.map(|path| format!("/{path}")).join(", ");
+                (
+                    format!("it has no init that can be executed (looked for {tried})"),
+                    format!("add the package `{package}` to {list}, or let the postinstall script bring an init"),
+                )
+            }
+        },
+        Obstacle::Lacks { program, needs, left_out: Some(path) } => {
+            (format!("/{program} needs {needs}, and {}", left_out(path)), keep(path))
+        }
+        Obstacle::Lacks { program, needs, left_out: None } => (
+            format!("/{program} needs {needs}, which the image does not have"),
+            format!("add the package that brings it to {list}; `imgbuild shell` shows the image as it is"),
+        ),
+        Obstacle::NoShell { shell, left_out: Some(path) } => {
+            (format!("root's shell is {shell}, and {}", left_out(path)), keep(path))
+        }
+        Obstacle::NoShell { shell, left_out: None } => (
+            format!("root's shell is {shell}, which the image does not have"),
+            format!("add its package to {list}, or give root another shell in /etc/passwd"),
+        ),
+    };
+    StageError::Gate { problem: format!("no node could start the image: {problem}"), help }
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ mod selinux;
 mod services;
 mod shell;
 mod size;
+mod startable;
 mod supply;
 mod sync;
 mod system;

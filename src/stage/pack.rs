@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::selinux::{self, Labelled, Labels};
+use super::startable::{Obstacle, obstacle};
 use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 use crate::digest::Digest;
 use crate::fault;
@@ -33,7 +34,7 @@ pub struct PackRequest {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PackAnswer {
     /// Frames in order: what they hold, and what they are.
     pub frames: Vec<(Digest, FrameInfo)>,
@@ -49,6 +50,8 @@ pub struct PackAnswer {
     pub labels: Labels,
     /// What the person should know.
     pub warnings: Vec<String>,
+    /// What would keep nodes from starting it: nothing is packed then.
+    pub obstacle: Option<Obstacle>,
 }
 
 /// Page of tmpfs, in bytes.
@@ -72,6 +75,10 @@ pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String
 
 fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
+    let obstacle = obstacle(&reader, &request.excluded)?;
+    if obstacle.is_some() {
+        return Ok(PackAnswer { obstacle, ..PackAnswer::default() });
+    }
     let mut entries = Vec::new();
     let mut xattrs = Vec::new();
     let (mut inodes, mut memory) = (0, 0);
@@ -121,7 +128,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         })
         .collect::<Result<_, String>>()?;
     fault::point("pack.done");
-    Ok(PackAnswer { frames, written: missing, inodes, memory, xattrs, labels, warnings })
+    Ok(PackAnswer { frames, written: missing, inodes, memory, xattrs, labels, warnings, obstacle: None })
 }
 
 fn info_name(key: &Digest) -> String {

@@ -1,11 +1,12 @@
 //! Exclude lists (reference, section 3).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::glob::after_first;
+use super::include::{Included, Reads, resolve_include};
 use super::pkglist::looks_like_directive;
-use super::pkglist::resolve_include;
 use super::{Loader, matches};
 use crate::source::{Finding, SourceFile, Span};
 
@@ -38,13 +39,19 @@ pub struct ExcludeList {
 /// Reads lists.
 pub fn parse_exlist(files: &[Arc<SourceFile>], loader: &dyn Loader) -> ExcludeList {
     let mut list = ExcludeList::default();
+    let mut reads = Reads::default();
     for file in files {
-        read_file(&mut vec![Arc::clone(file)], loader, &mut list);
+        read_file(&mut vec![Arc::clone(file)], loader, &mut list, &mut reads);
     }
     list
 }
 
-fn read_file(chain: &mut Vec<Arc<SourceFile>>, loader: &dyn Loader, list: &mut ExcludeList) {
+fn read_file(
+    chain: &mut Vec<Arc<SourceFile>>,
+    loader: &dyn Loader,
+    list: &mut ExcludeList,
+    reads: &mut Reads<PathBuf>,
+) {
     let Some(file) = chain.last().cloned() else { return };
     let mut start = 0;
     for line in file.text.split_inclusive('\n') {
@@ -57,10 +64,21 @@ fn read_file(chain: &mut Vec<Arc<SourceFile>>, loader: &dyn Loader, list: &mut E
         {
             let span = Span::new(&file, here..here + line.len());
             if let Some(included) = resolve_include(path, &span, chain, loader, &mut list.findings) {
+                let path = included.path.clone();
+                match reads.begin(&path, &span) {
+                    // The order of lines has no meaning: once is enough.
+                    Included::Again => continue,
+                    Included::TooMany(finding) => {
+                        list.findings.extend(finding);
+                        continue;
+                    }
+                    Included::Read => {}
+                }
                 list.included.push(Arc::clone(&included));
                 chain.push(included);
-                read_file(chain, loader, list);
+                read_file(chain, loader, list, reads);
                 chain.pop();
+                reads.done(path);
             }
             continue;
         }

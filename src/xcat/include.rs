@@ -1,11 +1,16 @@
 //! What lists have in common: other files and variables.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::source::SourceFile;
+use crate::source::{Finding, SourceFile, Span};
 
 /// How deep includes may nest; xCAT has no limit and no guard.
 pub const INCLUDE_DEPTH: usize = 128;
+
+/// How many included files are read at most: lists that include one another several times each would be read without end.
+pub const INCLUDES: usize = 10_000;
 
 /// Why a file that a list names cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,4 +64,121 @@ pub fn expand_variables(text: &str, variable: &dyn Fn(&str) -> Option<String>) -
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// What to do with an included file.
+pub(super) enum Included {
+    /// Read it.
+    Read,
+    /// It was read, and would add nothing.
+    Again,
+    /// No more are read; said once.
+    TooMany(Option<Finding>),
+}
+
+/// The included files that need not be read again, and how many were read.
+pub(super) struct Reads<K> {
+    done: HashSet<K>,
+    count: usize,
+}
+
+impl<K> Default for Reads<K> {
+    fn default() -> Self {
+        Self { done: HashSet::new(), count: 0 }
+    }
+}
+
+impl<K: Hash + Eq> Reads<K> {
+    /// Asks for a file that the line at `span` includes.
+    pub fn begin(&mut self, file: &K, span: &Span) -> Included {
+        if self.done.contains(file) {
+            return Included::Again;
+        }
+        self.count += 1;
+        if self.count <= INCLUDES {
+            return Included::Read;
+        }
+        let first = self.count == INCLUDES + 1;
+        let finding = || {
+            Finding::error("include::many", span, format!("more than {INCLUDES} files are included, counted each time"))
+                .label("lists that include one another several times each multiply")
+                .help("include each list once; a list with #NEW_INSTALL_LIST# or #ENV:...# is read each time it is included")
+        };
+        Included::TooMany(first.then(finding))
+    }
+
+    /// The file was read, and a second time would add nothing.
+    pub fn done(&mut self, file: K) {
+        self.done.insert(file);
+    }
+}
+
+/// Finds an included file, or says why it cannot be.
+pub(super) fn resolve_include(
+    path: &str,
+    span: &Span,
+    chain: &[Arc<SourceFile>],
+    loader: &dyn Loader,
+    findings: &mut Vec<Finding>,
+) -> Option<Arc<SourceFile>> {
+    let shown = || chain.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(" -> ");
+    let expanded = match expand_variables(path, &|name| loader.variable(name)) {
+        Ok(expanded) => expanded,
+        Err(name) => {
+            findings.push(
+                Finding::error("include::variable", span, format!("the variable `{name}` of `{path}` is not known"))
+                    .help(format!("set it in the recipe: [environment] {name} = \"...\"")),
+            );
+            return None;
+        }
+    };
+    let (Some(from), Some(top)) = (chain.last(), chain.first()) else { return None };
+    let file = match loader.load(expanded.trim(), from) {
+        Ok(file) => file,
+        Err(LoadError::Missing(problem)) => {
+            findings.push(
+                Finding::error("include::missing", span, format!("`{expanded}` cannot be included: {problem}"))
+                    .label(format!("included by {}", shown()))
+                    .help("create the file or correct the path; an absolute path of an xCAT host can be mapped: [xcat] path_map = { \"/opt/xcat/share/xcat\" = \"vendor/xcat\" }"),
+            );
+            return None;
+        }
+        Err(LoadError::Refused(help)) => {
+            findings.push(
+                Finding::error("include::outside", span, format!("`{expanded}` lies outside the workspace")).help(help),
+            );
+            return None;
+        }
+    };
+    if chain.iter().any(|known| known.path == file.path) {
+        findings.push(
+            Finding::error(
+                "include::cycle",
+                span,
+                format!("`{expanded}` includes itself: {} -> {}", shown(), file.name),
+            )
+            .help("remove one of the includes"),
+        );
+        return None;
+    }
+    if chain.len() >= INCLUDE_DEPTH {
+        findings.push(
+            Finding::error("include::depth", span, format!("includes nest deeper than {INCLUDE_DEPTH}"))
+                .help("include the innermost files directly"),
+        );
+        return None;
+    }
+    let same_folder = from.path.parent() == top.path.parent();
+    if !expanded.starts_with('/') && !same_folder && loader.exists(&expanded, top) {
+        findings.push(
+            Finding::warning(
+                "include::other_folder",
+                span,
+                format!("xCAT would include another `{expanded}`, the one beside `{}`", top.name),
+            )
+            .label("imgbuild takes the file from the folder of the file that includes it")
+            .help("write the path in full if the other file is meant"),
+        );
+    }
+    Some(file)
 }

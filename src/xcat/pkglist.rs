@@ -1,10 +1,11 @@
 //! pkglist and otherpkgs pkglist (reference, section 2).
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::include::INCLUDE_DEPTH;
-use super::{LoadError, Loader, expand_variables};
+use super::Loader;
+use super::include::{Included, Reads, resolve_include};
 use crate::source::{Finding, Severity, SourceFile, Span};
 
 /// Which of the two kinds a list is.
@@ -78,6 +79,8 @@ struct Reader<'a> {
     pass: usize,
     /// What each pass has already: index, dashes, folder, name.
     seen: HashSet<(usize, usize, Option<String>, String)>,
+    /// Files that were included in a pass and would add nothing to it a second time.
+    reads: Reads<(PathBuf, usize)>,
 }
 
 /// Reads lists in order. Files share the passes: pass 1 of each is one transaction.
@@ -90,6 +93,7 @@ pub fn parse_pkglist(files: &[Arc<SourceFile>], flavor: Flavor, loader: &dyn Loa
         included: Vec::new(),
         pass: 0,
         seen: HashSet::new(),
+        reads: Reads::default(),
     };
     for file in files {
         reader.pass = 0;
@@ -483,83 +487,23 @@ impl Reader<'_> {
     }
 
     fn include(&mut self, path: &str, span: &Span, chain: &mut Vec<Arc<SourceFile>>) {
-        if let Some(file) = resolve_include(path, span, chain, self.loader, &mut self.findings) {
-            self.included.push(Arc::clone(&file));
-            chain.push(file);
-            self.file(chain);
-            chain.pop();
+        let Some(file) = resolve_include(path, span, chain, self.loader, &mut self.findings) else { return };
+        let here = (file.path.clone(), self.pass);
+        match self.reads.begin(&here, span) {
+            Included::Again => return,
+            Included::TooMany(finding) => return self.findings.extend(finding),
+            Included::Read => {}
+        }
+        let variables = self.current().environment.len();
+        self.included.push(Arc::clone(&file));
+        chain.push(file);
+        self.file(chain);
+        chain.pop();
+        // What begins a pass or sets a variable means the same again each time, as for xCAT.
+        if self.pass == here.1 && self.current().environment.len() == variables {
+            self.reads.done(here);
         }
     }
-}
-
-/// Finds an included file, or says why it cannot be.
-pub(super) fn resolve_include(
-    path: &str,
-    span: &Span,
-    chain: &[Arc<SourceFile>],
-    loader: &dyn Loader,
-    findings: &mut Vec<Finding>,
-) -> Option<Arc<SourceFile>> {
-    let shown = || chain.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(" -> ");
-    let expanded = match expand_variables(path, &|name| loader.variable(name)) {
-        Ok(expanded) => expanded,
-        Err(name) => {
-            findings.push(
-                Finding::error("include::variable", span, format!("the variable `{name}` of `{path}` is not known"))
-                    .help(format!("set it in the recipe: [environment] {name} = \"...\"")),
-            );
-            return None;
-        }
-    };
-    let (Some(from), Some(top)) = (chain.last(), chain.first()) else { return None };
-    let file = match loader.load(expanded.trim(), from) {
-        Ok(file) => file,
-        Err(LoadError::Missing(problem)) => {
-            findings.push(
-                Finding::error("include::missing", span, format!("`{expanded}` cannot be included: {problem}"))
-                    .label(format!("included by {}", shown()))
-                    .help("create the file or correct the path; an absolute path of an xCAT host can be mapped: [xcat] path_map = { \"/opt/xcat/share/xcat\" = \"vendor/xcat\" }"),
-            );
-            return None;
-        }
-        Err(LoadError::Refused(help)) => {
-            findings.push(
-                Finding::error("include::outside", span, format!("`{expanded}` lies outside the workspace")).help(help),
-            );
-            return None;
-        }
-    };
-    if chain.iter().any(|known| known.path == file.path) {
-        findings.push(
-            Finding::error(
-                "include::cycle",
-                span,
-                format!("`{expanded}` includes itself: {} -> {}", shown(), file.name),
-            )
-            .help("remove one of the includes"),
-        );
-        return None;
-    }
-    if chain.len() >= INCLUDE_DEPTH {
-        findings.push(
-            Finding::error("include::depth", span, format!("includes nest deeper than {INCLUDE_DEPTH}"))
-                .help("include the innermost files directly"),
-        );
-        return None;
-    }
-    let same_folder = from.path.parent() == top.path.parent();
-    if !expanded.starts_with('/') && !same_folder && loader.exists(&expanded, top) {
-        findings.push(
-            Finding::warning(
-                "include::other_folder",
-                span,
-                format!("xCAT would include another `{expanded}`, the one beside `{}`", top.name),
-            )
-            .label("imgbuild takes the file from the folder of the file that includes it")
-            .help("write the path in full if the other file is meant"),
-        );
-    }
-    Some(file)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::stage::actions::{INITRD, PACK, compression};
 use crate::stage::artefacts::index_text;
 use crate::stage::results::{Done, below};
 use crate::stage::run::Builder;
-use crate::stage::{StageError, initrd, pack};
+use crate::stage::{StageError, gate, initrd, pack};
 use crate::store::Outputs;
 
 impl Builder<'_> {
@@ -55,6 +55,9 @@ impl Builder<'_> {
             scratch: scratch.name.clone(),
         };
         let answer: pack::PackAnswer = self.namespace.call("pack", &request, &mut |text| self.report.progress(text))?;
+        if let Some(obstacle) = &answer.obstacle {
+            return Err(gate::cannot_start(self.recipe, obstacle));
+        }
         if action.id == PACK {
             for text in &answer.warnings {
                 self.report.finding(&Finding::nowhere(Severity::Warning, "pack::selinux", text.clone()));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::xcat::LoadError;
 
 pub(crate) struct Memory(pub HashMap<PathBuf, String>, pub HashMap<String, String>);
 
@@ -190,4 +191,36 @@ proptest::proptest! {
     fn no_text_makes_the_reader_panic(text in "[a-c@#,:\\- \\t\\n/$INCLUDE]{0,60}|\\PC{0,60}") {
         let _ = read(&[&text], Flavor::OtherPackages);
     }
+}
+
+/// Lists that include the next one three times each, forty of them.
+fn fan(more: &str) -> Memory {
+    let text = |number: usize| match number {
+        40 => "end\n".to_owned(),
+        _ => format!("{more}p{number}\n{}", format!("#INCLUDE:f{}#\n", number + 1).repeat(3)),
+    };
+    let files = (0..=40).map(|number| (PathBuf::from(format!("/D/f{number}")), text(number)));
+    Memory(files.collect(), HashMap::new())
+}
+
+#[test]
+fn lists_that_include_one_another_several_times_are_read_once() {
+    let top = SourceFile::new("list", "/D/list", "#INCLUDE:f0#\nlast\n#NEW_INSTALL_LIST#\n#INCLUDE:f39#\n");
+    let list = parse_pkglist(&[Arc::clone(&top)], Flavor::Packages, &fan(""));
+    assert!(list.findings.is_empty(), "{:?}", list.findings);
+    let names = |pass: usize| list.passes[pass].install.iter().map(|item| item.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(0).len(), 42);
+    assert_eq!(names(0)[39..], ["p39", "end", "last"]);
+    // Another pass has it again.
+    assert_eq!(names(1), ["p39", "end"]);
+    let list = crate::xcat::parse_exlist(&[top], &fan(""));
+    assert_eq!(list.exclude.iter().filter(|pattern| pattern.text == "end").count(), 1);
+}
+
+#[test]
+fn lists_that_multiply_are_refused() {
+    let top = SourceFile::new("list", "/D/list", "#INCLUDE:f0#\n");
+    let list = parse_pkglist(&[top], Flavor::Packages, &fan("#ENV:A=1#\n"));
+    let codes: Vec<&str> = list.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["include::many"]);
 }

@@ -10,7 +10,7 @@ use imgbuild::archive::{MemberKind, read_cpio};
 
 use super::compute::lock;
 use super::rpm_distro::distribution;
-use super::rpm_node::{copy_of, repository, write_keys};
+use super::rpm_node::{add_init, copy_of, repository, write_keys};
 use super::store;
 use crate::support::{Space, copy_tree, project};
 
@@ -31,6 +31,7 @@ fn few(distro: &str, kernel: &str) -> Space {
              lists = [\"few.pkglist\"]\n\n[kernel]\n{kernel}\n[system]\nauthorized_keys = [\"keys/admin.pub\"]\n"
         ),
     );
+    add_init(&space);
     space
 }
 

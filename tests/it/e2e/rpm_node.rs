@@ -64,6 +64,17 @@ pub fn write_keys(space: &Space) -> PathBuf {
     key
 }
 
+/// Lets a recipe's image have an init, without which none is packed: a script, so that no package is needed for it.
+pub fn add_init(space: &Space) {
+    let script = "#!/bin/sh\nset -e\nmkdir -p \"$1/usr/sbin\"\nprintf '#!/bin/sh\\nexec sleep 1000000\\n' >\"$1/usr/sbin/init\"\n\
+                  chmod 755 \"$1/usr/sbin/init\"\n";
+    space.write("init.postinstall", script);
+    let path = space.path().join("init.postinstall");
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &format!("{recipe}\n[postinstall]\nscript = \"init.postinstall\"\n"));
+}
+
 /// The node, built once for all tests.
 pub fn node() -> &'static Built {
     static NODE: OnceLock<Built> = OnceLock::new();

@@ -11,7 +11,7 @@ use super::compute::lock;
 use super::machine::Server;
 use super::offline::{assert_same, run_through};
 use super::rpm_distro::distribution;
-use super::rpm_node::{node, repository, write_keys, write_rpm};
+use super::rpm_node::{add_init, node, repository, write_keys, write_rpm};
 use super::same_bytes::Ordinary;
 use super::store;
 use crate::support::{Space, copy_tree};
@@ -31,6 +31,7 @@ fn with_site(distro: &str, settings: &str, list: &str) -> Space {
             site(&space).display()
         ),
     );
+    add_init(&space);
     space
 }
 

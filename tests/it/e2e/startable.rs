@@ -1,0 +1,64 @@
+//! Images that no node could start are refused before anything is packed, with the line at fault.
+
+use super::offline::{build, fresh};
+use crate::support::Space;
+
+/// Lets the script end with some more lines.
+fn script(space: &Space, text: &str) {
+    let path = space.path().join("tiny.postinstall");
+    let plain = std::fs::read_to_string(&path).unwrap();
+    let plain = plain.split("\n# more\n").next().unwrap();
+    std::fs::write(&path, format!("{plain}\n# more\n{text}\n")).unwrap();
+}
+
+#[track_caller]
+fn refused(space: &Space, words: &[&str]) {
+    let ran = build(space);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    // Lines are folded, also within words.
+    let flat = |text: &str| text.split_whitespace().filter(|word| *word != "│").collect::<String>();
+    let said = flat(&ran.err);
+    for word in ["no node could start the image"].iter().chain(words) {
+        assert!(said.contains(&flat(word)), "{word}: {}", ran.err);
+    }
+    assert!(!space.path().join("out/tiny").exists(), "published");
+}
+
+#[test]
+fn an_image_that_no_node_could_start_is_refused_with_the_line_at_fault() {
+    let space = fresh();
+    let exlist = std::fs::read_to_string(space.path().join("tiny.exlist")).unwrap();
+    let lines = exlist.lines().count();
+    let exclude = |line: &str| space.write("tiny.exlist", &format!("{exlist}{line}\n")).path().to_owned();
+    let at = format!("(tiny.exlist:{}:1)", lines + 1);
+
+    exclude("./usr/sbin/init*");
+    refused(&space, &["it has no init", "`./usr/sbin/init*`", &at, "+./usr/sbin/init"]);
+    exclude("./usr/lib/*/libc.so.6");
+    refused(&space, &["libc.so.6", "`./usr/lib/*/libc.so.6`", &at]);
+    exclude("./usr/bin/dash");
+    refused(&space, &["/usr/sbin/init needs /bin/sh", "leaves out /usr/bin/dash"]);
+    // Brought back, it starts.
+    exclude("./usr/bin/da*\n+./usr/bin/dash");
+    build(&space).good();
+    std::fs::remove_dir_all(space.path().join("out")).unwrap();
+    space.write("tiny.exlist", &exlist);
+
+    script(&space, "rm \"$1/sbin/init\"");
+    refused(&space, &["it has no init that can be executed", "/usr/lib/systemd/systemd", "systemd-sysv"]);
+    script(&space, "chmod 644 \"$1/sbin/init\"");
+    refused(&space, &["it has no init that can be executed"]);
+    script(&space, "sed -i '1s,.*,#!/usr/bin/python3,' \"$1/sbin/init\"");
+    refused(&space, &["/usr/sbin/init needs /usr/bin/python3, which the image does not have"]);
+    script(&space, "cp \"$1/bin/dash\" \"$1/sbin/init\"; rm -f \"$1\"/lib64/ld-linux*");
+    refused(&space, &["/usr/sbin/init needs /lib64/ld-linux-x86-64.so.2, which the image does not have"]);
+    script(&space, "sed -i '/^root:/s,[^:]*$,/bin/zsh,' \"$1/etc/passwd\"");
+    refused(&space, &["root's shell is /bin/zsh, which the image does not have"]);
+    // Who may not log in is meant so; an init behind links is one, and a static one needs nothing.
+    script(
+        &space,
+        "sed -i '/^root:/s,[^:]*$,/usr/sbin/nologin,' \"$1/etc/passwd\"; mv \"$1/sbin/init\" \"$1/opt/init\"; \
+         ln -s /opt/../opt/init \"$1/opt/other\"; ln -s ../../opt/other \"$1/sbin/init\"",
+    );
+    build(&space).good();
+}
