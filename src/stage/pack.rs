@@ -75,7 +75,7 @@ pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String
 
 fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
-    let obstacle = obstacle(&reader, &request.excluded)?;
+    let obstacle = obstacle(&reader, &request.excluded, request.single)?;
     if obstacle.is_some() {
         return Ok(PackAnswer { obstacle, ..PackAnswer::default() });
     }

@@ -44,15 +44,18 @@ pub enum Obstacle {
     },
 }
 
-/// Looks for what would keep the image from starting.
+/// What a kernel starts of an archive that it takes as its initramfs. Source: Linux, ramfs-rootfs-initramfs.rst.
+const OF_INITRAMFS: &str = "init";
+
+/// Looks for what would keep the image from starting; `single` says that a kernel may take it as its initramfs.
 ///
 /// # Errors
 /// A text when a file of the image cannot be read.
-pub fn obstacle(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Option<Obstacle>, String> {
+pub fn obstacle(reader: &LayerReader, excluded: &BTreeSet<String>, single: bool) -> Result<Option<Obstacle>, String> {
     let mut view = View { reader, excluded, seen: BTreeSet::new() };
     let mut left_out = Vec::new();
     let mut init = None;
-    for path in INITS {
+    for path in INITS.into_iter().chain(single.then_some(OF_INITRAMFS)) {
         match view.executable(path) {
             Ok(found) => {
                 init = Some(found);
