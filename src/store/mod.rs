@@ -15,7 +15,7 @@
 //! v1/scratch/<name>/     work of one running process; lock file beside it    }
 //! v1/logs/<name>         what commands printed                               }
 //! v1/handover/<name>     a file on its way from inside to blobs/             }
-//! v1/actions/<key>.json  records of finished actions; the first one for a key wins
+//! v1/actions/<key>.json  records of finished actions; the first one whose outputs are there wins
 //! v1/roots/<id>.json     what gc must keep: the last build of each image
 //! v1/history/<id>.jsonl  what was built when: one file for each image; gc leaves it
 //! v1/earlier/<id>/       the builds of an image that differ, the last one too; the oldest go first
