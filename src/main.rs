@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         return ExitCode::from(imgbuild::sandbox::helper::run(&operations, &arguments[2..]));
     }
     if arguments.get(1).map(String::as_str) == Some(imgbuild::cli::sweep::ARGUMENT) {
-        return imgbuild::cli::sweep::run(&arguments[2..]);
+        return imgbuild::cli::sweep::run();
     }
     // What is published is for a web server to read, whatever the caller's umask.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));

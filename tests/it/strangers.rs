@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::support::cluster::{cluster, commit_all, git, write_cluster};
 use crate::support::{Ran, Space, imgbuild};
 
@@ -33,7 +35,7 @@ fn what_is_read_of_a_revision_goes_away_whatever_ends_the_command() {
     let ran = plan_against(&space, "HEAD", temporary.path()).good();
     assert!(ran.out.contains("compute"), "{}", ran.out);
     assert_eq!(names(temporary.path()), [""; 0]);
-    for signal in ["TERM", "INT", "HUP", "KILL"] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::KILL] {
         let mut was_ended_by_it = false;
         for _ in 0..20 {
             let mut command = imgbuild();
@@ -42,19 +44,18 @@ fn what_is_read_of_a_revision_goes_away_whatever_ends_the_command() {
             while names(temporary.path()).is_empty() && child.try_wait().unwrap().is_none() {
                 std::thread::sleep(Duration::from_micros(200));
             }
-            let sent = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).output();
-            sent.unwrap();
+            let _ = kill_process(Pid::from_child(&child), signal);
             was_ended_by_it |= !child.wait().unwrap().success();
             let began = Instant::now();
             while !names(temporary.path()).is_empty() && began.elapsed() < Duration::from_secs(20) {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            assert_eq!(names(temporary.path()), [""; 0], "after SIG{signal}");
+            assert_eq!(names(temporary.path()), [""; 0], "after {signal:?}");
             if was_ended_by_it {
                 break;
             }
         }
-        assert!(was_ended_by_it, "no run was ended by SIG{signal}");
+        assert!(was_ended_by_it, "no run was ended by {signal:?}");
     }
 }
 
