@@ -14,12 +14,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("git", &["failure", "witness"]),
     ("xcat", &["source"]),
     ("witness", &["digest"]),
-    ("recipe", &["xcat", "source", "digest", "failure", "format", "witness"]),
+    ("pgp", &[]),
+    ("recipe", &["xcat", "source", "digest", "failure", "format", "witness", "pgp"]),
     ("plan", &["recipe", "digest", "source", "witness"]),
     ("store", &["digest", "failure", "fault", "format", "name", "witness"]),
     ("sandbox", &["failure", "fault", "name"]),
     ("archive", &["store", "digest", "name"]),
-    ("distro", &["recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness"]),
+    ("distro", &["recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp"]),
     (
         "stage",
         &[
@@ -183,6 +184,7 @@ fn what_plans_are_made_of_is_read_through_the_witness() {
     let all_of = ["src/recipe/", "src/plan/", "src/stage/actions/"];
     let files = [
         "src/stage/lock.rs",
+        "src/stage/repositories.rs",
         "src/stage/wish.rs",
         "src/stage/past.rs",
         "src/stage/drift.rs",

@@ -118,10 +118,10 @@ fn each_member<E: From<DebError>>(
 ) -> Result<(), E> {
     let mut input = BufReader::with_capacity(1 << 17, package);
     let io = |error: std::io::Error| E::from(DebError::Io(error));
-    let mut magic = [0u8; 8];
-    input.read_exact(&mut magic).map_err(io)?;
-    if &magic != MAGIC {
-        return Err(DebError::Format("no `ar` header").into());
+    let mut magic = Vec::with_capacity(8);
+    input.by_ref().take(8).read_to_end(&mut magic).map_err(io)?;
+    if magic != MAGIC {
+        return Err(DebError::Format(if magic.is_empty() { "the file is empty" } else { "no `ar` header" }).into());
     }
     let mut next = Next::Version;
     while let Some(header) = next_header(&mut input)? {

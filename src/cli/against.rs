@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::planned::{
-    AgainstDocument, PlannedImage, PlannedLayer, by_stage, layers_of, not_resolved, not_resolved_but, publish_stage,
+    AgainstDocument, PlannedImage, PlannedLayer, before_lock, by_stage, layers_of, not_resolved, not_resolved_but,
+    publish_stage, unless_moved,
 };
 use super::sweep::Swept;
 use super::{Exit, render, setup};
@@ -317,6 +318,11 @@ impl Revision {
                 let past = Symbolic::of(&old.graph, &new.graph);
                 let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
                 layers_of(&new.graph, evaluate(&new.graph, &past), &[], &text)
+            }
+            Comparison::Supposed(causes, graphs) => {
+                image.notes.extend(unless_moved(recipe));
+                let past = Symbolic::of(&graphs.0.graph, &graphs.1.graph);
+                before_lock(causes, layers_of(&graphs.1.graph, evaluate(&graphs.1.graph, &past), &[], ""))
             }
             Comparison::Unresolved(causes, graphs) => {
                 let known = graphs.map(|graphs| {

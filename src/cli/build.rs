@@ -125,6 +125,7 @@ fn build(arguments: &super::Arguments, own: &Arguments) -> Result<Exit, Exit> {
                 report,
                 workshop: &workshop,
                 failed: Failed::default(),
+                asked: Default::default(),
             }
         })
         .collect();

@@ -79,6 +79,7 @@ impl From<&DistroError> for Exit {
             DistroError::UnknownPackages { .. }
             | DistroError::Unsatisfiable { .. }
             | DistroError::Keyring { .. }
+            | DistroError::PackageFile { .. }
             | DistroError::NoSuite { .. }
             | DistroError::LockedSize { .. }
             | DistroError::NoSource { .. } => Self::Input,
@@ -99,6 +100,7 @@ impl From<&StageError> for Exit {
             | StageError::NotToReproduce { .. }
             | StageError::Lock(_)
             | StageError::Input { .. }
+            | StageError::Refused { .. }
             // As with a package that no archive has: the line of the recipe is what must change.
             | StageError::Units { .. } => Self::Input,
             StageError::Distro(inner) => inner.into(),

@@ -2,6 +2,7 @@
 
 mod against;
 mod boot;
+mod boot_entry;
 mod build;
 mod check;
 mod convert;
@@ -124,6 +125,8 @@ pub enum Command {
     Copy(copy::Arguments),
     /// Boot the published image in QEMU
     Boot(boot::Arguments),
+    /// Print what a boot loader (iPXE, GRUB, PXELINUX) or dnsmasq needs to boot nodes with the published image
+    BootEntry(boot_entry::Arguments),
     /// Draw the actions of the image, what they use, and what a build would do with them
     Graph(graph::Arguments),
     /// Say where the bytes of the packed image are
@@ -195,6 +198,7 @@ fn with_stack() -> ExitCode {
         Command::Set(own) => set::run(&arguments, own),
         Command::Copy(own) => copy::run(&arguments, own),
         Command::Boot(own) => boot::run(&arguments, own),
+        Command::BootEntry(own) => boot_entry::run(&arguments, own),
         Command::Graph(own) => graph::run(&arguments, own),
         Command::Size(own) => size::run(&arguments, own),
         Command::Gc(own) => gc::run(&arguments, own),

@@ -8,12 +8,12 @@ use super::setup::lock;
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::plan::{ActionGraph, Cause, Decision, Past, Reason, Stage, Verdict, evaluate, in_reading_order};
-use crate::recipe::{Lock, Recipe};
+use crate::recipe::{LOCK_FILE, Lock, Recipe};
 use crate::stage::{
     Drift, Estimate, Experience, Forms, LOCK_ACTION, LockState, PUBLISH, SIDE_BY_SIDE, StageGraph, StorePast, Target,
-    Total, Workload, drift_of_artefacts, graph_before_renewal, graph_of, init_program, lock_state, name_lock,
-    place_in_lock, place_left_over, published, published_elsewhere, work_before_lock, work_of, would_publish,
-    xcat_drift,
+    Total, UNKNOWN, Workload, drift_of_artefacts, graph_before_renewal, graph_of, init_program, lock_state, name_lock,
+    not_asked, place_in_lock, place_left_over, published, published_elsewhere, supposed, work_before_lock, work_of,
+    would_publish, xcat_drift,
 };
 use crate::store::{Root, Store};
 
@@ -224,6 +224,33 @@ pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedL
     planned
 }
 
+/// What is supposed where the lock has to be renewed: packages that were not asked for anew stay.
+pub fn unless_moved(recipe: &Recipe) -> Option<String> {
+    let text = "what is kept is kept unless the new packages need other versions of those in image.lock";
+    Some(recipe.naming_lock(text))
+}
+
+/// The plan with a lock as it will most likely be, after its renewal.
+pub fn before_lock(causes: Vec<Cause>, mut known: Vec<(Stage, PlannedLayer)>) -> Vec<(Stage, PlannedLayer)> {
+    // Of a package that is only supposed the lock's own cause says more.
+    let is_supposed = |cause: &Cause| {
+        let value = match &cause.leaf().reason {
+            Reason::Added { now, .. } | Reason::Changed { now, .. } => now,
+            _ => return false,
+        };
+        value.starts_with(&format!("{UNKNOWN} ")) && cause.leaf().file.as_deref() == Some(LOCK_FILE)
+    };
+    for (_, layer) in &mut known {
+        if layer.causes.iter().any(is_supposed) {
+            layer.causes.retain(|cause| !is_supposed(cause));
+            layer.causes.extend(causes.iter().map(|cause| cause.through(LOCK_ACTION)));
+            layer.causes = in_reading_order(std::mem::take(&mut layer.causes));
+        }
+    }
+    let lock = not_resolved(causes, true).into_iter().take(1);
+    lock.chain(known).collect()
+}
+
 /// What can be said before the packages are resolved, and what runs whatever they turn out to be: `known` is the plan with
 /// the lock as it is.
 pub fn not_resolved_but(causes: Vec<Cause>, known: Vec<(Stage, PlannedLayer)>) -> Vec<(Stage, PlannedLayer)> {
@@ -262,7 +289,9 @@ pub fn plan_of(
     let name = recipe.model.image.name.clone();
     let found = lock(recipe)?;
     let state = lock_state(recipe, found.as_ref());
+    let is_fresh = state == LockState::Fresh;
     let root = store.root(&recipe.directory, &name);
+    let asked = root.as_ref().map(|root| root.asked.clone());
     let was_built = root.is_some();
     let known = root.clone();
     let coarse = |causes: Vec<Cause>| not_resolved(causes, was_built);
@@ -274,7 +303,7 @@ pub fn plan_of(
     };
     let mut drift = if was_built { drift_of_artefacts(out, &name, known.as_ref()) } else { Vec::new() };
     let mut work = None;
-    let mut anew = Vec::new();
+    let (mut anew, mut notes) = (Vec::new(), Vec::new());
     let planned = match (state, found) {
         (LockState::Fresh, Some(lock)) => {
             let stages = stages_of(recipe, &lock, forms)?;
@@ -304,11 +333,16 @@ pub fn plan_of(
         }
         (LockState::Stale(causes), Some(lock)) if was_built => {
             // An action may lack a transaction that the lock does not have yet: then nothing more can be said.
-            let known = graph_of(recipe, &lock, &Digest::of(init_program()), forms).ok();
-            let known = known
-                .map(|stages| layers_of(&stages.graph, evaluate(&stages.graph, &past), &[], &text))
-                .unwrap_or_default();
-            not_resolved_but(with_places(causes), known)
+            let graph = |lock: &Lock| graph_of(recipe, lock, &INIT, forms).ok();
+            let layers = |stages: StageGraph| layers_of(&stages.graph, evaluate(&stages.graph, &past), &[], &text);
+            let causes = with_places(causes);
+            match supposed(recipe, &lock).as_ref().and_then(graph) {
+                Some(stages) => {
+                    notes.extend(unless_moved(recipe));
+                    before_lock(causes, layers(stages))
+                }
+                None => not_resolved_but(causes, graph(&lock).map(layers).unwrap_or_default()),
+            }
         }
         (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(with_places(causes)),
         (LockState::Fresh, None) => coarse(Vec::new()),
@@ -330,7 +364,11 @@ pub fn plan_of(
     let mut stages = by_stage(recipe, planned);
     stages.extend(publish_stage(recipe, anew));
     let estimate = work.as_ref().map(|work| Estimate::of(work, workers()));
-    Ok(PlannedImage { stages, drift, estimate, work, ..PlannedImage::of(name) })
+    if is_fresh {
+        let asked = asked.map(|asked| not_asked(recipe, &asked)).unwrap_or_default();
+        notes.extend(asked.iter().map(|note| recipe.naming_lock(note)));
+    }
+    Ok(PlannedImage { notes, stages, drift, estimate, work, ..PlannedImage::of(name) })
 }
 
 /// What is published anew, and why: told only where that does not follow from the actions alone.

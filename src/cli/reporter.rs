@@ -105,6 +105,16 @@ impl Report for ImageReporter<'_> {
     fn finding(&self, finding: &Finding) {
         self.reporter.finding(self.image.as_deref(), finding);
     }
+
+    fn printed(&self, action: &str, log: &std::path::Path) {
+        if self.reporter.verbose == 0 || self.reporter.kind == ProgressKind::Json {
+            return;
+        }
+        let text = std::fs::read(log).unwrap_or_default();
+        for line in String::from_utf8_lossy(&text).lines() {
+            self.reporter.line(&format!("{} | {}", named(self.image.as_deref(), action), one_line(line)));
+        }
+    }
 }
 
 /// An action as messages call it: with the image's name where there are several.

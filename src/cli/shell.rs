@@ -116,6 +116,7 @@ fn of_action(
         report: &report,
         workshop: &workshop,
         failed: Failed::default(),
+        asked: Default::default(),
     };
     let again = if own.run {
         Again::Run

@@ -111,7 +111,7 @@ fn fill_in(effective: &mut Json) {
     }
     // Edits of the default list stay edits: they have places, and what they edit is in docs/recipe.md.
     if let Some(drivers) = effective.pointer_mut("/kernel/drivers").filter(|drivers| *drivers == &json!([])) {
-        *drivers = json!(crate::stage::default_drivers());
+        *drivers = json!(crate::recipe::default_drivers());
     }
 }
 

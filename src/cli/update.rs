@@ -65,6 +65,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
             report: &report,
             workshop: &workshop,
             failed: Failed::default(),
+            asked: Default::default(),
         };
         let outcome = builder.update(&Update { packages: own.packages.clone(), epoch: own.epoch });
         let of = if recipes.len() > 1 { format!("{}: ", recipe.model.image.name) } else { String::new() };

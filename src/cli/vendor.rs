@@ -58,6 +58,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         report: &report,
         workshop: &workshop,
         failed: Failed::default(),
+        asked: Default::default(),
     };
     let outcome = builder.vendor(&lock, &own.target);
     reporter.end();

@@ -95,6 +95,13 @@ pub enum DistroError {
     #[error("`{file}` {problem}")]
     #[diagnostic(code(distro::format))]
     Format { file: String, problem: String },
+    /// A file of the recipe's own packages is none.
+    #[error("`{}` is no package: {problem}", path.display())]
+    #[diagnostic(
+        code(distro::package_file),
+        help("copy it anew, or take it out of the directory; `file` shows what it is")
+    )]
+    PackageFile { path: PathBuf, problem: String },
     /// A keyring cannot be used.
     #[error("the keyring `{}` cannot be used: {problem}", path.display())]
     #[diagnostic(code(distro::keyring), help("give a file of OpenPGP certificates, binary or ASCII-armored"))]

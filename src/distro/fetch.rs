@@ -1,15 +1,17 @@
 //! Downloads: parallel over kept connections, resumed, retried, checked before use.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sha2::Digest as _;
 
 use super::DistroError;
+use super::credentials::{self, Credentials};
 use super::pace::{PATIENCE, Paced};
 use crate::digest::Sha256;
 use crate::failure::start;
@@ -55,6 +57,9 @@ pub trait Progress: Sync {
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     agent: ureq::Agent,
+    credentials: &'static Credentials,
+    /// Clients of servers that want certificates of their own, by host and port.
+    own: Arc<Mutex<HashMap<String, ureq::Agent>>>,
     /// Where halves of downloads are; none: beside their destination.
     aside: Option<PathBuf>,
     patience: Duration,
@@ -97,6 +102,24 @@ impl Failure {
     }
 }
 
+/// A client; `tls` where an address wants certificates of its own.
+fn agent(patience: Duration, tls: Option<ureq::tls::TlsConfig>) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .timeout_connect(Some(patience.min(Duration::from_secs(15))))
+        .timeout_recv_response(Some(patience))
+        .timeout_per_read(Some(patience))
+        // Followed here: see `redirected`.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .max_idle_connections_per_host(CONNECTIONS)
+        .http_status_as_error(false)
+        .user_agent(concat!("imgbuild/", env!("CARGO_PKG_VERSION")));
+    match tls {
+        Some(tls) => config.tls_config(tls).build().new_agent(),
+        None => config.build().new_agent(),
+    }
+}
+
 impl Default for Fetcher {
     fn default() -> Self {
         Self::new()
@@ -111,18 +134,8 @@ impl Fetcher {
 
     /// Makes a client that waits so long for a server that says nothing.
     pub fn with_patience(patience: Duration) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(patience.min(Duration::from_secs(15))))
-            .timeout_recv_response(Some(patience))
-            .timeout_per_read(Some(patience))
-            // Followed here: see `redirected`.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .max_idle_connections_per_host(CONNECTIONS)
-            .http_status_as_error(false)
-            .user_agent(concat!("imgbuild/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Self { agent: config.new_agent(), aside: None, patience }
+        let credentials = Credentials::of_host();
+        Self { agent: agent(patience, None), credentials, own: Arc::default(), aside: None, patience }
     }
 
     /// The same with halves of downloads in a directory on the destinations' file system.
@@ -160,6 +173,20 @@ impl Fetcher {
         Err(last.told(file, place, Path::new(file)))
     }
 
+    /// What asks for an address, and with which header.
+    fn client(&self, url: &str) -> Result<(ureq::Agent, Option<String>), String> {
+        let authorization = self.credentials.authorization(url)?;
+        let authority = url.split('/').nth(2).unwrap_or_default();
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = own.get(authority) {
+            return Ok((agent.clone(), authorization));
+        }
+        let Some(tls) = self.credentials.tls(url)? else { return Ok((self.agent.clone(), authorization)) };
+        let agent = agent(self.patience, Some(tls));
+        own.insert(authority.to_owned(), agent.clone());
+        Ok((agent, authorization))
+    }
+
     /// Gives a body from byte `from` on, and whether the server honoured that.
     fn open(&self, url: &str, from: u64) -> Result<(Box<dyn Read>, bool), Failure> {
         if let Some(path) = url.strip_prefix("file:") {
@@ -170,10 +197,15 @@ impl Fetcher {
             })?;
             return Ok((Box::new(file), false));
         }
-        let mut url = url.to_owned();
+        let mut url = credentials::split_user(url).0;
         let mut redirects = 0;
         let response = loop {
-            let mut request = self.agent.get(&url);
+            // Of each place anew: what opens one server is not for the one that it redirects to.
+            let (agent, authorization) = self.client(&url).map_err(Failure::last)?;
+            let mut request = agent.get(&url);
+            if let Some(authorization) = authorization {
+                request = request.header("authorization", authorization);
+            }
             if from > 0 {
                 request = request.header("range", format!("bytes={from}-"));
             }
@@ -192,7 +224,7 @@ impl Fetcher {
                 return Err(Failure::last("too many redirects"));
             }
             let to = response.headers().get("location").and_then(|to| to.to_str().ok()).unwrap_or_default();
-            url = redirected(&url, to).map_err(Failure::last)?;
+            url = credentials::split_user(&redirected(&url, to).map_err(Failure::last)?).0;
         };
         let status = response.status();
         let honoured = match status.as_u16() {
@@ -213,7 +245,11 @@ impl Fetcher {
                     400..500 => Next::Nothing,
                     _ => Next::Again,
                 };
-                return Err(Failure { problem: format!("the server answers {status}"), next });
+                let hint = match code {
+                    401 | 403 => format!("; {}", self.credentials.hint(&url)),
+                    _ => String::new(),
+                };
+                return Err(Failure { problem: format!("the server answers {status}{hint}"), next });
             }
         };
         Ok((Box::new(Paced::new(response.into_body().into_reader(), self.patience)), honoured))

@@ -45,8 +45,12 @@ pub fn write(path: &str, text: &str) -> Result<(), String> {
 
 /// Files that differ from run to run or describe the build host, whatever the package manager; removed from each layer, with
 /// those of the package manager. One reason a line.
-const NORMALISED: [&str; 6] = [
+const NORMALISED: [&str; 10] = [
     "etc/ssh/ssh_host_*",                // keys are made at boot, one set per node (D35)
+    "etc/munge/munge.key",               // a random key, with which no node talks to another one's image
+    "etc/bind/rndc.key",                 // likewise
+    "etc/nvme/hostnqn",                  // a node's own name; without it nvme-cli takes that of the hardware
+    "etc/nvme/hostid",                   // likewise
     "var/lib/dbus/machine-id",           // a random id; dbus falls back to /etc/machine-id
     "var/lib/systemd/random-seed",       // a seed shared by all nodes is none
     "var/lib/systemd/credential.secret", // a host key made at installation

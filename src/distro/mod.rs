@@ -4,6 +4,7 @@
 
 mod accounts;
 pub mod apt;
+mod credentials;
 mod dnf;
 mod error;
 mod fetch;
@@ -11,12 +12,12 @@ mod inside;
 mod manager;
 mod pace;
 mod part;
-mod pgp;
 mod plain;
 pub mod rpm;
 mod rpm_family;
 mod zypper;
 
+pub use credentials::without_password;
 pub use error::DistroError;
 pub use fetch::{Download, Fetcher, Progress};
 pub use manager::{
@@ -24,4 +25,15 @@ pub use manager::{
     Solving, VENDOR_MARK, VersionOrder, Versions, manager, operations, ready_name, write_file,
 };
 pub use part::unpack_part;
-pub use pgp::{Keyring, verify_clear_signed, verify_detached};
+
+use std::path::Path;
+
+pub use crate::pgp::{Keyring, verify_clear_signed, verify_detached};
+
+/// Reads a keyring.
+///
+/// # Errors
+/// [`DistroError::Keyring`] when it cannot be read, holds no certificate, or a part of it is damaged.
+fn keyring(path: &Path) -> Result<Keyring, DistroError> {
+    Keyring::read(path).map_err(|problem| DistroError::Keyring { path: path.to_owned(), problem })
+}

@@ -175,6 +175,10 @@ impl LockPicture {
             entries.extend(digest.as_ref().map(|digest| (name.to_owned(), digest.to_string())));
         }
         entries.extend(lock.suite.iter().map(|one| (format!("suite {}", one.name), one.release.to_string())));
+        for (at, repo) in lock.repo.iter().flatten().enumerate() {
+            let fields: Vec<String> = repo.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            entries.push((format!("repository {}", at + 1), fields.join(", ")));
+        }
         for pass in &lock.pass {
             entries.push((format!("transaction {}", pass.name), pass.install.join(" ")));
             for package in &pass.packages {

@@ -57,6 +57,9 @@ pub struct LockedSuite {
     pub release: Sha256,
 }
 
+/// What a recipe says of one of its repositories, by field; its address is not among them (D14).
+pub type LockedRepo = BTreeMap<String, String>;
+
 /// One transaction: what was asked for and what it takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +107,9 @@ pub struct Lock {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub kernels: Option<Sha256>,
+    /// What the recipe says of its repositories. None in a lock of an imgbuild that did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<Vec<LockedRepo>>,
     /// Suites.
     pub suite: Vec<LockedSuite>,
     /// Transactions, in order.
@@ -138,6 +144,15 @@ impl Lock {
         }
         if let Some(digest) = &self.kernels {
             let _ = writeln!(out, "kernels = \"{digest}\"");
+        }
+        if let Some(repos) = &self.repo {
+            out.push_str("repo = [\n");
+            for repo in repos {
+                let fields: Vec<String> =
+                    repo.iter().map(|(name, value)| format!("{name} = {}", text(value))).collect();
+                let _ = writeln!(out, "    {{ {} }},", fields.join(", "));
+            }
+            out.push_str("]\n");
         }
         self.write_accounts(&mut out);
         for suite in &self.suite {
@@ -299,6 +314,7 @@ mod tests {
             target: "debian bookworm x86_64".into(),
             otherpkgs: Some(Sha256::of(b"z")),
             kernels: None,
+            repo: Some(vec![LockedRepo::from([("suites".into(), "bookworm".into())])]),
             suite: vec![LockedSuite { name: "bookworm".into(), release: Sha256::of(b"y") }],
             pass: vec![pass],
             users: vec![LockedUser {

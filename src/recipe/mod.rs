@@ -34,6 +34,7 @@ mod select;
 mod services;
 mod sync;
 mod toml;
+mod wanted;
 mod workspace;
 
 pub use crate::xcat::Clause;
@@ -51,9 +52,9 @@ pub use front::{document_from, document_in, document_of, file_schema, has_recipe
 pub use inherit::{Draft, Overlay, Relatives, relatives};
 pub use kdl::in_kdl;
 pub use kin::{is_name as is_image_name, schema_text};
-pub use load::{Loaded, Postinstall, Recipe, load, load_draft, read_list};
+pub use load::{Loaded, Postinstall, Recipe, load, load_draft, package_of, read_list};
 pub use lock_read::LockError;
-pub use lockfile::{Lock, LockedPass, LockedSuite, PinnedPackage, epoch_of_today};
+pub use lockfile::{Lock, LockedPass, LockedRepo, LockedSuite, PinnedPackage, epoch_of_today};
 pub use merge::Withdrawn;
 pub use model::*;
 pub use mounts::{Export, Mount};
@@ -64,6 +65,7 @@ pub use schema::{lock_schema_text, recipe_schema, schema_of};
 pub use select::{Known, Selected, folders, known, once, select};
 pub use services::{Unit, UnitState};
 pub use sync::{SyncedFile, SyncedKind};
+pub use wanted::{ALL_UPDATES, Wanted, default_drivers, normal_name, wanted_drivers};
 pub use workspace::{Workspace, WorkspaceModel, root_of_all, workspace_schema_text};
 
 /// File name of a recipe.

@@ -8,6 +8,7 @@ use super::actions::{Forms, StageGraph, graph_of};
 use super::asked::{place_left_over, requests};
 use super::lock::{LockState, lock_state, requested};
 use super::run::init_program;
+use super::suppose::supposed;
 use crate::digest::Digest;
 use crate::plan::{Absences, Cause, RECIPE, Reason, in_reading_order};
 use crate::recipe::{LOCK_FILE, Lock, Recipe};
@@ -31,6 +32,8 @@ pub enum Comparison {
     Graphs(Box<StageGraph>, Box<StageGraph>),
     /// The packages have to be resolved first, and why; and both graphs, if the earlier lock gives them.
     Unresolved(Vec<Cause>, Option<Box<(StageGraph, StageGraph)>>),
+    /// The same, and what most likely comes of it: the earlier graph, and that of the lock as it is supposed to be.
+    Supposed(Vec<Cause>, Box<(StageGraph, StageGraph)>),
 }
 
 /// Compares; gives notes on what the locks do not say.
@@ -76,9 +79,16 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                     let lock = old.cloned().unwrap_or_else(|| asked.clone());
                     let init = Digest::of(init_program());
                     // An action may lack a transaction that the lock does not have: then nothing more can be said.
-                    let graph = |recipe: &Recipe| graph_of(recipe, &lock, &init, forms).ok();
-                    let graphs = graph(then.recipe).zip(graph(now.recipe)).map(Box::new);
-                    return Ok((Comparison::Unresolved(in_reading_order(causes), graphs), notes));
+                    let graph = |recipe: &Recipe, lock: &Lock| graph_of(recipe, lock, &init, forms).ok();
+                    let causes = in_reading_order(causes);
+                    if old.is_some_and(|lock| fresh(then.recipe, Some(lock)))
+                        && let Some(supposed) = supposed(now.recipe, &lock)
+                        && let Some(graphs) = graph(then.recipe, &lock).zip(graph(now.recipe, &supposed))
+                    {
+                        return Ok((Comparison::Supposed(causes, Box::new(graphs)), notes));
+                    }
+                    let graphs = graph(then.recipe, &lock).zip(graph(now.recipe, &lock)).map(Box::new);
+                    return Ok((Comparison::Unresolved(causes, graphs), notes));
                 }
             }
         }

@@ -60,9 +60,13 @@ pub enum StageError {
     #[error("{what} ended with status {status}; its last lines:\n{lines}")]
     #[diagnostic(
         code(stage::script),
-        help("the whole log is {log}; nothing was published, the previous artefacts stay")
+        help("{remedy}the whole log is {log}; nothing was published, the previous artefacts stay")
     )]
-    Script { what: String, status: i32, lines: String, log: String },
+    Script { what: String, status: i32, lines: String, remedy: String, log: String },
+    /// The recipe asks for what the packages do not have; it was told at its place.
+    #[error("{problem}")]
+    #[diagnostic(code(recipe::refused), help("{help}"))]
+    Refused { problem: String, help: String },
     /// A check did not pass.
     #[error("{problem}")]
     #[diagnostic(code(stage::gate), help("{help}"))]
@@ -122,7 +126,10 @@ pub enum StageError {
 impl StageError {
     /// Whether all that it says was reported already, where it was asked for.
     pub fn is_told(&self) -> bool {
-        matches!(self, Self::Distro(crate::distro::DistroError::UnknownPackages { told: true, .. }))
+        matches!(
+            self,
+            Self::Refused { .. } | Self::Distro(crate::distro::DistroError::UnknownPackages { told: true, .. })
+        )
     }
 
     /// The file with all that the failed command printed, below the store's directory; none where no command failed.

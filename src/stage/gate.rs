@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::StageError;
+use super::report::{Report, refuse_at};
 use super::startable::{INITS, Obstacle};
 use crate::digest::Digest;
 use crate::recipe::{Clause, Export, Family, ModulesFrom, Mount, Recipe, SyncedKind};
@@ -184,19 +185,53 @@ fn refuse_gone(script: &str, what: &str, file: &str, table: &str, gone: &[String
 }
 
 /// An image that no node could start: which line of an exclude list leaves out what it needs, or which list lacks it.
-pub fn cannot_start(recipe: &Recipe, obstacle: &Obstacle) -> StageError {
-    let left_out = |path: &String| {
+pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -> StageError {
+    let line_of = |path: &String| {
         let name = format!("./{path}");
-        let line = recipe.exclude.exclude.iter().find(|pattern| crate::xcat::matches(&pattern.text, &name));
-        match line {
-            Some(pattern) => format!("`{}` ({}) leaves out /{path}", pattern.text, pattern.span),
-            None => format!("/{path} is left out"),
-        }
+        recipe.exclude.exclude.iter().find(|pattern| crate::xcat::matches(&pattern.text, &name))
+    };
+    let left_out = |path: &String| match line_of(path) {
+        Some(pattern) => format!("`{}` ({}) leaves out /{path}", pattern.text, pattern.span),
+        None => format!("/{path} is left out"),
     };
     let keep = |path: &String| format!("narrow that pattern, or bring the file back with a line `+./{path}`");
     let list = recipe.files.iter().find(|file| file.name.contains("pkglist"));
     let list = list.map_or_else(|| "[packages] install".to_owned(), |file| format!("`{}`", file.name));
+    let mut span = recipe.spans.nearest("packages").cloned();
+    if let Obstacle::Lacks { left_out: Some(path), .. } | Obstacle::NoShell { left_out: Some(path), .. } = obstacle {
+        span = line_of(path).map(|pattern| pattern.span.clone());
+    } else if let Obstacle::NoInit(paths) = obstacle
+        && let Some(path) = paths.first()
+    {
+        span = line_of(path).map(|pattern| pattern.span.clone());
+    }
     let (problem, help) = match obstacle {
+        Obstacle::NoZone(zone, path) => {
+            let span = recipe.spans.nearest("system.timezone").cloned();
+            let (why, help) = match path {
+                Some(path) => (left_out(path), keep(path)),
+                None => (
+                    "/usr/share/zoneinfo does not have it".to_owned(),
+                    format!(
+                        "add the package `tzdata` to {list}, or correct the name: `timedatectl list-timezones` prints all"
+                    ),
+                ),
+            };
+            return refuse_at(report, span, format!("the image has no time zone `{zone}`: {why}"), help);
+        }
+        Obstacle::NoLocale(locale) => {
+            let language = locale.split(['_', '.', '@']).next().unwrap_or_default();
+            let help = match recipe.model.image.distro.family() {
+                Family::Debian => format!(
+                    "add the package `locales-all` to {list}; or `locales`, and make it in the postinstall script: chroot \"$1\" localedef -i {} -f UTF-8 {locale}",
+                    locale.split('.').next().unwrap_or_default()
+                ),
+                Family::RedHat => format!("add the package `glibc-langpack-{language}` to {list}"),
+                Family::Suse => format!("add the package `glibc-locale` to {list}"),
+            };
+            let span = recipe.spans.nearest("system.locale").cloned();
+            return refuse_at(report, span, format!("the image has nothing that makes the locale `{locale}`"), help);
+        }
         Obstacle::NoInit(paths) => match paths.first() {
             Some(path) => (format!("it has no init: {}", left_out(path)), keep(path)),
             None => {
@@ -227,7 +262,7 @@ pub fn cannot_start(recipe: &Recipe, obstacle: &Obstacle) -> StageError {
             format!("add its package to {list}, or give root another shell in /etc/passwd"),
         ),
     };
-    StageError::Gate { problem: format!("no node could start the image: {problem}"), help }
+    refuse_at(report, span, format!("no node could start the image: {problem}"), help)
 }
 
 #[cfg(test)]

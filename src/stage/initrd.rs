@@ -5,9 +5,10 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::modules::{ModuleIndex, Selection, Wanted, decompress_module, modinfo, normal_name, plain_path};
+use super::modules::{ModuleIndex, Selection, decompress_module, modinfo, plain_path};
 use crate::archive::{Body, Head, write_entry, write_trailer};
 use crate::digest::Digest;
+use crate::recipe::{Wanted, normal_name};
 use crate::sandbox::helper::News;
 use crate::store::{Kind, LayerReader};
 

@@ -1,17 +1,21 @@
 //! The act of locking: what the recipe asks for, whether the lock answers it, and asking the distribution.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::asked;
 use super::drivers::{TOOLS_DRIVER, headers_release};
 use super::kernel_dir;
 use super::origin::local_folder;
-use super::report::{Report, ReportedNews};
+use super::report::{Report, ReportedNews, refuse};
+use super::repositories;
 use super::supply::Supply;
 use super::tools::{ensure_tools, tools_action};
 use super::wish::{Wish, is_root, target, wishes};
 use super::{StageError, accounts};
-use crate::digest::Sha256;
+use crate::digest::{Digest, Sha256};
 use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Pass, Places, Solving, manager};
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
@@ -58,6 +62,7 @@ pub fn requested(recipe: &Recipe) -> Lock {
         target: target(recipe),
         otherpkgs: digest(recipe.otherpkgs_directory.as_deref()),
         kernels: digest(recipe.kernel_files.kernels.as_deref()),
+        repo: Some(repositories::asked(recipe)),
         suite: Vec::new(),
         pass: wishes(recipe).into_iter().map(pass).collect(),
         users: Vec::new(),
@@ -81,6 +86,7 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
         let subject = Subject { name: "parameter target", origin: &origin, place: place.as_ref(), was_place: None };
         causes.push(subject.cause(Change::Changed(&lock.target, &now)));
     }
+    causes.extend(repositories::causes(recipe, lock));
     let wishes = wishes(recipe);
     for wish in &wishes {
         let Some(locked) = lock.pass(&wish.name) else {
@@ -215,6 +221,8 @@ pub struct Locking<'a> {
     pub places: &'a Places,
     /// Takes news.
     pub report: &'a dyn Report,
+    /// Takes what had to run for it: keys, and how long each took.
+    pub made: &'a Mutex<BTreeMap<Digest, Duration>>,
     /// The epoch of a lock that is made new.
     pub epoch: i64,
 }
@@ -264,7 +272,10 @@ impl Locking<'_> {
         let (name, tools) = last.unwrap_or_default();
         let action = tools_action(manager, &name, &tools, &target(self.recipe));
         let work = (self.store, self.namespace);
-        let layer = ensure_tools(manager, work, &action, &tools, self.supply, self.report)?;
+        let (layer, made) = ensure_tools(manager, work, &action, &tools, self.supply, self.report)?;
+        if let Some(made) = made {
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(made.key, made.took);
+        }
         self.report.progress("resolving packages");
         let solving = Solving {
             store: self.store,
@@ -293,7 +304,8 @@ impl Locking<'_> {
         if let (Some(dir), Some(kernel)) =
             (&self.recipe.model.kernel.dir, asked.iter().position(|wish| wish.name == "kernel"))
         {
-            let chosen = kernel_dir::choose(self.recipe, dir, archive.as_ref(), &kernels)?;
+            let chosen = kernel_dir::choose(self.recipe, dir, archive.as_ref(), &kernels);
+            let chosen = chosen.map_err(|error| self.at_field("kernel.dir", error))?;
             to_resolve[kernel].install.splice(0..1, chosen.words);
             kernels = chosen.held;
         }
@@ -336,7 +348,7 @@ impl Locking<'_> {
             let tools = kernel_dir::driver_tools(wish, self.recipe, archive.as_ref(), &passes, held);
             let tools = tools.map_err(|error| match error {
                 StageError::Distro(error) => with_place(self.report, error, &[wish]).into(),
-                other => other,
+                other => self.at_field("kernel.build", other),
             })?;
             archive.check_signatures(store, &|packages| self.supply.download(packages), &tools.packages)?;
             passes.push(tools);
@@ -358,11 +370,20 @@ impl Locking<'_> {
             target: target(self.recipe),
             otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(|one| local_digest(manager, one)),
             kernels: self.recipe.kernel_files.kernels.as_deref().and_then(|one| local_digest(manager, one)),
+            repo: Some(repositories::asked(self.recipe)),
             suite: archive.suites(),
             pass: passes,
             users: recorded.users,
             groups: recorded.groups,
         })
+    }
+
+    /// A choice that the recipe has to make, told at its field.
+    fn at_field(&self, field: &str, error: StageError) -> StageError {
+        match error {
+            StageError::Gate { problem, help } => refuse(self.report, self.recipe, field, problem, help),
+            other => other,
+        }
     }
 
     /// Says what a removal takes with it.
@@ -399,9 +420,6 @@ fn with_place(report: &dyn Report, error: DistroError, wishes: &[&Wish]) -> Dist
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Mutex;
-    use std::time::Duration;
 
     use super::*;
     use crate::source::{SourceFile, Span};

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::selinux::{self, Labelled, Labels};
-use super::startable::{Obstacle, obstacle};
+use super::startable::{Obstacle, Promises, obstacle};
 use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 use crate::digest::Digest;
 use crate::fault;
@@ -27,6 +27,10 @@ pub struct PackRequest {
     pub level: u32,
     /// Whether the archive is one stream.
     pub single: bool,
+    /// Time zone that the recipe names.
+    pub zone: Option<String>,
+    /// Locale that the recipe names.
+    pub locale: Option<String>,
     /// Whether entries get the labels of an installed SELinux policy.
     pub selinux: bool,
     /// Scratch directory, relative to the store's.
@@ -50,6 +54,8 @@ pub struct PackAnswer {
     pub labels: Labels,
     /// What the person should know.
     pub warnings: Vec<String>,
+    /// What will not work on a node, though it starts: what, and what to do.
+    pub remarks: Vec<(String, String)>,
     /// What would keep nodes from starting it: nothing is packed then.
     pub obstacle: Option<Obstacle>,
 }
@@ -73,9 +79,23 @@ pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String
     in_scratch(&request.scratch, || pack(&request, news))
 }
 
+/// What will not work on a node, though it starts.
+fn remarks(reader: &LayerReader) -> Vec<(String, String)> {
+    let has = |path: &str| reader.tree.0.contains_key(path);
+    let mut found = Vec::new();
+    if has("etc/systemd/system/multi-user.target.wants/munge.service") && !has("etc/munge/munge.key") {
+        found.push((
+            "munge is to start, and has no key: the random one of its package was taken out, as no node could talk to another with it".to_owned(),
+            "sync the cluster's own (docs/examples/slurm.md), or leave munge off: [services] disable = [\"munge\"]".to_owned(),
+        ));
+    }
+    found
+}
+
 fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
-    let obstacle = obstacle(&reader, &request.excluded, request.single)?;
+    let promises = Promises { single: request.single, zone: request.zone.clone(), locale: request.locale.clone() };
+    let obstacle = obstacle(&reader, &request.excluded, &promises)?;
     if obstacle.is_some() {
         return Ok(PackAnswer { obstacle, ..PackAnswer::default() });
     }
@@ -128,7 +148,17 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         })
         .collect::<Result<_, String>>()?;
     fault::point("pack.done");
-    Ok(PackAnswer { frames, written: missing, inodes, memory, xattrs, labels, warnings, obstacle: None })
+    Ok(PackAnswer {
+        frames,
+        written: missing,
+        inodes,
+        memory,
+        xattrs,
+        labels,
+        warnings,
+        remarks: remarks(&reader),
+        obstacle: None,
+    })
 }
 
 fn info_name(key: &Digest) -> String {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::startable;
 use crate::digest::Digest;
 use crate::recipe::Recipe;
 use crate::sandbox::helper::News;
@@ -44,8 +45,10 @@ pub struct PostinstallRequest {
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum PostinstallAnswer {
-    /// The layer.
-    Made(ScanAnswer),
+    /// The layer, and files that the script wrote to the root that it ran in.
+    Made(ScanAnswer, Vec<String>),
+    /// What runs the script is not there.
+    NoInterpreter(String),
     /// The script failed.
     Failed(CommandResult),
 }
@@ -138,6 +141,12 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "tree", "work", "root/etc", "root-work"])?;
         hide_own_accounts(&at("root"), &request.base)?;
+        let script = request.arguments.first().map(String::as_str).unwrap_or_default();
+        let script = script.strip_prefix(RECIPE_DIRECTORY).unwrap_or(script);
+        let start = std::fs::read(format!("{}{script}", request.links)).unwrap_or_default();
+        if let Some(lacks) = startable::lacks_interpreter(&LayerReader::open(&request.tools)?, &start) {
+            return Ok(PostinstallAnswer::NoInterpreter(lacks));
+        }
         news("running the postinstall script");
         let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
             Ok(TreeMount { lower: lower_directories(digests)?, upper: at(upper), work: at(work) })
@@ -185,8 +194,31 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
             epoch: request.epoch,
             whole: upper_is_whole(),
         })
-        .map(PostinstallAnswer::Made)
+        .map(|layer| PostinstallAnswer::Made(layer, thrown_away(&at("root"))))
     })
+}
+
+/// Files that a script left in the upper directory of the root that it ran in, where it may have meant the image.
+fn thrown_away(root: &str) -> Vec<String> {
+    const MEANT: [&str; 7] = ["etc", "usr", "opt", "srv", "home", "root", "boot"];
+    // Made by programs that run there, not by the script's author.
+    let is_own = |path: &str| {
+        path.ends_with(".pyc")
+            || ["/etc/ld.so.cache", "/etc/mtab", "/etc/passwd", "/etc/group"].contains(&path)
+            || path.starts_with("/root/.")
+            || path.contains("/__pycache__")
+    };
+    let mut found = Vec::new();
+    for folder in MEANT {
+        let walk = walkdir::WalkDir::new(format!("{root}/{folder}")).sort_by_file_name();
+        for entry in walk.into_iter().flatten().filter(|entry| entry.file_type().is_file() || entry.path_is_symlink()) {
+            let path = entry.path().to_string_lossy().replacen(root, "", 1);
+            if !is_own(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
 
 /// The tools root's own accounts are not the host's and must not be copied into the image as if they were: names

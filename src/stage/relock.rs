@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use super::lock::{LockState, Locking, Renew, lock_state};
 use super::run::{Builder, Work};
@@ -49,6 +50,7 @@ impl Builder<'_> {
             supply,
             places: &self.options.places,
             report: self.report,
+            made: &self.workshop.made,
             epoch: self.workshop.epoch,
         }
     }
@@ -75,6 +77,7 @@ impl Builder<'_> {
         }
         fault::point("lock.before-resolve");
         let lock = self.locking(fetcher, supply).resolve(held, &Renew::Nothing)?;
+        self.asked.store(true, Ordering::Relaxed);
         fault::point("lock.resolved");
         if let Some(earlier) = &earlier {
             self.say_difference(&lock.difference(earlier));
@@ -98,6 +101,7 @@ impl Builder<'_> {
         }
         let renew = if update.packages.is_empty() { Renew::Everything } else { Renew::Named(update.packages.clone()) };
         let mut lock = self.locking(&fetcher, &supply).resolve(held, &renew)?;
+        self.asked.store(true, Ordering::Relaxed);
         if let Some(epoch) = update.epoch {
             lock.epoch = epoch;
         }

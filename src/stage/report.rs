@@ -1,10 +1,13 @@
 //! News of a build, for whoever shows them.
 
+use std::path::Path;
 use std::time::Duration;
 
+use super::StageError;
 use crate::distro::{News, Progress};
 use crate::plan::Cause;
-use crate::source::Finding;
+use crate::recipe::Recipe;
+use crate::source::{Finding, Severity, Span};
 
 /// Takes news of a build; the command line shows them.
 pub trait Report: Sync {
@@ -16,6 +19,21 @@ pub trait Report: Sync {
     fn finished(&self, action: &str, took: Duration);
     /// Something is to be said.
     fn finding(&self, finding: &Finding);
+    /// What a script of the recipe printed is in this file; it succeeded.
+    fn printed(&self, _action: &str, _log: &Path) {}
+}
+
+/// Refuses what a field of the recipe asks for: told at its place now, so that the error need not be told again.
+pub fn refuse(report: &dyn Report, recipe: &Recipe, field: &str, problem: String, help: String) -> StageError {
+    refuse_at(report, recipe.spans.nearest(field).cloned(), problem, help)
+}
+
+/// The same at any place.
+pub fn refuse_at(report: &dyn Report, span: Option<Span>, problem: String, help: String) -> StageError {
+    let mut finding = Finding::nowhere(Severity::Error, "recipe::refused", problem.clone()).help(help.clone());
+    finding.span = span;
+    report.finding(&finding);
+    StageError::Refused { problem, help }
 }
 
 /// Turns news of downloads into lines.

@@ -117,7 +117,13 @@ impl Builder<'_> {
             Again::Command(stand_in) => {
                 let namespace = self.namespace.with_stand_in(stand_in.clone());
                 let options = self.options.clone();
-                let standing = Builder { namespace: &namespace, options, failed: Failed::default(), ..*self };
+                let standing = Builder {
+                    namespace: &namespace,
+                    options,
+                    failed: Failed::default(),
+                    asked: Default::default(),
+                    ..*self
+                };
                 match standing.run(action, &context) {
                     Err(error) => match status_in(&error.to_string()) {
                         Some(status) => Ok(Reproduced::Stood(status)),

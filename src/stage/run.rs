@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,6 +20,7 @@ use super::publishing::publishing;
 use super::removal::remove_damaged;
 use super::renewal::LOCK_ACTION;
 use super::report::Report;
+use super::repositories;
 use super::results::{Done, missing, record};
 use super::schedule::{Course, run_side_by_side};
 use super::supply::Supply;
@@ -121,7 +123,7 @@ pub struct Summary {
     pub xcat: Vec<XcatPublished>,
     /// What it was expected to take, where anything was to be done.
     pub estimate: Option<Estimate>,
-    /// What it took, without resolving packages.
+    /// What it took.
     pub facts: Facts,
     /// Its number in the log, if it could be noted.
     pub number: Option<u64>,
@@ -143,6 +145,8 @@ pub struct Builder<'a> {
     pub workshop: &'a Workshop,
     /// Takes what failed, where it is not the only thing.
     pub failed: Failed,
+    /// Whether the repositories were asked, for an index or a package.
+    pub asked: AtomicBool,
 }
 
 impl Builder<'_> {
@@ -359,6 +363,9 @@ impl Builder<'_> {
             supply.stop();
             done
         })?;
+        if supply.fetched().0 > 0 {
+            self.asked.store(true, Ordering::Relaxed);
+        }
         let finished = finished.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(Work { stages, done, finished })
     }
@@ -398,6 +405,11 @@ impl Builder<'_> {
                     .flat_map(|outputs| outputs.frames.clone())
                     .collect(),
                 None => earlier.frames,
+            },
+            asked: {
+                let now = repositories::addresses(self.recipe).into_iter().map(|one| one.digest);
+                let is_all = self.asked.load(Ordering::Relaxed) || earlier.asked.is_empty();
+                if is_all { earlier.asked.into_iter().chain(now).collect() } else { earlier.asked }
             },
             packages: lock.pass.iter().flat_map(|pass| pass.packages.iter().map(|package| package.sha256)).collect(),
         })?;
@@ -441,7 +453,10 @@ impl Builder<'_> {
             outcome: Outcome { action: action.id.clone(), ran, took: began.elapsed() },
         };
         if let Some(found) = self.kept(&decision) {
-            let one = finished(&found, false);
+            // It ran in this build, before there was a plan.
+            let made = self.workshop.made.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            let mut one = finished(&found, made.is_some());
+            one.outcome.took = made.unwrap_or(one.outcome.took);
             return Ok((found, one));
         }
         // Two builds at once: the second waits and finds the first one's record.

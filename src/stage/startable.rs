@@ -35,6 +35,10 @@ pub enum Obstacle {
         /// A path that is left out.
         left_out: Option<String>,
     },
+    /// The time zone that the recipe names, and its path if it is left out.
+    NoZone(String, Option<String>),
+    /// The locale that the recipe names.
+    NoLocale(String),
     /// The login shell of root.
     NoShell {
         /// As `/etc/passwd` has it.
@@ -47,15 +51,30 @@ pub enum Obstacle {
 /// What a kernel starts of an archive that it takes as its initramfs. Source: Linux, ramfs-rootfs-initramfs.rst.
 const OF_INITRAMFS: &str = "init";
 
-/// Looks for what would keep the image from starting; `single` says that a kernel may take it as its initramfs.
+/// What the recipe says that starting depends on.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Promises {
+    /// Whether a kernel may take the archive as its initramfs.
+    pub single: bool,
+    /// Time zone.
+    pub zone: Option<String>,
+    /// Locale.
+    pub locale: Option<String>,
+}
+
+/// Looks for what would keep the image from starting, or from being what the recipe says.
 ///
 /// # Errors
 /// A text when a file of the image cannot be read.
-pub fn obstacle(reader: &LayerReader, excluded: &BTreeSet<String>, single: bool) -> Result<Option<Obstacle>, String> {
+pub fn obstacle(
+    reader: &LayerReader,
+    excluded: &BTreeSet<String>,
+    promises: &Promises,
+) -> Result<Option<Obstacle>, String> {
     let mut view = View { reader, excluded, seen: BTreeSet::new() };
     let mut left_out = Vec::new();
     let mut init = None;
-    for path in INITS.into_iter().chain(single.then_some(OF_INITRAMFS)) {
+    for path in INITS.into_iter().chain(promises.single.then_some(OF_INITRAMFS)) {
         match view.executable(path) {
             Ok(found) => {
                 init = Some(found);
@@ -69,7 +88,41 @@ pub fn obstacle(reader: &LayerReader, excluded: &BTreeSet<String>, single: bool)
     if let Some(obstacle) = view.program(&init, MOST_INTERPRETERS)? {
         return Ok(Some(obstacle));
     }
-    view.shell_of_root()
+    if let Some(obstacle) = view.shell_of_root()? {
+        return Ok(Some(obstacle));
+    }
+    // Without a file of its own a zone is UTC.
+    if let Some(zone) = promises.zone.as_ref().filter(|zone| !["UTC", "Etc/UTC"].contains(&zone.as_str()))
+        && let Err(gone) = view.resolve(&format!("usr/share/zoneinfo/{zone}"))
+    {
+        return Ok(Some(Obstacle::NoZone(zone.clone(), gone.is_left_out.then_some(gone.path))));
+    }
+    match &promises.locale {
+        Some(locale) if !view.has_locale(locale)? => Ok(Some(Obstacle::NoLocale(locale.clone()))),
+        _ => Ok(None),
+    }
+}
+
+/// What runs a script, where a root does not have it: the interpreter of the first line, or what `env` is to start there.
+/// Source: execve(2), env(1).
+pub fn lacks_interpreter(reader: &LayerReader, script: &[u8]) -> Option<String> {
+    let line = script.strip_prefix(b"#!")?;
+    let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
+    let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
+    let interpreter = words.next()?;
+    let nothing = BTreeSet::new();
+    let view = View { reader, excluded: &nothing, seen: BTreeSet::new() };
+    if view.executable(interpreter).is_err() {
+        return Some(interpreter.to_owned());
+    }
+    let is_env = interpreter.rsplit('/').next() == Some("env");
+    let program = words.find(|word| !word.starts_with('-') && !word.contains('=')).filter(|_| is_env)?;
+    const PATH: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
+    let is_there = match program.contains('/') {
+        true => view.executable(program).is_ok(),
+        false => PATH.iter().any(|folder| view.executable(&format!("{folder}/{program}")).is_ok()),
+    };
+    (!is_there).then(|| program.to_owned())
 }
 
 /// A path that leads nowhere.
@@ -239,6 +292,33 @@ impl<'a> View<'a> {
             folders.extend(triplets.map(|name| format!("{folder}/{name}")));
         }
         Ok(folders)
+    }
+
+    /// Whether glibc finds a locale: built in, in a folder, or in its archive. Source: locale(7), setlocale(3), glibc's
+    /// locale/findlocale.c, which writes the codeset in small letters and digits.
+    fn has_locale(&self, locale: &str) -> Result<bool, String> {
+        let (name, modifier) = match locale.split_once('@') {
+            Some((name, modifier)) => (name, format!("@{modifier}")),
+            None => (locale, String::new()),
+        };
+        let normal = match name.split_once('.') {
+            Some((language, codeset)) => {
+                let codeset: String =
+                    codeset.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+                format!("{language}.{codeset}{modifier}")
+            }
+            None => locale.to_owned(),
+        };
+        if ["C", "POSIX", "C.utf8"].contains(&normal.as_str()) {
+            return Ok(true);
+        }
+        let folders = [normal.as_str(), locale].map(|name| format!("usr/lib/locale/{name}"));
+        if folders.iter().any(|folder| self.resolve(folder).is_ok()) {
+            return Ok(true);
+        }
+        let Ok((archive, _)) = self.resolve("usr/lib/locale/locale-archive") else { return Ok(false) };
+        let bytes = self.read(&archive)?.unwrap_or_default();
+        Ok(memchr::memmem::find(&bytes, format!("\0{normal}\0").as_bytes()).is_some())
     }
 
     /// The shell that root's login starts. One that refuses a login is meant so. Source: passwd(5).

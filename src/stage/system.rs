@@ -111,7 +111,9 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
             put("etc/hostname", 0o644, &format!("{name}\n"))?;
         }
         if let Some(locale) = &request.locale {
-            put("etc/default/locale", 0o644, &format!("LANG={locale}\n"))?;
+            // Debian's place, and everybody else's. Source: locale(5) of Debian, locale.conf(5).
+            let place = if has("var/lib/dpkg") { "etc/default/locale" } else { "etc/locale.conf" };
+            put(place, 0o644, &format!("LANG={locale}\n"))?;
         }
         if let Some(hash) = &request.root_password_hash {
             let shadow = shadow.as_deref().ok_or("the image has no /etc/shadow to put root's password into")?;
@@ -121,11 +123,6 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
             tree.file(b"etc/shadow", &meta, &mut with_password(shadow, hash).as_bytes())?;
         }
         if let Some(zone) = &request.timezone {
-            if !has(&format!("usr/share/zoneinfo/{zone}")) {
-                warnings.push(format!(
-                    "the image has no time zone `{zone}`: add the package tzdata, or correct [system] timezone"
-                ));
-            }
             tree.symlink(b"etc/localtime", format!("/usr/share/zoneinfo/{zone}").as_bytes(), &meta(0o777))?;
             tree.file(b"etc/timezone", &meta(0o644), &mut format!("{zone}\n").as_bytes())?;
         }

@@ -1,7 +1,7 @@
 //! Tools roots: made of the distribution's own packages, known by what they are made of (D9).
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::StageError;
 use super::report::Report;
@@ -67,7 +67,16 @@ fn root_action(
     }
 }
 
-/// The layer of a tools root, from the store where it is there: locking needs it before there is a plan.
+/// An action that ran before there was a plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Made {
+    /// Its key.
+    pub key: Digest,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The layer of a tools root, from the store where it is there: locking needs it before there is a plan; and, where it ran now, how long it took.
 ///
 /// # Errors
 /// [`StageError`] when a package's script fails.
@@ -78,14 +87,14 @@ pub fn ensure_tools(
     packages: &[PinnedPackage],
     supply: &Supply<'_>,
     report: &dyn Report,
-) -> Result<Digest, StageError> {
+) -> Result<(Digest, Option<Made>), StageError> {
     let (key, trace) = key_and_trace(action, &Done(BTreeMap::new()));
     let key = key.ok_or_else(|| missing(&action.id))?;
     let lock = FileLock::take(&store.directory().join("locks").join(key.to_string()))?;
     if let Some(known) = store.record(&key).filter(|known| store.has_outputs(&known.outputs))
         && let Some(layer) = known.outputs.layer
     {
-        return Ok(layer);
+        return Ok((layer, None));
     }
     report.progress("making the tools root");
     let began = Instant::now();
@@ -102,5 +111,5 @@ pub fn ensure_tools(
     let (answer, _) = manager.bootstrap((store, namespace), &request, &mut |text| report.progress(text))?;
     store.commit(record(key, &action.id, trace, layer_outputs(&answer), began.elapsed()))?;
     lock.remove();
-    Ok(answer.layer)
+    Ok((answer.layer, Some(Made { key, took: began.elapsed() })))
 }

@@ -23,8 +23,8 @@ pub fn written(store: &Store, outputs: &Outputs, began: SystemTime) -> u64 {
 #[derive(Default)]
 struct Inner {
     trace: OnceLock<BuildTrace>,
-    /// When all packages were known, and what had been downloaded by then.
-    began: OnceLock<(Instant, u64)>,
+    /// When the build began.
+    began: OnceLock<Instant>,
     estimate: OnceLock<Estimate>,
     written: std::sync::atomic::AtomicU64,
 }
@@ -42,6 +42,7 @@ impl std::fmt::Debug for Trace {
 impl Trace {
     /// The build begins.
     pub(super) fn begin(&self, store: &Store, image: &str, recipe: &Path, target: &str) {
+        let _ = self.0.began.set(Instant::now());
         if let Ok(trace) = store.begin_build(image, recipe, target) {
             let _ = self.0.trace.set(trace);
         }
@@ -52,10 +53,17 @@ impl Trace {
         self.0.trace.get().map(BuildTrace::number)
     }
 
-    /// All packages are known; from here on what is estimated is done.
+    /// All packages are known; from here on what is estimated is done. What resolving them took and fetched until now counts
+    /// on both sides.
     pub(super) fn expect(&self, estimate: Option<Estimate>, downloaded: u64) {
-        let _ = self.0.began.set((Instant::now(), downloaded));
-        if let Some(estimate) = estimate {
+        let spent = milliseconds(self.0.began.get_or_init(Instant::now).elapsed());
+        if let Some(mut estimate) = estimate {
+            for (range, more) in [(&mut estimate.milliseconds, spent), (&mut estimate.download_bytes, downloaded)] {
+                if let Some(range) = range {
+                    range.least += more;
+                    range.most += more;
+                }
+            }
             let _ = self.0.estimate.set(estimate);
         }
     }
@@ -70,11 +78,11 @@ impl Trace {
 
     /// What was estimated, beside what it really took.
     pub(super) fn facts(&self, downloaded: u64) -> (Option<Estimate>, Facts) {
-        let (began, before) = self.0.began.get().copied().unwrap_or_else(|| (Instant::now(), downloaded));
+        let began = self.0.began.get_or_init(Instant::now);
         let facts = Facts {
             milliseconds: milliseconds(began.elapsed()),
             written_bytes: self.0.written.load(std::sync::atomic::Ordering::Relaxed),
-            downloaded_bytes: downloaded.saturating_sub(before),
+            downloaded_bytes: downloaded,
         };
         (self.0.estimate.get().cloned(), facts)
     }

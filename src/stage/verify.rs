@@ -51,6 +51,7 @@ impl Builder<'_> {
             report: self.report,
             workshop: &workshop,
             failed: super::failed::Failed::default(),
+            asked: Default::default(),
         };
         let outcome = second.build_keeping_work();
         let difference = outcome.and_then(|(_, again)| {

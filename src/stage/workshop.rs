@@ -1,11 +1,14 @@
 //! What builds that run side by side share: turns of actions within `-j` and memory, packages on their way, one resolving
 //! at a time, and the word to stop.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::StageError;
 use super::supply::Pantry;
+use crate::digest::Digest;
 use crate::recipe::epoch_of_today;
 use crate::store::Store;
 
@@ -125,6 +128,8 @@ pub struct Workshop {
     pub(super) pantry: Pantry,
     /// Whoever holds it asks the distribution: the tools root is made once, and mirrors are asked one after another.
     pub(super) resolving: Mutex<()>,
+    /// What ran for resolving, by key, and how long it took.
+    pub(super) made: Mutex<BTreeMap<Digest, Duration>>,
     /// Whether what does not need a failed action goes on.
     pub keep_going: bool,
     /// The epoch of locks that are made new, in seconds since 1970: one for all images, so that they can share layers.
@@ -148,7 +153,8 @@ impl Workshop {
     pub(super) fn with_budget(store: &Store, budget: Arc<Budget>, keep_going: bool) -> Result<Self, StageError> {
         let pantry = Pantry::new(store)?;
         let epoch = epoch_of_today();
-        Ok(Self { budget, pantry, resolving: Mutex::new(()), keep_going, epoch, stopped: AtomicBool::new(false) })
+        let (resolving, made, stopped) = (Mutex::new(()), Mutex::default(), AtomicBool::new(false));
+        Ok(Self { budget, pantry, resolving, made, keep_going, epoch, stopped })
     }
 
     /// Nothing new starts.
@@ -166,7 +172,6 @@ impl Workshop {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
-    use std::time::Duration;
 
     /// Most that ran at once, of eight actions that take so much memory each.
     fn most(limits: Limits, memory: u64) -> usize {

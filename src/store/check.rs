@@ -122,7 +122,13 @@ pub fn lower_directories(layers: &[Digest]) -> Result<Vec<String>, String> {
             known.insert(*layer);
         }
     }
-    Ok(layers.iter().map(Store::tree_name).collect())
+    Ok(each_once(layers).map(Store::tree_name).collect())
+}
+
+/// Overlayfs takes no directory twice. What a layer says again further up it need not say further down.
+fn each_once(layers: &[Digest]) -> impl Iterator<Item = &Digest> {
+    let is_last = |at: usize, layer: &Digest| !layers[at + 1..].contains(layer);
+    layers.iter().enumerate().filter(move |(at, layer)| is_last(*at, layer)).map(|(_, layer)| layer)
 }
 
 /// What a directory of a layer must hold.
@@ -362,4 +368,16 @@ fn content(parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), Wrong> {
         _ => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_that_stands_twice_counts_where_it_stands_last() {
+        let [a, b] = [Digest([1; 32]), Digest([2; 32])];
+        assert_eq!(each_once(&[a, b, a, b, a]).collect::<Vec<_>>(), [&b, &a]);
+        assert_eq!(each_once(&[]).count(), 0);
+    }
 }

@@ -27,6 +27,9 @@ pub struct Root {
     /// Size, times and inode of the published files, as they were when they were published.
     #[serde(default)]
     pub stamps: BTreeMap<String, String>,
+    /// Digests of the addresses of repositories that were asked, or that the first build had.
+    #[serde(default)]
+    pub asked: std::collections::BTreeSet<String>,
     /// Package files of the lock.
     #[serde(default)]
     pub packages: Vec<crate::digest::Sha256>,

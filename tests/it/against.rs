@@ -118,7 +118,10 @@ const EDITS: &[Edit] = &[
         space.edit("image.toml", "timezone = \"Etc/UTC\"\n", "");
     }),
     ("a key", |space| {
-        space.write("keys/second.pub", "ssh-ed25519 AAAA second\n");
+        space.write(
+            "keys/second.pub",
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty second\n",
+        );
         space.edit("image.toml", "[\"keys/admin.pub\"]", "[\"keys/admin.pub\", \"keys/second.pub\"]");
     }),
     ("a mount", |space| {

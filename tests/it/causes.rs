@@ -27,12 +27,17 @@ fn recipes() -> Vec<(String, Space)> {
             let space = Space::new();
             copy_tree(&project().join(folder), space.path());
             if !space.path().join("keys/admin.pub").exists() {
-                space.write("keys/admin.pub", "ssh-ed25519 AAAA admin\n");
+                space.write(
+                    "keys/admin.pub",
+                    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty admin\n",
+                );
             }
             if folder.ends_with("rpm-node") {
                 // What its own tests make.
                 space.edit("image.toml", "@DISTRIBUTION@", "/srv");
-                space.write("keys/RPM-GPG-KEY-site", "").write("otherpkgs/x", "");
+                space
+                    .write("keys/RPM-GPG-KEY-site", include_str!("../../src/pgp/keys/debian-archive.asc"))
+                    .write("otherpkgs/x", "");
             }
             ((*folder).to_owned(), space)
         })

@@ -27,10 +27,10 @@ fn check_out(space: &Space) {
 #[test]
 fn line_ends_of_a_checkout_are_no_changes() {
     for (attributes, config) in [
-        ("* text=auto eol=crlf\n", None),
+        ("* text=auto eol=crlf\n*.postinstall -text\n", None),
         ("[attr]lines text eol=crlf\nmotd lines\n", None),
-        ("# nothing\n", Some("true")),
-        ("motd text\n", Some("true")),
+        ("# nothing but a script, which no kernel would run\n*.postinstall -text\n", Some("true")),
+        ("motd text\n*.postinstall -text\n", Some("true")),
     ] {
         let space = cluster();
         space.write(".gitattributes", attributes);

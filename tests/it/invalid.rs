@@ -16,7 +16,8 @@ fn said(files: &[(&str, &str)]) -> String {
 }
 
 const HEAD: &str = "[image]\nname = \"x\"\nrelease = \"bookworm\"\n\n[system]\nauthorized_keys = [\"k.pub\"]\n\n";
-const KEY: (&str, &str) = ("k.pub", "ssh-ed25519 AAAA x\n");
+const KEY: (&str, &str) =
+    ("k.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty x\n");
 
 fn with(more: &str) -> String {
     format!("{HEAD}{more}")

@@ -4,7 +4,9 @@ use crate::support::{Space, without_paths};
 
 fn kdl(text: &str) -> Space {
     let space = Space::new();
-    space.write("image.kdl", text).write("k.pub", "ssh-ed25519 AAAA x\n");
+    space
+        .write("image.kdl", text)
+        .write("k.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty x\n");
     space
 }
 

@@ -15,6 +15,7 @@ mod corpus;
 mod e2e;
 mod exact;
 mod files;
+mod first_day;
 mod formats;
 mod history;
 mod invalid;

@@ -47,6 +47,13 @@ fn examples_fit_the_schema_and_check() {
             let text = std::fs::read_to_string(entry.path()).unwrap();
             assert_valid(format, &toml::from_str(&text).unwrap());
         }
+        // What is not in git; the examples' own scripts make it where they are built.
+        match name.as_str() {
+            "slurm" => drop(space.write("site/munge.key", "a key\n")),
+            "lustre" => drop(space.write("source/lustre-client-modules/dkms.conf", "PACKAGE_NAME=lustre\n")),
+            "infiniband" => drop(space.write("source/mlnx-ofed-kernel/dkms.conf", "PACKAGE_NAME=mlnx\n")),
+            _ => {}
+        }
         space.run(&["check"]).good();
     }
 }

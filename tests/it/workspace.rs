@@ -12,7 +12,10 @@ pub fn image(space: &Space, directory: &str, name: &str) {
         &format!("{directory}/image.toml"),
         &format!("[image]\nname = \"{name}\"\nrelease = \"bookworm\"\n\n{KEY}"),
     );
-    space.write(&format!("{directory}/k.pub"), "ssh-ed25519 AAAA x\n");
+    space.write(
+        &format!("{directory}/k.pub"),
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty x\n",
+    );
 }
 
 /// A workspace with three images.

@@ -11,7 +11,10 @@ fn family() -> Space {
     let space = Space::new();
     space.write("imgbuild.toml", "images = [\"images/*\"]\n");
     space.write("base/image.toml", BASE).write("base/base.pkglist", "less\n");
-    space.write("base/keys/admin.pub", "ssh-ed25519 AAAA x\n");
+    space.write(
+        "base/keys/admin.pub",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty x\n",
+    );
     space.write("images/compute/image.toml", &format!("plain = true\n{CHILD}"));
     space
 }

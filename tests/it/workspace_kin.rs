@@ -10,7 +10,10 @@ fn family(child: &str) -> Space {
     let space = Space::new();
     space.write("imgbuild.toml", "images = [\"images/*\"]\n");
     space.write("base/image.toml", BASE).write("base/base.pkglist", "less\n");
-    space.write("base/keys/admin.pub", "ssh-ed25519 AAAA x\n");
+    space.write(
+        "base/keys/admin.pub",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty x\n",
+    );
     space.write("images/compute/image.toml", child);
     space
 }

@@ -2,19 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::resolve::{Resolver, in_the_way, unknown_names};
+use super::source::below;
+use super::sources_file::{Entry, SignedBy, read_sources_file};
 use super::vendored::{self, Contents, Suite, suite_directory};
 use super::{
     Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
     scan_local, sources_for, tools_closure,
 };
 use crate::distro::{
-    DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Places, Resolution, Solving, VENDOR_MARK,
-    write_file,
+    DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Resolution, Solving, VENDOR_MARK, keyring,
+    without_password, write_file,
 };
-use crate::recipe::{LockedSuite, Recipe};
-use crate::source::{Finding, Severity};
+use crate::recipe::{LockedSuite, Recipe, id_of};
+use crate::source::{Finding, Severity, SourceFile};
 use crate::store::StoreError;
 
 /// Debian's name of the image's architecture.
@@ -26,10 +29,11 @@ pub fn architecture_of(recipe: &Recipe) -> &'static str {
 ///
 /// # Errors
 /// [`DistroError`] for sources or keyrings that cannot be used.
-pub fn sources(recipe: &Recipe, places: &Places) -> Result<Vec<(Source, Keyring)>, DistroError> {
+pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, DistroError> {
+    let (recipe, places) = (gathering.recipe, gathering.places);
     let mirror = places.mirror.as_deref();
     if let Some(directory) = &places.vendor {
-        return vendored::sources(recipe, directory);
+        return vendored::sources(gathering, directory);
     }
     let host = HostSources::read(Path::new("/etc/apt"));
     let built_in = || Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem });
@@ -41,23 +45,20 @@ pub fn sources(recipe: &Recipe, places: &Places) -> Result<Vec<(Source, Keyring)
         }
         return Ok(found);
     }
+    let named = named(gathering)?;
     for (index, repo) in recipe.model.repo.iter().enumerate() {
+        if repo.source.is_none() {
+            found.extend(
+                named.iter().filter(|one| one.repo == index).map(|one| (one.source.clone(), one.keyring.clone())),
+            );
+            continue;
+        }
         let keyring = match recipe.keyrings.get(index).and_then(Option::as_ref) {
-            Some(path) => Keyring::read(path)?,
+            Some(path) => keyring(path)?,
             None => built_in()?,
         };
-        let mut from = match &repo.uri {
-            None => sources_for(release, &host, mirror)?,
-            Some(uri) => vec![Source {
-                uri: uri.trim_end_matches('/').to_owned(),
-                suites: repo.suites.clone(),
-                optional: Vec::new(),
-                components: repo.components.clone(),
-                signed_by: None,
-                check_valid_until: true,
-            }],
-        };
-        if repo.uri.is_none() && !repo.suites.is_empty() {
+        let mut from = sources_for(release, &host, mirror)?;
+        if !repo.suites.is_empty() {
             from = only_suites(from, &repo.suites)?;
         }
         for source in &mut from {
@@ -69,6 +70,109 @@ pub fn sources(recipe: &Recipe, places: &Places) -> Result<Vec<(Source, Keyring)
         found.extend(from.into_iter().map(|source| (source, keyring.clone())));
     }
     Ok(found)
+}
+
+/// An archive that the recipe names itself.
+pub struct Named {
+    /// Which [[repo]] names it.
+    pub repo: usize,
+    /// The archive.
+    pub source: Source,
+    /// Whose signatures count.
+    pub keyring: Keyring,
+}
+
+/// The archives that the recipe names by address or in files; what the lock calls them is each one's own.
+///
+/// # Errors
+/// [`DistroError`] for files or keyrings that cannot be used.
+pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
+    let recipe = gathering.recipe;
+    let mut all: Vec<Named> = Vec::new();
+    for (index, repo) in recipe.model.repo.iter().enumerate() {
+        let own = match recipe.keyrings.get(index).and_then(Option::as_ref) {
+            Some(path) => Some(keyring(path)?),
+            None => None,
+        };
+        let built_in =
+            || Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem });
+        if let Some(file) = recipe.repo_files.get(index).and_then(Option::as_ref) {
+            for entry in entries_of(gathering, file)? {
+                let keyring = match (&own, &entry.signed_by) {
+                    (Some(own), _) => own.clone(),
+                    (None, None) => built_in()?,
+                    (None, Some(SignedBy::Text(text))) => Keyring::parse(text.as_bytes())
+                        .map_err(|problem| DistroError::Keyring { path: file.path.clone(), problem })?,
+                    (None, Some(SignedBy::File(path))) => {
+                        let folder = file.path.parent().unwrap_or(&recipe.directory);
+                        keyring(&folder.join(path))?
+                    }
+                };
+                let source = Source {
+                    uri: entry.uri,
+                    suites: entry.suites,
+                    optional: Vec::new(),
+                    components: entry.components,
+                    signed_by: None,
+                    trusted: entry.trusted || repo.trusted,
+                    called: None,
+                    check_valid_until: entry.check_valid_until && repo.check_valid_until,
+                };
+                all.push(Named { repo: index, source, keyring });
+            }
+        } else if let Some(uri) = &repo.uri {
+            let source = Source {
+                uri: without_password(uri.trim_end_matches('/')),
+                suites: repo.suites.clone(),
+                optional: Vec::new(),
+                components: repo.components.clone(),
+                signed_by: None,
+                trusted: repo.trusted,
+                called: None,
+                check_valid_until: repo.check_valid_until,
+            };
+            let keyring = match own {
+                Some(own) => own,
+                None => built_in()?,
+            };
+            all.push(Named { repo: index, source, keyring });
+        }
+    }
+    // `./` and `stable` are names that many archives have.
+    let mut seen = BTreeSet::new();
+    for one in &mut all {
+        let id = id_of(&recipe.model.repo[one.repo], one.repo);
+        let is_taken = |source: &Source, seen: &BTreeSet<String>| {
+            source
+                .suites
+                .iter()
+                .any(|suite| below(suite).is_some() && source.called.is_none() || seen.contains(&source.origin(suite)))
+        };
+        let mut number = 1;
+        while is_taken(&one.source, &seen) {
+            one.source.called = Some(if number == 1 { id.clone() } else { format!("{id}-{number}") });
+            number += 1;
+        }
+        seen.extend(one.source.suites.iter().map(|suite| one.source.origin(suite)));
+    }
+    Ok(all)
+}
+
+/// The archives of a file of the recipe, for the image's architecture.
+fn entries_of(gathering: &Gathering<'_>, file: &Arc<SourceFile>) -> Result<Vec<Entry>, DistroError> {
+    let (entries, findings) = read_sources_file(file);
+    let mut broken = false;
+    for finding in &findings {
+        broken |= finding.severity == Severity::Error;
+        gathering.news.finding(finding);
+    }
+    if broken {
+        return Err(DistroError::Format { file: file.name.clone(), problem: "cannot be used".to_owned() });
+    }
+    let architecture = architecture_of(gathering.recipe);
+    let fits =
+        |entry: &Entry| entry.architectures.is_empty() || entry.architectures.iter().any(|one| one == architecture);
+    Ok(entries.into_iter().filter(fits).collect())
 }
 
 /// A suite that the archive does not have, and that the recipe does not name, is told and left out.
@@ -98,11 +202,11 @@ fn unless_optional<T>(
 /// All suites that there are, with their sources; their indices are downloaded.
 fn suites(gathering: &Gathering<'_>, doing: &str) -> Result<Vec<(Source, SuiteRelease)>, DistroError> {
     let (mut suites, mut downloads): (_, Vec<Download>) = (Vec::new(), Vec::new());
-    for (source, keyring) in sources(gathering.recipe, gathering.places)? {
+    for (source, keyring) in sources(gathering)? {
         for suite in &source.suites {
             gathering.news.progress(&format!("{doing} {suite}"));
             let architecture = architecture_of(gathering.recipe);
-            let found = fetch_suite(gathering.fetcher, gathering.store, &source, suite, architecture, &keyring);
+            let found = fetch_suite((gathering.fetcher, gathering.store), &source, suite, architecture, &keyring);
             let found = unless_optional(found, &source, gathering.recipe, gathering.news)?;
             let Some((release, indices)) = found else { continue };
             suites.push((source.clone(), release));
@@ -146,7 +250,7 @@ pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
 
 impl PackageArchive for AptArchive {
     fn suites(&self) -> Vec<LockedSuite> {
-        self.suites.iter().map(|suite| LockedSuite { name: suite.suite.clone(), release: suite.digest }).collect()
+        self.suites.iter().map(|suite| LockedSuite { name: suite.origin.clone(), release: suite.digest }).collect()
     }
 
     fn of_origin(&self, start: &str) -> Result<Vec<PinnedPackage>, DistroError> {
@@ -233,9 +337,9 @@ impl PackageArchive for AptArchive {
 /// [`DistroError`] for sources that cannot be used.
 pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
     let mut urls: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (source, _) in sources(gathering.recipe, gathering.places)? {
+    for (source, _) in sources(gathering)? {
         for suite in &source.suites {
-            urls.entry(suite.clone()).or_default().push(source.uri.clone());
+            urls.entry(source.origin(suite)).or_default().push(source.uri.clone());
         }
     }
     Ok(urls)
@@ -256,17 +360,22 @@ pub fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<Pa
     let found = suites(gathering, "fetching the indices of")?;
     for (source, release) in found {
         let suite = &release.suite;
-        let place = suite_directory(directory, suite).join("dists").join(suite);
-        put(place.join("InRelease"), &release.signed)?;
-        for (component, digest, path) in &release.indices {
+        let root = suite_directory(directory, &release.origin);
+        let place = match below(suite) {
+            None => root.join("dists").join(suite),
+            Some(below) => root.join(below),
+        };
+        for (name, bytes) in &release.files {
+            put(place.join(name), bytes)?;
+        }
+        for (_, digest, path) in &release.indices {
             let from = gathering.store.index(digest);
             let bytes = std::fs::read(&from).map_err(|source| StoreError::io("read", &from, source))?;
             put(place.join(path), &bytes)?;
-            let architecture = architecture_of(gathering.recipe);
-            let by_hash = place.join(component).join(format!("binary-{architecture}/by-hash/SHA256/{digest}"));
-            put(by_hash, &bytes)?;
+            let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+            put(place.join(folder).join(format!("by-hash/SHA256/{digest}")), &bytes)?;
         }
-        contents.suite.push(Suite { name: suite.clone(), components: source.components.clone() });
+        contents.suite.push(Suite { name: release.origin.clone(), components: source.components.clone() });
     }
     put(directory.join(VENDOR_MARK), toml::to_string(&contents).unwrap_or_default().as_bytes())?;
     Ok(kept)

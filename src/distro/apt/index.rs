@@ -67,15 +67,19 @@ impl SuiteIndex {
             let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_LIMIT, liblzma::stream::CONCATENATED)
                 .map_err(|error| wrong(error.to_string()))?;
             Box::new(liblzma::read::XzDecoder::new_stream(file, stream))
-        } else {
+        } else if path.ends_with(".gz") {
             Box::new(flate2::read::MultiGzDecoder::new(file))
+        } else if path.ends_with(".zst") {
+            Box::new(zstd::Decoder::new(file).map_err(|error| wrong(error.to_string()))?)
+        } else {
+            Box::new(file)
         };
         let read = reader.by_ref().take(INDEX_LIMIT + 1).read_to_string(&mut text);
         if text.len() as u64 > INDEX_LIMIT {
             return Err(wrong(format!("unpacks to more than {} MiB; no index is that large", INDEX_LIMIT >> 20)));
         }
         read.map_err(|error| wrong(format!("cannot be unpacked: {error}")))?;
-        Ok(Self::new(release.suite.clone(), release.uri.clone(), text))
+        Ok(Self::new(release.origin.clone(), release.uri.clone(), text))
     }
 
     fn candidate(&self, range: &Range<usize>) -> Option<Candidate<'_>> {

@@ -43,7 +43,7 @@ pub fn package_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, Distro
 /// The index is made from the packages, whatever index lies beside them: it is what will be installed.
 ///
 /// # Errors
-/// [`DistroError::Format`] for a file that is no package.
+/// [`DistroError::PackageFile`] for a file that is no package.
 ///
 /// `origin` is the first part of what its packages have as their origin.
 pub fn scan_local(directory: &Path, origin: &str) -> Result<Vec<LocalRepository>, DistroError> {
@@ -57,7 +57,7 @@ pub fn scan_local(directory: &Path, origin: &str) -> Result<Vec<LocalRepository>
     for (name, files) in found {
         let mut text = String::new();
         for file in files {
-            let wrong = |problem: String| DistroError::Format { file: file.display().to_string(), problem };
+            let wrong = |problem: String| DistroError::PackageFile { path: file.clone(), problem };
             let bytes = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;
             let stanza = control_stanza(&bytes[..]).map_err(|error| wrong(error.to_string()))?;
             let base = file

@@ -17,6 +17,7 @@ mod release;
 mod resolve;
 mod root;
 mod source;
+mod sources_file;
 mod vendored;
 
 pub use closure::tools_closure;
@@ -24,6 +25,7 @@ pub use index::{Archive, Candidate, SuiteIndex};
 pub use local::{LocalRepository, package_files, scan_local};
 pub use release::{SuiteRelease, fetch_suite};
 pub use source::{HostSources, Source, architecture, only_suites, sources_for};
+pub use sources_file::{Entry, SignedBy, read_sources_file};
 
 pub use crate::recipe::PinnedPackage;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::inside::QueryRequest;
+use super::source::below;
 use super::{Archive, PinnedPackage, SuiteRelease};
 use crate::distro::{DistroError, Pass, Resolution, Solving};
 use crate::sandbox::CommandResult;
@@ -90,8 +91,18 @@ impl Resolver<'_> {
         let scratch = self.solving.store.scratch()?;
         let mut sources = String::new();
         for (place, suite) in self.suites.iter().enumerate() {
+            if below(&suite.suite).is_some() {
+                // Its index alone: what apt would check of it was checked.
+                let own = self.archive.indices.iter().filter(|index| index.origin == suite.origin);
+                let text: String = own.map(|index| format!("{}\n", index.text())).collect();
+                scratch.write_link(&format!("{place}/Packages"), text.as_bytes(), 0o644)?;
+                sources.push_str(&format!("deb [trusted=yes] file:/repo/{place} ./\n"));
+                continue;
+            }
             let root = format!("{place}/dists/{}", suite.suite);
-            scratch.write_link(&format!("{root}/Release"), suite.text.as_bytes(), 0o644)?;
+            if let Some(text) = &suite.text {
+                scratch.write_link(&format!("{root}/Release"), text.as_bytes(), 0o644)?;
+            }
             let mut components = String::new();
             for (component, digest, path) in &suite.indices {
                 let bytes = std::fs::read(self.solving.store.index(digest))

@@ -2,21 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::distro::DistroError;
+use super::sources_file::{SignedBy, is_flat, read_sources_file};
+use crate::distro::{DistroError, without_password};
+use crate::source::SourceFile;
 
 /// One archive: its root and the suites and components to take from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// Root of the archive, without a slash at the end.
     pub uri: String,
-    /// Suites, for instance `bookworm` and `bookworm-updates`.
+    /// Suites, for instance `bookworm` and `bookworm-updates`; `./` of a flat archive.
     pub suites: Vec<String>,
     /// Those of the suites that nobody named, so that the archive need not have them.
     pub optional: Vec<String>,
     /// Components, for instance `main`.
     pub components: Vec<String>,
-    /// Keyring whose signatures count; none means the built-in keys of the distribution.
-    pub signed_by: Option<PathBuf>,
+    /// Whose signatures count; none means the built-in keys of the distribution.
+    pub signed_by: Option<SignedBy>,
+    /// Whether it need not be signed.
+    pub trusted: bool,
+    /// What image.lock calls its packages' origin in place of the suite, where that is no name of its own.
+    pub called: Option<String>,
     /// Whether a Release file past its `Valid-Until` is refused.
     pub check_valid_until: bool,
 }
@@ -50,11 +56,10 @@ impl HostSources {
         }
         let mut entries = Vec::new();
         for file in files {
+            let is_one = file.extension().is_some_and(|ending| ending == "list" || ending == "sources");
             let Ok(text) = std::fs::read_to_string(&file) else { continue };
-            match file.extension().and_then(|ending| ending.to_str()) {
-                Some("list") => entries.extend(text.lines().filter_map(parse_line)),
-                Some("sources") => entries.extend(parse_stanzas(&text)),
-                _ => {}
+            if is_one {
+                entries.extend(read(&file, &text));
             }
         }
         Self { entries }
@@ -92,6 +97,12 @@ impl HostSources {
         }
         found
     }
+}
+
+/// The directory of a flat archive below its root; none for other suites.
+pub fn below(suite: &str) -> Option<&str> {
+    let directory = suite.strip_suffix('/')?;
+    Some(directory.strip_prefix("./").unwrap_or(if directory == "." { "" } else { directory }).trim_matches('/'))
 }
 
 /// Names by which Debian's own archive knows its releases; hosts have other archives too.
@@ -134,67 +145,51 @@ pub fn only_suites(sources: Vec<Source>, named: &[String]) -> Result<Vec<Source>
 }
 
 impl Source {
+    /// What image.lock calls the origin of a suite's packages.
+    pub fn origin(&self, suite: &str) -> String {
+        self.called.as_ref().map_or_else(|| suite.to_owned(), |called| format!("{called}:{suite}"))
+    }
+
+    /// The directory with the Release file of a suite.
+    pub fn base(&self, suite: &str) -> String {
+        match below(suite) {
+            None => format!("{}/dists/{suite}", self.uri),
+            Some("") => self.uri.clone(),
+            Some(directory) => format!("{}/{directory}", self.uri),
+        }
+    }
+
     /// Whether an entry of a host's configuration looks like Debian's own archive.
     fn is_debian(&self) -> bool {
         let components = self
             .components
             .iter()
             .all(|name| ["main", "contrib", "non-free", "non-free-firmware"].contains(&name.as_str()));
-        let keyring = self.signed_by.as_ref().and_then(|path| path.file_name()).and_then(|name| name.to_str());
+        // A key may also stand in the file itself; the built-in ones do for Debian.
+        let keyring = match &self.signed_by {
+            Some(SignedBy::File(path)) => path.file_name().and_then(|name| name.to_str()),
+            _ => None,
+        };
         components && keyring.is_none_or(|name| name.starts_with("debian-archive"))
     }
 }
 
-/// One line of sources.list(5): `deb [options] uri suite component...`.
-fn parse_line(line: &str) -> Option<Source> {
-    let line = line.split('#').next()?.trim().strip_prefix("deb")?;
-    let mut rest = line.strip_prefix([' ', '\t'])?.trim_start();
-    let mut signed_by = None;
-    if let Some(options) = rest.strip_prefix('[') {
-        let (inside, after) = options.split_once(']')?;
-        signed_by = inside.split_whitespace().find_map(|option| option.strip_prefix("signed-by=")).map(PathBuf::from);
-        rest = after;
-    }
-    let mut words = rest.split_whitespace();
-    let uri = words.next()?.trim_end_matches('/').to_owned();
-    let suite = words.next()?.to_owned();
-    let components: Vec<String> = words.map(str::to_owned).collect();
-    usable(uri, vec![suite], components, signed_by)
-}
-
-/// The deb822 form of sources.list(5).
-fn parse_stanzas(text: &str) -> Vec<Source> {
-    let mut found = Vec::new();
-    for paragraph in deb822_fast::borrowed::iter_paragraphs_borrowed(text).flatten() {
-        let words = |name: &str| -> Vec<String> {
-            paragraph
-                .get_field(name)
-                .map(|field| field.join().split_whitespace().map(str::to_owned).collect())
-                .unwrap_or_default()
-        };
-        if !words("Types").iter().any(|kind| kind == "deb") || words("Enabled").first().is_some_and(|word| word == "no")
-        {
-            continue;
-        }
-        // A key may also stand in the file itself; the built-in ones do for Debian.
-        let signed_by = words("Signed-By").into_iter().next().filter(|word| word.starts_with('/')).map(PathBuf::from);
-        for uri in words("URIs") {
-            found.extend(usable(
-                uri.trim_end_matches('/').to_owned(),
-                words("Suites"),
-                words("Components"),
-                signed_by.clone(),
-            ));
-        }
-    }
-    found
-}
-
-fn usable(uri: String, suites: Vec<String>, components: Vec<String>, signed_by: Option<PathBuf>) -> Option<Source> {
-    let known = ["http://", "https://", "file:"].iter().any(|scheme| uri.starts_with(scheme));
-    let whole = !suites.is_empty() && !components.is_empty();
-    let optional = Vec::new();
-    (known && whole).then_some(Source { uri, suites, optional, components, signed_by, check_valid_until: true })
+/// The archives of one of the host's files that could be the distribution's.
+fn read(path: &Path, text: &str) -> Vec<Source> {
+    let (entries, _) = read_sources_file(&SourceFile::new(path.display().to_string(), path, text));
+    let usable = entries.into_iter().filter(|entry| !entry.trusted && !entry.suites.iter().any(|suite| is_flat(suite)));
+    usable
+        .map(|entry| Source {
+            uri: entry.uri,
+            suites: entry.suites,
+            optional: Vec::new(),
+            components: entry.components,
+            signed_by: entry.signed_by,
+            trusted: false,
+            called: None,
+            check_valid_until: true,
+        })
+        .collect()
 }
 
 /// The sources of a release from the host's configuration, or from one mirror given by the user.
@@ -206,13 +201,15 @@ fn usable(uri: String, suites: Vec<String>, components: Vec<String>, signed_by: 
 /// [`DistroError::NoSource`] when the host has none.
 pub fn sources_for(release: &str, host: &HostSources, mirror: Option<&str>) -> Result<Vec<Source>, DistroError> {
     if let Some(mirror) = mirror {
-        let uri = mirror.trim_end_matches('/').to_owned();
+        let uri = without_password(mirror.trim_end_matches('/'));
         let source = |uri: String, suites: Vec<String>| Source {
             uri,
             optional: optional(release, &suites),
             suites,
             components: vec!["main".to_owned()],
             signed_by: None,
+            trusted: false,
+            called: None,
             check_valid_until: true,
         };
         let mut found = vec![source(uri.clone(), vec![release.to_owned(), format!("{release}-updates")])];
@@ -235,18 +232,8 @@ pub fn sources_for(release: &str, host: &HostSources, mirror: Option<&str>) -> R
 mod tests {
     use super::*;
 
-    #[test]
-    fn both_forms_of_sources_are_read() {
-        let line = parse_line("deb [arch=amd64 signed-by=/k.gpg] http://m/debian/ bookworm main contrib # x").unwrap();
-        assert_eq!((line.uri.as_str(), line.components.len()), ("http://m/debian", 2));
-        assert_eq!(line.signed_by.as_deref(), Some(Path::new("/k.gpg")));
-        assert_eq!(parse_line("deb-src http://m/debian bookworm main"), None);
-        assert_eq!(parse_line("deb cdrom:[x]/ bookworm main"), None);
-        let text = "Types: deb\nURIs: http://m/debian\nSuites: bookworm bookworm-updates\nComponents: main\n\n\
-                    Types: deb\nEnabled: no\nURIs: http://n/debian\nSuites: x\nComponents: main\n";
-        let found = parse_stanzas(text);
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].suites, ["bookworm", "bookworm-updates"]);
+    fn parse_stanzas(text: &str) -> Vec<Source> {
+        read(Path::new("debian.sources"), text)
     }
 
     #[test]

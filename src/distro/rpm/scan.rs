@@ -35,12 +35,12 @@ pub fn package_files(directory: &Path) -> Result<Vec<PathBuf>, DistroError> {
 /// Whatever index lies beside them does not count: the packages are what will be installed.
 ///
 /// # Errors
-/// [`DistroError::Format`] for a file that is no package, or whose digests do not fit.
+/// [`DistroError::PackageFile`] for a file that is no package, or whose digests do not fit.
 pub fn scan_directory(directory: &Path) -> Result<Vec<Candidate>, DistroError> {
     use rayon::prelude::*;
     let files = package_files(directory)?;
     let read = |path: &PathBuf| {
-        let wrong = |problem: String| DistroError::Format { file: path.display().to_string(), problem };
+        let wrong = |problem: String| DistroError::PackageFile { path: path.clone(), problem };
         let package = Package::read(path).map_err(wrong)?;
         let location = path.strip_prefix(directory).ok().and_then(Path::to_str);
         let location = location.ok_or_else(|| wrong("has a name that is no UTF-8".to_owned()))?.to_owned();

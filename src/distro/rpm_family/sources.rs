@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::distro::rpm::{RepoEntry, RepositorySource, Variables, read_repo_file};
-use crate::distro::{DistroError, Gathering, Keyring};
+use crate::distro::{DistroError, Gathering, Keyring, keyring, without_password};
 use crate::recipe::{Recipe, Repo, id_of};
 use crate::source::{Finding, Severity, SourceFile};
 
@@ -48,7 +48,7 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
         let said = recipe.spans.get(&format!("repo[{index}].check-packages")).is_some();
         let packages = said.then_some(repo.check_packages);
         let keys = match recipe.keyrings.get(index).and_then(Option::as_ref) {
-            Some(path) => Some(Keyring::read(path)?),
+            Some(path) => Some(keyring(path)?),
             None => None,
         };
         let of_file = recipe.repo_files.get(index).and_then(Option::as_ref);
@@ -85,12 +85,13 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
                     ),
                     help: format!("give it a value: [repo_variables] {name} = \"...\""),
                 };
-                text.as_ref().map(|text| variables.expand(text).map_err(unknown)).transpose()
+                let text = text.as_ref().map(|text| variables.expand(text).map_err(unknown)).transpose()?;
+                Ok(text.map(|text| without_password(&text)))
             };
             let mirror = gathering.places.mirror.as_ref().filter(|_| repo.uri.is_none());
             all.push(RepositorySource {
                 id: id_of(repo, index),
-                base: text(&repo.uri)?.or_else(|| mirror.cloned()).into_iter().collect(),
+                base: text(&repo.uri)?.or_else(|| mirror.map(|mirror| without_password(mirror))).into_iter().collect(),
                 mirrorlist: text(&repo.mirrorlist)?,
                 metalink: text(&repo.metalink)?,
                 keys,
@@ -161,9 +162,9 @@ fn of_repo_file(
         }
         all.push(RepositorySource {
             id: entry.id,
-            base: entry.baseurl,
-            mirrorlist: entry.mirrorlist,
-            metalink: entry.metalink,
+            base: entry.baseurl.iter().map(|url| without_password(url)).collect(),
+            mirrorlist: entry.mirrorlist.map(|url| without_password(&url)),
+            metalink: entry.metalink.map(|url| without_password(&url)),
             keys,
             repo_gpgcheck,
             gpgcheck,
@@ -196,11 +197,11 @@ fn keys_of(entry: &RepoEntry, base: &Path) -> Result<Option<Keyring>, DistroErro
         .collect();
     let mut all: Option<Keyring> = None;
     for file in files {
-        let keyring = Keyring::read(&file)?;
+        let found = keyring(&file)?;
         all = Some(match all {
-            None => keyring,
+            None => found,
             Some(mut known) => {
-                known.extend(keyring);
+                known.extend(found);
                 known
             }
         });

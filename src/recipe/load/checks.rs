@@ -1,12 +1,12 @@
 //! What values must be, besides what the schema says of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Reader;
-use crate::recipe::Family;
-use crate::source::{Finding, Span};
+use crate::recipe::{Family, default_drivers, normal_name};
+use crate::source::{Finding, Span, nearest};
 use crate::witness;
-use crate::xcat::PackageList;
+use crate::xcat::{PackageList, matches};
 
 impl Reader<'_> {
     pub(super) fn refuse_groups(&mut self, list: &mut PackageList) {
@@ -71,20 +71,8 @@ impl Reader<'_> {
     }
 
     pub(super) fn check_login(&mut self, keys: &[(PathBuf, String)], hash: Option<&(PathBuf, String)>) {
-        for (path, name) in keys {
-            let text = witness::read_to_string(path).unwrap_or_default();
-            let span = self.span("system.authorized_keys");
-            if text.contains("PRIVATE KEY") {
-                self.findings.push(
-                    Finding::error("system::private_key", &span, format!("`{name}` is a private key"))
-                        .label("named here")
-                        .help("name the public one, which ends in .pub"),
-                );
-            } else if !text.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-                self.findings.push(
-                    Finding::error("system::no_key", &span, format!("`{name}` holds no key")).label("named here"),
-                );
-            }
+        for (index, (path, name)) in keys.iter().enumerate() {
+            self.check_authorized_keys(index, path, name);
         }
         if let Some((path, name)) = hash {
             let text = witness::read_to_string(path).unwrap_or_default();
@@ -150,6 +138,23 @@ impl Reader<'_> {
         }
     }
 
+    /// A directory of packages without any is a mistake of its path more often than not.
+    pub(super) fn check_other_packages(&mut self, name: &str, directory: Option<&Path>) {
+        let Some(directory) = directory else { return };
+        let ending = match self.model.image.distro.family() {
+            Family::Debian => "deb",
+            Family::RedHat | Family::Suse => "rpm",
+        };
+        let is_package = |path: &Path| path.extension().is_some_and(|one| one == ending);
+        let mut files = witness::walk().through(directory).into_iter().flatten();
+        if !files.any(|entry| is_package(&entry.path)) {
+            let message = format!("no .{ending} file lies in `{name}` or below it");
+            let help = "put the packages there, or correct [otherpkgs] dir; it starts in the recipe's directory";
+            let span = self.span("otherpkgs.dir");
+            self.findings.push(Finding::warning("otherpkgs::empty", &span, message).label("named here").help(help));
+        }
+    }
+
     pub(super) fn check_drivers(&mut self) {
         let drivers = &self.model.kernel.drivers;
         let edits = drivers.iter().filter(|name| name.starts_with(['+', '-'])).count();
@@ -162,6 +167,22 @@ impl Reader<'_> {
                         "either edit the default list (\"+ice\", \"-be2net\"), or give a whole one (\"ice\", \"igb\")",
                     ),
             );
+            return;
+        }
+        let default = default_drivers();
+        for (index, name) in drivers.iter().enumerate() {
+            let Some(pattern) = name.strip_prefix('-').map(normal_name) else { continue };
+            if default.iter().any(|one| matches(&pattern, one)) {
+                continue;
+            }
+            let near = nearest(&pattern, default.iter().map(String::as_str));
+            let message = format!("`{name}` takes nothing away: the default list has no driver `{pattern}`");
+            let help = match near.first() {
+                Some(near) => format!("did you mean \"-{near}\"? `imgbuild show --effective` prints the default list"),
+                None => "remove it; `imgbuild show --effective` prints the default list".to_owned(),
+            };
+            let span = self.span(&format!("kernel.drivers[{index}]"));
+            self.findings.push(Finding::warning("kernel::drivers", &span, message).label("named here").help(help));
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Reads a recipe and all that it names.
 
 mod checks;
+mod keys;
 mod postinstall;
+
+pub use postinstall::package_of;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -302,6 +305,7 @@ impl Reader<'_> {
             self.inline("otherpkgs.install", &table.install, &mut otherpkgs, Flavor::OtherPackages);
             self.refuse_groups(&mut otherpkgs);
             self.findings.append(&mut otherpkgs.findings);
+            self.check_other_packages(&table.dir, otherpkgs_directory.as_deref());
         }
 
         let environment = model.environment.clone();
@@ -347,7 +351,7 @@ impl Reader<'_> {
             let at = format!("repo[{index}]");
             let span = self.span(&at);
             self.findings.extend(super::repositories::check(repo, &model.image, &span));
-            keyrings.push(repo.signed_by.as_ref().and_then(|name| self.file(&format!("{at}.signed-by"), name)));
+            keyrings.push(repo.signed_by.as_ref().and_then(|name| self.keys(&format!("{at}.signed-by"), name)));
             repo_files.push(match &repo.file {
                 Some(name) => self.texts(&format!("{at}.file"), std::slice::from_ref(name)).pop(),
                 None => None,

@@ -5,10 +5,26 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::{Postinstall, Reader};
-use crate::recipe::PostinstallTable;
 use crate::recipe::paths::name_problem;
-use crate::source::Finding;
+use crate::recipe::{Family, PostinstallTable};
+use crate::source::{Finding, Span};
 use crate::witness;
+
+/// The package that most likely brings a program.
+pub fn package_of(program: &str) -> &str {
+    match program.rsplit('/').next().unwrap_or(program) {
+        "python" => "python3",
+        "tclsh" => "tcl",
+        "awk" => "gawk",
+        "ip" | "ss" => "iproute2",
+        "ssh" | "ssh-keygen" => "openssh-client",
+        "gpg" => "gnupg",
+        "dig" => "dnsutils",
+        "ifconfig" | "netstat" => "net-tools",
+        "ps" | "pkill" | "sysctl" => "procps",
+        base => base,
+    }
+}
 
 impl Reader<'_> {
     pub(super) fn postinstall(&mut self, table: &PostinstallTable) -> Option<Postinstall> {
@@ -33,6 +49,7 @@ impl Reader<'_> {
                 .help("start it with a line such as #!/bin/sh"),
             );
         }
+        self.check_interpreter(table, &start, &span);
         let mut inputs: BTreeMap<String, PathBuf> = BTreeMap::new();
         for (index, pattern) in table.inputs.iter().enumerate() {
             let at = format!("postinstall.inputs[{index}]");
@@ -50,6 +67,51 @@ impl Reader<'_> {
         inputs.sort();
         let name = self.paths.name(&script);
         Some(Postinstall { script, name, inputs })
+    }
+
+    /// What the first line names has to be where the script runs.
+    fn check_interpreter(&mut self, table: &PostinstallTable, script: &[u8], span: &Span) {
+        let Some(line) = script.strip_prefix(b"#!") else { return };
+        let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
+        if line.ends_with('\r') {
+            let message = format!("the lines of `{}` end as those of Windows do (CR LF)", table.script);
+            let finding = Finding::error("postinstall::line_ends", span, message).label("named here");
+            let help = format!(
+                "the kernel would look for `{}\\r`; turn them: sed -i 's/\\r$//' {}",
+                line.trim(),
+                table.script
+            );
+            self.findings.push(finding.help(help));
+            return;
+        }
+        let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
+        let Some(interpreter) = words.next() else { return };
+        let is_env = interpreter.rsplit('/').next() == Some("env");
+        let program = match words.find(|word| !word.starts_with('-') && !word.contains('=')) {
+            Some(word) if is_env => word,
+            _ => interpreter,
+        };
+        if !interpreter.starts_with('/') {
+            let message = format!("`{}` is run by `{interpreter}`, which is no whole path", table.script);
+            let finding = Finding::error("postinstall::no_interpreter", span, message).label("named here");
+            self.findings.push(finding.help("start it with a line such as #!/bin/sh"));
+            return;
+        }
+        let base = program.rsplit('/').next().unwrap_or(program);
+        let always: &[&str] = match self.model.image.distro.family() {
+            // Essential packages. Source: Debian Policy 3.8.
+            Family::Debian => &["sh", "bash", "dash", "perl", "sed", "awk", "mawk"],
+            Family::RedHat | Family::Suse => &["sh", "bash", "sed", "awk", "gawk"],
+        };
+        // Which packages bring what is only known when they are resolved: of those in `tools` the build says it.
+        if table.tools.is_empty() && !always.contains(&base) {
+            let message = format!("`{}` is run by {program}, which is not there where it runs", table.script);
+            let finding = Finding::error("postinstall::no_interpreter", span, message).label("named here");
+            self.findings.push(finding.help(format!(
+                "name the package that brings it: [postinstall] tools = [\"{}\"]; the script runs in a root of its own, not in the image",
+                package_of(program)
+            )));
+        }
     }
 
     /// Files that a pattern names, below the directory of the file with the pattern.

@@ -14,7 +14,8 @@ pub struct Repo {
     /// `file:` directory each folder with `repodata` is taken, and of one without any its packages.
     #[serde(default)]
     pub uri: Option<String>,
-    /// Short name of an RPM repository; image.lock has it. None: `repo1` for the first, and so on.
+    /// Short name of a repository; image.lock has it of RPM repositories, and of Debian archives whose suite has no name of its
+    /// own. None: `repo1` for the first, and so on.
     #[serde(default)]
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
     pub id: Option<String>,
@@ -24,7 +25,8 @@ pub struct Repo {
     /// Address of an RPM repository's metalink.
     #[serde(default)]
     pub metalink: Option<String>,
-    /// A `.repo` file: each of its repositories that is enabled, with what it says of them.
+    /// A `.repo` file, or of Debian a `.sources` or `.list` file: each of its repositories that is enabled, with what it says
+    /// of them.
     #[serde(default)]
     pub file: Option<String>,
     /// The lower, the more an RPM repository is preferred. None: 99.
@@ -46,7 +48,8 @@ pub struct Repo {
     /// Whether an RPM repository's repomd.xml must be signed by a key of `signed-by`; packages need no signature then.
     #[serde(default)]
     pub check_index: bool,
-    /// Suites of it, for instance `bookworm`. With `source = "host"`: only these of the release, its `-updates` and its
+    /// Suites of it, for instance `bookworm`; one that ends in a slash (`./`) is a directory with the index itself, of a flat
+    /// archive. With `source = "host"`: only these of the release, its `-updates` and its
     /// `-security`; the archives must have them.
     #[serde(default)]
     pub suites: Vec<String>,
@@ -56,6 +59,9 @@ pub struct Repo {
     /// File with the keys that sign it. None: the built-in keys of the distribution.
     #[serde(default)]
     pub signed_by: Option<String>,
+    /// Whether a Debian archive need not be signed: one of your own that nobody else can write (apt: `[trusted=yes]`).
+    #[serde(default)]
+    pub trusted: bool,
     /// Whether a Debian Release file past its `Valid-Until` is refused; `false` for archived releases.
     #[serde(default = "yes")]
     pub check_valid_until: bool,

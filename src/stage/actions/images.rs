@@ -4,8 +4,8 @@ use super::{BASE, INITRD_GZIP, PACK_GZIP, Reader, compression, initrd_compressio
 use crate::archive::FRAME_VERSION;
 use crate::digest::Digest;
 use crate::plan::{Action, Input, Origin, Stage, Upstream};
+use crate::recipe::{ALL_UPDATES, wanted_drivers};
 use crate::recipe::{Firmware, Frames, Generator, ModulesFrom, Selinux};
-use crate::stage::modules::{ALL_UPDATES, wanted_drivers};
 use crate::stage::results::file;
 use crate::stage::tools::tools_identity;
 use crate::stage::wish::DRACUT_TOOLS;

@@ -25,7 +25,7 @@ pub mod version {
     /// Building a driver. 1: first; 2: with dkms.conf too paths are left out of modules.
     pub const DRIVER: u32 = 2;
     /// fstab, keys and other settings. 1: first.
-    pub const SYSTEM: u32 = 1;
+    pub const SYSTEM: u32 = 2;
     /// The postinstall script. 1: first.
     pub const POSTINSTALL: u32 = 1;
     /// Enabled, disabled and masked units. 1: first.

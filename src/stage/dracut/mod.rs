@@ -12,11 +12,12 @@ use super::StageError;
 use super::initrd::{
     InitrdAnswer, InitrdRequest, Tree, add_firmware, compress, driver_settings, folder_of, read_module, select,
 };
-use super::modules::{Selection, normal_name, plain_path};
+use super::modules::{Selection, plain_path};
 use super::results::file;
 use crate::archive::{Body, Content, Found, read_archive, write_trailer};
 use crate::digest::{Digest, FieldHasher};
 use crate::plan::{Input, Origin};
+use crate::recipe::normal_name;
 use crate::recipe::{Recipe, dracut_modules};
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command, shown};

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::found::{Content, Gathering, Place, is_module, place_of};
 use crate::archive::{MemberKind, plain, read_cpio, read_tar};
-use crate::stage::modules::{decompress_module, modinfo, normal_name};
+use crate::recipe::normal_name;
+use crate::stage::modules::{decompress_module, modinfo};
 
 /// Files of a disk by path; those that do not count have no content.
 pub type Tree = BTreeMap<String, Vec<u8>>;

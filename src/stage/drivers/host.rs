@@ -188,6 +188,7 @@ impl Builder<'_> {
                 what: format!("the build of the driver `{}`", build.name),
                 status: result.status,
                 lines: result.last_lines.join("\n"),
+                remedy: String::new(),
                 log,
             }),
             BuildAnswer::Refused(problem) => Err(StageError::Gate {

@@ -7,7 +7,8 @@ use super::abi::{Kernel, ModuleFacts, module_facts, parse_symvers};
 use super::found::is_module;
 use super::vmlinux;
 use crate::archive::plain;
-use crate::stage::modules::{decompress_module, normal_name};
+use crate::recipe::normal_name;
+use crate::stage::modules::decompress_module;
 use crate::store::{Kind, LayerReader, TreeEditor};
 
 /// Files of a tree.

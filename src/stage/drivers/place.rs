@@ -8,7 +8,8 @@ use super::abi::{Kernel, Misfit, Release, describe, misfits, module_facts};
 use super::found::{Content, DriverFile, Place};
 use super::gather::Refusal;
 use super::kernel_abi::{Files, Provided, facts};
-use crate::stage::modules::{decompress_module, normal_name};
+use crate::recipe::normal_name;
+use crate::stage::modules::decompress_module;
 use crate::store::TreeEditor;
 
 /// A module that was put into the tree.

@@ -73,7 +73,7 @@ pub struct Estimate {
     pub actions: Vec<ActionEstimate>,
 }
 
-/// What a build took, in the units of [`Estimate`]; without resolving packages.
+/// What a build took, in the units of [`Estimate`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Facts {
     /// Time in milliseconds.

@@ -49,6 +49,7 @@ impl Builder<'_> {
                     what: "dracut".to_owned(),
                     status: result.status,
                     lines: result.last_lines.join("\n"),
+                    remedy: String::new(),
                     log: self.store.directory().join(self.log_name(action)).display().to_string(),
                 });
             }

@@ -51,14 +51,20 @@ impl Builder<'_> {
             compress: compress.to_owned(),
             level,
             single: self.recipe.model.pack.frames == Frames::Single,
+            zone: self.recipe.model.system.timezone.clone(),
+            locale: self.recipe.model.system.locale.clone(),
             selinux: self.recipe.model.system.selinux == Selinux::Auto,
             scratch: scratch.name.clone(),
         };
         let answer: pack::PackAnswer = self.namespace.call("pack", &request, &mut |text| self.report.progress(text))?;
         if let Some(obstacle) = &answer.obstacle {
-            return Err(gate::cannot_start(self.recipe, obstacle));
+            return Err(gate::cannot_start(self.report, self.recipe, obstacle));
         }
         if action.id == PACK {
+            for (text, help) in &answer.remarks {
+                let finding = Finding::nowhere(Severity::Warning, "pack::image", text.clone());
+                self.report.finding(&finding.help(help.clone()));
+            }
             for text in &answer.warnings {
                 self.report.finding(&Finding::nowhere(Severity::Warning, "pack::selinux", text.clone()));
             }

@@ -12,12 +12,13 @@ use super::actions::initrd_compression;
 use super::dracut::KIND as DRACUT;
 use super::drivers::BUILD_KIND;
 use super::node_support::KIND as NODE_SUPPORT;
+use super::report::refuse;
 use super::results::{Done, below, layer_outputs, missing};
 use super::run::{Builder, Context, INIT};
-use super::{StageError, initrd, modules};
+use super::{StageError, initrd};
 use crate::digest::Digest;
 use crate::plan::Action;
-use crate::recipe::{Accounts, Lock, ModulesFrom};
+use crate::recipe::{Accounts, Lock, ModulesFrom, normal_name};
 use crate::source::{Finding, Severity};
 use crate::store::{BlobRef, Outputs, ScanAnswer, Store};
 
@@ -85,7 +86,7 @@ impl Builder<'_> {
                 &std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.clone(), source })?,
             );
         }
-        let wanted = modules::wanted_drivers(&self.recipe.model.kernel.drivers);
+        let wanted = crate::recipe::wanted_drivers(&self.recipe.model.kernel.drivers);
         let layers = match self.recipe.model.initrd.modules_from {
             ModulesFrom::Kernel => vec![done.layer("kernel/payload")?],
             ModulesFrom::Rootfs => below(action, done)?,
@@ -122,10 +123,16 @@ impl Builder<'_> {
             } else {
                 hints.join("\n")
             };
-            return Err(StageError::Gate {
-                problem: format!("the kernel {release} has no driver {}", names.join(", ")),
-                help,
-            });
+            let problem = format!("the kernel {release} has no driver {}", names.join(", "));
+            let wanted = self.recipe.model.kernel.drivers.iter();
+            let is_first = |one: &String| {
+                answer.missing.first().is_some_and(|(name, _)| normal_name(one.trim_start_matches('+')) == *name)
+            };
+            let at = wanted
+                .clone()
+                .position(is_first)
+                .map_or("kernel.drivers".to_owned(), |at| format!("kernel.drivers[{at}]"));
+            return Err(refuse(self.report, self.recipe, &at, problem, help));
         }
         if !answer.unused_updates.is_empty() {
             let text = format!(
@@ -162,7 +169,7 @@ impl Builder<'_> {
             let text = format!("firmware of drivers that the recipe names is not in the image: {named}");
             let help = "add the package that brings it: [kernel] firmware_packages = [...] (Debian's is in the component non-free-firmware)";
             if self.recipe.model.kernel.firmware == crate::recipe::Firmware::Require {
-                return Err(StageError::Gate { problem: text, help: help.to_owned() });
+                return Err(refuse(self.report, self.recipe, "kernel.firmware", text, help.to_owned()));
             }
             self.report.finding(&Finding::nowhere(Severity::Warning, "initrd::firmware", text).help(help));
         }

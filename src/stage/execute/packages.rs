@@ -4,6 +4,7 @@ use super::with_accounts;
 use crate::distro::{Bootstrap, Install, manager, ready_name};
 use crate::plan::Action;
 use crate::stage::actions::kernel_packages;
+use crate::stage::report::refuse;
 use crate::stage::results::{below, layer_outputs, missing};
 use crate::stage::run::{Builder, Context};
 use crate::stage::tools::TOOLS_EPOCH;
@@ -117,12 +118,14 @@ impl Builder<'_> {
                         releases.join(", ")
                     ),
                 };
-                Err(StageError::Gate { problem, help })
+                let field = if wanted.is_some() { "kernel.version" } else { "kernel.package" };
+                Err(refuse(self.report, self.recipe, field, problem, help))
             }
             kernel::KernelAnswer::Failed(result) => Err(StageError::Script {
                 what: "depmod".to_owned(),
                 status: result.status,
                 lines: result.last_lines.join("\n"),
+                remedy: String::new(),
                 log: self.store.directory().join(self.log_name(action)).display().to_string(),
             }),
         }

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use crate::digest::Digest;
 use crate::plan::Action;
-use crate::recipe::{Clause, HOSTNAME_BY_DHCP, Lock, ModulesFrom, SyncedKind};
+use crate::recipe::{Clause, HOSTNAME_BY_DHCP, Lock, ModulesFrom, SyncedKind, package_of};
 use crate::source::{Finding, Severity};
+use crate::stage::remedy::{remedy, thrown_away_finding};
+use crate::stage::report::refuse;
 use crate::stage::results::{Done, below, layer_outputs, missing};
 use crate::stage::run::Builder;
 use crate::stage::wish::POSTINSTALL_TOOLS;
@@ -122,10 +124,25 @@ impl Builder<'_> {
         let answer: postinstall::PostinstallAnswer =
             self.namespace.call("postinstall", &request, &mut |text| self.report.progress(text))?;
         match answer {
-            postinstall::PostinstallAnswer::Made(layer) => Ok(layer_outputs(&layer)),
+            postinstall::PostinstallAnswer::Made(layer, thrown_away) => {
+                self.report.printed("rootfs/postinstall", &self.store.directory().join(self.log_name(action)));
+                if let Some(finding) = thrown_away_finding(self.recipe, &script.name, &thrown_away) {
+                    self.report.finding(&finding);
+                }
+                Ok(layer_outputs(&layer))
+            }
+            postinstall::PostinstallAnswer::NoInterpreter(interpreter) => {
+                let problem = format!("`{}` is run by {interpreter}, which is not there where it runs", script.name);
+                let help = format!(
+                    "name the package that brings it: [postinstall] tools = [\"{}\"]; the script runs in a root of its own, not in the image",
+                    package_of(&interpreter)
+                );
+                Err(refuse(self.report, self.recipe, "postinstall.script", problem, help))
+            }
             postinstall::PostinstallAnswer::Failed(result) => Err(StageError::Script {
                 what: format!("the postinstall script `{}`", script.name),
                 status: result.status,
+                remedy: remedy(&result.last_lines),
                 lines: result.last_lines.join("\n"),
                 log: self.store.directory().join(self.log_name(action)).display().to_string(),
             }),
@@ -163,6 +180,7 @@ impl Builder<'_> {
                 what: format!("`{command}` in the image"),
                 status: result.status,
                 lines: result.last_lines.join("\n"),
+                remedy: String::new(),
                 log: self.store.directory().join(self.log_name(action)).display().to_string(),
             }),
         }

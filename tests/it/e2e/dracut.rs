@@ -213,7 +213,11 @@ fn network_the_dracut_of_debian_11_composes_it_too() {
     let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
     // Mirrors drop it piece by piece, security updates first.
     space.write("image.toml", &format!("{recipe}\n[[repo]]\nsource = \"host\"\nsuites = [\"bullseye\"]\n"));
-    std::fs::write(space.path().join("keys/admin.pub"), "ssh-ed25519 AAAA test\n").unwrap();
+    std::fs::write(
+        space.path().join("keys/admin.pub"),
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty test\n",
+    )
+    .unwrap();
     let ran = space.run(&["build", "--until", "kernel"]);
     if ["distro::no_suite", "distro::absent"].iter().any(|code| ran.err.contains(code)) {
         let said = format!("\n*** NOT TESTED: Debian 11, because the mirror has it no more ***\n{}\n", ran.err);

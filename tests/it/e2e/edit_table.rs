@@ -246,7 +246,10 @@ const EDITS: &[Edit] = &[
     edit(&["system.locale"], "the locale", |space| add(space, "system", "locale = \"C.UTF-8\"")),
     edit(&["system.hostname"], "the host name", |space| add(space, "system", "hostname = \"node\"")),
     edit(&["system.authorized_keys"], "a key", |space| {
-        space.write("keys/second.pub", "ssh-ed25519 AAAA second\n");
+        space.write(
+            "keys/second.pub",
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty second\n",
+        );
         space.edit("image.toml", "[\"keys/admin.pub\"]", "[\"keys/admin.pub\", \"keys/second.pub\"]");
     }),
     edit(&["system.root_password_hash_file"], "root's password", |space| {

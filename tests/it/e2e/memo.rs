@@ -13,7 +13,10 @@ use crate::support::{Space, imgbuild, project};
 fn space() -> Space {
     let space = Space::new().with_store(&store());
     crate::support::copy_tree(&project().join("tests/fixtures/tiny"), space.path());
-    space.write("keys/admin.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample memo\n");
+    space.write(
+        "keys/admin.pub",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty memo\n",
+    );
     space.edit(
         "image.toml",
         "[exclude]",

@@ -44,6 +44,8 @@ pub struct Request {
     pub path: String,
     /// First byte that is wanted.
     pub from: usize,
+    /// Who the client says that it is.
+    pub authorization: Option<String>,
 }
 
 type Rule = dyn Fn(&Request, usize) -> Deed + Send + Sync;
@@ -110,10 +112,13 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut line = String::new();
     input.read_line(&mut line)?;
     let path = line.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
-    let mut request = Request { path, from: 0 };
+    let mut request = Request { path, from: 0, authorization: None };
     while line.trim() != "" {
         line.clear();
         input.read_line(&mut line)?;
+        if let Some(value) = line.strip_prefix("authorization: ") {
+            request.authorization = Some(value.trim().to_owned());
+        }
         if let Some(range) = line.to_lowercase().strip_prefix("range: bytes=") {
             request.from = range.trim().trim_end_matches('-').parse().unwrap_or(0);
         }
@@ -230,6 +235,11 @@ impl Archive {
         made.clone()
     }
 
+    /// One without packages.
+    pub fn empty() -> Self {
+        Self { stanzas: String::new(), packages: BTreeMap::new(), ..Self::of_tiny() }
+    }
+
     /// Adds a package file at a path of the pool.
     pub fn put(&mut self, path: &str, bytes: Vec<u8>) {
         self.stanzas.push_str(&stanza(path, &bytes));
@@ -255,6 +265,37 @@ impl Archive {
         )
     }
 
+    /// As a flat archive in a folder: packages beside their index.
+    pub fn publish_flat(&self, mirror: &Mirror, folder: &str, form: Flat) {
+        let text: String = self.stanzas.replace("Filename: pool/main/", "Filename: ./");
+        let index = gz(text.as_bytes());
+        let mut release = String::from("Origin: test\n");
+        for (name, bytes) in [("Packages", text.as_bytes()), ("Packages.gz", &index)] {
+            if name == "Packages" {
+                release.push_str("SHA256:\n");
+            }
+            release.push_str(&format!(" {} {} ./{name}\n", Sha256::of(bytes), bytes.len()));
+        }
+        let mut files: BTreeMap<String, Arc<Vec<u8>>> = BTreeMap::new();
+        let mut put = |name: &str, bytes: Vec<u8>| files.insert(format!("{folder}/{name}"), Arc::new(bytes));
+        put("Packages.gz", index);
+        for (path, bytes) in &self.packages {
+            put(path.rsplit('/').next().unwrap(), bytes.to_vec());
+        }
+        match form {
+            Flat::InRelease => drop(put("InRelease", keys().sign("known@example.invalid", &release))),
+            Flat::Apart => {
+                put("Release.gpg", keys().sign_apart("known@example.invalid", &release));
+                put("Release", release.into_bytes());
+            }
+            Flat::Unsigned => drop(put("Release", release.into_bytes())),
+            Flat::Bare => {}
+        }
+        let mut all = mirror.shared.files.lock().unwrap();
+        all.retain(|path, _| !path.starts_with(&format!("{folder}/")));
+        all.extend(files);
+    }
+
     fn files(&self) -> BTreeMap<String, Arc<Vec<u8>>> {
         let index = self.index.clone().unwrap_or_else(|| xz(self.stanzas.as_bytes()));
         let release = self.release(&index);
@@ -268,6 +309,31 @@ impl Archive {
         files.insert(format!("dists/bookworm/{INDEX}"), Arc::new(index));
         files
     }
+}
+
+/// What says what a flat archive has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flat {
+    /// One signed file.
+    InRelease,
+    /// A file and its signature.
+    Apart,
+    /// A file that nobody signed.
+    Unsigned,
+    /// Nothing.
+    Bare,
+}
+
+/// The keys that sign, armored.
+pub fn armored_key(name: &str) -> String {
+    String::from_utf8(keys().gpg(&["--armor", "--export", name], b"")).unwrap()
+}
+
+/// Compresses as small archives do.
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// Compresses as mirrors do.
@@ -302,6 +368,11 @@ impl Keys {
         let output = command.args(arguments).stdin(file.reopen().unwrap()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
+    }
+
+    /// A signature apart from the text.
+    fn sign_apart(&self, name: &str, text: &str) -> Vec<u8> {
+        self.gpg(&["--local-user", name, "--armor", "--detach-sign", "--output", "-"], text.as_bytes())
     }
 
     fn sign(&self, name: &str, text: &str) -> Vec<u8> {

@@ -6,7 +6,10 @@ use crate::support::{Space, copy_tree, project};
 fn space() -> Space {
     let space = Space::new().with_store(&store());
     copy_tree(&project().join("tests/fixtures/tiny"), space.path());
-    space.write("keys/admin.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample publishing\n");
+    space.write(
+        "keys/admin.pub",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty publishing\n",
+    );
     space.run(&["build", "--progress", "plain"]).good();
     assert_eq!(space.run(&["plan", "--detailed-exitcode"]).code, 0);
     space

@@ -11,7 +11,10 @@ fn workspace() -> Space {
     let space = Space::new().with_store(&store());
     copy_tree(&project().join("tests/fixtures/tiny"), &space.path().join("base"));
     space.edit("base/image.toml", "name = \"tiny\"\n", "");
-    space.write("base/keys/admin.pub", "ssh-ed25519 AAAA x\n");
+    space.write(
+        "base/keys/admin.pub",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty x\n",
+    );
     space.write("imgbuild.toml", "images = [\"images/*\"]\nout = \"out\"\n");
     let extends = "extends = \"../../base/image.toml\"\n\n";
     for (name, more) in [
@@ -81,7 +84,10 @@ fn network_images_share_what_they_agree_on_and_one_that_fails_stops_no_other() {
     assert!(ran.err.contains("beta not tried") && ran.err.contains("--keep-going"), "{}", ran.err);
 
     // With next to no memory actions run one after another, whatever -j says.
-    space.write("base/keys/admin.pub", "ssh-ed25519 BBBB x\n");
+    space.write(
+        "base/keys/admin.pub",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty xb\n",
+    );
     let ran = space.run(&["build", "alpha", "beta", "--memory", "1", "-j", "4", "--progress", "json"]).good();
     let all = events(&ran);
     assert_eq!((begun(&all, "rootfs/system"), begun(&all, "rootfs/postinstall")), (1, 2));
@@ -96,7 +102,10 @@ fn network_images_share_what_they_agree_on_and_one_that_fails_stops_no_other() {
     }
 
     // What both take together is said before and after; what they share counts once.
-    space.write("base/keys/admin.pub", "ssh-ed25519 CCCC x\n");
+    space.write(
+        "base/keys/admin.pub",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty xc\n",
+    );
     let plan: serde_json::Value =
         serde_json::from_str(&space.run(&["plan", "alpha", "beta", "--json"]).good().out).unwrap();
     let total = &plan["estimate"];

@@ -14,7 +14,7 @@ fn script(space: &Space, text: &str) {
 #[track_caller]
 fn refused(space: &Space, words: &[&str]) {
     let ran = build(space);
-    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert_eq!(ran.code, 1, "{}", ran.err);
     // Lines are folded, also within words.
     let flat = |text: &str| text.split_whitespace().filter(|word| *word != "│").collect::<String>();
     let said = flat(&ran.err);

@@ -72,6 +72,7 @@ const FIELDS: &[Field] = &[
     field("repo.suites", r#"["bookworm"]"#, r#"["bookworm-updates"]"#),
     field("repo.components", r#"["main"]"#, r#"["contrib"]"#),
     field("repo.signed-by", "null", r#""keys/site.gpg""#),
+    field("repo.trusted", "false", "true"),
     field("repo.check-valid-until", "true", "false"),
     with("repo_variables", r#"{"site": "a"}"#, r#"{"site": "b"}"#, RPM),
     field("packages.base", r#""minbase""#, r#""essential""#),
@@ -282,21 +283,22 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     image.name: rootfs/postinstall
     image.distro: lock kernel/payload rootfs/base rootfs/kernel rootfs/packages-1 rootfs/postinstall rootfs/tools rootfs/tools-postinstall
     image.release: lock kernel/build-1 kernel/payload rootfs/base rootfs/kernel rootfs/otherpkgs-1 rootfs/packages-1 rootfs/postinstall rootfs/tools rootfs/tools-driver rootfs/tools-postinstall
-    repo.source: nothing
+    repo.source: lock
     repo.uri: nothing
-    repo.id: nothing
+    repo.id: lock
     repo.mirrorlist: nothing
     repo.metalink: nothing
-    repo.file: nothing
-    repo.priority: nothing
-    repo.exclude: nothing
-    repo.include: nothing
-    repo.module-hotfixes: nothing
-    repo.check-packages: nothing
-    repo.check-index: nothing
-    repo.suites: nothing
-    repo.components: nothing
-    repo.signed-by: nothing
+    repo.file: lock
+    repo.priority: lock
+    repo.exclude: lock
+    repo.include: lock
+    repo.module-hotfixes: lock
+    repo.check-packages: lock
+    repo.check-index: lock
+    repo.suites: lock
+    repo.components: lock
+    repo.signed-by: lock
+    repo.trusted: lock
     repo.check-valid-until: nothing
     repo_variables: nothing
     packages.base: lock rootfs/packages-1

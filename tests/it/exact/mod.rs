@@ -49,9 +49,9 @@ pub fn write_files(space: &Space) {
         .write("update.ko", "a module, by its name\n")
         .write("keys/ca.pem", "a certificate\n")
         .write("keys/other.pem", "another certificate\n")
-        .write("keys/site.gpg", "a keyring\n")
-        .write("k.pub", "ssh-ed25519 AAAA x\n")
-        .write("k2.pub", "ssh-ed25519 BBBB y\n")
+        .write("keys/site.gpg", include_str!("../../../src/pgp/keys/debian-archive.asc"))
+        .write("k.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty x\n")
+        .write("k2.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty yb\n")
         .write("hash", "$6$x$y\n")
         .write("hash2", "$6$x$z\n")
         .write("a.postinstall", "#!/bin/sh\n")
@@ -105,6 +105,7 @@ fn empty_lock(recipe: &Recipe) -> Lock {
         target: format!("{} {} {}", image.distro.name(), image.release, image.arch.machine()),
         otherpkgs: recipe.otherpkgs_directory.as_deref().map(digest),
         kernels: recipe.kernel_files.kernels.as_deref().map(digest),
+        repo: Some(imgbuild::stage::asked_repositories(recipe)),
         suite: vec![LockedSuite { name: "bookworm".to_owned(), release: Sha256::of(b"a release") }],
         pass: Vec::new(),
         users: Vec::new(),

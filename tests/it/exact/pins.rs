@@ -132,13 +132,24 @@ fn packed_frames_stay() {
         }
     }
     insta::assert_snapshot!(table, @r##"
-    many, zstd: key eacbb0c11e82 57 bytes of 228, 135938fa9566
-    many, zstd: key d2ea3bfb5df3 202 bytes of 984, 13a79d101aa7
-    many, zstd: key d164732e27b4 85 bytes of 352, 8269ca9e6fbb
-    many, gzip: key 843479e76e18 63 bytes of 228, 66eed64a6915
-    many, gzip: key e6455f3028b3 206 bytes of 984, 8af19293da16
-    many, gzip: key c953ee065bdd 86 bytes of 352, 3d8a60d771f8
-    single, zstd: key c20ac89eb783 219 bytes of 1336, 0557de4f8352
+    initrd/stateless b451bb2f00aa
+    initrd/stateless-gzip 98de8eb4d19c
+    kernel/build-1 40bf8be9a68c
+    kernel/payload 95f687a5a602
+    pack/rootimg 9ea2932252e0
+    pack/rootimg-gzip 8e859b2347cc
+    rootfs/base 2752e1c3fd7b
+    rootfs/gate a2db310d2c4b
+    rootfs/kernel e4a72851604a
+    rootfs/otherpkgs-1 a56ade144245
+    rootfs/packages-1 c8faa7885a54
+    rootfs/postinstall a83083832742
+    rootfs/services ffc07919f052
+    rootfs/sync fcb5a14205c2
+    rootfs/system 26204fbf7fd4
+    rootfs/tools 9635dfb793d9
+    rootfs/tools-driver f602ed7e6609
+    rootfs/tools-postinstall bf7a41e05fc1
     "##);
 }
 
@@ -148,7 +159,7 @@ fn the_text_of_a_lock_stays() {
     write_files(&space);
     write_toml(&space, &recipe_document());
     let lock = lock_of(&read(space.path()));
-    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"5bab083929fa400e9fb404cb7ede2f84a5f35763db1ebbf625b67141701009f7");
+    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"070fa2bc0dc4e7dad22959c0ecc25a3eb7126c6a59e4478cbabe1ae4cad02800");
 }
 
 #[test]

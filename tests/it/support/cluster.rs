@@ -104,7 +104,7 @@ pub fn write_cluster(space: &Space, directory: &str) {
         ("compute.synclist", "motd -> /etc/motd\nconf/*.conf -> /etc/conf/\n"),
         ("compute.exlist", "./usr/share/doc*\n./usr/share/man*\n"),
         ("compute.postinstall", "#!/bin/sh\ncp site/input \"$1/etc/made\"\n"),
-        ("keys/admin.pub", "ssh-ed25519 AAAA admin\n"),
+        ("keys/admin.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty admin\n"),
         ("site/input", "input\n"),
         ("site/old.conf", "old\n"),
         ("motd", "a node\nof the cluster\n"),

@@ -15,8 +15,6 @@ use openpgp::types::RevocationStatus;
 use openpgp::{Cert, KeyHandle};
 use sequoia_openpgp as openpgp;
 
-use super::DistroError;
-
 /// Archive keys of Debian 11 to 13: the certificates of debian-archive-keyring.gpg in the package
 /// debian-archive-keyring 2025.1 of Debian 13. A test below has their fingerprints.
 const DEBIAN_ARCHIVE_KEYS: &[u8] = include_bytes!("keys/debian-archive.asc");
@@ -43,11 +41,9 @@ impl Keyring {
     /// Reads certificates from a file.
     ///
     /// # Errors
-    /// [`DistroError::Keyring`] when it cannot be read, holds none, or a part of it is damaged.
-    pub fn read(path: &Path) -> Result<Self, DistroError> {
-        let failed = |problem: String| DistroError::Keyring { path: path.to_owned(), problem };
-        let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-        Self::parse(&bytes).map_err(failed)
+    /// A text: the file cannot be read, holds none, or a part of it is damaged.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        Self::parse(&std::fs::read(path).map_err(|error| error.to_string())?)
     }
 
     /// Reads certificates, binary, armored or several of them one after another.
@@ -216,6 +212,16 @@ pub fn verify_clear_signed(data: &[u8], keyring: &Keyring) -> Result<String, Str
     let mut text = String::from_utf8(payload).map_err(|_| "its text is no UTF-8".to_owned())?;
     text.push('\n');
     Ok(text)
+}
+
+/// The text of a clear-signed file, whoever signed it: for what is trusted without a signature. None for what is no text.
+/// Source: RFC 9580, section 7.
+pub fn clear_text(data: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(data).ok()?;
+    let Some((_, rest)) = text.split_once("-----BEGIN PGP SIGNED MESSAGE-----\n") else { return Some(text.to_owned()) };
+    let (_, body) = rest.split_once("\n\n")?;
+    let body = body.split("-----BEGIN PGP SIGNATURE-----").next().unwrap_or(body);
+    Some(body.lines().map(|line| format!("{}\n", line.strip_prefix("- ").unwrap_or(line))).collect())
 }
 
 /// Checks a signature that stands apart from what it signs, binary or armored.

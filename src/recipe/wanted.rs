@@ -1,0 +1,85 @@
+//! Which drivers an initrd is to have: the default list, as a recipe edits or replaces it.
+
+use crate::xcat::matches;
+
+/// The drivers that an initrd has where the recipe does not say otherwise.
+const DEFAULT_DRIVERS: &str = include_str!("netdrivers.txt");
+
+/// Which drivers are wanted, and how much.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// Patterns that the recipe names: missing is an error.
+    pub named: Vec<String>,
+    /// Default names: missing is a note.
+    pub default: Vec<String>,
+    /// Whether all modules of driver updates are wanted (xCAT: `allupdate`).
+    pub all_updates: bool,
+}
+
+/// Stands in a recipe's `drivers` for all modules of driver updates.
+pub const ALL_UPDATES: &str = "allupdate";
+
+/// The names of the default list.
+pub fn default_drivers() -> Vec<String> {
+    wanted_drivers(&[]).default
+}
+
+/// Applies a recipe's `drivers` to the default list: a whole list, or `+name` and `-name`; wildcards allowed.
+pub fn wanted_drivers(drivers: &[String]) -> Wanted {
+    let default = || {
+        DEFAULT_DRIVERS
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(str::to_owned)
+    };
+    let plain = |name: &str| normal_name(name.trim_start_matches(['+', '-']));
+    let all_updates = drivers.iter().any(|name| name.trim_start_matches('+') == ALL_UPDATES);
+    let is_edit = drivers.iter().any(|name| name.starts_with(['+', '-']));
+    let drivers: Vec<&String> = drivers.iter().filter(|name| name.trim_start_matches('+') != ALL_UPDATES).collect();
+    if drivers.is_empty() && (is_edit || !all_updates) {
+        return Wanted { named: Vec::new(), default: default().collect(), all_updates };
+    }
+    if !is_edit {
+        return Wanted { named: drivers.iter().map(|name| plain(name)).collect(), default: Vec::new(), all_updates };
+    }
+    let removed: Vec<String> = drivers.iter().filter(|name| name.starts_with('-')).map(|name| plain(name)).collect();
+    Wanted {
+        named: drivers.iter().filter(|name| name.starts_with('+')).map(|name| plain(name)).collect(),
+        default: default().filter(|name| !removed.iter().any(|pattern| matches(pattern, name))).collect(),
+        all_updates,
+    }
+}
+
+/// A module's name as the kernel shows it: no folder, no ending, `_` for `-`.
+pub fn normal_name(path: &str) -> String {
+    let base = path.rsplit('/').next().unwrap_or(path);
+    let base = base.split_once(".ko").map_or(base, |(stem, _)| stem);
+    base.replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_list_can_be_edited_or_replaced() {
+        let all = wanted_drivers(&[]);
+        for name in
+            ["virtio_net", "e1000", "igc", "i40e", "bnxt_en", "mlx5_core", "r8169", "hv_netvsc", "vmxnet3", "be2net"]
+        {
+            assert!(all.default.iter().any(|known| known == name), "{name}");
+        }
+        let edited = wanted_drivers(&["+my-driver".into(), "-mlx*".into()]);
+        assert_eq!(edited.named, ["my_driver"]);
+        assert!(!edited.default.iter().any(|name| name.starts_with("mlx")));
+        let all = wanted_drivers(&["allupdate".into()]);
+        assert!(all.all_updates && all.named.is_empty() && all.default.is_empty());
+        let more = wanted_drivers(&["+allupdate".into()]);
+        assert!(more.all_updates && more.named.is_empty() && !more.default.is_empty());
+        assert_eq!(
+            wanted_drivers(&["igb.ko".into()]),
+            Wanted { named: vec!["igb".into()], default: vec![], ..Wanted::default() }
+        );
+    }
+}
