@@ -69,7 +69,7 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
         let is_safe = word.bytes().all(|byte| byte.is_ascii_graphic()) && !word.split('/').any(|part| part == "..");
         if !is_safe || word.is_empty() || (word.starts_with('/') && word != "/") {
             let said = format!("`{}` is no suite or component", word.escape_debug());
-            complain(&said, "write them as apt has them, for instance bookworm and main");
+            complain(&said, &format!("write them as apt has them, for instance {release} and main"));
         }
     }
     if repo.file.is_some() && !(repo.suites.is_empty() && repo.components.is_empty()) {

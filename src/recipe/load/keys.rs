@@ -100,6 +100,18 @@ const PUBLIC: &str = "a line has a public key as ssh-keygen writes it into NAME.
 /// Starts of the names of kinds of keys.
 const KINDS: [&str; 5] = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-", "webauthn-sk-"];
 
+/// Those that the library reads.
+const KNOWN_KINDS: [&str; 8] = [
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ssh-dss",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+];
+
 /// What stands behind the options of a line: these end at the first blank outside quotes.
 fn behind_options(line: &str) -> &str {
     let (mut quoted, mut escaped) = (false, false);
@@ -127,9 +139,10 @@ fn one_key(line: &str) -> Result<(), String> {
         return Err(format!("`{}` is no key in base64", cut(body)));
     }
     match ssh_key::PublicKey::from_openssh(&format!("{kind} {body}")) {
-        Ok(_) => Ok(()),
+        Ok(key) if key.algorithm().as_str() == kind => Ok(()),
+        Ok(_) => Err(format!("the key behind {kind} is cut off or damaged (it is of another kind)")),
         // A kind that sshd may know and the library does not.
-        Err(ssh_key::Error::AlgorithmUnknown) => Ok(()),
+        Err(ssh_key::Error::AlgorithmUnknown) if !KNOWN_KINDS.contains(&kind) => Ok(()),
         Err(error) => Err(format!("the key behind {kind} is cut off or damaged ({error})")),
     }
 }

@@ -132,24 +132,13 @@ fn packed_frames_stay() {
         }
     }
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless b451bb2f00aa
-    initrd/stateless-gzip 98de8eb4d19c
-    kernel/build-1 40bf8be9a68c
-    kernel/payload 95f687a5a602
-    pack/rootimg 9ea2932252e0
-    pack/rootimg-gzip 8e859b2347cc
-    rootfs/base 2752e1c3fd7b
-    rootfs/gate a2db310d2c4b
-    rootfs/kernel e4a72851604a
-    rootfs/otherpkgs-1 a56ade144245
-    rootfs/packages-1 c8faa7885a54
-    rootfs/postinstall a83083832742
-    rootfs/services ffc07919f052
-    rootfs/sync fcb5a14205c2
-    rootfs/system 26204fbf7fd4
-    rootfs/tools 9635dfb793d9
-    rootfs/tools-driver f602ed7e6609
-    rootfs/tools-postinstall bf7a41e05fc1
+    many, zstd: key eacbb0c11e82 57 bytes of 228, 135938fa9566
+    many, zstd: key d2ea3bfb5df3 202 bytes of 984, 13a79d101aa7
+    many, zstd: key d164732e27b4 85 bytes of 352, 8269ca9e6fbb
+    many, gzip: key 843479e76e18 63 bytes of 228, 66eed64a6915
+    many, gzip: key e6455f3028b3 206 bytes of 984, 8af19293da16
+    many, gzip: key c953ee065bdd 86 bytes of 352, 3d8a60d771f8
+    single, zstd: key c20ac89eb783 219 bytes of 1336, 0557de4f8352
     "##);
 }
 
@@ -171,24 +160,24 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless 1026a292b39f
-    initrd/stateless-gzip e13cc628326c
-    kernel/build-1 9bc9efbc3216
-    kernel/payload 7bf8b1f87a53
-    pack/rootimg 0bdb04831a5e
-    pack/rootimg-gzip 5d5c7a1e0284
+    initrd/stateless b451bb2f00aa
+    initrd/stateless-gzip 98de8eb4d19c
+    kernel/build-1 40bf8be9a68c
+    kernel/payload 95f687a5a602
+    pack/rootimg 9ea2932252e0
+    pack/rootimg-gzip 8e859b2347cc
     rootfs/base 2752e1c3fd7b
-    rootfs/gate dbfce0efb2df
-    rootfs/kernel 58c19faf579e
-    rootfs/otherpkgs-1 d1b9c16109a1
-    rootfs/packages-1 0e0df91af0f5
-    rootfs/postinstall 01634fa1f7f2
-    rootfs/services f7e83bebbdef
-    rootfs/sync 02089ab2ff97
-    rootfs/system 6c3e8bbdfcdc
+    rootfs/gate a2db310d2c4b
+    rootfs/kernel e4a72851604a
+    rootfs/otherpkgs-1 a56ade144245
+    rootfs/packages-1 c8faa7885a54
+    rootfs/postinstall a83083832742
+    rootfs/services ffc07919f052
+    rootfs/sync fcb5a14205c2
+    rootfs/system 26204fbf7fd4
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
-    rootfs/tools-postinstall 97b4cefcad2c
+    rootfs/tools-postinstall bf7a41e05fc1
     "##);
 }
 
