@@ -151,13 +151,32 @@ pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) 
         .into_iter()
         .map(|name| {
             let prefix = if name.starts_with(wanted) || wanted.starts_with(name) { 0.1 } else { 0.0 };
-            (strsim::jaro_winkler(wanted, name) + prefix, name)
+            (strsim::jaro_winkler(wanted, name).max(by_words(wanted, name)) + prefix, name)
         })
         .filter(|(score, _)| *score > 0.82)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     scored.dedup_by(|a, b| a.1 == b.1);
     scored.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+/// How near names of several words are: each word of the first has one like it in the second, in any order; more words take
+/// a little away.
+fn by_words(wanted: &str, name: &str) -> f64 {
+    let words = |text: &'_ str| -> Vec<String> { text.split(['-', '_', '.']).map(str::to_owned).collect() };
+    let (wanted, name) = (words(wanted), words(name));
+    if wanted.len() < 2 {
+        return 0.0;
+    }
+    let best = |word: &String| {
+        let likes = name.iter().map(|other| strsim::jaro_winkler(word, other));
+        likes.fold(0.0, f64::max)
+    };
+    let likes: Vec<f64> = wanted.iter().map(best).collect();
+    if likes.iter().any(|like| *like < 0.88) {
+        return 0.0;
+    }
+    likes.iter().sum::<f64>() / wanted.len() as f64 - 0.03 * wanted.len().abs_diff(name.len()) as f64
 }
 
 #[cfg(test)]
@@ -178,5 +197,7 @@ mod tests {
     fn near_names_come_best_first() {
         assert_eq!(nearest("virtionet", ["virtio_net", "igb", "virtio_blk"])[0], "virtio_net");
         assert!(nearest("zzz", ["virtio_net"]).is_empty());
+        assert_eq!(nearest("mytol", ["sitecopy", "mytool", "mtools"])[0], "mytool");
+        assert_eq!(nearest("dhcp3-client", ["isc-dhcp-client", "isc-dhcp-server", "nfs-client"])[0], "isc-dhcp-client");
     }
 }

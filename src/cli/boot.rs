@@ -111,7 +111,11 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
             while !ssh_answers(port) {
                 std::thread::sleep(Duration::from_millis(500));
             }
-            render::say(&format!("imgbuild: ssh answers: ssh -p {port} root@127.0.0.1"));
+            // Its host keys are made anew at each boot.
+            let options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null";
+            render::say(&format!(
+                "\nimgbuild: ssh answers, in another terminal:\n\n    ssh {options} -p {port} root@127.0.0.1\n"
+            ));
         });
     }
     // The machine must end with us.

@@ -220,7 +220,9 @@ fn show(arguments: &super::Arguments, image: Option<&str>, summary: &Summary, to
         for action in &info.not_reproducible {
             render::say(&format!("warning: {action} gave something else than an earlier run with the same inputs"));
         }
-        render::say(&format!("published in {}", directory.display()));
+        // `out/NAME` leads to it, whichever build it is.
+        let stands = directory.ancestors().nth(3).map(|out| out.join(&info.name)).filter(|link| link.is_symlink());
+        render::say(&format!("published in {}", stands.as_deref().unwrap_or(directory).display()));
     }
     for xcat in &summary.xcat {
         show_xcat(xcat);

@@ -1,7 +1,7 @@
 //! `imgbuild list`.
 
 use super::documents::{LIST_FORMAT, ListDocument, ListedImage};
-use super::setup::{chosen, published_image};
+use super::setup::{chosen_to_look, published_image};
 use super::{Exit, render};
 use crate::recipe::Recipe;
 use crate::stage::{BuildInfo, drift_of_artefacts};
@@ -22,7 +22,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
-    let recipes = match chosen(arguments, &own.images) {
+    let recipes = match chosen_to_look(arguments, &own.images) {
         Ok(recipes) => recipes,
         Err(exit) => return exit,
     };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::setup::{chosen, store_directory};
+use super::setup::{chosen_to_look, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::stage::{Estimate, PUBLISH};
@@ -140,7 +140,7 @@ fn histories(arguments: &super::Arguments, own: &Arguments, store: &Store) -> Re
         return Ok(store.builds_of_all());
     }
     let of = |recipe: &crate::recipe::Recipe| store.builds(&recipe.directory, &recipe.model.image.name);
-    Ok(chosen(arguments, &own.images)?.iter().map(of).collect())
+    Ok(chosen_to_look(arguments, &own.images)?.iter().map(of).collect())
 }
 
 fn say(arguments: &super::Arguments, own: &Arguments) -> Result<(), Exit> {

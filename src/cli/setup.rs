@@ -278,12 +278,27 @@ pub fn chosen(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>,
     if selected.broken.is_empty() { Ok(selected.recipes) } else { Err(Exit::Input) }
 }
 
+/// The same for commands that look at what was built: warnings on the recipe are not their subject, and `plan`, `build` and
+/// `check` say them.
+///
+/// # Errors
+/// [`Exit::Input`] when one has errors.
+pub fn chosen_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>, Exit> {
+    let selected =
+        read_selection(arguments, patterns).inspect_err(|findings| print_findings(findings, arguments.verbose));
+    let mut selected = selected.map_err(|_| Exit::Input)?;
+    render::speak_kdl(selected.recipes.iter().all(|recipe| recipe.in_kdl) && !selected.recipes.is_empty());
+    selected.findings.retain(|finding| finding.severity == Severity::Error || arguments.verbose > 0);
+    print_findings(&selected.findings, arguments.verbose);
+    if selected.broken.is_empty() { Ok(selected.recipes) } else { Err(Exit::Input) }
+}
+
 /// The same without patterns.
 ///
 /// # Errors
 /// [`Exit::Input`] when one has errors.
 pub fn recipes(arguments: &Arguments) -> Result<Vec<Recipe>, Exit> {
-    chosen(arguments, &[])
+    chosen_to_look(arguments, &[])
 }
 
 /// Reads the one recipe that a command is for: by its name, or the only one that can be meant.
@@ -292,7 +307,7 @@ pub fn recipes(arguments: &Arguments) -> Result<Vec<Recipe>, Exit> {
 /// [`Exit::Input`] when it has errors; [`Exit::Usage`] when there are several.
 pub fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit> {
     let mut recipes = match name {
-        Some(name) => chosen(arguments, &[name.to_owned()])?,
+        Some(name) => chosen_to_look(arguments, &[name.to_owned()])?,
         None => recipes(arguments)?,
     };
     match recipes.pop() {

@@ -35,6 +35,20 @@ pub enum LockError {
         /// Byte of the text where it is wrong.
         at: Option<usize>,
     },
+    /// git left it with both sides of a conflict.
+    #[error("{lock} has both sides of a git conflict")]
+    #[diagnostic(
+        code(lock::conflict),
+        help(
+            "take one side whole, the one whose users and groups are in use on nodes: `git checkout --ours {lock}`, or --theirs; then `imgbuild build` adds what the recipe asks for besides, and the numbers stay"
+        )
+    )]
+    Conflict {
+        /// Name of the file.
+        lock: String,
+        /// Byte of the text where it begins.
+        at: usize,
+    },
     /// A later imgbuild wrote it.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -61,6 +75,15 @@ impl LockError {
                     "lock::format",
                     &Span::new(&file, *at..*at),
                     format!("the lock cannot be read: {problem}"),
+                )
+            }
+            Self::Conflict { at, .. } => {
+                let bytes = witness::read(path).unwrap_or_default();
+                let file = SourceFile::new(name, path, String::from_utf8_lossy(&bytes));
+                Finding::error(
+                    "lock::conflict",
+                    &Span::new(&file, *at..*at),
+                    "the lock has both sides of a git conflict",
                 )
             }
             Self::Format { .. } => Finding::nowhere(Severity::Error, "lock::format", self.to_string()),
@@ -122,6 +145,11 @@ impl Lock {
             needs_imgbuild: Option<String>,
         }
         let said = |at: Option<usize>, problem: String| LockError::format(name, text, at, problem);
+        // No line of a lock begins like that.
+        if let Some(at) = text.starts_with("<<<<<<< ").then_some(0).or_else(|| text.find("\n<<<<<<< ").map(|at| at + 1))
+        {
+            return Err(LockError::Conflict { lock: name.to_owned(), at });
+        }
         let no_lock = |error: ::toml::de::Error| said(error.span().map(|span| span.start), error.message().to_owned());
         // What the form allows, but no lock says, stands at the line that says it.
         let line_with = |words: &str| text.find(words);

@@ -12,7 +12,7 @@ use crate::digest::Sha256;
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
 pub const LOCK_FORMAT: u32 = 1;
 /// Its minor version; the lock has a key `minor` from 1 on. What a later one adds is left alone.
-pub(super) const LOCK_MINOR: u32 = 0;
+pub const LOCK_MINOR: u32 = 1;
 
 /// A package that is pinned: what it is called and what its file holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -95,6 +95,9 @@ pub struct LockedPass {
 pub struct Lock {
     /// Version of this form.
     pub format: u32,
+    /// Its minor version; 0 in a lock of an imgbuild that did not write it.
+    #[serde(default)]
+    pub minor: u32,
     /// SOURCE_DATE_EPOCH: no time in the image is later, in seconds since 1970 (D10).
     pub epoch: i64,
     /// Distribution, release and architecture that it was made for.
@@ -138,7 +141,11 @@ impl Lock {
         let mut out = String::from(
             "# Written by imgbuild; `imgbuild build` renews it when the recipe asks for other packages.\n",
         );
-        let _ = write!(out, "format = {}\nepoch = {}\ntarget = {}\n", self.format, self.epoch, text(&self.target));
+        let _ = writeln!(out, "format = {}", self.format);
+        if self.minor > 0 {
+            let _ = writeln!(out, "minor = {}", self.minor);
+        }
+        let _ = write!(out, "epoch = {}\ntarget = {}\n", self.epoch, text(&self.target));
         if let Some(digest) = &self.otherpkgs {
             let _ = writeln!(out, "otherpkgs = \"{digest}\"");
         }
@@ -310,6 +317,7 @@ mod tests {
         };
         Lock {
             format: 1,
+            minor: LOCK_MINOR,
             epoch: 1_700_000_000,
             target: "debian bookworm x86_64".into(),
             otherpkgs: Some(Sha256::of(b"z")),
@@ -362,7 +370,7 @@ mod tests {
     fn what_a_later_minor_form_adds_is_left_alone() {
         let text = sample().to_text();
         let newer = text
-            .replacen("format = 1\n", "format = 1\nminor = 3\nseal = [\"x\"]\n", 1)
+            .replacen("minor = 1\n", "minor = 3\nseal = [\"x\"]\n", 1)
             .replace("auto = true }", "auto = true, licence = \"MIT\" }")
             .replace("name = \"base\"\n", "name = \"base\"\nhints = { a = 1 }\n");
         assert_eq!(Lock::parse(&newer).unwrap(), sample());

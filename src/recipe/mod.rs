@@ -54,7 +54,7 @@ pub use kdl::in_kdl;
 pub use kin::{is_name as is_image_name, schema_text};
 pub use load::{Loaded, Postinstall, Recipe, load, load_draft, package_of, read_list};
 pub use lock_read::LockError;
-pub use lockfile::{Lock, LockedPass, LockedRepo, LockedSuite, PinnedPackage, epoch_of_today};
+pub use lockfile::{LOCK_MINOR, Lock, LockedPass, LockedRepo, LockedSuite, PinnedPackage, epoch_of_today};
 pub use merge::Withdrawn;
 pub use model::*;
 pub use mounts::{Export, Mount};

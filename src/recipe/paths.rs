@@ -157,6 +157,14 @@ impl Paths {
         path.display().to_string()
     }
 
+    /// Where a file is no UTF-8, if it is not.
+    pub fn not_utf8(&self, path: &Path) -> Option<Span> {
+        let bytes = witness::read_at_most(path, TEXT_LIMIT).ok()??;
+        let at = std::str::from_utf8(&bytes).err()?.valid_up_to();
+        let file = SourceFile::new(self.name(path), path, String::from_utf8_lossy(&bytes));
+        Some(Span::new(&file, at..at + char::REPLACEMENT_CHARACTER.len_utf8()))
+    }
+
     /// Reads a text file.
     ///
     /// # Errors

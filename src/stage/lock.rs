@@ -18,7 +18,7 @@ use super::{StageError, accounts};
 use crate::digest::{Digest, Sha256};
 use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Pass, Places, Solving, manager};
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
-use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
+use crate::recipe::{LOCK_MINOR, Lock, LockedPass, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::Finding;
 use crate::store::Store;
@@ -58,6 +58,7 @@ pub fn requested(recipe: &Recipe) -> Lock {
     };
     Lock {
         format: 1,
+        minor: LOCK_MINOR,
         epoch: 0,
         target: target(recipe),
         otherpkgs: digest(recipe.otherpkgs_directory.as_deref()),
@@ -366,6 +367,7 @@ impl Locking<'_> {
         }
         Ok(Lock {
             format: 1,
+            minor: LOCK_MINOR,
             epoch,
             target: target(self.recipe),
             otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(|one| local_digest(manager, one)),

@@ -27,7 +27,14 @@ pub fn supposed(recipe: &Recipe, lock: &Lock) -> Option<Lock> {
         earlier.extend(pass.packages.iter().map(|package| package.name.clone()));
         passes.push(pass);
     }
-    Some(Lock { pass: passes, repo: asked.repo, otherpkgs: asked.otherpkgs, kernels: asked.kernels, ..lock.clone() })
+    Some(Lock {
+        minor: asked.minor,
+        pass: passes,
+        repo: asked.repo,
+        otherpkgs: asked.otherpkgs,
+        kernels: asked.kernels,
+        ..lock.clone()
+    })
 }
 
 fn supposed_pass(recipe: &Recipe, known: LockedPass, wanted: LockedPass, earlier: &[String]) -> LockedPass {

@@ -135,6 +135,19 @@ fn read_file(
 
 /// Says what can be said of a pattern without a tree.
 fn judge(pattern: &str, is_include: bool, span: &Span, findings: &mut Vec<Finding>) {
+    // `]` right behind the bracket, or behind `!`, is one of its characters. Source: fnmatch(3), glob(7).
+    let open = pattern.match_indices('[').find(|(at, _)| {
+        let inside = pattern[at + 1..].trim_start_matches(['!', '^']);
+        !inside.get(1..).unwrap_or_default().contains(']')
+    });
+    let is_escaped = |at: usize| at > 0 && pattern.as_bytes()[at - 1] == b'\\';
+    if open.is_some_and(|(at, _)| !is_escaped(at)) {
+        findings.push(
+            Finding::warning("exlist::bracket", span, format!("a bracket of `{pattern}` is not closed"))
+                .label("it stands for itself, so that this matches no other name")
+                .help("close it, for instance [a-z]; for the character itself write \\["),
+        );
+    }
     let takes_all = ["./x", "./usr/share/doc/a", "./etc/passwd"].iter().all(|name| matches(pattern, name));
     if takes_all && !is_include {
         findings.push(

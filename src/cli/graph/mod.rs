@@ -6,7 +6,7 @@ mod svg;
 pub use svg::escaped;
 
 use super::planned::{plan_of, shape_of};
-use super::setup::{chosen, store_directory};
+use super::setup::{chosen_to_look, store_directory};
 use super::{Exit, render};
 use crate::recipe::Recipe;
 use crate::store::Store;
@@ -71,7 +71,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 }
 
 fn shapes(arguments: &super::Arguments, own: &Arguments) -> Result<Vec<Shape>, Exit> {
-    let recipes = chosen(arguments, &own.images)?;
+    let recipes = chosen_to_look(arguments, &own.images)?;
     let store = Store::existing(&store_directory(arguments)?);
     recipes.iter().map(|recipe| shape(recipe, &store, own)).collect()
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::setup::{Setup, chosen, store_directory};
+use super::setup::{Setup, chosen_to_look, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
 use crate::recipe::Recipe;
@@ -102,7 +102,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
 }
 
 fn sized(arguments: &super::Arguments, own: &Arguments) -> Result<Vec<Sized>, Exit> {
-    let recipes = chosen(arguments, &own.images)?;
+    let recipes = chosen_to_look(arguments, &own.images)?;
     let store = Store::existing(&store_directory(arguments)?);
     recipes.iter().map(|recipe| of_recipe(arguments, own, recipe, &store)).collect()
 }

@@ -19,7 +19,7 @@ use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::node_support::{NodeSupport, node_support};
 use super::paths::{PathProblem, Paths};
 use super::services::{Unit, read_units};
-use super::sync::expand;
+use super::sync::{doubled, expand};
 use super::{LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspace, check_against_schema, schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
@@ -256,6 +256,13 @@ impl Reader<'_> {
     fn read_text(&mut self, at: &str, name: &str, path: &Path) -> Option<Arc<SourceFile>> {
         match self.paths.read(path) {
             Ok(file) => Some(file),
+            Err(_) if self.paths.not_utf8(path).is_some() => {
+                let span = self.paths.not_utf8(path).unwrap_or_else(|| self.span(at));
+                let help = format!("save the file as UTF-8: iconv -f latin1 -t utf-8 {name}");
+                self.findings
+                    .push(Finding::error("list::not_utf8", &span, "this is no UTF-8").label("here").help(help));
+                None
+            }
             Err(problem) => {
                 let span = self.span(at);
                 self.findings.push(
@@ -325,6 +332,7 @@ impl Reader<'_> {
             }
         }
 
+        self.findings.extend(doubled(&sync));
         let spans = &self.spans;
         let place = |path: &str| spans.nearest(path).unwrap_or(&self.whole).clone();
         let node_support = node_support(&model, &place, &self.paths, &mut self.findings);

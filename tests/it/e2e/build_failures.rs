@@ -134,8 +134,9 @@ fn a_postinstall_that_changes_modules_or_declared_mounts_is_stopped() {
 fn a_driver_that_the_kernel_lacks_has_near_names() {
     let space = copy();
     space.edit("image.toml", "[kernel]", "[kernel]\ndrivers = [\"+virtionet\"]");
-    let said = fails(&space, 4);
+    let said = fails(&space, 1);
     assert!(said.contains("has no driver `virtionet`") && said.contains("virtio_net"), "{said}");
+    assert!(said.contains("image.toml:") && said.contains("drivers = [\"+virtionet\"]"), "{said}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use imgbuild::digest::{Digest, Sha256};
 use imgbuild::plan::{Known, key_and_trace};
-use imgbuild::recipe::{Lock, LockedPass, LockedSuite, PinnedPackage, Recipe, load};
+use imgbuild::recipe::{LOCK_MINOR, Lock, LockedPass, LockedSuite, PinnedPackage, Recipe, load};
 use imgbuild::stage::{Forms, graph_of};
 use serde_json::{Value, json};
 
@@ -101,6 +101,7 @@ fn empty_lock(recipe: &Recipe) -> Lock {
     };
     Lock {
         format: 1,
+        minor: LOCK_MINOR,
         epoch: 1_700_000_000,
         target: format!("{} {} {}", image.distro.name(), image.release, image.arch.machine()),
         otherpkgs: recipe.otherpkgs_directory.as_deref().map(digest),
