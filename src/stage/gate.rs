@@ -10,6 +10,7 @@ use super::startable::{INITS, Obstacle};
 use crate::digest::Digest;
 use crate::recipe::{Clause, Export, Family, ModulesFrom, Mount, Recipe, SyncedKind};
 use crate::sandbox::helper::News;
+use crate::source::{Finding, Severity};
 
 use crate::store::{Entry, Kind, LayerReader, Manifest, Merged};
 
@@ -184,6 +185,42 @@ fn refuse_gone(script: &str, what: &str, file: &str, table: &str, gone: &[String
     })
 }
 
+/// A mount that a node cannot make: what is missing, and what to do.
+fn of_mount(recipe: &Recipe, obstacle: &Obstacle) -> (String, String) {
+    let Obstacle::Mount { point, kind, needs, left_out, package } = obstacle else { return Default::default() };
+    let why = match left_out {
+        Some(path) => format!("/{path} is left out by an exclude list"),
+        None => "the image does not have it".to_owned(),
+    };
+    let problem = format!("/etc/fstab mounts {point} ({kind}), which needs {needs}: {why}");
+    let optional = format!("for a node that may do without it, add the option `nofail` to the line of {point}");
+    let help = match (left_out, package) {
+        (Some(path), _) => format!("bring it back with a line `+./{path}` in the exclude list; {optional}"),
+        (None, Some((deb, rpm))) if needs.starts_with('/') => {
+            let package = if recipe.model.image.distro.family() == Family::Debian { deb } else { rpm };
+            format!("add the package `{package}`; {optional}")
+        }
+        _ => format!("add the package that brings it, or another kernel ([kernel] package); {optional}"),
+    };
+    (problem, help)
+}
+
+/// The line of the recipe that mounts something there.
+fn fstab_line(recipe: &Recipe, point: &str) -> Option<crate::source::Span> {
+    let at = recipe.model.system.fstab.iter().position(|line| line.split_whitespace().nth(1) == Some(point))?;
+    recipe.spans.nearest(&format!("system.fstab[{at}]")).cloned()
+}
+
+/// A mount that a node starts without.
+pub fn does_without(recipe: &Recipe, obstacle: &Obstacle) -> Finding {
+    let (problem, help) = of_mount(recipe, obstacle);
+    let mut finding = Finding::nowhere(Severity::Warning, "pack::mount", problem).help(help);
+    if let Obstacle::Mount { point, .. } = obstacle {
+        finding.span = fstab_line(recipe, point);
+    }
+    finding
+}
+
 /// An image that no node could start: which line of an exclude list leaves out what it needs, or which list lacks it.
 pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -> StageError {
     let line_of = |path: &String| {
@@ -204,6 +241,10 @@ pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -
         && let Some(path) = paths.first()
     {
         span = line_of(path).map(|pattern| pattern.span.clone());
+    }
+    if let Obstacle::Mount { point, .. } = obstacle {
+        let (problem, help) = of_mount(recipe, obstacle);
+        return refuse_at(report, fstab_line(recipe, point), problem, help);
     }
     let (problem, help) = match obstacle {
         Obstacle::NoZone(zone, path) => {
@@ -232,6 +273,8 @@ pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -
             let span = recipe.spans.nearest("system.locale").cloned();
             return refuse_at(report, span, format!("the image has nothing that makes the locale `{locale}`"), help);
         }
+        // Told above.
+        Obstacle::Mount { .. } => of_mount(recipe, obstacle),
         Obstacle::NoInit(paths) => match paths.first() {
             Some(path) => (format!("it has no init: {}", left_out(path)), keep(path)),
             None => {

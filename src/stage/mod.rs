@@ -28,6 +28,7 @@ mod kernel_dir;
 mod lock;
 mod many;
 mod modules;
+mod mountable;
 mod node_support;
 mod origin;
 mod pack;

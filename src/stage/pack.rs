@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::selinux::{self, Labelled, Labels};
-use super::startable::{Obstacle, Promises, obstacle};
+use super::startable::{Obstacle, Promises, obstacle, shortcomings};
 use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 use crate::digest::Digest;
 use crate::fault;
@@ -56,6 +56,8 @@ pub struct PackAnswer {
     pub warnings: Vec<String>,
     /// What will not work on a node, though it starts: what, and what to do.
     pub remarks: Vec<(String, String)>,
+    /// Mounts that it will do without.
+    pub shortcomings: Vec<Obstacle>,
     /// What would keep nodes from starting it: nothing is packed then.
     pub obstacle: Option<Obstacle>,
 }
@@ -96,6 +98,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
     let promises = Promises { single: request.single, zone: request.zone.clone(), locale: request.locale.clone() };
     let obstacle = obstacle(&reader, &request.excluded, &promises)?;
+    let shortcomings = shortcomings(&reader, &request.excluded)?;
     if obstacle.is_some() {
         return Ok(PackAnswer { obstacle, ..PackAnswer::default() });
     }
@@ -157,6 +160,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         labels,
         warnings,
         remarks: remarks(&reader),
+        shortcomings,
         obstacle: None,
     })
 }

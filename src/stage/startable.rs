@@ -9,6 +9,7 @@ use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader32, FileHeader64};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use serde::{Deserialize, Serialize};
 
+use super::mountable::mounts;
 use crate::store::{Kind, LayerReader, MergedEntry};
 
 /// What a node tries, in this order, as imgbuild-init does.
@@ -34,6 +35,19 @@ pub enum Obstacle {
         needs: String,
         /// A path that is left out.
         left_out: Option<String>,
+    },
+    /// A line of the image's own fstab.
+    Mount {
+        /// Mount point.
+        point: String,
+        /// Type of the file system.
+        kind: String,
+        /// What is missing.
+        needs: String,
+        /// A path that is left out.
+        left_out: Option<String>,
+        /// The package that brings it, Debian's and that of RPM distributions.
+        package: Option<(String, String)>,
     },
     /// The time zone that the recipe names, and its path if it is left out.
     NoZone(String, Option<String>),
@@ -97,10 +111,20 @@ pub fn obstacle(
     {
         return Ok(Some(Obstacle::NoZone(zone.clone(), gone.is_left_out.then_some(gone.path))));
     }
-    match &promises.locale {
-        Some(locale) if !view.has_locale(locale)? => Ok(Some(Obstacle::NoLocale(locale.clone()))),
-        _ => Ok(None),
+    if let Some(locale) = &promises.locale
+        && !view.has_locale(locale)?
+    {
+        return Ok(Some(Obstacle::NoLocale(locale.clone())));
     }
+    Ok(mounts(&view)?.0)
+}
+
+/// What a node that starts will do without: mounts that may fail.
+///
+/// # Errors
+/// As [`obstacle`].
+pub fn shortcomings(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Vec<Obstacle>, String> {
+    Ok(mounts(&View { reader, excluded, seen: BTreeSet::new() })?.1)
 }
 
 /// What runs a script, where a root does not have it: the interpreter of the first line, or what `env` is to start there.
@@ -126,13 +150,14 @@ pub fn lacks_interpreter(reader: &LayerReader, script: &[u8]) -> Option<String> 
 }
 
 /// A path that leads nowhere.
-struct Gone {
+pub(super) struct Gone {
     /// Where it ends.
     path: String,
     is_left_out: bool,
 }
 
-struct View<'a> {
+/// The merged tree less what is left out.
+pub(super) struct View<'a> {
     reader: &'a LayerReader,
     excluded: &'a BTreeSet<String>,
     /// Programs that were looked at.
@@ -141,7 +166,7 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     /// Follows a path to the end, links too.
-    fn resolve(&self, path: &str) -> Result<(String, &'a MergedEntry), Gone> {
+    pub(super) fn resolve(&self, path: &str) -> Result<(String, &'a MergedEntry), Gone> {
         let mut ahead: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
         let mut here: Vec<String> = Vec::new();
         let mut links = 0;
@@ -179,15 +204,27 @@ impl<'a> View<'a> {
         found.ok_or_else(|| Gone { path: path.to_owned(), is_left_out: false })
     }
 
+    /// What of a path is left out, if that is why it leads nowhere.
+    pub(super) fn left_out(&self, path: &str) -> Option<String> {
+        self.resolve(path).err().filter(|gone| gone.is_left_out).map(|gone| gone.path)
+    }
+
+    /// Files below a folder, and whether each is left out.
+    pub(super) fn below<'t>(&'t self, folder: &'t str) -> impl Iterator<Item = (&'t str, bool)> {
+        let from = self.reader.tree.0.range(folder.to_owned()..);
+        let inside = from.map(|(path, _)| path.as_str()).take_while(move |path| path.starts_with(folder));
+        inside.map(|path| (path, self.excluded.contains(path)))
+    }
+
     /// The file that a path leads to, if it can be executed.
-    fn executable(&self, path: &str) -> Result<String, Gone> {
+    pub(super) fn executable(&self, path: &str) -> Result<String, Gone> {
         let (path, found) = self.resolve(path)?;
         let is_one = matches!(found.entry.kind, Kind::File { .. }) && found.entry.mode & 0o111 != 0;
         if is_one { Ok(path) } else { Err(Gone { path, is_left_out: false }) }
     }
 
     /// A file's content; none for what is no file, or too large to be a program.
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
+    pub(super) fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
         let Some(found) = self.reader.tree.0.get(path) else { return Ok(None) };
         let Kind::File { size, digest } = found.entry.kind else { return Ok(None) };
         if size > PROGRAM_LIMIT {

@@ -61,6 +61,9 @@ impl Builder<'_> {
             return Err(gate::cannot_start(self.report, self.recipe, obstacle));
         }
         if action.id == PACK {
+            for obstacle in &answer.shortcomings {
+                self.report.finding(&gate::does_without(self.recipe, obstacle));
+            }
             for (text, help) in &answer.remarks {
                 let finding = Finding::nowhere(Severity::Warning, "pack::image", text.clone());
                 self.report.finding(&finding.help(help.clone()));

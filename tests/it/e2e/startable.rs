@@ -62,3 +62,37 @@ fn an_image_that_no_node_could_start_is_refused_with_the_line_at_fault() {
     );
     build(&space).good();
 }
+
+#[test]
+fn a_mount_that_a_node_cannot_make_is_refused_unless_it_may_fail() {
+    let space = fresh();
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    let with = |line: &str| {
+        let text = recipe.replacen("[system]\n", &format!("[system]\nfstab = [\n    \"{line}\",\n]\n"), 1);
+        let at = text.lines().position(|other| other.contains(line)).unwrap() + 1;
+        space.write("image.toml", &text);
+        at
+    };
+    let said = |text: &str| text.split_whitespace().filter(|word| *word != "│").collect::<String>();
+    for (line, words) in [
+        ("head:/home /home nfs defaults 0 0", ["/home(nfs),whichneeds/sbin/mount.nfs", "addthepackage`nfs-common`"]),
+        ("LABEL=x /data zfs defaults 0 0", ["/data(zfs),whichneedsthekernel'smodule`zfs`", "anotherkernel"]),
+    ] {
+        let at = with(line);
+        let ran = build(&space);
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        let told = said(&ran.err);
+        assert!(
+            told.contains(&format!("image.toml:{at}:")) && words.iter().all(|word| told.contains(word)),
+            "{}",
+            ran.err
+        );
+        assert!(!space.path().join("out/tiny").exists(), "published");
+    }
+    with("head:/home /home nfs nofail 0 0");
+    let ran = build(&space).good();
+    assert!(said(&ran.err).contains("addthepackage`nfs-common`"), "{}", ran.err);
+    with("LABEL=x /data ext4 defaults 0 0");
+    let ran = build(&space).good();
+    assert!(!ran.err.contains("/data"), "{}", ran.err);
+}
