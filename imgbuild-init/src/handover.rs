@@ -145,6 +145,14 @@ fn network(lease: &Lease) -> Result<Manager, String> {
             "/usr/lib/systemd/system/systemd-networkd.service",
             wants.join("systemd-networkd.service"),
         );
+        // Without it network-online.target waits for nothing, and what comes after it (mounts, munge) starts without an address.
+        let waits = "usr/lib/systemd/system/systemd-networkd-wait-online.service";
+        if has(waits) {
+            let online = Path::new("/run/systemd/system/network-online.target.wants");
+            std::fs::create_dir_all(online).map_err(|error| error.to_string())?;
+            let _ =
+                std::os::unix::fs::symlink(format!("/{waits}"), online.join("systemd-networkd-wait-online.service"));
+        }
         return Ok(Manager::ByMac);
     }
     Ok(Manager::None)

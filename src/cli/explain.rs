@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+use serde_json::json;
+
 use super::setup::{lock, recipe, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
@@ -18,20 +21,74 @@ pub struct Arguments {
     /// The image, where the workspace has several
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One action, as the document has it.
+#[derive(Debug, Serialize)]
+struct Explained {
+    action: String,
+    verdict: String,
+    /// Null where it depends on what others give.
+    key: Option<String>,
+    inputs: Vec<ExplainedInput>,
+}
+
+/// One input: what it was and what it is.
+#[derive(Debug, Serialize)]
+struct ExplainedInput {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    was: Option<String>,
+    #[serde(skip)]
+    change: Change,
+}
+
+/// How an input is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    None,
+    Added,
+    Removed,
+    Changed,
 }
 
 /// Runs the command.
 pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
-    match text(arguments, own) {
-        Ok(text) => {
-            render::print(&text);
+    match explained(arguments, own) {
+        Ok(all) if own.json => {
+            render::print_as_is(&format!("{:#}\n", json!({"format_version": "1.0", "actions": all})));
+            Exit::Done
+        }
+        Ok(all) => {
+            render::print(&all.iter().map(text_of).collect::<String>());
             Exit::Done
         }
         Err(exit) => exit,
     }
 }
 
-fn text(arguments: &super::Arguments, own: &Arguments) -> Result<String, Exit> {
+/// An action for people: `~` for what changed since the last build, `+` and `-` for what came and went.
+fn text_of(one: &Explained) -> String {
+    let key = one.key.as_deref().unwrap_or("not known yet");
+    let mut text = format!("{} {}\n  key {key}\n", one.action, one.verdict);
+    for ExplainedInput { name, value, was, change } in &one.inputs {
+        let (value, was) = (value.as_deref().unwrap_or_default(), was.as_deref().unwrap_or_default());
+        text.push_str(&match change {
+            Change::Changed => format!("  ~ {name} = {value}\n      was {was}\n"),
+            Change::Added => format!("  + {name} = {value}\n"),
+            Change::Removed => format!("  - {name} = {was}\n"),
+            Change::None => format!("    {name} = {value}\n"),
+        });
+    }
+    text
+}
+
+fn explained(arguments: &super::Arguments, own: &Arguments) -> Result<Vec<Explained>, Exit> {
     let recipe = recipe(arguments, own.image.as_deref())?;
     let found = lock(&recipe)?;
     let state = lock_state(&recipe, found.as_ref());
@@ -49,34 +106,42 @@ fn text(arguments: &super::Arguments, own: &Arguments) -> Result<String, Exit> {
     let past = StorePast::new(&store, store.root(&recipe.directory, &recipe.model.image.name));
     let decisions: BTreeMap<_, _> =
         evaluate(&stages.graph, &past).into_iter().map(|decision| (decision.action.clone(), decision)).collect();
-    let mut text = String::new();
+    let mut all = Vec::new();
     for action in stages.graph.in_order().filter(|action| action.id.starts_with(&own.action)) {
         let Some(decision) = decisions.get(&action.id) else { continue };
+        let (_, trace) = key_and_trace(action, &Outputs(&decisions));
+        let before: BTreeMap<String, String> =
+            past.last(&action.id).map(|last| last.inputs.into_iter().collect()).unwrap_or_default();
+        let mut inputs = Vec::new();
+        for (name, value) in &trace {
+            let was = before.get(name).filter(|was| *was != value).cloned();
+            let change = match (&was, before.contains_key(name)) {
+                (Some(_), _) => Change::Changed,
+                (None, false) if !before.is_empty() => Change::Added,
+                _ => Change::None,
+            };
+            inputs.push(ExplainedInput { name: name.clone(), value: Some(value.clone()), was, change });
+        }
+        for (name, was) in before.iter().filter(|(name, _)| !trace.iter().any(|(known, _)| known == *name)) {
+            let (name, was) = (name.clone(), Some(was.clone()));
+            inputs.push(ExplainedInput { name, value: None, was, change: Change::Removed });
+        }
         let verdict = match decision.verdict {
             Verdict::Keep => "keep",
             Verdict::Run => "run",
             Verdict::Depends => "depends",
         };
-        let key = decision.key.map_or_else(|| "not known yet".to_owned(), |key| key.to_string());
-        text.push_str(&format!("{} {verdict}\n  key {key}\n", action.id));
-        let (_, trace) = key_and_trace(action, &Outputs(&decisions));
-        let before: BTreeMap<String, String> =
-            past.last(&action.id).map(|last| last.inputs.into_iter().collect()).unwrap_or_default();
-        for (name, value) in &trace {
-            match before.get(name) {
-                Some(was) if was != value => text.push_str(&format!("  ~ {name} = {value}\n      was {was}\n")),
-                None if !before.is_empty() => text.push_str(&format!("  + {name} = {value}\n")),
-                _ => text.push_str(&format!("    {name} = {value}\n")),
-            }
-        }
-        for (name, was) in before.iter().filter(|(name, _)| !trace.iter().any(|(known, _)| known == *name)) {
-            text.push_str(&format!("  - {name} = {was}\n"));
-        }
+        all.push(Explained {
+            action: action.id.clone(),
+            verdict: verdict.to_owned(),
+            key: decision.key.map(|key| key.to_string()),
+            inputs,
+        });
     }
-    if text.is_empty() {
+    if all.is_empty() {
         let names: Vec<&str> = stages.graph.in_order().map(|action| action.id.as_str()).collect();
         render::say(&format!("there is no action `{}`; there are {}", own.action, names.join(", ")));
         return Err(Exit::Input);
     }
-    Ok(text)
+    Ok(all)
 }

@@ -141,7 +141,6 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
     /// Print the JSON Schema of a file format
-    #[command(hide = true)]
     Schema {
         /// Which format
         #[arg(value_parser = documents::FORMATS)]

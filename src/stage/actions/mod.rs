@@ -23,7 +23,7 @@ pub mod version {
     /// several names are taken under each.
     pub const KERNEL: u32 = 2;
     /// Building a driver. 1: first; 2: with dkms.conf too paths are left out of modules.
-    pub const DRIVER: u32 = 2;
+    pub const DRIVER: u32 = 3;
     /// fstab, keys and other settings. 1: first.
     pub const SYSTEM: u32 = 2;
     /// The postinstall script. 1: first.

@@ -88,6 +88,10 @@ if test -e dkms.conf && test $# = 0; then
     PACKAGE_NAME=$(sed -n 's/^ *PACKAGE_NAME=//p' dkms.conf | tr -d "\"'" | head -n 1)
     PACKAGE_VERSION=$(sed -n 's/^ *PACKAGE_VERSION=//p' dkms.conf | tr -d "\"'" | head -n 1)
     source_tree=/build/dkms
+    # What dkms(8) gives a configuration besides.
+    module=$PACKAGE_NAME
+    module_version=$PACKAGE_VERSION
+    parallel_jobs=$(nproc)
     mkdir -p "$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION"
     ln -s /build/driver "$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION/build"
     # The path by which it calls the source is no part of a module.
