@@ -73,6 +73,7 @@ fn each_kind_of_edit_runs_its_own_stage() {
         [
             "rootfs/system run",
             "rootfs/postinstall depends",
+            "rootfs/services depends",
             "rootfs/gate run",
             "rootfs/sync depends",
             "pack/rootimg depends"
@@ -87,6 +88,17 @@ fn each_kind_of_edit_runs_its_own_stage() {
     space.edit("compute.pkglist", "munge\n", "munge\nhtop\n");
     let plan = space.run(&["plan"]).good().out;
     assert!(plan.contains("compute.pkglist:29 added \"htop\""), "{plan}");
+    // What will run is said, and that kernel and initrd are kept.
+    for line in [
+        "lock           run",
+        "packages-1     run",
+        "system         depends",
+        "kernel   keep",
+        "initrd   keep",
+        "rootimg        depends",
+    ] {
+        assert!(plan.contains(line), "{line}\n{plan}");
+    }
     let locked = space.run(&["build", "--locked"]);
     assert_eq!(locked.code, 1);
     assert!(locked.err.contains("added \"htop\""), "{}", locked.err);
