@@ -138,8 +138,12 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
             all.push(Named { repo: index, source, keyring });
         }
     }
-    // `./` and `stable` are names that many archives have.
+    // `./` and `stable` are names that many archives have; those of the release are the host's, where it is asked, too.
     let mut seen = BTreeSet::new();
+    if recipe.model.repo.iter().any(|repo| repo.source.is_some()) {
+        let release = &recipe.model.image.release;
+        seen.extend(["", "-updates", "-security", "-backports"].map(|ending| format!("{release}{ending}")));
+    }
     for one in &mut all {
         let id = id_of(&recipe.model.repo[one.repo], one.repo);
         let is_taken = |source: &Source, seen: &BTreeSet<String>| {
@@ -167,7 +171,10 @@ fn entries_of(gathering: &Gathering<'_>, file: &Arc<SourceFile>) -> Result<Vec<E
         gathering.news.finding(finding);
     }
     if broken {
-        return Err(DistroError::Format { file: file.name.clone(), problem: "cannot be used".to_owned() });
+        return Err(DistroError::NoSource {
+            problem: format!("{} cannot be used", file.name),
+            help: "correct the lines above".to_owned(),
+        });
     }
     let architecture = architecture_of(gathering.recipe);
     let fits =
@@ -340,6 +347,10 @@ pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>,
     for (source, _) in sources(gathering)? {
         for suite in &source.suites {
             urls.entry(source.origin(suite)).or_default().push(source.uri.clone());
+            if source.called.is_some() {
+                // As an earlier imgbuild called it in a lock.
+                urls.entry(suite.clone()).or_default().push(source.uri.clone());
+            }
         }
     }
     Ok(urls)
