@@ -159,6 +159,8 @@ impl Lock {
         let lock: Self = if head.format == LOCK_FORMAT && head.minor > LOCK_MINOR {
             let mut document: serde_json::Value = ::toml::from_str(text).map_err(no_lock)?;
             without_unknown(&mut document, &schema_value_of::<Self>());
+            // What is left is of the form that is known, and is written as such.
+            document["minor"] = LOCK_MINOR.into();
             serde_json::from_value(document).map_err(|error| said(None, error.to_string()))?
         } else {
             ::toml::from_str(text).map_err(no_lock)?

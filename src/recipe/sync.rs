@@ -1,6 +1,5 @@
 //! Synced files: the lines of synclists, expanded to the files that they name.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::paths::{PathProblem, Paths, name_problem};
@@ -34,24 +33,6 @@ pub struct SyncedFile {
     pub clause: Clause,
     /// The line that asks for it.
     pub span: Span,
-}
-
-/// Warns of files that are copied to a place where an earlier line copies another one.
-pub fn doubled(files: &[SyncedFile]) -> Vec<Finding> {
-    let mut seen: BTreeMap<(&str, Option<&str>), &SyncedFile> = BTreeMap::new();
-    let mut findings = Vec::new();
-    for file in files.iter().filter(|file| file.kind == SyncedKind::File && file.clause == Clause::Copy) {
-        let place = (file.destination.as_str(), file.name_in_folder.as_deref());
-        if let Some(earlier) = seen.insert(place, file).filter(|earlier| earlier.source != file.source) {
-            let message = format!(
-                "{} is copied twice: {} was to be there, too ({})",
-                file.destination, earlier.name, earlier.span
-            );
-            let finding = Finding::warning("sync::doubled", &file.span, message).label("this one stays");
-            findings.push(finding.help("remove one of the lines"));
-        }
-    }
-    findings
 }
 
 /// Expands a line; problems are added to `findings`.

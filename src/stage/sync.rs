@@ -45,6 +45,8 @@ pub struct SyncAnswer {
     pub layer: ScanAnswer,
     /// What is to be said.
     pub notes: Vec<String>,
+    /// Items that were copied over another one: which, and over which.
+    pub doubled: Vec<(usize, usize)>,
 }
 
 /// What a path of the tree is after following links, at most 40 of them as the kernel does.
@@ -90,10 +92,11 @@ fn normal(path: &str) -> String {
 /// Runs inside.
 pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     let reader = LayerReader::open(&request.base)?;
-    let mut notes = Vec::new();
+    let (mut notes, mut doubled) = (Vec::new(), Vec::new());
+    let mut copied: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
     let mut written: std::collections::BTreeMap<String, Vec<u8>> = std::collections::BTreeMap::new();
     let layer = layer_by_edit(&request.scratch, &request.base, request.epoch, |tree| {
-        for item in &request.items {
+        for (index, item) in request.items.iter().enumerate() {
             let meta = Meta { mode: item.mode, mtime: request.epoch, ..Meta::default() };
             if let Some(target) = &item.link {
                 tree.symlink(item.destination.trim_start_matches('/').as_bytes(), target.as_bytes(), &meta)?;
@@ -116,7 +119,14 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
             let place = resolved(&reader.tree, &destination)
                 .map_or_else(|| destination.trim_start_matches('/').to_owned(), |(path, _)| path);
             let (bytes, meta) = match item.clause.as_str() {
-                "copy" => (bytes, meta),
+                "copy" => {
+                    if let Some(earlier) = copied.insert(place.clone(), index)
+                        && written.get(&place) != Some(&bytes)
+                    {
+                        doubled.push((index, earlier));
+                    }
+                    (bytes, meta)
+                }
                 clause => {
                     let before = match written.get(&place) {
                         Some(bytes) => Some(bytes.clone()),
@@ -139,7 +149,7 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
         }
         Ok(())
     })?;
-    Ok(SyncAnswer { layer, notes })
+    Ok(SyncAnswer { layer, notes, doubled })
 }
 
 fn appended(before: &[u8], more: &[u8]) -> Vec<u8> {

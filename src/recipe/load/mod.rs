@@ -19,7 +19,7 @@ use super::mounts::{Export, Mount, read_exports, read_fstab};
 use super::node_support::{NodeSupport, node_support};
 use super::paths::{PathProblem, Paths};
 use super::services::{Unit, read_units};
-use super::sync::{doubled, expand};
+use super::sync::expand;
 use super::{LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspace, check_against_schema, schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
@@ -332,7 +332,6 @@ impl Reader<'_> {
             }
         }
 
-        self.findings.extend(doubled(&sync));
         let spans = &self.spans;
         let place = |path: &str| spans.nearest(path).unwrap_or(&self.whole).clone();
         let node_support = node_support(&model, &place, &self.paths, &mut self.findings);

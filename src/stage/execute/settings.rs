@@ -263,6 +263,17 @@ impl Builder<'_> {
         let request =
             sync::SyncRequest { scratch: scratch.name.clone(), base: base.to_vec(), epoch: lock.epoch, items };
         let answer: sync::SyncAnswer = self.namespace.call("sync", &request, &mut |text| self.report.progress(text))?;
+        for (later, earlier) in answer.doubled {
+            let (Some(later), Some(earlier)) = (self.recipe.sync.get(later), self.recipe.sync.get(earlier)) else {
+                continue;
+            };
+            let text = format!(
+                "{} is copied twice: {} was to be there, too ({})",
+                later.destination, earlier.name, earlier.span
+            );
+            let finding = Finding::warning("sync::doubled", &later.span, text).label("this one stays");
+            self.report.finding(&finding.help("remove one of the lines"));
+        }
         for text in answer.notes {
             self.report.finding(&Finding::nowhere(Severity::Warning, "sync::into_folder", text));
         }

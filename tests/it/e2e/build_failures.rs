@@ -147,9 +147,12 @@ fn synced_files_are_appended_merged_and_put_into_folders() {
         .write("s/more", "more\n")
         .write("s/plain", "plain\n");
     space.write("a.synclist", "s/plain -> /etc\nAPPEND:\ns/more -> /etc/issue\nMERGE:\ns/passwd -> /etc/passwd\n");
-    space.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
+    space.write("b.synclist", "s/plain -> /opt/x\ns/more -> /opt/x\n");
+    space.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\", \"b.synclist\"]\n\n[exclude]");
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("`/etc` is a folder in the image"), "{}", ran.err);
+    let twice = ["/opt/x is copied twice", "b.synclist:1:1", "b.synclist:2:1"];
+    assert!(twice.iter().all(|text| ran.err.contains(text)), "{}", ran.err);
     let script = "cat /etc/plain; tail -n 1 /etc/issue; grep -c . /etc/passwd; grep ^daemon: /etc/passwd; tail -n 1 /etc/passwd; stat -c %a /etc/passwd";
     let shown = space.run(&["shell", "--", "/bin/sh", "-c", script]).good().out;
     let lines: Vec<&str> = shown.lines().collect();

@@ -148,7 +148,7 @@ fn the_text_of_a_lock_stays() {
     write_files(&space);
     write_toml(&space, &recipe_document());
     let lock = lock_of(&read(space.path()));
-    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"070fa2bc0dc4e7dad22959c0ecc25a3eb7126c6a59e4478cbabe1ae4cad02800");
+    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"8b7267a06d7d3d32f787bedec6e202269934fb37e7f04d41b4bbd1191c64c9aa");
 }
 
 #[test]
@@ -160,21 +160,21 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless b451bb2f00aa
-    initrd/stateless-gzip 98de8eb4d19c
-    kernel/build-1 40bf8be9a68c
-    kernel/payload 95f687a5a602
-    pack/rootimg 9ea2932252e0
-    pack/rootimg-gzip 8e859b2347cc
+    initrd/stateless 5676fd0a37f0
+    initrd/stateless-gzip 36c600b572d6
+    kernel/build-1 1ab7d6929755
+    kernel/payload c6ea05d3dc58
+    pack/rootimg 5f93a5efa027
+    pack/rootimg-gzip 4ca0ead2bcd5
     rootfs/base 2752e1c3fd7b
-    rootfs/gate a2db310d2c4b
-    rootfs/kernel e4a72851604a
+    rootfs/gate c845d7a0c5dc
+    rootfs/kernel d230097bb856
     rootfs/otherpkgs-1 a56ade144245
     rootfs/packages-1 c8faa7885a54
-    rootfs/postinstall a83083832742
-    rootfs/services ffc07919f052
-    rootfs/sync fcb5a14205c2
-    rootfs/system 26204fbf7fd4
+    rootfs/postinstall bf0217ed7956
+    rootfs/services a481391b47b3
+    rootfs/sync 64c8154730d6
+    rootfs/system 65cbc4fdfbf0
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
     rootfs/tools-postinstall bf7a41e05fc1
