@@ -139,13 +139,18 @@ const EDITS: &[Edit] = &[
     edit(&["repo.source", "repo.check-valid-until"], "where packages come from", |space| {
         add_table(space, "[[repo]]\nsource = \"host\"\ncheck-valid-until = false");
     }),
-    edit(&["repo.uri", "repo.suites", "repo.components", "repo.signed-by"], "another archive", |space| {
-        space.write("site.gpg", "");
-        add_table(
-            space,
-            "[[repo]]\nuri = \"http://127.0.0.1:9/debian\"\nsuites = [\"bookworm\"]\ncomponents = [\"main\"]\nsigned-by = \"site.gpg\"",
-        );
-    }),
+    Edit {
+        fields: &["repo.uri", "repo.suites", "repo.components", "repo.signed-by", "repo.trusted"],
+        name: "another archive",
+        make: |space| {
+            space.write("site.gpg", include_str!("../../../src/pgp/keys/debian-archive.asc"));
+            add_table(
+                space,
+                "[[repo]]\nuri = \"http://127.0.0.1:9/debian\"\nsuites = [\"bookworm\"]\ncomponents = [\"main\"]\nsigned-by = \"site.gpg\"\n\n[[repo]]\nuri = \"http://127.0.0.1:9/x\"\nsuites = [\"./\"]\ntrusted = true",
+            );
+        },
+        how: How::Plan,
+    },
     refused(
         &[
             "repo.id",

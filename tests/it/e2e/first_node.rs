@@ -138,7 +138,7 @@ fn privileged_boot_an_empty_machine_becomes_a_node_by_pxe() {
     ]);
     let began = Instant::now();
     let text = || std::fs::read(&console).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    while !text().contains("NODE IS UP") && began.elapsed() < Duration::from_secs(600) {
+    while !text().contains("ROOT IS TMPFS") && began.elapsed() < Duration::from_secs(600) {
         std::thread::sleep(Duration::from_millis(300));
     }
     let text = text();
