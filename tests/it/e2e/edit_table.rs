@@ -421,7 +421,7 @@ fn steady(text: &str) -> String {
             "[digest]"
         } else if is_version {
             "[version]"
-        } else if bare.starts_with("linux-image-6") || bare.starts_with("`linux-image-6") {
+        } else if bare.trim_start_matches(['`', '"']).starts_with("linux-image-6") {
             "[kernel]"
         } else {
             bare

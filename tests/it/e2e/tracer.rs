@@ -165,7 +165,7 @@ const OF_HELPERS: [(&str, &str); 6] = [
     ("/dev/", "the devices that every root has"),
 ];
 
-const OF_HOST: [(&str, &str); 10] = [
+const OF_HOST: [(&str, &str); 12] = [
     ("/etc/passwd", "the name of who builds, by which /etc/subuid has the range"),
     ("/proc/", "own processes, and the id map"),
     ("/sys/fs/cgroup/", "how many CPUs there are to use"),
@@ -176,6 +176,8 @@ const OF_HOST: [(&str, &str); 10] = [
     ("/dev/null", "input of helpers"),
     ("/etc/subuid", "the range of ids"),
     ("/etc/subgid", "the range of ids"),
+    ("/etc/apt/auth.conf", "credentials for archives that ask who comes (docs/security.md)"),
+    ("/root/.", "the same in ~/.netrc and ~/.config"),
 ];
 
 fn foreign<'a>(opened: &'a BTreeSet<String>, own: &[&Path], reviewed: &[(&str, &str)]) -> Vec<&'a String> {
