@@ -165,7 +165,7 @@ const OF_HELPERS: [(&str, &str); 6] = [
     ("/dev/", "the devices that every root has"),
 ];
 
-const OF_HOST: [(&str, &str); 12] = [
+const OF_HOST: [(&str, &str); 13] = [
     ("/etc/passwd", "the name of who builds, by which /etc/subuid has the range"),
     ("/proc/", "own processes, and the id map"),
     ("/sys/fs/cgroup/", "how many CPUs there are to use"),
@@ -177,7 +177,8 @@ const OF_HOST: [(&str, &str); 12] = [
     ("/etc/subuid", "the range of ids"),
     ("/etc/subgid", "the range of ids"),
     ("/etc/apt/auth.conf", "credentials for archives that ask who comes (docs/security.md)"),
-    ("/root/.", "the same in ~/.netrc and ~/.config"),
+    ("/root/.netrc", "the same, of who builds"),
+    ("/root/.config/imgbuild/", "the same, with tokens and certificates"),
 ];
 
 fn foreign<'a>(opened: &'a BTreeSet<String>, own: &[&Path], reviewed: &[(&str, &str)]) -> Vec<&'a String> {
@@ -280,12 +281,12 @@ fn a_trace_with_an_undeclared_layer_or_a_file_of_the_host_is_noticed() {
          9 mount(\"overlay\", \"root\", \"overlay\", 0, \"lowerdir=trees/{b},upperdir=u\") = 0\n\
          9 pivot_root(\".\", \".\") = 0\n\
          9 openat(AT_FDCWD</>, \"/etc/passwd\", O_RDONLY) = 4</etc/passwd>\n\
-         1 openat(AT_FDCWD</w>, \"/root/.netrc\", O_RDONLY) = 4</root/.netrc>\n\
+         1 openat(AT_FDCWD</w>, \"/root/.ssh/id\", O_RDONLY) = 4</root/.ssh/id>\n\
          1 unlink(\"/s/v1/locks/{a}\") = 0\n"
     );
     let trace = read(&text, Path::new("/s"));
     assert_eq!(trace.by_action[&a], BTreeSet::from([("manifests/", b.clone()), ("trees/", b)]));
     let own = [Path::new("/s")];
     assert_eq!(foreign(&trace.of_helpers, &own, &OF_HELPERS), ["/etc/shadow"]);
-    assert_eq!(foreign(&trace.of_host, &own, &OF_HOST), ["/root/.netrc"]);
+    assert_eq!(foreign(&trace.of_host, &own, &OF_HOST), ["/root/.ssh/id"]);
 }
