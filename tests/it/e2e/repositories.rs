@@ -167,10 +167,11 @@ fn an_archive_that_asks_who_comes_is_told_and_nobody_else() {
     const SECRET: &str = "pa55-of-the-site";
     // user:pa55-of-the-site
     const BASIC: &str = "Basic dXNlcjpwYTU1LW9mLXRoZS1zaXRl";
-    let mirror = Mirror::start();
-    site(&["site-secret"]).publish_flat(&mirror, "private", Flat::InRelease);
-    let stranger = Mirror::start();
-    site(&["site-secret"]).publish_flat(&stranger, "private", Flat::InRelease);
+    let (mirror, stranger) = (Mirror::start(), Mirror::start());
+    // One package for both: two that are made in different seconds are not the same.
+    let archive = site(&["site-secret"]);
+    archive.publish_flat(&mirror, "private", Flat::InRelease);
+    archive.publish_flat(&stranger, "private", Flat::InRelease);
     let asks_for = |expected: &'static str| {
         let to = format!("{}/private/site-secret_1.0_all.deb", stranger.url);
         mirror.rule(move |request, _| match request.authorization.as_deref() {
