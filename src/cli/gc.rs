@@ -1,6 +1,6 @@
 //! `imgbuild gc`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -8,13 +8,13 @@ use serde::Serialize;
 use super::setup::Setup;
 use super::{Exit, render};
 use crate::stage::remove_collected;
-use crate::store::{FileLock, ItemKind, Policy, StoreError, Survey};
+use crate::store::{Build, FileLock, ItemKind, Policy, StoreError, Survey};
 
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Keep the last N builds of each image, those that differ
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = Policy::KEEP)]
     pub keep: usize,
     /// Keep no build that was made or confirmed longer ago, for instance 12h, 30d, 8w
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -122,7 +122,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     };
     let policy = Policy { keep: own.keep, max_age: own.max_age, max_size: own.max_size };
     let kept = survey.kept(&policy, SystemTime::now());
-    let surplus = survey.surplus(&kept);
+    let surplus = survey.surplus(&kept, &policy);
     let gone = survey.collected(&surplus);
     if !own.dry_run {
         if let Err(error) = remove_collected(store, &setup.namespace, gone) {
@@ -137,7 +137,7 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     Exit::Done
 }
 
-fn show(own: &Arguments, survey: &Survey, kept: &std::collections::BTreeSet<usize>, surplus: &[usize], verbose: u8) {
+fn show(own: &Arguments, survey: &Survey, kept: &BTreeSet<usize>, surplus: &[usize], verbose: u8) {
     let bytes = |items: &mut dyn Iterator<Item = usize>| -> u64 { items.map(|item| survey.items[item].bytes).sum() };
     let removed_bytes = bytes(&mut surplus.iter().copied());
     let kept_bytes = bytes(&mut (0..survey.items.len())) - removed_bytes;
@@ -161,23 +161,49 @@ fn show(own: &Arguments, survey: &Survey, kept: &std::collections::BTreeSet<usiz
         return;
     }
     if own.dry_run || verbose > 0 {
+        render::print(&builds_in_words(survey, kept));
+    }
+    if verbose > 1 {
         let lines = surplus.iter().map(|index| &survey.items[*index]);
         let text: String = lines.map(|item| format!("{:>9}  {}\n", render::bytes(item.bytes), item.path)).collect();
         render::print(&text);
     }
     let said = if own.dry_run { "would be removed" } else { "removed" };
+    let builds = survey.builds.len();
     render::say(&format!(
-        "{} {said}{}, {}; {} builds of {} kept, {}",
-        super::render::entries(surplus.len()),
-        in_words(&survey.by_kind(surplus)),
+        "{} {said} with {}{}; {} kept, with {}",
+        render::counted_as(builds - kept.len(), "build", "builds"),
         render::bytes(removed_bytes),
+        in_words(&survey.by_kind(surplus)),
         kept.len(),
-        survey.builds.len(),
         render::bytes(kept_bytes)
     ));
+    if !own.dry_run && verbose == 0 && builds > kept.len() {
+        render::say("`imgbuild store pin LABEL` keeps a build for good; `imgbuild gc --dry-run` shows which would go");
+    }
     if own.max_size.is_some_and(|most| kept_bytes > most) {
         render::say("more than --max-size is left: pinned builds are kept whatever their size (`imgbuild store pin`)");
     }
+}
+
+/// A line for each remembered build: what becomes of it, its image, when it was made, and the bytes that go with it alone.
+fn builds_in_words(survey: &Survey, kept: &BTreeSet<usize>) -> String {
+    let line = |(index, build): (usize, &Build)| {
+        let fate = if kept.contains(&index) { "keep  " } else { "remove" };
+        let time = build.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let time = render::utc(u64::try_from(time.as_millis()).unwrap_or_default());
+        let why = match &build.pin {
+            Some(label) => format!(", pinned as {label}"),
+            None if !build.root.recipe.is_dir() => ", its recipe is gone".to_owned(),
+            None => String::new(),
+        };
+        let bytes = match kept.contains(&index) {
+            true => String::new(),
+            false => format!(", {} that no kept build needs", render::bytes(survey.own_bytes(index, kept))),
+        };
+        format!("{fate}  {}  {time}{why}{bytes}\n", build.root.image)
+    };
+    survey.builds.iter().enumerate().map(line).collect()
 }
 
 /// ` (2 layers 30 MB, 1 frame 2 MB)`.

@@ -87,11 +87,6 @@ pub struct LoggedBuild {
     pub estimate: Option<serde_json::Value>,
 }
 
-fn time(milliseconds: u64) -> String {
-    let time = jiff::Timestamp::from_millisecond(i64::try_from(milliseconds).unwrap_or(0)).unwrap_or_default();
-    time.round(jiff::Unit::Second).unwrap_or(time).to_string()
-}
-
 fn state(build: &PastBuild) -> &'static str {
     match &build.end {
         Some(end) if end.failed.is_some() => "failed",
@@ -112,7 +107,7 @@ fn logged(build: &PastBuild) -> LoggedBuild {
     let ran = build.runs.iter().filter(|run| is_action(run)).count();
     LoggedBuild {
         number: build.number,
-        began: time(build.began.at),
+        began: render::utc(build.began.at),
         milliseconds: until.map(|until| until.saturating_sub(build.began.at)),
         state: state.to_owned(),
         imgbuild: build.began.version.clone(),
@@ -259,7 +254,7 @@ fn what_ran(histories: &[Vec<PastBuild>], stage: &str, store: &Path) -> Result<(
                     run.action,
                     build.began.image,
                     build.number,
-                    time(build.began.at),
+                    render::utc(build.began.at),
                     took(run.milliseconds)
                 ));
                 out.push_str(&format!(

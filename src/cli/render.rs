@@ -195,9 +195,15 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// How many entries.
-pub fn entries(number: usize) -> String {
-    format!("{} {}", counted(number), if number == 1 { "entry" } else { "entries" })
+/// A number with its noun.
+pub fn counted_as(number: usize, one: &str, many: &str) -> String {
+    format!("{} {}", counted(number), if number == 1 { one } else { many })
+}
+
+/// A time of the log, in UTC: milliseconds since 1970.
+pub fn utc(milliseconds: u64) -> String {
+    let time = jiff::Timestamp::from_millisecond(i64::try_from(milliseconds).unwrap_or(0)).unwrap_or_default();
+    time.round(jiff::Unit::Second).unwrap_or(time).to_string()
 }
 
 /// A number with commas between its thousands.

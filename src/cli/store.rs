@@ -315,7 +315,7 @@ fn stats(arguments: &super::Arguments, json: bool) -> Result<Exit, Exit> {
         images: of_images.collect(),
         shared_bytes: bytes(&shared),
         pins: survey.builds.iter().filter_map(|build| build.pin.clone()).collect(),
-        gc_would_free_bytes: bytes(&survey.surplus(&kept)),
+        gc_would_free_bytes: bytes(&survey.surplus(&kept, &Policy::default())),
     };
     if json {
         render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));

@@ -14,8 +14,13 @@ use crate::digest::{Digest, Sha256};
 /// Builds of one image that are remembered at most.
 const REMEMBERED: usize = 64;
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// How long what a plan remembered is kept: the recipe may be gone, and the next plan writes it anew.
 const MEMO_AGE: Duration = Duration::from_secs(30 * 86_400);
+
+/// How long logs are kept: a message that names one may be read days later.
+const LOG_AGE: Duration = Duration::from_secs(14 * 86_400);
 
 /// How long a label of a pin may be.
 const LABEL_LENGTH: usize = 64;
@@ -33,7 +38,25 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { keep: 1, max_age: None, max_size: None }
+        Self { keep: Self::KEEP, max_age: None, max_size: None }
+    }
+}
+
+impl Policy {
+    /// Builds of an image that are kept unless somebody says otherwise: a step back and one more.
+    pub const KEEP: usize = 3;
+
+    /// How long something is kept that no build needs: logs and what plans remembered, and for a day what was fetched for a
+    /// build that has not come to its end, unless the store has to become small.
+    fn grace(&self, kind: ItemKind) -> Duration {
+        let most = match kind {
+            // Only the next plan takes longer without it, and it is small.
+            ItemKind::Memo => return MEMO_AGE,
+            ItemKind::Log => LOG_AGE,
+            ItemKind::Package | ItemKind::Index if self.max_size.is_none() => DAY,
+            _ => Duration::ZERO,
+        };
+        self.max_age.map_or(most, |age| age.min(most))
     }
 }
 
@@ -76,8 +99,8 @@ pub struct Item {
     pub kind: ItemKind,
     /// Bytes of its content.
     pub bytes: u64,
-    /// Whether it is kept although no build needs it: what plans remembered lately.
-    pub is_spared: bool,
+    /// How long ago it was written.
+    pub age: Duration,
 }
 
 impl Item {
@@ -311,10 +334,9 @@ impl Store {
     }
 
     fn item(&self, path: String, kind: ItemKind) -> Item {
-        let modified = || std::fs::metadata(self.directory().join(&path)).and_then(|found| found.modified());
-        let is_spared =
-            kind == ItemKind::Memo && modified().is_ok_and(|time| time.elapsed().unwrap_or_default() < MEMO_AGE);
-        Item { bytes: self.bytes_of(&path, kind), path, kind, is_spared }
+        let modified = std::fs::metadata(self.directory().join(&path)).and_then(|found| found.modified());
+        let age = modified.map_or(Duration::MAX, |time| time.elapsed().unwrap_or_default());
+        Item { bytes: self.bytes_of(&path, kind), path, kind, age }
     }
 
     /// Bytes of an item. Of a layer, those that its manifest counts: not everybody may look into the directory.
@@ -376,10 +398,17 @@ impl Survey {
         kept
     }
 
-    /// Indices of the items that none of these builds needs.
-    pub fn surplus(&self, kept: &BTreeSet<usize>) -> Vec<usize> {
+    /// Indices of the items that none of these builds needs, and that a policy does not spare for being young.
+    pub fn surplus(&self, kept: &BTreeSet<usize>, policy: &Policy) -> Vec<usize> {
         let needed: BTreeSet<usize> = kept.iter().flat_map(|build| self.needs[*build].iter().copied()).collect();
-        (0..self.items.len()).filter(|item| !needed.contains(item) && !self.items[*item].is_spared).collect()
+        let is_spared = |item: &Item| item.age < policy.grace(item.kind);
+        (0..self.items.len()).filter(|item| !needed.contains(item) && !is_spared(&self.items[*item])).collect()
+    }
+
+    /// Bytes that go with a build: what none of the kept ones needs of it.
+    pub fn own_bytes(&self, build: usize, kept: &BTreeSet<usize>) -> u64 {
+        let needed: BTreeSet<usize> = kept.iter().flat_map(|build| self.needs[*build].iter().copied()).collect();
+        self.needs[build].difference(&needed).map(|item| self.items[*item].bytes).sum()
     }
 
     /// The same as paths.

@@ -318,10 +318,10 @@ fn repair(space: &Space, command: &[&str]) {
 /// Brings the store to where a command has something to do.
 fn prepare(space: &Space, command: &[&str]) {
     match command {
-        ["gc"] => turn_to(space, true),
+        ["gc", ..] => turn_to(space, true),
         ["store", "load", ..] => {
             turn_to(space, true);
-            space.run(&["gc"]).good();
+            space.run(&["gc", "--keep", "1"]).good();
         }
         ["store", "verify", ..] => {
             let trial = |action: &str| -> serde_json::Value {
@@ -362,7 +362,7 @@ fn a_command_that_takes_things_out_of_the_store_may_be_killed_anywhere() {
     let removed = ["remove.renamed", "remove.out-of-place", "remove.out-of-place+"];
     let own = ["remove.own-renamed", "remove.own-out-of-place", "gc.outside"];
     let places: [(&[&str], Vec<&str>); 6] = [
-        (&["gc"], [&own[..], &removed, &["gc.inside"]].concat()),
+        (&["gc", "--keep", "1"], [&own[..], &removed, &["gc.inside"]].concat()),
         (
             &["store", "load", file],
             vec!["load.layer", "scan.before-rename", "scan.before-manifest", "load.frame", "commit.before-record"],
@@ -395,7 +395,7 @@ fn a_command_that_takes_things_out_of_the_store_may_be_killed_anywhere() {
     let mut random = seed;
     for number in 0..times {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let commands: [&[&str]; 3] = [&["gc"], &["store", "load", file], &["store", "verify", "--repair"]];
+        let commands: [&[&str]; 3] = [&["gc", "--keep", "1"], &["store", "load", file], &["store", "verify", "--repair"]];
         let command = commands[number % commands.len()];
         let after = Duration::from_micros((random >> 33) % 100_000);
         prepare(&space, command);

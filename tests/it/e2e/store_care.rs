@@ -59,12 +59,18 @@ fn gc_keeps_pins_and_as_many_builds_as_it_is_told_and_says_the_bytes() {
         (builds.iter().filter(|one| one["kept"] == true).count(), builds.len())
     };
     assert_eq!(builds(&two), (3, 4), "the last two and the pin, which is the first: {two:#}");
-    let one = json(&space, &["gc", "--dry-run", "--json"]);
+    let unsaid = json(&space, &["gc", "--dry-run", "--json"]);
+    assert_eq!(builds(&unsaid), (4, 4), "three and the pin: {unsaid:#}");
+    assert_eq!(unsaid["removed_bytes"], stats["gc_would_free_bytes"]);
+    let one = json(&space, &["gc", "--keep", "1", "--dry-run", "--json"]);
     assert_eq!(builds(&one), (2, 4), "{one:#}");
-    assert_eq!(one["removed_bytes"], stats["gc_would_free_bytes"]);
+    let text = space.run(&["gc", "--keep", "1", "--dry-run"]).good().out;
+    let fates: Vec<&str> = text.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(fates, ["keep", "remove", "remove", "keep"], "{text}");
+    assert!(text.contains("pinned as first") && text.contains("that no kept build needs"), "{text}");
     assert!(one["removed_bytes"].as_u64().unwrap() > two["removed_bytes"].as_u64().unwrap());
     assert_eq!(entries(&space, "trees"), trees);
-    let ran = json(&space, &["gc", "--json"]);
+    let ran = json(&space, &["gc", "--keep", "1", "--json"]);
     assert_eq!((&ran["removed"], &ran["dry_run"]), (&one["removed"], &serde_json::json!(false)));
     assert!(is_kept(&space));
     // The one in between is gone, the pinned one is not.
@@ -92,6 +98,40 @@ fn gc_keeps_pins_and_as_many_builds_as_it_is_told_and_says_the_bytes() {
     for wrong in ["../up", ".hidden", "a/b", ""] {
         assert_ne!(space.run(&["store", "pin", wrong]).code, 0, "{wrong}");
     }
+}
+
+#[test]
+fn gc_leaves_what_was_just_fetched_and_logs_that_a_message_names() {
+    let space = fresh();
+    build(&space).good();
+    let place = |name: &str, text: &str| {
+        let path = space.store().join("v1").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    // As an interrupted build leaves them: nothing remembers it.
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let package = place(&format!("packages/ba/{digest}"), "abc");
+    let log = place("logs/failed.log", "why it failed");
+    let age = |path: &std::path::Path, days: u64| {
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(days * 86_400)).unwrap();
+    };
+    space.run(&["gc"]).good();
+    assert!(package.exists() && log.exists());
+    age(&package, 2);
+    age(&log, 13);
+    space.run(&["gc"]).good();
+    assert!(!package.exists() && log.exists());
+    age(&log, 15);
+    space.run(&["gc"]).good();
+    assert!(!log.exists());
+    // Where the store has to become small, the package can be fetched again.
+    place(&format!("packages/ba/{digest}"), "abc");
+    space.run(&["gc", "--max-size", "1T"]).good();
+    assert!(!package.exists());
+    assert!(is_kept(&space));
 }
 
 #[test]
