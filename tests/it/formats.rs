@@ -118,7 +118,8 @@ fn a_record_of_a_later_form_is_left_alone_and_of_a_later_minor_form_read() {
         "outputs": {"layer": null, "later": []}, "milliseconds": 5, "host": "later",
     });
     let store = Store::existing(directory.path());
-    let item = Item { path: format!("actions/{key}.json"), kind: ItemKind::Record, bytes: 0, age: std::time::Duration::ZERO };
+    let item =
+        Item { path: format!("actions/{key}.json"), kind: ItemKind::Record, bytes: 0, age: std::time::Duration::ZERO };
     let damage = || store.damage_of(&item);
     // As every record ends: with the digest of what stands before it.
     let sealed = |record: &serde_json::Value| {

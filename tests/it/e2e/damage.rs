@@ -395,7 +395,8 @@ fn a_command_that_takes_things_out_of_the_store_may_be_killed_anywhere() {
     let mut random = seed;
     for number in 0..times {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let commands: [&[&str]; 3] = [&["gc", "--keep", "1"], &["store", "load", file], &["store", "verify", "--repair"]];
+        let commands: [&[&str]; 3] =
+            [&["gc", "--keep", "1"], &["store", "load", file], &["store", "verify", "--repair"]];
         let command = commands[number % commands.len()];
         let after = Duration::from_micros((random >> 33) % 100_000);
         prepare(&space, command);
