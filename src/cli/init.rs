@@ -207,7 +207,8 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
     Exit::Done
 }
 
-/// Where the new recipe goes: the directory itself, but in a workspace's root a folder where its globs look for images.
+/// Where the new recipe goes: the directory itself, but in a workspace's root a folder where its globs look for images, and
+/// in such a folder one below it.
 fn place_of(directory: &Path, name: Option<&str>) -> Result<PathBuf, Exit> {
     let workspace = match Workspace::above(directory) {
         Ok(workspace) => workspace,
@@ -216,6 +217,20 @@ fn place_of(directory: &Path, name: Option<&str>) -> Result<PathBuf, Exit> {
             return Err(Exit::Input);
         }
     };
+    let folders = |workspace: &Workspace| -> Vec<String> {
+        let patterns = workspace.model.images.iter().filter(|pattern| !pattern.starts_with('!'));
+        let plain = patterns.filter_map(|pattern| pattern.strip_suffix("/*"));
+        plain.filter(|folder| !folder.contains(['*', '?', '[', '{'])).map(str::to_owned).collect()
+    };
+    if let (Some(workspace), Ok(real)) = (&workspace, directory.canonicalize())
+        && folders(workspace).iter().any(|folder| workspace.root.join(folder) == real)
+    {
+        let Some(name) = name else {
+            render::say("error: name the new image: `imgbuild init NAME`");
+            return Err(Exit::Usage);
+        };
+        return Ok(directory.join(name));
+    }
     let is_root = |workspace: &Workspace| directory.canonicalize().is_ok_and(|real| real == workspace.root);
     let Some(workspace) = workspace.filter(|workspace| is_root(workspace) && !workspace.model.images.is_empty()) else {
         return Ok(directory.to_owned());
@@ -224,9 +239,7 @@ fn place_of(directory: &Path, name: Option<&str>) -> Result<PathBuf, Exit> {
         render::say("error: name the new image: `imgbuild init NAME`");
         return Err(Exit::Usage);
     };
-    let folders = workspace.model.images.iter().filter(|pattern| !pattern.starts_with('!'));
-    match folders.filter_map(|pattern| pattern.strip_suffix("/*")).find(|folder| !folder.contains(['*', '?', '[', '{']))
-    {
+    match folders(&workspace).first() {
         Some(folder) => Ok(directory.join(folder).join(name)),
         None => {
             render::say(

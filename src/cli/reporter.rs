@@ -40,7 +40,7 @@ impl Reporter {
         let moving = kind == ProgressKind::Auto && std::io::stderr().is_terminal();
         let bar = moving.then(|| {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {wide_msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(Duration::from_millis(120));
@@ -133,8 +133,7 @@ impl Reporter {
             return self.event(&ProgressEvent::Started { image, action, causes: causes.to_vec() });
         }
         if let Some(bar) = &self.bar {
-            bar.set_prefix(shown);
-            bar.set_message("");
+            bar.set_message(shown);
         } else {
             self.line(&format!("{shown}: started"));
         }
@@ -157,8 +156,8 @@ impl Reporter {
             .entry(std::thread::current().id())
             .or_insert_with(|| (image.unwrap_or("imgbuild").to_owned(), before));
         if let Some(bar) = &self.bar {
-            bar.set_prefix(action.clone());
-            bar.set_message(text.to_owned());
+            // One field, which is cut to the terminal's width: a line that wraps could not be taken away.
+            bar.set_message(format!("{action} {text}"));
         } else if last.elapsed() >= PLAIN_INTERVAL || self.verbose > 1 {
             *last = Instant::now();
             self.line(&format!("{action}: {text}"));

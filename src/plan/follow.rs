@@ -64,7 +64,8 @@ impl Follow<'_> {
             Difference::Own(cause) => Some(cause),
             _ => None,
         });
-        let written: Vec<Cause> = own.filter(|cause| cause.file.is_some() && cause.line.is_some()).collect();
+        let written = own.filter(|cause| cause.file.is_some() && cause.line.is_some() && !is_of_every_image(cause));
+        let written: Vec<Cause> = written.collect();
         if written.is_empty() { none() } else { joined(in_reading_order(written)) }
     }
 
@@ -251,6 +252,12 @@ impl Follow<'_> {
             None => cause,
         }]
     }
+}
+
+/// Whether a cause is a field that every recipe has: it is new to an action that is new, and nobody wrote it for that.
+fn is_of_every_image(cause: &Cause) -> bool {
+    let every = ["image.name", "image.distro", "image.release", "image.arch"];
+    matches!(&cause.leaf().reason, Reason::Added { what, .. } if every.contains(&what.as_str()))
 }
 
 fn is_package(input: &str) -> bool {

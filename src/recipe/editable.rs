@@ -84,6 +84,29 @@ fn behind_comments(
     Ok(())
 }
 
+/// The text with a table that a change added in the place of its template: the commented lines that begin with `# [table]`,
+/// as `imgbuild init` writes them. None where there is no such template, or where the text would say something else then.
+fn in_its_template(before: &str, after: &str) -> Option<String> {
+    let is_header = |line: &str| line.starts_with('[') && line.trim_end().ends_with(']');
+    let old: Vec<&str> = before.lines().filter(|line| is_header(line)).collect();
+    let mut lines: Vec<&str> = after.lines().collect();
+    let at = lines.iter().position(|line| is_header(line) && !old.contains(line))?;
+    let template = lines.iter().position(|line| line.strip_prefix('#').is_some_and(|rest| rest.trim() == lines[at]))?;
+    let length = lines[template..].iter().take_while(|line| line.starts_with('#')).count();
+    // What follows it must not become the new table's.
+    let mut behind = lines[template + length..].iter().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    if behind.next().is_some_and(|line| !is_header(line)) {
+        return None;
+    }
+    let table = lines[at..].iter().take_while(|line| !line.trim().is_empty()).count();
+    let table: Vec<&str> = lines.splice(at..at + table, []).collect();
+    let template = if at < template { template - table.len() } else { template };
+    lines.splice(template..template + length, table);
+    let text = format!("{}\n", lines.join("\n").trim_end());
+    let same = |text: &str| text.parse::<toml::Table>().ok();
+    (same(&text)? == same(after)?).then_some(text)
+}
+
 /// A change that is not made in KDL, as a person would write it there.
 fn in_blocks(keys: &[&str], value: &str) -> String {
     let name = |key: &&str| match key.chars().all(|one| one.is_ascii_alphanumeric() || "_-".contains(one)) {
@@ -140,7 +163,14 @@ impl Editable {
     /// Why it cannot be made.
     pub fn apply(&mut self, prefix: &[&str], change: &Edit) -> Result<(), String> {
         match &mut self.text {
-            Text::Toml(document) => behind_comments(document, |document| edit::apply(document, prefix, change)),
+            Text::Toml(document) => {
+                let before = document.to_string();
+                behind_comments(document, |document| edit::apply(document, prefix, change))?;
+                if let Some(text) = in_its_template(&before, &document.to_string()) {
+                    **document = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
+                }
+                Ok(())
+            }
             Text::Kdl(text) => {
                 let keys = [prefix, &change.path.keys().unwrap_or_default()].concat();
                 text.apply(prefix, change, leading_key(&WHOLE, &keys))
@@ -160,5 +190,30 @@ impl Editable {
                 Err(format!("in KDL say by hand what is not inherited: {}", in_blocks(keys, &what)))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_table_takes_the_place_of_its_template() {
+        let text = "[a]\nx = 1\n\n# A script.\n# [postinstall]\n# script = \"x\"\n# inputs = []\n\n# Units.\n# [services]\n# enable = []\n\n[boot]\ny = 2\n";
+        let mut file = Editable::read("image.toml", text).unwrap();
+        file.apply(&[], &Edit::parse("postinstall.script=compute.sh").unwrap()).unwrap();
+        let expected = text
+            .replace("# [postinstall]\n# script = \"x\"\n# inputs = []\n", "[postinstall]\nscript = \"compute.sh\"\n");
+        assert_eq!(file.text(), expected);
+        file.apply(&[], &Edit::parse("services.enable+=munge").unwrap()).unwrap();
+        assert_eq!(
+            file.text(),
+            expected.replace("# [services]\n# enable = []\n", "[services]\nenable = [\"munge\"]\n")
+        );
+        // Where a value would land in the new table, the template stays.
+        let inner = "[system]\n# [postinstall]\n# script = \"x\"\nhostname = \"n\"\n";
+        let mut file = Editable::read("image.toml", inner).unwrap();
+        file.apply(&[], &Edit::parse("postinstall.script=a.sh").unwrap()).unwrap();
+        assert_eq!(file.text(), format!("{inner}\n[postinstall]\nscript = \"a.sh\"\n"));
     }
 }

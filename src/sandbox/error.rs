@@ -83,7 +83,7 @@ pub enum SandboxError {
     #[diagnostic(
         code(sandbox::full),
         help(
-            "free some space there, run `imgbuild gc`, or choose another store with --store; nothing was published, and what is finished is kept: the next build goes on from there"
+            "free some space there, run `imgbuild gc`, or use a store on another file system: --store DIR, or IMGBUILD_STORE=DIR in the environment; nothing was published, and what is finished is kept: the next build goes on from there"
         )
     )]
     Full { operation: String, directory: PathBuf, message: String },

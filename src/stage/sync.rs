@@ -1,5 +1,7 @@
 //! The sync layer: files of the build host, copied, appended or merged (D25).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::edit::layer_by_edit;
@@ -41,8 +43,8 @@ pub struct SyncRequest {
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SyncAnswer {
-    /// The layer.
-    pub layer: ScanAnswer,
+    /// The layer; or the item that cannot be copied, and why.
+    pub layer: Result<ScanAnswer, (usize, String)>,
     /// What is to be said.
     pub notes: Vec<String>,
     /// Items that were copied over another one: which, and over which.
@@ -93,10 +95,15 @@ fn normal(path: &str) -> String {
 pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     let reader = LayerReader::open(&request.base)?;
     let (mut notes, mut doubled) = (Vec::new(), Vec::new());
-    let mut copied: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
-    let mut written: std::collections::BTreeMap<String, Vec<u8>> = std::collections::BTreeMap::new();
+    let mut copied: BTreeMap<String, usize> = BTreeMap::new();
+    let mut written: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut refused = None;
     let layer = layer_by_edit(&request.scratch, &request.base, request.epoch, |tree| {
         for (index, item) in request.items.iter().enumerate() {
+            if let Some(file) = file_above(&reader.tree, &written, &item.destination) {
+                refused = Some((index, format!("`{file}` is a file in the image, so nothing can be copied below it")));
+                return Err(String::new());
+            }
             let meta = Meta { mode: item.mode, mtime: request.epoch, ..Meta::default() };
             if let Some(target) = &item.link {
                 tree.symlink(item.destination.trim_start_matches('/').as_bytes(), target.as_bytes(), &meta)?;
@@ -133,8 +140,11 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                         None => reader.read(&place)?,
                     };
                     let entry = reader.tree.0.get(&place).map(|found| &found.entry);
-                    let before = before
-                        .ok_or_else(|| format!("`{destination}` is not in the image, so nothing can be added to it"))?;
+                    let Some(before) = before else {
+                        let why = format!("`{destination}` is not in the image, so nothing can be added to it");
+                        refused = Some((index, why));
+                        return Err(String::new());
+                    };
                     let meta = Meta {
                         mode: entry.map_or(item.mode, |entry| entry.mode),
                         uid: entry.map_or(0, |entry| entry.uid),
@@ -148,8 +158,28 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
             written.insert(place, bytes);
         }
         Ok(())
-    })?;
+    });
+    let layer = match refused {
+        Some(refused) => Err(refused),
+        None => Ok(layer?),
+    };
     Ok(SyncAnswer { layer, notes, doubled })
+}
+
+/// The nearest thing above a destination that is there and no directory, links followed.
+fn file_above(tree: &Merged, copied: &BTreeMap<String, Vec<u8>>, destination: &str) -> Option<String> {
+    let mut path = destination.trim_start_matches('/');
+    while let Some((above, _)) = path.rsplit_once('/') {
+        if copied.contains_key(above) {
+            return Some(format!("/{above}"));
+        }
+        match resolved(tree, above) {
+            Some((_, Kind::Directory)) => return None,
+            Some(_) => return Some(format!("/{above}")),
+            None => path = above,
+        }
+    }
+    None
 }
 
 fn appended(before: &[u8], more: &[u8]) -> Vec<u8> {

@@ -14,7 +14,9 @@ pub enum StoreError {
     #[error("no space left while imgbuild tried to {intent} `{path}`")]
     #[diagnostic(
         code(store::full),
-        help("free some space, run `imgbuild gc`, or choose another store with --store; nothing was lost")
+        help(
+            "free some space on that file system, run `imgbuild gc`, or use a store on another one: --store DIR, or IMGBUILD_STORE=DIR in the environment; nothing was lost"
+        )
     )]
     Full { intent: &'static str, path: PathBuf },
     /// Something in the store is not what its name says.

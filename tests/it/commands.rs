@@ -126,3 +126,27 @@ fn a_closed_pipe_ends_a_command_quietly() {
     let ran = run_to(&space, &["plan", "--json"], writer);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
 }
+
+#[test]
+fn a_new_image_of_a_workspace_goes_where_its_patterns_look() {
+    let space = Space::new();
+    space.write("imgbuild.toml", "images = [\"images/*\"]\n");
+    let init = |below: &str, name: &[&str]| {
+        let mut command = imgbuild();
+        command.arg("-C").arg(space.path().join(below)).arg("init").args(name);
+        Ran::from(command.output().unwrap())
+    };
+    init("", &["compute"]).good();
+    std::fs::create_dir_all(space.path().join("images")).unwrap();
+    init("images", &["login"]).good();
+    assert!(space.path().join("images/compute/image.toml").is_file());
+    assert!(space.path().join("images/login/image.toml").is_file());
+    assert!(!space.path().join("images/image.toml").exists());
+    let nameless = init("images", &[]);
+    assert!(nameless.code == 64 && nameless.err.contains("imgbuild init NAME"), "{}", nameless.err);
+    // A directory of one's own below keeps its name.
+    std::fs::create_dir_all(space.path().join("images/gpu")).unwrap();
+    init("images/gpu", &[]).good();
+    let listed = space.run(&["list"]).good().out;
+    assert!(["compute", "gpu", "login"].iter().all(|name| listed.contains(name)), "{listed}");
+}

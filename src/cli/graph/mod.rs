@@ -26,6 +26,9 @@ pub struct Arguments {
     /// A drawing
     #[arg(long)]
     pub svg: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with_all = ["dot", "mermaid", "svg"])]
+    pub json: bool,
     /// Where artefacts are [default: `out` beside the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
@@ -57,7 +60,9 @@ pub fn run(arguments: &super::Arguments, own: &Arguments) -> Exit {
         Ok(shapes) => shapes,
         Err(exit) => return exit,
     };
-    let text = if own.dot {
+    let text = if own.json {
+        json(&shapes)
+    } else if own.dot {
         dot(&shapes)
     } else if own.mermaid {
         mermaid(&shapes)
@@ -130,6 +135,19 @@ impl Shape {
         }
         drawn
     }
+}
+
+/// What `graph --json` prints: images, their actions in an order in which they can run, and what each uses itself.
+fn json(shapes: &[Shape]) -> String {
+    let actions = |shape: &Shape| -> Vec<serde_json::Value> {
+        let uses = |node: &Node| -> Vec<&str> { node.uses.iter().map(|one| shape.nodes[*one].id.as_str()).collect() };
+        let one = |node: &Node| serde_json::json!({ "action": node.id, "verdict": node.verdict, "uses": uses(node) });
+        shape.nodes.iter().map(one).collect()
+    };
+    let images: Vec<serde_json::Value> =
+        shapes.iter().map(|shape| serde_json::json!({ "image": shape.image, "actions": actions(shape) })).collect();
+    let document = serde_json::json!({ "format_version": "1.0", "images": images });
+    format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default())
 }
 
 fn plain(shape: &Shape) -> String {

@@ -69,6 +69,10 @@ impl Builder<'_> {
         let scratch = self.store.scratch()?;
         let request = SyncRequest { scratch: scratch.name.clone(), base, epoch: lock.epoch, items };
         let answer: SyncAnswer = self.namespace.call("sync", &request, &mut |text| self.report.progress(text))?;
-        Ok(layer_outputs(&answer.layer))
+        let layer = answer.layer.map_err(|(_, problem)| {
+            let help = "the files of xCAT's node support need that path: see docs/xcat.md".to_owned();
+            StageError::Refused { problem, help }
+        })?;
+        Ok(layer_outputs(&layer))
     }
 }

@@ -8,7 +8,7 @@ use crate::plan::Action;
 use crate::recipe::{Clause, HOSTNAME_BY_DHCP, Lock, ModulesFrom, SyncedKind, package_of};
 use crate::source::{Finding, Severity};
 use crate::stage::remedy::{remedy, thrown_away_finding};
-use crate::stage::report::refuse;
+use crate::stage::report::{refuse, refuse_at};
 use crate::stage::results::{Done, below, layer_outputs, missing};
 use crate::stage::run::Builder;
 use crate::stage::wish::POSTINSTALL_TOOLS;
@@ -277,6 +277,15 @@ impl Builder<'_> {
         for text in answer.notes {
             self.report.finding(&Finding::nowhere(Severity::Warning, "sync::into_folder", text));
         }
-        Ok(layer_outputs(&answer.layer))
+        match answer.layer {
+            Ok(layer) => Ok(layer_outputs(&layer)),
+            Err((index, problem)) => {
+                let item = self.recipe.sync.get(index);
+                let name = item.map_or_else(String::new, |item| format!("{}: ", item.name));
+                let help =
+                    "correct the line's destination; `imgbuild shell` shows what is in the image there".to_owned();
+                Err(refuse_at(self.report, item.map(|item| item.span.clone()), format!("{name}{problem}"), help))
+            }
+        }
     }
 }

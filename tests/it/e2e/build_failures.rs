@@ -161,6 +161,28 @@ fn synced_files_are_appended_merged_and_put_into_folders() {
 }
 
 #[test]
+fn a_destination_that_cannot_be_is_refused_with_the_synclists_line() {
+    let space = copy();
+    space.write("s/motd", "hello\n");
+    space.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
+    for (list, expected) in [
+        ("# first\ns/motd -> /etc/passwd/\n", "`/etc/passwd` is a file in the image"),
+        ("# first\ns/motd -> /bin/sh/a/b\n", "`/bin/sh` is a file in the image"),
+        ("s/motd -> /opt/one\ns/motd -> /opt/one/two\n", "`/opt/one` is a file in the image"),
+        ("# first\nAPPEND:\ns/motd -> /etc/nosuch\n", "`/etc/nosuch` is not in the image"),
+    ] {
+        space.write("a.synclist", list);
+        let ran = space.run(&["build"]);
+        let line = list.lines().count();
+        assert_eq!(ran.code, 1, "{list}: {}", ran.err);
+        assert!(ran.err.contains(expected) && ran.err.contains(&format!("a.synclist:{line}:1")), "{list}: {}", ran.err);
+    }
+    // A link to a directory is one.
+    space.write("a.synclist", "s/motd -> /lib/motd\n");
+    space.run(&["build"]).good();
+}
+
+#[test]
 fn files_of_a_directory_that_is_made_anew_are_kept() {
     let space = copy();
     // Equal files with equal times in a directory that overlayfs marks opaque.

@@ -149,6 +149,13 @@ fn the_boxes_of_a_treemap_are_as_large_as_what_they_stand_for() {
         let place = |one: &serde_json::Value| -> [f64; 4] { std::array::from_fn(|index| number(&one["place"][index])) };
         assert!(boxes.len() >= 5, "{by}: {measured:#}");
         let bytes: f64 = boxes.iter().map(|one| number(&one["bytes"])).sum();
+        if by == "package" {
+            // The largest package, which the table names first, is the largest box.
+            let table = tiny().space.run(&["size", "--by", by]).good().out;
+            let all: Vec<f64> = boxes.iter().map(|one| number(&one["bytes"])).collect();
+            let largest = all.iter().copied().fold(0.0, f64::max);
+            assert!(largest / bytes > 0.4, "the kernel is most of a tiny image: {largest} of {bytes}\n{table}");
+        }
         let map = number(&measured["map"][2]) * number(&measured["map"][3]);
         let picture = Picture::read(&picture);
         for one in boxes {
@@ -232,6 +239,15 @@ fn the_graph_is_drawn_for_people_and_programs_with_shapes_beside_colours() {
     );
     let dot = run(&["graph", "--dot"]);
     assert!(dot.contains("shape=hexagon") && dot.contains("->") && dot.ends_with("}\n"), "{dot}");
+    let json: serde_json::Value = serde_json::from_str(&run(&["graph", "--json"])).unwrap();
+    let actions = json["images"][0]["actions"].as_array().unwrap();
+    let one = |id: &str| actions.iter().find(|action| action["action"] == id).unwrap();
+    assert_eq!((&json["format_version"], &json["images"][0]["image"]), (&"1.0".into(), &"tiny".into()));
+    assert_eq!(
+        (&one("rootfs/postinstall")["verdict"], &one("rootfs/base")["verdict"]),
+        (&"run".into(), &"keep".into())
+    );
+    assert!(one("pack/rootimg")["uses"].as_array().unwrap().contains(&"rootfs/postinstall".into()), "{json:#}");
     let svg = run(&["graph", "--svg"]);
     assert_eq!(svg, run(&["graph", "--svg"]), "the drawing is the same each time");
     let directory = tempfile::tempdir().unwrap();
