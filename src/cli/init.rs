@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::setup::print_findings;
 use super::{Exit, render};
-use crate::recipe::{KDL_RECIPE_FILE, RECIPE_FILE, Workspace};
+use crate::recipe::{Distro, KDL_RECIPE_FILE, RECIPE_FILE, Workspace, known_releases};
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
@@ -12,7 +12,7 @@ pub struct Arguments {
     /// Name of the image [default: the directory's]
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// Release of Debian
+    /// Release of Debian or Ubuntu, by its name
     #[arg(long, default_value = "bookworm")]
     pub release: String,
     /// Format of the recipe
@@ -24,7 +24,16 @@ const PKGLIST: &str = "# Packages, one a line. Kernels belong to `kernel` of the
 
 const EXLIST: &str = "# What is left out of the packed image. Patterns are matched against `./path`; `*` crosses `/`;\n# `./dir*` takes a folder and its content, `+./path` brings something back.\n./usr/share/man/*\n./usr/share/doc/*\n./usr/share/locale/*\n./boot/*\n";
 
+/// The distribution that has a release, and its kernel.
+fn of_release(release: &str) -> (&'static str, &'static str) {
+    match known_releases(Distro::Ubuntu).contains(&release) {
+        true => (Distro::Ubuntu.name(), "linux-image-generic"),
+        false => (Distro::Debian.name(), "linux-image-amd64"),
+    }
+}
+
 fn recipe_text(name: &str, release: &str, has_key: bool) -> String {
+    let (distro, kernel) = of_release(release);
     let key = if has_key {
         "authorized_keys = [\"keys/admin.pub\"]"
     } else {
@@ -34,12 +43,12 @@ fn recipe_text(name: &str, release: &str, has_key: bool) -> String {
         r#"# An image that diskless nodes boot from. `imgbuild plan` says what a build would do, and why.
 [image]
 name = "{name}"
-distro = "debian"
+distro = "{distro}"
 release = "{release}"
 arch = "x86_64"
 
 # Where packages come from. `host` is the mirror that this machine's own apt uses; or give one:
-# uri = "http://mirror.example/debian", suites = ["{release}"], components = ["main"], signed-by = "keys/site.gpg"
+# uri = "http://mirror.example/{distro}", suites = ["{release}"], components = ["main"], signed-by = "keys/site.gpg"
 [[repo]]
 source = "host"
 
@@ -53,7 +62,7 @@ install = []                     # more packages
 # lists = ["{name}.otherpkgs.pkglist"]
 
 [kernel]
-package = "linux-image-amd64"
+package = "{kernel}"
 drivers = []                     # edits of the default list of network drivers: "+ice", "-be2net"; or a whole list
 
 [system]
@@ -88,6 +97,7 @@ tmpfs = {{ "/tmp" = "50m" }}
 
 /// The same in KDL.
 fn kdl_text(name: &str, release: &str, has_key: bool) -> String {
+    let (distro, kernel) = of_release(release);
     let key = if has_key {
         "authorized_keys \"keys/admin.pub\""
     } else {
@@ -95,10 +105,10 @@ fn kdl_text(name: &str, release: &str, has_key: bool) -> String {
     };
     format!(
         r#"// An image that diskless nodes boot from. `imgbuild plan` says what a build would do, and why.
-image name="{name}" distro="debian" release="{release}" arch="x86_64"
+image name="{name}" distro="{distro}" release="{release}" arch="x86_64"
 
 // Where packages come from. `host` is the mirror that this machine's own apt uses; or give one:
-// repo uri="http://mirror.example/debian" suites="{release}" components="main" signed-by="keys/site.gpg"
+// repo uri="http://mirror.example/{distro}" suites="{release}" components="main" signed-by="keys/site.gpg"
 repo source="host"
 
 packages {{
@@ -109,7 +119,7 @@ packages {{
 // A directory of your own .deb files; its sub-directories are repositories too.
 // otherpkgs "otherpkgs" {{ lists "{name}.otherpkgs.pkglist" }}
 
-kernel package="linux-image-amd64" {{
+kernel package="{kernel}" {{
     drivers                      // edits of the default list of network drivers: "+ice" "-be2net"; or a whole list
 }}
 

@@ -19,6 +19,10 @@ use sequoia_openpgp as openpgp;
 /// debian-archive-keyring 2025.1 of Debian 13. A test below has their fingerprints.
 const DEBIAN_ARCHIVE_KEYS: &[u8] = include_bytes!("keys/debian-archive.asc");
 
+/// Archive keys of Ubuntu since 2012: the certificates of the archive in ubuntu-archive-keyring.gpg, of the package
+/// ubuntu-keyring 2023.11.28.1 of Debian 13. A test below has their fingerprints.
+const UBUNTU_ARCHIVE_KEYS: &[u8] = include_bytes!("keys/ubuntu-archive.asc");
+
 /// Certificates whose signatures count.
 #[derive(Debug, Clone)]
 pub struct Keyring {
@@ -36,6 +40,14 @@ impl Keyring {
     /// A text, if the built-in data were damaged.
     pub fn debian() -> Result<Self, String> {
         Self::parse(DEBIAN_ARCHIVE_KEYS)
+    }
+
+    /// The built-in keys of Ubuntu's archive.
+    ///
+    /// # Errors
+    /// A text, if the built-in data were damaged.
+    pub fn ubuntu() -> Result<Self, String> {
+        Self::parse(UBUNTU_ARCHIVE_KEYS)
     }
 
     /// Reads certificates from a file.
@@ -278,6 +290,16 @@ mod tests {
         let mut published = published.map(str::to_owned);
         published.sort();
         assert_eq!(found, published);
+    }
+
+    /// Source: <https://wiki.ubuntu.com/SecurityTeam/FAQ>, "GPG Keys used by Ubuntu".
+    #[test]
+    fn the_built_in_keys_are_those_that_ubuntu_publishes() {
+        let built_in = Keyring::ubuntu().unwrap();
+        let mut found: Vec<String> =
+            built_in.certificates.iter().map(|certificate| certificate.fingerprint().to_hex()).collect();
+        found.sort();
+        assert_eq!(found, ["790BC7277767219C42C86F933B4FE6ACC0B21F32", "F6ECB3762474EDA9D21B7022871920D1991BC93C"]);
     }
 
     #[test]

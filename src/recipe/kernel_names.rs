@@ -8,6 +8,10 @@ use crate::xcat::{PackageList, matches};
 fn patterns(distro: Distro) -> &'static [&'static str] {
     match distro {
         Distro::Debian => &["linux-image-*", "linux-image", "kernel"],
+        // The metapackages without `image` bring headers beside the kernel.
+        Distro::Ubuntu => {
+            &["linux-image-*", "linux-image", "kernel", "linux-generic*", "linux-virtual*", "linux-lowlatency*"]
+        }
         Distro::Sles | Distro::Opensuse => {
             &["kernel", "kernel-default", "kernel-default-base", "kernel-azure", "kernel-rt"]
         }

@@ -16,7 +16,7 @@ use crate::distro::{
     DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Resolution, Solving, VENDOR_MARK, keyring,
     without_password, write_file,
 };
-use crate::recipe::{LockedSuite, Recipe, id_of};
+use crate::recipe::{Distro, LockedSuite, Recipe, id_of};
 use crate::source::{Finding, Severity, SourceFile};
 use crate::store::StoreError;
 
@@ -36,11 +36,11 @@ pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, Dist
         return vendored::sources(gathering, directory);
     }
     let host = HostSources::read(Path::new("/etc/apt"));
-    let built_in = || Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem });
-    let release = &recipe.model.image.release;
+    let built_in = || built_in(recipe);
+    let image = &recipe.model.image;
     let mut found = Vec::new();
     if recipe.model.repo.is_empty() {
-        for source in sources_for(release, &host, mirror)? {
+        for source in sources_for(image, &host, mirror)? {
             found.push((source, built_in()?));
         }
         return Ok(found);
@@ -57,7 +57,7 @@ pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, Dist
             Some(path) => keyring(path)?,
             None => built_in()?,
         };
-        let mut from = sources_for(release, &host, mirror)?;
+        let mut from = sources_for(image, &host, mirror)?;
         if !repo.suites.is_empty() {
             from = only_suites(from, &repo.suites)?;
         }
@@ -70,6 +70,18 @@ pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, Dist
         found.extend(from.into_iter().map(|source| (source, keyring.clone())));
     }
     Ok(found)
+}
+
+/// The keys of the distribution's own archive.
+///
+/// # Errors
+/// [`DistroError::Keyring`], if the built-in data were damaged.
+pub fn built_in(recipe: &Recipe) -> Result<Keyring, DistroError> {
+    let keys = match recipe.model.image.distro {
+        Distro::Ubuntu => Keyring::ubuntu(),
+        _ => Keyring::debian(),
+    };
+    keys.map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem })
 }
 
 /// An archive that the recipe names itself.
@@ -94,8 +106,7 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
             Some(path) => Some(keyring(path)?),
             None => None,
         };
-        let built_in =
-            || Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem });
+        let built_in = || built_in(recipe);
         if let Some(file) = recipe.repo_files.get(index).and_then(Option::as_ref) {
             for entry in entries_of(gathering, file)? {
                 let keyring = match (&own, &entry.signed_by) {

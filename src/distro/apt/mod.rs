@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use crate::distro::{
     Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, VersionOrder, Versions,
 };
-use crate::recipe::{Base, Recipe};
+use crate::recipe::{Base, Distro, Recipe};
 use crate::sandbox::Namespace;
 use crate::sandbox::helper::{Operation, answer};
 use crate::store::Store;
@@ -43,6 +43,8 @@ use crate::store::Store;
 /// The release of the kernel that a package brings: Debian's names have it.
 fn kernel_release(package: &PinnedPackage) -> Option<String> {
     let rest = package.name.strip_prefix("linux-image-")?;
+    // Debian's and Ubuntu's names of one that nobody signed.
+    let rest = rest.strip_prefix("unsigned-").unwrap_or(rest);
     let is_release = rest.starts_with(|c: char| c.is_ascii_digit());
     let is_other = ["-dbg", "-template"].iter().any(|ending| rest.ends_with(ending));
     (is_release && !is_other).then(|| rest.strip_suffix("-unsigned").unwrap_or(rest).to_owned())
@@ -75,7 +77,10 @@ impl PackageManager for Apt {
             script_tools: all(&["kmod"]),
             dracut: all(&dracut::DRACUT_PACKAGES),
             driver_tools: all(&["make", "binutils", "mawk"]),
-            kernel: format!("linux-image-{}", gather::architecture_of(recipe)),
+            kernel: match recipe.model.image.distro {
+                Distro::Ubuntu => "linux-image-generic".to_owned(),
+                _ => format!("linux-image-{}", gather::architecture_of(recipe)),
+            },
         }
     }
 
@@ -105,7 +110,10 @@ impl PackageManager for Apt {
 
     fn headers_release(&self, package: &PinnedPackage) -> Option<String> {
         let rest = package.name.strip_prefix("linux-headers-")?;
-        let is_release = rest.starts_with(|c: char| c.is_ascii_digit()) && !rest.ends_with("-common");
+        // What flavours share has none in its name: `-common` in Debian, nothing in Ubuntu.
+        let flavour = rest.rsplit('-').next().unwrap_or_default();
+        let is_flavour = flavour != "common" && flavour.starts_with(|c: char| c.is_ascii_alphabetic());
+        let is_release = rest.starts_with(|c: char| c.is_ascii_digit()) && is_flavour;
         is_release.then(|| rest.to_owned())
     }
 

@@ -34,6 +34,7 @@ Dir::Log "/imgbuild/log";
 Acquire::Languages "none";
 Acquire::Check-Valid-Until "false";
 APT::Install-Recommends "false";
+APT::Get::Always-Include-Phased-Updates "true";
 APT::Sandbox::User "root";
 APT::Get::AllowUnauthenticated "true";
 APT::Cmd::Pattern-Only "false";

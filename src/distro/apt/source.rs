@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::sources_file::{SignedBy, is_flat, read_sources_file};
 use crate::distro::{DistroError, without_password};
+use crate::recipe::{Distro, Image, known_releases};
 use crate::source::SourceFile;
 
 /// One archive: its root and the suites and components to take from it.
@@ -69,9 +70,9 @@ impl HostSources {
     ///
     /// An archive that the host uses for any suite serves the same kind of suite (main, updates or security) of
     /// every release, so a Debian 12 host can build Debian 13.
-    fn for_release(&self, release: &str) -> Vec<Source> {
+    fn for_release(&self, archive: &Known, release: &str) -> Vec<Source> {
         let mut found: Vec<Source> = Vec::new();
-        for entry in self.entries.iter().filter(|entry| entry.is_debian()) {
+        for entry in self.entries.iter().filter(|entry| entry.is_of(archive)) {
             for suite in &entry.suites {
                 let (base, ending) = match suite.split_once('-') {
                     None => (suite.as_str(), ""),
@@ -79,7 +80,7 @@ impl HostSources {
                     Some((base, "security")) => (base, "-security"),
                     _ => continue,
                 };
-                if !DEBIAN_SUITES.contains(&base) {
+                if !archive.suites.contains(&base) {
                     continue;
                 }
                 let wanted = format!("{release}{ending}");
@@ -105,20 +106,41 @@ pub fn below(suite: &str) -> Option<&str> {
     Some(directory.strip_prefix("./").unwrap_or(if directory == "." { "" } else { directory }).trim_matches('/'))
 }
 
-/// Names by which Debian's own archive knows its releases; hosts have other archives too.
-const DEBIAN_SUITES: [&str; 11] = [
-    "buster",
-    "bullseye",
-    "bookworm",
-    "trixie",
-    "forky",
-    "sid",
-    "stable",
-    "oldstable",
-    "oldoldstable",
-    "testing",
-    "unstable",
-];
+/// What a distribution's own archives look like; hosts have others too.
+struct Known {
+    distro: Distro,
+    /// Names of suites.
+    suites: Vec<&'static str>,
+    /// Names of components.
+    components: &'static [&'static str],
+    /// How the file with its keys is called on hosts.
+    keyring: &'static str,
+    /// The components that a mirror is asked for.
+    usual: &'static [&'static str],
+}
+
+impl Known {
+    fn of(distro: Distro) -> Self {
+        let suites = known_releases(distro);
+        match distro {
+            Distro::Ubuntu => Self {
+                distro,
+                suites,
+                components: &["main", "restricted", "universe", "multiverse"],
+                keyring: "ubuntu-archive",
+                // As Ubuntu's own hosts have it: what clusters install stands in `universe`, NVIDIA's drivers in `restricted`.
+                usual: &["main", "restricted", "universe", "multiverse"],
+            },
+            _ => Self {
+                distro,
+                suites,
+                components: &["main", "contrib", "non-free", "non-free-firmware"],
+                keyring: "debian-archive",
+                usual: &["main"],
+            },
+        }
+    }
+}
 
 /// An archive that has a release need not have its updates, or not any more.
 fn optional(release: &str, suites: &[String]) -> Vec<String> {
@@ -159,18 +181,15 @@ impl Source {
         }
     }
 
-    /// Whether an entry of a host's configuration looks like Debian's own archive.
-    fn is_debian(&self) -> bool {
-        let components = self
-            .components
-            .iter()
-            .all(|name| ["main", "contrib", "non-free", "non-free-firmware"].contains(&name.as_str()));
-        // A key may also stand in the file itself; the built-in ones do for Debian.
+    /// Whether an entry of a host's configuration looks like a distribution's own archive.
+    fn is_of(&self, archive: &Known) -> bool {
+        let components = self.components.iter().all(|name| archive.components.contains(&name.as_str()));
+        // A key may also stand in the file itself; the built-in ones do for the distribution.
         let keyring = match &self.signed_by {
             Some(SignedBy::File(path)) => path.file_name().and_then(|name| name.to_str()),
             _ => None,
         };
-        components && keyring.is_none_or(|name| name.starts_with("debian-archive"))
+        components && keyring.is_none_or(|name| name.starts_with(archive.keyring))
     }
 }
 
@@ -195,33 +214,48 @@ fn read(path: &Path, text: &str) -> Vec<Source> {
 /// The sources of a release from the host's configuration, or from one mirror given by the user.
 ///
 /// With a mirror, `main` and updates come from it, and security from its sibling `debian-security`, which is how
-/// Debian's mirrors are laid out.
+/// Debian's mirrors are laid out; Ubuntu's have security updates in the same archive, and other CPUs than the PC's in the
+/// sibling `ubuntu-ports`.
 ///
 /// # Errors
 /// [`DistroError::NoSource`] when the host has none.
-pub fn sources_for(release: &str, host: &HostSources, mirror: Option<&str>) -> Result<Vec<Source>, DistroError> {
+pub fn sources_for(image: &Image, host: &HostSources, mirror: Option<&str>) -> Result<Vec<Source>, DistroError> {
+    let (release, archive) = (image.release.as_str(), Known::of(image.distro));
+    // The archive's own name for the two kinds of CPUs.
+    let is_port = image.distro == Distro::Ubuntu && image.arch.machine() != "x86_64";
     if let Some(mirror) = mirror {
         let uri = without_password(mirror.trim_end_matches('/'));
         let source = |uri: String, suites: Vec<String>| Source {
             uri,
             optional: optional(release, &suites),
             suites,
-            components: vec!["main".to_owned()],
+            components: archive.usual.iter().map(|name| (*name).to_owned()).collect(),
             signed_by: None,
             trusted: false,
             called: None,
             check_valid_until: true,
         };
-        let mut found = vec![source(uri.clone(), vec![release.to_owned(), format!("{release}-updates")])];
+        let mut suites = vec![release.to_owned(), format!("{release}-updates")];
+        if archive.distro == Distro::Ubuntu {
+            suites.push(format!("{release}-security"));
+            let ports = if is_port && uri.ends_with("/ubuntu") { "-ports" } else { "" };
+            return Ok(vec![source(format!("{uri}{ports}"), suites)]);
+        }
+        let mut found = vec![source(uri.clone(), suites)];
         if uri.ends_with("/debian") {
             found.push(source(format!("{uri}-security"), vec![format!("{release}-security")]));
         }
         return Ok(found);
     }
-    let found = host.for_release(release);
+    let mut found = host.for_release(&archive, release);
+    if archive.distro == Distro::Ubuntu {
+        found.retain(|source| source.uri.ends_with("-ports") == is_port);
+    }
     if found.is_empty() {
+        let title = archive.distro.title();
+        let what = if is_port { format!("{title} archive of ports") } else { format!("{title} archive") };
         return Err(DistroError::NoSource {
-            problem: "this host's apt configuration names no Debian archive".to_owned(),
+            problem: format!("this host's apt configuration names no {what}"),
             help: "give one in the recipe ([[repo]] uri = \"...\", suites = [...], components = [...]), with `--mirror URL`, or in IMGBUILD_MIRROR".to_owned(),
         });
     }
@@ -232,6 +266,11 @@ pub fn sources_for(release: &str, host: &HostSources, mirror: Option<&str>) -> R
 mod tests {
     use super::*;
 
+    fn image(distro: &str, release: &str) -> Image {
+        let text = serde_json::json!({ "name": "a", "distro": distro, "release": release });
+        serde_json::from_value(text).unwrap()
+    }
+
     fn parse_stanzas(text: &str) -> Vec<Source> {
         read(Path::new("debian.sources"), text)
     }
@@ -241,15 +280,36 @@ mod tests {
         let text = "Types: deb\nURIs: http://m/debian\nSuites: bookworm bookworm-updates bookworm-backports\nComponents: main\n\n\
                     Types: deb\nURIs: http://m/debian-security\nSuites: bookworm-security\nComponents: main\n";
         let host = HostSources { entries: parse_stanzas(text) };
-        let found = sources_for("trixie", &host, None).unwrap();
+        let found = sources_for(&image("debian", "trixie"), &host, None).unwrap();
         assert_eq!(found[0].suites, ["trixie", "trixie-updates"]);
         assert_eq!(found[1].suites, ["trixie-security"]);
-        assert!(sources_for("trixie", &HostSources::default(), None).is_err());
+        assert!(sources_for(&image("debian", "trixie"), &HostSources::default(), None).is_err());
+    }
+
+    #[test]
+    fn a_host_may_have_archives_of_both() {
+        let text = "Types: deb\nURIs: http://m/debian\nSuites: bookworm\nComponents: main\n\n\
+                    Types: deb\nURIs: http://u/ubuntu\nSuites: jammy jammy-updates jammy-security\nComponents: main universe\n\
+                    Signed-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg\n\n\
+                    Types: deb\nURIs: http://p/ubuntu-ports\nSuites: jammy\nComponents: main\n";
+        let host = HostSources { entries: parse_stanzas(text) };
+        let debian = sources_for(&image("debian", "trixie"), &host, None).unwrap();
+        assert_eq!(debian.iter().map(|one| one.uri.as_str()).collect::<Vec<_>>(), ["http://m/debian"]);
+        let ubuntu = sources_for(&image("ubuntu", "noble"), &host, None).unwrap();
+        assert_eq!(ubuntu.len(), 1);
+        assert_eq!(ubuntu[0].suites, ["noble", "noble-updates", "noble-security"]);
+        let mirror = sources_for(&image("ubuntu", "noble"), &host, Some("http://m/ubuntu/")).unwrap();
+        assert_eq!((mirror.len(), mirror[0].uri.as_str()), (1, "http://m/ubuntu"));
+        assert_eq!(mirror[0].suites, ["noble", "noble-updates", "noble-security"]);
+        assert!(mirror[0].components.iter().any(|name| name == "universe"));
+        let only = HostSources { entries: parse_stanzas(text.split("\n\n").next().unwrap()) };
+        let error = sources_for(&image("ubuntu", "noble"), &only, None).unwrap_err();
+        assert!(error.to_string().contains("names no Ubuntu archive"), "{error}");
     }
 
     #[test]
     fn suites_that_nobody_named_may_be_missing_and_named_ones_may_not() {
-        let found = sources_for("trixie", &HostSources::default(), Some("http://m/debian")).unwrap();
+        let found = sources_for(&image("debian", "trixie"), &HostSources::default(), Some("http://m/debian")).unwrap();
         assert_eq!(found[0].optional, ["trixie-updates"]);
         assert_eq!(found[1].optional, ["trixie-security"]);
         let named = ["trixie", "trixie-updates"].map(str::to_owned);

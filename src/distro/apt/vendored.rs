@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Source;
-use super::gather::named;
+use super::gather::{built_in, named};
 use crate::distro::{DistroError, Gathering, Keyring, VENDOR_MARK as MARK, keyring};
 
 /// What a directory has.
@@ -74,7 +74,7 @@ pub fn sources(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<(Sourc
         let host = recipe.model.repo.iter().position(|repo| repo.source.is_some());
         let keyring = match host.and_then(|index| recipe.keyrings.get(index)).and_then(Option::as_ref) {
             Some(path) => keyring(path)?,
-            None => Keyring::debian().map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem })?,
+            None => built_in(recipe)?,
         };
         let source = Source {
             uri: String::new(),

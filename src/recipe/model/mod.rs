@@ -108,6 +108,8 @@ pub enum Distro {
     /// Debian.
     #[default]
     Debian,
+    /// Ubuntu.
+    Ubuntu,
     /// Red Hat Enterprise Linux.
     Rhel,
     /// Rocky Linux.
@@ -142,6 +144,7 @@ impl Distro {
     pub fn name(self) -> &'static str {
         match self {
             Self::Debian => "debian",
+            Self::Ubuntu => "ubuntu",
             Self::Rhel => "rhel",
             Self::Rocky => "rocky",
             Self::Alma => "alma",
@@ -153,10 +156,26 @@ impl Distro {
         }
     }
 
+    /// As people write it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Debian => "Debian",
+            Self::Ubuntu => "Ubuntu",
+            Self::Rhel => "Red Hat Enterprise Linux",
+            Self::Rocky => "Rocky Linux",
+            Self::Alma => "AlmaLinux",
+            Self::Centos => "CentOS",
+            Self::Oracle => "Oracle Linux",
+            Self::Fedora => "Fedora",
+            Self::Sles => "SUSE Linux Enterprise Server",
+            Self::Opensuse => "openSUSE",
+        }
+    }
+
     /// Which package manager it has.
     pub fn family(self) -> Family {
         match self {
-            Self::Debian => Family::Debian,
+            Self::Debian | Self::Ubuntu => Family::Debian,
             Self::Rhel | Self::Rocky | Self::Alma | Self::Centos | Self::Oracle | Self::Fedora => Family::RedHat,
             Self::Sles | Self::Opensuse => Family::Suse,
         }

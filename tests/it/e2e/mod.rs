@@ -50,6 +50,7 @@ mod several;
 mod startable;
 mod store_care;
 mod tracer;
+mod ubuntu;
 mod xcat_node_support;
 mod xcat_publish;
 

@@ -83,6 +83,11 @@ impl Mirror {
         Self { shared, url }
     }
 
+    /// Serves a file.
+    pub fn put(&self, path: &str, bytes: Vec<u8>) {
+        self.shared.files.lock().unwrap().insert(path.to_owned(), Arc::new(bytes));
+    }
+
     /// What it does from now on, by request and by how many came for the same path before; forgets what it saw.
     pub fn rule(&self, rule: impl Fn(&Request, usize) -> Deed + Send + Sync + 'static) {
         *self.shared.rule.lock().unwrap() = Arc::new(rule);
@@ -202,7 +207,7 @@ pub struct Archive {
 const INDEX: &str = "main/binary-amd64/Packages.xz";
 
 /// Stanza of a package file at a path of the pool.
-fn stanza(path: &str, bytes: &[u8]) -> String {
+pub fn stanza(path: &str, bytes: &[u8]) -> String {
     let control = imgbuild::archive::control_stanza(bytes).unwrap();
     format!("{control}\nFilename: {path}\nSize: {}\nSHA256: {}\n\n", bytes.len(), Sha256::of(bytes))
 }
@@ -322,6 +327,11 @@ pub enum Flat {
     Unsigned,
     /// Nothing.
     Bare,
+}
+
+/// A text, clear-signed by the key that recipes of tests name.
+pub fn clear_signed(text: &str) -> Vec<u8> {
+    keys().sign("known@example.invalid", text)
 }
 
 /// The keys that sign, armored.

@@ -21,7 +21,7 @@ fn mini_of(release: &str, suites: &[&str]) -> Space {
 }
 
 /// Boots an image until its login prompt, logs in, and checks that it is up, and of the release that was asked for.
-fn boots(built: &Built, version: &str, more: impl FnOnce(&Node)) {
+pub fn boots(built: &Built, version: &str, more: impl FnOnce(&Node)) {
     let server = FileServer::start(&built.space.artefact("mini", ".").canonicalize().unwrap()).unwrap();
     let port = free_port();
     let words = cmdline(built, "mini", &format!("http://10.0.2.2:{}", server.port()));
