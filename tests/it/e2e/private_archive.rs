@@ -88,6 +88,15 @@ impl Mirror {
         self.shared.files.lock().unwrap().insert(path.to_owned(), Arc::new(bytes));
     }
 
+    /// Writes all that it serves into a directory.
+    pub fn save(&self, directory: &Path) {
+        for (path, bytes) in self.shared.files.lock().unwrap().iter() {
+            let path = directory.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes.as_slice()).unwrap();
+        }
+    }
+
     /// What it does from now on, by request and by how many came for the same path before; forgets what it saw.
     pub fn rule(&self, rule: impl Fn(&Request, usize) -> Deed + Send + Sync + 'static) {
         *self.shared.rule.lock().unwrap() = Arc::new(rule);

@@ -1,5 +1,7 @@
 //! Archives as sites have them: flat ones, unsigned ones of their own, files of sources; and what a lock says when one changes.
 
+use std::sync::OnceLock;
+
 use imgbuild::recipe::Lock;
 
 use super::private_archive::{Archive, Deb, Deed, Flat, Mirror, armored_key, copy, copy_from, fails_with};
@@ -18,10 +20,23 @@ fn origin(space: &Space, name: &str) -> String {
 
 /// The tiny image with a package of the site wanted, and one more repository beside the host's.
 fn with_repo(wanted: &str, repo: &str) -> Space {
+    // Everything else comes from an archive with nothing but that: the host's takes seconds to resolve in.
+    static REST: OnceLock<Mirror> = OnceLock::new();
+    let rest = REST.get_or_init(|| {
+        let mirror = Mirror::start();
+        mirror.publish(&Archive::of_tiny());
+        mirror
+    });
     let space = copy();
-    space.edit("image.toml", "[packages]", &format!("[[repo]]\nsource = \"host\"\n\n{repo}\n\n[packages]"));
+    let rest = format!(
+        "[[repo]]\nuri = \"{}\"\nsuites = [\"bookworm\"]\ncomponents = [\"main\"]\nsigned-by = \"rest.asc\"",
+        rest.url
+    );
+    space.edit("image.toml", "[packages]", &format!("{rest}\n\n{repo}\n\n[packages]"));
     space.edit("image.toml", "base = \"essential\"", &format!("base = \"essential\"\ninstall = [\"{wanted}\"]"));
-    space.write("known.asc", &armored_key("known@example.invalid"));
+    for name in ["known.asc", "rest.asc"] {
+        space.write(name, &armored_key("known@example.invalid"));
+    }
     space
 }
 
@@ -237,4 +252,122 @@ fn an_archive_that_asks_who_comes_is_told_and_nobody_else() {
             assert_eq!(files_with(&kind.path(), secret), [""; 0].map(std::path::PathBuf::from));
         }
     }
+}
+
+/// Certificates of a site, its server and a host of it; and a server that lets nobody in without one.
+struct Guarded {
+    directory: tempfile::TempDir,
+    child: std::process::Child,
+    url: String,
+}
+
+impl Guarded {
+    /// Serves what a mirror has.
+    fn start(mirror: &Mirror) -> Self {
+        use std::io::BufRead;
+        use std::process::{Command, Stdio};
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let text = "[req]\ndistinguished_name = dn\n[dn]\n[ca]\nbasicConstraints = critical,CA:TRUE\n\
+                    [server]\nsubjectAltName = IP:127.0.0.1\n[client]\nextendedKeyUsage = clientAuth\n";
+        std::fs::write(at("openssl.cnf"), text).unwrap();
+        for (name, section, signer) in [
+            ("ca", "ca", None),
+            ("server", "server", Some("ca")),
+            ("client", "client", Some("ca")),
+            ("other", "ca", None),
+        ] {
+            let mut command = Command::new("openssl");
+            command.current_dir(directory.path()).args([
+                "req",
+                "-x509",
+                "-nodes",
+                "-days",
+                "30",
+                "-config",
+                "openssl.cnf",
+            ]);
+            command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-extensions", section]);
+            command.args([
+                "-subj",
+                &format!("/CN={name}"),
+                "-keyout",
+                &format!("{name}.key"),
+                "-out",
+                &format!("{name}.pem"),
+            ]);
+            if let Some(signer) = signer {
+                command.args(["-CA", &format!("{signer}.pem"), "-CAkey", &format!("{signer}.key")]);
+            }
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        mirror.save(&at("served"));
+        let script = "import functools, http.server, ssl\n\
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
+            context.load_cert_chain('server.pem', 'server.key')\n\
+            context.load_verify_locations('ca.pem')\n\
+            context.verify_mode = ssl.CERT_REQUIRED\n\
+            handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory='served')\n\
+            server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)\n\
+            server.socket = context.wrap_socket(server.socket, server_side=True)\n\
+            print(server.server_address[1], flush=True)\n\
+            server.serve_forever()\n";
+        let mut child = Command::new("python3")
+            .current_dir(directory.path())
+            .args(["-c", script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        Self { directory, child, url: format!("https://127.0.0.1:{}", port.trim()) }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_a_certificate_gets_that_of_its_address() {
+    let mirror = Mirror::start();
+    site(&["site-cert"]).publish_flat(&mirror, "private", Flat::InRelease);
+    let server = Guarded::start(&mirror);
+    let repo = format!("[[repo]]\nuri = \"{}/private\"\nsuites = [\"./\"]\nsigned-by = \"known.asc\"", server.url);
+    let space = with_repo("site-cert", &repo);
+    let credentials = |lines: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = server.directory.path().join("credentials.toml");
+        std::fs::write(&path, format!("[[credentials]]\nurl = \"{}\"\n{lines}", server.url)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let at = |name: &str| server.directory.path().join(name).display().to_string();
+    let try_with = |lines: &str| build_knowing(&space, &[("IMGBUILD_CREDENTIALS", &credentials(lines))]);
+    let ca = format!("ca = \"{}\"\n", at("ca.pem"));
+    let client = format!("client_certificate = \"{}\"\nclient_key = \"{}\"\n", at("client.pem"), at("client.key"));
+    // A server that is not the one, a host without a certificate, and one with a stranger's.
+    let ran = try_with(&client);
+    assert!(ran.code == 4 && ran.err.contains("ertificate"), "{}", ran.err);
+    let ran = try_with(&format!("ca = \"{}\"\n{client}", at("other.pem")));
+    assert!(ran.code == 4 && ran.err.contains("ertificate"), "{}", ran.err);
+    let ran = try_with(&ca);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    let strange = client.replace("/client.", "/other.");
+    assert_eq!(try_with(&format!("{ca}{strange}")).code, 4);
+    let nothing = client.replace("/client.key", "/ca.pem");
+    let ran = try_with(&format!("{ca}{nothing}"));
+    assert!(ran.code != 0 && ran.err.contains("holds no private key"), "{}", ran.err);
+    // Key and certificate apart, and in one file as entitlements have them.
+    try_with(&format!("{ca}{client}")).good();
+    std::fs::remove_file(space.path().join("image.lock")).unwrap();
+    let both = ["client.pem", "client.key"].map(|name| std::fs::read_to_string(at(name)).unwrap()).concat();
+    std::fs::write(at("entitlement.pem"), both).unwrap();
+    try_with(&format!("{ca}client_certificate = \"{}\"\n", at("entitlement.pem"))).good();
+    assert_eq!(origin(&space, "site-cert"), "repo2:./");
 }
