@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 
+use super::compress::Compression;
 use super::cpio::{Body, Head, write_entry, write_trailer};
 use crate::digest::{Digest, FieldHasher, Sha256};
 use crate::store::{Entry, Kind};
@@ -19,25 +20,6 @@ const FRAME_LEAST: u64 = 1 << 20;
 const FRAME_MOST: u64 = 8 << 20;
 /// One path in so many may start a frame.
 const CUT_ODDS: u32 = 32;
-
-/// How a frame is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// zstd at a level; one thread, so the bytes depend on nothing but the content.
-    Zstd(i32),
-    /// gzip at a level, without time and system.
-    Gzip(u32),
-}
-
-impl Compression {
-    /// For keys.
-    pub fn describe(self) -> String {
-        match self {
-            Self::Zstd(level) => format!("zstd {level}"),
-            Self::Gzip(level) => format!("gzip {level}"),
-        }
-    }
-}
 
 /// One entry of the archive: its path, what it is, and which layer has its content.
 #[derive(Debug, Clone)]
@@ -202,21 +184,7 @@ impl Frame {
         content: &dyn Fn(&PackEntry) -> io::Result<Box<dyn Read + 'a>>,
     ) -> io::Result<FrameInfo> {
         let mut out = Counting { inner: out, size: 0, hasher: sha2::Digest::new() };
-        let unpacked = match compression {
-            Compression::Zstd(level) => {
-                let mut encoder = zstd::Encoder::new(&mut out, level)?;
-                let unpacked = self.write_entries(&mut encoder, content)?;
-                encoder.finish()?;
-                unpacked
-            }
-            Compression::Gzip(level) => {
-                let builder = flate2::GzBuilder::new().mtime(0).operating_system(255);
-                let mut encoder = builder.write(&mut out, flate2::Compression::new(level));
-                let unpacked = self.write_entries(&mut encoder, content)?;
-                encoder.finish()?;
-                unpacked
-            }
-        };
+        let unpacked = compression.write(&mut out, |to| self.write_entries(to, content))?;
         let sha256 = Sha256(sha2::Digest::finalize(out.hasher).into());
         Ok(FrameInfo { size: out.size, unpacked, sha256 })
     }

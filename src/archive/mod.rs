@@ -2,6 +2,7 @@
 //!
 //! This room must not know recipes or processes.
 
+mod compress;
 mod cpio;
 mod cpio_read;
 mod deb;
@@ -14,10 +15,11 @@ mod magic;
 mod members;
 
 pub use self::cpio::{Body, Head, write_entry, write_trailer};
+pub use compress::Compression;
 pub use cpio_read::{Content, Found, read_archive};
 pub use deb::{DebError, control_stanza, read_members, write_plain};
 pub use extract::{Extractor, Meta, extract_tar};
-pub use frame::{Compression, FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
+pub use frame::{FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 pub use frame_read::{FrameEntry, read_frame};
 pub use iso::read_iso;
 pub use listing::{Listed, Look, list_cpio, list_tar};

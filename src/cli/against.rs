@@ -11,7 +11,7 @@ use super::planned::{
 use super::sweep::Swept;
 use super::{Exit, render, setup};
 use crate::git::{Commit, Files, GitError, Repository, Unlike};
-use crate::plan::{Cause, Reason, Stage, Symbolic, evaluate};
+use crate::plan::{Cause, Reason, Stage, Symbolic, Verdict, evaluate};
 use crate::recipe::{
     Draft, KDL_RECIPE_FILE, Loaded, Lock, Overlay, RECIPE_FILE, Recipe, WORKSPACE_FILE, Workspace, has_recipe,
     load_draft, relatives, root_of_all,
@@ -386,8 +386,8 @@ fn all_runs(recipe: &Recipe, lock: Option<&Lock>, forms: Forms, cause: &Cause) -
     };
     let layer = |action: &crate::plan::Action| PlannedLayer {
         layer: action.layer().to_owned(),
-        kind: action.kind.to_owned(),
-        action: "run".to_owned(),
+        kind: action.kind,
+        action: Verdict::Run,
         causes: vec![cause.clone()],
         not_reproducible: None,
     };

@@ -37,16 +37,17 @@ struct Figures {
 impl Figures {
     /// In words; `of_which` is what takes longest.
     fn words(&self, of_which: &str) -> Vec<String> {
-        let mut parts = vec![match self.milliseconds {
-            Some(range) => format!("{}{of_which}", span(range, &seconds)),
-            None => "time not known".to_owned(),
-        }];
-        parts.push(match self.written_bytes {
+        let mut parts = match self.milliseconds {
+            Some(range) => vec![format!("{}{of_which}", span(range, &seconds))],
+            // Of what never ran here nothing is known, in whatever way it is said.
+            None => vec!["none yet".to_owned()],
+        };
+        match self.written_bytes {
             // Nothing of what is known writes anything, which says nothing of the rest.
-            Some(range) if range.most == 0 && self.has_unknown => "bytes written not known".to_owned(),
-            Some(range) => format!("writes {}", span(range, &about)),
-            None => "bytes written not known".to_owned(),
-        });
+            Some(range) if range.most == 0 && self.has_unknown => {}
+            Some(range) => parts.push(format!("writes {}", span(range, &about))),
+            None => {}
+        }
         parts.push(match (self.download_bytes, self.download_packages) {
             (Some(Range { most: 0, .. }), _) => "downloads nothing".to_owned(),
             (Some(bytes), Some(packages)) => {
@@ -58,7 +59,7 @@ impl Figures {
                 let speed = if self.has_speed { "" } else { ", at a speed that is not known" };
                 format!("downloads {} in {count} packages (exact{speed})", span(bytes, &render::bytes))
             }
-            _ => "the download is not known before the packages are resolved".to_owned(),
+            _ => "the download is known once the packages are resolved".to_owned(),
         });
         parts
     }
@@ -79,7 +80,7 @@ pub fn line(estimate: &Estimate) -> String {
     };
     let mut parts = figures.words(&of_which.unwrap_or_default());
     let unknown = &estimate.unknown;
-    if !unknown.is_empty() {
+    if !unknown.is_empty() && estimate.milliseconds.is_some() {
         let named = unknown.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
         let more = if unknown.len() > NAMED { format!(" and {} more", unknown.len() - NAMED) } else { String::new() };
         parts.push(format!("nothing is known of {named}{more}"));
@@ -101,7 +102,7 @@ pub fn together(total: &Total) -> String {
     if total.shared > 0 {
         parts.push(format!("{} are shared and count once", actions(total.shared)));
     }
-    if total.unknown > 0 {
+    if total.unknown > 0 && total.milliseconds.is_some() {
         parts.push(format!("nothing is known of {}", actions(total.unknown)));
     }
     format!("{} images together: estimate: {}", counted(total.images), parts.join("; "))
@@ -133,18 +134,16 @@ fn set_beside(
     more: &str,
     facts: &Facts,
 ) -> String {
-    let time = milliseconds.map_or("a time not known".to_owned(), |range| span(range, &seconds));
-    let written = written_bytes.map_or("an amount not known".to_owned(), |range| span(range, &about));
-    let download = match download_bytes {
-        Some(range) => span(range, &render::bytes),
-        None => "an amount not known".to_owned(),
-    };
-    let took = render::took(std::time::Duration::from_millis(facts.milliseconds));
-    format!(
-        "estimated {time}{more}, took {took}; estimated to write {written}, wrote {}; to download {download}, downloaded {}",
-        render::bytes(facts.written_bytes),
-        render::bytes(facts.downloaded_bytes)
-    )
+    let took = format!("took {}", render::took(std::time::Duration::from_millis(facts.milliseconds)));
+    let wrote = format!("wrote {}", render::bytes(facts.written_bytes));
+    let downloaded = format!("downloaded {}", render::bytes(facts.downloaded_bytes));
+    let parts = [
+        milliseconds.map_or(took.clone(), |range| format!("estimated {}{more}, {took}", span(range, &seconds))),
+        written_bytes.map_or(wrote.clone(), |range| format!("estimated to write {}, {wrote}", span(range, &about))),
+        download_bytes
+            .map_or(downloaded.clone(), |range| format!("to download {}, {downloaded}", span(range, &render::bytes))),
+    ];
+    parts.join("; ")
 }
 
 #[cfg(test)]
@@ -185,7 +184,9 @@ mod tests {
             unknown: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
             ..estimate()
         };
-        insta::assert_snapshot!(line(&nothing), @"estimate: time not known; bytes written not known; downloads 5.0 MB in 3 packages (exact, at a speed that is not known); nothing is known of a, b, c and 1 more");
+        insta::assert_snapshot!(line(&nothing), @"estimate: none yet; downloads 5.0 MB in 3 packages (exact, at a speed that is not known)");
+        let facts = Facts { milliseconds: 3_400, written_bytes: 2_100_000, downloaded_bytes: 5_000_000 };
+        insta::assert_snapshot!(beside(&nothing, &facts), @"took 3.4 s; wrote 2.1 MB; to download 5.0 MB, downloaded 5.0 MB");
         let facts = Facts { milliseconds: 38_200, written_bytes: 2_100_000, downloaded_bytes: 0 };
         insta::assert_snapshot!(beside(&estimate(), &facts), @"estimated about 12 s to about 40 s, took 38.2 s; estimated to write about 2.0 MB, wrote 2.1 MB; to download 0 B, downloaded 0 B");
     }

@@ -30,7 +30,7 @@ pub struct Arguments {
 #[derive(Debug, Serialize)]
 struct Explained {
     action: String,
-    verdict: String,
+    verdict: Verdict,
     /// Null where it depends on what others give.
     key: Option<String>,
     inputs: Vec<ExplainedInput>,
@@ -126,14 +126,9 @@ fn explained(arguments: &super::Arguments, own: &Arguments) -> Result<Vec<Explai
             let (name, was) = (name.clone(), Some(was.clone()));
             inputs.push(ExplainedInput { name, value: None, was, change: Change::Removed });
         }
-        let verdict = match decision.verdict {
-            Verdict::Keep => "keep",
-            Verdict::Run => "run",
-            Verdict::Depends => "depends",
-        };
         all.push(Explained {
             action: action.id.clone(),
-            verdict: verdict.to_owned(),
+            verdict: decision.verdict,
             key: decision.key.map(|key| key.to_string()),
             inputs,
         });

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use super::planned::{PlanDocument, PlannedImage};
 use crate::git::Repository;
-use crate::plan::Cause;
+use crate::plan::{Cause, Verdict};
 use crate::recipe::{KDL_RECIPE_FILE, RECIPE_FILE, recipe_file};
 
 /// A form of the plan.
@@ -92,7 +92,7 @@ fn annotations(document: &PlanDocument, directories: &[PathBuf]) -> Vec<Annotati
         let start = directory.map(|directory| recipe_below_root(image, directory)).unwrap_or_default();
         let is_here = image.change.as_deref() != Some("removed");
         let recipe = recipe_name(directory.filter(|_| is_here));
-        for stage in image.stages.iter().filter(|stage| stage.action != "keep") {
+        for stage in image.stages.iter().filter(|stage| stage.action != Verdict::Keep) {
             for cause in &stage.causes {
                 note(&mut found, image, &stage.stage, cause.leaf(), (&start, recipe));
             }

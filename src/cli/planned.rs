@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::setup::lock;
 use super::{Exit, render};
 use crate::digest::Digest;
-use crate::plan::{ActionGraph, Cause, Decision, Past, Reason, Stage, Verdict, evaluate, in_reading_order};
+use crate::plan::{ActionGraph, ActionKind, Cause, Decision, Past, Reason, Stage, Verdict, evaluate, in_reading_order};
 use crate::recipe::{LOCK_FILE, Lock, Recipe};
 use crate::stage::{
     Drift, Estimate, Experience, Forms, LOCK_ACTION, LockState, PUBLISH, SIDE_BY_SIDE, StageGraph, StorePast, Target,
@@ -75,7 +75,7 @@ impl PlannedImage {
 
     /// Whether a build would do anything.
     pub fn has_work(&self) -> bool {
-        !self.drift.is_empty() || self.stages.iter().any(|stage| stage.action != "keep")
+        !self.drift.is_empty() || self.stages.iter().any(|stage| stage.action != Verdict::Keep)
     }
 }
 
@@ -93,8 +93,8 @@ pub struct AgainstDocument {
 pub struct PlannedStage {
     /// Its name.
     pub stage: String,
-    /// `keep`, `run` or `depends`.
-    pub action: String,
+    /// What is to be done.
+    pub action: Verdict,
     /// Why.
     pub causes: Vec<Cause>,
     /// What it is made of.
@@ -107,9 +107,9 @@ pub struct PlannedLayer {
     /// Its name.
     pub layer: String,
     /// What kind of work it is.
-    pub kind: String,
-    /// `keep`, `run` or `depends`.
-    pub action: String,
+    pub kind: ActionKind,
+    /// What is to be done.
+    pub action: Verdict,
     /// Why.
     pub causes: Vec<Cause>,
     /// What differed when it was built twice, if that was found.
@@ -117,24 +117,9 @@ pub struct PlannedLayer {
     pub not_reproducible: Option<String>,
 }
 
-fn word(verdict: Verdict) -> String {
-    match verdict {
-        Verdict::Keep => "keep",
-        Verdict::Run => "run",
-        Verdict::Depends => "depends",
-    }
-    .to_owned()
-}
-
 /// A stage runs when one of its layers does, and depends when one of them does.
-fn of_stage(layers: &[PlannedLayer]) -> &'static str {
-    if layers.iter().any(|layer| layer.action == "run") {
-        "run"
-    } else if layers.iter().any(|layer| layer.action == "depends") {
-        "depends"
-    } else {
-        "keep"
-    }
+fn of_stage(layers: &[PlannedLayer]) -> Verdict {
+    Verdict::of_all(layers.iter().map(|layer| layer.action))
 }
 
 /// Digest of the initrd's program: one for all images of a run.
@@ -186,8 +171,8 @@ pub fn layers_of(
             place_in_lock(&mut causes, &action.id, lock);
             let layer = PlannedLayer {
                 layer: action.layer().to_owned(),
-                kind: action.kind.to_owned(),
-                action: word(decision.verdict),
+                kind: action.kind,
+                action: decision.verdict,
                 causes,
                 not_reproducible: decision.differs_in,
             };
@@ -200,8 +185,8 @@ pub fn layers_of(
 pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedLayer)> {
     let lock = PlannedLayer {
         layer: "lock".into(),
-        kind: "lock".into(),
-        action: "run".into(),
+        kind: ActionKind::Lock,
+        action: Verdict::Run,
         causes: causes.clone(),
         not_reproducible: None,
     };
@@ -211,11 +196,15 @@ pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedL
     } else {
         vec![Reason::FirstBuild.cause(None)]
     };
-    for (stage, layer) in [(Stage::Kernel, "payload"), (Stage::Initrd, "stateless"), (Stage::Pack, "rootimg")] {
+    for (stage, kind, layer) in [
+        (Stage::Kernel, ActionKind::Kernel, "payload"),
+        (Stage::Initrd, ActionKind::Initrd, "stateless"),
+        (Stage::Pack, ActionKind::Pack, "rootimg"),
+    ] {
         let layer = PlannedLayer {
             layer: layer.to_owned(),
-            kind: stage.name().to_owned(),
-            action: if was_built { "depends" } else { "run" }.to_owned(),
+            kind,
+            action: if was_built { Verdict::Depends } else { Verdict::Run },
             causes: above.clone(),
             not_reproducible: None,
         };
@@ -257,12 +246,12 @@ pub fn not_resolved_but(causes: Vec<Cause>, known: Vec<(Stage, PlannedLayer)>) -
     let mut planned = not_resolved(causes, true);
     let is_own = |cause: &Cause| !matches!(cause.reason, Reason::Upstream { .. });
     for (stage, mut layer) in known {
-        let runs = layer.action == "run" && layer.causes.iter().any(is_own);
+        let runs = layer.action == Verdict::Run && layer.causes.iter().any(is_own);
         if let Some((_, known)) = planned.iter_mut().find(|(_, known)| known.layer == layer.layer) {
             known.causes =
                 in_reading_order(layer.causes.into_iter().chain(std::mem::take(&mut known.causes)).collect());
             if runs {
-                "run".clone_into(&mut known.action);
+                known.action = Verdict::Run;
             }
         } else if runs {
             layer.causes.retain(is_own);
@@ -347,11 +336,15 @@ pub fn plan_of(
         (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => coarse(with_places(causes)),
         (LockState::Fresh, None) => coarse(Vec::new()),
     };
-    if planned.first().is_some_and(|(_, layer)| layer.kind == "lock") {
-        let open = planned.iter().filter(|(_, layer)| layer.action != "keep");
+    if planned.first().is_some_and(|(_, layer)| layer.kind == ActionKind::Lock) {
+        let open = planned.iter().filter(|(_, layer)| layer.action != Verdict::Keep);
         let open = open
             .map(|(stage, layer)| {
-                (format!("{}/{}", stage.name(), layer.layer), layer.kind.clone(), layer.action == "run")
+                (
+                    format!("{}/{}", stage.name(), layer.layer),
+                    layer.kind.name().to_owned(),
+                    layer.action == Verdict::Run,
+                )
             })
             .collect();
         work = Some(work_before_lock(&Experience::new(store, recipe), open));
@@ -376,12 +369,12 @@ pub fn publish_stage(recipe: &Recipe, mut causes: Vec<Cause>) -> Option<PlannedS
     name_lock(&mut causes, recipe);
     let layer = PlannedLayer {
         layer: "artefacts".to_owned(),
-        kind: PUBLISH.to_owned(),
-        action: "run".to_owned(),
+        kind: ActionKind::Publish,
+        action: Verdict::Run,
         causes: causes.clone(),
         not_reproducible: None,
     };
-    let stage = PlannedStage { stage: PUBLISH.to_owned(), action: "run".to_owned(), causes, layers: vec![layer] };
+    let stage = PlannedStage { stage: PUBLISH.to_owned(), action: Verdict::Run, causes, layers: vec![layer] };
     (!stage.causes.is_empty()).then_some(stage)
 }
 

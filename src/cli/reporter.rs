@@ -29,6 +29,8 @@ pub struct Reporter {
 struct State {
     /// What each thread is doing, and when it last said something.
     threads: HashMap<ThreadId, (String, Instant)>,
+    /// When the downloads of an image last said something: they have threads of their own, and many.
+    downloads: HashMap<Option<String>, Instant>,
     /// What was said of places in files: several images may inherit one.
     told: HashSet<(String, String)>,
 }
@@ -150,17 +152,20 @@ impl Reporter {
         }
         let Ok(mut state) = self.state.lock() else { return };
         let before = Instant::now().checked_sub(PLAIN_INTERVAL).unwrap_or_else(Instant::now);
-        // Downloads have threads of their own.
-        let (action, last) = state
-            .threads
-            .entry(std::thread::current().id())
-            .or_insert_with(|| (image.unwrap_or("imgbuild").to_owned(), before));
+        let state = &mut *state;
+        let (text, last) = match state.threads.get_mut(&std::thread::current().id()) {
+            Some((action, last)) => (format!("{action}: {text}"), last),
+            None => {
+                let last = state.downloads.entry(image.map(str::to_owned)).or_insert(before);
+                (image.map_or_else(|| text.to_owned(), |image| format!("{image}: {text}")), last)
+            }
+        };
         if let Some(bar) = &self.bar {
             // One field, which is cut to the terminal's width: a line that wraps could not be taken away.
-            bar.set_message(format!("{action} {text}"));
+            bar.set_message(text);
         } else if last.elapsed() >= PLAIN_INTERVAL || self.verbose > 1 {
             *last = Instant::now();
-            self.line(&format!("{action}: {text}"));
+            self.line(&text);
         }
     }
 

@@ -51,7 +51,7 @@ pub trait Past {
 }
 
 /// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Nothing: an earlier result is used.
@@ -60,6 +60,32 @@ pub enum Verdict {
     Run,
     /// It runs unless what it depends on turns out to be as before.
     Depends,
+}
+
+impl Verdict {
+    /// As plans show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Run => "run",
+            Self::Depends => "depends",
+        }
+    }
+
+    /// What is to be done with several together: they run when one does, and depend when one does.
+    pub fn of_all(all: impl IntoIterator<Item = Self>) -> Self {
+        all.into_iter().fold(Self::Keep, |known, one| match (known, one) {
+            (Self::Run, _) | (_, Self::Run) => Self::Run,
+            (Self::Depends, _) | (_, Self::Depends) => Self::Depends,
+            (Self::Keep, Self::Keep) => Self::Keep,
+        })
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// The answer for one action.
@@ -169,7 +195,7 @@ pub fn evaluate(graph: &ActionGraph, past: &dyn Past) -> Vec<Decision> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Input, Stage, Upstream};
+    use crate::plan::{ActionKind, Input, Stage, Upstream};
 
     #[derive(Default)]
     struct Memory {
@@ -190,7 +216,7 @@ mod tests {
         let action = |id: &str, inputs: Vec<Input>, uses: &[&str]| Action {
             id: id.to_owned(),
             stage: Stage::Rootfs,
-            kind: "test",
+            kind: ActionKind::Sync,
             version: 1,
             inputs,
             upstream: uses.iter().map(|id| Upstream { action: (*id).to_owned(), output: "layer".to_owned() }).collect(),

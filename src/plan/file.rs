@@ -110,14 +110,6 @@ impl std::fmt::Display for Moved {
     }
 }
 
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Keep => "keep",
-        Verdict::Run => "run",
-        Verdict::Depends => "depends",
-    }
-}
-
 /// Digests are cut for people, unless two of them would look the same.
 fn shown(value: &str) -> String {
     let cut = |word: &str| {
@@ -213,7 +205,7 @@ impl FileAction {
         uses.dedup();
         Self {
             action: action.id.clone(),
-            kind: action.kind.to_owned(),
+            kind: action.kind.name().to_owned(),
             verdict: decision.verdict,
             key: decision.key,
             inputs: trace.into_iter().map(input).collect(),
@@ -286,7 +278,7 @@ pub fn moved(was: &FileImage, now: &FileImage) -> Vec<Moved> {
             let what = match (before.verdict, action.verdict) {
                 (Verdict::Keep, Verdict::Run) => "was to be kept, but its result is gone from the store".to_owned(),
                 (Verdict::Run, Verdict::Keep) => "was to run, but the store has its result now".to_owned(),
-                (was, now) => format!("was `{}` and is `{}` now", word(was), word(now)),
+                (was, now) => format!("was `{}` and is `{}` now", was, now),
             };
             let list = if action.verdict == Verdict::Depends { &mut follows } else { &mut all };
             list.push(said(&action.action, what, None));

@@ -214,7 +214,7 @@ impl Follow<'_> {
         let nobody = super::Action {
             id: id.to_owned(),
             stage: super::Stage::Rootfs,
-            kind: "",
+            kind: super::ActionKind::Lock,
             version: 0,
             inputs: Vec::new(),
             upstream: Vec::new(),
@@ -272,7 +272,7 @@ fn is_pass(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Action, Input, Outputs, Place, Stage, Upstream, evaluate};
+    use crate::plan::{Action, ActionKind, Input, Outputs, Place, Stage, Upstream, evaluate};
 
     /// Earlier runs of an image.
     #[derive(Default)]
@@ -322,7 +322,7 @@ mod tests {
     fn action(id: &str, inputs: Vec<Input>, uses: &[&str]) -> Action {
         let upstream = uses.iter().map(|id| Upstream { action: (*id).to_owned(), output: "layer".to_owned() });
         let (id, upstream) = (id.to_owned(), upstream.collect());
-        Action { id, stage: Stage::Rootfs, kind: "pack", version: 1, inputs, upstream, needs: Vec::new() }
+        Action { id, stage: Stage::Rootfs, kind: ActionKind::Pack, version: 1, inputs, upstream, needs: Vec::new() }
     }
 
     fn at(line: usize) -> Option<Place> {

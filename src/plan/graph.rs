@@ -7,7 +7,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Absences, Input};
+use super::{Absences, ActionKind, Input};
 
 /// What the user sees (D15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub struct Action {
     /// The stage that it is shown under.
     pub stage: Stage,
     /// What kind of work it is.
-    pub kind: &'static str,
+    pub kind: ActionKind,
     /// Version of the implementation of that kind.
     pub version: u32,
     /// Inputs that are known before anything runs, in a fixed order.
@@ -183,7 +183,7 @@ mod tests {
         Action {
             id: id.to_owned(),
             stage: Stage::Rootfs,
-            kind: "test",
+            kind: ActionKind::Sync,
             version: 1,
             inputs: Vec::new(),
             upstream: uses.iter().map(|id| Upstream { action: (*id).to_owned(), output: "layer".to_owned() }).collect(),

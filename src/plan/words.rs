@@ -1,7 +1,7 @@
 //! Causes in words: which hand changed what, in the words of the recipe, its lists, image.lock or imgbuild.
 
 use super::cause::{Cause, LOCK, Reason};
-use super::{Origin, Place};
+use super::{ActionKind, Origin, Place};
 
 /// What became of an input since an earlier run.
 #[derive(Debug, Clone, Copy)]
@@ -25,29 +25,6 @@ pub struct Subject<'a> {
     pub place: Option<&'a Place>,
     /// Where it stood at the time of the earlier run.
     pub was_place: Option<&'a Place>,
-}
-
-/// What imgbuild calls the makers of its kinds of actions: the noun in "imgbuild's cpio writer 3 -> 4".
-const MAKERS: [(&str, &str); 14] = [
-    ("unpack", "package unpacker"),
-    ("bootstrap", "base maker"),
-    ("install", "package installer"),
-    ("kernel", "kernel unpacker"),
-    ("driver", "driver maker"),
-    ("system", "settings writer"),
-    ("postinstall", "postinstall runner"),
-    ("services", "unit switch"),
-    ("gate", "gate"),
-    ("xcat", "xCAT node support"),
-    ("sync", "synclist copier"),
-    ("initrd", "initrd writer"),
-    ("dracut", "dracut caller"),
-    ("pack", "cpio writer"),
-];
-
-/// The noun of a kind of action; none for a kind that nobody named.
-pub fn maker(kind: &str) -> Option<&'static str> {
-    MAKERS.iter().find(|(known, _)| *known == kind).map(|(_, noun)| *noun)
 }
 
 /// Whether a file of the recipe itself, and not a list, has this name.
@@ -169,7 +146,8 @@ impl Subject<'_> {
     fn implementation(&self, was: &str, now: &str) -> Cause {
         let split = |text: &str| -> (String, String) {
             let (kind, version) = text.split_once(" version ").unwrap_or((text, ""));
-            (maker(kind).unwrap_or(kind).to_owned(), version.to_owned())
+            let maker = ActionKind::named(kind).map_or_else(|| kind.to_owned(), |kind| kind.maker().to_owned());
+            (maker, version.to_owned())
         };
         let ((old_maker, old), (maker, new)) = (split(was), split(now));
         let message = if old_maker == maker {
@@ -422,7 +400,7 @@ mod tests {
         let action = Action {
             id: "rootfs/packages-1".to_owned(),
             stage: Stage::Rootfs,
-            kind: "install",
+            kind: ActionKind::Install,
             version: 1,
             inputs: inputs.to_vec(),
             upstream: Vec::new(),

@@ -4,7 +4,7 @@
 use super::{Model, Pack, PackCompress};
 
 /// zstd's level where the recipe names none.
-const ZSTD_LEVEL: u32 = 3;
+pub const ZSTD_LEVEL: u32 = 3;
 /// gzip's level where the recipe names none: gzip's own.
 pub const GZIP_LEVEL: u32 = 6;
 /// The word by which a recipe says that DHCP names each node; also where it says nothing.
@@ -12,12 +12,30 @@ pub const HOSTNAME_BY_DHCP: &str = "dhcp";
 /// How large a node's root may grow, as imgbuild-init has it where the command line has no `rootlimit=`.
 pub const ROOT_SIZE: &str = "90%";
 
+impl PackCompress {
+    /// As the recipe writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    /// The highest level that makes an image which every node can unpack.
+    pub fn highest_level(self) -> u32 {
+        match self {
+            Self::Zstd => 19,
+            Self::Gzip => 9,
+        }
+    }
+}
+
 impl Pack {
     /// The level of the compression that the recipe chose.
     pub fn effective_level(&self) -> u32 {
         match self.compress {
             PackCompress::Zstd => self.level.unwrap_or(ZSTD_LEVEL),
-            PackCompress::Gzip => self.level.unwrap_or(GZIP_LEVEL).min(9),
+            PackCompress::Gzip => self.level.unwrap_or(GZIP_LEVEL),
         }
     }
 }
@@ -48,6 +66,6 @@ mod tests {
     fn levels_belong_to_their_compressors() {
         let level = |compress, level| Pack { compress, level, ..Pack::default() }.effective_level();
         assert_eq!([level(PackCompress::Zstd, None), level(PackCompress::Zstd, Some(19))], [3, 19]);
-        assert_eq!([level(PackCompress::Gzip, None), level(PackCompress::Gzip, Some(19))], [6, 9]);
+        assert_eq!([level(PackCompress::Gzip, None), level(PackCompress::Gzip, Some(9))], [6, 9]);
     }
 }

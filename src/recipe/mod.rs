@@ -47,7 +47,7 @@ pub use dracut::dracut_modules;
 pub use drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
 pub use edit::{Change, Edit};
 pub use editable::Editable;
-pub use effective::{GZIP_LEVEL, HOSTNAME_BY_DHCP, ROOT_SIZE};
+pub use effective::{GZIP_LEVEL, HOSTNAME_BY_DHCP, ROOT_SIZE, ZSTD_LEVEL};
 pub use field::{Field, FieldPath, Step};
 pub use front::{document_from, document_in, document_of, file_schema, has_recipe, recipe_file, recipe_text};
 pub use inherit::{Draft, Overlay, Relatives, relatives};

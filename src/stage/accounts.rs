@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::StageError;
 use super::wish::is_aside;
-use crate::plan::{Action, Input, Origin};
+use crate::plan::{Action, ActionKind, Input, Origin};
 use crate::recipe::{Accounts, Lock, Recipe};
 use crate::store::Outputs;
 
@@ -13,7 +13,7 @@ pub const VALUE: &str = "accounts";
 
 /// Whether an action installs packages of the image.
 pub fn is_of_image(action: &Action) -> bool {
-    matches!(action.kind, "bootstrap" | "install") && !is_aside(action.layer())
+    matches!(action.kind, ActionKind::Bootstrap | ActionKind::Install) && !is_aside(action.layer())
 }
 
 /// Accounts that are made before a transaction: those that the recipe pins before the first one, and those that the

@@ -2,7 +2,7 @@
 
 use super::actions::kernel_packages;
 use crate::distro::PackageManager;
-use crate::plan::Action;
+use crate::plan::{Action, ActionKind};
 use crate::recipe::{Lock, PinnedPackage};
 
 /// The action of the artefacts, in the history only.
@@ -12,9 +12,20 @@ pub const PUBLISH: &str = "publish";
 pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -> Vec<PinnedPackage> {
     let own = |name: &str| lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default();
     match action.kind {
-        "unpack" | "bootstrap" | "install" => own(action.layer()),
-        "kernel" => kernel_packages(manager, lock, &own("kernel")),
-        _ => Vec::new(),
+        ActionKind::Unpack | ActionKind::Bootstrap | ActionKind::Install => own(action.layer()),
+        ActionKind::Kernel => kernel_packages(manager, lock, &own("kernel")),
+        ActionKind::Lock
+        | ActionKind::Driver
+        | ActionKind::System
+        | ActionKind::Postinstall
+        | ActionKind::Services
+        | ActionKind::Gate
+        | ActionKind::NodeSupport
+        | ActionKind::Sync
+        | ActionKind::Initrd
+        | ActionKind::Dracut
+        | ActionKind::Pack
+        | ActionKind::Publish => Vec::new(),
     }
 }
 

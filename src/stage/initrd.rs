@@ -1,12 +1,11 @@
 //! The initrd: imgbuild-init, modules with their firmware, and nothing of the distribution (D21, D22, D28).
 
 use std::collections::BTreeSet;
-use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
 use super::modules::{ModuleIndex, Selection, decompress_module, modinfo, plain_path};
-use crate::archive::{Body, Head, write_entry, write_trailer};
+use crate::archive::{Body, Compression, Head, write_entry, write_trailer};
 use crate::digest::Digest;
 use crate::recipe::{Wanted, normal_name};
 use crate::sandbox::helper::News;
@@ -31,8 +30,8 @@ pub struct InitrdRequest {
     pub init: String,
     /// Certificates for https, one text.
     pub ca: String,
-    /// `zstd` or `gzip`.
-    pub compress: String,
+    /// Compressor and level.
+    pub compression: Compression,
     /// Times of all entries.
     pub epoch: i64,
     /// Where the initrd is put for the host process, relative to the store's directory.
@@ -53,9 +52,6 @@ pub struct InitrdAnswer {
     /// Firmware that a module names and the layers lack: (module, file, whether the recipe names the module).
     pub missing_firmware: Vec<(String, String, bool)>,
 }
-
-/// The level of zstd: an initrd has some ten megabytes, and 3 takes a tenth of a second.
-const ZSTD_LEVEL: i32 = 3;
 
 /// Collects entries; directories come before what is in them.
 pub(super) struct Tree {
@@ -270,19 +266,5 @@ fn firmware(reader: &LayerReader, tree: &mut Tree, name: &str) -> Result<bool, S
 pub(super) fn compress(request: &InitrdRequest, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = std::fs::File::create(&request.handover)?;
     crate::fault::point("initrd.writing");
-    match request.compress.as_str() {
-        "gzip" => {
-            let mut encoder =
-                flate2::GzBuilder::new().mtime(0).operating_system(255).write(&mut file, flate2::Compression::new(6));
-            encoder.write_all(bytes)?;
-            encoder.finish()?;
-        }
-        _ => {
-            // One frame, window below 2^27 at this level: the kernel's decoder takes no more (D22).
-            let mut encoder = zstd::Encoder::new(&mut file, ZSTD_LEVEL)?;
-            encoder.write_all(bytes)?;
-            encoder.finish()?;
-        }
-    }
-    Ok(())
+    request.compression.write(&mut file, |to| to.write_all(bytes))
 }

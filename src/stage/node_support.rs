@@ -8,9 +8,6 @@ use crate::plan::Input;
 use crate::recipe::{NodeSupport, Spans, SyncedKind};
 use crate::store::Merged;
 
-/// Kind of the action.
-pub const KIND: &str = "xcat";
-
 /// Inputs of the layer: each file, and the values of xcatinfo. The layers below are in its key as well.
 ///
 /// # Errors

@@ -21,10 +21,8 @@ pub struct PackRequest {
     pub layers: Vec<Digest>,
     /// Paths that are left out.
     pub excluded: BTreeSet<String>,
-    /// `zstd` or `gzip`.
-    pub compress: String,
-    /// Level.
-    pub level: u32,
+    /// Compressor and level.
+    pub compression: Compression,
     /// Whether the archive is one stream.
     pub single: bool,
     /// Time zone that the recipe names.
@@ -68,13 +66,6 @@ const PAGE: u64 = 4096;
 const INODE: u64 = 1024;
 /// Memory of a label in tmpfs, in bytes: its name, its value and what joins them. Source: Linux, `struct simple_xattr`.
 const LABEL: u64 = 160;
-
-fn compression(request: &PackRequest) -> Compression {
-    match request.compress.as_str() {
-        "gzip" => Compression::Gzip(request.level),
-        _ => Compression::Zstd(request.level as i32),
-    }
-}
 
 /// Runs inside.
 pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
@@ -137,7 +128,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     if request.single {
         frames = join_frames(frames);
     }
-    let compression = compression(request);
+    let compression = request.compression;
     let missing = frames.iter().filter(|frame| info(&frame.key(compression)).is_none()).count();
     news(&format!("packing {missing} of {} frames", frames.len()));
     let frames: Vec<(Digest, FrameInfo)> = frames

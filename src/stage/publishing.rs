@@ -7,8 +7,8 @@ use super::actions::{INITRD, PACK};
 use super::artefacts::BuildInfo;
 use super::given::PUBLISH;
 use crate::plan::{
-    Action, ActionGraph, Cause, Decision, Follow, Input, Outputs, Past, Reason, Stage, Symbolic, Verdict, evaluate,
-    in_reading_order,
+    Action, ActionGraph, ActionKind, Cause, Decision, Follow, Input, Outputs, Past, Reason, Stage, Symbolic, Verdict,
+    evaluate, in_reading_order,
 };
 use crate::recipe::Recipe;
 use crate::store::{Root, Store};
@@ -27,7 +27,7 @@ pub fn publishing(recipe: &Recipe) -> Action {
     Action {
         id: PUBLISH.to_owned(),
         stage: Stage::Pack,
-        kind: PUBLISH,
+        kind: ActionKind::Publish,
         version: 1,
         inputs: size.chain(words).collect(),
         upstream: Vec::new(),

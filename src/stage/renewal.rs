@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::actions::{StageGraph, kernel_packages};
 use super::origin::local_folder;
 use crate::distro::PackageManager;
-use crate::plan::{Action, ActionGraph, Stage, Upstream};
+use crate::plan::{Action, ActionGraph, ActionKind, Stage, Upstream};
 use crate::recipe::Lock;
 
 /// Renewing the lock, as plans and news call it.
@@ -33,7 +33,7 @@ pub fn graph_before_renewal(manager: &dyn PackageManager, stages: &StageGraph, l
     let renewal = Action {
         id: LOCK_ACTION.to_owned(),
         stage: Stage::Rootfs,
-        kind: "lock",
+        kind: ActionKind::Lock,
         version: 1,
         inputs: Vec::new(),
         upstream: Vec::new(),

@@ -9,12 +9,31 @@ use super::results::{Done, below, missing};
 use super::run::{Builder, Context};
 use super::{LockState, ShellRequest, StageError, lock_state};
 use crate::digest::Digest;
-use crate::plan::{Action, ActionGraph, Follow, Known, Verdict, evaluate, key_and_trace};
+use crate::plan::{Action, ActionGraph, ActionKind, Follow, Known, Verdict, evaluate, key_and_trace};
 use crate::sandbox::{CommandResult, StandIn, status_in};
 use crate::store::Outputs;
 
 /// Kinds of work that run no command: imgbuild does them itself.
-const WITHOUT_COMMANDS: [&str; 6] = ["unpack", "system", "gate", "sync", "initrd", "pack"];
+fn is_without_commands(kind: ActionKind) -> bool {
+    match kind {
+        ActionKind::Unpack
+        | ActionKind::System
+        | ActionKind::Gate
+        | ActionKind::NodeSupport
+        | ActionKind::Sync
+        | ActionKind::Initrd
+        | ActionKind::Pack
+        | ActionKind::Publish => true,
+        ActionKind::Lock
+        | ActionKind::Bootstrap
+        | ActionKind::Install
+        | ActionKind::Kernel
+        | ActionKind::Driver
+        | ActionKind::Postinstall
+        | ActionKind::Services
+        | ActionKind::Dracut => false,
+    }
+}
 
 /// How an action is gone through again.
 #[derive(Debug, Clone)]
@@ -110,7 +129,7 @@ impl Builder<'_> {
                 let outputs = self.run(action, &context)?;
                 Ok(self.compare(action, &now, &outputs))
             }
-            Again::Command(stand_in) if WITHOUT_COMMANDS.contains(&action.kind) => {
+            Again::Command(stand_in) if is_without_commands(action.kind) => {
                 self.report.progress("imgbuild does this action itself: this is the tree that it works on");
                 self.stand_in_tree(action, &now, &done, stand_in)
             }

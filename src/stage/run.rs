@@ -279,7 +279,7 @@ impl Builder<'_> {
     /// Notes what came of an action.
     fn note(&self, action: &Action, context: &Context<'_>, run: Run) {
         let packages = given::packages_of(manager(self.recipe), context.lock, action);
-        let (action, kind) = (action.id.clone(), action.kind.to_owned());
+        let (action, kind) = (action.id.clone(), action.kind.name().to_owned());
         self.options.trace.ran(Run { action, kind, package_bytes: given::bytes_of(&packages), ..run });
     }
 

@@ -114,14 +114,14 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Stage, Upstream};
+    use crate::plan::{ActionKind, Stage, Upstream};
 
     fn action(id: &str, uses: &[&str]) -> Action {
         let upstream = uses.iter().map(|id| Upstream { action: (*id).to_owned(), output: "layer".to_owned() });
         Action {
             id: id.to_owned(),
             stage: Stage::Rootfs,
-            kind: "test",
+            kind: ActionKind::Sync,
             version: 1,
             inputs: Vec::new(),
             upstream: upstream.collect(),

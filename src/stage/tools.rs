@@ -9,7 +9,7 @@ use super::results::{Done, layer_outputs, missing, record};
 use super::supply::Supply;
 use crate::digest::{Digest, FieldHasher};
 use crate::distro::{Bootstrap, PackageManager};
-use crate::plan::{Action, Input, Stage, key_and_trace};
+use crate::plan::{Action, ActionKind, Input, Stage, key_and_trace};
 use crate::recipe::PinnedPackage;
 use crate::sandbox::Namespace;
 use crate::store::{FileLock, Store};
@@ -33,22 +33,29 @@ pub const TOOLS_EPOCH: i64 = 1_577_836_800;
 
 /// The action that unpacks a tools root.
 pub fn tools_action(manager: &dyn PackageManager, name: &str, packages: &[PinnedPackage], platform: &str) -> Action {
-    root_action(name, "unpack", manager.versions().unpack, packages, TOOLS_EPOCH, platform)
+    root_action(name, ActionKind::Unpack, manager.versions().unpack, packages, TOOLS_EPOCH, platform)
 }
 
 /// The action that unpacks what builds drivers: the kernel's headers, a compiler and make.
 pub fn tools_driver_action(manager: &dyn PackageManager, packages: &[PinnedPackage], platform: &str) -> Action {
-    root_action(super::drivers::TOOLS_DRIVER, "unpack", manager.versions().unpack, packages, TOOLS_EPOCH, platform)
+    root_action(
+        super::drivers::TOOLS_DRIVER,
+        ActionKind::Unpack,
+        manager.versions().unpack,
+        packages,
+        TOOLS_EPOCH,
+        platform,
+    )
 }
 
 /// The action that makes an image's base: the essential packages, configured.
 pub fn base_action(manager: &dyn PackageManager, packages: &[PinnedPackage], epoch: i64, platform: &str) -> Action {
-    root_action("base", "bootstrap", manager.versions().bootstrap, packages, epoch, platform)
+    root_action("base", ActionKind::Bootstrap, manager.versions().bootstrap, packages, epoch, platform)
 }
 
 fn root_action(
     name: &str,
-    kind: &'static str,
+    kind: ActionKind,
     version: u32,
     packages: &[PinnedPackage],
     epoch: i64,

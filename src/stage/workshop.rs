@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::StageError;
 use super::supply::Pantry;
 use crate::digest::Digest;
+use crate::plan::ActionKind;
 use crate::recipe::epoch_of_today;
 use crate::store::Store;
 
@@ -55,15 +56,21 @@ fn free_memory() -> u64 {
 /// Rules of thumb, which nobody measured: a package manager keeps its database and
 /// the metadata of its repositories in memory, a packer holds the frames that its threads compress, a compiler runs once
 /// per job.
-pub fn estimate(kind: &str, threads: usize) -> u64 {
+pub fn estimate(kind: ActionKind, threads: usize) -> u64 {
     let threads = threads as u64;
     match kind {
-        "bootstrap" | "install" => 400 * MIB,
-        "unpack" | "kernel" | "postinstall" => 256 * MIB,
-        "dracut" | "initrd" => 256 * MIB,
-        "pack" => (128 + 48 * threads) * MIB,
-        kind if kind == super::drivers::BUILD_KIND => (128 + 256 * threads) * MIB,
-        _ => 64 * MIB,
+        ActionKind::Bootstrap | ActionKind::Install => 400 * MIB,
+        ActionKind::Unpack | ActionKind::Kernel | ActionKind::Postinstall => 256 * MIB,
+        ActionKind::Dracut | ActionKind::Initrd => 256 * MIB,
+        ActionKind::Pack => (128 + 48 * threads) * MIB,
+        ActionKind::Driver => (128 + 256 * threads) * MIB,
+        ActionKind::Lock
+        | ActionKind::System
+        | ActionKind::Services
+        | ActionKind::Gate
+        | ActionKind::NodeSupport
+        | ActionKind::Sync
+        | ActionKind::Publish => 64 * MIB,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use imgbuild::digest::{Digest, Sha256};
-use imgbuild::plan::{Change, Origin, Subject, maker};
+use imgbuild::plan::{ActionKind, Change, Origin, Subject};
 use imgbuild::recipe::{Lock, PinnedPackage, Recipe, load};
 use imgbuild::stage::{Forms, graph_of, requested};
 use imgbuild::store::{Root, Store};
@@ -124,7 +124,6 @@ fn each_input_of_each_action_names_the_hand_that_changes_it() {
         let stages = graph_of(&recipe, &lock, &Digest::of(b"init"), Forms::AndGzip).unwrap();
         for action in stages.graph.in_order() {
             kinds.insert(action.kind);
-            assert!(maker(action.kind).is_some(), "imgbuild's `{}` has no noun", action.kind);
             for input in &action.inputs {
                 if input.origin == Origin::Unknown {
                     nameless.push(format!("{name}: {}: {} has no origin", action.id, input.name));
@@ -145,23 +144,9 @@ fn each_input_of_each_action_names_the_hand_that_changes_it() {
         }
     }
     assert!(nameless.is_empty(), "{nameless:#?}");
-    let all = [
-        "bootstrap",
-        "dracut",
-        "driver",
-        "gate",
-        "initrd",
-        "install",
-        "kernel",
-        "pack",
-        "postinstall",
-        "services",
-        "sync",
-        "system",
-        "unpack",
-        "xcat",
-    ];
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all, "a kind of action that no fixture has is not tested");
+    let all = ActionKind::ALL.into_iter().filter(|kind| ![ActionKind::Lock, ActionKind::Publish].contains(kind));
+    let all: BTreeSet<ActionKind> = all.collect();
+    assert_eq!(kinds, all, "a kind of action that no fixture has is not tested");
 }
 
 #[test]

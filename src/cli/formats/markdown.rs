@@ -1,7 +1,7 @@
 //! The plan as a comment for a merge request, in the Markdown that GitHub and GitLab have in common.
 
 use super::super::planned::{PlanDocument, PlannedImage};
-use crate::plan::Stage;
+use crate::plan::{Stage, Verdict};
 
 /// Largest comment, in bytes; GitHub takes 65536 characters, GitLab a million.
 const COMMENT_LIMIT: usize = 60_000;
@@ -43,10 +43,9 @@ fn row(image: &PlannedImage) -> String {
     let mut row = format!("| {}{change} |", code(&image.name));
     for stage in Stage::ALL {
         let found = image.stages.iter().find(|one| one.stage == stage.name());
-        let word = match found.map(|stage| stage.action.as_str()) {
-            Some("run") => "**run**",
-            Some("depends") => "depends",
-            Some(_) => "keep",
+        let word = match found.map(|stage| stage.action) {
+            Some(Verdict::Run) => "**run**",
+            Some(verdict @ (Verdict::Depends | Verdict::Keep)) => verdict.name(),
             None => "",
         };
         row.push_str(&format!(" {word} |"));
@@ -58,7 +57,7 @@ fn row(image: &PlannedImage) -> String {
 /// The causes of an image, each with the stages that it makes run.
 fn details(image: &PlannedImage, most: usize) -> String {
     let mut causes: Vec<(String, Vec<&str>)> = Vec::new();
-    for stage in image.stages.iter().filter(|stage| stage.action != "keep") {
+    for stage in image.stages.iter().filter(|stage| stage.action != Verdict::Keep) {
         for cause in &stage.causes {
             let message = &cause.leaf().message;
             match causes.iter_mut().find(|(known, _)| known == message) {

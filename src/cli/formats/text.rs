@@ -3,6 +3,7 @@
 use super::super::planned::{PlanDocument, PlannedImage};
 use super::SHOWN_CAUSES;
 use crate::cli::harmless::one_line;
+use crate::plan::Verdict;
 
 /// All images.
 pub fn text_of(document: &PlanDocument, verbose: u8) -> String {
@@ -37,7 +38,7 @@ pub fn of_image(image: &PlannedImage, verbose: u8) -> String {
             if let Some(text) = &layer.not_reproducible {
                 notes.push(format!("  not reproducible: {}/{}: {text}\n", stage.stage, layer.layer));
             }
-            if layer.action == "keep" && verbose == 0 {
+            if layer.action == Verdict::Keep && verbose == 0 {
                 continue;
             }
             text.push_str(&format!("    {:<14} {}\n", layer.layer, layer.action));

@@ -8,6 +8,7 @@ pub use svg::escaped;
 use super::planned::{plan_of, shape_of};
 use super::setup::{chosen_to_look, store_directory};
 use super::{Exit, render};
+use crate::plan::Verdict;
 use crate::recipe::Recipe;
 use crate::store::Store;
 
@@ -39,8 +40,8 @@ pub struct Arguments {
 pub struct Node {
     /// Stage and layer.
     pub id: String,
-    /// `keep`, `run` or `depends`.
-    pub verdict: String,
+    /// What is to be done.
+    pub verdict: Verdict,
     /// Nodes that it uses, by their places; each stands before it.
     pub uses: Vec<usize>,
 }
@@ -86,10 +87,10 @@ fn shape(recipe: &Recipe, store: &Store, own: &Arguments) -> Result<Shape, Exit>
     let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
     let planned = plan_of(recipe, store, &out, &[])?;
     let layers = planned.stages.iter().flat_map(|stage| {
-        stage.layers.iter().map(move |layer| (format!("{}/{}", stage.stage, layer.layer), layer.action.clone()))
+        stage.layers.iter().map(move |layer| (format!("{}/{}", stage.stage, layer.layer), layer.action))
     });
-    let verdicts: Vec<(String, String)> = layers.collect();
-    let verdict = |id: &str| verdicts.iter().find(|(name, _)| name == id).map(|(_, verdict)| verdict.clone());
+    let verdicts: Vec<(String, Verdict)> = layers.collect();
+    let verdict = |id: &str| verdicts.iter().find(|(name, _)| name == id).map(|(_, verdict)| *verdict);
     let mut nodes: Vec<Node> = Vec::new();
     match shape_of(recipe)? {
         Some(graph) => {
@@ -99,7 +100,8 @@ fn shape(recipe: &Recipe, store: &Store, own: &Arguments) -> Result<Shape, Exit>
                     names.filter_map(|name| nodes.iter().position(|node| node.id == *name)).collect();
                 uses.sort_unstable();
                 uses.dedup();
-                let verdict = verdict(&action.id).unwrap_or_default();
+                // Of another form of something nothing was decided.
+                let verdict = verdict(&action.id).unwrap_or(Verdict::Depends);
                 nodes.push(Node { id: action.id.clone(), verdict, uses });
             }
         }
@@ -114,7 +116,7 @@ fn shape(recipe: &Recipe, store: &Store, own: &Arguments) -> Result<Shape, Exit>
                     "rootfs/lock" => Vec::new(),
                     _ => of(&["rootfs/lock"]),
                 };
-                nodes.push(Node { id: id.clone(), verdict: verdict.clone(), uses });
+                nodes.push(Node { id: id.clone(), verdict: *verdict, uses });
             }
         }
     }
@@ -172,12 +174,12 @@ fn dot(shapes: &[Shape]) -> String {
     for (index, shape) in shapes.iter().enumerate() {
         text.push_str(&format!("  subgraph cluster_{index} {{\n    label={}\n", quoted(&shape.image)));
         for (number, node) in shape.nodes.iter().enumerate() {
-            let look = match node.verdict.as_str() {
-                "keep" => "shape=box style=\"filled,rounded\" fillcolor=\"#d5ead8\"",
-                "run" => "shape=hexagon penwidth=2 fillcolor=\"#ffd9a8\"",
-                _ => "shape=box style=\"filled,dashed\" fillcolor=\"#d6e4f7\"",
+            let look = match node.verdict {
+                Verdict::Keep => "shape=box style=\"filled,rounded\" fillcolor=\"#d5ead8\"",
+                Verdict::Run => "shape=hexagon penwidth=2 fillcolor=\"#ffd9a8\"",
+                Verdict::Depends => "shape=box style=\"filled,dashed\" fillcolor=\"#d6e4f7\"",
             };
-            let label = quoted(&node.id).trim_end_matches('"').to_owned() + "\\n" + &node.verdict + "\"";
+            let label = quoted(&node.id).trim_end_matches('"').to_owned() + "\\n" + node.verdict.name() + "\"";
             text.push_str(&format!("    i{index}n{number} [label={label} {look}]\n"));
         }
         for (number, uses) in shape.drawn().iter().enumerate() {
@@ -201,10 +203,10 @@ fn mermaid(shapes: &[Shape]) -> String {
     for (index, shape) in shapes.iter().enumerate() {
         text.push_str(&format!("  subgraph i{index}[\"{}\"]\n", mermaid_text(&shape.image)));
         for (number, node) in shape.nodes.iter().enumerate() {
-            let (open, close) = match node.verdict.as_str() {
-                "keep" => ("(", ")"),
-                "run" => ("{{", "}}"),
-                _ => ("[/", "/]"),
+            let (open, close) = match node.verdict {
+                Verdict::Keep => ("(", ")"),
+                Verdict::Run => ("{{", "}}"),
+                Verdict::Depends => ("[/", "/]"),
             };
             let label = mermaid_text(&node.id);
             text.push_str(&format!("    i{index}n{number}{open}\"{label}<br>{0}\"{close}:::{0}\n", node.verdict));
@@ -226,20 +228,20 @@ fn mermaid(shapes: &[Shape]) -> String {
 mod tests {
     use super::*;
 
-    fn node(id: &str, verdict: &str, uses: &[usize]) -> Node {
-        Node { id: id.to_owned(), verdict: verdict.to_owned(), uses: uses.to_vec() }
+    fn node(id: &str, verdict: Verdict, uses: &[usize]) -> Node {
+        Node { id: id.to_owned(), verdict, uses: uses.to_vec() }
     }
 
     pub fn example() -> Shape {
         Shape {
             image: "a \"b\" <c>".to_owned(),
             nodes: vec![
-                node("rootfs/tools", "keep", &[]),
-                node("rootfs/base", "keep", &[0]),
-                node("kernel/payload", "run", &[0]),
-                node("rootfs/kernel", "depends", &[0, 1, 2]),
-                node("initrd/stateless", "depends", &[2]),
-                node("pack/rootimg", "depends", &[1, 3]),
+                node("rootfs/tools", Verdict::Keep, &[]),
+                node("rootfs/base", Verdict::Keep, &[0]),
+                node("kernel/payload", Verdict::Run, &[0]),
+                node("rootfs/kernel", Verdict::Depends, &[0, 1, 2]),
+                node("initrd/stateless", Verdict::Depends, &[2]),
+                node("pack/rootimg", Verdict::Depends, &[1, 3]),
             ],
         }
     }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Shape;
 use super::layout::lay_out;
+use crate::plan::Verdict;
 
 const ROW: usize = 64;
 const BOX_HEIGHT: usize = 44;
@@ -98,15 +99,15 @@ fn one(shape: &Shape, top: usize, body: &mut String) -> (usize, usize) {
     }
     for (node, (column, row)) in shape.nodes.iter().zip(&layout.places) {
         let (x, y) = (left[*column], middle(*row) - BOX_HEIGHT / 2);
-        draw_box(body, &node.verdict, (x, y), widths[*column], &node.id);
+        draw_box(body, node.verdict, (x, y), widths[*column], &node.id);
     }
     let wide = left.last().zip(widths.last()).map_or(0, |(left, width)| left + width + MARGIN);
     (wide, TITLE + layout.rows * ROW + MARGIN)
 }
 
 /// A rounded box is kept, one with a thick edge and square corners runs, one with a broken edge depends.
-fn draw_box(body: &mut String, verdict: &str, (x, y): (usize, usize), width: usize, name: &str) {
-    let round = if verdict == "keep" { 12 } else { 0 };
+fn draw_box(body: &mut String, verdict: Verdict, (x, y): (usize, usize), width: usize, name: &str) {
+    let round = if verdict == Verdict::Keep { 12 } else { 0 };
     let name = escaped(name);
     let _ = writeln!(body, "<g><title>{name}: {verdict}</title>");
     let _ = writeln!(
@@ -119,8 +120,8 @@ fn draw_box(body: &mut String, verdict: &str, (x, y): (usize, usize), width: usi
 
 fn legend(top: usize, body: &mut String) {
     let mut x = MARGIN;
-    for (verdict, meaning) in [("keep", "kept"), ("run", "runs"), ("depends", "kept or run")] {
-        let round = if verdict == "keep" { 6 } else { 0 };
+    for (verdict, meaning) in [(Verdict::Keep, "kept"), (Verdict::Run, "runs"), (Verdict::Depends, "kept or run")] {
+        let round = if verdict == Verdict::Keep { 6 } else { 0 };
         let _ = writeln!(
             body,
             "<rect class=\"{verdict}\" x=\"{x}\" y=\"{top}\" width=\"24\" height=\"16\" rx=\"{round}\"/>\

@@ -94,6 +94,19 @@ impl Reader<'_> {
         }
     }
 
+    pub(super) fn check_pack(&mut self) {
+        let pack = &self.model.pack;
+        let most = pack.compress.highest_level();
+        if let Some(level) = pack.level.filter(|level| *level > most) {
+            let name = pack.compress.name();
+            let span = self.span("pack.level");
+            self.findings.push(
+                Finding::error("pack::level", &span, format!("{name} has no level {level}: its highest is {most}"))
+                    .help(format!("write level = {most}, or leave it out for the usual one")),
+            );
+        }
+    }
+
     pub(super) fn check_boot(&mut self) {
         let boot = self.model.boot.clone();
         for (path, size) in &boot.tmpfs {

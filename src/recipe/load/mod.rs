@@ -366,6 +366,7 @@ impl Reader<'_> {
         }
         self.findings.extend(super::repositories::check_all(&model, &self.whole));
         self.findings.extend(super::releases::check_release(&model, self.spans.get("image.release")));
+        self.check_pack();
         self.check_boot();
         self.findings.extend(super::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();

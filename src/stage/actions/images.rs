@@ -1,9 +1,9 @@
 //! Actions of what nodes load: the initrd and the packed image.
 
 use super::{BASE, INITRD_GZIP, PACK_GZIP, Reader, compression, initrd_compression, version};
-use crate::archive::FRAME_VERSION;
+use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
-use crate::plan::{Action, Input, Origin, Stage, Upstream};
+use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{ALL_UPDATES, wanted_drivers};
 use crate::recipe::{Firmware, Frames, Generator, ModulesFrom, Selinux};
 use crate::stage::results::file;
@@ -11,12 +11,17 @@ use crate::stage::tools::tools_identity;
 use crate::stage::wish::DRACUT_TOOLS;
 use crate::stage::{StageError, dracut};
 
+/// The library that compresses: another version of it may make other bytes.
+fn encoder(compression: Compression) -> Input {
+    Input::new("tools encoder", compression.encoder()).of(Origin::Imgbuild(format!("{} library", compression.name())))
+}
+
 impl Reader<'_> {
     pub(super) fn initrd(&mut self, init: &Digest, id: &str) -> Result<(), StageError> {
         let model = &self.recipe.model;
         let spans = &self.recipe.spans;
         let wanted = wanted_drivers(&model.kernel.drivers);
-        let compress = initrd_compression(self.recipe, id);
+        let compression = initrd_compression(self.recipe, id);
         let firmware = match model.kernel.firmware {
             Firmware::Warn => "warn",
             Firmware::Require => "require",
@@ -24,7 +29,8 @@ impl Reader<'_> {
         let mut inputs = vec![
             Input::parameter("epoch", self.lock.epoch),
             Input::new("tools imgbuild-init", init.to_string()).of(Origin::Imgbuild("init program".to_owned())),
-            self.form(id == INITRD_GZIP, "initrd", self.setting("compress", compress, "initrd.compress")),
+            self.form(id == INITRD_GZIP, "initrd", self.setting("compress", compression.name(), "initrd.compress")),
+            encoder(compression),
             self.setting("firmware", firmware, "kernel.firmware"),
         ];
         let edited = &model.kernel.drivers;
@@ -61,7 +67,7 @@ impl Reader<'_> {
         }
         let mut needs = vec!["kernel/payload".to_owned()];
         let (kind, version) = match model.initrd.generator {
-            Generator::Imgbuild => ("initrd", version::INITRD),
+            Generator::Imgbuild => (ActionKind::Initrd, version::INITRD),
             Generator::Dracut => {
                 let mut tools = self.locked("base");
                 tools.extend(self.locked(DRACUT_TOOLS));
@@ -69,7 +75,7 @@ impl Reader<'_> {
                 let roots = Origin::Roots(vec![BASE.to_owned(), format!("rootfs/{DRACUT_TOOLS}")]);
                 inputs.extend(dracut::inputs(self.recipe, identity, roots)?);
                 needs.extend([BASE.to_owned(), format!("rootfs/{DRACUT_TOOLS}")]);
-                (dracut::KIND, version::DRACUT)
+                (ActionKind::Dracut, version::DRACUT)
             }
         };
         self.actions.push(Action { id: id.to_owned(), stage: Stage::Initrd, kind, version, inputs, upstream, needs });
@@ -77,15 +83,16 @@ impl Reader<'_> {
     }
 
     pub(super) fn pack(&mut self, id: &str) {
-        let compression = compression(self.recipe, id).describe();
-        let (compressor, level) = compression.split_once(' ').unwrap_or((&compression, ""));
+        let compression = compression(self.recipe, id);
+        let level = compression.level().to_string();
         let frames = if self.recipe.model.pack.frames == Frames::Single { "single" } else { "many" };
         let selinux = if self.recipe.model.system.selinux == Selinux::Auto { "auto" } else { "off" };
         let mut inputs = vec![
             self.setting("archive", "cpio", "pack.archive"),
             Input::new("tools frames", FRAME_VERSION.to_string()).of(Origin::Imgbuild("frame writer".to_owned())),
-            self.form(id == PACK_GZIP, "rootimg", self.setting("compress", compressor, "pack.compress")),
-            self.form(id == PACK_GZIP, "rootimg", self.setting("level", level, "pack.level")),
+            self.form(id == PACK_GZIP, "rootimg", self.setting("compress", compression.name(), "pack.compress")),
+            encoder(compression),
+            self.form(id == PACK_GZIP, "rootimg", self.setting("level", &level, "pack.level")),
             self.setting("frames", frames, "pack.frames"),
             self.setting("selinux", selinux, "system.selinux"),
         ];
@@ -102,7 +109,7 @@ impl Reader<'_> {
         self.actions.push(Action {
             id: id.to_owned(),
             stage: Stage::Pack,
-            kind: "pack",
+            kind: ActionKind::Pack,
             version: version::PACK,
             inputs,
             upstream,

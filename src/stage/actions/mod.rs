@@ -12,8 +12,8 @@ use super::wish::{Wish, target, wishes};
 use crate::archive::Compression;
 use crate::digest::Digest;
 use crate::distro::{PackageManager, manager};
-use crate::plan::{Absences, Action, ActionGraph, Input, Origin, Place, Stage, Taken, Upstream};
-use crate::recipe::{Accounts, GZIP_LEVEL};
+use crate::plan::{Absences, Action, ActionGraph, ActionKind, Input, Origin, Place, Stage, Taken, Upstream};
+use crate::recipe::{Accounts, GZIP_LEVEL, ZSTD_LEVEL};
 use crate::recipe::{InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe};
 use crate::source::Span;
 
@@ -86,9 +86,10 @@ pub fn gzip_pack(recipe: &Recipe) -> &'static str {
     if recipe.model.pack.compress == PackCompress::Gzip { PACK } else { PACK_GZIP }
 }
 
-/// How an action compresses the initrd: `zstd` or `gzip`.
-pub fn initrd_compression(recipe: &Recipe, action: &str) -> &'static str {
-    if action == gzip_initrd(recipe) { "gzip" } else { "zstd" }
+/// How an action compresses the initrd. It has some ten megabytes: at 3 zstd takes a tenth of a second, and gzip's own level
+/// is good enough.
+pub fn initrd_compression(recipe: &Recipe, action: &str) -> Compression {
+    if action == gzip_initrd(recipe) { Compression::Gzip(GZIP_LEVEL) } else { Compression::Zstd(ZSTD_LEVEL) }
 }
 
 /// How an action compresses the image.
@@ -97,7 +98,7 @@ pub fn compression(recipe: &Recipe, action: &str) -> Compression {
     match pack.compress {
         // The recipe's level is one of zstd's.
         PackCompress::Zstd if action == PACK_GZIP => Compression::Gzip(GZIP_LEVEL),
-        PackCompress::Zstd => Compression::Zstd(pack.effective_level() as i32),
+        PackCompress::Zstd => Compression::Zstd(pack.effective_level()),
         PackCompress::Gzip => Compression::Gzip(pack.effective_level()),
     }
 }
@@ -211,7 +212,7 @@ impl Reader<'_> {
         self.layers.iter().map(|id| Upstream { action: id.clone(), output: "layer".to_owned() }).collect()
     }
 
-    fn layer(&mut self, name: &str, kind: &'static str, version: u32, inputs: Vec<Input>, needs: Vec<String>) {
+    fn layer(&mut self, name: &str, kind: ActionKind, version: u32, inputs: Vec<Input>, needs: Vec<String>) {
         let id = format!("rootfs/{name}");
         let upstream = self.below();
         self.actions.push(Action { id: id.clone(), stage: Stage::Rootfs, kind, version, inputs, upstream, needs });

@@ -1,9 +1,9 @@
 //! Actions of packages and the kernel.
 
 use super::{BASE, Reader, kernel_packages, version};
-use crate::plan::{Action, Input, Origin, Stage, Upstream};
+use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::PinnedPackage;
-use crate::stage::drivers::{self, BUILD_KIND, TOOLS_DRIVER, build_action};
+use crate::stage::drivers::{self, TOOLS_DRIVER, build_action};
 use crate::stage::tools::{base_action, tools_action, tools_driver_action, tools_identity};
 use crate::stage::wish::{SOLVER_TOOLS, Wish, is_aside, wishes};
 use crate::stage::{StageError, accounts};
@@ -78,7 +78,13 @@ impl Reader<'_> {
             // Its files come from the payload, which the initrd is made of too; the package manager adds the rest.
             self.layers.push("kernel/payload".to_owned());
         }
-        self.layer(&wish.name, "install", self.manager.versions().install, inputs, vec!["rootfs/tools".to_owned()]);
+        self.layer(
+            &wish.name,
+            ActionKind::Install,
+            self.manager.versions().install,
+            inputs,
+            vec!["rootfs/tools".to_owned()],
+        );
         if let Some(layers) = above {
             self.layers = layers;
         }
@@ -104,7 +110,7 @@ impl Reader<'_> {
         self.actions.push(Action {
             id: "kernel/payload".to_owned(),
             stage: Stage::Kernel,
-            kind: "kernel",
+            kind: ActionKind::Kernel,
             version: version::KERNEL,
             inputs,
             upstream: builds,
@@ -131,7 +137,7 @@ impl Reader<'_> {
             self.actions.push(Action {
                 id,
                 stage: Stage::Kernel,
-                kind: BUILD_KIND,
+                kind: ActionKind::Driver,
                 version: version::DRIVER,
                 inputs,
                 upstream: Vec::new(),

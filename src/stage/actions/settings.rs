@@ -1,7 +1,7 @@
 //! Actions of the layers above the packages: settings, the postinstall script, services, synced files.
 
 use super::{BASE, Reader, image_packages, roots_of, version};
-use crate::plan::{Action, Input, Origin, Stage, Upstream};
+use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::Clause;
 use crate::recipe::SyncedKind;
 use crate::source::Span;
@@ -47,7 +47,7 @@ impl Reader<'_> {
         if let Some((path, name)) = &self.recipe.root_password_hash {
             inputs.push(file(name, path, None)?.field(spans, "system.root_password_hash_file"));
         }
-        self.layer("system", "system", version::SYSTEM, inputs, Vec::new());
+        self.layer("system", ActionKind::System, version::SYSTEM, inputs, Vec::new());
         Ok(())
     }
 
@@ -84,7 +84,7 @@ impl Reader<'_> {
         for (path, name) in &script.inputs {
             inputs.push(patterns.named(file(name, path, None)?, name, spans, "postinstall.inputs"));
         }
-        self.layer("postinstall", "postinstall", version::POSTINSTALL, inputs, vec![tools_root]);
+        self.layer("postinstall", ActionKind::Postinstall, version::POSTINSTALL, inputs, vec![tools_root]);
         if let Some(action) = self.actions.last_mut() {
             action.upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value release".to_owned() });
         }
@@ -101,7 +101,7 @@ impl Reader<'_> {
         inputs.extend(units.iter().map(|unit| {
             self.asked(Input::new(format!("{} {}", unit.state.verb(), unit.name), "yes"), Some(&unit.span))
         }));
-        self.layer("services", "services", version::SERVICES, inputs, Vec::new());
+        self.layer("services", ActionKind::Services, version::SERVICES, inputs, Vec::new());
     }
 
     /// What the initrd is made of must be what the image has (D20), and declared mounts must still be there (D24).
@@ -114,7 +114,7 @@ impl Reader<'_> {
         self.actions.push(Action {
             id: "rootfs/gate".to_owned(),
             stage: Stage::Rootfs,
-            kind: "gate",
+            kind: ActionKind::Gate,
             version: version::GATE,
             inputs,
             upstream,
@@ -130,7 +130,7 @@ impl Reader<'_> {
         let mut inputs = node_support::inputs(support, self.lock.epoch, spans, postscripts)?;
         let mut seen = std::collections::BTreeSet::new();
         inputs.retain(|input| seen.insert((input.name.clone(), input.value.clone())));
-        self.layer("xcat", node_support::KIND, version::NODE_SUPPORT, inputs, Vec::new());
+        self.layer("xcat", ActionKind::NodeSupport, version::NODE_SUPPORT, inputs, Vec::new());
         Ok(())
     }
 
@@ -158,7 +158,7 @@ impl Reader<'_> {
         // One file may go to several places.
         let mut seen = std::collections::BTreeSet::new();
         inputs.retain(|input| seen.insert((input.name.clone(), input.value.clone())));
-        self.layer("sync", "sync", version::SYNC, inputs, Vec::new());
+        self.layer("sync", ActionKind::Sync, version::SYNC, inputs, Vec::new());
         Ok(())
     }
 }

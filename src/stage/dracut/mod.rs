@@ -23,9 +23,6 @@ use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command, shown};
 use crate::store::{LayerReader, TreeEditor, in_scratch, lower_directories, make_directories};
 
-/// The kind of the action.
-pub const KIND: &str = "dracut";
-
 /// Runs dracut in the tools root.
 const COMPOSE: &str = include_str!("compose.sh");
 

@@ -16,9 +16,6 @@ use crate::stage::run::{Builder, Context};
 use crate::stage::wish::Wish;
 use crate::store::{Outputs, Store};
 
-/// Kind of the actions that build drivers.
-pub const BUILD_KIND: &str = "driver";
-
 /// Name of the transaction with what builds drivers; it is unpacked on its own, aside from the image.
 pub const TOOLS_DRIVER: &str = "tools-driver";
 

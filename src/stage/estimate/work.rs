@@ -48,7 +48,7 @@ fn shapes(graph: &ActionGraph) -> BTreeMap<&str, Digest> {
     let mut shapes: BTreeMap<&str, Digest> = BTreeMap::new();
     for action in graph.in_order() {
         let mut hasher = FieldHasher::new("imgbuild work v1");
-        hasher.text(action.kind).text(&action.version.to_string());
+        hasher.text(action.kind.name()).text(&action.version.to_string());
         for input in &action.inputs {
             hasher.text(&input.name).text(&input.value);
         }
@@ -93,7 +93,7 @@ pub fn work_of(
             continue;
         }
         let packages = packages_of(manager, lock, action);
-        let (figures, from) = experience.figure(&action.id, action.kind, bytes_of(&packages));
+        let (figures, from) = experience.figure(&action.id, action.kind.name(), bytes_of(&packages));
         let is_lacking =
             |one: &&PinnedPackage| is_fetched(one) && !crate::witness::is_file(&store.package(&one.sha256));
         let lacks = packages

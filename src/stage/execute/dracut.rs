@@ -7,7 +7,7 @@ use crate::recipe::{Lock, dracut_modules};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions::INITRD;
-use crate::stage::dracut::{DracutAnswer, DracutRequest, KIND};
+use crate::stage::dracut::{DracutAnswer, DracutRequest};
 use crate::stage::results::Done;
 use crate::stage::run::Builder;
 use crate::stage::wish::DRACUT_TOOLS;
@@ -41,7 +41,7 @@ impl Builder<'_> {
             conf,
             log: self.log_name(action),
         };
-        let answer: DracutAnswer = self.namespace.call(KIND, &request, &mut |text| self.report.progress(text))?;
+        let answer: DracutAnswer = self.namespace.call("dracut", &request, &mut |text| self.report.progress(text))?;
         let (answer, not_installed) = match answer {
             DracutAnswer::Made(answer, not_installed) => (answer, not_installed),
             DracutAnswer::Failed(result) => {

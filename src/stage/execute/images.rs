@@ -40,16 +40,12 @@ impl Builder<'_> {
                 self.report.finding(finding);
             }
         }
-        let (compress, level) = match compression(self.recipe, &action.id) {
-            crate::archive::Compression::Zstd(level) => ("zstd", level as u32),
-            crate::archive::Compression::Gzip(level) => ("gzip", level),
-        };
+        let compression = compression(self.recipe, &action.id);
         let scratch = self.store.scratch()?;
         let request = pack::PackRequest {
             layers,
             excluded: exclusion.excluded,
-            compress: compress.to_owned(),
-            level,
+            compression,
             single: self.recipe.model.pack.frames == Frames::Single,
             zone: self.recipe.model.system.timezone.clone(),
             locale: self.recipe.model.system.locale.clone(),
@@ -73,7 +69,7 @@ impl Builder<'_> {
             }
         }
         let index = self.store.ensure_blob(&index_text(
-            compress,
+            compression.name(),
             &answer.frames,
             answer.inodes,
             answer.memory,

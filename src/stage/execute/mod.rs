@@ -9,15 +9,12 @@ mod settings;
 use std::collections::BTreeMap;
 
 use super::actions::initrd_compression;
-use super::dracut::KIND as DRACUT;
-use super::drivers::BUILD_KIND;
-use super::node_support::KIND as NODE_SUPPORT;
 use super::report::refuse;
 use super::results::{Done, below, layer_outputs, missing};
 use super::run::{Builder, Context, INIT};
 use super::{StageError, initrd};
 use crate::digest::Digest;
-use crate::plan::Action;
+use crate::plan::{Action, ActionKind};
 use crate::recipe::{Accounts, Lock, ModulesFrom, normal_name};
 use crate::source::{Finding, Severity};
 use crate::store::{BlobRef, Outputs, ScanAnswer, Store};
@@ -53,22 +50,24 @@ impl Builder<'_> {
     pub(super) fn run(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
         let (lock, done) = (context.lock, context.done);
         match action.kind {
-            "unpack" | "bootstrap" => self.run_bootstrap(action, context),
-            "install" => self.run_install(action, context),
-            "kernel" => self.run_kernel(action, context),
-            BUILD_KIND => self.run_driver_build(action, context),
-            "system" => self.run_system(lock, &below(action, done)?),
-            "postinstall" => self.run_postinstall(action, lock, done),
-            "services" => self.run_services(action, lock, &below(action, done)?),
-            "gate" => self.run_gate(action, done),
-            NODE_SUPPORT => match &self.recipe.node_support {
+            // They come before and after the graph.
+            ActionKind::Lock | ActionKind::Publish => Err(missing(&action.id)),
+            ActionKind::Unpack | ActionKind::Bootstrap => self.run_bootstrap(action, context),
+            ActionKind::Install => self.run_install(action, context),
+            ActionKind::Kernel => self.run_kernel(action, context),
+            ActionKind::Driver => self.run_driver_build(action, context),
+            ActionKind::System => self.run_system(lock, &below(action, done)?),
+            ActionKind::Postinstall => self.run_postinstall(action, lock, done),
+            ActionKind::Services => self.run_services(action, lock, &below(action, done)?),
+            ActionKind::Gate => self.run_gate(action, done),
+            ActionKind::NodeSupport => match &self.recipe.node_support {
                 Some(support) => self.run_node_support(action, support, lock, done),
                 None => Err(missing(&action.id)),
             },
-            "sync" => self.run_sync(lock, &below(action, done)?),
-            "initrd" => self.run_initrd(action, lock, done),
-            DRACUT => self.run_dracut(action, lock, done),
-            _ => self.run_pack(action, done),
+            ActionKind::Sync => self.run_sync(lock, &below(action, done)?),
+            ActionKind::Initrd => self.run_initrd(action, lock, done),
+            ActionKind::Dracut => self.run_dracut(action, lock, done),
+            ActionKind::Pack => self.run_pack(action, done),
         }
     }
 
@@ -103,7 +102,7 @@ impl Builder<'_> {
             all_updates: wanted.all_updates,
             init: Store::blob_name(&Digest::of(INIT)),
             ca,
-            compress: initrd_compression(self.recipe, &action.id).to_owned(),
+            compression: initrd_compression(self.recipe, &action.id),
             epoch: lock.epoch,
             handover: format!("handover/{}-initrd", scratch.replace('/', "-")),
         })

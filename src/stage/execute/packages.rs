@@ -2,7 +2,7 @@
 
 use super::with_accounts;
 use crate::distro::{Bootstrap, Install, manager, ready_name};
-use crate::plan::Action;
+use crate::plan::{Action, ActionKind};
 use crate::stage::actions::kernel_packages;
 use crate::stage::report::refuse;
 use crate::stage::results::{below, layer_outputs, missing};
@@ -15,7 +15,7 @@ impl Builder<'_> {
     pub(super) fn run_bootstrap(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
         let Some(pass) = context.lock.pass(action.layer()) else { return Err(missing(&action.id)) };
         context.supply.have(&pass.packages)?;
-        let configure = action.kind == "bootstrap";
+        let configure = action.kind == ActionKind::Bootstrap;
         let request = Bootstrap {
             tools: if configure { context.done.layer("rootfs/tools").into_iter().collect() } else { Vec::new() },
             packages: &pass.packages,

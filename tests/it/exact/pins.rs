@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use imgbuild::archive::{Compression, cut_frames, join_frames};
 use imgbuild::digest::{Digest, FieldHasher, Sha256};
-use imgbuild::plan::{Action, Input, Known, Stage, Upstream, key_and_trace};
+use imgbuild::plan::{Action, ActionKind, Input, Known, Stage, Upstream, key_and_trace};
 use imgbuild::store::{Entry, Kind, Manifest};
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn action(inputs: Vec<Input>) -> Action {
     Action {
         id: "rootfs/test".to_owned(),
         stage: Stage::Rootfs,
-        kind: "test",
+        kind: ActionKind::Sync,
         version: 7,
         inputs,
         upstream: vec![Upstream { action: "rootfs/base".to_owned(), output: "layer".to_owned() }],
@@ -42,7 +42,7 @@ fn the_key_of_a_fixed_action_stays() {
     [
         (
             "action",
-            "test version 7",
+            "sync version 7",
         ),
         (
             "parameter level",

@@ -1,0 +1,143 @@
+//! The compressors of images and initrds. One thread, no time and no name, so that the bytes depend on the content, the level
+//! and the library alone.
+
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+/// A compressor and its level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compression {
+    /// zstd.
+    Zstd(u32),
+    /// gzip.
+    Gzip(u32),
+}
+
+/// The libraries that make the bytes: another version may make others. Part of the keys of what they make; a test compares
+/// them with Cargo.lock.
+const LIBZSTD: &str = "1.5.7";
+const ZLIB_RS: &str = "0.6.8";
+
+impl Compression {
+    /// The compressor as recipes and indices name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zstd(_) => "zstd",
+            Self::Gzip(_) => "gzip",
+        }
+    }
+
+    /// Its level.
+    pub fn level(self) -> u32 {
+        match self {
+            Self::Zstd(level) | Self::Gzip(level) => level,
+        }
+    }
+
+    /// The library that compresses, with its version.
+    pub fn encoder(self) -> String {
+        match self {
+            Self::Zstd(_) => format!("libzstd {LIBZSTD}"),
+            Self::Gzip(_) => format!("zlib-rs {ZLIB_RS}"),
+        }
+    }
+
+    /// All that the bytes are a function of, besides the content.
+    pub fn describe(self) -> String {
+        format!("{} {} {}", self.name(), self.level(), self.encoder())
+    }
+
+    /// Compresses what `fill` writes, as one stream.
+    ///
+    /// # Errors
+    /// The sink's, and those of `fill`.
+    pub fn write<T>(self, mut out: impl Write, fill: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
+        match self {
+            // At levels up to 19 the window is below 2^27: the kernel's decoder takes no more (D22).
+            Self::Zstd(level) => {
+                let mut encoder = zstd::Encoder::new(&mut out, i32::try_from(level).unwrap_or(i32::MAX))?;
+                let filled = fill(&mut encoder)?;
+                encoder.finish()?;
+                Ok(filled)
+            }
+            Self::Gzip(level) => {
+                let builder = flate2::GzBuilder::new().mtime(0).operating_system(255);
+                let mut encoder = builder.write(&mut out, flate2::Compression::new(level));
+                let filled = fill(&mut encoder)?;
+                encoder.finish()?;
+                Ok(filled)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Sha256;
+
+    /// Some megabytes of what images hold: text, programs, tables, zeros, what is compressed already.
+    fn mixed() -> Vec<u8> {
+        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = move || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed
+        };
+        let words = ["Package", "lib", "the", "/usr/share/doc", "\n", " = ", "0x", "driver", "return", ";"];
+        let mut all = Vec::new();
+        for _ in 0..200_000 {
+            all.extend_from_slice(words[(random() % 10) as usize].as_bytes());
+        }
+        // As instructions: few opcodes, operands that vary a little.
+        for at in 0..200_000_u32 {
+            all.extend_from_slice(&[0x48, [0x89, 0x8b, 0x83, 0xe8][(random() % 4) as usize]]);
+            all.extend_from_slice(&(at.wrapping_mul(16) ^ (random() as u32 & 0xff)).to_le_bytes());
+        }
+        all.extend(std::iter::repeat_n(0, 300_000));
+        (0..60_000).for_each(|_| all.extend_from_slice(&random().to_le_bytes()));
+        let again = all[..400_000].to_vec();
+        all.extend_from_slice(&again);
+        all
+    }
+
+    fn digest_of(compression: Compression, content: &[u8]) -> String {
+        let mut out = Vec::new();
+        compression.write(&mut out, |to| to.write_all(content)).unwrap();
+        Sha256::of(&out).to_string()[..16].to_owned()
+    }
+
+    /// Where this fails, an encoder makes other bytes: its version above has to be another one.
+    #[test]
+    fn the_bytes_of_each_compressor_are_pinned() {
+        let content = mixed();
+        assert!(content.len() > 3 << 20, "{}", content.len());
+        assert_eq!(Sha256::of(&content).to_string()[..16], *"0");
+        let found: Vec<(String, String)> = [1, 3, 9, 19]
+            .map(Compression::Zstd)
+            .into_iter()
+            .chain([1, 6, 9].map(Compression::Gzip))
+            .map(|one| (format!("{} {}", one.name(), one.level()), digest_of(one, &content)))
+            .collect();
+        insta::assert_debug_snapshot!(found, @"");
+    }
+
+    #[test]
+    fn the_versions_in_the_keys_are_those_that_are_linked() {
+        let lock: toml::Table = include_str!("../../Cargo.lock").parse().unwrap();
+        let versions = |name: &str| -> Vec<String> {
+            let all = lock["package"].as_array().unwrap();
+            let own = all.iter().filter(|package| package["name"].as_str() == Some(name));
+            own.map(|package| package["version"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(versions("zlib-rs"), [ZLIB_RS]);
+        let [linked] = &versions("zstd-sys")[..] else { panic!("several zstd") };
+        assert_eq!(linked.rsplit_once("+zstd.").unwrap().1, LIBZSTD);
+        assert_eq!(zstd::zstd_safe::version_string(), LIBZSTD);
+        // Who builds against another one has other bytes under the same keys.
+        let manifest = include_str!("../../Cargo.toml");
+        assert!(manifest.contains("\"vendored\"") && manifest.contains("features = [\"zlib-rs\"]"));
+    }
+}

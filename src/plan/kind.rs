@@ -1,0 +1,133 @@
+//! The kinds of work that actions do.
+
+/// A kind of work. What depends on the kind is a `match` without a rest, so that a new one is asked for everywhere.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionKind {
+    /// Packages are resolved and image.lock is written; not an action of the graph, but planned, run and logged as one.
+    Lock,
+    /// A tools root: packages that are only unpacked.
+    Unpack,
+    /// The image's lowest layer: the essential packages, configured.
+    Bootstrap,
+    /// A transaction of the package manager.
+    Install,
+    /// The kernel, its modules and the drivers that go with them.
+    Kernel,
+    /// A driver that is built from source.
+    Driver,
+    /// Settings: keys, locale, host name, fstab.
+    System,
+    /// The postinstall script.
+    Postinstall,
+    /// Units that are enabled, disabled and masked.
+    Services,
+    /// Checks after the last layer.
+    Gate,
+    /// xCAT's side of a node.
+    #[serde(rename = "xcat")]
+    NodeSupport,
+    /// Synced files.
+    Sync,
+    /// The initrd.
+    Initrd,
+    /// The initrd that dracut composes.
+    Dracut,
+    /// The packed image.
+    Pack,
+    /// Artefacts are published; planned and logged as an action.
+    Publish,
+}
+
+impl ActionKind {
+    /// All kinds.
+    pub const ALL: [Self; 16] = [
+        Self::Lock,
+        Self::Unpack,
+        Self::Bootstrap,
+        Self::Install,
+        Self::Kernel,
+        Self::Driver,
+        Self::System,
+        Self::Postinstall,
+        Self::Services,
+        Self::Gate,
+        Self::NodeSupport,
+        Self::Sync,
+        Self::Initrd,
+        Self::Dracut,
+        Self::Pack,
+        Self::Publish,
+    ];
+
+    /// As keys, logs and JSON have it: what was written by an earlier imgbuild is known by it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Unpack => "unpack",
+            Self::Bootstrap => "bootstrap",
+            Self::Install => "install",
+            Self::Kernel => "kernel",
+            Self::Driver => "driver",
+            Self::System => "system",
+            Self::Postinstall => "postinstall",
+            Self::Services => "services",
+            Self::Gate => "gate",
+            Self::NodeSupport => "xcat",
+            Self::Sync => "sync",
+            Self::Initrd => "initrd",
+            Self::Dracut => "dracut",
+            Self::Pack => "pack",
+            Self::Publish => "publish",
+        }
+    }
+
+    /// The kind with a name; none for one that a later imgbuild wrote.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// What imgbuild calls the maker: the noun in "imgbuild's cpio writer 3 -> 4".
+    pub fn maker(self) -> &'static str {
+        match self {
+            Self::Lock => "resolver",
+            Self::Unpack => "package unpacker",
+            Self::Bootstrap => "base maker",
+            Self::Install => "package installer",
+            Self::Kernel => "kernel unpacker",
+            Self::Driver => "driver maker",
+            Self::System => "settings writer",
+            Self::Postinstall => "postinstall runner",
+            Self::Services => "unit switch",
+            Self::Gate => "gate",
+            Self::NodeSupport => "xCAT node support",
+            Self::Sync => "synclist copier",
+            Self::Initrd => "initrd writer",
+            Self::Dracut => "dracut caller",
+            Self::Pack => "cpio writer",
+            Self::Publish => "publisher",
+        }
+    }
+}
+
+impl std::fmt::Display for ActionKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_name_of_its_own() {
+        for kind in ActionKind::ALL {
+            assert_eq!(ActionKind::named(kind.name()), Some(kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+        assert_eq!(ActionKind::named("later"), None);
+    }
+}
