@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::setup::{chosen_to_look, store_directory};
 use super::{Exit, render};
 use crate::digest::Digest;
-use crate::stage::{Estimate, PUBLISH};
+use crate::stage::Estimate;
+use crate::stage::ids;
 use crate::store::{PastBuild, Run, Store, now};
 
 /// Arguments of `log`.
@@ -97,7 +98,7 @@ fn state(build: &PastBuild) -> &'static str {
 }
 
 fn is_action(run: &Run) -> bool {
-    run.action != PUBLISH && run.action != crate::stage::LOCK_ACTION
+    run.action != ids::PUBLISH && run.action != ids::LOCK
 }
 
 fn logged(build: &PastBuild) -> LoggedBuild {
@@ -194,7 +195,8 @@ fn text(builds: &[PastBuild], own: &Arguments, verbose: u8) -> String {
     for build in builds.iter().take(own.limit) {
         let shown = logged(build);
         let length = shown.milliseconds.map_or("?".to_owned(), took);
-        let ran: Vec<&Run> = build.runs.iter().filter(|run| run.action != PUBLISH && run.failed.is_none()).collect();
+        let ran: Vec<&Run> =
+            build.runs.iter().filter(|run| run.action != ids::PUBLISH && run.failed.is_none()).collect();
         let most = if verbose > 0 || own.build.is_some() { usize::MAX } else { NAMED };
         let mut names: Vec<String> =
             ran.iter().take(most).map(|run| format!("{} {}", run.action, took(run.milliseconds))).collect();

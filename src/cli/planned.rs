@@ -9,11 +9,12 @@ use super::{Exit, render};
 use crate::digest::Digest;
 use crate::plan::{ActionGraph, ActionKind, Cause, Decision, Past, Reason, Stage, Verdict, evaluate, in_reading_order};
 use crate::recipe::{LOCK_FILE, Lock, Recipe};
+use crate::stage::ids;
 use crate::stage::{
-    Drift, Estimate, Experience, Forms, LOCK_ACTION, LockState, PUBLISH, SIDE_BY_SIDE, StageGraph, StorePast, Target,
-    Total, UNKNOWN, Workload, drift_of_artefacts, graph_before_renewal, graph_of, init_program, lock_state, name_lock,
-    not_asked, place_in_lock, place_left_over, published, published_elsewhere, supposed, work_before_lock, work_of,
-    would_publish, xcat_drift,
+    Drift, Estimate, Experience, Forms, LockState, SIDE_BY_SIDE, StageGraph, StorePast, Target, Total, UNKNOWN,
+    Workload, drift_of_artefacts, graph_before_renewal, graph_of, init_program, lock_state, name_lock, not_asked,
+    place_in_lock, place_left_over, published, published_elsewhere, supposed, work_before_lock, work_of, would_publish,
+    xcat_drift,
 };
 use crate::store::{Root, Store};
 
@@ -155,17 +156,17 @@ pub fn layers_of(
     lock_causes: &[Cause],
     lock: &str,
 ) -> Vec<(Stage, PlannedLayer)> {
-    let is_of_lock = |cause: &Cause| matches!(&cause.reason, Reason::Upstream { action, .. } if action == LOCK_ACTION);
+    let is_of_lock = |cause: &Cause| matches!(&cause.reason, Reason::Upstream { action, .. } if action == ids::LOCK);
     graph
         .in_order()
         .zip(decisions)
         .map(|(action, decision)| {
             let mut causes = decision.causes;
-            if action.id == LOCK_ACTION {
+            if action.id == ids::LOCK {
                 causes = lock_causes.to_vec();
             } else if causes.iter().any(is_of_lock) {
                 causes.retain(|cause| !is_of_lock(cause));
-                causes.extend(lock_causes.iter().map(|cause| cause.through(LOCK_ACTION)));
+                causes.extend(lock_causes.iter().map(|cause| cause.through(ids::LOCK)));
                 causes = in_reading_order(causes);
             }
             place_in_lock(&mut causes, &action.id, lock);
@@ -192,7 +193,7 @@ pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<(Stage, PlannedL
     };
     let mut planned = vec![(Stage::Rootfs, lock)];
     let above: Vec<Cause> = if was_built {
-        causes.iter().map(|cause| cause.through(LOCK_ACTION)).collect()
+        causes.iter().map(|cause| cause.through(ids::LOCK)).collect()
     } else {
         vec![Reason::FirstBuild.cause(None)]
     };
@@ -232,7 +233,7 @@ pub fn before_lock(causes: Vec<Cause>, mut known: Vec<(Stage, PlannedLayer)>) ->
     for (_, layer) in &mut known {
         if layer.causes.iter().any(is_supposed) {
             layer.causes.retain(|cause| !is_supposed(cause));
-            layer.causes.extend(causes.iter().map(|cause| cause.through(LOCK_ACTION)));
+            layer.causes.extend(causes.iter().map(|cause| cause.through(ids::LOCK)));
             layer.causes = in_reading_order(std::mem::take(&mut layer.causes));
         }
     }
@@ -374,7 +375,7 @@ pub fn publish_stage(recipe: &Recipe, mut causes: Vec<Cause>) -> Option<PlannedS
         causes: causes.clone(),
         not_reproducible: None,
     };
-    let stage = PlannedStage { stage: PUBLISH.to_owned(), action: Verdict::Run, causes, layers: vec![layer] };
+    let stage = PlannedStage { stage: ids::PUBLISH.to_owned(), action: Verdict::Run, causes, layers: vec![layer] };
     (!stage.causes.is_empty()).then_some(stage)
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Accounts, LockedGroup, LockedUser};
+use super::{Accounts, LockedGroup, LockedUser, PassRole};
 use crate::digest::Sha256;
 
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
@@ -86,6 +86,13 @@ pub struct LockedPass {
     pub kernel_releases: Vec<String>,
     /// The packages, in the package manager's order.
     pub packages: Vec<PinnedPackage>,
+}
+
+impl LockedPass {
+    /// What it is for.
+    pub fn role(&self) -> PassRole {
+        PassRole::of(&self.name)
+    }
 }
 
 /// The whole lock.
@@ -241,11 +248,15 @@ impl Lock {
         Accounts { users: self.users.clone(), groups: self.groups.clone() }
     }
 
+    /// The transactions whose packages are in the image.
+    pub fn image_passes(&self) -> impl Iterator<Item = &LockedPass> {
+        self.pass.iter().filter(|pass| pass.role().is_in_image())
+    }
+
     /// What changed since an earlier lock: a line a package, user or group. Packages of tools roots are left out.
     pub fn difference(&self, earlier: &Self) -> Vec<String> {
         let versions = |lock: &Self| -> BTreeMap<String, String> {
-            let passes = lock.pass.iter().filter(|pass| !pass.name.starts_with("tools"));
-            passes
+            lock.image_passes()
                 .flat_map(|pass| &pass.packages)
                 .map(|package| (package.name.clone(), package.version.clone()))
                 .collect()

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::StageError;
-use super::wish::is_aside;
 use crate::plan::{Action, ActionKind, Input, Origin};
-use crate::recipe::{Accounts, Lock, Recipe};
+use crate::recipe::{Accounts, Lock, PassRole, Recipe};
 use crate::store::Outputs;
 
 /// Name of the value that holds the accounts of a transaction.
@@ -13,7 +12,7 @@ pub const VALUE: &str = "accounts";
 
 /// Whether an action installs packages of the image.
 pub fn is_of_image(action: &Action) -> bool {
-    matches!(action.kind, ActionKind::Bootstrap | ActionKind::Install) && !is_aside(action.layer())
+    matches!(action.kind, ActionKind::Bootstrap | ActionKind::Install) && !PassRole::of(action.layer()).is_aside()
 }
 
 /// Accounts that are made before a transaction: those that the recipe pins before the first one, and those that the

@@ -4,22 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::wish::{Wish, wishes};
 use crate::plan::{Absences, Cause, Change, Origin, Place, RECIPE, Reason, Subject};
+use crate::stage::ids;
 
-use crate::recipe::{LOCK_FILE, LockedPass, Recipe, Spans};
+use crate::recipe::{LOCK_FILE, LockedPass, PassRole, Recipe, Spans};
 
 /// Finds where an input of an action stood, and what it came from.
 pub type Remembered<'a> = dyn Fn(&str, &str) -> Option<(Place, Origin)> + 'a;
 
 /// Which field of the recipe a transaction is there for, where no line names a package.
 fn field_of(pass: &str) -> &'static str {
-    match pass {
-        "base" => "image.release",
-        "tools-driver" => "kernel.build",
-        "tools-postinstall" => "postinstall.script",
-        "tools-dracut" => "initrd.generator",
-        "kernel" => "kernel.package",
-        pass if pass.starts_with("otherpkgs-") => "otherpkgs",
-        _ => "packages.base",
+    match PassRole::of(pass) {
+        PassRole::Base => "image.release",
+        PassRole::DriverTools => "kernel.build",
+        PassRole::PostinstallTools => "postinstall.script",
+        PassRole::DracutTools => "initrd.generator",
+        PassRole::Kernel => "kernel.package",
+        PassRole::Otherpkgs => "otherpkgs",
+        PassRole::Tools | PassRole::SolverTools | PassRole::Packages => "packages.base",
     }
 }
 
@@ -32,9 +33,7 @@ fn input_name(pass: &str, name: &str) -> String {
 fn origin_of(wish: &Wish, name: &str, spans: &Spans) -> (Option<Place>, Origin) {
     match wish.spans.get(name) {
         Some(span) => (Some(Place::from(span)), Origin::of_span(spans, span)),
-        None if wish.name == "tools" || wish.name == "tools-solver" => {
-            (None, Origin::Imgbuild("tools root".to_owned()))
-        }
+        None if wish.role().is_root() => (None, Origin::Imgbuild("tools root".to_owned())),
         None => {
             let field = field_of(&wish.name);
             (spans.get(field).map(Place::from), Origin::Field(field.to_owned()))
@@ -131,7 +130,7 @@ pub fn place_left_over(causes: &mut [Cause], recipe: &Recipe, remembered: &Remem
         }
         let Reason::NotAsked { pass, what } = &cause.reason else { continue };
         let name = input_name(pass, what.trim_start_matches('-'));
-        if let Some((place, origin)) = remembered(super::LOCK_ACTION, &name) {
+        if let Some((place, origin)) = remembered(ids::LOCK, &name) {
             let input = format!("package {what}");
             let subject = Subject { name: &input, origin: &origin, place: None, was_place: Some(&place) };
             let by_another_hand = absences.cause(&input, &origin, &place, &said);
@@ -218,7 +217,7 @@ fn line_of(text: &str, action: &str, what: &str) -> Option<usize> {
         _ => format!("    {{ name = \"{bare}\", version ="),
     };
     let pass = match action {
-        "kernel/payload" => "kernel",
+        ids::PAYLOAD => "kernel",
         _ => action.split_once('/').map_or(action, |(_, layer)| layer),
     };
     let heading = format!("name = \"{pass}\"");

@@ -5,9 +5,6 @@ use crate::distro::PackageManager;
 use crate::plan::{Action, ActionKind};
 use crate::recipe::{Lock, PinnedPackage};
 
-/// The action of the artefacts, in the history only.
-pub const PUBLISH: &str = "publish";
-
 /// Packages that an action is given.
 pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -> Vec<PinnedPackage> {
     let own = |name: &str| lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default();

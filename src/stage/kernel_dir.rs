@@ -1,11 +1,11 @@
 //! The directory of kernels (xCAT: kerneldir), and the headers that belong to the kernel that was chosen.
 
 use super::StageError;
-use super::drivers::{HEADERS, TOOLS_DRIVER};
+use super::drivers::HEADERS;
 use super::wish::Wish;
 use crate::distro::{PackageArchive, PackageManager, manager};
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
-use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
+use crate::recipe::{Lock, LockedPass, PassRole, PinnedPackage, Recipe};
 use crate::xcat::matches;
 
 /// A package that brings a kernel, with its release.
@@ -131,8 +131,7 @@ pub fn releases(
 /// Why a lock does not have the kernel that `[kernel] version` wants, where it knows its kernels.
 pub fn other_version(recipe: &Recipe, lock: &Lock) -> Option<Cause> {
     let wanted = recipe.model.kernel.version.as_ref()?;
-    let image = lock.pass.iter().filter(|pass| !pass.name.starts_with("tools"));
-    let has: Vec<&String> = image.flat_map(|pass| &pass.kernel_releases).collect();
+    let has: Vec<&String> = lock.image_passes().flat_map(|pass| &pass.kernel_releases).collect();
     if has.is_empty() || has.contains(&wanted) {
         return None;
     }
@@ -152,7 +151,7 @@ pub fn driver_tools(
     mut held: Vec<PinnedPackage>,
 ) -> Result<LockedPass, StageError> {
     let manager = manager(recipe);
-    let image = passes.iter().filter(|pass| !pass.name.starts_with("tools")).flat_map(|pass| pass.packages.clone());
+    let image = passes.iter().filter(|pass| pass.role().is_in_image()).flat_map(|pass| pass.packages.clone());
     let image: Vec<PinnedPackage> = image.collect();
     let all = sorted(manager, archive.kernel_releases(&image)?);
     let mut releases: Vec<&str> = all.iter().map(|(release, _)| release.as_str()).collect();
@@ -189,7 +188,7 @@ pub fn driver_tools(
     let names = wish.pass.install.iter().map(|item| if item == HEADERS { name.clone() } else { item.clone() });
     let names: Vec<String> = names.collect();
     Ok(LockedPass {
-        name: TOOLS_DRIVER.to_owned(),
+        name: PassRole::DRIVER_TOOLS.to_owned(),
         install: wish.pass.install.clone(),
         kernel_releases,
         packages: archive.tools(&names, &held)?,

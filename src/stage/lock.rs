@@ -6,21 +6,22 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::asked;
-use super::drivers::{TOOLS_DRIVER, headers_release};
+use super::drivers::headers_release;
 use super::kernel_dir;
 use super::origin::local_folder;
 use super::report::{Report, ReportedNews, refuse};
 use super::repositories;
 use super::supply::Supply;
 use super::tools::{ensure_tools, tools_action};
-use super::wish::{Wish, is_root, target, wishes};
+use super::wish::{Wish, target, wishes};
 use super::{StageError, accounts};
 use crate::digest::{Digest, Sha256};
 use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, Pass, Places, Solving, manager};
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
-use crate::recipe::{LOCK_MINOR, Lock, LockedPass, PinnedPackage, Recipe};
+use crate::recipe::{LOCK_MINOR, Lock, LockedPass, PassRole, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::Finding;
+use crate::stage::ids;
 use crate::store::Store;
 
 /// Whether a lock answers a recipe.
@@ -99,8 +100,8 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
             (&wish.pass.remove, &locked.remove, "-"),
             (&wish.pass.remove_after, &locked.remove_after, "--"),
         ] {
-            let kernel =
-                (wish.name == "kernel" && dashes.is_empty()).then(|| asked::another_kernel(wish, locked, recipe));
+            let kernel = (wish.role() == PassRole::Kernel && dashes.is_empty())
+                .then(|| asked::another_kernel(wish, locked, recipe));
             let (names, kernel) = kernel.flatten().map_or((Vec::new(), None), |(names, cause)| (names, cause));
             let new = now.iter().filter(|name| !was.contains(name) && !names.contains(name));
             let gone = was.iter().filter(|name| !now.contains(name) && !names.contains(name));
@@ -116,7 +117,7 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     for locked in lock.pass.iter().filter(|locked| !wishes.iter().any(|wish| wish.name == locked.name)) {
         causes.extend(asked::left_over_pass(locked));
     }
-    if lock.pass(TOOLS_DRIVER).is_some() && headers_release(recipe, lock).is_none() {
+    if lock.pass(PassRole::DRIVER_TOOLS).is_some() && headers_release(recipe, lock).is_none() {
         causes.push(Reason::NotLocked { what: "the kernel whose headers build drivers is".to_owned() }.cause(None));
     }
     causes.extend(kernel_dir::other_version(recipe, lock));
@@ -242,7 +243,7 @@ impl Locking<'_> {
     }
 
     fn resolve_all(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
-        self.report.started("rootfs/lock", &[]);
+        self.report.started(ids::LOCK, &[]);
         let began = std::time::Instant::now();
         let manager = manager(self.recipe);
         let (recipe, places, fetcher, store) = (self.recipe, self.places, self.fetcher, self.store);
@@ -254,7 +255,7 @@ impl Locking<'_> {
         };
         let wishes = wishes(self.recipe);
         let mut passes = Vec::new();
-        for wish in wishes.iter().filter(|wish| is_root(&wish.name)) {
+        for wish in wishes.iter().filter(|wish| wish.role().is_root()) {
             let held = earlier.and_then(|lock| lock.pass(&wish.name));
             let held: Vec<PinnedPackage> =
                 held.into_iter().flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)).collect();
@@ -287,13 +288,13 @@ impl Locking<'_> {
             have: &|packages| self.supply.download(packages),
         };
         let asked: Vec<&Wish> =
-            wishes.iter().filter(|wish| !is_root(&wish.name) && wish.name != TOOLS_DRIVER).collect();
+            wishes.iter().filter(|wish| !wish.role().is_root() && wish.role() != PassRole::DriverTools).collect();
         let mut to_resolve: Vec<Pass> = asked.iter().map(|wish| wish.pass.clone()).collect();
         let mut kernels = archive.of_origin(super::origin::KERNELS)?;
         if let (None, Some(version), Some(kernel)) = (
             &self.recipe.model.kernel.dir,
             &self.recipe.model.kernel.version,
-            to_resolve.iter_mut().zip(&asked).find(|(_, wish)| wish.name == "kernel").map(|(pass, _)| pass),
+            to_resolve.iter_mut().zip(&asked).find(|(_, wish)| wish.role() == PassRole::Kernel).map(|(pass, _)| pass),
         ) && let Some(word) = kernel.install.first_mut()
         {
             // A repository may have several kernels of one name.
@@ -303,7 +304,7 @@ impl Locking<'_> {
             }
         }
         if let (Some(dir), Some(kernel)) =
-            (&self.recipe.model.kernel.dir, asked.iter().position(|wish| wish.name == "kernel"))
+            (&self.recipe.model.kernel.dir, asked.iter().position(|wish| wish.role() == PassRole::Kernel))
         {
             let chosen = kernel_dir::choose(self.recipe, dir, archive.as_ref(), &kernels);
             let chosen = chosen.map_err(|error| self.at_field("kernel.dir", error))?;
@@ -315,7 +316,7 @@ impl Locking<'_> {
             .flat_map(|lock| {
                 lock.pass
                     .iter()
-                    .filter(|pass| !is_root(&pass.name) && pass.name != TOOLS_DRIVER)
+                    .filter(|pass| !pass.role().is_root() && pass.role() != PassRole::DriverTools)
                     .flat_map(|pass| pass.packages.clone())
             })
             .filter(|package| !renew.may(package))
@@ -342,8 +343,8 @@ impl Locking<'_> {
                 packages: answer.packages,
             });
         }
-        if let Some(wish) = wishes.iter().find(|wish| wish.name == TOOLS_DRIVER) {
-            let earlier = earlier.and_then(|lock| lock.pass(TOOLS_DRIVER)).into_iter();
+        if let Some(wish) = wishes.iter().find(|wish| wish.role() == PassRole::DriverTools) {
+            let earlier = earlier.and_then(|lock| lock.pass(PassRole::DRIVER_TOOLS)).into_iter();
             let mut held = kernels.clone();
             held.extend(earlier.flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)));
             let tools = kernel_dir::driver_tools(wish, self.recipe, archive.as_ref(), &passes, held);
@@ -360,7 +361,7 @@ impl Locking<'_> {
                 self.supply.download(&pass.packages)?;
             }
         }
-        self.report.finished("rootfs/lock", began.elapsed());
+        self.report.finished(ids::LOCK, began.elapsed());
         let mut recorded = earlier.map(Lock::accounts).unwrap_or_default();
         for pass in passes.iter().filter(|pass| earlier.is_some_and(|lock| lock.pass(&pass.name) != Some(pass))) {
             accounts::free(&mut recorded, &pass.name);

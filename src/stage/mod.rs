@@ -21,6 +21,7 @@ mod failed;
 mod gate;
 mod given;
 mod globs;
+pub mod ids;
 mod initrd;
 mod inside;
 mod kernel;
@@ -76,7 +77,6 @@ pub use estimate::{
     ActionEstimate, Estimate, Experience, Facts, PathStep, Range, Source, Total, Workload, work_before_lock, work_of,
 };
 pub use failed::Failed;
-pub use given::PUBLISH;
 pub use inside::operations;
 pub use lock::{LockState, lock_state, requested};
 pub use many::{Failure, ImageOutcome, build_images};
@@ -87,7 +87,7 @@ pub use publish::{Target, XcatPublished, xcat_drift};
 pub use publishing::{published_elsewhere, publishes_otherwise, publishing, would_publish};
 pub use relock::Update;
 pub use removal::{remove_collected, remove_inside};
-pub use renewal::{LOCK_ACTION, graph_before_renewal};
+pub use renewal::graph_before_renewal;
 pub use report::Report;
 pub use repositories::{asked as asked_repositories, not_asked};
 pub use reproduce::{Again, Reproduced};

@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::actions::{INITRD, PACK};
 use super::artefacts::BuildInfo;
-use super::given::PUBLISH;
 use crate::plan::{
     Action, ActionGraph, ActionKind, Cause, Decision, Follow, Input, Outputs, Past, Reason, Stage, Symbolic, Verdict,
     evaluate, in_reading_order,
 };
 use crate::recipe::Recipe;
+use crate::stage::ids;
 use crate::store::{Root, Store};
 use crate::witness;
 
@@ -25,7 +24,7 @@ pub fn publishing(recipe: &Recipe) -> Action {
     let words =
         words.map(|(index, word)| Input::new(format!("word {word}"), "").item(&recipe.spans, "boot.cmdline", index));
     Action {
-        id: PUBLISH.to_owned(),
+        id: ids::PUBLISH.to_owned(),
         stage: Stage::Pack,
         kind: ActionKind::Publish,
         version: 1,
@@ -59,7 +58,7 @@ fn of_recipe(recipe: &Recipe, info: &BuildInfo, past: &dyn Past) -> Vec<Cause> {
         return Vec::new();
     }
     let none = std::collections::BTreeMap::new();
-    Follow { graph: &graph, known: &Outputs(&none), past, decisions: &none }.causes(PUBLISH, &now, &was)
+    Follow { graph: &graph, known: &Outputs(&none), past, decisions: &none }.causes(ids::PUBLISH, &now, &was)
 }
 
 /// Why another revision of a recipe would publish another command line.
@@ -126,7 +125,7 @@ fn of_results(
         let layer = now.as_ref().and_then(|outputs| outputs.layer).map(|layer| layer.to_string());
         let published = info.layers.iter().find(|(id, _)| *id == decision.action);
         // Tools roots and the like are not published, nor is what another tool gets.
-        if published.is_none() && !["kernel/payload", INITRD, PACK].contains(&decision.action.as_str()) {
+        if published.is_none() && ![ids::PAYLOAD, ids::INITRD, ids::PACK].contains(&decision.action.as_str()) {
             continue;
         }
         let is_published = layer.is_some() && published.map(|(_, layer)| layer) == layer.as_ref();

@@ -6,10 +6,8 @@ use super::actions::{StageGraph, kernel_packages};
 use super::origin::local_folder;
 use crate::distro::PackageManager;
 use crate::plan::{Action, ActionGraph, ActionKind, Stage, Upstream};
-use crate::recipe::Lock;
-
-/// Renewing the lock, as plans and news call it.
-pub const LOCK_ACTION: &str = "rootfs/lock";
+use crate::recipe::{Lock, PassRole};
+use crate::stage::ids;
 
 /// The graph of a lock that is about to be renewed because package files of otherpkgs changed.
 ///
@@ -19,19 +17,19 @@ pub fn graph_before_renewal(manager: &dyn PackageManager, stages: &StageGraph, l
     let mut waiting = BTreeSet::new();
     for pass in &lock.pass {
         let is_local = pass.packages.iter().any(|package| local_folder(package).is_some());
-        if is_local || pass.name.starts_with("otherpkgs-") {
-            waiting.insert(format!("rootfs/{}", pass.name));
+        if is_local || pass.role() == PassRole::Otherpkgs {
+            waiting.insert(ids::layer(&pass.name));
         }
     }
-    let own = lock.pass("kernel").map(|pass| pass.packages.clone()).unwrap_or_default();
+    let own = lock.pass(PassRole::KERNEL).map(|pass| pass.packages.clone()).unwrap_or_default();
     if kernel_packages(manager, lock, &own).iter().any(|package| local_folder(package).is_some()) {
-        waiting.insert("kernel/payload".to_owned());
+        waiting.insert(ids::PAYLOAD.to_owned());
     }
     if waiting.iter().any(|id| stages.graph.get(id).is_none()) {
         return None;
     }
     let renewal = Action {
-        id: LOCK_ACTION.to_owned(),
+        id: ids::LOCK.to_owned(),
         stage: Stage::Rootfs,
         kind: ActionKind::Lock,
         version: 1,
@@ -42,7 +40,7 @@ pub fn graph_before_renewal(manager: &dyn PackageManager, stages: &StageGraph, l
     let waits = |action: &Action| {
         let mut action = action.clone();
         if waiting.contains(&action.id) {
-            let upstream = Upstream { action: LOCK_ACTION.to_owned(), output: "value packages".to_owned() };
+            let upstream = Upstream { action: ids::LOCK.to_owned(), output: "value packages".to_owned() };
             action.upstream.insert(0, upstream);
         }
         action

@@ -6,19 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::actions::{Forms, INITRD, PACK, PACK_GZIP, StageGraph, graph_of, kernel_packages};
+use super::actions::{Forms, StageGraph, graph_of, kernel_packages};
 use super::artefacts::{BuildInfo, Publication};
 use super::asked::requests;
 use super::drift::stamps;
 use super::estimate::{Estimate, Experience, Facts, work_of};
 use super::failed::Failed;
-use super::given::{self, PUBLISH};
+use super::given::{self};
 use super::past::{PlacesOfInputs, StorePast, places_of};
 use super::planfile::PlanToKeep;
 use super::publish::{Target, XcatPublication, XcatPublished};
 use super::publishing::publishing;
 use super::removal::remove_damaged;
-use super::renewal::LOCK_ACTION;
 use super::report::Report;
 use super::repositories;
 use super::results::{Done, missing, record};
@@ -33,9 +32,10 @@ use crate::distro::{Fetcher, Places, manager};
 use crate::failure::start;
 use crate::fault;
 use crate::plan::{Action, Decision, Follow, RECIPE, Stage, Verdict, decide, evaluate, key_and_trace};
-use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
+use crate::recipe::{Lock, LockedPass, PassRole, PinnedPackage, Recipe};
 use crate::sandbox::{Namespace, SandboxError};
 use crate::source::{Finding, Severity};
+use crate::stage::ids;
 use crate::store::{ActionRecord, End, FileLock, Root, Run, Store, StoreError};
 
 /// imgbuild-init, made by the build script.
@@ -186,7 +186,7 @@ impl Builder<'_> {
         let had = std::fs::read(&self.recipe.lock_path).ok();
         let mut lock = self.lock(fetcher, supply)?;
         if had != std::fs::read(&self.recipe.lock_path).ok() {
-            let (action, kind) = (super::LOCK_ACTION.to_owned(), "lock".to_owned());
+            let (action, kind) = (ids::LOCK.to_owned(), "lock".to_owned());
             let milliseconds = trace::milliseconds(began.elapsed());
             self.options.trace.ran(Run { action, kind, milliseconds, ..Run::default() });
         }
@@ -268,8 +268,8 @@ impl Builder<'_> {
         let own = |name: &String| std::fs::metadata(directory.join(name)).ok().filter(is_new);
         let written_bytes = info.artefacts.iter().filter_map(|artefact| own(&artefact.name)).map(|one| one.len()).sum();
         self.options.trace.ran(Run {
-            action: PUBLISH.to_owned(),
-            kind: PUBLISH.to_owned(),
+            action: ids::PUBLISH.to_owned(),
+            kind: ids::PUBLISH.to_owned(),
             milliseconds: trace::milliseconds(took),
             written_bytes,
             ..Run::default()
@@ -380,9 +380,9 @@ impl Builder<'_> {
         // Before the root, which says that the build is whole.
         let known = self.store.places(&self.recipe.directory, name).filter(|_| published.is_none());
         let mut places: PlacesOfInputs = known.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        let reached = |id: &str| [LOCK_ACTION, PUBLISH, RECIPE].contains(&id) || work.finished.contains_key(id);
+        let reached = |id: &str| [ids::LOCK, ids::PUBLISH, RECIPE].contains(&id) || work.finished.contains_key(id);
         let own = crate::plan::ActionGraph::new(vec![publishing(self.recipe)]).ok();
-        let now = places_of(&work.stages.graph).into_iter().chain([(LOCK_ACTION.to_owned(), requests(self.recipe))]);
+        let now = places_of(&work.stages.graph).into_iter().chain([(ids::LOCK.to_owned(), requests(self.recipe))]);
         let now = now.chain(own.iter().flat_map(places_of));
         let now = now.chain([(RECIPE.to_owned(), work.stages.graph.absences.sayings.clone())]);
         places.extend(now.filter(|(id, _)| reached(id)));
@@ -398,8 +398,8 @@ impl Builder<'_> {
             }),
             published: published.unwrap_or(earlier.published),
             actions,
-            frames: match work.done.0.get(PACK) {
-                Some(outputs) => [Some(outputs), work.done.0.get(PACK_GZIP)]
+            frames: match work.done.0.get(ids::PACK) {
+                Some(outputs) => [Some(outputs), work.done.0.get(ids::PACK_GZIP)]
                     .into_iter()
                     .flatten()
                     .flat_map(|outputs| outputs.frames.clone())
@@ -425,10 +425,10 @@ impl Builder<'_> {
         let packages = |pass: &LockedPass| pass.packages.clone();
         let mut groups = Vec::new();
         for pass in &lock.pass {
-            if pass.name == "kernel" && runs("kernel/payload") {
+            if pass.role() == PassRole::Kernel && runs(ids::PAYLOAD) {
                 groups.push(kernel_packages(manager(self.recipe), lock, &pass.packages));
             }
-            if runs(&format!("rootfs/{}", pass.name)) {
+            if runs(&ids::layer(&pass.name)) {
                 groups.push(packages(pass));
             }
         }
@@ -523,12 +523,12 @@ impl Builder<'_> {
             recipe: self.recipe,
             store: self.store,
             out: &self.options.out,
-            kernel: done.blob("kernel/payload", "kernel")?,
-            kernel_release: done.value("kernel/payload", "release")?,
-            initrd: done.blob(INITRD, "initrd")?,
-            index: done.blob(PACK, "index")?,
-            frames: done.0.get(PACK).map(|outputs| outputs.frames.clone()).unwrap_or_default(),
-            memory: done.value(PACK, "memory")?.parse().unwrap_or(0),
+            kernel: done.blob(ids::PAYLOAD, "kernel")?,
+            kernel_release: done.value(ids::PAYLOAD, "release")?,
+            initrd: done.blob(ids::INITRD, "initrd")?,
+            index: done.blob(ids::PACK, "index")?,
+            frames: done.0.get(ids::PACK).map(|outputs| outputs.frames.clone()).unwrap_or_default(),
+            memory: done.value(ids::PACK, "memory")?.parse().unwrap_or(0),
             layers,
             target: target(self.recipe),
             epoch: lock.epoch,

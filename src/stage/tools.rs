@@ -10,8 +10,9 @@ use super::supply::Supply;
 use crate::digest::{Digest, FieldHasher};
 use crate::distro::{Bootstrap, PackageManager};
 use crate::plan::{Action, ActionKind, Input, Stage, key_and_trace};
-use crate::recipe::PinnedPackage;
+use crate::recipe::{PassRole, PinnedPackage};
 use crate::sandbox::Namespace;
+use crate::stage::ids;
 use crate::store::{FileLock, Store};
 
 /// Identity of a tools root: what it is made of, not what came out (D9).
@@ -38,14 +39,7 @@ pub fn tools_action(manager: &dyn PackageManager, name: &str, packages: &[Pinned
 
 /// The action that unpacks what builds drivers: the kernel's headers, a compiler and make.
 pub fn tools_driver_action(manager: &dyn PackageManager, packages: &[PinnedPackage], platform: &str) -> Action {
-    root_action(
-        super::drivers::TOOLS_DRIVER,
-        ActionKind::Unpack,
-        manager.versions().unpack,
-        packages,
-        TOOLS_EPOCH,
-        platform,
-    )
+    root_action(PassRole::DRIVER_TOOLS, ActionKind::Unpack, manager.versions().unpack, packages, TOOLS_EPOCH, platform)
 }
 
 /// The action that makes an image's base: the essential packages, configured.
@@ -64,7 +58,7 @@ fn root_action(
     let mut inputs = vec![Input::parameter("platform", platform), Input::parameter("epoch", epoch)];
     inputs.extend(packages.iter().map(Input::package));
     Action {
-        id: format!("rootfs/{name}"),
+        id: ids::layer(name),
         stage: Stage::Rootfs,
         kind,
         version,

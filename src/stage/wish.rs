@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::distro::{Pass, manager};
-use crate::recipe::{Generator, Recipe};
+use crate::recipe::{Generator, PassRole, Recipe};
 use crate::source::Span;
 use crate::xcat::PassList;
 
@@ -29,25 +29,6 @@ fn kernel_of_directory(recipe: &Recipe) -> String {
     }
 }
 
-/// Name of the transaction with what a postinstall script runs; it goes over the base, and not into the image.
-pub const POSTINSTALL_TOOLS: &str = "tools-postinstall";
-
-/// Name of the transaction with what dracut needs to compose an initrd; it goes over the base, and not into the image.
-pub const DRACUT_TOOLS: &str = "tools-dracut";
-
-/// Name of the transaction with what resolves packages, where the tools root does not; only locking needs it.
-pub const SOLVER_TOOLS: &str = "tools-solver";
-
-/// Whether a transaction is a root of its own, reckoned without a solver.
-pub fn is_root(name: &str) -> bool {
-    name == "tools" || name == SOLVER_TOOLS
-}
-
-/// Whether a transaction's packages are tools over the base, and not in the image.
-pub fn is_aside(name: &str) -> bool {
-    name == POSTINSTALL_TOOLS || name == DRACUT_TOOLS
-}
-
 /// One transaction that the recipe asks for: its name, what to say to the package manager, and where it was asked.
 #[derive(Debug, Clone, Default)]
 pub struct Wish {
@@ -59,6 +40,13 @@ pub struct Wish {
     pub spans: BTreeMap<String, Span>,
     /// Environment of the package manager.
     pub variables: Vec<(String, String)>,
+}
+
+impl Wish {
+    /// What it is for.
+    pub fn role(&self) -> PassRole {
+        PassRole::of(&self.name)
+    }
 }
 
 /// All transactions of a recipe, in order; tools come first.
@@ -81,12 +69,12 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
     let names = manager(recipe).names(recipe);
     let mut all = vec![named("tools", names.tools)];
     if !names.solver.is_empty() {
-        all.push(named(SOLVER_TOOLS, names.solver));
+        all.push(named(PassRole::SOLVER_TOOLS, names.solver));
     }
     all.push(named("base", names.base));
     all.extend(super::drivers::wish(recipe));
     if let Some(table) = &recipe.model.postinstall {
-        let mut tools = named(POSTINSTALL_TOOLS, names.script_tools);
+        let mut tools = named(PassRole::POSTINSTALL_TOOLS, names.script_tools);
         tools.pass.install.extend(table.tools.iter().cloned());
         tools.pass.aside = true;
         for (index, name) in table.tools.iter().enumerate() {
@@ -99,7 +87,7 @@ pub fn wishes(recipe: &Recipe) -> Vec<Wish> {
     }
     if recipe.model.initrd.generator == Generator::Dracut {
         let more = &recipe.model.initrd.dracut_packages;
-        let mut tools = named(DRACUT_TOOLS, names.dracut);
+        let mut tools = named(PassRole::DRACUT_TOOLS, names.dracut);
         tools.pass.install.extend(more.iter().cloned());
         tools.pass.aside = true;
         for (index, name) in more.iter().enumerate() {

@@ -10,6 +10,7 @@ use super::setup::{chosen_to_look, store_directory};
 use super::{Exit, render};
 use crate::plan::Verdict;
 use crate::recipe::Recipe;
+use crate::stage::ids;
 use crate::store::Store;
 
 /// Arguments of `graph`.
@@ -112,9 +113,9 @@ fn shape(recipe: &Recipe, store: &Store, own: &Arguments) -> Result<Shape, Exit>
                     names.iter().filter_map(|name| nodes.iter().position(|node| node.id == *name)).collect()
                 };
                 let uses = match id.as_str() {
-                    "initrd/stateless" => of(&["kernel/payload"]),
-                    "rootfs/lock" => Vec::new(),
-                    _ => of(&["rootfs/lock"]),
+                    ids::INITRD => of(&[ids::PAYLOAD]),
+                    ids::LOCK => Vec::new(),
+                    _ => of(&[ids::LOCK]),
                 };
                 nodes.push(Node { id: id.clone(), verdict: *verdict, uses });
             }

@@ -1,14 +1,14 @@
 //! Actions of what nodes load: the initrd and the packed image.
 
-use super::{BASE, INITRD_GZIP, PACK_GZIP, Reader, compression, initrd_compression, version};
+use super::{Reader, compression, initrd_compression, version};
 use crate::archive::{Compression, FRAME_VERSION};
 use crate::digest::Digest;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
-use crate::recipe::{ALL_UPDATES, wanted_drivers};
+use crate::recipe::{ALL_UPDATES, PassRole, wanted_drivers};
 use crate::recipe::{Firmware, Frames, Generator, ModulesFrom, Selinux};
+use crate::stage::ids;
 use crate::stage::results::file;
 use crate::stage::tools::tools_identity;
-use crate::stage::wish::DRACUT_TOOLS;
 use crate::stage::{StageError, dracut};
 
 /// The library that compresses: another version of it may make other bytes.
@@ -29,7 +29,11 @@ impl Reader<'_> {
         let mut inputs = vec![
             Input::parameter("epoch", self.lock.epoch),
             Input::new("tools imgbuild-init", init.to_string()).of(Origin::Imgbuild("init program".to_owned())),
-            self.form(id == INITRD_GZIP, "initrd", self.setting("compress", compression.name(), "initrd.compress")),
+            self.form(
+                id == ids::INITRD_GZIP,
+                "initrd",
+                self.setting("compress", compression.name(), "initrd.compress"),
+            ),
             encoder(compression),
             self.setting("firmware", firmware, "kernel.firmware"),
         ];
@@ -57,24 +61,24 @@ impl Reader<'_> {
         }
         let mut upstream = match model.initrd.modules_from {
             ModulesFrom::Kernel => {
-                vec![Upstream { action: "kernel/payload".to_owned(), output: "value modules".to_owned() }]
+                vec![Upstream { action: ids::PAYLOAD.to_owned(), output: "value modules".to_owned() }]
             }
             ModulesFrom::Rootfs => self.below(),
         };
-        upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value release".to_owned() });
+        upstream.push(Upstream { action: ids::PAYLOAD.to_owned(), output: "value release".to_owned() });
         if self.has_extra_drivers() {
-            upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value drivers".to_owned() });
+            upstream.push(Upstream { action: ids::PAYLOAD.to_owned(), output: "value drivers".to_owned() });
         }
-        let mut needs = vec!["kernel/payload".to_owned()];
+        let mut needs = vec![ids::PAYLOAD.to_owned()];
         let (kind, version) = match model.initrd.generator {
             Generator::Imgbuild => (ActionKind::Initrd, version::INITRD),
             Generator::Dracut => {
                 let mut tools = self.locked("base");
-                tools.extend(self.locked(DRACUT_TOOLS));
+                tools.extend(self.locked(PassRole::DRACUT_TOOLS));
                 let identity = tools_identity(self.manager, &tools, &self.platform);
-                let roots = Origin::Roots(vec![BASE.to_owned(), format!("rootfs/{DRACUT_TOOLS}")]);
+                let roots = Origin::Roots(vec![ids::BASE.to_owned(), ids::DRACUT_TOOLS.to_owned()]);
                 inputs.extend(dracut::inputs(self.recipe, identity, roots)?);
-                needs.extend([BASE.to_owned(), format!("rootfs/{DRACUT_TOOLS}")]);
+                needs.extend([ids::BASE.to_owned(), ids::DRACUT_TOOLS.to_owned()]);
                 (ActionKind::Dracut, version::DRACUT)
             }
         };
@@ -90,9 +94,9 @@ impl Reader<'_> {
         let mut inputs = vec![
             self.setting("archive", "cpio", "pack.archive"),
             Input::new("tools frames", FRAME_VERSION.to_string()).of(Origin::Imgbuild("frame writer".to_owned())),
-            self.form(id == PACK_GZIP, "rootimg", self.setting("compress", compression.name(), "pack.compress")),
+            self.form(id == ids::PACK_GZIP, "rootimg", self.setting("compress", compression.name(), "pack.compress")),
             encoder(compression),
-            self.form(id == PACK_GZIP, "rootimg", self.setting("level", &level, "pack.level")),
+            self.form(id == ids::PACK_GZIP, "rootimg", self.setting("level", &level, "pack.level")),
             self.setting("frames", frames, "pack.frames"),
             self.setting("selinux", selinux, "system.selinux"),
         ];
@@ -105,7 +109,7 @@ impl Reader<'_> {
         let mut seen = std::collections::BTreeSet::new();
         inputs.retain(|input| seen.insert(input.name.clone()));
         let upstream = self.below();
-        let needs = vec!["rootfs/gate".to_owned()];
+        let needs = vec![ids::GATE.to_owned()];
         self.actions.push(Action {
             id: id.to_owned(),
             stage: Stage::Pack,

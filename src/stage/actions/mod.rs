@@ -13,9 +13,10 @@ use crate::archive::Compression;
 use crate::digest::Digest;
 use crate::distro::{PackageManager, manager};
 use crate::plan::{Absences, Action, ActionGraph, ActionKind, Input, Origin, Place, Stage, Taken, Upstream};
-use crate::recipe::{Accounts, GZIP_LEVEL, ZSTD_LEVEL};
+use crate::recipe::{Accounts, GZIP_LEVEL, PassRole, ZSTD_LEVEL};
 use crate::recipe::{InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe};
 use crate::source::Span;
+use crate::stage::ids;
 
 /// Versions of the kinds of work, each part of the keys of its actions. A change of what a kind gives raises it.
 pub mod version {
@@ -67,23 +68,14 @@ pub enum Forms {
     AndGzip,
 }
 
-/// The action that makes the initrd.
-pub const INITRD: &str = "initrd/stateless";
-/// The action that makes it in gzip for a recipe that names something else.
-pub const INITRD_GZIP: &str = "initrd/stateless-gzip";
-/// The action that makes the packed image.
-pub const PACK: &str = "pack/rootimg";
-/// The action that makes it in gzip for a recipe that names something else.
-pub const PACK_GZIP: &str = "pack/rootimg-gzip";
-
 /// The action that makes the initrd in gzip.
 pub fn gzip_initrd(recipe: &Recipe) -> &'static str {
-    if recipe.model.initrd.compress == InitrdCompress::Gzip { INITRD } else { INITRD_GZIP }
+    if recipe.model.initrd.compress == InitrdCompress::Gzip { ids::INITRD } else { ids::INITRD_GZIP }
 }
 
 /// The action that makes the packed image in gzip.
 pub fn gzip_pack(recipe: &Recipe) -> &'static str {
-    if recipe.model.pack.compress == PackCompress::Gzip { PACK } else { PACK_GZIP }
+    if recipe.model.pack.compress == PackCompress::Gzip { ids::PACK } else { ids::PACK_GZIP }
 }
 
 /// How an action compresses the initrd. It has some ten megabytes: at 3 zstd takes a tenth of a second, and gzip's own level
@@ -97,14 +89,11 @@ pub fn compression(recipe: &Recipe, action: &str) -> Compression {
     let pack = &recipe.model.pack;
     match pack.compress {
         // The recipe's level is one of zstd's.
-        PackCompress::Zstd if action == PACK_GZIP => Compression::Gzip(GZIP_LEVEL),
+        PackCompress::Zstd if action == ids::PACK_GZIP => Compression::Gzip(GZIP_LEVEL),
         PackCompress::Zstd => Compression::Zstd(pack.effective_level()),
         PackCompress::Gzip => Compression::Gzip(pack.effective_level()),
     }
 }
-
-/// The image's lowest layer.
-const BASE: &str = "rootfs/base";
 
 struct Reader<'a> {
     recipe: &'a Recipe,
@@ -140,14 +129,14 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
     reader.gate();
     reader.node_support()?;
     reader.sync()?;
-    reader.initrd(init, INITRD)?;
-    reader.pack(PACK);
+    reader.initrd(init, ids::INITRD)?;
+    reader.pack(ids::PACK);
     if forms == Forms::AndGzip {
-        if gzip_initrd(recipe) != INITRD {
-            reader.initrd(init, INITRD_GZIP)?;
+        if gzip_initrd(recipe) != ids::INITRD {
+            reader.initrd(init, ids::INITRD_GZIP)?;
         }
-        if gzip_pack(recipe) != PACK {
-            reader.pack(PACK_GZIP);
+        if gzip_pack(recipe) != ids::PACK {
+            reader.pack(ids::PACK_GZIP);
         }
     }
     let release = recipe.spans.get("image.release").map(Place::from);
@@ -166,7 +155,7 @@ impl Reader<'_> {
 
     fn tools(&self) -> Input {
         let value = tools_identity(self.manager, &self.locked("tools"), &self.platform);
-        Input::new("tools tools", value).of(Origin::Roots(vec!["rootfs/tools".to_owned()]))
+        Input::new("tools tools", value).of(Origin::Roots(vec![ids::TOOLS.to_owned()]))
     }
 
     /// An input that a span of a list or of the recipe asks for.
@@ -213,7 +202,7 @@ impl Reader<'_> {
     }
 
     fn layer(&mut self, name: &str, kind: ActionKind, version: u32, inputs: Vec<Input>, needs: Vec<String>) {
-        let id = format!("rootfs/{name}");
+        let id = ids::layer(name);
         let upstream = self.below();
         self.actions.push(Action { id: id.clone(), stage: Stage::Rootfs, kind, version, inputs, upstream, needs });
         self.layers.push(id);
@@ -240,20 +229,19 @@ fn taken(recipe: &Recipe) -> BTreeMap<String, Taken> {
 
 /// The actions that a tools root over the base is made of.
 fn roots_of(root: &str) -> Vec<String> {
-    if root == BASE { vec![BASE.to_owned()] } else { vec![BASE.to_owned(), root.to_owned()] }
+    if root == ids::BASE { vec![ids::BASE.to_owned()] } else { vec![ids::BASE.to_owned(), root.to_owned()] }
 }
 
 /// All packages of the image itself.
 pub fn image_packages(lock: &Lock) -> Vec<PinnedPackage> {
-    lock.pass.iter().filter(|pass| !pass.name.starts_with("tools")).flat_map(|pass| pass.packages.clone()).collect()
+    lock.image_passes().flat_map(|pass| pass.packages.clone()).collect()
 }
 
 /// Packages that may bring a kernel: the kernel's own transaction, and kernels that others pulled in.
 pub fn kernel_packages(manager: &dyn PackageManager, lock: &Lock, kernel: &[PinnedPackage]) -> Vec<PinnedPackage> {
     let mut all: Vec<PinnedPackage> = lock
-        .pass
-        .iter()
-        .filter(|pass| !pass.name.starts_with("tools") && pass.name != "kernel")
+        .image_passes()
+        .filter(|pass| pass.role() != PassRole::Kernel)
         .flat_map(|pass| pass.packages.iter().filter(|package| manager.is_kernel(&package.name)).cloned())
         .collect();
     all.extend(kernel.iter().cloned());

@@ -1,40 +1,41 @@
 //! Actions of packages and the kernel.
 
-use super::{BASE, Reader, kernel_packages, version};
+use super::{Reader, kernel_packages, version};
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
-use crate::recipe::PinnedPackage;
-use crate::stage::drivers::{self, TOOLS_DRIVER, build_action};
+use crate::recipe::{PassRole, PinnedPackage};
+use crate::stage::drivers::{self, build_action};
+use crate::stage::ids;
 use crate::stage::tools::{base_action, tools_action, tools_driver_action, tools_identity};
-use crate::stage::wish::{SOLVER_TOOLS, Wish, is_aside, wishes};
+use crate::stage::wish::{Wish, wishes};
 use crate::stage::{StageError, accounts};
 
 impl Reader<'_> {
     pub(super) fn packages(&mut self, wish: &Wish) -> Result<(), StageError> {
         let packages = self.locked(&wish.name);
-        if wish.name == "tools" {
-            self.actions.push(tools_action(self.manager, "tools", &packages, &self.platform));
-            return Ok(());
-        }
-        if wish.name == SOLVER_TOOLS {
-            return Ok(());
-        }
-        if wish.name == TOOLS_DRIVER {
-            self.actions.push(tools_driver_action(self.manager, &packages, &self.platform));
-            return Ok(());
-        }
-        if wish.name == "base" {
-            let mut action = base_action(self.manager, &packages, self.lock.epoch, &self.platform);
-            if self.manager.base_needs_tools() {
-                action.inputs.push(self.tools());
-                action.inputs.extend(self.failing(&packages));
-                action.needs.push("rootfs/tools".to_owned());
+        let role = wish.role();
+        match role {
+            PassRole::Tools => {
+                self.actions.push(tools_action(self.manager, PassRole::TOOLS, &packages, &self.platform));
+                return Ok(());
             }
-            self.layers.push(action.id.clone());
-            self.actions.push(action);
-            return Ok(());
-        }
-        if wish.name == "kernel" {
-            self.kernel(&packages)?;
+            PassRole::SolverTools => return Ok(()),
+            PassRole::DriverTools => {
+                self.actions.push(tools_driver_action(self.manager, &packages, &self.platform));
+                return Ok(());
+            }
+            PassRole::Base => {
+                let mut action = base_action(self.manager, &packages, self.lock.epoch, &self.platform);
+                if self.manager.base_needs_tools() {
+                    action.inputs.push(self.tools());
+                    action.inputs.extend(self.failing(&packages));
+                    action.needs.push(ids::TOOLS.to_owned());
+                }
+                self.layers.push(action.id.clone());
+                self.actions.push(action);
+                return Ok(());
+            }
+            PassRole::Kernel => self.kernel(&packages)?,
+            PassRole::PostinstallTools | PassRole::DracutTools | PassRole::Packages | PassRole::Otherpkgs => {}
         }
         if packages.is_empty() && wish.pass.remove.is_empty() && wish.pass.remove_after.is_empty() {
             return Ok(());
@@ -67,23 +68,23 @@ impl Reader<'_> {
             }
             inputs.push(input);
         }
-        if !is_aside(&wish.name) {
-            let is_first = self.layers == [BASE];
+        if !role.is_aside() {
+            let is_first = self.layers == [ids::BASE];
             let made = accounts::made_before(self.recipe, self.lock, &wish.name, is_first);
             inputs.extend(accounts::inputs(self.recipe, &made));
-            self.accounts.insert(format!("rootfs/{}", wish.name), made);
+            self.accounts.insert(ids::layer(&wish.name), made);
         }
-        let above = is_aside(&wish.name).then(|| std::mem::replace(&mut self.layers, vec![BASE.to_owned()]));
-        if wish.name == "kernel" {
+        let above = role.is_aside().then(|| std::mem::replace(&mut self.layers, vec![ids::BASE.to_owned()]));
+        if role == PassRole::Kernel {
             // Its files come from the payload, which the initrd is made of too; the package manager adds the rest.
-            self.layers.push("kernel/payload".to_owned());
+            self.layers.push(ids::PAYLOAD.to_owned());
         }
         self.layer(
             &wish.name,
             ActionKind::Install,
             self.manager.versions().install,
             inputs,
-            vec!["rootfs/tools".to_owned()],
+            vec![ids::TOOLS.to_owned()],
         );
         if let Some(layers) = above {
             self.layers = layers;
@@ -108,13 +109,13 @@ impl Reader<'_> {
         }));
         inputs.extend(drivers::update_inputs(self.recipe)?);
         self.actions.push(Action {
-            id: "kernel/payload".to_owned(),
+            id: ids::PAYLOAD.to_owned(),
             stage: Stage::Kernel,
             kind: ActionKind::Kernel,
             version: version::KERNEL,
             inputs,
             upstream: builds,
-            needs: vec!["rootfs/tools".to_owned()],
+            needs: vec![ids::TOOLS.to_owned()],
         });
         Ok(())
     }
@@ -126,10 +127,10 @@ impl Reader<'_> {
             let mut inputs = vec![
                 Input::parameter("platform", &self.platform),
                 Input::new(
-                    format!("tools {TOOLS_DRIVER}"),
-                    tools_identity(self.manager, &self.locked(TOOLS_DRIVER), &self.platform),
+                    format!("tools {}", PassRole::DRIVER_TOOLS),
+                    tools_identity(self.manager, &self.locked(PassRole::DRIVER_TOOLS), &self.platform),
                 )
-                .of(Origin::Roots(vec![format!("rootfs/{TOOLS_DRIVER}")])),
+                .of(Origin::Roots(vec![ids::DRIVER_TOOLS.to_owned()])),
             ];
             inputs.extend(drivers::build_inputs(self.recipe, self.lock, index)?);
             let id = build_action(index);
@@ -141,7 +142,7 @@ impl Reader<'_> {
                 version: version::DRIVER,
                 inputs,
                 upstream: Vec::new(),
-                needs: vec![format!("rootfs/{TOOLS_DRIVER}")],
+                needs: vec![ids::DRIVER_TOOLS.to_owned()],
             });
         }
         Ok(upstream)

@@ -1,14 +1,14 @@
 //! Actions of the layers above the packages: settings, the postinstall script, services, synced files.
 
-use super::{BASE, Reader, image_packages, roots_of, version};
+use super::{Reader, image_packages, roots_of, version};
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
-use crate::recipe::Clause;
 use crate::recipe::SyncedKind;
+use crate::recipe::{Clause, PassRole};
 use crate::source::Span;
 use crate::stage::globs::{self, Patterns};
+use crate::stage::ids;
 use crate::stage::results::file;
 use crate::stage::tools::tools_identity;
-use crate::stage::wish::POSTINSTALL_TOOLS;
 use crate::stage::{StageError, node_support};
 
 impl Reader<'_> {
@@ -56,8 +56,8 @@ impl Reader<'_> {
         let model = &self.recipe.model;
         let spans = &self.recipe.spans;
         let mut tools = self.locked("base");
-        let more = self.locked(POSTINSTALL_TOOLS);
-        let tools_root = if more.is_empty() { BASE.to_owned() } else { format!("rootfs/{POSTINSTALL_TOOLS}") };
+        let more = self.locked(PassRole::POSTINSTALL_TOOLS);
+        let tools_root = if more.is_empty() { ids::BASE.to_owned() } else { ids::POSTINSTALL_TOOLS.to_owned() };
         tools.extend(more);
         let mut inputs = vec![
             Input::parameter("platform", &self.platform),
@@ -86,7 +86,7 @@ impl Reader<'_> {
         }
         self.layer("postinstall", ActionKind::Postinstall, version::POSTINSTALL, inputs, vec![tools_root]);
         if let Some(action) = self.actions.last_mut() {
-            action.upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value release".to_owned() });
+            action.upstream.push(Upstream { action: ids::PAYLOAD.to_owned(), output: "value release".to_owned() });
         }
         Ok(())
     }
@@ -107,18 +107,18 @@ impl Reader<'_> {
     /// What the initrd is made of must be what the image has (D20), and declared mounts must still be there (D24).
     pub(super) fn gate(&mut self) {
         let mut upstream = self.below();
-        upstream.push(Upstream { action: "kernel/payload".to_owned(), output: "value modules".to_owned() });
+        upstream.push(Upstream { action: ids::PAYLOAD.to_owned(), output: "value modules".to_owned() });
         let mut inputs = vec![self.modules_from()];
         inputs.extend(self.tmpfs());
         inputs.extend(self.declared_lines());
         self.actions.push(Action {
-            id: "rootfs/gate".to_owned(),
+            id: ids::GATE.to_owned(),
             stage: Stage::Rootfs,
             kind: ActionKind::Gate,
             version: version::GATE,
             inputs,
             upstream,
-            needs: vec!["kernel/payload".to_owned()],
+            needs: vec![ids::PAYLOAD.to_owned()],
         });
     }
 

@@ -86,7 +86,7 @@ impl Packages {
     /// Packages of an image by its lock: of all transactions, less what later ones remove; tools are left out.
     pub fn of_lock(lock: &Lock) -> Self {
         let mut all = BTreeMap::new();
-        for pass in lock.pass.iter().filter(|pass| !pass.name.starts_with("tools")) {
+        for pass in lock.image_passes() {
             for package in &pass.packages {
                 remove(&mut all, &package.name, Some(&package.architecture));
                 let (name, arch) = (package.name.clone(), package.architecture.clone());

@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::recipe::{Lock, LockError};
 use crate::source::{SourceFile, Span};
 use crate::stage::artefacts::{BuildInfo, SUMS, sha256_of};
+use crate::stage::ids;
 use crate::store::{ActionRecord, Manifest, Merged, Store, merge};
 use crate::xcat::{ExcludeList, Pattern};
 
@@ -114,7 +115,7 @@ impl BuildPlace {
 
     /// The layers, where all of them and the record of packing are in the store.
     fn layers(&self, store: &Store, info: &BuildInfo) -> Option<Layers> {
-        let pack = self.record(store, "pack/rootimg")?;
+        let pack = self.record(store, ids::PACK)?;
         let mut manifests: Vec<Manifest> = Vec::new();
         for (_, digest) in &info.layers {
             manifests.push(store.manifest(&Digest::parse(digest).ok()?).ok()?);

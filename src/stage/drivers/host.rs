@@ -7,17 +7,15 @@ use super::build::{BuildAnswer, BuildRequest};
 use super::{CheckRequest, Extra, Refusal, Remarks, UpdateSource};
 use crate::distro::manager;
 use crate::plan::{Action, Input, Origin, file_input};
-use crate::recipe::{DriverUpdate, Lock, Recipe, UpdateForm};
+use crate::recipe::{DriverUpdate, Lock, PassRole, Recipe, UpdateForm};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::globs::in_directory;
+use crate::stage::ids;
 use crate::stage::results::{Done, file, layer_outputs, missing};
 use crate::stage::run::{Builder, Context};
 use crate::stage::wish::Wish;
 use crate::store::{Outputs, Store};
-
-/// Name of the transaction with what builds drivers; it is unpacked on its own, aside from the image.
-pub const TOOLS_DRIVER: &str = "tools-driver";
 
 /// Stands in that transaction for the package with the headers of the image's kernel, which is known when that is.
 pub const HEADERS: &str = "?headers";
@@ -27,7 +25,7 @@ pub fn wish(recipe: &Recipe) -> Option<Wish> {
     if recipe.kernel_files.builds.is_empty() {
         return None;
     }
-    let mut wish = Wish { name: TOOLS_DRIVER.to_owned(), ..Wish::default() };
+    let mut wish = Wish { name: PassRole::DRIVER_TOOLS.to_owned(), ..Wish::default() };
     wish.pass.aside = true;
     wish.pass.install = vec![HEADERS.to_owned()];
     wish.pass.install.extend(manager(recipe).names(recipe).driver_tools);
@@ -50,7 +48,7 @@ pub fn wish(recipe: &Recipe) -> Option<Wish> {
 /// The release whose headers the lock has for building drivers.
 pub fn headers_release(recipe: &Recipe, lock: &Lock) -> Option<String> {
     let manager = manager(recipe);
-    let pass = lock.pass(TOOLS_DRIVER)?;
+    let pass = lock.pass(PassRole::DRIVER_TOOLS)?;
     let named = || pass.packages.iter().find_map(|package| manager.headers_release(package));
     pass.kernel_releases.first().cloned().or_else(named)
 }
@@ -169,7 +167,7 @@ impl Builder<'_> {
         let log = self.log_name(action);
         let request = BuildRequest {
             scratch: scratch.name.clone(),
-            tools: vec![context.done.layer(&format!("rootfs/{TOOLS_DRIVER}"))?],
+            tools: vec![context.done.layer(ids::DRIVER_TOOLS)?],
             files,
             is_directory: build.is_directory,
             release,

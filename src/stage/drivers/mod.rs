@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use build::inside as build_inside;
 pub use gather::{Refusal, UpdateSource};
-pub use host::{HEADERS, TOOLS_DRIVER, build_action, build_inputs, headers_release, update_inputs, wish};
+pub use host::{HEADERS, build_action, build_inputs, headers_release, update_inputs, wish};
 pub use kernel_abi::image_places;
 pub use place::Remarks;
 

@@ -9,7 +9,8 @@ use crate::digest::{Digest, FieldHasher};
 use crate::distro::manager;
 use crate::plan::{Action, ActionGraph, Decision, Verdict};
 use crate::recipe::{Lock, PinnedPackage, Recipe};
-use crate::stage::given::{PUBLISH, bytes_of, packages_of};
+use crate::stage::given::{bytes_of, packages_of};
+use crate::stage::ids;
 use crate::stage::origin::is_fetched;
 
 /// An action that runs or may run.
@@ -106,10 +107,10 @@ pub fn work_of(
         ends.insert(&action.id, vec![work.pieces.len()]);
         work.pieces.push(Piece { estimate: estimate(&action.id, surely, figures, from), shape, needs, lacks });
     }
-    let (figures, from) = experience.figure(PUBLISH, PUBLISH, 0);
+    let (figures, from) = experience.figure(ids::PUBLISH, ids::PUBLISH, 0);
     work.pieces.push(Piece {
-        estimate: estimate(PUBLISH, true, figures, from),
-        shape: own_shape(recipe, PUBLISH),
+        estimate: estimate(ids::PUBLISH, true, figures, from),
+        shape: own_shape(recipe, ids::PUBLISH),
         needs: (0..work.pieces.len()).collect(),
         lacks: Vec::new(),
     });
@@ -130,8 +131,8 @@ pub type Open = (String, String, bool);
 /// What a build has to do whose packages are not resolved yet. Which packages come is not known, so that actions count with
 /// what they took before, one after another.
 pub fn work_before_lock(experience: &Experience<'_>, open: Vec<Open>) -> Workload {
-    let lock = (crate::stage::LOCK_ACTION.to_owned(), "lock".to_owned(), true);
-    let all = std::iter::once(lock).chain(open.into_iter().filter(|(id, ..)| id != crate::stage::LOCK_ACTION));
+    let lock = (ids::LOCK.to_owned(), "lock".to_owned(), true);
+    let all = std::iter::once(lock).chain(open.into_iter().filter(|(id, ..)| id != ids::LOCK));
     let piece = |(at, (action, kind, surely)): (usize, Open)| {
         let (figures, from) = experience.figure(&action, &kind, 0);
         Piece {

@@ -6,11 +6,11 @@ use crate::plan::Action;
 use crate::recipe::{Lock, dracut_modules};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-use crate::stage::actions::INITRD;
+
 use crate::stage::dracut::{DracutAnswer, DracutRequest};
+use crate::stage::ids;
 use crate::stage::results::Done;
 use crate::stage::run::Builder;
-use crate::stage::wish::DRACUT_TOOLS;
 use crate::store::Outputs;
 
 impl Builder<'_> {
@@ -35,7 +35,7 @@ impl Builder<'_> {
         let request = DracutRequest {
             scratch: scratch.name.clone(),
             initrd: self.initrd_request(action, lock, done, &scratch.name)?,
-            tools: vec![done.layer("rootfs/base")?, done.layer(&format!("rootfs/{DRACUT_TOOLS}"))?],
+            tools: vec![done.layer(ids::BASE)?, done.layer(ids::DRACUT_TOOLS)?],
             add,
             omit,
             conf,
@@ -55,7 +55,7 @@ impl Builder<'_> {
             }
         };
         // The same drivers in another form: said once.
-        if action.id == INITRD || !answer.missing.is_empty() {
+        if action.id == ids::INITRD || !answer.missing.is_empty() {
             self.say_drivers(&answer, &request.initrd.release)?;
             self.say_not_installed(&not_installed, &request.conf);
         }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::plan::Action;
 use crate::recipe::{Frames, Lock, Selinux};
 use crate::source::{Finding, Severity};
-use crate::stage::actions::{INITRD, PACK, compression};
+use crate::stage::actions::compression;
 use crate::stage::artefacts::index_text;
+use crate::stage::ids;
 use crate::stage::results::{Done, below};
 use crate::stage::run::Builder;
 use crate::stage::{StageError, gate, initrd, pack};
@@ -19,7 +20,7 @@ impl Builder<'_> {
         let answer: initrd::InitrdAnswer =
             self.namespace.call("initrd", &request, &mut |text| self.report.progress(text))?;
         // The same drivers in another form: said once.
-        if action.id == INITRD || !answer.missing.is_empty() {
+        if action.id == ids::INITRD || !answer.missing.is_empty() {
             self.say_drivers(&answer, &request.release)?;
         }
         let initrd = self.take(&request.handover)?;
@@ -35,7 +36,7 @@ impl Builder<'_> {
         let tree = crate::store::merge(&manifests);
         let paths = tree.0.iter().map(|(path, found)| (path.clone(), found.entry.is_directory())).collect();
         let exclusion = self.recipe.exclude.apply(&paths);
-        if action.id == PACK {
+        if action.id == ids::PACK {
             for finding in &exclusion.findings {
                 self.report.finding(finding);
             }
@@ -56,7 +57,7 @@ impl Builder<'_> {
         if let Some(obstacle) = &answer.obstacle {
             return Err(gate::cannot_start(self.report, self.recipe, obstacle));
         }
-        if action.id == PACK {
+        if action.id == ids::PACK {
             for obstacle in &answer.shortcomings {
                 self.report.finding(&gate::does_without(self.recipe, obstacle));
             }

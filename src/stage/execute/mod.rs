@@ -17,6 +17,7 @@ use crate::digest::Digest;
 use crate::plan::{Action, ActionKind};
 use crate::recipe::{Accounts, Lock, ModulesFrom, normal_name};
 use crate::source::{Finding, Severity};
+use crate::stage::ids;
 use crate::store::{BlobRef, Outputs, ScanAnswer, Store};
 
 /// Outputs of a transaction.
@@ -87,15 +88,15 @@ impl Builder<'_> {
         }
         let wanted = crate::recipe::wanted_drivers(&self.recipe.model.kernel.drivers);
         let layers = match self.recipe.model.initrd.modules_from {
-            ModulesFrom::Kernel => vec![done.layer("kernel/payload")?],
+            ModulesFrom::Kernel => vec![done.layer(ids::PAYLOAD)?],
             ModulesFrom::Rootfs => below(action, done)?,
         };
         Ok(initrd::InitrdRequest {
             layers,
-            release: done.value("kernel/payload", "release")?,
+            release: done.value(ids::PAYLOAD, "release")?,
             named: wanted.named,
             default: wanted.default,
-            updates: match done.value("kernel/payload", "drivers") {
+            updates: match done.value(ids::PAYLOAD, "drivers") {
                 Ok(names) => names.split_whitespace().map(str::to_owned).collect(),
                 Err(_) => Vec::new(),
             },

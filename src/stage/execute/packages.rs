@@ -3,7 +3,9 @@
 use super::with_accounts;
 use crate::distro::{Bootstrap, Install, manager, ready_name};
 use crate::plan::{Action, ActionKind};
+use crate::recipe::PassRole;
 use crate::stage::actions::kernel_packages;
+use crate::stage::ids;
 use crate::stage::report::refuse;
 use crate::stage::results::{below, layer_outputs, missing};
 use crate::stage::run::{Builder, Context};
@@ -17,7 +19,7 @@ impl Builder<'_> {
         context.supply.have(&pass.packages)?;
         let configure = action.kind == ActionKind::Bootstrap;
         let request = Bootstrap {
-            tools: if configure { context.done.layer("rootfs/tools").into_iter().collect() } else { Vec::new() },
+            tools: if configure { context.done.layer(ids::TOOLS).into_iter().collect() } else { Vec::new() },
             packages: &pass.packages,
             ready: context.supply.directory(),
             configure,
@@ -43,12 +45,12 @@ impl Builder<'_> {
             .unwrap_or_default();
         let made = context.stages.accounts.get(&action.id).cloned().unwrap_or_default();
         let request = Install {
-            tools: vec![done.layer("rootfs/tools")?],
+            tools: vec![done.layer(ids::TOOLS)?],
             base: below(action, done)?,
             packages: &pass.packages,
             ready: context.supply.directory(),
             accounts: &made,
-            over_payload: pass.name == "kernel",
+            over_payload: pass.role() == PassRole::Kernel,
             remove: &pass.remove,
             remove_after: &pass.remove_after,
             remove_with: &pass.remove_with,
@@ -66,7 +68,7 @@ impl Builder<'_> {
     pub(super) fn run_kernel(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
         let (lock, done) = (context.lock, context.done);
         let manager = manager(self.recipe);
-        let own = lock.pass("kernel").map(|pass| pass.packages.clone()).unwrap_or_default();
+        let own = lock.pass(PassRole::KERNEL).map(|pass| pass.packages.clone()).unwrap_or_default();
         let packages = kernel_packages(manager, lock, &own);
         context.supply.have(&packages)?;
         let scratch = self.store.scratch()?;
@@ -77,7 +79,7 @@ impl Builder<'_> {
                 .iter()
                 .map(|package| (ready_name(context.supply.directory(), &package.sha256), package.name.clone()))
                 .collect(),
-            tools: vec![done.layer("rootfs/tools")?],
+            tools: vec![done.layer(ids::TOOLS)?],
             version: self.recipe.model.kernel.version.clone(),
             extra: self.extra_drivers(done)?,
             order: manager.order(),

@@ -7,11 +7,11 @@ use crate::digest::Digest;
 use crate::plan::Action;
 use crate::recipe::{Clause, HOSTNAME_BY_DHCP, Lock, ModulesFrom, SyncedKind, package_of};
 use crate::source::{Finding, Severity};
+use crate::stage::ids;
 use crate::stage::remedy::{remedy, thrown_away_finding};
 use crate::stage::report::{refuse, refuse_at};
 use crate::stage::results::{Done, below, layer_outputs, missing};
 use crate::stage::run::Builder;
-use crate::stage::wish::POSTINSTALL_TOOLS;
 use crate::stage::{StageError, gate, postinstall, services, sync, system};
 use crate::store::{Outputs, Store};
 
@@ -47,9 +47,7 @@ impl Builder<'_> {
             self.namespace.call("system", &request, &mut |text| self.report.progress(text))?;
         // Afterwards the package database must be what the lock says (D12).
         let locked: std::collections::BTreeSet<(&str, &str, &str)> = lock
-            .pass
-            .iter()
-            .filter(|pass| !pass.name.starts_with("tools"))
+            .image_passes()
             .flat_map(|pass| &pass.packages)
             .map(|package| (package.name.as_str(), package.version.as_str(), package.architecture.as_str()))
             .collect();
@@ -97,7 +95,7 @@ impl Builder<'_> {
             }
         }
         let machine = self.recipe.model.image.arch.machine();
-        let release = done.value("kernel/payload", "release")?;
+        let release = done.value(ids::PAYLOAD, "release")?;
         let mut arguments = vec![format!("{}/{}", postinstall::RECIPE_DIRECTORY, postinstall::place_of(&script.name))];
         arguments.extend([
             "/target".to_owned(),
@@ -107,8 +105,8 @@ impl Builder<'_> {
         ]);
         arguments.extend(table.arguments.iter().cloned());
         let variables = postinstall::variables(self.recipe, &release);
-        let mut tools = vec![done.layer("rootfs/base")?];
-        tools.extend(done.layer(&format!("rootfs/{POSTINSTALL_TOOLS}")));
+        let mut tools = vec![done.layer(ids::BASE)?];
+        tools.extend(done.layer(ids::POSTINSTALL_TOOLS));
         let request = postinstall::PostinstallRequest {
             scratch: scratch.name.clone(),
             links: scratch.links_name.clone(),
@@ -125,7 +123,7 @@ impl Builder<'_> {
             self.namespace.call("postinstall", &request, &mut |text| self.report.progress(text))?;
         match answer {
             postinstall::PostinstallAnswer::Made(layer, thrown_away) => {
-                self.report.printed("rootfs/postinstall", &self.store.directory().join(self.log_name(action)));
+                self.report.printed(ids::POSTINSTALL, &self.store.directory().join(self.log_name(action)));
                 if let Some(finding) = thrown_away_finding(self.recipe, &script.name, &thrown_away) {
                     self.report.finding(&finding);
                 }
@@ -193,8 +191,8 @@ impl Builder<'_> {
             manifests.push(self.store.manifest(layer)?);
         }
         if self.recipe.model.initrd.modules_from == ModulesFrom::Kernel {
-            let payload = self.store.manifest(&done.layer("kernel/payload")?)?;
-            let is_late = |upstream: &crate::plan::Upstream| upstream.action == "rootfs/postinstall";
+            let payload = self.store.manifest(&done.layer(ids::PAYLOAD)?)?;
+            let is_late = |upstream: &crate::plan::Upstream| upstream.action == ids::POSTINSTALL;
             let of_layers = action.upstream.iter().filter(|upstream| upstream.output == "layer");
             let late: Vec<_> = of_layers
                 .zip(&manifests)
@@ -205,11 +203,11 @@ impl Builder<'_> {
                 &payload,
                 &crate::store::merge(&manifests),
                 &late,
-                &done.value("kernel/payload", "release")?,
+                &done.value(ids::PAYLOAD, "release")?,
             )?;
         } else {
-            let payload = self.store.manifest(&done.layer("kernel/payload")?)?;
-            let release = done.value("kernel/payload", "release")?;
+            let payload = self.store.manifest(&done.layer(ids::PAYLOAD)?)?;
+            let release = done.value(ids::PAYLOAD, "release")?;
             let foreign = gate::foreign_modules(&payload, &crate::store::merge(&manifests), &release);
             self.check_foreign_modules(&layers, &release, foreign)?;
         }

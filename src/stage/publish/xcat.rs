@@ -19,6 +19,7 @@ use crate::stage::actions::{gzip_initrd, gzip_pack};
 use crate::stage::artefacts::sha256_of;
 use crate::stage::assemble::assemble;
 use crate::stage::drift::Drift;
+use crate::stage::ids;
 use crate::stage::results::{Done, missing};
 use crate::store::{BlobRef, FileLock, Store, StoreError};
 
@@ -130,7 +131,7 @@ impl<'a> XcatPublication<'a> {
         let pack = gzip_pack(recipe);
         Ok(Self {
             store,
-            kernel: done.blob("kernel/payload", "kernel")?,
+            kernel: done.blob(ids::PAYLOAD, "kernel")?,
             initrd: done.blob(gzip_initrd(recipe), "initrd")?,
             index: done.blob(pack, "index")?,
             frames: &done.0.get(pack).ok_or_else(|| missing(pack))?.frames,

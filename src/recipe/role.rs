@@ -1,0 +1,94 @@
+//! What a transaction of image.lock is for. The lock has its name; what depends on it asks for the role.
+
+/// The role of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassRole {
+    /// The tools root: the package manager and what indexes modules; a root of its own.
+    Tools,
+    /// What resolves packages, where the tools root does not; a root of its own, which only locking needs.
+    SolverTools,
+    /// What builds drivers; a root of its own.
+    DriverTools,
+    /// What a postinstall script may run; over the base, and not in the image.
+    PostinstallTools,
+    /// What dracut needs to compose an initrd; over the base, and not in the image.
+    DracutTools,
+    /// The image's lowest layer.
+    Base,
+    /// A pass of the package lists.
+    Packages,
+    /// A pass of the lists of other packages.
+    Otherpkgs,
+    /// The kernel.
+    Kernel,
+}
+
+impl PassRole {
+    /// Name of the tools root.
+    pub const TOOLS: &str = "tools";
+    /// Name of the root with what resolves packages.
+    pub const SOLVER_TOOLS: &str = "tools-solver";
+    /// Name of the root with what builds drivers.
+    pub const DRIVER_TOOLS: &str = "tools-driver";
+    /// Name of the transaction with what postinstall scripts run.
+    pub const POSTINSTALL_TOOLS: &str = "tools-postinstall";
+    /// Name of the transaction with what dracut needs.
+    pub const DRACUT_TOOLS: &str = "tools-dracut";
+    /// Name of the image's lowest layer.
+    pub const BASE: &str = "base";
+    /// Name of the transaction with the kernel.
+    pub const KERNEL: &str = "kernel";
+
+    /// The role of a transaction with a name. What has no name of its own is a pass of the package lists.
+    pub fn of(name: &str) -> Self {
+        match name {
+            Self::TOOLS => Self::Tools,
+            Self::SOLVER_TOOLS => Self::SolverTools,
+            Self::DRIVER_TOOLS => Self::DriverTools,
+            Self::POSTINSTALL_TOOLS => Self::PostinstallTools,
+            Self::DRACUT_TOOLS => Self::DracutTools,
+            Self::BASE => Self::Base,
+            Self::KERNEL => Self::Kernel,
+            name if name.starts_with("otherpkgs-") => Self::Otherpkgs,
+            _ => Self::Packages,
+        }
+    }
+
+    /// Whether its packages are in the image.
+    pub fn is_in_image(self) -> bool {
+        match self {
+            Self::Tools | Self::SolverTools | Self::DriverTools | Self::PostinstallTools | Self::DracutTools => false,
+            Self::Base | Self::Packages | Self::Otherpkgs | Self::Kernel => true,
+        }
+    }
+
+    /// Whether it is a root of its own that is computed without a solver.
+    pub fn is_root(self) -> bool {
+        matches!(self, Self::Tools | Self::SolverTools)
+    }
+
+    /// Whether it goes over the base alone, and not into the image.
+    pub fn is_aside(self) -> bool {
+        matches!(self, Self::PostinstallTools | Self::DracutTools)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_roles() {
+        for (name, role, in_image) in [
+            ("tools", PassRole::Tools, false),
+            ("tools-driver", PassRole::DriverTools, false),
+            ("tools-postinstall", PassRole::PostinstallTools, false),
+            ("base", PassRole::Base, true),
+            ("packages-1", PassRole::Packages, true),
+            ("otherpkgs-2", PassRole::Otherpkgs, true),
+            ("kernel", PassRole::Kernel, true),
+        ] {
+            assert_eq!((PassRole::of(name), PassRole::of(name).is_in_image()), (role, in_image));
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Ids of actions, the stage and the layer: all of them are made here.
+
+use crate::plan::Stage;
+
+/// Renewing the lock, as plans and news call it.
+pub const LOCK: &str = "rootfs/lock";
+/// The tools root.
+pub const TOOLS: &str = "rootfs/tools";
+/// The root with what builds drivers.
+pub const DRIVER_TOOLS: &str = "rootfs/tools-driver";
+/// What postinstall scripts run, over the base.
+pub const POSTINSTALL_TOOLS: &str = "rootfs/tools-postinstall";
+/// What dracut needs, over the base.
+pub const DRACUT_TOOLS: &str = "rootfs/tools-dracut";
+/// The image's lowest layer.
+pub const BASE: &str = "rootfs/base";
+/// The postinstall script.
+pub const POSTINSTALL: &str = "rootfs/postinstall";
+/// Checks after the last layer.
+pub const GATE: &str = "rootfs/gate";
+/// The kernel, its modules and drivers.
+pub const PAYLOAD: &str = "kernel/payload";
+/// The initrd.
+pub const INITRD: &str = "initrd/stateless";
+/// The initrd in gzip, for a recipe that names something else.
+pub const INITRD_GZIP: &str = "initrd/stateless-gzip";
+/// The packed image.
+pub const PACK: &str = "pack/rootimg";
+/// The packed image in gzip, for a recipe that names something else.
+pub const PACK_GZIP: &str = "pack/rootimg-gzip";
+/// Publishing, in the history only.
+pub const PUBLISH: &str = "publish";
+
+/// The action that makes a layer of a transaction, or of another part of the root file system.
+pub fn layer(name: &str) -> String {
+    id(Stage::Rootfs, name)
+}
+
+/// The action of a stage with a name.
+pub fn id(stage: Stage, name: &str) -> String {
+    format!("{}/{name}", stage.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::PassRole;
+
+    #[test]
+    fn transactions_have_the_ids_of_their_names() {
+        for (id, name) in [
+            (TOOLS, PassRole::TOOLS),
+            (DRIVER_TOOLS, PassRole::DRIVER_TOOLS),
+            (POSTINSTALL_TOOLS, PassRole::POSTINSTALL_TOOLS),
+            (DRACUT_TOOLS, PassRole::DRACUT_TOOLS),
+            (BASE, PassRole::BASE),
+        ] {
+            assert_eq!(id, layer(name));
+        }
+    }
+}
