@@ -5,6 +5,7 @@ use std::sync::mpsc::channel;
 
 use serde::{Deserialize, Serialize};
 
+use super::secrets::SECRETS;
 use crate::digest::Sha256;
 use crate::failure::start;
 use crate::recipe::Accounts;
@@ -44,18 +45,10 @@ pub fn write(path: &str, text: &str) -> Result<(), String> {
 }
 
 /// Files that differ from run to run or describe the build host, whatever the package manager; removed from each layer, with
-/// those of the package manager. One reason a line.
-const NORMALISED: [&str; 10] = [
-    "etc/ssh/ssh_host_*",                // keys are made at boot, one set per node (D35)
-    "etc/munge/munge.key",               // a random key, with which no node talks to another one's image
-    "etc/bind/rndc.key",                 // likewise
-    "etc/nvme/hostnqn",                  // a node's own name; without it nvme-cli takes that of the hardware
-    "etc/nvme/hostid",                   // likewise
-    "var/lib/dbus/machine-id",           // a random id; dbus falls back to /etc/machine-id
-    "var/lib/systemd/random-seed",       // a seed shared by all nodes is none
-    "var/lib/systemd/credential.secret", // a host key made at installation
-    "var/cache/ldconfig/aux-cache",      // holds inode numbers and times of the build's file system
-    "var/log/*.log",                     // times of the build
+/// those of the package manager and with the secrets that packages make (`secrets.txt`). One reason a line.
+const NORMALISED: [&str; 2] = [
+    "var/cache/ldconfig/aux-cache", // holds inode numbers and times of the build's file system
+    "var/log/*.log",                // times of the build
 ];
 
 /// Puts a tree into the form in which it is hashed.
@@ -64,7 +57,8 @@ const NORMALISED: [&str; 10] = [
 /// A text that says what could not be changed.
 pub fn normalise(tree: &str, own: &[&str]) -> Result<(), String> {
     let editor = TreeEditor::open(tree)?;
-    for pattern in NORMALISED.iter().chain(own) {
+    let secrets = SECRETS.iter().map(|secret| &secret.pattern);
+    for pattern in NORMALISED.iter().chain(secrets).chain(own) {
         editor.remove(pattern)?;
     }
     // Empty, not "uninitialized": that would mean first boot, and systemd-firstboot waits at the console (D34).

@@ -15,6 +15,7 @@ mod part;
 mod plain;
 pub mod rpm;
 mod rpm_family;
+mod secrets;
 mod zypper;
 
 pub use credentials::without_password;
@@ -25,6 +26,7 @@ pub use manager::{
     Solving, VENDOR_MARK, VersionOrder, Versions, manager, operations, ready_name, write_file,
 };
 pub use part::unpack_part;
+pub use secrets::{Maker, SECRETS, Secret};
 
 use std::path::Path;
 

@@ -112,6 +112,26 @@ impl ActionKind {
     }
 }
 
+impl ActionKind {
+    /// Whether its layer is made of files and words of the recipe, and not of packages.
+    pub fn is_of_the_recipe(self) -> bool {
+        match self {
+            Self::System | Self::Postinstall | Self::Services | Self::NodeSupport | Self::Sync => true,
+            Self::Lock
+            | Self::Unpack
+            | Self::Bootstrap
+            | Self::Install
+            | Self::Kernel
+            | Self::Driver
+            | Self::Gate
+            | Self::Initrd
+            | Self::Dracut
+            | Self::Pack
+            | Self::Publish => false,
+        }
+    }
+}
+
 impl std::fmt::Display for ActionKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())

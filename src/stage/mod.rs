@@ -50,6 +50,7 @@ mod reproduce;
 mod results;
 mod run;
 mod schedule;
+mod secrets;
 mod selinux;
 mod services;
 mod shell;

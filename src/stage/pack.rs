@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::secrets::{Secrets, secrets};
 use super::selinux::{self, Labelled, Labels};
 use super::startable::{Obstacle, Promises, obstacle, shortcomings};
 use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
@@ -25,6 +26,8 @@ pub struct PackRequest {
     pub compression: Compression,
     /// Whether the archive is one stream.
     pub single: bool,
+    /// For each layer, whether the recipe's own files made it.
+    pub own: Vec<bool>,
     /// Time zone that the recipe names.
     pub zone: Option<String>,
     /// Locale that the recipe names.
@@ -52,8 +55,8 @@ pub struct PackAnswer {
     pub labels: Labels,
     /// What the person should know.
     pub warnings: Vec<String>,
-    /// What will not work on a node, though it starts: what, and what to do.
-    pub remarks: Vec<(String, String)>,
+    /// Secrets in it, and those that it lacks.
+    pub secrets: Secrets,
     /// Mounts that it will do without.
     pub shortcomings: Vec<Obstacle>,
     /// What would keep nodes from starting it: nothing is packed then.
@@ -70,19 +73,6 @@ const LABEL: u64 = 160;
 /// Runs inside.
 pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     in_scratch(&request.scratch, || pack(&request, news))
-}
-
-/// What will not work on a node, though it starts.
-fn remarks(reader: &LayerReader) -> Vec<(String, String)> {
-    let has = |path: &str| reader.tree.0.contains_key(path);
-    let mut found = Vec::new();
-    if has("etc/systemd/system/multi-user.target.wants/munge.service") && !has("etc/munge/munge.key") {
-        found.push((
-            "munge is to start, and has no key: the random one of its package was taken out, as no node could talk to another with it".to_owned(),
-            "sync the cluster's own (docs/examples/slurm.md), or leave munge off: [services] disable = [\"munge\"]".to_owned(),
-        ));
-    }
-    found
 }
 
 fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
@@ -150,7 +140,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         xattrs,
         labels,
         warnings,
-        remarks: remarks(&reader),
+        secrets: secrets(&reader, &request.excluded, &request.own)?,
         shortcomings,
         obstacle: None,
     })

@@ -9,7 +9,7 @@ use crate::sandbox::Namespace;
 use crate::store::Store;
 
 /// Version of what [`install`] does; part of the keys. 1: first; 2: kernel hooks really off; 3: tells the accounts.
-pub const INSTALL_VERSION: u32 = 4;
+pub const INSTALL_VERSION: u32 = 5;
 
 /// What dpkg leaves out when it installs the kernel's packages over the payload, which has it: patterns of its option
 /// `--path-exclude`.

@@ -57,7 +57,7 @@ fn plain(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
 }
 
 /// Version of what [`install::install`] does; part of the keys. 1: first.
-const INSTALL_VERSION: u32 = 2;
+const INSTALL_VERSION: u32 = 3;
 
 impl PackageManager for RpmFamily {
     fn architecture(&self, machine: &str) -> &'static str {

@@ -99,6 +99,20 @@ pub struct Image {
     /// CPU architecture, as `uname -m` prints it.
     #[serde(default)]
     pub arch: Arch,
+    /// Whether it is meant that secrets which the recipe brings can be read by whoever can fetch the image.
+    #[serde(default)]
+    pub secrets: SecretsRule,
+}
+
+/// Secrets in an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretsRule {
+    /// They are told.
+    #[default]
+    Noted,
+    /// They are meant to be there.
+    Allowed,
 }
 
 /// Distribution.

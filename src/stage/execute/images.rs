@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::plan::Action;
-use crate::recipe::{Frames, Lock, Selinux};
+use crate::recipe::{Frames, Lock, SecretsRule, Selinux};
 use crate::source::{Finding, Severity};
 use crate::stage::actions::compression;
 use crate::stage::artefacts::index_text;
 use crate::stage::ids;
 use crate::stage::results::{Done, below};
-use crate::stage::run::Builder;
+use crate::stage::run::{Builder, Context};
 use crate::stage::{StageError, gate, initrd, pack};
 use crate::store::Outputs;
 
@@ -27,8 +27,10 @@ impl Builder<'_> {
         Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), initrd)]), ..Outputs::default() })
     }
 
-    pub(super) fn run_pack(&self, action: &Action, done: &Done) -> Result<Outputs, StageError> {
-        let layers = below(action, done)?;
+    pub(super) fn run_pack(&self, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+        let layers = below(action, context.done)?;
+        let is_own = |id: &String| context.stages.graph.get(id).is_some_and(|made| made.kind.is_of_the_recipe());
+        let own = action.upstream.iter().filter(|upstream| upstream.output == "layer").map(|upstream| &upstream.action);
         let mut manifests = Vec::new();
         for layer in &layers {
             manifests.push(self.store.manifest(layer)?);
@@ -45,6 +47,7 @@ impl Builder<'_> {
         let scratch = self.store.scratch()?;
         let request = pack::PackRequest {
             layers,
+            own: own.map(is_own).collect(),
             excluded: exclusion.excluded,
             compression,
             single: self.recipe.model.pack.frames == Frames::Single,
@@ -61,9 +64,9 @@ impl Builder<'_> {
             for obstacle in &answer.shortcomings {
                 self.report.finding(&gate::does_without(self.recipe, obstacle));
             }
-            for (text, help) in &answer.remarks {
-                let finding = Finding::nowhere(Severity::Warning, "pack::image", text.clone());
-                self.report.finding(&finding.help(help.clone()));
+            let are_allowed = self.recipe.model.image.secrets == SecretsRule::Allowed;
+            for finding in answer.secrets.findings(are_allowed) {
+                self.report.finding(&finding);
             }
             for text in &answer.warnings {
                 self.report.finding(&Finding::nowhere(Severity::Warning, "pack::selinux", text.clone()));

@@ -68,7 +68,7 @@ impl Builder<'_> {
             ActionKind::Sync => self.run_sync(lock, &below(action, done)?),
             ActionKind::Initrd => self.run_initrd(action, lock, done),
             ActionKind::Dracut => self.run_dracut(action, lock, done),
-            ActionKind::Pack => self.run_pack(action, done),
+            ActionKind::Pack => self.run_pack(action, context),
         }
     }
 

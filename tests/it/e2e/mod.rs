@@ -44,6 +44,7 @@ mod rpm_sources;
 mod rpm_zypper;
 mod same_bytes;
 mod saved;
+mod secrets;
 mod selinux;
 mod service;
 mod several;

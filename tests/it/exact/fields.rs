@@ -69,6 +69,7 @@ const FIELDS: &[Field] = &[
     with("repo.module-hotfixes", "true", "false", RPM),
     with("repo.check-packages", "true", "false", RPM),
     with("repo.check-index", "true", "false", RPM),
+    field("image.secrets", r#""noted""#, r#""allowed""#),
     field("repo.suites", r#"["bookworm"]"#, r#"["bookworm-updates"]"#),
     field("repo.components", r#"["main"]"#, r#"["contrib"]"#),
     field("repo.signed-by", "null", r#""keys/site.gpg""#),

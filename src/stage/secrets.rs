@@ -1,0 +1,221 @@
+//! Secrets in what is packed: those that nobody brought, and those that anybody who can fetch the image can read. Runs inside.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::distro::{Maker, SECRETS};
+use crate::source::{Finding, Severity};
+use crate::store::{Kind, LayerReader};
+
+/// Largest file that is looked into, in bytes: keys and tokens are small.
+const LARGEST: u64 = 64 << 10;
+/// Smallest file of which its bytes tell that they are random.
+const SMALLEST: u64 = 24;
+/// How much of the most that so many bytes can tell makes a file look random: English has half, base64 three quarters.
+const RANDOM: f64 = 0.9;
+
+/// What there is to say of secrets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secrets {
+    /// Secrets that a unit of the image wants and that the recipe does not bring: unit, path, package.
+    pub wanted: Vec<(String, String, String)>,
+    /// Files that package scripts made and that look like secrets.
+    pub made: Vec<String>,
+    /// Secrets that the recipe brings.
+    pub brought: Vec<String>,
+}
+
+/// Looks for secrets. `own` says of each layer whether the recipe's own files made it, and not packages.
+///
+/// # Errors
+/// A text when a file cannot be read.
+pub fn secrets(reader: &LayerReader, excluded: &BTreeSet<String>, own: &[bool]) -> Result<Secrets, String> {
+    let there = |path: &str| reader.tree.0.contains_key(path) && !excluded.contains(path);
+    // What is enabled has a link in a directory of what wants it.
+    let is_link = |path: &str, unit: &str| {
+        path.strip_prefix("etc/systemd/system/")
+            .and_then(|path| path.strip_suffix(unit))
+            .is_some_and(|directory| directory.trim_end_matches('/').ends_with(".wants") && directory.ends_with('/'))
+    };
+    let starts = |unit: &str| reader.tree.0.keys().any(|path| is_link(path, unit) && there(path));
+    let mut found = Secrets::default();
+    for secret in SECRETS.iter().filter(|secret| secret.maker == Maker::Site) {
+        let Some(unit) = secret.unit.filter(|unit| starts(unit)) else { continue };
+        if !reader.tree.0.keys().any(|path| fits(secret.pattern, path) && there(path)) {
+            found.wanted.push((unit.to_owned(), secret.pattern.to_owned(), secret.package.to_owned()));
+        }
+    }
+    let mut packaged: Option<BTreeSet<String>> = None;
+    for (path, entry) in &reader.tree.0 {
+        let Kind::File { size, .. } = entry.entry.kind else { continue };
+        // Others than root may read it anyway.
+        let is_hidden = entry.entry.mode & 0o004 == 0;
+        if !is_hidden || size == 0 || size > LARGEST || excluded.contains(path) {
+            continue;
+        }
+        let Some(bytes) = reader.read(path)? else { continue };
+        let is_known = SECRETS.iter().any(|secret| fits(secret.pattern, path));
+        if !is_known && !is_private_key(&bytes) && !is_random(&bytes) {
+            continue;
+        }
+        if own.get(entry.layer).copied().unwrap_or_default() {
+            found.brought.push(path.clone());
+            continue;
+        }
+        if packaged.is_none() {
+            packaged = Some(paths_of_packages(reader)?);
+        }
+        // What a package has in it everybody has already.
+        if packaged.as_ref().is_some_and(|all| !all.is_empty() && !all.contains(path)) {
+            found.made.push(path.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// Paths that dpkg's database names; none where there is none. Source: dpkg-query(1), the files `info/*.list`.
+fn paths_of_packages(reader: &LayerReader) -> Result<BTreeSet<String>, String> {
+    let start = "var/lib/dpkg/info/";
+    let lists: Vec<&String> = reader
+        .tree
+        .0
+        .range(start.to_owned()..)
+        .map(|(path, _)| path)
+        .take_while(|path| path.starts_with(start))
+        .filter(|path| path.ends_with(".list"))
+        .collect();
+    let mut all = BTreeSet::new();
+    for list in lists {
+        let bytes = reader.read(list)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        for path in text.lines().map(|line| line.trim_start_matches('/')) {
+            // The tree has files of /lib below /usr/lib.
+            let merged = ["bin/", "sbin/", "lib/", "lib64/"].iter().any(|top| path.starts_with(top));
+            all.insert(if merged { format!("usr/{path}") } else { path.to_owned() });
+        }
+    }
+    Ok(all)
+}
+
+fn fits(pattern: &str, path: &str) -> bool {
+    match pattern.split_once('*') {
+        None => path == pattern,
+        Some((head, tail)) => {
+            path.strip_prefix(head).and_then(|rest| rest.strip_suffix(tail)).is_some_and(|middle| !middle.contains('/'))
+        }
+    }
+}
+
+/// Source: RFC 7468, sections 10 and 11; the form of OpenSSH and of OpenSSL; MIT Kerberos, keytab file format.
+fn is_private_key(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
+    let armored = text.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains("PRIVATE KEY"));
+    armored || bytes.starts_with(&[5, 2, 0, 0])
+}
+
+/// Whether bytes look like those of a random generator: each value about as often as any other.
+fn is_random(bytes: &[u8]) -> bool {
+    if (bytes.len() as u64) < SMALLEST || bytes.iter().all(u8::is_ascii_whitespace) {
+        return false;
+    }
+    let mut counts = [0_u32; 256];
+    bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let length = bytes.len() as f64;
+    let entropy: f64 = counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| f64::from(*count) / length)
+        .map(|share| -share * share.log2())
+        .sum();
+    // Text of few letters, however mixed, is a token only where nothing separates its words.
+    let is_binary = bytes.iter().any(|byte| !byte.is_ascii());
+    let is_token = bytes.trim_ascii().iter().all(u8::is_ascii_graphic) && bytes.len() < 256;
+    (is_binary || is_token) && entropy / length.min(256.0).log2() > RANDOM
+}
+
+impl Secrets {
+    /// What is to be said; secrets of the recipe only where these are not meant to be readable.
+    pub fn findings(&self, are_allowed: bool) -> Vec<Finding> {
+        let say = |severity, code, text: String, help: String| Finding::nowhere(severity, code, text).help(help);
+        let mut all = Vec::new();
+        for (unit, path, package) in &self.wanted {
+            let text = format!(
+                "{unit} is to start, and has no /{path}: the random one that the package `{package}` makes was taken out"
+            );
+            let name = path.rsplit('/').next().unwrap_or_default();
+            let help = format!(
+                "bring the site's own, the same for all nodes: a line `secrets/{name} -> /{path}` in a synclist; or leave it off: [services] disable = [\"{}\"]",
+                unit.trim_end_matches(".service")
+            );
+            all.push(say(Severity::Warning, "secrets::wanted", text, help));
+        }
+        if !self.made.is_empty() {
+            let text = format!("package scripts made what looks like secrets: {}", listed(&self.made));
+            let help = "each image gets others, all of its nodes the same, and whoever can fetch the image can read them: remove them in the postinstall script, and bring the site's own";
+            all.push(say(Severity::Warning, "secrets::made", text, help.to_owned()));
+        }
+        if !self.brought.is_empty() && !are_allowed {
+            // Of notes the help is shown with -v only.
+            let text = format!(
+                "whoever can fetch the image can read {}; if this is meant, say so: [image] secrets = \"allowed\"",
+                listed(&self.brought)
+            );
+            let help = "let only the nodes fetch it, or bring secrets at boot";
+            all.push(say(Severity::Note, "secrets::readable", text, help.to_owned()));
+        }
+        all
+    }
+}
+
+fn listed(paths: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let names: Vec<String> = paths.iter().take(SHOWN).map(|path| format!("/{path}")).collect();
+    match paths.len() - names.len() {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_random_bytes_are_told_from_text() {
+        let mut seed = 1_u64;
+        let mut random = |count: usize| -> Vec<u8> {
+            (0..count)
+                .map(|_| {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (seed >> 56) as u8
+                })
+                .collect()
+        };
+        assert!(is_random(&random(1024)) && is_random(&random(32)) && is_random(&random(128)));
+        assert!(is_random(b"q8Zr1vT0xKp5WmYc3LdJ7uHbEa9G\n"));
+        for text in [
+            "root:*:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n",
+            "# This file is read by sudo. Do not edit it by hand.\nDefaults env_reset\n",
+            "0000000000000000000000000000",
+            "",
+            "short",
+        ] {
+            assert!(!is_random(text.as_bytes()), "{text}");
+        }
+        for head in
+            ["-----BEGIN OPENSSH PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----"]
+        {
+            assert!(is_private_key(format!("Comment\n{head}\nAAAA\n").as_bytes()));
+        }
+        assert!(!is_private_key(b"-----BEGIN CERTIFICATE-----\n") && is_private_key(&[5, 2, 0, 0, 0, 70]));
+    }
+
+    #[test]
+    fn patterns_do_not_cross_directories() {
+        assert!(fits("etc/ssh/ssh_host_*", "etc/ssh/ssh_host_rsa_key"));
+        assert!(
+            !fits("etc/ssh/ssh_host_*", "etc/ssh/ssh_host_x/y") && !fits("etc/munge/munge.key", "etc/munge/munge.key2")
+        );
+    }
+}
