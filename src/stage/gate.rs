@@ -211,10 +211,33 @@ fn fstab_line(recipe: &Recipe, point: &str) -> Option<crate::source::Span> {
     recipe.spans.nearest(&format!("system.fstab[{at}]")).cloned()
 }
 
-/// A mount that a node starts without.
+/// An interface that a node will not have.
+fn of_interface(obstacle: &Obstacle) -> (String, String) {
+    let Obstacle::Interface { file, kind, module, left_out } = obstacle else { return Default::default() };
+    match left_out {
+        Some(path) => (
+            format!(
+                "/{file} makes an interface of kind {kind}, which needs the kernel's module `{module}`: /{path} is left out by an exclude list"
+            ),
+            format!("bring it back with a line `+./{path}` in the exclude list"),
+        ),
+        None => (
+            format!(
+                "/{file} makes an interface of kind {kind}, which needs the kernel's module `{module}`: the image does not have it"
+            ),
+            "another kernel ([kernel] package) or the package that brings the module has it; or take the setting out"
+                .to_owned(),
+        ),
+    }
+}
+
+/// A mount or an interface that a node starts without.
 pub fn does_without(recipe: &Recipe, obstacle: &Obstacle) -> Finding {
-    let (problem, help) = of_mount(recipe, obstacle);
-    let mut finding = Finding::nowhere(Severity::Warning, "pack::mount", problem).help(help);
+    let (code, (problem, help)) = match obstacle {
+        Obstacle::Interface { .. } => ("pack::interface", of_interface(obstacle)),
+        _ => ("pack::mount", of_mount(recipe, obstacle)),
+    };
+    let mut finding = Finding::nowhere(Severity::Warning, code, problem).help(help);
     if let Obstacle::Mount { point, .. } = obstacle {
         finding.span = fstab_line(recipe, point);
     }
@@ -275,6 +298,8 @@ pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -
         }
         // Told above.
         Obstacle::Mount { .. } => of_mount(recipe, obstacle),
+        // A node starts without.
+        Obstacle::Interface { .. } => of_interface(obstacle),
         Obstacle::NoInit(paths) => match paths.first() {
             Some(path) => (format!("it has no init: {}", left_out(path)), keep(path)),
             None => {

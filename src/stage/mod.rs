@@ -30,6 +30,7 @@ mod lock;
 mod many;
 mod modules;
 mod mountable;
+mod networkable;
 mod node_support;
 mod origin;
 mod pack;

@@ -58,13 +58,12 @@ struct Lacking {
 ///
 /// # Errors
 /// A text when a file of the image cannot be read.
-pub fn mounts(view: &View<'_>) -> Result<(Option<Obstacle>, Vec<Obstacle>), String> {
+pub fn mounts(view: &View<'_>, modules: &Modules) -> Result<(Option<Obstacle>, Vec<Obstacle>), String> {
     let Ok((path, _)) = view.resolve("etc/fstab") else { return Ok((None, Vec::new())) };
     let text = String::from_utf8_lossy(&view.read(&path)?.unwrap_or_default()).into_owned();
-    let modules = Modules::of(view)?;
     let (mut needed, mut optional) = (None, Vec::new());
     for line in text.lines() {
-        let Some(lacking) = lacking(view, &modules, line) else { continue };
+        let Some(lacking) = lacking(view, modules, line) else { continue };
         let is_optional = lacking.is_optional;
         let obstacle = Obstacle::Mount {
             package: HELPERS
@@ -117,7 +116,7 @@ fn lacking(view: &View<'_>, modules: &Modules, line: &str) -> Option<Lacking> {
 }
 
 /// Modules of all kernels that the image has.
-struct Modules {
+pub struct Modules {
     names: BTreeSet<String>,
     left_out: Vec<String>,
     /// Without the list of what is built in, nothing can be said of a module that is not there.
@@ -125,7 +124,11 @@ struct Modules {
 }
 
 impl Modules {
-    fn of(view: &View<'_>) -> Result<Self, String> {
+    /// Reads their names.
+    ///
+    /// # Errors
+    /// A text when a file of the image cannot be read.
+    pub fn of(view: &View<'_>) -> Result<Self, String> {
         let mut modules = Self { names: BTreeSet::new(), left_out: Vec::new(), is_known: false };
         let normal = |path: &str| {
             let base = path.rsplit('/').next().unwrap_or(path);
@@ -146,11 +149,13 @@ impl Modules {
         Ok(modules)
     }
 
-    fn has(&self, name: &str) -> bool {
+    /// Whether a kernel has a module, or has it built in; also where that cannot be told.
+    pub fn has(&self, name: &str) -> bool {
         !self.is_known || self.names.contains(&name.replace('-', "_"))
     }
 
-    fn left_out(&self, name: &str) -> Option<String> {
+    /// A module's file that the exclude lists leave out.
+    pub fn left_out(&self, name: &str) -> Option<String> {
         let file = format!("/{name}.ko");
         self.left_out.iter().find(|path| path.contains(&file)).cloned()
     }

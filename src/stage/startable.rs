@@ -9,7 +9,8 @@ use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader32, FileHeader64};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use serde::{Deserialize, Serialize};
 
-use super::mountable::mounts;
+use super::mountable::{Modules, mounts};
+use super::networkable::interfaces;
 use crate::store::{Kind, LayerReader, MergedEntry};
 
 /// What a node tries, in this order, as imgbuild-init does.
@@ -48,6 +49,17 @@ pub enum Obstacle {
         left_out: Option<String>,
         /// The package that brings it, Debian's and that of RPM distributions.
         package: Option<(String, String)>,
+    },
+    /// An interface of the image's own settings of the network.
+    Interface {
+        /// The file with the setting.
+        file: String,
+        /// Kind of the interface.
+        kind: String,
+        /// The module that makes it.
+        module: String,
+        /// A path that is left out.
+        left_out: Option<String>,
     },
     /// The time zone that the recipe names, and its path if it is left out.
     NoZone(String, Option<String>),
@@ -116,15 +128,20 @@ pub fn obstacle(
     {
         return Ok(Some(Obstacle::NoLocale(locale.clone())));
     }
-    Ok(mounts(&view)?.0)
+    let modules = Modules::of(&view)?;
+    Ok(mounts(&view, &modules)?.0)
 }
 
-/// What a node that starts will do without: mounts that may fail.
+/// What a node that starts will do without: mounts that may fail, and interfaces of the network.
 ///
 /// # Errors
 /// As [`obstacle`].
 pub fn shortcomings(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Vec<Obstacle>, String> {
-    Ok(mounts(&View { reader, excluded, seen: BTreeSet::new() })?.1)
+    let view = View { reader, excluded, seen: BTreeSet::new() };
+    let modules = Modules::of(&view)?;
+    let mut lacking = mounts(&view, &modules)?.1;
+    lacking.extend(interfaces(&view, &modules)?);
+    Ok(lacking)
 }
 
 /// What runs a script, where a root does not have it: the interpreter of the first line, or what `env` is to start there.

@@ -96,3 +96,23 @@ fn a_mount_that_a_node_cannot_make_is_refused_unless_it_may_fail() {
     let ran = build(&space).good();
     assert!(!ran.err.contains("/data"), "{}", ran.err);
 }
+
+#[test]
+fn an_interface_without_its_module_is_told_with_the_file_that_makes_it() {
+    let space = fresh();
+    space.write("net/ib0.netdev", "[NetDev]\nName=ib0.8001\nKind=ipoib\n");
+    space.write("net/bond0.netdev", "[NetDev]\nName=bond0\nKind=bond\n");
+    space.write(
+        "a.synclist",
+        "net/ib0.netdev -> /etc/systemd/network/ib0.netdev\nnet/bond0.netdev -> /etc/systemd/network/bond0.netdev\n",
+    );
+    space.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
+    let exlist = std::fs::read_to_string(space.path().join("tiny.exlist")).unwrap();
+    space.write("tiny.exlist", &format!("{exlist}./usr/lib/modules/*/bonding.ko*\n"));
+    let ran = build(&space).good();
+    let said = ran.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    assert!(said.contains("/etc/systemd/network/bond0.netdev makes an interface of kind bond"), "{}", ran.err);
+    assert!(said.contains("bonding.ko is left out by an exclude list"), "{}", ran.err);
+    assert!(said.contains("/etc/systemd/network/ib0.netdev makes an interface of kind ipoib"), "{}", ran.err);
+    assert!(said.contains("module `ib_ipoib`: the image does not have it"), "{}", ran.err);
+}
