@@ -80,7 +80,8 @@ fn forgotten(text: &str, error: usize) -> Option<Forgotten> {
     let line_start = |at: usize| text[..at].rfind('\n').map_or(0, |at| at + 1);
     let line_end = |at: usize| text[at..].find('\n').map_or(text.len(), |end| at + end);
     // The line of the error, and the nearest one before it with something in it.
-    let own = line_start(error.min(text.len()))..line_end(error.min(text.len()));
+    let error = text.floor_char_boundary(error);
+    let own = line_start(error)..line_end(error);
     let before = text[..own.start].trim_end().len();
     let mut candidates = Vec::new();
     for line in [line_start(before)..before, own] {
@@ -185,6 +186,17 @@ mod tests {
             ),
         ] {
             assert_eq!(told(&format!("{HEAD}{line}{TAIL}")), expected, "{line}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[\\[\\]{}=\"'#,.a-cäß\n ]{0,60}") {
+            let file = SourceFile::new("image.toml", "/image.toml", text.as_str());
+            let (_, findings) = read(&file);
+            for span in findings.iter().filter_map(|finding| finding.span.as_ref()) {
+                proptest::prop_assert!(span.start <= span.end && span.end <= text.len(), "{span:?}");
+            }
         }
     }
 
