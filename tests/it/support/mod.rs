@@ -66,6 +66,7 @@ impl Space {
     }
 
     /// Uses a store that outlives the space.
+    #[allow(dead_code, reason = "the end-to-end tests use it")]
     pub fn with_store(mut self, store: &Path) -> Self {
         self.store = Some(store.to_owned());
         self
@@ -105,6 +106,7 @@ impl Space {
     }
 
     /// Path of a published artefact.
+    #[allow(dead_code, reason = "the end-to-end tests use it")]
     pub fn artefact(&self, image: &str, name: &str) -> PathBuf {
         self.path().join("out").join(image).join(name)
     }
@@ -115,6 +117,7 @@ impl Space {
     }
 
     /// Stages and layers that the plan does not keep: `stage/layer action`.
+    #[allow(dead_code, reason = "the end-to-end tests use it")]
     pub fn to_do(&self) -> Vec<String> {
         let plan = self.plan();
         let stages = plan["images"][0]["stages"].as_array().unwrap().clone();
