@@ -43,6 +43,10 @@ impl Failure {
             // std's words, in a panic of a library.
             ("failed to spawn thread", Self::NotStarted),
             (OUT_OF_MEMORY, Self::OutOfMemory),
+            // The C library's words for ENOMEM, liblzma's and libzstd's.
+            ("Cannot allocate memory", Self::OutOfMemory),
+            ("can't allocate memory", Self::OutOfMemory),
+            ("Allocation error : not enough memory", Self::OutOfMemory),
         ];
         known.into_iter().find(|(words, _)| text.contains(words)).map(|(_, failure)| failure)
     }
@@ -131,6 +135,9 @@ mod tests {
         let said = not_started(std::io::Error::from_raw_os_error(11)).to_string();
         assert_eq!(Failure::told_by(&said), Some(Failure::NotStarted));
         assert_eq!(Failure::told_by("dpkg: error: No space left on device"), Some(Failure::NoSpace));
+        for text in ["cpio: cannot be read: can't allocate memory", "fork: Cannot allocate memory"] {
+            assert_eq!(Failure::told_by(text), Some(Failure::OutOfMemory), "{text}");
+        }
         assert_eq!(Failure::told_by("dpkg: error: exit 1"), None);
     }
 }
