@@ -114,14 +114,10 @@ mod tests {
     fn the_bytes_of_each_compressor_are_pinned() {
         let content = mixed();
         assert!(content.len() > 3 << 20, "{}", content.len());
-        assert_eq!(Sha256::of(&content).to_string()[..16], *"0");
-        let found: Vec<(String, String)> = [1, 3, 9, 19]
-            .map(Compression::Zstd)
-            .into_iter()
-            .chain([1, 6, 9].map(Compression::Gzip))
-            .map(|one| (format!("{} {}", one.name(), one.level()), digest_of(one, &content)))
-            .collect();
-        insta::assert_debug_snapshot!(found, @"");
+        let all = [1, 3, 9, 19].map(Compression::Zstd).into_iter().chain([1, 6, 9].map(Compression::Gzip));
+        let lines = all.map(|one| format!("{} {} {}\n", one.name(), one.level(), digest_of(one, &content)));
+        let content = format!("content {}\n", &Sha256::of(&content).to_string()[..16]);
+        insta::assert_snapshot!(content + &lines.collect::<String>());
     }
 
     #[test]

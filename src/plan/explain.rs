@@ -303,6 +303,17 @@ fn drop_echoes(found: &mut Vec<Difference>, absences: &Absences) {
         let is_own = |user: &str| is_changed(one) && absences.stands(&format!("{user}.gid"));
         user.is_none_or(|user| is_own(&user) || !fields.contains(&format!("{user}.uid")))
     });
+    // Another compressor has another library.
+    let compresses = |one: &Difference| {
+        matches!(one, Difference::Own(Cause { reason: Reason::Changed { what, .. } | Reason::Added { what, .. }
+            | Reason::Removed { what, .. }, .. }) if what.ends_with(".compress"))
+    };
+    if found.iter().any(compresses) {
+        found.retain(|one| {
+            !matches!(one, Difference::Own(Cause { reason: Reason::Implementation { what, .. }, .. })
+                if what.ends_with(" library"))
+        });
+    }
     let mut seen = BTreeSet::new();
     found.retain(|one| match one {
         Difference::Own(cause) => {

@@ -296,6 +296,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     repo.module-hotfixes: lock
     repo.check-packages: lock
     repo.check-index: lock
+    image.secrets: nothing
     repo.suites: lock
     repo.components: lock
     repo.signed-by: lock

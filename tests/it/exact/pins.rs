@@ -37,7 +37,7 @@ fn action(inputs: Vec<Input>) -> Action {
 fn the_key_of_a_fixed_action_stays() {
     let inputs = vec![Input::parameter("level", 3), Input::file("site/motd", 0o644, &Digest::of(b"a node\n"))];
     let (key, trace) = key_and_trace(&action(inputs), &Fixed);
-    insta::assert_snapshot!(key.unwrap(), @"bd93f9ccae4c33a4c5e7505dc257861cb5fcc1ee5abd7ea1ccf9fd430792b853");
+    insta::assert_snapshot!(key.unwrap(), @"138d0158cbe8299db2d46897f1b5bed221c9653b19f80ff2cdf2462132113582");
     insta::assert_debug_snapshot!(trace, @r##"
     [
         (
@@ -132,13 +132,13 @@ fn packed_frames_stay() {
         }
     }
     insta::assert_snapshot!(table, @r##"
-    many, zstd: key eacbb0c11e82 57 bytes of 228, 135938fa9566
-    many, zstd: key d2ea3bfb5df3 202 bytes of 984, 13a79d101aa7
-    many, zstd: key d164732e27b4 85 bytes of 352, 8269ca9e6fbb
-    many, gzip: key 843479e76e18 63 bytes of 228, 66eed64a6915
-    many, gzip: key e6455f3028b3 206 bytes of 984, 8af19293da16
-    many, gzip: key c953ee065bdd 86 bytes of 352, 3d8a60d771f8
-    single, zstd: key c20ac89eb783 219 bytes of 1336, 0557de4f8352
+    many, zstd: key 8819c6d5972a 57 bytes of 228, 135938fa9566
+    many, zstd: key a1ac65dfe6bc 202 bytes of 984, 13a79d101aa7
+    many, zstd: key 3e56fa2028ec 85 bytes of 352, 8269ca9e6fbb
+    many, gzip: key 7b93bb8c7c63 63 bytes of 228, 66eed64a6915
+    many, gzip: key ffad5c343d59 206 bytes of 984, 8af19293da16
+    many, gzip: key b2d8815224c7 86 bytes of 352, 3d8a60d771f8
+    single, zstd: key 995d29d67d58 219 bytes of 1336, 0557de4f8352
     "##);
 }
 
@@ -160,24 +160,24 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless 5676fd0a37f0
-    initrd/stateless-gzip 36c600b572d6
-    kernel/build-1 1ab7d6929755
-    kernel/payload c6ea05d3dc58
-    pack/rootimg 5f93a5efa027
-    pack/rootimg-gzip 4ca0ead2bcd5
+    initrd/stateless 1d788aee6f0f
+    initrd/stateless-gzip 3c442dbb2ee7
+    kernel/build-1 0992b448ea57
+    kernel/payload 1bef5fb1dfb1
+    pack/rootimg d3e376cbd142
+    pack/rootimg-gzip cf5eddd43d3c
     rootfs/base 2752e1c3fd7b
-    rootfs/gate c845d7a0c5dc
-    rootfs/kernel d230097bb856
-    rootfs/otherpkgs-1 a56ade144245
-    rootfs/packages-1 c8faa7885a54
-    rootfs/postinstall bf0217ed7956
-    rootfs/services a481391b47b3
-    rootfs/sync 64c8154730d6
-    rootfs/system 65cbc4fdfbf0
+    rootfs/gate 4db6f2ba064c
+    rootfs/kernel e902f9d88482
+    rootfs/otherpkgs-1 9f78b8b166de
+    rootfs/packages-1 832d3c3b3eea
+    rootfs/postinstall 0cb97b0dde56
+    rootfs/services 4a6a1b0c8c73
+    rootfs/sync 9a2810428091
+    rootfs/system d663c1a1de12
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
-    rootfs/tools-postinstall bf7a41e05fc1
+    rootfs/tools-postinstall 6a6298e68a5a
     "##);
 }
 
