@@ -79,10 +79,13 @@ fn forgotten(text: &str, error: usize) -> Option<Forgotten> {
     let was = count(text);
     let line_start = |at: usize| text[..at].rfind('\n').map_or(0, |at| at + 1);
     let line_end = |at: usize| text[at..].find('\n').map_or(text.len(), |end| at + end);
-    // The line of the error, and the nearest one before it with something in it.
+    // The line of the error, and the nearest one before it with something in it but a comment.
     let error = text.floor_char_boundary(error);
     let own = line_start(error)..line_end(error);
-    let before = text[..own.start].trim_end().len();
+    let mut before = text[..own.start].trim_end().len();
+    while text[line_start(before)..before].trim_start().starts_with('#') {
+        before = text[..line_start(before)].trim_end().len();
+    }
     let mut candidates = Vec::new();
     for line in [line_start(before)..before, own] {
         let end = line.start + without_comment(&text[line.clone()]).trim_end().len();
@@ -173,7 +176,7 @@ mod tests {
                 vec![format!("image.toml:5:11 {unclosed} list is not closed | add `]` at the end of line 7")],
             ),
             (
-                "install = [\"a\", \"b\"\n",
+                "install = [\"a\", \"b\"   # both\n\n# more\n# [x]\n",
                 vec![format!("image.toml:5:11 {unclosed} list is not closed | add `]` at the end of line 5")],
             ),
             (
