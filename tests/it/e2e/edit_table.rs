@@ -303,6 +303,7 @@ const EDITS: &[Edit] = &[
     edit(&["workspace.allow"], "a path that may be read", |space| {
         add_table(space, "[workspace]\nallow = [\"/nothing\"]")
     }),
+    edit(&["image.secrets"], "secrets that are meant", |space| add(space, "image", "secrets = \"allowed\"")),
     edit(&["xcat.path_map"], "a path of the xCAT host", |space| {
         add_table(space, "[xcat]\npath_map = { \"/opt/xcat\" = \"vendor\" }");
     }),

@@ -151,6 +151,12 @@ fn network_privileged_boot_a_new_administrator_walks_from_init_to_a_node_by_pxe(
         &["end as those of Windows do", "sed -i 's/\\r$//' compute.postinstall"],
     );
     space.write("compute.postinstall", "#!/bin/sh\nset -e\necho node >$1/etc/role\n");
+    one.fails(
+        &["set", ".", "postinstall.script=compute.postinstall"],
+        1,
+        &["is not executable", "chmod +x compute.postinstall"],
+    );
+    run(&["chmod", "+x", space.path().join("compute.postinstall").to_str().unwrap()]);
     one.run(&["set", ".", "postinstall.script=compute.postinstall"]).good();
     space.write("keys/colleague.pub", "ssh-ed25519 AAAA colleague\n");
     one.fails(
