@@ -406,6 +406,28 @@ mod tests {
     }
 
     #[test]
+    fn what_every_recipe_says_is_no_cause_of_a_new_action() {
+        let every = |field: &str, line| {
+            let input = Input::parameter(field, "x").of(Origin::Field(field.to_owned()));
+            Input { place: at(line), ..input }
+        };
+        let base = || action("rootfs/base", vec![platform()], &[]);
+        let support = |own: Option<Input>| {
+            let inputs = [every("image.name", 2), every("image.arch", 4)].into_iter().chain(own).collect();
+            ActionGraph::new(vec![base(), action("rootfs/xcat", inputs, &[])]).unwrap()
+        };
+        let mut past = Memory::default();
+        past.build(&ActionGraph::new(vec![base()]).unwrap(), &[]);
+        assert_eq!(
+            said(&support(Some(every("xcat.node_support", 9))), &past),
+            ["rootfs/xcat: image.toml:9 xcat.node_support = x"]
+        );
+        // Where nothing else is known, the action itself is what is new.
+        let alone = said(&support(None), &past);
+        assert!(alone.len() == 1 && !alone[0].contains("image."), "{alone:?}");
+    }
+
+    #[test]
     fn a_form_that_an_option_asks_for_has_the_option_as_its_cause() {
         let exclude = || {
             let line = Input { place: at(1), ..Input::new("exclude ./usr/share/*", "yes") };

@@ -2,7 +2,7 @@
 //! recipe got wrong.
 
 use super::{Distro, Model};
-use crate::source::{Finding, Span, nearest};
+use crate::source::{Finding, Severity, Span, nearest};
 
 /// Lines of distribution, number and name.
 const RELEASES: &str = include_str!("releases.txt");
@@ -36,7 +36,7 @@ pub fn check_release(model: &Model, span: Option<&Span>) -> Option<Finding> {
         return None;
     }
     let at = |finding: Finding| Finding { span: span.cloned(), ..finding };
-    let error = |message: String| at(Finding::nowhere(crate::source::Severity::Error, "recipe::release", message));
+    let error = |message: String| at(Finding::nowhere(Severity::Error, "recipe::release", message));
     if let Some(name) = named(distro, release) {
         let message = format!("`{release}` is a version: {}'s archive calls that release `{name}`", distro.title());
         return Some(error(message).help(format!("write it so: release = \"{name}\"")));
@@ -51,14 +51,13 @@ pub fn check_release(model: &Model, span: Option<&Span>) -> Option<Finding> {
     let near = nearest(release, known);
     let near = near.first()?;
     let message = format!("`{release}` is no release of {} that imgbuild knows", distro.title());
-    let finding = Finding::nowhere(crate::source::Severity::Warning, "recipe::release", message);
+    let finding = Finding::nowhere(Severity::Warning, "recipe::release", message);
     Some(at(finding.help(format!("did you mean `{near}`? Where the archive has a suite of this name, leave it"))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Severity;
 
     fn told(distro: &str, release: &str) -> Option<(Severity, String, String)> {
         let text = serde_json::json!({ "image": { "name": "a", "distro": distro, "release": release } });

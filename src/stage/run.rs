@@ -12,7 +12,7 @@ use super::asked::requests;
 use super::drift::stamps;
 use super::estimate::{Estimate, Experience, Facts, work_of};
 use super::failed::Failed;
-use super::given::{self};
+use super::given;
 use super::past::{PlacesOfInputs, StorePast, places_of};
 use super::planfile::PlanToKeep;
 use super::publish::{Target, XcatPublication, XcatPublished};

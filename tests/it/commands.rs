@@ -150,3 +150,32 @@ fn a_new_image_of_a_workspace_goes_where_its_patterns_look() {
     let listed = space.run(&["list"]).good().out;
     assert!(["compute", "gpu", "login"].iter().all(|name| listed.contains(name)), "{listed}");
 }
+
+#[test]
+fn a_new_recipe_is_of_the_distribution_that_has_the_release() {
+    for (format, file) in [("toml", "image.toml"), ("kdl", "image.kdl")] {
+        let space = Space::new();
+        space.run(&["init", "compute", "--release", "noble", "--format", format]).good();
+        let text = std::fs::read_to_string(space.path().join(file)).unwrap();
+        assert!(text.contains("linux-image-generic") && text.contains("ubuntu") && !text.contains("debian"), "{text}");
+        space.run(&["check"]).good();
+    }
+}
+
+#[test]
+fn a_level_that_a_compressor_does_not_have_is_refused() {
+    let space = Space::new();
+    space.run(&["init", "compute"]).good();
+    let text = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    let with = |pack: &str| {
+        space.write("image.toml", &format!("{text}\n[pack]\n{pack}\n"));
+        space.run(&["check"])
+    };
+    let ran = with("compress = \"gzip\"\nlevel = 12");
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let line = text.lines().count() + 4;
+    assert!(ran.err.contains("gzip has no level 12: its highest is 9"), "{}", ran.err);
+    assert!(ran.err.contains(&format!("image.toml:{line}:9")), "{}", ran.err);
+    with("compress = \"gzip\"\nlevel = 9").good();
+    with("level = 12").good();
+}

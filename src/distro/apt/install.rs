@@ -8,7 +8,8 @@ use crate::distro::{DistroError, Install, Layer, ready_name};
 use crate::sandbox::Namespace;
 use crate::store::Store;
 
-/// Version of what [`install`] does; part of the keys. 1: first; 2: kernel hooks really off; 3: tells the accounts.
+/// Version of what [`install`] does; part of the keys. 1: first; 2: kernel hooks really off; 3: tells the accounts;
+/// 4: random keys are taken out; 5: by the list of secrets.
 pub const INSTALL_VERSION: u32 = 5;
 
 /// What dpkg leaves out when it installs the kernel's packages over the payload, which has it: patterns of its option

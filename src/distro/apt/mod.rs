@@ -177,3 +177,43 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("apt-query", |request, progress| answer(request, progress, inside::query)),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_kernels_and_headers_tell_releases_in_debian_and_ubuntu() {
+        let package = |name: &str| PinnedPackage {
+            name: name.to_owned(),
+            version: "1".to_owned(),
+            architecture: "amd64".to_owned(),
+            size: 1,
+            sha256: crate::digest::Sha256::of(b""),
+            origin: String::new(),
+            file: String::new(),
+            automatic: false,
+        };
+        for (name, release) in [
+            ("linux-image-6.1.0-30-amd64", Some("6.1.0-30-amd64")),
+            ("linux-image-6.1.0-30-amd64-unsigned", Some("6.1.0-30-amd64")),
+            ("linux-image-6.8.0-31-generic", Some("6.8.0-31-generic")),
+            ("linux-image-unsigned-6.8.0-31-generic", Some("6.8.0-31-generic")),
+            ("linux-image-generic", None),
+            ("linux-image-amd64", None),
+            ("linux-image-6.1.0-30-amd64-dbg", None),
+        ] {
+            assert_eq!(kernel_release(&package(name)).as_deref(), release, "{name}");
+        }
+        for (name, release) in [
+            ("linux-headers-6.1.0-30-amd64", Some("6.1.0-30-amd64")),
+            ("linux-headers-6.1.0-30-cloud-amd64", Some("6.1.0-30-cloud-amd64")),
+            ("linux-headers-6.1.0-30-common", None),
+            ("linux-headers-6.8.0-31-generic", Some("6.8.0-31-generic")),
+            ("linux-headers-6.8.0-31", None),
+            ("linux-headers-generic", None),
+        ] {
+            assert_eq!(Apt.headers_release(&package(name)).as_deref(), release, "{name}");
+        }
+    }
+}

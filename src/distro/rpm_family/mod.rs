@@ -56,7 +56,8 @@ fn plain(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
     plain::inside(request, news, |from, to| rpm::write_plain(from, to))
 }
 
-/// Version of what [`install::install`] does; part of the keys. 1: first.
+/// Version of what [`install::install`] does; part of the keys. 1: first; 2: random keys are taken out;
+/// 3: by the list of secrets.
 const INSTALL_VERSION: u32 = 3;
 
 impl PackageManager for RpmFamily {

@@ -6,7 +6,6 @@ use crate::plan::Action;
 use crate::recipe::{Lock, dracut_modules};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-
 use crate::stage::dracut::{DracutAnswer, DracutRequest};
 use crate::stage::ids;
 use crate::stage::results::Done;
