@@ -122,11 +122,11 @@ pub fn write_entry(out: &mut dyn Write, path: &str, head: Head, body: Body<'_>) 
     };
     let name = bytes_of(path);
     // The crate takes names that are UTF-8: any other is written over one of its length.
-    let stand_in = "x".repeat(name.len());
+    let substitute = "x".repeat(name.len());
     let is_plain = matches!(name, Cow::Borrowed(_));
     let mut named = Named { inner: out, name: &name, at: if is_plain { u64::MAX } else { 0 } };
     let out: &mut dyn Write = &mut named;
-    let mut builder = newc::Builder::new(if is_plain { path } else { &stand_in })
+    let mut builder = newc::Builder::new(if is_plain { path } else { &substitute })
         .ino(head.inode)
         .nlink(head.links)
         .mode(bits | head.mode)

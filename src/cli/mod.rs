@@ -1,43 +1,12 @@
 //! The command line: the only room that prints, and imported by nobody.
 
-mod against;
-mod boot;
-mod boot_entry;
-mod build;
-mod check;
-mod convert;
-mod copy;
-mod diff;
-mod documents;
-mod estimate;
-mod excerpt;
 mod exit;
-mod explain;
-mod formats;
-mod gc;
-mod graph;
-mod harmless;
-mod init;
-mod list;
-mod log;
-mod memo;
-mod plan;
-mod planfile;
-mod planned;
-mod planning;
-mod render;
-mod reporter;
-mod set;
+mod output;
+mod plans;
+mod recipe_lock;
 mod setup;
-mod shell;
-mod show;
-mod size;
-mod store;
-mod summary;
 pub mod sweep;
-mod turn;
-mod update;
-mod vendor;
+mod verbs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -94,47 +63,47 @@ pub enum ProgressKind {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a commented recipe that builds as it is
-    Init(init::Arguments),
+    Init(verbs::recipe::init::Arguments),
     /// Check recipes, or show what a list means, without building
-    Check(check::Arguments),
+    Check(verbs::recipe::check::Arguments),
     /// Write a recipe's file in the other format, TOML or KDL, with its comments
-    Convert(convert::Arguments),
+    Convert(verbs::recipe::convert::Arguments),
     /// Say what a build would do, and why; run nothing
-    Plan(plan::Arguments),
+    Plan(verbs::building::plan::Arguments),
     /// Build images and publish their artefacts
-    Build(build::Arguments),
+    Build(verbs::building::build::Arguments),
     /// Renew image.lock, wholly or for some packages, and say what changed
-    Update(update::Arguments),
+    Update(verbs::building::update::Arguments),
     /// Keep all packages of image.lock in a directory, for builds without a network
-    Vendor(vendor::Arguments),
+    Vendor(verbs::building::vendor::Arguments),
     /// Show all inputs of the image's actions, as the last build or the recipe has them
-    Explain(explain::Arguments),
+    Explain(verbs::building::explain::Arguments),
     /// Look around in the built image; nothing done there gets into it
-    Shell(shell::Arguments),
+    Shell(verbs::images::shell::Arguments),
     /// List the images, their published artefacts and layers
-    List(list::Arguments),
+    List(verbs::recipe::list::Arguments),
     /// List builds: what ran, how long, what failed; or print how to do one action again
-    Log(log::Arguments),
+    Log(verbs::building::log::Arguments),
     /// Compare two builds, bundles of artefacts, locks, or directories
-    Diff(diff::Arguments),
+    Diff(verbs::images::diff::Arguments),
     /// Show what a recipe says, each value with the file and line that it comes from
-    Show(show::Arguments),
+    Show(verbs::recipe::show::Arguments),
     /// Change values of a recipe in place; comments and order stay
-    Set(set::Arguments),
+    Set(verbs::recipe::set::Arguments),
     /// Make a new image from another
-    Copy(copy::Arguments),
+    Copy(verbs::recipe::copy::Arguments),
     /// Boot the published image in QEMU
-    Boot(boot::Arguments),
+    Boot(verbs::images::boot::Arguments),
     /// Print what a boot loader (iPXE, GRUB, PXELINUX) or dnsmasq needs to boot nodes with the published image
-    BootEntry(boot_entry::Arguments),
+    BootEntry(verbs::images::boot_entry::Arguments),
     /// Draw the actions of the image, what they use, and what a build would do with them
-    Graph(graph::Arguments),
+    Graph(plans::graph::Arguments),
     /// Say where the bytes of the packed image are
-    Size(size::Arguments),
+    Size(verbs::images::size::Arguments),
     /// Remove from the store what no kept build needs
-    Gc(gc::Arguments),
+    Gc(verbs::keeping::gc::Arguments),
     /// Look after the store: verify it, say what takes its bytes, pin builds, carry it to another machine or user
-    Store(store::Arguments),
+    Store(verbs::keeping::store::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -143,7 +112,7 @@ pub enum Command {
     /// Print the JSON Schema of a file format
     Schema {
         /// Which format
-        #[arg(value_parser = documents::FORMATS)]
+        #[arg(value_parser = output::documents::FORMATS)]
         format: String,
     },
 }
@@ -154,7 +123,7 @@ pub fn main() -> ExitCode {
     match crate::sandbox::check_stack() {
         Ok(()) => with_stack(),
         Err(problem) => {
-            render::say(&format!("error: {problem}"));
+            output::render::say(&format!("error: {problem}"));
             Exit::Machine.into()
         }
     }
@@ -169,47 +138,47 @@ fn with_stack() -> ExitCode {
                 let _ = error.print();
                 return Exit::Usage.into();
             }
-            render::print_as_is(&error.render().ansi().to_string());
+            output::render::print_as_is(&error.render().ansi().to_string());
             return ended(Exit::Done).into();
         }
     };
-    render::install();
+    output::render::install();
     crate::sandbox::interrupt::install();
     crate::failure::end_at_panics(panicked);
     if let Err(error) = crate::failure::start_pool(arguments.jobs.map(usize::from)) {
-        render::say(&format!("error: {error}\n  help: {}", crate::failure::START_REMEDY));
+        output::render::say(&format!("error: {error}\n  help: {}", crate::failure::START_REMEDY));
         return Exit::Machine.into();
     }
     let outcome = match &arguments.command {
-        Command::Init(own) => init::run(&arguments, own),
-        Command::Check(own) => check::run(&arguments, own),
-        Command::Convert(own) => convert::run(&arguments, own),
-        Command::Plan(own) => plan::run(&arguments, own),
-        Command::Build(own) => build::run(&arguments, own),
-        Command::Update(own) => update::run(&arguments, own),
-        Command::Vendor(own) => vendor::run(&arguments, own),
-        Command::Explain(own) => explain::run(&arguments, own),
-        Command::Shell(own) => return shell::run(&arguments, own),
-        Command::List(own) => list::run(&arguments, own),
-        Command::Log(own) => log::run(&arguments, own),
-        Command::Diff(own) => diff::run(&arguments, own),
-        Command::Show(own) => show::run(&arguments, own),
-        Command::Set(own) => set::run(&arguments, own),
-        Command::Copy(own) => copy::run(&arguments, own),
-        Command::Boot(own) => boot::run(&arguments, own),
-        Command::BootEntry(own) => boot_entry::run(&arguments, own),
-        Command::Graph(own) => graph::run(&arguments, own),
-        Command::Size(own) => size::run(&arguments, own),
-        Command::Gc(own) => gc::run(&arguments, own),
-        Command::Store(own) => store::run(&arguments, own),
+        Command::Init(own) => verbs::recipe::init::run(&arguments, own),
+        Command::Check(own) => verbs::recipe::check::run(&arguments, own),
+        Command::Convert(own) => verbs::recipe::convert::run(&arguments, own),
+        Command::Plan(own) => verbs::building::plan::run(&arguments, own),
+        Command::Build(own) => verbs::building::build::run(&arguments, own),
+        Command::Update(own) => verbs::building::update::run(&arguments, own),
+        Command::Vendor(own) => verbs::building::vendor::run(&arguments, own),
+        Command::Explain(own) => verbs::building::explain::run(&arguments, own),
+        Command::Shell(own) => return verbs::images::shell::run(&arguments, own),
+        Command::List(own) => verbs::recipe::list::run(&arguments, own),
+        Command::Log(own) => verbs::building::log::run(&arguments, own),
+        Command::Diff(own) => verbs::images::diff::run(&arguments, own),
+        Command::Show(own) => verbs::recipe::show::run(&arguments, own),
+        Command::Set(own) => verbs::recipe::set::run(&arguments, own),
+        Command::Copy(own) => verbs::recipe::copy::run(&arguments, own),
+        Command::Boot(own) => verbs::images::boot::run(&arguments, own),
+        Command::BootEntry(own) => verbs::images::boot_entry::run(&arguments, own),
+        Command::Graph(own) => plans::graph::run(&arguments, own),
+        Command::Size(own) => verbs::images::size::run(&arguments, own),
+        Command::Gc(own) => verbs::keeping::gc::run(&arguments, own),
+        Command::Store(own) => verbs::keeping::store::run(&arguments, own),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "imgbuild", &mut script);
-            render::print_as_is(&String::from_utf8_lossy(&script));
+            output::render::print_as_is(&String::from_utf8_lossy(&script));
             Exit::Done
         }
         Command::Schema { format } => {
-            render::print_as_is(&documents::schema(format).unwrap_or_default());
+            output::render::print_as_is(&output::documents::schema(format).unwrap_or_default());
             Exit::Done
         }
     };
@@ -220,11 +189,11 @@ fn with_stack() -> ExitCode {
 fn panicked(text: &str) -> i32 {
     let exit = match Failure::told_by(text) {
         Some(Failure::NotStarted) => {
-            render::say(&format!("error: {NOT_STARTED}: {text}\n  help: {START_REMEDY}"));
+            output::render::say(&format!("error: {NOT_STARTED}: {text}\n  help: {START_REMEDY}"));
             Exit::Machine
         }
         _ => {
-            render::say(&format!(
+            output::render::say(&format!(
                 "error: imgbuild has a mistake: {text}\n  help: please report it, with what you ran. Nothing was published, and \
                  what is finished is kept"
             ));
@@ -236,11 +205,11 @@ fn panicked(text: &str) -> i32 {
 
 /// How a command ended, once it is known what became of what it printed.
 fn ended(outcome: Exit) -> Exit {
-    let Some(problem) = render::output_problem() else { return outcome };
+    let Some(problem) = output::render::output_problem() else { return outcome };
     // The error's number in brackets is of no use to anybody.
     let problem = problem.to_string();
     let problem = problem.split(" (os error").next().unwrap_or_default();
-    render::say(&format!("standard output cannot be written: {problem}"));
+    output::render::say(&format!("standard output cannot be written: {problem}"));
     match outcome {
         Exit::Done | Exit::Work => Exit::Machine,
         other => other,

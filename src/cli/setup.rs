@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::harmless::one_line;
-use super::{Arguments, Exit, render};
-use crate::recipe::{Draft, Known, LOCK_FILE, Lock, Overlay, Recipe, Selected, Workspace, known, select};
+use super::output::harmless::one_line;
+use super::output::render;
+use super::{Arguments, Exit};
+use crate::recipe::select;
+use crate::recipe::{Draft, Known, LOCK_FILE, Lock, Overlay, Recipe, Selected, Workspace, known};
 use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use crate::source::{Finding, Severity, SourceFile};
 use crate::stage::{
-    BuildInfo, Limits, Places, ProbeAnswer, ProbeRequest, Workshop, newer_build, published, remove_inside,
+    BuildInfo, Limits, PackageSources, ProbeAnswer, ProbeRequest, SharedBuild, newer_build, published, remove_inside,
 };
 use crate::store::{FileLock, Leftovers, Store};
 
@@ -28,9 +30,9 @@ pub struct PlacesArguments {
 
 impl PlacesArguments {
     /// The same for a build.
-    pub fn places(&self) -> Places {
+    pub fn places(&self) -> PackageSources {
         let patience = self.mirror_timeout.map(std::time::Duration::from_secs);
-        Places { mirror: self.mirror.clone(), vendor: self.vendor.clone(), patience }
+        PackageSources { mirror: self.mirror.clone(), vendor: self.vendor.clone(), patience }
     }
 }
 
@@ -177,19 +179,19 @@ impl Setup {
     ///
     /// # Errors
     /// The exit code, after the reason was printed.
-    pub fn workshop(&self, keep_going: bool, memory: Option<u64>, recipes: &[Recipe]) -> Result<Workshop, Exit> {
+    pub fn shared(&self, keep_going: bool, memory: Option<u64>, recipes: &[Recipe]) -> Result<SharedBuild, Exit> {
         let mut limits = Limits::of_machine(rayon::current_num_threads());
         limits.memory = memory.unwrap_or(limits.memory);
-        let mut workshop = Workshop::new(&self.store, limits, keep_going).map_err(|error| {
+        let mut shared = SharedBuild::new(&self.store, limits, keep_going).map_err(|error| {
             let exit = Exit::from(&error);
             render::say(&render::error(error));
             exit
         })?;
         let is_new = recipes.iter().find(|recipe| !recipe.lock_path.exists());
         if let Some(epoch) = is_new.and_then(epoch_beside) {
-            workshop.epoch = epoch;
+            shared.epoch = epoch;
         }
-        Ok(workshop)
+        Ok(shared)
     }
 }
 

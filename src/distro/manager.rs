@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::dnf::Dnf;
-use super::plain::make_plain;
+use super::inside::plain::make_plain;
 use super::rpm_family::{self, RpmFamily};
 use super::zypper::Zypper;
 use super::{DistroError, Fetcher, Progress, apt, rpm};
@@ -21,7 +21,7 @@ use crate::store::{ScanAnswer, Store};
 
 /// Where packages come from, instead of where the recipe says.
 #[derive(Debug, Clone, Default)]
-pub struct Places {
+pub struct PackageSources {
     /// A mirror in place of the host's own.
     pub mirror: Option<String>,
     /// A directory that `imgbuild vendor` made: nothing else is asked then.
@@ -45,7 +45,7 @@ pub struct Gathering<'a> {
     /// The recipe.
     pub recipe: &'a Recipe,
     /// Where packages come from.
-    pub places: &'a Places,
+    pub places: &'a PackageSources,
     /// Downloads.
     pub fetcher: &'a Fetcher,
     /// The store.

@@ -2,31 +2,25 @@
 //!
 //! Imports the sandbox and the store; must not know the plan or the stages.
 
-mod accounts;
 pub mod apt;
-mod credentials;
 mod dnf;
 mod error;
 mod fetch;
 mod inside;
 mod manager;
-mod pace;
-mod part;
-mod plain;
 pub mod rpm;
 mod rpm_family;
-mod secrets;
 mod zypper;
 
-pub use credentials::without_password;
 pub use error::DistroError;
-pub use fetch::{Download, Fetcher, Progress};
+pub use fetch::credentials::without_password;
+pub use fetch::fetcher::{Download, Fetcher, Progress};
+pub use inside::part::unpack_part;
+pub use inside::secrets::{Maker, SECRETS, Secret};
 pub use manager::{
-    Bootstrap, Gathering, Install, Layer, Names, News, PackageArchive, PackageManager, Pass, Places, Resolution,
-    Solving, VENDOR_MARK, VersionOrder, Versions, manager, operations, ready_name, write_file,
+    Bootstrap, Gathering, Install, Layer, Names, News, PackageArchive, PackageManager, PackageSources, Pass,
+    Resolution, Solving, VENDOR_MARK, VersionOrder, Versions, manager, operations, ready_name, write_file,
 };
-pub use part::unpack_part;
-pub use secrets::{Maker, SECRETS, Secret};
 
 use std::path::Path;
 

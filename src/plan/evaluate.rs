@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::explain::{in_reading_order, output_of};
-use super::follow::Follow;
+use super::why::explain::{in_reading_order, output_of};
+use super::why::follow::Follow;
 use super::{Action, ActionGraph, Cause, Known, Origin, Place, Reason, key_and_trace};
 use crate::digest::Digest;
 
 /// What is known of an earlier run.
 #[derive(Debug, Clone, Default)]
-pub struct PastAction {
+pub struct RecordedAction {
     /// Plaintext of its key.
     pub inputs: Vec<(String, String)>,
     /// Its outputs by name: `layer`, `value NAME`.
@@ -23,11 +23,11 @@ pub struct PastAction {
 }
 
 /// Earlier runs.
-pub trait Past {
+pub trait History {
     /// The run with a key.
-    fn with_key(&self, key: &Digest) -> Option<PastAction>;
+    fn with_key(&self, key: &Digest) -> Option<RecordedAction>;
     /// The last run of an action of this image.
-    fn last(&self, action: &str) -> Option<PastAction>;
+    fn last(&self, action: &str) -> Option<RecordedAction>;
     /// Whether this image was built before.
     fn knows_image(&self) -> bool {
         false
@@ -37,7 +37,7 @@ pub trait Past {
         self.last(action).is_some()
     }
     /// The run of an action that gave an output with a value.
-    fn producing(&self, _action: &str, _output: &str, _value: &str) -> Option<PastAction> {
+    fn producing(&self, _action: &str, _output: &str, _value: &str) -> Option<RecordedAction> {
         None
     }
     /// Outputs of a run that are gone, in words.
@@ -122,9 +122,9 @@ fn own(inputs: &[(String, String)]) -> Vec<(String, String)> {
 
 /// Why an action runs that has no earlier run to compare with.
 fn causes_without_past(action: &Action, follow: &Follow<'_>) -> Vec<Cause> {
-    if !follow.past.knows_image() {
+    if !follow.history.knows_image() {
         vec![Reason::FirstBuild.cause(None)]
-    } else if follow.past.had(&action.id) {
+    } else if follow.history.had(&action.id) {
         vec![Reason::RecordMissing { action: action.id.clone() }.cause(None)]
     } else {
         follow.causes_of_new(&action.id)
@@ -133,9 +133,9 @@ fn causes_without_past(action: &Action, follow: &Follow<'_>) -> Vec<Cause> {
 
 /// Decides one action, given what is known of those that it uses.
 pub fn decide(action: &Action, follow: &Follow<'_>) -> Decision {
-    let past = follow.past;
+    let history = follow.history;
     let (key, trace) = key_and_trace(action, follow.known);
-    let last = past.last(&action.id);
+    let last = history.last(&action.id);
     let decision = |verdict, causes, outputs| {
         let action = action.id.clone();
         Decision { action, verdict, causes, key, outputs, differs_in: None }
@@ -148,7 +148,7 @@ pub fn decide(action: &Action, follow: &Follow<'_>) -> Decision {
             running.iter().flat_map(|id| follow.leaves(id, None, &mut seen)).collect::<Vec<_>>()
         };
         // What it used then, and the image has no more, will change it as well.
-        let went = |last: &PastAction| {
+        let went = |last: &RecordedAction| {
             let used = last.inputs.iter().filter_map(|(name, _)| output_of(name)).map(|(id, _)| id);
             let gone: Vec<String> = used.filter(|id| follow.graph.get(id).is_none()).collect();
             gone.iter().flat_map(|id| follow.comes_or_goes(id)).collect::<Vec<_>>()
@@ -159,13 +159,13 @@ pub fn decide(action: &Action, follow: &Follow<'_>) -> Decision {
         let verdict = if mine.is_empty() { Verdict::Depends } else { Verdict::Run };
         return decision(verdict, in_reading_order(mine.into_iter().chain(above()).chain(went(&last)).collect()), None);
     };
-    match past.with_key(&key) {
+    match history.with_key(&key) {
         Some(found) if found.intact => {
             let kept = decision(Verdict::Keep, Vec::new(), Some(found.outputs));
             Decision { differs_in: found.differs_in, ..kept }
         }
         Some(_) => {
-            let outputs = past.missing(&key);
+            let outputs = history.missing(&key);
             decision(Verdict::Run, vec![Reason::OutputMissing { outputs }.cause(None)], None)
         }
         None => {
@@ -180,11 +180,11 @@ pub fn decide(action: &Action, follow: &Follow<'_>) -> Decision {
 }
 
 /// Decides all actions; runs nothing.
-pub fn evaluate(graph: &ActionGraph, past: &dyn Past) -> Vec<Decision> {
+pub fn evaluate(graph: &ActionGraph, history: &dyn History) -> Vec<Decision> {
     let mut decisions: BTreeMap<String, Decision> = BTreeMap::new();
     let mut order = Vec::new();
     for action in graph.in_order() {
-        let follow = Follow { graph, known: &Outputs(&decisions), past, decisions: &decisions };
+        let follow = Follow { graph, known: &Outputs(&decisions), history, decisions: &decisions };
         let decision = decide(action, &follow);
         order.push(action.id.clone());
         decisions.insert(action.id.clone(), decision);
@@ -199,15 +199,15 @@ mod tests {
 
     #[derive(Default)]
     struct Memory {
-        by_key: BTreeMap<Digest, PastAction>,
-        last: BTreeMap<String, PastAction>,
+        by_key: BTreeMap<Digest, RecordedAction>,
+        last: BTreeMap<String, RecordedAction>,
     }
 
-    impl Past for Memory {
-        fn with_key(&self, key: &Digest) -> Option<PastAction> {
+    impl History for Memory {
+        fn with_key(&self, key: &Digest) -> Option<RecordedAction> {
             self.by_key.get(key).cloned()
         }
-        fn last(&self, action: &str) -> Option<PastAction> {
+        fn last(&self, action: &str) -> Option<RecordedAction> {
             self.last.get(action).cloned()
         }
     }
@@ -232,20 +232,20 @@ mod tests {
     }
 
     /// Runs whatever the plan says, as a build does; each output is a function of the inputs.
-    fn build(graph: &ActionGraph, past: &mut Memory, output: impl Fn(&str) -> String) {
+    fn build(graph: &ActionGraph, history: &mut Memory, output: impl Fn(&str) -> String) {
         for action in graph.in_order() {
             let decisions: BTreeMap<String, Decision> =
-                evaluate(graph, past).into_iter().map(|decision| (decision.action.clone(), decision)).collect();
+                evaluate(graph, history).into_iter().map(|decision| (decision.action.clone(), decision)).collect();
             let (key, inputs) = key_and_trace(action, &Outputs(&decisions));
             let outputs = BTreeMap::from([("layer".to_owned(), output(&action.id))]);
-            let done = PastAction { inputs, outputs, intact: true, differs_in: None };
-            past.by_key.insert(key.unwrap(), done.clone());
-            past.last.insert(action.id.clone(), done);
+            let done = RecordedAction { inputs, outputs, intact: true, differs_in: None };
+            history.by_key.insert(key.unwrap(), done.clone());
+            history.last.insert(action.id.clone(), done);
         }
     }
 
-    fn said(graph: &ActionGraph, past: &Memory) -> String {
-        evaluate(graph, past)
+    fn said(graph: &ActionGraph, history: &Memory) -> String {
+        evaluate(graph, history)
             .iter()
             .map(|decision| {
                 let why: Vec<&str> = decision.causes.iter().map(|cause| cause.message.as_str()).collect();
@@ -256,19 +256,19 @@ mod tests {
 
     #[test]
     fn an_edit_runs_its_layer_and_what_depends_on_it() {
-        let mut past = Memory::default();
-        insta::assert_snapshot!(said(&graph("a"), &past), @r"
+        let mut history = Memory::default();
+        insta::assert_snapshot!(said(&graph("a"), &history), @r"
         rootfs/base Run first build
         rootfs/sync Run first build
         pack/rootimg Run first build
         ");
-        build(&graph("a"), &mut past, |id| id.to_owned());
-        insta::assert_snapshot!(said(&graph("a"), &past), @r"
+        build(&graph("a"), &mut history, |id| id.to_owned());
+        insta::assert_snapshot!(said(&graph("a"), &history), @r"
         rootfs/base Keep 
         rootfs/sync Keep 
         pack/rootimg Keep 
         ");
-        insta::assert_snapshot!(said(&graph("b"), &past), @r"
+        insta::assert_snapshot!(said(&graph("b"), &history), @r"
         rootfs/base Keep 
         rootfs/sync Run site/motd content changed
         pack/rootimg Depends site/motd content changed (through rootfs/sync)
@@ -277,16 +277,16 @@ mod tests {
 
     #[test]
     fn a_rerun_that_gives_the_same_stops_there() {
-        let mut past = Memory::default();
-        build(&graph("a"), &mut past, |id| id.to_owned());
+        let mut history = Memory::default();
+        build(&graph("a"), &mut history, |id| id.to_owned());
         // The sync layer of "b" is made, and it is the same layer: pack is kept.
         let changed = graph("b");
         let sync = changed.get("rootfs/sync").unwrap();
         let decisions: BTreeMap<String, Decision> =
-            evaluate(&changed, &past).into_iter().map(|decision| (decision.action.clone(), decision)).collect();
+            evaluate(&changed, &history).into_iter().map(|decision| (decision.action.clone(), decision)).collect();
         let (key, inputs) = key_and_trace(sync, &Outputs(&decisions));
         let outputs = BTreeMap::from([("layer".to_owned(), "rootfs/sync".to_owned())]);
-        past.by_key.insert(key.unwrap(), PastAction { inputs, outputs, intact: true, differs_in: None });
-        assert!(evaluate(&changed, &past).iter().all(|decision| decision.verdict == Verdict::Keep));
+        history.by_key.insert(key.unwrap(), RecordedAction { inputs, outputs, intact: true, differs_in: None });
+        assert!(evaluate(&changed, &history).iter().all(|decision| decision.verdict == Verdict::Keep));
     }
 }

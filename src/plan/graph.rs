@@ -7,7 +7,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Absences, ActionKind, Input};
+use super::{ActionKind, Input, Removals};
 
 /// What the user sees (D15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ pub struct ActionGraph {
     graph: StableDiGraph<Action, ()>,
     order: Vec<NodeIndex>,
     /// What the recipe takes away.
-    pub absences: Absences,
+    pub absences: Removals,
 }
 
 impl ActionGraph {
@@ -142,11 +142,11 @@ impl ActionGraph {
             let names: Vec<String> = waiting.keys().map(|index| graph[*index].id.clone()).collect();
             return Err(GraphError::Cycle(names.join(", ")));
         }
-        Ok(Self { graph, order, absences: Absences::default() })
+        Ok(Self { graph, order, absences: Removals::default() })
     }
 
     /// The same, with what the recipe takes away.
-    pub fn taking(mut self, absences: Absences) -> Self {
+    pub fn taking(mut self, absences: Removals) -> Self {
         self.absences = absences;
         self
     }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::absence::RECIPE;
-use super::{Action, ActionGraph, Known, Origin, Past, PastAction, Place, key_and_trace};
+use super::why::removals::RECIPE;
+use super::{Action, ActionGraph, History, Known, Origin, Place, RecordedAction, key_and_trace};
 use crate::digest::Digest;
 
 /// The actions of another state of a recipe, as earlier runs. Equal keys are kept, others run, and what uses these depends.
 #[derive(Debug, Default)]
 pub struct Symbolic {
-    by_key: BTreeMap<Digest, PastAction>,
+    by_key: BTreeMap<Digest, RecordedAction>,
     last: BTreeMap<String, Digest>,
     places: BTreeMap<String, BTreeMap<String, (Place, Origin)>>,
 }
@@ -31,18 +31,18 @@ impl Symbolic {
         for (action, output) in uses(graph).into_iter().chain(uses(compared)) {
             used.entry(action).or_default().insert(output);
         }
-        let mut past = Self::default();
+        let mut history = Self::default();
         for action in graph.in_order() {
             // The order brings each after those that it uses, so that each has its key.
-            let (Some(key), inputs) = key_and_trace(action, &past) else { continue };
+            let (Some(key), inputs) = key_and_trace(action, &history) else { continue };
             let outputs = used.get(&action.id).into_iter().flatten();
             let outputs = outputs.map(|output| (output.clone(), format!("{output} of {key}"))).collect();
-            past.by_key.insert(key, PastAction { inputs, outputs, intact: true, differs_in: None });
-            past.last.insert(action.id.clone(), key);
-            past.places.insert(action.id.clone(), places(action));
+            history.by_key.insert(key, RecordedAction { inputs, outputs, intact: true, differs_in: None });
+            history.last.insert(action.id.clone(), key);
+            history.places.insert(action.id.clone(), places(action));
         }
-        past.places.insert(RECIPE.to_owned(), graph.absences.sayings.clone());
-        past
+        history.places.insert(RECIPE.to_owned(), graph.absences.sayings.clone());
+        history
     }
 }
 
@@ -51,12 +51,12 @@ fn places(action: &Action) -> BTreeMap<String, (Place, Origin)> {
     inputs.filter_map(|one| Some((one.name.clone(), (one.place.clone()?, one.origin.clone())))).collect()
 }
 
-impl Past for Symbolic {
-    fn with_key(&self, key: &Digest) -> Option<PastAction> {
+impl History for Symbolic {
+    fn with_key(&self, key: &Digest) -> Option<RecordedAction> {
         self.by_key.get(key).cloned()
     }
 
-    fn last(&self, action: &str) -> Option<PastAction> {
+    fn last(&self, action: &str) -> Option<RecordedAction> {
         self.by_key.get(self.last.get(action)?).cloned()
     }
 

@@ -8,10 +8,11 @@ use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
-use super::copy::copy_layers;
 use super::log::Pump;
-use super::overlay::upper_is_whole;
-use super::{TreeMount, api_mounts, filter};
+use super::tree::api_mounts;
+use super::tree::copy::copy_layers;
+use super::tree::overlay::upper_is_whole;
+use super::{TreeMount, filter};
 use crate::failure::{NO_SPACE, NOT_STARTED, not_started};
 use crate::fault;
 
@@ -70,8 +71,8 @@ pub struct CommandResult {
 /// # Errors
 /// A text that says what could not be set up; the command's own failure is in the result.
 pub fn run_command(request: &CommandRequest) -> Result<CommandResult, String> {
-    match super::stand_in::asked_for() {
-        Some(stand_in) => Err(super::stand_in::ended(run(&stand_in.in_place_of(request))?.status)),
+    match super::substitute::asked_for() {
+        Some(substitute) => Err(super::substitute::ended(run(&substitute.in_place_of(request))?.status)),
         None => run(request),
     }
 }

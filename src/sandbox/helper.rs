@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use super::overlay::{Assembly, set_assembly};
+use super::tree::overlay::{Assembly, set_assembly};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};

@@ -9,9 +9,7 @@
 //! This room must not know images or package managers.
 #![expect(unsafe_code, reason = "namespaces, fork and seccomp have no safe interface; each block says why it is sound")]
 
-mod api_mounts;
 mod command;
-mod copy;
 mod error;
 mod filter;
 pub mod helper;
@@ -20,13 +18,13 @@ pub mod interrupt;
 mod log;
 mod memory;
 mod namespace;
-mod overlay;
-mod stand_in;
+mod substitute;
+mod tree;
 
 pub use command::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_command, shown};
 pub use error::SandboxError;
 pub use ids::{BUILT_IN_BASE, IdMap};
 pub use memory::{Memory, check_stack};
 pub use namespace::Namespace;
-pub use overlay::{Assembly, TreeMount, upper_is_whole};
-pub use stand_in::{StandIn, status_in};
+pub use substitute::{Substitute, status_in};
+pub use tree::overlay::{Assembly, TreeMount, upper_is_whole};

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::helper::Message;
-use super::{Assembly, IdMap, SandboxError, StandIn};
+use super::{Assembly, IdMap, SandboxError, Substitute};
 use crate::failure::Failure;
 
 /// A place to run operations in: the store's directory and the id map that goes with it.
@@ -21,13 +21,13 @@ pub struct Namespace {
     directory: PathBuf,
     map: IdMap,
     assembly: Assembly,
-    stand_in: Option<StandIn>,
+    substitute: Option<Substitute>,
 }
 
 impl Namespace {
     /// Makes a namespace whose operations see `directory` as their working directory.
     pub fn new(directory: impl Into<PathBuf>, map: IdMap) -> Self {
-        Self { directory: directory.into(), map, assembly: Assembly::default(), stand_in: None }
+        Self { directory: directory.into(), map, assembly: Assembly::default(), substitute: None }
     }
 
     /// The same with another way to assemble trees.
@@ -35,9 +35,9 @@ impl Namespace {
         Self { assembly, ..self }
     }
 
-    /// The same, with a command on the caller's terminal in place of each operation's own: see [`StandIn`].
-    pub fn with_stand_in(&self, stand_in: StandIn) -> Self {
-        Self { stand_in: Some(stand_in), ..self.clone() }
+    /// The same, with a command on the caller's terminal in place of each operation's own: see [`Substitute`].
+    pub fn with_stand_in(&self, substitute: Substitute) -> Self {
+        Self { substitute: Some(substitute), ..self.clone() }
     }
 
     /// The same for operations in another directory.
@@ -68,7 +68,7 @@ impl Namespace {
         request: &Q,
         progress: &mut dyn FnMut(&str),
     ) -> Result<A, SandboxError> {
-        self.run(operation, request, progress, self.stand_in.is_some())
+        self.run(operation, request, progress, self.substitute.is_some())
     }
 
     /// Runs an operation whose command talks to the caller's terminal.
@@ -114,9 +114,9 @@ impl Namespace {
             .env("RAYON_NUM_THREADS", rayon::current_num_threads().to_string())
             .envs(crate::fault::VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
             .envs(
-                self.stand_in
+                self.substitute
                     .iter()
-                    .filter_map(|one| Some((super::stand_in::VARIABLE, serde_json::to_string(one).ok()?))),
+                    .filter_map(|one| Some((super::substitute::VARIABLE, serde_json::to_string(one).ok()?))),
             )
             .current_dir(&self.directory)
             .stdin(if terminal { Stdio::inherit() } else { Stdio::null() })

@@ -3,7 +3,7 @@
 use super::blame::failure;
 use super::inside::PackageFile;
 use super::root::RootRequest;
-use crate::distro::inside::Made;
+use crate::distro::inside::common::Made;
 use crate::distro::{Bootstrap, DistroError, Layer, ready_name};
 use crate::sandbox::Namespace;
 use crate::store::Store;

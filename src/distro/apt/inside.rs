@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::distro::accounts;
-use crate::distro::inside::{Made, normalise, quoted, write};
+use crate::distro::inside::accounts;
+use crate::distro::inside::common::{Made, normalise, quoted, write};
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
-use crate::store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, scan};
+use crate::store::scan;
+use crate::store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories};
 
 /// A package file: where it is in the store and what it is called for the package manager.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,7 +23,7 @@ pub struct PackageFile {
 
 /// Environment of apt, dpkg and their scripts.
 pub fn environment(epoch: i64) -> Vec<(String, String)> {
-    let mut all = crate::distro::inside::environment(epoch);
+    let mut all = crate::distro::inside::common::environment(epoch);
     for (name, value) in [("DEBIAN_FRONTEND", "noninteractive"), ("DEBCONF_NONINTERACTIVE_SEEN", "true")] {
         all.push((name.to_owned(), value.to_owned()));
     }

@@ -3,7 +3,7 @@
 use super::PinnedPackage;
 use super::blame::failure;
 use super::inside::InstallRequest;
-use crate::distro::inside::Made;
+use crate::distro::inside::common::Made;
 use crate::distro::{DistroError, Install, Layer, ready_name};
 use crate::sandbox::Namespace;
 use crate::store::Store;

@@ -3,29 +3,23 @@
 //! The release's own apt and dpkg run in a tools root that [`bootstrap`] makes from that release's packages; the
 //! host needs none of them.
 
+mod archive;
 mod blame;
 mod bootstrap;
 mod closure;
 mod dracut;
-mod gather;
-mod index;
 mod inside;
 mod install;
-mod local;
 mod plain;
-mod release;
 mod resolve;
 mod root;
-mod source;
-mod sources_file;
-mod vendored;
 
+pub use archive::index::{Archive, Candidate, SuiteIndex};
+pub use archive::local::{LocalRepository, package_files, scan_local};
+pub use archive::release::{SuiteRelease, fetch_suite};
+pub use archive::source::{HostSources, Source, architecture, only_suites, sources_for};
+pub use archive::sources_file::{Entry, SignedBy, read_sources_file};
 pub use closure::tools_closure;
-pub use index::{Archive, Candidate, SuiteIndex};
-pub use local::{LocalRepository, package_files, scan_local};
-pub use release::{SuiteRelease, fetch_suite};
-pub use source::{HostSources, Source, architecture, only_suites, sources_for};
-pub use sources_file::{Entry, SignedBy, read_sources_file};
 
 pub use crate::recipe::PinnedPackage;
 
@@ -79,7 +73,7 @@ impl PackageManager for Apt {
             driver_tools: all(&["make", "binutils", "mawk"]),
             kernel: match recipe.model.image.distro {
                 Distro::Ubuntu => "linux-image-generic".to_owned(),
-                _ => format!("linux-image-{}", gather::architecture_of(recipe)),
+                _ => format!("linux-image-{}", archive::gather::architecture_of(recipe)),
             },
         }
     }
@@ -130,19 +124,19 @@ impl PackageManager for Apt {
     }
 
     fn archive<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError> {
-        Ok(Box::new(gather::gather(gathering)?))
+        Ok(Box::new(archive::gather::gather(gathering)?))
     }
 
     fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
-        gather::roots(gathering)
+        archive::gather::roots(gathering)
     }
 
     fn vendor(&self, gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
-        gather::vendor(gathering, directory)
+        archive::gather::vendor(gathering, directory)
     }
 
     fn vendored(&self, directory: &Path, origin: &str) -> PathBuf {
-        vendored::suite_directory(directory, origin)
+        archive::vendored::suite_directory(directory, origin)
     }
 
     fn plain_operation(&self) -> &'static str {

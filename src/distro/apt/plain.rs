@@ -1,7 +1,8 @@
 //! Debian packages without their compression.
 
 use crate::archive::write_plain;
-use crate::distro::plain::{self, PlainRequest};
+use crate::distro::inside::plain;
+use crate::distro::inside::plain::PlainRequest;
 use crate::sandbox::helper::News;
 
 /// Runs inside.

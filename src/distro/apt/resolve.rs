@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::archive::source::below;
 use super::inside::QueryRequest;
-use super::source::below;
 use super::{Archive, PinnedPackage, SuiteRelease};
 use crate::distro::{DistroError, Pass, Resolution, Solving};
 use crate::sandbox::CommandResult;

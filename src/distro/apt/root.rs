@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::inside::{NORMALISED, POLICY, PackageFile, environment, scripts_that_make_accounts};
 use crate::archive::{Extractor, extract_tar, read_members};
-use crate::distro::accounts;
-use crate::distro::inside::{Made, normalise};
+use crate::distro::inside::accounts;
+use crate::distro::inside::common::{Made, normalise};
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, TreeMount, run_command};
-use crate::store::{ScanRequest, TreeEditor, in_scratch, make_directories, scan};
+use crate::store::scan;
+use crate::store::{ScanRequest, TreeEditor, in_scratch, make_directories};
 
 /// Asks for a root made of packages alone.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 mod settings;
 mod table;
 
-use super::inside::quoted_words;
+use super::inside::common::quoted_words;
 use super::rpm_family::{Answer, Doing, Question, Refusal, Solver};
 
 /// dnf, or what a release has in its place.

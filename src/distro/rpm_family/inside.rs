@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::depmod;
 use super::kernels::is_kernel;
 use crate::digest::Digest;
-use crate::distro::accounts;
-use crate::distro::inside::{environment, normalise, quoted, write};
+use crate::distro::inside::accounts;
+use crate::distro::inside::common::{environment, normalise, quoted, write};
 use crate::distro::rpm::Package;
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
+use crate::store::scan;
 use crate::store::{
-    Manifest, ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, lower_directories, make_directories, scan,
+    Manifest, ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, lower_directories, make_directories,
 };
 
 /// Asks rpm of a tools root for a transaction on an image's layers.

@@ -3,7 +3,7 @@
 use super::blame::{failing, failure};
 use super::inside::{InstallAnswer, InstallRequest};
 use super::packages::package_file;
-use super::solver::Solver;
+use super::resolve::solver::Solver;
 use crate::distro::{DistroError, Install, Layer, ready_name};
 use crate::sandbox::Namespace;
 use crate::store::Store;

@@ -7,27 +7,20 @@
 mod archive;
 mod blame;
 mod depmod;
-mod gather;
 mod inside;
 mod install;
 mod kernels;
-mod local;
-mod metadata;
 mod packages;
-mod reading;
 mod releases;
-mod session;
-mod solver;
-mod sources;
-mod vendor;
-mod vendored;
+mod resolve;
 
-pub use solver::{Answer, Doing, Picked, Question, Refusal, Solver};
+pub use resolve::solver::{Answer, Doing, Picked, Question, Refusal, Solver};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::plain::{self, PlainRequest};
+use super::inside::plain;
+use super::inside::plain::PlainRequest;
 use super::rpm::{self, RpmFile, RpmRoot};
 use super::{
     Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, VersionOrder, Versions,
@@ -44,8 +37,8 @@ pub struct RpmFamily(pub &'static dyn Solver);
 /// Operations of this room, for the helper process.
 pub fn operations() -> Vec<(&'static str, Operation)> {
     vec![
-        ("rpm-ask", |request, progress| answer(request, progress, session::inside)),
-        ("rpm-forget", |request, progress| answer(request, progress, session::forget)),
+        ("rpm-ask", |request, progress| answer(request, progress, resolve::session::inside)),
+        ("rpm-forget", |request, progress| answer(request, progress, resolve::session::forget)),
         ("rpm-plain", |request, progress| answer(request, progress, plain)),
         ("rpm-install", |request, progress| answer(request, progress, inside::install)),
     ]
@@ -126,19 +119,19 @@ impl PackageManager for RpmFamily {
     }
 
     fn archive<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError> {
-        Ok(Box::new(gather::gather(self.0, gathering)?))
+        Ok(Box::new(archive::gather::gather(self.0, gathering)?))
     }
 
     fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
-        reading::roots(gathering)
+        archive::reading::roots(gathering)
     }
 
     fn vendor(&self, gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
-        vendor::vendor(gathering, directory)
+        archive::vendor::vendor(gathering, directory)
     }
 
     fn vendored(&self, directory: &Path, origin: &str) -> PathBuf {
-        vendored::repository_directory(directory, origin)
+        archive::vendored::repository_directory(directory, origin)
     }
 
     fn plain_operation(&self) -> &'static str {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::archive::RpmArchive;
+use super::archive::packages::RpmArchive;
 use super::kernels;
 use crate::distro::DistroError;
 use crate::distro::rpm::{Candidate, Capability, paths_of};

@@ -2,7 +2,7 @@
 
 mod answer;
 
-use super::inside::quoted_words;
+use super::inside::common::quoted_words;
 use super::rpm_family::{Answer, Doing, Question, Refusal, Solver};
 
 /// zypper.

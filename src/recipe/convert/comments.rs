@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Format, of_tables};
-use crate::recipe::{Node, Value, kdl};
+use crate::recipe::front::kdl;
+use crate::recipe::{Node, Value};
 use crate::source::SourceFile;
 
 /// Comments of a document by where that stands to which they belong.
@@ -24,14 +25,14 @@ pub struct Comments {
 }
 
 /// Where comments can hang.
-struct Places {
+struct PackageSources {
     /// First bytes of keys and items, in order.
     anchors: Vec<usize>,
     /// Lists and tables.
     blocks: Vec<Range<usize>>,
 }
 
-impl Places {
+impl PackageSources {
     fn collect(&mut self, node: &Node) {
         match &node.value {
             Value::Table(entries) => {
@@ -118,7 +119,7 @@ impl Comments {
                 Err(_) => Vec::new(),
             },
         };
-        let mut places = Places { anchors: Vec::new(), blocks: Vec::new() };
+        let mut places = PackageSources { anchors: Vec::new(), blocks: Vec::new() };
         places.collect(document);
         places.anchors.sort_unstable();
         for range in ranges {
@@ -163,7 +164,7 @@ impl Comments {
         }
     }
 
-    fn attach(&mut self, text: &str, places: &Places, range: Range<usize>) {
+    fn attach(&mut self, text: &str, places: &PackageSources, range: Range<usize>) {
         let lines = lines_of(&text[range.clone()]);
         let before = &text[..range.start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);

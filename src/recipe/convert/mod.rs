@@ -9,8 +9,8 @@ mod toml_text;
 
 use std::sync::Arc;
 
-use super::front::{document_from, file_schema};
-use super::kdl::is_kdl;
+use super::front::ends::{document_from, file_schema};
+use super::front::kdl::is_kdl;
 use super::{Model, Node, Value};
 use crate::source::{Finding, Severity, SourceFile, Span};
 

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::recipe::{check_against_schema, schema::recipe_schema};
+use crate::recipe::check_against_schema;
+use crate::recipe::front::schema::recipe_schema;
 use crate::source::Span;
 
 fn file(name: &str, text: &str) -> Arc<SourceFile> {

@@ -2,6 +2,7 @@
 
 mod checks;
 mod keys;
+pub mod paths;
 mod postinstall;
 
 pub use postinstall::package_of;
@@ -10,17 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::drivers::{Drivers, read_drivers};
-use super::inherit::{Draft, Overlay, relatives};
-use super::kdl::{is_kdl, remedy};
-use super::kernel_names::lift_kernels;
-use super::merge::Withdrawn;
-use super::mounts::{Export, Mount, read_exports, read_fstab};
-use super::node_support::{NodeSupport, node_support};
-use super::paths::{PathProblem, Paths};
-use super::services::{Unit, read_units};
-use super::sync::expand;
-use super::{LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspace, check_against_schema, schema};
+use self::paths::{PathProblem, Paths};
+use super::front::kdl::{is_kdl, remedy};
+use super::front::schema;
+use super::inherit::drafts::{Draft, Overlay, relatives};
+use super::inherit::merge::Withdrawn;
+use super::parts::drivers::{Drivers, read_drivers};
+use super::parts::kernel_names::lift_kernels;
+use super::parts::mounts::{Export, Mount, read_exports, read_fstab};
+use super::parts::node_support::{NodeSupport, node_support};
+use super::parts::services::{Unit, read_units};
+use super::parts::sync::expand;
+use super::{LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspace, check_against_schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
@@ -357,22 +359,22 @@ impl Reader<'_> {
         for (index, repo) in model.repo.iter().enumerate() {
             let at = format!("repo[{index}]");
             let span = self.span(&at);
-            self.findings.extend(super::repositories::check(repo, &model.image, &span));
+            self.findings.extend(super::parts::repositories::check(repo, &model.image, &span));
             keyrings.push(repo.signed_by.as_ref().and_then(|name| self.keys(&format!("{at}.signed-by"), name)));
             repo_files.push(match &repo.file {
                 Some(name) => self.texts(&format!("{at}.file"), std::slice::from_ref(name)).pop(),
                 None => None,
             });
         }
-        self.findings.extend(super::repositories::check_all(&model, &self.whole));
-        self.findings.extend(super::releases::check_release(&model, self.spans.get("image.release")));
+        self.findings.extend(super::parts::repositories::check_all(&model, &self.whole));
+        self.findings.extend(super::model::releases::check_release(&model, self.spans.get("image.release")));
         self.check_pack();
         self.check_boot();
-        self.findings.extend(super::accounts::check(&self.model, &self.spans, &self.whole));
+        self.findings.extend(super::parts::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();
         self.check_release();
         self.check_environment();
-        self.findings.extend(super::dracut::check(&self.model, &self.spans, &self.whole));
+        self.findings.extend(super::parts::dracut::check(&self.model, &self.spans, &self.whole));
         let (spans, whole) = (&self.spans, &self.whole);
         let span = |path: &str| spans.nearest(path).unwrap_or(whole).clone();
         let units = read_units(&model.services, &span, &mut self.findings);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use super::paths::name_problem;
 use super::{Postinstall, Reader};
-use crate::recipe::paths::name_problem;
 use crate::recipe::{Family, PostinstallTable};
 use crate::source::{Finding, Span};
 use crate::witness;

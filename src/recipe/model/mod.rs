@@ -1,9 +1,11 @@
 //! What a recipe says. Doc comments become the descriptions in the JSON Schema.
 
 mod content;
+pub mod effective;
 mod kernel;
 mod pack;
 mod packages;
+pub mod releases;
 mod system;
 mod xcat;
 

@@ -1,8 +1,8 @@
 //! What earlier builds in the store took.
 
-use super::super::wish::target;
 use super::Source;
 use crate::recipe::Recipe;
+use crate::stage::lock::package_request::target;
 use crate::store::{PastBuild, Run, Store};
 
 /// How many earlier runs a figure is the middle of.

@@ -9,9 +9,9 @@ use crate::digest::{Digest, FieldHasher};
 use crate::distro::manager;
 use crate::plan::{Action, ActionGraph, Decision, Verdict};
 use crate::recipe::{Lock, PinnedPackage, Recipe};
-use crate::stage::given::{bytes_of, packages_of};
+use crate::stage::build::packages::{bytes_of, packages_of};
 use crate::stage::ids;
-use crate::stage::origin::is_fetched;
+use crate::stage::lock::origin::is_fetched;
 
 /// An action that runs or may run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

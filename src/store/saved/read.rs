@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::failure::NO_SPACE;
 use crate::fault;
 use crate::name::shown;
-use crate::store::commit::{commit, replace};
+use crate::store::layers::commit::{commit, replace};
 use crate::store::{Kind, Manifest, Store, in_scratch};
 
 /// Asks to load what [`super::save_layers`] wrote.
@@ -37,7 +37,7 @@ pub struct Loaded {
 type Stream = BufReader<zstd::Decoder<'static, BufReader<File>>>;
 
 /// Where content that came already can be read again: a tree's directory and a path in it.
-type Places = BTreeMap<Digest, (String, String)>;
+type PackageSources = BTreeMap<Digest, (String, String)>;
 
 /// Loads layers and frames that are not there yet, and checks each content before it gets a name in the store.
 ///
@@ -59,7 +59,7 @@ pub fn load_layers(request: &LoadRequest) -> Result<Loaded, String> {
             room.take(bytes_of(&manifest).saturating_add(1024 * (manifest.0.len() + skeleton.0.len()) as u64))?;
         }
         let mut loaded = Loaded::default();
-        let mut state = State { seen: Seen::default(), places: Places::new() };
+        let mut state = State { seen: Seen::default(), places: PackageSources::new() };
         for (number, texts) in contents.layers.iter().enumerate() {
             let tree = format!("{}/{}", request.scratch, texts.layer);
             let (text, manifest, skeleton) = from_aside(number, &request.scratch)?;
@@ -226,7 +226,7 @@ fn from_aside(number: usize, scratch: &str) -> Result<(String, Manifest, Manifes
 
 struct State {
     seen: Seen,
-    places: Places,
+    places: PackageSources,
 }
 
 impl State {

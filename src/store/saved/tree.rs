@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::super::scan;
 use crate::digest::Digest;
 use crate::name::{bytes_of, shown};
+use crate::store::layers::scan;
 use crate::store::{Entry, Kind, Manifest, Store};
 
 /// How an inside path is resolved: nothing that lies in a layer leads out of it.

@@ -132,7 +132,7 @@ pub fn lock_of(recipe: &Recipe) -> Lock {
         let packages = vec![pin(&name.to_owned())];
         lock.pass.push(LockedPass { name: name.to_owned(), packages, ..LockedPass::default() });
     }
-    let wishes = graph_of(recipe, &lock, &Digest::of(b"init"), Forms::Own).unwrap().wishes;
+    let wishes = graph_of(recipe, &lock, &Digest::of(b"init"), Forms::Own).unwrap().package_requests;
     lock.pass = wishes
         .into_iter()
         .map(|wish| LockedPass {

@@ -1,0 +1,311 @@
+//! Frames: an archive cut into pieces that are compressed by themselves and kept by what they hold (D29 to D31).
+//!
+//! The first frame has all directories, so that the others can be unpacked in any order; the last has them again,
+//! deepest first, and the trailer: GNU cpio sets a directory's time when it reads the entry, and what comes later in
+//! the directory would change it.
+//! Between them files stand sorted by path and are cut where a hash of the path says so, which keeps all other
+//! cuts where they were when one file comes or goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+
+use crate::archive::compress::Compression;
+use crate::archive::cpio::{Body, Head, write_entry, write_trailer};
+use crate::digest::{Digest, FieldHasher, Sha256};
+use crate::store::{Entry, Kind};
+
+/// A frame is cut from here on where a path's hash allows, in bytes before compression.
+const FRAME_LEAST: u64 = 1 << 20;
+/// A frame is cut here whatever the hash says, in bytes before compression.
+const FRAME_MOST: u64 = 8 << 20;
+/// One path in so many may start a frame.
+const CUT_ODDS: u32 = 32;
+
+/// One entry of the archive: its path, what it is, and which layer has its content.
+#[derive(Debug, Clone)]
+pub struct PackEntry {
+    /// Path; `.` is the root.
+    pub path: String,
+    /// What it is.
+    pub entry: Entry,
+    /// The layer that it comes from.
+    pub layer: usize,
+    /// Inode number: 0 for a file with one name.
+    pub inode: u32,
+    /// Number of names in the archive.
+    pub links: u32,
+    /// Whether the content follows: the last name of a hard link carries it.
+    pub carries_content: bool,
+}
+
+/// One piece of an archive.
+#[derive(Debug, Clone, Default)]
+pub struct Frame {
+    /// Its entries, in order.
+    pub entries: Vec<PackEntry>,
+    /// Whether it ends the archive.
+    pub trailer: bool,
+}
+
+/// What a compressed frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FrameInfo {
+    /// Compressed bytes.
+    pub size: u64,
+    /// Bytes before compression.
+    pub unpacked: u64,
+    /// Of the compressed bytes; what the node checks.
+    pub sha256: Sha256,
+}
+
+/// Version of how archives are cut and written; part of the keys. 1: first; 2: directories again at the end.
+pub const FRAME_VERSION: u32 = 2;
+
+fn size_of(entry: &Entry) -> u64 {
+    match &entry.kind {
+        Kind::File { size, .. } => *size + 128,
+        _ => 128,
+    }
+}
+
+fn path_hash(path: &str) -> u32 {
+    let digest = blake3::hash(path.as_bytes());
+    let bytes = digest.as_bytes();
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// Cuts a tree into frames; `entries` are sorted by path.
+pub fn cut_frames(entries: Vec<(String, Entry, usize)>) -> Vec<Frame> {
+    let mut groups: BTreeMap<(usize, String), Vec<usize>> = BTreeMap::new();
+    for (index, (_, entry, layer)) in entries.iter().enumerate() {
+        if let Some(group) = &entry.link_group {
+            groups.entry((*layer, group.clone())).or_default().push(index);
+        }
+    }
+    // Numbers from a hash of the group's first path; the next free one in the rare case of a clash.
+    let mut taken = BTreeSet::from([0]);
+    let mut inodes: BTreeMap<usize, (u32, u32, bool)> = BTreeMap::new();
+    let mut followers: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for members in groups.values().filter(|members| members.len() > 1) {
+        let mut number = path_hash(&entries[members[0]].0).max(1);
+        while !taken.insert(number) {
+            number = number.wrapping_add(1);
+        }
+        for (place, member) in members.iter().enumerate() {
+            inodes.insert(*member, (number, members.len() as u32, place + 1 == members.len()));
+        }
+        followers.insert(members[0], members[1..].to_vec());
+    }
+    let moved: BTreeSet<usize> = followers.values().flatten().copied().collect();
+    let make = |index: usize, (path, entry, layer): &(String, Entry, usize)| {
+        let is_directory = entry.is_directory();
+        let (inode, links, carries_content) =
+            inodes.get(&index).copied().unwrap_or((0, if is_directory { 2 } else { 1 }, true));
+        PackEntry { path: path.clone(), entry: entry.clone(), layer: *layer, inode, links, carries_content }
+    };
+    let mut first = Frame::default();
+    let mut frames = Vec::new();
+    let mut current = Frame::default();
+    let mut bytes = 0;
+    for (index, item) in entries.iter().enumerate() {
+        if item.1.is_directory() {
+            first.entries.push(make(index, item));
+            continue;
+        }
+        if moved.contains(&index) {
+            continue;
+        }
+        let cut = bytes >= FRAME_MOST || (bytes >= FRAME_LEAST && path_hash(&item.0).is_multiple_of(CUT_ODDS));
+        if cut {
+            frames.push(std::mem::take(&mut current));
+            bytes = 0;
+        }
+        bytes += size_of(&item.1);
+        current.entries.push(make(index, item));
+        for follower in followers.get(&index).into_iter().flatten() {
+            current.entries.push(make(*follower, &entries[*follower]));
+        }
+    }
+    if !current.entries.is_empty() {
+        frames.push(current);
+    }
+    let last = Frame { entries: first.entries.iter().rev().cloned().collect(), trailer: true };
+    frames.insert(0, first);
+    frames.push(last);
+    frames
+}
+
+/// Joins frames into one: a stream that has one archive with one end, as the kernel wants an initramfs (D30).
+pub fn join_frames(frames: Vec<Frame>) -> Vec<Frame> {
+    let mut entries = Vec::new();
+    for frame in frames {
+        // The last one only repeats the directories.
+        if !frame.trailer {
+            entries.extend(frame.entries);
+        }
+    }
+    vec![Frame { entries, trailer: true }]
+}
+
+impl Frame {
+    /// What identifies the compressed frame: all that its bytes are a function of.
+    pub fn key(&self, compression: Compression) -> Digest {
+        let mut hasher = FieldHasher::new("imgbuild frame v1");
+        hasher.text(&FRAME_VERSION.to_string()).text(&compression.describe());
+        hasher.text(if self.trailer { "trailer" } else { "" });
+        for item in &self.entries {
+            let Entry { kind, mode, uid, gid, mtime, .. } = &item.entry;
+            let kind = match kind {
+                Kind::Directory => "d".to_owned(),
+                Kind::File { size, digest } => format!("f {size} {digest}"),
+                Kind::Symlink(target) => format!("l {target}"),
+                Kind::Character(major, minor) => format!("c {major} {minor}"),
+                Kind::Block(major, minor) => format!("b {major} {minor}"),
+                Kind::Fifo => "p".to_owned(),
+                Kind::Socket => "s".to_owned(),
+                Kind::Whiteout => "w".to_owned(),
+            };
+            hasher
+                .text(&item.path)
+                .text(&kind)
+                .text(&format!("{mode} {uid} {gid} {mtime} {} {} {}", item.inode, item.links, item.carries_content));
+        }
+        hasher.finish()
+    }
+
+    /// Writes the frame; `content` opens a regular file of a layer.
+    ///
+    /// # Errors
+    /// The file's or the sink's, with the path in the text.
+    pub fn write<'a>(
+        &self,
+        compression: Compression,
+        out: &mut dyn Write,
+        content: &dyn Fn(&PackEntry) -> io::Result<Box<dyn Read + 'a>>,
+    ) -> io::Result<FrameInfo> {
+        let mut out = Counting { inner: out, size: 0, hasher: sha2::Digest::new() };
+        let unpacked = compression.write(&mut out, |to| self.write_entries(to, content))?;
+        let sha256 = Sha256(sha2::Digest::finalize(out.hasher).into());
+        Ok(FrameInfo { size: out.size, unpacked, sha256 })
+    }
+
+    fn write_entries<'a>(
+        &self,
+        out: &mut dyn Write,
+        content: &dyn Fn(&PackEntry) -> io::Result<Box<dyn Read + 'a>>,
+    ) -> io::Result<u64> {
+        let mut out = Plain { inner: out, size: 0 };
+        for item in &self.entries {
+            let said = |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", item.path));
+            let Entry { kind, mode, uid, gid, mtime, .. } = &item.entry;
+            let head = Head { inode: item.inode, links: item.links, mode: *mode, uid: *uid, gid: *gid, mtime: *mtime };
+            let body = match kind {
+                Kind::Directory => Body::Directory,
+                Kind::File { size, .. } if item.carries_content => {
+                    Body::File(*size, Some(content(item).map_err(said)?))
+                }
+                Kind::File { .. } => Body::File(0, None),
+                Kind::Symlink(target) => Body::Symlink(target),
+                Kind::Character(major, minor) => Body::Character(*major, *minor),
+                Kind::Block(major, minor) => Body::Block(*major, *minor),
+                Kind::Fifo => Body::Fifo,
+                Kind::Socket => Body::Socket,
+                Kind::Whiteout => continue,
+            };
+            write_entry(&mut out, &item.path, head, body).map_err(said)?;
+        }
+        if self.trailer {
+            write_trailer(&mut out)?;
+        }
+        Ok(out.size)
+    }
+}
+
+struct Plain<'a> {
+    inner: &'a mut dyn Write,
+    size: u64,
+}
+
+impl Write for Plain<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+struct Counting<'a> {
+    inner: &'a mut dyn Write,
+    size: u64,
+    hasher: sha2::Sha256,
+}
+
+impl Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        sha2::Digest::update(&mut self.hasher, &bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, size: u64, group: Option<&str>) -> (String, Entry, usize) {
+        let kind = Kind::File { size, digest: Digest::of(path.as_bytes()) };
+        let entry = Entry { kind, mode: 0o644, link_group: group.map(str::to_owned), ..Entry::whiteout() };
+        (path.to_owned(), entry, 0)
+    }
+
+    fn directory(path: &str) -> (String, Entry, usize) {
+        (path.to_owned(), Entry { kind: Kind::Directory, mode: 0o755, ..Entry::whiteout() }, 0)
+    }
+
+    fn keys(entries: Vec<(String, Entry, usize)>) -> Vec<Digest> {
+        cut_frames(entries).iter().map(|frame| frame.key(Compression::Zstd(3))).collect()
+    }
+
+    #[test]
+    fn one_more_file_changes_one_frame() {
+        let tree = |extra: bool| {
+            let mut entries = vec![directory(".")];
+            entries.extend((0..2000).map(|number| file(&format!("f{number:05}"), 20_000, None)));
+            if extra {
+                entries.push(file("f00777x", 10, None));
+            }
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            entries
+        };
+        let (before, after) = (keys(tree(false)), keys(tree(true)));
+        assert!(before.len() > 8, "{}", before.len());
+        let changed = after.iter().filter(|key| !before.contains(key)).count();
+        assert_eq!(changed, 1);
+    }
+
+    #[test]
+    fn a_hard_link_group_stands_together_with_its_data_last() {
+        let frames =
+            cut_frames(vec![directory("."), file("a", 3, Some("a")), file("m", 1, None), file("z", 3, Some("a"))]);
+        let names: Vec<(&str, bool, u32)> =
+            frames[1].entries.iter().map(|item| (item.path.as_str(), item.carries_content, item.links)).collect();
+        assert_eq!(names, [("a", false, 2), ("z", true, 2), ("m", true, 1)]);
+        assert_eq!(frames[1].entries[0].inode, frames[1].entries[1].inode);
+        assert!(frames[2].trailer);
+    }
+
+    #[test]
+    fn a_group_of_which_one_name_is_left_is_a_plain_file() {
+        let frames = cut_frames(vec![directory("."), file("a", 3, Some("a"))]);
+        assert_eq!((frames[1].entries[0].links, frames[1].entries[0].inode), (1, 0));
+    }
+}

@@ -1,0 +1,9 @@
+//! How things are said: messages, progress, estimates, documents.
+
+pub mod documents;
+pub mod estimate;
+pub mod excerpt;
+pub mod harmless;
+pub mod render;
+pub mod reporter;
+pub mod summary;

@@ -1,0 +1,212 @@
+//! Shows what a build does: a moving line on a terminal, plain lines elsewhere, or JSON.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::documents::ProgressEvent;
+use super::harmless::one_line;
+use super::render;
+use crate::cli::ProgressKind;
+use crate::plan::Cause;
+use crate::source::{Finding, Severity};
+use crate::stage::Report;
+
+/// Plain lines come no more often than this while one action runs.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Takes news of a build and prints it to the standard error.
+pub struct Reporter {
+    kind: ProgressKind,
+    bar: Option<ProgressBar>,
+    verbose: u8,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What each thread is doing, and when it last said something.
+    threads: HashMap<ThreadId, (String, Instant)>,
+    /// When the downloads of an image last said something: they have threads of their own, and many.
+    downloads: HashMap<Option<String>, Instant>,
+    /// What was said of places in files: several images may inherit one.
+    told: HashSet<(String, String)>,
+}
+
+impl Reporter {
+    /// Makes a reporter; `auto` becomes a moving line only on a terminal.
+    pub fn new(kind: ProgressKind, verbose: u8) -> Self {
+        use std::io::IsTerminal;
+        let moving = kind == ProgressKind::Auto && std::io::stderr().is_terminal();
+        let bar = moving.then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { kind, bar, verbose, state: Mutex::default() }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| render::say(text)),
+            None => render::say(text),
+        }
+    }
+
+    fn event(&self, event: &ProgressEvent) {
+        self.line(&serde_json::to_string(event).unwrap_or_default());
+    }
+
+    /// Does something that prints, without the moving line in between.
+    pub fn pause(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// Takes the moving line away.
+    pub fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The reporter for one of several images: says which.
+pub struct ImageReporter<'a> {
+    reporter: &'a Reporter,
+    image: Option<String>,
+}
+
+impl Reporter {
+    /// For an image; where it is the only one, its name is not said.
+    pub fn of(&self, image: Option<&str>) -> ImageReporter<'_> {
+        ImageReporter { reporter: self, image: image.map(str::to_owned) }
+    }
+}
+
+impl Report for ImageReporter<'_> {
+    fn started(&self, action: &str, causes: &[Cause]) {
+        self.reporter.started(self.image.as_deref(), action, causes);
+    }
+
+    fn progress(&self, text: &str) {
+        self.reporter.progress(self.image.as_deref(), text);
+    }
+
+    fn finished(&self, action: &str, took: Duration) {
+        self.reporter.finished(self.image.as_deref(), action, took);
+    }
+
+    fn finding(&self, finding: &Finding) {
+        self.reporter.finding(self.image.as_deref(), finding);
+    }
+
+    fn printed(&self, action: &str, log: &std::path::Path) {
+        if self.reporter.verbose == 0 || self.reporter.kind == ProgressKind::Json {
+            return;
+        }
+        let text = std::fs::read(log).unwrap_or_default();
+        for line in String::from_utf8_lossy(&text).lines() {
+            self.reporter.line(&format!("{} | {}", named(self.image.as_deref(), action), one_line(line)));
+        }
+    }
+}
+
+/// An action as messages call it: with the image's name where there are several.
+fn named(image: Option<&str>, action: &str) -> String {
+    image.map_or_else(|| action.to_owned(), |image| format!("{image}: {action}"))
+}
+
+impl Reporter {
+    fn started(&self, image: Option<&str>, action: &str, causes: &[Cause]) {
+        let shown = named(image, action);
+        if let Ok(mut state) = self.state.lock() {
+            state.threads.insert(std::thread::current().id(), (shown.clone(), Instant::now()));
+        }
+        if self.kind == ProgressKind::Json {
+            let (image, action) = (image.map(str::to_owned), action.to_owned());
+            return self.event(&ProgressEvent::Started { image, action, causes: causes.to_vec() });
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_message(shown);
+        } else {
+            self.line(&format!("{shown}: started"));
+        }
+        if self.verbose > 0 {
+            for cause in causes {
+                self.line(&format!("  because {}", one_line(&cause.message)));
+            }
+        }
+    }
+
+    fn progress(&self, image: Option<&str>, text: &str) {
+        if self.kind == ProgressKind::Json {
+            return self.event(&ProgressEvent::Progress { image: image.map(str::to_owned), text: text.to_owned() });
+        }
+        let Ok(mut state) = self.state.lock() else { return };
+        let before = Instant::now().checked_sub(PLAIN_INTERVAL).unwrap_or_else(Instant::now);
+        let state = &mut *state;
+        let (text, last) = match state.threads.get_mut(&std::thread::current().id()) {
+            Some((action, last)) => (format!("{action}: {text}"), last),
+            None => {
+                let last = state.downloads.entry(image.map(str::to_owned)).or_insert(before);
+                (image.map_or_else(|| text.to_owned(), |image| format!("{image}: {text}")), last)
+            }
+        };
+        if let Some(bar) = &self.bar {
+            // One field, which is cut to the terminal's width: a line that wraps could not be taken away.
+            bar.set_message(text);
+        } else if last.elapsed() >= PLAIN_INTERVAL || self.verbose > 1 {
+            *last = Instant::now();
+            self.line(&text);
+        }
+    }
+
+    fn finished(&self, image: Option<&str>, action: &str, took: Duration) {
+        if let Ok(mut state) = self.state.lock() {
+            state.threads.remove(&std::thread::current().id());
+        }
+        if self.kind == ProgressKind::Json {
+            let (image, action, milliseconds) = (image.map(str::to_owned), action.to_owned(), took.as_millis() as u64);
+            return self.event(&ProgressEvent::Finished { image, action, milliseconds });
+        }
+        self.line(&format!("{}: done in {}", named(image, action), render::took(took)));
+    }
+
+    fn finding(&self, image: Option<&str>, finding: &Finding) {
+        if self.kind == ProgressKind::Json {
+            let place = finding.span.as_ref().map(ToString::to_string);
+            return self.event(&ProgressEvent::Finding {
+                image: image.map(str::to_owned),
+                severity: finding.severity.into(),
+                code: finding.code.to_owned(),
+                message: finding.message.clone(),
+                place,
+                help: finding.help.clone(),
+            });
+        }
+        if finding.severity == Severity::Note && self.verbose == 0 {
+            return self.line(&format!("note: {}", named(image, &one_line(&finding.message))));
+        }
+        if let Some(image) = image {
+            if let Some(span) = &finding.span
+                && let Ok(mut state) = self.state.lock()
+                && !state.told.insert((format!("{}:{}", span.file.path.display(), span.start), finding.message.clone()))
+            {
+                drop(state);
+                let text = format!("{image}: {} ({span}, as told above)", one_line(&finding.message));
+                return self.line(&text);
+            }
+            self.line(&format!("{image}:"));
+        }
+        self.line(render::finding(finding).trim_end());
+    }
+}

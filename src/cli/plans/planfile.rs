@@ -1,0 +1,255 @@
+//! Plan files: `plan -o FILE` and `build --plan FILE`.
+
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+use crate::cli::output::render;
+use crate::cli::setup::lock;
+use crate::cli::{Arguments, Exit};
+use crate::digest::Digest;
+use crate::plan::{FileImage, PLAN_FILE_FORMAT, PlanFile, evaluate};
+use crate::recipe::Recipe;
+use crate::stage::{
+    Forms, LockState, PlanToKeep, StageError, StoreHistory, Target, drift_of_artefacts, graph_of, init_program,
+    lock_state, picture,
+};
+use crate::store::Store;
+
+/// Why a plan file cannot be used.
+#[derive(Debug, Error, Diagnostic)]
+enum PlanFileError {
+    #[error("there is no exact plan of `{image}`: {lock} does not answer the recipe{why}")]
+    #[diagnostic(
+        code(plan::not_locked),
+        help(
+            "what the packages mean is not known before they are resolved: renew {lock} with `imgbuild build` or `imgbuild update`, then plan"
+        )
+    )]
+    NotLocked { image: String, lock: String, why: String },
+    #[error("cannot {intent} the plan `{file}`: {source}")]
+    #[diagnostic(code(plan::file))]
+    File { intent: &'static str, file: String, source: std::io::Error },
+    #[error("cannot read the plan `{file}`: it {problem}")]
+    #[diagnostic(code(plan::file), help("name a file that `imgbuild plan -o FILE` wrote"))]
+    NoFile { file: String, problem: &'static str },
+    #[error("cannot write the plan `{file}`: there is no directory `{folder}`")]
+    #[diagnostic(code(plan::file), help("make it first: mkdir -p {folder}"))]
+    NoFolder { file: String, folder: String },
+    #[error("`{file}` is no plan: {problem}")]
+    #[diagnostic(code(plan::format), help("make one: imgbuild plan -o {file}"))]
+    Format { file: String, problem: String },
+    #[error("`{file}` has the form {found}, but this imgbuild knows {PLAN_FILE_FORMAT}")]
+    #[diagnostic(code(plan::version), help("use the imgbuild that made it, or plan anew: imgbuild plan -o {file}"))]
+    Version { file: String, found: String },
+    #[error("the plan in {file} was made by imgbuild {found}, and this is imgbuild {}", env!("CARGO_PKG_VERSION"))]
+    #[diagnostic(
+        code(plan::moved),
+        help("nothing was built; use that imgbuild, or plan anew: imgbuild plan -o {file}")
+    )]
+    OtherImgbuild { file: String, found: String },
+    #[error("the plan in {file} is of other images: {problem}")]
+    #[diagnostic(code(plan::moved), help("nothing was built; plan anew: imgbuild plan -o {file}"))]
+    OtherImages { file: String, problem: String },
+}
+
+fn refused(error: PlanFileError) -> Exit {
+    render::say(&render::error(error));
+    Exit::Input
+}
+
+fn stage_failed(error: StageError) -> Exit {
+    let exit = Exit::from(&error);
+    render::say(&render::error(error));
+    exit
+}
+
+/// Directory of a recipe as a plan names it: relative to where imgbuild was told to stand, so that a plan holds in
+/// another checkout too.
+fn place_of(arguments: &Arguments, recipe: &Recipe) -> String {
+    let here = arguments.directory.canonicalize().unwrap_or_else(|_| arguments.directory.clone());
+    let below = recipe.directory.strip_prefix(&here).unwrap_or(&recipe.directory);
+    if below.as_os_str().is_empty() { ".".to_owned() } else { below.display().to_string() }
+}
+
+fn forms(publish: &[Target]) -> Forms {
+    if publish.is_empty() { Forms::Own } else { Forms::AndGzip }
+}
+
+/// All that the plan of an image rests on, as it is now.
+fn picture_of(
+    arguments: &Arguments,
+    recipe: &Recipe,
+    store: &Store,
+    out: &Path,
+    publish: &[Target],
+) -> Result<FileImage, Exit> {
+    let name = recipe.model.image.name.clone();
+    let found = lock(recipe)?;
+    let not_locked =
+        |why: String| refused(PlanFileError::NotLocked { image: name.clone(), lock: recipe.lock_name(), why });
+    let lock = match (lock_state(recipe, found.as_ref()), found) {
+        (LockState::Fresh, Some(lock)) => lock,
+        (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => {
+            let why = causes.first().map(|cause| format!(": {}", cause.message)).unwrap_or_default();
+            return Err(not_locked(recipe.naming_lock(&why)));
+        }
+        (LockState::Fresh, None) => return Err(not_locked(String::new())),
+    };
+    let stages = graph_of(recipe, &lock, &Digest::of(init_program()), forms(publish)).map_err(stage_failed)?;
+    let root = store.root(&recipe.directory, &name);
+    let drift = if root.is_some() { drift_of_artefacts(out, &name, root.as_ref()) } else { Vec::new() };
+    let decisions = evaluate(&stages.graph, &StoreHistory::new(store, root));
+    Ok(picture(recipe, place_of(arguments, recipe), &lock, &stages.graph, &decisions, &drift))
+}
+
+/// Where artefacts of an image are.
+fn out_of(recipe: &Recipe, out: Option<&Path>) -> PathBuf {
+    let out = out.map_or_else(|| recipe.out.clone(), Path::to_owned);
+    std::path::absolute(&out).unwrap_or(out)
+}
+
+/// Writes a plan that a build can be held to.
+///
+/// # Errors
+/// The exit code, after the reason was printed; the file is as before then. `-` is the standard output.
+pub fn write(
+    arguments: &Arguments,
+    recipes: &[Recipe],
+    store: &Store,
+    (out, publish): (Option<&Path>, &[Target]),
+    file: &Path,
+) -> Result<(), Exit> {
+    let mut images = Vec::new();
+    for recipe in recipes {
+        images.push(picture_of(arguments, recipe, store, &out_of(recipe, out), publish)?);
+    }
+    let plan = PlanFile {
+        format_version: PLAN_FILE_FORMAT.to_owned(),
+        imgbuild: env!("CARGO_PKG_VERSION").to_owned(),
+        out: out.map(|out| std::path::absolute(out).unwrap_or_else(|_| out.to_owned()).display().to_string()),
+        publish: publish.iter().map(|Target::Xcat(directory)| format!("xcat:{}", directory.display())).collect(),
+        images,
+    };
+    let mut text = serde_json::to_vec_pretty(&plan).unwrap_or_default();
+    text.push(b'\n');
+    if file == Path::new("-") {
+        render::print_as_is(&String::from_utf8_lossy(&text));
+        return Ok(());
+    }
+    let said = |source| refused(PlanFileError::File { intent: "write", file: file.display().to_string(), source });
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(refused(PlanFileError::NoFolder {
+            file: file.display().to_string(),
+            folder: folder.display().to_string(),
+        }));
+    }
+    crate::distro::write_file(&std::path::absolute(file).map_err(said)?, &text).map_err(said)
+}
+
+/// A plan that builds are held to.
+pub struct Held {
+    file: PathBuf,
+    plan: PlanFile,
+}
+
+impl Held {
+    /// Reads a plan.
+    ///
+    /// # Errors
+    /// The exit code, after the reason was printed.
+    pub fn read(file: &Path) -> Result<Self, Exit> {
+        let name = file.display().to_string();
+        if let Some(problem) = crate::witness::not_a_file(file) {
+            return Err(refused(PlanFileError::NoFile { file: name, problem }));
+        }
+        let bytes = std::fs::read(file)
+            .map_err(|source| refused(PlanFileError::File { intent: "read", file: name.clone(), source }))?;
+        let wrong = |error: serde_json::Error| {
+            refused(PlanFileError::Format { file: name.clone(), problem: error.to_string() })
+        };
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(wrong)?;
+        let found = value["format_version"].as_str().unwrap_or("none").to_owned();
+        let major = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
+        if value["format_version"].is_string() && major(&found) != major(PLAN_FILE_FORMAT) {
+            return Err(refused(PlanFileError::Version { file: name, found }));
+        }
+        let plan: PlanFile = serde_json::from_value(value).map_err(wrong)?;
+        if plan.imgbuild != env!("CARGO_PKG_VERSION") {
+            return Err(refused(PlanFileError::OtherImgbuild { file: name, found: plan.imgbuild }));
+        }
+        Ok(Self { file: file.to_owned(), plan })
+    }
+
+    /// Where artefacts go, where the plan says so.
+    pub fn out(&self) -> Option<PathBuf> {
+        self.plan.out.as_ref().map(PathBuf::from)
+    }
+
+    /// Where else they go.
+    ///
+    /// # Errors
+    /// The exit code, after the reason was printed.
+    pub fn publish(&self) -> Result<Vec<Target>, Exit> {
+        let parsed: Result<Vec<Target>, String> = self.plan.publish.iter().map(|text| text.parse()).collect();
+        parsed.map_err(|problem| refused(PlanFileError::Format { file: self.file.display().to_string(), problem }))
+    }
+
+    fn image(&self, arguments: &Arguments, recipe: &Recipe) -> Option<&FileImage> {
+        let place = place_of(arguments, recipe);
+        let name = &recipe.model.image.name;
+        self.plan.images.iter().find(|image| image.name == *name && image.recipe == place)
+    }
+
+    /// Those of the recipes that the plan is of.
+    pub fn planned(&self, arguments: &Arguments, mut recipes: Vec<Recipe>) -> Vec<Recipe> {
+        recipes.retain(|recipe| self.image(arguments, recipe).is_some());
+        recipes
+    }
+
+    /// What a build of an image is held to.
+    pub fn of_image(&self, arguments: &Arguments, recipe: &Recipe) -> Option<PlanToKeep> {
+        Some(PlanToKeep {
+            file: self.file.display().to_string().into(),
+            out: out_of(recipe, self.out().as_deref()).into(),
+            image: self.image(arguments, recipe)?.clone().into(),
+        })
+    }
+
+    /// Whether all images are as they were when the plan was made; told before anything is built.
+    ///
+    /// # Errors
+    /// The exit code, after all that moved was printed.
+    pub fn check(&self, arguments: &Arguments, recipes: &[Recipe], store: &Store) -> Result<(), Exit> {
+        let file = self.file.display().to_string();
+        let is_here = |image: &FileImage| {
+            let fits =
+                |recipe: &Recipe| image.name == recipe.model.image.name && image.recipe == place_of(arguments, recipe);
+            recipes.iter().any(fits)
+        };
+        let gone = self.plan.images.iter().filter(|image| !is_here(image));
+        let gone: Vec<String> = gone.map(|image| format!("`{}` in {} is not here", image.name, image.recipe)).collect();
+        if self.plan.images.is_empty() || !gone.is_empty() {
+            let problem = if gone.is_empty() { "it has none".to_owned() } else { gone.join(", ") };
+            return Err(refused(PlanFileError::OtherImages { file, problem }));
+        }
+        let publish = self.publish()?;
+        let mut lines = Vec::new();
+        for recipe in recipes {
+            let Some(planned) = self.image(arguments, recipe) else { continue };
+            let out = out_of(recipe, self.out().as_deref());
+            let now = picture_of(arguments, recipe, store, &out, &publish)?;
+            lines.extend(crate::plan::moved(planned, &now).iter().map(ToString::to_string));
+        }
+        if lines.is_empty() {
+            return Ok(());
+        }
+        Err(stage_failed(StageError::PlanMoved {
+            file,
+            count: lines.len(),
+            lines: lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"),
+        }))
+    }
+}

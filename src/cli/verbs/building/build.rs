@@ -1,0 +1,244 @@
+//! `imgbuild build`.
+
+use std::path::PathBuf;
+
+use crate::cli::Exit;
+use crate::cli::output::documents::{ProgressEvent, PublishedBuild};
+use crate::cli::output::reporter::Reporter;
+use crate::cli::output::{render, summary};
+use crate::cli::plans::planfile::Held;
+use crate::cli::plans::planned::{PlannedImage, plan_of, workers};
+use crate::cli::setup::{PlacesArguments, Setup, selection};
+use crate::plan::Stage;
+use crate::recipe::{Recipe, Selected};
+use crate::stage::{
+    Builder, Failed, Options, Summary, Target, Total, XcatPublished, build_images, remove_damaged_layers,
+};
+use crate::store::Store;
+
+/// Arguments of `build`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Where artefacts go [default: `out` beside the recipe]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Fail rather than renew image.lock
+    #[arg(long)]
+    pub locked: bool,
+    /// Go on with what does not need what failed: other images, and other actions of the same one
+    #[arg(short, long)]
+    pub keep_going: bool,
+    /// How much memory, in MiB, running actions may come to by their estimates [default: what is free]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub memory: Option<u64>,
+    /// Build everything a second time, beside, and name the first file that differs
+    #[arg(long, conflicts_with = "until")]
+    pub verify: bool,
+    /// Read all layers of the last build first, and make anew what somebody changed
+    #[arg(long)]
+    pub thorough: bool,
+    /// Stop after a stage, without publishing (but for `pack`)
+    #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
+    pub until: Option<Stage>,
+    /// Where packages come from
+    #[command(flatten)]
+    pub places: PlacesArguments,
+    /// Publish in another layout too: xcat:DIR, an osimage's rootimgdir; may be repeated
+    #[arg(long, value_name = "LAYOUT:DIR")]
+    pub publish: Vec<Target>,
+    /// Do what this file of `imgbuild plan -o` says, or nothing: refuse when anything moved since
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "out", "publish", "until", "thorough"])]
+    pub plan: Option<PathBuf>,
+}
+
+fn parse_stage(text: &str) -> Result<Stage, String> {
+    Stage::ALL
+        .into_iter()
+        .find(|stage| stage.name() == text)
+        .ok_or_else(|| "one of rootfs, kernel, initrd, pack".to_owned())
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    build(arguments, own).unwrap_or_else(|exit| exit)
+}
+
+fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    if let Some(until) = own.until.filter(|until| *until != Stage::Pack && !own.publish.is_empty()) {
+        render::say(&format!("error: --publish needs all stages, but --until {} stops before", until.name()));
+        return Err(Exit::Usage);
+    }
+    let mut selected = selection(arguments, &own.images)?;
+    if !selected.broken.is_empty() && (!own.keep_going || selected.recipes.is_empty()) {
+        return Err(Exit::Input);
+    }
+    let setup = Setup::open(arguments)?;
+    let held = own.plan.as_deref().map(Held::read).transpose()?;
+    if let Some(held) = &held {
+        selected.recipes = held.planned(arguments, std::mem::take(&mut selected.recipes));
+        held.check(arguments, &selected.recipes, &setup.store)?;
+    }
+    let publish = held.as_ref().map(Held::publish).transpose()?.unwrap_or_else(|| own.publish.clone());
+    let recipes = &selected.recipes;
+    if recipes.len() > 1 && !publish.is_empty() {
+        render::say("error: --publish names the directory of one image, but several are to be built: name the image");
+        return Err(Exit::Usage);
+    }
+    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    crate::sandbox::interrupt::last_words(if arguments.progress == crate::cli::ProgressKind::Json {
+        // Said by a signal's handler, once: it must not be made there.
+        (serde_json::to_string(&ProgressEvent::Interrupted).unwrap_or_default() + "\n").leak()
+    } else {
+        "\ninterrupted: nothing was published, and what is finished is kept; run the same command to go on from there\n"
+    });
+    let _held = setup.share()?;
+    if own.thorough {
+        recipes.iter().try_for_each(|recipe| remove_damaged(&setup, recipe))?;
+    }
+    let began = std::time::Instant::now();
+    let expected = expected(own, &selected, &setup.store, &publish, arguments);
+    let memory = own.memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20));
+    let shared = setup.shared(own.keep_going, memory, recipes)?;
+    let name = |recipe: &Recipe| selected.is_several.then(|| recipe.model.image.name.clone());
+    let reports: Vec<_> = recipes.iter().map(|recipe| reporter.of(name(recipe).as_deref())).collect();
+    let builders: Vec<Builder<'_>> = recipes
+        .iter()
+        .zip(&reports)
+        .map(|(recipe, report)| {
+            let planned_out = held.as_ref().and_then(Held::out);
+            let out = own.out.clone().or(planned_out).unwrap_or_else(|| recipe.out.clone());
+            Builder {
+                recipe,
+                store: &setup.store,
+                namespace: &setup.namespace,
+                options: Options {
+                    locked: own.locked || held.is_some(),
+                    until: own.until,
+                    out: std::path::absolute(&out).unwrap_or(out),
+                    places: own.places.places(),
+                    publish: publish.clone(),
+                    planned: held.as_ref().and_then(|held| held.of_image(arguments, recipe)),
+                    ..Options::default()
+                },
+                report,
+                shared: &shared,
+                failed: Failed::default(),
+                asked: Default::default(),
+            }
+        })
+        .collect();
+    let jobs = rayon::current_num_threads();
+    let outcomes = build_images(&builders, &shared, jobs, own.verify, &|index, outcome| {
+        if let Ok(summary) = &outcome.result {
+            let image = recipes.get(index).and_then(name);
+            reporter.pause(|| show(arguments, image.as_deref(), summary, outcome.took));
+        }
+    });
+    reporter.end();
+    if !selected.is_several {
+        return match outcomes.into_iter().flatten().next().map(|outcome| outcome.result) {
+            Some(Err(failures)) => Err(summary::tell(failures)),
+            _ => Ok(Exit::Done),
+        };
+    }
+    let names = recipes.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
+    let told =
+        summary::Told { names, broken: &selected.broken, store: setup.store.directory(), arguments, expected, began };
+    Ok(told.tell(outcomes))
+}
+
+/// What several images are expected to take together, said before they are built.
+fn expected(
+    own: &Arguments,
+    selected: &Selected,
+    store: &Store,
+    publish: &[Target],
+    arguments: &crate::cli::Arguments,
+) -> Option<Total> {
+    let to_end = own.until.is_none_or(|until| until == Stage::Pack);
+    if !selected.is_several || !to_end {
+        return None;
+    }
+    let planned = |recipe: &Recipe| {
+        // What is wrong with a lock is said by the build.
+        recipe.lock().ok()?;
+        plan_of(recipe, store, own.out.as_ref().unwrap_or(&recipe.out), publish).ok()
+    };
+    let planned: Vec<PlannedImage> = selected.recipes.iter().filter_map(planned).collect();
+    let works = planned.iter().filter_map(|image| Some((image.name.as_str(), image.work.as_ref()?)));
+    let total = Total::of(&works.collect::<Vec<_>>(), workers())?;
+    if arguments.progress != crate::cli::ProgressKind::Json {
+        render::say(&crate::cli::output::estimate::together(&total));
+    }
+    Some(total)
+}
+
+/// Takes layers of the last build out of the store that somebody changed.
+fn remove_damaged(setup: &Setup, recipe: &Recipe) -> Result<(), Exit> {
+    let Some(root) = setup.store.root(&recipe.directory, &recipe.model.image.name) else { return Ok(()) };
+    let damaged = remove_damaged_layers(&setup.store, &setup.namespace, &root).map_err(|error| {
+        let exit = Exit::from(&error);
+        render::say(&render::error(error));
+        exit
+    })?;
+    for drift in damaged {
+        render::say(&format!("note: the layer {} was changed ({}): it is made anew", drift.name, drift.problem));
+    }
+    Ok(())
+}
+
+fn show(arguments: &crate::cli::Arguments, image: Option<&str>, summary: &Summary, took: std::time::Duration) {
+    if arguments.progress == crate::cli::ProgressKind::Json {
+        let published =
+            summary.published.clone().map(|(directory, build)| Box::new(PublishedBuild { directory, build }));
+        let event = ProgressEvent::Summary {
+            image: image.map(str::to_owned),
+            published,
+            xcat: summary.xcat.clone(),
+            estimate: summary.estimate.clone().map(Box::new),
+            facts: summary.facts,
+            number: summary.number,
+        };
+        render::say(&serde_json::to_string(&event).unwrap_or_default());
+        return;
+    }
+    let ran: Vec<String> =
+        summary.outcomes.iter().filter(|outcome| outcome.ran).map(|outcome| outcome.action.clone()).collect();
+    let kept = summary.outcomes.len() - ran.len();
+    let list = if ran.is_empty() { "nothing".to_owned() } else { ran.join(", ") };
+    let of = image.map(|image| format!("{image}: ")).unwrap_or_default();
+    render::say(&format!("{of}ran {list}; kept {kept} of {}; {}", summary.outcomes.len(), render::took(took)));
+    if let Some(estimate) = &summary.estimate {
+        render::say(&format!("{of}{}", crate::cli::output::estimate::beside(estimate, &summary.facts)));
+    }
+    if let Some((directory, info)) = &summary.published {
+        for artefact in &info.artefacts {
+            render::say(&format!("  {:>9}  {}", render::bytes(artefact.size), artefact.name));
+        }
+        for action in &info.not_reproducible {
+            render::say(&format!("warning: {action} gave something else than an earlier run with the same inputs"));
+        }
+        // `out/NAME` leads to it, whichever build it is.
+        let stands = directory.ancestors().nth(3).map(|out| out.join(&info.name)).filter(|link| link.is_symlink());
+        render::say(&format!("published in {}", stands.as_deref().unwrap_or(directory).display()));
+    }
+    for xcat in &summary.xcat {
+        show_xcat(xcat);
+    }
+}
+
+fn show_xcat(published: &XcatPublished) {
+    render::say(&format!("published for xCAT in {}", published.directory.display()));
+    if !published.removed.is_empty() {
+        let names = published.removed.join(", ");
+        render::say(&format!(
+            "  removed {names}: boot entries that name it get no image until nodeset writes them anew"
+        ));
+    }
+    render::say("  nodes boot it after `nodeset NODES osimage=NAME`, which copies kernel and initrd");
+    render::say("  they check it for damage; to check who made it too, add to the osimage's addkcmdline:");
+    render::say(&format!("  imgdigest=sha256:{}", published.index));
+}

@@ -1,0 +1,143 @@
+//! `imgbuild explain`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::setup::{lock, recipe, store_directory};
+use crate::digest::Digest;
+use crate::plan::{History, Outputs, Verdict, evaluate, key_and_trace};
+use crate::stage::{Forms, LockState, StoreHistory, graph_of, init_program, lock_state};
+use crate::store::Store;
+
+/// Arguments of `explain`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Only the actions whose name starts so, for instance `rootfs/sync` or `pack`
+    #[arg(value_name = "ACTION", default_value = "")]
+    pub action: String,
+    /// The image, where the workspace has several
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One action, as the document has it.
+#[derive(Debug, Serialize)]
+struct Explained {
+    action: String,
+    verdict: Verdict,
+    /// Null where it depends on what others give.
+    key: Option<String>,
+    inputs: Vec<ExplainedInput>,
+}
+
+/// One input: what it was and what it is.
+#[derive(Debug, Serialize)]
+struct ExplainedInput {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    was: Option<String>,
+    #[serde(skip)]
+    change: Change,
+}
+
+/// How an input is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    None,
+    Added,
+    Removed,
+    Changed,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    match explained(arguments, own) {
+        Ok(all) if own.json => {
+            render::print_as_is(&format!("{:#}\n", json!({"format_version": "1.0", "actions": all})));
+            Exit::Done
+        }
+        Ok(all) => {
+            render::print(&all.iter().map(text_of).collect::<String>());
+            Exit::Done
+        }
+        Err(exit) => exit,
+    }
+}
+
+/// An action for people: `~` for what changed since the last build, `+` and `-` for what came and went.
+fn text_of(one: &Explained) -> String {
+    let key = one.key.as_deref().unwrap_or("not known yet");
+    let mut text = format!("{} {}\n  key {key}\n", one.action, one.verdict);
+    for ExplainedInput { name, value, was, change } in &one.inputs {
+        let (value, was) = (value.as_deref().unwrap_or_default(), was.as_deref().unwrap_or_default());
+        text.push_str(&match change {
+            Change::Changed => format!("  ~ {name} = {value}\n      was {was}\n"),
+            Change::Added => format!("  + {name} = {value}\n"),
+            Change::Removed => format!("  - {name} = {was}\n"),
+            Change::None => format!("    {name} = {value}\n"),
+        });
+    }
+    text
+}
+
+fn explained(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Explained>, Exit> {
+    let recipe = recipe(arguments, own.image.as_deref())?;
+    let found = lock(&recipe)?;
+    let state = lock_state(&recipe, found.as_ref());
+    let (LockState::Fresh, Some(lock)) = (&state, &found) else {
+        let text = "image.lock does not answer the recipe yet; `imgbuild plan` says why, `imgbuild build` renews it";
+        render::say(&recipe.naming_lock(text));
+        return Err(Exit::Input);
+    };
+    let stages = graph_of(&recipe, lock, &Digest::of(init_program()), Forms::Own).map_err(|error| {
+        let exit = Exit::from(&error);
+        render::say(&render::error(error));
+        exit
+    })?;
+    let store = Store::existing(&store_directory(arguments)?);
+    let history = StoreHistory::new(&store, store.root(&recipe.directory, &recipe.model.image.name));
+    let decisions: BTreeMap<_, _> =
+        evaluate(&stages.graph, &history).into_iter().map(|decision| (decision.action.clone(), decision)).collect();
+    let mut all = Vec::new();
+    for action in stages.graph.in_order().filter(|action| action.id.starts_with(&own.action)) {
+        let Some(decision) = decisions.get(&action.id) else { continue };
+        let (_, trace) = key_and_trace(action, &Outputs(&decisions));
+        let before: BTreeMap<String, String> =
+            history.last(&action.id).map(|last| last.inputs.into_iter().collect()).unwrap_or_default();
+        let mut inputs = Vec::new();
+        for (name, value) in &trace {
+            let was = before.get(name).filter(|was| *was != value).cloned();
+            let change = match (&was, before.contains_key(name)) {
+                (Some(_), _) => Change::Changed,
+                (None, false) if !before.is_empty() => Change::Added,
+                _ => Change::None,
+            };
+            inputs.push(ExplainedInput { name: name.clone(), value: Some(value.clone()), was, change });
+        }
+        for (name, was) in before.iter().filter(|(name, _)| !trace.iter().any(|(known, _)| known == *name)) {
+            let (name, was) = (name.clone(), Some(was.clone()));
+            inputs.push(ExplainedInput { name, value: None, was, change: Change::Removed });
+        }
+        all.push(Explained {
+            action: action.id.clone(),
+            verdict: decision.verdict,
+            key: decision.key.map(|key| key.to_string()),
+            inputs,
+        });
+    }
+    if all.is_empty() {
+        let names: Vec<&str> = stages.graph.in_order().map(|action| action.id.as_str()).collect();
+        render::say(&format!("there is no action `{}`; there are {}", own.action, names.join(", ")));
+        return Err(Exit::Input);
+    }
+    Ok(all)
+}

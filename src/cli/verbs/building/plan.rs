@@ -1,0 +1,158 @@
+//! `imgbuild plan`.
+
+use std::path::Path;
+
+use super::against::Revision;
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::plans::formats;
+use crate::cli::plans::formats::Format;
+use crate::cli::plans::planned::{AgainstDocument, PlanDocument, PlannedImage, plan_of, workers};
+use crate::cli::plans::planning::{Planning, folded, json_of};
+use crate::cli::setup::{Setup, chosen, store_directory};
+use crate::recipe::Recipe;
+use crate::stage::{Drift, Forms, Target, Total, Workload, drift_of_layers};
+use crate::store::Store;
+
+/// Arguments of `plan`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Print JSON, as with --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// How the plan is printed
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+    /// Compare with a git revision instead of the last build; needs no store and touches no checkout
+    #[arg(long, value_name = "REV", conflicts_with_all = ["thorough", "output"])]
+    pub against: Option<String>,
+    /// Read all published files and all layers of the last build, to find what somebody changed
+    #[arg(long)]
+    pub thorough: bool,
+    /// Exit with 2 when there is work to do
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Where artefacts are [default: `out` beside the recipe]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<std::path::PathBuf>,
+    /// Plan a build with this --publish
+    #[arg(long, value_name = "LAYOUT:DIR")]
+    pub publish: Vec<Target>,
+    /// Write the plan to a file too, for `imgbuild build --plan FILE`; `-` writes it to the standard output instead
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<std::path::PathBuf>,
+    /// Look at everything anew, whatever an earlier plan remembered; the answer is the same
+    #[arg(long)]
+    pub no_memo: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let format = if own.json { Format::Json } else { own.format };
+    // What earlier plans remember is no more than text and JSON.
+    if own.against.is_none() && own.output.is_none() && matches!(format, Format::Text | Format::Json) {
+        return many(arguments, own, format);
+    }
+    let recipes = match chosen(arguments, &own.images) {
+        Ok(recipes) => recipes,
+        Err(exit) => return exit,
+    };
+    let planned = match &own.against {
+        Some(revision) => against(arguments, own, &recipes, revision),
+        None => as_it_is(arguments, own, &recipes),
+    };
+    let (against, images) = match planned {
+        Ok(planned) => planned,
+        Err(exit) => return exit,
+    };
+    let work = images.iter().any(PlannedImage::has_work);
+    if own.output.as_deref() == Some(Path::new("-")) {
+        return if own.detailed_exitcode && work { Exit::Work } else { Exit::Done };
+    }
+    let works: Vec<(&str, &Workload)> =
+        images.iter().filter_map(|one| Some((one.name.as_str(), one.work.as_ref()?))).collect();
+    let estimate = Total::of(&works, workers());
+    let document = PlanDocument { format_version: "1.0".to_owned(), against, images, estimate };
+    let directories: Vec<_> = recipes.iter().map(|recipe| recipe.directory.clone()).collect();
+    let text = formats::text_of(format, &document, &directories, arguments.verbose);
+    match format {
+        Format::Json | Format::Gitlab => render::print_as_is(&text),
+        _ => render::print(&text),
+    }
+    if own.detailed_exitcode && work { Exit::Work } else { Exit::Done }
+}
+
+/// Plans by what earlier plans remember, as far as it holds.
+fn many(arguments: &crate::cli::Arguments, own: &Arguments, format: Format) -> Exit {
+    let directory = match store_directory(arguments) {
+        Ok(directory) => directory,
+        Err(exit) => return exit,
+    };
+    let planning = Planning {
+        store: Store::existing(&directory),
+        out: own.out.as_deref(),
+        publish: &own.publish,
+        verbose: arguments.verbose,
+        shows_all: format == Format::Json || arguments.verbose > 0,
+        with_memos: !own.no_memo && !own.thorough,
+        more: &|recipe| if own.thorough { damaged_layers(arguments, recipe) } else { Ok(Vec::new()) },
+    };
+    let images = match planning.images(arguments, &own.images) {
+        Ok(images) => images,
+        Err(exit) => return exit,
+    };
+    match format {
+        Format::Json => render::print_as_is(&json_of(&images)),
+        _ => render::print(&folded(&images, arguments.verbose)),
+    }
+    if own.detailed_exitcode && images.iter().any(|image| image.has_work) { Exit::Work } else { Exit::Done }
+}
+
+type Planned = (Option<AgainstDocument>, Vec<PlannedImage>);
+
+/// The plan against a revision: neither store nor artefacts are looked at.
+fn against(
+    arguments: &crate::cli::Arguments,
+    own: &Arguments,
+    recipes: &[Recipe],
+    revision: &str,
+) -> Result<Planned, Exit> {
+    let forms = if own.publish.is_empty() { Forms::Own } else { Forms::AndGzip };
+    let mut revision = Revision::open(&arguments.directory, revision)?;
+    let all_below = own.images.is_empty().then_some(arguments.directory.as_path());
+    let images = revision.plan(recipes, all_below, forms)?;
+    Ok((Some(revision.document()), images))
+}
+
+/// The plan of what a build would do now.
+fn as_it_is(arguments: &crate::cli::Arguments, own: &Arguments, recipes: &[Recipe]) -> Result<Planned, Exit> {
+    let store = Store::existing(&store_directory(arguments)?);
+    let mut images = Vec::new();
+    for recipe in recipes {
+        let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
+        let mut image = plan_of(recipe, &store, &out, &own.publish)?;
+        if own.thorough {
+            image.drift.extend(damaged_layers(arguments, recipe)?);
+        }
+        images.push(image);
+    }
+    if let Some(file) = &own.output {
+        crate::cli::plans::planfile::write(arguments, recipes, &store, (own.out.as_deref(), &own.publish), file)?;
+    }
+    Ok((None, images))
+}
+
+/// Layers of the last build that are not what they were.
+fn damaged_layers(arguments: &crate::cli::Arguments, recipe: &Recipe) -> Result<Vec<Drift>, Exit> {
+    let setup = Setup::open(arguments)?;
+    let Some(root) = setup.store.root(&recipe.directory, &recipe.model.image.name) else { return Ok(Vec::new()) };
+    let damaged = drift_of_layers(&setup.store, &setup.namespace, &root).map_err(|error| {
+        let exit = Exit::from(&error);
+        render::say(&render::error(error));
+        exit
+    })?;
+    Ok(damaged.into_iter().map(|(_, drift)| drift).collect())
+}

@@ -1,0 +1,112 @@
+//! `imgbuild update`.
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::output::reporter::Reporter;
+use crate::cli::setup::{PlacesArguments, Setup, print_findings, read_selection};
+use crate::recipe::{Recipe, epoch_of_today};
+use crate::stage::{Builder, Failed, Options, Update};
+
+/// Arguments of `update`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// A package to renew; all others keep their versions unless the solver must change them; may be repeated
+    /// [default: all packages]
+    #[arg(short, long = "package", value_name = "NAME")]
+    pub packages: Vec<String>,
+    /// Move the epoch too, the time that no file in the image is later than: to the start of this day (UTC), or to
+    /// these seconds since 1970. Everything is rebuilt then
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "today", value_parser = parse_epoch)]
+    pub epoch: Option<i64>,
+    /// Where packages come from
+    #[command(flatten)]
+    pub places: PlacesArguments,
+}
+
+fn parse_epoch(text: &str) -> Result<i64, String> {
+    let now = jiff::Timestamp::now().as_second();
+    match text {
+        "today" => Ok(epoch_of_today()),
+        text => match text.parse() {
+            Ok(seconds) if (0..=now).contains(&seconds) => Ok(seconds),
+            _ => Err(format!("not a number of seconds from 0 to {now}, which is now")),
+        },
+    }
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let recipes = match recipes_of(arguments, own) {
+        Ok(recipes) => recipes,
+        Err(exit) => return exit,
+    };
+    let setup = match Setup::open(arguments) {
+        Ok(setup) => setup,
+        Err(exit) => return exit,
+    };
+    let _held = match setup.share() {
+        Ok(held) => held,
+        Err(exit) => return exit,
+    };
+    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let shared = match setup.shared(false, None, &recipes) {
+        Ok(shared) => shared,
+        Err(exit) => return exit,
+    };
+    for recipe in &recipes {
+        let report = reporter.of((recipes.len() > 1).then_some(recipe.model.image.name.as_str()));
+        let builder = Builder {
+            recipe,
+            store: &setup.store,
+            namespace: &setup.namespace,
+            options: Options { places: own.places.places(), ..Options::default() },
+            report: &report,
+            shared: &shared,
+            failed: Failed::default(),
+            asked: Default::default(),
+        };
+        let outcome = crate::stage::update(&builder, &Update { packages: own.packages.clone(), epoch: own.epoch });
+        let of = if recipes.len() > 1 { format!("{}: ", recipe.model.image.name) } else { String::new() };
+        match outcome {
+            Ok(lines) => {
+                for line in &lines {
+                    render::print(&format!("{of}{line}\n"));
+                }
+                let lock = recipe.lock_name();
+                let said = match lines.is_empty() {
+                    true => "nothing in the image changed".to_owned(),
+                    false => format!("{lock} was renewed"),
+                };
+                render::say(&format!("{of}{said}: `imgbuild plan` says what a build will do"));
+            }
+            Err(error) => {
+                reporter.end();
+                let exit = Exit::from(&error);
+                if !error.is_told() {
+                    render::say(&format!("{of}{}", render::error(error)));
+                }
+                return exit;
+            }
+        }
+    }
+    reporter.end();
+    Exit::Done
+}
+
+/// The recipes; a package's name where an image's is expected says what is meant.
+fn recipes_of(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Recipe>, Exit> {
+    let mut selected = read_selection(arguments, &own.images).map_err(|mut findings| {
+        let names = own.images.iter().map(|name| format!(" --package {name}")).collect::<String>();
+        for finding in findings.iter_mut().filter(|finding| finding.code == "workspace::no_image") {
+            let help = finding.help.take().unwrap_or_default();
+            finding.help = Some(format!("to renew packages: `imgbuild update{names}`; else: {help}"));
+        }
+        print_findings(&findings, arguments.verbose);
+        Exit::Input
+    })?;
+    print_findings(&selected.findings, arguments.verbose);
+    if selected.broken.is_empty() { Ok(std::mem::take(&mut selected.recipes)) } else { Err(Exit::Input) }
+}

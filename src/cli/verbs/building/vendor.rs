@@ -1,0 +1,81 @@
+//! `imgbuild vendor`.
+
+use crate::stage::vendor;
+use std::path::PathBuf;
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::output::reporter::Reporter;
+use crate::cli::setup::{PlacesArguments, Setup, lock, recipe};
+use crate::stage::{Builder, Failed, LockState, Options, lock_state};
+
+/// Arguments of `vendor`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The directory; an empty or new one, or one that `vendor` made
+    #[arg(value_name = "DIR")]
+    pub target: PathBuf,
+    /// The image, where the workspace has several
+    #[arg(value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Where packages come from
+    #[command(flatten)]
+    pub places: PlacesArguments,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let recipe = match recipe(arguments, own.image.as_deref()) {
+        Ok(recipe) => recipe,
+        Err(exit) => return exit,
+    };
+    let lock = match lock(&recipe) {
+        Ok(lock) => lock,
+        Err(exit) => return exit,
+    };
+    let Some(lock) = lock.filter(|lock| lock_state(&recipe, Some(lock)) == LockState::Fresh) else {
+        let text = "image.lock is not what the recipe asks for: run `imgbuild build` or `imgbuild update` first";
+        render::say(&recipe.naming_lock(text));
+        return Exit::Input;
+    };
+    let setup = match Setup::open(arguments) {
+        Ok(setup) => setup,
+        Err(exit) => return exit,
+    };
+    let _held = match setup.share() {
+        Ok(held) => held,
+        Err(exit) => return exit,
+    };
+    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let shared = match setup.shared(false, None, std::slice::from_ref(&recipe)) {
+        Ok(shared) => shared,
+        Err(exit) => return exit,
+    };
+    let report = reporter.of(None);
+    let builder = Builder {
+        recipe: &recipe,
+        store: &setup.store,
+        namespace: &setup.namespace,
+        options: Options { places: own.places.places(), ..Options::default() },
+        report: &report,
+        shared: &shared,
+        failed: Failed::default(),
+        asked: Default::default(),
+    };
+    let outcome = vendor(&builder, &lock, &own.target);
+    reporter.end();
+    match outcome {
+        Ok(count) => {
+            let place = own.target.display();
+            render::say(&format!(
+                "{count} packages are in {place}: `imgbuild build --vendor {place}` needs no network"
+            ));
+            Exit::Done
+        }
+        Err(error) => {
+            let exit = Exit::from(&error);
+            render::say(&render::error(error));
+            exit
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `imgbuild boot`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::boot::{FileServer, Machine, artefact, memory_for, ssh_answers};
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::setup::{published_image, recipe};
+use crate::sandbox::interrupt;
+
+/// Arguments of `boot`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The image, where the workspace has several
+    #[arg(value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Stop after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Stop, with success, when the console shows this text
+    #[arg(long, value_name = "TEXT")]
+    pub until: Option<String>,
+    /// Lead a port of the loopback to the node's ssh, say which when it answers, and keep the node running
+    #[arg(long)]
+    pub ssh: bool,
+    /// The port for --ssh [default: a free one]
+    #[arg(long, value_name = "PORT", requires = "ssh")]
+    pub ssh_port: Option<u16>,
+    /// Memory of the node in MiB [default: by the image's size]
+    #[arg(long, value_name = "MIB")]
+    pub memory: Option<u64>,
+    /// CPUs of the node
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub cpus: u32,
+    /// MAC address of the node
+    #[arg(long, value_name = "MAC", default_value = "52:54:00:12:34:56")]
+    pub mac: String,
+    /// More words for the kernel's command line
+    #[arg(long = "append", value_name = "WORDS")]
+    pub append: Vec<String>,
+    /// Where artefacts are [default: `out` beside the recipe]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+fn free_port() -> Option<u16> {
+    std::net::TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .ok()
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let recipe = match recipe(arguments, own.image.as_deref()) {
+        Ok(recipe) => recipe,
+        Err(exit) => return exit,
+    };
+    let name = &recipe.model.image.name;
+    let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
+    let found = match published_image(&out, name) {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
+    let Some((directory, info)) = found else {
+        render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
+        return Exit::Input;
+    };
+    let files =
+        artefact(&directory, "kernel").and_then(|kernel| Ok((kernel, artefact(&directory, "initrd-stateless")?)));
+    let (kernel, initrd) = match files {
+        Ok(files) => files,
+        Err(error) => {
+            render::say(&format!("an artefact is gone ({error}): `imgbuild build` mends it"));
+            return Exit::Input;
+        }
+    };
+    let server = match FileServer::start(&directory) {
+        Ok(server) => server,
+        Err(error) => {
+            render::say(&format!("no port of the loopback can be had: {error}"));
+            return Exit::Machine;
+        }
+    };
+    let port = if own.ssh { own.ssh_port.or_else(free_port) } else { None };
+    let url = format!("http://10.0.2.2:{}", server.port());
+    let mut words: Vec<String> = info.cmdline.iter().map(|word| word.replace("{url}", &url)).collect();
+    if !words.iter().any(|word| word.starts_with("console=")) {
+        words.push("console=ttyS0".to_owned());
+    }
+    words.extend(own.append.iter().cloned());
+    let machine = Machine {
+        kernel,
+        initrd,
+        cmdline: words.join(" "),
+        memory_mib: own.memory.unwrap_or_else(|| memory_for(info.memory)),
+        cpus: own.cpus,
+        network: vec![Machine::user_network(&own.mac, port)],
+    };
+    let running = match machine.start() {
+        Ok(running) => running,
+        Err(error) => {
+            render::say(&render::error(error));
+            return Exit::Machine;
+        }
+    };
+    let deadline = own.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    if let Some(port) = port {
+        std::thread::spawn(move || {
+            while !ssh_answers(port) {
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            // Its host keys are made anew at each boot.
+            let options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null";
+            render::say(&format!(
+                "\nimgbuild: ssh answers, in another terminal:\n\n    ssh {options} -p {port} root@127.0.0.1\n"
+            ));
+        });
+    }
+    // The machine must end with us.
+    interrupt::wait_for_caller();
+    let came = running.wait_for(own.until.as_deref(), left(), &mut |text| {
+        render::print_as_is(text);
+        !interrupt::came()
+    });
+    if interrupt::came() {
+        return Exit::Interrupted;
+    }
+    if own.until.is_none() {
+        return Exit::Done;
+    }
+    if came {
+        return Exit::Done;
+    }
+    render::say(&format!("the console did not show `{}`", own.until.as_deref().unwrap_or_default()));
+    Exit::Stage
+}

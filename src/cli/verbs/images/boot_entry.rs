@@ -1,0 +1,175 @@
+//! `imgbuild boot-entry`: what a boot loader has to be told of a published image.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::setup::{published_image, recipe};
+
+/// Arguments of `boot-entry`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The image, where the workspace has several
+    #[arg(value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Where nodes find the directory of the artefacts, for instance http://10.0.0.1/compute
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// For which loader
+    #[arg(long, value_enum, default_value_t = Loader::Ipxe)]
+    pub format: Loader,
+    /// More words for the kernel's command line
+    #[arg(long = "append", value_name = "WORDS", allow_hyphen_values = true)]
+    pub append: Vec<String>,
+    /// Where artefacts are [default: `out` beside the recipe]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Boot loaders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Loader {
+    /// A script of iPXE
+    Ipxe,
+    /// A menu entry of GRUB
+    Grub,
+    /// A label of PXELINUX
+    Pxelinux,
+    /// A whole configuration of dnsmasq, which leads to iPXE's script
+    Dnsmasq,
+    /// JSON, for what writes entries itself
+    Json,
+}
+
+/// What a node is to load.
+struct Entry {
+    name: String,
+    /// Without a slash at the end.
+    url: String,
+    cmdline: Vec<String>,
+}
+
+/// Names of the artefacts that a loader loads.
+const KERNEL: &str = "kernel";
+const INITRD: &str = "initrd-stateless";
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let url = own.url.trim_end_matches('/');
+    let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).filter(|rest| !rest.is_empty());
+    if host.is_none() || url.contains(char::is_whitespace) {
+        let shown = own.url.escape_debug();
+        render::say(&format!(
+            "error: `{shown}` is no address that nodes can use: write http://HOST/PATH or https://HOST/PATH"
+        ));
+        return Exit::Usage;
+    }
+    let recipe = match recipe(arguments, own.image.as_deref()) {
+        Ok(recipe) => recipe,
+        Err(exit) => return exit,
+    };
+    let name = &recipe.model.image.name;
+    let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
+    let info = match published_image(&out, name) {
+        Ok(Some((_, info))) => info,
+        Ok(None) => {
+            render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
+            return Exit::Input;
+        }
+        Err(exit) => return exit,
+    };
+    if let Some(missing) = [KERNEL, INITRD].iter().find(|file| !info.artefacts.iter().any(|one| one.name == **file)) {
+        render::say(&format!(
+            "the published image has no `{missing}`: nodes cannot boot it; `imgbuild build` publishes all"
+        ));
+        return Exit::Input;
+    }
+    let words = info.cmdline.iter().map(|word| word.replace("{url}", url));
+    let cmdline = words.chain(own.append.iter().cloned()).collect();
+    let entry = Entry { name: name.clone(), url: url.to_owned(), cmdline };
+    let text = match own.format {
+        Loader::Ipxe => entry.ipxe(),
+        Loader::Grub => match entry.grub() {
+            Some(text) => text,
+            None => {
+                render::say("error: GRUB fetches by http only: give --url with http://, or use another loader");
+                return Exit::Usage;
+            }
+        },
+        Loader::Pxelinux => entry.pxelinux(),
+        Loader::Dnsmasq => entry.dnsmasq(),
+        Loader::Json => format!(
+            "{:#}\n",
+            json!({"format_version": "1.0", "image": entry.name, "kernel": format!("{url}/{KERNEL}"), "initrd": format!("{url}/{INITRD}"), "cmdline": entry.cmdline})
+        ),
+    };
+    render::print_as_is(&text);
+    Exit::Done
+}
+
+impl Entry {
+    fn words(&self) -> String {
+        self.cmdline.join(" ")
+    }
+
+    /// Source: ipxe.org/cmd/kernel; `netX` is the interface that it booted from.
+    fn ipxe(&self) -> String {
+        let Self { name, url, .. } = self;
+        format!(
+            "#!ipxe\n\
+             # Boots `{name}`. Put it where iPXE's filename leads, for instance beside the artefacts as {url}/boot.ipxe.\n\
+             kernel {url}/{KERNEL} initrd={INITRD} {} BOOTIF=01-${{netX/mac:hexhyp}}\n\
+             initrd --name {INITRD} {url}/{INITRD}\n\
+             boot\n",
+            self.words()
+        )
+    }
+
+    /// Source: GRUB's manual, "Network"; paths are `(http,HOST)/PATH`.
+    fn grub(&self) -> Option<String> {
+        let (host, path) = self.url.strip_prefix("http://").map(|rest| rest.split_once('/').unwrap_or((rest, "")))?;
+        let path = if path.is_empty() { String::new() } else { format!("/{path}") };
+        Some(format!(
+            "# Boots `{0}`. Put it into grub.cfg on the TFTP or HTTP server that GRUB was loaded from.\n\
+             menuentry \"{0}\" {{\n    insmod http\n    linux (http,{host}){path}/{KERNEL} {1} BOOTIF=01-$net_default_mac\n    \
+             initrd (http,{host}){path}/{INITRD}\n}}\n",
+            self.name,
+            self.words()
+        ))
+    }
+
+    /// Source: wiki.syslinux.org, SYSLINUX; `IPAPPEND 2` adds BOOTIF.
+    fn pxelinux(&self) -> String {
+        let Self { name, url, .. } = self;
+        format!(
+            "# Boots `{name}`. Put it into pxelinux.cfg/default; lpxelinux.0 fetches by http, pxelinux.0 wants the two files by TFTP.\n\
+             DEFAULT {name}\nLABEL {name}\n    KERNEL {url}/{KERNEL}\n    INITRD {url}/{INITRD}\n    APPEND {}\n    IPAPPEND 2\n",
+            self.words()
+        )
+    }
+
+    /// Source: dnsmasq(8), dhcp-match and dhcp-boot; option 175 is iPXE's, 93 the client's architecture (RFC 4578).
+    fn dnsmasq(&self) -> String {
+        let Self { name, url, .. } = self;
+        format!(
+            "# Boots `{name}`. Put it into /etc/dnsmasq.d/imgbuild.conf; the script is that of `imgbuild boot-entry --format ipxe`.\n\
+             # No name server of its own.\n\
+             port=0\n\
+             # The nodes' network: correct it.\n\
+             interface=eth0\n\
+             dhcp-range=10.0.0.100,10.0.0.199,12h\n\
+             # A firmware without iPXE gets that by TFTP, from the package `ipxe`; iPXE gets the script.\n\
+             enable-tftp\n\
+             tftp-root=/usr/lib/ipxe\n\
+             dhcp-match=set:ipxe,175\n\
+             dhcp-match=set:efi,option:client-arch,7\n\
+             dhcp-match=set:efi,option:client-arch,9\n\
+             dhcp-boot=tag:!ipxe,tag:!efi,undionly.kpxe\n\
+             dhcp-boot=tag:!ipxe,tag:efi,ipxe.efi\n\
+             dhcp-boot=tag:ipxe,{url}/boot.ipxe\n"
+        )
+    }
+}

@@ -1,0 +1,7 @@
+//! Commands for what was built: boot it, look into it, compare it.
+
+pub mod boot;
+pub mod boot_entry;
+pub mod diff;
+pub mod shell;
+pub mod size;

@@ -1,0 +1,155 @@
+//! `imgbuild shell`.
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::output::reporter::Reporter;
+use crate::cli::setup::{PlacesArguments, Setup, published_image, recipe};
+use crate::digest::Digest;
+use crate::recipe::Recipe;
+use crate::sandbox::{CommandResult, Substitute};
+use crate::stage::reproduce;
+use crate::stage::{Again, Builder, Failed, Options, Reproduced, ShellRequest};
+use crate::store::FileLock;
+
+/// Arguments of `shell`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The image, where the workspace has several
+    #[arg(value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Where artefacts are [default: `out` beside the recipe]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<std::path::PathBuf>,
+    /// Stand where this action of a build stands, for instance rootfs/postinstall: the same root, files and environment;
+    /// $IMGBUILD_COMMAND is what it would run
+    #[arg(long, value_name = "ACTION")]
+    pub action: Option<String>,
+    /// With --action: refuse when its inputs are not those of this key any more
+    #[arg(long, value_name = "KEY", requires = "action", value_parser = parse_key)]
+    pub key: Option<Digest>,
+    /// With --action: run what the action runs, show what it prints, and compare the result with the store's
+    #[arg(long, requires = "action", conflicts_with = "command")]
+    pub run: bool,
+    /// Where packages come from, where the store lacks some
+    #[command(flatten)]
+    pub places: PlacesArguments,
+    /// What to run instead of a shell; its exit status becomes imgbuild's
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+fn parse_key(text: &str) -> Result<Digest, String> {
+    Digest::parse(text).map_err(|_| "a key has 64 hexadecimal digits".to_owned())
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> std::process::ExitCode {
+    match start(arguments, own) {
+        Ok(status) => std::process::ExitCode::from(u8::try_from(status).unwrap_or(255)),
+        Err(exit) => exit.into(),
+    }
+}
+
+/// The command to run: the user's, or a shell.
+fn command(own: &Arguments) -> Vec<String> {
+    if own.command.is_empty() { vec!["/bin/sh".to_owned(), "-i".to_owned()] } else { own.command.clone() }
+}
+
+fn terminal() -> String {
+    std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned())
+}
+
+fn failed(text: String, exit: Exit) -> Exit {
+    render::say(&text);
+    exit
+}
+
+fn start(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<i32, Exit> {
+    let recipe = recipe(arguments, own.image.as_deref())?;
+    let setup = Setup::open(arguments)?;
+    if let Some(action) = &own.action {
+        return of_action(arguments, own, &recipe, &setup, action);
+    }
+    let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
+    let name = &recipe.model.image.name;
+    let (_, info) = published_image(&out, name)?
+        .ok_or_else(|| failed("nothing is built yet: run `imgbuild build` first".to_owned(), Exit::Input))?;
+    let layers: Option<Vec<Digest>> = info.layers.iter().map(|(_, digest)| Digest::parse(digest).ok()).collect();
+    let layers = layers.filter(|layers| layers.iter().all(|layer| setup.store.has_layer(layer))).ok_or_else(|| {
+        failed("the layers of the last build are not in this store: run `imgbuild build`".to_owned(), Exit::Input)
+    })?;
+    let store_error = |error: crate::store::StoreError| failed(render::error(error), Exit::Machine);
+    let _held = FileLock::share(&setup.store.use_lock()).map_err(store_error)?;
+    let scratch = setup.store.scratch().map_err(store_error)?;
+    if own.command.is_empty() {
+        render::say(&format!("a shell in `{name}`; nothing that you change here gets into the image"));
+    }
+    let request = ShellRequest {
+        log: format!("logs/{}-shell.log", std::process::id()),
+        scratch: scratch.name.clone(),
+        layers,
+        arguments: command(own),
+        terminal: terminal(),
+    };
+    let result: CommandResult = setup.namespace.call_on_terminal("shell", &request).map_err(|error| {
+        let exit = Exit::from(&error);
+        failed(render::error(error), exit)
+    })?;
+    Ok(result.status)
+}
+
+/// Stands where an action stands, or runs it again.
+fn of_action(
+    arguments: &crate::cli::Arguments,
+    own: &Arguments,
+    recipe: &Recipe,
+    setup: &Setup,
+    action: &str,
+) -> Result<i32, Exit> {
+    let _held = setup.share()?;
+    let reporter = Reporter::new(crate::cli::ProgressKind::Plain, arguments.verbose);
+    let shared = setup.shared(false, None, std::slice::from_ref(recipe))?;
+    let report = reporter.of(None);
+    let builder = Builder {
+        recipe,
+        store: &setup.store,
+        namespace: &setup.namespace,
+        options: Options { places: own.places.places(), ..Options::default() },
+        report: &report,
+        shared: &shared,
+        failed: Failed::default(),
+        asked: Default::default(),
+    };
+    let again = if own.run {
+        Again::Run
+    } else {
+        if own.command.is_empty() {
+            render::say(&format!(
+                "where {action} of `{}` stands; its command: eval \"$IMGBUILD_COMMAND\"; nothing that you change here is kept",
+                recipe.model.image.name
+            ));
+        }
+        Again::Command(Substitute { arguments: command(own), terminal: terminal() })
+    };
+    let log_of = |name: &str| std::fs::read_to_string(setup.store.directory().join(name)).unwrap_or_default();
+    let outcome = reproduce(&builder, action, own.key.as_ref(), &again).map_err(|error| {
+        let exit = Exit::from(&error);
+        failed(render::error(error), exit)
+    })?;
+    let (layer, recorded, differs, log) = match outcome {
+        Reproduced::Stood(status) => return Ok(status),
+        Reproduced::Ran { layer, recorded, differs, log } => (layer, recorded, differs, log),
+    };
+    render::print(&log_of(&log));
+    let shown = layer.map_or_else(|| "no layer".to_owned(), |layer| format!("the layer {layer}"));
+    match (recorded, differs) {
+        (None, _) => render::say(&format!("{action} gave {shown}; the store has no result of it to compare with")),
+        (Some(_), None) => render::say(&format!("{action} gave {shown}: the same as the store has")),
+        (Some(was), Some(what)) => {
+            let was = was.map_or_else(|| "no layer".to_owned(), |layer| layer.to_string());
+            render::say(&format!("{action} gave {shown}, and the store has {was}: {what} differs"));
+            return Ok(i32::from(Exit::Stage.code()));
+        }
+    }
+    Ok(0)
+}

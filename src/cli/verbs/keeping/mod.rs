@@ -1,0 +1,4 @@
+//! Commands for the store.
+
+pub mod gc;
+pub mod store;

@@ -1,0 +1,177 @@
+//! `imgbuild store save` and `load`.
+
+use std::path::PathBuf;
+
+use crate::cli::output::render;
+use crate::cli::setup::Setup;
+use crate::cli::{Arguments, Exit};
+use crate::fault;
+use crate::sandbox::SandboxError;
+use crate::stage::{StageError, remove_inside};
+use crate::store::{Brought, Carried, LoadRequest, Loaded, SaveRequest, StoreError};
+
+/// Arguments of `store save`.
+#[derive(Debug, clap::Args)]
+pub struct SaveArguments {
+    /// The file to write; one that is there is replaced when the new one is whole
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Leave out package files: smaller, but an edit that installs packages anew downloads them again
+    #[arg(long)]
+    pub without_packages: bool,
+}
+
+/// Arguments of `store load`.
+#[derive(Debug, clap::Args)]
+pub struct LoadArguments {
+    /// A file that `store save` wrote. Whoever could write it decides what is in images that are built from it
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// What fails in either.
+enum Failed {
+    Store(StoreError),
+    Inside(SandboxError),
+    Stage(StageError),
+}
+
+impl From<StageError> for Failed {
+    fn from(error: StageError) -> Self {
+        Self::Stage(error)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<SandboxError> for Failed {
+    fn from(error: SandboxError) -> Self {
+        Self::Inside(error)
+    }
+}
+
+impl Failed {
+    /// Says what failed. A file that cannot be loaded is a wrong input, wherever that was found.
+    fn tell(self, loading: Option<&PathBuf>) -> Exit {
+        let error = match (self, loading) {
+            (Self::Inside(SandboxError::Operation { message, .. }), Some(path)) => {
+                let problem = message.trim_start_matches("the saved store ").to_owned();
+                Self::Store(StoreError::NotSaved { path: path.clone(), problem })
+            }
+            (other, _) => other,
+        };
+        match error {
+            Self::Store(error) => {
+                let exit = Exit::from(&error);
+                render::say(&render::error(error));
+                exit
+            }
+            Self::Inside(error) => {
+                let exit = Exit::from(&error);
+                render::say(&render::error(error));
+                exit
+            }
+            Self::Stage(error) => {
+                let exit = Exit::from(&error);
+                render::say(&render::error(error));
+                exit
+            }
+        }
+    }
+}
+
+/// Runs `store save`.
+pub fn save(arguments: &Arguments, own: &SaveArguments) -> Exit {
+    let setup = match Setup::open(arguments) {
+        Ok(setup) => setup,
+        Err(exit) => return exit,
+    };
+    let _held = match setup.share() {
+        Ok(held) => held,
+        Err(exit) => return exit,
+    };
+    match write(&setup, own) {
+        Ok((carried, bytes)) => {
+            render::say(&format!(
+                "saved {} builds: {} actions, {} layers, {} frames, {} packages; {} in {}",
+                carried.roots.len(),
+                carried.actions.len(),
+                carried.layers.len(),
+                carried.frames.len(),
+                carried.packages.len(),
+                render::bytes(bytes),
+                own.file.display()
+            ));
+            Exit::Done
+        }
+        Err(error) => error.tell(None),
+    }
+}
+
+fn write(setup: &Setup, own: &SaveArguments) -> Result<(Carried, u64), Failed> {
+    let store = &setup.store;
+    let mut roots = store.roots()?;
+    // As gc sees it: a build whose recipe is gone is nobody's.
+    roots.retain(|root| root.recipe.is_dir());
+    let carried = Carried::of(store, roots, !own.without_packages);
+    let scratch = store.scratch()?;
+    let to = format!("handover/{}-saved", scratch.name.replace('/', "-"));
+    let request = SaveRequest {
+        layers: carried.layers.iter().copied().collect(),
+        frames: carried.frames.iter().copied().collect(),
+        to: to.clone(),
+    };
+    setup.namespace.call::<_, u64>("save-layers", &request, &mut |_| {})?;
+    let said = |source| StoreError::io("write", &own.file, source);
+    let parent = own.file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(std::path::Path::new("."))).map_err(said)?;
+    let written = carried.write(store, &store.directory().join(&to), &mut std::io::BufWriter::new(file.as_file_mut()));
+    let removed = remove_inside(store, &setup.namespace, vec![to]);
+    written?;
+    removed.map_err(Failed::from)?;
+    file.as_file().sync_all().map_err(said)?;
+    fault::point("save.written");
+    let bytes = file.as_file().metadata().map_err(said)?.len();
+    file.persist(&own.file).map_err(|error| said(error.error))?;
+    Ok((carried, bytes))
+}
+
+/// Runs `store load`.
+pub fn load(arguments: &Arguments, own: &LoadArguments) -> Exit {
+    let setup = match Setup::open(arguments) {
+        Ok(setup) => setup,
+        Err(exit) => return exit,
+    };
+    let _held = match setup.share() {
+        Ok(held) => held,
+        Err(exit) => return exit,
+    };
+    match read(&setup, own) {
+        Ok(brought) => {
+            render::say(&format!(
+                "loaded {} builds: {} actions, {} layers, {} frames, {} packages were not here before",
+                brought.builds, brought.actions, brought.layers, brought.frames, brought.packages
+            ));
+            Exit::Done
+        }
+        Err(error) => error.tell(Some(&own.file)),
+    }
+}
+
+fn read(setup: &Setup, own: &LoadArguments) -> Result<Brought, Failed> {
+    let no = |problem: String| StoreError::NotSaved { path: own.file.clone(), problem };
+    if let Some(problem) = crate::witness::not_a_file(&own.file) {
+        return Err(no(format!("{problem}: name a file that `imgbuild store save` wrote")).into());
+    }
+    let file = std::fs::File::open(&own.file).map_err(|error| no(format!("cannot be read: {error}")))?;
+    let scratch = setup.store.scratch()?;
+    let file = std::io::BufReader::with_capacity(1 << 18, file);
+    setup.store.load(&own.file, file, &mut |from| {
+        let request = LoadRequest { from: from.to_owned(), scratch: scratch.name.clone() };
+        Ok(setup.namespace.call::<_, Loaded>("load-layers", &request, &mut |_| {})?)
+    })
+}

@@ -1,0 +1,6 @@
+//! The commands, one file each.
+
+pub mod building;
+pub mod images;
+pub mod keeping;
+pub mod recipe;

@@ -1,0 +1,217 @@
+//! `imgbuild check`.
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use crate::cli::Exit;
+use crate::cli::output::documents::{CheckDocument, CheckedImage, ReportedFinding};
+use crate::cli::output::render;
+use crate::cli::setup::{print_findings, read_selection};
+use crate::recipe::{Selected, read_list};
+use crate::source::{Finding, Severity, Span};
+use crate::xcat::{Flavor, Item, Loader, parse_exlist, parse_pkglist, parse_synclist};
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Show what a list of this kind means
+    #[arg(long = "as", value_name = "KIND")]
+    pub kind: Option<ListKind>,
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]; with
+    /// --as, the list
+    #[arg(value_name = "IMAGE|FILE", required_if_eq_any([("kind", "pkglist"), ("kind", "otherpkgs"), ("kind", "exlist"), ("kind", "synclist")]))]
+    pub names: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Kinds of lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListKind {
+    /// Packages of the distribution
+    Pkglist,
+    /// Other packages
+    Otherpkgs,
+    /// What is left out of the packed image
+    Exlist,
+    /// Files to copy into the image
+    Synclist,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    if let (Some(kind), Some(file)) = (own.kind, own.names.first()) {
+        if own.names.len() > 1 {
+            render::say("error: `check --as` takes one list");
+            return Exit::Usage;
+        }
+        return check_list(arguments, own, kind, std::path::Path::new(file));
+    }
+    let selected = read_selection(arguments, &own.names).map(with_locks);
+    let (findings, good, broken, is_several) = match &selected {
+        Ok(selected) => {
+            let good = selected.recipes.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
+            (&selected.findings, good, selected.broken.clone(), selected.is_several)
+        }
+        Err(findings) => (findings, Vec::new(), Vec::new(), false),
+    };
+    let is_good = selected.as_ref().is_ok_and(|selected| selected.broken.is_empty());
+    if own.json {
+        let mut images: Vec<CheckedImage> =
+            good.iter().map(|name| CheckedImage { name: (*name).to_owned(), good: true }).collect();
+        images.extend(broken.iter().map(|name| CheckedImage { name: name.clone(), good: false }));
+        images.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let findings = findings.iter().map(ReportedFinding::from).collect();
+        let document = json!(CheckDocument { format_version: "1.0".to_owned(), images: Some(images), findings });
+        render::print_as_is(&format!("{document:#}\n"));
+    } else {
+        print_findings(findings, arguments.verbose);
+        let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+        let (errors, warnings, notes) = (count(Severity::Error), count(Severity::Warning), count(Severity::Note));
+        let s = if errors == 1 { "" } else { "s" };
+        render::say(&match (is_good, is_several) {
+            (true, false) => format!("the recipe is good ({warnings} warnings, {notes} notes)"),
+            (true, true) => format!("{} images are good ({warnings} warnings, {notes} notes)", good.len()),
+            (false, true) => format!(
+                "{errors} error{s}: {} cannot be built, {} can",
+                broken.join(", "),
+                match good.len() {
+                    0 => "none".to_owned(),
+                    _ => good.join(", "),
+                }
+            ),
+            (false, false) => format!("the recipe has {errors} error{s}"),
+        });
+    }
+    if is_good { Exit::Done } else { Exit::Input }
+}
+
+/// The same; images whose locks cannot be read are broken too.
+fn with_locks(mut selected: Selected) -> Selected {
+    let (mut findings, mut broken) = (Vec::new(), Vec::new());
+    selected.recipes.retain(|recipe| match recipe.lock() {
+        Ok(_) => true,
+        Err(error) => {
+            findings.push(error.finding(&recipe.lock_shown(), &recipe.lock_path));
+            broken.push(recipe.model.image.name.clone());
+            false
+        }
+    });
+    selected.findings.extend(findings);
+    selected.broken.extend(broken);
+    selected.broken.sort_unstable();
+    selected
+}
+
+fn finding_json(finding: &Finding) -> serde_json::Value {
+    serde_json::to_value(ReportedFinding::from(finding)).unwrap_or_default()
+}
+
+fn at(span: &Span) -> serde_json::Value {
+    json!({"file": span.file.name, "line": span.line()})
+}
+
+fn check_list(arguments: &crate::cli::Arguments, own: &Arguments, kind: ListKind, file: &std::path::Path) -> Exit {
+    let (source, loader) = match read_list(file, &arguments.directory) {
+        Ok(read) => read,
+        Err(problem) => {
+            let finding = Finding::nowhere(
+                Severity::Error,
+                "list::unreadable",
+                format!("`{}` cannot be read: {problem}", file.display()),
+            );
+            if own.json {
+                render::print_as_is(&format!(
+                    "{:#}\n",
+                    json!({"format_version": "1.0", "findings": [finding_json(&finding)]})
+                ));
+            }
+            print_findings(&[finding], arguments.verbose);
+            return Exit::Input;
+        }
+    };
+    let (mut document, text, findings) = match kind {
+        ListKind::Pkglist | ListKind::Otherpkgs => {
+            let flavor = if kind == ListKind::Pkglist { Flavor::Packages } else { Flavor::OtherPackages };
+            let list = parse_pkglist(&[source], flavor, &loader);
+            let item = |item: &Item| {
+                let mut value = json!({"name": item.name, "at": at(&item.span)});
+                if let Some(folder) = &item.subdirectory {
+                    value["subdir"] = folder.clone().into();
+                }
+                value
+            };
+            let items = |items: &[Item]| items.iter().map(item).collect::<Vec<_>>();
+            let mut text = String::new();
+            let mut passes = Vec::new();
+            for (number, pass) in list.passes.iter().enumerate() {
+                let environment: Vec<_> = pass
+                    .environment
+                    .iter()
+                    .map(|one| json!({"name": one.name, "value": one.value, "at": at(&one.span)}))
+                    .collect();
+                passes.push(json!({"install": items(&pass.install), "remove_before": items(&pass.remove_before), "remove_after": items(&pass.remove_after), "environment": environment}));
+                text.push_str(&format!("pass {}\n", number + 1));
+                for one in &pass.environment {
+                    text.push_str(&format!("  with     {}={}\n", one.name, one.value));
+                }
+                for (word, list) in
+                    [("remove", &pass.remove_before), ("install", &pass.install), ("remove after", &pass.remove_after)]
+                {
+                    for one in list {
+                        let folder =
+                            one.subdirectory.as_ref().map(|folder| format!(" from {folder}")).unwrap_or_default();
+                        text.push_str(&format!("  {word:<8} {}{folder}\n", one.name));
+                    }
+                }
+            }
+            (json!({"passes": passes}), text, list.findings)
+        }
+        ListKind::Exlist => {
+            let list = parse_exlist(&[source], &loader);
+            let mut text = String::new();
+            for (word, patterns) in [("exclude", &list.exclude), ("include", &list.include)] {
+                for pattern in patterns {
+                    text.push_str(&format!("{word} {}\n", pattern.text));
+                }
+            }
+            let patterns = |list: &[crate::xcat::Pattern]| {
+                list.iter().map(|one| json!({"pattern": one.text, "at": at(&one.span)})).collect::<Vec<_>>()
+            };
+            (json!({"exclude": patterns(&list.exclude), "include": patterns(&list.include)}), text, list.findings)
+        }
+        ListKind::Synclist => {
+            let list = parse_synclist(&source, &|name| loader.variable(name));
+            let mut text = String::new();
+            let mut entries = Vec::new();
+            for entry in &list.entries {
+                let clause = match entry.clause {
+                    crate::xcat::Clause::Copy => "copy",
+                    crate::xcat::Clause::Append => "append",
+                    crate::xcat::Clause::Merge => "merge",
+                };
+                entries.push(json!({"clause": clause, "sources": entry.sources, "destination": entry.destination, "folder": entry.folder, "at": at(&entry.span)}));
+                let into = if entry.folder { " (folder)" } else { "" };
+                text.push_str(&format!("{clause} {} -> {}{into}\n", entry.sources.join(" "), entry.destination));
+            }
+            let nodes: Vec<_> = list.for_nodes.iter().map(|(nodes, entry)| json!({"nodes": nodes, "sources": entry.sources, "destination": entry.destination, "at": at(&entry.span)})).collect();
+            let scripts: Vec<_> = list
+                .scripts
+                .iter()
+                .map(|script| json!({"path": script.path, "always": script.always, "at": at(&script.span)}))
+                .collect();
+            (json!({"entries": entries, "for_nodes": nodes, "scripts": scripts}), text, list.findings)
+        }
+    };
+    let failed = findings.iter().any(|finding| finding.severity == Severity::Error);
+    if own.json {
+        document["format_version"] = "1.0".into();
+        document["findings"] = findings.iter().map(finding_json).collect();
+        render::print_as_is(&format!("{document:#}\n"));
+    } else {
+        render::print(&text);
+        print_findings(&findings, arguments.verbose);
+    }
+    if failed { Exit::Input } else { Exit::Done }
+}

@@ -1,0 +1,149 @@
+//! `imgbuild convert`.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::recipe_lock::RecipeLock;
+use crate::cli::setup::print_findings;
+use crate::recipe::{Format, Overlay, convert, document_of, known, recipe_file, recipe_text};
+use crate::source::Finding;
+
+/// Arguments of `convert`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Which file [default: the recipe of the directory]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Format to write [default: the other one]
+    #[arg(long, value_name = "FORMAT")]
+    pub to: Option<To>,
+    /// Where to write it; `-` prints it [default: beside the file, with the other ending]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Remove the file that was converted, once the new one is written
+    #[arg(long, conflicts_with = "output")]
+    pub replace: bool,
+}
+
+/// Formats of recipes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum To {
+    /// KDL 2
+    Kdl,
+    /// TOML
+    Toml,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    match converted(arguments, own) {
+        Ok(exit) => exit,
+        Err(findings) => {
+            print_findings(&findings, arguments.verbose);
+            Exit::Input
+        }
+    }
+}
+
+fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Vec<Finding>> {
+    let _turn = RecipeLock::take(&arguments.directory);
+    let path = match &own.file {
+        Some(file) => arguments.directory.join(file),
+        None => {
+            document_of(&arguments.directory)?;
+            recipe_file(&arguments.directory)
+        }
+    };
+    let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let source = recipe_text(&path, &name)?;
+    let from = Format::of(&name);
+    let to = match own.to {
+        None => from.other(),
+        Some(To::Kdl) => Format::Kdl,
+        Some(To::Toml) => Format::Toml,
+    };
+    let done = convert(&source, to)?;
+    if done.left_out > 0 {
+        let parts = if done.left_out == 1 { "part" } else { "parts" };
+        render::say(&format!("note: {} {parts} that /- takes out of {name} are left behind", done.left_out));
+    }
+    let target = match &own.output {
+        Some(output) if output == Path::new("-") => {
+            render::print_as_is(&done.text);
+            return Ok(Exit::Done);
+        }
+        Some(output) => output.clone(),
+        None if from == to => {
+            render::say(&format!("`{name}` is {} already; `-o FILE` writes it anew", to.ending()));
+            return Ok(Exit::Usage);
+        }
+        None => path.with_extension(to.ending()),
+    };
+    if Format::of(&target.to_string_lossy()) != to {
+        render::say(&format!("`{}` must end in .{}: the ending says how it is read", target.display(), to.ending()));
+        return Ok(Exit::Usage);
+    }
+    let heirs = if own.replace { heirs(&path) } else { Vec::new() };
+    if !heirs.is_empty() {
+        render::say(&format!(
+            "error: {} extends `{}`; nothing was written: convert without --replace, name {} in `extends` there, then remove {}",
+            heirs.join(", "),
+            path.display(),
+            target.file_name().unwrap_or_default().to_string_lossy(),
+            path.display()
+        ));
+        return Ok(Exit::Input);
+    }
+    let written = std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .open(&target)
+        .and_then(|mut file| file.write_all(done.text.as_bytes()).and_then(|()| file.sync_all()));
+    match written {
+        Ok(()) => render::say(&format!("wrote {}", target.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            render::say(&format!("`{}` is there already; nothing was written", target.display()));
+            return Ok(Exit::Input);
+        }
+        Err(error) => {
+            render::say(&format!("cannot write `{}`: {error}", target.display()));
+            return Ok(Exit::Machine);
+        }
+    }
+    if own.replace {
+        if let Err(error) = std::fs::remove_file(&path) {
+            render::say(&format!("cannot remove `{}`: {error}", path.display()));
+            return Ok(Exit::Machine);
+        }
+        render::say(&format!("removed {}", path.display()));
+    } else if own.output.is_none() {
+        render::say(&format!("next: remove {} (a directory has one recipe); nothing is built anew", path.display()));
+    }
+    Ok(Exit::Done)
+}
+
+/// Recipes of the workspace around a file that inherit from it.
+fn heirs(path: &Path) -> Vec<String> {
+    let Ok(path) = path.canonicalize() else { return Vec::new() };
+    let Some(directory) = path.parent() else { return Vec::new() };
+    let mut found = BTreeSet::new();
+    // Those of the workspace, and the recipe of the directory, which it may not name.
+    for known in [true, false].into_iter().filter_map(|all| known(directory, all, &Overlay::new()).ok()) {
+        for (directory, relatives) in &known.recipes {
+            let recipe = recipe_file(directory);
+            let mut files = relatives.plain.iter().chain(&relatives.variants).flat_map(|draft| &draft.files);
+            let is_own = recipe.canonicalize().is_ok_and(|recipe| recipe == path);
+            if !is_own && files.any(|file| file.path.canonicalize().is_ok_and(|file| file == path)) {
+                let root = known.workspace.as_deref().map(|workspace| workspace.root.as_path());
+                let below = root.and_then(|root| recipe.strip_prefix(root).ok());
+                found.insert(below.unwrap_or(&recipe).display().to_string());
+            }
+        }
+    }
+    found.into_iter().collect()
+}

@@ -1,0 +1,190 @@
+//! `imgbuild copy`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::recipe_lock::RecipeLock;
+use crate::cli::setup::{named_draft, print_findings};
+use crate::recipe::{
+    Change, Draft, Edit, Editable, FieldPath, Known, Overlay, Recipe, Workspace, load_draft, relatives,
+};
+use crate::source::Severity;
+
+/// Arguments of `copy`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The image to copy; `.` for the recipe where you stand
+    #[arg(value_name = "FROM")]
+    pub from: String,
+    /// Name of the new image, and of its directory beside the other's
+    #[arg(value_name = "TO")]
+    pub to: String,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    match copy(arguments, own) {
+        Ok(()) => Exit::Done,
+        Err((problem, exit)) => {
+            if !problem.is_empty() {
+                render::say(&format!("error: {problem}"));
+            }
+            exit
+        }
+    }
+}
+
+fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (String, Exit)> {
+    let input = |problem: String| (problem, Exit::Input);
+    if !crate::recipe::is_image_name(&own.to) {
+        return Err((
+            format!("`{}` cannot be an image's name: use letters, digits, `.`, `_` and `-`", own.to),
+            Exit::Usage,
+        ));
+    }
+    let _turn = RecipeLock::take(&arguments.directory);
+    let (known, draft) = named_draft(arguments, &own.from).map_err(|exit| (String::new(), exit))?;
+    if let Some(variant) = &draft.variant {
+        return Err(input(format!(
+            "`{}` is the variant `{variant}` of a recipe: copy that (`imgbuild copy . {}` in its directory)",
+            own.from, own.to
+        )));
+    }
+    if let Some(taken) = known.images().find(|one| one.name().is_some_and(|(name, _)| name == own.to)) {
+        return Err(input(format!(
+            "there is an image `{}` already, in {}; nothing was written",
+            own.to,
+            taken.directory.display()
+        )));
+    }
+    let target = draft.directory.with_file_name(&own.to);
+    if target.symlink_metadata().is_ok() {
+        return Err(input(format!("`{}` is there already; nothing was written", target.display())));
+    }
+    let files = files_of(&known, &draft, arguments)?;
+    let machine = |error: std::io::Error| (format!("cannot write `{}`: {error}", target.display()), Exit::Machine);
+    let parent = target.parent().unwrap_or(Path::new("/"));
+    // Beside the target, as deep as it: paths that lead out of it stay right, and it appears whole or not at all.
+    let aside = tempfile::Builder::new().prefix(".imgbuild-copy.").tempdir_in(parent).map_err(machine)?;
+    for below in &files {
+        copy_one(&draft.directory.join(below), &aside.path().join(below)).map_err(machine)?;
+    }
+    rename_image(&crate::recipe::recipe_file(aside.path()), &own.to).map_err(input)?;
+    refuse_taken_names(&known, aside.path(), &own.from, &target).map_err(input)?;
+    let mode = std::fs::metadata(&draft.directory).map_err(machine)?.permissions();
+    std::fs::set_permissions(aside.path(), mode).map_err(machine)?;
+    let aside = aside.keep();
+    if let Err(error) =
+        rustix::fs::renameat_with(rustix::fs::CWD, &aside, rustix::fs::CWD, &target, rustix::fs::RenameFlags::NOREPLACE)
+    {
+        let _ = std::fs::remove_dir_all(&aside);
+        return Err(machine(error.into()));
+    }
+    let shown = |path: &Path| {
+        let root = known.workspace.as_deref().map(|workspace| workspace.root.clone());
+        root.and_then(|root| path.strip_prefix(root).ok().map(Path::to_owned)).unwrap_or_else(|| path.to_owned())
+    };
+    render::say(&format!("wrote {} ({} files)", shown(&target).display(), files.len()));
+    tell_of_workspace(&target);
+    Ok(())
+}
+
+/// Refuses a copy that would make images whose names others have: a variant may have one of its own.
+fn refuse_taken_names(known: &Known, aside: &Path, from: &str, target: &Path) -> Result<(), String> {
+    let Ok(relatives) = relatives(aside, known.workspace.as_deref(), &Overlay::new()) else { return Ok(()) };
+    let mut names: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for draft in known.images() {
+        names.extend(draft.name().map(|(name, _)| (name.to_owned(), draft.directory.clone())));
+    }
+    for draft in relatives.images() {
+        let Some((name, _)) = draft.name() else { continue };
+        if let Some(taken) = names.insert(name.to_owned(), target.to_owned()) {
+            let what = match &draft.variant {
+                Some(variant) => format!("the variant `{variant}` of the copy would be called `{name}`"),
+                None => format!("the copy would be called `{name}`"),
+            };
+            return Err(format!(
+                "{what}, and there is an image of that name in {}; nothing was written: take `name` out of that variant of \
+                 `{from}` ([variant.NAME.image]), so that it is called after its recipe",
+                taken.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Says whether the workspace's globs name the new directory.
+fn tell_of_workspace(target: &Path) {
+    let Ok(Some(workspace)) = Workspace::above(target) else { return };
+    let below = target.strip_prefix(&workspace.root).unwrap_or(target).display().to_string();
+    if !workspace.images.iter().any(|image| image == target) {
+        render::say(&format!("imgbuild.toml does not name it: add \"{below}\" to its `images`"));
+    }
+}
+
+/// The files of a recipe's directory that its images name, and locks, relative to it.
+fn files_of(
+    known: &crate::recipe::Known,
+    draft: &Draft,
+    arguments: &crate::cli::Arguments,
+) -> Result<BTreeSet<PathBuf>, (String, Exit)> {
+    let relatives = known
+        .recipes
+        .iter()
+        .find(|(directory, _)| *directory == draft.directory)
+        .map(|(_, relatives)| relatives.clone());
+    let drafts = relatives.map(|relatives| relatives.images()).unwrap_or_default();
+    let mut named: BTreeSet<PathBuf> = BTreeSet::new();
+    for one in &drafts {
+        let loaded = load_draft(one, known.workspace.as_deref());
+        let Some(recipe) = loaded.recipe else {
+            let errors: Vec<_> = loaded.findings.into_iter().filter(|one| one.severity == Severity::Error).collect();
+            print_findings(&errors, arguments.verbose);
+            return Err(("the recipe has errors; nothing was written".to_owned(), Exit::Input));
+        };
+        named.extend(of_recipe(&recipe));
+    }
+    named.insert(draft.directory.join(".gitignore"));
+    let mut files = BTreeSet::new();
+    for path in named.iter().filter(|path| path.starts_with(&draft.directory) && path.symlink_metadata().is_ok()) {
+        for entry in walkdir::WalkDir::new(path).into_iter().flatten().filter(|entry| !entry.file_type().is_dir()) {
+            files.extend(entry.path().strip_prefix(&draft.directory).map(Path::to_owned));
+        }
+    }
+    Ok(files)
+}
+
+/// What one image names; not all of it lies in its directory.
+fn of_recipe(recipe: &Recipe) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = recipe.files.iter().map(|file| file.path.clone()).collect();
+    paths.extend(recipe.named.iter().filter(|path| **path != recipe.directory).cloned());
+    paths.extend(recipe.postinstall.iter().flat_map(|script| script.inputs.iter().map(|(path, _)| path.clone())));
+    paths.push(recipe.lock_path.clone());
+    paths
+}
+
+fn copy_one(from: &Path, to: &Path) -> std::io::Result<()> {
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    if from.symlink_metadata()?.is_symlink() {
+        return std::os::unix::fs::symlink(std::fs::read_link(from)?, to);
+    }
+    std::fs::copy(from, to).map(drop)
+}
+
+/// Gives the recipe in a file another name.
+fn rename_image(path: &Path, name: &str) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let name_of_file = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut document = Editable::read(&name_of_file, &text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let change = Edit { path: FieldPath::parse("image.name")?, change: Change::Set(name.to_owned()) };
+    document.apply(&[], &change)?;
+    // Through a link another recipe would get the name.
+    if path.is_symlink() {
+        std::fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    std::fs::write(path, document.text()).map_err(|error| format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,280 @@
+//! `imgbuild init`.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::setup::print_findings;
+use crate::recipe::{Distro, KDL_RECIPE_FILE, RECIPE_FILE, Workspace, known_releases};
+
+/// Arguments of `init`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Name of the image [default: the directory's]
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Release of Debian or Ubuntu, by its name
+    #[arg(long, default_value = "bookworm")]
+    pub release: String,
+    /// Format of the recipe
+    #[arg(long, value_name = "FORMAT", default_value = "toml")]
+    pub format: super::convert::To,
+}
+
+const PKGLIST: &str = "# Packages, one a line. Kernels belong to `kernel` of the recipe.\nsystemd-sysv\nudev\nopenssh-server\niproute2\niputils-ping\n";
+
+const EXLIST: &str = "# What is left out of the packed image. Patterns are matched against `./path`; `*` crosses `/`;\n# `./dir*` takes a folder and its content, `+./path` brings something back.\n./usr/share/man/*\n./usr/share/doc/*\n./usr/share/locale/*\n./boot/*\n";
+
+/// The distribution that has a release, and its kernel.
+fn of_release(release: &str) -> (&'static str, &'static str) {
+    match known_releases(Distro::Ubuntu).contains(&release) {
+        true => (Distro::Ubuntu.name(), "linux-image-generic"),
+        false => (Distro::Debian.name(), "linux-image-amd64"),
+    }
+}
+
+fn recipe_text(name: &str, release: &str, has_key: bool) -> String {
+    let (distro, kernel) = of_release(release);
+    let key = if has_key {
+        "authorized_keys = [\"keys/admin.pub\"]"
+    } else {
+        "# authorized_keys = [\"keys/admin.pub\"]   # without a key nobody can log in"
+    };
+    format!(
+        r#"# An image that diskless nodes boot from. `imgbuild plan` says what a build would do, and why.
+[image]
+name = "{name}"
+distro = "{distro}"
+release = "{release}"
+arch = "x86_64"
+
+# Where packages come from. `host` is the mirror that this machine's own apt uses; or give one:
+# uri = "http://mirror.example/{distro}", suites = ["{release}"], components = ["main"], signed-by = "keys/site.gpg"
+[[repo]]
+source = "host"
+
+[packages]
+lists = ["{name}.pkglist"]       # xCAT pkglists, in order
+install = []                     # more packages
+
+# A directory of your own .deb files; its sub-directories are repositories too.
+# [otherpkgs]
+# dir = "otherpkgs"
+# lists = ["{name}.otherpkgs.pkglist"]
+
+[kernel]
+package = "{kernel}"
+drivers = []                     # edits of the default list of network drivers: "+ice", "-be2net"; or a whole list
+
+[system]
+hostname = "dhcp"                # or the name of every node
+{key}
+
+# A script that changes the image after all packages are in. It gets xCAT's arguments and IMG_* variables,
+# starts in the recipe's directory, and sees nothing but its inputs.
+# [postinstall]
+# script = "{name}.postinstall"
+# inputs = ["site/**"]
+
+# Which units start on nodes, whatever their packages chose.
+# [services]
+# disable = ["isc-dhcp-server"]
+# enable = []
+# mask = []
+
+# Files to copy into the image: lines `source -> /destination`.
+# [sync]
+# lists = ["{name}.synclist"]
+
+[exclude]
+lists = ["{name}.exlist"]
+
+[boot]
+cmdline = ["console=ttyS0"]
+tmpfs = {{ "/tmp" = "50m" }}
+"#
+    )
+}
+
+/// The same in KDL.
+fn kdl_text(name: &str, release: &str, has_key: bool) -> String {
+    let (distro, kernel) = of_release(release);
+    let key = if has_key {
+        "authorized_keys \"keys/admin.pub\""
+    } else {
+        "// authorized_keys \"keys/admin.pub\"   // without a key nobody can log in"
+    };
+    format!(
+        r#"// An image that diskless nodes boot from. `imgbuild plan` says what a build would do, and why.
+image name="{name}" distro="{distro}" release="{release}" arch="x86_64"
+
+// Where packages come from. `host` is the mirror that this machine's own apt uses; or give one:
+// repo uri="http://mirror.example/{distro}" suites="{release}" components="main" signed-by="keys/site.gpg"
+repo source="host"
+
+packages {{
+    lists "{name}.pkglist"       // xCAT pkglists, in order
+    install                      // more packages
+}}
+
+// A directory of your own .deb files; its sub-directories are repositories too.
+// otherpkgs "otherpkgs" {{ lists "{name}.otherpkgs.pkglist" }}
+
+kernel package="{kernel}" {{
+    drivers                      // edits of the default list of network drivers: "+ice" "-be2net"; or a whole list
+}}
+
+system {{
+    hostname "dhcp"              // or the name of every node
+    {key}
+}}
+
+// A script that changes the image after all packages are in. It gets xCAT's arguments and IMG_* variables,
+// starts in the recipe's directory, and sees nothing but its inputs.
+// postinstall "{name}.postinstall" {{ inputs "site/**" }}
+
+// Which units start on nodes, whatever their packages chose.
+// services {{
+//     disable "isc-dhcp-server"
+//     enable
+//     mask
+// }}
+
+// Files to copy into the image: lines `source -> /destination`.
+// sync {{ lists "{name}.synclist" }}
+
+exclude {{ lists "{name}.exlist" }}
+
+boot {{
+    cmdline "console=ttyS0"
+    tmpfs {{ "/tmp" "50m" }}
+}}
+"#
+    )
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let directory = &match place_of(&arguments.directory, own.name.as_deref()) {
+        Ok(directory) => directory,
+        Err(exit) => return exit,
+    };
+    let from_directory = || {
+        let full = std::path::absolute(directory).ok()?;
+        Some(full.file_name()?.to_str()?.to_owned())
+    };
+    let name = own.name.clone().or_else(from_directory).unwrap_or_else(|| "image".to_owned());
+    let good = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    if !good(&name) || !good(&own.release) {
+        render::say(&format!(
+            "`{name}` cannot be an image's name: use letters, digits, `.`, `_` and `-`, for instance `imgbuild init compute`"
+        ));
+        return Exit::Usage;
+    }
+    let key = public_key();
+    let mut files = vec![
+        (format!("{name}.pkglist"), PKGLIST.to_owned()),
+        (format!("{name}.exlist"), EXLIST.to_owned()),
+        (".gitignore".to_owned(), "/out\n".to_owned()),
+    ];
+    if let Some(key) = &key {
+        files.push(("keys/admin.pub".to_owned(), key.clone()));
+    }
+    let recipe = match own.format {
+        super::convert::To::Toml => (RECIPE_FILE.to_owned(), recipe_text(&name, &own.release, key.is_some())),
+        super::convert::To::Kdl => (KDL_RECIPE_FILE.to_owned(), kdl_text(&name, &own.release, key.is_some())),
+    };
+    files.push(recipe);
+    if let Some(taken) = [RECIPE_FILE, KDL_RECIPE_FILE].iter().find(|file| directory.join(file).exists()) {
+        render::say(&format!("`{}` is there already; nothing was written", directory.join(taken).display()));
+        return Exit::Input;
+    }
+    if let Some((taken, _)) = files.iter().find(|(file, _)| file != ".gitignore" && directory.join(file).exists()) {
+        render::say(&format!("`{}` is there already; nothing was written", directory.join(taken).display()));
+        return Exit::Input;
+    }
+    for (file, text) in &files {
+        if let Err(error) = write(&directory.join(file), text) {
+            render::say(&format!("cannot write `{}`: {error}", directory.join(file).display()));
+            return Exit::Machine;
+        }
+    }
+    let written: Vec<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
+    let inside = match *directory == arguments.directory {
+        true => String::new(),
+        false => format!(" in {}", directory.display()),
+    };
+    render::say(&format!("wrote {}{inside}", written.join(", ")));
+    if key.is_none() {
+        let place = if own.format == super::convert::To::Kdl { "`system`" } else { "[system]" };
+        render::say(&format!(
+            "no public key was found in ~/.ssh: add one to {place} authorized_keys, or nobody can log in"
+        ));
+    }
+    render::say("next: imgbuild build, then imgbuild boot --ssh");
+    Exit::Done
+}
+
+/// Where the new recipe goes: the directory itself, but in a workspace's root a folder where its globs look for images, and
+/// in such a folder one below it.
+fn place_of(directory: &Path, name: Option<&str>) -> Result<PathBuf, Exit> {
+    let workspace = match Workspace::above(directory) {
+        Ok(workspace) => workspace,
+        Err(findings) => {
+            print_findings(&findings, 0);
+            return Err(Exit::Input);
+        }
+    };
+    let folders = |workspace: &Workspace| -> Vec<String> {
+        let patterns = workspace.model.images.iter().filter(|pattern| !pattern.starts_with('!'));
+        let plain = patterns.filter_map(|pattern| pattern.strip_suffix("/*"));
+        plain.filter(|folder| !folder.contains(['*', '?', '[', '{'])).map(str::to_owned).collect()
+    };
+    if let (Some(workspace), Ok(real)) = (&workspace, directory.canonicalize())
+        && folders(workspace).iter().any(|folder| workspace.root.join(folder) == real)
+    {
+        let Some(name) = name else {
+            render::say("error: name the new image: `imgbuild init NAME`");
+            return Err(Exit::Usage);
+        };
+        return Ok(directory.join(name));
+    }
+    let is_root = |workspace: &Workspace| directory.canonicalize().is_ok_and(|real| real == workspace.root);
+    let Some(workspace) = workspace.filter(|workspace| is_root(workspace) && !workspace.model.images.is_empty()) else {
+        return Ok(directory.to_owned());
+    };
+    let Some(name) = name else {
+        render::say("error: name the new image: `imgbuild init NAME`");
+        return Err(Exit::Usage);
+    };
+    match folders(&workspace).first() {
+        Some(folder) => Ok(directory.join(folder).join(name)),
+        None => {
+            render::say(
+                "error: no pattern of imgbuild.toml says where new images go: name the directory with `-C DIR`",
+            );
+            Err(Exit::Input)
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(path, text)
+}
+
+/// The caller's own public key, newest kind first.
+fn public_key() -> Option<String> {
+    let home = std::path::PathBuf::from(std::env::var_os("HOME")?);
+    ["id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub"]
+        .iter()
+        .find_map(|name| std::fs::read_to_string(home.join(".ssh").join(name)).ok())
+}

@@ -1,0 +1,79 @@
+//! `imgbuild list`.
+
+use crate::cli::Exit;
+use crate::cli::output::documents::{LIST_FORMAT, ListDocument, ListedImage};
+use crate::cli::output::render;
+use crate::cli::setup::{chosen_to_look, published_image};
+use crate::recipe::Recipe;
+use crate::stage::{BuildInfo, drift_of_artefacts};
+
+/// Arguments of `list`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where artefacts are [default: `out` beside the recipe]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<std::path::PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let recipes = match chosen_to_look(arguments, &own.images) {
+        Ok(recipes) => recipes,
+        Err(exit) => return exit,
+    };
+    let mut images = Vec::new();
+    for recipe in &recipes {
+        match published_image(&out_of(recipe, own), &recipe.model.image.name) {
+            Ok(found) => images.push((recipe, found)),
+            Err(exit) => return exit,
+        }
+    }
+    if own.json {
+        let images = images.into_iter().map(|(recipe, found)| listed(recipe, own, found)).collect();
+        let document = serde_json::json!(ListDocument { format_version: LIST_FORMAT.to_string(), images });
+        render::print_as_is(&format!("{document:#}\n"));
+        return Exit::Done;
+    }
+    let texts: Vec<String> = images.into_iter().map(|(recipe, found)| text_of(recipe, own, found)).collect();
+    render::print(&texts.concat());
+    Exit::Done
+}
+
+fn out_of(recipe: &Recipe, own: &Arguments) -> std::path::PathBuf {
+    own.out.clone().unwrap_or_else(|| recipe.out.clone())
+}
+
+/// Directory and build.json of what is published.
+type Published = Option<(std::path::PathBuf, BuildInfo)>;
+
+fn listed(recipe: &Recipe, own: &Arguments, found: Published) -> ListedImage {
+    let (name, out) = (&recipe.model.image.name, out_of(recipe, own));
+    let (directory, build) = found.unzip();
+    let drift = build.is_some().then(|| drift_of_artefacts(&out, name, None));
+    let (recipe, variant) = (recipe.directory.clone(), recipe.variant.clone());
+    ListedImage { name: name.clone(), recipe, variant, directory, build, drift }
+}
+
+fn text_of(recipe: &Recipe, own: &Arguments, found: Published) -> String {
+    let (name, out) = (&recipe.model.image.name, out_of(recipe, own));
+    let Some((directory, info)) = found else { return format!("{name}  not built\n") };
+    let mut text = format!("{name}  {}  kernel {}\n", info.target, info.kernel_release);
+    text.push_str(&format!("  published  {}\n", directory.display()));
+    for artefact in &info.artefacts {
+        text.push_str(&format!("  {:>9}  {}\n", render::bytes(artefact.size), artefact.name));
+    }
+    text.push_str(&format!("  cmdline  {}\n", info.cmdline.join(" ")));
+    for (layer, digest) in &info.layers {
+        text.push_str(&format!("  layer  {layer:<20} {}\n", &digest[..12.min(digest.len())]));
+    }
+    for drift in drift_of_artefacts(&out, name, None) {
+        text.push_str(&format!("  {} {}; `imgbuild build` mends it\n", drift.name, drift.problem));
+    }
+    text
+}

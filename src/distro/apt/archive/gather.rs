@@ -1,0 +1,404 @@
+//! The archives of a recipe: which they are, and reading them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::source::below;
+use super::sources_file::{Entry, SignedBy, read_sources_file};
+use super::vendored::{self, Contents, Suite, suite_directory};
+use crate::distro::apt::resolve::{Resolver, in_the_way, unknown_names};
+use crate::distro::apt::{
+    Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
+    scan_local, sources_for, tools_closure,
+};
+use crate::distro::{
+    DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Resolution, Solving, VENDOR_MARK, keyring,
+    without_password, write_file,
+};
+use crate::recipe::{Distro, LockedSuite, Recipe, id_of};
+use crate::source::{Finding, Severity, SourceFile};
+use crate::store::StoreError;
+
+/// Debian's name of the image's architecture.
+pub fn architecture_of(recipe: &Recipe) -> &'static str {
+    architecture(recipe.model.image.arch.machine()).unwrap_or("amd64")
+}
+
+/// Sources of a recipe with the keyring of each.
+///
+/// # Errors
+/// [`DistroError`] for sources or keyrings that cannot be used.
+pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, DistroError> {
+    let (recipe, places) = (gathering.recipe, gathering.places);
+    let mirror = places.mirror.as_deref();
+    if let Some(directory) = &places.vendor {
+        return vendored::sources(gathering, directory);
+    }
+    let host = HostSources::read(Path::new("/etc/apt"));
+    let built_in = || built_in(recipe);
+    let image = &recipe.model.image;
+    let mut found = Vec::new();
+    if recipe.model.repo.is_empty() {
+        for source in sources_for(image, &host, mirror)? {
+            found.push((source, built_in()?));
+        }
+        return Ok(found);
+    }
+    let named = named(gathering)?;
+    for (index, repo) in recipe.model.repo.iter().enumerate() {
+        if repo.source.is_none() {
+            found.extend(
+                named.iter().filter(|one| one.repo == index).map(|one| (one.source.clone(), one.keyring.clone())),
+            );
+            continue;
+        }
+        let keyring = match recipe.keyrings.get(index).and_then(Option::as_ref) {
+            Some(path) => keyring(path)?,
+            None => built_in()?,
+        };
+        let mut from = sources_for(image, &host, mirror)?;
+        if !repo.suites.is_empty() {
+            from = only_suites(from, &repo.suites)?;
+        }
+        for source in &mut from {
+            source.check_valid_until = repo.check_valid_until;
+            if !repo.components.is_empty() {
+                source.components.clone_from(&repo.components);
+            }
+        }
+        found.extend(from.into_iter().map(|source| (source, keyring.clone())));
+    }
+    Ok(found)
+}
+
+/// The keys of the distribution's own archive.
+///
+/// # Errors
+/// [`DistroError::Keyring`], if the built-in data were damaged.
+pub fn built_in(recipe: &Recipe) -> Result<Keyring, DistroError> {
+    let keys = match recipe.model.image.distro {
+        Distro::Ubuntu => Keyring::ubuntu(),
+        _ => Keyring::debian(),
+    };
+    keys.map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem })
+}
+
+/// An archive that the recipe names itself.
+pub struct Named {
+    /// Which [[repo]] names it.
+    pub repo: usize,
+    /// The archive.
+    pub source: Source,
+    /// Whose signatures count.
+    pub keyring: Keyring,
+}
+
+/// The archives that the recipe names by address or in files; what the lock calls them is each one's own.
+///
+/// # Errors
+/// [`DistroError`] for files or keyrings that cannot be used.
+pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
+    let recipe = gathering.recipe;
+    let mut all: Vec<Named> = Vec::new();
+    for (index, repo) in recipe.model.repo.iter().enumerate() {
+        let own = match recipe.keyrings.get(index).and_then(Option::as_ref) {
+            Some(path) => Some(keyring(path)?),
+            None => None,
+        };
+        let built_in = || built_in(recipe);
+        if let Some(file) = recipe.repo_files.get(index).and_then(Option::as_ref) {
+            for entry in entries_of(gathering, file)? {
+                let keyring = match (&own, &entry.signed_by) {
+                    (Some(own), _) => own.clone(),
+                    (None, None) => built_in()?,
+                    (None, Some(SignedBy::Text(text))) => Keyring::parse(text.as_bytes())
+                        .map_err(|problem| DistroError::Keyring { path: file.path.clone(), problem })?,
+                    (None, Some(SignedBy::File(path))) => {
+                        let folder = file.path.parent().unwrap_or(&recipe.directory);
+                        keyring(&folder.join(path))?
+                    }
+                };
+                let source = Source {
+                    uri: entry.uri,
+                    suites: entry.suites,
+                    optional: Vec::new(),
+                    components: entry.components,
+                    signed_by: None,
+                    trusted: entry.trusted || repo.trusted,
+                    called: None,
+                    check_valid_until: entry.check_valid_until && repo.check_valid_until,
+                };
+                all.push(Named { repo: index, source, keyring });
+            }
+        } else if let Some(uri) = &repo.uri {
+            let source = Source {
+                uri: without_password(uri.trim_end_matches('/')),
+                suites: repo.suites.clone(),
+                optional: Vec::new(),
+                components: repo.components.clone(),
+                signed_by: None,
+                trusted: repo.trusted,
+                called: None,
+                check_valid_until: repo.check_valid_until,
+            };
+            let keyring = match own {
+                Some(own) => own,
+                None => built_in()?,
+            };
+            all.push(Named { repo: index, source, keyring });
+        }
+    }
+    // `./` and `stable` are names that many archives have; those of the release are the host's, where it is asked, too.
+    let mut seen = BTreeSet::new();
+    if recipe.model.repo.iter().any(|repo| repo.source.is_some()) {
+        let release = &recipe.model.image.release;
+        seen.extend(["", "-updates", "-security", "-backports"].map(|ending| format!("{release}{ending}")));
+    }
+    for one in &mut all {
+        let id = id_of(&recipe.model.repo[one.repo], one.repo);
+        let is_taken = |source: &Source, seen: &BTreeSet<String>| {
+            source
+                .suites
+                .iter()
+                .any(|suite| below(suite).is_some() && source.called.is_none() || seen.contains(&source.origin(suite)))
+        };
+        let mut number = 1;
+        while is_taken(&one.source, &seen) {
+            one.source.called = Some(if number == 1 { id.clone() } else { format!("{id}-{number}") });
+            number += 1;
+        }
+        seen.extend(one.source.suites.iter().map(|suite| one.source.origin(suite)));
+    }
+    Ok(all)
+}
+
+/// The archives of a file of the recipe, for the image's architecture.
+fn entries_of(gathering: &Gathering<'_>, file: &Arc<SourceFile>) -> Result<Vec<Entry>, DistroError> {
+    let (entries, findings) = read_sources_file(file);
+    let mut broken = false;
+    for finding in &findings {
+        broken |= finding.severity == Severity::Error;
+        gathering.news.finding(finding);
+    }
+    if broken {
+        return Err(DistroError::NoSource {
+            problem: format!("{} cannot be used", file.name),
+            help: "correct the lines above".to_owned(),
+        });
+    }
+    let architecture = architecture_of(gathering.recipe);
+    let fits =
+        |entry: &Entry| entry.architectures.is_empty() || entry.architectures.iter().any(|one| one == architecture);
+    Ok(entries.into_iter().filter(fits).collect())
+}
+
+/// A suite that the archive does not have, and that the recipe does not name, is told and left out.
+fn unless_optional<T>(
+    found: Result<T, DistroError>,
+    source: &Source,
+    recipe: &Recipe,
+    news: &dyn News,
+) -> Result<Option<T>, DistroError> {
+    match found {
+        Err(DistroError::NoSuite { uri, suite, problem }) if source.optional.contains(&suite) => {
+            let text = format!("{uri} has no suite `{suite}` ({problem}): the image is made without it");
+            let finding = match recipe.spans.nearest("image.release") {
+                // Without it the image has known holes: that is worth more than a note.
+                Some(span) if suite.ends_with("-security") => Finding::warning("distro::no_suite", span, text)
+                    .label("the release asked for here")
+                    .help("if that is meant, name the suites that are to be used: [[repo]] source = \"host\", suites = [...]"),
+                _ => Finding::nowhere(Severity::Note, "distro::no_suite", text),
+            };
+            news.finding(&finding);
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
+}
+
+/// All suites that there are, with their sources; their indices are downloaded.
+fn suites(gathering: &Gathering<'_>, doing: &str) -> Result<Vec<(Source, SuiteRelease)>, DistroError> {
+    let (mut suites, mut downloads): (_, Vec<Download>) = (Vec::new(), Vec::new());
+    for (source, keyring) in sources(gathering)? {
+        for suite in &source.suites {
+            gathering.news.progress(&format!("{doing} {suite}"));
+            let architecture = architecture_of(gathering.recipe);
+            let found = fetch_suite((gathering.fetcher, gathering.store), &source, suite, architecture, &keyring);
+            let found = unless_optional(found, &source, gathering.recipe, gathering.news)?;
+            let Some((release, indices)) = found else { continue };
+            suites.push((source.clone(), release));
+            downloads.extend(indices);
+        }
+    }
+    gathering.fetcher.fetch_all(&downloads, gathering.news.downloads("package indices").as_ref())?;
+    Ok(suites)
+}
+
+/// Archives whose Release files and indices were read and checked.
+pub struct AptArchive {
+    suites: Vec<SuiteRelease>,
+    archive: Archive,
+    architecture: &'static str,
+}
+
+/// Fetches, checks and reads the indices of all suites and of the local directories.
+///
+/// # Errors
+/// [`DistroError`].
+pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
+    let found = suites(gathering, "checking")?;
+    let suites: Vec<SuiteRelease> = found.into_iter().map(|(_, release)| release).collect();
+    let mut archive = Archive::default();
+    for release in &suites {
+        for (_, digest, path) in &release.indices {
+            archive.indices.push(SuiteIndex::read(gathering.store, release, digest, path)?);
+        }
+    }
+    if let Some(directory) = &gathering.recipe.otherpkgs_directory {
+        archive.indices.extend(scan_local(directory, "otherpkgs")?.into_iter().map(|repository| repository.index));
+    }
+    if let Some(directory) = &gathering.recipe.kernel_files.kernels {
+        // First: where an archive has a package of the same version, the directory's is meant.
+        let found = scan_local(directory, "kernels")?.into_iter().map(|repository| repository.index);
+        archive.indices.splice(0..0, found);
+    }
+    Ok(AptArchive { suites, archive, architecture: architecture_of(gathering.recipe) })
+}
+
+impl PackageArchive for AptArchive {
+    fn suites(&self) -> Vec<LockedSuite> {
+        self.suites.iter().map(|suite| LockedSuite { name: suite.origin.clone(), release: suite.digest }).collect()
+    }
+
+    fn of_origin(&self, start: &str) -> Result<Vec<PinnedPackage>, DistroError> {
+        let mut pins = Vec::new();
+        for name in self.archive.names() {
+            let own = self
+                .archive
+                .candidates(name)
+                .into_iter()
+                .filter(|one| one.index.origin.strip_prefix(start).is_some_and(|rest| rest.starts_with('/')));
+            if let Some((_, newest)) = own.filter_map(|one| Some((one.version()?, one))).max_by(|a, b| a.0.cmp(&b.0)) {
+                pins.push(newest.pin(false)?);
+            }
+        }
+        Ok(pins)
+    }
+
+    fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError> {
+        self.archive.candidates(name).iter().map(|one| one.pin(false)).collect()
+    }
+
+    fn find(&self, name: &str, version: Option<&str>) -> Result<Option<PinnedPackage>, DistroError> {
+        let found = match version {
+            Some(version) => self.archive.exact(name, version),
+            None => self.archive.newest(name),
+        };
+        found.map(|one| one.pin(false)).transpose()
+    }
+
+    fn kernel_releases(&self, packages: &[PinnedPackage]) -> Result<Vec<(String, PinnedPackage)>, DistroError> {
+        Ok(crate::distro::apt::kernel_releases(packages))
+    }
+
+    fn headers(&self, _: &PinnedPackage, release: &str) -> Result<(String, Option<PinnedPackage>), DistroError> {
+        let name = format!("linux-headers-{release}");
+        let found = self.find(&name, None)?;
+        Ok((name, found))
+    }
+
+    fn check_names(&self, names: &[String]) -> Result<(), DistroError> {
+        let unknown: Vec<String> =
+            names.iter().filter(|name| self.archive.candidates(name).is_empty()).cloned().collect();
+        if unknown.is_empty() { Ok(()) } else { Err(unknown_names(&self.archive, unknown)) }
+    }
+
+    fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
+        tools_closure(&self.archive, seed, held)
+    }
+
+    fn resolve(
+        &self,
+        solving: &Solving<'_>,
+        passes: &[Pass],
+        mut held: Vec<PinnedPackage>,
+    ) -> Result<Vec<Resolution>, DistroError> {
+        let mut passes = passes.to_vec();
+        if let Some(base) = passes.first_mut()
+            && self.archive.newest("usr-is-merged").is_some()
+        {
+            base.install.push("usr-is-merged".to_owned());
+        }
+        let resolver =
+            Resolver { solving, architecture: self.architecture, suites: &self.suites, archive: &self.archive };
+        loop {
+            match resolver.resolve(&passes, &held) {
+                // A held version that stands in the way gives way; the lock's difference names it (D13).
+                Err(DistroError::Unsatisfiable { detail, log }) => {
+                    let count = held.len();
+                    let blocking = in_the_way(&detail);
+                    held.retain(|package| !blocking.contains(&package.name));
+                    if held.len() == count {
+                        return Err(DistroError::Unsatisfiable { detail, log });
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Roots of the archives by suite.
+///
+/// # Errors
+/// [`DistroError`] for sources that cannot be used.
+pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
+    let mut urls: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (source, _) in sources(gathering)? {
+        for suite in &source.suites {
+            urls.entry(source.origin(suite)).or_default().push(source.uri.clone());
+            if source.called.is_some() {
+                // As an earlier imgbuild called it in a lock.
+                urls.entry(suite.clone()).or_default().push(source.uri.clone());
+            }
+        }
+    }
+    Ok(urls)
+}
+
+/// Writes the indices of all suites, as signed, into a directory; gives the files.
+///
+/// # Errors
+/// [`DistroError`].
+pub fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
+    let mut kept = BTreeSet::new();
+    let mut put = |path: PathBuf, bytes: &[u8]| -> Result<(), DistroError> {
+        write_file(&path, bytes).map_err(|source| StoreError::io("write", &path, source))?;
+        kept.insert(path);
+        Ok(())
+    };
+    let mut contents = Contents { format: 1, suite: Vec::new() };
+    let found = suites(gathering, "fetching the indices of")?;
+    for (source, release) in found {
+        let suite = &release.suite;
+        let root = suite_directory(directory, &release.origin);
+        let place = match below(suite) {
+            None => root.join("dists").join(suite),
+            Some(below) => root.join(below),
+        };
+        for (name, bytes) in &release.files {
+            put(place.join(name), bytes)?;
+        }
+        for (_, digest, path) in &release.indices {
+            let from = gathering.store.index(digest);
+            let bytes = std::fs::read(&from).map_err(|source| StoreError::io("read", &from, source))?;
+            put(place.join(path), &bytes)?;
+            let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+            put(place.join(folder).join(format!("by-hash/SHA256/{digest}")), &bytes)?;
+        }
+        contents.suite.push(Suite { name: release.origin.clone(), components: source.components.clone() });
+    }
+    put(directory.join(VENDOR_MARK), toml::to_string(&contents).unwrap_or_default().as_bytes())?;
+    Ok(kept)
+}

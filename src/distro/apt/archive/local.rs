@@ -1,0 +1,82 @@
+//! otherpkgs: a directory of .deb files, with or without an index, sub-directories as repositories.
+
+use std::path::Path;
+
+use crate::archive::control_stanza;
+use crate::digest::Sha256;
+use crate::distro::DistroError;
+use crate::distro::apt::SuiteIndex;
+use crate::witness;
+
+/// One local repository: a directory that holds package files.
+#[derive(Debug, Clone)]
+pub struct LocalRepository {
+    /// Path below the otherpkgs directory; `.` for the directory itself.
+    pub name: String,
+    /// Its packages, with an index made from the files themselves.
+    pub index: SuiteIndex,
+}
+
+/// How deep below otherpkgs a repository may lie.
+const DEPTH_LIMIT: usize = 8;
+
+/// All package files below a directory, links to files too, sorted.
+///
+/// # Errors
+/// [`DistroError::Format`] for a directory that cannot be read.
+pub fn package_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, DistroError> {
+    let mut files = Vec::new();
+    for entry in witness::walk().at_most(DEPTH_LIMIT).through(directory) {
+        let entry = entry.map_err(|error| DistroError::Format {
+            file: directory.display().to_string(),
+            problem: error.to_string(),
+        })?;
+        if entry.path.extension().is_some_and(|ending| ending == "deb") && witness::is_file(&entry.path) {
+            files.push(entry.path);
+        }
+    }
+    Ok(files)
+}
+
+/// Finds the repositories below a directory: each folder that holds package files.
+///
+/// The index is made from the packages, whatever index lies beside them: it is what will be installed.
+///
+/// # Errors
+/// [`DistroError::PackageFile`] for a file that is no package.
+///
+/// `origin` is the first part of what its packages have as their origin.
+pub fn scan_local(directory: &Path, origin: &str) -> Result<Vec<LocalRepository>, DistroError> {
+    let mut found: std::collections::BTreeMap<String, Vec<std::path::PathBuf>> = std::collections::BTreeMap::new();
+    for path in package_files(directory)? {
+        let parent = path.parent().and_then(|parent| parent.strip_prefix(directory).ok());
+        let name = parent.and_then(Path::to_str).filter(|name| !name.is_empty()).unwrap_or(".");
+        found.entry(name.to_owned()).or_default().push(path);
+    }
+    let mut repositories = Vec::new();
+    for (name, files) in found {
+        let mut text = String::new();
+        for file in files {
+            let wrong = |problem: String| DistroError::PackageFile { path: file.clone(), problem };
+            let bytes = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;
+            let stanza = control_stanza(&bytes[..]).map_err(|error| wrong(error.to_string()))?;
+            let base = file
+                .file_name()
+                .and_then(|name| name.to_str())
+                .ok_or_else(|| wrong("has a name that is no UTF-8".to_owned()))?;
+            // Fields that the index adds must not stand in the package as well.
+            let own = stanza.lines().filter(|line| {
+                !["Filename:", "Size:", "SHA256:", "MD5sum:", "SHA1:"].iter().any(|field| line.starts_with(field))
+            });
+            for line in own {
+                text.push_str(line);
+                text.push('\n');
+            }
+            text.push_str(&format!("Filename: {base}\nSize: {}\nSHA256: {}\n\n", bytes.len(), Sha256::of(&bytes)));
+        }
+        let url = format!("file:{}", directory.join(if name == "." { "" } else { &name }).display());
+        let origin = format!("{origin}/{name}");
+        repositories.push(LocalRepository { name, index: SuiteIndex::new(origin, url, text) });
+    }
+    Ok(repositories)
+}

@@ -1,0 +1,251 @@
+//! Release files: fetched, their signatures checked, their digests taken.
+
+use std::collections::BTreeMap;
+
+use super::source::below;
+use crate::digest::Sha256;
+use crate::distro::apt::Source;
+use crate::distro::{DistroError, Download, Fetcher, Keyring, verify_clear_signed, verify_detached, write_file};
+use crate::pgp::clear_text;
+use crate::store::{Store, StoreError};
+
+/// Largest Release file that is read; Debian's are about 150 KB.
+const RELEASE_LIMIT: u64 = 16 << 20;
+
+/// What a Release file may have its index compressed with, best first.
+const INDEX_ENDINGS: [&str; 4] = [".xz", ".zst", ".gz", ""];
+
+/// A suite whose Release file was checked.
+#[derive(Debug, Clone)]
+pub struct SuiteRelease {
+    /// Suite as asked for.
+    pub suite: String,
+    /// What image.lock calls the origin of its packages.
+    pub origin: String,
+    /// Root of the archive.
+    pub uri: String,
+    /// The files that say what it has, as they came: name and bytes.
+    pub files: Vec<(&'static str, Vec<u8>)>,
+    /// The signed text; none for an archive without, which has to be trusted.
+    pub text: Option<String>,
+    /// Digest of the signed text; what the lock keeps. Without one, of the index.
+    pub digest: Sha256,
+    /// The index of each component that has one: component, digest, and path below the Release file.
+    pub indices: Vec<(String, Sha256, String)>,
+}
+
+/// A Release file that was had.
+struct Had {
+    files: Vec<(&'static str, Vec<u8>)>,
+    text: String,
+}
+
+/// Fetches a suite's Release file and checks its signature; none where a trusted archive has no such file.
+fn release_of(fetcher: &Fetcher, source: &Source, suite: &str, keyring: &Keyring) -> Result<Option<Had>, DistroError> {
+    let base = source.base(suite);
+    let read = |name: &str| match fetcher.read(&format!("{base}/{name}"), RELEASE_LIMIT) {
+        Ok(bytes) => Ok(Ok(bytes)),
+        Err(DistroError::NotThere { answer, .. }) => Ok(Err(answer)),
+        Err(other) => Err(other),
+    };
+    let bad = |file: &str, problem: String| DistroError::Signature {
+        file: file.to_owned(),
+        place: base.clone(),
+        problem,
+        help: "if this archive is signed with a key of its own, name it: [[repo]] signed-by = \"keys/site.gpg\""
+            .to_owned(),
+    };
+    let no_text =
+        |file: &str| DistroError::Format { file: format!("{base}/{file}"), problem: "is no UTF-8 text".to_owned() };
+    let answer = match read("InRelease")? {
+        Ok(data) => {
+            let text = match source.trusted {
+                true => clear_text(&data).ok_or_else(|| no_text("InRelease"))?,
+                false => verify_clear_signed(&data, keyring).map_err(|problem| bad("InRelease", problem))?,
+            };
+            return Ok(Some(Had { files: vec![("InRelease", data)], text }));
+        }
+        Err(answer) => answer,
+    };
+    let Ok(data) = read("Release")? else {
+        if source.trusted {
+            return Ok(None);
+        }
+        return Err(DistroError::NoSuite {
+            uri: source.uri.clone(),
+            suite: suite.to_owned(),
+            problem: format!("neither InRelease nor Release is there: {answer}"),
+        });
+    };
+    let text = String::from_utf8(data.clone()).map_err(|_| no_text("Release"))?;
+    let mut files = vec![("Release", data)];
+    if !source.trusted {
+        let signature = read("Release.gpg")?.map_err(|_| {
+            let problem = "it has no signature: neither InRelease nor Release.gpg is there".to_owned();
+            DistroError::Signature {
+                file: "Release".to_owned(),
+                place: base.clone(),
+                problem,
+                help: "sign it (gpg -abs -o Release.gpg Release); an archive of your own that nobody else can write needs none: [[repo]] trusted = true".to_owned(),
+            }
+        })?;
+        verify_detached(&files[0].1, &signature, keyring).map_err(|problem| bad("Release.gpg", problem))?;
+        files.push(("Release.gpg", signature));
+    }
+    Ok(Some(Had { files, text }))
+}
+
+/// Fetches and checks a suite's Release file; gives the downloads of its indices beside it.
+///
+/// # Errors
+/// [`DistroError::NoSuite`] when the archive does not have the suite; [`DistroError`] for a file that cannot be had, is not signed well, is too old, or lacks a component.
+pub fn fetch_suite(
+    (fetcher, store): (&Fetcher, &Store),
+    source: &Source,
+    suite: &str,
+    architecture: &str,
+    keyring: &Keyring,
+) -> Result<(SuiteRelease, Vec<Download>), DistroError> {
+    let base = source.base(suite);
+    let flat = below(suite).is_some();
+    let wanted: Vec<(String, String)> = match flat {
+        true => vec![(String::new(), "Packages".to_owned())],
+        false => source
+            .components
+            .iter()
+            .map(|component| (component.clone(), format!("{component}/binary-{architecture}/Packages")))
+            .collect(),
+    };
+    let mut release = SuiteRelease {
+        suite: suite.to_owned(),
+        origin: source.origin(suite),
+        uri: source.uri.clone(),
+        files: Vec::new(),
+        text: None,
+        digest: Sha256::of(b""),
+        indices: Vec::new(),
+    };
+    let Some(had) = release_of(fetcher, source, suite, keyring)? else {
+        without_release((fetcher, store), &base, &wanted, &mut release)?;
+        return Ok((release, Vec::new()));
+    };
+    let text = had.text;
+    let file = had.files.first().map_or("Release", |(name, _)| name);
+    let wrong = |problem: String| DistroError::Format { file: format!("{base}/{file}"), problem };
+    let fields = deb822_fast::borrowed::parse_borrowed(&text)
+        .map_err(|error| wrong(error.to_string()))?
+        .into_iter()
+        .next()
+        .ok_or_else(|| wrong("is empty".to_owned()))?;
+    if source.check_valid_until
+        && let Some(until) = fields.get_single("Valid-Until")
+        && is_past(until)
+    {
+        return Err(DistroError::Expired { file: file.to_owned(), place: base, until: until.trim().to_owned() });
+    }
+    let named: Vec<&str> =
+        [fields.get_single("Suite"), fields.get_single("Codename")].into_iter().flatten().map(str::trim).collect();
+    // A flat archive need not have a name; a suite of several words has one of them.
+    let is_called = |name: &&str| *name == suite || (suite.contains('/') && suite.split('/').any(|part| part == *name));
+    if !flat && !named.iter().any(is_called) {
+        let says = named.first().copied().unwrap_or("nothing");
+        return Err(wrong(format!("says that it is `{says}`, not `{suite}`")));
+    }
+    let mut listed = BTreeMap::new();
+    for line in fields.get_field("SHA256").map(|field| field.lines().to_vec()).unwrap_or_default() {
+        let mut words = line.split_whitespace();
+        if let (Some(digest), Some(size), Some(path)) = (words.next(), words.next(), words.next())
+            && let (Ok(digest), Ok(size)) = (Sha256::parse(digest), size.parse::<u64>())
+        {
+            listed.insert(path.trim_start_matches("./").to_owned(), (digest, size));
+        }
+    }
+    if listed.is_empty() {
+        return Err(wrong("lists no file with its SHA-256; older digests can be forged".to_owned()));
+    }
+    let by_hash = fields.get_single("Acquire-By-Hash").is_some_and(|word| word.trim() == "yes");
+    let mut downloads = Vec::new();
+    for (component, stem) in &wanted {
+        let found = INDEX_ENDINGS.iter().find_map(|ending| listed.get_key_value(&format!("{stem}{ending}")));
+        let Some((path, (digest, size))) = found else {
+            let what = match flat {
+                true => "lists no index of packages (Packages, Packages.gz)".to_owned(),
+                false => format!("has no packages of component `{component}` for {architecture}"),
+            };
+            return Err(wrong(what));
+        };
+        if !flat && !listed.contains_key(stem) {
+            return Err(wrong(format!("lists `{path}` but not `{stem}`, without which apt does not read it")));
+        }
+        if *size > super::index::INDEX_LIMIT {
+            return Err(wrong(format!("announces an index of {size} bytes; no index is that large")));
+        }
+        let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        let mut urls = vec![format!("{base}/{path}")];
+        if by_hash {
+            urls.insert(0, format!("{base}/{folder}by-hash/SHA256/{digest}"));
+        }
+        downloads.push(Download { urls, size: *size, sha256: *digest, destination: store.index(digest) });
+        release.indices.push((component.clone(), *digest, path.clone()));
+    }
+    let digest = Sha256::of(text.as_bytes());
+    Ok((SuiteRelease { files: had.files, text: Some(text), digest, ..release }, downloads))
+}
+
+/// The indices of a trusted archive that has no Release file: taken as they are.
+fn without_release(
+    (fetcher, store): (&Fetcher, &Store),
+    base: &str,
+    wanted: &[(String, String)],
+    release: &mut SuiteRelease,
+) -> Result<(), DistroError> {
+    let mut digests = String::new();
+    for (component, stem) in wanted {
+        let mut found = None;
+        for ending in INDEX_ENDINGS {
+            match fetcher.read(&format!("{base}/{stem}{ending}"), super::index::INDEX_LIMIT) {
+                Ok(bytes) => {
+                    found = Some((format!("{stem}{ending}"), bytes));
+                    break;
+                }
+                Err(DistroError::NotThere { .. }) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        let Some((path, bytes)) = found else {
+            return Err(DistroError::NoSuite {
+                uri: release.uri.clone(),
+                suite: release.suite.clone(),
+                problem: format!("it has no Release file and no {stem}"),
+            });
+        };
+        let digest = Sha256::of(&bytes);
+        let place = store.index(&digest);
+        write_file(&place, &bytes).map_err(|source| StoreError::io("write", &place, source))?;
+        digests.push_str(&format!("{digest}\n"));
+        release.indices.push((component.clone(), digest, path));
+    }
+    release.digest = Sha256::of(digests.as_bytes());
+    Ok(())
+}
+
+/// Whether a Release file's date lies in the past; a date that cannot be read does.
+fn is_past(date: &str) -> bool {
+    let date = date.trim().replace(" UTC", " +0000");
+    match jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_zoned(&date) {
+        Ok(until) => until.timestamp() < jiff::Timestamp::now(),
+        Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_past;
+
+    #[test]
+    fn dates_of_release_files_are_understood() {
+        assert!(is_past("Sat, 17 May 2025 09:45:39 UTC"));
+        assert!(!is_past("Sat, 17 May 2625 09:45:39 UTC"));
+        assert!(is_past("tomorrow"));
+    }
+}

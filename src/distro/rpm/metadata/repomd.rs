@@ -1,0 +1,113 @@
+//! repomd.xml: which metadata a repository has. Source: createrepo_c; libzypp and librepo read the same.
+
+use super::xml::{Event, Reader};
+use crate::distro::rpm::Checksum;
+
+/// Largest repomd.xml that is read.
+pub(in crate::distro::rpm) const REPOMD_LIMIT: u64 = 16 << 20;
+
+/// One metadata file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataEntry {
+    /// `primary`, `filelists`, `group`, `modules`, `updateinfo`, `primary_zck`, `primary_db`, `susedata` …
+    pub kind: String,
+    /// Path below the repository, or below `base`.
+    pub location: String,
+    /// `xml:base`: another place.
+    pub base: Option<String>,
+    /// Its digest, or why that cannot be believed.
+    pub checksum: Result<Checksum, String>,
+    /// Digest without compression.
+    pub open_checksum: Option<Checksum>,
+    /// Bytes; none where it is not told.
+    pub size: Option<u64>,
+    /// Bytes without compression.
+    pub open_size: Option<u64>,
+}
+
+/// What repomd.xml says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repomd {
+    /// Usually a time; grows with each change.
+    pub revision: String,
+    /// In the file's order.
+    pub data: Vec<DataEntry>,
+}
+
+impl Repomd {
+    /// Reads a repomd.xml.
+    ///
+    /// # Errors
+    /// A text that says what is wrong and where.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let mut reader = Reader::new(bytes);
+        let mut repomd = Self::default();
+        let mut entry: Option<DataEntry> = None;
+        let mut kind = String::new();
+        while let Some(event) = reader.event()? {
+            match event {
+                Event::Start { name, attributes } => match name {
+                    "data" => {
+                        entry = Some(DataEntry {
+                            kind: attributes.get("type").unwrap_or_default().to_owned(),
+                            location: String::new(),
+                            base: None,
+                            checksum: Err("gives no digest".to_owned()),
+                            open_checksum: None,
+                            size: None,
+                            open_size: None,
+                        });
+                    }
+                    "location" => {
+                        if let Some(entry) = entry.as_mut() {
+                            entry.location = attributes.get("href").unwrap_or_default().to_owned();
+                            entry.base = attributes.get("xml:base").map(str::to_owned);
+                        }
+                    }
+                    "checksum" | "open-checksum" => {
+                        kind.clear();
+                        kind.push_str(attributes.get("type").unwrap_or_default());
+                    }
+                    _ => {}
+                },
+                Event::End { name, text } => match (name, entry.as_mut()) {
+                    ("revision", None) => repomd.revision = text.trim().to_owned(),
+                    ("data", Some(_)) => {
+                        let entry = entry.take().filter(|entry| !entry.kind.is_empty());
+                        if let Some(entry) = entry {
+                            if entry.base.is_none() && !is_below(&entry.location) {
+                                return Err(format!(
+                                    "names a file outside the repository for `{}`: `{}`",
+                                    entry.kind.escape_default(),
+                                    entry.location.escape_default()
+                                ));
+                            }
+                            repomd.data.push(entry);
+                        }
+                    }
+                    ("checksum", Some(entry)) => entry.checksum = Checksum::parse(&kind, text),
+                    ("open-checksum", Some(entry)) => entry.open_checksum = Checksum::parse(&kind, text).ok(),
+                    ("size", Some(entry)) => entry.size = text.trim().parse().ok(),
+                    ("open-size", Some(entry)) => entry.open_size = text.trim().parse().ok(),
+                    _ => {}
+                },
+            }
+        }
+        reader.ended_within("repomd")?;
+        Ok(repomd)
+    }
+
+    /// The entry of a kind; the last one where several stand.
+    pub fn entry(&self, kind: &str) -> Option<&DataEntry> {
+        self.data.iter().rev().find(|entry| entry.kind == kind)
+    }
+}
+
+/// Whether a path stays below the place it is joined to.
+pub(in crate::distro::rpm) fn is_below(path: &str) -> bool {
+    !path.is_empty()
+        && !path.starts_with('/')
+        && path.split('/').all(|part| part != "..")
+        && !path.contains(|c: char| c.is_control() || c == '?' || c == '#')
+        && !path.split('/').next().unwrap_or_default().ends_with(':')
+}

@@ -1,0 +1,254 @@
+//! Packages and repositories as the solver and the package managers' rooms see them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::digest::Sha256;
+use crate::distro::rpm::{Checksum, Comps, Evr, Modules, Relation};
+
+/// A name with or without versions: what a package provides, conflicts with or obsoletes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capability {
+    /// A package name, a path, a soname, `rpmlib(…)`, or a whole boolean dependency in parentheses.
+    pub name: String,
+    /// The versions meant; none: all.
+    pub version: Option<(Relation, Evr)>,
+}
+
+/// What a package requires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    /// What.
+    pub capability: Capability,
+    /// Whether scripts that run before or while it is installed need it.
+    pub pre: bool,
+}
+
+/// Dependencies that may stay unmet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Weak {
+    /// What it wants beside it.
+    pub recommends: Vec<Capability>,
+    /// What it could use.
+    pub suggests: Vec<Capability>,
+    /// What it wants to be installed with.
+    pub supplements: Vec<Capability>,
+    /// What it could be of use for.
+    pub enhances: Vec<Capability>,
+}
+
+/// A package that a repository offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Name.
+    pub name: String,
+    /// `x86_64`, `noarch` …; `src` and `nosrc` are never here.
+    pub arch: String,
+    /// Epoch, version, release.
+    pub evr: Evr,
+    /// Digest of the package file.
+    pub checksum: Checksum,
+    /// Bytes of the package file.
+    pub size: u64,
+    /// Bytes of its files once installed.
+    pub installed_size: u64,
+    /// Path of the file below [`Candidate::base`] or else the repository.
+    pub location: String,
+    /// `xml:base`: another place for this package.
+    pub base: Option<String>,
+    /// Bytes of the file that hold its header: first, one past the last.
+    pub header_range: Option<(u64, u64)>,
+    /// File name of the source package.
+    pub source: Option<String>,
+    /// What it provides; its own name and version are among them.
+    pub provides: Vec<Capability>,
+    /// What it requires.
+    pub requires: Vec<Requirement>,
+    /// What it cannot stand.
+    pub conflicts: Vec<Capability>,
+    /// What it replaces.
+    pub obsoletes: Vec<Capability>,
+    /// What it would like.
+    pub weak: Weak,
+    /// Those of its files that `primary` names; all, if it was read from a package.
+    pub files: Vec<String>,
+}
+
+impl Candidate {
+    /// One that says nothing.
+    pub(in crate::distro::rpm) fn nothing() -> Self {
+        Self {
+            name: String::new(),
+            arch: String::new(),
+            evr: Evr::default(),
+            checksum: Checksum::Sha256(Sha256([0; 32])),
+            size: 0,
+            installed_size: 0,
+            location: String::new(),
+            base: None,
+            header_range: None,
+            source: None,
+            provides: Vec::new(),
+            requires: Vec::new(),
+            conflicts: Vec::new(),
+            obsoletes: Vec::new(),
+            weak: Weak::default(),
+            files: Vec::new(),
+        }
+    }
+
+    /// `name-[epoch:]version-release.arch`.
+    pub fn nevra(&self) -> String {
+        format!("{}-{}.{}", self.name, self.evr, self.arch)
+    }
+
+    /// The name under which the file is kept: without the epoch, as rpm names packages.
+    pub fn file_name(&self) -> String {
+        format!("{}-{}-{}.{}.rpm", self.name, self.evr.version, self.evr.release, self.arch)
+    }
+}
+
+/// A file of a repository's metadata, kept in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetadataFile {
+    /// `primary`, `filelists`, `group`, `modules`, `updateinfo` …
+    pub kind: String,
+    /// Where it is in the repository, relative to its base.
+    pub location: String,
+    /// Digest; `store.index(&sha256)` is the file.
+    pub sha256: Sha256,
+    /// Where it is on this machine.
+    pub file: PathBuf,
+    /// As repomd.xml names it.
+    pub checksum: Checksum,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes without compression, where repomd.xml says it.
+    pub open_size: Option<u64>,
+}
+
+/// A repository whose metadata were read and checked.
+#[derive(Debug, Clone, Default)]
+pub struct Repository {
+    /// Its short name.
+    pub id: String,
+    /// Where its files are, best first; each without a slash at its end.
+    pub bases: Vec<String>,
+    /// `repomd.xml` as it came, and its digest (what a lock keeps).
+    pub repomd: Vec<u8>,
+    /// `repomd.xml.asc`, where the signature was checked.
+    pub signature: Option<Vec<u8>>,
+    /// The metadata files that were fetched, in the order of repomd.xml.
+    pub metadata: Vec<MetadataFile>,
+    /// Its packages, in the order of `primary`.
+    pub candidates: Vec<Candidate>,
+    /// Groups and environments.
+    pub comps: Option<Comps>,
+    /// Modules.
+    pub modules: Option<Modules>,
+    /// The lower, the more it is preferred, as dnf and zypper have it; 99 where none is given.
+    pub priority: u32,
+    /// Whether modular filtering leaves its packages alone.
+    pub module_hotfixes: bool,
+    /// Globs of names or NEVRAs that must not be used.
+    pub exclude: Vec<String>,
+    /// Globs of names or NEVRAs that alone may be used; empty: all.
+    pub include: Vec<String>,
+    /// Candidates that modular filtering hides; see [`crate::distro::rpm::hide_modular`].
+    pub hidden: BTreeSet<usize>,
+}
+
+impl Repository {
+    /// Whole URLs of a package, best first.
+    pub fn urls(&self, candidate: &Candidate) -> Vec<String> {
+        match &candidate.base {
+            Some(base) if base.contains(':') => vec![format!("{}/{}", base.trim_end_matches('/'), candidate.location)],
+            Some(base) => {
+                let below = base.trim_matches('/');
+                self.bases.iter().map(|root| format!("{root}/{below}/{}", candidate.location)).collect()
+            }
+            None => self.bases.iter().map(|root| format!("{root}/{}", candidate.location)).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        match &self.version {
+            Some((relation, evr)) => write!(f, " {relation} {evr}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Capability {
+    /// Reads `name`, `name = version` or a boolean dependency in parentheses.
+    pub fn parse(text: &str) -> Self {
+        let text = text.trim();
+        if text.starts_with('(') {
+            return Self { name: text.to_owned(), version: None };
+        }
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if let [name, relation, evr] = words[..]
+            && let Some(relation) = Relation::parse(relation)
+        {
+            return Self { name: name.to_owned(), version: Some((relation, Evr::parse(evr))) };
+        }
+        Self { name: text.to_owned(), version: None }
+    }
+
+    /// Whether a provided capability meets this one: the names are the same and the versions meet.
+    pub fn met_by(&self, provided: &Self) -> bool {
+        self.name == provided.name && versions_meet(self.version.as_ref(), provided.version.as_ref())
+    }
+}
+
+/// Whether two ranges of versions have one in common: what names no version meets all.
+///
+/// As libsolv reckons it (pool.c, `pool_intersect_evrs`), which is what dnf and zypper use: where only one side has a
+/// release and all else is equal, the side without one counts as all of its releases.
+pub(in crate::distro::rpm) fn versions_meet(
+    wanted: Option<&(Relation, Evr)>,
+    provided: Option<&(Relation, Evr)>,
+) -> bool {
+    let (Some((wanted, wanted_evr)), Some((given, given_evr))) = (wanted, provided) else { return true };
+    if (wanted.less && given.less) || (wanted.greater && given.greater) {
+        return true;
+    }
+    match given_evr.compare_as_dependency(wanted_evr) {
+        std::cmp::Ordering::Greater => given.less || wanted.greater,
+        std::cmp::Ordering::Less => given.greater || wanted.less,
+        std::cmp::Ordering::Equal => match (given_evr.release.is_empty(), wanted_evr.release.is_empty()) {
+            (true, false) => given.equal,
+            (false, true) => wanted.equal,
+            _ => given.equal && wanted.equal,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Capability;
+
+    #[test]
+    fn versions_meet_as_the_package_managers_have_it() {
+        for (wanted, provided, met) in [
+            ("a", "a = 1", true),
+            ("a >= 2", "a", true),
+            ("a >= 2", "a = 2-1", true),
+            ("a > 2", "a = 2-1", false),
+            ("a < 2", "a = 2~rc1-1", true),
+            ("a = 2-1", "a = 2", true),
+            ("a < 2-1", "a = 2", true),
+            ("a = 2-1", "a = 2-2", false),
+            ("a >= 3", "a <= 3", true),
+            ("a > 3", "a <= 3", false),
+            ("a = 1:2", "a = 2", false),
+            ("a", "b", false),
+        ] {
+            assert_eq!(Capability::parse(wanted).met_by(&Capability::parse(provided)), met, "{wanted} by {provided}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The repositories of a recipe as one archive, and what the lists mean in it.
+
+use std::collections::BTreeMap;
+
+use super::local::other_packages;
+use super::packages::RpmArchive;
+use super::reading::gather_repositories;
+use crate::digest::Sha256;
+use crate::distro::rpm::{self, Candidate, Repository, hide_modular};
+use crate::distro::rpm_family::resolve::session::{Ended, Session, Wanted};
+use crate::distro::rpm_family::resolve::solver::{Refusal, Solver};
+use crate::distro::{DistroError, Gathering, PackageArchive, Pass, Resolution, Solving};
+use crate::recipe::{Distro, LockedSuite, PinnedPackage, Recipe};
+use crate::store::Store;
+
+/// `platform:el9` and the like. The package with /etc/os-release provides it; what has no modules needs none. Source: dnf's
+/// `module_platform_id`, and libdnf's ModulePackageContainer.
+fn platform(recipe: &Recipe, repositories: &[Repository]) -> String {
+    let mut provided = repositories
+        .iter()
+        .flat_map(|repository| &repository.candidates)
+        .flat_map(|candidate| &candidate.provides)
+        .filter_map(|one| one.name.strip_prefix("base-module(")?.strip_suffix(')'));
+    if let Some(platform) = provided.find(|name| name.starts_with("platform:")) {
+        return platform.to_owned();
+    }
+    let image = &recipe.model.image;
+    let major = image.release.split('.').next().unwrap_or_default();
+    match image.distro {
+        Distro::Fedora => format!("platform:f{major}"),
+        _ => format!("platform:el{major}"),
+    }
+}
+
+/// Fetches, checks and reads all repositories, those of otherpkgs last.
+///
+/// # Errors
+/// [`DistroError`].
+pub fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<RpmArchive, DistroError> {
+    let (mut repositories, mut keys) = (Vec::new(), BTreeMap::new());
+    for (source, repository) in gather_repositories(gathering)? {
+        if source.gpgcheck
+            && let Some(found) = source.keys
+        {
+            keys.insert(source.id.clone(), found);
+        }
+        repositories.push(repository);
+    }
+    if let Some(directory) = &gathering.recipe.otherpkgs_directory {
+        repositories.extend(other_packages(directory, "otherpkgs")?);
+    }
+    if let Some(directory) = &gathering.recipe.kernel_files.kernels {
+        repositories.extend(other_packages(directory, "kernels")?);
+    }
+    hide_modular(&mut repositories, &[])
+        .map_err(|problem| DistroError::Format { file: "modules.yaml".to_owned(), problem })?;
+    let platform = platform(gathering.recipe, &repositories);
+    Ok(RpmArchive {
+        solver,
+        repositories,
+        keys,
+        release: gathering.recipe.model.image.release.clone(),
+        platform,
+        arch: gathering.recipe.model.image.arch.machine(),
+    })
+}
+
+impl PackageArchive for RpmArchive {
+    fn suites(&self) -> Vec<LockedSuite> {
+        self.repositories
+            .iter()
+            .filter(|repository| !repository.id.contains('/'))
+            .map(|repository| LockedSuite { name: repository.id.clone(), release: Sha256::of(&repository.repomd) })
+            .collect()
+    }
+
+    fn of_origin(&self, start: &str) -> Result<Vec<PinnedPackage>, DistroError> {
+        let is_own = |id: &str| id.strip_prefix(start).is_some_and(|rest| rest.starts_with('/'));
+        let own = self.candidates().filter(|(repository, _)| is_own(&repository.id));
+        let mut newest: BTreeMap<(&str, &str, String), (&Repository, &Candidate)> = BTreeMap::new();
+        for (repository, candidate) in own {
+            // Of kernels and what belongs to them there may be several beside each other.
+            let other = if candidate.name.starts_with("kernel") { candidate.evr.to_string() } else { String::new() };
+            let place = (candidate.name.as_str(), candidate.arch.as_str(), other);
+            if newest.get(&place).is_none_or(|(_, known)| known.evr < candidate.evr) {
+                newest.insert(place, (repository, candidate));
+            }
+        }
+        newest.into_values().map(|(repository, candidate)| self.pin(repository, candidate, false)).collect()
+    }
+
+    fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError> {
+        let named = self.candidates().filter(|(_, one)| one.name == name);
+        named.map(|(repository, candidate)| self.pin(repository, candidate, false)).collect()
+    }
+
+    fn find(&self, name: &str, version: Option<&str>) -> Result<Option<PinnedPackage>, DistroError> {
+        let named = self.candidates().filter(|(_, one)| one.name == name);
+        let wanted = named.filter(|(_, one)| version.is_none_or(|version| one.evr.to_string() == version));
+        let found = wanted.max_by(|a, b| a.1.evr.cmp(&b.1.evr));
+        found.map(|(repository, candidate)| self.pin(repository, candidate, false)).transpose()
+    }
+
+    fn kernel_releases(&self, packages: &[PinnedPackage]) -> Result<Vec<(String, PinnedPackage)>, DistroError> {
+        self.releases_of_kernels(packages)
+    }
+
+    fn kernel_parts(&self, release: &str, packages: &[PinnedPackage]) -> Vec<PinnedPackage> {
+        self.parts_of_release(release, packages)
+    }
+
+    fn headers(&self, kernel: &PinnedPackage, release: &str) -> Result<(String, Option<PinnedPackage>), DistroError> {
+        Ok((crate::distro::rpm_family::kernels::headers(&kernel.name), self.headers_of_release(release)?))
+    }
+
+    fn check_names(&self, names: &[String]) -> Result<(), DistroError> {
+        let names: Vec<String> = names.iter().filter_map(|item| self.pick(item)).collect();
+        self.check_words(&names)
+    }
+
+    fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
+        let seeds: Vec<String> = seed.iter().filter_map(|item| self.pick(item)).collect();
+        let mut repositories = self.repositories.clone();
+        for repository in &mut repositories {
+            let id = repository.id.clone();
+            let others = repository.candidates.iter().filter(|candidate| {
+                held.iter().any(|package| {
+                    package.origin == id
+                        && package.name == candidate.name
+                        && package.version != candidate.evr.to_string()
+                })
+            });
+            let others: Vec<String> = others.map(Candidate::nevra).collect();
+            repository.exclude.extend(others);
+        }
+        let found = rpm::closure(&repositories, &seeds, self.arch)?;
+        found
+            .into_iter()
+            .map(|(repository, candidate)| {
+                let repository = &self.repositories[repository];
+                self.pin(repository, &repository.candidates[candidate], false)
+            })
+            .collect()
+    }
+
+    fn check_signatures(
+        &self,
+        store: &Store,
+        have: &dyn Fn(&[PinnedPackage]) -> Result<(), DistroError>,
+        packages: &[PinnedPackage],
+    ) -> Result<(), DistroError> {
+        self.verify(store, have, packages)
+    }
+
+    fn resolve(
+        &self,
+        solving: &Solving<'_>,
+        passes: &[Pass],
+        mut held: Vec<PinnedPackage>,
+    ) -> Result<Vec<Resolution>, DistroError> {
+        let mut wanted = Vec::new();
+        for pass in passes {
+            let items = self.items(pass)?;
+            self.check_words(&items)?;
+            wanted.push(Wanted { items, remove: &pass.remove, remove_after: &pass.remove_after, aside: pass.aside });
+        }
+        loop {
+            let mut session = Session::open(self, solving, &held)?;
+            match session.resolve(&wanted) {
+                // A held version that stands in the way gives way; the lock's difference names it (D13).
+                Err(Ended::Refused(Refusal::Unsatisfiable(words), log)) => {
+                    let count = held.len();
+                    held.retain(|package| !words.contains(&format!("{}-", package.name)));
+                    if held.len() == count {
+                        return Err(DistroError::Unsatisfiable { detail: shortened(&words), log });
+                    }
+                }
+                Err(Ended::Refused(Refusal::Unknown(names), _)) => {
+                    // A list's own version goes before the one that the lock has.
+                    let count = held.len();
+                    held.retain(|one| !names.iter().any(|name| name.starts_with(&format!("{}-", one.name))));
+                    if held.len() < count {
+                        continue;
+                    }
+                    // As the list has them: dnf is asked for an environment without its sign.
+                    let listed = wanted.iter().flat_map(|pass| &pass.items);
+                    let environments: Vec<&str> = listed.filter_map(|item| item.strip_prefix("@^")).collect();
+                    let as_listed = |name: String| match name.strip_prefix('@') {
+                        Some(id) if environments.contains(&id) => format!("@^{id}"),
+                        _ => name,
+                    };
+                    return Err(self.unknown(names.into_iter().map(as_listed).collect()));
+                }
+                Err(Ended::Refused(Refusal::Broken(said), log)) => {
+                    return Err(DistroError::Indices { said: shortened(&said), log });
+                }
+                Err(Ended::Failed(error)) => return Err(error),
+                Ok(answers) => return Ok(answers),
+            }
+        }
+    }
+}
+
+/// How many lines of the solver's answer are shown.
+const SHOWN_LINES: usize = 30;
+
+/// The solver's words without what a terminal would obey; at most [`SHOWN_LINES`].
+fn shortened(words: &str) -> String {
+    let clean: String = words.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
+    let lines: Vec<&str> =
+        clean.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("(try to add")).collect();
+    let more = lines.len().saturating_sub(SHOWN_LINES);
+    let mut text = format!(":\n{}", lines[..lines.len() - more].join("\n"));
+    if more > 0 {
+        text.push_str(&format!("\n({more} lines more)"));
+    }
+    text
+}

@@ -1,0 +1,259 @@
+//! Repositories that were read: their packages by name, and what the words of lists mean in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::distro::rpm::{Candidate, Checksum, Evr, Package, Repository};
+use crate::distro::rpm_family::resolve::solver::{Shown, Solver, shown_id};
+use crate::distro::{DistroError, Keyring, Pass};
+use crate::recipe::PinnedPackage;
+use crate::source::nearest;
+use crate::store::Store;
+
+/// Repositories whose metadata were read and checked.
+pub struct RpmArchive {
+    pub(in crate::distro::rpm_family) solver: &'static dyn Solver,
+    pub(in crate::distro::rpm_family) repositories: Vec<Repository>,
+    /// Keys by which a repository's packages are checked, where they are.
+    pub(in crate::distro::rpm_family) keys: BTreeMap<String, Keyring>,
+    pub(in crate::distro::rpm_family) release: String,
+    pub(in crate::distro::rpm_family) platform: String,
+    pub(in crate::distro::rpm_family) arch: &'static str,
+}
+
+impl RpmArchive {
+    pub(in crate::distro::rpm_family) fn candidates(&self) -> impl Iterator<Item = (&Repository, &Candidate)> {
+        self.repositories.iter().flat_map(|repository| {
+            repository.candidates.iter().enumerate().filter_map(move |(index, candidate)| {
+                (!repository.hidden.contains(&index)).then_some((repository, candidate))
+            })
+        })
+    }
+
+    /// The package of an answer.
+    pub(in crate::distro::rpm_family) fn exact(
+        &self,
+        repository: &str,
+        name: &str,
+        arch: &str,
+        evr: &Evr,
+    ) -> Option<(&Repository, &Candidate)> {
+        let fits = |one: &Repository, candidate: &Candidate| {
+            (repository.is_empty() || one.id == repository)
+                && candidate.name == name
+                && candidate.arch == arch
+                && candidate.evr == *evr
+        };
+        self.repositories
+            .iter()
+            .flat_map(|one| one.candidates.iter().map(move |candidate| (one, candidate)))
+            .find(|(one, candidate)| fits(one, candidate))
+    }
+
+    /// Pins a package.
+    ///
+    /// # Errors
+    /// [`DistroError::Format`] for a digest or names that cannot stand in a lock.
+    pub(in crate::distro::rpm_family) fn pin(
+        &self,
+        repository: &Repository,
+        candidate: &Candidate,
+        automatic: bool,
+    ) -> Result<PinnedPackage, DistroError> {
+        let wrong =
+            |problem: String| DistroError::Format { file: format!("the metadata of {}", repository.id), problem };
+        let Checksum::Sha256(sha256) = candidate.checksum else {
+            return Err(wrong(format!("give `{}` no SHA-256, without which image.lock cannot pin it", candidate.name)));
+        };
+        let below = match &candidate.base {
+            Some(base) if base.contains(':') => {
+                return Err(wrong(format!("put `{}` on another server, {base}", candidate.name)));
+            }
+            Some(base) => format!("{}/{}", base.trim_matches('/'), candidate.location),
+            None => candidate.location.clone(),
+        };
+        let plain = |text: &str, more: &str| {
+            text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+        };
+        let version = candidate.evr.to_string();
+        if !plain(&candidate.name, "-+._") || !plain(&version, ".+-:~^_") || !plain(&candidate.arch, "_") {
+            return Err(wrong(format!("have a package with a strange name: `{}`", candidate.nevra().escape_default())));
+        }
+        Ok(PinnedPackage {
+            name: candidate.name.clone(),
+            version,
+            architecture: candidate.arch.clone(),
+            size: candidate.size,
+            sha256,
+            origin: repository.id.clone(),
+            file: below,
+            automatic,
+        })
+    }
+
+    /// Whether a list's word means anything here.
+    fn knows(&self, item: &str, provided: &BTreeSet<&str>) -> bool {
+        if item.starts_with('@') {
+            // Groups, environments, modules: the solver knows best.
+            return true;
+        }
+        if provided.contains(item) || item.contains(['*', '?', '[', ' ', '(']) {
+            return true;
+        }
+        let spelled = |candidate: &Candidate| {
+            let (name, evr, arch) = (&candidate.name, &candidate.evr, &candidate.arch);
+            let plain = format!("{}-{}", evr.version, evr.release);
+            [
+                format!("{name}.{arch}"),
+                format!("{name}-{}", evr.version),
+                format!("{name}-{plain}"),
+                format!("{name}-{evr}"),
+                format!("{name}-{plain}.{arch}"),
+                format!("{name}-{evr}.{arch}"),
+                format!("{name}={}", evr.version),
+                format!("{name}={plain}"),
+                format!("{name}={evr}"),
+            ]
+            .contains(&item.to_owned())
+        };
+        self.candidates().any(|(_, candidate)| {
+            (item.starts_with(candidate.name.as_str()) && spelled(candidate))
+                || (item.starts_with('/') && candidate.files.iter().any(|file| file == item))
+        }) || item.starts_with('/')
+    }
+
+    /// Words of which nothing is known, told all at once before the solver is asked.
+    pub(in crate::distro::rpm_family) fn check_words(&self, items: &[String]) -> Result<(), DistroError> {
+        let provided: BTreeSet<&str> = self
+            .candidates()
+            .flat_map(|(_, candidate)| {
+                candidate.provides.iter().map(|one| one.name.as_str()).chain([candidate.name.as_str()])
+            })
+            .collect();
+        let unknown: Vec<String> = items.iter().filter(|item| !self.knows(item, &provided)).cloned().collect();
+        if unknown.is_empty() { Ok(()) } else { Err(self.unknown(unknown)) }
+    }
+
+    pub(in crate::distro::rpm_family) fn unknown(&self, unknown: Vec<String>) -> DistroError {
+        let names: BTreeSet<&str> = self.candidates().map(|(_, candidate)| candidate.name.as_str()).collect();
+        let groups: BTreeSet<&str> = self
+            .repositories
+            .iter()
+            .filter_map(|repository| repository.comps.as_ref())
+            .flat_map(|comps| {
+                let groups = comps.groups.iter().map(|group| group.id.as_str());
+                groups.chain(comps.environments.iter().map(|one| one.id.as_str()))
+            })
+            .collect();
+        let hint = |name: &str| {
+            let (sign, plain) = match name.strip_prefix('@') {
+                Some(group) if group.starts_with('^') => ("@^", group.trim_start_matches('^')),
+                Some(group) => ("@", group),
+                None => ("", name),
+            };
+            if sign.is_empty() && names.contains(plain) {
+                return Some(format!(
+                    "`{name}` is there, but left out: by `exclude` or `include` of its [[repo]], or by the streams of modules"
+                ));
+            }
+            let near = if sign.is_empty() {
+                nearest(plain, names.iter().copied())
+            } else {
+                nearest(plain, groups.iter().copied())
+            };
+            let near: Vec<String> = near.iter().map(|name| format!("{sign}{name}")).collect();
+            (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
+        };
+        let packages = unknown.into_iter().map(|name| {
+            let hint = hint(&name);
+            (name, hint)
+        });
+        DistroError::unknown_packages(packages.collect(), "check the repositories of [[repo]]")
+    }
+
+    /// `a|b` is the first that a repository has, `a|` may be missing.
+    pub(in crate::distro::rpm_family) fn pick(&self, item: &str) -> Option<String> {
+        if !item.contains('|') {
+            return Some(item.to_owned());
+        }
+        let has = |name: &&str| self.candidates().any(|(_, candidate)| candidate.name == **name);
+        let mut names = item.split('|').filter(|name| !name.is_empty());
+        match names.clone().find(has) {
+            Some(name) => Some(name.to_owned()),
+            None if item.ends_with('|') => None,
+            None => names.next().map(str::to_owned),
+        }
+    }
+
+    /// `folder/name` of an otherpkgs list: the newest that this folder has, exactly.
+    fn in_folder(&self, item: &str) -> Option<String> {
+        let (folder, name) = item.rsplit_once('/').filter(|(folder, _)| !folder.is_empty())?;
+        let origin = format!("otherpkgs/{folder}");
+        let newest = self
+            .candidates()
+            .filter(|(repository, candidate)| repository.id == origin && candidate.name == name)
+            .max_by(|a, b| a.1.evr.cmp(&b.1.evr))?;
+        let one = newest.1;
+        Some(self.solver.exactly(&one.name, &one.evr.to_string(), &one.arch))
+    }
+
+    /// What a list says, in the solver's words.
+    pub(in crate::distro::rpm_family) fn items(&self, pass: &Pass) -> Result<Vec<String>, DistroError> {
+        let mut unknown = Vec::new();
+        let mut items = Vec::new();
+        for item in &pass.install {
+            let Some(item) = self.pick(item) else { continue };
+            let is_in_folder = item.contains('/') && !item.starts_with(['/', '@']);
+            match self.in_folder(&item) {
+                Some(exact) => items.push(exact),
+                None if is_in_folder => unknown.push(item),
+                None => items.push(item),
+            }
+        }
+        if !unknown.is_empty() {
+            return Err(self.unknown(unknown));
+        }
+        Ok(items)
+    }
+
+    /// The repositories as the solver sees them.
+    pub(in crate::distro::rpm_family) fn shown(&self) -> Vec<Shown> {
+        self.repositories
+            .iter()
+            .map(|repository| Shown {
+                id: shown_id(&repository.id),
+                priority: repository.priority,
+                exclude: repository.exclude.clone(),
+                include: repository.include.clone(),
+                module_hotfixes: repository.module_hotfixes,
+            })
+            .collect()
+    }
+
+    /// Checks packages against the keys of those who sign them, where nobody signs the index; `have` brings them.
+    ///
+    /// # Errors
+    /// [`DistroError::Signature`] for a package that is not signed well.
+    pub(in crate::distro::rpm_family) fn verify(
+        &self,
+        store: &Store,
+        have: &dyn Fn(&[PinnedPackage]) -> Result<(), DistroError>,
+        packages: &[PinnedPackage],
+    ) -> Result<(), DistroError> {
+        let signed = packages.iter().filter(|package| self.keys.contains_key(&package.origin));
+        let signed: Vec<PinnedPackage> = signed.cloned().collect();
+        if !signed.is_empty() {
+            have(&signed)?;
+        }
+        for package in &signed {
+            let Some(keys) = self.keys.get(&package.origin) else { continue };
+            Package::verify(&store.package(&package.sha256), keys).map_err(|problem| DistroError::Signature {
+                file: package.file.clone(),
+                place: package.origin.clone(),
+                problem,
+                help: "name the key that signs this repository's packages: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"; where nobody signed them: check-packages = false".to_owned(),
+            })?;
+        }
+        Ok(())
+    }
+}

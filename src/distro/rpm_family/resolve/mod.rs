@@ -1,0 +1,4 @@
+//! Resolving: what dnf and zypper are asked, and what is taken from their answers.
+
+pub mod session;
+pub mod solver;

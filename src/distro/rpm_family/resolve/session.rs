@@ -1,0 +1,318 @@
+//! Passes resolved one after another: each is asked against a package database with what the earlier ones installed.
+//!
+//! The database is the distribution's own rpm's, with the headers of the real packages and none of their files.
+
+use serde::{Deserialize, Serialize};
+
+use super::solver::{Answer, Doing, Question, Refusal, Shown, shown_id};
+use crate::digest::Digest;
+use crate::distro::inside::common::{environment, quoted_words, write};
+use crate::distro::rpm::left_out;
+use crate::distro::rpm_family::archive::metadata::lay_out;
+use crate::distro::rpm_family::archive::packages::RpmArchive;
+use crate::distro::rpm_family::kernels::is_kernel;
+use crate::distro::rpm_family::packages::package_file;
+use crate::distro::{DistroError, Resolution, Solving};
+use crate::recipe::PinnedPackage;
+use crate::sandbox::helper::News;
+use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
+use crate::store::{Scratch, in_scratch, lower_directories, make_directories, remove_tree};
+
+/// One pass in the solver's words.
+pub struct Wanted<'a> {
+    /// What to install.
+    pub items: Vec<String>,
+    /// Names to remove before.
+    pub remove: &'a [String],
+    /// Names to remove afterwards.
+    pub remove_after: &'a [String],
+    /// Whether it goes over the first pass alone, and later ones do not see it.
+    pub aside: bool,
+}
+
+/// Why a session ended.
+pub enum Ended {
+    /// The solver gave no answer: its reason, and the log with all that was said.
+    Refused(Refusal, String),
+    /// Something else failed.
+    Failed(DistroError),
+}
+
+/// A package database that grows pass by pass.
+pub struct Session<'a> {
+    archive: &'a RpmArchive,
+    solving: &'a Solving<'a>,
+    shown: Vec<Shown>,
+    held_back: Vec<(String, String)>,
+    /// Holds the state from question to question.
+    state: Scratch,
+    /// Holds what is shown.
+    repositories: Scratch,
+    asked: usize,
+    /// What the next question has to put into the database first.
+    pending: String,
+}
+
+impl<'a> Session<'a> {
+    /// Prepares; of `held` packages the other versions are not used.
+    ///
+    /// # Errors
+    /// [`DistroError`] when the store cannot be written.
+    pub fn open(
+        archive: &'a RpmArchive,
+        solving: &'a Solving<'a>,
+        held: &[PinnedPackage],
+    ) -> Result<Self, DistroError> {
+        let (state, repositories) = (solving.store.scratch()?, solving.store.scratch()?);
+        for repository in &archive.repositories {
+            lay_out(&repositories, repository)?;
+        }
+        let mut held_back = Vec::new();
+        for package in held.iter().filter(|package| !package.origin.starts_with("otherpkgs/")) {
+            let same = |candidate: &crate::distro::rpm::Candidate| {
+                candidate.name == package.name && candidate.arch == package.architecture
+            };
+            let of_lock = package.version.as_str();
+            // One that left the mirror holds nothing back.
+            if !archive.candidates().any(|(_, one)| same(one) && one.evr.to_string() == of_lock) {
+                continue;
+            }
+            // A directory of kernels goes before repositories that have the same version.
+            let of_directory = package.origin.starts_with("kernels/");
+            let others = archive.candidates().filter(|(repository, one)| {
+                same(one) && (one.evr.to_string() != of_lock || (of_directory && repository.id != package.origin))
+            });
+            held_back.extend(others.map(|(repository, one)| (shown_id(&repository.id), one.nevra())));
+        }
+        if !archive.solver.has_globs() {
+            for repository in &archive.repositories {
+                let left_out = left_out(repository).into_iter();
+                held_back.extend(left_out.map(|one| (shown_id(&repository.id), one.nevra())));
+            }
+        }
+        held_back.sort();
+        held_back.dedup();
+        let shown = archive.shown();
+        Ok(Self { archive, solving, shown, held_back, state, repositories, asked: 0, pending: String::new() })
+    }
+
+    /// Resolves all passes.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub fn resolve(&mut self, wanted: &[Wanted<'_>]) -> Result<Vec<Resolution>, Ended> {
+        let mut answers = Vec::new();
+        for (number, pass) in wanted.iter().enumerate() {
+            let root = if pass.aside { "/imgbuild/state/first" } else { "/imgbuild/state/root" };
+            let mut found = Resolution::default();
+            if !pass.remove.is_empty() {
+                let gone = self.ask(root, Doing::Remove, pass.remove)?;
+                self.note(root, &[], &gone.remove);
+                found.remove_with.extend(gone.remove.iter().filter(|name| !pass.remove.contains(name)).cloned());
+                found.removed.extend(gone.remove);
+            }
+            if !pass.items.is_empty() {
+                let answer = self.ask(root, Doing::Install, &pass.items)?;
+                let packages = self.pin(&answer, &pass.items)?;
+                (self.solving.have)(&packages).map_err(Ended::Failed)?;
+                // Before any rpm reads them.
+                let (store, have) = (self.solving.store, self.solving.have);
+                self.archive.verify(store, have, &packages).map_err(Ended::Failed)?;
+                if !pass.aside {
+                    self.note(root, &packages, &answer.remove);
+                }
+                found.packages = packages;
+                found.removed.extend(answer.remove);
+                found.modules = answer.modules;
+                for (path, text) in self.archive.solver.module_files(&found.modules) {
+                    let path = format!("{root}/{path}");
+                    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+                    let (parent, path, text) = (quoted_words(&[parent]), quoted_words(&[path]), quoted_words(&[text]));
+                    self.pending.push_str(&format!("mkdir -p {parent}\nprintf %s {text} >{path}\n"));
+                }
+            }
+            if !pass.remove_after.is_empty() {
+                let gone = self.ask(root, Doing::Remove, pass.remove_after)?;
+                self.note(root, &[], &gone.remove);
+                found.remove_with.extend(gone.remove.into_iter().filter(|name| !pass.remove_after.contains(name)));
+            }
+            if number == 0 {
+                self.pending.push_str("cp -R /imgbuild/state/root /imgbuild/state/first\n");
+            }
+            found.remove_with.sort();
+            found.remove_with.dedup();
+            answers.push(found);
+        }
+        Ok(answers)
+    }
+
+    fn broken(&self, said: String) -> Ended {
+        Ended::Refused(Refusal::Broken(said), self.log())
+    }
+
+    fn log_name(&self) -> String {
+        format!("{}-{}.log", self.solving.log, self.asked)
+    }
+
+    fn log(&self) -> String {
+        self.solving.store.directory().join(self.log_name()).display().to_string()
+    }
+
+    /// What the database has to hear before the next question.
+    fn note(&mut self, root: &str, packages: &[PinnedPackage], removed: &[String]) {
+        let rpm = format!("rpm --root {root} --justdb --noscripts --notriggers --nodeps");
+        if !removed.is_empty() {
+            self.pending.push_str(&format!("{rpm} -e --allmatches {}\n", quoted_words(removed)));
+        }
+        let (kernels, others): (Vec<&PinnedPackage>, Vec<&PinnedPackage>) =
+            packages.iter().partition(|package| is_kernel(&package.name));
+        // Kernels stand beside each other.
+        for (mode, packages) in [("-U", others), ("-i", kernels)] {
+            if packages.is_empty() {
+                continue;
+            }
+            let files: Vec<String> = packages.iter().map(|one| format!("/packages/{}", package_file(one))).collect();
+            self.pending.push_str(&format!(
+                "{rpm} {mode} --oldpackage --replacepkgs --replacefiles --nosignature --nodigest --ignoresize --ignorearch --ignoreos {}\n",
+                quoted_words(&files)
+            ));
+            for package in packages {
+                let file = self.solving.store.package(&package.sha256);
+                // A package of two passes is there already.
+                let _ = self.state.link(&file, &package_file(package));
+            }
+        }
+    }
+
+    fn pin(&self, answer: &Answer, items: &[String]) -> Result<Vec<PinnedPackage>, Ended> {
+        let mut packages = Vec::new();
+        for picked in &answer.install {
+            let of = |id: &str| self.archive.repositories.iter().find(|one| shown_id(&one.id) == id);
+            let id = of(&picked.repository).map(|one| one.id.clone()).unwrap_or_default();
+            let found = self.archive.exact(&id, &picked.name, &picked.arch, &picked.evr);
+            let (repository, candidate) = found.ok_or_else(|| {
+                let (name, evr) = (&picked.name, &picked.evr);
+                self.broken(format!("the answer names {name} {evr}, which no repository has"))
+            })?;
+            // Not every solver tells what was asked for.
+            let automatic = match picked.repository.is_empty() {
+                true => !items.iter().any(|item| item.split('=').next() == Some(picked.name.as_str())),
+                false => picked.automatic,
+            };
+            packages.push(self.archive.pin(repository, candidate, automatic).map_err(Ended::Failed)?);
+        }
+        // In an order of our own: rpm finds its own order of installing.
+        packages.sort();
+        Ok(packages)
+    }
+
+    fn ask(&mut self, root: &str, doing: Doing, items: &[String]) -> Result<Answer, Ended> {
+        self.asked += 1;
+        let question = Question {
+            root,
+            release: &self.archive.release,
+            platform: &self.archive.platform,
+            arch: self.archive.arch,
+            repositories: &self.shown,
+            held_back: &self.held_back,
+            doing,
+            items,
+        };
+        let scratch = self.solving.store.scratch().map_err(|error| Ended::Failed(error.into()))?;
+        let script = format!(
+            "set -e\nmkdir -p /imgbuild/state/root /imgbuild/state/log /imgbuild/state/cache\n{{\n{}}} >/imgbuild/noted 2>&1 || {{ cat /imgbuild/noted; exit 100; }}\nset +e\n{}",
+            if self.pending.is_empty() { "true\n" } else { &self.pending },
+            self.archive.solver.script(&question)
+        );
+        let request = AskRequest {
+            scratch: scratch.name.clone(),
+            state: self.state.name.clone(),
+            repositories: self.repositories.links_name.clone(),
+            packages: self.state.links_name.clone(),
+            tools: self.solving.tools.clone(),
+            files: self.archive.solver.files(&question),
+            script,
+            epoch: self.solving.epoch,
+            log: self.log_name(),
+        };
+        self.pending.clear();
+        let result: CommandResult = self
+            .solving
+            .namespace
+            .call("rpm-ask", &request, &mut |_| {})
+            .map_err(|error| Ended::Failed(error.into()))?;
+        let said = std::fs::read_to_string(self.log()).unwrap_or_default();
+        if result.status == 100 && !said.contains("== solve") {
+            return Err(self.broken(said));
+        }
+        self.archive.solver.read(&said, result.status).map_err(|refusal| Ended::Refused(refusal, self.log()))
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        // The state belongs to root inside.
+        let _: Result<usize, _> = self.solving.namespace.call("rpm-forget", &self.state.name, &mut |_| {});
+    }
+}
+
+/// A question, as it is asked inside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AskRequest {
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+    /// Directory of the session.
+    pub state: String,
+    /// Directory with the repositories.
+    pub repositories: String,
+    /// Directory with packages that are in the database.
+    pub packages: String,
+    /// Layers of the tools root.
+    pub tools: Vec<Digest>,
+    /// Files below /imgbuild.
+    pub files: Vec<(String, String)>,
+    /// What to run.
+    pub script: String,
+    /// Seconds since 1970, for the environment.
+    pub epoch: i64,
+    /// Log file, relative to the store's directory; takes what is printed.
+    pub log: String,
+}
+
+/// Runs inside.
+pub fn inside(request: AskRequest, _: News<'_>) -> Result<CommandResult, String> {
+    let state = format!("{}/state", request.state);
+    make_directories(&state, &[""])?;
+    in_scratch(&request.scratch, || {
+        let at = |name: &str| format!("{}/{name}", request.scratch);
+        make_directories(&request.scratch, &["mount", "root", "root-work", "settings"])?;
+        for (path, text) in &request.files {
+            let path = at(&format!("settings/{path}"));
+            if let Some((parent, _)) = path.rsplit_once('/') {
+                make_directories(parent, &[""])?;
+            }
+            write(&path, text)?;
+        }
+        write(&at("settings/run"), &request.script)?;
+        run_command(&CommandRequest {
+            root: TreeMount { lower: lower_directories(&request.tools)?, upper: at("root"), work: at("root-work") },
+            binds: vec![
+                Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
+                Bind { source: state, target: "/imgbuild/state".to_owned(), writable: true },
+                Bind { source: request.repositories.clone(), target: "/repo".to_owned(), writable: false },
+                Bind { source: request.packages.clone(), target: "/packages".to_owned(), writable: false },
+            ],
+            arguments: ["/bin/sh", "/imgbuild/run"].map(str::to_owned).to_vec(),
+            environment: environment(request.epoch),
+            log: request.log.clone(),
+            mount_point: at("mount"),
+            ..CommandRequest::default()
+        })
+    })
+}
+
+/// Removes what a session kept. Runs inside.
+pub fn forget(state: String, _: News<'_>) -> Result<usize, String> {
+    remove_tree(&state)?;
+    Ok(1)
+}

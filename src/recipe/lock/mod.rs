@@ -1,0 +1,5 @@
+//! image.lock: its format, and reading it.
+
+pub mod file;
+pub mod read;
+pub mod role;

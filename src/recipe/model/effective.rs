@@ -1,0 +1,71 @@
+//! What counts where a recipe says nothing, and the default is not in the schema: because it depends on another value,
+//! or because a key must not hold it.
+
+use crate::recipe::{Model, Pack, PackCompress};
+
+/// zstd's level where the recipe names none.
+pub const ZSTD_LEVEL: u32 = 3;
+/// gzip's level where the recipe names none: gzip's own.
+pub const GZIP_LEVEL: u32 = 6;
+/// The word by which a recipe says that DHCP names each node; also where it says nothing.
+pub const HOSTNAME_BY_DHCP: &str = "dhcp";
+/// How large a node's root may grow, as imgbuild-init has it where the command line has no `rootlimit=`.
+pub const ROOT_SIZE: &str = "90%";
+
+impl PackCompress {
+    /// As the recipe writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    /// The highest level that makes an image which every node can unpack.
+    pub fn highest_level(self) -> u32 {
+        match self {
+            Self::Zstd => 19,
+            Self::Gzip => 9,
+        }
+    }
+}
+
+impl Pack {
+    /// The level of the compression that the recipe chose.
+    pub fn effective_level(&self) -> u32 {
+        match self.compress {
+            PackCompress::Zstd => self.level.unwrap_or(ZSTD_LEVEL),
+            PackCompress::Gzip => self.level.unwrap_or(GZIP_LEVEL),
+        }
+    }
+}
+
+impl Model {
+    /// xCAT's profile of the image.
+    pub fn profile(&self) -> &str {
+        self.xcat.profile.as_deref().unwrap_or(&self.image.name)
+    }
+
+    /// xCAT's name of the image.
+    pub fn osimage(&self) -> &str {
+        self.xcat.osimage.as_deref().unwrap_or(&self.image.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_on_the_node_has_the_same_size_of_root() {
+        let init = include_str!("../../../imgbuild-init/src/image.rs");
+        assert!(init.contains(&format!("root_limit.as_deref().unwrap_or(\"{ROOT_SIZE}\")")));
+    }
+
+    #[test]
+    fn levels_belong_to_their_compressors() {
+        let level = |compress, level| Pack { compress, level, ..Pack::default() }.effective_level();
+        assert_eq!([level(PackCompress::Zstd, None), level(PackCompress::Zstd, Some(19))], [3, 19]);
+        assert_eq!([level(PackCompress::Gzip, None), level(PackCompress::Gzip, Some(9))], [6, 9]);
+    }
+}

@@ -1,0 +1,12 @@
+//! What single tables of a recipe say, beyond their types.
+
+pub mod accounts;
+pub mod dracut;
+pub mod drivers;
+pub mod kernel_names;
+pub mod mounts;
+pub mod node_support;
+pub mod repositories;
+pub mod services;
+pub mod sync;
+pub mod wanted;

@@ -1,0 +1,166 @@
+//! What a [[repo]] may say: one form for Debian's archives, one for RPM repositories.
+
+use crate::recipe::{Family, Image, Model, Repo};
+use crate::source::{Finding, Severity, Span};
+
+/// Problems of one repository.
+pub fn check(repo: &Repo, image: &Image, span: &Span) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut complain = |message: &str, help: &str| {
+        findings.push(Finding::error("repo::incomplete", span, message).help(help));
+    };
+    for uri in [&repo.uri, &repo.mirrorlist, &repo.metalink].into_iter().flatten() {
+        if !["http://", "https://", "file:/"].iter().any(|scheme| uri.starts_with(scheme)) {
+            complain("the address of a [[repo]] must start with http://, https:// or file:/", "correct it");
+        }
+    }
+    for uri in [&repo.uri, &repo.mirrorlist, &repo.metalink].into_iter().flatten() {
+        let authority = uri.split('/').nth(2).filter(|_| uri.contains("://")).unwrap_or_default();
+        if authority.contains('@') {
+            // Without an excerpt, which would show it.
+            let message =
+                format!("{span}: a password stands in the recipe, where everybody reads it who reads the repository");
+            let help = "keep it outside: in ~/.netrc, apt's auth.conf.d or imgbuild's own file (docs/security.md, Credentials)";
+            findings.push(Finding::nowhere(Severity::Warning, "repo::password", message).help(help));
+        }
+    }
+    if repo.trusted && image.distro.family() == Family::Debian {
+        let message = "the packages of this archive are taken unsigned";
+        findings.push(Finding::note("repo::trusted", span, message).label("trusted = true stands here"));
+    }
+    let mut complain = |message: &str, help: &str| {
+        findings.push(Finding::error("repo::incomplete", span, message).help(help));
+    };
+    match image.distro.family() {
+        Family::Debian => debian(repo, &image.release, &mut complain),
+        Family::RedHat | Family::Suse => rpm(repo, &mut complain),
+    }
+    findings
+}
+
+fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
+    let of_rpm = repo.mirrorlist.is_some()
+        || repo.metalink.is_some()
+        || repo.priority.is_some()
+        || repo.module_hotfixes
+        || repo.check_index
+        || !repo.check_packages
+        || !repo.exclude.is_empty()
+        || !repo.include.is_empty();
+    if of_rpm {
+        complain(
+            "a Debian archive has no mirrorlist, metalink, priority, exclude, include, module-hotfixes, check-packages and check-index",
+            "write source = \"host\", or uri, suites and components, or file = \"site.sources\"",
+        );
+    }
+    let places = [repo.source.is_some(), repo.uri.is_some(), repo.file.is_some()];
+    match places.into_iter().filter(|named| *named).count() {
+        0 => complain(
+            "a [[repo]] needs `source`, `uri` or `file`",
+            "write source = \"host\", or uri, suites and components, or file = \"site.sources\"",
+        ),
+        1 => {}
+        _ => complain("a [[repo]] has one of `source`, `uri` and `file`", "remove the others"),
+    }
+    if repo.trusted && repo.source.is_some() {
+        complain("`trusted` is not for the distribution's own archives", "remove it, or give your archive with `uri`");
+    }
+    for word in repo.suites.iter().chain(&repo.components) {
+        let is_safe = word.bytes().all(|byte| byte.is_ascii_graphic()) && !word.split('/').any(|part| part == "..");
+        if !is_safe || word.is_empty() || (word.starts_with('/') && word != "/") {
+            let said = format!("`{}` is no suite or component", word.escape_debug());
+            complain(&said, &format!("write them as apt has them, for instance {release} and main"));
+        }
+    }
+    if repo.file.is_some() && !(repo.suites.is_empty() && repo.components.is_empty()) {
+        complain("the file says which suites and components there are", "remove `suites` and `components`");
+    }
+    if repo.uri.is_some() {
+        let flat = repo.suites.iter().filter(|suite| suite.ends_with('/')).count();
+        if repo.suites.is_empty() || (flat == 0 && repo.components.is_empty()) {
+            complain(
+                "a [[repo]] with `uri` needs `suites` and `components`",
+                &format!(
+                    "for instance suites = [\"{release}\"], components = [\"main\"]; of a flat archive suites = [\"./\"] alone"
+                ),
+            );
+        }
+        if flat > 0 && (flat < repo.suites.len() || !repo.components.is_empty()) {
+            complain(
+                "a suite that ends in a slash is a flat archive: it has no components, and no other suites stand beside it",
+                "give each archive a [[repo]] of its own",
+            );
+        }
+    }
+    if repo.source.is_some() {
+        let of_release = |suite: &String| suite.split('-').next() == Some(release);
+        if let Some(suite) = repo.suites.iter().find(|suite| !of_release(suite)) {
+            complain(
+                &format!("`{suite}` is no suite of the release `{release}`"),
+                "with source = \"host\", `suites` names some of the release, its -updates and its -security; for others give an archive with `uri`",
+            );
+        }
+    }
+}
+
+fn rpm(repo: &Repo, complain: &mut dyn FnMut(&str, &str)) {
+    if repo.trusted {
+        complain("`trusted` is for Debian archives", "write check-packages = false where nobody signed the packages");
+    }
+    if !repo.suites.is_empty() || !repo.components.is_empty() {
+        complain("an RPM repository has no `suites` and no `components`", "remove them");
+    }
+    let places = [repo.source.is_some(), repo.uri.is_some(), repo.mirrorlist.is_some(), repo.metalink.is_some()];
+    if places.into_iter().chain([repo.file.is_some()]).filter(|named| *named).count() != 1 {
+        complain(
+            "an RPM [[repo]] needs one of `uri`, `mirrorlist`, `metalink`, `file` and `source`",
+            "for instance uri = \"https://mirror.example/rocky/$releasever/BaseOS/$basearch/os\"",
+        );
+    }
+    if repo.check_index && repo.signed_by.is_none() && repo.file.is_none() {
+        complain("`check-index` needs keys", "name them: signed-by = \"keys/RPM-GPG-KEY\"");
+    }
+    let own = repo.file.is_some() || repo.source.is_some();
+    if repo.check_packages && repo.signed_by.is_none() && !own {
+        complain(
+            "packages of this [[repo]] are to be checked, but no keys are given",
+            "name them: signed-by = \"keys/RPM-GPG-KEY-...\"; where nobody signed the packages: check-packages = false",
+        );
+    }
+}
+
+/// Problems of all repositories together.
+pub fn check_all(model: &Model, whole: &Span) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let is_debian = model.image.distro.family() == Family::Debian;
+    if model.repo.is_empty() && !is_debian {
+        let message = format!("{} has no repositories of its own here: [[repo]] is missing", model.image.distro.name());
+        let help = "name them: [[repo]] uri = \"...\", signed-by = \"keys/RPM-GPG-KEY-...\", or file = \"site.repo\"";
+        findings.push(Finding::error("repo::missing", whole, message).help(help));
+    }
+    let names: Vec<String> = model
+        .repo
+        .iter()
+        .enumerate()
+        .filter(|(_, repo)| repo.file.is_none())
+        .map(|(at, repo)| id_of(repo, at))
+        .collect();
+    if !is_debian && let Some(twice) = names.iter().enumerate().find(|(at, id)| names[..*at].contains(id)) {
+        let message = format!("two repositories have the id `{}`", twice.1);
+        findings.push(Finding::error("repo::twice", whole, message).help("give each an id of its own"));
+    }
+    if is_debian && !model.repo_variables.is_empty() {
+        let message = "[repo_variables] are for RPM repositories";
+        findings.push(Finding::error("repo::variables", whole, message).help("remove the table"));
+    }
+    if is_debian && !model.packages.failing_scripts.is_empty() {
+        let message = "dpkg never goes on after a script that failed: `failing_scripts` is for RPM distributions";
+        findings.push(Finding::error("packages::failing_scripts", whole, message).help("remove it"));
+    }
+    findings
+}
+
+/// The short name of a repository: its own, or by its place.
+pub fn id_of(repo: &Repo, index: usize) -> String {
+    repo.id.clone().unwrap_or_else(|| format!("repo{}", index + 1))
+}

@@ -1,0 +1,4 @@
+//! The workspace, and which of its images a command is for.
+
+pub mod file;
+pub mod select;

@@ -1,0 +1,5 @@
+//! Trees for commands: layers mounted over one another, or copied, and what the kernel mounts in them.
+
+pub mod api_mounts;
+pub mod copy;
+pub mod overlay;

@@ -1,0 +1,53 @@
+//! Looks at what is there after the last layer that a script writes.
+
+use crate::plan::Action;
+use crate::stage::actions::kernel::drivers;
+use crate::stage::build::run::{Builder, Context};
+use std::collections::BTreeMap;
+
+use crate::recipe::ModulesFrom;
+use crate::stage::ids;
+use crate::stage::results::below;
+
+use crate::stage::StageError;
+use crate::stage::actions::gate::checks as gate;
+use crate::store::Outputs;
+
+pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+    let done = context.done;
+    let layers = below(action, done)?;
+    let mut manifests = Vec::new();
+    for layer in &layers {
+        manifests.push(builder.store.manifest(layer)?);
+    }
+    if builder.recipe.model.initrd.modules_from == ModulesFrom::Kernel {
+        let payload = builder.store.manifest(&done.layer(ids::PAYLOAD)?)?;
+        let is_late = |upstream: &crate::plan::Upstream| upstream.action == ids::POSTINSTALL;
+        let of_layers = action.upstream.iter().filter(|upstream| upstream.output == "layer");
+        let late: Vec<_> = of_layers
+            .zip(&manifests)
+            .filter(|(upstream, _)| is_late(upstream))
+            .map(|(_, manifest)| manifest.clone())
+            .collect();
+        gate::check_modules(&payload, &crate::store::merge(&manifests), &late, &done.value(ids::PAYLOAD, "release")?)?;
+    } else {
+        let payload = builder.store.manifest(&done.layer(ids::PAYLOAD)?)?;
+        let release = done.value(ids::PAYLOAD, "release")?;
+        let foreign = gate::foreign_modules(&payload, &crate::store::merge(&manifests), &release);
+        drivers::check_foreign_modules(builder, &layers, &release, foreign)?;
+    }
+    let script = builder.recipe.postinstall.as_ref().map_or("the recipe", |script| script.name.as_str());
+    let read = |path: &str| -> Result<String, StageError> {
+        let request = gate::ReadFileRequest { layers: layers.clone(), path: path.to_owned() };
+        let text: Option<String> = builder.namespace.call("read-file", &request, &mut |_| {})?;
+        Ok(text.unwrap_or_default())
+    };
+    let (tmpfs, mounts, exports) = (&builder.recipe.model.boot.tmpfs, &builder.recipe.mounts, &builder.recipe.exports);
+    if !tmpfs.is_empty() || !mounts.is_empty() {
+        gate::check_fstab(script, &read("etc/fstab")?, tmpfs, mounts)?;
+    }
+    if !exports.is_empty() {
+        gate::check_exports(script, &read("etc/exports")?, exports)?;
+    }
+    Ok(Outputs { values: BTreeMap::from([("passed".to_owned(), "yes".to_owned())]), ..Outputs::default() })
+}

@@ -1,0 +1,120 @@
+//! What an initrd is made from, whoever composes it, and what is said of its drivers.
+
+use crate::plan::Action;
+use crate::stage::actions::initrd_compression;
+use crate::stage::build::run::{Builder, Context};
+use crate::stage::report::refuse;
+use crate::stage::results::below;
+use std::collections::BTreeMap;
+
+use super::compose::{self as initrd, InitrdAnswer};
+use crate::digest::Digest;
+use crate::recipe::{ModulesFrom, normal_name};
+use crate::source::{Finding, Severity};
+use crate::stage::StageError;
+use crate::stage::build::run::INIT;
+use crate::stage::ids;
+use crate::store::Store;
+
+/// What an initrd is made from, whoever composes it.
+pub fn initrd_request(
+    builder: &Builder<'_>,
+    action: &Action,
+    context: &Context<'_>,
+    scratch: &str,
+) -> Result<initrd::InitrdRequest, StageError> {
+    let (lock, done) = (context.lock, context.done);
+    let mut ca = String::new();
+    for (path, name) in &builder.recipe.ca {
+        ca.push_str(&std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.clone(), source })?);
+    }
+    let wanted = crate::recipe::wanted_drivers(&builder.recipe.model.kernel.drivers);
+    let layers = match builder.recipe.model.initrd.modules_from {
+        ModulesFrom::Kernel => vec![done.layer(ids::PAYLOAD)?],
+        ModulesFrom::Rootfs => below(action, done)?,
+    };
+    Ok(initrd::InitrdRequest {
+        layers,
+        release: done.value(ids::PAYLOAD, "release")?,
+        named: wanted.named,
+        default: wanted.default,
+        updates: match done.value(ids::PAYLOAD, "drivers") {
+            Ok(names) => names.split_whitespace().map(str::to_owned).collect(),
+            Err(_) => Vec::new(),
+        },
+        all_updates: wanted.all_updates,
+        init: Store::blob_name(&Digest::of(INIT)),
+        ca,
+        compression: initrd_compression(builder.recipe, &action.id),
+        epoch: lock.epoch,
+        handover: format!("handover/{}-initrd", scratch.replace('/', "-")),
+    })
+}
+
+pub fn say_drivers(builder: &Builder<'_>, answer: &InitrdAnswer, release: &str) -> Result<(), StageError> {
+    if !answer.missing.is_empty() {
+        let names: Vec<String> = answer.missing.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let hints: Vec<String> = answer
+            .missing
+            .iter()
+            .filter(|(_, near)| !near.is_empty())
+            .map(|(name, near)| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
+            .collect();
+        let help = if hints.is_empty() {
+            "correct [kernel] drivers, or add a package that brings the driver".to_owned()
+        } else {
+            hints.join("\n")
+        };
+        let problem = format!("the kernel {release} has no driver {}", names.join(", "));
+        let wanted = builder.recipe.model.kernel.drivers.iter();
+        let is_first = |one: &String| {
+            answer.missing.first().is_some_and(|(name, _)| normal_name(one.trim_start_matches('+')) == *name)
+        };
+        let at =
+            wanted.clone().position(is_first).map_or("kernel.drivers".to_owned(), |at| format!("kernel.drivers[{at}]"));
+        return Err(refuse(builder.report, builder.recipe, &at, problem, help));
+    }
+    if !answer.unused_updates.is_empty() {
+        let text = format!(
+            "these modules of [kernel] updates and [[kernel.build]] are in the image, but not in the initrd: {}",
+            answer.unused_updates.join(", ")
+        );
+        let mut finding = Finding::nowhere(Severity::Warning, "initrd::updates", text).help(
+            "a node that needs them to boot needs them named: [kernel] drivers = [\"+NAME\"], or \"+allupdate\" for all of them",
+        );
+        finding.span = builder.recipe.spans.nearest("kernel.updates").cloned();
+        builder.report.finding(&finding);
+    }
+    let span = builder.recipe.spans.nearest("kernel.drivers");
+    let say = |severity, text: String| {
+        let mut finding = Finding::nowhere(severity, "initrd::drivers", text);
+        finding.span = span.filter(|_| severity != Severity::Note).cloned();
+        builder.report.finding(&finding);
+    };
+    if !answer.skipped.is_empty() {
+        say(
+            Severity::Note,
+            format!("the kernel {release} lacks these drivers of the default list: {}", answer.skipped.join(", ")),
+        );
+    }
+    let list = |named: bool| {
+        let mut by_module: BTreeMap<&str, usize> = BTreeMap::new();
+        for (module, _, _) in answer.missing_firmware.iter().filter(|(_, _, is_named)| *is_named == named) {
+            *by_module.entry(module).or_default() += 1;
+        }
+        by_module.iter().map(|(module, count)| format!("{module} ({count} files)")).collect::<Vec<_>>().join(", ")
+    };
+    let (named, default) = (list(true), list(false));
+    if !named.is_empty() {
+        let text = format!("firmware of drivers that the recipe names is not in the image: {named}");
+        let help = "add the package that brings it: [kernel] firmware_packages = [...] (Debian's is in the component non-free-firmware)";
+        if builder.recipe.model.kernel.firmware == crate::recipe::Firmware::Require {
+            return Err(refuse(builder.report, builder.recipe, "kernel.firmware", text, help.to_owned()));
+        }
+        builder.report.finding(&Finding::nowhere(Severity::Warning, "initrd::firmware", text).help(help));
+    }
+    if !default.is_empty() {
+        say(Severity::Note, format!("firmware of default drivers is not in the image: {default}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Makes the layer.
+
+use crate::plan::Action;
+use crate::stage::build::run::{Builder, Context};
+use crate::stage::results::missing;
+
+use crate::recipe::SyncedKind;
+use crate::source::{Finding, Severity};
+use crate::stage::StageError;
+use crate::stage::actions::node_support::files::{lacking, xcatinfo};
+use crate::stage::results::{below, layer_outputs};
+
+use crate::stage::actions::sync::inside::{SyncAnswer, SyncItem, SyncRequest};
+use crate::store::{Outputs, Store};
+
+/// Makes the layer.
+///
+/// # Errors
+/// [`StageError`] of its kind.
+pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+    let Some(support) = &builder.recipe.node_support else { return Err(missing(&action.id)) };
+    let (lock, done) = (context.lock, context.done);
+    let base = below(action, done)?;
+    let mut manifests = Vec::new();
+    for layer in &base {
+        manifests.push(builder.store.manifest(layer)?);
+    }
+    let lacking = lacking(&crate::store::merge(&manifests));
+    if !lacking.is_empty() {
+        let text = format!("xCAT's scripts need what the image does not have: {}", lacking.join(", "));
+        let mut finding = Finding::nowhere(Severity::Warning, "xcat::lacking", text);
+        finding.span = builder.recipe.spans.get("xcat.node_support").cloned();
+        builder.report.finding(&finding.help("add the packages to a package list"));
+    }
+    let mut items = Vec::new();
+    let mut item = |destination: &str, content: Option<String>, link: Option<String>, mode: u32| {
+        items.push(SyncItem {
+            content,
+            link,
+            destination: destination.to_owned(),
+            name_in_folder: None,
+            mode,
+            clause: "copy".to_owned(),
+        });
+    };
+    for one in &support.files {
+        let said = |source| StageError::Input { file: one.name.clone(), source };
+        match one.kind {
+            SyncedKind::Directory => item(&one.destination, None, None, 0o755),
+            SyncedKind::File => {
+                let (_, mode, _) = crate::plan::file_input(&one.name, &one.source).map_err(said)?;
+                let content = Store::blob_name(&builder.store.ensure_blob_of(&one.source)?.digest);
+                item(&one.destination, Some(content), None, one.mode.unwrap_or(mode));
+            }
+        }
+    }
+    let info = xcatinfo(&support.osimage, lock.epoch, &base);
+    let info = Store::blob_name(&builder.store.ensure_blob(info.as_bytes())?.digest);
+    item("/opt/xcat/xcatinfo", Some(info), None, 0o644);
+    // What `systemctl enable` makes of the unit's WantedBy=multi-user.target.
+    item(
+        "/etc/systemd/system/multi-user.target.wants/xcatpostinit1.service",
+        None,
+        Some("/etc/systemd/system/xcatpostinit1.service".to_owned()),
+        0o777,
+    );
+    let scratch = builder.store.scratch()?;
+    let request = SyncRequest { scratch: scratch.name.clone(), base, epoch: lock.epoch, items };
+    let answer: SyncAnswer = builder.namespace.call("sync", &request, &mut |text| builder.report.progress(text))?;
+    let layer = answer.layer.map_err(|(_, problem)| {
+        let help = "the files of xCAT's node support need that path: see docs/xcat.md".to_owned();
+        StageError::Refused { problem, help }
+    })?;
+    Ok(layer_outputs(&layer))
+}

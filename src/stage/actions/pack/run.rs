@@ -1,0 +1,79 @@
+//! Packs the image, once a node can start it.
+
+use crate::plan::Action;
+use crate::stage::build::run::{Builder, Context};
+use std::collections::BTreeMap;
+
+use crate::recipe::{Frames, SecretsRule, Selinux};
+use crate::source::{Finding, Severity};
+use crate::stage::actions::compression;
+use crate::stage::ids;
+use crate::stage::published::artefacts::index_text;
+use crate::stage::results::below;
+
+use crate::stage::StageError;
+use crate::stage::actions::gate::checks as gate;
+use crate::stage::actions::pack::inside as pack;
+use crate::store::Outputs;
+
+pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+    let layers = below(action, context.done)?;
+    let is_own = |id: &String| context.stages.graph.get(id).is_some_and(|made| made.kind.is_of_the_recipe());
+    let own = action.upstream.iter().filter(|upstream| upstream.output == "layer").map(|upstream| &upstream.action);
+    let mut manifests = Vec::new();
+    for layer in &layers {
+        manifests.push(builder.store.manifest(layer)?);
+    }
+    let tree = crate::store::merge(&manifests);
+    let paths = tree.0.iter().map(|(path, found)| (path.clone(), found.entry.is_directory())).collect();
+    let exclusion = builder.recipe.exclude.apply(&paths);
+    if action.id == ids::PACK {
+        for finding in &exclusion.findings {
+            builder.report.finding(finding);
+        }
+    }
+    let compression = compression(builder.recipe, &action.id);
+    let scratch = builder.store.scratch()?;
+    let request = pack::PackRequest {
+        layers,
+        own: own.map(is_own).collect(),
+        excluded: exclusion.excluded,
+        compression,
+        single: builder.recipe.model.pack.frames == Frames::Single,
+        zone: builder.recipe.model.system.timezone.clone(),
+        locale: builder.recipe.model.system.locale.clone(),
+        selinux: builder.recipe.model.system.selinux == Selinux::Auto,
+        scratch: scratch.name.clone(),
+    };
+    let answer: pack::PackAnswer =
+        builder.namespace.call("pack", &request, &mut |text| builder.report.progress(text))?;
+    if let Some(obstacle) = &answer.obstacle {
+        return Err(gate::cannot_start(builder.report, builder.recipe, obstacle));
+    }
+    if action.id == ids::PACK {
+        for obstacle in &answer.shortcomings {
+            builder.report.finding(&gate::does_without(builder.recipe, obstacle));
+        }
+        let are_allowed = builder.recipe.model.image.secrets == SecretsRule::Allowed;
+        for finding in answer.secrets.findings(are_allowed) {
+            builder.report.finding(&finding);
+        }
+        for text in &answer.warnings {
+            builder.report.finding(&Finding::nowhere(Severity::Warning, "pack::selinux", text.clone()));
+        }
+    }
+    let index = builder.store.ensure_blob(&index_text(
+        compression.name(),
+        &answer.frames,
+        answer.inodes,
+        answer.memory,
+        &answer.xattrs,
+        &answer.labels,
+    ))?;
+    Ok(Outputs {
+        blobs: BTreeMap::from([("index".to_owned(), index)]),
+        values: BTreeMap::from([("memory".to_owned(), answer.memory.to_string())]),
+        frames: answer.frames.iter().map(|(key, _)| *key).collect(),
+        ..Outputs::default()
+    })
+}

@@ -1,0 +1,467 @@
+//! Whether a node can start what is packed: an init, what that needs to run, and a shell for root. Runs inside, on the merged
+//! tree less what the exclude lists leave out; links are followed as on the node.
+
+pub mod interfaces;
+pub mod mounts;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io::Read;
+
+use object::Endianness;
+use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader32, FileHeader64};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader};
+use serde::{Deserialize, Serialize};
+
+use self::interfaces::interfaces;
+use self::mounts::{Modules, mounts};
+use crate::store::{Kind, LayerReader, MergedEntry};
+
+/// What a node tries, in this order, as imgbuild-init does.
+pub const INITS: [&str; 4] = ["sbin/init", "usr/lib/systemd/systemd", "etc/init", "bin/init"];
+
+/// As many links as the kernel follows. Source: path_resolution(7).
+const MOST_LINKS: usize = 40;
+/// How deep scripts may name one another as interpreters. Source: Linux, `bprm_execve`.
+const MOST_INTERPRETERS: usize = 5;
+/// Largest program that is read, in bytes; the largest init is some 2 MB.
+const PROGRAM_LIMIT: u64 = 256 << 20;
+
+/// Why a node could not start the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Obstacle {
+    /// There is no init that can be executed; those that the exclude lists leave out.
+    NoInit(Vec<String>),
+    /// A program or library that starting needs lacks something; where that would be, if the exclude lists leave it out.
+    Lacks {
+        /// The program or library.
+        program: String,
+        /// An interpreter, a library.
+        needs: String,
+        /// A path that is left out.
+        left_out: Option<String>,
+    },
+    /// A line of the image's own fstab.
+    Mount {
+        /// Mount point.
+        point: String,
+        /// Type of the file system.
+        kind: String,
+        /// What is missing.
+        needs: String,
+        /// A path that is left out.
+        left_out: Option<String>,
+        /// The package that brings it, Debian's and that of RPM distributions.
+        package: Option<(String, String)>,
+    },
+    /// An interface of the image's own settings of the network.
+    Interface {
+        /// The file with the setting.
+        file: String,
+        /// Kind of the interface.
+        kind: String,
+        /// The module that makes it.
+        module: String,
+        /// A path that is left out.
+        left_out: Option<String>,
+    },
+    /// The time zone that the recipe names, and its path if it is left out.
+    NoZone(String, Option<String>),
+    /// The locale that the recipe names.
+    NoLocale(String),
+    /// The login shell of root.
+    NoShell {
+        /// As `/etc/passwd` has it.
+        shell: String,
+        /// A path that is left out.
+        left_out: Option<String>,
+    },
+}
+
+/// What a kernel starts of an archive that it takes as its initramfs. Source: Linux, ramfs-rootfs-initramfs.rst.
+const OF_INITRAMFS: &str = "init";
+
+/// What the recipe says that starting depends on.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Promises {
+    /// Whether a kernel may take the archive as its initramfs.
+    pub single: bool,
+    /// Time zone.
+    pub zone: Option<String>,
+    /// Locale.
+    pub locale: Option<String>,
+}
+
+/// Looks for what would keep the image from starting, or from being what the recipe says.
+///
+/// # Errors
+/// A text when a file of the image cannot be read.
+pub fn obstacle(
+    reader: &LayerReader,
+    excluded: &BTreeSet<String>,
+    promises: &Promises,
+) -> Result<Option<Obstacle>, String> {
+    let mut view = View { reader, excluded, seen: BTreeSet::new() };
+    let mut left_out = Vec::new();
+    let mut init = None;
+    for path in INITS.into_iter().chain(promises.single.then_some(OF_INITRAMFS)) {
+        match view.executable(path) {
+            Ok(found) => {
+                init = Some(found);
+                break;
+            }
+            Err(Gone { path, is_left_out: true }) => left_out.push(path),
+            Err(_) => {}
+        }
+    }
+    let Some(init) = init else { return Ok(Some(Obstacle::NoInit(left_out))) };
+    if let Some(obstacle) = view.program(&init, MOST_INTERPRETERS)? {
+        return Ok(Some(obstacle));
+    }
+    if let Some(obstacle) = view.shell_of_root()? {
+        return Ok(Some(obstacle));
+    }
+    // Without a file of its own a zone is UTC.
+    if let Some(zone) = promises.zone.as_ref().filter(|zone| !["UTC", "Etc/UTC"].contains(&zone.as_str()))
+        && let Err(gone) = view.resolve(&format!("usr/share/zoneinfo/{zone}"))
+    {
+        return Ok(Some(Obstacle::NoZone(zone.clone(), gone.is_left_out.then_some(gone.path))));
+    }
+    if let Some(locale) = &promises.locale
+        && !view.has_locale(locale)?
+    {
+        return Ok(Some(Obstacle::NoLocale(locale.clone())));
+    }
+    let modules = Modules::of(&view)?;
+    Ok(mounts(&view, &modules)?.0)
+}
+
+/// What a node that starts will do without: mounts that may fail, and interfaces of the network.
+///
+/// # Errors
+/// As [`obstacle`].
+pub fn shortcomings(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Vec<Obstacle>, String> {
+    let view = View { reader, excluded, seen: BTreeSet::new() };
+    let modules = Modules::of(&view)?;
+    let mut lacking = mounts(&view, &modules)?.1;
+    lacking.extend(interfaces(&view, &modules)?);
+    Ok(lacking)
+}
+
+/// What runs a script, where a root does not have it: the interpreter of the first line, or what `env` is to start there.
+/// Source: execve(2), env(1).
+pub fn lacks_interpreter(reader: &LayerReader, script: &[u8]) -> Option<String> {
+    let line = script.strip_prefix(b"#!")?;
+    let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
+    let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
+    let interpreter = words.next()?;
+    let nothing = BTreeSet::new();
+    let view = View { reader, excluded: &nothing, seen: BTreeSet::new() };
+    if view.executable(interpreter).is_err() {
+        return Some(interpreter.to_owned());
+    }
+    let is_env = interpreter.rsplit('/').next() == Some("env");
+    let program = words.find(|word| !word.starts_with('-') && !word.contains('=')).filter(|_| is_env)?;
+    const PATH: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
+    let is_there = match program.contains('/') {
+        true => view.executable(program).is_ok(),
+        false => PATH.iter().any(|folder| view.executable(&format!("{folder}/{program}")).is_ok()),
+    };
+    (!is_there).then(|| program.to_owned())
+}
+
+/// A path that leads nowhere.
+pub(in crate::stage) struct Gone {
+    /// Where it ends.
+    path: String,
+    is_left_out: bool,
+}
+
+/// The merged tree less what is left out.
+pub(in crate::stage) struct View<'a> {
+    reader: &'a LayerReader,
+    excluded: &'a BTreeSet<String>,
+    /// Programs that were looked at.
+    seen: BTreeSet<String>,
+}
+
+impl<'a> View<'a> {
+    /// Follows a path to the end, links too.
+    pub(in crate::stage) fn resolve(&self, path: &str) -> Result<(String, &'a MergedEntry), Gone> {
+        let mut ahead: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
+        let mut here: Vec<String> = Vec::new();
+        let mut links = 0;
+        let mut found = None;
+        while let Some(part) = ahead.pop() {
+            match part.as_str() {
+                "" | "." => continue,
+                ".." => {
+                    here.pop();
+                    continue;
+                }
+                _ => here.push(part),
+            }
+            let name = here.join("/");
+            let gone = |is_left_out| Gone { path: name.clone(), is_left_out };
+            let entry = self.reader.tree.0.get(&name).ok_or_else(|| gone(false))?;
+            // A directory that is left out is made for what is in it.
+            if self.excluded.contains(&name) && !entry.entry.is_directory() {
+                return Err(gone(true));
+            }
+            if let Kind::Symlink(target) = &entry.entry.kind {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(gone(false));
+                }
+                here.pop();
+                if target.starts_with('/') {
+                    here.clear();
+                }
+                ahead.extend(target.split('/').rev().map(str::to_owned));
+                continue;
+            }
+            found = Some((name, entry));
+        }
+        found.ok_or_else(|| Gone { path: path.to_owned(), is_left_out: false })
+    }
+
+    /// What of a path is left out, if that is why it leads nowhere.
+    pub(in crate::stage) fn left_out(&self, path: &str) -> Option<String> {
+        self.resolve(path).err().filter(|gone| gone.is_left_out).map(|gone| gone.path)
+    }
+
+    /// Files below a folder, and whether each is left out.
+    pub(in crate::stage) fn below<'t>(&'t self, folder: &'t str) -> impl Iterator<Item = (&'t str, bool)> {
+        let from = self.reader.tree.0.range(folder.to_owned()..);
+        let inside = from.map(|(path, _)| path.as_str()).take_while(move |path| path.starts_with(folder));
+        inside.map(|path| (path, self.excluded.contains(path)))
+    }
+
+    /// The file that a path leads to, if it can be executed.
+    pub(in crate::stage) fn executable(&self, path: &str) -> Result<String, Gone> {
+        let (path, found) = self.resolve(path)?;
+        let is_one = matches!(found.entry.kind, Kind::File { .. }) && found.entry.mode & 0o111 != 0;
+        if is_one { Ok(path) } else { Err(Gone { path, is_left_out: false }) }
+    }
+
+    /// A file's content; none for what is no file, or too large to be a program.
+    pub(in crate::stage) fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
+        let Some(found) = self.reader.tree.0.get(path) else { return Ok(None) };
+        let Kind::File { size, digest } = found.entry.kind else { return Ok(None) };
+        if size > PROGRAM_LIMIT {
+            return Ok(None);
+        }
+        let said = |error: std::io::Error| format!("cannot read `{path}`: {error}");
+        let mut bytes = Vec::new();
+        self.reader.open_in(found.layer, path, (size, &digest)).map_err(said)?.read_to_end(&mut bytes).map_err(said)?;
+        Ok(Some(bytes))
+    }
+
+    /// What a program or library lacks.
+    fn program(&mut self, path: &str, interpreters: usize) -> Result<Option<Obstacle>, String> {
+        if interpreters == 0 || !self.seen.insert(path.to_owned()) {
+            return Ok(None);
+        }
+        let Some(bytes) = self.read(path)? else { return Ok(None) };
+        let lacks = |needs: &str, left_out: Option<String>| {
+            Ok(Some(Obstacle::Lacks { program: path.to_owned(), needs: needs.to_owned(), left_out }))
+        };
+        if let Some(line) = bytes.strip_prefix(b"#!") {
+            let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let line = String::from_utf8_lossy(line);
+            let Some(word) = line.split([' ', '\t', '\r']).find(|word| !word.is_empty()) else { return Ok(None) };
+            return match self.executable(word) {
+                Ok(interpreter) => self.program(&interpreter, interpreters - 1),
+                Err(gone) => lacks(word, gone.is_left_out.then_some(gone.path)),
+            };
+        }
+        let Some(needs) = Needs::of(&bytes) else { return Ok(None) };
+        if let Some(interpreter) = &needs.interpreter {
+            match self.executable(interpreter) {
+                Ok(found) => {
+                    if let Some(obstacle) = self.program(&found, interpreters - 1)? {
+                        return Ok(Some(obstacle));
+                    }
+                }
+                Err(gone) => return lacks(interpreter, gone.is_left_out.then_some(gone.path)),
+            }
+        }
+        self.libraries(path, needs)
+    }
+
+    /// Which library of an ELF program is missing. As the loader does: all that one file needs before what these need, and
+    /// what is loaded under a name is found under it by everybody. Source: ld.so(8).
+    fn libraries(&self, program: &str, needs: Needs) -> Result<Option<Obstacle>, String> {
+        let folders = self.library_folders()?;
+        let of_program = needs.inherited.clone();
+        let mut loaded: BTreeSet<String> = BTreeSet::new();
+        let mut waiting = VecDeque::from([(program.to_owned(), needs)]);
+        while let Some((path, needs)) = waiting.pop_front() {
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let own = needs.run_path.iter().chain(&needs.inherited).chain(&of_program);
+            let own: Vec<String> =
+                own.map(|one| one.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", folder)).collect();
+            for library in needs.libraries {
+                if !loaded.insert(library.clone()) {
+                    continue;
+                }
+                let places: Vec<String> = match library.contains('/') {
+                    true => vec![library.clone()],
+                    false => own.iter().chain(&folders).map(|folder| format!("{folder}/{library}")).collect(),
+                };
+                let mut left_out = None;
+                let mut found = None;
+                for place in &places {
+                    match self.resolve(place) {
+                        Ok((path, entry)) if matches!(entry.entry.kind, Kind::File { .. }) => {
+                            found = Some(path);
+                            break;
+                        }
+                        Err(gone) if gone.is_left_out => left_out = Some(gone.path),
+                        _ => {}
+                    }
+                }
+                let Some(found) = found else {
+                    return Ok(Some(Obstacle::Lacks { program: path, needs: library, left_out }));
+                };
+                if let Some(needs) = self.read(&found)?.and_then(|bytes| Needs::of(&bytes)) {
+                    waiting.push_back((found, needs));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where libraries are looked for. Source: ld.so(8); Debian's and the other distributions' own folders are in files of
+    /// `/etc/ld.so.conf.d`, or built in.
+    fn library_folders(&self) -> Result<Vec<String>, String> {
+        let mut folders = Vec::new();
+        let mut files = vec!["etc/ld.so.conf".to_owned()];
+        files.extend(self.reader.names_in("etc/ld.so.conf.d").iter().map(|name| format!("etc/ld.so.conf.d/{name}")));
+        for file in files {
+            let Ok((path, _)) = self.resolve(&file) else { continue };
+            let text = self.read(&path)?.unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            folders.extend(text.lines().map(str::trim).filter(|line| line.starts_with('/')).map(str::to_owned));
+        }
+        for folder in ["lib64", "usr/lib64", "lib", "usr/lib"] {
+            folders.push(folder.to_owned());
+            let triplets = self.reader.names_in(folder).into_iter().filter(|name| name.contains("-linux-"));
+            folders.extend(triplets.map(|name| format!("{folder}/{name}")));
+        }
+        Ok(folders)
+    }
+
+    /// Whether glibc finds a locale: built in, in a folder, or in its archive. Source: locale(7), setlocale(3), glibc's
+    /// locale/findlocale.c, which writes the codeset in small letters and digits.
+    fn has_locale(&self, locale: &str) -> Result<bool, String> {
+        let (name, modifier) = match locale.split_once('@') {
+            Some((name, modifier)) => (name, format!("@{modifier}")),
+            None => (locale, String::new()),
+        };
+        let normal = match name.split_once('.') {
+            Some((language, codeset)) => {
+                let codeset: String =
+                    codeset.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+                format!("{language}.{codeset}{modifier}")
+            }
+            None => locale.to_owned(),
+        };
+        if ["C", "POSIX", "C.utf8"].contains(&normal.as_str()) {
+            return Ok(true);
+        }
+        let folders = [normal.as_str(), locale].map(|name| format!("usr/lib/locale/{name}"));
+        if folders.iter().any(|folder| self.resolve(folder).is_ok()) {
+            return Ok(true);
+        }
+        let Ok((archive, _)) = self.resolve("usr/lib/locale/locale-archive") else { return Ok(false) };
+        let bytes = self.read(&archive)?.unwrap_or_default();
+        Ok(memchr::memmem::find(&bytes, format!("\0{normal}\0").as_bytes()).is_some())
+    }
+
+    /// The shell that root's login starts. One that refuses a login is meant so. Source: passwd(5).
+    fn shell_of_root(&mut self) -> Result<Option<Obstacle>, String> {
+        let Ok((path, _)) = self.resolve("etc/passwd") else { return Ok(None) };
+        let text = self.read(&path)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let Some(root) = text.lines().find(|line| line.starts_with("root:")) else { return Ok(None) };
+        let shell = match root.split(':').nth(6).map(str::trim) {
+            None | Some("") => "/bin/sh",
+            Some(shell) => shell,
+        };
+        if shell.ends_with("/nologin") || shell.ends_with("/false") {
+            return Ok(None);
+        }
+        match self.executable(shell) {
+            Ok(found) => self.program(&found, MOST_INTERPRETERS),
+            Err(gone) => {
+                Ok(Some(Obstacle::NoShell { shell: shell.to_owned(), left_out: gone.is_left_out.then_some(gone.path) }))
+            }
+        }
+    }
+}
+
+/// What an ELF file names that has to be there.
+#[derive(Default)]
+struct Needs {
+    interpreter: Option<String>,
+    libraries: Vec<String>,
+    /// Folders that count for the file itself: DT_RUNPATH.
+    run_path: Vec<String>,
+    /// Those of a program count for its libraries too: DT_RPATH.
+    inherited: Vec<String>,
+}
+
+impl Needs {
+    /// None for what is no ELF file, or is not understood.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        match object::FileKind::parse(bytes).ok()? {
+            object::FileKind::Elf64 => Self::of_elf::<FileHeader64<Endianness>>(bytes),
+            object::FileKind::Elf32 => Self::of_elf::<FileHeader32<Endianness>>(bytes),
+            _ => None,
+        }
+    }
+
+    fn of_elf<H: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<Self> {
+        let header = H::parse(bytes).ok()?;
+        let endian = header.endian().ok()?;
+        let mut needs = Self::default();
+        for segment in header.program_headers(endian, bytes).ok()? {
+            if let Some(name) = segment.interpreter(endian, bytes).ok()? {
+                needs.interpreter = Some(String::from_utf8_lossy(name).into_owned());
+            }
+        }
+        let sections = header.sections(endian, bytes).ok()?;
+        let Some((entries, strings)) = sections.dynamic(endian, bytes).ok()? else { return Some(needs) };
+        let strings = sections.strings(endian, bytes, strings).ok()?;
+        for entry in entries {
+            let text = || {
+                let text = entry.string(endian, strings).ok()?;
+                Some(String::from_utf8_lossy(text).into_owned())
+            };
+            match entry.tag(endian) {
+                DT_NEEDED => needs.libraries.extend(text()),
+                DT_RUNPATH => needs.run_path.extend(text().iter().flat_map(|text| text.split(':')).map(str::to_owned)),
+                DT_RPATH => needs.inherited.extend(text().iter().flat_map(|text| text.split(':')).map(str::to_owned)),
+                _ => {}
+            }
+        }
+        Some(needs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_of_this_machine_needs_is_read() {
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        let needs = Needs::of(&own).unwrap();
+        assert!(needs.interpreter.is_some_and(|name| name.contains("ld-linux")));
+        assert!(needs.libraries.iter().any(|name| name.starts_with("libc.so")));
+        for length in (0..own.len().min(4096)).step_by(7) {
+            let _ = Needs::of(&own[..length]);
+        }
+        assert!(Needs::of(b"#!/bin/sh\n").is_none());
+    }
+}

@@ -1,0 +1,128 @@
+//! Users and groups of an image: kept where the lock has them, recorded where it lacks them (D11).
+
+use std::collections::BTreeMap;
+
+use crate::plan::{Action, ActionKind, Input, Origin};
+use crate::recipe::{Accounts, Lock, PassRole, Recipe};
+use crate::stage::StageError;
+use crate::store::Outputs;
+
+/// Name of the value that holds the accounts of a transaction.
+pub const VALUE: &str = "accounts";
+
+/// Whether an action installs packages of the image.
+pub fn is_of_image(action: &Action) -> bool {
+    matches!(action.kind, ActionKind::Bootstrap | ActionKind::Install) && !PassRole::of(action.layer()).is_aside()
+}
+
+/// Accounts that are made before a transaction: those that the recipe pins before the first one, and those that the
+/// lock had to fix before their own.
+pub fn made_before(recipe: &Recipe, lock: &Lock, pass: &str, is_first: bool) -> Accounts {
+    let pins = Accounts::pinned(&recipe.model);
+    let mut made = lock.accounts();
+    made.users.retain(|user| user.fixed && user.pass == pass && !pins.users.iter().any(|pin| pin.name == user.name));
+    made.groups
+        .retain(|group| group.fixed && group.pass == pass && !pins.groups.iter().any(|pin| pin.name == group.name));
+    if is_first {
+        made.users.extend(pins.users);
+        made.groups.extend(pins.groups);
+    }
+    made
+}
+
+/// The same as inputs of the transaction.
+pub fn inputs(recipe: &Recipe, made: &Accounts) -> Vec<Input> {
+    let input = |kind: &str, name: &str, value: String| {
+        let input = Input::new(format!("{kind} {name}"), value);
+        // A user of the recipe has a group of its name, which stands in no line of its own.
+        let fields = [format!("{kind}s.{name}"), format!("users.{name}")];
+        match fields.iter().find(|field| recipe.spans.get(field).is_some()) {
+            Some(field) => input.field(&recipe.spans, field),
+            None => input.of(Origin::Lock),
+        }
+    };
+    let users = made.users.iter().map(|user| {
+        let value = format!("{}:{}:{}:{}:{}", user.uid, user.gid, user.gecos, user.home, user.shell);
+        input("user", &user.name, value)
+    });
+    users.chain(made.groups.iter().map(|group| input("group", &group.name, group.gid.to_string()))).collect()
+}
+
+/// The accounts that a transaction's record tells.
+pub fn of_record(action: &Action, outputs: &Outputs) -> Accounts {
+    let mut found: Accounts =
+        outputs.values.get(VALUE).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    for user in &mut found.users {
+        action.layer().clone_into(&mut user.pass);
+    }
+    for group in &mut found.groups {
+        action.layer().clone_into(&mut group.pass);
+    }
+    found
+}
+
+/// Compares what a transaction made with the recipe's pins and the lock's record.
+///
+/// # Errors
+/// [`StageError::Moved`] when an id is another one, [`StageError::Unrecorded`] when the lock may not be renewed and lacks
+/// one.
+pub fn compare(recipe: &Recipe, lock: &Lock, found: &Accounts, locked: bool) -> Result<(), StageError> {
+    let pins = Accounts::pinned(&recipe.model);
+    let mut record = lock.accounts();
+    record.users.retain(|user| !pins.users.iter().any(|pin| pin.name == user.name));
+    record.groups.retain(|group| !pins.groups.iter().any(|pin| pin.name == group.name));
+    let refused = |name: &str| {
+        pins.users.iter().any(|user| user.name == name)
+            || pins.groups.iter().any(|group| group.name == name)
+            || record.users.iter().any(|user| user.name == name && user.fixed)
+            || record.groups.iter().any(|group| group.name == name && group.fixed)
+    };
+    let mut moved = found.moved_from(&pins);
+    moved.extend(found.moved_from(&record));
+    if !moved.is_empty() {
+        let is_final = locked || moved.iter().any(|(name, _)| refused(name));
+        let (names, texts): (Vec<_>, Vec<_>) = moved.into_iter().unzip();
+        return Err(StageError::Moved { text: texts.join("; "), names, is_final });
+    }
+    if locked {
+        let known = lock.accounts();
+        let new = |name: &str| !known.users.iter().any(|user| user.name == name);
+        let missing: Vec<&str> = found.users.iter().map(|user| user.name.as_str()).filter(|name| new(name)).collect();
+        if !missing.is_empty() {
+            return Err(StageError::Unrecorded { lock: recipe.lock_name(), names: missing.join(", ") });
+        }
+    }
+    Ok(())
+}
+
+/// Fixes accounts of a lock by name: from now on they are made before the packages that would give them other ids.
+pub fn fix(lock: &mut Lock, names: &[String]) {
+    lock.users.iter_mut().filter(|user| names.contains(&user.name)).for_each(|user| user.fixed = true);
+    lock.groups.iter_mut().filter(|group| names.contains(&group.name)).for_each(|group| group.fixed = true);
+}
+
+/// Lets a transaction's packages choose ids again: which ones have to be fixed follows from the packages, not from what was
+/// installed before (D7).
+pub fn free(recorded: &mut Accounts, pass: &str) {
+    recorded.users.iter_mut().filter(|user| user.pass == pass).for_each(|user| user.fixed = false);
+    recorded.groups.iter_mut().filter(|group| group.pass == pass).for_each(|group| group.fixed = false);
+}
+
+/// Writes into a lock what was found, by transaction; transactions that were not looked at keep their entries.
+pub fn record(lock: &mut Lock, found: &BTreeMap<String, Accounts>) {
+    let was = lock.accounts();
+    lock.users.retain(|user| !found.contains_key(&user.pass));
+    lock.groups.retain(|group| !found.contains_key(&group.pass));
+    for accounts in found.values() {
+        for user in &accounts.users {
+            let fixed = was.users.iter().any(|known| known.name == user.name && known.fixed);
+            lock.users.push(crate::recipe::LockedUser { fixed, ..user.clone() });
+        }
+        for group in &accounts.groups {
+            let fixed = was.groups.iter().any(|known| known.name == group.name && known.fixed);
+            lock.groups.push(crate::recipe::LockedGroup { fixed, ..group.clone() });
+        }
+    }
+    lock.users.sort();
+    lock.groups.sort();
+}

@@ -1,0 +1,6 @@
+//! Packages: tools roots, the base, and transactions of the package manager.
+
+pub mod accounts;
+pub mod inputs;
+pub mod run;
+pub mod tools;

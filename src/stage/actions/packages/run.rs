@@ -1,0 +1,77 @@
+//! Requests to the package manager.
+
+use crate::plan::Action;
+use crate::recipe::Accounts;
+use crate::stage::build::run::{Builder, Context};
+use crate::store::ScanAnswer;
+
+use crate::distro::{Bootstrap, Install, manager};
+use crate::plan::ActionKind;
+use crate::recipe::PassRole;
+use crate::stage::ids;
+use crate::stage::results::{below, layer_outputs, missing};
+
+use crate::stage::StageError;
+use crate::stage::actions::packages::tools::TOOLS_EPOCH;
+use crate::store::Outputs;
+
+pub fn bootstrap(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+    let Some(pass) = context.lock.pass(action.layer()) else { return Err(missing(&action.id)) };
+    context.supply.have(&pass.packages)?;
+    let configure = action.kind == ActionKind::Bootstrap;
+    let request = Bootstrap {
+        tools: if configure { context.done.layer(ids::TOOLS).into_iter().collect() } else { Vec::new() },
+        packages: &pass.packages,
+        ready: context.supply.directory(),
+        configure,
+        failing: &builder.recipe.model.packages.failing_scripts,
+        epoch: if configure { context.lock.epoch } else { TOOLS_EPOCH },
+        log: builder.log_name(action),
+    };
+    let work = (builder.store, builder.namespace);
+    let answer = manager(builder.recipe).bootstrap(work, &request, &mut |text| builder.report.progress(text))?;
+    Ok(with_accounts(&answer))
+}
+
+pub fn install(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+    let (lock, done) = (context.lock, context.done);
+    let Some(pass) = lock.pass(action.layer()) else { return Err(missing(&action.id)) };
+    context.supply.have(&pass.packages)?;
+    let variables = context
+        .stages
+        .package_requests
+        .iter()
+        .find(|package_request| package_request.name == pass.name)
+        .map(|package_request| package_request.variables.clone())
+        .unwrap_or_default();
+    let made = context.stages.accounts.get(&action.id).cloned().unwrap_or_default();
+    let request = Install {
+        tools: vec![done.layer(ids::TOOLS)?],
+        base: below(action, done)?,
+        packages: &pass.packages,
+        ready: context.supply.directory(),
+        accounts: &made,
+        over_payload: pass.role() == PassRole::Kernel,
+        remove: &pass.remove,
+        remove_after: &pass.remove_after,
+        remove_with: &pass.remove_with,
+        modules: &pass.modules,
+        failing: &builder.recipe.model.packages.failing_scripts,
+        variables: &variables,
+        epoch: lock.epoch,
+        log: builder.log_name(action),
+    };
+    let work = (builder.store, builder.namespace);
+    let answer = manager(builder.recipe).install(work, &request, &mut |text| builder.report.progress(text))?;
+    Ok(with_accounts(&answer))
+}
+
+/// Outputs of a transaction.
+fn with_accounts((answer, accounts): &(ScanAnswer, Accounts)) -> Outputs {
+    let mut outputs = layer_outputs(answer);
+    if !accounts.is_empty() {
+        let text = serde_json::to_string(accounts).unwrap_or_default();
+        outputs.values.insert(super::accounts::VALUE.to_owned(), text);
+    }
+    outputs
+}

@@ -1,0 +1,35 @@
+//! What its key is made of.
+
+use crate::plan::{ActionKind, Input};
+use crate::recipe::Clause;
+use crate::recipe::SyncedKind;
+use crate::stage::StageError;
+use crate::stage::actions::globs;
+use crate::stage::actions::graph::Reader;
+use crate::stage::results::file;
+
+pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
+    if reader.recipe.sync.is_empty() {
+        return Ok(());
+    }
+    let mut inputs = vec![Input::parameter("epoch", reader.lock.epoch), reader.modules_from()];
+    for synced in &reader.recipe.sync {
+        let clause = match synced.clause {
+            Clause::Copy => "copy",
+            Clause::Append => "append",
+            Clause::Merge => "merge",
+        };
+        let into = synced.name_in_folder.as_deref().unwrap_or("-");
+        let by = |input: Input| globs::of_synclist(reader.asked(input, Some(&synced.span)), &synced.span);
+        inputs
+            .push(by(Input::new(format!("synced {}", synced.destination), format!("{clause} {into} {}", synced.name))));
+        if synced.kind == SyncedKind::File {
+            inputs.push(by(file(&synced.name, &synced.source, None)?));
+        }
+    }
+    // One file may go to several places.
+    let mut seen = std::collections::BTreeSet::new();
+    inputs.retain(|input| seen.insert((input.name.clone(), input.value.clone())));
+    reader.layer("sync", ActionKind::Sync, super::VERSION, inputs, Vec::new());
+    Ok(())
+}

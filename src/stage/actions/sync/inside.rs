@@ -1,0 +1,244 @@
+//! The sync layer: files of the build host, copied, appended or merged (D25).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::Meta;
+use crate::digest::Digest;
+use crate::sandbox::helper::News;
+use crate::stage::inside::edit::layer_by_edit;
+use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
+
+/// One thing to make.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SyncItem {
+    /// File with the content, relative to the store's directory; none for a directory or a link.
+    pub content: Option<String>,
+    /// Target, for a symbolic link.
+    pub link: Option<String>,
+    /// Absolute path in the image.
+    pub destination: String,
+    /// Name below the destination, if that is a folder in the image.
+    pub name_in_folder: Option<String>,
+    /// Permission bits.
+    pub mode: u32,
+    /// `copy`, `append` or `merge`.
+    pub clause: String,
+}
+
+/// What the layer is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SyncRequest {
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+    /// Layers below.
+    pub base: Vec<Digest>,
+    /// Times of synced files.
+    pub epoch: i64,
+    /// In order.
+    pub items: Vec<SyncItem>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SyncAnswer {
+    /// The layer; or the item that cannot be copied, and why.
+    pub layer: Result<ScanAnswer, (usize, String)>,
+    /// What is to be said.
+    pub notes: Vec<String>,
+    /// Items that were copied over another one: which, and over which.
+    pub doubled: Vec<(usize, usize)>,
+}
+
+/// What a path of the tree is after following links, at most 40 of them as the kernel does.
+fn resolved<'t>(tree: &'t Merged, path: &str) -> Option<(String, &'t Kind)> {
+    let mut path = path.trim_matches('/').to_owned();
+    for _ in 0..40 {
+        let mut done = String::new();
+        let mut again = None;
+        for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+            let next = if done.is_empty() { part.to_owned() } else { format!("{done}/{part}") };
+            if let Kind::Symlink(target) = &tree.0.get(&next)?.entry.kind {
+                let rest = path.get(path.find(&next)? + next.len()..).unwrap_or_default();
+                let base = if target.starts_with('/') { String::new() } else { done.clone() };
+                again = Some(normal(&format!("{base}/{target}{rest}")));
+                break;
+            }
+            done = next;
+        }
+        match again {
+            Some(next) => path = next,
+            None if done.is_empty() => return tree.0.get(".").map(|found| (".".to_owned(), &found.entry.kind)),
+            None => return tree.0.get(&done).map(|found| (done, &found.entry.kind)),
+        }
+    }
+    None
+}
+
+/// Takes `.` and `..` out of a path; `..` stops at the root.
+fn normal(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Runs inside.
+pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
+    let reader = LayerReader::open(&request.base)?;
+    let (mut notes, mut doubled) = (Vec::new(), Vec::new());
+    let mut copied: BTreeMap<String, usize> = BTreeMap::new();
+    let mut written: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut refused = None;
+    let layer = layer_by_edit(&request.scratch, &request.base, request.epoch, |tree| {
+        for (index, item) in request.items.iter().enumerate() {
+            if let Some(file) = file_above(&reader.tree, &written, &item.destination) {
+                refused = Some((index, format!("`{file}` is a file in the image, so nothing can be copied below it")));
+                return Err(String::new());
+            }
+            let meta = Meta { mode: item.mode, mtime: request.epoch, ..Meta::default() };
+            if let Some(target) = &item.link {
+                tree.symlink(item.destination.trim_start_matches('/').as_bytes(), target.as_bytes(), &meta)?;
+                continue;
+            }
+            let Some(content) = &item.content else {
+                if !matches!(resolved(&reader.tree, &item.destination), Some((_, Kind::Directory))) {
+                    tree.directory(item.destination.as_bytes().trim_ascii_start(), &meta)?;
+                }
+                continue;
+            };
+            let mut destination = item.destination.clone();
+            if let (Some(name), Some((_, Kind::Directory))) =
+                (&item.name_in_folder, resolved(&reader.tree, &destination))
+            {
+                notes.push(format!("`{destination}` is a folder in the image: the file goes to `{destination}/{name}`; write `{destination}/` to say so"));
+                destination = format!("{destination}/{name}");
+            }
+            let bytes = std::fs::read(content).map_err(|error| format!("{content}: {error}"))?;
+            let place = resolved(&reader.tree, &destination)
+                .map_or_else(|| destination.trim_start_matches('/').to_owned(), |(path, _)| path);
+            let (bytes, meta) = match item.clause.as_str() {
+                "copy" => {
+                    if let Some(earlier) = copied.insert(place.clone(), index)
+                        && written.get(&place) != Some(&bytes)
+                    {
+                        doubled.push((index, earlier));
+                    }
+                    (bytes, meta)
+                }
+                clause => {
+                    let before = match written.get(&place) {
+                        Some(bytes) => Some(bytes.clone()),
+                        None => reader.read(&place)?,
+                    };
+                    let entry = reader.tree.0.get(&place).map(|found| &found.entry);
+                    let Some(before) = before else {
+                        let why = format!("`{destination}` is not in the image, so nothing can be added to it");
+                        refused = Some((index, why));
+                        return Err(String::new());
+                    };
+                    let meta = Meta {
+                        mode: entry.map_or(item.mode, |entry| entry.mode),
+                        uid: entry.map_or(0, |entry| entry.uid),
+                        gid: entry.map_or(0, |entry| entry.gid),
+                        ..meta
+                    };
+                    (if clause == "append" { appended(&before, &bytes) } else { merged(&before, &bytes) }, meta)
+                }
+            };
+            tree.file(place.as_bytes(), &meta, &mut &bytes[..])?;
+            written.insert(place, bytes);
+        }
+        Ok(())
+    });
+    let layer = match refused {
+        Some(refused) => Err(refused),
+        None => Ok(layer?),
+    };
+    Ok(SyncAnswer { layer, notes, doubled })
+}
+
+/// The nearest thing above a destination that is there and no directory, links followed.
+fn file_above(tree: &Merged, copied: &BTreeMap<String, Vec<u8>>, destination: &str) -> Option<String> {
+    let mut path = destination.trim_start_matches('/');
+    while let Some((above, _)) = path.rsplit_once('/') {
+        if copied.contains_key(above) {
+            return Some(format!("/{above}"));
+        }
+        match resolved(tree, above) {
+            Some((_, Kind::Directory)) => return None,
+            Some(_) => return Some(format!("/{above}")),
+            None => path = above,
+        }
+    }
+    None
+}
+
+fn appended(before: &[u8], more: &[u8]) -> Vec<u8> {
+    let mut all = before.to_vec();
+    if !all.is_empty() && !all.ends_with(b"\n") {
+        all.push(b'\n');
+    }
+    all.extend_from_slice(more);
+    all
+}
+
+/// Lines with the same first field are replaced, others added. Source: xdcp(1), MERGE.
+fn merged(before: &[u8], more: &[u8]) -> Vec<u8> {
+    let key = |line: &[u8]| line.split(|byte| *byte == b':').next().unwrap_or_default().to_vec();
+    let lines = |bytes: &[u8]| {
+        bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    let mut all = lines(before);
+    for line in lines(more) {
+        match all.iter_mut().find(|known| key(known) == key(&line)) {
+            Some(known) => *known = line,
+            None => all.push(line),
+        }
+    }
+    let mut out = all.join(&b'\n');
+    out.push(b'\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Entry;
+
+    #[test]
+    fn merging_replaces_by_the_first_field_and_adds_the_rest() {
+        let out = merged(b"root:x:0\nbin:x:1\n", b"bin:y:1\nnew:z:9\n");
+        assert_eq!(out, b"root:x:0\nbin:y:1\nnew:z:9\n");
+        assert_eq!(appended(b"a", b"b\n"), b"a\nb\n");
+    }
+
+    #[test]
+    fn links_in_the_image_are_followed_within_it() {
+        let mut tree = Merged::default();
+        let entry = |kind| Entry { kind, ..Entry::whiteout() };
+        for (path, kind) in [
+            (".", Kind::Directory),
+            ("lib", Kind::Symlink("usr/lib".into())),
+            ("usr", Kind::Directory),
+            ("usr/lib", Kind::Directory),
+            ("usr/lib/up", Kind::Symlink("../../../../etc".into())),
+            ("etc", Kind::Directory),
+            ("loop", Kind::Symlink("loop".into())),
+        ] {
+            tree.apply(path, entry(kind), 0);
+        }
+        assert_eq!(resolved(&tree, "/lib").unwrap().0, "usr/lib");
+        assert_eq!(resolved(&tree, "/lib/up/").unwrap().0, "etc");
+        assert!(resolved(&tree, "/loop/x").is_none());
+        assert!(resolved(&tree, "/nothing").is_none());
+    }
+}

@@ -1,0 +1,8 @@
+//! The sync layer: files of the build host, copied, appended or merged (D25).
+
+pub mod inputs;
+pub mod inside;
+pub mod run;
+
+/// Part of the keys; raised with what the action gives. 1: first.
+pub const VERSION: u32 = 1;

@@ -1,0 +1,72 @@
+//! Makes the layer.
+
+use crate::plan::Action;
+use crate::stage::build::run::{Builder, Context};
+
+use crate::recipe::{Clause, SyncedKind};
+use crate::source::{Finding, Severity};
+use crate::stage::report::refuse_at;
+use crate::stage::results::{below, layer_outputs};
+
+use crate::stage::StageError;
+use crate::stage::actions::gate::checks as gate;
+use crate::stage::actions::sync::inside as sync;
+use crate::store::{Outputs, Store};
+
+pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+    let (lock, base) = (context.lock, below(action, context.done)?);
+    gate::check_synced(builder.recipe)?;
+    let mut items = Vec::new();
+    for synced in &builder.recipe.sync {
+        let said = |source| StageError::Input { file: synced.name.clone(), source };
+        let (content, mode) = match synced.kind {
+            SyncedKind::Directory => (None, 0o755),
+            SyncedKind::File => {
+                let (_, mode, _) = crate::plan::file_input(&synced.name, &synced.source).map_err(said)?;
+                if mode & 0o6000 != 0 {
+                    let text = format!("`{}` keeps its set-id bits in the image", synced.name);
+                    builder.report.finding(&Finding::note("sync::setid", &synced.span, text));
+                }
+                (Some(Store::blob_name(&builder.store.ensure_blob_of(&synced.source)?.digest)), mode)
+            }
+        };
+        items.push(sync::SyncItem {
+            content,
+            link: None,
+            destination: synced.destination.clone(),
+            name_in_folder: synced.name_in_folder.clone(),
+            mode,
+            clause: match synced.clause {
+                Clause::Copy => "copy",
+                Clause::Append => "append",
+                Clause::Merge => "merge",
+            }
+            .to_owned(),
+        });
+    }
+    let scratch = builder.store.scratch()?;
+    let request = sync::SyncRequest { scratch: scratch.name.clone(), base: base, epoch: lock.epoch, items };
+    let answer: sync::SyncAnswer =
+        builder.namespace.call("sync", &request, &mut |text| builder.report.progress(text))?;
+    for (later, earlier) in answer.doubled {
+        let (Some(later), Some(earlier)) = (builder.recipe.sync.get(later), builder.recipe.sync.get(earlier)) else {
+            continue;
+        };
+        let text =
+            format!("{} is copied twice: {} was to be there, too ({})", later.destination, earlier.name, earlier.span);
+        let finding = Finding::warning("sync::doubled", &later.span, text).label("this one stays");
+        builder.report.finding(&finding.help("remove one of the lines"));
+    }
+    for text in answer.notes {
+        builder.report.finding(&Finding::nowhere(Severity::Warning, "sync::into_folder", text));
+    }
+    match answer.layer {
+        Ok(layer) => Ok(layer_outputs(&layer)),
+        Err((index, problem)) => {
+            let item = builder.recipe.sync.get(index);
+            let name = item.map_or_else(String::new, |item| format!("{}: ", item.name));
+            let help = "correct the line's destination; `imgbuild shell` shows what is in the image there".to_owned();
+            Err(refuse_at(builder.report, item.map(|item| item.span.clone()), format!("{name}{problem}"), help))
+        }
+    }
+}

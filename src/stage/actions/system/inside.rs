@@ -1,0 +1,196 @@
+//! The system layer: fstab, machine-id, time zone, names, and who may log in (D24, D34, D35).
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::Meta;
+use crate::digest::Digest;
+use crate::recipe::Recipe;
+use crate::sandbox::helper::News;
+use crate::stage::inside::edit::layer_by_edit;
+use crate::store::{LayerReader, ScanAnswer};
+
+/// What the layer is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SystemRequest {
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+    /// Layers below.
+    pub base: Vec<Digest>,
+    /// No time is later than this.
+    pub epoch: i64,
+    /// Text of /etc/fstab.
+    pub fstab: String,
+    /// Text of /etc/exports, where the recipe has lines for it.
+    pub exports: Option<String>,
+    /// Name of every node, unless DHCP gives it.
+    pub hostname: Option<String>,
+    /// Time zone.
+    pub timezone: Option<String>,
+    /// Locale.
+    pub locale: Option<String>,
+    /// Public keys of those who may log in as root.
+    pub authorized_keys: String,
+    /// Root's password hash.
+    pub root_password_hash: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SystemAnswer {
+    /// The layer.
+    pub layer: ScanAnswer,
+    /// What is to be said.
+    pub warnings: Vec<String>,
+    /// Installed packages: name, version, architecture.
+    pub installed: Vec<(String, String, String)>,
+}
+
+/// Text of the mounts that a recipe declares.
+pub fn fstab(recipe: &Recipe) -> String {
+    let more = if recipe.mounts.is_empty() { "" } else { " and [system] fstab" };
+    let mut text = format!("# Written by imgbuild from [boot] tmpfs{more}.\n");
+    for (path, size) in &recipe.model.boot.tmpfs {
+        let mode = if path == "/tmp" || path == "/var/tmp" { "1777" } else { "755" };
+        text.push_str(&format!("tmpfs {path} tmpfs size={size},mode={mode},nosuid,nodev 0 0\n"));
+    }
+    for mount in &recipe.mounts {
+        text.push_str(&format!("{}\n", mount.line));
+    }
+    text
+}
+
+/// Text of the exports that a recipe declares.
+pub fn exports(recipe: &Recipe) -> Option<String> {
+    if recipe.exports.is_empty() {
+        return None;
+    }
+    let mut text = String::from("# Written by imgbuild from [system] exports.\n");
+    for export in &recipe.exports {
+        text.push_str(&format!("{}\n", export.line));
+    }
+    Some(text)
+}
+
+/// Keys are made at the first start of each node, never in the image.
+const HOST_KEY_UNIT: &str = "[Unit]\n\
+Description=Make this node's ssh host keys\n\
+Before=ssh.service sshd.service\n\
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key\n\
+\n\
+[Service]\n\
+Type=oneshot\n\
+RemainAfterExit=yes\n\
+ExecStart=/usr/bin/ssh-keygen -A\n";
+
+const HOST_KEY_UNIT_NAME: &str = "imgbuild-ssh-host-keys.service";
+
+/// Runs inside.
+pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, String> {
+    let reader = LayerReader::open(&request.base)?;
+    let has = |path: &str| reader.tree.0.contains_key(path);
+    let mut warnings = Vec::new();
+    let shadow = reader.read("etc/shadow")?.and_then(|bytes| String::from_utf8(bytes).ok());
+    let layer = layer_by_edit(&request.scratch, &request.base, request.epoch, |tree| {
+        let meta = |mode: u32| Meta { mode, mtime: request.epoch, ..Meta::default() };
+        let mut put = |path: &str, mode: u32, text: &str| tree.file(path.as_bytes(), &meta(mode), &mut text.as_bytes());
+        put("etc/fstab", 0o644, &request.fstab)?;
+        if let Some(exports) = &request.exports {
+            if !has("usr/sbin/exportfs") {
+                warnings.push(
+                    "[system] exports has lines, and the image has no NFS server: add the package nfs-kernel-server"
+                        .to_owned(),
+                );
+            }
+            put("etc/exports", 0o644, exports)?;
+        }
+        // Empty, not "uninitialized": that would mean first boot (D34). The node writes its own at boot.
+        put("etc/machine-id", 0o444, "")?;
+        let own = request.hostname.as_ref().map_or(String::new(), |name| format!("127.0.1.1\t{name}\n"));
+        put("etc/hosts", 0o644, &format!("127.0.0.1\tlocalhost\n{own}::1\tlocalhost ip6-localhost ip6-loopback\n"))?;
+        if let Some(name) = &request.hostname {
+            put("etc/hostname", 0o644, &format!("{name}\n"))?;
+        }
+        if let Some(locale) = &request.locale {
+            // Debian's place, and everybody else's. Source: locale(5) of Debian, locale.conf(5).
+            let place = if has("var/lib/dpkg") { "etc/default/locale" } else { "etc/locale.conf" };
+            put(place, 0o644, &format!("LANG={locale}\n"))?;
+        }
+        if let Some(hash) = &request.root_password_hash {
+            let shadow = shadow.as_deref().ok_or("the image has no /etc/shadow to put root's password into")?;
+            let mode = reader.tree.0.get("etc/shadow").map_or(0o640, |found| found.entry.mode);
+            let gid = reader.tree.0.get("etc/shadow").map_or(0, |found| found.entry.gid);
+            let meta = Meta { gid, ..meta(mode) };
+            tree.file(b"etc/shadow", &meta, &mut with_password(shadow, hash).as_bytes())?;
+        }
+        if let Some(zone) = &request.timezone {
+            tree.symlink(b"etc/localtime", format!("/usr/share/zoneinfo/{zone}").as_bytes(), &meta(0o777))?;
+            tree.file(b"etc/timezone", &meta(0o644), &mut format!("{zone}\n").as_bytes())?;
+        }
+        if !request.authorized_keys.is_empty() {
+            tree.directory(b"root/.ssh", &meta(0o700))?;
+            tree.file(b"root/.ssh/authorized_keys", &meta(0o600), &mut request.authorized_keys.as_bytes())?;
+        }
+        if has("var/lib/dbus") {
+            tree.symlink(b"var/lib/dbus/machine-id", b"/etc/machine-id", &meta(0o777))?;
+        }
+        if has("usr/bin/ssh-keygen") && has("usr/lib/systemd/systemd") {
+            let unit = format!("usr/lib/systemd/system/{HOST_KEY_UNIT_NAME}");
+            tree.file(unit.as_bytes(), &meta(0o644), &mut HOST_KEY_UNIT.as_bytes())?;
+            for service in ["ssh", "sshd"] {
+                let link = format!("etc/systemd/system/{service}.service.wants/{HOST_KEY_UNIT_NAME}");
+                tree.symlink(link.as_bytes(), format!("/{unit}").as_bytes(), &meta(0o777))?;
+            }
+        }
+        Ok(())
+    })?;
+    let status = reader.read("var/lib/dpkg/status")?.unwrap_or_default();
+    Ok(SystemAnswer { layer, warnings, installed: installed_packages(&String::from_utf8_lossy(&status)) })
+}
+
+/// Packages that dpkg's status file calls installed. Source: dpkg(1), deb822.
+fn installed_packages(status: &str) -> Vec<(String, String, String)> {
+    let field = |stanza: &str, name: &str| {
+        stanza.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+    };
+    status
+        .split("\n\n")
+        .filter(|stanza| field(stanza, "Status:").is_some_and(|state| state.ends_with(" installed")))
+        .filter_map(|stanza| {
+            Some((field(stanza, "Package:")?, field(stanza, "Version:")?, field(stanza, "Architecture:")?))
+        })
+        .collect()
+}
+
+/// A shadow file with another password for root. Source: shadow(5).
+fn with_password(shadow: &str, hash: &str) -> String {
+    let mut out = String::new();
+    let mut done = false;
+    for line in shadow.lines() {
+        match line.strip_prefix("root:") {
+            Some(rest) => {
+                let after = rest.split_once(':').map_or("::::::", |(_, after)| after);
+                out.push_str(&format!("root:{hash}:{after}\n"));
+                done = true;
+            }
+            None => out.push_str(&format!("{line}\n")),
+        }
+    }
+    if !done {
+        out.insert_str(0, &format!("root:{hash}::::::\n"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_password;
+
+    #[test]
+    fn only_the_password_field_of_root_changes() {
+        assert_eq!(
+            with_password("root:*:19675:0:99999:7:::\nd:!:1::::::\n", "$6$x"),
+            "root:$6$x:19675:0:99999:7:::\nd:!:1::::::\n"
+        );
+        assert_eq!(with_password("", "$6$x"), "root:$6$x::::::\n");
+    }
+}

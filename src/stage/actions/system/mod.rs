@@ -1,0 +1,8 @@
+//! The system layer: fstab, machine-id, time zone, names, and who may log in (D24, D34, D35).
+
+pub mod inputs;
+pub mod inside;
+pub mod run;
+
+/// Part of the keys; raised with what the action gives. 1: first.
+pub const VERSION: u32 = 2;

@@ -1,0 +1,71 @@
+//! Makes the layer, and compares the package database with the lock.
+
+use crate::plan::Action;
+use crate::stage::build::run::{Builder, Context};
+use std::path::Path;
+
+use crate::recipe::HOSTNAME_BY_DHCP;
+use crate::source::{Finding, Severity};
+use crate::stage::results::{below, layer_outputs};
+
+use crate::stage::StageError;
+use crate::stage::actions::system::inside as system;
+use crate::store::Outputs;
+
+pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+    let (lock, base) = (context.lock, below(action, context.done)?);
+    let read = |path: &Path, name: &str| {
+        std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.to_owned(), source })
+    };
+    let mut keys = String::new();
+    for (path, name) in &builder.recipe.authorized_keys {
+        keys.push_str(read(path, name)?.trim_end());
+        keys.push('\n');
+    }
+    let hash = match &builder.recipe.root_password_hash {
+        Some((path, name)) => Some(read(path, name)?.trim().to_owned()),
+        None => None,
+    };
+    let settings = &builder.recipe.model.system;
+    let scratch = builder.store.scratch()?;
+    let request = system::SystemRequest {
+        scratch: scratch.name.clone(),
+        base: base,
+        epoch: lock.epoch,
+        fstab: system::fstab(builder.recipe),
+        exports: system::exports(builder.recipe),
+        hostname: settings.hostname.clone().filter(|name| name != HOSTNAME_BY_DHCP),
+        timezone: settings.timezone.clone(),
+        locale: settings.locale.clone(),
+        authorized_keys: keys,
+        root_password_hash: hash,
+    };
+    let answer: system::SystemAnswer =
+        builder.namespace.call("system", &request, &mut |text| builder.report.progress(text))?;
+    // Afterwards the package database must be what the lock says (D12).
+    let locked: std::collections::BTreeSet<(&str, &str, &str)> = lock
+        .image_passes()
+        .flat_map(|pass| &pass.packages)
+        .map(|package| (package.name.as_str(), package.version.as_str(), package.architecture.as_str()))
+        .collect();
+    let is_locked = |(name, version, architecture): &&(String, String, String)| {
+        locked.contains(&(name.as_str(), version.as_str(), architecture.as_str()))
+    };
+    let strange: Vec<String> = answer
+        .installed
+        .iter()
+        .filter(|package| !is_locked(package))
+        .map(|(name, version, _)| format!("{name} {version}"))
+        .collect();
+    if !strange.is_empty() {
+        let lock = builder.recipe.lock_name();
+        return Err(StageError::Gate {
+            problem: format!("the image has packages that {lock} does not have: {}", strange.join(", ")),
+            help: format!("delete {lock} to resolve all packages again, and report this"),
+        });
+    }
+    for text in answer.warnings {
+        builder.report.finding(&Finding::nowhere(Severity::Warning, "system::image", text));
+    }
+    Ok(layer_outputs(&answer.layer))
+}

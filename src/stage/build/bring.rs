@@ -1,0 +1,66 @@
+//! Having packages brought.
+
+use crate::distro::{DistroError, Download, Fetcher};
+use crate::recipe::{LOCK_FILE, PinnedPackage};
+use crate::stage::report::{DownloadNews, Report};
+use crate::store::{Store, StoreError};
+
+/// Downloads the packages that the store lacks.
+///
+/// # Errors
+/// [`DistroError`]; a package whose origin is not known is one.
+pub fn download_packages(
+    fetcher: &Fetcher,
+    store: &Store,
+    packages: &[PinnedPackage],
+    url_of: &dyn Fn(&str) -> Vec<String>,
+    report: &dyn Report,
+) -> Result<(), DistroError> {
+    let mut downloads = Vec::new();
+    for package in packages {
+        if is_there(store, package)? {
+            continue;
+        }
+        let urls: Vec<String> = url_of(&package.origin).iter().map(|url| format!("{url}/{}", package.file)).collect();
+        if urls.is_empty() {
+            return Err(DistroError::NoSource {
+                problem: format!(
+                    "image.lock takes `{}` from `{}`, which the recipe's sources do not have",
+                    package.name, package.origin
+                ),
+                help: "delete image.lock to resolve all packages again, or restore the source".to_owned(),
+            });
+        }
+        downloads.push(Download {
+            urls,
+            size: package.size,
+            sha256: package.sha256,
+            destination: store.package(&package.sha256),
+        });
+    }
+    fetcher.fetch_all(&downloads, &DownloadNews(report, "packages"))
+}
+
+/// Whether the store has a package file of the size that the lock says. One of another size is damaged, and is fetched
+/// again; or else the lock is.
+fn is_there(store: &Store, package: &PinnedPackage) -> Result<bool, DistroError> {
+    let size = match std::fs::metadata(store.package(&package.sha256)) {
+        Ok(found) if found.is_file() => found.len(),
+        Ok(_) => 0,
+        Err(_) => return Ok(false),
+    };
+    if size == package.size {
+        return Ok(true);
+    }
+    match store.check_package(&package.sha256) {
+        Ok(()) => Err(DistroError::LockedSize {
+            package: package.name.clone(),
+            lock: LOCK_FILE.to_owned(),
+            locked: package.size,
+            found: size,
+        }),
+        // It was removed.
+        Err(StoreError::Damaged { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,13 @@
+//! Running a plan: the builder, what it shares with other builds, what it notes.
+
+pub mod bring;
+pub mod failed;
+pub mod history;
+pub mod many;
+pub mod packages;
+pub mod planfile;
+pub mod run;
+pub mod schedule;
+pub mod shared;
+pub mod supply;
+pub mod trace;

@@ -1,0 +1,32 @@
+//! What an action is given: packages, and how much that is.
+
+use crate::distro::PackageManager;
+use crate::plan::{Action, ActionKind};
+use crate::recipe::{Lock, PinnedPackage};
+use crate::stage::actions::kernel_packages;
+
+/// Packages that an action is given.
+pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -> Vec<PinnedPackage> {
+    let own = |name: &str| lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default();
+    match action.kind {
+        ActionKind::Unpack | ActionKind::Bootstrap | ActionKind::Install => own(action.layer()),
+        ActionKind::Kernel => kernel_packages(manager, lock, &own("kernel")),
+        ActionKind::Lock
+        | ActionKind::Driver
+        | ActionKind::System
+        | ActionKind::Postinstall
+        | ActionKind::Services
+        | ActionKind::Gate
+        | ActionKind::NodeSupport
+        | ActionKind::Sync
+        | ActionKind::Initrd
+        | ActionKind::Dracut
+        | ActionKind::Pack
+        | ActionKind::Publish => Vec::new(),
+    }
+}
+
+/// Bytes of packages.
+pub fn bytes_of(packages: &[PinnedPackage]) -> u64 {
+    packages.iter().map(|package| package.size).sum()
+}

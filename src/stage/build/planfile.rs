@@ -1,0 +1,105 @@
+//! Holding a build to a plan that was made before.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::plan::{ActionGraph, Decision, FileAction, FileImage, LockPicture, Outputs, Verdict, moved};
+use crate::recipe::{Lock, Recipe};
+use crate::stage::published::otherwise::publishing;
+use crate::stage::{Drift, StageError, drift_of_artefacts};
+use crate::store::Store;
+
+/// All that the plan of an image rests on, as it is now.
+pub fn picture(
+    recipe: &Recipe,
+    directory: String,
+    lock: &Lock,
+    graph: &ActionGraph,
+    decisions: &[Decision],
+    drift: &[Drift],
+) -> FileImage {
+    let by_id: BTreeMap<String, Decision> = decisions.iter().map(|one| (one.action.clone(), one.clone())).collect();
+    let own = publishing(recipe);
+    // It always happens; what it does is decided by the results and these inputs.
+    let always = Decision {
+        action: own.id.clone(),
+        verdict: Verdict::Run,
+        causes: Vec::new(),
+        key: None,
+        outputs: None,
+        differs_in: None,
+    };
+    let known = Outputs(&by_id);
+    let published = FileAction::of(&own, &always, &known);
+    FileImage {
+        name: recipe.model.image.name.clone(),
+        recipe: directory,
+        lock: LockPicture::of(lock),
+        drift: drift.iter().map(|one| format!("the {} {} {}", one.place, one.name, one.problem)).collect(),
+        actions: FileAction::all(graph, decisions, &known).into_iter().chain([published]).collect(),
+    }
+}
+
+/// A plan that a build is held to.
+#[derive(Debug, Clone)]
+pub struct PlanToKeep {
+    /// Its file, for messages.
+    pub file: Arc<str>,
+    /// Where artefacts are.
+    pub out: Arc<Path>,
+    /// What it says of the image.
+    pub image: Arc<FileImage>,
+}
+
+impl PlanToKeep {
+    fn refused(&self, lines: Vec<String>) -> StageError {
+        StageError::PlanMoved {
+            file: self.file.to_string(),
+            count: lines.len(),
+            lines: lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"),
+        }
+    }
+
+    /// Whether all is as it was when the plan was made, seen by the build that is about to run.
+    ///
+    /// # Errors
+    /// [`StageError::PlanMoved`] with all that is not.
+    pub fn check(
+        &self,
+        recipe: &Recipe,
+        store: &Store,
+        lock: &Lock,
+        graph: &ActionGraph,
+        decisions: &[Decision],
+    ) -> Result<(), StageError> {
+        let name = &recipe.model.image.name;
+        let root = store.root(&recipe.directory, name);
+        let drift = if root.is_some() { drift_of_artefacts(&self.out, name, root.as_ref()) } else { Vec::new() };
+        let mut now = picture(recipe, self.image.recipe.clone(), lock, graph, decisions, &drift);
+        // Before anything was built there was no such result: another image of this build has made it by now.
+        for action in now.actions.iter_mut().filter(|action| action.verdict == Verdict::Keep) {
+            if self.image.actions.iter().any(|one| one.action == action.action && one.verdict == Verdict::Run) {
+                action.verdict = Verdict::Run;
+            }
+        }
+        let lines: Vec<String> = moved(&self.image, &now).iter().map(ToString::to_string).collect();
+        if lines.is_empty() { Ok(()) } else { Err(self.refused(lines)) }
+    }
+
+    /// Whether the plan lets an action run.
+    ///
+    /// # Errors
+    /// [`StageError::PlanMoved`] when it was to be kept.
+    pub fn may_run(&self, action: &str) -> Result<(), StageError> {
+        let planned = self.image.actions.iter().find(|one| one.action == action);
+        match planned.map(|one| one.verdict) {
+            Some(Verdict::Run | Verdict::Depends) => Ok(()),
+            Some(Verdict::Keep) => {
+                let name = &self.image.name;
+                Err(self.refused(vec![format!("{name}: {action}: was to be kept, but its result is gone")]))
+            }
+            None => Err(self.refused(vec![format!("{}: {action}: is not in the plan", self.image.name)])),
+        }
+    }
+}

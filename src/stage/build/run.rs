@@ -1,0 +1,563 @@
+//! Runs a plan: the only place that commits actions to the store.
+
+use crate::stage::lock::relock::lock;
+use crate::stage::lock::relock::record_ids;
+use crate::stage::lock::relock::write_lock;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::failed::Failed;
+use super::history::{PlacesOfInputs, StoreHistory, places_of};
+use super::packages as given;
+use super::planfile::PlanToKeep;
+use super::schedule::{ScheduleOptions, run_side_by_side};
+use super::shared::{SharedBuild, estimate};
+use super::supply::Supply;
+use super::trace::{self, Trace};
+use crate::digest::Digest;
+use crate::distro::{Fetcher, PackageSources, manager};
+use crate::failure::start;
+use crate::fault;
+use crate::plan::{Action, Decision, Follow, RECIPE, Stage, Verdict, decide, evaluate, key_and_trace};
+use crate::recipe::{Lock, LockedPass, PassRole, PinnedPackage, Recipe};
+use crate::sandbox::{Namespace, SandboxError};
+use crate::source::{Finding, Severity};
+use crate::stage::StageError;
+use crate::stage::actions;
+use crate::stage::actions::packages::accounts;
+use crate::stage::actions::{Forms, StageGraph, graph_of, kernel_packages};
+use crate::stage::estimate::{Estimate, Experience, Facts, work_of};
+use crate::stage::ids;
+use crate::stage::inside::removal::remove_damaged;
+use crate::stage::lock::package_request::target;
+use crate::stage::lock::repositories;
+use crate::stage::lock::stale::requests;
+use crate::stage::published::artefacts::{BuildInfo, Publication};
+use crate::stage::published::drift::stamps;
+use crate::stage::published::layouts::{Target, XcatPublication, XcatPublished};
+use crate::stage::published::otherwise::publishing;
+use crate::stage::report::Report;
+use crate::stage::results::{Done, missing, record};
+use crate::store::{ActionRecord, BlobRef, End, FileLock, Root, Run, Store, StoreError};
+
+/// imgbuild-init, made by the build script.
+pub(in crate::stage) const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/imgbuild-init"));
+
+/// imgbuild-init: the program of each initrd.
+pub fn init_program() -> &'static [u8] {
+    INIT
+}
+
+/// What a build is to do.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Fail rather than renew the lock.
+    pub locked: bool,
+    /// Stop after this stage.
+    pub until: Option<Stage>,
+    /// Where artefacts go.
+    pub out: PathBuf,
+    /// Where packages come from.
+    pub places: PackageSources,
+    /// Where else artefacts go, in the layouts of other tools.
+    pub publish: Vec<Target>,
+    /// The plan that is to be kept to, where there is one.
+    pub planned: Option<PlanToKeep>,
+    /// Takes what is noted in the history.
+    pub trace: Trace,
+}
+
+/// What became of an action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The action.
+    pub action: String,
+    /// Whether it ran.
+    pub ran: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What is remembered of an action until the build ends.
+pub(in crate::stage) struct Finished {
+    /// Its key.
+    pub key: Digest,
+    differing: bool,
+    outcome: Outcome,
+}
+
+/// Actions that were run or kept.
+pub(in crate::stage) struct Work {
+    /// All actions of the image.
+    pub stages: StageGraph,
+    /// Results of those that were asked for.
+    pub done: Done,
+    /// What became of them.
+    pub finished: BTreeMap<String, Finished>,
+}
+
+/// What the work on one action may use.
+pub(in crate::stage) struct Context<'a> {
+    /// The actions.
+    pub stages: &'a StageGraph,
+    /// The lock.
+    pub lock: &'a Lock,
+    /// Results so far.
+    pub done: &'a Done,
+    /// Packages.
+    pub supply: &'a Supply<'a>,
+}
+
+/// How many damaged files one build takes out of the store before it gives up.
+const MENDED_AT_MOST: usize = 16;
+
+/// How many actions run at once at most; more would only wait for the same disk and the same layers.
+pub const SIDE_BY_SIDE: usize = 4;
+
+/// What a build did.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Actions in order.
+    pub outcomes: Vec<Outcome>,
+    /// The published directory and what is in it, unless the build was to stop before.
+    pub published: Option<(PathBuf, BuildInfo)>,
+    /// What was published for xCAT.
+    pub xcat: Vec<XcatPublished>,
+    /// What it was expected to take, where anything was to be done.
+    pub estimate: Option<Estimate>,
+    /// What it took.
+    pub facts: Facts,
+    /// Its number in the log, if it could be noted.
+    pub number: Option<u64>,
+}
+
+/// Builds one image.
+pub struct Builder<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// The store.
+    pub store: &'a Store,
+    /// Where operations run.
+    pub namespace: &'a Namespace,
+    /// What to do.
+    pub options: Options,
+    /// Takes news.
+    pub report: &'a dyn Report,
+    /// What it shares with the builds of other images.
+    pub shared: &'a SharedBuild,
+    /// Takes what failed, where it is not the only thing.
+    pub failed: Failed,
+    /// Whether the repositories were asked, for an index or a package.
+    pub asked: AtomicBool,
+}
+
+impl Builder<'_> {
+    /// Locks where that is needed, runs what is not there yet, publishes.
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing is published then, and finished actions stay in the store.
+    pub fn build(&self) -> Result<Summary, StageError> {
+        self.build_keeping_work().map(|(summary, _)| summary)
+    }
+
+    /// The same; gives the results too.
+    pub(in crate::stage) fn build_keeping_work(&self) -> Result<(Summary, Work), StageError> {
+        let noted = &self.options.trace;
+        noted.begin(self.store, &self.recipe.model.image.name, &self.recipe.directory, &target(self.recipe));
+        let outcome = self.fetcher().and_then(|fetcher| {
+            let supply = self.supply(&fetcher);
+            let outcome = self.build_with(&fetcher, &supply);
+            Ok((outcome?, supply.fetched()))
+        });
+        match outcome {
+            Ok((done, (downloaded_bytes, download_milliseconds))) => {
+                let keys = done.1.finished.iter().map(|(id, one)| (id.clone(), one.key)).collect();
+                let published = done.0.published.as_ref().map(|(path, _)| path.clone());
+                noted.ended(End { published, keys, downloaded_bytes, download_milliseconds, ..End::default() });
+                Ok(done)
+            }
+            Err(error) => {
+                noted.ended(End { failed: Some(trace::in_short(&error)), ..End::default() });
+                Err(error)
+            }
+        }
+    }
+
+    fn build_with(&self, fetcher: &Fetcher, supply: &Supply<'_>) -> Result<(Summary, Work), StageError> {
+        let began = Instant::now();
+        let had = std::fs::read(&self.recipe.lock_path).ok();
+        let mut lock = lock(self, fetcher, supply)?;
+        if had != std::fs::read(&self.recipe.lock_path).ok() {
+            let (action, kind) = (ids::LOCK.to_owned(), "lock".to_owned());
+            let milliseconds = trace::milliseconds(began.elapsed());
+            self.options.trace.ran(Run { action, kind, milliseconds, ..Run::default() });
+        }
+        let until = self.options.until.unwrap_or(Stage::Pack);
+        let wanted = |action: &Action| action.stage <= until;
+        let mut work = self.run_keeping_ids(&mut lock, supply, &wanted)?;
+        record_ids(self, &mut lock, &work)?;
+        fault::point("build.before-publish");
+        let mut published = None;
+        if until == Stage::Pack {
+            let (began, before) = (Instant::now(), self.published_inodes());
+            let mut again = |work: &mut Work| {
+                *work = self.run_keeping_ids(&mut lock.clone(), supply, &wanted)?;
+                Ok(())
+            };
+            published = Some(self.mending(&mut work, &mut again, &|work| self.publish(&lock, work))?);
+            if work.finished.values().any(|one| one.outcome.ran) {
+                self.note_published(published.as_ref(), &before, began.elapsed());
+            }
+        }
+        fault::point("build.before-root");
+        self.remember(&lock, &work, published.as_ref().map(|(path, _)| path.clone()))?;
+        let outcomes = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
+        let outcomes = outcomes.map(|one| one.outcome.clone()).collect();
+        let mut xcat = Vec::new();
+        if published.is_some() {
+            for Target::Xcat(directory) in &self.options.publish {
+                let mut again = |work: &mut Work| {
+                    *work = self.run_keeping_ids(&mut lock.clone(), supply, &wanted)?;
+                    Ok(())
+                };
+                let publish =
+                    |work: &Work| XcatPublication::of(self.recipe, self.store, &work.done)?.publish(directory);
+                xcat.push(self.mending(&mut work, &mut again, &publish)?);
+            }
+        }
+        let (estimate, facts) = self.options.trace.facts(supply.fetched().0);
+        let number = self.options.trace.number();
+        Ok((Summary { outcomes, published, xcat, estimate, facts, number }, work))
+    }
+
+    /// Publishes; what turns out to be damaged then is taken out of the store, said, and made again by what runs once more.
+    fn mending<T>(
+        &self,
+        work: &mut Work,
+        again: &mut dyn FnMut(&mut Work) -> Result<(), StageError>,
+        publish: &dyn Fn(&Work) -> Result<T, StageError>,
+    ) -> Result<T, StageError> {
+        for _ in 0..MENDED_AT_MOST {
+            match publish(work) {
+                Err(StageError::Store(error @ StoreError::Damaged { .. })) => {
+                    remove_damaged(self.store, self.namespace, &error)?;
+                    let text = format!("{error}; it was removed, and is made again");
+                    self.report.finding(&Finding::nowhere(Severity::Warning, "store::damaged", text));
+                    again(work)?;
+                }
+                other => return other,
+            }
+        }
+        publish(work)
+    }
+
+    /// Inodes of the published files: what the next build takes over of them it does not write.
+    fn published_inodes(&self) -> Vec<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let found = crate::stage::published(&self.options.out, &self.recipe.model.image.name);
+        let names = |(directory, info): (PathBuf, BuildInfo)| -> Vec<u64> {
+            let inode = |name: &str| std::fs::metadata(directory.join(name)).ok().map(|found| found.ino());
+            info.artefacts.iter().filter_map(|artefact| inode(&artefact.name)).collect()
+        };
+        found.map(names).unwrap_or_default()
+    }
+
+    /// Notes how long publishing took and what it wrote.
+    fn note_published(&self, published: Option<&(PathBuf, BuildInfo)>, before: &[u64], took: Duration) {
+        use std::os::unix::fs::MetadataExt;
+        let Some((directory, info)) = published else { return };
+        let is_new = |found: &std::fs::Metadata| !before.contains(&found.ino());
+        let own = |name: &String| std::fs::metadata(directory.join(name)).ok().filter(is_new);
+        let written_bytes = info.artefacts.iter().filter_map(|artefact| own(&artefact.name)).map(|one| one.len()).sum();
+        self.options.trace.ran(Run {
+            action: ids::PUBLISH.to_owned(),
+            kind: ids::PUBLISH.to_owned(),
+            milliseconds: trace::milliseconds(took),
+            written_bytes,
+            ..Run::default()
+        });
+    }
+
+    /// Notes what came of an action.
+    fn note(&self, action: &Action, context: &Context<'_>, run: Run) {
+        let packages = given::packages_of(manager(self.recipe), context.lock, action);
+        let (action, kind) = (action.id.clone(), action.kind.name().to_owned());
+        self.options.trace.ran(Run { action, kind, package_bytes: given::bytes_of(&packages), ..run });
+    }
+
+    /// Where the output of what an action calls is kept, below the store.
+    pub(in crate::stage) fn log_name(&self, action: &Action) -> String {
+        let image = &self.recipe.model.image.name;
+        format!("logs/{}-{image}-{}.log", std::process::id(), action.id.replace('/', "-"))
+    }
+
+    /// Takes a file that an operation left for the host process.
+    pub(in crate::stage) fn take(&self, name: &str) -> Result<BlobRef, StageError> {
+        let path = self.store.directory().join(name);
+        let blob = self.store.ensure_blob_of(&path)?;
+        let _ = std::fs::remove_file(&path);
+        Ok(blob)
+    }
+
+    /// What talks to mirrors.
+    pub(in crate::stage) fn fetcher(&self) -> Result<Fetcher, StageError> {
+        let fetcher = self.options.places.patience.map_or_else(Fetcher::new, Fetcher::with_patience);
+        Ok(fetcher.keeping_halves_in(self.store.aside_directory()?))
+    }
+
+    /// Where packages come from.
+    pub(in crate::stage) fn supply<'s>(&'s self, fetcher: &'s Fetcher) -> Supply<'s> {
+        let (store, staging) = ((self.store, self.namespace), &self.shared.staging);
+        Supply::new(self.recipe, &self.options.places, store, fetcher, self.report, staging)
+    }
+
+    /// Runs actions; where packages would give accounts other ids than the lock has, these are fixed and it starts again.
+    pub(in crate::stage) fn run_keeping_ids(
+        &self,
+        lock: &mut Lock,
+        supply: &Supply<'_>,
+        wanted: &dyn Fn(&Action) -> bool,
+    ) -> Result<Work, StageError> {
+        // Each round fixes accounts that were not fixed.
+        loop {
+            match self.attempt(lock, supply, wanted) {
+                Err(StageError::Moved { text, names, is_final: false }) => {
+                    let text = format!("{text}; {} keeps the earlier ids", self.recipe.lock_name());
+                    self.report.finding(&Finding::nowhere(Severity::Note, "lock::id_kept", text));
+                    accounts::fix(lock, &names);
+                    self.failed.clear();
+                    write_lock(self, lock)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn attempt(&self, lock: &Lock, supply: &Supply<'_>, wanted: &dyn Fn(&Action) -> bool) -> Result<Work, StageError> {
+        let init = self.store.ensure_blob(INIT)?;
+        let forms = if self.options.publish.is_empty() { Forms::Own } else { Forms::AndGzip };
+        let stages = graph_of(self.recipe, lock, &init.digest, forms)?;
+        let root = self.store.root(&self.recipe.directory, &self.recipe.model.image.name);
+        let history = StoreHistory::new(self.store, root);
+        let wanted = stages.graph.with_all_below(wanted);
+        let in_order: Vec<&Action> = stages.graph.in_order().filter(|action| wanted.contains(&action.id)).collect();
+        let finished: Mutex<BTreeMap<String, Finished>> = Mutex::default();
+        let workers = rayon::current_num_threads().min(SIDE_BY_SIDE);
+        let decisions = evaluate(&stages.graph, &history);
+        if let Some(planned) = &self.options.planned {
+            planned.check(self.recipe, self.store, lock, &stages.graph, &decisions)?;
+        }
+        if self.options.until.is_none_or(|until| until == Stage::Pack) {
+            let has_work = decisions.iter().any(|decision| decision.verdict != Verdict::Keep);
+            let experience = has_work.then(|| Experience::new(self.store, self.recipe));
+            let work = experience.and_then(|one| work_of(&one, &stages.graph, &decisions, lock));
+            let estimate = work.map(|work| Estimate::of(&work, workers));
+            self.options.trace.expect(estimate, supply.fetched().0);
+        }
+        let options = ScheduleOptions {
+            workers: rayon::current_num_threads().min(SIDE_BY_SIDE),
+            keep_going: self.shared.keep_going,
+            is_stopped: &|| self.shared.is_stopped(),
+            failed: &self.failed,
+        };
+        let groups = self.packages_to_bring(&decisions, &in_order, lock);
+        supply.start();
+        let done = std::thread::scope(|scope| {
+            start(scope, || supply.bring(&groups))
+                .map_err(|error| SandboxError::starting("a thread for packages", error))?;
+            let done = run_side_by_side(&in_order, &options, &|action, known| {
+                let context = Context { stages: &stages, lock, done: known, supply };
+                let (record, one) = self.ensure(action, &context, &history)?;
+                if accounts::is_of_image(action) {
+                    let found = accounts::of_record(action, &record.outputs);
+                    accounts::compare(self.recipe, lock, &found, self.options.locked)?;
+                }
+                let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
+                finished.insert(action.id.clone(), one);
+                Ok(record.outputs)
+            });
+            supply.stop();
+            done
+        })?;
+        if supply.fetched().0 > 0 {
+            self.asked.store(true, Ordering::Relaxed);
+        }
+        let finished = finished.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Work { stages, done, finished })
+    }
+
+    /// Keeps from gc what this build used.
+    pub(in crate::stage) fn remember(
+        &self,
+        lock: &Lock,
+        work: &Work,
+        published: Option<PathBuf>,
+    ) -> Result<(), StageError> {
+        let name = &self.recipe.model.image.name;
+        let earlier = self.store.root(&self.recipe.directory, name).unwrap_or_default();
+        // A build that stopped early keeps what it did not reach.
+        let mut actions = if published.is_some() { BTreeMap::new() } else { earlier.actions };
+        actions.extend(work.finished.iter().map(|(id, one)| (id.clone(), one.key)));
+        // Before the root, which says that the build is whole.
+        let known = self.store.places(&self.recipe.directory, name).filter(|_| published.is_none());
+        let mut places: PlacesOfInputs = known.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let reached = |id: &str| [ids::LOCK, ids::PUBLISH, RECIPE].contains(&id) || work.finished.contains_key(id);
+        let own = crate::plan::ActionGraph::new(vec![publishing(self.recipe)]).ok();
+        let now = places_of(&work.stages.graph).into_iter().chain([(ids::LOCK.to_owned(), requests(self.recipe))]);
+        let now = now.chain(own.iter().flat_map(places_of));
+        let now = now.chain([(RECIPE.to_owned(), work.stages.graph.absences.sayings.clone())]);
+        places.extend(now.filter(|(id, _)| reached(id)));
+        let text = serde_json::to_vec(&places).unwrap_or_default();
+        self.store.set_places(&self.recipe.directory, name, &text)?;
+        self.store.set_root(&Root {
+            format: 1,
+            image: name.clone(),
+            recipe: self.recipe.directory.clone(),
+            stamps: published.as_ref().map_or(earlier.stamps, |directory| {
+                let names = crate::stage::published(&self.options.out, name).map(|(_, info)| info.artefacts);
+                stamps(directory, names.into_iter().flatten().map(|artefact| artefact.name))
+            }),
+            published: published.unwrap_or(earlier.published),
+            actions,
+            frames: match work.done.0.get(ids::PACK) {
+                Some(outputs) => [Some(outputs), work.done.0.get(ids::PACK_GZIP)]
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|outputs| outputs.frames.clone())
+                    .collect(),
+                None => earlier.frames,
+            },
+            asked: {
+                let now = repositories::addresses(self.recipe).into_iter().map(|one| one.digest);
+                let is_all = self.asked.load(Ordering::Relaxed) || earlier.asked.is_empty();
+                if is_all { earlier.asked.into_iter().chain(now).collect() } else { earlier.asked }
+            },
+            packages: lock.pass.iter().flat_map(|pass| pass.packages.iter().map(|package| package.sha256)).collect(),
+        })?;
+        Ok(())
+    }
+
+    /// Packages of the actions that will surely run, in the order in which they are needed.
+    fn packages_to_bring(&self, decisions: &[Decision], in_order: &[&Action], lock: &Lock) -> Vec<Vec<PinnedPackage>> {
+        let runs = |id: &str| {
+            in_order.iter().any(|action| action.id == id)
+                && decisions.iter().any(|decision| decision.action == id && decision.verdict == Verdict::Run)
+        };
+        let packages = |pass: &LockedPass| pass.packages.clone();
+        let mut groups = Vec::new();
+        for pass in &lock.pass {
+            if pass.role() == PassRole::Kernel && runs(ids::PAYLOAD) {
+                groups.push(kernel_packages(manager(self.recipe), lock, &pass.packages));
+            }
+            if runs(&ids::layer(&pass.name)) {
+                groups.push(packages(pass));
+            }
+        }
+        groups
+    }
+
+    /// Gives the record of an action: the store's, or that of a run now.
+    fn ensure(
+        &self,
+        action: &Action,
+        context: &Context<'_>,
+        history: &StoreHistory<'_>,
+    ) -> Result<(ActionRecord, Finished), StageError> {
+        let known = context.done;
+        let began = Instant::now();
+        let decisions = BTreeMap::new();
+        let decision = decide(action, &Follow { graph: &context.stages.graph, known, history, decisions: &decisions });
+        let key = decision.key.ok_or_else(|| missing(&action.id))?;
+        let finished = |found: &ActionRecord, ran| Finished {
+            key,
+            differing: found.differing.is_some(),
+            outcome: Outcome { action: action.id.clone(), ran, took: began.elapsed() },
+        };
+        if let Some(found) = self.kept(&decision) {
+            // It ran in this build, before there was a plan.
+            let made = self.shared.made.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            let mut one = finished(&found, made.is_some());
+            one.outcome.took = made.unwrap_or(one.outcome.took);
+            return Ok((found, one));
+        }
+        // Two builds at once: the second waits and finds the first one's record.
+        let held = FileLock::take(&self.store.directory().join("locks").join(key.to_string()))?;
+        if let Some(found) = self.store.record(&key).filter(|found| self.store.has_outputs(&found.outputs)) {
+            let one = finished(&found, false);
+            return Ok((found, one));
+        }
+        if let Some(planned) = &self.options.planned {
+            planned.may_run(&action.id)?;
+        }
+        // With the key's lock in hand, and never while waiting for one: whoever has a turn waits for nobody.
+        let turn = self.shared.budget.turn(estimate(action.kind, rayon::current_num_threads()));
+        let began = Instant::now();
+        self.report.started(&action.id, &decision.causes);
+        fault::point("action.started");
+        let (at, _) = (SystemTime::now(), context.supply.waited());
+        let outcome = actions::run(self, action, context);
+        let waited = context.supply.waited();
+        let mut run = Run {
+            key: Some(key),
+            milliseconds: trace::milliseconds(began.elapsed().saturating_sub(waited)),
+            waited_milliseconds: trace::milliseconds(waited),
+            ..Run::default()
+        };
+        let outputs = match outcome {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                if !matches!(error, StageError::Stopped) {
+                    let log = self.store.directory().join(self.log_name(action));
+                    let is_there = std::fs::metadata(&log).is_ok_and(|found| found.len() > 0);
+                    run.log = is_there.then(|| log.display().to_string());
+                    self.note(action, context, Run { failed: Some(trace::in_short(&error)), ..run });
+                }
+                return Err(error);
+            }
+        };
+        fault::point("action.ran");
+        run.written_bytes = trace::written(self.store, &outputs, at);
+        let (_, trace) = key_and_trace(action, known);
+        let found = record(key, &action.id, trace, outputs, began.elapsed());
+        self.store.commit_anew(&found)?;
+        self.note(action, context, run);
+        self.report.finished(&action.id, began.elapsed());
+        drop(turn);
+        held.remove();
+        let one = finished(&found, true);
+        Ok((found, one))
+    }
+
+    fn kept(&self, decision: &Decision) -> Option<ActionRecord> {
+        (decision.verdict == Verdict::Keep).then(|| self.store.record(decision.key.as_ref()?)).flatten()
+    }
+
+    fn publish(&self, lock: &Lock, work: &Work) -> Result<(PathBuf, BuildInfo), StageError> {
+        let (stages, done) = (&work.stages, &work.done);
+        let not_reproducible =
+            work.finished.values().filter(|one| one.differing).map(|one| one.outcome.action.clone()).collect();
+        let mut layers = Vec::new();
+        for id in &stages.layers {
+            layers.push((id.clone(), done.layer(id)?.to_string()));
+        }
+        Publication {
+            recipe: self.recipe,
+            store: self.store,
+            out: &self.options.out,
+            kernel: done.blob(ids::PAYLOAD, "kernel")?,
+            kernel_release: done.value(ids::PAYLOAD, "release")?,
+            initrd: done.blob(ids::INITRD, "initrd")?,
+            index: done.blob(ids::PACK, "index")?,
+            frames: done.0.get(ids::PACK).map(|outputs| outputs.frames.clone()).unwrap_or_default(),
+            memory: done.value(ids::PACK, "memory")?.parse().unwrap_or(0),
+            layers,
+            target: target(self.recipe),
+            epoch: lock.epoch,
+            not_reproducible,
+        }
+        .publish()
+    }
+}

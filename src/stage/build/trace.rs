@@ -1,0 +1,109 @@
+//! What a build leaves in the history: what ran, how long it took, what it wrote, what failed (D17).
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::stage::StageError;
+use crate::stage::estimate::{Estimate, Facts};
+use crate::store::{BuildTrace, End, Outputs, Run, Store, now};
+
+/// Bytes that an action wrote: its layer's files, and blobs and frames that were not there when it began.
+pub fn written(store: &Store, outputs: &Outputs, began: SystemTime) -> u64 {
+    let new = |path: &Path| match std::fs::metadata(path) {
+        Ok(found) if found.modified().is_ok_and(|time| time >= began) => found.len(),
+        _ => 0,
+    };
+    let frames = outputs.frames.iter().map(|frame| new(&store.directory().join(Store::frame_name(frame))));
+    let blobs = outputs.blobs.values().map(|blob| new(&store.blob(&blob.digest)));
+    let layer = outputs.layer.and_then(|layer| store.manifest(&layer).ok()).map_or(0, |manifest| manifest.file_bytes());
+    frames.chain(blobs).sum::<u64>() + layer
+}
+
+#[derive(Default)]
+struct Inner {
+    trace: OnceLock<BuildTrace>,
+    /// When the build began.
+    began: OnceLock<Instant>,
+    estimate: OnceLock<Estimate>,
+    written: std::sync::atomic::AtomicU64,
+}
+
+/// Notes what one build does. What cannot be noted is no reason to fail; the first such error is kept.
+#[derive(Clone, Default)]
+pub struct Trace(Arc<Inner>);
+
+impl std::fmt::Debug for Trace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Trace")
+    }
+}
+
+impl Trace {
+    /// The build begins.
+    pub(in crate::stage) fn begin(&self, store: &Store, image: &str, recipe: &Path, target: &str) {
+        let _ = self.0.began.set(Instant::now());
+        if let Ok(trace) = store.begin_build(image, recipe, target) {
+            let _ = self.0.trace.set(trace);
+        }
+    }
+
+    /// Its number in the log.
+    pub(in crate::stage) fn number(&self) -> Option<u64> {
+        self.0.trace.get().map(BuildTrace::number)
+    }
+
+    /// All packages are known; from here on what is estimated is done. What resolving them took and fetched until now counts
+    /// on both sides.
+    pub(in crate::stage) fn expect(&self, estimate: Option<Estimate>, downloaded: u64) {
+        let spent = milliseconds(self.0.began.get_or_init(Instant::now).elapsed());
+        if let Some(mut estimate) = estimate {
+            for (range, more) in [(&mut estimate.milliseconds, spent), (&mut estimate.download_bytes, downloaded)] {
+                if let Some(range) = range {
+                    range.least += more;
+                    range.most += more;
+                }
+            }
+            let _ = self.0.estimate.set(estimate);
+        }
+    }
+
+    /// An action ended.
+    pub(in crate::stage) fn ran(&self, run: Run) {
+        self.0.written.fetch_add(run.written_bytes, std::sync::atomic::Ordering::Relaxed);
+        if let Some(trace) = self.0.trace.get() {
+            let _ = trace.ran(run);
+        }
+    }
+
+    /// What was estimated, beside what it really took.
+    pub(in crate::stage) fn facts(&self, downloaded: u64) -> (Option<Estimate>, Facts) {
+        let began = self.0.began.get_or_init(Instant::now);
+        let facts = Facts {
+            milliseconds: milliseconds(began.elapsed()),
+            written_bytes: self.0.written.load(std::sync::atomic::Ordering::Relaxed),
+            downloaded_bytes: downloaded,
+        };
+        (self.0.estimate.get().cloned(), facts)
+    }
+
+    /// The build ended.
+    pub(in crate::stage) fn ended(&self, end: End) {
+        let Some(trace) = self.0.trace.get() else { return };
+        let estimate = self.0.estimate.get().and_then(|one| serde_json::to_value(one).ok());
+        let _ = trace.ended(End { at: now(), estimate, ..end });
+    }
+}
+
+/// Whole milliseconds.
+pub fn milliseconds(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
+
+/// An error in few lines, for the history.
+pub fn in_short(error: &StageError) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(12).max(1)..].iter();
+    std::iter::once(lines.first().unwrap_or(&"")).chain(tail).copied().collect::<Vec<_>>().join("\n")
+}

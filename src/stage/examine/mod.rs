@@ -1,0 +1,8 @@
+//! Looking at what was built: differences, sizes, a shell, an action once more.
+
+pub mod against;
+pub mod diff;
+pub mod reproduce;
+pub mod shell;
+pub mod size;
+pub mod verify;

@@ -1,0 +1,11 @@
+//! image.lock: whether it is up to date with the recipe, and resolving anew.
+
+pub mod origin;
+pub mod package_request;
+pub mod relock;
+pub mod renewal;
+pub mod repositories;
+pub mod stale;
+pub mod state;
+pub mod suppose;
+pub mod vendor;

@@ -1,0 +1,491 @@
+//! The act of locking: what the recipe asks for, whether the lock answers it, and asking the distribution.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::origin::local_folder;
+use super::package_request::{PackageRequest, package_requests, target};
+use super::repositories;
+use super::stale as asked;
+use crate::digest::{Digest, Sha256};
+use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, PackageSources, Pass, Solving, manager};
+use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
+use crate::recipe::{LOCK_MINOR, Lock, LockedPass, PassRole, PinnedPackage, Recipe};
+use crate::sandbox::Namespace;
+use crate::source::Finding;
+use crate::stage::StageError;
+use crate::stage::actions::kernel::directory as kernel_dir;
+use crate::stage::actions::kernel::drivers::headers_release;
+use crate::stage::actions::packages::accounts;
+use crate::stage::actions::packages::tools::{ensure_tools, tools_action};
+use crate::stage::build::supply::Supply;
+use crate::stage::ids;
+use crate::stage::report::{Report, ReportedNews, refuse};
+use crate::store::Store;
+
+/// Whether a lock answers a recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockState {
+    /// It does.
+    Fresh,
+    /// It does not, and why.
+    Stale(Vec<Cause>),
+    /// It would, but package files of otherpkgs are not those that it was made from.
+    FilesChanged(Vec<Cause>),
+}
+
+/// Digest of the names and contents of all package files below a directory.
+fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sha256> {
+    let mut text = String::new();
+    for path in manager.package_files(directory).ok()? {
+        let name = path.strip_prefix(directory).ok()?.display().to_string();
+        // What cannot be read is told when it is used.
+        let content = crate::witness::sha256(&path).map_or_else(|error| error.to_string(), |digest| digest.to_string());
+        text.push_str(&format!("{name}\t{content}\n"));
+    }
+    Some(Sha256::of(text.as_bytes()))
+}
+
+/// What a recipe asks for, as a lock without packages: two recipes are compared with it where there is no lock.
+pub fn requested(recipe: &Recipe) -> Lock {
+    let digest = |directory: Option<&Path>| directory.and_then(|one| local_digest(manager(recipe), one));
+    let pass = |package_request: PackageRequest| LockedPass {
+        name: package_request.name,
+        install: package_request.pass.install,
+        remove: package_request.pass.remove,
+        remove_after: package_request.pass.remove_after,
+        ..LockedPass::default()
+    };
+    Lock {
+        format: 1,
+        minor: LOCK_MINOR,
+        epoch: 0,
+        target: target(recipe),
+        otherpkgs: digest(recipe.otherpkgs_directory.as_deref()),
+        kernels: digest(recipe.kernel_files.kernels.as_deref()),
+        repo: Some(repositories::asked(recipe)),
+        suite: Vec::new(),
+        pass: package_requests(recipe).into_iter().map(pass).collect(),
+        users: Vec::new(),
+        groups: Vec::new(),
+    }
+}
+
+/// Compares a lock with what the recipe asks for.
+pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
+    let Some(lock) = lock else {
+        let reason = Reason::NotLocked { what: "the recipe's packages are".to_owned() };
+        return LockState::Stale(vec![reason.cause(None)]);
+    };
+    let mut causes = Vec::new();
+    let now = target(recipe);
+    if lock.target != now {
+        let origin = Origin::Field("image.release".to_owned());
+        let changed = lock.target.split(' ').zip(now.split(' ')).position(|(was, now)| was != now);
+        let field = ["image.distro", "image.release", "image.arch"][changed.unwrap_or(1).min(2)];
+        let place = recipe.spans.get(field).map(Place::from);
+        let subject = Subject { name: "parameter target", origin: &origin, place: place.as_ref(), was_place: None };
+        causes.push(subject.cause(Change::Changed(&lock.target, &now)));
+    }
+    causes.extend(repositories::causes(recipe, lock));
+    let package_requests = package_requests(recipe);
+    for package_request in &package_requests {
+        let Some(locked) = lock.pass(&package_request.name) else {
+            causes.extend(asked::lacking_pass(package_request, recipe));
+            continue;
+        };
+        for (now, was, dashes) in [
+            (&package_request.pass.install, &locked.install, ""),
+            (&package_request.pass.remove, &locked.remove, "-"),
+            (&package_request.pass.remove_after, &locked.remove_after, "--"),
+        ] {
+            let kernel = (package_request.role() == PassRole::Kernel && dashes.is_empty())
+                .then(|| asked::another_kernel(package_request, locked, recipe));
+            let (names, kernel) = kernel.flatten().map_or((Vec::new(), None), |(names, cause)| (names, cause));
+            let new = now.iter().filter(|name| !was.contains(name) && !names.contains(name));
+            let gone = was.iter().filter(|name| !now.contains(name) && !names.contains(name));
+            let before = causes.len();
+            causes.extend(kernel);
+            causes.extend(new.map(|name| asked::lacking(package_request, name, dashes, recipe)));
+            causes.extend(gone.map(|name| asked::left_over(&package_request.name, name, dashes)));
+            if now != was && causes.len() == before && names.is_empty() {
+                causes.extend(asked::reordered(now, was, package_request));
+            }
+        }
+    }
+    for locked in lock
+        .pass
+        .iter()
+        .filter(|locked| !package_requests.iter().any(|package_request| package_request.name == locked.name))
+    {
+        causes.extend(asked::left_over_pass(locked));
+    }
+    if lock.pass(PassRole::DRIVER_TOOLS).is_some() && headers_release(recipe, lock).is_none() {
+        causes.push(Reason::NotLocked { what: "the kernel whose headers build drivers is".to_owned() }.cause(None));
+    }
+    causes.extend(kernel_dir::other_version(recipe, lock));
+    let digest = |directory: &Path| local_digest(manager(recipe), directory);
+    causes.extend(kernel_dir::causes(recipe, lock, recipe.kernel_files.kernels.as_deref().and_then(digest)));
+    let now = recipe.otherpkgs_directory.as_deref().and_then(digest);
+    let changed = if now == lock.otherpkgs { Vec::new() } else { changed_files(recipe, lock, now) };
+    if causes.is_empty() && !changed.is_empty() {
+        return LockState::FilesChanged(changed);
+    }
+    causes.extend(changed);
+    if causes.is_empty() { LockState::Fresh } else { LockState::Stale(causes) }
+}
+
+/// Which locked packages may change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Renew {
+    /// None, but for what the recipe's changes make necessary.
+    #[default]
+    Nothing,
+    /// All.
+    Everything,
+    /// Those with these names.
+    Named(Vec<String>),
+}
+
+impl Renew {
+    fn may(&self, package: &PinnedPackage) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Named(names) => names.contains(&package.name),
+        }
+    }
+}
+
+/// Locked package files that are gone or have other content; the directory itself where only others changed.
+fn changed_files(recipe: &Recipe, lock: &Lock, now: Option<Sha256>) -> Vec<Cause> {
+    let place = recipe.spans.get("otherpkgs.dir").or_else(|| recipe.spans.nearest("otherpkgs")).map(Place::from);
+    let table = recipe.model.otherpkgs.as_ref().map_or("otherpkgs", |table| table.dir.as_str());
+    let field = Origin::Field("otherpkgs.dir".to_owned());
+    let said = |name: &str, origin: &Origin, change: Change<'_>| {
+        Subject { name, origin, place: place.as_ref(), was_place: None }.cause(change)
+    };
+    let Some(directory) = &recipe.otherpkgs_directory else {
+        return vec![said("parameter dir", &field, Change::Removed(table))];
+    };
+    if lock.otherpkgs.is_none() {
+        return vec![said("parameter dir", &field, Change::Added(table))];
+    }
+    let glob = Origin::Glob { field: "otherpkgs.dir".to_owned(), pattern: format!("{table}/") };
+    let mut causes = Vec::new();
+    let mut locked = Vec::new();
+    for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
+        let Some(folder) = local_folder(package) else { continue };
+        let file = Path::new(folder).join(&package.file);
+        let name = format!("file {}", Path::new(table).join(&file).display());
+        let was = package.sha256.to_string();
+        match crate::witness::sha256(&directory.join(&file)) {
+            Err(_) => causes.push(said(&name, &glob, Change::Removed(&was))),
+            Ok(found) if found != package.sha256 => {
+                // A file's value starts with its mode, which counts for nothing here.
+                let (was, now) = (format!("- {was}"), format!("- {found}"));
+                causes.push(said(&name, &glob, Change::Changed(&was, &now)));
+            }
+            Ok(_) => {}
+        }
+        locked.push(file);
+    }
+    if causes.is_empty() {
+        let files = manager(recipe).package_files(directory).unwrap_or_default();
+        let below = files.iter().filter_map(|path| path.strip_prefix(directory).ok());
+        let others: Vec<String> =
+            below.filter(|path| !locked.iter().any(|one| one == path)).map(|path| path.display().to_string()).collect();
+        let shown = |digest: Option<Sha256>| digest.map(|one| one.short()).unwrap_or_default();
+        let (was, now) = (shown(lock.otherpkgs), shown(now));
+        let what = if others.is_empty() {
+            format!("{table}/ lost a package file that image.lock does not name:")
+        } else {
+            format!(
+                "{table}/ gained, lost or changed package files that image.lock does not name (there are {}):",
+                others.join(", ")
+            )
+        };
+        causes.push(Reason::Changed { what, was, now }.cause(place.as_ref()));
+    }
+    causes
+}
+
+/// Everything that resolving needs.
+pub struct Locking<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// The store.
+    pub store: &'a Store,
+    /// Where the package manager runs.
+    pub namespace: &'a Namespace,
+    /// Downloads.
+    pub fetcher: &'a Fetcher,
+    /// Packages.
+    pub supply: &'a Supply<'a>,
+    /// Where packages come from.
+    pub places: &'a PackageSources,
+    /// Takes news.
+    pub report: &'a dyn Report,
+    /// Takes what had to run for it: keys, and how long each took.
+    pub made: &'a Mutex<BTreeMap<Digest, Duration>>,
+    /// The epoch of a lock that is made new.
+    pub epoch: i64,
+}
+
+impl Locking<'_> {
+    /// Resolves all transactions of the recipe; packages that an earlier lock pins keep their versions, but for those
+    /// that are to be renewed. The epoch and the accounts stay.
+    ///
+    /// # Errors
+    /// [`StageError`] from the archive, the solver, or the tools root in which it runs.
+    pub fn resolve(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
+        self.supply.set_resolving(true);
+        let outcome = self.resolve_all(earlier, renew);
+        self.supply.set_resolving(false);
+        outcome
+    }
+
+    fn resolve_all(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
+        self.report.started(ids::LOCK, &[]);
+        let began = std::time::Instant::now();
+        let manager = manager(self.recipe);
+        let (recipe, places, fetcher, store) = (self.recipe, self.places, self.fetcher, self.store);
+        let news = &ReportedNews(self.report);
+        let archive = manager.archive(&Gathering { recipe, places, fetcher, store, news })?;
+        let epoch = match earlier {
+            Some(lock) => lock.epoch,
+            None => self.epoch,
+        };
+        let package_requests = package_requests(self.recipe);
+        let mut passes = Vec::new();
+        for package_request in package_requests.iter().filter(|package_request| package_request.role().is_root()) {
+            let held = earlier.and_then(|lock| lock.pass(&package_request.name));
+            let held: Vec<PinnedPackage> =
+                held.into_iter().flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)).collect();
+            let packages = archive.tools(&package_request.pass.install, &held)?;
+            // Before any program of them runs.
+            archive.check_signatures(store, &|packages| self.supply.download(packages), &packages)?;
+            passes.push(LockedPass {
+                name: package_request.name.clone(),
+                install: package_request.pass.install.clone(),
+                packages,
+                ..LockedPass::default()
+            });
+        }
+        // The last of the roots: the solver's, where it has one of its own.
+        let last = passes.last().map(|pass: &LockedPass| (pass.name.clone(), pass.packages.clone()));
+        let (name, tools) = last.unwrap_or_default();
+        let action = tools_action(manager, &name, &tools, &target(self.recipe));
+        let work = (self.store, self.namespace);
+        let (layer, made) = ensure_tools(manager, work, &action, &tools, self.supply, self.report)?;
+        if let Some(made) = made {
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(made.key, made.took);
+        }
+        self.report.progress("resolving packages");
+        let solving = Solving {
+            store: self.store,
+            namespace: self.namespace,
+            tools: vec![layer],
+            epoch,
+            log: format!("logs/{}-{}-resolve", std::process::id(), self.recipe.model.image.name),
+            have: &|packages| self.supply.download(packages),
+        };
+        let asked: Vec<&PackageRequest> = package_requests
+            .iter()
+            .filter(|package_request| {
+                !package_request.role().is_root() && package_request.role() != PassRole::DriverTools
+            })
+            .collect();
+        let mut to_resolve: Vec<Pass> = asked.iter().map(|package_request| package_request.pass.clone()).collect();
+        let mut kernels = archive.of_origin(super::origin::KERNELS)?;
+        if let (None, Some(version), Some(kernel)) = (
+            &self.recipe.model.kernel.dir,
+            &self.recipe.model.kernel.version,
+            to_resolve
+                .iter_mut()
+                .zip(&asked)
+                .find(|(_, package_request)| package_request.role() == PassRole::Kernel)
+                .map(|(pass, _)| pass),
+        ) && let Some(word) = kernel.install.first_mut()
+        {
+            // A repository may have several kernels of one name.
+            let all = archive.kernel_releases(&archive.all(word)?)?;
+            if let Some((_, one)) = all.iter().find(|(release, _)| release == version) {
+                *word = manager.exactly(one);
+            }
+        }
+        if let (Some(dir), Some(kernel)) = (
+            &self.recipe.model.kernel.dir,
+            asked.iter().position(|package_request| package_request.role() == PassRole::Kernel),
+        ) {
+            let chosen = kernel_dir::choose(self.recipe, dir, archive.as_ref(), &kernels);
+            let chosen = chosen.map_err(|error| self.at_field("kernel.dir", error))?;
+            to_resolve[kernel].install.splice(0..1, chosen.words);
+            kernels = chosen.held;
+        }
+        let mut held: Vec<PinnedPackage> = earlier
+            .into_iter()
+            .flat_map(|lock| {
+                lock.pass
+                    .iter()
+                    .filter(|pass| !pass.role().is_root() && pass.role() != PassRole::DriverTools)
+                    .flat_map(|pass| pass.packages.clone())
+            })
+            .filter(|package| !renew.may(package))
+            // Whoever puts a newer package file beside an older one wants it installed.
+            .filter(|package| {
+                local_folder(package).is_none() && super::origin::kernel_folder(&package.origin).is_none()
+            })
+            .filter(|package| !kernels.iter().any(|kernel| kernel.name == package.name))
+            .collect();
+        held.extend(kernels.iter().cloned());
+        let answers =
+            archive.resolve(&solving, &to_resolve, held).map_err(|error| with_place(self.report, error, &asked))?;
+        for (package_request, answer) in asked.iter().zip(answers) {
+            self.say_what_goes_with(package_request, &answer.remove_with);
+            let kernel_releases = kernel_dir::releases(manager, archive.as_ref(), &answer.packages)?;
+            passes.push(LockedPass {
+                name: package_request.name.clone(),
+                install: package_request.pass.install.clone(),
+                remove: package_request.pass.remove.clone(),
+                remove_after: package_request.pass.remove_after.clone(),
+                remove_with: answer.remove_with,
+                modules: answer.modules,
+                kernel_releases,
+                packages: answer.packages,
+            });
+        }
+        if let Some(package_request) =
+            package_requests.iter().find(|package_request| package_request.role() == PassRole::DriverTools)
+        {
+            let earlier = earlier.and_then(|lock| lock.pass(PassRole::DRIVER_TOOLS)).into_iter();
+            let mut held = kernels.clone();
+            held.extend(earlier.flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)));
+            let tools = kernel_dir::driver_tools(package_request, self.recipe, archive.as_ref(), &passes, held);
+            let tools = tools.map_err(|error| match error {
+                StageError::Distro(error) => with_place(self.report, error, &[package_request]).into(),
+                other => self.at_field("kernel.build", other),
+            })?;
+            archive.check_signatures(store, &|packages| self.supply.download(packages), &tools.packages)?;
+            passes.push(tools);
+        }
+        if earlier.is_some() {
+            // A lock is renewed only when all of it can be had: with a failed download the earlier one stays.
+            for pass in &passes {
+                self.supply.download(&pass.packages)?;
+            }
+        }
+        self.report.finished(ids::LOCK, began.elapsed());
+        let mut recorded = earlier.map(Lock::accounts).unwrap_or_default();
+        for pass in passes.iter().filter(|pass| earlier.is_some_and(|lock| lock.pass(&pass.name) != Some(pass))) {
+            accounts::free(&mut recorded, &pass.name);
+        }
+        Ok(Lock {
+            format: 1,
+            minor: LOCK_MINOR,
+            epoch,
+            target: target(self.recipe),
+            otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(|one| local_digest(manager, one)),
+            kernels: self.recipe.kernel_files.kernels.as_deref().and_then(|one| local_digest(manager, one)),
+            repo: Some(repositories::asked(self.recipe)),
+            suite: archive.suites(),
+            pass: passes,
+            users: recorded.users,
+            groups: recorded.groups,
+        })
+    }
+
+    /// A choice that the recipe has to make, told at its field.
+    fn at_field(&self, field: &str, error: StageError) -> StageError {
+        match error {
+            StageError::Gate { problem, help } => refuse(self.report, self.recipe, field, problem, help),
+            other => other,
+        }
+    }
+
+    /// Says what a removal takes with it.
+    fn say_what_goes_with(&self, package_request: &PackageRequest, names: &[String]) {
+        let first = package_request
+            .pass
+            .remove
+            .iter()
+            .chain(&package_request.pass.remove_after)
+            .find_map(|name| package_request.spans.get(name));
+        if let (Some(span), false) = (first, names.is_empty()) {
+            let text = format!("removing it takes with it what needs it: {}", names.join(", "));
+            let finding = Finding::warning("pkglist::removed_with", span, text).label("asked for here");
+            self.report.finding(
+                &finding.help(
+                    self.recipe.naming_lock("leave the line out to keep them; image.lock lists them (remove_with)"),
+                ),
+            );
+        }
+    }
+}
+
+/// Says of unknown names where they are asked for, and what they may have been meant to be. An error of which nothing is
+/// left to say is marked so.
+fn with_place(report: &dyn Report, error: DistroError, package_requests: &[&PackageRequest]) -> DistroError {
+    let DistroError::UnknownPackages { packages, names, help, .. } = error else { return error };
+    let mut told = true;
+    for (name, hint) in &packages {
+        let Some(span) = package_requests.iter().find_map(|package_request| package_request.spans.get(name)) else {
+            told = false;
+            continue;
+        };
+        let finding = Finding::error("distro::unknown_package", span, format!("no repository has `{name}`"));
+        let one = hint.clone().or_else(|| packages.iter().all(|(_, hint)| hint.is_none()).then(|| help.clone()));
+        report.finding(&Finding { help: one, ..finding.label("asked for here") });
+    }
+    DistroError::UnknownPackages { packages, names, help, told }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+    use crate::source::{SourceFile, Span};
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(String, Option<String>)>>);
+
+    impl Report for Heard {
+        fn started(&self, _: &str, _: &[Cause]) {}
+        fn progress(&self, _: &str) {}
+        fn finished(&self, _: &str, _: Duration) {}
+        fn finding(&self, finding: &Finding) {
+            self.0.lock().unwrap().push((finding.message.clone(), finding.help.clone()));
+        }
+    }
+
+    #[test]
+    fn an_unknown_package_is_told_once_where_it_is_asked_for() {
+        let file = SourceFile::new("a.pkglist", "/a.pkglist", "bahs\nxyzzy\n");
+        let spans = [("bahs", 0..4), ("xyzzy", 5..10)].map(|(name, at)| (name.to_owned(), Span::new(&file, at)));
+        let package_request =
+            |spans| PackageRequest { name: "packages-1".into(), pass: Pass::default(), spans, variables: Vec::new() };
+        let known = package_request(BTreeMap::from(spans));
+        let error = |names: &[&str]| {
+            let hint = |name: &str| (name == "bahs").then(|| "did you mean bash?".to_owned());
+            DistroError::unknown_packages(names.iter().map(|name| ((*name).to_owned(), hint(name))).collect(), "check")
+        };
+        let heard = Heard::default();
+        let StageError::Distro(left) = with_place(&heard, error(&["bahs", "xyzzy"]), &[&known]).into() else {
+            panic!()
+        };
+        assert!(StageError::from(left).is_told());
+        let said = |text: &str, help: Option<&str>| (text.to_owned(), help.map(str::to_owned));
+        let both =
+            [said("no repository has `bahs`", Some("did you mean bash?")), said("no repository has `xyzzy`", None)];
+        assert_eq!(*heard.0.lock().unwrap(), both);
+        // Nothing is like it: the remedy is the general one.
+        let heard = Heard::default();
+        with_place(&heard, error(&["xyzzy"]), &[&known]);
+        assert_eq!(*heard.0.lock().unwrap(), [said("no repository has `xyzzy`", Some("check"))]);
+        // What stands in no list is left to say.
+        let left = with_place(&Heard::default(), error(&["bahs", "dracut"]), &[&known]);
+        assert!(!StageError::from(left).is_told());
+    }
+}

@@ -1,0 +1,77 @@
+//! A lock as it will most likely be after it is renewed, for plans: what is asked for anew comes in, what nobody asks for
+//! any more goes, and all else stays, because a renewed lock holds the versions that it had (D13).
+
+use super::package_request::target;
+use super::state::requested;
+use crate::digest::Sha256;
+use crate::distro::manager;
+use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
+
+/// The version of a package that is not resolved yet.
+pub const UNKNOWN: &str = "?";
+
+/// Supposes what a renewed lock says. None where nothing of it can be known: it is for another release.
+pub fn supposed(recipe: &Recipe, lock: &Lock) -> Option<Lock> {
+    if lock.target != target(recipe) {
+        return None;
+    }
+    let asked = requested(recipe);
+    let mut earlier: Vec<String> = Vec::new();
+    let mut passes = Vec::new();
+    for wanted in asked.pass {
+        let known = lock
+            .pass(&wanted.name)
+            .cloned()
+            .unwrap_or_else(|| LockedPass { name: wanted.name.clone(), ..LockedPass::default() });
+        let pass = supposed_pass(recipe, known, wanted, &earlier);
+        earlier.extend(pass.packages.iter().map(|package| package.name.clone()));
+        passes.push(pass);
+    }
+    Some(Lock {
+        minor: asked.minor,
+        pass: passes,
+        repo: asked.repo,
+        otherpkgs: asked.otherpkgs,
+        kernels: asked.kernels,
+        ..lock.clone()
+    })
+}
+
+fn supposed_pass(recipe: &Recipe, known: LockedPass, wanted: LockedPass, earlier: &[String]) -> LockedPass {
+    let manager = manager(recipe);
+    let name_of = |item: &str| {
+        let last = item.rsplit('/').next().unwrap_or(item);
+        manager.plain_name(last).to_owned()
+    };
+    let mut packages = known.packages;
+    let gone = known.install.iter().filter(|item| !wanted.install.contains(item)).map(|item| name_of(item));
+    let gone: Vec<String> = gone.chain(wanted.remove.clone()).collect();
+    packages.retain(|package| package.automatic || !gone.contains(&package.name));
+    for item in wanted.install.iter().filter(|item| !known.install.contains(item)) {
+        let name = name_of(item);
+        if let Some(there) = packages.iter_mut().find(|package| package.name == name) {
+            there.automatic = false;
+        } else if !earlier.contains(&name) {
+            packages.push(PinnedPackage {
+                version: UNKNOWN.to_owned(),
+                architecture: manager.architecture(recipe.model.image.arch.machine()).to_owned(),
+                size: 0,
+                sha256: Sha256::of(name.as_bytes()),
+                origin: String::new(),
+                file: String::new(),
+                automatic: false,
+                name,
+            });
+        }
+    }
+    LockedPass {
+        install: wanted.install,
+        remove: wanted.remove,
+        remove_after: wanted.remove_after,
+        packages,
+        name: known.name,
+        remove_with: known.remove_with,
+        modules: known.modules,
+        kernel_releases: known.kernel_releases,
+    }
+}

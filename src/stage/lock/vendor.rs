@@ -1,0 +1,66 @@
+//! `imgbuild vendor`: all packages of a lock and the indices they came from, for builds without a network.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::distro::{DistroError, Gathering, VENDOR_MARK, manager, write_file};
+use crate::recipe::Lock;
+use crate::stage::StageError;
+use crate::stage::build::run::Builder;
+use crate::stage::report::ReportedNews;
+
+/// Brings all packages of the lock, and today's indices of its suites, into a directory; what the directory has of an
+/// earlier lock goes. Gives the number of packages.
+///
+/// # Errors
+/// [`StageError`]; a directory with other things in it is left alone.
+pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<usize, StageError> {
+    let said = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| StageError::Publish { intent: "write", path, source }
+    };
+    let is_ours = directory.join(VENDOR_MARK).is_file();
+    let is_empty = std::fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none());
+    if !is_ours && !is_empty {
+        let problem = format!("`{}` is not empty, and `imgbuild vendor` did not make it", directory.display());
+        let help = "name an empty or a new directory".to_owned();
+        return Err(DistroError::NoSource { problem, help }.into());
+    }
+    std::fs::create_dir_all(directory).map_err(said(directory))?;
+    let fetcher = builder.fetcher()?;
+    let supply = builder.supply(&fetcher);
+    let manager = manager(builder.recipe);
+    let (recipe, places, store) = (builder.recipe, &builder.options.places, builder.store);
+    let news = &ReportedNews(builder.report);
+    let mut kept = manager.vendor(&Gathering { recipe, places, fetcher: &fetcher, store, news }, directory)?;
+    let packages: Vec<_> = lock.pass.iter().flat_map(|pass| pass.packages.clone()).collect();
+    // Those of the otherpkgs directory are in the recipe's own directory.
+    let is_own = |origin: &str| origin.starts_with("otherpkgs/") || super::origin::kernel_folder(origin).is_some();
+    let packages: Vec<_> = packages.into_iter().filter(|one| !is_own(&one.origin)).collect();
+    supply.download(&packages)?;
+    for package in &packages {
+        let to = manager.vendored(directory, &package.origin).join(&package.file);
+        let from = builder.store.package(&package.sha256);
+        builder.store.check_package(&package.sha256)?;
+        if !std::fs::read(&to).is_ok_and(|bytes| crate::digest::Sha256::of(&bytes) == package.sha256) {
+            let bytes = std::fs::read(&from).map_err(said(&from))?;
+            write_file(&to, &bytes).map_err(said(&to))?;
+        }
+        kept.insert(to);
+    }
+    forget_others(directory, &kept);
+    Ok(packages.iter().map(|package| package.sha256).collect::<BTreeSet<_>>().len())
+}
+
+/// Removes files of suites and repositories that are not wanted any more.
+fn forget_others(directory: &Path, kept: &BTreeSet<PathBuf>) {
+    let below = ["suites", "repositories"].map(|name| directory.join(name)).into_iter();
+    for entry in below.flat_map(|path| walkdir::WalkDir::new(path).contents_first(true)).flatten() {
+        if entry.file_type().is_dir() {
+            // Only where it is empty.
+            let _ = std::fs::remove_dir(entry.path());
+        } else if !kept.contains(entry.path()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}

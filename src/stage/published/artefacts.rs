@@ -1,0 +1,364 @@
+//! The artefacts: written aside, published together by one rename, or not at all (D17).
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::assemble::assemble;
+use crate::archive::FrameInfo;
+use crate::digest::{Digest, Sha256};
+use crate::fault;
+use crate::format::{Newer, Version, version_of};
+use crate::recipe::Recipe;
+use crate::stage::StageError;
+use crate::stage::actions::pack::selinux::Labels;
+use crate::store::{BlobRef, Store, StoreError};
+
+/// Version of build.json.
+const BUILD_FORMAT: Version = Version::new(1, 0);
+
+/// How many earlier builds of an image are kept beside the published one.
+const KEPT_BUILDS: usize = 2;
+
+/// One published file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Artefact {
+    /// File name.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Content.
+    #[schemars(with = "String")]
+    pub sha256: Sha256,
+}
+
+/// build.json: what was built, without time, host, user, path or number of jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct BuildInfo {
+    /// Version of this form.
+    pub format_version: String,
+    /// The image.
+    pub name: String,
+    /// Distribution, release and architecture.
+    pub target: String,
+    /// No time in the image is later, in seconds since 1970.
+    pub epoch: i64,
+    /// What `uname -r` prints on the node.
+    pub kernel_release: String,
+    /// Words for the kernel's command line; `{url}` stands for the directory of these files on the server.
+    pub cmdline: Vec<String>,
+    /// Memory that the unpacked image takes, in bytes.
+    pub memory: u64,
+    /// The files beside this one.
+    pub artefacts: Vec<Artefact>,
+    /// The image's layers, lowest first: name and digest.
+    pub layers: Vec<(String, String)>,
+    /// Actions whose results differed between runs (D8).
+    pub not_reproducible: Vec<String>,
+}
+
+/// A frame as the index lists it.
+#[derive(Debug, Serialize)]
+struct IndexFrame {
+    offset: u64,
+    size: u64,
+    unpacked: u64,
+    sha256: Sha256,
+}
+
+/// The index that a node fetches first (D31).
+#[derive(Debug, Serialize)]
+struct Index<'a> {
+    format: u32,
+    archive: &'a str,
+    compress: &'a str,
+    size: u64,
+    unpacked: u64,
+    memory: u64,
+    inodes: u64,
+    frames: Vec<IndexFrame>,
+    xattrs: &'a [(String, String, String)],
+    /// SELinux labels: format 2 only, so that an initrd that would not set them says so.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: &'a Labels,
+}
+
+/// The text of an index.
+pub fn index_text(
+    compress: &str,
+    frames: &[(Digest, FrameInfo)],
+    inodes: u64,
+    memory: u64,
+    xattrs: &[(String, String, String)],
+    labels: &Labels,
+) -> Vec<u8> {
+    let mut offset = 0;
+    let mut listed = Vec::new();
+    for (_, info) in frames {
+        listed.push(IndexFrame { offset, size: info.size, unpacked: info.unpacked, sha256: info.sha256 });
+        offset += info.size;
+    }
+    let index = Index {
+        format: if labels.is_empty() { 1 } else { 2 },
+        archive: "cpio",
+        compress,
+        size: offset,
+        unpacked: frames.iter().map(|(_, info)| info.unpacked).sum(),
+        memory,
+        inodes,
+        frames: listed,
+        xattrs,
+        labels,
+    };
+    let mut text = serde_json::to_vec_pretty(&index).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+/// Name of the packed image: it tells its archive and compressor.
+pub fn rootimg_name(recipe: &Recipe) -> &'static str {
+    match recipe.model.pack.compress {
+        crate::recipe::PackCompress::Zstd => "rootimg.cpio.zst",
+        crate::recipe::PackCompress::Gzip => "rootimg.cpio.gz",
+    }
+}
+
+/// What is published.
+pub struct Publication<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// The store.
+    pub store: &'a Store,
+    /// Directory that gets the artefacts: `out` beside the recipe, or `--out`.
+    pub out: &'a Path,
+    /// The kernel.
+    pub kernel: BlobRef,
+    /// Its release.
+    pub kernel_release: String,
+    /// The initrd.
+    pub initrd: BlobRef,
+    /// The index.
+    pub index: BlobRef,
+    /// Frames of the image, in order.
+    pub frames: Vec<Digest>,
+    /// Memory of the unpacked image.
+    pub memory: u64,
+    /// Layers by action.
+    pub layers: Vec<(String, String)>,
+    /// Target text.
+    pub target: String,
+    /// Epoch.
+    pub epoch: i64,
+    /// Actions whose results differed.
+    pub not_reproducible: Vec<String>,
+}
+
+/// SHA-256 of a file.
+pub(in crate::stage) fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher: sha2::Sha256 = sha2::Digest::new();
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(Sha256(sha2::Digest::finalize(hasher).into()));
+        }
+        sha2::Digest::update(&mut hasher, &buffer[..read]);
+    }
+}
+
+/// Name of the file with the digests of all others.
+pub const SUMS: &str = "SHA256SUMS";
+
+/// Its text, as sha256sum(1) reads it.
+pub fn sums(artefacts: &[Artefact]) -> String {
+    artefacts.iter().map(|artefact| format!("{}  {}\n", artefact.sha256, artefact.name)).collect()
+}
+
+/// The published directory of an image, if there is one.
+pub fn published(out: &Path, name: &str) -> Option<(PathBuf, BuildInfo)> {
+    let link = out.join(name);
+    let directory = crate::witness::canonicalize(&link).ok()?;
+    let info: BuildInfo = serde_json::from_slice(&crate::witness::read(&directory.join("build.json")).ok()?).ok()?;
+    BUILD_FORMAT.reads("build.json", Version::parse(&info.format_version)?, None).ok()?;
+    Some((directory, info))
+}
+
+/// Refuses a published image whose build.json has a later form.
+///
+/// # Errors
+/// [`Newer`].
+pub fn newer_build(out: &Path, name: &str) -> Result<(), Newer> {
+    let path = out.join(name).join("build.json");
+    let document: serde_json::Value = match std::fs::read(&path).map(|bytes| serde_json::from_slice(&bytes)) {
+        Ok(Ok(document)) => document,
+        _ => return Ok(()),
+    };
+    match version_of(&document) {
+        Some((found, needs)) => BUILD_FORMAT.reads(&format!("`{}`", path.display()), found, needs),
+        None => Ok(()),
+    }
+}
+
+impl Publication<'_> {
+    /// Words for the kernel's command line.
+    fn cmdline(&self, index: &Sha256) -> Vec<String> {
+        let mut words =
+            vec![format!("imgurl={{url}}/{}", rootimg_name(self.recipe)), format!("imgdigest=sha256:{index}")];
+        if let Some(size) = &self.recipe.model.boot.root_size {
+            words.push(format!("rootlimit={size}"));
+        }
+        words.extend(self.recipe.model.boot.cmdline.iter().cloned());
+        words
+    }
+
+    /// Writes the files aside and swaps them in; gives the directory and what was published.
+    ///
+    /// # Errors
+    /// [`StageError::Publish`]; the previous artefacts are untouched then.
+    pub fn publish(&self) -> Result<(PathBuf, BuildInfo), StageError> {
+        let name = &self.recipe.model.image.name;
+        let builds = self.out.join(".builds").join(name);
+        std::fs::create_dir_all(&builds).map_err(StageError::publishing("make the directory", &builds))?;
+        // One at a time for each image; what a killed one left goes.
+        let _held = crate::store::FileLock::take(&builds.join(".lock"))?;
+        for entry in std::fs::read_dir(&builds).map_err(StageError::publishing("read", &builds))?.flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(".new-")) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let aside = tempfile::Builder::new()
+            .prefix(".new-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir_in(&builds)
+            .map_err(StageError::publishing("make a directory in", &builds))?;
+        let before = published(self.out, name);
+        fault::point("publish.made");
+        let rootimg = rootimg_name(self.recipe);
+        let index_name = format!("{rootimg}.index");
+        let mut artefacts = Vec::new();
+        let mut copy = |file: &str, blob: BlobRef| -> Result<Sha256, StageError> {
+            let to = aside.path().join(file);
+            let sha256 = self.store.copy_blob(&blob, &to).map_err(|error| match error {
+                // Not the store's disk.
+                StoreError::Full { intent, path } => {
+                    StageError::PublishFull { intent, path: path.display().to_string() }
+                }
+                other => other.into(),
+            })?;
+            artefacts.push(Artefact { name: file.to_owned(), size: blob.size, sha256 });
+            Ok(sha256)
+        };
+        copy("kernel", self.kernel)?;
+        copy("initrd-stateless", self.initrd)?;
+        let index_sha = copy(&index_name, self.index)?;
+        let to = aside.path().join(rootimg);
+        let reused = before.as_ref().and_then(|(directory, info)| {
+            let same_index =
+                info.artefacts.iter().any(|artefact| artefact.name == index_name && artefact.sha256 == index_sha);
+            let artefact = info.artefacts.iter().find(|artefact| artefact.name == rootimg)?;
+            let from = directory.join(rootimg);
+            let whole = std::fs::metadata(&from).is_ok_and(|metadata| metadata.len() == artefact.size);
+            let same = || sha256_of(&to).is_ok_and(|digest| digest == artefact.sha256);
+            if same_index && whole && std::fs::hard_link(&from, &to).is_ok() {
+                if same() {
+                    return Some(artefact.clone());
+                }
+                let _ = std::fs::remove_file(&to);
+            }
+            None
+        });
+        artefacts.push(match reused {
+            Some(artefact) => artefact,
+            None => {
+                let (size, sha256) = assemble(self.store, &self.index, &self.frames, &to)?;
+                Artefact { name: rootimg.to_owned(), size, sha256 }
+            }
+        });
+        fault::point("publish.assembled");
+        artefacts.sort_by(|a, b| a.name.cmp(&b.name));
+        let write = |name: &str, bytes: &[u8]| {
+            let path = aside.path().join(name);
+            std::fs::write(&path, bytes).map_err(StageError::publishing("write", &path))
+        };
+        write(SUMS, sums(&artefacts).as_bytes())?;
+        let info = BuildInfo {
+            format_version: BUILD_FORMAT.to_string(),
+            name: name.clone(),
+            target: self.target.clone(),
+            epoch: self.epoch,
+            kernel_release: self.kernel_release.clone(),
+            cmdline: self.cmdline(&index_sha),
+            memory: self.memory,
+            artefacts,
+            layers: self.layers.clone(),
+            not_reproducible: self.not_reproducible.clone(),
+        };
+        let mut text = serde_json::to_vec_pretty(&info).unwrap_or_default();
+        text.push(b'\n');
+        write("build.json", &text)?;
+        fault::point("publish.written");
+        let digest = Sha256::of(&text).short();
+        self.swap(aside, &builds, &digest).map(|directory| (directory, info))
+    }
+
+    /// Renames the new directory into place and points the image's link at it.
+    fn swap(&self, aside: tempfile::TempDir, builds: &Path, digest: &str) -> Result<PathBuf, StageError> {
+        let name = &self.recipe.model.image.name;
+        let place = builds.join(digest);
+        for entry in std::fs::read_dir(aside.path()).map_err(StageError::publishing("read", aside.path()))?.flatten() {
+            std::fs::File::open(entry.path())
+                .and_then(|file| file.sync_all())
+                .map_err(StageError::publishing("sync", &entry.path()))?;
+        }
+        if place.exists() {
+            // The same build. The two are exchanged, so that a damaged one is mended and nobody finds it missing.
+            rustix::fs::renameat_with(
+                rustix::fs::CWD,
+                aside.path(),
+                rustix::fs::CWD,
+                &place,
+                rustix::fs::RenameFlags::EXCHANGE,
+            )
+            .map_err(|error| StageError::publishing("replace", &place)(error.into()))?;
+            drop(aside);
+        } else {
+            let aside = aside.keep();
+            std::fs::rename(&aside, &place).map_err(StageError::publishing("publish", &place))?;
+        }
+        fault::point("publish.renamed");
+        let link = self.out.join(name);
+        let new_link = self.out.join(format!(".{name}.new"));
+        let _ = std::fs::remove_file(&new_link);
+        std::os::unix::fs::symlink(format!(".builds/{name}/{digest}"), &new_link)
+            .map_err(StageError::publishing("make the link", &new_link))?;
+        fault::point("publish.link-made");
+        if link.is_dir() && !link.is_symlink() {
+            let error = std::io::Error::other("there is a directory that imgbuild did not make");
+            return Err(StageError::publishing("replace", &link)(error));
+        }
+        std::fs::rename(&new_link, &link).map_err(StageError::publishing("publish", &link))?;
+        std::fs::File::open(self.out)
+            .and_then(|directory| directory.sync_all())
+            .map_err(StageError::publishing("sync", self.out))?;
+        fault::point("publish.linked");
+        forget_old(builds, digest);
+        Ok(place)
+    }
+}
+
+/// Removes all but the newest builds of an image.
+fn forget_old(builds: &Path, current: &str) {
+    let Ok(entries) = std::fs::read_dir(builds) else { return };
+    let mut old: Vec<(std::time::SystemTime, PathBuf)> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name != current && !name.starts_with('.')))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    old.sort_by(|a, b| b.cmp(a));
+    for (_, path) in old.into_iter().skip(KEPT_BUILDS) {
+        let _ = std::fs::remove_dir_all(path);
+    }
+}

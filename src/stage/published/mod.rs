@@ -1,0 +1,7 @@
+//! What lies in the output directory: artefacts, layouts of other tools, and what drifted there.
+
+pub mod artefacts;
+pub mod assemble;
+pub mod drift;
+pub mod layouts;
+pub mod otherwise;

@@ -1,0 +1,149 @@
+//! Whether a build would publish something else than lies there, though no action has to run, and why.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::artefacts::BuildInfo;
+use crate::plan::{
+    Action, ActionGraph, ActionKind, Cause, Decision, Follow, History, Input, Outputs, Reason, Stage, Symbolic,
+    Verdict, evaluate, in_reading_order,
+};
+use crate::recipe::Recipe;
+use crate::stage::ids;
+use crate::store::{Root, Store};
+use crate::witness;
+
+/// What a recipe says of the published files that no action is made of, as the inputs of an action: the kernel's command line.
+pub fn publishing(recipe: &Recipe) -> Action {
+    let boot = &recipe.model.boot;
+    let size = boot
+        .root_size
+        .iter()
+        .map(|size| Input::parameter("boot.root_size", size).field(&recipe.spans, "boot.root_size"));
+    let words = boot.cmdline.iter().enumerate();
+    let words =
+        words.map(|(index, word)| Input::new(format!("word {word}"), "").item(&recipe.spans, "boot.cmdline", index));
+    Action {
+        id: ids::PUBLISH.to_owned(),
+        stage: Stage::Pack,
+        kind: ActionKind::Publish,
+        version: 1,
+        inputs: size.chain(words).collect(),
+        upstream: Vec::new(),
+        needs: Vec::new(),
+    }
+}
+
+/// The same of what was published. Words that imgbuild puts before those of the recipe stand for what actions gave.
+fn was_published(info: &BuildInfo) -> Vec<(String, String)> {
+    let own = |word: &&String| !word.starts_with("imgurl=") && !word.starts_with("imgdigest=");
+    let mut words = info.cmdline.iter().skip_while(|word| !own(word)).peekable();
+    let size = words.next_if(|word| word.starts_with("rootlimit="));
+    let size = size
+        .and_then(|word| Some(("parameter boot.root_size".to_owned(), word.strip_prefix("rootlimit=")?.to_owned())));
+    size.into_iter().chain(words.map(|word| (format!("word {word}"), String::new()))).collect()
+}
+
+fn alone(action: Action) -> Option<ActionGraph> {
+    ActionGraph::new(vec![action]).ok()
+}
+
+/// Why a recipe would publish another command line than is published.
+fn of_recipe(recipe: &Recipe, info: &BuildInfo, history: &dyn History) -> Vec<Cause> {
+    let Some(graph) = alone(publishing(recipe)) else { return Vec::new() };
+    let now: Vec<(String, String)> =
+        graph.in_order().flat_map(|one| &one.inputs).map(|input| (input.name.clone(), input.value.clone())).collect();
+    let was = was_published(info);
+    if now == was {
+        return Vec::new();
+    }
+    let none = std::collections::BTreeMap::new();
+    Follow { graph: &graph, known: &Outputs(&none), history, decisions: &none }.causes(ids::PUBLISH, &now, &was)
+}
+
+/// Why another revision of a recipe would publish another command line.
+pub fn publishes_otherwise(then: &Recipe, now: &Recipe) -> Vec<Cause> {
+    let (Some(then), Some(now)) = (alone(publishing(then)), alone(publishing(now))) else { return Vec::new() };
+    let history = Symbolic::of(&then, &now);
+    evaluate(&now, &history).into_iter().flat_map(|decision| decision.causes).collect()
+}
+
+/// A path without links, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = path.ancestors().find_map(|above| Some((above, witness::canonicalize(above).ok()?)));
+    let Some((above, real)) = there else { return path };
+    path.strip_prefix(above).map_or(real.clone(), |rest| real.join(rest).components().collect())
+}
+
+/// That the last build of an image was published in another directory than is asked for, or not at all: what lies there is
+/// not what it left.
+pub fn published_elsewhere(out: &Path, name: &str, root: &Root) -> Option<Cause> {
+    let out = real(out);
+    let was = if root.published.as_os_str().is_empty() { None } else { Some(real(&root.published)) };
+    if was.as_ref().is_some_and(|was| was.starts_with(out.join(".builds").join(name))) {
+        return None;
+    }
+    // OUT/.builds/NAME/DIGEST
+    let was = was.map(|was| was.ancestors().nth(3).map_or_else(|| was.clone(), Path::to_owned).display().to_string());
+    Some(Reason::Elsewhere { out: out.display().to_string(), was }.cause(None))
+}
+
+/// Why a build would publish something else than is published, though it keeps every action; `info` is what is published.
+/// Results that are kept may be those of another build than the last: when an edit was taken back.
+pub fn would_publish(
+    recipe: &Recipe,
+    store: &Store,
+    graph: &ActionGraph,
+    decisions: &[Decision],
+    root: &Root,
+    info: &BuildInfo,
+    history: &dyn History,
+) -> Vec<Cause> {
+    let mut causes = of_recipe(recipe, info, history);
+    if decisions.iter().all(|decision| decision.verdict == Verdict::Keep) {
+        causes.extend(of_results(store, graph, decisions, (root, info), history));
+    }
+    in_reading_order(causes)
+}
+
+fn of_results(
+    store: &Store,
+    graph: &ActionGraph,
+    decisions: &[Decision],
+    (root, info): (&Root, &BuildInfo),
+    history: &dyn History,
+) -> Vec<Cause> {
+    let gave = |key| store.record(key).map(|record| record.outputs);
+    let by_id = decisions.iter().map(|one| (one.action.clone(), one.clone())).collect();
+    let follow = Follow { graph, known: &Outputs(&by_id), history, decisions: &by_id };
+    let mut seen = BTreeSet::new();
+    let mut causes = Vec::new();
+    for decision in decisions {
+        let (Some(key), was) = (&decision.key, root.actions.get(&decision.action)) else { continue };
+        let now = gave(key);
+        let layer = now.as_ref().and_then(|outputs| outputs.layer).map(|layer| layer.to_string());
+        let published = info.layers.iter().find(|(id, _)| *id == decision.action);
+        // Tools roots and the like are not published, nor is what another tool gets.
+        if published.is_none() && ![ids::PAYLOAD, ids::INITRD, ids::PACK].contains(&decision.action.as_str()) {
+            continue;
+        }
+        let is_published = layer.is_some() && published.map(|(_, layer)| layer) == layer.as_ref();
+        if was == Some(key) || is_published || was.is_some_and(|was| now.is_some() && gave(was) == now) {
+            continue;
+        }
+        match was {
+            Some(_) => causes.extend(follow.leaves(&decision.action, None, &mut seen)),
+            None => causes.extend(follow.causes_of_new(&decision.action)),
+        }
+    }
+    for (id, _) in info.layers.iter().filter(|(id, _)| graph.get(id).is_none()) {
+        causes.extend(follow.leaves(id, None, &mut seen));
+    }
+    // Nothing runs, so that a cause is said where it began.
+    let mut told = BTreeSet::new();
+    let mut leaves: Vec<Cause> = causes.iter().map(|cause| cause.leaf().clone()).collect();
+    leaves.retain(|cause| told.insert(cause.message.clone()));
+    let named = |cause: &Cause| !matches!(cause.reason, Reason::NotReproducible { .. });
+    if leaves.iter().any(named) { leaves.into_iter().filter(named).collect() } else { leaves }
+}

@@ -1,0 +1,136 @@
+//! What is kept: the roots, what they reach, and the rest's removal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::store::{Manifest, Store, StoreError};
+
+/// The last build of an image: what its actions' keys were.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// Version of this file's form.
+    pub format: u32,
+    /// The image's name.
+    pub image: String,
+    /// Directory of the recipe.
+    pub recipe: PathBuf,
+    /// Directory of the artefacts that were published.
+    pub published: PathBuf,
+    /// Keys by action.
+    pub actions: BTreeMap<String, Digest>,
+    /// Frames that the packed image is made of.
+    #[serde(default)]
+    pub frames: Vec<Digest>,
+    /// Size, times and inode of the published files, as they were when they were published.
+    #[serde(default)]
+    pub stamps: BTreeMap<String, String>,
+    /// Digests of the addresses of repositories that were asked, or that the first build had.
+    #[serde(default)]
+    pub asked: std::collections::BTreeSet<String>,
+    /// Package files of the lock.
+    #[serde(default)]
+    pub packages: Vec<crate::digest::Sha256>,
+}
+
+/// What gc removes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Paths relative to the store's directory that are removed from inside.
+    pub inside: Vec<String>,
+    /// Paths relative to the store's directory that the host process removes.
+    pub outside: Vec<String>,
+}
+
+impl Collected {
+    /// Some paths, each with what belongs to it: a layer's tree and its manifest, a frame and what describes it.
+    pub fn with_kin<'a>(paths: impl Iterator<Item = &'a str>) -> Self {
+        let (mut inside, mut outside) = (BTreeSet::new(), BTreeSet::new());
+        for path in paths {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            match path.split('/').next() {
+                Some("trees" | "manifests") => {
+                    inside.extend([format!("manifests/{name}"), format!("trees/{name}")]);
+                }
+                Some("frames") => {
+                    let frame = path.trim_end_matches(".info");
+                    inside.extend([format!("{frame}.info"), frame.to_owned()]);
+                }
+                _ => {
+                    outside.insert(path.to_owned());
+                }
+            }
+        }
+        Self { inside: inside.into_iter().collect(), outside: outside.into_iter().collect() }
+    }
+}
+
+impl Store {
+    /// What the files of an image's builds are called.
+    pub(in crate::store) fn root_id(&self, recipe: &Path, image: &str) -> String {
+        use std::os::unix::ffi::OsStrExt;
+        let id = crate::digest::FieldHasher::new("imgbuild store root v1")
+            .field(recipe.as_os_str().as_bytes())
+            .text(image)
+            .finish();
+        id.short()
+    }
+
+    fn root_path(&self, recipe: &Path, image: &str) -> PathBuf {
+        self.directory().join("roots").join(format!("{}.json", self.root_id(recipe, image)))
+    }
+
+    /// The last build of an image of a recipe, if there was one.
+    pub fn root(&self, recipe: &Path, image: &str) -> Option<Root> {
+        let bytes = crate::witness::read(&self.root_path(recipe, image)).ok()?;
+        serde_json::from_slice::<Root>(&bytes).ok().filter(|root| root.format == 1)
+    }
+
+    /// Remembers a build.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be written.
+    pub fn set_root(&self, root: &Root) -> Result<(), StoreError> {
+        let path = self.root_path(&root.recipe, &root.image);
+        let text = serde_json::to_vec_pretty(root)
+            .map_err(|source| StoreError::io("write", &path, std::io::Error::other(source)))?;
+        self.write_file(&path, &text)?;
+        self.remember(root, &text)
+    }
+
+    /// Where the inputs of the last build of an image stood: a text of whoever wrote it.
+    pub fn places(&self, recipe: &Path, image: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.root_path(recipe, image).with_extension("places")).ok()
+    }
+
+    /// Remembers where they stood.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be written.
+    pub fn set_places(&self, recipe: &Path, image: &str, text: &[u8]) -> Result<(), StoreError> {
+        self.write_file(&self.root_path(recipe, image).with_extension("places"), text)
+    }
+
+    pub(in crate::store) fn names_in(&self, directory: &str) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.directory().join(directory)) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+
+    /// Reads a layer's manifest.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when it is not what its name says.
+    pub fn manifest(&self, digest: &Digest) -> Result<Manifest, StoreError> {
+        let path = self.directory().join(Self::manifest_name(digest));
+        let text = std::fs::read_to_string(&path).map_err(StoreError::reading(&path))?;
+        if Digest::of(text.as_bytes()) != *digest {
+            return Err(StoreError::Damaged { path, problem: "has other content than its name says".to_owned() });
+        }
+        Manifest::parse(&text).map_err(|error| StoreError::Damaged { path, problem: error.to_string() })
+    }
+}

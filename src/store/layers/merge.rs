@@ -1,0 +1,149 @@
+//! Layers over one another, seen as one tree; and the layer between two trees.
+
+use std::collections::BTreeMap;
+
+use crate::store::{Entry, Kind, Manifest};
+
+/// One path of a merged tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergedEntry {
+    /// What it is.
+    pub entry: Entry,
+    /// Which layer it comes from, counted from the lowest.
+    pub layer: usize,
+}
+
+/// A tree made of layers: entries by path, without whiteouts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Merged(pub BTreeMap<String, MergedEntry>);
+
+/// All paths below `path`, itself left out.
+fn below(path: &str) -> std::ops::Range<String> {
+    if path == "." {
+        return "\u{1}".to_owned().."\u{10ffff}".to_owned();
+    }
+    // `/` is followed by `0` in byte order.
+    format!("{path}/")..format!("{path}0")
+}
+
+impl Merged {
+    /// Removes everything below a path, and the path itself where `itself` says so.
+    pub fn remove_below(&mut self, path: &str, itself: bool) {
+        let gone: Vec<String> =
+            self.0.range(below(path)).map(|(name, _)| name.clone()).filter(|name| name != ".").collect();
+        for name in gone {
+            self.0.remove(&name);
+        }
+        if itself {
+            self.0.remove(path);
+        }
+    }
+
+    /// Lays one layer's entry over the tree.
+    pub fn apply(&mut self, path: &str, entry: Entry, layer: usize) {
+        if entry.kind == Kind::Whiteout {
+            self.remove_below(path, true);
+            return;
+        }
+        if !entry.is_directory() {
+            self.remove_below(path, false);
+        }
+        self.0.insert(path.to_owned(), MergedEntry { entry, layer });
+    }
+}
+
+/// Lays layers over one another, lowest first.
+pub fn merge<'a>(layers: impl IntoIterator<Item = &'a Manifest>) -> Merged {
+    let mut merged = Merged::default();
+    for (index, layer) in layers.into_iter().enumerate() {
+        for (path, entry) in &layer.0 {
+            merged.apply(path, entry.clone(), index);
+        }
+    }
+    merged
+}
+
+/// The canonical layer that leads from one tree to another: what differs, and whiteouts for what is gone.
+pub fn layer_between(before: &Merged, after: &Merged) -> Manifest {
+    let mut layer = BTreeMap::new();
+    for (path, now) in &after.0 {
+        if before.0.get(path).is_none_or(|was| was.entry != now.entry) {
+            layer.insert(path.clone(), now.entry.clone());
+        }
+    }
+    for path in before.0.keys() {
+        if after.0.contains_key(path) {
+            continue;
+        }
+        // Only the topmost path that is gone: what lies below goes with it, or with what replaced its parent.
+        let parent = path.rsplit_once('/').map_or(".", |(parent, _)| parent);
+        if after.0.get(parent).is_some_and(|entry| entry.entry.is_directory()) {
+            layer.insert(path.clone(), Entry::whiteout());
+        }
+    }
+    Manifest(layer)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(kind: Kind) -> Entry {
+        Entry { kind, mode: 0o755, ..Entry::whiteout() }
+    }
+
+    fn file(text: &str) -> Entry {
+        entry(Kind::File { size: text.len() as u64, digest: crate::digest::Digest::of(text.as_bytes()) })
+    }
+
+    /// A tree in which each path's parents are directories.
+    fn any_tree() -> impl Strategy<Value = Merged> {
+        proptest::collection::btree_map("[ab](/[ab0]){0,3}", 0u8..3, 0..12).prop_map(|picks| {
+            let mut tree = Merged::default();
+            tree.apply(".", entry(Kind::Directory), 0);
+            for (path, pick) in picks {
+                let mut parent = String::new();
+                let mut fits = true;
+                for part in path.split('/') {
+                    if !parent.is_empty() && !tree.0.get(&parent).is_some_and(|found| found.entry.is_directory()) {
+                        fits = false;
+                        break;
+                    }
+                    parent = if parent.is_empty() { part.to_owned() } else { format!("{parent}/{part}") };
+                }
+                if fits {
+                    let entry = if pick == 0 { entry(Kind::Directory) } else { file(&pick.to_string()) };
+                    tree.apply(&path, entry, 0);
+                }
+            }
+            tree
+        })
+    }
+
+    fn entries(tree: &Merged) -> Vec<(String, Entry)> {
+        tree.0.iter().map(|(path, found)| (path.clone(), found.entry.clone())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_layer_between_two_trees_leads_from_one_to_the_other(before in any_tree(), after in any_tree()) {
+            let first = layer_between(&Merged::default(), &before);
+            let second = layer_between(&before, &after);
+            prop_assert_eq!(entries(&merge([&first, &second])), entries(&after));
+        }
+    }
+
+    #[test]
+    fn a_whiteout_takes_what_lies_below_and_nothing_beside() {
+        let mut tree = Merged::default();
+        for path in ["a", "a/b", "a/b/c"] {
+            tree.apply(path, entry(Kind::Directory), 0);
+        }
+        tree.apply("a/b0", file("x"), 0);
+        tree.apply("a/b-", file("x"), 0);
+        tree.apply("a/b", Entry::whiteout(), 1);
+        assert_eq!(tree.0.keys().map(String::as_str).collect::<Vec<_>>(), ["a", "a/b-", "a/b0"]);
+    }
+}

@@ -1,0 +1,10 @@
+//! Layers: manifests, trees that become layers, layers over one another.
+
+pub mod check;
+pub mod commit;
+pub mod edit;
+pub mod inside;
+pub mod manifest;
+pub mod merge;
+pub mod reader;
+pub mod scan;
