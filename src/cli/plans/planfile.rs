@@ -5,22 +5,19 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::planned::stage_failed;
 use crate::cli::output::render;
 use crate::cli::setup::lock;
 use crate::cli::{Arguments, Exit};
-use crate::digest::Digest;
-use crate::plan::{FileImage, PLAN_FILE_FORMAT, PlanFile, evaluate};
+use crate::plan::{FileImage, PLAN_FILE_FORMAT, PlanFile};
 use crate::recipe::Recipe;
-use crate::stage::{
-    Forms, LockState, PlanToKeep, StageError, StoreHistory, Target, drift_of_artefacts, graph_of, init_program,
-    lock_state, picture,
-};
+use crate::stage::{ExactPlan, PlanToKeep, StageError, Target, forms_for, fresh_lock, picture};
 use crate::store::Store;
 
 /// Why a plan file cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 enum PlanFileError {
-    #[error("there is no exact plan of `{image}`: {lock} does not answer the recipe{why}")]
+    #[error("there is no exact plan of `{image}`: {lock} is out of date with the recipe{why}")]
     #[diagnostic(
         code(plan::not_locked),
         help(
@@ -59,22 +56,12 @@ fn refused(error: PlanFileError) -> Exit {
     Exit::Input
 }
 
-fn stage_failed(error: StageError) -> Exit {
-    let exit = Exit::from(&error);
-    render::say(&render::error(error));
-    exit
-}
-
 /// Directory of a recipe as a plan names it: relative to where imgbuild was told to stand, so that a plan holds in
 /// another checkout too.
 fn place_of(arguments: &Arguments, recipe: &Recipe) -> String {
     let here = arguments.directory.canonicalize().unwrap_or_else(|_| arguments.directory.clone());
     let below = recipe.directory.strip_prefix(&here).unwrap_or(&recipe.directory);
     if below.as_os_str().is_empty() { ".".to_owned() } else { below.display().to_string() }
-}
-
-fn forms(publish: &[Target]) -> Forms {
-    if publish.is_empty() { Forms::Own } else { Forms::AndGzip }
 }
 
 /// All that the plan of an image rests on, as it is now.
@@ -89,19 +76,12 @@ fn picture_of(
     let found = lock(recipe)?;
     let not_locked =
         |why: String| refused(PlanFileError::NotLocked { image: name.clone(), lock: recipe.lock_name(), why });
-    let lock = match (lock_state(recipe, found.as_ref()), found) {
-        (LockState::Fresh, Some(lock)) => lock,
-        (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => {
-            let why = causes.first().map(|cause| format!(": {}", cause.message)).unwrap_or_default();
-            return Err(not_locked(recipe.naming_lock(&why)));
-        }
-        (LockState::Fresh, None) => return Err(not_locked(String::new())),
-    };
-    let stages = graph_of(recipe, &lock, &Digest::of(init_program()), forms(publish)).map_err(stage_failed)?;
-    let root = store.root(&recipe.directory, &name);
-    let drift = if root.is_some() { drift_of_artefacts(out, &name, root.as_ref()) } else { Vec::new() };
-    let decisions = evaluate(&stages.graph, &StoreHistory::new(store, root));
-    Ok(picture(recipe, place_of(arguments, recipe), &lock, &stages.graph, &decisions, &drift))
+    let lock = fresh_lock(recipe, found).map_err(|causes| {
+        let why = causes.first().map(|cause| format!(": {}", cause.message)).unwrap_or_default();
+        not_locked(recipe.naming_lock(&why))
+    })?;
+    let plan = ExactPlan::of(recipe, &lock, store, forms_for(publish)).map_err(stage_failed)?;
+    Ok(picture(recipe, place_of(arguments, recipe), &lock, &plan, &plan.drift(recipe, out)))
 }
 
 /// Where artefacts of an image are.

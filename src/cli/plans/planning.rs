@@ -1,13 +1,14 @@
 //! Plans of many images: what an earlier plan remembered, where nothing that it looked at moved, and a new plan for the
 //! rest.
 
+use crate::stage::workers;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::formats::text::of_image as text_of;
 use super::memo::{Memo, Of, Planned, Shown, Texts};
-use super::planned::{PlannedImage, plan_of, workers};
+use super::planned::{PlannedImage, plan_of};
 use crate::cli::Exit;
 use crate::cli::output::estimate;
 use crate::cli::output::render::counted;

@@ -1,25 +1,16 @@
 //! Holding a build to a plan that was made before.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::plan::{ActionGraph, Decision, FileAction, FileImage, LockPicture, Outputs, Verdict, moved};
+use crate::plan::{Decision, FileAction, FileImage, LockPicture, Outputs, Verdict, moved};
 use crate::recipe::{Lock, Recipe};
 use crate::stage::published::otherwise::publishing;
-use crate::stage::{Drift, StageError, drift_of_artefacts};
-use crate::store::Store;
+use crate::stage::{Drift, ExactPlan, StageError};
 
 /// All that the plan of an image rests on, as it is now.
-pub fn picture(
-    recipe: &Recipe,
-    directory: String,
-    lock: &Lock,
-    graph: &ActionGraph,
-    decisions: &[Decision],
-    drift: &[Drift],
-) -> FileImage {
-    let by_id: BTreeMap<String, Decision> = decisions.iter().map(|one| (one.action.clone(), one.clone())).collect();
+pub fn picture(recipe: &Recipe, directory: String, lock: &Lock, plan: &ExactPlan, drift: &[Drift]) -> FileImage {
+    let by_id = plan.by_action();
     let own = publishing(recipe);
     // It always happens; what it does is decided by the results and these inputs.
     let always = Decision {
@@ -37,7 +28,7 @@ pub fn picture(
         recipe: directory,
         lock: LockPicture::of(lock),
         drift: drift.iter().map(|one| format!("the {} {} {}", one.place, one.name, one.problem)).collect(),
-        actions: FileAction::all(graph, decisions, &known).into_iter().chain([published]).collect(),
+        actions: FileAction::all(&plan.stages.graph, &plan.decisions, &known).into_iter().chain([published]).collect(),
     }
 }
 
@@ -65,18 +56,9 @@ impl PlanToKeep {
     ///
     /// # Errors
     /// [`StageError::PlanMoved`] with all that is not.
-    pub fn check(
-        &self,
-        recipe: &Recipe,
-        store: &Store,
-        lock: &Lock,
-        graph: &ActionGraph,
-        decisions: &[Decision],
-    ) -> Result<(), StageError> {
-        let name = &recipe.model.image.name;
-        let root = store.root(&recipe.directory, name);
-        let drift = if root.is_some() { drift_of_artefacts(&self.out, name, root.as_ref()) } else { Vec::new() };
-        let mut now = picture(recipe, self.image.recipe.clone(), lock, graph, decisions, &drift);
+    pub fn check(&self, recipe: &Recipe, lock: &Lock, plan: &ExactPlan) -> Result<(), StageError> {
+        let drift = plan.drift(recipe, &self.out);
+        let mut now = picture(recipe, self.image.recipe.clone(), lock, plan, &drift);
         // Before anything was built there was no such result: another image of this build has made it by now.
         for action in now.actions.iter_mut().filter(|action| action.verdict == Verdict::Keep) {
             if self.image.actions.iter().any(|one| one.action == action.action && one.verdict == Verdict::Run) {

@@ -3,6 +3,7 @@
 use crate::stage::lock::relock::lock;
 use crate::stage::lock::relock::record_ids;
 use crate::stage::lock::relock::write_lock;
+use crate::stage::plan::{ExactPlan, forms_for, workers};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,15 +22,15 @@ use crate::digest::Digest;
 use crate::distro::{Fetcher, PackageSources, manager};
 use crate::failure::start;
 use crate::fault;
-use crate::plan::{Action, Decision, Follow, RECIPE, Stage, Verdict, decide, evaluate, key_and_trace};
+use crate::plan::{Action, Decision, Follow, RECIPE, Stage, Verdict, decide, key_and_trace};
 use crate::recipe::{Lock, LockedPass, PassRole, PinnedPackage, Recipe};
 use crate::sandbox::{Namespace, SandboxError};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions;
 use crate::stage::actions::packages::accounts;
-use crate::stage::actions::{Forms, StageGraph, graph_of, kernel_packages};
-use crate::stage::estimate::{Estimate, Experience, Facts, work_of};
+use crate::stage::actions::{StageGraph, kernel_packages};
+use crate::stage::estimate::{Estimate, Facts};
 use crate::stage::ids;
 use crate::stage::inside::removal::remove_damaged;
 use crate::stage::lock::package_request::target;
@@ -337,39 +338,34 @@ impl Builder<'_> {
     }
 
     fn attempt(&self, lock: &Lock, supply: &Supply<'_>, wanted: &dyn Fn(&Action) -> bool) -> Result<Work, StageError> {
-        let init = self.store.ensure_blob(INIT)?;
-        let forms = if self.options.publish.is_empty() { Forms::Own } else { Forms::AndGzip };
-        let stages = graph_of(self.recipe, lock, &init.digest, forms)?;
-        let root = self.store.root(&self.recipe.directory, &self.recipe.model.image.name);
-        let history = StoreHistory::new(self.store, root);
-        let wanted = stages.graph.with_all_below(wanted);
-        let in_order: Vec<&Action> = stages.graph.in_order().filter(|action| wanted.contains(&action.id)).collect();
+        self.store.ensure_blob(INIT)?;
+        let plan = ExactPlan::of(self.recipe, lock, self.store, forms_for(&self.options.publish))?;
+        let history = plan.history(self.store);
+        let graph = &plan.stages.graph;
+        let wanted = graph.with_all_below(wanted);
+        let in_order: Vec<&Action> = graph.in_order().filter(|action| wanted.contains(&action.id)).collect();
         let finished: Mutex<BTreeMap<String, Finished>> = Mutex::default();
-        let workers = rayon::current_num_threads().min(SIDE_BY_SIDE);
-        let decisions = evaluate(&stages.graph, &history);
         if let Some(planned) = &self.options.planned {
-            planned.check(self.recipe, self.store, lock, &stages.graph, &decisions)?;
+            planned.check(self.recipe, lock, &plan)?;
         }
         if self.options.until.is_none_or(|until| until == Stage::Pack) {
-            let has_work = decisions.iter().any(|decision| decision.verdict != Verdict::Keep);
-            let experience = has_work.then(|| Experience::new(self.store, self.recipe));
-            let work = experience.and_then(|one| work_of(&one, &stages.graph, &decisions, lock));
-            let estimate = work.map(|work| Estimate::of(&work, workers));
+            let work = plan.workload(self.recipe, lock, self.store);
+            let estimate = work.map(|work| Estimate::of(&work, workers()));
             self.options.trace.expect(estimate, supply.fetched().0);
         }
         let options = ScheduleOptions {
-            workers: rayon::current_num_threads().min(SIDE_BY_SIDE),
+            workers: workers(),
             keep_going: self.shared.keep_going,
             is_stopped: &|| self.shared.is_stopped(),
             failed: &self.failed,
         };
-        let groups = self.packages_to_bring(&decisions, &in_order, lock);
+        let groups = self.packages_to_bring(&plan.decisions, &in_order, lock);
         supply.start();
         let done = std::thread::scope(|scope| {
             start(scope, || supply.bring(&groups))
                 .map_err(|error| SandboxError::starting("a thread for packages", error))?;
             let done = run_side_by_side(&in_order, &options, &|action, known| {
-                let context = Context { stages: &stages, lock, done: known, supply };
+                let context = Context { stages: &plan.stages, lock, done: known, supply };
                 let (record, one) = self.ensure(action, &context, &history)?;
                 if accounts::is_of_image(action) {
                     let found = accounts::of_record(action, &record.outputs);
@@ -386,7 +382,7 @@ impl Builder<'_> {
             self.asked.store(true, Ordering::Relaxed);
         }
         let finished = finished.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(Work { stages, done, finished })
+        Ok(Work { stages: plan.stages, done, finished })
     }
 
     /// Keeps from gc what this build used.

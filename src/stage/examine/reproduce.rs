@@ -2,17 +2,18 @@
 
 use crate::stage::actions;
 use crate::stage::lock::relock::read_lock;
+use crate::stage::plan::{ExactPlan, fresh_lock};
 use std::collections::BTreeMap;
 
 use crate::digest::Digest;
-use crate::plan::{Action, ActionGraph, ActionKind, Follow, Known, Verdict, evaluate, key_and_trace};
+use crate::plan::{Action, ActionGraph, ActionKind, Follow, Known, Verdict, key_and_trace};
 use crate::sandbox::{CommandResult, Substitute, status_in};
-use crate::stage::actions::{Forms, graph_of};
+use crate::stage::actions::Forms;
 use crate::stage::build::failed::Failed;
 use crate::stage::build::history::{StoreHistory, outputs_by_name};
 use crate::stage::build::run::{Builder, Context};
 use crate::stage::results::{Done, below, missing};
-use crate::stage::{LockState, ShellRequest, StageError, lock_state};
+use crate::stage::{ShellRequest, StageError};
 use crate::store::Outputs;
 
 /// Kinds of work that run no command: imgbuild does them itself.
@@ -92,25 +93,20 @@ pub fn reproduce(
     key: Option<&Digest>,
     again: &Again,
 ) -> Result<Reproduced, StageError> {
-    let lock = read_lock(builder)?;
-    let lock = match (lock_state(builder.recipe, lock.as_ref()), lock) {
-        (LockState::Fresh, Some(lock)) => lock,
-        _ => {
-            let problem = format!("{} does not answer the recipe", builder.recipe.lock_name());
-            return Err(refused(problem, "run `imgbuild build` first"));
-        }
-    };
-    let init = builder.store.ensure_blob(crate::stage::build::run::INIT)?;
-    let stages = graph_of(builder.recipe, &lock, &init.digest, Forms::AndGzip)?;
+    let lock = fresh_lock(builder.recipe, read_lock(builder)?).map_err(|_| {
+        let problem = format!("{} is out of date with the recipe", builder.recipe.lock_name());
+        refused(problem, "run `imgbuild build` first")
+    })?;
+    builder.store.ensure_blob(crate::stage::build::run::INIT)?;
+    let plan = ExactPlan::of(builder.recipe, &lock, builder.store, Forms::AndGzip)?;
+    let stages = &plan.stages;
     let Some(action) = stages.graph.get(id) else {
         let names: Vec<&str> = stages.graph.in_order().map(|action| action.id.as_str()).collect();
         return Err(refused(format!("there is no action `{id}`"), &format!("there are {}", names.join(", "))));
     };
-    let root = builder.store.root(&builder.recipe.directory, &builder.recipe.model.image.name);
-    let decisions = evaluate(&stages.graph, &StoreHistory::new(builder.store, root));
     let needed = stages.graph.with_all_below(|one| one.id == id);
     let mut done = Done::default();
-    for decision in decisions.iter().filter(|one| one.action != id && needed.contains(&one.action)) {
+    for decision in plan.decisions.iter().filter(|one| one.action != id && needed.contains(&one.action)) {
         let record =
             decision.key.filter(|_| decision.verdict == Verdict::Keep).and_then(|key| builder.store.record(&key));
         let Some(record) = record else {
@@ -127,7 +123,7 @@ pub fn reproduce(
     }
     let fetcher = builder.fetcher()?;
     let supply = builder.supply(&fetcher);
-    let context = Context { stages: &stages, lock: &lock, done: &done, supply: &supply };
+    let context = Context { stages, lock: &lock, done: &done, supply: &supply };
     match again {
         Again::Run => {
             let outputs = actions::run(builder, action, &context)?;

@@ -5,13 +5,15 @@ mod svg;
 
 pub use svg::escaped;
 
-use super::planned::{plan_of, shape_of};
+use super::planned::{plan_of, stage_failed};
 use crate::cli::Exit;
 use crate::cli::output::render;
+use crate::cli::setup::lock;
 use crate::cli::setup::{chosen_to_look, store_directory};
 use crate::plan::Verdict;
 use crate::recipe::Recipe;
 use crate::stage::ids;
+use crate::stage::shape_of;
 use crate::store::Store;
 
 /// Arguments of `graph`.
@@ -94,7 +96,7 @@ fn shape(recipe: &Recipe, store: &Store, own: &Arguments) -> Result<Shape, Exit>
     let verdicts: Vec<(String, Verdict)> = layers.collect();
     let verdict = |id: &str| verdicts.iter().find(|(name, _)| name == id).map(|(_, verdict)| *verdict);
     let mut nodes: Vec<Node> = Vec::new();
-    match shape_of(recipe)? {
+    match shape_of(recipe, lock(recipe)?).map_err(stage_failed)? {
         Some(graph) => {
             for action in graph.in_order() {
                 let names = action.upstream.iter().map(|upstream| &upstream.action).chain(&action.needs);

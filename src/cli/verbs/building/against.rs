@@ -1,24 +1,22 @@
 //! `imgbuild plan --against REV`: what a change rebuilds, told from a repository alone, without a store.
 
+use crate::stage::all_run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cli::output::render;
-use crate::cli::plans::planned::{
-    AgainstDocument, PlannedImage, PlannedLayer, before_lock, by_stage, layers_of, not_resolved, not_resolved_but,
-    publish_stage, unless_moved,
-};
+use crate::cli::plans::planned::{AgainstDocument, PlannedImage, by_stage, publish_stage};
 use crate::cli::sweep::Swept;
 use crate::cli::{Exit, setup};
 use crate::git::{Commit, Files, GitError, Repository, Unlike};
-use crate::plan::{Cause, Reason, Stage, Symbolic, Verdict, evaluate};
+use crate::plan::{Cause, Reason};
 use crate::recipe::{
-    Draft, KDL_RECIPE_FILE, Loaded, Lock, Overlay, RECIPE_FILE, Recipe, WORKSPACE_FILE, Workspace, has_recipe,
-    load_draft, relatives, root_of_all,
+    Draft, KDL_RECIPE_FILE, Loaded, Overlay, RECIPE_FILE, Recipe, WORKSPACE_FILE, Workspace, has_recipe, load_draft,
+    relatives, root_of_all,
 };
 use crate::source::{Finding, Severity};
-use crate::stage::{Comparison, Forms, State, compare, name_lines, publishes_otherwise};
+use crate::stage::{Forms, State, compare, name_lines, publishes_otherwise};
 use crate::witness::{Supplied, supplied};
 
 /// A recipe of the revision: its directory, its workspace and its images.
@@ -275,7 +273,7 @@ impl Revision {
         let mut image = PlannedImage::of(recipe.model.image.name.clone());
         let new_lock = setup::lock(recipe)?;
         let whole = |image: PlannedImage, change: &str, cause: Cause| {
-            let planned = all_runs(recipe, new_lock.as_ref(), forms, &cause);
+            let planned = all_run(recipe, new_lock.as_ref(), forms, &cause);
             PlannedImage { change: Some(change.to_owned()), stages: by_stage(recipe, planned), ..image }
         };
         if !has_recipe(place) {
@@ -314,27 +312,10 @@ impl Revision {
             exit
         })?;
         image.notes.extend(notes.iter().map(|note| recipe.naming_lock(note)));
-        let mut planned = match comparison {
-            Comparison::Graphs(old, new) => {
-                let history = Symbolic::of(&old.graph, &new.graph);
-                let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
-                layers_of(&new.graph, evaluate(&new.graph, &history), &[], &text)
-            }
-            Comparison::Supposed(causes, graphs) => {
-                image.notes.extend(unless_moved(recipe));
-                let history = Symbolic::of(&graphs.0.graph, &graphs.1.graph);
-                before_lock(causes, layers_of(&graphs.1.graph, evaluate(&graphs.1.graph, &history), &[], ""))
-            }
-            Comparison::Unresolved(causes, graphs) => {
-                let known = graphs.map(|graphs| {
-                    let history = Symbolic::of(&graphs.0.graph, &graphs.1.graph);
-                    layers_of(&graphs.1.graph, evaluate(&graphs.1.graph, &history), &[], "")
-                });
-                not_resolved_but(causes, known.unwrap_or_default())
-            }
-        };
-        for (_, layer) in &mut planned {
-            name_lines(&mut layer.causes, &then.directory, &recipe.directory);
+        let (mut planned, note) = comparison.planned(recipe);
+        image.notes.extend(note);
+        for one in &mut planned {
+            name_lines(&mut one.causes, &then.directory, &recipe.directory);
         }
         image.stages = by_stage(recipe, planned);
         let mut causes = publishes_otherwise(&then, recipe);
@@ -372,25 +353,4 @@ fn loaded_as(recipe: &Recipe, place: &Path) -> Option<Loaded> {
     let of_variant = |draft: &&Draft| draft.variant == recipe.variant;
     let draft = drafts.iter().find(of_variant).or_else(|| drafts.iter().find(of_name))?;
     Some(load_draft(draft, workspace.as_ref()))
-}
-
-/// The plan of an image with which nothing can be compared.
-fn all_runs(recipe: &Recipe, lock: Option<&Lock>, forms: Forms, cause: &Cause) -> Vec<(Stage, PlannedLayer)> {
-    let init = crate::digest::Digest::of(crate::stage::init_program());
-    let stages = lock.and_then(|lock| crate::stage::graph_of(recipe, lock, &init, forms).ok());
-    let Some(stages) = stages else {
-        let mut planned = not_resolved(vec![cause.clone()], false);
-        for (_, layer) in &mut planned {
-            layer.causes = vec![cause.clone()];
-        }
-        return planned;
-    };
-    let layer = |action: &crate::plan::Action| PlannedLayer {
-        layer: action.layer().to_owned(),
-        kind: action.kind,
-        action: Verdict::Run,
-        causes: vec![cause.clone()],
-        not_reproducible: None,
-    };
-    stages.graph.in_order().map(|action| (action.stage, layer(action))).collect()
 }

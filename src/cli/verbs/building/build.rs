@@ -1,5 +1,6 @@
 //! `imgbuild build`.
 
+use crate::stage::workers;
 use std::path::PathBuf;
 
 use crate::cli::Exit;
@@ -7,7 +8,7 @@ use crate::cli::output::documents::{ProgressEvent, PublishedBuild};
 use crate::cli::output::reporter::Reporter;
 use crate::cli::output::{render, summary};
 use crate::cli::plans::planfile::Held;
-use crate::cli::plans::planned::{PlannedImage, plan_of, workers};
+use crate::cli::plans::planned::{PlannedImage, plan_of};
 use crate::cli::setup::{PlacesArguments, Setup, selection};
 use crate::plan::Stage;
 use crate::recipe::{Recipe, Selected};

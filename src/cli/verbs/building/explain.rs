@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::cli::Exit;
 use crate::cli::output::render;
+use crate::cli::plans::planned::stage_failed;
 use crate::cli::setup::{lock, recipe, store_directory};
-use crate::digest::Digest;
-use crate::plan::{History, Outputs, Verdict, evaluate, key_and_trace};
-use crate::stage::{Forms, LockState, StoreHistory, graph_of, init_program, lock_state};
+use crate::plan::{History, Outputs, Verdict, key_and_trace};
+use crate::stage::{ExactPlan, Forms, fresh_lock};
 use crate::store::Store;
 
 /// Arguments of `explain`.
@@ -91,24 +91,16 @@ fn text_of(one: &Explained) -> String {
 
 fn explained(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Explained>, Exit> {
     let recipe = recipe(arguments, own.image.as_deref())?;
-    let found = lock(&recipe)?;
-    let state = lock_state(&recipe, found.as_ref());
-    let (LockState::Fresh, Some(lock)) = (&state, &found) else {
-        let text = "image.lock does not answer the recipe yet; `imgbuild plan` says why, `imgbuild build` renews it";
+    let Ok(lock) = fresh_lock(&recipe, lock(&recipe)?) else {
+        let text = "image.lock is out of date with the recipe; `imgbuild plan` says why, `imgbuild build` renews it";
         render::say(&recipe.naming_lock(text));
         return Err(Exit::Input);
     };
-    let stages = graph_of(&recipe, lock, &Digest::of(init_program()), Forms::Own).map_err(|error| {
-        let exit = Exit::from(&error);
-        render::say(&render::error(error));
-        exit
-    })?;
     let store = Store::existing(&store_directory(arguments)?);
-    let history = StoreHistory::new(&store, store.root(&recipe.directory, &recipe.model.image.name));
-    let decisions: BTreeMap<_, _> =
-        evaluate(&stages.graph, &history).into_iter().map(|decision| (decision.action.clone(), decision)).collect();
+    let plan = ExactPlan::of(&recipe, &lock, &store, Forms::Own).map_err(stage_failed)?;
+    let (history, decisions, graph) = (plan.history(&store), plan.by_action(), &plan.stages.graph);
     let mut all = Vec::new();
-    for action in stages.graph.in_order().filter(|action| action.id.starts_with(&own.action)) {
+    for action in graph.in_order().filter(|action| action.id.starts_with(&own.action)) {
         let Some(decision) = decisions.get(&action.id) else { continue };
         let (_, trace) = key_and_trace(action, &Outputs(&decisions));
         let before: BTreeMap<String, String> =
@@ -135,7 +127,7 @@ fn explained(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<E
         });
     }
     if all.is_empty() {
-        let names: Vec<&str> = stages.graph.in_order().map(|action| action.id.as_str()).collect();
+        let names: Vec<&str> = graph.in_order().map(|action| action.id.as_str()).collect();
         render::say(&format!("there is no action `{}`; there are {}", own.action, names.join(", ")));
         return Err(Exit::Input);
     }

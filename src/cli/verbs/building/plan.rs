@@ -1,5 +1,6 @@
 //! `imgbuild plan`.
 
+use crate::stage::workers;
 use std::path::Path;
 
 use super::against::Revision;
@@ -7,7 +8,7 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::plans::formats;
 use crate::cli::plans::formats::Format;
-use crate::cli::plans::planned::{AgainstDocument, PlanDocument, PlannedImage, plan_of, workers};
+use crate::cli::plans::planned::{AgainstDocument, PlanDocument, PlannedImage, plan_of};
 use crate::cli::plans::planning::{Planning, folded, json_of};
 use crate::cli::setup::{Setup, chosen, store_directory};
 use crate::recipe::Recipe;
