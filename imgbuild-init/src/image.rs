@@ -120,7 +120,7 @@ pub fn fetch_index(client: &Client, url: &str, digest: Option<&str>) -> Result<I
             "the command line has no imgdigest=, and there is no {image}.sha256: the image is checked for damage, but not for who made it"
         ),
     }
-    let mut index: Index = serde_json::from_slice(&bytes).map_err(|error| format!("{url} is no index: {error}"))?;
+    let mut index: Index = serde_json::from_slice(&bytes).map_err(|error| format!("{url} is not an index: {error}"))?;
     index.digest = found;
     check_index(&index).map_err(|problem| format!("{url}: {problem}"))?;
     Ok(index)

@@ -159,7 +159,7 @@ pub fn bring_up(parameters: &Parameters, modules: &Modules) -> Result<Lease, Str
 }
 
 fn given(fixed: &crate::cmdline::Fixed, interface: &Interface) -> Result<Lease, String> {
-    let parse = |text: &str| text.parse::<Ipv4Addr>().map_err(|_| format!("`{text}` in ip= is no address"));
+    let parse = |text: &str| text.parse::<Ipv4Addr>().map_err(|_| format!("`{text}` in ip= is not an address"));
     let mask = u32::from(parse(&fixed.netmask)?);
     Ok(Lease {
         interface: interface.clone(),

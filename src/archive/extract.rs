@@ -36,7 +36,7 @@ fn clean(path: &[u8]) -> Result<String, String> {
     for part in text.split('/') {
         match part {
             "" | "." => {}
-            ".." => return Err(format!("`{text}` leads out of the archive")),
+            ".." => return Err(format!("`{text}` escapes the archive")),
             part => parts.push(part),
         }
     }

@@ -1,4 +1,4 @@
-//! A small image made by hand, as the standards say, and what becomes of spoilt ones.
+//! A small image made by hand, as the standards say, and what becomes of corrupt ones.
 
 use std::io::Cursor;
 

@@ -113,7 +113,7 @@ struct CpioHead {
 }
 
 fn number(field: &[u8], radix: u32) -> Result<u64, String> {
-    let text = std::str::from_utf8(field).map_err(|_| "a cpio header is no text".to_owned())?;
+    let text = std::str::from_utf8(field).map_err(|_| "a cpio header is not text".to_owned())?;
     u64::from_str_radix(text, radix).map_err(|_| "a cpio header has a bad number".to_owned())
 }
 

@@ -96,10 +96,10 @@ pub enum DistroError {
     #[diagnostic(code(distro::format))]
     Format { file: String, problem: String },
     /// A file of the recipe's own packages is none.
-    #[error("`{}` is no package: {problem}", path.display())]
+    #[error("`{}` is not a package: {problem}", path.display())]
     #[diagnostic(
         code(distro::package_file),
-        help("copy it anew, or take it out of the directory; `file` shows what it is")
+        help("copy it again, or take it out of the directory; `file` shows what it is")
     )]
     PackageFile { path: PathBuf, problem: String },
     /// A keyring cannot be used.
@@ -115,7 +115,7 @@ pub enum DistroError {
     #[diagnostic(code(distro::closure), help("check the suites and components of [[repo]]"))]
     Closure { name: String, wanted_by: String },
     /// Packages that imgbuild itself needs cannot be had together.
-    #[error("the packages of the tools root cannot be had together:\n{detail}")]
+    #[error("the packages of the tools root conflict with each other:\n{detail}")]
     #[diagnostic(code(distro::no_closure), help("{help}"))]
     NoClosure { detail: String, help: String },
     /// apt cannot use indices whose digests are good.

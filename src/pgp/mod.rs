@@ -249,7 +249,7 @@ pub fn verify_detached(data: &[u8], signature: &[u8], keyring: &Keyring) -> Resu
     DetachedVerifierBuilder::from_bytes(signature)
         .and_then(|builder| builder.with_policy(&policy, None, &mut verdict))
         .and_then(|mut verifier| verifier.verify_bytes(data))
-        .map_err(|error| format!("it is no signature: {}", chain(&error)))?;
+        .map_err(|error| format!("it is not a signature: {}", chain(&error)))?;
     match (verdict.good.is_empty(), verdict.bad.is_empty()) {
         (false, _) => Ok(()),
         (true, true) => Err("it has no signature".to_owned()),

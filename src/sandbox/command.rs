@@ -292,7 +292,7 @@ fn bind_into(root: &Path, bind: &Bind, empty: &str) -> Result<(), String> {
     } else {
         let parent = target.parent().unwrap_or(Path::new(""));
         let parent = api_mounts::directory_below(&top, parent).map_err(said)?;
-        let name = target.file_name().ok_or_else(|| format!("{} is no path", bind.target))?;
+        let name = target.file_name().ok_or_else(|| format!("{} is not a path", bind.target))?;
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map_err(said)?;
     }

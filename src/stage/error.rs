@@ -12,14 +12,14 @@ pub enum StageError {
     #[error("this machine's clock ({now} seconds since 1970) is before the epoch of {lock} ({epoch})")]
     #[diagnostic(
         code(lock::clock),
-        help("set the clock; times in an image are cut to the epoch, which needs a clock that is past it")
+        help("set the clock; times in an image are clamped to the epoch, which needs a clock that is past it")
     )]
     Clock { lock: String, epoch: i64, now: i64 },
     /// A package that is to be updated is not there.
     #[error("{lock} has no package `{name}`{hint}")]
     #[diagnostic(
         code(lock::no_package),
-        help("a package that the recipe asks for anew comes in with `imgbuild build`")
+        help("a package that the recipe newly asks for comes in with `imgbuild build`")
     )]
     NotInLock { lock: String, name: String, hint: String },
     /// Packages give accounts other ids than before.
@@ -49,8 +49,8 @@ pub enum StageError {
     #[diagnostic(code(stage::stopped))]
     Stopped,
     /// A plan does not hold any more.
-    #[error("the plan in {file} does not hold: {count} {} moved since it was made\n{lines}", if *count == 1 { "thing" } else { "things" })]
-    #[diagnostic(code(plan::moved), help("nothing was built; look at it and plan anew: imgbuild plan -o {file}"))]
+    #[error("the plan in {file} is stale: {count} {} changed since it was made\n{lines}", if *count == 1 { "input" } else { "inputs" })]
+    #[diagnostic(code(plan::moved), help("nothing was built; look at it and plan again: imgbuild plan -o {file}"))]
     PlanMoved { file: String, count: usize, lines: String },
     /// An action cannot be gone through again.
     #[error("{problem}")]

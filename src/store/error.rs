@@ -33,14 +33,14 @@ pub enum StoreError {
     #[diagnostic(code(store::owner), help("choose another store with --store or IMGBUILD_STORE"))]
     Owner { path: PathBuf, owner: u32, user: u32 },
     /// A directory with other things in it was named as the store.
-    #[error("`{}` is no store: it is not empty, and imgbuild did not make it", path.display())]
+    #[error("`{}` is not a store: it is not empty, and imgbuild did not make it", path.display())]
     #[diagnostic(code(store::not_a_store), help("name an empty or a new directory"))]
     NotAStore { path: PathBuf },
     /// A file is no saved store, or a spoilt one.
     #[error("`{}` {problem}", path.display())]
     #[diagnostic(
         code(store::not_saved),
-        help("`imgbuild store save FILE` writes one; without it the next build makes everything anew")
+        help("`imgbuild store save FILE` writes one; without it the next build makes everything again")
     )]
     NotSaved { path: PathBuf, problem: String },
     /// The store was made with another id map.

@@ -34,7 +34,7 @@ pub struct Sealed {
 
 /// Bytes that are no memo of this program with this key: cut off, changed, of another version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no memo of this program")]
+#[error("is not a memo of this program")]
 pub struct NotAMemo;
 
 const THROUGH: u8 = 1;

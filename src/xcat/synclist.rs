@@ -203,7 +203,7 @@ fn read_line(
     if !destination.starts_with('/') || destination.split('/').any(|part| part == "..") {
         list.findings.push(error(
             "synclist::destination",
-            format!("the destination `{destination}` is no absolute path of the image"),
+            format!("the destination `{destination}` is not an absolute path of the image"),
             "start it with `/` and leave `..` out",
         ));
         return;

@@ -137,7 +137,7 @@ fn what_is_no_file_is_refused_by_its_name() {
         assert_eq!(ran.code, 1, "{command:?}: {}", ran.err);
         let said = words(&without_paths(&ran.err, &space));
         assert!(
-            ["is a FIFO, not a file", "is no regular file"].iter().any(|words| said.contains(words))
+            ["is a FIFO, not a file", "is not a regular file"].iter().any(|words| said.contains(words))
                 && said.contains("pipe"),
             "{command:?}: {said}"
         );

@@ -36,7 +36,7 @@ fn a_script_that_nothing_could_run_is_told() {
         ("#!/bin/sh\r\necho\r\n", &["image.toml:5", "Windows", "sed -i 's/\\r$//' post"][..]),
         ("#!/usr/bin/python3\n", &["image.toml:5", "run by /usr/bin/python3", "tools = [\"python3\"]"]),
         ("#!/usr/bin/env python3\n", &["run by python3", "tools = [\"python3\"]"]),
-        ("#!sh\n", &["`sh`, which is no whole path"]),
+        ("#!sh\n", &["`sh`, which is not a whole path"]),
         ("echo\n", &["does not say what runs it", "#!/bin/sh"]),
     ] {
         script(&own, text);

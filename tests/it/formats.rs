@@ -129,7 +129,7 @@ fn a_record_of_a_later_form_is_left_alone_and_of_a_later_minor_form_read() {
     };
     std::fs::write(&path, sealed(&record)).unwrap();
     assert_eq!(store.record(&key).unwrap().inputs[0].value, "b");
-    // An earlier imgbuild wrote no digest: the action runs again, and that is no damage.
+    // An earlier imgbuild wrote no digest: the action runs again, and that is not a damage.
     std::fs::write(&path, record.to_string()).unwrap();
     assert_eq!((store.record(&key), damage()), (None, None));
     record["format"] = 2.into();

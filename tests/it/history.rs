@@ -39,7 +39,7 @@ fn a_plan_file_needs_a_lock_and_writes_nothing_without() {
     let ran = space.run(&["plan", "-o", file.to_str().unwrap()]);
     assert_eq!(ran.code, 1);
     assert!(
-        ran.err.contains("image.lock does not answer the recipe") && ran.err.contains("imgbuild build"),
+        ran.err.contains("image.lock is out of date with the recipe") && ran.err.contains("imgbuild build"),
         "{}",
         ran.err
     );
@@ -50,7 +50,7 @@ fn a_plan_file_needs_a_lock_and_writes_nothing_without() {
 fn what_is_no_plan_or_of_another_imgbuild_is_refused() {
     let space = Space::example("mini");
     for (text, said) in [
-        ("{", "is no plan"),
+        ("{", "is not a plan"),
         ("{\"format_version\": \"2.0\"}", "has the form 2.0, but this imgbuild knows 1.0"),
         (
             "{\"format_version\": \"1.7\", \"imgbuild\": \"9.9.9\", \"publish\": [], \"images\": []}",
@@ -258,11 +258,11 @@ fn a_difference_is_told_by_the_exit_code_only_where_that_is_asked() {
     assert!(same.out.contains("the same in all that was compared"), "{}", same.out);
     let gone = space.run(&["diff", &a, "/nowhere/at-all"]);
     assert_eq!(gone.code, 1);
-    assert!(gone.err.contains("is no file or directory, no image and no git revision"), "{}", gone.err);
+    assert!(gone.err.contains("is neither a file or directory, nor an image, nor a git revision"), "{}", gone.err);
     space.write("gibberish", "gibberish");
     let ran = space.run(&["diff", &a, space.path().join("gibberish").to_str().unwrap()]);
     assert_eq!(ran.code, 1, "{}", ran.err);
-    assert!(ran.err.contains("is no archive"), "{}", ran.err);
+    assert!(ran.err.contains("is neither a cpio or tar archive"), "{}", ran.err);
 }
 
 #[test]

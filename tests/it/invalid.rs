@@ -34,7 +34,7 @@ fn suites_of_the_hosts_archives_are_those_of_the_release() {
     repo("\"trixie\", \"trixie-security\"").good();
     let ran = repo("\"trixie\", \"bookworm-updates\"");
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("`bookworm-updates` is no suite of the release `trixie`"), "{}", ran.err);
+    assert!(ran.err.contains("`bookworm-updates` is not a suite of the release `trixie`"), "{}", ran.err);
     assert!(ran.err.contains("image.toml:5:"), "{}", ran.err);
 }
 

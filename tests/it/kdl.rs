@@ -28,7 +28,7 @@ fn mistakes_in_kdl_are_told_as_well_as_in_toml() {
     insta::assert_snapshot!(without_paths(&ran.err, &space), @r##"
     recipe::unknown_key
 
-      × `relase` is no key of `image`
+      × `relase` is not a key of `image`
        ╭─[image.kdl:1:9]
      1 │ image x relase=bookworm
        ·         ───┬──
@@ -50,7 +50,7 @@ fn mistakes_in_kdl_are_told_as_well_as_in_toml() {
 
     recipe::unknown_key
 
-      × `list` is no key of `packages`
+      × `list` is not a key of `packages`
        ╭─[image.kdl:3:5]
      2 │ packages {
      3 │     list "a.pkglist"
@@ -97,7 +97,7 @@ fn mistakes_in_kdl_are_told_as_well_as_in_toml() {
 
     recipe::unknown_key
 
-      × `kernell` is no key of a recipe
+      × `kernell` is not a key of a recipe
        ╭─[image.kdl:7:1]
      6 │ pack level=99 compress=3
      7 │ kernell
@@ -155,7 +155,7 @@ fn remedies_are_written_in_kdl() {
 
     boot::tmpfs_path
 
-      × `tmp` is no absolute path for a tmpfs
+      × `tmp` is not an absolute path for a tmpfs
        ╭─[image.kdl:4:22]
      3 │ packages { lists a.pkglist }
      4 │ boot { tmpfs { "tmp" "50m" } }

@@ -72,7 +72,7 @@ fn plans_of_a_workspace_are_the_same_from_memos_whatever_is_edited() {
     same(&space, "an error");
     space.edit("images/service/image.toml", "[package]", "[packages]");
     space.write("imgbuild.toml", "images = [\"images/*\", \"!images/service\"]\n");
-    same(&space, "a recipe that is no image");
+    same(&space, "a recipe that is not an image");
     std::fs::remove_dir_all(space.path().join("images/compute")).unwrap();
     same(&space, "a directory gone");
 }

@@ -140,7 +140,7 @@ fn a_pattern_that_means_no_image_names_near_ones() {
     let all = said(&["zzz", "images/compute"]);
     assert!(all.contains("there are compute, login, login-gpu"), "{all}");
     assert!(all.contains("the image of that directory is called `compute`"), "{all}");
-    assert!(said(&["[a"]).contains("is no pattern of names"));
+    assert!(said(&["[a"]).contains("is not a pattern of names"));
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_directory_whose_name_is_no_utf_8_is_told_and_not_passed_over() {
     let name = std::ffi::OsStr::from_bytes(b"gpu-\xff\n");
     let odd = space.path().join("images").join(name);
     std::fs::create_dir(&odd).unwrap();
-    // Without a recipe it is no image.
+    // Without a recipe it is not an image.
     for pattern in ["images/*", "images/g*", "**"] {
         space.write("imgbuild.toml", &format!("images = [\"images/login\", \"{pattern}\"]\n"));
         assert!(!space.run(&["check"]).err.contains("UTF-8"));

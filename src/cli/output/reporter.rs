@@ -202,7 +202,7 @@ impl Reporter {
                 && !state.told.insert((format!("{}:{}", span.file.path.display(), span.start), finding.message.clone()))
             {
                 drop(state);
-                let text = format!("{image}: {} ({span}, as told above)", one_line(&finding.message));
+                let text = format!("{image}: {} ({span}, as reported above)", one_line(&finding.message));
                 return self.line(&text);
             }
             self.line(&format!("{image}:"));

@@ -79,7 +79,7 @@ impl Told<'_> {
             .broken
             .iter()
             .map(|name| {
-                let why = "its recipe has errors, told above".to_owned();
+                let why = "its recipe has errors, reported above".to_owned();
                 Line { image: name.clone(), state: "failed", failures: vec![(None, why, None)] }
             })
             .collect();
@@ -148,7 +148,7 @@ impl Told<'_> {
             text.push_str(&format!("\n{}", estimate::together_beside(expected, &facts)));
         }
         if count("not tried") + count("stopped") > 0 {
-            text.push_str("\n`imgbuild build --keep-going` goes on with the others");
+            text.push_str("\n`imgbuild build --keep-going` continues with the others");
         }
         render::say(&text);
     }

@@ -34,20 +34,20 @@ enum PlanFileError {
     #[error("cannot write the plan `{file}`: there is no directory `{folder}`")]
     #[diagnostic(code(plan::file), help("make it first: mkdir -p {folder}"))]
     NoFolder { file: String, folder: String },
-    #[error("`{file}` is no plan: {problem}")]
+    #[error("`{file}` is not a plan: {problem}")]
     #[diagnostic(code(plan::format), help("make one: imgbuild plan -o {file}"))]
     Format { file: String, problem: String },
     #[error("`{file}` has the form {found}, but this imgbuild knows {PLAN_FILE_FORMAT}")]
-    #[diagnostic(code(plan::version), help("use the imgbuild that made it, or plan anew: imgbuild plan -o {file}"))]
+    #[diagnostic(code(plan::version), help("use the imgbuild that made it, or plan again: imgbuild plan -o {file}"))]
     Version { file: String, found: String },
     #[error("the plan in {file} was made by imgbuild {found}, and this is imgbuild {}", env!("CARGO_PKG_VERSION"))]
     #[diagnostic(
         code(plan::moved),
-        help("nothing was built; use that imgbuild, or plan anew: imgbuild plan -o {file}")
+        help("nothing was built; use that imgbuild, or plan again: imgbuild plan -o {file}")
     )]
     OtherImgbuild { file: String, found: String },
     #[error("the plan in {file} is of other images: {problem}")]
-    #[diagnostic(code(plan::moved), help("nothing was built; plan anew: imgbuild plan -o {file}"))]
+    #[diagnostic(code(plan::moved), help("nothing was built; plan again: imgbuild plan -o {file}"))]
     OtherImages { file: String, problem: String },
 }
 

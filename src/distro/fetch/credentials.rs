@@ -187,7 +187,7 @@ impl Credentials {
             // The message of the parser may show a line with a password.
             Err(error) => {
                 let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-                return self.problems.push(format!("{}:{line} is no file of credentials", path.display()));
+                return self.problems.push(format!("{}:{line} is not a file of credentials", path.display()));
             }
         };
         let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());

@@ -235,7 +235,7 @@ pub fn read_repo_file(file: &Arc<SourceFile>, variables: &Variables) -> (Vec<Rep
         }
         let Some((name, value)) = text.split_once(['=', ':']) else {
             findings.push(
-                Finding::error("repo_file::line", &span, "a line is no option")
+                Finding::error("repo_file::line", &span, "a line is not an option")
                     .label("expected `option = value`")
                     .help("comments begin with `#`"),
             );
@@ -405,7 +405,7 @@ mod tests {
             [
                 "1: an indented line continues nothing",
                 "4: a section is not closed, or has no name",
-                "11: a line is no option",
+                "11: a line is not an option",
                 "12: the repository `d` stands twice in this file",
                 "3: the variable `relasever` has no value",
                 "5: the repository `c` does not say where it is",

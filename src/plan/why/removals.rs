@@ -103,9 +103,9 @@ impl Removals {
             let Some(by) = by else {
                 let passive = if is_recipe(&file) { "inherited" } else { "named" };
                 let cause = reason.cause(None);
-                return Some(found.unwrap_or(Cause { message: format!("{file} is {passive} no more"), ..cause }));
+                return Some(found.unwrap_or(Cause { message: format!("{file} is no longer {passive}"), ..cause }));
             };
-            let message = format!("{} {verb} {file} no more", by.file);
+            let message = format!("{} no longer {verb} {file}", by.file);
             found = Some(gone(reason, message, &by));
             if by.file == file {
                 break;
@@ -145,7 +145,7 @@ impl Removals {
                     continue;
                 }
                 if let Some((place, _)) = said(&key) {
-                    let message = format!("{} {verb} {words} no more{more}", place.file);
+                    let message = format!("{} no longer {verb} {words}{more}", place.file);
                     return Some(gone(cause.reason.clone(), message, &place));
                 }
             }

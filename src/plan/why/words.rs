@@ -251,7 +251,7 @@ impl Subject<'_> {
                 format!("{field} minbase -> essential")
             }
             Change::Added(_) if kind == "package" => format!("{field} needs \"{}\"", package_name(bare)),
-            Change::Removed(_) if kind == "package" => format!("{field} needs \"{}\" no more", package_name(bare)),
+            Change::Removed(_) if kind == "package" => format!("{field} no longer needs \"{}\"", package_name(bare)),
             Change::Added(now) => format!("{field} = {}", value(now)),
             Change::Removed(was) => format!("{field} = {} removed", value(was)),
             Change::Changed(was, now) => format!("{field} {} -> {}", shown(was), shown(now)),
@@ -341,7 +341,7 @@ impl Subject<'_> {
         let text = match (was, now) {
             (Some(was), Some(now)) => format!("imgbuild's {noun} {} -> {}", shown(was), shown(now)),
             (None, Some(now)) => format!("imgbuild's {noun} {} is new here", shown(now)),
-            _ => format!("imgbuild's {noun} is used no more"),
+            _ => format!("imgbuild's {noun} is no longer used"),
         };
         let own = |text: Option<&str>| text.map(str::to_owned);
         self.bare(Reason::Implementation { what: noun.to_owned(), was: own(was), now: own(now) }, text)

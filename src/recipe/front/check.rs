@@ -195,7 +195,7 @@ impl<'a> Checker<'a> {
                     None => format!("{place} knows {}", names.join(", ")),
                 };
                 self.findings.push(
-                    Finding::error("recipe::unknown_key", span, format!("`{name}` is no key of {place}"))
+                    Finding::error("recipe::unknown_key", span, format!("`{name}` is not a key of {place}"))
                         .label("unknown key")
                         .help(help),
                 );

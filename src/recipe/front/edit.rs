@@ -124,7 +124,7 @@ pub fn apply(document: &mut DocumentMut, prefix: &[&str], edit: &Edit) -> Result
             }
         }
         Change::Append(text) => {
-            let Some(kind) = &field.item else { return Err(format!("`{shown}` is no list: write {shown}={text}")) };
+            let Some(kind) = &field.item else { return Err(format!("`{shown}` is not a list: write {shown}={text}")) };
             let value = Edit::value(&field, kind, &shown, text)?;
             if holds(document.as_table(), &keys, text) {
                 return Err(format!("`{shown}` has `{text}` already"));
@@ -167,7 +167,7 @@ pub fn put_removal(document: &mut DocumentMut, keys: &[&str], item: Option<&str>
             table.insert(key, Item::Table(new));
         }
         let found = table.get_mut(key).and_then(Item::as_table_like_mut);
-        table = found.ok_or_else(|| format!("`{key}` in [remove] is no table; change it by hand"))?;
+        table = found.ok_or_else(|| format!("`{key}` in [remove] is not a table; change it by hand"))?;
     }
     match (item, table.get_mut(last)) {
         (None, _) => drop(table.insert(last, Item::Value(Value::from(true)))),
@@ -308,7 +308,7 @@ mod tests {
         };
         assert!(refused("pack.level=high").contains("whole number"));
         assert!(refused("packages.install=a").contains("'packages.install+=a'"));
-        assert!(refused("kernel.version+=a").contains("is no list"));
+        assert!(refused("kernel.version+=a").contains("is not a list"));
         assert!(refused("packages.install+=a").contains("already"));
         assert!(refused("packages.install-=z").contains("has no `z`"));
         assert!(refused("kernel=x").contains("is a table"));

@@ -51,7 +51,7 @@ impl FieldPath {
                 None => rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len())),
             };
             if key.is_empty() {
-                return Err(format!("`{text}` is no path of a value: write for instance kernel.version"));
+                return Err(format!("`{text}` is not a path of a value: write for instance kernel.version"));
             }
             steps.push(Step::Key(key.to_owned()));
             rest = after;
@@ -64,7 +64,7 @@ impl FieldPath {
             match rest.strip_prefix('.') {
                 Some(more) => rest = more,
                 None if rest.is_empty() => return Ok(Self { steps }),
-                None => return Err(format!("`{text}` is no path of a value: `{rest}` is left over")),
+                None => return Err(format!("`{text}` is not a path of a value: `{rest}` is left over")),
             }
         }
     }
@@ -120,11 +120,11 @@ impl FieldPath {
                 }
             };
             let Some(found) = found else {
-                let Step::Key(key) = step else { return Err(format!("`{so_far}` is no list")) };
+                let Step::Key(key) = step else { return Err(format!("`{so_far}` is not a list")) };
                 let names = inner["properties"].as_object().into_iter().flat_map(|all| all.keys().map(String::as_str));
                 let place = if so_far.is_empty() { "a recipe".to_owned() } else { format!("[{so_far}]") };
                 let near = nearest(key, names).first().map(|near| format!("; did you mean `{near}`?"));
-                return Err(format!("`{key}` is no key of {place}{}", near.unwrap_or_default()));
+                return Err(format!("`{key}` is not a key of {place}{}", near.unwrap_or_default()));
             };
             so_far = match step {
                 Step::Key(key) if so_far.is_empty() => key.clone(),
@@ -177,7 +177,7 @@ mod tests {
             assert!(FieldPath::parse(bad).is_err() || FieldPath::parse(bad).unwrap().field().is_err(), "{bad}");
         }
         let error = FieldPath::parse("kernel.versoin").unwrap().field().unwrap_err();
-        assert_eq!(error, "`versoin` is no key of [kernel]; did you mean `version`?");
+        assert_eq!(error, "`versoin` is not a key of [kernel]; did you mean `version`?");
         assert_eq!(FieldPath::parse("pack.compress").unwrap().field().unwrap().default, Some("zstd".into()));
     }
 }

@@ -194,7 +194,7 @@ fn check_remove(node: &Node, schema: &'static Json, path: &str, findings: &mut V
                 None => "[remove] has the paths of the recipe, for instance packages.install = [\"vim\"]".to_owned(),
             };
             findings.push(
-                Finding::error("recipe::unknown_key", key, format!("`{name}` is no key of {place}"))
+                Finding::error("recipe::unknown_key", key, format!("`{name}` is not a key of {place}"))
                     .label("unknown key")
                     .help(help),
             );

@@ -43,7 +43,7 @@ impl Reader<'_> {
         if !is_release {
             let problem = match version.is_empty() {
                 true => "the kernel's release is empty".to_owned(),
-                false => format!("`{}` is no release of a kernel", version.escape_debug()),
+                false => format!("`{}` is not a release of a kernel", version.escape_debug()),
             };
             let finding = Finding::error("kernel::version", &self.span("kernel.version"), problem);
             let help = "write what `uname -r` says there, for instance \"6.1.0-31-amd64\"; or leave the key out for the newest";
@@ -58,7 +58,7 @@ impl Reader<'_> {
             let span = self.spans.get(&format!("{path}#key")).cloned().unwrap_or_else(|| self.span(&path));
             if name.is_empty() || name.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control()) {
                 let shown = name.escape_debug();
-                let finding = Finding::error("environment::name", &span, format!("`{shown}` is no name of a variable"));
+                let finding = Finding::error("environment::name", &span, format!("`{shown}` is not a name of a variable"));
                 let help = "POSIX names are letters, digits and `_`, and do not begin with a digit";
                 self.findings.push(finding.help(help));
             }
@@ -113,14 +113,14 @@ impl Reader<'_> {
             let span = self.span(&format!("boot.tmpfs.{path}"));
             if !path.starts_with('/') || path == "/" || path.contains("..") || path.contains([' ', '\t', '\n', '\\']) {
                 self.findings.push(
-                    Finding::error("boot::tmpfs_path", &span, format!("`{path}` is no absolute path for a tmpfs"))
+                    Finding::error("boot::tmpfs_path", &span, format!("`{path}` is not an absolute path for a tmpfs"))
                         .help("write for instance \"/tmp\" = \"50m\"; the size of / is [boot] root_size"),
                 );
             }
             let digits = size.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G', '%']);
             if digits.is_empty() || size.len() - digits.len() > 1 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
                 self.findings.push(
-                    Finding::error("boot::tmpfs_size", &span, format!("`{size}` is no size"))
+                    Finding::error("boot::tmpfs_size", &span, format!("`{size}` is not a size"))
                         .help("write for instance \"50m\", \"2g\" or \"25%\""),
                 );
             }

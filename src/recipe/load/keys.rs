@@ -47,7 +47,7 @@ impl Reader<'_> {
         let text = match witness::read(path).map(String::from_utf8) {
             Ok(Ok(text)) => text,
             Ok(Err(_)) => {
-                let finding = Finding::error("system::no_key", &span, format!("`{name}` is no text, so no public key"));
+                let finding = Finding::error("system::no_key", &span, format!("`{name}` is not text, so no public key"));
                 self.findings.push(finding.label("named here").help(PUBLIC));
                 return;
             }
@@ -82,7 +82,7 @@ impl Reader<'_> {
                 let finding = Finding::error(
                     "system::no_key",
                     &Span::new(&file, at),
-                    format!("this is no public key: {problem}"),
+                    format!("this is not a public key: {problem}"),
                 );
                 self.findings.push(finding.label("sshd passes over it in silence").help(PUBLIC));
             }
@@ -136,7 +136,7 @@ fn one_key(line: &str) -> Result<(), String> {
     let kind = words.next().unwrap_or_default();
     let Some(body) = words.next() else { return Err(format!("nothing stands behind {kind}")) };
     if !body.starts_with("AAAA") {
-        return Err(format!("`{}` is no key in base64", cut(body)));
+        return Err(format!("`{}` is not a key in base64", cut(body)));
     }
     match ssh_key::PublicKey::from_openssh(&format!("{kind} {body}")) {
         Ok(key) if key.algorithm().as_str() == kind => Ok(()),
@@ -168,7 +168,7 @@ mod tests {
         for (line, said) in [
             ("hello world", "names no kind of key (it starts with `hello`)"),
             ("ssh-ed25519", "nothing stands behind ssh-ed25519"),
-            ("ssh-ed25519 keys/admin.pub", "`keys/admin.pub` is no key in base64"),
+            ("ssh-ed25519 keys/admin.pub", "`keys/admin.pub` is not a key in base64"),
             (&KEY[..60], "cut off or damaged"),
             (&KEY.replace("ssh-ed25519 ", "ssh-rsa "), "cut off or damaged"),
             ("<html><body>404", "names no kind of key"),

@@ -171,7 +171,7 @@ impl Paths {
     /// A text that says what is wrong.
     pub fn read(&self, path: &Path) -> Result<Arc<SourceFile>, String> {
         if witness::exists(path) && !witness::is_file(path) {
-            return Err("it is no regular file".to_owned());
+            return Err("it is not a regular file".to_owned());
         }
         let bytes = witness::read_at_most(path, TEXT_LIMIT).map_err(|error| error.to_string())?;
         let bytes = bytes.ok_or_else(|| format!("it is larger than {} MiB", TEXT_LIMIT >> 20))?;
@@ -181,7 +181,7 @@ impl Paths {
             format!("line {line} is no UTF-8; save the file as UTF-8")
         })?;
         if text.contains('\0') {
-            return Err("it holds a NUL character; it is no text".to_owned());
+            return Err("it holds a NUL character; it is not text".to_owned());
         }
         // A byte order mark says nothing of a UTF-8 file.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();

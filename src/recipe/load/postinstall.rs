@@ -92,7 +92,7 @@ impl Reader<'_> {
             _ => interpreter,
         };
         if !interpreter.starts_with('/') {
-            let message = format!("`{}` is run by `{interpreter}`, which is no whole path", table.script);
+            let message = format!("`{}` is run by `{interpreter}`, which is not a whole path", table.script);
             let finding = Finding::error("postinstall::no_interpreter", span, message).label("named here");
             self.findings.push(finding.help("start it with a line such as #!/bin/sh"));
             return;
@@ -123,7 +123,7 @@ impl Reader<'_> {
                 self.findings.push(Finding::error(
                     "postinstall::pattern",
                     &span,
-                    format!("`{pattern}` is no pattern: {}", error.kind()),
+                    format!("`{pattern}` is not a pattern: {}", error.kind()),
                 ));
                 return Vec::new();
             }

@@ -167,7 +167,7 @@ impl Lock {
         };
         if !(0..=LAST_EPOCH).contains(&lock.epoch) {
             let at = if text.starts_with("epoch") { Some(0) } else { line_with("\nepoch").map(|at| at + 1) };
-            let problem = format!("the epoch {} is no time from 1970 to the end of the year 9999", lock.epoch);
+            let problem = format!("the epoch {} is not a time from 1970 to the end of the year 9999", lock.epoch);
             return Err(said(at, problem));
         }
         for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
@@ -184,7 +184,7 @@ impl Lock {
         }
         let mut releases = lock.pass.iter().flat_map(|pass| &pass.kernel_releases);
         if let Some(release) = releases.find(|one| !one.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')) {
-            let problem = format!("`{}` is no release of a kernel", release.escape_default());
+            let problem = format!("`{}` is not a release of a kernel", release.escape_default());
             return Err(said(line_with(release), problem));
         }
         Ok(lock)

@@ -50,7 +50,7 @@ pub fn check_release(model: &Model, span: Option<&Span>) -> Option<Finding> {
     }
     let near = nearest(release, known);
     let near = near.first()?;
-    let message = format!("`{release}` is no release of {} that imgbuild knows", distro.title());
+    let message = format!("`{release}` is not a release of {} that imgbuild knows", distro.title());
     let finding = Finding::nowhere(Severity::Warning, "recipe::release", message);
     Some(at(finding.help(format!("did you mean `{near}`? Where the archive has a suite of this name, leave it"))))
 }

@@ -171,20 +171,20 @@ pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
         }
         let span = span(format!("users.{name}"));
         if !is_name(name) {
-            findings.push(Finding::error("users::name", &span, format!("`{name}` is no name of a user")));
+            findings.push(Finding::error("users::name", &span, format!("`{name}` is not a name of a user")));
         }
         if let Some(other) = users.insert(*uid, name) {
             let text = format!("`{name}` and `{other}` have the same uid {uid}");
             findings.push(Finding::error("users::twice", &span, text).help("give each a number of its own"));
         }
         for path in [home, shell].into_iter().flatten().filter(|path| !good_path(path)) {
-            findings.push(Finding::error("users::path", &span, format!("`{path}` is no absolute path")));
+            findings.push(Finding::error("users::path", &span, format!("`{path}` is not an absolute path")));
         }
     }
     for (name, gid) in &model.groups {
         let span = span(format!("groups.{name}"));
         if !is_name(name) {
-            findings.push(Finding::error("users::name", &span, format!("`{name}` is no name of a group")));
+            findings.push(Finding::error("users::name", &span, format!("`{name}` is not a name of a group")));
         }
         if let Some(other) = groups.insert(*gid, name) {
             let text = format!("`{name}` and `{other}` have the same gid {gid}");

@@ -170,7 +170,7 @@ pub fn read_drivers(
         drivers.kernels = reader.resolve(name, &span);
         if drivers.kernels.as_ref().is_some_and(|path| !witness::is_dir(path)) {
             reader.findings.push(
-                Finding::error("kernel::dir", &span, format!("`{name}` is no directory"))
+                Finding::error("kernel::dir", &span, format!("`{name}` is not a directory"))
                     .label("named here")
                     .help("it is the directory that holds the kernel's packages (xCAT: kerneldir)"),
             );

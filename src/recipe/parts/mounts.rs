@@ -98,11 +98,11 @@ fn wrong_mount(text: &str) -> Option<(String, String)> {
     let is_path = point.starts_with('/') && !point.split('/').any(|part| part == ".." || part == ".");
     if !is_swap && !is_path {
         let help = format!("write an absolute path as the second field, for instance \"{whole}\"");
-        return Some((format!("`{point}` is no mount point"), help));
+        return Some((format!("`{point}` is not a mount point"), help));
     }
     if let Some(field) = fields[4..].iter().find(|field| !field.bytes().all(|byte| byte.is_ascii_digit())) {
         let help = format!("dump and pass, the fifth and sixth field, are numbers, for instance \"{whole}\"");
-        return Some((format!("`{field}` is no number"), help));
+        return Some((format!("`{field}` is not a number"), help));
     }
     None
 }
@@ -154,7 +154,7 @@ fn wrong_export(text: &str) -> Option<(String, String)> {
     };
     if !path.starts_with('/') {
         let help = format!("a line of exports starts with an absolute path, for instance \"{whole}\"");
-        return Some((format!("`{path}` is no absolute path"), help));
+        return Some((format!("`{path}` is not an absolute path"), help));
     }
     let clients: Vec<&str> = rest.split_whitespace().filter(|word| !word.starts_with('-')).collect();
     if clients.is_empty() {
@@ -170,7 +170,7 @@ fn wrong_export(text: &str) -> Option<(String, String)> {
         let closed = options.is_none_or(|options| options.find(')') == Some(options.len() - 1));
         if !closed || (options.is_none() && client.contains(')')) {
             let help = format!("options stand in one pair of brackets, without blanks, for instance \"{whole}\"");
-            return Some((format!("`{client}` is no client with options"), help));
+            return Some((format!("`{client}` is not a client with options"), help));
         }
     }
     text.ends_with('\\').then(|| ("an item is one line".to_owned(), "remove the `\\` at its end".to_owned()))

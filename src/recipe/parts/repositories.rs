@@ -68,7 +68,7 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
     for word in repo.suites.iter().chain(&repo.components) {
         let is_safe = word.bytes().all(|byte| byte.is_ascii_graphic()) && !word.split('/').any(|part| part == "..");
         if !is_safe || word.is_empty() || (word.starts_with('/') && word != "/") {
-            let said = format!("`{}` is no suite or component", word.escape_debug());
+            let said = format!("`{}` is not a suite or component", word.escape_debug());
             complain(&said, &format!("write them as apt has them, for instance {release} and main"));
         }
     }
@@ -96,7 +96,7 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
         let of_release = |suite: &String| suite.split('-').next() == Some(release);
         if let Some(suite) = repo.suites.iter().find(|suite| !of_release(suite)) {
             complain(
-                &format!("`{suite}` is no suite of the release `{release}`"),
+                &format!("`{suite}` is not a suite of the release `{release}`"),
                 "with source = \"host\", `suites` names some of the release, its -updates and its -security; for others give an archive with `uri`",
             );
         }

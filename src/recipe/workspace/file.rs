@@ -239,7 +239,7 @@ fn problem_of(pattern: &str, span: &Span) -> Option<Finding> {
         return Some(Finding::error("workspace::pattern", span, "this pattern is empty").help("remove it"));
     }
     if pattern.starts_with('/') || pattern.split('/').any(|part| part == "..") {
-        let message = format!("`{pattern}` leads out of the workspace");
+        let message = format!("`{pattern}` escapes the workspace");
         return Some(
             Finding::error("workspace::pattern", span, message)
                 .label("images lie in the workspace")
@@ -248,7 +248,7 @@ fn problem_of(pattern: &str, span: &Span) -> Option<Finding> {
     }
     for part in pattern.split('/') {
         if let Err(error) = globset::Glob::new(part) {
-            let message = format!("`{pattern}` is no pattern: {}", error.kind());
+            let message = format!("`{pattern}` is not a pattern: {}", error.kind());
             return Some(Finding::error("workspace::pattern", span, message).label("here"));
         }
     }

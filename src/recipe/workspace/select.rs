@@ -179,7 +179,7 @@ impl Known {
             let matcher = match globset::Glob::new(pattern) {
                 Ok(glob) => glob.compile_matcher(),
                 Err(error) => {
-                    let message = format!("`{pattern}` is no pattern of names: {}", error.kind());
+                    let message = format!("`{pattern}` is not a pattern of names: {}", error.kind());
                     findings.push(Finding::nowhere(Severity::Error, "workspace::pattern", message));
                     continue;
                 }

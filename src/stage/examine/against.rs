@@ -53,7 +53,7 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                 None if then.is_lock_broken => format!("both sides are compared with the {LOCK_FILE} that is here"),
                 None => format!("the revision has no {LOCK_FILE}: both sides are compared with the one that is here"),
                 Some(_) => format!(
-                    "the revision's {LOCK_FILE} does not answer its recipe: both sides are compared with the one that is here"
+                    "the revision's {LOCK_FILE} is out of date with its recipe: both sides are compared with the one that is here"
                 ),
             });
             (new.clone(), new.clone())
@@ -64,7 +64,7 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                 LockState::Fresh => {
                     let lock = old.filter(|lock| fresh(then.recipe, Some(lock))).cloned();
                     notes.push(match &lock {
-                    Some(_) => format!("{LOCK_FILE} is missing here or does not answer the recipe: that of the revision counts"),
+                    Some(_) => format!("{LOCK_FILE} is missing here or is out of date with the recipe: that of the revision counts"),
                     None => format!("neither side has an {LOCK_FILE} that answers its recipe: versions of packages are not compared"),
                 });
                     let lock = lock.unwrap_or(asked);

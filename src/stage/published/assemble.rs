@@ -81,7 +81,7 @@ fn hand_on(from: &Path, expected: &Sha256, takers: &[&SyncSender<Arc<Vec<u8>>>])
     let damaged = |problem: &str| StoreError::Damaged { path: from.to_owned(), problem: problem.to_owned() };
     let mut input = match std::fs::File::open(from) {
         Ok(input) if input.metadata().is_ok_and(|found| found.is_file()) => input,
-        Ok(_) => return Err(damaged("is no file").into()),
+        Ok(_) => return Err(damaged("is not a file").into()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(damaged("is gone").into()),
         Err(error) => return Err(StageError::publishing("read", from)(error)),
     };

@@ -207,7 +207,7 @@ impl Store {
             Err(source) => return Err(StoreError::reading(&path)(source)),
         };
         let root = serde_json::from_slice(&bytes);
-        root.map(Some).map_err(|error| StoreError::Damaged { path, problem: format!("is no root: {error}") })
+        root.map(Some).map_err(|error| StoreError::Damaged { path, problem: format!("is not a root: {error}") })
     }
 
     fn pin_path(&self, label: &str) -> Result<PathBuf, StoreError> {
@@ -267,7 +267,7 @@ impl Store {
             let time = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
             let time = time.map_err(StoreError::reading(&path))?;
             let root: Root = serde_json::from_slice(&bytes)
-                .map_err(|error| StoreError::Damaged { path, problem: format!("is no root: {error}") })?;
+                .map_err(|error| StoreError::Damaged { path, problem: format!("is not a root: {error}") })?;
             let same = |build: &&mut Build| {
                 pin.is_none()
                     && build.pin.is_none()
@@ -484,7 +484,7 @@ impl Store {
             ItemKind::Record => {
                 let key = name.strip_suffix(".json").and_then(|hex| Digest::parse(hex).ok());
                 match key.is_none_or(|key| self.is_spoilt(&key)) {
-                    true => damage("is no record of the action that its name says"),
+                    true => damage("is not a record of the action that its name says"),
                     false => None,
                 }
             }
@@ -492,7 +492,7 @@ impl Store {
             ItemKind::Build if name.ends_with(".places") => None,
             ItemKind::Build => match std::fs::read(&path).map(|bytes| serde_json::from_slice::<Root>(&bytes)) {
                 Ok(Ok(_)) => None,
-                Ok(Err(error)) => damage(&format!("is no root: {error}")),
+                Ok(Err(error)) => damage(&format!("is not a root: {error}")),
                 Err(error) => unread(error),
             },
             _ => None,

@@ -332,7 +332,7 @@ fn as_said(parent: &OwnedFd, name: &str, stat: &Stat, entry: &Entry, fully: bool
 
 fn whiteout(kind: FileType, stat: &Stat) -> Result<(), Wrong> {
     let is_one = kind == FileType::CharacterDevice && stat.st_rdev == 0;
-    is_one.then_some(()).ok_or_else(|| damaged("is no mark"))
+    is_one.then_some(()).ok_or_else(|| damaged("is not a mark"))
 }
 
 fn content(parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), Wrong> {

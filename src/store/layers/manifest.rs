@@ -81,7 +81,7 @@ impl Entry {
     pub fn check(&self, path: &str) -> Result<(), &'static str> {
         let plain = |part: &str| !matches!(part, "" | "." | "..");
         if path != "." && !path.split('/').all(plain) || path.contains('\0') {
-            return Err("is no path of an image");
+            return Err("is not a path of an image");
         }
         if self.mode & !0o7777 != 0 {
             return Err("has a mode that no file can have");
@@ -222,7 +222,7 @@ impl Manifest {
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         let mut lines = text.lines().enumerate();
         if lines.next().map(|(_, line)| line) != Some(FIRST_LINE) {
-            return Err(ManifestError { line: 1, problem: "this is no manifest of format 1" });
+            return Err(ManifestError { line: 1, problem: "this is not a manifest of format 1" });
         }
         let mut entries = BTreeMap::new();
         for (index, line) in lines {
@@ -238,7 +238,7 @@ impl Manifest {
             let kind = match kind {
                 "d" => Kind::Directory,
                 "f" => Kind::File {
-                    size: third.parse().map_err(|_| wrong("the size is no number"))?,
+                    size: third.parse().map_err(|_| wrong("the size is not a number"))?,
                     digest: Digest::parse(fourth).map_err(|_| wrong("the digest is none"))?,
                 },
                 "l" => Kind::Symlink(unescape(fourth).ok_or_else(|| wrong("the link target is badly escaped"))?),
@@ -260,15 +260,15 @@ impl Manifest {
                 for pair in xattrs.split(',') {
                     let (name, value) = pair.split_once('=').ok_or_else(|| wrong("an xattr has no value"))?;
                     let name = unescape(name).ok_or_else(|| wrong("an xattr's name is badly escaped"))?;
-                    attributes.insert(name, unhex(value).ok_or_else(|| wrong("an xattr's value is no hexadecimal"))?);
+                    attributes.insert(name, unhex(value).ok_or_else(|| wrong("an xattr's value is not hexadecimal"))?);
                 }
             }
             let entry = Entry {
                 kind,
-                mode: u32::from_str_radix(mode, 8).map_err(|_| wrong("the mode is no octal number"))?,
-                uid: uid.parse().map_err(|_| wrong("the owner is no number"))?,
-                gid: gid.parse().map_err(|_| wrong("the group is no number"))?,
-                mtime: mtime.parse().map_err(|_| wrong("the time is no number"))?,
+                mode: u32::from_str_radix(mode, 8).map_err(|_| wrong("the mode is not an octal number"))?,
+                uid: uid.parse().map_err(|_| wrong("the owner is not a number"))?,
+                gid: gid.parse().map_err(|_| wrong("the group is not a number"))?,
+                mtime: mtime.parse().map_err(|_| wrong("the time is not a number"))?,
                 link_group,
                 xattrs: attributes,
             };

@@ -146,7 +146,7 @@ impl Store {
             let bytes = std::fs::read(&path).map_err(StoreError::reading(&path))?;
             roots.push(
                 serde_json::from_slice(&bytes)
-                    .map_err(|error| StoreError::Damaged { path, problem: format!("is no root: {error}") })?,
+                    .map_err(|error| StoreError::Damaged { path, problem: format!("is not a root: {error}") })?,
             );
         }
         Ok(roots)
@@ -185,7 +185,7 @@ impl Store {
             let mut entry = entry.map_err(unreadable)?;
             // A sparse member would claim more than the file has.
             if entry.header().entry_type() != tar::EntryType::Regular {
-                return Err(wrong("has a member that is no plain file").into());
+                return Err(wrong("has a member that is not a plain file").into());
             }
             let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let (kind, rest) = path.split_once('/').unwrap_or((&path, ""));
@@ -221,7 +221,7 @@ impl Store {
                         Written::Later => return Err(wrong(&format!("has `{path}` of a later imgbuild")).into()),
                         Written::Spoilt => {
                             return Err(
-                                wrong(&format!("is damaged: `{path}` is no record as imgbuild writes it")).into()
+                                wrong(&format!("is damaged: `{path}` is not a record as imgbuild writes it")).into()
                             );
                         }
                     };

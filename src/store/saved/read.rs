@@ -194,7 +194,7 @@ fn set_aside(
     let parse = |text: &str| Manifest::parse(text).map_err(|error| said(error.to_string()));
     let (manifest, skeleton) = (parse(&of_manifest)?, parse(&of_skeleton)?);
     if skeleton.0.iter().any(|(path, entry)| !entry.is_directory() || manifest.0.contains_key(path)) {
-        return Err(said("its directories are no directories".to_owned()));
+        return Err(said("its directories are not directories".to_owned()));
     }
     if manifest.to_text() != of_manifest || skeleton.to_text() != of_skeleton {
         return Err(said("it is not written as imgbuild writes it".to_owned()));

@@ -48,7 +48,7 @@ fn boot_a_wrong_digest_is_said_and_never_started() {
 }
 
 #[test]
-fn boot_a_spoilt_frame_and_a_broken_stream_are_noticed_and_mended() {
+fn boot_a_corrupt_frame_and_a_broken_stream_are_noticed_and_mended() {
     let misdeed = |name: &str, number: usize, mut bytes: Vec<u8>| {
         if name.ends_with(".zst") {
             match number {

@@ -31,7 +31,7 @@ fn any_file(directory: &Path) -> PathBuf {
 fn published_files_and_layers_that_somebody_changed_are_told_and_mended() {
     let space = built();
     assert_eq!(space.run(&["plan", "--thorough", "--detailed-exitcode"]).code, 0);
-    // A touch is no change: the file is read, and is the same.
+    // A touch is not a change: the file is read, and is the same.
     let initrd = space.artefact("tiny", "initrd-stateless");
     let file = std::fs::File::options().append(true).open(&initrd).unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
@@ -91,7 +91,7 @@ fn what_is_gone_from_the_store_is_made_again() {
             std::fs::remove_file(&place).unwrap()
         };
         let ran = space.run(&["plan", "--detailed-exitcode"]);
-        // A file that no result needs, such as the program of the initrd, is no drift.
+        // A file that no result needs, such as the program of the initrd, is not a drift.
         assert!(
             ran.code == 2 && ran.out.contains("gone from the store: ") || what == "the initrd's file",
             "{what}: {}",

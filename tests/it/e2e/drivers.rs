@@ -96,7 +96,7 @@ fn boot_a_driver_built_from_source_is_loaded_on_a_node() {
     let url = format!("http://10.0.2.2:{}", server.port);
     let running = start(built, "tiny", cmdline(built, "tiny", &url), |_| {});
     expect(&running, "GREETER IS LOADED");
-    // Its own words, with a path that is no host's.
+    // Its own words, with a path that is not a host's.
     assert!(running.console().contains("site_greeter: ./site_greeter.c 42"), "{}", running.console());
 }
 

@@ -95,7 +95,7 @@ fn what_dpkg_refuses_of_a_package_imgbuild_refuses_with_the_files_name() {
         ("cut in the last member's header", whole[..data + 30].to_vec()),
         ("without its last member", whole[..data].to_vec()),
         ("a member that claims more", changed(data + 48, b"999999999 ")),
-        ("a size that is no number", changed(data + 48, b"+123      ")),
+        ("a size that is not a number", changed(data + 48, b"+123      ")),
         ("another first member", changed(8, b"debian-binarx")),
         ("another name of the data", changed(data, b"date.tar")),
         ("a second stanza", changed(control, b"\n\nPa")),
@@ -111,7 +111,7 @@ fn what_dpkg_refuses_of_a_package_imgbuild_refuses_with_the_files_name() {
         assert!(ran.code == 1 || ran.code == 4, "{what}: {} {}", ran.code, ran.err);
         assert!(ran.err.contains("site-cut"), "{what}: {}", ran.err);
         assert!(
-            dpkg_refuses || what == "a second stanza" || what == "a size that is no number",
+            dpkg_refuses || what == "a second stanza" || what == "a size that is not a number",
             "{what}: dpkg takes it"
         );
         assert!(!space.path().join("out/tiny").exists(), "{what}");

@@ -35,7 +35,7 @@ fn the_lock_has_every_package_of_image_and_tools_and_all_users() {
     let lock: toml::Table = lock_text(&mini().space).parse().unwrap();
     assert_eq!(lock["format"].as_integer(), Some(1));
     let epoch = lock["epoch"].as_integer().unwrap();
-    assert!(epoch > 1_700_000_000 && epoch % 86_400 == 0, "{epoch} is no start of a day");
+    assert!(epoch > 1_700_000_000 && epoch % 86_400 == 0, "{epoch} is not a start of a day");
     for pass in lock["pass"].as_array().unwrap() {
         for package in pass["packages"].as_array().unwrap() {
             for key in ["name", "version", "arch", "sha256", "origin", "file"] {

@@ -18,7 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(240);
 /// What a server does with the n-th request for a file: gives its bytes, or none for no answer.
 pub type Misdeed = dyn Fn(&str, usize, Vec<u8>) -> Option<Vec<u8>> + Send + Sync;
 
-/// A server whose answers can be spoilt; without ranges, as some servers are.
+/// A server whose answers can be corrupt; without ranges, as some servers are.
 pub struct Server {
     /// Its port.
     pub port: u16,

@@ -116,7 +116,7 @@ fn names_that_no_repository_has_are_told_with_their_lines_and_near_names() {
         let near = format!("instead of `{asked}`, did you mean {near}?");
         fails_with(&space, &UNTIL, 1, &["few.pkglist:2:1", &format!("no repository has `{asked}`"), &near]);
     }
-    // What is there and left out is no typing error.
+    // What is there and left out is not a typing error.
     space.edit("image.toml", "check-index = true\n", "check-index = true\nexclude = [\"figlet\"]\n");
     space.write("few.pkglist", "figlet\n");
     fails_with(&space, &UNTIL, 1, &["no repository has `figlet`"]);
@@ -275,7 +275,7 @@ fn metadata_that_are_cut_off_altered_or_no_metadata_are_refused() {
     std::fs::remove_file(copy.at("repodata/repomd.xml")).unwrap();
     std::fs::remove_dir_all(copy.at("repodata")).unwrap();
     let space = few(&[copy.unsigned("").replace("file:", "file:/nonexistent")], "bash\n");
-    fails_with(&space, &UNTIL, 1, &["is no directory", "correct the `uri`"]);
+    fails_with(&space, &UNTIL, 1, &["is not a directory", "correct the `uri`"]);
 }
 
 #[test]

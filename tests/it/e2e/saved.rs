@@ -1,4 +1,4 @@
-//! A store carried in one file: to another user, with another range of ids, and spoilt on the way.
+//! A store carried in one file: to another user, with another range of ids, and corrupt on the way.
 
 use std::process::Command;
 
@@ -67,7 +67,7 @@ fn a_saved_store_gives_another_user_what_was_built() {
 }
 
 #[test]
-fn a_spoilt_or_foreign_file_is_refused_and_nothing_of_it_is_believed() {
+fn a_corrupt_or_foreign_file_is_refused_and_nothing_of_it_is_believed() {
     let space = fresh();
     build(&space).good();
     let file = space.path().join("store.tar");

@@ -56,7 +56,7 @@ fn secrets_are_taken_out_or_told_and_may_be_meant() {
     let text = said(&ran.err);
     assert!(!has(&text, "is to start, and has no") && !has(&text, "looks like secrets"), "{}", ran.err);
     assert!(has(&text, "whoever can fetch the image can read /etc/munge/munge.key"), "{}", ran.err);
-    // It is meant: nothing is made anew for that.
+    // It is meant: nothing is made again for that.
     space.edit("image.toml", "[image]\n", "[image]\nsecrets = \"allowed\"\n");
     assert_eq!(space.to_do(), Vec::<String>::new());
     space.edit("tiny.postinstall", "set -e\n", "set -e\n: again\n");

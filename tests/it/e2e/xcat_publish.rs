@@ -174,7 +174,7 @@ fn two_publishers_at_once_wait_for_one_another() {
     shell(&directory.path().join("a/b"), "sha256sum -c rootimg.cpio.gz.sha256");
 }
 
-/// A server of what is published, whose answers can be spoilt.
+/// A server of what is published, whose answers can be corrupt.
 fn server(misdeed: Arc<Misdeed>) -> Server {
     Server::start(published().path(), 0, misdeed)
 }

@@ -278,7 +278,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
         );
     }
     assert_eq!(bad, Vec::<String>::new());
-    // `lock`: image.lock does not answer the recipe any more. Where packages are found (`repo`, `path_map`) counts when they are
+    // `lock`: image.lock is out of date with the recipe. Where packages are found (`repo`, `path_map`) counts when they are
     // resolved, and what came of that is in the lock; the name, the command line and the root's size are in build.json.
     insta::assert_snapshot!(table, @r##"
     image.name: rootfs/postinstall

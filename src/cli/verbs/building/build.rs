@@ -186,7 +186,7 @@ fn remove_damaged(setup: &Setup, recipe: &Recipe) -> Result<(), Exit> {
         exit
     })?;
     for drift in damaged {
-        render::say(&format!("note: the layer {} was changed ({}): it is made anew", drift.name, drift.problem));
+        render::say(&format!("note: the layer {} was changed ({}): it is made again", drift.name, drift.problem));
     }
     Ok(())
 }
@@ -236,7 +236,7 @@ fn show_xcat(published: &XcatPublished) {
     if !published.removed.is_empty() {
         let names = published.removed.join(", ");
         render::say(&format!(
-            "  removed {names}: boot entries that name it get no image until nodeset writes them anew"
+            "  removed {names}: boot entries that name it get no image until nodeset writes them again"
         ));
     }
     render::say("  nodes boot it after `nodeset NODES osimage=NAME`, which copies kernel and initrd");

@@ -63,7 +63,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if host.is_none() || url.contains(char::is_whitespace) {
         let shown = own.url.escape_debug();
         render::say(&format!(
-            "error: `{shown}` is no address that nodes can use: write http://HOST/PATH or https://HOST/PATH"
+            "error: `{shown}` is not an address that nodes can use: write http://HOST/PATH or https://HOST/PATH"
         ));
         return Exit::Usage;
     }

@@ -127,7 +127,7 @@ impl Resolver<'_> {
         };
         Err(failed(
             format!(
-                "`{text}` is no file or directory, no image and no git revision ({known}); a build is NAME, NAME@previous, or NAME@3 with a number of `imgbuild log`"
+                "`{text}` is neither a file or directory, nor an image, nor a git revision ({known}); a build is NAME, NAME@previous, or NAME@3 with a number of `imgbuild log`"
             ),
             Exit::Input,
         ))
@@ -243,7 +243,7 @@ fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<Vec<u8>, Exi
             Component::Normal(name) => whole.push(name),
             Component::ParentDir if whole.pop() => {}
             Component::CurDir => {}
-            _ => return Err(failed(format!("`{path}` leads out of the repository"), Exit::Input)),
+            _ => return Err(failed(format!("`{path}` escapes the repository"), Exit::Input)),
         }
     }
     if !path.ends_with(".lock") {

@@ -165,7 +165,7 @@ fn verify(arguments: &crate::cli::Arguments, repair: bool, json: bool) -> Result
             .extend(found.into_iter().map(|one| Damage { path: Store::tree_name(&one.layer), problem: one.problem }));
         let strange =
             some.iter().filter(|item| item.path.rsplit('/').next().is_none_or(|name| Digest::parse(name).is_err()));
-        damaged.extend(strange.map(|item| Damage { path: item.path.clone(), problem: "is no layer".to_owned() }));
+        damaged.extend(strange.map(|item| Damage { path: item.path.clone(), problem: "is not a layer".to_owned() }));
         progress.at(done.fetch_add(some.len(), Ordering::Relaxed) + some.len());
     }
     progress.end();
@@ -389,7 +389,7 @@ fn unpin(arguments: &crate::cli::Arguments, label: &str) -> Result<Exit, Exit> {
     let setup = Setup::open(arguments)?;
     let _held = setup.share()?;
     if setup.store.unpin(label).map_err(failed)? {
-        render::say(&format!("{label} is pinned no more"));
+        render::say(&format!("{label} is no longer pinned"));
         return Ok(Exit::Done);
     }
     render::say(&format!("error: nothing is pinned as {label}; `imgbuild store pin` lists the pins"));

@@ -79,7 +79,7 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
         }
         Some(output) => output.clone(),
         None if from == to => {
-            render::say(&format!("`{name}` is {} already; `-o FILE` writes it anew", to.ending()));
+            render::say(&format!("`{name}` is {} already; `-o FILE` replaces it", to.ending()));
             return Ok(Exit::Usage);
         }
         None => path.with_extension(to.ending()),
@@ -122,7 +122,7 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
         }
         render::say(&format!("removed {}", path.display()));
     } else if own.output.is_none() {
-        render::say(&format!("next: remove {} (a directory has one recipe); nothing is built anew", path.display()));
+        render::say(&format!("next: remove {} (a directory has one recipe); nothing is rebuilt", path.display()));
     }
     Ok(Exit::Done)
 }

@@ -168,7 +168,7 @@ impl Reader<'_> {
                 continue;
             }
             let Some((name, value)) = line.split_once(':') else {
-                let message = format!("`{}` is no field", line.trim().escape_debug());
+                let message = format!("`{}` is not a field", line.trim().escape_debug());
                 return self.complain(span, message, "write NAME: VALUE; the fields are in sources.list(5)");
             };
             fields.push((name.trim().to_ascii_lowercase(), vec![value.trim().to_owned()]));
@@ -209,7 +209,7 @@ impl Reader<'_> {
     fn entry(&mut self, said: Said) {
         let Said { uri, suites, components, options, span } = said;
         if !["http://", "https://", "file:"].iter().any(|scheme| uri.starts_with(scheme)) {
-            let message = format!("`{}` is no address that can be used", uri.escape_debug());
+            let message = format!("`{}` is not an address that can be used", uri.escape_debug());
             return self.complain(&span, message, "http://, https:// and file: can be had");
         }
         let flat = suites.iter().filter(|suite| is_flat(suite)).count();
@@ -329,7 +329,7 @@ mod tests {
             assert!(complaints.iter().any(|one| one.contains(said)), "{text}: {complaints:?}");
         }
         assert_eq!(read("a.sources", "Types: deb\nURIs: http://m\n").1, ["an archive needs URIs and Suites"]);
-        assert_eq!(read("a.sources", "hello\n").1, ["`hello` is no field"]);
+        assert_eq!(read("a.sources", "hello\n").1, ["`hello` is not a field"]);
     }
 
     proptest! {

@@ -283,7 +283,7 @@ fn a_repository_that_must_be_signed_and_is_not_is_refused() {
         |source: &RepositorySource| fetch_repository(&Fetcher::new(), &store, source, &Silent).unwrap_err().to_string();
     assert!(said(&source).contains("there is no repomd.xml.asc beside it"), "{}", said(&source));
     std::fs::write(place.path().join("repodata/repomd.xml.asc"), "no signature").unwrap();
-    assert!(said(&source).contains("it is no signature"), "{}", said(&source));
+    assert!(said(&source).contains("it is not a signature"), "{}", said(&source));
     assert!(said(&RepositorySource { keys: None, ..source }).contains("no key is given"));
 }
 

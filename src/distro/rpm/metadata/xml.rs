@@ -98,7 +98,7 @@ impl<R: BufRead> Reader<R> {
                     Err(error) => Err(error.to_string()),
                 };
                 let at = self.inner.buffer_position();
-                step = taken.map_err(|problem| format!("is no good XML at byte {at}: {problem}"))?;
+                step = taken.map_err(|problem| format!("is not well-formed XML at byte {at}: {problem}"))?;
                 if !matches!(step, Step::Other) {
                     break;
                 }

@@ -134,7 +134,7 @@ impl Header {
         for entry in bytes[16..data_at].chunks_exact(16) {
             let (offset, count) = (number(&entry[8..]) as usize, number(&entry[12..]) as usize);
             if offset > size as usize || count > size as usize {
-                return Err(format!("has a header whose entry {} leads out of it", number(entry)));
+                return Err(format!("has a header whose entry {} points outside it", number(entry)));
             }
             entries.entry(number(entry)).or_insert(Entry { kind: number(&entry[4..]), offset, count });
         }

@@ -230,7 +230,7 @@ fn link(
 fn check(file: &FileEntry) -> Result<(), String> {
     let shown = file.path.escape_default();
     if file.path.split('/').any(|part| part == "..") {
-        return Err(format!("has a file that leads out of the root: `{shown}`"));
+        return Err(format!("has a file that escapes the root: `{shown}`"));
     }
     if !file.ghost && !file.is_directory() && !file.is_file() && !file.is_link() {
         return Err(format!("has a special file, `{shown}`; no package may bring one"));
@@ -295,7 +295,7 @@ impl<R: Read> Archive<R> {
         by_path: &HashMap<&str, usize>,
         names: &Names,
     ) -> Result<Option<Found>, String> {
-        let wrong = |problem: &str| format!("has a payload that is no cpio archive: {problem}");
+        let wrong = |problem: &str| format!("has a payload that is not a cpio archive: {problem}");
         self.pad()?;
         let mut magic = [0u8; 6];
         self.take(&mut magic)?;

@@ -34,7 +34,7 @@ impl Rich {
             return Ok(Self::One(capability.clone()));
         }
         let wrong =
-            |problem: &str| format!("`{}` is no boolean dependency: {problem}", capability.name.escape_default());
+            |problem: &str| format!("`{}` is not a boolean dependency: {problem}", capability.name.escape_default());
         let tokens = tokens(&capability.name);
         let mut at = 0;
         let rich = group(&tokens, &mut at, 0).map_err(|problem| wrong(&problem))?;
@@ -136,7 +136,7 @@ fn group(tokens: &[&str], at: &mut usize, depth: usize) -> Result<Rich, String> 
                 Rich::Unless(Box::new(first), condition, other)
             }
         }
-        other => return Err(format!("`{}` is no operator", other.escape_default())),
+        other => return Err(format!("`{}` is not an operator", other.escape_default())),
     };
     if tokens.get(*at) != Some(&")") {
         return Err("operators are mixed without parentheses, or one is not closed".to_owned());

@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
             KdlValue::Bool(truth) => Value::Boolean(*truth),
             KdlValue::Null => {
                 let help = "leave the key out: each has a default that docs/recipe.md names".to_owned();
-                self.error("kdl::null", &span, "#null is no value in a recipe".to_owned(), "no value", help);
+                self.error("kdl::null", &span, "#null is not a value in a recipe".to_owned(), "no value", help);
                 return None;
             }
         };

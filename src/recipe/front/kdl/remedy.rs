@@ -109,7 +109,7 @@ mod tests {
             ("[xcat] path_map = { \"/opt/xcat\" = \"vendor\" }", "xcat { path_map { \"/opt/xcat\" \"vendor\" } }"),
             ("where nobody signed them: check-packages = false", "where nobody signed them: check-packages #false"),
             ("write for instance \"/tmp\" = \"50m\"", "write for instance \"/tmp\" \"50m\""),
-            ("`foo` is no key of [kernel.build]", "`foo` is no key of `kernel.build`"),
+            ("`foo` is not a key of [kernel.build]", "`foo` is not a key of `kernel.build`"),
             ("[environment] SITE = \"a\"", "environment { SITE \"a\" }"),
             ("`x` must be true or false", "`x` must be #true or #false"),
             ("it must match the pattern ^[a-z][0-9]+$", "it must match the pattern ^[a-z][0-9]+$"),

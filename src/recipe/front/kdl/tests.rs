@@ -94,7 +94,7 @@ fn what_cannot_be_meant_is_told_at_its_place() {
     image.kdl:6:16: `level` is one value, and 2 are given
     image.kdl:8:10: `fstab` has items behind its name and in a block
     image.kdl:8:37: the block of `exports` holds items, each as - "ITEM"
-    image.kdl:8:51: #null is no value in a recipe
+    image.kdl:8:51: #null is not a value in a recipe
     image.kdl:8:58: `locale` has no value
     image.kdl:9:6: `path_map` is a table and cannot be one value
     image.kdl:10:14: `lists` is a list and has no keys

@@ -120,7 +120,7 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
                 Err(refusal) => return Ok(KernelAnswer::Refused(refusal)),
             }
         }
-        let mut kernel = image_of(&editor, release).ok_or("the kernel is no regular file")?;
+        let mut kernel = image_of(&editor, release).ok_or("the kernel is not a regular file")?;
         let copied = File::create(&request.handover).and_then(|mut to| std::io::copy(&mut kernel, &mut to));
         copied.map_err(|error| format!("cannot copy the kernel: {error}"))?;
         fault::point("kernel.handed-over");

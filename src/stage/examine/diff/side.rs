@@ -105,7 +105,7 @@ fn read(path: &Path) -> impl FnOnce(std::io::Error) -> SideError + use<> {
 fn info_of(directory: &Path) -> Result<BuildInfo, SideError> {
     let path = directory.join("build.json");
     let bytes = std::fs::read(&path).map_err(read(&path))?;
-    let wrong = |error: serde_json::Error| SideError::Unknown { path, problem: format!("is no build record: {error}") };
+    let wrong = |error: serde_json::Error| SideError::Unknown { path, problem: format!("is not a build record: {error}") };
     serde_json::from_slice(&bytes).map_err(wrong)
 }
 
@@ -286,7 +286,7 @@ impl Side {
                 return Self::of_lock(name, std::fs::read(path).map_err(read(path))?);
             }
             _ => {
-                let problem = "is no archive in the form of cpio or tar, and no lock".to_owned();
+                let problem = "is neither a cpio or tar archive nor a lock".to_owned();
                 return Err(SideError::Unknown { path: path.to_owned(), problem });
             }
         }

@@ -34,11 +34,11 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 /// # Errors
 /// A text for what is no module for this CPU.
 pub fn module_facts(bytes: &[u8]) -> Result<ModuleFacts, String> {
-    let file = object::File::parse(bytes).map_err(|error| format!("it is no module: {error}"))?;
+    let file = object::File::parse(bytes).map_err(|error| format!("it is not a module: {error}"))?;
     if file.architecture() != object::Architecture::X86_64 {
         return Err(format!("it is a module for another CPU ({:?})", file.architecture()));
     }
-    let vermagic = modinfo(bytes, "vermagic").into_iter().next().ok_or("it is no module: it has no vermagic")?;
+    let vermagic = modinfo(bytes, "vermagic").into_iter().next().ok_or("it is not a module: it has no vermagic")?;
     let mut facts = ModuleFacts { vermagic: vermagic.trim_end().to_owned(), ..ModuleFacts::default() };
     let data = |name: &str| file.section_by_name(name).and_then(|section| section.data().ok());
     let text =

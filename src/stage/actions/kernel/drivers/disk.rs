@@ -80,7 +80,7 @@ pub fn take(gathering: &mut Gathering, source: &str, tree: Tree, open: &mut Open
         open(gathering, &inner, name, bytes)?;
     }
     if gathering.files.len() == before {
-        return Err("it is no driver update disk (it has none of `rhdd3`, `rhdd` and `linux/suse`), and has no packages for this architecture".into());
+        return Err("it is not a driver update disk (it has none of `rhdd3`, `rhdd` and `linux/suse`), and has no packages for this architecture".into());
     }
     Ok(())
 }

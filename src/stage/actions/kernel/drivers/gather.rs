@@ -75,7 +75,7 @@ impl Gathering {
         let is_package = matches!(start_of(&mut file)?.1, Some(Container::Deb | Container::Rpm));
         match update.form {
             Some(UpdateForm::Package) if !is_package => {
-                return Err("`rpm:` stands before it, and it is no package".into());
+                return Err("`rpm:` stands before it, and it is not a package".into());
             }
             Some(UpdateForm::Disk) if is_package => return Err("`dud:` stands before it, and it is a package".into()),
             _ => {}

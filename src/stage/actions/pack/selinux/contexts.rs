@@ -203,7 +203,7 @@ fn rule(line: &str) -> Result<Option<Rule>, String> {
         Some([b'-', letter @ (b'-' | b'd' | b'l' | b'c' | b'b' | b'p' | b's')]) => Some(*letter),
         Some(_) => {
             let kind = kind.unwrap_or_default();
-            return Err(format!("`{kind}` is no type of file (--, -d, -l, -c, -b, -p, -s)"));
+            return Err(format!("`{kind}` is not a type of file (--, -d, -l, -c, -b, -p, -s)"));
         }
     };
     regex_syntax::ParserBuilder::new()

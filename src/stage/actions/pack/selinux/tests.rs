@@ -45,7 +45,7 @@ fn the_last_line_that_matches_counts() {
 #[test]
 fn a_line_without_meta_characters_counts_more_than_any_that_has_them() {
     assert_eq!(file("/etc/passwd exact\n/etc/.* pattern\n/.* all", "/etc/passwd"), "exact");
-    // A dot that is escaped is no meta-character.
+    // A dot that is escaped is not a meta-character.
     assert_eq!(file("/etc/a\\.b exact\n/etc/a.b pattern", "/etc/a.b"), "exact");
     assert_eq!(file("/etc/a\\.b exact\n/etc/a.b pattern", "/etc/axb"), "pattern");
     assert_eq!(file("/etc/passwd first\n/etc/passwd second", "/etc/passwd"), "second");
@@ -127,7 +127,7 @@ fn lines_that_cannot_be_used_are_told_and_the_others_count() {
     /f:3: the pattern `/a(b` cannot be compiled: unclosed group; the line is left out
     /f:4: the pattern `/etc(?=x)` cannot be compiled: look-around, including look-ahead and look-behind, is not supported; the line is left out
     /f:5: a pattern without a label; the line is left out
-    /f:6: `-z` is no type of file (--, -d, -l, -c, -b, -p, -s); the line is left out
+    /f:6: `-z` is not a type of file (--, -d, -l, -c, -b, -p, -s); the line is left out
     /f.homedirs:1: the pattern `/e[` cannot be compiled: unclosed character class; the line is left out
     ");
 }
