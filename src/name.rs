@@ -1,6 +1,6 @@
-//! Names of files as text. A name is any bytes; what is no UTF-8 in it stands for itself as a character that no name has.
+//! Names of files as text. A name is any bytes; what is not UTF-8 in it stands for itself as a character that no name has.
 //!
-//! A byte 0xHH that is no UTF-8 becomes U+10FEHH, at the end of the last private plane; a name that has such a character has
+//! A byte 0xHH that is not UTF-8 becomes U+10FEHH, at the end of the last private plane; a name that has such a character has
 //! its bytes taken one by one, so each name has one text, and each such text one name. imgbuild-init has the same file.
 
 use std::borrow::Cow;

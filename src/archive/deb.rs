@@ -8,7 +8,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum DebError {
     /// It is no package of format 2.
-    #[error("is no Debian package: {0}")]
+    #[error("is not a Debian package: {0}")]
     Format(&'static str),
     /// It uses a compressor that this program does not know.
     #[error("has a member `{0}` with an unknown compression")]

@@ -269,7 +269,7 @@ fn roots<R: Read + Seek>(image: &mut Image<'_, R>) -> Result<(Extent, Option<Ext
     for number in 16..64 {
         let descriptor = image.read(number * SECTOR, SECTOR)?;
         if &descriptor[1..6] != b"CD001" {
-            return Err("it is no ISO 9660 image: a volume descriptor is missing".to_owned());
+            return Err("it is not an ISO 9660 image: a volume descriptor is missing".to_owned());
         }
         let root = little(&descriptor, 156 + 2).zip(little(&descriptor, 156 + 10));
         let root = root.map(|(sector, size)| Extent { sector, size });
@@ -280,7 +280,7 @@ fn roots<R: Read + Seek>(image: &mut Image<'_, R>) -> Result<(Extent, Option<Ext
             _ => {}
         }
     }
-    Ok((primary.ok_or("it is no ISO 9660 image: it has no primary volume")?, joliet))
+    Ok((primary.ok_or("it is not an ISO 9660 image: it has no primary volume")?, joliet))
 }
 
 /// Reads the files of an image.

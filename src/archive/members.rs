@@ -28,7 +28,7 @@ pub type Visit<'v> = dyn FnMut(Member<'_>) -> Result<(), String> + 'v;
 /// Longest name in an archive, in bytes.
 const NAME_LIMIT: u64 = 4096;
 
-/// A path as images know it; none where it leads out of the archive, names nothing, or is no UTF-8.
+/// A path as images know it; none where it leads out of the archive, names nothing, or is not UTF-8.
 pub fn clean_path(path: &[u8]) -> Option<String> {
     let mut parts = Vec::new();
     for part in std::str::from_utf8(path).ok()?.split('/') {

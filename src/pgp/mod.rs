@@ -221,7 +221,7 @@ pub fn verify_clear_signed(data: &[u8], keyring: &Keyring) -> Result<String, Str
     if verdict.good.is_empty() {
         return Err(if verdict.bad.is_empty() { "it has no signature".to_owned() } else { verdict.bad.join("; ") });
     }
-    let mut text = String::from_utf8(payload).map_err(|_| "its text is no UTF-8".to_owned())?;
+    let mut text = String::from_utf8(payload).map_err(|_| "its text is not UTF-8".to_owned())?;
     text.push('\n');
     Ok(text)
 }

@@ -92,7 +92,7 @@ fn repositories_that_cannot_be_meant_are_told() {
     for (repo, words) in [
         ("uri = \"http://m\"\nsuites = [\"./\"]\ncomponents = [\"main\"]\n", "it has no components"),
         ("uri = \"http://m\"\nsuites = [\"bookworm\"]\n", "suites = [\"./\"]"),
-        ("uri = \"http://m\"\nsuites = [\"../../x\"]\ncomponents = [\"main\"]\n", "no suite or component"),
+        ("uri = \"http://m\"\nsuites = [\"../../x\"]\ncomponents = [\"main\"]\n", "not a suite or component"),
         ("source = \"host\"\ntrusted = true\n", "the distribution's own archives"),
         ("source = \"host\"\nfile = \"a.sources\"\n", "one of `source`, `uri` and `file`"),
     ] {
@@ -106,7 +106,7 @@ fn repositories_that_cannot_be_meant_are_told() {
 fn places_of_lists_are_those_of_the_line() {
     let own = space("[packages]\nlists = [\"a.pkglist\"]\n");
     std::fs::write(own.path().join("a.pkglist"), b"bash\nna\xefve\n").unwrap();
-    said(&own, 1, &["a.pkglist:2:3", "this is no UTF-8", "iconv"]);
+    said(&own, 1, &["a.pkglist:2:3", "this is not UTF-8", "iconv"]);
     let own = space("[exclude]\nlists = [\"a.exlist\"]\n");
     own.write("a.exlist", "./usr/share/doc[a\n./usr/share/man[ab]*\n./opt/x[]]\n");
     said(&own, 0, &["a.exlist:1:1", "is not closed"]);

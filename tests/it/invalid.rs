@@ -221,7 +221,7 @@ fn names_that_are_no_utf8_are_told_where_they_are_asked_for() {
     let ran = space.run(&["check"]);
     assert_eq!(ran.code, 1, "{}", ran.err);
     let said: String = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(said.matches(r"mo\xfftéd` is no UTF-8").count(), 3, "{}", ran.err);
+    assert_eq!(said.matches(r"mo\xfftéd` is not UTF-8").count(), 3, "{}", ran.err);
     for place in ["a.synclist:1:", "a.synclist:2:", "image.toml:13:"] {
         assert!(said.contains(place), "{place}: {}", ran.err);
     }

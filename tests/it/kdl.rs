@@ -200,7 +200,7 @@ fn syntax_errors_in_kdl_have_their_place() {
     insta::assert_snapshot!(without_paths(&ran.err, &space), @r##"
     recipe::syntax
 
-      × the recipe is no KDL: Expected identifier string
+      × the recipe is not KDL: Expected identifier string
        ╭─[image.kdl:2:21]
      1 │ image x release=bookworm
      2 │ xcat { node_support true }
@@ -212,7 +212,7 @@ fn syntax_errors_in_kdl_have_their_place() {
 
     recipe::syntax
 
-      × the recipe is no KDL: No closing '}' for child block
+      × the recipe is not KDL: No closing '}' for child block
        ╭─[image.kdl:3:10]
      2 │ xcat { node_support true }
      3 │ packages {
@@ -223,7 +223,7 @@ fn syntax_errors_in_kdl_have_their_place() {
 
     recipe::syntax
 
-      × the recipe is no KDL: Closing '}' was not found after nodes
+      × the recipe is not KDL: Closing '}' was not found after nodes
        ╭─[image.kdl:3:11]
      2 │ xcat { node_support true }
      3 │ packages {

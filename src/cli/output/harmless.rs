@@ -28,7 +28,7 @@ fn escaped<'a>(text: &'a str, but: &[char]) -> Cow<'a, str> {
     let mut safe = String::with_capacity(text.len() + 16);
     for character in text.chars() {
         match byte_of(character) {
-            // A byte of a file's name that is no UTF-8.
+            // A byte of a file's name that is not UTF-8.
             Some(byte) => safe.push_str(&format!("\\x{byte:02x}")),
             None if is_bad(character) => safe.extend(character.escape_default()),
             None => safe.push(character),

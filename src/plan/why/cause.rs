@@ -62,7 +62,7 @@ pub enum Reason {
         /// Its value.
         now: String,
     },
-    /// Something is used no more.
+    /// Something is no longer used.
     Removed {
         /// The field, or kind and name.
         what: String,

@@ -42,7 +42,7 @@ pub fn document_of(directory: &Path) -> Result<Node, Vec<Finding>> {
 /// for what the file holds.
 ///
 /// # Errors
-/// What is wrong with the file: it is missing, there is one in each format, it is no UTF-8, or breaks the rules of its
+/// What is wrong with the file: it is missing, there is one in each format, it is not UTF-8, or breaks the rules of its
 /// format.
 pub fn document_in(path: &Path, name: &str, text: Option<&str>) -> Result<Node, Vec<Finding>> {
     alone(path)?;
@@ -148,7 +148,7 @@ pub fn document_from(file: &Arc<SourceFile>, schema: &Json) -> Result<Node, Vec<
 /// The text of a file that a person wrote; `name` is how messages call it.
 ///
 /// # Errors
-/// It is no file, cannot be read, is larger than any recipe, or is no UTF-8.
+/// It is no file, cannot be read, is larger than any recipe, or is not UTF-8.
 pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
     if let Some(problem) = witness::not_a_file(path) {
         let problem = format!("`{}` {problem}", path.display());
@@ -174,7 +174,7 @@ pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>>
 /// The bytes of a file that a person wrote, as text; `name` is how messages call it.
 ///
 /// # Errors
-/// They are no UTF-8: the place of the first that is none.
+/// They are not UTF-8: the place of the first that is none.
 pub(in crate::recipe) fn text_from(bytes: Vec<u8>, path: &Path, name: &str) -> Result<Arc<SourceFile>, Finding> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(SourceFile::new(name, path, text)),
@@ -184,7 +184,7 @@ pub(in crate::recipe) fn text_from(bytes: Vec<u8>, path: &Path, name: &str) -> R
             let file = SourceFile::new(name, path, String::from_utf8_lossy(error.as_bytes()));
             let width = char::REPLACEMENT_CHARACTER.len_utf8();
             let finding =
-                Finding::error("recipe::not_utf8", &Span::new(&file, at..at + width), format!("`{name}` is no UTF-8"));
+                Finding::error("recipe::not_utf8", &Span::new(&file, at..at + width), format!("`{name}` is not UTF-8"));
             Err(finding.label(format!("the byte {byte:#04x} is none")).help("save it as UTF-8"))
         }
     }

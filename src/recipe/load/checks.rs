@@ -58,7 +58,8 @@ impl Reader<'_> {
             let span = self.spans.get(&format!("{path}#key")).cloned().unwrap_or_else(|| self.span(&path));
             if name.is_empty() || name.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control()) {
                 let shown = name.escape_debug();
-                let finding = Finding::error("environment::name", &span, format!("`{shown}` is not a name of a variable"));
+                let finding =
+                    Finding::error("environment::name", &span, format!("`{shown}` is not a name of a variable"));
                 let help = "POSIX names are letters, digits and `_`, and do not begin with a digit";
                 self.findings.push(finding.help(help));
             }

@@ -47,7 +47,8 @@ impl Reader<'_> {
         let text = match witness::read(path).map(String::from_utf8) {
             Ok(Ok(text)) => text,
             Ok(Err(_)) => {
-                let finding = Finding::error("system::no_key", &span, format!("`{name}` is not text, so no public key"));
+                let finding =
+                    Finding::error("system::no_key", &span, format!("`{name}` is not text, so no public key"));
                 self.findings.push(finding.label("named here").help(PUBLIC));
                 return;
             }

@@ -262,7 +262,7 @@ impl Reader<'_> {
                 let span = self.paths.not_utf8(path).unwrap_or_else(|| self.span(at));
                 let help = format!("save the file as UTF-8: iconv -f latin1 -t utf-8 {name}");
                 self.findings
-                    .push(Finding::error("list::not_utf8", &span, "this is no UTF-8").label("here").help(help));
+                    .push(Finding::error("list::not_utf8", &span, "this is not UTF-8").label("here").help(help));
                 None
             }
             Err(problem) => {

@@ -54,7 +54,7 @@ pub fn escaped(path: &Path) -> String {
 
 /// What is said of a file that a line asks for and whose name no text can hold.
 pub fn name_problem(code: &'static str, path: &Path, span: &Span) -> Finding {
-    Finding::error(code, span, format!("the name of `{}` is no UTF-8", escaped(path)))
+    Finding::error(code, span, format!("the name of `{}` is not UTF-8", escaped(path)))
         .label("asked for here")
         .help("rename the file, or name what is wanted so that it is left out")
 }
@@ -157,7 +157,7 @@ impl Paths {
         path.display().to_string()
     }
 
-    /// Where a file is no UTF-8, if it is not.
+    /// Where a file is not UTF-8, if it is not.
     pub fn not_utf8(&self, path: &Path) -> Option<Span> {
         let bytes = witness::read_at_most(path, TEXT_LIMIT).ok()??;
         let at = std::str::from_utf8(&bytes).err()?.valid_up_to();
@@ -178,7 +178,7 @@ impl Paths {
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-            format!("line {line} is no UTF-8; save the file as UTF-8")
+            format!("line {line} is not UTF-8; save the file as UTF-8")
         })?;
         if text.contains('\0') {
             return Err("it holds a NUL character; it is not text".to_owned());

@@ -119,7 +119,7 @@ impl Lock {
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
                 let before = String::from_utf8_lossy(error.as_bytes().get(..at).unwrap_or_default());
-                Err(LockError::format(name, &before, Some(at), "this byte is no UTF-8"))
+                Err(LockError::format(name, &before, Some(at), "this byte is not UTF-8"))
             }
         }
     }
@@ -206,7 +206,7 @@ mod tests {
             "a/image.lock:2:9 cannot be read: invalid type: string \"x\", expected i64"
         );
         assert_eq!(said("# é\nab é\n".as_bytes()).split(' ').next(), Some("a/image.lock:2:4"));
-        assert_eq!(said(b"# a\n# \xc3\xa9\xff"), "a/image.lock:2:4 cannot be read: this byte is no UTF-8");
+        assert_eq!(said(b"# a\n# \xc3\xa9\xff"), "a/image.lock:2:4 cannot be read: this byte is not UTF-8");
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Reader<'_> {
                 continue;
             }
             let Some(below) = entry.path.strip_prefix(path).ok().and_then(Path::to_str) else {
-                let text = format!("`{}` has a name that is no UTF-8", entry.path.display());
+                let text = format!("`{}` has a name that is not UTF-8", entry.path.display());
                 self.findings.push(Finding::error("recipe::no_file", span, text));
                 continue;
             };

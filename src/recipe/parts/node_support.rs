@@ -140,7 +140,7 @@ fn tree(name: &str, real: &Path, at: &Span, paths: &Paths, findings: &mut Vec<Fi
         let Some(below) = found.path.strip_prefix(real).ok().and_then(Path::to_str) else {
             let shown = found.path.display();
             findings.push(
-                Finding::error("xcat::name", at, format!("the name of `{shown}` is no UTF-8")).label("named here"),
+                Finding::error("xcat::name", at, format!("the name of `{shown}` is not UTF-8")).label("named here"),
             );
             continue;
         };

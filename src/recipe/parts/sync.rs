@@ -128,7 +128,7 @@ fn one_source(
 }
 
 /// Expands shell wildcards part by part, sorted; a leading dot must be matched by a dot. `odd`
-/// takes what matches and has a name that is no UTF-8.
+/// takes what matches and has a name that is not UTF-8.
 fn wildcards(pattern: &str, paths: &Paths, odd: &mut Vec<PathBuf>) -> Vec<String> {
     if !pattern.contains(['*', '?', '[']) {
         return vec![pattern.to_owned()];

@@ -189,7 +189,7 @@ impl Workspace {
                             "`{text}` is {}",
                             match matches.first() {
                                 Some(_) => "a directory without a recipe",
-                                None => "no directory",
+                                None => "not a directory",
                             }
                         ),
                     )
@@ -228,7 +228,7 @@ fn odd_name(path: &Path, span: &Span) -> Finding {
             letter => pattern.push_str(&globset::escape(letter.encode_utf8(&mut [0; 4]))),
         }
     }
-    Finding::error("workspace::name", span, format!("the name of the directory `{}` is no UTF-8", escaped(path)))
+    Finding::error("workspace::name", span, format!("the name of the directory `{}` is not UTF-8", escaped(path)))
         .label("matches it")
         .help(format!("rename the directory, or leave it out with a pattern after this one: \"!{pattern}\""))
 }

@@ -10,7 +10,7 @@
 //! Fields: path without leading slash (`.` is the root), kind, permission bits in octal, owner, group, mtime in
 //! seconds, size in bytes or device number, content digest or link target, first path of the hard-link group,
 //! xattrs as `name=hex` joined by commas. `-` stands for what a kind does not have. Tab, newline, backslash and
-//! other control bytes in names are written `\xHH`, and so are bytes that are no UTF-8.
+//! other control bytes in names are written `\xHH`, and so are bytes that are not UTF-8.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -145,7 +145,7 @@ fn unescape(text: &str) -> Option<String> {
             return None;
         }
         let byte = u8::from_str_radix(code, 16).ok()?;
-        // From 0x80 on it is a byte of a name that is no UTF-8.
+        // From 0x80 on it is a byte of a name that is not UTF-8.
         if byte.is_ascii() {
             out.push(char::from(byte))
         } else {

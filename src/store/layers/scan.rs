@@ -59,7 +59,7 @@ struct Found {
 /// Makes a layer of a directory and moves it to its place in the store.
 ///
 /// # Errors
-/// A text for the person: a name that is no UTF-8, a tree too deep, or an I/O error with its path.
+/// A text for the person: a name that is not UTF-8, a tree too deep, or an I/O error with its path.
 pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     let base = request.base.iter().map(manifest_of).collect::<Result<Vec<Manifest>, String>>()?;
     let before = merge(&base);

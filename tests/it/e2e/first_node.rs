@@ -88,7 +88,7 @@ fn each_loader_is_told_the_same() {
         assert_eq!(digest(&text), digest(&all));
     }
     let ran = space.run(&["boot-entry", "--url", "10.79.0.1/x"]);
-    assert!(ran.code == 64 && ran.err.contains("no address that nodes can use"), "{}", ran.err);
+    assert!(ran.code == 64 && ran.err.contains("not an address that nodes can use"), "{}", ran.err);
     let ran = space.run(&["boot-entry", "--url", "https://x/y", "--format", "grub"]);
     assert!(ran.code == 64 && ran.err.contains("http only"), "{}", ran.err);
 }

@@ -63,7 +63,7 @@ pub fn scan_local(directory: &Path, origin: &str) -> Result<Vec<LocalRepository>
             let base = file
                 .file_name()
                 .and_then(|name| name.to_str())
-                .ok_or_else(|| wrong("has a name that is no UTF-8".to_owned()))?;
+                .ok_or_else(|| wrong("has a name that is not UTF-8".to_owned()))?;
             // Fields that the index adds must not stand in the package as well.
             let own = stanza.lines().filter(|line| {
                 !["Filename:", "Size:", "SHA256:", "MD5sum:", "SHA1:"].iter().any(|field| line.starts_with(field))

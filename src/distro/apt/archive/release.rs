@@ -56,7 +56,7 @@ fn release_of(fetcher: &Fetcher, source: &Source, suite: &str, keyring: &Keyring
             .to_owned(),
     };
     let no_text =
-        |file: &str| DistroError::Format { file: format!("{base}/{file}"), problem: "is no UTF-8 text".to_owned() };
+        |file: &str| DistroError::Format { file: format!("{base}/{file}"), problem: "is not UTF-8 text".to_owned() };
     let answer = match read("InRelease")? {
         Ok(data) => {
             let text = match source.trusted {

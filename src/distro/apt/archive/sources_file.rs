@@ -320,7 +320,7 @@ mod tests {
             ("rpm http://m x main\n", "`rpm` begins no line"),
             ("deb http://m\n", "needs an address and a suite"),
             ("deb [arch=amd64 http://m x main\n", "not closed"),
-            ("deb ftp://m x main\n", "no address"),
+            ("deb ftp://m x main\n", "not an address"),
             ("deb http://m x\n", "needs components"),
             ("deb http://m ./ main\n", "no components"),
             ("deb [magic=1] http://m x main\n", "`magic` is not understood"),

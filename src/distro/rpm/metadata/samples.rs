@@ -259,7 +259,7 @@ fn what_is_altered_or_too_weak_is_refused() {
     assert!(said(&good.replace("href=\"repodata/primary", "href=\"../primary")).contains("outside the repository"));
     assert!(said(&good.replace("type=\"primary\"", "type=\"x\"")).contains("lists no `primary`"));
     assert!(said("<html/>").contains("holds `html` instead of `repomd`"));
-    assert!(said(&good[..good.len() / 2]).contains("no good XML"));
+    assert!(said(&good[..good.len() / 2]).contains("not well-formed XML"));
     std::fs::write(&repomd, &good).unwrap();
     let mut bytes = std::fs::read(place.path().join("repodata/primary.xml.gz")).unwrap();
     let last = bytes.len() - 3;

@@ -43,7 +43,7 @@ pub fn scan_directory(directory: &Path) -> Result<Vec<Candidate>, DistroError> {
         let wrong = |problem: String| DistroError::PackageFile { path: path.clone(), problem };
         let package = Package::read(path).map_err(wrong)?;
         let location = path.strip_prefix(directory).ok().and_then(Path::to_str);
-        let location = location.ok_or_else(|| wrong("has a name that is no UTF-8".to_owned()))?.to_owned();
+        let location = location.ok_or_else(|| wrong("has a name that is not UTF-8".to_owned()))?.to_owned();
         Ok(Candidate { location, ..package.candidate })
     };
     files.par_iter().map(read).collect()

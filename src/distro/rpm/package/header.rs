@@ -97,9 +97,9 @@ impl Headers {
     /// A text that says what is wrong.
     pub fn read(file: &mut dyn Read) -> Result<Self, String> {
         let mut lead = [0u8; LEAD];
-        file.read_exact(&mut lead).map_err(|_| "is no RPM package: it is too short".to_owned())?;
+        file.read_exact(&mut lead).map_err(|_| "is not an RPM package: it is too short".to_owned())?;
         if lead[..4] != LEAD_MAGIC {
-            return Err("is no RPM package".to_owned());
+            return Err("is not an RPM package".to_owned());
         }
         let signature = Header::read(file, SIGNATURE_LIMIT)?;
         let padding = signature.bytes.len().next_multiple_of(8) - signature.bytes.len();
@@ -175,7 +175,7 @@ impl Header {
         let mut found = Vec::new();
         for _ in 0..entry.count {
             let end = data.iter().position(|byte| *byte == 0).ok_or_else(wrong)?;
-            found.push(std::str::from_utf8(&data[..end]).map_err(|_| format!("has names that are no UTF-8 ({tag})"))?);
+            found.push(std::str::from_utf8(&data[..end]).map_err(|_| format!("has names that are not UTF-8 ({tag})"))?);
             data = &data[end + 1..];
         }
         Ok(found)

@@ -334,7 +334,7 @@ impl<R: Read> Archive<R> {
         if name == b"TRAILER!!!" {
             return Ok(None);
         }
-        let text = std::str::from_utf8(&name).map_err(|_| wrong("a name is no UTF-8"))?;
+        let text = std::str::from_utf8(&name).map_err(|_| wrong("a name is not UTF-8"))?;
         let path = text.strip_prefix('.').unwrap_or(text).trim_start_matches('/');
         match by_path.get(path) {
             Some(index) => Ok(Some(Found { index: *index, size })),

@@ -117,7 +117,9 @@ impl KdlText {
                 self.inserted(&around, last, &values, field.item.is_none())?
             }
             (Change::Append(text), found) => {
-                let Some(kind) = &field.item else { return Err(format!("`{shown}` is not a list: write {shown}={text}")) };
+                let Some(kind) = &field.item else {
+                    return Err(format!("`{shown}` is not a list: write {shown}={text}"));
+                };
                 let values = values(&field, kind, &shown, text)?;
                 match found {
                     Some(found) if items(&found).iter().any(|(_, value)| value.as_string() == Some(text)) => {

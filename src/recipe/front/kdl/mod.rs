@@ -90,7 +90,7 @@ pub fn read(file: &Arc<SourceFile>, schema: &Json) -> (Node, Vec<Finding>) {
     let empty = || Node { value: crate::recipe::Value::Table(Vec::new()), span: Span::new(file, 0..0) };
     if let Err(refusal) = guard::check(&file.text) {
         let span = Span::new(file, within(&file.text, refusal.range));
-        let finding = Finding::error("recipe::syntax", &span, format!("the recipe is no KDL: {}", refusal.problem));
+        let finding = Finding::error("recipe::syntax", &span, format!("the recipe is not KDL: {}", refusal.problem));
         return (empty(), vec![finding.help(refusal.help)]);
     }
     match parse(&file.text) {
@@ -108,7 +108,7 @@ fn syntax(file: &Arc<SourceFile>, range: std::ops::Range<usize>, problem: &str, 
     let span = Span::new(file, within(&file.text, range));
     let word = span.text().trim().to_owned();
     let problem = problem.trim().trim_end_matches('.');
-    let finding = Finding::error("recipe::syntax", &span, format!("the recipe is no KDL: {problem}"));
+    let finding = Finding::error("recipe::syntax", &span, format!("the recipe is not KDL: {problem}"));
     match word.as_str() {
         "true" | "false" | "null" => finding.label(format!("KDL 2 writes #{word}")).help(format!("write #{word}")),
         _ => finding.help(match help {

@@ -105,7 +105,8 @@ fn read(path: &Path) -> impl FnOnce(std::io::Error) -> SideError + use<> {
 fn info_of(directory: &Path) -> Result<BuildInfo, SideError> {
     let path = directory.join("build.json");
     let bytes = std::fs::read(&path).map_err(read(&path))?;
-    let wrong = |error: serde_json::Error| SideError::Unknown { path, problem: format!("is not a build record: {error}") };
+    let wrong =
+        |error: serde_json::Error| SideError::Unknown { path, problem: format!("is not a build record: {error}") };
     serde_json::from_slice(&bytes).map_err(wrong)
 }
 

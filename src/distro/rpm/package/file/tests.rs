@@ -112,7 +112,7 @@ fn damage_is_seen_wherever_it_is() {
     assert!(said(&payload).contains("its payload has another digest"));
     assert!(said(&bytes[..bytes.len() - 1]).contains("damaged"));
     assert!(said(&bytes[..200]).contains("cut short"));
-    assert!(said(b"no package").contains("no RPM package"));
+    assert!(said(b"no package").contains("not an RPM package"));
 }
 
 fn sample_bytes() -> &'static [u8] {

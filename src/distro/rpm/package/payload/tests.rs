@@ -100,9 +100,9 @@ fn hostile_payloads_are_refused() {
     assert!(said(one(), &[newc("../a", "x")]).contains("not in its header"));
     assert!(said(one(), &[]).contains("has no `/a`"));
     assert!(said(one(), &[stripped(7, "")]).contains("more files"));
-    assert!(said(one(), &[b"garbage".to_vec()]).contains("no cpio"));
+    assert!(said(one(), &[b"garbage".to_vec()]).contains("not a cpio"));
     for path in ["/../a", "/x/../../a"] {
-        assert!(check(&file(path, 0o100_644, 0, 1)).unwrap_err().contains("leads out"));
+        assert!(check(&file(path, 0o100_644, 0, 1)).unwrap_err().contains("escapes"));
     }
     for mode in [0o020_644, 0o060_644, 0o010_644, 0o140_644] {
         assert!(check(&file("/dev/x", mode, 0, 1)).unwrap_err().contains("special file"));

@@ -221,6 +221,6 @@ mod tests {
         let said = take(&mut gathering, "d", tree(&["linux/suse/i586-11.1/install/a.rpm"]), &mut nothing).unwrap_err();
         assert!(said.contains("linux/suse/i586-11.1/"), "{said}");
         let said = take(&mut gathering, "d", tree(&["README"]), &mut nothing).unwrap_err();
-        assert!(said.contains("no driver update disk"), "{said}");
+        assert!(said.contains("not a driver update disk"), "{said}");
     }
 }

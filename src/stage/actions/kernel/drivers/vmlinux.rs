@@ -118,7 +118,7 @@ struct Section<'a> {
 /// A text that says why they cannot be read.
 pub fn exports(image: &[u8], known: Option<(&str, u32)>) -> Result<HashMap<String, Option<u32>>, String> {
     let elf = unpack(image)?;
-    let file = object::File::parse(&elf[..]).map_err(|error| format!("its inside is no ELF file: {error}"))?;
+    let file = object::File::parse(&elf[..]).map_err(|error| format!("its inside is not an ELF file: {error}"))?;
     let section = |name: &str| {
         let section = file.section_by_name(name)?;
         Some(Section { address: section.address(), data: section.data().ok()? })
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn what_is_no_kernel_says_so() {
         assert!(exports(b"", None).is_err());
-        assert!(exports(&[0; 4096], None).unwrap_err().contains("no kernel image"));
+        assert!(exports(&[0; 4096], None).unwrap_err().contains("not a kernel image"));
     }
 
     proptest! {

@@ -412,7 +412,7 @@ struct Needs {
 }
 
 impl Needs {
-    /// None for what is no ELF file, or is not understood.
+    /// None for what is not an ELF file, or is not understood.
     fn of(bytes: &[u8]) -> Option<Self> {
         match object::FileKind::parse(bytes).ok()? {
             object::FileKind::Elf64 => Self::of_elf::<FileHeader64<Endianness>>(bytes),
