@@ -15,7 +15,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let scratch = builder.store.scratch()?;
     let request = services::ServicesRequest {
         scratch: scratch.name.clone(),
-        base: base,
+        base,
         epoch: lock.epoch,
         units: units.iter().map(|unit| (unit.state, unit.name.clone())).collect(),
         log: builder.log_name(action),

@@ -45,7 +45,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         });
     }
     let scratch = builder.store.scratch()?;
-    let request = sync::SyncRequest { scratch: scratch.name.clone(), base: base, epoch: lock.epoch, items };
+    let request = sync::SyncRequest { scratch: scratch.name.clone(), base, epoch: lock.epoch, items };
     let answer: sync::SyncAnswer =
         builder.namespace.call("sync", &request, &mut |text| builder.report.progress(text))?;
     for (later, earlier) in answer.doubled {

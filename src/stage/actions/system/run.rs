@@ -30,7 +30,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let scratch = builder.store.scratch()?;
     let request = system::SystemRequest {
         scratch: scratch.name.clone(),
-        base: base,
+        base,
         epoch: lock.epoch,
         fstab: system::fstab(builder.recipe),
         exports: system::exports(builder.recipe),
