@@ -115,7 +115,7 @@ pub enum DistroError {
     #[diagnostic(code(distro::closure), help("check the suites and components of [[repo]]"))]
     Closure { name: String, wanted_by: String },
     /// Packages that imgbuild itself needs cannot be had together.
-    #[error("the packages of the tools root conflict with each other:\n{detail}")]
+    #[error("the packages of the tools root cannot be resolved:\n{detail}")]
     #[diagnostic(code(distro::no_closure), help("{help}"))]
     NoClosure { detail: String, help: String },
     /// apt cannot use indices whose digests are good.

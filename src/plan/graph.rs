@@ -81,7 +81,7 @@ pub enum GraphError {
     #[error("the action `{0}` uses `{1}`, which does not exist")]
     Unknown(String, String),
     /// Actions use one another in a circle.
-    #[error("the actions {0} depend on one another in a circle")]
+    #[error("the actions {0} depend on one another in a cycle")]
     Cycle(String),
 }
 

@@ -36,7 +36,7 @@ impl Namespace {
     }
 
     /// The same, with a command on the caller's terminal in place of each operation's own: see [`Substitute`].
-    pub fn with_stand_in(&self, substitute: Substitute) -> Self {
+    pub fn with_substitute(&self, substitute: Substitute) -> Self {
         Self { substitute: Some(substitute), ..self.clone() }
     }
 

@@ -48,8 +48,8 @@ pub enum StageError {
     #[error("given up because something else failed")]
     #[diagnostic(code(stage::stopped))]
     Stopped,
-    /// A plan does not hold any more.
-    #[error("the plan in {file} is stale: {count} {} changed since it was made\n{lines}", if *count == 1 { "input" } else { "inputs" })]
+    /// A plan is stale.
+    #[error("the plan in {file} is stale: {count} {} since it was made\n{lines}", if *count == 1 { "difference" } else { "differences" })]
     #[diagnostic(code(plan::moved), help("nothing was built; look at it and plan again: imgbuild plan -o {file}"))]
     PlanMoved { file: String, count: usize, lines: String },
     /// An action cannot be gone through again.

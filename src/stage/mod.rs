@@ -1,6 +1,6 @@
 //! The stages: what each action does, and running a plan.
 //!
-//! [`actions`] turns a recipe and its lock into actions; [`run`] is the only place that commits them to the store.
+//! [`actions`] turns a recipe and its lock into actions; [`build`] is the only place that commits them to the store.
 //! Must not know the terminal or xCAT's syntax.
 
 mod actions;
@@ -19,16 +19,14 @@ mod results;
 pub use crate::distro::PackageSources;
 pub use actions::{Forms, StageGraph, graph_of};
 pub use build::failed::Failed;
-pub use build::history::{PlacesOfInputs, StoreHistory, places_of};
+pub use build::history::StoreHistory;
 pub use build::many::{Failure, ImageOutcome, build_images};
 pub use build::planfile::{PlanToKeep, picture};
-pub use build::run::{Builder, Options, Outcome, SIDE_BY_SIDE, Summary, init_program};
+pub use build::run::{Builder, Options, Outcome, Summary, init_program};
 pub use build::shared::{Limits, SharedBuild};
 pub use build::trace::Trace;
 pub use error::StageError;
-pub use estimate::{
-    ActionEstimate, Estimate, Experience, Facts, PathStep, Range, Source, Total, Workload, work_before_lock, work_of,
-};
+pub use estimate::{ActionEstimate, Estimate, Facts, PathStep, Range, Source, Total, Workload};
 pub use examine::against::{Comparison, State, compare, name_lines};
 pub use examine::diff;
 pub use examine::reproduce::{Again, Reproduced, reproduce};
@@ -38,15 +36,13 @@ pub use inside::operations;
 pub use inside::probe::{ProbeAnswer, ProbeRequest};
 pub use inside::removal::{remove_collected, remove_inside};
 pub use lock::relock::{Update, update};
-pub use lock::renewal::graph_before_renewal;
-pub use lock::repositories::{asked as asked_repositories, not_asked};
-pub use lock::stale::{name_lock, place_in_lock, place_left_over};
+pub use lock::repositories::asked as asked_repositories;
+pub use lock::stale::name_lock;
 pub use lock::state::{LockState, lock_state, requested};
-pub use lock::suppose::{UNKNOWN, supposed};
 pub use lock::vendor::vendor;
 pub use plan::{ExactPlan, ImagePlan, PlannedAction, all_run, forms_for, fresh_lock, shape_of, workers};
 pub use published::artefacts::{BuildInfo, newer_build, published};
 pub use published::drift::{Drift, drift_of_artefacts, drift_of_layers, remove_damaged_layers};
-pub use published::layouts::{Target, XcatPublished, xcat_drift};
-pub use published::otherwise::{published_elsewhere, publishes_otherwise, publishing, would_publish};
+pub use published::layouts::{Target, XcatPublished};
+pub use published::otherwise::{publishes_otherwise, publishing};
 pub use report::Report;

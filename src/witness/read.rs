@@ -165,7 +165,7 @@ pub fn not_a_file(path: &Path) -> Option<&'static str> {
             let error = std::fs::metadata(path).err()?;
             match rustix::io::Errno::from_io_error(&error)? {
                 rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => Some("is a link that leads nowhere"),
-                rustix::io::Errno::LOOP => Some("is in a symlink loop"),
+                rustix::io::Errno::LOOP => Some("is a symlink loop"),
                 _ => None,
             }
         }

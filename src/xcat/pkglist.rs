@@ -479,7 +479,7 @@ impl Reader<'_> {
                     self.current().environment.push(variable);
                 }
                 _ => self.findings.push(
-                    Finding::error("pkglist::env", span, format!("`{word}` is no `NAME=value`"))
+                    Finding::error("pkglist::env", span, format!("`{word}` is not `NAME=value`"))
                         .help("write #ENV:NAME=value OTHER=value#"),
                 ),
             }

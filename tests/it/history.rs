@@ -39,7 +39,7 @@ fn a_plan_file_needs_a_lock_and_writes_nothing_without() {
     let ran = space.run(&["plan", "-o", file.to_str().unwrap()]);
     assert_eq!(ran.code, 1);
     assert!(
-        ran.err.contains("image.lock is out of date with the recipe") && ran.err.contains("imgbuild build"),
+        ran.err.contains("image.lock is missing or out of date with the recipe") && ran.err.contains("imgbuild build"),
         "{}",
         ran.err
     );
@@ -258,7 +258,7 @@ fn a_difference_is_told_by_the_exit_code_only_where_that_is_asked() {
     assert!(same.out.contains("the same in all that was compared"), "{}", same.out);
     let gone = space.run(&["diff", &a, "/nowhere/at-all"]);
     assert_eq!(gone.code, 1);
-    assert!(gone.err.contains("is neither a file or directory, nor an image, nor a git revision"), "{}", gone.err);
+    assert!(gone.err.contains("is neither a file, a directory, an image nor a git revision"), "{}", gone.err);
     space.write("gibberish", "gibberish");
     let ran = space.run(&["diff", &a, space.path().join("gibberish").to_str().unwrap()]);
     assert_eq!(ran.code, 1, "{}", ran.err);

@@ -225,7 +225,7 @@ fn a_workspace_that_is_no_file_is_an_error_and_not_passed_over() {
         (None, "imgbuild.toml` is a FIFO, not a file"),
         (Some("pipe"), "imgbuild.toml` is a link to `pipe`, which is a FIFO, not a file"),
         (Some("gone/site.toml"), "imgbuild.toml` is a link to `gone/site.toml`, which is not there"),
-        (Some("imgbuild.toml"), "imgbuild.toml` is a link to `imgbuild.toml`, which is in a symlink loop"),
+        (Some("imgbuild.toml"), "imgbuild.toml` is a link to `imgbuild.toml`, which is a symlink loop"),
         (Some("images"), "imgbuild.toml` is a link to `images`, which is a directory, not a file"),
     ] {
         let space = three();

@@ -198,7 +198,7 @@ fn a_recipe_that_is_no_file_is_an_error_and_not_passed_over() {
         (None, "image.toml` is a FIFO, not a file"),
         (Some("/dev/zero"), "is a link to `/dev/zero`, which lies outside"),
         (Some("nowhere.toml"), "image.toml` is a link that leads nowhere"),
-        (Some("image.toml"), "image.toml` is in a symlink loop"),
+        (Some("image.toml"), "image.toml` is a symlink loop"),
     ] {
         let space = family(CHILD);
         let path = space.path().join("images/odd/image.toml");

@@ -17,7 +17,7 @@ use crate::store::Store;
 /// Why a plan file cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 enum PlanFileError {
-    #[error("there is no exact plan of `{image}`: {lock} is out of date with the recipe{why}")]
+    #[error("there is no exact plan of `{image}`: {lock} is missing or out of date with the recipe{why}")]
     #[diagnostic(
         code(plan::not_locked),
         help(

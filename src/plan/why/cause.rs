@@ -31,7 +31,7 @@ pub enum Reason {
         /// The action.
         action: String,
     },
-    /// The image has this action no more.
+    /// The image no longer has this action.
     Gone {
         /// The action.
         action: String,
@@ -87,7 +87,7 @@ pub enum Reason {
         /// The file.
         path: String,
     },
-    /// A pattern or a directory of the recipe names a file no more.
+    /// A pattern or a directory of the recipe no longer names a file.
     Lost {
         /// The field with the pattern.
         field: String,

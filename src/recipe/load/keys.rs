@@ -48,7 +48,7 @@ impl Reader<'_> {
             Ok(Ok(text)) => text,
             Ok(Err(_)) => {
                 let finding =
-                    Finding::error("system::no_key", &span, format!("`{name}` is not text, so no public key"));
+                    Finding::error("system::no_key", &span, format!("`{name}` is not text, so it is not a public key"));
                 self.findings.push(finding.label("named here").help(PUBLIC));
                 return;
             }

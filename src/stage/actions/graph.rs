@@ -67,12 +67,19 @@ pub fn compression(recipe: &Recipe, action: &str) -> Compression {
 
 /// Puts the actions together.
 pub struct Reader<'a> {
+    /// The recipe.
     pub recipe: &'a Recipe,
+    /// Its lock.
     pub lock: &'a Lock,
+    /// The distribution's package manager.
     pub manager: &'static dyn PackageManager,
+    /// What it is for, as keys have it.
     pub platform: String,
+    /// Actions so far.
     pub actions: Vec<Action>,
+    /// Ids of those that make layers, lowest first.
     pub layers: Vec<String>,
+    /// Users and groups that are made before a transaction, by action.
     pub accounts: BTreeMap<String, Accounts>,
 }
 

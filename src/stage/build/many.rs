@@ -11,7 +11,7 @@ use super::shared::SharedBuild;
 use crate::failure::start;
 use crate::stage::StageError;
 
-/// How many images are looked after at once at most; their actions share the turns of the workshop.
+/// How many images are looked after at once at most; their actions share the same turns.
 const IMAGES_AT_ONCE: usize = 8;
 
 /// An action that failed.

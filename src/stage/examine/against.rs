@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::digest::Digest;
 use crate::plan::{Cause, RECIPE, Reason, Removals, in_reading_order};
 use crate::recipe::{LOCK_FILE, Lock, Recipe};
 use crate::stage::StageError;
-use crate::stage::actions::{Forms, StageGraph, graph_of};
-use crate::stage::build::run::init_program;
+use crate::stage::actions::{Forms, StageGraph};
 use crate::stage::lock::stale::{place_left_over, requests};
 use crate::stage::lock::state::{LockState, lock_state, requested};
 use crate::stage::lock::suppose::supposed;
+use crate::stage::plan::stages_of;
 use crate::witness;
 
 /// A state of a recipe with its lock.
@@ -64,9 +63,13 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                 LockState::Fresh => {
                     let lock = old.filter(|lock| fresh(then.recipe, Some(lock))).cloned();
                     notes.push(match &lock {
-                    Some(_) => format!("{LOCK_FILE} is missing here or is out of date with the recipe: that of the revision counts"),
-                    None => format!("neither side has an {LOCK_FILE} that answers its recipe: versions of packages are not compared"),
-                });
+                        Some(_) => format!(
+                            "{LOCK_FILE} is missing here or out of date with the recipe: that of the revision counts"
+                        ),
+                        None => {
+                            format!("neither side has an up-to-date {LOCK_FILE}: versions of packages are not compared")
+                        }
+                    });
                     let lock = lock.unwrap_or(asked);
                     (lock.clone(), lock)
                 }
@@ -77,9 +80,8 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                         (if action == RECIPE { &said } else { &places }).get(input).cloned()
                     });
                     let lock = old.cloned().unwrap_or_else(|| asked.clone());
-                    let init = Digest::of(init_program());
                     // An action may lack a transaction that the lock does not have: then nothing more can be said.
-                    let graph = |recipe: &Recipe, lock: &Lock| graph_of(recipe, lock, &init, forms).ok();
+                    let graph = |recipe: &Recipe, lock: &Lock| stages_of(recipe, lock, forms).ok();
                     let causes = in_reading_order(causes);
                     if old.is_some_and(|lock| fresh(then.recipe, Some(lock)))
                         && let Some(supposed) = supposed(now.recipe, &lock)
@@ -93,9 +95,8 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
             }
         }
     };
-    let init = Digest::of(init_program());
-    let old = graph_of(then.recipe, &old, &init, forms)?;
-    let new = graph_of(now.recipe, &new, &init, forms)?;
+    let old = stages_of(then.recipe, &old, forms)?;
+    let new = stages_of(now.recipe, &new, forms)?;
     Ok((Comparison::Graphs(Box::new(old), Box::new(new)), notes))
 }
 

@@ -94,7 +94,7 @@ pub fn reproduce(
     again: &Again,
 ) -> Result<Reproduced, StageError> {
     let lock = fresh_lock(builder.recipe, read_lock(builder)?).map_err(|_| {
-        let problem = format!("{} is out of date with the recipe", builder.recipe.lock_name());
+        let problem = format!("{} is missing or out of date with the recipe", builder.recipe.lock_name());
         refused(problem, "run `imgbuild build` first")
     })?;
     builder.store.ensure_blob(crate::stage::build::run::INIT)?;
@@ -134,7 +134,7 @@ pub fn reproduce(
             stand_in_tree(builder, action, &now, &done, substitute)
         }
         Again::Command(substitute) => {
-            let namespace = builder.namespace.with_stand_in(substitute.clone());
+            let namespace = builder.namespace.with_substitute(substitute.clone());
             let options = builder.options.clone();
             let standing = Builder {
                 namespace: &namespace,

@@ -62,8 +62,22 @@ impl ExactPlan {
     /// # Errors
     /// As [`stages_of`].
     pub fn of(recipe: &Recipe, lock: &Lock, store: &Store, forms: Forms) -> Result<Self, StageError> {
-        let stages = stages_of(recipe, lock, forms)?;
         let root = store.root(&recipe.directory, &recipe.model.image.name);
+        Self::after(root, recipe, lock, store, forms)
+    }
+
+    /// The same, after a build that left `root`.
+    ///
+    /// # Errors
+    /// As [`stages_of`].
+    pub fn after(
+        root: Option<Root>,
+        recipe: &Recipe,
+        lock: &Lock,
+        store: &Store,
+        forms: Forms,
+    ) -> Result<Self, StageError> {
+        let stages = stages_of(recipe, lock, forms)?;
         let decisions = evaluate(&stages.graph, &StoreHistory::new(store, root.clone()));
         Ok(Self { stages, root, decisions })
     }

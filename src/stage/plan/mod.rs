@@ -28,7 +28,7 @@ use crate::stage::published::drift::{Drift, drift_of_artefacts};
 use crate::stage::published::layouts::xcat_drift;
 use crate::stage::published::otherwise::{published_elsewhere, would_publish};
 use crate::stage::{StageError, Target};
-use crate::store::Store;
+use crate::store::{Root, Store};
 
 /// How many actions a build runs at once.
 pub fn workers() -> usize {
@@ -66,7 +66,7 @@ impl ImagePlan {
         let name = &recipe.model.image.name;
         let root = store.root(&recipe.directory, name);
         let mut plan = match (lock_state(recipe, found.as_ref()), found) {
-            (LockState::Fresh, Some(lock)) => Self::of_fresh(recipe, &lock, store, out, publish)?,
+            (LockState::Fresh, Some(lock)) => Self::of_fresh((recipe, &lock, root.clone()), store, out, publish)?,
             (LockState::Fresh, None) => Self::of_actions(not_resolved(Vec::new(), root.is_some())),
             (LockState::Stale(causes) | LockState::FilesChanged(causes), None) => {
                 let causes = placed(recipe, &StoreHistory::new(store, root.clone()), causes);
@@ -119,13 +119,12 @@ impl ImagePlan {
     }
 
     fn of_fresh(
-        recipe: &Recipe,
-        lock: &Lock,
+        (recipe, lock, root): (&Recipe, &Lock, Option<Root>),
         store: &Store,
         out: &Path,
         publish: &[Target],
     ) -> Result<Self, StageError> {
-        let exact = ExactPlan::of(recipe, lock, store, forms_for(publish))?;
+        let exact = ExactPlan::after(root, recipe, lock, store, forms_for(publish))?;
         let mut drift = Vec::new();
         for Target::Xcat(directory) in publish {
             drift.extend(xcat_drift(recipe, store, &exact.decisions, directory));

@@ -196,7 +196,7 @@ fn a_build_does_what_its_plan_says_or_tells_what_moved() {
     let script = space.path().join("tiny.postinstall");
     let text = std::fs::read_to_string(&script).unwrap();
     space.edit("tiny.postinstall", ": planned", ": other");
-    refused(&["1 input changed", "tiny: rootfs/postinstall: file tiny.postinstall: 0755", "->", "(image.toml:"]);
+    refused(&["1 difference", "tiny: rootfs/postinstall: file tiny.postinstall: 0755", "->", "(image.toml:"]);
     std::fs::write(&script, &text).unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
     refused(&["tiny.postinstall: 0755", "-> 0700"]);

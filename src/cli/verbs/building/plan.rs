@@ -1,6 +1,6 @@
 //! `imgbuild plan`.
 
-use crate::stage::workers;
+use crate::stage::{forms_for, workers};
 use std::path::Path;
 
 use super::against::Revision;
@@ -12,7 +12,7 @@ use crate::cli::plans::planned::{AgainstDocument, PlanDocument, PlannedImage, pl
 use crate::cli::plans::planning::{Planning, folded, json_of};
 use crate::cli::setup::{Setup, chosen, store_directory};
 use crate::recipe::Recipe;
-use crate::stage::{Drift, Forms, Target, Total, Workload, drift_of_layers};
+use crate::stage::{Drift, Target, Total, Workload, drift_of_layers};
 use crate::store::Store;
 
 /// Arguments of `plan`.
@@ -121,7 +121,7 @@ fn against(
     recipes: &[Recipe],
     revision: &str,
 ) -> Result<Planned, Exit> {
-    let forms = if own.publish.is_empty() { Forms::Own } else { Forms::AndGzip };
+    let forms = forms_for(&own.publish);
     let mut revision = Revision::open(&arguments.directory, revision)?;
     let all_below = own.images.is_empty().then_some(arguments.directory.as_path());
     let images = revision.plan(recipes, all_below, forms)?;

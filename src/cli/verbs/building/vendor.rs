@@ -7,7 +7,7 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::output::reporter::Reporter;
 use crate::cli::setup::{PlacesArguments, Setup, lock, recipe};
-use crate::stage::{Builder, Failed, LockState, Options, lock_state};
+use crate::stage::{Builder, Failed, Options, fresh_lock};
 
 /// Arguments of `vendor`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         Ok(lock) => lock,
         Err(exit) => return exit,
     };
-    let Some(lock) = lock.filter(|lock| lock_state(&recipe, Some(lock)) == LockState::Fresh) else {
+    let Ok(lock) = fresh_lock(&recipe, lock) else {
         let text = "image.lock is not what the recipe asks for: run `imgbuild build` or `imgbuild update` first";
         render::say(&recipe.naming_lock(text));
         return Exit::Input;

@@ -127,7 +127,7 @@ impl Resolver<'_> {
         };
         Err(failed(
             format!(
-                "`{text}` is neither a file or directory, nor an image, nor a git revision ({known}); a build is NAME, NAME@previous, or NAME@3 with a number of `imgbuild log`"
+                "`{text}` is neither a file, a directory, an image nor a git revision ({known}); a build is NAME, NAME@previous, or NAME@3 with a number of `imgbuild log`"
             ),
             Exit::Input,
         ))

@@ -79,7 +79,10 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
         }
         Some(output) => output.clone(),
         None if from == to => {
-            render::say(&format!("`{name}` is {} already; `-o FILE` replaces it", to.ending()));
+            render::say(&format!(
+                "`{name}` is {} already; `-o FILE` writes a converted copy to another file",
+                to.ending()
+            ));
             return Ok(Exit::Usage);
         }
         None => path.with_extension(to.ending()),

@@ -13,6 +13,10 @@ use crate::stage::StageError;
 use crate::stage::actions::gate::checks as gate;
 use crate::store::Outputs;
 
+/// Looks at the merged layers; gives what the action's record names.
+///
+/// # Errors
+/// [`StageError`] of its kind.
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let done = context.done;
     let layers = below(action, done)?;

@@ -13,6 +13,10 @@ use crate::stage::actions::packages::tools::tools_identity;
 use crate::stage::ids;
 use crate::stage::results::file;
 
+/// Adds the action of the initrd.
+///
+/// # Errors
+/// [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), StageError> {
     let model = &reader.recipe.model;
     let spans = &reader.recipe.spans;
@@ -71,7 +75,7 @@ pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), Stage
             tools.extend(reader.locked(PassRole::DRACUT_TOOLS));
             let identity = tools_identity(reader.manager, &tools, &reader.platform);
             let roots = Origin::Roots(vec![ids::BASE.to_owned(), ids::DRACUT_TOOLS.to_owned()]);
-            inputs.extend(dracut::inputs(reader.recipe, identity, roots)?);
+            inputs.extend(dracut::inputs::inputs(reader.recipe, identity, roots)?);
             needs.extend([ids::BASE.to_owned(), ids::DRACUT_TOOLS.to_owned()]);
             (ActionKind::Dracut, super::dracut::VERSION)
         }

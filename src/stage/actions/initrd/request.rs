@@ -51,6 +51,10 @@ pub fn initrd_request(
     })
 }
 
+/// Says which drivers and firmware the initrd lacks.
+///
+/// # Errors
+/// [`StageError::Gate`] for drivers that the recipe names and the kernel lacks, or required firmware.
 pub fn say_drivers(builder: &Builder<'_>, answer: &InitrdAnswer, release: &str) -> Result<(), StageError> {
     if !answer.missing.is_empty() {
         let names: Vec<String> = answer.missing.iter().map(|(name, _)| format!("`{name}`")).collect();

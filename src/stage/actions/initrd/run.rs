@@ -11,8 +11,11 @@ use crate::stage::StageError;
 use crate::stage::actions::initrd::compose as initrd;
 use crate::store::Outputs;
 
+/// Composes it; gives its blob.
+///
+/// # Errors
+/// [`StageError::Gate`] for drivers that the kernel lacks.
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let (_lock, _done) = (context.lock, context.done);
     let scratch = builder.store.scratch()?;
     let request = initrd_request(builder, action, context, &scratch.name)?;
     let answer: initrd::InitrdAnswer =

@@ -1,4 +1,4 @@
-//! Makes the layer.
+//! Makes the layer with xCAT's side of a node.
 
 use crate::plan::Action;
 use crate::stage::build::run::{Builder, Context};

@@ -8,6 +8,7 @@ use crate::stage::actions::graph::compression;
 use crate::stage::actions::graph::encoder;
 use crate::stage::ids;
 
+/// Adds the action of the packed image.
 pub fn add(reader: &mut Reader<'_>, id: &str) {
     let compression = compression(reader.recipe, id);
     let level = compression.level().to_string();

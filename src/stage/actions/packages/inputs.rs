@@ -9,6 +9,10 @@ use crate::stage::actions::packages::tools::{base_action, tools_action, tools_dr
 use crate::stage::ids;
 use crate::stage::lock::package_request::PackageRequest;
 
+/// Adds the action of a transaction.
+///
+/// # Errors
+/// [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>, package_request: &PackageRequest) -> Result<(), StageError> {
     let packages = reader.locked(&package_request.name);
     let role = package_request.role();

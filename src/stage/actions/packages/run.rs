@@ -15,6 +15,10 @@ use crate::stage::StageError;
 use crate::stage::actions::packages::tools::TOOLS_EPOCH;
 use crate::store::Outputs;
 
+/// Makes a tools root, whose packages are only unpacked, or the base.
+///
+/// # Errors
+/// [`StageError`] of its kind.
 pub fn bootstrap(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let Some(pass) = context.lock.pass(action.layer()) else { return Err(missing(&action.id)) };
     context.supply.have(&pass.packages)?;
@@ -33,6 +37,10 @@ pub fn bootstrap(builder: &Builder<'_>, action: &Action, context: &Context<'_>) 
     Ok(with_accounts(&answer))
 }
 
+/// Runs a transaction.
+///
+/// # Errors
+/// [`StageError`] of its kind, with the script that failed.
 pub fn install(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, done) = (context.lock, context.done);
     let Some(pass) = lock.pass(action.layer()) else { return Err(missing(&action.id)) };

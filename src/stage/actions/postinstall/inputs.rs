@@ -10,6 +10,10 @@ use crate::stage::actions::packages::tools::tools_identity;
 use crate::stage::ids;
 use crate::stage::results::file;
 
+/// Adds the action of the postinstall script, if there is one.
+///
+/// # Errors
+/// [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
     let Some(script) = &reader.recipe.postinstall else { return Ok(()) };
     let model = &reader.recipe.model;

@@ -13,6 +13,10 @@ use crate::stage::StageError;
 use crate::stage::actions::postinstall::script as postinstall;
 use crate::store::Outputs;
 
+/// Runs the script; gives what the action's record names.
+///
+/// # Errors
+/// [`StageError`] of its kind.
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, done) = (context.lock, context.done);
     let (Some(script), Some(table)) = (&builder.recipe.postinstall, &builder.recipe.model.postinstall) else {

@@ -8,6 +8,10 @@ use crate::stage::actions::globs;
 use crate::stage::actions::graph::Reader;
 use crate::stage::results::file;
 
+/// Adds the action of the sync layer, if anything is synced.
+///
+/// # Errors
+/// [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
     if reader.recipe.sync.is_empty() {
         return Ok(());

@@ -13,6 +13,10 @@ use crate::stage::actions::gate::checks as gate;
 use crate::stage::actions::sync::inside as sync;
 use crate::store::{Outputs, Store};
 
+/// Makes the layer; gives what the action's record names.
+///
+/// # Errors
+/// [`StageError`] of its kind.
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, base) = (context.lock, below(action, context.done)?);
     gate::check_synced(builder.recipe)?;

@@ -5,6 +5,10 @@ use crate::stage::StageError;
 use crate::stage::actions::graph::Reader;
 use crate::stage::results::file;
 
+/// Adds the action of the system layer.
+///
+/// # Errors
+/// [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
     let system = &reader.recipe.model.system;
     let spans = &reader.recipe.spans;

@@ -12,6 +12,10 @@ use crate::stage::StageError;
 use crate::stage::actions::system::inside as system;
 use crate::store::Outputs;
 
+/// Makes the layer; gives what the action's record names.
+///
+/// # Errors
+/// [`StageError`] of its kind.
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, base) = (context.lock, below(action, context.done)?);
     let read = |path: &Path, name: &str| {

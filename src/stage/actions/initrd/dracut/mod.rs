@@ -3,6 +3,7 @@
 //! dracut runs in a tools root and only composes: its archive is not compressed, and is read, put in order and
 //! written by imgbuild, so that the same inputs give the same bytes (D21, D22).
 
+pub mod inputs;
 pub mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,15 +15,11 @@ use super::compose::{
     InitrdAnswer, InitrdRequest, Tree, add_firmware, compress, driver_settings, folder_of, read_module, select,
 };
 use crate::archive::{Body, Content, Found, read_archive, write_trailer};
-use crate::digest::{Digest, FieldHasher};
-use crate::plan::{Input, Origin};
+use crate::digest::Digest;
 use crate::recipe::normal_name;
-use crate::recipe::{Recipe, dracut_modules};
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command, shown};
-use crate::stage::StageError;
 use crate::stage::actions::kernel::modules::{Selection, plain_path};
-use crate::stage::results::file;
 use crate::store::{LayerReader, TreeEditor, in_scratch, lower_directories, make_directories};
 
 /// Part of the keys; raised with what the action gives. 1: first.
@@ -74,38 +71,6 @@ pub enum DracutAnswer {
     Made(InitrdAnswer, Vec<String>),
     /// dracut failed.
     Failed(CommandResult),
-}
-
-/// What is part of the key besides what imgbuild's own initrd is made of; `tools` is the tools root's identity.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn inputs(recipe: &Recipe, tools: String, roots: Origin) -> Result<Vec<Input>, StageError> {
-    let spans = &recipe.spans;
-    let mut hasher = FieldHasher::new("imgbuild dracut module v1");
-    hasher.text(COMPOSE).text(DETECT_VIRT);
-    for (name, text) in MODULE {
-        hasher.text(name).text(text);
-    }
-    let mut inputs = vec![
-        Input::parameter("generator", "dracut").field(spans, "initrd.generator"),
-        Input::new("tools dracut", tools).of(roots),
-        Input::new("tools imgbuild's dracut module", hasher.finish().to_string())
-            .of(Origin::Imgbuild("dracut module".to_owned())),
-    ];
-    let (added, omitted) = dracut_modules(&recipe.model.initrd);
-    for (names, how) in [(&added, "added"), (&omitted, "left out")] {
-        for name in names {
-            let input = Input::new(format!("dracut module {name}"), how);
-            let written = |item: &String| item.trim_start_matches(['+', '-']) == name;
-            let index = recipe.model.initrd.dracut_modules.iter().position(written);
-            inputs.push(input.item(spans, "initrd.dracut_modules", index.unwrap_or_default()));
-        }
-    }
-    for (index, (path, name)) in recipe.dracut_conf.iter().enumerate() {
-        inputs.push(file(name, path, None)?.item(spans, "initrd.dracut_conf", index));
-    }
-    Ok(inputs)
 }
 
 /// Runs inside.

@@ -18,7 +18,7 @@ use crate::store::Outputs;
 /// # Errors
 /// [`StageError::Script`] with dracut's words, [`StageError::Gate`] for drivers that the kernel lacks.
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let (_lock, done) = (context.lock, context.done);
+    let done = context.done;
     let mut conf = Vec::new();
     for (path, name) in &builder.recipe.dracut_conf {
         let text = std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.clone(), source })?;

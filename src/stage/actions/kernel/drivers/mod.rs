@@ -34,7 +34,7 @@ use crate::sandbox::helper::News;
 use crate::store::{LayerReader, TreeEditor};
 
 /// Part of the keys of drivers that are built; raised with what the action gives. 1: first; 2: with dkms.conf too paths are
-/// left out of modules.
+/// left out of modules; 3: dkms.conf has more variables.
 pub const VERSION: u32 = 3;
 
 /// What the kernel stage adds to the kernel.
