@@ -112,6 +112,15 @@ pub(in crate::stage) struct Context<'a> {
     pub supply: &'a Supply<'a>,
 }
 
+/// A file that an operation leaves for the host process: it goes when this is dropped, whatever came of the operation.
+pub(in crate::stage) struct Handover(PathBuf);
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// How many damaged files one build takes out of the store before it gives up.
 const MENDED_AT_MOST: usize = 16;
 
@@ -297,10 +306,12 @@ impl Builder<'_> {
 
     /// Takes a file that an operation left for the host process.
     pub(in crate::stage) fn take(&self, name: &str) -> Result<BlobRef, StageError> {
-        let path = self.store.directory().join(name);
-        let blob = self.store.ensure_blob_of(&path)?;
-        let _ = std::fs::remove_file(&path);
-        Ok(blob)
+        Ok(self.store.ensure_blob_of(&self.store.directory().join(name))?)
+    }
+
+    /// To be held while an operation may leave such a file.
+    pub(in crate::stage) fn handover(&self, name: &str) -> Handover {
+        Handover(self.store.directory().join(name))
     }
 
     /// What talks to mirrors.

@@ -18,6 +18,7 @@ use crate::store::Outputs;
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let scratch = builder.store.scratch()?;
     let request = initrd_request(builder, action, context, &scratch.name)?;
+    let _left = builder.handover(&request.handover);
     let answer: initrd::InitrdAnswer =
         builder.namespace.call("initrd", &request, &mut |text| builder.report.progress(text))?;
     // The same drivers in another form: said once.

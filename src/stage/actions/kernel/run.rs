@@ -26,6 +26,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     context.supply.have(&packages)?;
     let scratch = builder.store.scratch()?;
     let handover = format!("handover/{}-kernel", scratch.name.replace('/', "-"));
+    let _left = builder.handover(&handover);
     let request = kernel::KernelRequest {
         scratch: scratch.name.clone(),
         packages: packages

@@ -35,6 +35,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         conf,
         log: builder.log_name(action),
     };
+    let _left = builder.handover(&request.initrd.handover);
     let answer: DracutAnswer = builder.namespace.call("dracut", &request, &mut |text| builder.report.progress(text))?;
     let (answer, not_installed) = match answer {
         DracutAnswer::Made(answer, not_installed) => (answer, not_installed),
