@@ -74,7 +74,8 @@ fn a_full_disk_is_named_in_each_stage_and_room_is_all_that_is_missing() {
         let said: String = ran.err.split_whitespace().filter(|word| *word != "│").collect();
         assert!(said.to_lowercase().contains("nospaceleft"), "{}", ran.err);
         assert!(said.contains(disk.path().to_str().unwrap()), "{}", ran.err);
-        places.insert(ran.err.lines().filter(|line| line.ends_with(": started")).count());
+        let started = ran.err.lines().filter(|line| line.ends_with(": started"));
+        places.insert(started.map(str::to_owned).collect::<Vec<_>>());
         nothing_is_left(&space.store());
     }
     assert!(places.len() >= 3, "the disk was full in too few places: {places:?}");
