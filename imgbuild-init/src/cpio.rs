@@ -46,10 +46,16 @@ fn header(bytes: &[u8; 110]) -> Option<Header> {
     })
 }
 
+/// Compressions that are known.
+pub const COMPRESSIONS: [&str; 5] = ["zstd", "gzip", "xz", "lz4", "none"];
+
 /// Decompresses and unpacks a frame below a directory; gives the directories with the times that they shall have.
 pub fn unpack(frame: &[u8], compress: &str, root: &str) -> Result<Vec<(String, u32)>, String> {
     let plain: Box<dyn Read> = match compress {
+        "none" => Box::new(frame),
         "gzip" => Box::new(flate2::read::MultiGzDecoder::new(frame)),
+        "xz" => Box::new(liblzma::bufread::XzDecoder::new(frame)),
+        "lz4" => Box::new(lz4_flex::frame::FrameDecoder::new(frame)),
         _ => Box::new(zstd::Decoder::with_buffer(frame).map_err(|error| error.to_string())?),
     };
     let mut input = BufReader::with_capacity(1 << 16, plain);

@@ -81,6 +81,13 @@ pub struct Index {
     pub digest: String,
 }
 
+impl Index {
+    /// Whether nodes mount the image as it is.
+    pub fn stays_packed(&self) -> bool {
+        self.archive == "squashfs"
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -141,13 +148,14 @@ fn digest_of_index(text: &str, image: &str) -> Result<String, String> {
 }
 
 fn check_index(index: &Index) -> Result<(), String> {
-    if !(1..=2).contains(&index.format) || index.archive != "cpio" {
+    if !(1..=2).contains(&index.format) || !["cpio", "squashfs"].contains(&index.archive.as_str()) {
         return Err(format!(
             "this initrd does not know images of format {} ({}); build both with one imgbuild",
             index.format, index.archive
         ));
     }
-    if !["zstd", "gzip"].contains(&index.compress.as_str()) {
+    // What stays packed is the kernel's to read.
+    if !index.stays_packed() && !cpio::COMPRESSIONS.contains(&index.compress.as_str()) {
         return Err(format!("this initrd does not know the compression `{}`", index.compress));
     }
     let mut offset = 0u64;
@@ -184,19 +192,21 @@ pub fn unpack(client: &Client, url: &str, index: &Index, parameters: &Parameters
         .map_err(|error| {
             format!("the root file system cannot be made: {error}; are rootlimit= and rootflags= options of tmpfs?")
         })?;
-    let outcome = unpack_frames(client, url, index).and_then(|()| {
-        for (path, name, value) in &index.xattrs {
-            sys::set_xattr(root(), path, name, value).map_err(|error| {
-                format!("the attribute {name} of {path} cannot be set: {error}", path = shown(path))
-            })?;
-        }
-        Ok(())
-    });
+    let outcome = unpack_frames(client, url, index).and_then(|()| set_attributes(index));
     if outcome.is_err() {
         // Nothing half-unpacked stays.
         sys::unmount(root());
     }
     outcome
+}
+
+/// Sets the attributes that the archive has no place for.
+pub fn set_attributes(index: &Index) -> Result<(), String> {
+    for (path, name, value) in &index.xattrs {
+        sys::set_xattr(root(), path, name, value)
+            .map_err(|error| format!("the attribute {name} of {path} cannot be set: {error}", path = shown(path)))?;
+    }
+    Ok(())
 }
 
 fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String> {
@@ -260,7 +270,7 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
 }
 
 /// Streams the file, cuts it into frames, and gives each that is right; a broken stream is taken up at its frame.
-fn fetch_frames(
+pub fn fetch_frames(
     client: &Client,
     url: &str,
     index: &Index,

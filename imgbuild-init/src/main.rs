@@ -33,10 +33,12 @@ mod fetch;
 mod handover;
 mod image;
 mod lease;
+mod loops;
 mod modules;
 #[path = "../../src/name.rs"]
 mod name;
 mod network;
+mod packed;
 mod rescue;
 mod selinux;
 mod switch;
@@ -165,7 +167,11 @@ fn attempt(parameters: &Parameters, part: Part, last: &mut Option<lease::Lease>)
         }
         None => None,
     };
-    let outcome = image::unpack(&client, url, &index, parameters).and_then(|()| {
+    let brought = match index.stays_packed() {
+        true => packed::mount(&client, url, &index, parameters, &modules),
+        false => image::unpack(&client, url, &index, parameters),
+    };
+    let outcome = brought.and_then(|()| {
         say!("the image is whole: {} entries in {} frames", index.inodes, index.frames.len());
         switch::find_init()?;
         handover::hand_over(&lease, keeper)?;

@@ -54,6 +54,32 @@ pub fn mount_root(target: &str, size: &str, flags: Option<&str>) -> io::Result<(
     mount("imgbuild", target, "tmpfs", 0, &format!("mode=755,size={size},nr_inodes=0{flags}"))
 }
 
+/// Mounts an image for reading.
+pub fn mount_image(device: &str, target: &str, kind: &str) -> io::Result<()> {
+    let _ = std::fs::create_dir_all(target);
+    mount(device, target, kind, libc::MS_RDONLY, "")
+}
+
+/// Joins what can only be read with a tmpfs that takes what is written.
+pub fn mount_overlay(target: &str, lower: &str, upper: &str) -> io::Result<()> {
+    for path in [target.to_owned(), format!("{upper}/upper"), format!("{upper}/work")] {
+        std::fs::create_dir_all(path)?;
+    }
+    mount("imgbuild", target, "overlay", 0, &format!("lowerdir={lower},upperdir={upper}/upper,workdir={upper}/work"))
+}
+
+/// A control call with a number; gives the number that it answers.
+pub fn control_number(fd: std::os::fd::RawFd, request: u64, argument: u64) -> io::Result<i32> {
+    // SAFETY: the request takes a number and no pointer.
+    check(unsafe { libc::ioctl(fd, request as _, argument) })
+}
+
+/// A control call with a structure.
+pub fn control_bytes(fd: std::os::fd::RawFd, request: u64, argument: &mut [u8]) -> io::Result<i32> {
+    // SAFETY: the pointer is to live bytes, as many as the request's structure has.
+    check(unsafe { libc::ioctl(fd, request as _, argument.as_mut_ptr()) })
+}
+
 /// Shows the kernel's side of SELinux.
 pub fn mount_selinux(target: &str) -> io::Result<()> {
     mount("selinuxfs", target, "selinuxfs", libc::MS_NOSUID | libc::MS_NOEXEC, "")
@@ -508,10 +534,22 @@ pub fn set_xattr(root: &str, name: &str, attribute: &str, value: &str) -> io::Re
         (0..value.len()).step_by(2).map(|at| u8::from_str_radix(value.get(at..at + 2)?, 16).ok()).collect();
     let bytes = bytes.ok_or(io::ErrorKind::InvalidData)?;
     let (path, attribute) = (c(&format!("{root}/{name}"))?, c(attribute)?);
-    // SAFETY: the strings are live and terminated, and the value is as long as said.
-    let set =
-        check(unsafe { libc::lsetxattr(path.as_ptr(), attribute.as_ptr(), bytes.as_ptr().cast(), bytes.len(), 0) });
-    match set {
+    let set = || {
+        // SAFETY: the strings are live and terminated, and the value is as long as said.
+        check(unsafe { libc::lsetxattr(path.as_ptr(), attribute.as_ptr(), bytes.as_ptr().cast(), bytes.len(), 0) })
+    };
+    let mut outcome = set();
+    if outcome.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EOPNOTSUPP))
+        && attribute.to_bytes().starts_with(b"system.")
+    {
+        // An overlay gives no ACL to what still lies in an image that has none: a change of mode brings it up first.
+        // Source: Linux, fs/overlayfs, ovl_posix_acl_xattr_set.
+        let full = format!("{root}/{name}");
+        let mode = std::fs::symlink_metadata(&full).map(|found| found.permissions())?;
+        std::fs::set_permissions(&full, mode)?;
+        outcome = set();
+    }
+    match outcome {
         // tmpfs has no user attributes before Linux 6.6; nothing that boots needs them.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) && attribute.to_bytes().starts_with(b"user.") => {
             crate::say!("this kernel keeps no user attributes in memory: {name} is without");

@@ -8,30 +8,42 @@ use serde::{Deserialize, Serialize};
 /// A compressor and its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Compression {
+    /// None.
+    None,
     /// zstd.
     Zstd(u32),
     /// gzip.
     Gzip(u32),
+    /// xz.
+    Xz(u32),
+    /// lz4.
+    Lz4,
 }
 
 /// The libraries that make the bytes: another version may make others. Part of the keys of what they make; a test compares
 /// them with Cargo.lock.
 const LIBZSTD: &str = "1.5.7";
 const ZLIB_RS: &str = "0.6.8";
+const LIBLZMA: &str = "0.4.9";
+const LZ4_FLEX: &str = "0.14.0";
 
 impl Compression {
     /// The compressor as recipes and indices name it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::None => "none",
             Self::Zstd(_) => "zstd",
             Self::Gzip(_) => "gzip",
+            Self::Xz(_) => "xz",
+            Self::Lz4 => "lz4",
         }
     }
 
-    /// Its level.
+    /// Its level; 0 where it has none.
     pub fn level(self) -> u32 {
         match self {
-            Self::Zstd(level) | Self::Gzip(level) => level,
+            Self::Zstd(level) | Self::Gzip(level) | Self::Xz(level) => level,
+            Self::None | Self::Lz4 => 0,
         }
     }
 
@@ -40,6 +52,9 @@ impl Compression {
         match self {
             Self::Zstd(_) => format!("libzstd {LIBZSTD}"),
             Self::Gzip(_) => format!("zlib-rs {ZLIB_RS}"),
+            Self::Xz(_) => format!("liblzma-sys {LIBLZMA}"),
+            Self::Lz4 => format!("lz4_flex {LZ4_FLEX}"),
+            Self::None => "none".to_owned(),
         }
     }
 
@@ -68,6 +83,21 @@ impl Compression {
                 encoder.finish()?;
                 Ok(filled)
             }
+            Self::Xz(level) => {
+                // The kernel's and busybox's decoders know this check. Source: Linux, Documentation/staging/xz.rst.
+                let stream = liblzma::stream::Stream::new_easy_encoder(level, liblzma::stream::Check::Crc32)?;
+                let mut encoder = liblzma::write::XzEncoder::new_stream(&mut out, stream);
+                let filled = fill(&mut encoder)?;
+                encoder.finish()?;
+                Ok(filled)
+            }
+            Self::Lz4 => {
+                let mut encoder = lz4_flex::frame::FrameEncoder::new(&mut out);
+                let filled = fill(&mut encoder)?;
+                encoder.finish().map_err(io::Error::other)?;
+                Ok(filled)
+            }
+            Self::None => fill(&mut out),
         }
     }
 }
@@ -115,6 +145,7 @@ mod tests {
         let content = mixed();
         assert!(content.len() > 3 << 20, "{}", content.len());
         let all = [1, 3, 9, 19].map(Compression::Zstd).into_iter().chain([1, 6, 9].map(Compression::Gzip));
+        let all = all.chain([1, 6].map(Compression::Xz)).chain([Compression::Lz4]);
         let lines = all.map(|one| format!("{} {} {}\n", one.name(), one.level(), digest_of(one, &content)));
         let content = format!("content {}\n", &Sha256::of(&content).to_string()[..16]);
         insta::assert_snapshot!(content + &lines.collect::<String>());
@@ -129,6 +160,8 @@ mod tests {
             own.map(|package| package["version"].as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(versions("zlib-rs"), [ZLIB_RS]);
+        assert_eq!(versions("liblzma-sys"), [LIBLZMA]);
+        assert_eq!(versions("lz4_flex"), [LZ4_FLEX]);
         let [linked] = &versions("zstd-sys")[..] else { panic!("several zstd") };
         assert_eq!(linked.rsplit_once("+zstd.").unwrap().1, LIBZSTD);
         assert_eq!(zstd::zstd_safe::version_string(), LIBZSTD);

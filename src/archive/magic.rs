@@ -52,6 +52,7 @@ enum Compression {
     Xz,
     Lzma,
     Zstd,
+    Lz4,
     Bzip2,
 }
 
@@ -61,6 +62,7 @@ fn compression(start: &[u8]) -> Option<Compression> {
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
         [0x5d, 0, 0, ..] => Compression::Lzma,
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+        [0x04, 0x22, 0x4d, 0x18, ..] => Compression::Lz4,
         [b'B', b'Z', b'h', b'1'..=b'9', b'1', ..] => Compression::Bzip2,
         _ => return None,
     })
@@ -69,7 +71,7 @@ fn compression(start: &[u8]) -> Option<Compression> {
 /// Memory that an xz or lzma stream may ask for, in bytes.
 const XZ_MEMORY_LIMIT: u64 = 512 << 20;
 
-/// Undoes the compression of a stream, if it has one: gzip, xz, lzma or zstd, by its first bytes.
+/// Undoes the compression of a stream, if it has one: gzip, xz, lzma, zstd or lz4, by its first bytes.
 ///
 /// # Errors
 /// The stream's; one for bzip2, which no driver package of a maintained release uses.
@@ -96,6 +98,7 @@ pub fn plain<'a>(mut stream: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
             Box::new(liblzma::read::XzDecoder::new_stream(whole, decoder))
         }
         Some(Compression::Zstd) => Box::new(zstd::Decoder::new(whole)?),
+        Some(Compression::Lz4) => Box::new(lz4_flex::frame::FrameDecoder::new(whole)),
         Some(Compression::Bzip2) => {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,

@@ -12,12 +12,17 @@ mod iso;
 mod listing;
 mod magic;
 mod members;
+mod squashfs;
 
 pub use self::cpio::{Body, Head, write_entry, write_trailer};
+pub use self::squashfs::{
+    BLOCK_SIZE, BlockInfo, DataFile, DataFrame, Finished, Image, Run, SQUASHFS_VERSION, cut_blocks, finish, fits,
+};
 pub use compress::Compression;
 pub use cpio_read::{Content, Found, read_archive};
 pub use deb::{DebError, control_stanza, read_members, write_plain};
 pub use extract::{Extractor, Meta, extract_tar};
+pub use frames::form::Form;
 pub use frames::read::{FrameEntry, read_frame};
 pub use frames::write::{FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 pub use iso::read_iso;

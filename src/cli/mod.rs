@@ -109,6 +109,12 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Manual {
+        /// The directory
+        directory: std::path::PathBuf,
+    },
     /// Print the JSON Schema of a file format
     Schema {
         /// Which format
@@ -176,6 +182,18 @@ fn with_stack() -> ExitCode {
             clap_complete::generate(*shell, &mut Arguments::command(), "imgbuild", &mut script);
             output::render::print_as_is(&String::from_utf8_lossy(&script));
             Exit::Done
+        }
+        Command::Manual { directory } => {
+            let written = std::fs::create_dir_all(directory)
+                .and_then(|()| clap_mangen::generate_to(Arguments::command(), directory));
+            match written {
+                Ok(()) => Exit::Done,
+                Err(error) => {
+                    let problem = format!("cannot write manual pages into `{}`: {error}", directory.display());
+                    output::render::say(&format!("error: {problem}"));
+                    Exit::Machine
+                }
+            }
         }
         Command::Schema { format } => {
             output::render::print_as_is(&output::documents::schema(format).unwrap_or_default());

@@ -159,7 +159,23 @@ fn enter(on_terminal: bool) -> Result<(), Message> {
     rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .map_err(|error| failed("make mounts private", error))?;
     rustix::system::sethostname(HOST_NAME.as_bytes()).map_err(|error| failed("set the host name", error))?;
+    // Without it a script that needs it says so itself.
+    let _ = bring_loopback_up();
     Ok(())
+}
+
+/// Brings up the loopback interface, the only one there is: programs of package scripts (postfix) want an address that is their
+/// own, also where no network is.
+fn bring_loopback_up() -> rustix::io::Result<()> {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, netlink::SocketAddrNetlink};
+    /// Length, RTM_NEWLINK, NLM_F_REQUEST, number, sender: rtnetlink(7).
+    const HEAD: [u32; 4] =
+        if cfg!(target_endian = "little") { [32, 16 | 1 << 16, 1, 0] } else { [32, 16 << 16 | 1, 1, 0] };
+    /// Family and type, index (loopback is the first), flags and their mask: IFF_UP.
+    const LINK: [u32; 4] = [0, 1, 1, 1];
+    let message: Vec<u8> = HEAD.iter().chain(&LINK).flat_map(|word| word.to_ne_bytes()).collect();
+    let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
+    rustix::net::sendto(&socket, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0)).map(drop)
 }
 
 /// What is said of a panic, and the exit status.

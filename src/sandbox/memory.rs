@@ -1,6 +1,12 @@
 //! What the process is given to work with: memory that runs out with a message, and a stack that is large enough.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
+
+/// musl's own allocator is slow where several threads work.
+#[cfg(target_env = "musl")]
+use mimalloc::MiMalloc as System;
+#[cfg(not(target_env = "musl"))]
+use std::alloc::System;
 
 use rustix::process::{Resource, getrlimit};
 

@@ -1,10 +1,10 @@
 //! The stages: what each action does, and running a plan.
 //!
-//! [`actions`] turns a recipe and its lock into actions; [`build`] is the only place that commits them to the store.
+//! [`actions`] turns a recipe and its lock into actions; [`builder`] is the only place that commits them to the store.
 //! Must not know the terminal or xCAT's syntax.
 
 mod actions;
-mod build;
+mod builder;
 mod error;
 mod estimate;
 mod examine;
@@ -18,13 +18,13 @@ mod results;
 
 pub use crate::distro::PackageSources;
 pub use actions::{Forms, StageGraph, graph_of};
-pub use build::failed::Failed;
-pub use build::history::StoreHistory;
-pub use build::many::{Failure, ImageOutcome, build_images};
-pub use build::planfile::{PlanToKeep, picture};
-pub use build::run::{Builder, Options, Outcome, Summary, init_program};
-pub use build::shared::{Limits, SharedBuild};
-pub use build::trace::Trace;
+pub use builder::failed::Failed;
+pub use builder::history::StoreHistory;
+pub use builder::many::{Failure, ImageOutcome, build_images};
+pub use builder::planfile::{PlanToKeep, picture};
+pub use builder::run::{Builder, Options, Outcome, Summary, init_program};
+pub use builder::shared::{Limits, SharedBuild};
+pub use builder::trace::Trace;
 pub use error::StageError;
 pub use estimate::{ActionEstimate, Estimate, Facts, PathStep, Range, Source, Total, Workload};
 pub use examine::against::{Comparison, State, compare, name_lines};

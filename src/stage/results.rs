@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::StageError;
-use super::build::history::outputs_by_name;
+use super::builder::history::outputs_by_name;
 use crate::digest::Digest;
 use crate::plan::{Action, Input, Known, file_input};
 use crate::source::Span;

@@ -11,7 +11,7 @@ use crate::fault;
 use crate::format::Version;
 
 /// Directories that belong to root inside the namespace.
-pub const TREE_DIRECTORIES: [&str; 6] = ["trees", "manifests", "frames", "scratch", "logs", "handover"];
+pub const TREE_DIRECTORIES: [&str; 7] = ["trees", "manifests", "frames", "scratch", "logs", "handover", "solving"];
 
 /// Directories that belong to the user.
 const OWN_DIRECTORIES: [&str; 9] =
@@ -195,6 +195,12 @@ impl Store {
     pub fn frame_name(digest: &Digest) -> String {
         let hex = digest.to_string();
         format!("frames/{}/{hex}", &hex[..2])
+    }
+
+    /// What a package manager made of indices to resolve with, relative to the store's directory; `digest` is of all that it
+    /// is made of.
+    pub fn solving_name(digest: &Digest) -> String {
+        format!("solving/{digest}")
     }
 
     /// Whether a layer is there, tree and manifest.

@@ -93,7 +93,7 @@ fn mistakes_in_kdl_are_told_as_well_as_in_toml() {
        ·                        ╰── unknown value
      7 │ kernell
        ╰────
-      help: it can be "zstd", "gzip"
+      help: it can be "zstd", "gzip", "xz", "lz4", "none"
 
     recipe::unknown_key
 

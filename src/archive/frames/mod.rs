@@ -1,4 +1,5 @@
 //! Frames: an archive cut into pieces that are compressed by themselves and kept by what they hold (D29 to D31).
 
+pub mod form;
 pub mod read;
 pub mod write;

@@ -15,9 +15,9 @@ use crate::digest::{Digest, FieldHasher, Sha256};
 use crate::store::{Entry, Kind};
 
 /// A frame is cut from here on where a path's hash allows, in bytes before compression.
-const FRAME_LEAST: u64 = 1 << 20;
+pub(in crate::archive) const FRAME_LEAST: u64 = 1 << 20;
 /// A frame is cut here whatever the hash says, in bytes before compression.
-const FRAME_MOST: u64 = 8 << 20;
+pub(in crate::archive) const FRAME_MOST: u64 = 8 << 20;
 /// One path in so many may start a frame.
 const CUT_ODDS: u32 = 32;
 
@@ -74,6 +74,11 @@ fn path_hash(path: &str) -> u32 {
     u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
+/// Whether a frame that is large enough ends before this path.
+pub(in crate::archive) fn starts_frame(path: &str) -> bool {
+    path_hash(path).is_multiple_of(CUT_ODDS)
+}
+
 /// Cuts a tree into frames; `entries` are sorted by path.
 pub fn cut_frames(entries: Vec<(String, Entry, usize)>) -> Vec<Frame> {
     let mut groups: BTreeMap<(usize, String), Vec<usize>> = BTreeMap::new();
@@ -115,7 +120,7 @@ pub fn cut_frames(entries: Vec<(String, Entry, usize)>) -> Vec<Frame> {
         if moved.contains(&index) {
             continue;
         }
-        let cut = bytes >= FRAME_MOST || (bytes >= FRAME_LEAST && path_hash(&item.0).is_multiple_of(CUT_ODDS));
+        let cut = bytes >= FRAME_MOST || (bytes >= FRAME_LEAST && starts_frame(&item.0));
         if cut {
             frames.push(std::mem::take(&mut current));
             bytes = 0;

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::distro::inside::accounts;
+use crate::distro::inside::accounts::{self, text_in};
 use crate::distro::inside::common::{Made, normalise, quoted, write};
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
-use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
+use crate::sandbox::{Bind, CommandRequest, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
 use crate::store::scan;
 use crate::store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories};
 
@@ -146,6 +146,12 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         let editor = TreeEditor::open(&at("tree"))?;
         editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
         accounts::make(&at("tree"), &request.base, &request.accounts)?;
+        // Scripts ask for the machine's full name (postfix); a base of essential packages cannot answer.
+        let base = lower_directories(&request.base)?;
+        let lacks_hosts = base.iter().all(|lower| !std::path::Path::new(lower).join("etc/hosts").exists());
+        if lacks_hosts {
+            editor.write("etc/hosts", HOSTS, 0o644)?;
+        }
         let left_out = request.left_out.iter().map(|pattern| format!("\"--path-exclude={pattern}\";"));
         let options = format!("{APT_CONFIGURATION}Dpkg::Options {{{}}};\n", left_out.collect::<String>());
         write(&at("apt/apt.conf"), &options)?;
@@ -181,6 +187,9 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         if result.status != 0 {
             return Ok(Made::Failed(result));
         }
+        if lacks_hosts && text_in(&editor, "etc/hosts").is_some_and(|text| text.as_bytes() == HOSTS) {
+            editor.remove("etc/hosts")?;
+        }
         normalise(&at("tree"), &NORMALISED)?;
         let accounts = accounts::found(&at("tree"), &request.base, &scripts_that_make_accounts(&at("tree"))?)?;
         let answer = scan(&ScanRequest {
@@ -192,6 +201,9 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         Ok(Made::Layer(answer, accounts))
     })
 }
+
+/// What programs find as /etc/hosts while packages are installed, where the image has none.
+const HOSTS: &[u8] = b"127.0.0.1\tlocalhost.localdomain localhost imgbuild\n";
 
 /// Prints the installed packages that a name or pattern matches, each with a suffix; no package name has a character
 /// that a shell knows.
@@ -228,54 +240,4 @@ fn install_script(request: &InstallRequest) -> String {
         script.push_str("fi\n");
     }
     script
-}
-
-/// Asks apt something about the repositories, without a target.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct QueryRequest {
-    /// Scratch directory, relative to the store's.
-    pub scratch: String,
-    /// Directory shown at /repo, relative to the store's.
-    pub links: String,
-    /// Layers of the tools root.
-    pub tools: Vec<Digest>,
-    /// apt.conf, sources.list and other files, by path below /imgbuild.
-    pub files: Vec<(String, String)>,
-    /// Shell script to run.
-    pub script: String,
-    /// Seconds since 1970, for the environment.
-    pub epoch: i64,
-    /// Log file, relative to the store's directory; takes the standard output.
-    pub log: String,
-}
-
-pub fn query(request: QueryRequest, _: News<'_>) -> Result<CommandResult, String> {
-    in_scratch(&request.scratch, || {
-        let at = |name: &str| format!("{}/{name}", request.scratch);
-        make_directories(&request.scratch, &["mount", "root", "root-work", "apt"])?;
-        for (path, text) in &request.files {
-            let path = at(&format!("apt/{path}"));
-            if let Some((parent, _)) = path.rsplit_once('/') {
-                make_directories(parent, &[""])?;
-            }
-            write(&path, text)?;
-        }
-        write(&at("apt/run"), &request.script)?;
-        run_command(&CommandRequest {
-            root: TreeMount { lower: lower_directories(&request.tools)?, upper: at("root"), work: at("root-work") },
-            binds: vec![
-                Bind { source: at("apt"), target: "/imgbuild".to_owned(), writable: true },
-                Bind { source: request.links.clone(), target: "/repo".to_owned(), writable: false },
-            ],
-            arguments: ["/bin/sh", "/imgbuild/run"].map(str::to_owned).to_vec(),
-            environment: {
-                let mut variables = environment(request.epoch);
-                variables.push(("APT_CONFIG".to_owned(), "/imgbuild/apt.conf".to_owned()));
-                variables
-            },
-            log: request.log.clone(),
-            mount_point: at("mount"),
-            ..CommandRequest::default()
-        })
-    })
 }

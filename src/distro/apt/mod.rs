@@ -11,6 +11,7 @@ mod dracut;
 mod inside;
 mod install;
 mod plain;
+mod query;
 mod resolve;
 mod root;
 
@@ -73,7 +74,7 @@ impl PackageManager for Apt {
             driver_tools: all(&["make", "binutils", "mawk"]),
             kernel: match recipe.model.image.distro {
                 Distro::Ubuntu => "linux-image-generic".to_owned(),
-                _ => format!("linux-image-{}", archive::gather::architecture_of(recipe)),
+                _ => format!("linux-image-{}", archive::named::architecture_of(recipe)),
             },
         }
     }
@@ -168,7 +169,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("apt-root", |request, progress| answer(request, progress, root::inside)),
         ("apt-install", |request, progress| answer(request, progress, inside::install)),
         ("apt-plain", |request, progress| answer(request, progress, plain::inside)),
-        ("apt-query", |request, progress| answer(request, progress, inside::query)),
+        ("apt-query", |request, progress| answer(request, progress, query::query)),
     ]
 }
 

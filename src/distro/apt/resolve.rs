@@ -1,13 +1,17 @@
 //! The release's own apt decides what a list of packages means (D12).
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::archive::source::below;
-use super::inside::QueryRequest;
+use super::query::{Prepare, QueryAnswer, QueryRequest};
 use super::{Archive, PinnedPackage, SuiteRelease};
+use crate::digest::{Digest, Sha256};
 use crate::distro::{DistroError, Pass, Resolution, Solving};
 use crate::sandbox::CommandResult;
 use crate::source::nearest;
+use crate::store::Store;
 
 /// Runs apt in a tools root against repositories whose indices were checked.
 pub struct Resolver<'a> {
@@ -28,7 +32,10 @@ APT::Architectures "{architecture}";
 Dir "/imgbuild/t";
 Dir::State "/imgbuild/state";
 Dir::State::Status "/imgbuild/status";
+Dir::State::Lists "/imgbuild/known/lists";
 Dir::Cache "/imgbuild/cache";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "/imgbuild/known/srcpkgcache.bin";
 Dir::Etc "/imgbuild/etc";
 Dir::Log "/imgbuild/log";
 Acquire::Languages "none";
@@ -43,6 +50,33 @@ APT::Update::Error-Mode "any";
     )
 }
 
+/// Reads the indices into /imgbuild/known: lists as apt names them, and its binary form of them.
+const PREPARE: &str = "set -e\n\
+    mkdir -p /imgbuild/cache/archives/partial /imgbuild/log /imgbuild/t\n\
+    apt-get update -qq >/imgbuild/update 2>&1 || { cat /imgbuild/update; exit 100; }\n\
+    rm -rf /imgbuild/known/lists/lock /imgbuild/known/lists/partial\n";
+
+/// What apt is shown of the repositories.
+#[derive(Default)]
+struct Repositories<'a> {
+    /// sources.list.
+    sources: String,
+    /// Files below /repo.
+    files: Vec<(String, Content<'a>)>,
+    /// Where the store has what apt makes of them.
+    known: String,
+    /// Whether that was compared with its digests.
+    checked: Cell<bool>,
+}
+
+/// What is in a file.
+enum Content<'a> {
+    /// A text.
+    Text(Cow<'a, str>),
+    /// An index of the store.
+    Index(Sha256),
+}
+
 impl Resolver<'_> {
     /// Resolves passes one after another; each sees what the earlier ones installed.
     ///
@@ -54,12 +88,13 @@ impl Resolver<'_> {
         let mut installed: BTreeMap<String, (String, bool)> = BTreeMap::new();
         let mut first = None;
         let mut answers = Vec::new();
+        let repositories = self.repositories();
         for (number, pass) in passes.iter().enumerate() {
             let answer = if pass.install.is_empty() && pass.remove.is_empty() && pass.remove_after.is_empty() {
                 Resolution::default()
             } else {
                 let over = if pass.aside { first.as_ref().unwrap_or(&installed) } else { &installed };
-                self.resolve_pass(number, pass, over, held)?
+                self.resolve_pass(number, pass, over, held, &repositories)?
             };
             if pass.aside {
                 answers.push(answer);
@@ -79,47 +114,102 @@ impl Resolver<'_> {
         Ok(answers)
     }
 
+    /// What apt is shown of the repositories.
+    fn repositories(&self) -> Repositories<'_> {
+        let mut shown = Repositories::default();
+        for (place, suite) in self.suites.iter().enumerate() {
+            if below(&suite.suite).is_some() {
+                // Its index alone: what apt would check of it was checked.
+                let own = self.archive.indices.iter().filter(|index| index.origin == suite.origin);
+                let text: String = own.map(|index| format!("{}\n", index.text())).collect();
+                shown.files.push((format!("{place}/Packages"), Content::Text(text.into())));
+                shown.sources.push_str(&format!("deb [trusted=yes] copy:/repo/{place} ./\n"));
+                continue;
+            }
+            let root = format!("{place}/dists/{}", suite.suite);
+            if let Some(text) = &suite.text {
+                shown.files.push((format!("{root}/Release"), Content::Text(text.as_str().into())));
+            }
+            let mut components = String::new();
+            for (component, digest, path) in &suite.indices {
+                shown.files.push((format!("{root}/{path}"), Content::Index(*digest)));
+                components.push(' ');
+                components.push_str(component);
+            }
+            shown.sources.push_str(&format!("deb [trusted=yes] copy:/repo/{place} {}{components}\n", suite.suite));
+        }
+        let local =
+            self.archive.indices.iter().filter(|index| index.base_url.starts_with("file:") && is_local(&index.origin));
+        for (place, index) in local.enumerate() {
+            shown.files.push((format!("local{place}/Packages"), Content::Text(index.text().into())));
+            shown.sources.push_str(&format!("deb [trusted=yes] copy:/repo/local{place} ./\n"));
+        }
+        shown.known = Store::solving_name(&self.digest_of(&shown));
+        shown
+    }
+
+    /// The digest of all that goes into what apt makes of the repositories.
+    fn digest_of(&self, repositories: &Repositories<'_>) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        add(b"imgbuild apt 1");
+        add(configuration(self.architecture).as_bytes());
+        add(PREPARE.as_bytes());
+        add(repositories.sources.as_bytes());
+        for digest in &self.solving.tools {
+            add(&digest.0);
+        }
+        for (path, content) in &repositories.files {
+            add(path.as_bytes());
+            match content {
+                Content::Text(text) => add(text.as_bytes()),
+                Content::Index(digest) => add(&digest.0),
+            }
+        }
+        Digest(*hasher.finalize().as_bytes())
+    }
+
+    /// Asks apt, with what it made of the repositories before; it makes that now where it is missing.
+    fn ask(&self, request: &mut QueryRequest, repositories: &Repositories<'_>) -> Result<CommandResult, DistroError> {
+        let store = self.solving.store;
+        if store.directory().join(&request.known).is_dir() {
+            match self.solving.namespace.call("apt-query", &*request, &mut |_| {})? {
+                QueryAnswer::Ran(result) => return Ok(result),
+                QueryAnswer::Unknown => {}
+            }
+        }
+        let scratch = store.scratch()?;
+        for (path, content) in &repositories.files {
+            match content {
+                Content::Text(text) => scratch.write_link(path, text.as_bytes(), 0o644)?,
+                Content::Index(digest) => scratch.link(&store.index(digest), path)?,
+            }
+        }
+        request.scratch.clone_from(&scratch.name);
+        request.prepare = Some(Prepare { links: scratch.links_name.clone(), script: PREPARE.to_owned() });
+        match self.solving.namespace.call("apt-query", &*request, &mut |_| {})? {
+            QueryAnswer::Ran(result) => Ok(result),
+            QueryAnswer::Unknown => {
+                let log = store.directory().join(&request.log).display().to_string();
+                Err(DistroError::Indices { said: "nothing came of reading them".to_owned(), log })
+            }
+        }
+    }
+
     fn resolve_pass(
         &self,
         number: usize,
         pass: &Pass,
         installed: &BTreeMap<String, (String, bool)>,
         held: &[PinnedPackage],
+        repositories: &Repositories<'_>,
     ) -> Result<Resolution, DistroError> {
         self.check_names(pass, installed)?;
         let install: Vec<String> =
             pass.install.iter().map(|item| self.in_folder(item).unwrap_or_else(|| item.clone())).collect();
-        let scratch = self.solving.store.scratch()?;
-        let mut sources = String::new();
-        for (place, suite) in self.suites.iter().enumerate() {
-            if below(&suite.suite).is_some() {
-                // Its index alone: what apt would check of it was checked.
-                let own = self.archive.indices.iter().filter(|index| index.origin == suite.origin);
-                let text: String = own.map(|index| format!("{}\n", index.text())).collect();
-                scratch.write_link(&format!("{place}/Packages"), text.as_bytes(), 0o644)?;
-                sources.push_str(&format!("deb [trusted=yes] file:/repo/{place} ./\n"));
-                continue;
-            }
-            let root = format!("{place}/dists/{}", suite.suite);
-            if let Some(text) = &suite.text {
-                scratch.write_link(&format!("{root}/Release"), text.as_bytes(), 0o644)?;
-            }
-            let mut components = String::new();
-            for (component, digest, path) in &suite.indices {
-                let bytes = std::fs::read(self.solving.store.index(digest))
-                    .map_err(|source| crate::store::StoreError::io("read", self.solving.store.index(digest), source))?;
-                scratch.write_link(&format!("{root}/{path}"), &bytes, 0o644)?;
-                components.push(' ');
-                components.push_str(component);
-            }
-            sources.push_str(&format!("deb [trusted=yes] file:/repo/{place} {}{components}\n", suite.suite));
-        }
-        let local =
-            self.archive.indices.iter().filter(|index| index.base_url.starts_with("file:") && is_local(&index.origin));
-        for (place, index) in local.enumerate() {
-            scratch.write_link(&format!("local{place}/Packages"), index.text().as_bytes(), 0o644)?;
-            sources.push_str(&format!("deb [trusted=yes] file:/repo/local{place} ./\n"));
-        }
         let mut status = String::new();
         let mut marks = String::new();
         for (name, (version, automatic)) in installed {
@@ -143,22 +233,25 @@ impl Resolver<'_> {
         let mut words: Vec<String> = install.iter().map(word).collect();
         let known = |name: &&String| installed.contains_key(*name) || !self.archive.candidates(name).is_empty();
         words.extend(pass.remove.iter().filter(known).map(|name| word(&format!("{name}-"))));
-        let mut script = String::from(
-            "set -e\nmkdir -p /imgbuild/state/lists/partial /imgbuild/cache/archives/partial /imgbuild/log /imgbuild/t\n\
-             apt-get update -qq >/imgbuild/update 2>&1 || { cat /imgbuild/update; exit 100; }\n\
-             echo '== simulate'\n",
+        let script = format!(
+            "set -e\nmkdir -p /imgbuild/cache/archives/partial /imgbuild/log /imgbuild/t\n\
+             echo '{}'\napt-get install -q -s {}\n",
+            SIMULATION.trim_end(),
+            words.join(" ")
         );
-        debug_assert!(script.contains(SIMULATION.trim_end()));
-        script.push_str(&format!("apt-get install -q -s {}\n", words.join(" ")));
         let file = |path: &str, text: String| (path.to_owned(), text);
         let log = format!("{}-{number}.log", self.solving.log);
-        let request = QueryRequest {
+        let scratch = self.solving.store.scratch()?;
+        let mut request = QueryRequest {
             scratch: scratch.name.clone(),
-            links: scratch.links_name.clone(),
+            known: repositories.known.clone(),
+            prepare: None,
+            // Once for all that follows.
+            check: !repositories.checked.replace(true),
             tools: self.solving.tools.clone(),
             files: vec![
                 file("apt.conf", configuration(self.architecture)),
-                file("etc/sources.list", sources),
+                file("etc/sources.list", repositories.sources.clone()),
                 file("etc/preferences", preferences),
                 file("etc/preferences.d/.keep", String::new()),
                 file("etc/apt.conf.d/.keep", String::new()),
@@ -169,7 +262,7 @@ impl Resolver<'_> {
             epoch: self.solving.epoch,
             log: log.clone(),
         };
-        let result: CommandResult = self.solving.namespace.call("apt-query", &request, &mut |_| {})?;
+        let result = self.ask(&mut request, repositories)?;
         let path = self.solving.store.directory().join(&log);
         let said = std::fs::read_to_string(&path).unwrap_or_default();
         if result.status != 0 {

@@ -46,10 +46,18 @@ pub fn write(path: &str, text: &str) -> Result<(), String> {
 
 /// Files that differ from run to run or describe the build host, whatever the package manager; removed from each layer, with
 /// those of the package manager and with the secrets that packages make (`secrets.txt`). One reason a line.
-const NORMALISED: [&str; 2] = [
+const NORMALISED: [&str; 4] = [
     "var/cache/ldconfig/aux-cache", // holds inode numbers and times of the build's file system
     "var/log/*.log",                // times of the build
+    "var/log/*/*.log",              // the same, in a package's own directory
+    "var/lib/certmonger/cas/*",     // named by the time of the build; certmonger makes them when it starts
 ];
+
+/// A name that each node must have of its own, and the program that makes it where the file asks for it (Debian's
+/// open-iscsi: startup-checks.sh); elsewhere it is made where the file is missing.
+const INITIATOR: &str = "etc/iscsi/initiatorname.iscsi";
+const INITIATOR_MAKERS: [&str; 2] = ["usr/lib/open-iscsi/startup-checks.sh", "lib/open-iscsi/startup-checks.sh"];
+const INITIATOR_ASKED: &[u8] = b"# The name is made at the first start.\nGenerateName=yes\n";
 
 /// Puts a tree into the form in which it is hashed.
 ///
@@ -60,6 +68,12 @@ pub fn normalise(tree: &str, own: &[&str]) -> Result<(), String> {
     let secrets = SECRETS.iter().map(|secret| &secret.pattern);
     for pattern in NORMALISED.iter().chain(secrets).chain(own) {
         editor.remove(pattern)?;
+    }
+    if editor.has_file(INITIATOR) {
+        match INITIATOR_MAKERS.iter().any(|path| editor.has_file(path)) {
+            true => editor.write(INITIATOR, INITIATOR_ASKED, 0o600)?,
+            false => editor.remove(INITIATOR)?,
+        }
     }
     // Empty, not "uninitialized": that would mean first boot, and systemd-firstboot waits at the console (D34).
     if editor.has_file("etc/machine-id") {

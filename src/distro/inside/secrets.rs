@@ -52,6 +52,25 @@ mod tests {
         assert_eq!((munge.maker, munge.unit), (Maker::Site, Some("munge.service")));
     }
 
+    #[test]
+    fn the_name_of_an_initiator_is_made_by_the_node() {
+        let tree = tempfile::tempdir().unwrap();
+        let root = tree.path();
+        let name = root.join("etc/iscsi/initiatorname.iscsi");
+        let write = |path: &std::path::Path| {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "InitiatorName=iqn.1993-08.org.debian:01:5a5a\n").unwrap();
+        };
+        let normalise = || crate::distro::inside::common::normalise(root.to_str().unwrap(), &[]).unwrap();
+        write(&name);
+        normalise();
+        assert!(!name.exists(), "a unit makes it where it is missing");
+        write(&name);
+        write(&root.join("usr/lib/open-iscsi/startup-checks.sh"));
+        normalise();
+        assert!(std::fs::read_to_string(&name).unwrap().ends_with("\nGenerateName=yes\n"));
+    }
+
     /// Each pattern is taken out of a tree that has it, and what lies beside it stays.
     #[test]
     fn each_entry_is_taken_out_of_a_layer() {

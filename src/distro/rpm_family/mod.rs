@@ -50,8 +50,8 @@ fn plain(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
 }
 
 /// Version of what [`install::install`] does; part of the keys. 1: first; 2: random keys are taken out;
-/// 3: by the list of secrets.
-const INSTALL_VERSION: u32 = 3;
+/// 3: by the list of secrets; 4: so are logs of packages' own directories and names of initiators.
+const INSTALL_VERSION: u32 = 4;
 
 impl PackageManager for RpmFamily {
     fn architecture(&self, machine: &str) -> &'static str {

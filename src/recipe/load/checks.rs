@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Reader;
-use crate::recipe::{Family, default_drivers, normal_name};
+use crate::recipe::{ArchiveKind, Family, Frames, PackCompress, default_drivers, normal_name};
 use crate::source::{Finding, Span, nearest};
 use crate::witness;
 use crate::xcat::{PackageList, matches};
@@ -96,15 +96,46 @@ impl Reader<'_> {
     }
 
     pub(super) fn check_pack(&mut self) {
-        let pack = &self.model.pack;
+        let pack = self.model.pack.clone();
         let most = pack.compress.highest_level();
-        if let Some(level) = pack.level.filter(|level| *level > most) {
-            let name = pack.compress.name();
+        let name = pack.compress.name();
+        if let (Some(level), 0) = (pack.level, most) {
+            let span = self.span("pack.level");
+            let problem = format!("level = {level} has no meaning here: compress = \"{name}\" has no levels");
+            self.findings.push(Finding::error("pack::level", &span, problem).help("remove the line"));
+        } else if let Some(level) = pack.level.filter(|level| *level > most) {
             let span = self.span("pack.level");
             self.findings.push(
                 Finding::error("pack::level", &span, format!("{name} has no level {level}: its highest is {most}"))
                     .help(format!("write level = {most}, or leave it out for the usual one")),
             );
+        }
+    }
+
+    /// What belongs to a form of the image, and what does not.
+    pub(super) fn check_form(&mut self) {
+        let pack = self.model.pack.clone();
+        let is_squashfs = pack.archive == ArchiveKind::Squashfs;
+        let mut refuse = |field: &str, problem: String, help: &str| {
+            let span = self.span(field);
+            self.findings.push(Finding::error("pack::form", &span, problem).help(help));
+        };
+        if pack.frames == Frames::Single && is_squashfs {
+            let problem = "a squashfs cannot be one stream that a kernel takes as its initramfs: only cpio can";
+            refuse("pack.frames", problem.to_owned(), "remove the line, or write archive = \"cpio\"");
+        }
+        if pack.frames == Frames::Single && pack.compress == PackCompress::Lz4 && !is_squashfs {
+            let problem = "a kernel takes an initramfs in lz4's old form only, which imgbuild does not write";
+            refuse("pack.compress", problem.to_owned(), "choose one of zstd, gzip, xz, none");
+        }
+        if let Some(size) = pack.block_size {
+            let help = "write for instance block_size = 131072, or leave it out";
+            if !is_squashfs {
+                let problem = "block_size belongs to archive = \"squashfs\": cpio has no blocks".to_owned();
+                refuse("pack.block_size", problem, "remove the line, or write archive = \"squashfs\"");
+            } else if !size.is_power_of_two() || !(4096..=1 << 20).contains(&size) {
+                refuse("pack.block_size", format!("{size} is not a power of two from 4096 to 1048576"), help);
+            }
         }
     }
 

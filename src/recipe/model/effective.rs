@@ -7,6 +7,8 @@ use crate::recipe::{Model, Pack, PackCompress};
 pub const ZSTD_LEVEL: u32 = 3;
 /// gzip's level where the recipe names none: gzip's own.
 pub const GZIP_LEVEL: u32 = 6;
+/// xz's level where the recipe names none: xz's own.
+pub const XZ_LEVEL: u32 = 6;
 /// The word by which a recipe says that DHCP names each node; also where it says nothing.
 pub const HOSTNAME_BY_DHCP: &str = "dhcp";
 /// How large a node's root may grow, as imgbuild-init has it where the command line has no `rootlimit=`.
@@ -16,16 +18,20 @@ impl PackCompress {
     /// As the recipe writes it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::None => "none",
             Self::Zstd => "zstd",
             Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Lz4 => "lz4",
         }
     }
 
-    /// The highest level that makes an image which every node can unpack.
+    /// The highest level that makes an image which every node can unpack; 0 where there are none.
     pub fn highest_level(self) -> u32 {
         match self {
             Self::Zstd => 19,
-            Self::Gzip => 9,
+            Self::Gzip | Self::Xz => 9,
+            Self::None | Self::Lz4 => 0,
         }
     }
 }
@@ -36,6 +42,8 @@ impl Pack {
         match self.compress {
             PackCompress::Zstd => self.level.unwrap_or(ZSTD_LEVEL),
             PackCompress::Gzip => self.level.unwrap_or(GZIP_LEVEL),
+            PackCompress::Xz => self.level.unwrap_or(XZ_LEVEL),
+            PackCompress::None | PackCompress::Lz4 => 0,
         }
     }
 }

@@ -16,10 +16,14 @@ pub struct Pack {
     #[serde(default)]
     pub compress: PackCompress,
     /// Whether the archive is cut into frames that nodes check and unpack one by one, or is one stream that a kernel
-    /// takes as its initramfs.
+    /// takes as its initramfs; cpio only.
     #[serde(default)]
     pub frames: Frames,
-    /// Level of the compression. None: 3 for zstd, 6 for gzip.
+    /// Bytes of a block of squashfs: a power of two from 4096 to 1048576. None: 131072.
+    #[serde(default)]
+    #[schemars(range(min = 4096, max = 1_048_576))]
+    pub block_size: Option<u32>,
+    /// Level of the compression. None: 3 for zstd, 6 for gzip and xz; lz4 has none.
     #[serde(default)]
     #[schemars(range(min = 1, max = 19))]
     pub level: Option<u32>,
@@ -43,6 +47,8 @@ pub enum ArchiveKind {
     /// cpio, form `newc`; unpacked into the node's memory.
     #[default]
     Cpio,
+    /// squashfs; stays packed in the node's memory, below an overlay.
+    Squashfs,
 }
 
 /// Compression of an image.
@@ -54,6 +60,12 @@ pub enum PackCompress {
     Zstd,
     /// gzip.
     Gzip,
+    /// xz.
+    Xz,
+    /// lz4.
+    Lz4,
+    /// None.
+    None,
 }
 
 /// How nodes boot it.

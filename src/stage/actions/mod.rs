@@ -3,7 +3,6 @@
 //! A folder for each; [`graph`] puts them together, [`run`] does the work of one.
 
 pub mod gate;
-mod globs;
 mod graph;
 pub mod initrd;
 pub mod kernel;
@@ -11,17 +10,16 @@ pub mod node_support;
 pub mod pack;
 pub mod packages;
 pub mod postinstall;
+mod reader;
 pub mod services;
 pub mod sync;
 pub mod system;
 
-pub use graph::{
-    Forms, StageGraph, compression, graph_of, gzip_initrd, gzip_pack, image_packages, initrd_compression,
-    kernel_packages,
-};
+pub use graph::{Forms, StageGraph, graph_of};
+pub use reader::{compression, gzip_initrd, gzip_pack, image_packages, initrd_compression, kernel_packages};
 
 use super::StageError;
-use super::build::run::{Builder, Context};
+use super::builder::run::{Builder, Context};
 use super::results::missing;
 use crate::plan::{Action, ActionKind};
 use crate::store::Outputs;

@@ -9,7 +9,7 @@ use crate::digest::{Digest, FieldHasher};
 use crate::distro::manager;
 use crate::plan::{Action, ActionGraph, Decision, Verdict};
 use crate::recipe::{Lock, PinnedPackage, Recipe};
-use crate::stage::build::packages::{bytes_of, packages_of};
+use crate::stage::builder::packages::{bytes_of, packages_of};
 use crate::stage::ids;
 use crate::stage::lock::origin::is_fetched;
 

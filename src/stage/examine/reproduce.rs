@@ -9,9 +9,9 @@ use crate::digest::Digest;
 use crate::plan::{Action, ActionGraph, ActionKind, Follow, Known, Verdict, key_and_trace};
 use crate::sandbox::{CommandResult, Substitute, status_in};
 use crate::stage::actions::Forms;
-use crate::stage::build::failed::Failed;
-use crate::stage::build::history::{StoreHistory, outputs_by_name};
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::builder::failed::Failed;
+use crate::stage::builder::history::{StoreHistory, outputs_by_name};
+use crate::stage::builder::run::{Builder, Context};
 use crate::stage::results::{Done, below, missing};
 use crate::stage::{ShellRequest, StageError};
 use crate::store::Outputs;
@@ -97,7 +97,7 @@ pub fn reproduce(
         let problem = format!("{} is missing or out of date with the recipe", builder.recipe.lock_name());
         refused(problem, "run `imgbuild build` first")
     })?;
-    builder.store.ensure_blob(crate::stage::build::run::INIT)?;
+    builder.store.ensure_blob(crate::stage::builder::run::INIT)?;
     let plan = ExactPlan::of(builder.recipe, &lock, builder.store, Forms::AndGzip)?;
     let stages = &plan.stages;
     let Some(action) = stages.graph.get(id) else {

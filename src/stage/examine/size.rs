@@ -6,11 +6,12 @@
 //! nothing and a compressed one about its size; the shares of a frame add up to its bytes.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::read_frame;
+use crate::archive::{Container, START, container, read_frame};
 use crate::digest::Digest;
 use crate::distro::rpm::Package;
 use crate::recipe::{Family, Recipe};
@@ -38,6 +39,7 @@ const HEAD: f64 = 14.0;
 /// # Errors
 /// [`StageError::Store`] when a frame is gone or damaged.
 pub fn sizes(store: &Store, root: &Root) -> Result<Vec<SizedFile>, StageError> {
+    refuse_squashfs(store, root)?;
     let mut files: Vec<SizedFile> = root
         .frames
         .par_iter()
@@ -57,6 +59,22 @@ pub fn sizes(store: &Store, root: &Root) -> Result<Vec<SizedFile>, StageError> {
         same
     });
     Ok(files)
+}
+
+/// Says of a squashfs that its frames are not read back.
+fn refuse_squashfs(store: &Store, root: &Root) -> Result<(), StageError> {
+    let Some(first) = root.frames.first() else { return Ok(()) };
+    let path = store.directory().join(Store::frame_name(first));
+    let said = |source: std::io::Error| StageError::from(StoreError::io("read", &path, source));
+    let mut start = Vec::new();
+    std::fs::File::open(&path).and_then(|file| file.take(START as u64).read_to_end(&mut start)).map_err(said)?;
+    match container(&start) {
+        Some(Container::FileSystem(kind)) => {
+            let problem = format!("the image is a {kind}, and sizes are known of cpio only so far");
+            Err(said(std::io::Error::new(std::io::ErrorKind::Unsupported, problem)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn of_frame(store: &Store, frame: &Digest) -> Result<Vec<SizedFile>, StageError> {

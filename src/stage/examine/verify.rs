@@ -8,8 +8,8 @@ use crate::name::shown;
 use crate::plan::Action;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-use crate::stage::build::run::{Builder, Options, Summary};
-use crate::stage::build::shared::SharedBuild;
+use crate::stage::builder::run::{Builder, Options, Summary};
+use crate::stage::builder::shared::SharedBuild;
 use crate::stage::results::Done;
 use crate::store::{Entry, Kind, Manifest, Outputs, Store};
 
@@ -50,7 +50,7 @@ pub fn build_and_verify(builder: &Builder<'_>) -> Result<Summary, StageError> {
         },
         report: builder.report,
         shared: &shared,
-        failed: crate::stage::build::failed::Failed::default(),
+        failed: crate::stage::builder::failed::Failed::default(),
         asked: Default::default(),
     };
     let outcome = second.build_keeping_work();

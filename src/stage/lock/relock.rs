@@ -12,8 +12,8 @@ use crate::recipe::{LOCK_FILE, Lock};
 use crate::source::{Finding, Severity, nearest};
 use crate::stage::StageError;
 use crate::stage::actions::packages::accounts;
-use crate::stage::build::run::{Builder, Work};
-use crate::stage::build::supply::Supply;
+use crate::stage::builder::run::{Builder, Work};
+use crate::stage::builder::supply::Supply;
 
 /// How many lines of a lock's difference are shown by a build.
 const SHOWN_DIFFERENCES: usize = 30;

@@ -20,7 +20,7 @@ use crate::stage::actions::kernel::directory as kernel_dir;
 use crate::stage::actions::kernel::drivers::headers_release;
 use crate::stage::actions::packages::accounts;
 use crate::stage::actions::packages::tools::{ensure_tools, tools_action};
-use crate::stage::build::supply::Supply;
+use crate::stage::builder::supply::Supply;
 use crate::stage::ids;
 use crate::stage::report::{Report, ReportedNews, refuse};
 use crate::store::Store;

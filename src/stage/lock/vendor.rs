@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::distro::{DistroError, Gathering, VENDOR_MARK, manager, write_file};
 use crate::recipe::Lock;
 use crate::stage::StageError;
-use crate::stage::build::run::Builder;
+use crate::stage::builder::run::Builder;
 use crate::stage::report::ReportedNews;
 
 /// Brings all packages of the lock, and today's indices of its suites, into a directory; what the directory has of an

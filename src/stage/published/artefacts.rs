@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::assemble::assemble;
-use crate::archive::FrameInfo;
+use crate::archive::{Compression, Form, FrameInfo};
 use crate::digest::{Digest, Sha256};
 use crate::fault;
 use crate::format::{Newer, Version, version_of};
-use crate::recipe::Recipe;
+use crate::recipe::{ArchiveKind, PackCompress, Recipe};
 use crate::stage::StageError;
 use crate::stage::actions::pack::selinux::Labels;
 use crate::store::{BlobRef, Store, StoreError};
@@ -87,7 +87,7 @@ struct Index<'a> {
 
 /// The text of an index.
 pub fn index_text(
-    compress: &str,
+    (form, compression): (Form, Compression),
     frames: &[(Digest, FrameInfo)],
     inodes: u64,
     memory: u64,
@@ -102,8 +102,8 @@ pub fn index_text(
     }
     let index = Index {
         format: if labels.is_empty() { 1 } else { 2 },
-        archive: "cpio",
-        compress,
+        archive: form.name(),
+        compress: compression.name(),
         size: offset,
         unpacked: frames.iter().map(|(_, info)| info.unpacked).sum(),
         memory,
@@ -119,9 +119,14 @@ pub fn index_text(
 
 /// Name of the packed image: it tells its archive and compressor.
 pub fn rootimg_name(recipe: &Recipe) -> &'static str {
-    match recipe.model.pack.compress {
-        crate::recipe::PackCompress::Zstd => "rootimg.cpio.zst",
-        crate::recipe::PackCompress::Gzip => "rootimg.cpio.gz",
+    let pack = &recipe.model.pack;
+    match (pack.archive, pack.compress) {
+        (ArchiveKind::Squashfs, _) => "rootimg.sfs",
+        (ArchiveKind::Cpio, PackCompress::Zstd) => "rootimg.cpio.zst",
+        (ArchiveKind::Cpio, PackCompress::Gzip) => "rootimg.cpio.gz",
+        (ArchiveKind::Cpio, PackCompress::Xz) => "rootimg.cpio.xz",
+        (ArchiveKind::Cpio, PackCompress::Lz4) => "rootimg.cpio.lz4",
+        (ArchiveKind::Cpio, PackCompress::None) => "rootimg.cpio",
     }
 }
 

@@ -53,7 +53,7 @@ impl Policy {
             // Only the next plan takes longer without it, and it is small.
             ItemKind::Memo => return MEMO_AGE,
             ItemKind::Log => LOG_AGE,
-            ItemKind::Package | ItemKind::Index if self.max_size.is_none() => DAY,
+            ItemKind::Package | ItemKind::Index | ItemKind::Solving if self.max_size.is_none() => DAY,
             _ => Duration::ZERO,
         };
         self.max_age.map_or(most, |age| age.min(most))
@@ -76,6 +76,8 @@ pub enum ItemKind {
     Package,
     /// An index of a repository.
     Index,
+    /// What a package manager made of indices, to resolve faster.
+    Solving,
     /// The record of an action.
     Record,
     /// What is remembered of a build.
@@ -106,7 +108,8 @@ pub struct Item {
 impl Item {
     /// Whether it belongs to root inside, and is removed from there.
     pub fn is_inside(&self) -> bool {
-        matches!(self.kind, ItemKind::Layer | ItemKind::Manifest | ItemKind::Frame | ItemKind::Log | ItemKind::Handover)
+        use ItemKind::{Frame, Handover, Layer, Log, Manifest, Solving};
+        matches!(self.kind, Layer | Manifest | Frame | Log | Handover | Solving)
     }
 }
 
@@ -307,6 +310,7 @@ impl Store {
             ("logs", ItemKind::Log),
             ("handover", ItemKind::Handover),
             ("indices", ItemKind::Index),
+            ("solving", ItemKind::Solving),
             ("actions", ItemKind::Record),
             ("roots", ItemKind::Build),
             ("pins", ItemKind::Build),

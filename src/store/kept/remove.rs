@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::fault;
-use crate::store::layers::commit::turn;
+use crate::store::layers::commit::{sync, turn};
 use crate::store::{Store, StoreError, check_layers};
 
 /// Directories that are open at once while a tree is removed; what lies deeper is first moved up. Far below the 1,024
@@ -100,13 +100,6 @@ pub fn remove(request: &RemoveRequest) -> Result<usize, String> {
     fault::point("remove.out-of-place");
     failed.note(remove_tree(&request.scratch));
     failed.outcome().map(|()| moved)
-}
-
-/// Makes all that was written and renamed on the store's file system durable.
-pub(in crate::store) fn sync() {
-    if let Ok(here) = std::fs::File::open(".") {
-        let _ = rustix::fs::syncfs(&here);
-    }
 }
 
 /// What could not be removed.

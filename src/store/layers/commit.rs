@@ -8,7 +8,6 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use super::super::kept::remove;
 use crate::digest::Digest;
 use crate::fault;
 use crate::store::{Depth, Manifest, Store, Wrong, check_layer};
@@ -25,7 +24,7 @@ pub(in crate::store) fn commit(tree: &str, text: &str) -> Result<(Digest, bool),
     let aside = format!("{tree}.manifest");
     std::fs::write(&aside, text).map_err(said)?;
     // Before it has a name: what has one has its content, also after a power cut.
-    remove::sync();
+    sync();
     let trees = turn().map_err(said)?;
     // Looked at and not read: this is the same layer a second time, and whoever uses it looks too.
     let manifest = Manifest::parse(text).map_err(|error| format!("cannot put a layer into the store: {error}"))?;
@@ -53,6 +52,13 @@ pub(in crate::store) fn turn() -> io::Result<OwnedFd> {
     let trees = rustix::fs::open("trees", flags, Mode::empty())?;
     rustix::fs::flock(&trees, FlockOperation::LockExclusive)?;
     Ok(trees)
+}
+
+/// Makes all that was written and renamed on the store's file system durable.
+pub(in crate::store) fn sync() {
+    if let Ok(here) = std::fs::File::open(".") {
+        let _ = rustix::fs::syncfs(&here);
+    }
 }
 
 /// Takes away what has a name that is needed, whatever it is.

@@ -12,15 +12,19 @@ use imgbuild::store::{Kind, Manifest, merge};
 
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::{Built, compute, store};
-use crate::support::Space;
+use crate::support::{Space, copy_tree};
 
 /// Boots the example and waits for ssh.
 fn boot(built: &Built, mac: &str) -> (Running, Node, FileServer) {
+    boot_with(built, mac, 2048)
+}
+
+fn boot_with(built: &Built, mac: &str, memory_mib: u64) -> (Running, Node, FileServer) {
     let server = FileServer::start(&built.space.artefact("compute", ".").canonicalize().unwrap()).unwrap();
     let port = free_port();
     let words = cmdline(built, "compute", &format!("http://10.0.2.2:{}", server.port()));
     let running = start(built, "compute", words, |machine| {
-        machine.memory_mib = 2048;
+        machine.memory_mib = memory_mib;
         let (network, device) = Machine::user_network(mac, Some(port));
         machine.network = vec![(format!("{network},hostname=node17"), device)];
     });
@@ -28,6 +32,54 @@ fn boot(built: &Built, mac: &str) -> (Running, Node, FileServer) {
     let node = Node { prefix: Vec::new(), host: "127.0.0.1".to_owned(), port, key: built.key.clone() };
     node.wait(&running);
     (running, node, server)
+}
+
+#[test]
+fn boot_compute_node_as_squashfs_has_all_of_it_in_half_the_memory() {
+    let space = Space::new().with_store(&store());
+    copy_tree(compute().space.path(), space.path());
+    std::fs::copy(compute().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &format!("{recipe}\n[pack]\narchive = \"squashfs\"\n"));
+    let ran = space.run(&["build", "--locked"]).good();
+    assert!(ran.err.contains("pack/rootimg; kept"), "{}", ran.err);
+    let built = Built { space, key: compute().key.clone() };
+    let (running, node, _server) = boot_with(&built, "52:54:00:00:00:18", 1024);
+    assert_eq!(node.run("findmnt -n -o FSTYPE /"), "overlay");
+    assert!(node.run("getcap /usr/bin/ping").contains("cap_net_raw=ep"));
+    node.run("su user -c 'ping -c 1 -W 5 10.0.2.2'");
+    node.run("/usr/local/sbin/node-check");
+    // ACLs: the format has no place for them, the index has.
+    for path in with_acl(&built) {
+        assert_eq!(node.run(&format!("ls -ld /{path} | cut -c 11")), "+", "{path}");
+    }
+    assert_eq!(node.run("dpkg --audit"), "");
+    assert_eq!(
+        node.run("systemctl is-system-running --wait; true"),
+        "running",
+        "{}\n{}",
+        node.run("systemctl --failed --no-legend"),
+        running.console()
+    );
+    // What is written is there; what is removed is gone; the image below is as it was.
+    node.run("echo more >>/etc/motd && rm /usr/share/common-licenses/GPL-2 && mkdir /srv/new && sync");
+    assert_eq!(node.run("test -e /usr/share/common-licenses/GPL-2 || echo gone"), "gone");
+    // The image is 120 MB of the memory; unpacked it would be three times that.
+    let available: u64 = node.run("awk '/MemAvailable/ {print $2}' /proc/meminfo").parse().unwrap();
+    assert!(available > 500 << 10, "{available} kB");
+}
+
+/// Paths whose attributes the index has.
+fn with_acl(built: &Built) -> Vec<String> {
+    let name = "rootimg.sfs.index";
+    let index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(built.space.artefact("compute", name)).unwrap()).unwrap();
+    let xattrs = index["xattrs"].as_array().unwrap().iter();
+    let acls = xattrs.map(|one| {
+        assert!(one[1].as_str().unwrap().starts_with("system.posix_acl"), "{one}");
+        one[0].as_str().unwrap().to_owned()
+    });
+    acls.collect()
 }
 
 #[test]

@@ -290,7 +290,9 @@ const EDITS: &[Edit] = &[
     edit(&[], "a synced file's content", |space| append(space, "site/motd", "more\n")),
     edit(&[], "a synced file's mode", |space| chmod(space, "site/motd", 0o755)),
     edit(&["exclude.lists"], "a line of an exclude list", |space| append(space, "mini.exlist", "./usr/share/bug*\n")),
-    Edit { fields: &["pack.archive"], name: "", make: |_| (), how: How::OneValue },
+    edit(&["pack.archive", "pack.block_size"], "another form", |space| {
+        add_table(space, "[pack]\narchive = \"squashfs\"\nblock_size = 65536");
+    }),
     edit(&["pack.compress"], "the compressor", |space| add_table(space, "[pack]\ncompress = \"gzip\"\nlevel = 1")),
     edit(&["pack.level"], "the compressor's level", |space| add_table(space, "[pack]\nlevel = 1")),
     edit(&["pack.frames"], "one stream", |space| add_table(space, "[pack]\nframes = \"single\"\nlevel = 1")),
@@ -476,8 +478,7 @@ fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
             let key = edit.fields[0].rsplit('.').next().unwrap();
             let kind = match key {
                 "arch" => "Arch",
-                "modes" => "InitrdMode",
-                _ => "ArchiveKind",
+                _ => "InitrdMode",
             };
             let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
             assert_eq!(

@@ -64,6 +64,45 @@ fn the_lock_has_every_package_of_image_and_tools_and_all_users() {
 }
 
 #[test]
+fn what_apt_made_of_the_indices_is_kept_and_a_damaged_one_is_made_again() {
+    let space = fresh();
+    let vendored = vendored();
+    let resolve = || {
+        let _ = std::fs::remove_file(space.path().join("image.lock"));
+        space.run(&["build", "--until", "rootfs", "--vendor", vendored.to_str().unwrap()]).good();
+        lock_text(&space)
+    };
+    let first = resolve();
+    let solving = space.store().join("v1/solving");
+    let kept = || {
+        let found: Vec<_> = std::fs::read_dir(&solving).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.into_iter().next().unwrap()
+    };
+    let cache = kept().join("srcpkgcache.bin");
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&cache).unwrap());
+    let (made, bytes) = (inode(), std::fs::read(&cache).unwrap());
+    assert_eq!(resolve(), first);
+    assert_eq!(inode(), made, "it was not used again");
+    // Other bytes at the same place, size and time: apt would take them.
+    let mut other = bytes.clone();
+    let middle = other.len() / 2;
+    other[middle..middle + 4096].iter_mut().for_each(|byte| *byte ^= 1);
+    let modified = std::fs::metadata(&cache).unwrap().modified().unwrap();
+    std::fs::write(&cache, &other).unwrap();
+    std::fs::File::options().write(true).open(&cache).unwrap().set_modified(modified).unwrap();
+    assert_eq!(resolve(), first);
+    assert_ne!(std::fs::read(&cache).unwrap(), other, "the damaged one is still there");
+    // A killed process leaves no half of one under its name; one without its digests is none.
+    std::fs::remove_file(kept().join("sums")).unwrap();
+    assert_eq!(resolve(), first);
+    assert!(kept().join("sums").is_file());
+    space.run(&["store", "verify"]).good();
+    space.run(&["gc", "--max-size", "1"]).good();
+    assert_eq!(std::fs::read_dir(&solving).unwrap().count(), 0);
+}
+
+#[test]
 fn network_a_package_more_moves_no_users_number_and_taking_it_away_gives_the_first_bytes() {
     let space = copy();
     space.run(&["build", "--locked"]).good();

@@ -16,6 +16,7 @@ mod examples;
 mod faults;
 mod first_node;
 mod formats;
+mod forms;
 mod history;
 mod kills;
 mod leases;

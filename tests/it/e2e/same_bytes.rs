@@ -18,20 +18,24 @@ impl Mounted {
     /// Mounts with words for mount(8); `make` prepares an image file first.
     pub fn new(make: Option<&str>, options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let Some(make) = make else { return Self::at(directory, "none", options) };
+        let image = directory.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(3 << 30).unwrap();
+        let mut program = make.split(' ');
+        let made = Command::new(program.next().unwrap()).args(program).arg(&image).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Self::at(directory, image.to_str().unwrap(), options)
+    }
+
+    /// Mounts an image that is there.
+    pub fn of(image: &str, options: &[&str]) -> Self {
+        Self::at(tempfile::tempdir().unwrap(), image, options)
+    }
+
+    fn at(directory: tempfile::TempDir, source: &str, options: &[&str]) -> Self {
         let path = directory.path().join("mounted");
         std::fs::create_dir(&path).unwrap();
-        let mut words: Vec<String> = options.iter().map(|word| (*word).to_owned()).collect();
-        if let Some(make) = make {
-            let image = directory.path().join("image");
-            std::fs::File::create(&image).unwrap().set_len(3 << 30).unwrap();
-            let mut program = make.split(' ');
-            let made = Command::new(program.next().unwrap()).args(program).arg(&image).output().unwrap();
-            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-            words.push(image.to_str().unwrap().to_owned());
-        } else {
-            words.push("none".to_owned());
-        }
-        let mounted = Command::new("mount").args(&words).arg(&path).output().unwrap();
+        let mounted = Command::new("mount").args(options).arg(source).arg(&path).output().unwrap();
         assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
         Self { path, _directory: directory }
     }

@@ -123,6 +123,8 @@ const FIELDS: &[Field] = &[
     field("services.mask", "[]", r#"["ssh"]"#),
     field("sync.lists", r#"["a.synclist"]"#, r#"["b.synclist"]"#),
     field("exclude.lists", r#"["a.exlist"]"#, r#"["b.exlist"]"#),
+    field("pack.archive", r#""cpio""#, r#""squashfs""#),
+    with("pack.block_size", "null", "65536", r#"{"pack": {"archive": "squashfs"}}"#),
     field("pack.compress", r#""zstd""#, r#""gzip""#),
     field("pack.frames", r#""many""#, r#""single""#),
     field("pack.level", "3", "4"),
@@ -140,7 +142,7 @@ const FIELDS: &[Field] = &[
 ];
 
 /// Fields with one value, which no edit can change; the schema must say so.
-const ONE_VALUE: &[&str] = &["image.arch", "initrd.modes", "pack.archive"];
+const ONE_VALUE: &[&str] = &["image.arch", "initrd.modes"];
 
 /// Paths of all leaves of the model's schema: `table.key`, `table.*.key` in tables with names of the user's.
 fn leaves() -> BTreeSet<String> {
@@ -350,6 +352,8 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     services.mask: rootfs/services
     sync.lists: rootfs/sync
     exclude.lists: pack/rootimg pack/rootimg-gzip
+    pack.archive: initrd/stateless initrd/stateless-gzip pack/rootimg
+    pack.block_size: pack/rootimg
     pack.compress: -pack/rootimg-gzip pack/rootimg
     pack.frames: pack/rootimg pack/rootimg-gzip
     pack.level: pack/rootimg

@@ -160,24 +160,24 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless 1d788aee6f0f
-    initrd/stateless-gzip 3c442dbb2ee7
-    kernel/build-1 0992b448ea57
-    kernel/payload 1bef5fb1dfb1
-    pack/rootimg d3e376cbd142
-    pack/rootimg-gzip cf5eddd43d3c
+    initrd/stateless d83f5a98da81
+    initrd/stateless-gzip 284c6312c940
+    kernel/build-1 60758add4036
+    kernel/payload 14176f225d2d
+    pack/rootimg ddc16913c897
+    pack/rootimg-gzip f5914442060e
     rootfs/base 2752e1c3fd7b
-    rootfs/gate 4db6f2ba064c
-    rootfs/kernel e902f9d88482
-    rootfs/otherpkgs-1 9f78b8b166de
-    rootfs/packages-1 832d3c3b3eea
-    rootfs/postinstall 0cb97b0dde56
-    rootfs/services 4a6a1b0c8c73
-    rootfs/sync 9a2810428091
-    rootfs/system d663c1a1de12
+    rootfs/gate 6e8c6686d41c
+    rootfs/kernel e64b3dad166e
+    rootfs/otherpkgs-1 3c696451b8d0
+    rootfs/packages-1 bf021c5ba0f6
+    rootfs/postinstall a0f5afb9779b
+    rootfs/services ec4916ed1ccf
+    rootfs/sync 5fb4c2abc394
+    rootfs/system 1e39605be684
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
-    rootfs/tools-postinstall 6a6298e68a5a
+    rootfs/tools-postinstall 693e9ea70777
     "##);
 }
 

@@ -72,6 +72,7 @@ pub fn words(kind: ItemKind) -> (&'static str, &'static str) {
         ItemKind::Blob => ("blob", "blobs"),
         ItemKind::Package => ("package", "packages"),
         ItemKind::Index => ("index", "indices"),
+        ItemKind::Solving => ("solver cache", "solver caches"),
         ItemKind::Record => ("record", "records"),
         ItemKind::Build => ("build", "builds"),
         ItemKind::Memo => ("memo", "memos"),
@@ -139,7 +140,12 @@ fn verify(arguments: &crate::cli::Arguments, repair: bool, json: bool) -> Result
     let (layers, others): (Vec<&Item>, Vec<&Item>) = items
         .iter()
         .filter(|item| !store.is_unfinished(item))
-        .filter(|item| !matches!(item.kind, ItemKind::Memo | ItemKind::Log | ItemKind::Handover | ItemKind::Scratch))
+        .filter(|item| {
+            !matches!(
+                item.kind,
+                ItemKind::Memo | ItemKind::Log | ItemKind::Handover | ItemKind::Solving | ItemKind::Scratch
+            )
+        })
         .partition(|item| item.kind == ItemKind::Layer);
     let total = layers.len() + others.len();
     let done = AtomicUsize::new(0);

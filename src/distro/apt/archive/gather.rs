@@ -2,28 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use super::named::{architecture_of, built_in, named};
 use super::source::below;
-use super::sources_file::{Entry, SignedBy, read_sources_file};
 use super::vendored::{self, Contents, Suite, suite_directory};
 use crate::distro::apt::resolve::{Resolver, in_the_way, unknown_names};
 use crate::distro::apt::{
-    Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
-    scan_local, sources_for, tools_closure,
+    Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, fetch_suite, only_suites, scan_local,
+    sources_for, tools_closure,
 };
 use crate::distro::{
     DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Resolution, Solving, VENDOR_MARK, keyring,
-    without_password, write_file,
+    write_file,
 };
-use crate::recipe::{Distro, LockedSuite, Recipe, id_of};
-use crate::source::{Finding, Severity, SourceFile};
+use crate::recipe::{LockedSuite, Recipe};
+use crate::source::{Finding, Severity};
 use crate::store::StoreError;
-
-/// Debian's name of the image's architecture.
-pub fn architecture_of(recipe: &Recipe) -> &'static str {
-    architecture(recipe.model.image.arch.machine()).unwrap_or("amd64")
-}
 
 /// Sources of a recipe with the keyring of each.
 ///
@@ -70,127 +64,6 @@ pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, Dist
         found.extend(from.into_iter().map(|source| (source, keyring.clone())));
     }
     Ok(found)
-}
-
-/// The keys of the distribution's own archive.
-///
-/// # Errors
-/// [`DistroError::Keyring`], if the built-in data were damaged.
-pub fn built_in(recipe: &Recipe) -> Result<Keyring, DistroError> {
-    let keys = match recipe.model.image.distro {
-        Distro::Ubuntu => Keyring::ubuntu(),
-        _ => Keyring::debian(),
-    };
-    keys.map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem })
-}
-
-/// An archive that the recipe names itself.
-pub struct Named {
-    /// Which [[repo]] names it.
-    pub repo: usize,
-    /// The archive.
-    pub source: Source,
-    /// Whose signatures count.
-    pub keyring: Keyring,
-}
-
-/// The archives that the recipe names by address or in files; what the lock calls them is each one's own.
-///
-/// # Errors
-/// [`DistroError`] for files or keyrings that cannot be used.
-pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
-    let recipe = gathering.recipe;
-    let mut all: Vec<Named> = Vec::new();
-    for (index, repo) in recipe.model.repo.iter().enumerate() {
-        let own = match recipe.keyrings.get(index).and_then(Option::as_ref) {
-            Some(path) => Some(keyring(path)?),
-            None => None,
-        };
-        let built_in = || built_in(recipe);
-        if let Some(file) = recipe.repo_files.get(index).and_then(Option::as_ref) {
-            for entry in entries_of(gathering, file)? {
-                let keyring = match (&own, &entry.signed_by) {
-                    (Some(own), _) => own.clone(),
-                    (None, None) => built_in()?,
-                    (None, Some(SignedBy::Text(text))) => Keyring::parse(text.as_bytes())
-                        .map_err(|problem| DistroError::Keyring { path: file.path.clone(), problem })?,
-                    (None, Some(SignedBy::File(path))) => {
-                        let folder = file.path.parent().unwrap_or(&recipe.directory);
-                        keyring(&folder.join(path))?
-                    }
-                };
-                let source = Source {
-                    uri: entry.uri,
-                    suites: entry.suites,
-                    optional: Vec::new(),
-                    components: entry.components,
-                    signed_by: None,
-                    trusted: entry.trusted || repo.trusted,
-                    called: None,
-                    check_valid_until: entry.check_valid_until && repo.check_valid_until,
-                };
-                all.push(Named { repo: index, source, keyring });
-            }
-        } else if let Some(uri) = &repo.uri {
-            let source = Source {
-                uri: without_password(uri.trim_end_matches('/')),
-                suites: repo.suites.clone(),
-                optional: Vec::new(),
-                components: repo.components.clone(),
-                signed_by: None,
-                trusted: repo.trusted,
-                called: None,
-                check_valid_until: repo.check_valid_until,
-            };
-            let keyring = match own {
-                Some(own) => own,
-                None => built_in()?,
-            };
-            all.push(Named { repo: index, source, keyring });
-        }
-    }
-    // `./` and `stable` are names that many archives have; those of the release are the host's, where it is asked, too.
-    let mut seen = BTreeSet::new();
-    if recipe.model.repo.iter().any(|repo| repo.source.is_some()) {
-        let release = &recipe.model.image.release;
-        seen.extend(["", "-updates", "-security", "-backports"].map(|ending| format!("{release}{ending}")));
-    }
-    for one in &mut all {
-        let id = id_of(&recipe.model.repo[one.repo], one.repo);
-        let is_taken = |source: &Source, seen: &BTreeSet<String>| {
-            source
-                .suites
-                .iter()
-                .any(|suite| below(suite).is_some() && source.called.is_none() || seen.contains(&source.origin(suite)))
-        };
-        let mut number = 1;
-        while is_taken(&one.source, &seen) {
-            one.source.called = Some(if number == 1 { id.clone() } else { format!("{id}-{number}") });
-            number += 1;
-        }
-        seen.extend(one.source.suites.iter().map(|suite| one.source.origin(suite)));
-    }
-    Ok(all)
-}
-
-/// The archives of a file of the recipe, for the image's architecture.
-fn entries_of(gathering: &Gathering<'_>, file: &Arc<SourceFile>) -> Result<Vec<Entry>, DistroError> {
-    let (entries, findings) = read_sources_file(file);
-    let mut broken = false;
-    for finding in &findings {
-        broken |= finding.severity == Severity::Error;
-        gathering.news.finding(finding);
-    }
-    if broken {
-        return Err(DistroError::NoSource {
-            problem: format!("{} cannot be used", file.name),
-            help: "correct the lines above".to_owned(),
-        });
-    }
-    let architecture = architecture_of(gathering.recipe);
-    let fits =
-        |entry: &Entry| entry.architectures.is_empty() || entry.architectures.iter().any(|one| one == architecture);
-    Ok(entries.into_iter().filter(fits).collect())
 }
 
 /// A suite that the archive does not have, and that the recipe does not name, is told and left out.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::gather::{built_in, named};
+use super::named::{built_in, named};
 use crate::distro::apt::Source;
 use crate::distro::{DistroError, Gathering, Keyring, VENDOR_MARK as MARK, keyring};
 

@@ -1,7 +1,7 @@
 //! What its key is made of.
 
 use crate::plan::{Action, ActionKind, Stage, Upstream};
-use crate::stage::actions::graph::Reader;
+use crate::stage::actions::reader::Reader;
 use crate::stage::ids;
 
 /// What the initrd is made of must be what the image has (D20), and declared mounts must still be there (D24).

@@ -2,7 +2,7 @@
 
 use crate::plan::Action;
 use crate::stage::actions::kernel::drivers;
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::builder::run::{Builder, Context};
 use std::collections::BTreeMap;
 
 use crate::recipe::ModulesFrom;

@@ -5,11 +5,11 @@ use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{ALL_UPDATES, PassRole, wanted_drivers};
 use crate::recipe::{Firmware, Generator, ModulesFrom};
 use crate::stage::StageError;
-use crate::stage::actions::graph::Reader;
-use crate::stage::actions::graph::encoder;
-use crate::stage::actions::graph::initrd_compression;
 use crate::stage::actions::initrd::dracut;
 use crate::stage::actions::packages::tools::tools_identity;
+use crate::stage::actions::reader::Reader;
+use crate::stage::actions::reader::initrd_compression;
+use crate::stage::actions::reader::{encoder, form, form_modules};
 use crate::stage::ids;
 use crate::stage::results::file;
 
@@ -47,6 +47,12 @@ pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), Stage
                 None if spans.get("kernel.drivers").is_some() => input.of(Origin::Item("kernel.drivers".to_owned())),
                 None => input.of(Origin::Imgbuild("list of default drivers".to_owned())),
             });
+        }
+    }
+    for name in form_modules(form(reader.recipe, ids::PACK)) {
+        let input = Input::new(format!("driver {name}"), "named").field(spans, "pack.archive");
+        if inputs.iter().all(|known| known.name != input.name) {
+            inputs.push(input);
         }
     }
     if wanted.all_updates {

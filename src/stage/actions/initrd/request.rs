@@ -2,7 +2,8 @@
 
 use crate::plan::Action;
 use crate::stage::actions::initrd_compression;
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::actions::reader::{form, form_modules};
+use crate::stage::builder::run::{Builder, Context};
 use crate::stage::report::refuse;
 use crate::stage::results::below;
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use crate::digest::Digest;
 use crate::recipe::{ModulesFrom, normal_name};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-use crate::stage::build::run::INIT;
+use crate::stage::builder::run::INIT;
 use crate::stage::ids;
 use crate::store::Store;
 
@@ -28,7 +29,12 @@ pub fn initrd_request(
     for (path, name) in &builder.recipe.ca {
         ca.push_str(&std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.clone(), source })?);
     }
-    let wanted = crate::recipe::wanted_drivers(&builder.recipe.model.kernel.drivers);
+    let mut wanted = crate::recipe::wanted_drivers(&builder.recipe.model.kernel.drivers);
+    for name in form_modules(form(builder.recipe, ids::PACK)) {
+        if wanted.named.iter().all(|known| known != name) {
+            wanted.named.push((*name).to_owned());
+        }
+    }
     let layers = match builder.recipe.model.initrd.modules_from {
         ModulesFrom::Kernel => vec![done.layer(ids::PAYLOAD)?],
         ModulesFrom::Rootfs => below(action, done)?,

@@ -3,11 +3,11 @@
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{PassRole, PinnedPackage};
 use crate::stage::StageError;
-use crate::stage::actions::graph::Reader;
-use crate::stage::actions::graph::kernel_packages;
 use crate::stage::actions::kernel::drivers;
 use crate::stage::actions::kernel::drivers::build_action;
 use crate::stage::actions::packages::tools::tools_identity;
+use crate::stage::actions::reader::Reader;
+use crate::stage::actions::reader::kernel_packages;
 use crate::stage::ids;
 use crate::stage::lock::package_request::package_requests;
 

@@ -5,7 +5,7 @@ use crate::distro::{manager, ready_name};
 use crate::plan::Action;
 use crate::recipe::PassRole;
 use crate::stage::actions::kernel_packages;
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::builder::run::{Builder, Context};
 use crate::stage::ids;
 use crate::stage::report::refuse;
 use crate::stage::results::layer_outputs;

@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::plan::Input;
 use crate::recipe::{NodeSupport, Spans, SyncedKind};
 use crate::stage::StageError;
-use crate::stage::actions::globs::in_directory;
+use crate::stage::actions::reader::globs::in_directory;
 use crate::stage::results::file;
 use crate::store::Merged;
 

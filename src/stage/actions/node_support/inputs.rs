@@ -2,8 +2,8 @@
 
 use crate::plan::ActionKind;
 use crate::stage::StageError;
-use crate::stage::actions::graph::Reader;
 use crate::stage::actions::node_support::files as node_support;
+use crate::stage::actions::reader::Reader;
 
 /// After the gate, as packimage does it after genimage: other postscripts run no postinstall script again.
 pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {

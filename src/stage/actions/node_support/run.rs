@@ -1,7 +1,7 @@
 //! Makes the layer with xCAT's side of a node.
 
 use crate::plan::Action;
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::builder::run::{Builder, Context};
 use crate::stage::results::missing;
 
 use crate::recipe::SyncedKind;

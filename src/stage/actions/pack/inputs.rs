@@ -1,26 +1,41 @@
 //! What its key is made of.
 
-use crate::archive::FRAME_VERSION;
+use crate::archive::{FRAME_VERSION, Form, SQUASHFS_VERSION};
 use crate::plan::{Action, ActionKind, Input, Origin, Stage};
-use crate::recipe::{Frames, Selinux};
-use crate::stage::actions::graph::Reader;
-use crate::stage::actions::graph::compression;
-use crate::stage::actions::graph::encoder;
+use crate::recipe::Selinux;
+use crate::stage::actions::reader::Reader;
+use crate::stage::actions::reader::compression;
+use crate::stage::actions::reader::{encoder, form};
 use crate::stage::ids;
 
 /// Adds the action of the packed image.
 pub fn add(reader: &mut Reader<'_>, id: &str) {
     let compression = compression(reader.recipe, id);
     let level = compression.level().to_string();
-    let frames = if reader.recipe.model.pack.frames == Frames::Single { "single" } else { "many" };
+    let form = form(reader.recipe, id);
     let selinux = if reader.recipe.model.system.selinux == Selinux::Auto { "auto" } else { "off" };
+    let is_gzip = id == ids::PACK_GZIP;
+    let writer = |version: u32, name: &str| {
+        let named = Origin::Imgbuild(format!("{name} writer"));
+        let name = if name == "frame" { "tools frames" } else { "tools squashfs" };
+        Input::new(name, version.to_string()).of(named)
+    };
+    let (version, own) = match form {
+        Form::Cpio { single } => (
+            writer(FRAME_VERSION, "frame"),
+            reader.setting("frames", if single { "single" } else { "many" }, "pack.frames"),
+        ),
+        Form::Squashfs { block_size } => {
+            (writer(SQUASHFS_VERSION, "squashfs"), reader.setting("block_size", block_size, "pack.block_size"))
+        }
+    };
     let mut inputs = vec![
-        reader.setting("archive", "cpio", "pack.archive"),
-        Input::new("tools frames", FRAME_VERSION.to_string()).of(Origin::Imgbuild("frame writer".to_owned())),
-        reader.form(id == ids::PACK_GZIP, "rootimg", reader.setting("compress", compression.name(), "pack.compress")),
+        reader.form(is_gzip, "rootimg", reader.setting("archive", form.name(), "pack.archive")),
+        version,
+        reader.form(is_gzip, "rootimg", reader.setting("compress", compression.name(), "pack.compress")),
         encoder(compression),
-        reader.form(id == ids::PACK_GZIP, "rootimg", reader.setting("level", &level, "pack.level")),
-        reader.setting("frames", frames, "pack.frames"),
+        reader.form(is_gzip, "rootimg", reader.setting("level", &level, "pack.level")),
+        own,
         reader.setting("selinux", selinux, "system.selinux"),
     ];
     let exclude = &reader.recipe.exclude;

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::secrets::{Secrets, secrets};
 use super::selinux::{self, Labelled, Labels};
 use super::startable::{Obstacle, Promises, obstacle, shortcomings};
-use crate::archive::{Compression, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
+use crate::archive::{Compression, Form, Frame, FrameInfo, PackEntry, cut_frames, fits, join_frames};
 use crate::digest::Digest;
 use crate::fault;
 use crate::sandbox::helper::News;
-use crate::store::{Kind, LayerReader, Store, in_scratch, replace};
+use crate::store::{Entry, Kind, LayerReader, Store, in_scratch, replace};
 
 /// What the archive is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,8 +24,10 @@ pub struct PackRequest {
     pub excluded: BTreeSet<String>,
     /// Compressor and level.
     pub compression: Compression,
-    /// Whether the archive is one stream.
-    pub single: bool,
+    /// What it becomes.
+    pub form: Form,
+    /// No time is later than this, in seconds since 1970.
+    pub epoch: i64,
     /// For each layer, whether the recipe's own files made it.
     pub own: Vec<bool>,
     /// Time zone that the recipe names.
@@ -77,7 +79,8 @@ pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String
 
 fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
-    let promises = Promises { single: request.single, zone: request.zone.clone(), locale: request.locale.clone() };
+    let single = matches!(request.form, Form::Cpio { single: true });
+    let promises = Promises { single, zone: request.zone.clone(), locale: request.locale.clone() };
     let obstacle = obstacle(&reader, &request.excluded, &promises)?;
     let shortcomings = shortcomings(&reader, &request.excluded)?;
     if obstacle.is_some() {
@@ -93,14 +96,15 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         inodes += 1;
         memory += INODE;
         if let Kind::File { size, .. } = found.entry.kind {
-            if size > u64::from(u32::MAX) {
+            if matches!(request.form, Form::Cpio { .. }) && size > u64::from(u32::MAX) {
                 return Err(format!(
-                    "`{path}` has {size} bytes; cpio holds files below 4 GiB: exclude it or make it smaller"
+                    "`{path}` has {size} bytes; cpio holds files below 4 GiB: exclude it, or write [pack] archive = \"squashfs\""
                 ));
             }
             memory += size.div_ceil(PAGE) * PAGE;
         }
-        for (name, value) in &found.entry.xattrs {
+        let is_kept = |name: &str| matches!(request.form, Form::Squashfs { .. }) && fits(name);
+        for (name, value) in found.entry.xattrs.iter().filter(|(name, _)| !is_kept(name)) {
             let value = value.iter().map(|byte| format!("{byte:02x}")).collect();
             xattrs.push((path.clone(), name.clone(), value));
         }
@@ -109,32 +113,33 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     if entries.len() < 2 {
         return Err("the exclude lists leave nothing of the image".to_owned());
     }
-    let Labelled { labels, count, warnings } = match request.selinux {
+    let Labelled { labels, count, mut warnings } = match request.selinux {
         true => selinux::labels(&reader, &request.excluded)?,
         false => Labelled::default(),
     };
     memory += count * LABEL;
-    let mut frames = cut_frames(entries);
-    if request.single {
-        frames = join_frames(frames);
-    }
-    let compression = request.compression;
-    let missing = frames.iter().filter(|frame| info(&frame.key(compression)).is_none()).count();
-    news(&format!("packing {missing} of {} frames", frames.len()));
-    let frames: Vec<(Digest, FrameInfo)> = frames
-        .par_iter()
-        .map(|frame| {
-            let key = frame.key(compression);
-            match info(&key) {
-                Some(known) => Ok((key, known)),
-                None => write_frame(frame, &key, compression, &reader, &request.scratch).map(|info| (key, info)),
+    let (frames, written, labels) = match request.form {
+        Form::Cpio { single } => {
+            let (frames, written) = cpio_frames(request, entries, single, &reader, news)?;
+            (frames, written, labels)
+        }
+        Form::Squashfs { block_size } => {
+            super::squashfs::label(&mut entries, &labels);
+            if !labels.is_empty() {
+                warnings.push(
+                    "the SELinux labels are attributes in the squashfs: no node with a policy was run so; set [system] selinux = \"off\", or try one node first".to_owned(),
+                );
             }
-        })
-        .collect::<Result<_, String>>()?;
+            let (frames, written) = super::squashfs::frames(request, &entries, block_size, &reader, news)?;
+            // It stays packed.
+            memory = frames.iter().map(|(_, info)| info.size).sum();
+            (frames, written, Labels::default())
+        }
+    };
     fault::point("pack.done");
     Ok(PackAnswer {
         frames,
-        written: missing,
+        written,
         inodes,
         memory,
         xattrs,
@@ -146,15 +151,55 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     })
 }
 
+fn cpio_frames(
+    request: &PackRequest,
+    entries: Vec<(String, Entry, usize)>,
+    single: bool,
+    reader: &LayerReader,
+    news: News<'_>,
+) -> Result<(Vec<(Digest, FrameInfo)>, usize), String> {
+    let mut frames = cut_frames(entries);
+    if single {
+        frames = join_frames(frames);
+    }
+    let compression = request.compression;
+    let missing = frames.iter().filter(|frame| info::<FrameInfo>(&frame.key(compression)).is_none()).count();
+    news(&format!("packing {missing} of {} frames", frames.len()));
+    let frames = frames.par_iter().map(|frame| {
+        let key = frame.key(compression);
+        match info(&key) {
+            Some(known) => Ok((key, known)),
+            None => write_frame(frame, &key, compression, reader, &request.scratch).map(|info| (key, info)),
+        }
+    });
+    Ok((frames.collect::<Result<_, String>>()?, missing))
+}
+
 fn info_name(key: &Digest) -> String {
     format!("{}.info", Store::frame_name(key))
 }
 
 /// What is known of a frame that is there.
-fn info(key: &Digest) -> Option<FrameInfo> {
-    let info: FrameInfo = serde_json::from_slice(&std::fs::read(info_name(key)).ok()?).ok()?;
+pub(super) fn info<I: serde::de::DeserializeOwned>(key: &Digest) -> Option<I> {
+    let text = std::fs::read(info_name(key)).ok()?;
+    let info: FrameInfo = serde_json::from_slice(&text).ok()?;
     let size = std::fs::metadata(Store::frame_name(key)).ok()?.len();
-    (size == info.size).then_some(info)
+    (size == info.size).then(|| serde_json::from_slice(&text).ok()).flatten()
+}
+
+/// Puts a frame that was written aside into its place, with what describes it.
+pub(super) fn keep(aside: &str, key: &Digest, info: &impl Serialize) -> Result<(), String> {
+    let said = |error: io::Error| format!("cannot pack: {error}");
+    let name = Store::frame_name(key);
+    if let Some((parent, _)) = name.rsplit_once('/') {
+        std::fs::create_dir_all(parent).map_err(said)?;
+    }
+    let text = serde_json::to_vec(info).map_err(|error| error.to_string())?;
+    let info_aside = format!("{aside}.info");
+    std::fs::write(&info_aside, text).map_err(said)?;
+    fault::point("pack.before-rename");
+    // What describes it comes last: a frame without it is none.
+    replace(aside, &name).and_then(|()| replace(&info_aside, &info_name(key))).map_err(said)
 }
 
 fn write_frame(
@@ -164,11 +209,7 @@ fn write_frame(
     reader: &LayerReader,
     scratch: &str,
 ) -> Result<FrameInfo, String> {
-    let name = Store::frame_name(key);
     let said = |error: io::Error| format!("cannot pack: {error}");
-    if let Some((parent, _)) = name.rsplit_once('/') {
-        std::fs::create_dir_all(parent).map_err(said)?;
-    }
     let aside = format!("{scratch}/{key}");
     let mut file = io::BufWriter::with_capacity(1 << 18, std::fs::File::create(&aside).map_err(said)?);
     let content = |item: &PackEntry| -> io::Result<Box<dyn Read>> {
@@ -178,11 +219,7 @@ fn write_frame(
     fault::point("pack.frame");
     let info = frame.write(compression, &mut file, &content).map_err(said)?;
     file.flush().map_err(said)?;
-    let text = serde_json::to_vec(&info).map_err(|error| error.to_string())?;
-    let info_aside = format!("{aside}.info");
-    std::fs::write(&info_aside, text).map_err(said)?;
-    fault::point("pack.before-rename");
-    // What describes it comes last: a frame without it is none.
-    replace(&aside, &name).and_then(|()| replace(&info_aside, &info_name(key))).map_err(said)?;
+    drop(file);
+    keep(&aside, key, &info)?;
     Ok(info)
 }

@@ -5,6 +5,7 @@ pub mod inside;
 pub mod run;
 pub mod secrets;
 pub mod selinux;
+mod squashfs;
 pub mod startable;
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: SELinux labels.

@@ -1,12 +1,13 @@
 //! Packs the image, once a node can start it.
 
 use crate::plan::Action;
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::builder::run::{Builder, Context};
 use std::collections::BTreeMap;
 
-use crate::recipe::{Frames, SecretsRule, Selinux};
+use crate::recipe::{SecretsRule, Selinux};
 use crate::source::{Finding, Severity};
 use crate::stage::actions::compression;
+use crate::stage::actions::reader::form;
 use crate::stage::ids;
 use crate::stage::published::artefacts::index_text;
 use crate::stage::results::below;
@@ -37,13 +38,15 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         }
     }
     let compression = compression(builder.recipe, &action.id);
+    let form = form(builder.recipe, &action.id);
     let scratch = builder.store.scratch()?;
     let request = pack::PackRequest {
         layers,
         own: own.map(is_own).collect(),
         excluded: exclusion.excluded,
         compression,
-        single: builder.recipe.model.pack.frames == Frames::Single,
+        form,
+        epoch: context.lock.epoch,
         zone: builder.recipe.model.system.timezone.clone(),
         locale: builder.recipe.model.system.locale.clone(),
         selinux: builder.recipe.model.system.selinux == Selinux::Auto,
@@ -67,7 +70,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         }
     }
     let index = builder.store.ensure_blob(&index_text(
-        compression.name(),
+        (form, compression),
         &answer.frames,
         answer.inodes,
         answer.memory,

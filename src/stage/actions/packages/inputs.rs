@@ -3,9 +3,9 @@
 use crate::plan::{ActionKind, Input, Origin};
 use crate::recipe::PassRole;
 use crate::stage::StageError;
-use crate::stage::actions::graph::Reader;
 use crate::stage::actions::packages::accounts;
 use crate::stage::actions::packages::tools::{base_action, tools_action, tools_driver_action};
+use crate::stage::actions::reader::Reader;
 use crate::stage::ids;
 use crate::stage::lock::package_request::PackageRequest;
 

@@ -2,7 +2,7 @@
 
 use crate::plan::Action;
 use crate::recipe::Accounts;
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::builder::run::{Builder, Context};
 use crate::store::ScanAnswer;
 
 use crate::distro::{Bootstrap, Install, manager};

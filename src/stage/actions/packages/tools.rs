@@ -9,7 +9,7 @@ use crate::plan::{Action, ActionKind, Input, Stage, key_and_trace};
 use crate::recipe::{PassRole, PinnedPackage};
 use crate::sandbox::Namespace;
 use crate::stage::StageError;
-use crate::stage::build::supply::Supply;
+use crate::stage::builder::supply::Supply;
 use crate::stage::ids;
 use crate::stage::report::Report;
 use crate::stage::results::{Done, layer_outputs, missing, record};

@@ -3,10 +3,10 @@
 use crate::plan::{ActionKind, Input, Origin, Upstream};
 use crate::recipe::PassRole;
 use crate::stage::StageError;
-use crate::stage::actions::globs::Patterns;
-use crate::stage::actions::graph::Reader;
-use crate::stage::actions::graph::{image_packages, roots_of};
 use crate::stage::actions::packages::tools::tools_identity;
+use crate::stage::actions::reader::Reader;
+use crate::stage::actions::reader::globs::Patterns;
+use crate::stage::actions::reader::{image_packages, roots_of};
 use crate::stage::ids;
 use crate::stage::results::file;
 

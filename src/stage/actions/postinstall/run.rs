@@ -1,7 +1,7 @@
 //! Runs the script.
 
 use crate::plan::Action;
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::builder::run::{Builder, Context};
 
 use crate::recipe::package_of;
 use crate::stage::actions::postinstall::remedy::{remedy, thrown_away_finding};

@@ -1,7 +1,7 @@
 //! What its key is made of.
 
 use crate::plan::{ActionKind, Input};
-use crate::stage::actions::graph::Reader;
+use crate::stage::actions::reader::Reader;
 
 /// After the script, so that its units count too.
 pub fn add(reader: &mut Reader<'_>) {

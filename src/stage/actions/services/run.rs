@@ -1,7 +1,7 @@
 //! Switches the units.
 
 use crate::plan::Action;
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::builder::run::{Builder, Context};
 
 use crate::stage::results::{below, layer_outputs};
 

@@ -4,8 +4,8 @@ use crate::plan::{ActionKind, Input};
 use crate::recipe::Clause;
 use crate::recipe::SyncedKind;
 use crate::stage::StageError;
-use crate::stage::actions::globs;
-use crate::stage::actions::graph::Reader;
+use crate::stage::actions::reader::Reader;
+use crate::stage::actions::reader::globs;
 use crate::stage::results::file;
 
 /// Adds the action of the sync layer, if anything is synced.

@@ -1,7 +1,7 @@
 //! Makes the layer.
 
 use crate::plan::Action;
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::builder::run::{Builder, Context};
 
 use crate::recipe::{Clause, SyncedKind};
 use crate::source::{Finding, Severity};

@@ -2,7 +2,7 @@
 
 use crate::plan::{ActionKind, Input};
 use crate::stage::StageError;
-use crate::stage::actions::graph::Reader;
+use crate::stage::actions::reader::Reader;
 use crate::stage::results::file;
 
 /// Adds the action of the system layer.

@@ -1,7 +1,7 @@
 //! Makes the layer, and compares the package database with the lock.
 
 use crate::plan::Action;
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::builder::run::{Builder, Context};
 use std::path::Path;
 
 use crate::recipe::HOSTNAME_BY_DHCP;

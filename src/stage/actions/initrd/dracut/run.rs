@@ -2,7 +2,7 @@
 
 use crate::plan::Action;
 use crate::stage::actions::initrd::request::{initrd_request, say_drivers};
-use crate::stage::build::run::{Builder, Context};
+use crate::stage::builder::run::{Builder, Context};
 use std::collections::BTreeMap;
 
 use crate::recipe::dracut_modules;

@@ -305,5 +305,4 @@ pub fn read_iso(input: &mut (impl Read + Seek), visit: &mut Visit<'_>) -> Result
 }
 
 #[cfg(test)]
-#[path = "iso_tests.rs"]
 mod tests;

@@ -1,0 +1,28 @@
+//! The forms of a packed image.
+
+use serde::{Deserialize, Serialize};
+
+/// A form, with what belongs to it alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// cpio.
+    Cpio {
+        /// Whether it is one stream, as the kernel wants an initramfs.
+        single: bool,
+    },
+    /// squashfs.
+    Squashfs {
+        /// Bytes of a block.
+        block_size: u32,
+    },
+}
+
+impl Form {
+    /// As recipes and indices name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpio { .. } => "cpio",
+            Self::Squashfs { .. } => "squashfs",
+        }
+    }
+}

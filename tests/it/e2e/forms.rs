@@ -1,0 +1,190 @@
+//! Images in other forms than cpio in zstd: what independent readers find in them, what nodes do with them, what an edit costs.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use super::machine::{Server, cmdline, expect, start};
+use super::offline::vendored;
+use super::same_bytes::Mounted;
+use super::{Built, store, tiny};
+use crate::support::{Space, copy_tree};
+
+/// What images hold that archives lose: in a script, with its first argument the root.
+const ODD: &str = r#"
+odd="$1/srv/odd"; mkdir -p "$odd/sub"
+printf 'some text\n' >"$odd/first"; ln "$odd/first" "$odd/sub/second"; cp "$odd/first" "$odd/alike"
+printf a >"$odd/one-byte"; : >"$odd/empty"; ln -s "$(printf '%0300d' 7)" "$odd/long-link"
+truncate -s 1000000 "$odd/sparse"; printf end >>"$odd/sparse"
+mkfifo "$odd/fifo"; chmod 4755 "$odd/one-byte"; chmod 1777 "$odd/sub"; chown 33:65534 "$odd/empty"
+cp "$1/usr/bin/dpkg" "$odd/large"; cat "$1/usr/bin/dpkg" "$1/usr/lib/x86_64-linux-gnu/libc.so.6" >>"$odd/large"
+touch "$(printf "$odd/caf\351")" "$odd/$(printf '%0250d' 1)"
+mkdir "$odd/many"; for n in $(seq 600); do echo "$n" >"$odd/many/file-$n"; done
+"#;
+
+/// The tiny image in a form, with what archives lose; its init says what it finds.
+fn image(pack: &str, more: &str) -> Space {
+    let space = Space::new().with_store(&store());
+    copy_tree(tiny().space.path(), space.path());
+    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &format!("{recipe}\n[pack]\n{pack}\n"));
+    space.edit(
+        "tiny.postinstall",
+        "while :;",
+        "grep -q ' / overlay ' /proc/mounts && echo \"ROOT IS OVERLAY\"\n\
+         echo new >/srv/written && echo more >>/etc/hostname && cat /srv/written && echo \"WRITES ARE TAKEN\"\n\
+         cat /usr/bin/* /usr/lib/*/*.so* >/dev/null && echo \"READS ARE WHOLE\"\nwhile :;",
+    );
+    let script = std::fs::read_to_string(space.path().join("tiny.postinstall")).unwrap();
+    space.write("tiny.postinstall", &format!("{script}\n{more}"));
+    space
+}
+
+fn build(space: &Space) -> String {
+    space.run(&["build", "--locked", "--vendor", vendored().to_str().unwrap()]).good().err
+}
+
+/// Every path below a directory: kind, mode, owners, links, size, time, target, and the digest of its content.
+fn listed(root: &Path) -> String {
+    let script = "cd \"$1\" && find . -mindepth 1 -printf '%P %y %m %U %G %n %T@ %l ' \\( -type f -printf '%s ' -o -true \\) -printf '\\n' | sort; \
+                  find . -type f -exec sha256sum {} + | sort -k2";
+    let ran = Command::new("sh").args(["-c", script, "list"]).arg(root).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    // Names of tests' odd files are no UTF-8.
+    String::from_utf8_lossy(&ran.stdout).lines().map(|line| format!("{}\n", comparable(line))).collect()
+}
+
+/// A directory's number of names depends on the file system that GNU cpio unpacks to, and it sets no times of links.
+fn comparable(line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    match words.get(1) {
+        Some(&"d") => [&words[..5], &words[6..]].concat().join(" "),
+        Some(&"l") => [&words[..6], &words[7..]].concat().join(" "),
+        _ => line.to_owned(),
+    }
+}
+
+fn mounted(image: &Path) -> Mounted {
+    Mounted::of(image.to_str().unwrap(), &["-t", "squashfs", "-o", "ro,loop"])
+}
+
+#[test]
+fn squashfs_holds_what_cpio_holds_by_the_kernel_and_by_unsquashfs() {
+    let cpio = image("compress = \"none\"", ODD);
+    build(&cpio);
+    let plain = tempfile::tempdir().unwrap();
+    let unpacked = Command::new("sh")
+        .args(["-c", "cd \"$1\" && cpio -idm --quiet <\"$2\"", "unpack"])
+        .arg(plain.path())
+        .arg(cpio.artefact("tiny", "rootimg.cpio").canonicalize().unwrap())
+        .status()
+        .unwrap();
+    assert!(unpacked.success());
+    let expected = listed(plain.path());
+    assert!(expected.contains("srv/odd/sub/second f 644 0 0 2 ") && expected.lines().count() > 3000);
+    for pack in [
+        "archive = \"squashfs\"",
+        "archive = \"squashfs\"\ncompress = \"gzip\"\nblock_size = 4096",
+        "archive = \"squashfs\"\ncompress = \"xz\"\nlevel = 1\nblock_size = 1048576",
+        "archive = \"squashfs\"\ncompress = \"lz4\"",
+        "archive = \"squashfs\"\ncompress = \"none\"",
+    ] {
+        let space = image(pack, ODD);
+        build(&space);
+        let sfs = space.artefact("tiny", "rootimg.sfs").canonicalize().unwrap();
+        let kernel = mounted(&sfs);
+        similar_asserts(&listed(&kernel.path), &expected, pack);
+        let directory = tempfile::tempdir().unwrap();
+        let ran = Command::new("unsquashfs")
+            .args(["-no-progress", "-d"])
+            .arg(directory.path().join("root"))
+            .arg(&sfs)
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{pack}: {}", String::from_utf8_lossy(&ran.stderr));
+        similar_asserts(&listed(&directory.path().join("root")), &expected, pack);
+    }
+}
+
+/// Shows the first line that differs, not thousands.
+#[track_caller]
+fn similar_asserts(found: &str, expected: &str, what: &str) {
+    for (found, expected) in found.lines().zip(expected.lines()) {
+        assert_eq!(found, expected, "{what}");
+    }
+    assert_eq!(found.lines().count(), expected.lines().count(), "{what}");
+}
+
+#[test]
+fn a_file_more_costs_a_squashfs_its_own_frame_and_the_tables_and_the_bytes_are_a_clean_builds() {
+    let sync = "[sync]\nlists = [\"a.synclist\"]";
+    let space = image("archive = \"squashfs\"", "");
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &format!("{recipe}\n{sync}\n"));
+    space.write("a.synclist", "site/motd -> /etc/motd\n").write("site/motd", "a node\n");
+    build(&space);
+    let frames = || -> Vec<(String, u64)> {
+        let text = std::fs::read(space.artefact("tiny", "rootimg.sfs.index")).unwrap();
+        let index: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(index["archive"], "squashfs");
+        let frames = index["frames"].as_array().unwrap().iter();
+        frames.map(|frame| (frame["sha256"].as_str().unwrap().to_owned(), frame["size"].as_u64().unwrap())).collect()
+    };
+    let before: BTreeSet<(String, u64)> = frames().into_iter().collect();
+    space.write("site/motd", "a node, with news\n");
+    build(&space);
+    let after = frames();
+    let changed: Vec<u64> = after.iter().filter(|frame| !before.contains(*frame)).map(|frame| frame.1).collect();
+    // The superblock, the file's frame, and the tables.
+    assert!(changed.len() <= 3 && changed[0] < 200, "{changed:?} of {}", after.len());
+    assert!(changed.iter().sum::<u64>() < after.iter().map(|frame| frame.1).sum::<u64>() / 4, "{changed:?}");
+    // One job, trees copied, a store of its own.
+    let clean = Space::new();
+    copy_tree(space.path(), clean.path());
+    std::fs::copy(space.path().join("image.lock"), clean.path().join("image.lock")).unwrap();
+    let vendored = vendored().to_str().unwrap();
+    clean.run(&["-j1", "--assemble", "copy", "build", "--locked", "--vendor", vendored]).good();
+    for name in ["rootimg.sfs", "rootimg.sfs.index", "initrd-stateless", "build.json"] {
+        let read = |space: &Space| std::fs::read(space.artefact("tiny", name)).unwrap();
+        assert!(read(&space) == read(&clean), "{name} differs");
+    }
+}
+
+#[test]
+fn boot_a_squashfs_is_mounted_below_an_overlay_and_a_flipped_byte_is_refused() {
+    let built = Built { space: image("archive = \"squashfs\"", ""), key: tiny().key.clone() };
+    build(&built.space);
+    let misdeed = |name: &str, number: usize, mut bytes: Vec<u8>| {
+        if name.ends_with(".sfs") && number == 0 {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        }
+        Some(bytes)
+    };
+    let directory = built.space.artefact("tiny", ".").canonicalize().unwrap();
+    let server = Server::start(&directory, 0, Arc::new(misdeed));
+    let url = format!("http://10.0.2.2:{}", server.port);
+    let running = start(&built, "tiny", cmdline(&built, "tiny", &url), |machine| machine.memory_mib = 512);
+    expect(&running, "NODE IS UP: node-525400123456");
+    for text in ["ROOT IS OVERLAY", "WRITES ARE TAKEN", "READS ARE WHOLE"] {
+        expect(&running, text);
+    }
+    let console = running.console();
+    assert!(console.contains("wrong digest: bytes") && console.contains("the image is mounted as it is"), "{console}");
+}
+
+#[test]
+fn boot_cpio_in_xz_lz4_and_uncompressed_is_unpacked() {
+    for compress in ["xz", "lz4", "none"] {
+        let built = Built { space: image(&format!("compress = \"{compress}\""), ""), key: tiny().key.clone() };
+        build(&built.space);
+        let directory = built.space.artefact("tiny", ".").canonicalize().unwrap();
+        let server = Server::start(&directory, 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
+        let url = format!("http://10.0.2.2:{}", server.port);
+        let running = start(&built, "tiny", cmdline(&built, "tiny", &url), |_| {});
+        expect(&running, "NODE IS UP: node-525400123456");
+        expect(&running, "ROOT IS TMPFS");
+    }
+}
