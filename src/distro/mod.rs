@@ -14,7 +14,8 @@ mod zypper;
 
 pub use error::DistroError;
 pub use fetch::credentials::without_password;
-pub use fetch::fetcher::{Download, Fetcher, Progress};
+pub use fetch::downloads::{Download, Progress};
+pub use fetch::fetcher::Fetcher;
 pub use inside::part::unpack_part;
 pub use inside::secrets::{Maker, SECRETS, Secret};
 pub use manager::{

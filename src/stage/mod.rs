@@ -43,6 +43,7 @@ pub use lock::vendor::vendor;
 pub use plan::{ExactPlan, ImagePlan, PlannedAction, all_run, forms_for, fresh_lock, shape_of, workers};
 pub use published::artefacts::{BuildInfo, newer_build, published};
 pub use published::drift::{Drift, drift_of_artefacts, drift_of_layers, remove_damaged_layers};
+pub use published::fetch::{FetchError, fetch};
 pub use published::layouts::{Target, XcatPublished};
 pub use published::otherwise::{publishes_otherwise, publishing};
-pub use report::Report;
+pub use report::{DownloadNews, Report};

@@ -14,6 +14,7 @@ mod corpus;
 #[cfg(feature = "e2e")]
 mod e2e;
 mod exact;
+mod fetch;
 mod files;
 mod first_day;
 mod formats;

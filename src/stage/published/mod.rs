@@ -3,5 +3,6 @@
 pub mod artefacts;
 pub mod assemble;
 pub mod drift;
+pub mod fetch;
 pub mod layouts;
 pub mod otherwise;

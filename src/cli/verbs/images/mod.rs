@@ -3,5 +3,6 @@
 pub mod boot;
 pub mod boot_entry;
 pub mod diff;
+pub mod fetch;
 pub mod shell;
 pub mod size;

@@ -1,0 +1,86 @@
+//! `imgbuild fetch`.
+
+use std::path::PathBuf;
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::output::reporter::Reporter;
+use crate::digest::Sha256;
+use crate::distro::{DistroError, Fetcher};
+use crate::stage::{DownloadNews, FetchError, fetch};
+
+/// Arguments of `fetch`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Address of a published image: the directory with its build.json (http, https or file)
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// The directory that gets its files; what is there of an earlier one is not moved again
+    #[arg(value_name = "DIR")]
+    pub target: PathBuf,
+    /// SHA-256 that the build.json there must have
+    #[arg(long, value_name = "SHA256", value_parser = digest)]
+    pub digest: Option<Sha256>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn digest(text: &str) -> Result<Sha256, String> {
+    let text = text.strip_prefix("sha256:").unwrap_or(text);
+    Sha256::parse(text).map_err(|_| "64 hexadecimal digits, as sha256sum prints them".to_owned())
+}
+
+fn exit(error: &FetchError) -> Exit {
+    match error {
+        FetchError::Server(DistroError::Download { .. } | DistroError::Store(_))
+        | FetchError::Keep { .. }
+        | FetchError::Store(_) => Exit::Machine,
+        FetchError::Server(_)
+        | FetchError::NotAnImage { .. }
+        | FetchError::Digest { .. }
+        | FetchError::Foreign { .. } => Exit::Input,
+    }
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let known = ["http://", "https://", "file:"];
+    if !known.iter().any(|scheme| own.url.to_ascii_lowercase().starts_with(scheme)) {
+        render::say(&format!(
+            "error: `{}` is not an address that can be fetched\n  help: write http://, https:// or file:// before it",
+            own.url
+        ));
+        return Exit::Usage;
+    }
+    let target = arguments.directory.join(&own.target);
+    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let report = reporter.of(None);
+    let outcome = fetch(&own.url, &target, own.digest, &Fetcher::new(), &DownloadNews(&report, "the image"));
+    reporter.end();
+    let brought = match outcome {
+        Ok(brought) => brought,
+        Err(error) => {
+            let exit = exit(&error);
+            render::say(&render::error(error));
+            return exit;
+        }
+    };
+    if own.json {
+        render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&brought).unwrap_or_default()));
+        return Exit::Done;
+    }
+    let mega = |bytes: u64| bytes as f64 / 1e6;
+    let place = target.display();
+    render::say(&match brought.unchanged {
+        true => format!("{place} has the image already: {:.1} MB", mega(brought.size)),
+        false => format!(
+            "{place}: {:.1} of {:.1} MB came from the server, {} of {} frames",
+            mega(brought.moved),
+            mega(brought.size),
+            brought.frames_moved,
+            brought.frames
+        ),
+    });
+    Exit::Done
+}
