@@ -12,7 +12,7 @@ use sha2::Digest;
 use crate::cmdline::Parameters;
 use crate::fetch::Client;
 use crate::name::shown;
-use crate::{Pause, cpio, say, sys};
+use crate::{Pause, say, sys, unpack};
 
 /// Where the new root is made, unless [`make_root_at`] said otherwise.
 const OWN_ROOT: &str = "/newroot";
@@ -148,14 +148,14 @@ fn digest_of_index(text: &str, image: &str) -> Result<String, String> {
 }
 
 fn check_index(index: &Index) -> Result<(), String> {
-    if !(1..=2).contains(&index.format) || !["cpio", "squashfs"].contains(&index.archive.as_str()) {
+    if !(1..=2).contains(&index.format) || !["cpio", "tar", "squashfs"].contains(&index.archive.as_str()) {
         return Err(format!(
             "this initrd does not know images of format {} ({}); build both with one imgbuild",
             index.format, index.archive
         ));
     }
     // What stays packed is the kernel's to read.
-    if !index.stays_packed() && !cpio::COMPRESSIONS.contains(&index.compress.as_str()) {
+    if !index.stays_packed() && !unpack::COMPRESSIONS.contains(&index.compress.as_str()) {
         return Err(format!("this initrd does not know the compression `{}`", index.compress));
     }
     let mut offset = 0u64;
@@ -220,7 +220,7 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
             slot.get_or_insert(problem);
         }
     };
-    let one = |bytes: &[u8]| match cpio::unpack(bytes, &index.compress, root()) {
+    let one = |bytes: &[u8]| match unpack::frame(bytes, &index.archive, &index.compress, root()) {
         Ok(more) => {
             if let Ok(mut times) = times.lock() {
                 times.extend(more);

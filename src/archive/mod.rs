@@ -13,6 +13,7 @@ mod listing;
 mod magic;
 mod members;
 mod squashfs;
+mod tar;
 
 pub use self::cpio::{Body, Head, write_entry, write_trailer};
 pub use self::squashfs::{
@@ -22,10 +23,11 @@ pub use compress::Compression;
 pub use cpio_read::{Content, Found, read_archive};
 pub use deb::{DebError, control_stanza, read_members, write_plain};
 pub use extract::{Extractor, Meta, extract_tar};
-pub use frames::form::Form;
+pub use frames::form::{Form, Stream};
 pub use frames::read::{FrameEntry, read_frame};
 pub use frames::write::{FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 pub use iso::read_iso;
 pub use listing::{Listed, Look, list_cpio, list_tar};
 pub use magic::{Container, START, container, plain};
+pub use self::tar::TAR_VERSION;
 pub use members::{Member, MemberKind, Visit, clean_path, deb_architecture, read_cpio, read_deb, read_tar};

@@ -10,6 +10,8 @@ pub enum Form {
         /// Whether it is one stream, as the kernel wants an initramfs.
         single: bool,
     },
+    /// tar, in the pax interchange format.
+    Tar,
     /// squashfs.
     Squashfs {
         /// Bytes of a block.
@@ -17,11 +19,21 @@ pub enum Form {
     },
 }
 
+/// What frames are pieces of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// cpio.
+    Cpio,
+    /// tar.
+    Tar,
+}
+
 impl Form {
     /// As recipes and indices name it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpio { .. } => "cpio",
+            Self::Tar => "tar",
             Self::Squashfs { .. } => "squashfs",
         }
     }

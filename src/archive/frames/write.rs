@@ -9,8 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 
+use super::form::Stream;
 use crate::archive::compress::Compression;
 use crate::archive::cpio::{Body, Head, write_entry, write_trailer};
+use crate::archive::tar;
 use crate::digest::{Digest, FieldHasher, Sha256};
 use crate::store::{Entry, Kind};
 
@@ -154,9 +156,13 @@ pub fn join_frames(frames: Vec<Frame>) -> Vec<Frame> {
 
 impl Frame {
     /// What identifies the compressed frame: all that its bytes are a function of.
-    pub fn key(&self, compression: Compression) -> Digest {
-        let mut hasher = FieldHasher::new("imgbuild frame v1");
-        hasher.text(&FRAME_VERSION.to_string()).text(&compression.describe());
+    pub fn key(&self, stream: Stream, compression: Compression) -> Digest {
+        let (context, version) = match stream {
+            Stream::Cpio => ("imgbuild frame v1", FRAME_VERSION),
+            Stream::Tar => ("imgbuild tar frame v1", tar::TAR_VERSION),
+        };
+        let mut hasher = FieldHasher::new(context);
+        hasher.text(&version.to_string()).text(&compression.describe());
         hasher.text(if self.trailer { "trailer" } else { "" });
         for item in &self.entries {
             let Entry { kind, mode, uid, gid, mtime, .. } = &item.entry;
@@ -174,6 +180,13 @@ impl Frame {
                 .text(&item.path)
                 .text(&kind)
                 .text(&format!("{mode} {uid} {gid} {mtime} {} {} {}", item.inode, item.links, item.carries_content));
+            if stream == Stream::Tar {
+                // cpio has no place for them.
+                hasher.text(&item.entry.xattrs.len().to_string());
+                for (name, value) in &item.entry.xattrs {
+                    hasher.text(name).field(value);
+                }
+            }
         }
         hasher.finish()
     }
@@ -184,22 +197,49 @@ impl Frame {
     /// The file's or the sink's, with the path in the text.
     pub fn write<'a>(
         &self,
-        compression: Compression,
+        (stream, compression): (Stream, Compression),
         out: &mut dyn Write,
         content: &dyn Fn(&PackEntry) -> io::Result<Box<dyn Read + 'a>>,
     ) -> io::Result<FrameInfo> {
         let mut out = Counting { inner: out, size: 0, hasher: sha2::Digest::new() };
-        let unpacked = compression.write(&mut out, |to| self.write_entries(to, content))?;
+        let unpacked = compression.write(&mut out, |to| {
+            let mut to = Plain { inner: to, size: 0 };
+            match stream {
+                Stream::Cpio => self.write_cpio(&mut to, content)?,
+                Stream::Tar => self.write_tar(&mut to, content)?,
+            }
+            Ok(to.size)
+        })?;
         let sha256 = Sha256(sha2::Digest::finalize(out.hasher).into());
         Ok(FrameInfo { size: out.size, unpacked, sha256 })
     }
 
-    fn write_entries<'a>(
+    fn write_tar<'a>(
         &self,
         out: &mut dyn Write,
         content: &dyn Fn(&PackEntry) -> io::Result<Box<dyn Read + 'a>>,
-    ) -> io::Result<u64> {
-        let mut out = Plain { inner: out, size: 0 };
+    ) -> io::Result<()> {
+        // The first name of a hard link has the content, and the others name it.
+        let mut firsts: BTreeMap<u32, &str> = BTreeMap::new();
+        for item in &self.entries {
+            let said = |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", item.path));
+            let first = if item.inode == 0 { None } else { firsts.get(&item.inode).copied() };
+            let content = match &item.entry.kind {
+                Kind::Socket | Kind::Whiteout => continue,
+                Kind::File { size, .. } if *size > 0 && first.is_none() => Some(content(item).map_err(said)?),
+                _ => None,
+            };
+            tar::write_entry(out, &item.path, &item.entry, first, content).map_err(said)?;
+            firsts.entry(item.inode).or_insert(&item.path);
+        }
+        if self.trailer { tar::write_trailer(out) } else { Ok(()) }
+    }
+
+    fn write_cpio<'a>(
+        &self,
+        out: &mut dyn Write,
+        content: &dyn Fn(&PackEntry) -> io::Result<Box<dyn Read + 'a>>,
+    ) -> io::Result<()> {
         for item in &self.entries {
             let said = |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", item.path));
             let Entry { kind, mode, uid, gid, mtime, .. } = &item.entry;
@@ -217,12 +257,12 @@ impl Frame {
                 Kind::Socket => Body::Socket,
                 Kind::Whiteout => continue,
             };
-            write_entry(&mut out, &item.path, head, body).map_err(said)?;
+            write_entry(out, &item.path, head, body).map_err(said)?;
         }
         if self.trailer {
-            write_trailer(&mut out)?;
+            write_trailer(out)?;
         }
-        Ok(out.size)
+        Ok(())
     }
 }
 
@@ -277,7 +317,7 @@ mod tests {
     }
 
     fn keys(entries: Vec<(String, Entry, usize)>) -> Vec<Digest> {
-        cut_frames(entries).iter().map(|frame| frame.key(Compression::Zstd(3))).collect()
+        cut_frames(entries).iter().map(|frame| frame.key(Stream::Cpio, Compression::Zstd(3))).collect()
     }
 
     #[test]

@@ -116,22 +116,24 @@ impl Reader<'_> {
     pub(super) fn check_form(&mut self) {
         let pack = self.model.pack.clone();
         let is_squashfs = pack.archive == ArchiveKind::Squashfs;
+        let is_cpio = pack.archive == ArchiveKind::Cpio;
         let mut refuse = |field: &str, problem: String, help: &str| {
             let span = self.span(field);
             self.findings.push(Finding::error("pack::form", &span, problem).help(help));
         };
-        if pack.frames == Frames::Single && is_squashfs {
-            let problem = "a squashfs cannot be one stream that a kernel takes as its initramfs: only cpio can";
-            refuse("pack.frames", problem.to_owned(), "remove the line, or write archive = \"cpio\"");
+        if pack.frames == Frames::Single && !is_cpio {
+            let name = if is_squashfs { "squashfs" } else { "tar" };
+            let problem = format!("a {name} cannot be one stream that a kernel takes as its initramfs: only cpio can");
+            refuse("pack.frames", problem, "remove the line, or write archive = \"cpio\"");
         }
-        if pack.frames == Frames::Single && pack.compress == PackCompress::Lz4 && !is_squashfs {
+        if pack.frames == Frames::Single && pack.compress == PackCompress::Lz4 && is_cpio {
             let problem = "a kernel takes an initramfs in lz4's old form only, which imgbuild does not write";
             refuse("pack.compress", problem.to_owned(), "choose one of zstd, gzip, xz, none");
         }
         if let Some(size) = pack.block_size {
             let help = "write for instance block_size = 131072, or leave it out";
             if !is_squashfs {
-                let problem = "block_size belongs to archive = \"squashfs\": cpio has no blocks".to_owned();
+                let problem = "block_size belongs to archive = \"squashfs\": cpio and tar have no blocks".to_owned();
                 refuse("pack.block_size", problem, "remove the line, or write archive = \"squashfs\"");
             } else if !size.is_power_of_two() || !(4096..=1 << 20).contains(&size) {
                 refuse("pack.block_size", format!("{size} is not a power of two from 4096 to 1048576"), help);

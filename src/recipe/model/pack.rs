@@ -47,6 +47,8 @@ pub enum ArchiveKind {
     /// cpio, form `newc`; unpacked into the node's memory.
     #[default]
     Cpio,
+    /// tar, with extended attributes; unpacked into the node's memory.
+    Tar,
     /// squashfs; stays packed in the node's memory, below an overlay.
     Squashfs,
 }

@@ -127,6 +127,11 @@ pub fn rootimg_name(recipe: &Recipe) -> &'static str {
         (ArchiveKind::Cpio, PackCompress::Xz) => "rootimg.cpio.xz",
         (ArchiveKind::Cpio, PackCompress::Lz4) => "rootimg.cpio.lz4",
         (ArchiveKind::Cpio, PackCompress::None) => "rootimg.cpio",
+        (ArchiveKind::Tar, PackCompress::Zstd) => "rootimg.tar.zst",
+        (ArchiveKind::Tar, PackCompress::Gzip) => "rootimg.tar.gz",
+        (ArchiveKind::Tar, PackCompress::Xz) => "rootimg.tar.xz",
+        (ArchiveKind::Tar, PackCompress::Lz4) => "rootimg.tar.lz4",
+        (ArchiveKind::Tar, PackCompress::None) => "rootimg.tar",
     }
 }
 

@@ -447,6 +447,24 @@ fn forget_all_but(store: &Path, kept: &[&str]) {
     }
 }
 
+/// Records, trees and frames of a store.
+fn kept_files(store: &Path) -> BTreeSet<PathBuf> {
+    let below = |name: &str| {
+        let directory = store.join("v1").join(name);
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let frames = below("frames").into_iter().flat_map(|part| std::fs::read_dir(part).into_iter().flatten().flatten());
+    [below("actions"), below("trees")].concat().into_iter().chain(frames.map(|entry| entry.path())).collect()
+}
+
+/// Removes what a clean build of an edit left: the table of all would fill a disk.
+fn shrink(store: &Path, kept: &BTreeSet<PathBuf>) {
+    for path in kept_files(store).difference(kept) {
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
+    }
+}
+
 /// Files of a published image, with their content.
 fn artefacts(space: &Space, image: &str) -> Vec<(String, Vec<u8>)> {
     let directory = space.path().join("out").join(image);
@@ -471,6 +489,7 @@ fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
     let control_store = store().with_file_name("control-store");
     let _ = std::fs::remove_dir_all(&control_store);
     link(&table_store, &control_store);
+    let linked = kept_files(&control_store);
     let schema = std::fs::read_to_string(project().join("schemas/image.schema.json")).unwrap();
     let mut table = String::new();
     for edit in EDITS {
@@ -526,6 +545,7 @@ fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
         forget_all_but(&control_store, kept);
         control.run(&["build", "--locked"]).good();
         assert!(incremental == artefacts(&control, name), "`{}` gives other bytes than a clean build", edit.name);
+        shrink(&control_store, &linked);
     }
     insta::assert_snapshot!(table);
     let _ = std::fs::remove_dir_all(control_store);

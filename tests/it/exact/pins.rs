@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use imgbuild::archive::{Compression, cut_frames, join_frames};
+use imgbuild::archive::{Compression, Stream, cut_frames, join_frames};
 use imgbuild::digest::{Digest, FieldHasher, Sha256};
 use imgbuild::plan::{Action, ActionKind, Input, Known, Stage, Upstream, key_and_trace};
 use imgbuild::store::{Entry, Kind, Manifest};
@@ -124,9 +124,9 @@ fn packed_frames_stay() {
     ] {
         for frame in frames {
             let mut bytes = Vec::new();
-            let info = frame.write(compression, &mut bytes, &|item| Ok(Box::new(content(&item.path)))).unwrap();
+            let info = frame.write((Stream::Cpio, compression), &mut bytes, &|item| Ok(Box::new(content(&item.path)))).unwrap();
             assert_eq!(info.sha256, Sha256::of(&bytes));
-            let key = frame.key(compression).short();
+            let key = frame.key(Stream::Cpio, compression).short();
             let _ =
                 writeln!(table, "{name}: key {key} {} bytes of {}, {}", info.size, info.unpacked, info.sha256.short());
         }

@@ -1,6 +1,6 @@
 //! What its key is made of.
 
-use crate::archive::{FRAME_VERSION, Form, SQUASHFS_VERSION};
+use crate::archive::{FRAME_VERSION, Form, SQUASHFS_VERSION, TAR_VERSION};
 use crate::plan::{Action, ActionKind, Input, Origin, Stage};
 use crate::recipe::Selinux;
 use crate::stage::actions::reader::Reader;
@@ -17,14 +17,15 @@ pub fn add(reader: &mut Reader<'_>, id: &str) {
     let is_gzip = id == ids::PACK_GZIP;
     let writer = |version: u32, name: &str| {
         let named = Origin::Imgbuild(format!("{name} writer"));
-        let name = if name == "frame" { "tools frames" } else { "tools squashfs" };
-        Input::new(name, version.to_string()).of(named)
+        let input = if name == "frame" { "tools frames".to_owned() } else { format!("tools {name}") };
+        Input::new(input, version.to_string()).of(named)
     };
     let (version, own) = match form {
         Form::Cpio { single } => (
             writer(FRAME_VERSION, "frame"),
             reader.setting("frames", if single { "single" } else { "many" }, "pack.frames"),
         ),
+        Form::Tar => (writer(TAR_VERSION, "tar"), reader.setting("frames", "many", "pack.frames")),
         Form::Squashfs { block_size } => {
             (writer(SQUASHFS_VERSION, "squashfs"), reader.setting("block_size", block_size, "pack.block_size"))
         }

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::secrets::{Secrets, secrets};
 use super::selinux::{self, Labelled, Labels};
 use super::startable::{Obstacle, Promises, obstacle, shortcomings};
-use crate::archive::{Compression, Form, Frame, FrameInfo, PackEntry, cut_frames, fits, join_frames};
+use crate::archive::{Compression, Form, Frame, FrameInfo, PackEntry, Stream, cut_frames, fits, join_frames};
 use crate::digest::Digest;
 use crate::fault;
 use crate::sandbox::helper::News;
-use crate::store::{Entry, Kind, LayerReader, Store, in_scratch, replace};
+use crate::store::{Kind, LayerReader, Store, in_scratch, replace};
 
 /// What the archive is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         if let Kind::File { size, .. } = found.entry.kind {
             if matches!(request.form, Form::Cpio { .. }) && size > u64::from(u32::MAX) {
                 return Err(format!(
-                    "`{path}` has {size} bytes; cpio holds files below 4 GiB: exclude it, or write [pack] archive = \"squashfs\""
+                    "`{path}` has {size} bytes; cpio holds files below 4 GiB: exclude it, or choose another form: [pack] archive = \"tar\" or \"squashfs\""
                 ));
             }
             memory += size.div_ceil(PAGE) * PAGE;
@@ -120,7 +120,26 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     memory += count * LABEL;
     let (frames, written, labels) = match request.form {
         Form::Cpio { single } => {
-            let (frames, written) = cpio_frames(request, entries, single, &reader, news)?;
+            let mut frames = cut_frames(entries);
+            if single {
+                frames = join_frames(frames);
+            }
+            let (frames, written) = stream(request, Stream::Cpio, &frames, &reader, news)?;
+            (frames, written, labels)
+        }
+        Form::Tar => {
+            super::squashfs::label(&mut entries, &labels);
+            let sockets: Vec<&str> =
+                entries.iter().filter(|item| item.1.kind == Kind::Socket).map(|item| item.0.as_str()).collect();
+            if !sockets.is_empty() {
+                warnings.push(format!("tar holds no sockets, these are left out: {}", sockets.join(", ")));
+            }
+            let mut frames = cut_frames(entries);
+            // Readers of tar set the times of directories in the end.
+            if let Some(last) = frames.last_mut() {
+                last.entries.clear();
+            }
+            let (frames, written) = stream(request, Stream::Tar, &frames, &reader, news)?;
             (frames, written, labels)
         }
         Form::Squashfs { block_size } => {
@@ -151,25 +170,22 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     })
 }
 
-fn cpio_frames(
+/// Writes what is missing of an archive that nodes unpack; gives all frames in order, and how many of them are new.
+fn stream(
     request: &PackRequest,
-    entries: Vec<(String, Entry, usize)>,
-    single: bool,
+    stream: Stream,
+    frames: &[Frame],
     reader: &LayerReader,
     news: News<'_>,
 ) -> Result<(Vec<(Digest, FrameInfo)>, usize), String> {
-    let mut frames = cut_frames(entries);
-    if single {
-        frames = join_frames(frames);
-    }
     let compression = request.compression;
-    let missing = frames.iter().filter(|frame| info::<FrameInfo>(&frame.key(compression)).is_none()).count();
+    let missing = frames.iter().filter(|frame| info::<FrameInfo>(&frame.key(stream, compression)).is_none()).count();
     news(&format!("packing {missing} of {} frames", frames.len()));
     let frames = frames.par_iter().map(|frame| {
-        let key = frame.key(compression);
+        let key = frame.key(stream, compression);
         match info(&key) {
             Some(known) => Ok((key, known)),
-            None => write_frame(frame, &key, compression, reader, &request.scratch).map(|info| (key, info)),
+            None => write_frame(frame, &key, (stream, compression), reader, &request.scratch).map(|info| (key, info)),
         }
     });
     Ok((frames.collect::<Result<_, String>>()?, missing))
@@ -205,7 +221,7 @@ pub(super) fn keep(aside: &str, key: &Digest, info: &impl Serialize) -> Result<(
 fn write_frame(
     frame: &Frame,
     key: &Digest,
-    compression: Compression,
+    form: (Stream, Compression),
     reader: &LayerReader,
     scratch: &str,
 ) -> Result<FrameInfo, String> {
@@ -217,7 +233,7 @@ fn write_frame(
         Ok(Box::new(reader.open_in(item.layer, &item.path, (*size, digest))?))
     };
     fault::point("pack.frame");
-    let info = frame.write(compression, &mut file, &content).map_err(said)?;
+    let info = frame.write(form, &mut file, &content).map_err(said)?;
     file.flush().map_err(said)?;
     drop(file);
     keep(&aside, key, &info)?;

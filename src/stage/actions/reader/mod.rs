@@ -53,6 +53,7 @@ pub fn form(recipe: &Recipe, action: &str) -> Form {
     match pack.archive {
         _ if action == ids::PACK_GZIP => Form::Cpio { single: pack.frames == Frames::Single },
         ArchiveKind::Cpio => Form::Cpio { single: pack.frames == Frames::Single },
+        ArchiveKind::Tar => Form::Tar,
         ArchiveKind::Squashfs => Form::Squashfs { block_size: pack.block_size.unwrap_or(BLOCK_SIZE) },
     }
 }
@@ -60,7 +61,7 @@ pub fn form(recipe: &Recipe, action: &str) -> Form {
 /// Modules that a node's initrd needs for a form.
 pub fn form_modules(form: Form) -> &'static [&'static str] {
     match form {
-        Form::Cpio { .. } => &[],
+        Form::Cpio { .. } | Form::Tar => &[],
         Form::Squashfs { .. } => &["loop", "squashfs", "overlay"],
     }
 }
