@@ -84,7 +84,7 @@ pub struct Index {
 impl Index {
     /// Whether nodes mount the image as it is.
     pub fn stays_packed(&self) -> bool {
-        self.archive == "squashfs"
+        ["squashfs", "erofs"].contains(&self.archive.as_str())
     }
 }
 
@@ -148,7 +148,7 @@ fn digest_of_index(text: &str, image: &str) -> Result<String, String> {
 }
 
 fn check_index(index: &Index) -> Result<(), String> {
-    if !(1..=2).contains(&index.format) || !["cpio", "tar", "squashfs"].contains(&index.archive.as_str()) {
+    if !(1..=2).contains(&index.format) || !["cpio", "tar", "squashfs", "erofs"].contains(&index.archive.as_str()) {
         return Err(format!(
             "this initrd does not know images of format {} ({}); build both with one imgbuild",
             index.format, index.archive
@@ -214,7 +214,7 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
     let (sender, receiver) = sync_channel::<Vec<u8>>(workers);
     let receiver = Mutex::new(receiver);
     let failed: Mutex<Option<String>> = Mutex::new(None);
-    let times: Mutex<Vec<(String, u32)>> = Mutex::new(Vec::new());
+    let left: Mutex<unpack::Left> = Mutex::new(unpack::Left::default());
     let give_up = |problem: String| {
         if let Ok(mut slot) = failed.lock() {
             slot.get_or_insert(problem);
@@ -222,8 +222,9 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
     };
     let one = |bytes: &[u8]| match unpack::frame(bytes, &index.archive, &index.compress, root()) {
         Ok(more) => {
-            if let Ok(mut times) = times.lock() {
-                times.extend(more);
+            if let Ok(mut left) = left.lock() {
+                left.times.extend(more.times);
+                left.links.extend(more.links);
             }
         }
         Err(problem) => give_up(problem),
@@ -259,7 +260,11 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
     if let Some(problem) = failed.into_inner().ok().flatten() {
         return Err(format!("the image cannot be unpacked: {problem}"));
     }
-    let mut times = times.into_inner().unwrap_or_default();
+    let unpack::Left { mut times, links } = left.into_inner().unwrap_or_default();
+    for (name, file) in links {
+        sys::hard_link(root(), &name, &file)
+            .map_err(|error| format!("{name} cannot be made a name of {file}: {error}", name = shown(&name)))?;
+    }
     // Deepest first: setting the time of what lies in a directory does not change the directory's.
     times.sort_by(|a, b| b.0.cmp(&a.0));
     for (path, time) in times {

@@ -42,10 +42,10 @@ mod packed;
 mod rescue;
 mod selinux;
 mod switch;
-mod tar;
-mod unpack;
 #[expect(unsafe_code, reason = "mounts, sockets and module loading are system calls; each block says why it is sound")]
 mod sys;
+mod tar;
+mod unpack;
 
 use std::time::{Duration, Instant};
 

@@ -16,9 +16,6 @@ const LOWER: &str = "/imgbuild-lower";
 /// A tmpfs with what the node writes.
 const UPPER: &str = "/imgbuild-upper";
 
-/// What a kernel needs to mount an image; what is built in is not among its modules.
-const MODULES: [&str; 3] = ["loop", "squashfs", "overlay"];
-
 /// Fetches the image and mounts it where the new root is made.
 ///
 /// # Errors
@@ -30,7 +27,8 @@ pub fn mount(
     parameters: &Parameters,
     modules: &Modules,
 ) -> Result<(), String> {
-    for name in MODULES {
+    // What is built in is not among a kernel's modules.
+    for name in ["loop", &index.archive, "overlay"] {
         modules.load(name);
     }
     let outcome = assemble(client, url, index, parameters);
@@ -56,7 +54,7 @@ fn assemble(client: &Client, url: &str, index: &Index, parameters: &Parameters) 
     })?;
     drop(file);
     let said = |error: std::io::Error| {
-        format!("the image cannot be mounted: {error}; does this kernel have loop and squashfs?")
+        format!("the image cannot be mounted: {error}; does this kernel have loop and {}?", index.archive)
     };
     let image = std::fs::File::open(&path).map_err(|error| format!("{path}: {error}"))?;
     let device = loops::attach(&image).map_err(said)?;

@@ -510,6 +510,11 @@ impl Root {
     }
 }
 
+/// Gives a file another name.
+pub fn hard_link(root: &str, name: &str, to: &str) -> io::Result<()> {
+    Root::open(root)?.hard_link(name, to)
+}
+
 /// Sets a directory's time.
 pub fn set_time(root: &str, name: &str, time: u32) -> io::Result<()> {
     let path = c(&format!("{root}/{name}"))?;

@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Read};
 use crate::cpio::stays_below;
 use crate::name::text_of;
 use crate::sys::{Made, Root};
+use crate::unpack::Left;
 
 /// Bytes of a block.
 const BLOCK: u64 = 512;
@@ -70,12 +71,12 @@ fn is_header(bytes: &[u8; BLOCK as usize]) -> bool {
     octal(&bytes[148..156]).is_some_and(|told| told == sum - own + 8 * u64::from(b' ')) && &bytes[257..262] == b"ustar"
 }
 
-/// Unpacks a frame below a directory; gives the directories with the times that they shall have.
+/// Unpacks a frame below a directory; gives what is left for when all frames are unpacked.
 ///
 /// # Errors
 /// A text: what is wrong with the archive, or what the kernel refused.
-pub fn unpack(input: &mut dyn Read, root: &Root) -> Result<Vec<(String, u32)>, String> {
-    let mut times = Vec::new();
+pub fn unpack(input: &mut dyn Read, root: &Root) -> Result<Left, String> {
+    let mut left = Left::default();
     let mut next = Records::default();
     loop {
         let mut bytes = [0u8; BLOCK as usize];
@@ -125,13 +126,14 @@ pub fn unpack(input: &mut dyn Read, root: &Root) -> Result<Vec<(String, u32)>, S
             b'1' => {
                 let target = text_of(&target).into_owned();
                 stays_below(&target)?;
-                root.hard_link(&name, &target)
+                left.links.push((name.clone(), target));
+                Ok(())
             }
             b'2' => root.symlink(&name, &target, &made),
             b'3' => root.special(&name, 0o020_000, device, &made),
             b'4' => root.special(&name, 0o060_000, device, &made),
             b'5' => {
-                times.push((name.clone(), made.mtime));
+                left.times.push((name.clone(), made.mtime));
                 root.directory(&name, &made)
             }
             b'6' => root.special(&name, 0o010_000, device, &made),
@@ -143,7 +145,7 @@ pub fn unpack(input: &mut dyn Read, root: &Root) -> Result<Vec<(String, u32)>, S
         }
         skip(input, size)?;
     }
-    Ok(times)
+    Ok(left)
 }
 
 /// Reads over what fills the last block of a content.
@@ -189,8 +191,8 @@ mod tests {
         let record = b"18 path=long-name\n";
         let good = [header("d/", b'5', 0), header("x", b'x', 18), padded(record), header("n", b'0', 3), padded(b"abc")];
         let good = [good.concat(), header("second", b'1', 0)].concat();
-        // The link's target is empty: it leads nowhere.
-        assert!(unpack(&mut &good[..], &root).is_err());
+        let left = unpack(&mut &good[..], &root).unwrap();
+        assert_eq!((left.times, left.links), (vec![("d".to_owned(), 0)], vec![("second".to_owned(), String::new())]));
         assert_eq!(std::fs::read(folder.join("long-name")).unwrap(), b"abc");
         for (name, words) in [("../evil", "leads elsewhere"), ("/evil", "leads elsewhere")] {
             let evil = header(name, b'0', 0);

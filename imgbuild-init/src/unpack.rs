@@ -8,11 +8,20 @@ use crate::{cpio, tar};
 /// Compressions that are known.
 pub const COMPRESSIONS: [&str; 5] = ["zstd", "gzip", "xz", "lz4", "none"];
 
-/// Decompresses and unpacks a frame below a directory; gives the directories with the times that they shall have.
+/// What is left for when all frames are unpacked.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Directories, with the times that they shall have.
+    pub times: Vec<(String, u32)>,
+    /// Further names of files: the name, and that of the file, which another frame may have.
+    pub links: Vec<(String, String)>,
+}
+
+/// Decompresses and unpacks a frame below a directory.
 ///
 /// # Errors
 /// A text: what is wrong with the frame, or what the kernel refused.
-pub fn frame(frame: &[u8], archive: &str, compress: &str, root: &str) -> Result<Vec<(String, u32)>, String> {
+pub fn frame(frame: &[u8], archive: &str, compress: &str, root: &str) -> Result<Left, String> {
     let plain: Box<dyn Read> = match compress {
         "none" => Box::new(frame),
         "gzip" => Box::new(flate2::read::MultiGzDecoder::new(frame)),
@@ -24,6 +33,6 @@ pub fn frame(frame: &[u8], archive: &str, compress: &str, root: &str) -> Result<
     let root = Root::open(root).map_err(|error| error.to_string())?;
     match archive {
         "tar" => tar::unpack(&mut input, &root),
-        _ => cpio::unpack(&mut input, &root),
+        _ => cpio::unpack(&mut input, &root).map(|times| Left { times, ..Left::default() }),
     }
 }

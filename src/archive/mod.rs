@@ -4,8 +4,8 @@
 
 mod compress;
 mod cpio;
-mod cpio_read;
 mod deb;
+mod erofs;
 mod extract;
 mod frames;
 mod iso;
@@ -15,19 +15,23 @@ mod members;
 mod squashfs;
 mod tar;
 
+pub use self::cpio::read::{Content, Found, read_archive};
 pub use self::cpio::{Body, Head, write_entry, write_trailer};
+pub use self::erofs::{
+    Chunks, EROFS_CHUNK, EROFS_VERSION, EroImage, EroInfo, EroRun, cut_erofs, finish_erofs, fits_erofs,
+};
 pub use self::squashfs::{
     BLOCK_SIZE, BlockInfo, DataFile, DataFrame, Finished, Image, Run, SQUASHFS_VERSION, cut_blocks, finish, fits,
 };
+pub use self::tar::TAR_VERSION;
 pub use compress::Compression;
-pub use cpio_read::{Content, Found, read_archive};
 pub use deb::{DebError, control_stanza, read_members, write_plain};
 pub use extract::{Extractor, Meta, extract_tar};
 pub use frames::form::{Form, Stream};
 pub use frames::read::{FrameEntry, read_frame};
+pub use frames::tree::cut_tree;
 pub use frames::write::{FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 pub use iso::read_iso;
 pub use listing::{Listed, Look, list_cpio, list_tar};
 pub use magic::{Container, START, container, plain};
-pub use self::tar::TAR_VERSION;
 pub use members::{Member, MemberKind, Visit, clean_path, deb_architecture, read_cpio, read_deb, read_tar};

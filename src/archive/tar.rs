@@ -189,7 +189,10 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }
         let socket = Entry { kind: Kind::Socket, ..Entry::whiteout() };
-        assert_eq!(write_entry(&mut Vec::new(), "x", &socket, None, None).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            write_entry(&mut Vec::new(), "x", &socket, None, None).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 
     #[test]
@@ -212,7 +215,9 @@ mod tests {
             .pax_extensions()
             .unwrap()
             .unwrap()
-            .map(|record| record.map(|record| (record.key().unwrap().to_owned(), record.value_bytes().to_vec())).unwrap())
+            .map(|record| {
+                record.map(|record| (record.key().unwrap().to_owned(), record.value_bytes().to_vec())).unwrap()
+            })
             .collect();
         let value = |key: &str| records.iter().find(|record| record.0 == key).map(|record| record.1.clone());
         assert_eq!(value("SCHILY.xattr.user.note"), Some(b"\0\xff\n".to_vec()));

@@ -17,6 +17,11 @@ pub enum Form {
         /// Bytes of a block.
         block_size: u32,
     },
+    /// erofs.
+    Erofs {
+        /// Bytes of a chunk that is compressed by itself.
+        chunk: u32,
+    },
 }
 
 /// What frames are pieces of.
@@ -35,6 +40,7 @@ impl Form {
             Self::Cpio { .. } => "cpio",
             Self::Tar => "tar",
             Self::Squashfs { .. } => "squashfs",
+            Self::Erofs { .. } => "erofs",
         }
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod form;
 pub mod read;
+pub mod tree;
 pub mod write;

@@ -38,6 +38,8 @@ pub struct PackEntry {
     pub links: u32,
     /// Whether the content follows: the last name of a hard link carries it.
     pub carries_content: bool,
+    /// The name that a hard link of tar leads to.
+    pub link_to: Option<String>,
 }
 
 /// One piece of an archive.
@@ -63,7 +65,7 @@ pub struct FrameInfo {
 /// Version of how archives are cut and written; part of the keys. 1: first; 2: directories again at the end.
 pub const FRAME_VERSION: u32 = 2;
 
-fn size_of(entry: &Entry) -> u64 {
+pub(super) fn size_of(entry: &Entry) -> u64 {
     match &entry.kind {
         Kind::File { size, .. } => *size + 128,
         _ => 128,
@@ -108,7 +110,15 @@ pub fn cut_frames(entries: Vec<(String, Entry, usize)>) -> Vec<Frame> {
         let is_directory = entry.is_directory();
         let (inode, links, carries_content) =
             inodes.get(&index).copied().unwrap_or((0, if is_directory { 2 } else { 1 }, true));
-        PackEntry { path: path.clone(), entry: entry.clone(), layer: *layer, inode, links, carries_content }
+        PackEntry {
+            path: path.clone(),
+            entry: entry.clone(),
+            layer: *layer,
+            inode,
+            links,
+            carries_content,
+            link_to: None,
+        }
     };
     let mut first = Frame::default();
     let mut frames = Vec::new();
@@ -181,6 +191,7 @@ impl Frame {
                 .text(&kind)
                 .text(&format!("{mode} {uid} {gid} {mtime} {} {} {}", item.inode, item.links, item.carries_content));
             if stream == Stream::Tar {
+                hasher.text(item.link_to.as_deref().unwrap_or_default());
                 // cpio has no place for them.
                 hasher.text(&item.entry.xattrs.len().to_string());
                 for (name, value) in &item.entry.xattrs {
@@ -219,18 +230,14 @@ impl Frame {
         out: &mut dyn Write,
         content: &dyn Fn(&PackEntry) -> io::Result<Box<dyn Read + 'a>>,
     ) -> io::Result<()> {
-        // The first name of a hard link has the content, and the others name it.
-        let mut firsts: BTreeMap<u32, &str> = BTreeMap::new();
         for item in &self.entries {
             let said = |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", item.path));
-            let first = if item.inode == 0 { None } else { firsts.get(&item.inode).copied() };
             let content = match &item.entry.kind {
                 Kind::Socket | Kind::Whiteout => continue,
-                Kind::File { size, .. } if *size > 0 && first.is_none() => Some(content(item).map_err(said)?),
+                Kind::File { size, .. } if *size > 0 && item.link_to.is_none() => Some(content(item).map_err(said)?),
                 _ => None,
             };
-            tar::write_entry(out, &item.path, &item.entry, first, content).map_err(said)?;
-            firsts.entry(item.inode).or_insert(&item.path);
+            tar::write_entry(out, &item.path, &item.entry, item.link_to.as_deref(), content).map_err(said)?;
         }
         if self.trailer { tar::write_trailer(out) } else { Ok(()) }
     }

@@ -178,6 +178,6 @@ mod tests {
         }
         let error = FieldPath::parse("kernel.versoin").unwrap().field().unwrap_err();
         assert_eq!(error, "`versoin` is not a key of [kernel]; did you mean `version`?");
-        assert_eq!(FieldPath::parse("pack.compress").unwrap().field().unwrap().default, Some("zstd".into()));
+        assert_eq!(FieldPath::parse("pack.archive").unwrap().field().unwrap().default, Some("cpio".into()));
     }
 }

@@ -97,8 +97,8 @@ impl Reader<'_> {
 
     pub(super) fn check_pack(&mut self) {
         let pack = self.model.pack.clone();
-        let most = pack.compress.highest_level();
-        let name = pack.compress.name();
+        let most = pack.effective_compress().highest_level();
+        let name = pack.effective_compress().name();
         if let (Some(level), 0) = (pack.level, most) {
             let span = self.span("pack.level");
             let problem = format!("level = {level} has no meaning here: compress = \"{name}\" has no levels");
@@ -115,29 +115,39 @@ impl Reader<'_> {
     /// What belongs to a form of the image, and what does not.
     pub(super) fn check_form(&mut self) {
         let pack = self.model.pack.clone();
-        let is_squashfs = pack.archive == ArchiveKind::Squashfs;
+        let compress = pack.effective_compress();
         let is_cpio = pack.archive == ArchiveKind::Cpio;
+        let name = pack.archive.name();
         let mut refuse = |field: &str, problem: String, help: &str| {
             let span = self.span(field);
             self.findings.push(Finding::error("pack::form", &span, problem).help(help));
         };
         if pack.frames == Frames::Single && !is_cpio {
-            let name = if is_squashfs { "squashfs" } else { "tar" };
-            let problem = format!("a {name} cannot be one stream that a kernel takes as its initramfs: only cpio can");
+            let problem = format!("{name} cannot be one stream that a kernel takes as its initramfs: only cpio can");
             refuse("pack.frames", problem, "remove the line, or write archive = \"cpio\"");
         }
-        if pack.frames == Frames::Single && pack.compress == PackCompress::Lz4 && is_cpio {
+        if pack.frames == Frames::Single && compress == PackCompress::Lz4 && is_cpio {
             let problem = "a kernel takes an initramfs in lz4's old form only, which imgbuild does not write";
             refuse("pack.compress", problem.to_owned(), "choose one of zstd, gzip, xz, none");
         }
-        if let Some(size) = pack.block_size {
-            let help = "write for instance block_size = 131072, or leave it out";
-            if !is_squashfs {
-                let problem = "block_size belongs to archive = \"squashfs\": cpio and tar have no blocks".to_owned();
-                refuse("pack.block_size", problem, "remove the line, or write archive = \"squashfs\"");
-            } else if !size.is_power_of_two() || !(4096..=1 << 20).contains(&size) {
-                refuse("pack.block_size", format!("{size} is not a power of two from 4096 to 1048576"), help);
+        let is_erofs = pack.archive == ArchiveKind::Erofs;
+        if is_erofs && !matches!(compress, PackCompress::Lz4 | PackCompress::None) {
+            let problem = format!("imgbuild does not write erofs with {}", compress.name());
+            refuse("pack.compress", problem, "choose one of lz4, none; or write archive = \"squashfs\", which has all");
+        }
+        let Some(size) = pack.block_size else { return };
+        let sizes = match pack.archive {
+            ArchiveKind::Squashfs => 4096..=1 << 20,
+            ArchiveKind::Erofs => 8192..=1 << 19,
+            ArchiveKind::Cpio | ArchiveKind::Tar => {
+                let problem =
+                    format!("block_size belongs to archive = \"squashfs\" or \"erofs\": {name} has no blocks");
+                return refuse("pack.block_size", problem, "remove the line, or choose another archive");
             }
+        };
+        if !size.is_power_of_two() || !sizes.contains(&size) {
+            let problem = format!("{size} is not a power of two from {} to {}", sizes.start(), sizes.end());
+            refuse("pack.block_size", problem, "write for instance block_size = 131072, or leave it out");
         }
     }
 

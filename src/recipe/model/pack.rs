@@ -12,14 +12,15 @@ pub struct Pack {
     /// Archive.
     #[serde(default)]
     pub archive: ArchiveKind,
-    /// Compression.
+    /// Compression. None: zstd, and lz4 for erofs.
     #[serde(default)]
-    pub compress: PackCompress,
+    pub compress: Option<PackCompress>,
     /// Whether the archive is cut into frames that nodes check and unpack one by one, or is one stream that a kernel
     /// takes as its initramfs; cpio only.
     #[serde(default)]
     pub frames: Frames,
-    /// Bytes of a block of squashfs: a power of two from 4096 to 1048576. None: 131072.
+    /// Bytes of a block of squashfs, a power of two from 4096 to 1048576, or of what erofs compresses at once, from 8192 to 524288.
+    /// None: 131072 for squashfs, 65536 for erofs.
     #[serde(default)]
     #[schemars(range(min = 4096, max = 1_048_576))]
     pub block_size: Option<u32>,
@@ -51,6 +52,8 @@ pub enum ArchiveKind {
     Tar,
     /// squashfs; stays packed in the node's memory, below an overlay.
     Squashfs,
+    /// erofs; stays packed in the node's memory, below an overlay.
+    Erofs,
 }
 
 /// Compression of an image.

@@ -120,8 +120,9 @@ pub fn index_text(
 /// Name of the packed image: it tells its archive and compressor.
 pub fn rootimg_name(recipe: &Recipe) -> &'static str {
     let pack = &recipe.model.pack;
-    match (pack.archive, pack.compress) {
+    match (pack.archive, pack.effective_compress()) {
         (ArchiveKind::Squashfs, _) => "rootimg.sfs",
+        (ArchiveKind::Erofs, _) => "rootimg.erofs",
         (ArchiveKind::Cpio, PackCompress::Zstd) => "rootimg.cpio.zst",
         (ArchiveKind::Cpio, PackCompress::Gzip) => "rootimg.cpio.gz",
         (ArchiveKind::Cpio, PackCompress::Xz) => "rootimg.cpio.xz",

@@ -66,12 +66,12 @@ fn comparable(line: &str) -> String {
     }
 }
 
-fn mounted(image: &Path) -> Mounted {
-    Mounted::of(image.to_str().unwrap(), &["-t", "squashfs", "-o", "ro,loop"])
+fn mounted(image: &Path, kind: &str) -> Mounted {
+    Mounted::of(image.to_str().unwrap(), &["-t", kind, "-o", "ro,loop"])
 }
 
-#[test]
-fn squashfs_holds_what_cpio_holds_by_the_kernel_and_by_unsquashfs() {
+/// What GNU cpio finds in the image with all that archives lose.
+fn expected() -> String {
     let cpio = image("compress = \"none\"", ODD);
     build(&cpio);
     let plain = tempfile::tempdir().unwrap();
@@ -84,6 +84,45 @@ fn squashfs_holds_what_cpio_holds_by_the_kernel_and_by_unsquashfs() {
     assert!(unpacked.success());
     let expected = listed(plain.path());
     assert!(expected.contains("srv/odd/sub/second f 644 0 0 2 ") && expected.lines().count() > 3000);
+    expected
+}
+
+#[test]
+fn erofs_and_tar_hold_what_cpio_holds_by_the_kernel_fsck_and_gnu_tar() {
+    let expected = expected();
+    for pack in [
+        "archive = \"erofs\"",
+        "archive = \"erofs\"\nblock_size = 524288",
+        "archive = \"erofs\"\nblock_size = 8192",
+        "archive = \"erofs\"\ncompress = \"none\"",
+    ] {
+        let space = image(pack, ODD);
+        build(&space);
+        let image = space.artefact("tiny", "rootimg.erofs").canonicalize().unwrap();
+        let checked = Command::new("fsck.erofs").arg("--extract").arg(&image).output().unwrap();
+        assert!(checked.status.success(), "{pack}: {}", String::from_utf8_lossy(&checked.stderr));
+        similar_asserts(&listed(&mounted(&image, "erofs").path), &expected, pack);
+    }
+    for (compress, end) in [("zstd", ".zst"), ("gzip", ".gz"), ("xz", ".xz"), ("none", "")] {
+        let space = image(&format!("archive = \"tar\"\ncompress = \"{compress}\""), ODD);
+        build(&space);
+        let tar = space.artefact("tiny", &format!("rootimg.tar{end}")).canonicalize().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let ran = Command::new("tar")
+            .args(["--auto-compress", "--numeric-owner", "-xpf"])
+            .arg(&tar)
+            .arg("-C")
+            .arg(directory.path())
+            .output()
+            .unwrap();
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{compress}: {}", String::from_utf8_lossy(&ran.stderr));
+        similar_asserts(&listed(directory.path()), &expected, compress);
+    }
+}
+
+#[test]
+fn squashfs_holds_what_cpio_holds_by_the_kernel_and_by_unsquashfs() {
+    let expected = expected();
     for pack in [
         "archive = \"squashfs\"",
         "archive = \"squashfs\"\ncompress = \"gzip\"\nblock_size = 4096",
@@ -94,7 +133,7 @@ fn squashfs_holds_what_cpio_holds_by_the_kernel_and_by_unsquashfs() {
         let space = image(pack, ODD);
         build(&space);
         let sfs = space.artefact("tiny", "rootimg.sfs").canonicalize().unwrap();
-        let kernel = mounted(&sfs);
+        let kernel = mounted(&sfs, "squashfs");
         similar_asserts(&listed(&kernel.path), &expected, pack);
         let directory = tempfile::tempdir().unwrap();
         let ran = Command::new("unsquashfs")
@@ -153,11 +192,16 @@ fn a_file_more_costs_a_squashfs_its_own_frame_and_the_tables_and_the_bytes_are_a
 }
 
 #[test]
-fn boot_a_squashfs_is_mounted_below_an_overlay_and_a_flipped_byte_is_refused() {
-    let built = Built { space: image("archive = \"squashfs\"", ""), key: tiny().key.clone() };
+fn boot_what_stays_packed_is_mounted_below_an_overlay_and_a_flipped_byte_is_refused() {
+    boots_packed("archive = \"squashfs\"");
+    boots_packed("archive = \"erofs\"");
+}
+
+fn boots_packed(pack: &str) {
+    let built = Built { space: image(pack, ""), key: tiny().key.clone() };
     build(&built.space);
     let misdeed = |name: &str, number: usize, mut bytes: Vec<u8>| {
-        if name.ends_with(".sfs") && number == 0 {
+        if (name.ends_with(".sfs") || name.ends_with(".erofs")) && number == 0 {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
         }
@@ -176,9 +220,11 @@ fn boot_a_squashfs_is_mounted_below_an_overlay_and_a_flipped_byte_is_refused() {
 }
 
 #[test]
-fn boot_cpio_in_xz_lz4_and_uncompressed_is_unpacked() {
-    for compress in ["xz", "lz4", "none"] {
-        let built = Built { space: image(&format!("compress = \"{compress}\""), ""), key: tiny().key.clone() };
+fn boot_other_compressions_and_tar_are_unpacked() {
+    let packs =
+        ["compress = \"xz\"", "compress = \"lz4\"", "compress = \"none\"", "archive = \"tar\"\ncompress = \"gzip\""];
+    for pack in packs {
+        let built = Built { space: image(pack, ""), key: tiny().key.clone() };
         build(&built.space);
         let directory = built.space.artefact("tiny", ".").canonicalize().unwrap();
         let server = Server::start(&directory, 0, Arc::new(|_: &str, _, bytes| Some(bytes)));

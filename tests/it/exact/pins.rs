@@ -124,7 +124,9 @@ fn packed_frames_stay() {
     ] {
         for frame in frames {
             let mut bytes = Vec::new();
-            let info = frame.write((Stream::Cpio, compression), &mut bytes, &|item| Ok(Box::new(content(&item.path)))).unwrap();
+            let info = frame
+                .write((Stream::Cpio, compression), &mut bytes, &|item| Ok(Box::new(content(&item.path))))
+                .unwrap();
             assert_eq!(info.sha256, Sha256::of(&bytes));
             let key = frame.key(Stream::Cpio, compression).short();
             let _ =

@@ -1,6 +1,6 @@
 //! What its key is made of.
 
-use crate::archive::{FRAME_VERSION, Form, SQUASHFS_VERSION, TAR_VERSION};
+use crate::archive::{EROFS_VERSION, FRAME_VERSION, Form, SQUASHFS_VERSION, TAR_VERSION};
 use crate::plan::{Action, ActionKind, Input, Origin, Stage};
 use crate::recipe::Selinux;
 use crate::stage::actions::reader::Reader;
@@ -28,6 +28,9 @@ pub fn add(reader: &mut Reader<'_>, id: &str) {
         Form::Tar => (writer(TAR_VERSION, "tar"), reader.setting("frames", "many", "pack.frames")),
         Form::Squashfs { block_size } => {
             (writer(SQUASHFS_VERSION, "squashfs"), reader.setting("block_size", block_size, "pack.block_size"))
+        }
+        Form::Erofs { chunk } => {
+            (writer(EROFS_VERSION, "erofs"), reader.setting("block_size", chunk, "pack.block_size"))
         }
     };
     let mut inputs = vec![

@@ -6,10 +6,13 @@ use std::io::{self, Read, Write};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::blocks::{Source, label};
 use super::secrets::{Secrets, secrets};
 use super::selinux::{self, Labelled, Labels};
 use super::startable::{Obstacle, Promises, obstacle, shortcomings};
-use crate::archive::{Compression, Form, Frame, FrameInfo, PackEntry, Stream, cut_frames, fits, join_frames};
+use crate::archive::{
+    Compression, Form, Frame, FrameInfo, PackEntry, Stream, cut_frames, cut_tree, fits, fits_erofs, join_frames,
+};
 use crate::digest::Digest;
 use crate::fault;
 use crate::sandbox::helper::News;
@@ -103,7 +106,11 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
             }
             memory += size.div_ceil(PAGE) * PAGE;
         }
-        let is_kept = |name: &str| matches!(request.form, Form::Squashfs { .. }) && fits(name);
+        let is_kept = |name: &str| match request.form {
+            Form::Squashfs { .. } => fits(name),
+            Form::Erofs { .. } => fits_erofs(name),
+            Form::Cpio { .. } | Form::Tar => false,
+        };
         for (name, value) in found.entry.xattrs.iter().filter(|(name, _)| !is_kept(name)) {
             let value = value.iter().map(|byte| format!("{byte:02x}")).collect();
             xattrs.push((path.clone(), name.clone(), value));
@@ -128,28 +135,29 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
             (frames, written, labels)
         }
         Form::Tar => {
-            super::squashfs::label(&mut entries, &labels);
+            label(&mut entries, &labels);
             let sockets: Vec<&str> =
                 entries.iter().filter(|item| item.1.kind == Kind::Socket).map(|item| item.0.as_str()).collect();
             if !sockets.is_empty() {
                 warnings.push(format!("tar holds no sockets, these are left out: {}", sockets.join(", ")));
             }
-            let mut frames = cut_frames(entries);
-            // Readers of tar set the times of directories in the end.
-            if let Some(last) = frames.last_mut() {
-                last.entries.clear();
-            }
-            let (frames, written) = stream(request, Stream::Tar, &frames, &reader, news)?;
+            let (frames, written) = stream(request, Stream::Tar, &cut_tree(&entries), &reader, news)?;
             (frames, written, labels)
         }
-        Form::Squashfs { block_size } => {
-            super::squashfs::label(&mut entries, &labels);
+        Form::Squashfs { .. } | Form::Erofs { .. } => {
+            label(&mut entries, &labels);
             if !labels.is_empty() {
-                warnings.push(
-                    "the SELinux labels are attributes in the squashfs: no node with a policy was run so; set [system] selinux = \"off\", or try one node first".to_owned(),
-                );
+                warnings.push(format!(
+                    "the SELinux labels are attributes in the {}: no node with a policy was run so; set [system] selinux = \"off\", or try one node first",
+                    request.form.name()
+                ));
             }
-            let (frames, written) = super::squashfs::frames(request, &entries, block_size, &reader, news)?;
+            let source = Source { request, entries: &entries, reader: &reader };
+            let (frames, written) = match request.form {
+                Form::Erofs { chunk } => source.erofs(chunk, news)?,
+                Form::Squashfs { block_size } => source.squashfs(block_size, news)?,
+                Form::Cpio { .. } | Form::Tar => Default::default(),
+            };
             // It stays packed.
             memory = frames.iter().map(|(_, info)| info.size).sum();
             (frames, written, Labels::default())

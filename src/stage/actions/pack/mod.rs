@@ -1,11 +1,11 @@
 //! The packed image: merged layers less what is excluded, and whether a node can start it.
 
+mod blocks;
 pub mod inputs;
 pub mod inside;
 pub mod run;
 pub mod secrets;
 pub mod selinux;
-mod squashfs;
 pub mod startable;
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: SELinux labels.

@@ -5,7 +5,7 @@ pub mod globs;
 use std::collections::BTreeMap;
 
 use super::packages::tools::tools_identity;
-use crate::archive::{BLOCK_SIZE, Compression, Form};
+use crate::archive::{BLOCK_SIZE, Compression, EROFS_CHUNK, Form};
 use crate::distro::PackageManager;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{Accounts, GZIP_LEVEL, PassRole, ZSTD_LEVEL};
@@ -21,7 +21,7 @@ pub fn gzip_initrd(recipe: &Recipe) -> &'static str {
 /// The action that makes the packed image in gzip.
 pub fn gzip_pack(recipe: &Recipe) -> &'static str {
     let pack = &recipe.model.pack;
-    match (pack.archive, pack.compress) {
+    match (pack.archive, pack.effective_compress()) {
         (ArchiveKind::Cpio, PackCompress::Gzip) => ids::PACK,
         _ => ids::PACK_GZIP,
     }
@@ -36,7 +36,7 @@ pub fn initrd_compression(recipe: &Recipe, action: &str) -> Compression {
 /// How an action compresses the image.
 pub fn compression(recipe: &Recipe, action: &str) -> Compression {
     let pack = &recipe.model.pack;
-    match pack.compress {
+    match pack.effective_compress() {
         // The recipe's level is one of another compressor, or of another form.
         _ if action == ids::PACK_GZIP => Compression::Gzip(GZIP_LEVEL),
         PackCompress::Zstd => Compression::Zstd(pack.effective_level()),
@@ -55,6 +55,7 @@ pub fn form(recipe: &Recipe, action: &str) -> Form {
         ArchiveKind::Cpio => Form::Cpio { single: pack.frames == Frames::Single },
         ArchiveKind::Tar => Form::Tar,
         ArchiveKind::Squashfs => Form::Squashfs { block_size: pack.block_size.unwrap_or(BLOCK_SIZE) },
+        ArchiveKind::Erofs => Form::Erofs { chunk: pack.block_size.unwrap_or(EROFS_CHUNK) },
     }
 }
 
@@ -63,6 +64,7 @@ pub fn form_modules(form: Form) -> &'static [&'static str] {
     match form {
         Form::Cpio { .. } | Form::Tar => &[],
         Form::Squashfs { .. } => &["loop", "squashfs", "overlay"],
+        Form::Erofs { .. } => &["loop", "erofs", "overlay"],
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use super::cpio::read_entry;
+use super::read_entry;
 use crate::name::text_of;
 
 /// What an entry of an archive is.

@@ -3,6 +3,8 @@
 //! The headers are the `cpio` crate's; what it leaves to its user is done here: no flush between entries, content
 //! counted, sizes beyond the format refused, hard links with their data on the last name.
 
+pub mod read;
+
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
 
