@@ -9,7 +9,6 @@ mod erofs;
 mod extract;
 mod frames;
 mod iso;
-mod listing;
 mod magic;
 mod members;
 mod squashfs;
@@ -20,6 +19,7 @@ pub use self::cpio::{Body, Head, write_entry, write_trailer};
 pub use self::erofs::{
     Chunks, EROFS_CHUNK, EROFS_VERSION, EroImage, EroInfo, EroRun, cut_erofs, finish_erofs, fits_erofs,
 };
+pub use self::members::listing::{Listed, Look, list_cpio, list_tar};
 pub use self::squashfs::{
     BLOCK_SIZE, BlockInfo, DataFile, DataFrame, Finished, Image, Run, SQUASHFS_VERSION, cut_blocks, finish, fits,
 };
@@ -32,6 +32,5 @@ pub use frames::read::{FrameEntry, read_frame};
 pub use frames::tree::cut_tree;
 pub use frames::write::{FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 pub use iso::read_iso;
-pub use listing::{Listed, Look, list_cpio, list_tar};
 pub use magic::{Container, START, container, plain};
 pub use members::{Member, MemberKind, Visit, clean_path, deb_architecture, read_cpio, read_deb, read_tar};

@@ -200,7 +200,7 @@ mod tests {
         let mut out = Vec::new();
         let long = format!("a/{}/caf\u{e9}", "n".repeat(120));
         let mut entry = Entry { uid: 3_000_000, gid: 33, mtime: -5, ..file(3) };
-        entry.xattrs.insert("user.note".to_owned(), b"\0\xff\n".to_vec());
+        entry.xattrs.insert("user.note".to_owned(), b"\0\xff".to_vec());
         write_entry(&mut out, &long, &entry, None, Some(Box::new(&b"abc"[..]))).unwrap();
         write_entry(&mut out, "b", &entry, Some(&long), None).unwrap();
         let link = Entry { kind: Kind::Symlink("t".repeat(150)), ..Entry::whiteout() };
@@ -220,7 +220,7 @@ mod tests {
             })
             .collect();
         let value = |key: &str| records.iter().find(|record| record.0 == key).map(|record| record.1.clone());
-        assert_eq!(value("SCHILY.xattr.user.note"), Some(b"\0\xff\n".to_vec()));
+        assert_eq!(value("SCHILY.xattr.user.note"), Some(b"\0\xff".to_vec()));
         assert_eq!(value("mtime"), Some(b"-5".to_vec()));
         assert_eq!(value("uid"), Some(b"3000000".to_vec()));
         let mut text = String::new();

@@ -288,3 +288,28 @@ fn a_group_has_one_number() {
     assert_eq!(problems("[users]\nslurm = { uid = 901, gid = 905 }\n\n[groups]\nslurm = 333\nhpc = 905\n"), []);
     assert_eq!(problems("[users]\nslurm = { uid = 901 }\n\n[groups]\nslurm = 333\n"), []);
 }
+
+#[test]
+fn what_a_form_of_the_image_does_not_have_is_refused_with_what_it_has() {
+    for (pack, words) in [
+        (
+            "archive = \"erofs\"\ncompress = \"zstd\"",
+            &["imgbuild does not write erofs with zstd", "choose one of lz4, none"][..],
+        ),
+        ("archive = \"tar\"\nframes = \"single\"", &["tar cannot be one stream", "archive = \"cpio\""]),
+        ("frames = \"single\"\ncompress = \"lz4\"", &["lz4's old form only", "choose one of zstd, gzip, xz, none"]),
+        ("block_size = 8192", &["belongs to archive = \"squashfs\" or \"erofs\": cpio has no blocks"]),
+        ("archive = \"erofs\"\nblock_size = 4096", &["4096 is not a power of two from 8192 to 524288"]),
+        ("archive = \"squashfs\"\nblock_size = 5000", &["5000 is not a power of two from 4096 to 1048576"]),
+        ("archive = \"erofs\"\nlevel = 3", &["compress = \"lz4\" has no levels"]),
+    ] {
+        let text = said(&[("image.toml", &with(&format!("[pack]\n{pack}\n"))), KEY]);
+        let text = text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        for word in words {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+    let good = Space::new();
+    good.write("image.toml", &with("[pack]\narchive = \"erofs\"\nblock_size = 524288\n")).write(KEY.0, KEY.1);
+    good.run(&["check"]).good();
+}

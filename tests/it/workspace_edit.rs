@@ -58,10 +58,10 @@ fn one_value_is_printed_alone() {
     assert_eq!(one("packages.install[1]").good().out, "htop\n");
     assert_eq!(one("boot.tmpfs.\"/tmp\"").good().out, "50m\n");
     assert_eq!(run_in(&space, "images/compute", &["show", ".", "image.name"]).good().out, "compute\n");
-    assert_eq!(space.run(&["show", "compute", "pack.compress", "--effective"]).good().out, "zstd\n");
-    let ran = one("pack.compress");
+    assert_eq!(space.run(&["show", "compute", "pack.archive", "--effective"]).good().out, "cpio\n");
+    let ran = one("pack.archive");
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-    assert!(ran.err.contains("`pack.compress` is not set; the default is \"zstd\""), "{}", ran.err);
+    assert!(ran.err.contains("`pack.archive` is not set; the default is \"cpio\""), "{}", ran.err);
     assert!(one("kernel.package").err.contains("None: the distribution's default"));
     assert!(one("kernel.versoin").err.contains("did you mean `version`?"));
     assert_eq!(space.run(&["show", "nobody"]).code, 1);

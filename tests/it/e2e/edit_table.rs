@@ -293,6 +293,8 @@ const EDITS: &[Edit] = &[
     edit(&["pack.archive", "pack.block_size"], "another form", |space| {
         add_table(space, "[pack]\narchive = \"squashfs\"\nblock_size = 65536");
     }),
+    edit(&[], "tar", |space| add_table(space, "[pack]\narchive = \"tar\"")),
+    edit(&[], "erofs", |space| add_table(space, "[pack]\narchive = \"erofs\"")),
     edit(&["pack.compress"], "the compressor", |space| add_table(space, "[pack]\ncompress = \"gzip\"\nlevel = 1")),
     edit(&["pack.level"], "the compressor's level", |space| add_table(space, "[pack]\nlevel = 1")),
     edit(&["pack.frames"], "one stream", |space| add_table(space, "[pack]\nframes = \"single\"\nlevel = 1")),

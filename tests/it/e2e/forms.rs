@@ -20,6 +20,7 @@ truncate -s 1000000 "$odd/sparse"; printf end >>"$odd/sparse"
 mkfifo "$odd/fifo"; chmod 4755 "$odd/one-byte"; chmod 1777 "$odd/sub"; chown 33:65534 "$odd/empty"
 cp "$1/usr/bin/dpkg" "$odd/large"; cat "$1/usr/bin/dpkg" "$1/usr/lib/x86_64-linux-gnu/libc.so.6" >>"$odd/large"
 touch "$(printf "$odd/caf\351")" "$odd/$(printf '%0250d' 1)"
+perl -e 'my ($n, $v) = ("user.note", "kept"); syscall(188, $ARGV[0], $n, $v, 4, 0) == 0 or die $!' "$odd/first"
 mkdir "$odd/many"; for n in $(seq 600); do echo "$n" >"$odd/many/file-$n"; done
 "#;
 
@@ -70,6 +71,13 @@ fn mounted(image: &Path, kind: &str) -> Mounted {
     Mounted::of(image.to_str().unwrap(), &["-t", kind, "-o", "ro,loop"])
 }
 
+/// The attribute of a file.
+fn note(root: &Path) -> Vec<u8> {
+    let mut value = [0; 16];
+    let size = rustix::fs::getxattr(root.join("srv/odd/sub/second"), "user.note", &mut value).unwrap();
+    value[..size].to_vec()
+}
+
 /// What GNU cpio finds in the image with all that archives lose.
 fn expected() -> String {
     let cpio = image("compress = \"none\"", ODD);
@@ -101,7 +109,9 @@ fn erofs_and_tar_hold_what_cpio_holds_by_the_kernel_fsck_and_gnu_tar() {
         let image = space.artefact("tiny", "rootimg.erofs").canonicalize().unwrap();
         let checked = Command::new("fsck.erofs").arg("--extract").arg(&image).output().unwrap();
         assert!(checked.status.success(), "{pack}: {}", String::from_utf8_lossy(&checked.stderr));
-        similar_asserts(&listed(&mounted(&image, "erofs").path), &expected, pack);
+        let kernel = mounted(&image, "erofs");
+        similar_asserts(&listed(&kernel.path), &expected, pack);
+        assert_eq!(note(&kernel.path), b"kept", "{pack}");
     }
     for (compress, end) in [("zstd", ".zst"), ("gzip", ".gz"), ("xz", ".xz"), ("none", "")] {
         let space = image(&format!("archive = \"tar\"\ncompress = \"{compress}\""), ODD);
@@ -109,7 +119,7 @@ fn erofs_and_tar_hold_what_cpio_holds_by_the_kernel_fsck_and_gnu_tar() {
         let tar = space.artefact("tiny", &format!("rootimg.tar{end}")).canonicalize().unwrap();
         let directory = tempfile::tempdir().unwrap();
         let ran = Command::new("tar")
-            .args(["--auto-compress", "--numeric-owner", "-xpf"])
+            .args(["--auto-compress", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf"])
             .arg(&tar)
             .arg("-C")
             .arg(directory.path())
@@ -117,6 +127,7 @@ fn erofs_and_tar_hold_what_cpio_holds_by_the_kernel_fsck_and_gnu_tar() {
             .unwrap();
         assert!(ran.status.success() && ran.stderr.is_empty(), "{compress}: {}", String::from_utf8_lossy(&ran.stderr));
         similar_asserts(&listed(directory.path()), &expected, compress);
+        assert_eq!(note(directory.path()), b"kept", "{compress}");
     }
 }
 
@@ -134,6 +145,7 @@ fn squashfs_holds_what_cpio_holds_by_the_kernel_and_by_unsquashfs() {
         build(&space);
         let sfs = space.artefact("tiny", "rootimg.sfs").canonicalize().unwrap();
         let kernel = mounted(&sfs, "squashfs");
+        assert_eq!(note(&kernel.path), b"kept", "{pack}");
         similar_asserts(&listed(&kernel.path), &expected, pack);
         let directory = tempfile::tempdir().unwrap();
         let ran = Command::new("unsquashfs")

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use crate::name::text_of;
 
-use super::cpio::read_entry;
+use crate::archive::cpio::read_entry;
 
 /// What an entry says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

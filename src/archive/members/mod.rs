@@ -1,8 +1,10 @@
 //! The files that a package or an archive holds, one after the other, whatever its kind.
 
+pub mod listing;
+
 use std::io::{self, Read};
 
-use super::deb::{DebError, read_members};
+use crate::archive::deb::{DebError, read_members};
 
 /// What an entry of an archive is.
 pub enum MemberKind<'a> {
@@ -95,7 +97,7 @@ pub fn read_deb(package: impl Read, visit: &mut Visit<'_>) -> Result<(), String>
 /// # Errors
 /// A text for a damaged package.
 pub fn deb_architecture(package: impl Read) -> Result<String, String> {
-    let stanza = super::control_stanza(package).map_err(|error| format!("the package {error}"))?;
+    let stanza = crate::archive::control_stanza(package).map_err(|error| format!("the package {error}"))?;
     let line = stanza.lines().find_map(|line| line.strip_prefix("Architecture:"));
     Ok(line.unwrap_or_default().trim().to_owned())
 }
