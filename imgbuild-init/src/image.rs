@@ -12,6 +12,7 @@ use sha2::Digest;
 use crate::cmdline::Parameters;
 use crate::fetch::Client;
 use crate::name::shown;
+use crate::tar::Left;
 use crate::{Pause, say, sys, unpack};
 
 /// Where the new root is made, unless [`make_root_at`] said otherwise.
@@ -214,7 +215,7 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
     let (sender, receiver) = sync_channel::<Vec<u8>>(workers);
     let receiver = Mutex::new(receiver);
     let failed: Mutex<Option<String>> = Mutex::new(None);
-    let left: Mutex<unpack::Left> = Mutex::new(unpack::Left::default());
+    let left: Mutex<Left> = Mutex::new(Left::default());
     let give_up = |problem: String| {
         if let Ok(mut slot) = failed.lock() {
             slot.get_or_insert(problem);
@@ -260,7 +261,7 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
     if let Some(problem) = failed.into_inner().ok().flatten() {
         return Err(format!("the image cannot be unpacked: {problem}"));
     }
-    let unpack::Left { mut times, links } = left.into_inner().unwrap_or_default();
+    let Left { mut times, links } = left.into_inner().unwrap_or_default();
     for (name, file) in links {
         sys::hard_link(root(), &name, &file)
             .map_err(|error| format!("{name} cannot be made a name of {file}: {error}", name = shown(&name)))?;

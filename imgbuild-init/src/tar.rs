@@ -7,13 +7,21 @@ use std::io::{ErrorKind, Read};
 use crate::cpio::stays_below;
 use crate::name::text_of;
 use crate::sys::{Made, Root};
-use crate::unpack::Left;
 
 /// Bytes of a block.
 const BLOCK: u64 = 512;
 
 /// Largest list of records: two names of PATH_MAX, and attributes of 64 KiB each.
 const RECORDS_LIMIT: u64 = 16 << 20;
+
+/// What is left for when all frames are unpacked.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Directories, with the times that they shall have.
+    pub times: Vec<(String, u32)>,
+    /// Further names of files: the name, and that of the file, which another frame may have.
+    pub links: Vec<(String, String)>,
+}
 
 /// What records say of the next entry.
 #[derive(Default)]

@@ -2,20 +2,12 @@
 
 use std::io::{BufReader, Read};
 
+use crate::cpio;
 use crate::sys::Root;
-use crate::{cpio, tar};
+use crate::tar::{self, Left};
 
 /// Compressions that are known.
 pub const COMPRESSIONS: [&str; 5] = ["zstd", "gzip", "xz", "lz4", "none"];
-
-/// What is left for when all frames are unpacked.
-#[derive(Debug, Default)]
-pub struct Left {
-    /// Directories, with the times that they shall have.
-    pub times: Vec<(String, u32)>,
-    /// Further names of files: the name, and that of the file, which another frame may have.
-    pub links: Vec<(String, String)>,
-}
 
 /// Decompresses and unpacks a frame below a directory.
 ///

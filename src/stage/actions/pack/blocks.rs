@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::inside::{PackRequest, info, keep};
+use super::kept::{info, keep};
+use super::request::PackRequest;
 use super::selinux::{Labels, NO_LABEL};
 use crate::archive::{
     BlockInfo, DataFile, EroImage, EroInfo, Finished, FrameInfo, Image, cut_blocks, cut_erofs, finish, finish_erofs,

@@ -1,72 +1,22 @@
 //! The pack stage: merged layers less what is excluded, as independent frames with an index (D29 to D31).
 
-use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::blocks::{Source, label};
-use super::secrets::{Secrets, secrets};
+use super::kept::{info, keep};
+use super::request::{PackAnswer, PackRequest};
+use super::secrets::secrets;
 use super::selinux::{self, Labelled, Labels};
-use super::startable::{Obstacle, Promises, obstacle, shortcomings};
+use super::startable::{Promises, obstacle, shortcomings};
 use crate::archive::{
     Compression, Form, Frame, FrameInfo, PackEntry, Stream, cut_frames, cut_tree, fits, fits_erofs, join_frames,
 };
 use crate::digest::Digest;
 use crate::fault;
 use crate::sandbox::helper::News;
-use crate::store::{Kind, LayerReader, Store, in_scratch, replace};
-
-/// What the archive is made from.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PackRequest {
-    /// Layers, lowest first.
-    pub layers: Vec<Digest>,
-    /// Paths that are left out.
-    pub excluded: BTreeSet<String>,
-    /// Compressor and level.
-    pub compression: Compression,
-    /// What it becomes.
-    pub form: Form,
-    /// No time is later than this, in seconds since 1970.
-    pub epoch: i64,
-    /// For each layer, whether the recipe's own files made it.
-    pub own: Vec<bool>,
-    /// Time zone that the recipe names.
-    pub zone: Option<String>,
-    /// Locale that the recipe names.
-    pub locale: Option<String>,
-    /// Whether entries get the labels of an installed SELinux policy.
-    pub selinux: bool,
-    /// Scratch directory, relative to the store's.
-    pub scratch: String,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct PackAnswer {
-    /// Frames in order: what they hold, and what they are.
-    pub frames: Vec<(Digest, FrameInfo)>,
-    /// How many of them were compressed now.
-    pub written: usize,
-    /// Entries in the archive.
-    pub inodes: u64,
-    /// Memory that the unpacked tree takes, in bytes.
-    pub memory: u64,
-    /// Extended attributes, which cpio has no place for: path, name, value in hexadecimal.
-    pub xattrs: Vec<(String, String, String)>,
-    /// SELinux labels.
-    pub labels: Labels,
-    /// What the person should know.
-    pub warnings: Vec<String>,
-    /// Secrets in it, and those that it lacks.
-    pub secrets: Secrets,
-    /// Mounts that it will do without.
-    pub shortcomings: Vec<Obstacle>,
-    /// What would keep nodes from starting it: nothing is packed then.
-    pub obstacle: Option<Obstacle>,
-}
+use crate::store::{Kind, LayerReader, in_scratch};
 
 /// Page of tmpfs, in bytes.
 const PAGE: u64 = 4096;
@@ -197,33 +147,6 @@ fn stream(
         }
     });
     Ok((frames.collect::<Result<_, String>>()?, missing))
-}
-
-fn info_name(key: &Digest) -> String {
-    format!("{}.info", Store::frame_name(key))
-}
-
-/// What is known of a frame that is there.
-pub(super) fn info<I: serde::de::DeserializeOwned>(key: &Digest) -> Option<I> {
-    let text = std::fs::read(info_name(key)).ok()?;
-    let info: FrameInfo = serde_json::from_slice(&text).ok()?;
-    let size = std::fs::metadata(Store::frame_name(key)).ok()?.len();
-    (size == info.size).then(|| serde_json::from_slice(&text).ok()).flatten()
-}
-
-/// Puts a frame that was written aside into its place, with what describes it.
-pub(super) fn keep(aside: &str, key: &Digest, info: &impl Serialize) -> Result<(), String> {
-    let said = |error: io::Error| format!("cannot pack: {error}");
-    let name = Store::frame_name(key);
-    if let Some((parent, _)) = name.rsplit_once('/') {
-        std::fs::create_dir_all(parent).map_err(said)?;
-    }
-    let text = serde_json::to_vec(info).map_err(|error| error.to_string())?;
-    let info_aside = format!("{aside}.info");
-    std::fs::write(&info_aside, text).map_err(said)?;
-    fault::point("pack.before-rename");
-    // What describes it comes last: a frame without it is none.
-    replace(aside, &name).and_then(|()| replace(&info_aside, &info_name(key))).map_err(said)
 }
 
 fn write_frame(

@@ -3,6 +3,8 @@
 mod blocks;
 pub mod inputs;
 pub mod inside;
+mod kept;
+pub mod request;
 pub mod run;
 pub mod secrets;
 pub mod selinux;

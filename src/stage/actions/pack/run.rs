@@ -14,7 +14,7 @@ use crate::stage::results::below;
 
 use crate::stage::StageError;
 use crate::stage::actions::gate::checks as gate;
-use crate::stage::actions::pack::inside as pack;
+use crate::stage::actions::pack::request as pack;
 use crate::store::Outputs;
 
 /// Packs; gives what the action's record names.

@@ -1,0 +1,61 @@
+//! What is asked of packing, and what comes of it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::secrets::Secrets;
+use super::selinux::Labels;
+use super::startable::Obstacle;
+use crate::archive::{Compression, Form, FrameInfo};
+use crate::digest::Digest;
+
+/// What the archive is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PackRequest {
+    /// Layers, lowest first.
+    pub layers: Vec<Digest>,
+    /// Paths that are left out.
+    pub excluded: BTreeSet<String>,
+    /// Compressor and level.
+    pub compression: Compression,
+    /// What it becomes.
+    pub form: Form,
+    /// No time is later than this, in seconds since 1970.
+    pub epoch: i64,
+    /// For each layer, whether the recipe's own files made it.
+    pub own: Vec<bool>,
+    /// Time zone that the recipe names.
+    pub zone: Option<String>,
+    /// Locale that the recipe names.
+    pub locale: Option<String>,
+    /// Whether entries get the labels of an installed SELinux policy.
+    pub selinux: bool,
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PackAnswer {
+    /// Frames in order: what they hold, and what they are.
+    pub frames: Vec<(Digest, FrameInfo)>,
+    /// How many of them were compressed now.
+    pub written: usize,
+    /// Entries in the archive.
+    pub inodes: u64,
+    /// Memory that the unpacked tree takes, in bytes.
+    pub memory: u64,
+    /// Extended attributes, which cpio has no place for: path, name, value in hexadecimal.
+    pub xattrs: Vec<(String, String, String)>,
+    /// SELinux labels.
+    pub labels: Labels,
+    /// What the person should know.
+    pub warnings: Vec<String>,
+    /// Secrets in it, and those that it lacks.
+    pub secrets: Secrets,
+    /// Mounts that it will do without.
+    pub shortcomings: Vec<Obstacle>,
+    /// What would keep nodes from starting it: nothing is packed then.
+    pub obstacle: Option<Obstacle>,
+}
