@@ -96,6 +96,8 @@ pub enum Command {
     Boot(verbs::images::boot::Arguments),
     /// Print what a boot loader (iPXE, GRUB, PXELINUX) or dnsmasq needs to boot nodes with the published image
     BootEntry(verbs::images::boot_entry::Arguments),
+    /// Say what would move if one published image took the place of another
+    Delta(verbs::images::delta::Arguments),
     /// Bring a published image from an HTTP server: only the parts that are not here already are moved
     Fetch(verbs::images::fetch::Arguments),
     /// Draw the actions of the image, what they use, and what a build would do with them
@@ -175,6 +177,7 @@ fn with_stack() -> ExitCode {
         Command::Copy(own) => verbs::recipe::copy::run(&arguments, own),
         Command::Boot(own) => verbs::images::boot::run(&arguments, own),
         Command::BootEntry(own) => verbs::images::boot_entry::run(&arguments, own),
+        Command::Delta(own) => verbs::images::delta::run(&arguments, own),
         Command::Fetch(own) => verbs::images::fetch::run(&arguments, own),
         Command::Graph(own) => plans::graph::run(&arguments, own),
         Command::Size(own) => verbs::images::size::run(&arguments, own),

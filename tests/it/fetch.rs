@@ -165,6 +165,22 @@ fn only_what_is_missing_is_moved_and_the_files_are_those_of_the_origin() {
     assert!(server.sent() < 10_000);
     // One frame changed, one moved, one is gone.
     publish(&origin, &frames(b"bXacdefg"));
+    let delta = |more: &[&str]| -> Ran {
+        imgbuild().arg("delta").arg(&to).arg(&server.url).args(more).output().unwrap().into()
+    };
+    let said: serde_json::Value = serde_json::from_str(&delta(&["--json"]).good().out).unwrap();
+    let of = |name: &str| said["files"].as_array().unwrap().iter().find(|file| file["name"] == name).unwrap();
+    assert_eq!(
+        (&of("rootimg.cpio.zst")["moved"], &of("rootimg.cpio.zst")["frames_moved"]),
+        (&100_000.into(), &1.into())
+    );
+    assert_eq!(
+        (&of("kernel")["moved"], &of("rootimg.cpio.zst.index")["moved"]),
+        (&0.into(), &of("rootimg.cpio.zst.index")["size"])
+    );
+    let text = delta(&[]).good().out;
+    assert!(text.contains("0.1 of       0.8 MB  rootimg.cpio.zst  1 of 8 frames"), "{text}");
+    server.sent();
     let ran = fetch(&server.url, &to, &["--json"]).good();
     let brought: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((&brought["frames_moved"], &brought["frames"]), (&1.into(), &8.into()));
@@ -275,6 +291,8 @@ fn a_server_that_is_not_there_and_an_address_that_is_none() {
     let ran = fetch("/srv/images/compute", &to, &[]);
     assert_eq!(ran.code, 64);
     assert!(ran.err.contains("http://, https:// or file://"), "{}", ran.err);
+    let ran: Ran = imgbuild().arg("delta").arg(&to).arg(&to).output().unwrap().into();
+    assert_eq!(ran.code, 1, "{}", ran.err);
     // A directory of this machine is an address too.
     publish(&place.path().join("origin"), &frames(b"ab"));
     fetch(&format!("file://{}", place.path().join("origin").display()), &to, &[]).good();

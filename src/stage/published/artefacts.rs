@@ -17,7 +17,7 @@ use crate::stage::actions::pack::selinux::Labels;
 use crate::store::{BlobRef, Store, StoreError};
 
 /// Version of build.json.
-pub(super) const BUILD_FORMAT: Version = Version::new(1, 0);
+pub(in crate::stage) const BUILD_FORMAT: Version = Version::new(1, 0);
 
 /// How many earlier builds of an image are kept beside the published one.
 const KEPT_BUILDS: usize = 2;

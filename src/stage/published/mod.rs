@@ -2,7 +2,7 @@
 
 pub mod artefacts;
 pub mod assemble;
+pub mod copies;
 pub mod drift;
-pub mod fetch;
 pub mod layouts;
 pub mod otherwise;

@@ -31,7 +31,8 @@ fn digest(text: &str) -> Result<Sha256, String> {
     Sha256::parse(text).map_err(|_| "64 hexadecimal digits, as sha256sum prints them".to_owned())
 }
 
-fn exit(error: &FetchError) -> Exit {
+/// How a command ends with an error of a copy.
+pub fn exit(error: &FetchError) -> Exit {
     match error {
         FetchError::Server(DistroError::Download { .. } | DistroError::Store(_))
         | FetchError::Keep { .. }
@@ -43,10 +44,15 @@ fn exit(error: &FetchError) -> Exit {
     }
 }
 
+/// Whether a text is an address, and not a path.
+pub fn is_address(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["http://", "https://", "file:"].iter().any(|scheme| text.starts_with(scheme))
+}
+
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let known = ["http://", "https://", "file:"];
-    if !known.iter().any(|scheme| own.url.to_ascii_lowercase().starts_with(scheme)) {
+    if !is_address(&own.url) {
         render::say(&format!(
             "error: `{}` is not an address that can be fetched\n  help: write http://, https:// or file:// before it",
             own.url

@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod boot_entry;
+pub mod delta;
 pub mod diff;
 pub mod fetch;
 pub mod shell;

@@ -1,0 +1,59 @@
+//! `imgbuild delta`.
+
+use super::fetch::exit;
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::distro::Fetcher;
+use crate::stage::delta;
+
+/// Arguments of `delta`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The published image that is there: its directory, or an address (http, https or file)
+    #[arg(value_name = "OLD")]
+    pub old: String,
+    /// The one that would take its place
+    #[arg(value_name = "NEW")]
+    pub new: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The address of a directory or of an address.
+fn address(directory: &std::path::Path, place: &str) -> String {
+    if super::fetch::is_address(place) {
+        return place.to_owned();
+    }
+    let path = directory.join(place);
+    format!("file://{}", std::path::absolute(&path).unwrap_or(path).display())
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let at = |place: &str| address(&arguments.directory, place);
+    let delta = match delta(&at(&own.old), &at(&own.new), &Fetcher::new()) {
+        Ok(delta) => delta,
+        Err(error) => {
+            let exit = exit(&error);
+            render::say(&render::error(error));
+            return exit;
+        }
+    };
+    if own.json {
+        render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&delta).unwrap_or_default()));
+        return Exit::Done;
+    }
+    let mega = |bytes: u64| bytes as f64 / 1e6;
+    let mut text = String::new();
+    for file in &delta.files {
+        let frames = match file.frames {
+            0 => String::new(),
+            all => format!("  {} of {all} frames", file.frames_moved),
+        };
+        text.push_str(&format!("{:>9.1} of {:>9.1} MB  {}{frames}\n", mega(file.moved), mega(file.size), file.name));
+    }
+    text.push_str(&format!("{:>9.1} of {:>9.1} MB would move\n", mega(delta.moved), mega(delta.size)));
+    render::print_as_is(&text);
+    Exit::Done
+}

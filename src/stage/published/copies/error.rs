@@ -1,0 +1,58 @@
+//! What can go wrong with copies of images.
+
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+use crate::digest::Sha256;
+use crate::distro::DistroError;
+
+/// What can go wrong with a copy of an image.
+#[derive(Debug, Error, Diagnostic)]
+pub enum FetchError {
+    /// The server, or what lies between.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Server(#[from] DistroError),
+    /// There is something at the address, and no image.
+    #[error("{url} {problem}")]
+    #[diagnostic(
+        code(fetch::not_an_image),
+        help("give the address of a directory that `imgbuild build` published: that of its build.json")
+    )]
+    NotAnImage { url: String, problem: String },
+    /// What came is not what was announced.
+    #[error("`{file}` of {url} has the SHA-256 {found}, but {expected} was expected")]
+    #[diagnostic(
+        code(fetch::digest),
+        help(
+            "the image may have been published anew meanwhile: run the command again; if it stays, the copy at the server is damaged. The directory here is as it was"
+        )
+    )]
+    Digest { file: String, url: String, expected: Sha256, found: Sha256 },
+    /// The directory has files that no image has.
+    #[error("`{}` has `{file}`, which does not belong to an image that imgbuild brought", directory.display())]
+    #[diagnostic(
+        code(fetch::foreign),
+        help("give a directory of its own for the image, empty or not there yet; nothing was changed")
+    )]
+    Foreign { directory: PathBuf, file: String },
+    /// This machine could not keep what came.
+    #[error("cannot {intent} `{}`: {source}", path.display())]
+    #[diagnostic(
+        code(fetch::keep),
+        help("the directory is as it was; what was brought already is kept for the next run")
+    )]
+    Keep { intent: &'static str, path: PathBuf, source: std::io::Error },
+    /// Another command works on the same directory.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] crate::store::StoreError),
+}
+
+/// Wraps an I/O error with what was being done to which file.
+pub(super) fn keeping(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FetchError + use<> {
+    let path = path.to_owned();
+    move |source| FetchError::Keep { intent, path, source }
+}

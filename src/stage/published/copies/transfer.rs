@@ -1,0 +1,274 @@
+//! Files of an image on their way: what is here already is taken from here, the rest comes from the server, part by part.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::error::{FetchError, keeping};
+use super::origin::{Frame, Index, digest_at};
+use crate::digest::Sha256;
+use crate::distro::{Download, Fetcher, Progress};
+use crate::failure::start;
+use crate::stage::published::artefacts::{Artefact, sha256_of};
+
+/// Bytes that one request asks for.
+const PART: u64 = 8 << 20;
+
+/// Requests at a time.
+const CONNECTIONS: usize = 4;
+
+/// What was brought.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Brought {
+    /// Bytes that came from the server.
+    pub moved: u64,
+    /// Bytes of all artefacts.
+    pub size: u64,
+    /// Frames that came from the server.
+    pub frames_moved: usize,
+    /// Frames of all images.
+    pub frames: usize,
+    /// Whether the directory had all of it.
+    pub unchanged: bool,
+}
+
+/// Where a frame lies here.
+pub struct Known {
+    /// The image that has it.
+    pub file: PathBuf,
+    /// Its first byte there.
+    pub offset: u64,
+}
+
+/// A copy in the making.
+pub struct Transfer<'a> {
+    /// Address of the image.
+    pub url: &'a str,
+    /// Asks the server.
+    pub fetcher: &'a Fetcher,
+    /// Takes news.
+    pub progress: &'a dyn Progress,
+    /// The directory as it is.
+    pub here: &'a Path,
+    /// Where the new one is made.
+    pub aside: PathBuf,
+    /// Bytes that came from the server.
+    pub moved: AtomicU64,
+}
+
+impl Transfer<'_> {
+    fn address(&self, name: &str) -> String {
+        format!("{}/{name}", self.url)
+    }
+
+    fn wrong(&self, file: &str, expected: Sha256, found: Sha256) -> FetchError {
+        FetchError::Digest { file: file.to_owned(), url: self.url.to_owned(), expected, found }
+    }
+
+    /// Whether the new directory has a file, made now from the old one perhaps.
+    fn has(&self, artefact: &Artefact) -> bool {
+        let to = self.aside.join(&artefact.name);
+        let is_it = |path: &Path| {
+            let as_large = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == artefact.size);
+            as_large && sha256_of(path).is_ok_and(|digest| digest == artefact.sha256)
+        };
+        if is_it(&to) {
+            return true;
+        }
+        let from = self.here.join(&artefact.name);
+        if !is_it(&from) {
+            return false;
+        }
+        let _ = std::fs::remove_file(&to);
+        std::fs::hard_link(&from, &to).is_ok()
+    }
+
+    /// Brings a file without frames, part by part.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub fn plain(&self, artefact: &Artefact) -> Result<(), FetchError> {
+        if self.has(artefact) {
+            return Ok(());
+        }
+        let file = self.own(artefact)?;
+        if !self.parts(artefact, &file, &[(0, artefact.size)])? {
+            return self.whole(artefact);
+        }
+        let to = self.aside.join(&artefact.name);
+        let found = sha256_of(&to).map_err(keeping("read", &to))?;
+        match found == artefact.sha256 {
+            true => Ok(()),
+            false => Err(self.refused(&to, self.wrong(&artefact.name, artefact.sha256, found))),
+        }
+    }
+
+    /// Takes away what must not be taken for a part of an image by the next run.
+    fn refused(&self, to: &Path, error: FetchError) -> FetchError {
+        let _ = std::fs::remove_file(to);
+        error
+    }
+
+    /// Brings a packed image: the frames that are here are taken from here.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub fn image(
+        &self,
+        artefact: &Artefact,
+        index: &Artefact,
+        known: &HashMap<Sha256, Known>,
+        brought: &mut Brought,
+    ) -> Result<(), FetchError> {
+        self.plain(index)?;
+        let text = self.aside.join(&index.name);
+        let text = std::fs::read(&text).map_err(keeping("read", &text))?;
+        let refused = |problem| FetchError::NotAnImage { url: self.address(&index.name), problem };
+        let index = Index::read(&text).map_err(refused)?;
+        brought.frames += index.frames.len();
+        if self.has(artefact) {
+            return Ok(());
+        }
+        let to = self.aside.join(&artefact.name);
+        let file = self.own(artefact)?;
+        let missing: Vec<&Frame> =
+            index.frames.par_iter().filter(|frame| !is_there(&file, frame) && !take(&file, frame, known)).collect();
+        brought.frames_moved += missing.len();
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for frame in &missing {
+            match runs.last_mut() {
+                Some((_, end)) if *end == frame.offset => *end += frame.size,
+                _ => runs.push((frame.offset, frame.offset + frame.size)),
+            }
+        }
+        if !self.parts(artefact, &file, &runs)? {
+            return self.whole(artefact);
+        }
+        let wrong = missing.par_iter().find_map_any(|frame| match digest_at(&file, frame) {
+            Ok(found) if found == frame.sha256 => None,
+            Ok(found) => Some(self.wrong(&artefact.name, frame.sha256, found)),
+            Err(error) => Some(keeping("read", &to)(error)),
+        });
+        if let Some(error) = wrong {
+            return Err(error);
+        }
+        let found = sha256_of(&to).map_err(keeping("read", &to))?;
+        match found == artefact.sha256 {
+            true => Ok(()),
+            false => Err(self.refused(&to, self.wrong(&artefact.name, artefact.sha256, found))),
+        }
+    }
+
+    /// The new file, as large as it will be; what an earlier run brought of it is there.
+    fn own(&self, artefact: &Artefact) -> Result<File, FetchError> {
+        let to = self.aside.join(&artefact.name);
+        // Not through a name that an earlier run gave to a file of the old image.
+        if std::fs::symlink_metadata(&to).is_ok_and(|found| std::os::unix::fs::MetadataExt::nlink(&found) > 1) {
+            std::fs::remove_file(&to).map_err(keeping("replace", &to))?;
+        }
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&to);
+        let file = file.map_err(keeping("write", &to))?;
+        file.set_len(artefact.size).map_err(keeping("write", &to))?;
+        Ok(file)
+    }
+
+    /// Brings a file from a server that gives whole files only.
+    fn whole(&self, artefact: &Artefact) -> Result<(), FetchError> {
+        let destination = self.aside.join(&artefact.name);
+        std::fs::remove_file(&destination).map_err(keeping("replace", &destination))?;
+        let urls = vec![self.address(&artefact.name)];
+        let download = Download { urls, size: artefact.size, sha256: artefact.sha256, destination };
+        self.fetcher.fetch_all(&[download], self.progress)?;
+        self.moved.fetch_add(artefact.size, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Brings ranges of a file, several at a time, to where they belong; no where the server gives whole files only.
+    fn parts(&self, artefact: &Artefact, file: &File, ranges: &[(u64, u64)]) -> Result<bool, FetchError> {
+        let to = self.aside.join(&artefact.name);
+        let pieces: Vec<(u64, u64)> = ranges
+            .iter()
+            .flat_map(|&(from, until)| {
+                let count = (until - from).div_ceil(PART);
+                (0..count).map(move |piece| (from + piece * PART, (from + (piece + 1) * PART).min(until)))
+            })
+            .collect();
+        let all: u64 = pieces.iter().map(|(from, until)| until - from).sum();
+        let url = self.address(&artefact.name);
+        let done = Mutex::new((0, 0));
+        let next = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        let failed: Mutex<Option<FetchError>> = Mutex::new(None);
+        let without_ranges = AtomicBool::new(false);
+        let bring = |from: u64, until: u64| -> Result<(), FetchError> {
+            let Some(bytes) = self.fetcher.part(&url, from, until - from)? else {
+                without_ranges.store(true, Ordering::Relaxed);
+                stop.store(true, Ordering::Relaxed);
+                return Ok(());
+            };
+            self.moved.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            file.write_all_at(&bytes, from).map_err(keeping("write", &to))?;
+            if let Ok(mut done) = done.lock() {
+                *done = (done.0 + 1, done.1 + (until - from));
+                self.progress.downloaded(done.0, pieces.len(), done.1, all);
+            }
+            Ok(())
+        };
+        let work = || {
+            while !stop.load(Ordering::Relaxed) {
+                let Some(&(from, until)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                if let Err(error) = bring(from, until) {
+                    stop.store(true, Ordering::Relaxed);
+                    if let Ok(mut slot) = failed.lock() {
+                        slot.get_or_insert(error);
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            // This thread is one of them: where no other can be had, there are fewer connections.
+            for _ in 1..CONNECTIONS.min(pieces.len()) {
+                if start(scope, work).is_err() {
+                    break;
+                }
+            }
+            work();
+        });
+        match failed.into_inner().ok().flatten() {
+            Some(error) => Err(error),
+            None => Ok(!without_ranges.into_inner()),
+        }
+    }
+}
+
+/// Whether an earlier run brought a frame.
+fn is_there(file: &File, frame: &Frame) -> bool {
+    // A hole is nothing that came: asked first, as most of a new file is one.
+    let is_hole = rustix::fs::seek(file, rustix::fs::SeekFrom::Data(frame.offset))
+        .map_or(true, |data| data >= frame.offset + frame.size);
+    !is_hole && digest_at(file, frame).is_ok_and(|found| found == frame.sha256)
+}
+
+/// Takes a frame from what is here, where it is what it should be.
+fn take(file: &File, frame: &Frame, known: &HashMap<Sha256, Known>) -> bool {
+    let Some(Known { file: from, offset }) = known.get(&frame.sha256) else { return false };
+    let Ok(from) = File::open(from) else { return false };
+    let old = Frame { offset: *offset, ..frame.clone() };
+    if !digest_at(&from, &old).is_ok_and(|found| found == frame.sha256) {
+        return false;
+    }
+    let (mut at, mut to, mut left) = (*offset, frame.offset, frame.size);
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(&from, Some(&mut at), file, Some(&mut to), wanted) {
+            Ok(moved) if moved > 0 => left -= moved as u64,
+            _ => return false,
+        }
+    }
+    true
+}
