@@ -29,6 +29,7 @@ pub use error::StageError;
 pub use estimate::{ActionEstimate, Estimate, Facts, PathStep, Range, Source, Total, Workload};
 pub use examine::against::{Comparison, State, compare, name_lines};
 pub use examine::diff;
+pub use examine::excluded::{ExcludedLine, excluded};
 pub use examine::reproduce::{Again, Reproduced, reproduce};
 pub use examine::shell::ShellRequest;
 pub use examine::size::{SizedFile, packages as package_owners, sizes};

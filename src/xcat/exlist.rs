@@ -189,6 +189,8 @@ fn judge(pattern: &str, is_include: bool, span: &Span, findings: &mut Vec<Findin
 pub struct Exclusion {
     /// Paths (without `./`; `.` is the root) that are left out.
     pub excluded: BTreeSet<String>,
+    /// For each of them, the number of the first pattern that names it; none for what is always left out.
+    pub by: BTreeMap<String, Option<usize>>,
     /// What is to be said.
     pub findings: Vec<Finding>,
 }
@@ -202,17 +204,17 @@ impl ExcludeList {
         let names: Vec<(String, &str)> = tree.keys().map(|path| (named(path), path.as_str())).collect();
         let mut outcome = Exclusion::default();
         let mut unmatched = Vec::new();
-        let mut dropped_by: BTreeMap<&str, Option<&Pattern>> = BTreeMap::new();
+        let mut dropped_by: BTreeMap<&str, Option<usize>> = BTreeMap::new();
         for pattern in ALWAYS_EXCLUDED {
             for (_, path) in names.iter().filter(|(name, _)| matches(pattern, name)) {
                 dropped_by.insert(path, None);
             }
         }
-        for pattern in &self.exclude {
+        for (number, pattern) in self.exclude.iter().enumerate() {
             let mut used = false;
             for (_, path) in names.iter().filter(|(name, _)| matches(&pattern.text, name)) {
                 used = true;
-                dropped_by.entry(path).or_insert(Some(pattern));
+                dropped_by.entry(path).or_insert(Some(number));
             }
             if !used && could_match(&pattern.text) {
                 unmatched.push(pattern);
@@ -242,9 +244,10 @@ impl ExcludeList {
                 );
             }
         }
-        outcome.excluded =
-            dropped_by.keys().filter(|path| !kept.contains(*path)).map(|path| (*path).to_owned()).collect();
-        outcome.findings.extend(orphans(tree, &outcome.excluded, &dropped_by));
+        dropped_by.retain(|path, _| !kept.contains(path));
+        outcome.excluded = dropped_by.keys().map(|path| (*path).to_owned()).collect();
+        outcome.by = dropped_by.iter().map(|(path, number)| ((*path).to_owned(), *number)).collect();
+        outcome.findings.extend(orphans(tree, &outcome, &self.exclude));
         if let Some(first) = unmatched.first() {
             let shown: Vec<String> = unmatched
                 .iter()
@@ -282,14 +285,14 @@ fn could_match(pattern: &str) -> bool {
 /// Directories that go while something in them stays: the archive gets them back with default mode and owner.
 fn orphans(
     tree: &BTreeMap<String, bool>,
-    excluded: &BTreeSet<String>,
-    dropped_by: &BTreeMap<&str, Option<&Pattern>>,
+    Exclusion { excluded, by, .. }: &Exclusion,
+    patterns: &[Pattern],
 ) -> Vec<Finding> {
     let mut said: BTreeMap<&str, Finding> = BTreeMap::new();
     for path in tree.keys().filter(|path| !excluded.contains(*path)) {
         let Some((parent, _)) = path.rsplit_once('/') else { continue };
         if excluded.contains(parent)
-            && let Some(Some(pattern)) = dropped_by.get(parent)
+            && let Some(pattern) = by.get(parent).copied().flatten().and_then(|number| patterns.get(number))
         {
             said.entry(&pattern.text).or_insert_with(|| {
                 Finding::warning(

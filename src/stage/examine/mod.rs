@@ -2,6 +2,7 @@
 
 pub mod against;
 pub mod diff;
+pub mod excluded;
 pub mod reproduce;
 pub mod shell;
 pub mod size;

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::tiny;
+use super::{mini, tiny};
+use crate::support::{Space, copy_tree};
 
 /// Runs the browser without a window; gives what it wrote.
 fn browser(arguments: &[&str], page: &Path) -> String {
@@ -261,4 +262,33 @@ fn the_graph_is_drawn_for_people_and_programs_with_shapes_beside_colours() {
     assert!(has([0xd5, 0xea, 0xd8]), "keep");
     assert!(has([0xff, 0xd9, 0xa8]), "run");
     assert_eq!(space.run(&["graph", "--svg", "--dot"]).code, 64);
+}
+
+#[test]
+fn what_a_line_of_the_exclude_list_takes_away_is_known_before_the_build() {
+    let space = Space::new().with_store(&super::store());
+    copy_tree(mini().space.path(), space.path());
+    std::fs::copy(mini().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    space.run(&["build", "--locked"]).good();
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&space.run(arguments).good().out).unwrap()
+    };
+    let raw = || json(&["size", "--json"])["images"][0]["raw"].as_u64().unwrap();
+    let before = raw();
+    let list = std::fs::read_to_string(space.path().join("mini.exlist")).unwrap();
+    space.write("mini.exlist", &format!("{list}./usr/share/bug/*\n./no/such/place\n"));
+    let preview = json(&["size", "--excluded", "--json"]);
+    let lines = preview["images"][0]["excluded"].as_array().unwrap();
+    let line = |pattern: &str| lines.iter().find(|line| line["pattern"] == pattern).unwrap();
+    let bytes = line("./usr/share/bug/*")["bytes"].as_u64().unwrap();
+    let place = format!("mini.exlist:{}", list.lines().count() + 1);
+    assert!(bytes > 1000 && line("./usr/share/bug/*")["place"].as_str().unwrap().ends_with(&place), "{preview}");
+    assert_eq!(line("./no/such/place")["entries"], 0);
+    let text = space.run(&["size", "--excluded"]).good().out;
+    assert!(text.contains("./usr/share/bug/*  ("), "{text}");
+    // Nothing was built for that; now it is, and that is what is gone.
+    assert_eq!(raw(), before);
+    space.run(&["build", "--locked"]).good();
+    let links: u64 = before - raw() - bytes;
+    assert!(links < 1000, "{links} more than the files' bytes: the texts of links");
 }

@@ -1,5 +1,6 @@
 //! `imgbuild size`: where the bytes of the packed image are.
 
+mod excluded;
 mod html;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,9 @@ pub struct Arguments {
     /// Print one page for a browser, with a treemap
     #[arg(long)]
     pub html: bool,
+    /// What the recipe's exclude list, as it is now, takes out of the last build's tree, line by line
+    #[arg(long, conflicts_with_all = ["by", "html"])]
+    pub excluded: bool,
     /// Where artefacts are [default: `out` beside the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
@@ -85,6 +89,9 @@ pub struct Sized {
 
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    if own.excluded {
+        return preview(arguments, own).unwrap_or_else(|exit| exit);
+    }
     match sized(arguments, own) {
         Ok(all) => {
             if own.json {
@@ -100,6 +107,42 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
         Err(exit) => exit,
     }
+}
+
+/// Shows what the exclude list takes away.
+fn preview(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let recipes = chosen_to_look(arguments, &own.images)?;
+    let store = Store::existing(&store_directory(arguments)?);
+    let mut all = Vec::new();
+    for recipe in &recipes {
+        let name = &recipe.model.image.name;
+        let layers = layers(own, recipe).ok_or_else(|| not_built(name))?;
+        let lines = crate::stage::excluded(recipe, &store, &layers).map_err(|error| {
+            let exit = Exit::from(&error);
+            render::say(&render::error(error));
+            exit
+        })?;
+        all.push((name.clone(), lines));
+    }
+    if own.json {
+        render::print_as_is(&excluded::json(&all));
+    } else {
+        let texts: Vec<String> = all.iter().map(|(name, lines)| excluded::text(name, lines)).collect();
+        render::print(&texts.join("\n"));
+    }
+    Ok(Exit::Done)
+}
+
+/// Layers of the published image.
+fn layers(own: &Arguments, recipe: &Recipe) -> Option<Vec<Digest>> {
+    let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
+    let (_, info) = published(&out, &recipe.model.image.name)?;
+    Some(info.layers.iter().filter_map(|(_, hex)| Digest::parse(hex).ok()).collect())
+}
+
+fn not_built(name: &str) -> Exit {
+    render::say(&format!("error: `{name}` is not built here: run `imgbuild build` first"));
+    Exit::Input
 }
 
 fn sized(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Sized>, Exit> {
@@ -120,16 +163,11 @@ fn of_recipe(
         render::say(&render::error(error));
         exit
     };
-    let not_built = || {
-        render::say(&format!("error: `{name}` is not built here: run `imgbuild build` first"));
-        Exit::Input
-    };
+    let not_built = || not_built(name);
     let root = store.root(&recipe.directory, name).filter(|root| !root.frames.is_empty()).ok_or_else(not_built)?;
     let files = sizes(store, &root).map_err(failed)?;
     let owners = if own.by == By::Package {
-        let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
-        let (_, info) = published(&out, name).ok_or_else(not_built)?;
-        let layers: Vec<Digest> = info.layers.iter().filter_map(|(_, hex)| Digest::parse(hex).ok()).collect();
+        let layers = layers(own, recipe).ok_or_else(not_built)?;
         let setup = Setup::open(arguments)?;
         package_owners(recipe, store, &setup.namespace, &root, &layers).map_err(failed)?
     } else {
