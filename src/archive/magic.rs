@@ -40,6 +40,7 @@ pub fn container(start: &[u8]) -> Option<Container> {
         () if compression(start).is_some() => Container::Compressed,
         () if at(1080, &[0x53, 0xef]) => Container::FileSystem("ext2, ext3 or ext4"),
         () if at(0, b"hsqs") => Container::FileSystem("squashfs"),
+        () if at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]) => Container::FileSystem("erofs"),
         () if at(0, b"XFSB") => Container::FileSystem("XFS"),
         () if at(510, &[0x55, 0xaa]) && (at(54, b"FAT") || at(82, b"FAT")) => Container::FileSystem("FAT"),
         () => return None,

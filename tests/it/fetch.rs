@@ -169,6 +169,7 @@ fn only_what_is_missing_is_moved_and_the_files_are_those_of_the_origin() {
         imgbuild().arg("delta").arg(&to).arg(&server.url).args(more).output().unwrap().into()
     };
     let said: serde_json::Value = serde_json::from_str(&delta(&["--json"]).good().out).unwrap();
+    assert_eq!(said["format_version"], "1.0");
     let of = |name: &str| said["files"].as_array().unwrap().iter().find(|file| file["name"] == name).unwrap();
     assert_eq!(
         (&of("rootimg.cpio.zst")["moved"], &of("rootimg.cpio.zst")["frames_moved"]),
@@ -187,6 +188,13 @@ fn only_what_is_missing_is_moved_and_the_files_are_those_of_the_origin() {
     assert_eq!(files(&to), files(&origin));
     let sent = server.sent();
     assert!((100_000..110_000).contains(&sent), "{sent}");
+    // By a link, which stays one.
+    let link = place.path().join("link");
+    std::os::unix::fs::symlink(&to, &link).unwrap();
+    publish(&origin, &frames(b"bYacdefg"));
+    fetch(&server.url, &link, &[]).good();
+    assert!(link.is_symlink() && files(&to) == files(&origin));
+    server.sent();
     // What is damaged here is brought again.
     let mut image = std::fs::read(to.join("rootimg.cpio.zst")).unwrap();
     image[250_000] ^= 1;

@@ -3,7 +3,8 @@
 use std::io::{self, Read};
 
 use crate::archive::cpio::read_entry;
-use crate::archive::plain;
+use crate::archive::{Container, container, plain};
+use crate::name::text_of;
 
 /// An entry of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,13 @@ const MOST: u64 = (4 << 30) + (64 << 20);
 pub fn read_frame(compressed: impl Read) -> io::Result<Vec<FrameEntry>> {
     let mut bytes = Vec::new();
     plain(compressed)?.take(MOST).read_to_end(&mut bytes)?;
+    // The end of a tar archive is zeros alone.
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(Vec::new());
+    }
+    if container(&bytes) == Some(Container::Tar) {
+        return read_tar_frame(&bytes);
+    }
     let mut entries = Vec::new();
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
@@ -43,4 +51,49 @@ pub fn read_frame(compressed: impl Read) -> io::Result<Vec<FrameEntry>> {
         entries.push(FrameEntry { path, is_directory, bytes });
     }
     Ok(entries)
+}
+
+/// The entries of a frame of tar.
+fn read_tar_frame(bytes: &[u8]) -> io::Result<Vec<FrameEntry>> {
+    let mut archive = tar::Archive::new(bytes);
+    let mut entries = Vec::new();
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = text_of(&entry.path_bytes()).trim_start_matches("./").trim_matches('/').to_owned();
+        let kind = entry.header().entry_type();
+        let mut bytes = Vec::new();
+        // As in cpio: a link's target is its content.
+        match entry.link_name_bytes().filter(|_| kind.is_symlink()) {
+            Some(target) => bytes.extend_from_slice(&target),
+            None => drop(entry.read_to_end(&mut bytes)?),
+        }
+        let path = if path.is_empty() { ".".to_owned() } else { path };
+        entries.push(FrameEntry { path, is_directory: kind.is_dir(), bytes });
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{Compression, Stream, cut_tree};
+    use crate::digest::Digest;
+    use crate::store::{Entry, Kind};
+
+    #[test]
+    fn frames_of_tar_are_read_back() {
+        let of = |path: &str, kind| (path.to_owned(), Entry { kind, ..Entry::whiteout() }, 0);
+        let file = Kind::File { size: 4, digest: Digest::of(b"text") };
+        let entries =
+            vec![of(".", Kind::Directory), of("a", file), of("l", Kind::Symlink("a".to_owned())), of("p", Kind::Fifo)];
+        let mut found = Vec::new();
+        for frame in cut_tree(&entries) {
+            let mut bytes = Vec::new();
+            let content = |_: &_| -> io::Result<Box<dyn Read>> { Ok(Box::new(&b"text"[..])) };
+            frame.write((Stream::Tar, Compression::Zstd(1)), &mut bytes, &content).unwrap();
+            found.extend(read_frame(&bytes[..]).unwrap());
+        }
+        let found: Vec<(&str, &[u8])> = found.iter().map(|one| (one.path.as_str(), one.bytes.as_slice())).collect();
+        assert_eq!(found, [(".", &b""[..]), (".", b""), ("a", b"text"), ("l", b"a"), ("p", b"")]);
+    }
 }

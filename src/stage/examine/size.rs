@@ -39,7 +39,7 @@ const HEAD: f64 = 14.0;
 /// # Errors
 /// [`StageError::Store`] when a frame is gone or damaged.
 pub fn sizes(store: &Store, root: &Root) -> Result<Vec<SizedFile>, StageError> {
-    refuse_squashfs(store, root)?;
+    refuse_mounted(store, root)?;
     let mut files: Vec<SizedFile> = root
         .frames
         .par_iter()
@@ -61,8 +61,8 @@ pub fn sizes(store: &Store, root: &Root) -> Result<Vec<SizedFile>, StageError> {
     Ok(files)
 }
 
-/// Says of a squashfs that its frames are not read back.
-fn refuse_squashfs(store: &Store, root: &Root) -> Result<(), StageError> {
+/// Says of an image that nodes mount that its frames are not read back.
+fn refuse_mounted(store: &Store, root: &Root) -> Result<(), StageError> {
     let Some(first) = root.frames.first() else { return Ok(()) };
     let path = store.directory().join(Store::frame_name(first));
     let said = |source: std::io::Error| StageError::from(StoreError::io("read", &path, source));
@@ -70,7 +70,7 @@ fn refuse_squashfs(store: &Store, root: &Root) -> Result<(), StageError> {
     std::fs::File::open(&path).and_then(|file| file.take(START as u64).read_to_end(&mut start)).map_err(said)?;
     match container(&start) {
         Some(Container::FileSystem(kind)) => {
-            let problem = format!("the image is a {kind}, and sizes are known of cpio only so far");
+            let problem = format!("the image is a {kind}, and sizes are known of cpio and tar only so far");
             Err(said(std::io::Error::new(std::io::ErrorKind::Unsupported, problem)))
         }
         _ => Ok(()),

@@ -79,7 +79,7 @@ fn note(root: &Path) -> Vec<u8> {
 }
 
 /// What GNU cpio finds in the image with all that archives lose.
-fn expected() -> String {
+fn expected() -> (String, u64) {
     let cpio = image("compress = \"none\"", ODD);
     build(&cpio);
     let plain = tempfile::tempdir().unwrap();
@@ -92,12 +92,18 @@ fn expected() -> String {
     assert!(unpacked.success());
     let expected = listed(plain.path());
     assert!(expected.contains("srv/odd/sub/second f 644 0 0 2 ") && expected.lines().count() > 3000);
-    expected
+    (expected, unpacked_bytes(&cpio))
+}
+
+/// What `imgbuild size` counts before compression.
+fn unpacked_bytes(space: &Space) -> u64 {
+    let sizes: serde_json::Value = serde_json::from_str(&space.run(&["size", "--json"]).good().out).unwrap();
+    sizes["images"][0]["raw"].as_u64().unwrap()
 }
 
 #[test]
 fn erofs_and_tar_hold_what_cpio_holds_by_the_kernel_fsck_and_gnu_tar() {
-    let expected = expected();
+    let (expected, bytes) = expected();
     for pack in [
         "archive = \"erofs\"",
         "archive = \"erofs\"\nblock_size = 524288",
@@ -128,12 +134,13 @@ fn erofs_and_tar_hold_what_cpio_holds_by_the_kernel_fsck_and_gnu_tar() {
         assert!(ran.status.success() && ran.stderr.is_empty(), "{compress}: {}", String::from_utf8_lossy(&ran.stderr));
         similar_asserts(&listed(directory.path()), &expected, compress);
         assert_eq!(note(directory.path()), b"kept", "{compress}");
+        assert_eq!(unpacked_bytes(&space), bytes, "{compress}");
     }
 }
 
 #[test]
 fn squashfs_holds_what_cpio_holds_by_the_kernel_and_by_unsquashfs() {
-    let expected = expected();
+    let (expected, _) = expected();
     for pack in [
         "archive = \"squashfs\"",
         "archive = \"squashfs\"\ncompress = \"gzip\"\nblock_size = 4096",

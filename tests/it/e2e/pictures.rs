@@ -270,9 +270,8 @@ fn what_a_line_of_the_exclude_list_takes_away_is_known_before_the_build() {
     copy_tree(mini().space.path(), space.path());
     std::fs::copy(mini().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
     space.run(&["build", "--locked"]).good();
-    let json = |arguments: &[&str]| -> serde_json::Value {
-        serde_json::from_str(&space.run(arguments).good().out).unwrap()
-    };
+    let json =
+        |arguments: &[&str]| -> serde_json::Value { serde_json::from_str(&space.run(arguments).good().out).unwrap() };
     let raw = || json(&["size", "--json"])["images"][0]["raw"].as_u64().unwrap();
     let before = raw();
     let list = std::fs::read_to_string(space.path().join("mini.exlist")).unwrap();

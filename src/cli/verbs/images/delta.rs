@@ -41,7 +41,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
     };
     if own.json {
-        render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&delta).unwrap_or_default()));
+        render::print_as_is(&super::fetch::json(&delta));
         return Exit::Done;
     }
     let mega = |bytes: u64| bytes as f64 / 1e6;

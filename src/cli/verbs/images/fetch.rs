@@ -44,6 +44,15 @@ pub fn exit(error: &FetchError) -> Exit {
     }
 }
 
+/// JSON with the version of its form.
+pub fn json(value: &impl serde::Serialize) -> String {
+    let mut document = serde_json::json!({"format_version": "1.0"});
+    if let (Some(all), Ok(serde_json::Value::Object(own))) = (document.as_object_mut(), serde_json::to_value(value)) {
+        all.extend(own);
+    }
+    format!("{document:#}\n")
+}
+
 /// Whether a text is an address, and not a path.
 pub fn is_address(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
@@ -73,7 +82,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
     };
     if own.json {
-        render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&brought).unwrap_or_default()));
+        render::print_as_is(&json(&brought));
         return Exit::Done;
     }
     let mega = |bytes: u64| bytes as f64 / 1e6;

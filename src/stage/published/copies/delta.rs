@@ -98,6 +98,6 @@ pub fn delta(old: &str, new: &str, fetcher: &Fetcher) -> Result<Delta, FetchErro
             }
         })
         .collect();
-    let sum = |value: fn(&Moved) -> u64| files.iter().map(value).sum();
+    let sum = |value: fn(&Moved) -> u64| files.iter().map(value).fold(0, u64::saturating_add);
     Ok(Delta { size: sum(|file| file.size), moved: sum(|file| file.moved), files })
 }

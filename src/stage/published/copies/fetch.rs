@@ -35,7 +35,12 @@ pub fn fetch(
         return Err(FetchError::Digest { file: BUILD.to_owned(), url: url.to_owned(), expected, found });
     }
     let info = build_info(url, &text)?;
-    let here = &std::path::absolute(here).map_err(keeping("find", here))?;
+    // A link to a directory stays one: what it leads to is replaced.
+    let here = match std::fs::canonicalize(here) {
+        Ok(there) => there,
+        Err(_) => std::path::absolute(here).map_err(keeping("find", here))?,
+    };
+    let here = &here;
     let name = here.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
     let parent = here
         .parent()
@@ -44,7 +49,7 @@ pub fn fetch(
     std::fs::create_dir_all(parent).map_err(keeping("make", parent))?;
     let _held = FileLock::take(&parent.join(format!(".{name}.lock")))?;
     let before = files_here(here)?;
-    let size = info.artefacts.iter().map(|artefact| artefact.size).sum();
+    let size = info.artefacts.iter().fold(0, |sum: u64, artefact| sum.saturating_add(artefact.size));
     if std::fs::read(here.join(BUILD)).is_ok_and(|known| known == text) && is_whole(here, &info) {
         return Ok(Brought { size, unchanged: true, ..Brought::default() });
     }
