@@ -1,6 +1,6 @@
 //! A recipe and its lock, as actions.
 
-use super::reader::{Reader, gzip_initrd, gzip_pack};
+use super::reader::{Reader, gzip_initrd, xcat_pack};
 use std::collections::BTreeMap;
 
 use super::{gate, initrd, node_support, pack, packages, postinstall, services, sync, system};
@@ -66,7 +66,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
         if gzip_initrd(recipe) != ids::INITRD {
             initrd::inputs::add(&mut reader, init, ids::INITRD_GZIP)?;
         }
-        if gzip_pack(recipe) != ids::PACK {
+        if xcat_pack(recipe) != ids::PACK {
             pack::inputs::add(&mut reader, ids::PACK_GZIP);
         }
     }

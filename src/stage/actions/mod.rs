@@ -16,7 +16,7 @@ pub mod sync;
 pub mod system;
 
 pub use graph::{Forms, StageGraph, graph_of};
-pub use reader::{compression, gzip_initrd, gzip_pack, image_packages, initrd_compression, kernel_packages};
+pub use reader::{compression, gzip_initrd, image_packages, initrd_compression, kernel_packages, xcat_pack};
 
 use super::StageError;
 use super::builder::run::{Builder, Context};

@@ -270,3 +270,26 @@ fn boot_of_an_image_that_is_replaced_meanwhile_starts_over() {
     expect(&running, "NODE IS UP: node1 ");
     assert_ne!(std::fs::read(directory.join("rootimg.cpio.gz.index")).unwrap(), index);
 }
+
+#[test]
+fn forms_that_xcat_knows_keep_their_names_and_the_one_before_goes() {
+    let space = copy();
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    let directory = target(&space);
+    for (pack, rootimg, check) in [
+        ("archive = \"squashfs\"", "rootimg.sfs", "unsquashfs -s rootimg.sfs | grep -q 'Compression zstd'"),
+        ("archive = \"tar\"\ncompress = \"xz\"", "rootimg.tar.xz", "tar -tJf rootimg.tar.xz | grep -qx usr/sbin/init"),
+        ("compress = \"xz\"", "rootimg.cpio.xz", "xz -dc rootimg.cpio.xz | cpio -it --quiet | grep -qx usr/sbin/init"),
+        ("archive = \"erofs\"", "rootimg.cpio.gz", "gzip -t rootimg.cpio.gz"),
+    ] {
+        space.write("image.toml", &format!("{recipe}\n[pack]\n{pack}\n"));
+        publish(&space).good();
+        let expected = ["initrd-stateless.gz".to_owned(), "kernel".to_owned()]
+            .into_iter()
+            .chain(["", ".index", ".sha256"].map(|end| format!("{rootimg}{end}")));
+        assert_eq!(names(&directory), expected.collect::<Vec<_>>(), "{pack}");
+        shell(&directory, check);
+        assert_eq!(shell(&directory, &format!("sha256sum -c {rootimg}.sha256")).lines().count(), 2);
+        assert_eq!(space.to_do(), Vec::<String>::new(), "{pack}");
+    }
+}

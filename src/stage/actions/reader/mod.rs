@@ -18,12 +18,14 @@ pub fn gzip_initrd(recipe: &Recipe) -> &'static str {
     if recipe.model.initrd.compress == InitrdCompress::Gzip { ids::INITRD } else { ids::INITRD_GZIP }
 }
 
-/// The action that makes the packed image in gzip.
-pub fn gzip_pack(recipe: &Recipe) -> &'static str {
+/// The action that makes the packed image that xCAT gets: the recipe's own where xCAT has a name for its form, else one in gzip.
+/// Source of the names: xCAT 2.19, packimage.
+pub fn xcat_pack(recipe: &Recipe) -> &'static str {
     let pack = &recipe.model.pack;
     match (pack.archive, pack.effective_compress()) {
-        (ArchiveKind::Cpio, PackCompress::Gzip) => ids::PACK,
-        _ => ids::PACK_GZIP,
+        (ArchiveKind::Cpio | ArchiveKind::Tar, PackCompress::Gzip | PackCompress::Xz) => ids::PACK,
+        (ArchiveKind::Squashfs, _) => ids::PACK,
+        (ArchiveKind::Cpio | ArchiveKind::Tar, _) | (ArchiveKind::Erofs, _) => ids::PACK_GZIP,
     }
 }
 

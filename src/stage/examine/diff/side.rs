@@ -67,14 +67,16 @@ pub struct Side {
 }
 
 /// Packed images, the one that counts first. Source: imgbuild's names and those of xCAT's packimage.
-const ROOTIMGS: [&str; 9] = [
+const ROOTIMGS: [&str; 11] = [
     "rootimg.cpio.zst",
     "rootimg.cpio.gz",
     "rootimg.cpio.xz",
+    "rootimg.cpio.lz4",
     "rootimg.cpio",
     "rootimg.tar.zst",
     "rootimg.tar.gz",
     "rootimg.tar.xz",
+    "rootimg.tar.lz4",
     "rootimg.tar",
     "rootimg.gz",
 ];
@@ -185,7 +187,11 @@ fn initrd_of(directory: &Path) -> Option<Tree> {
 fn packed(directory: &Path) -> Result<Side, SideError> {
     let file = ROOTIMGS.iter().map(|name| directory.join(name)).find(|path| path.is_file());
     let Some(file) = file else {
-        let problem = "has no packed image of a form that is known".to_owned();
+        let mounted = ["rootimg.sfs", "rootimg.erofs"].into_iter().find(|name| directory.join(name).is_file());
+        let problem = match mounted {
+            Some(name) => format!("has a {name}, which diff does not read: mount it, and give the directory"),
+            None => "has no packed image of a form that is known".to_owned(),
+        };
         return Err(SideError::Unknown { path: directory.to_owned(), problem });
     };
     let tree = archive(&file)?;

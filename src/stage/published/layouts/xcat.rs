@@ -15,28 +15,32 @@ use crate::fault;
 use crate::plan::{Decision, Verdict};
 use crate::recipe::Recipe;
 use crate::stage::StageError;
-use crate::stage::actions::{gzip_initrd, gzip_pack};
+use crate::stage::actions::{gzip_initrd, xcat_pack};
 use crate::stage::ids;
-use crate::stage::published::artefacts::sha256_of;
+use crate::stage::published::artefacts::{rootimg_name, sha256_of};
 use crate::stage::published::assemble::assemble;
 use crate::stage::published::drift::Drift;
 use crate::stage::results::{Done, missing};
 use crate::store::{BlobRef, FileLock, Store, StoreError};
 
-/// The packed image; its index and its digests have this name with `.index` and `.sha256` behind it.
-pub const ROOTIMG: &str = "rootimg.cpio.gz";
+/// The packed image of a recipe whose own form xCAT does not know. The index and the digests of an image have its name with
+/// `.index` and `.sha256` behind it.
+const ROOTIMG: &str = "rootimg.cpio.gz";
 
-/// Packed images of other forms, which packimage would have left there or deleted. nodeset takes the first that is
-/// there, so that an old one beside a new one boots nodes from the wrong image (xCAT issue 2225).
-const RETIRED: [&str; 5] = ["rootimg.cpio.xz", "rootimg.tar.gz", "rootimg.tar.xz", "rootimg.sfs", "rootimg.gz"];
+/// Names of packed images. nodeset takes the first that is there, so that an old one beside a new one boots nodes from
+/// the wrong image (xCAT issue 2225): those of other forms go.
+const ROOTIMGS: [&str; 6] =
+    [ROOTIMG, "rootimg.cpio.xz", "rootimg.tar.gz", "rootimg.tar.xz", "rootimg.sfs", "rootimg.gz"];
 
 /// One publisher at a time.
 const LOCK: &str = ".imgbuild-publish.lock";
 
-/// What is published; initrd and frames are gzip.
+/// What is published; the initrd is gzip.
 pub struct XcatPublication<'a> {
     /// The store.
     pub store: &'a Store,
+    /// Name of the packed image.
+    pub rootimg: &'static str,
     /// The kernel.
     pub kernel: BlobRef,
     /// The initrd.
@@ -128,9 +132,10 @@ impl<'a> XcatPublication<'a> {
     /// # Errors
     /// A result that is not there.
     pub fn of(recipe: &Recipe, store: &'a Store, done: &'a Done) -> Result<Self, StageError> {
-        let pack = gzip_pack(recipe);
+        let pack = xcat_pack(recipe);
         Ok(Self {
             store,
+            rootimg: if pack == ids::PACK { rootimg_name(recipe) } else { ROOTIMG },
             kernel: done.blob(ids::PAYLOAD, "kernel")?,
             initrd: done.blob(gzip_initrd(recipe), "initrd")?,
             index: done.blob(pack, "index")?,
@@ -141,15 +146,16 @@ impl<'a> XcatPublication<'a> {
     fn drifted(&self, directory: &Path) -> Vec<String> {
         let index = self.store.read_blob(&self.index.digest).unwrap_or_default();
         let size = serde_json::from_slice::<serde_json::Value>(&index).ok().and_then(|index| index["size"].as_u64());
-        let index_name = format!("{ROOTIMG}.index");
+        let rootimg = self.rootimg;
+        let index_name = format!("{rootimg}.index");
         let digest = format!("{}  {index_name}\n", Sha256::of(&index));
         let length = |name: &str| crate::witness::metadata(&directory.join(name)).ok().map(|metadata| metadata.len());
         let text = |name: &str| crate::witness::read(&directory.join(name)).unwrap_or_default();
-        let digests = format!("{ROOTIMG}.sha256");
+        let digests = format!("{rootimg}.sha256");
         [
             ("kernel", length("kernel") == Some(self.kernel.size)),
             ("initrd-stateless.gz", length("initrd-stateless.gz") == Some(self.initrd.size)),
-            (ROOTIMG, size.is_some() && length(ROOTIMG) == size),
+            (rootimg, size.is_some() && length(rootimg) == size),
             (&index_name, text(&index_name) == index),
             (&digests, String::from_utf8_lossy(&text(&digests)).ends_with(&digest)),
         ]
@@ -190,7 +196,11 @@ impl<'a> XcatPublication<'a> {
         match self.write(&swap, wrong) {
             Ok(index) => {
                 fault::point("xcat.written");
-                let removed = swap.commit(&RETIRED, &mut || fault::point("xcat.swapping")).map_err(wrong)?;
+                let others = ROOTIMGS.iter().filter(|name| **name != self.rootimg);
+                let retired: Vec<String> =
+                    others.flat_map(|name| ["", ".index", ".sha256"].map(|end| format!("{name}{end}"))).collect();
+                let retired: Vec<&str> = retired.iter().map(String::as_str).collect();
+                let removed = swap.commit(&retired, &mut || fault::point("xcat.swapping")).map_err(wrong)?;
                 fault::point("xcat.swapped");
                 Ok((index, removed))
             }
@@ -203,7 +213,8 @@ impl<'a> XcatPublication<'a> {
 
     /// Writes the new files aside; gives the digest of the index.
     fn write(&self, swap: &Swap, wrong: &dyn Fn(Trouble) -> StageError) -> Result<Sha256, StageError> {
-        let index_name = format!("{ROOTIMG}.index");
+        let rootimg = self.rootimg;
+        let index_name = format!("{rootimg}.index");
         for (name, blob) in
             [("kernel", self.kernel), ("initrd-stateless.gz", self.initrd), (index_name.as_str(), self.index)]
         {
@@ -215,20 +226,22 @@ impl<'a> XcatPublication<'a> {
             })?;
         }
         check_gzip(&swap.place("initrd-stateless.gz")).map_err(wrong)?;
-        let path = swap.place(ROOTIMG);
-        let (_, rootimg) = assemble(self.store, &self.index, self.frames, &path).map_err(|error| match error {
+        let path = swap.place(rootimg);
+        let (_, digest) = assemble(self.store, &self.index, self.frames, &path).map_err(|error| match error {
             StageError::Publish { intent, source, .. } => wrong(Trouble { intent, path: path.clone(), source }),
             StageError::PublishFull { intent, .. } => {
                 wrong(Trouble { intent, path: path.clone(), source: std::io::ErrorKind::StorageFull.into() })
             }
             other => other,
         })?;
-        check_gzip(&path).map_err(wrong)?;
+        if rootimg.ends_with(".gz") {
+            check_gzip(&path).map_err(wrong)?;
+        }
         let path = swap.place(&index_name);
         let index = sha256_of(&path).map_err(|error| wrong(to("read", &path)(error)))?;
-        let path = swap.place(&format!("{ROOTIMG}.sha256"));
+        let path = swap.place(&format!("{rootimg}.sha256"));
         // As sha256sum writes it: two blanks.
-        let text = format!("{}  {ROOTIMG}\n{index}  {index_name}\n", rootimg);
+        let text = format!("{digest}  {rootimg}\n{index}  {index_name}\n");
         std::fs::write(&path, text).map_err(|error| wrong(to("write", &path)(error)))?;
         Ok(index)
     }
