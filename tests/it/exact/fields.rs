@@ -352,7 +352,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     services.mask: rootfs/services
     sync.lists: rootfs/sync
     exclude.lists: pack/rootimg pack/rootimg-gzip
-    pack.archive: initrd/stateless initrd/stateless-gzip pack/rootimg
+    pack.archive: -pack/rootimg-gzip initrd/stateless initrd/stateless-gzip pack/rootimg
     pack.block_size: pack/rootimg
     pack.compress: -pack/rootimg-gzip pack/rootimg
     pack.frames: pack/rootimg pack/rootimg-gzip
