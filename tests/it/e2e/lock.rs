@@ -18,6 +18,11 @@ fn lock_text(space: &Space) -> String {
     std::fs::read_to_string(space.path().join("image.lock")).unwrap()
 }
 
+/// A lock without the digests of Release files: the archive may publish anew while the tests run.
+fn without_releases(lock: &str) -> String {
+    lock.lines().filter(|line| !line.starts_with("release = ")).collect::<Vec<_>>().join("\n")
+}
+
 /// The uid of a user in the built image.
 fn uid(space: &Space, name: &str) -> String {
     space.run(&["shell", "--", "id", "-u", name]).good().out.trim().to_owned()
@@ -122,7 +127,7 @@ fn network_a_package_more_moves_no_users_number_and_taking_it_away_gives_the_fir
     assert!(ran.err.contains("ran nothing"), "{}", ran.err);
     space.edit("image.toml", ", \"dbus\"", "");
     space.run(&["build"]).good();
-    assert_eq!(lock_text(&space), lock);
+    assert_eq!(without_releases(&lock_text(&space)), without_releases(&lock));
     assert!(std::fs::read(space.artefact("mini", "rootimg.cpio.zst")).unwrap() == first);
 }
 
