@@ -140,7 +140,8 @@ impl Source<'_> {
         infos: Vec<FrameInfo>,
     ) -> Result<Vec<(Digest, FrameInfo)>, String> {
         let mut all = vec![self.piece(&made.head)?];
-        all.extend(keys.into_iter().flatten().zip(infos));
+        // Files that all lie beside their inodes leave their frame empty, and nodes take no empty frame.
+        all.extend(keys.into_iter().flatten().zip(infos).filter(|(_, info)| info.size > 0));
         for bytes in made.tables.chunks(TABLES_PIECE) {
             all.push(self.piece(bytes)?);
         }
