@@ -28,12 +28,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "format", "name", "witness",
         ],
     ),
+    ("site", &["recipe", "xcat", "source", "digest"]),
     ("boot", &[]),
     (
         "cli",
         &[
             "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot",
-            "failure", "fault", "format", "git", "name", "witness",
+            "site", "failure", "fault", "format", "git", "name", "witness",
         ],
     ),
 ];

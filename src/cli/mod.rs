@@ -44,6 +44,21 @@ pub struct Arguments {
     pub command: Command,
 }
 
+impl Arguments {
+    /// The same for another directory; which command it is says nothing then.
+    pub fn for_directory(&self, directory: &std::path::Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            store: self.store.clone(),
+            jobs: self.jobs,
+            assemble: self.assemble,
+            verbose: self.verbose,
+            progress: self.progress,
+            command: Command::Manual { directory: directory.to_owned() },
+        }
+    }
+}
+
 fn parse_assembly(text: &str) -> Result<crate::sandbox::Assembly, String> {
     crate::sandbox::Assembly::named(text).ok_or_else(|| "one of overlay, copy".to_owned())
 }
@@ -100,6 +115,10 @@ pub enum Command {
     Delta(verbs::images::delta::Arguments),
     /// Bring a published image from an HTTP server: only the parts that are not here already are moved
     Fetch(verbs::images::fetch::Arguments),
+    /// Take over what a site has: xCAT's definitions
+    Import(verbs::site::import::Arguments),
+    /// Give images to other tools: as xCAT's definitions
+    Export(verbs::site::export::Arguments),
     /// Draw the actions of the image, what they use, and what a build would do with them
     Graph(plans::graph::Arguments),
     /// Say where the bytes of the packed image are
@@ -179,6 +198,8 @@ fn with_stack() -> ExitCode {
         Command::BootEntry(own) => verbs::images::boot_entry::run(&arguments, own),
         Command::Delta(own) => verbs::images::delta::run(&arguments, own),
         Command::Fetch(own) => verbs::images::fetch::run(&arguments, own),
+        Command::Import(own) => verbs::site::import::run(&arguments, own),
+        Command::Export(own) => verbs::site::export::run(&arguments, own),
         Command::Graph(own) => plans::graph::run(&arguments, own),
         Command::Size(own) => verbs::images::size::run(&arguments, own),
         Command::Gc(own) => verbs::keeping::gc::run(&arguments, own),

@@ -4,6 +4,7 @@
 //! reference): *keep* means the same result as xCAT's, *fix* an error or a warning where xCAT's result is a trap.
 //! This room must not know recipes; what a file includes is read through a [`Loader`].
 
+pub mod definitions;
 mod exlist;
 mod glob;
 mod include;

@@ -28,3 +28,4 @@ mod support;
 mod workspace;
 mod workspace_edit;
 mod workspace_kin;
+mod xcat_import;

@@ -4,3 +4,4 @@ pub mod building;
 pub mod images;
 pub mod keeping;
 pub mod recipe;
+pub mod site;

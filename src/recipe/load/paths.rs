@@ -65,7 +65,10 @@ impl Paths {
         let recipe = witness::canonicalize(recipe).unwrap_or_else(|_| recipe.to_owned());
         let mut allow = model.workspace.allow.clone();
         let here = |root: &Path, map: &BTreeMap<String, String>| -> Vec<(String, PathBuf)> {
-            map.iter().map(|(from, to)| (from.clone(), root.join(to))).collect()
+            let mut map: Vec<_> = map.iter().map(|(from, to)| (from.clone(), root.join(to))).collect();
+            // A folder below another one goes before it.
+            map.sort_by_key(|(from, _)| std::cmp::Reverse(from.trim_end_matches('/').len()));
+            map
         };
         let mut map = here(&recipe, &model.xcat.path_map);
         if let Some(workspace) = workspace {
@@ -131,12 +134,15 @@ impl Paths {
         self.included.lock().map(|included| included.clone()).unwrap_or_default()
     }
 
-    fn mapped(&self, text: &str, folder: &Path) -> PathBuf {
+    /// Where a text says that a file lies, relative to a folder; whether it may be read is another question.
+    pub fn mapped(&self, text: &str, folder: &Path) -> PathBuf {
         for (from, to) in &self.map {
             if let Some(rest) = text.strip_prefix(from.trim_end_matches('/'))
                 && (rest.is_empty() || rest.starts_with('/'))
             {
-                return to.join(rest.trim_start_matches('/'));
+                let rest = rest.trim_start_matches('/');
+                // A file may be named whole; joined with nothing its path would end in a slash.
+                return if rest.is_empty() { to.clone() } else { to.join(rest) };
             }
         }
         folder.join(text)

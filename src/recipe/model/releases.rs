@@ -21,7 +21,7 @@ pub fn known_releases(distro: Distro) -> Vec<&'static str> {
 }
 
 /// The name of the release with a number: `12`, `12.5`, `24.04.1`.
-fn named(distro: Distro, number: &str) -> Option<&'static str> {
+pub fn named(distro: Distro, number: &str) -> Option<&'static str> {
     let is = |known: &str| number.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     all().find(|(of, known, _)| *of == distro.name() && is(known)).map(|(.., name)| name)
 }

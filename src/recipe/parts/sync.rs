@@ -174,6 +174,6 @@ fn wildcards(pattern: &str, paths: &Paths, odd: &mut Vec<PathBuf>) -> Vec<String
         }
         found = next;
     }
-    found.retain(|path| witness::exists(&paths.start.join(path)));
+    found.retain(|path| witness::exists(&paths.mapped(path, &paths.start)));
     found
 }

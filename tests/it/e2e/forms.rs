@@ -22,6 +22,7 @@ cp "$1/usr/bin/dpkg" "$odd/large"; cat "$1/usr/bin/dpkg" "$1/usr/lib/x86_64-linu
 touch "$(printf "$odd/caf\351")" "$odd/$(printf '%0250d' 1)"
 perl -e 'my ($n, $v) = ("user.note", "kept"); syscall(188, $ARGV[0], $n, $v, 4, 0) == 0 or die $!' "$odd/first"
 mkdir "$odd/many"; for n in $(seq 600); do echo "$n" >"$odd/many/file-$n"; done
+mkdir "$odd/small"; for n in $(seq 3000); do printf '%01000d' "$n" >"$odd/small/$n"; done
 "#;
 
 /// The tiny image in a form, with what archives lose; its init says what it finds.

@@ -55,6 +55,7 @@ mod tracer;
 mod ubuntu;
 mod xcat_node_support;
 mod xcat_publish;
+mod xcat_site;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -4,6 +4,7 @@ use crate::cli::Exit;
 use crate::cli::output::documents::{LIST_FORMAT, ListDocument, ListedImage};
 use crate::cli::output::render;
 use crate::cli::setup::{chosen_to_look, published_image};
+use crate::cli::verbs::site::export::{definitions_of, long_text};
 use crate::recipe::Recipe;
 use crate::stage::{BuildInfo, drift_of_artefacts};
 
@@ -16,6 +17,9 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Show the images as xCAT's definitions, as `lsdef -t osimage -l` does
+    #[arg(short, long, conflicts_with = "json")]
+    pub long: bool,
     /// Where artefacts are [default: `out` beside the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
@@ -27,6 +31,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         Ok(recipes) => recipes,
         Err(exit) => return exit,
     };
+    if own.long {
+        let all = definitions_of(&recipes);
+        let texts: Vec<String> = all.iter().map(|one| long_text(&one.definition, &[])).collect();
+        render::print_as_is(&texts.join("\n"));
+        return Exit::Done;
+    }
     let mut images = Vec::new();
     for recipe in &recipes {
         match published_image(&out_of(recipe, own), &recipe.model.image.name) {

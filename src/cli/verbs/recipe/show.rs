@@ -4,11 +4,13 @@ use serde_json::{Value as Json, json};
 
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{named_draft, print_findings};
+use crate::cli::setup::{chosen_to_look, named_draft, print_findings};
+use crate::cli::verbs::site::export::{definitions_of, long_text};
 use crate::recipe::{
     Draft, Field, FieldPath, HOSTNAME_BY_DHCP, Model, ROOT_SIZE, Spans, Step, document_from, file_schema,
 };
-use crate::source::Span;
+use crate::source::{Span, nearest};
+use crate::xcat::definitions::{LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS};
 
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]
@@ -25,10 +27,39 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Attributes as xCAT has them, as `lsdef -i` prints them: pkglist,osvers
+    #[arg(short = 'i', long, value_name = "ATTRIBUTE", value_delimiter = ',', conflicts_with_all = ["path", "json", "effective"])]
+    pub attributes: Vec<String>,
+}
+
+/// Prints attributes of xCAT's definition.
+fn attributes(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let images = if own.image == "." { Vec::new() } else { vec![own.image.clone()] };
+    let recipes = match chosen_to_look(arguments, &images) {
+        Ok(recipes) => recipes,
+        Err(exit) => return exit,
+    };
+    let wanted: Vec<String> = own.attributes.iter().map(|one| one.trim().to_owned()).collect();
+    let is_known = |name: &&String| {
+        ["usercomment", "objtype"].contains(&name.as_str())
+            || OSIMAGE_COLUMNS.iter().chain(&LINUXIMAGE_COLUMNS).any(|column| column == name)
+    };
+    if let Some(unknown) = wanted.iter().find(|name| !is_known(name)) {
+        let near = nearest(unknown, OSIMAGE_COLUMNS.iter().chain(&LINUXIMAGE_COLUMNS).copied());
+        let near = near.first().map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        render::say(&format!("error: an osimage has no attribute `{unknown}`{near}"));
+        return Exit::Usage;
+    }
+    let all = definitions_of(&recipes);
+    render::print_as_is(&all.iter().map(|one| long_text(&one.definition, &wanted)).collect::<Vec<_>>().join("\n"));
+    Exit::Done
 }
 
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    if !own.attributes.is_empty() {
+        return attributes(arguments, own);
+    }
     let (known, draft) = match named_draft(arguments, &own.image) {
         Ok(found) => found,
         Err(exit) => return exit,

@@ -1,0 +1,173 @@
+//! `imgbuild import`.
+
+use std::path::PathBuf;
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::setup::{print_findings, read_selection};
+use crate::recipe::{WORKSPACE_FILE, plain};
+use crate::site::definitions;
+use crate::site::osimage::Verdict;
+use crate::site::workspace::{ImportError, ImportReport, ImportRequest, ImportState, ImportedImage, import};
+
+/// Arguments of `import`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to import
+    #[command(subcommand)]
+    pub what: What,
+}
+
+/// What is imported.
+#[derive(Debug, clap::Subcommand)]
+pub enum What {
+    /// Make recipes of xCAT's osimages
+    Xcat(XcatArguments),
+}
+
+/// Arguments of `import xcat`.
+#[derive(Debug, clap::Args)]
+pub struct XcatArguments {
+    /// What `lsdef -t osimage -z` or `tabdump` wrote, xCAT's SQLite files, a directory of such files, or the tree of a
+    /// management node
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// The workspace; made where it is not there. In one of an earlier import only what changed in xCAT is changed
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+    /// Copy lists, scripts and synchronised files into the workspace; without it they are read where they lie
+    #[arg(long)]
+    pub copy: bool,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    match &own.what {
+        What::Xcat(own) => xcat(arguments, own),
+    }
+}
+
+fn exit(error: &ImportError) -> Exit {
+    match error {
+        ImportError::Nothing | ImportError::Foreign { .. } | ImportError::Unreadable { .. } => Exit::Input,
+        ImportError::Unwritable { .. } => Exit::Machine,
+    }
+}
+
+fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
+    let below = |path: &PathBuf| arguments.directory.join(path);
+    let site = definitions::read(&own.paths.iter().map(below).collect::<Vec<_>>());
+    print_findings(&site.findings, arguments.verbose);
+    if site.has_errors() {
+        render::say("error: the definitions have errors; nothing was written");
+        return Exit::Input;
+    }
+    let request = ImportRequest { into: below(&own.into), copy: own.copy, dry_run: own.dry_run };
+    let report = match import(&site, &request) {
+        Ok(report) => report,
+        Err(error) => {
+            let exit = exit(&error);
+            render::say(&render::error(error));
+            return exit;
+        }
+    };
+    match own.json {
+        true => render::print_as_is(&format!("{:#}\n", serde_json::json!(report))),
+        false => render::print(&text_of(&report, arguments.verbose)),
+    }
+    let has_recipes = report.osimages.iter().any(|one| one.recipe.is_some());
+    if !has_recipes {
+        render::say("error: of none of these osimages a recipe can be made; nothing was written");
+        return Exit::Input;
+    }
+    if !own.dry_run {
+        check(arguments, &request);
+    }
+    Exit::Done
+}
+
+/// Says whether what was written can be built.
+fn check(arguments: &crate::cli::Arguments, request: &ImportRequest) {
+    let inside = arguments.for_directory(&plain(&request.into));
+    let shown = inside.directory.join(WORKSPACE_FILE);
+    match read_selection(&inside, &[]) {
+        Ok(selected) if selected.broken.is_empty() => {
+            render::say(&format!("{}: imgbuild check finds no error in {} images", shown.display(), selected.recipes.len()));
+        }
+        Ok(selected) => render::say(&format!(
+            "{}: imgbuild check finds errors in {}: run it with -C {}",
+            shown.display(),
+            selected.broken.join(", "),
+            inside.directory.display()
+        )),
+        Err(findings) => print_findings(&findings, arguments.verbose),
+    }
+}
+
+fn text_of(report: &ImportReport, verbose: u8) -> String {
+    let mut text = String::new();
+    for image in &report.osimages {
+        text.push_str(&image_text(image, report.dry_run, verbose));
+    }
+    if !report.copied.is_empty() {
+        let would = if report.dry_run { "would be copied" } else { "copied" };
+        text.push_str(&format!("{} files {would} to site/\n", report.copied.len()));
+    }
+    for note in &report.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    for (kind, count) in &report.passed_over {
+        text.push_str(&format!("not imported: {kind} ({count}); they stay with xCAT\n"));
+    }
+    text
+}
+
+fn image_text(image: &ImportedImage, dry_run: bool, verbose: u8) -> String {
+    let recipe = image.recipe.as_deref().unwrap_or_default();
+    let what = match (image.state, dry_run) {
+        (ImportState::New, false) => format!("wrote {recipe}"),
+        (ImportState::New, true) => format!("would write {recipe}"),
+        (ImportState::Changed, false) => format!("changed {recipe}"),
+        (ImportState::Changed, true) => format!("would change {recipe}"),
+        (ImportState::Same, _) => format!("{recipe} is as imported"),
+        (ImportState::Skipped, _) => "no recipe".to_owned(),
+        (ImportState::Gone, _) => "no longer in xCAT".to_owned(),
+    };
+    let mut text = format!("{}: {what}\n", image.name);
+    if let Some(reason) = &image.reason {
+        text.push_str(&format!("  {reason}\n"));
+    }
+    for change in &image.changes {
+        text.push_str(&format!("  {change}\n"));
+    }
+    if image.state == ImportState::Same && verbose == 0 {
+        return text;
+    }
+    let names = |verdict: Verdict| -> Vec<&str> {
+        let of_verdict = image.attributes.iter().filter(|one| one.verdict == verdict && !one.value.is_empty());
+        of_verdict.map(|one| one.attribute.as_str()).collect()
+    };
+    for verdict in [Verdict::Exact, Verdict::Stays] {
+        if !names(verdict).is_empty() {
+            text.push_str(&format!("  {:<8} {}\n", verdict.name(), names(verdict).join(", ")));
+        }
+    }
+    let is_worth = |verdict: Verdict| match verdict {
+        Verdict::Differs | Verdict::Decide => true,
+        Verdict::Exact | Verdict::Stays => verbose > 0,
+    };
+    for verdict in [Verdict::Exact, Verdict::Stays, Verdict::Differs, Verdict::Decide] {
+        for one in image.attributes.iter().filter(|one| one.verdict == verdict && is_worth(verdict)) {
+            if !one.reason.is_empty() {
+                text.push_str(&format!("  {:<8} {}: {}\n", verdict.name(), one.attribute, one.reason));
+            }
+        }
+    }
+    text
+}

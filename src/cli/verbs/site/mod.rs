@@ -1,0 +1,4 @@
+//! What comes from a site's other tools, and goes back to them.
+
+pub mod export;
+pub mod import;

@@ -1,0 +1,92 @@
+//! Where the paths of a management node are found on this host.
+
+use std::path::{Path, PathBuf};
+
+/// Where xCAT's own files lie on a management node.
+pub const SHARE: &str = "/opt/xcat/share/xcat";
+
+/// Folders of the management node and where they lie here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// `site.installdir`.
+    pub installdir: String,
+    /// Folders there, and the same here. Paths below others are where they say.
+    pub moved: Vec<(String, PathBuf)>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { installdir: "/install".to_owned(), moved: Vec::new() }
+    }
+}
+
+impl Places {
+    /// Takes a directory as the tree of a management node, as far as it is one: its root, a copy of its `/install`, or of
+    /// `/opt/xcat`.
+    pub fn tree(&mut self, directory: &Path) {
+        let mut add = |there: &str, here: PathBuf| {
+            if here.is_dir() && here != Path::new(there) && !self.moved.iter().any(|(one, _)| one == there) {
+                self.moved.push((there.to_owned(), here));
+            }
+        };
+        add("/install", directory.join("install"));
+        if directory.join("custom").is_dir() {
+            add("/install", directory.to_owned());
+        }
+        for share in ["opt/xcat/share/xcat", "share/xcat"] {
+            add(SHARE, directory.join(share));
+        }
+        if directory.join("netboot").is_dir() && directory.ends_with("share/xcat") {
+            add(SHARE, directory.to_owned());
+        }
+        // Other folders that sites name in definitions: /home, /opt, /srv, ...
+        let Ok(entries) = std::fs::read_dir(directory) else { return };
+        let is_root = directory.join("install").is_dir();
+        for entry in entries.flatten().filter(|_| is_root) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !["install", "etc"].contains(&name.as_str()) && entry.path().is_dir() {
+                add(&format!("/{name}"), entry.path());
+            }
+        }
+    }
+
+    /// Where a path of the management node lies here.
+    pub fn here(&self, path: &str) -> PathBuf {
+        let below = |there: &str| {
+            let rest = path.strip_prefix(there)?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
+        };
+        let best = self.moved.iter().filter_map(|(there, here)| Some((there.len(), here, below(there)?)));
+        match best.max_by_key(|(length, ..)| *length) {
+            Some((_, here, "")) => here.clone(),
+            Some((_, here, rest)) => here.join(rest),
+            None => PathBuf::from(path),
+        }
+    }
+
+    /// The folder of the management node, and of this host, that a path lies in.
+    pub fn moved_of(&self, path: &str) -> Option<&(String, PathBuf)> {
+        let is_below = |there: &str| path.strip_prefix(there).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.moved.iter().filter(|(there, _)| is_below(there)).max_by_key(|(there, _)| there.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_a_copied_tree_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        for below in ["install/custom", "opt/xcat/share/xcat", "home/lists"] {
+            std::fs::create_dir_all(folder.path().join(below)).unwrap();
+        }
+        let mut places = Places::default();
+        places.tree(folder.path());
+        assert_eq!(places.here("/install/custom/a"), folder.path().join("install/custom/a"));
+        assert_eq!(places.here("/opt/xcat/share/xcat/netboot"), folder.path().join("opt/xcat/share/xcat/netboot"));
+        assert_eq!(places.here("/home/lists/x"), folder.path().join("home/lists/x"));
+        assert_eq!(places.here("/installed"), Path::new("/installed"));
+        assert_eq!(Places::default().here("/install/a"), Path::new("/install/a"));
+    }
+}

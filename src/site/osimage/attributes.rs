@@ -1,0 +1,313 @@
+//! The attributes, one by one, in the order of a recipe.
+
+use super::{ListFile, ListKind, Mapper, Mapping, Value, Verdict, release_of};
+use crate::recipe::{Family, is_image_name};
+use crate::site::definitions::Places;
+use crate::xcat::definitions::Definition;
+
+/// Attributes that describe, or that only other commands of xCAT read; all are kept in the stanza beside the recipe.
+const DESCRIBE: [(&str, &str); 13] = [
+    ("imagetype", ""),
+    ("osname", ""),
+    ("osdistroname", ""),
+    ("groups", "groups of osimages stay in xCAT"),
+    ("description", ""),
+    ("usercomment", ""),
+    ("serverrole", ""),
+    ("isdeletable", ""),
+    ("osupdatename", ""),
+    ("cfmdir", ""),
+    ("template", "of installs on disk only"),
+    ("winpepath", "of Windows only"),
+    ("installto", "of Windows only"),
+];
+
+/// Attributes that xCAT's nodeset reads itself, whoever made the image.
+const NODESET: [(&str, &str); 4] = [
+    ("dump", "nodeset puts it on the nodes' command line; the image needs the packages of kdump"),
+    ("crashkernelsize", "nodeset puts it on the nodes' command line"),
+    ("boottarget", "nodeset takes kernel, initrd and command line from it, and not from this image"),
+    ("osimage", ""),
+];
+
+/// Maps a definition.
+///
+/// # Errors
+/// Why there can be no recipe.
+pub fn of(definition: &Definition, places: &Places) -> Result<Mapping, String> {
+    if !is_image_name(&definition.name) {
+        return Err("its name has other letters than A-Z, a-z, 0-9, `.`, `_` and `-`: copy it to one that has not".to_owned());
+    }
+    let needed = |attribute: &str| {
+        definition.get(attribute).ok_or_else(|| format!("`{attribute}` is not set: genimage would refuse it too"))
+    };
+    if let Some(other) = definition.get("imagetype").filter(|kind| !kind.eq_ignore_ascii_case("linux")) {
+        return Err(format!("imagetype is {other}: only Linux images are built"));
+    }
+    let is_statelite = match needed("provmethod")? {
+        "netboot" => false,
+        "statelite" => true,
+        other => return Err(format!("provmethod is {other}: only diskless images (netboot, statelite) are built")),
+    };
+    let (osvers, arch, profile) = (needed("osvers")?, needed("osarch")?, needed("profile")?);
+    if arch != "x86_64" {
+        return Err(format!("osarch is {arch}: images are built for x86_64"));
+    }
+    let release = release_of(osvers)?;
+    let by_default = || format!("{}/netboot/{osvers}/{arch}/{profile}", places.installdir);
+    let mapping = Mapping {
+        name: definition.name.clone(),
+        rootimgdir: definition.get("rootimgdir").map_or_else(by_default, str::to_owned),
+        fields: Vec::new(),
+        repositories: Vec::new(),
+        remarks: Vec::new(),
+        lists: Vec::new(),
+        named: Vec::new(),
+    };
+    let mut mapper = Mapper { definition, places, release, arch, osvers, profile, mapping };
+    mapper.image(is_statelite);
+    mapper.repositories();
+    mapper.packages();
+    mapper.other_packages();
+    mapper.kernel();
+    mapper.postinstall();
+    mapper.synced();
+    mapper.excluded();
+    mapper.boot();
+    mapper.environment();
+    mapper.nodes();
+    mapper.rest();
+    mapper.mapping.remarks.sort_by(|a, b| a.attribute.cmp(&b.attribute));
+    Ok(mapper.mapping)
+}
+
+impl Mapper<'_> {
+    fn image(&mut self, is_statelite: bool) {
+        let text = |text: &str| Value::Text(text.to_owned());
+        self.set("image", "name", text(&self.definition.name), "imagename");
+        self.set("image", "distro", text(self.distro().name()), "osvers");
+        let release = self.release.release.clone();
+        self.set("image", "release", Value::Text(release), "osvers");
+        self.set("image", "arch", text(self.arch), "osarch");
+        self.remark("osvers", Verdict::Exact, Some("image.release"), "");
+        self.remark("osarch", Verdict::Exact, Some("image.arch"), "");
+        match is_statelite {
+            false => self.remark("provmethod", Verdict::Exact, None, ""),
+            true => {
+                let reason = "the recipe makes the stateless image: what litefile and litetree say is not in it";
+                self.remark("provmethod", Verdict::Decide, None, reason);
+                for attribute in ["rootfstype", "nfsrootopts", "permission"] {
+                    if self.definition.get(attribute).is_some() {
+                        self.remark(attribute, Verdict::Decide, None, "of statelite images only");
+                    }
+                }
+            }
+        }
+    }
+
+    fn kernel(&mut self) {
+        if let Some(version) = self.definition.get("kernelver").map(str::to_owned) {
+            self.set("kernel", "version", Value::Text(version), "kernelver");
+            self.remark("kernelver", Verdict::Exact, Some("kernel.version"), "");
+            let folder = self.definition.get("kerneldir").map(str::to_owned);
+            let folder = folder.unwrap_or_else(|| format!("{}/kernels", self.places.installdir));
+            if self.places.here(&folder).is_dir() {
+                self.mapping.named.push(folder.clone());
+                self.set("kernel", "dir", Value::Text(folder), "kerneldir");
+                if self.definition.get("kerneldir").is_some() {
+                    self.remark("kerneldir", Verdict::Exact, Some("kernel.dir"), "");
+                }
+            } else if self.definition.get("kerneldir").is_some() {
+                let reason = "not a directory of this host: left out";
+                self.remark("kerneldir", Verdict::Decide, Some("kernel.dir"), reason);
+            }
+        } else if self.definition.get("kerneldir").is_some() {
+            self.remark("kerneldir", Verdict::Stays, None, "xCAT looks into it only with a kernelver");
+        }
+        if self.definition.get("krpmver").is_some() {
+            self.remark("krpmver", Verdict::Stays, None, "not needed: the package says what `uname -r` will be");
+        }
+        self.drivers();
+        let updates = self.definition.list("driverupdatesrc");
+        if !updates.is_empty() {
+            let file = |item: &String| {
+                let (tag, path) = item.split_once(':').unwrap_or(("", item));
+                let is_tag = tag.eq_ignore_ascii_case("dud") || tag.eq_ignore_ascii_case("rpm");
+                if is_tag { path.to_owned() } else { item.clone() }
+            };
+            let (there, missing): (Vec<String>, Vec<String>) =
+                updates.into_iter().partition(|item| self.places.here(&file(item)).exists());
+            self.mapping.named.extend(there.iter().map(file));
+            if !there.is_empty() {
+                self.set("kernel", "updates", Value::List(there), "driverupdatesrc");
+            }
+            match missing.is_empty() {
+                true => self.remark("driverupdatesrc", Verdict::Exact, Some("kernel.updates"), ""),
+                false => {
+                    let reason = format!("not found here, left out: {}", missing.join(", "));
+                    self.remark("driverupdatesrc", Verdict::Decide, Some("kernel.updates"), reason);
+                }
+            }
+        }
+    }
+
+    /// Red Hat's and SUSE's genimage put netdrivers in front of the default ones, Ubuntu's replaces those.
+    fn drivers(&mut self) {
+        let names = self.definition.list("netdrivers");
+        if names.is_empty() {
+            return;
+        }
+        let is_edit = self.family() != Family::Debian;
+        let plain = |name: &String| {
+            let name = name.trim_end_matches(".ko").to_owned();
+            if is_edit { format!("+{name}") } else { name }
+        };
+        let mut drivers: Vec<String> = Vec::new();
+        for name in names.iter().map(plain) {
+            if !drivers.contains(&name) {
+                drivers.push(name);
+            }
+        }
+        self.set("kernel", "drivers", Value::List(drivers), "netdrivers");
+        match is_edit {
+            true => {
+                let reason = "besides imgbuild's own default drivers, which are more than xCAT's";
+                self.remark("netdrivers", Verdict::Differs, Some("kernel.drivers"), reason);
+            }
+            false => self.remark("netdrivers", Verdict::Exact, Some("kernel.drivers"), ""),
+        }
+    }
+
+    fn postinstall(&mut self) {
+        let scripts = self.definition.list("postinstall");
+        let Some(first) = scripts.first() else { return };
+        let mut words = first.split_whitespace().map(str::to_owned);
+        let script = words.next().unwrap_or_default();
+        let arguments: Vec<String> = words.collect();
+        if !self.places.here(&script).is_file() {
+            let reason = "not found here, left out";
+            self.remark("postinstall", Verdict::Decide, Some("postinstall.script"), reason);
+            return;
+        }
+        self.mapping.lists.push(ListFile { path: script.clone(), kind: ListKind::Script });
+        self.set("postinstall", "script", Value::Text(script), "postinstall");
+        if !arguments.is_empty() {
+            self.set("postinstall", "arguments", Value::List(arguments), "postinstall");
+        }
+        let mut reason = "it runs in a sandbox: name what it reads in `inputs`, and packages with its commands in `tools`".to_owned();
+        let mut verdict = Verdict::Differs;
+        if scripts.len() > 1 {
+            verdict = Verdict::Decide;
+            reason = format!("a recipe has one script; call these from it: {}; {reason}", scripts[1..].join(", "));
+        }
+        self.remark("postinstall", verdict, Some("postinstall.script"), reason);
+    }
+
+    fn synced(&mut self) {
+        if self.definition.get("synclists").is_some() {
+            self.lists("synclists", "sync", ListKind::Synced);
+            return;
+        }
+        if let Some((found, _)) = self.searched("synclist") {
+            let reason = format!("not set: {found} is what packimage finds for the profile");
+            self.mapping.lists.push(ListFile { path: found.clone(), kind: ListKind::Synced });
+            self.set("sync", "lists", Value::List(vec![found]), "synclists");
+            self.remark("synclists", Verdict::Exact, Some("sync.lists"), reason);
+        }
+    }
+
+    fn excluded(&mut self) {
+        if self.definition.get("exlist").is_some() {
+            self.lists("exlist", "exclude", ListKind::Excluded);
+        }
+    }
+
+    fn boot(&mut self) {
+        let Some(line) = self.definition.get("addkcmdline") else { return };
+        // R:: is for systems installed on disk.
+        let words: Vec<String> = line.split_whitespace().filter(|word| !word.starts_with("R::")).map(str::to_owned).collect();
+        if !words.is_empty() {
+            self.set("boot", "cmdline", Value::List(words), "addkcmdline");
+        }
+        let reason = "xCAT's nodeset reads it too: without xCAT, boot entries have it from the recipe";
+        self.remark("addkcmdline", Verdict::Exact, Some("boot.cmdline"), reason);
+    }
+
+    fn environment(&mut self) {
+        let mut wrong = Vec::new();
+        let items = self.definition.list("environvar");
+        if items.is_empty() {
+            return;
+        }
+        for item in items {
+            match item.split_once('=') {
+                Some((name, value)) if !name.trim().is_empty() => {
+                    self.set("environment", name.trim(), Value::Text(value.trim().to_owned()), "environvar");
+                }
+                _ => wrong.push(item),
+            }
+        }
+        match wrong.is_empty() {
+            true => self.remark("environvar", Verdict::Exact, Some("environment"), ""),
+            false => {
+                let reason = format!("not NAME=value, left out: {}", wrong.join(", "));
+                self.remark("environvar", Verdict::Decide, Some("environment"), reason);
+            }
+        }
+    }
+
+    /// What scripts and nodes are told of the osimage.
+    fn nodes(&mut self) {
+        let text = |text: &str| Value::Text(text.to_owned());
+        self.set("xcat", "osvers", text(self.osvers), "osvers");
+        self.set("xcat", "profile", text(self.profile), "profile");
+        self.remark("profile", Verdict::Exact, Some("xcat.profile"), "");
+        let postscripts = format!("{}/postscripts", self.places.installdir);
+        if self.places.here(&postscripts).join("xcatdsklspost").is_file() {
+            self.mapping.named.push(postscripts.clone());
+            self.set("xcat", "node_support", Value::Flag(true), "postscripts");
+            self.set("xcat", "postscripts", Value::Text(postscripts), "postscripts");
+        }
+        for attribute in ["postscripts", "postbootscripts"] {
+            if self.definition.get(attribute).is_some() {
+                let reason = "nodes get their names from xCAT at boot; the recipe's node_support puts the scripts into the image";
+                self.remark(attribute, Verdict::Stays, None, reason);
+            }
+        }
+        let reason = "root's password is in xCAT's passwd table: say in [system] who may log in";
+        self.remark("passwd", Verdict::Decide, Some("system"), reason);
+        let reason = format!("imgbuild build --publish xcat:{}", self.mapping.rootimgdir);
+        self.remark("rootimgdir", Verdict::Exact, None, reason);
+    }
+
+    /// All that was not mapped: nothing is dropped in silence.
+    fn rest(&mut self) {
+        for (attribute, reason) in DESCRIBE.iter().chain(&NODESET) {
+            if self.definition.get(attribute).is_some() {
+                self.remark(attribute, Verdict::Stays, None, *reason);
+            }
+        }
+        let reasons = [
+            ("nodebootif", "the boot entry says which card it is (BOOTIF=), so all nodes share one image"),
+            ("otherifce", "further cards are configured by the image's own network files: sync them, or a postscript of xCAT"),
+            ("partitionfile", "local disks are not set up by imgbuild's initrd: a postscript has to"),
+            ("kitcomponents", "packages of kits are not taken by themselves: name them in [otherpkgs]"),
+            ("rootfstype", "of statelite images only"),
+            ("nfsrootopts", "of statelite images only"),
+            ("permission", "of statelite images only"),
+        ];
+        for (attribute, reason) in reasons {
+            let is_said = self.mapping.remarks.iter().any(|one| one.attribute == attribute);
+            if self.definition.get(attribute).is_none() || is_said {
+                continue;
+            }
+            let is_inert = ["rootfstype", "nfsrootopts", "permission"].contains(&attribute);
+            self.remark(attribute, if is_inert { Verdict::Stays } else { Verdict::Decide }, None, reason);
+        }
+        let said: Vec<String> = self.mapping.remarks.iter().map(|one| one.attribute.clone()).collect();
+        let names: Vec<String> = self.definition.attributes.keys().cloned().collect();
+        for name in names.iter().filter(|name| !said.contains(name) && *name != "imagename") {
+            self.remark(name, Verdict::Decide, None, "xCAT 2.19 has no such attribute of an osimage");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The text of a recipe that was imported.
+
+use super::{Mapping, Remark, Value, Verdict};
+
+/// The file beside a recipe with the definition that was imported last.
+pub const STANZA_FILE: &str = "xcat.stanza";
+
+/// What xCAT has elsewhere: root's password in its passwd table, root's keys by the postscript remoteshell.
+const SYSTEM: &str = "\n# Who may log in as root; xCAT has it in its passwd table and in the postscript remoteshell.\n# [system]\n# authorized_keys = [\"keys/admin.pub\"]\n# root_password_hash_file = \"keys/root.hash\"\n";
+
+/// Tables that come after it.
+const AFTER_SYSTEM: [&str; 6] = ["postinstall", "sync", "exclude", "boot", "environment", "xcat"];
+
+/// How a value is written.
+fn shown(value: &Value) -> String {
+    let text = |text: &String| toml::Value::from(text.as_str()).to_string();
+    match value {
+        Value::Text(value) => text(value),
+        Value::Flag(value) => value.to_string(),
+        Value::List(items) => {
+            let items: Vec<String> = items.iter().map(text).collect();
+            let line = items.join(", ");
+            if items.len() < 2 || line.len() < 90 { format!("[{line}]") } else { format!("[\n    {},\n]", items.join(",\n    ")) }
+        }
+    }
+}
+
+fn key(name: &str) -> String {
+    let is_bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    if is_bare { name.to_owned() } else { toml::Value::from(name).to_string() }
+}
+
+/// A line of a comment; texts of definitions may hold line ends.
+fn comment(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("# {line}\n")).collect();
+    lines.concat()
+}
+
+/// What stands above a field because of an attribute.
+fn above(remarks: &[Remark], attribute: &str) -> String {
+    let said = |one: &&Remark| one.attribute == attribute && matches!(one.verdict, Verdict::Differs | Verdict::Decide);
+    let line = |one: &Remark| {
+        let value = if one.value.is_empty() { String::new() } else { format!("={}", one.value) };
+        comment(&format!("xCAT: {attribute}{value}\n{}: {}", one.verdict.name(), one.reason))
+    };
+    remarks.iter().filter(said).map(line).collect()
+}
+
+/// The recipe of an osimage.
+pub fn recipe_text(mapping: &Mapping) -> String {
+    let mut text = format!(
+        "# Imported from xCAT; edit it freely. A later import changes only what changed there since: {STANZA_FILE} has what\n\
+         # was imported. For xCAT's nodeset: imgbuild build {} \\\n\
+         #   --publish xcat:{}\n",
+        mapping.name, mapping.rootimgdir
+    );
+    let description = mapping.remarks.iter().find(|one| one.attribute == "description" && !one.value.is_empty());
+    text.push_str(&description.map_or_else(String::new, |one| comment(&one.value)));
+    let mut table = "";
+    let mut attribute = "";
+    for field in &mapping.fields {
+        if field.table != table && AFTER_SYSTEM.contains(&field.table) && !AFTER_SYSTEM.contains(&table) {
+            text.push_str(SYSTEM);
+        }
+        if field.table != table {
+            if table == "image" {
+                repositories(mapping, &mut text);
+            }
+            table = field.table;
+            attribute = "";
+            text.push_str(&format!("\n[{table}]\n"));
+        }
+        if field.attribute != attribute {
+            attribute = field.attribute;
+            // osvers and the like say nothing of the tables that repeat them.
+            text.push_str(&above(&mapping.remarks, attribute));
+        }
+        text.push_str(&format!("{} = {}\n", key(&field.key), shown(&field.value)));
+    }
+    if table == "image" {
+        repositories(mapping, &mut text);
+    }
+    let has_field = |one: &Remark| {
+        mapping.fields.iter().any(|field| field.attribute == one.attribute)
+            || mapping.repositories.iter().any(|repo| repo.attribute == one.attribute)
+    };
+    let is_said = |one: &&Remark| {
+        !one.value.is_empty() && !one.reason.is_empty() && one.verdict != Verdict::Exact && !has_field(one)
+    };
+    let left: Vec<&Remark> = mapping.remarks.iter().filter(is_said).collect();
+    if !left.is_empty() {
+        text.push_str("\n# What has no counterpart here:\n");
+        for one in left {
+            text.push_str(&comment(&format!("{}={}\n  {}: {}", one.attribute, one.value, one.verdict.name(), one.reason)));
+        }
+    }
+    text
+}
+
+fn repositories(mapping: &Mapping, text: &mut String) {
+    let mut attribute = "";
+    for repo in &mapping.repositories {
+        text.push('\n');
+        if repo.attribute != attribute {
+            attribute = repo.attribute;
+            text.push_str(&above(&mapping.remarks, attribute));
+        }
+        text.push_str("[[repo]]\n");
+        for (name, value) in &repo.fields {
+            text.push_str(&format!("{} = {}\n", key(name), shown(value)));
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! A workspace made of a site's osimages, and kept up with what changes there.
+
+mod again;
+mod copies;
+mod file;
+mod reads;
+mod report;
+mod write;
+
+use std::path::PathBuf;
+
+pub use report::{ImportReport, ImportState, ImportedImage};
+pub use write::{import, imported};
+
+/// What an import is to do.
+#[derive(Debug, Clone)]
+pub struct ImportRequest {
+    /// The workspace, made where it is not there.
+    pub into: PathBuf,
+    /// Whether lists and synced files are copied into it; otherwise they are read where they lie.
+    pub copy: bool,
+    /// Whether nothing is written.
+    pub dry_run: bool,
+}
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum ImportError {
+    /// No osimage is there.
+    #[error("no definition of an osimage was found")]
+    #[diagnostic(help("name what `lsdef -t osimage -z` or `tabdump osimage` and `tabdump linuximage` print, or a directory with such files"))]
+    Nothing,
+    /// A recipe is in the way.
+    #[error("`{path}` is there already, and was not imported from xCAT; nothing was written")]
+    #[diagnostic(help("import into another directory, or move it away"))]
+    Foreign {
+        /// The recipe's directory.
+        path: PathBuf,
+    },
+    /// A file of an earlier import cannot be read.
+    #[error("`{path}`: {problem}; nothing was written")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file cannot be written.
+    #[error("`{path}` cannot be written: {error}")]
+    #[diagnostic(help("images that are reported as written are whole; run the import again when this is mended"))]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}

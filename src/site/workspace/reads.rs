@@ -1,0 +1,104 @@
+//! What the lists of an osimage read besides themselves: included lists, files to synchronise.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::site::definitions::Places;
+use crate::site::osimage::{ListKind, Mapping, Value};
+use crate::xcat::expand_variables;
+
+/// How deep lists include one another at most; lists that go deeper are refused when they are read.
+const DEPTH: usize = 130;
+
+/// Paths of the management node that a recipe reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Lists and scripts, included ones too: text that people edit.
+    pub lists: BTreeSet<String>,
+    /// Files and folders that synclists name.
+    pub synced: BTreeSet<String>,
+    /// Folders of packages and the like.
+    pub named: BTreeSet<String>,
+}
+
+/// Gathers what a recipe reads.
+pub fn reads(mapping: &Mapping, places: &Places) -> Reads {
+    let environment: BTreeMap<&str, &str> = mapping
+        .fields
+        .iter()
+        .filter(|field| field.table == "environment")
+        .filter_map(|field| match &field.value {
+            Value::Text(text) => Some((field.key.as_str(), text.as_str())),
+            _ => None,
+        })
+        .collect();
+    let variable = |name: &str| environment.get(name).map(|value| (*value).to_owned());
+    let mut reads = Reads { named: mapping.named.iter().cloned().collect(), ..Reads::default() };
+    for list in &mapping.lists {
+        match list.kind {
+            ListKind::Script => drop(reads.lists.insert(list.path.clone())),
+            ListKind::Packages | ListKind::Excluded => include(&list.path, places, &variable, &mut reads, 0),
+            ListKind::Synced => {
+                reads.lists.insert(list.path.clone());
+                let text = std::fs::read_to_string(places.here(&list.path)).unwrap_or_default();
+                reads.synced.extend(sources(&text, &variable));
+            }
+        }
+    }
+    reads
+}
+
+type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Adds a list and those that it includes.
+fn include(path: &str, places: &Places, variable: Variables<'_>, reads: &mut Reads, depth: usize) {
+    if depth > DEPTH || !reads.lists.insert(path.to_owned()) {
+        return;
+    }
+    let Ok(text) = std::fs::read_to_string(places.here(path)) else { return };
+    for (at, _) in text.match_indices("#INCLUDE:") {
+        let Some((name, _)) = text[at + 9..].split_once('#') else { continue };
+        let Ok(name) = expand_variables(name.trim(), variable) else { continue };
+        if name.contains('\n') {
+            continue;
+        }
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let target = if name.starts_with('/') { name } else { format!("{folder}/{name}") };
+        if places.here(&target).is_file() {
+            include(&target, places, variable, reads, depth + 1);
+        }
+    }
+}
+
+/// The sources of a synclist's lines; of those with wildcards the folder.
+fn sources(text: &str, variable: Variables<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        let words = line.rsplit_once(" -> ").map_or("", |(sources, _)| sources);
+        for word in words.split_whitespace().filter(|word| word.contains('/')) {
+            let Ok(word) = expand_variables(word, variable) else { continue };
+            match word.find(['*', '?', '[']) {
+                Some(at) => {
+                    let folder = word[..at].rsplit_once('/').map_or("", |(folder, _)| folder);
+                    if !folder.is_empty() {
+                        found.push(folder.to_owned());
+                    }
+                }
+                None => found.push(word.trim_end_matches('/').to_owned()),
+            }
+        }
+    }
+    found.retain(|path| path.starts_with('/') && path.len() > 1);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_of_synclists() {
+        let text = "# /no -> /x\n/s/hosts -> /etc/hosts\n/s/a /s/b/* -> /etc/\n$D/x -> /y\nMERGE:\n/s/pw -> /etc/passwd\n/ -> /z\n";
+        let variable = |name: &str| (name == "D").then(|| "/d".to_owned());
+        assert_eq!(sources(text, &variable), ["/s/hosts", "/s/a", "/s/b", "/d/x", "/s/pw"]);
+    }
+}

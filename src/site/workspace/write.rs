@@ -1,0 +1,262 @@
+//! Writing a workspace: what is new whole, what is there by what changed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::recipe::{RECIPE_FILE, WORKSPACE_FILE, has_recipe, plain, recipe_file};
+use crate::site::definitions::Site;
+use crate::site::osimage::{Mapped, Mapping, STANZA_FILE, map, recipe_text};
+use crate::source::SourceFile;
+use crate::xcat::definitions::{Definition, parse_stanzas, write_rows, write_stanza};
+
+use super::again::changed;
+use super::copies::{self, write_whole};
+use super::file::{self, Wanted};
+use super::reads::{Reads, reads};
+use super::{ImportError, ImportReport, ImportRequest, ImportState, ImportedImage};
+
+/// Version of what `import xcat --json` prints.
+pub const IMPORT_FORMAT: &str = "1.0";
+
+/// Folder of the workspace with the images.
+const IMAGES: &str = "images";
+
+/// What is done with one image.
+struct Planned<'a> {
+    image: ImportedImage,
+    directory: PathBuf,
+    definition: &'a Definition,
+    mapping: Option<Mapping>,
+    /// The recipe's new text.
+    text: Option<String>,
+}
+
+/// Makes a workspace of a site's osimages, or brings one up to date.
+///
+/// # Errors
+/// [`ImportError`]; but for a full disk and the like nothing was written then.
+pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, ImportError> {
+    if site.osimages.is_empty() {
+        return Err(ImportError::Nothing);
+    }
+    let into = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
+    let into = plain(&into);
+    let mut planned = Vec::new();
+    for definition in site.osimages.values() {
+        planned.push(plan_one(definition, site, &into)?);
+    }
+    let mut all = Reads::default();
+    for mapping in planned.iter().filter_map(|one| one.mapping.as_ref()) {
+        let of_one = reads(mapping, &site.places);
+        all.lists.extend(of_one.lists);
+        all.synced.extend(of_one.synced);
+        all.named.extend(of_one.named);
+    }
+    let (wanted, copies) = readable(&all, site, request, &into);
+    let workspace = file::with(&into, &wanted)?;
+    let mut report = ImportReport {
+        format_version: IMPORT_FORMAT.to_owned(),
+        dry_run: request.dry_run,
+        passed_over: site.passed_over.clone(),
+        ..ImportReport::default()
+    };
+    if planned.iter().any(|one| one.mapping.is_some()) {
+        let copied = copies::copy(&copies, &into, request.dry_run)?;
+        report.copied = copied.written;
+        report.notes = copied.notes;
+        if !request.dry_run {
+            write_workspace(&into, workspace)?;
+        }
+    }
+    for one in &planned {
+        if !request.dry_run {
+            write_one(one, site)?;
+        }
+    }
+    report.osimages = planned.into_iter().map(|one| one.image).collect();
+    report.osimages.extend(gone(site, &into));
+    report.osimages.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(report)
+}
+
+/// What recipes may read outside the workspace, and where paths of the management node are found; or what is copied.
+fn readable(all: &Reads, site: &Site, request: &ImportRequest, into: &Path) -> (Wanted, copies::Copies) {
+    let mut wanted = Wanted::default();
+    let places = &site.places;
+    let mut allow = |here: &Path| {
+        if here.starts_with(into) {
+            return;
+        }
+        let rule = if here.is_dir() { format!("{}/**", here.display()) } else { here.display().to_string() };
+        wanted.allow.insert(rule);
+    };
+    for path in &all.named {
+        allow(&places.here(path));
+    }
+    let copies = match request.copy {
+        true => copies::plan(all, &all.named, places),
+        false => copies::Copies::default(),
+    };
+    if !request.copy {
+        // People add lists beside the ones that are there.
+        for path in &all.lists {
+            let here = places.here(path);
+            allow(here.parent().filter(|folder| *folder != Path::new("/")).unwrap_or(&here));
+        }
+        all.synced.iter().map(|path| places.here(path)).filter(|here| here.exists()).for_each(|here| allow(&here));
+    }
+    let read: Vec<&String> = match request.copy {
+        true => all.named.iter().collect(),
+        false => all.lists.iter().chain(&all.synced).chain(&all.named).collect(),
+    };
+    let moved: BTreeSet<(String, PathBuf)> = read.into_iter().filter_map(|path| places.moved_of(path).cloned()).collect();
+    wanted.path_map = copies.path_map.clone();
+    wanted.path_map.extend(moved.into_iter().map(|(there, here)| {
+        let shown = here.strip_prefix(into).unwrap_or(&here).display().to_string();
+        (there, shown)
+    }));
+    (wanted, copies)
+}
+
+fn plan_one<'a>(definition: &'a Definition, site: &Site, into: &Path) -> Result<Planned<'a>, ImportError> {
+    let directory = into.join(IMAGES).join(&definition.name);
+    let mut image = ImportedImage {
+        name: definition.name.clone(),
+        state: ImportState::New,
+        recipe: None,
+        reason: None,
+        attributes: Vec::new(),
+        changes: Vec::new(),
+    };
+    let mapping = match map(definition, &site.places) {
+        Mapped::Recipe(mapping) => *mapping,
+        Mapped::Nothing(reason) => {
+            image.state = ImportState::Skipped;
+            image.reason = Some(reason);
+            return Ok(Planned { image, directory, definition, mapping: None, text: None });
+        }
+    };
+    image.attributes = mapping.remarks.clone();
+    image.recipe = Some(format!("{IMAGES}/{}/{RECIPE_FILE}", definition.name));
+    let last = directory.join(STANZA_FILE);
+    let text = match (has_recipe(&directory), last.is_file()) {
+        (false, _) if directory.symlink_metadata().is_ok() && !last.is_file() && !is_empty(&directory) => {
+            return Err(ImportError::Foreign { path: directory });
+        }
+        (false, _) => Some(recipe_text(&mapping)),
+        (true, false) => return Err(ImportError::Foreign { path: directory }),
+        (true, true) => {
+            let file = recipe_file(&directory).file_name().unwrap_or_default().to_string_lossy().into_owned();
+            image.recipe = Some(format!("{IMAGES}/{}/{file}", definition.name));
+            let old = imported(&last, &definition.name)?;
+            image.state = ImportState::Same;
+            if plain_attributes(&old) == plain_attributes(definition) {
+                None
+            } else {
+                image.state = ImportState::Changed;
+                let Mapped::Recipe(old) = map(&old, &site.places) else {
+                    return Err(ImportError::Unreadable {
+                        path: last,
+                        problem: "it is not what an import wrote: remove it and the recipe, and import again".to_owned(),
+                    });
+                };
+                let changed = changed(&directory, &old, &mapping)?;
+                image.changes = changed.said;
+                changed.text
+            }
+        }
+    };
+    Ok(Planned { image, directory, definition, mapping: Some(mapping), text })
+}
+
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn plain_attributes(definition: &Definition) -> Vec<(&String, &String)> {
+    definition.attributes.iter().filter(|(name, _)| *name != "imagename").map(|(name, one)| (name, &one.value)).collect()
+}
+
+/// The definition of the last import.
+pub fn imported(path: &Path, name: &str) -> Result<Definition, ImportError> {
+    let unreadable = |problem: String| ImportError::Unreadable { path: path.to_owned(), problem };
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let file: Arc<SourceFile> = SourceFile::new(STANZA_FILE, path, text);
+    let (definitions, findings) = parse_stanzas(&file);
+    if let Some(finding) = findings.first() {
+        return Err(unreadable(finding.message.clone()));
+    }
+    let found = definitions.into_iter().find(|one| one.name == name);
+    found.ok_or_else(|| unreadable(format!("it does not define `{name}`")))
+}
+
+/// Images of earlier imports that xCAT has no more.
+fn gone(site: &Site, into: &Path) -> Vec<ImportedImage> {
+    let entries = std::fs::read_dir(into.join(IMAGES)).into_iter().flatten().flatten();
+    let names = entries.filter(|entry| entry.path().join(STANZA_FILE).is_file());
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names
+        .filter(|name| !site.osimages.contains_key(name))
+        .map(|name| ImportedImage {
+            name,
+            state: ImportState::Gone,
+            recipe: None,
+            reason: Some("it is not among the definitions any more: its recipe stays".to_owned()),
+            attributes: Vec::new(),
+            changes: Vec::new(),
+        })
+        .collect()
+}
+
+fn write_workspace(into: &Path, text: Option<String>) -> Result<(), ImportError> {
+    let unwritable = |path: PathBuf| move |error: std::io::Error| ImportError::Unwritable { path, error };
+    std::fs::create_dir_all(into).map_err(unwritable(into.to_owned()))?;
+    if let Some(text) = text {
+        let path = into.join(WORKSPACE_FILE);
+        write_whole(&path, text.as_bytes()).map_err(unwritable(path.clone()))?;
+    }
+    let ignored = into.join(".gitignore");
+    if ignored.symlink_metadata().is_err() {
+        write_whole(&ignored, b"/out\n").map_err(unwritable(ignored.clone()))?;
+    }
+    Ok(())
+}
+
+fn write_one(one: &Planned<'_>, site: &Site) -> Result<(), ImportError> {
+    let Some(mapping) = &one.mapping else { return Ok(()) };
+    if one.image.state == ImportState::Same {
+        return Ok(());
+    }
+    let unwritable = |path: PathBuf| move |error: std::io::Error| ImportError::Unwritable { path, error };
+    let stanza = || -> Result<(), ImportError> {
+        let path = one.directory.join(STANZA_FILE);
+        write_whole(&path, write_stanza(one.definition, true).as_bytes()).map_err(unwritable(path.clone()))
+    };
+    // A recipe without it would be somebody else's; one of an older definition is brought up to date the next time.
+    if one.image.state == ImportState::New {
+        stanza()?;
+    }
+    if let Some(text) = &one.text {
+        let path = match has_recipe(&one.directory) {
+            true => recipe_file(&one.directory),
+            false => one.directory.join(RECIPE_FILE),
+        };
+        write_whole(&path, text.as_bytes()).map_err(unwritable(path.clone()))?;
+    }
+    for (table, columns) in [
+        ("litefile", &["image", "file", "options", "comments", "disable"][..]),
+        ("litetree", &["priority", "image", "directory", "mntopts", "comments", "disable"][..]),
+        ("statelite", &["node", "image", "statemnt", "mntopts", "comments", "disable"][..]),
+    ] {
+        let rows = site.statelite.get(table).into_iter().flatten();
+        let of_image = |name: &str| name == mapping.name || name.eq_ignore_ascii_case("all");
+        let rows: Vec<_> = rows.filter(|row| row.get("image").is_none_or(of_image)).map(|row| &row.values).collect();
+        if !rows.is_empty() && one.definition.get("provmethod") == Some("statelite") {
+            let path = one.directory.join(format!("{table}.csv"));
+            let text = write_rows(columns, rows.into_iter());
+            write_whole(&path, text.as_bytes()).map_err(unwritable(path.clone()))?;
+        }
+    }
+    stanza()
+}

@@ -1,0 +1,273 @@
+//! `import xcat` and `export xcat`: a made-up site's whole tree, and what a site's files may hold.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::{Ran, Space, copy_tree, imgbuild, without_paths};
+
+const COMPUTE: &str = "debian12-x86_64-netboot-compute";
+
+/// A copy of the example's tree, as a management node's.
+fn site() -> Space {
+    let space = Space::example("xcat-site");
+    let packages = space.path().join("install/post/otherpkgs/debian12/x86_64/local");
+    std::fs::create_dir_all(packages).unwrap();
+    space
+}
+
+fn import(space: &Space, more: &[&str]) -> Ran {
+    space.run(&[&["import", "xcat", ".", "--into", "new"], more].concat())
+}
+
+/// Runs the program in a workspace below.
+fn inside(space: &Space, into: &str, arguments: &[&str]) -> Ran {
+    imgbuild().arg("-C").arg(space.path().join(into)).args(arguments).output().unwrap().into()
+}
+
+fn recipe(space: &Space, into: &str, image: &str) -> PathBuf {
+    space.path().join(into).join("images").join(image).join("image.toml")
+}
+
+fn text(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// All files below a directory with their texts.
+fn tree(directory: &Path) -> Vec<(PathBuf, String)> {
+    let walk = walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().flatten();
+    let files = walk.filter(|entry| entry.file_type().is_file());
+    files.map(|entry| (entry.path().strip_prefix(directory).unwrap().to_owned(), text(entry.path()))).collect()
+}
+
+#[test]
+fn a_sites_tree_becomes_a_workspace_without_errors() {
+    let space = site();
+    let ran = import(&space, &[]).good();
+    insta::assert_snapshot!("import_report", without_paths(&ran.out, &space));
+    assert!(ran.err.contains("imgbuild check finds no error in 2 images"), "{}", ran.err);
+    insta::assert_snapshot!("imported_recipe", without_paths(&text(recipe(&space, "new", COMPUTE)), &space));
+    let checked = inside(&space, "new", &["check"]).good();
+    assert!(checked.err.contains("2 images are good"), "{}", checked.err);
+    // Those that cannot be built leave nothing that says otherwise.
+    let mut images: Vec<_> = std::fs::read_dir(space.path().join("new/images")).unwrap().map(|one| one.unwrap().file_name()).collect();
+    images.sort();
+    assert_eq!(images, [COMPUTE, "rocky9.4-x86_64-netboot-compute"]);
+    let document: serde_json::Value = serde_json::from_str(&import(&space, &["--json"]).good().out).unwrap();
+    assert_eq!((&document["format_version"], &document["osimages"][0]["state"]), (&"1.0".into(), &"same".into()));
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_says_the_same() {
+    let space = site();
+    let dry = import(&space, &["--dry-run"]).good();
+    assert!(!space.path().join("new").exists());
+    let wet = import(&space, &[]).good();
+    assert_eq!(dry.out.replace("would write", "wrote"), wet.out);
+}
+
+#[test]
+fn a_later_import_changes_what_changed_in_xcat_and_keeps_the_sites_edits() {
+    let space = site();
+    import(&space, &[]).good();
+    let path = recipe(&space, "new", COMPUTE);
+    let own = text(&path)
+        .replace("[kernel]", "# ours\n[packages.own]\n")
+        .replace("[packages.own]\n", "[kernel]\nversion = \"6.1.0-9-amd64\"");
+    std::fs::write(&path, own.replace("\"e1000\"", "\"e1000\", \"igb\"")).unwrap();
+    let before = text(&path);
+    let same = import(&space, &[]).good();
+    assert!(same.out.contains("image.toml is as imported") && text(&path) == before, "{}", same.out);
+
+    space.write("install/custom/netboot/debian/more.pkglist", "vim\n");
+    let pkglist = "/install/custom/netboot/debian/compute.pkglist";
+    space.edit("linuximage.csv", &format!("\"{pkglist}\","), &format!("\"{pkglist},/install/custom/netboot/debian/more.pkglist\","));
+    space.edit("linuximage.csv", "\"virtio_net,e1000\",,", "\"virtio_net,ice\",\"6.1.0-31-amd64\",");
+    space.edit("linuximage.csv", "\"console=ttyS0 R::quiet\"", "");
+    let ran = import(&space, &[]).good();
+    for said in [
+        "packages.lists += /install/custom/netboot/debian/more.pkglist",
+        "kernel.drivers -= e1000",
+        "kernel.drivers += ice",
+        "boot.cmdline -= console=ttyS0",
+        "kernel.version stays: the recipe was edited to \"6.1.0-9-amd64\"; in xCAT it is 6.1.0-31-amd64 now",
+    ] {
+        assert!(ran.out.contains(said), "{said}\n{}", ran.out);
+    }
+    let after = text(&path);
+    assert!(after.contains("# ours") && after.contains("\"igb\"") && after.contains("6.1.0-9-amd64"), "{after}");
+    assert!(after.contains("more.pkglist") && !after.contains("e1000"), "{after}");
+    let again = import(&space, &[]).good();
+    assert!(again.out.contains("image.toml is as imported") && text(&path) == after, "{}", again.out);
+    for table in ["osimage.csv", "linuximage.csv"] {
+        space.edit(table, "\"rocky9.4-x86_64-netboot-compute\"", "\"other-netboot-compute\"");
+    }
+    assert!(import(&space, &[]).good().out.contains("rocky9.4-x86_64-netboot-compute: no longer in xCAT"));
+}
+
+#[test]
+fn out_and_in_again_is_the_same_recipe() {
+    let space = site();
+    import(&space, &[]).good();
+    let images = |into: &str| tree(&space.path().join(into).join("images"));
+    let stanzas = inside(&space, "new", &["export", "xcat"]).good().out;
+    assert!(stanzas.starts_with("# <xCAT data object stanza file>\n\ndebian12-x86_64-netboot-compute:\n    objtype=osimage\n"));
+    // Each definition as it came: also what the recipe has no word for.
+    for attribute in ["    groups=batch\n", "    usercomment=asked for by \"chem\"; see ticket 12\n", "    addkcmdline=console=ttyS0 R::quiet\n"] {
+        assert!(stanzas.contains(attribute), "{attribute} {stanzas}");
+    }
+    let fresh = |name: &str| {
+        for table in ["osimage.csv", "linuximage.csv", "all.stanza"] {
+            let _ = std::fs::remove_file(space.path().join(table));
+        }
+        space.run(&["import", "xcat", ".", "--into", name])
+    };
+    space.write("all.def", &stanzas);
+    fresh("second").good();
+    assert_eq!(images("new"), images("second"));
+    std::fs::remove_file(space.path().join("all.def")).unwrap();
+    for table in ["osimage", "linuximage"] {
+        let csv = inside(&space, "second", &["export", "xcat", "--csv", table]).good().out;
+        space.write(&format!("tables/{table}.csv"), &csv);
+    }
+    space.run(&["import", "xcat", ".", "tables", "--into", "third"]).good();
+    assert_eq!(images("new"), images("third"));
+}
+
+#[test]
+fn what_the_recipe_says_now_is_exported() {
+    let space = site();
+    import(&space, &[]).good();
+    let set = ["set", COMPUTE, "kernel.version=6.1.0-9-amd64", "packages.lists+=own.pkglist", "services.disable+=cron"];
+    std::fs::write(recipe(&space, "new", COMPUTE).with_file_name("own.pkglist"), "vim\n").unwrap();
+    inside(&space, "new", &set).good();
+    let ran = inside(&space, "new", &["export", "xcat", COMPUTE]).good();
+    let own = recipe(&space, "new", COMPUTE).with_file_name("own.pkglist");
+    for line in [
+        "    kernelver=6.1.0-9-amd64\n".to_owned(),
+        format!("    pkglist=/install/custom/netboot/debian/compute.pkglist,{}\n", own.display()),
+        "    exlist=/install/custom/netboot/debian/compute.exlist\n".to_owned(),
+    ] {
+        assert!(ran.out.contains(&line), "{line} {}", ran.out);
+    }
+    assert!(ran.err.contains("xCAT has no attribute for services.disable"), "{}", ran.err);
+    let shown = inside(&space, "new", &["show", COMPUTE, "-i", "osvers,kernelver"]).good().out;
+    assert_eq!(shown, format!("Object name: {COMPUTE}\n    kernelver=6.1.0-9-amd64\n    osvers=debian12\n"));
+    assert_eq!(inside(&space, "new", &["show", COMPUTE, "-i", "osver"]).code, 64);
+    let listed = inside(&space, "new", &["list", "-l"]).good().out;
+    assert!(listed.contains("Object name: rocky9.4-x86_64-netboot-compute\n"), "{listed}");
+    // An image that xCAT never had.
+    let plain = Space::new();
+    plain.write("image.toml", "[image]\nname = \"c\"\nrelease = \"bookworm\"\n");
+    let out = plain.run(&["export", "xcat"]).good().out;
+    assert!(out.contains("    osvers=debian12\n") && out.contains("    provmethod=netboot\n"), "{out}");
+}
+
+#[test]
+fn databases_and_printed_definitions_are_read() {
+    let space = site();
+    import(&space, &[]).good();
+    let from_tables = tree(&space.path().join("new/images"));
+    for table in ["osimage", "linuximage"] {
+        let csv = text(space.path().join(format!("{table}.csv")));
+        let columns: Vec<&str> = csv.lines().next().unwrap()[1..].split(',').collect();
+        std::fs::create_dir_all(space.path().join("etc/xcat")).unwrap();
+        let database = rusqlite::Connection::open(space.path().join(format!("etc/xcat/{table}.sqlite"))).unwrap();
+        let declared: Vec<String> = columns.iter().map(|name| format!("\"{name}\" text")).collect();
+        database.execute_batch(&format!("create table {table} ({})", declared.join(","))).unwrap();
+        let rows = imgbuild::xcat::definitions::parse_tables(&imgbuild::source::SourceFile::new("t", "/t", csv)).0;
+        for row in &rows[0].rows {
+            let names: Vec<&String> = row.values.keys().collect();
+            let marks: Vec<String> = (1..=names.len()).map(|at| format!("?{at}")).collect();
+            let named: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+            let query = format!("insert into {table} ({}) values ({})", named.join(","), marks.join(","));
+            database.execute(&query, rusqlite::params_from_iter(row.values.values())).unwrap();
+        }
+        std::fs::remove_file(space.path().join(format!("{table}.csv"))).unwrap();
+    }
+    space.run(&["import", "xcat", ".", "--into", "second"]).good();
+    assert_eq!(from_tables, tree(&space.path().join("second/images")));
+    let long = inside(&space, "new", &["list", "-l"]).good().out;
+    space.write("lsdef.txt", &long);
+    space.run(&["import", "xcat", "lsdef.txt", ".", "--into", "third"]).good();
+    assert_eq!(from_tables, tree(&space.path().join("third/images")));
+}
+
+#[test]
+fn copied_lists_need_the_management_node_no_more() {
+    let space = site();
+    let ran = import(&space, &["--copy"]).good();
+    assert!(ran.out.contains("files copied to site/"), "{}", ran.out);
+    let away = space.path().join("away");
+    std::fs::create_dir(&away).unwrap();
+    copy_tree(&space.path().join("install/custom"), &away);
+    std::fs::remove_dir_all(space.path().join("install/custom")).unwrap();
+    let checked = inside(&space, "new", &["check"]).good();
+    assert!(checked.err.contains("2 images are good"), "{}", checked.err);
+    copy_tree(&away, &space.path().join("install/custom"));
+    // Changed there, edited here, and both.
+    let here = |name: &str| space.path().join("new/site/install/custom/netboot/debian").join(name);
+    space.write("install/custom/netboot/debian/base.pkglist", "systemd-sysv\n");
+    std::fs::write(here("compute.exlist"), "./boot/*\n").unwrap();
+    space.write("install/custom/netboot/debian/compute.pkglist", "#INCLUDE:base.pkglist#\nbash\n");
+    std::fs::write(here("compute.pkglist"), "dash\n").unwrap();
+    let ran = import(&space, &["--copy"]).good();
+    assert!(ran.out.contains("1 files copied"), "{}", ran.out);
+    assert!(ran.out.contains("compute.pkglist was edited here and changed on the management node: yours stays"), "{}", ran.out);
+    let texts: Vec<String> = ["base.pkglist", "compute.exlist", "compute.pkglist"].iter().map(|name| text(here(name))).collect();
+    assert_eq!(texts, ["systemd-sysv\n", "./boot/*\n", "dash\n"]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(here("compute.postinstall")).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o755);
+}
+
+#[test]
+fn definitions_with_errors_write_nothing() {
+    for (file, content, said) in [
+        ("a.stanza", "i:\n    objtype=osimage\ngarbage\n    osvers=rocky9\n", "a.stanza:3"),
+        ("a.stanza", "i:\n    objtype=osimage\ni:\n    objtype=osimage\n", "`i` is defined twice"),
+        ("a.stanza", "i: objtype=osimage\n", "neither a header nor an attribute"),
+        ("a.csv", "#imagename,imagetype,provmetod\n\"i\",\"linux\",\"netboot\"\n", "has no column `provmetod`"),
+        ("a.csv", "#imagename,imagetype\n\"i\",\"linux\n", "a quote that is not closed"),
+        ("a.stanza", "n:\n    objtype=node\n    arch=x86_64\n", "no definition of an osimage"),
+        ("a.stanza", "\u{0}\u{1}", "neither a header"),
+    ] {
+        let space = Space::new();
+        space.write(file, content);
+        let ran = space.run(&["import", "xcat", file, "--into", "new"]);
+        assert_eq!(ran.code, 1, "{content}: {}", ran.err);
+        assert!(ran.err.contains(said), "{content}: {}", ran.err);
+        assert!(!space.path().join("new").exists(), "{content}");
+    }
+    let space = Space::new();
+    let ran = space.run(&["import", "xcat", "nothing", "--into", "new"]);
+    assert!(ran.code == 1 && ran.err.contains("lsdef -t osimage -z"), "{}", ran.err);
+    // A recipe of the site's own is in the way.
+    let space = site();
+    space.write(&format!("new/images/{COMPUTE}/image.toml"), "[image]\nname = \"x\"\nrelease = \"bookworm\"\n");
+    let before = tree(&space.path().join("new"));
+    let ran = import(&space, &[]);
+    assert!(ran.code == 1 && ran.err.contains("is there already, and was not"), "{}", ran.err);
+    assert_eq!(tree(&space.path().join("new")), before);
+}
+
+#[test]
+fn what_is_not_there_is_said_and_left_out() {
+    let space = Space::new();
+    let stanza = "i:\n    objtype=osimage\n    imagetype=linux\n    provmethod=netboot\n    osvers=rocky9.4\n    osarch=x86_64\n    \
+                  profile=compute\n    pkglist=/install/none.pkglist\n    exlist=/install/none.exlist\n    postinstall=/install/none.sh a b\n    \
+                  netdrivers=ice,tg3,ice.ko\n    kernelver=5.14.0-427.el9.x86_64\n    addkcmdline=quiet R::selinux=0 mitigations=off\n    \
+                  driverupdatesrc=dud:/a.img,RPM:/b.rpm\n    environvar=A=1,broken\n    strange=1\n";
+    space.write("i.stanza", stanza);
+    let ran = space.run(&["import", "xcat", "i.stanza", "--into", "new"]).good();
+    for said in [
+        "decide   pkglist: not found here, left out: /install/none.pkglist",
+        "decide   exlist: not found here",
+        "decide   postinstall: not found here",
+        "decide   driverupdatesrc: not found here, left out: dud:/a.img, RPM:/b.rpm",
+        "decide   environvar: not NAME=value, left out: broken",
+        "decide   strange: xCAT 2.19 has no such attribute",
+    ] {
+        assert!(ran.out.contains(said), "{said}\n{}", ran.out);
+    }
+    let recipe = text(recipe(&space, "new", "i"));
+    assert!(recipe.contains("drivers = [\"+ice\", \"+tg3\"]") && recipe.contains("cmdline = [\"quiet\", \"mitigations=off\"]"), "{recipe}");
+    assert!(recipe.contains("# strange=1\n") && recipe.contains("release = \"9\""), "{recipe}");
+}
