@@ -22,3 +22,4 @@ pub mod stage;
 pub mod store;
 pub mod witness;
 pub mod xcat;
+pub mod xml;

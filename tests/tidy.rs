@@ -12,7 +12,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("format", &[]),
     ("name", &[]),
     ("git", &["failure", "witness"]),
-    ("xcat", &["source"]),
+    ("xml", &[]),
+    ("xcat", &["source", "xml"]),
     ("witness", &["digest"]),
     ("pgp", &[]),
     ("recipe", &["xcat", "source", "digest", "failure", "format", "witness", "pgp"]),
@@ -20,7 +21,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["digest", "failure", "fault", "format", "name", "witness"]),
     ("sandbox", &["failure", "fault", "name"]),
     ("archive", &["store", "digest", "name"]),
-    ("distro", &["recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp"]),
+    (
+        "distro",
+        &["recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp", "xml"],
+    ),
     (
         "stage",
         &[
@@ -28,7 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "format", "name", "witness",
         ],
     ),
-    ("site", &["recipe", "xcat", "source", "digest"]),
+    ("site", &["recipe", "xcat", "source", "digest", "xml"]),
     ("boot", &[]),
     (
         "cli",

@@ -115,9 +115,9 @@ pub enum Command {
     Delta(verbs::images::delta::Arguments),
     /// Bring a published image from an HTTP server: only the parts that are not here already are moved
     Fetch(verbs::images::fetch::Arguments),
-    /// Take over what a site has: xCAT's definitions
+    /// Take over what a site has: xCAT's definitions, bundles
     Import(verbs::site::import::Arguments),
-    /// Give images to other tools: as xCAT's definitions
+    /// Give images to other tools: as xCAT's definitions, as bundles
     Export(verbs::site::export::Arguments),
     /// Draw the actions of the image, what they use, and what a build would do with them
     Graph(plans::graph::Arguments),

@@ -42,8 +42,15 @@ const FIELDS: [(&str, &[&str]); 16] = [
 ];
 
 /// Tables and fields of a recipe that say nothing to xCAT, and take nothing from an image that xCAT would have.
-const OWN: [&str; 7] =
-    ["image.name", "workspace.allow", "xcat.path_map", "xcat.node_support", "xcat.postscripts", "xcat.osimage", "postinstall.inputs"];
+const OWN: [&str; 7] = [
+    "image.name",
+    "workspace.allow",
+    "xcat.path_map",
+    "xcat.node_support",
+    "xcat.postscripts",
+    "xcat.osimage",
+    "postinstall.inputs",
+];
 
 /// The definition of a recipe's image; attributes that an import brought and the recipe does not change are as they were.
 pub fn definition_of(recipe: &Recipe, workspace: Option<&Workspace>) -> Exported {
@@ -65,7 +72,8 @@ pub fn definition_of(recipe: &Recipe, workspace: Option<&Workspace>) -> Exported
     definition.attributes.remove("imagename");
     let said = serde_json::to_value(model).unwrap_or(Json::Null);
     for (attribute, fields) in FIELDS {
-        let is_as_imported = mapping.as_ref().is_some_and(|mapping| fields.iter().all(|field| same(mapping, &said, field)));
+        let is_as_imported =
+            mapping.as_ref().is_some_and(|mapping| fields.iter().all(|field| same(mapping, &said, field)));
         if !is_as_imported {
             let value = attribute_of(attribute, recipe, definition.get(attribute));
             definition.set(attribute, &value, None);
@@ -80,7 +88,7 @@ pub fn definition_of(recipe: &Recipe, workspace: Option<&Workspace>) -> Exported
 }
 
 /// Where folders of the management node lie for a recipe.
-fn places_of(recipe: &Recipe, workspace: Option<&Workspace>) -> Places {
+pub fn places_of(recipe: &Recipe, workspace: Option<&Workspace>) -> Places {
     let mut places = Places::default();
     let mut add = |root: &Path, map: &BTreeMap<String, String>| {
         places.moved.extend(map.iter().map(|(there, here)| (there.clone(), root.join(here))));
@@ -114,7 +122,9 @@ fn same(mapping: &Mapping, said: &Json, field: &str) -> bool {
     let of_table = mapping.fields.iter().filter(|one| one.table == table);
     if key.is_empty() {
         let all: serde_json::Map<String, Json> = of_table.map(|one| (one.key.clone(), json(&one.value))).collect();
-        return found.as_object().is_some_and(|found| found.len() == all.len() && all.iter().all(|(key, value)| found.get(key) == Some(value)));
+        return found.as_object().is_some_and(|found| {
+            found.len() == all.len() && all.iter().all(|(key, value)| found.get(key) == Some(value))
+        });
     }
     let expected = of_table.filter(|one| one.key == key).map(|one| json(&one.value)).next();
     let found = found.get(key).cloned().unwrap_or(Json::Null);
@@ -155,7 +165,10 @@ fn attribute_of(attribute: &str, recipe: &Recipe, before: Option<&str>) -> Strin
             model.kernel.updates.iter().map(tagged).collect::<Vec<_>>().join(",")
         }
         "postinstall" => model.postinstall.as_ref().map_or_else(String::new, |table| {
-            std::iter::once(absolute(&table.script)).chain(table.arguments.iter().cloned()).collect::<Vec<_>>().join(" ")
+            std::iter::once(absolute(&table.script))
+                .chain(table.arguments.iter().cloned())
+                .collect::<Vec<_>>()
+                .join(" ")
         }),
         "synclists" => files(&model.sync.lists),
         "exlist" => files(&model.exclude.lists),
@@ -176,9 +189,7 @@ fn number_of(distro: Distro, release: &str) -> Option<String> {
     if !known_releases(distro).contains(&release) {
         return None;
     }
-    let numbers = (1..60).flat_map(|major| {
-        [format!("{major}"), format!("{major}.04"), format!("{major}.10")]
-    });
+    let numbers = (1..60).flat_map(|major| [format!("{major}"), format!("{major}.04"), format!("{major}.10")]);
     numbers.into_iter().find(|number| release_named(distro, number) == Some(release))
 }
 
@@ -233,7 +244,8 @@ fn lost(model: &Model, said: &Json) -> Vec<String> {
 /// Definitions as a table: `tabrestore` reads it.
 pub fn table(kind: TableKind, definitions: &[Definition]) -> String {
     let columns: &[&str] = if kind == TableKind::Linuximage { &LINUXIMAGE_COLUMNS } else { &OSIMAGE_COLUMNS };
-    let rows: Vec<BTreeMap<String, String>> = definitions.iter().map(|definition| row(definition, kind, columns)).collect();
+    let rows: Vec<BTreeMap<String, String>> =
+        definitions.iter().map(|definition| row(definition, kind, columns)).collect();
     write_rows(columns, rows.iter())
 }
 

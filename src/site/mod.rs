@@ -3,6 +3,7 @@
 //! Reading formats is [`crate::xcat`]'s; here they become recipes, and recipes become them again. Nothing here prints, and
 //! nothing is built.
 
+pub mod bundle;
 pub mod definitions;
 pub mod export;
 pub mod osimage;

@@ -5,6 +5,7 @@
 
 mod against;
 mod against_kin;
+mod bundles;
 mod causes;
 mod check;
 mod checkouts;

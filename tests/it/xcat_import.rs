@@ -48,7 +48,8 @@ fn a_sites_tree_becomes_a_workspace_without_errors() {
     let checked = inside(&space, "new", &["check"]).good();
     assert!(checked.err.contains("2 images are good"), "{}", checked.err);
     // Those that cannot be built leave nothing that says otherwise.
-    let mut images: Vec<_> = std::fs::read_dir(space.path().join("new/images")).unwrap().map(|one| one.unwrap().file_name()).collect();
+    let mut images: Vec<_> =
+        std::fs::read_dir(space.path().join("new/images")).unwrap().map(|one| one.unwrap().file_name()).collect();
     images.sort();
     assert_eq!(images, [COMPUTE, "rocky9.4-x86_64-netboot-compute"]);
     let document: serde_json::Value = serde_json::from_str(&import(&space, &["--json"]).good().out).unwrap();
@@ -79,7 +80,11 @@ fn a_later_import_changes_what_changed_in_xcat_and_keeps_the_sites_edits() {
 
     space.write("install/custom/netboot/debian/more.pkglist", "vim\n");
     let pkglist = "/install/custom/netboot/debian/compute.pkglist";
-    space.edit("linuximage.csv", &format!("\"{pkglist}\","), &format!("\"{pkglist},/install/custom/netboot/debian/more.pkglist\","));
+    space.edit(
+        "linuximage.csv",
+        &format!("\"{pkglist}\","),
+        &format!("\"{pkglist},/install/custom/netboot/debian/more.pkglist\","),
+    );
     space.edit("linuximage.csv", "\"virtio_net,e1000\",,", "\"virtio_net,ice\",\"6.1.0-31-amd64\",");
     space.edit("linuximage.csv", "\"console=ttyS0 R::quiet\"", "");
     let ran = import(&space, &[]).good();
@@ -109,9 +114,16 @@ fn out_and_in_again_is_the_same_recipe() {
     import(&space, &[]).good();
     let images = |into: &str| tree(&space.path().join(into).join("images"));
     let stanzas = inside(&space, "new", &["export", "xcat"]).good().out;
-    assert!(stanzas.starts_with("# <xCAT data object stanza file>\n\ndebian12-x86_64-netboot-compute:\n    objtype=osimage\n"));
+    assert!(
+        stanzas
+            .starts_with("# <xCAT data object stanza file>\n\ndebian12-x86_64-netboot-compute:\n    objtype=osimage\n")
+    );
     // Each definition as it came: also what the recipe has no word for.
-    for attribute in ["    groups=batch\n", "    usercomment=asked for by \"chem\"; see ticket 12\n", "    addkcmdline=console=ttyS0 R::quiet\n"] {
+    for attribute in [
+        "    groups=batch\n",
+        "    usercomment=asked for by \"chem\"; see ticket 12\n",
+        "    addkcmdline=console=ttyS0 R::quiet\n",
+    ] {
         assert!(stanzas.contains(attribute), "{attribute} {stanzas}");
     }
     let fresh = |name: &str| {
@@ -211,10 +223,16 @@ fn copied_lists_need_the_management_node_no_more() {
     std::fs::write(here("compute.pkglist"), "dash\n").unwrap();
     let ran = import(&space, &["--copy"]).good();
     assert!(ran.out.contains("1 files copied"), "{}", ran.out);
-    assert!(ran.out.contains("compute.pkglist was edited here and changed on the management node: yours stays"), "{}", ran.out);
-    let texts: Vec<String> = ["base.pkglist", "compute.exlist", "compute.pkglist"].iter().map(|name| text(here(name))).collect();
+    assert!(
+        ran.out.contains("compute.pkglist was edited here and changed on the management node: yours stays"),
+        "{}",
+        ran.out
+    );
+    let texts: Vec<String> =
+        ["base.pkglist", "compute.exlist", "compute.pkglist"].iter().map(|name| text(here(name))).collect();
     assert_eq!(texts, ["systemd-sysv\n", "./boot/*\n", "dash\n"]);
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(here("compute.postinstall")).unwrap().permissions());
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(here("compute.postinstall")).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o755);
 }
 
@@ -268,6 +286,10 @@ fn what_is_not_there_is_said_and_left_out() {
         assert!(ran.out.contains(said), "{said}\n{}", ran.out);
     }
     let recipe = text(recipe(&space, "new", "i"));
-    assert!(recipe.contains("drivers = [\"+ice\", \"+tg3\"]") && recipe.contains("cmdline = [\"quiet\", \"mitigations=off\"]"), "{recipe}");
+    assert!(
+        recipe.contains("drivers = [\"+ice\", \"+tg3\"]")
+            && recipe.contains("cmdline = [\"quiet\", \"mitigations=off\"]"),
+        "{recipe}"
+    );
     assert!(recipe.contains("# strange=1\n") && recipe.contains("release = \"9\""), "{recipe}");
 }

@@ -8,6 +8,7 @@ mod package;
 mod relations;
 mod repofile;
 
+pub use crate::xml::{Event, Reader};
 pub use metadata::checksum::Checksum;
 pub use metadata::comps::{Comps, Environment, Group, GroupPackage, PackageKind};
 pub use metadata::fetch::{RepositorySource, fetch_package, fetch_repository, read_repository};
@@ -16,7 +17,6 @@ pub use metadata::mirrors::{Metalink, read_metalink, read_mirrorlist};
 pub use metadata::modules::{Modules, Stream, StreamChoice, hide_modular};
 pub use metadata::repomd::{DataEntry, Repomd};
 pub use metadata::scan::{package_files, scan_directory};
-pub use metadata::xml::{Event, Reader};
 pub use package::file::{FileEntry, Package, Scriptlet, VerifiedBy};
 pub use package::payload::{read_members, unpack, unpack_part, write_payload_listing};
 pub use package::plain::write_plain;

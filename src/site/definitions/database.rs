@@ -12,13 +12,14 @@ use crate::xcat::definitions::{Row, Table, TableKind};
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// The tables that say something of images.
-const TABLES: [TableKind; 6] = [
+const TABLES: [TableKind; 7] = [
     TableKind::Osimage,
     TableKind::Linuximage,
     TableKind::Litefile,
     TableKind::Litetree,
     TableKind::Statelite,
     TableKind::Site,
+    TableKind::Postscripts,
 ];
 
 /// Whether a file is a database.
@@ -78,13 +79,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("osimage.sqlite");
         let database = Connection::open(&path).unwrap();
-        let text = "create table osimage (imagename text, osvers text, disable text); create table nodelist (node text);
+        let text =
+            "create table osimage (imagename text, osvers text, disable text); create table nodelist (node text);
             insert into osimage values ('i', 'rocky9.4', null); insert into nodelist values ('n');";
         database.execute_batch(text).unwrap();
         drop(database);
         assert!(is_database(&path).unwrap());
         let tables = read(&path).unwrap();
-        assert_eq!((tables.len(), tables[0].rows[0].get("osvers"), tables[0].rows[0].get("disable")), (1, Some("rocky9.4"), None));
+        assert_eq!(
+            (tables.len(), tables[0].rows[0].get("osvers"), tables[0].rows[0].get("disable")),
+            (1, Some("rocky9.4"), None)
+        );
         std::fs::write(&path, b"SQLite format 3\0 and no more").unwrap();
         assert!(read(&path).is_err());
     }

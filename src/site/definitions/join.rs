@@ -23,6 +23,7 @@ pub fn join(gathered: Gathered) -> Site {
                         places.installdir = value.trim_end_matches('/').to_owned();
                     }
                 }
+                TableKind::Postscripts => site.postscripts.push(row.clone()),
                 TableKind::Other => *site.passed_over.entry("rows of other tables".to_owned()).or_default() += 1,
             }
         }
@@ -71,7 +72,9 @@ fn put(site: &mut Site, definition: Definition) {
         one.attributes.iter().map(pair).filter(|(name, _)| name != "imagename").collect()
     };
     let (one, other) = (plain(first), plain(&definition));
-    let Some(differing) = one.keys().chain(other.keys()).find(|name| one.get(*name) != other.get(*name)) else { return };
+    let Some(differing) = one.keys().chain(other.keys()).find(|name| one.get(*name) != other.get(*name)) else {
+        return;
+    };
     let message = format!("`{}` is defined twice, and `{differing}` differs", definition.name);
     let finding = match &definition.span {
         Some(span) => Finding::error("import::twice", span, message),

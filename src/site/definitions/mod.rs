@@ -33,6 +33,8 @@ pub struct Site {
     pub passed_over: BTreeMap<String, usize>,
     /// Rows of `litefile`, `litetree` and `statelite`, by table.
     pub statelite: BTreeMap<&'static str, Vec<Row>>,
+    /// Rows of `postscripts`: which scripts nodes run.
+    pub postscripts: Vec<Row>,
     /// Where paths of the management node are found here.
     pub places: Places,
     /// What is to be said of the files.
@@ -40,6 +42,27 @@ pub struct Site {
 }
 
 impl Site {
+    /// The scripts that a node runs at boot, and those that it runs after it: those for all nodes first, each once (section 5.2).
+    /// None for a node that has no row.
+    pub fn postscripts_of(&self, node: &str) -> Option<(String, String)> {
+        let row = |name: &str| self.postscripts.iter().find(|row| row.get("node") == Some(name));
+        let own = row(node)?;
+        let joined = |column: &str| {
+            let mut names: Vec<&str> = Vec::new();
+            for row in [row("xcatdefaults"), Some(own)].into_iter().flatten() {
+                for name in
+                    row.get(column).unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty())
+                {
+                    if !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
+            }
+            names.join(",")
+        };
+        Some((joined("postscripts"), joined("postbootscripts")))
+    }
+
     /// Whether nothing may be made of it.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
@@ -75,7 +98,8 @@ impl Gathered {
         let metadata = match std::fs::metadata(path) {
             Ok(metadata) => metadata,
             Err(error) => {
-                let help = "name a file that `lsdef -t osimage -z` or `tabdump osimage` wrote, or a directory of such files";
+                let help =
+                    "name a file that `lsdef -t osimage -z` or `tabdump osimage` wrote, or a directory of such files";
                 self.findings.push(unreadable(path, error).help(help));
                 return;
             }
@@ -88,7 +112,8 @@ impl Gathered {
         self.places.tree(&real);
         for folder in [real.clone(), real.join("etc/xcat")] {
             let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-            let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|one| one.is_file()).collect();
+            let mut files: Vec<PathBuf> =
+                entries.flatten().map(|entry| entry.path()).filter(|one| one.is_file()).collect();
             files.sort();
             for file in files.iter().take(FILES_LIMIT) {
                 self.file(file, false);
@@ -116,7 +141,8 @@ impl Gathered {
             }
             Err(_) => return,
         }
-        let is_known = ["csv", "stanza", "def", "lsdef"].iter().any(|one| path.extension().is_some_and(|ending| ending == *one));
+        let is_known =
+            ["csv", "stanza", "def", "lsdef"].iter().any(|one| path.extension().is_some_and(|ending| ending == *one));
         let text = match text_of(path) {
             Ok(text) => text,
             Err(problem) => {

@@ -66,7 +66,8 @@ impl Places {
 
     /// The folder of the management node, and of this host, that a path lies in.
     pub fn moved_of(&self, path: &str) -> Option<&(String, PathBuf)> {
-        let is_below = |there: &str| path.strip_prefix(there).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_below =
+            |there: &str| path.strip_prefix(there).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         self.moved.iter().filter(|(there, _)| is_below(there)).max_by_key(|(there, _)| there.len())
     }
 }

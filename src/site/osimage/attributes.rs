@@ -36,7 +36,9 @@ const NODESET: [(&str, &str); 4] = [
 /// Why there can be no recipe.
 pub fn of(definition: &Definition, places: &Places) -> Result<Mapping, String> {
     if !is_image_name(&definition.name) {
-        return Err("its name has other letters than A-Z, a-z, 0-9, `.`, `_` and `-`: copy it to one that has not".to_owned());
+        return Err(
+            "its name has other letters than A-Z, a-z, 0-9, `.`, `_` and `-`: copy it to one that has not".to_owned()
+        );
     }
     let needed = |attribute: &str| {
         definition.get(attribute).ok_or_else(|| format!("`{attribute}` is not set: genimage would refuse it too"))
@@ -194,7 +196,9 @@ impl Mapper<'_> {
         if !arguments.is_empty() {
             self.set("postinstall", "arguments", Value::List(arguments), "postinstall");
         }
-        let mut reason = "it runs in a sandbox: name what it reads in `inputs`, and packages with its commands in `tools`".to_owned();
+        let mut reason =
+            "it runs in a sandbox: name what it reads in `inputs`, and packages with its commands in `tools`"
+                .to_owned();
         let mut verdict = Verdict::Differs;
         if scripts.len() > 1 {
             verdict = Verdict::Decide;
@@ -225,7 +229,8 @@ impl Mapper<'_> {
     fn boot(&mut self) {
         let Some(line) = self.definition.get("addkcmdline") else { return };
         // R:: is for systems installed on disk.
-        let words: Vec<String> = line.split_whitespace().filter(|word| !word.starts_with("R::")).map(str::to_owned).collect();
+        let words: Vec<String> =
+            line.split_whitespace().filter(|word| !word.starts_with("R::")).map(str::to_owned).collect();
         if !words.is_empty() {
             self.set("boot", "cmdline", Value::List(words), "addkcmdline");
         }
@@ -289,7 +294,10 @@ impl Mapper<'_> {
         }
         let reasons = [
             ("nodebootif", "the boot entry says which card it is (BOOTIF=), so all nodes share one image"),
-            ("otherifce", "further cards are configured by the image's own network files: sync them, or a postscript of xCAT"),
+            (
+                "otherifce",
+                "further cards are configured by the image's own network files: sync them, or a postscript of xCAT",
+            ),
             ("partitionfile", "local disks are not set up by imgbuild's initrd: a postscript has to"),
             ("kitcomponents", "packages of kits are not taken by themselves: name them in [otherpkgs]"),
             ("rootfstype", "of statelite images only"),

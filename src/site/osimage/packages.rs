@@ -4,7 +4,8 @@ use super::{ListFile, ListKind, Mapper, RepoFields, Value, Verdict};
 use crate::recipe::Family;
 
 /// What is said of repositories whose packages nobody checks.
-const UNCHECKED: &str = "signatures of packages are not checked, as with xCAT: name the keys with signed-by, and remove check-packages";
+const UNCHECKED: &str =
+    "signatures of packages are not checked, as with xCAT: name the keys with signed-by, and remove check-packages";
 
 fn is_url(text: &str) -> bool {
     text.contains("://")
@@ -29,7 +30,9 @@ impl Mapper<'_> {
         let reason = match other {
             None => format!("not set: {found} is what xCAT finds for the profile"),
             Some(other) => {
-                format!("not set: {found} is what xCAT finds for the profile; genimage without a name would take {other}")
+                format!(
+                    "not set: {found} is what xCAT finds for the profile; genimage without a name would take {other}"
+                )
             }
         };
         self.mapping.lists.push(ListFile { path: found.clone(), kind: ListKind::Packages });
@@ -81,7 +84,9 @@ impl Mapper<'_> {
         }
         match problems.is_empty() {
             true => self.remark("pkgdir", Verdict::Differs, Some("repo"), UNCHECKED),
-            false => self.remark("pkgdir", Verdict::Decide, Some("repo"), format!("{}; {UNCHECKED}", problems.join("; "))),
+            false => {
+                self.remark("pkgdir", Verdict::Decide, Some("repo"), format!("{}; {UNCHECKED}", problems.join("; ")))
+            }
         }
     }
 
@@ -90,7 +95,10 @@ impl Mapper<'_> {
         let release = self.release.release.clone();
         let items = self.definition.list("pkgdir");
         let mut problems: Vec<String> = Vec::new();
-        for item in items.iter().chain(&self.definition.list("otherpkgdir").into_iter().filter(|one| is_url(one)).collect::<Vec<_>>()) {
+        for item in items
+            .iter()
+            .chain(&self.definition.list("otherpkgdir").into_iter().filter(|one| is_url(one)).collect::<Vec<_>>())
+        {
             if is_url(item) {
                 let mut words = item.split_whitespace();
                 let uri = words.next().unwrap_or_default().to_owned();
@@ -130,7 +138,9 @@ impl Mapper<'_> {
         let checked = "archives must be signed; xCAT takes them unsigned";
         match problems.is_empty() {
             true => self.remark("pkgdir", Verdict::Differs, Some("repo"), checked),
-            false => self.remark("pkgdir", Verdict::Decide, Some("repo"), format!("{}; {checked}", problems.join("; "))),
+            false => {
+                self.remark("pkgdir", Verdict::Decide, Some("repo"), format!("{}; {checked}", problems.join("; ")))
+            }
         }
     }
 

@@ -35,7 +35,8 @@ const WORDS: [(&str, Distro); 15] = [
 /// # Errors
 /// Why there is no such release here.
 pub fn release_of(osvers: &str) -> Result<Release, String> {
-    let number_of = |word: &str| osvers.strip_prefix(word).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let number_of =
+        |word: &str| osvers.strip_prefix(word).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     let found = WORDS.iter().find_map(|(word, distro)| Some((*distro, number_of(word)?)));
     let Some((distro, number)) = found else {
         return Err(format!("`{osvers}` is not a distribution whose images imgbuild builds"));

@@ -20,7 +20,11 @@ fn shown(value: &Value) -> String {
         Value::List(items) => {
             let items: Vec<String> = items.iter().map(text).collect();
             let line = items.join(", ");
-            if items.len() < 2 || line.len() < 90 { format!("[{line}]") } else { format!("[\n    {},\n]", items.join(",\n    ")) }
+            if items.len() < 2 || line.len() < 90 {
+                format!("[{line}]")
+            } else {
+                format!("[\n    {},\n]", items.join(",\n    "))
+            }
         }
     }
 }
@@ -91,7 +95,13 @@ pub fn recipe_text(mapping: &Mapping) -> String {
     if !left.is_empty() {
         text.push_str("\n# What has no counterpart here:\n");
         for one in left {
-            text.push_str(&comment(&format!("{}={}\n  {}: {}", one.attribute, one.value, one.verdict.name(), one.reason)));
+            text.push_str(&comment(&format!(
+                "{}={}\n  {}: {}",
+                one.attribute,
+                one.value,
+                one.verdict.name(),
+                one.reason
+            )));
         }
     }
     text

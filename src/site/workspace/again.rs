@@ -42,7 +42,9 @@ pub fn changed(directory: &Path, old: &Mapping, new: &Mapping) -> Result<Changed
     let unreadable = |problem: String| ImportError::Unreadable { path: path.clone(), problem };
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let text = std::fs::read_to_string(&path).map_err(|error| unreadable(error.to_string()))?;
-    let first = |findings: Vec<crate::source::Finding>| unreadable(findings.into_iter().next().map_or_else(String::new, |one| one.message));
+    let first = |findings: Vec<crate::source::Finding>| {
+        unreadable(findings.into_iter().next().map_or_else(String::new, |one| one.message))
+    };
     let document = document_in(&path, &name, None).map_err(first)?.to_json();
     let mut file = Editable::read(&name, &text).map_err(&unreadable)?;
     let mut said = Vec::new();
@@ -55,7 +57,10 @@ pub fn changed(directory: &Path, old: &Mapping, new: &Mapping) -> Result<Changed
             _ => continue,
         };
         if field.table == "image" {
-            said.push(format!("{path} is {} in xCAT now, in the recipe as it was: change it by hand", is_now.map(shown).unwrap_or_default()));
+            said.push(format!(
+                "{path} is {} in xCAT now, in the recipe as it was: change it by hand",
+                is_now.map(shown).unwrap_or_default()
+            ));
             continue;
         }
         let current = document.get(field.table).and_then(|table| table.get(&field.key)).cloned().unwrap_or(Json::Null);
@@ -92,7 +97,8 @@ fn changes(was: Option<&Value>, is_now: Option<&Value>, current: &Json) -> Vec<S
     let is_list = matches!(was.or(is_now), Some(Value::List(_)));
     if is_list {
         let (was, is_now) = (list(was).unwrap_or_default(), list(is_now).unwrap_or_default());
-        let holds = |item: &String| current.as_array().is_some_and(|all| all.iter().any(|one| one.as_str() == Some(item)));
+        let holds =
+            |item: &String| current.as_array().is_some_and(|all| all.iter().any(|one| one.as_str() == Some(item)));
         let gone = was.iter().filter(|item| !is_now.contains(item) && holds(item));
         let new = is_now.iter().filter(|item| !was.contains(item) && !holds(item));
         let take = gone.map(|item| Step::Do(Change::Take(item.clone()), format!(" -= {item}")));

@@ -28,7 +28,9 @@ pub struct Copies {
 /// Plans the copies of what recipes read.
 pub fn plan(all: &Reads, others: &BTreeSet<String>, places: &Places) -> Copies {
     let mut copies = Copies::default();
-    let is_below = |path: &str, folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let is_below = |path: &str, folder: &str| {
+        path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     let to = |path: &str| format!("{FOLDER}{path}");
     for path in all.lists.iter().chain(&all.synced) {
         let here = places.here(path);
@@ -43,7 +45,8 @@ pub fn plan(all: &Reads, others: &BTreeSet<String>, places: &Places) -> Copies {
             copies.files.insert(path.clone(), here);
             // Lists that are added to their folder later are found too, unless packages lie below it.
             let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let is_plain = all.lists.contains(path) && !folder.is_empty() && !others.iter().any(|one| is_below(one, folder));
+            let is_plain =
+                all.lists.contains(path) && !folder.is_empty() && !others.iter().any(|one| is_below(one, folder));
             let from = if is_plain { folder } else { path };
             copies.path_map.insert(from.to_owned(), to(from));
         }
@@ -62,7 +65,10 @@ pub struct Copied {
 
 fn digests(into: &Path) -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(into.join(FOLDER).join(DIGESTS)).unwrap_or_default();
-    text.lines().filter_map(|line| line.split_once("  ")).map(|(digest, path)| (path.to_owned(), digest.to_owned())).collect()
+    text.lines()
+        .filter_map(|line| line.split_once("  "))
+        .map(|(digest, path)| (path.to_owned(), digest.to_owned()))
+        .collect()
 }
 
 /// Copies what is new or changed there; a copy that was edited here stays.
@@ -96,7 +102,9 @@ pub fn copy(copies: &Copies, into: &Path, dry_run: bool) -> Result<Copied, Impor
             continue;
         }
         if ours.is_some() && ours.as_ref() != before {
-            copied.notes.push(format!("{shown} was edited here and changed on the management node: yours stays; compare with {path}"));
+            copied.notes.push(format!(
+                "{shown} was edited here and changed on the management node: yours stays; compare with {path}"
+            ));
             continue;
         }
         copied.written.push(shown);

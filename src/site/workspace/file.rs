@@ -33,7 +33,8 @@ pub fn with(into: &Path, wanted: &Wanted) -> Result<Option<String>, ImportError>
         Err(error) => return Err(unreadable(error.to_string())),
     };
     let text = old.clone().unwrap_or_else(|| NEW.to_owned());
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| unreadable(error.to_string()))?;
+    let mut document: DocumentMut =
+        text.parse().map_err(|error: toml_edit::TomlError| unreadable(error.to_string()))?;
     let is_odd = "it uses a form that imgbuild cannot edit: write `images` and `allow` as lists, `path_map` as a table";
     let odd = || unreadable(is_odd.to_owned());
     let images = document.entry("images").or_insert_with(|| Item::Value(Value::Array(Array::new())));

@@ -19,6 +19,9 @@ pub struct ImportRequest {
     pub into: PathBuf,
     /// Whether lists and synced files are copied into it; otherwise they are read where they lie.
     pub copy: bool,
+    /// Whether nothing of this host is read or allowed but the files that the places name: of definitions that somebody else
+    /// wrote.
+    pub sealed: bool,
     /// Whether nothing is written.
     pub dry_run: bool,
 }
@@ -28,7 +31,9 @@ pub struct ImportRequest {
 pub enum ImportError {
     /// No osimage is there.
     #[error("no definition of an osimage was found")]
-    #[diagnostic(help("name what `lsdef -t osimage -z` or `tabdump osimage` and `tabdump linuximage` print, or a directory with such files"))]
+    #[diagnostic(help(
+        "name what `lsdef -t osimage -z` or `tabdump osimage` and `tabdump linuximage` print, or a directory with such files"
+    ))]
     Nothing,
     /// A recipe is in the way.
     #[error("`{path}` is there already, and was not imported from xCAT; nothing was written")]

@@ -53,6 +53,12 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
         all.synced.extend(of_one.synced);
         all.named.extend(of_one.named);
     }
+    if request.sealed {
+        let is_brought = |path: &String| site.places.moved.iter().any(|(there, _)| there == path);
+        all.lists.retain(is_brought);
+        all.synced.retain(is_brought);
+        all.named.clear();
+    }
     let (wanted, copies) = readable(&all, site, request, &into);
     let workspace = file::with(&into, &wanted)?;
     let mut report = ImportReport {
@@ -110,7 +116,8 @@ fn readable(all: &Reads, site: &Site, request: &ImportRequest, into: &Path) -> (
         true => all.named.iter().collect(),
         false => all.lists.iter().chain(&all.synced).chain(&all.named).collect(),
     };
-    let moved: BTreeSet<(String, PathBuf)> = read.into_iter().filter_map(|path| places.moved_of(path).cloned()).collect();
+    let moved: BTreeSet<(String, PathBuf)> =
+        read.into_iter().filter_map(|path| places.moved_of(path).cloned()).collect();
     wanted.path_map = copies.path_map.clone();
     wanted.path_map.extend(moved.into_iter().map(|(there, here)| {
         let shown = here.strip_prefix(into).unwrap_or(&here).display().to_string();
@@ -158,7 +165,8 @@ fn plan_one<'a>(definition: &'a Definition, site: &Site, into: &Path) -> Result<
                 let Mapped::Recipe(old) = map(&old, &site.places) else {
                     return Err(ImportError::Unreadable {
                         path: last,
-                        problem: "it is not what an import wrote: remove it and the recipe, and import again".to_owned(),
+                        problem: "it is not what an import wrote: remove it and the recipe, and import again"
+                            .to_owned(),
                     });
                 };
                 let changed = changed(&directory, &old, &mapping)?;
@@ -175,7 +183,12 @@ fn is_empty(directory: &Path) -> bool {
 }
 
 fn plain_attributes(definition: &Definition) -> Vec<(&String, &String)> {
-    definition.attributes.iter().filter(|(name, _)| *name != "imagename").map(|(name, one)| (name, &one.value)).collect()
+    definition
+        .attributes
+        .iter()
+        .filter(|(name, _)| *name != "imagename")
+        .map(|(name, one)| (name, &one.value))
+        .collect()
 }
 
 /// The definition of the last import.

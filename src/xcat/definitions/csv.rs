@@ -21,6 +21,8 @@ pub enum TableKind {
     Statelite,
     /// `site`.
     Site,
+    /// `postscripts`.
+    Postscripts,
     /// One that says nothing of images.
     Other,
 }
@@ -35,6 +37,7 @@ impl TableKind {
             Self::Litetree => "litetree",
             Self::Statelite => "statelite",
             Self::Site => "site",
+            Self::Postscripts => "postscripts",
             Self::Other => "other",
         }
     }
@@ -48,6 +51,7 @@ impl TableKind {
             () if has(&["image", "file", "options"]) => Self::Litefile,
             () if has(&["image", "priority", "directory"]) => Self::Litetree,
             () if has(&["image", "node", "statemnt"]) => Self::Statelite,
+            () if has(&["node", "postscripts"]) => Self::Postscripts,
             () if has(&["key", "value"]) && !has(&["username"]) => Self::Site,
             () => Self::Other,
         }
@@ -177,7 +181,9 @@ pub fn parse_tables(file: &Arc<SourceFile>) -> (Vec<Table>, Vec<Finding>) {
             findings.push(
                 Finding::error("csv::header", &span, "a table begins with the line of its columns")
                     .label("this is a row")
-                    .help("put the line that tabdump writes first in front of it, for instance `#imagename,groups,...`"),
+                    .help(
+                        "put the line that tabdump writes first in front of it, for instance `#imagename,groups,...`",
+                    ),
             );
             return (Vec::new(), findings);
         };
@@ -210,8 +216,12 @@ pub fn parse_tables(file: &Arc<SourceFile>) -> (Vec<Table>, Vec<Finding>) {
         }
         if count > columns.len() {
             findings.push(
-                Finding::error("csv::fields", &span, format!("the row has {count} fields, the table {} columns", columns.len()))
-                    .label("tabrestore would refuse it"),
+                Finding::error(
+                    "csv::fields",
+                    &span,
+                    format!("the row has {count} fields, the table {} columns", columns.len()),
+                )
+                .label("tabrestore would refuse it"),
             );
         }
         table.rows.push(Row { values, span: Some(span) });
@@ -262,10 +272,7 @@ mod tests {
     #[test]
     fn what_tabrestore_would_refuse_is_told_with_its_line() {
         assert_eq!(read("\"i\",\n").1, ["1: a table begins with the line of its columns"]);
-        assert_eq!(
-            read("#imagename,imagetype,profil\n\"i\"\n").1,
-            ["1: table osimage has no column `profil`"]
-        );
+        assert_eq!(read("#imagename,imagetype,profil\n\"i\"\n").1, ["1: table osimage has no column `profil`"]);
         assert_eq!(read("#key,value\n\"a\",\"b\",\"c\"\n").1, ["2: the row has 3 fields, the table 2 columns"]);
         assert_eq!(read("#key,value\n\"a\",\"b\n").1, ["2: a quote that is not closed"]);
         assert!(read("#key,value\n\"a\"x,\"b\"\n").1[0].contains("closing quote"));

@@ -3,6 +3,7 @@
 //! Rules and vectors: sections 1 and 14.4 of the project's reference of xCAT 2.19.
 
 mod csv;
+mod manifest;
 mod search;
 mod stanza;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use crate::source::Span;
 
 pub use csv::{Row, Table, TableKind, parse_tables, write_rows};
+pub use manifest::{Extra, FILE_ATTRIBUTES, Manifest, files, is_plain_path, parse_manifest, write_manifest};
 pub use search::{Searched, platform, search_list, search_names};
 pub use stanza::{parse_stanzas, write_stanza};
 

@@ -22,7 +22,9 @@ pub fn search_list(osvers: &str) -> Vec<String> {
     while parts.len() > 1 {
         let last = parts[parts.len() - 1];
         let has_zero_in_front = last.len() > 1 && last.starts_with('0');
-        let Some(number) = last.parse::<u16>().ok().filter(|number| !has_zero_in_front && *number < 1000) else { break };
+        let Some(number) = last.parse::<u16>().ok().filter(|number| !has_zero_in_front && *number < 1000) else {
+            break;
+        };
         parts.pop();
         let stem = parts.join(".");
         for one in (0..=number).rev() {
@@ -85,7 +87,10 @@ mod tests {
         assert_eq!(search_list("rhels7.6-alternate")[0], "rhels7.6");
         assert_eq!(search_list("centos-stream8"), ["centos"]);
         let leap = search_list("leap15.6");
-        assert_eq!((leap[0].as_str(), &leap[leap.len() - 2..]), ("leap15.6", &["leap15".to_owned(), "sle15".to_owned()][..]));
+        assert_eq!(
+            (leap[0].as_str(), &leap[leap.len() - 2..]),
+            ("leap15.6", &["leap15".to_owned(), "sle15".to_owned()][..])
+        );
         assert!(search_list("rhels9.99999999999").len() < 3);
     }
 
@@ -115,6 +120,9 @@ mod tests {
         assert_eq!(taken("ubuntu24.04", &["c.ubuntu24.pkglist"]), (None, None));
         assert_eq!(taken("leap15.6", &["c.sle15.pkglist"]), both("c.sle15.pkglist"));
         assert_eq!(taken("rhels7.6-alternate", &["c.rhels7.x86_64.pkglist"]), both("c.rhels7.x86_64.pkglist"));
-        assert_eq!((platform("leap15.6"), platform("rocky9.4"), platform("rhels9.4")), (Some("sles"), Some("rocky"), Some("rh")));
+        assert_eq!(
+            (platform("leap15.6"), platform("rocky9.4"), platform("rhels9.4")),
+            (Some("sles"), Some("rocky"), Some("rh"))
+        );
     }
 }

@@ -207,9 +207,7 @@ mod tests {
         assert_eq!(one("i:\nobjtype=osimage\n comments=\"hello world\"\n").get("comments"), Some("hello world"));
         assert_eq!(one("i:\nobjtype=osimage\n addkcmdline=a=b c=d\n").get("addkcmdline"), Some("a=b c=d"));
         assert_eq!(one("i:\nobjtype=osimage\n template=\n").get("template"), None);
-        let t6 = one(
-            "default-osimage:\n imagetype=linux\n osvers=rhels9\ni:\n objtype=osimage\n osvers=rhels8\n",
-        );
+        let t6 = one("default-osimage:\n imagetype=linux\n osvers=rhels9\ni:\n objtype=osimage\n osvers=rhels8\n");
         assert_eq!((t6.get("imagetype"), t6.get("osvers")), (Some("linux"), Some("rhels8")));
         let (t7, told) = read("default-osimage:\n osvers=rhels9\ni:\n osvers=rhels8\n objtype=osimage\n");
         assert_eq!(t7[0].get("osvers"), Some("rhels8"));

@@ -1,11 +1,15 @@
 //! `imgbuild export`, and the definitions that `list -l` and `show -i` print.
 
+use std::path::{Path, PathBuf};
+
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::chosen_to_look;
+use crate::cli::setup::{chosen_to_look, print_findings};
 use crate::recipe::{Recipe, Workspace};
+use crate::site::bundle::{BundleExport, export_bundle};
+use crate::site::definitions;
 use crate::site::export::{Exported, definition_of, table};
-use crate::xcat::definitions::{Definition, TableKind, write_stanza};
+use crate::xcat::definitions::{Definition, TableKind, is_plain_path, write_stanza};
 
 /// Arguments of `export`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +24,35 @@ pub struct Arguments {
 pub enum What {
     /// Print images as xCAT's definitions: stanzas for `mkdef -z`
     Xcat(XcatArguments),
+    /// Write an image, its definition, lists and what nodes boot into one file for imgimport or `imgbuild import bundle`
+    Bundle(BundleArguments),
+}
+
+/// Arguments of `export bundle`.
+#[derive(Debug, clap::Args)]
+pub struct BundleArguments {
+    /// The image; `.` for the recipe where you stand
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Directory that `imgbuild build --publish xcat:DIR` filled [default: the image's rootimgdir, or what is published where its
+    /// form is one of xCAT's]
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// A file or folder that goes along, and the folder that it goes to [default: its own]
+    #[arg(short, long, value_name = "FILE[:DIR]")]
+    pub extra: Vec<String>,
+    /// Put the names of this node's postscripts into the bundle
+    #[arg(long, value_name = "NODE")]
+    pub postscripts: Option<String>,
+    /// Where xCAT's table of postscripts is: its databases, or what tabdump wrote
+    #[arg(long, value_name = "PATH", default_value = "/etc/xcat")]
+    pub tables: PathBuf,
+    /// Export it as another profile: the image and its lists get other names
+    #[arg(short, long, value_name = "PROFILE")]
+    pub profile: Option<String>,
 }
 
 /// Arguments of `export xcat`.
@@ -44,7 +77,78 @@ pub enum TableName {
 
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let What::Xcat(own) = &own.what;
+    match &own.what {
+        What::Xcat(own) => xcat(arguments, own),
+        What::Bundle(own) => bundle(arguments, own),
+    }
+}
+
+fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
+    let images = if own.image == "." { Vec::new() } else { vec![own.image.clone()] };
+    let recipes = match chosen_to_look(arguments, &images) {
+        Ok(recipes) => recipes,
+        Err(exit) => return exit,
+    };
+    let [recipe] = recipes.as_slice() else {
+        render::say("error: a bundle has one image: name it");
+        return Exit::Usage;
+    };
+    let below = |path: &Path| arguments.directory.join(path);
+    let extra = |text: &String| match text.split_once(':') {
+        Some((source, dest)) => (below(Path::new(source)), Some(dest.trim_end_matches('/').to_owned())),
+        None => (below(Path::new(text)), None),
+    };
+    let extras: Vec<_> = own.extra.iter().map(extra).collect();
+    if let Some((_, Some(dest))) =
+        extras.iter().find(|(_, dest)| dest.as_deref().is_some_and(|dest| !is_plain_path(dest)))
+    {
+        render::say(&format!("error: `{dest}` is no folder of a node: write an absolute path"));
+        return Exit::Usage;
+    }
+    let postscripts = match &own.postscripts {
+        None => None,
+        Some(node) => match postscripts_of(node, &below(&own.tables)) {
+            Ok(names) => Some(names),
+            Err(exit) => return exit,
+        },
+    };
+    let request = BundleExport {
+        to: below(&own.output),
+        from: own.from.as_deref().map(below),
+        published: Some(recipe.out.join(&recipe.model.image.name)),
+        extras,
+        profile: own.profile.clone(),
+        postscripts,
+        epoch: recipe.lock().ok().flatten().and_then(|lock| u64::try_from(lock.epoch).ok()).unwrap_or_default(),
+    };
+    let workspace = Workspace::above(&recipe.directory).ok().flatten();
+    match export_bundle(recipe, workspace.as_ref(), &request) {
+        Ok(written) => {
+            for note in &written.notes {
+                render::say(&format!("note: {note}"));
+            }
+            let size = render::bytes(written.bytes);
+            render::say(&format!("wrote {} ({} members, {size})", own.output.display(), written.members));
+            Exit::Done
+        }
+        Err(error) => super::import::failed(error, arguments.verbose),
+    }
+}
+
+/// Names of a node's scripts, from xCAT's tables.
+fn postscripts_of(node: &str, tables: &Path) -> Result<(String, String), Exit> {
+    let site = definitions::read(&[tables.to_owned()]);
+    site.postscripts_of(node).ok_or_else(|| {
+        print_findings(&site.findings, 0);
+        render::say(&format!(
+            "error: no row of xCAT's table postscripts in `{}` is of the node `{node}`\n  help: name what `tabdump postscripts` wrote with --tables",
+            tables.display()
+        ));
+        Exit::Input
+    })
+}
+
+fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
     let recipes = match chosen_to_look(arguments, &own.images) {
         Ok(recipes) => recipes,
         Err(exit) => return exit,

@@ -6,6 +6,7 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::{print_findings, read_selection};
 use crate::recipe::{WORKSPACE_FILE, plain};
+use crate::site::bundle::{BundleError, BundleImport, import_bundle};
 use crate::site::definitions;
 use crate::site::osimage::Verdict;
 use crate::site::workspace::{ImportError, ImportReport, ImportRequest, ImportState, ImportedImage, import};
@@ -23,6 +24,8 @@ pub struct Arguments {
 pub enum What {
     /// Make recipes of xCAT's osimages
     Xcat(XcatArguments),
+    /// Take over a bundle that imgexport or `imgbuild export bundle` wrote
+    Bundle(BundleArguments),
 }
 
 /// Arguments of `import xcat`.
@@ -46,10 +49,34 @@ pub struct XcatArguments {
     pub json: bool,
 }
 
+/// Arguments of `import bundle`.
+#[derive(Debug, clap::Args)]
+pub struct BundleArguments {
+    /// The bundle
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The workspace; made where it is not there. Nothing is written outside of it
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+    /// Import it as another profile: the image and its lists get other names
+    #[arg(short, long, value_name = "PROFILE")]
+    pub profile: Option<String>,
+    /// Replace what is there; it stays as FILE.ORIG
+    #[arg(long)]
+    pub force: bool,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match &own.what {
         What::Xcat(own) => xcat(arguments, own),
+        What::Bundle(own) => bundle(arguments, own),
     }
 }
 
@@ -68,7 +95,7 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
         render::say("error: the definitions have errors; nothing was written");
         return Exit::Input;
     }
-    let request = ImportRequest { into: below(&own.into), copy: own.copy, dry_run: own.dry_run };
+    let request = ImportRequest { into: below(&own.into), copy: own.copy, sealed: false, dry_run: own.dry_run };
     let report = match import(&site, &request) {
         Ok(report) => report,
         Err(error) => {
@@ -87,18 +114,68 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
         return Exit::Input;
     }
     if !own.dry_run {
-        check(arguments, &request);
+        check(arguments, &request.into);
     }
     Exit::Done
 }
 
+fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
+    let below = |path: &PathBuf| arguments.directory.join(path);
+    let request = BundleImport {
+        bundle: below(&own.file),
+        into: below(&own.into),
+        profile: own.profile.clone(),
+        force: own.force,
+        dry_run: own.dry_run,
+    };
+    let (report, findings) = match import_bundle(&request) {
+        Ok(done) => done,
+        Err(error) => return failed(error, arguments.verbose),
+    };
+    print_findings(&findings, arguments.verbose);
+    if own.json {
+        render::print_as_is(&format!("{:#}\n", serde_json::json!(report)));
+    } else {
+        let mut text = text_of(&report.import, arguments.verbose);
+        let would = if own.dry_run { "would be written" } else { "written" };
+        text.push_str(&format!("{} files of nodes and extras {would}\n", report.files.len()));
+        for (name, path) in &report.rootimg {
+            text.push_str(&format!("{name}: the packed image is {path}\n"));
+        }
+        render::print(&text);
+    }
+    if !own.dry_run && report.import.osimages.iter().any(|one| one.recipe.is_some()) {
+        check(arguments, &request.into);
+    }
+    Exit::Done
+}
+
+/// Says why there was no bundle.
+pub fn failed(error: BundleError, verbose: u8) -> Exit {
+    if let BundleError::Manifest { findings, .. } = &error {
+        print_findings(findings, verbose);
+    }
+    let exit = match &error {
+        BundleError::Io { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Exit::Input,
+        BundleError::Io { .. } => Exit::Machine,
+        BundleError::Import(error) => exit(error),
+        _ => Exit::Input,
+    };
+    render::say(&render::error(error));
+    exit
+}
+
 /// Says whether what was written can be built.
-fn check(arguments: &crate::cli::Arguments, request: &ImportRequest) {
-    let inside = arguments.for_directory(&plain(&request.into));
+fn check(arguments: &crate::cli::Arguments, into: &std::path::Path) {
+    let inside = arguments.for_directory(&plain(into));
     let shown = inside.directory.join(WORKSPACE_FILE);
     match read_selection(&inside, &[]) {
         Ok(selected) if selected.broken.is_empty() => {
-            render::say(&format!("{}: imgbuild check finds no error in {} images", shown.display(), selected.recipes.len()));
+            render::say(&format!(
+                "{}: imgbuild check finds no error in {} images",
+                shown.display(),
+                selected.recipes.len()
+            ));
         }
         Ok(selected) => render::say(&format!(
             "{}: imgbuild check finds errors in {}: run it with -C {}",

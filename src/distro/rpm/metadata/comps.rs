@@ -1,6 +1,6 @@
 //! Groups and environments of a repository (`group` or `group_gz` in repomd.xml). Source: rpm-software-management/comps.
 
-use super::xml::{Event, Reader};
+use crate::xml::{Event, Reader};
 
 /// Largest comps.xml that is read, unpacked.
 pub(in crate::distro::rpm) const COMPS_LIMIT: u64 = 64 << 20;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead, BufReader};
 
-use super::xml::{Event, Reader};
 use crate::distro::DistroError;
 use crate::distro::rpm::decompress::{Limited, decompressed};
 use crate::distro::rpm::{Checksum, Repository};
+use crate::xml::{Event, Reader};
 
 /// Largest filelists.xml that is read, unpacked; the largest distributions have about a gigabyte.
 const FILELISTS_LIMIT: u64 = 8 << 30;

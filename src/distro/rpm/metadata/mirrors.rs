@@ -1,7 +1,7 @@
 //! Mirror lists and metalinks. Source: the Metalink 3 and MirrorManager formats as librepo reads them.
 
-use super::xml::{Event, Reader};
 use crate::distro::rpm::Checksum;
+use crate::xml::{Event, Reader};
 
 /// Largest list of mirrors that is read.
 pub(in crate::distro::rpm) const MIRRORS_LIMIT: u64 = 4 << 20;

@@ -11,5 +11,4 @@ pub mod repomd;
 #[cfg(test)]
 pub mod samples;
 pub mod scan;
-pub mod xml;
 pub mod yaml;

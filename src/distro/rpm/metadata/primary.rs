@@ -3,8 +3,8 @@
 use std::io::BufRead;
 
 use super::repomd::is_below;
-use super::xml::{Attributes, Event, Reader};
 use crate::distro::rpm::{Candidate, Capability, Checksum, Evr, Relation, Requirement, Weak};
+use crate::xml::{Attributes, Event, Reader};
 
 /// Reads an unpacked primary.xml; source packages are passed over.
 ///

@@ -1,7 +1,7 @@
 //! repomd.xml: which metadata a repository has. Source: createrepo_c; libzypp and librepo read the same.
 
-use super::xml::{Event, Reader};
 use crate::distro::rpm::Checksum;
+use crate::xml::{Event, Reader};
 
 /// Largest repomd.xml that is read.
 pub(in crate::distro::rpm) const REPOMD_LIMIT: u64 = 16 << 20;

@@ -1,4 +1,5 @@
-//! XML as repositories publish it, read as a stream of names without prefixes.
+//! XML as repositories and bundles have it, read as a stream of names without prefixes. Nothing is expanded but the five
+//! entities that XML itself has.
 
 use std::io::BufRead;
 
@@ -22,6 +23,11 @@ impl Attributes {
     /// The value of a name, with its prefix (`xml:base`).
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all[..self.used].iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All names and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.all[..self.used].iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     fn push(&mut self, name: &str, value: &str) {
@@ -64,9 +70,11 @@ pub struct Reader<R> {
     ended_text: String,
     /// An empty element's end, which is told after its start.
     pending_end: bool,
+    refuses_doctype: bool,
 }
 
 impl<R: BufRead> Reader<R> {
+    /// A reader of a document.
     pub fn new(data: R) -> Self {
         let mut inner = quick_xml::Reader::from_reader(data);
         inner.config_mut().check_end_names = true;
@@ -80,7 +88,19 @@ impl<R: BufRead> Reader<R> {
             text: String::new(),
             ended_text: String::new(),
             pending_end: false,
+            refuses_doctype: false,
         }
+    }
+
+    /// The same; a document type is an error.
+    pub fn without_doctype(mut self) -> Self {
+        self.refuses_doctype = true;
+        self
+    }
+
+    /// How many bytes were read.
+    pub fn position(&self) -> u64 {
+        self.inner.buffer_position()
     }
 
     /// The next event; none at the end.
@@ -143,6 +163,9 @@ impl<R: BufRead> Reader<R> {
                 return Err(format!("it ends within `{}`", self.names[self.depth - 1].escape_default()));
             }
             Raw::Eof => return Ok(Step::Eof),
+            Raw::DocType(_) if self.refuses_doctype => {
+                return Err("a document type (DOCTYPE) is not taken: nothing may be expanded".to_owned());
+            }
             Raw::Comment(_) | Raw::Decl(_) | Raw::PI(_) | Raw::DocType(_) => {}
         }
         Ok(Step::Other)

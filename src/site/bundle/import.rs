@@ -1,0 +1,301 @@
+//! A bundle as a workspace's image.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::recipe::{RECIPE_FILE, document_in, recipe_file};
+use crate::site::definitions::{Places, Site};
+use crate::site::workspace::{ImportReport, ImportRequest, ImportState, import};
+use crate::source::{Finding, Severity, SourceFile};
+use crate::xcat::definitions::{Manifest, parse_manifest};
+
+use super::members::Members;
+use super::rename::{Placed, base, lists, with_profile};
+use super::unpack::unpack;
+use super::{BundleError, MEMBERS, OWN};
+
+/// Largest manifest that is read, in bytes.
+const MANIFEST_LIMIT: u64 = 4 << 20;
+
+/// What is to be done with a bundle.
+#[derive(Debug, Clone)]
+pub struct BundleImport {
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// The workspace, made where it is not there.
+    pub into: PathBuf,
+    /// Another profile (imgimport -f).
+    pub profile: Option<String>,
+    /// Whether what is there is replaced; it stays as `.ORIG`.
+    pub force: bool,
+    /// Whether nothing is written.
+    pub dry_run: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BundleReport {
+    /// As of `import xcat`.
+    #[serde(flatten)]
+    pub import: ImportReport,
+    /// Files of nodes and extras, from the workspace.
+    pub files: Vec<String>,
+    /// The workspace's file with the packed image, for each image that has one.
+    pub rootimg: BTreeMap<String, String>,
+}
+
+/// One image of a bundle.
+struct Image {
+    folder: PathBuf,
+    manifest: Manifest,
+    /// Lists, and where they go.
+    lists: Vec<Placed>,
+    /// Everything else: what lies in the folder, and where it goes.
+    others: Vec<(PathBuf, String)>,
+}
+
+/// Reads a bundle into a workspace.
+///
+/// # Errors
+/// [`BundleError`]; nothing was written then, but for a full disk and the like.
+pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Finding>), BundleError> {
+    let io = |path: &Path, error: std::io::Error| BundleError::Io { path: path.to_owned(), error };
+    let into = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
+    // In the workspace where it is there, so that files need only be renamed; a dry run leaves no trace.
+    let beside = if into.is_dir() && !request.dry_run { into.clone() } else { std::env::temp_dir() };
+    let aside =
+        tempfile::Builder::new().prefix(".imgbuild-bundle.").tempdir_in(&beside).map_err(|error| io(&beside, error))?;
+    let folders = unpack(&request.bundle, aside.path())?;
+    let mut findings = Vec::new();
+    let mut images = Vec::new();
+    for folder in folders {
+        images.push(read_image(folder, request, &mut findings)?);
+    }
+    let mut site = Site { places: Places::default(), ..Site::default() };
+    for image in &images {
+        let definition = &image.manifest.definition;
+        if site.osimages.insert(definition.name.clone(), definition.clone()).is_some() {
+            let problem = format!("`{}` is in it twice", definition.name);
+            return Err(BundleError::Refused { path: request.bundle.clone(), problem });
+        }
+        if !request.force && into.join("images").join(&definition.name).exists() {
+            return Err(BundleError::Taken { what: format!("the image `{}`", definition.name) });
+        }
+        for list in &image.lists {
+            let here = image.folder.join(&list.name);
+            if here.is_file() {
+                site.places.moved.push((list.path.clone(), here));
+            }
+        }
+    }
+    let below = into.join("site");
+    let mut files = Vec::new();
+    for (from, path) in images.iter().flat_map(all_files) {
+        let to = below.join(path.trim_start_matches('/'));
+        if to.symlink_metadata().is_ok() && !same(&from, &to) && !request.force {
+            return Err(BundleError::Taken { what: format!("`{}`", to.display()) });
+        }
+        files.push((from, to));
+    }
+    let mut report =
+        import(&site, &ImportRequest { into: into.clone(), copy: true, sealed: true, dry_run: request.dry_run })?;
+    for image in report.osimages.iter_mut().filter(|one| one.state == ImportState::Skipped) {
+        report.notes.push(format!("{}: its files are below site/, but it cannot be built here", image.name));
+    }
+    let mut done = BundleReport { import: report, files: Vec::new(), rootimg: BTreeMap::new() };
+    for image in &images {
+        if let Some(path) = image.manifest.rootimg.as_ref().filter(|path| image.folder.join(base(path)).is_file()) {
+            done.rootimg.insert(image.manifest.definition.name.clone(), format!("site{path}"));
+        }
+    }
+    for (from, to) in files {
+        let shown = to.strip_prefix(&into).unwrap_or(&to).display().to_string();
+        if !request.dry_run {
+            put(&from, &to, &below).map_err(|error| io(&to, error))?;
+        }
+        done.files.push(shown);
+    }
+    for image in images.iter().filter(|_| !request.dry_run) {
+        let name = &image.manifest.definition.name;
+        let is_new = done.import.osimages.iter().any(|one| one.name == *name && one.state == ImportState::New);
+        if is_new && let Some(note) = own_recipe(image, &into).map_err(|error| io(&into, error))? {
+            done.import.notes.push(format!("{name}: {note}"));
+        }
+    }
+    done.files.sort();
+    Ok((done, findings))
+}
+
+fn read_image(folder: PathBuf, request: &BundleImport, findings: &mut Vec<Finding>) -> Result<Image, BundleError> {
+    let refused = |problem: String| BundleError::Refused { path: request.bundle.clone(), problem };
+    let path = folder.join("manifest.xml");
+    if path.metadata().is_ok_and(|one| one.len() > MANIFEST_LIMIT) {
+        return Err(refused(format!("its manifest is larger than {} MiB", MANIFEST_LIMIT >> 20)));
+    }
+    let text = std::fs::read(&path).map_err(|error| BundleError::Io { path: path.clone(), error })?;
+    let text = String::from_utf8(text).map_err(|_| refused("its manifest is not UTF-8".to_owned()))?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (manifest, found) = parse_manifest(&SourceFile::new(format!("{name}/manifest.xml"), &path, text));
+    let has_errors = found.iter().any(|one| one.severity == Severity::Error);
+    let Some(mut manifest) = manifest.filter(|_| !has_errors) else {
+        return Err(BundleError::Manifest { path: request.bundle.clone(), findings: found });
+    };
+    findings.extend(found);
+    if let Ok(text) = std::fs::read(folder.join(MEMBERS)) {
+        let members: Members =
+            serde_json::from_slice(&text).map_err(|error| refused(format!("{MEMBERS} cannot be read: {error}")))?;
+        // Names of its own could lead anywhere.
+        let is_odd = |name: &str| name.starts_with('/') || name.split('/').any(|part| part == "..");
+        if let Some(member) = members.members.iter().find(|one| is_odd(&one.name)) {
+            return Err(refused(format!("{MEMBERS} names `{}`", member.name.escape_debug())));
+        }
+        if let Some(problem) = members.problem(&folder) {
+            return Err(refused(problem));
+        }
+    }
+    if manifest.needs_media {
+        let get = |attribute: &str| manifest.definition.get(attribute).unwrap_or_default();
+        let media = format!("/install/{}/{}", get("osvers"), get("osarch"));
+        if !Path::new(&media).is_dir() {
+            return Err(refused(format!("it needs the distribution's media in {media}: import them first")));
+        }
+    }
+    let lists = match &request.profile {
+        Some(profile)
+            if !profile.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || profile.is_empty() =>
+        {
+            return Err(refused(format!("`{}` cannot be a profile", profile.escape_debug())));
+        }
+        Some(profile) => with_profile(&mut manifest, profile),
+        None => lists(&manifest),
+    };
+    let places = [&manifest.kernel, &manifest.ramdisk, &manifest.rootimg, &manifest.rootimgtree, &manifest.litefile];
+    let mut others = Vec::new();
+    for (name, path) in places.into_iter().flatten().map(|path| (base(path), path)) {
+        match folder.join(name) {
+            here if here.is_file() => others.push((here, path.clone())),
+            _ if manifest.litefile.as_ref() == Some(path) => {}
+            _ => return Err(refused(format!("`{name}` is not in it, and its manifest names it"))),
+        }
+    }
+    for side in [".index", ".sha256"] {
+        if let Some(path) = &manifest.rootimg {
+            let here = folder.join(format!("{}{side}", base(path)));
+            if here.is_file() {
+                others.push((here, format!("{path}{side}")));
+            }
+        }
+    }
+    for extra in &manifest.extras {
+        let src = extra.src.trim_end_matches('/');
+        let dest = extra.dest.trim_end_matches('/');
+        let file = folder.join("extra").join(base(src));
+        let whole = folder.join("extra").join(src.trim_start_matches('/'));
+        if file.is_file() {
+            others.push((file, format!("{dest}/{}", base(src))));
+        } else if whole.is_dir() {
+            others.push((whole, dest.to_owned()));
+        } else {
+            return Err(refused(format!("the extra `{src}` is not in it, and its manifest names it")));
+        }
+    }
+    Ok(Image { folder, manifest, lists, others })
+}
+
+/// Files that go below `site/` besides lists, folders by their files.
+fn all_files(image: &Image) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    for (here, path) in &image.others {
+        if !here.is_dir() {
+            files.push((here.clone(), path.clone()));
+            continue;
+        }
+        for entry in walkdir::WalkDir::new(here).sort_by_file_name().into_iter().flatten() {
+            if !entry.file_type().is_dir() {
+                let below = entry.path().strip_prefix(here).unwrap_or(entry.path());
+                files.push((entry.path().to_owned(), format!("{path}/{}", below.display())));
+            }
+        }
+    }
+    files
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    let digest = |path: &Path| super::members::measure(path).ok();
+    digest(one).is_some() && digest(one) == digest(other)
+}
+
+/// Moves a file to its place below a folder; what was there is kept beside it.
+fn put(from: &Path, to: &Path, root: &Path) -> std::io::Result<()> {
+    let parent = to.parent().unwrap_or(root);
+    std::fs::create_dir_all(parent)?;
+    // A link of the workspace must not lead the bundle's files elsewhere.
+    if !parent.canonicalize()?.starts_with(root.canonicalize()?) {
+        return Err(std::io::Error::other("a link on the way leads out of the workspace"));
+    }
+    if to.symlink_metadata().is_ok() {
+        if same(from, to) {
+            return Ok(());
+        }
+        let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let numbered = (0..).map(|number| match number {
+            0 => to.with_file_name(format!("{name}.ORIG")),
+            number => to.with_file_name(format!("{name}.ORIG.{number}")),
+        });
+        let kept = numbered.take(10_000).find(|path| path.symlink_metadata().is_err());
+        std::fs::rename(to, kept.ok_or_else(|| std::io::Error::other("there are too many .ORIG files"))?)?;
+    }
+    if std::fs::rename(from, to).is_ok() {
+        return Ok(());
+    }
+    // Another file system.
+    if from.symlink_metadata()?.is_symlink() {
+        return std::os::unix::fs::symlink(std::fs::read_link(from)?, to);
+    }
+    let mut file = tempfile::Builder::new().prefix(".imgbuild-bundle.").tempfile_in(parent)?;
+    std::io::copy(&mut std::fs::File::open(from)?, file.as_file_mut())?;
+    file.as_file().set_permissions(std::fs::metadata(from)?.permissions())?;
+    file.persist(to).map(drop).map_err(|error| error.error)
+}
+
+/// Puts the recipe that a bundle of imgbuild brought in the place of the one that was just made of the definition; what is to
+/// be said, where it is not taken.
+fn own_recipe(image: &Image, into: &Path) -> std::io::Result<Option<&'static str>> {
+    let brought = image.folder.join(OWN).join("recipe");
+    let directory = into.join("images").join(&image.manifest.definition.name);
+    let is_renamed = image.folder.file_name().is_none_or(|name| *name != *image.manifest.definition.name);
+    if !crate::recipe::has_recipe(&brought) || !directory.is_dir() {
+        return Ok(None);
+    }
+    if is_renamed {
+        return Ok(Some("its own recipe is of the other profile: this one is made of the definition"));
+    }
+    if reads_outside(&brought) {
+        return Ok(Some(
+            "its own recipe inherits, or would read files of this host ([workspace] allow, [xcat] path_map): the one made of the definition was written instead",
+        ));
+    }
+    std::fs::remove_file(directory.join(RECIPE_FILE))?;
+    for entry in walkdir::WalkDir::new(&brought).sort_by_file_name().into_iter().flatten() {
+        if entry.file_type().is_file() {
+            let below = entry.path().strip_prefix(&brought).unwrap_or(entry.path());
+            put(entry.path(), &directory.join(below), &directory)?;
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a recipe that somebody else wrote says itself what it may read; a workspace's owner says that.
+fn reads_outside(directory: &Path) -> bool {
+    let path = recipe_file(directory);
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Ok(document) = document_in(&path, &name, None) else { return true };
+    let document = document.to_json();
+    let says = |table: &str, key: &str| document.get(table).and_then(|table| table.get(key)).is_some();
+    says("workspace", "allow")
+        || says("xcat", "path_map")
+        || document.get("extends").is_some()
+        || document.get("variant").is_some()
+}

@@ -1,0 +1,62 @@
+//! What a bundle of imgbuild says of its own members, so that damage is found before anything is written.
+
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+/// The members of an image's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Members {
+    /// Version of this form.
+    pub format_version: String,
+    /// Each member but this file.
+    pub members: Vec<Member>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Member {
+    /// Its path in the folder.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// Version of [`Members`].
+pub const MEMBERS_FORMAT: &str = "1.0";
+
+/// Size and digest of a file.
+pub fn measure(path: &Path) -> std::io::Result<(u64, String)> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    let mut size = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..read]);
+        size += read as u64;
+    }
+    let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((size, digest))
+}
+
+impl Members {
+    /// The first member that is not as it should be.
+    pub fn problem(&self, folder: &Path) -> Option<String> {
+        self.members.iter().find_map(|member| match measure(&folder.join(&member.name)) {
+            Ok((size, digest)) if size == member.size && digest == member.sha256 => None,
+            Ok((size, _)) if size != member.size => {
+                Some(format!("`{}` has {size} bytes instead of {}", member.name, member.size))
+            }
+            Ok(_) => Some(format!("the SHA-256 of `{}` is another than the bundle says", member.name)),
+            Err(error) => Some(format!("`{}` is missing: {error}", member.name)),
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! Bundles: an image with its definition, its lists and what nodes boot, in one file (xCAT: imgexport, imgimport).
+//!
+//! A bundle is a tar archive, with gzip or without, with a folder for each image: manifest.xml, the files that it names by their
+//! base names, and `extra/`. imgbuild's own bundles have [`MEMBERS`] beside it, and the recipe in [`OWN`]; imgimport passes
+//! over both. What others wrote is hostile: nothing is written outside of the workspace.
+
+mod import;
+mod members;
+mod rename;
+mod unpack;
+mod write;
+
+use std::path::PathBuf;
+
+use crate::source::Finding;
+
+pub use import::{BundleImport, BundleReport, import_bundle};
+pub use write::{BundleExport, Written, export_bundle};
+
+/// File of a bundle's folder with what it holds: a name, a size and a SHA-256 for each member.
+pub const MEMBERS: &str = "imgbuild.json";
+
+/// Folder of a bundle's folder with the recipe's own files.
+pub const OWN: &str = "imgbuild";
+
+/// Why a bundle was not read or written.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum BundleError {
+    /// It is no bundle, or one that is not to be trusted.
+    #[error("`{path}` is refused: {problem}; nothing was written")]
+    #[diagnostic(help(
+        "a bundle is what imgexport or `imgbuild export bundle` wrote: fetch it again, or do not trust it"
+    ))]
+    Refused {
+        /// The bundle.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Its manifest has errors.
+    #[error("the manifest of `{path}` has errors; nothing was written")]
+    Manifest {
+        /// The bundle.
+        path: PathBuf,
+        /// The errors.
+        findings: Vec<Finding>,
+    },
+    /// Something is there already.
+    #[error("{what} is there already; nothing was written")]
+    #[diagnostic(help(
+        "`--force` takes the bundle's and keeps what was there as FILE.ORIG; `--profile NAME` imports it under another name"
+    ))]
+    Taken {
+        /// The image or file.
+        what: String,
+    },
+    /// What is to go into a bundle is not there.
+    #[error("{problem}; no bundle was written")]
+    #[diagnostic(help("{help}"))]
+    Missing {
+        /// What is missing.
+        problem: String,
+        /// What to do.
+        help: String,
+    },
+    /// A file cannot be read or written.
+    #[error("`{path}`: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The workspace could not be made.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Import(#[from] super::workspace::ImportError),
+}

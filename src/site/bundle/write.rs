@@ -1,0 +1,290 @@
+//! An image as a bundle that xCAT's imgimport reads.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::recipe::{Recipe, Workspace};
+use crate::site::export::{definition_of, places_of};
+use crate::xcat::definitions::{Extra, FILE_ATTRIBUTES, Manifest, files, write_manifest};
+
+use super::members::{MEMBERS_FORMAT, Member, Members, measure};
+use super::rename::{base, with_profile};
+use super::{BundleError, MEMBERS, OWN};
+
+/// Packed images by xCAT's names, in the order in which imgexport looks for them.
+const ROOTIMGS: [&str; 6] =
+    ["rootimg.cpio.gz", "rootimg.cpio.xz", "rootimg.tar.gz", "rootimg.tar.xz", "rootimg.sfs", "rootimg.gz"];
+
+/// What goes into a bundle.
+#[derive(Debug, Clone, Default)]
+pub struct BundleExport {
+    /// The file to write; it appears whole.
+    pub to: PathBuf,
+    /// Directory with kernel, initrd and packed image by xCAT's names. None: the definition's rootimgdir, or what is published.
+    pub from: Option<PathBuf>,
+    /// The directory with what is published of the image.
+    pub published: Option<PathBuf>,
+    /// Files and folders to add: a source, and the folder that it goes to.
+    pub extras: Vec<(PathBuf, Option<String>)>,
+    /// Another profile.
+    pub profile: Option<String>,
+    /// Names of scripts for nodes: those at boot, and those after it.
+    pub postscripts: Option<(String, String)>,
+    /// Time of all members, in seconds since 1970.
+    pub epoch: u64,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Members of the bundle.
+    pub members: usize,
+    /// Its bytes.
+    pub bytes: u64,
+    /// What is to be said.
+    pub notes: Vec<String>,
+}
+
+/// Members in the making: name in the image's folder, and the file.
+type Files = BTreeMap<String, PathBuf>;
+
+/// Writes a recipe's image as a bundle.
+///
+/// # Errors
+/// [`BundleError`]; a file that was there stays then.
+pub fn export_bundle(
+    recipe: &Recipe,
+    workspace: Option<&Workspace>,
+    request: &BundleExport,
+) -> Result<Written, BundleError> {
+    let missing = |problem: String, help: &str| BundleError::Missing { problem, help: help.to_owned() };
+    let exported = definition_of(recipe, workspace);
+    let places = places_of(recipe, workspace);
+    let definition = exported.definition;
+    let mut notes = Vec::new();
+    if !exported.lost.is_empty() {
+        notes.push(format!("xCAT has no attribute for {}", exported.lost.join(", ")));
+    }
+    let rootimgdir = definition.get("rootimgdir").unwrap_or_default().trim_end_matches('/').to_owned();
+    let artefacts = artefacts(request, &places.here(&rootimgdir)).ok_or_else(|| {
+        let name = &recipe.model.image.name;
+        missing(
+            format!("there is no kernel, initrd-stateless.gz and packed image of `{name}` by a name that xCAT knows"),
+            &format!("run `imgbuild build {name} --publish xcat:DIR`, and give that directory with --from DIR"),
+        )
+    })?;
+    let mut members: Files = Files::new();
+    let place = |name: &str| Some(format!("{rootimgdir}/{name}"));
+    let rootimg = base(&artefacts.rootimg.display().to_string()).to_owned();
+    let mut manifest = Manifest {
+        kernel: place("kernel"),
+        ramdisk: place("initrd-stateless.gz"),
+        rootimg: place(&rootimg),
+        rootimgtree: None,
+        litefile: None,
+        needs_media: false,
+        extras: Vec::new(),
+        postscripts: request.postscripts.as_ref().map(|(first, _)| first.clone()).filter(|text| !text.is_empty()),
+        postbootscripts: request.postscripts.as_ref().map(|(_, later)| later.clone()).filter(|text| !text.is_empty()),
+        definition,
+    };
+    members.insert("kernel".to_owned(), artefacts.kernel);
+    members.insert("initrd-stateless.gz".to_owned(), artefacts.initrd);
+    for side in [".index", ".sha256"] {
+        let file = artefacts.rootimg.with_file_name(format!("{rootimg}{side}"));
+        if file.is_file() {
+            members.insert(format!("{rootimg}{side}"), file);
+        }
+    }
+    members.insert(rootimg, artefacts.rootimg);
+    let mut owners: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for attribute in FILE_ATTRIBUTES {
+        for path in files(&manifest.definition, attribute) {
+            let name = base(&path).to_owned();
+            if let Some((other, first)) = owners.get(&name)
+                && *first != path
+            {
+                return Err(missing(
+                    format!(
+                        "`{path}` of {attribute} and `{first}` of {other} have the same name, and a bundle has one folder"
+                    ),
+                    "rename one of them",
+                ));
+            }
+            let here = places.here(&path);
+            if !here.is_file() {
+                return Err(missing(
+                    format!("`{path}` of {attribute} is not there"),
+                    "correct the recipe, or create the file",
+                ));
+            }
+            if members.contains_key(&name) && !owners.contains_key(&name) {
+                return Err(missing(format!("a list may not be called `{name}` in a bundle"), "rename it"));
+            }
+            owners.insert(name.clone(), (attribute.to_owned(), path));
+            members.insert(name, here);
+        }
+    }
+    extras(request, &mut manifest, &mut members)?;
+    own_files(recipe, &mut members, &mut notes);
+    let folder = manifest.definition.name.replace(' ', "_");
+    let folder = match &request.profile {
+        Some(profile) => {
+            for one in with_profile(&mut manifest, profile) {
+                let new = base(&one.path).to_owned();
+                if new != one.name
+                    && let Some(file) = members.remove(&one.name)
+                {
+                    members.insert(new, file);
+                }
+            }
+            members.retain(|name, _| !name.starts_with(OWN));
+            manifest.definition.name.replace(' ', "_")
+        }
+        None => folder,
+    };
+    let bytes = write(&folder, &manifest, &members, request)?;
+    Ok(Written { members: members.len() + 2, bytes, notes })
+}
+
+struct Artefacts {
+    kernel: PathBuf,
+    initrd: PathBuf,
+    rootimg: PathBuf,
+}
+
+/// Finds kernel, initrd and packed image; the index says which image is the newest one.
+fn artefacts(request: &BundleExport, rootimgdir: &Path) -> Option<Artefacts> {
+    let of = |directory: &Path| {
+        let there = |name: &str| Some(directory.join(name)).filter(|path| path.is_file());
+        let with_index =
+            ROOTIMGS.iter().find(|name| there(&format!("{name}.index")).is_some() && there(name).is_some());
+        let rootimg = with_index.or_else(|| ROOTIMGS.iter().find(|name| there(name).is_some()))?;
+        let initrd = there("initrd-stateless.gz").or_else(|| {
+            // What is published has no ending: gzip is known by its first bytes.
+            let plain = there("initrd-stateless")?;
+            let mut begin = [0; 2];
+            std::io::Read::read_exact(&mut std::fs::File::open(&plain).ok()?, &mut begin).ok()?;
+            (begin == [0x1f, 0x8b]).then_some(plain)
+        })?;
+        Some(Artefacts { kernel: there("kernel")?, initrd, rootimg: there(rootimg)? })
+    };
+    match &request.from {
+        Some(from) => of(from),
+        None => of(rootimgdir).or_else(|| of(request.published.as_deref()?)),
+    }
+}
+
+fn extras(request: &BundleExport, manifest: &mut Manifest, members: &mut Files) -> Result<(), BundleError> {
+    for (source, dest) in &request.extras {
+        let real = source.canonicalize().map_err(|error| BundleError::Io { path: source.clone(), error })?;
+        let full = std::path::absolute(source).unwrap_or(real.clone()).display().to_string();
+        let is_folder = real.is_dir();
+        let folder = match is_folder {
+            true => full.clone(),
+            false => full.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned()),
+        };
+        let dest = dest.clone().unwrap_or(folder);
+        manifest.extras.push(Extra { src: full.clone(), dest });
+        if !is_folder {
+            members.insert(format!("extra/{}", base(&full)), real);
+            continue;
+        }
+        for entry in walkdir::WalkDir::new(&real).sort_by_file_name().into_iter().flatten() {
+            if entry.file_type().is_file() {
+                let below = entry.path().strip_prefix(&real).unwrap_or(entry.path());
+                members.insert(
+                    format!("extra/{}/{}", full.trim_start_matches('/'), below.display()),
+                    entry.path().to_owned(),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The recipe with its lock and what lies beside it, unless it needs more than that.
+fn own_files(recipe: &Recipe, members: &mut Files, notes: &mut Vec<String>) {
+    let inherits = recipe.files.iter().any(|file| !file.path.starts_with(&recipe.directory));
+    if inherits || recipe.variant.is_some() {
+        notes.push(
+            "the recipe inherits from other files, or is a variant: the bundle has its definition, and not the recipe"
+                .to_owned(),
+        );
+        return;
+    }
+    let named = recipe
+        .files
+        .iter()
+        .map(|file| file.path.clone())
+        .chain(recipe.named.iter().cloned())
+        .chain([recipe.lock_path.clone()]);
+    let stanza = recipe.directory.join(crate::site::osimage::STANZA_FILE);
+    for path in named.chain([stanza]).filter(|path| path.is_file()) {
+        if let Ok(below) = path.strip_prefix(&recipe.directory) {
+            members.insert(format!("{OWN}/recipe/{}", below.display()), path.clone());
+        }
+    }
+}
+
+/// Writes the archive beside its place and renames it there: members sorted, owned by root, of one time.
+fn write(folder: &str, manifest: &Manifest, members: &Files, request: &BundleExport) -> Result<u64, BundleError> {
+    let io = |path: &Path, error: std::io::Error| BundleError::Io { path: path.to_owned(), error };
+    let to = std::path::absolute(&request.to).unwrap_or_else(|_| request.to.clone());
+    let parent = to.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut file = tempfile::Builder::new()
+        .prefix(".imgbuild-bundle.")
+        .tempfile_in(&parent)
+        .map_err(|error| io(&parent, error))?;
+    let mut all = Members { format_version: MEMBERS_FORMAT.to_owned(), members: Vec::new() };
+    for (name, path) in members {
+        let (size, sha256) = measure(path).map_err(|error| io(path, error))?;
+        all.members.push(Member { name: name.clone(), size, sha256 });
+    }
+    let text = format!("{:#}\n", serde_json::json!(all));
+    {
+        let buffered = std::io::BufWriter::with_capacity(1 << 18, file.as_file_mut());
+        // What takes space is compressed already.
+        let gzip = flate2::GzBuilder::new().write(buffered, flate2::Compression::fast());
+        let mut builder = tar::Builder::new(gzip);
+        let written = |error: std::io::Error| io(&request.to, error);
+        let header = |size: u64, mode: u32| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(size);
+            header.set_mode(mode);
+            header.set_mtime(request.epoch);
+            header.set_uid(0);
+            header.set_gid(0);
+            header
+        };
+        let mut top = header(0, 0o755);
+        top.set_entry_type(tar::EntryType::Directory);
+        builder.append_data(&mut top, format!("./{folder}/"), std::io::empty()).map_err(written)?;
+        for (name, content) in [("manifest.xml", write_manifest(manifest)), (MEMBERS, text)] {
+            let mut header = header(content.len() as u64, 0o644);
+            builder.append_data(&mut header, format!("./{folder}/{name}"), content.as_bytes()).map_err(written)?;
+        }
+        for (member, path) in all.members.iter().zip(members.values()) {
+            let source = std::fs::File::open(path).map_err(|error| io(path, error))?;
+            let metadata = source.metadata().map_err(|error| io(path, error))?;
+            let is_run = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o100 != 0;
+            let mut header = header(member.size, if is_run { 0o755 } else { 0o644 });
+            builder
+                .append_data(
+                    &mut header,
+                    format!("./{folder}/{}", member.name),
+                    std::io::Read::take(source, member.size),
+                )
+                .map_err(written)?;
+        }
+        let gzip = builder.into_inner().map_err(written)?;
+        gzip.finish().and_then(|mut inner| inner.flush()).map_err(written)?;
+    }
+    file.as_file().sync_all().map_err(|error| io(&to, error))?;
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
+    file.as_file().set_permissions(mode).map_err(|error| io(&to, error))?;
+    let bytes = file.as_file().metadata().map_err(|error| io(&to, error))?.len();
+    file.persist(&to).map_err(|error| io(&to, error.error))?;
+    Ok(bytes)
+}
