@@ -32,7 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "format", "name", "witness",
         ],
     ),
-    ("site", &["recipe", "xcat", "source", "digest", "xml"]),
+    ("site", &["recipe", "xcat", "source", "archive", "digest"]),
     ("boot", &[]),
     (
         "cli",

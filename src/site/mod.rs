@@ -6,5 +6,6 @@
 pub mod bundle;
 pub mod definitions;
 pub mod export;
+pub mod media;
 pub mod osimage;
 pub mod workspace;

@@ -73,7 +73,7 @@ fn a_later_import_changes_what_changed_in_xcat_and_keeps_the_sites_edits() {
     let own = text(&path)
         .replace("[kernel]", "# ours\n[packages.own]\n")
         .replace("[packages.own]\n", "[kernel]\nversion = \"6.1.0-9-amd64\"");
-    std::fs::write(&path, own.replace("\"e1000\"", "\"e1000\", \"igb\"")).unwrap();
+    std::fs::write(&path, own.replace("\"ena\"", "\"ena\", \"igb\"")).unwrap();
     let before = text(&path);
     let same = import(&space, &[]).good();
     assert!(same.out.contains("image.toml is as imported") && text(&path) == before, "{}", same.out);
@@ -85,12 +85,12 @@ fn a_later_import_changes_what_changed_in_xcat_and_keeps_the_sites_edits() {
         &format!("\"{pkglist}\","),
         &format!("\"{pkglist},/install/custom/netboot/debian/more.pkglist\","),
     );
-    space.edit("linuximage.csv", "\"virtio_net,e1000\",,", "\"virtio_net,ice\",\"6.1.0-31-amd64\",");
+    space.edit("linuximage.csv", "\"virtio_net,ena\",,", "\"virtio_net,ice\",\"6.1.0-31-amd64\",");
     space.edit("linuximage.csv", "\"console=ttyS0 R::quiet\"", "");
     let ran = import(&space, &[]).good();
     for said in [
         "packages.lists += /install/custom/netboot/debian/more.pkglist",
-        "kernel.drivers -= e1000",
+        "kernel.drivers -= ena",
         "kernel.drivers += ice",
         "boot.cmdline -= console=ttyS0",
         "kernel.version stays: the recipe was edited to \"6.1.0-9-amd64\"; in xCAT it is 6.1.0-31-amd64 now",
@@ -99,7 +99,7 @@ fn a_later_import_changes_what_changed_in_xcat_and_keeps_the_sites_edits() {
     }
     let after = text(&path);
     assert!(after.contains("# ours") && after.contains("\"igb\"") && after.contains("6.1.0-9-amd64"), "{after}");
-    assert!(after.contains("more.pkglist") && !after.contains("e1000"), "{after}");
+    assert!(after.contains("more.pkglist") && !after.contains("\"ena\""), "{after}");
     let again = import(&space, &[]).good();
     assert!(again.out.contains("image.toml is as imported") && text(&path) == after, "{}", again.out);
     for table in ["osimage.csv", "linuximage.csv"] {

@@ -188,7 +188,7 @@ impl<R: Read + Seek> Image<'_, R> {
                 continue;
             }
             if let Some(target) = record.link {
-                visit(Member { path, mode: 0o777, kind: MemberKind::Symlink(target) })?;
+                visit(Member { path, size: None, mode: 0o777, kind: MemberKind::Symlink(target) })?;
                 continue;
             }
             parts.push(extent);
@@ -205,8 +205,9 @@ impl<R: Read + Seek> Image<'_, R> {
         if !parts.iter().all(ends) {
             return Err(format!("the image is damaged: `{path}` lies behind its end"));
         }
+        let size = Some(parts.iter().map(|part| part.size).sum());
         let mut content = Parts { input: self.input, parts, at: 0, moved: false };
-        visit(Member { path, mode, kind: MemberKind::File(&mut content) })
+        visit(Member { path, size, mode, kind: MemberKind::File(&mut content) })
     }
 }
 

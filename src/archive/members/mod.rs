@@ -18,6 +18,8 @@ pub enum MemberKind<'a> {
 pub struct Member<'a> {
     /// Path without `./` or `/` in front.
     pub path: String,
+    /// Bytes of a file, where they are known before it is read.
+    pub size: Option<u64>,
     /// Permission bits.
     pub mode: u32,
     /// What it is.
@@ -59,12 +61,12 @@ pub fn read_tar(stream: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), Stri
         let mode = entry.header().mode().map_err(damaged)? & 0o7777;
         match entry.header().entry_type() {
             tar::EntryType::Regular | tar::EntryType::Continuous => {
-                visit(Member { path, mode, kind: MemberKind::File(&mut entry) })?;
+                visit(Member { path, size: None, mode, kind: MemberKind::File(&mut entry) })?;
             }
             tar::EntryType::Symlink => {
                 let target = entry.link_name_bytes().map(|name| String::from_utf8_lossy(&name).into_owned());
                 let Some(target) = target else { continue };
-                visit(Member { path, mode, kind: MemberKind::Symlink(target) })?;
+                visit(Member { path, size: None, mode, kind: MemberKind::Symlink(target) })?;
             }
             _ => {}
         }
@@ -184,12 +186,12 @@ pub fn read_cpio(stream: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), Str
         let mode = head.mode & 0o7777;
         match (clean_path(&name), head.mode & 0o170_000) {
             (Some(_), 0o100_000) if head.size == 0 && head.links > 1 => {}
-            (Some(path), 0o100_000) => visit(Member { path, mode, kind: MemberKind::File(&mut content) })?,
+            (Some(path), 0o100_000) => visit(Member { path, size: None, mode, kind: MemberKind::File(&mut content) })?,
             (Some(path), 0o120_000) if head.size <= NAME_LIMIT => {
                 let mut target = Vec::new();
                 content.read_to_end(&mut target).map_err(damaged)?;
                 let target = String::from_utf8_lossy(&target).into_owned();
-                visit(Member { path, mode, kind: MemberKind::Symlink(target) })?;
+                visit(Member { path, size: None, mode, kind: MemberKind::Symlink(target) })?;
             }
             _ => {}
         }

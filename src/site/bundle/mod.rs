@@ -23,6 +23,11 @@ pub const MEMBERS: &str = "imgbuild.json";
 /// Folder of a bundle's folder with the recipe's own files.
 pub const OWN: &str = "imgbuild";
 
+/// The SHA-256 of a file, in hexadecimal digits.
+pub fn sha256_of(path: &std::path::Path) -> Option<String> {
+    members::measure(path).ok().map(|(_, digest)| digest)
+}
+
 /// Why a bundle was not read or written.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum BundleError {

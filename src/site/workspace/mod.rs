@@ -9,8 +9,10 @@ mod write;
 
 use std::path::PathBuf;
 
+pub use copies::write_whole;
+pub use file::Wanted;
 pub use report::{ImportReport, ImportState, ImportedImage};
-pub use write::{import, imported};
+pub use write::{import, imported, with_wanted};
 
 /// What an import is to do.
 #[derive(Debug, Clone)]

@@ -222,6 +222,15 @@ fn gone(site: &Site, into: &Path) -> Vec<ImportedImage> {
         .collect()
 }
 
+/// Makes a directory a workspace that allows what is wanted, or adds that to the one that it is.
+///
+/// # Errors
+/// [`ImportError`].
+pub fn with_wanted(into: &Path, wanted: &Wanted) -> Result<(), ImportError> {
+    let text = file::with(into, wanted)?;
+    write_workspace(into, text)
+}
+
 fn write_workspace(into: &Path, text: Option<String>) -> Result<(), ImportError> {
     let unwritable = |path: PathBuf| move |error: std::io::Error| ImportError::Unwritable { path, error };
     std::fs::create_dir_all(into).map_err(unwritable(into.to_owned()))?;

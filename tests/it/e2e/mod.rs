@@ -23,6 +23,7 @@ mod leases;
 mod limits;
 mod lock;
 mod machine;
+mod media;
 mod memo;
 mod mini;
 mod mirror;

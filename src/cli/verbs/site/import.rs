@@ -8,6 +8,7 @@ use crate::cli::setup::{print_findings, read_selection};
 use crate::recipe::{WORKSPACE_FILE, plain};
 use crate::site::bundle::{BundleError, BundleImport, import_bundle};
 use crate::site::definitions;
+use crate::site::media::{MediaError, MediaImport, import_media};
 use crate::site::osimage::Verdict;
 use crate::site::workspace::{ImportError, ImportReport, ImportRequest, ImportState, ImportedImage, import};
 
@@ -26,6 +27,37 @@ pub enum What {
     Xcat(XcatArguments),
     /// Take over a bundle that imgexport or `imgbuild export bundle` wrote
     Bundle(BundleArguments),
+    /// Make a repository and default recipes of a distribution's media
+    Media(MediaArguments),
+}
+
+/// Arguments of `import media`.
+#[derive(Debug, clap::Args)]
+pub struct MediaArguments {
+    /// ISO images, devices or directories; several discs of a set together
+    #[arg(value_name = "ISO|DIR|DEVICE", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// The workspace that default recipes go to; made where it is not there
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+    /// Directory of the repositories, DIR/NAME/ARCH [default: `repository` in the workspace]
+    #[arg(long, value_name = "DIR")]
+    pub repository: Option<PathBuf>,
+    /// What the media are, instead of what they say: rocky9.4
+    #[arg(short, long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Their CPU, as `uname -m` prints it
+    #[arg(short, long, value_name = "ARCH")]
+    pub arch: Option<String>,
+    /// Write no recipes
+    #[arg(short, long)]
+    pub only_repository: bool,
+    /// Say what the media are and what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `import xcat`.
@@ -77,6 +109,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match &own.what {
         What::Xcat(own) => xcat(arguments, own),
         What::Bundle(own) => bundle(arguments, own),
+        What::Media(own) => media(arguments, own),
     }
 }
 
@@ -145,6 +178,75 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
         render::print(&text);
     }
     if !own.dry_run && report.import.osimages.iter().any(|one| one.recipe.is_some()) {
+        check(arguments, &request.into);
+    }
+    Exit::Done
+}
+
+fn media(arguments: &crate::cli::Arguments, own: &MediaArguments) -> Exit {
+    let below = |path: &PathBuf| arguments.directory.join(path);
+    let request = MediaImport {
+        paths: own.paths.iter().map(below).collect(),
+        into: below(&own.into),
+        repository: own.repository.as_ref().map(below),
+        name: own.name.clone(),
+        arch: own.arch.clone(),
+        only_repository: own.only_repository,
+        dry_run: own.dry_run,
+    };
+    let bar = indicatif::ProgressBar::new_spinner().with_message("copying");
+    let shown = indicatif::ProgressStyle::with_template("{spinner} {msg} {bytes} ({bytes_per_sec})");
+    if let Ok(style) = shown {
+        bar.set_style(style);
+    }
+    // Of a terminal indicatif draws; a log gets a line for each gigabyte.
+    let is_log = !std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let mut copied = 0;
+    let done = import_media(&request, &mut |bytes| {
+        bar.inc(bytes);
+        if is_log && (copied + bytes) / 1_000_000_000 > copied / 1_000_000_000 {
+            render::say(&format!("copying: {} GB", (copied + bytes) / 1_000_000_000));
+        }
+        copied += bytes;
+    });
+    bar.finish_and_clear();
+    let report = match done {
+        Ok(report) => report,
+        Err(error) => {
+            let exit = match &error {
+                MediaError::Io { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Exit::Input,
+                MediaError::Io { .. } | MediaError::Full { .. } => Exit::Machine,
+                _ => Exit::Input,
+            };
+            render::say(&render::error(error));
+            return exit;
+        }
+    };
+    if own.json {
+        render::print_as_is(&format!("{:#}\n", serde_json::json!(report)));
+        return Exit::Done;
+    }
+    let mut text = String::new();
+    for one in &report.media {
+        let disc = one.disc.as_ref().map_or_else(String::new, |disc| format!(" disc {disc}"));
+        text.push_str(&format!("{}: {} {}{disc}\n", one.source, one.name, one.arch));
+        let would = if own.dry_run { "would go to" } else { "in" };
+        text.push_str(&format!("  {would} {}", one.repository.display()));
+        match own.dry_run {
+            true => text.push('\n'),
+            false => {
+                text.push_str(&format!(": {} files new ({}), {} kept\n", one.files, render::bytes(one.bytes), one.kept))
+            }
+        }
+    }
+    for recipe in &report.recipes {
+        text.push_str(&format!("{} {recipe}\n", if own.dry_run { "would write" } else { "wrote" }));
+    }
+    for note in &report.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    render::print(&text);
+    if !own.dry_run && !report.recipes.is_empty() {
         check(arguments, &request.into);
     }
     Exit::Done

@@ -88,7 +88,7 @@ impl<R: Read> Opened<R> {
             |file: &FileEntry| Some((clean_path(file.path.as_bytes())?, file.mode & 0o7777)).filter(|_| !file.ghost);
         for file in files.iter().filter(|file| file.is_link()) {
             if let Some((path, mode)) = member(file) {
-                visit(Member { path, mode, kind: MemberKind::Symlink(file.link.clone()) })?;
+                visit(Member { path, size: None, mode, kind: MemberKind::Symlink(file.link.clone()) })?;
             }
         }
         let content = decompressed(self.rest).map_err(|error| format!("has a payload that is damaged: {error}"))?;
@@ -110,11 +110,11 @@ impl<R: Read> Opened<R> {
                 for other in files.iter().zip(&names.first).filter(|(_, first)| **first == group).map(|(file, _)| file)
                 {
                     if let Some((path, mode)) = member(other) {
-                        visit(Member { path, mode, kind: MemberKind::File(&mut &bytes[..]) })?;
+                        visit(Member { path, size: None, mode, kind: MemberKind::File(&mut &bytes[..]) })?;
                     }
                 }
             } else if let Some((path, mode)) = member(file) {
-                visit(Member { path, mode, kind: MemberKind::File(&mut content) })?;
+                visit(Member { path, size: None, mode, kind: MemberKind::File(&mut content) })?;
             }
             let left = content.limit();
             archive.at += size - left;

@@ -1,0 +1,335 @@
+//! Bringing media into repositories.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::identify::{Medium, identify};
+use super::recipes;
+use super::source::{Found, Source};
+use super::{Family, ImportedMedium, MediaError, MediaReport};
+
+/// Version of what `import media --json` prints.
+const MEDIA_FORMAT: &str = "1.0";
+
+/// What is to be done with media.
+#[derive(Debug, Clone, Default)]
+pub struct MediaImport {
+    /// Images, devices and directories.
+    pub paths: Vec<PathBuf>,
+    /// The workspace that default recipes go to; made where it is not there.
+    pub into: PathBuf,
+    /// Directory of the repositories. None: `repository` in the workspace.
+    pub repository: Option<PathBuf>,
+    /// What the media are, for those that nobody knows: `rocky9.4`.
+    pub name: Option<String>,
+    /// Their CPU.
+    pub arch: Option<String>,
+    /// Whether no recipes are written.
+    pub only_repository: bool,
+    /// Whether nothing is written.
+    pub dry_run: bool,
+}
+
+/// Files that each disc of a set has its own of; the first one's stay.
+const OF_EACH_DISC: [&str; 9] = [
+    ".discinfo",
+    ".treeinfo",
+    "media.repo",
+    "TRANS.TBL",
+    "md5sum.txt",
+    "README.diskdefines",
+    ".disk/info",
+    "isolinux/boot.cat",
+    "boot.catalog",
+];
+
+/// Said while media are copied: bytes that were written since the last time.
+pub type Told<'t> = dyn FnMut(u64) + 't;
+
+/// Makes repositories of media, and default recipes that use them.
+///
+/// # Errors
+/// [`MediaError`].
+pub fn import_media(request: &MediaImport, told: &mut Told<'_>) -> Result<MediaReport, MediaError> {
+    let into = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
+    let into = crate::recipe::plain(&into);
+    let root = request.repository.clone().unwrap_or_else(|| into.join("repository"));
+    let root = crate::recipe::plain(&std::path::absolute(&root).unwrap_or(root));
+    let mut known = Vec::new();
+    let mut bytes = 0;
+    for path in &request.paths {
+        let (source, medium, size) = look(path, request)?;
+        bytes += size;
+        known.push((path, source, medium));
+    }
+    if !request.dry_run {
+        room(&root, bytes)?;
+    }
+    let mut report = MediaReport { format_version: MEDIA_FORMAT.to_owned(), ..MediaReport::default() };
+    for (path, source, medium) in &known {
+        let mut target = root.join(&medium.name).join(&medium.arch);
+        if let Some(folder) = &medium.folder {
+            target.push(folder);
+        }
+        let mut one = ImportedMedium {
+            source: path.display().to_string(),
+            name: medium.name.clone(),
+            arch: medium.arch.clone(),
+            disc: medium.disc.clone(),
+            repository: target.clone(),
+            files: 0,
+            bytes: 0,
+            kept: 0,
+        };
+        if !request.dry_run {
+            bring(path, source, &target, &mut one, &mut report.notes, told)?;
+        }
+        report.media.push(one);
+    }
+    if !request.only_repository {
+        let media: BTreeMap<(String, String), Medium> =
+            known.iter().map(|(.., medium)| ((medium.name.clone(), medium.arch.clone()), medium.clone())).collect();
+        for medium in media.values() {
+            recipes::write(medium, &root, &into, request.dry_run, &mut report)?;
+        }
+    }
+    Ok(report)
+}
+
+/// Opens a medium and says what it is.
+fn look(path: &Path, request: &MediaImport) -> Result<(Source, Medium, u64), MediaError> {
+    let unknown = |problem: String| MediaError::Unknown { path: path.to_owned(), problem };
+    let source = Source::open(path).map_err(|error| MediaError::Io { path: path.to_owned(), error })?;
+    let (texts, bytes) = source.look().map_err(unknown)?;
+    let mut medium = match (identify(&|name| texts.get(name).cloned()), &request.name, &request.arch) {
+        (Ok(medium), ..) => medium,
+        (Err(_), Some(name), Some(arch)) => {
+            let family = family_of(name).ok_or_else(|| {
+                unknown(format!("`{name}` does not begin with a distribution's word, for instance rocky or sle"))
+            })?;
+            Medium { family, name: name.clone(), arch: arch.clone(), disc: None, folder: None }
+        }
+        (Err(problem), ..) => return Err(unknown(problem)),
+    };
+    if let Some(arch) = request.arch.as_ref().filter(|arch| **arch != medium.arch) {
+        return Err(MediaError::Other { path: path.to_owned(), found: medium.arch, said: arch.clone() });
+    }
+    if let Some(name) = &request.name {
+        if family_of(name) != Some(medium.family) {
+            return Err(unknown(format!("it is {}, and `{name}` is a name of another kind", medium.name)));
+        }
+        medium.name = name.clone();
+    }
+    // Names become folders.
+    let is_plain = |text: &str| {
+        text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+            && !text.starts_with('.')
+            && !text.is_empty()
+    };
+    if !is_plain(&medium.name) || !is_plain(&medium.arch) {
+        return Err(unknown(format!(
+            "it calls itself `{}` for `{}`",
+            medium.name.escape_debug(),
+            medium.arch.escape_debug()
+        )));
+    }
+    Ok((source, medium, bytes))
+}
+
+fn family_of(name: &str) -> Option<Family> {
+    let is = |words: &[&str]| words.iter().any(|word| name.starts_with(word));
+    match () {
+        () if is(&["rh", "rocky", "alma", "centos", "ol", "fedora", "SL"]) => Some(Family::RedHat),
+        () if is(&["sle", "leap"]) => Some(Family::Suse),
+        () if is(&["debian", "ubuntu"]) => Some(Family::Debian),
+        () => None,
+    }
+}
+
+/// Refuses media that do not fit; what is there already may make it less.
+fn room(root: &Path, needed: u64) -> Result<(), MediaError> {
+    let there = root.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    let Ok(status) = rustix::fs::statvfs(there) else { return Ok(()) };
+    let free = status.f_bavail.saturating_mul(status.f_frsize);
+    let held: u64 = walkdir::WalkDir::new(root)
+        .into_iter()
+        .flatten()
+        .filter_map(|one| one.metadata().ok())
+        .map(|one| one.len())
+        .sum();
+    if free < needed.saturating_sub(held) {
+        let needed = (needed.saturating_sub(held)) / 1_000_000;
+        return Err(MediaError::Full { path: there.to_owned(), free: free / 1_000_000, needed });
+    }
+    Ok(())
+}
+
+/// What failed while a file was copied.
+enum Failed {
+    Medium(String),
+    Here(PathBuf, std::io::Error),
+}
+
+/// Copies what is not there yet. A repository that is new is made beside its place and renamed when it is whole.
+fn bring(
+    path: &Path,
+    source: &Source,
+    target: &Path,
+    one: &mut ImportedMedium,
+    notes: &mut Vec<String>,
+    told: &mut Told<'_>,
+) -> Result<(), MediaError> {
+    let io = |path: &Path, error: std::io::Error| MediaError::Io { path: path.to_owned(), error };
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_new = !target.is_dir();
+    let place = if is_new { target.with_file_name(format!(".{name}.partial")) } else { target.to_owned() };
+    std::fs::create_dir_all(&place).map_err(|error| io(&place, error))?;
+    let mut links: Vec<(String, String)> = Vec::new();
+    let mut others: BTreeSet<String> = BTreeSet::new();
+    let mut failed = None;
+    let walked = source.walk(&mut |below, found| {
+        if below.split('/').any(|part| part == "..") {
+            return Err(format!("it holds `{}`", below.escape_debug()));
+        }
+        let to = place.join(below);
+        match found {
+            Found::Link(aim) => links.push((below.to_owned(), aim)),
+            Found::File(from, size, content) => match std::fs::symlink_metadata(&to) {
+                // Files appear whole, so one of that size is it.
+                Ok(there) if there.is_file() && there.len() == size => one.kept += 1,
+                Ok(_) => {
+                    if !OF_EACH_DISC.contains(&below) {
+                        others.insert(below.to_owned());
+                    }
+                }
+                Err(_) => match put(from, size, content, &to) {
+                    Ok(()) => {
+                        one.files += 1;
+                        one.bytes += size;
+                        told(size);
+                    }
+                    Err(Failed::Medium(problem)) => return Err(format!("`{below}`: {problem}")),
+                    Err(Failed::Here(path, error)) => {
+                        failed = Some(io(&path, error));
+                        return Err("stopped".to_owned());
+                    }
+                },
+            },
+        }
+        Ok(())
+    });
+    if let Some(failed) = failed {
+        return Err(failed);
+    }
+    let damaged = |problem: String| MediaError::Damaged { path: path.to_owned(), problem, partial: place.clone() };
+    walked.map_err(damaged)?;
+    if let Some(problem) = wrong_sum(&place) {
+        // The file that is wrong must not count as there the next time.
+        let _ = std::fs::remove_file(place.join(&problem.0));
+        return Err(damaged(format!("`{}` has another digest than the medium says", problem.0)));
+    }
+    for (below, aim) in links {
+        make_link(&place, &below, &aim, notes).map_err(|error| io(&place.join(&below), error))?;
+    }
+    if !others.is_empty() {
+        let shown: Vec<&str> = others.iter().take(3).map(String::as_str).collect();
+        notes.push(format!(
+            "{}: {} files differ from those that are in {} already, which stay: {}",
+            path.display(),
+            others.len(),
+            target.display(),
+            shown.join(", ")
+        ));
+    }
+    if is_new {
+        std::fs::rename(&place, target).map_err(|error| io(target, error))?;
+    }
+    Ok(())
+}
+
+/// Makes one file: shared with the medium's where the file system can, else linked, else copied; it appears whole.
+fn put(from: Option<&Path>, size: u64, content: &mut dyn Read, to: &Path) -> Result<(), Failed> {
+    let here = |error: std::io::Error| Failed::Here(to.to_owned(), error);
+    let folder = to.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder).map_err(here)?;
+    let mut file = tempfile::Builder::new().prefix(".imgbuild-media.").tempfile_in(folder).map_err(here)?;
+    let is_shared = from.is_some_and(|from| {
+        File::open(from).is_ok_and(|from| rustix::fs::ioctl_ficlone(file.as_file(), &from).is_ok())
+    });
+    if !is_shared && from.is_some_and(|from| std::fs::hard_link(from, to).is_ok()) {
+        return Ok(());
+    }
+    if !is_shared {
+        let mut buffer = vec![0; 1 << 18];
+        let mut written = 0;
+        loop {
+            let read = content.read(&mut buffer).map_err(|error| Failed::Medium(format!("cannot be read: {error}")))?;
+            if read == 0 {
+                break;
+            }
+            file.write_all(&buffer[..read]).map_err(here)?;
+            written += read as u64;
+        }
+        if written != size {
+            return Err(Failed::Medium(format!("it has {written} bytes instead of {size}")));
+        }
+    }
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
+    file.as_file().set_permissions(mode).map_err(here)?;
+    file.persist(to).map(drop).map_err(|error| here(error.error))
+}
+
+/// Makes a link of the medium if it stays in the repository.
+fn make_link(place: &Path, below: &str, aim: &str, notes: &mut Vec<String>) -> std::io::Result<()> {
+    let depth = below.split('/').count() - 1;
+    let mut level = depth;
+    let is_inside = !aim.starts_with('/')
+        && !aim.is_empty()
+        && aim.split('/').all(|part| match part {
+            "" | "." => true,
+            ".." => level.checked_sub(1).map(|up| level = up).is_some(),
+            _ => {
+                level += 1;
+                true
+            }
+        });
+    let to = place.join(below);
+    if !is_inside {
+        notes.push(format!("`{below}` leads out of the medium, to `{}`: left out", aim.escape_debug()));
+        return Ok(());
+    }
+    if to.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(to.parent().unwrap_or(place))?;
+    std::os::unix::fs::symlink(aim, to)
+}
+
+/// The first file whose SHA-256 is another than `.treeinfo` or `CHECKSUMS` say, and its digest.
+fn wrong_sum(place: &Path) -> Option<(String, String)> {
+    let read = |name: &str| std::fs::read_to_string(place.join(name)).unwrap_or_default();
+    let mut sums: Vec<(String, String)> = Vec::new();
+    for line in read(".treeinfo").lines() {
+        if let Some((path, sum)) = line.split_once('=')
+            && let Some(sum) = sum.trim().strip_prefix("sha256:")
+        {
+            sums.push((path.trim().to_owned(), sum.trim().to_owned()));
+        }
+    }
+    for line in read("CHECKSUMS").lines() {
+        if let Some((sum, path)) = line.split_once("  ")
+            && sum.len() == 64
+        {
+            sums.push((path.trim_start_matches("./").to_owned(), sum.to_owned()));
+        }
+    }
+    sums.into_iter().filter(|(path, _)| !path.split('/').any(|part| part == "..") && !path.starts_with('/')).find(
+        |(path, sum)| {
+            let file = place.join(path);
+            file.is_file()
+                && crate::site::bundle::sha256_of(&file).is_some_and(|found| !found.eq_ignore_ascii_case(sum))
+        },
+    )
+}

@@ -1,0 +1,112 @@
+//! A distribution's media as a repository of the site's own (xCAT: copycds, section 10).
+//!
+//! Media are read without mounting: ISO 9660 images, devices with one, and directories. What is there already stays; what is
+//! new appears whole, in one rename of the directory.
+
+mod copy;
+mod identify;
+mod recipes;
+mod source;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use copy::{MediaImport, import_media};
+pub use identify::{Family, Medium, identify};
+
+/// What was done with media.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct MediaReport {
+    /// Version of this form.
+    pub format_version: String,
+    /// The media, in the order in which they were named.
+    pub media: Vec<ImportedMedium>,
+    /// Recipes that were written, from the workspace.
+    pub recipes: Vec<String>,
+    /// What else is to be said.
+    pub notes: Vec<String>,
+}
+
+/// One medium.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImportedMedium {
+    /// Where it was read from.
+    pub source: String,
+    /// What it is, as xCAT calls it: `rocky9.4`.
+    pub name: String,
+    /// Its CPU, as `uname -m` prints it.
+    pub arch: String,
+    /// Which disc of a set it is, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disc: Option<String>,
+    /// The repository's directory.
+    pub repository: PathBuf,
+    /// Files that were brought.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that were there already.
+    pub kept: usize,
+}
+
+/// Why media were not imported.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum MediaError {
+    /// Nobody knows it.
+    #[error("`{path}` is not a medium that imgbuild knows: {problem}")]
+    #[diagnostic(help(
+        "known are media of RHEL and its kin (.discinfo), SLES and Leap (media.1), Debian and Ubuntu (.disk/info); of others say what they are with --name and --arch"
+    ))]
+    Unknown {
+        /// The medium.
+        path: PathBuf,
+        /// What was looked for.
+        problem: String,
+    },
+    /// It says something else than the command line.
+    #[error("`{path}` is for {found}, and --arch says {said}; nothing was written")]
+    #[diagnostic(help("leave --arch out, or name the right medium"))]
+    Other {
+        /// The medium.
+        path: PathBuf,
+        /// Its CPU.
+        found: String,
+        /// The one that was asked for.
+        said: String,
+    },
+    /// It cannot be read.
+    #[error(
+        "the medium `{path}` is damaged: {problem}; what was copied of it is kept in `{partial}`, and no recipe names it"
+    )]
+    #[diagnostic(help(
+        "compare it with the checksum that its distribution publishes, fetch it again, and repeat the command: it goes on where it stopped"
+    ))]
+    Damaged {
+        /// The medium.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// Where its files are so far.
+        partial: PathBuf,
+    },
+    /// It does not fit.
+    #[error("`{path}` has {free} MB free, and the media need {needed} MB more; nothing was written")]
+    #[diagnostic(help("free space there, or choose another directory with --repository"))]
+    Full {
+        /// The directory.
+        path: PathBuf,
+        /// Bytes that are free, in millions.
+        free: u64,
+        /// Bytes that are needed, in millions.
+        needed: u64,
+    },
+    /// A file cannot be read or written.
+    #[error("`{path}`: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
