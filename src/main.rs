@@ -18,5 +18,8 @@ fn main() -> ExitCode {
     }
     // What is published is for a web server to read, whatever the caller's umask.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    if let Some(name) = arguments.first().and_then(|program| imgbuild::cli::names::Name::of(program)) {
+        return imgbuild::cli::names::run(name, &arguments);
+    }
     imgbuild::cli::main()
 }

@@ -1,6 +1,7 @@
 //! The command line: the only room that prints, and imported by nobody.
 
 mod exit;
+pub mod names;
 mod output;
 mod plans;
 mod recipe_lock;
@@ -119,6 +120,8 @@ pub enum Command {
     Import(verbs::site::import::Arguments),
     /// Give images to other tools: as xCAT's definitions, as bundles
     Export(verbs::site::export::Arguments),
+    /// Make links by which xCAT's commands (genimage, packimage, copycds, ...) run imgbuild
+    InstallXcatNames(verbs::site::names::Arguments),
     /// Draw the actions of the image, what they use, and what a build would do with them
     Graph(plans::graph::Arguments),
     /// Say where the bytes of the packed image are
@@ -200,6 +203,7 @@ fn with_stack() -> ExitCode {
         Command::Fetch(own) => verbs::images::fetch::run(&arguments, own),
         Command::Import(own) => verbs::site::import::run(&arguments, own),
         Command::Export(own) => verbs::site::export::run(&arguments, own),
+        Command::InstallXcatNames(own) => verbs::site::names::run(&arguments, own),
         Command::Graph(own) => plans::graph::run(&arguments, own),
         Command::Size(own) => verbs::images::size::run(&arguments, own),
         Command::Gc(own) => verbs::keeping::gc::run(&arguments, own),

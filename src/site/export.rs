@@ -233,11 +233,9 @@ fn lost(model: &Model, said: &Json) -> Vec<String> {
     }
     let removed = model.kernel.drivers.iter().filter(|name| name.starts_with('-'));
     lost.extend(removed.map(|name| format!("kernel.drivers {name}")));
-    let other = model.repo.iter().filter(|repo| repo.uri.is_none());
-    lost.extend(other.map(|repo| match &repo.file {
-        Some(file) => format!("repo of {file}"),
-        None => "repo without an address".to_owned(),
-    }));
+    // The host's own archives are what xCAT falls back to as well.
+    let files = model.repo.iter().filter_map(|repo| repo.file.as_ref());
+    lost.extend(files.map(|file| format!("the repositories of {file}")));
     lost
 }
 

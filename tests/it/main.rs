@@ -30,3 +30,4 @@ mod workspace;
 mod workspace_edit;
 mod workspace_kin;
 mod xcat_import;
+mod xcat_names;

@@ -53,6 +53,7 @@ fn a_sites_tree_becomes_a_workspace_without_errors() {
     images.sort();
     assert_eq!(images, [COMPUTE, "rocky9.4-x86_64-netboot-compute"]);
     let document: serde_json::Value = serde_json::from_str(&import(&space, &["--json"]).good().out).unwrap();
+    crate::schemas::assert_valid("import", &document);
     assert_eq!((&document["format_version"], &document["osimages"][0]["state"]), (&"1.0".into(), &"same".into()));
 }
 

@@ -13,8 +13,21 @@ use crate::stage::{BuildInfo, Drift, Estimate, Facts, Total, XcatPublished};
 use crate::store::ActionRecord;
 
 /// The formats that `imgbuild schema` knows.
-pub const FORMATS: [&str; 12] =
-    ["image", "workspace", "lock", "plan", "planfile", "log", "diff", "build", "record", "list", "check", "progress"];
+pub const FORMATS: [&str; 13] = [
+    "image",
+    "workspace",
+    "lock",
+    "plan",
+    "planfile",
+    "log",
+    "diff",
+    "build",
+    "record",
+    "list",
+    "check",
+    "progress",
+    "import",
+];
 
 /// The schema of a format, as text; none for a name that is not in [`FORMATS`].
 pub fn schema(format: &str) -> Option<String> {
@@ -32,6 +45,7 @@ pub fn schema(format: &str) -> Option<String> {
         "list" => schema_of::<ListDocument>(&id),
         "check" => schema_of::<CheckDocument>(&id),
         "progress" => schema_of::<ProgressEvent>(&id),
+        "import" => schema_of::<crate::site::workspace::ImportReport>(&id),
         _ => return None,
     })
 }

@@ -53,10 +53,10 @@ pub struct Remark {
     /// What became of it.
     pub verdict: Verdict,
     /// The recipe's field, if it has one: `packages.lists`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// Why; empty where nothing is to be said.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
 

@@ -29,15 +29,15 @@ pub struct ImportedImage {
     /// What became of it.
     pub state: ImportState,
     /// The recipe's file, from the workspace.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipe: Option<String>,
     /// Why there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What became of each attribute.
     pub attributes: Vec<Remark>,
     /// What a later import changed in the recipe, and what it left because the recipe says something else.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
 }
 
@@ -54,9 +54,9 @@ pub struct ImportReport {
     /// Objects of other kinds, which are not imported: how many of each.
     pub passed_over: std::collections::BTreeMap<String, usize>,
     /// Files that were copied, from the workspace; those of an earlier import that did not change are not named.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copied: Vec<String>,
     /// What else the administrator should know.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

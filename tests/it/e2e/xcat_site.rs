@@ -13,12 +13,26 @@ fn boot_a_site_moves_in_and_its_node_runs_its_postscripts() {
     let space = Space::example("xcat-site").with_store(&store());
     let made = std::process::Command::new(space.path().join("make-packages")).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let rootimgdir = space.path().join("netboot");
+    space.edit("linuximage.csv", "/install/netboot/debian12/x86_64/compute", rootimgdir.to_str().unwrap());
     let ran = space.run(&["import", "xcat", ".", "--into", "."]).good();
     assert!(ran.err.contains("imgbuild check finds no error in 2 images"), "{}", ran.err);
     let key = space.path().join("key");
-    let rootimgdir = space.path().join("netboot");
+    // By the commands that hands know.
+    space.run(&["install-xcat-names", "bin"]).good();
+    let named = |words: &[&str]| {
+        let mut command = std::process::Command::new(space.path().join("bin").join(words[0]));
+        let ran = command.args(&words[1..]).env("IMGBUILD_STORE", space.store()).current_dir("/").output().unwrap();
+        assert!(ran.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8_lossy(&ran.stderr).into_owned()
+    };
+    assert!(
+        named(&["genimage", COMPUTE])
+            .contains(&format!("imgbuild -C {} build {COMPUTE} --until initrd", space.path().display()))
+    );
+    assert!(!rootimgdir.exists());
+    assert!(named(&["packimage", "-c", "pigz", COMPUTE]).contains("pack.compress=gzip"));
     let publish = format!("xcat:{}", rootimgdir.display());
-    space.run(&["build", COMPUTE, "--progress", "plain", "--publish", &publish]).good();
     for name in ["kernel", "initrd-stateless.gz", "rootimg.cpio.gz"] {
         assert!(rootimgdir.join(name).is_file(), "{name}");
     }
@@ -36,6 +50,15 @@ fn boot_a_site_moves_in_and_its_node_runs_its_postscripts() {
 
     let motd = built.space.run(&["shell", COMPUTE, "--", "/bin/cat", "/etc/motd", "/etc/profile.d/site.sh"]).good().out;
     assert!(motd.contains("made-up site") && motd.contains("SITE_SCRATCH"), "{motd}");
+    let file = built.space.path().join("b.tgz");
+    built.space.run(&["export", "bundle", COMPUTE, "-o", file.to_str().unwrap()]).good();
+    let listed = std::process::Command::new("tar").arg("-tzf").arg(&file).output().unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    for member in
+        ["kernel", "initrd-stateless.gz", "rootimg.cpio.gz", "rootimg.cpio.gz.index", "imgbuild/recipe/image.lock"]
+    {
+        assert!(listed.lines().any(|line| line == format!("{COMPUTE}/{member}")), "{member}: {listed}");
+    }
     let stanza = built.space.run(&["export", "xcat", COMPUTE]).good().out;
-    assert!(stanza.contains("    rootimgdir=/install/netboot/debian12/x86_64/compute\n"), "{stanza}");
+    assert!(stanza.contains(&format!("    rootimgdir={}\n", rootimgdir.display())), "{stanza}");
 }

@@ -1,0 +1,77 @@
+//! `packimage` (section 7 of the reference).
+
+use clap::{Parser, ValueEnum};
+
+use super::{Done, Shell};
+
+/// Packs an image, and publishes it with kernel and initrd into its rootimgdir
+#[derive(Debug, Parser)]
+#[command(name = "packimage", disable_version_flag = true)]
+pub struct Arguments {
+    /// The osimage
+    pub image: String,
+    /// How it is packed; kept in the recipe
+    #[arg(short = 'm', value_name = "METHOD")]
+    pub method: Option<Method>,
+    /// Its compressor; kept in the recipe
+    #[arg(short = 'c', value_name = "COMPRESSOR")]
+    pub compressor: Option<Compressor>,
+    /// Not done here
+    #[arg(long)]
+    pub nosyncfiles: bool,
+    /// Means nothing here
+    #[arg(long, value_name = "URL")]
+    pub tracker: Option<String>,
+}
+
+/// xCAT's methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    Cpio,
+    Tar,
+    Squashfs,
+}
+
+/// xCAT's compressors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Compressor {
+    Gzip,
+    Pigz,
+    Xz,
+}
+
+/// Runs the command.
+pub fn run(shell: &Shell, own: &Arguments) -> Done {
+    let image = own.image.as_str();
+    if own.nosyncfiles {
+        return Err(shell.fail(&format!(
+            "--nosyncfiles: an image has what its recipe says: take the lists out with `imgbuild set {image} sync.lists-=FILE`"
+        )));
+    }
+    shell.say_moot(&[("--tracker", own.tracker.is_some(), "nodes fetch images by HTTP")]);
+    let mut changes = Vec::new();
+    if let Some(method) = own.method {
+        let archive = match method {
+            Method::Cpio => "cpio",
+            Method::Tar => "tar",
+            Method::Squashfs => "squashfs",
+        };
+        changes.push(format!("pack.archive={archive}"));
+    }
+    match own.compressor {
+        // As with xCAT: squashfs has a compressor of its own.
+        Some(_) if own.method == Some(Method::Squashfs) => shell.say("-c means nothing with -m squashfs, as in xCAT"),
+        Some(Compressor::Gzip | Compressor::Pigz) => changes.push("pack.compress=gzip".to_owned()),
+        Some(Compressor::Xz) => changes.push("pack.compress=xz".to_owned()),
+        None => {}
+    }
+    let rootimgdir = shell.attribute(image, "rootimgdir")?;
+    if !changes.is_empty() {
+        let words: Vec<&str> = ["set", image].into_iter().chain(changes.iter().map(String::as_str)).collect();
+        shell.run(&words)?;
+        shell.say_lines(image, &changes);
+    }
+    shell.run(&["build", image, "--publish", &format!("xcat:{rootimgdir}")])?;
+    shell.say(&format!("nodes get it after: nodeset NODES osimage={image}"));
+    Ok(())
+}

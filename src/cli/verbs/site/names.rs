@@ -1,0 +1,61 @@
+//! `imgbuild install-xcat-names`.
+
+use std::path::PathBuf;
+
+use crate::cli::Exit;
+use crate::cli::names::{Name, WORKSPACE_NOTE};
+use crate::cli::output::render;
+use crate::recipe::Workspace;
+
+/// Arguments of `install-xcat-names`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The directory that gets the links, for instance /usr/local/sbin; the workspace where you stand is theirs
+    #[arg(value_name = "DIR")]
+    pub links: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    match install(arguments, own) {
+        Ok(()) => Exit::Done,
+        Err((problem, exit)) => {
+            render::say(&format!("error: {problem}"));
+            exit
+        }
+    }
+}
+
+fn install(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (String, Exit)> {
+    let machine = |what: String| move |error: std::io::Error| (format!("{what}: {error}"), Exit::Machine);
+    let directory = arguments.directory.join(&own.links);
+    let program = std::env::current_exe().map_err(machine("imgbuild itself is not found".to_owned()))?;
+    // What is there and is no link of ours is xCAT's own, or somebody's.
+    let is_ours =
+        |path: &PathBuf| std::fs::read_link(path).is_ok_and(|target| target.file_name() == program.file_name());
+    for name in Name::ALL {
+        let link = directory.join(name.name());
+        if link.symlink_metadata().is_ok() && !is_ours(&link) {
+            let problem = format!("`{}` is there already; no link was made: choose another directory", link.display());
+            return Err((problem, Exit::Input));
+        }
+    }
+    std::fs::create_dir_all(&directory).map_err(machine(format!("cannot make `{}`", directory.display())))?;
+    for name in Name::ALL {
+        let link = directory.join(name.name());
+        let failed = machine(format!("cannot make `{}`", link.display()));
+        if is_ours(&link) {
+            std::fs::remove_file(&link).map_err(machine(format!("cannot replace `{}`", link.display())))?;
+        }
+        std::os::unix::fs::symlink(&program, &link).map_err(failed)?;
+    }
+    let real = arguments.directory.canonicalize().unwrap_or_else(|_| arguments.directory.clone());
+    let workspace = Workspace::root_of(&real).unwrap_or(real);
+    let note = directory.join(WORKSPACE_NOTE);
+    std::fs::write(&note, format!("{}\n", workspace.display()))
+        .map_err(machine(format!("cannot write `{}`", note.display())))?;
+    let names: Vec<&str> = Name::ALL.iter().map(|name| name.name()).collect();
+    render::say(&format!("{} in {}, for the workspace {}", names.join(", "), directory.display(), workspace.display()));
+    render::say("put the directory in front of /opt/xcat/bin in PATH, or name the commands by their paths");
+    Ok(())
+}

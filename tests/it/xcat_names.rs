@@ -1,0 +1,155 @@
+//! xCAT's commands by their names, as links to the program.
+
+use std::process::Command;
+
+use crate::support::{Ran, Space};
+
+const COMPUTE: &str = "debian12-x86_64-netboot-compute";
+
+/// The example's site, imported, with links in `bin`.
+fn site() -> Space {
+    let space = Space::example("xcat-site");
+    std::fs::create_dir_all(space.path().join("install/post/otherpkgs/debian12/x86_64")).unwrap();
+    space.run(&["import", "xcat", ".", "--into", "new"]).good();
+    let workspace = space.path().join("new");
+    let ran: Ran = crate::support::imgbuild()
+        .arg("-C")
+        .arg(&workspace)
+        .arg("install-xcat-names")
+        .arg(space.path().join("bin"))
+        .output()
+        .unwrap()
+        .into();
+    ran.good();
+    space
+}
+
+/// Runs a link, from a directory that is not the workspace.
+fn run(space: &Space, words: &[&str]) -> Ran {
+    let mut command = Command::new(space.path().join("bin").join(words[0]));
+    command
+        .args(&words[1..])
+        .env("IMGBUILD_STORE", space.store())
+        .env_remove("IMGBUILD_WORKSPACE")
+        .current_dir(space.path());
+    command.output().unwrap().into()
+}
+
+fn recipe(space: &Space) -> String {
+    std::fs::read_to_string(space.path().join("new/images").join(COMPUTE).join("image.toml")).unwrap()
+}
+
+#[test]
+fn links_are_made_and_never_in_the_place_of_xcats_own() {
+    let space = site();
+    let mut names: Vec<_> = std::fs::read_dir(space.path().join("bin"))
+        .unwrap()
+        .map(|one| one.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let expected = [
+        "copycds",
+        "genimage",
+        "imgbuild-workspace",
+        "imgcapture",
+        "imgexport",
+        "imgimport",
+        "liteimg",
+        "lsdef",
+        "nodeset",
+        "packimage",
+    ];
+    assert_eq!(names, expected);
+    space.run(&["install-xcat-names", "bin"]).good();
+    space.write("other/lsdef", "#!/bin/sh\n");
+    let ran = space.run(&["install-xcat-names", "other"]);
+    assert!(ran.code == 1 && ran.err.contains("is there already"), "{}", ran.err);
+    assert_eq!(std::fs::read_dir(space.path().join("other")).unwrap().count(), 1);
+}
+
+#[test]
+fn genimage_takes_xcats_flags_and_says_what_the_recipe_says() {
+    let space = site();
+    let before = recipe(&space);
+    let ran = run(&space, &["genimage", "--dryrun", "--noupdate", "-i", "eth0", "-k", "6.1.0-9-amd64", COMPUTE]).good();
+    assert!(ran.out.contains("rootfs") && ran.err.contains("--noupdate means nothing here"), "{} {}", ran.out, ran.err);
+    assert!(
+        ran.err.contains("-i means nothing here") && ran.err.contains("  kernel.version=6.1.0-9-amd64"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(recipe(&space), before);
+    // Without a name of an osimage, by release and profile.
+    assert!(run(&space, &["genimage", "--dryrun", "-o", "debian12", "-p", "compute"]).good().out.contains(COMPUTE));
+    for (words, said) in [
+        (&["genimage"][..], "name the osimage"),
+        (&["genimage", "-o", "debian12", COMPUTE], "without a name"),
+        (&["genimage", "-m", "statelite", COMPUTE], "only stateless images"),
+        (&["genimage", "--frobnicate"], "--frobnicate"),
+        (&["genimage", "--dryrun", "nothing"], "nothing"),
+        (&["packimage", "-m", "zip", COMPUTE], "zip"),
+        (&["packimage", "--nosyncfiles", COMPUTE], "sync.lists-=FILE"),
+        (&["imgexport", COMPUTE], "--publish xcat:DIR"),
+        (&["imgexport", "-R", "a@b", COMPUTE], "scp"),
+        (&["liteimg", COMPUTE], "only stateless"),
+        (&["imgcapture", "n01", "-t", "diskless", "-o", COMPUTE], "pkglist"),
+        (&["nodeset", "n01", &format!("osimage={COMPUTE}")], "imgbuild boot-entry debian12-x86_64-netboot-compute"),
+        (&["lsdef", "n01"], "stay with xCAT"),
+    ] {
+        let ran = run(&space, words);
+        assert!(ran.code == 1 && ran.err.contains(said), "{words:?}: {} {}", ran.code, ran.err);
+    }
+    assert_eq!(run(&space, &["genimage", "--help"]).code, 0);
+    assert_eq!(recipe(&space), before);
+}
+
+#[test]
+fn lsdef_imgimport_and_copycds_answer_as_xcats() {
+    let space = site();
+    let listed = run(&space, &["lsdef", "-t", "osimage"]).good().out;
+    assert_eq!(listed, format!("{COMPUTE}  (osimage)\nrocky9.4-x86_64-netboot-compute  (osimage)\n"));
+    let one = run(&space, &["lsdef", "-t", "osimage", COMPUTE, "-i", "osvers,exlist"]).good().out;
+    assert_eq!(
+        one,
+        format!(
+            "Object name: {COMPUTE}\n    exlist=/install/custom/netboot/debian/compute.exlist\n    osvers=debian12\n"
+        )
+    );
+    let stanza = run(&space, &["lsdef", "-t", "osimage", "-z", COMPUTE]).good().out;
+    assert!(
+        stanza.starts_with("# <xCAT data object stanza file>\n") && stanza.contains("    objtype=osimage\n"),
+        "{stanza}"
+    );
+    assert!(run(&space, &["lsdef", "-t", "osimage", "-l", COMPUTE]).good().out.contains("    profile=compute\n"));
+
+    for name in ["kernel", "initrd-stateless.gz", "rootimg.cpio.gz"] {
+        space.write(&format!("boot/{name}"), name);
+    }
+    let from = space.path().join("boot");
+    let exported = crate::support::imgbuild()
+        .arg("-C")
+        .arg(space.path().join("new"))
+        .args(["export", "bundle", COMPUTE, "--from", from.to_str().unwrap(), "-o"])
+        .arg(space.path().join("b.tgz"))
+        .status()
+        .unwrap();
+    assert!(exported.success());
+    let ran = run(&space, &["imgimport", "b.tgz", "-f", "gpu", "-p", "n01"]).good();
+    assert!(
+        ran.out.contains("debian12-x86_64-netboot-gpu: wrote") && ran.err.contains("chdef n01 postscripts="),
+        "{} {}",
+        ran.out,
+        ran.err
+    );
+
+    space
+        .write("dvd/.discinfo", "1.1\nRocky Linux 9.4\nx86_64\n1\n")
+        .write("dvd/BaseOS/repodata/repomd.xml", "<repomd/>\n");
+    let ran = run(&space, &["copycds", "-i", "dvd"]).good();
+    assert_eq!(ran.out, "DISTNAME:rocky9.4\nARCH:x86_64\nDISCNO:1\n");
+    let path = space.path().join("repo");
+    run(&space, &["copycds", "-o", "-p", path.to_str().unwrap(), "dvd"]).good();
+    assert!(path.join("rocky9.4/x86_64/BaseOS/repodata/repomd.xml").is_file());
+    let ran = run(&space, &["copycds", "-w", "-p", path.to_str().unwrap(), "dvd"]);
+    assert!(ran.code == 1 && ran.err.contains("was copied before"), "{}", ran.err);
+}
