@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::recipe::{RECIPE_FILE, document_in, recipe_file};
+use crate::recipe::{Change, Edit, Editable, FieldPath, RECIPE_FILE, Step, document_in, recipe_file};
 use crate::site::definitions::{Places, Site};
-use crate::site::workspace::{ImportReport, ImportRequest, ImportState, import};
+use crate::site::workspace::{ImportReport, ImportRequest, ImportState, import, write_whole};
 use crate::source::{Finding, Severity, SourceFile};
-use crate::xcat::definitions::{Manifest, parse_manifest};
+use crate::xcat::definitions::{Manifest, is_plain_path, parse_manifest};
 
 use super::members::Members;
 use super::rename::{Placed, base, lists, with_profile};
 use super::unpack::unpack;
-use super::{BundleError, MEMBERS, OWN};
+use super::{BundleError, MEMBERS, OWN, RECORDS};
+
+/// The workspace's folder of files, from a recipe of an import.
+const FROM_RECIPE: &str = "../../site";
 
 /// Largest manifest that is read, in bytes.
 const MANIFEST_LIMIT: u64 = 4 << 20;
@@ -30,6 +33,8 @@ pub struct BundleImport {
     pub profile: Option<String>,
     /// Whether what is there is replaced; it stays as `.ORIG`.
     pub force: bool,
+    /// Whether saved stores are put aside for loading.
+    pub records: bool,
     /// Whether nothing is written.
     pub dry_run: bool,
 }
@@ -44,6 +49,9 @@ pub struct BundleReport {
     pub files: Vec<String>,
     /// The workspace's file with the packed image, for each image that has one.
     pub rootimg: BTreeMap<String, String>,
+    /// Saved stores that the caller loads and removes.
+    #[serde(skip)]
+    pub records: Vec<PathBuf>,
 }
 
 /// One image of a bundle.
@@ -54,6 +62,8 @@ struct Image {
     lists: Vec<Placed>,
     /// Everything else: what lies in the folder, and where it goes.
     others: Vec<(PathBuf, String)>,
+    /// Paths of the management node that its own recipe reads below `site/`.
+    paths: Vec<String>,
 }
 
 /// Reads a bundle into a workspace.
@@ -104,7 +114,7 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
     for image in report.osimages.iter_mut().filter(|one| one.state == ImportState::Skipped) {
         report.notes.push(format!("{}: its files are below site/, but it cannot be built here", image.name));
     }
-    let mut done = BundleReport { import: report, files: Vec::new(), rootimg: BTreeMap::new() };
+    let mut done = BundleReport { import: report, files: Vec::new(), rootimg: BTreeMap::new(), records: Vec::new() };
     for image in &images {
         if let Some(path) = image.manifest.rootimg.as_ref().filter(|path| image.folder.join(base(path)).is_file()) {
             done.rootimg.insert(image.manifest.definition.name.clone(), format!("site{path}"));
@@ -122,6 +132,14 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
         let is_new = done.import.osimages.iter().any(|one| one.name == *name && one.state == ImportState::New);
         if is_new && let Some(note) = own_recipe(image, &into).map_err(|error| io(&into, error))? {
             done.import.notes.push(format!("{name}: {note}"));
+        }
+    }
+    for image in images.iter().filter(|_| request.records) {
+        let from = image.folder.join(OWN).join(RECORDS);
+        if from.is_file() {
+            let to = into.join(format!(".{}.{RECORDS}", image.manifest.definition.name));
+            put(&from, &to, &into).map_err(|error| io(&to, error))?;
+            done.records.push(to);
         }
     }
     done.files.sort();
@@ -143,6 +161,7 @@ fn read_image(folder: PathBuf, request: &BundleImport, findings: &mut Vec<Findin
         return Err(BundleError::Manifest { path: request.bundle.clone(), findings: found });
     };
     findings.extend(found);
+    let mut paths = Vec::new();
     if let Ok(text) = std::fs::read(folder.join(MEMBERS)) {
         let members: Members =
             serde_json::from_slice(&text).map_err(|error| refused(format!("{MEMBERS} cannot be read: {error}")))?;
@@ -154,6 +173,10 @@ fn read_image(folder: PathBuf, request: &BundleImport, findings: &mut Vec<Findin
         if let Some(problem) = members.problem(&folder) {
             return Err(refused(problem));
         }
+        if let Some(path) = members.paths.iter().find(|path| !is_plain_path(path)) {
+            return Err(refused(format!("{MEMBERS} names `{}`", path.escape_debug())));
+        }
+        paths = members.paths;
     }
     if manifest.needs_media {
         let get = |attribute: &str| manifest.definition.get(attribute).unwrap_or_default();
@@ -201,7 +224,13 @@ fn read_image(folder: PathBuf, request: &BundleImport, findings: &mut Vec<Findin
             return Err(refused(format!("the extra `{src}` is not in it, and its manifest names it")));
         }
     }
-    Ok(Image { folder, manifest, lists, others })
+    if takes_own_recipe(&folder, &manifest) {
+        for path in &paths {
+            others.push((folder.join(OWN).join("site").join(path.trim_start_matches('/')), path.clone()));
+        }
+        others.retain(|(here, _)| here.exists());
+    }
+    Ok(Image { folder, manifest, lists, others, paths })
 }
 
 /// Files that go below `site/` besides lists, folders by their files.
@@ -260,22 +289,28 @@ fn put(from: &Path, to: &Path, root: &Path) -> std::io::Result<()> {
     file.persist(to).map(drop).map_err(|error| error.error)
 }
 
+/// Whether the bundle has a recipe for the image that the manifest defines.
+fn takes_own_recipe(folder: &Path, manifest: &Manifest) -> bool {
+    let brought = folder.join(OWN).join("recipe");
+    let is_renamed = folder.file_name().is_none_or(|name| *name != *manifest.definition.name);
+    crate::recipe::has_recipe(&brought) && !is_renamed && !reads_outside(&brought)
+}
+
 /// Puts the recipe that a bundle of imgbuild brought in the place of the one that was just made of the definition; what is to
 /// be said, where it is not taken.
 fn own_recipe(image: &Image, into: &Path) -> std::io::Result<Option<&'static str>> {
     let brought = image.folder.join(OWN).join("recipe");
     let directory = into.join("images").join(&image.manifest.definition.name);
-    let is_renamed = image.folder.file_name().is_none_or(|name| *name != *image.manifest.definition.name);
     if !crate::recipe::has_recipe(&brought) || !directory.is_dir() {
         return Ok(None);
     }
-    if is_renamed {
-        return Ok(Some("its own recipe is of the other profile: this one is made of the definition"));
-    }
-    if reads_outside(&brought) {
-        return Ok(Some(
-            "its own recipe inherits, or would read files of this host ([workspace] allow, [xcat] path_map): the one made of the definition was written instead",
-        ));
+    if !takes_own_recipe(&image.folder, &image.manifest) {
+        return Ok(Some(match reads_outside(&brought) {
+            true => {
+                "its own recipe inherits, or would read files of this host ([workspace] allow, [xcat] path_map): the one made of the definition was written instead"
+            }
+            false => "its own recipe is of the other profile: this one is made of the definition",
+        }));
     }
     std::fs::remove_file(directory.join(RECIPE_FILE))?;
     for entry in walkdir::WalkDir::new(&brought).sort_by_file_name().into_iter().flatten() {
@@ -284,7 +319,23 @@ fn own_recipe(image: &Image, into: &Path) -> std::io::Result<Option<&'static str
             put(entry.path(), &directory.join(below), &directory)?;
         }
     }
+    let path = recipe_file(&directory);
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let odd = |problem: String| std::io::Error::other(problem);
+    let mut file = Editable::read(&name, &std::fs::read_to_string(&path)?).map_err(odd)?;
+    for (there, here) in path_map(&image.paths) {
+        let field =
+            FieldPath { steps: vec![Step::Key("xcat".to_owned()), Step::Key("path_map".to_owned()), Step::Key(there)] };
+        file.apply(&[], &Edit { path: field, change: Change::Set(here) }).map_err(odd)?;
+    }
+    write_whole(&path, file.text().as_bytes())?;
     Ok(None)
+}
+
+/// Where a recipe finds paths of the management node below `site/`: said in the recipe itself, so that no other image of the
+/// workspace looks there.
+fn path_map(paths: &[String]) -> Vec<(String, String)> {
+    paths.iter().map(|path| (path.clone(), format!("{FROM_RECIPE}{path}"))).collect()
 }
 
 /// Whether a recipe that somebody else wrote says itself what it may read; a workspace's owner says that.

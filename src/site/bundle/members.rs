@@ -13,6 +13,9 @@ pub struct Members {
     pub format_version: String,
     /// Each member but this file.
     pub members: Vec<Member>,
+    /// Folders and files of the management node that lie below `imgbuild/site`, whole: the recipe reads them there.
+    #[serde(default)]
+    pub paths: Vec<String>,
 }
 
 /// One of them.

@@ -23,6 +23,9 @@ pub const MEMBERS: &str = "imgbuild.json";
 /// Folder of a bundle's folder with the recipe's own files.
 pub const OWN: &str = "imgbuild";
 
+/// File of that folder with a saved store.
+pub const RECORDS: &str = "store.saved";
+
 /// The SHA-256 of a file, in hexadecimal digits.
 pub fn sha256_of(path: &std::path::Path) -> Option<String> {
     members::measure(path).ok().map(|(_, digest)| digest)

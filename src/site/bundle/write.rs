@@ -1,6 +1,6 @@
 //! An image as a bundle that xCAT's imgimport reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ use crate::xcat::definitions::{Extra, FILE_ATTRIBUTES, Manifest, files, write_ma
 
 use super::members::{MEMBERS_FORMAT, Member, Members, measure};
 use super::rename::{base, with_profile};
-use super::{BundleError, MEMBERS, OWN};
+use super::{BundleError, MEMBERS, OWN, RECORDS};
+use crate::site::definitions::Places;
 
 /// Packed images by xCAT's names, in the order in which imgexport looks for them.
 const ROOTIMGS: [&str; 6] =
@@ -31,6 +32,8 @@ pub struct BundleExport {
     pub profile: Option<String>,
     /// Names of scripts for nodes: those at boot, and those after it.
     pub postscripts: Option<(String, String)>,
+    /// A saved store with what the image's last build needs.
+    pub records: Option<PathBuf>,
     /// Time of all members, in seconds since 1970.
     pub epoch: u64,
 }
@@ -127,7 +130,10 @@ pub fn export_bundle(
         }
     }
     extras(request, &mut manifest, &mut members)?;
-    own_files(recipe, &mut members, &mut notes);
+    let mut paths = own_files(recipe, workspace, &places, &mut members, &mut notes);
+    if let Some(saved) = &request.records {
+        members.insert(format!("{OWN}/{RECORDS}"), saved.clone());
+    }
     let folder = manifest.definition.name.replace(' ', "_");
     let folder = match &request.profile {
         Some(profile) => {
@@ -140,11 +146,12 @@ pub fn export_bundle(
                 }
             }
             members.retain(|name, _| !name.starts_with(OWN));
+            paths.clear();
             manifest.definition.name.replace(' ', "_")
         }
         None => folder,
     };
-    let bytes = write(&folder, &manifest, &members, request)?;
+    let bytes = write(&folder, &manifest, &members, paths, request)?;
     Ok(Written { members: members.len() + 2, bytes, notes })
 }
 
@@ -204,32 +211,99 @@ fn extras(request: &BundleExport, manifest: &mut Manifest, members: &mut Files) 
     Ok(())
 }
 
-/// The recipe with its lock and what lies beside it, unless it needs more than that.
-fn own_files(recipe: &Recipe, members: &mut Files, notes: &mut Vec<String>) {
-    let inherits = recipe.files.iter().any(|file| !file.path.starts_with(&recipe.directory));
+/// The recipe with its lock and all that it reads, unless a bundle has no place for some of that; the paths of the management
+/// node among it.
+fn own_files(
+    recipe: &Recipe,
+    workspace: Option<&Workspace>,
+    places: &Places,
+    members: &mut Files,
+    notes: &mut Vec<String>,
+) -> Vec<String> {
+    let inherits = recipe.files.iter().any(|file| !file.path.starts_with(&recipe.directory) && is_recipe(&file.path));
     if inherits || recipe.variant.is_some() {
         notes.push(
             "the recipe inherits from other files, or is a variant: the bundle has its definition, and not the recipe"
                 .to_owned(),
         );
+        return Vec::new();
+    }
+    let read = recipe.files.iter().map(|file| file.path.clone()).chain(recipe.named.iter().cloned());
+    let inputs = recipe.postinstall.iter().flat_map(|script| script.inputs.iter().map(|(path, _)| path.clone()));
+    let stanza = recipe.directory.join(crate::site::osimage::STANZA_FILE);
+    let mut own = Files::new();
+    let mut paths: BTreeSet<String> = BTreeSet::new();
+    for path in read.chain(inputs).chain([recipe.lock_path.clone(), stanza]).filter(|path| *path != recipe.directory) {
+        if let Ok(below) = path.strip_prefix(&recipe.directory) {
+            add_all(&path, &format!("{OWN}/recipe/{}", below.display()), &mut own);
+            continue;
+        }
+        // What imgbuild reads of the host by itself is no part of the recipe.
+        if !path.exists() || path.starts_with("/etc/apt") || path.starts_with("/usr/share/keyrings") {
+            continue;
+        }
+        let Some(there) = places.there(&path) else {
+            let is_inside = workspace.is_some_and(|workspace| path.starts_with(&workspace.root));
+            if is_inside && recipe.directory.starts_with(&path) {
+                continue;
+            }
+            if is_inside {
+                notes.push(format!(
+                    "the recipe reads `{}`, which lies in the workspace beside it: the bundle has its definition, and not the recipe",
+                    path.display()
+                ));
+                return Vec::new();
+            }
+            let there = path.display().to_string();
+            add_all(&path, &format!("{OWN}/site{there}"), &mut own);
+            paths.insert(folder_of(&path, there));
+            continue;
+        };
+        add_all(&path, &format!("{OWN}/site{there}"), &mut own);
+        paths.insert(folder_of(&path, there));
+    }
+    members.extend(own);
+    // What lies in a folder that is there whole needs no place of its own.
+    let all: Vec<String> = paths.iter().cloned().collect();
+    let is_below =
+        |path: &String, folder: &String| path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'));
+    all.iter().filter(|path| !all.iter().any(|folder| is_below(path, folder))).cloned().collect()
+}
+
+/// A folder, or that of a file: wildcards of synclists look there.
+fn folder_of(path: &Path, there: String) -> String {
+    let folder = there.rsplit_once('/').map(|(folder, _)| folder.to_owned()).filter(|folder| !folder.is_empty());
+    if path.is_dir() { there } else { folder.unwrap_or(there) }
+}
+
+fn is_recipe(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "toml" || ending == "kdl")
+}
+
+/// Adds a file, or all files of a folder.
+fn add_all(path: &Path, name: &str, members: &mut Files) {
+    if !path.is_dir() {
+        if path.is_file() {
+            members.insert(name.to_owned(), path.to_owned());
+        }
         return;
     }
-    let named = recipe
-        .files
-        .iter()
-        .map(|file| file.path.clone())
-        .chain(recipe.named.iter().cloned())
-        .chain([recipe.lock_path.clone()]);
-    let stanza = recipe.directory.join(crate::site::osimage::STANZA_FILE);
-    for path in named.chain([stanza]).filter(|path| path.is_file()) {
-        if let Ok(below) = path.strip_prefix(&recipe.directory) {
-            members.insert(format!("{OWN}/recipe/{}", below.display()), path.clone());
+    for entry in walkdir::WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter().flatten() {
+        if entry.file_type().is_file() {
+            let below = entry.path().strip_prefix(path).unwrap_or(entry.path());
+            members.insert(format!("{name}/{}", below.display()), entry.path().to_owned());
         }
     }
 }
 
 /// Writes the archive beside its place and renames it there: members sorted, owned by root, of one time.
-fn write(folder: &str, manifest: &Manifest, members: &Files, request: &BundleExport) -> Result<u64, BundleError> {
+fn write(
+    folder: &str,
+    manifest: &Manifest,
+    members: &Files,
+    paths: Vec<String>,
+    request: &BundleExport,
+) -> Result<u64, BundleError> {
     let io = |path: &Path, error: std::io::Error| BundleError::Io { path: path.to_owned(), error };
     let to = std::path::absolute(&request.to).unwrap_or_else(|_| request.to.clone());
     let parent = to.parent().unwrap_or(Path::new("/")).to_owned();
@@ -237,7 +311,7 @@ fn write(folder: &str, manifest: &Manifest, members: &Files, request: &BundleExp
         .prefix(".imgbuild-bundle.")
         .tempfile_in(&parent)
         .map_err(|error| io(&parent, error))?;
-    let mut all = Members { format_version: MEMBERS_FORMAT.to_owned(), members: Vec::new() };
+    let mut all = Members { format_version: MEMBERS_FORMAT.to_owned(), members: Vec::new(), paths };
     for (name, path) in members {
         let (size, sha256) = measure(path).map_err(|error| io(path, error))?;
         all.members.push(Member { name: name.clone(), size, sha256 });

@@ -64,6 +64,17 @@ impl Places {
         }
     }
 
+    /// The path of the management node that is found at a path of this host, if it lies below a folder that moved.
+    pub fn there(&self, here: &Path) -> Option<String> {
+        let below = |(there, folder): &(String, PathBuf)| {
+            let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+            let rest = here.strip_prefix(folder).or_else(|_| here.strip_prefix(&real)).ok()?;
+            let rest = rest.display().to_string();
+            Some((there.len(), if rest.is_empty() { there.clone() } else { format!("{there}/{rest}") }))
+        };
+        self.moved.iter().filter_map(below).max_by_key(|(length, _)| *length).map(|(_, there)| there)
+    }
+
     /// The folder of the management node, and of this host, that a path lies in.
     pub fn moved_of(&self, path: &str) -> Option<&(String, PathBuf)> {
         let is_below =

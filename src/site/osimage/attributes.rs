@@ -269,7 +269,7 @@ impl Mapper<'_> {
         self.remark("profile", Verdict::Exact, Some("xcat.profile"), "");
         let postscripts = format!("{}/postscripts", self.places.installdir);
         if self.places.here(&postscripts).join("xcatdsklspost").is_file() {
-            self.mapping.named.push(postscripts.clone());
+            self.mapping.lists.push(ListFile { path: postscripts.clone(), kind: ListKind::Folder });
             self.set("xcat", "node_support", Value::Flag(true), "postscripts");
             self.set("xcat", "postscripts", Value::Text(postscripts), "postscripts");
         }

@@ -130,6 +130,8 @@ pub enum ListKind {
     Synced,
     /// A script.
     Script,
+    /// A folder of scripts.
+    Folder,
 }
 
 /// A file that the recipe names.

@@ -36,6 +36,7 @@ pub fn reads(mapping: &Mapping, places: &Places) -> Reads {
     for list in &mapping.lists {
         match list.kind {
             ListKind::Script => drop(reads.lists.insert(list.path.clone())),
+            ListKind::Folder => drop(reads.synced.insert(list.path.clone())),
             ListKind::Packages | ListKind::Excluded => include(&list.path, places, &variable, &mut reads, 0),
             ListKind::Synced => {
                 reads.lists.insert(list.path.clone());

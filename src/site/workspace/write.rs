@@ -59,7 +59,16 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
         all.synced.retain(is_brought);
         all.named.clear();
     }
-    let (wanted, copies) = readable(&all, site, request, &into);
+    let (mut wanted, copies) = readable(&all, site, request, &into);
+    if request.sealed {
+        // Of somebody else's definitions: no other image of the workspace must look there.
+        let map = std::mem::take(&mut wanted.path_map);
+        for one in planned.iter_mut().filter(|one| one.image.state == ImportState::New) {
+            if let Some(text) = &mut one.text {
+                text.push_str(&own_map(&map));
+            }
+        }
+    }
     let workspace = file::with(&into, &wanted)?;
     let mut report = ImportReport {
         format_version: IMPORT_FORMAT.to_owned(),
@@ -84,6 +93,14 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
     report.osimages.extend(gone(site, &into));
     report.osimages.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(report)
+}
+
+/// The table by which a recipe finds what was copied for it.
+fn own_map(map: &std::collections::BTreeMap<String, String>) -> String {
+    let text = |text: &str| toml::Value::from(text).to_string();
+    let lines: Vec<String> =
+        map.iter().map(|(there, here)| format!("{} = {}\n", text(there), text(&format!("../../{here}")))).collect();
+    if lines.is_empty() { String::new() } else { format!("\n[xcat.path_map]\n{}", lines.concat()) }
 }
 
 /// What recipes may read outside the workspace, and where paths of the management node are found; or what is copied.

@@ -1,6 +1,6 @@
 //! `imgbuild store`: what is in the store, whether it is whole, and what is pinned.
 
-mod carry;
+pub mod carry;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

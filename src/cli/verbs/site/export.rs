@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::{chosen_to_look, print_findings};
+use crate::cli::verbs::keeping::store::carry::save_image;
 use crate::recipe::{Recipe, Workspace};
 use crate::site::bundle::{BundleExport, export_bundle};
 use crate::site::definitions;
@@ -53,6 +54,9 @@ pub struct BundleArguments {
     /// Export it as another profile: the image and its lists get other names
     #[arg(short, long, value_name = "PROFILE")]
     pub profile: Option<String>,
+    /// Also what the image's last build needs of the store: where that is imported with --records, nothing is built again
+    #[arg(long, conflicts_with = "profile")]
+    pub records: bool,
 }
 
 /// Arguments of `export xcat`.
@@ -112,8 +116,22 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
             Err(exit) => return exit,
         },
     };
+    let scratch = match tempfile::tempdir() {
+        Ok(scratch) => scratch,
+        Err(error) => {
+            render::say(&format!("error: no temporary directory can be made: {error}"));
+            return Exit::Machine;
+        }
+    };
+    let records = scratch.path().join("store.saved");
+    if own.records
+        && let Err(exit) = save_image(arguments, &records, &recipe.directory, &recipe.model.image.name)
+    {
+        return exit;
+    }
     let request = BundleExport {
         to: below(&own.output),
+        records: own.records.then_some(records),
         from: own.from.as_deref().map(below),
         published: Some(recipe.out.join(&recipe.model.image.name)),
         extras,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::{print_findings, read_selection};
+use crate::cli::verbs::keeping::store::carry;
 use crate::recipe::{WORKSPACE_FILE, plain};
 use crate::site::bundle::{BundleError, BundleImport, import_bundle};
 use crate::site::definitions;
@@ -96,6 +97,9 @@ pub struct BundleArguments {
     /// Replace what is there; it stays as FILE.ORIG
     #[arg(long)]
     pub force: bool,
+    /// Load what the bundle has of a store. Whoever could write it decides what is in images that are built from it
+    #[arg(long, conflicts_with = "dry_run")]
+    pub records: bool,
     /// Say what would be written, and write nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -159,6 +163,7 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
         into: below(&own.into),
         profile: own.profile.clone(),
         force: own.force,
+        records: own.records,
         dry_run: own.dry_run,
     };
     let (report, findings) = match import_bundle(&request) {
@@ -166,6 +171,13 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
         Err(error) => return failed(error, arguments.verbose),
     };
     print_findings(&findings, arguments.verbose);
+    for file in &report.records {
+        let exit = carry::load(arguments, &carry::LoadArguments { file: file.clone() });
+        let _ = std::fs::remove_file(file);
+        if exit != Exit::Done {
+            return exit;
+        }
+    }
     if own.json {
         render::print_as_is(&format!("{:#}\n", serde_json::json!(report)));
     } else {

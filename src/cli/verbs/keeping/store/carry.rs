@@ -1,6 +1,6 @@
 //! `imgbuild store save` and `load`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::output::render;
 use crate::cli::setup::Setup;
@@ -8,7 +8,7 @@ use crate::cli::{Arguments, Exit};
 use crate::fault;
 use crate::sandbox::SandboxError;
 use crate::stage::{StageError, remove_inside};
-use crate::store::{Brought, Carried, LoadRequest, Loaded, SaveRequest, StoreError};
+use crate::store::{Brought, Carried, LoadRequest, Loaded, Root, SaveRequest, StoreError};
 
 /// Arguments of `store save`.
 #[derive(Debug, clap::Args)]
@@ -94,7 +94,7 @@ pub fn save(arguments: &Arguments, own: &SaveArguments) -> Exit {
         Ok(held) => held,
         Err(exit) => return exit,
     };
-    match write(&setup, own) {
+    match write(&setup, &own.file, !own.without_packages, &|_| true) {
         Ok((carried, bytes)) => {
             render::say(&format!(
                 "saved {} builds: {} actions, {} layers, {} frames, {} packages; {} in {}",
@@ -112,12 +112,37 @@ pub fn save(arguments: &Arguments, own: &SaveArguments) -> Exit {
     }
 }
 
-fn write(setup: &Setup, own: &SaveArguments) -> Result<(Carried, u64), Failed> {
+/// Saves what the last builds of one image need, for a bundle.
+///
+/// # Errors
+/// The exit code, after the reason was printed.
+pub fn save_image(arguments: &Arguments, file: &Path, recipe: &Path, image: &str) -> Result<(), Exit> {
+    let setup = Setup::open(arguments)?;
+    let _held = setup.share()?;
+    let of_image = |root: &Root| root.image == image && root.recipe == recipe;
+    match write(&setup, file, true, &of_image) {
+        Ok((carried, _)) if carried.roots.is_empty() => {
+            render::say(&format!(
+                "error: no build of `{image}` is in the store: build it before its records can go along"
+            ));
+            Err(Exit::Input)
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.tell(None)),
+    }
+}
+
+fn write(
+    setup: &Setup,
+    to_file: &Path,
+    packages: bool,
+    wanted: &dyn Fn(&Root) -> bool,
+) -> Result<(Carried, u64), Failed> {
     let store = &setup.store;
     let mut roots = store.roots()?;
     // As gc sees it: a build whose recipe is gone is nobody's.
-    roots.retain(|root| root.recipe.is_dir());
-    let carried = Carried::of(store, roots, !own.without_packages);
+    roots.retain(|root| root.recipe.is_dir() && wanted(root));
+    let carried = Carried::of(store, roots, packages);
     let scratch = store.scratch()?;
     let to = format!("handover/{}-saved", scratch.name.replace('/', "-"));
     let request = SaveRequest {
@@ -126,8 +151,8 @@ fn write(setup: &Setup, own: &SaveArguments) -> Result<(Carried, u64), Failed> {
         to: to.clone(),
     };
     setup.namespace.call::<_, u64>("save-layers", &request, &mut |_| {})?;
-    let said = |source| StoreError::io("write", &own.file, source);
-    let parent = own.file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let said = |source| StoreError::io("write", to_file, source);
+    let parent = to_file.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(std::path::Path::new("."))).map_err(said)?;
     let written = carried.write(store, &store.directory().join(&to), &mut std::io::BufWriter::new(file.as_file_mut()));
     let removed = remove_inside(store, &setup.namespace, vec![to]);
@@ -136,7 +161,7 @@ fn write(setup: &Setup, own: &SaveArguments) -> Result<(Carried, u64), Failed> {
     file.as_file().sync_all().map_err(said)?;
     fault::point("save.written");
     let bytes = file.as_file().metadata().map_err(said)?.len();
-    file.persist(&own.file).map_err(|error| said(error.error))?;
+    file.persist(to_file).map_err(|error| said(error.error))?;
     Ok((carried, bytes))
 }
 
