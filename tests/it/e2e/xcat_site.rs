@@ -62,3 +62,40 @@ fn boot_a_site_moves_in_and_its_node_runs_its_postscripts() {
     let stanza = built.space.run(&["export", "xcat", COMPUTE]).good().out;
     assert!(stanza.contains(&format!("    rootimgdir={}\n", rootimgdir.display())), "{stanza}");
 }
+
+#[test]
+fn a_bundle_with_records_brings_a_built_image_to_a_host_that_builds_nothing() {
+    let space = Space::example("xcat-site").with_store(&store());
+    let made = std::process::Command::new(space.path().join("make-packages")).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let at = |directory: &str, words: &[&str], store: &std::path::Path| -> crate::support::Ran {
+        let mut command = crate::support::imgbuild();
+        command
+            .arg("-C")
+            .arg(space.path().join(directory))
+            .arg("--store")
+            .arg(store)
+            .args(words)
+            .output()
+            .unwrap()
+            .into()
+    };
+    space.run(&["import", "xcat", ".", "--into", "here", "--copy"]).good();
+    let netboot = space.path().join("netboot");
+    let publish = format!("xcat:{}", netboot.display());
+    at("here", &["build", COMPUTE, "--publish", &publish], &store()).good();
+    let file = space.path().join("b.tgz");
+    let words =
+        ["export", "bundle", COMPUTE, "--from", netboot.to_str().unwrap(), "--records", "-o", file.to_str().unwrap()];
+    at("here", &words, &store()).good();
+    // Another host: another directory, an empty store.
+    let other = space.path().join("store");
+    std::fs::create_dir(space.path().join("there")).unwrap();
+    at("there", &["import", "bundle", file.to_str().unwrap(), "--into", ".", "--records"], &other).good();
+    let plan = at("there", &["plan", "--json"], &other).good().out;
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    let stages = plan["images"][0]["stages"].as_array().unwrap();
+    let kept: Vec<_> =
+        stages.iter().map(|stage| (stage["stage"].as_str().unwrap(), stage["action"].as_str().unwrap())).collect();
+    assert_eq!(kept, [("rootfs", "keep"), ("kernel", "keep"), ("initrd", "keep"), ("pack", "keep")], "{plan:#}");
+}
