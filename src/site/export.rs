@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use crate::recipe::{Distro, Family, Model, Recipe, Workspace, known_releases, plain, release_named};
 use crate::site::definitions::Places;
-use crate::site::osimage::{Mapped, Mapping, STANZA_FILE, Value, map, osvers_of};
+use crate::site::osimage::{Mapped, Record, STANZA_FILE, Value, map, osvers_of};
 use crate::site::workspace::imported;
 use crate::xcat::definitions::{Definition, LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS, TableKind, write_rows};
 
@@ -56,13 +56,20 @@ const OWN: [&str; 7] = [
 pub fn definition_of(recipe: &Recipe, workspace: Option<&Workspace>) -> Exported {
     let model = &recipe.model;
     let name = model.image.name.as_str();
-    let last = imported(&recipe.directory.join(STANZA_FILE), name).ok();
+    let stanza = recipe.directory.join(STANZA_FILE);
+    let (last, problem) = match stanza.is_file().then(|| imported(&stanza, name)) {
+        Some(Ok(last)) => (Some(last), None),
+        Some(Err(error)) => (None, Some(format!("what xCAT had: {error}"))),
+        None => (None, None),
+    };
     let places = places_of(recipe, workspace);
-    let mapping = last.as_ref().and_then(|last| match map(last, &places) {
-        Mapped::Recipe(mapping) => Some(*mapping),
-        Mapped::Nothing(_) => None,
+    let record = last.as_ref().map(|(last, record)| match (record, map(last, &places)) {
+        (Some(record), _) => record.clone(),
+        (None, Mapped::Recipe(mapping)) => mapping.record(),
+        (None, Mapped::Nothing(_)) => Record::default(),
     });
-    let mut definition = last.clone().unwrap_or_else(|| {
+    let is_new = last.is_none();
+    let mut definition = last.map(|(last, _)| last).unwrap_or_else(|| {
         let mut new = Definition::osimage(name);
         for (attribute, value) in [("imagetype", "linux"), ("osname", "Linux"), ("provmethod", "netboot")] {
             new.set(attribute, value, None);
@@ -73,18 +80,20 @@ pub fn definition_of(recipe: &Recipe, workspace: Option<&Workspace>) -> Exported
     let said = serde_json::to_value(model).unwrap_or(Json::Null);
     for (attribute, fields) in FIELDS {
         let is_as_imported =
-            mapping.as_ref().is_some_and(|mapping| fields.iter().all(|field| same(mapping, &said, field)));
+            record.as_ref().is_some_and(|record| fields.iter().all(|field| same(record, &said, field)));
         if !is_as_imported {
-            let value = attribute_of(attribute, recipe, definition.get(attribute));
+            let value = attribute_of(attribute, recipe, &places, definition.get(attribute));
             definition.set(attribute, &value, None);
         }
     }
-    if definition.get("rootimgdir").is_none() {
+    if is_new && definition.get("rootimgdir").is_none() {
         let part = |attribute: &str| definition.get(attribute).unwrap_or_default().to_owned();
         let folder = format!("/install/netboot/{}/{}/{}", part("osvers"), part("osarch"), part("profile"));
         definition.set("rootimgdir", &folder, None);
     }
-    Exported { definition, lost: lost(model, &said) }
+    let mut lost = lost(model, &said);
+    lost.extend(problem);
+    Exported { definition, lost }
 }
 
 /// Where folders of the management node lie for a recipe.
@@ -109,17 +118,17 @@ fn json(value: &Value) -> Json {
 }
 
 /// Whether a field of the recipe is as the import wrote it; `[[repo]]` and `[environment]` are looked at whole.
-fn same(mapping: &Mapping, said: &Json, field: &str) -> bool {
+fn same(record: &Record, said: &Json, field: &str) -> bool {
     let (table, key) = field.split_once('.').unwrap_or((field, ""));
     let found = said.get(table).cloned().unwrap_or(Json::Null);
     if table == "repo" {
         let entries = found.as_array().cloned().unwrap_or_default();
         let agrees = |(repo, entry): (&crate::site::osimage::RepoFields, &Json)| {
-            repo.fields.iter().all(|(name, value)| entry.get(*name) == Some(&json(value)))
+            repo.fields.iter().all(|(name, value)| entry.get(name.as_str()) == Some(&json(value)))
         };
-        return entries.len() == mapping.repositories.len() && mapping.repositories.iter().zip(&entries).all(agrees);
+        return entries.len() == record.repositories.len() && record.repositories.iter().zip(&entries).all(agrees);
     }
-    let of_table = mapping.fields.iter().filter(|one| one.table == table);
+    let of_table = record.fields.iter().filter(|one| one.table == table);
     if key.is_empty() {
         let all: serde_json::Map<String, Json> = of_table.map(|one| (one.key.clone(), json(&one.value))).collect();
         return found.as_object().is_some_and(|found| {
@@ -133,7 +142,7 @@ fn same(mapping: &Mapping, said: &Json, field: &str) -> bool {
 }
 
 /// An attribute's value by what the recipe says now; `before` is what it was.
-fn attribute_of(attribute: &str, recipe: &Recipe, before: Option<&str>) -> String {
+fn attribute_of(attribute: &str, recipe: &Recipe, places: &Places, before: Option<&str>) -> String {
     let model = &recipe.model;
     let absolute = |path: &String| match path.starts_with('/') {
         true => path.clone(),
@@ -147,7 +156,7 @@ fn attribute_of(attribute: &str, recipe: &Recipe, before: Option<&str>) -> Strin
         }),
         "osarch" => model.image.arch.machine().to_owned(),
         "profile" => model.xcat.profile.clone().unwrap_or_else(|| model.image.name.clone()),
-        "pkgdir" => repositories(model).join(","),
+        "pkgdir" => repositories(model, places).join(","),
         "pkglist" => files(&model.packages.lists),
         "otherpkgdir" => model.otherpkgs.as_ref().map_or_else(String::new, |other| absolute(&other.dir)),
         "otherpkglist" => model.otherpkgs.as_ref().map_or_else(String::new, |other| files(&other.lists)),
@@ -194,10 +203,13 @@ fn number_of(distro: Distro, release: &str) -> Option<String> {
 }
 
 /// pkgdir: directories, and addresses as the family writes them.
-fn repositories(model: &Model) -> Vec<String> {
+fn repositories(model: &Model, places: &Places) -> Vec<String> {
     let is_debian = model.image.distro.family() == Family::Debian;
     let plain_uri = |uri: &String| match uri.strip_prefix("file:") {
-        Some(path) => format!("/{}", path.trim_start_matches('/')),
+        Some(path) => {
+            let path = format!("/{}", path.trim_start_matches('/'));
+            places.there(Path::new(&path)).unwrap_or(path)
+        }
         None => uri.clone(),
     };
     let of = |repo: &crate::recipe::Repo| {
@@ -233,6 +245,25 @@ fn lost(model: &Model, said: &Json) -> Vec<String> {
     }
     let removed = model.kernel.drivers.iter().filter(|name| name.starts_with('-'));
     lost.extend(removed.map(|name| format!("kernel.drivers {name}")));
+    let has_comma = |text: &String| text.contains(',');
+    let environment = model.environment.iter().filter(|(_, value)| has_comma(value));
+    lost.extend(environment.map(|(name, _)| format!("the comma in environment.{name}")));
+    let words = model.postinstall.iter().flat_map(|script| &script.arguments);
+    let odd = words.filter(|word| word.contains([',', ' ']));
+    lost.extend(odd.map(|word| format!("the argument `{word}` of postinstall as one word")));
+    let is_whole = model.kernel.drivers.iter().any(|name| !name.starts_with(['+', '-']));
+    if is_whole && model.image.distro.family() != Family::Debian {
+        lost.push("kernel.drivers as a whole list (netdrivers add to the default ones)".to_owned());
+    }
+    let own_words = model.repo.iter().filter(|repo| {
+        repo.signed_by.is_some()
+            || repo.priority.is_some()
+            || !repo.exclude.is_empty()
+            || !repo.include.is_empty()
+            || repo.check_index
+    });
+    let shown = |repo: &crate::recipe::Repo| repo.uri.clone().or_else(|| repo.id.clone()).unwrap_or_default();
+    lost.extend(own_words.map(|repo| format!("keys, priority and selection of the repository {}", shown(repo))));
     // The host's own archives are what xCAT falls back to as well.
     let files = model.repo.iter().filter_map(|repo| repo.file.as_ref());
     lost.extend(files.map(|file| format!("the repositories of {file}")));

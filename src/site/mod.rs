@@ -9,3 +9,5 @@ pub mod export;
 pub mod media;
 pub mod osimage;
 pub mod workspace;
+
+mod confine;

@@ -30,4 +30,5 @@ mod workspace;
 mod workspace_edit;
 mod workspace_kin;
 mod xcat_import;
+mod xcat_later;
 mod xcat_names;

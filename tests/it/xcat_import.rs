@@ -90,11 +90,11 @@ fn a_later_import_changes_what_changed_in_xcat_and_keeps_the_sites_edits() {
     space.edit("linuximage.csv", "\"console=ttyS0 R::quiet\"", "");
     let ran = import(&space, &[]).good();
     for said in [
-        "packages.lists += /install/custom/netboot/debian/more.pkglist",
+        "packages.lists = /install/custom/netboot/debian/compute.pkglist, /install/custom/netboot/debian/more.pkglist",
         "kernel.drivers -= ena",
         "kernel.drivers += ice",
-        "boot.cmdline -= console=ttyS0",
-        "kernel.version stays: the recipe was edited to \"6.1.0-9-amd64\"; in xCAT it is 6.1.0-31-amd64 now",
+        "boot.cmdline is no longer set",
+        "kernel.version stays: in the recipe it was edited to \"6.1.0-9-amd64\"; in xCAT it is 6.1.0-31-amd64 now",
     ] {
         assert!(ran.out.contains(said), "{said}\n{}", ran.out);
     }
@@ -258,13 +258,14 @@ fn definitions_with_errors_write_nothing() {
     let space = Space::new();
     let ran = space.run(&["import", "xcat", "nothing", "--into", "new"]);
     assert!(ran.code == 1 && ran.err.contains("lsdef -t osimage -z"), "{}", ran.err);
-    // A recipe of the site's own is in the way.
+    // A recipe of the site's own stays, and the others come in.
     let space = site();
-    space.write(&format!("new/images/{COMPUTE}/image.toml"), "[image]\nname = \"x\"\nrelease = \"bookworm\"\n");
-    let before = tree(&space.path().join("new"));
-    let ran = import(&space, &[]);
-    assert!(ran.code == 1 && ran.err.contains("is there already, and was not"), "{}", ran.err);
-    assert_eq!(tree(&space.path().join("new")), before);
+    let own = "[image]\nname = \"x\"\nrelease = \"bookworm\"\n";
+    space.write(&format!("new/images/{COMPUTE}/image.toml"), own);
+    let ran = import(&space, &[]).good();
+    assert!(ran.out.contains("was not imported from xCAT: it stays"), "{}", ran.out);
+    assert_eq!(text(recipe(&space, "new", COMPUTE)), own);
+    assert!(recipe(&space, "new", "rocky9.4-x86_64-netboot-compute").is_file());
 }
 
 #[test]
@@ -281,7 +282,7 @@ fn what_is_not_there_is_said_and_left_out() {
         "decide   exlist: not found here",
         "decide   postinstall: not found here",
         "decide   driverupdatesrc: not found here, left out: dud:/a.img, RPM:/b.rpm",
-        "decide   environvar: not NAME=value, left out: broken",
+        "decide   environvar: left out: broken, which is not NAME=value",
         "decide   strange: xCAT 2.19 has no such attribute",
     ] {
         assert!(ran.out.contains(said), "{said}\n{}", ran.out);

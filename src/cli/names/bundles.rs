@@ -86,7 +86,7 @@ pub fn import(shell: &Shell, own: &ImportArguments) -> Done {
     }
     shell.run(&words)?;
     if let Some(nodes) = &own.nodes {
-        shell.say(&format!("-p {nodes}: xCAT keeps which scripts nodes run: chdef {nodes} postscripts=... with the names that the bundle has"));
+        shell.say(&format!("-p {nodes}: xCAT keeps which scripts nodes run: chdef {nodes} postscripts=... with the names that are listed above"));
     }
     Ok(())
 }

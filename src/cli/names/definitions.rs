@@ -32,7 +32,9 @@ pub struct Arguments {
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
     let kind = own.kind.as_deref().unwrap_or("node");
     if kind != "osimage" {
-        return Err(shell.fail(&format!("objects of the type {kind} stay with xCAT: here is `lsdef -t osimage`")));
+        return Err(shell.fail(&format!(
+            "objects of the type {kind} stay with xCAT (/opt/xcat/bin/lsdef); here is `lsdef -t osimage`"
+        )));
     }
     let names: Vec<&str> = own.names.iter().chain(&own.objects).map(String::as_str).collect();
     if own.stanza {

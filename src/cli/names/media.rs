@@ -18,7 +18,7 @@ pub struct Arguments {
     /// Their CPU
     #[arg(short = 'a', long = "arch", value_name = "ARCH")]
     pub arch: Option<String>,
-    /// Directory of the repositories [default: /install]
+    /// Directory of the repository [default: /install/NAME/ARCH]
     #[arg(short = 'p', long = "path", value_name = "DIR")]
     pub path: Option<String>,
     /// Only say what the media are
@@ -38,9 +38,11 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
         |path: &String| std::path::absolute(path).map_or_else(|_| path.clone(), |path| path.display().to_string());
     let mut words: Vec<String> = ["import", "media"].map(str::to_owned).to_vec();
     words.extend(own.media.iter().map(here));
-    let repository = own.path.as_ref().map_or_else(|| "/install".to_owned(), here);
-    words.extend(["--into", ".", "--repository"].map(str::to_owned));
-    words.push(repository.clone());
+    words.extend(["--into", "."].map(str::to_owned));
+    match &own.path {
+        Some(path) => words.extend(["--destination".to_owned(), here(path)]),
+        None => words.extend(["--repository", "/install"].map(str::to_owned)),
+    }
     for (flag, value) in [("--name", &own.name), ("--arch", &own.arch)] {
         words.extend(value.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
     }

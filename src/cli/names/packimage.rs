@@ -66,6 +66,14 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
         None => {}
     }
     let rootimgdir = shell.attribute(image, "rootimgdir")?;
+    let directory = std::path::Path::new(&rootimgdir);
+    let names = || std::fs::read_dir(directory).into_iter().flatten().flatten().map(|one| one.file_name());
+    let is_ours = names().any(|name| name == "kernel" || name.to_string_lossy().starts_with("rootimg"));
+    if names().next().is_some() && !is_ours {
+        return Err(shell.fail(&format!(
+            "{rootimgdir} holds other files than an osimage's: check `imgbuild show {image} -i rootimgdir`, or publish by hand: imgbuild build {image} --publish xcat:DIR"
+        )));
+    }
     if !changes.is_empty() {
         let words: Vec<&str> = ["set", image].into_iter().chain(changes.iter().map(String::as_str)).collect();
         shell.run(&words)?;

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::recipe::{Change, Edit, Editable, FieldPath, RECIPE_FILE, Step, document_in, recipe_file};
+use crate::recipe::{
+    Change, Edit, Editable, FieldPath, KDL_RECIPE_FILE, RECIPE_FILE, Step, WORKSPACE_FILE, document_in, recipe_file,
+};
+use crate::site::confine;
 use crate::site::definitions::{Places, Site};
 use crate::site::workspace::{ImportReport, ImportRequest, ImportState, import, write_whole};
 use crate::source::{Finding, Severity, SourceFile};
@@ -77,13 +80,14 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
     let beside = if into.is_dir() && !request.dry_run { into.clone() } else { std::env::temp_dir() };
     let aside =
         tempfile::Builder::new().prefix(".imgbuild-bundle.").tempdir_in(&beside).map_err(|error| io(&beside, error))?;
-    let folders = unpack(&request.bundle, aside.path())?;
+    let unpacked = unpack(&request.bundle, aside.path())?;
     let mut findings = Vec::new();
     let mut images = Vec::new();
-    for folder in folders {
+    for folder in unpacked.images {
         images.push(read_image(folder, request, &mut findings)?);
     }
-    let mut site = Site { places: Places::default(), ..Site::default() };
+    let places = Places { sealed: true, ..Places::default() };
+    let mut site = Site { places, ..Site::default() };
     for image in &images {
         let definition = &image.manifest.definition;
         if site.osimages.insert(definition.name.clone(), definition.clone()).is_some() {
@@ -101,16 +105,10 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
         }
     }
     let below = into.join("site");
-    let mut files = Vec::new();
-    for (from, path) in images.iter().flat_map(all_files) {
-        let to = below.join(path.trim_start_matches('/'));
-        if to.symlink_metadata().is_ok() && !same(&from, &to) && !request.force {
-            return Err(BundleError::Taken { what: format!("`{}`", to.display()) });
-        }
-        files.push((from, to));
-    }
+    let files = files_of(&images, &below, request)?;
     let mut report =
         import(&site, &ImportRequest { into: into.clone(), copy: true, sealed: true, dry_run: request.dry_run })?;
+    report.notes.extend(unpacked.left_out.iter().map(|path| format!("the link `{path}` of the bundle was left out")));
     for image in report.osimages.iter_mut().filter(|one| one.state == ImportState::Skipped) {
         report.notes.push(format!("{}: its files are below site/, but it cannot be built here", image.name));
     }
@@ -120,17 +118,34 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
             done.rootimg.insert(image.manifest.definition.name.clone(), format!("site{path}"));
         }
     }
-    for (from, to) in files {
+    for image in &images {
+        for (table, names) in
+            [("postscripts", &image.manifest.postscripts), ("postbootscripts", &image.manifest.postbootscripts)]
+        {
+            if let Some(names) = names {
+                let name = &image.manifest.definition.name;
+                done.import
+                    .notes
+                    .push(format!("{name}: its nodes had {table}={names}; in xCAT: chdef NODES {table}={names}"));
+            }
+        }
+    }
+    for (to, from) in files {
         let shown = to.strip_prefix(&into).unwrap_or(&to).display().to_string();
         if !request.dry_run {
-            put(&from, &to, &below).map_err(|error| io(&to, error))?;
+            put(&from, &to, &into).map_err(|error| io(&to, error))?;
         }
         done.files.push(shown);
     }
     for image in images.iter().filter(|_| !request.dry_run) {
         let name = &image.manifest.definition.name;
-        let is_new = done.import.osimages.iter().any(|one| one.name == *name && one.state == ImportState::New);
-        if is_new && let Some(note) = own_recipe(image, &into).map_err(|error| io(&into, error))? {
+        let state = done.import.osimages.iter().find(|one| one.name == *name).map(|one| one.state);
+        let note = match state {
+            Some(ImportState::New) => own_recipe(image, &into),
+            Some(ImportState::Changed | ImportState::Same) => map_lists(image, &into).map(|()| None),
+            _ => Ok(None),
+        };
+        if let Some(note) = note.map_err(|error| io(&into, error))? {
             done.import.notes.push(format!("{name}: {note}"));
         }
     }
@@ -144,6 +159,29 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
     }
     done.files.sort();
     Ok((done, findings))
+}
+
+/// What goes where below `site/`; nothing that is there already, unless it is asked for, and no place twice.
+fn files_of(images: &[Image], below: &Path, request: &BundleImport) -> Result<BTreeMap<PathBuf, PathBuf>, BundleError> {
+    let mut files: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    for (from, path) in images.iter().flat_map(all_files) {
+        let to = below.join(path.trim_start_matches('/'));
+        if to.symlink_metadata().is_ok() && !same(&from, &to) && !request.force {
+            return Err(BundleError::Taken { what: format!("`{}`", to.display()) });
+        }
+        let check = || confine::check(below.parent().unwrap_or(below), &to);
+        check().map_err(|error| BundleError::Io { path: to.clone(), error })?;
+        if let Some(first) = files.get(&to).filter(|first| !same(first, &from)) {
+            let problem = format!("`{}` and `{}` of it go to the same place", base_of(first), base_of(&from));
+            return Err(BundleError::Refused { path: request.bundle.clone(), problem });
+        }
+        files.insert(to, from);
+    }
+    Ok(files)
+}
+
+fn base_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn read_image(folder: PathBuf, request: &BundleImport, findings: &mut Vec<Finding>) -> Result<Image, BundleError> {
@@ -233,9 +271,11 @@ fn read_image(folder: PathBuf, request: &BundleImport, findings: &mut Vec<Findin
     Ok(Image { folder, manifest, lists, others, paths })
 }
 
-/// Files that go below `site/` besides lists, folders by their files.
+/// Files that go below `site/`, folders by their files.
 fn all_files(image: &Image) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
+    let lists = image.lists.iter().map(|list| (image.folder.join(&list.name), list.path.clone()));
+    files.extend(lists.filter(|(here, _)| here.is_file()));
     for (here, path) in &image.others {
         if !here.is_dir() {
             files.push((here.clone(), path.clone()));
@@ -256,19 +296,15 @@ fn same(one: &Path, other: &Path) -> bool {
     digest(one).is_some() && digest(one) == digest(other)
 }
 
-/// Moves a file to its place below a folder; what was there is kept beside it.
+/// Brings a file to its place below a folder; what was there is kept beside it. The bundle's own copy stays, as it may go to two
+/// places.
 fn put(from: &Path, to: &Path, root: &Path) -> std::io::Result<()> {
-    let parent = to.parent().unwrap_or(root);
-    std::fs::create_dir_all(parent)?;
-    // A link of the workspace must not lead the bundle's files elsewhere.
-    if !parent.canonicalize()?.starts_with(root.canonicalize()?) {
-        return Err(std::io::Error::other("a link on the way leads out of the workspace"));
-    }
+    confine::make_folders(root, to)?;
     if to.symlink_metadata().is_ok() {
         if same(from, to) {
             return Ok(());
         }
-        let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = base_of(to);
         let numbered = (0..).map(|number| match number {
             0 => to.with_file_name(format!("{name}.ORIG")),
             number => to.with_file_name(format!("{name}.ORIG.{number}")),
@@ -276,16 +312,14 @@ fn put(from: &Path, to: &Path, root: &Path) -> std::io::Result<()> {
         let kept = numbered.take(10_000).find(|path| path.symlink_metadata().is_err());
         std::fs::rename(to, kept.ok_or_else(|| std::io::Error::other("there are too many .ORIG files"))?)?;
     }
-    if std::fs::rename(from, to).is_ok() {
-        return Ok(());
-    }
-    // Another file system.
-    if from.symlink_metadata()?.is_symlink() {
-        return std::os::unix::fs::symlink(std::fs::read_link(from)?, to);
-    }
+    let parent = to.parent().unwrap_or(root);
+    let mut source = std::fs::File::open(from)?;
     let mut file = tempfile::Builder::new().prefix(".imgbuild-bundle.").tempfile_in(parent)?;
-    std::io::copy(&mut std::fs::File::open(from)?, file.as_file_mut())?;
-    file.as_file().set_permissions(std::fs::metadata(from)?.permissions())?;
+    // On one file system the blocks are shared where it can.
+    if rustix::fs::ioctl_ficlone(file.as_file(), &source).is_err() {
+        std::io::copy(&mut source, file.as_file_mut())?;
+    }
+    file.as_file().set_permissions(source.metadata()?.permissions())?;
     file.persist(to).map(drop).map_err(|error| error.error)
 }
 
@@ -293,7 +327,7 @@ fn put(from: &Path, to: &Path, root: &Path) -> std::io::Result<()> {
 fn takes_own_recipe(folder: &Path, manifest: &Manifest) -> bool {
     let brought = folder.join(OWN).join("recipe");
     let is_renamed = folder.file_name().is_none_or(|name| *name != *manifest.definition.name);
-    crate::recipe::has_recipe(&brought) && !is_renamed && !reads_outside(&brought)
+    crate::recipe::has_recipe(&brought) && !is_renamed && !reads_outside(&brought, &manifest.definition.name)
 }
 
 /// Puts the recipe that a bundle of imgbuild brought in the place of the one that was just made of the definition; what is to
@@ -302,51 +336,76 @@ fn own_recipe(image: &Image, into: &Path) -> std::io::Result<Option<&'static str
     let brought = image.folder.join(OWN).join("recipe");
     let directory = into.join("images").join(&image.manifest.definition.name);
     if !crate::recipe::has_recipe(&brought) || !directory.is_dir() {
-        return Ok(None);
+        return map_lists(image, into).map(|()| None);
     }
     if !takes_own_recipe(&image.folder, &image.manifest) {
-        return Ok(Some(match reads_outside(&brought) {
-            true => {
-                "its own recipe inherits, or would read files of this host ([workspace] allow, [xcat] path_map): the one made of the definition was written instead"
-            }
-            false => "its own recipe is of the other profile: this one is made of the definition",
-        }));
+        map_lists(image, into)?;
+        return Ok(Some(
+            "its own recipe is of another name or profile, inherits, or would read files of this host ([workspace] allow, \
+             [xcat] path_map): the one made of the definition was written instead",
+        ));
     }
     std::fs::remove_file(directory.join(RECIPE_FILE))?;
     for entry in walkdir::WalkDir::new(&brought).sort_by_file_name().into_iter().flatten() {
-        if entry.file_type().is_file() {
-            let below = entry.path().strip_prefix(&brought).unwrap_or(entry.path());
-            put(entry.path(), &directory.join(below), &directory)?;
+        let below = entry.path().strip_prefix(&brought).unwrap_or(entry.path());
+        // A workspace or a recipe below would say itself what it may read.
+        let name = base_of(entry.path());
+        let is_recipe = [RECIPE_FILE, KDL_RECIPE_FILE].contains(&name.as_str()) && entry.depth() > 1;
+        if entry.file_type().is_file() && !is_recipe && name != WORKSPACE_FILE && !name.starts_with('.') {
+            put(entry.path(), &directory.join(below), into)?;
         }
     }
-    let path = recipe_file(&directory);
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let odd = |problem: String| std::io::Error::other(problem);
-    let mut file = Editable::read(&name, &std::fs::read_to_string(&path)?).map_err(odd)?;
-    for (there, here) in path_map(&image.paths) {
-        let field =
-            FieldPath { steps: vec![Step::Key("xcat".to_owned()), Step::Key("path_map".to_owned()), Step::Key(there)] };
-        file.apply(&[], &Edit { path: field, change: Change::Set(here) }).map_err(odd)?;
-    }
-    write_whole(&path, file.text().as_bytes())?;
+    map_paths(&directory, &image.paths)?;
     Ok(None)
 }
 
-/// Where a recipe finds paths of the management node below `site/`: said in the recipe itself, so that no other image of the
-/// workspace looks there.
-fn path_map(paths: &[String]) -> Vec<(String, String)> {
-    paths.iter().map(|path| (path.clone(), format!("{FROM_RECIPE}{path}"))).collect()
+/// The folders of an image's lists.
+fn list_folders(image: &Image) -> Vec<String> {
+    let brought = image.lists.iter().filter(|list| image.folder.join(&list.name).is_file());
+    let folders = brought.filter_map(|list| list.path.rsplit_once('/').map(|(folder, _)| folder.to_owned()));
+    let mut folders: Vec<String> = folders.filter(|folder| !folder.is_empty()).collect();
+    folders.sort();
+    folders.dedup();
+    folders
+}
+
+/// Tells the recipe that was made of the definition where its lists are.
+fn map_lists(image: &Image, into: &Path) -> std::io::Result<()> {
+    map_paths(&into.join("images").join(&image.manifest.definition.name), &list_folders(image))
+}
+
+/// Says in a recipe where paths of the management node are found below `site/`: in the recipe itself, so that no other image of
+/// the workspace looks there.
+fn map_paths(directory: &Path, paths: &[String]) -> std::io::Result<()> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let path = recipe_file(directory);
+    let odd = |problem: String| std::io::Error::other(problem);
+    let mut file = Editable::read(&base_of(&path), &std::fs::read_to_string(&path)?).map_err(odd)?;
+    for there in paths {
+        let steps = ["xcat", "path_map", there].map(|key| Step::Key(key.to_owned())).to_vec();
+        let change = Change::Set(format!("{FROM_RECIPE}{there}"));
+        file.apply(&[], &Edit { path: FieldPath { steps }, change }).map_err(odd)?;
+    }
+    write_whole(&path, file.text().as_bytes())
 }
 
 /// Whether a recipe that somebody else wrote says itself what it may read; a workspace's owner says that.
-fn reads_outside(directory: &Path) -> bool {
+fn reads_outside(directory: &Path, image: &str) -> bool {
     let path = recipe_file(directory);
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let Ok(document) = document_in(&path, &name, None) else { return true };
     let document = document.to_json();
     let says = |table: &str, key: &str| document.get(table).and_then(|table| table.get(key)).is_some();
-    says("workspace", "allow")
-        || says("xcat", "path_map")
+    let map = document.get("xcat").and_then(|table| table.get("path_map")).and_then(|map| map.as_object());
+    let is_own =
+        |aim: &serde_json::Value| aim.as_str().and_then(|aim| aim.strip_prefix(FROM_RECIPE)).is_some_and(is_plain_path);
+    let maps_outside = map.is_some_and(|map| !map.values().all(is_own));
+    let name = document.get("image").and_then(|table| table.get("name")).and_then(|name| name.as_str());
+    name != Some(image)
+        || says("workspace", "allow")
+        || maps_outside
         || document.get("extends").is_some()
         || document.get("variant").is_some()
 }

@@ -50,26 +50,17 @@ fn parts(path: &[u8]) -> Result<Vec<String>, String> {
     Ok(parts)
 }
 
-/// Whether a link's target stays in the folder that the link's own parts begin with.
-fn stays_inside(parts: &[String], target: &str) -> bool {
-    if target.starts_with('/') || target.is_empty() {
-        return false;
-    }
-    // Two parts, the image and `extra`, must stay.
-    let mut depth = parts.len() - 1;
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if depth <= 2 => return false,
-            ".." => depth -= 1,
-            _ => depth += 1,
-        }
-    }
-    true
+/// What was in a bundle.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The folders of its images.
+    pub images: Vec<PathBuf>,
+    /// Links, which are not made.
+    pub left_out: Vec<String>,
 }
 
-/// Unpacks a bundle into an empty directory; the folders of its images.
-pub fn unpack(bundle: &Path, into: &Path) -> Result<Vec<PathBuf>, BundleError> {
+/// Unpacks a bundle into an empty directory.
+pub fn unpack(bundle: &Path, into: &Path) -> Result<Unpacked, BundleError> {
     let refused = |problem: String| BundleError::Refused { path: bundle.to_owned(), problem };
     let io = |error: std::io::Error| BundleError::Io { path: bundle.to_owned(), error };
     let file = std::fs::File::open(bundle).map_err(io)?;
@@ -86,7 +77,7 @@ pub fn unpack(bundle: &Path, into: &Path) -> Result<Vec<PathBuf>, BundleError> {
     let left = metadata.len().saturating_mul(RATIO_LIMIT).saturating_add(FREE_BYTES);
     let mut archive = tar::Archive::new(Limited { inner: stream, left });
     let mut seen = BTreeSet::new();
-    let mut links = Vec::new();
+    let mut left_out = Vec::new();
     let damaged = |error: std::io::Error| refused(format!("it cannot be read as a tar archive: {error}"));
     for (count, entry) in archive.entries().map_err(damaged)?.enumerate() {
         let mut entry = entry.map_err(damaged)?;
@@ -106,7 +97,7 @@ pub fn unpack(bundle: &Path, into: &Path) -> Result<Vec<PathBuf>, BundleError> {
         let written = |error: std::io::Error| BundleError::Io { path: target.clone(), error };
         match kind {
             tar::EntryType::Directory => std::fs::create_dir_all(&target).map_err(written)?,
-            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+            tar::EntryType::Regular | tar::EntryType::Continuous => {
                 std::fs::create_dir_all(target.parent().unwrap_or(into)).map_err(written)?;
                 let mut file = std::fs::File::options().write(true).create_new(true).open(&target).map_err(written)?;
                 copy(&mut entry, &mut file).map_err(|failed| match failed {
@@ -117,15 +108,8 @@ pub fn unpack(bundle: &Path, into: &Path) -> Result<Vec<PathBuf>, BundleError> {
                 let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(bits);
                 file.set_permissions(mode).map_err(written)?;
             }
-            tar::EntryType::Symlink if parts.len() > 2 && parts[1] == "extra" => {
-                let to = entry.link_name_bytes().unwrap_or_default().into_owned();
-                let to = String::from_utf8(to)
-                    .map_err(|_| refused(format!("the link `{path}` leads to a name that is not UTF-8")))?;
-                if !stays_inside(&parts, &to) {
-                    return Err(refused(format!("the link `{path}` leads out of it, to `{}`", to.escape_debug())));
-                }
-                links.push((target, to));
-            }
+            // Where a link leads is not known before all others are made, and it is moved afterwards: none is.
+            tar::EntryType::Symlink if parts.len() > 2 && parts[1] == "extra" => left_out.push(path),
             tar::EntryType::Symlink | tar::EntryType::Link => {
                 return Err(refused(format!("`{path}` is a link")));
             }
@@ -133,19 +117,13 @@ pub fn unpack(bundle: &Path, into: &Path) -> Result<Vec<PathBuf>, BundleError> {
             _ => return Err(refused(format!("`{path}` is neither a file nor a folder"))),
         }
     }
-    // Last, so that nothing is ever written through one.
-    for (path, to) in links {
-        let written = |error: std::io::Error| BundleError::Io { path: path.clone(), error };
-        std::fs::create_dir_all(path.parent().unwrap_or(into)).map_err(written)?;
-        std::os::unix::fs::symlink(&to, &path).map_err(written)?;
-    }
     let folders = std::fs::read_dir(into).map_err(io)?.flatten().map(|entry| entry.path());
     let mut images: Vec<PathBuf> = folders.filter(|folder| folder.join("manifest.xml").is_file()).collect();
     images.sort();
     if images.is_empty() {
         return Err(refused("no folder in it has a manifest.xml".to_owned()));
     }
-    Ok(images)
+    Ok(Unpacked { images, left_out })
 }
 
 enum Failed {
@@ -185,7 +163,7 @@ mod tests {
         builder.append(&header, content).unwrap();
     }
 
-    fn unpacked(bytes: &[u8]) -> Result<Vec<PathBuf>, String> {
+    fn unpacked(bytes: &[u8]) -> Result<Unpacked, String> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("into")).unwrap();
         let path = folder.path().join("b.tgz");
@@ -201,14 +179,18 @@ mod tests {
         use tar::EntryType as Kind;
         let manifest =
             |builder: &mut tar::Builder<Vec<u8>>| add(builder, "./i/manifest.xml", Kind::Regular, "", b"<x/>");
-        assert_eq!(unpacked(&bundle(manifest)).unwrap().len(), 1);
+        assert_eq!(unpacked(&bundle(manifest)).unwrap().images.len(), 1);
+        let linked = bundle(|builder| {
+            manifest(builder);
+            add(builder, "i/extra/x", Kind::Symlink, "/etc", b"");
+        });
+        assert_eq!(unpacked(&linked).unwrap().left_out, ["i/extra/x"]);
         for (name, kind, link, said) in [
             ("../x", Kind::Regular, "", "leads out of it"),
             ("/etc/x", Kind::Regular, "", "absolute path"),
             ("i/../../x", Kind::Regular, "", "leads out of it"),
             ("i/x", Kind::Symlink, "/etc", "is a link"),
-            ("i/extra/x", Kind::Symlink, "/etc", "leads out"),
-            ("i/extra/x", Kind::Symlink, "../../y", "leads out"),
+            ("i/x", Kind::GNUSparse, "", "neither a file nor a folder"),
             ("i/x", Kind::Link, "i/manifest.xml", "is a link"),
             ("i/x", Kind::Block, "", "neither a file nor a folder"),
             ("i/x", Kind::Fifo, "", "neither a file nor a folder"),

@@ -186,7 +186,7 @@ fn artefacts(request: &BundleExport, rootimgdir: &Path) -> Option<Artefacts> {
 fn extras(request: &BundleExport, manifest: &mut Manifest, members: &mut Files) -> Result<(), BundleError> {
     for (source, dest) in &request.extras {
         let real = source.canonicalize().map_err(|error| BundleError::Io { path: source.clone(), error })?;
-        let full = std::path::absolute(source).unwrap_or(real.clone()).display().to_string();
+        let full = crate::recipe::plain(&std::path::absolute(source).unwrap_or(real.clone())).display().to_string();
         let is_folder = real.is_dir();
         let folder = match is_folder {
             true => full.clone(),
@@ -195,10 +195,20 @@ fn extras(request: &BundleExport, manifest: &mut Manifest, members: &mut Files) 
         let dest = dest.clone().unwrap_or(folder);
         manifest.extras.push(Extra { src: full.clone(), dest });
         if !is_folder {
-            members.insert(format!("extra/{}", base(&full)), real);
+            let name = format!("extra/{}", base(&full));
+            if members.get(&name).is_some_and(|first| *first != real) {
+                return Err(BundleError::Missing {
+                    problem: format!(
+                        "two extra files are called `{}`, and a bundle has one folder for them",
+                        base(&full)
+                    ),
+                    help: "rename one, or give their folders".to_owned(),
+                });
+            }
+            members.insert(name, real);
             continue;
         }
-        for entry in walkdir::WalkDir::new(&real).sort_by_file_name().into_iter().flatten() {
+        for entry in walkdir::WalkDir::new(&real).follow_links(true).sort_by_file_name().into_iter().flatten() {
             if entry.file_type().is_file() {
                 let below = entry.path().strip_prefix(&real).unwrap_or(entry.path());
                 members.insert(

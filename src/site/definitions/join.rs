@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Gathered, Site};
 use crate::source::{Finding, Severity};
-use crate::xcat::definitions::{Attribute, Definition, ObjectKind, Row, TableKind};
+use crate::xcat::definitions::{Attribute, Definition, ObjectKind, Row, TableKind, is_plain_path};
 
 /// Puts what was read together.
 pub fn join(gathered: Gathered) -> Site {
@@ -18,14 +18,28 @@ pub fn join(gathered: Gathered) -> Site {
                 TableKind::Litefile | TableKind::Litetree | TableKind::Statelite => {
                     site.statelite.entry(table.kind.name()).or_default().push(row.clone());
                 }
-                TableKind::Site => {
-                    if let (Some("installdir"), Some(value)) = (row.get("key"), row.get("value")) {
-                        places.installdir = value.trim_end_matches('/').to_owned();
+                TableKind::Site => match (row.get("key"), row.get("value")) {
+                    (Some("installdir"), Some(value)) if is_plain_path(value.trim_end_matches('/')) => {
+                        value.trim_end_matches('/').clone_into(&mut places.installdir);
                     }
-                }
+                    (Some("timezone"), Some(value)) => places.timezone = Some(value.to_owned()),
+                    _ => {}
+                },
                 TableKind::Postscripts => site.postscripts.push(row.clone()),
                 TableKind::Other => *site.passed_over.entry("rows of other tables".to_owned()).or_default() += 1,
             }
+        }
+    }
+    let has = |kind: TableKind| tables.iter().any(|table| table.kind == kind);
+    site.is_whole = has(TableKind::Osimage);
+    for (kind, other) in [(TableKind::Osimage, TableKind::Linuximage), (TableKind::Linuximage, TableKind::Osimage)] {
+        if has(kind) && !has(other) {
+            let message = format!("the table {} is there, and {} is not", kind.name(), other.name());
+            let help = format!(
+                "an osimage has a row in each: name what `tabdump {}` wrote too, or its database",
+                other.name()
+            );
+            site.findings.push(Finding::nowhere(Severity::Error, "import::half", message).help(help));
         }
     }
     for definition in rows.into_values() {

@@ -33,6 +33,8 @@ pub struct Site {
     pub passed_over: BTreeMap<String, usize>,
     /// Rows of `litefile`, `litetree` and `statelite`, by table.
     pub statelite: BTreeMap<&'static str, Vec<Row>>,
+    /// Whether these are all osimages of the site: its tables were read.
+    pub is_whole: bool,
     /// Rows of `postscripts`: which scripts nodes run.
     pub postscripts: Vec<Row>,
     /// Where paths of the management node are found here.

@@ -12,11 +12,15 @@ pub struct Places {
     pub installdir: String,
     /// Folders there, and the same here. Paths below others are where they say.
     pub moved: Vec<(String, PathBuf)>,
+    /// `site.timezone`, which packimage sets in images.
+    pub timezone: Option<String>,
+    /// Whether nothing else of this host is looked at: of definitions that somebody else wrote.
+    pub sealed: bool,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { installdir: "/install".to_owned(), moved: Vec::new() }
+        Self { installdir: "/install".to_owned(), moved: Vec::new(), timezone: None, sealed: false }
     }
 }
 
@@ -41,7 +45,7 @@ impl Places {
         }
         // Other folders that sites name in definitions: /home, /opt, /srv, ...
         let Ok(entries) = std::fs::read_dir(directory) else { return };
-        let is_root = directory.join("install").is_dir();
+        let is_root = ["install", "opt/xcat", "etc/xcat"].iter().any(|below| directory.join(below).is_dir());
         for entry in entries.flatten().filter(|_| is_root) {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !["install", "etc"].contains(&name.as_str()) && entry.path().is_dir() {
@@ -60,8 +64,15 @@ impl Places {
         match best.max_by_key(|(length, ..)| *length) {
             Some((_, here, "")) => here.clone(),
             Some((_, here, rest)) => here.join(rest),
+            // No file lies below one.
+            None if self.sealed => Path::new("/dev/null").join(path.trim_start_matches('/')),
             None => PathBuf::from(path),
         }
+    }
+
+    /// The path as a recipe names it: here where it moved, else as it is.
+    pub fn named(&self, path: &str) -> PathBuf {
+        if self.moved_of(path).is_some() { self.here(path) } else { PathBuf::from(path) }
     }
 
     /// The path of the management node that is found at a path of this host, if it lies below a folder that moved.

@@ -9,6 +9,7 @@ use super::identify::{Medium, identify};
 use super::recipes;
 use super::source::{Found, Source};
 use super::{Family, ImportedMedium, MediaError, MediaReport};
+use crate::site::confine;
 
 /// Version of what `import media --json` prints.
 const MEDIA_FORMAT: &str = "1.0";
@@ -22,6 +23,8 @@ pub struct MediaImport {
     pub into: PathBuf,
     /// Directory of the repositories. None: `repository` in the workspace.
     pub repository: Option<PathBuf>,
+    /// The directory of the one repository itself, instead of NAME/ARCH below that one (copycds -p).
+    pub destination: Option<PathBuf>,
     /// What the media are, for those that nobody knows: `rocky9.4`.
     pub name: Option<String>,
     /// Their CPU.
@@ -69,7 +72,7 @@ pub fn import_media(request: &MediaImport, told: &mut Told<'_>) -> Result<MediaR
     }
     let mut report = MediaReport { format_version: MEDIA_FORMAT.to_owned(), ..MediaReport::default() };
     for (path, source, medium) in &known {
-        let mut target = root.join(&medium.name).join(&medium.arch);
+        let mut target = repository_of(request, &root, medium);
         if let Some(folder) = &medium.folder {
             target.push(folder);
         }
@@ -92,10 +95,19 @@ pub fn import_media(request: &MediaImport, told: &mut Told<'_>) -> Result<MediaR
         let media: BTreeMap<(String, String), Medium> =
             known.iter().map(|(.., medium)| ((medium.name.clone(), medium.arch.clone()), medium.clone())).collect();
         for medium in media.values() {
-            recipes::write(medium, &root, &into, request.dry_run, &mut report)?;
+            let repository = repository_of(request, &root, medium);
+            recipes::write(medium, &repository, &into, request.dry_run, &mut report)?;
         }
     }
     Ok(report)
+}
+
+/// The directory of a distribution's repository.
+fn repository_of(request: &MediaImport, root: &Path, medium: &Medium) -> PathBuf {
+    match &request.destination {
+        Some(destination) => crate::recipe::plain(&std::path::absolute(destination).unwrap_or(destination.clone())),
+        None => root.join(&medium.name).join(&medium.arch),
+    }
 }
 
 /// Opens a medium and says what it is.
@@ -188,12 +200,16 @@ fn bring(
     std::fs::create_dir_all(&place).map_err(|error| io(&place, error))?;
     let mut links: Vec<(String, String)> = Vec::new();
     let mut others: BTreeSet<String> = BTreeSet::new();
+    let mut brought: BTreeSet<String> = BTreeSet::new();
     let mut failed = None;
     let walked = source.walk(&mut |below, found| {
         if below.split('/').any(|part| part == "..") {
             return Err(format!("it holds `{}`", below.escape_debug()));
         }
         let to = place.join(below);
+        if let Err(error) = confine::check(&place, &to) {
+            return Err(format!("`{}`: {error}", below.escape_debug()));
+        }
         match found {
             Found::Link(aim) => links.push((below.to_owned(), aim)),
             Found::File(from, size, content) => match std::fs::symlink_metadata(&to) {
@@ -206,6 +222,7 @@ fn bring(
                 }
                 Err(_) => match put(from, size, content, &to) {
                     Ok(()) => {
+                        brought.insert(below.to_owned());
                         one.files += 1;
                         one.bytes += size;
                         told(size);
@@ -225,10 +242,11 @@ fn bring(
     }
     let damaged = |problem: String| MediaError::Damaged { path: path.to_owned(), problem, partial: place.clone() };
     walked.map_err(damaged)?;
-    if let Some(problem) = wrong_sum(&place) {
+    // What was there before is the site's own.
+    if let Some((wrong, _)) = wrong_sum(&place, &|path: &str| is_new || brought.contains(path)) {
         // The file that is wrong must not count as there the next time.
-        let _ = std::fs::remove_file(place.join(&problem.0));
-        return Err(damaged(format!("`{}` has another digest than the medium says", problem.0)));
+        let _ = std::fs::remove_file(place.join(&wrong));
+        return Err(damaged(format!("`{wrong}` has another digest than the medium says")));
     }
     for (below, aim) in links {
         make_link(&place, &below, &aim, notes).map_err(|error| io(&place.join(&below), error))?;
@@ -281,34 +299,28 @@ fn put(from: Option<&Path>, size: u64, content: &mut dyn Read, to: &Path) -> Res
     file.persist(to).map(drop).map_err(|error| here(error.error))
 }
 
-/// Makes a link of the medium if it stays in the repository.
+/// Makes a link of the medium if what it leads to, all links followed, is in the repository.
 fn make_link(place: &Path, below: &str, aim: &str, notes: &mut Vec<String>) -> std::io::Result<()> {
-    let depth = below.split('/').count() - 1;
-    let mut level = depth;
-    let is_inside = !aim.starts_with('/')
-        && !aim.is_empty()
-        && aim.split('/').all(|part| match part {
-            "" | "." => true,
-            ".." => level.checked_sub(1).map(|up| level = up).is_some(),
-            _ => {
-                level += 1;
-                true
-            }
-        });
     let to = place.join(below);
-    if !is_inside {
-        notes.push(format!("`{below}` leads out of the medium, to `{}`: left out", aim.escape_debug()));
-        return Ok(());
-    }
     if to.symlink_metadata().is_ok() {
         return Ok(());
     }
-    std::fs::create_dir_all(to.parent().unwrap_or(place))?;
-    std::os::unix::fs::symlink(aim, to)
+    if aim.starts_with('/') || aim.is_empty() || confine::make_folders(place, &to).is_err() {
+        notes.push(format!("the link `{below}` leads out of the medium, to `{}`: left out", aim.escape_debug()));
+        return Ok(());
+    }
+    std::os::unix::fs::symlink(aim, &to)?;
+    let root = place.canonicalize()?;
+    if !to.canonicalize().is_ok_and(|real| real.starts_with(&root)) {
+        std::fs::remove_file(&to)?;
+        let aim = aim.escape_debug();
+        notes.push(format!("the link `{below}` leads out of the medium, or to nothing, `{aim}`: left out"));
+    }
+    Ok(())
 }
 
 /// The first file whose SHA-256 is another than `.treeinfo` or `CHECKSUMS` say, and its digest.
-fn wrong_sum(place: &Path) -> Option<(String, String)> {
+fn wrong_sum(place: &Path, is_brought: &dyn Fn(&str) -> bool) -> Option<(String, String)> {
     let read = |name: &str| std::fs::read_to_string(place.join(name)).unwrap_or_default();
     let mut sums: Vec<(String, String)> = Vec::new();
     for line in read(".treeinfo").lines() {
@@ -325,11 +337,10 @@ fn wrong_sum(place: &Path) -> Option<(String, String)> {
             sums.push((path.trim_start_matches("./").to_owned(), sum.to_owned()));
         }
     }
-    sums.into_iter().filter(|(path, _)| !path.split('/').any(|part| part == "..") && !path.starts_with('/')).find(
-        |(path, sum)| {
-            let file = place.join(path);
-            file.is_file()
-                && crate::site::bundle::sha256_of(&file).is_some_and(|found| !found.eq_ignore_ascii_case(sum))
-        },
-    )
+    sums.into_iter().find(|(path, sum)| {
+        let file = place.join(path);
+        let is_plain = confine::check(place, &file).is_ok() && file.symlink_metadata().is_ok_and(|one| one.is_file());
+        let differs = || crate::site::bundle::sha256_of(&file).is_some_and(|found| !found.eq_ignore_ascii_case(sum));
+        is_plain && is_brought(path) && differs()
+    })
 }

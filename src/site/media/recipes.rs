@@ -90,7 +90,7 @@ fn repository_text(medium: &Medium, repository: &Path, release: &Release) -> Res
 /// Writes the recipes of a medium; those that are there stay.
 pub fn write(
     medium: &Medium,
-    root: &Path,
+    repository: &Path,
     into: &Path,
     dry_run: bool,
     report: &mut MediaReport,
@@ -107,8 +107,7 @@ pub fn write(
             return Ok(());
         }
     };
-    let repository = root.join(&medium.name).join(&medium.arch);
-    let text = match repository_text(medium, &repository, &release) {
+    let text = match repository_text(medium, repository, &release) {
         Ok(text) => text,
         // What a dry run would bring is not there yet.
         Err(_) if dry_run => "[[repo]]\n".to_owned(),

@@ -3,7 +3,7 @@
 use super::{ListFile, ListKind, Mapper, Mapping, Value, Verdict, release_of};
 use crate::recipe::{Family, is_image_name};
 use crate::site::definitions::Places;
-use crate::xcat::definitions::Definition;
+use crate::xcat::definitions::{Definition, is_plain_path};
 
 /// Attributes that describe, or that only other commands of xCAT read; all are kept in the stanza beside the recipe.
 const DESCRIBE: [(&str, &str); 13] = [
@@ -30,6 +30,15 @@ const NODESET: [(&str, &str); 4] = [
     ("osimage", ""),
 ];
 
+/// Whether a text can be a part of a path and of a name.
+pub fn is_word(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    !text.is_empty()
+        && text.len() <= 64
+        && text.chars().all(plain)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
 /// Maps a definition.
 ///
 /// # Errors
@@ -52,14 +61,27 @@ pub fn of(definition: &Definition, places: &Places) -> Result<Mapping, String> {
         other => return Err(format!("provmethod is {other}: only diskless images (netboot, statelite) are built")),
     };
     let (osvers, arch, profile) = (needed("osvers")?, needed("osarch")?, needed("profile")?);
+    // They become parts of paths and names.
+    for (attribute, value) in [("osvers", osvers), ("osarch", arch), ("profile", profile)] {
+        if !is_word(value) {
+            return Err(format!(
+                "{attribute} is `{}`: only letters, digits, `.`, `_` and `-` can be in it",
+                value.escape_debug()
+            ));
+        }
+    }
     if arch != "x86_64" {
         return Err(format!("osarch is {arch}: images are built for x86_64"));
     }
     let release = release_of(osvers)?;
+    let rootimgdir = definition.get("rootimgdir").map(|path| path.trim_end_matches('/'));
+    if let Some(odd) = rootimgdir.filter(|path| !is_plain_path(path)) {
+        return Err(format!("rootimgdir is `{}`: it has to be an absolute path without `..`", odd.escape_debug()));
+    }
     let by_default = || format!("{}/netboot/{osvers}/{arch}/{profile}", places.installdir);
     let mapping = Mapping {
         name: definition.name.clone(),
-        rootimgdir: definition.get("rootimgdir").map_or_else(by_default, str::to_owned),
+        rootimgdir: rootimgdir.map_or_else(by_default, str::to_owned),
         fields: Vec::new(),
         repositories: Vec::new(),
         remarks: Vec::new(),
@@ -186,7 +208,7 @@ impl Mapper<'_> {
         let mut words = first.split_whitespace().map(str::to_owned);
         let script = words.next().unwrap_or_default();
         let arguments: Vec<String> = words.collect();
-        if !self.places.here(&script).is_file() {
+        if !is_plain_path(&script) || !self.places.here(&script).is_file() {
             let reason = "not found here, left out";
             self.remark("postinstall", Verdict::Decide, Some("postinstall.script"), reason);
             return;
@@ -244,18 +266,24 @@ impl Mapper<'_> {
         if items.is_empty() {
             return;
         }
+        let mut values: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
         for item in items {
             match item.split_once('=') {
                 Some((name, value)) if !name.trim().is_empty() => {
-                    self.set("environment", name.trim(), Value::Text(value.trim().to_owned()), "environvar");
+                    if let Some(first) = values.insert(name.trim().to_owned(), value.trim().to_owned()) {
+                        wrong.push(format!("{name}={first}, which is set again"));
+                    }
                 }
-                _ => wrong.push(item),
+                _ => wrong.push(format!("{item}, which is not NAME=value")),
             }
+        }
+        for (name, value) in values {
+            self.set("environment", &name, Value::Text(value), "environvar");
         }
         match wrong.is_empty() {
             true => self.remark("environvar", Verdict::Exact, Some("environment"), ""),
             false => {
-                let reason = format!("not NAME=value, left out: {}", wrong.join(", "));
+                let reason = format!("left out: {}", wrong.join(", "));
                 self.remark("environvar", Verdict::Decide, Some("environment"), reason);
             }
         }
@@ -279,9 +307,17 @@ impl Mapper<'_> {
                 self.remark(attribute, Verdict::Stays, None, reason);
             }
         }
+        if let Some(timezone) = &self.places.timezone {
+            let reason =
+                format!("site.timezone is {timezone}, which packimage sets: [system] timezone = \"{timezone}\"");
+            self.remark("timezone", Verdict::Decide, Some("system.timezone"), reason);
+        }
         let reason = "root's password is in xCAT's passwd table: say in [system] who may log in";
         self.remark("passwd", Verdict::Decide, Some("system"), reason);
-        let reason = format!("imgbuild build --publish xcat:{}", self.mapping.rootimgdir);
+        let reason = match self.definition.get("rootimgdir") {
+            Some(_) => format!("imgbuild build --publish xcat:{}", self.mapping.rootimgdir),
+            None => String::new(),
+        };
         self.remark("rootimgdir", Verdict::Exact, None, reason);
     }
 

@@ -8,17 +8,18 @@ mod text;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::recipe::{Distro, Family};
 use crate::site::definitions::Places;
-use crate::xcat::definitions::{Definition, platform, search_names};
+use crate::xcat::definitions::{Definition, is_plain_path, platform, search_names};
 
+pub use attributes::is_word;
 pub use release::{Release, osvers_of, release_of};
-pub use text::{STANZA_FILE, recipe_text};
+pub use text::{STANZA_FILE, comments_of, recipe_text};
 
 /// What became of an attribute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// The recipe means the same.
@@ -44,7 +45,7 @@ impl Verdict {
 }
 
 /// What is said of one attribute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Remark {
     /// The attribute's name.
     pub attribute: String,
@@ -61,7 +62,8 @@ pub struct Remark {
 }
 
 /// A value of a recipe.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Value {
     /// A text.
     Text(String),
@@ -72,16 +74,16 @@ pub enum Value {
 }
 
 /// A field of a recipe: its table, its key, what it is set to, and the attribute that says so.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     /// The table.
-    pub table: &'static str,
+    pub table: String,
     /// The key in it.
     pub key: String,
     /// The value.
     pub value: Value,
     /// The attribute.
-    pub attribute: &'static str,
+    pub attribute: String,
 }
 
 impl Field {
@@ -92,12 +94,24 @@ impl Field {
 }
 
 /// An entry of `[[repo]]`: its keys and values, and the attribute that it comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepoFields {
     /// The attribute.
-    pub attribute: &'static str,
+    pub attribute: String,
     /// Keys and values, in order.
-    pub fields: Vec<(&'static str, Value)>,
+    pub fields: Vec<(String, Value)>,
+}
+
+/// What an import wrote into a recipe: kept beside it, as what it would write depends on which files are there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// Fields.
+    pub fields: Vec<Field>,
+    /// Repositories.
+    pub repositories: Vec<RepoFields>,
+    /// What was said of each attribute.
+    #[serde(default)]
+    pub remarks: Vec<Remark>,
 }
 
 /// A recipe in the making.
@@ -171,6 +185,13 @@ pub(super) struct Mapper<'a> {
     pub mapping: Mapping,
 }
 
+impl Mapping {
+    /// What is kept of it.
+    pub fn record(&self) -> Record {
+        Record { fields: self.fields.clone(), repositories: self.repositories.clone(), remarks: self.remarks.clone() }
+    }
+}
+
 impl Mapper<'_> {
     fn family(&self) -> Family {
         self.release.distro.family()
@@ -185,6 +206,7 @@ impl Mapper<'_> {
     }
 
     fn set(&mut self, table: &'static str, key: &str, value: Value, attribute: &'static str) {
+        let (table, attribute) = (table.to_owned(), attribute.to_owned());
         self.mapping.fields.push(Field { table, key: key.to_owned(), value, attribute });
     }
 
@@ -226,7 +248,7 @@ impl Mapper<'_> {
 
     /// Parts a list of files into those that are here and those that are not.
     fn split(&self, paths: Vec<String>) -> (Vec<String>, Vec<String>) {
-        paths.into_iter().partition(|path| self.places.here(path).exists())
+        paths.into_iter().partition(|path| is_plain_path(path) && self.places.here(path).is_file())
     }
 
     /// Sets a list of files that an attribute names; what is not here is to be decided.

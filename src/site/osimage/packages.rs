@@ -49,7 +49,8 @@ impl Mapper<'_> {
     }
 
     fn add_repository(&mut self, attribute: &'static str, fields: Vec<(&'static str, Value)>) {
-        self.mapping.repositories.push(RepoFields { attribute, fields });
+        let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        self.mapping.repositories.push(RepoFields { attribute: attribute.to_owned(), fields });
     }
 
     fn rpm(&mut self) {
@@ -74,7 +75,7 @@ impl Mapper<'_> {
                     if !here.is_dir() {
                         problems.push(format!("{item} is not a directory of this host"));
                     }
-                    format!("file:{}", here.display())
+                    format!("file:{}", self.places.named(&item).display())
                 }
             };
             count += 1;
@@ -144,6 +145,27 @@ impl Mapper<'_> {
         }
     }
 
+    /// An otherpkgdir of addresses alone: they are repositories like the others, so the lists are too.
+    fn others_by_address(&mut self) {
+        let (there, missing) = self.split(self.definition.list("otherpkglist"));
+        self.mapping.lists.extend(there.iter().map(|path| ListFile { path: path.clone(), kind: ListKind::Packages }));
+        let lists = self.mapping.fields.iter_mut().find(|field| field.table == "packages" && field.key == "lists");
+        match lists.map(|field| &mut field.value) {
+            Some(Value::List(items)) => items.extend(there),
+            _ => self.set("packages", "lists", Value::List(there), "otherpkglist"),
+        }
+        let reason = "its addresses are [[repo]]s for all packages";
+        self.remark("otherpkgdir", Verdict::Differs, Some("repo"), reason);
+        let reason = "among [packages] lists, as otherpkgdir has addresses alone; passes of both lists go together";
+        match missing.is_empty() {
+            true => self.remark("otherpkglist", Verdict::Differs, Some("packages.lists"), reason),
+            false => {
+                let reason = format!("not found here, left out: {}; {reason}", missing.join(", "));
+                self.remark("otherpkglist", Verdict::Decide, Some("packages.lists"), reason);
+            }
+        }
+    }
+
     /// otherpkglist, and the directory of otherpkgdir.
     pub(super) fn other_packages(&mut self) {
         let (urls, mut folders): (Vec<String>, Vec<String>) =
@@ -163,9 +185,15 @@ impl Mapper<'_> {
             }
             return;
         }
+        if is_set && !urls.is_empty() && self.definition.list("otherpkgdir").iter().all(|item| is_url(item)) {
+            self.others_by_address();
+            return;
+        }
         let folder = folders.remove(0);
         if !self.places.here(&folder).is_dir() {
-            let reason = format!("{folder} is not a directory of this host: [otherpkgs] is left out");
+            let reason = format!(
+                "{folder} is not a directory of this host: [otherpkgs] is left out, and its packages are NOT in the image"
+            );
             self.remark("otherpkgdir", Verdict::Decide, Some("otherpkgs.dir"), reason.clone());
             self.remark("otherpkglist", Verdict::Decide, Some("otherpkgs.lists"), reason);
             return;

@@ -36,13 +36,18 @@ fn key(name: &str) -> String {
 
 /// A line of a comment; texts of definitions may hold line ends.
 fn comment(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(|line| format!("# {line}\n")).collect();
+    let plain =
+        |line: &str| line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect::<String>();
+    let lines: Vec<String> = text.split(['\n', '\r']).map(|line| format!("# {}\n", plain(line).trim_end())).collect();
     lines.concat()
 }
 
 /// What stands above a field because of an attribute.
 fn above(remarks: &[Remark], attribute: &str) -> String {
-    let said = |one: &&Remark| one.attribute == attribute && matches!(one.verdict, Verdict::Differs | Verdict::Decide);
+    let said = |one: &&Remark| {
+        let is_found = one.verdict == Verdict::Exact && one.value.is_empty() && !one.reason.is_empty();
+        one.attribute == attribute && (is_found || matches!(one.verdict, Verdict::Differs | Verdict::Decide))
+    };
     let line = |one: &Remark| {
         let value = if one.value.is_empty() { String::new() } else { format!("={}", one.value) };
         comment(&format!("xCAT: {attribute}{value}\n{}: {}", one.verdict.name(), one.reason))
@@ -50,32 +55,49 @@ fn above(remarks: &[Remark], attribute: &str) -> String {
     remarks.iter().filter(said).map(line).collect()
 }
 
+/// What stands at the end of a recipe for an attribute without a field.
+fn left_over(one: &Remark) -> String {
+    comment(&format!("{}={}\n  {}: {}", one.attribute, one.value, one.verdict.name(), one.reason))
+}
+
+/// The comments that an attribute has in the recipe of one mapping, and in that of a later one; those that became others.
+pub fn comments_of(old: &Mapping, new: &Mapping, attribute: &str) -> Vec<(String, String)> {
+    let left = |mapping: &Mapping| {
+        let is_said = |one: &&Remark| one.attribute == attribute && !one.value.is_empty() && !one.reason.is_empty();
+        mapping.remarks.iter().filter(is_said).map(left_over).collect::<String>()
+    };
+    let pairs = [(above(&old.remarks, attribute), above(&new.remarks, attribute)), (left(old), left(new))];
+    // The end of a line is a part of it, so that no longer one is found.
+    pairs.into_iter().filter(|(was, is_now)| !was.is_empty() && was != is_now).collect()
+}
+
 /// The recipe of an osimage.
 pub fn recipe_text(mapping: &Mapping) -> String {
-    let mut text = format!(
-        "# Imported from xCAT; edit it freely. A later import changes only what changed there since: {STANZA_FILE} has what\n\
-         # was imported. For xCAT's nodeset: imgbuild build {} \\\n\
-         #   --publish xcat:{}\n",
+    let mut text = comment(&format!(
+        "Imported from xCAT; edit it freely. A later import changes only what changed there since: {STANZA_FILE} has what
+\
+         was imported. For xCAT's nodeset: imgbuild build {} \
+  --publish xcat:{}",
         mapping.name, mapping.rootimgdir
-    );
+    ));
     let description = mapping.remarks.iter().find(|one| one.attribute == "description" && !one.value.is_empty());
     text.push_str(&description.map_or_else(String::new, |one| comment(&one.value)));
     let mut table = "";
     let mut attribute = "";
     for field in &mapping.fields {
-        if field.table != table && AFTER_SYSTEM.contains(&field.table) && !AFTER_SYSTEM.contains(&table) {
+        if field.table != table && AFTER_SYSTEM.contains(&field.table.as_str()) && !AFTER_SYSTEM.contains(&table) {
             text.push_str(SYSTEM);
         }
         if field.table != table {
             if table == "image" {
                 repositories(mapping, &mut text);
             }
-            table = field.table;
+            table = &field.table;
             attribute = "";
             text.push_str(&format!("\n[{table}]\n"));
         }
         if field.attribute != attribute {
-            attribute = field.attribute;
+            attribute = &field.attribute;
             // osvers and the like say nothing of the tables that repeat them.
             text.push_str(&above(&mapping.remarks, attribute));
         }
@@ -95,13 +117,7 @@ pub fn recipe_text(mapping: &Mapping) -> String {
     if !left.is_empty() {
         text.push_str("\n# What has no counterpart here:\n");
         for one in left {
-            text.push_str(&comment(&format!(
-                "{}={}\n  {}: {}",
-                one.attribute,
-                one.value,
-                one.verdict.name(),
-                one.reason
-            )));
+            text.push_str(&left_over(one));
         }
     }
     text
@@ -112,7 +128,7 @@ fn repositories(mapping: &Mapping, text: &mut String) {
     for repo in &mapping.repositories {
         text.push('\n');
         if repo.attribute != attribute {
-            attribute = repo.attribute;
+            attribute = &repo.attribute;
             text.push_str(&above(&mapping.remarks, attribute));
         }
         text.push_str("[[repo]]\n");

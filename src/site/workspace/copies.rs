@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
+use crate::site::confine;
 use crate::site::definitions::Places;
 
 use super::ImportError;
@@ -84,7 +85,7 @@ pub fn copy(copies: &Copies, into: &Path, dry_run: bool) -> Result<Copied, Impor
         let target = below.join(path.trim_start_matches('/'));
         let name = path.trim_start_matches('/').to_owned();
         let shown = format!("{FOLDER}/{name}");
-        let bytes = match std::fs::read(here) {
+        let bytes = match read_regular(here) {
             Ok(bytes) => bytes,
             Err(error) => {
                 copied.notes.push(format!("{path} was not copied: {error}"));
@@ -107,10 +108,14 @@ pub fn copy(copies: &Copies, into: &Path, dry_run: bool) -> Result<Copied, Impor
             ));
             continue;
         }
+        if is_secret(here, &bytes) {
+            copied.notes.push(format!("{shown} holds a secret: think before it goes into git"));
+        }
         copied.written.push(shown);
         if dry_run {
             continue;
         }
+        confine::check(into, &target).map_err(|error| unwritable(&target, error))?;
         put(&target, &bytes, here).map_err(|error| unwritable(&target, error))?;
         known.insert(name, theirs);
     }
@@ -120,6 +125,21 @@ pub fn copy(copies: &Copies, into: &Path, dry_run: bool) -> Result<Copied, Impor
         write_whole(&path, text.as_bytes()).map_err(|error| unwritable(&path, error))?;
     }
     Ok(copied)
+}
+
+/// Whether a file is for its owner's eyes alone: by its mode, or as a private key.
+fn is_secret(path: &Path, bytes: &[u8]) -> bool {
+    let is_key = memchr::memmem::find(bytes, b"PRIVATE KEY-----").is_some();
+    let mode = std::fs::metadata(path).map(|one| std::os::unix::fs::PermissionsExt::mode(&one.permissions()));
+    is_key || mode.is_ok_and(|mode| mode & 0o004 == 0)
+}
+
+/// A file's bytes; what is no regular file has none.
+fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    std::fs::read(path)
 }
 
 fn put(target: &Path, bytes: &[u8], from: &Path) -> std::io::Result<()> {

@@ -48,13 +48,16 @@ pub fn with(into: &Path, wanted: &Wanted) -> Result<Option<String>, ImportError>
         let allow = allow.as_array_mut().ok_or_else(odd)?;
         let there: Vec<String> = allow.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect();
         let new = wanted.allow.iter().filter(|one| !covers(&there, one)).collect::<Vec<_>>();
-        for one in new {
-            allow.push(one.as_str());
-        }
-        if allow.len() > 2 {
-            for one in allow.iter_mut() {
-                one.decor_mut().set_prefix("\n    ");
+        let is_fresh = allow.is_empty();
+        let is_tall = allow.len() + new.len() > 2;
+        for one in &new {
+            let mut value = Value::from(one.as_str());
+            if is_tall {
+                value.decor_mut().set_prefix("\n    ");
             }
+            allow.push_formatted(value);
+        }
+        if is_tall && is_fresh {
             allow.set_trailing_comma(true);
             allow.set_trailing("\n");
         }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub use copies::write_whole;
 pub use file::Wanted;
 pub use report::{ImportReport, ImportState, ImportedImage};
-pub use write::{import, imported, with_wanted};
+pub use write::{import, imported, stanza_text, with_wanted};
 
 /// What an import is to do.
 #[derive(Debug, Clone)]
@@ -37,13 +37,6 @@ pub enum ImportError {
         "name what `lsdef -t osimage -z` or `tabdump osimage` and `tabdump linuximage` print, or a directory with such files"
     ))]
     Nothing,
-    /// A recipe is in the way.
-    #[error("`{path}` is there already, and was not imported from xCAT; nothing was written")]
-    #[diagnostic(help("import into another directory, or move it away"))]
-    Foreign {
-        /// The recipe's directory.
-        path: PathBuf,
-    },
     /// A file of an earlier import cannot be read.
     #[error("`{path}`: {problem}; nothing was written")]
     Unreadable {

@@ -1,13 +1,19 @@
 //! What the lists of an osimage read besides themselves: included lists, files to synchronise.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use crate::recipe::plain;
 use crate::site::definitions::Places;
 use crate::site::osimage::{ListKind, Mapping, Value};
+use crate::xcat::definitions::is_plain_path;
 use crate::xcat::expand_variables;
 
 /// How deep lists include one another at most; lists that go deeper are refused when they are read.
 const DEPTH: usize = 130;
+
+/// Largest list that is read, in bytes.
+const TEXT_LIMIT: u64 = 16 << 20;
 
 /// Paths of the management node that a recipe reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,7 +46,7 @@ pub fn reads(mapping: &Mapping, places: &Places) -> Reads {
             ListKind::Packages | ListKind::Excluded => include(&list.path, places, &variable, &mut reads, 0),
             ListKind::Synced => {
                 reads.lists.insert(list.path.clone());
-                let text = std::fs::read_to_string(places.here(&list.path)).unwrap_or_default();
+                let text = text_of(&places.here(&list.path)).unwrap_or_default();
                 reads.synced.extend(sources(&text, &variable));
             }
         }
@@ -50,12 +56,21 @@ pub fn reads(mapping: &Mapping, places: &Places) -> Reads {
 
 type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// The text of a list; of what is no regular file, or too large to be one, none.
+fn text_of(path: &Path) -> Option<String> {
+    let metadata = std::fs::metadata(path).ok()?;
+    if !metadata.is_file() || metadata.len() > TEXT_LIMIT {
+        return None;
+    }
+    Some(String::from_utf8_lossy(&std::fs::read(path).ok()?).into_owned())
+}
+
 /// Adds a list and those that it includes.
 fn include(path: &str, places: &Places, variable: Variables<'_>, reads: &mut Reads, depth: usize) {
     if depth > DEPTH || !reads.lists.insert(path.to_owned()) {
         return;
     }
-    let Ok(text) = std::fs::read_to_string(places.here(path)) else { return };
+    let Some(text) = text_of(&places.here(path)) else { return };
     for (at, _) in text.match_indices("#INCLUDE:") {
         let Some((name, _)) = text[at + 9..].split_once('#') else { continue };
         let Ok(name) = expand_variables(name.trim(), variable) else { continue };
@@ -64,7 +79,8 @@ fn include(path: &str, places: &Places, variable: Variables<'_>, reads: &mut Rea
         }
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let target = if name.starts_with('/') { name } else { format!("{folder}/{name}") };
-        if places.here(&target).is_file() {
+        let target = plain(Path::new(&target)).display().to_string();
+        if is_plain_path(&target) && places.here(&target).is_file() {
             include(&target, places, variable, reads, depth + 1);
         }
     }
@@ -88,7 +104,7 @@ fn sources(text: &str, variable: Variables<'_>) -> Vec<String> {
             }
         }
     }
-    found.retain(|path| path.starts_with('/') && path.len() > 1);
+    found.retain(|path| is_plain_path(path));
     found
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::recipe::{RECIPE_FILE, WORKSPACE_FILE, has_recipe, plain, recipe_file};
 use crate::site::definitions::Site;
-use crate::site::osimage::{Mapped, Mapping, STANZA_FILE, map, recipe_text};
+use crate::site::osimage::{Mapped, Mapping, Record, STANZA_FILE, Verdict, map, recipe_text};
 use crate::source::SourceFile;
 use crate::xcat::definitions::{Definition, parse_stanzas, write_rows, write_stanza};
 
@@ -62,12 +62,7 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
     let (mut wanted, copies) = readable(&all, site, request, &into);
     if request.sealed {
         // Of somebody else's definitions: no other image of the workspace must look there.
-        let map = std::mem::take(&mut wanted.path_map);
-        for one in planned.iter_mut().filter(|one| one.image.state == ImportState::New) {
-            if let Some(text) = &mut one.text {
-                text.push_str(&own_map(&map));
-            }
-        }
+        wanted.path_map.clear();
     }
     let workspace = file::with(&into, &wanted)?;
     let mut report = ImportReport {
@@ -77,9 +72,12 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
         ..ImportReport::default()
     };
     if planned.iter().any(|one| one.mapping.is_some()) {
-        let copied = copies::copy(&copies, &into, request.dry_run)?;
-        report.copied = copied.written;
-        report.notes = copied.notes;
+        // Those who sealed it bring the files themselves.
+        if !request.sealed {
+            let copied = copies::copy(&copies, &into, request.dry_run)?;
+            report.copied = copied.written;
+            report.notes = copied.notes;
+        }
         if !request.dry_run {
             write_workspace(&into, workspace)?;
         }
@@ -90,17 +88,11 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
         }
     }
     report.osimages = planned.into_iter().map(|one| one.image).collect();
-    report.osimages.extend(gone(site, &into));
+    if !request.sealed && site.is_whole {
+        report.osimages.extend(gone(site, &into));
+    }
     report.osimages.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(report)
-}
-
-/// The table by which a recipe finds what was copied for it.
-fn own_map(map: &std::collections::BTreeMap<String, String>) -> String {
-    let text = |text: &str| toml::Value::from(text).to_string();
-    let lines: Vec<String> =
-        map.iter().map(|(there, here)| format!("{} = {}\n", text(there), text(&format!("../../{here}")))).collect();
-    if lines.is_empty() { String::new() } else { format!("\n[xcat.path_map]\n{}", lines.concat()) }
 }
 
 /// What recipes may read outside the workspace, and where paths of the management node are found; or what is copied.
@@ -166,33 +158,57 @@ fn plan_one<'a>(definition: &'a Definition, site: &Site, into: &Path) -> Result<
     let last = directory.join(STANZA_FILE);
     let text = match (has_recipe(&directory), last.is_file()) {
         (false, _) if directory.symlink_metadata().is_ok() && !last.is_file() && !is_empty(&directory) => {
-            return Err(ImportError::Foreign { path: directory });
+            return Ok(foreign(image, directory, definition));
         }
         (false, _) => Some(recipe_text(&mapping)),
-        (true, false) => return Err(ImportError::Foreign { path: directory }),
+        (true, false) => return Ok(foreign(image, directory, definition)),
         (true, true) => {
             let file = recipe_file(&directory).file_name().unwrap_or_default().to_string_lossy().into_owned();
             image.recipe = Some(format!("{IMAGES}/{}/{file}", definition.name));
-            let old = imported(&last, &definition.name)?;
+            let (old, record) = imported(&last, &definition.name)?;
+            let mut before = match map(&old, &site.places) {
+                Mapped::Recipe(before) => *before,
+                // It was another one when it was imported.
+                Mapped::Nothing(_) => Mapping { remarks: Vec::new(), ..mapping.clone() },
+            };
+            if let Some(record) = record {
+                (before.fields, before.repositories) = (record.fields, record.repositories);
+                if !record.remarks.is_empty() {
+                    before.remarks = record.remarks;
+                }
+            }
             image.state = ImportState::Same;
-            if plain_attributes(&old) == plain_attributes(definition) {
+            if plain_attributes(&old) == plain_attributes(definition) && is_same(&before, &mapping) {
                 None
             } else {
                 image.state = ImportState::Changed;
-                let Mapped::Recipe(old) = map(&old, &site.places) else {
-                    return Err(ImportError::Unreadable {
-                        path: last,
-                        problem: "it is not what an import wrote: remove it and the recipe, and import again"
-                            .to_owned(),
-                    });
-                };
-                let changed = changed(&directory, &old, &mapping)?;
+                let changed = changed(&directory, &before, &mapping)?;
                 image.changes = changed.said;
+                for one in image.attributes.iter_mut().filter(|one| changed.left.contains(&one.attribute)) {
+                    one.verdict = Verdict::Decide;
+                    one.reason = "the recipe says something else".to_owned();
+                }
                 changed.text
             }
         }
     };
     Ok(Planned { image, directory, definition, mapping: Some(mapping), text })
+}
+
+/// Whether two mappings give the same recipe, but for its comments.
+fn is_same(one: &Mapping, other: &Mapping) -> bool {
+    one.fields == other.fields && one.repositories == other.repositories
+}
+
+/// An image of the site's own stands where a definition's would: it stays, and the others go on.
+fn foreign(mut image: ImportedImage, directory: PathBuf, definition: &Definition) -> Planned<'_> {
+    image.state = ImportState::Skipped;
+    image.recipe = None;
+    image.attributes.clear();
+    let reason =
+        "is there already, and was not imported from xCAT: it stays; move it away, or import into another directory";
+    image.reason = Some(format!("{IMAGES}/{} {reason}", image.name));
+    Planned { image, directory, definition, mapping: None, text: None }
 }
 
 fn is_empty(directory: &Path) -> bool {
@@ -208,17 +224,30 @@ fn plain_attributes(definition: &Definition) -> Vec<(&String, &String)> {
         .collect()
 }
 
-/// The definition of the last import.
-pub fn imported(path: &Path, name: &str) -> Result<Definition, ImportError> {
+/// How the line of xcat.stanza begins that has what the recipe got; for xCAT it is a comment.
+const RECORD: &str = "#imgbuild ";
+
+/// The text of xcat.stanza: the definition, and what the recipe got of it.
+pub fn stanza_text(definition: &Definition, record: &Record) -> String {
+    format!("{}\n{RECORD}{}\n", write_stanza(definition, true), serde_json::json!(record))
+}
+
+/// The definition of the last import, and what the recipe got of it then, where that is known.
+///
+/// # Errors
+/// [`ImportError::Unreadable`].
+pub fn imported(path: &Path, name: &str) -> Result<(Definition, Option<Record>), ImportError> {
     let unreadable = |problem: String| ImportError::Unreadable { path: path.to_owned(), problem };
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let record = text.lines().find_map(|line| serde_json::from_str(line.strip_prefix(RECORD)?).ok());
     let file: Arc<SourceFile> = SourceFile::new(STANZA_FILE, path, text);
     let (definitions, findings) = parse_stanzas(&file);
     if let Some(finding) = findings.first() {
         return Err(unreadable(finding.message.clone()));
     }
     let found = definitions.into_iter().find(|one| one.name == name);
-    found.ok_or_else(|| unreadable(format!("it does not define `{name}`")))
+    let found = found.ok_or_else(|| unreadable(format!("it does not define `{name}`")))?;
+    Ok((found, record))
 }
 
 /// Images of earlier imports that xCAT has no more.
@@ -270,7 +299,7 @@ fn write_one(one: &Planned<'_>, site: &Site) -> Result<(), ImportError> {
     let unwritable = |path: PathBuf| move |error: std::io::Error| ImportError::Unwritable { path, error };
     let stanza = || -> Result<(), ImportError> {
         let path = one.directory.join(STANZA_FILE);
-        write_whole(&path, write_stanza(one.definition, true).as_bytes()).map_err(unwritable(path.clone()))
+        write_whole(&path, stanza_text(one.definition, &mapping.record()).as_bytes()).map_err(unwritable(path.clone()))
     };
     // A recipe without it would be somebody else's; one of an older definition is brought up to date the next time.
     if one.image.state == ImportState::New {

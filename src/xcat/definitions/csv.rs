@@ -155,11 +155,11 @@ pub fn parse_tables(file: &Arc<SourceFile>) -> (Vec<Table>, Vec<Finding>) {
         }
         if let Some(header) = line.strip_prefix('#') {
             at = line_end + 1;
-            // A comment of a person has blanks in it.
-            if header.contains(' ') && !header.contains(',') {
+            // A comment of a person has blanks in it, a row that somebody put out has quotes.
+            if (header.contains(' ') && !header.contains(',')) || header.contains('"') {
                 continue;
             }
-            let columns: Vec<String> = header.split(',').map(|name| name.trim().trim_matches('"').to_owned()).collect();
+            let columns: Vec<String> = header.split(',').map(|name| name.trim().to_owned()).collect();
             let names: Vec<&str> = columns.iter().map(String::as_str).collect();
             let kind = TableKind::of(&names);
             let wrong = kind.columns().and_then(|known| {

@@ -108,7 +108,7 @@ pub fn is_plain_path(path: &str) -> bool {
     path.starts_with('/')
         && path.len() > 1
         && !path.ends_with('/')
-        && !path.contains(['\0', '\n'])
+        && !path.contains(|c: char| c.is_control())
         && path.split('/').skip(1).all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
@@ -218,6 +218,16 @@ fn check(manifest: &Manifest, whole: &Span, spans: &BTreeMap<String, Span>, find
     }
     for attribute in FILE_ATTRIBUTES {
         paths.extend(files(&manifest.definition, attribute).into_iter().map(|path| (attribute.to_owned(), path)));
+    }
+    let rootimgdir = manifest.definition.get("rootimgdir").map(|path| path.trim_end_matches('/').to_owned());
+    paths.extend(rootimgdir.map(|path| ("rootimgdir".to_owned(), path)));
+    let is_word = |text: &str| text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    for name in ["osvers", "osarch", "profile"] {
+        let value = manifest.definition.get(name).unwrap_or_default();
+        if !is_word(value) {
+            let message = format!("`{}` cannot be a {name}", value.escape_debug());
+            findings.push(error("manifest::word", message).help("nothing was written: do not trust this bundle"));
+        }
     }
     for extra in &manifest.extras {
         paths.push(("extra".to_owned(), extra.src.trim_end_matches('/').to_owned()));

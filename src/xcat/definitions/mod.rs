@@ -136,9 +136,12 @@ impl Definition {
 
     /// Sets an attribute; an empty value takes it away.
     pub fn set(&mut self, attribute: &str, value: &str, span: Option<Span>) {
+        // A stanza has no place for line ends; tables may have them in comments.
+        let value =
+            value.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
         match value.is_empty() {
             true => drop(self.attributes.remove(attribute)),
-            false => drop(self.attributes.insert(attribute.to_owned(), Attribute { value: value.to_owned(), span })),
+            false => drop(self.attributes.insert(attribute.to_owned(), Attribute { value, span })),
         }
     }
 }

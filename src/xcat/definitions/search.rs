@@ -22,7 +22,7 @@ pub fn search_list(osvers: &str) -> Vec<String> {
     while parts.len() > 1 {
         let last = parts[parts.len() - 1];
         let has_zero_in_front = last.len() > 1 && last.starts_with('0');
-        let Some(number) = last.parse::<u16>().ok().filter(|number| !has_zero_in_front && *number < 1000) else {
+        let Some(number) = last.parse::<u16>().ok().filter(|number| !has_zero_in_front && *number < 100) else {
             break;
         };
         parts.pop();

@@ -177,7 +177,13 @@ pub fn write_stanza(definition: &Definition, is_first: bool) -> String {
     let mut text = if is_first { format!("{FIRST_LINE}\n") } else { String::new() };
     text.push_str(&format!("\n{}:\n    objtype={}\n", definition.name, definition.kind.name()));
     for (name, attribute) in &definition.attributes {
-        text.push_str(&format!("    {name}={}\n", attribute.value));
+        let value = &attribute.value;
+        // xCAT's reader takes one quote off each end, and a line that ends in a colon for a header.
+        let needs_quotes = value.starts_with('"') || value.ends_with(['"', ':']);
+        match needs_quotes {
+            true => text.push_str(&format!("    {name}=\"{value}\"\n")),
+            false => text.push_str(&format!("    {name}={value}\n")),
+        }
     }
     text
 }
@@ -233,6 +239,8 @@ mod tests {
         let mut image = Definition::osimage("rocky9.4-x86_64-netboot-compute");
         image.set("pkglist", "/a,/b", None);
         image.set("usercomment", "see http://x/y:", None);
+        image.set("description", "\"quoted\"", None);
+        image.set("groups", "first\nsecond", None);
         let text = write_stanza(&image, true);
         let mut again = one(&text);
         again.span = None;

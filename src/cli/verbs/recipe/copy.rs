@@ -10,6 +10,8 @@ use crate::cli::setup::{named_draft, print_findings};
 use crate::recipe::{
     Change, Draft, Edit, Editable, FieldPath, Known, Overlay, Recipe, Workspace, load_draft, relatives,
 };
+use crate::site::osimage::{STANZA_FILE, Value};
+use crate::site::workspace::{imported, stanza_text};
 use crate::source::Severity;
 
 /// Arguments of `copy`.
@@ -72,6 +74,7 @@ fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (Strin
         copy_one(&draft.directory.join(below), &aside.path().join(below)).map_err(machine)?;
     }
     rename_image(&crate::recipe::recipe_file(aside.path()), &own.to).map_err(input)?;
+    let rootimgdir = rename_definition(aside.path(), &own.to).map_err(input)?;
     refuse_taken_names(&known, aside.path(), &own.from, &target).map_err(input)?;
     let mode = std::fs::metadata(&draft.directory).map_err(machine)?.permissions();
     std::fs::set_permissions(aside.path(), mode).map_err(machine)?;
@@ -88,6 +91,12 @@ fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (Strin
     };
     render::say(&format!("wrote {} ({} files)", shown(&target).display(), files.len()));
     tell_of_workspace(&target);
+    if let Some(rootimgdir) = rootimgdir {
+        render::say(&format!(
+            "for xCAT its rootimgdir is {rootimgdir} (xcat.stanza); `imgbuild export xcat {}` prints its definition",
+            own.to
+        ));
+    }
     Ok(())
 }
 
@@ -147,6 +156,7 @@ fn files_of(
         named.extend(of_recipe(&recipe));
     }
     named.insert(draft.directory.join(".gitignore"));
+    named.insert(draft.directory.join(STANZA_FILE));
     let mut files = BTreeSet::new();
     for path in named.iter().filter(|path| path.starts_with(&draft.directory) && path.symlink_metadata().is_ok()) {
         for entry in walkdir::WalkDir::new(path).into_iter().flatten().filter(|entry| !entry.file_type().is_dir()) {
@@ -187,4 +197,37 @@ fn rename_image(path: &Path, name: &str) -> Result<(), String> {
         std::fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     std::fs::write(path, document.text()).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Gives the definition of xCAT beside a copied recipe the new name, and a rootimgdir of its own; which that is.
+fn rename_definition(directory: &Path, name: &str) -> Result<Option<String>, String> {
+    let stanza = directory.join(STANZA_FILE);
+    let Ok(text) = std::fs::read_to_string(&stanza) else { return Ok(None) };
+    let shown = |error: &dyn std::fmt::Display| format!("{}: {error}", stanza.display());
+    let old =
+        text.lines().find_map(|line| line.strip_suffix(':').filter(|line| !line.contains('#'))).unwrap_or_default();
+    let (mut definition, record) = imported(&stanza, old).map_err(|error| shown(&error))?;
+    let before = definition.get("rootimgdir").map(str::to_owned);
+    let part = |attribute: &str| definition.get(attribute).unwrap_or_default().to_owned();
+    let parent = before
+        .as_deref()
+        .and_then(|path| path.trim_end_matches('/').rsplit_once('/'))
+        .map(|(parent, _)| parent.to_owned());
+    let parent = parent.unwrap_or_else(|| format!("/install/netboot/{}/{}", part("osvers"), part("osarch")));
+    let rootimgdir = format!("{parent}/{name}");
+    let was = before.unwrap_or_else(|| format!("{parent}/{}", part("profile")));
+    name.clone_into(&mut definition.name);
+    definition.set("rootimgdir", &rootimgdir, None);
+    let mut record = record.unwrap_or_default();
+    for field in record.fields.iter_mut().filter(|field| field.table == "image" && field.key == "name") {
+        field.value = Value::Text(name.to_owned());
+    }
+    std::fs::write(&stanza, stanza_text(&definition, &record)).map_err(|error| shown(&error))?;
+    // The comment in front of the recipe says where it is published.
+    let path = crate::recipe::recipe_file(directory);
+    let text = std::fs::read_to_string(&path).map_err(|error| shown(&error))?;
+    let text = text.replace(&format!("imgbuild build {old} "), &format!("imgbuild build {name} "));
+    let text = text.replace(&format!("xcat:{was}\n"), &format!("xcat:{rootimgdir}\n"));
+    std::fs::write(&path, text).map_err(|error| shown(&error))?;
+    Ok(Some(rootimgdir))
 }

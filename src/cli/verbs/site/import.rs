@@ -44,6 +44,9 @@ pub struct MediaArguments {
     /// Directory of the repositories, DIR/NAME/ARCH [default: `repository` in the workspace]
     #[arg(long, value_name = "DIR")]
     pub repository: Option<PathBuf>,
+    /// Directory of the one repository itself, as with copycds -p
+    #[arg(long, value_name = "DIR", conflicts_with = "repository")]
+    pub destination: Option<PathBuf>,
     /// What the media are, instead of what they say: rocky9.4
     #[arg(short, long, value_name = "NAME")]
     pub name: Option<String>,
@@ -119,7 +122,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
 
 fn exit(error: &ImportError) -> Exit {
     match error {
-        ImportError::Nothing | ImportError::Foreign { .. } | ImportError::Unreadable { .. } => Exit::Input,
+        ImportError::Nothing | ImportError::Unreadable { .. } => Exit::Input,
         ImportError::Unwritable { .. } => Exit::Machine,
     }
 }
@@ -201,6 +204,7 @@ fn media(arguments: &crate::cli::Arguments, own: &MediaArguments) -> Exit {
         paths: own.paths.iter().map(below).collect(),
         into: below(&own.into),
         repository: own.repository.as_ref().map(below),
+        destination: own.destination.as_ref().map(below),
         name: own.name.clone(),
         arch: own.arch.clone(),
         only_repository: own.only_repository,
@@ -324,6 +328,7 @@ fn image_text(image: &ImportedImage, dry_run: bool, verbose: u8) -> String {
     let what = match (image.state, dry_run) {
         (ImportState::New, false) => format!("wrote {recipe}"),
         (ImportState::New, true) => format!("would write {recipe}"),
+        (ImportState::Changed, _) if image.changes.is_empty() => format!("{recipe} needs no change"),
         (ImportState::Changed, false) => format!("changed {recipe}"),
         (ImportState::Changed, true) => format!("would change {recipe}"),
         (ImportState::Same, _) => format!("{recipe} is as imported"),
@@ -354,8 +359,9 @@ fn image_text(image: &ImportedImage, dry_run: bool, verbose: u8) -> String {
         Verdict::Exact | Verdict::Stays => verbose > 0,
     };
     for verdict in [Verdict::Exact, Verdict::Stays, Verdict::Differs, Verdict::Decide] {
-        for one in image.attributes.iter().filter(|one| one.verdict == verdict && is_worth(verdict)) {
-            if !one.reason.is_empty() {
+        for one in image.attributes.iter().filter(|one| one.verdict == verdict) {
+            let is_found = verdict == Verdict::Exact && one.value.is_empty();
+            if !one.reason.is_empty() && (is_worth(verdict) || is_found) {
                 text.push_str(&format!("  {:<8} {}: {}\n", verdict.name(), one.attribute, one.reason));
             }
         }

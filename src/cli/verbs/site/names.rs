@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::Exit;
 use crate::cli::names::{Name, WORKSPACE_NOTE};
 use crate::cli::output::render;
-use crate::recipe::Workspace;
+use crate::recipe::{WORKSPACE_FILE, Workspace, has_recipe};
 
 /// Arguments of `install-xcat-names`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,15 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
 }
 
 fn install(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (String, Exit)> {
+    let real = arguments.directory.canonicalize().unwrap_or_else(|_| arguments.directory.clone());
+    let workspace = Workspace::root_of(&real).unwrap_or(real);
+    if !workspace.join(WORKSPACE_FILE).is_file() && !has_recipe(&workspace) {
+        let problem = format!(
+            "{} is no workspace, and the commands would find no image: run it there, or name one with -C (`imgbuild import xcat PATH --into DIR` makes one)",
+            workspace.display()
+        );
+        return Err((problem, Exit::Input));
+    }
     let machine = |what: String| move |error: std::io::Error| (format!("{what}: {error}"), Exit::Machine);
     let directory = arguments.directory.join(&own.links);
     let program = std::env::current_exe().map_err(machine("imgbuild itself is not found".to_owned()))?;
@@ -49,8 +58,6 @@ fn install(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (St
         }
         std::os::unix::fs::symlink(&program, &link).map_err(failed)?;
     }
-    let real = arguments.directory.canonicalize().unwrap_or_else(|_| arguments.directory.clone());
-    let workspace = Workspace::root_of(&real).unwrap_or(real);
     let note = directory.join(WORKSPACE_NOTE);
     std::fs::write(&note, format!("{}\n", workspace.display()))
         .map_err(machine(format!("cannot write `{}`", note.display())))?;
