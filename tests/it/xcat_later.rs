@@ -223,14 +223,15 @@ fn a_bundle_reads_and_writes_nothing_of_this_host() {
         "{}",
         ran.out
     );
-    for (more, osvers) in
-        [("", "rocky9/../../../tmp"), ("<rootimgdir>/i\n[workspace]\nallow = [\"/**\"]</rootimgdir>", "rocky9.4")]
-    {
-        let space = Space::new();
-        bundle(&space, &manifest(more, osvers));
-        let ran = space.run(&["import", "bundle", "b.tgz", "--into", "w", "-p", "new"]);
-        assert!(ran.code == 1 && !space.path().join("w").exists(), "{} {}", ran.out, ran.err);
-    }
+    let space = Space::new();
+    bundle(&space, &manifest("", "rocky9/../../../tmp"));
+    let ran = space.run(&["import", "bundle", "b.tgz", "--into", "w", "-p", "new"]);
+    assert!(ran.code == 1 && !space.path().join("w").exists(), "{} {}", ran.out, ran.err);
+    let space = Space::new();
+    bundle(&space, &manifest("<rootimgdir>/i\n[workspace]\nallow = [\"/**\"]</rootimgdir>", "rocky9.4"));
+    space.run(&["import", "bundle", "b.tgz", "--into", "w"]);
+    let recipe = std::fs::read_to_string(path_of(&space, "image.toml")).unwrap_or_default();
+    assert!(!recipe.lines().any(|line| line.starts_with("[workspace]") || line.starts_with("allow")), "{recipe}");
     // A recipe that brings a workspace of its own.
     let space = Space::new();
     space

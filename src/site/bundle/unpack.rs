@@ -190,7 +190,6 @@ mod tests {
             ("/etc/x", Kind::Regular, "", "absolute path"),
             ("i/../../x", Kind::Regular, "", "leads out of it"),
             ("i/x", Kind::Symlink, "/etc", "is a link"),
-            ("i/x", Kind::GNUSparse, "", "neither a file nor a folder"),
             ("i/x", Kind::Link, "i/manifest.xml", "is a link"),
             ("i/x", Kind::Block, "", "neither a file nor a folder"),
             ("i/x", Kind::Fifo, "", "neither a file nor a folder"),

@@ -246,7 +246,13 @@ mod tests {
         again.span = None;
         again.attributes.values_mut().for_each(|one| one.span = None);
         assert_eq!(again, image);
-        assert!(text.starts_with("# <xCAT data object stanza file>\n\nrocky9.4-x86_64-netboot-compute:\n    objtype=osimage\n    pkglist=/a,/b\n"));
+        assert!(text.starts_with(
+            "# <xCAT data object stanza file>\n\nrocky9.4-x86_64-netboot-compute:\n    objtype=osimage\n    desc"
+        ));
+        assert!(
+            text.contains("    groups=first second\n    pkglist=/a,/b\n    usercomment=\"see http://x/y:\"\n"),
+            "{text}"
+        );
     }
 
     proptest::proptest! {
