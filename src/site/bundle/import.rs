@@ -76,8 +76,9 @@ struct Image {
 pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Finding>), BundleError> {
     let io = |path: &Path, error: std::io::Error| BundleError::Io { path: path.to_owned(), error };
     let into = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
-    // In the workspace where it is there, so that files need only be renamed; a dry run leaves no trace.
-    let beside = if into.is_dir() && !request.dry_run { into.clone() } else { std::env::temp_dir() };
+    // On the workspace's file system, which has to have the room; a dry run leaves no trace there.
+    let there = || into.ancestors().find(|path| path.is_dir()).map(Path::to_owned);
+    let beside = if request.dry_run { std::env::temp_dir() } else { there().unwrap_or_else(std::env::temp_dir) };
     let aside =
         tempfile::Builder::new().prefix(".imgbuild-bundle.").tempdir_in(&beside).map_err(|error| io(&beside, error))?;
     let unpacked = unpack(&request.bundle, aside.path())?;
