@@ -295,6 +295,27 @@ pub fn chosen_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Vec<
     if selected.broken.is_empty() { Ok(selected.recipes) } else { Err(Exit::Input) }
 }
 
+/// The same for commands that list images: those with errors are named, and the others go on. How the command is to end.
+///
+/// # Errors
+/// [`Exit::Input`] when none is left.
+pub fn good_to_look(arguments: &Arguments, patterns: &[String]) -> Result<(Vec<Recipe>, Exit), Exit> {
+    let selected =
+        read_selection(arguments, patterns).inspect_err(|findings| print_findings(findings, arguments.verbose));
+    let mut selected = selected.map_err(|_| Exit::Input)?;
+    render::speak_kdl(selected.recipes.iter().all(|recipe| recipe.in_kdl) && !selected.recipes.is_empty());
+    selected.findings.retain(|finding| finding.severity == Severity::Error || arguments.verbose > 0);
+    print_findings(&selected.findings, arguments.verbose);
+    for name in &selected.broken {
+        render::say(&format!("{name} has errors and is left out"));
+    }
+    match (selected.recipes.is_empty(), selected.broken.is_empty()) {
+        (_, true) => Ok((selected.recipes, Exit::Done)),
+        (false, false) => Ok((selected.recipes, Exit::Input)),
+        (true, false) => Err(Exit::Input),
+    }
+}
+
 /// The same without patterns.
 ///
 /// # Errors

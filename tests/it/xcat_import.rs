@@ -167,6 +167,16 @@ fn what_the_recipe_says_now_is_exported() {
     assert_eq!(inside(&space, "new", &["show", COMPUTE, "-i", "osver"]).code, 64);
     let listed = inside(&space, "new", &["list", "-l"]).good().out;
     assert!(listed.contains("Object name: rocky9.4-x86_64-netboot-compute\n"), "{listed}");
+    // One with errors does not hide the others.
+    std::fs::remove_file(own.as_path()).unwrap();
+    let ran = inside(&space, "new", &["list", "-l"]);
+    assert!(
+        ran.code == 1 && ran.out.starts_with("Object name: rocky9.4-x86_64-netboot-compute\n"),
+        "{} {}",
+        ran.out,
+        ran.err
+    );
+    assert!(ran.err.contains(&format!("{COMPUTE} has errors and is left out")), "{}", ran.err);
     // An image that xCAT never had.
     let plain = Space::new();
     plain.write("image.toml", "[image]\nname = \"c\"\nrelease = \"bookworm\"\n");

@@ -49,9 +49,9 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
     if own.long || !names.is_empty() {
         return shell.quietly(&[&["list", "-l"], names.as_slice()].concat());
     }
-    let text = shell.output(&["list", "-l"])?;
+    let (text, done) = shell.listing(&["list", "-l"])?;
     for name in text.lines().filter_map(|line| line.strip_prefix("Object name: ")) {
         render::print_as_is(&format!("{name}  (osimage)\n"));
     }
-    Ok(())
+    done
 }

@@ -178,6 +178,14 @@ impl Shell {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// What a command of imgbuild prints, also where it does not end well; and whether it does.
+    pub fn listing(&self, arguments: &[&str]) -> Result<(String, Done), Ended> {
+        let output = self.command(arguments)?.stderr(std::process::Stdio::inherit()).output();
+        let output = output.map_err(|error| self.fail(&format!("imgbuild does not start: {error}")))?;
+        let done = if output.status.success() { Ok(()) } else { Err(Ended(1)) };
+        Ok((String::from_utf8_lossy(&output.stdout).into_owned(), done))
+    }
+
     /// An attribute of an image, as xCAT has it.
     pub fn attribute(&self, image: &str, attribute: &str) -> Result<String, Ended> {
         let text = self.output(&["show", image, "-i", attribute])?;

@@ -3,7 +3,7 @@
 use crate::cli::Exit;
 use crate::cli::output::documents::{LIST_FORMAT, ListDocument, ListedImage};
 use crate::cli::output::render;
-use crate::cli::setup::{chosen_to_look, published_image};
+use crate::cli::setup::{good_to_look, published_image};
 use crate::cli::verbs::site::export::{definitions_of, long_text};
 use crate::recipe::Recipe;
 use crate::stage::{BuildInfo, drift_of_artefacts};
@@ -27,15 +27,15 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let recipes = match chosen_to_look(arguments, &own.images) {
-        Ok(recipes) => recipes,
+    let (recipes, exit) = match good_to_look(arguments, &own.images) {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
     if own.long {
         let all = definitions_of(&recipes);
         let texts: Vec<String> = all.iter().map(|one| long_text(&one.definition, &[])).collect();
         render::print_as_is(&texts.join("\n"));
-        return Exit::Done;
+        return exit;
     }
     let mut images = Vec::new();
     for recipe in &recipes {
@@ -48,11 +48,11 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         let images = images.into_iter().map(|(recipe, found)| listed(recipe, own, found)).collect();
         let document = serde_json::json!(ListDocument { format_version: LIST_FORMAT.to_string(), images });
         render::print_as_is(&format!("{document:#}\n"));
-        return Exit::Done;
+        return exit;
     }
     let texts: Vec<String> = images.into_iter().map(|(recipe, found)| text_of(recipe, own, found)).collect();
     render::print(&texts.concat());
-    Exit::Done
+    exit
 }
 
 fn out_of(recipe: &Recipe, own: &Arguments) -> std::path::PathBuf {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{chosen_to_look, print_findings};
+use crate::cli::setup::{chosen_to_look, good_to_look, print_findings};
 use crate::cli::verbs::keeping::store::carry::save_image;
 use crate::recipe::{Recipe, Workspace};
 use crate::site::bundle::{BundleExport, export_bundle};
@@ -167,8 +167,8 @@ fn postscripts_of(node: &str, tables: &Path) -> Result<(String, String), Exit> {
 }
 
 fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
-    let recipes = match chosen_to_look(arguments, &own.images) {
-        Ok(recipes) => recipes,
+    let (recipes, exit) = match good_to_look(arguments, &own.images) {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
     let exported = definitions_of(&recipes);
@@ -183,7 +183,7 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
         None => definitions.iter().enumerate().map(|(at, one)| write_stanza(one, at == 0)).collect(),
     };
     render::print_as_is(&text);
-    Exit::Done
+    exit
 }
 
 /// The definitions of recipes.
