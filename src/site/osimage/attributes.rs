@@ -39,6 +39,12 @@ pub fn is_word(text: &str) -> bool {
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
+/// Whether a shell could have a variable of this name.
+fn is_variable(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(plain)
+}
+
 /// Maps a definition.
 ///
 /// # Errors
@@ -269,7 +275,7 @@ impl Mapper<'_> {
         let mut values: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
         for item in items {
             match item.split_once('=') {
-                Some((name, value)) if !name.trim().is_empty() => {
+                Some((name, value)) if is_variable(name.trim()) => {
                     if let Some(first) = values.insert(name.trim().to_owned(), value.trim().to_owned()) {
                         wrong.push(format!("{name}={first}, which is set again"));
                     }

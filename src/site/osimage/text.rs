@@ -31,7 +31,9 @@ fn shown(value: &Value) -> String {
 
 fn key(name: &str) -> String {
     let is_bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-    if is_bare { name.to_owned() } else { toml::Value::from(name).to_string() }
+    // A key stands on one line, in double quotes, whatever TOML would choose for a value.
+    let quoted = || serde_json::Value::from(name).to_string().replace('\u{7f}', "\\u007f");
+    if is_bare { name.to_owned() } else { quoted() }
 }
 
 /// A line of a comment; texts of definitions may hold line ends.
@@ -134,6 +136,39 @@ fn repositories(mapping: &Mapping, text: &mut String) {
         text.push_str("[[repo]]\n");
         for (name, value) in &repo.fields {
             text.push_str(&format!("{} = {}\n", key(name), shown(value)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::definitions::Places;
+    use crate::site::osimage::{Mapped, map};
+    use crate::xcat::definitions::{Definition, LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS};
+
+    proptest::proptest! {
+        /// Whatever a definition says, its recipe is TOML of the tables that an import writes, and no other.
+        #[test]
+        fn no_value_becomes_anything_else(
+            values in proptest::collection::vec("([a-z/=,.:#'\"\\[\\]\\\\ -]|\\n|\\r|\\t|\u{0}|é|\\[workspace\\]\\n|allow = \\[\"/\\*\\*\"\\]\\n){0,20}", 47),
+            osvers in "(rocky9.4|ubuntu24.04|leap15.6|debian12)",
+        ) {
+            let mut definition = Definition::osimage("i");
+            for (name, value) in OSIMAGE_COLUMNS.iter().chain(&LINUXIMAGE_COLUMNS).zip(&values) {
+                definition.set(name, value, None);
+            }
+            for (name, value) in [("osvers", osvers.as_str()), ("osarch", "x86_64"), ("profile", "compute"), ("provmethod", "netboot"), ("imagetype", "linux")] {
+                definition.set(name, value, None);
+            }
+            definition.set("rootimgdir", "", None);
+            if let Mapped::Recipe(mapping) = map(&definition, &Places { sealed: true, ..Places::default() }) {
+                let text = recipe_text(&mapping);
+                let table: toml::Table = text.parse().map_err(|error| proptest::test_runner::TestCaseError::fail(format!("{error}\n{text}")))?;
+                let known = ["image", "repo", "packages", "otherpkgs", "kernel", "postinstall", "sync", "exclude", "boot", "environment", "xcat"];
+                proptest::prop_assert!(table.keys().all(|key| known.contains(&key.as_str())), "{}", text);
+                proptest::prop_assert_eq!(table["image"]["name"].as_str(), Some("i"));
+            }
         }
     }
 }
