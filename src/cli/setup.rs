@@ -286,13 +286,18 @@ pub fn chosen(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>,
 /// # Errors
 /// [`Exit::Input`] when one has errors.
 pub fn chosen_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>, Exit> {
+    let selected = selected_to_look(arguments, patterns)?;
+    if selected.broken.is_empty() { Ok(selected.recipes) } else { Err(Exit::Input) }
+}
+
+fn selected_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Selected, Exit> {
     let selected =
         read_selection(arguments, patterns).inspect_err(|findings| print_findings(findings, arguments.verbose));
     let mut selected = selected.map_err(|_| Exit::Input)?;
     render::speak_kdl(selected.recipes.iter().all(|recipe| recipe.in_kdl) && !selected.recipes.is_empty());
     selected.findings.retain(|finding| finding.severity == Severity::Error || arguments.verbose > 0);
     print_findings(&selected.findings, arguments.verbose);
-    if selected.broken.is_empty() { Ok(selected.recipes) } else { Err(Exit::Input) }
+    Ok(selected)
 }
 
 /// The same for commands that list images: those with errors are named, and the others go on. How the command is to end.
@@ -300,12 +305,7 @@ pub fn chosen_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Vec<
 /// # Errors
 /// [`Exit::Input`] when none is left.
 pub fn good_to_look(arguments: &Arguments, patterns: &[String]) -> Result<(Vec<Recipe>, Exit), Exit> {
-    let selected =
-        read_selection(arguments, patterns).inspect_err(|findings| print_findings(findings, arguments.verbose));
-    let mut selected = selected.map_err(|_| Exit::Input)?;
-    render::speak_kdl(selected.recipes.iter().all(|recipe| recipe.in_kdl) && !selected.recipes.is_empty());
-    selected.findings.retain(|finding| finding.severity == Severity::Error || arguments.verbose > 0);
-    print_findings(&selected.findings, arguments.verbose);
+    let selected = selected_to_look(arguments, patterns)?;
     for name in &selected.broken {
         render::say(&format!("{name} has errors and is left out"));
     }
