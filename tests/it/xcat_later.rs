@@ -260,3 +260,21 @@ fn a_bundle_reads_and_writes_nothing_of_this_host() {
 fn path_of(space: &Space, name: &str) -> PathBuf {
     space.path().join("w/images/img").join(name)
 }
+
+#[test]
+fn wildcards_of_a_synclist_outside_say_what_to_allow() {
+    let space = Space::new();
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("a"), "a").unwrap();
+    space
+        .write("image.toml", "[image]\nname = \"i\"\nrelease = \"bookworm\"\n[sync]\nlists = [\"l\"]\n")
+        .write("l", &format!("{}/* -> /etc/x/\n", files.path().display()));
+    let said = space.run(&["check"]).err.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let rule = format!("[workspace] allow = [\"{}/**\"]", files.path().canonicalize().unwrap().display());
+    assert!(
+        said.contains("lies outside the workspace") && said.replace(' ', "").contains(&rule.replace(' ', "")),
+        "{said}"
+    );
+    space.edit("image.toml", "[sync]", &format!("{rule}\n[sync]").replace("[workspace] ", "[workspace]\n"));
+    space.run(&["check"]).good();
+}

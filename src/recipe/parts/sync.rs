@@ -43,9 +43,7 @@ pub fn expand(entry: &SyncEntry, paths: &Paths, findings: &mut Vec<Finding>) -> 
         let found = wildcards(source, paths, &mut odd);
         findings.extend(odd.iter().map(|path| name_problem("sync::name", path, &entry.span)));
         if found.is_empty() && odd.is_empty() {
-            findings.push(Finding::error("sync::missing", &entry.span, format!("`{source}` matches no file")).help(
-                "create it, correct the path, or remove the line; relative paths start in the recipe's directory",
-            ));
+            findings.push(no_match(source, entry, paths));
         }
         for path in found {
             match paths.resolve(&path, &paths.start) {
@@ -61,6 +59,18 @@ pub fn expand(entry: &SyncEntry, paths: &Paths, findings: &mut Vec<Finding>) -> 
         }
     }
     files
+}
+
+/// What is said of wildcards that match nothing; they do not look where the recipe may not read.
+fn no_match(source: &str, entry: &SyncEntry, paths: &Paths) -> Finding {
+    let before = source.split(['*', '?', '[']).next().unwrap_or_default();
+    let folder = before.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
+    if let Err(PathProblem::Outside(path, help)) = paths.folder(folder, &paths.start) {
+        let message = format!("`{}` lies outside the workspace, so that `{source}` is not looked up", path.display());
+        return Finding::error("sync::outside", &entry.span, message).help(help.replace("\"]", "/**\"]"));
+    }
+    Finding::error("sync::missing", &entry.span, format!("`{source}` matches no file"))
+        .help("create it, correct the path, or remove the line; relative paths start in the recipe's directory")
 }
 
 fn one_source(
