@@ -11,7 +11,7 @@ const COMPUTE: &str = "debian12-x86_64-netboot-compute";
 #[test]
 fn boot_a_site_moves_in_and_its_node_runs_its_postscripts() {
     let space = Space::example("xcat-site").with_store(&store());
-    let made = std::process::Command::new(space.path().join("make-packages")).output().unwrap();
+    let made = std::process::Command::new("sh").arg(space.path().join("make-packages")).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let rootimgdir = space.path().join("netboot");
     space.edit("linuximage.csv", "/install/netboot/debian12/x86_64/compute", rootimgdir.to_str().unwrap());
@@ -66,7 +66,7 @@ fn boot_a_site_moves_in_and_its_node_runs_its_postscripts() {
 #[test]
 fn a_bundle_with_records_brings_a_built_image_to_a_host_that_builds_nothing() {
     let space = Space::example("xcat-site").with_store(&store());
-    let made = std::process::Command::new(space.path().join("make-packages")).output().unwrap();
+    let made = std::process::Command::new("sh").arg(space.path().join("make-packages")).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let at = |directory: &str, words: &[&str], store: &std::path::Path| -> crate::support::Ran {
         let mut command = crate::support::imgbuild();
