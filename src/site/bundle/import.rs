@@ -356,6 +356,10 @@ fn own_recipe(image: &Image, into: &Path) -> std::io::Result<Option<&'static str
             put(entry.path(), &directory.join(below), into)?;
         }
     }
+    for path in &image.paths {
+        // A folder in which nothing is yet is there too.
+        confine::make_folders(into, &into.join("site").join(path.trim_start_matches('/')).join("any"))?;
+    }
     map_paths(&directory, &image.paths)?;
     Ok(None)
 }
