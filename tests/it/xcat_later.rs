@@ -278,3 +278,28 @@ fn wildcards_of_a_synclist_outside_say_what_to_allow() {
     space.edit("image.toml", "[sync]", &format!("{rule}\n[sync]").replace("[workspace] ", "[workspace]\n"));
     space.run(&["check"]).good();
 }
+
+#[test]
+fn what_statelite_tables_the_site_table_and_shipped_lists_say_is_kept_and_found() {
+    let space = Space::new();
+    space
+        .write("share/xcat/netboot/rocky/compute.rocky9.x86_64.pkglist", "bash\n")
+        .write("share/xcat/netboot/rocky/compute.pkglist", "dash\n")
+        .write("i.stanza", &stanza("    exlist=\n").replace("provmethod=netboot", "provmethod=statelite"))
+        .write("litefile.csv", "#image,file,options,comments,disable\n\"ALL\",\"/etc/ssh/\",\"\",,\n\"other\",\"/x\",\"tmpfs\",,\n\"i\",\"/var/\",\"tmpfs\",,\"yes\"\n")
+        .write("site.csv", "#key,value,comments,disable\n\"timezone\",\"Europe/Berlin\",,\n");
+    let ran = space.run(&["import", "xcat", ".", "--into", "w"]).good();
+    assert!(ran.out.contains("decide   provmethod: the recipe makes the stateless image"), "{}", ran.out);
+    assert!(ran.out.contains("[system] timezone = \"Europe/Berlin\""), "{}", ran.out);
+    // Shipped lists are found by their release before the plain one, and the report says so.
+    assert!(ran.out.contains("compute.rocky9.x86_64.pkglist is what xCAT finds for the profile"), "{}", ran.out);
+    assert!(
+        recipe(&space).contains("lists = [\"/opt/xcat/share/xcat/netboot/rocky/compute.rocky9.x86_64.pkglist\"]"),
+        "{}",
+        recipe(&space)
+    );
+    inside(&space, &["check"]).good();
+    // Rows of this image and of all, without those that xCAT passes over.
+    let rows = std::fs::read_to_string(space.path().join("w/images/i/litefile.csv")).unwrap();
+    assert_eq!(rows, "#image,file,options,comments,disable\n\"ALL\",\"/etc/ssh/\",,,\n");
+}

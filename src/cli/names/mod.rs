@@ -18,14 +18,23 @@ use crate::cli::output::render;
 /// A command of xCAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
+    /// `genimage`.
     Genimage,
+    /// `packimage`.
     Packimage,
+    /// `liteimg`.
     Liteimg,
+    /// `imgexport`.
     Imgexport,
+    /// `imgimport`.
     Imgimport,
+    /// `imgcapture`.
     Imgcapture,
+    /// `copycds`.
     Copycds,
+    /// `nodeset`.
     Nodeset,
+    /// `lsdef`.
     Lsdef,
 }
 

@@ -10,6 +10,7 @@ use super::recipes;
 use super::source::{Found, Source};
 use super::{Family, ImportedMedium, MediaError, MediaReport};
 use crate::site::confine;
+use crate::xcat::definitions::is_word;
 
 /// Version of what `import media --json` prints.
 const MEDIA_FORMAT: &str = "1.0";
@@ -135,12 +136,7 @@ fn look(path: &Path, request: &MediaImport) -> Result<(Source, Medium, u64), Med
         medium.name = name.clone();
     }
     // Names become folders.
-    let is_plain = |text: &str| {
-        text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-            && !text.starts_with('.')
-            && !text.is_empty()
-    };
-    if !is_plain(&medium.name) || !is_plain(&medium.arch) {
+    if !is_word(&medium.name) || !is_word(&medium.arch) {
         return Err(unknown(format!(
             "it calls itself `{}` for `{}`",
             medium.name.escape_debug(),

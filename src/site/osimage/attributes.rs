@@ -3,7 +3,7 @@
 use super::{ListFile, ListKind, Mapper, Mapping, Value, Verdict, release_of};
 use crate::recipe::{Family, is_image_name};
 use crate::site::definitions::Places;
-use crate::xcat::definitions::{Definition, is_plain_path};
+use crate::xcat::definitions::{Definition, is_plain_path, is_word};
 
 /// Attributes that describe, or that only other commands of xCAT read; all are kept in the stanza beside the recipe.
 const DESCRIBE: [(&str, &str); 13] = [
@@ -23,21 +23,11 @@ const DESCRIBE: [(&str, &str); 13] = [
 ];
 
 /// Attributes that xCAT's nodeset reads itself, whoever made the image.
-const NODESET: [(&str, &str); 4] = [
+const NODESET: [(&str, &str); 3] = [
     ("dump", "nodeset puts it on the nodes' command line; the image needs the packages of kdump"),
     ("crashkernelsize", "nodeset puts it on the nodes' command line"),
     ("boottarget", "nodeset takes kernel, initrd and command line from it, and not from this image"),
-    ("osimage", ""),
 ];
-
-/// Whether a text can be a part of a path and of a name.
-pub fn is_word(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    !text.is_empty()
-        && text.len() <= 64
-        && text.chars().all(plain)
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-}
 
 /// Whether a shell could have a variable of this name.
 fn is_variable(name: &str) -> bool {

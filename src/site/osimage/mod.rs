@@ -14,7 +14,6 @@ use crate::recipe::{Distro, Family};
 use crate::site::definitions::Places;
 use crate::xcat::definitions::{Definition, is_plain_path, platform, search_names};
 
-pub use attributes::is_word;
 pub use release::{Release, osvers_of, release_of};
 pub use text::{STANZA_FILE, comments_of, recipe_text};
 

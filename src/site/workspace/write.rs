@@ -326,5 +326,8 @@ fn write_one(one: &Planned<'_>, site: &Site) -> Result<(), ImportError> {
             write_whole(&path, text.as_bytes()).map_err(unwritable(path.clone()))?;
         }
     }
-    stanza()
+    match one.image.state {
+        ImportState::New => Ok(()),
+        _ => stanza(),
+    }
 }

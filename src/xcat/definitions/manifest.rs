@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Definition, LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS};
+use super::{Definition, LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS, is_word};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::xml::{Event, Reader};
 
@@ -221,10 +221,10 @@ fn check(manifest: &Manifest, whole: &Span, spans: &BTreeMap<String, Span>, find
     }
     let rootimgdir = manifest.definition.get("rootimgdir").map(|path| path.trim_end_matches('/').to_owned());
     paths.extend(rootimgdir.map(|path| ("rootimgdir".to_owned(), path)));
-    let is_word = |text: &str| text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     for name in ["osvers", "osarch", "profile"] {
         let value = manifest.definition.get(name).unwrap_or_default();
-        if !is_word(value) {
+        // That one is missing was said.
+        if !value.is_empty() && !is_word(value) {
             let message = format!("`{}` cannot be a {name}", value.escape_debug());
             findings.push(error("manifest::word", message).help("nothing was written: do not trust this bundle"));
         }

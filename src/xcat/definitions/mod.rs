@@ -71,6 +71,12 @@ pub const LINUXIMAGE_COLUMNS: [&str; 24] = [
     "disable",
 ];
 
+/// Whether a release, a CPU or a profile can be a part of a path and of a name.
+pub fn is_word(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    text.len() <= 64 && text.chars().all(plain) && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
 /// What an object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObjectKind {
