@@ -32,7 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "format", "name", "witness",
         ],
     ),
-    ("site", &["recipe", "xcat", "source", "archive", "digest"]),
+    ("site", &["recipe", "xcat", "source", "archive", "digest", "distro", "name", "store"]),
     ("boot", &[]),
     (
         "cli",

@@ -118,6 +118,8 @@ pub enum Command {
     Fetch(verbs::images::fetch::Arguments),
     /// Take over what a site has: xCAT's definitions, bundles
     Import(verbs::site::import::Arguments),
+    /// Make a recipe of a node that runs, or of a tree of files: its packages, and an overlay of all else
+    Capture(verbs::site::capture::Arguments),
     /// Give images to other tools: as xCAT's definitions, as bundles
     Export(verbs::site::export::Arguments),
     /// Make links by which xCAT's commands (genimage, packimage, copycds, ...) run imgbuild
@@ -202,6 +204,7 @@ fn with_stack() -> ExitCode {
         Command::Delta(own) => verbs::images::delta::run(&arguments, own),
         Command::Fetch(own) => verbs::images::fetch::run(&arguments, own),
         Command::Import(own) => verbs::site::import::run(&arguments, own),
+        Command::Capture(own) => verbs::site::capture::run(&arguments, own),
         Command::Export(own) => verbs::site::export::run(&arguments, own),
         Command::InstallXcatNames(own) => verbs::site::names::run(&arguments, own),
         Command::Graph(own) => plans::graph::run(&arguments, own),

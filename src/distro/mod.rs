@@ -7,6 +7,7 @@ mod dnf;
 mod error;
 mod fetch;
 mod inside;
+pub mod installed;
 mod manager;
 pub mod rpm;
 mod rpm_family;

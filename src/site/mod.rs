@@ -4,6 +4,7 @@
 //! nothing is built.
 
 pub mod bundle;
+pub mod capture;
 pub mod definitions;
 pub mod export;
 pub mod media;

@@ -3,7 +3,7 @@
 use crate::support::{Space, imgbuild, project};
 
 /// All formats; `imgbuild schema` must know no others.
-pub const FORMATS: [&str; 13] = [
+pub const FORMATS: [&str; 14] = [
     "image",
     "workspace",
     "lock",
@@ -17,6 +17,7 @@ pub const FORMATS: [&str; 13] = [
     "check",
     "progress",
     "import",
+    "capture",
 ];
 
 pub fn schema(format: &str) -> String {

@@ -19,6 +19,8 @@ pub struct Listed {
     pub gid: u32,
     /// Bytes that follow.
     pub size: u64,
+    /// Seconds since 1970 when the content was changed.
+    pub mtime: i64,
     /// Target of a link, where the archive keeps it apart from the content: a symbolic link of tar.
     pub target: Option<String>,
     /// Which other path has the content: a hard link of tar.
@@ -57,6 +59,7 @@ pub fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
             uid: entry.uid(),
             gid: entry.gid(),
             size: u64::from(entry.file_size()),
+            mtime: i64::from(entry.mtime()),
             target: None,
             same_as: None,
             file: (entry.nlink() > 1 && entry.mode() & 0o170_000 == 0o100_000).then(|| (entry.ino(), entry.nlink())),
@@ -79,15 +82,18 @@ pub fn list_tar(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
     let mut archive = tar::Archive::new(input);
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let xattrs: Vec<(String, Vec<u8>)> = entry
-            .pax_extensions()?
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|one| {
-                Some((one.key().ok()?.strip_prefix("SCHILY.xattr.")?.to_owned(), one.value_bytes().to_vec()))
-            })
-            .collect();
+        let mut xattrs: Vec<(String, Vec<u8>)> = Vec::new();
+        for record in entry.pax_extensions()?.into_iter().flatten().flatten() {
+            let Ok(key) = record.key() else { continue };
+            // Their content begins with a map, which a reader that does not know it takes for the file's own.
+            if key.starts_with("GNU.sparse.") {
+                let problem = "it has a sparse file in pax form, which is not read: pack it without --sparse";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
+            }
+            if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+                xattrs.push((name.to_owned(), record.value_bytes().to_vec()));
+            }
+        }
         let header = entry.header();
         let kind = header.entry_type();
         let type_bits = match kind {
@@ -106,6 +112,7 @@ pub fn list_tar(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
             uid: u32::try_from(header.uid()?).unwrap_or(u32::MAX),
             gid: u32::try_from(header.gid()?).unwrap_or(u32::MAX),
             size: entry.size(),
+            mtime: header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or(0),
             target: link.clone().filter(|_| kind == tar::EntryType::Symlink),
             same_as: link.filter(|_| kind == tar::EntryType::Link).map(|name| clean(&name)),
             file: None,

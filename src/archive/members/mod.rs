@@ -1,5 +1,6 @@
 //! The files that a package or an archive holds, one after the other, whatever its kind.
 
+pub mod directory;
 pub mod listing;
 
 use std::io::{self, Read};

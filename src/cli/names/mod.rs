@@ -2,6 +2,7 @@
 //! what it is called here. Exit codes are xCAT's: 0 and 1.
 
 mod bundles;
+mod capture;
 mod definitions;
 mod genimage;
 mod media;
@@ -92,9 +93,8 @@ pub fn run(name: Name, arguments: &[String]) -> ExitCode {
         Name::Imgimport => parsed(arguments).and_then(|own| bundles::import(&shell, &own)),
         Name::Copycds => parsed(arguments).and_then(|own| media::run(&shell, &own)),
         Name::Lsdef => parsed(arguments).and_then(|own| definitions::run(&shell, &own)),
-        Name::Liteimg | Name::Imgcapture | Name::Nodeset => {
-            nodes::run(&shell, name, &arguments[1.min(arguments.len())..])
-        }
+        Name::Imgcapture => parsed(arguments).and_then(|own| capture::run(&shell, &own)),
+        Name::Liteimg | Name::Nodeset => nodes::run(&shell, name, &arguments[1.min(arguments.len())..]),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

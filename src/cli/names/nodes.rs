@@ -12,11 +12,8 @@ pub fn run(shell: &Shell, name: Name, arguments: &[String]) -> Done {
             "nodes' boot loaders are not written here.\n  With xCAT: packimage {image}, then its own nodeset (in /opt/xcat/sbin).\n  \
              Without: imgbuild boot-entry {image} prints what iPXE, GRUB, PXELINUX and dnsmasq need"
         )),
-        Name::Liteimg => shell.fail(
-            "statelite images are not built: only stateless ones; files that a node keeps are its postscripts' affair",
-        ),
         _ => shell.fail(
-            "nodes are not captured: write down what is on it (`dpkg-query -W`, `rpm -qa`) in a pkglist, and its files in a synclist",
+            "statelite images are not built: only stateless ones; files that a node keeps are its postscripts' affair",
         ),
     })
 }

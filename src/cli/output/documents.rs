@@ -13,7 +13,7 @@ use crate::stage::{BuildInfo, Drift, Estimate, Facts, Total, XcatPublished};
 use crate::store::ActionRecord;
 
 /// The formats that `imgbuild schema` knows.
-pub const FORMATS: [&str; 13] = [
+pub const FORMATS: [&str; 14] = [
     "image",
     "workspace",
     "lock",
@@ -27,6 +27,7 @@ pub const FORMATS: [&str; 13] = [
     "check",
     "progress",
     "import",
+    "capture",
 ];
 
 /// The schema of a format, as text; none for a name that is not in [`FORMATS`].
@@ -45,6 +46,7 @@ pub fn schema(format: &str) -> Option<String> {
         "list" => schema_of::<ListDocument>(&id),
         "check" => schema_of::<CheckDocument>(&id),
         "progress" => schema_of::<ProgressEvent>(&id),
+        "capture" => schema_of::<crate::site::capture::CaptureReport>(&id),
         "import" => schema_of::<crate::site::workspace::ImportReport>(&id),
         _ => return None,
     })

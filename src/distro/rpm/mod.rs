@@ -18,6 +18,7 @@ pub use metadata::modules::{Modules, Stream, StreamChoice, hide_modular};
 pub use metadata::repomd::{DataEntry, Repomd};
 pub use metadata::scan::{package_files, scan_directory};
 pub use package::file::{FileEntry, Package, Scriptlet, VerifiedBy};
+pub use package::installed::InstalledHeader;
 pub use package::payload::{read_members, unpack, unpack_part, write_payload_listing};
 pub use package::plain::write_plain;
 pub use package::root::{ROOT_VERSION, RpmFile, RpmRoot, RpmRootRequest, make_root, unpack_all};

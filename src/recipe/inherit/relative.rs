@@ -22,6 +22,7 @@ const PATHS: &[&str] = &[
     "postinstall.script",
     "sync.lists[]",
     "exclude.lists[]",
+    "capture.packages",
     "xcat.path_map.*",
     "xcat.postscripts",
 ];

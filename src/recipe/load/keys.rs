@@ -125,6 +125,11 @@ fn behind_options(line: &str) -> &str {
     line[end.unwrap_or(line.len())..].trim_start()
 }
 
+/// Whether sshd reads a line of authorized_keys.
+pub fn is_authorized_key(line: &str) -> bool {
+    one_key(line).is_ok()
+}
+
 /// A line of authorized_keys. Source: sshd(8), "AUTHORIZED_KEYS FILE FORMAT".
 fn one_key(line: &str) -> Result<(), String> {
     let is_kind = |text: &str| KINDS.iter().any(|start| text.starts_with(start));

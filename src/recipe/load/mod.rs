@@ -1,10 +1,12 @@
 //! Reads a recipe and all that it names.
 
+mod captured;
 mod checks;
 mod keys;
 pub mod paths;
 mod postinstall;
 
+pub use keys::is_authorized_key;
 pub use postinstall::package_of;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,6 +93,8 @@ pub struct Recipe {
     pub node_support: Option<NodeSupport>,
     /// What is left out of the pack.
     pub exclude: ExcludeList,
+    /// The packages of the node that it was captured from: name, version, architecture.
+    pub captured: Option<Vec<[String; 3]>>,
     /// Files with public keys: path and name.
     pub authorized_keys: Vec<(PathBuf, String)>,
     /// File with root's password hash.
@@ -353,6 +357,7 @@ impl Reader<'_> {
         });
         self.check_login(&authorized_keys, root_password_hash.as_ref());
         let ca = self.files("initrd.ca", &model.initrd.ca);
+        let captured = self.captured(model.capture.packages.as_ref());
         let dracut_conf = self.files("initrd.dracut_conf", &model.initrd.dracut_conf);
         let mut keyrings = Vec::new();
         let mut repo_files = Vec::new();
@@ -412,6 +417,7 @@ impl Reader<'_> {
             sync,
             node_support,
             exclude,
+            captured,
             authorized_keys,
             root_password_hash,
             ca,

@@ -77,6 +77,9 @@ pub struct Model {
     /// Variables for lists and the postinstall script (xCAT: environvar).
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// What the recipe was captured from.
+    #[serde(default)]
+    pub capture: Capture,
     /// What the recipe may read outside its workspace.
     #[serde(default)]
     pub workspace: WorkspaceRules,

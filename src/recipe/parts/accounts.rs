@@ -141,7 +141,7 @@ fn group(name: &str, gid: u32) -> LockedGroup {
 }
 
 /// Whether a name can stand in /etc/passwd. Source: useradd(8), with capitals.
-fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     first && name.len() <= 32 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))

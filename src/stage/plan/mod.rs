@@ -1,11 +1,13 @@
 //! The plan of an image, as a value: builds, plan files and all views take it from here, and none puts together its own.
 
+mod captured;
 mod compared;
 mod exact;
 mod planned;
 
 use std::path::Path;
 
+use captured::against_node;
 pub use compared::all_run;
 pub use exact::{ExactPlan, forms_for, fresh_lock, stages_of};
 pub use planned::{PlannedAction, shape_of};
@@ -65,6 +67,7 @@ impl ImagePlan {
     ) -> Result<Self, StageError> {
         let name = &recipe.model.image.name;
         let root = store.root(&recipe.directory, name);
+        let note = against_node(recipe, found.as_ref());
         let mut plan = match (lock_state(recipe, found.as_ref()), found) {
             (LockState::Fresh, Some(lock)) => Self::of_fresh((recipe, &lock, root.clone()), store, out, publish)?,
             (LockState::Fresh, None) => Self::of_actions(not_resolved(Vec::new(), root.is_some())),
@@ -93,6 +96,7 @@ impl ImagePlan {
                 }
             }
         };
+        plan.notes.extend(note);
         if plan.actions.first().is_some_and(|one| one.kind == ActionKind::Lock) {
             let open = plan.actions.iter().filter(|one| one.verdict != Verdict::Keep);
             let open = open.map(|one| {

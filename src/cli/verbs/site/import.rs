@@ -284,7 +284,7 @@ pub fn failed(error: BundleError, verbose: u8) -> Exit {
 }
 
 /// Says whether what was written can be built.
-fn check(arguments: &crate::cli::Arguments, into: &std::path::Path) {
+pub fn check(arguments: &crate::cli::Arguments, into: &std::path::Path) {
     let inside = arguments.for_directory(&plain(into));
     let shown = inside.directory.join(WORKSPACE_FILE);
     match read_selection(&inside, &[]) {

@@ -1,5 +1,6 @@
 //! What comes from a site's other tools, and goes back to them.
 
+pub mod capture;
 pub mod export;
 pub mod import;
 pub mod names;

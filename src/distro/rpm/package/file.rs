@@ -373,7 +373,7 @@ fn dependencies(header: &Header, name: u32, flags: u32, version: u32) -> Result<
 }
 
 /// All files of a header.
-fn files(header: &Header) -> Result<Vec<FileEntry>, String> {
+pub(super) fn files(header: &Header) -> Result<Vec<FileEntry>, String> {
     let mut paths: Vec<String> = header.texts(tag::OLD_FILE_NAMES)?.into_iter().map(str::to_owned).collect();
     if paths.is_empty() {
         let directories = header.texts(tag::DIR_NAMES)?;

@@ -31,6 +31,7 @@ pub(in crate::distro::rpm) mod tag {
     pub const ARCH: u32 = 1022;
     pub const FILE_SIZES: u32 = 1028;
     pub const FILE_MODES: u32 = 1030;
+    pub const FILE_STATES: u32 = 1029;
     pub const FILE_MTIMES: u32 = 1034;
     pub const FILE_DIGESTS: u32 = 1035;
     pub const FILE_LINKS: u32 = 1036;
@@ -139,6 +140,14 @@ impl Header {
             entries.entry(number(entry)).or_insert(Entry { kind: number(&entry[4..]), offset, count });
         }
         Ok(Self { bytes, data_at, entries })
+    }
+
+    /// Reads a header as rpm's database has it: without the magic.
+    ///
+    /// # Errors
+    /// A text that says what is wrong.
+    pub fn of_database(blob: &[u8]) -> Result<Self, String> {
+        Self::read(&mut MAGIC[..].chain(&[0u8; 4][..]).chain(blob), DATA_LIMIT)
     }
 
     fn data(&self, entry: &Entry) -> &[u8] {

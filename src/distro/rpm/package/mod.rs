@@ -3,6 +3,7 @@
 pub mod caps;
 pub mod file;
 pub mod header;
+pub mod installed;
 pub mod payload;
 pub mod plain;
 pub mod root;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use packages::{MovedPackage, Package, PackageDifference, Packages, compare_versions};
+pub use packages::{MovedPackage, Package, PackageDifference, Packages, compare as compare_packages, compare_versions};
 pub use side::{BuildPlace, Side, SideError, matched};
 pub use tree::{Node, Tree};
 
@@ -275,7 +275,7 @@ pub fn compare(a: &Side, b: &Side) -> Difference {
     lacking("packages", a.packages.is_some(), b.packages.is_some());
     lacking("files, modules and services", a.tree.is_some(), b.tree.is_some());
     lacking("artefacts", a.artefacts.is_some(), b.artefacts.is_some());
-    let packages = a.packages.as_ref().zip(b.packages.as_ref()).map(|(was, now)| packages::compare(was, now));
+    let packages = a.packages.as_ref().zip(b.packages.as_ref()).map(|(was, now)| compare_packages(was, now));
     let trees = a.tree.as_ref().zip(b.tree.as_ref());
     let files = trees.map(|(was, now)| compare_trees(was, now));
     if trees.is_some_and(|(was, now)| !(was.has_xattrs && now.has_xattrs)) {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::distro::installed::{DatabaseKind, Installed, InstalledPackage};
 use crate::distro::rpm::Evr;
 use crate::recipe::{Distro, Family, Lock};
 
@@ -123,20 +124,16 @@ impl Packages {
         Self { family: family_of(target), all }
     }
 
-    /// Packages by the database of dpkg. Source: deb-status(5), dpkg-query(1) on the status's third word.
-    pub fn of_dpkg_status(text: &str) -> Self {
-        let mut all = BTreeMap::new();
-        for stanza in text.split("\n\n") {
-            let field =
-                |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-            if let (Some(name), Some(version), Some(arch)) = (field("Package"), field("Version"), field("Architecture"))
-                && field("Status").is_some_and(|status| status.ends_with(" installed"))
-            {
-                let package = Package { name: name.to_owned(), arch: arch.to_owned(), version: version.to_owned() };
-                all.insert(package, None);
-            }
-        }
-        Self { family: Family::Debian, all }
+    /// Packages by the database of a tree.
+    pub fn of_installed(installed: &Installed) -> Self {
+        let package = |one: &InstalledPackage| {
+            (Package { name: one.name.clone(), arch: one.arch.clone(), version: one.version.clone() }, None)
+        };
+        let family = match installed.kind {
+            DatabaseKind::Dpkg => Family::Debian,
+            DatabaseKind::Rpm => Family::RedHat,
+        };
+        Self { family, all: installed.packages.iter().map(package).collect() }
     }
 }
 
@@ -245,12 +242,5 @@ mod tests {
         let names: Vec<String> =
             found.all.keys().map(|one| format!("{} {} {}", one.name, one.arch, one.version)).collect();
         assert_eq!(names, ["a amd64 2"]);
-    }
-
-    #[test]
-    fn dpkg_knows_what_is_installed_and_what_is_only_configured() {
-        let text = "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\nPackage: b\nStatus: deinstall ok config-files\nArchitecture: all\nVersion: 1\n";
-        let found = Packages::of_dpkg_status(text);
-        assert_eq!(found.all.keys().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["a"]);
     }
 }

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::packages::Packages;
-use super::tree::{DPKG_STATUS, Tree};
+use super::tree::Tree;
 use crate::archive::{Container, START, container, plain};
 use crate::digest::Digest;
+use crate::distro::installed;
 use crate::recipe::{Lock, LockError};
 use crate::source::{SourceFile, Span};
 use crate::stage::ids;
@@ -217,7 +218,7 @@ fn archive(file: &Path) -> Result<Tree, SideError> {
 }
 
 fn packages_of(tree: &Tree) -> Option<Packages> {
-    tree.texts.get(DPKG_STATUS).map(|text| Packages::of_dpkg_status(text))
+    installed::read(&tree.databases).ok().flatten().map(|found| Packages::of_installed(&found))
 }
 
 /// Artefacts of a directory: its plain files, but for what only describes the others.

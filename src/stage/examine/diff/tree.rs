@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::archive::{Container, Listed, START, container, list_cpio, list_tar, plain};
+use crate::archive::{Container, Listed, START, container, list_cpio, list_directory, list_tar, plain};
 use crate::digest::Digest;
+use crate::distro::installed::{LONGEST_DATABASE, lists_packages};
 use crate::store::{Kind, Merged};
 
 /// What a path is.
@@ -32,15 +33,10 @@ pub struct Tree {
     pub nodes: BTreeMap<String, Node>,
     /// Whether extended attributes were read.
     pub has_xattrs: bool,
-    /// Texts of the few files that a comparison reads, by path.
-    pub texts: BTreeMap<String, String>,
+    /// Files of the package database, by path.
+    pub databases: BTreeMap<String, Vec<u8>>,
 }
 
-/// Files whose text is kept: the database of dpkg, wherever packages are looked for.
-pub const DPKG_STATUS: &str = "var/lib/dpkg/status";
-
-/// A longer database of packages is not read, in bytes.
-const LONGEST_TEXT: u64 = 1 << 28;
 /// A link's target is read so far, in bytes; Linux's are shorter than 4096.
 const LONGEST_LINK: u64 = 1 << 16;
 
@@ -61,15 +57,15 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Digest of a file's content and its size; the text too where it is asked for.
-fn digest_of(content: &mut dyn Read, keep: bool) -> io::Result<(String, u64, Option<String>)> {
+/// Digest of a file's content and its size; the content too where it is asked for.
+fn digest_of(content: &mut dyn Read, keep: bool) -> io::Result<(String, u64, Option<Vec<u8>>)> {
     let mut hasher = blake3::Hasher::new();
     if keep {
         let mut bytes = Vec::new();
         content.read_to_end(&mut bytes)?;
         hasher.update(&bytes);
         let digest = Digest(*hasher.finalize().as_bytes()).to_string();
-        return Ok((digest, bytes.len() as u64, Some(String::from_utf8_lossy(&bytes).into_owned())));
+        return Ok((digest, bytes.len() as u64, Some(bytes)));
     }
     let size = io::copy(content, &mut hasher)?;
     Ok((Digest(*hasher.finalize().as_bytes()).to_string(), size, None))
@@ -88,10 +84,10 @@ impl Tree {
         };
         match kind {
             "file" => {
-                let keep = path == DPKG_STATUS && entry.size < LONGEST_TEXT;
-                let (digest, size, text) = digest_of(content, keep)?;
+                let keep = lists_packages(&path) && entry.size < LONGEST_DATABASE;
+                let (digest, size, bytes) = digest_of(content, keep)?;
                 (node.content, node.size) = (digest, size);
-                self.texts.extend(text.map(|text| (path.clone(), text)));
+                self.databases.extend(bytes.map(|bytes| (path.clone(), bytes)));
             }
             "link" => {
                 let mut bytes = Vec::new();
@@ -162,35 +158,8 @@ impl Tree {
     /// # Errors
     /// The first file or directory that cannot be read.
     pub fn of_directory(directory: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::MetadataExt;
         let mut tree = Self { has_xattrs: true, ..Self::default() };
-        for entry in walkdir::WalkDir::new(directory) {
-            let entry = entry.map_err(io::Error::other)?;
-            let path = entry.path();
-            let said = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-            let found = entry.metadata().map_err(io::Error::other)?;
-            let below = path.strip_prefix(directory).unwrap_or(path).to_string_lossy().into_owned();
-            let is_link = found.is_symlink();
-            let target = is_link.then(|| std::fs::read_link(path)).transpose().map_err(said)?;
-            let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
-            let listed = Listed {
-                path: below,
-                mode: found.mode(),
-                uid: found.uid(),
-                gid: found.gid(),
-                size: found.len(),
-                target: target.map(|target| target.to_string_lossy().into_owned()),
-                same_as: None,
-                file: None,
-                device: (major, minor),
-                xattrs: xattrs_of(path).map_err(said)?,
-            };
-            if found.is_file() {
-                tree.take(&listed, &mut std::fs::File::open(path).map_err(said)?).map_err(said)?;
-            } else {
-                tree.take(&listed, &mut io::empty()).map_err(said)?;
-            }
-        }
+        list_directory(directory, &mut |_| true, &mut |entry, content| tree.take(entry, content))?;
         Ok(tree)
     }
 
@@ -217,31 +186,4 @@ impl Tree {
         }
         tree
     }
-}
-
-/// Extended attributes of a file itself; none where the file system has none.
-fn xattrs_of(path: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
-    use rustix::io::Errno;
-    let mut names = vec![0u8; 1 << 16];
-    let length = match rustix::fs::llistxattr(path, &mut names) {
-        Ok(length) => length,
-        Err(Errno::NOTSUP | Errno::PERM) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut found = Vec::new();
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let name = String::from_utf8_lossy(name).into_owned();
-        // What the host's policy or overlayfs set is not the tree's.
-        if name == "security.selinux" || name.contains(".overlay.") {
-            continue;
-        }
-        let mut value = vec![0u8; 1 << 16];
-        match rustix::fs::lgetxattr(path, name.as_str(), &mut value) {
-            Ok(length) => value.truncate(length),
-            Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => continue,
-            Err(error) => return Err(error.into()),
-        }
-        found.push((name, value));
-    }
-    Ok(found)
 }

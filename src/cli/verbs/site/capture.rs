@@ -1,0 +1,145 @@
+//! `imgbuild capture`.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::site::capture::{CaptureError, CaptureReport, CaptureRequest, Rules, Source, Why, capture};
+
+use super::import::check;
+
+/// Arguments of `capture`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// A running node as ssh://[USER@]NODE[:PORT], a directory, or a tar or cpio archive
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// The workspace that the recipe goes to; made where it is not there
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+    /// Name of the image [default: the node's or the file's]
+    #[arg(short, long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Command that reaches the node, words separated by blanks
+    #[arg(long, value_name = "COMMAND", default_value = "ssh")]
+    pub ssh: String,
+    /// List of what is left out, as xCAT's imgcapture reads it: a pattern of find a line. It takes the place of the paths that
+    /// are left out because they are made anew at each boot
+    #[arg(long, value_name = "FILE")]
+    pub exclude_list: Option<PathBuf>,
+    /// Keep secrets, and root's password: they lie in the workspace then, and whoever can fetch the image can read them
+    #[arg(long)]
+    pub secrets: bool,
+    /// Write the node's versions into the list of packages. The archives must still have them
+    #[arg(long)]
+    pub pin: bool,
+    /// Replace what is there; it stays as FILE.ORIG
+    #[arg(long)]
+    pub force: bool,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    match captured(arguments, own) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            let exit = match &error {
+                CaptureError::Io { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Exit::Input,
+                CaptureError::Io { .. } | CaptureError::Node { .. } => Exit::Machine,
+                _ => Exit::Input,
+            };
+            render::say(&render::error(error));
+            exit
+        }
+    }
+}
+
+fn captured(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), CaptureError> {
+    let source = Source::parse(&own.source, &arguments.directory)?;
+    let listed = match &own.exclude_list {
+        None => None,
+        Some(path) => {
+            let path = arguments.directory.join(path);
+            let text = std::fs::read(&path).map_err(|error| CaptureError::Io { path, error })?;
+            Some(Rules::read_list(&String::from_utf8_lossy(&text)))
+        }
+    };
+    let request = CaptureRequest {
+        name: own.name.clone().unwrap_or_else(|| source.name()),
+        source,
+        shown: own.source.clone(),
+        into: arguments.directory.join(&own.into),
+        ssh: own.ssh.split_whitespace().map(str::to_owned).collect(),
+        rules: Rules { listed, keep_secrets: own.secrets },
+        pinned: own.pin,
+        force: own.force,
+        dry_run: own.dry_run,
+    };
+    let bar = indicatif::ProgressBar::new_spinner().with_message("reading");
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {msg} {bytes} ({bytes_per_sec})") {
+        bar.set_style(style);
+    }
+    // Of a terminal indicatif draws; a log gets a line for each gigabyte.
+    let is_log = !std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let mut said = 0;
+    let report = capture(&request, &mut |bytes| {
+        bar.set_position(bytes);
+        if is_log && bytes / 1_000_000_000 > said {
+            said = bytes / 1_000_000_000;
+            render::say(&format!("reading: {said} GB"));
+        }
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    match own.json {
+        true => render::print_as_is(&format!("{:#}\n", serde_json::json!(report))),
+        false => render::print(&text_of(&report)),
+    }
+    if !own.dry_run {
+        check(arguments, &request.into);
+    }
+    Ok(())
+}
+
+fn text_of(report: &CaptureReport) -> String {
+    let would = if report.dry_run { "would write" } else { "wrote" };
+    let mut text = format!(
+        "{would} {}: {}, {} packages, {} files as they bring them\n",
+        report.directory, report.osvers, report.packages, report.as_packaged
+    );
+    for (reason, (count, bytes)) in &report.overlay {
+        let bytes = if *bytes > 0 { format!(" ({})", render::bytes(*bytes)) } else { String::new() };
+        let _ = writeln!(text, "  overlay: {count} {reason}{bytes}");
+    }
+    if !report.largest.is_empty() {
+        let folders: Vec<String> =
+            report.largest.iter().take(5).map(|(path, bytes)| format!("{path} {}", render::bytes(*bytes))).collect();
+        let _ = writeln!(text, "  largest: {}", folders.join(", "));
+    }
+    if !report.disabled.is_empty() {
+        let _ = writeln!(text, "  disabled units: {}", report.disabled.join(", "));
+    }
+    for (why, (count, some)) in &report.left_out {
+        let meaning = Why::ALL.iter().find(|one| one.name() == why).map_or("", |one| one.text());
+        let more = if *count > some.len() { ", ..." } else { "" };
+        let _ = writeln!(text, "  left out: {count} {why}: {meaning}\n    {}{more}", some.join(", "));
+    }
+    if report.unknown > 0 {
+        let _ = writeln!(
+            text,
+            "  {} files of packages have no digest in the database: the image gets the packages' own",
+            report.unknown
+        );
+    }
+    for note in &report.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    text
+}

@@ -1,0 +1,108 @@
+//! rpm's database as Berkeley DB's hash, the form of RHEL to 8 and of SLES to 12. Source: Berkeley DB's db_page.h (`_dbmeta33`,
+//! `_db_page`, `HOFFPAGE`), versions 8 to 10 of the hash: 4.8 to 5.3.
+
+/// The magic number of a hash.
+const MAGIC: u32 = 0x0006_1561;
+/// Types of pages: a hash's two, a part of what is too long for one.
+const HASH_UNSORTED: u8 = 2;
+const OVERFLOW: u8 = 7;
+const HASH: u8 = 13;
+/// Kinds of items: with their bytes, or where those are.
+const KEY_DATA: u8 = 1;
+const OFF_PAGE: u8 = 3;
+/// Bytes of a page's head.
+const HEAD: usize = 26;
+/// Key of the row that counts packages.
+const COUNTER: [u8; 4] = [0; 4];
+
+struct File<'a> {
+    bytes: &'a [u8],
+    page_size: usize,
+    is_big_endian: bool,
+}
+
+impl<'a> File<'a> {
+    fn u32(&self, bytes: &[u8], at: usize) -> Option<u32> {
+        let chunk = *bytes.get(at..)?.first_chunk()?;
+        Some(if self.is_big_endian { u32::from_be_bytes(chunk) } else { u32::from_le_bytes(chunk) })
+    }
+
+    fn u16(&self, bytes: &[u8], at: usize) -> Option<usize> {
+        let chunk = *bytes.get(at..)?.first_chunk()?;
+        Some(usize::from(if self.is_big_endian { u16::from_be_bytes(chunk) } else { u16::from_le_bytes(chunk) }))
+    }
+
+    fn page(&self, number: usize) -> Option<&'a [u8]> {
+        let start = number.checked_mul(self.page_size)?;
+        self.bytes.get(start..start.checked_add(self.page_size)?)
+    }
+
+    /// What lies on pages of its own, from one on.
+    fn overflow(&self, first: u32, length: usize) -> Option<Vec<u8>> {
+        let mut content = Vec::new();
+        let mut next = first;
+        // Each page has a byte at least: a circle ends too.
+        while content.len() < length {
+            let page = self.page(next as usize).filter(|_| next != 0)?;
+            if page.get(25) != Some(&OVERFLOW) {
+                return None;
+            }
+            // Of such a page the free area's offset is the number of its bytes.
+            let here = self.u16(page, 22).filter(|here| *here > 0)?;
+            content.extend_from_slice(page.get(HEAD..HEAD + here)?);
+            next = self.u32(page, 16)?;
+        }
+        (content.len() == length).then_some(content)
+    }
+}
+
+/// Gives each header.
+pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
+    let mut file = File { bytes, page_size: 0, is_big_endian: false };
+    if file.u32(bytes, 12) != Some(MAGIC) {
+        file.is_big_endian = true;
+    }
+    if file.u32(bytes, 12) != Some(MAGIC) {
+        return Err("is neither SQLite nor ndb nor Berkeley DB's hash".to_owned());
+    }
+    file.page_size = file.u32(bytes, 20).unwrap_or(0) as usize;
+    let damaged = |what: String| format!("is damaged: {what}");
+    // Source: Berkeley DB's reference guide, "Selecting a page size".
+    if !(512..=65536).contains(&file.page_size) || !file.page_size.is_power_of_two() {
+        return Err(damaged(format!("pages of {} bytes", file.page_size)));
+    }
+    if bytes.get(24) != Some(&0) {
+        return Err("is encrypted".to_owned());
+    }
+    let last = file.u32(bytes, 32).unwrap_or(0) as usize;
+    for number in 1..=last {
+        let Some(page) = file.page(number) else {
+            return Err(damaged(format!("it ends before its page {number}")));
+        };
+        if !matches!(page[25], HASH_UNSORTED | HASH) {
+            continue;
+        }
+        let items = file.u16(page, 20).unwrap_or(0);
+        let at = |item: usize| file.u16(page, HEAD + item * 2).filter(|at| *at < page.len());
+        let wrong = || damaged(format!("page {number} points out of itself"));
+        // Keys and values by turns.
+        for item in (0..items.saturating_sub(1)).step_by(2) {
+            let (key, value) = (at(item).ok_or_else(wrong)?, at(item + 1).ok_or_else(wrong)?);
+            // An item ends where the one before it begins; items fill a page from its end.
+            if page.get(key + 1..key + 5) == Some(&COUNTER[..]) {
+                continue;
+            }
+            match page[value] {
+                KEY_DATA => take(page.get(value + 1..key).ok_or_else(wrong)?)?,
+                OFF_PAGE => {
+                    let (first, length) = (file.u32(page, value + 4), file.u32(page, value + 8));
+                    let (first, length) = first.zip(length).ok_or_else(wrong)?;
+                    let content = file.overflow(first, length as usize);
+                    take(&content.ok_or_else(|| damaged(format!("what begins on page {first} is cut short")))?)?;
+                }
+                kind => return Err(damaged(format!("page {number} has an item of the kind {kind}"))),
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! rpm's own database, the form of SUSE. Source: rpm's lib/backend/ndb/rpmpkg.c.
+
+use super::little;
+
+/// `RpmP`, `Slot`, `BlbS`, little-endian.
+const HEADER: u32 = u32::from_le_bytes(*b"RpmP");
+const SLOT: u32 = u32::from_le_bytes(*b"Slot");
+const BLOB: u32 = u32::from_le_bytes(*b"BlbS");
+
+/// Bytes of a page, of a slot, of a block, and of what precedes a header in its blob.
+const PAGE: usize = 4096;
+const SLOT_SIZE: usize = 16;
+const BLOCK: usize = 16;
+const BLOB_HEAD: usize = 16;
+
+/// Gives each header.
+pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
+    if little(bytes, 0) != Some(HEADER) || little(bytes, 4) != Some(0) {
+        return Err("is no database of rpm in the form ndb".to_owned());
+    }
+    let pages = little(bytes, 12).unwrap_or(0) as usize;
+    let damaged = |what: &str| format!("is damaged: {what}");
+    let slots = pages.checked_mul(PAGE).and_then(|end| bytes.get(..end));
+    let slots = slots.ok_or_else(|| damaged("its table of packages is cut short"))?;
+    // The head of the file has the place of two slots.
+    for slot in slots.chunks_exact(SLOT_SIZE).skip(2) {
+        if little(slot, 0) != Some(SLOT) {
+            return Err(damaged("its table of packages has something else in it"));
+        }
+        let (index, block) = (little(slot, 4).unwrap_or(0), little(slot, 8).unwrap_or(0) as usize);
+        // Both are 0 where the slot is free.
+        if block == 0 {
+            continue;
+        }
+        let blob = block.checked_mul(BLOCK).and_then(|at| bytes.get(at..)).unwrap_or_default();
+        if little(blob, 0) != Some(BLOB) || little(blob, 4) != Some(index) {
+            return Err(damaged(&format!("there is no package where number {index} must be")));
+        }
+        let length = little(blob, 12).unwrap_or(0) as usize;
+        let header = BLOB_HEAD.checked_add(length).and_then(|end| blob.get(BLOB_HEAD..end));
+        take(header.ok_or_else(|| damaged(&format!("the package number {index} is cut short")))?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! rpm's database: headers of packages, in one of three forms.
+
+use std::collections::BTreeMap;
+
+use super::{DatabaseKind, Installed, InstalledFile, InstalledPackage, berkeley, ndb, sqlite};
+use crate::distro::rpm::InstalledHeader;
+
+/// Where rpm keeps it: since Fedora 36 and in SUSE's, and before.
+const PLACES: [&str; 2] = ["usr/lib/sysimage/rpm/", "var/lib/rpm/"];
+
+/// Its forms, the newest first: file, whatever belongs to it.
+const FORMS: [&str; 3] = ["rpmdb.sqlite", "Packages.db", "Packages"];
+/// What is not yet in the SQLite file itself. Source: <https://www.sqlite.org/wal.html>.
+const WAL: &str = "rpmdb.sqlite-wal";
+
+/// Whether a file is one of those that are read.
+pub fn is_database_file(path: &str) -> bool {
+    let name = PLACES.iter().find_map(|place| path.strip_prefix(place));
+    name.is_some_and(|name| name == WAL || FORMS.contains(&name))
+}
+
+/// A file's state: left out by the one who installed it (`--excludedocs`, a colour of another architecture). Source: rpm's
+/// rpmfiles.h, `rpmfileState`.
+fn is_left_out(state: u64) -> bool {
+    matches!(state, 2..=4)
+}
+
+/// Reads the database; none where there is none.
+pub fn read(files: &BTreeMap<String, Vec<u8>>) -> Result<Option<Installed>, String> {
+    let mut found = None;
+    for form in FORMS {
+        for place in PLACES {
+            let path = format!("{place}{form}");
+            // A link or an empty file is left where rpm moved.
+            let Some(bytes) = files.get(&path).filter(|bytes| !bytes.is_empty()) else { continue };
+            found.get_or_insert((path, bytes, form, place));
+        }
+    }
+    let Some((path, bytes, form, place)) = found else { return Ok(None) };
+    let said = |problem: String| format!("the package database /{path} {problem}");
+    let mut packages = Vec::new();
+    let mut take = |blob: &[u8]| -> Result<(), String> {
+        packages.extend(package(blob)?);
+        Ok(())
+    };
+    match form {
+        "rpmdb.sqlite" => sqlite::headers(bytes, files.get(&format!("{place}{WAL}")).map(Vec::as_slice), &mut take),
+        "Packages.db" => ndb::headers(bytes, &mut take),
+        _ => berkeley::headers(bytes, &mut take),
+    }
+    .map_err(said)?;
+    Ok(Some(Installed { kind: DatabaseKind::Rpm, packages, overridden: Vec::new() }))
+}
+
+/// A package of the database; none for a key.
+fn package(blob: &[u8]) -> Result<Option<InstalledPackage>, String> {
+    let header = InstalledHeader::read(blob)?;
+    if header.name == "gpg-pubkey" {
+        return Ok(None);
+    }
+    let mut files = Vec::with_capacity(header.files.len());
+    for (at, file) in header.files.into_iter().enumerate() {
+        if header.states.get(at).copied().is_some_and(is_left_out) {
+            continue;
+        }
+        let is = |text: &String| !text.is_empty();
+        files.push(InstalledFile {
+            path: file.path.trim_start_matches('/').to_owned(),
+            digest: Some(file.digest).filter(is),
+            mode: Some(file.mode),
+            owner: Some((file.user, file.group)),
+            link: Some(file.link).filter(is),
+            ghost: file.ghost,
+        });
+    }
+    let (name, version, arch) = (header.name, header.evr.to_string(), header.arch);
+    Ok(Some(InstalledPackage { name, version, arch, automatic: false, files }))
+}

@@ -1,0 +1,254 @@
+//! What a node has: each path with what tells whether a package brought it as it is, and the few files that are read.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use md5::Digest as _;
+
+use crate::archive::Listed;
+use crate::distro::installed::{LONGEST_DATABASE, is_database_file};
+
+use super::left_out::{Rules, Why, is_private_key};
+
+/// Type bits of a mode. Source: stat(2).
+const TYPE: u32 = 0o170_000;
+const DIRECTORY: u32 = 0o040_000;
+const FILE: u32 = 0o100_000;
+const LINK: u32 = 0o120_000;
+const FIFO: u32 = 0o010_000;
+
+/// Longest file whose text is read, in bytes.
+const LONGEST_TEXT: u64 = 4 << 20;
+
+/// A path of the node.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// What the archive or the directory says of it.
+    pub listed: Listed,
+    /// Digests of a file's content, hexadecimal: those that dpkg and rpm record.
+    pub md5: String,
+    /// The other one.
+    pub sha256: String,
+    /// Whether it begins as a private key.
+    pub is_private_key: bool,
+}
+
+impl Seen {
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.listed.mode & TYPE == DIRECTORY
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.listed.mode & TYPE == FILE
+    }
+
+    /// Whether it is a symbolic link.
+    pub fn is_link(&self) -> bool {
+        self.listed.mode & TYPE == LINK
+    }
+
+    /// Whether an image can have it: no socket, no device.
+    pub fn is_plain(&self) -> bool {
+        self.is_directory() || self.is_file() || self.is_link() || self.listed.mode & TYPE == FIFO
+    }
+}
+
+/// All that was seen.
+#[derive(Debug, Default)]
+pub struct Census {
+    /// By path without a slash in front.
+    pub seen: BTreeMap<String, Seen>,
+    /// Files of package databases.
+    pub databases: BTreeMap<String, Vec<u8>>,
+    /// Texts of configuration that becomes fields of the recipe.
+    pub texts: BTreeMap<String, Vec<u8>>,
+    /// What was left out before it was looked at.
+    pub left_out: BTreeMap<String, Why>,
+    /// Where the link /etc/localtime leads.
+    pub localtime: Option<String>,
+    /// Files of a cpio archive by number: names whose content comes with another one.
+    numbered: BTreeMap<u32, Vec<String>>,
+    /// Bytes that were read.
+    pub bytes: u64,
+}
+
+/// Whether the text of a file is looked at.
+fn is_read(path: &str) -> bool {
+    const FILES: [&str; 17] = [
+        "etc/os-release",
+        "usr/lib/os-release",
+        "etc/passwd",
+        "etc/group",
+        "etc/shadow",
+        "etc/fstab",
+        "etc/timezone",
+        "etc/locale.conf",
+        "etc/default/locale",
+        "etc/default/grub",
+        "etc/apt/sources.list",
+        "etc/kernel/cmdline",
+        "root/.ssh/authorized_keys",
+        "etc/sysconfig/grub",
+        "etc/centos-release",
+        "etc/redhat-release",
+        "etc/debian_version",
+    ];
+    const FOLDERS: [&str; 13] = [
+        "etc/apt/sources.list.d/",
+        "etc/apt/keyrings/",
+        "etc/apt/trusted.gpg.d/",
+        "usr/share/keyrings/",
+        "etc/yum.repos.d/",
+        "etc/zypp/repos.d/",
+        "etc/pki/rpm-gpg/",
+        "etc/yum/vars/",
+        "etc/dnf/vars/",
+        "etc/systemd/system-preset/",
+        "usr/lib/systemd/system-preset/",
+        "usr/lib/systemd/system/",
+        "lib/systemd/system/",
+    ];
+    FILES.contains(&path) || FOLDERS.iter().any(|folder| path.starts_with(folder))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl Census {
+    /// Takes an entry.
+    ///
+    /// # Errors
+    /// The reader's; `InvalidData` for a name that leads out.
+    pub fn take(&mut self, listed: &Listed, content: &mut dyn Read, rules: &Rules) -> io::Result<()> {
+        let path = listed.path.clone();
+        if path.split('/').any(|part| part == "..") {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the path `{path}` leads out of the tree")));
+        }
+        if path.is_empty() || path == "." {
+            return Ok(());
+        }
+        let is_database = is_database_file(&path);
+        let why = rules.why(&path);
+        let is_wanted = is_database || is_read(&path) || path == "etc/localtime";
+        if let Some(why) = why
+            && !is_wanted
+        {
+            self.left_out.insert(path, why);
+            return Ok(());
+        }
+        let mut seen =
+            Seen { listed: listed.clone(), md5: String::new(), sha256: String::new(), is_private_key: false };
+        if let Some((number, _)) = listed.file {
+            self.numbered.entry(number).or_default().push(path.clone());
+        }
+        if seen.is_file() && listed.same_as.is_none() {
+            let limit = if is_database { LONGEST_DATABASE } else { LONGEST_TEXT };
+            let mut kept = ((is_database || is_read(&path)) && listed.size <= limit).then(Vec::new);
+            let (mut md5, mut sha256) = (md5::Md5::new(), sha2::Sha256::new());
+            let mut start = Vec::new();
+            let mut buffer = vec![0; 1 << 17];
+            loop {
+                let read = content.read(&mut buffer)?;
+                if read == 0 {
+                    break;
+                }
+                if start.len() < 4096 {
+                    start.extend_from_slice(&buffer[..read.min(4096)]);
+                }
+                md5.update(&buffer[..read]);
+                sha256.update(&buffer[..read]);
+                self.bytes += read as u64;
+                if let Some(kept) = &mut kept {
+                    kept.extend_from_slice(&buffer[..read]);
+                }
+            }
+            (seen.md5, seen.sha256) = (hex(&md5.finalize()), hex(&sha256.finalize()));
+            seen.is_private_key = is_private_key(&start);
+            if let Some(kept) = kept {
+                let place = if is_database { &mut self.databases } else { &mut self.texts };
+                place.insert(path.clone(), kept);
+            }
+        } else if seen.is_link() && listed.target.is_none() {
+            // cpio has a link's target as its content.
+            let mut target = Vec::new();
+            content.take(1 << 16).read_to_end(&mut target)?;
+            let target = crate::name::text_of(&target).trim_end_matches('\0').to_owned();
+            seen.listed.target = Some(target);
+        }
+        if path == "etc/localtime" {
+            self.localtime.clone_from(&seen.listed.target);
+        }
+        if let Some(why) = why {
+            self.left_out.insert(path, why);
+        } else {
+            self.seen.insert(path, seen);
+        }
+        Ok(())
+    }
+
+    /// When all is read: names of one file have the same content.
+    pub fn finish(&mut self) {
+        for names in std::mem::take(&mut self.numbered).into_values() {
+            let full = names.iter().find(|name| self.seen.get(*name).is_some_and(|seen| seen.listed.size > 0)).cloned();
+            let Some(full) = full else { continue };
+            self.copy_content(&full, names.iter().filter(|name| **name != full).cloned().collect());
+        }
+        let hard: Vec<(String, String)> =
+            self.seen.iter().filter_map(|(path, seen)| Some((path.clone(), seen.listed.same_as.clone()?))).collect();
+        for (path, full) in hard {
+            self.copy_content(&full, vec![path]);
+        }
+    }
+
+    fn copy_content(&mut self, from: &str, to: Vec<String>) {
+        let Some(full) = self.seen.get(from).cloned() else { return };
+        for path in to {
+            if let Some(seen) = self.seen.get_mut(&path) {
+                seen.listed.same_as = Some(from.to_owned());
+                seen.listed.size = full.listed.size;
+                (seen.md5, seen.sha256) = (full.md5.clone(), full.sha256.clone());
+            }
+        }
+    }
+
+    /// A text of the node.
+    pub fn text(&self, path: &str) -> Option<String> {
+        self.texts.get(path).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// A path whose folders' links are followed within the tree, as the node would.
+    pub fn resolved(&self, path: &str) -> String {
+        let mut done: Vec<String> = Vec::new();
+        let mut left: Vec<String> = path.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            if part == ".." {
+                done.pop();
+                continue;
+            }
+            done.push(part);
+            let here = done.join("/");
+            if left.is_empty() {
+                break;
+            }
+            let target = self.seen.get(&here).filter(|seen| seen.is_link()).and_then(|seen| seen.listed.target.clone());
+            // Source: path_resolution(7) has the same limit.
+            if let Some(target) = target.filter(|_| links < 40) {
+                links += 1;
+                done.pop();
+                if target.starts_with('/') {
+                    done.clear();
+                }
+                left.extend(target.split('/').rev().filter(|part| !part.is_empty() && *part != ".").map(str::to_owned));
+            }
+        }
+        done.join("/")
+    }
+}

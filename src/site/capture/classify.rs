@@ -1,0 +1,208 @@
+//! Which files of a node its packages bring, and which make it what it is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::Serialize;
+
+use crate::distro::installed::{Installed, InstalledFile};
+
+use super::census::{Census, Seen};
+use super::left_out::{Rules, Why};
+
+/// Why a file is in the overlay, or is removed by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// A package brings it, and it is otherwise on the node.
+    Changed,
+    /// No package brings it.
+    Unpackaged,
+    /// A package brings it, and the node has it not.
+    Removed,
+}
+
+impl Reason {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Unpackaged => "unpackaged",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// A path of the overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OverlayFile {
+    /// Path without a slash in front.
+    pub path: String,
+    /// Why.
+    pub reason: Reason,
+    /// What is otherwise than the package has it: `content`, `mode 644, was 600`; empty where nothing is to say.
+    pub detail: String,
+    /// The package, where there is one.
+    pub package: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Everything that was seen, sorted out.
+#[derive(Debug, Clone, Default)]
+pub struct Classified {
+    /// The overlay, by path.
+    pub overlay: Vec<OverlayFile>,
+    /// What is left out, by path.
+    pub left_out: BTreeMap<String, Why>,
+    /// Files of packages that nothing is known of but the name.
+    pub unknown: usize,
+    /// Files that are as their packages bring them.
+    pub as_packaged: usize,
+    /// Modules that no package brought.
+    pub modules: Vec<String>,
+}
+
+/// Words of what differs; none where nothing does.
+fn difference(seen: &Seen, file: &InstalledFile, users: &Ids, groups: &Ids) -> Vec<String> {
+    let mut words = Vec::new();
+    if let Some(mode) = file.mode {
+        let is_type = |kind: u32| mode & 0o170_000 == kind;
+        if seen.listed.mode & 0o170_000 != mode & 0o170_000 {
+            return vec!["another kind of file".to_owned()];
+        }
+        let (was, now) = (mode & 0o7777, seen.listed.mode & 0o7777);
+        if was != now && !is_type(0o120_000) {
+            words.push(format!("mode {now:o}, was {was:o}"));
+        }
+    }
+    if let Some((user, group)) = &file.owner {
+        let moved = |ids: &Ids, name: &str, now: u32| ids.get(name).is_some_and(|id| *id != now);
+        if moved(users, user, seen.listed.uid) || moved(groups, group, seen.listed.gid) {
+            words.push(format!("owner {}:{}, was {user}:{group}", seen.listed.uid, seen.listed.gid));
+        }
+    }
+    if let (Some(link), Some(target)) = (&file.link, &seen.listed.target)
+        && link != target
+    {
+        words.push(format!("leads to {target}, was {link}"));
+    }
+    if let Some(digest) = &file.digest {
+        let own = match digest.len() {
+            32 => Some(&seen.md5),
+            64 => Some(&seen.sha256),
+            _ => None,
+        };
+        if !seen.is_file() {
+            words.push("no file any more".to_owned());
+        } else if own.is_some_and(|own| !own.eq_ignore_ascii_case(digest)) {
+            words.push("content".to_owned());
+        }
+    }
+    words
+}
+
+type Ids = HashMap<String, u32>;
+
+/// Numbers by name, of passwd or group.
+pub fn ids(text: &str) -> Ids {
+    let of_line = |line: &str| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        Some((name.to_owned(), number.parse().ok()?))
+    };
+    text.lines().filter_map(of_line).collect()
+}
+
+/// Sorts what was seen.
+pub fn classify(census: &Census, installed: &Installed, rules: &Rules) -> Classified {
+    let users = ids(&census.text("etc/passwd").unwrap_or_default());
+    let groups = ids(&census.text("etc/group").unwrap_or_default());
+    let mut found = Classified { left_out: census.left_out.clone(), ..Classified::default() };
+    // A path may belong to several packages: folders, and files that are the same in all of them.
+    let mut owners: BTreeMap<String, Vec<(&str, &InstalledFile)>> = BTreeMap::new();
+    let mut folders: HashMap<String, String> = HashMap::new();
+    for package in &installed.packages {
+        for file in &package.files {
+            let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
+            let folder = folders.entry(folder.to_owned()).or_insert_with(|| match folder {
+                "" => String::new(),
+                folder => census.resolved(&format!("{folder}/x")).trim_end_matches("/x").to_owned() + "/",
+            });
+            owners.entry(format!("{folder}{name}")).or_default().push((&package.name, file));
+        }
+    }
+    let overridden: BTreeSet<String> = installed.overridden.iter().map(|path| census.resolved(path)).collect();
+    let mut whole: BTreeSet<String> = BTreeSet::new();
+    for (path, seen) in &census.seen {
+        if !seen.is_plain() {
+            found.left_out.insert(path.clone(), Why::Special);
+            continue;
+        }
+        let file = |reason: Reason, detail: String, package: &str| OverlayFile {
+            path: path.clone(),
+            reason,
+            detail,
+            package: package.to_owned(),
+            size: if seen.is_file() { seen.listed.size } else { 0 },
+        };
+        match owners.get(path) {
+            None if seen.is_private_key && !rules.keep_secrets => {
+                found.left_out.insert(path.clone(), Why::Secret);
+            }
+            None if is_module(path) => found.modules.push(path.clone()),
+            None => found.overlay.push(file(Reason::Unpackaged, String::new(), "")),
+            Some(claims) => {
+                let same = claims.iter().map(|(name, file)| (*name, *file, difference(seen, file, &users, &groups)));
+                let best = same.min_by_key(|(_, file, words)| (words.len(), file.ghost));
+                let Some((name, own, words)) = best else { continue };
+                let is_override = overridden.contains(path);
+                let is_known = own.mode.is_some() || own.digest.is_some() || !seen.is_file();
+                if own.ghost && (seen.is_directory() || !path.starts_with("etc/")) {
+                    found.left_out.insert(path.clone(), Why::Made);
+                } else if own.ghost {
+                    let detail = "its package brings none".to_owned();
+                    found.overlay.push(file(Reason::Changed, detail, name));
+                } else if seen.is_private_key && !words.is_empty() && !rules.keep_secrets {
+                    found.left_out.insert(path.clone(), Why::Secret);
+                } else if !words.is_empty() || is_override {
+                    let mut words = words;
+                    if is_override {
+                        words.push("dpkg-statoverride".to_owned());
+                    }
+                    found.overlay.push(file(Reason::Changed, words.join(", "), name));
+                } else if is_known {
+                    found.as_packaged += 1;
+                } else {
+                    found.unknown += 1;
+                }
+                whole.insert(path.clone());
+            }
+        }
+    }
+    for (path, claims) in &owners {
+        let is_there = census.seen.contains_key(path) || census.left_out.contains_key(path);
+        if is_there || whole.contains(path) || rules.why(path).is_some() {
+            continue;
+        }
+        // dpkg's list has folders too, and says of none of its lines what it is: what has a digest is a file.
+        let wanted = claims.iter().find(|(_, file)| !file.ghost && (file.digest.is_some() || file.link.is_some()));
+        if let Some((name, _)) = wanted {
+            found.overlay.push(OverlayFile {
+                path: path.clone(),
+                reason: Reason::Removed,
+                detail: String::new(),
+                package: (*name).to_owned(),
+                size: 0,
+            });
+        }
+    }
+    found.overlay.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// Whether a path is a module of a kernel.
+fn is_module(path: &str) -> bool {
+    let below = ["usr/lib/modules/", "lib/modules/"].iter().any(|start| path.starts_with(start));
+    let name = path.rsplit('/').next().unwrap_or_default();
+    below && [".ko", ".ko.xz", ".ko.zst", ".ko.gz"].iter().any(|ending| name.ends_with(ending))
+}

@@ -1,0 +1,432 @@
+//! What of a node becomes fields of its recipe.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::distro::installed::{DatabaseKind, Installed};
+use crate::recipe::{Distro, Family, NOBODY, STATIC_IDS, is_account_name, is_authorized_key};
+use crate::site::osimage::{Release, release_of};
+use crate::xcat::matches;
+
+use super::census::Census;
+use super::{CaptureError, services};
+
+/// A user of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Name.
+    pub name: String,
+    /// Number.
+    pub uid: u32,
+    /// Number of the primary group.
+    pub gid: u32,
+    /// Home directory.
+    pub home: String,
+    /// Shell.
+    pub shell: String,
+}
+
+/// All of it.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Distribution and release.
+    pub release: Release,
+    /// As xCAT writes it: `debian12`.
+    pub osvers: String,
+    /// Packages of the list: name, version, whether only others needed it.
+    pub packages: Vec<(String, String, bool)>,
+    /// The package of the kernel.
+    pub kernel: Option<String>,
+    /// Users whose numbers are fixed.
+    pub users: Vec<User>,
+    /// Groups whose numbers are fixed.
+    pub groups: Vec<(String, u32)>,
+    /// Members of groups.
+    pub members: Vec<(String, Vec<String>)>,
+    /// Time zone.
+    pub timezone: Option<String>,
+    /// Locale.
+    pub locale: Option<String>,
+    /// Lines of fstab that a node without a disk can use.
+    pub fstab: Vec<String>,
+    /// The others.
+    pub fstab_of_disks: Vec<String>,
+    /// Lines of root's authorized_keys.
+    pub keys: Vec<String>,
+    /// Root's hash, where it has one.
+    pub root_hash: Option<String>,
+    /// Units that packages would start and the node does not.
+    pub disabled: Vec<String>,
+    /// Words of the node's kernel command line that are no disk's.
+    pub cmdline: Vec<String>,
+    /// What the administrator has to know.
+    pub notes: Vec<String>,
+}
+
+/// A value of a file of shell assignments.
+fn value(text: &str, name: &str) -> Option<String> {
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix('='))?;
+    let line = line.trim().trim_matches(['"', '\'']);
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+/// Distribution and release by os-release(5).
+fn release(census: &Census) -> Result<(Release, String), CaptureError> {
+    let text = census.text("etc/os-release").filter(|text| !text.is_empty());
+    // The file in /etc is a link as a rule.
+    let text = text.or_else(|| census.text("usr/lib/os-release")).unwrap_or_default();
+    let (id, version) = (value(&text, "ID"), value(&text, "VERSION_ID"));
+    let Some(id) = id else {
+        return Err(CaptureError::Unknown {
+            problem: "it has no os-release file that says which distribution it is".to_owned(),
+        });
+    };
+    let codename = value(&text, "VERSION_CODENAME").unwrap_or_default();
+    let word = match id.as_str() {
+        "almalinux" => "alma",
+        "opensuse-leap" => "leap",
+        "sles" | "sled" => "sle",
+        id => id,
+    };
+    let osvers = format!("{word}{}", version.unwrap_or_default());
+    let found = release_of(&osvers).or_else(|problem| match word {
+        "debian" if crate::xcat::definitions::is_word(&codename) => {
+            Ok(Release { distro: Distro::Debian, release: codename.clone() })
+        }
+        _ => Err(problem),
+    });
+    found.map(|release| (release, osvers)).map_err(|problem| CaptureError::Unknown { problem })
+}
+
+/// The CPU's name of packages that are of no CPU.
+const ANY: [&str; 3] = ["all", "noarch", "(none)"];
+
+/// Packages of a boot loader, which a node without a disk has no use for.
+const LOADERS: [&str; 9] =
+    ["grub-*", "grub2-*", "grub2", "grubby", "shim-*", "os-prober", "efibootmgr", "mokutil", "lilo"];
+
+/// Packages of one release of a kernel.
+fn is_of_kernel(distro: Distro, name: &str) -> bool {
+    let has_number =
+        |start: &str| name.strip_prefix(start).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    match distro.family() {
+        Family::Debian => {
+            name.starts_with("linux-image-")
+                || ["linux-headers-", "linux-modules-", "linux-modules-extra-", "linux-kbuild-", "linux-tools-"]
+                    .iter()
+                    .any(|start| has_number(start))
+        }
+        Family::RedHat => {
+            ["kernel", "kernel-core", "kernel-modules", "kernel-modules-core", "kernel-uek", "kernel-uek-core"]
+                .contains(&name)
+        }
+        Family::Suse => name == "kernel-default" || name == "kernel-default-base",
+    }
+}
+
+/// The package that [kernel] names.
+fn kernel_of(distro: Distro, names: &BTreeSet<&str>) -> Option<String> {
+    let wanted: &[&str] = match distro.family() {
+        Family::Debian => &[
+            "linux-image-amd64",
+            "linux-image-cloud-amd64",
+            "linux-image-rt-amd64",
+            "linux-image-generic",
+            "linux-image-virtual",
+        ],
+        Family::RedHat => &["kernel-uek", "kernel", "kernel-core"],
+        Family::Suse => &["kernel-default", "kernel-default-base"],
+    };
+    if let Some(found) = wanted.iter().find(|name| names.contains(**name)) {
+        return Some((*found).to_owned());
+    }
+    let mut own: Vec<&&str> = names
+        .iter()
+        .filter(|name| distro.family() == Family::Debian && name.starts_with("linux-image-") && !name.ends_with("-dbg"))
+        .collect();
+    own.sort();
+    own.last().map(|name| (**name).to_owned())
+}
+
+/// The packages of the list.
+fn packages(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError> {
+    let distro = facts.release.distro;
+    let own = if installed.kind == DatabaseKind::Dpkg { "amd64" } else { "x86_64" };
+    let is_own = |arch: &str| arch == own || ANY.contains(&arch);
+    let foreign: Vec<&str> =
+        installed.packages.iter().filter(|one| !is_own(&one.arch)).map(|one| one.name.as_str()).collect();
+    if installed.packages.iter().filter(|one| one.arch == own).count() < foreign.len() {
+        let arch = installed.packages.iter().find(|one| !is_own(&one.arch)).map_or("", |one| one.arch.as_str());
+        return Err(CaptureError::Unknown {
+            problem: format!("its packages are for {arch}: images are built for x86_64"),
+        });
+    }
+    if !foreign.is_empty() {
+        facts.notes.push(format!("packages of other architectures are left out: {}", foreign.join(", ")));
+    }
+    let names: BTreeSet<&str> =
+        installed.packages.iter().filter(|one| is_own(&one.arch)).map(|one| one.name.as_str()).collect();
+    facts.kernel = kernel_of(distro, &names);
+    let (mut loaders, mut kernels) = (Vec::new(), Vec::new());
+    for package in installed.packages.iter().filter(|one| is_own(&one.arch)) {
+        let name = package.name.as_str();
+        if LOADERS.iter().any(|pattern| matches(pattern, name)) {
+            loaders.push(name);
+        } else if is_of_kernel(distro, name) {
+            kernels.push(name);
+        } else if facts.packages.last().is_none_or(|(last, ..)| last != name) {
+            facts.packages.push((name.to_owned(), package.version.clone(), package.automatic));
+        }
+    }
+    if !loaders.is_empty() {
+        facts.notes.push(format!("packages of boot loaders are left out: {}", loaders.join(", ")));
+    }
+    kernels.dedup();
+    if kernels.len() > 1 {
+        let kernel = facts.kernel.as_deref().unwrap_or_default();
+        facts.notes.push(format!("of {} the image gets {kernel}, by [kernel]", kernels.join(", ")));
+    }
+    Ok(())
+}
+
+/// Users and groups that are not the same everywhere.
+fn accounts(facts: &mut Facts, census: &Census) {
+    let is_own = |id: u32| !STATIC_IDS.contains(&id) && id < NOBODY;
+    let text = census.text("etc/group").unwrap_or_default();
+    let (mut numbers, mut uids) = (BTreeSet::new(), BTreeSet::new());
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, gid, members] = fields[..] else { continue };
+        let Ok(gid) = gid.parse::<u32>() else { continue };
+        if !is_account_name(name) {
+            continue;
+        }
+        if is_own(gid) {
+            if numbers.insert(gid) {
+                facts.groups.push((name.to_owned(), gid));
+            } else {
+                facts.notes.push(format!("the group {name} is left out: another one has its number {gid}"));
+                continue;
+            }
+        }
+        let members: Vec<String> =
+            members.split(',').filter(|member| is_account_name(member)).map(str::to_owned).collect();
+        if !members.is_empty() {
+            facts.members.push((name.to_owned(), members));
+        }
+    }
+    let text = census.text("etc/passwd").unwrap_or_default();
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, uid, gid, _, home, shell] = fields[..] else { continue };
+        let (Ok(uid), Ok(gid)) = (uid.parse::<u32>(), gid.parse::<u32>()) else { continue };
+        if !is_account_name(name) || !is_own(uid) {
+            continue;
+        }
+        if !uids.insert(uid) {
+            facts.notes.push(format!("the user {name} is left out: another one has its number {uid}"));
+            continue;
+        }
+        let own = facts.groups.iter().find(|(group, _)| group == name);
+        if own.is_some_and(|(_, own)| *own != gid)
+            && !facts.groups.iter().any(|(_, known)| *known == gid)
+            && is_own(gid)
+        {
+            facts.notes.push(format!("the user {name} is left out: its group {gid} has no name"));
+            continue;
+        }
+        let path = |text: &str, other: &str| if text.starts_with('/') { text.to_owned() } else { other.to_owned() };
+        let (home, shell) = (path(home, "/nonexistent"), path(shell, "/usr/sbin/nologin"));
+        facts.users.push(User { name: name.to_owned(), uid, gid, home, shell });
+    }
+    facts.users.sort_by(|a, b| a.name.cmp(&b.name));
+    facts.groups.sort();
+}
+
+/// Kinds of file systems that need no disk of the node's.
+const WITHOUT_DISK: [&str; 16] = [
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "lustre",
+    "beegfs",
+    "ceph",
+    "glusterfs",
+    "gpfs",
+    "9p",
+    "virtiofs",
+    "tmpfs",
+    "ramfs",
+    "hugetlbfs",
+    "fuse.sshfs",
+    "afs",
+];
+
+fn fstab(facts: &mut Facts, census: &Census) {
+    let text = census.text("etc/fstab").unwrap_or_default();
+    let mut points = BTreeSet::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, point, kind, ..] = fields[..] else { continue };
+        let is_bind =
+            fields.get(3).is_some_and(|options| options.split(',').any(|one| one == "bind" || one == "rbind"));
+        let is_usable = (WITHOUT_DISK.contains(&kind) || is_bind)
+            && (4..=6).contains(&fields.len())
+            && fields[4..].iter().all(|field| field.bytes().all(|byte| byte.is_ascii_digit()))
+            && point.starts_with('/')
+            && point != "/"
+            && !point.split('/').any(|part| part == "." || part == "..");
+        if is_usable && points.insert(point.trim_end_matches('/').to_owned()) {
+            facts.fstab.push(fields.join(" "));
+        } else {
+            facts.fstab_of_disks.push(fields.join(" "));
+        }
+    }
+}
+
+/// Words of a command line that name a disk of the node, or what its boot loader adds.
+fn is_of_disk(word: &str) -> bool {
+    const STARTS: [&str; 12] = [
+        "root=",
+        "resume=",
+        "rd.",
+        "rootflags=",
+        "rootfstype=",
+        "BOOT_IMAGE=",
+        "initrd=",
+        "crashkernel=",
+        "imgurl=",
+        "imgdigest=",
+        "LABEL=",
+        "UUID=",
+    ];
+    ["ro", "rw", "quiet", "splash", "rhgb"].contains(&word) || STARTS.iter().any(|start| word.starts_with(start))
+}
+
+fn system(facts: &mut Facts, census: &Census) {
+    let is_zone = |zone: &str| {
+        !zone.is_empty()
+            && zone.chars().all(|c| c.is_ascii_alphanumeric() || "_+/-".contains(c))
+            && !zone.starts_with('/')
+    };
+    let link = census.localtime.as_deref().and_then(|target| Some(target.split_once("zoneinfo/")?.1.to_owned()));
+    let zone = link.or_else(|| census.text("etc/timezone").map(|text| text.trim().to_owned()));
+    let has_zones = facts.packages.iter().any(|(name, ..)| name == "tzdata" || name == "timezone");
+    facts.timezone = zone.filter(|zone| is_zone(zone) && (has_zones || zone == "UTC" || zone == "Etc/UTC"));
+    if !has_zones && facts.timezone.as_deref().is_some_and(|zone| zone == "Etc/UTC") {
+        facts.timezone = Some("UTC".to_owned());
+    }
+    let texts = ["etc/locale.conf", "etc/default/locale"];
+    let locale = texts.iter().find_map(|path| value(&census.text(path)?, "LANG"));
+    facts.locale = locale.filter(|locale| locale.chars().all(|c| c.is_ascii_alphanumeric() || "_.@-".contains(c)));
+    for line in census.text("root/.ssh/authorized_keys").unwrap_or_default().lines().map(str::trim) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match is_authorized_key(line) {
+            true => facts.keys.push(line.to_owned()),
+            false => {
+                facts.notes.push("a line of root's authorized_keys that sshd does not read is left out".to_owned())
+            }
+        }
+    }
+    let shadow = census.text("etc/shadow").unwrap_or_default();
+    let hash = shadow.lines().find_map(|line| line.strip_prefix("root:")?.split(':').next());
+    facts.root_hash = hash.filter(|hash| hash.starts_with('$')).map(str::to_owned);
+    let grub = ["etc/default/grub", "etc/sysconfig/grub"].iter().find_map(|path| census.text(path)).unwrap_or_default();
+    let own = value(&grub, "GRUB_CMDLINE_LINUX").unwrap_or_default();
+    let more = value(&grub, "GRUB_CMDLINE_LINUX_DEFAULT").unwrap_or_default();
+    let is_plain =
+        |word: &&str| word.chars().all(|c| c.is_ascii_graphic()) && !word.contains(['"', '\'', '\\', '$', '`']);
+    facts.cmdline = own
+        .split_whitespace()
+        .chain(more.split_whitespace())
+        .filter(|word| !is_of_disk(word))
+        .filter(is_plain)
+        .map(str::to_owned)
+        .collect();
+}
+
+/// Finds out all of it.
+///
+/// # Errors
+/// [`CaptureError::Unknown`] for a node whose images are not built here.
+pub fn find(census: &Census, installed: &Installed) -> Result<Facts, CaptureError> {
+    let (release, osvers) = release(census)?;
+    let is_fitting = (installed.kind == DatabaseKind::Dpkg) == (release.distro.family() == Family::Debian);
+    if !is_fitting {
+        let problem = format!("it says that it is {osvers}, and has the package database of another distribution");
+        return Err(CaptureError::Unknown { problem });
+    }
+    let mut facts = Facts {
+        release,
+        osvers,
+        packages: Vec::new(),
+        kernel: None,
+        users: Vec::new(),
+        groups: Vec::new(),
+        members: Vec::new(),
+        timezone: None,
+        locale: None,
+        fstab: Vec::new(),
+        fstab_of_disks: Vec::new(),
+        keys: Vec::new(),
+        root_hash: None,
+        disabled: Vec::new(),
+        cmdline: Vec::new(),
+        notes: Vec::new(),
+    };
+    packages(&mut facts, installed)?;
+    accounts(&mut facts, census);
+    fstab(&mut facts, census);
+    system(&mut facts, census);
+    facts.disabled = services::disabled(census, installed.kind);
+    Ok(facts)
+}
+
+/// Texts of sources of packages with the keys that they name: file name in the workspace, content.
+pub fn sources(census: &Census, family: Family) -> (Vec<String>, BTreeMap<String, Vec<u8>>) {
+    let (folders, endings): (&[&str], &[&str]) = match family {
+        Family::Debian => (&["etc/apt/sources.list.d/"], &[".list", ".sources"]),
+        Family::RedHat => (&["etc/yum.repos.d/"], &[".repo"]),
+        Family::Suse => (&["etc/zypp/repos.d/"], &[".repo"]),
+    };
+    let is_source = |path: &str| {
+        (family == Family::Debian && path == "etc/apt/sources.list")
+            || folders.iter().any(|folder| path.starts_with(folder)) && endings.iter().any(|end| path.ends_with(end))
+    };
+    let (mut names, mut files) = (Vec::new(), BTreeMap::new());
+    for (path, bytes) in census.texts.iter().filter(|(path, _)| is_source(path)) {
+        let mut text = String::from_utf8_lossy(bytes).into_owned();
+        let has_archive = text.lines().map(str::trim).any(|line| {
+            let is_entry = line.starts_with("deb ") || line.starts_with("deb\t") || line.starts_with("URIs:");
+            let is_entry = is_entry
+                || line.starts_with("baseurl")
+                || line.starts_with("mirrorlist")
+                || line.starts_with("metalink");
+            is_entry && !line.contains("cdrom:")
+        });
+        if !has_archive {
+            continue;
+        }
+        if family == Family::Debian {
+            // Media of an installation are not there any more.
+            text = text.lines().filter(|line| !line.contains("cdrom:")).map(|line| format!("{line}\n")).collect();
+        }
+        for (key, bytes) in &census.texts {
+            let absolute = format!("/{key}");
+            let is_key =
+                ["etc/apt/", "usr/share/keyrings/", "etc/pki/rpm-gpg/"].iter().any(|start| key.starts_with(start));
+            if is_key && !is_source(key) && text.contains(&absolute) {
+                let name = key.rsplit('/').next().unwrap_or(key);
+                let by_url = format!("file://{absolute}");
+                text = text.replace(&by_url, &absolute).replace(&absolute, &format!("../keys/{name}"));
+                files.insert(format!("keys/{name}"), bytes.clone());
+            }
+        }
+        let name = format!("repos/{}", path.rsplit('/').next().unwrap_or(path));
+        files.insert(name.clone(), text.into_bytes());
+        names.push(name);
+    }
+    (names, files)
+}

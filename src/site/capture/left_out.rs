@@ -1,0 +1,167 @@
+//! Which files of a node are no part of its image, and why.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use serde::Serialize;
+
+use crate::xcat::matches;
+
+/// Why a file is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Why {
+    /// It is made anew at each boot, or is no file of the system.
+    Volatile,
+    /// Packages, the build or programs make it again.
+    Made,
+    /// The package manager's own.
+    Database,
+    /// It comes of the kernel's stage.
+    Kernel,
+    /// It makes this one node what it is.
+    Node,
+    /// A secret.
+    Secret,
+    /// Fields of the recipe say it.
+    Recipe,
+    /// The administrator's own list says so.
+    Listed,
+    /// A socket or a device, which no image has.
+    Special,
+}
+
+impl Why {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Volatile,
+        Self::Made,
+        Self::Database,
+        Self::Kernel,
+        Self::Node,
+        Self::Secret,
+        Self::Recipe,
+        Self::Listed,
+        Self::Special,
+    ];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Volatile => "volatile",
+            Self::Made => "made",
+            Self::Database => "database",
+            Self::Kernel => "kernel",
+            Self::Node => "node",
+            Self::Secret => "secret",
+            Self::Recipe => "recipe",
+            Self::Listed => "listed",
+            Self::Special => "special",
+        }
+    }
+
+    /// What it means, for the report.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Volatile => "made anew at each boot",
+            Self::Made => "made again by packages and programs",
+            Self::Database => "the package database: a rebuild writes its own",
+            Self::Kernel => "kernel and initrd come of their own stages",
+            Self::Node => "the node's identity: each node makes its own",
+            Self::Secret => "secrets, which whoever fetches the image could read: sync them, or capture with --secrets",
+            Self::Recipe => "fields of the recipe say it",
+            Self::Listed => "the exclude list says so",
+            Self::Special => "sockets and devices",
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.name() == word)
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The built-in table.
+static TABLE: LazyLock<Vec<(Why, &'static str)>> = LazyLock::new(|| {
+    let lines = include_str!("left_out.txt").lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once(' ').and_then(|(why, at)| Some((Why::of(why)?, at.trim_start())))).collect()
+});
+
+/// The rules of one capture.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Patterns of the administrator's list, instead of those that are volatile.
+    pub listed: Option<Vec<String>>,
+    /// Whether secrets are kept.
+    pub keep_secrets: bool,
+}
+
+impl Rules {
+    /// Reads a list of xCAT's imgcapture: a pattern of find a line, blanks at its beginning cut, `#` comments at its beginning
+    /// only.
+    pub fn read_list(text: &str) -> Vec<String> {
+        let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.map(str::to_owned).collect()
+    }
+
+    /// Why a path, without a slash in front, is left out; none where it is kept.
+    pub fn why(&self, path: &str) -> Option<Why> {
+        let path = format!("./{path}");
+        if let Some(listed) = &self.listed
+            && listed.iter().any(|pattern| matches(pattern, &path))
+        {
+            return Some(Why::Listed);
+        }
+        let found = TABLE.iter().find(|(why, pattern)| {
+            let is_off = match why {
+                Why::Volatile => self.listed.is_some(),
+                Why::Secret => self.keep_secrets,
+                _ => false,
+            };
+            !is_off && matches(pattern, &path)
+        });
+        found.map(|(why, _)| *why)
+    }
+}
+
+/// Whether the beginning of a file is that of a private key. Source: RFC 7468, and OpenSSH's PROTOCOL.key.
+pub fn is_private_key(start: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(start);
+    text.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with("PRIVATE KEY-----"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_of_the_table_is_a_rule() {
+        let lines = include_str!("left_out.txt").lines().filter(|line| !line.starts_with('#'));
+        assert_eq!(TABLE.len(), lines.count());
+        assert!(TABLE.iter().all(|(_, pattern)| pattern.starts_with("./") && !pattern.ends_with(' ')));
+    }
+
+    #[test]
+    fn a_list_of_xcat_takes_the_place_of_what_is_volatile() {
+        let rules = Rules { listed: Some(Rules::read_list("# x\n\n  ./opt/big/*\n./a b*\n")), keep_secrets: false };
+        assert_eq!(rules.why("opt/big/x"), Some(Why::Listed));
+        assert_eq!(rules.why("a bc"), Some(Why::Listed));
+        assert_eq!((rules.why("tmp/x"), Rules::default().why("tmp/x")), (None, Some(Why::Volatile)));
+        assert_eq!(rules.why("etc/machine-id"), Some(Why::Node));
+        let secrets = Rules { keep_secrets: true, ..Rules::default() };
+        assert_eq!((Rules::default().why("etc/shadow"), secrets.why("etc/shadow")), (Some(Why::Secret), None));
+        assert_eq!(secrets.why("etc/ssh/ssh_host_rsa_key"), Some(Why::Node));
+    }
+
+    #[test]
+    fn private_keys_are_known_by_their_first_line() {
+        assert!(is_private_key(b"# mine\n-----BEGIN OPENSSH PRIVATE KEY-----\nx"));
+        assert!(is_private_key(b"-----BEGIN PRIVATE KEY-----\r\n"));
+        assert!(!is_private_key(b"-----BEGIN CERTIFICATE-----\n"));
+    }
+}

@@ -1,0 +1,359 @@
+//! A recipe of a node that runs, or of a tree of files: its packages by name, and an overlay of what they do not bring.
+
+mod census;
+mod classify;
+mod facts;
+mod left_out;
+mod overlay;
+mod services;
+mod source;
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+pub use classify::{OverlayFile, Reason};
+pub use left_out::{Rules, Why};
+pub use source::Source;
+
+use crate::distro::installed;
+use crate::recipe::{RECIPE_FILE, is_image_name};
+use crate::site::confine;
+use crate::site::workspace::{Wanted as WantedRules, with_wanted, write_whole};
+
+use census::Census;
+use facts::Facts;
+use text::Named;
+
+/// Version of what `capture --json` prints.
+pub const CAPTURE_FORMAT: &str = "1.0";
+
+/// What is captured, and where to.
+#[derive(Debug, Clone)]
+pub struct CaptureRequest {
+    /// The source.
+    pub source: Source,
+    /// As the command line named it.
+    pub shown: String,
+    /// The workspace, made where it is not there.
+    pub into: PathBuf,
+    /// Name of the image.
+    pub name: String,
+    /// The command that reaches a node, in words; `ssh` where it is empty.
+    pub ssh: Vec<String>,
+    /// What is left out.
+    pub rules: Rules,
+    /// Whether the list of packages has the node's versions.
+    pub pinned: bool,
+    /// Whether what is there is replaced; it stays as `FILE.ORIG`.
+    pub force: bool,
+    /// Whether nothing is written.
+    pub dry_run: bool,
+}
+
+/// What a capture found and wrote.
+#[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
+#[schemars(title = "imgbuild capture")]
+pub struct CaptureReport {
+    /// Version of this form.
+    pub format_version: String,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// Name of the image.
+    pub name: String,
+    /// Directory of the recipe, from the workspace.
+    pub directory: String,
+    /// Distribution and release, as xCAT writes them.
+    pub osvers: String,
+    /// How many packages the node has.
+    pub packages: usize,
+    /// Files that are as their packages bring them.
+    pub as_packaged: usize,
+    /// Files of packages of which the database knows the name alone; they are taken from the packages.
+    pub unknown: usize,
+    /// Files of the overlay by reason: how many, and their bytes.
+    pub overlay: BTreeMap<String, (usize, u64)>,
+    /// The folders of the overlay with the most bytes.
+    pub largest: Vec<(String, u64)>,
+    /// What was left out, by reason: how many files, and some of them.
+    pub left_out: BTreeMap<String, (usize, Vec<String>)>,
+    /// Units that are disabled.
+    pub disabled: Vec<String>,
+    /// What was written, from the directory.
+    pub files: Vec<String>,
+    /// What the administrator has to know.
+    pub notes: Vec<String>,
+}
+
+/// Why nothing was captured.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum CaptureError {
+    /// The source is not one.
+    #[error("`{text}` cannot be captured: {problem}")]
+    #[diagnostic(help("name a running node as ssh://NODE, a directory, or a tar or cpio archive"))]
+    Source {
+        /// As it was named.
+        text: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The node did not give its files.
+    #[error("`{host}` cannot be captured: {problem}")]
+    #[diagnostic(help(
+        "try `ssh {host} true` first; capture --ssh says how a node is reached, for instance --ssh \"ssh -i KEY\""
+    ))]
+    Node {
+        /// The node.
+        host: String,
+        /// What went wrong.
+        problem: String,
+    },
+    /// A file cannot be read or written.
+    #[error("`{path}`: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// No image like it can be built.
+    #[error("no recipe can be made of it: {problem}")]
+    Unknown {
+        /// Why.
+        problem: String,
+    },
+    /// The package database is damaged.
+    #[error("{problem}")]
+    #[diagnostic(help("repair it on the node (`rpm --rebuilddb`, `dpkg --audit`), and capture again"))]
+    Database {
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file changed while it was read.
+    #[error("/{path} changed while it was captured; nothing was written")]
+    #[diagnostic(help("stop what writes it, or leave it out: --exclude-list FILE with the line `./{path}`"))]
+    Moved {
+        /// The file.
+        path: String,
+    },
+    /// The image is there.
+    #[error("`{path}` is there already; nothing was written")]
+    #[diagnostic(help("--name NAME for another image, or --force to replace its files; they stay as FILE.ORIG"))]
+    There {
+        /// Its directory.
+        path: PathBuf,
+    },
+    /// No name for an image.
+    #[error("`{name}` is not a name of an image")]
+    #[diagnostic(help("--name NAME with letters, digits and `._-`, a letter or digit first"))]
+    Name {
+        /// What was given.
+        name: String,
+    },
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CaptureError + use<> {
+    let path = path.to_owned();
+    move |error| CaptureError::Io { path, error }
+}
+
+/// Captures a source; `progress` hears how many bytes were read.
+///
+/// # Errors
+/// [`CaptureError`]; nothing was written then but on a full disk.
+pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Result<CaptureReport, CaptureError> {
+    if !is_image_name(&request.name) {
+        return Err(CaptureError::Name { name: request.name.clone() });
+    }
+    let into = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
+    let into = crate::recipe::plain(&into);
+    let directory = into.join("images").join(&request.name);
+    if directory.symlink_metadata().is_ok() && !request.force && !request.dry_run {
+        return Err(CaptureError::There { path: directory });
+    }
+    let aside = tempfile::Builder::new().prefix("imgbuild-capture-").tempdir().map_err(io(Path::new("/tmp")))?;
+    let beside = if request.dry_run { aside.path() } else { into.as_path() };
+    if !request.dry_run {
+        std::fs::create_dir_all(&into).map_err(io(&into))?;
+    }
+    let opened = source::open(&request.source, &request.ssh, beside, progress)?;
+    let mut census = Census::default();
+    opened.list(&mut |listed, content| {
+        let done = census.take(listed, content, &request.rules);
+        progress(census.bytes);
+        done
+    })?;
+    census.finish();
+    let installed = installed::read(&census.databases).map_err(|problem| CaptureError::Database { problem })?;
+    let installed = installed.filter(|found| !found.packages.is_empty()).ok_or_else(|| CaptureError::Unknown {
+        problem: "it has no package database of dpkg or rpm with packages in it".to_owned(),
+    })?;
+    let mut facts = facts::find(&census, &installed)?;
+    let found = classify::classify(&census, &installed, &request.rules);
+    let (modules, updates) = modules(&found.modules, &mut facts);
+    let (sources, mut files) = facts::sources(&census, facts.release.distro.family());
+    let removed = text::removed(&found);
+    let named = Named {
+        sources,
+        overlay: found.overlay.iter().any(|file| file.reason != Reason::Removed),
+        members: !facts.members.is_empty(),
+        removed: !removed.is_empty(),
+        updates,
+        hash: request.rules.keep_secrets && facts.root_hash.is_some(),
+    };
+    files.insert(text::PKGLIST.to_owned(), text::pkglist(&facts, request.pinned).into_bytes());
+    files.insert(text::PACKAGES.to_owned(), text::packages(&installed).into_bytes());
+    files.insert(text::LIST.to_owned(), text::overlay_list(&found).into_bytes());
+    if !facts.keys.is_empty() {
+        files.insert(text::KEYS.to_owned(), (facts.keys.join("\n") + "\n").into_bytes());
+    }
+    if let Some(hash) = facts.root_hash.as_ref().filter(|_| named.hash) {
+        files.insert(text::HASH.to_owned(), format!("{hash}\n").into_bytes());
+    }
+    if named.removed {
+        files.insert(text::REMOVED.to_owned(), removed.into_bytes());
+    }
+    if named.overlay || named.removed || named.members {
+        files.insert(text::SCRIPT.to_owned(), text::script(&facts, &named).into_bytes());
+    }
+    let mut report = report(request, &facts, &found, installed.packages.len());
+    report.files = files.keys().cloned().collect();
+    report.files.extend(modules.values().cloned());
+    if named.overlay {
+        report.files.push(text::ARCHIVE.to_owned());
+    }
+    report.files.push(RECIPE_FILE.to_owned());
+    report.files.sort();
+    if request.dry_run {
+        return Ok(report);
+    }
+    // All of it beside its place, and then there: a capture that breaks off leaves no half image.
+    let made = tempfile::Builder::new().prefix(".capture-").tempdir_in(&into).map_err(io(&into))?;
+    let wanted = overlay::Wanted::of(&found, &census, modules);
+    if named.overlay || !wanted.modules.is_empty() {
+        let path = made.path().join(text::ARCHIVE);
+        let file = std::fs::File::create(&path).map_err(io(&path))?;
+        let mut archive = std::io::BufWriter::with_capacity(1 << 18, file);
+        overlay::write(&opened, &census, &wanted, &mut archive, made.path())?;
+        std::io::Write::flush(&mut archive).map_err(io(&path))?;
+        if !named.overlay {
+            std::fs::remove_file(&path).map_err(io(&path))?;
+        }
+    }
+    files.insert(RECIPE_FILE.to_owned(), text::recipe(&request.name, &request.shown, &facts, &named).into_bytes());
+    for (name, bytes) in &files {
+        let path = made.path().join(name);
+        confine::make_folders(made.path(), &path).map_err(io(&path))?;
+        write_whole(&path, bytes).map_err(io(&path))?;
+        if name == text::SCRIPT || name == text::HASH {
+            let mode = if name == text::SCRIPT { 0o755 } else { 0o600 };
+            let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode);
+            std::fs::set_permissions(&path, mode).map_err(io(&path))?;
+        }
+    }
+    place(made.path(), &directory, &report.files)?;
+    with_wanted(&into, &WantedRules::default())
+        .map_err(|error| CaptureError::Io { path: into.clone(), error: std::io::Error::other(error.to_string()) })?;
+    Ok(report)
+}
+
+/// Puts what was made into its place; what is there already stays as `FILE.ORIG`.
+fn place(made: &Path, directory: &Path, files: &[String]) -> Result<(), CaptureError> {
+    let parent = directory.parent().unwrap_or(directory);
+    std::fs::create_dir_all(parent).map_err(io(parent))?;
+    if directory.symlink_metadata().is_err() {
+        std::fs::rename(made, directory).map_err(io(directory))?;
+        let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+        return std::fs::set_permissions(directory, mode).map_err(io(directory));
+    }
+    for name in files {
+        let to = directory.join(name);
+        confine::make_folders(directory, &to).map_err(io(&to))?;
+        if to.symlink_metadata().is_ok() {
+            let mut old = to.clone().into_os_string();
+            old.push(".ORIG");
+            std::fs::rename(&to, &old).map_err(io(&to))?;
+        }
+        std::fs::rename(made.join(name), &to).map_err(io(&to))?;
+    }
+    Ok(())
+}
+
+/// Modules that no package brought, as files of the newest kernel's own directory.
+fn modules(found: &[String], facts: &mut Facts) -> (BTreeMap<String, String>, Vec<String>) {
+    let mut by_release: BTreeMap<String, Vec<&String>> = BTreeMap::new();
+    for path in found {
+        let below = path.trim_start_matches("usr/").trim_start_matches("lib/modules/");
+        let release = below.split('/').next().unwrap_or_default();
+        by_release.entry(release.to_owned()).or_default().push(path);
+    }
+    let Some((newest, paths)) = by_release.pop_last() else { return (BTreeMap::new(), Vec::new()) };
+    for release in by_release.keys() {
+        facts.notes.push(format!("modules that no package brought for {release} are left out: {newest} has its own"));
+    }
+    facts.notes.push(format!(
+        "{} modules that no package brought are for {newest}: the build takes them where the image's kernel is that one, and says so where it is not",
+        paths.len()
+    ));
+    let folder = format!("drivers/{newest}");
+    let mut names = BTreeSet::new();
+    let mut files = BTreeMap::new();
+    for path in paths {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        if names.insert(name) {
+            files.insert(path.clone(), format!("{folder}/{name}"));
+        }
+    }
+    (files, vec![folder])
+}
+
+fn report(request: &CaptureRequest, facts: &Facts, found: &classify::Classified, packages: usize) -> CaptureReport {
+    let mut report = CaptureReport {
+        format_version: CAPTURE_FORMAT.to_owned(),
+        dry_run: request.dry_run,
+        name: request.name.clone(),
+        directory: format!("images/{}", request.name),
+        osvers: facts.osvers.clone(),
+        packages,
+        as_packaged: found.as_packaged,
+        unknown: found.unknown,
+        disabled: facts.disabled.clone(),
+        notes: facts.notes.clone(),
+        ..CaptureReport::default()
+    };
+    let mut folders: BTreeMap<String, u64> = BTreeMap::new();
+    for file in &found.overlay {
+        let of_reason = report.overlay.entry(file.reason.name().to_owned()).or_default();
+        of_reason.0 += 1;
+        of_reason.1 += file.size;
+        let mut parts = file.path.split('/');
+        let folder: Vec<&str> = parts.by_ref().take(2).collect();
+        *folders.entry(format!("/{}", folder.join("/"))).or_default() += file.size;
+    }
+    let mut largest: Vec<(String, u64)> = folders.into_iter().filter(|(_, bytes)| *bytes > 0).collect();
+    largest.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    largest.truncate(10);
+    report.largest = largest;
+    for (path, why) in &found.left_out {
+        let of_reason = report.left_out.entry(why.name().to_owned()).or_default();
+        of_reason.0 += 1;
+        // Each secret is named: somebody has to bring it.
+        let is_told = matches!(why, Why::Secret | Why::Node | Why::Listed);
+        if (is_told && of_reason.1.len() < 50) || of_reason.1.len() < 3 {
+            of_reason.1.push(format!("/{path}"));
+        }
+    }
+    if !facts.fstab_of_disks.is_empty() {
+        report.notes.push(format!(
+            "{} lines of fstab are of disks: they stand in the recipe as comments",
+            facts.fstab_of_disks.len()
+        ));
+    }
+    let bytes: u64 = found.overlay.iter().map(|file| file.size).sum();
+    if bytes > 50 << 20 {
+        report.notes.push("the overlay is large for git: leave out what packages or shared file systems bring (--exclude-list), or keep it with Git LFS".to_owned());
+    }
+    report
+}

@@ -1,0 +1,247 @@
+//! The texts of a captured recipe.
+
+use std::fmt::Write;
+
+use crate::distro::installed::{DatabaseKind, Installed};
+use crate::recipe::Family;
+
+use super::classify::{Classified, OverlayFile, Reason};
+use super::facts::Facts;
+
+/// The list of packages.
+pub const PKGLIST: &str = "captured.pkglist";
+/// The packages of the node with their versions.
+pub const PACKAGES: &str = "captured.packages";
+/// What the overlay has, file by file.
+pub const LIST: &str = "overlay.list";
+/// The overlay's files.
+pub const ARCHIVE: &str = "overlay.tar";
+/// Files that packages bring and the node has not.
+pub const REMOVED: &str = "overlay.removed";
+/// The script that puts the overlay into the image.
+pub const SCRIPT: &str = "overlay.postinstall";
+/// Root's public keys.
+pub const KEYS: &str = "keys/root.pub";
+/// Root's hash.
+pub const HASH: &str = "keys/root.hash";
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// A list of texts, one a line where they are many.
+fn list(items: &[String]) -> String {
+    let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
+    let line = items.join(", ");
+    if line.len() < 90 { format!("[{line}]") } else { format!("[\n    {},\n]", items.join(",\n    ")) }
+}
+
+/// What of the written files the recipe names.
+#[derive(Debug, Clone, Default)]
+pub struct Named {
+    /// Files of sources of packages.
+    pub sources: Vec<String>,
+    /// Whether there is an overlay.
+    pub overlay: bool,
+    /// Whether there are members of groups to be set.
+    pub members: bool,
+    /// Whether packages are missing from it.
+    pub removed: bool,
+    /// Directories with modules.
+    pub updates: Vec<String>,
+    /// Whether root's hash was written.
+    pub hash: bool,
+}
+
+/// The recipe.
+pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String {
+    let mut text = format!(
+        "# Captured from {} by `imgbuild capture`. {LIST} says why each file of the overlay is there; what a package\n\
+         # brings again need not stay in it.\n[image]\nname = {}\ndistro = {}\nrelease = {}\narch = \"x86_64\"\n\n",
+        source.replace(|c: char| c.is_control(), " "),
+        quoted(name),
+        quoted(facts.release.distro.name()),
+        quoted(&facts.release.release),
+    );
+    let _ = write!(text, "[capture]\npackages = \"{PACKAGES}\"   # plan compares image.lock with it\n\n");
+    if named.sources.is_empty() {
+        text.push_str("[[repo]]\nsource = \"host\"\n\n");
+    }
+    for source in &named.sources {
+        let _ = write!(text, "[[repo]]\nfile = {}   # as the node has it\n\n", quoted(source));
+    }
+    let _ = write!(text, "[packages]\nlists = [\"{PKGLIST}\"]\n\n");
+    if facts.kernel.is_some() || !named.updates.is_empty() {
+        text.push_str("[kernel]\n");
+        if let Some(kernel) = &facts.kernel {
+            let _ = writeln!(text, "package = {}", quoted(kernel));
+        }
+        if !named.updates.is_empty() {
+            let _ =
+                writeln!(text, "updates = {}   # modules that no package of the node brought", list(&named.updates));
+        }
+        text.push('\n');
+    }
+    let mut system = String::new();
+    if let Some(zone) = &facts.timezone {
+        let _ = writeln!(system, "timezone = {}", quoted(zone));
+    }
+    if let Some(locale) = &facts.locale {
+        let _ = writeln!(system, "locale = {}", quoted(locale));
+    }
+    system.push_str("hostname = \"dhcp\"\n");
+    if facts.keys.is_empty() {
+        system.push_str("# authorized_keys = [\"keys/admin.pub\"]   # root of the node had none\n");
+    } else {
+        let _ = writeln!(system, "authorized_keys = [{}]", quoted(KEYS));
+    }
+    match (named.hash, &facts.root_hash) {
+        (true, _) => {
+            let _ = writeln!(system, "root_password_hash_file = {}", quoted(HASH));
+        }
+        (false, Some(_)) => {
+            system.push_str("# root_password_hash_file: root's password was left behind; capture --secrets keeps it\n")
+        }
+        (false, None) => {}
+    }
+    if !facts.fstab.is_empty() {
+        let _ = writeln!(system, "fstab = {}", list(&facts.fstab));
+    }
+    for line in &facts.fstab_of_disks {
+        let _ = writeln!(system, "# of the node's disks: {}", line.replace(|c: char| c.is_control(), " "));
+    }
+    let _ = write!(text, "[system]\n{system}\n");
+    if !facts.groups.is_empty() {
+        text.push_str("[groups]\n");
+        for (name, gid) in &facts.groups {
+            let _ = writeln!(text, "{} = {gid}", quoted(name));
+        }
+        text.push('\n');
+    }
+    if !facts.users.is_empty() {
+        text.push_str("[users]\n");
+        for user in &facts.users {
+            let (home, shell) = (quoted(&user.home), quoted(&user.shell));
+            let _ = writeln!(
+                text,
+                "{} = {{ uid = {}, gid = {}, home = {home}, shell = {shell} }}",
+                quoted(&user.name),
+                user.uid,
+                user.gid
+            );
+        }
+        text.push('\n');
+    }
+    if !facts.disabled.is_empty() {
+        let _ = write!(text, "[services]\ndisable = {}\n\n", list(&facts.disabled));
+    }
+    if named.overlay || named.removed || named.members {
+        let mut inputs = Vec::new();
+        if named.overlay {
+            inputs.push(ARCHIVE.to_owned());
+        }
+        if named.removed {
+            inputs.push(REMOVED.to_owned());
+        }
+        let _ = writeln!(text, "[postinstall]\nscript = \"{SCRIPT}\"\ninputs = {}", list(&inputs));
+        if named.overlay && facts.release.distro.family() != Family::Debian {
+            text.push_str("tools = [\"tar\"]\n");
+        }
+        text.push('\n');
+    }
+    if !facts.cmdline.is_empty() {
+        let _ = write!(
+            text,
+            "# The node's own words for the kernel.\n# [boot]\n# cmdline = {}\n\n",
+            list(&facts.cmdline).replace('\n', "\n# ")
+        );
+    }
+    let _ = write!(text, "[xcat]\nosvers = {}\nprofile = {}\n", quoted(&facts.osvers), quoted(name));
+    text
+}
+
+/// The list of packages; with versions where they are to be the node's own.
+pub fn pkglist(facts: &Facts, pinned: bool) -> String {
+    let mut text = "# The node's packages, but for its kernel.\n".to_owned();
+    let line = |(name, version, _): &(String, String, bool)| match pinned {
+        true => format!("{name}={version}\n"),
+        false => format!("{name}\n"),
+    };
+    let (others, own): (Vec<_>, Vec<_>) = facts.packages.iter().partition(|(.., automatic)| *automatic);
+    own.iter().for_each(|one| text.push_str(&line(one)));
+    if !others.is_empty() {
+        text.push_str("\n# Came because others needed or recommended them.\n");
+        others.iter().for_each(|one| text.push_str(&line(one)));
+    }
+    text
+}
+
+/// The packages with their versions, as the lock has them.
+pub fn packages(installed: &Installed) -> String {
+    let manager = match installed.kind {
+        DatabaseKind::Dpkg => "dpkg",
+        DatabaseKind::Rpm => "rpm",
+    };
+    let mut text = format!("# Packages of the captured node by its {manager} database: name, version, architecture.\n");
+    for package in &installed.packages {
+        let _ = writeln!(text, "{} {} {}", package.name, package.version, package.arch);
+    }
+    text
+}
+
+/// Why each file is there, or gone.
+pub fn overlay_list(found: &Classified) -> String {
+    let mut text = format!(
+        "# What the node has otherwise than its packages: why, bytes, path, package and what differs.\n\
+         # {ARCHIVE} has the files; {REMOVED} names those that are taken away. This list is for reading only.\n"
+    );
+    for file in &found.overlay {
+        let OverlayFile { path, reason, detail, package, size } = file;
+        let shown = path.escape_default().to_string();
+        let shown = if path.chars().any(|c| c.is_control()) { shown } else { path.clone() };
+        let _ = write!(text, "{:<10} {size:>10} /{shown}", reason.name());
+        if !package.is_empty() {
+            let _ = write!(text, "   {package}");
+        }
+        if !detail.is_empty() {
+            let _ = write!(text, ": {}", detail.replace(|c: char| c.is_control(), "?"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Paths that are taken away, one a line; a name with a line end cannot stand there.
+pub fn removed(found: &Classified) -> String {
+    let paths = found.overlay.iter().filter(|file| file.reason == Reason::Removed && !file.path.contains('\n'));
+    paths.fold(String::new(), |text, file| text + &file.path + "\n")
+}
+
+/// The script that makes of an image of packages the node's.
+pub fn script(facts: &Facts, named: &Named) -> String {
+    let mut text = "#!/bin/sh\n# Makes of the packages' files those of the captured node. Written by `imgbuild capture`; it may be edited.\nset -e\nroot=$1\n".to_owned();
+    if named.removed {
+        let _ = write!(
+            text,
+            "\n# Files that packages bring and the node did not have.\nwhile IFS= read -r path; do\n    rm -f -- \"$root/$path\"\ndone < {REMOVED}\n"
+        );
+    }
+    if named.overlay {
+        let _ = write!(
+            text,
+            "\n# Changed and unpackaged files: {LIST} names them.\n\
+             tar --numeric-owner --same-permissions --same-owner --keep-directory-symlink --xattrs '--xattrs-include=*' \\\n    -C \"$root\" -xf {ARCHIVE}\n"
+        );
+    }
+    if !facts.members.is_empty() {
+        text.push_str(
+            "\n# Members of groups.\nmembers() {\n    for file in group gshadow; do\n        [ -f \"$root/etc/$file\" ] || continue\n        \
+             sed -i \"s/^\\($1:[^:]*:[^:]*:\\).*/\\1$2/\" \"$root/etc/$file\"\n    done\n}\n",
+        );
+        for (group, members) in &facts.members {
+            let _ = writeln!(text, "members {group} {}", members.join(","));
+        }
+    }
+    text.push_str("\n# Libraries that came with the overlay are found by this.\nif [ -x \"$root/sbin/ldconfig\" ]; then\n    chroot \"$root\" /sbin/ldconfig\nfi\n");
+    text
+}
