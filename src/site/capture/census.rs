@@ -223,8 +223,16 @@ impl Census {
         self.texts.get(path).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
-    /// A path whose folders' links are followed within the tree, as the node would.
+    /// A path whose folders' links are followed within the tree, as the node would; its last part stays.
     pub fn resolved(&self, path: &str) -> String {
+        match path.rsplit_once('/') {
+            Some((folder, name)) => format!("{}/{name}", self.resolved_folder(folder)),
+            None => path.to_owned(),
+        }
+    }
+
+    /// The path of a folder where all links are followed within the tree.
+    pub fn resolved_folder(&self, path: &str) -> String {
         let mut done: Vec<String> = Vec::new();
         let mut left: Vec<String> = path.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned).collect();
         let mut links = 0;
@@ -235,9 +243,6 @@ impl Census {
             }
             done.push(part);
             let here = done.join("/");
-            if left.is_empty() {
-                break;
-            }
             let target = self.seen.get(&here).filter(|seen| seen.is_link()).and_then(|seen| seen.listed.target.clone());
             // Source: path_resolution(7) has the same limit.
             if let Some(target) = target.filter(|_| links < 40) {

@@ -58,6 +58,8 @@ pub struct Classified {
     pub unknown: usize,
     /// Files that are as their packages bring them.
     pub as_packaged: usize,
+    /// Folders of packages that the node has empty, and how many files they would bring: an exclude list has them.
+    pub emptied: Vec<(String, usize)>,
     /// Modules that no package brought.
     pub modules: Vec<String>,
 }
@@ -113,8 +115,8 @@ pub fn ids(text: &str) -> Ids {
     text.lines().filter_map(of_line).collect()
 }
 
-/// Sorts what was seen.
-pub fn classify(census: &Census, installed: &Installed, rules: &Rules) -> Classified {
+/// Sorts what was seen; of packages that the image does not get, `is_wanted`, nothing is missing.
+pub fn classify(census: &Census, installed: &Installed, rules: &Rules, is_wanted: &dyn Fn(&str) -> bool) -> Classified {
     let users = ids(&census.text("etc/passwd").unwrap_or_default());
     let groups = ids(&census.text("etc/group").unwrap_or_default());
     let mut found = Classified { left_out: census.left_out.clone(), ..Classified::default() };
@@ -126,7 +128,7 @@ pub fn classify(census: &Census, installed: &Installed, rules: &Rules) -> Classi
             let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
             let folder = folders.entry(folder.to_owned()).or_insert_with(|| match folder {
                 "" => String::new(),
-                folder => census.resolved(&format!("{folder}/x")).trim_end_matches("/x").to_owned() + "/",
+                folder => census.resolved_folder(folder) + "/",
             });
             owners.entry(format!("{folder}{name}")).or_default().push((&package.name, file));
         }
@@ -185,7 +187,9 @@ pub fn classify(census: &Census, installed: &Installed, rules: &Rules) -> Classi
             continue;
         }
         // dpkg's list has folders too, and says of none of its lines what it is: what has a digest is a file.
-        let wanted = claims.iter().find(|(_, file)| !file.ghost && (file.digest.is_some() || file.link.is_some()));
+        let wanted = claims
+            .iter()
+            .find(|(name, file)| is_wanted(name) && !file.ghost && (file.digest.is_some() || file.link.is_some()));
         if let Some((name, _)) = wanted {
             found.overlay.push(OverlayFile {
                 path: path.clone(),
@@ -197,7 +201,36 @@ pub fn classify(census: &Census, installed: &Installed, rules: &Rules) -> Classi
         }
     }
     found.overlay.sort_by(|a, b| a.path.cmp(&b.path));
+    fold(&mut found, census);
     found
+}
+
+/// Fewer files than these are named one by one.
+const MANY: usize = 20;
+
+/// Takes folders out that have nothing of their packages left: an image whose documentation an exclude list left out.
+fn fold(found: &mut Classified, census: &Census) {
+    let mut missing: BTreeMap<&str, usize> = BTreeMap::new();
+    for file in found.overlay.iter().filter(|file| file.reason == Reason::Removed) {
+        let ends = file.path.match_indices('/').map(|(at, _)| &file.path[..at]);
+        // A folder at the top is never empty.
+        ends.skip(1).for_each(|folder| *missing.entry(folder).or_default() += 1);
+    }
+    let mut folders: Vec<(String, usize)> = Vec::new();
+    for (folder, count) in missing {
+        let is_below = folders.iter().any(|(above, _)| folder.starts_with(&format!("{above}/")));
+        let below = format!("{folder}/");
+        let is_empty = || {
+            let own = census.seen.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below));
+            !own.into_iter().any(|(_, seen)| !seen.is_directory())
+        };
+        if count >= MANY && !is_below && is_empty() {
+            folders.push((folder.to_owned(), count));
+        }
+    }
+    let is_folded = |path: &str| folders.iter().any(|(folder, _)| path.starts_with(&format!("{folder}/")));
+    found.overlay.retain(|file| file.reason != Reason::Removed || !is_folded(&file.path));
+    found.emptied = folders;
 }
 
 /// Whether a path is a module of a kernel.

@@ -34,6 +34,8 @@ pub struct Facts {
     pub osvers: String,
     /// Packages of the list: name, version, whether only others needed it.
     pub packages: Vec<(String, String, bool)>,
+    /// Packages that are not in the list: of other CPUs, of boot loaders, of kernels.
+    pub without: BTreeSet<String>,
     /// The package of the kernel.
     pub kernel: Option<String>,
     /// Users whose numbers are fixed.
@@ -180,6 +182,7 @@ fn packages(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError
     if !loaders.is_empty() {
         facts.notes.push(format!("packages of boot loaders are left out: {}", loaders.join(", ")));
     }
+    facts.without = loaders.iter().chain(&kernels).chain(&foreign).map(|name| (*name).to_owned()).collect();
     kernels.dedup();
     if kernels.len() > 1 {
         let kernel = facts.kernel.as_deref().unwrap_or_default();
@@ -362,6 +365,7 @@ pub fn find(census: &Census, installed: &Installed) -> Result<Facts, CaptureErro
         release,
         osvers,
         packages: Vec::new(),
+        without: BTreeSet::new(),
         kernel: None,
         users: Vec::new(),
         groups: Vec::new(),

@@ -75,6 +75,8 @@ pub struct CaptureReport {
     pub unknown: usize,
     /// Files of the overlay by reason: how many, and their bytes.
     pub overlay: BTreeMap<String, (usize, u64)>,
+    /// Folders that the node has empty and its packages would fill: an exclude list leaves them out.
+    pub emptied: Vec<(String, usize)>,
     /// The folders of the overlay with the most bytes.
     pub largest: Vec<(String, u64)>,
     /// What was left out, by reason: how many files, and some of them.
@@ -191,7 +193,7 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
         problem: "it has no package database of dpkg or rpm with packages in it".to_owned(),
     })?;
     let mut facts = facts::find(&census, &installed)?;
-    let found = classify::classify(&census, &installed, &request.rules);
+    let found = classify::classify(&census, &installed, &request.rules, &|name| !facts.without.contains(name));
     let (modules, updates) = modules(&found.modules, &mut facts);
     let (sources, mut files) = facts::sources(&census, facts.release.distro.family());
     let removed = text::removed(&found);
@@ -200,6 +202,7 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
         overlay: found.overlay.iter().any(|file| file.reason != Reason::Removed),
         members: !facts.members.is_empty(),
         removed: !removed.is_empty(),
+        emptied: !found.emptied.is_empty(),
         updates,
         hash: request.rules.keep_secrets && facts.root_hash.is_some(),
     };
@@ -211,6 +214,9 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     }
     if let Some(hash) = facts.root_hash.as_ref().filter(|_| named.hash) {
         files.insert(text::HASH.to_owned(), format!("{hash}\n").into_bytes());
+    }
+    if named.emptied {
+        files.insert(text::EXLIST.to_owned(), text::exlist(&found).into_bytes());
     }
     if named.removed {
         files.insert(text::REMOVED.to_owned(), removed.into_bytes());
@@ -319,6 +325,7 @@ fn report(request: &CaptureRequest, facts: &Facts, found: &classify::Classified,
         packages,
         as_packaged: found.as_packaged,
         unknown: found.unknown,
+        emptied: found.emptied.iter().map(|(folder, count)| (format!("/{folder}"), *count)).collect(),
         disabled: facts.disabled.clone(),
         notes: facts.notes.clone(),
         ..CaptureReport::default()

@@ -18,6 +18,8 @@ pub const LIST: &str = "overlay.list";
 pub const ARCHIVE: &str = "overlay.tar";
 /// Files that packages bring and the node has not.
 pub const REMOVED: &str = "overlay.removed";
+/// Folders that are left out of the packed image.
+pub const EXLIST: &str = "captured.exlist";
 /// The script that puts the overlay into the image.
 pub const SCRIPT: &str = "overlay.postinstall";
 /// Root's public keys.
@@ -47,6 +49,8 @@ pub struct Named {
     pub members: bool,
     /// Whether packages are missing from it.
     pub removed: bool,
+    /// Whether folders are left out.
+    pub emptied: bool,
     /// Directories with modules.
     pub updates: Vec<String>,
     /// Whether root's hash was written.
@@ -70,7 +74,9 @@ pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String 
     for source in &named.sources {
         let _ = write!(text, "[[repo]]\nfile = {}   # as the node has it\n\n", quoted(source));
     }
-    let _ = write!(text, "[packages]\nlists = [\"{PKGLIST}\"]\n\n");
+    // The list has all of them: nothing that the node has not.
+    let base = if facts.release.distro.family() == Family::Debian { "base = \"essential\"\n" } else { "" };
+    let _ = write!(text, "[packages]\n{base}lists = [\"{PKGLIST}\"]\n\n");
     if facts.kernel.is_some() || !named.updates.is_empty() {
         text.push_str("[kernel]\n");
         if let Some(kernel) = &facts.kernel {
@@ -149,6 +155,9 @@ pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String 
         }
         text.push('\n');
     }
+    if named.emptied {
+        let _ = write!(text, "[exclude]\nlists = [\"{EXLIST}\"]\n\n");
+    }
     if !facts.cmdline.is_empty() {
         let _ = write!(
             text,
@@ -207,6 +216,18 @@ pub fn overlay_list(found: &Classified) -> String {
             let _ = write!(text, ": {}", detail.replace(|c: char| c.is_control(), "?"));
         }
         text.push('\n');
+    }
+    text
+}
+
+/// The exclude list: folders that the node has empty.
+pub fn exlist(found: &Classified) -> String {
+    let mut text =
+        "# Folders that packages fill and that were empty on the node, as an exclude list leaves them.\n".to_owned();
+    for (folder, count) in found.emptied.iter().filter(|(folder, _)| !folder.contains(['\n', '\r'])) {
+        let quoted: String =
+            folder.chars().flat_map(|c| "*?[\\".contains(c).then_some('\\').into_iter().chain([c])).collect();
+        let _ = write!(text, "# {count} files\n./{quoted}/*\n");
     }
     text
 }

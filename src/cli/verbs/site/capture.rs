@@ -118,6 +118,12 @@ fn text_of(report: &CaptureReport) -> String {
         let bytes = if *bytes > 0 { format!(" ({})", render::bytes(*bytes)) } else { String::new() };
         let _ = writeln!(text, "  overlay: {count} {reason}{bytes}");
     }
+    if !report.emptied.is_empty() {
+        let folders: Vec<String> =
+            report.emptied.iter().take(5).map(|(folder, count)| format!("{folder} ({count})")).collect();
+        let more = if report.emptied.len() > 5 { ", ..." } else { "" };
+        let _ = writeln!(text, "  excluded, as they were empty: {}{more}", folders.join(", "));
+    }
     if !report.largest.is_empty() {
         let folders: Vec<String> =
             report.largest.iter().take(5).map(|(path, bytes)| format!("{path} {}", render::bytes(*bytes))).collect();
