@@ -6,6 +6,7 @@
 mod against;
 mod against_kin;
 mod bundles;
+mod capture;
 mod causes;
 mod check;
 mod checkouts;

@@ -134,6 +134,12 @@ impl Census {
         if path.is_empty() || path == "." {
             return Ok(());
         }
+        let is_twice = self.left_out.contains_key(&path) && listed.mode & TYPE != DIRECTORY
+            || self.seen.get(&path).is_some_and(|seen| !seen.is_directory() || listed.mode & TYPE != DIRECTORY);
+        if is_twice {
+            let problem = format!("`{path}` is in it twice: unpack it, and capture the directory");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
         let is_database = is_database_file(&path);
         let why = rules.why(&path);
         let is_wanted = is_database || is_read(&path) || path == "etc/localtime";
@@ -203,7 +209,14 @@ impl Census {
         let hard: Vec<(String, String)> =
             self.seen.iter().filter_map(|(path, seen)| Some((path.clone(), seen.listed.same_as.clone()?))).collect();
         for (path, full) in hard {
-            self.copy_content(&full, vec![path]);
+            if self.seen.get(&full).is_some_and(|seen| seen.is_file() && seen.listed.same_as.is_none()) {
+                self.copy_content(&full, vec![path]);
+                continue;
+            }
+            // A further name of what is left out, or of nothing.
+            let why = self.left_out.get(&full).copied().unwrap_or(Why::Special);
+            self.seen.remove(&path);
+            self.left_out.insert(path, why);
         }
     }
 

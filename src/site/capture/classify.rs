@@ -217,15 +217,20 @@ fn fold(found: &mut Classified, census: &Census) {
         ends.skip(1).for_each(|folder| *missing.entry(folder).or_default() += 1);
     }
     let mut folders: Vec<(String, usize)> = Vec::new();
-    for (folder, count) in missing {
-        let is_below = folders.iter().any(|(above, _)| folder.starts_with(&format!("{above}/")));
+    for (folder, &count) in &missing {
+        let is_below = folders.iter().any(|(above, _)| {
+            above == folder || folder.starts_with(&format!("{above}/")) || above.starts_with(&format!("{folder}/"))
+        });
         let below = format!("{folder}/");
         let is_empty = || {
             let own = census.seen.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below));
             !own.into_iter().any(|(_, seen)| !seen.is_directory())
         };
         if count >= MANY && !is_below && is_empty() {
-            folders.push((folder.to_owned(), count));
+            // The lowest folder that has all of them: others may get files from other packages.
+            let below = missing.range(below.as_str()..).take_while(|(path, _)| path.starts_with(&below));
+            let lowest = below.filter(|(_, own)| **own == count).map(|(path, _)| *path).last();
+            folders.push((lowest.unwrap_or(folder).to_owned(), count));
         }
     }
     let is_folded = |path: &str| folders.iter().any(|(folder, _)| path.starts_with(&format!("{folder}/")));

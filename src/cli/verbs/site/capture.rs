@@ -1,6 +1,7 @@
 //! `imgbuild capture`.
 
 use std::fmt::Write;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::cli::Exit;
@@ -51,7 +52,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         Ok(()) => Exit::Done,
         Err(error) => {
             let exit = match &error {
-                CaptureError::Io { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Exit::Input,
+                // An archive's own mistakes have no number of the system's.
+                CaptureError::Io { error, .. }
+                    if error.kind() == ErrorKind::NotFound || error.raw_os_error().is_none() =>
+                {
+                    Exit::Input
+                }
                 CaptureError::Io { .. } | CaptureError::Node { .. } => Exit::Machine,
                 _ => Exit::Input,
             };
