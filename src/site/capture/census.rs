@@ -95,7 +95,8 @@ fn is_read(path: &str) -> bool {
         "etc/redhat-release",
         "etc/debian_version",
     ];
-    const FOLDERS: [&str; 13] = [
+    const FOLDERS: [&str; 14] = [
+        "etc/dnf/modules.d/",
         "etc/apt/sources.list.d/",
         "etc/apt/keyrings/",
         "etc/apt/trusted.gpg.d/",

@@ -43,8 +43,18 @@ pub struct OverlayFile {
     pub detail: String,
     /// The package, where there is one.
     pub package: String,
-    /// Bytes.
+    /// Bytes that the overlay has of it.
     pub size: u64,
+    /// Mode and owner, where nothing else differs: the content stays the package's, also of a newer one.
+    #[serde(skip)]
+    pub attributes: Option<(u32, u32, u32)>,
+}
+
+impl OverlayFile {
+    /// Whether the overlay's archive has it.
+    pub fn is_in_archive(&self) -> bool {
+        self.reason != Reason::Removed && self.attributes.is_none()
+    }
 }
 
 /// Everything that was seen, sorted out.
@@ -146,6 +156,7 @@ pub fn classify(census: &Census, installed: &Installed, rules: &Rules, is_wanted
             detail,
             package: package.to_owned(),
             size: if seen.is_file() { seen.listed.size } else { 0 },
+            attributes: None,
         };
         match owners.get(path) {
             None if seen.is_private_key && !rules.keep_secrets => {
@@ -171,7 +182,13 @@ pub fn classify(census: &Census, installed: &Installed, rules: &Rules, is_wanted
                     if is_override {
                         words.push("dpkg-statoverride".to_owned());
                     }
-                    found.overlay.push(file(Reason::Changed, words.join(", "), name));
+                    let mut changed = file(Reason::Changed, words.join(", "), name);
+                    if words.iter().all(|word| ["mode ", "owner ", "dpkg-"].iter().any(|start| word.starts_with(start)))
+                    {
+                        changed.size = 0;
+                        changed.attributes = Some((seen.listed.mode & 0o7777, seen.listed.uid, seen.listed.gid));
+                    }
+                    found.overlay.push(changed);
                 } else if is_known {
                     found.as_packaged += 1;
                 } else {
@@ -197,6 +214,7 @@ pub fn classify(census: &Census, installed: &Installed, rules: &Rules, is_wanted
                 detail: String::new(),
                 package: (*name).to_owned(),
                 size: 0,
+                attributes: None,
             });
         }
     }

@@ -36,6 +36,8 @@ pub struct Facts {
     pub packages: Vec<(String, String, bool)>,
     /// Packages that are not in the list: of other CPUs, of boot loaders, of kernels.
     pub without: BTreeSet<String>,
+    /// Streams of modules that are enabled: `name:stream`.
+    pub modules: Vec<String>,
     /// The package of the kernel.
     pub kernel: Option<String>,
     /// Users whose numbers are fixed.
@@ -189,6 +191,19 @@ fn packages(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError
         facts.notes.push(format!("of {} the image gets {kernel}, by [kernel]", kernels.join(", ")));
     }
     Ok(())
+}
+
+/// Module streams that the node has enabled. Source: libdnf's modules.d, an INI file for each module.
+fn streams(census: &Census) -> Vec<String> {
+    let files =
+        census.texts.iter().filter(|(path, _)| path.starts_with("etc/dnf/modules.d/") && path.ends_with(".module"));
+    let one = |(_, bytes): (&String, &Vec<u8>)| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let (name, stream, state) = (value(&text, "name")?, value(&text, "stream")?, value(&text, "state")?);
+        let is_word = crate::xcat::definitions::is_word;
+        (state == "enabled" && is_word(&name) && is_word(&stream)).then(|| format!("{name}:{stream}"))
+    };
+    files.filter_map(one).collect()
 }
 
 /// Users and groups that are not the same everywhere.
@@ -366,6 +381,7 @@ pub fn find(census: &Census, installed: &Installed) -> Result<Facts, CaptureErro
         osvers,
         packages: Vec::new(),
         without: BTreeSet::new(),
+        modules: streams(census),
         kernel: None,
         users: Vec::new(),
         groups: Vec::new(),

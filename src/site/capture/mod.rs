@@ -196,10 +196,11 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     let found = classify::classify(&census, &installed, &request.rules, &|name| !facts.without.contains(name));
     let (modules, updates) = modules(&found.modules, &mut facts);
     let (sources, mut files) = facts::sources(&census, facts.release.distro.family());
-    let removed = text::removed(&found);
+    let (removed, modes) = (text::removed(&found), text::modes(&found));
     let named = Named {
         sources,
-        overlay: found.overlay.iter().any(|file| file.reason != Reason::Removed),
+        overlay: found.overlay.iter().any(OverlayFile::is_in_archive),
+        modes: !modes.is_empty(),
         members: !facts.members.is_empty(),
         removed: !removed.is_empty(),
         emptied: !found.emptied.is_empty(),
@@ -221,7 +222,10 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     if named.removed {
         files.insert(text::REMOVED.to_owned(), removed.into_bytes());
     }
-    if named.overlay || named.removed || named.members {
+    if named.modes {
+        files.insert(text::MODES.to_owned(), modes.into_bytes());
+    }
+    if named.has_script() {
         files.insert(text::SCRIPT.to_owned(), text::script(&facts, &named).into_bytes());
     }
     let mut report = report(request, &facts, &found, installed.packages.len());

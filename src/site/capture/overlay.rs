@@ -11,7 +11,7 @@ use crate::store::{Entry, Kind};
 
 use super::CaptureError;
 use super::census::Census;
-use super::classify::{Classified, Reason};
+use super::classify::Classified;
 use super::source::Opened;
 
 /// Extended attributes that come from where the tree lay, or that a rebuild computes: SELinux labels from the policy.
@@ -56,7 +56,7 @@ impl Wanted {
     /// What is wanted of a capture.
     pub fn of(found: &Classified, census: &Census, modules: BTreeMap<String, String>) -> Self {
         let mut wanted = Self { modules, ..Self::default() };
-        for file in found.overlay.iter().filter(|file| file.reason != Reason::Removed) {
+        for file in found.overlay.iter().filter(|file| file.is_in_archive()) {
             let same = census.seen.get(&file.path).and_then(|seen| seen.listed.same_as.clone());
             wanted.overlay.insert(file.path.clone());
             if let Some(same) = same {

@@ -18,6 +18,8 @@ pub const LIST: &str = "overlay.list";
 pub const ARCHIVE: &str = "overlay.tar";
 /// Files that packages bring and the node has not.
 pub const REMOVED: &str = "overlay.removed";
+/// Files of which only mode and owner differ.
+pub const MODES: &str = "overlay.modes";
 /// Folders that are left out of the packed image.
 pub const EXLIST: &str = "captured.exlist";
 /// The script that puts the overlay into the image.
@@ -47,6 +49,8 @@ pub struct Named {
     pub overlay: bool,
     /// Whether there are members of groups to be set.
     pub members: bool,
+    /// Whether modes or owners differ.
+    pub modes: bool,
     /// Whether packages are missing from it.
     pub removed: bool,
     /// Whether folders are left out.
@@ -55,6 +59,13 @@ pub struct Named {
     pub updates: Vec<String>,
     /// Whether root's hash was written.
     pub hash: bool,
+}
+
+impl Named {
+    /// Whether there is anything for a script to do.
+    pub fn has_script(&self) -> bool {
+        self.overlay || self.members || self.modes || self.removed
+    }
 }
 
 /// The recipe.
@@ -141,13 +152,16 @@ pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String 
     if !facts.disabled.is_empty() {
         let _ = write!(text, "[services]\ndisable = {}\n\n", list(&facts.disabled));
     }
-    if named.overlay || named.removed || named.members {
+    if named.has_script() {
         let mut inputs = Vec::new();
         if named.overlay {
             inputs.push(ARCHIVE.to_owned());
         }
         if named.removed {
             inputs.push(REMOVED.to_owned());
+        }
+        if named.modes {
+            inputs.push(MODES.to_owned());
         }
         let _ = writeln!(text, "[postinstall]\nscript = \"{SCRIPT}\"\ninputs = {}", list(&inputs));
         if named.overlay && facts.release.distro.family() != Family::Debian {
@@ -172,6 +186,9 @@ pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String 
 /// The list of packages; with versions where they are to be the node's own.
 pub fn pkglist(facts: &Facts, pinned: bool) -> String {
     let mut text = "# The node's packages, but for its kernel.\n".to_owned();
+    for stream in &facts.modules {
+        let _ = writeln!(text, "@{stream}");
+    }
     let line = |(name, version, _): &(String, String, bool)| match pinned {
         true => format!("{name}={version}\n"),
         false => format!("{name}\n"),
@@ -205,7 +222,7 @@ pub fn overlay_list(found: &Classified) -> String {
          # {ARCHIVE} has the files; {REMOVED} names those that are taken away. This list is for reading only.\n"
     );
     for file in &found.overlay {
-        let OverlayFile { path, reason, detail, package, size } = file;
+        let OverlayFile { path, reason, detail, package, size, .. } = file;
         let shown = path.escape_default().to_string();
         let shown = if path.chars().any(|c| c.is_control()) { shown } else { path.clone() };
         let _ = write!(text, "{:<10} {size:>10} /{shown}", reason.name());
@@ -238,6 +255,14 @@ pub fn removed(found: &Classified) -> String {
     paths.fold(String::new(), |text, file| text + &file.path + "\n")
 }
 
+/// Modes and owners, with the path at the end of the line.
+pub fn modes(found: &Classified) -> String {
+    let lines = found.overlay.iter().filter(|file| !file.path.contains('\n'));
+    lines
+        .filter_map(|file| file.attributes.map(|(mode, uid, gid)| format!("{mode:o} {uid}:{gid} {}\n", file.path)))
+        .collect()
+}
+
 /// The script that makes of an image of packages the node's.
 pub fn script(facts: &Facts, named: &Named) -> String {
     let mut text = "#!/bin/sh\n# Makes of the packages' files those of the captured node. Written by `imgbuild capture`; it may be edited.\nset -e\nroot=$1\n".to_owned();
@@ -252,6 +277,14 @@ pub fn script(facts: &Facts, named: &Named) -> String {
             text,
             "\n# Changed and unpackaged files: {LIST} names them.\n\
              tar --numeric-owner --same-permissions --same-owner --keep-directory-symlink --xattrs '--xattrs-include=*' \\\n    -C \"$root\" -xf {ARCHIVE}\n"
+        );
+    }
+    if named.modes {
+        let _ = write!(
+            text,
+            "\n# Files of packages whose mode or owner alone was changed.\nwhile read -r mode owner path; do\n    \
+             [ -e \"$root/$path\" ] || [ -L \"$root/$path\" ] || continue\n    chown -h \"$owner\" \"$root/$path\"\n    \
+             [ -L \"$root/$path\" ] || chmod \"$mode\" \"$root/$path\"\ndone < {MODES}\n"
         );
     }
     if !facts.members.is_empty() {

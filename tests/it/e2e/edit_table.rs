@@ -307,6 +307,10 @@ const EDITS: &[Edit] = &[
     edit(&["workspace.allow"], "a path that may be read", |space| {
         add_table(space, "[workspace]\nallow = [\"/nothing\"]")
     }),
+    edit(&["capture.packages"], "what it was captured from", |space| {
+        space.write("node.packages", "gone 1 amd64\n");
+        add_table(space, "[capture]\npackages = \"node.packages\"");
+    }),
     edit(&["image.secrets"], "secrets that are meant", |space| add(space, "image", "secrets = \"allowed\"")),
     edit(&["xcat.path_map"], "a path of the xCAT host", |space| {
         add_table(space, "[xcat]\npath_map = { \"/opt/xcat\" = \"vendor\" }");

@@ -2,6 +2,7 @@
 
 mod boot_failures;
 mod build_failures;
+mod capture;
 mod ci;
 mod closure;
 mod compute;

@@ -132,6 +132,7 @@ const FIELDS: &[Field] = &[
     field("boot.tmpfs", r#"{"/tmp": "50m"}"#, r#"{"/tmp": "60m"}"#),
     field("boot.root_size", "null", r#""80%""#),
     field("environment", r#"{"SITE": "a"}"#, r#"{"SITE": "b"}"#),
+    field("capture.packages", "null", r#""node.packages""#),
     field("workspace.allow", "[]", r#"["/nothing"]"#),
     field("xcat.path_map", "{}", r#"{"/opt/xcat": "vendor"}"#),
     field("xcat.osvers", "null", r#""debian12""#),
@@ -361,6 +362,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     boot.tmpfs: rootfs/gate rootfs/system
     boot.root_size: nothing
     environment: rootfs/postinstall
+    capture.packages: nothing
     workspace.allow: nothing
     xcat.path_map: nothing
     xcat.osvers: rootfs/postinstall

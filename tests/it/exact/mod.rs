@@ -41,6 +41,7 @@ pub fn write_files(space: &Space) {
     space
         .write("a.pkglist", "systemd-sysv\nudev\n")
         .write("b.pkglist", "htop\n")
+        .write("node.packages", "# of a node\nhtop 1 amd64\n")
         .write("other/site-thing_1_all.deb", "no package, but a file of that name\n")
         .write("other2/site-thing_1_all.deb", "another file of that name\n")
         .write("kernels/linux-image-6.1_1_amd64.deb", "a file of a kernel's name\n")
