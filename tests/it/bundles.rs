@@ -261,6 +261,53 @@ fn bundles_of_xcat_are_read_nested_and_flat() {
 }
 
 #[test]
+fn packed_images_of_every_form_come_with_a_bundle() {
+    for (name, provmethod, good) in [
+        ("rootimg.sfs", "netboot", true),
+        ("rootimg.tar.gz", "netboot", true),
+        ("rootimg.tar.xz", "netboot", true),
+        ("rootimg.cpio.xz", "netboot", true),
+        ("rootimg.cpio.gz", "netboot2", false),
+    ] {
+        let space = Space::new();
+        let old = FILES.iter().find(|file| file.starts_with("rootimg")).unwrap();
+        let manifest = NESTED.replace(old, name).replace(">netboot<", &format!(">{provmethod}<"));
+        assert_ne!((manifest.as_str(), name), (NESTED, "rootimg.sfs"));
+        let files: Vec<&str> = FILES.iter().map(|file| if file == old { name } else { *file }).collect();
+        of_xcat(&space, &manifest, &files);
+        let ran = space.run(&["import", "bundle", "b.tgz", "--into", "new"]);
+        let image = "rocky9.4-x86_64-netboot-render";
+        assert_eq!(
+            (ran.code == 0, space.path().join("new/images").join(image).exists()),
+            (good, good),
+            "{name} {provmethod}: {}{}",
+            ran.out,
+            ran.err
+        );
+        if good {
+            assert!(
+                ran.out.contains(&format!("{image}: the packed image is ")) && ran.out.contains(name),
+                "{}",
+                ran.out
+            );
+        }
+    }
+}
+
+#[test]
+fn an_image_that_is_installed_on_disks_gets_no_recipe_and_says_so() {
+    let space = Space::new();
+    of_xcat(&space, &NESTED.replace(">netboot<", ">install<"), &FILES);
+    let ran = space.run(&["import", "bundle", "b.tgz", "--into", "new"]).good();
+    assert!(
+        ran.out.contains("provmethod is install: only diskless images (netboot, statelite) are built"),
+        "{}",
+        ran.out
+    );
+    assert!(!space.path().join("new/images").exists());
+}
+
+#[test]
 fn hostile_bundles_are_refused_and_write_nothing() {
     let refused = |manifest: &str, files: &[&str], said: &str| {
         let space = Space::new();

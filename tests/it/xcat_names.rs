@@ -99,7 +99,7 @@ fn genimage_takes_xcats_flags_and_says_what_the_recipe_says() {
         (&["imgexport", COMPUTE], "--publish xcat:DIR"),
         (&["imgexport", "-R", "a@b", COMPUTE], "scp"),
         (&["liteimg", COMPUTE], "only stateless"),
-        (&["imgcapture", "n01", "-t", "diskless", "-o", COMPUTE], "pkglist"),
+        (&["imgcapture", "n01", "-t", "sysclone", "-o", COMPUTE], "stays with xCAT"),
         (&["nodeset", "n01", &format!("osimage={COMPUTE}")], "imgbuild boot-entry debian12-x86_64-netboot-compute"),
         (&["lsdef", "n01"], "stay with xCAT"),
     ] {
@@ -108,6 +108,75 @@ fn genimage_takes_xcats_flags_and_says_what_the_recipe_says() {
     }
     assert_eq!(run(&space, &["genimage", "--help"]).code, 0);
     assert_eq!(recipe(&space), before);
+}
+
+#[test]
+fn what_genimage_and_packimage_are_told_stands_in_the_recipe() {
+    let space = site();
+    // No archive can be reached: what was said is kept all the same, as xCAT keeps it before it begins.
+    let path = space.path().join("new/images").join(COMPUTE).join("image.toml");
+    let text = recipe(&space)
+        .replace("[packages]", "[[repo]]\nuri = \"file:/nothing\"\nsuites = [\"./\"]\ntrusted = true\n\n[packages]");
+    std::fs::write(&path, text).unwrap();
+    let words = ["genimage", "-n", "ice,mlx5_core.ko", "-k", "6.1.0-9-amd64", "-l", "2G", "-t", "80m", COMPUTE];
+    let ran = run(&space, &words);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let said: toml::Value = toml::from_str(&recipe(&space)).unwrap();
+    assert_eq!(said["kernel"]["version"].as_str(), Some("6.1.0-9-amd64"));
+    let drivers: Vec<&str> =
+        said["kernel"]["drivers"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    assert!(
+        drivers.iter().any(|one| one.ends_with("ice")) && drivers.iter().any(|one| one.ends_with("mlx5_core")),
+        "{drivers:?}"
+    );
+    assert_eq!((said["boot"]["root_size"].as_str(), said["boot"]["tmpfs"]["/tmp"].as_str()), (Some("2G"), Some("80m")));
+    for line in ["kernel.version=6.1.0-9-amd64", "boot.root_size=2G"] {
+        assert!(ran.err.contains(line), "{line}: {}", ran.err);
+    }
+    let ran = run(&space, &["packimage", "-m", "tar", "-c", "xz", COMPUTE]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let said: toml::Value = toml::from_str(&recipe(&space)).unwrap();
+    assert_eq!((said["pack"]["archive"].as_str(), said["pack"]["compress"].as_str()), (Some("tar"), Some("xz")));
+}
+
+#[test]
+fn imgcapture_captures_over_ssh() {
+    use std::os::unix::fs::PermissionsExt;
+    let space = site();
+    let package = "Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n";
+    space.write("node/var/lib/dpkg/status", package).write("node/etc/os-release", "ID=debian\nVERSION_ID=12\n");
+    // What stands for ssh gives the tar stream that the node would.
+    let fake = format!(
+        "#!/bin/sh\necho \"$@\" >{0}/asked\ncat >{0}/script\nexec tar -C {0}/node -cf - .\n",
+        space.path().display()
+    );
+    space.write("path/ssh", &fake);
+    std::fs::set_permissions(space.path().join("path/ssh"), PermissionsExt::from_mode(0o755)).unwrap();
+    let name = "debian12-x86_64-netboot-captured";
+    let capture = |words: &[&str]| -> Ran {
+        let mut command = Command::new(space.path().join("bin/imgcapture"));
+        let path = format!("{}:{}", space.path().join("path").display(), std::env::var("PATH").unwrap());
+        command
+            .args(words)
+            .env("PATH", path)
+            .env("IMGBUILD_STORE", space.store())
+            .current_dir(space.path())
+            .output()
+            .unwrap()
+            .into()
+    };
+    let ran = capture(&["n01", "-t", "diskless", "-o", name, "-i", "eth0", "-n", "ice,igb.ko"]).good();
+    assert!(
+        ran.err.contains("-i means nothing here") && ran.err.contains("[kernel] drivers = [\"+ice\", \"+igb\"]"),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.contains(&format!("next: genimage {name}, packimage {name}")), "{}", ran.err);
+    assert_eq!(std::fs::read_to_string(space.path().join("asked")).unwrap(), "-- root@n01 sh\n");
+    let recipe = std::fs::read_to_string(space.path().join("new/images").join(name).join("image.toml")).unwrap();
+    assert!(recipe.contains("drivers = [\"+ice\", \"+igb\"]") && recipe.contains("ssh://root@n01"), "{recipe}");
+    let again = capture(&["n01", "-o", name]);
+    assert!(again.code == 1 && again.err.contains("is there already"), "{}", again.err);
 }
 
 #[test]

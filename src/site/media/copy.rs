@@ -180,6 +180,19 @@ enum Failed {
     Here(PathBuf, std::io::Error),
 }
 
+/// How files begin that are being written.
+const BEGUN: &str = ".imgbuild-media.";
+
+/// Removes what killed imports had begun.
+fn remove_begun(place: &Path) {
+    let walk = walkdir::WalkDir::new(place).into_iter().flatten();
+    let begun =
+        walk.filter(|entry| entry.file_type().is_file() && entry.file_name().to_string_lossy().starts_with(BEGUN));
+    for entry in begun {
+        let _ = std::fs::remove_file(entry.path());
+    }
+}
+
 /// Copies what is not there yet. A repository that is new is made beside its place and renamed when it is whole.
 fn bring(
     path: &Path,
@@ -194,6 +207,7 @@ fn bring(
     let is_new = !target.is_dir();
     let place = if is_new { target.with_file_name(format!(".{name}.partial")) } else { target.to_owned() };
     std::fs::create_dir_all(&place).map_err(|error| io(&place, error))?;
+    remove_begun(&place);
     let mut links: Vec<(String, String)> = Vec::new();
     let mut others: BTreeSet<String> = BTreeSet::new();
     let mut brought: BTreeSet<String> = BTreeSet::new();
@@ -268,7 +282,7 @@ fn put(from: Option<&Path>, size: u64, content: &mut dyn Read, to: &Path) -> Res
     let here = |error: std::io::Error| Failed::Here(to.to_owned(), error);
     let folder = to.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).map_err(here)?;
-    let mut file = tempfile::Builder::new().prefix(".imgbuild-media.").tempfile_in(folder).map_err(here)?;
+    let mut file = tempfile::Builder::new().prefix(BEGUN).tempfile_in(folder).map_err(here)?;
     let is_shared = from.is_some_and(|from| {
         File::open(from).is_ok_and(|from| rustix::fs::ioctl_ficlone(file.as_file(), &from).is_ok())
     });

@@ -189,3 +189,53 @@ fn damaged_media_are_named_and_a_repeated_import_goes_on() {
     assert!(ran.out.contains("leads out of the medium"), "{}", ran.out);
     assert!(space.path().join("fourth/repository/rocky9.9/x86_64/etc").symlink_metadata().is_err());
 }
+
+#[test]
+fn a_killed_import_goes_on_and_a_full_disk_is_said_before() {
+    let space = Space::new();
+    rocky(&space);
+    let mut seed = 7u64;
+    let noise: Vec<u8> = (0..200 << 20 >> 3)
+        .flat_map(|_| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed.to_le_bytes()
+        })
+        .collect();
+    std::fs::write(space.path().join("rocky/BaseOS/large.rpm"), &noise).unwrap();
+    iso(&space, "rocky", "rocky.iso");
+    let words = ["import", "media", "rocky.iso", "--into", "new"];
+    let mut killed = 0;
+    for wait in [5, 20, 60, 120] {
+        let mut child = crate::support::imgbuild()
+            .arg("-C")
+            .arg(space.path())
+            .args(words)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        child.kill().unwrap();
+        killed += usize::from(!child.wait().unwrap().success());
+        // What appears under its name is whole.
+        let place = space.path().join("new/repository/rocky9.4/x86_64");
+        assert!(!place.exists() || tree(&place) == tree(&space.path().join("rocky")), "after {wait} ms");
+    }
+    assert!(killed > 0);
+    space.run(&words).good();
+    assert_eq!(tree(&space.path().join("new/repository/rocky9.4/x86_64")), tree(&space.path().join("rocky")));
+    let left = std::fs::read_dir(space.path().join("new/repository/rocky9.4")).unwrap().count();
+    assert_eq!(left, 1, "what killed imports left goes away");
+    // A file system that is too small: nothing is begun.
+    std::fs::create_dir(space.path().join("small")).unwrap();
+    let script = "mount -t tmpfs -o size=50m none small && \"$0\" import media rocky.iso --into small; code=$?; ls -A small >&2; exit $code";
+    let ran = std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_imgbuild")])
+        .current_dir(space.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.code() == Some(3) && said.contains("MB more; nothing was written") && !said.contains("images"), "{said}");
+}
