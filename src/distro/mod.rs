@@ -26,7 +26,7 @@ pub use manager::{
 
 use std::path::Path;
 
-pub use crate::pgp::{Keyring, verify_clear_signed, verify_detached};
+pub use crate::pgp::{Keyring, Strength, verify_clear_signed, verify_detached, verify_package};
 
 /// Reads a keyring.
 ///

@@ -10,8 +10,8 @@ use openpgp::parse::stream::{
     DetachedVerifierBuilder, GoodChecksum, MessageLayer, MessageStructure, VerificationError, VerificationHelper,
     VerifierBuilder,
 };
-use openpgp::policy::StandardPolicy;
-use openpgp::types::RevocationStatus;
+use openpgp::policy::{AsymmetricAlgorithm, HashAlgoSecurity, StandardPolicy};
+use openpgp::types::{HashAlgorithm, RevocationStatus};
 use openpgp::{Cert, KeyHandle};
 use sequoia_openpgp as openpgp;
 
@@ -27,6 +27,8 @@ const UBUNTU_ARCHIVE_KEYS: &[u8] = include_bytes!("keys/ubuntu-archive.asc");
 #[derive(Debug, Clone)]
 pub struct Keyring {
     certificates: Vec<Cert>,
+    /// What signatures of packages are accepted of them.
+    strength: Strength,
 }
 
 fn chain(error: &anyhow::Error) -> String {
@@ -76,7 +78,13 @@ impl Keyring {
         if certificates.is_empty() {
             return Err("it holds no certificate".to_owned());
         }
-        Ok(Self { certificates: certificates.into_values().collect() })
+        Ok(Self { certificates: certificates.into_values().collect(), strength: Strength::Sound })
+    }
+
+    /// The keyring, where weak signatures of packages count as well.
+    #[must_use]
+    pub fn accepting_weak(self) -> Self {
+        Self { strength: Strength::Weak, ..self }
     }
 
     /// Adds the certificates of another keyring.
@@ -243,11 +251,60 @@ pub fn clear_text(data: &[u8]) -> Option<String> {
 /// # Errors
 /// A text with each signature's problem.
 pub fn verify_detached(data: &[u8], signature: &[u8], keyring: &Keyring) -> Result<(), String> {
-    let policy = StandardPolicy::new();
+    verify_by(data, signature, keyring, &StandardPolicy::new())
+}
+
+/// What signatures of RPM packages and repositories are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strength {
+    /// What RHEL 6 to 10, Fedora since 11 and SUSE since 11 sign with: hashes without known collisions, RSA and DSA of 2048 bits.
+    Sound,
+    /// Also SHA-1 and MD5 over packages, and keys of 1024 bits: RHEL 5 and before. Somebody with means can forge them.
+    Weak,
+}
+
+/// Checks a signature of an RPM package or of a repomd.xml.
+///
+/// Beyond the standard policy two things are sound here. Signature packets of version 3, which rpm's signing tools wrote until 2022
+/// (rpm-sequoia takes them as well, its issue 26). And SHA-1 in what a key says of itself: nobody but its owner chose that text, so
+/// that only a second preimage would help, and none is known; the keys of RHEL 6 to 9 have it.
+///
+/// # Errors
+/// As [`verify_detached`]; of a weak signature that the keyring does not accept it says what would.
+pub fn verify_package(data: &[u8], signature: &[u8], keyring: &Keyring) -> Result<Strength, String> {
+    let problem = match verify_by(data, signature, keyring, &package_policy(Strength::Sound)) {
+        Ok(()) => return Ok(Strength::Sound),
+        Err(problem) => problem,
+    };
+    match (verify_by(data, signature, keyring, &package_policy(Strength::Weak)), keyring.strength) {
+        (Ok(()), Strength::Weak) => Ok(Strength::Weak),
+        (Ok(()), Strength::Sound) => Err(format!(
+            "{problem}: whoever can forge such a signature decides what is installed; `weak-signatures = true` in the [[repo]] accepts it"
+        )),
+        (Err(_), _) => Err(problem),
+    }
+}
+
+fn package_policy(strength: Strength) -> StandardPolicy<'static> {
+    let mut policy = StandardPolicy::new();
+    policy.accept_packet_tag_version(openpgp::packet::Tag::Signature, 3);
+    policy.accept_hash_property(HashAlgorithm::SHA1, HashAlgoSecurity::SecondPreImageResistance);
+    if strength == Strength::Weak {
+        for hash in [HashAlgorithm::SHA1, HashAlgorithm::MD5, HashAlgorithm::RipeMD] {
+            policy.accept_hash(hash);
+        }
+        for kind in [AsymmetricAlgorithm::RSA1024, AsymmetricAlgorithm::DSA1024] {
+            policy.accept_asymmetric_algo(kind);
+        }
+    }
+    policy
+}
+
+fn verify_by(data: &[u8], signature: &[u8], keyring: &Keyring, policy: &StandardPolicy<'_>) -> Result<(), String> {
     let mut verdict =
         Verdict { certificates: &keyring.certificates, clear_signed: false, good: Vec::new(), bad: Vec::new() };
     DetachedVerifierBuilder::from_bytes(signature)
-        .and_then(|builder| builder.with_policy(&policy, None, &mut verdict))
+        .and_then(|builder| builder.with_policy(policy, None, &mut verdict))
         .and_then(|mut verifier| verifier.verify_bytes(data))
         .map_err(|error| format!("it is not a signature: {}", chain(&error)))?;
     match (verdict.good.is_empty(), verdict.bad.is_empty()) {
@@ -262,7 +319,7 @@ mod tests {
     use openpgp::Packet;
     use openpgp::packet::signature::SignatureBuilder;
     use openpgp::serialize::{Serialize, SerializeInto};
-    use openpgp::types::{HashAlgorithm, SignatureType};
+    use openpgp::types::SignatureType;
 
     use super::*;
 

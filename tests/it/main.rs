@@ -13,6 +13,8 @@ mod checkouts;
 mod commands;
 #[cfg(corpus)]
 mod corpus;
+#[cfg(corpus)]
+mod corpus_rpm;
 #[cfg(feature = "e2e")]
 mod e2e;
 mod exact;

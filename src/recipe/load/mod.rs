@@ -110,6 +110,15 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Names of the repositories of which signatures count that can be forged.
+    pub fn weak_repositories(&self) -> Vec<String> {
+        let weak = self.model.repo.iter().enumerate().filter(|(_, repo)| repo.weak_signatures);
+        let name = |(index, repo): (usize, &crate::recipe::Repo)| {
+            repo.file.clone().unwrap_or_else(|| crate::recipe::id_of(repo, index))
+        };
+        weak.map(name).collect()
+    }
+
     /// File name of the lock, for messages.
     pub fn lock_name(&self) -> String {
         self.lock_path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()

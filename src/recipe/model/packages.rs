@@ -48,6 +48,10 @@ pub struct Repo {
     /// Whether an RPM repository's repomd.xml must be signed by a key of `signed-by`; packages need no signature then.
     #[serde(default)]
     pub check_index: bool,
+    /// Whether signatures of an RPM repository count that can be forged: SHA-1, MD5, keys of 1024 bits, as RHEL 5 and before has
+    /// them. `plan` and build.json say so.
+    #[serde(default)]
+    pub weak_signatures: bool,
     /// Suites of it, for instance `bookworm`; one that ends in a slash (`./`) is a directory with the index itself, of a flat
     /// archive. With `source = "host"`: only these of the release, its `-updates` and its
     /// `-security`; the archives must have them.

@@ -44,12 +44,13 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
         || repo.priority.is_some()
         || repo.module_hotfixes
         || repo.check_index
+        || repo.weak_signatures
         || !repo.check_packages
         || !repo.exclude.is_empty()
         || !repo.include.is_empty();
     if of_rpm {
         complain(
-            "a Debian archive has no mirrorlist, metalink, priority, exclude, include, module-hotfixes, check-packages and check-index",
+            "a Debian archive has no mirrorlist, metalink, priority, exclude, include, module-hotfixes, check-packages, check-index and weak-signatures",
             "write source = \"host\", or uri, suites and components, or file = \"site.sources\"",
         );
     }

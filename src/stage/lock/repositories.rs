@@ -54,6 +54,7 @@ fn of_repo(recipe: &Recipe, index: usize, repo: &Repo) -> LockedRepo {
             ("module-hotfixes", repo.module_hotfixes, false),
             ("check-packages", repo.check_packages, true),
             ("check-index", repo.check_index, false),
+            ("weak-signatures", repo.weak_signatures, false),
         ];
         for (name, value, usual) in truths {
             if value != usual {

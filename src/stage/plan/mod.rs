@@ -97,6 +97,11 @@ impl ImagePlan {
             }
         };
         plan.notes.extend(note);
+        plan.notes.extend(
+            recipe.weak_repositories().into_iter().map(|name| {
+                format!("signatures of the repository `{name}` count that can be forged (weak-signatures)")
+            }),
+        );
         if plan.actions.first().is_some_and(|one| one.kind == ActionKind::Lock) {
             let open = plan.actions.iter().filter(|one| one.verdict != Verdict::Keep);
             let open = open.map(|one| {

@@ -57,6 +57,9 @@ pub struct BuildInfo {
     pub layers: Vec<(String, String)>,
     /// Actions whose results differed between runs (D8).
     pub not_reproducible: Vec<String>,
+    /// Repositories of which signatures count that can be forged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weak_signatures: Vec<String>,
 }
 
 /// A frame as the index lists it.
@@ -306,6 +309,7 @@ impl Publication<'_> {
             artefacts,
             layers: self.layers.clone(),
             not_reproducible: self.not_reproducible.clone(),
+            weak_signatures: self.recipe.weak_repositories(),
         };
         let mut text = serde_json::to_vec_pretty(&info).unwrap_or_default();
         text.push(b'\n');

@@ -237,5 +237,8 @@ fn a_killed_import_goes_on_and_a_full_disk_is_said_before() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();
-    assert!(ran.status.code() == Some(3) && said.contains("MB more; nothing was written") && !said.contains("images"), "{said}");
+    assert!(
+        ran.status.code() == Some(3) && said.contains("MB more; nothing was written") && !said.contains("images"),
+        "{said}"
+    );
 }

@@ -69,6 +69,7 @@ const FIELDS: &[Field] = &[
     with("repo.module-hotfixes", "true", "false", RPM),
     with("repo.check-packages", "true", "false", RPM),
     with("repo.check-index", "true", "false", RPM),
+    with("repo.weak-signatures", "true", "false", RPM),
     field("image.secrets", r#""noted""#, r#""allowed""#),
     field("repo.suites", r#"["bookworm"]"#, r#"["bookworm-updates"]"#),
     field("repo.components", r#"["main"]"#, r#"["contrib"]"#),
@@ -299,6 +300,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     repo.module-hotfixes: lock
     repo.check-packages: lock
     repo.check-index: lock
+    repo.weak-signatures: lock
     image.secrets: nothing
     repo.suites: lock
     repo.components: lock

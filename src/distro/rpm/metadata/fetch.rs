@@ -15,7 +15,7 @@ use crate::digest::Sha256;
 use crate::distro::rpm::decompress::{Limited, decompressed};
 use crate::distro::rpm::{Candidate, Checksum, Comps, MetadataFile, Metalink, Modules, Repomd, Repository};
 use crate::distro::rpm::{read_metalink, read_mirrorlist};
-use crate::distro::{DistroError, Download, Fetcher, Keyring, Progress, verify_detached};
+use crate::distro::{DistroError, Download, Fetcher, Keyring, Progress, verify_package};
 use crate::store::{Store, StoreError};
 
 /// Kinds of metadata that are fetched where a repository has them; others (delta packages, databases, zchunk copies,
@@ -295,7 +295,7 @@ fn try_repomd(
         DistroError::NotThere { .. } => bad("there is no repomd.xml.asc beside it".to_owned()),
         other => other,
     })?;
-    verify_detached(&bytes, &signature, keys).map_err(bad)?;
+    verify_package(&bytes, &signature, keys).map_err(bad)?;
     Ok((bytes, Some(signature)))
 }
 

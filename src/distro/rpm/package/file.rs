@@ -10,7 +10,7 @@ use sha2::Digest as _;
 use super::header::{Header, Headers, tag};
 use crate::digest::Sha256;
 use crate::distro::rpm::{Candidate, Capability, Checksum, Evr, Relation, Requirement, Weak};
-use crate::distro::{Keyring, verify_detached};
+use crate::distro::{Keyring, Strength, verify_package};
 
 /// A script that rpm would run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,8 @@ pub enum VerifiedBy {
     Digest,
     /// A good signature of a key that was given.
     Signature,
+    /// Such a signature, by something that can be forged.
+    WeakSignature,
 }
 
 /// A package file whose header was read.
@@ -326,8 +328,9 @@ fn check_payload(headers: &Headers, found: Sha256, whole: u64) -> Result<(), Str
 fn signed(signatures: &[Vec<u8>], data: &[u8], keys: &Keyring) -> Result<VerifiedBy, String> {
     let mut problems = Vec::new();
     for signature in signatures {
-        match verify_detached(data, signature, keys) {
-            Ok(()) => return Ok(VerifiedBy::Signature),
+        match verify_package(data, signature, keys) {
+            Ok(Strength::Sound) => return Ok(VerifiedBy::Signature),
+            Ok(Strength::Weak) => return Ok(VerifiedBy::WeakSignature),
             Err(problem) => problems.push(problem),
         }
     }

@@ -48,7 +48,7 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
         let said = recipe.spans.get(&format!("repo[{index}].check-packages")).is_some();
         let packages = said.then_some(repo.check_packages);
         let keys = match recipe.keyrings.get(index).and_then(Option::as_ref) {
-            Some(path) => Some(keyring(path)?),
+            Some(path) => Some(counting(keyring(path)?, repo)),
             None => None,
         };
         let of_file = recipe.repo_files.get(index).and_then(Option::as_ref);
@@ -107,6 +107,11 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
     Ok(all)
 }
 
+/// The keys of a repository, as its [[repo]] wants them to count.
+fn counting(keys: Keyring, repo: &Repo) -> Keyring {
+    if repo.weak_signatures { keys.accepting_weak() } else { keys }
+}
+
 /// The host's own `.repo` files.
 fn host_files() -> Vec<std::sync::Arc<SourceFile>> {
     let mut paths: Vec<PathBuf> = ["/etc/yum.repos.d", "/etc/zypp/repos.d"]
@@ -144,7 +149,7 @@ fn of_repo_file(
     for entry in entries.into_iter().filter(|entry| entry.enabled) {
         let keys = match keys {
             Some(keys) => Some(keys.clone()),
-            None => keys_of(&entry, base)?,
+            None => keys_of(&entry, base)?.map(|keys| counting(keys, repo)),
         };
         let (repo_gpgcheck, gpgcheck) = checks((repo.check_index, packages), (entry.repo_gpgcheck, entry.gpgcheck));
         if let Some(span) = entry.unsigned.as_ref().filter(|_| packages.is_none() && !repo_gpgcheck) {

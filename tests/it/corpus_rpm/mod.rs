@@ -1,0 +1,15 @@
+//! Real data of RPM distributions beside the checkout: `shared/corpus/rpm`.
+
+mod databases;
+mod packages;
+
+use std::path::PathBuf;
+
+use crate::support::project;
+
+/// Where it lies.
+fn corpus() -> PathBuf {
+    let root = project().join("../shared/corpus/rpm");
+    assert!(root.is_dir(), "the corpus is missing: it must lie beside the checkout, in shared/corpus/rpm");
+    root.canonicalize().unwrap()
+}
