@@ -1,5 +1,7 @@
 //! Signatures of clear-signed files, judged by Sequoia's standard policy (D38).
 
+mod packages;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -10,10 +12,12 @@ use openpgp::parse::stream::{
     DetachedVerifierBuilder, GoodChecksum, MessageLayer, MessageStructure, VerificationError, VerificationHelper,
     VerifierBuilder,
 };
-use openpgp::policy::{AsymmetricAlgorithm, HashAlgoSecurity, StandardPolicy};
-use openpgp::types::{HashAlgorithm, RevocationStatus};
+use openpgp::policy::StandardPolicy;
+use openpgp::types::RevocationStatus;
 use openpgp::{Cert, KeyHandle};
 use sequoia_openpgp as openpgp;
+
+pub use packages::{Strength, verify_package};
 
 /// Archive keys of Debian 11 to 13: the certificates of debian-archive-keyring.gpg in the package
 /// debian-archive-keyring 2025.1 of Debian 13. A test below has their fingerprints.
@@ -85,6 +89,16 @@ impl Keyring {
     #[must_use]
     pub fn accepting_weak(self) -> Self {
         Self { strength: Strength::Weak, ..self }
+    }
+
+    /// How many certificates it has.
+    pub fn len(&self) -> usize {
+        self.certificates.len()
+    }
+
+    /// Whether it has none; never of one that was read.
+    pub fn is_empty(&self) -> bool {
+        self.certificates.is_empty()
     }
 
     /// Adds the certificates of another keyring.
@@ -254,52 +268,6 @@ pub fn verify_detached(data: &[u8], signature: &[u8], keyring: &Keyring) -> Resu
     verify_by(data, signature, keyring, &StandardPolicy::new())
 }
 
-/// What signatures of RPM packages and repositories are accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Strength {
-    /// What RHEL 6 to 10, Fedora since 11 and SUSE since 11 sign with: hashes without known collisions, RSA and DSA of 2048 bits.
-    Sound,
-    /// Also SHA-1 and MD5 over packages, and keys of 1024 bits: RHEL 5 and before. Somebody with means can forge them.
-    Weak,
-}
-
-/// Checks a signature of an RPM package or of a repomd.xml.
-///
-/// Beyond the standard policy two things are sound here. Signature packets of version 3, which rpm's signing tools wrote until 2022
-/// (rpm-sequoia takes them as well, its issue 26). And SHA-1 in what a key says of itself: nobody but its owner chose that text, so
-/// that only a second preimage would help, and none is known; the keys of RHEL 6 to 9 have it.
-///
-/// # Errors
-/// As [`verify_detached`]; of a weak signature that the keyring does not accept it says what would.
-pub fn verify_package(data: &[u8], signature: &[u8], keyring: &Keyring) -> Result<Strength, String> {
-    let problem = match verify_by(data, signature, keyring, &package_policy(Strength::Sound)) {
-        Ok(()) => return Ok(Strength::Sound),
-        Err(problem) => problem,
-    };
-    match (verify_by(data, signature, keyring, &package_policy(Strength::Weak)), keyring.strength) {
-        (Ok(()), Strength::Weak) => Ok(Strength::Weak),
-        (Ok(()), Strength::Sound) => Err(format!(
-            "{problem}: whoever can forge such a signature decides what is installed; `weak-signatures = true` in the [[repo]] accepts it"
-        )),
-        (Err(_), _) => Err(problem),
-    }
-}
-
-fn package_policy(strength: Strength) -> StandardPolicy<'static> {
-    let mut policy = StandardPolicy::new();
-    policy.accept_packet_tag_version(openpgp::packet::Tag::Signature, 3);
-    policy.accept_hash_property(HashAlgorithm::SHA1, HashAlgoSecurity::SecondPreImageResistance);
-    if strength == Strength::Weak {
-        for hash in [HashAlgorithm::SHA1, HashAlgorithm::MD5, HashAlgorithm::RipeMD] {
-            policy.accept_hash(hash);
-        }
-        for kind in [AsymmetricAlgorithm::RSA1024, AsymmetricAlgorithm::DSA1024] {
-            policy.accept_asymmetric_algo(kind);
-        }
-    }
-    policy
-}
-
 fn verify_by(data: &[u8], signature: &[u8], keyring: &Keyring, policy: &StandardPolicy<'_>) -> Result<(), String> {
     let mut verdict =
         Verdict { certificates: &keyring.certificates, clear_signed: false, good: Vec::new(), bad: Vec::new() };
@@ -319,7 +287,7 @@ mod tests {
     use openpgp::Packet;
     use openpgp::packet::signature::SignatureBuilder;
     use openpgp::serialize::{Serialize, SerializeInto};
-    use openpgp::types::SignatureType;
+    use openpgp::types::{HashAlgorithm, SignatureType};
 
     use super::*;
 

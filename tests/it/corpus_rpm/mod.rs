@@ -1,6 +1,7 @@
 //! Real data of RPM distributions beside the checkout: `shared/corpus/rpm`.
 
 mod databases;
+mod keys;
 mod packages;
 
 use std::path::PathBuf;

@@ -126,6 +126,9 @@ impl Package {
     pub(in crate::distro::rpm) fn read_from(input: impl Read, location: String) -> Result<Self, String> {
         let mut input = Hashing { inner: input, hash: sha2::Sha256::new(), size: 0 };
         let headers = Headers::read(&mut input)?;
+        if headers.main.text(tag::PAYLOAD_FORMAT) == Some("drpm") {
+            return Err("is a delta package: what changes another package, and none itself".to_owned());
+        }
         check_header(&headers)?;
         let payload = hash_rest(&mut input).map_err(|error| format!("cannot be read: {error}"))?;
         check_payload(&headers, payload, input.size)?;

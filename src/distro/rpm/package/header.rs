@@ -42,6 +42,7 @@ pub(in crate::distro::rpm) mod tag {
     pub const FILE_DEVICES: u32 = 1095;
     pub const FILE_INODES: u32 = 1096;
     pub const SOURCE_PACKAGE: u32 = 1106;
+    pub const PAYLOAD_FORMAT: u32 = 1124;
     pub const DIR_INDEXES: u32 = 1116;
     pub const BASE_NAMES: u32 = 1117;
     pub const DIR_NAMES: u32 = 1118;

@@ -1,0 +1,50 @@
+//! The distributions' own keys: which can be used, and what rpm says of them.
+
+use std::fmt::Write as _;
+
+use imgbuild::distro::Keyring;
+
+use super::packages::{assert_table, key_files};
+
+#[test]
+fn every_real_key_file_has_its_result() {
+    let mut text = String::from(
+        "# Written by the test `every_real_key_file_has_its_result`: certificates of each file of keys, or why it is refused.\n",
+    );
+    for (name, path) in key_files() {
+        let result = match Keyring::parse(&std::fs::read(&path).unwrap()) {
+            Ok(ring) => format!("{} certificates", ring.len()),
+            Err(problem) => format!("refused: {problem}"),
+        };
+        let _ = writeln!(text, "{name}\t{result}");
+    }
+    assert_table("rpm-keys.tsv", &text);
+}
+
+/// Files that rpm 4.18 does not load and that are loaded here. The first is a key of 1024 bits: its signatures count with
+/// weak-signatures alone. In the second rpm's own parser stumbles over the features of the key; GnuPG and rpm-sequoia read it.
+#[cfg(feature = "e2e")]
+const NOT_BY_RPM: [&str; 2] = ["keys/centos/RPM-GPG-KEY-CentOS-5", "keys/rocky/RPM-GPG-KEY-Rocky-9-Testing"];
+
+/// rpm loads a file where it can use a key of it.
+#[test]
+#[cfg(feature = "e2e")]
+fn rpm_loads_what_is_loaded_here() {
+    let mut differ = Vec::new();
+    for (name, path) in key_files() {
+        let database = tempfile::tempdir().unwrap();
+        let ran = std::process::Command::new("rpmkeys")
+            .arg("--dbpath")
+            .arg(database.path())
+            .arg("--import")
+            .arg(&path)
+            .output();
+        let ran = ran.expect("rpm is installed by tests/run");
+        let own = Keyring::parse(&std::fs::read(&path).unwrap());
+        let is_known = NOT_BY_RPM.contains(&name.as_str());
+        if (ran.status.success() || is_known) != own.is_ok() || is_known && ran.status.success() {
+            differ.push(format!("{name}: rpm {}, here {:?}", String::from_utf8_lossy(&ran.stderr).trim(), own.err()));
+        }
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
