@@ -2,6 +2,8 @@
 
 mod databases;
 mod keys;
+#[cfg(feature = "e2e")]
+mod metadata;
 mod packages;
 
 use std::path::PathBuf;

@@ -18,7 +18,7 @@ impl Progress for Silent {
 }
 
 /// xorshift: the same packages on each machine.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -28,7 +28,8 @@ impl Random {
         self.0
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    /// A number below a limit.
+    pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 
@@ -281,19 +282,6 @@ fn compare(seed: u64, sets: usize, richness: usize) -> (usize, usize, Vec<String
         write_repository(&mut random, &directory, packages, richness);
         repositories.push((priority, directory));
     }
-    let store = Store::open(&place.path().join("store"), "", (0, 0)).unwrap();
-    let read: Vec<Repository> = repositories
-        .iter()
-        .map(|(priority, directory)| {
-            let source = RepositorySource {
-                id: directory.display().to_string(),
-                base: vec![format!("file:{}", directory.display())],
-                priority: Some(*priority),
-                ..RepositorySource::default()
-            };
-            fetch_repository(&Fetcher::new(), &store, &source, &Silent).unwrap()
-        })
-        .collect();
     let sets: Vec<Vec<String>> = (0..sets)
         .map(|_| {
             let one = |random: &mut Random| match random.below(10) {
@@ -304,7 +292,34 @@ fn compare(seed: u64, sets: usize, richness: usize) -> (usize, usize, Vec<String
             (0..1 + random.below(4)).map(|_| one(&mut random)).collect()
         })
         .collect();
-    let theirs = libsolv(place.path(), &repositories, &sets);
+    against_libsolv(place.path(), &repositories, &sets)
+}
+
+/// Reads repositories that lie in directories: priority, directory.
+pub fn read_all(place: &Path, repositories: &[(u32, std::path::PathBuf)]) -> Vec<Repository> {
+    let store = Store::open(&place.join("store"), "", (0, 0)).unwrap();
+    repositories
+        .iter()
+        .map(|(priority, directory)| {
+            let source = RepositorySource {
+                id: directory.display().to_string(),
+                base: vec![format!("file:{}", directory.display())],
+                priority: Some(*priority),
+                ..RepositorySource::default()
+            };
+            fetch_repository(&Fetcher::new(), &store, &source, &Silent).unwrap()
+        })
+        .collect()
+}
+
+/// Compares sets on repositories: equal ones, solvable ones, and what differs.
+pub fn against_libsolv(
+    place: &Path,
+    repositories: &[(u32, std::path::PathBuf)],
+    sets: &[Vec<String>],
+) -> (usize, usize, Vec<String>) {
+    let read = read_all(place, repositories);
+    let theirs = libsolv(place, repositories, sets);
     assert_eq!(theirs.len(), sets.len());
     let (mut equal, mut solvable, mut differences) = (0, 0, Vec::new());
     for (set, theirs) in sets.iter().zip(&theirs) {
@@ -323,7 +338,7 @@ fn compare(seed: u64, sets: usize, richness: usize) -> (usize, usize, Vec<String
         if ours == *theirs || ours.starts_with('-') && theirs.starts_with('-') {
             equal += 1;
         } else {
-            differences.push(difference(set, &ours, theirs, place.path()));
+            differences.push(difference(set, &ours, theirs, place));
         }
     }
     (equal, solvable, differences)

@@ -4,7 +4,7 @@ mod boot_failures;
 mod build_failures;
 mod capture;
 mod ci;
-mod closure;
+pub mod closure;
 mod compute;
 mod damage;
 mod dracut;
