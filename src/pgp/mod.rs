@@ -27,6 +27,17 @@ const DEBIAN_ARCHIVE_KEYS: &[u8] = include_bytes!("keys/debian-archive.asc");
 /// ubuntu-keyring 2023.11.28.1 of Debian 13. A test below has their fingerprints.
 const UBUNTU_ARCHIVE_KEYS: &[u8] = include_bytes!("keys/ubuntu-archive.asc");
 
+/// Keys of RPM distributions, as distribution-gpg-keys 1.110 has them.
+const RPM_KEYS: [(&str, &[u8]); 7] = [
+    ("alma", include_bytes!("keys/alma.asc")),
+    ("centos", include_bytes!("keys/centos.asc")),
+    ("epel", include_bytes!("keys/epel.asc")),
+    ("fedora", include_bytes!("keys/fedora.asc")),
+    ("opensuse", include_bytes!("keys/opensuse.asc")),
+    ("oracle", include_bytes!("keys/oracle.asc")),
+    ("rocky", include_bytes!("keys/rocky.asc")),
+];
+
 /// Certificates whose signatures count.
 #[derive(Debug, Clone)]
 pub struct Keyring {
@@ -54,6 +65,20 @@ impl Keyring {
     /// A text, if the built-in data were damaged.
     pub fn ubuntu() -> Result<Self, String> {
         Self::parse(UBUNTU_ARCHIVE_KEYS)
+    }
+
+    /// Built-in keys of an RPM distribution: those of these fingerprints.
+    ///
+    /// # Errors
+    /// A text, where one of them is not built in.
+    pub fn built_in(distribution: &str, fingerprints: &[&str]) -> Result<Self, String> {
+        let bytes = RPM_KEYS.iter().find(|(name, _)| *name == distribution).map(|(_, bytes)| *bytes);
+        let mut all = Self::parse(bytes.ok_or_else(|| format!("no keys of {distribution} are built in"))?)?;
+        all.certificates.retain(|cert| fingerprints.contains(&cert.fingerprint().to_hex().as_str()));
+        match all.certificates.len() == fingerprints.len() {
+            true => Ok(all),
+            false => Err(format!("not all keys {} of {distribution} are built in", fingerprints.join(", "))),
+        }
     }
 
     /// Reads certificates from a file.

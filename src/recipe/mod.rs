@@ -32,6 +32,9 @@ pub use lock::file::{LOCK_MINOR, Lock, LockedPass, LockedRepo, LockedSuite, Pinn
 pub use lock::read::LockError;
 pub use lock::role::PassRole;
 pub use model::effective::{GZIP_LEVEL, HOSTNAME_BY_DHCP, ROOT_SIZE, ZSTD_LEVEL};
+pub use model::official::{
+    OfficialAddress, OfficialRepository, chosen as chosen_repositories, official_releases, official_repositories,
+};
 pub use model::releases::{known_releases, named as release_named};
 pub use model::*;
 pub use parts::accounts::{Accounts, LockedGroup, LockedUser, NOBODY, STATIC_IDS, is_name as is_account_name};

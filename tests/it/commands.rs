@@ -179,3 +179,61 @@ fn a_level_that_a_compressor_does_not_have_is_refused() {
     with("compress = \"gzip\"\nlevel = 9").good();
     with("level = 12").good();
 }
+
+#[test]
+fn init_writes_a_recipe_of_each_distribution() {
+    for (distro, release, repo) in [
+        ("debian", "bookworm", "host"),
+        ("ubuntu", "noble", "host"),
+        ("rocky", "9", "distribution"),
+        ("alma", "10", "distribution"),
+        ("centos", "7", "distribution"),
+        ("oracle", "8", "distribution"),
+        ("fedora", "43", "distribution"),
+        ("opensuse", "15.6", "distribution"),
+        ("opensuse", "tumbleweed", "distribution"),
+        ("rhel", "9", "host"),
+        ("sles", "15.6", "host"),
+    ] {
+        for format in ["toml", "kdl"] {
+            let space = Space::new();
+            space.run(&["init", "c", "--distro", distro, "--release", release, "--format", format]).good();
+            let text = std::fs::read_to_string(space.path().join(format!("image.{format}"))).unwrap();
+            let source = if format == "kdl" { format!("source=\"{repo}\"") } else { format!("source = \"{repo}\"") };
+            assert!(text.contains(&source), "{distro}: {text}");
+            space.run(&["check"]).good();
+        }
+    }
+    let space = Space::new();
+    let newest = space.run(&["init", "c", "--distro", "rocky"]).good();
+    assert!(newest.err.contains("wrote"), "{}", newest.err);
+    assert!(std::fs::read_to_string(space.path().join("image.toml")).unwrap().contains("release = \"10\""));
+    for (words, said) in [(["--distro", "slackware"], "one of debian"), (["--distro", "rhel"], "--release")] {
+        let ran = Space::new().run(&[&["init", "c"], &words[..]].concat());
+        assert!(ran.code != 0 && ran.err.contains(said), "{words:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_distribution_without_official_repositories_says_what_to_write() {
+    let recipe = |distro: &str, release: &str, more: &str| {
+        let space = Space::new();
+        space.write(
+            "image.toml",
+            &format!("[image]\nname = \"x\"\ndistro = \"{distro}\"\nrelease = \"{release}\"\n[[repo]]\nsource = \"distribution\"\n{more}\n"),
+        );
+        let ran = space.run(&["check"]);
+        ran.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+    };
+    for (distro, release, more, said) in [
+        ("rhel", "9", "", "source = \"host\" on a registered host"),
+        ("sles", "15.6", "", "RMT"),
+        ("opensuse", "15.4", "", "releases that are known: 15.6, 16.0, tumbleweed"),
+        ("rocky", "9", "components = [\"+crbx\"]", "has no repository `crbx`"),
+        ("debian", "bookworm", "", "`distribution` is for RPM distributions"),
+        ("rocky", "9", "file = \"x.repo\"", "needs one of"),
+    ] {
+        let text = recipe(distro, release, more);
+        assert!(text.contains(said), "{distro} {release}: {text}");
+    }
+}

@@ -3,6 +3,7 @@
 mod content;
 pub mod effective;
 mod kernel;
+pub mod official;
 mod pack;
 mod packages;
 pub mod releases;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Repo {
-    /// `host`: the archives that this host's own package manager uses.
+    /// `host`: the archives that this host's own package manager uses. `distribution`: an RPM distribution's own repositories, by
+    /// its official mirrors, with its keys built in; with `uri` below a mirror of your own.
     #[serde(default)]
     pub source: Option<RepoSource>,
     /// Root of an archive: `http://`, `https://` or `file:`. Of RPM distributions: a directory with `repodata`; below a
@@ -57,7 +58,8 @@ pub struct Repo {
     /// `-security`; the archives must have them.
     #[serde(default)]
     pub suites: Vec<String>,
-    /// Components, for instance `main`. With `source = "host"`: instead of the host's.
+    /// Components, for instance `main`. With `source = "host"`: instead of the host's. With `source = "distribution"`: names of its
+    /// repositories instead of the usual ones, or `+crb` beside them.
     #[serde(default)]
     pub components: Vec<String>,
     /// File with the keys that sign it. None: the built-in keys of the distribution.
@@ -81,6 +83,8 @@ fn yes() -> bool {
 pub enum RepoSource {
     /// This host's own configuration.
     Host,
+    /// The distribution's own repositories.
+    Distribution,
 }
 
 /// Packages of the distribution.

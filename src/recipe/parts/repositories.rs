@@ -1,6 +1,8 @@
 //! What a [[repo]] may say: one form for Debian's archives, one for RPM repositories.
 
-use crate::recipe::{Family, Image, Model, Repo};
+use crate::recipe::{
+    Distro, Family, Image, Model, Repo, RepoSource, chosen_repositories, official_releases, official_repositories,
+};
 use crate::source::{Finding, Severity, Span};
 
 /// Problems of one repository.
@@ -33,7 +35,7 @@ pub fn check(repo: &Repo, image: &Image, span: &Span) -> Vec<Finding> {
     };
     match image.distro.family() {
         Family::Debian => debian(repo, &image.release, &mut complain),
-        Family::RedHat | Family::Suse => rpm(repo, &mut complain),
+        Family::RedHat | Family::Suse => rpm(repo, image, &mut complain),
     }
     findings
 }
@@ -53,6 +55,13 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
             "a Debian archive has no mirrorlist, metalink, priority, exclude, include, module-hotfixes, check-packages, check-index and weak-signatures",
             "write source = \"host\", or uri, suites and components, or file = \"site.sources\"",
         );
+    }
+    if repo.source == Some(RepoSource::Distribution) {
+        complain(
+            "`distribution` is for RPM distributions",
+            "write source = \"host\"; on a host of another distribution name the archive with uri, or with --mirror",
+        );
+        return;
     }
     let places = [repo.source.is_some(), repo.uri.is_some(), repo.file.is_some()];
     match places.into_iter().filter(|named| *named).count() {
@@ -104,14 +113,19 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
     }
 }
 
-fn rpm(repo: &Repo, complain: &mut dyn FnMut(&str, &str)) {
+fn rpm(repo: &Repo, image: &Image, complain: &mut dyn FnMut(&str, &str)) {
     if repo.trusted {
         complain("`trusted` is for Debian archives", "write check-packages = false where nobody signed the packages");
     }
-    if !repo.suites.is_empty() || !repo.components.is_empty() {
+    let is_official = repo.source == Some(RepoSource::Distribution);
+    if !repo.suites.is_empty() || !(repo.components.is_empty() || is_official) {
         complain("an RPM repository has no `suites` and no `components`", "remove them");
     }
-    let places = [repo.source.is_some(), repo.uri.is_some(), repo.mirrorlist.is_some(), repo.metalink.is_some()];
+    if is_official {
+        official(repo, image, complain);
+    }
+    let places =
+        [repo.source.is_some(), repo.uri.is_some() && !is_official, repo.mirrorlist.is_some(), repo.metalink.is_some()];
     if places.into_iter().chain([repo.file.is_some()]).filter(|named| *named).count() != 1 {
         complain(
             "an RPM [[repo]] needs one of `uri`, `mirrorlist`, `metalink`, `file` and `source`",
@@ -127,6 +141,29 @@ fn rpm(repo: &Repo, complain: &mut dyn FnMut(&str, &str)) {
             "packages of this [[repo]] are to be checked, but no keys are given",
             "name them: signed-by = \"keys/RPM-GPG-KEY-...\"; where nobody signed the packages: check-packages = false",
         );
+    }
+}
+
+/// `source = "distribution"`.
+fn official(repo: &Repo, image: &Image, complain: &mut dyn FnMut(&str, &str)) {
+    let (distro, release) = (image.distro, image.release.as_str());
+    let all = official_repositories(distro, release);
+    if all.iter().all(|one| !one.is_default) {
+        let known = official_releases(distro);
+        let help = match (distro, known.is_empty()) {
+            (Distro::Rhel | Distro::Sles, _) => {
+                "its repositories belong to a subscription: source = \"host\" on a registered host, or uri of the site's own mirror (Satellite, RMT, reposync)".to_owned()
+            }
+            (_, true) => "name them: [[repo]] uri = \"...\", signed-by = \"keys/RPM-GPG-KEY-...\"".to_owned(),
+            (_, false) => format!("releases that are known: {}; for another one name its repositories with uri", known.join(", ")),
+        };
+        complain(&format!("the official repositories of {} {release} are not known here", distro.title()), &help);
+        return;
+    }
+    if let Err(name) = chosen_repositories(&all, &repo.components) {
+        let names: Vec<&str> = all.iter().map(|one| one.id).collect();
+        let help = format!("it has {}; `+{}` adds one to the usual ones", names.join(", "), names[names.len() - 1]);
+        complain(&format!("{} {release} has no repository `{}`", distro.title(), name.escape_debug()), &help);
     }
 }
 

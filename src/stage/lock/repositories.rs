@@ -23,9 +23,11 @@ pub fn asked(recipe: &Recipe) -> Vec<LockedRepo> {
 
 fn of_repo(recipe: &Recipe, index: usize, repo: &Repo) -> LockedRepo {
     let mut said: BTreeMap<&str, String> = BTreeMap::new();
-    if repo.source == Some(RepoSource::Host) {
-        said.insert("source", "host".to_owned());
-    }
+    match repo.source {
+        Some(RepoSource::Host) => said.insert("source", "host".to_owned()),
+        Some(RepoSource::Distribution) => said.insert("source", "distribution".to_owned()),
+        None => None,
+    };
     said.insert("suites", repo.suites.join(" "));
     said.insert("components", repo.components.join(" "));
     let digest = |path| witness::sha256(path).map_or_else(|error| error.to_string(), |digest| digest.to_string());

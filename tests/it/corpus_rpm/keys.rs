@@ -48,3 +48,22 @@ fn rpm_loads_what_is_loaded_here() {
     }
     assert!(differ.is_empty(), "{}", differ.join("\n"));
 }
+
+#[test]
+fn built_in_keys_are_those_that_signed_real_packages() {
+    use imgbuild::distro::rpm::{Package, VerifiedBy};
+    let centos = Keyring::built_in("centos", &["6341AB2753D78A78A7C27BB124C6A8A7F4A80EB5"]).unwrap();
+    let mut count = 0;
+    for entry in std::fs::read_dir(super::corpus().join("rpms/centos7.6-minimal-iso")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "rpm") {
+            assert_eq!(Package::verify(&path, &centos), Ok(VerifiedBy::Signature), "{}", path.display());
+            count += 1;
+        }
+    }
+    assert_eq!(count, 170);
+    // Another release's key is another one.
+    let stream = Keyring::built_in("centos", &["99DB70FAE1D7CE227FB6488205B555B38483C65D"]).unwrap();
+    let bash = super::corpus().join("rpms/centos7.6-minimal-iso/bash-4.2.46-31.el7.x86_64.rpm");
+    assert!(Package::verify(&bash, &stream).unwrap_err().contains("is not in the keyring"));
+}

@@ -200,3 +200,69 @@ fn mirror_lists_and_metalinks_lead_to_a_server() {
     assert_eq!(ran.code, 4, "{}", ran.err);
     assert!(ran.err.contains("none of those that the metalink accepts"), "{}", ran.err);
 }
+
+#[test]
+fn the_distributions_own_repositories_come_from_a_mirror_of_them() {
+    let space = Space::new().with_store(&store());
+    write_keys(&space);
+    // A mirror as the distribution lays it out; each repository answers at its own path.
+    let mirror = space.path().join("mirror/9");
+    for name in ["BaseOS", "AppStream", "extras", "CRB"] {
+        std::fs::create_dir_all(mirror.join(name).join("x86_64")).unwrap();
+        let to = mirror.join(name).join("x86_64/os");
+        match name {
+            // The server follows no link out of its directory; hard links cost nothing.
+            "BaseOS" => {
+                let made = Command::new("cp").arg("-rl").arg(distribution().repository("distro")).arg(&to).status();
+                assert!(made.unwrap().success());
+            }
+            _ => copy_tree(&empty_repository(&space), &to),
+        }
+    }
+    let recipe = |source: &str| {
+        space.write(
+            "image.toml",
+            &format!(
+                "[image]\nname = \"few\"\ndistro = \"rocky\"\nrelease = \"9\"\n\n[[repo]]\nsource = \"distribution\"\n{source}\n\
+                 signed-by = \"keys/RPM-GPG-KEY-site\"\n\n[packages]\ninstall = [\"bash\"]\n"
+            ),
+        );
+    };
+    let server = imgbuild::boot::FileServer::start(&space.path().join("mirror")).unwrap();
+    let url = format!("http://127.0.0.1:{}", server.port());
+    recipe(&format!("uri = \"{url}/\""));
+    add_init(&space);
+    space.run(&["check"]).good();
+    space.run(&["build", "--until", "rootfs"]).good();
+    let origins: std::collections::BTreeSet<String> =
+        lock(&space).pass.iter().flat_map(|pass| &pass.packages).map(|one| one.origin.clone()).collect();
+    assert_eq!(origins.into_iter().collect::<Vec<_>>(), ["baseos"]);
+    let text = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+    for id in ["baseos", "appstream", "extras"] {
+        assert!(text.contains(&format!("\"{id}\"")), "{id}: {text}");
+    }
+    assert!(text.contains("source = \"distribution\"") && !text.contains("\"crb\""), "{text}");
+    // A flag in the place of the line, and another of its repositories: the lock is renewed for it, nothing else changes.
+    recipe("components = [\"+crb\"]");
+    let init = "\n[postinstall]\nscript = \"init.postinstall\"\n";
+    let own = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &format!("{own}{init}"));
+    let ran = space.run(&["build", "--until", "rootfs", "--mirror", &url]).good();
+    let text = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+    assert!(text.contains("\"crb\"") && text.contains("components = \"+crb\""), "{text}");
+    assert!(!ran.err.contains("rootfs/packages-1: started"), "{}", ran.err);
+    // Without the site's key nothing of it is believed: the distribution's own is built in.
+    let own = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &own.replace("signed-by = \"keys/RPM-GPG-KEY-site\"\n", ""));
+    let ran = space.run(&["update", "--mirror", &url]);
+    assert!(ran.code != 0 && ran.err.contains("is not in the keyring"), "{} {}", ran.code, ran.err);
+}
+
+/// A repository without packages.
+fn empty_repository(space: &Space) -> PathBuf {
+    let place = space.path().join("empty");
+    std::fs::create_dir_all(&place).unwrap();
+    let ran = Command::new("createrepo_c").arg("-q").arg(&place).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    place
+}

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
-use crate::recipe::{Distro, KDL_RECIPE_FILE, RECIPE_FILE, Workspace, known_releases};
+use crate::recipe::{
+    Distro, Family, KDL_RECIPE_FILE, RECIPE_FILE, Workspace, known_releases, official_releases, official_repositories,
+};
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
@@ -13,9 +15,12 @@ pub struct Arguments {
     /// Name of the image [default: the directory's]
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// Release of Debian or Ubuntu, by its name
-    #[arg(long, default_value = "bookworm")]
-    pub release: String,
+    /// Distribution [default: the one that has the release]
+    #[arg(long, value_name = "NAME", value_parser = distro)]
+    pub distro: Option<Distro>,
+    /// Release: of Debian and Ubuntu by its name, of others by its number [default: bookworm; of others the newest that is known]
+    #[arg(long)]
+    pub release: Option<String>,
     /// Format of the recipe
     #[arg(long, value_name = "FORMAT", default_value = "toml")]
     pub format: super::convert::To,
@@ -25,16 +30,84 @@ const PKGLIST: &str = "# Packages, one a line. Kernels belong to `kernel` of the
 
 const EXLIST: &str = "# What is left out of the packed image. Patterns are matched against `./path`; `*` crosses `/`;\n# `./dir*` takes a folder and its content, `+./path` brings something back.\n./usr/share/man/*\n./usr/share/doc/*\n./usr/share/locale/*\n./boot/*\n";
 
-/// The distribution that has a release, and its kernel.
-fn of_release(release: &str) -> (&'static str, &'static str) {
-    match known_releases(Distro::Ubuntu).contains(&release) {
-        true => (Distro::Ubuntu.name(), "linux-image-generic"),
-        false => (Distro::Debian.name(), "linux-image-amd64"),
+const RPM_PKGLIST: &str = "# Packages, one a line; `@group`, `@module:stream`. Kernels belong to `kernel` of the recipe.\nbash\nsystemd\nopenssh-server\nNetworkManager\niproute\niputils\nhostname\n";
+
+const SUSE_PKGLIST: &str = "# Packages, one a line; `@group` is a pattern. Kernels belong to `kernel` of the recipe.\nbash\nsystemd\nopenssh\nwicked\niproute2\niputils\nhostname\n";
+
+/// Reads a distribution's name.
+fn distro(text: &str) -> Result<Distro, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned()))
+        .map_err(|_| "one of debian, ubuntu, rhel, rocky, alma, centos, oracle, fedora, sles, opensuse".to_owned())
+}
+
+/// What a recipe of a distribution begins with.
+struct Start {
+    distro: Distro,
+    release: String,
+    kernel: &'static str,
+    pkglist: &'static str,
+    /// The lines above [[repo]], and its fields: in TOML, in KDL.
+    above: String,
+    repo: &'static str,
+}
+
+impl Start {
+    /// Finds out which.
+    ///
+    /// # Errors
+    /// A text, where the release has to be said.
+    fn of(distro: Option<Distro>, release: Option<&str>) -> Result<Self, String> {
+        let is_ubuntu = release.is_some_and(|release| known_releases(Distro::Ubuntu).contains(&release));
+        let distro = distro.unwrap_or(if is_ubuntu { Distro::Ubuntu } else { Distro::Debian });
+        let newest = match distro {
+            Distro::Debian => Some("bookworm"),
+            Distro::Ubuntu => known_releases(distro).last().copied(),
+            _ => official_releases(distro).last().copied(),
+        };
+        let Some(release) = release.or(newest) else {
+            return Err(format!("--release: say which release of {} it is", distro.title()));
+        };
+        let is_official = official_repositories(distro, release).iter().any(|one| one.is_default);
+        let name = distro.name();
+        let (kernel, pkglist) = match distro.family() {
+            Family::Debian if distro == Distro::Ubuntu => ("linux-image-generic", PKGLIST),
+            Family::Debian => ("linux-image-amd64", PKGLIST),
+            Family::RedHat => ("kernel", RPM_PKGLIST),
+            Family::Suse => ("kernel-default", SUSE_PKGLIST),
+        };
+        let (above, repo) = match distro.family() {
+            Family::Debian => (
+                format!(
+                    "Where packages come from. `host` is the mirror that this machine's own apt uses; or give one:\nuri = \"http://mirror.example/{name}\", suites = [\"{release}\"], components = [\"main\"], signed-by = \"keys/site.gpg\""
+                ),
+                "host",
+            ),
+            _ if is_official => (
+                format!(
+                    "Where packages come from: the distribution's own repositories, its keys are built in. A mirror of your own:\nuri = \"http://mirror.example/{name}\"; more of its repositories: components = [\"+epel\"]"
+                ),
+                "distribution",
+            ),
+            _ => (
+                format!(
+                    "Where packages come from. `host` has what this machine is registered for; or name a mirror of your own:\nuri = \"http://mirror.example/{name}/$releasever/BaseOS/$basearch/os\", signed-by = \"keys/RPM-GPG-KEY\""
+                ),
+                "host",
+            ),
+        };
+        Ok(Self { distro, release: release.to_owned(), kernel, pkglist, above, repo })
+    }
+
+    /// The lines above [[repo]] as comments.
+    fn above(&self, mark: &str) -> String {
+        self.above.lines().map(|line| format!("{mark} {line}\n")).collect()
     }
 }
 
-fn recipe_text(name: &str, release: &str, has_key: bool) -> String {
-    let (distro, kernel) = of_release(release);
+fn recipe_text(name: &str, start: &Start, has_key: bool) -> String {
+    let (distro, release, kernel, repo) = (start.distro.name(), &start.release, start.kernel, start.repo);
+    let above = start.above("#");
+    let files = if start.distro.family() == Family::Debian { ".deb" } else { ".rpm" };
     let key = if has_key {
         "authorized_keys = [\"keys/admin.pub\"]"
     } else {
@@ -48,16 +121,14 @@ distro = "{distro}"
 release = "{release}"
 arch = "x86_64"
 
-# Where packages come from. `host` is the mirror that this machine's own apt uses; or give one:
-# uri = "http://mirror.example/{distro}", suites = ["{release}"], components = ["main"], signed-by = "keys/site.gpg"
-[[repo]]
-source = "host"
+{above}[[repo]]
+source = "{repo}"
 
 [packages]
 lists = ["{name}.pkglist"]       # xCAT pkglists, in order
 install = []                     # more packages
 
-# A directory of your own .deb files; its sub-directories are repositories too.
+# A directory of your own {files} files; its sub-directories are repositories too.
 # [otherpkgs]
 # dir = "otherpkgs"
 # lists = ["{name}.otherpkgs.pkglist"]
@@ -97,8 +168,17 @@ tmpfs = {{ "/tmp" = "50m" }}
 }
 
 /// The same in KDL.
-fn kdl_text(name: &str, release: &str, has_key: bool) -> String {
-    let (distro, kernel) = of_release(release);
+fn kdl_text(name: &str, start: &Start, has_key: bool) -> String {
+    let (distro, release, kernel, repo) = (start.distro.name(), &start.release, start.kernel, start.repo);
+    // Lists are items in a row here.
+    let above = start
+        .above("//")
+        .replace(" = [", " ")
+        .replace(" = ", "=")
+        .replace("], ", " ")
+        .replace(']', "")
+        .replace(", ", " ");
+    let files = if start.distro.family() == Family::Debian { ".deb" } else { ".rpm" };
     let key = if has_key {
         "authorized_keys \"keys/admin.pub\""
     } else {
@@ -108,16 +188,14 @@ fn kdl_text(name: &str, release: &str, has_key: bool) -> String {
         r#"// An image that diskless nodes boot from. `imgbuild plan` says what a build would do, and why.
 image name="{name}" distro="{distro}" release="{release}" arch="x86_64"
 
-// Where packages come from. `host` is the mirror that this machine's own apt uses; or give one:
-// repo uri="http://mirror.example/{distro}" suites="{release}" components="main" signed-by="keys/site.gpg"
-repo source="host"
+{above}repo source="{repo}"
 
 packages {{
     lists "{name}.pkglist"       // xCAT pkglists, in order
     install                      // more packages
 }}
 
-// A directory of your own .deb files; its sub-directories are repositories too.
+// A directory of your own {files} files; its sub-directories are repositories too.
 // otherpkgs "otherpkgs" {{ lists "{name}.otherpkgs.pkglist" }}
 
 kernel package="{kernel}" {{
@@ -168,7 +246,14 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
     };
-    if !good(&name) || !good(&own.release) {
+    let start = match Start::of(own.distro, own.release.as_deref()) {
+        Ok(start) => start,
+        Err(problem) => {
+            render::say(&format!("error: {problem}"));
+            return Exit::Usage;
+        }
+    };
+    if !good(&name) || !good(&start.release) {
         render::say(&format!(
             "`{name}` cannot be an image's name: use letters, digits, `.`, `_` and `-`, for instance `imgbuild init compute`"
         ));
@@ -176,7 +261,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     }
     let key = public_key();
     let mut files = vec![
-        (format!("{name}.pkglist"), PKGLIST.to_owned()),
+        (format!("{name}.pkglist"), start.pkglist.to_owned()),
         (format!("{name}.exlist"), EXLIST.to_owned()),
         (".gitignore".to_owned(), "/out\n".to_owned()),
     ];
@@ -184,8 +269,8 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         files.push(("keys/admin.pub".to_owned(), key.clone()));
     }
     let recipe = match own.format {
-        super::convert::To::Toml => (RECIPE_FILE.to_owned(), recipe_text(&name, &own.release, key.is_some())),
-        super::convert::To::Kdl => (KDL_RECIPE_FILE.to_owned(), kdl_text(&name, &own.release, key.is_some())),
+        super::convert::To::Toml => (RECIPE_FILE.to_owned(), recipe_text(&name, &start, key.is_some())),
+        super::convert::To::Kdl => (KDL_RECIPE_FILE.to_owned(), kdl_text(&name, &start, key.is_some())),
     };
     files.push(recipe);
     if let Some(taken) = [RECIPE_FILE, KDL_RECIPE_FILE].iter().find(|file| directory.join(file).exists()) {

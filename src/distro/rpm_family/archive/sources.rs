@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::distro::rpm::{RepoEntry, RepositorySource, Variables, read_repo_file};
 use crate::distro::{DistroError, Gathering, Keyring, keyring, without_password};
-use crate::recipe::{Recipe, Repo, id_of};
+use crate::recipe::{OfficialAddress, Recipe, Repo, RepoSource, chosen_repositories, id_of, official_repositories};
 use crate::source::{Finding, Severity, SourceFile};
 
 /// A repository of a recipe.
@@ -56,6 +56,8 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
             let base = recipe.directory.join(repo.file.as_deref().unwrap_or_default());
             let base = base.parent().unwrap_or(&recipe.directory).to_owned();
             all.extend(of_repo_file(gathering, file, (repo, packages), keys.as_ref(), &base, &variables)?);
+        } else if repo.source == Some(RepoSource::Distribution) {
+            all.extend(of_distribution(gathering, repo, keys.as_ref(), &variables)?);
         } else if repo.source.is_some() {
             let files = host_files();
             if files.is_empty() {
@@ -105,6 +107,60 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
         }
     }
     Ok(all)
+}
+
+/// The distribution's own repositories, or those of a mirror of them.
+fn of_distribution(
+    gathering: &Gathering<'_>,
+    repo: &Repo,
+    keys: Option<&Keyring>,
+    variables: &Variables,
+) -> Result<Vec<RepositorySource>, DistroError> {
+    let image = &gathering.recipe.model.image;
+    let no_source = |problem: String, help: &str| DistroError::NoSource { problem, help: help.to_owned() };
+    let all = official_repositories(image.distro, &image.release);
+    let chosen = chosen_repositories(&all, &repo.components).map_err(|name| {
+        no_source(
+            format!("{} {} has no repository `{name}`", image.distro.title(), image.release),
+            "see `imgbuild check`",
+        )
+    })?;
+    let mirror = repo.uri.as_ref().or(gathering.places.mirror.as_ref()).map(|mirror| mirror.trim_end_matches('/'));
+    let expanded = |text: &str| {
+        let unknown = |name: String| {
+            no_source(
+                format!("the address of the distribution's mirror has the unknown variable `${name}`"),
+                "give it a value in [repo_variables]",
+            )
+        };
+        variables.expand(text).map(|text| without_password(&text)).map_err(unknown)
+    };
+    let mut found = Vec::new();
+    for one in chosen {
+        let built_in = || {
+            let damaged = |problem| no_source(problem, "this is a mistake of imgbuild's");
+            Keyring::built_in(one.keys, &one.fingerprints).map(|keys| counting(keys, repo)).map_err(damaged)
+        };
+        let mut source = RepositorySource {
+            id: one.id.to_owned(),
+            keys: Some(keys.map_or_else(built_in, |keys| Ok(keys.clone()))?),
+            repo_gpgcheck: repo.check_index,
+            gpgcheck: repo.check_packages && !repo.check_index,
+            priority: repo.priority,
+            exclude: repo.exclude.clone(),
+            include: repo.include.clone(),
+            module_hotfixes: repo.module_hotfixes,
+            ..RepositorySource::default()
+        };
+        match (mirror, one.address) {
+            (Some(mirror), _) => source.base = vec![expanded(&format!("{mirror}/{}", one.path))?],
+            (None, OfficialAddress::Base(base)) => source.base = vec![expanded(base)?],
+            (None, OfficialAddress::MirrorList(list)) => source.mirrorlist = Some(expanded(list)?),
+            (None, OfficialAddress::MetaLink(list)) => source.metalink = Some(expanded(list)?),
+        }
+        found.push(source);
+    }
+    Ok(found)
 }
 
 /// The keys of a repository, as its [[repo]] wants them to count.
