@@ -211,7 +211,6 @@ fn the_distributions_own_repositories_come_from_a_mirror_of_them() {
         std::fs::create_dir_all(mirror.join(name).join("x86_64")).unwrap();
         let to = mirror.join(name).join("x86_64/os");
         match name {
-            // The server follows no link out of its directory; hard links cost nothing.
             "BaseOS" => {
                 let made = Command::new("cp").arg("-rl").arg(distribution().repository("distro")).arg(&to).status();
                 assert!(made.unwrap().success());
@@ -228,8 +227,8 @@ fn the_distributions_own_repositories_come_from_a_mirror_of_them() {
             ),
         );
     };
-    let server = imgbuild::boot::FileServer::start(&space.path().join("mirror")).unwrap();
-    let url = format!("http://127.0.0.1:{}", server.port());
+    let server = Server::start(&space.path().join("mirror"), 0, Arc::new(|_, _, bytes| Some(bytes)));
+    let url = format!("http://127.0.0.1:{}", server.port);
     recipe(&format!("uri = \"{url}/\""));
     add_init(&space);
     space.run(&["check"]).good();
