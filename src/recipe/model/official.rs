@@ -26,8 +26,8 @@ pub struct OfficialRepository {
     pub is_default: bool,
     /// Where it is found; with variables.
     pub address: OfficialAddress,
-    /// Its path below a mirror's directory of the distribution; with variables.
-    pub path: &'static str,
+    /// Its path below a mirror's directory of the distribution, with variables; none where it is no part of it.
+    pub path: Option<&'static str>,
     /// Name of the built-in keys that have those of its packages.
     pub keys: &'static str,
     /// Fingerprints of the keys that count.
@@ -53,7 +53,7 @@ fn read(line: &'static str) -> Option<OfficialRepository> {
         id,
         is_default: usual == "on",
         address,
-        path,
+        path: Some(path).filter(|path| *path != "-"),
         keys,
         fingerprints: fingerprints.split(',').collect(),
     })

@@ -152,8 +152,8 @@ fn of_distribution(
             module_hotfixes: repo.module_hotfixes,
             ..RepositorySource::default()
         };
-        match (mirror, one.address) {
-            (Some(mirror), _) => source.base = vec![expanded(&format!("{mirror}/{}", one.path))?],
+        match (mirror.zip(one.path), one.address) {
+            (Some((mirror, path)), _) => source.base = vec![expanded(&format!("{mirror}/{path}"))?],
             (None, OfficialAddress::Base(base)) => source.base = vec![expanded(base)?],
             (None, OfficialAddress::MirrorList(list)) => source.mirrorlist = Some(expanded(list)?),
             (None, OfficialAddress::MetaLink(list)) => source.metalink = Some(expanded(list)?),
