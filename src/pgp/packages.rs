@@ -57,14 +57,21 @@ fn is_by_prolonged_key(data: &[u8], signature: &[u8], keyring: &Keyring, policy:
     });
     let is_good = |signature: &openpgp::packet::Signature| {
         let Some(made) = signature.signature_creation_time() else { return false };
+        // The caller's part, says the library: not expired, and not of the future.
+        if signature.signature_alive(None, None).is_err() {
+            return false;
+        }
         let issuers = signature.get_issuers();
         let is_sound = policy.signature(signature, HashAlgoSecurity::CollisionResistance).is_ok();
-        let candidates = keyring.certificates.iter().filter_map(|cert| cert.with_policy(policy, None).ok());
+        // Of a key that says what it was then, that counts.
+        let lost = keyring.certificates.iter().filter(|cert| cert.with_policy(policy, made).is_err());
+        let candidates = lost.filter_map(|cert| cert.with_policy(policy, None).ok());
         is_sound
             && candidates.into_iter().any(|cert| {
                 let is_revoked = |status: RevocationStatus<'_>| matches!(status, RevocationStatus::Revoked(_));
                 let mut keys = cert.keys().for_signing();
                 !is_revoked(cert.revocation_status())
+                    && cert.primary_key().key_expiration_time().is_none_or(|end| made < end)
                     && keys.any(|key| {
                         issuers.iter().any(|id| id.aliases(key.key().key_handle()))
                             && !is_revoked(key.revocation_status())

@@ -342,7 +342,81 @@ fn a_node_that_does_not_answer_leaves_nothing() {
     std::fs::set_permissions(space.path().join("half"), PermissionsExt::from_mode(0o755)).unwrap();
     let half = format!("sh {}", space.path().join("half").display());
     let ran = space.run(&["capture", "ssh://n", "--into", "new", "--ssh", &half]);
-    assert!(ran.code == 3 && ran.err.contains("tar on the node failed"), "{} {}", ran.code, ran.err);
+    assert!(ran.code == 3 && ran.err.contains("the node could not pack its files"), "{} {}", ran.code, ran.err);
     let left: Vec<_> = std::fs::read_dir(space.path().join("new")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn what_a_node_may_hold_does_no_harm() {
+    let space = node();
+    let root = space.path().join("node");
+    let add = |text: &str| {
+        let path = root.join("var/lib/dpkg/status");
+        let own = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{own}{text}")).unwrap();
+    };
+    // Names that would be directives of a list, a conffile that its package no longer brings, a package on its way.
+    for name in ["#ENV:LD_PRELOAD=/x#", "#INCLUDE:../other#", "-bash", "a b"] {
+        add(&format!("Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n"));
+    }
+    add(
+        "Package: late\nStatus: install ok triggers-pending\nArchitecture: amd64\nVersion: 1\nConffiles:\n /etc/late.old 00 obsolete\n\n",
+    );
+    space
+        .write("node/var/lib/dpkg/info/late.list", "/etc\n/etc/late.old\n/home\n")
+        .write("node/etc/late.old", "ours\n");
+    // A folder that is a link, secrets under other names and in other files, ids twice and too large.
+    space.write("node/data/home/anna/x", "x\n");
+    symlink("/data/home", root.join("home")).unwrap();
+    space.write(
+        "node/etc/haproxy/all.pem",
+        &format!("-----BEGIN CERTIFICATE-----\n{}\n-----BEGIN RSA PRIVATE KEY-----\n", "x".repeat(9000)),
+    );
+    std::fs::create_dir_all(root.join("opt/app")).unwrap();
+    std::fs::hard_link(root.join("etc/site/tls.key"), root.join("opt/app/copy")).unwrap();
+    std::fs::hard_link(root.join("etc/shadow"), root.join("etc/a-copy")).unwrap();
+    space.write("node/root/anaconda-ks.cfg", "rootpw --iscrypted x\n");
+    let passwd = std::fs::read_to_string(root.join("etc/passwd")).unwrap();
+    space.write("node/etc/passwd", &format!("{passwd}anna:x:1001:1000::/:/bin/sh\nbig:x:100001:100001::/:/bin/sh\n"));
+    std::fs::create_dir_all(root.join("lib/modules/6.1.0-10-amd64/extra")).unwrap();
+    space.write("node/lib/modules/6.1.0-10-amd64/extra/new.ko", "\x7fELF new");
+    symlink("../extra/new.ko", root.join("lib/modules/6.1.0-10-amd64/linked.ko")).unwrap();
+    std::fs::remove_dir_all(root.join("etc/apt")).unwrap();
+    let made =
+        std::process::Command::new("tar").args(["-cf", "n.tar", "-C", "node", "."]).current_dir(space.path()).status();
+    assert!(made.unwrap().success());
+    let ran = space.run(&["capture", "n.tar", "--into", "new", "--name", "node"]).good();
+    assert!(ran.err.contains("imgbuild check finds no error in 1 images"), "{}\n{}", ran.out, ran.err);
+    assert_eq!(
+        text(&space, "captured.pkglist"),
+        "# The node's packages, but for its kernel.\nlate\ntool\n\n# Came because others needed or recommended them.\ntzdata\n"
+    );
+    let list = text(&space, "overlay.list");
+    for there in ["/etc/late.old", "/home   late: a link in the place of a folder", "/data/home/anna/x", "linked.ko"] {
+        assert!(list.contains(there), "{there}: {list}");
+    }
+    for secret in ["all.pem", "opt/app/copy", "etc/a-copy", "anaconda-ks.cfg", "tls.key"] {
+        assert!(!list.contains(secret), "{secret}: {list}");
+    }
+    assert!(text(&space, "drivers/6.1.0-10-amd64/new.ko").ends_with("new"), "the newest by its number");
+    assert!(text(&space, "overlay.postinstall").contains("move_folder 'home' 'data/home'\n"));
+    for note in [
+        "the user big (100001) is left out",
+        "the user anna (1001) is left out",
+        "packages with names or versions that none has",
+    ] {
+        assert!(ran.out.contains(note), "{note}: {}", ran.out);
+    }
+    let mode = std::fs::metadata(space.path().join("new/images/node/overlay.tar")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // A second --force keeps what the first one kept.
+    for round in 0..2 {
+        space.write("new/images/node/image.toml", &format!("# {round}\n"));
+        space.run(&["capture", "n.tar", "--into", "new", "--name", "node", "--force"]).good();
+    }
+    assert_eq!(
+        (text(&space, "image.toml.ORIG"), text(&space, "image.toml.ORIG.1")),
+        ("# 0\n".to_owned(), "# 1\n".to_owned())
+    );
 }

@@ -1,7 +1,7 @@
 //! What a directory holds, in the form of an archive's list.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::name::text_of;
@@ -40,7 +40,10 @@ pub fn list_directory(
             xattrs: xattrs_of(path).map_err(said)?,
         };
         if found.is_file() {
-            look(&listed, &mut std::fs::File::open(path).map_err(said)?).map_err(said)?;
+            // Something may have put a link or a pipe in its place since.
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+            let mut file = std::fs::File::options().read(true).custom_flags(flags).open(path).map_err(said)?;
+            look(&listed, &mut file).map_err(said)?;
         } else {
             look(&listed, &mut io::empty()).map_err(said)?;
         }

@@ -26,7 +26,7 @@ pub struct Listed {
     /// Which other path has the content: a hard link of tar.
     pub same_as: Option<String>,
     /// Number of the file in the archive, and how many names it has: hard links of cpio.
-    pub file: Option<(u32, u32)>,
+    pub file: Option<(u64, u32)>,
     /// Device number: major, minor.
     pub device: (u32, u32),
     /// Extended attributes, where the archive has them.
@@ -62,7 +62,10 @@ pub fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
             mtime: i64::from(entry.mtime()),
             target: None,
             same_as: None,
-            file: (entry.nlink() > 1 && entry.mode() & 0o170_000 == 0o100_000).then(|| (entry.ino(), entry.nlink())),
+            file: (entry.nlink() > 1 && entry.mode() & 0o170_000 == 0o100_000).then(|| {
+                let device = u64::from(entry.dev_major()) << 16 | u64::from(entry.dev_minor());
+                (device << 32 | u64::from(entry.ino()), entry.nlink())
+            }),
             device: (entry.rdev_major(), entry.rdev_minor()),
             xattrs: Vec::new(),
         };

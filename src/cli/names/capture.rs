@@ -4,6 +4,7 @@ use clap::Parser;
 
 use super::{Done, Shell};
 use crate::cli::output::render;
+use crate::xcat::definitions::{platform, search_names};
 
 /// Makes an image of a running node
 #[derive(Debug, Parser)]
@@ -14,7 +15,7 @@ pub struct Arguments {
     /// `diskless`; `sysclone` is not done here
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
-    /// The osimage; without it NODE's own release, CPU and the profile name it
+    /// The osimage: RELEASE-CPU-netboot-PROFILE finds the list of what is left out [default: NODE-PROFILE]
     #[arg(short = 'o', long = "osimage", value_name = "OSIMAGE")]
     pub osimage: Option<String>,
     /// Profile, also of the list of what is left out
@@ -33,20 +34,11 @@ pub struct Arguments {
 
 /// The list of what is left out, by the order of search for such files: custom, then shipped; the fuller name first.
 fn exclude_list(profile: &str, osvers: &str, arch: &str) -> Option<String> {
-    let family = osvers.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let major = osvers.split('.').next().unwrap_or(osvers);
-    let names = [
-        format!("{profile}.{osvers}.{arch}"),
-        format!("{profile}.{major}.{arch}"),
-        format!("{profile}.{arch}"),
-        format!("{profile}.{osvers}"),
-        format!("{profile}.{major}"),
-        profile.to_owned(),
-    ];
+    let platform = platform(osvers)?;
+    let names = search_names(profile, osvers, arch, "imgcapture.exlist").names;
     let folders = ["/install/custom/netboot", "/opt/xcat/share/xcat/netboot"];
-    let mut paths = folders
-        .iter()
-        .flat_map(|folder| names.iter().map(move |name| format!("{folder}/{family}/{name}.imgcapture.exlist")));
+    let mut paths =
+        folders.iter().flat_map(|folder| names.iter().map(move |name| format!("{folder}/{platform}/{name}")));
     paths.find(|path| std::path::Path::new(path).is_file())
 }
 

@@ -97,7 +97,9 @@ pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) 
                 OFF_PAGE => {
                     let (first, length) = (file.u32(page, value + 4), file.u32(page, value + 8));
                     let (first, length) = first.zip(length).ok_or_else(wrong)?;
-                    let content = file.overflow(first, length as usize);
+                    // No more than the file has: pages that lead in a circle would give anything.
+                    let is_there = length as usize <= bytes.len();
+                    let content = is_there.then(|| file.overflow(first, length as usize)).flatten();
                     take(&content.ok_or_else(|| damaged(format!("what begins on page {first} is cut short")))?)?;
                 }
                 kind => return Err(damaged(format!("page {number} has an item of the kind {kind}"))),

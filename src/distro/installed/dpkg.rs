@@ -54,6 +54,7 @@ pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
     let diversions = diversions(&text(files, DIVERSIONS));
     let status = text_of(status);
     let mut packages = Vec::new();
+    let mut seen = std::collections::HashSet::new();
     for stanza in status.split("\n\n") {
         let (Some(name), Some(version), Some(arch)) =
             (field(stanza, "Package"), field(stanza, "Version"), field(stanza, "Architecture"))
@@ -61,7 +62,10 @@ pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
             continue;
         };
         // Removed packages stay as long as their configuration does.
-        if field(stanza, "Status").is_none_or(|status| !status.ends_with(" installed")) {
+        let state = field(stanza, "Status").and_then(|status| status.rsplit(' ').next()).unwrap_or_default();
+        let is_there =
+            ["installed", "triggers-pending", "triggers-awaited", "half-configured", "unpacked"].contains(&state);
+        if !is_there || !seen.insert((name, arch)) {
             continue;
         }
         let of_package = |ending: &str| -> String {
@@ -80,11 +84,16 @@ pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
             }
         }
         let mut in_conffiles = false;
+        let mut obsolete: Vec<String> = Vec::new();
         for line in stanza.lines() {
             match line.strip_prefix(' ') {
                 Some(line) if in_conffiles => {
                     let mut words = line.split(' ');
                     let (path, digest, rest) = (words.next(), words.next(), words.next());
+                    // The package no longer brings it, and its list still has it.
+                    if rest.is_some() {
+                        obsolete.extend(path.map(|path| path.trim_start_matches('/').to_owned()));
+                    }
                     // `newconffile` was never installed, `obsolete` and `remove-on-upgrade` are no longer the package's.
                     if let (Some(path), Some(digest), None) = (path, digest, rest)
                         && digest != "newconffile"
@@ -99,7 +108,7 @@ pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
         let mut own = Vec::new();
         for line in of_package("list").lines() {
             let path = line.trim_start_matches('/');
-            if path.is_empty() || path == "." {
+            if path.is_empty() || path == "." || obsolete.iter().any(|gone| gone == path) {
                 continue;
             }
             let digest = digests.get(path).cloned();

@@ -22,6 +22,7 @@ pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) 
     let damaged = |what: &str| format!("is damaged: {what}");
     let slots = pages.checked_mul(PAGE).and_then(|end| bytes.get(..end));
     let slots = slots.ok_or_else(|| damaged("its table of packages is cut short"))?;
+    let mut seen = std::collections::HashSet::new();
     // The head of the file has the place of two slots.
     for slot in slots.chunks_exact(SLOT_SIZE).skip(2) {
         if little(slot, 0) != Some(SLOT) {
@@ -31,6 +32,9 @@ pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) 
         // Both are 0 where the slot is free.
         if block == 0 {
             continue;
+        }
+        if !seen.insert(block) {
+            return Err(damaged("two packages lie in one place"));
         }
         let blob = block.checked_mul(BLOCK).and_then(|at| bytes.get(at..)).unwrap_or_default();
         if little(blob, 0) != Some(BLOB) || little(blob, 4) != Some(index) {

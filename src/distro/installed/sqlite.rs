@@ -20,6 +20,13 @@ pub fn headers(
     // A copy of our own: SQLite brings what is in the log into it.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let database = Connection::open_with_flags(&path, flags).map_err(damaged)?;
+    // A view could be anything.
+    database.execute_batch("pragma trusted_schema = off; pragma cell_size_check = on").map_err(damaged)?;
+    let is_table = "select count(*) from sqlite_schema where type = 'table' and name = 'Packages'";
+    let tables: i64 = database.query_row(is_table, [], |row| row.get(0)).map_err(damaged)?;
+    if tables != 1 {
+        return Err("is damaged: it has no table of packages".to_owned());
+    }
     let mut query = database.prepare("select blob from Packages").map_err(damaged)?;
     let mut rows = query.query([]).map_err(damaged)?;
     while let Some(row) = rows.next().map_err(damaged)? {

@@ -17,6 +17,9 @@ const FILE: u32 = 0o100_000;
 const LINK: u32 = 0o120_000;
 const FIFO: u32 = 0o010_000;
 
+/// A larger file is no key and no configuration with one, in bytes.
+const LARGEST_KEY: u64 = 4 << 20;
+
 /// Longest file whose text is read, in bytes.
 const LONGEST_TEXT: u64 = 4 << 20;
 
@@ -68,8 +71,10 @@ pub struct Census {
     pub left_out: BTreeMap<String, Why>,
     /// Where the link /etc/localtime leads.
     pub localtime: Option<String>,
-    /// Files of a cpio archive by number: names whose content comes with another one.
-    numbered: BTreeMap<u32, Vec<String>>,
+    /// Files of a cpio archive by number: names whose content comes with another one, and why each is left out.
+    numbered: BTreeMap<u64, Vec<(String, Option<Why>)>>,
+    /// Names of which a further one is left out, and why: they are the same file.
+    tainted: Vec<(String, Why)>,
     /// Bytes that were read.
     pub bytes: u64,
 }
@@ -128,7 +133,10 @@ impl Census {
     /// # Errors
     /// The reader's; `InvalidData` for a name that leads out.
     pub fn take(&mut self, listed: &Listed, content: &mut dyn Read, rules: &Rules) -> io::Result<()> {
-        let path = listed.path.clone();
+        // `a//b` and `a/./b` are `a/b`.
+        let parts: Vec<&str> = listed.path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        let path = parts.join("/");
+        let listed = &Listed { path: path.clone(), ..listed.clone() };
         if path.split('/').any(|part| part == "..") {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the path `{path}` leads out of the tree")));
         }
@@ -144,6 +152,12 @@ impl Census {
         let is_database = is_database_file(&path);
         let why = rules.why(&path);
         let is_wanted = is_database || is_read(&path) || path == "etc/localtime";
+        if let Some((number, _)) = listed.file {
+            self.numbered.entry(number).or_default().push((path.clone(), why));
+        }
+        if let (Some(why @ (Why::Secret | Why::Node)), Some(first)) = (why, &listed.same_as) {
+            self.tainted.push((first.clone(), why));
+        }
         if let Some(why) = why
             && !is_wanted
         {
@@ -152,22 +166,24 @@ impl Census {
         }
         let mut seen =
             Seen { listed: listed.clone(), md5: String::new(), sha256: String::new(), is_private_key: false };
-        if let Some((number, _)) = listed.file {
-            self.numbered.entry(number).or_default().push(path.clone());
-        }
         if seen.is_file() && listed.same_as.is_none() {
             let limit = if is_database { LONGEST_DATABASE } else { LONGEST_TEXT };
             let mut kept = ((is_database || is_read(&path)) && listed.size <= limit).then(Vec::new);
             let (mut md5, mut sha256) = (md5::Md5::new(), sha2::Sha256::new());
-            let mut start = Vec::new();
+            // The end of what was read before, so that no key hides between two parts.
+            let mut tail: Vec<u8> = Vec::new();
+            let mut is_start = true;
             let mut buffer = vec![0; 1 << 17];
             loop {
                 let read = content.read(&mut buffer)?;
                 if read == 0 {
                     break;
                 }
-                if start.len() < 4096 {
-                    start.extend_from_slice(&buffer[..read.min(4096)]);
+                if !seen.is_private_key && listed.size <= LARGEST_KEY {
+                    tail.extend_from_slice(&buffer[..read]);
+                    seen.is_private_key = is_private_key(&tail, is_start);
+                    tail.drain(..tail.len().saturating_sub(128));
+                    is_start = false;
                 }
                 md5.update(&buffer[..read]);
                 sha256.update(&buffer[..read]);
@@ -177,7 +193,6 @@ impl Census {
                 }
             }
             (seen.md5, seen.sha256) = (hex(&md5.finalize()), hex(&sha256.finalize()));
-            seen.is_private_key = is_private_key(&start);
             if let Some(kept) = kept {
                 let place = if is_database { &mut self.databases } else { &mut self.texts };
                 place.insert(path.clone(), kept);
@@ -203,9 +218,23 @@ impl Census {
     /// When all is read: names of one file have the same content.
     pub fn finish(&mut self) {
         for names in std::mem::take(&mut self.numbered).into_values() {
-            let full = names.iter().find(|name| self.seen.get(*name).is_some_and(|seen| seen.listed.size > 0)).cloned();
-            let Some(full) = full else { continue };
-            self.copy_content(&full, names.iter().filter(|name| **name != full).cloned().collect());
+            let secret = names.iter().find_map(|(_, why)| why.filter(|why| matches!(why, Why::Secret | Why::Node)));
+            let has_content = |name: &String| self.seen.get(name).is_some_and(|seen| seen.listed.size > 0);
+            let full = names.iter().map(|(name, _)| name).find(|name| has_content(name)).cloned();
+            let others =
+                names.iter().map(|(name, _)| name.clone()).filter(|name| Some(name) != full.as_ref()).collect();
+            let lost = names.iter().find_map(|(_, why)| *why);
+            match (full, secret, lost) {
+                // The name that had the content is left out.
+                (_, Some(why), _) | (None, None, Some(why)) => {
+                    names.into_iter().for_each(|(name, _)| self.leave_out(name, why));
+                }
+                (Some(full), None, _) => self.copy_content(&full, others),
+                (None, None, None) => {}
+            }
+        }
+        for (name, why) in std::mem::take(&mut self.tainted) {
+            self.leave_out(name, why);
         }
         let hard: Vec<(String, String)> =
             self.seen.iter().filter_map(|(path, seen)| Some((path.clone(), seen.listed.same_as.clone()?))).collect();
@@ -216,9 +245,13 @@ impl Census {
             }
             // A further name of what is left out, or of nothing.
             let why = self.left_out.get(&full).copied().unwrap_or(Why::Special);
-            self.seen.remove(&path);
-            self.left_out.insert(path, why);
+            self.leave_out(path, why);
         }
+    }
+
+    fn leave_out(&mut self, path: String, why: Why) {
+        self.seen.remove(&path);
+        self.left_out.insert(path, why);
     }
 
     fn copy_content(&mut self, from: &str, to: Vec<String>) {
@@ -227,6 +260,7 @@ impl Census {
             if let Some(seen) = self.seen.get_mut(&path) {
                 seen.listed.same_as = Some(from.to_owned());
                 seen.listed.size = full.listed.size;
+                seen.is_private_key = full.is_private_key;
                 (seen.md5, seen.sha256) = (full.md5.clone(), full.sha256.clone());
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use crate::distro::installed::{Installed, InstalledFile};
+use crate::distro::installed::{Installed, InstalledFile, InstalledPackage};
 
 use super::census::{Census, Seen};
 use super::left_out::{Rules, Why};
@@ -70,6 +70,8 @@ pub struct Classified {
     pub as_packaged: usize,
     /// Folders of packages that the node has empty, and how many files they would bring: an exclude list has them.
     pub emptied: Vec<(String, usize)>,
+    /// Links in the place of folders that packages fill: the link, and where the folder is then.
+    pub folders: Vec<(String, String)>,
     /// Modules that no package brought.
     pub modules: Vec<String>,
 }
@@ -125,15 +127,22 @@ pub fn ids(text: &str) -> Ids {
     text.lines().filter_map(of_line).collect()
 }
 
-/// Sorts what was seen; of packages that the image does not get, `is_wanted`, nothing is missing.
-pub fn classify(census: &Census, installed: &Installed, rules: &Rules, is_wanted: &dyn Fn(&str) -> bool) -> Classified {
+/// Sorts what was seen; packages that are `is_foreign` bring nothing, and of those that are not `is_wanted`
+/// nothing is missing.
+pub fn classify(
+    census: &Census,
+    installed: &Installed,
+    rules: &Rules,
+    is_foreign: &dyn Fn(&InstalledPackage) -> bool,
+    is_wanted: &dyn Fn(&str) -> bool,
+) -> Classified {
     let users = ids(&census.text("etc/passwd").unwrap_or_default());
     let groups = ids(&census.text("etc/group").unwrap_or_default());
     let mut found = Classified { left_out: census.left_out.clone(), ..Classified::default() };
     // A path may belong to several packages: folders, and files that are the same in all of them.
     let mut owners: BTreeMap<String, Vec<(&str, &InstalledFile)>> = BTreeMap::new();
     let mut folders: HashMap<String, String> = HashMap::new();
-    for package in &installed.packages {
+    for package in installed.packages.iter().filter(|package| !is_foreign(package)) {
         for file in &package.files {
             let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
             let folder = folders.entry(folder.to_owned()).or_insert_with(|| match folder {
@@ -162,21 +171,31 @@ pub fn classify(census: &Census, installed: &Installed, rules: &Rules, is_wanted
             None if seen.is_private_key && !rules.keep_secrets => {
                 found.left_out.insert(path.clone(), Why::Secret);
             }
-            None if is_module(path) => found.modules.push(path.clone()),
+            None if seen.is_file() && seen.listed.same_as.is_none() && is_module(path) => {
+                found.modules.push(path.clone());
+            }
             None => found.overlay.push(file(Reason::Unpackaged, String::new(), "")),
             Some(claims) => {
                 let same = claims.iter().map(|(name, file)| (*name, *file, difference(seen, file, &users, &groups)));
                 let best = same.min_by_key(|(_, file, words)| (words.len(), file.ghost));
                 let Some((name, own, words)) = best else { continue };
                 let is_override = overridden.contains(path);
-                let is_known = own.mode.is_some() || own.digest.is_some() || !seen.is_file();
-                if own.ghost && (seen.is_directory() || !path.starts_with("etc/")) {
+                // Of another digest than MD5 and SHA-256 the content was not compared.
+                let is_compared = own.digest.as_ref().is_some_and(|digest| [32, 64].contains(&digest.len()));
+                let is_known = is_compared || !seen.is_file();
+                let is_folder = own.mode.is_none()
+                    && (folders.contains_key(own.path.as_str()) || path.matches('/').count() < 2)
+                    && !is_merged(path, seen);
+                if seen.is_private_key && (own.ghost || !words.is_empty()) && !rules.keep_secrets {
+                    found.left_out.insert(path.clone(), Why::Secret);
+                } else if is_folder && seen.is_link() {
+                    found.folders.push((path.clone(), census.resolved_folder(path)));
+                    found.overlay.push(file(Reason::Changed, "a link in the place of a folder".to_owned(), name));
+                } else if own.ghost && (seen.is_directory() || !path.starts_with("etc/")) {
                     found.left_out.insert(path.clone(), Why::Made);
                 } else if own.ghost {
                     let detail = "its package brings none".to_owned();
                     found.overlay.push(file(Reason::Changed, detail, name));
-                } else if seen.is_private_key && !words.is_empty() && !rules.keep_secrets {
-                    found.left_out.insert(path.clone(), Why::Secret);
                 } else if !words.is_empty() || is_override {
                     let mut words = words;
                     if is_override {
@@ -256,9 +275,16 @@ fn fold(found: &mut Classified, census: &Census) {
     found.emptied = folders;
 }
 
-/// Whether a path is a module of a kernel.
+/// Whether a link is one of those that merge `/bin` and its like into `/usr`.
+fn is_merged(path: &str, seen: &Seen) -> bool {
+    let target = seen.listed.target.as_deref().unwrap_or_default();
+    !path.contains('/') && target.trim_start_matches('/') == format!("usr/{path}")
+}
+
+/// Whether a path is a module of a kernel: `RELEASE/.../NAME.ko`.
 fn is_module(path: &str) -> bool {
-    let below = ["usr/lib/modules/", "lib/modules/"].iter().any(|start| path.starts_with(start));
+    let below = ["usr/lib/modules/", "lib/modules/"].iter().find_map(|start| path.strip_prefix(start));
+    let below = below.is_some_and(|below| below.contains('/'));
     let name = path.rsplit('/').next().unwrap_or_default();
     below && [".ko", ".ko.xz", ".ko.zst", ".ko.gz"].iter().any(|ending| name.ends_with(ending))
 }

@@ -1,8 +1,9 @@
 //! What of a node becomes fields of its recipe.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::distro::installed::{DatabaseKind, Installed};
+use crate::distro::installed::{DatabaseKind, Installed, InstalledPackage};
+use crate::distro::rpm::Evr;
 use crate::recipe::{Distro, Family, NOBODY, STATIC_IDS, is_account_name, is_authorized_key};
 use crate::site::osimage::{Release, release_of};
 use crate::xcat::matches;
@@ -101,6 +102,24 @@ fn release(census: &Census) -> Result<(Release, String), CaptureError> {
     found.map(|release| (release, osvers)).map_err(|problem| CaptureError::Unknown { problem })
 }
 
+/// Whether a package's name is one that dpkg or rpm takes, and so no directive of a list. Source: Debian Policy 5.6.1, rpm's own check.
+fn is_package_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+._-".contains(c);
+    name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') && name.chars().all(plain)
+}
+
+/// Whether a version can stand in a list.
+fn is_version(version: &str) -> bool {
+    !version.is_empty() && version.chars().all(|c| c.is_ascii_alphanumeric() || ".+~:^_-".contains(c))
+}
+
+/// Whether a package of the database can be one of a recipe's.
+pub fn is_sane(package: &InstalledPackage) -> bool {
+    is_package_name(&package.name)
+        && is_version(&package.version)
+        && is_package_name(&package.arch.replace(['(', ')'], ""))
+}
+
 /// The CPU's name of packages that are of no CPU.
 const ANY: [&str; 3] = ["all", "noarch", "(none)"];
 
@@ -147,7 +166,7 @@ fn kernel_of(distro: Distro, names: &BTreeSet<&str>) -> Option<String> {
         .iter()
         .filter(|name| distro.family() == Family::Debian && name.starts_with("linux-image-") && !name.ends_with("-dbg"))
         .collect();
-    own.sort();
+    own.sort_by_key(|name| Evr::parse(name.trim_start_matches("linux-image-")));
     own.last().map(|name| (**name).to_owned())
 }
 
@@ -156,8 +175,21 @@ fn packages(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError
     let distro = facts.release.distro;
     let own = if installed.kind == DatabaseKind::Dpkg { "amd64" } else { "x86_64" };
     let is_own = |arch: &str| arch == own || ANY.contains(&arch);
-    let foreign: Vec<&str> =
-        installed.packages.iter().filter(|one| !is_own(&one.arch)).map(|one| one.name.as_str()).collect();
+    let odd: Vec<String> = installed
+        .packages
+        .iter()
+        .filter(|one| !is_sane(one))
+        .map(|one| one.name.escape_default().to_string())
+        .collect();
+    if !odd.is_empty() {
+        facts.notes.push(format!("packages with names or versions that none has are left out: {}", odd.join(", ")));
+    }
+    let foreign: Vec<&str> = installed
+        .packages
+        .iter()
+        .filter(|one| !is_own(&one.arch) && is_sane(one))
+        .map(|one| one.name.as_str())
+        .collect();
     if installed.packages.iter().filter(|one| one.arch == own).count() < foreign.len() {
         let arch = installed.packages.iter().find(|one| !is_own(&one.arch)).map_or("", |one| one.arch.as_str());
         return Err(CaptureError::Unknown {
@@ -171,7 +203,7 @@ fn packages(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError
         installed.packages.iter().filter(|one| is_own(&one.arch)).map(|one| one.name.as_str()).collect();
     facts.kernel = kernel_of(distro, &names);
     let (mut loaders, mut kernels) = (Vec::new(), Vec::new());
-    for package in installed.packages.iter().filter(|one| is_own(&one.arch)) {
+    for package in installed.packages.iter().filter(|one| is_own(&one.arch) && is_sane(one)) {
         let name = package.name.as_str();
         if LOADERS.iter().any(|pattern| matches(pattern, name)) {
             loaders.push(name);
@@ -184,7 +216,7 @@ fn packages(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError
     if !loaders.is_empty() {
         facts.notes.push(format!("packages of boot loaders are left out: {}", loaders.join(", ")));
     }
-    facts.without = loaders.iter().chain(&kernels).chain(&foreign).map(|name| (*name).to_owned()).collect();
+    facts.without = loaders.iter().chain(&kernels).map(|name| (*name).to_owned()).collect();
     kernels.dedup();
     if kernels.len() > 1 {
         let kernel = facts.kernel.as_deref().unwrap_or_default();
@@ -218,6 +250,12 @@ fn accounts(facts: &mut Facts, census: &Census) {
         if !is_account_name(name) {
             continue;
         }
+        if gid > NOBODY || is_own(gid) && facts.groups.iter().any(|(known, _)| known == name) {
+            facts
+                .notes
+                .push(format!("the group {name} ({gid}) is left out: its number is too large, or it is there twice"));
+            continue;
+        }
         if is_own(gid) {
             if numbers.insert(gid) {
                 facts.groups.push((name.to_owned(), gid));
@@ -237,6 +275,14 @@ fn accounts(facts: &mut Facts, census: &Census) {
         let fields: Vec<&str> = line.split(':').collect();
         let [name, _, uid, gid, _, home, shell] = fields[..] else { continue };
         let (Ok(uid), Ok(gid)) = (uid.parse::<u32>(), gid.parse::<u32>()) else { continue };
+        let is_twice = facts.users.iter().any(|user| user.name == name);
+        if uid > NOBODY || is_own(uid) && (is_twice || !is_account_name(name)) {
+            let name = name.escape_default();
+            facts.notes.push(format!(
+                "the user {name} ({uid}) is left out: its number is too large, its name odd, or it is there twice"
+            ));
+            continue;
+        }
         if !is_account_name(name) || !is_own(uid) {
             continue;
         }
@@ -286,6 +332,11 @@ fn fstab(facts: &mut Facts, census: &Census) {
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [_, point, kind, ..] = fields[..] else { continue };
+        // A password in a recipe would be one in git.
+        if fields.get(3).is_some_and(|options| options.split(',').any(|one| one.starts_with("pass"))) {
+            facts.notes.push(format!("the line of fstab of {point} is left out: it has a password"));
+            continue;
+        }
         let is_bind =
             fields.get(3).is_some_and(|options| options.split(',').any(|one| one == "bind" || one == "rbind"));
         let is_usable = (WITHOUT_DISK.contains(&kind) || is_bind)
@@ -402,51 +453,4 @@ pub fn find(census: &Census, installed: &Installed) -> Result<Facts, CaptureErro
     system(&mut facts, census);
     facts.disabled = services::disabled(census, installed.kind);
     Ok(facts)
-}
-
-/// Texts of sources of packages with the keys that they name: file name in the workspace, content.
-pub fn sources(census: &Census, family: Family) -> (Vec<String>, BTreeMap<String, Vec<u8>>) {
-    let (folders, endings): (&[&str], &[&str]) = match family {
-        Family::Debian => (&["etc/apt/sources.list.d/"], &[".list", ".sources"]),
-        Family::RedHat => (&["etc/yum.repos.d/"], &[".repo"]),
-        Family::Suse => (&["etc/zypp/repos.d/"], &[".repo"]),
-    };
-    let is_source = |path: &str| {
-        (family == Family::Debian && path == "etc/apt/sources.list")
-            || folders.iter().any(|folder| path.starts_with(folder)) && endings.iter().any(|end| path.ends_with(end))
-    };
-    let (mut names, mut files) = (Vec::new(), BTreeMap::new());
-    for (path, bytes) in census.texts.iter().filter(|(path, _)| is_source(path)) {
-        let mut text = String::from_utf8_lossy(bytes).into_owned();
-        let has_archive = text.lines().map(str::trim).any(|line| {
-            let is_entry = line.starts_with("deb ") || line.starts_with("deb\t") || line.starts_with("URIs:");
-            let is_entry = is_entry
-                || line.starts_with("baseurl")
-                || line.starts_with("mirrorlist")
-                || line.starts_with("metalink");
-            is_entry && !line.contains("cdrom:")
-        });
-        if !has_archive {
-            continue;
-        }
-        if family == Family::Debian {
-            // Media of an installation are not there any more.
-            text = text.lines().filter(|line| !line.contains("cdrom:")).map(|line| format!("{line}\n")).collect();
-        }
-        for (key, bytes) in &census.texts {
-            let absolute = format!("/{key}");
-            let is_key =
-                ["etc/apt/", "usr/share/keyrings/", "etc/pki/rpm-gpg/"].iter().any(|start| key.starts_with(start));
-            if is_key && !is_source(key) && text.contains(&absolute) {
-                let name = key.rsplit('/').next().unwrap_or(key);
-                let by_url = format!("file://{absolute}");
-                text = text.replace(&by_url, &absolute).replace(&absolute, &format!("../keys/{name}"));
-                files.insert(format!("keys/{name}"), bytes.clone());
-            }
-        }
-        let name = format!("repos/{}", path.rsplit('/').next().unwrap_or(path));
-        files.insert(name.clone(), text.into_bytes());
-        names.push(name);
-    }
-    (names, files)
 }

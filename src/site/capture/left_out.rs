@@ -129,10 +129,24 @@ impl Rules {
     }
 }
 
-/// Whether the beginning of a file is that of a private key. Source: RFC 7468, and OpenSSH's PROTOCOL.key.
-pub fn is_private_key(start: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(start);
-    text.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with("PRIVATE KEY-----"))
+/// Whether a part of a file has a private key. Source: RFC 7468, OpenSSH's PROTOCOL.key, RFC 9580 6.2, PuTTY's manual C.3; keytabs by
+/// the first two bytes of MIT's format.
+pub fn is_private_key(part: &[u8], is_start: bool) -> bool {
+    const PUTTY: &[u8] = b"PuTTY-User-Key-File";
+    if is_start && (part.starts_with(PUTTY) || part.starts_with(&[5, 2, 0, 0]) || part.starts_with(b"openssh-key-v1\0"))
+    {
+        return true;
+    }
+    let finder = |text: &[u8], what: &[u8]| memchr::memmem::find(text, what);
+    let mut rest = part;
+    while let Some(at) = finder(rest, b"-----BEGIN ") {
+        let head = &rest[at + 11..rest.len().min(at + 75)];
+        if finder(head, b"PRIVATE KEY").is_some_and(|end| finder(head, b"-----").is_none_or(|stop| end < stop)) {
+            return true;
+        }
+        rest = &rest[at + 11..];
+    }
+    false
 }
 
 #[cfg(test)]
@@ -159,9 +173,19 @@ mod tests {
     }
 
     #[test]
-    fn private_keys_are_known_by_their_first_line() {
-        assert!(is_private_key(b"# mine\n-----BEGIN OPENSSH PRIVATE KEY-----\nx"));
-        assert!(is_private_key(b"-----BEGIN PRIVATE KEY-----\r\n"));
-        assert!(!is_private_key(b"-----BEGIN CERTIFICATE-----\n"));
+    fn private_keys_are_known_wherever_they_stand() {
+        for text in [
+            &b"# mine\n-----BEGIN OPENSSH PRIVATE KEY-----\nx"[..],
+            b"-----BEGIN PRIVATE KEY-----\r\n",
+            b"-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n  -----BEGIN EC PRIVATE KEY-----\n",
+            b"{\"key\": \"-----BEGIN RSA PRIVATE KEY-----\\nx\"}",
+            b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n",
+            b"PuTTY-User-Key-File-3: ssh-ed25519\n",
+            &[5, 2, 0, 0, 0, 60],
+        ] {
+            assert!(is_private_key(text, true), "{}", text.escape_ascii());
+        }
+        assert!(!is_private_key(b"-----BEGIN CERTIFICATE-----\nPRIVATE KEY-----", true));
+        assert!(!is_private_key(b"-----BEGIN PUBLIC KEY-----\n", true));
     }
 }

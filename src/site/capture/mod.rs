@@ -7,9 +7,11 @@ mod left_out;
 mod overlay;
 mod services;
 mod source;
+mod sources;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -19,6 +21,7 @@ pub use left_out::{Rules, Why};
 pub use source::Source;
 
 use crate::distro::installed;
+use crate::distro::rpm::Evr;
 use crate::recipe::{RECIPE_FILE, is_image_name};
 use crate::site::confine;
 use crate::site::workspace::{Wanted as WantedRules, with_wanted, write_whole};
@@ -193,12 +196,20 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
         problem: "it has no package database of dpkg or rpm with packages in it".to_owned(),
     })?;
     let mut facts = facts::find(&census, &installed)?;
-    let found = classify::classify(&census, &installed, &request.rules, &|name| !facts.without.contains(name));
+    let own = if installed.kind == installed::DatabaseKind::Dpkg { "amd64" } else { "x86_64" };
+    let is_foreign = |package: &installed::InstalledPackage| {
+        !facts::is_sane(package) || ![own, "all", "noarch", "(none)"].contains(&package.arch.as_str())
+    };
+    let is_wanted = |name: &str| !facts.without.contains(name);
+    let found = classify::classify(&census, &installed, &request.rules, &is_foreign, &is_wanted);
     let (modules, updates) = modules(&found.modules, &mut facts);
-    let (sources, mut files) = facts::sources(&census, facts.release.distro.family());
+    let sources::Sources { names: sources, mut files, variables, notes } =
+        sources::sources(&census, facts.release.distro.family());
+    facts.notes.extend(notes);
     let (removed, modes) = (text::removed(&found), text::modes(&found));
     let named = Named {
         sources,
+        variables,
         overlay: found.overlay.iter().any(OverlayFile::is_in_archive),
         modes: !modes.is_empty(),
         members: !facts.members.is_empty(),
@@ -226,9 +237,12 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
         files.insert(text::MODES.to_owned(), modes.into_bytes());
     }
     if named.has_script() {
-        files.insert(text::SCRIPT.to_owned(), text::script(&facts, &named).into_bytes());
+        files.insert(text::SCRIPT.to_owned(), text::script(&facts, &found, &named).into_bytes());
     }
-    let mut report = report(request, &facts, &found, installed.packages.len());
+    let is_large = |seen: &census::Seen| seen.listed.uid.max(seen.listed.gid) > u32::from(u16::MAX);
+    let large: BTreeSet<String> =
+        census.seen.iter().filter(|(_, seen)| is_large(seen)).map(|(path, _)| path.clone()).collect();
+    let mut report = report(request, &facts, &found, &large, installed.packages.len());
     report.files = files.keys().cloned().collect();
     report.files.extend(modules.values().cloned());
     if named.overlay {
@@ -244,7 +258,9 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     let wanted = overlay::Wanted::of(&found, &census, modules);
     if named.overlay || !wanted.modules.is_empty() {
         let path = made.path().join(text::ARCHIVE);
-        let file = std::fs::File::create(&path).map_err(io(&path))?;
+        // It has what only root could read on the node.
+        let options = std::fs::File::options().write(true).create_new(true).mode(0o600).to_owned();
+        let file = options.open(&path).map_err(io(&path))?;
         let mut archive = std::io::BufWriter::with_capacity(1 << 18, file);
         overlay::write(&opened, &census, &wanted, &mut archive, made.path())?;
         std::io::Write::flush(&mut archive).map_err(io(&path))?;
@@ -278,17 +294,32 @@ fn place(made: &Path, directory: &Path, files: &[String]) -> Result<(), CaptureE
         let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
         return std::fs::set_permissions(directory, mode).map_err(io(directory));
     }
+    // The recipe names the directory, so modules of another capture would be built in.
+    let drivers = directory.join("drivers");
+    if drivers.symlink_metadata().is_ok() {
+        std::fs::rename(&drivers, original(&drivers)).map_err(io(&drivers))?;
+    }
     for name in files {
         let to = directory.join(name);
         confine::make_folders(directory, &to).map_err(io(&to))?;
         if to.symlink_metadata().is_ok() {
-            let mut old = to.clone().into_os_string();
-            old.push(".ORIG");
-            std::fs::rename(&to, &old).map_err(io(&to))?;
+            std::fs::rename(&to, original(&to)).map_err(io(&to))?;
         }
         std::fs::rename(made.join(name), &to).map_err(io(&to))?;
     }
     Ok(())
+}
+
+/// A name for what is replaced: `FILE.ORIG`, `FILE.ORIG.1` where that is taken, and so on.
+fn original(path: &Path) -> PathBuf {
+    let with = |ending: String| {
+        let mut name = path.to_owned().into_os_string();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    let mut names =
+        std::iter::once(with(".ORIG".to_owned())).chain((1..).map(|number| with(format!(".ORIG.{number}"))));
+    names.find(|name| name.symlink_metadata().is_err()).unwrap_or_else(|| with(".ORIG".to_owned()))
 }
 
 /// Modules that no package brought, as files of the newest kernel's own directory.
@@ -299,7 +330,10 @@ fn modules(found: &[String], facts: &mut Facts) -> (BTreeMap<String, String>, Ve
         let release = below.split('/').next().unwrap_or_default();
         by_release.entry(release.to_owned()).or_default().push(path);
     }
-    let Some((newest, paths)) = by_release.pop_last() else { return (BTreeMap::new(), Vec::new()) };
+    let newest = by_release.keys().max_by_key(|release| Evr::parse(release)).cloned();
+    let Some((newest, paths)) = newest.and_then(|newest| by_release.remove_entry(&newest)) else {
+        return (BTreeMap::new(), Vec::new());
+    };
     for release in by_release.keys() {
         facts.notes.push(format!("modules that no package brought for {release} are left out: {newest} has its own"));
     }
@@ -319,7 +353,13 @@ fn modules(found: &[String], facts: &mut Facts) -> (BTreeMap<String, String>, Ve
     (files, vec![folder])
 }
 
-fn report(request: &CaptureRequest, facts: &Facts, found: &classify::Classified, packages: usize) -> CaptureReport {
+fn report(
+    request: &CaptureRequest,
+    facts: &Facts,
+    found: &classify::Classified,
+    large_owners: &BTreeSet<String>,
+    packages: usize,
+) -> CaptureReport {
     let mut report = CaptureReport {
         format_version: CAPTURE_FORMAT.to_owned(),
         dry_run: request.dry_run,
@@ -361,6 +401,11 @@ fn report(request: &CaptureRequest, facts: &Facts, found: &classify::Classified,
             "{} lines of fstab are of disks: they stand in the recipe as comments",
             facts.fstab_of_disks.len()
         ));
+    }
+    let is_mapped = |file: &&OverlayFile| file.reason != Reason::Removed;
+    let large = found.overlay.iter().filter(is_mapped).filter(|file| large_owners.contains(&file.path)).count();
+    if large > 0 {
+        report.notes.push(format!("{large} files of owners with numbers above 65535 become nobody's"));
     }
     let bytes: u64 = found.overlay.iter().map(|file| file.size).sum();
     if bytes > 50 << 20 {

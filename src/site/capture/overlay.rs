@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::{Listed, write_tar_entry, write_tar_trailer};
 use crate::digest::Digest;
+use crate::recipe::NOBODY;
 use crate::site::confine;
 use crate::store::{Entry, Kind};
 
@@ -18,6 +19,11 @@ use super::source::Opened;
 fn is_kept(name: &str) -> bool {
     let of_image = ["user.", "system.posix_acl_", "security.capability", "security.ima", "security.evm"];
     of_image.iter().any(|start| name.starts_with(start)) && !name.contains(".overlay.")
+}
+
+/// A number that images have; larger ones become nobody's.
+pub fn mapped(id: u32) -> u32 {
+    if id > u32::from(u16::MAX) { NOBODY } else { id }
 }
 
 /// The entry of a path.
@@ -33,8 +39,8 @@ fn entry_of(listed: &Listed) -> Option<Entry> {
     Some(Entry {
         kind,
         mode: listed.mode & 0o7777,
-        uid: listed.uid,
-        gid: listed.gid,
+        uid: mapped(listed.uid),
+        gid: mapped(listed.gid),
         mtime: listed.mtime.max(0),
         link_group: None,
         xattrs,

@@ -85,6 +85,7 @@ impl Source {
 /// What runs on the node: one tar stream of its root and of the file systems on its disks. Other mounts (memory, network,
 /// the kernel's own) are named for tar to leave out. `tar --xattrs` keeps capabilities; a tar without it (BusyBox) packs all the same.
 const ON_NODE: &str = r#"set -f
+[ "$(id -u)" = 0 ] || { echo "imgbuild: log in as root: others cannot read all files" >&2; exit 77; }
 cd / || exit 1
 while read -r device at kind rest; do
     case "$kind" in ext2|ext3|ext4|xfs|btrfs|f2fs|jfs|reiserfs|vfat|zfs|bcachefs) continue ;; esac
@@ -105,7 +106,7 @@ tar -cf - "$@" .
 pub struct Opened {
     what: Source,
     /// The stream of a node; gone when this is dropped.
-    spool: Option<tempfile::NamedTempFile>,
+    spool: Option<File>,
 }
 
 /// Fetches a node's stream into a file beside the workspace; other sources are read where they lie.
@@ -120,7 +121,8 @@ pub fn open(
 ) -> Result<Opened, CaptureError> {
     let Source::Node { host, port } = source else { return Ok(Opened { what: source.clone(), spool: None }) };
     let failed = |problem: String| CaptureError::Node { host: host.clone(), problem };
-    let spool = tempfile::Builder::new().prefix(".capture-").tempfile_in(beside);
+    // Without a name: whatever ends this, nothing of the node is left.
+    let spool = tempfile::tempfile_in(beside);
     let spool = spool.map_err(|error| CaptureError::Io { path: beside.to_owned(), error })?;
     let mut words = ssh.iter();
     let program = words.next().map_or("ssh", String::as_str);
@@ -137,8 +139,8 @@ pub fn open(
     // A node that hangs up is known by what ssh says when it ends.
     let _ = stdin.write_all(ON_NODE.as_bytes());
     drop(stdin);
-    let unwritable = |error: io::Error| CaptureError::Io { path: spool.path().to_owned(), error };
-    let mut packer = zstd::Encoder::new(spool.as_file(), 1).map_err(unwritable)?;
+    let unwritable = |error: io::Error| CaptureError::Io { path: beside.to_owned(), error };
+    let mut packer = zstd::Encoder::new(&spool, 1).map_err(unwritable)?;
     let mut buffer = vec![0; 1 << 18];
     let mut bytes = 0u64;
     loop {
@@ -165,7 +167,7 @@ pub fn open(
         let help = if ended.code() == Some(255) {
             "ssh could not log in, or the connection broke"
         } else {
-            "tar on the node failed"
+            "the node could not pack its files"
         };
         return Err(failed(format!("{help} (it ended with {code}); nothing was written")));
     }
@@ -185,7 +187,7 @@ impl Opened {
     /// [`CaptureError`].
     pub fn list(&self, look: &mut Look<'_>) -> Result<(), CaptureError> {
         let path = match (&self.what, &self.spool) {
-            (_, Some(spool)) => spool.path().to_owned(),
+            (_, Some(_)) => PathBuf::from("the node's stream"),
             (Source::Directory(path), _) => {
                 let said = |error: io::Error| CaptureError::Io { path: path.clone(), error };
                 let device = std::fs::metadata(path).map_err(said)?.dev();
@@ -201,7 +203,14 @@ impl Opened {
             (Source::Node { .. }, None) => return Ok(()),
         };
         let said = |error: io::Error| CaptureError::Io { path: path.clone(), error };
-        let file = File::open(&path).map_err(said)?;
+        let file = match &self.spool {
+            Some(spool) => {
+                let mut file = spool.try_clone().map_err(said)?;
+                io::Seek::seek(&mut file, io::SeekFrom::Start(0)).map_err(said)?;
+                file
+            }
+            None => File::open(&path).map_err(said)?,
+        };
         let mut stream = plain(BufReader::with_capacity(1 << 18, file)).map_err(said)?;
         let mut start = Vec::new();
         stream.by_ref().take(START as u64).read_to_end(&mut start).map_err(said)?;

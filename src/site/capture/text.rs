@@ -6,7 +6,8 @@ use crate::distro::installed::{DatabaseKind, Installed};
 use crate::recipe::Family;
 
 use super::classify::{Classified, OverlayFile, Reason};
-use super::facts::Facts;
+use super::facts::{Facts, is_sane};
+use super::overlay::mapped;
 
 /// The list of packages.
 pub const PKGLIST: &str = "captured.pkglist";
@@ -45,6 +46,8 @@ fn list(items: &[String]) -> String {
 pub struct Named {
     /// Files of sources of packages.
     pub sources: Vec<String>,
+    /// Variables of the sources' addresses.
+    pub variables: std::collections::BTreeMap<String, String>,
     /// Whether there is an overlay.
     pub overlay: bool,
     /// Whether there are members of groups to be set.
@@ -84,6 +87,13 @@ pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String 
     }
     for source in &named.sources {
         let _ = write!(text, "[[repo]]\nfile = {}   # as the node has it\n\n", quoted(source));
+    }
+    if !named.variables.is_empty() {
+        text.push_str("[repo_variables]\n");
+        for (name, value) in &named.variables {
+            let _ = writeln!(text, "{name} = {}", quoted(value));
+        }
+        text.push('\n');
     }
     // The list has all of them: nothing that the node has not.
     let base = if facts.release.distro.family() == Family::Debian { "base = \"essential\"\n" } else { "" };
@@ -209,7 +219,7 @@ pub fn packages(installed: &Installed) -> String {
         DatabaseKind::Rpm => "rpm",
     };
     let mut text = format!("# Packages of the captured node by its {manager} database: name, version, architecture.\n");
-    for package in &installed.packages {
+    for package in installed.packages.iter().filter(|package| is_sane(package)) {
         let _ = writeln!(text, "{} {} {}", package.name, package.version, package.arch);
     }
     text
@@ -227,7 +237,7 @@ pub fn overlay_list(found: &Classified) -> String {
         let shown = if path.chars().any(|c| c.is_control()) { shown } else { path.clone() };
         let _ = write!(text, "{:<10} {size:>10} /{shown}", reason.name());
         if !package.is_empty() {
-            let _ = write!(text, "   {package}");
+            let _ = write!(text, "   {}", package.escape_default());
         }
         if !detail.is_empty() {
             let _ = write!(text, ": {}", detail.replace(|c: char| c.is_control(), "?"));
@@ -241,7 +251,7 @@ pub fn overlay_list(found: &Classified) -> String {
 pub fn exlist(found: &Classified) -> String {
     let mut text =
         "# Folders that packages fill and that were empty on the node, as an exclude list leaves them.\n".to_owned();
-    for (folder, count) in found.emptied.iter().filter(|(folder, _)| !folder.contains(['\n', '\r'])) {
+    for (folder, count) in found.emptied.iter().filter(|(folder, _)| !folder.contains(['\n', '\r', '#'])) {
         let quoted: String =
             folder.chars().flat_map(|c| "*?[\\".contains(c).then_some('\\').into_iter().chain([c])).collect();
         let _ = write!(text, "# {count} files\n./{quoted}/*\n");
@@ -259,18 +269,36 @@ pub fn removed(found: &Classified) -> String {
 pub fn modes(found: &Classified) -> String {
     let lines = found.overlay.iter().filter(|file| !file.path.contains('\n'));
     lines
-        .filter_map(|file| file.attributes.map(|(mode, uid, gid)| format!("{mode:o} {uid}:{gid} {}\n", file.path)))
+        .filter_map(|file| {
+            // An owner that is written anew takes capabilities away.
+            let owner = |uid, gid| {
+                if file.detail.contains("owner ") || file.detail.contains("dpkg-") {
+                    format!("{}:{}", mapped(uid), mapped(gid))
+                } else {
+                    "-".to_owned()
+                }
+            };
+            file.attributes.map(|(mode, uid, gid)| format!("{mode:o} {} {}\n", owner(uid, gid), file.path))
+        })
         .collect()
 }
 
 /// The script that makes of an image of packages the node's.
-pub fn script(facts: &Facts, named: &Named) -> String {
+pub fn script(facts: &Facts, found: &Classified, named: &Named) -> String {
     let mut text = "#!/bin/sh\n# Makes of the packages' files those of the captured node. Written by `imgbuild capture`; it may be edited.\nset -e\nroot=$1\n".to_owned();
     if named.removed {
         let _ = write!(
             text,
-            "\n# Files that packages bring and the node did not have.\nwhile IFS= read -r path; do\n    rm -f -- \"$root/$path\"\ndone < {REMOVED}\n"
+            "\n# Files that packages bring and the node did not have.\nwhile IFS= read -r path; do\n    # A folder of another package may be there now.\n    if [ ! -d \"$root/$path\" ] || [ -L \"$root/$path\" ]; then\n        rm -f -- \"$root/$path\"\n    fi\ndone < {REMOVED}\n"
         );
+    }
+    let is_plain = |path: &String| path.chars().all(|c| c.is_ascii_alphanumeric() || "._+/-@".contains(c));
+    let folders: Vec<_> = found.folders.iter().filter(|(from, to)| is_plain(from) && is_plain(to)).collect();
+    if !folders.is_empty() {
+        text.push_str("\n# Folders that were links on the node: what packages put there moves to where the link leads.\nmove_folder() {\n    [ -d \"$root/$1\" ] && [ ! -L \"$root/$1\" ] || return 0\n    mkdir -p \"$root/$2\"\n    cp -a \"$root/$1/.\" \"$root/$2/\"\n    rm -rf -- \"$root/$1\"\n}\n");
+        for (from, to) in folders {
+            let _ = writeln!(text, "move_folder '{from}' '{to}'");
+        }
     }
     if named.overlay {
         let _ = write!(
@@ -282,9 +310,10 @@ pub fn script(facts: &Facts, named: &Named) -> String {
     if named.modes {
         let _ = write!(
             text,
-            "\n# Files of packages whose mode or owner alone was changed.\nwhile read -r mode owner path; do\n    \
-             [ -e \"$root/$path\" ] || [ -L \"$root/$path\" ] || continue\n    chown -h \"$owner\" \"$root/$path\"\n    \
-             [ -L \"$root/$path\" ] || chmod \"$mode\" \"$root/$path\"\ndone < {MODES}\n"
+            "\n# Files of packages whose mode or owner alone was changed.\nwhile IFS= read -r line; do\n    \
+             mode=${{line%% *}} line=${{line#* }}\n    owner=${{line%% *}} path=$root/${{line#* }}\n    \
+             [ -e \"$path\" ] || [ -L \"$path\" ] || continue\n    [ \"$owner\" = - ] || chown -h \"$owner\" \"$path\"\n    \
+             [ -L \"$path\" ] || chmod \"$mode\" \"$path\"\ndone < {MODES}\n"
         );
     }
     if !facts.members.is_empty() {

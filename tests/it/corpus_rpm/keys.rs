@@ -40,6 +40,10 @@ fn rpm_loads_what_is_loaded_here() {
             .arg(&path)
             .output();
         let ran = ran.expect("rpm is installed by tests/run");
+        // Of keys of version 6, as RHEL has them since 9.7 and 10.1, no rpm before 5 knows anything.
+        if String::from_utf8_lossy(&ran.stderr).contains("Unsupported version of key: V6") {
+            continue;
+        }
         let own = Keyring::parse(&std::fs::read(&path).unwrap());
         let is_known = NOT_BY_RPM.contains(&name.as_str());
         if (ran.status.success() || is_known) != own.is_ok() || is_known && ran.status.success() {

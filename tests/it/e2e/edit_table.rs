@@ -163,13 +163,14 @@ const EDITS: &[Edit] = &[
             "repo.module-hotfixes",
             "repo.check-packages",
             "repo.check-index",
+            "repo.weak-signatures",
         ],
         "what only RPM repositories have",
         |space| {
             space.write("site.repo", "");
             add_table(
                 space,
-                "[[repo]]\nid = \"site\"\nmirrorlist = \"http://127.0.0.1:9/m\"\nmetalink = \"http://127.0.0.1:9/l\"\nfile = \"site.repo\"\npriority = 1\nexclude = [\"a\"]\ninclude = [\"b\"]\nmodule-hotfixes = true\ncheck-packages = false\ncheck-index = true",
+                "[[repo]]\nid = \"site\"\nmirrorlist = \"http://127.0.0.1:9/m\"\nmetalink = \"http://127.0.0.1:9/l\"\nfile = \"site.repo\"\npriority = 1\nexclude = [\"a\"]\ninclude = [\"b\"]\nmodule-hotfixes = true\ncheck-packages = false\ncheck-index = true\nweak-signatures = true",
             );
         },
     ),

@@ -387,7 +387,12 @@ pub(super) fn files(header: &Header) -> Result<Vec<FileEntry>, String> {
         for (at, base) in header.texts(tag::BASE_NAMES)?.into_iter().enumerate() {
             let index = indexes.get(at).and_then(|index| usize::try_from(*index).ok());
             let directory = index.and_then(|index| directories.get(index));
-            paths.push(format!("{}{base}", directory.ok_or("has a file without a directory")?));
+            let directory = directory.ok_or("has a file without a directory")?;
+            // PATH_MAX; a header could name one long directory for each of many files.
+            if directory.len() + base.len() > 4096 {
+                return Err("has a path that is too long".to_owned());
+            }
+            paths.push(format!("{directory}{base}"));
         }
     }
     let modes = header.numbers(tag::FILE_MODES)?;

@@ -114,7 +114,7 @@ impl Tree {
         let mut stream = io::Cursor::new(start).chain(stream);
         let mut tree = Self::default();
         // Names of one file: the content comes with one of them.
-        let mut links: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        let mut links: BTreeMap<u64, Vec<String>> = BTreeMap::new();
         let mut hard: Vec<(String, String)> = Vec::new();
         let mut look = |entry: &Listed, content: &mut dyn Read| {
             if let Some((file, _)) = entry.file {
