@@ -64,7 +64,7 @@ pub fn official_repositories(distro: Distro, release: &str) -> Vec<&'static Offi
     let major = release.split('.').next().unwrap_or(release);
     let is_of = |one: &&OfficialRepository| {
         let is_release = |known: &&str| *known == release || !known.contains('.') && *known == major;
-        one.distros.contains(&distro.name()) && one.releases.iter().any(|known| is_release(&known))
+        one.distros.contains(&distro.name()) && one.releases.iter().any(is_release)
     };
     TABLE.iter().filter(is_of).collect()
 }

@@ -11,7 +11,6 @@ mod sources;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -258,9 +257,7 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     let wanted = overlay::Wanted::of(&found, &census, modules);
     if named.overlay || !wanted.modules.is_empty() {
         let path = made.path().join(text::ARCHIVE);
-        // It has what only root could read on the node.
-        let options = std::fs::File::options().write(true).create_new(true).mode(0o600).to_owned();
-        let file = options.open(&path).map_err(io(&path))?;
+        let file = std::fs::File::create(&path).map_err(io(&path))?;
         let mut archive = std::io::BufWriter::with_capacity(1 << 18, file);
         overlay::write(&opened, &census, &wanted, &mut archive, made.path())?;
         std::io::Write::flush(&mut archive).map_err(io(&path))?;
@@ -395,6 +392,11 @@ fn report(
         if (is_told && of_reason.1.len() < 50) || of_reason.1.len() < 3 {
             of_reason.1.push(format!("/{path}"));
         }
+    }
+    if request.rules.keep_secrets {
+        report.notes.push(
+            "overlay.tar has the node's secrets, and builds have to read it: keep the workspace below a folder that nobody else can enter, and out of shared repositories".to_owned(),
+        );
     }
     if !facts.fstab_of_disks.is_empty() {
         report.notes.push(format!(
