@@ -1,6 +1,7 @@
 //! `capture`: what becomes of a node's packages, changed files, accounts and secrets; and what a hostile archive gets.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
+#[cfg(feature = "e2e")]
 use std::path::Path;
 
 use crate::support::{Ran, Space, without_paths};
@@ -176,6 +177,7 @@ fn nothing_that_is_there_is_lost_and_a_dry_run_writes_nothing() {
 }
 
 #[test]
+#[cfg(feature = "e2e")] // cpio and zstd are what tests/run installs
 fn archives_of_any_form_give_the_same_recipe() {
     let space = node();
     // The order of an archive is not that of the paths: the database may come last.
