@@ -385,6 +385,8 @@ fn what_a_node_may_hold_does_no_harm() {
     std::fs::create_dir_all(root.join("lib/modules/6.1.0-10-amd64/extra")).unwrap();
     space.write("node/lib/modules/6.1.0-10-amd64/extra/new.ko", "\x7fELF new");
     symlink("../extra/new.ko", root.join("lib/modules/6.1.0-10-amd64/linked.ko")).unwrap();
+    // Another name of a module, whichever of them tar meets first.
+    std::fs::hard_link(root.join("lib/modules/6.1.0-10-amd64/extra/new.ko"), root.join("opt/app/module")).unwrap();
     std::fs::remove_dir_all(root.join("etc/apt")).unwrap();
     let made =
         std::process::Command::new("tar").args(["-cf", "n.tar", "-C", "node", "."]).current_dir(space.path()).status();
@@ -403,6 +405,7 @@ fn what_a_node_may_hold_does_no_harm() {
         assert!(!list.contains(secret), "{secret}: {list}");
     }
     assert!(text(&space, "drivers/6.1.0-10-amd64/new.ko").ends_with("new"), "the newest by its number");
+    assert!(list.contains("/opt/app/module"), "{list}");
     assert!(text(&space, "overlay.postinstall").contains("move_folder 'home' 'data/home'\n"));
     for note in [
         "the user big (100001) is left out",
@@ -420,4 +423,16 @@ fn what_a_node_may_hold_does_no_harm() {
         (text(&space, "image.toml.ORIG"), text(&space, "image.toml.ORIG.1")),
         ("# 0\n".to_owned(), "# 1\n".to_owned())
     );
+}
+
+#[test]
+fn a_damaged_package_database_is_said_where_trees_are_compared() {
+    let space = node();
+    space.write("other/var/lib/rpm/Packages", "damaged");
+    let path = |name: &str| space.path().join(name).display().to_string();
+    let ran = space.run(&["diff", &path("node"), &path("other"), "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}", ran.err));
+    let said = found["not_compared"].to_string();
+    assert!(said.contains("the package database /var/lib/rpm/Packages is neither SQLite"), "{said}");
+    assert!(found["packages"].is_null() && found["files"].is_object(), "{said}");
 }

@@ -36,8 +36,9 @@ pub struct Listed {
 /// Takes an entry and its content.
 pub type Look<'a> = dyn FnMut(&Listed, &mut dyn Read) -> io::Result<()> + 'a;
 
+/// `./a//b/.` as `a/b`, so that no name has two forms; `..` stays, for whoever looks to refuse.
 fn clean(path: &str) -> String {
-    path.trim_start_matches("./").trim_matches('/').trim_end_matches("/.").to_owned()
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
 /// Lists an archive in cpio's `newc` form that is not compressed.
@@ -54,7 +55,7 @@ pub fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
         }
         let path = clean(&name);
         let listed = Listed {
-            path: if path == "." { String::new() } else { path },
+            path,
             mode: entry.mode(),
             uid: entry.uid(),
             gid: entry.gid(),

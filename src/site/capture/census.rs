@@ -32,7 +32,7 @@ pub struct Seen {
     pub md5: String,
     /// The other one.
     pub sha256: String,
-    /// Whether it begins as a private key.
+    /// Whether a private key stands in it.
     pub is_private_key: bool,
 }
 
@@ -133,14 +133,11 @@ impl Census {
     /// # Errors
     /// The reader's; `InvalidData` for a name that leads out.
     pub fn take(&mut self, listed: &Listed, content: &mut dyn Read, rules: &Rules) -> io::Result<()> {
-        // `a//b` and `a/./b` are `a/b`.
-        let parts: Vec<&str> = listed.path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-        let path = parts.join("/");
-        let listed = &Listed { path: path.clone(), ..listed.clone() };
+        let path = listed.path.clone();
         if path.split('/').any(|part| part == "..") {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the path `{path}` leads out of the tree")));
         }
-        if path.is_empty() || path == "." {
+        if path.is_empty() {
             return Ok(());
         }
         let is_twice = self.left_out.contains_key(&path) && listed.mode & TYPE != DIRECTORY

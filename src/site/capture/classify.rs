@@ -1,10 +1,12 @@
 //! Which files of a node its packages bring, and which make it what it is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 use serde::Serialize;
 
 use crate::distro::installed::{Installed, InstalledFile, InstalledPackage};
+use crate::recipe::NOBODY;
 
 use super::census::{Census, Seen};
 use super::left_out::{Rules, Why};
@@ -47,7 +49,61 @@ pub struct OverlayFile {
     pub size: u64,
     /// Mode and owner, where nothing else differs: the content stays the package's, also of a newer one.
     #[serde(skip)]
-    pub attributes: Option<(u32, u32, u32)>,
+    pub attributes: Option<Attributes>,
+}
+
+/// What is set of a file whose content is its package's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner and group; none where they are the package's: setting them anew would take capabilities away.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// How a file of a package is otherwise on the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Difference {
+    /// Another kind of file.
+    Kind,
+    /// Permission bits: now, of the package.
+    Mode(u32, u32),
+    /// Numbers of owner and group now, names of the package.
+    Owner((u32, u32), (String, String)),
+    /// Target of a link: now, of the package.
+    Link(String, String),
+    /// Content.
+    Content,
+    /// No regular file any more.
+    NoFile,
+    /// The administrator gave it mode and owner by dpkg-statoverride.
+    Override,
+}
+
+impl Difference {
+    /// Whether mode and owner say all of it.
+    fn is_of_attributes(&self) -> bool {
+        matches!(self, Self::Mode(..) | Self::Owner(..) | Self::Override)
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind => f.write_str("another kind of file"),
+            Self::Mode(now, was) => write!(f, "mode {now:o}, was {was:o}"),
+            Self::Owner((uid, gid), (user, group)) => write!(f, "owner {uid}:{gid}, was {user}:{group}"),
+            Self::Link(now, was) => write!(f, "leads to {now}, was {was}"),
+            Self::Content => f.write_str("content"),
+            Self::NoFile => f.write_str("no file any more"),
+            Self::Override => f.write_str("dpkg-statoverride"),
+        }
+    }
+}
+
+/// A number that images have; larger ones become nobody's.
+pub fn mapped(id: u32) -> u32 {
+    if id > u32::from(u16::MAX) { NOBODY } else { id }
 }
 
 impl OverlayFile {
@@ -76,29 +132,29 @@ pub struct Classified {
     pub modules: Vec<String>,
 }
 
-/// Words of what differs; none where nothing does.
-fn difference(seen: &Seen, file: &InstalledFile, users: &Ids, groups: &Ids) -> Vec<String> {
-    let mut words = Vec::new();
+/// All that differs.
+fn differences(seen: &Seen, file: &InstalledFile, users: &Ids, groups: &Ids) -> Vec<Difference> {
+    let mut found = Vec::new();
     if let Some(mode) = file.mode {
         let is_type = |kind: u32| mode & 0o170_000 == kind;
         if seen.listed.mode & 0o170_000 != mode & 0o170_000 {
-            return vec!["another kind of file".to_owned()];
+            return vec![Difference::Kind];
         }
         let (was, now) = (mode & 0o7777, seen.listed.mode & 0o7777);
         if was != now && !is_type(0o120_000) {
-            words.push(format!("mode {now:o}, was {was:o}"));
+            found.push(Difference::Mode(now, was));
         }
     }
     if let Some((user, group)) = &file.owner {
         let moved = |ids: &Ids, name: &str, now: u32| ids.get(name).is_some_and(|id| *id != now);
         if moved(users, user, seen.listed.uid) || moved(groups, group, seen.listed.gid) {
-            words.push(format!("owner {}:{}, was {user}:{group}", seen.listed.uid, seen.listed.gid));
+            found.push(Difference::Owner((seen.listed.uid, seen.listed.gid), (user.clone(), group.clone())));
         }
     }
     if let (Some(link), Some(target)) = (&file.link, &seen.listed.target)
         && link != target
     {
-        words.push(format!("leads to {target}, was {link}"));
+        found.push(Difference::Link(target.clone(), link.clone()));
     }
     if let Some(digest) = &file.digest {
         let own = match digest.len() {
@@ -107,12 +163,12 @@ fn difference(seen: &Seen, file: &InstalledFile, users: &Ids, groups: &Ids) -> V
             _ => None,
         };
         if !seen.is_file() {
-            words.push("no file any more".to_owned());
+            found.push(Difference::NoFile);
         } else if own.is_some_and(|own| !own.eq_ignore_ascii_case(digest)) {
-            words.push("content".to_owned());
+            found.push(Difference::Content);
         }
     }
-    words
+    found
 }
 
 type Ids = HashMap<String, u32>;
@@ -171,22 +227,24 @@ pub fn classify(
             None if seen.is_private_key && !rules.keep_secrets => {
                 found.left_out.insert(path.clone(), Why::Secret);
             }
-            None if seen.is_file() && seen.listed.same_as.is_none() && is_module(path) => {
+            None if seen.is_file() && is_module(path) => {
                 found.modules.push(path.clone());
             }
             None => found.overlay.push(file(Reason::Unpackaged, String::new(), "")),
             Some(claims) => {
-                let same = claims.iter().map(|(name, file)| (*name, *file, difference(seen, file, &users, &groups)));
-                let best = same.min_by_key(|(_, file, words)| (words.len(), file.ghost));
-                let Some((name, own, words)) = best else { continue };
-                let is_override = overridden.contains(path);
+                let same = claims.iter().map(|(name, file)| (*name, *file, differences(seen, file, &users, &groups)));
+                let best = same.min_by_key(|(_, file, differs)| (differs.len(), file.ghost));
+                let Some((name, own, mut differs)) = best else { continue };
+                if overridden.contains(path) {
+                    differs.push(Difference::Override);
+                }
                 // Of another digest than MD5 and SHA-256 the content was not compared.
                 let is_compared = own.digest.as_ref().is_some_and(|digest| [32, 64].contains(&digest.len()));
                 let is_known = is_compared || !seen.is_file();
                 let is_folder = own.mode.is_none()
                     && (folders.contains_key(own.path.as_str()) || path.matches('/').count() < 2)
                     && !is_merged(path, seen);
-                if seen.is_private_key && (own.ghost || !words.is_empty()) && !rules.keep_secrets {
+                if seen.is_private_key && (own.ghost || !differs.is_empty()) && !rules.keep_secrets {
                     found.left_out.insert(path.clone(), Why::Secret);
                 } else if is_folder && seen.is_link() {
                     found.folders.push((path.clone(), census.resolved_folder(path)));
@@ -196,16 +254,15 @@ pub fn classify(
                 } else if own.ghost {
                     let detail = "its package brings none".to_owned();
                     found.overlay.push(file(Reason::Changed, detail, name));
-                } else if !words.is_empty() || is_override {
-                    let mut words = words;
-                    if is_override {
-                        words.push("dpkg-statoverride".to_owned());
-                    }
+                } else if !differs.is_empty() {
+                    let words: Vec<String> = differs.iter().map(ToString::to_string).collect();
                     let mut changed = file(Reason::Changed, words.join(", "), name);
-                    if words.iter().all(|word| ["mode ", "owner ", "dpkg-"].iter().any(|start| word.starts_with(start)))
-                    {
+                    if differs.iter().all(Difference::is_of_attributes) {
+                        let is_owner = |one: &Difference| !matches!(one, Difference::Mode(..));
+                        let owner = (mapped(seen.listed.uid), mapped(seen.listed.gid));
+                        let owner = differs.iter().any(is_owner).then_some(owner);
                         changed.size = 0;
-                        changed.attributes = Some((seen.listed.mode & 0o7777, seen.listed.uid, seen.listed.gid));
+                        changed.attributes = Some(Attributes { mode: seen.listed.mode & 0o7777, owner });
                     }
                     found.overlay.push(changed);
                 } else if is_known {

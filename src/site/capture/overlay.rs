@@ -6,24 +6,18 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::{Listed, write_tar_entry, write_tar_trailer};
 use crate::digest::Digest;
-use crate::recipe::NOBODY;
 use crate::site::confine;
 use crate::store::{Entry, Kind};
 
 use super::CaptureError;
 use super::census::Census;
-use super::classify::Classified;
+use super::classify::{Classified, mapped};
 use super::source::Opened;
 
 /// Extended attributes that come from where the tree lay, or that a rebuild computes: SELinux labels from the policy.
 fn is_kept(name: &str) -> bool {
     let of_image = ["user.", "system.posix_acl_", "security.capability", "security.ima", "security.evm"];
     of_image.iter().any(|start| name.starts_with(start)) && !name.contains(".overlay.")
-}
-
-/// A number that images have; larger ones become nobody's.
-pub fn mapped(id: u32) -> u32 {
-    if id > u32::from(u16::MAX) { NOBODY } else { id }
 }
 
 /// The entry of a path.
@@ -52,16 +46,25 @@ fn entry_of(listed: &Listed) -> Option<Entry> {
 pub struct Wanted {
     /// Paths of the archive.
     pub overlay: BTreeSet<String>,
-    /// Modules: path of the node, file below the image's directory.
-    pub modules: BTreeMap<String, String>,
+    /// Modules: path of the node whose content it is, files below the image's directory.
+    modules: BTreeMap<String, Vec<String>>,
     /// Content that comes under another name: path whose content it is, the paths that want it.
     shared: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Wanted {
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.overlay.is_empty() && self.modules.is_empty()
+    }
+
     /// What is wanted of a capture.
     pub fn of(found: &Classified, census: &Census, modules: BTreeMap<String, String>) -> Self {
-        let mut wanted = Self { modules, ..Self::default() };
+        let mut wanted = Self::default();
+        for (path, file) in modules {
+            let same = census.seen.get(&path).and_then(|seen| seen.listed.same_as.clone());
+            wanted.modules.entry(same.unwrap_or(path)).or_default().push(file);
+        }
         for file in found.overlay.iter().filter(|file| file.is_in_archive()) {
             let same = census.seen.get(&file.path).and_then(|seen| seen.listed.same_as.clone());
             wanted.overlay.insert(file.path.clone());
@@ -97,12 +100,19 @@ pub fn write(
     let listed = opened.list(&mut |listed, content| {
         let path = &listed.path;
         let Some(seen) = census.seen.get(path).filter(|seen| !seen.is_directory()) else { return Ok(()) };
-        if let Some(to) = wanted.modules.get(path) {
-            let to = directory.join(to);
-            confine::make_folders(directory, &to)?;
-            io::copy(content, &mut std::fs::File::create(&to)?)?;
-            return Ok(());
+        let mut module = Vec::new();
+        let files = wanted.modules.get(path);
+        if let Some(files) = files {
+            content.read_to_end(&mut module)?;
+            for file in files {
+                let to = directory.join(file);
+                confine::make_folders(directory, &to)?;
+                std::fs::write(&to, &module)?;
+            }
         }
+        // A module may have other names, which the overlay has.
+        let mut module = &module[..];
+        let content: &mut dyn Read = if files.is_some() { &mut module } else { content };
         let others: Vec<&String> = wanted.shared.get(path).into_iter().flatten().collect();
         let is_own = wanted.overlay.contains(path) && seen.listed.same_as.is_none();
         if !is_own && others.is_empty() {

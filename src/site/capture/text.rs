@@ -5,9 +5,9 @@ use std::fmt::Write;
 use crate::distro::installed::{DatabaseKind, Installed};
 use crate::recipe::Family;
 
-use super::classify::{Classified, OverlayFile, Reason};
-use super::facts::{Facts, is_sane};
-use super::overlay::mapped;
+use super::classify::{Attributes, Classified, OverlayFile, Reason};
+use super::facts::Facts;
+use super::packages::is_sane;
 
 /// The list of packages.
 pub const PKGLIST: &str = "captured.pkglist";
@@ -268,19 +268,12 @@ pub fn removed(found: &Classified) -> String {
 /// Modes and owners, with the path at the end of the line.
 pub fn modes(found: &Classified) -> String {
     let lines = found.overlay.iter().filter(|file| !file.path.contains('\n'));
-    lines
-        .filter_map(|file| {
-            // An owner that is written anew takes capabilities away.
-            let owner = |uid, gid| {
-                if file.detail.contains("owner ") || file.detail.contains("dpkg-") {
-                    format!("{}:{}", mapped(uid), mapped(gid))
-                } else {
-                    "-".to_owned()
-                }
-            };
-            file.attributes.map(|(mode, uid, gid)| format!("{mode:o} {} {}\n", owner(uid, gid), file.path))
-        })
-        .collect()
+    let line = |file: &OverlayFile| {
+        let Attributes { mode, owner } = file.attributes?;
+        let owner = owner.map_or_else(|| "-".to_owned(), |(uid, gid)| format!("{uid}:{gid}"));
+        Some(format!("{mode:o} {owner} {}\n", file.path))
+    };
+    lines.filter_map(line).collect()
 }
 
 /// The script that makes of an image of packages the node's.

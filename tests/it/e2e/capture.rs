@@ -193,6 +193,19 @@ fn a_tree_of_rpm_packages_is_captured_and_built_again() {
     );
     let made = Command::new("sh").args(["-c", &script]).current_dir(&tree).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    // A capability, an attribute of the site's own, an ACL. Source of their forms: linux/capability.h, linux/posix_acl_xattr.h.
+    let mut acl = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in
+        [(1u16, 6u16, u32::MAX), (2, 4, 1), (4, 4, u32::MAX), (0x10, 4, u32::MAX), (0x20, 4, u32::MAX)]
+    {
+        acl.extend([&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    let capability = [&[1, 0, 0, 2, 0, 0x20][..], &[0; 14]].concat();
+    let attributes =
+        [("security.capability", &capability), ("user.site", &b"ours".to_vec()), ("system.posix_acl_access", &acl)];
+    for (name, value) in attributes {
+        rustix::fs::setxattr(tree.join("opt/other"), name, value, rustix::fs::XattrFlags::empty()).unwrap();
+    }
     let ran = space.run(&["capture", "tree", "--into", ".", "--name", "again"]).good();
     assert!(ran.err.contains("imgbuild check finds no error in 1 images"), "{}\n{}", ran.out, ran.err);
     let list = std::fs::read_to_string(space.path().join("images/again/overlay.list")).unwrap();
@@ -208,6 +221,18 @@ fn a_tree_of_rpm_packages_is_captured_and_built_again() {
     let note = "note: packages against the captured node: 1 newer (site-tool 2.0-9 -> 2.1-3); 1 only in the image (site-data 1.5-1)";
     assert!(plan.contains(note), "{plan}");
     unpack(&space.artefact("again", "rootimg.cpio.zst"), &space.path().join("image"));
+    let index = std::fs::read(space.artefact("again", "rootimg.cpio.zst.index")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let found: Vec<&str> = index["xattrs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one[0] == "opt/other")
+        .map(|one| one[1].as_str().unwrap())
+        .collect();
+    assert_eq!(found, ["security.capability", "system.posix_acl_access", "user.site"]);
+    let said = space.run(&["shell", "--", "/bin/sh", "-c", "getcap /opt/other"]).good().out;
+    assert!(said.contains("cap_net_raw"), "{said}");
     let image = space.path().join("image");
     let own: Vec<String> = differences(&space, &tree.display().to_string(), &image.display().to_string())
         .into_iter()
@@ -215,6 +240,8 @@ fn a_tree_of_rpm_packages_is_captured_and_built_again() {
             let expected = [
                 "boot/",
                 "opt/site-tool",
+                // cpio has its attributes in the index.
+                "opt/other",
                 "usr/share/fixture/",
                 "etc/group",
                 "etc/gshadow",

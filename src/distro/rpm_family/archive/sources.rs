@@ -92,21 +92,29 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
             };
             let mirror = gathering.places.mirror.as_ref().filter(|_| repo.uri.is_none());
             all.push(RepositorySource {
-                id: id_of(repo, index),
                 base: text(&repo.uri)?.or_else(|| mirror.map(|mirror| without_password(mirror))).into_iter().collect(),
                 mirrorlist: text(&repo.mirrorlist)?,
                 metalink: text(&repo.metalink)?,
-                keys,
-                repo_gpgcheck: repo.check_index,
-                gpgcheck: repo.check_packages && !repo.check_index,
-                priority: repo.priority,
-                exclude: repo.exclude.clone(),
-                include: repo.include.clone(),
-                module_hotfixes: repo.module_hotfixes,
+                ..of_repo(repo, id_of(repo, index), keys)
             });
         }
     }
     Ok(all)
+}
+
+/// A repository without its address, as the recipe's [[repo]] says.
+fn of_repo(repo: &Repo, id: String, keys: Option<Keyring>) -> RepositorySource {
+    RepositorySource {
+        id,
+        keys,
+        repo_gpgcheck: repo.check_index,
+        gpgcheck: repo.check_packages && !repo.check_index,
+        priority: repo.priority,
+        exclude: repo.exclude.clone(),
+        include: repo.include.clone(),
+        module_hotfixes: repo.module_hotfixes,
+        ..RepositorySource::default()
+    }
 }
 
 /// The distribution's own repositories, or those of a mirror of them.
@@ -141,17 +149,8 @@ fn of_distribution(
             let damaged = |problem| no_source(problem, "this is a mistake of imgbuild's");
             Keyring::built_in(one.keys, &one.fingerprints).map(|keys| counting(keys, repo)).map_err(damaged)
         };
-        let mut source = RepositorySource {
-            id: one.id.to_owned(),
-            keys: Some(keys.map_or_else(built_in, |keys| Ok(keys.clone()))?),
-            repo_gpgcheck: repo.check_index,
-            gpgcheck: repo.check_packages && !repo.check_index,
-            priority: repo.priority,
-            exclude: repo.exclude.clone(),
-            include: repo.include.clone(),
-            module_hotfixes: repo.module_hotfixes,
-            ..RepositorySource::default()
-        };
+        let keys = keys.map_or_else(built_in, |keys| Ok(keys.clone()))?;
+        let mut source = of_repo(repo, one.id.to_owned(), Some(keys));
         match (mirror.zip(one.path), one.address) {
             (Some((mirror, path)), _) => source.base = vec![expanded(&format!("{mirror}/{path}"))?],
             (None, OfficialAddress::Base(base)) => source.base = vec![expanded(base)?],

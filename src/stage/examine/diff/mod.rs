@@ -275,6 +275,8 @@ pub fn compare(a: &Side, b: &Side) -> Difference {
     lacking("packages", a.packages.is_some(), b.packages.is_some());
     lacking("files, modules and services", a.tree.is_some(), b.tree.is_some());
     lacking("artefacts", a.artefacts.is_some(), b.artefacts.is_some());
+    let damaged = [a, b].into_iter().filter_map(|side| Some(format!("`{}`: {}", side.name, side.damaged.as_ref()?)));
+    not_compared.extend(damaged);
     let packages = a.packages.as_ref().zip(b.packages.as_ref()).map(|(was, now)| compare_packages(was, now));
     let trees = a.tree.as_ref().zip(b.tree.as_ref());
     let files = trees.map(|(was, now)| compare_trees(was, now));

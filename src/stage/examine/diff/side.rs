@@ -53,6 +53,8 @@ pub struct Side {
     pub files_from: Option<&'static str>,
     /// Its packages, where they are known.
     pub packages: Option<Packages>,
+    /// Why they are not, where there is a database.
+    pub damaged: Option<String>,
     /// The tree that nodes get.
     pub tree: Option<Tree>,
     /// The tree with what is left out of the packed image, where that is known.
@@ -196,9 +198,11 @@ fn packed(directory: &Path) -> Result<Side, SideError> {
         return Err(SideError::Unknown { path: directory.to_owned(), problem });
     };
     let tree = archive(&file)?;
+    let (packages, damaged) = packages_of(&tree);
     Ok(Side {
         files_from: Some("archive"),
-        packages: packages_of(&tree),
+        packages,
+        damaged,
         tree: Some(tree),
         initrd: initrd_of(directory),
         ..Side::default()
@@ -217,8 +221,12 @@ fn archive(file: &Path) -> Result<Tree, SideError> {
     Tree::of_archive(file, index.as_ref().map(|index| index.xattrs.as_slice())).map_err(read(file))
 }
 
-fn packages_of(tree: &Tree) -> Option<Packages> {
-    installed::read(&tree.databases).ok().flatten().map(|found| Packages::of_installed(&found))
+/// What the package database of a tree says, or what is wrong with it.
+fn packages_of(tree: &Tree) -> (Option<Packages>, Option<String>) {
+    match installed::read(&tree.databases) {
+        Ok(found) => (found.map(|found| Packages::of_installed(&found)), None),
+        Err(problem) => (None, Some(problem)),
+    }
 }
 
 /// Artefacts of a directory: its plain files, but for what only describes the others.
@@ -272,8 +280,15 @@ impl Side {
             return Self::of_lock(name, std::fs::read(&lock).map_err(read(&lock))?);
         }
         let tree = Tree::of_directory(path).map_err(read(path))?;
-        let packages = packages_of(&tree);
-        Ok(Self { kind: "directory", files_from: Some("directory"), packages, tree: Some(tree), ..Self::default() })
+        let (packages, damaged) = packages_of(&tree);
+        Ok(Self {
+            kind: "directory",
+            files_from: Some("directory"),
+            packages,
+            damaged,
+            tree: Some(tree),
+            ..Self::default()
+        })
     }
 
     fn of_file(name: &str, path: &Path) -> Result<Self, SideError> {
@@ -299,8 +314,15 @@ impl Side {
             }
         }
         let tree = archive(path)?;
-        let packages = packages_of(&tree);
-        Ok(Self { kind: "archive", files_from: Some("archive"), packages, tree: Some(tree), ..Self::default() })
+        let (packages, damaged) = packages_of(&tree);
+        Ok(Self {
+            kind: "archive",
+            files_from: Some("archive"),
+            packages,
+            damaged,
+            tree: Some(tree),
+            ..Self::default()
+        })
     }
 
     /// A tar archive with artefacts in one of its directories; none where it has no packed image.
