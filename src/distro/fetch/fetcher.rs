@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::credentials::{self, Credentials};
+use super::credentials::Credentials;
+use super::credentials::access::{Proxy, Tls, access_of};
+use super::credentials::address::split_user;
 use super::pace::{PATIENCE, Paced};
 use crate::distro::DistroError;
 use crate::store::StoreError;
@@ -21,13 +23,16 @@ pub(super) const TRIES: u32 = 5;
 /// How many redirects of one request are followed.
 const REDIRECTS: u32 = 5;
 
+/// Host and port, and how they are reached.
+type Connection = (String, Tls, Proxy);
+
 /// Talks to mirrors.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     agent: ureq::Agent,
     credentials: &'static Credentials,
-    /// Clients of servers that want certificates of their own, by host and port.
-    own: Arc<Mutex<HashMap<String, ureq::Agent>>>,
+    /// Clients of servers that want certificates of their own or a proxy.
+    own: Arc<Mutex<HashMap<Connection, ureq::Agent>>>,
     /// Where halves of downloads are; none: beside their destination.
     pub(super) aside: Option<PathBuf>,
     patience: Duration,
@@ -70,9 +75,9 @@ impl Failure {
     }
 }
 
-/// A client; `tls` where an address wants certificates of its own.
-fn agent(patience: Duration, tls: Option<ureq::tls::TlsConfig>) -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
+/// A client; `tls` where an address wants certificates of its own, `proxy` where it is not that of the environment.
+fn agent(patience: Duration, tls: Option<ureq::tls::TlsConfig>, proxy: Option<Option<ureq::Proxy>>) -> ureq::Agent {
+    let mut config = ureq::Agent::config_builder()
         .timeout_connect(Some(patience.min(Duration::from_secs(15))))
         .timeout_recv_response(Some(patience))
         .timeout_per_read(Some(patience))
@@ -82,10 +87,13 @@ fn agent(patience: Duration, tls: Option<ureq::tls::TlsConfig>) -> ureq::Agent {
         .max_idle_connections_per_host(CONNECTIONS)
         .http_status_as_error(false)
         .user_agent(concat!("imgbuild/", env!("CARGO_PKG_VERSION")));
-    match tls {
-        Some(tls) => config.tls_config(tls).build().new_agent(),
-        None => config.build().new_agent(),
+    if let Some(tls) = tls {
+        config = config.tls_config(tls);
     }
+    if let Some(proxy) = proxy {
+        config = config.proxy(proxy);
+    }
+    config.build().new_agent()
 }
 
 impl Default for Fetcher {
@@ -103,7 +111,7 @@ impl Fetcher {
     /// Makes a client that waits so long for a server that says nothing.
     pub fn with_patience(patience: Duration) -> Self {
         let credentials = Credentials::of_host();
-        Self { agent: agent(patience, None), credentials, own: Arc::default(), aside: None, patience }
+        Self { agent: agent(patience, None, None), credentials, own: Arc::default(), aside: None, patience }
     }
 
     /// The same with halves of downloads in a directory on the destinations' file system.
@@ -178,14 +186,20 @@ impl Fetcher {
     /// What asks for an address, and with which header.
     fn client(&self, url: &str) -> Result<(ureq::Agent, Option<String>), String> {
         let authorization = self.credentials.authorization(url)?;
+        let tls = self.credentials.tls(url);
+        let proxy = access_of(url).map(|access| access.proxy).unwrap_or_default();
+        if tls == Tls::default() && proxy == Proxy::default() {
+            return Ok((self.agent.clone(), authorization));
+        }
         let authority = url.split('/').nth(2).unwrap_or_default();
+        let place = (authority.to_owned(), tls, proxy);
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(agent) = own.get(authority) {
+        if let Some(agent) = own.get(&place) {
             return Ok((agent.clone(), authorization));
         }
-        let Some(tls) = self.credentials.tls(url)? else { return Ok((self.agent.clone(), authorization)) };
-        let agent = agent(self.patience, Some(tls));
-        own.insert(authority.to_owned(), agent.clone());
+        let whose = url.split_once(authority).map_or(url, |(scheme, _)| &url[..scheme.len() + authority.len()]);
+        let agent = agent(self.patience, place.1.config(whose)?, place.2.config()?);
+        own.insert(place, agent.clone());
         Ok((agent, authorization))
     }
 
@@ -208,12 +222,17 @@ impl Fetcher {
             let begun = file.seek(SeekFrom::Start(from)).map_err(|error| Failure::last(format!("{path}: {error}")))?;
             return Ok((Box::new(file), begun == from));
         }
-        let mut url = credentials::split_user(url).0;
+        let mut url = split_user(url).0;
         let mut redirects = 0;
         let response = loop {
             // Of each place anew: what opens one server is not for the one that it redirects to.
             let (agent, authorization) = self.client(&url).map_err(Failure::last)?;
-            let mut request = agent.get(&url);
+            // A token goes with what is asked for, and stands in no message.
+            let query = access_of(&url).and_then(|access| access.query);
+            let mut request = match query {
+                Some(query) => agent.get(format!("{url}?{query}")),
+                None => agent.get(&url),
+            };
             if let Some(authorization) = authorization {
                 request = request.header("authorization", authorization);
             }
@@ -236,7 +255,7 @@ impl Fetcher {
                 return Err(Failure::last("too many redirects"));
             }
             let to = response.headers().get("location").and_then(|to| to.to_str().ok()).unwrap_or_default();
-            url = credentials::split_user(&redirected(&url, to).map_err(Failure::last)?).0;
+            url = split_user(&redirected(&url, to).map_err(Failure::last)?).0;
         };
         let status = response.status();
         let honoured = match status.as_u16() {

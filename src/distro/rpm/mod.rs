@@ -25,7 +25,8 @@ pub use package::root::{ROOT_VERSION, RpmFile, RpmRoot, RpmRootRequest, make_roo
 pub use relations::candidate::{Candidate, Capability, MetadataFile, Repository, Requirement, Weak};
 pub use relations::closure::{closure, left_out};
 pub use relations::version::{Evr, Relation};
-pub use repofile::{RepoEntry, Variables, read_repo_file};
+pub use repofile::asking::{without_zypp, zypp_credentials};
+pub use repofile::{RepoEntry, Variables, read_main, read_repo_file};
 
 use crate::sandbox::helper::{Operation, answer};
 

@@ -122,25 +122,31 @@ pub struct Address {
 pub fn addresses(recipe: &Recipe) -> Vec<Address> {
     let mut all = Vec::new();
     for (index, repo) in recipe.model.repo.iter().enumerate() {
-        let mut add = |text: &str, field: &str| {
+        let mut add = |text: &str, field: &str, is_directory: bool| {
             let place = recipe.spans.get(&format!("repo[{index}].{field}")).map(Place::from);
-            let shown = crate::distro::without_password(text.trim_end_matches('/'));
+            let mut shown = crate::distro::without_password(text.trim_end_matches('/'));
+            if is_directory {
+                // What follows `?` in a directory's address is a token.
+                shown.truncate(shown.find('?').unwrap_or(shown.len()));
+            }
             all.push(Address { digest: Sha256::of(shown.as_bytes()).to_string(), shown, place });
         };
         for (field, text) in [("uri", &repo.uri), ("mirrorlist", &repo.mirrorlist), ("metalink", &repo.metalink)] {
             if let Some(text) = text {
-                add(text, field);
+                add(text, field, field == "uri");
             }
         }
         if let Some(file) = recipe.repo_files.get(index).and_then(Option::as_ref) {
             if recipe.model.image.distro.family() == Family::Debian {
-                apt::read_sources_file(file).0.iter().for_each(|entry| add(&entry.uri, "file"));
+                apt::read_sources_file(file).0.iter().for_each(|entry| add(&entry.uri, "file", true));
             } else {
                 let variables = Variables::of(&recipe.model.image.release, recipe.model.image.arch.machine());
                 let (entries, _) = read_repo_file(file, &variables);
                 let enabled = entries.iter().filter(|entry| entry.enabled);
-                let texts = enabled.flat_map(|one| one.baseurl.iter().chain(&one.mirrorlist).chain(&one.metalink));
-                texts.for_each(|text| add(text, "file"));
+                for one in enabled {
+                    one.baseurl.iter().for_each(|text| add(text, "file", true));
+                    one.mirrorlist.iter().chain(&one.metalink).for_each(|text| add(text, "file", false));
+                }
             }
         }
     }

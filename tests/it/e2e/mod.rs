@@ -40,6 +40,7 @@ mod repositories;
 mod rpm_distro;
 mod rpm_drivers;
 mod rpm_files;
+mod rpm_host;
 mod rpm_kernels;
 mod rpm_node;
 mod rpm_refusals;

@@ -254,16 +254,19 @@ fn an_archive_that_asks_who_comes_is_told_and_nobody_else() {
     }
 }
 
-/// Certificates of a site, its server and a host of it; and a server that lets nobody in without one.
-struct Guarded {
-    directory: tempfile::TempDir,
+/// Certificates of a site, its server and a host of it; and a server that lets nobody in without one, nor below `/token`
+/// without the token `the-token-of-the-host`, nor below `/user` without the password `the-password`.
+pub struct Guarded {
+    /// Has the certificates and keys: `ca`, `server`, `client`, `other`.
+    pub directory: tempfile::TempDir,
     child: std::process::Child,
-    url: String,
+    /// Where it answers.
+    pub url: String,
 }
 
 impl Guarded {
-    /// Serves what a mirror has.
-    fn start(mirror: &Mirror) -> Self {
+    /// Serves what is put into a directory.
+    pub fn start(put: &dyn Fn(&std::path::Path)) -> Self {
         use std::io::BufRead;
         use std::process::{Command, Stdio};
         let directory = tempfile::tempdir().unwrap();
@@ -302,13 +305,25 @@ impl Guarded {
             let output = command.output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }
-        mirror.save(&at("served"));
-        let script = "import functools, http.server, ssl\n\
+        std::fs::create_dir_all(at("served")).unwrap();
+        put(&at("served"));
+        let script = "import base64, functools, http.server, ssl\n\
+            class Handler(http.server.SimpleHTTPRequestHandler):\n\
+            \x20   def do_GET(self):\n\
+            \x20       path, _, query = self.path.partition('?')\n\
+            \x20       user = 'Basic ' + base64.b64encode(b'user:the-password').decode()\n\
+            \x20       if path.startswith('/token/') and query != 'the-token-of-the-host':\n\
+            \x20           return self.send_error(403)\n\
+            \x20       if path.startswith('/user/') and self.headers.get('authorization') != user:\n\
+            \x20           return self.send_error(401)\n\
+            \x20       if not path.startswith('/user/') and self.headers.get('authorization'):\n\
+            \x20           return self.send_error(418)\n\
+            \x20       super().do_GET()\n\
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
             context.load_cert_chain('server.pem', 'server.key')\n\
             context.load_verify_locations('ca.pem')\n\
             context.verify_mode = ssl.CERT_REQUIRED\n\
-            handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory='served')\n\
+            handler = functools.partial(Handler, directory='served')\n\
             server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)\n\
             server.socket = context.wrap_socket(server.socket, server_side=True)\n\
             print(server.server_address[1], flush=True)\n\
@@ -337,7 +352,7 @@ impl Drop for Guarded {
 fn a_server_that_asks_for_a_certificate_gets_that_of_its_address() {
     let mirror = Mirror::start();
     site(&["site-cert"]).publish_flat(&mirror, "private", Flat::InRelease);
-    let server = Guarded::start(&mirror);
+    let server = Guarded::start(&|directory| mirror.save(directory));
     let repo = format!("[[repo]]\nuri = \"{}/private\"\nsuites = [\"./\"]\nsigned-by = \"known.asc\"", server.url);
     let space = with_repo("site-cert", &repo);
     let credentials = |lines: &str| {

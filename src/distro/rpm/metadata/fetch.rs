@@ -12,6 +12,7 @@ use super::modules::MODULES_LIMIT;
 use super::primary::read_primary;
 use super::repomd::{DataEntry, REPOMD_LIMIT};
 use crate::digest::Sha256;
+use crate::distro::fetch::credentials::access::{Access, learn};
 use crate::distro::rpm::decompress::{Limited, decompressed};
 use crate::distro::rpm::{Candidate, Checksum, Comps, MetadataFile, Metalink, Modules, Repomd, Repository};
 use crate::distro::rpm::{read_metalink, read_mirrorlist};
@@ -68,6 +69,8 @@ pub struct RepositorySource {
     pub include: Vec<String>,
     /// Whether modular filtering leaves its packages alone.
     pub module_hotfixes: bool,
+    /// How the mirrors of a list are asked.
+    pub access: Access,
 }
 
 /// Fetches and checks a repository's metadata and reads them.
@@ -228,6 +231,9 @@ fn places(fetcher: &Fetcher, source: &RepositorySource) -> Result<(Vec<String>, 
         } else {
             bases.extend(read_mirrorlist(&String::from_utf8_lossy(&bytes)).map_err(wrong)?);
         }
+    }
+    for mirror in bases.iter().filter(|base| !source.base.contains(base)) {
+        learn(mirror, source.access.clone());
     }
     if bases.is_empty() {
         return Err(DistroError::NoSource {

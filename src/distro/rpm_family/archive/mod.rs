@@ -5,6 +5,7 @@ pub mod local;
 pub mod metadata;
 pub mod packages;
 pub mod reading;
+mod repo_files;
 pub mod sources;
 pub mod vendor;
 pub mod vendored;

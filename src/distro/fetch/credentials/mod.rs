@@ -8,10 +8,15 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use serde::Deserialize;
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+
+pub mod access;
+pub mod address;
+
+use access::{Tls, access_of};
+use address::basic;
 
 /// Largest file of credentials, in bytes.
 const LIMIT: u64 = 1 << 20;
@@ -67,62 +72,6 @@ pub struct Credentials {
     rules: Vec<Rule>,
     /// Files that could not be used, and why.
     problems: Vec<String>,
-}
-
-/// Addresses that somebody wrote with user and password: where these count, and the header.
-fn learned() -> MutexGuard<'static, Vec<(String, String)>> {
-    static LEARNED: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
-    LEARNED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// An address without the user and the password that stand in it: these are kept apart for requests below it, so that they
-/// get into no message, lock or record.
-pub fn without_password(url: &str) -> String {
-    let (plain, user) = split_user(url);
-    if let Some((user, password)) = user {
-        let one = (format!("{}/", plain.trim_end_matches('/')), basic(&user, &password));
-        let mut all = learned();
-        if !all.contains(&one) {
-            all.push(one);
-        }
-    }
-    plain
-}
-
-/// An address without user and password, and these.
-pub fn split_user(url: &str) -> (String, Option<(String, String)>) {
-    let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let Some((user, host)) = authority.rsplit_once('@') else { return (url.to_owned(), None) };
-    let (user, password) = user.split_once(':').unwrap_or((user, ""));
-    (format!("{scheme}://{host}{path}"), Some((decoded(user), decoded(password))))
-}
-
-/// `%41` is `A`. Source: RFC 3986, 2.1.
-fn decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// Source: RFC 7617, section 2.
-fn basic(user: &str, password: &str) -> String {
-    use base64ct::Encoding;
-    format!("Basic {}", base64ct::Base64::encode_string(format!("{user}:{password}").as_bytes()))
 }
 
 impl std::fmt::Debug for Credentials {
@@ -255,8 +204,8 @@ impl Credentials {
     /// # Errors
     /// A text without secrets, where what is known cannot be used.
     pub fn authorization(&self, url: &str) -> Result<Option<String>, String> {
-        if let Some(learned) = learned().iter().find(|(start, _)| url.starts_with(start.as_str())) {
-            return Ok(Some(learned.1.clone()));
+        if let Some((user, password)) = access_of(url).and_then(|access| access.user) {
+            return Ok(Some(basic(&user, &password)));
         }
         let Some(rule) = self.rule(url) else { return Ok(None) };
         let mut header = rule.header.lock().unwrap_or_else(PoisonError::into_inner);
@@ -269,21 +218,25 @@ impl Credentials {
         Ok(header.clone())
     }
 
-    /// Certificates of a request to an address, where it has its own.
-    ///
-    /// # Errors
-    /// A text, where files cannot be used.
-    pub fn tls(&self, url: &str) -> Result<Option<TlsConfig>, String> {
+    /// Certificates of a request to an address.
+    pub fn tls(&self, url: &str) -> Tls {
+        if let Some(access) = access_of(url).filter(|access| access.tls != Tls::default()) {
+            return access.tls;
+        }
         match self.rule(url).map(|rule| &rule.how) {
-            Some(How::Own(own)) => own.tls(),
-            _ => Ok(None),
+            Some(How::Own(own)) => Tls {
+                ca: own.ca.clone(),
+                client_certificate: own.client_certificate.clone(),
+                client_key: own.client_key.clone(),
+                unverified: false,
+            },
+            _ => Tls::default(),
         }
     }
 
     /// Where somebody has to look who was not let in.
     pub fn hint(&self, url: &str) -> String {
-        let known = match self.rule(url).is_some() || learned().iter().any(|(start, _)| url.starts_with(start.as_str()))
-        {
+        let known = match self.rule(url).is_some() || access_of(url).is_some() {
             true => "the credentials that this host has for it were not accepted",
             false => "this host has no credentials for it (docs/security.md, Credentials)",
         };
@@ -354,41 +307,6 @@ impl Own {
         }
         String::from_utf8(output.stdout).map_err(|_| failed("printed no text".to_owned()))
     }
-
-    fn tls(&self) -> Result<Option<TlsConfig>, String> {
-        if self.client_certificate.is_none() && self.ca.is_none() {
-            return Ok(None);
-        }
-        let read = |path: &Path| {
-            std::fs::read(path)
-                .map_err(|error| format!("credentials for {}: {} cannot be read: {error}", self.url, path.display()))
-        };
-        let certificates = |path: &Path| -> Result<Vec<Certificate<'static>>, String> {
-            let bytes = read(path)?;
-            let items = parse_pem(&bytes).filter_map(Result::ok).filter_map(|item| match item {
-                PemItem::Certificate(one) => Some(one),
-                _ => None,
-            });
-            let all: Vec<_> = items.collect();
-            if all.is_empty() {
-                return Err(format!("credentials for {}: {} holds no certificate", self.url, path.display()));
-            }
-            Ok(all)
-        };
-        let mut config = TlsConfig::builder();
-        if let Some(path) = &self.client_certificate {
-            // Entitlements have both in one file.
-            let key = self.client_key.as_ref().unwrap_or(path);
-            let private = PrivateKey::from_pem(&read(key)?)
-                .map_err(|_| format!("credentials for {}: {} holds no private key", self.url, key.display()))?;
-            config = config.client_cert(Some(ClientCert::new_with_certs(&certificates(path)?, private)));
-        }
-        config = config.root_certs(match &self.ca {
-            Some(path) => RootCerts::new_with_certs(&certificates(path)?),
-            None => RootCerts::PlatformVerifier,
-        });
-        Ok(Some(config.build()))
-    }
 }
 
 #[cfg(test)]
@@ -430,7 +348,6 @@ mod tests {
         assert_eq!(header(&all, "https://c.example:8443/"), Some(basic("w", "r")));
         assert_eq!(header(&all, "https://c.example/"), None);
         assert_eq!(header(&all, "https://z.example/"), None);
-        assert_eq!(basic("Aladdin", "open sesame"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
     }
 
     #[test]
@@ -451,18 +368,5 @@ mod tests {
             "{:?}",
             broken.problems
         );
-    }
-
-    #[test]
-    fn user_and_password_leave_an_address() {
-        let split = |url: &str| split_user(url);
-        assert_eq!(
-            split("http://u:p%40x@h:81/a@b"),
-            ("http://h:81/a@b".to_owned(), Some(("u".to_owned(), "p@x".to_owned())))
-        );
-        assert_eq!(split("http://h/a@b"), ("http://h/a@b".to_owned(), None));
-        assert_eq!(split("file:/a@b"), ("file:/a@b".to_owned(), None));
-        assert_eq!(decoded("%4"), "%4");
-        assert_eq!(decoded("%zz%41"), "%zzA");
     }
 }

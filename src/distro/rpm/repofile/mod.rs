@@ -1,98 +1,17 @@
 //! `.repo` files, as dnf and zypper read them. Source: dnf.conf(5), zypper(8), and INI as Python's configparser has it.
 
-use std::collections::BTreeMap;
+pub mod asking;
+mod lines;
+mod variables;
+
 use std::sync::Arc;
 
+use crate::distro::fetch::credentials::access::Access;
 use crate::source::{Finding, SourceFile, Span, nearest};
 
-/// How deep variables may be nested in one another's defaults.
-const DEPTH_LIMIT: usize = 8;
-
-/// Variables that `.repo` files may use: `releasever`, `basearch`, `arch`, and those of /etc/dnf/vars.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Variables(pub BTreeMap<String, String>);
-
-impl Variables {
-    /// Those that a release and an architecture give.
-    pub fn of(release: &str, arch: &str) -> Self {
-        // Source: dnf's arch table; other names stand for themselves.
-        let base = match arch {
-            "i486" | "i586" | "i686" | "athlon" => "i386",
-            "armv7hl" | "armv7hnl" => "armhfp",
-            other => other,
-        };
-        let mut all: BTreeMap<String, String> = [("releasever", release), ("arch", arch), ("basearch", base)]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
-        let (major, minor) = release.split_once('.').unwrap_or((release, ""));
-        all.insert("releasever_major".to_owned(), major.to_owned());
-        all.insert("releasever_minor".to_owned(), minor.to_owned());
-        Self(all)
-    }
-
-    /// Puts values in the place of `$name`, `${name}`, `${name:-default}` and `${name:+instead}`.
-    ///
-    /// # Errors
-    /// The name of a variable that has no value.
-    pub fn expand(&self, text: &str) -> Result<String, String> {
-        self.expand_at(text, 0)
-    }
-
-    fn expand_at(&self, text: &str, depth: usize) -> Result<String, String> {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            out.push_str(&rest[..at]);
-            rest = &rest[at + 1..];
-            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if let Some(inner) = rest.strip_prefix('{') {
-                let mut open = 1usize;
-                let end = inner.char_indices().find_map(|(at, c)| {
-                    match c {
-                        '{' => open += 1,
-                        '}' => open -= 1,
-                        _ => {}
-                    }
-                    (open == 0).then_some(at)
-                });
-                let Some(end) = end.filter(|_| depth < DEPTH_LIMIT) else {
-                    return Err(inner.chars().take_while(|c| is_name(*c)).collect());
-                };
-                let (name, other) = match inner[..end].split_once(':') {
-                    Some((name, other)) => (name, Some(other)),
-                    None => (&inner[..end], None),
-                };
-                let value = self.0.get(name).filter(|value| other.is_none() || !value.is_empty());
-                match (value, other) {
-                    (Some(value), None) => out.push_str(value),
-                    (value, Some(other)) if other.starts_with('+') => {
-                        if value.is_some() {
-                            out.push_str(&self.expand_at(&other[1..], depth + 1)?);
-                        }
-                    }
-                    (Some(value), Some(_)) => out.push_str(value),
-                    (None, Some(other)) if other.starts_with('-') => {
-                        out.push_str(&self.expand_at(&other[1..], depth + 1)?);
-                    }
-                    (None, _) => return Err(name.to_owned()),
-                }
-                rest = &inner[end + 1..];
-                continue;
-            }
-            let end = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
-            let name = &rest[..end];
-            match self.0.get(name) {
-                Some(value) => out.push_str(value),
-                // A lone dollar is one.
-                None if name.is_empty() => out.push('$'),
-                None => return Err(name.to_owned()),
-            }
-            rest = &rest[end..];
-        }
-        out.push_str(rest);
-        Ok(out)
-    }
-}
+use asking::{ProxyWords, path_of};
+use lines::{Setting, sections};
+pub use variables::Variables;
 
 /// One section of a `.repo` file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,17 +44,22 @@ pub struct RepoEntry {
     pub include: Vec<String>,
     /// Whether modular filtering leaves it alone.
     pub module_hotfixes: bool,
+    /// How it is asked: passwords, certificates, a proxy.
+    pub access: Access,
+    /// Where the file says that the server's certificate is not looked at.
+    pub unverified: Option<Span>,
     /// Where the section begins.
     pub span: Span,
 }
 
 /// Options that do not change which packages there are, and so are passed over in silence.
-const PASSED_OVER: [&str; 32] = [
+const PASSED_OVER: [&str; 26] = [
     "autorefresh",
     "bandwidth",
     "cost",
     "countme",
     "deltarpm",
+    "enabled_metadata",
     "enablegroups",
     "failovermethod",
     "fastestmirror",
@@ -148,25 +72,18 @@ const PASSED_OVER: [&str; 32] = [
     "metadata_expire",
     "minrate",
     "path",
-    "proxy",
-    "proxy_password",
-    "proxy_username",
     "retries",
     "skip_if_unavailable",
-    "sslcacert",
-    "sslclientcert",
-    "sslclientkey",
-    "sslverify",
+    "sslverifystatus",
+    "service",
     "throttle",
     "timeout",
     "type",
     "ui_repoid_vars",
-    "username",
-    "password",
 ];
 
 /// Options that are understood.
-const UNDERSTOOD: [&str; 15] = [
+const UNDERSTOOD: [&str; 24] = [
     "name",
     "baseurl",
     "mirrorlist",
@@ -182,79 +99,24 @@ const UNDERSTOOD: [&str; 15] = [
     "includepkgs",
     "module_hotfixes",
     "mirrorlist_expire",
+    "username",
+    "password",
+    "sslcacert",
+    "sslclientcert",
+    "sslclientkey",
+    "sslverify",
+    "proxy",
+    "proxy_username",
+    "proxy_password",
 ];
-
-/// An option: its name, its value with continuation lines, where it stands.
-struct Setting {
-    name: String,
-    value: String,
-    span: Span,
-}
 
 /// Reads a `.repo` file; every finding that is an error means that the entries must not be used.
 pub fn read_repo_file(file: &Arc<SourceFile>, variables: &Variables) -> (Vec<RepoEntry>, Vec<Finding>) {
-    let mut findings = Vec::new();
-    let mut sections: Vec<(String, Span, Vec<Setting>)> = Vec::new();
-    let mut start = 0;
-    for line in file.text.split_inclusive('\n') {
-        let text = line.trim_end();
-        let span = Span::new(file, start..start + text.len());
-        start += line.len();
-        let trimmed = text.trim_start();
-        if trimmed.is_empty() || trimmed.starts_with('#') || trimmed.starts_with(';') {
-            continue;
-        }
-        if text.starts_with(char::is_whitespace) {
-            let last = sections.last_mut().and_then(|(_, _, settings)| settings.last_mut());
-            match last {
-                Some(setting) => {
-                    setting.value.push('\n');
-                    setting.value.push_str(trimmed);
-                }
-                None => findings.push(
-                    Finding::error("repo_file::indented", &span, "an indented line continues nothing")
-                        .help("begin options in the first column"),
-                ),
-            }
-            continue;
-        }
-        if let Some(id) = text.strip_prefix('[') {
-            let Some(id) = id.strip_suffix(']').map(str::trim).filter(|id| !id.is_empty()) else {
-                findings.push(
-                    Finding::error("repo_file::section", &span, "a section is not closed, or has no name")
-                        .help("write `[name]` on a line of its own"),
-                );
-                continue;
-            };
-            if sections.iter().any(|(known, _, _)| known == id) {
-                let message = format!("the repository `{}` stands twice in this file", id.escape_default());
-                findings.push(Finding::error("repo_file::twice", &span, message).help("give each its own name"));
-            }
-            sections.push((id.to_owned(), span, Vec::new()));
-            continue;
-        }
-        let Some((name, value)) = text.split_once(['=', ':']) else {
-            findings.push(
-                Finding::error("repo_file::line", &span, "a line is not an option")
-                    .label("expected `option = value`")
-                    .help("comments begin with `#`"),
-            );
-            continue;
-        };
-        let Some((_, _, settings)) = sections.last_mut() else {
-            findings.push(
-                Finding::error("repo_file::no_section", &span, "an option stands before the first section")
-                    .help("begin with `[name]`"),
-            );
-            continue;
-        };
-        let setting = Setting { name: name.trim().to_ascii_lowercase(), value: value.trim().to_owned(), span };
-        settings.push(setting);
-    }
+    let (sections, mut findings) = sections(file);
     let mut entries = Vec::new();
     // Options for all repositories, as in zypper's and dnf's own files, are theirs.
     for (id, span, settings) in sections.into_iter().filter(|(id, _, _)| id != "main") {
-        entries.extend(entry(id, span, &settings, variables, &mut findings));
+        entries.extend(entry(id, span, &settings, variables, &mut findings, true));
     }
     (entries, findings)
 }
@@ -265,6 +127,7 @@ fn entry(
     settings: &[Setting],
     variables: &Variables,
     findings: &mut Vec<Finding>,
+    is_repository: bool,
 ) -> Option<RepoEntry> {
     let before = findings.len();
     let mut entry = RepoEntry {
@@ -282,13 +145,18 @@ fn entry(
         exclude: Vec::new(),
         include: Vec::new(),
         module_hotfixes: false,
+        access: Access::default(),
+        unverified: None,
         span,
     };
+    let mut proxy = ProxyWords::default();
     for setting in settings {
         let value = match variables.expand(&setting.value) {
             Ok(value) => value,
             // A name for people may say what it likes.
-            Err(_) if setting.name == "name" => setting.value.clone(),
+            Err(_) if ["name", "username", "password", "proxy_password"].contains(&setting.name.as_str()) => {
+                setting.value.clone()
+            }
             Err(name) => {
                 let known: Vec<&str> = variables.0.keys().map(String::as_str).collect();
                 let message = format!("the variable `{}` has no value", name.escape_default());
@@ -312,18 +180,32 @@ fn entry(
                 Ok(priority) => entry.priority = Some(priority),
                 Err(_) => findings.push(wrong_value(setting, "a number from 1 to 99 and more")),
             },
-            "enabled" | "gpgcheck" | "pkg_gpgcheck" | "repo_gpgcheck" | "module_hotfixes" => match flag(&value) {
-                None => findings.push(wrong_value(setting, "0 or 1")),
-                Some(on) => match setting.name.as_str() {
-                    "enabled" => entry.enabled = on,
-                    "repo_gpgcheck" => entry.repo_gpgcheck = Some(on),
-                    "module_hotfixes" => entry.module_hotfixes = on,
-                    _ => {
-                        entry.gpgcheck = Some(on);
-                        entry.unsigned = (!on).then(|| setting.span.clone());
-                    }
-                },
-            },
+            "username" => entry.access.user.get_or_insert_default().0 = value,
+            "password" => entry.access.user.get_or_insert_default().1 = value,
+            "sslcacert" => entry.access.tls.ca = one().map(path_of),
+            "sslclientcert" => entry.access.tls.client_certificate = one().map(path_of),
+            "sslclientkey" => entry.access.tls.client_key = one().map(path_of),
+            "proxy" => proxy.address = Some(value),
+            "proxy_username" => proxy.user = one(),
+            "proxy_password" => proxy.password = value,
+            "enabled" | "gpgcheck" | "pkg_gpgcheck" | "repo_gpgcheck" | "module_hotfixes" | "sslverify" => {
+                match flag(&value) {
+                    None => findings.push(wrong_value(setting, "0 or 1")),
+                    Some(on) => match setting.name.as_str() {
+                        "enabled" => entry.enabled = on,
+                        "repo_gpgcheck" => entry.repo_gpgcheck = Some(on),
+                        "module_hotfixes" => entry.module_hotfixes = on,
+                        "sslverify" => {
+                            entry.access.tls.unverified = !on;
+                            entry.unverified = (!on).then(|| setting.span.clone());
+                        }
+                        _ => {
+                            entry.gpgcheck = Some(on);
+                            entry.unsigned = (!on).then(|| setting.span.clone());
+                        }
+                    },
+                }
+            }
             name if PASSED_OVER.contains(&name) || UNDERSTOOD.contains(&name) => {}
             name => {
                 let near = nearest(name, UNDERSTOOD);
@@ -336,8 +218,9 @@ fn entry(
             }
         }
     }
+    entry.access.proxy = proxy.proxy();
     let broken = findings[before..].iter().any(|finding| finding.severity == crate::source::Severity::Error);
-    if entry.baseurl.is_empty() && entry.mirrorlist.is_none() && entry.metalink.is_none() && !broken {
+    if entry.baseurl.is_empty() && entry.mirrorlist.is_none() && entry.metalink.is_none() && !broken && is_repository {
         let message = format!("the repository `{}` does not say where it is", entry.id.escape_default());
         findings.push(
             Finding::error("repo_file::no_place", &entry.span, message)
@@ -345,7 +228,18 @@ fn entry(
         );
         return None;
     }
-    (!broken).then_some(entry)
+    (!broken || !is_repository).then_some(entry)
+}
+
+/// What the section `[main]` of a package manager's own settings says of how servers are asked.
+pub fn read_main(file: &Arc<SourceFile>, variables: &Variables) -> Access {
+    let (sections, _) = sections(file);
+    let settings: Vec<Setting> =
+        sections.into_iter().filter(|(id, ..)| id == "main").flat_map(|(_, _, settings)| settings).collect();
+    let whole = Span::new(file, 0..0);
+    // What else stands there is not for images, and mistakes in it are not theirs.
+    let main = entry("main".to_owned(), whole, &settings, variables, &mut Vec::new(), false);
+    main.map(|main| main.access).unwrap_or_default()
 }
 
 fn wrong_value(setting: &Setting, expected: &str) -> Finding {
@@ -413,21 +307,6 @@ mod tests {
                 "10: the option `basurl` is not known and is passed over",
             ]
         );
-    }
-
-    #[test]
-    fn variables_have_defaults_and_replacements() {
-        let variables = Variables(BTreeMap::from([("a".to_owned(), "1".to_owned()), ("e".to_owned(), String::new())]));
-        for (text, expected) in [
-            ("$a/${a}", "1/1"),
-            ("${b:-x}${e:-y}${b:-${a}}", "xy1"),
-            ("${a:+z}${b:+z}", "z"),
-            ("cost 5$ or $", "cost 5$ or $"),
-        ] {
-            assert_eq!(variables.expand(text).unwrap(), expected, "{text}");
-        }
-        assert_eq!(variables.expand("$b").unwrap_err(), "b");
-        assert!(variables.expand("${a").is_err() && variables.expand(&"${b:-".repeat(50)).is_err());
     }
 
     proptest! {

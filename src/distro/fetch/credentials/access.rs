@@ -1,0 +1,180 @@
+//! How a server is asked, where an address or a package manager's own file on this host says so.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+
+/// Certificates of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Tls {
+    /// What the server's certificate is checked with, instead of the host's own.
+    pub ca: Option<PathBuf>,
+    /// The host's own certificate.
+    pub client_certificate: Option<PathBuf>,
+    /// Its key; none: it is in the same file, as entitlements have it.
+    pub client_key: Option<PathBuf>,
+    /// Whether the server's certificate is not looked at.
+    pub unverified: bool,
+}
+
+/// By way of which proxy.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub enum Proxy {
+    /// That of the environment, if there is one.
+    #[default]
+    Environment,
+    /// None at all.
+    Nothing,
+    /// This one; user and password may stand in it.
+    At(String),
+}
+
+/// How requests below an address are made. Nothing of it is shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// User and password.
+    pub user: Option<(String, String)>,
+    /// What follows `?` in each request.
+    pub query: Option<String>,
+    /// Certificates.
+    pub tls: Tls,
+    /// By way of what.
+    pub proxy: Proxy,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proxy")
+    }
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Access")
+    }
+}
+
+impl Access {
+    /// What of it is for the mirrors that a list names: a certificate shows who asks and gives nothing away; a password and a
+    /// token are for the one address.
+    pub fn of_mirrors(&self) -> Self {
+        Self { user: None, query: None, ..self.clone() }
+    }
+
+    /// The same where this says nothing.
+    pub fn or(self, other: &Self) -> Self {
+        Self {
+            user: self.user.or_else(|| other.user.clone()),
+            query: self.query.or_else(|| other.query.clone()),
+            tls: if self.tls == Tls::default() { other.tls.clone() } else { self.tls },
+            proxy: if self.proxy == Proxy::Environment { other.proxy.clone() } else { self.proxy },
+        }
+    }
+}
+
+/// Where it counts, and how it is asked there.
+fn learned() -> MutexGuard<'static, Vec<(String, Access)>> {
+    static LEARNED: Mutex<Vec<(String, Access)>> = Mutex::new(Vec::new());
+    LEARNED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Remembers how an address and all below it is asked.
+pub fn learn(place: &str, access: Access) {
+    if access != Access::default() {
+        let place = place.trim_end_matches('/').to_owned();
+        let mut all = learned();
+        all.retain(|(known, _)| *known != place);
+        all.push((place, access));
+    }
+}
+
+/// How an address is asked; none where nothing is known of it.
+pub fn access_of(url: &str) -> Option<Access> {
+    let is_below = |place: &str| url.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let all = learned();
+    // The longest place is the nearest.
+    all.iter().filter(|(place, _)| is_below(place)).max_by_key(|(place, _)| place.len()).map(|one| one.1.clone())
+}
+
+impl Tls {
+    /// For the client; none where there is nothing of its own. `whose` stands in messages.
+    ///
+    /// # Errors
+    /// A text without secrets, where files cannot be used.
+    pub fn config(&self, whose: &str) -> Result<Option<TlsConfig>, String> {
+        if *self == Self::default() {
+            return Ok(None);
+        }
+        let read = |path: &Path| {
+            std::fs::read(path)
+                .map_err(|error| format!("credentials for {whose}: {} cannot be read: {error}", path.display()))
+        };
+        let certificates = |path: &Path| -> Result<Vec<Certificate<'static>>, String> {
+            let bytes = read(path)?;
+            let items = parse_pem(&bytes).filter_map(Result::ok).filter_map(|item| match item {
+                PemItem::Certificate(one) => Some(one),
+                _ => None,
+            });
+            let all: Vec<_> = items.collect();
+            if all.is_empty() {
+                return Err(format!("credentials for {whose}: {} holds no certificate", path.display()));
+            }
+            Ok(all)
+        };
+        let mut config = TlsConfig::builder().disable_verification(self.unverified);
+        if let Some(path) = &self.client_certificate {
+            let key = self.client_key.as_ref().unwrap_or(path);
+            let private = PrivateKey::from_pem(&read(key)?)
+                .map_err(|_| format!("credentials for {whose}: {} holds no private key", key.display()))?;
+            config = config.client_cert(Some(ClientCert::new_with_certs(&certificates(path)?, private)));
+        }
+        config = config.root_certs(match &self.ca {
+            Some(path) => RootCerts::new_with_certs(&certificates(path)?),
+            None => RootCerts::PlatformVerifier,
+        });
+        Ok(Some(config.build()))
+    }
+}
+
+impl Proxy {
+    /// For the client: none where that of the environment counts.
+    ///
+    /// # Errors
+    /// A text, where it is no address of a proxy.
+    pub fn config(&self) -> Result<Option<Option<ureq::Proxy>>, String> {
+        match self {
+            Self::Environment => Ok(None),
+            Self::Nothing => Ok(Some(None)),
+            Self::At(url) => {
+                let shown = super::address::split_user(url).0;
+                let proxy = ureq::Proxy::new(url).map_err(|error| format!("the proxy `{shown}`: {error}"))?;
+                Ok(Some(Some(proxy)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distro::fetch::credentials::address::{of_directory, of_list, without_password};
+
+    #[test]
+    fn what_is_known_counts_at_the_nearest_place_and_below() {
+        let host = "https://access.test";
+        let certificate = Tls { client_certificate: Some("/a.pem".into()), ..Tls::default() };
+        let access = Access { tls: certificate.clone(), ..Access::default() };
+        assert_eq!(of_directory(&format!("{host}/a/?token&b"), &access), format!("{host}/a"));
+        assert_eq!(without_password("https://u:p@access.test/a/b/"), format!("{host}/a/b/"));
+        let list = of_list("https://u:p@access.test/list?arch=x", &access);
+        assert_eq!(list, format!("{host}/list?arch=x"));
+        let known = access_of(&format!("{host}/a/repodata/repomd.xml")).unwrap();
+        assert!(known.query.as_deref() == Some("token&b") && known.tls == certificate && known.user.is_none());
+        assert_eq!(access_of(&format!("{host}/a/b/x")).unwrap().user.unwrap().0, "u");
+        assert_eq!(access_of(&list).unwrap().user.unwrap().1, "p");
+        assert!(access_of(&format!("{host}/ab")).is_none() && access_of(host).is_none());
+        assert_eq!(format!("{known:?}"), "Access");
+        assert!(known.of_mirrors().query.is_none() && known.of_mirrors().tls == certificate);
+    }
+}
