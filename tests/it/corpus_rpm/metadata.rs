@@ -8,7 +8,7 @@ use super::corpus;
 use crate::e2e::closure::{Random, against_libsolv, read_all};
 
 /// BaseOS and AppStream as repositories of plain files. Of AppStream the file lists are not in the corpus.
-fn stream(place: &Path) -> Vec<(u32, PathBuf)> {
+pub fn stream(place: &Path) -> Vec<(u32, PathBuf)> {
     let mut all = Vec::new();
     for name in ["osbuild-images-cs9-baseos", "osbuild-cs9-appstream"] {
         let from = corpus().join("repodata").join(name).join("repodata");
@@ -35,6 +35,19 @@ fn stream(place: &Path) -> Vec<(u32, PathBuf)> {
                 "<data type=\"{kind}\"><checksum type=\"sha256\">{}</checksum><location href=\"repodata/{kind}.xml\"/><size>{}</size></data>\n",
                 imgbuild::digest::Sha256::of(&text),
                 text.len()
+            );
+        }
+        // As they are, packed or not.
+        for (kind, part) in [("group", "-comps-"), ("modules", "-modules.")] {
+            let file = std::fs::read_dir(&from).unwrap().map(|one| one.unwrap().path());
+            let Some(file) = file.into_iter().find(|path| path.to_string_lossy().contains(part)) else { continue };
+            let bytes = std::fs::read(&file).unwrap();
+            let name = file.file_name().unwrap().to_str().unwrap();
+            std::fs::write(to.join("repodata").join(name), &bytes).unwrap();
+            repomd += &format!(
+                "<data type=\"{kind}\"><checksum type=\"sha256\">{}</checksum><location href=\"repodata/{name}\"/><size>{}</size></data>\n",
+                imgbuild::digest::Sha256::of(&bytes),
+                bytes.len()
             );
         }
         std::fs::write(to.join("repodata/repomd.xml"), repomd + "</repomd>\n").unwrap();

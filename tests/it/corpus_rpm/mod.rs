@@ -1,6 +1,8 @@
 //! Real data of RPM distributions beside the checkout: `shared/corpus/rpm`.
 
 mod databases;
+#[cfg(feature = "e2e")]
+mod groups;
 mod keys;
 #[cfg(feature = "e2e")]
 mod metadata;

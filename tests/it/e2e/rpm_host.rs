@@ -120,7 +120,7 @@ fn repositories_of_a_registered_host_are_opened_by_what_the_host_has() {
     std::fs::remove_file(space.path().join("host/zypp/credentials.d/SCC")).unwrap();
     let ran = host.run(&["update"], &[]);
     assert!(
-        ran.code == 4 && ran.err.contains("asks for credentials") && ran.err.contains("SUSEConnect"),
+        ran.code != 0 && ran.err.contains("asks for credentials") && ran.err.contains("SUSEConnect"),
         "{}",
         ran.err
     );

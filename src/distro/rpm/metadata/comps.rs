@@ -101,10 +101,11 @@ impl Comps {
                     "environment" | "category" => environment = Some(Environment::default()),
                     "packagereq" => {
                         let kind = match attributes.get("type") {
-                            Some("mandatory") => PackageKind::Mandatory,
+                            Some("default") => PackageKind::Default,
                             Some("optional") => PackageKind::Optional,
                             Some("conditional") => PackageKind::Conditional,
-                            _ => PackageKind::Default,
+                            // Where nothing is said libcomps takes it so.
+                            _ => PackageKind::Mandatory,
                         };
                         let requires = attributes.get("requires").filter(|name| !name.is_empty()).map(str::to_owned);
                         package = Some(GroupPackage { name: String::new(), kind, requires });

@@ -220,7 +220,9 @@ fn entry(
     }
     entry.access.proxy = proxy.proxy();
     let broken = findings[before..].iter().any(|finding| finding.severity == crate::source::Severity::Error);
-    if entry.baseurl.is_empty() && entry.mirrorlist.is_none() && entry.metalink.is_none() && !broken && is_repository {
+    let has_place = !entry.baseurl.is_empty() || entry.mirrorlist.is_some() || entry.metalink.is_some();
+    // Nobody asks one that is switched off.
+    if !has_place && !broken && is_repository && entry.enabled {
         let message = format!("the repository `{}` does not say where it is", entry.id.escape_default());
         findings.push(
             Finding::error("repo_file::no_place", &entry.span, message)
