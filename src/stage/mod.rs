@@ -32,6 +32,7 @@ pub use examine::diff;
 pub use examine::excluded::{ExcludedLine, excluded};
 pub use examine::reproduce::{Again, Reproduced, reproduce};
 pub use examine::shell::ShellRequest;
+pub use examine::size::tree::{SizedTree, sized_tree};
 pub use examine::size::{SizedFile, packages as package_owners, sizes};
 pub use inside::operations;
 pub use inside::probe::{ProbeAnswer, ProbeRequest};

@@ -27,6 +27,7 @@ mod invalid;
 mod kdl;
 mod memo_workspace;
 mod schemas;
+mod size;
 mod strangers;
 mod support;
 mod workspace;

@@ -12,14 +12,15 @@ use crate::cli::output::render;
 use crate::cli::setup::{Setup, chosen_to_look, store_directory};
 use crate::digest::Digest;
 use crate::recipe::Recipe;
-use crate::stage::{SizedFile, package_owners, published, sizes};
+use crate::stage::{SizedFile, package_owners, published, sized_tree, sizes};
 use crate::store::Store;
 
 /// Arguments of `size`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
-    #[arg(value_name = "IMAGE")]
+    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]; with a
+    /// slash in it: a directory or an archive (cpio, tar), whoever made it
+    #[arg(value_name = "IMAGE|PATH")]
     pub images: Vec<String>,
     /// What the files are put together by
     #[arg(long, value_name = "WHAT", default_value = "directory")]
@@ -146,6 +147,16 @@ fn not_built(name: &str) -> Exit {
 }
 
 fn sized(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Sized>, Exit> {
+    // No image's name has a slash.
+    let (paths, names): (Vec<&String>, Vec<&String>) =
+        own.images.iter().partition(|text| text.contains('/') || *text == "." || *text == "..");
+    if !paths.is_empty() && names.is_empty() {
+        return paths.iter().map(|text| of_path(arguments, own, text)).collect();
+    }
+    if let Some(path) = paths.first() {
+        render::say(&format!("error: `{path}` is a path, and beside it stand names of images: ask for each by itself"));
+        return Err(Exit::Usage);
+    }
     let recipes = chosen_to_look(arguments, &own.images)?;
     let store = Store::existing(&store_directory(arguments)?);
     recipes.iter().map(|recipe| of_recipe(arguments, own, recipe, &store)).collect()
@@ -175,6 +186,22 @@ fn of_recipe(
     };
     let files = files.into_iter().map(|file| (place(own.by, &file.path, &owners), file)).collect();
     Ok(Sized { image: name.clone(), by: own.by, files })
+}
+
+/// Any tree: a directory or an archive.
+fn of_path(arguments: &crate::cli::Arguments, own: &Arguments, text: &str) -> Result<Sized, Exit> {
+    let tree = sized_tree(&arguments.directory.join(text)).map_err(|error| {
+        render::say(&render::error(error));
+        Exit::Input
+    })?;
+    if own.by == By::Package && !tree.has_packages {
+        render::say(&format!("note: `{text}` has no package database of dpkg or rpm"));
+    }
+    if !tree.is_packed {
+        render::say(&format!("note: `{text}` is not packed: `packed` is what each file takes by itself with zstd -1"));
+    }
+    let files = tree.files.into_iter().map(|file| (place(own.by, &file.path, &tree.owners), file)).collect();
+    Ok(Sized { image: text.to_owned(), by: own.by, files })
 }
 
 /// Where a file stands in the treemap.

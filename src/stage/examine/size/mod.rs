@@ -5,6 +5,8 @@
 //! what each takes when it is compressed alone with zstd's fastest level, its head included. So a file of zeros gets next to
 //! nothing and a compressed one about its size; the shares of a frame add up to its bytes.
 
+pub mod tree;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -149,17 +151,24 @@ pub fn packages(
             }
         }
     }
+    let lists = lists.iter().flat_map(|(package, files)| files.iter().map(|file| (package.as_str(), file.as_str())));
+    Ok(owners(lists, &links))
+}
+
+/// The package of each path, from packages with paths and the links at the top of the tree.
+fn owners<'a>(
+    files: impl Iterator<Item = (&'a str, &'a str)>,
+    links: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut owners = BTreeMap::new();
-    for (package, files) in lists {
-        for file in files {
-            let path = file.trim_start_matches('/');
-            let (first, rest) = path.split_once('/').unwrap_or((path, ""));
-            let path = match links.get(first) {
-                Some(target) if !rest.is_empty() => format!("{target}/{rest}"),
-                _ => path.to_owned(),
-            };
-            owners.entry(path).or_insert_with(|| package.clone());
-        }
+    for (package, file) in files {
+        let path = file.trim_start_matches('/');
+        let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+        let path = match links.get(first) {
+            Some(target) if !rest.is_empty() => format!("{target}/{rest}"),
+            _ => path.to_owned(),
+        };
+        owners.entry(path).or_insert_with(|| package.to_owned());
     }
-    Ok(owners)
+    owners
 }
