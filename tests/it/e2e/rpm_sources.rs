@@ -265,3 +265,58 @@ fn empty_repository(space: &Space) -> PathBuf {
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     place
 }
+
+/// Writes a medium as SUSE's were until SLES 12: `content`, and descriptions in susetags.
+fn write_medium(place: &Path) {
+    use std::fmt::Write as _;
+    let mut text = String::from("=Ver: 2.0\n");
+    for entry in std::fs::read_dir(place.join("suse/noarch")).unwrap() {
+        let path = entry.unwrap().path();
+        let one = imgbuild::distro::rpm::Package::read(&path).unwrap().candidate;
+        let (evr, file) = (&one.evr, path.file_name().unwrap().to_str().unwrap());
+        let bytes = std::fs::read(&path).unwrap();
+        writeln!(text, "=Pkg: {} {} {} {}", one.name, evr.version, evr.release, one.arch).unwrap();
+        writeln!(text, "=Cks: SHA256 {}", Sha256::of(&bytes)).unwrap();
+        let lists = [
+            ("Req", one.requires.iter().map(|one| one.capability.to_string()).collect::<Vec<_>>()),
+            ("Prv", one.provides.iter().map(ToString::to_string).chain(one.files.clone()).collect()),
+        ];
+        for (name, lines) in lists {
+            writeln!(text, "+{name}:\n{}\n-{name}:", lines.join("\n")).unwrap();
+        }
+        writeln!(text, "=Loc: 1 {file}\n=Siz: {} {}", bytes.len(), one.installed_size).unwrap();
+    }
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packer, text.as_bytes()).unwrap();
+    let packed = packer.finish().unwrap();
+    std::fs::create_dir_all(place.join("suse/setup/descr")).unwrap();
+    std::fs::write(place.join("suse/setup/descr/packages.gz"), &packed).unwrap();
+    let content = format!(
+        "CONTENTSTYLE  11\nDATADIR       suse\nDESCRDIR      suse/setup/descr\nMETA SHA256 {}  packages.gz\n",
+        Sha256::of(&packed)
+    );
+    std::fs::write(place.join("content"), content).unwrap();
+}
+
+#[test]
+fn a_medium_in_susetags_on_a_server_is_a_repository() {
+    let served = tempfile::tempdir().unwrap();
+    let medium = served.path().join("sles/1");
+    write_rpm(&medium.join("suse/noarch"), "site-needed", "2", "");
+    write_rpm(&medium.join("suse/noarch"), "site-medium", "3", "Requires: site-needed >= 2");
+    write_medium(&medium);
+    let server = Server::start(served.path(), 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
+    let space = with_site("opensuse", "", "rpm\nsite-medium\n");
+    let own = format!("uri = \"file:{}\"", self::site(&space).display());
+    space.edit("image.toml", &own, &format!("uri = \"http://127.0.0.1:{}/sles/1\"", server.port));
+    space.run(&["build", "--until", "rootfs"]).good();
+    assert_eq!((version(&space, "site-medium"), version(&space, "site-needed")), ("3-1".to_owned(), "2-1".to_owned()));
+    // One that nobody signed, where it has to be; one whose packages are not those that it names.
+    space.edit("image.toml", "check-packages = false", "check-index = true\nsigned-by = \"keys/RPM-GPG-KEY-site\"");
+    let ran = space.run(&["update"]);
+    assert!(ran.code != 0 && ran.err.contains("content.asc beside it"), "{}", ran.err);
+    space.edit("image.toml", "check-index = true\nsigned-by = \"keys/RPM-GPG-KEY-site\"", "check-packages = false");
+    std::fs::write(medium.join("suse/setup/descr/packages.gz"), "other").unwrap();
+    let ran = space.run(&["update"]);
+    assert!(ran.code == 4 && ran.err.contains("has another digest than"), "{} {}", ran.code, ran.err);
+}

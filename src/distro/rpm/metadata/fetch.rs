@@ -11,6 +11,7 @@ use super::mirrors::MIRRORS_LIMIT;
 use super::modules::MODULES_LIMIT;
 use super::primary::read_primary;
 use super::repomd::{DataEntry, REPOMD_LIMIT};
+use super::susetags::fetch_medium;
 use crate::digest::Sha256;
 use crate::distro::fetch::credentials::access::{Access, learn};
 use crate::distro::rpm::decompress::{Limited, decompressed};
@@ -42,7 +43,7 @@ const METADATA_LIMIT: u64 = 4 << 30;
 const MIRRORS: usize = 6;
 
 /// The priority of a repository that gives none. Source: dnf.conf(5), zypper(8).
-const PRIORITY: u32 = 99;
+pub(super) const PRIORITY: u32 = 99;
 
 /// Where a repository is and how far it is trusted.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +85,16 @@ pub fn fetch_repository(
     progress: &dyn Progress,
 ) -> Result<Repository, DistroError> {
     let (bases, metalink) = places(fetcher, source)?;
-    let (bases, bytes, signature) = fetch_repomd(fetcher, source, bases, metalink.as_ref())?;
+    let (bases, bytes, signature) = match fetch_repomd(fetcher, source, bases.clone(), metalink.as_ref()) {
+        // Before SLES 15 media have no repomd.xml.
+        Err(gone @ DistroError::NotThere { .. }) if bases.len() == 1 => {
+            return fetch_medium(fetcher, source, &bases[0]).map_err(|error| match error {
+                DistroError::NotThere { .. } => gone,
+                other => other,
+            });
+        }
+        other => other?,
+    };
     let first = bases.first().cloned().unwrap_or_default();
     let repomd = Repomd::parse(&bytes)
         .map_err(|problem| DistroError::Format { file: format!("{first}/repodata/repomd.xml"), problem })?;

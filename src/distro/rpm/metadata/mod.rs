@@ -11,4 +11,5 @@ pub mod repomd;
 #[cfg(test)]
 pub mod samples;
 pub mod scan;
+pub mod susetags;
 pub mod yaml;

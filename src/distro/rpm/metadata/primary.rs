@@ -147,29 +147,9 @@ impl Package {
         let shown = self.name.escape_default().to_string();
         let lacks = |what: &str| format!("has a package `{shown}` without {what}");
         let evr = self.evr.filter(|evr| !evr.version.is_empty()).ok_or_else(|| lacks("a version"))?;
-        // They become file names and arguments.
-        for (what, text, more) in [
-            ("name", &self.name, "._+-"),
-            ("architecture", &self.arch, "_"),
-            ("version", &evr.version, "._+~^"),
-            ("release", &evr.release, "._+~^"),
-        ] {
-            let good = text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
-            let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-            let none = what == "release" && text.is_empty();
-            if !good || !(first || none) {
-                return Err(format!("has a package `{shown}` with a bad {what}: `{}`", text.escape_default()));
-            }
-        }
-        if self.base.is_none() && !is_below(&self.location) {
-            return Err(format!(
-                "has a package `{shown}` that is outside the repository: `{}`",
-                self.location.escape_default()
-            ));
-        }
         let checksum = self.checksum.ok_or_else(|| lacks("a digest"))?;
         let checksum = checksum.map_err(|problem| format!("{problem} for the package `{shown}`"))?;
-        Ok(Some(Candidate {
+        let candidate = Candidate {
             evr,
             checksum,
             size: self.size.ok_or_else(|| lacks("a size"))?,
@@ -186,6 +166,37 @@ impl Package {
             obsoletes: self.obsoletes,
             weak: self.weak,
             files: self.files,
-        }))
+        };
+        check_words(&candidate)?;
+        Ok(Some(candidate))
     }
+}
+
+/// Refuses names, versions and places that must not become file names and arguments.
+///
+/// # Errors
+/// A text that says what is wrong.
+pub(super) fn check_words(candidate: &Candidate) -> Result<(), String> {
+    let shown = candidate.name.escape_default();
+    for (what, text, more) in [
+        ("name", &candidate.name, "._+-"),
+        ("architecture", &candidate.arch, "_"),
+        ("version", &candidate.evr.version, "._+~^"),
+        ("release", &candidate.evr.release, "._+~^"),
+    ] {
+        let good = text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+        let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        // perl-IO-Stty of openSUSE has the version `.02`.
+        let is_number = matches!(what, "version" | "release");
+        if !good || !(first || is_number) {
+            return Err(format!("has a package `{shown}` with a bad {what}: `{}`", text.escape_default()));
+        }
+    }
+    if candidate.base.is_none() && !is_below(&candidate.location) {
+        return Err(format!(
+            "has a package `{shown}` that is outside the repository: `{}`",
+            candidate.location.escape_default()
+        ));
+    }
+    Ok(())
 }

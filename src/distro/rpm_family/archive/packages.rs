@@ -66,7 +66,10 @@ impl RpmArchive {
         };
         let below = match &candidate.base {
             Some(base) if base.contains(':') => {
-                return Err(wrong(format!("put `{}` on another server, {base}", candidate.name)));
+                return Err(wrong(format!(
+                    "put `{}` elsewhere, at {base}: give that place a [[repo]] of its own",
+                    candidate.name
+                )));
             }
             Some(base) => format!("{}/{}", base.trim_matches('/'), candidate.location),
             None => candidate.location.clone(),
@@ -76,7 +79,9 @@ impl RpmArchive {
                 && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
         };
         let version = candidate.evr.to_string();
-        if !plain(&candidate.name, "-+._") || !plain(&version, ".+-:~^_") || !plain(&candidate.arch, "_") {
+        // A version may begin with a dot.
+        let is_version = plain(version.trim_start_matches('.'), ".+-:~^_");
+        if !plain(&candidate.name, "-+._") || !is_version || !plain(&candidate.arch, "_") {
             return Err(wrong(format!("have a package with a strange name: `{}`", candidate.nevra().escape_default())));
         }
         Ok(PinnedPackage {
