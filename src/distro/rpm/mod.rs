@@ -23,7 +23,7 @@ pub use package::payload::{read_members, unpack, unpack_part, write_payload_list
 pub use package::plain::write_plain;
 pub use package::root::{ROOT_VERSION, RpmFile, RpmRoot, RpmRootRequest, make_root, unpack_all};
 pub use relations::candidate::{Candidate, Capability, MetadataFile, Repository, Requirement, Weak};
-pub use relations::closure::{closure, left_out};
+pub use relations::closure::{closure, closure_of, left_out};
 pub use relations::version::{Evr, Relation};
 pub use repofile::asking::{without_zypp, zypp_credentials};
 pub use repofile::{RepoEntry, Variables, read_main, read_repo_file};

@@ -33,7 +33,7 @@ impl Sought {
         if !rest.starts_with("kernel") || is_other || is_headers != (self == Self::Headers) {
             return None;
         }
-        let release = capability.version.as_ref().filter(|(relation, _)| relation.equal)?.1.to_string();
+        let release = capability.version.as_deref().filter(|(relation, _)| relation.equal)?.1.to_string();
         is_release(&release).then_some(release)
     }
 
@@ -166,13 +166,13 @@ impl RpmArchive {
 
     fn part_of(&self, whole: &Candidate) -> Option<At> {
         whole.requires.iter().map(|one| &one.capability).find_map(|wanted| {
-            let (relation, evr) = wanted.version.as_ref()?;
+            let (relation, evr) = wanted.version.as_deref()?;
             if !relation.equal || relation.less || relation.greater || !Sought::Kernel.may_be(&wanted.name) {
                 return None;
             }
             self.repositories.iter().enumerate().find_map(|(number, one)| {
                 let fits = |candidate: &Candidate| {
-                    candidate.name == wanted.name && candidate.evr == *evr && candidate.arch == whole.arch
+                    *candidate.name == *wanted.name && candidate.evr == *evr && candidate.arch == whole.arch
                 };
                 Some((number, one.candidates.iter().position(fits)?))
             })
@@ -184,7 +184,7 @@ impl RpmArchive {
         let brings = |candidate: &Candidate| {
             let told = candidate.provides.iter().any(|one| {
                 let is_modules = one.name.contains("-modules") && one.name.ends_with("-uname-r");
-                is_modules && one.version.as_ref().is_some_and(|(_, evr)| evr.to_string() == release)
+                is_modules && one.version.as_deref().is_some_and(|(_, evr)| evr.to_string() == release)
             });
             let folders = [format!("/lib/modules/{release}/"), format!("/usr/lib/modules/{release}/")];
             told || candidate.files.iter().any(|path| folders.iter().any(|folder| path.starts_with(folder)))

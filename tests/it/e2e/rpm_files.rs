@@ -96,7 +96,7 @@ fn packages_of_rpm_are_read_and_unpacked_whatever_their_compression() {
             .map(|file| format!("{} {:o} {}", file.path, file.mode, file.digest).trim().to_owned())
             .collect();
         assert_eq!(listed, query(&path, &["--qf", "[%{FILENAMES} %{FILEMODES:octal} %{FILEDIGESTS}\\n]"]), "{payload}");
-        assert!(candidate.requires.iter().any(|one| one.pre && one.capability.name == "/usr/sbin/useradd"));
+        assert!(candidate.requires.iter().any(|one| one.pre && &*one.capability.name == "/usr/sbin/useradd"));
         assert_eq!(package.kernel_releases(), ["6.1.0-1"]);
         assert_eq!(package.scriptlets.len(), 1);
 

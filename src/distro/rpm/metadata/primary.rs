@@ -1,6 +1,8 @@
 //! primary: the packages of a repository with what they provide and need. Source: createrepo_c and its schema.
 
+use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
+use std::sync::Arc;
 
 use super::repomd::is_below;
 use crate::distro::rpm::{Candidate, Capability, Checksum, Evr, Relation, Requirement, Weak};
@@ -16,6 +18,7 @@ pub(in crate::distro::rpm) fn read_primary(data: impl BufRead) -> Result<Vec<Can
     let mut package: Option<Package> = None;
     let mut checksum_kind = String::new();
     let mut list = List::None;
+    let mut known = Known::default();
     while let Some(event) = reader.event()? {
         match event {
             Event::Start { name, attributes } => match (name, package.as_mut()) {
@@ -37,7 +40,7 @@ pub(in crate::distro::rpm) fn read_primary(data: impl BufRead) -> Result<Vec<Can
                 ("header-range", Some(package)) => {
                     package.header_range = number(attributes, "start").zip(number(attributes, "end"));
                 }
-                ("entry", Some(package)) => package.add(list, attributes),
+                ("entry", Some(package)) => package.add(list, attributes, &mut known),
                 ("provides", Some(_)) => list = List::Provides,
                 ("requires", Some(_)) => list = List::Requires,
                 ("conflicts", Some(_)) => list = List::Conflicts,
@@ -120,11 +123,49 @@ fn evr(attributes: &Attributes) -> Evr {
     Evr { epoch, version: text("ver"), release: text("rel") }
 }
 
-impl Package {
-    fn add(&mut self, list: List, attributes: &Attributes) {
+/// Names and versions that stood before: most stand often.
+#[derive(Default)]
+struct Known {
+    names: HashSet<Arc<str>>,
+    versions: HashMap<String, Arc<(Relation, Evr)>>,
+    key: String,
+}
+
+impl Known {
+    fn capability(&mut self, attributes: &Attributes) -> Capability {
+        let name = attributes.get("name").unwrap_or_default();
+        let name = match self.names.get(name) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new: Arc<str> = name.into();
+                self.names.insert(Arc::clone(&new));
+                new
+            }
+        };
         let relation = attributes.get("flags").and_then(Relation::parse);
-        let version = relation.filter(|_| attributes.get("ver").is_some()).map(|relation| (relation, evr(attributes)));
-        let capability = Capability { name: attributes.get("name").unwrap_or_default().to_owned(), version };
+        let Some(relation) = relation.filter(|_| attributes.get("ver").is_some()) else {
+            return Capability { name, version: None };
+        };
+        self.key.clear();
+        for part in ["flags", "epoch", "ver", "rel"] {
+            self.key.push_str(attributes.get(part).unwrap_or_default());
+            self.key.push('\n');
+        }
+        let version = match self.versions.get(&self.key) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new = Arc::new((relation, evr(attributes)));
+                self.versions.insert(self.key.clone(), Arc::clone(&new));
+                new
+            }
+        };
+        Capability { name, version: Some(version) }
+    }
+}
+
+impl Package {
+    fn add(&mut self, list: List, attributes: &Attributes, known: &mut Known) {
+        let capability = known.capability(attributes);
         let pre = matches!(attributes.get("pre"), Some("1" | "true"));
         match list {
             List::None => {}
@@ -149,7 +190,7 @@ impl Package {
         let evr = self.evr.filter(|evr| !evr.version.is_empty()).ok_or_else(|| lacks("a version"))?;
         let checksum = self.checksum.ok_or_else(|| lacks("a digest"))?;
         let checksum = checksum.map_err(|problem| format!("{problem} for the package `{shown}`"))?;
-        let candidate = Candidate {
+        let mut candidate = Candidate {
             evr,
             checksum,
             size: self.size.ok_or_else(|| lacks("a size"))?,
@@ -168,6 +209,10 @@ impl Package {
             files: self.files,
         };
         check_words(&candidate)?;
+        // Lists grow by doubling: of 18,000 packages that is megabytes.
+        candidate.provides.shrink_to_fit();
+        candidate.requires.shrink_to_fit();
+        candidate.files.shrink_to_fit();
         Ok(Some(candidate))
     }
 }

@@ -123,7 +123,7 @@ fn samples_of_all_distributions_are_read() {
         assert_eq!((bash.name.as_str(), bash.size, bash.installed_size), ("bash", 1234, 5678), "{name}");
         assert_eq!(bash.header_range, Some((4504, 9000)));
         assert!(bash.files.contains(&"/usr/bin/bash".to_owned()), "{name}");
-        assert!(bash.requires.iter().any(|one| one.pre && one.capability.name == "/usr/sbin/ldconfig"), "{name}");
+        assert!(bash.requires.iter().any(|one| one.pre && &*one.capability.name == "/usr/sbin/ldconfig"), "{name}");
         assert!(bash.provides.iter().any(|one| one.met_by(&Capability::parse("bash"))), "{name}");
     }
 }
@@ -134,8 +134,8 @@ fn what_is_special_to_a_distribution_is_read() {
     assert_eq!(rhel.candidates[3].nevra(), "dnf-data-4.20.0~rc1-14.el10^1.noarch");
     let rhel = sample("rhel-8");
     let dnf = rhel.candidates.iter().find(|one| one.name == "dnf").unwrap();
-    assert_eq!(dnf.weak.recommends[0].name, "(python3-dbus if NetworkManager)");
-    assert_eq!(dnf.weak.supplements[0].name, "bash");
+    assert_eq!(&*dnf.weak.recommends[0].name, "(python3-dbus if NetworkManager)");
+    assert_eq!(&*dnf.weak.supplements[0].name, "bash");
     let leap = sample("leap");
     assert!(leap.candidates[0].checksum.sha256().is_none() && leap.metadata[0].checksum.sha256().is_none());
     assert!(leap.download(&Store::existing(Path::new("/store")), &leap.candidates[0]).is_none());

@@ -373,7 +373,7 @@ fn dependencies(header: &Header, name: u32, flags: u32, version: u32) -> Result<
         let relation = Relation { less: flags & 2 != 0, greater: flags & 4 != 0, equal: flags & 8 != 0 };
         let versioned = flags & 14 != 0 && !version.is_empty();
         let version = versioned.then(|| (relation, Evr::parse(version)));
-        found.push((Capability { name: (*name).to_owned(), version }, flags));
+        found.push((Capability { name: (*name).into(), version: version.map(std::sync::Arc::new) }, flags));
     }
     Ok(found)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::digest::Sha256;
 use crate::distro::rpm::{Checksum, Comps, Evr, Modules, Relation};
@@ -11,9 +12,9 @@ use crate::distro::rpm::{Checksum, Comps, Evr, Modules, Relation};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capability {
     /// A package name, a path, a soname, `rpmlib(…)`, or a whole boolean dependency in parentheses.
-    pub name: String,
-    /// The versions meant; none: all.
-    pub version: Option<(Relation, Evr)>,
+    pub name: Arc<str>,
+    /// The versions meant; none: all. 18,000 packages name some thousands of them hundreds of thousands of times.
+    pub version: Option<Arc<(Relation, Evr)>>,
 }
 
 /// What a package requires.
@@ -176,7 +177,7 @@ impl Repository {
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
-        match &self.version {
+        match self.version.as_deref() {
             Some((relation, evr)) => write!(f, " {relation} {evr}"),
             None => Ok(()),
         }
@@ -188,20 +189,20 @@ impl Capability {
     pub fn parse(text: &str) -> Self {
         let text = text.trim();
         if text.starts_with('(') {
-            return Self { name: text.to_owned(), version: None };
+            return Self { name: text.into(), version: None };
         }
         let words: Vec<&str> = text.split_whitespace().collect();
         if let [name, relation, evr] = words[..]
             && let Some(relation) = Relation::parse(relation)
         {
-            return Self { name: name.to_owned(), version: Some((relation, Evr::parse(evr))) };
+            return Self { name: name.into(), version: Some(Arc::new((relation, Evr::parse(evr)))) };
         }
-        Self { name: text.to_owned(), version: None }
+        Self { name: text.into(), version: None }
     }
 
     /// Whether a provided capability meets this one: the names are the same and the versions meet.
     pub fn met_by(&self, provided: &Self) -> bool {
-        self.name == provided.name && versions_meet(self.version.as_ref(), provided.version.as_ref())
+        self.name == provided.name && versions_meet(self.version.as_deref(), provided.version.as_deref())
     }
 }
 

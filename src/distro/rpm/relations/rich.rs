@@ -155,12 +155,12 @@ fn operand(tokens: &[&str], at: &mut usize, depth: usize) -> Result<Rich, String
     }
     *at += 1;
     let relation = tokens.get(*at).copied().and_then(crate::distro::rpm::Relation::parse);
-    let Some(relation) = relation else { return Ok(Rich::One(Capability { name: word.to_owned(), version: None })) };
+    let Some(relation) = relation else { return Ok(Rich::One(Capability { name: word.into(), version: None })) };
     let version = *tokens.get(*at + 1).ok_or("a version is missing")?;
     *at += 2;
     Ok(Rich::One(Capability {
-        name: word.to_owned(),
-        version: Some((relation, crate::distro::rpm::Evr::parse(version))),
+        name: word.into(),
+        version: Some(std::sync::Arc::new((relation, crate::distro::rpm::Evr::parse(version)))),
     }))
 }
 
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Rich, String> {
-        Rich::of(&Capability { name: text.to_owned(), version: None })
+        Rich::of(&Capability { name: text.into(), version: None })
     }
 
     #[test]

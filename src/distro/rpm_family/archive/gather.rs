@@ -120,20 +120,13 @@ impl PackageArchive for RpmArchive {
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
         let seeds: Vec<String> = seed.iter().filter_map(|item| self.pick(item)).collect();
-        let mut repositories = self.repositories.clone();
-        for repository in &mut repositories {
-            let id = repository.id.clone();
-            let others = repository.candidates.iter().filter(|candidate| {
-                held.iter().any(|package| {
-                    package.origin == id
-                        && package.name == candidate.name
-                        && package.version != candidate.evr.to_string()
-                })
-            });
-            let others: Vec<String> = others.map(Candidate::nevra).collect();
-            repository.exclude.extend(others);
-        }
-        let found = rpm::closure(&repositories, &seeds, self.arch)?;
+        // Of what is held no other version.
+        let may = |repository: &Repository, candidate: &Candidate| {
+            let of_it = |package: &&PinnedPackage| package.origin == repository.id && package.name == candidate.name;
+            let mut own = held.iter().filter(of_it).peekable();
+            own.peek().is_none() || own.any(|package| package.version == candidate.evr.to_string())
+        };
+        let found = rpm::closure_of(&self.repositories, &seeds, self.arch, &may)?;
         found
             .into_iter()
             .map(|(repository, candidate)| {

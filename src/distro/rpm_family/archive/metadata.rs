@@ -113,7 +113,7 @@ fn dependencies<'a>(text: &mut String, name: &str, all: impl Iterator<Item = (&'
     let mut inner = String::new();
     for (one, pre) in all {
         let _ = write!(inner, "<rpm:entry name=\"{}\"", escaped(&one.name));
-        if let Some((relation, evr)) = &one.version {
+        if let Some((relation, evr)) = one.version.as_deref() {
             let flags = match (relation.less, relation.greater, relation.equal) {
                 (true, false, true) => "LE",
                 (true, false, false) => "LT",

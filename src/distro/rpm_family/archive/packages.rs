@@ -131,9 +131,7 @@ impl RpmArchive {
     pub(in crate::distro::rpm_family) fn check_words(&self, items: &[String]) -> Result<(), DistroError> {
         let provided: BTreeSet<&str> = self
             .candidates()
-            .flat_map(|(_, candidate)| {
-                candidate.provides.iter().map(|one| one.name.as_str()).chain([candidate.name.as_str()])
-            })
+            .flat_map(|(_, candidate)| candidate.provides.iter().map(|one| &*one.name).chain([candidate.name.as_str()]))
             .collect();
         let unknown: Vec<String> = items.iter().filter(|item| !self.knows(item, &provided)).cloned().collect();
         if unknown.is_empty() { Ok(()) } else { Err(self.unknown(unknown)) }

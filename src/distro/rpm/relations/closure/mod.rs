@@ -19,7 +19,7 @@ use sat::Solver;
 
 use crate::distro::DistroError;
 use crate::distro::rpm::metadata::filelists;
-use crate::distro::rpm::{Capability, Repository};
+use crate::distro::rpm::{Candidate, Capability, Repository};
 
 /// What has to be installed for some seeds: pairs of a repository's and a candidate's index, sorted.
 ///
@@ -29,8 +29,21 @@ use crate::distro::rpm::{Capability, Repository};
 /// # Errors
 /// [`DistroError::NoClosure`] that says which package needs what; [`DistroError::Format`] for a damaged `filelists`.
 pub fn closure(repositories: &[Repository], seeds: &[String], arch: &str) -> Result<Vec<(usize, usize)>, DistroError> {
+    closure_of(repositories, seeds, arch, &|_, _| true)
+}
+
+/// The same of those packages that a function says yes to, besides what repositories leave out themselves.
+///
+/// # Errors
+/// As [`closure`].
+pub fn closure_of(
+    repositories: &[Repository],
+    seeds: &[String],
+    arch: &str,
+    may: &dyn Fn(&Repository, &Candidate) -> bool,
+) -> Result<Vec<(usize, usize)>, DistroError> {
     let wanted: Vec<Capability> = seeds.iter().map(|seed| Capability::parse(seed)).collect();
-    let mut pool = Pool::new(repositories, arch);
+    let mut pool = Pool::new(repositories, arch, may);
     let missing = pool.missing_paths(&wanted);
     if !missing.is_empty() {
         for (number, repository) in repositories.iter().enumerate() {

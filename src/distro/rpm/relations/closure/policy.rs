@@ -152,7 +152,7 @@ fn by_common_capability(pool: &Pool<'_>, ids: &mut Vec<Id>) {
     let mut all: Vec<Provided<'_>> = Vec::new();
     for (whose, id) in ids.iter().enumerate() {
         for capability in &pool.candidate(*id).provides {
-            let Some((relation, evr)) = &capability.version else { continue };
+            let Some((relation, evr)) = capability.version.as_deref() else { continue };
             let counts = match *relation {
                 Relation::EQUAL => !is_hash(&evr.to_string()),
                 Relation::LESS | Relation::LESS_OR_EQUAL => true,

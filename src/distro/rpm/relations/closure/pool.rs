@@ -34,13 +34,13 @@ pub(super) struct Pool<'a> {
 
 impl<'a> Pool<'a> {
     /// Takes the packages of an architecture that are neither excluded nor hidden.
-    pub fn new(repositories: &'a [Repository], arch: &str) -> Self {
+    pub fn new(repositories: &'a [Repository], arch: &str, may: &dyn Fn(&Repository, &Candidate) -> bool) -> Self {
         let mut entries = vec![None];
         for (number, repository) in repositories.iter().enumerate() {
             let kept = kept(repository);
             for (index, candidate) in repository.candidates.iter().enumerate() {
                 let foreign = candidate.arch != arch && candidate.arch != "noarch";
-                if foreign || !kept(candidate) || repository.hidden.contains(&index) {
+                if foreign || !kept(candidate) || repository.hidden.contains(&index) || !may(repository, candidate) {
                     continue;
                 }
                 let priority = -i64::from(repository.priority);
@@ -53,7 +53,7 @@ impl<'a> Pool<'a> {
             let Some(entry) = entry else { continue };
             let id = id as Id;
             for capability in &entry.candidate.provides {
-                providers.entry(capability.name.as_str()).or_default().push((id, capability.version.as_ref()));
+                providers.entry(&*capability.name).or_default().push((id, capability.version.as_deref()));
             }
             for path in &entry.candidate.files {
                 files.entry(path.as_str()).or_default().push(id);
@@ -88,11 +88,8 @@ impl<'a> Pool<'a> {
         let mut missing = BTreeSet::new();
         let mut look = |capability: &Capability| {
             let name = &capability.name;
-            if name.starts_with('/')
-                && !self.files.contains_key(name.as_str())
-                && !self.providers.contains_key(name.as_str())
-            {
-                missing.insert(name.clone());
+            if name.starts_with('/') && !self.files.contains_key(&**name) && !self.providers.contains_key(&**name) {
+                missing.insert(name.to_string());
             }
         };
         seeds.iter().for_each(&mut look);
@@ -137,14 +134,14 @@ impl<'a> Pool<'a> {
             return Rc::clone(known);
         }
         let mut ids: Vec<Id> = Vec::new();
-        for (id, version) in self.providers.get(capability.name.as_str()).into_iter().flatten() {
-            if versions_meet(capability.version.as_ref(), *version) {
+        for (id, version) in self.providers.get(&*capability.name).into_iter().flatten() {
+            if versions_meet(capability.version.as_deref(), *version) {
                 ids.push(*id);
             }
         }
         if capability.name.starts_with('/') {
-            ids.extend(self.files.get(capability.name.as_str()).into_iter().flatten());
-            ids.extend(self.more_files.get(&capability.name).into_iter().flatten());
+            ids.extend(self.files.get(&*capability.name).into_iter().flatten());
+            ids.extend(self.more_files.get(&*capability.name).into_iter().flatten());
         }
         ids.sort_unstable();
         ids.dedup();
@@ -171,8 +168,8 @@ impl<'a> Pool<'a> {
     /// Whether a package is one that an obsoletes line names: its name, and its own version.
     pub fn is_named_by(&self, id: Id, capability: &Capability) -> bool {
         let candidate = self.candidate(id);
-        candidate.name == capability.name
-            && versions_meet(capability.version.as_ref(), Some(&(Relation::EQUAL, candidate.evr.clone())))
+        *candidate.name == *capability.name
+            && versions_meet(capability.version.as_deref(), Some(&(Relation::EQUAL, candidate.evr.clone())))
     }
 
     /// All names that are provided, for messages.

@@ -144,7 +144,7 @@ impl<'p, 'a> Maker<'p, 'a> {
     fn requires(&mut self, id: Id, requirement: &Requirement) {
         let capability = &requirement.capability;
         if capability.name.starts_with("rpmlib(") {
-            if !RPMLIB.contains(&capability.name.as_str()) {
+            if !RPMLIB.contains(&&*capability.name) {
                 self.add(vec![-id], Reason::Nothing(id, capability.to_string()));
             }
             return;

@@ -10,8 +10,10 @@ pub(super) fn package(text: &str) -> Candidate {
     candidate.name = name.to_owned();
     candidate.evr = Evr::parse(evr);
     candidate.arch = words.next().unwrap_or("x86_64").to_owned();
-    candidate.provides =
-        vec![Capability { name: name.to_owned(), version: Some((Relation::EQUAL, candidate.evr.clone())) }];
+    candidate.provides = vec![Capability {
+        name: name.into(),
+        version: Some(std::sync::Arc::new((Relation::EQUAL, candidate.evr.clone()))),
+    }];
     for line in lines {
         let (kind, value) = line.split_once(": ").unwrap();
         let capability = Capability::parse(value);
