@@ -29,6 +29,7 @@ pub use inherit::merge::Withdrawn;
 pub use inherit::relative::plain;
 pub use load::{Loaded, Postinstall, Recipe, is_authorized_key, load, load_draft, package_of, read_list};
 pub use lock::file::{LOCK_MINOR, Lock, LockedPass, LockedRepo, LockedSuite, PinnedPackage, epoch_of_today};
+pub use lock::places::{LockItem, LockPlaces};
 pub use lock::read::LockError;
 pub use lock::role::PassRole;
 pub use model::effective::{GZIP_LEVEL, HOSTNAME_BY_DHCP, ROOT_SIZE, ZSTD_LEVEL};

@@ -136,11 +136,6 @@ impl Recipe {
     pub fn lock_shown(&self) -> String {
         self.lock_shown.clone().unwrap_or_else(|| self.lock_name())
     }
-
-    /// A text that speaks of `image.lock`, with the name that the lock of this recipe has: a variant's is another.
-    pub fn naming_lock(&self, text: &str) -> String {
-        text.replace(LOCK_FILE, &self.lock_name())
-    }
 }
 
 /// What loading gave: a recipe unless there are errors, and everything that is to be said.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::file::{LOCK_FORMAT, LOCK_MINOR, Lock};
+use super::places::{LockItem, LockPlaces};
 use crate::format::{Newer, Version};
 use crate::recipe::front::schema::{schema_value_of, without_unknown};
 use crate::source::{Finding, Severity, SourceFile, Span};
@@ -151,8 +152,6 @@ impl Lock {
             return Err(LockError::Conflict { lock: name.to_owned(), at });
         }
         let no_lock = |error: ::toml::de::Error| said(error.span().map(|span| span.start), error.message().to_owned());
-        // What the form allows, but no lock says, stands at the line that says it.
-        let line_with = |words: &str| text.find(words);
         let head: Head = ::toml::from_str(text).map_err(no_lock)?;
         let found = Version::new(head.format, head.minor);
         Version::new(LOCK_FORMAT, LOCK_MINOR).reads(name, found, head.needs_imgbuild.as_deref())?;
@@ -166,11 +165,11 @@ impl Lock {
             ::toml::from_str(text).map_err(no_lock)?
         };
         if !(0..=LAST_EPOCH).contains(&lock.epoch) {
-            let at = if text.starts_with("epoch") { Some(0) } else { line_with("\nepoch").map(|at| at + 1) };
+            let at = LockPlaces::of(text).offset(LockItem::Epoch);
             let problem = format!("the epoch {} is not a time from 1970 to the end of the year 9999", lock.epoch);
             return Err(said(at, problem));
         }
-        for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
+        for (pass, package) in lock.pass.iter().flat_map(|pass| pass.packages.iter().map(move |one| (pass, one))) {
             let plain = |text: &str| !text.is_empty() && !text.contains(['\n', '\0']) && !text.contains("..");
             if !plain(&package.file)
                 || package.file.starts_with('/')
@@ -178,14 +177,14 @@ impl Lock {
                 || !plain(&package.name)
             {
                 let problem = format!("the package `{}` has a path that leads elsewhere", package.name);
-                let at = line_with(&format!("name = {}", ::toml::Value::String(package.name.clone())));
-                return Err(said(at, problem));
+                let item = LockItem::Package { pass: &pass.name, name: &package.name };
+                return Err(said(LockPlaces::of(text).offset(item), problem));
             }
         }
         let mut releases = lock.pass.iter().flat_map(|pass| &pass.kernel_releases);
         if let Some(release) = releases.find(|one| !one.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')) {
             let problem = format!("`{}` is not a release of a kernel", release.escape_default());
-            return Err(said(line_with(release), problem));
+            return Err(said(LockPlaces::of(text).offset(LockItem::Release(release)), problem));
         }
         Ok(lock)
     }

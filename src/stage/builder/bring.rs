@@ -1,7 +1,7 @@
 //! Having packages brought.
 
 use crate::distro::{DistroError, Download, Fetcher};
-use crate::recipe::{LOCK_FILE, PinnedPackage};
+use crate::recipe::PinnedPackage;
 use crate::stage::report::{DownloadNews, Report};
 use crate::store::{Store, StoreError};
 
@@ -15,20 +15,21 @@ pub fn download_packages(
     packages: &[PinnedPackage],
     url_of: &dyn Fn(&str) -> Vec<String>,
     report: &dyn Report,
+    lock: &str,
 ) -> Result<(), DistroError> {
     let mut downloads = Vec::new();
     for package in packages {
-        if is_there(store, package)? {
+        if is_there(store, package, lock)? {
             continue;
         }
         let urls: Vec<String> = url_of(&package.origin).iter().map(|url| format!("{url}/{}", package.file)).collect();
         if urls.is_empty() {
             return Err(DistroError::NoSource {
                 problem: format!(
-                    "image.lock takes `{}` from `{}`, which the recipe's sources do not have",
+                    "{lock} takes `{}` from `{}`, which the recipe's sources do not have",
                     package.name, package.origin
                 ),
-                help: "delete image.lock to resolve all packages again, or restore the source".to_owned(),
+                help: format!("delete {lock} to resolve all packages again, or restore the source"),
             });
         }
         downloads.push(Download {
@@ -43,7 +44,7 @@ pub fn download_packages(
 
 /// Whether the store has a package file of the size that the lock says. One of another size is damaged, and is fetched
 /// again; or else the lock is.
-fn is_there(store: &Store, package: &PinnedPackage) -> Result<bool, DistroError> {
+fn is_there(store: &Store, package: &PinnedPackage, lock: &str) -> Result<bool, DistroError> {
     let size = match std::fs::metadata(store.package(&package.sha256)) {
         Ok(found) if found.is_file() => found.len(),
         Ok(_) => 0,
@@ -55,7 +56,7 @@ fn is_there(store: &Store, package: &PinnedPackage) -> Result<bool, DistroError>
     match store.check_package(&package.sha256) {
         Ok(()) => Err(DistroError::LockedSize {
             package: package.name.clone(),
-            lock: LOCK_FILE.to_owned(),
+            lock: lock.to_owned(),
             locked: package.size,
             found: size,
         }),

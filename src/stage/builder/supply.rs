@@ -168,13 +168,6 @@ impl<'a> Supply<'a> {
                     None => DistroError::NotThere { file, place, answer },
                 }
             }
-            DistroError::LockedSize { package, locked, found, .. } => {
-                DistroError::LockedSize { package, lock: self.recipe.lock_name(), locked, found }
-            }
-            DistroError::NoSource { problem, help } => DistroError::NoSource {
-                problem: self.recipe.naming_lock(&problem),
-                help: self.recipe.naming_lock(&help),
-            },
             other => other,
         };
         let urls = |origin: &str| self.urls_of(origin);
@@ -182,7 +175,8 @@ impl<'a> Supply<'a> {
         let bytes: u64 =
             lacking.filter(|package| crate::stage::lock::origin::is_fetched(package)).map(|one| one.size).sum();
         let began = Instant::now();
-        download_packages(self.fetcher, self.store, packages, &urls, self.report).map_err(told)?;
+        download_packages(self.fetcher, self.store, packages, &urls, self.report, &self.recipe.lock_name())
+            .map_err(told)?;
         if bytes > 0 {
             self.fetched.0.fetch_add(bytes, Ordering::Relaxed);
             self.fetched.1.fetch_add(began.elapsed().as_millis() as u64, Ordering::Relaxed);

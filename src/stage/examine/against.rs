@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::plan::{Cause, RECIPE, Reason, Removals, in_reading_order};
-use crate::recipe::{LOCK_FILE, Lock, Recipe};
+use crate::recipe::{Lock, Recipe};
 use crate::stage::StageError;
 use crate::stage::actions::{Forms, StageGraph};
 use crate::stage::lock::stale::{place_left_over, requests};
@@ -42,6 +42,7 @@ pub enum Comparison {
 pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Comparison, Vec<String>), StageError> {
     let fresh = |recipe: &Recipe, lock: Option<&Lock>| matches!(lock_state(recipe, lock), LockState::Fresh);
     let mut notes = Vec::new();
+    let lock_name = now.recipe.lock_name();
     let asked = requested(then.recipe);
     let (old, new): (Lock, Lock) = match (then.lock, now.lock) {
         (Some(old), Some(new)) if fresh(then.recipe, Some(old)) && fresh(now.recipe, Some(new)) => {
@@ -49,10 +50,10 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
         }
         (old, Some(new)) if fresh(now.recipe, Some(new)) && fresh(then.recipe, Some(new)) => {
             notes.push(match old {
-                None if then.is_lock_broken => format!("both sides are compared with the {LOCK_FILE} that is here"),
-                None => format!("the revision has no {LOCK_FILE}: both sides are compared with the one that is here"),
+                None if then.is_lock_broken => format!("both sides are compared with the {lock_name} that is here"),
+                None => format!("the revision has no {lock_name}: both sides are compared with the one that is here"),
                 Some(_) => format!(
-                    "the revision's {LOCK_FILE} is out of date with its recipe: both sides are compared with the one that is here"
+                    "the revision's {lock_name} is out of date with its recipe: both sides are compared with the one that is here"
                 ),
             });
             (new.clone(), new.clone())
@@ -64,10 +65,10 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                     let lock = old.filter(|lock| fresh(then.recipe, Some(lock))).cloned();
                     notes.push(match &lock {
                         Some(_) => format!(
-                            "{LOCK_FILE} is missing here or out of date with the recipe: that of the revision counts"
+                            "{lock_name} is missing here or out of date with the recipe: that of the revision counts"
                         ),
                         None => {
-                            format!("neither side has an up-to-date {LOCK_FILE}: versions of packages are not compared")
+                            format!("neither side has an up-to-date {lock_name}: versions of packages are not compared")
                         }
                     });
                     let lock = lock.unwrap_or(asked);

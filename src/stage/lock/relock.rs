@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::package_request::target;
+use super::stale::name_lock;
 use super::state::{LockState, Locking, Renew, lock_state};
 use crate::distro::Fetcher;
 use crate::fault;
@@ -67,6 +68,8 @@ pub fn lock(builder: &Builder<'_>, fetcher: &Fetcher, supply: &Supply<'_>) -> Re
         (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => causes,
     };
     if builder.options.locked {
+        let mut causes = causes;
+        name_lock(&mut causes, builder.recipe);
         let problem = causes.iter().map(|cause| cause.message.clone()).collect::<Vec<_>>().join("; ");
         return Err(not_fitting(builder, &problem));
     }
@@ -137,7 +140,7 @@ pub fn record_ids(builder: &Builder<'_>, lock: &mut Lock, work: &Work) -> Result
 }
 
 fn not_fitting(builder: &Builder<'_>, problem: &str) -> StageError {
-    StageError::Locked { lock: builder.recipe.lock_name(), problem: builder.recipe.naming_lock(problem) }
+    StageError::Locked { lock: builder.recipe.lock_name(), problem: problem.to_owned() }
 }
 
 /// Writes the lock aside and renames it into place.

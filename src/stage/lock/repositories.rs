@@ -158,10 +158,11 @@ pub fn not_asked(recipe: &Recipe, asked: &BTreeSet<String>) -> Vec<String> {
     if asked.is_empty() {
         return Vec::new();
     }
+    let lock = recipe.lock_name();
     let new = addresses(recipe).into_iter().filter(|one| !asked.contains(&one.digest));
     new.map(|one| {
         let place = one.place.map(|place| format!("{}:{} ", place.file, place.line)).unwrap_or_default();
-        format!("{place}{} was not asked yet: image.lock answers without it; `imgbuild update` asks it", one.shown)
+        format!("{place}{} was not asked yet: {lock} answers without it; `imgbuild update` asks it", one.shown)
     })
     .collect()
 }

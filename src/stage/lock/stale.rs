@@ -6,7 +6,7 @@ use super::package_request::{PackageRequest, package_requests};
 use crate::plan::{Cause, Change, Origin, Place, RECIPE, Reason, Removals, Subject};
 use crate::stage::ids;
 
-use crate::recipe::{LOCK_FILE, LockedPass, PassRole, Recipe, Spans};
+use crate::recipe::{LOCK_FILE, LockItem, LockPlaces, LockedPass, PassRole, Recipe, Spans};
 
 /// Finds where an input of an action stood, and what it came from.
 pub type Remembered<'a> = dyn Fn(&str, &str) -> Option<(Place, Origin)> + 'a;
@@ -189,6 +189,8 @@ pub fn reordered(now: &[String], was: &[String], package_request: &PackageReques
 
 /// Says of causes that come from image.lock on which line of it they stand; `text` is the lock as it is now.
 pub fn place_in_lock(causes: &mut [Cause], action: &str, text: &str) {
+    // Only where something of the lock is told.
+    let places = std::cell::LazyCell::new(|| LockPlaces::of(text));
     for cause in causes {
         let (action, reason) = match &cause.reason {
             Reason::Upstream { action, leaf: Some(leaf) } => (action.clone(), &leaf.reason),
@@ -198,7 +200,7 @@ pub fn place_in_lock(causes: &mut [Cause], action: &str, text: &str) {
             continue;
         }
         cause.line = match reason {
-            Reason::Added { what, .. } | Reason::Changed { what, .. } => line_of(text, &action, what),
+            Reason::Added { what, .. } | Reason::Changed { what, .. } => line_of(&places, &action, what),
             _ => None,
         };
         let line = cause.line;
@@ -214,7 +216,8 @@ pub fn name_lock(causes: &mut [Cause], recipe: &Recipe) {
         return;
     }
     for cause in causes {
-        cause.message = recipe.naming_lock(&cause.message);
+        // The reasons themselves speak of the lock by its usual name.
+        cause.message = cause.message.replace(LOCK_FILE, &recipe.lock_name());
         if cause.file.as_deref() == Some(LOCK_FILE) {
             cause.file = Some(recipe.lock_name());
         }
@@ -225,21 +228,17 @@ pub fn name_lock(causes: &mut [Cause], recipe: &Recipe) {
 }
 
 /// The line of a package, a user, a group or the epoch; in the transaction of an action, if that has it.
-fn line_of(text: &str, action: &str, what: &str) -> Option<usize> {
-    let bare = what.strip_prefix("package ").unwrap_or(what);
-    let start = match what.split_once(' ') {
-        Some(("user", name)) => format!("    {{ name = \"{name}\", uid ="),
-        Some(("group", name)) => format!("    {{ name = \"{name}\", gid ="),
-        _ if what == "epoch" => "epoch = ".to_owned(),
-        _ if what == "kernel" => "    { name = \"linux-image-".to_owned(),
-        _ => format!("    {{ name = \"{bare}\", version ="),
-    };
+fn line_of(places: &LockPlaces<'_>, action: &str, what: &str) -> Option<usize> {
     let pass = match action {
         ids::PAYLOAD => "kernel",
         _ => action.split_once('/').map_or(action, |(_, layer)| layer),
     };
-    let heading = format!("name = \"{pass}\"");
-    let at = text.lines().position(|line| line == heading).unwrap_or(0);
-    let find = |skip: usize| text.lines().enumerate().skip(skip).find(|(_, line)| line.starts_with(&start));
-    find(at).or_else(|| find(0)).map(|(index, _)| index + 1)
+    places.line(match what.split_once(' ') {
+        Some(("user", name)) => LockItem::User(name),
+        Some(("group", name)) => LockItem::Group(name),
+        Some(("package", name)) => LockItem::Package { pass, name },
+        _ if what == "epoch" => LockItem::Epoch,
+        _ if what == "kernel" => LockItem::PackageLike { pass, start: "linux-image-" },
+        _ => LockItem::Package { pass, name: what },
+    })
 }

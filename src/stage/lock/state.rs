@@ -416,11 +416,10 @@ impl Locking<'_> {
         if let (Some(span), false) = (first, names.is_empty()) {
             let text = format!("removing it takes with it what needs it: {}", names.join(", "));
             let finding = Finding::warning("pkglist::removed_with", span, text).label("asked for here");
-            self.report.finding(
-                &finding.help(
-                    self.recipe.naming_lock("leave the line out to keep them; image.lock lists them (remove_with)"),
-                ),
-            );
+            self.report.finding(&finding.help(format!(
+                "leave the line out to keep them; {} lists them (remove_with)",
+                self.recipe.lock_name()
+            )));
         }
     }
 }

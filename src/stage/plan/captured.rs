@@ -12,9 +12,10 @@ const NAMED: usize = 6;
 pub fn against_node(recipe: &Recipe, lock: Option<&Lock>) -> Option<String> {
     let captured = recipe.captured.as_ref()?;
     let Some(lock) = lock else {
-        return Some(
-            recipe.naming_lock("what is otherwise than on the captured node is told when image.lock is there"),
-        );
+        return Some(format!(
+            "what is otherwise than on the captured node is told when {} is there",
+            recipe.lock_name()
+        ));
     };
     let now = Packages::of_lock(lock);
     let package = |[name, version, arch]: &[String; 3]| {

@@ -145,8 +145,7 @@ impl ImagePlan {
             let (graph, decisions) = (&exact.stages.graph, &exact.decisions);
             publishing = would_publish(recipe, store, graph, decisions, root, &info, &history);
         }
-        let asked = exact.root.as_ref().map(|root| not_asked(recipe, &root.asked)).unwrap_or_default();
-        let notes = asked.iter().map(|note| recipe.naming_lock(note)).collect();
+        let notes = exact.root.as_ref().map(|root| not_asked(recipe, &root.asked)).unwrap_or_default();
         let actions = planned_actions(&exact.stages.graph, exact.decisions, &[], &text_of(recipe));
         Ok(Self { actions, publishing, drift, workload, notes })
     }

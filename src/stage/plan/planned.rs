@@ -115,8 +115,8 @@ pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<PlannedAction> {
 
 /// What is supposed where the lock has to be renewed: packages that were not asked for anew stay.
 pub fn unless_moved(recipe: &Recipe) -> Option<String> {
-    let text = "what is kept is kept unless the new packages need other versions of those in image.lock";
-    Some(recipe.naming_lock(text))
+    let lock = recipe.lock_name();
+    Some(format!("what is kept is kept unless the new packages need other versions of those in {lock}"))
 }
 
 /// The plan with a lock as it will most likely be, after its renewal.

@@ -311,7 +311,7 @@ impl Revision {
             render::say(&self.steady(&render::error(error)));
             exit
         })?;
-        image.notes.extend(notes.iter().map(|note| recipe.naming_lock(note)));
+        image.notes.extend(notes);
         let (mut planned, note) = comparison.planned(recipe);
         image.notes.extend(note);
         for one in &mut planned {

@@ -92,8 +92,10 @@ fn text_of(one: &Explained) -> String {
 fn explained(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Explained>, Exit> {
     let recipe = recipe(arguments, own.image.as_deref())?;
     let Ok(lock) = fresh_lock(&recipe, lock(&recipe)?) else {
-        let text = "image.lock is missing or out of date with the recipe; `imgbuild plan` says why, `imgbuild build` renews it";
-        render::say(&recipe.naming_lock(text));
+        render::say(&format!(
+            "{} is missing or out of date with the recipe; `imgbuild plan` says why, `imgbuild build` renews it",
+            recipe.lock_name()
+        ));
         return Err(Exit::Input);
     };
     let store = Store::existing(&store_directory(arguments)?);

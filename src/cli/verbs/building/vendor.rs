@@ -34,8 +34,10 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         Err(exit) => return exit,
     };
     let Ok(lock) = fresh_lock(&recipe, lock) else {
-        let text = "image.lock is not what the recipe asks for: run `imgbuild build` or `imgbuild update` first";
-        render::say(&recipe.naming_lock(text));
+        render::say(&format!(
+            "{} is not what the recipe asks for: run `imgbuild build` or `imgbuild update` first",
+            recipe.lock_name()
+        ));
         return Exit::Input;
     };
     let setup = match Setup::open(arguments) {
