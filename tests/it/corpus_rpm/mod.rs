@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use crate::support::project;
 
 /// Where it lies.
-fn corpus() -> PathBuf {
+pub fn corpus() -> PathBuf {
     let root = project().join("../shared/corpus/rpm");
     assert!(root.is_dir(), "the corpus is missing: it must lie beside the checkout, in shared/corpus/rpm");
     root.canonicalize().unwrap()

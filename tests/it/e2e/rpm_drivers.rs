@@ -363,3 +363,32 @@ fn kmod(space: &Space, name: &str, path: &str, module: &[u8]) -> PathBuf {
     builder.build().unwrap().write_file(&to).unwrap();
     to
 }
+
+#[test]
+fn real_kmods_and_kmps_of_other_kernels_are_refused_with_both_releases() {
+    let [_, new] = releases();
+    let space = copy_of(plain());
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    let real = [
+        ("el9-zfs-kmod", "kmod-zfs-5.14.0", "5.14.0-115.el9.x86_64"),
+        ("opensuse-fedora-rpmlint", "xtables-addons-kmp-default", "4.12.14-lp151.16-default"),
+    ];
+    for (folder, start, built_for) in real {
+        let all = std::fs::read_dir(crate::corpus_rpm::corpus().join("rpms").join(folder)).unwrap();
+        let mut all = all.map(|entry| entry.unwrap().path());
+        let package = all.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(start)).unwrap();
+        std::fs::copy(&package, space.path().join("real.rpm")).unwrap();
+        for updates in ["real.rpm", "real.dud"] {
+            if updates == "real.dud" {
+                suse_disk(&space, updates, &[&package]);
+            }
+            space.write(
+                "image.toml",
+                &recipe.replacen("[kernel]\n", &format!("[kernel]\nupdates = [\"{updates}\"]\n"), 1),
+            );
+            let ran = space.run(&["build", "--until", "kernel"]);
+            let said = ran.err.replace('│', "").split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(ran.code == 4 && said.contains(built_for) && said.contains(&new), "{updates}: {} {said}", ran.code);
+        }
+    }
+}
