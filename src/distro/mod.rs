@@ -14,8 +14,7 @@ mod rpm_family;
 mod zypper;
 
 pub use error::DistroError;
-pub use fetch::credentials::access::Access;
-pub use fetch::credentials::address::{of_directory, of_list, without_password};
+pub use fetch::credentials::access::{Access, of_directory, of_list, without_password};
 pub use fetch::downloads::{Download, Progress};
 pub use fetch::fetcher::Fetcher;
 pub use inside::part::unpack_part;

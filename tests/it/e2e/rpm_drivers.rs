@@ -387,7 +387,7 @@ fn real_kmods_and_kmps_of_other_kernels_are_refused_with_both_releases() {
                 &recipe.replacen("[kernel]\n", &format!("[kernel]\nupdates = [\"{updates}\"]\n"), 1),
             );
             let ran = space.run(&["build", "--until", "kernel"]);
-            let said = ran.err.replace('│', "").split_whitespace().collect::<Vec<_>>().join(" ");
+            let said = ran.err.replace('│', "").split_whitespace().collect::<String>();
             assert!(ran.code == 4 && said.contains(built_for) && said.contains(&new), "{updates}: {} {said}", ran.code);
         }
     }

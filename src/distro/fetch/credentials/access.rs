@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
+use super::address::split_user;
+
 /// Certificates of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Tls {
@@ -97,6 +99,38 @@ pub fn access_of(url: &str) -> Option<Access> {
     all.iter().filter(|(place, _)| is_below(place)).max_by_key(|(place, _)| place.len()).map(|one| one.1.clone())
 }
 
+/// An address without the user and the password that stand in it: these are kept apart for requests below it, so that they
+/// get into no message, lock or record.
+pub fn without_password(url: &str) -> String {
+    let (plain, user) = split_user(url);
+    if user.is_some() {
+        learn(&plain, Access { user, ..Access::default() });
+    }
+    plain
+}
+
+/// Address of a directory without what stands in it for each request: user and password, and what follows `?`, which
+/// SUSE's registered hosts have as a token. These, and what else is known of how it is asked, are kept apart.
+pub fn of_directory(url: &str, access: &Access) -> String {
+    let (plain, user) = split_user(url);
+    let (plain, query) = match plain.split_once('?') {
+        Some((plain, query)) => (plain.to_owned(), (!query.is_empty()).then(|| query.to_owned())),
+        None => (plain, None),
+    };
+    let plain = plain.trim_end_matches('/').to_owned();
+    let access = access.clone();
+    learn(&plain, Access { user: user.or(access.user), query: query.or(access.query), ..access });
+    plain
+}
+
+/// The same of a file, a list of mirrors: what follows `?` asks for what is wanted and stays.
+pub fn of_list(url: &str, access: &Access) -> String {
+    let (plain, user) = split_user(url);
+    let access = access.clone();
+    learn(&plain, Access { user: user.or(access.user), query: None, ..access });
+    plain
+}
+
 impl Tls {
     /// For the client; none where there is nothing of its own. `whose` stands in messages.
     ///
@@ -147,7 +181,7 @@ impl Proxy {
             Self::Environment => Ok(None),
             Self::Nothing => Ok(Some(None)),
             Self::At(url) => {
-                let shown = super::address::split_user(url).0;
+                let shown = split_user(url).0;
                 let proxy = ureq::Proxy::new(url).map_err(|error| format!("the proxy `{shown}`: {error}"))?;
                 Ok(Some(Some(proxy)))
             }
@@ -158,7 +192,6 @@ impl Proxy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::distro::fetch::credentials::address::{of_directory, of_list, without_password};
 
     #[test]
     fn what_is_known_counts_at_the_nearest_place_and_below() {

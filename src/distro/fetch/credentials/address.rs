@@ -1,39 +1,5 @@
 //! What stands in addresses and is not for everybody's eyes: users, passwords, tokens.
 
-use super::access::{Access, learn};
-
-/// An address without the user and the password that stand in it: these are kept apart for requests below it, so that they
-/// get into no message, lock or record.
-pub fn without_password(url: &str) -> String {
-    let (plain, user) = split_user(url);
-    if user.is_some() {
-        learn(&plain, Access { user, ..Access::default() });
-    }
-    plain
-}
-
-/// Address of a directory without what stands in it for each request: user and password, and what follows `?`, which
-/// SUSE's registered hosts have as a token. These, and what else is known of how it is asked, are kept apart.
-pub fn of_directory(url: &str, access: &Access) -> String {
-    let (plain, user) = split_user(url);
-    let (plain, query) = match plain.split_once('?') {
-        Some((plain, query)) => (plain.to_owned(), (!query.is_empty()).then(|| query.to_owned())),
-        None => (plain, None),
-    };
-    let plain = plain.trim_end_matches('/').to_owned();
-    let access = access.clone();
-    learn(&plain, Access { user: user.or(access.user), query: query.or(access.query), ..access });
-    plain
-}
-
-/// The same of a file, a list of mirrors: what follows `?` asks for what is wanted and stays.
-pub fn of_list(url: &str, access: &Access) -> String {
-    let (plain, user) = split_user(url);
-    let access = access.clone();
-    learn(&plain, Access { user: user.or(access.user), query: None, ..access });
-    plain
-}
-
 /// An address without user and password, and these.
 pub fn split_user(url: &str) -> (String, Option<(String, String)>) {
     let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
