@@ -7,7 +7,7 @@ use crate::recipe::{Distro, Family, NOBODY, STATIC_IDS, is_account_name, is_auth
 use crate::site::osimage::{Release, release_of};
 
 use super::census::Census;
-use super::{CaptureError, packages, services};
+use super::{CaptureError, services};
 
 /// A user of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -278,7 +278,7 @@ fn system(facts: &mut Facts, census: &Census) {
         .collect();
 }
 
-/// Finds out all of it.
+/// Finds out all of it but the packages.
 ///
 /// # Errors
 /// [`CaptureError::Unknown`] for a node whose images are not built here.
@@ -294,7 +294,7 @@ pub fn find(census: &Census, installed: &Installed) -> Result<Facts, CaptureErro
         osvers,
         packages: Vec::new(),
         without: BTreeSet::new(),
-        modules: packages::streams(census),
+        modules: Vec::new(),
         kernel: None,
         users: Vec::new(),
         groups: Vec::new(),
@@ -309,7 +309,6 @@ pub fn find(census: &Census, installed: &Installed) -> Result<Facts, CaptureErro
         cmdline: Vec::new(),
         notes: Vec::new(),
     };
-    packages::list(&mut facts, installed)?;
     accounts(&mut facts, census);
     fstab(&mut facts, census);
     system(&mut facts, census);

@@ -94,11 +94,21 @@ fn kernel_of(distro: Distro, names: &BTreeSet<&str>) -> Option<String> {
     own.last().map(|name| (**name).to_owned())
 }
 
-/// The packages of the list, and those that are not in it.
+/// Finds out which packages and streams of modules the node has.
 ///
 /// # Errors
 /// [`CaptureError::Unknown`] for a node of another CPU.
-pub fn list(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError> {
+pub fn find(facts: &mut Facts, census: &Census, installed: &Installed) -> Result<(), CaptureError> {
+    facts.modules = streams(census);
+    // What is to be said of packages comes first.
+    let others = std::mem::take(&mut facts.notes);
+    list(facts, installed)?;
+    facts.notes.extend(others);
+    Ok(())
+}
+
+/// The packages of the list, and those that are not in it.
+fn list(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError> {
     let distro = facts.release.distro;
     let (kind, own) = (installed.kind, own_arch(installed.kind));
     let odd: Vec<String> = installed
@@ -152,7 +162,7 @@ pub fn list(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError
 }
 
 /// Module streams that the node has enabled. Source: libdnf's modules.d, an INI file for each module.
-pub fn streams(census: &Census) -> Vec<String> {
+fn streams(census: &Census) -> Vec<String> {
     let files =
         census.texts.iter().filter(|(path, _)| path.starts_with("etc/dnf/modules.d/") && path.ends_with(".module"));
     let one = |(_, bytes): (&String, &Vec<u8>)| {

@@ -13,11 +13,14 @@ use super::primary::read_primary;
 use super::repomd::{DataEntry, REPOMD_LIMIT};
 use super::susetags::fetch_medium;
 use crate::digest::Sha256;
-use crate::distro::fetch::credentials::access::{Access, learn};
+use crate::distro::fetch::credentials::access::learn;
 use crate::distro::rpm::decompress::{Limited, decompressed};
-use crate::distro::rpm::{Candidate, Checksum, Comps, MetadataFile, Metalink, Modules, Repomd, Repository};
-use crate::distro::rpm::{read_metalink, read_mirrorlist};
-use crate::distro::{DistroError, Download, Fetcher, Keyring, Progress, verify_package};
+use crate::distro::rpm::relations::candidate::PRIORITY;
+use crate::distro::rpm::{
+    Candidate, Checksum, Comps, MetadataFile, Metalink, Modules, Repomd, Repository, RepositorySource, read_metalink,
+    read_mirrorlist,
+};
+use crate::distro::{DistroError, Download, Fetcher, Progress, verify_package};
 use crate::store::{Store, StoreError};
 
 /// Kinds of metadata that are fetched where a repository has them; others (delta packages, databases, zchunk copies,
@@ -41,38 +44,6 @@ const METADATA_LIMIT: u64 = 4 << 30;
 
 /// How many mirrors are tried for one file.
 const MIRRORS: usize = 6;
-
-/// The priority of a repository that gives none. Source: dnf.conf(5), zypper(8).
-pub(super) const PRIORITY: u32 = 99;
-
-/// Where a repository is and how far it is trusted.
-#[derive(Debug, Clone, Default)]
-pub struct RepositorySource {
-    /// Its short name.
-    pub id: String,
-    /// Whole URLs of the directory that holds `repodata`, best first.
-    pub base: Vec<String>,
-    /// URL of a list of such URLs.
-    pub mirrorlist: Option<String>,
-    /// URL of a metalink.
-    pub metalink: Option<String>,
-    /// Keys that sign repomd.xml and packages.
-    pub keys: Option<Keyring>,
-    /// Whether repomd.xml must be signed.
-    pub repo_gpgcheck: bool,
-    /// Whether packages must be signed.
-    pub gpgcheck: bool,
-    /// The lower, the more it is preferred; none: 99.
-    pub priority: Option<u32>,
-    /// Globs of names or NEVRAs that must not be used.
-    pub exclude: Vec<String>,
-    /// Globs of names or NEVRAs that alone may be used; empty: all.
-    pub include: Vec<String>,
-    /// Whether modular filtering leaves its packages alone.
-    pub module_hotfixes: bool,
-    /// How the mirrors of a list are asked.
-    pub access: Access,
-}
 
 /// Fetches and checks a repository's metadata and reads them.
 ///

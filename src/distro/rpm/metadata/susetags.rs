@@ -3,11 +3,11 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::fetch::RepositorySource;
 use super::primary::check_words;
 use super::repomd::is_below;
 use crate::distro::rpm::decompress::{Limited, decompressed};
-use crate::distro::rpm::{Candidate, Capability, Checksum, Evr, Repository, Requirement};
+use crate::distro::rpm::relations::candidate::PRIORITY;
+use crate::distro::rpm::{Candidate, Capability, Checksum, Evr, Repository, RepositorySource, Requirement};
 use crate::distro::{DistroError, Fetcher, verify_package};
 
 /// Largest `content`, in bytes.
@@ -265,7 +265,7 @@ pub fn fetch_medium(fetcher: &Fetcher, source: &RepositorySource, base: &str) ->
         bases: vec![base.to_owned()],
         repomd: bytes,
         candidates: candidates.collect(),
-        priority: source.priority.unwrap_or(super::fetch::PRIORITY),
+        priority: source.priority.unwrap_or(PRIORITY),
         module_hotfixes: source.module_hotfixes,
         exclude: source.exclude.clone(),
         include: source.include.clone(),

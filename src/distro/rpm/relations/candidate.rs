@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::digest::Sha256;
+use crate::distro::Keyring;
+use crate::distro::fetch::credentials::access::Access;
 use crate::distro::rpm::{Checksum, Comps, Evr, Modules, Relation};
 
 /// A name with or without versions: what a package provides, conflicts with or obsoletes.
@@ -127,6 +129,38 @@ pub struct MetadataFile {
     pub size: u64,
     /// Bytes without compression, where repomd.xml says it.
     pub open_size: Option<u64>,
+}
+
+/// The priority of a repository that gives none. Source: dnf.conf(5), zypper(8).
+pub(in crate::distro::rpm) const PRIORITY: u32 = 99;
+
+/// Where a repository is and how far it is trusted.
+#[derive(Debug, Clone, Default)]
+pub struct RepositorySource {
+    /// Its short name.
+    pub id: String,
+    /// Whole URLs of the directory that holds `repodata`, best first.
+    pub base: Vec<String>,
+    /// URL of a list of such URLs.
+    pub mirrorlist: Option<String>,
+    /// URL of a metalink.
+    pub metalink: Option<String>,
+    /// Keys that sign repomd.xml and packages.
+    pub keys: Option<Keyring>,
+    /// Whether repomd.xml must be signed.
+    pub repo_gpgcheck: bool,
+    /// Whether packages must be signed.
+    pub gpgcheck: bool,
+    /// The lower, the more it is preferred; none: 99.
+    pub priority: Option<u32>,
+    /// Globs of names or NEVRAs that must not be used.
+    pub exclude: Vec<String>,
+    /// Globs of names or NEVRAs that alone may be used; empty: all.
+    pub include: Vec<String>,
+    /// Whether modular filtering leaves its packages alone.
+    pub module_hotfixes: bool,
+    /// How the mirrors of a list are asked.
+    pub access: Access,
 }
 
 /// A repository whose metadata were read and checked.
