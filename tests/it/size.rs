@@ -86,3 +86,43 @@ fn what_cannot_be_looked_into_is_said_with_what_to_do() {
         assert!(ran.code != 0 && ran.err.contains(words), "{arguments:?}: {} {}", ran.code, ran.err);
     }
 }
+
+/// An entry of cpio's `newc` form. Source: cpio(5).
+fn newc(name: &str, content: &str) -> Vec<u8> {
+    let mut bytes = format!(
+        "070701{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{name}\0",
+        1,
+        0o100_644,
+        0,
+        0,
+        1,
+        0,
+        content.len(),
+        0,
+        0,
+        0,
+        0,
+        name.len() + 1,
+        0
+    )
+    .into_bytes();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(content.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+#[test]
+fn an_initrd_of_several_archives_is_read_to_its_end() {
+    let space = Space::new();
+    let trailer = newc("TRAILER!!!", "");
+    let mut early = [newc("kernel/microcode", &"m".repeat(1000)), trailer.clone()].concat();
+    early.resize(early.len().next_multiple_of(512), 0);
+    let mut packer = flate2::write::GzEncoder::new(early, flate2::Compression::default());
+    std::io::Write::write_all(&mut packer, &[newc("usr/bin/main", &"x".repeat(5000)), trailer].concat()).unwrap();
+    std::fs::write(space.path().join("initrd"), packer.finish().unwrap()).unwrap();
+    let ran = space.run(&["size", "--json", "./initrd"]).good();
+    let document: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(document["images"][0]["raw"], 6000, "{}", ran.out);
+    assert_eq!(document["images"][0]["files"], 2);
+}

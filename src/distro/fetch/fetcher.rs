@@ -230,8 +230,8 @@ impl Fetcher {
             // A token goes with what is asked for, and stands in no message.
             let query = access_of(&url).and_then(|access| access.query);
             let mut request = match query {
-                Some(query) => agent.get(format!("{url}?{query}")),
-                None => agent.get(&url),
+                Some(query) if !url.contains('?') => agent.get(format!("{url}?{query}")),
+                _ => agent.get(&url),
             };
             if let Some(authorization) = authorization {
                 request = request.header("authorization", authorization);

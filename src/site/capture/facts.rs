@@ -278,18 +278,18 @@ fn system(facts: &mut Facts, census: &Census) {
         .collect();
 }
 
-/// Finds out all of it but the packages.
+/// Finds out of which distribution it is; all else comes later.
 ///
 /// # Errors
 /// [`CaptureError::Unknown`] for a node whose images are not built here.
-pub fn find(census: &Census, installed: &Installed) -> Result<Facts, CaptureError> {
+pub fn begin(census: &Census, installed: &Installed) -> Result<Facts, CaptureError> {
     let (release, osvers) = release(census)?;
     let is_fitting = (installed.kind == DatabaseKind::Dpkg) == (release.distro.family() == Family::Debian);
     if !is_fitting {
         let problem = format!("it says that it is {osvers}, and has the package database of another distribution");
         return Err(CaptureError::Unknown { problem });
     }
-    let mut facts = Facts {
+    Ok(Facts {
         release,
         osvers,
         packages: Vec::new(),
@@ -308,10 +308,13 @@ pub fn find(census: &Census, installed: &Installed) -> Result<Facts, CaptureErro
         disabled: Vec::new(),
         cmdline: Vec::new(),
         notes: Vec::new(),
-    };
-    accounts(&mut facts, census);
-    fstab(&mut facts, census);
-    system(&mut facts, census);
+    })
+}
+
+/// Finds out what its packages do not say; they are known.
+pub fn complete(facts: &mut Facts, census: &Census, installed: &Installed) {
+    accounts(facts, census);
+    fstab(facts, census);
+    system(facts, census);
     facts.disabled = services::disabled(census, installed.kind);
-    Ok(facts)
 }

@@ -156,8 +156,9 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     let installed = installed.filter(|found| !found.packages.is_empty()).ok_or_else(|| CaptureError::Unknown {
         problem: "it has no package database of dpkg or rpm with packages in it".to_owned(),
     })?;
-    let mut facts = facts::find(&census, &installed)?;
+    let mut facts = facts::begin(&census, &installed)?;
     packages::find(&mut facts, &census, &installed)?;
+    facts::complete(&mut facts, &census, &installed);
     let is_foreign = |package: &installed::InstalledPackage| packages::is_foreign(installed.kind, package);
     let is_wanted = |name: &str| !facts.without.contains(name);
     let found = classify::classify(&census, &installed, &request.rules, &is_foreign, &is_wanted);

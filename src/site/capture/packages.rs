@@ -100,11 +100,7 @@ fn kernel_of(distro: Distro, names: &BTreeSet<&str>) -> Option<String> {
 /// [`CaptureError::Unknown`] for a node of another CPU.
 pub fn find(facts: &mut Facts, census: &Census, installed: &Installed) -> Result<(), CaptureError> {
     facts.modules = streams(census);
-    // What is to be said of packages comes first.
-    let others = std::mem::take(&mut facts.notes);
-    list(facts, installed)?;
-    facts.notes.extend(others);
-    Ok(())
+    list(facts, installed)
 }
 
 /// The packages of the list, and those that are not in it.

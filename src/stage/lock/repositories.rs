@@ -100,7 +100,12 @@ fn of_entry(entry: &RepoEntry) -> String {
     let switch = |value: Option<bool>| value.map(|value| u8::from(value).to_string());
     say("gpgcheck", switch(entry.gpgcheck));
     say("repo_gpgcheck", switch(entry.repo_gpgcheck));
-    say("gpgkey", Some(entry.gpgkey.join(",")));
+    // A key's address may have a password or a token.
+    let key = |key: &String| {
+        let plain = crate::distro::without_password(key);
+        plain.split('?').next().unwrap_or_default().to_owned()
+    };
+    say("gpgkey", Some(entry.gpgkey.iter().map(key).collect::<Vec<_>>().join(",")));
     say("priority", entry.priority.map(|number| number.to_string()));
     say("exclude", Some(entry.exclude.join(",")));
     say("includepkgs", Some(entry.include.join(",")));

@@ -134,6 +134,15 @@ fn repositories_of_a_registered_host_are_opened_by_what_the_host_has() {
     host.write("yum.repos.d/redhat.repo", &blind.replace("repo_gpgcheck = 1", "gpgcheck = 0"));
     let ran = host.run(&["update"], &[]);
     assert!(ran.code != 0 && ran.err.contains("nothing of it is signed"), "{} {}", ran.code, ran.err);
+    // The same where the package manager's own settings say so for all; what the repository says goes before them.
+    let silent = without(&blind, "sslverify = 0").replace("repo_gpgcheck = 1", "gpgcheck = 0");
+    host.write("yum.repos.d/redhat.repo", &silent);
+    host.write("dnf/dnf.conf", "[main]\nsslverify=0\n");
+    let ran = host.run(&["update"], &[]);
+    assert!(ran.code != 0 && ran.err.contains("nothing of it is signed"), "{} {}", ran.code, ran.err);
+    host.write("yum.repos.d/redhat.repo", &silent.replace("gpgcheck = 0", "gpgcheck = 0\nsslverify = 1"));
+    let ran = host.run(&["update"], &[]);
+    assert!(ran.code == 4 && ran.err.contains("ertificate"), "{} {}", ran.code, ran.err);
 }
 
 #[test]

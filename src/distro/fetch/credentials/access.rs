@@ -16,8 +16,8 @@ pub struct Tls {
     pub client_certificate: Option<PathBuf>,
     /// Its key; none: it is in the same file, as entitlements have it.
     pub client_key: Option<PathBuf>,
-    /// Whether the server's certificate is not looked at.
-    pub unverified: bool,
+    /// Whether the server's certificate is not looked at; none: nothing is said of it, and it is.
+    pub unverified: Option<bool>,
 }
 
 /// By way of which proxy.
@@ -43,6 +43,8 @@ pub struct Access {
     pub tls: Tls,
     /// By way of what.
     pub proxy: Proxy,
+    /// Whether a file says so that came with a recipe: such a one does not lead this host's passwords elsewhere.
+    pub is_of_recipe: bool,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -59,9 +61,17 @@ impl std::fmt::Debug for Access {
 
 impl Access {
     /// What of it is for the mirrors that a list names: a certificate shows who asks and gives nothing away; a password and a
-    /// token are for the one address.
+    /// token are for the one address, and so is that its certificate is not looked at.
     pub fn of_mirrors(&self) -> Self {
-        Self { user: None, query: None, ..self.clone() }
+        let tls = Tls { unverified: None, ..self.tls.clone() };
+        Self { user: None, query: None, tls, ..self.clone() }
+    }
+
+    /// Whether somebody else than the address's own server may read what is sent, because a recipe's file says so.
+    pub fn may_divert(&self) -> bool {
+        let is_diverted =
+            self.proxy != Proxy::Environment || self.tls.ca.is_some() || self.tls.unverified == Some(true);
+        self.is_of_recipe && is_diverted
     }
 
     /// The same where this says nothing.
@@ -69,8 +79,9 @@ impl Access {
         Self {
             user: self.user.or_else(|| other.user.clone()),
             query: self.query.or_else(|| other.query.clone()),
-            tls: if self.tls == Tls::default() { other.tls.clone() } else { self.tls },
+            tls: self.tls.or(&other.tls),
             proxy: if self.proxy == Proxy::Environment { other.proxy.clone() } else { self.proxy },
+            is_of_recipe: self.is_of_recipe,
         }
     }
 }
@@ -81,20 +92,39 @@ fn learned() -> MutexGuard<'static, Vec<(String, Access)>> {
     LEARNED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Remembers how an address and all below it is asked.
-pub fn learn(place: &str, access: Access) {
-    if access != Access::default() {
-        let place = place.trim_end_matches('/').to_owned();
-        let mut all = learned();
-        all.retain(|(known, _)| *known != place);
-        all.push((place, access));
+/// Remembers how an address and all below it is asked; that nothing is said of it is remembered too, so that what counts above does
+/// not count for it.
+fn learn(place: &str, access: Access) {
+    let place = place.trim_end_matches('/').to_owned();
+    let mut all = learned();
+    if !has_host(&place) || access == Access::default() && all.iter().any(|(known, _)| *known == place) {
+        return;
     }
+    all.retain(|(known, _)| *known != place);
+    all.push((place, access));
+}
+
+/// The same of a mirror that a list names; what is known of it otherwise stays.
+pub fn learn_mirror(place: &str, access: &Access) {
+    let place = place.trim_end_matches('/');
+    let mut all = learned();
+    if has_host(place) && access_at(&all, place).is_none() {
+        all.push((place.to_owned(), access.of_mirrors()));
+    }
+}
+
+/// Whether an address names a server: otherwise it would count for all.
+fn has_host(place: &str) -> bool {
+    place.split_once("://").is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('/'))
 }
 
 /// How an address is asked; none where nothing is known of it.
 pub fn access_of(url: &str) -> Option<Access> {
+    access_at(&learned(), url)
+}
+
+fn access_at(all: &[(String, Access)], url: &str) -> Option<Access> {
     let is_below = |place: &str| url.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let all = learned();
     // The longest place is the nearest.
     all.iter().filter(|(place, _)| is_below(place)).max_by_key(|(place, _)| place.len()).map(|one| one.1.clone())
 }
@@ -132,6 +162,22 @@ pub fn of_list(url: &str, access: &Access) -> String {
 }
 
 impl Tls {
+    /// The same where this says nothing; a certificate and its key go together.
+    fn or(self, other: &Self) -> Self {
+        let own = self.client_certificate.is_some();
+        let (certificate, key) = if own {
+            (self.client_certificate, self.client_key)
+        } else {
+            (other.client_certificate.clone(), other.client_key.clone())
+        };
+        Self {
+            ca: self.ca.or_else(|| other.ca.clone()),
+            client_certificate: certificate,
+            client_key: key,
+            unverified: self.unverified.or(other.unverified),
+        }
+    }
+
     /// For the client; none where there is nothing of its own. `whose` stands in messages.
     ///
     /// # Errors
@@ -156,7 +202,7 @@ impl Tls {
             }
             Ok(all)
         };
-        let mut config = TlsConfig::builder().disable_verification(self.unverified);
+        let mut config = TlsConfig::builder().disable_verification(self.unverified.unwrap_or(false));
         if let Some(path) = &self.client_certificate {
             let key = self.client_key.as_ref().unwrap_or(path);
             let private = PrivateKey::from_pem(&read(key)?)
@@ -209,5 +255,32 @@ mod tests {
         assert!(access_of(&format!("{host}/ab")).is_none() && access_of(host).is_none());
         assert_eq!(format!("{known:?}"), "Access");
         assert!(known.of_mirrors().query.is_none() && known.of_mirrors().tls == certificate);
+        // A place of which nothing is said has nothing of the one above it.
+        of_directory(&format!("{host}/a/plain"), &Access::default());
+        assert_eq!(access_of(&format!("{host}/a/plain/x")), Some(Access::default()));
+        // A list of mirrors changes nothing that is known, and nothing of all servers.
+        let blind = Tls { unverified: Some(true), ..certificate.clone() };
+        let blind = Access { tls: blind, ..Access::default() };
+        for place in ["https:", "https://", "https:///x", &format!("{host}/a"), &format!("{host}/a/b/c")] {
+            learn_mirror(place, &blind);
+        }
+        assert_eq!(access_of(&format!("{host}/a/repodata/repomd.xml")), Some(known.clone()));
+        assert_eq!(access_of(&format!("{host}/a/b/c")).unwrap().user.unwrap().0, "u");
+        assert!(access_of("https://other.test/x").is_none());
+        learn_mirror("https://mirror.access.test/x", &blind);
+        assert_eq!(access_of("https://mirror.access.test/x/y").unwrap().tls, certificate);
+        // A recipe's own file leads passwords of the host nowhere.
+        let of_recipe = Access { is_of_recipe: true, ..Access::default() };
+        let at = |proxy: &str| Access { proxy: Proxy::At(proxy.to_owned()), ..of_recipe.clone() };
+        assert!(
+            !of_recipe.may_divert()
+                && at("http://p").may_divert()
+                && !Access { is_of_recipe: false, ..at("p") }.may_divert()
+        );
+        // Each option of the whole file counts where the repository says nothing of it.
+        let main = Tls { ca: Some("/ca".into()), unverified: Some(true), ..certificate.clone() };
+        let own = Tls { ca: Some("/own".into()), unverified: Some(false), ..Tls::default() }.or(&main);
+        assert_eq!((own.ca, own.unverified), (Some("/own".into()), Some(false)));
+        assert_eq!(own.client_certificate, certificate.client_certificate);
     }
 }

@@ -204,8 +204,13 @@ impl Credentials {
     /// # Errors
     /// A text without secrets, where what is known cannot be used.
     pub fn authorization(&self, url: &str) -> Result<Option<String>, String> {
-        if let Some((user, password)) = access_of(url).and_then(|access| access.user) {
-            return Ok(Some(basic(&user, &password)));
+        if let Some(access) = access_of(url) {
+            if let Some((user, password)) = access.user {
+                return Ok(Some(basic(&user, &password)));
+            }
+            if access.may_divert() {
+                return Ok(None);
+            }
         }
         let Some(rule) = self.rule(url) else { return Ok(None) };
         let mut header = rule.header.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,7 +233,7 @@ impl Credentials {
                 ca: own.ca.clone(),
                 client_certificate: own.client_certificate.clone(),
                 client_key: own.client_key.clone(),
-                unverified: false,
+                unverified: None,
             },
             _ => Tls::default(),
         }

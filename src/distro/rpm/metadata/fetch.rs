@@ -13,7 +13,7 @@ use super::primary::read_primary;
 use super::repomd::{DataEntry, REPOMD_LIMIT};
 use super::susetags::fetch_medium;
 use crate::digest::Sha256;
-use crate::distro::fetch::credentials::access::learn;
+use crate::distro::fetch::credentials::access::learn_mirror;
 use crate::distro::rpm::decompress::{Limited, decompressed};
 use crate::distro::rpm::relations::candidate::PRIORITY;
 use crate::distro::rpm::{
@@ -58,7 +58,7 @@ pub fn fetch_repository(
     let (bases, metalink) = places(fetcher, source)?;
     let (bases, bytes, signature) = match fetch_repomd(fetcher, source, bases.clone(), metalink.as_ref()) {
         // Before SLES 15 media have no repomd.xml.
-        Err(gone @ DistroError::NotThere { .. }) if bases.len() == 1 => {
+        Err(gone @ DistroError::NotThere { .. }) if source.base.len() == 1 && bases.len() == 1 => {
             return fetch_medium(fetcher, source, &bases[0]).map_err(|error| match error {
                 DistroError::NotThere { .. } => gone,
                 other => other,
@@ -214,7 +214,7 @@ fn places(fetcher: &Fetcher, source: &RepositorySource) -> Result<(Vec<String>, 
         }
     }
     for mirror in bases.iter().filter(|base| !source.base.contains(base)) {
-        learn(mirror, source.access.clone());
+        learn_mirror(mirror, &source.access);
     }
     if bases.is_empty() {
         return Err(DistroError::NoSource {

@@ -217,9 +217,12 @@ impl Begun {
 }
 
 /// Address of another disc beside that of the first: `.../1` and `.../DVD1` lie beside `.../2` and `.../DVD2`; none where the
-/// first does not end so, and all are one. Source: libzypp's media sets.
+/// first is not called so, and all are one. Source: libzypp's media sets.
 fn disc(base: &str, number: usize) -> Option<String> {
-    (number > 1).then(|| base.strip_suffix('1').map(|start| format!("{start}{number}"))).flatten()
+    let (place, name) = base.rsplit_once('/')?;
+    let word = name.strip_suffix('1').filter(|_| number > 1)?;
+    let is_disc = ["", "cd", "dvd", "disc", "media"].iter().any(|known| word.eq_ignore_ascii_case(known));
+    is_disc.then(|| format!("{place}/{word}{number}"))
 }
 
 /// Fetches and reads a medium.
@@ -295,7 +298,8 @@ mod tests {
         assert_eq!(requires, expected.map(|(name, pre)| (name.to_owned(), pre)));
         assert_eq!((one.files.as_slice(), one.provides.len()), (&["/usr/bin/one".to_owned()][..], 1));
         assert_eq!(disc("http://h/x86_64/1", 2).as_deref(), Some("http://h/x86_64/2"));
-        assert!(disc("http://h/x86_64/1", 1).is_none() && disc("http://h/all", 2).is_none());
+        assert!(disc("http://h/x86_64/1", 1).is_none() && disc("http://h/SLES-SP1", 2).is_none());
+        assert_eq!(disc("http://h/DVD1", 3).as_deref(), Some("http://h/DVD3"));
     }
 
     #[test]

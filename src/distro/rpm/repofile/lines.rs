@@ -94,8 +94,12 @@ fn without_secrets(file: &Arc<SourceFile>) -> Arc<SourceFile> {
         }
         let end = line.trim_end().len();
         let mut hidden = Vec::new();
-        if let (Some("password" | "proxy_password"), Some((before, _))) = (name.as_deref(), option) {
-            hidden.push(before.len() + 1..end);
+        // Also where they are indented or commented out.
+        if let Some((before, _)) = line.split_once(['=', ':']) {
+            let word = before.trim_start_matches(|c: char| c.is_whitespace() || c == '#' || c == ';').trim_end();
+            if ["password", "proxy_password"].iter().any(|secret| word.eq_ignore_ascii_case(secret)) {
+                hidden.push(before.len() + 1..end);
+            }
         }
         for (at, _) in line.match_indices("://") {
             let rest = &line[at + 3..end];
@@ -126,13 +130,13 @@ mod tests {
 
     #[test]
     fn messages_show_no_secrets() {
-        let text = "[a]\npassword = é secret\nbaseurl=https://u:p@h/x,\n  https://h/y/?token z\nmirrorlist=https://v@h/m?arch=x\nproxy_password: q\n";
+        let text = "[a]\npassword = é secret\nbaseurl=https://u:p@h/x,\n  https://h/y/?token z\nmirrorlist=https://v@h/m?arch=x\nproxy_password: q\n  # Password=r\n";
         let file = SourceFile::new("a.repo", "/a.repo", text);
         let shown = without_secrets(&file);
         assert_eq!(shown.text.len(), text.len());
         assert_eq!(
             shown.text,
-            "[a]\npassword =**********\nbaseurl=https://***@h/x,\n  https://h/y/?***** z\nmirrorlist=https://*@h/m?arch=x\nproxy_password:**\n"
+            "[a]\npassword =**********\nbaseurl=https://***@h/x,\n  https://h/y/?***** z\nmirrorlist=https://*@h/m?arch=x\nproxy_password:**\n  # Password=*\n"
         );
     }
 

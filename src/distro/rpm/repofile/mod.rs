@@ -159,7 +159,12 @@ fn entry(
             }
             Err(name) => {
                 let known: Vec<&str> = variables.0.keys().map(String::as_str).collect();
-                let message = format!("the variable `{}` has no value", name.escape_default());
+                // A `$` of a password or a token in an address is no variable.
+                let is_secret = setting.name == "baseurl" && setting.value.contains(['@', '?']);
+                let message = match is_secret {
+                    true => "a variable of this address has no value".to_owned(),
+                    false => format!("the variable `{}` has no value", name.escape_default()),
+                };
                 let help = format!("known are {}", known.join(", "));
                 findings.push(Finding::error("repo_file::variable", &setting.span, message).help(help));
                 continue;
@@ -196,7 +201,7 @@ fn entry(
                         "repo_gpgcheck" => entry.repo_gpgcheck = Some(on),
                         "module_hotfixes" => entry.module_hotfixes = on,
                         "sslverify" => {
-                            entry.access.tls.unverified = !on;
+                            entry.access.tls.unverified = Some(!on);
                             entry.unverified = (!on).then(|| setting.span.clone());
                         }
                         _ => {
@@ -245,7 +250,9 @@ pub fn read_main(file: &Arc<SourceFile>, variables: &Variables) -> Access {
 }
 
 fn wrong_value(setting: &Setting, expected: &str) -> Finding {
-    let message = format!("`{}` has the value `{}`", setting.name.escape_default(), setting.value.escape_default());
+    // What follows on indented lines may be meant for another option, a password's.
+    let value = setting.value.lines().next().unwrap_or_default();
+    let message = format!("`{}` has the value `{}`", setting.name.escape_default(), value.escape_default());
     Finding::error("repo_file::value", &setting.span, message).label(format!("expected {expected}"))
 }
 

@@ -67,7 +67,7 @@ impl RpmArchive {
         let below = match &candidate.base {
             Some(base) if base.contains(':') => {
                 return Err(wrong(format!(
-                    "put `{}` elsewhere, at {base}: give that place a [[repo]] of its own",
+                    "put `{}` elsewhere, at {base}: mirror it into one directory, media of several discs too",
                     candidate.name
                 )));
             }

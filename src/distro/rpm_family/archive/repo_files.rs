@@ -81,24 +81,29 @@ pub struct Said<'a> {
 }
 
 impl Said<'_> {
-    /// Takes out of addresses what zypper reads there itself; whether the repository can be asked at all.
-    fn ask_as_zypper(&self, entry: &mut RepoEntry, news: &dyn News) -> Result<bool, DistroError> {
+    /// Takes out of addresses what zypper reads there itself: how each of them is asked; none where the repository cannot be asked.
+    fn ask_as_zypper(&self, entry: &mut RepoEntry, news: &dyn News) -> Result<Option<Vec<Access>>, DistroError> {
         let is_askable = |url: &String| {
             let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
             ["http", "https", "file", "dir"].contains(&scheme) || url.starts_with('/')
         };
         if let Some(url) = entry.baseurl.iter().find(|url| !is_askable(url)) {
-            let scheme = url.split(':').next().unwrap_or_default().escape_default().to_string();
-            let message = format!(
-                "the repository `{}` lies on `{scheme}:`, which is not asked: it is left out",
-                entry.id.escape_default()
-            );
+            // What stands without a scheme may be anything, also a secret.
+            let is_scheme = |text: &&str| text.len() < 16 && text.chars().all(|c| c.is_ascii_lowercase());
+            let place = match url.split_once(':').map(|(scheme, _)| scheme).filter(is_scheme) {
+                Some(scheme) => format!("on `{scheme}:`"),
+                None => "at an address without a scheme".to_owned(),
+            };
+            let id = entry.id.escape_default();
+            let message = format!("the repository `{id}` lies {place}, which is not asked: it is left out");
             let finding = Finding::warning("repo_file::scheme", &entry.span, message)
                 .help("http:, https: and file: are asked; `enabled=0`, or another address, ends this warning");
             news.finding(&finding);
-            return Ok(false);
+            return Ok(None);
         }
+        let mut ways = Vec::new();
         for url in &mut entry.baseurl {
+            ways.push(entry.access.clone());
             if let Some(path) = url.strip_prefix("dir:") {
                 *url = format!("file:{path}");
             }
@@ -114,12 +119,14 @@ impl Said<'_> {
                 continue;
             }
             let found = zypp_credentials(Path::new(ZYPP_CREDENTIALS), &name);
-            entry.access.user = Some(found.map_err(|problem| DistroError::NoSource {
+            let user = found.map_err(|problem| DistroError::NoSource {
                 problem: format!("the repository `{}` asks for credentials: {problem}", entry.id),
                 help: "register the host (SUSEConnect), build as a user who may read the file, or name a mirror: [[repo]] uri = \"...\"".to_owned(),
-            })?);
+            })?;
+            // They are for this address alone.
+            ways.iter_mut().last().into_iter().for_each(|way| way.user = Some(user.clone()));
         }
-        Ok(true)
+        Ok(Some(ways))
     }
 }
 
@@ -151,12 +158,11 @@ pub fn of_repo_file(
     }
     let mut all = Vec::new();
     for mut entry in entries.into_iter().filter(|entry| entry.enabled) {
-        if let Some(host) = host {
-            entry.access = std::mem::take(&mut entry.access).or(&host.access);
+        match host {
+            Some(host) => entry.access = std::mem::take(&mut entry.access).or(&host.access),
+            None => entry.access.is_of_recipe = true,
         }
-        if !said.ask_as_zypper(&mut entry, gathering.news)? {
-            continue;
-        }
+        let Some(ways) = said.ask_as_zypper(&mut entry, gathering.news)? else { continue };
         let keys = match keys {
             Some(keys) => Some(keys.clone()),
             None => keys_of(&entry, base)?.map(|keys| counting(keys, repo)),
@@ -175,7 +181,9 @@ pub fn of_repo_file(
                 help: "name them: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\" beside `file`; where nobody signed the packages: check-packages = false".to_owned(),
             });
         }
-        if let Some(span) = entry.unverified.as_ref() {
+        if entry.access.tls.unverified == Some(true) {
+            // The package manager's own settings may say so for all.
+            let span = entry.unverified.as_ref().unwrap_or(&entry.span);
             let id = entry.id.escape_default();
             let message = format!("the certificate of the server of `{id}` is not looked at");
             let finding = match gpgcheck || repo_gpgcheck {
@@ -193,7 +201,7 @@ pub fn of_repo_file(
         let access = &entry.access;
         all.push(RepositorySource {
             id: entry.id,
-            base: entry.baseurl.iter().map(|url| of_directory(url, access)).collect(),
+            base: entry.baseurl.iter().zip(&ways).map(|(url, way)| of_directory(url, way)).collect(),
             mirrorlist: entry.mirrorlist.map(|url| of_list(&url, access)),
             metalink: entry.metalink.map(|url| of_list(&url, access)),
             access: access.of_mirrors(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::repo_files::{Host, Said, counting, of_repo_file};
 use crate::distro::rpm::{RepositorySource, Variables};
-use crate::distro::{Access, DistroError, Gathering, Keyring, keyring, of_directory, without_password};
+use crate::distro::{Access, DistroError, Gathering, Keyring, keyring, of_directory, of_list, without_password};
 use crate::recipe::{OfficialAddress, Recipe, Repo, RepoSource, chosen_repositories, id_of, official_repositories};
 
 /// A repository of a recipe.
@@ -86,18 +86,18 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
                     ),
                     help: format!("give it a value: [repo_variables] {name} = \"...\""),
                 };
-                let text = text.as_ref().map(|text| variables.expand(text).map_err(unknown)).transpose()?;
-                Ok(text.map(|text| without_password(&text)))
+                text.as_ref().map(|text| variables.expand(text).map_err(unknown)).transpose()
             };
+            let plain = Access::default();
             let mirror = gathering.places.mirror.as_ref().filter(|_| repo.uri.is_none());
             all.push(RepositorySource {
                 base: text(&repo.uri)?
-                    .or_else(|| mirror.map(|mirror| without_password(mirror)))
-                    .map(|base| of_directory(&base, &Access::default()))
+                    .or_else(|| mirror.cloned())
+                    .map(|base| of_directory(&base, &plain))
                     .into_iter()
                     .collect(),
-                mirrorlist: text(&repo.mirrorlist)?,
-                metalink: text(&repo.metalink)?,
+                mirrorlist: text(&repo.mirrorlist)?.map(|list| of_list(&list, &plain)),
+                metalink: text(&repo.metalink)?.map(|list| of_list(&list, &plain)),
                 ..of_repo(repo, id_of(repo, index), keys)
             });
         }
@@ -136,7 +136,8 @@ fn of_distribution(
             "see `imgbuild check`",
         )
     })?;
-    let mirror = repo.uri.as_ref().or(gathering.places.mirror.as_ref()).map(|mirror| mirror.trim_end_matches('/'));
+    let mirror = repo.uri.as_ref().or(gathering.places.mirror.as_ref());
+    let mirror = mirror.map(|mirror| of_directory(mirror, &Access::default()));
     let expanded = |text: &str| {
         let unknown = |name: String| {
             no_source(
@@ -154,7 +155,7 @@ fn of_distribution(
         };
         let keys = keys.map_or_else(built_in, |keys| Ok(keys.clone()))?;
         let mut source = of_repo(repo, one.id.to_owned(), Some(keys));
-        match (mirror.zip(one.path), one.address) {
+        match (mirror.as_ref().zip(one.path), one.address) {
             (Some((mirror, path)), _) => source.base = vec![expanded(&format!("{mirror}/{path}"))?],
             (None, OfficialAddress::Base(base)) => source.base = vec![expanded(base)?],
             (None, OfficialAddress::MirrorList(list)) => source.mirrorlist = Some(expanded(list)?),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Write};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::{HEAD, SizedFile, owners};
@@ -39,6 +39,9 @@ pub enum TreeError {
     Database { path: PathBuf, problem: String },
 }
 
+/// Longest target of a link, in bytes. Source: PATH_MAX, with room.
+const LONGEST_LINK: u64 = 1 << 16;
+
 /// Counts what a compressor writes.
 struct Counted(u64);
 
@@ -59,6 +62,7 @@ struct Reading {
     files: Vec<(SizedFile, f64)>,
     links: BTreeMap<String, String>,
     databases: BTreeMap<String, Vec<u8>>,
+    database_bytes: u64,
     /// Files of which another name was read.
     seen: HashSet<(u64, u64)>,
 }
@@ -71,15 +75,17 @@ impl Reading {
         let is_link = listed.mode & 0o170_000 == 0o120_000;
         let mut packer = zstd::stream::Encoder::new(Counted(0), 1)?;
         let mut raw = 0;
-        if installed::is_database_file(&listed.path) && listed.size <= installed::LONGEST_DATABASE && !is_link {
+        let has_room = self.database_bytes.saturating_add(listed.size) <= installed::LONGEST_DATABASE;
+        if installed::is_database_file(&listed.path) && has_room && !is_link {
             let mut bytes = Vec::new();
-            content.read_to_end(&mut bytes)?;
+            content.take(listed.size).read_to_end(&mut bytes)?;
+            self.database_bytes += listed.size;
             raw = bytes.len() as u64;
             packer.write_all(&bytes)?;
             self.databases.insert(listed.path.clone(), bytes);
         } else if is_link {
             let mut target = listed.target.clone().unwrap_or_default();
-            content.read_to_string(&mut target).unwrap_or_default();
+            content.take(LONGEST_LINK).read_to_string(&mut target).unwrap_or_default();
             raw = target.len() as u64;
             if !listed.path.contains('/') {
                 self.links.insert(listed.path.clone(), target.trim_start_matches('/').to_owned());
@@ -108,24 +114,7 @@ pub fn sized_tree(path: &Path) -> Result<SizedTree, TreeError> {
     } else {
         whole = Some(found.len());
         let file = BufReader::with_capacity(1 << 18, File::open(path).map_err(said)?);
-        let mut stream = plain(file).map_err(said)?;
-        let mut start = Vec::new();
-        stream.by_ref().take(START as u64).read_to_end(&mut start).map_err(said)?;
-        let kind = container(&start);
-        let mut stream = Cursor::new(start).chain(stream);
-        let mut look = |listed: &Listed, content: &mut dyn Read| reading.take(listed, content);
-        match kind {
-            Some(Container::Cpio) => list_cpio(&mut stream, &mut look).map_err(said)?,
-            Some(Container::Tar) => list_tar(&mut stream, &mut look).map_err(said)?,
-            Some(Container::FileSystem(kind)) => {
-                let help = format!("mount the {kind} (mount -o loop,ro FILE DIR) and name the directory");
-                return Err(TreeError::Unknown { path: path.to_owned(), help });
-            }
-            _ => {
-                let help = "name a directory, or an archive: rootimg.cpio.gz, rootimg.tar.xz".to_owned();
-                return Err(TreeError::Unknown { path: path.to_owned(), help });
-            }
-        }
+        of_archive(path, Box::new(file), &mut reading)?;
     }
     let database = installed::read(&reading.databases)
         .map_err(|problem| TreeError::Database { path: path.to_owned(), problem })?;
@@ -139,6 +128,61 @@ pub fn sized_tree(path: &Path) -> Result<SizedTree, TreeError> {
         reading.files.into_iter().map(|(file, weight)| SizedFile { packed: weight * scale, ..file }).collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(SizedTree { files, owners, has_packages: database.is_some(), is_packed: whole.is_some() })
+}
+
+/// Reads an archive, and those that follow it: an initrd may be several in cpio, each compressed or not. Source: the kernel's
+/// early userspace documentation, "buffer-format".
+fn of_archive(path: &Path, stream: Box<dyn Read + '_>, reading: &mut Reading) -> Result<(), TreeError> {
+    let said = |source: io::Error| TreeError::Read { path: path.to_owned(), source };
+    let mut next = Some(stream);
+    while let Some(stream) = next.take() {
+        let mut stream = plain(stream).map_err(said)?;
+        let mut start = Vec::new();
+        stream.by_ref().take(START as u64).read_to_end(&mut start).map_err(said)?;
+        let kind = container(&start);
+        let mut stream = Cursor::new(start).chain(stream);
+        let mut look = |listed: &Listed, content: &mut dyn Read| reading.take(listed, content);
+        match kind {
+            Some(Container::Cpio) => {
+                list_cpio(&mut stream, &mut look).map_err(said)?;
+                let mut rest = BufReader::new(stream);
+                if let Some(first) = after_padding(&mut rest).map_err(said)? {
+                    next = Some(Box::new(Cursor::new([first]).chain(rest)));
+                }
+            }
+            Some(Container::Tar) => list_tar(&mut stream, &mut look).map_err(said)?,
+            Some(Container::FileSystem(kind)) => {
+                let help = format!("mount the {kind} (mount -o loop,ro FILE DIR) and name the directory");
+                return Err(TreeError::Unknown { path: path.to_owned(), help });
+            }
+            _ => {
+                let help = "name a directory, or an archive: rootimg.cpio.gz, rootimg.tar.xz".to_owned();
+                return Err(TreeError::Unknown { path: path.to_owned(), help });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first byte behind zeros; none at the end.
+fn after_padding(stream: &mut impl BufRead) -> io::Result<Option<u8>> {
+    loop {
+        let buffer = stream.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(None);
+        }
+        match buffer.iter().position(|byte| *byte != 0) {
+            Some(at) => {
+                let first = buffer[at];
+                stream.consume(at + 1);
+                return Ok(Some(first));
+            }
+            None => {
+                let length = buffer.len();
+                stream.consume(length);
+            }
+        }
+    }
 }
 
 fn of_directory(path: &Path, reading: &mut Reading) -> io::Result<()> {
