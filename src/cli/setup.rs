@@ -215,7 +215,7 @@ pub fn print_findings(findings: &[Finding], verbose: u8) {
     for finding in findings {
         if finding.severity == Severity::Note && verbose == 0 {
             let place = finding.span.as_ref().map(|span| format!("{span}: ")).unwrap_or_default();
-            render::say(&format!("note: {place}{}", one_line(&finding.message)));
+            render::say(&format!("note: {place}{}", one_line(&render::worded(finding).message)));
         } else {
             render::say(render::finding(finding).trim_end());
             render::say("");

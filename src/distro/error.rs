@@ -20,7 +20,7 @@ pub enum DistroError {
     #[diagnostic(
         code(distro::not_there),
         help(
-            "check the uri, the suites and the components of [[repo]], and whether the mirror is complete; releases that are no longer maintained move to an archive; `imgbuild vendor DIR` completes a vendored directory"
+            "check the uri, the suites and the components of ‹[[repo]]›, and whether the mirror is complete; releases that are no longer maintained move to an archive; `imgbuild vendor DIR` completes a vendored directory"
         )
     )]
     NotThere { file: String, place: String, answer: String },
@@ -29,7 +29,7 @@ pub enum DistroError {
     #[diagnostic(
         code(distro::left_the_mirror),
         help(
-            "`imgbuild update --package {package}` locks the version that the mirror has now; to keep this one, take the packages from a snapshot of the archive ([[repo]] uri) or from a directory that `imgbuild vendor DIR` made; deleting {lock} resolves all packages again"
+            "`imgbuild update --package {package}` locks the version that the mirror has now; to keep this one, take the packages from a snapshot of the archive (‹[[repo]]› uri) or from a directory that `imgbuild vendor DIR` made; deleting {lock} resolves all packages again"
         )
     )]
     LeftMirror {
@@ -65,7 +65,7 @@ pub enum DistroError {
     #[diagnostic(
         code(distro::no_suite),
         help(
-            "check `release` of [image] and `suites` of [[repo]]; releases that are no longer maintained move to an archive: give that as `uri` of a [[repo]]"
+            "check `release` of ‹[image]› and `suites` of ‹[[repo]]›; releases that are no longer maintained move to an archive: give that as `uri` of a ‹[[repo]]›"
         )
     )]
     NoSuite { uri: String, suite: String, problem: String },
@@ -87,7 +87,7 @@ pub enum DistroError {
     #[diagnostic(
         code(distro::expired),
         help(
-            "the mirror is out of date, or this machine's clock is wrong; for an archived release set `check-valid-until = false` in its [[repo]]"
+            "the mirror is out of date, or this machine's clock is wrong; for an archived release set `‹check-valid-until = false›` in its ‹[[repo]]›"
         )
     )]
     Expired { file: String, place: String, until: String },
@@ -112,7 +112,7 @@ pub enum DistroError {
     NoSource { problem: String, help: String },
     /// A package that imgbuild itself needs is not in the repositories.
     #[error("no repository has the package `{name}`, which {wanted_by} needs")]
-    #[diagnostic(code(distro::closure), help("check the suites and components of [[repo]]"))]
+    #[diagnostic(code(distro::closure), help("check the suites and components of ‹[[repo]]›"))]
     Closure { name: String, wanted_by: String },
     /// Packages that imgbuild itself needs cannot be had together.
     #[error("the packages of the tools root cannot be resolved:\n{detail}")]

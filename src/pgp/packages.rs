@@ -40,7 +40,7 @@ pub fn verify_package(data: &[u8], signature: &[u8], keyring: &Keyring) -> Resul
     match (verify(Strength::Weak), keyring.strength) {
         (Ok(()), Strength::Weak) => Ok(Strength::Weak),
         (Ok(()), Strength::Sound) => Err(format!(
-            "{problem}: whoever can forge such a signature decides what is installed; `weak-signatures = true` in the [[repo]] accepts it"
+            "{problem}: whoever can forge such a signature decides what is installed; `‹weak-signatures = true›` in the ‹[[repo]]› accepts it"
         )),
         (Err(_), _) => Err(problem),
     }

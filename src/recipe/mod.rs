@@ -14,14 +14,13 @@ mod parts;
 mod workspace;
 
 pub use crate::xcat::Clause;
-pub use convert::{Converted, Format, convert};
+pub use convert::{Converted, Format, convert, in_format, worded};
 pub use front::check::check_against_schema;
 pub use front::document::{Node, Spans, Value};
 pub use front::edit::{Change, Edit};
 pub use front::editable::Editable;
 pub use front::ends::{document_from, document_in, document_of, file_schema, has_recipe, recipe_file, recipe_text};
 pub use front::field::{Field, FieldPath, Step};
-pub use front::kdl::in_kdl;
 pub use front::schema::{lock_schema_text, recipe_schema, schema_of};
 pub use inherit::drafts::{Draft, Overlay, Relatives, relatives};
 pub use inherit::file_fields::{is_name as is_image_name, schema_text};

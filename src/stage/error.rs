@@ -27,7 +27,7 @@ pub enum StageError {
     #[diagnostic(
         code(lock::id_moved),
         help(
-            "files on NFS belong to numbers: keep them with [users] NAME = {{ uid = N, gid = N }} in the recipe; without --locked imgbuild keeps them where it can"
+            "files on NFS belong to numbers: keep them with ‹[users]› in the recipe, each NAME with `uid` and `gid`; without --locked imgbuild keeps them where it can"
         )
     )]
     Moved { text: String, names: Vec<String>, is_final: bool },
@@ -72,7 +72,7 @@ pub enum StageError {
     #[diagnostic(code(stage::gate), help("{help}"))]
     Gate { problem: String, help: String },
     /// The image cannot do what the recipe says of units; each was told at its place.
-    #[error("[services] cannot be carried out: {names}")]
+    #[error("‹[services]› cannot be carried out: {names}")]
     #[diagnostic(code(stage::services), help("correct the lines above; nothing was published"))]
     Units { names: String },
     /// A file of the build host cannot be read.

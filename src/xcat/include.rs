@@ -127,7 +127,7 @@ pub(super) fn resolve_include(
         Err(name) => {
             findings.push(
                 Finding::error("include::variable", span, format!("the variable `{name}` of `{path}` is not known"))
-                    .help(format!("set it in the recipe: [environment] {name} = \"...\"")),
+                    .help(format!("set it in the recipe: ‹[environment] {name} = \"...\"›")),
             );
             return None;
         }
@@ -139,7 +139,7 @@ pub(super) fn resolve_include(
             findings.push(
                 Finding::error("include::missing", span, format!("`{expanded}` cannot be included: {problem}"))
                     .label(format!("included by {}", shown()))
-                    .help("create the file or correct the path; an absolute path of an xCAT host can be mapped: [xcat] path_map = { \"/opt/xcat/share/xcat\" = \"vendor/xcat\" }"),
+                    .help("create the file or correct the path; an absolute path of an xCAT host can be mapped: ‹[xcat] path_map = { \"/opt/xcat/share/xcat\" = \"vendor/xcat\" }›"),
             );
             return None;
         }

@@ -139,7 +139,7 @@ fn read_line(
         } else {
             list.findings.push(
                 Finding::note("synclist::not_run", span, format!("`{text}` is not run in an image"))
-                    .help("scripts of EXECUTE: run on nodes only; use [postinstall] for the image"),
+                    .help("scripts of EXECUTE: run on nodes only; use ‹[postinstall]› for the image"),
             );
             list.scripts.push(SyncScript { path: text.to_owned(), always, span: span.clone() });
         }
@@ -186,7 +186,7 @@ fn read_line(
             list.findings.push(error(
                 "synclist::variable",
                 format!("the variable `{name}` is not known"),
-                &format!("set it in the recipe: [environment] {name} = \"...\""),
+                &format!("set it in the recipe: ‹[environment] {name} = \"...\"›"),
             ));
             None
         }

@@ -282,6 +282,6 @@ fn an_image_that_lost_its_name_is_called_as_its_directory() {
         let ran = space.run(arguments);
         assert_eq!(ran.code, 1);
         let said = &ran.err;
-        assert!(said.contains("`[image]` is missing") && !said.contains("no image is called"), "{arguments:?}: {said}");
+        assert!(said.contains("[image] is missing") && !said.contains("no image is called"), "{arguments:?}: {said}");
     }
 }

@@ -155,6 +155,7 @@ pub struct ReportedFinding {
 
 impl From<&Finding> for ReportedFinding {
     fn from(finding: &Finding) -> Self {
+        let finding = &super::render::worded(finding);
         let position = finding.span.as_ref().map(|span| span.file.position(span.start));
         Self {
             severity: finding.severity.into(),

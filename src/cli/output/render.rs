@@ -8,7 +8,7 @@ use miette::{Diagnostic, LabeledSpan, Severity as Level, SourceCode};
 
 use super::excerpt::Excerpt;
 use super::harmless::{harmless, one_line};
-use crate::recipe::in_kdl;
+use crate::recipe::{Format, in_format};
 use crate::source::{Finding, Severity};
 
 /// Whether remedies show lines of KDL: the recipe that the command is for is written in it.
@@ -19,10 +19,21 @@ pub fn speak_kdl(kdl: bool) {
     IN_KDL.store(kdl, Ordering::Relaxed);
 }
 
-/// A text of a message in the recipe's own format.
+/// The format of the recipe that the command is for.
+fn format() -> Format {
+    if IN_KDL.load(Ordering::Relaxed) { Format::Kdl } else { Format::Toml }
+}
+
+/// A text of a message, with its lines for a recipe in the recipe's own format.
 fn said(text: &str) -> String {
-    let text = harmless(text);
-    if IN_KDL.load(Ordering::Relaxed) { in_kdl(&text) } else { text.into_owned() }
+    in_format(&harmless(text), format())
+}
+
+/// A finding, with its lines for a recipe in the format of the file that it is about: a workspace may have both.
+pub fn worded(finding: &Finding) -> Finding {
+    let of_file = finding.span.as_ref().map(|span| span.file.name.as_str());
+    let of_file = of_file.filter(|name| name.ends_with(".toml") || name.ends_with(".kdl")).map(Format::of);
+    crate::recipe::worded(finding, of_file.unwrap_or_else(format))
 }
 
 /// An error whose words are in the recipe's own format.
@@ -108,11 +119,12 @@ pub fn print_as_is(text: &str) {
     }
 }
 
-/// Prints a line to the standard error. Colours stay: they are those of messages.
+/// Prints a line to the standard error, lines for a recipe in its format. Colours stay: they are those of messages.
 pub fn say(text: &str) {
     let mut out = anstream::stderr().lock();
+    let text = in_format(text, format());
     let mut safe = String::with_capacity(text.len() + 1);
-    let mut rest = text;
+    let mut rest = text.as_str();
     while let Some(at) = rest.find('\x1b') {
         let length = colour(&rest[at..]);
         safe.push_str(&harmless(&rest[..at]));
@@ -177,7 +189,7 @@ impl Diagnostic for Shown {
 /// The whole text of a finding.
 pub fn finding(finding: &Finding) -> String {
     let excerpt = finding.span.as_ref().map(Excerpt::of);
-    format!("{:?}", miette::Report::new(Said(Shown { finding: finding.clone(), excerpt })))
+    format!("{:?}", miette::Report::new(Said(Shown { finding: worded(finding), excerpt })))
 }
 
 /// The whole text of an error.

@@ -182,6 +182,7 @@ impl Reporter {
     }
 
     fn finding(&self, image: Option<&str>, finding: &Finding) {
+        let finding = &render::worded(finding);
         if self.kind == ProgressKind::Json {
             let place = finding.span.as_ref().map(ToString::to_string);
             return self.event(&ProgressEvent::Finding {

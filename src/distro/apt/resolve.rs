@@ -357,7 +357,7 @@ pub fn unknown_names(archive: &Archive, unknown: Vec<String>) -> DistroError {
     };
     DistroError::unknown_packages(
         unknown.into_iter().map(hint).collect(),
-        "check the suites and components of [[repo]]",
+        "check the suites and components of ‹[[repo]]›",
     )
 }
 

@@ -29,7 +29,7 @@ pub fn text_of(document: &Node, comments: &Comments) -> String {
 }
 
 /// A string in quotes; what may not stand in a KDL file is escaped.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -57,7 +57,8 @@ fn is_bare(name: &str) -> bool {
         && !matches!(name, "true" | "false" | "null" | "inf" | "nan")
 }
 
-fn name_of(name: &str) -> String {
+/// A node's name, in quotes where it needs them.
+pub fn name_of(name: &str) -> String {
     if is_bare(name) { name.to_owned() } else { quoted(name) }
 }
 

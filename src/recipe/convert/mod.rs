@@ -5,6 +5,7 @@
 
 mod comments;
 mod kdl_text;
+mod snippet;
 mod toml_text;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::{Model, Node, Value};
 use crate::source::{Finding, Severity, SourceFile, Span};
 
 use comments::{Comments, not_for_kdl};
+pub use snippet::{in_format, worded};
 
 /// A format of recipes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

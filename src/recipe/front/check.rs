@@ -25,7 +25,7 @@ fn wanted(schema: &Json) -> String {
         "string" => "a string",
         "integer" => "a whole number",
         "number" => "a number",
-        "boolean" => "true or false",
+        "boolean" => "‹true› or ‹false›",
         _ => "something else",
     };
     match &schema["type"] {
@@ -187,7 +187,7 @@ impl<'a> Checker<'a> {
                 let place = match path {
                     "" if self.root["title"] == "imgbuild workspace" => "a workspace".to_owned(),
                     "" => "a recipe".to_owned(),
-                    path => format!("[{path}]"),
+                    path => format!("‹[{path}]›"),
                 };
                 let near = nearest(name, names.iter().copied());
                 let help = match near.first() {
@@ -203,9 +203,12 @@ impl<'a> Checker<'a> {
         }
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
             if !entries.iter().any(|(known, _, _)| known == name) {
-                let inner = if path.is_empty() { format!("[{name}]") } else { format!("{path}.{name}") };
+                let (inner, shown) = match path {
+                    "" => (format!("‹[{name}]›"), format!("‹[{name}]›")),
+                    path => (format!("{path}.{name}"), format!("`{path}.{name}`")),
+                };
                 self.findings.push(
-                    Finding::error("recipe::missing_key", &node.span, format!("`{inner}` is missing")).help(format!(
+                    Finding::error("recipe::missing_key", &node.span, format!("{shown} is missing")).help(format!(
                         "add it; `imgbuild init` writes a recipe that has all of them (missing: {inner})"
                     )),
                 );

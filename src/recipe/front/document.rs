@@ -41,7 +41,7 @@ impl Value {
             Self::Text(_) => "string",
             Self::Integer(_) => "whole number",
             Self::Float(_) => "number",
-            Self::Boolean(_) => "true or false",
+            Self::Boolean(_) => "‹true› or ‹false›",
             Self::Date(_) => "date",
         }
     }

@@ -122,7 +122,7 @@ impl FieldPath {
             let Some(found) = found else {
                 let Step::Key(key) = step else { return Err(format!("`{so_far}` is not a list")) };
                 let names = inner["properties"].as_object().into_iter().flat_map(|all| all.keys().map(String::as_str));
-                let place = if so_far.is_empty() { "a recipe".to_owned() } else { format!("[{so_far}]") };
+                let place = if so_far.is_empty() { "a recipe".to_owned() } else { format!("‹[{so_far}]›") };
                 let near = nearest(key, names).first().map(|near| format!("; did you mean `{near}`?"));
                 return Err(format!("`{key}` is not a key of {place}{}", near.unwrap_or_default()));
             };
@@ -177,7 +177,7 @@ mod tests {
             assert!(FieldPath::parse(bad).is_err() || FieldPath::parse(bad).unwrap().field().is_err(), "{bad}");
         }
         let error = FieldPath::parse("kernel.versoin").unwrap().field().unwrap_err();
-        assert_eq!(error, "`versoin` is not a key of [kernel]; did you mean `version`?");
+        assert_eq!(error, "`versoin` is not a key of ‹[kernel]›; did you mean `version`?");
         assert_eq!(FieldPath::parse("pack.archive").unwrap().field().unwrap().default, Some("cpio".into()));
     }
 }

@@ -260,7 +260,7 @@ impl Reading<'_> {
             };
             if !self.may_read(&real) {
                 let help = format!(
-                    "an empty `{}` in a folder above both makes them one workspace; or add: [workspace] allow = [\"{}\"]",
+                    "an empty `{}` in a folder above both makes them one workspace; or add: ‹[workspace] allow = [\"{}\"]›",
                     crate::recipe::WORKSPACE_FILE,
                     real.display()
                 );

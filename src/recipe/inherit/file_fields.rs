@@ -109,15 +109,6 @@ pub static WHOLE: LazyLock<Json> = LazyLock::new(|| with_kin(schema::recipe_sche
 
 /// What is wrong with one file, taken by itself; `is_own` says that no other recipe inherits from it here.
 pub fn check_file(document: &Node, is_own: bool) -> Vec<Finding> {
-    let findings = check_in_toml(document, is_own);
-    if crate::recipe::front::kdl::is_kdl(&document.span.file.name) {
-        return findings.into_iter().map(crate::recipe::front::kdl::remedy).collect();
-    }
-    findings
-}
-
-/// The same; remedies are written in TOML.
-fn check_in_toml(document: &Node, is_own: bool) -> Vec<Finding> {
     let mut findings = check_against_schema(document, &FILE);
     if !findings.is_empty() && is_own && document.get("extends").is_none() && document.get("variant").is_none() {
         // What is missing in it can be told in the same go.
@@ -188,10 +179,12 @@ fn check_remove(node: &Node, schema: &'static Json, path: &str, findings: &mut V
         let found = found.or_else(|| Some(&schema["additionalProperties"]).filter(|more| more.is_object()));
         let Some(found) = found else {
             let near = nearest(name, known.into_iter().flat_map(|known| known.keys().map(String::as_str)));
-            let place = if path.is_empty() { "a recipe".to_owned() } else { format!("[{path}]") };
+            let place = if path.is_empty() { "a recipe".to_owned() } else { format!("‹[{path}]›") };
             let help = match near.first() {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "[remove] has the paths of the recipe, for instance packages.install = [\"vim\"]".to_owned(),
+                None => {
+                    "‹[remove]› has the paths of the recipe, for instance ‹packages.install = [\"vim\"]›".to_owned()
+                }
             };
             findings.push(
                 Finding::error("recipe::unknown_key", key, format!("`{name}` is not a key of {place}"))

@@ -28,10 +28,10 @@ impl Reader<'_> {
             let finding = Finding::error(
                 "recipe::kernel_disagrees",
                 span,
-                format!("the list names the kernel `{listed}`, but [kernel] says `{package}`"),
+                format!("the list names the kernel `{listed}`, but ‹[kernel]› says `{package}`"),
             )
             .label("named here")
-            .help(format!("remove the line, or write [kernel] package = \"{listed}\""));
+            .help(format!("remove the line, or write ‹[kernel] package = \"{listed}\"›"));
             self.findings.push(finding);
         }
     }
@@ -90,7 +90,7 @@ impl Reader<'_> {
             let span = self.span("system");
             self.findings.push(
                 Finding::warning("system::no_login", &span, "nobody can log in: root is locked and has no key")
-                    .help("add to the recipe: [system] authorized_keys = [\"keys/admin.pub\"]"),
+                    .help("add to the recipe: ‹[system] authorized_keys = [\"keys/admin.pub\"]›"),
             );
         }
     }
@@ -101,13 +101,13 @@ impl Reader<'_> {
         let name = pack.effective_compress().name();
         if let (Some(level), 0) = (pack.level, most) {
             let span = self.span("pack.level");
-            let problem = format!("level = {level} has no meaning here: compress = \"{name}\" has no levels");
+            let problem = format!("‹level = {level}› has no meaning here: ‹compress = \"{name}\"› has no levels");
             self.findings.push(Finding::error("pack::level", &span, problem).help("remove the line"));
         } else if let Some(level) = pack.level.filter(|level| *level > most) {
             let span = self.span("pack.level");
             self.findings.push(
                 Finding::error("pack::level", &span, format!("{name} has no level {level}: its highest is {most}"))
-                    .help(format!("write level = {most}, or leave it out for the usual one")),
+                    .help(format!("write ‹level = {most}›, or leave it out for the usual one")),
             );
         }
     }
@@ -124,7 +124,7 @@ impl Reader<'_> {
         };
         if pack.frames == Frames::Single && !is_cpio {
             let problem = format!("{name} cannot be one stream that a kernel takes as its initramfs: only cpio can");
-            refuse("pack.frames", problem, "remove the line, or write archive = \"cpio\"");
+            refuse("pack.frames", problem, "remove the line, or write ‹archive = \"cpio\"›");
         }
         if pack.frames == Frames::Single && compress == PackCompress::Lz4 && is_cpio {
             let problem = "a kernel takes an initramfs in lz4's old form only, which imgbuild does not write";
@@ -133,7 +133,11 @@ impl Reader<'_> {
         let is_erofs = pack.archive == ArchiveKind::Erofs;
         if is_erofs && !matches!(compress, PackCompress::Lz4 | PackCompress::None) {
             let problem = format!("imgbuild does not write erofs with {}", compress.name());
-            refuse("pack.compress", problem, "choose one of lz4, none; or write archive = \"squashfs\", which has all");
+            refuse(
+                "pack.compress",
+                problem,
+                "choose one of lz4, none; or write ‹archive = \"squashfs\"›, which has all",
+            );
         }
         let Some(size) = pack.block_size else { return };
         let sizes = match pack.archive {
@@ -141,13 +145,13 @@ impl Reader<'_> {
             ArchiveKind::Erofs => 8192..=1 << 19,
             ArchiveKind::Cpio | ArchiveKind::Tar => {
                 let problem =
-                    format!("block_size belongs to archive = \"squashfs\" or \"erofs\": {name} has no blocks");
+                    format!("block_size belongs to ‹archive = \"squashfs\"› or \"erofs\": {name} has no blocks");
                 return refuse("pack.block_size", problem, "remove the line, or choose another archive");
             }
         };
         if !size.is_power_of_two() || !sizes.contains(&size) {
             let problem = format!("{size} is not a power of two from {} to {}", sizes.start(), sizes.end());
-            refuse("pack.block_size", problem, "write for instance block_size = 131072, or leave it out");
+            refuse("pack.block_size", problem, "write for instance ‹block_size = 131072›, or leave it out");
         }
     }
 
@@ -158,7 +162,7 @@ impl Reader<'_> {
             if !path.starts_with('/') || path == "/" || path.contains("..") || path.contains([' ', '\t', '\n', '\\']) {
                 self.findings.push(
                     Finding::error("boot::tmpfs_path", &span, format!("`{path}` is not an absolute path for a tmpfs"))
-                        .help("write for instance \"/tmp\" = \"50m\"; the size of / is [boot] root_size"),
+                        .help("write for instance ‹\"/tmp\" = \"50m\"›; the size of / is ‹[boot]› root_size"),
                 );
             }
             let digits = size.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G', '%']);
@@ -206,7 +210,7 @@ impl Reader<'_> {
         let mut files = witness::walk().through(directory).into_iter().flatten();
         if !files.any(|entry| is_package(&entry.path)) {
             let message = format!("no .{ending} file lies in `{name}` or below it");
-            let help = "put the packages there, or correct [otherpkgs] dir; it starts in the recipe's directory";
+            let help = "put the packages there, or correct ‹[otherpkgs]› dir; it starts in the recipe's directory";
             let span = self.span("otherpkgs.dir");
             self.findings.push(Finding::warning("otherpkgs::empty", &span, message).label("named here").help(help));
         }

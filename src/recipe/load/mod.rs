@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::paths::{PathProblem, Paths};
-use super::front::kdl::{is_kdl, remedy};
+use super::convert::{Format, worded};
+use super::front::kdl::is_kdl;
 use super::front::schema;
 use super::inherit::drafts::{Draft, Overlay, relatives};
 use super::inherit::merge::Withdrawn;
@@ -190,7 +191,7 @@ fn incomplete(document: &Node, draft: &Draft) -> Vec<Finding> {
 pub fn load_draft(draft: &Draft, workspace: Option<&Workspace>) -> Loaded {
     let mut loaded = read_draft(draft, workspace);
     if is_kdl(&draft.document.span.file.name) {
-        loaded.findings = loaded.findings.into_iter().map(remedy).collect();
+        loaded.findings = loaded.findings.iter().map(|finding| worded(finding, Format::Kdl)).collect();
     }
     loaded
 }

@@ -111,7 +111,7 @@ impl Paths {
         let shown = real.display();
         Err(PathProblem::Outside(
             real.clone(),
-            format!("copy it into the workspace, or add to the recipe: [workspace] allow = [\"{shown}\"]"),
+            format!("copy it into the workspace, or add to the recipe: ‹[workspace] allow = [\"{shown}\"]›"),
         ))
     }
 

@@ -108,7 +108,7 @@ impl Reader<'_> {
             let message = format!("`{}` is run by {program}, which is not there where it runs", table.script);
             let finding = Finding::error("postinstall::no_interpreter", span, message).label("named here");
             self.findings.push(finding.help(format!(
-                "name the package that brings it: [postinstall] tools = [\"{}\"]; the script runs in a root of its own, not in the image",
+                "name the package that brings it: ‹[postinstall] tools = [\"{}\"]›; the script runs in a root of its own, not in the image",
                 package_of(program)
             )));
         }

@@ -39,13 +39,13 @@ pub fn check_release(model: &Model, span: Option<&Span>) -> Option<Finding> {
     let error = |message: String| at(Finding::nowhere(Severity::Error, "recipe::release", message));
     if let Some(name) = named(distro, release) {
         let message = format!("`{release}` is a version: {}'s archive calls that release `{name}`", distro.title());
-        return Some(error(message).help(format!("write it so: release = \"{name}\"")));
+        return Some(error(message).help(format!("write it so: ‹release = \"{name}\"›")));
     }
     for other in [Distro::Debian, Distro::Ubuntu].into_iter().filter(|other| *other != distro) {
         let name = named(other, release).or_else(|| known_releases(other).into_iter().find(|name| *name == release));
         if let Some(name) = name {
             let message = format!("`{release}` is a release of {}, and distro is {}", other.title(), distro.name());
-            return Some(error(message).help(format!("write: distro = \"{}\", release = \"{name}\"", other.name())));
+            return Some(error(message).help(format!("write: ‹distro = \"{}\", release = \"{name}\"›", other.name())));
         }
     }
     let near = nearest(release, known);

@@ -166,7 +166,7 @@ pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
                 format!("`{name}` has the primary group {gid}, but the group `{name}` has the gid {other} ({at})");
             let finding = Finding::error("users::gid", &span(format!("users.{name}.gid")), text);
             findings.push(finding.help(format!(
-                "give both one number, or leave `gid` out; if another group is meant, name it in [groups] with {gid}"
+                "give both one number, or leave `gid` out; if another group is meant, name it in ‹[groups]› with {gid}"
             )));
         }
         let span = span(format!("users.{name}"));

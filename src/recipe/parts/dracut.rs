@@ -26,7 +26,7 @@ pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
                 findings.push(
                     Finding::error("initrd::generator", &span(&format!("initrd.{field}")), text)
                         .label("named here")
-                        .help("remove it, or write [initrd] generator = \"dracut\""),
+                        .help("remove it, or write ‹[initrd] generator = \"dracut\"›"),
                 );
             }
         }

@@ -35,9 +35,9 @@ pub fn lift_kernels(distro: Distro, list: &mut PackageList) -> Option<(String, S
                 Finding::note(
                     "recipe::kernel_in_list",
                     &item.span,
-                    format!("`{}` is a kernel and is handled by [kernel]", item.name),
+                    format!("`{}` is a kernel and is handled by ‹[kernel]›", item.name),
                 )
-                .help(format!("write it there: [kernel] package = \"{}\"", item.name)),
+                .help(format!("write it there: ‹[kernel] package = \"{}\"›", item.name)),
             );
             // Bare `kernel` is xCAT's word for the distribution's default.
             let generic = matches!(item.name.as_str(), "kernel" | "linux-image");

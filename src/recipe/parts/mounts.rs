@@ -113,7 +113,7 @@ pub fn read_fstab(model: &Model, span: &dyn Fn(&str) -> Span, findings: &mut Vec
         .boot
         .tmpfs
         .keys()
-        .map(|path| (plain(path).to_owned(), ("[boot] tmpfs", span(&format!("boot.tmpfs.{path}")))))
+        .map(|path| (plain(path).to_owned(), ("‹[boot]› tmpfs", span(&format!("boot.tmpfs.{path}")))))
         .collect();
     let mut mounts = Vec::new();
     for (index, text) in model.system.fstab.iter().enumerate() {
@@ -132,7 +132,7 @@ pub fn read_fstab(model: &Model, span: &dyn Fn(&str) -> Span, findings: &mut Vec
                         .help(format!("{table} has it at {first}; remove one of the two")),
                 );
             } else {
-                points.insert(mount.point().to_owned(), ("[system] fstab", span));
+                points.insert(mount.point().to_owned(), ("‹[system]› fstab", span));
             }
         }
         mounts.push(mount);

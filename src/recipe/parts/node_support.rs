@@ -42,7 +42,7 @@ const STARTED: [(&str, &str, u32); 3] = [
     ("xcatpostinit1.service", "/etc/systemd/system/xcatpostinit1.service", 0o644),
 ];
 
-const WHERE: &str = "name the site's own directory, in which xCAT keeps what nodes run: [xcat] postscripts = \"/install/postscripts\" (`lsdef -t site -i installdir` says what is in front); imgbuild ships none of xCAT's files";
+const WHERE: &str = "name the site's own directory, in which xCAT keeps what nodes run: ‹[xcat] postscripts = \"/install/postscripts\"› (`lsdef -t site -i installdir` says what is in front); imgbuild ships none of xCAT's files";
 
 /// Gathers the files; problems are added to `findings`.
 pub fn node_support(
@@ -65,7 +65,7 @@ pub fn node_support(
         (Some(_), false) => {
             let at = span("xcat.postscripts");
             findings.push(
-                Finding::warning("xcat::unused", &at, "`postscripts` is used by `node_support = true` only")
+                Finding::warning("xcat::unused", &at, "`postscripts` is used by `‹node_support = true›` only")
                     .help("add that, or remove the line"),
             );
             return None;
@@ -88,7 +88,7 @@ pub fn node_support(
                 Finding::error("recipe::outside", &at, format!("`{name}` lies outside the workspace"))
                     .label("named here")
                     .help(format!(
-                        "copy it into the workspace, or add to the recipe: [workspace] allow = [\"{}/**\"]",
+                        "copy it into the workspace, or add to the recipe: ‹[workspace] allow = [\"{}/**\"]›",
                         real.display()
                     )),
             );

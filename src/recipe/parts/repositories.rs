@@ -13,7 +13,7 @@ pub fn check(repo: &Repo, image: &Image, span: &Span) -> Vec<Finding> {
     };
     for uri in [&repo.uri, &repo.mirrorlist, &repo.metalink].into_iter().flatten() {
         if !["http://", "https://", "file:/"].iter().any(|scheme| uri.starts_with(scheme)) {
-            complain("the address of a [[repo]] must start with http://, https:// or file:/", "correct it");
+            complain("the address of a ‹[[repo]]› must start with http://, https:// or file:/", "correct it");
         }
     }
     for uri in [&repo.uri, &repo.mirrorlist, &repo.metalink].into_iter().flatten() {
@@ -28,7 +28,7 @@ pub fn check(repo: &Repo, image: &Image, span: &Span) -> Vec<Finding> {
     }
     if repo.trusted && image.distro.family() == Family::Debian {
         let message = "the packages of this archive are taken unsigned";
-        findings.push(Finding::note("repo::trusted", span, message).label("trusted = true stands here"));
+        findings.push(Finding::note("repo::trusted", span, message).label("‹trusted = true› stands here"));
     }
     let mut complain = |message: &str, help: &str| {
         findings.push(Finding::error("repo::incomplete", span, message).help(help));
@@ -53,24 +53,24 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
     if of_rpm {
         complain(
             "a Debian archive has no mirrorlist, metalink, priority, exclude, include, module-hotfixes, check-packages, check-index and weak-signatures",
-            "write source = \"host\", or uri, suites and components, or file = \"site.sources\"",
+            "write ‹source = \"host\"›, or uri, suites and components, or ‹file = \"site.sources\"›",
         );
     }
     if repo.source == Some(RepoSource::Distribution) {
         complain(
             "`distribution` is for RPM distributions",
-            "write source = \"host\"; on a host of another distribution name the archive with uri, or with --mirror",
+            "write ‹source = \"host\"›; on a host of another distribution name the archive with uri, or with --mirror",
         );
         return;
     }
     let places = [repo.source.is_some(), repo.uri.is_some(), repo.file.is_some()];
     match places.into_iter().filter(|named| *named).count() {
         0 => complain(
-            "a [[repo]] needs `source`, `uri` or `file`",
-            "write source = \"host\", or uri, suites and components, or file = \"site.sources\"",
+            "a ‹[[repo]]› needs `source`, `uri` or `file`",
+            "write ‹source = \"host\"›, or uri, suites and components, or ‹file = \"site.sources\"›",
         ),
         1 => {}
-        _ => complain("a [[repo]] has one of `source`, `uri` and `file`", "remove the others"),
+        _ => complain("a ‹[[repo]]› has one of `source`, `uri` and `file`", "remove the others"),
     }
     if repo.trusted && repo.source.is_some() {
         complain("`trusted` is not for the distribution's own archives", "remove it, or give your archive with `uri`");
@@ -89,16 +89,16 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
         let flat = repo.suites.iter().filter(|suite| suite.ends_with('/')).count();
         if repo.suites.is_empty() || (flat == 0 && repo.components.is_empty()) {
             complain(
-                "a [[repo]] with `uri` needs `suites` and `components`",
+                "a ‹[[repo]]› with `uri` needs `suites` and `components`",
                 &format!(
-                    "for instance suites = [\"{release}\"], components = [\"main\"]; of a flat archive suites = [\"./\"] alone"
+                    "for instance ‹suites = [\"{release}\"], components = [\"main\"]›; of a flat archive ‹suites = [\"./\"]› alone"
                 ),
             );
         }
         if flat > 0 && (flat < repo.suites.len() || !repo.components.is_empty()) {
             complain(
                 "a suite that ends in a slash is a flat archive: it has no components, and no other suites stand beside it",
-                "give each archive a [[repo]] of its own",
+                "give each archive a ‹[[repo]]› of its own",
             );
         }
     }
@@ -107,7 +107,7 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
         if let Some(suite) = repo.suites.iter().find(|suite| !of_release(suite)) {
             complain(
                 &format!("`{suite}` is not a suite of the release `{release}`"),
-                "with source = \"host\", `suites` names some of the release, its -updates and its -security; for others give an archive with `uri`",
+                "with ‹source = \"host\"›, `suites` names some of the release, its -updates and its -security; for others give an archive with `uri`",
             );
         }
     }
@@ -115,7 +115,7 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
 
 fn rpm(repo: &Repo, image: &Image, complain: &mut dyn FnMut(&str, &str)) {
     if repo.trusted {
-        complain("`trusted` is for Debian archives", "write check-packages = false where nobody signed the packages");
+        complain("`trusted` is for Debian archives", "write ‹check-packages = false› where nobody signed the packages");
     }
     let is_official = repo.source == Some(RepoSource::Distribution);
     if !repo.suites.is_empty() || !(repo.components.is_empty() || is_official) {
@@ -128,18 +128,18 @@ fn rpm(repo: &Repo, image: &Image, complain: &mut dyn FnMut(&str, &str)) {
         [repo.source.is_some(), repo.uri.is_some() && !is_official, repo.mirrorlist.is_some(), repo.metalink.is_some()];
     if places.into_iter().chain([repo.file.is_some()]).filter(|named| *named).count() != 1 {
         complain(
-            "an RPM [[repo]] needs one of `uri`, `mirrorlist`, `metalink`, `file` and `source`",
-            "for instance uri = \"https://mirror.example/rocky/$releasever/BaseOS/$basearch/os\"",
+            "an RPM ‹[[repo]]› needs one of `uri`, `mirrorlist`, `metalink`, `file` and `source`",
+            "for instance ‹uri = \"https://mirror.example/rocky/$releasever/BaseOS/$basearch/os\"›",
         );
     }
     if repo.check_index && repo.signed_by.is_none() && repo.file.is_none() {
-        complain("`check-index` needs keys", "name them: signed-by = \"keys/RPM-GPG-KEY\"");
+        complain("`check-index` needs keys", "name them: ‹signed-by = \"keys/RPM-GPG-KEY\"›");
     }
     let own = repo.file.is_some() || repo.source.is_some();
     if repo.check_packages && repo.signed_by.is_none() && !own {
         complain(
-            "packages of this [[repo]] are to be checked, but no keys are given",
-            "name them: signed-by = \"keys/RPM-GPG-KEY-...\"; where nobody signed the packages: check-packages = false",
+            "packages of this ‹[[repo]]› are to be checked, but no keys are given",
+            "name them: ‹signed-by = \"keys/RPM-GPG-KEY-...\"›; where nobody signed the packages: ‹check-packages = false›",
         );
     }
 }
@@ -152,9 +152,9 @@ fn official(repo: &Repo, image: &Image, complain: &mut dyn FnMut(&str, &str)) {
         let known = official_releases(distro);
         let help = match (distro, known.is_empty()) {
             (Distro::Rhel | Distro::Sles, _) => {
-                "its repositories belong to a subscription: source = \"host\" on a registered host, or uri of the site's own mirror (Satellite, RMT, reposync)".to_owned()
+                "its repositories belong to a subscription: ‹source = \"host\"› on a registered host, or uri of the site's own mirror (Satellite, RMT, reposync)".to_owned()
             }
-            (_, true) => "name them: [[repo]] uri = \"...\", signed-by = \"keys/RPM-GPG-KEY-...\"".to_owned(),
+            (_, true) => "name them: ‹[[repo]] uri = \"...\", signed-by = \"keys/RPM-GPG-KEY-...\"›".to_owned(),
             (_, false) => format!("releases that are known: {}; for another one name its repositories with uri", known.join(", ")),
         };
         complain(&format!("the official repositories of {} {release} are not known here", distro.title()), &help);
@@ -172,8 +172,10 @@ pub fn check_all(model: &Model, whole: &Span) -> Vec<Finding> {
     let mut findings = Vec::new();
     let is_debian = model.image.distro.family() == Family::Debian;
     if model.repo.is_empty() && !is_debian {
-        let message = format!("{} has no repositories of its own here: [[repo]] is missing", model.image.distro.name());
-        let help = "name them: [[repo]] uri = \"...\", signed-by = \"keys/RPM-GPG-KEY-...\", or file = \"site.repo\"";
+        let message =
+            format!("{} has no repositories of its own here: ‹[[repo]]› is missing", model.image.distro.name());
+        let help =
+            "name them: ‹[[repo]] uri = \"...\", signed-by = \"keys/RPM-GPG-KEY-...\"›, or ‹file = \"site.repo\"›";
         findings.push(Finding::error("repo::missing", whole, message).help(help));
     }
     let names: Vec<String> = model
@@ -188,7 +190,7 @@ pub fn check_all(model: &Model, whole: &Span) -> Vec<Finding> {
         findings.push(Finding::error("repo::twice", whole, message).help("give each an id of its own"));
     }
     if is_debian && !model.repo_variables.is_empty() {
-        let message = "[repo_variables] are for RPM repositories";
+        let message = "‹[repo_variables]› are for RPM repositories";
         findings.push(Finding::error("repo::variables", whole, message).help("remove the table"));
     }
     if is_debian && !model.packages.failing_scripts.is_empty() {

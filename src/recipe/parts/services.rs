@@ -54,11 +54,11 @@ const LONGEST_NAME: usize = 255;
 /// What is wrong, and what to do about it.
 pub fn unit_name(written: &str) -> Result<String, (String, &'static str)> {
     if written.contains(['*', '?', '[', ']']) {
-        let problem = format!("`{written}` is a pattern, and [services] takes names");
+        let problem = format!("`{written}` is a pattern, and ‹[services]› takes names");
         return Err((problem, "write each unit by its name"));
     }
     if written.contains('/') {
-        let problem = format!("`{written}` is a path, and [services] takes names");
+        let problem = format!("`{written}` is a path, and ‹[services]› takes names");
         return Err((problem, "write the name of the unit, for instance \"dhcpd\" or \"nfs-server.service\""));
     }
     let has_suffix = written.rsplit_once('.').is_some_and(|(_, suffix)| SUFFIXES.contains(&suffix));

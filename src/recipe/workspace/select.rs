@@ -84,7 +84,7 @@ pub fn folders(start: &Path, wants_all: bool) -> Result<Folders, Vec<Finding>> {
             );
             finding = finding.help(match &workspace {
                 Some(workspace) if workspace.model.images.is_empty() => {
-                    "the workspace names no images: write images = [\"images/*\"] in its imgbuild.toml".to_owned()
+                    "the workspace names no images: write ‹images = [\"images/*\"]› in its imgbuild.toml".to_owned()
                 }
                 Some(_) => {
                     "no pattern of the workspace's imgbuild.toml matches a recipe: run `imgbuild init NAME`".to_owned()
@@ -221,7 +221,7 @@ impl Known {
         });
         let in_directory = all.iter().find(|(name, draft)| !name.is_empty() && self.is_in(draft, pattern));
         let help = if with_variants.is_some() {
-            format!("`{pattern}` is built as its variants only: write '{pattern}-*', or plain = true in its recipe")
+            format!("`{pattern}` is built as its variants only: write '{pattern}-*', or ‹plain = true› in its recipe")
         } else if let Some((name, _)) = in_directory {
             format!("the image of that directory is called `{name}`")
         } else if let Some(near) = near.first() {

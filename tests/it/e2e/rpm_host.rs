@@ -168,3 +168,48 @@ fn a_file_of_the_recipe_does_not_get_the_hosts_passwords() {
     let ran = host.run(&["build", "--until", "rootfs"], &[]).good();
     assert!(ran.err.contains("`credentials=` counts only in this host's own files"), "{}", ran.err);
 }
+
+#[test]
+fn a_token_in_the_recipes_own_address_goes_with_each_request_and_is_nowhere_else() {
+    use std::os::unix::fs::PermissionsExt;
+    let space = Space::new().with_store(&store());
+    write_keys(&space);
+    let server = Guarded::start(&|served| {
+        write_rpm(&served.join("token/update"), "site-by-token", "1", "");
+        index(&served.join("token/update"));
+    });
+    let at = |name: &str| server.directory.path().join(name).display().to_string();
+    let credentials = server.directory.path().join("credentials.toml");
+    let lines = format!(
+        "[[credentials]]\nurl = \"{}\"\nca = \"{}\"\nclient_certificate = \"{}\"\nclient_key = \"{}\"\n",
+        server.url,
+        at("ca.pem"),
+        at("client.pem"),
+        at("client.key")
+    );
+    std::fs::write(&credentials, lines).unwrap();
+    std::fs::set_permissions(&credentials, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let credentials = [("IMGBUILD_CREDENTIALS", credentials.to_str().unwrap())];
+    space.write(
+        "image.toml",
+        &format!(
+            "[image]\nname = \"few\"\ndistro = \"rocky\"\nrelease = \"9\"\n\n{}\n[[repo]]\nid = \"update\"\n\
+             uri = \"{}/token/update/?the-token-of-the-host\"\ncheck-packages = false\n\n[packages]\ninstall = [\"rpm\", \"site-by-token\"]\n",
+            super::rpm_node::repository("distro"),
+            server.url
+        ),
+    );
+    add_init(&space);
+    let host = Host { space: &space };
+    host.write("empty", "");
+    let ran = host.run(&["build", "--until", "rootfs"], &credentials).good();
+    let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+    assert!(lock.contains("site-by-token"), "{lock}");
+    for text in [&lock, &host.run(&["plan"], &[]).good().out] {
+        assert!(!text.contains("the-token-of-the-host"), "{text}");
+    }
+    assert!(ran.err.contains("rootfs/packages-1"), "{}", ran.err);
+    space.edit("image.toml", "?the-token-of-the-host", "");
+    let ran = host.run(&["update"], &credentials);
+    assert!(ran.code == 4 && ran.err.contains("403"), "{} {}", ran.code, ran.err);
+}

@@ -29,11 +29,14 @@ pub struct Ran {
 
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let ran =
+            Self { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) };
+        // The marks of lines for a recipe are for the program alone: `convert/snippet.rs`.
+        for said in [&ran.out, &ran.err] {
+            assert!(!said.contains(['‹', '›']), "a mark was printed:\n{said}");
         }
+        ran
     }
 }
 

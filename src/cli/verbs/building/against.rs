@@ -285,6 +285,7 @@ impl Revision {
         };
         let Some(then) = loaded.recipe else {
             let error = loaded.findings.iter().find(|finding| finding.severity == Severity::Error);
+            let error = error.map(crate::cli::output::render::worded);
             let problem = error.map_or_else(String::new, |finding| match &finding.span {
                 Some(span) => format!("{span}: {}", finding.message),
                 None => finding.message.clone(),

@@ -80,7 +80,7 @@ fn unless_optional<T>(
                 // Without it the image has known holes: that is worth more than a note.
                 Some(span) if suite.ends_with("-security") => Finding::warning("distro::no_suite", span, text)
                     .label("the release asked for here")
-                    .help("if that is meant, name the suites that are to be used: [[repo]] source = \"host\", suites = [...]"),
+                    .help("if that is meant, name the suites that are to be used: ‹[[repo]] source = \"host\", suites = [\"...\"]›"),
                 _ => Finding::nowhere(Severity::Note, "distro::no_suite", text),
             };
             news.finding(&finding);

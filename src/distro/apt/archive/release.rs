@@ -52,7 +52,7 @@ fn release_of(fetcher: &Fetcher, source: &Source, suite: &str, keyring: &Keyring
         file: file.to_owned(),
         place: base.clone(),
         problem,
-        help: "if this archive is signed with a key of its own, name it: [[repo]] signed-by = \"keys/site.gpg\""
+        help: "if this archive is signed with a key of its own, name it: ‹[[repo]] signed-by = \"keys/site.gpg\"›"
             .to_owned(),
     };
     let no_text =
@@ -86,7 +86,7 @@ fn release_of(fetcher: &Fetcher, source: &Source, suite: &str, keyring: &Keyring
                 file: "Release".to_owned(),
                 place: base.clone(),
                 problem,
-                help: "sign it (gpg -abs -o Release.gpg Release); an archive of your own that nobody else can write needs none: [[repo]] trusted = true".to_owned(),
+                help: "sign it (gpg -abs -o Release.gpg Release); an archive of your own that nobody else can write needs none: ‹[[repo]] trusted = true›".to_owned(),
             }
         })?;
         verify_detached(&files[0].1, &signature, keyring).map_err(|problem| bad("Release.gpg", problem))?;

@@ -155,7 +155,7 @@ pub fn only_suites(sources: Vec<Source>, named: &[String]) -> Result<Vec<Source>
     let known: Vec<String> = sources.iter().flat_map(|source| source.suites.clone()).collect();
     if let Some(name) = named.iter().find(|name| !known.contains(name)) {
         return Err(DistroError::NoSource {
-            problem: format!("[[repo]] asks this host's archives for the suite `{name}`"),
+            problem: format!("‹[[repo]]› asks this host's archives for the suite `{name}`"),
             help: format!("they serve {}; give another archive with `uri`", known.join(", ")),
         });
     }
@@ -256,7 +256,7 @@ pub fn sources_for(image: &Image, host: &HostSources, mirror: Option<&str>) -> R
         let what = if is_port { format!("{title} archive of ports") } else { format!("{title} archive") };
         return Err(DistroError::NoSource {
             problem: format!("this host's apt configuration names no {what}"),
-            help: "give one in the recipe ([[repo]] uri = \"...\", suites = [...], components = [...]), with `--mirror URL`, or in IMGBUILD_MIRROR".to_owned(),
+            help: "give one in the recipe (‹[[repo]] uri = \"...\", suites = [\"...\"], components = [\"...\"]›), with `--mirror URL`, or in IMGBUILD_MIRROR".to_owned(),
         });
     }
     Ok(found)

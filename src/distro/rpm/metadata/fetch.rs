@@ -274,7 +274,7 @@ fn try_repomd(
         file: "repomd.xml".to_owned(),
         place: base.to_owned(),
         problem,
-        help: "name the keys that sign this repository: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"; where only its packages are signed: check-index = false".to_owned(),
+        help: "name the keys that sign this repository: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"›; where only its packages are signed: ‹check-index = false›".to_owned(),
     }
     };
     let keys = source.keys.as_ref().ok_or_else(|| bad("no key is given for it".to_owned()))?;

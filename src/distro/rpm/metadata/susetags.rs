@@ -239,7 +239,7 @@ pub fn fetch_medium(fetcher: &Fetcher, source: &RepositorySource, base: &str) ->
             file: "content".to_owned(),
             place: base.to_owned(),
             problem,
-            help: "name the keys that sign this medium: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"; where only its packages are signed: check-index = false".to_owned(),
+            help: "name the keys that sign this medium: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"›; where only its packages are signed: ‹check-index = false›".to_owned(),
         }
         };
         let keys = source.keys.as_ref().ok_or_else(|| bad("no key is given for it".to_owned()))?;

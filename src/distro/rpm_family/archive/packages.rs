@@ -156,7 +156,7 @@ impl RpmArchive {
             };
             if sign.is_empty() && names.contains(plain) {
                 return Some(format!(
-                    "`{name}` is there, but left out: by `exclude` or `include` of its [[repo]], or by the streams of modules"
+                    "`{name}` is there, but left out: by `exclude` or `include` of its ‹[[repo]]›, or by the streams of modules"
                 ));
             }
             let near = if sign.is_empty() {
@@ -171,7 +171,7 @@ impl RpmArchive {
             let hint = hint(&name);
             (name, hint)
         });
-        DistroError::unknown_packages(packages.collect(), "check the repositories of [[repo]]")
+        DistroError::unknown_packages(packages.collect(), "check the repositories of ‹[[repo]]›")
     }
 
     /// `a|b` is the first that a repository has, `a|` may be missing.
@@ -254,7 +254,7 @@ impl RpmArchive {
                 file: package.file.clone(),
                 place: package.origin.clone(),
                 problem,
-                help: "name the key that signs this repository's packages: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"; where nobody signed them: check-packages = false".to_owned(),
+                help: "name the key that signs this repository's packages: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"›; where nobody signed them: ‹check-packages = false›".to_owned(),
             })?;
         }
         Ok(())

@@ -41,7 +41,7 @@ fn spread(recipe: &Recipe, source: RepositorySource) -> Result<Vec<Place>, Distr
         let span = recipe.spans.nearest("repo").map(ToString::to_string).unwrap_or_default();
         return Err(DistroError::NoSource {
             problem: format!("`{}` ({span}) is not a directory", local.display()),
-            help: "correct the `uri` of the [[repo]]".to_owned(),
+            help: "correct the `uri` of the ‹[[repo]]›".to_owned(),
         });
     }
     let mut found = Vec::new();

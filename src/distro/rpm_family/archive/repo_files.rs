@@ -121,7 +121,7 @@ impl Said<'_> {
             let found = zypp_credentials(Path::new(ZYPP_CREDENTIALS), &name);
             let user = found.map_err(|problem| DistroError::NoSource {
                 problem: format!("the repository `{}` asks for credentials: {problem}", entry.id),
-                help: "register the host (SUSEConnect), build as a user who may read the file, or name a mirror: [[repo]] uri = \"...\"".to_owned(),
+                help: "register the host (SUSEConnect), build as a user who may read the file, or name a mirror: ‹[[repo]] uri = \"...\"›".to_owned(),
             })?;
             // They are for this address alone.
             ways.iter_mut().last().into_iter().for_each(|way| way.user = Some(user.clone()));
@@ -171,14 +171,14 @@ pub fn of_repo_file(
         if let Some(span) = entry.unsigned.as_ref().filter(|_| packages.is_none() && !repo_gpgcheck) {
             let message = format!("the packages of the repository `{}` are taken unsigned", entry.id.escape_default());
             let finding = Finding::warning("repo_file::unsigned", span, message).help(
-                "where that is meant, say so beside `file` in the [[repo]]: check-packages = false; otherwise check-packages = true, or check-index = true",
+                "where that is meant, say so beside `file` in the ‹[[repo]]›: ‹check-packages = false›; otherwise ‹check-packages = true›, or ‹check-index = true›",
             );
             gathering.news.finding(&finding);
         }
         if (gpgcheck || repo_gpgcheck) && keys.is_none() {
             return Err(DistroError::NoSource {
                 problem: format!("the repository `{}` of {} is to be checked and names no keys that are here", entry.id, file.name),
-                help: "name them: [[repo]] signed-by = \"keys/RPM-GPG-KEY-...\" beside `file`; where nobody signed the packages: check-packages = false".to_owned(),
+                help: "name them: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"› beside `file`; where nobody signed the packages: ‹check-packages = false›".to_owned(),
             });
         }
         if entry.access.tls.unverified == Some(true) {

@@ -69,7 +69,7 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
                     problem:
                         "this host's own package manager has no RPM repositories (/etc/yum.repos.d, /etc/zypp/repos.d)"
                             .to_owned(),
-                    help: "name them: [[repo]] uri = \"...\", or file = \"site.repo\"".to_owned(),
+                    help: "name them: ‹[[repo]] uri = \"...\"›, or ‹file = \"site.repo\"›".to_owned(),
                 });
             }
             let variables = self::variables(recipe, &host.variables);
@@ -84,7 +84,7 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
                         "the address of the repository `{}` has the unknown variable `${name}`",
                         id_of(repo, index)
                     ),
-                    help: format!("give it a value: [repo_variables] {name} = \"...\""),
+                    help: format!("give it a value: ‹[repo_variables] {name} = \"...\"›"),
                 };
                 text.as_ref().map(|text| variables.expand(text).map_err(unknown)).transpose()
             };
@@ -142,7 +142,7 @@ fn of_distribution(
         let unknown = |name: String| {
             no_source(
                 format!("the address of the distribution's mirror has the unknown variable `${name}`"),
-                "give it a value in [repo_variables]",
+                "give it a value in ‹[repo_variables]›",
             )
         };
         variables.expand(text).map(|text| without_password(&text)).map_err(unknown)

@@ -6,7 +6,6 @@
 mod edit;
 mod guard;
 mod read;
-mod remedy;
 mod shape;
 
 use std::sync::Arc;
@@ -22,7 +21,6 @@ use crate::source::{Finding, SourceFile, Span};
 
 pub use edit::KdlText;
 pub use guard::check as remarks;
-pub use remedy::{in_kdl, remedy};
 use shape::Shape;
 
 /// Whether a file is KDL by its name.

@@ -134,7 +134,7 @@ fn refuse(files: &[String]) -> Result<(), StageError> {
         if files.len() > shown.len() { format!(" and {} more", files.len() - shown.len()) } else { String::new() };
     Err(StageError::Gate {
         problem: format!("the image's drivers are not those that the initrd is made of: {}{more}", shown.join(", ")),
-        help: "let the kernel stage bring drivers that are packages: [kernel] updates = [...]; or let the initrd take them from the image: [initrd] modules_from = \"rootfs\" (every change of the image then rebuilds the initrd); firmware can also come from packages: [kernel] firmware_packages = [...]".to_owned(),
+        help: "let the kernel stage bring drivers that are packages: ‹[kernel] updates = [\"...\"]›; or let the initrd take them from the image: ‹[initrd] modules_from = \"rootfs\"› (every change of the image then rebuilds the initrd); firmware can also come from packages: ‹[kernel] firmware_packages = [\"...\"]›".to_owned(),
     })
 }
 
@@ -162,7 +162,7 @@ pub fn check_fstab(
         .collect();
     let lines = mounts.iter().filter(|mount| !mount.is_in(fstab));
     gone.extend(lines.map(|mount| format!("`{}` ({})", mount.line, mount.span)));
-    refuse_gone(script, "mounts", "/etc/fstab", "[boot] tmpfs or [system] fstab", &gone)
+    refuse_gone(script, "mounts", "/etc/fstab", "‹[boot]› tmpfs or ‹[system]› fstab", &gone)
 }
 
 /// The same for exports.
@@ -172,7 +172,7 @@ pub fn check_fstab(
 pub fn check_exports(script: &str, text: &str, exports: &[Export]) -> Result<(), StageError> {
     let lines = exports.iter().filter(|export| !export.is_in(text));
     let gone: Vec<String> = lines.map(|export| format!("`{}` ({})", export.line, export.span)).collect();
-    refuse_gone(script, "exports", "/etc/exports", "[system] exports", &gone)
+    refuse_gone(script, "exports", "/etc/exports", "‹[system]› exports", &gone)
 }
 
 fn refuse_gone(script: &str, what: &str, file: &str, table: &str, gone: &[String]) -> Result<(), StageError> {
@@ -200,7 +200,7 @@ fn of_mount(recipe: &Recipe, obstacle: &Obstacle) -> (String, String) {
             let package = if recipe.model.image.distro.family() == Family::Debian { deb } else { rpm };
             format!("add the package `{package}`; {optional}")
         }
-        _ => format!("add the package that brings it, or another kernel ([kernel] package); {optional}"),
+        _ => format!("add the package that brings it, or another kernel (‹[kernel]› package); {optional}"),
     };
     (problem, help)
 }
@@ -225,7 +225,7 @@ fn of_interface(obstacle: &Obstacle) -> (String, String) {
             format!(
                 "/{file} makes an interface of kind {kind}, which needs the kernel's module `{module}`: the image does not have it"
             ),
-            "another kernel ([kernel] package) or the package that brings the module has it; or take the setting out"
+            "another kernel (‹[kernel]› package) or the package that brings the module has it; or take the setting out"
                 .to_owned(),
         ),
     }
@@ -256,7 +256,7 @@ pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -
     };
     let keep = |path: &String| format!("narrow that pattern, or bring the file back with a line `+./{path}`");
     let list = recipe.files.iter().find(|file| file.name.contains("pkglist"));
-    let list = list.map_or_else(|| "[packages] install".to_owned(), |file| format!("`{}`", file.name));
+    let list = list.map_or_else(|| "‹[packages]› install".to_owned(), |file| format!("`{}`", file.name));
     let mut span = recipe.spans.nearest("packages").cloned();
     if let Obstacle::Lacks { left_out: Some(path), .. } | Obstacle::NoShell { left_out: Some(path), .. } = obstacle {
         span = line_of(path).map(|pattern| pattern.span.clone());

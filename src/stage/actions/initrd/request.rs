@@ -71,7 +71,7 @@ pub fn say_drivers(builder: &Builder<'_>, answer: &InitrdAnswer, release: &str) 
             .map(|(name, near)| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
             .collect();
         let help = if hints.is_empty() {
-            "correct [kernel] drivers, or add a package that brings the driver".to_owned()
+            "correct ‹[kernel]› drivers, or add a package that brings the driver".to_owned()
         } else {
             hints.join("\n")
         };
@@ -86,11 +86,11 @@ pub fn say_drivers(builder: &Builder<'_>, answer: &InitrdAnswer, release: &str) 
     }
     if !answer.unused_updates.is_empty() {
         let text = format!(
-            "these modules of [kernel] updates and [[kernel.build]] are in the image, but not in the initrd: {}",
+            "these modules of ‹[kernel]› updates and ‹[[kernel.build]]› are in the image, but not in the initrd: {}",
             answer.unused_updates.join(", ")
         );
         let mut finding = Finding::nowhere(Severity::Warning, "initrd::updates", text).help(
-            "a node that needs them to boot needs them named: [kernel] drivers = [\"+NAME\"], or \"+allupdate\" for all of them",
+            "a node that needs them to boot needs them named: ‹[kernel] drivers = [\"+NAME\"]›, or \"+allupdate\" for all of them",
         );
         finding.span = builder.recipe.spans.nearest("kernel.updates").cloned();
         builder.report.finding(&finding);
@@ -117,7 +117,7 @@ pub fn say_drivers(builder: &Builder<'_>, answer: &InitrdAnswer, release: &str) 
     let (named, default) = (list(true), list(false));
     if !named.is_empty() {
         let text = format!("firmware of drivers that the recipe names is not in the image: {named}");
-        let help = "add the package that brings it: [kernel] firmware_packages = [...] (Debian's is in the component non-free-firmware)";
+        let help = "add the package that brings it: ‹[kernel] firmware_packages = [\"...\"]› (Debian's is in the component non-free-firmware)";
         if builder.recipe.model.kernel.firmware == crate::recipe::Firmware::Require {
             return Err(refuse(builder.report, builder.recipe, "kernel.firmware", text, help.to_owned()));
         }

@@ -79,14 +79,14 @@ fn choose_of<'k>(
                 }
             ),
             help: if releases.is_empty() {
-                "put the kernel's package files there (xCAT: kerneldir), or remove [kernel] dir".to_owned()
+                "put the kernel's package files there (xCAT: kerneldir), or remove ‹[kernel]› dir".to_owned()
             } else {
-                format!("it has, in ascending order: {listed}; choose one with [kernel] version")
+                format!("it has, in ascending order: {listed}; choose one with ‹[kernel]› version")
             },
         }),
         _ => Err(StageError::Gate {
             problem: format!("the directory of kernels `{dir}` has {} kernels: {listed}", found.len()),
-            help: format!("choose one: [kernel] version = \"{}\"", releases.last().unwrap_or(&"")),
+            help: format!("choose one: ‹[kernel] version = \"{}\"›", releases.last().unwrap_or(&"")),
         }),
     }
 }
@@ -166,7 +166,7 @@ pub fn driver_tools(
                     releases.len(),
                     releases.join(", ")
                 ),
-                help: "choose one: [kernel] version = \"...\"".to_owned(),
+                help: "choose one: ‹[kernel] version = \"...\"›".to_owned(),
             });
         }
     };
@@ -177,7 +177,7 @@ pub fn driver_tools(
     let Some(pinned) = pinned else {
         return Err(StageError::Gate {
             problem: format!("drivers cannot be built for the kernel {release}: no archive has its headers, `{name}`"),
-            help: "archives keep headers as long as the kernel itself: take its newest version (imgbuild update), or put both packages into [kernel] dir".to_owned(),
+            help: "archives keep headers as long as the kernel itself: take its newest version (imgbuild update), or put both packages into ‹[kernel]› dir".to_owned(),
         });
     };
     let asked = package_request.pass.install.iter().filter(|item| *item != HEADERS).cloned();

@@ -66,9 +66,9 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
                 (None, count) => format!("the packages bring {count} kernels: {}", releases.join(", ")),
             };
             let help = match releases.last() {
-                None => "name a package that brings one: [kernel] package = \"...\"".to_owned(),
+                None => "name a package that brings one: ‹[kernel] package = \"...\"›".to_owned(),
                 Some(last) => format!(
-                    "choose one: [kernel] version = \"{last}\" (there are, in ascending order: {})",
+                    "choose one: ‹[kernel] version = \"{last}\"› (there are, in ascending order: {})",
                     releases.join(", ")
                 ),
             };

@@ -51,7 +51,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         if let Kind::File { size, .. } = found.entry.kind {
             if matches!(request.form, Form::Cpio { .. }) && size > u64::from(u32::MAX) {
                 return Err(format!(
-                    "`{path}` has {size} bytes; cpio holds files below 4 GiB: exclude it, or choose another form: [pack] archive = \"tar\" or \"squashfs\""
+                    "`{path}` has {size} bytes; cpio holds files below 4 GiB: exclude it, or choose another form: ‹[pack] archive = \"tar\"› or \"squashfs\""
                 ));
             }
             memory += size.div_ceil(PAGE) * PAGE;
@@ -98,7 +98,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
             label(&mut entries, &labels);
             if !labels.is_empty() {
                 warnings.push(format!(
-                    "the SELinux labels are attributes in the {}: no node with a policy was run so; set [system] selinux = \"off\", or try one node first",
+                    "the SELinux labels are attributes in the {}: no node with a policy was run so; set ‹[system] selinux = \"off\"›, or try one node first",
                     request.form.name()
                 ));
             }

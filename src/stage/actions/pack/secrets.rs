@@ -145,7 +145,7 @@ impl Secrets {
             );
             let name = path.rsplit('/').next().unwrap_or_default();
             let help = format!(
-                "bring the site's own, the same for all nodes: a line `secrets/{name} -> /{path}` in a synclist; or leave it off: [services] disable = [\"{}\"]",
+                "bring the site's own, the same for all nodes: a line `secrets/{name} -> /{path}` in a synclist; or leave it off: ‹[services] disable = [\"{}\"]›",
                 unit.trim_end_matches(".service")
             );
             all.push(say(Severity::Warning, "secrets::wanted", text, help));
@@ -158,7 +158,7 @@ impl Secrets {
         if !self.brought.is_empty() && !are_allowed {
             // Of notes the help is shown with -v only.
             let text = format!(
-                "whoever can fetch the image can read {}; if this is meant, say so: [image] secrets = \"allowed\"",
+                "whoever can fetch the image can read {}; if this is meant, say so: ‹[image] secrets = \"allowed\"›",
                 listed(&self.brought)
             );
             let help = "let only the nodes fetch it, or bring secrets at boot";

@@ -12,11 +12,11 @@ pub fn remedy(lines: &[String]) -> String {
         Some(rest.rsplit([' ', ':']).next().unwrap_or(rest).to_owned())
     });
     if text.contains("Unable to locate package") || text.contains("Temporary failure resolving") {
-        return "scripts have no network: let [packages] or [otherpkgs] install what the image needs; a script that must install packages itself gets those of the lock with [postinstall] packages = \"locked\"\n".to_owned();
+        return "scripts have no network: let ‹[packages]› or ‹[otherpkgs]› install what the image needs; a script that must install packages itself gets those of the lock with ‹[postinstall] packages = \"locked\"›\n".to_owned();
     }
     match not_found {
         Some(program) => format!(
-            "`{program}` is not there where the script runs: name the package that brings it in [postinstall] tools = [\"{}\"], or run the image's own with chroot \"$1\"\n",
+            "`{program}` is not there where the script runs: name the package that brings it in ‹[postinstall] tools = [\"{}\"]›, or run the image's own with chroot \"$1\"\n",
             package_of(&program)
         ),
         None => String::new(),

@@ -77,7 +77,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         postinstall::PostinstallAnswer::NoInterpreter(interpreter) => {
             let problem = format!("`{}` is run by {interpreter}, which is not there where it runs", script.name);
             let help = format!(
-                "name the package that brings it: [postinstall] tools = [\"{}\"]; the script runs in a root of its own, not in the image",
+                "name the package that brings it: ‹[postinstall] tools = [\"{}\"]›; the script runs in a root of its own, not in the image",
                 package_of(&interpreter)
             );
             Err(refuse(builder.report, builder.recipe, "postinstall.script", problem, help))

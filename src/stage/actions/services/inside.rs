@@ -262,7 +262,7 @@ fn judge(wanted: UnitState, state: &str, name: &str) -> Option<(bool, String, &'
         (UnitState::Enable | UnitState::Mask, _) => Some((
             true,
             format!("`{name}` is `{state}` after `systemctl {}`", wanted.verb()),
-            "look whether the script or another line of [services] says the opposite",
+            "look whether the script or another line of ‹[services]› says the opposite",
         )),
     }
 }

@@ -97,7 +97,7 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
         if let Some(exports) = &request.exports {
             if !has("usr/sbin/exportfs") {
                 warnings.push(
-                    "[system] exports has lines, and the image has no NFS server: add the package nfs-kernel-server"
+                    "‹[system]› exports has lines, and the image has no NFS server: add the package nfs-kernel-server"
                         .to_owned(),
                 );
             }

@@ -66,9 +66,9 @@ fn say_not_installed(builder: &Builder<'_>, names: &[String], conf: &[(String, S
     let (asked, other): (Vec<&String>, Vec<&String>) = names.partition(asks);
     let listed = |names: &[&String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     if !asked.is_empty() {
-        let text = format!("dracut's tools root has no {}, which [initrd] dracut_conf asks for", listed(&asked));
+        let text = format!("dracut's tools root has no {}, which ‹[initrd]› dracut_conf asks for", listed(&asked));
         let mut finding = Finding::nowhere(Severity::Warning, "initrd::dracut", text)
-            .help("add the package that brings it: [initrd] dracut_packages = [...]");
+            .help("add the package that brings it: ‹[initrd] dracut_packages = [\"...\"]›");
         finding.span = builder.recipe.spans.nearest("initrd.dracut_conf").cloned();
         builder.report.finding(&finding);
     }

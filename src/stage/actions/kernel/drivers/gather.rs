@@ -57,7 +57,7 @@ impl Gathering {
         let before = self.files.len();
         let said = |problem: String| {
             Refusal::new(
-                format!("`{}` of [kernel] updates cannot be used: {problem}", update.name),
+                format!("`{}` of ‹[kernel]› updates cannot be used: {problem}", update.name),
                 "it must be a driver package (.deb, .rpm), a driver update disk of Red Hat's or SUSE's form (ISO, cpio, tar or a directory), a module, or a directory of these",
             )
         };

@@ -183,7 +183,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         }),
         BuildAnswer::Refused(problem) => Err(StageError::Gate {
             problem: format!("the driver `{}` cannot be built: {problem}", build.name),
-            help: format!("correct the source, or [[kernel.build]] make; the log, where there is one, is {log}"),
+            help: format!("correct the source, or ‹[[kernel.build]]› make; the log, where there is one, is {log}"),
         }),
     }
 }

@@ -118,7 +118,7 @@ pub fn place(
             if earlier.content != file.content {
                 return Ok(Err(Refusal::new(
                     format!(
-                        "`{}` and `{}` of [kernel] bring different files for `{path}`",
+                        "`{}` and `{}` of ‹[kernel]› bring different files for `{path}`",
                         earlier.source, file.source
                     ),
                     "keep one of the two",
@@ -196,7 +196,7 @@ pub fn check(files: &dyn Files, kernel: &Kernel, placed: &[Placed]) -> Result<Re
     Ok(Err(Refusal::new(
         format!("modules do not fit the kernel {}:\n{}", kernel.release, problems.join("\n")),
         format!(
-            "the kernel wants `{wanted}`: take the driver that was built for it, choose the driver's kernel ([kernel] package, version or dir), or build the driver from its source ([[kernel.build]])"
+            "the kernel wants `{wanted}`: take the driver that was built for it, choose the driver's kernel (‹[kernel]› package, version or dir), or build the driver from its source (‹[[kernel.build]]›)"
         ),
     )))
 }
