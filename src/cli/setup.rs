@@ -356,6 +356,19 @@ pub fn published_image(out: &std::path::Path, name: &str) -> Result<Option<(Path
     Ok(published(out, name))
 }
 
+/// Words for the kernel's command line, and the memory in bytes, of a form of a published image; of none, the first one.
+///
+/// # Errors
+/// [`Exit::Usage`] after the forms were printed that are there.
+pub fn published_form<'a>(info: &'a BuildInfo, rootimg: Option<&str>) -> Result<(&'a [String], u64), Exit> {
+    let Some(rootimg) = rootimg else { return Ok((&info.cmdline, info.memory)) };
+    info.form(rootimg).ok_or_else(|| {
+        let there = info.forms().join(", ");
+        render::say(&format!("error: the published image has no `{rootimg}`; it has {there}: add it with ‹[[pack.also]] archive = \"squashfs\"› and build, or name one of those"));
+        Exit::Usage
+    })
+}
+
 /// Finds one image by its name, or the recipe where one stands by `.`; its files are not read yet. A recipe of which only
 /// variants are images is found by its own name too.
 ///

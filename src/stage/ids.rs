@@ -28,8 +28,15 @@ pub const INITRD_GZIP: &str = "initrd/stateless-gzip";
 pub const PACK: &str = "pack/rootimg";
 /// The packed image in gzip, for a recipe that names something else.
 pub const PACK_GZIP: &str = "pack/rootimg-gzip";
+/// What the ids of further forms begin with.
+const PACKED: &str = "pack/rootimg-";
 /// Publishing, in the history only.
 pub const PUBLISH: &str = "publish";
+
+/// The action that packs one more form of the recipe, by the name of its file.
+pub fn pack_also(rootimg: &str) -> String {
+    format!("{PACKED}{}", rootimg.trim_start_matches("rootimg."))
+}
 
 /// The action that makes a layer of a transaction, or of another part of the root file system.
 pub fn layer(name: &str) -> String {

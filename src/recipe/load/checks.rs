@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Reader;
-use crate::recipe::{ArchiveKind, Family, Frames, PackCompress, default_drivers, normal_name};
+use crate::recipe::{ArchiveKind, Family, Frames, PackCompress, PackedForm, default_drivers, normal_name};
 use crate::source::{Finding, Span, nearest};
 use crate::witness;
 use crate::xcat::{PackageList, matches};
@@ -96,15 +96,29 @@ impl Reader<'_> {
     }
 
     pub(super) fn check_pack(&mut self) {
-        let pack = self.model.pack.clone();
-        let most = pack.effective_compress().highest_level();
-        let name = pack.effective_compress().name();
-        if let (Some(level), 0) = (pack.level, most) {
-            let span = self.span("pack.level");
+        let mut made: Vec<PackedForm> = Vec::new();
+        for form in self.model.pack.forms() {
+            self.check_level(&form);
+            self.check_form(&form);
+            if let Some(other) = made.iter().find(|other| other.rootimg() == form.rootimg()) {
+                let problem =
+                    format!("two forms would be one file: {} is made for `{}` already", form.rootimg(), other.at);
+                let finding = Finding::error("pack::twice", &self.span(&form.field("archive")), problem);
+                self.findings.push(finding.help("remove one of them, or choose another archive or compression"));
+            }
+            made.push(form);
+        }
+    }
+
+    fn check_level(&mut self, form: &PackedForm) {
+        let most = form.compress.highest_level();
+        let name = form.compress.name();
+        if let (Some(level), 0) = (form.level, most) {
+            let span = self.span(&form.field("level"));
             let problem = format!("‹level = {level}› has no meaning here: ‹compress = \"{name}\"› has no levels");
             self.findings.push(Finding::error("pack::level", &span, problem).help("remove the line"));
-        } else if let Some(level) = pack.level.filter(|level| *level > most) {
-            let span = self.span("pack.level");
+        } else if let Some(level) = form.level.filter(|level| *level > most) {
+            let span = self.span(&form.field("level"));
             self.findings.push(
                 Finding::error("pack::level", &span, format!("{name} has no level {level}: its highest is {most}"))
                     .help(format!("write ‹level = {most}›, or leave it out for the usual one")),
@@ -113,45 +127,39 @@ impl Reader<'_> {
     }
 
     /// What belongs to a form of the image, and what does not.
-    pub(super) fn check_form(&mut self) {
-        let pack = self.model.pack.clone();
-        let compress = pack.effective_compress();
-        let is_cpio = pack.archive == ArchiveKind::Cpio;
-        let name = pack.archive.name();
+    fn check_form(&mut self, form: &PackedForm) {
+        let is_cpio = form.archive == ArchiveKind::Cpio;
+        let name = form.archive.name();
         let mut refuse = |field: &str, problem: String, help: &str| {
-            let span = self.span(field);
+            let span = self.span(&form.field(field));
             self.findings.push(Finding::error("pack::form", &span, problem).help(help));
         };
-        if pack.frames == Frames::Single && !is_cpio {
+        if form.frames == Frames::Single && !is_cpio {
             let problem = format!("{name} cannot be one stream that a kernel takes as its initramfs: only cpio can");
-            refuse("pack.frames", problem, "remove the line, or write ‹archive = \"cpio\"›");
+            refuse("frames", problem, "remove the line, or write ‹archive = \"cpio\"›");
         }
-        if pack.frames == Frames::Single && compress == PackCompress::Lz4 && is_cpio {
+        if form.frames == Frames::Single && form.compress == PackCompress::Lz4 && is_cpio {
             let problem = "a kernel takes an initramfs in lz4's old form only, which imgbuild does not write";
-            refuse("pack.compress", problem.to_owned(), "choose one of zstd, gzip, xz, none");
+            refuse("compress", problem.to_owned(), "choose one of zstd, gzip, xz, none");
         }
-        let is_erofs = pack.archive == ArchiveKind::Erofs;
-        if is_erofs && !matches!(compress, PackCompress::Lz4 | PackCompress::None) {
-            let problem = format!("imgbuild does not write erofs with {}", compress.name());
-            refuse(
-                "pack.compress",
-                problem,
-                "choose one of lz4, none; or write ‹archive = \"squashfs\"›, which has all",
-            );
+        let is_erofs = form.archive == ArchiveKind::Erofs;
+        if is_erofs && !matches!(form.compress, PackCompress::Lz4 | PackCompress::None) {
+            let problem = format!("imgbuild does not write erofs with {}", form.compress.name());
+            refuse("compress", problem, "choose one of lz4, none; or write ‹archive = \"squashfs\"›, which has all");
         }
-        let Some(size) = pack.block_size else { return };
-        let sizes = match pack.archive {
+        let Some(size) = form.block_size else { return };
+        let sizes = match form.archive {
             ArchiveKind::Squashfs => 4096..=1 << 20,
             ArchiveKind::Erofs => 8192..=1 << 19,
             ArchiveKind::Cpio | ArchiveKind::Tar => {
                 let problem =
                     format!("block_size belongs to ‹archive = \"squashfs\"› or \"erofs\": {name} has no blocks");
-                return refuse("pack.block_size", problem, "remove the line, or choose another archive");
+                return refuse("block_size", problem, "remove the line, or choose another archive");
             }
         };
         if !size.is_power_of_two() || !sizes.contains(&size) {
             let problem = format!("{size} is not a power of two from {} to {}", sizes.start(), sizes.end());
-            refuse("pack.block_size", problem, "write for instance ‹block_size = 131072›, or leave it out");
+            refuse("block_size", problem, "write for instance ‹block_size = 131072›, or leave it out");
         }
     }
 

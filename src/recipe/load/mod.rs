@@ -379,7 +379,6 @@ impl Reader<'_> {
         self.findings.extend(super::parts::repositories::check_all(&model, &self.whole));
         self.findings.extend(super::model::releases::check_release(&model, self.spans.get("image.release")));
         self.check_pack();
-        self.check_form();
         self.check_boot();
         self.findings.extend(super::parts::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();

@@ -1,7 +1,7 @@
 //! What counts where a recipe says nothing, and the default is not in the schema: because it depends on another value,
 //! or because a key must not hold it.
 
-use crate::recipe::{ArchiveKind, Model, Pack, PackCompress};
+use crate::recipe::{ArchiveKind, Model, PackCompress};
 
 /// zstd's level where the recipe names none.
 pub const ZSTD_LEVEL: u32 = 3;
@@ -48,26 +48,6 @@ impl ArchiveKind {
     }
 }
 
-impl Pack {
-    /// The compression.
-    pub fn effective_compress(&self) -> PackCompress {
-        self.compress.unwrap_or(match self.archive {
-            ArchiveKind::Erofs => PackCompress::Lz4,
-            ArchiveKind::Cpio | ArchiveKind::Tar | ArchiveKind::Squashfs => PackCompress::Zstd,
-        })
-    }
-
-    /// The level of the compression that the recipe chose.
-    pub fn effective_level(&self) -> u32 {
-        match self.effective_compress() {
-            PackCompress::Zstd => self.level.unwrap_or(ZSTD_LEVEL),
-            PackCompress::Gzip => self.level.unwrap_or(GZIP_LEVEL),
-            PackCompress::Xz => self.level.unwrap_or(XZ_LEVEL),
-            PackCompress::None | PackCompress::Lz4 => 0,
-        }
-    }
-}
-
 impl Model {
     /// xCAT's profile of the image.
     pub fn profile(&self) -> &str {
@@ -88,12 +68,5 @@ mod tests {
     fn the_program_on_the_node_has_the_same_size_of_root() {
         let init = include_str!("../../../imgbuild-init/src/image.rs");
         assert!(init.contains(&format!("root_limit.as_deref().unwrap_or(\"{ROOT_SIZE}\")")));
-    }
-
-    #[test]
-    fn levels_belong_to_their_compressors() {
-        let level = |compress, level| Pack { compress: Some(compress), level, ..Pack::default() }.effective_level();
-        assert_eq!([level(PackCompress::Zstd, None), level(PackCompress::Zstd, Some(19))], [3, 19]);
-        assert_eq!([level(PackCompress::Gzip, None), level(PackCompress::Gzip, Some(9))], [6, 9]);
     }
 }

@@ -2,6 +2,7 @@
 
 mod content;
 pub mod effective;
+mod forms;
 mod kernel;
 pub mod official;
 mod pack;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use content::*;
+pub use forms::PackedForm;
 pub use kernel::*;
 pub use pack::*;
 pub use packages::*;

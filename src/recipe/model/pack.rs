@@ -28,6 +28,28 @@ pub struct Pack {
     #[serde(default)]
     #[schemars(range(min = 1, max = 19))]
     pub level: Option<u32>,
+    /// More forms of the same image: each a file of its own beside the first, for the same kernel and initrd.
+    #[serde(default)]
+    pub also: Vec<PackAlso>,
+}
+
+/// One more form of the image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PackAlso {
+    /// Archive.
+    pub archive: ArchiveKind,
+    /// Compression. None: zstd, and lz4 for erofs.
+    #[serde(default)]
+    pub compress: Option<PackCompress>,
+    /// Bytes of a block, as `block_size` of `[pack]`.
+    #[serde(default)]
+    #[schemars(range(min = 4096, max = 1_048_576))]
+    pub block_size: Option<u32>,
+    /// Level of the compression, as `level` of `[pack]`.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 19))]
+    pub level: Option<u32>,
 }
 
 /// How an archive is cut.

@@ -1,6 +1,6 @@
 //! A recipe and its lock, as actions.
 
-use super::reader::{Reader, gzip_initrd, xcat_pack};
+use super::reader::{Reader, gzip_initrd, pack_action, xcat_pack};
 use std::collections::BTreeMap;
 
 use super::{gate, initrd, node_support, pack, packages, postinstall, services, sync, system};
@@ -61,12 +61,14 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
     node_support::inputs::add(&mut reader)?;
     sync::inputs::add(&mut reader)?;
     initrd::inputs::add(&mut reader, init, ids::INITRD)?;
-    pack::inputs::add(&mut reader, ids::PACK);
+    for form in recipe.model.pack.forms() {
+        pack::inputs::add(&mut reader, &pack_action(&form));
+    }
     if forms == Forms::AndGzip {
         if gzip_initrd(recipe) != ids::INITRD {
             initrd::inputs::add(&mut reader, init, ids::INITRD_GZIP)?;
         }
-        if xcat_pack(recipe) != ids::PACK {
+        if xcat_pack(recipe) == ids::PACK_GZIP {
             pack::inputs::add(&mut reader, ids::PACK_GZIP);
         }
     }

@@ -16,7 +16,9 @@ pub mod sync;
 pub mod system;
 
 pub use graph::{Forms, StageGraph, graph_of};
-pub use reader::{compression, gzip_initrd, image_packages, initrd_compression, kernel_packages, xcat_pack};
+pub use reader::{
+    gzip_initrd, image_packages, initrd_compression, kernel_packages, pack_action, packed_form, xcat_pack,
+};
 
 use super::StageError;
 use super::builder::run::{Builder, Context};

@@ -38,6 +38,7 @@ use crate::stage::lock::repositories;
 use crate::stage::lock::stale::requests;
 use crate::stage::published::artefacts::{BuildInfo, Publication};
 use crate::stage::published::drift::stamps;
+use crate::stage::published::forms::packed_images;
 use crate::stage::published::layouts::{Target, XcatPublication, XcatPublished};
 use crate::stage::published::otherwise::publishing;
 use crate::stage::report::Report;
@@ -429,13 +430,9 @@ impl Builder<'_> {
             }),
             published: published.unwrap_or(earlier.published),
             actions,
-            frames: match work.done.0.get(ids::PACK) {
-                Some(outputs) => [Some(outputs), work.done.0.get(ids::PACK_GZIP)]
-                    .into_iter()
-                    .flatten()
-                    .flat_map(|outputs| outputs.frames.clone())
-                    .collect(),
-                None => earlier.frames,
+            frames: match work.done.0.contains_key(ids::PACK) {
+                true => work.done.0.values().flat_map(|outputs| outputs.frames.clone()).collect(),
+                false => earlier.frames,
             },
             asked: {
                 let now = repositories::addresses(self.recipe).into_iter().map(|one| one.digest);
@@ -557,9 +554,7 @@ impl Builder<'_> {
             kernel: done.blob(ids::PAYLOAD, "kernel")?,
             kernel_release: done.value(ids::PAYLOAD, "release")?,
             initrd: done.blob(ids::INITRD, "initrd")?,
-            index: done.blob(ids::PACK, "index")?,
-            frames: done.0.get(ids::PACK).map(|outputs| outputs.frames.clone()).unwrap_or_default(),
-            memory: done.value(ids::PACK, "memory")?.parse().unwrap_or(0),
+            images: packed_images(self.recipe, done)?,
             layers,
             target: target(self.recipe),
             epoch: lock.epoch,

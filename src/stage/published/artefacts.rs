@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::assemble::assemble;
+use super::forms::{PackedImage, PublishedForm, reused};
 use crate::archive::{Compression, Form, FrameInfo};
 use crate::digest::{Digest, Sha256};
 use crate::fault;
 use crate::format::{Newer, Version, version_of};
-use crate::recipe::{ArchiveKind, PackCompress, Recipe};
+use crate::recipe::Recipe;
 use crate::stage::StageError;
 use crate::stage::actions::pack::selinux::Labels;
 use crate::store::{BlobRef, Store, StoreError};
@@ -60,6 +61,9 @@ pub struct BuildInfo {
     /// Repositories of which signatures count that can be forged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weak_signatures: Vec<String>,
+    /// More forms of the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<PublishedForm>,
 }
 
 /// A frame as the index lists it.
@@ -120,25 +124,6 @@ pub fn index_text(
     text
 }
 
-/// Name of the packed image: it tells its archive and compressor.
-pub fn rootimg_name(recipe: &Recipe) -> &'static str {
-    let pack = &recipe.model.pack;
-    match (pack.archive, pack.effective_compress()) {
-        (ArchiveKind::Squashfs, _) => "rootimg.sfs",
-        (ArchiveKind::Erofs, _) => "rootimg.erofs",
-        (ArchiveKind::Cpio, PackCompress::Zstd) => "rootimg.cpio.zst",
-        (ArchiveKind::Cpio, PackCompress::Gzip) => "rootimg.cpio.gz",
-        (ArchiveKind::Cpio, PackCompress::Xz) => "rootimg.cpio.xz",
-        (ArchiveKind::Cpio, PackCompress::Lz4) => "rootimg.cpio.lz4",
-        (ArchiveKind::Cpio, PackCompress::None) => "rootimg.cpio",
-        (ArchiveKind::Tar, PackCompress::Zstd) => "rootimg.tar.zst",
-        (ArchiveKind::Tar, PackCompress::Gzip) => "rootimg.tar.gz",
-        (ArchiveKind::Tar, PackCompress::Xz) => "rootimg.tar.xz",
-        (ArchiveKind::Tar, PackCompress::Lz4) => "rootimg.tar.lz4",
-        (ArchiveKind::Tar, PackCompress::None) => "rootimg.tar",
-    }
-}
-
 /// What is published.
 pub struct Publication<'a> {
     /// The recipe.
@@ -153,12 +138,8 @@ pub struct Publication<'a> {
     pub kernel_release: String,
     /// The initrd.
     pub initrd: BlobRef,
-    /// The index.
-    pub index: BlobRef,
-    /// Frames of the image, in order.
-    pub frames: Vec<Digest>,
-    /// Memory of the unpacked image.
-    pub memory: u64,
+    /// The forms of the image: the one that nodes boot, and others beside it.
+    pub images: Vec<PackedImage>,
     /// Layers by action.
     pub layers: Vec<(String, String)>,
     /// Target text.
@@ -217,10 +198,9 @@ pub fn newer_build(out: &Path, name: &str) -> Result<(), Newer> {
 }
 
 impl Publication<'_> {
-    /// Words for the kernel's command line.
-    fn cmdline(&self, index: &Sha256) -> Vec<String> {
-        let mut words =
-            vec![format!("imgurl={{url}}/{}", rootimg_name(self.recipe)), format!("imgdigest=sha256:{index}")];
+    /// Words for the kernel's command line of a form.
+    fn cmdline(&self, rootimg: &str, index: &Sha256) -> Vec<String> {
+        let mut words = vec![format!("imgurl={{url}}/{rootimg}"), format!("imgdigest=sha256:{index}")];
         if let Some(size) = &self.recipe.model.boot.root_size {
             words.push(format!("rootlimit={size}"));
         }
@@ -250,8 +230,6 @@ impl Publication<'_> {
             .map_err(StageError::publishing("make a directory in", &builds))?;
         let before = published(self.out, name);
         fault::point("publish.made");
-        let rootimg = rootimg_name(self.recipe);
-        let index_name = format!("{rootimg}.index");
         let mut artefacts = Vec::new();
         let mut copy = |file: &str, blob: BlobRef| -> Result<Sha256, StageError> {
             let to = aside.path().join(file);
@@ -267,30 +245,28 @@ impl Publication<'_> {
         };
         copy("kernel", self.kernel)?;
         copy("initrd-stateless", self.initrd)?;
-        let index_sha = copy(&index_name, self.index)?;
-        let to = aside.path().join(rootimg);
-        let reused = before.as_ref().and_then(|(directory, info)| {
-            let same_index =
-                info.artefacts.iter().any(|artefact| artefact.name == index_name && artefact.sha256 == index_sha);
-            let artefact = info.artefacts.iter().find(|artefact| artefact.name == rootimg)?;
-            let from = directory.join(rootimg);
-            let whole = std::fs::metadata(&from).is_ok_and(|metadata| metadata.len() == artefact.size);
-            let same = || sha256_of(&to).is_ok_and(|digest| digest == artefact.sha256);
-            if same_index && whole && std::fs::hard_link(&from, &to).is_ok() {
-                if same() {
-                    return Some(artefact.clone());
+        let mut made = Vec::new();
+        for image in &self.images {
+            let index = copy(&format!("{}.index", image.rootimg), image.index)?;
+            made.push(PublishedForm {
+                rootimg: image.rootimg.to_owned(),
+                cmdline: self.cmdline(image.rootimg, &index),
+                memory: image.memory,
+            });
+        }
+        for image in &self.images {
+            let index = artefacts.iter().find(|one| one.name.strip_suffix(".index") == Some(image.rootimg));
+            let reused = index.zip(before.as_ref()).and_then(|(index, before)| reused(before, index, aside.path()));
+            artefacts.push(match reused {
+                Some(artefact) => artefact,
+                None => {
+                    let to = aside.path().join(image.rootimg);
+                    let (size, sha256) = assemble(self.store, &image.index, &image.frames, &to)?;
+                    Artefact { name: image.rootimg.to_owned(), size, sha256 }
                 }
-                let _ = std::fs::remove_file(&to);
-            }
-            None
-        });
-        artefacts.push(match reused {
-            Some(artefact) => artefact,
-            None => {
-                let (size, sha256) = assemble(self.store, &self.index, &self.frames, &to)?;
-                Artefact { name: rootimg.to_owned(), size, sha256 }
-            }
-        });
+            });
+        }
+        let first = made.remove(0);
         fault::point("publish.assembled");
         artefacts.sort_by(|a, b| a.name.cmp(&b.name));
         let write = |name: &str, bytes: &[u8]| {
@@ -304,12 +280,13 @@ impl Publication<'_> {
             target: self.target.clone(),
             epoch: self.epoch,
             kernel_release: self.kernel_release.clone(),
-            cmdline: self.cmdline(&index_sha),
-            memory: self.memory,
+            cmdline: first.cmdline,
+            memory: first.memory,
             artefacts,
             layers: self.layers.clone(),
             not_reproducible: self.not_reproducible.clone(),
             weak_signatures: self.recipe.weak_repositories(),
+            also: made,
         };
         let mut text = serde_json::to_vec_pretty(&info).unwrap_or_default();
         text.push(b'\n');

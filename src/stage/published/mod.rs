@@ -4,5 +4,6 @@ pub mod artefacts;
 pub mod assemble;
 pub mod copies;
 pub mod drift;
+pub mod forms;
 pub mod layouts;
 pub mod otherwise;

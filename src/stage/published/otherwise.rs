@@ -9,11 +9,13 @@ use crate::plan::{
     Verdict, evaluate, in_reading_order,
 };
 use crate::recipe::Recipe;
+use crate::stage::actions::pack_action;
 use crate::stage::ids;
 use crate::store::{Root, Store};
 use crate::witness;
 
-/// What a recipe says of the published files that no action is made of, as the inputs of an action: the kernel's command line.
+/// What a recipe says of the published files that no action is made of, as the inputs of an action: the kernel's command line
+/// and forms beside the first.
 pub fn publishing(recipe: &Recipe) -> Action {
     let boot = &recipe.model.boot;
     let size = boot
@@ -23,12 +25,16 @@ pub fn publishing(recipe: &Recipe) -> Action {
     let words = boot.cmdline.iter().enumerate();
     let words =
         words.map(|(index, word)| Input::new(format!("word {word}"), "").item(&recipe.spans, "boot.cmdline", index));
+    let forms = recipe.model.pack.forms().into_iter().skip(1).enumerate();
+    let forms = forms.map(|(index, form)| {
+        Input::new(format!("form {}", form.rootimg()), "").item(&recipe.spans, "pack.also", index)
+    });
     Action {
         id: ids::PUBLISH.to_owned(),
         stage: Stage::Pack,
         kind: ActionKind::Publish,
         version: 1,
-        inputs: size.chain(words).collect(),
+        inputs: size.chain(words).chain(forms).collect(),
         upstream: Vec::new(),
         needs: Vec::new(),
     }
@@ -41,7 +47,8 @@ fn was_published(info: &BuildInfo) -> Vec<(String, String)> {
     let size = words.next_if(|word| word.starts_with("rootlimit="));
     let size = size
         .and_then(|word| Some(("parameter boot.root_size".to_owned(), word.strip_prefix("rootlimit=")?.to_owned())));
-    size.into_iter().chain(words.map(|word| (format!("word {word}"), String::new()))).collect()
+    let forms = info.also.iter().map(|form| (format!("form {}", form.rootimg), String::new()));
+    size.into_iter().chain(words.map(|word| (format!("word {word}"), String::new()))).chain(forms).collect()
 }
 
 fn alone(action: Action) -> Option<ActionGraph> {
@@ -102,12 +109,13 @@ pub fn would_publish(
 ) -> Vec<Cause> {
     let mut causes = of_recipe(recipe, info, history);
     if decisions.iter().all(|decision| decision.verdict == Verdict::Keep) {
-        causes.extend(of_results(store, graph, decisions, (root, info), history));
+        causes.extend(of_results(recipe, store, graph, decisions, (root, info), history));
     }
     in_reading_order(causes)
 }
 
 fn of_results(
+    recipe: &Recipe,
     store: &Store,
     graph: &ActionGraph,
     decisions: &[Decision],
@@ -125,7 +133,9 @@ fn of_results(
         let layer = now.as_ref().and_then(|outputs| outputs.layer).map(|layer| layer.to_string());
         let published = info.layers.iter().find(|(id, _)| *id == decision.action);
         // Tools roots and the like are not published, nor is what another tool gets.
-        if published.is_none() && ![ids::PAYLOAD, ids::INITRD, ids::PACK].contains(&decision.action.as_str()) {
+        let is_form = |id: &str| recipe.model.pack.forms().iter().any(|form| pack_action(form) == id);
+        let id = decision.action.as_str();
+        if published.is_none() && ![ids::PAYLOAD, ids::INITRD].contains(&id) && !is_form(id) {
             continue;
         }
         let is_published = layer.is_some() && published.map(|(_, layer)| layer) == layer.as_ref();

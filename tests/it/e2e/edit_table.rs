@@ -294,8 +294,17 @@ const EDITS: &[Edit] = &[
     edit(&["pack.archive", "pack.block_size"], "another form", |space| {
         add_table(space, "[pack]\narchive = \"squashfs\"\nblock_size = 65536");
     }),
-    edit(&[], "tar", |space| add_table(space, "[pack]\narchive = \"tar\"")),
-    edit(&[], "erofs", |space| add_table(space, "[pack]\narchive = \"erofs\"")),
+    edit(
+        &["pack.also.archive", "pack.also.compress", "pack.also.block_size", "pack.also.level"],
+        "tar, erofs and a squashfs besides",
+        |space| {
+            add_table(
+                space,
+                "[[pack.also]]\narchive = \"tar\"\ncompress = \"gzip\"\nlevel = 1\n\n[[pack.also]]\narchive = \"erofs\"\n\n\
+                 [[pack.also]]\narchive = \"squashfs\"\nblock_size = 65536",
+            );
+        },
+    ),
     edit(&["pack.compress"], "the compressor", |space| add_table(space, "[pack]\ncompress = \"gzip\"\nlevel = 1")),
     edit(&["pack.level"], "the compressor's level", |space| add_table(space, "[pack]\nlevel = 1")),
     edit(&["pack.frames"], "one stream", |space| add_table(space, "[pack]\nframes = \"single\"\nlevel = 1")),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use super::machine::{Server, cmdline, expect, start};
+use super::machine::{Server, cmdline_of, expect, start};
 use super::offline::vendored;
 use super::same_bytes::Mounted;
 use super::{Built, store, tiny};
@@ -199,13 +199,14 @@ fn a_file_more_costs_a_squashfs_its_own_frame_and_the_tables_and_the_bytes_are_a
     // The superblock, the file's frame, and the tables.
     assert!(changed.len() <= 3 && changed[0] < 200, "{changed:?} of {}", after.len());
     assert!(changed.iter().sum::<u64>() < after.iter().map(|frame| frame.1).sum::<u64>() / 4, "{changed:?}");
-    // One job, trees copied, a store of its own.
+    // One job, trees copied, a store of its own; and not the only form: it has the bytes that it has alone.
     let clean = Space::new();
     copy_tree(space.path(), clean.path());
+    clean.edit("image.toml", "[pack]\narchive", "[[pack.also]]\narchive");
     std::fs::copy(space.path().join("image.lock"), clean.path().join("image.lock")).unwrap();
     let vendored = vendored().to_str().unwrap();
     clean.run(&["-j1", "--assemble", "copy", "build", "--locked", "--vendor", vendored]).good();
-    for name in ["rootimg.sfs", "rootimg.sfs.index", "initrd-stateless", "build.json"] {
+    for name in ["rootimg.sfs", "rootimg.sfs.index", "initrd-stateless"] {
         let read = |space: &Space| std::fs::read(space.artefact("tiny", name)).unwrap();
         assert!(read(&space) == read(&clean), "{name} differs");
     }
@@ -213,44 +214,118 @@ fn a_file_more_costs_a_squashfs_its_own_frame_and_the_tables_and_the_bytes_are_a
 
 #[test]
 fn boot_what_stays_packed_is_mounted_below_an_overlay_and_a_flipped_byte_is_refused() {
-    boots_packed("archive = \"squashfs\"");
-    boots_packed("archive = \"erofs\"");
-}
-
-fn boots_packed(pack: &str) {
+    let pack = "archive = \"squashfs\"\n\n[[pack.also]]\narchive = \"erofs\"";
     let built = Built { space: image(pack, ""), key: tiny().key.clone() };
     build(&built.space);
-    let misdeed = |name: &str, number: usize, mut bytes: Vec<u8>| {
-        if (name.ends_with(".sfs") || name.ends_with(".erofs")) && number == 0 {
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-        }
-        Some(bytes)
-    };
     let directory = built.space.artefact("tiny", ".").canonicalize().unwrap();
-    let server = Server::start(&directory, 0, Arc::new(misdeed));
-    let url = format!("http://10.0.2.2:{}", server.port);
-    let running = start(&built, "tiny", cmdline(&built, "tiny", &url), |machine| machine.memory_mib = 512);
-    expect(&running, "NODE IS UP: node-525400123456");
-    for text in ["ROOT IS OVERLAY", "WRITES ARE TAKEN", "READS ARE WHOLE"] {
-        expect(&running, text);
+    for rootimg in ["rootimg.sfs", "rootimg.erofs"] {
+        let misdeed = move |name: &str, number: usize, mut bytes: Vec<u8>| {
+            if name.ends_with(rootimg) && number == 0 {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+            }
+            Some(bytes)
+        };
+        let server = Server::start(&directory, 0, Arc::new(misdeed));
+        let url = format!("http://10.0.2.2:{}", server.port);
+        let words = cmdline_of(&built, "tiny", rootimg, &url);
+        let running = start(&built, "tiny", words, |machine| machine.memory_mib = 512);
+        expect(&running, "NODE IS UP: node-525400123456");
+        for text in ["ROOT IS OVERLAY", "WRITES ARE TAKEN", "READS ARE WHOLE"] {
+            expect(&running, text);
+        }
+        let console = running.console();
+        assert!(
+            console.contains("wrong digest: bytes") && console.contains("the image is mounted as it is"),
+            "{console}"
+        );
     }
-    let console = running.console();
-    assert!(console.contains("wrong digest: bytes") && console.contains("the image is mounted as it is"), "{console}");
 }
 
 #[test]
 fn boot_other_compressions_and_tar_are_unpacked() {
-    let packs =
-        ["compress = \"xz\"", "compress = \"lz4\"", "compress = \"none\"", "archive = \"tar\"\ncompress = \"gzip\""];
-    for pack in packs {
-        let built = Built { space: image(pack, ""), key: tiny().key.clone() };
-        build(&built.space);
-        let directory = built.space.artefact("tiny", ".").canonicalize().unwrap();
+    let also = ["cpio\"\ncompress = \"lz4", "cpio\"\ncompress = \"none", "tar\"\ncompress = \"gzip"];
+    let also = also.map(|form| format!("\n[[pack.also]]\narchive = \"{form}\"\n")).concat();
+    let built = Built { space: image(&format!("compress = \"xz\"\n{also}"), ""), key: tiny().key.clone() };
+    build(&built.space);
+    let directory = built.space.artefact("tiny", ".").canonicalize().unwrap();
+    for rootimg in ["rootimg.cpio.xz", "rootimg.cpio.lz4", "rootimg.cpio", "rootimg.tar.gz"] {
         let server = Server::start(&directory, 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
         let url = format!("http://10.0.2.2:{}", server.port);
-        let running = start(&built, "tiny", cmdline(&built, "tiny", &url), |_| {});
+        let running = start(&built, "tiny", cmdline_of(&built, "tiny", rootimg, &url), |_| {});
         expect(&running, "NODE IS UP: node-525400123456");
         expect(&running, "ROOT IS TMPFS");
+    }
+}
+
+#[test]
+fn several_forms_of_an_image_are_published_side_by_side_and_each_is_an_action_of_its_own() {
+    let also = "[[pack.also]]\narchive = \"squashfs\"\n\n[[pack.also]]\narchive = \"tar\"\ncompress = \"gzip\"\n";
+    // Bytes that no other test packs: a form that was packed once is not packed again, whoever asked.
+    let own = "echo several >\"$1/etc/several\"\n";
+    let space = image("compress = \"zstd\"", own);
+    build(&space);
+    let before = std::fs::read(space.artefact("tiny", "rootimg.cpio.zst")).unwrap();
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &format!("{recipe}\n{also}"));
+    let plan = space.run(&["plan"]).good().out;
+    for line in ["rootimg-sfs    run", "rootimg-tar.gz run", "pack.also += \"rootimg.sfs\""] {
+        assert!(plan.contains(line), "{line}: {plan}");
+    }
+    let err = build(&space);
+    assert!(err.contains("pack/rootimg-sfs: done") && !err.contains("pack/rootimg: "), "{err}");
+    assert!(before == std::fs::read(space.artefact("tiny", "rootimg.cpio.zst")).unwrap());
+    let directory = space.artefact("tiny", ".").canonicalize().unwrap();
+    let checked = Command::new("sha256sum").args(["-c", "SHA256SUMS"]).current_dir(&directory).output().unwrap();
+    let sums = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success() && sums.contains("rootimg.tar.gz.index: OK"), "{sums}");
+    let info: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(directory.join("build.json")).unwrap()).unwrap();
+    assert_eq!(info["cmdline"][0], "imgurl={url}/rootimg.cpio.zst");
+    assert_eq!([&info["also"][0]["rootimg"], &info["also"][1]["rootimg"]], ["rootimg.sfs", "rootimg.tar.gz"]);
+    assert_eq!(info["also"][0]["cmdline"][0], "imgurl={url}/rootimg.sfs");
+    assert!(info["also"][0]["memory"].as_u64().unwrap() < info["memory"].as_u64().unwrap(), "{info}");
+    let wrong = space.run(&["boot-entry", "tiny", "--url", "http://one", "--rootimg", "rootimg.erofs"]);
+    assert!(
+        wrong.code == 64 && wrong.err.contains("it has rootimg.cpio.zst, rootimg.sfs, rootimg.tar.gz"),
+        "{}",
+        wrong.err
+    );
+    space.run(&["plan", "--detailed-exitcode"]).good();
+
+    // xCAT gets the form that it has a name for, and no other is made for it.
+    let osimage = format!("xcat:{}", space.path().join("osimage").display());
+    let err = space.run(&["build", "--locked", "--publish", &osimage]).good().err;
+    assert!(space.path().join("osimage/rootimg.sfs").is_file() && !err.contains("pack/rootimg-gzip"), "{err}");
+    // A fetched copy has all forms.
+    let server = Server::start(&directory, 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
+    let copy = space.path().join("copy");
+    space.run(&["fetch", &format!("http://127.0.0.1:{}", server.port), copy.to_str().unwrap()]).good();
+    for name in ["rootimg.cpio.zst", "rootimg.sfs", "rootimg.tar.gz.index"] {
+        assert!(std::fs::read(copy.join(name)).unwrap() == std::fs::read(directory.join(name)).unwrap(), "{name}");
+    }
+
+    // A form that is taken out is published no longer, though nothing has to be packed for that.
+    space.edit("image.toml", "[[pack.also]]\narchive = \"tar\"\ncompress = \"gzip\"\n", "");
+    let plan = space.run(&["plan"]).good().out;
+    assert!(plan.contains("rootimg.tar.gz"), "{plan}");
+    build(&space);
+    assert!(!space.artefact("tiny", "rootimg.tar.gz").exists() && space.artefact("tiny", "rootimg.sfs").exists());
+    // Two of one name, and what a form cannot have.
+    for (line, problem) in [
+        ("archive = \"cpio\"", "two forms would be one file: rootimg.cpio.zst is made for `pack` already"),
+        ("archive = \"erofs\"\ncompress = \"xz\"", "imgbuild does not write erofs with xz"),
+        ("archive = \"tar\"\nblock_size = 65536", "tar has no blocks"),
+        ("archive = \"tar\"\nframes = \"single\"", "`frames` is not a key of [pack.also[1]]"),
+    ] {
+        space.write(
+            "image.toml",
+            &format!("{recipe}\n{also}\n[[pack.also]]\n{line}\n")
+                .replace(also, "[[pack.also]]\narchive = \"squashfs\"\n"),
+        );
+        let ran = space.run(&["check"]);
+        let said = ran.err.replace(['\n', '│'], " ");
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(ran.code == 1 && said.contains(problem), "{said}");
     }
 }

@@ -70,6 +70,15 @@ pub fn cmdline(built: &Built, image: &str, url: &str) -> String {
     words.join(" ")
 }
 
+/// The same of another form of the image than the first.
+pub fn cmdline_of(built: &Built, image: &str, rootimg: &str, url: &str) -> String {
+    let ran = built.space.run(&["boot-entry", image, "--url", url, "--rootimg", rootimg, "--format", "json"]).good();
+    let entry: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let words: Vec<&str> = entry["cmdline"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    assert!(words[0].ends_with(rootimg), "{words:?}");
+    words.join(" ")
+}
+
 /// Starts a machine from an image's artefacts.
 pub fn start(built: &Built, image: &str, cmdline: String, change: impl FnOnce(&mut Machine)) -> Running {
     let artefact = |name: &str| -> PathBuf { built.space.artefact(image, name).canonicalize().unwrap() };

@@ -27,6 +27,7 @@ const fn with(path: &'static str, one: &'static str, other: &'static str, with: 
     Field { path, values: (one, other), with }
 }
 
+const ALSO: &str = r#"{"pack": {"also": [{"archive": "squashfs"}]}}"#;
 const DRACUT: &str = r#"{"initrd": {"generator": "dracut"}}"#;
 /// A recipe for RPM packages: without what only Debian's has.
 const RPM: &str = r#"{"image": {"distro": "rocky", "release": "9"}, "otherpkgs": null, "kernel": {"package": "kernel", "build": null},
@@ -126,6 +127,10 @@ const FIELDS: &[Field] = &[
     field("exclude.lists", r#"["a.exlist"]"#, r#"["b.exlist"]"#),
     field("pack.archive", r#""cpio""#, r#""squashfs""#),
     with("pack.block_size", "null", "65536", r#"{"pack": {"archive": "squashfs"}}"#),
+    with("pack.also.archive", r#""squashfs""#, r#""tar""#, ALSO),
+    with("pack.also.compress", r#""zstd""#, r#""gzip""#, ALSO),
+    with("pack.also.block_size", "null", "65536", ALSO),
+    with("pack.also.level", "3", "4", ALSO),
     field("pack.compress", r#""zstd""#, r#""gzip""#),
     field("pack.frames", r#""many""#, r#""single""#),
     field("pack.level", "3", "4"),
@@ -357,6 +362,10 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     exclude.lists: pack/rootimg pack/rootimg-gzip
     pack.archive: -pack/rootimg-gzip initrd/stateless initrd/stateless-gzip pack/rootimg
     pack.block_size: pack/rootimg
+    pack.also.archive: -pack/rootimg-sfs initrd/stateless initrd/stateless-gzip +pack/rootimg-gzip +pack/rootimg-tar.zst
+    pack.also.compress: pack/rootimg-sfs
+    pack.also.block_size: pack/rootimg-sfs
+    pack.also.level: pack/rootimg-sfs
     pack.compress: -pack/rootimg-gzip pack/rootimg
     pack.frames: pack/rootimg pack/rootimg-gzip
     pack.level: pack/rootimg

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::boot::{FileServer, Machine, artefact, memory_for, ssh_answers};
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{published_image, recipe};
+use crate::cli::setup::{published_form, published_image, recipe};
 use crate::sandbox::interrupt;
 
 /// Arguments of `boot`.
@@ -39,6 +39,9 @@ pub struct Arguments {
     /// More words for the kernel's command line
     #[arg(long = "append", value_name = "WORDS")]
     pub append: Vec<String>,
+    /// Which packed image, where the recipe has several: rootimg.sfs [default: the one of [pack] itself]
+    #[arg(long, value_name = "FILE")]
+    pub rootimg: Option<String>,
     /// Where artefacts are [default: `out` beside the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -67,6 +70,10 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
         return Exit::Input;
     };
+    let (cmdline, memory) = match published_form(&info, own.rootimg.as_deref()) {
+        Ok(form) => form,
+        Err(exit) => return exit,
+    };
     let files =
         artefact(&directory, "kernel").and_then(|kernel| Ok((kernel, artefact(&directory, "initrd-stateless")?)));
     let (kernel, initrd) = match files {
@@ -85,7 +92,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     };
     let port = if own.ssh { own.ssh_port.or_else(free_port) } else { None };
     let url = format!("http://10.0.2.2:{}", server.port());
-    let mut words: Vec<String> = info.cmdline.iter().map(|word| word.replace("{url}", &url)).collect();
+    let mut words: Vec<String> = cmdline.iter().map(|word| word.replace("{url}", &url)).collect();
     if !words.iter().any(|word| word.starts_with("console=")) {
         words.push("console=ttyS0".to_owned());
     }
@@ -94,7 +101,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         kernel,
         initrd,
         cmdline: words.join(" "),
-        memory_mib: own.memory.unwrap_or_else(|| memory_for(info.memory)),
+        memory_mib: own.memory.unwrap_or_else(|| memory_for(memory)),
         cpus: own.cpus,
         network: vec![Machine::user_network(&own.mac, port)],
     };

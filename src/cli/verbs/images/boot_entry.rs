@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{published_image, recipe};
+use crate::cli::setup::{published_form, published_image, recipe};
 
 /// Arguments of `boot-entry`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,9 @@ pub struct Arguments {
     /// More words for the kernel's command line
     #[arg(long = "append", value_name = "WORDS", allow_hyphen_values = true)]
     pub append: Vec<String>,
+    /// Which packed image, where the recipe has several: rootimg.sfs [default: the one of [pack] itself]
+    #[arg(long, value_name = "FILE")]
+    pub rootimg: Option<String>,
     /// Where artefacts are [default: `out` beside the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -87,7 +90,11 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         ));
         return Exit::Input;
     }
-    let words = info.cmdline.iter().map(|word| word.replace("{url}", url));
+    let (words, _) = match published_form(&info, own.rootimg.as_deref()) {
+        Ok(form) => form,
+        Err(exit) => return exit,
+    };
+    let words = words.iter().map(|word| word.replace("{url}", url));
     let cmdline = words.chain(own.append.iter().cloned()).collect();
     let entry = Entry { name: name.clone(), url: url.to_owned(), cmdline };
     let text = match own.format {

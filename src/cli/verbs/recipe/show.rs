@@ -130,7 +130,7 @@ fn of_a_file(draft: &Draft, path: &str) -> Option<(Json, Spans)> {
 fn fill_in(effective: &mut Json) {
     let Ok(model) = serde_json::from_value::<Model>(effective.clone()) else { return };
     for (table, key, default) in [
-        ("pack", "level", json!(model.pack.effective_level())),
+        ("pack", "level", json!(model.pack.first().effective_level())),
         ("system", "hostname", json!(HOSTNAME_BY_DHCP)),
         ("boot", "root_size", json!(ROOT_SIZE)),
         ("xcat", "profile", json!(model.profile())),

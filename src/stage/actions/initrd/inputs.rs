@@ -9,7 +9,7 @@ use crate::stage::actions::initrd::dracut;
 use crate::stage::actions::packages::tools::tools_identity;
 use crate::stage::actions::reader::Reader;
 use crate::stage::actions::reader::initrd_compression;
-use crate::stage::actions::reader::{encoder, form, form_modules};
+use crate::stage::actions::reader::{encoder, form_modules};
 use crate::stage::ids;
 use crate::stage::results::file;
 
@@ -49,8 +49,8 @@ pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), Stage
             });
         }
     }
-    for name in form_modules(form(reader.recipe, ids::PACK)) {
-        let input = Input::new(format!("driver {name}"), "named").field(spans, "pack.archive");
+    for (name, field) in form_modules(reader.recipe) {
+        let input = Input::new(format!("driver {name}"), "named").field(spans, &field);
         if inputs.iter().all(|known| known.name != input.name) {
             inputs.push(input);
         }

@@ -2,7 +2,7 @@
 
 use crate::plan::Action;
 use crate::stage::actions::initrd_compression;
-use crate::stage::actions::reader::{form, form_modules};
+use crate::stage::actions::reader::form_modules;
 use crate::stage::builder::run::{Builder, Context};
 use crate::stage::report::refuse;
 use crate::stage::results::below;
@@ -30,9 +30,9 @@ pub fn initrd_request(
         ca.push_str(&std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.clone(), source })?);
     }
     let mut wanted = crate::recipe::wanted_drivers(&builder.recipe.model.kernel.drivers);
-    for name in form_modules(form(builder.recipe, ids::PACK)) {
+    for (name, _) in form_modules(builder.recipe) {
         if wanted.named.iter().all(|known| known != name) {
-            wanted.named.push((*name).to_owned());
+            wanted.named.push(name.to_owned());
         }
     }
     let layers = match builder.recipe.model.initrd.modules_from {

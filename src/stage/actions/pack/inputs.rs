@@ -4,15 +4,16 @@ use crate::archive::{EROFS_VERSION, FRAME_VERSION, Form, SQUASHFS_VERSION, TAR_V
 use crate::plan::{Action, ActionKind, Input, Origin, Stage};
 use crate::recipe::Selinux;
 use crate::stage::actions::reader::Reader;
-use crate::stage::actions::reader::compression;
-use crate::stage::actions::reader::{encoder, form};
+use crate::stage::actions::reader::{archive, compression, encoder, packed_form};
 use crate::stage::ids;
 
 /// Adds the action of the packed image.
 pub fn add(reader: &mut Reader<'_>, id: &str) {
-    let compression = compression(reader.recipe, id);
+    let packed = packed_form(reader.recipe, id);
+    let field = |name: &str| packed.field(name);
+    let compression = compression(&packed);
     let level = compression.level().to_string();
-    let form = form(reader.recipe, id);
+    let form = archive(&packed);
     let selinux = if reader.recipe.model.system.selinux == Selinux::Auto { "auto" } else { "off" };
     let is_gzip = id == ids::PACK_GZIP;
     let writer = |version: u32, name: &str| {
@@ -23,22 +24,22 @@ pub fn add(reader: &mut Reader<'_>, id: &str) {
     let (version, own) = match form {
         Form::Cpio { single } => (
             writer(FRAME_VERSION, "frame"),
-            reader.setting("frames", if single { "single" } else { "many" }, "pack.frames"),
+            reader.setting("frames", if single { "single" } else { "many" }, &field("frames")),
         ),
-        Form::Tar => (writer(TAR_VERSION, "tar"), reader.setting("frames", "many", "pack.frames")),
+        Form::Tar => (writer(TAR_VERSION, "tar"), reader.setting("frames", "many", &field("frames"))),
         Form::Squashfs { block_size } => {
-            (writer(SQUASHFS_VERSION, "squashfs"), reader.setting("block_size", block_size, "pack.block_size"))
+            (writer(SQUASHFS_VERSION, "squashfs"), reader.setting("block_size", block_size, &field("block_size")))
         }
         Form::Erofs { chunk } => {
-            (writer(EROFS_VERSION, "erofs"), reader.setting("block_size", chunk, "pack.block_size"))
+            (writer(EROFS_VERSION, "erofs"), reader.setting("block_size", chunk, &field("block_size")))
         }
     };
     let mut inputs = vec![
-        reader.form(is_gzip, "rootimg", reader.setting("archive", form.name(), "pack.archive")),
+        reader.form(is_gzip, "rootimg", reader.setting("archive", form.name(), &field("archive"))),
         version,
-        reader.form(is_gzip, "rootimg", reader.setting("compress", compression.name(), "pack.compress")),
+        reader.form(is_gzip, "rootimg", reader.setting("compress", compression.name(), &field("compress"))),
         encoder(compression),
-        reader.form(is_gzip, "rootimg", reader.setting("level", &level, "pack.level")),
+        reader.form(is_gzip, "rootimg", reader.setting("level", &level, &field("level"))),
         own,
         reader.setting("selinux", selinux, "system.selinux"),
     ];

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::recipe::{SecretsRule, Selinux};
 use crate::source::{Finding, Severity};
-use crate::stage::actions::compression;
-use crate::stage::actions::reader::form;
+use crate::stage::actions::reader::{archive, compression, packed_form};
 use crate::stage::ids;
 use crate::stage::published::artefacts::index_text;
 use crate::stage::results::below;
@@ -37,8 +36,9 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
             builder.report.finding(finding);
         }
     }
-    let compression = compression(builder.recipe, &action.id);
-    let form = form(builder.recipe, &action.id);
+    let packed = packed_form(builder.recipe, &action.id);
+    let compression = compression(&packed);
+    let form = archive(&packed);
     let scratch = builder.store.scratch()?;
     let request = pack::PackRequest {
         layers,

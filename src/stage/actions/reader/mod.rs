@@ -9,7 +9,9 @@ use crate::archive::{BLOCK_SIZE, Compression, EROFS_CHUNK, Form};
 use crate::distro::PackageManager;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{Accounts, GZIP_LEVEL, PassRole, ZSTD_LEVEL};
-use crate::recipe::{ArchiveKind, Frames, InitrdCompress, Lock, ModulesFrom, PackCompress, PinnedPackage, Recipe};
+use crate::recipe::{
+    ArchiveKind, Frames, InitrdCompress, Lock, ModulesFrom, PackCompress, PackedForm, PinnedPackage, Recipe,
+};
 use crate::source::Span;
 use crate::stage::ids;
 
@@ -20,13 +22,34 @@ pub fn gzip_initrd(recipe: &Recipe) -> &'static str {
 
 /// The action that makes the packed image that xCAT gets: the recipe's own where xCAT has a name for its form, else one in gzip.
 /// Source of the names: xCAT 2.19, packimage.
-pub fn xcat_pack(recipe: &Recipe) -> &'static str {
+pub fn xcat_pack(recipe: &Recipe) -> String {
+    let has_name = |form: &PackedForm| match (form.archive, form.compress) {
+        (ArchiveKind::Cpio | ArchiveKind::Tar, PackCompress::Gzip | PackCompress::Xz) | (ArchiveKind::Squashfs, _) => {
+            true
+        }
+        (ArchiveKind::Cpio | ArchiveKind::Tar, _) | (ArchiveKind::Erofs, _) => false,
+    };
+    let own = recipe.model.pack.forms().into_iter().find(has_name);
+    own.map_or_else(|| ids::PACK_GZIP.to_owned(), |form| pack_action(&form))
+}
+
+/// The action that makes a form that the recipe asks for.
+pub fn pack_action(form: &PackedForm) -> String {
+    if form.is_first() { ids::PACK.to_owned() } else { ids::pack_also(form.rootimg()) }
+}
+
+/// The form that an action packs the image in.
+pub fn packed_form(recipe: &Recipe, action: &str) -> PackedForm {
     let pack = &recipe.model.pack;
-    match (pack.archive, pack.effective_compress()) {
-        (ArchiveKind::Cpio | ArchiveKind::Tar, PackCompress::Gzip | PackCompress::Xz) => ids::PACK,
-        (ArchiveKind::Squashfs, _) => ids::PACK,
-        (ArchiveKind::Cpio | ArchiveKind::Tar, _) | (ArchiveKind::Erofs, _) => ids::PACK_GZIP,
-    }
+    let own = pack.forms().into_iter().find(|form| pack_action(form) == action);
+    // The recipe's level and blocks are those of another form.
+    own.unwrap_or_else(|| PackedForm {
+        archive: ArchiveKind::Cpio,
+        compress: PackCompress::Gzip,
+        level: None,
+        block_size: None,
+        ..pack.first()
+    })
 }
 
 /// How an action compresses the initrd. It has some ten megabytes: at 3 zstd takes a tenth of a second, and gzip's own level
@@ -35,39 +58,43 @@ pub fn initrd_compression(recipe: &Recipe, action: &str) -> Compression {
     if action == gzip_initrd(recipe) { Compression::Gzip(GZIP_LEVEL) } else { Compression::Zstd(ZSTD_LEVEL) }
 }
 
-/// How an action compresses the image.
-pub fn compression(recipe: &Recipe, action: &str) -> Compression {
-    let pack = &recipe.model.pack;
-    match pack.effective_compress() {
-        // The recipe's level is one of another compressor, or of another form.
-        _ if action == ids::PACK_GZIP => Compression::Gzip(GZIP_LEVEL),
-        PackCompress::Zstd => Compression::Zstd(pack.effective_level()),
-        PackCompress::Gzip => Compression::Gzip(pack.effective_level()),
-        PackCompress::Xz => Compression::Xz(pack.effective_level()),
+/// How a form compresses the image.
+pub fn compression(form: &PackedForm) -> Compression {
+    match form.compress {
+        PackCompress::Zstd => Compression::Zstd(form.effective_level()),
+        PackCompress::Gzip => Compression::Gzip(form.effective_level()),
+        PackCompress::Xz => Compression::Xz(form.effective_level()),
         PackCompress::Lz4 => Compression::Lz4,
         PackCompress::None => Compression::None,
     }
 }
 
-/// The form that an action packs the image in.
-pub fn form(recipe: &Recipe, action: &str) -> Form {
-    let pack = &recipe.model.pack;
-    match pack.archive {
-        _ if action == ids::PACK_GZIP => Form::Cpio { single: pack.frames == Frames::Single },
-        ArchiveKind::Cpio => Form::Cpio { single: pack.frames == Frames::Single },
+/// The archive of a form.
+pub fn archive(form: &PackedForm) -> Form {
+    match form.archive {
+        ArchiveKind::Cpio => Form::Cpio { single: form.frames == Frames::Single },
         ArchiveKind::Tar => Form::Tar,
-        ArchiveKind::Squashfs => Form::Squashfs { block_size: pack.block_size.unwrap_or(BLOCK_SIZE) },
-        ArchiveKind::Erofs => Form::Erofs { chunk: pack.block_size.unwrap_or(EROFS_CHUNK) },
+        ArchiveKind::Squashfs => Form::Squashfs { block_size: form.block_size.unwrap_or(BLOCK_SIZE) },
+        ArchiveKind::Erofs => Form::Erofs { chunk: form.block_size.unwrap_or(EROFS_CHUNK) },
     }
 }
 
-/// Modules that a node's initrd needs for a form.
-pub fn form_modules(form: Form) -> &'static [&'static str] {
-    match form {
-        Form::Cpio { .. } | Form::Tar => &[],
-        Form::Squashfs { .. } => &["loop", "squashfs", "overlay"],
-        Form::Erofs { .. } => &["loop", "erofs", "overlay"],
+/// Modules that a node's initrd needs for the forms of an image, each with the setting that asks for it.
+pub fn form_modules(recipe: &Recipe) -> Vec<(&'static str, String)> {
+    let mut modules: Vec<(&str, String)> = Vec::new();
+    for form in recipe.model.pack.forms() {
+        let of_form: &[&str] = match form.archive {
+            ArchiveKind::Cpio | ArchiveKind::Tar => &[],
+            ArchiveKind::Squashfs => &["loop", "squashfs", "overlay"],
+            ArchiveKind::Erofs => &["loop", "erofs", "overlay"],
+        };
+        for name in of_form {
+            if modules.iter().all(|(known, _)| known != name) {
+                modules.push((name, form.field("archive")));
+            }
+        }
     }
+    modules
 }
 
 /// Puts the actions together.

@@ -15,9 +15,9 @@ use crate::fault;
 use crate::plan::{Decision, Verdict};
 use crate::recipe::Recipe;
 use crate::stage::StageError;
-use crate::stage::actions::{gzip_initrd, xcat_pack};
+use crate::stage::actions::{gzip_initrd, packed_form, xcat_pack};
 use crate::stage::ids;
-use crate::stage::published::artefacts::{rootimg_name, sha256_of};
+use crate::stage::published::artefacts::sha256_of;
 use crate::stage::published::assemble::assemble;
 use crate::stage::published::drift::Drift;
 use crate::stage::results::{Done, missing};
@@ -135,11 +135,11 @@ impl<'a> XcatPublication<'a> {
         let pack = xcat_pack(recipe);
         Ok(Self {
             store,
-            rootimg: if pack == ids::PACK { rootimg_name(recipe) } else { ROOTIMG },
+            rootimg: if pack == ids::PACK_GZIP { ROOTIMG } else { packed_form(recipe, &pack).rootimg() },
             kernel: done.blob(ids::PAYLOAD, "kernel")?,
             initrd: done.blob(gzip_initrd(recipe), "initrd")?,
-            index: done.blob(pack, "index")?,
-            frames: &done.0.get(pack).ok_or_else(|| missing(pack))?.frames,
+            index: done.blob(&pack, "index")?,
+            frames: &done.0.get(&pack).ok_or_else(|| missing(&pack))?.frames,
         })
     }
 
