@@ -19,8 +19,21 @@ pub enum Container {
     Compressed,
     /// An ELF file, such as a module.
     Elf,
+    /// squashfs.
+    Squashfs,
     /// A file system that is not read, with its name.
     FileSystem(&'static str),
+}
+
+impl Container {
+    /// Its name, where it is a file system that a kernel mounts.
+    pub fn file_system(self) -> Option<&'static str> {
+        match self {
+            Self::FileSystem(name) => Some(name),
+            Self::Squashfs => Some("squashfs"),
+            _ => None,
+        }
+    }
 }
 
 /// How many bytes [`container`] wants to see.
@@ -39,7 +52,7 @@ pub fn container(start: &[u8]) -> Option<Container> {
         () if at(257, b"ustar") => Container::Tar,
         () if compression(start).is_some() => Container::Compressed,
         () if at(1080, &[0x53, 0xef]) => Container::FileSystem("ext2, ext3 or ext4"),
-        () if at(0, b"hsqs") => Container::FileSystem("squashfs"),
+        () if at(0, b"hsqs") => Container::Squashfs,
         () if at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]) => Container::FileSystem("erofs"),
         () if at(0, b"XFSB") => Container::FileSystem("XFS"),
         () if at(510, &[0x55, 0xaa]) && (at(54, b"FAT") || at(82, b"FAT")) => Container::FileSystem("FAT"),

@@ -23,6 +23,7 @@ pub use self::members::directory::list_directory;
 pub use self::members::listing::{Listed, Look, list_cpio, list_tar};
 pub use self::squashfs::{
     BLOCK_SIZE, BlockInfo, DataFile, DataFrame, Finished, Image, Run, SQUASHFS_VERSION, cut_blocks, finish, fits,
+    list_squashfs,
 };
 pub use self::tar::{TAR_VERSION, write_entry as write_tar_entry, write_trailer as write_tar_trailer};
 pub use compress::Compression;

@@ -66,6 +66,23 @@ fn a_tree_of_somebody_else_is_told_by_its_own_packages() {
 }
 
 #[test]
+fn a_squashfs_of_somebody_else_is_read_without_mounting_it() {
+    let space = tree();
+    let image = crate::support::project().join("tests/fixtures/squashfs/small.sfs");
+    let image = image.to_str().unwrap();
+    let ran = space.run(&["size", image, "--by", "directory", "--json"]).good();
+    let document: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let rows = document["images"][0]["rows"].as_array().unwrap();
+    let etc = rows.iter().find(|row| row["name"].as_str().unwrap().ends_with("etc")).unwrap();
+    // Lines of 1 to 3000; a hole of 20,000 bytes and three behind it; six bytes of two names.
+    assert_eq!(etc["raw"], 13_893 + 20_003 + 6, "{rows:?}");
+    space.run(&["diff", image, image, "--detailed-exitcode"]).good();
+    let tree = space.path().join("tree");
+    let ran = space.run(&["diff", image, tree.to_str().unwrap()]).good();
+    assert!(ran.out.contains("etc/motd"), "{}", ran.out);
+}
+
+#[test]
 fn what_cannot_be_looked_into_is_said_with_what_to_do() {
     let space = tree();
     space.write("text", "a text that is long enough to be read as whatever it may be");

@@ -14,10 +14,12 @@ mod blocks;
 mod encoder;
 mod inodes;
 mod metadata;
+mod read;
 mod tables;
 mod xattrs;
 
 pub use blocks::{BlockInfo, DataFile, DataFrame, Run, cut_blocks};
+pub use read::list_squashfs;
 pub use tables::{Finished, Image, finish};
 pub use xattrs::fits;
 

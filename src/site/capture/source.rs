@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::archive::{Container, Look, START, container, list_cpio, list_directory, list_tar, plain};
+use crate::archive::{Container, Look, START, container, list_cpio, list_directory, list_squashfs, list_tar, plain};
 
 use super::CaptureError;
 
@@ -68,8 +68,9 @@ impl Source {
             Self::Directory(path) | Self::Archive(path) => {
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let is_ending =
-                    |word: &str| ["tar", "cpio", "gz", "xz", "zst", "lz4", "tgz", "txz", "bz2"].contains(&word);
+                let is_ending = |word: &str| {
+                    ["tar", "cpio", "gz", "xz", "zst", "lz4", "tgz", "txz", "bz2", "sfs", "squashfs"].contains(&word)
+                };
                 let words: Vec<&str> = name.split('.').collect();
                 let end = words.iter().rposition(|word| !is_ending(word)).map_or(words.len(), |at| at + 1);
                 words[..end].join(".")
@@ -219,13 +220,14 @@ impl Opened {
         match kind {
             Some(Container::Cpio) => list_cpio(&mut stream, look).map_err(said),
             Some(Container::Tar) => list_tar(&mut stream, look).map_err(said),
+            Some(Container::Squashfs) => list_squashfs(&File::open(&path).map_err(said)?, look).map_err(said),
             Some(Container::FileSystem(kind)) => Err(CaptureError::Source {
                 text: path.display().to_string(),
                 problem: format!("it is a file system ({kind}): mount it, and name the directory"),
             }),
             _ => Err(CaptureError::Source {
                 text: path.display().to_string(),
-                problem: "it is neither a tar nor a cpio archive".to_owned(),
+                problem: "it is neither an archive in tar, cpio nor squashfs".to_owned(),
             }),
         }
     }

@@ -155,7 +155,23 @@ fn squashfs_holds_what_cpio_holds_by_the_kernel_and_by_unsquashfs() {
         let kernel = mounted(&sfs, "squashfs");
         assert_eq!(note(&kernel.path), b"kept", "{pack}");
         similar_asserts(&listed(&kernel.path), &expected, pack);
+        // imgbuild's own reader, against the kernel.
+        let mount = kernel.path.to_str().unwrap();
+        let same = |image: &Path, tree: &str| {
+            let ran = space.run(&["diff", image.to_str().unwrap(), tree, "--detailed-exitcode"]);
+            assert_eq!(ran.code, 0, "{pack}: {}{}", ran.out, ran.err);
+        };
+        same(&sfs, mount);
         let directory = tempfile::tempdir().unwrap();
+        // What mksquashfs makes, which xCAT's packimage calls.
+        let odd = format!("{mount}/srv");
+        for compressor in ["gzip", "xz", "lz4", "zstd"] {
+            let made = directory.path().join(compressor);
+            let words = ["-comp", compressor, "-quiet", "-no-progress"];
+            let ran = Command::new("mksquashfs").arg(&odd).arg(&made).args(words).output().unwrap();
+            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+            same(&made, &odd);
+        }
         let ran = Command::new("unsquashfs")
             .args(["-no-progress", "-d"])
             .arg(directory.path().join("root"))

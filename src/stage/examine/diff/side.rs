@@ -70,7 +70,7 @@ pub struct Side {
 }
 
 /// Packed images, the one that counts first. Source: imgbuild's names and those of xCAT's packimage.
-const ROOTIMGS: [&str; 11] = [
+const ROOTIMGS: [&str; 12] = [
     "rootimg.cpio.zst",
     "rootimg.cpio.gz",
     "rootimg.cpio.xz",
@@ -81,6 +81,7 @@ const ROOTIMGS: [&str; 11] = [
     "rootimg.tar.xz",
     "rootimg.tar.lz4",
     "rootimg.tar",
+    "rootimg.sfs",
     "rootimg.gz",
 ];
 const INITRDS: [&str; 2] = ["initrd-stateless", "initrd-stateless.gz"];
@@ -190,10 +191,9 @@ fn initrd_of(directory: &Path) -> Option<Tree> {
 fn packed(directory: &Path) -> Result<Side, SideError> {
     let file = ROOTIMGS.iter().map(|name| directory.join(name)).find(|path| path.is_file());
     let Some(file) = file else {
-        let mounted = ["rootimg.sfs", "rootimg.erofs"].into_iter().find(|name| directory.join(name).is_file());
-        let problem = match mounted {
-            Some(name) => format!("has a {name}, which diff does not read: mount it, and give the directory"),
-            None => "has no packed image of a form that is known".to_owned(),
+        let problem = match directory.join("rootimg.erofs").is_file() {
+            true => "has a rootimg.erofs, which diff does not read: mount it, and give the directory".to_owned(),
+            false => "has no packed image of a form that is known".to_owned(),
         };
         return Err(SideError::Unknown { path: directory.to_owned(), problem });
     };
@@ -297,7 +297,7 @@ impl Side {
         let mut start = Vec::new();
         plain(file).and_then(|stream| stream.take(START as u64).read_to_end(&mut start)).map_err(read(path))?;
         match container(&start) {
-            Some(Container::Cpio) => {}
+            Some(Container::Cpio | Container::Squashfs) => {}
             Some(Container::Tar) => {
                 if let Some(side) = Self::of_packed_artefacts(name, path)? {
                     return Ok(side);
@@ -309,7 +309,7 @@ impl Side {
                 return Self::of_lock(name, std::fs::read(path).map_err(read(path))?);
             }
             _ => {
-                let problem = "is neither a cpio or tar archive nor a lock".to_owned();
+                let problem = "is neither an archive in cpio, tar or squashfs nor a lock".to_owned();
                 return Err(SideError::Unknown { path: path.to_owned(), problem });
             }
         }

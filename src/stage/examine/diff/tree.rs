@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::archive::{Container, Listed, START, container, list_cpio, list_directory, list_tar, plain};
+use crate::archive::{Container, Listed, START, container, list_cpio, list_directory, list_squashfs, list_tar, plain};
 use crate::digest::Digest;
 use crate::distro::installed::{LONGEST_DATABASE, lists_packages};
 use crate::store::{Kind, Merged};
@@ -102,7 +102,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Reads a packed image: cpio or tar, compressed or not. `xattrs` are those that its index has: path, name, value.
+    /// Reads a packed image: cpio or tar, compressed or not, or squashfs. `xattrs` are those that its index has: path, name, value.
     ///
     /// # Errors
     /// The reader's; `InvalidData` for what is neither.
@@ -129,9 +129,10 @@ impl Tree {
         match kind {
             Some(Container::Cpio) => list_cpio(&mut stream, &mut look)?,
             Some(Container::Tar) => list_tar(&mut stream, &mut look)?,
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is neither cpio nor tar")),
+            Some(Container::Squashfs) => list_squashfs(&std::fs::File::open(file)?, &mut look)?,
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is neither cpio, tar nor squashfs")),
         }
-        tree.has_xattrs = kind == Some(Container::Tar) || xattrs.is_some();
+        tree.has_xattrs = matches!(kind, Some(Container::Tar | Container::Squashfs)) || xattrs.is_some();
         for names in links.into_values() {
             let full = names.iter().filter_map(|name| tree.nodes.get(name)).max_by_key(|node| node.size).cloned();
             for (name, full) in names.iter().zip(std::iter::repeat(full)) {

@@ -13,7 +13,7 @@ use std::io::Read;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Container, START, container, read_frame};
+use crate::archive::{START, container, read_frame};
 use crate::digest::Digest;
 use crate::distro::rpm::Package;
 use crate::recipe::{Family, Recipe};
@@ -71,11 +71,16 @@ fn refuse_mounted(store: &Store, root: &Root) -> Result<(), StageError> {
     let mut start = Vec::new();
     std::fs::File::open(&path).and_then(|file| file.take(START as u64).read_to_end(&mut start)).map_err(said)?;
     match container(&start) {
-        Some(Container::FileSystem(kind)) => {
-            let problem = format!("the image is a {kind}, and sizes are known of cpio and tar only so far");
-            Err(said(std::io::Error::new(std::io::ErrorKind::Unsupported, problem)))
-        }
-        _ => Ok(()),
+        Some(kind) => match kind.file_system() {
+            Some(kind) => {
+                let problem = format!(
+                    "the image is a {kind}, whose frames say no sizes of files: name the published file, a rootimg.sfs, or have a cpio besides"
+                );
+                Err(said(std::io::Error::new(std::io::ErrorKind::Unsupported, problem)))
+            }
+            None => Ok(()),
+        },
+        None => Ok(()),
     }
 }
 

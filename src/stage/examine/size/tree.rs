@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::{HEAD, SizedFile, owners};
-use crate::archive::{Container, Listed, START, container, list_cpio, list_directory, list_tar, plain};
+use crate::archive::{Container, Listed, START, container, list_cpio, list_directory, list_squashfs, list_tar, plain};
 use crate::distro::installed;
 
 /// A tree and what is known of it.
@@ -30,7 +30,7 @@ pub enum TreeError {
     #[diagnostic(code(size::read))]
     Read { path: PathBuf, source: io::Error },
     /// It is something else.
-    #[error("`{}` is neither a directory nor an archive in cpio or tar", path.display())]
+    #[error("`{}` is neither a directory nor an archive in cpio, tar or squashfs", path.display())]
     #[diagnostic(code(size::unknown), help("{help}"))]
     Unknown { path: PathBuf, help: String },
     /// Its package database is damaged.
@@ -151,6 +151,10 @@ fn of_archive(path: &Path, stream: Box<dyn Read + '_>, reading: &mut Reading) ->
                 }
             }
             Some(Container::Tar) => list_tar(&mut stream, &mut look).map_err(said)?,
+            Some(Container::Squashfs) => {
+                let file = File::open(path).map_err(said)?;
+                list_squashfs(&file, &mut look).map_err(said)?;
+            }
             Some(Container::FileSystem(kind)) => {
                 let help = format!("mount the {kind} (mount -o loop,ro FILE DIR) and name the directory");
                 return Err(TreeError::Unknown { path: path.to_owned(), help });

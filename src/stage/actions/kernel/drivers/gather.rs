@@ -168,8 +168,9 @@ impl Gathering {
                 }
                 self.disk(source, tree, depth)
             }
-            Some(Container::FileSystem(system)) if is_named || name.ends_with(".img") => Err(format!(
-                "it is an image of the file system {system}, which is not read; copy its files into a directory (mount -o loop,ro {base} /mnt) and name that"
+            Some(kind) if kind.file_system().is_some() && (is_named || name.ends_with(".img")) => Err(format!(
+                "it is an image of the file system {}, which is not read; copy its files into a directory (mount -o loop,ro {base} /mnt) and name that",
+                kind.file_system().unwrap_or_default()
             )),
             _ if is_named && start.is_empty() => Err("it is empty".to_owned()),
             _ if is_named => Err("it is nothing that holds drivers".to_owned()),
