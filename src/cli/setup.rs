@@ -364,7 +364,7 @@ pub fn published_form<'a>(info: &'a BuildInfo, rootimg: Option<&str>) -> Result<
     let Some(rootimg) = rootimg else { return Ok((&info.cmdline, info.memory)) };
     info.form(rootimg).ok_or_else(|| {
         let there = info.forms().join(", ");
-        render::say(&format!("error: the published image has no `{rootimg}`; it has {there}: add it with ‹[[pack.also]] archive = \"squashfs\"› and build, or name one of those"));
+        render::say(&format!("error: the published image has no `{rootimg}`; it has {there}: name one of those, or add a form with ‹[[pack.also]]› and build"));
         Exit::Usage
     })
 }

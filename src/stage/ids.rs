@@ -38,6 +38,11 @@ pub fn pack_also(rootimg: &str) -> String {
     format!("{PACKED}{}", rootimg.trim_start_matches("rootimg."))
 }
 
+/// Whether an action packs the image.
+pub fn is_pack(id: &str) -> bool {
+    id == PACK || id.starts_with(PACKED)
+}
+
 /// The action that makes a layer of a transaction, or of another part of the root file system.
 pub fn layer(name: &str) -> String {
     id(Stage::Rootfs, name)

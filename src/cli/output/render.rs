@@ -25,7 +25,7 @@ fn format() -> Format {
 }
 
 /// A text of a message, with its lines for a recipe in the recipe's own format.
-fn said(text: &str) -> String {
+pub fn said(text: &str) -> String {
     in_format(&harmless(text), format())
 }
 

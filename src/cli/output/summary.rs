@@ -103,7 +103,7 @@ impl Told<'_> {
                     exit = worse(exit, Exit::from(&failure.error));
                     let log = failure.error.log().map(|log| self.log(log));
                     // The last lines were shown above.
-                    let why = failure.error.to_string().lines().next().unwrap_or_default().to_owned();
+                    let why = render::said(&failure.error.to_string()).lines().next().unwrap_or_default().to_owned();
                     let why = why.trim_end_matches(":").trim_end_matches("; its last lines").to_owned();
                     if self.arguments.progress != ProgressKind::Json && !failure.error.is_told() {
                         let of = failure.action.as_ref().map_or_else(String::new, |action| format!(" {action}"));

@@ -39,8 +39,7 @@ impl<'a> Snippet<'a> {
                 (after.get(..end)?, after.get(end..)?.strip_prefix(']')?)
             }
         };
-        let is_name = |c: char| c.is_alphanumeric() || "_-.[]\"/".contains(c);
-        if table.is_empty() || !table.chars().all(is_name) {
+        if table.is_empty() || table.contains('\n') {
             return None;
         }
         match rest {
@@ -52,7 +51,9 @@ impl<'a> Snippet<'a> {
     fn in_kdl(&self) -> String {
         match self {
             Self::Table(table, None) => format!("`{table}`"),
-            Self::Table(table, Some(inner)) => format!("{table} {{ {} }}", nodes(inner)),
+            Self::Table(table, Some(inner)) => {
+                table.rsplit('.').fold(nodes(inner), |inside, name| format!("{name} {{ {inside} }}"))
+            }
             Self::Pairs(inner) => nodes(inner),
             Self::Truth(truth) => format!("#{truth}"),
         }
@@ -112,6 +113,8 @@ pub fn in_format(text: &str, format: Format) -> String {
         match (Snippet::parse(inner), format) {
             (Some(_), Format::Toml) => out.push_str(inner),
             (Some(snippet), Format::Kdl) => out.push_str(&snippet.in_kdl()),
+            // A path in it has a quote: shown as it was meant, without the marks.
+            (None, _) if inner.starts_with('[') && inner.contains("] ") && inner.contains(" = ") => out.push_str(inner),
             (None, _) => out.extend([OPEN.to_string().as_str(), inner, CLOSE.to_string().as_str()]),
         }
     }
@@ -164,7 +167,14 @@ mod tests {
             ("‹true› or ‹false›", "true or false", "#true or #false"),
             ("not marked: a = true, [kernel]", "not marked: a = true, [kernel]", "not marked: a = true, [kernel]"),
             ("a file ‹odd› ‹ ‹a = 1› ›", "a file ‹odd› ‹ a = 1 ›", "a file ‹odd› ‹ a 1 ›"),
-            ("‹[]› ‹[a b]› ‹[a]x› ‹a = 1\n›", "‹[]› ‹[a b]› ‹[a]x› ‹a = 1\n›", "‹[]› ‹[a b]› ‹[a]x› ‹a = 1\n›"),
+            ("‹[]› ‹[a]x› ‹a = 1\n›", "‹[]› ‹[a]x› ‹a = 1\n›", "‹[]› ‹[a]x› ‹a = 1\n›"),
+            ("of ‹[users.jo e]›", "of [users.jo e]", "of `users.jo e`"),
+            ("‹[workspace] allow = [\"a\"b\"]›", "[workspace] allow = [\"a\"b\"]", "[workspace] allow = [\"a\"b\"]"),
+            (
+                "‹[[pack.also]] archive = \"squashfs\"›",
+                "[[pack.also]] archive = \"squashfs\"",
+                "pack { also { archive \"squashfs\" } }",
+            ),
         ] {
             assert_eq!(in_format(said, Format::Toml), toml);
             assert_eq!(in_format(said, Format::Kdl), kdl);

@@ -191,7 +191,10 @@ fn incomplete(document: &Node, draft: &Draft) -> Vec<Finding> {
 pub fn load_draft(draft: &Draft, workspace: Option<&Workspace>) -> Loaded {
     let mut loaded = read_draft(draft, workspace);
     if is_kdl(&draft.document.span.file.name) {
-        loaded.findings = loaded.findings.iter().map(|finding| worded(finding, Format::Kdl)).collect();
+        let in_toml = |finding: &Finding| finding.span.as_ref().is_some_and(|span| span.file.name.ends_with(".toml"));
+        for finding in loaded.findings.iter_mut().filter(|finding| !in_toml(finding)) {
+            *finding = worded(finding, Format::Kdl);
+        }
     }
     loaded
 }

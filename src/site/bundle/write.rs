@@ -70,7 +70,7 @@ pub fn export_bundle(
         notes.push(format!("xCAT has no attribute for {}", exported.lost.join(", ")));
     }
     let rootimgdir = definition.get("rootimgdir").unwrap_or_default().trim_end_matches('/').to_owned();
-    let artefacts = artefacts(request, &places.here(&rootimgdir)).ok_or_else(|| {
+    let artefacts = artefacts(recipe, request, &places.here(&rootimgdir)).ok_or_else(|| {
         let name = &recipe.model.image.name;
         missing(
             format!("there is no kernel, initrd-stateless.gz and packed image of `{name}` by a name that xCAT knows"),
@@ -161,13 +161,15 @@ struct Artefacts {
     rootimg: PathBuf,
 }
 
-/// Finds kernel, initrd and packed image; the index says which image is the newest one.
-fn artefacts(request: &BundleExport, rootimgdir: &Path) -> Option<Artefacts> {
+/// Finds kernel, initrd and packed image: the first of the recipe's forms; otherwise the index says which image is the newest one.
+fn artefacts(recipe: &Recipe, request: &BundleExport, rootimgdir: &Path) -> Option<Artefacts> {
     let of = |directory: &Path| {
         let there = |name: &str| Some(directory.join(name)).filter(|path| path.is_file());
-        let with_index =
-            ROOTIMGS.iter().find(|name| there(&format!("{name}.index")).is_some() && there(name).is_some());
-        let rootimg = with_index.or_else(|| ROOTIMGS.iter().find(|name| there(name).is_some()))?;
+        let own = recipe.model.pack.forms();
+        let names: Vec<&str> = own.iter().map(|form| form.rootimg()).filter(|name| ROOTIMGS.contains(name)).collect();
+        let names = || names.iter().chain(&ROOTIMGS);
+        let with_index = names().find(|name| there(&format!("{name}.index")).is_some() && there(name).is_some());
+        let rootimg = with_index.or_else(|| names().find(|name| there(name).is_some()))?;
         let initrd = there("initrd-stateless.gz").or_else(|| {
             // What is published has no ending: gzip is known by its first bytes.
             let plain = there("initrd-stateless")?;

@@ -191,7 +191,7 @@ impl Builder<'_> {
                 Ok(done)
             }
             Err(error) => {
-                noted.ended(End { failed: Some(trace::in_short(&error)), ..End::default() });
+                noted.ended(End { failed: Some(trace::in_short(&error, self.recipe)), ..End::default() });
                 Err(error)
             }
         }
@@ -517,7 +517,7 @@ impl Builder<'_> {
                     let log = self.store.directory().join(self.log_name(action));
                     let is_there = std::fs::metadata(&log).is_ok_and(|found| found.len() > 0);
                     run.log = is_there.then(|| log.display().to_string());
-                    self.note(action, context, Run { failed: Some(trace::in_short(&error)), ..run });
+                    self.note(action, context, Run { failed: Some(trace::in_short(&error, self.recipe)), ..run });
                 }
                 return Err(error);
             }

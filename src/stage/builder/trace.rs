@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::recipe::{Format, Recipe, in_format};
 use crate::stage::StageError;
 use crate::stage::estimate::{Estimate, Facts};
 use crate::store::{BuildTrace, End, Outputs, Run, Store, now};
@@ -101,8 +102,9 @@ pub fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// An error in few lines, for the history.
-pub fn in_short(error: &StageError) -> String {
-    let text = error.to_string();
+pub fn in_short(error: &StageError, recipe: &Recipe) -> String {
+    let format = if recipe.in_kdl { Format::Kdl } else { Format::Toml };
+    let text = in_format(&error.to_string(), format);
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(12).max(1)..].iter();
     std::iter::once(lines.first().unwrap_or(&"")).chain(tail).copied().collect::<Vec<_>>().join("\n")

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::assemble::assemble;
-use super::forms::{PackedImage, PublishedForm, reused};
+use super::forms::{PackedImage, PublishedForm};
 use crate::archive::{Compression, Form, FrameInfo};
 use crate::digest::{Digest, Sha256};
 use crate::fault;
@@ -64,6 +64,23 @@ pub struct BuildInfo {
     /// More forms of the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<PublishedForm>,
+}
+
+impl BuildInfo {
+    /// Words for the kernel's command line, and the memory in bytes, of a form by the name of its file.
+    pub fn form(&self, rootimg: &str) -> Option<(&[String], u64)> {
+        let first = format!("imgurl={{url}}/{rootimg}");
+        if self.cmdline.iter().any(|word| *word == first) {
+            return Some((&self.cmdline, self.memory));
+        }
+        self.also.iter().find(|form| form.rootimg == rootimg).map(|form| (&form.cmdline[..], form.memory))
+    }
+
+    /// Names of the packed images, the one first that nodes boot.
+    pub fn forms(&self) -> Vec<&str> {
+        let first = self.cmdline.iter().find_map(|word| word.strip_prefix("imgurl={url}/"));
+        first.into_iter().chain(self.also.iter().map(|form| form.rootimg.as_str())).collect()
+    }
 }
 
 /// A frame as the index lists it.
@@ -353,4 +370,20 @@ fn forget_old(builds: &Path, current: &str) {
     for (_, path) in old.into_iter().skip(KEPT_BUILDS) {
         let _ = std::fs::remove_dir_all(path);
     }
+}
+
+/// Takes the packed image of what is published already by one more link, where its index is the same and its bytes are those.
+fn reused((directory, info): &(PathBuf, BuildInfo), index: &Artefact, into: &Path) -> Option<Artefact> {
+    let rootimg = index.name.strip_suffix(".index")?;
+    let same_index = info.artefacts.iter().any(|one| one.name == index.name && one.sha256 == index.sha256);
+    let artefact = info.artefacts.iter().find(|artefact| artefact.name == rootimg)?;
+    let (from, to) = (directory.join(rootimg), into.join(rootimg));
+    let whole = std::fs::metadata(&from).is_ok_and(|metadata| metadata.len() == artefact.size);
+    if same_index && whole && std::fs::hard_link(&from, &to).is_ok() {
+        if sha256_of(&to).is_ok_and(|digest| digest == artefact.sha256) {
+            return Some(artefact.clone());
+        }
+        let _ = std::fs::remove_file(&to);
+    }
+    None
 }

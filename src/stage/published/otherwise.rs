@@ -138,6 +138,10 @@ fn of_results(
         if published.is_none() && ![ids::PAYLOAD, ids::INITRD].contains(&id) && !is_form(id) {
             continue;
         }
+        // Of a form that is new `publishing` tells.
+        if was.is_none() && id != ids::PACK && is_form(id) {
+            continue;
+        }
         let is_published = layer.is_some() && published.map(|(_, layer)| layer) == layer.as_ref();
         if was == Some(key) || is_published || was.is_some_and(|was| now.is_some() && gave(was) == now) {
             continue;

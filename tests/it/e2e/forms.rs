@@ -288,7 +288,11 @@ fn several_forms_of_an_image_are_published_side_by_side_and_each_is_an_action_of
     for line in ["rootimg-sfs    run", "rootimg-tar.gz run", "pack.also += \"rootimg.sfs\""] {
         assert!(plan.contains(line), "{line}: {plan}");
     }
+    let sizes = |space: &Space| space.run(&["size", "tiny", "--json"]).good().out;
+    let sizes_before = sizes(&space);
     let err = build(&space);
+    // Sizes are those of one form.
+    assert_eq!(sizes(&space), sizes_before);
     assert!(err.contains("pack/rootimg-sfs: done") && !err.contains("pack/rootimg: "), "{err}");
     assert!(before == std::fs::read(space.artefact("tiny", "rootimg.cpio.zst")).unwrap());
     let directory = space.artefact("tiny", ".").canonicalize().unwrap();

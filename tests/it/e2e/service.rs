@@ -181,6 +181,9 @@ fn a_unit_that_the_image_lacks_has_its_line_and_near_names() {
     ] {
         assert!(failed.err.contains(text), "{text}\n{}", failed.err);
     }
+    // The history has the line of the recipe as it is written there.
+    let log = space.run(&["log", "-v"]).good().out;
+    assert!(log.contains("[services] cannot be carried out"), "{log}");
     // What a synced file brings comes too late.
     space.write("site/late.service", "[Service]\nExecStart=/bin/true\n");
     space.write("service.synclist", "site/late.service -> /etc/systemd/system/late.service\n");

@@ -52,7 +52,9 @@ pub fn add(reader: &mut Reader<'_>, id: &str) {
     let mut seen = std::collections::BTreeSet::new();
     inputs.retain(|input| seen.insert(input.name.clone()));
     let upstream = reader.below();
-    let needs = vec![ids::GATE.to_owned()];
+    // What keeps nodes from starting the image is told once, by the first form.
+    let first = (id != ids::PACK).then(|| ids::PACK.to_owned());
+    let needs = std::iter::once(ids::GATE.to_owned()).chain(first).collect();
     reader.actions.push(Action {
         id: id.to_owned(),
         stage: Stage::Pack,

@@ -70,11 +70,12 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     if entries.len() < 2 {
         return Err("the exclude lists leave nothing of the image".to_owned());
     }
-    let Labelled { labels, count, mut warnings } = match request.selinux {
+    let Labelled { labels, count, warnings } = match request.selinux {
         true => selinux::labels(&reader, &request.excluded)?,
         false => Labelled::default(),
     };
     memory += count * LABEL;
+    let mut of_form = Vec::new();
     let (frames, written, labels) = match request.form {
         Form::Cpio { single } => {
             let mut frames = cut_frames(entries);
@@ -89,7 +90,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
             let sockets: Vec<&str> =
                 entries.iter().filter(|item| item.1.kind == Kind::Socket).map(|item| item.0.as_str()).collect();
             if !sockets.is_empty() {
-                warnings.push(format!("tar holds no sockets, these are left out: {}", sockets.join(", ")));
+                of_form.push(format!("tar holds no sockets, these are left out: {}", sockets.join(", ")));
             }
             let (frames, written) = stream(request, Stream::Tar, &cut_tree(&entries), &reader, news)?;
             (frames, written, labels)
@@ -97,7 +98,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         Form::Squashfs { .. } | Form::Erofs { .. } => {
             label(&mut entries, &labels);
             if !labels.is_empty() {
-                warnings.push(format!(
+                of_form.push(format!(
                     "the SELinux labels are attributes in the {}: no node with a policy was run so; set ‹[system] selinux = \"off\"›, or try one node first",
                     request.form.name()
                 ));
@@ -122,6 +123,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         xattrs,
         labels,
         warnings,
+        of_form,
         secrets: secrets(&reader, &request.excluded, &request.own)?,
         shortcomings,
         obstacle: None,

@@ -50,8 +50,10 @@ pub struct PackAnswer {
     pub xattrs: Vec<(String, String, String)>,
     /// SELinux labels.
     pub labels: Labels,
-    /// What the person should know.
+    /// What the person should know, whatever the form is.
     pub warnings: Vec<String>,
+    /// The same of this form.
+    pub of_form: Vec<String>,
     /// Secrets in it, and those that it lacks.
     pub secrets: Secrets,
     /// Mounts that it will do without.

@@ -65,9 +65,10 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         for finding in answer.secrets.findings(are_allowed) {
             builder.report.finding(&finding);
         }
-        for text in &answer.warnings {
-            builder.report.finding(&Finding::nowhere(Severity::Warning, "pack::selinux", text.clone()));
-        }
+    }
+    let of_all = answer.warnings.iter().filter(|_| action.id == ids::PACK);
+    for text in of_all.chain(&answer.of_form) {
+        builder.report.finding(&Finding::nowhere(Severity::Warning, "pack::selinux", text.clone()));
     }
     let index = builder.store.ensure_blob(&index_text(
         (form, compression),

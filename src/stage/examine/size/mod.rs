@@ -13,13 +13,13 @@ use std::io::Read;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{START, container, read_frame};
+use crate::archive::{Container, START, container, read_frame};
 use crate::digest::Digest;
 use crate::distro::rpm::Package;
 use crate::recipe::{Family, Recipe};
 use crate::sandbox::Namespace;
 use crate::sandbox::helper::News;
-use crate::stage::StageError;
+use crate::stage::{StageError, ids};
 use crate::store::{Kind, LayerReader, Root, Store, StoreError};
 
 /// A file of the image and what it takes.
@@ -41,9 +41,8 @@ const HEAD: f64 = 14.0;
 /// # Errors
 /// [`StageError::Store`] when a frame is gone or damaged.
 pub fn sizes(store: &Store, root: &Root) -> Result<Vec<SizedFile>, StageError> {
-    refuse_mounted(store, root)?;
-    let mut files: Vec<SizedFile> = root
-        .frames
+    let frames = frames_of_one_form(store, root)?;
+    let mut files: Vec<SizedFile> = frames
         .par_iter()
         .map(|frame| of_frame(store, frame))
         .collect::<Result<Vec<_>, StageError>>()?
@@ -63,24 +62,30 @@ pub fn sizes(store: &Store, root: &Root) -> Result<Vec<SizedFile>, StageError> {
     Ok(files)
 }
 
-/// Says of an image that nodes mount that its frames are not read back.
-fn refuse_mounted(store: &Store, root: &Root) -> Result<(), StageError> {
-    let Some(first) = root.frames.first() else { return Ok(()) };
-    let path = store.directory().join(Store::frame_name(first));
-    let said = |source: std::io::Error| StageError::from(StoreError::io("read", &path, source));
-    let mut start = Vec::new();
-    std::fs::File::open(&path).and_then(|file| file.take(START as u64).read_to_end(&mut start)).map_err(said)?;
-    match container(&start) {
-        Some(kind) => match kind.file_system() {
+/// The frames of the first form whose frames hold files: those of a squashfs do not say where one ends.
+fn frames_of_one_form(store: &Store, root: &Root) -> Result<Vec<Digest>, StageError> {
+    let packed = root.actions.iter().filter(|(id, _)| ids::is_pack(id));
+    let mut refused = None;
+    for frames in packed.filter_map(|(_, key)| store.record(key).map(|record| record.outputs.frames)) {
+        let Some(first) = frames.first() else { continue };
+        let path = store.directory().join(Store::frame_name(first));
+        let said = |source: std::io::Error| StageError::from(StoreError::io("read", &path, source));
+        let mut start = Vec::new();
+        std::fs::File::open(&path).and_then(|file| file.take(START as u64).read_to_end(&mut start)).map_err(said)?;
+        match container(&start).and_then(Container::file_system) {
+            None => return Ok(frames),
             Some(kind) => {
                 let problem = format!(
                     "the image is a {kind}, whose frames say no sizes of files: name the published file, a rootimg.sfs, or have a cpio besides"
                 );
-                Err(said(std::io::Error::new(std::io::ErrorKind::Unsupported, problem)))
+                refused.get_or_insert_with(|| said(std::io::Error::new(std::io::ErrorKind::Unsupported, problem)));
             }
-            None => Ok(()),
-        },
-        None => Ok(()),
+        }
+    }
+    match refused {
+        Some(error) => Err(error),
+        // Without records: what the last build packed.
+        None => Ok(root.frames.clone()),
     }
 }
 
