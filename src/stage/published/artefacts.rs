@@ -70,7 +70,7 @@ impl BuildInfo {
     /// Words for the kernel's command line, and the memory in bytes, of a form by the name of its file.
     pub fn form(&self, rootimg: &str) -> Option<(&[String], u64)> {
         let first = format!("imgurl={{url}}/{rootimg}");
-        if self.cmdline.iter().any(|word| *word == first) {
+        if self.cmdline.contains(&first) {
             return Some((&self.cmdline, self.memory));
         }
         self.also.iter().find(|form| form.rootimg == rootimg).map(|form| (&form.cmdline[..], form.memory))

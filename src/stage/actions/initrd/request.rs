@@ -62,6 +62,15 @@ pub fn initrd_request(
 /// # Errors
 /// [`StageError::Gate`] for drivers that the recipe names and the kernel lacks, or required firmware.
 pub fn say_drivers(builder: &Builder<'_>, answer: &InitrdAnswer, release: &str) -> Result<(), StageError> {
+    let mut of_form = form_modules(builder.recipe).into_iter();
+    let of_form = of_form.find(|(module, _)| answer.missing.iter().any(|(name, _)| name == module));
+    if let Some((module, field)) = of_form {
+        let form = field.rsplit_once('.').map_or(field.as_str(), |(form, _)| form);
+        let problem =
+            format!("the kernel {release} has no module `{module}`, which nodes need to mount the image of `{form}`");
+        let help = "choose an archive that is unpacked, ‹archive = \"cpio\"› or ‹archive = \"tar\"›, or a kernel that has the module: ‹[kernel] package = \"...\"›";
+        return Err(refuse(builder.report, builder.recipe, &field, problem, help.to_owned()));
+    }
     if !answer.missing.is_empty() {
         let names: Vec<String> = answer.missing.iter().map(|(name, _)| format!("`{name}`")).collect();
         let hints: Vec<String> = answer
