@@ -19,6 +19,12 @@ pub struct Parameters {
     pub root_flags: Option<String>,
     /// `NODE=`: the node's name, for where the DHCP server gives none.
     pub node: Option<String>,
+    /// `imgcache=`: a disk of the node that keeps frames.
+    pub cache: Option<String>,
+    /// `imgbuild.image=cache`: what stays packed lies on that disk, and not in memory.
+    pub image_in_cache: bool,
+    /// `imgbuild.writes=cache`: what the node writes beside such an image lies there too.
+    pub writes_in_cache: bool,
     /// Print what is known and stop.
     pub rescue: bool,
     /// Seconds after which a node without image starts again; 0: never.
@@ -68,6 +74,9 @@ impl Parameters {
                 "ip" => found.fixed = fixed(value),
                 "rootlimit" if !value.is_empty() => found.root_limit = Some(value.to_owned()),
                 "rootflags" if !value.is_empty() => found.root_flags = Some(value.to_owned()),
+                "imgcache" => found.cache = (!value.is_empty()).then(|| value.to_owned()),
+                "imgbuild.image" => found.image_in_cache = value == "cache",
+                "imgbuild.writes" => found.writes_in_cache = value == "cache",
                 "imgbuild.rescue" => found.rescue = true,
                 "imgbuild.reboot_after" => found.reboot_after = value.parse().unwrap_or(found.reboot_after),
                 _ => {}
@@ -126,6 +135,9 @@ mod tests {
         assert_eq!(found.boot_mac.as_deref(), Some("52:54:00:aa:bb:cc"));
         assert_eq!((found.root_limit.as_deref(), found.reboot_after, found.rescue), (Some("2g"), 5, false));
         assert!(Parameters::parse("imgbuild.rescue").rescue);
+        let found = Parameters::parse("imgcache=LABEL=nodecache imgbuild.image=cache imgbuild.writes=memory");
+        assert_eq!(found.cache.as_deref(), Some("LABEL=nodecache"));
+        assert!(found.image_in_cache && !found.writes_in_cache && Parameters::parse("imgcache=").cache.is_none());
     }
 
     #[test]

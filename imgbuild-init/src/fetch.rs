@@ -38,21 +38,23 @@ impl Client {
         Self { agent: builder.build().new_agent() }
     }
 
-    /// Opens a URL, from a byte on.
-    pub fn open(&self, url: &str, from: u64) -> Result<Body, String> {
-        self.try_open(url, from)?.ok_or_else(|| format!("{url}: the server answers 404 Not Found"))
+    /// Opens a URL, from a byte on, and to the byte before another.
+    pub fn open(&self, url: &str, from: u64, to: Option<u64>) -> Result<Body, String> {
+        self.try_open(url, from, to)?.ok_or_else(|| format!("{url}: the server answers 404 Not Found"))
     }
 
     /// Opens a URL, from a byte on; none where the server says that there is no such file.
-    fn try_open(&self, url: &str, from: u64) -> Result<Option<Body>, String> {
+    fn try_open(&self, url: &str, from: u64, to: Option<u64>) -> Result<Option<Body>, String> {
         let mut request = self.agent.get(url);
-        if from > 0 {
-            request = request.header("range", format!("bytes={from}-"));
+        let is_part = from > 0 || to.is_some();
+        if is_part {
+            let last = to.map(|to| to.saturating_sub(1).to_string()).unwrap_or_default();
+            request = request.header("range", format!("bytes={from}-{last}"));
         }
         let response = request.call().map_err(|error| format!("{url}: {error}"))?;
         match response.status().as_u16() {
             200 => Ok(Some(Body { reader: Box::new(response.into_body().into_reader()), resumed: false })),
-            206 if from > 0 => Ok(Some(Body { reader: Box::new(response.into_body().into_reader()), resumed: true })),
+            206 if is_part => Ok(Some(Body { reader: Box::new(response.into_body().into_reader()), resumed: true })),
             404 => Ok(None),
             _ => Err(format!("{url}: the server answers {}", response.status())),
         }
@@ -60,12 +62,12 @@ impl Client {
 
     /// Reads a small file whole.
     pub fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>, String> {
-        whole(self.open(url, 0)?, url, limit)
+        whole(self.open(url, 0, None)?, url, limit)
     }
 
     /// Reads a small file whole; none where the server says that there is no such file.
     pub fn read_if_there(&self, url: &str, limit: u64) -> Result<Option<Vec<u8>>, String> {
-        self.try_open(url, 0)?.map(|body| whole(body, url, limit)).transpose()
+        self.try_open(url, 0, None)?.map(|body| whole(body, url, limit)).transpose()
     }
 }
 

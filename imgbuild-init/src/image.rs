@@ -1,19 +1,18 @@
 //! The image: its index, its frames, each checked before it is used, unpacked into memory.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use sha2::Digest;
 
 use crate::cmdline::Parameters;
+use crate::download::Download;
 use crate::fetch::Client;
 use crate::name::shown;
 use crate::tar::Left;
-use crate::{Pause, say, sys, unpack};
+use crate::{say, sys, unpack};
 
 /// Where the new root is made, unless [`make_root_at`] said otherwise.
 const OWN_ROOT: &str = "/newroot";
@@ -31,18 +30,10 @@ pub fn make_root_at(path: &str) {
 }
 
 /// Largest index that is read; one of a large image has some hundred kilobytes.
-const INDEX_LIMIT: u64 = 64 << 20;
+pub const INDEX_LIMIT: u64 = 64 << 20;
 
 /// Largest digest file that is read; ours has two lines.
 const DIGESTS_LIMIT: u64 = 64 << 10;
-
-/// A download must bring so many bytes in each window; without a floor a dripping server would hold a node for ever.
-const FLOOR_BYTES: usize = 64 << 10;
-/// The window.
-const FLOOR_WINDOW: Duration = Duration::from_secs(30);
-
-/// How often a broken download is taken up again before the whole attempt starts over.
-const RESUMES: u32 = 20;
 
 /// A frame: where it is in the file, and its digest.
 #[derive(Debug, Clone, Deserialize)]
@@ -93,7 +84,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// SHA-256, hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
     hex(&sha2::Sha256::digest(bytes))
 }
 
@@ -188,12 +180,13 @@ pub fn check_memory(index: &Index) -> Result<(), String> {
 }
 
 /// Fetches and unpacks all frames: one reader, as many unpackers as there are CPUs.
-pub fn unpack(client: &Client, url: &str, index: &Index, parameters: &Parameters) -> Result<(), String> {
+pub fn unpack(download: Download<'_>, parameters: &Parameters) -> Result<(), String> {
     sys::mount_root(root(), parameters.root_limit.as_deref().unwrap_or("90%"), parameters.root_flags.as_deref())
         .map_err(|error| {
             format!("the root file system cannot be made: {error}; are rootlimit= and rootflags= options of tmpfs?")
         })?;
-    let outcome = unpack_frames(client, url, index).and_then(|()| set_attributes(index));
+    let index = download.index;
+    let outcome = unpack_frames(download).and_then(|()| set_attributes(index));
     if outcome.is_err() {
         // Nothing half-unpacked stays.
         sys::unmount(root());
@@ -210,7 +203,8 @@ pub fn set_attributes(index: &Index) -> Result<(), String> {
     Ok(())
 }
 
-fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String> {
+fn unpack_frames(download: Download<'_>) -> Result<(), String> {
+    let index = download.index;
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(16);
     let (sender, receiver) = sync_channel::<Vec<u8>>(workers);
     let receiver = Mutex::new(receiver);
@@ -243,7 +237,7 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
             });
         }
         let mut first = true;
-        let fetched = fetch_frames(client, url, index, &mut |bytes| {
+        let fetched = download.run(&mut |_, bytes| {
             if failed.lock().is_ok_and(|failed| failed.is_some()) {
                 return Err("given up".to_owned());
             }
@@ -271,131 +265,6 @@ fn unpack_frames(client: &Client, url: &str, index: &Index) -> Result<(), String
     for (path, time) in times {
         sys::set_time(root(), &path, time)
             .map_err(|error| format!("the time of {path} cannot be set: {error}", path = shown(&path)))?;
-    }
-    Ok(())
-}
-
-/// Streams the file, cuts it into frames, and gives each that is right; a broken stream is taken up at its frame.
-pub fn fetch_frames(
-    client: &Client,
-    url: &str,
-    index: &Index,
-    take: &mut dyn FnMut(Vec<u8>) -> Result<(), String>,
-) -> Result<(), String> {
-    let mut next = 0;
-    let mut resumes = 0;
-    let mut pause = Pause::new();
-    let mut shown = 0;
-    say!("fetching {url}: {} MiB", index.size >> 20);
-    while next < index.frames.len() {
-        let began_at = next;
-        let start = index.frames[next].offset;
-        let problem = match stream(client, url, start, index, &mut next, take, &mut shown) {
-            Ok(()) => continue,
-            Err(Trouble::Final(problem)) => return Err(problem),
-            Err(Trouble::Broken(problem)) => problem,
-        };
-        if is_replaced(client, url, index) {
-            return Err(format!(
-                "{url} was replaced on the server while it was fetched: starting over with the new one"
-            ));
-        }
-        if next > began_at {
-            // It goes forward: patience starts anew.
-            resumes = 0;
-            pause = Pause::new();
-        }
-        resumes += 1;
-        if resumes > RESUMES {
-            return Err(problem);
-        }
-        say!(
-            "{problem}; going on at {} of {} MiB",
-            index.frames.get(next).map_or(0, |frame| frame.offset) >> 20,
-            index.size >> 20
-        );
-        pause.wait();
-    }
-    Ok(())
-}
-
-/// Whether the server has another index by now: then no resuming helps.
-fn is_replaced(client: &Client, url: &str, index: &Index) -> bool {
-    client.read(&format!("{url}.index"), INDEX_LIMIT).is_ok_and(|bytes| sha256(&bytes) != index.digest)
-}
-
-enum Trouble {
-    Broken(String),
-    Final(String),
-}
-
-fn stream(
-    client: &Client,
-    url: &str,
-    start: u64,
-    index: &Index,
-    next: &mut usize,
-    take: &mut dyn FnMut(Vec<u8>) -> Result<(), String>,
-    shown: &mut u64,
-) -> Result<(), Trouble> {
-    let mut body = client.open(url, start).map_err(Trouble::Broken)?;
-    let broken = |error: std::io::Error| Trouble::Broken(format!("{url}: {error}"));
-    if !body.resumed && start > 0 {
-        // The server knows no ranges: what is there already is read over.
-        std::io::copy(&mut body.reader.by_ref().take(start), &mut std::io::sink()).map_err(broken)?;
-    }
-    while let Some(frame) = index.frames.get(*next) {
-        let mut bytes = Vec::with_capacity(usize::try_from(frame.size).unwrap_or(0));
-        let read = read_briskly(&mut body.reader, frame.size, &mut bytes);
-        if (bytes.len() as u64) < frame.size {
-            let why = read.err().map(|error| format!(" ({error})")).unwrap_or_default();
-            let got = frame.offset + bytes.len() as u64;
-            return Err(Trouble::Broken(format!(
-                "{url} ends after {got} of {} bytes: it is truncated, or the connection broke{why}",
-                index.size
-            )));
-        }
-        let found = sha256(&bytes);
-        if found != frame.sha256 {
-            return Err(Trouble::Broken(format!(
-                "wrong digest: bytes {} to {} of {url} have the SHA-256 {found}, but the index says {}",
-                frame.offset,
-                frame.offset + frame.size,
-                frame.sha256
-            )));
-        }
-        take(bytes).map_err(Trouble::Final)?;
-        *next += 1;
-        let tenth = (frame.offset + frame.size) * 10 / index.size.max(1);
-        if tenth > *shown {
-            *shown = tenth;
-            say!("{} of {} MiB", (frame.offset + frame.size) >> 20, index.size >> 20);
-        }
-    }
-    Ok(())
-}
-
-/// Reads up to `size` bytes; a stream below the floor for a whole window is as good as broken.
-fn read_briskly(reader: &mut dyn Read, size: u64, bytes: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut began = Instant::now();
-    let mut got = 0usize;
-    let mut buffer = [0u8; 1 << 16];
-    while (bytes.len() as u64) < size {
-        let most = buffer.len().min(usize::try_from(size - bytes.len() as u64).unwrap_or(usize::MAX));
-        let read = reader.read(&mut buffer[..most])?;
-        if read == 0 {
-            break;
-        }
-        bytes.extend_from_slice(&buffer[..read]);
-        got += read;
-        if began.elapsed() >= FLOOR_WINDOW {
-            if got < FLOOR_BYTES {
-                let text = format!("only {got} bytes came in {} seconds", FLOOR_WINDOW.as_secs());
-                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text));
-            }
-            began = Instant::now();
-            got = 0;
-        }
     }
     Ok(())
 }

@@ -18,6 +18,9 @@
 //! | `rootlimit=` | size of the root file system in memory |
 //! | `rootflags=` | further options of that tmpfs, for instance `mpol=interleave` |
 //! | `selinux=0`, `enforcing=` | the kernel's: without SELinux no labels are set; whether the image's policy is enforced |
+//! | `imgcache=` | a disk of the node that keeps frames: `/dev/NAME`, `LABEL=`, `UUID=`, `PARTLABEL=` |
+//! | `imgbuild.image=cache` | a squashfs or erofs image lies on that disk, and not in memory |
+//! | `imgbuild.writes=cache` | what the node writes beside such an image lies there too |
 //! | `imgbuild.rescue` | print what is known and stop |
 //! | `imgbuild.reboot_after=` | seconds after which a node that got no image starts again; 0: never |
 //!
@@ -26,9 +29,11 @@
 //! becoming the image's init. It ends only when the image is whole, and never with a failure: without an image it
 //! starts the machine again, as ever. Called `reboot`, it starts the machine again at once.
 
+mod cache;
 mod cmdline;
 mod cpio;
 mod dhcp;
+mod download;
 mod fetch;
 mod handover;
 mod image;
@@ -50,6 +55,7 @@ mod unpack;
 use std::time::{Duration, Instant};
 
 use cmdline::Parameters;
+use download::Download;
 
 /// Prints a line on the console.
 #[macro_export]
@@ -154,7 +160,18 @@ fn attempt(parameters: &Parameters, part: Part, last: &mut Option<lease::Lease>)
     *last = Some(lease.clone());
     let client = fetch::Client::new();
     let index = image::fetch_index(&client, url, parameters.digest.as_deref())?;
-    image::check_memory(&index)?;
+    let whole = parameters.image_in_cache && index.stays_packed();
+    let cache = parameters.cache.as_deref();
+    let mut cache = cache.and_then(|words| cache::Cache::open(words, &index, whole, &modules));
+    // What lies on a disk takes no memory; where it cannot lie there, memory is asked for then.
+    if !(whole && cache.is_some())
+        && let Err(problem) = image::check_memory(&index)
+    {
+        if let Some(cache) = cache {
+            cache.close(false);
+        }
+        return Err(problem);
+    }
     // A lease may be shorter than the download.
     let keeper = match lease.dhcp {
         Some(_) => {
@@ -169,10 +186,14 @@ fn attempt(parameters: &Parameters, part: Part, last: &mut Option<lease::Lease>)
         }
         None => None,
     };
+    let server = packed::Server { client: &client, url, index: &index };
     let brought = match index.stays_packed() {
-        true => packed::mount(&client, url, &index, parameters, &modules),
-        false => image::unpack(&client, url, &index, parameters),
+        true => packed::mount(&server, parameters, &modules, cache.as_mut()),
+        false => image::unpack(Download::new(&client, url, &index, cache.as_mut()), parameters),
     };
+    if let Some(cache) = cache {
+        cache.close(brought.is_ok());
+    }
     let outcome = brought.and_then(|()| {
         say!("the image is whole: {} entries in {} frames", index.inodes, index.frames.len());
         switch::find_init()?;

@@ -1,11 +1,14 @@
-//! An image that stays packed: fetched whole into memory, each frame checked as it comes, mounted as it is, with a tmpfs above
-//! it that takes what the node writes.
+//! An image that stays packed: fetched whole into memory or onto a disk of the node, each frame checked, mounted as it is, with
+//! a file system above it that takes what the node writes.
 
-use std::io::Write;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
+use crate::cache::Cache;
 use crate::cmdline::Parameters;
+use crate::download::Download;
 use crate::fetch::Client;
-use crate::image::{Index, fetch_frames, root, set_attributes};
+use crate::image::{Index, check_memory, root, set_attributes};
 use crate::modules::Modules;
 use crate::{loops, say, sys};
 
@@ -16,22 +19,31 @@ const LOWER: &str = "/imgbuild-lower";
 /// A tmpfs with what the node writes.
 const UPPER: &str = "/imgbuild-upper";
 
+/// Whom the image is fetched from, and what it is.
+pub struct Server<'a> {
+    /// Asks the server.
+    pub client: &'a Client,
+    /// The image.
+    pub url: &'a str,
+    /// What it must be.
+    pub index: &'a Index,
+}
+
 /// Fetches the image and mounts it where the new root is made.
 ///
 /// # Errors
 /// A text; nothing stays mounted, and no memory taken.
 pub fn mount(
-    client: &Client,
-    url: &str,
-    index: &Index,
+    server: &Server<'_>,
     parameters: &Parameters,
     modules: &Modules,
+    cache: Option<&mut Cache>,
 ) -> Result<(), String> {
     // What is built in is not among a kernel's modules.
-    for name in ["loop", &index.archive, "overlay"] {
+    for name in ["loop", &server.index.archive, "overlay"] {
         modules.load(name);
     }
-    let outcome = assemble(client, url, index, parameters);
+    let outcome = assemble(server, parameters, cache);
     // What is mounted above holds them; where nothing is, their memory is free again.
     for place in [HELD, LOWER, UPPER] {
         sys::unmount(place);
@@ -42,26 +54,94 @@ pub fn mount(
     outcome
 }
 
-fn assemble(client: &Client, url: &str, index: &Index, parameters: &Parameters) -> Result<(), String> {
+fn assemble(server: &Server<'_>, parameters: &Parameters, mut cache: Option<&mut Cache>) -> Result<(), String> {
+    let index = server.index;
+    let on_disk = match cache.as_deref_mut().filter(|_| parameters.image_in_cache) {
+        Some(cache) => on_disk(server, cache)?,
+        None => None,
+    };
+    let is_on_disk = on_disk.is_some();
+    let image = match on_disk {
+        Some(image) => image,
+        None => in_memory(server, parameters, cache.as_deref_mut())?,
+    };
+    let said = |error: std::io::Error| {
+        format!("the image cannot be mounted: {error}; does this kernel have loop and {}?", index.archive)
+    };
+    let device = loops::attach(&image).map_err(said)?;
+    sys::mount_image(&device.path, LOWER, &index.archive).map_err(said)?;
+    // From here on the mount holds the device, and the device the image.
+    drop(device);
+    if !is_on_disk {
+        let _ = std::fs::remove_file(format!("{HELD}/rootimg"));
+    }
+    let written = join(parameters, cache.filter(|_| parameters.writes_in_cache))?;
+    set_attributes(index)?;
+    match is_on_disk {
+        true => say!("the image is mounted as it is, from the disk of imgcache=; what is written goes to {written}"),
+        false => {
+            say!("the image is mounted as it is: {} MiB of memory; what is written goes to {written}", index.size >> 20)
+        }
+    }
+    Ok(())
+}
+
+/// Fetches the image into memory.
+fn in_memory(server: &Server<'_>, parameters: &Parameters, cache: Option<&mut Cache>) -> Result<File, String> {
+    let index = server.index;
     // A page more: the size of a tmpfs is counted in pages.
     let size = (index.size + 4096).to_string();
     sys::mount_root(HELD, &size, parameters.root_flags.as_deref())
         .map_err(|error| format!("memory for the image cannot be had: {error}"))?;
     let path = format!("{HELD}/rootimg");
-    let mut file = std::fs::File::create(&path).map_err(|error| format!("{path}: {error}"))?;
-    fetch_frames(client, url, index, &mut |bytes| {
-        file.write_all(&bytes).map_err(|error| format!("the image cannot be kept in memory: {error}"))
+    let file = File::create(&path).map_err(|error| format!("{path}: {error}"))?;
+    Download::new(server.client, server.url, index, cache).run(&mut |frame, bytes| {
+        file.write_all_at(&bytes, frame.offset).map_err(|error| format!("the image cannot be kept in memory: {error}"))
     })?;
     drop(file);
-    let said = |error: std::io::Error| {
-        format!("the image cannot be mounted: {error}; does this kernel have loop and {}?", index.archive)
-    };
-    let image = std::fs::File::open(&path).map_err(|error| format!("{path}: {error}"))?;
-    let device = loops::attach(&image).map_err(said)?;
-    sys::mount_image(&device.path, LOWER, &index.archive).map_err(said)?;
-    // From here on the mount holds the device, and the device the image.
-    drop(device);
-    let _ = std::fs::remove_file(&path);
+    File::open(&path).map_err(|error| format!("{path}: {error}"))
+}
+
+/// Brings the image onto the disk, as far as it is not there; nothing where the disk does not take it and memory may.
+fn on_disk(server: &Server<'_>, cache: &mut Cache) -> Result<Option<File>, String> {
+    let index = server.index;
+    let mut problem = None;
+    match cache.image(index) {
+        Ok(mut image) => {
+            let brought = Download::new(server.client, server.url, index, Some(cache)).run(&mut |frame, bytes| {
+                image.put(frame, &bytes).map_err(|error| {
+                    problem = Some(error);
+                    String::new()
+                })
+            });
+            match (brought, &problem) {
+                (Ok(()), _) => match image.whole() {
+                    Ok(file) => return Ok(Some(file)),
+                    Err(error) => problem = Some(error),
+                },
+                (Err(_), Some(_)) => {}
+                (Err(server), None) => return Err(server),
+            }
+        }
+        Err(error) => problem = Some(error),
+    }
+    if let Some(error) = problem {
+        say!("the disk of imgcache= does not take the image: {error}; it goes into memory");
+    }
+    check_memory(index)?;
+    Ok(None)
+}
+
+/// Puts a file system that takes what is written above the image; says which.
+fn join(parameters: &Parameters, cache: Option<&mut Cache>) -> Result<&'static str, String> {
+    if let Some(cache) = cache {
+        match cache.writes().and_then(|upper| sys::mount_overlay(root(), LOWER, &upper)) {
+            Ok(()) => return Ok("that disk, and is gone at the next boot"),
+            Err(error) => {
+                say!("the disk of imgcache= cannot take what the node writes: {error}; it goes into memory");
+            }
+        }
+    }
     sys::mount_root(UPPER, parameters.root_limit.as_deref().unwrap_or("90%"), parameters.root_flags.as_deref())
         .map_err(|error| {
             format!("the node's own part of the root cannot be made: {error}; are rootlimit= and rootflags= options of tmpfs?")
@@ -69,7 +149,5 @@ fn assemble(client: &Client, url: &str, index: &Index, parameters: &Parameters) 
     sys::mount_overlay(root(), LOWER, UPPER).map_err(|error| {
         format!("the image and the node's own part cannot be joined: {error}; does this kernel have overlay?")
     })?;
-    set_attributes(index)?;
-    say!("the image is mounted as it is: {} MiB of memory", index.size >> 20);
-    Ok(())
+    Ok("memory")
 }

@@ -60,6 +60,15 @@ pub fn mount_image(device: &str, target: &str, kind: &str) -> io::Result<()> {
     mount(device, target, kind, libc::MS_RDONLY, "")
 }
 
+/// Mounts a disk that keeps frames. Nothing on it is a program or a device, and no link of it is followed.
+pub fn mount_cache(device: &str, target: &str, kind: &str) -> io::Result<()> {
+    /// Source: Linux 5.10, include/uapi/linux/mount.h.
+    const MS_NOSYMFOLLOW: libc::c_ulong = 256;
+    std::fs::create_dir_all(target)?;
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOATIME;
+    mount(device, target, kind, flags | MS_NOSYMFOLLOW, "")
+}
+
 /// Joins what can only be read with a tmpfs that takes what is written.
 pub fn mount_overlay(target: &str, lower: &str, upper: &str) -> io::Result<()> {
     for path in [target.to_owned(), format!("{upper}/upper"), format!("{upper}/work")] {
@@ -90,6 +99,22 @@ pub fn unmount(target: &str) {
     if let Ok(target) = c(target) {
         // SAFETY: the pointer is to a live, terminated string.
         unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+/// Takes a file system away that nobody uses any more, and waits until all of it is on its disk; true where it is gone.
+pub fn unmount_now(target: &str) -> bool {
+    // SAFETY: the pointer is to a live, terminated string.
+    c(target).is_ok_and(|target| unsafe { libc::umount2(target.as_ptr(), 0) } == 0)
+}
+
+/// Has a file system keep room for a file; one that cannot promise it is asked nothing.
+pub fn reserve(fd: std::os::fd::RawFd, size: u64) -> io::Result<()> {
+    let size = libc::off_t::try_from(size).map_err(io::Error::other)?;
+    // SAFETY: the call takes numbers alone.
+    match check(unsafe { libc::fallocate(fd, 0, 0, size) }) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+        other => other.map(drop),
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Container {
     Elf,
     /// squashfs.
     Squashfs,
+    /// erofs.
+    Erofs,
     /// A file system that is not read, with its name.
     FileSystem(&'static str),
 }
@@ -31,6 +33,7 @@ impl Container {
         match self {
             Self::FileSystem(name) => Some(name),
             Self::Squashfs => Some("squashfs"),
+            Self::Erofs => Some("erofs"),
             _ => None,
         }
     }
@@ -53,7 +56,7 @@ pub fn container(start: &[u8]) -> Option<Container> {
         () if compression(start).is_some() => Container::Compressed,
         () if at(1080, &[0x53, 0xef]) => Container::FileSystem("ext2, ext3 or ext4"),
         () if at(0, b"hsqs") => Container::Squashfs,
-        () if at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]) => Container::FileSystem("erofs"),
+        () if at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]) => Container::Erofs,
         () if at(0, b"XFSB") => Container::FileSystem("XFS"),
         () if at(510, &[0x55, 0xaa]) && (at(54, b"FAT") || at(82, b"FAT")) => Container::FileSystem("FAT"),
         () => return None,

@@ -17,7 +17,7 @@ mod tar;
 pub use self::cpio::read::{Content, Found, read_archive};
 pub use self::cpio::{Body, Head, write_entry, write_trailer};
 pub use self::erofs::{
-    Chunks, EROFS_CHUNK, EROFS_VERSION, EroImage, EroInfo, EroRun, cut_erofs, finish_erofs, fits_erofs,
+    Chunks, EROFS_CHUNK, EROFS_VERSION, EroImage, EroInfo, EroRun, cut_erofs, finish_erofs, fits_erofs, list_erofs,
 };
 pub use self::members::directory::list_directory;
 pub use self::members::listing::{Listed, Look, list_cpio, list_tar};

@@ -17,7 +17,9 @@ pub enum BootError {
     #[error("`{0}` is not installed")]
     #[diagnostic(
         code(boot::no_qemu),
-        help("install it: apt-get install qemu-system-x86 (or your distribution's package)")
+        help(
+            "install it: the package `qemu-system-x86` of Debian and Ubuntu, `qemu-system-x86-core` of Fedora, `qemu-x86` of SUSE"
+        )
     )]
     NoQemu(String),
     /// It cannot be started.
@@ -41,6 +43,8 @@ pub struct Machine {
     pub cpus: u32,
     /// Network devices: the arguments of `-netdev` and `-device`.
     pub network: Vec<(String, String)>,
+    /// Disks: files with all of their bytes.
+    pub disks: Vec<PathBuf>,
 }
 
 impl Machine {
@@ -70,6 +74,11 @@ impl Machine {
         for (network, device) in &self.network {
             more("-netdev", network.into());
             more("-device", device.into());
+        }
+        for disk in &self.disks {
+            // A comma in a value is written twice.
+            let path = disk.display().to_string().replace(',', ",,");
+            more("-drive", format!("file={path},format=raw,if=virtio").into());
         }
         list
     }

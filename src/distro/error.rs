@@ -118,11 +118,13 @@ pub enum DistroError {
     #[error("the packages of the tools root cannot be resolved:\n{detail}")]
     #[diagnostic(code(distro::no_closure), help("{help}"))]
     NoClosure { detail: String, help: String },
-    /// apt cannot use indices whose digests are good.
-    #[error("the release's own apt cannot read the package indices:\n{said}")]
+    /// The package manager cannot use indices whose digests are good.
+    #[error("the release's own package manager cannot read the package indices:\n{said}")]
     #[diagnostic(
         code(distro::indices),
-        help("the archive's Release file or index is not in the form that apt expects; the whole log is {log}")
+        help(
+            "what it said shows whether an index is not in the form that it expects, or whether it lacks something itself; the whole log is {log}"
+        )
     )]
     Indices { said: String, log: String },
     /// The solver did not find an answer.

@@ -45,7 +45,7 @@ pub use parts::node_support::{NodeSupport, SupportFile};
 pub use parts::repositories::id_of;
 pub use parts::services::{Unit, UnitState};
 pub use parts::sync::{SyncedFile, SyncedKind};
-pub use parts::wanted::{ALL_UPDATES, Wanted, default_drivers, normal_name, wanted_drivers};
+pub use parts::wanted::{ALL_UPDATES, Wanted, default_drivers, initrd_drivers, normal_name};
 pub use workspace::file::{Workspace, WorkspaceModel, root_of_all, workspace_schema_text};
 pub use workspace::select::{Known, Selected, folders, known, once, select};
 

@@ -26,7 +26,12 @@ pub enum SandboxError {
     RangeNotHere { start: u32, last: u32, map: String },
     /// `newuidmap` or `newgidmap` is missing or refused.
     #[error("`{program}` could not set the id map: {detail}")]
-    #[diagnostic(code(sandbox::id_map), help("install the package `uidmap`, and check /etc/subuid and /etc/subgid"))]
+    #[diagnostic(
+        code(sandbox::id_map),
+        help(
+            "install newuidmap and newgidmap (the package `uidmap` of Debian and Ubuntu, `shadow-utils` of RHEL and Fedora, `shadow` of SUSE), and check /etc/subuid and /etc/subgid"
+        )
+    )]
     IdMap { program: String, detail: String },
     /// The kernel does not let this user create a user namespace.
     #[error("this kernel does not let imgbuild create a user namespace: {detail}")]

@@ -242,7 +242,7 @@ fn what_is_no_node_is_refused_with_a_reason() {
     refused(&["node", "--name", "../x"], "is not a name of an image");
     refused(&["http://x/y.tar"], "fetch an archive first");
     space.write("text", "hello");
-    refused(&["text"], "neither an archive in tar, cpio nor squashfs");
+    refused(&["text"], "neither an archive in tar or cpio, nor squashfs or erofs");
     space.edit("node/etc/os-release", "ID=debian", "ID=slackware");
     refused(&["node"], "is not a distribution whose images imgbuild builds");
     space.edit("node/etc/os-release", "ID=slackware", "ID=rocky");

@@ -262,7 +262,7 @@ fn a_difference_is_told_by_the_exit_code_only_where_that_is_asked() {
     space.write("gibberish", "gibberish");
     let ran = space.run(&["diff", &a, space.path().join("gibberish").to_str().unwrap()]);
     assert_eq!(ran.code, 1, "{}", ran.err);
-    assert!(ran.err.contains("is neither an archive in cpio, tar or squashfs"), "{}", ran.err);
+    assert!(ran.err.contains("is neither an archive in cpio, tar, squashfs or erofs"), "{}", ran.err);
 }
 
 #[test]

@@ -109,6 +109,14 @@ fn sizes_and_command_lines_are_checked() {
 }
 
 #[test]
+fn a_disk_of_the_node_is_named_and_only_holds_what_stays_packed() {
+    let recipe = with(
+        "[boot]\ncmdline = [\"imgcache=LABEL=a\", \"rootlimit=2g\"]\n\n[boot.cache]\ndevice = \"sda1\"\nimage = \"cache\"\n",
+    );
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
+}
+
+#[test]
 fn drivers_are_edits_or_a_list() {
     let recipe = with(
         "[kernel]\ndrivers = [\"+ice\", \"igb\"]\n\n[[repo]]\nsource = \"host\"\nuri = \"http://x\"\n\n[[repo]]\nuri = \"ftp://x\"\n",

@@ -15,10 +15,12 @@ mod blocks;
 mod directories;
 mod inodes;
 mod place;
+mod read;
 mod tables;
 mod xattrs;
 
 pub use blocks::{Chunks, EroInfo, EroRun, cut_erofs};
+pub use read::list_erofs;
 pub use tables::{EroImage, finish_erofs};
 pub use xattrs::fits_erofs;
 

@@ -10,7 +10,7 @@ use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
 use crate::store::scan;
-use crate::store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories};
+use crate::store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, root_of};
 
 /// A package file: where it is in the store and what it is called for the package manager.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -160,7 +160,12 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         write(&at("apt/run"), &install_script(&request))?;
         progress(&format!("installing {} packages", request.packages.len()));
         let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
-            Ok(TreeMount { lower: lower_directories(digests)?, upper: at(upper), work: at(work) })
+            Ok(TreeMount {
+                lower: lower_directories(digests)?,
+                upper: at(upper),
+                work: at(work),
+                root: root_of(digests)?,
+            })
         };
         let mut variables = environment(request.epoch);
         if let Some((_, path)) = variables.iter_mut().find(|(name, _)| name == "PATH") {

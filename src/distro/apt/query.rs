@@ -120,7 +120,12 @@ fn run(request: &QueryRequest, script: &str, binds: Vec<Bind>) -> Result<Command
     let mut variables = environment(request.epoch);
     variables.push(("APT_CONFIG".to_owned(), "/imgbuild/apt.conf".to_owned()));
     run_command(&CommandRequest {
-        root: TreeMount { lower: lower_directories(&request.tools)?, upper: at("root"), work: at("root-work") },
+        root: TreeMount {
+            lower: lower_directories(&request.tools)?,
+            upper: at("root"),
+            work: at("root-work"),
+            root: None,
+        },
         binds,
         arguments: ["/bin/sh".to_owned(), format!("/imgbuild/{script}")].to_vec(),
         environment: variables,

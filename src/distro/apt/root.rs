@@ -118,7 +118,7 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
         let mount_point = format!("{}/mount", request.scratch);
         make_directories(&mount_point, &[""])?;
         let result = run_command(&CommandRequest {
-            root: TreeMount { lower: Vec::new(), upper: tree.clone(), work: String::new() },
+            root: TreeMount { lower: Vec::new(), upper: tree.clone(), work: String::new(), root: None },
             binds: vec![Bind { source: request.links.clone(), target: "/debs".to_owned(), writable: false }],
             arguments: ["/bin/sh", "-c", BOOTSTRAP_SCRIPT].map(str::to_owned).to_vec(),
             environment: environment(request.epoch),

@@ -5,6 +5,7 @@ use std::sync::mpsc::channel;
 
 use serde::{Deserialize, Serialize};
 
+use super::berkeley;
 use super::secrets::SECRETS;
 use crate::digest::Sha256;
 use crate::failure::start;
@@ -53,6 +54,9 @@ const NORMALISED: [&str; 4] = [
     "var/lib/certmonger/cas/*",     // named by the time of the build; certmonger makes them when it starts
 ];
 
+/// Databases that packages make when they are installed, in Berkeley DB: postfix's and sendmail's names.
+const BERKELEY: [&str; 2] = ["etc/aliases.db", "etc/mail/aliases.db"];
+
 /// A name that each node must have of its own, and the program that makes it where the file asks for it (Debian's
 /// open-iscsi: startup-checks.sh); elsewhere it is made where the file is missing.
 const INITIATOR: &str = "etc/iscsi/initiatorname.iscsi";
@@ -74,6 +78,9 @@ pub fn normalise(tree: &str, own: &[&str]) -> Result<(), String> {
             true => editor.write(INITIATOR, INITIATOR_ASKED, 0o600)?,
             false => editor.remove(INITIATOR)?,
         }
+    }
+    for path in BERKELEY {
+        berkeley::settle(&editor, path)?;
     }
     // Empty, not "uninitialized": that would mean first boot, and systemd-firstboot waits at the console (D34).
     if editor.has_file("etc/machine-id") {

@@ -1,6 +1,8 @@
 //! rpm's database as Berkeley DB's hash, the form of RHEL to 8 and of SLES to 12. Source: Berkeley DB's db_page.h (`_dbmeta33`,
 //! `_db_page`, `HOFFPAGE`), versions 8 to 10 of the hash: 4.8 to 5.3.
 
+use std::ops::Range;
+
 /// The magic number of a hash.
 const MAGIC: u32 = 0x0006_1561;
 /// Types of pages: a hash's two, a part of what is too long for one.
@@ -37,27 +39,41 @@ impl<'a> File<'a> {
         self.bytes.get(start..start.checked_add(self.page_size)?)
     }
 
-    /// What lies on pages of its own, from one on.
-    fn overflow(&self, first: u32, length: usize) -> Option<Vec<u8>> {
-        let mut content = Vec::new();
+    /// Where that lies which has pages of its own, from one on.
+    fn overflow(&self, first: u32, length: usize) -> Option<Place> {
+        let mut place = Vec::new();
+        let mut found = 0;
         let mut next = first;
         // Each page has a byte at least: a circle ends too.
-        while content.len() < length {
+        while found < length {
             let page = self.page(next as usize).filter(|_| next != 0)?;
             if page.get(25) != Some(&OVERFLOW) {
                 return None;
             }
             // Of such a page the free area's offset is the number of its bytes.
-            let here = self.u16(page, 22).filter(|here| *here > 0)?;
-            content.extend_from_slice(page.get(HEAD..HEAD + here)?);
+            let here = self.u16(page, 22).filter(|here| *here > 0 && HEAD + here <= page.len())?;
+            let start = next as usize * self.page_size + HEAD;
+            place.push(start..start + here);
+            found += here;
             next = self.u32(page, 16)?;
         }
-        (content.len() == length).then_some(content)
+        (found == length).then_some(place)
     }
 }
 
+/// Where a header lies in the file, piece by piece.
+pub type Place = Vec<Range<usize>>;
+
 /// Gives each header.
 pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
+    places(bytes, &mut |place| match &place[..] {
+        [whole] => take(&bytes[whole.clone()]),
+        pieces => take(&pieces.iter().flat_map(|piece| &bytes[piece.clone()]).copied().collect::<Vec<u8>>()),
+    })
+}
+
+/// Says where each header lies; all of it is within the file.
+pub fn places(bytes: &[u8], take: &mut dyn FnMut(Place) -> Result<(), String>) -> Result<(), String> {
     let mut file = File { bytes, page_size: 0, is_big_endian: false };
     if file.u32(bytes, 12) != Some(MAGIC) {
         file.is_big_endian = true;
@@ -93,14 +109,18 @@ pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) 
                 continue;
             }
             match page[value] {
-                KEY_DATA => take(page.get(value + 1..key).ok_or_else(wrong)?)?,
+                KEY_DATA => {
+                    page.get(value + 1..key).ok_or_else(wrong)?;
+                    let start = number * file.page_size;
+                    take(vec![start + value + 1..start + key])?;
+                }
                 OFF_PAGE => {
                     let (first, length) = (file.u32(page, value + 4), file.u32(page, value + 8));
                     let (first, length) = first.zip(length).ok_or_else(wrong)?;
                     // No more than the file has: pages that lead in a circle would give anything.
                     let is_there = length as usize <= bytes.len();
-                    let content = is_there.then(|| file.overflow(first, length as usize)).flatten();
-                    take(&content.ok_or_else(|| damaged(format!("what begins on page {first} is cut short")))?)?;
+                    let place = is_there.then(|| file.overflow(first, length as usize)).flatten();
+                    take(place.ok_or_else(|| damaged(format!("what begins on page {first} is cut short")))?)?;
                 }
                 kind => return Err(damaged(format!("page {number} has an item of the kind {kind}"))),
             }

@@ -9,6 +9,9 @@ mod sqlite;
 
 use std::collections::BTreeMap;
 
+pub use berkeley::places as berkeley_places;
+pub use rpm::PLACES as RPM_PLACES;
+
 /// Longest file of a database that is read, in bytes; a node with 3,000 packages has some 400 MB.
 pub const LONGEST_DATABASE: u64 = 2 << 30;
 

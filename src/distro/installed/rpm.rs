@@ -6,7 +6,7 @@ use super::{DatabaseKind, Installed, InstalledFile, InstalledPackage, berkeley, 
 use crate::distro::rpm::InstalledHeader;
 
 /// Where rpm keeps it: since Fedora 36 and in SUSE's, and before.
-const PLACES: [&str; 2] = ["usr/lib/sysimage/rpm/", "var/lib/rpm/"];
+pub const PLACES: [&str; 2] = ["usr/lib/sysimage/rpm/", "var/lib/rpm/"];
 
 /// Its forms, the newest first: file, whatever belongs to it.
 const FORMS: [&str; 3] = ["rpmdb.sqlite", "Packages.db", "Packages"];

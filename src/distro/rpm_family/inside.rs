@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::depmod;
 use super::kernels::is_kernel;
+use super::{database, depmod, keystore};
 use crate::digest::Digest;
 use crate::distro::inside::accounts;
 use crate::distro::inside::common::{environment, normalise, quoted, write};
@@ -17,7 +17,8 @@ use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
 use crate::store::scan;
 use crate::store::{
-    Manifest, ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, lower_directories, make_directories,
+    Kind, Manifest, ScanAnswer, ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, manifest_of,
+    merge, root_of,
 };
 
 /// Asks rpm of a tools root for a transaction on an image's layers.
@@ -109,24 +110,32 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
         }
         progress(&format!("installing {} packages", request.packages.len()));
         let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
-            Ok(TreeMount { lower: lower_directories(digests)?, upper: at(upper), work: at(work) })
+            Ok(TreeMount {
+                lower: lower_directories(digests)?,
+                upper: at(upper),
+                work: at(work),
+                root: root_of(digests)?,
+            })
         };
         let mut variables = environment(request.epoch);
         variables.extend(request.variables.iter().cloned());
-        let result = run_command(&CommandRequest {
-            root: tree(&request.tools, "root", "root-work")?,
-            target: Some(tree(&request.base, "tree", "work")?),
-            binds: vec![
-                Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
-                Bind { source: request.links.clone(), target: "/packages".to_owned(), writable: false },
-            ],
-            stand_ins: STAND_INS.map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned())).to_vec(),
-            arguments: ["/bin/sh", "/imgbuild/run"].map(str::to_owned).to_vec(),
-            environment: variables,
-            log: request.log.clone(),
-            mount_point: at("mount"),
-            ..CommandRequest::default()
-        })?;
+        let command = |arguments: [&str; 3], log: String| -> Result<CommandResult, String> {
+            run_command(&CommandRequest {
+                root: tree(&request.tools, "root", "root-work")?,
+                target: Some(tree(&request.base, "tree", "work")?),
+                binds: vec![
+                    Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
+                    Bind { source: request.links.clone(), target: "/packages".to_owned(), writable: false },
+                ],
+                stand_ins: STAND_INS.map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned())).to_vec(),
+                arguments: arguments.map(str::to_owned).to_vec(),
+                environment: variables.clone(),
+                log,
+                mount_point: at("mount"),
+                ..CommandRequest::default()
+            })
+        };
+        let result = command(["/bin/sh", "-e", "/imgbuild/run"], request.log.clone())?;
         fault::point("install.done");
         if result.status != 0 {
             return Ok(InstallAnswer::Failed(result));
@@ -136,7 +145,23 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
         if !lacking.is_empty() {
             return Ok(InstallAnswer::Lacking(lacking));
         }
+        let editor = TreeEditor::open(&at("tree"))?;
+        if database::settle_times(&editor, request.epoch)? {
+            // One of its indices is by these times: rpm makes them anew.
+            let log = format!("{}.rebuild", request.log);
+            let result = command(["/bin/sh", "-c", &format!("{} --rebuilddb", rpm())], log.clone())?;
+            if result.status != 0 {
+                let _ = std::fs::rename(&log, &request.log);
+                return Ok(InstallAnswer::Failed(result));
+            }
+            let _ = std::fs::remove_file(&log);
+        }
+        keystore::settle(&editor, request.epoch)?;
+        if request.over_payload {
+            settle_directories(&request.base, &editor)?;
+        }
         normalise(&at("tree"), &NORMALISED)?;
+        database::settle_files(&editor)?;
         let found = accounts::found(&at("tree"), &request.base, &scripts_that_make_accounts(&request))?;
         let answer = scan(&ScanRequest {
             tree: at("tree"),
@@ -151,9 +176,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
 /// Writes which modules the layer below has an index of, in a file for each release.
 fn write_indexed(request: &InstallRequest, directory: &str) -> Result<(), String> {
     let Some(payload) = request.base.last() else { return Ok(()) };
-    let name = Store::manifest_name(payload);
-    let text = std::fs::read_to_string(&name).map_err(|error| format!("{name}: {error}"))?;
-    let below = Manifest::parse(&text).map_err(|error| format!("{name}: {error}"))?;
+    let below = manifest_of(payload)?;
     let mut brought = Vec::new();
     for (file, _, _) in &request.packages {
         brought.extend(Package::paths(Path::new(&format!("{}/{file}", request.links)))?);
@@ -161,6 +184,21 @@ fn write_indexed(request: &InstallRequest, directory: &str) -> Result<(), String
     let all = depmod::indexed(below.0.keys().map(String::as_str), brought.iter().map(String::as_str));
     make_directories(directory, &[""])?;
     all.iter().try_for_each(|(release, modules)| write(&format!("{directory}/{release}"), modules))
+}
+
+/// The kernel's files were unpacked for themselves, with directories of mode 755: those that were there before keep theirs
+/// (EL's `/`, `/boot` and `/usr/lib` have 555).
+fn settle_directories(base: &[Digest], editor: &TreeEditor) -> Result<(), String> {
+    let Some((payload, before)) = base.split_last() else { return Ok(()) };
+    let before = merge(&before.iter().map(manifest_of).collect::<Result<Vec<Manifest>, String>>()?);
+    for (path, brought) in manifest_of(payload)?.0 {
+        let Some(was) = before.0.get(&path).map(|found| &found.entry) else { continue };
+        let (old, new) = [was, &brought].map(|entry| (entry.mode, entry.uid, entry.gid)).into();
+        if was.kind == Kind::Directory && brought.kind == Kind::Directory && old != new {
+            editor.settle_directory(&path, brought.mode, old)?;
+        }
+    }
+    Ok(())
 }
 
 /// Packages that were to be installed and are not (D12).

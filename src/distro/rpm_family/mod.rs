@@ -6,10 +6,12 @@
 
 mod archive;
 mod blame;
+mod database;
 mod depmod;
 mod inside;
 mod install;
 mod kernels;
+mod keystore;
 mod packages;
 mod releases;
 mod resolve;
@@ -50,8 +52,9 @@ fn plain(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
 }
 
 /// Version of what [`install::install`] does; part of the keys. 1: first; 2: random keys are taken out;
-/// 3: by the list of secrets; 4: so are logs of packages' own directories and names of initiators.
-const INSTALL_VERSION: u32 = 4;
+/// 3: by the list of secrets; 4: so are logs of packages' own directories and names of initiators;
+/// 5: so is openldap's; times of Berkeley DB, of rpm before 4.14 and of Java's authorities are the epoch.
+const INSTALL_VERSION: u32 = 5;
 
 impl PackageManager for RpmFamily {
     fn architecture(&self, machine: &str) -> &'static str {

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::Reader;
-use crate::recipe::{ArchiveKind, Family, Frames, PackCompress, PackedForm, default_drivers, normal_name};
+use crate::recipe::{
+    ArchiveKind, BOOT_WORDS, CACHE_DEVICES, CachePlace, Family, Frames, PackCompress, PackedForm, default_drivers,
+    normal_name,
+};
 use crate::source::{Finding, Span, nearest};
 use crate::witness;
 use crate::xcat::{PackageList, matches};
@@ -190,6 +193,7 @@ impl Reader<'_> {
                 );
             }
         }
+        self.check_boot_words();
         // The kernel's own limit on x86 (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h); the rest is for URL, digest and BOOTIF.
         let length: usize = boot.cmdline.iter().map(|word| word.len() + 1).sum();
         if length > 2048 - 512 {
@@ -204,6 +208,45 @@ impl Reader<'_> {
                 )
                 .help("shorten it"),
             );
+        }
+    }
+
+    /// What imgbuild puts on the command line for other fields, and what a cache of the node needs.
+    fn check_boot_words(&mut self) {
+        let boot = self.model.boot.clone();
+        for (index, word) in boot.cmdline.iter().enumerate() {
+            // Lists of xCAT's sites have `rootlimit=`; the others need more than the word.
+            let of_cache = BOOT_WORDS.iter().filter(|(_, field)| field.starts_with("boot.cache."));
+            let Some((start, field)) = of_cache.clone().find(|(start, _)| word.starts_with(start)) else { continue };
+            let span = self.span(&format!("boot.cmdline[{index}]"));
+            let message = format!("`{word}` is what imgbuild writes for {field}");
+            let value = word.strip_prefix(start).unwrap_or_default();
+            let help = match *field {
+                "boot.cache.image" => "remove the word, and write ‹[boot.cache] image = \"cache\"›".to_owned(),
+                "boot.cache.writes" => "remove the word, and write ‹[boot.cache] writes = \"cache\"›".to_owned(),
+                _ => format!("remove the word, and write ‹[boot.cache] device = \"{value}\"›"),
+            };
+            self.findings.push(Finding::error("boot::cmdline", &span, message).help(help));
+        }
+        let Some(cache) = &boot.cache else { return };
+        let name = CACHE_DEVICES.iter().find_map(|start| cache.device.strip_prefix(start));
+        if name.is_none_or(|name| name.is_empty() || name.contains(char::is_whitespace)) {
+            let span = self.span("boot.cache.device");
+            let message = format!("`{}` does not name a disk", cache.device);
+            let help =
+                "write ‹device = \"LABEL=nodecache\"›, or begin with UUID=, PARTLABEL= or /dev/; a name has no blanks";
+            self.findings.push(Finding::error("boot::cache", &span, message).help(help));
+        }
+        let stays_packed = |form: &PackedForm| matches!(form.archive, ArchiveKind::Squashfs | ArchiveKind::Erofs);
+        let any_packed = self.model.pack.forms().iter().any(stays_packed);
+        for (field, place) in [("image", cache.image), ("writes", cache.writes)] {
+            if place == CachePlace::Cache && !any_packed {
+                let span = self.span(&format!("boot.cache.{field}"));
+                let message =
+                    format!("{field} = \"cache\" is for images that stay packed: this one is unpacked into memory");
+                let help = "write ‹[pack] archive = \"squashfs\"› (or \"erofs\"), or remove the line: frames are kept on the disk all the same";
+                self.findings.push(Finding::error("boot::cache", &span, message).help(help));
+            }
         }
     }
 

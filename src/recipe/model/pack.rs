@@ -109,4 +109,97 @@ pub struct Boot {
     #[serde(default)]
     #[schemars(regex(pattern = r"^[0-9]+[kmgKMG%]?$"))]
     pub root_size: Option<String>,
+    /// A disk of the node that keeps what was fetched, so that a reboot asks the server only for what changed.
+    #[serde(default)]
+    pub cache: Option<BootCache>,
+}
+
+/// A disk of the node that keeps what was fetched. Nothing on it is believed: each frame is checked at each boot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BootCache {
+    /// The disk or partition: `/dev/NAME`, `LABEL=`, `UUID=` (of its file system) or `PARTLABEL=`.
+    pub device: String,
+    /// Its file system, which somebody made there; its module comes into the initrd.
+    #[serde(default)]
+    pub filesystem: CacheFilesystem,
+    /// Where a squashfs or erofs image lies while the node runs.
+    #[serde(default)]
+    pub image: CachePlace,
+    /// Where the node writes beside a squashfs or erofs image; emptied at each boot.
+    #[serde(default)]
+    pub writes: CachePlace,
+}
+
+/// File systems that can keep frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheFilesystem {
+    /// ext4.
+    #[default]
+    Ext4,
+    /// xfs.
+    Xfs,
+    /// btrfs.
+    Btrfs,
+}
+
+impl CacheFilesystem {
+    /// Its module's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+}
+
+/// Where something lies while the node runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CachePlace {
+    /// In memory.
+    #[default]
+    Memory,
+    /// On the disk of the cache.
+    Cache,
+}
+
+/// How the device of a cache begins.
+pub const CACHE_DEVICES: [&str; 4] = ["/dev/", "LABEL=", "UUID=", "PARTLABEL="];
+
+impl CachePlace {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cache => "cache",
+        }
+    }
+}
+
+/// Words of the kernel's command line that stand for fields of \[boot\], each with its field.
+/// Source of the words: imgbuild-init.
+pub const BOOT_WORDS: [(&str, &str); 4] = [
+    ("rootlimit=", "boot.root_size"),
+    ("imgcache=", "boot.cache.device"),
+    ("imgbuild.image=", "boot.cache.image"),
+    ("imgbuild.writes=", "boot.cache.writes"),
+];
+
+impl Boot {
+    /// The fields that are words of the kernel's command line and have a value, in the order of [`BOOT_WORDS`].
+    pub fn fields(&self) -> Vec<(&'static str, &'static str, String)> {
+        let cache = self.cache.as_ref();
+        let place =
+            |place: Option<CachePlace>| place.filter(|at| *at == CachePlace::Cache).map(|at| at.name().to_owned());
+        let values = [
+            self.root_size.clone(),
+            cache.map(|cache| cache.device.clone()),
+            place(cache.map(|cache| cache.image)),
+            place(cache.map(|cache| cache.writes)),
+        ];
+        BOOT_WORDS.iter().zip(values).filter_map(|((word, field), value)| Some((*word, *field, value?))).collect()
+    }
 }

@@ -1,9 +1,13 @@
 //! Which drivers an initrd is to have: the default list, as a recipe edits or replaces it.
 
+use crate::recipe::Model;
 use crate::xcat::matches;
 
 /// The drivers that an initrd has where the recipe does not say otherwise.
 const DEFAULT_DRIVERS: &str = include_str!("netdrivers.txt");
+
+/// The drivers of disks that an initrd has besides where the node keeps frames on one.
+const DISK_DRIVERS: &str = include_str!("diskdrivers.txt");
 
 /// Which drivers are wanted, and how much.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,15 +28,28 @@ pub fn default_drivers() -> Vec<String> {
     wanted_drivers(&[]).default
 }
 
+fn listed(text: &'static str) -> impl Iterator<Item = String> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned)
+}
+
+/// The drivers that the initrd of a recipe is to have.
+pub fn initrd_drivers(model: &Model) -> Wanted {
+    let drivers = &model.kernel.drivers;
+    let mut wanted = wanted_drivers(drivers);
+    if model.boot.cache.is_some() {
+        let is_removed = |name: &String| {
+            drivers.iter().filter_map(|one| one.strip_prefix('-')).any(|pattern| matches(&normal_name(pattern), name))
+        };
+        let is_known = |name: &String| wanted.named.contains(name) || wanted.default.contains(name);
+        let more: Vec<String> = listed(DISK_DRIVERS).filter(|name| !is_removed(name) && !is_known(name)).collect();
+        wanted.default.extend(more);
+    }
+    wanted
+}
+
 /// Applies a recipe's `drivers` to the default list: a whole list, or `+name` and `-name`; wildcards allowed.
 pub fn wanted_drivers(drivers: &[String]) -> Wanted {
-    let default = || {
-        DEFAULT_DRIVERS
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .map(str::to_owned)
-    };
+    let default = || listed(DEFAULT_DRIVERS);
     let plain = |name: &str| normal_name(name.trim_start_matches(['+', '-']));
     let all_updates = drivers.iter().any(|name| name.trim_start_matches('+') == ALL_UPDATES);
     let is_edit = drivers.iter().any(|name| name.starts_with(['+', '-']));
@@ -77,6 +94,19 @@ mod tests {
         assert!(all.all_updates && all.named.is_empty() && all.default.is_empty());
         let more = wanted_drivers(&["+allupdate".into()]);
         assert!(more.all_updates && more.named.is_empty() && !more.default.is_empty());
+        let recipe = "[image]\nname = \"a\"\nrelease = \"bookworm\"\n";
+        let mut model: Model = toml::from_str(recipe).unwrap();
+        assert_eq!(initrd_drivers(&model), wanted_drivers(&[]));
+        model.boot.cache = Some(crate::recipe::BootCache {
+            device: "LABEL=nodecache".to_owned(),
+            filesystem: Default::default(),
+            image: Default::default(),
+            writes: Default::default(),
+        });
+        let has = |name: &str, model: &Model| initrd_drivers(model).default.iter().any(|known| known == name);
+        assert!(has("nvme", &model) && has("virtio_net", &model));
+        model.kernel.drivers = vec!["-nv*".into(), "+sd_mod".into()];
+        assert!(!has("nvme", &model) && !has("sd_mod", &model) && has("ahci", &model));
         assert_eq!(
             wanted_drivers(&["igb.ko".into()]),
             Wanted { named: vec!["igb".into()], default: vec![], ..Wanted::default() }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::mount::MountFlags;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,8 @@ pub struct TreeMount {
     pub upper: String,
     /// Empty directory beside it that overlayfs works in.
     pub work: String,
+    /// Mode, owner and group of the root, where a layer has them; none: those of the upper directory.
+    pub root: Option<(u32, u32, u32)>,
 }
 
 impl TreeMount {
@@ -70,6 +73,7 @@ impl TreeMount {
             let made = format!("{}/assembled", self.work);
             if !self.lower.is_empty() && !Path::new(&made).exists() {
                 copy_layers(&self.lower, &self.upper)?;
+                self.settle_root().map_err(said)?;
                 std::fs::write(&made, "").map_err(|error| format!("{made}: {error}"))?;
             }
             return rustix::mount::mount_bind(self.upper.as_str(), at).map_err(said);
@@ -81,6 +85,19 @@ impl TreeMount {
             return Err(format!("{} layers are more than one overlay mount takes", lower.len()));
         }
         let options = std::ffi::CString::new(options).map_err(|error| error.to_string())?;
+        self.settle_root().map_err(said)?;
         rustix::mount::mount("overlay", at, "overlay", MountFlags::empty(), Some(options.as_c_str())).map_err(said)
+    }
+
+    /// Gives the upper directory mode and owner of the tree's root, which is what overlayfs shows. Once: a command may change
+    /// them for the next one.
+    fn settle_root(&self) -> Result<(), rustix::io::Errno> {
+        // overlayfs makes it at the first mount.
+        let was_mounted = Path::new(&format!("{}/work", self.work)).exists();
+        let Some((mode, uid, gid)) = self.root.filter(|_| !was_mounted) else { return Ok(()) };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let upper = rustix::fs::open(self.upper.as_str(), flags, Mode::empty())?;
+        rustix::fs::fchown(&upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        rustix::fs::fchmod(&upper, Mode::from_raw_mode(mode))
     }
 }

@@ -6,7 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::archive::{Container, Look, START, container, list_cpio, list_directory, list_squashfs, list_tar, plain};
+use crate::archive::{
+    Container, Look, START, container, list_cpio, list_directory, list_erofs, list_squashfs, list_tar, plain,
+};
 
 use super::CaptureError;
 
@@ -221,13 +223,14 @@ impl Opened {
             Some(Container::Cpio) => list_cpio(&mut stream, look).map_err(said),
             Some(Container::Tar) => list_tar(&mut stream, look).map_err(said),
             Some(Container::Squashfs) => list_squashfs(&File::open(&path).map_err(said)?, look).map_err(said),
+            Some(Container::Erofs) => list_erofs(&File::open(&path).map_err(said)?, look).map_err(said),
             Some(Container::FileSystem(kind)) => Err(CaptureError::Source {
                 text: path.display().to_string(),
                 problem: format!("it is a file system ({kind}): mount it, and name the directory"),
             }),
             _ => Err(CaptureError::Source {
                 text: path.display().to_string(),
-                problem: "it is neither an archive in tar, cpio nor squashfs".to_owned(),
+                problem: "it is neither an archive in tar or cpio, nor squashfs or erofs".to_owned(),
             }),
         }
     }

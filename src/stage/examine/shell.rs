@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::sandbox::helper::News;
 use crate::sandbox::{CommandRequest, CommandResult, TreeMount, run_command};
-use crate::store::{in_scratch, lower_directories, make_directories};
+use crate::store::{in_scratch, lower_directories, make_directories, root_of};
 
 /// What to run, and in which layers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,7 +28,12 @@ pub fn inside(request: ShellRequest, _: News<'_>) -> Result<CommandResult, Strin
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "upper", "work"])?;
         run_command(&CommandRequest {
-            root: TreeMount { lower: lower_directories(&request.layers)?, upper: at("upper"), work: at("work") },
+            root: TreeMount {
+                lower: lower_directories(&request.layers)?,
+                upper: at("upper"),
+                work: at("work"),
+                root: root_of(&request.layers)?,
+            },
             arguments: request.arguments.clone(),
             environment: [
                 ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),

@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::fault;
 use crate::sandbox::{TreeMount, upper_is_whole};
 use crate::store::scan;
-use crate::store::{ScanAnswer, ScanRequest, lower_directories};
+use crate::store::{ScanAnswer, ScanRequest, lower_directories, root_of};
 
 use crate::store::{in_scratch, make_directories};
 
@@ -22,7 +22,8 @@ pub fn layer_by_edit(
     in_scratch(scratch, || {
         make_directories(scratch, &["tree", "work", "mount"])?;
         let at = |name: &str| format!("{scratch}/{name}");
-        let tree = TreeMount { lower: lower_directories(base)?, upper: at("tree"), work: at("work") };
+        let tree =
+            TreeMount { lower: lower_directories(base)?, upper: at("tree"), work: at("work"), root: root_of(base)? };
         let mount = at("mount");
         tree.mount(std::path::Path::new(&mount))?;
         fault::point("edit.mounted");

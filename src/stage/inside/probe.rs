@@ -28,7 +28,7 @@ pub fn inside(request: ProbeRequest, _: News<'_>) -> Result<ProbeAnswer, String>
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["lower/gone", "upper", "work", "mount"])?;
         let unfit = try_files(&at("lower")).err();
-        let tree = TreeMount { lower: vec![at("lower")], upper: at("upper"), work: at("work") };
+        let tree = TreeMount { lower: vec![at("lower")], upper: at("upper"), work: at("work"), root: None };
         let no_overlay = if unfit.is_some() { None } else { try_overlay(&tree, &at("mount")).err() };
         Ok(ProbeAnswer { unfit, no_overlay })
     })

@@ -218,9 +218,7 @@ impl Publication<'_> {
     /// Words for the kernel's command line of a form.
     fn cmdline(&self, rootimg: &str, index: &Sha256) -> Vec<String> {
         let mut words = vec![format!("imgurl={{url}}/{rootimg}"), format!("imgdigest=sha256:{index}")];
-        if let Some(size) = &self.recipe.model.boot.root_size {
-            words.push(format!("rootlimit={size}"));
-        }
+        words.extend(self.recipe.model.boot.fields().into_iter().map(|(word, _, value)| format!("{word}{value}")));
         words.extend(self.recipe.model.boot.cmdline.iter().cloned());
         words
     }

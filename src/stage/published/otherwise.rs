@@ -8,7 +8,7 @@ use crate::plan::{
     Action, ActionGraph, ActionKind, Cause, Decision, Follow, History, Input, Outputs, Reason, Stage, Symbolic,
     Verdict, evaluate, in_reading_order,
 };
-use crate::recipe::Recipe;
+use crate::recipe::{BOOT_WORDS, Recipe};
 use crate::stage::actions::pack_action;
 use crate::stage::ids;
 use crate::store::{Root, Store};
@@ -18,10 +18,8 @@ use crate::witness;
 /// and forms beside the first.
 pub fn publishing(recipe: &Recipe) -> Action {
     let boot = &recipe.model.boot;
-    let size = boot
-        .root_size
-        .iter()
-        .map(|size| Input::parameter("boot.root_size", size).field(&recipe.spans, "boot.root_size"));
+    let fields = boot.fields().into_iter();
+    let fields = fields.map(|(_, field, value)| Input::parameter(field, value).field(&recipe.spans, field));
     let words = boot.cmdline.iter().enumerate();
     let words =
         words.map(|(index, word)| Input::new(format!("word {word}"), "").item(&recipe.spans, "boot.cmdline", index));
@@ -34,21 +32,27 @@ pub fn publishing(recipe: &Recipe) -> Action {
         stage: Stage::Pack,
         kind: ActionKind::Publish,
         version: 1,
-        inputs: size.chain(words).chain(forms).collect(),
+        inputs: fields.chain(words).chain(forms).collect(),
         upstream: Vec::new(),
         needs: Vec::new(),
     }
 }
 
+/// Whether a word is the recipe's, and not of what actions gave.
+fn is_own(word: &&String) -> bool {
+    !word.starts_with("imgurl=") && !word.starts_with("imgdigest=")
+}
+
 /// The same of what was published. Words that imgbuild puts before those of the recipe stand for what actions gave.
 fn was_published(info: &BuildInfo) -> Vec<(String, String)> {
-    let own = |word: &&String| !word.starts_with("imgurl=") && !word.starts_with("imgdigest=");
-    let mut words = info.cmdline.iter().skip_while(|word| !own(word)).peekable();
-    let size = words.next_if(|word| word.starts_with("rootlimit="));
-    let size = size
-        .and_then(|word| Some(("parameter boot.root_size".to_owned(), word.strip_prefix("rootlimit=")?.to_owned())));
+    let mut words = info.cmdline.iter().filter(is_own).peekable();
+    let mut fields = Vec::new();
+    for (start, field) in BOOT_WORDS {
+        let value = words.next_if(|word| word.starts_with(start)).and_then(|word| word.strip_prefix(start));
+        fields.extend(value.map(|value| (format!("parameter {field}"), value.to_owned())));
+    }
     let forms = info.also.iter().map(|form| (format!("form {}", form.rootimg), String::new()));
-    size.into_iter().chain(words.map(|word| (format!("word {word}"), String::new()))).chain(forms).collect()
+    fields.into_iter().chain(words.map(|word| (format!("word {word}"), String::new()))).chain(forms).collect()
 }
 
 fn alone(action: Action) -> Option<ActionGraph> {
@@ -61,7 +65,20 @@ fn of_recipe(recipe: &Recipe, info: &BuildInfo, history: &dyn History) -> Vec<Ca
     let now: Vec<(String, String)> =
         graph.in_order().flat_map(|one| &one.inputs).map(|input| (input.name.clone(), input.value.clone())).collect();
     let was = was_published(info);
-    if now == was {
+    // A word of a field may stand among the recipe's own words.
+    let boot = &recipe.model.boot;
+    let fields = boot.fields().into_iter().map(|(word, _, value)| format!("{word}{value}"));
+    let words: Vec<String> = fields.chain(boot.cmdline.iter().cloned()).collect();
+    let is_same = words.iter().eq(info.cmdline.iter().filter(is_own))
+        && recipe
+            .model
+            .pack
+            .forms()
+            .iter()
+            .skip(1)
+            .map(|form| form.rootimg())
+            .eq(info.also.iter().map(|one| &*one.rootimg));
+    if now == was || is_same {
         return Vec::new();
     }
     let none = std::collections::BTreeMap::new();

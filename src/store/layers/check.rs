@@ -110,6 +110,19 @@ pub fn manifest_of(layer: &Digest) -> Result<Manifest, String> {
     read_manifest(layer).map_err(|wrong| wrong.told(layer))
 }
 
+/// Mode, owner and group of the root of a tree of layers, lowest first; none where no layer has it.
+///
+/// # Errors
+/// A text that says that the store is damaged, with the layer.
+pub fn root_of(layers: &[Digest]) -> Result<Option<(u32, u32, u32)>, String> {
+    for layer in layers.iter().rev() {
+        if let Some(root) = manifest_of(layer)?.0.get(".") {
+            return Ok(Some((root.mode, root.uid, root.gid)));
+        }
+    }
+    Ok(None)
+}
+
 /// Names the directories of layers, lowest first, for whoever mounts them: each is looked at once in this process.
 ///
 /// # Errors

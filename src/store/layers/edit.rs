@@ -107,11 +107,20 @@ impl TreeEditor {
 
     /// Opens a regular file, if there is no link on the way to it.
     pub fn open_file(&self, path: &str) -> Option<std::fs::File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        self.open_regular(path, OFlags::RDONLY)
+    }
+
+    fn open_regular(&self, path: &str, access: OFlags) -> Option<std::fs::File> {
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let file = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve).ok()?;
         let file = std::fs::File::from(file);
         file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some(file)
+    }
+
+    /// Opens a regular file to change its bytes where they are, if there is no link on the way to it.
+    pub fn open_to_change(&self, path: &str) -> Option<std::fs::File> {
+        self.open_regular(path, OFlags::RDWR)
     }
 
     /// Writes a file, replacing what has its name; missing directories are made with mode 755.
@@ -153,6 +162,22 @@ impl TreeEditor {
         self.make_parent(&format!("{path}/x"))
             .map(drop)
             .map_err(|error| format!("cannot make `{path}`: {error}", path = shown(path)))
+    }
+
+    /// Gives a directory that has one mode another one, and an owner; makes it where it is missing.
+    ///
+    /// # Errors
+    /// A text with the path; a link on the way is one.
+    pub fn settle_directory(&self, path: &str, from: u32, (mode, uid, gid): (u32, u32, u32)) -> Result<(), String> {
+        let said = |error: Errno| format!("cannot change `{path}`: {error}", path = shown(path));
+        let was_there = self.directory(path).is_ok();
+        let directory = self.make_parent(&format!("{path}/x")).map_err(said)?.0;
+        if was_there && rustix::fs::fstat(&directory).map_err(said)?.st_mode & 0o7777 != from {
+            return Ok(());
+        }
+        let owner = (Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)));
+        rustix::fs::fchown(&directory, owner.0, owner.1).map_err(said)?;
+        rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode)).map_err(said)
     }
 
     /// Makes a symbolic link, replacing what has its name.

@@ -313,6 +313,16 @@ const EDITS: &[Edit] = &[
     }),
     edit(&["boot.tmpfs"], "a tmpfs", |space| add(space, "boot", "tmpfs = { \"/tmp\" = \"50m\" }")),
     edit(&["boot.root_size"], "the root's size", |space| add(space, "boot", "root_size = \"80%\"")),
+    edit(&["boot.cache.device", "boot.cache.filesystem"], "a disk of the node", |space| {
+        add_table(space, "[boot.cache]\ndevice = \"LABEL=nodecache\"");
+    }),
+    edit(&["boot.cache.image", "boot.cache.writes"], "an image on a disk of the node", |space| {
+        add_table(
+            space,
+            "[pack]\narchive = \"squashfs\"\nlevel = 1\n\n\
+             [boot.cache]\ndevice = \"/dev/vda\"\nimage = \"cache\"\nwrites = \"cache\"",
+        );
+    }),
     edit(&["environment"], "a variable", |space| add_table(space, "[environment]\nSITE = \"a\"")),
     edit(&["workspace.allow"], "a path that may be read", |space| {
         add_table(space, "[workspace]\nallow = [\"/nothing\"]")

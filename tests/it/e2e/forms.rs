@@ -26,7 +26,7 @@ mkdir "$odd/small"; for n in $(seq 3000); do printf '%01000d' "$n" >"$odd/small/
 "#;
 
 /// The tiny image in a form, with what archives lose; its init says what it finds.
-fn image(pack: &str, more: &str) -> Space {
+pub fn image(pack: &str, more: &str) -> Space {
     let space = Space::new().with_store(&store());
     copy_tree(tiny().space.path(), space.path());
     std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
@@ -44,12 +44,12 @@ fn image(pack: &str, more: &str) -> Space {
     space
 }
 
-fn build(space: &Space) -> String {
+pub fn build(space: &Space) -> String {
     space.run(&["build", "--locked", "--vendor", vendored().to_str().unwrap()]).good().err
 }
 
 /// Every path below a directory: kind, mode, owners, links, size, time, target, and the digest of its content.
-fn listed(root: &Path) -> String {
+pub fn listed(root: &Path) -> String {
     let script = "cd \"$1\" && find . -mindepth 1 -printf '%P %y %m %U %G %n %T@ %l ' \\( -type f -printf '%s ' -o -true \\) -printf '\\n' | sort; \
                   find . -type f -exec sha256sum {} + | sort -k2";
     let ran = Command::new("sh").args(["-c", script, "list"]).arg(root).output().unwrap();
@@ -68,7 +68,7 @@ fn comparable(line: &str) -> String {
     }
 }
 
-fn mounted(image: &Path, kind: &str) -> Mounted {
+pub fn mounted(image: &Path, kind: &str) -> Mounted {
     Mounted::of(image.to_str().unwrap(), &["-t", kind, "-o", "ro,loop"])
 }
 
@@ -119,6 +119,26 @@ fn erofs_and_tar_hold_what_cpio_holds_by_the_kernel_fsck_and_gnu_tar() {
         let kernel = mounted(&image, "erofs");
         similar_asserts(&listed(&kernel.path), &expected, pack);
         assert_eq!(note(&kernel.path), b"kept", "{pack}");
+        // imgbuild's own reader, against the kernel; and of what mkfs.erofs makes, in each way that Debian 12's knows.
+        let same = |image: &Path, tree: &Path| {
+            let ran = space.run(&["diff", image.to_str().unwrap(), tree.to_str().unwrap(), "--detailed-exitcode"]);
+            assert_eq!(ran.code, 0, "{pack}: {}{}", ran.out, ran.err);
+        };
+        same(&image, &kernel.path);
+        if pack != "archive = \"erofs\"" {
+            continue;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let odd = kernel.path.join("srv");
+        for (number, words) in
+            [&["-T0"][..], &["-zlz4"], &["-zlz4hc,9", "-C65536"], &["-zlz4", "-x-1"]].iter().enumerate()
+        {
+            let made = directory.path().join(format!("{number}.erofs"));
+            let ran = Command::new("mkfs.erofs").arg("--quiet").args(*words).args([&made, &odd]).output().unwrap();
+            assert!(ran.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ran.stderr));
+            // What is inside, by the kernel: times and attributes are not in all of them.
+            same(&made, &mounted(&made, "erofs").path);
+        }
     }
     for (compress, end) in [("zstd", ".zst"), ("gzip", ".gz"), ("xz", ".xz"), ("none", "")] {
         let space = image(&format!("archive = \"tar\"\ncompress = \"{compress}\""), ODD);
@@ -185,7 +205,7 @@ fn squashfs_holds_what_cpio_holds_by_the_kernel_and_by_unsquashfs() {
 
 /// Shows the first line that differs, not thousands.
 #[track_caller]
-fn similar_asserts(found: &str, expected: &str, what: &str) {
+pub fn similar_asserts(found: &str, expected: &str, what: &str) {
     for (found, expected) in found.lines().zip(expected.lines()) {
         assert_eq!(found, expected, "{what}");
     }

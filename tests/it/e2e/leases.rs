@@ -125,6 +125,7 @@ fn machine(built: &Built, image: &str, port: u16) -> Machine {
         memory_mib: 1024,
         cpus: 2,
         network: vec![tap("tap0", "52:54:00:00:00:01"), tap("tap1", "52:54:00:00:00:02")],
+        disks: Vec::new(),
     }
 }
 

@@ -89,6 +89,7 @@ pub fn start(built: &Built, image: &str, cmdline: String, change: impl FnOnce(&m
         memory_mib: 1024,
         cpus: 2,
         network: vec![Machine::user_network("52:54:00:12:34:56", None)],
+        disks: Vec::new(),
     };
     change(&mut machine);
     let running = machine.start().unwrap();

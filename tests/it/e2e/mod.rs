@@ -2,7 +2,10 @@
 
 mod boot_failures;
 mod build_failures;
+mod cache;
 mod capture;
+#[cfg(corpus)]
+mod centos;
 mod ci;
 pub mod closure;
 mod compute;
@@ -35,6 +38,7 @@ mod package_failures;
 mod pictures;
 mod private_archive;
 mod publishing;
+mod random_trees;
 mod releases;
 mod repositories;
 mod rpm_distro;

@@ -49,6 +49,10 @@ fn an_edit_of_the_command_line_is_published_and_planned_and_approved() {
         causes(&space, &[]),
         ["image.toml:22 boot.root_size 1G -> 2G", "image.toml boot.cmdline -= \"console=ttyS0\""]
     );
+    // The word itself, as xCAT's sites write it, is one of the recipe's own.
+    space.edit("image.toml", "[\"quiet\"]\nroot_size = \"2G\"", "[\"rootlimit=2G\", \"quiet\"]");
+    space.run(&["build"]).good();
+    assert_eq!(space.run(&["plan", "--detailed-exitcode"]).code, 0);
 }
 
 #[test]

@@ -195,6 +195,7 @@ fn boot_from(directory: &Path, port: u16, card: &str) -> Running {
         memory_mib: 1024,
         cpus: 2,
         network: vec![Machine::user_network("52:54:00:12:34:56", None)],
+        disks: Vec::new(),
     };
     machine.start().unwrap()
 }

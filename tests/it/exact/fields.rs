@@ -28,6 +28,7 @@ const fn with(path: &'static str, one: &'static str, other: &'static str, with: 
 }
 
 const ALSO: &str = r#"{"pack": {"also": [{"archive": "squashfs"}]}}"#;
+const CACHE: &str = r#"{"pack": {"archive": "squashfs"}, "boot": {"cache": {"device": "LABEL=a"}}}"#;
 const DRACUT: &str = r#"{"initrd": {"generator": "dracut"}}"#;
 /// A recipe for RPM packages: without what only Debian's has.
 const RPM: &str = r#"{"image": {"distro": "rocky", "release": "9"}, "otherpkgs": null, "kernel": {"package": "kernel", "build": null},
@@ -137,6 +138,10 @@ const FIELDS: &[Field] = &[
     field("boot.cmdline", r#"["console=ttyS0"]"#, r#"["quiet"]"#),
     field("boot.tmpfs", r#"{"/tmp": "50m"}"#, r#"{"/tmp": "60m"}"#),
     field("boot.root_size", "null", r#""80%""#),
+    with("boot.cache.device", r#""LABEL=a""#, r#""LABEL=b""#, CACHE),
+    with("boot.cache.filesystem", r#""ext4""#, r#""xfs""#, CACHE),
+    with("boot.cache.image", r#""memory""#, r#""cache""#, CACHE),
+    with("boot.cache.writes", r#""memory""#, r#""cache""#, CACHE),
     field("environment", r#"{"SITE": "a"}"#, r#"{"SITE": "b"}"#),
     field("capture.packages", "null", r#""node.packages""#),
     field("workspace.allow", "[]", r#"["/nothing"]"#),
@@ -372,6 +377,10 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     boot.cmdline: nothing
     boot.tmpfs: rootfs/gate rootfs/system
     boot.root_size: nothing
+    boot.cache.device: nothing
+    boot.cache.filesystem: initrd/stateless initrd/stateless-gzip
+    boot.cache.image: nothing
+    boot.cache.writes: nothing
     environment: rootfs/postinstall
     capture.packages: nothing
     workspace.allow: nothing

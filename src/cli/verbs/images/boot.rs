@@ -42,6 +42,9 @@ pub struct Arguments {
     /// Which packed image, where the recipe has several: rootimg.sfs [default: the one of [pack] itself]
     #[arg(long, value_name = "FILE")]
     pub rootimg: Option<String>,
+    /// A disk for the node: a file with a file system, for instance of [boot.cache]; the node writes to it
+    #[arg(long = "disk", value_name = "FILE")]
+    pub disks: Vec<PathBuf>,
     /// Where artefacts are [default: `out` beside the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -83,6 +86,13 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             return Exit::Input;
         }
     };
+    if let Some(disk) = own.disks.iter().find(|disk| !disk.is_file()) {
+        let shown = disk.display();
+        render::say(&format!(
+            "--disk {shown} is not a file; make one: `truncate -s 4G {shown} && mkfs.ext4 -L nodecache {shown}`"
+        ));
+        return Exit::Input;
+    }
     let server = match FileServer::start(&directory) {
         Ok(server) => server,
         Err(error) => {
@@ -104,6 +114,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         memory_mib: own.memory.unwrap_or_else(|| memory_for(memory)),
         cpus: own.cpus,
         network: vec![Machine::user_network(&own.mac, port)],
+        disks: own.disks.clone(),
     };
     let running = match machine.start() {
         Ok(running) => running,

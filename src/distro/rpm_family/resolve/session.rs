@@ -295,7 +295,12 @@ pub fn inside(request: AskRequest, _: News<'_>) -> Result<CommandResult, String>
         }
         write(&at("settings/run"), &request.script)?;
         run_command(&CommandRequest {
-            root: TreeMount { lower: lower_directories(&request.tools)?, upper: at("root"), work: at("root-work") },
+            root: TreeMount {
+                lower: lower_directories(&request.tools)?,
+                upper: at("root"),
+                work: at("root-work"),
+                root: None,
+            },
             binds: vec![
                 Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
                 Bind { source: state, target: "/imgbuild/state".to_owned(), writable: true },

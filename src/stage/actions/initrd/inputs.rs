@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
-use crate::recipe::{ALL_UPDATES, PassRole, wanted_drivers};
+use crate::recipe::{ALL_UPDATES, PassRole, initrd_drivers};
 use crate::recipe::{Firmware, Generator, ModulesFrom};
 use crate::stage::StageError;
 use crate::stage::actions::initrd::dracut;
@@ -20,7 +20,7 @@ use crate::stage::results::file;
 pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), StageError> {
     let model = &reader.recipe.model;
     let spans = &reader.recipe.spans;
-    let wanted = wanted_drivers(&model.kernel.drivers);
+    let wanted = initrd_drivers(model);
     let compression = initrd_compression(reader.recipe, id);
     let firmware = match model.kernel.firmware {
         Firmware::Warn => "warn",

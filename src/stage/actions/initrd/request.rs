@@ -2,7 +2,7 @@
 
 use crate::plan::Action;
 use crate::stage::actions::initrd_compression;
-use crate::stage::actions::reader::form_modules;
+use crate::stage::actions::reader::{CACHE_FILESYSTEM, form_modules};
 use crate::stage::builder::run::{Builder, Context};
 use crate::stage::report::refuse;
 use crate::stage::results::below;
@@ -29,7 +29,7 @@ pub fn initrd_request(
     for (path, name) in &builder.recipe.ca {
         ca.push_str(&std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.clone(), source })?);
     }
-    let mut wanted = crate::recipe::wanted_drivers(&builder.recipe.model.kernel.drivers);
+    let mut wanted = crate::recipe::initrd_drivers(&builder.recipe.model);
     for (name, _) in form_modules(builder.recipe) {
         if wanted.named.iter().all(|known| known != name) {
             wanted.named.push(name.to_owned());
@@ -66,6 +66,13 @@ pub fn say_drivers(builder: &Builder<'_>, answer: &InitrdAnswer, release: &str) 
     let of_form = of_form.find(|(module, _)| answer.missing.iter().any(|(name, _)| name == module));
     if let Some((module, field)) = of_form {
         let form = field.rsplit_once('.').map_or(field.as_str(), |(form, _)| form);
+        if field == CACHE_FILESYSTEM {
+            let problem = format!(
+                "the kernel {release} has no module `{module}`, which nodes need for the disk of ‹[boot.cache]›"
+            );
+            let help = "choose another file system (ext4, xfs, btrfs), or a kernel that has the module: ‹[kernel] package = \"...\"›";
+            return Err(refuse(builder.report, builder.recipe, &field, problem, help.to_owned()));
+        }
         let problem =
             format!("the kernel {release} has no module `{module}`, which nodes need to mount the image of `{form}`");
         let help = "choose an archive that is unpacked, ‹archive = \"cpio\"› or ‹archive = \"tar\"›, or a kernel that has the module: ‹[kernel] package = \"...\"›";

@@ -102,7 +102,12 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
         arguments.push(release.clone());
         news(&format!("indexing the modules of {release}"));
         let result = run_command(&CommandRequest {
-            root: TreeMount { lower: lower_directories(&request.tools)?, upper: at("root"), work: at("root-work") },
+            root: TreeMount {
+                lower: lower_directories(&request.tools)?,
+                upper: at("root"),
+                work: at("root-work"),
+                root: None,
+            },
             binds,
             arguments,
             environment: vec![("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())],

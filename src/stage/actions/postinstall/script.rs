@@ -8,7 +8,7 @@ use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
 use crate::stage::actions::pack::startable;
 use crate::store::scan;
-use crate::store::{LayerReader, ScanAnswer, ScanRequest, TreeEditor, lower_directories};
+use crate::store::{LayerReader, ScanAnswer, ScanRequest, TreeEditor, lower_directories, root_of};
 use crate::store::{in_scratch, make_directories};
 
 /// Where the recipe's directory is for the script: the same on every host.
@@ -150,7 +150,12 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         }
         news("running the postinstall script");
         let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
-            Ok(TreeMount { lower: lower_directories(digests)?, upper: at(upper), work: at(work) })
+            Ok(TreeMount {
+                lower: lower_directories(digests)?,
+                upper: at(upper),
+                work: at(work),
+                root: root_of(digests)?,
+            })
         };
         let mut environment = vec![
             (

@@ -79,9 +79,13 @@ pub fn archive(form: &PackedForm) -> Form {
     }
 }
 
-/// Modules that a node's initrd needs for the forms of an image, each with the setting that asks for it.
+/// Modules that a node's initrd needs for the forms of an image and the disk that keeps it, each with the setting that asks
+/// for it.
 pub fn form_modules(recipe: &Recipe) -> Vec<(&'static str, String)> {
     let mut modules: Vec<(&str, String)> = Vec::new();
+    if let Some(cache) = &recipe.model.boot.cache {
+        modules.push((cache.filesystem.name(), CACHE_FILESYSTEM.to_owned()));
+    }
     for form in recipe.model.pack.forms() {
         let of_form: &[&str] = match form.archive {
             ArchiveKind::Cpio | ArchiveKind::Tar => &[],
@@ -96,6 +100,9 @@ pub fn form_modules(recipe: &Recipe) -> Vec<(&'static str, String)> {
     }
     modules
 }
+
+/// The setting that names the file system of the node's disk.
+pub const CACHE_FILESYSTEM: &str = "boot.cache.filesystem";
 
 /// Puts the actions together.
 pub struct Reader<'a> {

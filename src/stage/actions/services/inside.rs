@@ -13,7 +13,7 @@ use crate::sandbox::helper::News;
 use crate::sandbox::{CommandRequest, CommandResult, TreeMount, run_command, upper_is_whole};
 use crate::source::{Finding, nearest};
 use crate::store::scan;
-use crate::store::{Kind, LayerReader, Merged, ScanAnswer, ScanRequest, lower_directories};
+use crate::store::{Kind, LayerReader, Merged, ScanAnswer, ScanRequest, lower_directories, root_of};
 use crate::store::{in_scratch, make_directories};
 
 /// What the layer is made from.
@@ -342,7 +342,12 @@ fn run_in(
     arguments: Vec<String>,
 ) -> Result<CommandResult, String> {
     run_command(&CommandRequest {
-        root: TreeMount { lower: lower_directories(&request.base)?, upper: at("tree"), work: at("work") },
+        root: TreeMount {
+            lower: lower_directories(&request.base)?,
+            upper: at("tree"),
+            work: at("work"),
+            root: root_of(&request.base)?,
+        },
         arguments,
         environment: [
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),

@@ -70,7 +70,7 @@ pub struct Side {
 }
 
 /// Packed images, the one that counts first. Source: imgbuild's names and those of xCAT's packimage.
-const ROOTIMGS: [&str; 12] = [
+const ROOTIMGS: [&str; 13] = [
     "rootimg.cpio.zst",
     "rootimg.cpio.gz",
     "rootimg.cpio.xz",
@@ -82,6 +82,7 @@ const ROOTIMGS: [&str; 12] = [
     "rootimg.tar.lz4",
     "rootimg.tar",
     "rootimg.sfs",
+    "rootimg.erofs",
     "rootimg.gz",
 ];
 const INITRDS: [&str; 2] = ["initrd-stateless", "initrd-stateless.gz"];
@@ -191,10 +192,7 @@ fn initrd_of(directory: &Path) -> Option<Tree> {
 fn packed(directory: &Path) -> Result<Side, SideError> {
     let file = ROOTIMGS.iter().map(|name| directory.join(name)).find(|path| path.is_file());
     let Some(file) = file else {
-        let problem = match directory.join("rootimg.erofs").is_file() {
-            true => "has a rootimg.erofs, which diff does not read: mount it, and give the directory".to_owned(),
-            false => "has no packed image of a form that is known".to_owned(),
-        };
+        let problem = "has no packed image of a form that is known".to_owned();
         return Err(SideError::Unknown { path: directory.to_owned(), problem });
     };
     let tree = archive(&file)?;
@@ -297,7 +295,7 @@ impl Side {
         let mut start = Vec::new();
         plain(file).and_then(|stream| stream.take(START as u64).read_to_end(&mut start)).map_err(read(path))?;
         match container(&start) {
-            Some(Container::Cpio | Container::Squashfs) => {}
+            Some(Container::Cpio | Container::Squashfs | Container::Erofs) => {}
             Some(Container::Tar) => {
                 if let Some(side) = Self::of_packed_artefacts(name, path)? {
                     return Ok(side);
@@ -309,7 +307,7 @@ impl Side {
                 return Self::of_lock(name, std::fs::read(path).map_err(read(path))?);
             }
             _ => {
-                let problem = "is neither an archive in cpio, tar or squashfs nor a lock".to_owned();
+                let problem = "is neither an archive in cpio, tar, squashfs or erofs nor a lock".to_owned();
                 return Err(SideError::Unknown { path: path.to_owned(), problem });
             }
         }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::archive::{Container, Listed, START, container, list_cpio, list_directory, list_squashfs, list_tar, plain};
+use crate::archive::{
+    Container, Listed, START, container, list_cpio, list_directory, list_erofs, list_squashfs, list_tar, plain,
+};
 use crate::digest::Digest;
 use crate::distro::installed::{LONGEST_DATABASE, lists_packages};
 use crate::store::{Kind, Merged};
@@ -130,9 +132,11 @@ impl Tree {
             Some(Container::Cpio) => list_cpio(&mut stream, &mut look)?,
             Some(Container::Tar) => list_tar(&mut stream, &mut look)?,
             Some(Container::Squashfs) => list_squashfs(&std::fs::File::open(file)?, &mut look)?,
+            Some(Container::Erofs) => list_erofs(&std::fs::File::open(file)?, &mut look)?,
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is neither cpio, tar nor squashfs")),
         }
-        tree.has_xattrs = matches!(kind, Some(Container::Tar | Container::Squashfs)) || xattrs.is_some();
+        tree.has_xattrs =
+            matches!(kind, Some(Container::Tar | Container::Squashfs | Container::Erofs)) || xattrs.is_some();
         for names in links.into_values() {
             let full = names.iter().filter_map(|name| tree.nodes.get(name)).max_by_key(|node| node.size).cloned();
             for (name, full) in names.iter().zip(std::iter::repeat(full)) {

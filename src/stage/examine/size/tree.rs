@@ -6,7 +6,9 @@ use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::{HEAD, SizedFile, owners};
-use crate::archive::{Container, Listed, START, container, list_cpio, list_directory, list_squashfs, list_tar, plain};
+use crate::archive::{
+    Container, Listed, START, container, list_cpio, list_directory, list_erofs, list_squashfs, list_tar, plain,
+};
 use crate::distro::installed;
 
 /// A tree and what is known of it.
@@ -154,6 +156,10 @@ fn of_archive(path: &Path, stream: Box<dyn Read + '_>, reading: &mut Reading) ->
             Some(Container::Squashfs) => {
                 let file = File::open(path).map_err(said)?;
                 list_squashfs(&file, &mut look).map_err(said)?;
+            }
+            Some(Container::Erofs) => {
+                let file = File::open(path).map_err(said)?;
+                list_erofs(&file, &mut look).map_err(said)?;
             }
             Some(Container::FileSystem(kind)) => {
                 let help = format!("mount the {kind} (mount -o loop,ro FILE DIR) and name the directory");

@@ -160,7 +160,7 @@ fn command(request: &DracutRequest, tools: Vec<String>) -> CommandRequest {
     let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let path = format!("{PLACE}/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     CommandRequest {
-        root: TreeMount { lower: tools, upper: at("root"), work: at("root-work") },
+        root: TreeMount { lower: tools, upper: at("root"), work: at("root-work"), root: None },
         binds: vec![Bind { source: at("work"), target: PLACE.to_owned(), writable: true }],
         arguments: vec![
             "/bin/bash".to_owned(),

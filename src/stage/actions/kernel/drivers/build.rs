@@ -161,7 +161,12 @@ pub fn inside(request: BuildRequest, news: News<'_>) -> Result<BuildAnswer, Stri
         let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let epoch = TOOLS_EPOCH.to_string();
         let result = run_command(&CommandRequest {
-            root: TreeMount { lower: lower_directories(&request.tools)?, upper: at("root"), work: at("root-work") },
+            root: TreeMount {
+                lower: lower_directories(&request.tools)?,
+                upper: at("root"),
+                work: at("root-work"),
+                root: None,
+            },
             binds: vec![
                 Bind { source: at("build"), target: "/build".to_owned(), writable: true },
                 Bind { source: at("tree"), target: "/out".to_owned(), writable: true },

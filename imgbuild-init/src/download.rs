@@ -1,0 +1,190 @@
+//! Frames of an image, in order: from the node's own cache where that has them, else from the server. Each is checked.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use crate::cache::Cache;
+use crate::fetch::Client;
+use crate::image::{Frame, INDEX_LIMIT, Index, sha256};
+use crate::{Pause, say};
+
+/// A download must bring so many bytes in each window; without a floor a dripping server would hold a node for ever.
+const FLOOR_BYTES: usize = 64 << 10;
+/// The window.
+const FLOOR_WINDOW: Duration = Duration::from_secs(30);
+
+/// How often a broken download is taken up again before the whole attempt starts over.
+const RESUMES: u32 = 20;
+
+/// Takes a frame, which is what the index says.
+pub type Take<'a> = &'a mut dyn FnMut(&Frame, Vec<u8>) -> Result<(), String>;
+
+/// Where the frames of an image come from.
+pub struct Download<'a> {
+    /// Asks the server.
+    pub client: &'a Client,
+    /// The image.
+    pub url: &'a str,
+    /// What it must be.
+    pub index: &'a Index,
+    /// A disk of the node that has some of it.
+    pub cache: Option<&'a mut Cache>,
+    /// The next frame.
+    next: usize,
+    /// Tenths of the image that were said to be there.
+    shown: u64,
+    /// Bytes that the server sent.
+    fetched: u64,
+}
+
+enum Trouble {
+    Broken(String),
+    Final(String),
+}
+
+impl<'a> Download<'a> {
+    /// Nothing is asked for yet.
+    pub fn new(client: &'a Client, url: &'a str, index: &'a Index, cache: Option<&'a mut Cache>) -> Self {
+        Self { client, url, index, cache, next: 0, shown: 0, fetched: 0 }
+    }
+
+    /// Gives all frames in their order; a broken stream is taken up at its frame.
+    ///
+    /// # Errors
+    /// A text: what the server does wrong, or what `take` says.
+    pub fn run(mut self, take: Take<'_>) -> Result<(), String> {
+        let Self { url, index, .. } = self;
+        let mut resumes = 0;
+        let mut pause = Pause::new();
+        say!("fetching {url}: {} MiB", index.size >> 20);
+        while let Some(frame) = index.frames.get(self.next) {
+            if let Some(bytes) = self.cache.as_mut().and_then(|cache| cache.read(frame)) {
+                take(frame, bytes)?;
+                self.passed(frame);
+                continue;
+            }
+            let began_at = self.next;
+            let problem = match self.stream(take) {
+                Ok(()) => continue,
+                Err(Trouble::Final(problem)) => return Err(problem),
+                Err(Trouble::Broken(problem)) => problem,
+            };
+            if self.is_replaced() {
+                return Err(format!(
+                    "{url} was replaced on the server while it was fetched: starting over with the new one"
+                ));
+            }
+            if self.next > began_at {
+                // It goes forward: patience starts anew.
+                resumes = 0;
+                pause = Pause::new();
+            }
+            resumes += 1;
+            if resumes > RESUMES {
+                return Err(problem);
+            }
+            say!(
+                "{problem}; going on at {} of {} MiB",
+                index.frames.get(self.next).map_or(0, |frame| frame.offset) >> 20,
+                index.size >> 20
+            );
+            pause.wait();
+        }
+        if self.cache.is_some() {
+            say!("{} of {} KiB came from the server, the others from the cache", self.fetched >> 10, index.size >> 10);
+        }
+        Ok(())
+    }
+
+    /// Counts a frame that was given.
+    fn passed(&mut self, frame: &Frame) {
+        self.next += 1;
+        let tenth = (frame.offset + frame.size) * 10 / self.index.size.max(1);
+        if tenth > self.shown {
+            self.shown = tenth;
+            say!("{} of {} MiB", (frame.offset + frame.size) >> 20, self.index.size >> 20);
+        }
+    }
+
+    /// Whether the server has another index by now: then no resuming helps.
+    fn is_replaced(&self) -> bool {
+        let found = self.client.read(&format!("{}.index", self.url), INDEX_LIMIT);
+        found.is_ok_and(|bytes| sha256(&bytes) != self.index.digest)
+    }
+
+    /// The first frame behind the next one that the cache claims to have.
+    fn until(&self) -> usize {
+        let frames = &self.index.frames;
+        let Some(cache) = &self.cache else { return frames.len() };
+        let behind = frames.iter().enumerate().skip(self.next + 1).find(|(_, frame)| cache.claims(frame));
+        behind.map_or(frames.len(), |(at, _)| at)
+    }
+
+    /// Streams neighbours that the cache lacks, the next frame the first.
+    fn stream(&mut self, take: Take<'_>) -> Result<(), Trouble> {
+        let Self { client, url, index, .. } = *self;
+        let (start, mut until) = (index.frames[self.next].offset, self.until());
+        let end = index.frames.get(until).map(|frame| frame.offset);
+        let mut body = client.open(url, start, end).map_err(Trouble::Broken)?;
+        let broken = |error: std::io::Error| Trouble::Broken(format!("{url}: {error}"));
+        if !body.resumed {
+            // The server knows no ranges: what is there already is read over, and all that follows is taken at once.
+            std::io::copy(&mut body.reader.by_ref().take(start), &mut std::io::sink()).map_err(broken)?;
+            until = index.frames.len();
+        }
+        while self.next < until {
+            let Some(frame) = index.frames.get(self.next) else { break };
+            let mut bytes = Vec::with_capacity(usize::try_from(frame.size).unwrap_or(0));
+            let read = read_briskly(&mut body.reader, frame.size, &mut bytes);
+            if (bytes.len() as u64) < frame.size {
+                let why = read.err().map(|error| format!(" ({error})")).unwrap_or_default();
+                let got = frame.offset + bytes.len() as u64;
+                return Err(Trouble::Broken(format!(
+                    "{url} ends after {got} of {} bytes: it is truncated, or the connection broke{why}",
+                    index.size
+                )));
+            }
+            let found = sha256(&bytes);
+            if found != frame.sha256 {
+                return Err(Trouble::Broken(format!(
+                    "wrong digest: bytes {} to {} of {url} have the SHA-256 {found}, but the index says {}",
+                    frame.offset,
+                    frame.offset + frame.size,
+                    frame.sha256
+                )));
+            }
+            self.fetched += frame.size;
+            if let Some(cache) = &mut self.cache {
+                cache.keep(frame, &bytes);
+            }
+            take(frame, bytes).map_err(Trouble::Final)?;
+            self.passed(frame);
+        }
+        Ok(())
+    }
+}
+
+/// Reads up to `size` bytes; a stream below the floor for a whole window is as good as broken.
+fn read_briskly(reader: &mut dyn Read, size: u64, bytes: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut began = Instant::now();
+    let mut got = 0usize;
+    let mut buffer = [0u8; 1 << 16];
+    while (bytes.len() as u64) < size {
+        let most = buffer.len().min(usize::try_from(size - bytes.len() as u64).unwrap_or(usize::MAX));
+        let read = reader.read(&mut buffer[..most])?;
+        if read == 0 {
+            break;
+        }
+        bytes.extend_from_slice(&buffer[..read]);
+        got += read;
+        if began.elapsed() >= FLOOR_WINDOW {
+            if got < FLOOR_BYTES {
+                let text = format!("only {got} bytes came in {} seconds", FLOOR_WINDOW.as_secs());
+                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text));
+            }
+            began = Instant::now();
+            got = 0;
+        }
+    }
+    Ok(())
+}
