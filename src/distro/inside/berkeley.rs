@@ -66,7 +66,8 @@ impl<'a> Pages<'a> {
     fn used(&self, start: usize) -> Option<Vec<Range<usize>>> {
         let kind = self.bytes[start + 25];
         let end = start + self.size;
-        let mut used = vec![start..start + HEAD];
+        let head = start..start + HEAD;
+        let mut used = vec![head];
         match kind {
             INVALID => {}
             HASH_META | TREE_META => used[0].end = start + META,
@@ -94,7 +95,7 @@ impl<'a> Pages<'a> {
     /// An item of a hash, which ends where the one before it begins.
     fn hashed(&self, at: usize, end: usize) -> Option<Vec<Range<usize>>> {
         match *self.bytes.get(at)? {
-            DATA => Some(vec![at..end]),
+            DATA => Some(std::iter::once(at..end).collect()),
             OFF_PAGE => Some(vec![at..at + 1, at + 4..at + 12]),
             _ => None,
         }
@@ -105,7 +106,7 @@ impl<'a> Pages<'a> {
         let is_inner = kind == TREE_INNER;
         let length = self.u16(at)?;
         match (*self.bytes.get(at + 2)? & 0x7f, is_inner) {
-            (DATA, false) => Some(vec![at..at + 3 + length]),
+            (DATA, false) => Some(std::iter::once(at..at + 3 + length).collect()),
             (OFF_PAGE, false) => Some(vec![at + 2..at + 3, at + 4..at + 12]),
             (DATA, true) => Some(vec![at..at + 3, at + 4..at + 12 + length]),
             (OFF_PAGE, true) => Some(vec![at..at + 3, at + 4..at + 12, at + 14..at + 15, at + 16..at + 24]),
@@ -147,7 +148,7 @@ fn unused(bytes: &[u8]) -> Option<Vec<Range<usize>>> {
         let mut used = file.used(start)?;
         used.sort_by_key(|range| range.start);
         let mut free = start;
-        for range in used.into_iter().chain([start + file.size..start + file.size]) {
+        for range in used.into_iter().chain(std::iter::once(start + file.size..start + file.size)) {
             if bytes.get(free..range.start).is_some_and(|gap| gap.iter().any(|byte| *byte != 0)) {
                 found.push(free..range.start);
             }

@@ -112,7 +112,7 @@ pub fn places(bytes: &[u8], take: &mut dyn FnMut(Place) -> Result<(), String>) -
                 KEY_DATA => {
                     page.get(value + 1..key).ok_or_else(wrong)?;
                     let start = number * file.page_size;
-                    take(vec![start + value + 1..start + key])?;
+                    take(std::iter::once(start + value + 1..start + key).collect())?;
                 }
                 OFF_PAGE => {
                     let (first, length) = (file.u32(page, value + 4), file.u32(page, value + 8));
