@@ -1,5 +1,5 @@
-//! What differs from run to run in a file of Berkeley DB: its number, which is made of inode, time and process, and the bytes
-//! that belong to nothing: what lay in memory where a page was made.
+//! What differs from run to run in a file of Berkeley DB: its number, which is made of inode, time and process, the bytes that
+//! belong to nothing (what lay in memory where a page was made), and the time that NIS wants in a map.
 //!
 //! Source: Berkeley DB's db_page.h, versions 4.8 to 5.3: `_dbmeta33`, `_db_page`, `HKEYDATA`, `HOFFPAGE`, `BKEYDATA`,
 //! `BOVERFLOW`, `BINTERNAL`, `DBMETASIZE`.
@@ -17,6 +17,10 @@ const UID_LENGTH: usize = 20;
 /// Bytes of a page's head, and those of a file's first page that say anything.
 const HEAD: usize = 26;
 const META: usize = 512;
+
+/// Key of the time at which a NIS map was made, in seconds as text; postfix writes it into its hashes (dict_db.c), where the
+/// value lies before its key. Nothing on a node reads it but a server of NIS.
+const MADE_AT: &[u8] = b"\x01YP_LAST_MODIFIED";
 
 /// What kind of page it is.
 const INVALID: u8 = 0;
@@ -137,7 +141,19 @@ pub fn settle(editor: &TreeEditor, path: &str) -> Result<(), String> {
     for range in unused(&bytes).unwrap_or_default() {
         file.write_all_at(&vec![0; range.len()], range.start as u64).map_err(said)?;
     }
+    if let Some(range) = made_at(&bytes) {
+        file.write_all_at(&vec![b'0'; range.len()], range.start as u64).map_err(said)?;
+    }
     Ok(())
+}
+
+/// The digits of the time at which a NIS map was made, where a file has one.
+fn made_at(bytes: &[u8]) -> Option<Range<usize>> {
+    let end = bytes.windows(MADE_AT.len()).position(|window| window == MADE_AT)?;
+    let digits = bytes[..end].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let start = end - digits;
+    let is_item = digits > 0 && start.checked_sub(1).is_some_and(|before| bytes[before] == DATA);
+    is_item.then_some(start..end)
 }
 
 /// Where bytes lie that belong to nothing and are not zero; none where the file is not understood.
@@ -206,6 +222,20 @@ mod tests {
             left([head(MAGIC[0]), hash, overflow, page(INVALID, &[])].concat()),
             [512 + 508, 1024 + 26, 1024 + 27, 1024 + 28]
         );
+    }
+
+    #[test]
+    fn the_time_of_a_map_is_found_by_its_key() {
+        assert_eq!(made_at(b"\x011795434621\x01YP_LAST_MODIFIED\x01@\0"), Some(1..11));
+        for other in [
+            &b"1795434621\x01YP_LAST_MODIFIED"[..],
+            b"\x01\x01YP_LAST_MODIFIED",
+            b"\x0117YP_LAST_MODIFIED",
+            b"\x01YP_LAST_MODIFIED",
+            b"",
+        ] {
+            assert_eq!(made_at(other), None, "{other:?}");
+        }
     }
 
     #[test]

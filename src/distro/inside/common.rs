@@ -47,11 +47,12 @@ pub fn write(path: &str, text: &str) -> Result<(), String> {
 
 /// Files that differ from run to run or describe the build host, whatever the package manager; removed from each layer, with
 /// those of the package manager and with the secrets that packages make (`secrets.txt`). One reason a line.
-const NORMALISED: [&str; 4] = [
+const NORMALISED: [&str; 5] = [
     "var/cache/ldconfig/aux-cache", // holds inode numbers and times of the build's file system
     "var/log/*.log",                // times of the build
     "var/log/*/*.log",              // the same, in a package's own directory
     "var/lib/certmonger/cas/*",     // named by the time of the build; certmonger makes them when it starts
+    "var/lib/cfengine3/state/cf_*", // databases with process ids and times, which CFEngine makes where they are missing
 ];
 
 /// Databases that packages make when they are installed, in Berkeley DB: postfix's and sendmail's names.

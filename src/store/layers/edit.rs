@@ -30,32 +30,40 @@ impl TreeEditor {
         rustix::fs::openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
     }
 
-    /// Removes what a pattern names: a path whose last part may hold one `*`. Directories go only when empty.
+    /// Removes what a pattern names: a path each part of which may hold one `*`. Directories go only when empty.
     ///
     /// # Errors
     /// A text with the path; that nothing is there is no error.
     pub fn remove(&self, pattern: &str) -> Result<(), String> {
-        let (parent, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+        let (parents, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+        let mut found = vec![String::new()];
+        for part in parents.split('/').filter(|part| !part.is_empty()) {
+            let below = |base: &String| match part.contains('*') {
+                true => self.names(base).into_iter().filter(|name| fits(part, name)).collect(),
+                false => vec![part.to_owned()],
+            };
+            let deeper =
+                |base: &String| below(base).into_iter().map(|name| format!("{base}/{name}")).collect::<Vec<_>>();
+            found = found.iter().flat_map(deeper).map(|path| path.trim_start_matches('/').to_owned()).collect();
+        }
+        found.iter().try_for_each(|parent| self.remove_from(parent, name))
+    }
+
+    /// Removes what a pattern names in one directory.
+    fn remove_from(&self, parent: &str, pattern: &str) -> Result<(), String> {
         let directory = match self.directory(parent) {
             Ok(directory) => directory,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             Err(error) => return Err(format!("cannot open `{parent}`: {error}")),
         };
-        let (head, tail) = name.split_once('*').unwrap_or((name, ""));
-        let fits = |found: &str| {
-            if !name.contains('*') {
-                return found == name;
-            }
-            found.len() >= head.len() + tail.len() && found.starts_with(head) && found.ends_with(tail)
-        };
-        let said = |error: Errno| format!("cannot remove `{pattern}`: {error}");
+        let said = |error: Errno| format!("cannot remove `{pattern}` from `/{parent}`: {error}");
         let mut names = Vec::new();
         for entry in Dir::read_from(&directory).map_err(said)? {
             let entry = entry.map_err(said)?;
             if let Ok(found) = entry.file_name().to_str()
                 && found != "."
                 && found != ".."
-                && fits(found)
+                && fits(pattern, found)
             {
                 names.push(found.to_owned());
             }
@@ -209,9 +217,40 @@ impl TreeEditor {
     }
 }
 
+/// Whether a name is what a pattern with at most one `*` names.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => name == pattern,
+        Some((head, tail)) => name.len() >= head.len() + tail.len() && name.starts_with(head) && name.ends_with(tail),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::TreeEditor;
+
+    #[test]
+    fn a_pattern_names_files_of_several_directories() {
+        let tree = tempfile::tempdir().unwrap();
+        let write = |path: &str| {
+            let path = tree.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        let all =
+            ["var/log/one/a.log", "var/log/two/b.log", "var/log/two/deep/c.log", "var/log/d.log", "var/log/two/log"];
+        all.iter().for_each(|path| write(path));
+        std::os::unix::fs::symlink("two", tree.path().join("var/log/link")).unwrap();
+        let editor = TreeEditor::open(tree.path().to_str().unwrap()).unwrap();
+        editor.remove("var/log/*/*.log").unwrap();
+        let left = |path: &&str| tree.path().join(path).exists();
+        assert_eq!(all.iter().filter(|path| left(path)).collect::<Vec<_>>(), [&all[2], &all[3], &all[4]]);
+        for nothing in ["nothing/*/x", "*/nothing", "var/log/d.log/*/x", "var/log/link/*"] {
+            editor.remove(nothing).unwrap();
+        }
+        editor.remove("*/*/*.log").unwrap();
+        assert_eq!(all.iter().filter(|path| left(path)).collect::<Vec<_>>(), [&all[2], &all[4]]);
+    }
 
     #[test]
     fn a_planted_link_leads_nowhere() {

@@ -35,6 +35,7 @@ mod offline;
 mod options;
 mod otherpkgs;
 mod package_failures;
+mod packages;
 mod pictures;
 mod private_archive;
 mod publishing;
