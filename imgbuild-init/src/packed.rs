@@ -125,6 +125,7 @@ fn on_disk(server: &Server<'_>, cache: &mut Cache) -> Result<Option<File>, Strin
         }
         Err(error) => problem = Some(error),
     }
+    cache.without_image();
     if let Some(error) = problem {
         say!("the disk of imgcache= does not take the image: {error}; it goes into memory");
     }

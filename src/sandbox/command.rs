@@ -182,12 +182,17 @@ fn is_full(log: &Path) -> bool {
     left < 1 << 20 || tail_of(log).windows(NO_SPACE.len()).any(|words| words == NO_SPACE.as_bytes())
 }
 
-/// Whether a command failed because it could not fork: the C library's words for EAGAIN, and those of shells and perl.
+/// Whether a command failed because it could not fork.
 fn lacks_processes(log: &Path) -> bool {
-    let tail = String::from_utf8_lossy(&tail_of(log)).to_lowercase();
+    tells_of_no_processes(&String::from_utf8_lossy(&tail_of(log)))
+}
+
+/// The C library's words for EAGAIN, those of shells and perl, and apt's (fileutl.cc, `ExecFork`).
+fn tells_of_no_processes(text: &str) -> bool {
+    let tail = text.to_lowercase();
     let of_fork = |line: &str| line.contains("fork") || line.contains("thread") || line.contains("subprocess");
     tail.lines().any(|line| line.contains("resource temporarily unavailable") && of_fork(line))
-        || tail.contains("cannot fork")
+        || ["cannot fork", "failed to fork"].iter().any(|words| tail.contains(words))
 }
 
 /// The end of a log, at most 64 KiB.

@@ -10,8 +10,11 @@
 //! | `images/abcd...frames` | digest, size and place of its frames, a line each |
 //! | `current`, `before` | the index's digest of the last two images, and their frames |
 //! | `writes` | what the node writes; emptied at each boot |
+//!
+//! A frame may be there several times: in an image that was begun its place has other bytes, and an older image has them.
 
 mod device;
+mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -20,6 +23,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
+use self::files::{Held, folder, names};
 use crate::image::{Frame, Index, sha256};
 use crate::modules::Modules;
 use crate::{say, sys};
@@ -27,19 +31,11 @@ use crate::{say, sys};
 /// Where the disk is mounted.
 const PLACE: &str = "/imgbuild-cache";
 
-/// Where the bytes of a frame are said to be.
-#[derive(Debug, Clone)]
-struct Held {
-    file: PathBuf,
-    offset: u64,
-    size: u64,
-}
-
 /// A disk that keeps frames.
 pub struct Cache {
     folder: PathBuf,
-    /// By digest.
-    known: BTreeMap<String, Held>,
+    /// By digest, the likeliest place first.
+    known: BTreeMap<String, Vec<Held>>,
     /// The image that is fetched: its frames' digests, and its index's.
     wanted: BTreeSet<String>,
     digest: String,
@@ -47,9 +43,21 @@ pub struct Cache {
     keeps: bool,
     /// Whether something of the disk stays in use.
     is_used: bool,
-    /// Whether everything else was removed already.
-    made_room: bool,
+    /// Whether the image that is fetched lies here, with all of its bytes.
+    has_image: bool,
+    /// What was removed already for want of room.
+    made_room: Room,
     damaged: usize,
+}
+
+/// What was removed for want of room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Nothing,
+    /// All that the image does not need.
+    Others,
+    /// Kept frames too: the image itself has them, or gets them from the server.
+    All,
 }
 
 /// An image on the disk, as far as it is there.
@@ -70,22 +78,8 @@ impl OnDisk {
 
     /// The image, open for reading alone.
     pub fn whole(self) -> io::Result<File> {
-        File::open(self.path)
+        files::open(&self.path, File::options().read(true))
     }
-}
-
-/// A folder, made if it is not there; nothing else may have its name.
-fn folder(path: &Path) -> io::Result<()> {
-    match path.symlink_metadata() {
-        Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is not a directory", path.display()))),
-        Err(_) => std::fs::DirBuilder::new().mode(0o700).create(path),
-    }
-}
-
-fn names(path: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 fn is_digest(text: &str) -> bool {
@@ -116,32 +110,30 @@ impl Cache {
         for path in [&above, &own, &own.join("frames"), &own.join("images")] {
             folder(path)?;
         }
-        let mut known = BTreeMap::new();
-        for part in names(&own.join("frames")) {
-            for name in names(&own.join("frames").join(&part)) {
-                let file = own.join("frames").join(&part).join(&name);
-                match file.symlink_metadata() {
-                    Ok(found) if found.is_file() && is_digest(&name) => {
-                        known.insert(name, Held { file, offset: 0, size: found.len() });
-                    }
-                    // What was begun when the node lost its power.
-                    _ => drop(std::fs::remove_file(file)),
-                }
-            }
-        }
+        discard_writes(&own);
         let images = own.join("images");
-        // The one that is asked for comes last: what stands there already needs no copy.
+        let mut known = BTreeMap::<String, Vec<Held>>::new();
+        // What stands in the image that is asked for needs no copy; an image that was begun has least.
         let mut lists: Vec<String> =
             names(&images).into_iter().filter_map(|name| name.strip_suffix(".frames").map(str::to_owned)).collect();
-        lists.sort_by_key(|name| *name == index.digest);
+        lists.sort_by_key(|name| *name != index.digest);
         for name in lists.iter().filter(|name| is_digest(name)) {
-            let text = std::fs::read_to_string(images.join(format!("{name}.frames"))).unwrap_or_default();
-            for line in text.lines() {
+            for line in files::text(&images.join(format!("{name}.frames"))).lines() {
                 let words: Vec<&str> = line.split(' ').collect();
                 let [digest, size, offset] = words.as_slice() else { continue };
                 if let (true, Ok(size), Ok(offset)) = (is_digest(digest), size.parse(), offset.parse()) {
-                    known.insert((*digest).to_owned(), Held { file: images.join(name), offset, size });
+                    let held = Held { file: images.join(name), offset, size };
+                    known.entry((*digest).to_owned()).or_default().push(held);
                 }
+            }
+        }
+        for (file, name) in kept_files(&own) {
+            match file.symlink_metadata() {
+                Ok(found) if found.is_file() && is_digest(&name) => {
+                    known.entry(name).or_default().push(Held { file, offset: 0, size: found.len() });
+                }
+                // What was begun when the node lost its power.
+                _ => drop(std::fs::remove_file(file)),
             }
         }
         Ok(Self {
@@ -151,28 +143,35 @@ impl Cache {
             digest: index.digest.clone(),
             keeps: !whole,
             is_used: false,
-            made_room: false,
+            has_image: false,
+            made_room: Room::Nothing,
             damaged: 0,
         })
     }
 
-    /// Whether the disk says that it has a frame.
+    /// Whether the disk seems to have a frame.
     pub fn claims(&self, frame: &Frame) -> bool {
-        self.known.get(&frame.sha256).is_some_and(|held| held.size == frame.size)
+        let places = self.known.get(&frame.sha256).into_iter().flatten();
+        places.into_iter().any(|held| held.size == frame.size && held.is_written())
     }
 
     /// A frame, if the disk has it and its bytes are those of the index.
     pub fn read(&mut self, frame: &Frame) -> Option<Vec<u8>> {
-        let held = self.known.get(&frame.sha256).filter(|held| held.size == frame.size)?;
-        let mut bytes = vec![0; usize::try_from(held.size).ok()?];
-        let read = File::open(&held.file).and_then(|file| file.read_exact_at(&mut bytes, held.offset));
-        if read.is_ok() && sha256(&bytes) == frame.sha256 {
-            return Some(bytes);
+        let places = self.known.remove(&frame.sha256)?;
+        let mut was_damaged = false;
+        for (at, held) in places.iter().enumerate().filter(|(_, held)| held.size == frame.size) {
+            let bytes = held.bytes();
+            if bytes.as_ref().is_ok_and(|bytes| sha256(bytes) == frame.sha256) {
+                self.known.insert(frame.sha256.clone(), places[at..].to_vec());
+                return bytes.ok();
+            }
+            // Room that was never filled is not damage.
+            was_damaged |= held.is_written() || bytes.is_err();
+            if held.file.ends_with(&frame.sha256) {
+                let _ = std::fs::remove_file(&held.file);
+            }
         }
-        self.damaged += 1;
-        if let Some(held) = self.known.remove(&frame.sha256).filter(|held| held.file.ends_with(&frame.sha256)) {
-            let _ = std::fs::remove_file(held.file);
-        }
+        self.damaged += usize::from(was_damaged);
         None
     }
 
@@ -184,10 +183,7 @@ impl Cache {
         let folder_of = self.folder.join("frames").join(&frame.sha256[..2]);
         let write = || {
             folder(&folder_of)?;
-            let aside = folder_of.join(format!(".{}", &frame.sha256));
-            std::fs::write(&aside, bytes)
-                .and_then(|()| std::fs::rename(&aside, folder_of.join(&frame.sha256)))
-                .inspect_err(|_| drop(std::fs::remove_file(&aside)))
+            files::write(&folder_of.join(&frame.sha256), bytes)
         };
         let mut written = write();
         if written.as_ref().is_err_and(is_full) && self.make_room() {
@@ -199,65 +195,71 @@ impl Cache {
         }
     }
 
-    /// Removes all that the image does not need, once.
+    /// Removes what the image does not need, and in the end kept frames too where the image itself lies here; whether anything was left
+    /// to remove.
     fn make_room(&mut self) -> bool {
-        if std::mem::replace(&mut self.made_room, true) {
-            return false;
+        let digest = BTreeSet::from([self.digest.clone()]);
+        match self.made_room {
+            Room::Nothing => {
+                self.remove_others(&self.wanted.clone(), &digest);
+                self.made_room = Room::Others;
+            }
+            Room::Others if !self.keeps => {
+                self.remove_others(&BTreeSet::new(), &digest);
+                self.made_room = Room::All;
+            }
+            Room::Others | Room::All => return false,
         }
-        let (wanted, digest) = (self.wanted.clone(), self.digest.clone());
-        self.remove_others(&wanted, &BTreeSet::from([digest]));
-        let _ = std::fs::remove_dir_all(self.folder.join("writes"));
         true
     }
 
     /// Removes frames and images but for some.
     fn remove_others(&mut self, frames: &BTreeSet<String>, images: &BTreeSet<String>) {
         let place = self.folder.join("images");
-        for name in names(&place) {
-            if !images.contains(name.strip_suffix(".frames").unwrap_or(&name)) {
-                let _ = std::fs::remove_file(place.join(&name));
-                self.known.retain(|_, held| held.file != place.join(&name));
-            }
+        let images =
+            names(&place).into_iter().filter(|name| !images.contains(name.strip_suffix(".frames").unwrap_or(name)));
+        let kept = kept_files(&self.folder).into_iter().filter(|(_, name)| !frames.contains(name));
+        let gone: BTreeSet<PathBuf> = images.map(|name| place.join(name)).chain(kept.map(|(path, _)| path)).collect();
+        for path in &gone {
+            let _ = std::fs::remove_file(path);
         }
-        let place = self.folder.join("frames");
-        let lies_there = |held: &Held| held.file.starts_with(&place);
-        for (digest, held) in &self.known {
-            if lies_there(held) && !frames.contains(digest) {
-                let _ = std::fs::remove_file(&held.file);
-            }
-        }
-        self.known.retain(|digest, held| !lies_there(held) || frames.contains(digest));
+        self.known.values_mut().for_each(|places| places.retain(|held| !gone.contains(&held.file)));
     }
 
     /// The file of the image on the disk, with room for all of it.
     pub fn image(&mut self, index: &Index) -> io::Result<OnDisk> {
         let path = self.folder.join("images").join(&index.digest);
-        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not a file", path.display())));
-        }
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-        let mut room = file.set_len(index.size).and_then(|()| sys::reserve(file.as_raw_fd(), index.size));
-        if room.as_ref().is_err_and(is_full) && self.make_room() {
-            room = sys::reserve(file.as_raw_fd(), index.size);
+        let lines = index.frames.iter().map(|frame| format!("{} {} {}\n", frame.sha256, frame.size, frame.offset));
+        let lines = lines.collect::<String>();
+        let list = path.with_extension("frames");
+        let file = files::open(&path, File::options().read(true).write(true).create(true).truncate(false))?;
+        let take = || {
+            file.set_len(index.size)?;
+            sys::reserve(file.as_raw_fd(), index.size)?;
+            if files::text(&list) == lines { Ok(()) } else { files::write(&list, lines.as_bytes()) }
+        };
+        let mut room = take();
+        while room.as_ref().is_err_and(is_full) && self.make_room() {
+            room = take();
         }
         if let Err(error) = room {
             drop(file);
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
-        let lines = index.frames.iter().map(|frame| format!("{} {} {}\n", frame.sha256, frame.size, frame.offset));
-        std::fs::write(path.with_extension("frames"), lines.collect::<String>())?;
         self.is_used = true;
+        self.has_image = true;
         Ok(OnDisk { path, file })
+    }
+
+    /// Says that the image is not there after all.
+    pub fn without_image(&mut self) {
+        self.has_image = false;
     }
 
     /// An empty folder for what the node writes.
     pub fn writes(&mut self) -> io::Result<String> {
         let path = self.folder.join("writes");
-        match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         std::fs::DirBuilder::new().mode(0o755).create(&path)?;
         self.is_used = true;
         Ok(path.display().to_string())
@@ -278,22 +280,48 @@ impl Cache {
     }
 
     fn settle(&mut self) -> io::Result<()> {
-        let read = |name: &str| std::fs::read_to_string(self.folder.join(name)).unwrap_or_default();
-        let current = read("current");
+        let path = |name: &str| self.folder.join(name);
+        let current = files::text(&path("current"));
         if current.lines().next() != Some(&self.digest) {
             let mut text = format!("{}\n", self.digest);
             self.wanted.iter().for_each(|digest| text.extend([digest, "\n"]));
-            std::fs::write(self.folder.join("before"), &current)?;
-            std::fs::write(self.folder.join("current"), text)?;
+            files::write(&path("before"), current.as_bytes())?;
+            files::write(&path("current"), text.as_bytes())?;
         }
-        let before = read("before");
+        let before = files::text(&path("before"));
         let mut images = BTreeSet::from([self.digest.clone()]);
         images.extend(before.lines().next().map(str::to_owned));
         let mut frames = self.wanted.clone();
         frames.extend(before.lines().skip(1).map(str::to_owned));
-        // What was kept in this boot is not among what was read.
+        if self.has_image {
+            frames.retain(|digest| !self.wanted.contains(digest));
+        }
         self.remove_others(&frames, &images);
         Ok(())
+    }
+}
+
+/// All files that stand for kept frames, with their names.
+fn kept_files(own: &Path) -> Vec<(PathBuf, String)> {
+    let place = own.join("frames");
+    let parts = names(&place).into_iter().filter(|part| part.len() == 2);
+    parts
+        .flat_map(|part| names(&place.join(&part)).into_iter().map(move |name| (part.clone(), name)))
+        .map(|(part, name)| (place.join(part).join(&name), name))
+        .collect()
+}
+
+/// Removes what the node wrote in earlier boots; what cannot be removed gets out of the way.
+fn discard_writes(own: &Path) {
+    for name in names(own).into_iter().filter(|name| name == "writes" || name.starts_with("writes.")) {
+        let path = own.join(&name);
+        let Err(error) = std::fs::remove_dir_all(&path) else { continue };
+        say!("what was written to the disk of imgcache= before cannot be removed: {error}");
+        if name == "writes" {
+            let aside = (0..1000).map(|number| own.join(format!("writes.{number}")));
+            let free = aside.into_iter().find(|aside| aside.symlink_metadata().is_err());
+            let _ = free.map(|aside| std::fs::rename(&path, aside));
+        }
     }
 }
 
