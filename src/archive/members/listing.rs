@@ -1,6 +1,7 @@
 //! What packed trees hold, entry by entry, without unpacking them: owners and modes as they were packed.
 
 use std::io::{self, Read};
+use std::rc::Rc;
 
 use crate::name::text_of;
 
@@ -31,6 +32,45 @@ pub struct Listed {
     pub device: (u32, u32),
     /// Extended attributes, where the archive has them.
     pub xattrs: Vec<(String, Vec<u8>)>,
+}
+
+/// Longest name of a file, in bytes. Source: Linux, include/uapi/linux/limits.h, NAME_MAX.
+const LONGEST_NAME: usize = 255;
+/// Longest path, in bytes: the kernel's PATH_MAX, where bytes that are no UTF-8 stand as four.
+const LONGEST_PATH: usize = 4 * 4095;
+
+/// What a directory of a file system names, until it is looked at. The directory's path is there once for all of them, so that
+/// an image cannot ask for more memory than a few times its own bytes.
+#[derive(Debug)]
+pub struct Named<Inode> {
+    directory: Rc<str>,
+    name: Box<str>,
+    /// Where its inode is.
+    pub inode: Inode,
+}
+
+impl<Inode> Named<Inode> {
+    /// The root.
+    pub fn root(inode: Inode) -> Self {
+        Self { directory: "".into(), name: "".into(), inode }
+    }
+
+    /// A name in a directory.
+    ///
+    /// # Errors
+    /// `InvalidData` for what no system can name.
+    pub fn new(directory: &Rc<str>, name: &[u8], inode: Inode) -> io::Result<Self> {
+        let text = text_of(name);
+        if name.len() > LONGEST_NAME || directory.len() + text.len() >= LONGEST_PATH {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a path is longer than a path can be (4095 bytes)"));
+        }
+        Ok(Self { directory: directory.clone(), name: text.into(), inode })
+    }
+
+    /// Its path; empty for the root.
+    pub fn path(&self) -> String {
+        if self.directory.is_empty() { self.name.to_string() } else { format!("{}/{}", self.directory, self.name) }
+    }
 }
 
 /// Takes an entry and its content.

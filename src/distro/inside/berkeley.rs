@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use crate::distro::installed::LONGEST_DATABASE;
 use crate::store::TreeEditor;
 
 /// Magic numbers of a hash and of a tree.
@@ -134,10 +135,17 @@ pub fn is_berkeley(file: &std::fs::File) -> bool {
 pub fn settle(editor: &TreeEditor, path: &str) -> Result<(), String> {
     let Some(file) = editor.open_to_change(path).filter(is_berkeley) else { return Ok(()) };
     let said = |error: std::io::Error| format!("cannot change the database /{path}: {error}");
-    let name = path.rsplit('/').next().unwrap_or(path);
-    file.write_all_at(&blake3::hash(name.as_bytes()).as_bytes()[..UID_LENGTH], UID).map_err(said)?;
+    if file.metadata().map_err(said)?.len() > LONGEST_DATABASE {
+        return Ok(());
+    }
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut &file, &mut bytes).map_err(said)?;
+    // Of one with sums each change would be damage.
+    if Pages::open(&bytes).is_none() {
+        return Ok(());
+    }
+    let name = path.rsplit('/').next().unwrap_or(path);
+    file.write_all_at(&blake3::hash(name.as_bytes()).as_bytes()[..UID_LENGTH], UID).map_err(said)?;
     for range in unused(&bytes).unwrap_or_default() {
         file.write_all_at(&vec![0; range.len()], range.start as u64).map_err(said)?;
     }
@@ -235,6 +243,21 @@ mod tests {
             b"",
         ] {
             assert_eq!(made_at(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_sums_stays_as_it_is() {
+        let tree = tempfile::tempdir().unwrap();
+        let path = tree.path().join("a.db");
+        let editor = TreeEditor::open(tree.path().to_str().unwrap()).unwrap();
+        let plain = [head(MAGIC[0]), page(INVALID, &[])].concat();
+        let mut sums = plain.clone();
+        sums[26] = 1;
+        for (bytes, is_changed) in [(plain, true), (sums, false)] {
+            std::fs::write(&path, &bytes).unwrap();
+            settle(&editor, "a.db").unwrap();
+            assert_eq!(std::fs::read(&path).unwrap() != bytes, is_changed);
         }
     }
 

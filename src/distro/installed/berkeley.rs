@@ -44,8 +44,9 @@ impl<'a> File<'a> {
         let mut place = Vec::new();
         let mut found = 0;
         let mut next = first;
-        // Each page has a byte at least: a circle ends too.
-        while found < length {
+        // No more pages than the file has: a circle ends too.
+        let pages = self.bytes.len() / self.page_size;
+        while found < length && place.len() <= pages {
             let page = self.page(next as usize).filter(|_| next != 0)?;
             if page.get(25) != Some(&OVERFLOW) {
                 return None;

@@ -4,10 +4,11 @@
 //! Source: rpm's rpmtag.h and header.c: a header is the number of its entries, the length of its data, then entries of tag,
 //! type, offset and count, all in network order.
 
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use crate::distro::inside::berkeley::{self, is_berkeley};
-use crate::distro::installed::{RPM_PLACES, berkeley_places};
+use crate::distro::installed::{LONGEST_DATABASE, RPM_PLACES, berkeley_places};
 use crate::store::TreeEditor;
 
 /// Tags of a header: when a package was installed, and the number of the transaction, which is its time.
@@ -25,13 +26,15 @@ pub fn settle_times(editor: &TreeEditor, epoch: i64) -> Result<bool, String> {
         let path = format!("{place}Packages");
         let Some(file) = editor.open_to_change(&path).filter(is_berkeley) else { continue };
         let said = |error: std::io::Error| format!("cannot change the package database /{path}: {error}");
+        if file.metadata().map_err(said)?.len() > LONGEST_DATABASE {
+            return Err(format!("the package database /{path} is larger than any that rpm makes"));
+        }
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut &file, &mut bytes).map_err(said)?;
         let time = u32::try_from(epoch).unwrap_or(0).to_be_bytes();
         let mut others = Vec::new();
         berkeley_places(&bytes, &mut |place| {
-            let header: Vec<usize> = place.into_iter().flatten().collect();
-            let found = times(&header, &bytes).ok_or("is damaged: a header is cut short")?;
+            let found = times(&Scattered::new(place), &bytes).ok_or("is damaged: a header is cut short")?;
             others.extend(found.into_iter().filter(|at| at.iter().zip(time).any(|(at, byte)| bytes[*at] != byte)));
             Ok(())
         })
@@ -44,14 +47,46 @@ pub fn settle_times(editor: &TreeEditor, epoch: i64) -> Result<bool, String> {
     Ok(changed)
 }
 
-/// Where the times of a header lie in the file: of each of the header's bytes that place is given.
-fn times(header: &[usize], bytes: &[u8]) -> Option<Vec<[usize; 4]>> {
-    let four = |at: usize| header.get(at..at.checked_add(4)?)?.first_chunk::<4>().copied();
+/// A header in pieces.
+struct Scattered {
+    /// Of each piece, where it begins in the header, and where it lies in the file.
+    pieces: Vec<(usize, Range<usize>)>,
+    length: usize,
+}
+
+impl Scattered {
+    fn new(place: Vec<Range<usize>>) -> Self {
+        let mut length = 0;
+        let pieces = place.into_iter().map(|piece| {
+            let start = length;
+            length += piece.len();
+            (start, piece)
+        });
+        let pieces = pieces.collect();
+        Self { pieces, length }
+    }
+
+    /// Where four bytes of the header lie in the file.
+    fn four(&self, at: usize) -> Option<[usize; 4]> {
+        at.checked_add(4).filter(|end| *end <= self.length)?;
+        let mut found = [0; 4];
+        for (byte, found) in found.iter_mut().enumerate() {
+            let after = self.pieces.partition_point(|(start, _)| *start <= at + byte);
+            let (start, piece) = self.pieces.get(after.checked_sub(1)?)?;
+            *found = piece.start + (at + byte - start);
+        }
+        Some(found)
+    }
+}
+
+/// Where the times of a header lie in the file.
+fn times(header: &Scattered, bytes: &[u8]) -> Option<Vec<[usize; 4]>> {
+    let four = |at: usize| header.four(at);
     let number = |at: usize| Some(u32::from_be_bytes(four(at)?.map(|place| bytes[place])));
     let entries = number(0)? as usize;
     let data = entries.checked_mul(16)?.checked_add(8)?;
     // Entries that are not there are found missing at the first.
-    header.get(..data)?;
+    (data <= header.length).then_some(())?;
     let mut found = Vec::new();
     for entry in (8..data).step_by(16) {
         if TIMES.contains(&number(entry)?) && number(entry + 4)? == INT32 {

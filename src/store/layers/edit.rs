@@ -83,6 +83,12 @@ impl TreeEditor {
         Ok(())
     }
 
+    fn stat(&self, path: &str) -> Option<rustix::fs::Stat> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let directory = self.directory(parent).ok()?;
+        rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()
+    }
+
     /// Whether a path is there, as a file that is no link.
     pub fn has_file(&self, path: &str) -> bool {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -178,6 +184,13 @@ impl TreeEditor {
     /// A text with the path; a link on the way is one.
     pub fn settle_directory(&self, path: &str, from: u32, (mode, uid, gid): (u32, u32, u32)) -> Result<(), String> {
         let said = |error: Errno| format!("cannot change `{path}`: {error}", path = shown(path));
+        // What a later layer removed stays so.
+        let is_whiteout = self.stat(path).is_some_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+        });
+        if is_whiteout {
+            return Ok(());
+        }
         let was_there = self.directory(path).is_ok();
         let directory = self.make_parent(&format!("{path}/x")).map_err(said)?.0;
         if was_there && rustix::fs::fstat(&directory).map_err(said)?.st_mode & 0o7777 != from {

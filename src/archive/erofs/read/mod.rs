@@ -9,14 +9,17 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
 use self::content::Reader;
 use self::inode::Inode;
-use crate::archive::members::listing::{Listed, Look};
+use crate::archive::members::listing::{Listed, Look, Named};
 use crate::name::text_of;
 
 /// Names in an image at most.
 const MOST_NAMES: usize = 1 << 26;
+/// The magic number of a superblock. Source: erofs_fs.h, EROFS_SUPER_MAGIC_V1.
+const MAGIC: u32 = 0xe0f5_e1e2;
 /// Bytes of a directory or of a link's target at most.
 const MOST_TEXT: u64 = 256 << 20;
 
@@ -70,12 +73,6 @@ struct Image {
     zero_padding: bool,
 }
 
-/// Something that a directory names.
-struct Named {
-    path: String,
-    inode: u64,
-}
-
 /// Lists an erofs. The content of a file of several names comes with the first; `same_as` of the others names it.
 ///
 /// # Errors
@@ -84,16 +81,17 @@ pub fn list_erofs(file: &File, look: &mut Look<'_>) -> io::Result<()> {
     let image = Image::open(file.try_clone()?)?;
     let mut entered = HashSet::new();
     let mut names: HashMap<u64, String> = HashMap::new();
-    let mut waiting = vec![Named { path: String::new(), inode: image.root }];
+    let mut waiting = vec![Named::root(image.root)];
     let mut count = 0;
-    while let Some(Named { path, inode: number }) = waiting.pop() {
+    while let Some(named) = waiting.pop() {
         count += 1;
-        if count > MOST_NAMES {
+        if count + waiting.len() > MOST_NAMES {
             return Err(wrong("it has more names than an image holds"));
         }
+        let number = named.inode;
         let inode = image.inode(number)?;
         let mut listed = Listed {
-            path,
+            path: named.path(),
             mode: u32::from(inode.mode),
             uid: inode.uid,
             gid: inode.gid,
@@ -150,6 +148,9 @@ impl Image {
         let mut head = [0; 128];
         // Source: erofs_fs.h, EROFS_SUPER_OFFSET and struct erofs_super_block.
         file.read_exact_at(&mut head, 1024).map_err(|_| wrong("it ends early"))?;
+        if u32_at(&head, 0) != MAGIC {
+            return Err(wrong("it is not an erofs as it lies there: unpack a compressed one first"));
+        }
         let features = u32_at(&head, 80);
         for (bits, what) in feature::OTHERS {
             if features & bits != 0 {
@@ -203,9 +204,10 @@ impl Image {
     }
 
     /// What a directory names, in its order: that of the names' bytes. Source: erofs_fs.h, struct erofs_dirent.
-    fn names(&self, path: &str, inode: &Inode) -> io::Result<Vec<Named>> {
+    fn names(&self, directory: &str, inode: &Inode) -> io::Result<Vec<Named<u64>>> {
         const ENTRY: usize = 12;
         let text = self.text(inode)?;
+        let directory = Rc::from(directory);
         let mut found = Vec::new();
         for block in text.chunks(self.block() as usize) {
             let first = usize::from(u16_at(block, 8));
@@ -225,9 +227,7 @@ impl Image {
                 if name.is_empty() || name.contains(&b'/') {
                     return Err(wrong("a name is empty, or has a slash"));
                 }
-                let name = text_of(name);
-                let path = if path.is_empty() { name.into_owned() } else { format!("{path}/{name}") };
-                found.push(Named { path, inode: u64_at(block, at) });
+                found.push(Named::new(&directory, name, u64_at(block, at))?);
             }
         }
         Ok(found)

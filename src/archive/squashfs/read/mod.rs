@@ -9,10 +9,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
 use self::inode::{Content, Kind, NONE};
 use self::pieces::{Packing, Pieces, wrong};
-use crate::archive::members::listing::{Listed, Look};
+use crate::archive::members::listing::{Listed, Look, Named};
 use crate::name::text_of;
 
 /// Names in an image at most.
@@ -38,12 +39,6 @@ pub struct Image {
     fragment: Option<(u32, std::rc::Rc<Vec<u8>>)>,
 }
 
-/// Something that a directory names.
-struct Named {
-    path: String,
-    inode: u64,
-}
-
 /// Lists a squashfs. The content of a file of several names comes with the first; `same_as` of the others names it.
 ///
 /// # Errors
@@ -52,16 +47,16 @@ pub fn list_squashfs(file: &File, look: &mut Look<'_>) -> io::Result<()> {
     let mut image = Image::open(file.try_clone()?)?;
     let mut entered = HashSet::new();
     let mut names: HashMap<u32, String> = HashMap::new();
-    let mut waiting = vec![Named { path: String::new(), inode: image.head.root }];
+    let mut waiting = vec![Named::root(image.head.root)];
     let mut count = 0;
-    while let Some(Named { path, inode: at }) = waiting.pop() {
+    while let Some(named) = waiting.pop() {
         count += 1;
-        if count > MOST_NAMES {
+        if count + waiting.len() > MOST_NAMES {
             return Err(wrong("it has more names than an image holds"));
         }
-        let inode = image.inode(at)?;
+        let inode = image.inode(named.inode)?;
         let mut listed = Listed {
-            path,
+            path: named.path(),
             mode: inode.mode,
             uid: inode.uid,
             gid: inode.gid,
@@ -137,12 +132,13 @@ impl Image {
     }
 
     /// What a directory names, in its order: that of the names' bytes.
-    fn names(&mut self, path: &str, block: u32, offset: u16, length: u32) -> io::Result<Vec<Named>> {
+    fn names(&mut self, directory: &str, block: u32, offset: u16, length: u32) -> io::Result<Vec<Named<u64>>> {
         // The kernel counts `.` and `..` too. Source: fs/squashfs/dir.c.
         let Some(mut left) = length.checked_sub(3) else { return Ok(Vec::new()) };
         let block =
             self.head.directories.checked_add(u64::from(block)).ok_or_else(|| wrong("a directory lies nowhere"))?;
         let mut table = self.pieces.table(block, usize::from(offset));
+        let directory = Rc::from(directory);
         let mut found = Vec::new();
         let mut used = |bytes: u32| {
             left = left.checked_sub(bytes).ok_or_else(|| wrong("a directory is longer than it says"))?;
@@ -163,9 +159,7 @@ impl Image {
                 if name.contains(&b'/') || name.contains(&0) || name == b"." || name == b".." {
                     return Err(wrong("a name has a slash, a zero or only dots"));
                 }
-                let name = text_of(&name);
-                let path = if path.is_empty() { name.into_owned() } else { format!("{path}/{name}") };
-                found.push(Named { path, inode: u64::from(inodes) << 16 | u64::from(offset) });
+                found.push(Named::new(&directory, &name, u64::from(inodes) << 16 | u64::from(offset))?);
             }
         }
         Ok(found)

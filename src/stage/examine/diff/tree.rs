@@ -133,7 +133,7 @@ impl Tree {
             Some(Container::Tar) => list_tar(&mut stream, &mut look)?,
             Some(Container::Squashfs) => list_squashfs(&std::fs::File::open(file)?, &mut look)?,
             Some(Container::Erofs) => list_erofs(&std::fs::File::open(file)?, &mut look)?,
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is neither cpio, tar nor squashfs")),
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is neither cpio, tar, squashfs nor erofs")),
         }
         tree.has_xattrs =
             matches!(kind, Some(Container::Tar | Container::Squashfs | Container::Erofs)) || xattrs.is_some();
