@@ -372,3 +372,23 @@ fn place_stand_ins(programs: &[(String, String)]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::tells_of_no_processes;
+
+    #[test]
+    fn words_for_too_few_processes_are_known_and_no_others() {
+        for words in [
+            "FATAL -> Failed to fork.",
+            "bash: fork: retry: Resource temporarily unavailable",
+            "Can't open pipe: cannot fork",
+            "dpkg: error: fork failed: Resource temporarily unavailable",
+        ] {
+            assert!(tells_of_no_processes(words), "{words}");
+        }
+        for words in ["read: Resource temporarily unavailable\nforked", "the project was forked", ""] {
+            assert!(!tells_of_no_processes(words), "{words}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -38,8 +38,10 @@ fn what_is_read_of_a_revision_goes_away_whatever_ends_the_command() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::KILL] {
         let mut was_ended_by_it = false;
         for _ in 0..20 {
-            let mut command = imgbuild();
-            command.arg("-C").arg(space.path()).args(["plan", "--against", "HEAD"]).env("TMPDIR", temporary.path());
+            // Below nohup, a hangup would end no child.
+            let mut command = Command::new("env");
+            command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_imgbuild")]).arg("-C").arg(space.path());
+            command.args(["plan", "--against", "HEAD"]).env("TMPDIR", temporary.path());
             let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             while names(temporary.path()).is_empty() && child.try_wait().unwrap().is_none() {
                 std::thread::sleep(Duration::from_micros(200));

@@ -212,6 +212,18 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_no_longer_than_a_path_can_be() {
+        let root = Named::root(1);
+        assert_eq!(root.path(), "");
+        assert_eq!(Named::new(&Rc::from(""), b"a", 2).unwrap().path(), "a");
+        assert_eq!(Named::new(&Rc::from("a/b"), &[b'c'; LONGEST_NAME], 3).unwrap().path().len(), 4 + LONGEST_NAME);
+        assert!(Named::new(&Rc::from("a/b"), &[b'c'; LONGEST_NAME + 1], 3).is_err());
+        let deep: Rc<str> = "d/".repeat(LONGEST_PATH / 2 - 1).into();
+        assert!(Named::new(&deep, b"e", 3).is_ok());
+        assert!(Named::new(&deep, b"too long", 3).is_err());
+    }
+
+    #[test]
     fn gibberish_is_an_error() {
         let bytes = [b'x'; 2000];
         assert!(list_cpio(&mut &bytes[..], &mut |_, _| Ok(())).is_err());

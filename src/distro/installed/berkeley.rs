@@ -129,3 +129,41 @@ pub fn places(bytes: &[u8], take: &mut dyn FnMut(Place) -> Result<(), String>) -
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hash with one value, whose pages are a circle of one: it gives a byte each time.
+    fn circle(pages: usize) -> Vec<u8> {
+        const SIZE: usize = 512;
+        let mut bytes = vec![0; pages * SIZE];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(12, &MAGIC.to_le_bytes());
+        put(20, &(SIZE as u32).to_le_bytes());
+        put(32, &2_u32.to_le_bytes());
+        let (key, value) = (500_u16, 480_u16);
+        put(SIZE + 20, &2_u16.to_le_bytes());
+        put(SIZE + 25, &[HASH]);
+        put(SIZE + HEAD, &key.to_le_bytes());
+        put(SIZE + HEAD + 2, &value.to_le_bytes());
+        put(SIZE + usize::from(key), &[KEY_DATA, 5, 0, 0, 0]);
+        put(SIZE + usize::from(value), &[OFF_PAGE]);
+        put(SIZE + usize::from(value) + 4, &2_u32.to_le_bytes());
+        put(SIZE + usize::from(value) + 8, &((pages * SIZE) as u32).to_le_bytes());
+        put(2 * SIZE + 16, &2_u32.to_le_bytes());
+        put(2 * SIZE + 22, &1_u16.to_le_bytes());
+        put(2 * SIZE + 25, &[OVERFLOW]);
+        bytes
+    }
+
+    #[test]
+    fn pages_that_lead_in_a_circle_give_no_more_than_the_file_has_pages() {
+        let bytes = circle(1000);
+        assert_eq!(places(&bytes, &mut |_| Ok(())).unwrap_err(), "is damaged: what begins on page 2 is cut short");
+        let file = File { bytes: &bytes, page_size: 512, is_big_endian: false };
+        // As long as what it says, it is believed.
+        assert_eq!(file.overflow(2, 900).unwrap().len(), 900);
+        assert_eq!(file.overflow(2, 1002), None);
+    }
+}

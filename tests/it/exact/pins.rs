@@ -162,24 +162,24 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless d83f5a98da81
-    initrd/stateless-gzip 284c6312c940
-    kernel/build-1 60758add4036
-    kernel/payload 14176f225d2d
-    pack/rootimg ddc16913c897
-    pack/rootimg-gzip f5914442060e
+    initrd/stateless 3185660097c9
+    initrd/stateless-gzip f8aa51143ccf
+    kernel/build-1 62981451cea6
+    kernel/payload 512cbc50130a
+    pack/rootimg 65b9a2d0dc89
+    pack/rootimg-gzip fa3ee981e525
     rootfs/base 2752e1c3fd7b
-    rootfs/gate 6e8c6686d41c
-    rootfs/kernel e64b3dad166e
-    rootfs/otherpkgs-1 3c696451b8d0
-    rootfs/packages-1 bf021c5ba0f6
-    rootfs/postinstall a0f5afb9779b
-    rootfs/services ec4916ed1ccf
-    rootfs/sync 5fb4c2abc394
-    rootfs/system 1e39605be684
+    rootfs/gate 4e06d7ce6643
+    rootfs/kernel 93a2093f5b6a
+    rootfs/otherpkgs-1 5bab17339786
+    rootfs/packages-1 7e37471afb33
+    rootfs/postinstall d305cbc57243
+    rootfs/services d4f5c05a3418
+    rootfs/sync f14c02b408db
+    rootfs/system 6c228a0397fe
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
-    rootfs/tools-postinstall 693e9ea70777
+    rootfs/tools-postinstall 3e18b9c474bd
     "##);
 }
 
