@@ -17,13 +17,12 @@ mod tar;
 pub use self::cpio::read::{Content, Found, read_archive};
 pub use self::cpio::{Body, Head, write_entry, write_trailer};
 pub use self::erofs::{
-    Chunks, EROFS_CHUNK, EROFS_VERSION, EroImage, EroInfo, EroRun, cut_erofs, finish_erofs, fits_erofs, list_erofs,
+    Chunks, EROFS_VERSION, EroImage, EroInfo, EroRun, cut_erofs, finish_erofs, fits_erofs, list_erofs,
 };
 pub use self::members::directory::list_directory;
 pub use self::members::listing::{Listed, Look, list_cpio, list_tar};
 pub use self::squashfs::{
-    BLOCK_SIZE, BlockInfo, DataFile, DataFrame, Finished, Image, Run, SQUASHFS_VERSION, cut_blocks, finish, fits,
-    list_squashfs,
+    BlockInfo, DataFile, DataFrame, Finished, Image, Run, SQUASHFS_VERSION, cut_blocks, finish, fits, list_squashfs,
 };
 pub use self::tar::{TAR_VERSION, write_entry as write_tar_entry, write_trailer as write_tar_trailer};
 pub use compress::Compression;

@@ -310,6 +310,11 @@ fn what_a_form_of_the_image_does_not_have_is_refused_with_what_it_has() {
         ("archive = \"erofs\"\nblock_size = 4096", &["4096 is not a power of two from 8192 to 524288"]),
         ("archive = \"squashfs\"\nblock_size = 5000", &["5000 is not a power of two from 4096 to 1048576"]),
         ("archive = \"erofs\"\nlevel = 3", &["compress = \"lz4\" has no levels"]),
+        (
+            "compress = \"none\"\nprofile = \"small\"",
+            &["`profile` has no meaning here: compress = \"none\" has no levels", "remove the line"],
+        ),
+        ("profile = \"tiny\"", &["it can be \"fast\", \"balanced\", \"small\""]),
     ] {
         let text = said(&[("image.toml", &with(&format!("[pack]\n{pack}\n"))), KEY]);
         let text = text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
@@ -319,5 +324,7 @@ fn what_a_form_of_the_image_does_not_have_is_refused_with_what_it_has() {
     }
     let good = Space::new();
     good.write("image.toml", &with("[pack]\narchive = \"erofs\"\nblock_size = 524288\n")).write(KEY.0, KEY.1);
+    good.run(&["check"]).good();
+    good.write("image.toml", &with("[pack]\narchive = \"erofs\"\nprofile = \"small\"\n"));
     good.run(&["check"]).good();
 }

@@ -27,9 +27,6 @@ pub use xattrs::fits_erofs;
 /// Version of how images are cut and written; part of the keys. 1: first.
 pub const EROFS_VERSION: u32 = 1;
 
-/// Bytes of a chunk that is compressed by itself, where the recipe says nothing.
-pub const EROFS_CHUNK: u32 = 64 << 10;
-
 /// Bytes of a block.
 const BLOCK: u64 = 4096;
 

@@ -26,8 +26,5 @@ pub use xattrs::fits;
 /// Version of how images are cut and written; part of the keys. 1: first.
 pub const SQUASHFS_VERSION: u32 = 1;
 
-/// Bytes of a block where the recipe says nothing.
-pub const BLOCK_SIZE: u32 = 128 << 10;
-
 /// Bit of a block's size: it is stored as it is. Source: squashfs_fs.h, SQUASHFS_COMPRESSED_BIT_BLOCK.
 const STORED: u32 = 1 << 24;

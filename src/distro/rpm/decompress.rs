@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read};
 
+use super::zchunk::{self, Zchunk};
+
 /// Memory that an xz or lzma stream may ask for, in bytes; `xz -9` needs 65 MiB.
 const XZ_MEMORY_LIMIT: u64 = 512 << 20;
 
 /// Largest window of a zstd stream, as a power of two; `zstd --ultra -22` needs 27.
-const ZSTD_WINDOW_LOG: u32 = 27;
+pub(super) const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,6 @@ pub(super) enum Coding {
     Lzma,
     Zstd,
     Bzip2,
-    /// zchunk, which is no stream that others read.
     Zchunk,
 }
 
@@ -30,7 +31,7 @@ pub(super) fn coding(start: &[u8]) -> Coding {
         // A skippable frame may come first. Source: RFC 8878, 3.1.2.
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Coding::Zstd,
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Coding::Bzip2,
-        [0, b'Z', b'C', b'K', b'1', ..] => Coding::Zchunk,
+        start if start.starts_with(&zchunk::MAGIC) => Coding::Zchunk,
         // Properties byte and dictionary size of the old format. Source: lzma-file-format.txt.
         [0x5d, 0, 0, ..] => Coding::Lzma,
         _ => Coding::None,
@@ -63,12 +64,7 @@ pub(super) fn decompressed<'a>(source: impl Read + 'a) -> std::io::Result<Box<dy
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
-        Coding::Zchunk => {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::Unsupported,
-                "it is compressed with zchunk, which is not read",
-            ));
-        }
+        Coding::Zchunk => Box::new(Zchunk::new(source)?),
     })
 }
 

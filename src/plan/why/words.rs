@@ -254,6 +254,10 @@ impl Subject<'_> {
             Change::Removed(_) if kind == "package" => format!("{field} no longer needs \"{}\"", package_name(bare)),
             Change::Added(now) => format!("{field} = {}", value(now)),
             Change::Removed(was) => format!("{field} = {} removed", value(was)),
+            // It decides on several things.
+            Change::Changed(was, now) if field == "pack.profile" => {
+                format!("{field}: {bare} {} -> {}", shown(was), shown(now))
+            }
             Change::Changed(was, now) => format!("{field} {} -> {}", shown(was), shown(now)),
         };
         self.placed(Self::reason(field, change), text)
@@ -433,6 +437,13 @@ mod tests {
         assert_eq!(told(&now, &was), ["image.toml:4 users.munge.gid 105 -> 104"]);
         let was = [("user munge", "104:104::/nonexistent:/bin/sh"), ("group munge", "104")];
         assert_eq!(told(&now, &was), ["image.toml:4 users.munge.shell /bin/sh -> /usr/sbin/nologin"]);
+    }
+
+    #[test]
+    fn a_profile_is_said_with_what_it_decided_on() {
+        let now = of_field("parameter level", "19", "pack.profile");
+        let told = told(&[now], &[("parameter level", "3")]);
+        assert_eq!(told, ["image.toml:4 pack.profile: level 3 -> 19"]);
     }
 
     #[test]

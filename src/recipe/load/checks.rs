@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Reader;
 use crate::recipe::{
-    ArchiveKind, BOOT_WORDS, CACHE_DEVICES, CachePlace, Family, Frames, PackCompress, PackedForm, default_drivers,
-    normal_name,
+    ArchiveKind, BOOT_WORDS, CACHE_DEVICES, CachePlace, Family, Frames, PackCompress, PackProfile, PackedForm,
+    default_drivers, normal_name,
 };
 use crate::source::{Finding, Span, nearest};
 use crate::witness;
@@ -110,6 +110,14 @@ impl Reader<'_> {
                 self.findings.push(finding.help("remove one of them, or choose another archive or compression"));
             }
             made.push(form);
+        }
+        let profile = self.model.pack.profile;
+        let decides = |form: &PackedForm| form.compress.highest_level() > 0 || profile.block_size(form.archive) > 0;
+        if profile != PackProfile::Balanced && !made.iter().any(decides) {
+            let name = made[0].compress.name();
+            let problem = format!("`profile` has no meaning here: ‹compress = \"{name}\"› has no levels");
+            let finding = Finding::error("pack::profile", &self.span("pack.profile"), problem);
+            self.findings.push(finding.help("remove the line, or choose another compression"));
         }
     }
 

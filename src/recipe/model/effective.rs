@@ -1,14 +1,14 @@
 //! What counts where a recipe says nothing, and the default is not in the schema: because it depends on another value,
 //! or because a key must not hold it.
 
-use crate::recipe::{ArchiveKind, Model, PackCompress};
+use crate::recipe::{ArchiveKind, Model, PackCompress, PackProfile};
 
-/// zstd's level where the recipe names none.
+/// zstd's level of a balanced image, and of an initrd.
 pub const ZSTD_LEVEL: u32 = 3;
-/// gzip's level where the recipe names none: gzip's own.
+/// gzip's level of a balanced image, and of an initrd: gzip's own.
 pub const GZIP_LEVEL: u32 = 6;
-/// xz's level where the recipe names none: xz's own.
-pub const XZ_LEVEL: u32 = 6;
+/// xz's level of a balanced image: xz's own.
+const XZ_LEVEL: u32 = 6;
 /// The word by which a recipe says that DHCP names each node; also where it says nothing.
 pub const HOSTNAME_BY_DHCP: &str = "dhcp";
 /// How large a node's root may grow, as imgbuild-init has it where the command line has no `rootlimit=`.
@@ -32,6 +32,35 @@ impl PackCompress {
             Self::Zstd => 19,
             Self::Gzip | Self::Xz => 9,
             Self::None | Self::Lz4 => 0,
+        }
+    }
+}
+
+impl PackProfile {
+    /// The level of a compression; 0 where there are none. Measured in docs/performance.md.
+    pub fn level(self, compress: PackCompress) -> u32 {
+        let balanced = match compress {
+            PackCompress::Zstd => ZSTD_LEVEL,
+            PackCompress::Gzip => GZIP_LEVEL,
+            PackCompress::Xz => XZ_LEVEL,
+            PackCompress::Lz4 | PackCompress::None => return 0,
+        };
+        match self {
+            Self::Fast => 1,
+            Self::Balanced => balanced,
+            Self::Small => compress.highest_level(),
+        }
+    }
+
+    /// Bytes of a block of an archive, or of what is compressed at once; 0 where there are none. Of larger ones a node unpacks
+    /// more than it asked for, each time: measured in docs/performance.md.
+    pub fn block_size(self, archive: ArchiveKind) -> u32 {
+        match (archive, self) {
+            (ArchiveKind::Cpio | ArchiveKind::Tar, _) => 0,
+            (ArchiveKind::Squashfs, Self::Fast | Self::Balanced) => 128 << 10,
+            (ArchiveKind::Squashfs, Self::Small) => 256 << 10,
+            (ArchiveKind::Erofs, Self::Fast | Self::Balanced) => 64 << 10,
+            (ArchiveKind::Erofs, Self::Small) => 128 << 10,
         }
     }
 }

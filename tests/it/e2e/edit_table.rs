@@ -291,8 +291,8 @@ const EDITS: &[Edit] = &[
     edit(&[], "a synced file's content", |space| append(space, "site/motd", "more\n")),
     edit(&[], "a synced file's mode", |space| chmod(space, "site/motd", 0o755)),
     edit(&["exclude.lists"], "a line of an exclude list", |space| append(space, "mini.exlist", "./usr/share/bug*\n")),
-    edit(&["pack.archive", "pack.block_size"], "another form", |space| {
-        add_table(space, "[pack]\narchive = \"squashfs\"\nblock_size = 65536");
+    edit(&["pack.archive", "pack.block_size", "pack.profile"], "another form", |space| {
+        add_table(space, "[pack]\narchive = \"squashfs\"\nblock_size = 65536\nprofile = \"fast\"");
     }),
     edit(
         &["pack.also.archive", "pack.also.compress", "pack.also.block_size", "pack.also.level"],

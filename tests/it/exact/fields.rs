@@ -127,6 +127,7 @@ const FIELDS: &[Field] = &[
     field("sync.lists", r#"["a.synclist"]"#, r#"["b.synclist"]"#),
     field("exclude.lists", r#"["a.exlist"]"#, r#"["b.exlist"]"#),
     field("pack.archive", r#""cpio""#, r#""squashfs""#),
+    field("pack.profile", r#""balanced""#, r#""small""#),
     with("pack.block_size", "null", "65536", r#"{"pack": {"archive": "squashfs"}}"#),
     with("pack.also.archive", r#""squashfs""#, r#""tar""#, ALSO),
     with("pack.also.compress", r#""zstd""#, r#""gzip""#, ALSO),
@@ -366,6 +367,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     sync.lists: rootfs/sync
     exclude.lists: pack/rootimg pack/rootimg-gzip
     pack.archive: -pack/rootimg-gzip initrd/stateless initrd/stateless-gzip pack/rootimg
+    pack.profile: pack/rootimg pack/rootimg-gzip
     pack.block_size: pack/rootimg
     pack.also.archive: -pack/rootimg-sfs initrd/stateless initrd/stateless-gzip +pack/rootimg-gzip +pack/rootimg-tar.zst
     pack.also.compress: pack/rootimg-sfs

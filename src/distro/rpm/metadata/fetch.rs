@@ -14,7 +14,7 @@ use super::repomd::{DataEntry, REPOMD_LIMIT};
 use super::susetags::fetch_medium;
 use crate::digest::Sha256;
 use crate::distro::fetch::credentials::access::learn_mirror;
-use crate::distro::rpm::decompress::{Limited, decompressed};
+use crate::distro::rpm::decompress::{Coding, Limited, coding, decompressed};
 use crate::distro::rpm::relations::candidate::PRIORITY;
 use crate::distro::rpm::{
     Candidate, Checksum, Comps, MetadataFile, Metalink, Modules, Repomd, Repository, RepositorySource, read_metalink,
@@ -23,8 +23,8 @@ use crate::distro::rpm::{
 use crate::distro::{DistroError, Download, Fetcher, Progress, verify_package};
 use crate::store::{Store, StoreError};
 
-/// Kinds of metadata that are fetched where a repository has them; others (delta packages, databases, zchunk copies,
-/// icons) serve other purposes.
+/// Kinds of metadata that are fetched where a repository has them; others (delta packages, databases, icons)
+/// serve other purposes.
 const KINDS: [&str; 11] = [
     "primary",
     "filelists",
@@ -70,7 +70,7 @@ pub fn fetch_repository(
     let repomd = Repomd::parse(&bytes)
         .map_err(|problem| DistroError::Format { file: format!("{first}/repodata/repomd.xml"), problem })?;
     let mut downloads = Vec::new();
-    for (entry, checksum) in wanted(&repomd, &first)? {
+    for Wanted { entry, checksum, .. } in wanted(&repomd, &first)? {
         let urls: Vec<String> = match &entry.base {
             Some(base) => vec![format!("{}/{}", base.trim_end_matches('/'), entry.location)],
             None => bases.iter().take(MIRRORS).map(|base| format!("{base}/{}", entry.location)).collect(),
@@ -109,7 +109,7 @@ pub fn read_repository(
         include: source.include.clone(),
         ..Repository::default()
     };
-    for (entry, checksum) in wanted(&parsed, place)? {
+    for Wanted { kind, entry, checksum } in wanted(&parsed, place)? {
         let file = kept_at(store, &checksum);
         let wrong = |problem: String| DistroError::Format { file: format!("{place}/{}", entry.location), problem };
         let sha256 = match checksum.sha256() {
@@ -122,7 +122,7 @@ pub fn read_repository(
             }
         };
         let metadata = MetadataFile {
-            kind: entry.kind.clone(),
+            kind: kind.to_owned(),
             location: entry.location.clone(),
             sha256,
             size: entry.size.or_else(|| file.metadata().ok().map(|found| found.len())).unwrap_or(0),
@@ -136,14 +136,33 @@ pub fn read_repository(
     Ok(repository)
 }
 
+/// The content of a metadata file, at most so many bytes of it.
+fn content_of(metadata: &MetadataFile, limit: u64) -> Result<Limited<Box<dyn Read>>, String> {
+    let file = File::open(&metadata.file).map_err(|error| format!("is not in the store: {error}"))?;
+    let content = decompressed(file).map_err(|error| format!("cannot be unpacked: {error}"))?;
+    Ok(Limited::new(content, metadata.open_size.unwrap_or(limit).min(limit)))
+}
+
+/// What a metadata file in zchunk holds, for readers that know no zchunk; none of any other.
+///
+/// # Errors
+/// A text that says what is wrong with the file.
+pub fn from_zchunk(metadata: &MetadataFile) -> Result<Option<Vec<u8>>, String> {
+    let mut start = Vec::new();
+    let file = File::open(&metadata.file).map_err(|error| format!("is not in the store: {error}"))?;
+    let cannot = |error: std::io::Error| format!("cannot be unpacked: {error}");
+    file.take(8).read_to_end(&mut start).map_err(cannot)?;
+    if coding(&start) != Coding::Zchunk {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    content_of(metadata, METADATA_LIMIT)?.read_to_end(&mut bytes).map_err(cannot)?;
+    Ok(Some(bytes))
+}
+
 /// Reads what this program itself needs of a metadata file.
 fn read_metadata(repository: &mut Repository, metadata: &MetadataFile) -> Result<(), String> {
-    let open = |limit: u64| -> Result<BufReader<Limited<Box<dyn Read>>>, String> {
-        let file = File::open(&metadata.file).map_err(|error| format!("is not in the store: {error}"))?;
-        let content = decompressed(file).map_err(|error| format!("cannot be unpacked: {error}"))?;
-        let limit = metadata.open_size.unwrap_or(limit).min(limit);
-        Ok(BufReader::with_capacity(1 << 16, Limited::new(content, limit)))
-    };
+    let open = |limit: u64| Ok::<_, String>(BufReader::with_capacity(1 << 16, content_of(metadata, limit)?));
     match metadata.kind.as_str() {
         "primary" => repository.candidates = read_primary(open(METADATA_LIMIT)?)?,
         kind if kind.starts_with("group") && repository.comps.is_none() => {
@@ -159,20 +178,29 @@ fn read_metadata(repository: &mut Repository, metadata: &MetadataFile) -> Result
     Ok(())
 }
 
+/// An entry that is fetched.
+struct Wanted<'r> {
+    kind: &'static str,
+    entry: &'r DataEntry,
+    checksum: Checksum,
+}
+
 /// The entries that are fetched, each with its digest.
-fn wanted<'r>(repomd: &'r Repomd, place: &str) -> Result<Vec<(&'r DataEntry, Checksum)>, DistroError> {
+fn wanted<'r>(repomd: &'r Repomd, place: &str) -> Result<Vec<Wanted<'r>>, DistroError> {
     let wrong = |problem: String| DistroError::Format { file: format!("{place}/repodata/repomd.xml"), problem };
-    if repomd.entry("primary").is_none() {
+    // In zchunk where the repository has nothing else.
+    let entry = |kind: &str| repomd.entry(kind).or_else(|| repomd.entry(&format!("{kind}_zck")));
+    if entry("primary").is_none() {
         return Err(wrong("lists no `primary`, without which nothing is known of its packages".to_owned()));
     }
-    let mut found: Vec<(&DataEntry, Checksum)> = Vec::new();
+    let mut found = Vec::new();
     for kind in KINDS {
-        let Some(entry) = repomd.entry(kind) else { continue };
+        let Some(entry) = entry(kind) else { continue };
         if entry.size.is_some_and(|size| size > METADATA_LIMIT) {
             return Err(wrong(format!("announces more than {} GiB of `{kind}`", METADATA_LIMIT >> 30)));
         }
         match &entry.checksum {
-            Ok(checksum) => found.push((entry, *checksum)),
+            Ok(checksum) => found.push(Wanted { kind, entry, checksum: *checksum }),
             // What only informs may be missing.
             Err(_) if !matches!(kind, "primary" | "filelists" | "modules") && !kind.starts_with("group") => {}
             Err(problem) => return Err(wrong(format!("{problem} for `{kind}`"))),

@@ -11,6 +11,7 @@ use crate::stage::ids;
 pub fn add(reader: &mut Reader<'_>, id: &str) {
     let packed = packed_form(reader.recipe, id);
     let field = |name: &str| packed.field(name);
+    let decided = |name: &str, value: &str| reader.setting(name, value, &packed.deciding(name));
     let compression = compression(&packed);
     let level = compression.level().to_string();
     let form = archive(&packed);
@@ -28,18 +29,16 @@ pub fn add(reader: &mut Reader<'_>, id: &str) {
         ),
         Form::Tar => (writer(TAR_VERSION, "tar"), reader.setting("frames", "many", &field("frames"))),
         Form::Squashfs { block_size } => {
-            (writer(SQUASHFS_VERSION, "squashfs"), reader.setting("block_size", block_size, &field("block_size")))
+            (writer(SQUASHFS_VERSION, "squashfs"), decided("block_size", &block_size.to_string()))
         }
-        Form::Erofs { chunk } => {
-            (writer(EROFS_VERSION, "erofs"), reader.setting("block_size", chunk, &field("block_size")))
-        }
+        Form::Erofs { chunk } => (writer(EROFS_VERSION, "erofs"), decided("block_size", &chunk.to_string())),
     };
     let mut inputs = vec![
         reader.form(is_gzip, "rootimg", reader.setting("archive", form.name(), &field("archive"))),
         version,
         reader.form(is_gzip, "rootimg", reader.setting("compress", compression.name(), &field("compress"))),
         encoder(compression),
-        reader.form(is_gzip, "rootimg", reader.setting("level", &level, &field("level"))),
+        reader.form(is_gzip, "rootimg", decided("level", &level)),
         own,
         reader.setting("selinux", selinux, "system.selinux"),
     ];

@@ -5,7 +5,7 @@ pub mod globs;
 use std::collections::BTreeMap;
 
 use super::packages::tools::tools_identity;
-use crate::archive::{BLOCK_SIZE, Compression, EROFS_CHUNK, Form};
+use crate::archive::{Compression, Form};
 use crate::distro::PackageManager;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{Accounts, GZIP_LEVEL, PassRole, ZSTD_LEVEL};
@@ -74,8 +74,8 @@ pub fn archive(form: &PackedForm) -> Form {
     match form.archive {
         ArchiveKind::Cpio => Form::Cpio { single: form.frames == Frames::Single },
         ArchiveKind::Tar => Form::Tar,
-        ArchiveKind::Squashfs => Form::Squashfs { block_size: form.block_size.unwrap_or(BLOCK_SIZE) },
-        ArchiveKind::Erofs => Form::Erofs { chunk: form.block_size.unwrap_or(EROFS_CHUNK) },
+        ArchiveKind::Squashfs => Form::Squashfs { block_size: form.effective_block_size() },
+        ArchiveKind::Erofs => Form::Erofs { chunk: form.effective_block_size() },
     }
 }
 
