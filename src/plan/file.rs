@@ -221,8 +221,8 @@ impl FileAction {
 
 /// What moved in one image since its plan was made; nothing: a build does what the plan says.
 ///
-/// An action that depends may turn out to be kept or to run; all else is told.
-pub fn moved(was: &FileImage, now: &FileImage) -> Vec<Moved> {
+/// An action that depends may turn out to be kept or to run; all else is told. `lock`: the name of the image's lock.
+pub fn moved(was: &FileImage, now: &FileImage, lock: &str) -> Vec<Moved> {
     let said = |action: &str, what: String, place: Option<String>| Moved {
         image: was.name.clone(),
         action: action.to_owned(),
@@ -259,7 +259,7 @@ pub fn moved(was: &FileImage, now: &FileImage) -> Vec<Moved> {
                 action.inputs.iter().chain(&before.inputs).find(|input| input.name == name && input.file.is_some());
             let place = place.and_then(|input| Some(format!("{}:{}", input.file.as_ref()?, input.line?)));
             let package = name.strip_prefix("package ").map(|name| format!("{name} of {}", layer_of(&action.action)));
-            let place = place.or_else(|| package.as_ref().map(|_| "image.lock".to_owned()));
+            let place = place.or_else(|| package.as_ref().map(|_| lock.to_owned()));
             told.extend(package);
             let name = if name == "action" { "imgbuild's work" } else { name };
             all.push(said(&action.action, in_words(name, was, now), place));
@@ -287,7 +287,7 @@ pub fn moved(was: &FileImage, now: &FileImage) -> Vec<Moved> {
     for action in was.actions.iter().filter(|action| !today.contains_key(action.action.as_str())) {
         all.push(said(&action.action, "is not part of the image any more".to_owned(), None));
     }
-    all.extend(lock_moved(was, now, &told));
+    all.extend(lock_moved(was, now, lock, &told));
     for drift in now.drift.iter().filter(|drift| !was.drift.contains(drift)) {
         all.push(said("", format!("{drift} since"), None));
     }
@@ -299,7 +299,7 @@ fn layer_of(action: &str) -> &str {
 }
 
 /// What moved in the lock and was not told as an action's input: `NAME:ARCH of TRANSACTION`.
-fn lock_moved(was: &FileImage, now: &FileImage, told: &std::collections::BTreeSet<String>) -> Vec<Moved> {
+fn lock_moved(was: &FileImage, now: &FileImage, lock: &str, told: &std::collections::BTreeSet<String>) -> Vec<Moved> {
     if was.lock.blake3 == now.lock.blake3 {
         return Vec::new();
     }
@@ -312,10 +312,10 @@ fn lock_moved(was: &FileImage, now: &FileImage, told: &std::collections::BTreeSe
     let mut all: Vec<Moved> = found
         .iter()
         .filter(|(name, ..)| !is_told(name))
-        .map(|(name, was, now)| said(format!("image.lock: {}", in_words(name, *was, *now))))
+        .map(|(name, was, now)| said(format!("{lock}: {}", in_words(name, *was, *now))))
         .collect();
     if all.is_empty() && found.is_empty() {
-        all.push(said("image.lock has other content in another order, or other settings of its packages".to_owned()));
+        all.push(said(format!("{lock} has other content in another order, or other settings of its packages")));
     }
     all
 }
@@ -358,14 +358,15 @@ mod tests {
             image
         };
         let both = twice(&["named", "default"]);
-        assert_eq!(moved(&both, &both), []);
-        let said: Vec<String> = moved(&both, &twice(&["named"])).iter().map(ToString::to_string).collect();
+        assert_eq!(moved(&both, &both, "image.lock"), []);
+        let said: Vec<String> =
+            moved(&both, &twice(&["named"]), "image.lock").iter().map(ToString::to_string).collect();
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].contains("driver ice removed; it was default"), "{said:?}");
     }
 
     fn told(now: &FileImage) -> Vec<String> {
-        moved(&image(), now).iter().map(ToString::to_string).collect()
+        moved(&image(), now, "image.lock").iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -412,7 +413,10 @@ mod tests {
         was.lock.entries.push((name.clone(), "5.2-1 x".into()));
         now.lock =
             LockPicture { blake3: "b".into(), entries: vec![was.lock.entries[0].clone(), (name, "5.2-2 y".into())] };
-        let told: Vec<String> = moved(&was, &now).iter().map(ToString::to_string).collect();
+        let told: Vec<String> = moved(&was, &now, "image.gpu.lock").iter().map(ToString::to_string).collect();
         assert_eq!(told, ["compute: rootfs/base: package bash:amd64: 5.2-1 x -> 5.2-2 y (image.toml:7)"]);
+        now.actions = was.actions.clone();
+        let told: Vec<String> = moved(&was, &now, "image.gpu.lock").iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["compute: image.gpu.lock: package bash:amd64 of base: 5.2-1 x -> 5.2-2 y"]);
     }
 }

@@ -222,7 +222,7 @@ impl Held {
             let Some(planned) = self.image(arguments, recipe) else { continue };
             let out = out_of(recipe, self.out().as_deref());
             let now = picture_of(arguments, recipe, store, &out, &publish)?;
-            lines.extend(crate::plan::moved(planned, &now).iter().map(ToString::to_string));
+            lines.extend(crate::plan::moved(planned, &now, &recipe.lock_name()).iter().map(ToString::to_string));
         }
         if lines.is_empty() {
             return Ok(());

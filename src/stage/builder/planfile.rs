@@ -65,7 +65,8 @@ impl PlanToKeep {
                 action.verdict = Verdict::Run;
             }
         }
-        let lines: Vec<String> = moved(&self.image, &now).iter().map(ToString::to_string).collect();
+        let lines: Vec<String> =
+            moved(&self.image, &now, &recipe.lock_name()).iter().map(ToString::to_string).collect();
         if lines.is_empty() { Ok(()) } else { Err(self.refused(lines)) }
     }
 
