@@ -171,6 +171,8 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         if let Some((_, path)) = variables.iter_mut().find(|(name, _)| name == "PATH") {
             path.insert_str(0, &format!("{STAND_IN_DIRECTORY}:"));
         }
+        // Hooks of kernels make no initrd then, under whatever name (kdump-tools). Source: initramfs-tools, /etc/kernel/postinst.d.
+        variables.push(("INITRD".to_owned(), "No".to_owned()));
         variables.extend(request.variables.iter().cloned());
         variables.push(("APT_CONFIG".to_owned(), "/imgbuild/apt.conf".to_owned()));
         let result = run_command(&CommandRequest {
