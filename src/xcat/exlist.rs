@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::glob::after_first;
+use super::glob::{Glob, after_first};
 use super::include::{Included, Reads, resolve_include};
 use super::pkglist::looks_like_directive;
 use super::{Loader, matches};
@@ -206,13 +206,14 @@ impl ExcludeList {
         let mut unmatched = Vec::new();
         let mut dropped_by: BTreeMap<&str, Option<usize>> = BTreeMap::new();
         for pattern in ALWAYS_EXCLUDED {
-            for (_, path) in names.iter().filter(|(name, _)| matches(pattern, name)) {
+            let glob = Glob::new(pattern);
+            for (_, path) in names.iter().filter(|(name, _)| glob.matches(name)) {
                 dropped_by.insert(path, None);
             }
         }
         for (number, pattern) in self.exclude.iter().enumerate() {
-            let mut used = false;
-            for (_, path) in names.iter().filter(|(name, _)| matches(&pattern.text, name)) {
+            let (mut used, glob) = (false, Glob::new(&pattern.text));
+            for (_, path) in names.iter().filter(|(name, _)| glob.matches(name)) {
                 used = true;
                 dropped_by.entry(path).or_insert(Some(number));
             }
@@ -222,8 +223,8 @@ impl ExcludeList {
         }
         let mut kept: BTreeSet<&str> = BTreeSet::new();
         for pattern in &self.include {
-            let mut used = false;
-            for (_, path) in names.iter().filter(|(name, _)| matches(&pattern.text, name)) {
+            let (mut used, glob) = (false, Glob::new(&pattern.text));
+            for (_, path) in names.iter().filter(|(name, _)| glob.matches(name)) {
                 used = true;
                 kept.insert(path);
                 let mut above = *path;

@@ -2,50 +2,96 @@
 
 /// Whether the whole of `name` matches `pattern`: `*` and `?` cross `/`, `[...]` and `[!...]` are sets, `\` quotes.
 pub fn matches(pattern: &str, name: &str) -> bool {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let name: Vec<char> = name.chars().collect();
-    let (mut p, mut n) = (0, 0);
-    // Where the last `*` was and how much it has taken: on a mismatch it takes one more.
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        let step = match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-                continue;
-            }
-            Some(_) => match_one(&pattern[p..], name[n]),
-            None => None,
-        };
-        match (step, star) {
-            (Some(length), _) => {
-                p += length;
-                n += 1;
-            }
-            (None, Some((at, taken))) => {
-                star = Some((at, taken + 1));
-                p = at + 1;
-                n = taken + 1;
-            }
-            (None, None) => return false,
-        }
-    }
-    pattern[p..].iter().all(|rest| *rest == '*')
+    Glob::new(pattern).matches(name)
 }
 
-/// Whether the pattern's first element matches a character; gives the element's length.
-fn match_one(pattern: &[char], character: char) -> Option<usize> {
-    match pattern[0] {
-        '?' => Some(1),
-        '\\' if pattern.len() > 1 => (pattern[1] == character).then_some(2),
-        '[' => match set(pattern) {
-            Some((length, negated, items)) => {
-                let inside = items.iter().any(|(from, to)| (*from..=*to).contains(&character));
-                (inside != negated).then_some(length)
+/// A pattern for many names.
+#[derive(Debug)]
+pub struct Glob {
+    /// What each name that matches begins with.
+    start: String,
+    rest: Vec<Element>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Element {
+    /// Any text.
+    Any,
+    /// Any character.
+    AnyOne,
+    One(char),
+    /// One of the ranges, or none of them.
+    Set(bool, Vec<(char, char)>),
+}
+
+impl Element {
+    fn is(&self, character: char) -> bool {
+        match self {
+            Self::Any => false,
+            Self::AnyOne => true,
+            Self::One(own) => *own == character,
+            Self::Set(negated, ranges) => {
+                ranges.iter().any(|(from, to)| (*from..=*to).contains(&character)) != *negated
             }
-            None => (character == '[').then_some(1),
+        }
+    }
+}
+
+impl Glob {
+    /// Reads a pattern; each text is one.
+    pub fn new(pattern: &str) -> Self {
+        let characters: Vec<char> = pattern.chars().collect();
+        let mut glob = Self { start: String::new(), rest: Vec::new() };
+        let mut at = 0;
+        while at < characters.len() {
+            let (length, element) = first(&characters[at..]);
+            at += length;
+            match element {
+                Element::One(own) if glob.rest.is_empty() => glob.start.push(own),
+                element => glob.rest.push(element),
+            }
+        }
+        glob
+    }
+
+    /// Whether the whole of a name matches.
+    pub fn matches(&self, name: &str) -> bool {
+        let Some(mut name) = name.strip_prefix(&*self.start) else { return false };
+        let mut pattern = &self.rest[..];
+        // What is behind the last `*`, and what is left to it: on a mismatch it takes one character more.
+        let mut star: Option<(&[Element], &str)> = None;
+        while let Some(character) = name.chars().next() {
+            let behind = &name[character.len_utf8()..];
+            match pattern.split_first() {
+                Some((Element::Any, more)) => {
+                    star = Some((more, name));
+                    pattern = more;
+                }
+                Some((element, more)) if element.is(character) => (pattern, name) = (more, behind),
+                _ => {
+                    let Some((more, from)) = star else { return false };
+                    let mut left = from.chars();
+                    left.next();
+                    star = Some((more, left.as_str()));
+                    (pattern, name) = (more, left.as_str());
+                }
+            }
+        }
+        pattern.iter().all(|rest| *rest == Element::Any)
+    }
+}
+
+/// The first element of a pattern that is not empty, and its length.
+fn first(pattern: &[char]) -> (usize, Element) {
+    match pattern[0] {
+        '*' => (1, Element::Any),
+        '?' => (1, Element::AnyOne),
+        '\\' if pattern.len() > 1 => (2, Element::One(pattern[1])),
+        '[' => match set(pattern) {
+            Some((length, negated, ranges)) => (length, Element::Set(negated, ranges)),
+            None => (1, Element::One('[')),
         },
-        plain => (plain == character).then_some(1),
+        plain => (1, Element::One(plain)),
     }
 }
 
@@ -58,7 +104,10 @@ pub fn after_first(pattern: &str, character: char) -> Option<&str> {
     if characters.is_empty() {
         return None;
     }
-    let length = match_one(&characters, character)?;
+    let (length, element) = first(&characters);
+    if !element.is(character) {
+        return None;
+    }
     let bytes: usize = characters[..length].iter().map(|c| c.len_utf8()).sum();
     pattern.get(bytes..)
 }
@@ -122,6 +171,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn star_takes_what_is_needed(pattern in "[ab*?]{0,8}", name in "[ab/\u{e9}]{0,8}") {
+            fn slow(pattern: &[char], name: &[char]) -> bool {
+                match (pattern.first(), name.first()) {
+                    (None, None) => true,
+                    (Some('*'), _) => slow(&pattern[1..], name) || !name.is_empty() && slow(pattern, &name[1..]),
+                    (Some('?'), Some(_)) => slow(&pattern[1..], &name[1..]),
+                    (Some(one), Some(other)) => one == other && slow(&pattern[1..], &name[1..]),
+                    _ => false,
+                }
+            }
+            let [slowly, of] = [&pattern, &name].map(|text| text.chars().collect::<Vec<char>>());
+            prop_assert_eq!(matches(&pattern, &name), slow(&slowly, &of));
+        }
+
         #[test]
         fn a_literal_matches_itself_and_nothing_panics(pattern in "[a-c*?\\[\\]!\\\\/-]{0,12}", name in "[a-c/]{0,12}") {
             let _ = matches(&pattern, &name);
