@@ -527,11 +527,12 @@ fn temporary(store: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Fails when something temporary stays in the store; what other tests are using goes away by itself.
+/// Fails when something temporary stays in the store; what other tests are using goes away by itself, when their builds
+/// end: the longest takes minutes.
 #[track_caller]
 pub fn nothing_is_left(store: &Path) {
     let mut left = temporary(store);
-    for _ in 0..600 {
+    for _ in 0..6_000 {
         if left.is_empty() {
             return;
         }
