@@ -100,6 +100,10 @@ const KERNEL_HOOKS: [&str; 4] = ["update-initramfs", "dracut", "kernel-install",
 
 /// apt's settings for a target below /target; paths as apt in the tools root sees them.
 ///
+/// All packages are in the directory of archives under apt's names, so apt takes them for downloaded and checked; otherwise
+/// it computes four digests of each, one package after another, and compares them with nothing. imgbuild checked them when
+/// it took them out of the store. Source: apt, pkgAcqArchive::QueueNext.
+///
 /// Packages are given to dpkg one by one: an older apt (2.2 does) links more than five of them into a directory of its own
 /// root, where the dpkg that runs in the target does not find it. Source: apt, pkgDPkgPM::Go.
 const APT_CONFIGURATION: &str = r#"
@@ -108,6 +112,7 @@ Dir::State::Status "/target/var/lib/dpkg/status";
 Dir::State::Lists "/imgbuild/lists";
 Dir::State::Extended_States "/imgbuild/extended_states";
 Dir::Cache "/imgbuild/cache";
+Dir::Cache::Archives "/target/run/imgbuild/archives/";
 Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
 Dir::Etc "/imgbuild/etc";
@@ -136,13 +141,18 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
                 "root",
                 "root-work",
                 "apt/lists/partial",
-                "apt/cache/archives/partial",
+                "apt/cache",
+                "apt/archives/partial",
                 "apt/log",
                 "apt/etc/preferences.d",
                 "apt/etc/apt.conf.d",
                 "apt/etc/sources.list.d",
             ],
         )?;
+        for name in &request.packages {
+            std::os::unix::fs::symlink(format!("../debs/{name}"), at(&format!("apt/archives/{name}")))
+                .map_err(|error| format!("a link to {name}: {error}"))?;
+        }
         let editor = TreeEditor::open(&at("tree"))?;
         editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
         accounts::make(&at("tree"), &request.base, &request.accounts)?;
@@ -182,7 +192,9 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
                 Bind { source: at("apt"), target: "/imgbuild".to_owned(), writable: true },
                 Bind { source: request.links.clone(), target: "/debs".to_owned(), writable: false },
             ],
-            target_binds: vec![("/debs".to_owned(), "/run/imgbuild/debs".to_owned())],
+            target_binds: [("/debs", "/run/imgbuild/debs"), ("/imgbuild/archives", "/run/imgbuild/archives")]
+                .map(|(from, to)| (from.to_owned(), to.to_owned()))
+                .to_vec(),
             stand_ins: KERNEL_HOOKS.map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned())).to_vec(),
             arguments: ["/bin/sh", "/imgbuild/run"].map(str::to_owned).to_vec(),
             environment: variables,

@@ -23,7 +23,7 @@ use crate::distro::{Fetcher, PackageSources, manager};
 use crate::failure::start;
 use crate::fault;
 use crate::plan::{Action, Decision, Follow, RECIPE, Stage, Verdict, decide, key_and_trace};
-use crate::recipe::{Lock, LockedPass, PassRole, PinnedPackage, Recipe};
+use crate::recipe::{Lock, PassRole, PinnedPackage, Recipe};
 use crate::sandbox::{Namespace, SandboxError};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
@@ -444,22 +444,30 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Packages of the actions that will surely run, in the order in which they are needed.
+    /// Packages of the actions that will run, in the order in which they are needed. Of those that run unless what is below
+    /// them turns out to be as before, only packages that are there: nothing is downloaded for a guess, but they can be
+    /// made plain while the packages below them are installed, which takes one processor.
     fn packages_to_bring(&self, decisions: &[Decision], in_order: &[&Action], lock: &Lock) -> Vec<Vec<PinnedPackage>> {
-        let runs = |id: &str| {
-            in_order.iter().any(|action| action.id == id)
-                && decisions.iter().any(|decision| decision.action == id && decision.verdict == Verdict::Run)
+        let verdict = |id: &str| {
+            let wanted = in_order.iter().any(|action| action.id == id);
+            decisions.iter().find(|decision| wanted && decision.action == id).map(|decision| decision.verdict)
         };
-        let packages = |pass: &LockedPass| pass.packages.clone();
-        let mut groups = Vec::new();
+        let (mut groups, mut guessed) = (Vec::new(), Vec::new());
+        let mut bring = |id: &str, packages: &dyn Fn() -> Vec<PinnedPackage>| match verdict(id) {
+            Some(Verdict::Run) => groups.push(packages()),
+            Some(Verdict::Depends) => {
+                let there = |package: &PinnedPackage| self.store.package(&package.sha256).is_file();
+                guessed.push(packages().into_iter().filter(there).collect());
+            }
+            Some(Verdict::Keep) | None => {}
+        };
         for pass in &lock.pass {
-            if pass.role() == PassRole::Kernel && runs(ids::PAYLOAD) {
-                groups.push(kernel_packages(manager(self.recipe), lock, &pass.packages));
+            if pass.role() == PassRole::Kernel {
+                bring(ids::PAYLOAD, &|| kernel_packages(manager(self.recipe), lock, &pass.packages));
             }
-            if runs(&ids::layer(&pass.name)) {
-                groups.push(packages(pass));
-            }
+            bring(&ids::layer(&pass.name), &|| pass.packages.clone());
         }
+        groups.append(&mut guessed);
         groups
     }
 
