@@ -172,9 +172,31 @@ impl Resolver<'_> {
         Digest(*hasher.finalize().as_bytes())
     }
 
-    /// Asks apt, with what it made of the repositories before; it makes that now where it is missing.
-    fn ask(&self, request: &mut QueryRequest, repositories: &Repositories<'_>) -> Result<CommandResult, DistroError> {
+    /// Asks apt, with what it made of the repositories before; it makes that now where it is missing. What it answered to
+    /// the same question is not asked again. Gives the status and all that it said.
+    fn ask(&self, request: &mut QueryRequest, repositories: &Repositories<'_>) -> Result<(i32, String), DistroError> {
         let store = self.solving.store;
+        if let Some(said) = request.answered(store) {
+            return Ok((0, said));
+        }
+        let result = self.ask_apt(request, repositories)?;
+        let said = std::fs::read_to_string(store.directory().join(&request.log)).unwrap_or_default();
+        if result.status == 0 {
+            request.remember(store, &said);
+        }
+        Ok((result.status, said))
+    }
+
+    fn ask_apt(
+        &self,
+        request: &mut QueryRequest,
+        repositories: &Repositories<'_>,
+    ) -> Result<CommandResult, DistroError> {
+        let store = self.solving.store;
+        // Once for all that follows.
+        request.check = !repositories.checked.replace(true);
+        let scratch = store.scratch()?;
+        request.scratch.clone_from(&scratch.name);
         if store.directory().join(&request.known).is_dir() {
             match self.solving.namespace.call("apt-query", &*request, &mut |_| {})? {
                 QueryAnswer::Ran(result) => return Ok(result),
@@ -223,8 +245,15 @@ impl Resolver<'_> {
                 }
             }
         }
+        // A package of which there is one version needs no word: what is asked is the same then, whatever else is held.
+        let has_others = |package: &&PinnedPackage| {
+            let versions = self.archive.candidates(&package.name);
+            let of_others = |candidate: &super::Candidate<'_>| candidate.field("Version") != Some(&package.version);
+            versions.iter().any(of_others) && !versions.iter().all(of_others)
+        };
         let preferences: String = held
             .iter()
+            .filter(has_others)
             .map(|package| {
                 format!("Package: {}\nPin: version {}\nPin-Priority: 1001\n\n", package.name, package.version)
             })
@@ -241,13 +270,11 @@ impl Resolver<'_> {
         );
         let file = |path: &str, text: String| (path.to_owned(), text);
         let log = format!("{}-{number}.log", self.solving.log);
-        let scratch = self.solving.store.scratch()?;
         let mut request = QueryRequest {
-            scratch: scratch.name.clone(),
+            scratch: String::new(),
             known: repositories.known.clone(),
             prepare: None,
-            // Once for all that follows.
-            check: !repositories.checked.replace(true),
+            check: false,
             tools: self.solving.tools.clone(),
             files: vec![
                 file("apt.conf", configuration(self.architecture)),
@@ -262,10 +289,9 @@ impl Resolver<'_> {
             epoch: self.solving.epoch,
             log: log.clone(),
         };
-        let result = self.ask(&mut request, repositories)?;
-        let path = self.solving.store.directory().join(&log);
-        let said = std::fs::read_to_string(&path).unwrap_or_default();
-        if result.status != 0 {
+        let (status, said) = self.ask(&mut request, repositories)?;
+        if status != 0 {
+            let path = self.solving.store.directory().join(&log);
             if !said.contains(SIMULATION) {
                 return Err(DistroError::Indices { said: clean(said.trim()), log: path.display().to_string() });
             }

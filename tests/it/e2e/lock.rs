@@ -81,13 +81,25 @@ fn what_apt_made_of_the_indices_is_kept_and_a_damaged_one_is_made_again() {
     let solving = space.store().join("v1/solving");
     let kept = || {
         let found: Vec<_> = std::fs::read_dir(&solving).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let found: Vec<_> = found.into_iter().filter(|path| path.is_dir()).collect();
         assert_eq!(found.len(), 1, "{found:?}");
         found.into_iter().next().unwrap()
+    };
+    // What apt answered to each question is kept beside it.
+    let answers = || -> std::collections::BTreeMap<_, _> {
+        let found = std::fs::read_dir(&solving).unwrap().map(|entry| entry.unwrap().path());
+        found.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    };
+    let asked_anew = || {
+        for path in answers().into_keys() {
+            std::fs::remove_file(path).unwrap();
+        }
+        resolve()
     };
     let cache = kept().join("srcpkgcache.bin");
     let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&cache).unwrap());
     let (made, bytes) = (inode(), std::fs::read(&cache).unwrap());
-    assert_eq!(resolve(), first);
+    assert_eq!(asked_anew(), first);
     assert_eq!(inode(), made, "it was not used again");
     // Other bytes at the same place, size and time: apt would take them.
     let mut other = bytes.clone();
@@ -96,11 +108,20 @@ fn what_apt_made_of_the_indices_is_kept_and_a_damaged_one_is_made_again() {
     let modified = std::fs::metadata(&cache).unwrap().modified().unwrap();
     std::fs::write(&cache, &other).unwrap();
     std::fs::File::options().write(true).open(&cache).unwrap().set_modified(modified).unwrap();
+    let told = answers();
+    assert!(!told.is_empty());
     assert_eq!(resolve(), first);
+    assert_eq!(std::fs::read(&cache).unwrap(), other, "nothing was to be asked");
+    // A damaged answer is none.
+    for (path, answer) in &told {
+        std::fs::write(path, [answer.as_slice(), b"Inst more (1 site [all])\n"].concat()).unwrap();
+    }
+    assert_eq!(resolve(), first);
+    assert_eq!(answers(), told);
     assert_ne!(std::fs::read(&cache).unwrap(), other, "the damaged one is still there");
     // A killed process leaves no half of one under its name; one without its digests is none.
     std::fs::remove_file(kept().join("sums")).unwrap();
-    assert_eq!(resolve(), first);
+    assert_eq!(asked_anew(), first);
     assert!(kept().join("sums").is_file());
     space.run(&["store", "verify"]).good();
     space.run(&["gc", "--max-size", "1"]).good();
