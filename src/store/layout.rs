@@ -11,7 +11,8 @@ use crate::fault;
 use crate::format::Version;
 
 /// Directories that belong to root inside the namespace.
-pub const TREE_DIRECTORIES: [&str; 7] = ["trees", "manifests", "frames", "scratch", "logs", "handover", "solving"];
+pub const TREE_DIRECTORIES: [&str; 8] =
+    ["trees", "manifests", "frames", "scratch", "logs", "handover", "solving", "decompressed"];
 
 /// Directories that belong to the user.
 const OWN_DIRECTORIES: [&str; 9] =
@@ -201,6 +202,12 @@ impl Store {
     /// is made of.
     pub fn solving_name(digest: &Digest) -> String {
         format!("solving/{digest}")
+    }
+
+    /// A package without its slow compression, relative to the store's directory; `digest` is the package's own.
+    pub fn decompressed_name(digest: &Sha256) -> String {
+        let hex = digest.to_string();
+        format!("decompressed/{}/{hex}", &hex[..2])
     }
 
     /// Whether a layer is there, tree and manifest.

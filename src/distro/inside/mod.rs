@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod berkeley;
 pub mod common;
+mod decompressed;
 pub mod part;
 pub mod plain;
 pub mod secrets;

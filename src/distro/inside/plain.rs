@@ -5,10 +5,12 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::common::side_by_side;
+use super::decompressed;
 use crate::digest::Sha256;
 use crate::distro::{DistroError, ready_name};
 use crate::fault;
@@ -26,8 +28,8 @@ pub struct PlainRequest {
     pub packages: Vec<(Sha256, String)>,
 }
 
-/// Writes one package without its compression; says what is wrong with it otherwise.
-pub type Rewrite = fn(&mut dyn Read, &mut BufWriter<File>) -> Result<(), String>;
+/// Writes one package without its compression, and gives whether undoing it was slow; says what is wrong with it otherwise.
+pub type Rewrite = fn(&mut dyn Read, &mut BufWriter<File>) -> Result<bool, String>;
 
 /// Priority of the work: a package manager that runs at the same time comes first.
 const NICENESS: i32 = 5;
@@ -76,7 +78,11 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-fn one(directory: &str, digest: &Sha256, name: &str, write: Rewrite) -> Result<(), String> {
+/// Makes one package plain; gives whether it took long.
+fn one(directory: &str, digest: &Sha256, name: &str, write: Rewrite) -> Result<bool, String> {
+    if decompressed::take(digest, &ready_name(directory, digest)) {
+        return Ok(false);
+    }
     let said = |error: std::io::Error| format!("cannot unpack the package `{name}`: {error}");
     let from = File::open(Store::package_name(digest)).map_err(said)?;
     let mut from = Hashed { inner: from, hasher: sha2::Digest::new() };
@@ -88,13 +94,27 @@ fn one(directory: &str, digest: &Sha256, name: &str, write: Rewrite) -> Result<(
     if Sha256(sha2::Digest::finalize(from.hasher).into()) != *digest {
         return Err(format!("the store is damaged: the package `{name}` is not what its digest says"));
     }
-    written.map_err(|error| format!("the package `{name}` {error}"))?;
-    file.flush().map_err(said)
+    let is_slow = written.map_err(|error| format!("the package `{name}` {error}"))?;
+    file.flush().map_err(said)?;
+    Ok(is_slow)
 }
 
 /// Runs inside.
 pub fn inside(request: PlainRequest, news: News<'_>, write: Rewrite) -> Result<usize, String> {
     let _ = rustix::process::nice(NICENESS);
     std::fs::create_dir_all(&request.directory).map_err(|error| format!("{}: {error}", request.directory))?;
-    side_by_side(&request.packages, news, &|digest, name| one(&request.directory, digest, name, write))
+    let slow = Mutex::new(Vec::new());
+    let made = side_by_side(&request.packages, news, &|digest, name| {
+        if one(&request.directory, digest, name, write)? {
+            slow.lock().unwrap_or_else(PoisonError::into_inner).push((*digest, name.to_owned()));
+        }
+        Ok(())
+    })?;
+    // Whoever waits for them has them.
+    let slow = slow.into_inner().unwrap_or_else(PoisonError::into_inner);
+    side_by_side(&slow, &mut |_| {}, &|digest, _| {
+        decompressed::keep(digest, &ready_name(&request.directory, digest));
+        Ok(())
+    })?;
+    Ok(made)
 }

@@ -53,7 +53,11 @@ impl Policy {
             // Only the next plan takes longer without it, and it is small.
             ItemKind::Memo => return MEMO_AGE,
             ItemKind::Log => LOG_AGE,
-            ItemKind::Package | ItemKind::Index | ItemKind::Solving if self.max_size.is_none() => DAY,
+            ItemKind::Package | ItemKind::Decompressed | ItemKind::Index | ItemKind::Solving
+                if self.max_size.is_none() =>
+            {
+                DAY
+            }
             _ => Duration::ZERO,
         };
         self.max_age.map_or(most, |age| age.min(most))
@@ -74,6 +78,8 @@ pub enum ItemKind {
     Blob,
     /// A package file.
     Package,
+    /// A package without its slow compression.
+    Decompressed,
     /// An index of a repository.
     Index,
     /// What a package manager made of indices, to resolve faster.
@@ -108,8 +114,8 @@ pub struct Item {
 impl Item {
     /// Whether it belongs to root inside, and is removed from there.
     pub fn is_inside(&self) -> bool {
-        use ItemKind::{Frame, Handover, Layer, Log, Manifest, Solving};
-        matches!(self.kind, Layer | Manifest | Frame | Log | Handover | Solving)
+        use ItemKind::{Decompressed, Frame, Handover, Layer, Log, Manifest, Solving};
+        matches!(self.kind, Layer | Manifest | Frame | Log | Handover | Solving | Decompressed)
     }
 }
 
@@ -323,6 +329,7 @@ impl Store {
             ("frames", ItemKind::Frame),
             ("blobs", ItemKind::Blob),
             ("packages", ItemKind::Package),
+            ("decompressed", ItemKind::Decompressed),
             ("earlier", ItemKind::Build),
             ("memos", ItemKind::Memo),
         ];

@@ -208,7 +208,7 @@ fn two_hundred_kills_leave_nothing_and_change_nothing() {
     copy_tree(clean.path(), space.path());
     std::fs::copy(clean.path().join("image.lock"), space.path().join("image.lock")).unwrap();
 
-    let made = ["plain.writing", "helper.before", "unpack.package"];
+    let made = ["plain.writing", "plain.keeping", "helper.before", "unpack.package"];
     let rounds = [
         Round {
             stage: "rootfs (tools)",

@@ -1,8 +1,10 @@
 //! Vendored packages: every test that needs an empty store builds from them, with no network.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use super::tiny;
 use crate::support::{Ran, Space, copy_tree};
@@ -66,6 +68,52 @@ fn a_build_from_vendored_packages_needs_no_network() {
     let ran = run_through(&["unshare", "-n"], &space, &["build", "--vendor", vendored]);
     assert_eq!(ran.code, 4, "{}", ran.err);
     assert!(ran.err.contains("less_") && ran.err.contains("imgbuild vendor DIR"), "{}", ran.err);
+}
+
+/// What is kept of packages without xz: files by name, and when each was used.
+fn decompressed(space: &Space) -> BTreeMap<PathBuf, SystemTime> {
+    let shards = std::fs::read_dir(space.store().join("v1/decompressed")).unwrap();
+    let files = shards.flat_map(|shard| std::fs::read_dir(shard.unwrap().path()).unwrap().map(|file| file.unwrap()));
+    files.map(|file| (file.path(), file.metadata().unwrap().modified().unwrap())).collect()
+}
+
+#[test]
+fn packages_are_decompressed_once_and_a_damaged_one_again() {
+    let space = fresh();
+    build(&space).good();
+    let first = decompressed(&space);
+    assert!(first.len() > 5, "{first:?}");
+    // One is damaged, one cut off, one empty; nothing else is left of the build.
+    let whole: Vec<(&PathBuf, Vec<u8>)> =
+        first.keys().take(3).map(|path| (path, std::fs::read(path).unwrap())).collect();
+    let mut damaged = whole[0].1.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(whole[0].0, damaged).unwrap();
+    std::fs::write(whole[1].0, &whole[1].1[..whole[1].1.len() - 100]).unwrap();
+    std::fs::write(whole[2].0, b"").unwrap();
+    for directory in ["actions", "trees", "manifests", "frames", "blobs"] {
+        std::fs::remove_dir_all(space.store().join("v1").join(directory)).unwrap();
+    }
+    let ran = build(&space).good();
+    assert!(ran.err.contains("rootfs/base"), "{}", ran.err);
+    assert_same(&tiny().space, &space, "tiny");
+    let second = decompressed(&space);
+    assert!(second.keys().eq(first.keys()));
+    assert!(second.iter().all(|(path, used)| first[path] < *used), "{first:?} {second:?}");
+    assert!(whole.iter().all(|(path, bytes)| std::fs::read(path).unwrap() == *bytes));
+    // gc spares them for a day, unless the store has to become small.
+    space.run(&["store", "verify"]).good();
+    space.run(&["gc"]).good();
+    assert_eq!(decompressed(&space).len(), first.len());
+    let ran = space.run(&["gc", "--max-size", "1"]).good();
+    assert!(
+        ran.out.contains("decompressed package") || ran.err.contains("decompressed package"),
+        "{}{}",
+        ran.out,
+        ran.err
+    );
+    assert_eq!(decompressed(&space).len(), 0);
 }
 
 #[test]

@@ -71,6 +71,7 @@ pub fn words(kind: ItemKind) -> (&'static str, &'static str) {
         ItemKind::Frame => ("frame", "frames"),
         ItemKind::Blob => ("blob", "blobs"),
         ItemKind::Package => ("package", "packages"),
+        ItemKind::Decompressed => ("decompressed package", "decompressed packages"),
         ItemKind::Index => ("index", "indices"),
         ItemKind::Solving => ("solver cache", "solver caches"),
         ItemKind::Record => ("record", "records"),
@@ -143,7 +144,12 @@ fn verify(arguments: &crate::cli::Arguments, repair: bool, json: bool) -> Result
         .filter(|item| {
             !matches!(
                 item.kind,
-                ItemKind::Memo | ItemKind::Log | ItemKind::Handover | ItemKind::Solving | ItemKind::Scratch
+                ItemKind::Decompressed
+                    | ItemKind::Memo
+                    | ItemKind::Log
+                    | ItemKind::Handover
+                    | ItemKind::Solving
+                    | ItemKind::Scratch
             )
         })
         .partition(|item| item.kind == ItemKind::Layer);

@@ -16,10 +16,11 @@ const ZSTD_BLOCK: usize = 128 << 10;
 const LZMA2_CHUNK: usize = 64 << 10;
 
 /// Writes a package file with a payload that is stored; one whose compressor cannot store (bzip2, lzma, none) is copied.
+/// Gives whether that was slow.
 ///
 /// # Errors
 /// A text that says what is wrong.
-pub fn write_plain(package: &mut dyn Read, out: &mut dyn Write) -> Result<(), String> {
+pub fn write_plain(package: &mut dyn Read, out: &mut dyn Write) -> Result<bool, String> {
     let mut input = BufReader::with_capacity(1 << 17, package);
     Headers::read(&mut Copying { inner: &mut input, out })?;
     let unreadable = |error: std::io::Error| format!("has a payload that is damaged: {error}");
@@ -30,7 +31,8 @@ pub fn write_plain(package: &mut dyn Read, out: &mut dyn Write) -> Result<(), St
         Coding::Zstd => decompressed(&mut input).and_then(|mut content| store_zstd(&mut content, out)),
         _ => std::io::copy(&mut input, out).map(drop),
     };
-    stored.map_err(|error| format!("cannot be unpacked: {error}"))
+    stored.map_err(|error| format!("cannot be unpacked: {error}"))?;
+    Ok(coding == Coding::Xz)
 }
 
 /// Writes what is read.
