@@ -31,6 +31,7 @@
 //! there names things that are there. This room must not know what a stage or a distribution is.
 
 mod action;
+mod answers;
 mod blob;
 mod error;
 mod history;

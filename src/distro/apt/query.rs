@@ -11,7 +11,7 @@ use crate::digest::{Digest, FieldHasher};
 use crate::distro::inside::common::write;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
-use crate::store::{Store, in_scratch, lower_directories, make_directories};
+use crate::store::{in_scratch, lower_directories, make_directories};
 
 /// Asks apt something about the repositories, without a target.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,8 +37,8 @@ pub struct QueryRequest {
 }
 
 impl QueryRequest {
-    /// Where the answer is kept, relative to the store's directory: named by all that apt is shown and asked.
-    fn answer_name(&self) -> String {
+    /// All that apt is shown and asked.
+    pub fn digest(&self) -> Digest {
         let mut hasher = FieldHasher::new("imgbuild apt answer v1");
         hasher.text(&self.known).text(&self.script).text(&self.epoch.to_string());
         for digest in &self.tools {
@@ -47,20 +47,7 @@ impl QueryRequest {
         for (path, text) in &self.files {
             hasher.text(path).text(text);
         }
-        Store::solving_name(&hasher.finish())
-    }
-
-    /// What apt answered to the same question; none where it was not asked, or the answer is damaged.
-    pub fn answered(&self, store: &Store) -> Option<String> {
-        let text = std::fs::read_to_string(store.directory().join(self.answer_name())).ok()?;
-        let (digest, said) = text.split_once('\n')?;
-        (Digest::of(said.as_bytes()).to_string() == digest).then(|| said.to_owned())
-    }
-
-    /// Keeps an answer; where that cannot be, apt is asked again.
-    pub fn remember(&self, store: &Store, said: &str) {
-        let text = format!("{}\n{said}", Digest::of(said.as_bytes()));
-        let _ = store.write_file(&store.directory().join(self.answer_name()), text.as_bytes());
+        hasher.finish()
     }
 }
 

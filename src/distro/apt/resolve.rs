@@ -176,13 +176,14 @@ impl Resolver<'_> {
     /// the same question is not asked again. Gives the status and all that it said.
     fn ask(&self, request: &mut QueryRequest, repositories: &Repositories<'_>) -> Result<(i32, String), DistroError> {
         let store = self.solving.store;
-        if let Some(said) = request.answered(store) {
+        let question = request.digest();
+        if let Some(said) = store.answer(&question) {
             return Ok((0, said));
         }
         let result = self.ask_apt(request, repositories)?;
         let said = std::fs::read_to_string(store.directory().join(&request.log)).unwrap_or_default();
         if result.status == 0 {
-            request.remember(store, &said);
+            store.keep_answer(&question, &said);
         }
         Ok((result.status, said))
     }

@@ -1,6 +1,8 @@
 //! Where RPM packages come from: newer ones, several repositories, servers, directories that `vendor` made; and one lock
 //! that gives the same bytes everywhere.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -100,6 +102,45 @@ fn priorities_excludes_and_includes_decide_in_dnf_and_zypper_alike() {
             space.run(&["update"]).good();
             assert_eq!(version(&space, "site-app"), chosen, "{distro}: {settings}");
         }
+    }
+}
+
+#[test]
+fn what_a_solver_answered_is_kept_and_asked_again_where_it_is_damaged() {
+    for distro in ["rocky", "opensuse"] {
+        let origin = with_site(distro, "", "rpm\nsite-app\n");
+        write_rpm(&site(&origin), "site-app", "1", "Requires: bash");
+        let space = Space::new();
+        copy_tree(origin.path(), space.path());
+        let resolve = || {
+            let _ = std::fs::remove_file(space.path().join("image.lock"));
+            space.run(&["update"]).good();
+            std::fs::read_to_string(space.path().join("image.lock")).unwrap()
+        };
+        // By name: which file it is, and what is in it.
+        let answers = || -> BTreeMap<PathBuf, (u64, Vec<u8>)> {
+            let found = std::fs::read_dir(space.store().join("v1/solving")).unwrap().map(|entry| entry.unwrap());
+            found.map(|one| (one.path(), (one.ino(), std::fs::read(one.path()).unwrap()))).collect()
+        };
+        let first = resolve();
+        let told = answers();
+        assert!(told.len() > 1, "{distro}: {}", told.len());
+        assert_eq!(resolve(), first, "{distro}");
+        assert_eq!(answers(), told, "{distro}: nothing was to be asked");
+        // A damaged answer is none: that question alone is asked again, with all that was answered before it.
+        for (path, (inode, whole)) in &told {
+            let mut damaged = whole.clone();
+            *damaged.last_mut().unwrap() ^= 1;
+            std::fs::write(path, damaged).unwrap();
+            assert_eq!(resolve(), first, "{distro}");
+            let now = answers();
+            assert_eq!(resolve(), first, "{distro}");
+            assert_eq!(answers(), now, "{distro}: it is whole again");
+            assert!(now.len() == told.len() && now[path].0 != *inode, "{distro}: it was not asked again");
+        }
+        // Other packages in a repository are another question.
+        write_rpm(&site(&origin), "site-app", "2", "Requires: bash");
+        assert!(resolve() != first && version(&space, "site-app") == "2-1", "{distro}");
     }
 }
 

@@ -14,11 +14,12 @@ const KINDS: [&str; 5] = ["primary", "filelists", "group", "group_gz", "modules"
 /// Metadata of a repository: path below it and content.
 type Files = Vec<(String, Vec<u8>)>;
 
-/// Lays a repository out in a directory that the sandbox is shown.
+/// Lays a repository out in a directory that the sandbox is shown. Gives the repomd.xml that it gets there, which has the
+/// digests of all that a solver reads.
 ///
 /// # Errors
 /// [`DistroError`] when it cannot be written.
-pub fn lay_out(scratch: &Scratch, repository: &Repository) -> Result<(), DistroError> {
+pub fn lay_out(scratch: &Scratch, repository: &Repository) -> Result<String, DistroError> {
     let root = shown_id(&repository.id);
     let mut entries = String::new();
     for (path, bytes) in made(repository, &mut entries) {
@@ -38,7 +39,9 @@ pub fn lay_out(scratch: &Scratch, repository: &Repository) -> Result<(), DistroE
         let (kind, digits) = digest(&file.checksum);
         entry(&mut entries, &file.kind, &file.location, &digits, kind, file.size);
     }
-    Ok(scratch.write_link(&format!("{root}/{REPOMD}"), repomd(&entries).as_bytes(), 0o644)?)
+    let repomd = repomd(&entries);
+    scratch.write_link(&format!("{root}/{REPOMD}"), repomd.as_bytes(), 0o644)?;
+    Ok(repomd)
 }
 
 /// The same as files to keep: as they were fetched, with their signature, where they were fetched.

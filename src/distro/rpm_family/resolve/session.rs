@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::solver::{Answer, Doing, Question, Refusal, Shown, shown_id};
-use crate::digest::Digest;
+use crate::digest::{Digest, FieldHasher};
 use crate::distro::inside::common::{environment, quoted_words, write};
 use crate::distro::rpm::left_out;
 use crate::distro::rpm_family::archive::metadata::lay_out;
@@ -30,6 +30,10 @@ pub struct Wanted<'a> {
     pub aside: bool,
 }
 
+/// Contexts of what names an answer.
+const SHOWN: &str = "imgbuild rpm answer v1: shown";
+const HEARD: &str = "imgbuild rpm answer v1: heard";
+
 /// Why a session ended.
 pub enum Ended {
     /// The solver gave no answer: its reason, and the log with all that was said.
@@ -49,8 +53,12 @@ pub struct Session<'a> {
     /// Holds what is shown.
     repositories: Scratch,
     asked: usize,
-    /// What the next question has to put into the database first.
+    /// What the next question that is asked has to put into the database first.
     pending: String,
+    /// What came into the database since the last question, asked or not.
+    news: FieldHasher,
+    /// All that the solver was shown and heard until the last question.
+    known: Digest,
 }
 
 impl<'a> Session<'a> {
@@ -64,8 +72,13 @@ impl<'a> Session<'a> {
         held: &[PinnedPackage],
     ) -> Result<Self, DistroError> {
         let (state, repositories) = (solving.store.scratch()?, solving.store.scratch()?);
+        let mut known = FieldHasher::new(SHOWN);
+        known.text(&solving.epoch.to_string());
+        for digest in &solving.tools {
+            known.field(&digest.0);
+        }
         for repository in &archive.repositories {
-            lay_out(&repositories, repository)?;
+            known.text(&repository.id).text(&lay_out(&repositories, repository)?);
         }
         let mut held_back = Vec::new();
         for package in held.iter().filter(|package| !package.origin.starts_with("otherpkgs/")) {
@@ -93,7 +106,8 @@ impl<'a> Session<'a> {
         held_back.sort();
         held_back.dedup();
         let shown = archive.shown();
-        Ok(Self { archive, solving, shown, held_back, state, repositories, asked: 0, pending: String::new() })
+        let (pending, news, known) = (String::new(), FieldHasher::new(HEARD), known.finish());
+        Ok(Self { archive, solving, shown, held_back, state, repositories, asked: 0, pending, news, known })
     }
 
     /// Resolves all passes.
@@ -128,7 +142,7 @@ impl<'a> Session<'a> {
                     let path = format!("{root}/{path}");
                     let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
                     let (parent, path, text) = (quoted_words(&[parent]), quoted_words(&[path]), quoted_words(&[text]));
-                    self.pending.push_str(&format!("mkdir -p {parent}\nprintf %s {text} >{path}\n"));
+                    self.tell(&format!("mkdir -p {parent}\nprintf %s {text} >{path}\n"));
                 }
             }
             if !pass.remove_after.is_empty() {
@@ -137,7 +151,7 @@ impl<'a> Session<'a> {
                 found.remove_with.extend(gone.remove.into_iter().filter(|name| !pass.remove_after.contains(name)));
             }
             if number == 0 {
-                self.pending.push_str("cp -R /imgbuild/state/root /imgbuild/state/first\n");
+                self.tell("cp -R /imgbuild/state/root /imgbuild/state/first\n");
             }
             found.remove_with.sort();
             found.remove_with.dedup();
@@ -158,11 +172,16 @@ impl<'a> Session<'a> {
         self.solving.store.directory().join(self.log_name()).display().to_string()
     }
 
+    fn tell(&mut self, script: &str) {
+        self.pending.push_str(script);
+        self.news.text(script);
+    }
+
     /// What the database has to hear before the next question.
     fn note(&mut self, root: &str, packages: &[PinnedPackage], removed: &[String]) {
         let rpm = format!("rpm --root {root} --justdb --noscripts --notriggers --nodeps");
         if !removed.is_empty() {
-            self.pending.push_str(&format!("{rpm} -e --allmatches {}\n", quoted_words(removed)));
+            self.tell(&format!("{rpm} -e --allmatches {}\n", quoted_words(removed)));
         }
         let (kernels, others): (Vec<&PinnedPackage>, Vec<&PinnedPackage>) =
             packages.iter().partition(|package| is_kernel(&package.name));
@@ -172,11 +191,12 @@ impl<'a> Session<'a> {
                 continue;
             }
             let files: Vec<String> = packages.iter().map(|one| format!("/packages/{}", package_file(one))).collect();
-            self.pending.push_str(&format!(
+            self.tell(&format!(
                 "{rpm} {mode} --oldpackage --replacepkgs --replacefiles --nosignature --nodigest --ignoresize --ignorearch --ignoreos {}\n",
                 quoted_words(&files)
             ));
             for package in packages {
+                self.news.field(&package.sha256.0);
                 let file = self.solving.store.package(&package.sha256);
                 // A package of two passes is there already.
                 let _ = self.state.link(&file, &package_file(package));
@@ -218,11 +238,24 @@ impl<'a> Session<'a> {
             doing,
             items,
         };
-        let scratch = self.solving.store.scratch().map_err(|error| Ended::Failed(error.into()))?;
+        let store = self.solving.store;
+        let (question, files) = (self.archive.solver.script(&question), self.archive.solver.files(&question));
+        let mut known = FieldHasher::new(HEARD);
+        known.field(&self.known.0).field(&self.news.finish().0).text(&question);
+        for (path, text) in &files {
+            known.text(path).text(text);
+        }
+        (self.known, self.news) = (known.finish(), FieldHasher::new(HEARD));
+        // What is pending stays so until something is asked.
+        if let Some((status, said)) = store.answer(&self.known).as_deref().and_then(|kept| kept.split_once('\n')) {
+            let status = status.parse().unwrap_or_default();
+            return self.archive.solver.read(said, status).map_err(|refusal| Ended::Refused(refusal, self.log()));
+        }
+        let scratch = store.scratch().map_err(|error| Ended::Failed(error.into()))?;
         let script = format!(
             "set -e\nmkdir -p /imgbuild/state/root /imgbuild/state/log /imgbuild/state/cache\n{{\n{}}} >/imgbuild/noted 2>&1 || {{ cat /imgbuild/noted; exit 100; }}\nset +e\n{}",
             if self.pending.is_empty() { "true\n" } else { &self.pending },
-            self.archive.solver.script(&question)
+            question
         );
         let request = AskRequest {
             scratch: scratch.name.clone(),
@@ -230,7 +263,7 @@ impl<'a> Session<'a> {
             repositories: self.repositories.links_name.clone(),
             packages: self.state.links_name.clone(),
             tools: self.solving.tools.clone(),
-            files: self.archive.solver.files(&question),
+            files,
             script,
             epoch: self.solving.epoch,
             log: self.log_name(),
@@ -245,7 +278,12 @@ impl<'a> Session<'a> {
         if result.status == 100 && !said.contains("== solve") {
             return Err(self.broken(said));
         }
-        self.archive.solver.read(&said, result.status).map_err(|refusal| Ended::Refused(refusal, self.log()))
+        let answer = self.archive.solver.read(&said, result.status);
+        // dnf's status is 1 where it does nothing, as it is told.
+        if answer.is_ok() {
+            store.keep_answer(&self.known, &format!("{}\n{said}", result.status));
+        }
+        answer.map_err(|refusal| Ended::Refused(refusal, self.log()))
     }
 }
 
