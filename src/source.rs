@@ -179,6 +179,24 @@ fn by_words(wanted: &str, name: &str) -> f64 {
     likes.iter().sum::<f64>() / wanted.len() as f64 - 0.03 * wanted.len().abs_diff(name.len()) as f64
 }
 
+/// A number with its noun.
+pub fn counted_as(number: usize, one: &str, many: &str) -> String {
+    format!("{} {}", counted(number), if number == 1 { one } else { many })
+}
+
+/// A number with commas between its thousands.
+pub fn counted(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use super::glob::{Glob, after_first};
 use super::include::{Included, Reads, resolve_include};
 use super::pkglist::looks_like_directive;
 use super::{Loader, matches};
+use crate::source::counted_as;
 use crate::source::{Finding, SourceFile, Span};
 
 /// Patterns that xCAT always excludes.
@@ -260,7 +261,7 @@ impl ExcludeList {
                 Finding::note(
                     "exlist::unmatched",
                     &first.span,
-                    format!("{} patterns matched nothing this time", unmatched.len()),
+                    format!("{} matched nothing this time", counted_as(unmatched.len(), "pattern", "patterns")),
                 )
                 .label("the first of them")
                 .help(format!("{}{more}", shown.join("; "))),

@@ -275,7 +275,7 @@ fn what_is_wrong_is_refused_and_the_copy_stays() {
     change("build.json", &|bytes| *bytes = b"<html>".to_vec());
     refused(1, &["has a build.json that cannot be read", "give the address of a directory"], &[]);
     std::fs::remove_file(origin.join("build.json")).unwrap();
-    refused(1, &["`build.json` is not at"], &[]);
+    refused(1, &["`build.json` is not at", "out/NAME"], &[]);
     // A file of the site's own is not taken away.
     publish(&origin, &frames(b"abcX"));
     std::fs::write(to.join("notes.txt"), "ours").unwrap();
@@ -295,6 +295,7 @@ fn a_server_that_is_not_there_and_an_address_that_is_none() {
     let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let ran = fetch(&format!("http://{nobody}/compute"), &to, &[]);
     assert_eq!(ran.code, 3, "{}", ran.err);
+    assert!(ran.err.contains("that the server can be reached") && !ran.err.contains("mirror"), "{}", ran.err);
     assert!(!to.exists());
     let ran = fetch("/srv/images/compute", &to, &[]);
     assert_eq!(ran.code, 64);
@@ -305,4 +306,8 @@ fn a_server_that_is_not_there_and_an_address_that_is_none() {
     publish(&place.path().join("origin"), &frames(b"ab"));
     fetch(&format!("file://{}", place.path().join("origin").display()), &to, &[]).good();
     assert_eq!(files(&to), files(&place.path().join("origin")));
+    // A file is no place for it; what went wrong is said once.
+    let ran = fetch(&format!("file://{}", place.path().join("origin").display()), &to.join("kernel"), &[]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("is a file") && !ran.err.contains("╰─▶"), "{}", ran.err);
 }

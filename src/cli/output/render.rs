@@ -11,6 +11,8 @@ use super::harmless::{harmless, one_line};
 use crate::recipe::{Format, in_format};
 use crate::source::{Finding, Severity};
 
+pub use crate::source::{counted, counted_as};
+
 /// Whether remedies show lines of KDL: the recipe that the command is for is written in it.
 static IN_KDL: AtomicBool = AtomicBool::new(false);
 
@@ -47,8 +49,9 @@ impl<E: Diagnostic> std::fmt::Display for Said<E> {
 }
 
 impl<E: Diagnostic> std::error::Error for Said<E> {
+    /// What is not said already.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
+        self.0.source().filter(|source| !self.0.to_string().ends_with(&source.to_string()))
     }
 }
 
@@ -207,28 +210,10 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// A number with its noun.
-pub fn counted_as(number: usize, one: &str, many: &str) -> String {
-    format!("{} {}", counted(number), if number == 1 { one } else { many })
-}
-
 /// A time of the log, in UTC: milliseconds since 1970.
 pub fn utc(milliseconds: u64) -> String {
     let time = jiff::Timestamp::from_millisecond(i64::try_from(milliseconds).unwrap_or(0)).unwrap_or_default();
     time.round(jiff::Unit::Second).unwrap_or(time).to_string()
-}
-
-/// A number with commas between its thousands.
-pub fn counted(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A duration for people.

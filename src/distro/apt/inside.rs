@@ -9,6 +9,7 @@ use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
+use crate::source::counted_as;
 use crate::store::scan;
 use crate::store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, root_of};
 
@@ -168,7 +169,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         write(&at("apt/etc/sources.list"), "")?;
         write(&at("apt/extended_states"), "")?;
         write(&at("apt/run"), &install_script(&request))?;
-        progress(&format!("installing {} packages", request.packages.len()));
+        progress(&format!("installing {}", counted_as(request.packages.len(), "package", "packages")));
         let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
             Ok(TreeMount {
                 lower: lower_directories(digests)?,

@@ -12,6 +12,7 @@ use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, TreeMount, run_command};
+use crate::source::counted_as;
 use crate::store::scan;
 use crate::store::{ScanRequest, TreeEditor, in_scratch, make_directories};
 
@@ -114,7 +115,7 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
         }
         editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
         fault::point("unpack.done");
-        progress(&format!("configuring {} packages", request.packages.len()));
+        progress(&format!("configuring {}", counted_as(request.packages.len(), "package", "packages")));
         let mount_point = format!("{}/mount", request.scratch);
         make_directories(&mount_point, &[""])?;
         let result = run_command(&CommandRequest {

@@ -15,6 +15,7 @@ use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
+use crate::source::counted_as;
 use crate::store::scan;
 use crate::store::{
     Kind, Manifest, ScanAnswer, ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, manifest_of,
@@ -108,7 +109,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
         if request.over_payload {
             write_indexed(&request, &at(&format!("settings/{}", depmod::INDEXED)))?;
         }
-        progress(&format!("installing {} packages", request.packages.len()));
+        progress(&format!("installing {}", counted_as(request.packages.len(), "package", "packages")));
         let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
             Ok(TreeMount {
                 lower: lower_directories(digests)?,

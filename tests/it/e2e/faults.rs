@@ -177,7 +177,7 @@ fn network_an_interrupted_build_ends_at_once_leaves_nothing_running_and_is_taken
     Deb::new("site-sleeps").script("postinst", sleeps).write(&space.path().join("otherpkgs"));
     space.write("o.pkglist", "site-sleeps\n");
     space.edit("image.toml", "[kernel]", "[otherpkgs]\ndir = \"otherpkgs\"\nlists = [\"o.pkglist\"]\n\n[kernel]");
-    interrupt(&space, "installing 1 packages", "-INT", 130);
+    interrupt(&space, "installing 1 package", "-INT", 130);
     Deb::new("site-sleeps").write(&space.path().join("otherpkgs"));
     space.edit("tiny.postinstall", "set -e\n", &format!("set -e\n{sleeps}\n"));
     interrupt(&space, "running the postinstall script", "-TERM", 143);

@@ -38,6 +38,8 @@ fn an_image_that_no_node_could_start_is_refused_with_the_line_at_fault() {
     refused(&space, &["libc.so.6", "`./usr/lib/*/libc.so.6`", &at]);
     exclude("./usr/bin/dash");
     refused(&space, &["/usr/sbin/init needs /bin/sh", "leaves out /usr/bin/dash"]);
+    exclude("./etc/passwd*");
+    refused(&space, &["nobody has an account: `./etc/passwd*`", &at, "+./etc/passwd"]);
     // Brought back, it starts.
     exclude("./usr/bin/da*\n+./usr/bin/dash");
     build(&space).good();
@@ -61,6 +63,40 @@ fn an_image_that_no_node_could_start_is_refused_with_the_line_at_fault() {
          ln -s /opt/../opt/init \"$1/opt/other\"; ln -s ../../opt/other \"$1/sbin/init\"",
     );
     build(&space).good();
+}
+
+#[test]
+fn a_service_whose_program_is_left_out_is_told_with_the_line_at_fault() {
+    let space = fresh();
+    let exlist = std::fs::read_to_string(space.path().join("tiny.exlist")).unwrap();
+    let lines = exlist.lines().count();
+    script(
+        &space,
+        "wants=\"$1/etc/systemd/system/multi-user.target.wants\"; mkdir -p \"$wants\" \"$1/usr/lib/systemd/system\"\n\
+         for name in thing other; do\n\
+         printf '[Service]\\nExecStart=/usr/local/sbin/%s -x\\n' $name >\"$1/usr/lib/systemd/system/$name.service\"\n\
+         printf '#!/bin/sh\\n' >\"$1/usr/local/sbin/$name\"; chmod 755 \"$1/usr/local/sbin/$name\"\n\
+         done\n\
+         ln -s /usr/lib/systemd/system/thing.service \"$wants/\"",
+    );
+    let said = |text: &str| text.split_whitespace().filter(|word| *word != "│").collect::<String>();
+    let ran = build(&space).good();
+    assert!(!ran.err.contains("cannot start"), "{}", ran.err);
+    // The other one is not enabled.
+    space.write("tiny.exlist", &format!("{exlist}./usr/local/sbin/*\n"));
+    let ran = build(&space).good();
+    let told = said(&ran.err);
+    for word in [
+        "`thing.service` is enabled and cannot start",
+        &format!("`./usr/local/sbin/*` (tiny.exlist:{}:1) leaves out /usr/local/sbin/thing", lines + 1),
+        "[services] disable = [\"thing\"]",
+    ] {
+        assert!(told.contains(&said(word)), "{word}: {}", ran.err);
+    }
+    assert!(!ran.err.contains("other.service"), "{}", ran.err);
+    space.write("tiny.exlist", &format!("{exlist}./usr/local/sbin/*\n+./usr/local/sbin/thing\n"));
+    let ran = build(&space).good();
+    assert!(!ran.err.contains("cannot start"), "{}", ran.err);
 }
 
 #[test]

@@ -34,10 +34,13 @@ fn digest(text: &str) -> Result<Sha256, String> {
 /// How a command ends with an error of a copy.
 pub fn exit(error: &FetchError) -> Exit {
     match error {
-        FetchError::Server(DistroError::Download { .. } | DistroError::Store(_))
+        FetchError::Server(DistroError::Store(_))
+        | FetchError::Unreached { .. }
         | FetchError::Keep { .. }
         | FetchError::Store(_) => Exit::Machine,
         FetchError::Server(_)
+        | FetchError::NotThere { .. }
+        | FetchError::AFile { .. }
         | FetchError::NotAnImage { .. }
         | FetchError::Digest { .. }
         | FetchError::Foreign { .. } => Exit::Input,

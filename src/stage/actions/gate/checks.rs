@@ -235,30 +235,57 @@ fn of_interface(obstacle: &Obstacle) -> (String, String) {
 pub fn does_without(recipe: &Recipe, obstacle: &Obstacle) -> Finding {
     let (code, (problem, help)) = match obstacle {
         Obstacle::Interface { .. } => ("pack::interface", of_interface(obstacle)),
+        Obstacle::Unit { .. } => ("pack::unit", of_unit(recipe, obstacle)),
         _ => ("pack::mount", of_mount(recipe, obstacle)),
     };
     let mut finding = Finding::nowhere(Severity::Warning, code, problem).help(help);
     if let Obstacle::Mount { point, .. } = obstacle {
         finding.span = fstab_line(recipe, point);
     }
+    if let Obstacle::Unit { left_out, .. } = obstacle {
+        finding.span = pattern_of(recipe, left_out).map(|pattern| pattern.span.clone());
+    }
     finding
+}
+
+/// The pattern of an exclude list that leaves out a path.
+fn pattern_of<'a>(recipe: &'a Recipe, path: &str) -> Option<&'a crate::xcat::Pattern> {
+    let name = format!("./{path}");
+    recipe.exclude.exclude.iter().find(|pattern| crate::xcat::matches(&pattern.text, &name))
+}
+
+/// Which pattern leaves out a path.
+fn leaves_out(recipe: &Recipe, path: &str) -> String {
+    match pattern_of(recipe, path) {
+        Some(pattern) => format!("`{}` ({}) leaves out /{path}", pattern.text, pattern.span),
+        None => format!("/{path} is left out"),
+    }
+}
+
+/// A service that fails on each node.
+fn of_unit(recipe: &Recipe, obstacle: &Obstacle) -> (String, String) {
+    let Obstacle::Unit { unit, left_out } = obstacle else { return Default::default() };
+    let name = unit.trim_end_matches(".service");
+    (
+        format!("`{unit}` is enabled and cannot start: {}", leaves_out(recipe, left_out)),
+        format!(
+            "narrow that pattern, bring the file back with a line `+./{left_out}`, or disable the unit: ‹[services] disable = [\"{name}\"]›"
+        ),
+    )
 }
 
 /// An image that no node could start: which line of an exclude list leaves out what it needs, or which list lacks it.
 pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -> StageError {
-    let line_of = |path: &String| {
-        let name = format!("./{path}");
-        recipe.exclude.exclude.iter().find(|pattern| crate::xcat::matches(&pattern.text, &name))
-    };
-    let left_out = |path: &String| match line_of(path) {
-        Some(pattern) => format!("`{}` ({}) leaves out /{path}", pattern.text, pattern.span),
-        None => format!("/{path} is left out"),
-    };
+    let line_of = |path: &String| pattern_of(recipe, path);
+    let left_out = |path: &String| leaves_out(recipe, path);
     let keep = |path: &String| format!("narrow that pattern, or bring the file back with a line `+./{path}`");
     let list = recipe.files.iter().find(|file| file.name.contains("pkglist"));
     let list = list.map_or_else(|| "‹[packages]› install".to_owned(), |file| format!("`{}`", file.name));
     let mut span = recipe.spans.nearest("packages").cloned();
-    if let Obstacle::Lacks { left_out: Some(path), .. } | Obstacle::NoShell { left_out: Some(path), .. } = obstacle {
+    if let Obstacle::Lacks { left_out: Some(path), .. }
+    | Obstacle::NoShell { left_out: Some(path), .. }
+    | Obstacle::NoAccounts(path) = obstacle
+    {
         span = line_of(path).map(|pattern| pattern.span.clone());
     } else if let Obstacle::NoInit(paths) = obstacle
         && let Some(path) = paths.first()
@@ -300,6 +327,8 @@ pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -
         Obstacle::Mount { .. } => of_mount(recipe, obstacle),
         // A node starts without.
         Obstacle::Interface { .. } => of_interface(obstacle),
+        Obstacle::Unit { .. } => of_unit(recipe, obstacle),
+        Obstacle::NoAccounts(path) => (format!("nobody has an account: {}", left_out(path)), keep(path)),
         Obstacle::NoInit(paths) => match paths.first() {
             Some(path) => (format!("it has no init: {}", left_out(path)), keep(path)),
             None => {

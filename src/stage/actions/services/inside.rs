@@ -87,7 +87,7 @@ pub fn refusals(recipe: &Recipe, remarks: &[Remark]) -> Vec<Finding> {
 }
 
 /// Where units lie; an earlier directory hides later ones. Source: systemd.unit(5), without those of /run.
-const UNIT_DIRECTORIES: [&str; 4] =
+pub const UNIT_DIRECTORIES: [&str; 4] =
     ["etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
 
 /// Where init scripts lie.

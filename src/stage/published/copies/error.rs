@@ -14,7 +14,29 @@ pub enum FetchError {
     /// The server, or what lies between.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Server(#[from] DistroError),
+    Server(DistroError),
+    /// The server does not have it.
+    #[error("`{file}` is not at {url}: {answer}")]
+    #[diagnostic(
+        code(fetch::not_there),
+        help(
+            "give the address of a directory that `imgbuild build` published: that of its build.json, in a recipe's directory out/NAME. If it is that, the image was published anew meanwhile: run the command again"
+        )
+    )]
+    NotThere { file: String, url: String, answer: String },
+    /// The server did not answer, or not to the end.
+    #[error("cannot fetch `{file}` from {url}: {problem}")]
+    #[diagnostic(
+        code(fetch::unreached),
+        help(
+            "check that the server can be reached from here, and run the command again: what was brought already is kept"
+        )
+    )]
+    Unreached { file: String, url: String, problem: String },
+    /// The place for the image is no directory.
+    #[error("`{}` is a file, and the image needs a directory", path.display())]
+    #[diagnostic(code(fetch::a_file), help("give a directory of its own for the image, empty or not there yet"))]
+    AFile { path: PathBuf },
     /// There is something at the address, and no image.
     #[error("{url} {problem}")]
     #[diagnostic(
@@ -49,6 +71,17 @@ pub enum FetchError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] crate::store::StoreError),
+}
+
+impl From<DistroError> for FetchError {
+    /// In the words of a server with images.
+    fn from(error: DistroError) -> Self {
+        match error {
+            DistroError::NotThere { file, place, answer } => Self::NotThere { file, url: place, answer },
+            DistroError::Download { file, place, problem } => Self::Unreached { file, url: place, problem },
+            other => Self::Server(other),
+        }
+    }
 }
 
 /// Wraps an I/O error with what was being done to which file.

@@ -99,6 +99,7 @@ fn files_here(here: &Path) -> Result<Vec<String>, FetchError> {
     let entries = match std::fs::read_dir(here) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(_) if here.is_file() => return Err(FetchError::AFile { path: here.to_owned() }),
         Err(error) => return Err(keeping("read", here)(error)),
     };
     let mut names: Vec<String> =

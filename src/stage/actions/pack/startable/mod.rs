@@ -1,19 +1,20 @@
 //! Whether a node can start what is packed: an init, what that needs to run, and a shell for root. Runs inside, on the merged
 //! tree less what the exclude lists leave out; links are followed as on the node.
 
+mod elf;
 pub mod interfaces;
 pub mod mounts;
+mod units;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::Read;
 
-use object::Endianness;
-use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader32, FileHeader64};
-use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use serde::{Deserialize, Serialize};
 
+use self::elf::Needs;
 use self::interfaces::interfaces;
 use self::mounts::{Modules, mounts};
+use self::units::units;
 use crate::store::{Kind, LayerReader, MergedEntry};
 
 /// What a node tries, in this order, as imgbuild-init does.
@@ -64,6 +65,15 @@ pub enum Obstacle {
         /// A path that is left out.
         left_out: Option<String>,
     },
+    /// A unit that is enabled, and whose program the exclude lists leave out.
+    Unit {
+        /// Whole name.
+        unit: String,
+        /// Path of what is left out.
+        left_out: String,
+    },
+    /// Nobody has an account: `/etc/passwd` is left out; the path.
+    NoAccounts(String),
     /// The time zone that the recipe names, and its path if it is left out.
     NoZone(String, Option<String>),
     /// The locale that the recipe names.
@@ -135,7 +145,7 @@ pub fn obstacle(
     Ok(mounts(&view, &modules)?.0)
 }
 
-/// What a node that starts will do without: mounts that may fail, and interfaces of the network.
+/// What a node that starts will do without: mounts that may fail, interfaces of the network, and services.
 ///
 /// # Errors
 /// As [`obstacle`].
@@ -144,6 +154,7 @@ pub fn shortcomings(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result
     let modules = Modules::of(&view)?;
     let mut lacking = mounts(&view, &modules)?.1;
     lacking.extend(interfaces(&view, &modules)?);
+    lacking.extend(units(&view)?);
     Ok(lacking)
 }
 
@@ -380,7 +391,12 @@ impl<'a> View<'a> {
 
     /// The shell that root's login starts. One that refuses a login is meant so. Source: passwd(5).
     fn shell_of_root(&mut self) -> Result<Option<Obstacle>, String> {
-        let Ok((path, _)) = self.resolve("etc/passwd") else { return Ok(None) };
+        let path = match self.resolve("etc/passwd") {
+            Ok((path, _)) => path,
+            Err(Gone { path, is_left_out: true }) => return Ok(Some(Obstacle::NoAccounts(path))),
+            // An init may do without.
+            Err(_) => return Ok(None),
+        };
         let text = self.read(&path)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         let Some(root) = text.lines().find(|line| line.starts_with("root:")) else { return Ok(None) };
@@ -397,71 +413,5 @@ impl<'a> View<'a> {
                 Ok(Some(Obstacle::NoShell { shell: shell.to_owned(), left_out: gone.is_left_out.then_some(gone.path) }))
             }
         }
-    }
-}
-
-/// What an ELF file names that has to be there.
-#[derive(Default)]
-struct Needs {
-    interpreter: Option<String>,
-    libraries: Vec<String>,
-    /// Folders that count for the file itself: DT_RUNPATH.
-    run_path: Vec<String>,
-    /// Those of a program count for its libraries too: DT_RPATH.
-    inherited: Vec<String>,
-}
-
-impl Needs {
-    /// None for what is not an ELF file, or is not understood.
-    fn of(bytes: &[u8]) -> Option<Self> {
-        match object::FileKind::parse(bytes).ok()? {
-            object::FileKind::Elf64 => Self::of_elf::<FileHeader64<Endianness>>(bytes),
-            object::FileKind::Elf32 => Self::of_elf::<FileHeader32<Endianness>>(bytes),
-            _ => None,
-        }
-    }
-
-    fn of_elf<H: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<Self> {
-        let header = H::parse(bytes).ok()?;
-        let endian = header.endian().ok()?;
-        let mut needs = Self::default();
-        for segment in header.program_headers(endian, bytes).ok()? {
-            if let Some(name) = segment.interpreter(endian, bytes).ok()? {
-                needs.interpreter = Some(String::from_utf8_lossy(name).into_owned());
-            }
-        }
-        let sections = header.sections(endian, bytes).ok()?;
-        let Some((entries, strings)) = sections.dynamic(endian, bytes).ok()? else { return Some(needs) };
-        let strings = sections.strings(endian, bytes, strings).ok()?;
-        for entry in entries {
-            let text = || {
-                let text = entry.string(endian, strings).ok()?;
-                Some(String::from_utf8_lossy(text).into_owned())
-            };
-            match entry.tag(endian) {
-                DT_NEEDED => needs.libraries.extend(text()),
-                DT_RUNPATH => needs.run_path.extend(text().iter().flat_map(|text| text.split(':')).map(str::to_owned)),
-                DT_RPATH => needs.inherited.extend(text().iter().flat_map(|text| text.split(':')).map(str::to_owned)),
-                _ => {}
-            }
-        }
-        Some(needs)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_program_of_this_machine_needs_is_read() {
-        let own = std::fs::read("/proc/self/exe").unwrap();
-        let needs = Needs::of(&own).unwrap();
-        assert!(needs.interpreter.is_some_and(|name| name.contains("ld-linux")));
-        assert!(needs.libraries.iter().any(|name| name.starts_with("libc.so")));
-        for length in (0..own.len().min(4096)).step_by(7) {
-            let _ = Needs::of(&own[..length]);
-        }
-        assert!(Needs::of(b"#!/bin/sh\n").is_none());
     }
 }
