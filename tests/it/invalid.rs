@@ -109,6 +109,13 @@ fn sizes_and_command_lines_are_checked() {
 }
 
 #[test]
+fn words_of_nodes_with_disks_are_told() {
+    let recipe =
+        with("[boot]\ncmdline = [\"root=/dev/sda1\", \"rootflags=mpol=interleave\", \"resume=/dev/sda2\", \"a b\"]\n");
+    insta::assert_snapshot!(said(&[("image.toml", &recipe), KEY]));
+}
+
+#[test]
 fn a_disk_of_the_node_is_named_and_only_holds_what_stays_packed() {
     let recipe = with(
         "[boot]\ncmdline = [\"imgcache=LABEL=a\", \"rootlimit=2g\"]\n\n[boot.cache]\ndevice = \"sda1\"\nimage = \"cache\"\n",

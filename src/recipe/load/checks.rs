@@ -202,6 +202,7 @@ impl Reader<'_> {
             }
         }
         self.check_boot_words();
+        self.check_root_words();
         // The kernel's own limit on x86 (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h); the rest is for URL, digest and BOOTIF.
         let length: usize = boot.cmdline.iter().map(|word| word.len() + 1).sum();
         if length > 2048 - 512 {
@@ -216,6 +217,22 @@ impl Reader<'_> {
                 )
                 .help("shorten it"),
             );
+        }
+    }
+
+    /// Words of nodes with disks, which a node that boots an image does not read.
+    fn check_root_words(&mut self) {
+        // Not `rootflags=` and `rootfstype=`: the kernel reads them for its own tmpfs.
+        const OF_DISKS: [&str; 3] = ["root=", "nfsroot=", "resume="];
+        for (index, word) in self.model.boot.cmdline.iter().enumerate() {
+            if OF_DISKS.iter().any(|start| word.starts_with(start)) {
+                let span = self.span(&format!("boot.cmdline[{index}]"));
+                let message = format!("`{word}` has no effect: the root of the node is the image");
+                self.findings.push(
+                    Finding::warning("boot::root", &span, message)
+                        .help("remove the word; file systems of the node's disks belong into ‹[system]› fstab"),
+                );
+            }
         }
     }
 
