@@ -35,7 +35,7 @@ impl Edit {
         let Some(at) = text.find('=') else {
             return Err(format!("`{text}` changes nothing: write PATH=VALUE, PATH+=ITEM or PATH-=ITEM"));
         };
-        let value = text[at + 1..].to_owned();
+        let value = unquoted(&text[at + 1..]);
         let (path, change) = match (text[..at].strip_suffix('+'), text[..at].strip_suffix('-')) {
             (Some(path), _) => (path, Change::Append(value)),
             (None, Some(path)) => (path, Change::Take(value)),
@@ -64,6 +64,13 @@ impl Edit {
             _ => Err(format!("`{path}` is a table: set the values in it one by one ({})", field.description)),
         }
     }
+}
+
+/// What a text in quotes holds, as people write it who know the file: `kernel.version="5.14"` in a shell's own quotes.
+fn unquoted(text: &str) -> String {
+    let is_quoted = text.trim().starts_with(['"', '\'']);
+    let inner = is_quoted.then(|| text.trim().parse::<Value>().ok()?.as_str().map(str::to_owned)).flatten();
+    inner.unwrap_or_else(|| text.to_owned())
 }
 
 /// A table below others, made where it is missing.
@@ -267,6 +274,20 @@ mod tests {
             .replace("  # why\n", "  # why\ndrivers = [\"+ice\"]\n")
             .replace("# for b\n", "# for b\n    \"c\",\n");
         assert_eq!(after, format!("{wanted}\n[pack]\nlevel = 5\n"));
+    }
+
+    #[test]
+    fn a_text_in_quotes_is_what_they_hold() {
+        let plain = edited(TEXT, &["kernel.version=5.14", "packages.install+=c"]);
+        assert_eq!(edited(TEXT, &["kernel.version=\"5.14\"", "packages.install+='c'"]), plain);
+        assert_eq!(edited(TEXT, &["packages.install-=\"a\""]), edited(TEXT, &["packages.install-=a"]));
+        // Quotes within, and half of one, are what they are.
+        for text in ["say \"x\"", "\"half", "\"a\" \"b\""] {
+            assert!(
+                edited(TEXT, &[&format!("kernel.version={text}")]).contains(&format!("version = '{text}'")),
+                "{text}"
+            );
+        }
     }
 
     #[test]
