@@ -34,6 +34,8 @@ struct State {
     downloads: HashMap<Option<String>, Instant>,
     /// What was said of places in files: several images may inherit one.
     told: HashSet<(String, String)>,
+    /// What was said: image, code, message, place.
+    said: HashSet<[String; 4]>,
 }
 
 impl Reporter {
@@ -183,6 +185,12 @@ impl Reporter {
 
     fn finding(&self, image: Option<&str>, finding: &Finding) {
         let finding = &render::worded(finding);
+        // Steps of one build read the same files: what was said in full is not said again.
+        let place = finding.span.as_ref().map(ToString::to_string).unwrap_or_default();
+        let whole = [image.unwrap_or_default(), finding.code, &finding.message, &place].map(str::to_owned);
+        if self.state.lock().is_ok_and(|mut state| !state.said.insert(whole)) {
+            return;
+        }
         if self.kind == ProgressKind::Json {
             let place = finding.span.as_ref().map(ToString::to_string);
             return self.event(&ProgressEvent::Finding {
