@@ -149,6 +149,14 @@ fn judge(pattern: &str, is_include: bool, span: &Span, findings: &mut Vec<Findin
                 .help("close it, for instance [a-z]; for the character itself write \\["),
         );
     }
+    let braces = pattern.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    if braces.is_some_and(|(inside, _)| inside.contains(',')) && !pattern.contains('\\') {
+        findings.push(
+            Finding::warning("exlist::braces", span, format!("the braces of `{pattern}` stand for themselves"))
+                .label("only a shell makes several names of them")
+                .help("write a line for each"),
+        );
+    }
     let takes_all = ["./x", "./usr/share/doc/a", "./etc/passwd"].iter().all(|name| matches(pattern, name));
     if takes_all && !is_include {
         findings.push(
@@ -378,6 +386,7 @@ mod tests {
             ("X6", vec!["usr/share/doc*\n"], "W:exlist::absolute_path".to_owned()),
             ("X6", vec!["/usr/share/doc*\n"], "W:exlist::absolute_path".to_owned()),
             ("X7", vec!["./[bt]*\n"], format!("{boot} tmp tmp/t")),
+            ("braces", vec!["./usr/share/{doc,man}\n"], "W:exlist::braces N:exlist::unmatched".to_owned()),
             ("X8", vec!["./*.1\n"], "usr/share/man/m.1".to_owned()),
             ("X10", vec!["./usr/share/doc \n"], "usr/share/doc W:exlist::blanks W:exlist::parent_dropped".to_owned()),
             ("X11", vec!["  ./boot*\n"], format!("{boot} W:exlist::blanks")),

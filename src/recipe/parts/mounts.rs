@@ -100,6 +100,10 @@ fn wrong_mount(text: &str) -> Option<(String, String)> {
         let help = format!("write an absolute path as the second field, for instance \"{whole}\"");
         return Some((format!("`{point}` is not a mount point"), help));
     }
+    if point == "/" && !["tmpfs", "rootfs", "overlay", "none"].contains(&kind) {
+        let help = "remove the line; the size of / is ‹[boot]› root_size".to_owned();
+        return Some(("the root of a node is its image: nothing else can be mounted at /".to_owned(), help));
+    }
     if let Some(field) = fields[4..].iter().find(|field| !field.bytes().all(|byte| byte.is_ascii_digit())) {
         let help = format!("dump and pass, the fifth and sixth field, are numbers, for instance \"{whole}\"");
         return Some((format!("`{field}` is not a number"), help));
@@ -226,6 +230,7 @@ mod tests {
             "# proc /proc proc rw",
             "proc /proc proc rw\nx /y z w",
             "none none tmpfs rw",
+            "/dev/sda1 / ext4 defaults 0 0",
         ] {
             assert!(wrong_mount(line).is_some(), "{line}");
         }

@@ -174,8 +174,13 @@ pub fn check_all(model: &Model, whole: &Span) -> Vec<Finding> {
     if model.repo.is_empty() && !is_debian {
         let message =
             format!("{} has no repositories of its own here: ‹[[repo]]› is missing", model.image.distro.name());
-        let help =
-            "name them: ‹[[repo]] uri = \"...\", signed-by = \"keys/RPM-GPG-KEY-...\"›, or ‹file = \"site.repo\"›";
+        let own =
+            "the site's own: ‹[[repo]] uri = \"...\", signed-by = \"keys/RPM-GPG-KEY-...\"›, or ‹file = \"site.repo\"›";
+        let help = match model.image.distro {
+            Distro::Rhel | Distro::Sles => format!("on a registered host ‹[[repo]] source = \"host\"›; or {own}"),
+            distro if official_releases(distro).is_empty() => format!("name {own}"),
+            _ => format!("the distribution's own: ‹[[repo]] source = \"distribution\"›; or {own}"),
+        };
         findings.push(Finding::error("repo::missing", whole, message).help(help));
     }
     let names: Vec<String> = model

@@ -70,9 +70,14 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
         let (errors, warnings, notes) = (count(Severity::Error), count(Severity::Warning), count(Severity::Note));
         let s = if errors == 1 { "" } else { "s" };
+        let others = format!(
+            "{}, {}",
+            render::counted_as(warnings, "warning", "warnings"),
+            render::counted_as(notes, "note", "notes")
+        );
         render::say(&match (is_good, is_several) {
-            (true, false) => format!("the recipe is good ({warnings} warnings, {notes} notes)"),
-            (true, true) => format!("{} images are good ({warnings} warnings, {notes} notes)", good.len()),
+            (true, false) => format!("the recipe is good ({others})"),
+            (true, true) => format!("{} images are good ({others})", good.len()),
             (false, true) => format!(
                 "{errors} error{s}: {} cannot be built, {} can",
                 broken.join(", "),
