@@ -48,8 +48,26 @@ pub struct EroPlace {
     pub block: u32,
     /// Blocks of each chunk, as in [`Chunks`]; none where it is stored in whole blocks.
     pub compressed: Option<Vec<u8>>,
-    /// What lies beside the inode.
-    pub tail: Vec<u8>,
+    /// Whole blocks of it.
+    blocks: u32,
+    /// Bytes that lie beside the inode.
+    pub tail: u64,
+    /// Which frame knows them, and which file of it this is.
+    pub known_by: (usize, usize),
+}
+
+impl EroInfo {
+    /// What lies beside the inodes of its files; none where that is not readable.
+    pub fn tails(&self) -> Option<Vec<Vec<u8>>> {
+        self.files.iter().map(|file| Base64::decode_vec(&file.tail).ok()).collect()
+    }
+
+    /// The same without what lies beside inodes.
+    #[must_use]
+    pub fn without_tails(mut self) -> Self {
+        self.files.iter_mut().for_each(|file| file.tail = String::new());
+        self
+    }
 }
 
 /// Cuts files, sorted by path, into runs.
@@ -251,27 +269,35 @@ pub fn place_files(
     let wrong = || "a frame has other files than are known of it".to_owned();
     let mut found = std::collections::BTreeMap::<usize, EroPlace>::new();
     let mut at = block;
-    let mut infos = infos.iter();
+    let mut infos = infos.iter().enumerate();
     for run in runs {
         for _ in 0..run.count() {
-            let info = infos.next().ok_or_else(wrong)?;
-            let items: Vec<usize> = run.files.iter().map(|file| file.item).collect();
-            if items.len() != info.files.len() {
+            let (number, info) = infos.next().ok_or_else(wrong)?;
+            if run.files.len() != info.files.len() {
                 return Err(wrong());
             }
             let begun = at;
-            for (item, chunks) in items.iter().zip(&info.files) {
-                let place = found.entry(*item).or_insert_with(|| EroPlace { block: at, ..EroPlace::default() });
+            for (place_in, (file, chunks)) in run.files.iter().zip(&info.files).enumerate() {
+                let place = found.entry(file.item).or_insert_with(|| EroPlace { block: at, ..EroPlace::default() });
                 if let Some(more) = &chunks.compressed {
                     place.compressed.get_or_insert_default().extend_from_slice(more);
                 }
-                place.tail = Base64::decode_vec(&chunks.tail).map_err(|_| wrong())?;
                 at = at.checked_add(chunks.blocks).ok_or("the image is too large for erofs")?;
+                place.blocks += chunks.blocks;
+                // What whole blocks do not hold is in the last frame.
+                place.tail = match place.compressed {
+                    None => file.size.saturating_sub(u64::from(place.blocks) * BLOCK),
+                    Some(_) => 0,
+                };
+                place.known_by = (number, place_in);
             }
             if u64::from(at - begun) * BLOCK != info.frame.size {
                 return Err(wrong());
             }
         }
+    }
+    if found.values().any(|place| place.tail > TAIL) {
+        return Err(wrong());
     }
     Ok(found)
 }

@@ -14,9 +14,11 @@
 mod blocks;
 mod directories;
 mod inodes;
+mod nodes;
 mod place;
 mod read;
 mod tables;
+mod tails;
 mod xattrs;
 
 pub use blocks::{Chunks, EroInfo, EroRun, cut_erofs};

@@ -1,12 +1,17 @@
 //! The tables behind the data, and the superblock before it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 
 use super::BLOCK;
 use super::blocks::{EroInfo, EroPlace, EroRun, place_files};
-use super::directories::{Name, listing, size};
-use super::inodes::{Head, INODE, Layout, index, index_size, inode};
+use super::directories::listing;
+use super::inodes::{Head, INODE, Layout, index, inode};
+use super::nodes::{node, tree};
 use super::place::Places;
+use super::tails::{ReadTails, Tails};
 use super::xattrs::Shared;
 use crate::archive::Compression;
 use crate::name::{bytes_of, shown};
@@ -25,8 +30,10 @@ pub struct EroImage<'a> {
     pub content: &'a BTreeMap<usize, usize>,
     /// The data.
     pub runs: &'a [EroRun],
-    /// What the frames of `runs` are.
+    /// What the frames of `runs` are; what lies beside inodes is asked for when it is needed.
     pub infos: &'a [EroInfo],
+    /// Reads what lies beside the inodes of a frame's files, by the frame's number.
+    pub tails: ReadTails<'a>,
     /// Compressor.
     pub compression: Compression,
     /// Bytes of a chunk.
@@ -35,100 +42,11 @@ pub struct EroImage<'a> {
     pub epoch: i64,
 }
 
-/// What an inode is made of, once per hard link.
-struct Node<'a> {
-    item: usize,
-    links: u32,
-    xattrs: Vec<u8>,
-    layout: Layout,
-    size: u64,
-    /// Blocks that are compressed, or the first block.
-    block: u32,
-    /// What stands behind the attributes: an end, or an index.
-    rest: Vec<u8>,
-    /// Bytes that `rest` will have.
-    room: u64,
-    /// Where the inode is in its area.
-    at: u64,
-    /// Names, of a directory.
-    names: Vec<Name<'a>>,
-}
-
-/// The kinds of entries, the nodes that they belong to, and what lies in each directory.
-struct Tree<'a> {
-    /// By entry.
-    nodes: Vec<usize>,
-    /// The first entry of each node, and how many names it has.
-    firsts: Vec<(usize, u32)>,
-    children: BTreeMap<&'a str, Vec<usize>>,
-    directories: BTreeMap<&'a str, usize>,
-}
-
-fn above(path: &str) -> (&str, &str) {
-    path.rsplit_once('/').unwrap_or((".", path))
-}
-
-fn tree(entries: &[(String, Entry, usize)]) -> Result<Tree<'_>, String> {
-    let directories: BTreeMap<&str, usize> = entries
-        .iter()
-        .enumerate()
-        .filter(|(_, one)| one.1.is_directory())
-        .map(|(at, one)| (one.0.as_str(), at))
-        .collect();
-    directories.get(".").ok_or("the image has no root directory")?;
-    let mut tree = Tree { nodes: vec![0; entries.len()], firsts: Vec::new(), children: BTreeMap::new(), directories };
-    let mut groups: BTreeMap<(usize, &str), usize> = BTreeMap::new();
-    for (at, (path, entry, layer)) in entries.iter().enumerate() {
-        if entry.kind == Kind::Whiteout {
-            continue;
-        }
-        if path != "." {
-            let (parent, _) = above(path);
-            if !tree.directories.contains_key(parent) {
-                return Err(format!("`{}` lies in no directory of the image", shown(path)));
-            }
-            tree.children.entry(parent).or_default().push(at);
-        }
-        let mut make = || {
-            tree.firsts.push((at, 0));
-            tree.firsts.len() - 1
-        };
-        let node = match &entry.link_group {
-            Some(group) => *groups.entry((*layer, group)).or_insert_with(make),
-            None => make(),
-        };
-        tree.nodes[at] = node;
-        tree.firsts[node].1 += 1;
-    }
-    Ok(tree)
-}
-
-/// Names of a directory with `.` and `..`, sorted by their bytes.
-fn names<'a>(entries: &'a [(String, Entry, usize)], tree: &Tree<'a>, item: usize) -> Vec<Name<'a>> {
-    let path = entries[item].0.as_str();
-    let parent = if path == "." { item } else { tree.directories.get(above(path).0).copied().unwrap_or(item) };
-    let mut names = vec![Name { name: b"."[..].into(), item }, Name { name: b".."[..].into(), item: parent }];
-    for child in tree.children.get(path).into_iter().flatten() {
-        names.push(Name { name: bytes_of(above(&entries[*child].0).1), item: *child });
-    }
-    names.sort_by(|a, b| a.name.cmp(&b.name));
-    names
-}
-
-/// How a content of the tables is stored: as much of it as fits beside the inode, the rest in blocks.
-fn layout_of(size: u64, xattrs: usize) -> (Layout, u64) {
-    let tail = size % BLOCK;
-    match tail > 0 && INODE + xattrs as u64 + tail <= BLOCK {
-        true => (Layout::Inline, tail),
-        false => (Layout::Plain, 0),
-    }
-}
-
-/// Makes what stands before the data and behind it.
+/// Writes what stands behind the data; gives what stands before it. `aside` is an empty file that may be used.
 ///
 /// # Errors
-/// A text: what the format cannot hold.
-pub fn finish_erofs(image: &EroImage<'_>) -> Result<crate::archive::Finished, String> {
+/// A text: what the format cannot hold, or what cannot be read or written.
+pub fn finish_erofs(image: &EroImage<'_>, aside: &File, out: &mut dyn Write) -> Result<Vec<u8>, String> {
     let entries = image.entries;
     let files = place_files(image.runs, image.infos, 1)?;
     let data: u64 = image.infos.iter().map(|info| info.frame.size).sum();
@@ -151,28 +69,45 @@ pub fn finish_erofs(image: &EroImage<'_>) -> Result<crate::archive::Finished, St
         }
         node.at = places.take(bytes, node.layout == Layout::Inline);
     }
-    let mut meta = vec![0; usize::try_from(places.end().next_multiple_of(BLOCK)).unwrap_or_default()];
+    let end = places.end().next_multiple_of(BLOCK);
     // Numbers count units of 32 bytes from the first block of the area.
     let numbers: Vec<u64> = nodes.iter().map(|node| node.at / 32).collect();
     let mut more: Vec<u8> = Vec::new();
-    let more_block = meta_block + (meta.len() as u64 / BLOCK) as u32;
+    let more_block = meta_block + (end / BLOCK) as u32;
+    let mut tails = Tails::new(image.tails);
+    // Inodes lie in holes that others left, so not one behind the other; the file's holes are zeros.
+    let said = |error: io::Error| format!("cannot pack: {error}");
+    aside.set_len(end).map_err(said)?;
     for (number, node) in nodes.iter_mut().enumerate() {
         let entry = &entries[node.item].1;
-        let text = match &entry.kind {
-            Kind::Directory => Some(listing(&node.names, &|item| (numbers[tree.nodes[item]], &entries[item].1.kind))),
-            Kind::Symlink(target) => Some(bytes_of(target).into_owned()),
-            _ => None,
-        };
-        if let Some(text) = text {
-            let tail = if node.layout == Layout::Inline { text.len() % BLOCK as usize } else { 0 };
-            let (blocks, tail) = text.split_at(text.len() - tail);
-            node.rest = tail.to_vec();
-            if !blocks.is_empty() {
-                node.block = more_block + (more.len() as u64 / BLOCK) as u32;
-                more.extend_from_slice(blocks);
-                more.resize(more.len().next_multiple_of(BLOCK as usize), 0);
+        let place = image.content.get(&node.item).and_then(|item| files.get(item));
+        let rest = match (&entry.kind, place) {
+            (Kind::Directory | Kind::Symlink(_), _) => {
+                let mut text = match &entry.kind {
+                    Kind::Symlink(target) => bytes_of(target).into_owned(),
+                    _ => listing(&node.names, &|item| (numbers[tree.nodes[item]], &entries[item].1.kind)),
+                };
+                let tail = if node.layout == Layout::Inline { text.len() % BLOCK as usize } else { 0 };
+                let tail = text.split_off(text.len() - tail);
+                if !text.is_empty() {
+                    node.block = more_block + (more.len() as u64 / BLOCK) as u32;
+                    more.extend_from_slice(&text);
+                    more.resize(more.len().next_multiple_of(BLOCK as usize), 0);
+                }
+                tail
             }
-        }
+            (_, Some(EroPlace { compressed: Some(chunks), block, .. })) => {
+                index(node.size, image.chunk, chunks, *block, node.xattrs.len() as u64)
+            }
+            (_, Some(place)) if place.tail > 0 => {
+                let tail = tails.get(place.known_by)?;
+                if tail.len() as u64 != place.tail {
+                    return Err("a frame has other files than are known of it".to_owned());
+                }
+                tail.to_vec()
+            }
+            _ => Vec::new(),
+        };
         let head = Head {
             layout: node.layout,
             number: number as u32 + 1,
@@ -181,85 +116,25 @@ pub fn finish_erofs(image: &EroImage<'_>) -> Result<crate::archive::Finished, St
             block: node.block,
             xattrs: node.xattrs.len(),
         };
-        let bytes = [inode(entry, &head), std::mem::take(&mut node.xattrs), std::mem::take(&mut node.rest)].concat();
-        let at = usize::try_from(node.at).unwrap_or_default();
-        meta.get_mut(at..at + bytes.len()).ok_or("an inode has no place")?.copy_from_slice(&bytes);
+        let bytes = [inode(entry, &head), std::mem::take(&mut node.xattrs), rest].concat();
+        if node.at + bytes.len() as u64 > end {
+            return Err("an inode has no place".to_owned());
+        }
+        aside.write_all_at(&bytes, node.at).map_err(said)?;
     }
+    let inodes = nodes.len();
+    drop(nodes);
     let xattr_block = more_block + (more.len() as u64 / BLOCK) as u32;
-    let mut tables = meta;
-    tables.extend_from_slice(&more);
-    tables.extend_from_slice(shared.bytes());
-    tables.resize(tables.len().next_multiple_of(BLOCK as usize), 0);
-    let blocks = meta_block + (tables.len() as u64 / BLOCK) as u32;
+    let mut meta = aside;
+    meta.rewind().map_err(said)?;
+    io::copy(&mut meta.take(end), out).map_err(said)?;
+    out.write_all(&more).map_err(said)?;
+    let mut last = shared.bytes().to_vec();
+    last.resize(last.len().next_multiple_of(BLOCK as usize), 0);
+    out.write_all(&last).map_err(said)?;
+    let blocks = xattr_block + (last.len() as u64 / BLOCK) as u32;
     let root = u16::try_from(numbers[root]).map_err(|_| "the root has no number")?;
-    let head =
-        head(image, [blocks, meta_block, if shared.bytes().is_empty() { 0 } else { xattr_block }], root, nodes.len());
-    Ok(crate::archive::Finished { head, tables })
-}
-
-/// What is known of a node before it has a place.
-fn node<'a>(
-    image: &EroImage<'a>,
-    tree: &Tree<'a>,
-    files: &BTreeMap<usize, EroPlace>,
-    shared: &mut Shared,
-    item: usize,
-    links: u32,
-) -> Result<Node<'a>, String> {
-    let (path, entry, _) = &image.entries[item];
-    let xattrs = shared.body(&entry.xattrs);
-    let mut node = Node {
-        item,
-        links,
-        layout: Layout::Plain,
-        size: 0,
-        block: 0,
-        rest: Vec::new(),
-        room: 0,
-        at: 0,
-        names: Vec::new(),
-        xattrs,
-    };
-    match &entry.kind {
-        Kind::Directory => {
-            node.names = names(image.entries, tree, item);
-            node.size = size(&node.names);
-            (node.layout, node.room) = layout_of(node.size, node.xattrs.len());
-            let below = node.names.iter().filter(|name| image.entries[name.item].1.is_directory()).count();
-            node.links = below as u32;
-        }
-        Kind::Symlink(target) => {
-            node.size = bytes_of(target).len() as u64;
-            (node.layout, node.room) = layout_of(node.size, node.xattrs.len());
-        }
-        Kind::File { size, .. } if *size > 0 => {
-            let known = image.content.get(&item).and_then(|item| files.get(item));
-            let place = known.ok_or_else(|| format!("the content of `{}` is in no frame", shown(path)))?;
-            node.size = *size;
-            node.block = place.block;
-            if let Some(chunks) = &place.compressed {
-                node.layout = Layout::Compressed;
-                node.block = chunk_blocks(*size, image.chunk, chunks);
-                node.room = index_size(*size);
-                node.rest = index(*size, image.chunk, chunks, place.block, node.xattrs.len() as u64);
-            } else if !place.tail.is_empty() {
-                node.layout = Layout::Inline;
-                node.room = place.tail.len() as u64;
-                node.rest.clone_from(&place.tail);
-            }
-        }
-        _ => {}
-    }
-    Ok(node)
-}
-
-/// Blocks that a compressed file takes.
-fn chunk_blocks(size: u64, chunk: u32, chunks: &[u8]) -> u32 {
-    let lengths = super::blocks::chunk_lengths(size, chunk);
-    lengths
-        .zip(chunks)
-        .map(|(length, blocks)| if *blocks == 0 { length.div_ceil(BLOCK) as u32 } else { u32::from(*blocks) })
-        .sum()
+    Ok(head(image, [blocks, meta_block, if last.is_empty() { 0 } else { xattr_block }], root, inodes))
 }
 
 /// Features, and what goes with them. Source: erofs_fs.h.

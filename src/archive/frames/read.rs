@@ -87,7 +87,7 @@ mod tests {
         let entries =
             vec![of(".", Kind::Directory), of("a", file), of("l", Kind::Symlink("a".to_owned())), of("p", Kind::Fifo)];
         let mut found = Vec::new();
-        for frame in cut_tree(&entries) {
+        for frame in cut_tree(entries) {
             let mut bytes = Vec::new();
             let content = |_: &_| -> io::Result<Box<dyn Read>> { Ok(Box::new(&b"text"[..])) };
             frame.write((Stream::Tar, Compression::Zstd(1)), &mut bytes, &content).unwrap();

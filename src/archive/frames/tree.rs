@@ -33,35 +33,31 @@ fn ordered(entries: &[(String, Entry, usize)]) -> Vec<usize> {
 
 /// Cuts a tree, sorted by path, into frames of tar. The first has all directories, so that the others can be unpacked in any
 /// order; hard links come after all of them.
-pub fn cut_tree(entries: &[(String, Entry, usize)]) -> Vec<Frame> {
-    let make = |at: usize, link_to: Option<String>| {
-        let (path, entry, layer) = &entries[at];
+pub fn cut_tree(entries: Vec<(String, Entry, usize)>) -> Vec<Frame> {
+    let make = |(path, entry, layer): (String, Entry, usize), link_to: Option<String>| {
         let carries_content = link_to.is_none();
-        PackEntry {
-            path: path.clone(),
-            entry: entry.clone(),
-            layer: *layer,
-            inode: 0,
-            links: 1,
-            carries_content,
-            link_to,
-        }
+        PackEntry { path, entry, layer, inode: 0, links: 1, carries_content, link_to }
     };
-    let directories = (0..entries.len()).filter(|at| entries[*at].1.is_directory()).map(|at| make(at, None));
+    let directories = entries.iter().filter(|one| one.1.is_directory()).map(|one| make(one.clone(), None));
     let mut frames = vec![Frame { entries: directories.collect(), trailer: false }];
-    let mut firsts: BTreeMap<(usize, &str), &str> = BTreeMap::new();
+    let mut firsts: BTreeMap<(usize, String), String> = BTreeMap::new();
     let mut current = Frame::default();
     let mut bytes = 0;
-    for at in ordered(entries) {
-        let (path, entry, layer) = &entries[at];
+    let order = ordered(&entries);
+    // Moved and not copied: large images have many.
+    let mut entries: Vec<Option<(String, Entry, usize)>> = entries.into_iter().map(Some).collect();
+    for at in order {
+        let Some(item) = entries[at].take() else { continue };
+        let (path, entry, layer) = &item;
         if bytes >= FRAME_MOST || (bytes >= FRAME_LEAST && starts_frame(path)) {
             frames.push(std::mem::take(&mut current));
             bytes = 0;
         }
-        let first = entry.link_group.as_ref().map(|group| *firsts.entry((*layer, group)).or_insert(path));
-        let link_to = first.filter(|first| first != path).map(str::to_owned);
+        let group = entry.link_group.as_ref();
+        let first = group.map(|group| firsts.entry((*layer, group.clone())).or_insert_with(|| path.clone()));
+        let link_to = first.filter(|first| *first != path).cloned();
         bytes += if link_to.is_some() { 0 } else { size_of(entry) };
-        current.entries.push(make(at, link_to));
+        current.entries.push(make(item, link_to));
     }
     frames.push(current);
     frames.push(Frame { entries: Vec::new(), trailer: true });
@@ -87,7 +83,7 @@ mod tests {
         };
         let mut entries: Vec<_> = [".", "a/", "a/sub/", "a/sub/z", "a/x", "a-b", "b/", "b/y", "c"].map(entry).into();
         entries.sort_by(|a, b| a.0.cmp(&b.0));
-        let frames = cut_tree(&entries);
+        let frames = cut_tree(entries);
         assert_eq!(frames[0].entries.len(), 4);
         let names: Vec<&str> = frames[1].entries.iter().map(|item| item.path.as_str()).collect();
         assert_eq!(names, [".", "a-b", "c", "a", "a/x", "a/sub", "a/sub/z", "b", "b/y"]);

@@ -106,30 +106,25 @@ pub fn cut_frames(entries: Vec<(String, Entry, usize)>) -> Vec<Frame> {
         followers.insert(members[0], members[1..].to_vec());
     }
     let moved: BTreeSet<usize> = followers.values().flatten().copied().collect();
-    let make = |index: usize, (path, entry, layer): &(String, Entry, usize)| {
+    let make = |index: usize, (path, entry, layer): (String, Entry, usize)| {
         let is_directory = entry.is_directory();
         let (inode, links, carries_content) =
             inodes.get(&index).copied().unwrap_or((0, if is_directory { 2 } else { 1 }, true));
-        PackEntry {
-            path: path.clone(),
-            entry: entry.clone(),
-            layer: *layer,
-            inode,
-            links,
-            carries_content,
-            link_to: None,
-        }
+        PackEntry { path, entry, layer, inode, links, carries_content, link_to: None }
     };
     let mut first = Frame::default();
     let mut frames = Vec::new();
     let mut current = Frame::default();
     let mut bytes = 0;
-    for (index, item) in entries.iter().enumerate() {
-        if item.1.is_directory() {
-            first.entries.push(make(index, item));
+    // Moved and not copied: large images have many.
+    let mut entries: Vec<Option<(String, Entry, usize)>> = entries.into_iter().map(Some).collect();
+    for index in 0..entries.len() {
+        if moved.contains(&index) {
             continue;
         }
-        if moved.contains(&index) {
+        let Some(item) = entries.get_mut(index).and_then(Option::take) else { continue };
+        if item.1.is_directory() {
+            first.entries.push(make(index, item));
             continue;
         }
         let cut = bytes >= FRAME_MOST || (bytes >= FRAME_LEAST && starts_frame(&item.0));
@@ -140,7 +135,7 @@ pub fn cut_frames(entries: Vec<(String, Entry, usize)>) -> Vec<Frame> {
         bytes += size_of(&item.1);
         current.entries.push(make(index, item));
         for follower in followers.get(&index).into_iter().flatten() {
-            current.entries.push(make(*follower, &entries[*follower]));
+            current.entries.extend(entries[*follower].take().map(|item| make(*follower, item)));
         }
     }
     if !current.entries.is_empty() {

@@ -18,8 +18,8 @@ use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, Tr
 use crate::source::counted_as;
 use crate::store::scan;
 use crate::store::{
-    Kind, Manifest, ScanAnswer, ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, manifest_of,
-    merge, root_of,
+    Kind, ScanAnswer, ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, manifest_of, merged_of,
+    root_of,
 };
 
 /// Asks rpm of a tools root for a transaction on an image's layers.
@@ -191,7 +191,7 @@ fn write_indexed(request: &InstallRequest, directory: &str) -> Result<(), String
 /// (EL's `/`, `/boot` and `/usr/lib` have 555).
 fn settle_directories(base: &[Digest], editor: &TreeEditor) -> Result<(), String> {
     let Some((payload, before)) = base.split_last() else { return Ok(()) };
-    let before = merge(&before.iter().map(manifest_of).collect::<Result<Vec<Manifest>, String>>()?);
+    let before = merged_of(before)?;
     for (path, brought) in manifest_of(payload)?.0 {
         let Some(was) = before.0.get(&path).map(|found| &found.entry) else { continue };
         let (old, new) = [was, &brought].map(|entry| (entry.mode, entry.uid, entry.gid)).into();

@@ -17,7 +17,7 @@ pub fn written(store: &Store, outputs: &Outputs, began: SystemTime) -> u64 {
     };
     let frames = outputs.frames.iter().map(|frame| new(&store.directory().join(Store::frame_name(frame))));
     let blobs = outputs.blobs.values().map(|blob| new(&store.blob(&blob.digest)));
-    let layer = outputs.layer.and_then(|layer| store.manifest(&layer).ok()).map_or(0, |manifest| manifest.file_bytes());
+    let layer = outputs.layer.and_then(|layer| store.file_bytes(&layer).ok()).unwrap_or(0);
     frames.chain(blobs).sum::<u64>() + layer
 }
 

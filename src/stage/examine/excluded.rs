@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::digest::Digest;
 use crate::recipe::Recipe;
 use crate::stage::StageError;
-use crate::store::{Kind, Store, merge};
+use crate::store::{Kind, Store};
 
 /// What one line takes away. What several lines name counts for the first of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,8 +25,7 @@ pub struct ExcludedLine {
 /// # Errors
 /// [`StageError::Store`] for a manifest that cannot be read.
 pub fn excluded(recipe: &Recipe, store: &Store, layers: &[Digest]) -> Result<Vec<ExcludedLine>, StageError> {
-    let manifests = layers.iter().map(|layer| store.manifest(layer)).collect::<Result<Vec<_>, _>>()?;
-    let tree = merge(&manifests);
+    let tree = store.merged(layers)?;
     let paths = tree.0.iter().map(|(path, found)| (path.clone(), found.entry.is_directory())).collect();
     let exclusion = recipe.exclude.apply(&paths);
     let line = |pattern: &str, place| ExcludedLine { pattern: pattern.to_owned(), place, entries: 0, bytes: 0 };

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::store::{Manifest, Store, StoreError};
+use crate::store::layers::read::{self, Unread};
+use crate::store::{Manifest, Merged, Store, StoreError};
 
 /// The last build of an image: what its actions' keys were.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,10 +128,39 @@ impl Store {
     /// [`StoreError::Damaged`] when it is not what its name says.
     pub fn manifest(&self, digest: &Digest) -> Result<Manifest, StoreError> {
         let path = self.directory().join(Self::manifest_name(digest));
-        let text = std::fs::read_to_string(&path).map_err(StoreError::reading(&path))?;
-        if Digest::of(text.as_bytes()) != *digest {
-            return Err(StoreError::Damaged { path, problem: "has other content than its name says".to_owned() });
+        read::manifest(&path, digest).map_err(|error| unread(path, error))
+    }
+
+    /// Lays layers over one another, lowest first.
+    ///
+    /// # Errors
+    /// As [`Self::manifest`].
+    pub fn merged(&self, layers: &[Digest]) -> Result<Merged, StoreError> {
+        let mut tree = Merged::default();
+        for (number, layer) in layers.iter().enumerate() {
+            let path = self.directory().join(Self::manifest_name(layer));
+            read::lay_over(&mut tree, &path, layer, number).map_err(|error| unread(path, error))?;
         }
-        Manifest::parse(&text).map_err(|error| StoreError::Damaged { path, problem: error.to_string() })
+        Ok(tree)
+    }
+
+    /// Bytes of a layer's regular files, as its manifest has them; those with several names count once.
+    ///
+    /// # Errors
+    /// As [`Self::manifest`].
+    pub fn file_bytes(&self, layer: &Digest) -> Result<u64, StoreError> {
+        let path = self.directory().join(Self::manifest_name(layer));
+        let mut bytes = 0;
+        read::each_entry(&path, layer, &mut |path, entry| bytes += entry.file_bytes(&path))
+            .map_err(|error| unread(path, error))?;
+        Ok(bytes)
+    }
+}
+
+fn unread(path: PathBuf, error: Unread) -> StoreError {
+    match error {
+        Unread::Io(error) => StoreError::reading(&path)(error),
+        Unread::Changed => StoreError::Damaged { path, problem: "has other content than its name says".to_owned() },
+        Unread::Text(error) => StoreError::Damaged { path, problem: error.to_string() },
     }
 }

@@ -362,7 +362,7 @@ impl Store {
             return std::fs::metadata(self.directory().join(path)).map_or(0, |metadata| metadata.size());
         }
         let digest = path.rsplit('/').next().and_then(|name| Digest::parse(name).ok());
-        digest.and_then(|digest| self.manifest(&digest).ok()).map_or(0, |manifest| manifest.file_bytes())
+        digest.and_then(|digest| self.file_bytes(&digest).ok()).unwrap_or(0)
     }
 }
 

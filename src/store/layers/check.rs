@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Times
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::scan;
+use super::{read, scan};
 use crate::digest::Digest;
 use crate::failure::DAMAGED;
 use crate::name::{bytes_of, shown, text_of};
@@ -58,12 +58,12 @@ impl Wrong {
         }
     }
 
-    fn of_io(error: &std::io::Error) -> Self {
+    pub(super) fn of_io(error: &std::io::Error) -> Self {
         Errno::from_io_error(error).map_or_else(|| Self::Damaged(error.to_string()), Self::of)
     }
 
     /// The same with the place before it.
-    fn at(self, place: &str) -> Self {
+    pub(super) fn at(self, place: &str) -> Self {
         match self {
             Self::Damaged(problem) => Self::Damaged(format!("{place} {problem}")),
             Self::Unread(problem) => Self::Unread(format!("{place} {problem}")),
@@ -84,43 +84,13 @@ impl Wrong {
 /// # Errors
 /// A text when one could not be compared.
 pub fn check_layers(layers: &[Digest]) -> Result<Vec<DamagedLayer>, String> {
-    let check = |layer: &Digest| check_layer(layer, &read_manifest(layer)?, Depth::Read);
+    let check = |layer: &Digest| check_layer(layer, &read::of_store(layer)?, Depth::Read);
     let outcomes = layers.par_iter().map(|layer| match check(layer) {
         Ok(()) => Ok(None),
         Err(Wrong::Damaged(problem)) => Ok(Some(DamagedLayer { layer: *layer, problem })),
         Err(wrong) => Err(wrong.told(layer)),
     });
     Ok(outcomes.collect::<Result<Vec<_>, String>>()?.into_iter().flatten().collect())
-}
-
-fn read_manifest(layer: &Digest) -> Result<Manifest, Wrong> {
-    let bytes = std::fs::read(Store::manifest_name(layer)).map_err(|error| Wrong::of_io(&error).at("its manifest"))?;
-    let changed = || Wrong::Damaged("its manifest was changed".to_owned());
-    if Digest::of(&bytes) != *layer {
-        return Err(changed());
-    }
-    String::from_utf8(bytes).ok().and_then(|text| Manifest::parse(&text).ok()).ok_or_else(changed)
-}
-
-/// Reads the manifest of a layer.
-///
-/// # Errors
-/// A text that says that the store is damaged, with the layer.
-pub fn manifest_of(layer: &Digest) -> Result<Manifest, String> {
-    read_manifest(layer).map_err(|wrong| wrong.told(layer))
-}
-
-/// Mode, owner and group of the root of a tree of layers, lowest first; none where no layer has it.
-///
-/// # Errors
-/// A text that says that the store is damaged, with the layer.
-pub fn root_of(layers: &[Digest]) -> Result<Option<(u32, u32, u32)>, String> {
-    for layer in layers.iter().rev() {
-        if let Some(root) = manifest_of(layer)?.0.get(".") {
-            return Ok(Some((root.mode, root.uid, root.gid)));
-        }
-    }
-    Ok(None)
 }
 
 /// Names the directories of layers, lowest first, for whoever mounts them: each is looked at once in this process.
@@ -132,7 +102,7 @@ pub fn lower_directories(layers: &[Digest]) -> Result<Vec<String>, String> {
     let mut known = LOOKED_AT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     for layer in layers {
         if !known.contains(layer) {
-            check_layer(layer, &manifest_of(layer)?, Depth::Look).map_err(|wrong| wrong.told(layer))?;
+            check_layer(layer, &read::manifest_of(layer)?, Depth::Look).map_err(|wrong| wrong.told(layer))?;
             known.insert(*layer);
         }
     }

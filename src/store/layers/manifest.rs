@@ -95,6 +95,14 @@ impl Entry {
         }
     }
 
+    /// Bytes of a regular file, counted at the first of its names.
+    pub fn file_bytes(&self, path: &str) -> u64 {
+        match self.kind {
+            Kind::File { size, .. } if self.link_group.as_ref().is_none_or(|group| group == path) => size,
+            _ => 0,
+        }
+    }
+
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.kind == Kind::Directory
@@ -170,6 +178,95 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
+/// Reads the canonical text line by line.
+#[derive(Debug, Default)]
+pub struct Lines {
+    count: usize,
+    last: String,
+}
+
+impl Lines {
+    /// Takes a line without its end; gives its entry, which comes behind all that were before. The first line has none.
+    ///
+    /// # Errors
+    /// [`ManifestError`] as of [`Manifest::parse`].
+    pub fn next(&mut self, line: &str) -> Result<Option<(String, Entry)>, ManifestError> {
+        self.count += 1;
+        if self.count == 1 {
+            return if line == FIRST_LINE { Ok(None) } else { Err(NO_MANIFEST) };
+        }
+        let wrong = |problem| ManifestError { line: self.count, problem };
+        let (path, entry) = entry_of(line).map_err(wrong)?;
+        if self.count > 2 && path <= self.last {
+            return Err(wrong("the path is there twice, or not in its place"));
+        }
+        self.last.clone_from(&path);
+        Ok(Some((path, entry)))
+    }
+
+    /// No line follows.
+    ///
+    /// # Errors
+    /// [`ManifestError`] where there was none.
+    pub fn end(&self) -> Result<(), ManifestError> {
+        if self.count == 0 { Err(NO_MANIFEST) } else { Ok(()) }
+    }
+}
+
+const NO_MANIFEST: ManifestError = ManifestError { line: 1, problem: "this is not a manifest of format 1" };
+
+/// What a line says.
+fn entry_of(line: &str) -> Result<(String, Entry), &'static str> {
+    let mut fields = line.split('\t');
+    let fields: [&str; 10] = std::array::from_fn(|_| fields.next().unwrap_or_default());
+    let [path, kind, mode, uid, gid, mtime, third, fourth, group, xattrs] = fields;
+    if line.bytes().filter(|byte| *byte == b'\t').count() != 9 {
+        return Err("there must be ten fields");
+    }
+    let device = || {
+        let (major, minor) = third.split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    let kind = match kind {
+        "d" => Kind::Directory,
+        "f" => Kind::File {
+            size: third.parse().map_err(|_| "the size is not a number")?,
+            digest: Digest::parse(fourth).map_err(|_| "the digest is none")?,
+        },
+        "l" => Kind::Symlink(unescape(fourth).ok_or("the link target is badly escaped")?),
+        "c" | "b" => {
+            let (major, minor) = device().ok_or("the device number is none")?;
+            if kind == "c" { Kind::Character(major, minor) } else { Kind::Block(major, minor) }
+        }
+        "p" => Kind::Fifo,
+        "s" => Kind::Socket,
+        "w" => Kind::Whiteout,
+        _ => return Err("unknown kind"),
+    };
+    let link_group = match group {
+        "-" => None,
+        text => Some(unescape(text).ok_or("the hard-link group is badly escaped")?),
+    };
+    let mut attributes = BTreeMap::new();
+    if xattrs != "-" {
+        for pair in xattrs.split(',') {
+            let (name, value) = pair.split_once('=').ok_or("an xattr has no value")?;
+            let name = unescape(name).ok_or("an xattr's name is badly escaped")?;
+            attributes.insert(name, unhex(value).ok_or("an xattr's value is not hexadecimal")?);
+        }
+    }
+    let entry = Entry {
+        kind,
+        mode: u32::from_str_radix(mode, 8).map_err(|_| "the mode is not an octal number")?,
+        uid: uid.parse().map_err(|_| "the owner is not a number")?,
+        gid: gid.parse().map_err(|_| "the group is not a number")?,
+        mtime: mtime.parse().map_err(|_| "the time is not a number")?,
+        link_group,
+        xattrs: attributes,
+    };
+    Ok((unescape(path).ok_or("the path is badly escaped")?, entry))
+}
+
 impl Manifest {
     /// The canonical text.
     pub fn to_text(&self) -> String {
@@ -220,71 +317,18 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] with the line for anything that [`Manifest::to_text`] does not write.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        let mut lines = text.lines().enumerate();
-        if lines.next().map(|(_, line)| line) != Some(FIRST_LINE) {
-            return Err(ManifestError { line: 1, problem: "this is not a manifest of format 1" });
-        }
         let mut entries = BTreeMap::new();
-        for (index, line) in lines {
-            let wrong = |problem| ManifestError { line: index + 1, problem };
-            let fields: Vec<&str> = line.split('\t').collect();
-            let [path, kind, mode, uid, gid, mtime, third, fourth, group, xattrs] = fields[..] else {
-                return Err(wrong("there must be ten fields"));
-            };
-            let device = || {
-                let (major, minor) = third.split_once(':')?;
-                Some((major.parse().ok()?, minor.parse().ok()?))
-            };
-            let kind = match kind {
-                "d" => Kind::Directory,
-                "f" => Kind::File {
-                    size: third.parse().map_err(|_| wrong("the size is not a number"))?,
-                    digest: Digest::parse(fourth).map_err(|_| wrong("the digest is none"))?,
-                },
-                "l" => Kind::Symlink(unescape(fourth).ok_or_else(|| wrong("the link target is badly escaped"))?),
-                "c" | "b" => {
-                    let (major, minor) = device().ok_or_else(|| wrong("the device number is none"))?;
-                    if kind == "c" { Kind::Character(major, minor) } else { Kind::Block(major, minor) }
-                }
-                "p" => Kind::Fifo,
-                "s" => Kind::Socket,
-                "w" => Kind::Whiteout,
-                _ => return Err(wrong("unknown kind")),
-            };
-            let link_group = match group {
-                "-" => None,
-                text => Some(unescape(text).ok_or_else(|| wrong("the hard-link group is badly escaped"))?),
-            };
-            let mut attributes = BTreeMap::new();
-            if xattrs != "-" {
-                for pair in xattrs.split(',') {
-                    let (name, value) = pair.split_once('=').ok_or_else(|| wrong("an xattr has no value"))?;
-                    let name = unescape(name).ok_or_else(|| wrong("an xattr's name is badly escaped"))?;
-                    attributes.insert(name, unhex(value).ok_or_else(|| wrong("an xattr's value is not hexadecimal"))?);
-                }
-            }
-            let entry = Entry {
-                kind,
-                mode: u32::from_str_radix(mode, 8).map_err(|_| wrong("the mode is not an octal number"))?,
-                uid: uid.parse().map_err(|_| wrong("the owner is not a number"))?,
-                gid: gid.parse().map_err(|_| wrong("the group is not a number"))?,
-                mtime: mtime.parse().map_err(|_| wrong("the time is not a number"))?,
-                link_group,
-                xattrs: attributes,
-            };
-            let path = unescape(path).ok_or_else(|| wrong("the path is badly escaped"))?;
-            if entries.insert(path, entry).is_some() {
-                return Err(wrong("the path is there twice"));
-            }
+        let mut lines = Lines::default();
+        for line in text.lines() {
+            entries.extend(lines.next(line)?);
         }
+        lines.end()?;
         Ok(Self(entries))
     }
 
     /// Bytes of its regular files; those with several names count once.
     pub fn file_bytes(&self) -> u64 {
-        let first = |path: &String, entry: &Entry| entry.link_group.as_ref().is_none_or(|group| group == path);
-        let files = self.0.iter().filter(|(path, entry)| first(path, entry));
-        files.map(|(_, entry)| if let Kind::File { size, .. } = entry.kind { size } else { 0 }).sum()
+        self.0.iter().map(|(path, entry)| entry.file_bytes(path)).sum()
     }
 
     /// The digest that names the layer.

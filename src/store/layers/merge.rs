@@ -40,24 +40,24 @@ impl Merged {
     }
 
     /// Lays one layer's entry over the tree.
-    pub fn apply(&mut self, path: &str, entry: Entry, layer: usize) {
+    pub fn apply(&mut self, path: String, entry: Entry, layer: usize) {
         if entry.kind == Kind::Whiteout {
-            self.remove_below(path, true);
+            self.remove_below(&path, true);
             return;
         }
         if !entry.is_directory() {
-            self.remove_below(path, false);
+            self.remove_below(&path, false);
         }
-        self.0.insert(path.to_owned(), MergedEntry { entry, layer });
+        self.0.insert(path, MergedEntry { entry, layer });
     }
 }
 
 /// Lays layers over one another, lowest first.
-pub fn merge<'a>(layers: impl IntoIterator<Item = &'a Manifest>) -> Merged {
+pub fn merge(layers: impl IntoIterator<Item = Manifest>) -> Merged {
     let mut merged = Merged::default();
     for (index, layer) in layers.into_iter().enumerate() {
-        for (path, entry) in &layer.0 {
-            merged.apply(path, entry.clone(), index);
+        for (path, entry) in layer.0 {
+            merged.apply(path, entry, index);
         }
     }
     merged
@@ -102,7 +102,7 @@ mod tests {
     fn any_tree() -> impl Strategy<Value = Merged> {
         proptest::collection::btree_map("[ab](/[ab0]){0,3}", 0u8..3, 0..12).prop_map(|picks| {
             let mut tree = Merged::default();
-            tree.apply(".", entry(Kind::Directory), 0);
+            tree.apply(".".to_owned(), entry(Kind::Directory), 0);
             for (path, pick) in picks {
                 let mut parent = String::new();
                 let mut fits = true;
@@ -115,7 +115,7 @@ mod tests {
                 }
                 if fits {
                     let entry = if pick == 0 { entry(Kind::Directory) } else { file(&pick.to_string()) };
-                    tree.apply(&path, entry, 0);
+                    tree.apply(path, entry, 0);
                 }
             }
             tree
@@ -131,7 +131,7 @@ mod tests {
         fn the_layer_between_two_trees_leads_from_one_to_the_other(before in any_tree(), after in any_tree()) {
             let first = layer_between(&Merged::default(), &before);
             let second = layer_between(&before, &after);
-            prop_assert_eq!(entries(&merge([&first, &second])), entries(&after));
+            prop_assert_eq!(entries(&merge([first, second])), entries(&after));
         }
     }
 
@@ -139,11 +139,11 @@ mod tests {
     fn a_whiteout_takes_what_lies_below_and_nothing_beside() {
         let mut tree = Merged::default();
         for path in ["a", "a/b", "a/b/c"] {
-            tree.apply(path, entry(Kind::Directory), 0);
+            tree.apply(path.to_owned(), entry(Kind::Directory), 0);
         }
-        tree.apply("a/b0", file("x"), 0);
-        tree.apply("a/b-", file("x"), 0);
-        tree.apply("a/b", Entry::whiteout(), 1);
+        tree.apply("a/b0".to_owned(), file("x"), 0);
+        tree.apply("a/b-".to_owned(), file("x"), 0);
+        tree.apply("a/b".to_owned(), Entry::whiteout(), 1);
         assert_eq!(tree.0.keys().map(String::as_str).collect::<Vec<_>>(), ["a", "a/b-", "a/b0"]);
     }
 }

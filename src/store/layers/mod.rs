@@ -6,5 +6,6 @@ pub mod edit;
 pub mod inside;
 pub mod manifest;
 pub mod merge;
+pub mod read;
 pub mod reader;
 pub mod scan;

@@ -8,11 +8,10 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::merge::merge;
 use crate::digest::Digest;
 use crate::failure::DAMAGED;
 use crate::name::{bytes_of, shown};
-use crate::store::{Kind, Merged, Store, manifest_of};
+use crate::store::{Kind, Merged, Store, merged_of};
 
 /// Layers laid over one another, and their directories.
 #[derive(Debug)]
@@ -28,15 +27,13 @@ impl LayerReader {
     /// # Errors
     /// A text with the layer that is missing or damaged.
     pub fn open(layers: &[Digest]) -> Result<Self, String> {
-        let mut manifests = Vec::new();
         let mut roots = Vec::new();
         for digest in layers {
-            manifests.push(manifest_of(digest)?);
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let root = Store::tree_name(digest);
             roots.push(rustix::fs::open(&root, flags, Mode::empty()).map_err(|error| format!("{root}: {error}"))?);
         }
-        Ok(Self { tree: merge(&manifests), roots })
+        Ok(Self { tree: merged_of(layers)?, roots })
     }
 
     /// Opens a regular file of a layer, whose content is compared with the manifest's digest as it is read.

@@ -12,11 +12,11 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::commit::commit;
-use super::merge::merge;
+use super::read::merged_of;
 use crate::digest::Digest;
 use crate::fault;
 use crate::name::{bytes_of, shown, text_of};
-use crate::store::{Entry, Kind, Manifest, Merged, layer_between, manifest_of};
+use crate::store::{Entry, Kind, Manifest, Merged, layer_between};
 
 /// Marks of overlayfs, which are not content. Source: kernel, Documentation/filesystems/overlayfs.rst.
 const OVERLAY_XATTRS: [&str; 2] = ["user.overlay.", "trusted.overlay."];
@@ -61,8 +61,7 @@ struct Found {
 /// # Errors
 /// A text for the person: a name that is not UTF-8, a tree too deep, or an I/O error with its path.
 pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
-    let base = request.base.iter().map(manifest_of).collect::<Result<Vec<Manifest>, String>>()?;
-    let before = merge(&base);
+    let before = merged_of(&request.base)?;
     let root = open_directory(rustix::fs::CWD, &request.tree).map_err(|error| format!("{}: {error}", request.tree))?;
     let mut found = collect(&root)?;
     found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -222,7 +221,7 @@ fn lay_over(
     let mut below_opaque: Vec<String> = Vec::new();
     for (index, file) in found.iter().enumerate() {
         if is_whiteout(file) {
-            after.apply(&file.path, Entry::whiteout(), 0);
+            after.apply(file.path.clone(), Entry::whiteout(), 0);
             continue;
         }
         if file.opaque {
@@ -267,7 +266,7 @@ fn lay_over(
         if same && !is_whole && !below_opaque.iter().any(|prefix| file.path.starts_with(prefix)) {
             continue;
         }
-        after.apply(&file.path, entry, 0);
+        after.apply(file.path.clone(), entry, 0);
     }
     Ok((after, unchanged))
 }

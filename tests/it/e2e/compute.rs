@@ -159,7 +159,7 @@ fn expected(built: &Built) -> (BTreeMap<String, Shape>, Groups) {
             .unwrap()
         })
         .collect();
-    let tree = merge(&manifests);
+    let tree = merge(manifests);
     let loaded = imgbuild::recipe::load(built.space.path());
     let paths = tree.0.iter().map(|(path, found)| (path.clone(), found.entry.is_directory())).collect();
     let excluded = loaded.recipe.unwrap().exclude.apply(&paths).excluded;

@@ -376,8 +376,9 @@ mod tests {
         payload.0.insert("usr/lib/modules/6.1/kernel/a.ko".into(), file("a"));
         let mut image = payload.clone();
         image.0.insert("usr/lib/modules/6.1/modules.dep".into(), file("dep"));
-        let check =
-            |image: &Manifest, late: &[Manifest]| check_modules(&payload, &crate::store::merge([image]), late, "6.1");
+        let check = |image: &Manifest, late: &[Manifest]| {
+            check_modules(&payload, &crate::store::merge([image.clone()]), late, "6.1")
+        };
         assert!(check(&image, &[]).is_ok());
         image.0.insert("usr/lib/modules/6.1/updates/b.ko.xz".into(), file("b"));
         assert!(check(&image, &[]).unwrap_err().to_string().contains("updates/b.ko.xz"));

@@ -20,24 +20,18 @@ use crate::store::Outputs;
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let done = context.done;
     let layers = below(action, done)?;
-    let mut manifests = Vec::new();
-    for layer in &layers {
-        manifests.push(builder.store.manifest(layer)?);
-    }
     if builder.recipe.model.initrd.modules_from == ModulesFrom::Kernel {
         let payload = builder.store.manifest(&done.layer(ids::PAYLOAD)?)?;
         let is_late = |upstream: &crate::plan::Upstream| upstream.action == ids::POSTINSTALL;
         let of_layers = action.upstream.iter().filter(|upstream| upstream.output == "layer");
-        let late: Vec<_> = of_layers
-            .zip(&manifests)
-            .filter(|(upstream, _)| is_late(upstream))
-            .map(|(_, manifest)| manifest.clone())
-            .collect();
-        gate::check_modules(&payload, &crate::store::merge(&manifests), &late, &done.value(ids::PAYLOAD, "release")?)?;
+        let late = of_layers.zip(&layers).filter(|(upstream, _)| is_late(upstream));
+        let late = late.map(|(_, layer)| builder.store.manifest(layer)).collect::<Result<Vec<_>, _>>()?;
+        let merged = builder.store.merged(&layers)?;
+        gate::check_modules(&payload, &merged, &late, &done.value(ids::PAYLOAD, "release")?)?;
     } else {
         let payload = builder.store.manifest(&done.layer(ids::PAYLOAD)?)?;
         let release = done.value(ids::PAYLOAD, "release")?;
-        let foreign = gate::foreign_modules(&payload, &crate::store::merge(&manifests), &release);
+        let foreign = gate::foreign_modules(&payload, &builder.store.merged(&layers)?, &release);
         drivers::check_foreign_modules(builder, &layers, &release, foreign)?;
     }
     let script = builder.recipe.postinstall.as_ref().map_or("the recipe", |script| script.name.as_str());

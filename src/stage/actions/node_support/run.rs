@@ -21,11 +21,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let Some(support) = &builder.recipe.node_support else { return Err(missing(&action.id)) };
     let (lock, done) = (context.lock, context.done);
     let base = below(action, done)?;
-    let mut manifests = Vec::new();
-    for layer in &base {
-        manifests.push(builder.store.manifest(layer)?);
-    }
-    let lacking = lacking(&crate::store::merge(&manifests));
+    let lacking = lacking(&builder.store.merged(&base)?);
     if !lacking.is_empty() {
         let text = format!("xCAT's scripts need what the image does not have: {}", lacking.join(", "));
         let mut finding = Finding::nowhere(Severity::Warning, "xcat::lacking", text);

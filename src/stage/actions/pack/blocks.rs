@@ -1,7 +1,7 @@
 //! Images that nodes mount as they are: their data in frames that are kept, their tables made anew.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -62,6 +62,38 @@ pub struct Source<'a> {
     pub reader: &'a LayerReader,
 }
 
+/// Keeps what is written to it, piece by piece.
+struct Pieces<'a> {
+    source: &'a Source<'a>,
+    bytes: Vec<u8>,
+    made: Vec<(Digest, FrameInfo)>,
+}
+
+impl Pieces<'_> {
+    fn end(&mut self) -> io::Result<()> {
+        if !self.bytes.is_empty() {
+            self.made.push(self.source.piece(&self.bytes).map_err(io::Error::other)?);
+            self.bytes.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(TABLES_PIECE - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..taken]);
+        if self.bytes.len() == TABLES_PIECE {
+            self.end()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Takes the bytes of a frame, and what it is.
 type Take<'a, I> = &'a mut dyn FnMut(&[u8], I) -> io::Result<()>;
 
@@ -91,15 +123,17 @@ impl Source<'_> {
         Ok(Box::new(self.reader.open_in(*layer, path, (*size, digest))?))
     }
 
-    /// Writes the frames of each run that are missing; gives what all of them are, and how many were.
+    /// Writes the frames of each run that are missing; gives what all of them are, as far as it is needed, and how many were.
     fn write_runs<R: Sync, I: Serialize + DeserializeOwned + Clone + Send + Sync>(
         &self,
         runs: &[R],
         keys: &[Vec<Digest>],
         news: News<'_>,
+        needed: fn(I) -> I,
         write: &(dyn Fn(&R, Take<'_, I>) -> io::Result<()> + Sync),
     ) -> Result<(Vec<I>, usize), String> {
-        let found: Vec<Option<Vec<I>>> = keys.iter().map(|keys| keys.iter().map(info).collect()).collect();
+        let found: Vec<Option<Vec<I>>> =
+            keys.iter().map(|keys| keys.iter().map(|key| info(key).map(needed)).collect()).collect();
         let missing: usize =
             found.iter().zip(keys).map(|(found, keys)| if found.is_none() { keys.len() } else { 0 }).sum();
         let count: usize = keys.iter().map(Vec::len).sum();
@@ -121,7 +155,7 @@ impl Source<'_> {
             for ((aside, key), info) in pending.iter().zip(&written) {
                 keep(aside, key, info)?;
             }
-            Ok(written)
+            Ok(written.into_iter().map(needed).collect())
         };
         let infos: Vec<Vec<I>> = runs
             .par_iter()
@@ -135,16 +169,15 @@ impl Source<'_> {
     /// Puts the frames between what stands before and behind them.
     fn join(
         &self,
-        made: &Finished,
+        head: &[u8],
         keys: Vec<Vec<Digest>>,
         infos: Vec<FrameInfo>,
+        tables: Vec<(Digest, FrameInfo)>,
     ) -> Result<Vec<(Digest, FrameInfo)>, String> {
-        let mut all = vec![self.piece(&made.head)?];
+        let mut all = vec![self.piece(head)?];
         // Files that all lie beside their inodes leave their frame empty, and nodes take no empty frame.
         all.extend(keys.into_iter().flatten().zip(infos).filter(|(_, info)| info.size > 0));
-        for bytes in made.tables.chunks(TABLES_PIECE) {
-            all.push(self.piece(bytes)?);
-        }
+        all.extend(tables);
         Ok(all)
     }
 
@@ -173,9 +206,10 @@ impl Source<'_> {
             .iter()
             .map(|run| run.frames.iter().map(|frame| frame.key(compression, block_size)).collect())
             .collect();
-        let (infos, missing) = self.write_runs(&runs, &keys, news, &|run, take: Take<'_, BlockInfo>| {
-            run.write((compression, block_size), &|item| self.open(item), take)
-        })?;
+        let (infos, missing) =
+            self.write_runs(&runs, &keys, news, |info| info, &|run, take: Take<'_, BlockInfo>| {
+                run.write((compression, block_size), &|item| self.open(item), take)
+            })?;
         let epoch = self.request.epoch;
         let image = Image {
             entries: self.entries,
@@ -186,8 +220,9 @@ impl Source<'_> {
             block_size,
             epoch,
         };
-        let made = finish(&image)?;
-        Ok((self.join(&made, keys, infos.into_iter().map(|info| info.frame).collect())?, missing))
+        let Finished { head, tables } = finish(&image)?;
+        let pieces = tables.chunks(TABLES_PIECE).map(|bytes| self.piece(bytes)).collect::<Result<_, _>>()?;
+        Ok((self.join(&head, keys, infos.into_iter().map(|info| info.frame).collect(), pieces)?, missing))
     }
 
     /// The image as erofs.
@@ -199,20 +234,32 @@ impl Source<'_> {
         let (content, files) = self.contents();
         let runs = cut_erofs(files, chunk);
         let keys: Vec<Vec<Digest>> = runs.iter().map(|run| run.keys(compression, chunk)).collect();
-        let (infos, missing) = self.write_runs(&runs, &keys, news, &|run, take: Take<'_, EroInfo>| {
+        let (infos, missing) = self.write_runs(&runs, &keys, news, EroInfo::without_tails, &|run, take| {
             run.write((compression, chunk), &|item| self.open(item), take)
         })?;
+        let in_order: Vec<&Digest> = keys.iter().flatten().collect();
+        let tails = |frame: usize| {
+            let known = in_order.get(frame).and_then(|key| info::<EroInfo>(key)).and_then(|info| info.tails());
+            known.ok_or_else(|| "cannot pack: what is known of a frame is gone".to_owned())
+        };
         let epoch = self.request.epoch;
         let image = EroImage {
             entries: self.entries,
             content: &content,
             runs: &runs,
             infos: &infos,
+            tails: &tails,
             compression,
             chunk,
             epoch,
         };
-        let made = finish_erofs(&image)?;
-        Ok((self.join(&made, keys, infos.into_iter().map(|info| info.frame).collect())?, missing))
+        let said = |error: io::Error| format!("cannot pack: {error}");
+        let name = format!("{}/tables", self.request.scratch);
+        let aside = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&name);
+        let mut tables = Pieces { source: self, bytes: Vec::new(), made: Vec::new() };
+        let head = finish_erofs(&image, &aside.map_err(said)?, &mut tables)?;
+        tables.end().map_err(said)?;
+        let infos = infos.into_iter().map(|info| info.frame).collect();
+        Ok((self.join(&head, keys, infos, tables.made)?, missing))
     }
 }

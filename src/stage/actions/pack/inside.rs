@@ -31,7 +31,7 @@ pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String
 }
 
 fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
-    let reader = LayerReader::open(&request.layers)?;
+    let mut reader = LayerReader::open(&request.layers)?;
     let single = matches!(request.form, Form::Cpio { single: true });
     let promises = Promises { single, zone: request.zone.clone(), locale: request.locale.clone() };
     let obstacle = obstacle(&reader, &request.excluded, &promises)?;
@@ -39,11 +39,17 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     if obstacle.is_some() {
         return Ok(PackAnswer { obstacle, ..PackAnswer::default() });
     }
+    let Labelled { labels, count, warnings } = match request.selinux {
+        true => selinux::labels(&reader, &request.excluded)?,
+        false => Labelled::default(),
+    };
+    let secrets = secrets(&reader, &request.excluded, &request.own)?;
     let mut entries = Vec::new();
     let mut xattrs = Vec::new();
-    let (mut inodes, mut memory) = (0, 0);
-    for (path, found) in &reader.tree.0 {
-        if request.excluded.contains(path) {
+    let (mut inodes, mut memory) = (0, count * LABEL);
+    // There is one tree in memory, however large the image is.
+    for (path, found) in std::mem::take(&mut reader.tree).0 {
+        if request.excluded.contains(&path) {
             continue;
         }
         inodes += 1;
@@ -65,16 +71,11 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
             let value = value.iter().map(|byte| format!("{byte:02x}")).collect();
             xattrs.push((path.clone(), name.clone(), value));
         }
-        entries.push((path.clone(), found.entry.clone(), found.layer));
+        entries.push((path, found.entry, found.layer));
     }
     if entries.len() < 2 {
         return Err("the exclude lists leave nothing of the image".to_owned());
     }
-    let Labelled { labels, count, warnings } = match request.selinux {
-        true => selinux::labels(&reader, &request.excluded)?,
-        false => Labelled::default(),
-    };
-    memory += count * LABEL;
     let mut of_form = Vec::new();
     let (frames, written, labels) = match request.form {
         Form::Cpio { single } => {
@@ -92,7 +93,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
             if !sockets.is_empty() {
                 of_form.push(format!("tar holds no sockets, these are left out: {}", sockets.join(", ")));
             }
-            let (frames, written) = stream(request, Stream::Tar, &cut_tree(&entries), &reader, news)?;
+            let (frames, written) = stream(request, Stream::Tar, &cut_tree(entries), &reader, news)?;
             (frames, written, labels)
         }
         Form::Squashfs { .. } | Form::Erofs { .. } => {
@@ -124,7 +125,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         labels,
         warnings,
         of_form,
-        secrets: secrets(&reader, &request.excluded, &request.own)?,
+        secrets,
         shortcomings,
         obstacle: None,
     })

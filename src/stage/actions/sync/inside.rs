@@ -234,7 +234,7 @@ mod tests {
             ("etc", Kind::Directory),
             ("loop", Kind::Symlink("loop".into())),
         ] {
-            tree.apply(path, entry(kind), 0);
+            tree.apply(path.to_owned(), entry(kind), 0);
         }
         assert_eq!(resolved(&tree, "/lib").unwrap().0, "usr/lib");
         assert_eq!(resolved(&tree, "/lib/up/").unwrap().0, "etc");

@@ -16,8 +16,7 @@ use crate::recipe::{Lock, LockError};
 use crate::source::{SourceFile, Span};
 use crate::stage::ids;
 use crate::stage::published::artefacts::{BuildInfo, SUMS, sha256_of};
-use crate::store::merge;
-use crate::store::{ActionRecord, Manifest, Merged, Store};
+use crate::store::{ActionRecord, Merged, Store};
 use crate::xcat::{ExcludeList, Pattern};
 
 /// Why a side cannot be read.
@@ -125,11 +124,8 @@ impl BuildPlace {
     /// The layers, where all of them and the record of packing are in the store.
     fn layers(&self, store: &Store, info: &BuildInfo) -> Option<Layers> {
         let pack = self.record(store, ids::PACK)?;
-        let mut manifests: Vec<Manifest> = Vec::new();
-        for (_, digest) in &info.layers {
-            manifests.push(store.manifest(&Digest::parse(digest).ok()?).ok()?);
-        }
-        let merged = merge(&manifests);
+        let layers = info.layers.iter().map(|(_, digest)| Digest::parse(digest).ok()).collect::<Option<Vec<_>>>()?;
+        let merged = store.merged(&layers).ok()?;
         let nowhere = SourceFile::new("", "", "");
         let patterns = |kind: &str| -> Vec<Pattern> {
             let texts = pack.inputs.iter().filter_map(|input| input.name.strip_prefix(kind));

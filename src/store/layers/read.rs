@@ -1,0 +1,143 @@
+//! Manifests read from the store line by line: their text, which may be large, is never in memory as a whole.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use super::manifest::Lines;
+use crate::digest::Digest;
+use crate::store::{Entry, Manifest, ManifestError, Merged, Store, Wrong};
+
+/// Bytes that are read at once.
+const PIECE: usize = 1 << 18;
+
+/// Why a manifest cannot be read.
+#[derive(Debug)]
+pub enum Unread {
+    /// The file.
+    Io(io::Error),
+    /// It is not what its name says.
+    Changed,
+    /// It is what its name says, and that is no manifest.
+    Text(ManifestError),
+}
+
+/// What is read is hashed.
+struct Hashing {
+    file: std::fs::File,
+    hasher: blake3::Hasher,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+/// Hands over the entries of a layer's manifest in order. What was handed over is worth something only when all of it was.
+///
+/// # Errors
+/// [`Unread`].
+pub fn each_entry(path: &Path, layer: &Digest, take: &mut dyn FnMut(String, Entry)) -> Result<(), Unread> {
+    let file = std::fs::File::open(path).map_err(Unread::Io)?;
+    let mut reader = BufReader::with_capacity(PIECE, Hashing { file, hasher: blake3::Hasher::new() });
+    let mut lines = Lines::default();
+    let mut problem = None;
+    let mut line = Vec::new();
+    // A manifest that was changed is read to its end all the same: that it was changed is what must be said.
+    while reader.read_until(b'\n', &mut line).map_err(Unread::Io)? > 0 {
+        if problem.is_none() {
+            let text = line.strip_suffix(b"\n").unwrap_or(&line);
+            match std::str::from_utf8(text).map(|text| lines.next(text)) {
+                Ok(Ok(Some((path, entry)))) => take(path, entry),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => problem = Some(Unread::Text(error)),
+                Err(_) => problem = Some(Unread::Changed),
+            }
+        }
+        line.clear();
+    }
+    if Digest(*reader.into_inner().hasher.finalize().as_bytes()) != *layer {
+        return Err(Unread::Changed);
+    }
+    match problem {
+        Some(problem) => Err(problem),
+        None => lines.end().map_err(Unread::Text),
+    }
+}
+
+/// A layer's manifest.
+///
+/// # Errors
+/// [`Unread`].
+pub fn manifest(path: &Path, layer: &Digest) -> Result<Manifest, Unread> {
+    let mut entries = std::collections::BTreeMap::new();
+    each_entry(path, layer, &mut |path, entry| drop(entries.insert(path, entry)))?;
+    Ok(Manifest(entries))
+}
+
+/// Lays a layer over a tree.
+///
+/// # Errors
+/// [`Unread`]; the tree is worth nothing then.
+pub fn lay_over(tree: &mut Merged, path: &Path, layer: &Digest, number: usize) -> Result<(), Unread> {
+    each_entry(path, layer, &mut |path, entry| tree.apply(path, entry, number))
+}
+
+/// The manifest of a layer of the store that one is in.
+///
+/// # Errors
+/// [`Wrong`].
+pub fn of_store(layer: &Digest) -> Result<Manifest, Wrong> {
+    manifest(Path::new(&Store::manifest_name(layer)), layer).map_err(wrong)
+}
+
+fn wrong(error: Unread) -> Wrong {
+    match error {
+        Unread::Io(error) => Wrong::of_io(&error).at("its manifest"),
+        Unread::Changed | Unread::Text(_) => Wrong::Damaged("its manifest was changed".to_owned()),
+    }
+}
+
+/// Reads the manifest of a layer.
+///
+/// # Errors
+/// A text that says that the store is damaged, with the layer.
+pub fn manifest_of(layer: &Digest) -> Result<Manifest, String> {
+    of_store(layer).map_err(|wrong| wrong.told(layer))
+}
+
+/// Lays layers over one another, lowest first.
+///
+/// # Errors
+/// As [`manifest_of`].
+pub fn merged_of(layers: &[Digest]) -> Result<Merged, String> {
+    let mut tree = Merged::default();
+    for (number, layer) in layers.iter().enumerate() {
+        let name = Store::manifest_name(layer);
+        lay_over(&mut tree, Path::new(&name), layer, number).map_err(|error| wrong(error).told(layer))?;
+    }
+    Ok(tree)
+}
+
+/// Mode, owner and group of the root of a tree of layers, lowest first; none where no layer has it.
+///
+/// # Errors
+/// As [`manifest_of`].
+pub fn root_of(layers: &[Digest]) -> Result<Option<(u32, u32, u32)>, String> {
+    for layer in layers.iter().rev() {
+        let mut root = None;
+        let name = Store::manifest_name(layer);
+        let mut take = |path: String, entry: Entry| {
+            if path == "." {
+                root = Some((entry.mode, entry.uid, entry.gid));
+            }
+        };
+        each_entry(Path::new(&name), layer, &mut take).map_err(|error| wrong(error).told(layer))?;
+        if root.is_some() {
+            return Ok(root);
+        }
+    }
+    Ok(None)
+}
