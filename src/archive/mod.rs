@@ -20,7 +20,8 @@ pub use self::erofs::{
     Chunks, EROFS_VERSION, EroImage, EroInfo, EroRun, cut_erofs, finish_erofs, fits_erofs, list_erofs,
 };
 pub use self::members::directory::list_directory;
-pub use self::members::listing::{Listed, Look, list_cpio, list_tar};
+pub use self::members::listing::{Listed, Look};
+pub use self::members::packed::{Unlisted, list_packed};
 pub use self::squashfs::{
     BlockInfo, DataFile, DataFrame, Finished, Image, Run, SQUASHFS_VERSION, cut_blocks, finish, fits, list_squashfs,
 };

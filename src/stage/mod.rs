@@ -31,7 +31,7 @@ pub use examine::against::{Comparison, State, compare, name_lines};
 pub use examine::diff;
 pub use examine::excluded::{ExcludedLine, excluded};
 pub use examine::reproduce::{Again, Reproduced, reproduce};
-pub use examine::shell::ShellRequest;
+pub use examine::shell::{ShellRequest, ShellTree};
 pub use examine::size::tree::{SizedTree, sized_tree};
 pub use examine::size::{SizedFile, packages as package_owners, sizes};
 pub use inside::operations;

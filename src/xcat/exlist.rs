@@ -209,8 +209,21 @@ impl ExcludeList {
     ///
     /// A path that is brought back brings its parents back too, which xCAT does not do.
     pub fn apply(&self, tree: &BTreeMap<String, bool>) -> Exclusion {
-        let named = |path: &str| if path == "." { ".".to_owned() } else { format!("./{path}") };
-        let names: Vec<(String, &str)> = tree.keys().map(|path| (named(path), path.as_str())).collect();
+        // As find(1) says them, in one text: there may be many.
+        let mut text = String::new();
+        for path in tree.keys().filter(|path| *path != ".") {
+            text.extend(["./", path]);
+        }
+        let mut rest = text.as_str();
+        let mut name_of = |path: &'_ str| match path {
+            "." => ".",
+            _ => {
+                let (name, later) = rest.split_at(2 + path.len());
+                rest = later;
+                name
+            }
+        };
+        let names: Vec<(&str, &str)> = tree.keys().map(|path| (name_of(path), path.as_str())).collect();
         let mut outcome = Exclusion::default();
         let mut unmatched = Vec::new();
         let mut dropped_by: BTreeMap<&str, Option<usize>> = BTreeMap::new();

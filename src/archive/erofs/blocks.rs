@@ -1,5 +1,7 @@
 //! What files hold, as whole blocks in frames.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use base64ct::{Base64, Encoding};
@@ -43,11 +45,11 @@ pub struct EroInfo {
 
 /// Where a file's content is in the image.
 #[derive(Debug, Clone, Default)]
-pub struct EroPlace {
+pub struct EroPlace<'a> {
     /// First block.
     pub block: u32,
     /// Blocks of each chunk, as in [`Chunks`]; none where it is stored in whole blocks.
-    pub compressed: Option<Vec<u8>>,
+    pub compressed: Option<Cow<'a, [u8]>>,
     /// Whole blocks of it.
     blocks: u32,
     /// Bytes that lie beside the inode.
@@ -261,13 +263,13 @@ impl EroRun {
 ///
 /// # Errors
 /// A text for a frame of which other files are known than it has.
-pub fn place_files(
+pub fn place_files<'a>(
     runs: &[EroRun],
-    infos: &[EroInfo],
+    infos: &'a [EroInfo],
     block: u32,
-) -> Result<std::collections::BTreeMap<usize, EroPlace>, String> {
+) -> Result<BTreeMap<usize, EroPlace<'a>>, String> {
     let wrong = || "a frame has other files than are known of it".to_owned();
-    let mut found = std::collections::BTreeMap::<usize, EroPlace>::new();
+    let mut found = BTreeMap::<usize, EroPlace<'_>>::new();
     let mut at = block;
     let mut infos = infos.iter().enumerate();
     for run in runs {
@@ -280,7 +282,10 @@ pub fn place_files(
             for (place_in, (file, chunks)) in run.files.iter().zip(&info.files).enumerate() {
                 let place = found.entry(file.item).or_insert_with(|| EroPlace { block: at, ..EroPlace::default() });
                 if let Some(more) = &chunks.compressed {
-                    place.compressed.get_or_insert_default().extend_from_slice(more);
+                    match &mut place.compressed {
+                        Some(chunks) => chunks.to_mut().extend_from_slice(more),
+                        None => place.compressed = Some(Cow::Borrowed(more)),
+                    }
                 }
                 at = at.checked_add(chunks.blocks).ok_or("the image is too large for erofs")?;
                 place.blocks += chunks.blocks;

@@ -115,7 +115,7 @@ fn layout_of(size: u64, xattrs: usize) -> (Layout, u64) {
 pub fn node<'a>(
     image: &EroImage<'a>,
     tree: &Tree<'a>,
-    files: &BTreeMap<usize, EroPlace>,
+    files: &BTreeMap<usize, EroPlace<'_>>,
     shared: &mut Shared,
     item: usize,
     links: u32,

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 /// Bytes of ends that are kept in memory.
-const KEPT: usize = 32 << 20;
+const KEPT: usize = 16 << 20;
 
 /// Gives the ends of all files of a frame, in order.
 pub type ReadTails<'a> = &'a dyn Fn(usize) -> Result<Vec<Vec<u8>>, String>;

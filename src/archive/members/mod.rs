@@ -2,6 +2,7 @@
 
 pub mod directory;
 pub mod listing;
+pub mod packed;
 
 use std::io::{self, Read};
 

@@ -1,14 +1,12 @@
 //! Where a node's files come from: a running node by ssh, a directory, an archive.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::archive::{
-    Container, Look, START, container, list_cpio, list_directory, list_erofs, list_squashfs, list_tar, plain,
-};
+use crate::archive::{Look, Unlisted, list_directory, list_packed};
 
 use super::CaptureError;
 
@@ -214,24 +212,16 @@ impl Opened {
             }
             None => File::open(&path).map_err(said)?,
         };
-        let mut stream = plain(BufReader::with_capacity(1 << 18, file)).map_err(said)?;
-        let mut start = Vec::new();
-        stream.by_ref().take(START as u64).read_to_end(&mut start).map_err(said)?;
-        let kind = container(&start);
-        let mut stream = io::Cursor::new(start).chain(stream);
-        match kind {
-            Some(Container::Cpio) => list_cpio(&mut stream, look).map_err(said),
-            Some(Container::Tar) => list_tar(&mut stream, look).map_err(said),
-            Some(Container::Squashfs) => list_squashfs(&File::open(&path).map_err(said)?, look).map_err(said),
-            Some(Container::Erofs) => list_erofs(&File::open(&path).map_err(said)?, look).map_err(said),
-            Some(Container::FileSystem(kind)) => Err(CaptureError::Source {
-                text: path.display().to_string(),
-                problem: format!("it is a file system ({kind}): mount it, and name the directory"),
-            }),
-            _ => Err(CaptureError::Source {
-                text: path.display().to_string(),
-                problem: "it is neither an archive in tar or cpio, nor squashfs or erofs".to_owned(),
-            }),
+        let wrong = |problem: String| CaptureError::Source { text: path.display().to_string(), problem };
+        match list_packed(&file, look) {
+            Ok(_) => Ok(()),
+            Err(Unlisted::Io(error)) => Err(said(error)),
+            Err(Unlisted::FileSystem(kind)) => {
+                Err(wrong(format!("it is a file system ({kind}): mount it, and name the directory")))
+            }
+            Err(Unlisted::Unknown) => {
+                Err(wrong("it is neither an archive in tar or cpio, nor squashfs or erofs".to_owned()))
+            }
         }
     }
 }

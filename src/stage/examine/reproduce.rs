@@ -13,7 +13,7 @@ use crate::stage::builder::failed::Failed;
 use crate::stage::builder::history::{StoreHistory, outputs_by_name};
 use crate::stage::builder::run::{Builder, Context};
 use crate::stage::results::{Done, below, missing};
-use crate::stage::{ShellRequest, StageError};
+use crate::stage::{ShellRequest, ShellTree, StageError};
 use crate::store::Outputs;
 
 /// Kinds of work that run no command: imgbuild does them itself.
@@ -174,7 +174,7 @@ fn stand_in_tree(
     let request = ShellRequest {
         log: format!("logs/{}-shell.log", std::process::id()),
         scratch: scratch.name.clone(),
-        layers,
+        tree: ShellTree::Layers(layers),
         arguments: substitute.arguments.clone(),
         terminal: substitute.terminal.clone(),
     };

@@ -1,19 +1,31 @@
 //! A shell in the image's tree; what it changes is thrown away.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::sandbox::helper::News;
 use crate::sandbox::{CommandRequest, CommandResult, TreeMount, run_command};
+use crate::stage::inside::unpack::unpack;
 use crate::store::{in_scratch, lower_directories, make_directories, root_of};
 
-/// What to run, and in which layers.
+/// What a shell stands in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ShellTree {
+    /// Layers, lowest first.
+    Layers(Vec<Digest>),
+    /// A packed image, whoever made it: it is unpacked first.
+    Packed(PathBuf),
+}
+
+/// What to run, and in which tree.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ShellRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// Layers, lowest first.
-    pub layers: Vec<Digest>,
+    /// Where.
+    pub tree: ShellTree,
     /// The command.
     pub arguments: Vec<String>,
     /// Kind of terminal.
@@ -26,14 +38,16 @@ pub struct ShellRequest {
 pub fn inside(request: ShellRequest, _: News<'_>) -> Result<CommandResult, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
-        make_directories(&request.scratch, &["mount", "upper", "work"])?;
+        make_directories(&request.scratch, &["mount", "upper", "work", "tree"])?;
+        let (lower, root) = match &request.tree {
+            ShellTree::Layers(layers) => (lower_directories(layers)?, root_of(layers)?),
+            ShellTree::Packed(file) => {
+                let root = unpack(file, &at("tree"))?;
+                (vec![at("tree")], root)
+            }
+        };
         run_command(&CommandRequest {
-            root: TreeMount {
-                lower: lower_directories(&request.layers)?,
-                upper: at("upper"),
-                work: at("work"),
-                root: root_of(&request.layers)?,
-            },
+            root: TreeMount { lower, upper: at("upper"), work: at("work"), root },
             arguments: request.arguments.clone(),
             environment: [
                 ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),

@@ -3,6 +3,7 @@
 pub mod edit;
 pub mod probe;
 pub mod removal;
+pub mod unpack;
 
 use crate::digest::Digest;
 use crate::sandbox::helper::{News, Operation, answer};

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::store::layers::merge::Paths;
 use crate::store::layers::read::{self, Unread};
-use crate::store::{Manifest, Merged, Store, StoreError};
+use crate::store::{Entry, Manifest, Merged, Store, StoreError};
 
 /// The last build of an image: what its actions' keys were.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +132,45 @@ impl Store {
         read::manifest(&path, digest).map_err(|error| unread(path, error))
     }
 
+    /// Hands over the entries of a layer's manifest in order; they are worth something only when all were handed over.
+    ///
+    /// # Errors
+    /// As [`Self::manifest`].
+    pub fn each_entry(&self, layer: &Digest, take: &mut dyn FnMut(String, Entry)) -> Result<(), StoreError> {
+        let path = self.directory().join(Self::manifest_name(layer));
+        read::each_entry(&path, layer, take).map_err(|error| unread(path, error))
+    }
+
+    /// Paths of layers laid over one another, lowest first; whether each is a directory.
+    ///
+    /// # Errors
+    /// As [`Self::manifest`].
+    pub fn paths(&self, layers: &[Digest]) -> Result<BTreeMap<String, bool>, StoreError> {
+        let mut paths = Paths::default();
+        for layer in layers {
+            self.each_entry(layer, &mut |path, entry| paths.apply(path, &entry))?;
+        }
+        Ok(paths.0)
+    }
+
+    /// What layers laid over one another have in a folder, and the directories above it.
+    ///
+    /// # Errors
+    /// As [`Self::manifest`].
+    pub fn merged_folder(&self, layers: &[Digest], folder: &str) -> Result<Merged, StoreError> {
+        let leads =
+            |one: &str, to: &str| to.strip_prefix(one).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let mut tree = Merged::default();
+        for (number, layer) in layers.iter().enumerate() {
+            self.each_entry(layer, &mut |path, entry| {
+                if leads(&path, folder) || leads(folder, &path) {
+                    tree.apply(path, entry, number);
+                }
+            })?;
+        }
+        Ok(tree)
+    }
+
     /// Lays layers over one another, lowest first.
     ///
     /// # Errors
@@ -138,8 +178,7 @@ impl Store {
     pub fn merged(&self, layers: &[Digest]) -> Result<Merged, StoreError> {
         let mut tree = Merged::default();
         for (number, layer) in layers.iter().enumerate() {
-            let path = self.directory().join(Self::manifest_name(layer));
-            read::lay_over(&mut tree, &path, layer, number).map_err(|error| unread(path, error))?;
+            self.each_entry(layer, &mut |path, entry| tree.apply(path, entry, number))?;
         }
         Ok(tree)
     }
@@ -149,10 +188,8 @@ impl Store {
     /// # Errors
     /// As [`Self::manifest`].
     pub fn file_bytes(&self, layer: &Digest) -> Result<u64, StoreError> {
-        let path = self.directory().join(Self::manifest_name(layer));
         let mut bytes = 0;
-        read::each_entry(&path, layer, &mut |path, entry| bytes += entry.file_bytes(&path))
-            .map_err(|error| unread(path, error))?;
+        self.each_entry(layer, &mut |path, entry| bytes += entry.file_bytes(&path))?;
         Ok(bytes)
     }
 }

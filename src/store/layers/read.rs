@@ -77,14 +77,6 @@ pub fn manifest(path: &Path, layer: &Digest) -> Result<Manifest, Unread> {
     Ok(Manifest(entries))
 }
 
-/// Lays a layer over a tree.
-///
-/// # Errors
-/// [`Unread`]; the tree is worth nothing then.
-pub fn lay_over(tree: &mut Merged, path: &Path, layer: &Digest, number: usize) -> Result<(), Unread> {
-    each_entry(path, layer, &mut |path, entry| tree.apply(path, entry, number))
-}
-
 /// The manifest of a layer of the store that one is in.
 ///
 /// # Errors
@@ -116,7 +108,8 @@ pub fn merged_of(layers: &[Digest]) -> Result<Merged, String> {
     let mut tree = Merged::default();
     for (number, layer) in layers.iter().enumerate() {
         let name = Store::manifest_name(layer);
-        lay_over(&mut tree, Path::new(&name), layer, number).map_err(|error| wrong(error).told(layer))?;
+        each_entry(Path::new(&name), layer, &mut |path, entry| tree.apply(path, entry, number))
+            .map_err(|error| wrong(error).told(layer))?;
     }
     Ok(tree)
 }

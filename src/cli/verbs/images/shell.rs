@@ -1,5 +1,7 @@
 //! `imgbuild shell`.
 
+use std::path::Path;
+
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::output::reporter::Reporter;
@@ -8,14 +10,14 @@ use crate::digest::Digest;
 use crate::recipe::Recipe;
 use crate::sandbox::{CommandResult, Substitute};
 use crate::stage::reproduce;
-use crate::stage::{Again, Builder, Failed, Options, Reproduced, ShellRequest};
+use crate::stage::{Again, Builder, Failed, Options, Reproduced, ShellRequest, ShellTree};
 use crate::store::FileLock;
 
 /// Arguments of `shell`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The image, where the workspace has several
-    #[arg(value_name = "IMAGE")]
+    /// The image, where the workspace has several; with a slash in it: a packed image (cpio, tar, squashfs, erofs), whoever made it
+    #[arg(value_name = "IMAGE|FILE")]
     pub image: Option<String>,
     /// Where artefacts are [default: `out` beside the recipe]
     #[arg(long, value_name = "DIR")]
@@ -64,7 +66,27 @@ fn failed(text: String, exit: Exit) -> Exit {
     exit
 }
 
+/// Stands in the tree of a packed image.
+fn of_file(arguments: &crate::cli::Arguments, own: &Arguments, file: &str) -> Result<i32, Exit> {
+    if own.action.is_some() {
+        return Err(failed(format!("--action is of an image that a recipe builds, `{file}` is a file"), Exit::Input));
+    }
+    let path = Path::new(file);
+    let said = |error: std::io::Error| failed(format!("cannot read `{file}`: {error}"), Exit::Input);
+    // Said before a store is made.
+    if std::fs::File::open(path).and_then(|file| file.metadata()).map_err(said)?.is_dir() {
+        let help = "it is a directory: name a packed image, for instance out/compute/rootimg.sfs";
+        return Err(failed(format!("cannot open a shell in `{file}`: {help}"), Exit::Input));
+    }
+    let path = path.canonicalize().map_err(said)?;
+    stand(&Setup::open(arguments)?, own, file, ShellTree::Packed(path))
+}
+
 fn start(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<i32, Exit> {
+    // No image's name has a slash.
+    if let Some(file) = own.image.as_deref().filter(|image| image.contains('/')) {
+        return of_file(arguments, own, file);
+    }
     let recipe = recipe(arguments, own.image.as_deref())?;
     let setup = Setup::open(arguments)?;
     if let Some(action) = &own.action {
@@ -78,6 +100,11 @@ fn start(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<i32, Exit
     let layers = layers.filter(|layers| layers.iter().all(|layer| setup.store.has_layer(layer))).ok_or_else(|| {
         failed("the layers of the last build are not in this store: run `imgbuild build`".to_owned(), Exit::Input)
     })?;
+    stand(&setup, own, name, ShellTree::Layers(layers))
+}
+
+/// Runs the command in a tree; gives its status.
+fn stand(setup: &Setup, own: &Arguments, name: &str, tree: ShellTree) -> Result<i32, Exit> {
     let store_error = |error: crate::store::StoreError| failed(render::error(error), Exit::Machine);
     let _held = FileLock::share(&setup.store.use_lock()).map_err(store_error)?;
     let scratch = setup.store.scratch().map_err(store_error)?;
@@ -87,7 +114,7 @@ fn start(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<i32, Exit
     let request = ShellRequest {
         log: format!("logs/{}-shell.log", std::process::id()),
         scratch: scratch.name.clone(),
-        layers,
+        tree,
         arguments: command(own),
         terminal: terminal(),
     };

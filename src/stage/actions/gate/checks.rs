@@ -76,12 +76,13 @@ pub fn check_synced(recipe: &Recipe) -> Result<(), StageError> {
     Ok(())
 }
 
-/// What the initrd would have to know, changed by the script.
-fn settings_touched(manifest: &Manifest) -> Vec<String> {
-    let roots = &DRIVER_FILES[1..];
-    let files = manifest.0.iter().filter(|(_, entry)| !entry.is_directory()).map(|(path, _)| path);
-    files.filter(|path| roots.iter().any(|root| path.starts_with(root))).cloned().collect()
+/// Whether the initrd would have to know it.
+pub fn is_setting(path: &str, entry: &Entry) -> bool {
+    !entry.is_directory() && DRIVER_FILES[1..].iter().any(|root| path.starts_with(root))
 }
+
+/// Where kernel modules are.
+pub const MODULES: &str = "usr/lib/modules";
 
 /// Modules of a release that the image has otherwise than the kernel stage gave them, whoever brought them.
 fn modules_touched(payload: &Manifest, image: &Merged, release: &str) -> Vec<String> {
@@ -115,13 +116,18 @@ pub fn foreign_modules(payload: &Manifest, image: &Merged, release: &str) -> Vec
         .collect()
 }
 
-/// What the image has for its kernel is what the initrd is made of.
+/// What the image has for its kernel is what the initrd is made of; `settings` are those that the script changed.
 ///
 /// # Errors
 /// [`StageError::Gate`] with the files.
-pub fn check_modules(payload: &Manifest, image: &Merged, late: &[Manifest], release: &str) -> Result<(), StageError> {
+pub fn check_modules(
+    payload: &Manifest,
+    image: &Merged,
+    settings: Vec<String>,
+    release: &str,
+) -> Result<(), StageError> {
     let mut files = modules_touched(payload, image, release);
-    files.extend(late.iter().flat_map(settings_touched));
+    files.extend(settings);
     refuse(&files)
 }
 
@@ -376,17 +382,18 @@ mod tests {
         payload.0.insert("usr/lib/modules/6.1/kernel/a.ko".into(), file("a"));
         let mut image = payload.clone();
         image.0.insert("usr/lib/modules/6.1/modules.dep".into(), file("dep"));
-        let check = |image: &Manifest, late: &[Manifest]| {
-            check_modules(&payload, &crate::store::merge([image.clone()]), late, "6.1")
+        let check = |image: &Manifest, settings: &[&str]| {
+            let settings = settings.iter().map(|path| (*path).to_owned()).collect();
+            check_modules(&payload, &crate::store::merge([image.clone()]), settings, "6.1")
         };
         assert!(check(&image, &[]).is_ok());
         image.0.insert("usr/lib/modules/6.1/updates/b.ko.xz".into(), file("b"));
         assert!(check(&image, &[]).unwrap_err().to_string().contains("updates/b.ko.xz"));
         image.0.insert("usr/lib/modules/6.1/kernel/a.ko".into(), file("other"));
         assert!(check(&image, &[]).unwrap_err().to_string().contains("kernel/a.ko"));
-        let mut late = Manifest::default();
-        late.0.insert("etc/modprobe.d/x.conf".into(), file("x"));
-        assert!(check(&payload, &[late]).unwrap_err().to_string().contains("etc/modprobe.d/x.conf"));
+        let setting = "etc/modprobe.d/x.conf";
+        assert!(is_setting(setting, &file("x")) && !is_setting("etc/modprobe.d", &file("x")));
+        assert!(check(&payload, &[setting]).unwrap_err().to_string().contains(setting));
     }
 
     #[test]

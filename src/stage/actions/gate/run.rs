@@ -20,18 +20,23 @@ use crate::store::Outputs;
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let done = context.done;
     let layers = below(action, done)?;
+    let modules = builder.store.merged_folder(&layers, gate::MODULES)?;
     if builder.recipe.model.initrd.modules_from == ModulesFrom::Kernel {
         let payload = builder.store.manifest(&done.layer(ids::PAYLOAD)?)?;
         let is_late = |upstream: &crate::plan::Upstream| upstream.action == ids::POSTINSTALL;
         let of_layers = action.upstream.iter().filter(|upstream| upstream.output == "layer");
         let late = of_layers.zip(&layers).filter(|(upstream, _)| is_late(upstream));
-        let late = late.map(|(_, layer)| builder.store.manifest(layer)).collect::<Result<Vec<_>, _>>()?;
-        let merged = builder.store.merged(&layers)?;
-        gate::check_modules(&payload, &merged, &late, &done.value(ids::PAYLOAD, "release")?)?;
+        let mut settings = Vec::new();
+        for (_, layer) in late {
+            builder.store.each_entry(layer, &mut |path, entry| {
+                settings.extend(gate::is_setting(&path, &entry).then_some(path));
+            })?;
+        }
+        gate::check_modules(&payload, &modules, settings, &done.value(ids::PAYLOAD, "release")?)?;
     } else {
         let payload = builder.store.manifest(&done.layer(ids::PAYLOAD)?)?;
         let release = done.value(ids::PAYLOAD, "release")?;
-        let foreign = gate::foreign_modules(&payload, &builder.store.merged(&layers)?, &release);
+        let foreign = gate::foreign_modules(&payload, &modules, &release);
         drivers::check_foreign_modules(builder, &layers, &release, foreign)?;
     }
     let script = builder.recipe.postinstall.as_ref().map_or("the recipe", |script| script.name.as_str());

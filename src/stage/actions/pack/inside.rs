@@ -44,7 +44,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         false => Labelled::default(),
     };
     let secrets = secrets(&reader, &request.excluded, &request.own)?;
-    let mut entries = Vec::new();
+    let mut entries = Vec::with_capacity(reader.tree.0.len());
     let mut xattrs = Vec::new();
     let (mut inodes, mut memory) = (0, count * LABEL);
     // There is one tree in memory, however large the image is.

@@ -24,12 +24,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let layers = below(action, context.done)?;
     let is_own = |id: &String| context.stages.graph.get(id).is_some_and(|made| made.kind.is_of_the_recipe());
     let own = action.upstream.iter().filter(|upstream| upstream.output == "layer").map(|upstream| &upstream.action);
-    // Gone before the packing begins: it needs the memory.
-    let exclusion = {
-        let tree = builder.store.merged(&layers)?;
-        let paths = tree.0.into_iter().map(|(path, found)| (path, found.entry.is_directory())).collect();
-        builder.recipe.exclude.apply(&paths)
-    };
+    let exclusion = builder.recipe.exclude.apply(&builder.store.paths(&layers)?);
     if action.id == ids::PACK {
         for finding in &exclusion.findings {
             builder.report.finding(finding);

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::archive::{
-    Container, Listed, START, container, list_cpio, list_directory, list_erofs, list_squashfs, list_tar, plain,
-};
+use crate::archive::{Container, Listed, Unlisted, list_directory, list_packed};
 use crate::digest::Digest;
 use crate::distro::installed::{LONGEST_DATABASE, lists_packages};
 use crate::store::{Kind, Merged};
@@ -109,11 +107,6 @@ impl Tree {
     /// # Errors
     /// The reader's; `InvalidData` for what is neither.
     pub fn of_archive(file: &Path, xattrs: Option<&[(String, String, String)]>) -> io::Result<Self> {
-        let mut stream = plain(io::BufReader::with_capacity(1 << 18, std::fs::File::open(file)?))?;
-        let mut start = Vec::new();
-        stream.by_ref().take(START as u64).read_to_end(&mut start)?;
-        let kind = container(&start);
-        let mut stream = io::Cursor::new(start).chain(stream);
         let mut tree = Self::default();
         // Names of one file: the content comes with one of them.
         let mut links: BTreeMap<u64, Vec<String>> = BTreeMap::new();
@@ -128,15 +121,13 @@ impl Tree {
             }
             tree.take(entry, content)
         };
-        match kind {
-            Some(Container::Cpio) => list_cpio(&mut stream, &mut look)?,
-            Some(Container::Tar) => list_tar(&mut stream, &mut look)?,
-            Some(Container::Squashfs) => list_squashfs(&std::fs::File::open(file)?, &mut look)?,
-            Some(Container::Erofs) => list_erofs(&std::fs::File::open(file)?, &mut look)?,
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is neither cpio, tar, squashfs nor erofs")),
-        }
-        tree.has_xattrs =
-            matches!(kind, Some(Container::Tar | Container::Squashfs | Container::Erofs)) || xattrs.is_some();
+        let kind = list_packed(&std::fs::File::open(file)?, &mut look).map_err(|error| match error {
+            Unlisted::Io(error) => error,
+            Unlisted::FileSystem(_) | Unlisted::Unknown => {
+                io::Error::new(io::ErrorKind::InvalidData, "it is neither cpio, tar, squashfs nor erofs")
+            }
+        })?;
+        tree.has_xattrs = kind != Container::Cpio || xattrs.is_some();
         for names in links.into_values() {
             let full = names.iter().filter_map(|name| tree.nodes.get(name)).max_by_key(|node| node.size).cloned();
             for (name, full) in names.iter().zip(std::iter::repeat(full)) {

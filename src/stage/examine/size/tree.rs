@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::{HEAD, SizedFile, owners};
-use crate::archive::{
-    Container, Listed, START, container, list_cpio, list_directory, list_erofs, list_squashfs, list_tar, plain,
-};
+use crate::archive::{Listed, Unlisted, list_directory, list_packed};
 use crate::distro::installed;
 
 /// A tree and what is known of it.
@@ -115,8 +113,7 @@ pub fn sized_tree(path: &Path) -> Result<SizedTree, TreeError> {
         of_directory(path, &mut reading).map_err(said)?;
     } else {
         whole = Some(found.len());
-        let file = BufReader::with_capacity(1 << 18, File::open(path).map_err(said)?);
-        of_archive(path, Box::new(file), &mut reading)?;
+        of_archive(path, &mut reading)?;
     }
     let database = installed::read(&reading.databases)
         .map_err(|problem| TreeError::Database { path: path.to_owned(), problem })?;
@@ -132,65 +129,19 @@ pub fn sized_tree(path: &Path) -> Result<SizedTree, TreeError> {
     Ok(SizedTree { files, owners, has_packages: database.is_some(), is_packed: whole.is_some() })
 }
 
-/// Reads an archive, and those that follow it: an initrd may be several in cpio, each compressed or not. Source: the kernel's
-/// early userspace documentation, "buffer-format".
-fn of_archive(path: &Path, stream: Box<dyn Read + '_>, reading: &mut Reading) -> Result<(), TreeError> {
+/// Reads an archive, and those that follow it.
+fn of_archive(path: &Path, reading: &mut Reading) -> Result<(), TreeError> {
     let said = |source: io::Error| TreeError::Read { path: path.to_owned(), source };
-    let mut next = Some(stream);
-    while let Some(stream) = next.take() {
-        let mut stream = plain(stream).map_err(said)?;
-        let mut start = Vec::new();
-        stream.by_ref().take(START as u64).read_to_end(&mut start).map_err(said)?;
-        let kind = container(&start);
-        let mut stream = Cursor::new(start).chain(stream);
-        let mut look = |listed: &Listed, content: &mut dyn Read| reading.take(listed, content);
-        match kind {
-            Some(Container::Cpio) => {
-                list_cpio(&mut stream, &mut look).map_err(said)?;
-                let mut rest = BufReader::new(stream);
-                if let Some(first) = after_padding(&mut rest).map_err(said)? {
-                    next = Some(Box::new(Cursor::new([first]).chain(rest)));
-                }
-            }
-            Some(Container::Tar) => list_tar(&mut stream, &mut look).map_err(said)?,
-            Some(Container::Squashfs) => {
-                let file = File::open(path).map_err(said)?;
-                list_squashfs(&file, &mut look).map_err(said)?;
-            }
-            Some(Container::Erofs) => {
-                let file = File::open(path).map_err(said)?;
-                list_erofs(&file, &mut look).map_err(said)?;
-            }
-            Some(Container::FileSystem(kind)) => {
-                let help = format!("mount the {kind} (mount -o loop,ro FILE DIR) and name the directory");
-                return Err(TreeError::Unknown { path: path.to_owned(), help });
-            }
-            _ => {
-                let help = "name a directory, or an archive: rootimg.cpio.gz, rootimg.tar.xz".to_owned();
-                return Err(TreeError::Unknown { path: path.to_owned(), help });
-            }
+    let file = File::open(path).map_err(said)?;
+    let unknown = |help: String| TreeError::Unknown { path: path.to_owned(), help };
+    match list_packed(&file, &mut |listed, content| reading.take(listed, content)) {
+        Ok(_) => Ok(()),
+        Err(Unlisted::Io(error)) => Err(said(error)),
+        Err(Unlisted::FileSystem(kind)) => {
+            Err(unknown(format!("mount the {kind} (mount -o loop,ro FILE DIR) and name the directory")))
         }
-    }
-    Ok(())
-}
-
-/// The first byte behind zeros; none at the end.
-fn after_padding(stream: &mut impl BufRead) -> io::Result<Option<u8>> {
-    loop {
-        let buffer = stream.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(None);
-        }
-        match buffer.iter().position(|byte| *byte != 0) {
-            Some(at) => {
-                let first = buffer[at];
-                stream.consume(at + 1);
-                return Ok(Some(first));
-            }
-            None => {
-                let length = buffer.len();
-                stream.consume(length);
-            }
+        Err(Unlisted::Unknown) => {
+            Err(unknown("name a directory, or an archive: rootimg.cpio.gz, rootimg.tar.xz".to_owned()))
         }
     }
 }
