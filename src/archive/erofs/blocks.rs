@@ -15,8 +15,8 @@ use crate::digest::{Digest, FieldHasher, Sha256};
 
 /// Frames that are written in one go: one with several files, or all of a large file.
 #[derive(Debug, Clone, Default)]
-pub struct EroRun {
-    files: Vec<DataFile>,
+pub struct EroRun<'a> {
+    files: Vec<DataFile<'a>>,
     /// Bytes of the file that each frame has; none where there is one frame.
     cuts: Vec<u64>,
 }
@@ -73,7 +73,7 @@ impl EroInfo {
 }
 
 /// Cuts files, sorted by path, into runs.
-pub fn cut_erofs(files: Vec<DataFile>, chunk: u32) -> Vec<EroRun> {
+pub fn cut_erofs(files: Vec<DataFile<'_>>, chunk: u32) -> Vec<EroRun<'_>> {
     let most = FRAME_MOST / u64::from(chunk) * u64::from(chunk);
     let mut runs = Vec::new();
     let mut current = EroRun::default();
@@ -91,7 +91,7 @@ pub fn cut_erofs(files: Vec<DataFile>, chunk: u32) -> Vec<EroRun> {
             runs.push(EroRun { files: vec![file], cuts });
             continue;
         }
-        if bytes >= FRAME_MOST || (bytes >= FRAME_LEAST && starts_frame(&file.path)) {
+        if bytes >= FRAME_MOST || (bytes >= FRAME_LEAST && starts_frame(file.path)) {
             runs.push(std::mem::take(&mut current));
             bytes = 0;
         }
@@ -170,7 +170,7 @@ fn store(bytes: &[u8], data: &mut Vec<u8>) -> String {
     Base64::encode_string(tail)
 }
 
-impl EroRun {
+impl EroRun<'_> {
     /// How many frames it has.
     pub fn count(&self) -> usize {
         self.cuts.len().max(1)
@@ -205,7 +205,7 @@ impl EroRun {
             take(data, EroInfo { frame, files })
         };
         let said =
-            |file: &DataFile, error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", file.path));
+            |file: &DataFile<'_>, error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", file.path));
         let wrong = || io::Error::new(io::ErrorKind::InvalidData, "its size is not its manifest's");
         if let (Some(file), false) = (self.files.first(), self.cuts.is_empty()) {
             let mut reader = content(file.item).map_err(|error| said(file, error))?;
@@ -264,7 +264,7 @@ impl EroRun {
 /// # Errors
 /// A text for a frame of which other files are known than it has.
 pub fn place_files<'a>(
-    runs: &[EroRun],
+    runs: &[EroRun<'_>],
     infos: &'a [EroInfo],
     block: u32,
 ) -> Result<BTreeMap<usize, EroPlace<'a>>, String> {

@@ -29,7 +29,7 @@ pub struct EroImage<'a> {
     /// For each entry that is a file with content, whose content it is: the number of an entry in `runs`.
     pub content: &'a BTreeMap<usize, usize>,
     /// The data.
-    pub runs: &'a [EroRun],
+    pub runs: &'a [EroRun<'a>],
     /// What the frames of `runs` are; what lies beside inodes is asked for when it is needed.
     pub infos: &'a [EroInfo],
     /// Reads what lies beside the inodes of a frame's files, by the frame's number.

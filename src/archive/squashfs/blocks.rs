@@ -10,22 +10,22 @@ use crate::archive::frames::write::{FRAME_LEAST, FRAME_MOST, FrameInfo, starts_f
 use crate::digest::{Digest, FieldHasher, Sha256};
 
 /// A file with content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataFile {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataFile<'a> {
     /// Its path; says where frames are cut.
-    pub path: String,
+    pub path: &'a str,
     /// The caller's number of it.
     pub item: usize,
     /// Bytes.
     pub size: u64,
     /// Of the content.
-    pub digest: Digest,
+    pub digest: &'a Digest,
 }
 
 /// Some blocks of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Piece {
-    file: DataFile,
+struct Piece<'a> {
+    file: DataFile<'a>,
     /// The first block.
     first: u64,
     /// How many; none for a file that is smaller than one.
@@ -34,15 +34,15 @@ struct Piece {
 
 /// What is compressed and kept together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DataFrame {
-    pieces: Vec<Piece>,
+pub struct DataFrame<'a> {
+    pieces: Vec<Piece<'a>>,
 }
 
 /// Frames that are written in one go: one with several files, or all of a large file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Run {
+pub struct Run<'a> {
     /// In order.
-    pub frames: Vec<DataFrame>,
+    pub frames: Vec<DataFrame<'a>>,
 }
 
 /// What a written frame is.
@@ -73,7 +73,7 @@ pub type Fragment = (u64, u32);
 pub type Take<'a> = &'a mut dyn FnMut(&[u8], BlockInfo) -> io::Result<()>;
 
 /// Cuts files, sorted by path, into runs.
-pub fn cut_blocks(files: Vec<DataFile>, block_size: u32) -> Vec<Run> {
+pub fn cut_blocks(files: Vec<DataFile<'_>>, block_size: u32) -> Vec<Run<'_>> {
     let block_size = u64::from(block_size);
     let mut runs = Vec::new();
     let mut current = DataFrame::default();
@@ -83,13 +83,13 @@ pub fn cut_blocks(files: Vec<DataFile>, block_size: u32) -> Vec<Run> {
         if file.size > FRAME_MOST {
             let most = FRAME_MOST / block_size;
             let frames = (0..blocks).step_by(usize::try_from(most.max(1)).unwrap_or(usize::MAX)).map(|first| {
-                let piece = Piece { file: file.clone(), first, blocks: most.max(1).min(blocks - first) };
+                let piece = Piece { file, first, blocks: most.max(1).min(blocks - first) };
                 DataFrame { pieces: vec![piece] }
             });
             runs.push(Run { frames: frames.collect() });
             continue;
         }
-        if bytes >= FRAME_MOST || (bytes >= FRAME_LEAST && starts_frame(&file.path)) {
+        if bytes >= FRAME_MOST || (bytes >= FRAME_LEAST && starts_frame(file.path)) {
             runs.push(Run { frames: vec![std::mem::take(&mut current)] });
             bytes = 0;
         }
@@ -102,7 +102,7 @@ pub fn cut_blocks(files: Vec<DataFile>, block_size: u32) -> Vec<Run> {
     runs
 }
 
-impl DataFrame {
+impl DataFrame<'_> {
     /// What identifies it: all that its bytes are a function of.
     pub fn key(&self, compression: Compression, block_size: u32) -> Digest {
         let mut hasher = FieldHasher::new("imgbuild squashfs frame v1");
@@ -134,7 +134,7 @@ impl DataFrame {
     }
 }
 
-impl Run {
+impl Run<'_> {
     /// Compresses all frames; hands each over with what it is.
     ///
     /// # Errors
@@ -223,7 +223,7 @@ pub fn stored_size(word: u32) -> u64 {
 /// # Errors
 /// A text for a frame of which other blocks are known than it has.
 pub fn place_blocks(
-    runs: &[Run],
+    runs: &[Run<'_>],
     infos: &[BlockInfo],
     block_size: u32,
     start: u64,

@@ -40,7 +40,7 @@ pub struct Image<'a> {
     /// For each entry that is a file with content, whose content it is: the number of an entry in `runs`.
     pub content: &'a BTreeMap<usize, usize>,
     /// The data.
-    pub runs: &'a [Run],
+    pub runs: &'a [Run<'a>],
     /// What the frames of `runs` are.
     pub infos: &'a [BlockInfo],
     /// Compressor.

@@ -337,6 +337,27 @@ fn several_forms_of_an_image_are_published_side_by_side_and_each_is_an_action_of
     let osimage = format!("xcat:{}", space.path().join("osimage").display());
     let err = space.run(&["build", "--locked", "--publish", &osimage]).good().err;
     assert!(space.path().join("osimage/rootimg.sfs").is_file() && !err.contains("pack/rootimg-gzip"), "{err}");
+    // A shell stands in the file of each form, and in the layers.
+    let seen = |image: &str| {
+        let script = "stat -c '%a %u %g' /; stat -c '%a %u %g %Y %n' /usr /etc/several /etc/shadow /usr/bin/perl; cat /etc/several; echo ---; \
+                      find /etc /usr /sbin -xdev -printf '%p %m %U %G %n %l\n' | sort";
+        let out = space.run(&["shell", image, "--", "/bin/sh", "-c", script]).good().out;
+        let (first, all) = out.split_once("several\n---\n").unwrap();
+        (first.to_owned(), all.to_owned())
+    };
+    let packed = ["rootimg.cpio.zst", "rootimg.sfs", "rootimg.tar.gz"];
+    let packed = packed.map(|name| seen(directory.join(name).to_str().unwrap()));
+    // The layers have what the exclude list takes, too.
+    assert_eq!(packed[0].0, seen("tiny").0);
+    assert!(packed[0].1.lines().count() > 1000 && packed[0] == packed[1] && packed[1] == packed[2]);
+    let refused = |file: &str, part: &str| {
+        let said = space.run(&["shell", file, "--", "/bin/true"]);
+        assert!(said.code != 0 && said.err.contains(part), "{file}: {} {}", said.code, said.err);
+    };
+    refused("out/tiny/", "it is a directory: name a packed image");
+    refused("./image.toml", "neither an archive in cpio or tar, nor squashfs or erofs");
+    refused("out/nothing", "cannot read `out/nothing`");
+
     // A fetched copy has all forms.
     let server = Server::start(&directory, 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
     let copy = space.path().join("copy");

@@ -1,7 +1,5 @@
 //! `imgbuild shell`.
 
-use std::path::Path;
-
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::output::reporter::Reporter;
@@ -71,10 +69,10 @@ fn of_file(arguments: &crate::cli::Arguments, own: &Arguments, file: &str) -> Re
     if own.action.is_some() {
         return Err(failed(format!("--action is of an image that a recipe builds, `{file}` is a file"), Exit::Input));
     }
-    let path = Path::new(file);
+    let path = arguments.directory.join(file);
     let said = |error: std::io::Error| failed(format!("cannot read `{file}`: {error}"), Exit::Input);
     // Said before a store is made.
-    if std::fs::File::open(path).and_then(|file| file.metadata()).map_err(said)?.is_dir() {
+    if std::fs::File::open(&path).and_then(|file| file.metadata()).map_err(said)?.is_dir() {
         let help = "it is a directory: name a packed image, for instance out/compute/rootimg.sfs";
         return Err(failed(format!("cannot open a shell in `{file}`: {help}"), Exit::Input));
     }

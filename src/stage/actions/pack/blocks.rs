@@ -99,7 +99,7 @@ type Take<'a, I> = &'a mut dyn FnMut(&[u8], I) -> io::Result<()>;
 
 impl Source<'_> {
     /// For each entry that is a file with content, the first one of equal content; and those, each once.
-    fn contents(&self) -> (BTreeMap<usize, usize>, Vec<DataFile>) {
+    fn contents(&self) -> (BTreeMap<usize, usize>, Vec<DataFile<'_>>) {
         let mut known: BTreeMap<&Digest, usize> = BTreeMap::new();
         let mut content: BTreeMap<usize, usize> = BTreeMap::new();
         let mut files = Vec::new();
@@ -111,7 +111,7 @@ impl Source<'_> {
             let first = *known.entry(digest).or_insert(item);
             content.insert(item, first);
             if first == item {
-                files.push(DataFile { path: path.clone(), item, size: *size, digest: *digest });
+                files.push(DataFile { path, item, size: *size, digest });
             }
         }
         (content, files)
