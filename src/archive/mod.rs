@@ -21,7 +21,7 @@ pub use self::erofs::{
 };
 pub use self::members::directory::list_directory;
 pub use self::members::listing::{Listed, Look};
-pub use self::members::packed::{Unlisted, list_packed};
+pub use self::members::packed::{Unlisted, is_packed, list_packed};
 pub use self::squashfs::{
     BlockInfo, DataFile, DataFrame, Finished, Image, Run, SQUASHFS_VERSION, cut_blocks, finish, fits, list_squashfs,
 };

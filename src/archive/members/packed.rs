@@ -25,6 +25,17 @@ impl From<io::Error> for Unlisted {
     }
 }
 
+/// Whether a file begins as a packed tree that [`list_packed`] reads.
+///
+/// # Errors
+/// The reader's.
+pub fn is_packed(file: &File) -> io::Result<bool> {
+    let mut start = Vec::new();
+    plain(file)?.take(START as u64).read_to_end(&mut start)?;
+    use Container::{Cpio, Erofs, Squashfs, Tar};
+    Ok(matches!(container(&start), Some(Cpio | Tar | Squashfs | Erofs)))
+}
+
 /// Lists a tree in cpio or tar, compressed or not, in squashfs or erofs; says which. Of cpio also those that follow the first: an
 /// initrd may be several, each compressed or not. Source: the kernel's early userspace documentation, "buffer-format".
 ///

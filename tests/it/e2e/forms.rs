@@ -352,9 +352,9 @@ fn several_forms_of_an_image_are_published_side_by_side_and_each_is_an_action_of
     assert!(packed[0].1.lines().count() > 1000 && packed[0] == packed[1] && packed[1] == packed[2]);
     let refused = |file: &str, part: &str| {
         let said = space.run(&["shell", file, "--", "/bin/true"]);
-        assert!(said.code != 0 && said.err.contains(part), "{file}: {} {}", said.code, said.err);
+        assert!(said.code == 1 && said.err.contains(part), "{file}: {} {}", said.code, said.err);
     };
-    refused("out/tiny/", "it is a directory: name a packed image");
+    refused("out/tiny/", "it is a directory; name a packed image");
     refused("./image.toml", "neither an archive in cpio or tar, nor squashfs or erofs");
     refused("out/nothing", "cannot read `out/nothing`");
 

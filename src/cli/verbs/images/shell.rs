@@ -72,9 +72,17 @@ fn of_file(arguments: &crate::cli::Arguments, own: &Arguments, file: &str) -> Re
     let path = arguments.directory.join(file);
     let said = |error: std::io::Error| failed(format!("cannot read `{file}`: {error}"), Exit::Input);
     // Said before a store is made.
-    if std::fs::File::open(&path).and_then(|file| file.metadata()).map_err(said)?.is_dir() {
-        let help = "it is a directory: name a packed image, for instance out/compute/rootimg.sfs";
-        return Err(failed(format!("cannot open a shell in `{file}`: {help}"), Exit::Input));
+    let opened = std::fs::File::open(&path).map_err(said)?;
+    let problem = match opened.metadata().map_err(said)?.is_dir() {
+        true => Some("a directory"),
+        false if !crate::archive::is_packed(&opened).map_err(said)? => {
+            Some("neither an archive in cpio or tar, nor squashfs or erofs")
+        }
+        false => None,
+    };
+    if let Some(problem) = problem {
+        let help = "name a packed image, for instance out/compute/rootimg.sfs";
+        return Err(failed(format!("cannot open a shell in `{file}`: it is {problem}; {help}"), Exit::Input));
     }
     let path = path.canonicalize().map_err(said)?;
     stand(&Setup::open(arguments)?, own, file, ShellTree::Packed(path))
