@@ -210,7 +210,7 @@ impl EroRun<'_> {
         if let (Some(file), false) = (self.files.first(), self.cuts.is_empty()) {
             let mut reader = content(file.item).map_err(|error| said(file, error))?;
             for (number, size) in self.cuts.iter().enumerate() {
-                let mut bytes = Vec::new();
+                let mut bytes = Vec::with_capacity(*size as usize);
                 reader.by_ref().take(*size).read_to_end(&mut bytes).map_err(|error| said(file, error))?;
                 let is_last = number + 1 == self.cuts.len();
                 if bytes.len() as u64 != *size
@@ -218,7 +218,7 @@ impl EroRun<'_> {
                 {
                     return Err(said(file, wrong()));
                 }
-                let mut data = Vec::new();
+                let mut data = Vec::with_capacity(size.next_multiple_of(BLOCK) as usize);
                 let (mut compressed, mut tail) = (None, String::new());
                 if is_compressed {
                     compressed = Some(compress_all(&bytes, chunk, &mut data));
@@ -230,9 +230,11 @@ impl EroRun<'_> {
             }
             return Ok(());
         }
-        let (mut data, mut files, mut unpacked) = (Vec::new(), Vec::new(), 0);
+        let most: u64 = self.files.iter().map(|file| file.size.next_multiple_of(BLOCK)).sum();
+        let (mut data, mut files, mut unpacked) = (Vec::with_capacity(most as usize), Vec::new(), 0);
+        let mut bytes = Vec::new();
         for file in &self.files {
-            let mut bytes = Vec::new();
+            bytes.clear();
             let mut reader = content(file.item).map_err(|error| said(file, error))?;
             reader.read_to_end(&mut bytes).map_err(|error| said(file, error))?;
             if bytes.len() as u64 != file.size {

@@ -32,6 +32,17 @@ struct Piece<'a> {
     blocks: u64,
 }
 
+impl Piece<'_> {
+    /// Bytes of content.
+    fn bytes(&self, block_size: u32) -> u64 {
+        let block_size = u64::from(block_size);
+        match self.blocks {
+            0 => self.file.size,
+            blocks => (self.file.size - self.first * block_size).min(blocks * block_size),
+        }
+    }
+}
+
 /// What is compressed and kept together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataFrame<'a> {
@@ -149,7 +160,9 @@ impl Run<'_> {
         // Of a large file: it is read once, whatever the number of its frames.
         let mut open: Option<Box<dyn Read + 'a>> = None;
         for frame in &self.frames {
-            let (mut data, mut fragments) = (Vec::new(), Vec::new());
+            // No larger than what is packed, and never copied to grow.
+            let most: u64 = frame.pieces.iter().map(|piece| piece.bytes(block_size)).sum();
+            let (mut data, mut fragments) = (Vec::with_capacity(most as usize), Vec::new());
             let (mut words, mut fragment_words) = (Vec::new(), Vec::new());
             let mut unpacked = 0;
             let mut block = vec![0; block_size as usize];
