@@ -8,6 +8,7 @@ static MEMORY: imgbuild::sandbox::Memory = imgbuild::sandbox::Memory;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    imgbuild::sandbox::give_back_at_once();
     // Before any thread starts: entering a user namespace is for single-threaded processes.
     if arguments.get(1).map(String::as_str) == Some(imgbuild::sandbox::helper::ARGUMENT) {
         let operations = imgbuild::stage::operations();

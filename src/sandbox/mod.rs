@@ -24,7 +24,7 @@ mod tree;
 pub use command::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_command, shown};
 pub use error::SandboxError;
 pub use ids::{BUILT_IN_BASE, IdMap};
-pub use memory::{Memory, check_stack};
+pub use memory::{Memory, check_stack, give_back_at_once};
 pub use namespace::Namespace;
 pub use substitute::{Substitute, status_in};
 pub use tree::overlay::{Assembly, TreeMount, upper_is_whole};

@@ -11,6 +11,7 @@ use super::credentials::Credentials;
 use super::credentials::access::{Proxy, Tls, access_of};
 use super::credentials::address::split_user;
 use super::pace::{PATIENCE, Paced};
+use super::proxy::{self, apt, through};
 use crate::distro::DistroError;
 use crate::store::StoreError;
 
@@ -23,8 +24,16 @@ pub(super) const TRIES: u32 = 5;
 /// How many redirects of one request are followed.
 const REDIRECTS: u32 = 5;
 
-/// Host and port, and how they are reached.
-type Connection = (String, Tls, Proxy);
+/// Scheme, host and port, and how they are reached: by which certificates and which proxy.
+type Connection = (String, Tls, Option<String>);
+
+/// What asks for an address.
+struct Client {
+    agent: ureq::Agent,
+    authorization: Option<String>,
+    /// By way of what, as it may stand in a message.
+    proxy: Option<String>,
+}
 
 /// Talks to mirrors.
 #[derive(Debug, Clone)]
@@ -33,6 +42,8 @@ pub struct Fetcher {
     credentials: &'static Credentials,
     /// Clients of servers that want certificates of their own or a proxy.
     own: Arc<Mutex<HashMap<Connection, ureq::Agent>>>,
+    /// apt's own settings, where its archives are asked.
+    apts: Option<&'static apt::Settings>,
     /// Where halves of downloads are; none: beside their destination.
     pub(super) aside: Option<PathBuf>,
     patience: Duration,
@@ -75,8 +86,12 @@ impl Failure {
     }
 }
 
-/// A client; `tls` where an address wants certificates of its own, `proxy` where it is not that of the environment.
-fn agent(patience: Duration, tls: Option<ureq::tls::TlsConfig>, proxy: Option<Option<ureq::Proxy>>) -> ureq::Agent {
+/// A client; `tls` where an address wants certificates of its own; `url` is one that it is for.
+fn agent(
+    patience: Duration,
+    tls: Option<ureq::tls::TlsConfig>,
+    (proxy, url): (Option<ureq::Proxy>, &str),
+) -> ureq::Agent {
     let mut config = ureq::Agent::config_builder()
         .timeout_connect(Some(patience.min(Duration::from_secs(15))))
         .timeout_recv_response(Some(patience))
@@ -90,10 +105,10 @@ fn agent(patience: Duration, tls: Option<ureq::tls::TlsConfig>, proxy: Option<Op
     if let Some(tls) = tls {
         config = config.tls_config(tls);
     }
-    if let Some(proxy) = proxy {
-        config = config.proxy(proxy);
+    match proxy {
+        Some(proxy) if through::is_for(url, &proxy) => through::agent(config.proxy(None).build(), &proxy),
+        proxy => config.proxy(proxy).build().new_agent(),
     }
-    config.build().new_agent()
 }
 
 impl Default for Fetcher {
@@ -111,7 +126,13 @@ impl Fetcher {
     /// Makes a client that waits so long for a server that says nothing.
     pub fn with_patience(patience: Duration) -> Self {
         let credentials = Credentials::of_host();
-        Self { agent: agent(patience, None, None), credentials, own: Arc::default(), aside: None, patience }
+        let agent = agent(patience, None, (None, ""));
+        Self { agent, credentials, own: Arc::default(), apts: None, aside: None, patience }
+    }
+
+    /// The same for apt's archives: what apt's own settings on this host say of proxies goes before the environment.
+    pub fn as_apt(self) -> Self {
+        Self { apts: Some(apt::of_host()), ..self }
     }
 
     /// The same with halves of downloads in a directory on the destinations' file system.
@@ -183,24 +204,41 @@ impl Fetcher {
         Err(last.told(file, place, Path::new(file)))
     }
 
+    /// By way of which proxy an address is asked.
+    fn proxy_of(&self, url: &str) -> Option<String> {
+        let said = access_of(url).map(|access| access.proxy).filter(|proxy| *proxy != Proxy::Environment);
+        match said.or_else(|| self.apts.and_then(|apts| apts.proxy_of(url))) {
+            Some(Proxy::At(address)) => Some(address),
+            Some(Proxy::Nothing) => None,
+            Some(Proxy::Environment) | None => proxy::of_environment(url),
+        }
+    }
+
     /// What asks for an address, and with which header.
-    fn client(&self, url: &str) -> Result<(ureq::Agent, Option<String>), String> {
+    fn client(&self, url: &str) -> Result<Client, String> {
         let authorization = self.credentials.authorization(url)?;
         let tls = self.credentials.tls(url);
-        let proxy = access_of(url).map(|access| access.proxy).unwrap_or_default();
-        if tls == Tls::default() && proxy == Proxy::default() {
-            return Ok((self.agent.clone(), authorization));
+        let address = self.proxy_of(url);
+        let proxy = address.as_deref().map(proxy::shown);
+        if tls == Tls::default() && address.is_none() {
+            return Ok(Client { agent: self.agent.clone(), authorization, proxy });
         }
         let authority = url.split('/').nth(2).unwrap_or_default();
-        let place = (authority.to_owned(), tls, proxy);
+        let whose = url.split_once(authority).map_or(url, |(scheme, _)| &url[..scheme.len() + authority.len()]);
+        let place = (whose.to_owned(), tls, address);
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = own.get(&place) {
-            return Ok((agent.clone(), authorization));
+            return Ok(Client { agent: agent.clone(), authorization, proxy });
         }
-        let whose = url.split_once(authority).map_or(url, |(scheme, _)| &url[..scheme.len() + authority.len()]);
-        let agent = agent(self.patience, place.1.config(whose)?, place.2.config()?);
+        let through = match (&place.2, &proxy) {
+            (Some(address), Some(shown)) => {
+                Some(ureq::Proxy::new(address).map_err(|error| format!("the proxy `{shown}`: {error}"))?)
+            }
+            _ => None,
+        };
+        let agent = agent(self.patience, place.1.config(whose)?, (through, url));
         own.insert(place, agent.clone());
-        Ok((agent, authorization))
+        Ok(Client { agent, authorization, proxy })
     }
 
     /// Gives a body from byte `from` on, and whether the server honoured that.
@@ -224,9 +262,9 @@ impl Fetcher {
         }
         let mut url = split_user(url).0;
         let mut redirects = 0;
-        let response = loop {
+        let (response, way) = loop {
             // Of each place anew: what opens one server is not for the one that it redirects to.
-            let (agent, authorization) = self.client(&url).map_err(Failure::last)?;
+            let Client { agent, authorization, proxy } = self.client(&url).map_err(Failure::last)?;
             // A token goes with what is asked for, and stands in no message.
             let query = access_of(&url).and_then(|access| access.query);
             let mut request = match query {
@@ -240,15 +278,16 @@ impl Fetcher {
                 let last = until.map(|until| until.saturating_sub(1).to_string()).unwrap_or_default();
                 request = request.header("range", format!("bytes={from}-{last}"));
             }
+            let way = || proxy.as_ref().map(|proxy| format!(" (by way of the proxy {proxy})")).unwrap_or_default();
             let response = request.call().map_err(|error| Failure {
-                problem: error.to_string(),
+                problem: format!("{error}{}", way()),
                 next: match error {
                     ureq::Error::BadUri(_) | ureq::Error::Tls(_) => Next::Nothing,
                     _ => Next::Again,
                 },
             })?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                break response;
+                break (response, way());
             }
             redirects += 1;
             if redirects > REDIRECTS {
@@ -278,9 +317,10 @@ impl Fetcher {
                 };
                 let hint = match code {
                     401 | 403 => format!("; {}", self.credentials.hint(&url)),
+                    407 => "; the proxy wants a password: http://USER:PASSWORD@HOST:PORT".to_owned(),
                     _ => String::new(),
                 };
-                return Err(Failure { problem: format!("the server answers {status}{hint}"), next });
+                return Err(Failure { problem: format!("the server answers {status}{way}{hint}"), next });
             }
         };
         Ok((Box::new(Paced::new(response.into_body().into_reader(), self.patience)), honoured))

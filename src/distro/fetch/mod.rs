@@ -1,9 +1,10 @@
-//! Downloads, what opens archives that ask who comes, and how long a server is waited for.
+//! Downloads, what opens archives that ask who comes, by way of which proxy, and how long a server is waited for.
 
 pub mod credentials;
 pub mod downloads;
 pub mod fetcher;
 pub mod pace;
+pub mod proxy;
 
 #[cfg(test)]
 mod tests;

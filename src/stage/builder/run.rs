@@ -23,7 +23,7 @@ use crate::distro::{Fetcher, PackageSources, manager};
 use crate::failure::start;
 use crate::fault;
 use crate::plan::{Action, Decision, Follow, RECIPE, Stage, Verdict, decide, key_and_trace};
-use crate::recipe::{Lock, PassRole, PinnedPackage, Recipe};
+use crate::recipe::{Family, Lock, PassRole, PinnedPackage, Recipe};
 use crate::sandbox::{Namespace, SandboxError};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
@@ -318,6 +318,8 @@ impl Builder<'_> {
     /// What talks to mirrors.
     pub(in crate::stage) fn fetcher(&self) -> Result<Fetcher, StageError> {
         let fetcher = self.options.places.patience.map_or_else(Fetcher::new, Fetcher::with_patience);
+        let is_apts = self.recipe.model.image.distro.family() == Family::Debian;
+        let fetcher = if is_apts { fetcher.as_apt() } else { fetcher };
         Ok(fetcher.keeping_halves_in(self.store.aside_directory()?))
     }
 

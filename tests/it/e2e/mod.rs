@@ -38,6 +38,7 @@ mod package_failures;
 mod packages;
 mod pictures;
 mod private_archive;
+mod proxies;
 mod publishing;
 mod random_trees;
 mod releases;

@@ -11,16 +11,16 @@ use super::store;
 use crate::support::{Ran, Space, imgbuild};
 
 /// A host with files of its own above those of /etc, in a mount namespace.
-struct Host<'a> {
-    space: &'a Space,
+pub struct Host<'a> {
+    pub space: &'a Space,
 }
 
 impl Host<'_> {
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         self.space.write(&format!("host/{name}"), text);
     }
 
-    fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+    pub fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
         let script = "mount -t overlay overlay -o lowerdir=\"$0\":/etc /etc && exec \"$@\"";
         let program = imgbuild();
         let mut command = Command::new("unshare");

@@ -217,24 +217,6 @@ impl Tls {
     }
 }
 
-impl Proxy {
-    /// For the client: none where that of the environment counts.
-    ///
-    /// # Errors
-    /// A text, where it is no address of a proxy.
-    pub fn config(&self) -> Result<Option<Option<ureq::Proxy>>, String> {
-        match self {
-            Self::Environment => Ok(None),
-            Self::Nothing => Ok(Some(None)),
-            Self::At(url) => {
-                let shown = split_user(url).0;
-                let proxy = ureq::Proxy::new(url).map_err(|error| format!("the proxy `{shown}`: {error}"))?;
-                Ok(Some(Some(proxy)))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
