@@ -11,7 +11,7 @@ use super::{Built, store, tiny};
 use crate::support::{Space, copy_tree};
 
 /// A disk with a file system of so many MiB, and a label.
-fn disk(space: &Space, name: &str, size: u64) -> PathBuf {
+pub fn disk(space: &Space, name: &str, size: u64) -> PathBuf {
     let path = space.path().join(name);
     std::fs::File::create(&path).unwrap().set_len(size << 20).unwrap();
     let made = Command::new("mkfs.ext4").args(["-q", "-L", "nodecache"]).arg(&path).output().unwrap();
@@ -38,7 +38,7 @@ fn build(space: &Space) {
 }
 
 /// Starts a form with a disk until its init runs; gives what the console said.
-fn boots(built: &Built, rootimg: &str, disk: Option<&Path>, memory: u64) -> String {
+pub fn boots(built: &Built, rootimg: &str, disk: Option<&Path>, memory: u64) -> String {
     let server = FileServer::start(&built.space.artefact("tiny", ".").canonicalize().unwrap()).unwrap();
     let words = cmdline_of(built, "tiny", rootimg, &format!("http://10.0.2.2:{}", server.port()));
     let running = start(built, "tiny", words, |machine| {

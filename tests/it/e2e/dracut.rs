@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
+use super::cache::{boots, disk};
 use super::machine::{Server, cmdline, expect, start};
 use super::offline::assert_same;
 use super::{Built, build, store, tiny};
@@ -107,6 +108,34 @@ fn boot_dracuts_initrd_brings_the_image_up_from_xcats_command_line_and_the_lease
     for text in ["dracut: ", "imgbuild: the image is whole", "Switching root"] {
         assert!(console.contains(text), "{text}\n{console}");
     }
+}
+
+#[test]
+fn boot_dracuts_initrd_mounts_what_stays_packed_from_memory_or_from_a_disk() {
+    let space = fresh().with_store(&store());
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    let more = "[pack]\narchive = \"squashfs\"\n\n[[pack.also]]\narchive = \"erofs\"\n\n\
+                [boot.cache]\ndevice = \"LABEL=nodecache\"\nimage = \"cache\"\nwrites = \"cache\"\n";
+    space.write("image.toml", &format!("{recipe}\n{more}"));
+    space.edit(
+        "tiny.postinstall",
+        "while :;",
+        "grep -q ' / overlay ' /proc/mounts && echo \"ROOT IS OVERLAY\"\n\
+         echo new >/srv/written && echo \"WRITES ARE TAKEN\"\n\
+         cat /usr/bin/* /usr/lib/*/*.so* >/dev/null && echo \"READS ARE WHOLE\"\nsync; echo \"ALL IS WRITTEN\"\nwhile :;",
+    );
+    space.run(&["build", "--locked"]).good();
+    let built = Built { space, key: dracut().key.clone() };
+    let all = ["ROOT IS OVERLAY", "WRITES ARE TAKEN", "READS ARE WHOLE", "THE LEASE IS KEPT", "dracut: "];
+    let has = |console: &str, text: &str| assert!(console.contains(text), "{text}\n{console}");
+    // The disk is not there: the image is in memory.
+    let console = boots(&built, "rootimg.sfs", None, 768);
+    all.iter().for_each(|text| has(&console, text));
+    has(&console, "the image is mounted as it is");
+    let place = disk(&built.space, "disk", 256);
+    let console = boots(&built, "rootimg.erofs", Some(&place), 512);
+    all.iter().for_each(|text| has(&console, text));
+    has(&console, "from the disk of imgcache=; what is written goes to that disk");
 }
 
 #[test]
