@@ -257,7 +257,10 @@ fn layer(
     for (path, entry) in &manifest.0 {
         let said = |error: io::Error| match error.kind() {
             io::ErrorKind::UnexpectedEof => damaged(error),
-            io::ErrorKind::InvalidData => format!("the saved store is damaged: `{path}`: {error}", path = shown(path)),
+            // What the kernel does not say comes of the stream: its decoder has no kind of its own for what is damaged.
+            _ if error.raw_os_error().is_none() => {
+                format!("the saved store is damaged: `{path}`: {error}", path = shown(path))
+            }
             _ => format!("`{path}`: {error}", path = shown(path)),
         };
         if let Some(other) = names.other_name(path, entry) {

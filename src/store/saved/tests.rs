@@ -56,23 +56,48 @@ fn a_hard_link_group_has_its_content_at_its_first_path_here() {
     assert_eq!((names.other_name("b", &first), names.other_name("c", &first)), (None, Some("b")));
 }
 
-/// What loading says of a stream: the contents' line, a layer's texts, and zeros for its files.
-fn load(manifest: &Manifest, layers: usize, zeros: u64) -> (Result<Loaded, String>, u64) {
-    let space = tempfile::tempdir().unwrap();
+/// A stream: the contents' line, a layer's texts, and what its files hold.
+fn packed(manifest: &Manifest, layers: usize, content: &mut dyn std::io::Read) -> Vec<u8> {
     let text = manifest.to_text();
     let layer = Digest::of(text.as_bytes());
     let skeleton = Manifest::default().to_text();
     let texts = LayerTexts { layer, manifest: text.len() as u64, skeleton: skeleton.len() as u64 };
     let contents = Contents { format: FORMAT, layers: vec![texts; layers], frames: Vec::new() };
-    let from = space.path().join("from");
-    let mut stream = zstd::Encoder::new(std::fs::File::create(&from).unwrap(), 3).unwrap();
+    let mut stream = zstd::Encoder::new(Vec::new(), 3).unwrap();
     std::io::Write::write_all(&mut stream, &serde_json::to_vec(&contents).unwrap()).unwrap();
     std::io::Write::write_all(&mut stream, format!("\n{}", (text + &skeleton).repeat(layers)).as_bytes()).unwrap();
-    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), zeros), &mut stream).unwrap();
-    stream.finish().unwrap();
+    std::io::copy(content, &mut stream).unwrap();
+    stream.finish().unwrap()
+}
+
+/// What loading says of it.
+fn load_of(packed: &[u8]) -> Result<Loaded, String> {
+    let space = tempfile::tempdir().unwrap();
+    let from = space.path().join("from");
+    std::fs::write(&from, packed).unwrap();
     let scratch = space.path().join("scratch").to_str().unwrap().to_owned();
     let request = LoadRequest { from: from.to_str().unwrap().to_owned(), scratch };
-    (load_layers(&request), std::fs::metadata(&from).unwrap().len())
+    load_layers(&request)
+}
+
+/// The same of a layer whose files hold zeros; and how long the stream is.
+fn load(manifest: &Manifest, layers: usize, zeros: u64) -> (Result<Loaded, String>, usize) {
+    let packed = packed(manifest, layers, &mut std::io::Read::take(std::io::repeat(0), zeros));
+    (load_of(&packed), packed.len())
+}
+
+#[test]
+fn a_byte_that_was_flipped_anywhere_is_said_to_be_damage() {
+    let text: String = (0..3000_u32).map(|number| format!("{} ", number.wrapping_mul(2_654_435_761))).collect();
+    let packed = packed(&Manifest([("a".to_owned(), file(&text))].into()), 1, &mut text.as_bytes());
+    for at in (0..packed.len()).step_by(packed.len() / 97) {
+        let mut bytes = packed.clone();
+        bytes[at] ^= 0x20;
+        // What is not read in the end is not looked at: bits that say nothing.
+        if let Err(said) = load_of(&bytes) {
+            assert!(said.contains("is damaged") || said.contains("is refused"), "{at}: {said}");
+        }
+    }
 }
 
 #[test]
