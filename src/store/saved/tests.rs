@@ -88,7 +88,8 @@ fn load(manifest: &Manifest, layers: usize, zeros: u64) -> (Result<Loaded, Strin
 
 #[test]
 fn a_byte_that_was_flipped_anywhere_is_said_to_be_damage() {
-    let text: String = (0..3000_u32).map(|number| format!("{} ", number.wrapping_mul(2_654_435_761))).collect();
+    // Several blocks: the first has the texts, the others the file alone.
+    let text: String = (0..60_000_u32).map(|number| format!("{} ", number.wrapping_mul(2_654_435_761))).collect();
     let packed = packed(&Manifest([("a".to_owned(), file(&text))].into()), 1, &mut text.as_bytes());
     for at in (0..packed.len()).step_by(packed.len() / 97) {
         let mut bytes = packed.clone();
