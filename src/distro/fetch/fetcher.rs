@@ -42,8 +42,8 @@ pub struct Fetcher {
     credentials: &'static Credentials,
     /// Clients of servers that want certificates of their own or a proxy.
     own: Arc<Mutex<HashMap<Connection, ureq::Agent>>>,
-    /// apt's own settings, where its archives are asked.
-    apts: Option<&'static apt::Settings>,
+    /// apt's archives are asked: its own settings count too.
+    is_apts: bool,
     /// Where halves of downloads are; none: beside their destination.
     pub(super) aside: Option<PathBuf>,
     patience: Duration,
@@ -127,12 +127,12 @@ impl Fetcher {
     pub fn with_patience(patience: Duration) -> Self {
         let credentials = Credentials::of_host();
         let agent = agent(patience, None, (None, ""));
-        Self { agent, credentials, own: Arc::default(), apts: None, aside: None, patience }
+        Self { agent, credentials, own: Arc::default(), is_apts: false, aside: None, patience }
     }
 
     /// The same for apt's archives: what apt's own settings on this host say of proxies goes before the environment.
     pub fn as_apt(self) -> Self {
-        Self { apts: Some(apt::of_host()), ..self }
+        Self { is_apts: true, ..self }
     }
 
     /// The same with halves of downloads in a directory on the destinations' file system.
@@ -207,7 +207,8 @@ impl Fetcher {
     /// By way of which proxy an address is asked.
     fn proxy_of(&self, url: &str) -> Option<String> {
         let said = access_of(url).map(|access| access.proxy).filter(|proxy| *proxy != Proxy::Environment);
-        match said.or_else(|| self.apts.and_then(|apts| apts.proxy_of(url))) {
+        // The host's settings are read where a server is asked, not before: a build from files opens none of them.
+        match said.or_else(|| self.is_apts.then(|| apt::of_host().proxy_of(url)).flatten()) {
             Some(Proxy::At(address)) => Some(address),
             Some(Proxy::Nothing) => None,
             Some(Proxy::Environment) | None => proxy::of_environment(url),
