@@ -39,7 +39,6 @@ pub use inside::probe::{ProbeAnswer, ProbeRequest};
 pub use inside::removal::{remove_collected, remove_inside};
 pub use lock::relock::{Update, update};
 pub use lock::repositories::asked as asked_repositories;
-pub use lock::stale::name_lock;
 pub use lock::state::{LockState, lock_state, requested};
 pub use lock::vendor::vendor;
 pub use plan::{ExactPlan, ImagePlan, PlannedAction, all_run, forms_for, fresh_lock, shape_of, workers};

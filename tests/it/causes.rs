@@ -130,7 +130,13 @@ fn each_input_of_each_action_names_the_hand_that_changes_it() {
                 }
                 for change in [Change::Added("1 a"), Change::Removed("1 a"), Change::Changed("1 a", "2 b")] {
                     let place = input.place.as_ref();
-                    let subject = Subject { name: &input.name, origin: &input.origin, place, was_place: None };
+                    let subject = Subject {
+                        name: &input.name,
+                        origin: &input.origin,
+                        place,
+                        was_place: None,
+                        lock: "image.lock",
+                    };
                     let said = subject.cause(change).message;
                     let raw = ["parameter ", "tools tools", "driver module", "synced ", "remove-with ", " file "];
                     if said.trim().is_empty()
@@ -153,7 +159,8 @@ fn each_input_of_each_action_names_the_hand_that_changes_it() {
 fn a_file_of_another_recipe_says_that_it_was_inherited() {
     let place = imgbuild::plan::Place { file: "../base/image.toml".to_owned(), line: 8 };
     let origin = Origin::Item("kernel.drivers".to_owned());
-    let subject = Subject { name: "driver ice", origin: &origin, place: Some(&place), was_place: None };
+    let subject =
+        Subject { name: "driver ice", origin: &origin, place: Some(&place), was_place: None, lock: "image.lock" };
     let cause = subject.cause(Change::Added("named"));
     assert_eq!(cause.message, "../base/image.toml:8 extends: kernel.drivers += \"ice\"");
     assert_eq!((cause.file.as_deref(), cause.line), (Some("../base/image.toml"), Some(8)));

@@ -11,7 +11,7 @@ use crate::cli::setup::lock;
 use crate::cli::{Arguments, Exit};
 use crate::plan::{FileImage, PLAN_FILE_FORMAT, PlanFile};
 use crate::recipe::Recipe;
-use crate::stage::{ExactPlan, PlanToKeep, StageError, Target, forms_for, fresh_lock, name_lock, picture};
+use crate::stage::{ExactPlan, PlanToKeep, StageError, Target, forms_for, fresh_lock, picture};
 use crate::store::Store;
 
 /// Why a plan file cannot be used.
@@ -76,8 +76,7 @@ fn picture_of(
     let found = lock(recipe)?;
     let not_locked =
         |why: String| refused(PlanFileError::NotLocked { image: name.clone(), lock: recipe.lock_name(), why });
-    let lock = fresh_lock(recipe, found).map_err(|mut causes| {
-        name_lock(&mut causes, recipe);
+    let lock = fresh_lock(recipe, found).map_err(|causes| {
         let why = causes.first().map(|cause| format!(": {}", cause.message)).unwrap_or_default();
         not_locked(why)
     })?;

@@ -11,9 +11,7 @@ use crate::cli::setup::lock;
 use crate::plan::{ActionKind, Cause, Stage, Verdict, in_reading_order};
 use crate::recipe::Recipe;
 use crate::stage::ids;
-use crate::stage::{
-    Drift, Estimate, ImagePlan, PlannedAction, StageError, Target, Total, Workload, name_lock, workers,
-};
+use crate::stage::{Drift, Estimate, ImagePlan, PlannedAction, StageError, Target, Total, Workload, workers};
 use crate::store::Store;
 
 /// Prints an error; gives its exit code.
@@ -124,9 +122,8 @@ pub struct PlannedLayer {
 }
 
 impl PlannedLayer {
-    fn of(recipe: &Recipe, planned: PlannedAction) -> Self {
-        let PlannedAction { name, kind, verdict, mut causes, not_reproducible, .. } = planned;
-        name_lock(&mut causes, recipe);
+    fn of(planned: PlannedAction) -> Self {
+        let PlannedAction { name, kind, verdict, causes, not_reproducible, .. } = planned;
         Self { layer: name, kind, action: verdict, causes, not_reproducible }
     }
 }
@@ -142,16 +139,15 @@ fn of_stage(layers: &[PlannedLayer]) -> Verdict {
 /// The exit code, after the reason was printed.
 pub fn plan_of(recipe: &Recipe, store: &Store, out: &Path, publish: &[Target]) -> Result<PlannedImage, Exit> {
     let plan = ImagePlan::of(recipe, lock(recipe)?, store, out, publish).map_err(stage_failed)?;
-    let mut stages = by_stage(recipe, plan.actions);
-    stages.extend(publish_stage(recipe, plan.publishing));
+    let mut stages = by_stage(plan.actions);
+    stages.extend(publish_stage(plan.publishing));
     let estimate = plan.workload.as_ref().map(|work| Estimate::of(work, workers()));
     let (notes, drift, work) = (plan.notes, plan.drift, plan.workload);
     Ok(PlannedImage { notes, stages, drift, estimate, work, ..PlannedImage::of(recipe.model.image.name.clone()) })
 }
 
 /// What is published anew, and why: told only where that does not follow from the actions alone.
-pub fn publish_stage(recipe: &Recipe, mut causes: Vec<Cause>) -> Option<PlannedStage> {
-    name_lock(&mut causes, recipe);
+pub fn publish_stage(causes: Vec<Cause>) -> Option<PlannedStage> {
     let layer = PlannedLayer {
         layer: "artefacts".to_owned(),
         kind: ActionKind::Publish,
@@ -164,10 +160,10 @@ pub fn publish_stage(recipe: &Recipe, mut causes: Vec<Cause>) -> Option<PlannedS
 }
 
 /// What is planned, stage by stage; a stage's causes are those of its layers, each said once.
-pub fn by_stage(recipe: &Recipe, planned: Vec<PlannedAction>) -> Vec<PlannedStage> {
+pub fn by_stage(planned: Vec<PlannedAction>) -> Vec<PlannedStage> {
     let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
     for action in planned {
-        layers.entry(action.stage).or_default().push(PlannedLayer::of(recipe, action));
+        layers.entry(action.stage).or_default().push(PlannedLayer::of(action));
     }
     Stage::ALL
         .into_iter()

@@ -5,9 +5,6 @@ use serde::Serialize;
 
 use crate::plan::Place;
 
-/// Name of the lock in causes.
-pub const LOCK: &str = "image.lock";
-
 /// Every reason there is. A reason that cannot be named has no variant: a test goes through all inputs of all actions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "reason")]
@@ -36,13 +33,17 @@ pub enum Reason {
         /// The action.
         action: String,
     },
-    /// The recipe asks for packages that image.lock lacks.
+    /// The recipe asks for packages that the lock lacks.
     NotLocked {
+        /// File name of the lock.
+        lock: String,
         /// What is asked for.
         what: String,
     },
-    /// image.lock was made for a name that nobody asks for any more.
+    /// The lock was made for a name that nobody asks for any more.
     NotAsked {
+        /// File name of the lock.
+        lock: String,
         /// The transaction.
         pass: String,
         /// The name.
@@ -169,6 +170,9 @@ pub struct Cause {
     /// Who asks for the file that changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked_at: Option<Place>,
+    /// Whether `file` is the lock, which the image's variant gives another name.
+    #[serde(skip)]
+    pub is_of_lock: bool,
     /// The reason, typed.
     #[serde(flatten)]
     pub reason: Reason,
@@ -204,8 +208,10 @@ impl Reason {
             Self::Unreadable { revision, problem } => format!("the recipe of {revision} has errors: {problem}"),
             Self::New { action } => format!("the image had no {action}"),
             Self::Gone { action } => format!("the image has no {action} any more"),
-            Self::NotLocked { what } => format!("{what} not in {LOCK}"),
-            Self::NotAsked { what, .. } => format!("{LOCK} was made for \"{what}\", which no list names any more"),
+            Self::NotLocked { lock, what } => format!("{what} not in {lock}"),
+            Self::NotAsked { lock, what, .. } => {
+                format!("{lock} was made for \"{what}\", which no list names any more")
+            }
             Self::Asked { option, what } => format!("{option} asks for {what}"),
             Self::Added { what, now } => format!("{what} = {now}"),
             Self::Removed { what, .. } => format!("{what} removed"),
@@ -237,6 +243,7 @@ impl Reason {
             line: place.map(|place| place.line),
             was_line: None,
             asked_at: None,
+            is_of_lock: false,
             reason: self,
         }
     }
@@ -256,8 +263,8 @@ mod tests {
             Reason::Unreadable { revision: text(), problem: text() },
             Reason::New { action: text() },
             Reason::Gone { action: text() },
-            Reason::NotLocked { what: text() },
-            Reason::NotAsked { pass: text(), what: text() },
+            Reason::NotLocked { lock: text(), what: text() },
+            Reason::NotAsked { lock: text(), pass: text(), what: text() },
             Reason::Asked { option: text(), what: text() },
             Reason::Added { what: text(), now: text() },
             Reason::Removed { what: text(), was: text() },

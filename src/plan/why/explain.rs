@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cause::{Cause, LOCK, Reason};
+use super::cause::{Cause, Reason};
 use super::lists;
 use super::removals::RECIPE;
 use super::words::{Change, Subject};
@@ -63,7 +63,7 @@ pub fn differences(
             return found.push(Difference::Roots(actions.clone()));
         }
         if let (Change::Removed(was), Some((words, place, origin))) = (change, absences.taken.get(name)) {
-            let subject = Subject { name: words, origin, place: place.as_ref(), was_place: None };
+            let subject = Subject { name: words, origin, place: place.as_ref(), was_place: None, lock: &absences.lock };
             return found.push(Difference::Own(subject.cause(Change::Added(was))));
         }
         let mut remembered = history.place(&action.id, name);
@@ -98,7 +98,7 @@ pub fn differences(
             let change = change.as_change();
             // Of a table that several recipes make up, each value has its own place; so has each item of a list.
             let place = place_of_part(origin, one, change, absences).or_else(|| place.clone());
-            let subject = Subject { name, origin, place: place.as_ref(), was_place };
+            let subject = Subject { name, origin, place: place.as_ref(), was_place, lock: &absences.lock };
             let cause = subject.cause(change);
             let unhidden = absences.unhidden(&cause, origin, &said);
             found.push(Difference::Own(unhidden.unwrap_or(cause)));
@@ -118,7 +118,7 @@ pub fn differences(
             _ => note(name, Change::Removed(value)),
         }
     }
-    pair_kernels(&mut found);
+    pair_kernels(&mut found, &absences.lock);
     drop_echoes(&mut found, absences);
     if found.is_empty() && now != was {
         found.extend(reordered(action, now, was, history, absences).into_iter().map(Difference::Own));
@@ -221,7 +221,7 @@ fn place_of_part(origin: &Origin, part: &str, change: Change<'_>, absences: &Rem
 }
 
 /// A Debian kernel carries its release in its name: one kernel goes and another comes, and a person reads one change.
-fn pair_kernels(found: &mut Vec<Difference>) {
+fn pair_kernels(found: &mut Vec<Difference>, lock: &str) {
     let release = |cause: &Cause, gone: bool| {
         let what = match &cause.reason {
             Reason::Added { what, .. } if !gone => what,
@@ -229,8 +229,7 @@ fn pair_kernels(found: &mut Vec<Difference>) {
             _ => return None,
         };
         let release = what.strip_prefix("linux-image-")?;
-        (cause.file.as_deref() == Some(LOCK) && release.starts_with(|one: char| one.is_ascii_digit()))
-            .then(|| release.to_owned())
+        (cause.is_of_lock && release.starts_with(|one: char| one.is_ascii_digit())).then(|| release.to_owned())
     };
     let own = |one: &Difference, gone: bool| match one {
         Difference::Own(cause) => release(cause, gone),
@@ -253,7 +252,7 @@ fn pair_kernels(found: &mut Vec<Difference>) {
     } else {
         (old, new)
     };
-    let message = format!("kernel {was} -> {now} ({LOCK})");
+    let message = format!("kernel {was} -> {now} ({lock})");
     let reason = Reason::Changed { what: "kernel".to_owned(), was, now };
     if let Difference::Own(cause) = &mut found[new_at] {
         *cause = Cause { message, reason, ..cause.clone() };
@@ -333,7 +332,7 @@ pub fn in_reading_order(causes: Vec<Cause>) -> Vec<Cause> {
     let mut seen = BTreeSet::new();
     let rank = |cause: &Cause| match &cause.reason {
         Reason::Upstream { .. } | Reason::NotReproducible { .. } | Reason::Gone { .. } => 2,
-        _ if cause.file.as_deref().is_some_and(|file| file != LOCK) => 0,
+        _ if cause.file.is_some() && !cause.is_of_lock => 0,
         _ => 1,
     };
     let mut causes = causes;

@@ -3,7 +3,6 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cause::LOCK;
 use super::explain::{Difference, differences, in_reading_order, output_of};
 use super::items::joined;
 use super::words::{Change, Subject};
@@ -51,7 +50,8 @@ impl Follow<'_> {
         // What an option asks for is another form of what there was, and nobody wrote anything.
         let asks = |input: &&crate::plan::Input| matches!(input.origin, Origin::Asked { .. });
         if let Some(input) = action.inputs.iter().find(asks) {
-            let subject = Subject { name: &input.name, origin: &input.origin, place: None, was_place: None };
+            let (name, origin, lock) = (&input.name, &input.origin, &self.graph.absences.lock);
+            let subject = Subject { name, origin, place: None, was_place: None, lock };
             return vec![subject.cause(Change::Added(&input.value))];
         }
         let now: Vec<(String, String)> =
@@ -128,8 +128,8 @@ impl Follow<'_> {
     /// The other action that a package of image.lock moved from, or to: nobody added or removed it.
     fn moved(&self, id: &str, cause: &Cause, packages: &OnceCell<[Packages; 2]>) -> Option<String> {
         let (at, what, value) = match &cause.reason {
-            Reason::Added { what, now } if cause.file.as_deref() == Some(LOCK) => (0, what, now),
-            Reason::Removed { what, was } if cause.file.as_deref() == Some(LOCK) => (1, what, was),
+            Reason::Added { what, now } if cause.is_of_lock => (0, what, now),
+            Reason::Removed { what, was } if cause.is_of_lock => (1, what, was),
             _ => return None,
         };
         let all = packages.get_or_init(|| self.packages());
@@ -225,9 +225,7 @@ impl Follow<'_> {
         let found =
             differences(&nobody, &[], &inputs, self.history, &self.graph.absences).into_iter().filter_map(|one| {
                 match one {
-                    Difference::Own(cause) if cause.file.as_deref().is_some_and(|file| file != LOCK) => {
-                        Some(cause.through(id))
-                    }
+                    Difference::Own(cause) if cause.file.is_some() && !cause.is_of_lock => Some(cause.through(id)),
                     _ => None,
                 }
             });

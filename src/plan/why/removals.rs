@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::cause::{Cause, LOCK, Reason};
+use super::cause::{Cause, Reason};
 use super::words::{here, is_recipe, shown};
 use crate::plan::{Origin, Place};
 use crate::recipe::{Recipe, Spans, Withdrawn, plain};
@@ -32,6 +32,8 @@ pub struct Removals {
     pub taken: BTreeMap<String, Taken>,
     /// What is remembered of it.
     pub sayings: Sayings,
+    /// File name of the image's lock.
+    pub lock: String,
     /// Inherited values that do not count.
     withdrawn: Vec<Withdrawn>,
     /// Directory of the recipe, where names of files start.
@@ -54,6 +56,7 @@ impl Removals {
         Self {
             taken,
             sayings: sayings(recipe),
+            lock: recipe.lock_name(),
             withdrawn: recipe.withdrawn.clone(),
             directory: recipe.directory.clone(),
             own: recipe.files.last().map(|file| file.name.clone()).unwrap_or_default(),
@@ -82,7 +85,7 @@ impl Removals {
             return Some(Cause { message: format!("{}{verb} {what}", here(&place)), ..cause });
         }
         // A place of which nothing is known, as in tests, says nothing either.
-        if self.own.is_empty() || was.file == LOCK {
+        if self.own.is_empty() || was.file == self.lock {
             return None;
         }
         self.dropped(&was.file, said)

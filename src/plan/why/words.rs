@@ -1,6 +1,6 @@
 //! Causes in words: which hand changed what, in the words of the recipe, its lists, image.lock or imgbuild.
 
-use super::cause::{Cause, LOCK, Reason};
+use super::cause::{Cause, Reason};
 use crate::plan::{ActionKind, Origin, Place};
 
 /// What became of an input since an earlier run.
@@ -25,12 +25,14 @@ pub struct Subject<'a> {
     pub place: Option<&'a Place>,
     /// Where it stood at the time of the earlier run.
     pub was_place: Option<&'a Place>,
+    /// File name of the image's lock.
+    pub lock: &'a str,
 }
 
 /// Whether a file of the recipe itself, and not a list, has this name.
 pub(in crate::plan) fn is_recipe(file: &str) -> bool {
     let base = file.rsplit('/').next().unwrap_or(file);
-    ["image.", "imgbuild."].iter().any(|start| base.starts_with(start)) && base != LOCK
+    ["image.", "imgbuild."].iter().any(|start| base.starts_with(start)) && !base.ends_with(".lock")
 }
 
 /// A place in front of a sentence. Another recipe than the image's own gave it by `extends`.
@@ -120,7 +122,7 @@ impl Subject<'_> {
 
     /// A cause without a place.
     fn bare(&self, reason: Reason, message: String) -> Cause {
-        Cause { message, file: None, line: None, was_line: None, asked_at: None, reason }
+        Cause { message, file: None, line: None, was_line: None, asked_at: None, is_of_lock: false, reason }
     }
 
     /// A cause at the place where the input stands, or stood.
@@ -131,7 +133,12 @@ impl Subject<'_> {
     /// A cause that somebody made in another file than the one that asks for it.
     fn elsewhere(&self, file: &str, reason: Reason, message: String) -> Cause {
         let asked_at = self.place.cloned();
-        Cause { message, file: Some(file.to_owned()), line: None, was_line: None, asked_at, reason }
+        Cause { message, file: Some(file.to_owned()), line: None, was_line: None, asked_at, is_of_lock: false, reason }
+    }
+
+    /// A change that the lock alone says.
+    fn in_lock(&self, reason: Reason, message: String) -> Cause {
+        Cause { is_of_lock: true, ..self.elsewhere(self.lock, reason, message) }
     }
 
     fn reason(what: impl Into<String>, change: Change<'_>) -> Reason {
@@ -197,23 +204,23 @@ impl Subject<'_> {
                     Origin::Item(list) => self.placed(reason, format!("{list} += \"{name}\"")),
                     _ => self.placed(reason, format!("added \"{name}\"")),
                 },
-                (false, None) => self.elsewhere(LOCK, reason, format!("{name} is asked for by itself ({LOCK})")),
+                (false, None) => self.in_lock(reason, format!("{name} is asked for by itself ({})", self.lock)),
                 (true, _) => match self.was_place {
                     Some(_) if self.place.is_none() => {
                         self.placed(reason, format!("removed \"{name}\"; other packages still need it"))
                     }
-                    _ => self.elsewhere(LOCK, reason, format!("{name} is needed by other packages alone ({LOCK})")),
+                    _ => self.in_lock(reason, format!("{name} is needed by other packages alone ({})", self.lock)),
                 },
             };
         }
         let version = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
         let (old, new) = (version(was), version(now));
         let message = if old == new {
-            format!("{name} {new} has other content ({LOCK})")
+            format!("{name} {new} has other content ({})", self.lock)
         } else {
-            format!("{name} {old} -> {new} ({LOCK})")
+            format!("{name} {old} -> {new} ({})", self.lock)
         };
-        self.elsewhere(LOCK, reason, message)
+        self.in_lock(reason, message)
     }
 
     fn of_field(&self, field: &str, kind: &str, bare: &str, change: Change<'_>) -> Cause {
@@ -360,12 +367,13 @@ impl Subject<'_> {
             "remove-with" => (format!("removal of {bare}"), |_| String::new()),
             _ => (format!("{kind} {bare}"), shown),
         };
+        let lock = self.lock;
         let text = match change {
-            Change::Added(now) => format!("{what} {} added ({LOCK})", cut(now)),
-            Change::Removed(was) => format!("{what} {} removed ({LOCK})", cut(was)),
-            Change::Changed(was, now) => format!("{what} {} -> {} ({LOCK})", cut(was), cut(now)),
+            Change::Added(now) => format!("{what} {} added ({lock})", cut(now)),
+            Change::Removed(was) => format!("{what} {} removed ({lock})", cut(was)),
+            Change::Changed(was, now) => format!("{what} {} -> {} ({lock})", cut(was), cut(now)),
         };
-        self.elsewhere(LOCK, Self::reason(what, change), text.replace("  ", " "))
+        self.in_lock(Self::reason(what, change), text.replace("  ", " "))
     }
 
     /// Something that is gone, and nobody remembers where it stood.

@@ -5,7 +5,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::package_request::target;
-use super::stale::name_lock;
 use super::state::{LockState, Locking, Renew, lock_state};
 use crate::distro::Fetcher;
 use crate::fault;
@@ -68,8 +67,6 @@ pub fn lock(builder: &Builder<'_>, fetcher: &Fetcher, supply: &Supply<'_>) -> Re
         (LockState::Stale(causes) | LockState::FilesChanged(causes), _) => causes,
     };
     if builder.options.locked {
-        let mut causes = causes;
-        name_lock(&mut causes, builder.recipe);
         let problem = causes.iter().map(|cause| cause.message.clone()).collect::<Vec<_>>().join("; ");
         return Err(not_fitting(builder, &problem));
     }

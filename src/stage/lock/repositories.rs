@@ -223,5 +223,6 @@ fn cause(recipe: &Recipe, index: usize, field: Option<&str>, change: Change<'_>)
     let path = field.map_or_else(|| at.clone(), |field| format!("{at}.{field}"));
     let place = recipe.spans.get(&path).or_else(|| recipe.spans.get(&at)).map(Place::from);
     let origin = Origin::Field(field.map_or_else(|| "[[repo]]".to_owned(), |field| format!("repo.{field}")));
-    Subject { name: "parameter repo", origin: &origin, place: place.as_ref(), was_place: None }.cause(change)
+    let (place, lock) = (place.as_ref(), &recipe.lock_name());
+    Subject { name: "parameter repo", origin: &origin, place, was_place: None, lock }.cause(change)
 }

@@ -6,7 +6,7 @@ use super::package_request::{PackageRequest, package_requests};
 use crate::plan::{Cause, Change, Origin, Place, RECIPE, Reason, Removals, Subject};
 use crate::stage::ids;
 
-use crate::recipe::{LOCK_FILE, LockItem, LockPlaces, LockedPass, PassRole, Recipe, Spans};
+use crate::recipe::{LockItem, LockPlaces, LockedPass, PassRole, Recipe, Spans};
 
 /// Finds where an input of an action stood, and what it came from.
 pub type Remembered<'a> = dyn Fn(&str, &str) -> Option<(Place, Origin)> + 'a;
@@ -79,17 +79,18 @@ pub fn another_kernel(
     // The default is back, because the recipe takes out what it inherits.
     let taken = || recipe.withdrawn.iter().find(|one| one.field == "kernel.package").map(|one| &one.span);
     let place = said.or_else(taken).map(Place::from);
-    let subject = Subject { name: "parameter package", origin: &field, place: place.as_ref(), was_place: None };
+    let (lock, place) = (&recipe.lock_name(), place.as_ref());
+    let subject = Subject { name: "parameter package", origin: &field, place, was_place: None, lock };
     Some((names, Some(subject.cause(Change::Changed(was, now)))))
 }
 
 /// A name that is asked for, and that the lock lacks.
 pub fn lacking(package_request: &PackageRequest, name: &str, dashes: &str, recipe: &Recipe) -> Cause {
     let (place, origin) = origin_of(package_request, name, &recipe.spans);
-    let shown = format!("{dashes}{name}");
+    let (shown, lock) = (format!("{dashes}{name}"), recipe.lock_name());
     if matches!(origin, Origin::Imgbuild(_)) {
         let message = format!("imgbuild's tools root needs \"{shown}\"");
-        return Cause { message, ..Reason::NotLocked { what: shown }.cause(None) };
+        return Cause { message, ..Reason::NotLocked { lock, what: shown }.cause(None) };
     }
     // The recipe's own words for the headers that belong to the kernel.
     let shown = if shown == crate::stage::actions::kernel::drivers::HEADERS {
@@ -104,14 +105,16 @@ pub fn lacking(package_request: &PackageRequest, name: &str, dashes: &str, recip
         }
         _ => (format!("package {shown}"), String::new()),
     };
-    let subject = Subject { name: &input, origin: &origin, place: place.as_ref(), was_place: None };
+    let place = place.as_ref();
+    let subject = Subject { name: &input, origin: &origin, place, was_place: None, lock: &lock };
     let cause = subject.cause(Change::Added(&value));
-    Cause { reason: Reason::NotLocked { what: shown }, ..cause }
+    Cause { reason: Reason::NotLocked { lock, what: shown }, ..cause }
 }
 
 /// A name that the lock was made for, and that nobody asks for any more; nobody says where it stood.
-pub fn left_over(pass: &str, name: &str, dashes: &str) -> Cause {
-    let cause = Reason::NotAsked { pass: pass.to_owned(), what: format!("{dashes}{name}") }.cause(None);
+pub fn left_over(pass: &str, name: &str, dashes: &str, recipe: &Recipe) -> Cause {
+    let (lock, pass, what) = (recipe.lock_name(), pass.to_owned(), format!("{dashes}{name}"));
+    let cause = Reason::NotAsked { lock, pass, what }.cause(None);
     // apt's pattern for a whole set of packages, which no list can name: the base asks for it.
     let message = if name.starts_with('~') { "packages.base minbase -> essential".to_owned() } else { cause.message };
     Cause { message, ..cause }
@@ -129,7 +132,7 @@ pub fn place_left_over(causes: &mut [Cause], recipe: &Recipe, remembered: &Remem
     let said = |what: &str| remembered(RECIPE, what);
     let package_requests = package_requests(recipe);
     for cause in causes {
-        if let Reason::NotLocked { what } = &cause.reason {
+        if let Reason::NotLocked { what, .. } = &cause.reason {
             let name = what.trim_start_matches('-');
             let origin = package_requests.iter().find(|package_request| package_request.spans.contains_key(name));
             let origin = origin.map(|package_request| origin_of(package_request, name, &recipe.spans).1);
@@ -142,11 +145,11 @@ pub fn place_left_over(causes: &mut [Cause], recipe: &Recipe, remembered: &Remem
             }
             continue;
         }
-        let Reason::NotAsked { pass, what } = &cause.reason else { continue };
+        let Reason::NotAsked { lock, pass, what } = &cause.reason else { continue };
         let name = input_name(pass, what.trim_start_matches('-'));
         if let Some((place, origin)) = remembered(ids::LOCK, &name) {
             let input = format!("package {what}");
-            let subject = Subject { name: &input, origin: &origin, place: None, was_place: Some(&place) };
+            let subject = Subject { name: &input, origin: &origin, place: None, was_place: Some(&place), lock };
             let by_another_hand = absences.cause(&input, &origin, &place, &said);
             let said = by_another_hand.unwrap_or_else(|| subject.cause(Change::Removed("")));
             *cause = Cause { reason: cause.reason.clone(), ..said };
@@ -170,14 +173,15 @@ pub fn lacking_pass(package_request: &PackageRequest, recipe: &Recipe) -> Vec<Ca
     let is_of_field = |cause: &Cause| cause.message.contains(" needs \"");
     found.retain(|cause| !is_of_field(cause) || fields.insert((cause.file.clone(), cause.line)));
     if found.is_empty() {
-        found.push(Reason::NotLocked { what: format!("the transaction {} is", package_request.name) }.cause(None));
+        let (lock, what) = (recipe.lock_name(), format!("the transaction {} is", package_request.name));
+        found.push(Reason::NotLocked { lock, what }.cause(None));
     }
     found
 }
 
 /// A transaction that the lock has and the recipe does not want.
-pub fn left_over_pass(locked: &LockedPass) -> Vec<Cause> {
-    locked.install.iter().map(|name| left_over(&locked.name, name, "")).collect()
+pub fn left_over_pass(locked: &LockedPass, recipe: &Recipe) -> Vec<Cause> {
+    locked.install.iter().map(|name| left_over(&locked.name, name, "", recipe)).collect()
 }
 
 /// Which names come in another order.
@@ -187,7 +191,7 @@ pub fn reordered(now: &[String], was: &[String], package_request: &PackageReques
     Some(Reason::Reordered { what: now.clone(), before: was.clone() }.cause(place.as_ref()))
 }
 
-/// Says of causes that come from image.lock on which line of it they stand; `text` is the lock as it is now.
+/// Says of causes that come from the lock on which line of it they stand; `text` is the lock as it is now.
 pub fn place_in_lock(causes: &mut [Cause], action: &str, text: &str) {
     // Only where something of the lock is told.
     let places = std::cell::LazyCell::new(|| LockPlaces::of(text));
@@ -196,7 +200,7 @@ pub fn place_in_lock(causes: &mut [Cause], action: &str, text: &str) {
             Reason::Upstream { action, leaf: Some(leaf) } => (action.clone(), &leaf.reason),
             reason => (action.to_owned(), reason),
         };
-        if cause.file.as_deref() != Some(LOCK_FILE) || cause.line.is_some() {
+        if !cause.is_of_lock || cause.line.is_some() {
             continue;
         }
         cause.line = match reason {
@@ -206,23 +210,6 @@ pub fn place_in_lock(causes: &mut [Cause], action: &str, text: &str) {
         let line = cause.line;
         if let Reason::Upstream { leaf: Some(leaf), .. } = &mut cause.reason {
             leaf.line = line;
-        }
-    }
-}
-
-/// Calls the lock by its name, where that is another: a variant's is.
-pub fn name_lock(causes: &mut [Cause], recipe: &Recipe) {
-    if recipe.lock_name() == LOCK_FILE {
-        return;
-    }
-    for cause in causes {
-        // The reasons themselves speak of the lock by its usual name.
-        cause.message = cause.message.replace(LOCK_FILE, &recipe.lock_name());
-        if cause.file.as_deref() == Some(LOCK_FILE) {
-            cause.file = Some(recipe.lock_name());
-        }
-        if let Reason::Upstream { leaf: Some(leaf), .. } = &mut cause.reason {
-            name_lock(std::slice::from_mut(leaf), recipe);
         }
     }
 }

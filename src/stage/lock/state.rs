@@ -76,8 +76,8 @@ pub fn requested(recipe: &Recipe) -> Lock {
 /// Compares a lock with what the recipe asks for.
 pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     let Some(lock) = lock else {
-        let reason = Reason::NotLocked { what: "the recipe's packages are".to_owned() };
-        return LockState::Stale(vec![reason.cause(None)]);
+        let (lock, what) = (recipe.lock_name(), "the recipe's packages are".to_owned());
+        return LockState::Stale(vec![Reason::NotLocked { lock, what }.cause(None)]);
     };
     let mut causes = Vec::new();
     let now = target(recipe);
@@ -86,7 +86,9 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
         let changed = lock.target.split(' ').zip(now.split(' ')).position(|(was, now)| was != now);
         let field = ["image.distro", "image.release", "image.arch"][changed.unwrap_or(1).min(2)];
         let place = recipe.spans.get(field).map(Place::from);
-        let subject = Subject { name: "parameter target", origin: &origin, place: place.as_ref(), was_place: None };
+        let lock_name = recipe.lock_name();
+        let (name, place) = ("parameter target", place.as_ref());
+        let subject = Subject { name, origin: &origin, place, was_place: None, lock: &lock_name };
         causes.push(subject.cause(Change::Changed(&lock.target, &now)));
     }
     causes.extend(repositories::causes(recipe, lock));
@@ -109,7 +111,7 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
             let before = causes.len();
             causes.extend(kernel);
             causes.extend(new.map(|name| asked::lacking(package_request, name, dashes, recipe)));
-            causes.extend(gone.map(|name| asked::left_over(&package_request.name, name, dashes)));
+            causes.extend(gone.map(|name| asked::left_over(&package_request.name, name, dashes, recipe)));
             if now != was && causes.len() == before && names.is_empty() {
                 causes.extend(asked::reordered(now, was, package_request));
             }
@@ -120,10 +122,11 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
         .iter()
         .filter(|locked| !package_requests.iter().any(|package_request| package_request.name == locked.name))
     {
-        causes.extend(asked::left_over_pass(locked));
+        causes.extend(asked::left_over_pass(locked, recipe));
     }
     if lock.pass(PassRole::DRIVER_TOOLS).is_some() && headers_release(recipe, lock).is_none() {
-        causes.push(Reason::NotLocked { what: "the kernel whose headers build drivers is".to_owned() }.cause(None));
+        let (lock, what) = (recipe.lock_name(), "the kernel whose headers build drivers is".to_owned());
+        causes.push(Reason::NotLocked { lock, what }.cause(None));
     }
     causes.extend(kernel_dir::other_version(recipe, lock));
     let digest = |directory: &Path| local_digest(manager(recipe), directory);
@@ -165,7 +168,7 @@ fn changed_files(recipe: &Recipe, lock: &Lock, now: Option<Sha256>) -> Vec<Cause
     let table = recipe.model.otherpkgs.as_ref().map_or("otherpkgs", |table| table.dir.as_str());
     let field = Origin::Field("otherpkgs.dir".to_owned());
     let said = |name: &str, origin: &Origin, change: Change<'_>| {
-        Subject { name, origin, place: place.as_ref(), was_place: None }.cause(change)
+        Subject { name, origin, place: place.as_ref(), was_place: None, lock: &recipe.lock_name() }.cause(change)
     };
     let Some(directory) = &recipe.otherpkgs_directory else {
         return vec![said("parameter dir", &field, Change::Removed(table))];

@@ -2,7 +2,7 @@
 
 use crate::distro::manager;
 use crate::plan::{ActionGraph, ActionKind, Cause, Decision, Reason, Stage, Verdict, in_reading_order};
-use crate::recipe::{LOCK_FILE, Lock, Recipe};
+use crate::recipe::{Lock, Recipe};
 use crate::stage::StageError;
 use crate::stage::actions::Forms;
 use crate::stage::ids;
@@ -127,7 +127,7 @@ pub fn before_lock(causes: Vec<Cause>, mut known: Vec<PlannedAction>) -> Vec<Pla
             Reason::Added { now, .. } | Reason::Changed { now, .. } => now,
             _ => return false,
         };
-        value.starts_with(&format!("{UNKNOWN} ")) && cause.leaf().file.as_deref() == Some(LOCK_FILE)
+        value.starts_with(&format!("{UNKNOWN} ")) && cause.leaf().is_of_lock
     };
     for one in &mut known {
         if one.causes.iter().any(is_supposed) {

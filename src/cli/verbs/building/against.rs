@@ -274,7 +274,7 @@ impl Revision {
         let new_lock = setup::lock(recipe)?;
         let whole = |image: PlannedImage, change: &str, cause: Cause| {
             let planned = all_run(recipe, new_lock.as_ref(), forms, &cause);
-            PlannedImage { change: Some(change.to_owned()), stages: by_stage(recipe, planned), ..image }
+            PlannedImage { change: Some(change.to_owned()), stages: by_stage(planned), ..image }
         };
         if !has_recipe(place) {
             return Ok(whole(image, "new", Reason::NewImage { revision: revision() }.cause(None)));
@@ -318,10 +318,10 @@ impl Revision {
         for one in &mut planned {
             name_lines(&mut one.causes, &then.directory, &recipe.directory);
         }
-        image.stages = by_stage(recipe, planned);
+        image.stages = by_stage(planned);
         let mut causes = publishes_otherwise(&then, recipe);
         name_lines(&mut causes, &then.directory, &recipe.directory);
-        image.stages.extend(publish_stage(recipe, causes));
+        image.stages.extend(publish_stage(causes));
         Ok(image)
     }
 }

@@ -99,7 +99,8 @@ pub fn causes(recipe: &Recipe, lock: &Lock, now: Option<crate::digest::Sha256>) 
     let dir = recipe.model.kernel.dir.as_deref().unwrap_or("[kernel] dir");
     let place = recipe.spans.get("kernel.dir").map(Place::from);
     let field = Origin::Field("kernel.dir".to_owned());
-    let subject = Subject { name: "parameter dir", origin: &field, place: place.as_ref(), was_place: None };
+    let name = &recipe.lock_name();
+    let subject = Subject { name: "parameter dir", origin: &field, place: place.as_ref(), was_place: None, lock: name };
     vec![match (lock.kernels, now) {
         (None, _) => subject.cause(Change::Added(dir)),
         (_, None) => subject.cause(Change::Removed(dir)),
@@ -136,7 +137,8 @@ pub fn other_version(recipe: &Recipe, lock: &Lock) -> Option<Cause> {
         return None;
     }
     let place = recipe.spans.get("kernel.version").map(Place::from);
-    Some(Reason::NotLocked { what: format!("the kernel `{wanted}` is") }.cause(place.as_ref()))
+    let (lock, what) = (recipe.lock_name(), format!("the kernel `{wanted}` is"));
+    Some(Reason::NotLocked { lock, what }.cause(place.as_ref()))
 }
 
 /// The transaction with what builds drivers: the headers of the one kernel that the others brought.
