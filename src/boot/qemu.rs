@@ -57,7 +57,7 @@ impl Machine {
 
     fn arguments(&self) -> Vec<OsString> {
         let mut list: Vec<OsString> =
-            ["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]
+            ["-accel", "tcg", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]
                 .iter()
                 .map(OsString::from)
                 .collect();
@@ -65,6 +65,8 @@ impl Machine {
             list.push(name.into());
             list.push(value);
         };
+        // Page tables of five levels only cost an emulator time.
+        more("-cpu", "max,la57=off".into());
         more("-m", format!("{}M", self.memory_mib).into());
         more("-smp", self.cpus.to_string().into());
         more("-kernel", self.kernel.clone().into());

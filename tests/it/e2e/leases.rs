@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use imgbuild::boot::{FileServer, Machine};
 
-use super::machine::{Node, PATIENCE};
+use super::machine::{Node, PATIENCE, QUICK};
 use super::{Built, mini, tiny};
 
 /// A network namespace with two bridges: one with nobody on it, one with a DHCP server.
@@ -121,9 +121,9 @@ fn machine(built: &Built, image: &str, port: u16) -> Machine {
     Machine {
         kernel: artefact("kernel"),
         initrd: artefact("initrd-stateless"),
-        cmdline: format!("{words} BOOTIF=01-52-54-00-00-00-02"),
+        cmdline: format!("{words} BOOTIF=01-52-54-00-00-00-02 {QUICK}"),
         memory_mib: 1024,
-        cpus: 2,
+        cpus: 1,
         network: vec![tap("tap0", "52:54:00:00:00:01"), tap("tap1", "52:54:00:00:00:02")],
         disks: Vec::new(),
     }

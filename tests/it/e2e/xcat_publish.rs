@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use imgbuild::boot::{Machine, Running};
 
-use super::machine::{Misdeed, Server, expect};
+use super::machine::{Misdeed, QUICK, Server, expect};
 use super::{store, tiny};
 use crate::support::{Space, copy_tree};
 
@@ -186,14 +186,14 @@ fn boot(port: u16, card: &str) -> Running {
 
 fn boot_from(directory: &Path, port: u16, card: &str) -> Running {
     let words = format!(
-        "imgurl=http://10.0.2.2:{port}//{ROOTIMGDIR}/rootimg.cpio.gz XCAT=10.0.2.2:3001 NODE=node1 FC=0 XCATHTTPPORT=80 {card} console=ttyS0"
+        "imgurl=http://10.0.2.2:{port}//{ROOTIMGDIR}/rootimg.cpio.gz XCAT=10.0.2.2:3001 NODE=node1 FC=0 XCATHTTPPORT=80 {card} console=ttyS0 {QUICK}"
     );
     let machine = Machine {
         kernel: directory.join("kernel"),
         initrd: directory.join("initrd-stateless.gz"),
         cmdline: words,
         memory_mib: 1024,
-        cpus: 2,
+        cpus: 1,
         network: vec![Machine::user_network("52:54:00:12:34:56", None)],
         disks: Vec::new(),
     };
