@@ -134,6 +134,15 @@ pub struct Resolution {
     pub modules: Vec<String>,
 }
 
+/// What packages of one transaction have to do with each other, by their places in its list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Relations {
+    /// Which others each package needs.
+    pub needs: Vec<Vec<usize>>,
+    /// Which packages each name means that was asked for; none where they were installed before.
+    pub asked: Vec<Vec<usize>>,
+}
+
 /// Where the release's own solver runs.
 pub struct Solving<'a> {
     /// The store.
@@ -207,6 +216,11 @@ pub trait PackageArchive {
         _packages: &[PinnedPackage],
     ) -> Result<(), DistroError> {
         Ok(())
+    }
+    /// What packages that are to be installed together need of each other, and what of them is meant by the names that were
+    /// asked for. Not known: they stay together.
+    fn relations(&self, _packages: &[PinnedPackage], _install: &[String]) -> Option<Relations> {
+        None
     }
     /// Resolves passes one after another; each sees what the earlier ones installed. Packages in `held` keep their
     /// version where they are wanted (D13), unless they stand in the solver's way.

@@ -360,14 +360,7 @@ impl Resolver<'_> {
                 file: "apt's answer".to_owned(),
                 problem: format!("names {name} {version}, which no index has"),
             })?;
-            let asked = pass.install.iter().any(|item| match item.as_str() {
-                "?essential" => candidate.field("Essential") == Some("yes"),
-                "~prequired" => candidate.field("Priority") == Some("required"),
-                pattern if pattern.contains(['*', '?']) => {
-                    globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
-                }
-                item => plain_name(item) == name,
-            });
+            let asked = pass.install.iter().any(|item| is_asked(&candidate, item));
             resolution.packages.push(candidate.pin(!asked)?);
         }
         Ok(resolution)
@@ -388,8 +381,21 @@ pub fn unknown_names(archive: &Archive, unknown: Vec<String>) -> DistroError {
     )
 }
 
+/// Whether a package is asked for by a name or pattern of a list.
+pub fn is_asked(candidate: &super::Candidate<'_>, item: &str) -> bool {
+    let name = candidate.field("Package").unwrap_or_default();
+    match item {
+        "?essential" => candidate.field("Essential") == Some("yes"),
+        "~prequired" => candidate.field("Priority") == Some("required"),
+        pattern if pattern.contains(['*', '?']) => {
+            globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
+        }
+        item => plain_name(item) == name,
+    }
+}
+
 /// The name in `folder/name=version` or `name:architecture`.
-fn plain_name(item: &str) -> &str {
+pub fn plain_name(item: &str) -> &str {
     let name = item.rsplit('/').next().unwrap_or(item);
     name.split(['=', ':']).next().unwrap_or(name)
 }

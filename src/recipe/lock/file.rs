@@ -12,7 +12,7 @@ use crate::recipe::{Accounts, LockedGroup, LockedUser, PassRole};
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
 pub const LOCK_FORMAT: u32 = 1;
 /// Its minor version; the lock has a key `minor` from 1 on. What a later one adds is left alone.
-pub const LOCK_MINOR: u32 = 1;
+pub const LOCK_MINOR: u32 = 2;
 
 /// A package that is pinned: what it is called and what its file holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -64,7 +64,8 @@ pub type LockedRepo = BTreeMap<String, String>;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LockedPass {
-    /// Which transaction: `tools`, `base`, `packages-1`, `otherpkgs-1`, `kernel`.
+    /// Which transaction: `tools`, `base`, `packages-1`, `otherpkgs-1`, `kernel`. Further parts of a long one are `packages-1.2` and
+    /// so on.
     pub name: String,
     /// What was asked for.
     pub install: Vec<String>,
@@ -298,9 +299,31 @@ impl Lock {
         lines
     }
 
-    /// A transaction by name.
+    /// A transaction, or a part of one, by name.
     pub fn pass(&self, name: &str) -> Option<&LockedPass> {
         self.pass.iter().find(|pass| pass.name == name)
+    }
+
+    /// The parts of a transaction, in order; one where it is not cut.
+    pub fn parts(&self, name: &str) -> Vec<LockedPass> {
+        self.pass.iter().filter(|pass| PassRole::whole_name(&pass.name) == name).cloned().collect()
+    }
+
+    /// The same with the parts of each transaction in one piece again, as a recipe asks for them.
+    pub fn whole(&self) -> Self {
+        let mut whole: Vec<LockedPass> = Vec::new();
+        for part in &self.pass {
+            let name = PassRole::whole_name(&part.name);
+            match whole.iter_mut().find(|pass| pass.name == name) {
+                Some(pass) => {
+                    pass.install.extend(part.install.iter().cloned());
+                    pass.kernel_releases.extend(part.kernel_releases.iter().cloned());
+                    pass.packages.extend(part.packages.iter().cloned());
+                }
+                None => whole.push(LockedPass { name: name.to_owned(), ..part.clone() }),
+            }
+        }
+        Self { pass: whole, ..self.clone() }
     }
 }
 

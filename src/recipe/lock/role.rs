@@ -54,6 +54,16 @@ impl PassRole {
         }
     }
 
+    /// The name of a part of a transaction that is cut, from 0 on: `packages-1`, `packages-1.2`, `packages-1.3`.
+    pub fn part_name(whole: &str, part: usize) -> String {
+        if part == 0 { whole.to_owned() } else { format!("{whole}.{}", part + 1) }
+    }
+
+    /// The name of the transaction that a part is of: that of its request.
+    pub fn whole_name(part: &str) -> &str {
+        part.split_once('.').map_or(part, |(whole, _)| whole)
+    }
+
     /// Whether its packages are in the image.
     pub fn is_in_image(self) -> bool {
         match self {
@@ -85,10 +95,14 @@ mod tests {
             ("tools-postinstall", PassRole::PostinstallTools, false),
             ("base", PassRole::Base, true),
             ("packages-1", PassRole::Packages, true),
+            ("packages-1.2", PassRole::Packages, true),
             ("otherpkgs-2", PassRole::Otherpkgs, true),
             ("kernel", PassRole::Kernel, true),
         ] {
             assert_eq!((PassRole::of(name), PassRole::of(name).is_in_image()), (role, in_image));
+        }
+        for part in 0..3 {
+            assert_eq!(PassRole::whole_name(&PassRole::part_name("packages-1", part)), "packages-1");
         }
     }
 }

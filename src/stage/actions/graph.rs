@@ -11,7 +11,7 @@ use crate::recipe::Accounts;
 use crate::recipe::{Lock, Recipe};
 use crate::stage::StageError;
 use crate::stage::ids;
-use crate::stage::lock::package_request::{PackageRequest, package_requests, target};
+use crate::stage::lock::package_request::{PackageRequest, package_requests_in, target};
 
 /// The actions of a recipe, and what they take besides their keys.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
         layers: Vec::new(),
         accounts: BTreeMap::new(),
     };
-    let package_requests = package_requests(recipe);
+    let package_requests = package_requests_in(recipe, lock);
     for package_request in &package_requests {
         packages::inputs::add(&mut reader, package_request)?;
     }

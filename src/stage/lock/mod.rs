@@ -2,6 +2,7 @@
 
 pub mod origin;
 pub mod package_request;
+pub mod parts;
 pub mod relock;
 pub mod renewal;
 pub mod repositories;

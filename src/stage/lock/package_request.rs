@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::distro::{Pass, manager};
-use crate::recipe::{Generator, PassRole, Recipe};
+use crate::recipe::{Generator, Lock, PassRole, Recipe};
 use crate::source::Span;
 use crate::xcat::PassList;
 
@@ -133,6 +133,25 @@ pub fn package_requests(recipe: &Recipe) -> Vec<PackageRequest> {
         kernel.spans.entry(package).or_insert_with(|| span.clone());
     }
     all.push(kernel);
+    all
+}
+
+/// The same as a lock has cut them into parts.
+pub fn package_requests_in(recipe: &Recipe, lock: &Lock) -> Vec<PackageRequest> {
+    let mut all = Vec::new();
+    for whole in package_requests(recipe) {
+        let parts = lock.parts(&whole.name);
+        let names: Vec<&String> = parts.iter().flat_map(|part| &part.install).collect();
+        if parts.len() < 2 || !names.into_iter().eq(&whole.pass.install) {
+            all.push(whole);
+            continue;
+        }
+        all.extend(parts.into_iter().map(|part| PackageRequest {
+            name: part.name,
+            pass: Pass { install: part.install, ..whole.pass.clone() },
+            ..whole.clone()
+        }));
+    }
     all
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::origin::local_folder;
 use super::package_request::{PackageRequest, package_requests, target};
+use super::parts;
 use super::repositories;
 use super::stale as asked;
 use crate::digest::{Digest, Sha256};
@@ -79,6 +80,7 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
         let (lock, what) = (recipe.lock_name(), "the recipe's packages are".to_owned());
         return LockState::Stale(vec![Reason::NotLocked { lock, what }.cause(None)]);
     };
+    let lock = &lock.whole();
     let mut causes = Vec::new();
     let now = target(recipe);
     if lock.target != now {
@@ -348,17 +350,22 @@ impl Locking<'_> {
             archive.resolve(&solving, &to_resolve, held).map_err(|error| with_place(self.report, error, &asked))?;
         for (package_request, answer) in asked.iter().zip(answers) {
             self.say_what_goes_with(package_request, &answer.remove_with);
-            let kernel_releases = kernel_dir::releases(manager, archive.as_ref(), &answer.packages)?;
-            passes.push(LockedPass {
+            let install = package_request.pass.install.clone();
+            let relations = archive.relations(&answer.packages, &install).filter(|_| answer.removed.is_empty());
+            let whole = LockedPass {
                 name: package_request.name.clone(),
-                install: package_request.pass.install.clone(),
+                install,
                 remove: package_request.pass.remove.clone(),
                 remove_after: package_request.pass.remove_after.clone(),
                 remove_with: answer.remove_with,
                 modules: answer.modules,
-                kernel_releases,
+                kernel_releases: Vec::new(),
                 packages: answer.packages,
-            });
+            };
+            for mut part in parts::cut(whole, relations) {
+                part.kernel_releases = kernel_dir::releases(manager, archive.as_ref(), &part.packages)?;
+                passes.push(part);
+            }
         }
         if let Some(package_request) =
             package_requests.iter().find(|package_request| package_request.role() == PassRole::DriverTools)
@@ -382,6 +389,7 @@ impl Locking<'_> {
         }
         self.report.finished(ids::LOCK, began.elapsed());
         let mut recorded = earlier.map(Lock::accounts).unwrap_or_default();
+        accounts::follow(&mut recorded, &passes);
         for pass in passes.iter().filter(|pass| earlier.is_some_and(|lock| lock.pass(&pass.name) != Some(pass))) {
             accounts::free(&mut recorded, &pass.name);
         }

@@ -2,6 +2,7 @@
 //! any more goes, and all else stays, because a renewed lock holds the versions that it had (D13).
 
 use super::package_request::target;
+use super::parts;
 use super::state::requested;
 use crate::digest::Sha256;
 use crate::distro::manager;
@@ -16,16 +17,18 @@ pub fn supposed(recipe: &Recipe, lock: &Lock) -> Option<Lock> {
         return None;
     }
     let asked = requested(recipe);
+    let whole = lock.whole();
     let mut earlier: Vec<String> = Vec::new();
     let mut passes = Vec::new();
     for wanted in asked.pass {
-        let known = lock
+        let known = whole
             .pass(&wanted.name)
             .cloned()
             .unwrap_or_else(|| LockedPass { name: wanted.name.clone(), ..LockedPass::default() });
+        let parts = lock.parts(&wanted.name);
         let pass = supposed_pass(recipe, known, wanted, &earlier);
         earlier.extend(pass.packages.iter().map(|package| package.name.clone()));
-        passes.push(pass);
+        passes.extend(parts::as_before(pass, &parts, |item| name_of(recipe, item)));
     }
     Some(Lock {
         minor: asked.minor,
@@ -37,12 +40,15 @@ pub fn supposed(recipe: &Recipe, lock: &Lock) -> Option<Lock> {
     })
 }
 
+/// The name of a package in `folder/name=version`.
+fn name_of(recipe: &Recipe, item: &str) -> String {
+    let last = item.rsplit('/').next().unwrap_or(item);
+    manager(recipe).plain_name(last).to_owned()
+}
+
 fn supposed_pass(recipe: &Recipe, known: LockedPass, wanted: LockedPass, earlier: &[String]) -> LockedPass {
     let manager = manager(recipe);
-    let name_of = |item: &str| {
-        let last = item.rsplit('/').next().unwrap_or(item);
-        manager.plain_name(last).to_owned()
-    };
+    let name_of = |item: &str| name_of(recipe, item);
     let mut packages = known.packages;
     let gone = known.install.iter().filter(|item| !wanted.install.contains(item)).map(|item| name_of(item));
     let gone: Vec<String> = gone.chain(wanted.remove.clone()).collect();

@@ -91,7 +91,7 @@ fn each_kind_of_edit_runs_its_own_stage() {
     // What will run is said, and that kernel and initrd are kept.
     for line in [
         "lock           run",
-        "packages-1     run",
+        "packages-1.2   run",
         "system         depends",
         "kernel   keep",
         "initrd   keep",
@@ -102,6 +102,36 @@ fn each_kind_of_edit_runs_its_own_stage() {
     let locked = space.run(&["build", "--locked"]);
     assert_eq!(locked.code, 1);
     assert!(locked.err.contains("added \"htop\""), "{}", locked.err);
+}
+
+#[test]
+fn network_a_package_more_leaves_the_parts_of_the_list_before_it_alone() {
+    let space = copy();
+    let before = locked_part(&space, "packages-1");
+    assert!(before.contains("openssh-server") && !before.contains("munge"), "{before}");
+    space.edit("image.toml", "install = [\"chrony\"]", "install = [\"chrony\", \"htop\"]");
+    assert_eq!(
+        space.to_do()[..4],
+        ["rootfs/lock run", "rootfs/packages-1.2 run", "rootfs/kernel depends", "rootfs/system depends"]
+    );
+    // Made a second time from nothing: the parts are functions of the lock alone.
+    let ran = space.run(&["build", "--verify"]).good();
+    let first = ran.err.lines().find(|line| line.starts_with("ran ")).unwrap();
+    assert!(first.starts_with("ran rootfs/packages-1.2, rootfs/kernel, rootfs/system, "), "{first}");
+    assert_eq!(locked_part(&space, "packages-1"), before);
+    let asked = space.run(&["shell", "--", "dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n", "htop", "munge"]);
+    assert_eq!(asked.good().out, "ii  htop\nii  munge\n");
+    assert_eq!(space.run(&["shell", "--", "dpkg", "--audit"]).good().out, "");
+    // What is there only because another needs it is marked so, whichever part it is in.
+    let marked = space.run(&["shell", "--", "apt-mark", "showauto", "libnl-3-200", "libwrap0", "htop", "openssh-server"]);
+    assert_eq!(marked.good().out, "libnl-3-200\nlibwrap0\n");
+}
+
+/// A part of a transaction, as the lock has it.
+fn locked_part(space: &Space, name: &str) -> String {
+    let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+    let is_it = |part: &&str| part.starts_with(&format!("\nname = \"{name}\"\n"));
+    lock.split("[[pass]]").find(is_it).unwrap().to_owned()
 }
 
 #[test]

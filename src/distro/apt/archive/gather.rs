@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::named::{architecture_of, built_in, named};
+use super::relations::relations;
 use super::source::below;
 use super::vendored::{self, Contents, Suite, suite_directory};
 use crate::distro::apt::resolve::{Resolver, in_the_way, unknown_names};
@@ -12,8 +13,8 @@ use crate::distro::apt::{
     sources_for, tools_closure,
 };
 use crate::distro::{
-    DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Resolution, Solving, VENDOR_MARK, keyring,
-    write_file,
+    DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Relations, Resolution, Solving, VENDOR_MARK,
+    keyring, write_file,
 };
 use crate::recipe::{LockedSuite, Recipe};
 use crate::source::{Finding, Severity};
@@ -189,6 +190,10 @@ impl PackageArchive for AptArchive {
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
         tools_closure(&self.archive, seed, held)
+    }
+
+    fn relations(&self, packages: &[PinnedPackage], install: &[String]) -> Option<Relations> {
+        relations(&self.archive, packages, install)
     }
 
     fn resolve(

@@ -4,6 +4,7 @@ pub mod gather;
 pub mod index;
 pub mod local;
 pub mod named;
+pub mod relations;
 pub mod release;
 pub mod source;
 pub mod sources_file;

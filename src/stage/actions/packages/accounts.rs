@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::plan::{Action, ActionKind, Input, Origin};
-use crate::recipe::{Accounts, Lock, PassRole, Recipe};
+use crate::recipe::{Accounts, Lock, LockedPass, PassRole, Recipe};
 use crate::stage::StageError;
 use crate::store::Outputs;
 
@@ -106,6 +106,19 @@ pub fn fix(lock: &mut Lock, names: &[String]) {
 pub fn free(recorded: &mut Accounts, pass: &str) {
     recorded.users.iter_mut().filter(|user| user.pass == pass).for_each(|user| user.fixed = false);
     recorded.groups.iter_mut().filter(|group| group.pass == pass).for_each(|group| group.fixed = false);
+}
+
+/// Accounts belong to the part of a transaction that now has their package; of one that is gone, to its first part.
+pub fn follow(recorded: &mut Accounts, passes: &[LockedPass]) {
+    let now = |pass: &str, package: &str| {
+        let is_of_it = |one: &&LockedPass| PassRole::whole_name(&one.name) == PassRole::whole_name(pass);
+        let has = |one: &&LockedPass| one.packages.iter().any(|own| own.name == package);
+        let found = passes.iter().filter(is_of_it).find(has).map(|one| one.name.clone());
+        let is_there = || passes.iter().any(|one| one.name == pass);
+        found.unwrap_or_else(|| if is_there() { pass } else { PassRole::whole_name(pass) }.to_owned())
+    };
+    recorded.users.iter_mut().for_each(|user| user.pass = now(&user.pass, &user.package));
+    recorded.groups.iter_mut().for_each(|group| group.pass = now(&group.pass, &group.package));
 }
 
 /// Writes into a lock what was found, by transaction; transactions that were not looked at keep their entries.

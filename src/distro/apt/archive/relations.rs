@@ -1,0 +1,74 @@
+//! What Debian's packages of one transaction need of each other.
+
+use std::collections::HashMap;
+
+use super::index::Archive;
+use crate::distro::Relations;
+use crate::distro::apt::PinnedPackage;
+use crate::distro::apt::resolve::{is_asked, plain_name};
+
+/// Names in a field of relations, of all alternatives: without versions, architectures and build profiles.
+fn names(field: &str) -> impl Iterator<Item = &str> {
+    let words = field.split([',', '|']).filter_map(|item| item.split_whitespace().next());
+    words.map(|word| word.split([':', '(']).next().unwrap_or(word))
+}
+
+/// The relations of packages to each other. Of alternatives all that are there count: more than is needed does no harm.
+pub fn relations(archive: &Archive, packages: &[PinnedPackage], install: &[String]) -> Option<Relations> {
+    let candidates: Vec<_> =
+        packages.iter().map(|package| archive.exact(&package.name, &package.version)).collect::<Option<_>>()?;
+    let mut known: HashMap<String, Vec<usize>> = HashMap::new();
+    let field = |at: usize, name: &str| candidates[at].fields.get_field(name).map(|field| field.join());
+    for (at, package) in packages.iter().enumerate() {
+        known.entry(package.name.clone()).or_default().push(at);
+        for name in names(&field(at, "Provides").unwrap_or_default()) {
+            known.entry(name.to_owned()).or_default().push(at);
+        }
+    }
+    let all = |name: &str| known.get(name).cloned().unwrap_or_default();
+    let needs = (0..packages.len()).map(|at| {
+        let fields = ["Pre-Depends", "Depends"].map(|name| field(at, name).unwrap_or_default());
+        let mut needed: Vec<usize> = fields.iter().flat_map(|field| names(field)).flat_map(all).collect();
+        needed.retain(|other| *other != at);
+        needed
+    });
+    let meant = |item: &String| {
+        let of_it = |at: &usize| is_asked(&candidates[*at], item);
+        let own: Vec<usize> = (0..packages.len()).filter(of_it).collect();
+        if own.is_empty() { all(plain_name(item)) } else { own }
+    };
+    Some(Relations { needs: needs.collect(), asked: install.iter().map(meant).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Sha256;
+    use crate::distro::apt::SuiteIndex;
+
+    #[test]
+    fn alternatives_virtual_names_and_patterns_are_followed() {
+        let digest = Sha256::of(b"x");
+        let stanza = |name: &str, more: &str| {
+            format!(
+                "Package: {name}\nVersion: 1\nArchitecture: all\nFilename: {name}.deb\nSize: 1\nSHA256: {digest}\n{more}\n"
+            )
+        };
+        let text = [
+            stanza("a", "Depends: b (>= 1) | gone, virtual:any, base-thing\n"),
+            stanza("b", "Pre-Depends: c\n"),
+            stanza("c", "Depends: b\n"),
+            stanza("d", "Provides: other, virtual (= 2)\nPriority: required\n"),
+        ]
+        .concat();
+        let archive = Archive { indices: vec![SuiteIndex::new("s".into(), "u".into(), text)] };
+        let packages: Vec<PinnedPackage> =
+            ["a", "b", "c", "d"].map(|name| archive.newest(name).unwrap().pin(false).unwrap()).into();
+        let install = ["a", "folder/b=1", "virtual", "~prequired", "was-there", "[ab]*"].map(str::to_owned);
+        let found = relations(&archive, &packages, &install).unwrap();
+        assert_eq!(found.needs, [vec![1, 3], vec![2], vec![1], vec![]]);
+        assert_eq!(found.asked, [vec![0], vec![1], vec![3], vec![3], vec![], vec![0, 1]]);
+        let strange = PinnedPackage { version: "2".into(), ..packages[0].clone() };
+        assert_eq!(relations(&archive, &[strange], &[]), None);
+    }
+}
