@@ -35,14 +35,16 @@ pub enum Reason {
     },
     /// The recipe asks for packages that the lock lacks.
     NotLocked {
-        /// File name of the lock.
+        /// File name of the lock; for the message alone.
+        #[serde(skip)]
         lock: String,
         /// What is asked for.
         what: String,
     },
     /// The lock was made for a name that nobody asks for any more.
     NotAsked {
-        /// File name of the lock.
+        /// File name of the lock; for the message alone.
+        #[serde(skip)]
         lock: String,
         /// The transaction.
         pass: String,

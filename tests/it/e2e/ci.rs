@@ -47,7 +47,8 @@ fn git(directory: &Path, words: &[&str]) {
 impl Runner {
     /// Clones a branch; packages that the tests have are in the store already.
     fn new(origin: &Path, branch: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        // Where packages can have a second name.
+        let directory = tempfile::tempdir_in(super::store().parent().unwrap()).unwrap();
         let checkout = directory.path().join("checkout");
         git(directory.path(), &["clone", "-q", "-b", branch, origin.to_str().unwrap(), "checkout"]);
         let packages = directory.path().join("imgbuild-store/v1/packages");
