@@ -11,8 +11,9 @@ use crate::store::Store;
 /// Version of what [`install`] does; part of the keys. 1: first; 2: kernel hooks really off; 3: tells the accounts;
 /// 4: random keys are taken out; 5: by the list of secrets;
 /// 6: so are logs of packages' own directories and names of initiators; scripts find a full name of the machine;
-/// 7: what differs from run to run in a Berkeley DB of names of mail is taken out, and hooks of kernels make no initrd.
-pub const INSTALL_VERSION: u32 = 7;
+/// 7: what differs from run to run in a Berkeley DB of names of mail is taken out, and hooks of kernels make no initrd;
+/// 8: so is the time in Octave's list of its packages.
+pub const INSTALL_VERSION: u32 = 8;
 
 /// What dpkg leaves out when it installs the kernel's packages over the payload, which has it: patterns of its option
 /// `--path-exclude`.

@@ -1,5 +1,7 @@
 //! What the package managers' operations have in common. Runs inside.
 
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
@@ -64,6 +66,31 @@ const INITIATOR: &str = "etc/iscsi/initiatorname.iscsi";
 const INITIATOR_MAKERS: [&str; 2] = ["usr/lib/open-iscsi/startup-checks.sh", "lib/open-iscsi/startup-checks.sh"];
 const INITIATOR_ASKED: &[u8] = b"# The name is made at the first start.\nGenerateName=yes\n";
 
+/// The list of its own packages that Octave saves when it is installed. The first line is a comment with the time.
+const OCTAVE: &str = "usr/share/octave/octave_packages";
+
+/// Bytes of the longest list that is looked at: some hundred packages have some ten thousand.
+const LONGEST_LIST: u64 = 1 << 20;
+
+/// Takes the time and the host out of the comment at the beginning of a file that Octave saved: `# Created by Octave 7.3.0, TIME
+/// <USER@HOST>`. What reads it looks for `# name:` (Octave's load-save.cc, `get_file_format`).
+fn settle_octave(editor: &TreeEditor) -> Result<(), String> {
+    let said = |error: std::io::Error| format!("cannot read /{OCTAVE}: {error}");
+    let Some(file) = editor.open_file(OCTAVE) else { return Ok(()) };
+    let metadata = file.metadata().map_err(said)?;
+    let mut text = String::new();
+    if metadata.len() > LONGEST_LIST || (&file).read_to_string(&mut text).is_err() {
+        return Ok(());
+    }
+    match text.split_once('\n') {
+        Some((first, rest)) if first.starts_with("# Created by Octave ") => {
+            let version = first.split(',').next().unwrap_or(first);
+            editor.write(OCTAVE, format!("{version}\n{rest}").as_bytes(), metadata.mode() & 0o7777)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Puts a tree into the form in which it is hashed.
 ///
 /// # Errors
@@ -83,6 +110,7 @@ pub fn normalise(tree: &str, own: &[&str]) -> Result<(), String> {
     for path in BERKELEY {
         berkeley::settle(&editor, path)?;
     }
+    settle_octave(&editor)?;
     // Empty, not "uninitialized": that would mean first boot, and systemd-firstboot waits at the console (D34).
     if editor.has_file("etc/machine-id") {
         editor.write("etc/machine-id", b"", 0o444)?;
@@ -139,4 +167,33 @@ pub fn side_by_side(
         }
         Ok(count)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_in_a_list_that_octave_saved_is_taken_out_and_nothing_else() {
+        let tree = tempfile::tempdir().unwrap();
+        let path = tree.path().join(OCTAVE);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let rest = "# name: global_packages\n# type: cell\n# rows: 0\n# columns: 0\n\n";
+        let cases = [
+            (
+                "# Created by Octave 7.3.0, Tue Nov 24 20:12:33 2026 UTC <root@imgbuild>\n",
+                "# Created by Octave 7.3.0\n",
+            ),
+            ("# mine\n", "# mine\n"),
+            ("", ""),
+        ];
+        for (before, after) in cases {
+            std::fs::write(&path, format!("{before}{rest}")).unwrap();
+            normalise(tree.path().to_str().unwrap(), &[]).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{after}{rest}"));
+        }
+        std::fs::write(&path, b"# Created by Octave \xff\n").unwrap();
+        normalise(tree.path().to_str().unwrap(), &[]).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"# Created by Octave \xff\n");
+    }
 }

@@ -119,11 +119,13 @@ fn network_a_package_more_leaves_the_parts_of_the_list_before_it_alone() {
     let first = ran.err.lines().find(|line| line.starts_with("ran ")).unwrap();
     assert!(first.starts_with("ran rootfs/packages-1.2, rootfs/kernel, rootfs/system, "), "{first}");
     assert_eq!(locked_part(&space, "packages-1"), before);
-    let asked = space.run(&["shell", "--", "dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n", "htop", "munge"]);
+    let asked =
+        space.run(&["shell", "--", "dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n", "htop", "munge"]);
     assert_eq!(asked.good().out, "ii  htop\nii  munge\n");
     assert_eq!(space.run(&["shell", "--", "dpkg", "--audit"]).good().out, "");
     // What is there only because another needs it is marked so, whichever part it is in.
-    let marked = space.run(&["shell", "--", "apt-mark", "showauto", "libnl-3-200", "libwrap0", "htop", "openssh-server"]);
+    let marked =
+        space.run(&["shell", "--", "apt-mark", "showauto", "libnl-3-200", "libwrap0", "htop", "openssh-server"]);
     assert_eq!(marked.good().out, "libnl-3-200\nlibwrap0\n");
 }
 

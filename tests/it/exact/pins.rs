@@ -150,7 +150,7 @@ fn the_text_of_a_lock_stays() {
     write_files(&space);
     write_toml(&space, &recipe_document());
     let lock = lock_of(&read(space.path()));
-    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"8b7267a06d7d3d32f787bedec6e202269934fb37e7f04d41b4bbd1191c64c9aa");
+    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"bef99fb878ee22284d319c95eb24fb110cc1190d73b50f27293955784968b9d5");
 }
 
 #[test]
@@ -162,24 +162,24 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless 3185660097c9
-    initrd/stateless-gzip f8aa51143ccf
-    kernel/build-1 62981451cea6
-    kernel/payload 512cbc50130a
-    pack/rootimg 65b9a2d0dc89
-    pack/rootimg-gzip fa3ee981e525
+    initrd/stateless d85387e5e658
+    initrd/stateless-gzip 97774e13c2e9
+    kernel/build-1 43751d29dd62
+    kernel/payload f8e36a19b820
+    pack/rootimg 41e690b8bcab
+    pack/rootimg-gzip 7c110b25882c
     rootfs/base 2752e1c3fd7b
-    rootfs/gate 4e06d7ce6643
-    rootfs/kernel 93a2093f5b6a
-    rootfs/otherpkgs-1 5bab17339786
-    rootfs/packages-1 7e37471afb33
-    rootfs/postinstall d305cbc57243
-    rootfs/services d4f5c05a3418
-    rootfs/sync f14c02b408db
-    rootfs/system 6c228a0397fe
+    rootfs/gate 3bbd77252859
+    rootfs/kernel 255621c3d10a
+    rootfs/otherpkgs-1 2222e50d59d9
+    rootfs/packages-1 62d70a15535e
+    rootfs/postinstall 4b8f2d15135d
+    rootfs/services 6c29fe85d03c
+    rootfs/sync 156aea0fbd06
+    rootfs/system 545e72246576
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
-    rootfs/tools-postinstall 3e18b9c474bd
+    rootfs/tools-postinstall c6a33d5f01b8
     "##);
 }
 
