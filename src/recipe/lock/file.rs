@@ -404,7 +404,7 @@ mod tests {
     fn what_a_later_minor_form_adds_is_left_alone() {
         let text = sample().to_text();
         let newer = text
-            .replacen("minor = 1\n", "minor = 3\nseal = [\"x\"]\n", 1)
+            .replacen("minor = 2\n", "minor = 3\nseal = [\"x\"]\n", 1)
             .replace("auto = true }", "auto = true, licence = \"MIT\" }")
             .replace("name = \"base\"\n", "name = \"base\"\nhints = { a = 1 }\n");
         assert_eq!(Lock::parse(&newer).unwrap(), sample());
