@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::distro::inside::accounts::{self, text_in};
 use crate::distro::inside::common::{Made, normalise, quoted, write};
+use crate::distro::inside::keystore;
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
@@ -210,6 +211,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         if lacks_hosts && text_in(&editor, "etc/hosts").is_some_and(|text| text.as_bytes() == HOSTS) {
             editor.remove("etc/hosts")?;
         }
+        keystore::settle(&editor, request.epoch)?;
         normalise(&at("tree"), &NORMALISED)?;
         let accounts = accounts::found(&at("tree"), &request.base, &scripts_that_make_accounts(&at("tree"))?)?;
         let answer = scan(&ScanRequest {

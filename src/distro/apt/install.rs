@@ -12,7 +12,7 @@ use crate::store::Store;
 /// 4: random keys are taken out; 5: by the list of secrets;
 /// 6: so are logs of packages' own directories and names of initiators; scripts find a full name of the machine;
 /// 7: what differs from run to run in a Berkeley DB of names of mail is taken out, and hooks of kernels make no initrd;
-/// 8: so is the time in Octave's list of its packages.
+/// 8: so is the time in Octave's list of its packages, and times in Java's list of authorities are the epoch.
 pub const INSTALL_VERSION: u32 = 8;
 
 /// What dpkg leaves out when it installs the kernel's packages over the payload, which has it: patterns of its option

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod berkeley;
 pub mod common;
 mod decompressed;
+pub mod keystore;
 pub mod part;
 pub mod plain;
 pub mod secrets;

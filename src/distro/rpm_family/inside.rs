@@ -6,10 +6,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::kernels::is_kernel;
-use super::{database, depmod, keystore};
+use super::{database, depmod};
 use crate::digest::Digest;
 use crate::distro::inside::accounts;
 use crate::distro::inside::common::{environment, normalise, quoted, write};
+use crate::distro::inside::keystore;
 use crate::distro::rpm::Package;
 use crate::fault;
 use crate::recipe::Accounts;

@@ -11,7 +11,6 @@ mod depmod;
 mod inside;
 mod install;
 mod kernels;
-mod keystore;
 mod packages;
 mod releases;
 mod resolve;

@@ -1,4 +1,5 @@
-//! Java's list of authorities as p11-kit before 0.23.10 writes it: each entry has the time at which it was written.
+//! Java's list of authorities as Debian's ca-certificates-java and p11-kit before 0.23.10 write it: each entry has the time at which
+//! it was written.
 //!
 //! Source: OpenJDK's JavaKeyStore.java: magic, version, number of entries; an entry's kind (2: a certificate), alias, time in
 //! milliseconds, type and bytes of the certificate; at the end SHA-1 of the password in UTF-16, of a phrase, and of all that.
@@ -7,8 +8,8 @@ use sha1::{Digest, Sha1};
 
 use crate::store::TreeEditor;
 
-/// Where update-ca-trust puts it.
-const PATH: &str = "etc/pki/ca-trust/extracted/java/cacerts";
+/// Where update-ca-trust puts it, and Debian's ca-certificates-java.
+const PATHS: [&str; 2] = ["etc/pki/ca-trust/extracted/java/cacerts", "etc/ssl/certs/java/cacerts"];
 const MAGIC: u32 = 0xfeed_feed;
 const CERTIFICATE: u32 = 2;
 /// The password that everybody knows; a list with another one is the site's own.
@@ -19,14 +20,18 @@ const SUM: usize = 20;
 /// Sets the times of the entries.
 ///
 /// # Errors
-/// A text when the file cannot be written.
+/// A text when a file cannot be written.
 pub fn settle(editor: &TreeEditor, epoch: i64) -> Result<(), String> {
-    let Some(mut file) = editor.open_to_change(PATH) else { return Ok(()) };
-    let said = |error: std::io::Error| format!("cannot change /{PATH}: {error}");
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut file, &mut bytes).map_err(said)?;
-    let Some(settled) = settled(&bytes, epoch) else { return Ok(()) };
-    std::os::unix::fs::FileExt::write_all_at(&file, &settled, 0).map_err(said)
+    for path in PATHS {
+        let Some(mut file) = editor.open_to_change(path) else { continue };
+        let said = |error: std::io::Error| format!("cannot change /{path}: {error}");
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut bytes).map_err(said)?;
+        if let Some(settled) = settled(&bytes, epoch) {
+            std::os::unix::fs::FileExt::write_all_at(&file, &settled, 0).map_err(said)?;
+        }
+    }
+    Ok(())
 }
 
 fn sum(content: &[u8]) -> [u8; SUM] {
