@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::credentials::Credentials;
-use super::credentials::access::{Proxy, Tls, access_of};
+use super::credentials::access::{Proxy, Tls, access_of, usual};
 use super::credentials::address::split_user;
 use super::pace::{PATIENCE, Paced};
 use super::proxy::{self, apt, through};
@@ -102,8 +102,8 @@ fn agent(
         .max_idle_connections_per_host(CONNECTIONS)
         .http_status_as_error(false)
         .user_agent(concat!("imgbuild/", env!("CARGO_PKG_VERSION")));
-    if let Some(tls) = tls {
-        config = config.tls_config(tls);
+    if url.starts_with("https:") || tls.is_some() {
+        config = config.tls_config(tls.unwrap_or_else(usual));
     }
     match proxy {
         Some(proxy) if through::is_for(url, &proxy) => through::agent(config.proxy(None).build(), &proxy),
@@ -221,7 +221,8 @@ impl Fetcher {
         let tls = self.credentials.tls(url);
         let address = self.proxy_of(url);
         let proxy = address.as_deref().map(proxy::shown);
-        if tls == Tls::default() && address.is_none() {
+        // One for all that are asked without certificates: no file of the host is opened for it.
+        if tls == Tls::default() && address.is_none() && !url.starts_with("https:") {
             return Ok(Client { agent: self.agent.clone(), authorization, proxy });
         }
         let authority = url.split('/').nth(2).unwrap_or_default();

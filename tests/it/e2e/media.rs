@@ -234,6 +234,7 @@ fn a_killed_import_goes_on_and_a_full_disk_is_said_before() {
     let ran = std::process::Command::new("unshare")
         .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_imgbuild")])
         .current_dir(space.path())
+        .env("COLUMNS", "200")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();

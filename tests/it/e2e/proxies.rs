@@ -1,5 +1,5 @@
 //! Sites that reach archives by way of a proxy: a real one (tinyproxy), which wants a password and, as squid and apt-cacher-ng do,
-//! tunnels to nothing but https.
+//! tunnels to nothing but https. And servers for which nobody but the site's own authority vouches.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -99,4 +99,86 @@ fn archives_are_asked_by_way_of_the_proxy_of_the_environment_or_of_apt() {
     host.write("apt/apt.conf.d/50near", "Acquire::http::Proxy::127.0.0.1 \"DIRECT\";\n");
     host.run(&["update"], &[nobody]).good();
     assert_eq!(proxy.asked(), "");
+}
+
+/// A server of https, with a certificate of an authority that this test makes.
+struct Https {
+    child: Child,
+    port: u16,
+    directory: tempfile::TempDir,
+}
+
+const SERVER: &str = "import http.server, ssl, sys
+server = http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain('server.pem', 'server.key')
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+";
+
+impl Https {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let extensions = "[req]\ndistinguished_name = dn\n[dn]\n[ca]\nbasicConstraints = critical,CA:TRUE\n[server]\nsubjectAltName = IP:127.0.0.1\n";
+        std::fs::write(directory.path().join("openssl.cnf"), extensions).unwrap();
+        for (name, by) in [("ca", &[][..]), ("server", &["-CA", "ca.pem", "-CAkey", "ca.key"])] {
+            let made = Command::new("openssl")
+                .args([
+                    "req",
+                    "-x509",
+                    "-nodes",
+                    "-days",
+                    "2",
+                    "-newkey",
+                    "ec",
+                    "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1",
+                ])
+                .args(["-config", "openssl.cnf", "-extensions", name, "-subj", &format!("/CN={name}")])
+                .args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.pem")])
+                .args(by)
+                .current_dir(directory.path())
+                .output()
+                .unwrap();
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        }
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let child = Command::new("python3")
+            .args(["-c", SERVER, &port.to_string()])
+            .current_dir(directory.path())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the server does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { child, port, directory }
+    }
+}
+
+impl Drop for Https {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_hosts_own_authorities_vouch_for_servers() {
+    let server = Https::start();
+    let (url, to) = (format!("https://127.0.0.1:{}/none", server.port), server.directory.path().join("to"));
+    let fetch = |authorities: &str| -> crate::support::Ran {
+        let mut command = crate::support::imgbuild();
+        command.env("SSL_CERT_FILE", server.directory.path().join(authorities));
+        command.args(["fetch", &url]).arg(&to).output().unwrap().into()
+    };
+    // Another one than the server's.
+    let refused = fetch("server.pem");
+    assert!(refused.code == 3 && refused.err.contains("certificate"), "{} {}", refused.code, refused.err);
+    // It is spoken with, and has no image.
+    let spoken = fetch("ca.pem");
+    assert!(spoken.code != 0 && !spoken.err.contains("certificate"), "{} {}", spoken.code, spoken.err);
+    assert!(spoken.err.contains("404"), "{}", spoken.err);
 }

@@ -1,7 +1,7 @@
 //! How a server is asked, where an address or a package manager's own file on this host says so.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
@@ -211,10 +211,25 @@ impl Tls {
         }
         config = config.root_certs(match &self.ca {
             Some(path) => RootCerts::new_with_certs(&certificates(path)?),
-            None => RootCerts::PlatformVerifier,
+            None => authorities(),
         });
         Ok(Some(config.build()))
     }
+}
+
+/// Who vouches for a server that has no authority of its own: the authorities of this host, or, where it has none as a bare
+/// Debian, those that browsers know. They are looked for once, when the first server is asked by https.
+fn authorities() -> RootCerts {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    match FOUND.get_or_init(|| !rustls_native_certs::load_native_certs().certs.is_empty()) {
+        true => RootCerts::PlatformVerifier,
+        false => RootCerts::WebPki,
+    }
+}
+
+/// Settings for a server about which nothing is said.
+pub fn usual() -> TlsConfig {
+    TlsConfig::builder().root_certs(authorities()).build()
 }
 
 #[cfg(test)]
