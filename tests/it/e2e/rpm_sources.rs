@@ -262,7 +262,7 @@ fn the_distributions_own_repositories_come_from_a_mirror_of_them() {
         let to = mirror.join(name).join("x86_64/os");
         match name {
             "BaseOS" => {
-                let made = Command::new("cp").arg("-rl").arg(distribution().repository("distro")).arg(&to).status();
+                let made = Command::new("cp").arg("-r").arg(distribution().repository("distro")).arg(&to).status();
                 assert!(made.unwrap().success());
             }
             _ => copy_tree(&empty_repository(&space), &to),
