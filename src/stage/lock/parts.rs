@@ -15,11 +15,14 @@ pub fn cut(pass: LockedPass, relations: Option<Relations>) -> Vec<LockedPass> {
     cut_at(pass, relations, LEAST)
 }
 
+/// Whether it installs packages and does nothing else.
+fn only_adds(pass: &LockedPass) -> bool {
+    [&pass.remove, &pass.remove_after, &pass.remove_with, &pass.modules].iter().all(|list| list.is_empty())
+}
+
 fn cut_at(pass: LockedPass, relations: Option<Relations>, least: usize) -> Vec<LockedPass> {
     let is_list = matches!(pass.role(), PassRole::Packages | PassRole::Otherpkgs);
-    let only_adds =
-        [&pass.remove, &pass.remove_after, &pass.remove_with, &pass.modules].iter().all(|list| list.is_empty());
-    let Some(relations) = relations.filter(|_| is_list && only_adds) else { return vec![pass] };
+    let Some(relations) = relations.filter(|_| is_list && only_adds(&pass)) else { return vec![pass] };
     let mut part_of: Vec<Option<usize>> = vec![None; pass.packages.len()];
     let mut names: Vec<Vec<String>> = vec![Vec::new()];
     let (mut before, mut here) = (0, 0);
@@ -63,7 +66,7 @@ pub fn as_before(whole: LockedPass, parts: &[LockedPass], plain: impl Fn(&str) -
             rest = &rest[end..];
         }
     }
-    if names.len() < 2 {
+    if names.len() < 2 || !only_adds(&whole) {
         return vec![whole];
     }
     let last = names.len() - 1;
@@ -197,6 +200,8 @@ mod tests {
         more.install.insert(0, "new".to_owned());
         more.packages.push(package("new"));
         assert!(as_before(more, &parts, plain)[0].packages.iter().any(|one| one.name == "new"));
+        let removing = LockedPass { remove: vec!["x".to_owned()], ..one.clone() };
+        assert_eq!(as_before(removing.clone(), &parts, plain), [removing]);
         let mut fewer = one;
         fewer.install.remove(0);
         assert_eq!(as_before(fewer, &parts, plain).len(), 1);
