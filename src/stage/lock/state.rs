@@ -204,11 +204,12 @@ fn changed_files(recipe: &Recipe, lock: &Lock, now: Option<Sha256>) -> Vec<Cause
             below.filter(|path| !locked.iter().any(|one| one == path)).map(|path| path.display().to_string()).collect();
         let shown = |digest: Option<Sha256>| digest.map(|one| one.short()).unwrap_or_default();
         let (was, now) = (shown(lock.otherpkgs), shown(now));
+        let lock_file = recipe.lock_name();
         let what = if others.is_empty() {
-            format!("{table}/ lost a package file that image.lock does not name:")
+            format!("{table}/ lost a package file that {lock_file} does not name:")
         } else {
             format!(
-                "{table}/ gained, lost or changed package files that image.lock does not name (there are {}):",
+                "{table}/ gained, lost or changed package files that {lock_file} does not name (there are {}):",
                 others.join(", ")
             )
         };
