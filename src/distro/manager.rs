@@ -219,9 +219,10 @@ pub trait PackageArchive {
     }
     /// What packages that are to be installed together need of each other, and what of them is meant by the names that were
     /// asked for. Not known: they stay together.
-    fn relations(&self, _packages: &[PinnedPackage], _install: &[String]) -> Option<Relations> {
-        None
-    }
+    ///
+    /// # Errors
+    /// [`DistroError::Format`] for metadata that cannot be read.
+    fn relations(&self, packages: &[PinnedPackage], install: &[String]) -> Result<Option<Relations>, DistroError>;
     /// Resolves passes one after another; each sees what the earlier ones installed. Packages in `held` keep their
     /// version where they are wanted (D13), unless they stand in the solver's way.
     ///

@@ -25,6 +25,7 @@ pub use package::plain::write_plain;
 pub use package::root::{ROOT_VERSION, RpmFile, RpmRoot, RpmRootRequest, make_root, unpack_all};
 pub use relations::candidate::{Candidate, Capability, MetadataFile, Repository, RepositorySource, Requirement, Weak};
 pub use relations::closure::{closure, closure_of, left_out};
+pub use relations::rich::plain_names;
 pub use relations::version::{Evr, Relation};
 pub use repofile::asking::{without_zypp, zypp_credentials};
 pub use repofile::{RepoEntry, Variables, read_main, read_repo_file};

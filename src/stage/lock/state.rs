@@ -352,7 +352,7 @@ impl Locking<'_> {
         for (package_request, answer) in asked.iter().zip(answers) {
             self.say_what_goes_with(package_request, &answer.remove_with);
             let install = package_request.pass.install.clone();
-            let relations = archive.relations(&answer.packages, &install).filter(|_| answer.removed.is_empty());
+            let relations = archive.relations(&answer.packages, &install)?.filter(|_| answer.removed.is_empty());
             let whole = LockedPass {
                 name: package_request.name.clone(),
                 install,

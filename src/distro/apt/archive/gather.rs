@@ -192,8 +192,8 @@ impl PackageArchive for AptArchive {
         tools_closure(&self.archive, seed, held)
     }
 
-    fn relations(&self, packages: &[PinnedPackage], install: &[String]) -> Option<Relations> {
-        relations(&self.archive, packages, install)
+    fn relations(&self, packages: &[PinnedPackage], install: &[String]) -> Result<Option<Relations>, DistroError> {
+        Ok(relations(&self.archive, packages, install))
     }
 
     fn resolve(

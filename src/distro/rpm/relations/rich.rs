@@ -2,6 +2,15 @@
 
 use crate::distro::rpm::Capability;
 
+/// The plain dependencies in a capability, whatever joins them; of one that cannot be read none.
+pub fn plain_names(capability: &Capability) -> Vec<Capability> {
+    let mut found = Vec::new();
+    if let Ok(rich) = Rich::of(capability) {
+        rich.each(&mut |one| found.push(one.clone()));
+    }
+    found
+}
+
 /// How deep they may be nested.
 const DEPTH_LIMIT: usize = 32;
 

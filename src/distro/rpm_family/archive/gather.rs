@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::local::other_packages;
 use super::packages::RpmArchive;
 use super::reading::gather_repositories;
+use super::relations::relations;
 use crate::digest::Sha256;
 use crate::distro::rpm::{self, Candidate, Repository, hide_modular};
 use crate::distro::rpm_family::resolve::session::{Ended, Session, Wanted};
 use crate::distro::rpm_family::resolve::solver::{Refusal, Solver};
-use crate::distro::{DistroError, Gathering, PackageArchive, Pass, Resolution, Solving};
+use crate::distro::{DistroError, Gathering, PackageArchive, Pass, Relations, Resolution, Solving};
 use crate::recipe::{Distro, LockedSuite, PinnedPackage, Recipe};
 use crate::store::Store;
 
@@ -134,6 +135,11 @@ impl PackageArchive for RpmArchive {
                 self.pin(repository, &repository.candidates[candidate], false)
             })
             .collect()
+    }
+
+    fn relations(&self, packages: &[PinnedPackage], install: &[String]) -> Result<Option<Relations>, DistroError> {
+        let words: Vec<Option<String>> = install.iter().map(|item| self.pick(item)).collect();
+        relations(&self.repositories, packages, &words)
     }
 
     fn check_signatures(

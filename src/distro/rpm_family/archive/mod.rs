@@ -5,6 +5,7 @@ pub mod local;
 pub mod metadata;
 pub mod packages;
 pub mod reading;
+mod relations;
 mod repo_files;
 pub mod sources;
 pub mod vendor;

@@ -20,6 +20,23 @@ pub struct RpmArchive {
     pub(in crate::distro::rpm_family) arch: &'static str,
 }
 
+/// How lists may call a package besides its name, for dnf and for zypper.
+pub(super) fn spellings(candidate: &Candidate) -> [String; 9] {
+    let (name, evr, arch) = (&candidate.name, &candidate.evr, &candidate.arch);
+    let plain = format!("{}-{}", evr.version, evr.release);
+    [
+        format!("{name}.{arch}"),
+        format!("{name}-{}", evr.version),
+        format!("{name}-{plain}"),
+        format!("{name}-{evr}"),
+        format!("{name}-{plain}.{arch}"),
+        format!("{name}-{evr}.{arch}"),
+        format!("{name}={}", evr.version),
+        format!("{name}={plain}"),
+        format!("{name}={evr}"),
+    ]
+}
+
 impl RpmArchive {
     pub(in crate::distro::rpm_family) fn candidates(&self) -> impl Iterator<Item = (&Repository, &Candidate)> {
         self.repositories.iter().flat_map(|repository| {
@@ -105,24 +122,8 @@ impl RpmArchive {
         if provided.contains(item) || item.contains(['*', '?', '[', ' ', '(']) {
             return true;
         }
-        let spelled = |candidate: &Candidate| {
-            let (name, evr, arch) = (&candidate.name, &candidate.evr, &candidate.arch);
-            let plain = format!("{}-{}", evr.version, evr.release);
-            [
-                format!("{name}.{arch}"),
-                format!("{name}-{}", evr.version),
-                format!("{name}-{plain}"),
-                format!("{name}-{evr}"),
-                format!("{name}-{plain}.{arch}"),
-                format!("{name}-{evr}.{arch}"),
-                format!("{name}={}", evr.version),
-                format!("{name}={plain}"),
-                format!("{name}={evr}"),
-            ]
-            .contains(&item.to_owned())
-        };
         self.candidates().any(|(_, candidate)| {
-            (item.starts_with(candidate.name.as_str()) && spelled(candidate))
+            (item.starts_with(candidate.name.as_str()) && spellings(candidate).iter().any(|one| one == item))
                 || (item.starts_with('/') && candidate.files.iter().any(|file| file == item))
         }) || item.starts_with('/')
     }
