@@ -36,6 +36,7 @@ mod options;
 mod otherpkgs;
 mod package_failures;
 mod packages;
+mod parts;
 mod pictures;
 mod private_archive;
 mod proxies;

@@ -139,3 +139,56 @@ pub fn record(lock: &mut Lock, found: &BTreeMap<String, Accounts>) {
     lock.users.sort();
     lock.groups.sort();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Sha256;
+    use crate::recipe::{LockedGroup, PinnedPackage};
+
+    fn pass(name: &str, packages: &[&str]) -> LockedPass {
+        let package = |name: &&str| PinnedPackage {
+            name: (*name).to_owned(),
+            version: "1".to_owned(),
+            architecture: "all".to_owned(),
+            size: 1,
+            sha256: Sha256::of(b""),
+            origin: String::new(),
+            file: String::new(),
+            automatic: false,
+        };
+        LockedPass { name: name.to_owned(), packages: packages.iter().map(package).collect(), ..LockedPass::default() }
+    }
+
+    #[test]
+    fn accounts_go_where_their_package_goes() {
+        let group = |name: &str, pass: &str, package: &str| LockedGroup {
+            name: name.to_owned(),
+            gid: 900,
+            pass: pass.to_owned(),
+            package: package.to_owned(),
+            fixed: true,
+        };
+        let mut recorded = Accounts {
+            users: Vec::new(),
+            groups: vec![
+                group("moved", "packages-1", "munge"),
+                group("back", "packages-1.3", "rpcbind"),
+                group("gone", "packages-1.3", "was-there"),
+                group("unsaid", "packages-1.2", ""),
+                group("base", "base", "munge"),
+            ],
+        };
+        let passes = [
+            pass("base", &["base-files"]),
+            pass("packages-1", &["rpcbind"]),
+            pass("packages-1.2", &["munge"]),
+            // A list of its own that has the package as well is none of it.
+            pass("packages-12", &["was-there"]),
+        ];
+        follow(&mut recorded, &passes);
+        let now: Vec<&str> = recorded.groups.iter().map(|group| group.pass.as_str()).collect();
+        assert_eq!(now, ["packages-1.2", "packages-1", "packages-1", "packages-1.2", "base"]);
+        assert!(recorded.groups.iter().all(|group| group.fixed));
+    }
+}
