@@ -317,6 +317,7 @@ impl Lock {
             match whole.iter_mut().find(|pass| pass.name == name) {
                 Some(pass) => {
                     pass.install.extend(part.install.iter().cloned());
+                    pass.modules.extend(part.modules.iter().cloned());
                     pass.kernel_releases.extend(part.kernel_releases.iter().cloned());
                     pass.packages.extend(part.packages.iter().cloned());
                 }

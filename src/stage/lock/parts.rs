@@ -10,14 +10,14 @@ use crate::recipe::{LockedPass, PassRole, PinnedPackage};
 /// by a twentieth at most (docs/performance.md).
 const LEAST: usize = 64;
 
-/// Cuts a transaction. What removes packages, or switches streams of modules, stays in one piece.
+/// Cuts a transaction. What removes packages stays in one piece; streams of modules go to the last part with packages.
 pub fn cut(pass: LockedPass, relations: Option<Relations>) -> Vec<LockedPass> {
     cut_at(pass, relations, LEAST)
 }
 
-/// Whether it installs packages and does nothing else.
+/// Whether it removes nothing.
 fn only_adds(pass: &LockedPass) -> bool {
-    [&pass.remove, &pass.remove_after, &pass.remove_with, &pass.modules].iter().all(|list| list.is_empty())
+    [&pass.remove, &pass.remove_after, &pass.remove_with].iter().all(|list| list.is_empty())
 }
 
 fn cut_at(pass: LockedPass, relations: Option<Relations>, least: usize) -> Vec<LockedPass> {
@@ -93,6 +93,9 @@ fn divided(
     for (at, package) in pass.packages.iter().enumerate() {
         parts[part_of(at, package)].packages.push(package.clone());
     }
+    // Packages are installed whatever streams are on: the node's own dnf asks. With the last ones they leave the parts before alone.
+    let last = parts.iter().rposition(|part| !part.packages.is_empty()).unwrap_or_default();
+    parts[last].modules = pass.modules;
     parts
 }
 
@@ -173,6 +176,19 @@ mod tests {
         // Nobody asks for `c`.
         let (one, relations) = pass(&["a", "b"], &PACKAGES);
         assert_eq!(cut_at(one.clone(), Some(relations), 1), [one]);
+    }
+
+    #[test]
+    fn streams_of_modules_go_to_the_last_part_with_packages() {
+        let modules = vec!["greeting:1".to_owned()];
+        let (one, relations) = pass(&["a", "b", "c", "z"], &PACKAGES);
+        let one = LockedPass { modules: modules.clone(), ..one };
+        let parts = cut_at(one.clone(), Some(relations), 2);
+        let found: Vec<usize> = parts.iter().map(|part| part.modules.len()).collect();
+        // The third has a name and no package.
+        assert_eq!(found, [0, 1, 0]);
+        assert_eq!(parts[1].modules, modules);
+        assert_eq!(as_before(one, &parts, |name| name.to_owned()), parts);
     }
 
     #[test]
