@@ -22,8 +22,22 @@ fn mac_bytes(mac: &str) -> Option<[u8; 6]> {
     Some(bytes)
 }
 
-fn message(kind: MessageType, mac: &[u8; 6], transaction: u32, seconds: u16) -> Message {
-    let mut message = Message::default();
+/// Bytes of a message without options, and what stands at their end. Source: RFC 2131, section 2 and 3.
+const HEADER: usize = 240;
+const MAGIC: [u8; 4] = [99, 130, 83, 99];
+
+/// A request that says nothing yet. Not `Message::default()`, which draws a random number, for which a static program waits
+/// until the kernel has collected some: for ever, on a machine whose processor makes none and on which nothing happens.
+fn blank() -> Result<Message, String> {
+    let mut bytes = [0; HEADER];
+    // A request; Ethernet, whose addresses have six bytes.
+    bytes[..3].copy_from_slice(&[1, 1, 6]);
+    bytes[HEADER - MAGIC.len()..].copy_from_slice(&MAGIC);
+    Message::decode(&mut Decoder::new(&bytes)).map_err(|error| format!("no DHCP message can be made: {error}"))
+}
+
+fn message(kind: MessageType, mac: &[u8; 6], transaction: u32, seconds: u16) -> Result<Message, String> {
+    let mut message = blank()?;
     message.set_opcode(Opcode::BootRequest).set_chaddr(mac).set_xid(transaction).set_secs(seconds);
     message.set_flags(Flags::default().set_broadcast());
     let options = message.opts_mut();
@@ -41,7 +55,7 @@ fn message(kind: MessageType, mac: &[u8; 6], transaction: u32, seconds: u16) -> 
         OptionCode::InterfaceMtu,
         OptionCode::AddressLeaseTime,
     ]));
-    message
+    Ok(message)
 }
 
 /// An IPv4 packet with a UDP datagram from port 68 to port 67. Source: RFC 791, RFC 768.
@@ -184,9 +198,9 @@ impl<'a> Conversation<'a> {
     /// Asks once; the time doubles with each try.
     fn ask(&self, wait: Duration, seconds: u16) -> Result<Option<Lease>, String> {
         let nobody = Ipv4Addr::UNSPECIFIED;
-        self.send(&message(MessageType::Discover, &self.mac, self.transaction, seconds), nobody)?;
+        self.send(&message(MessageType::Discover, &self.mac, self.transaction, seconds)?, nobody)?;
         let Some(offer) = self.receive(&[MessageType::Offer], Instant::now() + wait) else { return Ok(None) };
-        let mut request = message(MessageType::Request, &self.mac, self.transaction, seconds);
+        let mut request = message(MessageType::Request, &self.mac, self.transaction, seconds)?;
         request.opts_mut().insert(DhcpOption::RequestedIpAddress(offer.yiaddr()));
         request.opts_mut().insert(DhcpOption::ServerIdentifier(server(&offer)));
         self.send(&request, nobody)?;
@@ -236,9 +250,11 @@ pub fn keep(lease: &Lease) -> ! {
         let expires = Instant::now() + Duration::from_secs(u64::from(seconds) / 2);
         loop {
             if let Ok(conversation) = Conversation::open(&current.interface) {
-                let mut renewal = message(MessageType::Request, &conversation.mac, conversation.transaction, 0);
-                renewal.set_ciaddr(current.address);
-                let sent = conversation.send(&renewal, current.address);
+                let renewal = message(MessageType::Request, &conversation.mac, conversation.transaction, 0);
+                let sent = renewal.and_then(|mut renewal| {
+                    renewal.set_ciaddr(current.address);
+                    conversation.send(&renewal, current.address)
+                });
                 let answer = sent.ok().and_then(|()| {
                     conversation.receive(&[MessageType::Ack, MessageType::Nak], Instant::now() + Duration::from_secs(4))
                 });
@@ -277,13 +293,17 @@ mod tests {
     fn what_is_sent_can_be_read_by_a_server_and_back() {
         let mac = mac_bytes("52:54:00:12:34:56").unwrap();
         let mut bytes = Vec::new();
-        message(MessageType::Discover, &mac, 7, 0).encode(&mut Encoder::new(&mut bytes)).unwrap();
+        message(MessageType::Discover, &mac, 7, 0).unwrap().encode(&mut Encoder::new(&mut bytes)).unwrap();
         let mut packet = packet(&bytes, Ipv4Addr::UNSPECIFIED);
         // To the client's port instead of the server's.
         packet[22..24].copy_from_slice(&68u16.to_be_bytes());
         let read = payload(&packet).unwrap();
         assert_eq!((read.xid(), read.chaddr()), (7, &mac[..]));
         assert_eq!(checksum(&packet[..20]), 0);
+        // As the library makes one, but for the number that it draws.
+        let mut library = Message::default();
+        library.set_chaddr(&[0; 6]).set_xid(0);
+        assert_eq!(blank().unwrap(), library);
         for end in 0..packet.len() {
             let _ = payload(&packet[..end]);
         }

@@ -90,6 +90,7 @@ fn main() {
         }
     };
     if part == Part::Init {
+        std::thread::spawn(sys::ask_for_randomness);
         sys::mount_kernel_trees();
         std::thread::spawn(sys::reap_orphans_quietly);
     }

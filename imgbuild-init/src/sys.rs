@@ -211,6 +211,15 @@ pub fn random_u32() -> u32 {
     now.subsec_nanos().wrapping_mul(2_654_435_761)
 }
 
+/// Waits until the kernel has random numbers, which makes it collect them from its own timing where the processor has no
+/// generator: from Linux 5.4 on that takes a second, and without anybody who waits it is not done. TLS needs them, and so does
+/// the image. Source: Linux, drivers/char/random.c, `try_to_generate_entropy`.
+pub fn ask_for_randomness() {
+    let mut byte = 0u8;
+    // SAFETY: the buffer is live and as long as said.
+    unsafe { libc::getrandom((&raw mut byte).cast(), 1, 0) };
+}
+
 /// Starts the machine again.
 pub fn reboot() -> ! {
     // SAFETY: no pointers; the machine is in memory only, so nothing has to be written first.

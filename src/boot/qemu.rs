@@ -41,6 +41,8 @@ pub struct Machine {
     pub memory_mib: u64,
     /// CPUs.
     pub cpus: u32,
+    /// Which processor: a name that QEMU's `-cpu` takes, with what it has more or less.
+    pub processor: &'static str,
     /// Network devices: the arguments of `-netdev` and `-device`.
     pub network: Vec<(String, String)>,
     /// Disks: files with all of their bytes.
@@ -48,6 +50,9 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// All that QEMU can emulate, but for page tables of five levels, which only take time.
+    pub const MODERN: &str = "max,la57=off";
+
     /// A device on QEMU's own network, where the host is 10.0.2.2; `forward` leads a port of the loopback to the
     /// machine's ssh.
     pub fn user_network(mac: &str, forward: Option<u16>) -> (String, String) {
@@ -65,8 +70,7 @@ impl Machine {
             list.push(name.into());
             list.push(value);
         };
-        // Page tables of five levels only cost an emulator time.
-        more("-cpu", "max,la57=off".into());
+        more("-cpu", self.processor.into());
         more("-m", format!("{}M", self.memory_mib).into());
         more("-smp", self.cpus.to_string().into());
         more("-kernel", self.kernel.clone().into());

@@ -124,6 +124,8 @@ fn machine(built: &Built, image: &str, port: u16) -> Machine {
         cmdline: format!("{words} BOOTIF=01-52-54-00-00-00-02 {QUICK}"),
         memory_mib: 1024,
         cpus: 1,
+        // The oldest of 64 bits, without a generator of random numbers, as virtual machines often have it.
+        processor: "qemu64",
         network: vec![tap("tap0", "52:54:00:00:00:01"), tap("tap1", "52:54:00:00:00:02")],
         disks: Vec::new(),
     }

@@ -92,6 +92,7 @@ pub fn start(built: &Built, image: &str, cmdline: String, change: impl FnOnce(&m
         memory_mib: 1024,
         // A second one costs a quarter more processor time, and waits for the first; `imgbuild boot` has two.
         cpus: 1,
+        processor: Machine::MODERN,
         network: vec![Machine::user_network("52:54:00:12:34:56", None)],
         disks: Vec::new(),
     };

@@ -194,6 +194,7 @@ fn boot_from(directory: &Path, port: u16, card: &str) -> Running {
         cmdline: words,
         memory_mib: 1024,
         cpus: 1,
+        processor: Machine::MODERN,
         network: vec![Machine::user_network("52:54:00:12:34:56", None)],
         disks: Vec::new(),
     };

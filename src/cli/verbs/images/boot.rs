@@ -113,6 +113,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         cmdline: words.join(" "),
         memory_mib: own.memory.unwrap_or_else(|| memory_for(memory)),
         cpus: own.cpus,
+        processor: Machine::MODERN,
         network: vec![Machine::user_network(&own.mac, port)],
         disks: own.disks.clone(),
     };
