@@ -31,6 +31,8 @@ pub enum Message {
     NoNamespace(String),
     /// A line for the person who waits.
     Progress(String),
+    /// What the operations after this one may know; see [`Legacy`].
+    Leaves(Vec<String>),
     /// The answer.
     Done(serde_json::Value),
     /// What went wrong, for the person to read.
@@ -39,6 +41,30 @@ pub enum Message {
 
 /// One operation: takes the request, may report progress, gives the answer or a text that says what failed.
 pub type Operation = fn(serde_json::Value, &mut dyn FnMut(&str)) -> Result<serde_json::Value, String>;
+
+/// What the operations of one [`Namespace`](super::Namespace) leave for those after them, each a process of its own: words that
+/// mean something to them alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Legacy {
+    /// Takes what those before left.
+    pub take: fn(Vec<String>),
+    /// Gives all that is known now.
+    pub leave: fn() -> Vec<String>,
+}
+
+/// What an operation is asked, as it is written.
+#[derive(Serialize)]
+pub(super) struct Asking<'a, Q> {
+    pub left: Vec<String>,
+    pub request: &'a Q,
+}
+
+/// The same, as it is read.
+#[derive(Deserialize)]
+struct Asked {
+    left: Vec<String>,
+    request: serde_json::Value,
+}
 
 /// Takes lines for the person who waits.
 pub type News<'a> = &'a mut dyn FnMut(&str);
@@ -73,7 +99,7 @@ fn channel() -> std::mem::ManuallyDrop<std::fs::File> {
 
 /// Runs the helper: arguments are the operation's name, the parent's pid, whether there is a
 /// terminal, and how trees are assembled. Returns the exit status.
-pub fn run(operations: &[(&str, Operation)], arguments: &[String]) -> u8 {
+pub fn run(operations: &[(&str, Operation)], legacy: Legacy, arguments: &[String]) -> u8 {
     let (Some(name), Some(parent)) = (arguments.first(), arguments.get(1).and_then(|text| text.parse::<i32>().ok()))
     else {
         return 64;
@@ -103,7 +129,7 @@ pub fn run(operations: &[(&str, Operation)], arguments: &[String]) -> u8 {
         }
         0 => {
             die_with_parent();
-            work(*operation)
+            work(*operation, legacy)
         }
         child => wait_for(child),
     }
@@ -217,7 +243,7 @@ fn wait_for(child: i32) -> u8 {
 }
 
 /// Process 1 of the new pid namespace: does the work and answers.
-fn work(operation: Operation) -> u8 {
+fn work(operation: Operation, legacy: Legacy) -> u8 {
     // A fresh /proc for the new pid namespace; where the host's is partly hidden (some containers) the old one stays.
     let _ = rustix::mount::mount(
         "proc",
@@ -238,10 +264,14 @@ fn work(operation: Operation) -> u8 {
     let outcome = failure::start_pool(None)
         .map_err(|error| error.to_string())
         .and_then(|()| serde_json::from_str(&line).map_err(|error| format!("the request cannot be read: {error}")))
-        .and_then(|request| operation(request, &mut |text| say(&Message::Progress(text.to_owned()))));
+        .and_then(|asked: Asked| {
+            (legacy.take)(asked.left);
+            operation(asked.request, &mut |text| say(&Message::Progress(text.to_owned())))
+        });
     fault::point("helper.after");
     match outcome {
         Ok(value) => {
+            say(&Message::Leaves((legacy.leave)()));
             say(&Message::Done(value));
             0
         }

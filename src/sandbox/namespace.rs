@@ -1,5 +1,6 @@
 //! The host's side: starts the helper, writes its id map, sends one request and takes the answer.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
@@ -7,11 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::helper::Message;
+use super::helper::{Asking, Message};
 use super::{Assembly, IdMap, SandboxError, Substitute};
 use crate::failure::Failure;
 
@@ -22,12 +24,14 @@ pub struct Namespace {
     map: IdMap,
     assembly: Assembly,
     substitute: Option<Substitute>,
+    /// What operations left for those after them.
+    left: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Namespace {
     /// Makes a namespace whose operations see `directory` as their working directory.
     pub fn new(directory: impl Into<PathBuf>, map: IdMap) -> Self {
-        Self { directory: directory.into(), map, assembly: Assembly::default(), substitute: None }
+        Self { directory: directory.into(), map, assembly: Assembly::default(), substitute: None, left: Arc::default() }
     }
 
     /// The same with another way to assemble trees.
@@ -42,7 +46,7 @@ impl Namespace {
 
     /// The same for operations in another directory.
     pub fn in_directory(&self, directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), ..self.clone() }
+        Self { directory: directory.into(), left: Arc::default(), ..self.clone() }
     }
 
     /// The id map.
@@ -156,8 +160,10 @@ impl Namespace {
             String::from_utf8_lossy(&bytes).into_owned()
         });
         let complaints = complaints.map_err(|source| SandboxError::starting("a thread", source))?;
+        let left = || self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let asking = Asking { left: left().iter().cloned().collect(), request };
         let mut request =
-            serde_json::to_vec(request).map_err(|source| SandboxError::io("write the request", source))?;
+            serde_json::to_vec(&asking).map_err(|source| SandboxError::io("write the request", source))?;
         request.push(b'\n');
         let reader = channel.try_clone().map_err(|source| SandboxError::io("talk to the sandbox helper", source))?;
         let mut lines = BufReader::new(reader).lines();
@@ -170,6 +176,7 @@ impl Namespace {
                     let _ = channel.write_all(&request).and_then(|()| channel.flush());
                 }
                 Ok(Message::Progress(text)) => progress(&text),
+                Ok(Message::Leaves(words)) => left().extend(words),
                 Ok(Message::NoNamespace(detail)) => return Err(SandboxError::NoUserNamespace { detail }),
                 Ok(Message::Failed(message)) => {
                     return Err(SandboxError::of_operation(operation, &self.directory, message));

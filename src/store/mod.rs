@@ -48,7 +48,7 @@ pub use kept::gc::{Collected, Root};
 pub use kept::keep::{Build, Damage, Item, ItemKind, Policy, Survey, check_label, sha256_of};
 pub use kept::leftovers::Leftovers;
 pub use kept::remove::{RemoveRequest, remove, remove_tree};
-pub use layers::check::{DamagedLayer, check_layers, lower_directories};
+pub use layers::check::{DamagedLayer, check_layers, looked_at, lower_directories, were_looked_at};
 use layers::check::{Depth, Wrong, check_layer};
 pub use layers::commit::replace;
 pub use layers::edit::TreeEditor;

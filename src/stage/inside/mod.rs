@@ -6,10 +6,14 @@ pub mod removal;
 pub mod unpack;
 
 use crate::digest::Digest;
-use crate::sandbox::helper::{News, Operation, answer};
+use crate::sandbox::helper::{Legacy, News, Operation, answer};
 use crate::store::{
-    DamagedLayer, LoadRequest, Loaded, RemoveRequest, SaveRequest, check_layers, load_layers, save_layers,
+    DamagedLayer, LoadRequest, Loaded, RemoveRequest, SaveRequest, check_layers, load_layers, looked_at, save_layers,
+    were_looked_at,
 };
+
+/// Which layers were looked at: what operations leave for those after them.
+pub const LEGACY: Legacy = Legacy { take: were_looked_at, leave: looked_at };
 
 /// Operations of this room and of the rooms below.
 pub fn operations() -> Vec<(&'static str, Operation)> {

@@ -10,6 +10,7 @@ use super::assemble::assemble;
 use super::forms::{PackedImage, PublishedForm};
 use crate::archive::{Compression, Form, FrameInfo};
 use crate::digest::{Digest, Sha256};
+use crate::failure::start;
 use crate::fault;
 use crate::format::{Newer, Version, version_of};
 use crate::recipe::Recipe;
@@ -315,11 +316,12 @@ impl Publication<'_> {
     fn swap(&self, aside: tempfile::TempDir, builds: &Path, digest: &str) -> Result<PathBuf, StageError> {
         let name = &self.recipe.model.image.name;
         let place = builds.join(digest);
-        for entry in std::fs::read_dir(aside.path()).map_err(StageError::publishing("read", aside.path()))?.flatten() {
-            std::fs::File::open(entry.path())
-                .and_then(|file| file.sync_all())
-                .map_err(StageError::publishing("sync", &entry.path()))?;
-        }
+        std::thread::scope(|scope| {
+            // The disk has to be waited for meanwhile. Where no thread can be started, the next publication removes them.
+            let _ =
+                start(scope, || forget_old(builds, digest, std::fs::read_link(self.out.join(name)).ok().as_deref()));
+            wait_for_the_disk(aside.path())
+        })?;
         if place.exists() {
             // The same build. The two are exchanged, so that a damaged one is mended and nobody finds it missing.
             rustix::fs::renameat_with(
@@ -351,13 +353,22 @@ impl Publication<'_> {
             .and_then(|directory| directory.sync_all())
             .map_err(StageError::publishing("sync", self.out))?;
         fault::point("publish.linked");
-        forget_old(builds, digest);
         Ok(place)
     }
 }
 
-/// Removes all but the newest builds of an image.
-fn forget_old(builds: &Path, current: &str) {
+/// Waits until all files of a directory are on the disk.
+fn wait_for_the_disk(directory: &Path) -> Result<(), StageError> {
+    for entry in std::fs::read_dir(directory).map_err(StageError::publishing("read", directory))?.flatten() {
+        std::fs::File::open(entry.path())
+            .and_then(|file| file.sync_all())
+            .map_err(StageError::publishing("sync", &entry.path()))?;
+    }
+    Ok(())
+}
+
+/// Removes all but the newest builds of an image, and never the one that is `published`, a link's target.
+fn forget_old(builds: &Path, current: &str, published: Option<&Path>) {
     let Ok(entries) = std::fs::read_dir(builds) else { return };
     let mut old: Vec<(std::time::SystemTime, PathBuf)> = entries
         .flatten()
@@ -365,7 +376,8 @@ fn forget_old(builds: &Path, current: &str) {
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
     old.sort_by(|a, b| b.cmp(a));
-    for (_, path) in old.into_iter().skip(KEPT_BUILDS) {
+    let published = published.and_then(Path::file_name);
+    for (_, path) in old.into_iter().skip(KEPT_BUILDS).filter(|(_, path)| path.file_name() != published) {
         let _ = std::fs::remove_dir_all(path);
     }
 }

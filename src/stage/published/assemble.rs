@@ -29,6 +29,8 @@ struct ReadFrame {
 const PIECE: usize = 1 << 20;
 /// How many pieces may wait; this bounds the memory.
 const WAITING: usize = 8;
+/// After how many pieces the disk is told to begin, so that less is left to wait for at the end.
+const FLUSH_AFTER: u64 = 16;
 
 /// Puts the frames of an image together, each checked against the index. Gives the size in bytes and the digest.
 ///
@@ -49,11 +51,20 @@ pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) ->
             Sha256(sha2::Digest::finalize(whole).into())
         })
         .map_err(no_thread)?;
+        let (to_flush, flushes) = sync_channel::<()>(1);
+        let flushed = file.try_clone().map_err(StageError::publishing("write", to))?;
+        // An error of the disk is told once: whoever waits for the disk at the end would not hear of it.
+        let flushing =
+            start(scope, move || flushes.iter().try_for_each(|()| flushed.sync_data())).map_err(no_thread)?;
         let writing = start(scope, move || -> std::io::Result<u64> {
             let mut size = 0;
-            for piece in pieces_to_write {
+            for (piece, number) in pieces_to_write.iter().zip(1..) {
                 file.write_all(&piece)?;
                 size += piece.len() as u64;
+                if number % FLUSH_AFTER == 0 {
+                    // One that is under way is enough.
+                    let _ = to_flush.try_send(());
+                }
             }
             Ok(size)
         })
@@ -71,6 +82,7 @@ pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) ->
         let sha256 = hashing.join().map_err(|_| panicked())?;
         // A disk that is full is the reason why nobody takes pieces any more.
         let size = writing.join().map_err(|_| panicked())?.map_err(StageError::publishing("write", to))?;
+        flushing.join().map_err(|_| panicked())?.map_err(StageError::publishing("write", to))?;
         outcome?;
         Ok((size, sha256))
     })

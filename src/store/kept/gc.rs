@@ -148,7 +148,9 @@ impl Store {
     pub fn paths(&self, layers: &[Digest]) -> Result<BTreeMap<String, bool>, StoreError> {
         let mut paths = Paths::default();
         for layer in layers {
-            self.each_entry(layer, &mut |path, entry| paths.apply(path, &entry))?;
+            let name = self.directory().join(Self::manifest_name(layer));
+            let mut take = |path, place| paths.apply(path, place);
+            read::each_place(&name, layer, &mut take).map_err(|error| unread(name.clone(), error))?;
         }
         Ok(paths.0)
     }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
@@ -93,19 +93,36 @@ pub fn check_layers(layers: &[Digest]) -> Result<Vec<DamagedLayer>, String> {
     Ok(outcomes.collect::<Result<Vec<_>, String>>()?.into_iter().flatten().collect())
 }
 
-/// Names the directories of layers, lowest first, for whoever mounts them: each is looked at once in this process.
+/// Layers that were looked at, or made, in this process or in those before it in the same build.
+static LOOKED_AT: Mutex<BTreeSet<Digest>> = Mutex::new(BTreeSet::new());
+
+/// The layers that need not be looked at again, as the processes after this one are told.
+pub fn looked_at() -> Vec<String> {
+    LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Digest::to_string).collect()
+}
+
+/// Takes what [`looked_at`] gave in processes before this one.
+pub fn were_looked_at(layers: Vec<String>) {
+    let layers = layers.iter().filter_map(|layer| Digest::parse(layer).ok());
+    LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner).extend(layers);
+}
+
+/// A layer that was made just now need not be looked at.
+pub(super) fn was_made(layer: Digest) {
+    LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner).insert(layer);
+}
+
+/// Names the directories of layers, lowest first, for whoever mounts them: each is looked at once in a build.
 ///
 /// # Errors
 /// A text with the layer and the path that is not what it was.
 pub fn lower_directories(layers: &[Digest]) -> Result<Vec<String>, String> {
-    static LOOKED_AT: Mutex<BTreeSet<Digest>> = Mutex::new(BTreeSet::new());
-    let mut known = LOOKED_AT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    for layer in layers {
-        if !known.contains(layer) {
-            check_layer(layer, &read::manifest_of(layer)?, Depth::Look).map_err(|wrong| wrong.told(layer))?;
-            known.insert(*layer);
-        }
-    }
+    let mut known = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    let look =
+        |layer: &Digest| check_layer(layer, &read::manifest_of(layer)?, Depth::Look).map_err(|wrong| wrong.told(layer));
+    let new: BTreeSet<Digest> = layers.iter().filter(|layer| !known.contains(*layer)).copied().collect();
+    new.par_iter().map(look).collect::<Result<(), String>>()?;
+    known.extend(new);
     Ok(each_once(layers).map(Store::tree_name).collect())
 }
 

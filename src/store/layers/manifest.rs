@@ -49,6 +49,17 @@ pub enum Kind {
     Whiteout,
 }
 
+/// What an entry does to a tree that a layer is laid over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It is a directory, and what was in it stays.
+    Directory,
+    /// It is something else, in which nothing can be.
+    Other,
+    /// It is gone, with all below it.
+    Gone,
+}
+
 /// One path of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -100,6 +111,15 @@ impl Entry {
         match self.kind {
             Kind::File { size, .. } if self.link_group.as_ref().is_none_or(|group| group == path) => size,
             _ => 0,
+        }
+    }
+
+    /// What it does to a tree.
+    pub fn place(&self) -> Place {
+        match self.kind {
+            Kind::Directory => Place::Directory,
+            Kind::Whiteout => Place::Gone,
+            _ => Place::Other,
         }
     }
 
@@ -191,12 +211,28 @@ impl Lines {
     /// # Errors
     /// [`ManifestError`] as of [`Manifest::parse`].
     pub fn next(&mut self, line: &str) -> Result<Option<(String, Entry)>, ManifestError> {
+        self.next_as(line, entry_of)
+    }
+
+    /// As [`Self::next`], of an entry only what decides where a tree has others.
+    ///
+    /// # Errors
+    /// [`ManifestError`]; what the other fields say is not read.
+    pub fn next_place(&mut self, line: &str) -> Result<Option<(String, Place)>, ManifestError> {
+        self.next_as(line, place_of)
+    }
+
+    fn next_as<T>(
+        &mut self,
+        line: &str,
+        read: fn(&str) -> Result<(String, T), &'static str>,
+    ) -> Result<Option<(String, T)>, ManifestError> {
         self.count += 1;
         if self.count == 1 {
             return if line == FIRST_LINE { Ok(None) } else { Err(NO_MANIFEST) };
         }
         let wrong = |problem| ManifestError { line: self.count, problem };
-        let (path, entry) = entry_of(line).map_err(wrong)?;
+        let (path, entry) = read(line).map_err(wrong)?;
         if self.count > 2 && path <= self.last {
             return Err(wrong("the path is there twice, or not in its place"));
         }
@@ -214,6 +250,19 @@ impl Lines {
 }
 
 const NO_MANIFEST: ManifestError = ManifestError { line: 1, problem: "this is not a manifest of format 1" };
+
+/// What a line says of its path alone.
+fn place_of(line: &str) -> Result<(String, Place), &'static str> {
+    let mut fields = line.split('\t');
+    let path = fields.next().unwrap_or_default();
+    let place = match fields.next().ok_or("there must be ten fields")? {
+        "d" => Place::Directory,
+        "w" => Place::Gone,
+        "f" | "l" | "c" | "b" | "p" | "s" => Place::Other,
+        _ => return Err("unknown kind"),
+    };
+    Ok((unescape(path).ok_or("the path is badly escaped")?, place))
+}
 
 /// What a line says.
 fn entry_of(line: &str) -> Result<(String, Entry), &'static str> {
@@ -363,12 +412,21 @@ mod tests {
             entries in proptest::collection::btree_map("[^\0]{1,30}", any_entry(), 0..8)
         ) {
             let manifest = Manifest(entries);
-            prop_assert_eq!(Manifest::parse(&manifest.to_text()).unwrap(), manifest);
+            let text = manifest.to_text();
+            prop_assert_eq!(&Manifest::parse(&text).unwrap(), &manifest);
+            // The places alone are those of the entries.
+            let mut lines = Lines::default();
+            let places: Vec<_> = text.lines().filter_map(|line| lines.next_place(line).unwrap()).collect();
+            let expected: Vec<_> = manifest.0.iter().map(|(path, entry)| (path.clone(), entry.place())).collect();
+            prop_assert_eq!(places, expected);
         }
 
         #[test]
         fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
-            let _ = Manifest::parse(&format!("{FIRST_LINE}\n{text}"));
+            let text = format!("{FIRST_LINE}\n{text}");
+            let _ = Manifest::parse(&text);
+            let mut lines = Lines::default();
+            text.lines().for_each(|line| drop(lines.next_place(line)));
         }
     }
 }

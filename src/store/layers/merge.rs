@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::manifest::Place;
 use crate::store::{Entry, Kind, Manifest};
 
 /// One path of a merged tree.
@@ -42,15 +43,15 @@ pub struct Paths(pub BTreeMap<String, bool>);
 
 impl Paths {
     /// Lays one layer's entry over the tree.
-    pub fn apply(&mut self, path: String, entry: &Entry) {
-        if entry.kind == Kind::Whiteout {
+    pub fn apply(&mut self, path: String, place: Place) {
+        if place == Place::Gone {
             remove_below(&mut self.0, &path, true);
             return;
         }
-        if !entry.is_directory() {
+        if place == Place::Other {
             remove_below(&mut self.0, &path, false);
         }
-        self.0.insert(path, entry.is_directory());
+        self.0.insert(path, place == Place::Directory);
     }
 }
 
@@ -153,7 +154,7 @@ mod tests {
             let first = layer_between(&Merged::default(), &before);
             let second = layer_between(&before, &after);
             let mut paths = Paths::default();
-            first.0.iter().chain(&second.0).for_each(|(path, entry)| paths.apply(path.clone(), entry));
+            first.0.iter().chain(&second.0).for_each(|(path, entry)| paths.apply(path.clone(), entry.place()));
             let expected: Vec<_> = after.0.iter().map(|(path, found)| (path.clone(), found.entry.is_directory())).collect();
             prop_assert_eq!(paths.0.into_iter().collect::<Vec<_>>(), expected);
             prop_assert_eq!(entries(&merge([first, second])), entries(&after));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -17,7 +18,7 @@ use crate::store::{Kind, Merged, Store, merged_of};
 #[derive(Debug)]
 pub struct LayerReader {
     /// The tree.
-    pub tree: Merged,
+    pub tree: Arc<Merged>,
     roots: Vec<OwnedFd>,
 }
 
@@ -34,6 +35,11 @@ impl LayerReader {
             roots.push(rustix::fs::open(&root, flags, Mode::empty()).map_err(|error| format!("{root}: {error}"))?);
         }
         Ok(Self { tree: merged_of(layers)?, roots })
+    }
+
+    /// Takes the tree away; files can be opened on.
+    pub fn take_tree(&mut self) -> Merged {
+        Arc::unwrap_or_clone(std::mem::take(&mut self.tree))
     }
 
     /// Opens a regular file of a layer, whose content is compared with the manifest's digest as it is read.

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Times
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::check::was_made;
 use super::commit::commit;
 use super::read::merged_of;
 use crate::digest::Digest;
@@ -69,7 +70,7 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     let digests = hash_files(&root, &found)?;
     fault::point("scan.hashed");
     let whole = request.whole && !request.base.is_empty();
-    let start = if whole { Merged::default() } else { before.clone() };
+    let start = if whole { Merged::default() } else { (*before).clone() };
     let (after, unchanged) = lay_over(&before, start, &found, &digests, request.epoch)?;
     let layer = layer_between(&before, &after);
     open_up(&root, &found, &layer)?;
@@ -80,6 +81,7 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     set_times(&root, &found, &unchanged, request.epoch)?;
     fault::point("scan.settled");
     let (digest, _) = commit(&request.tree, &layer.to_text())?;
+    was_made(digest);
     Ok(ScanAnswer { layer: digest, entries: layer.0.len() as u64, bytes: layer.file_bytes() })
 }
 

@@ -48,7 +48,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     let mut xattrs = Vec::new();
     let (mut inodes, mut memory) = (0, count * LABEL);
     // There is one tree in memory, however large the image is.
-    for (path, found) in std::mem::take(&mut reader.tree).0 {
+    for (path, found) in reader.take_tree().0 {
         if request.excluded.contains(&path) {
             continue;
         }
