@@ -117,12 +117,12 @@ pub(super) fn was_made(layer: Digest) {
 /// # Errors
 /// A text with the layer and the path that is not what it was.
 pub fn lower_directories(layers: &[Digest]) -> Result<Vec<String>, String> {
-    let mut known = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let look =
         |layer: &Digest| check_layer(layer, &read::manifest_of(layer)?, Depth::Look).map_err(|wrong| wrong.told(layer));
     let new: BTreeSet<Digest> = layers.iter().filter(|layer| !known.contains(*layer)).copied().collect();
     new.par_iter().map(look).collect::<Result<(), String>>()?;
-    known.extend(new);
+    LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
     Ok(each_once(layers).map(Store::tree_name).collect())
 }
 
