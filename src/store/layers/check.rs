@@ -6,14 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{read, scan};
+use super::{looked_at, read, scan};
 use crate::digest::Digest;
 use crate::failure::DAMAGED;
 use crate::name::{bytes_of, shown, text_of};
@@ -93,36 +92,17 @@ pub fn check_layers(layers: &[Digest]) -> Result<Vec<DamagedLayer>, String> {
     Ok(outcomes.collect::<Result<Vec<_>, String>>()?.into_iter().flatten().collect())
 }
 
-/// Layers that were looked at, or made, in this process or in those before it in the same build.
-static LOOKED_AT: Mutex<BTreeSet<Digest>> = Mutex::new(BTreeSet::new());
-
-/// The layers that need not be looked at again, as the processes after this one are told.
-pub fn looked_at() -> Vec<String> {
-    LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Digest::to_string).collect()
-}
-
-/// Takes what [`looked_at`] gave in processes before this one.
-pub fn were_looked_at(layers: Vec<String>) {
-    let layers = layers.iter().filter_map(|layer| Digest::parse(layer).ok());
-    LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner).extend(layers);
-}
-
-/// A layer that was made just now need not be looked at.
-pub(super) fn was_made(layer: Digest) {
-    LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner).insert(layer);
-}
-
 /// Names the directories of layers, lowest first, for whoever mounts them: each is looked at once in a build.
 ///
 /// # Errors
 /// A text with the layer and the path that is not what it was.
 pub fn lower_directories(layers: &[Digest]) -> Result<Vec<String>, String> {
-    let known = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let known = looked_at::all();
     let look =
         |layer: &Digest| check_layer(layer, &read::manifest_of(layer)?, Depth::Look).map_err(|wrong| wrong.told(layer));
     let new: BTreeSet<Digest> = layers.iter().filter(|layer| !known.contains(*layer)).copied().collect();
     new.par_iter().map(look).collect::<Result<(), String>>()?;
-    LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
+    looked_at::add(new);
     Ok(each_once(layers).map(Store::tree_name).collect())
 }
 

@@ -4,6 +4,7 @@ pub mod check;
 pub mod commit;
 pub mod edit;
 pub mod inside;
+pub mod looked_at;
 pub mod manifest;
 pub mod merge;
 pub mod read;

@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Times
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::check::was_made;
 use super::commit::commit;
+use super::looked_at;
 use super::read::merged_of;
 use crate::digest::Digest;
 use crate::fault;
@@ -81,7 +81,7 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     set_times(&root, &found, &unchanged, request.epoch)?;
     fault::point("scan.settled");
     let (digest, _) = commit(&request.tree, &layer.to_text())?;
-    was_made(digest);
+    looked_at::add([digest]);
     Ok(ScanAnswer { layer: digest, entries: layer.0.len() as u64, bytes: layer.file_bytes() })
 }
 

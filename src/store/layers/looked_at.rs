@@ -1,0 +1,33 @@
+//! Layers that were looked at, or made, in this process or in those before it in the same build: they need not be looked at
+//! again before they are mounted.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::digest::Digest;
+
+static LOOKED_AT: Mutex<BTreeSet<Digest>> = Mutex::new(BTreeSet::new());
+
+fn known() -> MutexGuard<'static, BTreeSet<Digest>> {
+    LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All of them.
+pub fn all() -> BTreeSet<Digest> {
+    known().clone()
+}
+
+/// Adds some.
+pub fn add(layers: impl IntoIterator<Item = Digest>) {
+    known().extend(layers);
+}
+
+/// All of them as the processes after this one are told.
+pub fn looked_at() -> Vec<String> {
+    known().iter().map(Digest::to_string).collect()
+}
+
+/// Takes what [`looked_at`] gave in processes before this one.
+pub fn were_looked_at(layers: Vec<String>) {
+    add(layers.iter().filter_map(|layer| Digest::parse(layer).ok()));
+}
