@@ -69,7 +69,7 @@ fn boot_a_running_node_is_captured_and_built_again() {
         machine.network = vec![imgbuild::boot::Machine::user_network("52:54:00:00:00:31", Some(port))];
     });
     expect(&running, "imgbuild: the image is whole");
-    let node = Node { prefix: Vec::new(), host: "127.0.0.1".to_owned(), port, key: built.key.clone() };
+    let node = Node::forwarded(port, &built.key);
     node.wait(&running);
     node.run(CHANGES);
 

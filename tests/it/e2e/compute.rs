@@ -29,7 +29,7 @@ fn boot_with(built: &Built, mac: &str, memory_mib: u64) -> (Running, Node, FileS
         machine.network = vec![(format!("{network},hostname=node17"), device)];
     });
     expect(&running, "imgbuild: the image is whole");
-    let node = Node { prefix: Vec::new(), host: "127.0.0.1".to_owned(), port, key: built.key.clone() };
+    let node = Node::forwarded(port, &built.key);
     node.wait(&running);
     (running, node, server)
 }

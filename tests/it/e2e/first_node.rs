@@ -214,10 +214,9 @@ fn network_privileged_boot_a_new_administrator_walks_from_init_to_a_node_by_pxe(
                    -device virtio-net-pci,netdev=n,mac=52:54:00:00:00:09,bootindex=1 -serial";
     net.start(&machine.split_whitespace().chain([serial.as_str()]).collect::<Vec<_>>());
     let text = || std::fs::read(&console).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let prefix = ["ip", "netns", "exec", &net.name].map(str::to_owned).to_vec();
-    let node = Node { prefix, host: "10.79.0.100".to_owned(), port: 22, key };
+    let node = Node::new(&["ip", "netns", "exec", &net.name], "10.79.0.100", 22, &key);
     let began = Instant::now();
-    while node.try_run("true").is_none() {
+    while !node.connect() {
         assert!(began.elapsed() < Duration::from_secs(900), "the node does not answer:\n{}", text());
         std::thread::sleep(Duration::from_secs(1));
     }

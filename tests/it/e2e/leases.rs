@@ -161,12 +161,7 @@ fn stays_reachable(name: &str, built: &Built, image: &str, ssh: bool) {
     };
     assert!(running.wait_for(Some("the image is whole"), Some(PATIENCE), &mut |_| true), "{}", running.console());
     assert!(running.console().contains("eth1 (52:54:00:00:00:02) has 10.77.0.52/24"), "{}", running.console());
-    let node = Node {
-        prefix: ["ip", "netns", "exec", &network.name].map(str::to_owned).to_vec(),
-        host: "10.77.0.52".to_owned(),
-        port: 22,
-        key: built.key.clone(),
-    };
+    let node = Node::new(&["ip", "netns", "exec", &network.name], "10.77.0.52", 22, &built.key);
     if ssh {
         node.wait(&running);
         assert_eq!(node.run("hostname"), "node2");

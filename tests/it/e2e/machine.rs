@@ -1,9 +1,10 @@
 //! Machines under test, and servers that misbehave.
 
+use std::cell::OnceCell;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -143,21 +144,50 @@ pub fn expect(running: &Running, text: &str) {
     assert!(came, "the console did not show `{text}`:\n{console}");
 }
 
-/// Runs a command on a node.
+/// Runs commands on a node.
 pub struct Node {
     /// Program and arguments in front of ssh, for instance to enter a network namespace.
-    pub prefix: Vec<String>,
-    /// Address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
+    prefix: Vec<String>,
+    host: String,
+    port: u16,
     /// File with the private key.
-    pub key: PathBuf,
+    key: PathBuf,
+    connection: OnceCell<Connection>,
+}
+
+/// A connection that all commands use: to agree upon keys for each would be most of what an emulated node does for them.
+struct Connection {
+    /// With ssh's socket.
+    directory: tempfile::TempDir,
+    ssh: Child,
+}
+
+impl Connection {
+    fn socket(directory: &tempfile::TempDir) -> PathBuf {
+        directory.path().join("s")
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let _ = self.ssh.kill();
+        let _ = self.ssh.wait();
+    }
 }
 
 impl Node {
-    /// Runs a shell command; its output, or none where the node does not answer or the command fails.
-    pub fn try_run(&self, script: &str) -> Option<String> {
+    /// A node with a forwarded port of this machine.
+    pub fn forwarded(port: u16, key: &Path) -> Self {
+        Self::new(&[], "127.0.0.1", port, key)
+    }
+
+    /// A node at an address, reached by a program that is put in front of ssh.
+    pub fn new(prefix: &[&str], host: &str, port: u16, key: &Path) -> Self {
+        let prefix = prefix.iter().map(|&word| word.to_owned()).collect();
+        Self { prefix, host: host.to_owned(), port, key: key.to_owned(), connection: OnceCell::new() }
+    }
+
+    fn ssh(&self) -> Command {
         let mut words = self.prefix.clone();
         words.push("ssh".to_owned());
         let mut command = Command::new(&words[0]);
@@ -171,9 +201,38 @@ impl Node {
         ] {
             command.arg("-o").arg(option);
         }
-        let port = self.port.to_string();
-        command.arg("-i").arg(&self.key).args(["-p", &port]).arg(format!("root@{}", self.host)).arg(script);
-        let output = command.output().unwrap();
+        command.arg("-i").arg(&self.key).args(["-p", &self.port.to_string()]);
+        command
+    }
+
+    /// Tries to connect; whether the node answers.
+    pub fn connect(&self) -> bool {
+        if self.connection.get().is_some() {
+            return true;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let socket = Connection::socket(&directory);
+        let mut command = self.ssh();
+        command.args(["-M", "-N", "-S"]).arg(&socket).arg(format!("root@{}", self.host));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut connection = Connection { directory, ssh: command.spawn().unwrap() };
+        // ssh makes its socket when it is let in, and ends when it is not.
+        while !socket.exists() {
+            if connection.ssh.try_wait().unwrap().is_some() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.connection.set(connection).is_ok()
+    }
+
+    /// Runs a shell command; its output, or none where the node does not answer or the command fails.
+    pub fn try_run(&self, script: &str) -> Option<String> {
+        let mut command = self.ssh();
+        if let Some(connection) = self.connection.get() {
+            command.arg("-S").arg(Connection::socket(&connection.directory));
+        }
+        let output = command.arg(format!("root@{}", self.host)).arg(script).output().unwrap();
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
@@ -181,7 +240,7 @@ impl Node {
     #[track_caller]
     pub fn wait(&self, running: &Running) {
         let began = std::time::Instant::now();
-        while self.try_run("true").is_none() {
+        while !self.connect() {
             assert!(began.elapsed() < PATIENCE, "no ssh answer:\n{}", running.console());
             std::thread::sleep(Duration::from_secs(1));
         }

@@ -29,7 +29,7 @@ pub fn boots(built: &Built, version: &str, more: impl FnOnce(&Node)) {
         machine.network = vec![Machine::user_network("52:54:00:12:34:56", Some(port))];
     });
     expect(&running, "node-525400123456 login:");
-    let node = Node { prefix: Vec::new(), host: "127.0.0.1".to_owned(), port, key: built.key.clone() };
+    let node = Node::forwarded(port, &built.key);
     node.wait(&running);
     let says = node.run("cat /etc/os-release");
     assert!(says.contains(&format!("VERSION_ID=\"{version}\"")), "{says}");

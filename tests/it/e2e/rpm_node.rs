@@ -159,7 +159,7 @@ pub fn boot(built: &Built, image: &str, mac: &str) -> (Running, Node) {
         machine.network = vec![Machine::user_network(mac, Some(port))];
     });
     expect(&running, "imgbuild: the image is whole");
-    let node = Node { prefix: Vec::new(), host: "127.0.0.1".to_owned(), port, key: built.key.clone() };
+    let node = Node::forwarded(port, &built.key);
     node.wait(&running);
     (running, node)
 }

@@ -18,7 +18,7 @@ fn boot_service_node_starts_what_the_recipe_says_and_nothing_else() {
         machine.network = vec![Machine::user_network("52:54:00:00:00:04", Some(port))];
     });
     expect(&running, "imgbuild: the image is whole");
-    let node = Node { prefix: Vec::new(), host: "127.0.0.1".to_owned(), port, key: built.key.clone() };
+    let node = Node::forwarded(port, &built.key);
     node.wait(&running);
     // Until all that boot starts has started: only then does it mean something that a service has not.
     assert_eq!(
