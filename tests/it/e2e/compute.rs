@@ -15,17 +15,13 @@ use super::{Built, compute, store};
 use crate::support::{Space, copy_tree};
 
 /// Boots the example and waits for ssh.
-fn boot(built: &Built, mac: &str) -> (Running, Node, FileServer) {
-    boot_with(built, mac, 2048)
-}
-
-fn boot_with(built: &Built, mac: &str, memory_mib: u64) -> (Running, Node, FileServer) {
+fn boot(built: &Built, memory_mib: u64) -> (Running, Node, FileServer) {
     let server = FileServer::start(&built.space.artefact("compute", ".").canonicalize().unwrap()).unwrap();
     let port = free_port();
     let words = cmdline(built, "compute", &format!("http://10.0.2.2:{}", server.port()));
     let running = start(built, "compute", words, |machine| {
         machine.memory_mib = memory_mib;
-        let (network, device) = Machine::user_network(mac, Some(port));
+        let (network, device) = Machine::user_network("52:54:00:00:00:17", Some(port));
         machine.network = vec![(format!("{network},hostname=node17"), device)];
     });
     expect(&running, "imgbuild: the image is whole");
@@ -34,8 +30,8 @@ fn boot_with(built: &Built, mac: &str, memory_mib: u64) -> (Running, Node, FileS
     (running, node, server)
 }
 
-#[test]
-fn boot_compute_node_as_squashfs_has_all_of_it_in_half_the_memory() {
+/// The image as squashfs, of the same actions otherwise.
+fn as_squashfs() -> Built {
     let space = Space::new().with_store(&store());
     copy_tree(compute().space.path(), space.path());
     std::fs::copy(compute().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
@@ -43,30 +39,34 @@ fn boot_compute_node_as_squashfs_has_all_of_it_in_half_the_memory() {
     space.write("image.toml", &format!("{recipe}\n[pack]\narchive = \"squashfs\"\n"));
     let ran = space.run(&["build", "--locked"]).good();
     assert!(ran.err.contains("pack/rootimg; kept"), "{}", ran.err);
-    let built = Built { space, key: compute().key.clone() };
-    let (running, node, _server) = boot_with(&built, "52:54:00:00:00:18", 1024);
+    Built { space, key: compute().key.clone() }
+}
+
+/// A node as squashfs has all that it has unpacked, in half the memory.
+fn assert_is_whole_as_squashfs(built: &Built, running: &Running, node: &Node) {
     assert_eq!(node.run("findmnt -n -o FSTYPE /"), "overlay");
     assert!(node.run("getcap /usr/bin/ping").contains("cap_net_raw=ep"));
     node.run("su user -c 'ping -c 1 -W 5 10.0.2.2'");
     node.run("/usr/local/sbin/node-check");
     // ACLs: the format has no place for them, the index has.
-    for path in with_acl(&built) {
+    for path in with_acl(built) {
         assert_eq!(node.run(&format!("ls -ld /{path} | cut -c 11")), "+", "{path}");
     }
     assert_eq!(node.run("dpkg --audit"), "");
-    assert_eq!(
-        node.run("systemctl is-system-running --wait; true"),
-        "running",
-        "{}\n{}",
-        node.run("systemctl --failed --no-legend"),
-        running.console()
-    );
+    assert_running(running, node);
     // What is written is there; what is removed is gone; the image below is as it was.
     node.run("echo more >>/etc/motd && rm /usr/share/common-licenses/GPL-2 && mkdir /srv/new && sync");
     assert_eq!(node.run("test -e /usr/share/common-licenses/GPL-2 || echo gone"), "gone");
     // The image is 120 MB of the memory; unpacked it would be three times that.
     let available: u64 = node.run("awk '/MemAvailable/ {print $2}' /proc/meminfo").parse().unwrap();
     assert!(available > 500 << 10, "{available} kB");
+}
+
+/// "starting" may last while a job runs; it must end well.
+#[track_caller]
+fn assert_running(running: &Running, node: &Node) {
+    let state = node.run("systemctl is-system-running --wait; true");
+    assert_eq!(state, "running", "{}\n{}", node.run("systemctl --failed --no-legend"), running.console());
 }
 
 /// Paths whose attributes the index has.
@@ -83,9 +83,9 @@ fn with_acl(built: &Built) -> Vec<String> {
 }
 
 #[test]
-fn boot_compute_node_is_what_the_recipe_says() {
+fn boot_compute_node_is_what_the_recipe_says_unpacked_and_as_squashfs() {
     let built = compute();
-    let (running, node, _server) = boot(built, "52:54:00:00:00:17");
+    let (running, node, _server) = boot(built, 2048);
     // The kernel that runs is the artefact.
     let release = node.run("uname -r");
     let info: serde_json::Value =
@@ -108,14 +108,7 @@ fn boot_compute_node_is_what_the_recipe_says() {
     }
     assert_eq!(node.run("dpkg --audit"), "");
     assert!(node.run("dpkg -l linux-image-amd64").contains("ii  linux-image-amd64"));
-    // "starting" may last while a job runs; it must end well.
-    assert_eq!(
-        node.run("systemctl is-system-running --wait; true"),
-        "running",
-        "{}\n{}",
-        node.run("systemctl --failed --no-legend"),
-        running.console()
-    );
+    assert_running(&running, &node);
     assert_eq!(node.run("hostname"), "node17");
     assert!(node.run("cat /etc/resolv.conf").contains("nameserver 10.0.2.3"));
     assert_eq!(node.run("cat /proc/sys/kernel/random/boot_id | wc -c"), "37");
@@ -124,10 +117,12 @@ fn boot_compute_node_is_what_the_recipe_says() {
     assert_eq!(first.0.len(), 32);
     drop(running);
     // The same MAC gives the same id, and other host keys.
-    let (_running, node, _server) = boot(built, "52:54:00:00:00:17");
+    let packed = as_squashfs();
+    let (running, node, _server) = boot(&packed, 1024);
     let second = (node.run("cat /etc/machine-id"), node.run("cat /etc/ssh/ssh_host_ed25519_key.pub"));
     assert_eq!(first.0, second.0);
     assert_ne!(first.1, second.1);
+    assert_is_whole_as_squashfs(&packed, &running, &node);
 }
 
 /// What a path is, in a form that can be compared.

@@ -166,17 +166,17 @@ fn the_keys_of_a_fixed_recipe_stay() {
     initrd/stateless-gzip 97774e13c2e9
     kernel/build-1 43751d29dd62
     kernel/payload f8e36a19b820
-    pack/rootimg 41e690b8bcab
-    pack/rootimg-gzip 7c110b25882c
+    pack/rootimg de55d6f8db17
+    pack/rootimg-gzip 9ebf8740eaed
     rootfs/base 2752e1c3fd7b
-    rootfs/gate 3bbd77252859
+    rootfs/gate e4de0b9640f2
     rootfs/kernel 255621c3d10a
     rootfs/otherpkgs-1 2222e50d59d9
     rootfs/packages-1 62d70a15535e
-    rootfs/postinstall 4b8f2d15135d
-    rootfs/services 6c29fe85d03c
-    rootfs/sync 156aea0fbd06
-    rootfs/system 545e72246576
+    rootfs/postinstall ccd5de413d28
+    rootfs/services 511c2bd9ec69
+    rootfs/sync d473f79fbc59
+    rootfs/system 32cd83cbde02
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
     rootfs/tools-postinstall c6a33d5f01b8

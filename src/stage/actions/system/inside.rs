@@ -71,16 +71,20 @@ pub fn exports(recipe: &Recipe) -> Option<String> {
     Some(text)
 }
 
-/// Keys are made at the first start of each node, never in the image.
+/// Keys are made at each start of a node, never in the image: those that sshd's configuration names, or all. An RSA key takes a
+/// slow processor seconds, before anybody can log in. Sources: sshd_config(5), HostKey; ssh-keygen(1), -A.
+const HOST_KEY_SCRIPT: &str = include_str!("ssh-host-keys.sh");
+
+const HOST_KEY_SCRIPT_PATH: &str = "usr/lib/imgbuild/ssh-host-keys";
+
 const HOST_KEY_UNIT: &str = "[Unit]\n\
 Description=Make this node's ssh host keys\n\
 Before=ssh.service sshd.service\n\
-ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key\n\
 \n\
 [Service]\n\
 Type=oneshot\n\
 RemainAfterExit=yes\n\
-ExecStart=/usr/bin/ssh-keygen -A\n";
+ExecStart=/bin/sh /usr/lib/imgbuild/ssh-host-keys\n";
 
 const HOST_KEY_UNIT_NAME: &str = "imgbuild-ssh-host-keys.service";
 
@@ -136,6 +140,8 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
         if has("usr/bin/ssh-keygen") && has("usr/lib/systemd/systemd") {
             let unit = format!("usr/lib/systemd/system/{HOST_KEY_UNIT_NAME}");
             tree.file(unit.as_bytes(), &meta(0o644), &mut HOST_KEY_UNIT.as_bytes())?;
+            tree.directory(b"usr/lib/imgbuild", &meta(0o755))?;
+            tree.file(HOST_KEY_SCRIPT_PATH.as_bytes(), &meta(0o755), &mut HOST_KEY_SCRIPT.as_bytes())?;
             for service in ["ssh", "sshd"] {
                 let link = format!("etc/systemd/system/{service}.service.wants/{HOST_KEY_UNIT_NAME}");
                 tree.symlink(link.as_bytes(), format!("/{unit}").as_bytes(), &meta(0o777))?;
@@ -183,7 +189,39 @@ fn with_password(shadow: &str, hash: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::with_password;
+    use super::{HOST_KEY_SCRIPT, with_password};
+
+    /// The names of the keys that the node's script makes for a configuration, by a stand-in for ssh-keygen that says what it is asked.
+    fn keys(config: &str, more: &str, there: &[&str]) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let own = |text: &str| text.replace("/etc/ssh", &directory.path().display().to_string());
+        std::fs::create_dir(at("sshd_config.d")).unwrap();
+        std::fs::write(at("sshd_config"), own(config)).unwrap();
+        std::fs::write(at("sshd_config.d/site.conf"), own(more)).unwrap();
+        there.iter().for_each(|name| std::fs::write(at(name), "").unwrap());
+        let program = HOST_KEY_SCRIPT.replace("exec ", "").replace("ssh-keygen", "keygen");
+        let program = format!("keygen() {{ echo \"$@\"; }}\n{program}");
+        let ran = std::process::Command::new("sh").args(["-c", &program, "sh"]).arg(directory.path()).output().unwrap();
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
+        let said = String::from_utf8(ran.stdout).unwrap().replace(&directory.path().display().to_string(), "/etc/ssh");
+        said.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_node_makes_the_host_keys_that_its_sshd_asks_for() {
+        assert_eq!(keys("#HostKey /etc/ssh/ssh_host_rsa_key\nPort 22\n", "", &[]), ["-A"]);
+        assert_eq!(keys("Port 22\n", "", &["ssh_host_ed25519_key"]), [""; 0]);
+        let one = |kind: &str| format!("-q -t {kind} -N  -f /etc/ssh/ssh_host_{kind}_key");
+        assert_eq!(
+            keys("HostKey /etc/ssh/ssh_host_rsa_key\n", " hostkey=\"/etc/ssh/ssh_host_ed25519_key\" # new\n", &[]),
+            [one("rsa"), one("ed25519")]
+        );
+        // One that is there, and one whose kind nobody knows, are left alone.
+        let three =
+            "HostKey /etc/ssh/ssh_host_rsa_key\nHostKey /etc/ssh/site.key\nHostKey /etc/ssh/ssh_host_ecdsa_key\n";
+        assert_eq!(keys(three, "", &["ssh_host_rsa_key"]), [one("ecdsa")]);
+    }
 
     #[test]
     fn only_the_password_field_of_root_changes() {
