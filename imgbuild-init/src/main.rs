@@ -29,33 +29,24 @@
 //! becoming the image's init. It ends only when the image is whole, and never with a failure: without an image it
 //! starts the machine again, as ever. Called `reboot`, it starts the machine again at once.
 
-mod cache;
 mod cmdline;
-mod cpio;
-mod dhcp;
-mod download;
-mod fetch;
-mod handover;
 mod image;
-mod lease;
-mod loops;
 mod modules;
 #[path = "../../src/name.rs"]
 mod name;
 mod network;
-mod packed;
+mod node;
 mod rescue;
-mod selinux;
-mod switch;
 #[expect(unsafe_code, reason = "mounts, sockets and module loading are system calls; each block says why it is sound")]
 mod sys;
-mod tar;
-mod unpack;
 
 use std::time::{Duration, Instant};
 
 use cmdline::Parameters;
-use download::Download;
+use image::download::Download;
+use image::{cache, fetch, index, packed, unpacked};
+use network::{dhcp, lease};
+use node::{handover, selinux, switch};
 
 /// Prints a line on the console.
 #[macro_export]
@@ -160,13 +151,13 @@ fn attempt(parameters: &Parameters, part: Part, last: &mut Option<lease::Lease>)
     let lease = network::bring_up(parameters, &modules)?;
     *last = Some(lease.clone());
     let client = fetch::Client::new();
-    let index = image::fetch_index(&client, url, parameters.digest.as_deref())?;
+    let index = index::fetch_index(&client, url, parameters.digest.as_deref())?;
     let whole = parameters.image_in_cache && index.stays_packed();
     let cache = parameters.cache.as_deref();
     let mut cache = cache.and_then(|words| cache::Cache::open(words, &index, whole, &modules));
     // What lies on a disk takes no memory; where it cannot lie there, memory is asked for then.
     if !(whole && cache.is_some())
-        && let Err(problem) = image::check_memory(&index)
+        && let Err(problem) = unpacked::check_memory(&index)
     {
         if let Some(cache) = cache {
             cache.close(false);
@@ -190,7 +181,7 @@ fn attempt(parameters: &Parameters, part: Part, last: &mut Option<lease::Lease>)
     let server = packed::Server { client: &client, url, index: &index };
     let brought = match index.stays_packed() {
         true => packed::mount(&server, parameters, &modules, cache.as_mut()),
-        false => image::unpack(Download::new(&client, url, &index, cache.as_mut()), parameters),
+        false => unpacked::unpack_all(Download::new(&client, url, &index, cache.as_mut()), parameters),
     };
     if let Some(cache) = cache {
         cache.close(brought.is_ok());

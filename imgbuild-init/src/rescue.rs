@@ -1,8 +1,8 @@
 //! What is known, for the person in front of the console. There is no shell: an initrd has nothing to run one with.
 
 use crate::cmdline::Parameters;
-use crate::lease::Lease;
 use crate::network::interfaces;
+use crate::network::lease::Lease;
 
 /// Prints interfaces, drivers, lease, URL and the last problems.
 pub fn show(parameters: &Parameters, lease: Option<&Lease>, errors: &[String]) {

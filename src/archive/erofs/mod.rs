@@ -13,6 +13,7 @@
 
 mod blocks;
 mod directories;
+mod image;
 mod inodes;
 mod nodes;
 mod place;
@@ -22,8 +23,9 @@ mod tails;
 mod xattrs;
 
 pub use blocks::{Chunks, EroInfo, EroRun, cut_erofs};
+pub use image::EroImage;
 pub use read::list_erofs;
-pub use tables::{EroImage, finish_erofs};
+pub use tables::finish_erofs;
 pub use xattrs::fits_erofs;
 
 /// Version of how images are cut and written; part of the keys. 1: first.

@@ -1,46 +1,26 @@
 //! The tables behind the data, and the superblock before it.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 
 use super::BLOCK;
-use super::blocks::{EroInfo, EroPlace, EroRun, place_files};
+use super::blocks::{EroPlace, place_files};
 use super::directories::listing;
+use super::image::EroImage;
 use super::inodes::{Head, INODE, Layout, index, inode};
 use super::nodes::{node, tree};
 use super::place::Places;
-use super::tails::{ReadTails, Tails};
+use super::tails::Tails;
 use super::xattrs::Shared;
 use crate::archive::Compression;
 use crate::name::{bytes_of, shown};
-use crate::store::{Entry, Kind};
+use crate::store::Kind;
 
 /// Source: erofs_fs.h, EROFS_SUPER_MAGIC_V1.
 const MAGIC: u32 = 0xe0f5_e1e2;
 /// Where the superblock is in its block.
 const SUPER: usize = 1024;
-
-/// What an image is made of.
-pub struct EroImage<'a> {
-    /// Sorted by path; `.` is the root.
-    pub entries: &'a [(String, Entry, usize)],
-    /// For each entry that is a file with content, whose content it is: the number of an entry in `runs`.
-    pub content: &'a BTreeMap<usize, usize>,
-    /// The data.
-    pub runs: &'a [EroRun<'a>],
-    /// What the frames of `runs` are; what lies beside inodes is asked for when it is needed.
-    pub infos: &'a [EroInfo],
-    /// Reads what lies beside the inodes of a frame's files, by the frame's number.
-    pub tails: ReadTails<'a>,
-    /// Compressor.
-    pub compression: Compression,
-    /// Bytes of a chunk.
-    pub chunk: u32,
-    /// Time of the image, in seconds since 1970.
-    pub epoch: i64,
-}
 
 /// Writes what stands behind the data; gives what stands before it. `aside` is an empty file that may be used.
 ///

@@ -2,13 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::zchunk::{self, Zchunk};
+use super::zchunk::{self, ZSTD_WINDOW_LOG, Zchunk};
 
 /// Memory that an xz or lzma stream may ask for, in bytes; `xz -9` needs 65 MiB.
 const XZ_MEMORY_LIMIT: u64 = 512 << 20;
-
-/// Largest window of a zstd stream, as a power of two; `zstd --ultra -22` needs 27.
-pub(super) const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

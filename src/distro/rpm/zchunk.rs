@@ -7,7 +7,8 @@ use std::io::{self, BufReader, Read};
 
 use sha2::Digest as _;
 
-use super::decompress::ZSTD_WINDOW_LOG;
+/// Largest window of a zstd stream, as a power of two; `zstd --ultra -22` needs 27.
+pub(super) const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// What a file begins with.
 pub(super) const MAGIC: [u8; 5] = *b"\0ZCK1";

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::assemble::assemble;
+use super::earlier::forget_old;
 use super::forms::{PackedImage, PublishedForm};
 use crate::archive::{Compression, Form, FrameInfo};
 use crate::digest::{Digest, Sha256};
@@ -20,9 +21,6 @@ use crate::store::{BlobRef, Store, StoreError};
 
 /// Version of build.json.
 pub(in crate::stage) const BUILD_FORMAT: Version = Version::new(1, 0);
-
-/// How many earlier builds of an image are kept beside the published one.
-const KEPT_BUILDS: usize = 2;
 
 /// One published file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -365,21 +363,6 @@ fn wait_for_the_disk(directory: &Path) -> Result<(), StageError> {
             .map_err(StageError::publishing("sync", &entry.path()))?;
     }
     Ok(())
-}
-
-/// Removes all but the newest builds of an image, and never the one that is `published`, a link's target.
-fn forget_old(builds: &Path, current: &str, published: Option<&Path>) {
-    let Ok(entries) = std::fs::read_dir(builds) else { return };
-    let mut old: Vec<(std::time::SystemTime, PathBuf)> = entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name != current && !name.starts_with('.')))
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-        .collect();
-    old.sort_by(|a, b| b.cmp(a));
-    let published = published.and_then(Path::file_name);
-    for (_, path) in old.into_iter().skip(KEPT_BUILDS).filter(|(_, path)| path.file_name() != published) {
-        let _ = std::fs::remove_dir_all(path);
-    }
 }
 
 /// Takes the packed image of what is published already by one more link, where its index is the same and its bytes are those.

@@ -4,6 +4,7 @@ pub mod artefacts;
 pub mod assemble;
 pub mod copies;
 pub mod drift;
+mod earlier;
 pub mod forms;
 pub mod layouts;
 pub mod otherwise;

@@ -2,9 +2,9 @@
 
 use std::io::{BufReader, Read};
 
-use crate::cpio;
+use super::cpio;
+use super::tar::{self, Left};
 use crate::sys::Root;
-use crate::tar::{self, Left};
 
 /// Compressions that are known.
 pub const COMPRESSIONS: [&str; 5] = ["zstd", "gzip", "xz", "lz4", "none"];

@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use crate::cache::Cache;
-use crate::fetch::Client;
-use crate::image::{Frame, INDEX_LIMIT, Index, sha256};
+use super::fetch::Client;
+use super::index::{Frame, INDEX_LIMIT, Index, sha256};
+use crate::image::cache::Cache;
 use crate::{Pause, say};
 
 /// A download must bring so many bytes in each window; without a floor a dripping server would hold a node for ever.

@@ -24,7 +24,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use self::files::{Held, folder, names};
-use crate::image::{Frame, Index, sha256};
+use crate::image::index::{Frame, Index, sha256};
 use crate::modules::Modules;
 use crate::{say, sys};
 

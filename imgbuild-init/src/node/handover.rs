@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::Digest;
 
 use crate::image::root;
-use crate::lease::Lease;
+use crate::network::lease::Lease;
 use crate::network::{interfaces, resolv_conf};
 use crate::{say, sys};
 

@@ -1,13 +1,16 @@
 //! Interfaces: found, brought up, given an address.
 
+pub mod dhcp;
+pub mod lease;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::cmdline::Parameters;
-use crate::lease::{Interface, Lease};
 use crate::modules::{Modules, device_aliases};
-use crate::{dhcp, say, sys};
+use crate::{say, sys};
+use lease::{Interface, Lease};
 
 /// How long a link may take to come up: spanning tree needs about 30 seconds, some optics more.
 const CARRIER_WAIT: Duration = Duration::from_secs(60);

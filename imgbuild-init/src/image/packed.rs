@@ -4,13 +4,15 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use crate::cache::Cache;
+use super::download::Download;
+use super::fetch::Client;
+use super::index::Index;
+use super::unpacked::{check_memory, set_attributes};
+use super::{loops, root};
 use crate::cmdline::Parameters;
-use crate::download::Download;
-use crate::fetch::Client;
-use crate::image::{Index, check_memory, root, set_attributes};
+use crate::image::cache::Cache;
 use crate::modules::Modules;
-use crate::{loops, say, sys};
+use crate::{say, sys};
 
 /// A tmpfs of the image's size, with the image in it.
 const HELD: &str = "/imgbuild-image";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
 
-use crate::lease::{Interface, Lease};
+use super::lease::{Interface, Lease};
 use crate::sys::PacketSocket;
 use crate::{say, sys};
 

@@ -4,7 +4,7 @@
 
 use std::io::{ErrorKind, Read};
 
-use crate::cpio::stays_below;
+use super::cpio::stays_below;
 use crate::name::text_of;
 use crate::sys::{Made, Root};
 

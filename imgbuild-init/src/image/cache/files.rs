@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::image::INDEX_LIMIT;
+use crate::image::index::INDEX_LIMIT;
 
 /// Bytes at a frame's beginning that tell whether it was ever written.
 const PROBE: usize = 4096;

@@ -1,0 +1,5 @@
+//! What becomes of this machine: all that the image's own init takes over.
+
+pub mod handover;
+pub mod selinux;
+pub mod switch;

@@ -1,0 +1,31 @@
+//! System calls: all of this program's unsafe code.
+
+mod mounts;
+mod net;
+mod process;
+mod tree;
+
+use std::ffi::CString;
+use std::io;
+use std::path::PathBuf;
+
+use crate::name::bytes_of;
+
+pub use mounts::*;
+pub use net::*;
+pub use process::*;
+pub use tree::*;
+
+fn c(text: &str) -> io::Result<CString> {
+    Ok(CString::new(bytes_of(text).into_owned())?)
+}
+
+/// The path that a text stands for.
+fn os(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(&bytes_of(text)))
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,49 @@
+//! Earlier builds of an image: a node may still be fetching one.
+
+use std::path::{Path, PathBuf};
+
+/// How many earlier builds of an image are kept beside the published one.
+const KEPT_BUILDS: usize = 2;
+
+/// Removes all but the newest builds of an image, and never the one that is `published`, a link's target.
+pub(super) fn forget_old(builds: &Path, current: &str, published: Option<&Path>) {
+    let Ok(entries) = std::fs::read_dir(builds) else { return };
+    let mut old: Vec<(std::time::SystemTime, PathBuf)> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name != current && !name.starts_with('.')))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    old.sort_by(|a, b| b.cmp(a));
+    let published = published.and_then(Path::file_name);
+    for (_, path) in old.into_iter().skip(KEPT_BUILDS).filter(|(_, path)| path.file_name() != published) {
+        let _ = std::fs::remove_dir_all(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{KEPT_BUILDS, forget_old};
+
+    #[test]
+    fn the_newest_builds_stay_and_the_published_one_whatever_its_age() {
+        let directory = tempfile::tempdir().unwrap();
+        // From the oldest on; what begins with a dot is being made.
+        let names = ["a", "b", "c", "d", ".e", "f"];
+        for (age, name) in names.iter().enumerate() {
+            let path = directory.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(age as u64 * 60);
+            std::fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        }
+        forget_old(directory.path(), "f", Some(std::path::Path::new(".builds/x/a")));
+        let mut left: Vec<_> = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(KEPT_BUILDS, 2);
+        assert_eq!(left, [".e", "a", "c", "d", "f"]);
+    }
+}
