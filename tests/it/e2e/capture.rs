@@ -70,6 +70,7 @@ fn boot_a_running_node_is_captured_and_built_again() {
     });
     expect(&running, "imgbuild: the image is whole");
     let node = Node::forwarded(port, &built.key);
+    expect(&running, "node-525400000031 login:");
     node.wait(&running);
     node.run(CHANGES);
 
