@@ -206,7 +206,8 @@ fn sizes_add_up_to_the_published_image_however_they_are_put_together() {
         unpacked.push(sum("raw"));
         if by == "package" {
             let libc = rows.iter().find(|row| row["name"] == "libc6").unwrap_or_else(|| panic!("{rows:#?}"));
-            assert!(libc["raw"].as_u64().unwrap() > 5_000_000, "{libc}");
+            // Its libraries; `tiny` leaves its converters of character sets out.
+            assert!(libc["raw"].as_u64().unwrap() > 4_000_000, "{libc}");
         }
     }
     assert!(unpacked.iter().all(|one| *one == unpacked[0]), "{unpacked:?}");
