@@ -132,7 +132,12 @@ fn joined<'a>(works: &[(&'a str, &'a Workload)]) -> Vec<Joined<'a>> {
                 all.push(Joined { image, piece, surely: false, needs });
                 all.len() - 1
             });
-            all[at].surely |= piece.estimate.surely;
+            let same = &mut all[at];
+            same.surely |= piece.estimate.surely;
+            // Images may know different figures of one action: with the larger one, all together are not said to take less than one.
+            if piece.estimate.milliseconds > same.piece.estimate.milliseconds {
+                same.piece = piece;
+            }
             places.push(at);
         }
     }
@@ -172,6 +177,17 @@ mod tests {
         // On one worker all comes after another.
         assert_eq!(Total::of(&[("one", &one), ("other", &other)], 1).unwrap().milliseconds.unwrap().most, 22);
         assert_eq!(Total::of(&[("one", &one)], 2), None);
+    }
+
+    #[test]
+    fn of_an_action_that_images_share_the_larger_figure_counts() {
+        let of = |shared: Option<u64>, own: u64| {
+            work(vec![piece("base", shared, &[], &[]), piece("own", Some(own), &[0], &[])])
+        };
+        for (first, second) in [(Some(28), Some(87)), (Some(87), Some(28)), (None, Some(87)), (Some(87), None)] {
+            let total = Total::of(&[("one", &of(first, 5)), ("other", &of(second, 5))], 2).unwrap();
+            assert_eq!((total.milliseconds.unwrap().most, total.unknown), (92, 0), "{first:?} {second:?}");
+        }
     }
 
     #[test]
