@@ -185,7 +185,7 @@ const EDITS: &[Edit] = &[
     }),
     packages(&["packages.lists"], "a package in the list", |space| append(space, "a.pkglist", "less\n")),
     packages(&["packages.install"], "a package in the recipe", |space| {
-        space.edit("image.toml", "\"openssh-server\"", "\"openssh-server\", \"less\"");
+        space.edit("image.toml", "\"udev\"]", "\"udev\", \"less\"]");
     }),
     packages(&["otherpkgs.dir", "otherpkgs.lists", "otherpkgs.install"], "a local package", |space| {
         local_package(space);
@@ -284,9 +284,11 @@ const EDITS: &[Edit] = &[
         add_table(space, "[services]\nenable = [\"systemd-networkd\"]")
     }),
     edit(&["services.disable"], "a service does not start", |space| {
-        add_table(space, "[services]\ndisable = [\"ssh\"]")
+        add_table(space, "[services]\ndisable = [\"systemd-pstore\"]")
     }),
-    edit(&["services.mask"], "a service never starts", |space| add_table(space, "[services]\nmask = [\"ssh\"]")),
+    edit(&["services.mask"], "a service never starts", |space| {
+        add_table(space, "[services]\nmask = [\"systemd-pstore\"]")
+    }),
     edit(&["sync.lists"], "a line of a synclist", |space| append(space, "a.synclist", "site/motd -> /etc/issue.net\n")),
     edit(&[], "a synced file's content", |space| append(space, "site/motd", "more\n")),
     edit(&[], "a synced file's mode", |space| chmod(space, "site/motd", 0o755)),
@@ -383,10 +385,12 @@ fn link(from: &Path, to: &Path) {
     assert!(linked.success());
 }
 
-/// The recipe that is edited: the example `mini` with one of each list.
+/// The recipe that is edited: the example `mini` without its sshd (each package is installed some thirty times) and with one of
+/// each list.
 fn recipe(store: &Path) -> Space {
     let space = Space::new().with_store(store);
     copy_tree(mini().space.path(), space.path());
+    space.edit("image.toml", ", \"openssh-server\"]", "]");
     space.edit("image.toml", "install = [", "lists = [\"a.pkglist\"]\ninstall = [");
     space.write("a.pkglist", "udev\n").write("site/motd", "a node\n").write("site/input", "input\n");
     space.write("a.synclist", "site/motd -> /etc/motd\n");
