@@ -314,6 +314,13 @@ impl Guarded {
             \x20       user = 'Basic ' + base64.b64encode(b'user:the-password').decode()\n\
             \x20       if path.startswith('/token/') and query != 'the-token-of-the-host':\n\
             \x20           return self.send_error(403)\n\
+            \x20       if path.startswith('/moved/'):\n\
+            \x20           self.send_response(302 if query == 'the-token-of-the-host' else 403)\n\
+            \x20           self.send_header('location', path.replace('/moved/', '/plain/'))\n\
+            \x20           self.send_header('content-length', '0')\n\
+            \x20           return self.end_headers()\n\
+            \x20       if path.startswith('/plain/') and query:\n\
+            \x20           return self.send_error(418)\n\
             \x20       if path.startswith('/user/') and self.headers.get('authorization') != user:\n\
             \x20           return self.send_error(401)\n\
             \x20       if not path.startswith('/user/') and self.headers.get('authorization'):\n\

@@ -170,13 +170,27 @@ fn a_file_of_the_recipe_does_not_get_the_hosts_passwords() {
 }
 
 #[test]
-fn a_token_in_the_recipes_own_address_goes_with_each_request_and_is_nowhere_else() {
+fn a_token_in_an_address_goes_with_each_request_below_it_and_is_nowhere_else() {
     use std::os::unix::fs::PermissionsExt;
     let space = Space::new().with_store(&store());
     write_keys(&space);
     let server = Guarded::start(&|served| {
         write_rpm(&served.join("token/update"), "site-by-token", "1", "");
-        index(&served.join("token/update"));
+        write_rpm(&served.join("plain/update"), "site-moved", "1", "");
+        // A mirror of the distribution's own repositories.
+        let mirror = |name: &str| served.join("token/mirror/9").join(name).join("x86_64");
+        for name in ["BaseOS", "AppStream", "extras"] {
+            std::fs::create_dir_all(mirror(name)).unwrap();
+        }
+        std::os::unix::fs::symlink(distribution().repository("distro"), mirror("BaseOS").join("os")).unwrap();
+        for place in ["token/update", "plain/update"].map(|place| served.join(place)) {
+            index(&place);
+        }
+        for name in ["AppStream", "extras"] {
+            let place = mirror(name).join("os");
+            std::fs::create_dir(&place).unwrap();
+            index(&place);
+        }
     });
     let at = |name: &str| server.directory.path().join(name).display().to_string();
     let credentials = server.directory.path().join("credentials.toml");
@@ -193,23 +207,31 @@ fn a_token_in_the_recipes_own_address_goes_with_each_request_and_is_nowhere_else
     space.write(
         "image.toml",
         &format!(
-            "[image]\nname = \"few\"\ndistro = \"rocky\"\nrelease = \"9\"\n\n{}\n[[repo]]\nid = \"update\"\n\
-             uri = \"{}/token/update/?the-token-of-the-host\"\ncheck-packages = false\n\n[packages]\ninstall = [\"rpm\", \"site-by-token\"]\n",
-            super::rpm_node::repository("distro"),
-            server.url
+            "[image]\nname = \"few\"\ndistro = \"rocky\"\nrelease = \"9\"\n\n\
+             [[repo]]\nsource = \"distribution\"\nsigned-by = \"keys/RPM-GPG-KEY-site\"\n\n\
+             [[repo]]\nid = \"update\"\nuri = \"{url}/token/update/?the-token-of-the-host\"\ncheck-packages = false\n\n\
+             [[repo]]\nid = \"moved\"\nuri = \"{url}/moved/update?the-token-of-the-host\"\ncheck-packages = false\n\n\
+             [packages]\ninstall = [\"rpm\", \"site-by-token\", \"site-moved\"]\n",
+            url = server.url
         ),
     );
+    let mirror = format!("{}/token/mirror/?the-token-of-the-host", server.url);
     add_init(&space);
     let host = Host { space: &space };
     host.write("empty", "");
-    let ran = host.run(&["build", "--until", "rootfs"], &credentials).good();
+    let ran = host.run(&["build", "--until", "rootfs", "--mirror", &mirror], &credentials).good();
     let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
-    assert!(lock.contains("site-by-token"), "{lock}");
-    for text in [&lock, &host.run(&["plan"], &[]).good().out] {
+    for name in ["site-by-token", "site-moved", "\"baseos\""] {
+        assert!(lock.contains(name), "{name}: {lock}");
+    }
+    for text in [&lock, &ran.err, &host.run(&["plan"], &[]).good().out] {
         assert!(!text.contains("the-token-of-the-host"), "{text}");
     }
     assert!(ran.err.contains("rootfs/packages-1"), "{}", ran.err);
-    space.edit("image.toml", "?the-token-of-the-host", "");
-    let ran = host.run(&["update"], &credentials);
+    let ran = host.run(&["update", "--mirror", mirror.trim_end_matches("?the-token-of-the-host")], &credentials);
     assert!(ran.code == 4 && ran.err.contains("403"), "{} {}", ran.code, ran.err);
+    space.edit("image.toml", "moved/update?the-token-of-the-host", "moved/update");
+    let ran = host.run(&["update", "--mirror", &mirror], &credentials);
+    assert!(ran.code == 4 && ran.err.contains("403"), "{} {}", ran.code, ran.err);
+    assert!(!ran.err.contains("the-token-of-the-host"), "{}", ran.err);
 }

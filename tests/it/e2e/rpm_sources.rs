@@ -316,12 +316,17 @@ fn empty_repository(space: &Space) -> PathBuf {
     place
 }
 
-/// Writes a medium as SUSE's were until SLES 12: `content`, and descriptions in susetags.
+/// Writes a medium as SUSE's were until SLES 12: `content`, and descriptions in susetags of what lies on it and on the disc `2`
+/// beside it.
 fn write_medium(place: &Path) {
     use std::fmt::Write as _;
     let mut text = String::from("=Ver: 2.0\n");
-    for entry in std::fs::read_dir(place.join("suse/noarch")).unwrap() {
-        let path = entry.unwrap().path();
+    let discs = [(1, place.to_owned()), (2, place.with_file_name("2"))];
+    let entries = discs.iter().flat_map(|(number, disc)| {
+        let entries = std::fs::read_dir(disc.join("suse/noarch")).into_iter().flatten();
+        entries.map(move |entry| (*number, entry.unwrap().path()))
+    });
+    for (number, path) in entries {
         let one = imgbuild::distro::rpm::Package::read(&path).unwrap().candidate;
         let (evr, file) = (&one.evr, path.file_name().unwrap().to_str().unwrap());
         let bytes = std::fs::read(&path).unwrap();
@@ -334,7 +339,7 @@ fn write_medium(place: &Path) {
         for (name, lines) in lists {
             writeln!(text, "+{name}:\n{}\n-{name}:", lines.join("\n")).unwrap();
         }
-        writeln!(text, "=Loc: 1 {file}\n=Siz: {} {}", bytes.len(), one.installed_size).unwrap();
+        writeln!(text, "=Loc: {number} {file}\n=Siz: {} {}", bytes.len(), one.installed_size).unwrap();
     }
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     std::io::Write::write_all(&mut packer, text.as_bytes()).unwrap();
@@ -352,20 +357,54 @@ fn write_medium(place: &Path) {
 fn a_medium_in_susetags_on_a_server_is_a_repository() {
     let served = tempfile::tempdir().unwrap();
     let medium = served.path().join("sles/1");
-    write_rpm(&medium.join("suse/noarch"), "site-needed", "2", "");
+    write_rpm(&served.path().join("sles/2/suse/noarch"), "site-needed", "2", "");
     write_rpm(&medium.join("suse/noarch"), "site-medium", "3", "Requires: site-needed >= 2");
     write_medium(&medium);
     let server = Server::start(served.path(), 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
     let space = with_site("opensuse", "", "rpm\nsite-medium\n");
     let own = format!("uri = \"file:{}\"", self::site(&space).display());
     space.edit("image.toml", &own, &format!("uri = \"http://127.0.0.1:{}/sles/1\"", server.port));
+    // On several discs: told, with what to do; done as told, it is one.
+    let ran = space.run(&["build", "--until", "rootfs"]);
+    let words = ["`site-needed` elsewhere", "/sles/2:", "media of several discs"];
+    assert!(ran.code == 4 && words.iter().all(|word| ran.err.contains(word)), "{} {}", ran.code, ran.err);
+    let packages = |disc: &str| served.path().join("sles").join(disc).join("suse/noarch");
+    for entry in std::fs::read_dir(packages("2")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::rename(entry.path(), packages("1").join(entry.file_name())).unwrap();
+    }
+    write_medium(&medium);
     space.run(&["build", "--until", "rootfs"]).good();
     assert_eq!((version(&space, "site-medium"), version(&space, "site-needed")), ("3-1".to_owned(), "2-1".to_owned()));
     // One that nobody signed, where it has to be; one whose packages are not those that it names.
     space.edit("image.toml", "check-packages = false", "check-index = true\nsigned-by = \"keys/RPM-GPG-KEY-site\"");
     let ran = space.run(&["update"]);
     assert!(ran.code != 0 && ran.err.contains("content.asc beside it"), "{}", ran.err);
-    space.edit("image.toml", "check-index = true\nsigned-by = \"keys/RPM-GPG-KEY-site\"", "check-packages = false");
+    // One that somebody signed: with the key of another, with its own, and altered afterwards.
+    let home = tempfile::tempdir().unwrap();
+    let gpg = |arguments: &[&str]| {
+        let mut command = Command::new("gpg");
+        command.env("GNUPGHOME", home.path()).current_dir(&medium).args(["--batch", "--quiet", "--passphrase", ""]);
+        let ran = command.args(arguments).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    gpg(&["--quick-gen-key", "Medium <m@example.invalid>", "rsa2048", "sign"]);
+    gpg(&["--armor", "--detach-sign", "content"]);
+    space.write("keys/medium.asc", &gpg(&["--armor", "--export"]));
+    let ran = space.run(&["update"]);
+    assert!(ran.code != 0 && ran.err.contains("is not in the keyring"), "{}", ran.err);
+    space.edit(
+        "image.toml",
+        "check-index = true\nsigned-by = \"keys/RPM-GPG-KEY-site\"",
+        "check-index = true\nsigned-by = \"keys/medium.asc\"\ncheck-packages = false",
+    );
+    space.run(&["update"]).good();
+    let content = std::fs::read_to_string(medium.join("content")).unwrap();
+    std::fs::write(medium.join("content"), format!("{content}LABEL  other\n")).unwrap();
+    let ran = space.run(&["update"]);
+    assert!(ran.code != 0 && ran.err.contains("does not fit the text"), "{}", ran.err);
+    space.edit("image.toml", "check-index = true\nsigned-by = \"keys/medium.asc\"\n", "");
     std::fs::write(medium.join("suse/setup/descr/packages.gz"), "other").unwrap();
     let ran = space.run(&["update"]);
     assert!(ran.code == 4 && ran.err.contains("has another digest than"), "{} {}", ran.code, ran.err);
