@@ -222,6 +222,12 @@ fn a_tree_of_rpm_packages_is_captured_and_built_again() {
     for line in ["mode 600, was 644", "owner 1:1, was root:root", "/opt/other"] {
         assert!(list.contains(line), "{line}: {list}");
     }
+    // What imgbuild itself put into the node is made again.
+    assert!(tree.join("usr/lib/imgbuild/ssh-host-keys").exists());
+    let recipe = std::fs::read_to_string(space.path().join("images/again/image.toml")).unwrap();
+    for text in [&list, &recipe] {
+        assert!(!text.contains("imgbuild-ssh-host-keys") && !text.contains("usr/lib/imgbuild"), "{text}");
+    }
     let pkglist = std::fs::read_to_string(space.path().join("images/again/captured.pkglist")).unwrap();
     assert!(pkglist.contains("@greeting:1\n"), "{pkglist}");
     space.run(&["build", "--progress", "plain"]).good();
