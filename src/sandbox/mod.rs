@@ -27,4 +27,4 @@ pub use ids::{BUILT_IN_BASE, IdMap};
 pub use memory::{Memory, check_stack, give_back_at_once};
 pub use namespace::Namespace;
 pub use substitute::{Substitute, status_in};
-pub use tree::overlay::{Assembly, TreeMount, upper_is_whole};
+pub use tree::overlay::{Assembly, TreeMount, set_owner_and_mode, upper_is_whole};

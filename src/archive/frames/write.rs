@@ -62,8 +62,9 @@ pub struct FrameInfo {
     pub sha256: Sha256,
 }
 
-/// Version of how archives are cut and written; part of the keys. 1: first; 2: directories again at the end.
-pub const FRAME_VERSION: u32 = 2;
+/// Version of how archives are cut and written; part of the keys. 1: first; 2: directories again at the end; 3: frames of zstd have
+/// whole blocks.
+pub const FRAME_VERSION: u32 = 3;
 
 pub(super) fn size_of(entry: &Entry) -> u64 {
     match &entry.kind {
@@ -216,6 +217,11 @@ impl Frame {
             }
             Ok(to.size)
         })?;
+        // One with the archive's end has nothing behind it; alone, it is a stream for the kernel, which knows no filling.
+        if !self.trailer {
+            let size = out.size;
+            compression.pad(&mut out, size)?;
+        }
         let sha256 = Sha256(sha2::Digest::finalize(out.hasher).into());
         Ok(FrameInfo { size: out.size, unpacked, sha256 })
     }

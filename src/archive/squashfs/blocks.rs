@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use super::encoder::Encoder;
 use super::{SQUASHFS_VERSION, STORED};
 use crate::archive::Compression;
+use crate::archive::compress::SHARED_BLOCK;
 use crate::archive::frames::write::{FRAME_LEAST, FRAME_MOST, FrameInfo, starts_frame};
 use crate::digest::{Digest, FieldHasher, Sha256};
 
@@ -159,7 +160,8 @@ impl Run<'_> {
         let mut encoder = Encoder::new(compression, block_size)?;
         // Of a large file: it is read once, whatever the number of its frames.
         let mut open: Option<Box<dyn Read + 'a>> = None;
-        for frame in &self.frames {
+        let mut written = 0;
+        for (number, frame) in self.frames.iter().enumerate() {
             // No larger than what is packed, and never copied to grow.
             let most: u64 = frame.pieces.iter().map(|piece| piece.bytes(block_size)).sum();
             let (mut data, mut fragments) = (Vec::with_capacity(most as usize), Vec::new());
@@ -219,6 +221,11 @@ impl Run<'_> {
             }
             data.extend_from_slice(&fragments);
             words.extend_from_slice(&fragment_words);
+            written += data.len() as u64;
+            if number + 1 == self.frames.len() {
+                let missing = written.next_multiple_of(SHARED_BLOCK) - written;
+                data.resize(data.len() + missing as usize, 0);
+            }
             let info = FrameInfo { size: data.len() as u64, unpacked, sha256: Sha256::of(&data) };
             take(&data, BlockInfo { frame: info, words })?;
         }

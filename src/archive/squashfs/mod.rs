@@ -23,8 +23,8 @@ pub use read::list_squashfs;
 pub use tables::{Finished, Image, finish};
 pub use xattrs::fits;
 
-/// Version of how images are cut and written; part of the keys. 1: first.
-pub const SQUASHFS_VERSION: u32 = 1;
+/// Version of how images are cut and written; part of the keys. 1: first; 2: runs begin at whole blocks.
+pub const SQUASHFS_VERSION: u32 = 2;
 
 /// Bit of a block's size: it is stored as it is. Source: squashfs_fs.h, SQUASHFS_COMPRESSED_BIT_BLOCK.
 const STORED: u32 = 1 << 24;

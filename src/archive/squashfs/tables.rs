@@ -8,6 +8,7 @@ use super::inodes::{Head, Listing, directory, file, kind_number, other};
 use super::metadata::{Place, Table, listed};
 use super::xattrs::Sets;
 use crate::archive::Compression;
+use crate::archive::compress::SHARED_BLOCK;
 use crate::name::{bytes_of, shown};
 use crate::store::{Entry, Kind};
 
@@ -172,7 +173,8 @@ fn listing(entries: &[(String, Entry, usize)], inside: &[usize], tree: &Tree<'_>
 pub fn finish(image: &Image<'_>) -> Result<Finished, String> {
     let said = |error: std::io::Error| format!("the tables cannot be made: {error}");
     let rest = head_rest(image.compression);
-    let data_at = HEAD + rest.len() as u64;
+    // The first frame of data, and with it all others, begins at a whole block.
+    let data_at = (HEAD + rest.len() as u64).next_multiple_of(SHARED_BLOCK);
     let data: u64 = image.infos.iter().map(|info| info.frame.size).sum();
     let (files, fragments) = place_blocks(image.runs, image.infos, image.block_size, data_at)?;
     let entries = image.entries;
@@ -267,7 +269,7 @@ pub fn finish(image: &Image<'_>) -> Result<Finished, String> {
     ] {
         flags |= if is { bit } else { 0 };
     }
-    let mut head = Vec::with_capacity(HEAD as usize + rest.len());
+    let mut head = Vec::with_capacity(data_at as usize);
     let time = u32::try_from(image.epoch.max(0)).unwrap_or(u32::MAX);
     for number in [MAGIC, tree.count, time, image.block_size, fragments.len() as u32] {
         head.extend_from_slice(&number.to_le_bytes());
@@ -280,6 +282,7 @@ pub fn finish(image: &Image<'_>) -> Result<Finished, String> {
         head.extend_from_slice(&number.to_le_bytes());
     }
     head.extend_from_slice(&rest);
+    head.resize(data_at as usize, 0);
     let end = usize::try_from(used).unwrap_or(0).next_multiple_of(PAD) as u64;
     out.resize(out.len() + usize::try_from(end - used).unwrap_or(0), 0);
     Ok(Finished { head, tables: out })

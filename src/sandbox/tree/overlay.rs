@@ -94,10 +94,17 @@ impl TreeMount {
     fn settle_root(&self) -> Result<(), rustix::io::Errno> {
         // overlayfs makes it at the first mount.
         let was_mounted = Path::new(&format!("{}/work", self.work)).exists();
-        let Some((mode, uid, gid)) = self.root.filter(|_| !was_mounted) else { return Ok(()) };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let upper = rustix::fs::open(self.upper.as_str(), flags, Mode::empty())?;
-        rustix::fs::fchown(&upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-        rustix::fs::fchmod(&upper, Mode::from_raw_mode(mode))
+        self.root.filter(|_| !was_mounted).map_or(Ok(()), |root| set_owner_and_mode(&self.upper, root))
     }
+}
+
+/// Gives a directory, a path relative to the working directory, mode, owner and group.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_owner_and_mode(directory: &str, (mode, uid, gid): (u32, u32, u32)) -> Result<(), rustix::io::Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    rustix::fs::fchown(&directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))
 }

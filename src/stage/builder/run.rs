@@ -213,14 +213,15 @@ impl Builder<'_> {
         fault::point("build.before-publish");
         let mut published = None;
         if until == Stage::Pack {
-            let (began, before) = (Instant::now(), self.published_inodes());
+            let before = trace::published_inodes(&self.options.out, &self.recipe.model.image.name);
+            let began = Instant::now();
             let mut again = |work: &mut Work| {
                 *work = self.run_keeping_ids(&mut lock.clone(), supply, &wanted)?;
                 Ok(())
             };
             published = Some(self.mending(&mut work, &mut again, &|work| self.publish(&lock, work))?);
             if work.finished.values().any(|one| one.outcome.ran) {
-                self.note_published(published.as_ref(), &before, began.elapsed());
+                self.options.trace.published(published.as_ref(), &before, began.elapsed());
             }
         }
         fault::point("build.before-root");
@@ -263,33 +264,6 @@ impl Builder<'_> {
             }
         }
         publish(work)
-    }
-
-    /// Inodes of the published files: what the next build takes over of them it does not write.
-    fn published_inodes(&self) -> Vec<u64> {
-        use std::os::unix::fs::MetadataExt;
-        let found = crate::stage::published(&self.options.out, &self.recipe.model.image.name);
-        let names = |(directory, info): (PathBuf, BuildInfo)| -> Vec<u64> {
-            let inode = |name: &str| std::fs::metadata(directory.join(name)).ok().map(|found| found.ino());
-            info.artefacts.iter().filter_map(|artefact| inode(&artefact.name)).collect()
-        };
-        found.map(names).unwrap_or_default()
-    }
-
-    /// Notes how long publishing took and what it wrote.
-    fn note_published(&self, published: Option<&(PathBuf, BuildInfo)>, before: &[u64], took: Duration) {
-        use std::os::unix::fs::MetadataExt;
-        let Some((directory, info)) = published else { return };
-        let is_new = |found: &std::fs::Metadata| !before.contains(&found.ino());
-        let own = |name: &String| std::fs::metadata(directory.join(name)).ok().filter(is_new);
-        let written_bytes = info.artefacts.iter().filter_map(|artefact| own(&artefact.name)).map(|one| one.len()).sum();
-        self.options.trace.ran(Run {
-            action: ids::PUBLISH.to_owned(),
-            kind: ids::PUBLISH.to_owned(),
-            milliseconds: trace::milliseconds(took),
-            written_bytes,
-            ..Run::default()
-        });
     }
 
     /// Notes what came of an action.

@@ -1,12 +1,15 @@
 //! What a build leaves in the history: what ran, how long it took, what it wrote, what failed (D17).
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::recipe::{Format, Recipe, in_format};
 use crate::stage::StageError;
 use crate::stage::estimate::{Estimate, Facts};
+use crate::stage::ids;
+use crate::stage::published::artefacts::BuildInfo;
 use crate::store::{BuildTrace, End, Outputs, Run, Store, now};
 
 /// Bytes that an action wrote: its layer's files, and blobs and frames that were not there when it began.
@@ -77,6 +80,16 @@ impl Trace {
         }
     }
 
+    /// An image was published: how long that took and what it wrote. `before` are the inodes of what was published before.
+    pub(in crate::stage) fn published(&self, published: Option<&(PathBuf, BuildInfo)>, before: &[u64], took: Duration) {
+        let Some((directory, info)) = published else { return };
+        let is_new = |found: &std::fs::Metadata| !before.contains(&found.ino());
+        let own = |name: &String| std::fs::metadata(directory.join(name)).ok().filter(is_new);
+        let written_bytes = info.artefacts.iter().filter_map(|artefact| own(&artefact.name)).map(|one| one.len()).sum();
+        let (action, kind) = (ids::PUBLISH.to_owned(), ids::PUBLISH.to_owned());
+        self.ran(Run { action, kind, milliseconds: milliseconds(took), written_bytes, ..Run::default() });
+    }
+
     /// What was estimated, beside what it really took.
     pub(in crate::stage) fn facts(&self, downloaded: u64) -> (Option<Estimate>, Facts) {
         let began = self.0.began.get_or_init(Instant::now);
@@ -94,6 +107,15 @@ impl Trace {
         let estimate = self.0.estimate.get().and_then(|one| serde_json::to_value(one).ok());
         let _ = trace.ended(End { at: now(), estimate, ..end });
     }
+}
+
+/// Inodes of an image's published files: what the next build takes over of them it does not write.
+pub fn published_inodes(out: &Path, image: &str) -> Vec<u64> {
+    let names = |(directory, info): (PathBuf, BuildInfo)| -> Vec<u64> {
+        let inode = |name: &str| std::fs::metadata(directory.join(name)).ok().map(|found| found.ino());
+        info.artefacts.iter().filter_map(|artefact| inode(&artefact.name)).collect()
+    };
+    crate::stage::published(out, image).map(names).unwrap_or_default()
 }
 
 /// Whole milliseconds.

@@ -1,11 +1,15 @@
 //! Changes to an image's tree that imgbuild itself makes, on the mounted layers.
 
+use std::os::unix::ffi::OsStrExt;
+
+use super::bare::Bare;
 use crate::archive::Extractor;
 use crate::digest::Digest;
 use crate::fault;
-use crate::sandbox::{TreeMount, upper_is_whole};
+use crate::name::{shown, text_of};
+use crate::sandbox::{TreeMount, set_owner_and_mode, upper_is_whole};
 use crate::store::scan;
-use crate::store::{ScanAnswer, ScanRequest, lower_directories, root_of};
+use crate::store::{ScanAnswer, ScanRequest, lower_directories, merged_of, root_of};
 
 use crate::store::{in_scratch, make_directories};
 
@@ -35,5 +39,48 @@ pub fn layer_by_edit(
         worked?;
         fault::point("edit.done");
         scan(&ScanRequest { tree: at("tree"), base: base.to_vec(), epoch, whole: upper_is_whole() })
+    })
+}
+
+/// The same for work that writes to known paths: where plain directories are above them, nothing is mounted, and the layers below
+/// need not be looked at for it.
+///
+/// # Errors
+/// As [`layer_by_edit`].
+pub fn layer_by_writing<'p>(
+    scratch: &str,
+    base: &[Digest],
+    epoch: i64,
+    paths: impl Iterator<Item = &'p str>,
+    work: impl FnOnce(&mut Extractor) -> Result<(), String>,
+) -> Result<ScanAnswer, String> {
+    let below = merged_of(base)?;
+    let Some(bare) = Bare::above(&below, paths) else { return layer_by_edit(scratch, base, epoch, work) };
+    in_scratch(scratch, || {
+        make_directories(scratch, &["tree"])?;
+        let tree = format!("{scratch}/tree");
+        if let Some(root) = root_of(base)? {
+            set_owner_and_mode(&tree, root).map_err(|error| format!("{tree}: {error}"))?;
+        }
+        bare.make(&tree)?;
+        fault::point("edit.mounted");
+        let mut extractor = Extractor::new(&tree)?;
+        work(&mut extractor).and_then(|()| extractor.finish())?;
+        fault::point("edit.done");
+        let made: Vec<String> = walkdir::WalkDir::new(&tree)
+            .min_depth(1)
+            .into_iter()
+            .filter_map(|entry| entry.ok().filter(|entry| entry.file_type().is_dir()))
+            .filter_map(|entry| {
+                Some(text_of(entry.path().strip_prefix(&tree).ok()?.as_os_str().as_bytes()).into_owned())
+            })
+            .collect();
+        if let Some(path) = bare.forgot(&below, made.iter().map(String::as_str)) {
+            return Err(format!(
+                "`{}` was written to, and that was not said before: this is an error of imgbuild",
+                shown(path)
+            ));
+        }
+        scan(&ScanRequest { tree, base: base.to_vec(), epoch, whole: false })
     })
 }

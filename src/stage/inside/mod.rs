@@ -1,5 +1,6 @@
 //! The operations of the stages, as the helper process knows them.
 
+pub mod bare;
 pub mod edit;
 pub mod probe;
 pub mod removal;

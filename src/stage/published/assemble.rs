@@ -1,9 +1,11 @@
-//! Frames put together into the published file: read and checked, hashed as a whole, and written, side by side.
+//! Frames put together into the published file: read and checked, hashed as a whole, and written or shared, side by side.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use serde::Deserialize;
 
@@ -31,19 +33,31 @@ const PIECE: usize = 1 << 20;
 const WAITING: usize = 8;
 /// After how many pieces the disk is told to begin, so that less is left to wait for at the end.
 const FLUSH_AFTER: u64 = 16;
+/// Bytes of a block that file systems share; only what begins at a multiple of it can be shared.
+const BLOCK: u64 = 4096;
 
-/// Puts the frames of an image together, each checked against the index. Gives the size in bytes and the digest.
+/// What the image gets next.
+enum Part {
+    /// These bytes.
+    Bytes(Arc<Vec<u8>>),
+    /// All bytes of a frame that was read and checked.
+    Frame(File),
+}
+
+/// Puts the frames of an image together, each checked against the index. On a file system that can, the image shares the blocks
+/// of the store's frames, and little is written. Gives the size in bytes and the digest.
 ///
 /// # Errors
 /// [`StageError::Publish`], or [`StoreError::Damaged`] with the frame that is not what the index says.
 pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) -> Result<(u64, Sha256), StageError> {
     let index: ReadIndex = serde_json::from_slice(&store.read_blob(&index.digest)?)
         .map_err(|error| StageError::publishing("read the index of", to)(std::io::Error::other(error)))?;
-    let mut file =
-        std::fs::File::options().write(true).create_new(true).open(to).map_err(StageError::publishing("write", to))?;
+    let file = File::options().write(true).create_new(true).open(to).map_err(StageError::publishing("write", to))?;
+    let paths: Vec<_> = frames.iter().map(|frame| store.directory().join(Store::frame_name(frame))).collect();
+    let shares = paths.first().is_some_and(|first| shares_blocks(&file, first));
     std::thread::scope(|scope| {
         let (to_hash, pieces_to_hash) = sync_channel::<Arc<Vec<u8>>>(WAITING);
-        let (to_write, pieces_to_write) = sync_channel::<Arc<Vec<u8>>>(WAITING);
+        let (to_write, parts_to_write) = sync_channel::<Part>(WAITING);
         let no_thread = |error| SandboxError::starting("a thread that writes the image", error);
         let hashing = start(scope, move || {
             let mut whole: sha2::Sha256 = sha2::Digest::new();
@@ -56,25 +70,23 @@ pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) ->
         // An error of the disk is told once: whoever waits for the disk at the end would not hear of it.
         let flushing =
             start(scope, move || flushes.iter().try_for_each(|()| flushed.sync_data())).map_err(no_thread)?;
-        let writing = start(scope, move || -> std::io::Result<u64> {
-            let mut size = 0;
-            for (piece, number) in pieces_to_write.iter().zip(1..) {
-                file.write_all(&piece)?;
-                size += piece.len() as u64;
-                if number % FLUSH_AFTER == 0 {
-                    // One that is under way is enough.
-                    let _ = to_flush.try_send(());
-                }
-            }
-            Ok(size)
-        })
-        .map_err(no_thread)?;
+        let writing = start(scope, move || write(&file, &parts_to_write, &to_flush)).map_err(no_thread)?;
         let mut outcome = Ok(());
-        for (frame, expected) in frames.iter().zip(&index.frames) {
-            let from = store.directory().join(Store::frame_name(frame));
-            outcome = hand_on(&from, &expected.sha256, &[&to_hash, &to_write]);
-            if outcome.is_err() {
-                break;
+        let mut at = 0;
+        for (from, expected) in paths.iter().zip(&index.frames) {
+            let is_shared = shares && at % BLOCK == 0;
+            match hand_on(from, &expected.sha256, &to_hash, (!is_shared).then_some(&to_write)) {
+                Ok((input, size)) => {
+                    at += size;
+                    if is_shared {
+                        // Whoever takes no more has its own reason.
+                        let _ = to_write.send(Part::Frame(input));
+                    }
+                }
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
             }
         }
         drop((to_hash, to_write));
@@ -88,16 +100,60 @@ pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) ->
     })
 }
 
-/// Reads a frame piece by piece, and checks it.
-fn hand_on(from: &Path, expected: &Sha256, takers: &[&SyncSender<Arc<Vec<u8>>>]) -> Result<(), StageError> {
+/// Whether a file can share the blocks of another: both lie on one file system that knows it (xfs, btrfs, bcachefs; not ext4).
+fn shares_blocks(file: &File, other: &Path) -> bool {
+    // Tried with a whole file, which is undone.
+    File::open(other).is_ok_and(|other| rustix::fs::ioctl_ficlone(file, other).is_ok()) && file.set_len(0).is_ok()
+}
+
+/// Writes what comes, in order; gives the bytes.
+fn write(file: &File, parts: &Receiver<Part>, to_flush: &SyncSender<()>) -> std::io::Result<u64> {
+    let (mut size, mut pieces) = (0, 0);
+    for part in parts {
+        match part {
+            Part::Bytes(piece) => {
+                file.write_all_at(&piece, size)?;
+                size += piece.len() as u64;
+                pieces += 1;
+                if pieces % FLUSH_AFTER == 0 {
+                    // One that is under way is enough.
+                    let _ = to_flush.try_send(());
+                }
+            }
+            Part::Frame(frame) => {
+                let (mut from, end) = (0, size + frame.metadata()?.len());
+                // The kernel shares what it can, and copies the rest.
+                while size < end {
+                    let wanted = usize::try_from(end - size).unwrap_or(usize::MAX);
+                    match rustix::fs::copy_file_range(&frame, Some(&mut from), file, Some(&mut size), wanted) {
+                        Ok(moved) if moved > 0 => {}
+                        Ok(_) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                        Err(rustix::io::Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+        }
+    }
+    Ok(size)
+}
+
+/// Reads a frame piece by piece, and checks it; gives it, with its size.
+fn hand_on(
+    from: &Path,
+    expected: &Sha256,
+    to_hash: &SyncSender<Arc<Vec<u8>>>,
+    to_write: Option<&SyncSender<Part>>,
+) -> Result<(File, u64), StageError> {
     let damaged = |problem: &str| StoreError::Damaged { path: from.to_owned(), problem: problem.to_owned() };
-    let mut input = match std::fs::File::open(from) {
+    let mut input = match File::open(from) {
         Ok(input) if input.metadata().is_ok_and(|found| found.is_file()) => input,
         Ok(_) => return Err(damaged("is not a file").into()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(damaged("is gone").into()),
         Err(error) => return Err(StageError::publishing("read", from)(error)),
     };
     let mut own: sha2::Sha256 = sha2::Digest::new();
+    let mut size = 0;
     loop {
         let mut piece = Vec::with_capacity(PIECE);
         Read::by_ref(&mut input)
@@ -107,13 +163,17 @@ fn hand_on(from: &Path, expected: &Sha256, takers: &[&SyncSender<Arc<Vec<u8>>>])
         if piece.is_empty() {
             break;
         }
+        size += piece.len() as u64;
         sha2::Digest::update(&mut own, &piece);
         let piece = Arc::new(piece);
         // Whoever takes no more has its own reason.
-        takers.iter().for_each(|taker| drop(taker.send(Arc::clone(&piece))));
+        let _ = to_hash.send(Arc::clone(&piece));
+        if let Some(to_write) = to_write {
+            let _ = to_write.send(Part::Bytes(piece));
+        }
     }
     if Sha256(sha2::Digest::finalize(own).into()) != *expected {
         return Err(damaged("is not what the index says").into());
     }
-    Ok(())
+    Ok((input, size))
 }

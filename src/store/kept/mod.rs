@@ -1,6 +1,8 @@
 //! What is kept and what goes.
 
+pub mod damage;
 pub mod gc;
+pub mod items;
 pub mod keep;
 pub mod leftovers;
 pub mod remove;

@@ -22,7 +22,11 @@ pub fn vendored() -> &'static Path {
 
 /// A copy of the tiny image and its lock, with an empty store of its own.
 pub fn fresh() -> Space {
-    let space = Space::new();
+    copied_to(Space::new())
+}
+
+/// The same in a space that is there.
+pub fn copied_to(space: Space) -> Space {
     copy_tree(tiny().space.path(), space.path());
     std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
     space

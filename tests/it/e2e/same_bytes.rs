@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::offline::{assert_same, build, fresh, run_through, vendored};
+use super::offline::{assert_same, build, copied_to, fresh, run_through, vendored};
 use super::tiny;
 use crate::support::Space;
 
@@ -60,13 +60,34 @@ fn in_memory_with_one_job_and_copied_trees() {
 #[test]
 fn on_another_file_system_400_days_later_with_another_umask_locale_zone_and_host_name() {
     let disk = Mounted::new(Some("mkfs.btrfs -q"), &["-t", "btrfs", "-o", "loop"]);
-    let space = fresh().with_store(&disk.path.join("store"));
+    let space = copied_to(Space::below(&disk.path)).with_store(&disk.path.join("store"));
     let script = "umask 077; hostname another-host; export LANG=tr_TR.UTF-8 LC_ALL=tr_TR.UTF-8 TZ=Pacific/Chatham HOME=/nowhere \
                   SOURCE_DATE_EPOCH=7 MALLOC_PERTURB_=99; exec faketime -f +400d \"$@\"";
     let vendored = vendored().to_str().unwrap();
     let words = ["unshare", "--uts", "sh", "-c", script, "sh"];
     run_through(&words, &space, &["-j2", "build", "--locked", "--vendor", vendored]).good();
     assert_same(&tiny().space, &space, "tiny");
+    // The store is on the same file system, which can share blocks: the image takes next to nothing besides its frames.
+    let (all, own) = shared(&space.artefact("tiny", "rootimg.cpio.zst"));
+    assert!(own * 20 < all, "{own} of {all} bytes are the image's own");
+    let (all, own) = shared(&space.artefact("tiny", "initrd-stateless"));
+    assert!(own == 0 && all > 1_000_000, "{own} of {all} bytes are the initrd's own");
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    for (archive, name) in [("squashfs", "rootimg.sfs"), ("erofs", "rootimg.erofs")] {
+        space.write("image.toml", &format!("{recipe}\n[pack]\narchive = \"{archive}\"\n"));
+        build(&space).good();
+        let (all, own) = shared(&space.artefact("tiny", name));
+        assert!(own * 10 < all, "{name}: {own} of {all} bytes are the image's own");
+    }
+}
+
+/// Bytes of a file on btrfs, and those of them that no other file shares.
+fn shared(file: &Path) -> (u64, u64) {
+    let ran = Command::new("btrfs").args(["filesystem", "du", "--raw", "-s"]).arg(file).output().unwrap();
+    let text = String::from_utf8(ran.stdout).unwrap();
+    let numbers: Vec<u64> = text.lines().last().unwrap().split_whitespace().map_while(|one| one.parse().ok()).collect();
+    let [all, own, ..] = numbers[..] else { panic!("{text}{}", String::from_utf8_lossy(&ran.stderr)) };
+    (all, own)
 }
 
 /// An ordinary user with subordinate ids, made for the test and removed again.

@@ -61,6 +61,12 @@ impl Space {
         Self { directory: tempfile::tempdir().unwrap(), store: None }
     }
 
+    /// An empty one in a directory, for instance on another file system.
+    #[allow(dead_code, reason = "the end-to-end tests use it")]
+    pub fn below(directory: &Path) -> Self {
+        Self { directory: tempfile::tempdir_in(directory).unwrap(), store: None }
+    }
+
     /// A copy of an example.
     pub fn example(name: &str) -> Self {
         let space = Self::new();

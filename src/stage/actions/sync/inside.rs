@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::Meta;
+use crate::archive::{Extractor, Meta};
 use crate::digest::Digest;
 use crate::sandbox::helper::News;
-use crate::stage::inside::edit::layer_by_edit;
+use crate::stage::inside::edit::{layer_by_edit, layer_by_writing};
 use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
 
 /// One thing to make.
@@ -98,7 +98,7 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     let mut copied: BTreeMap<String, usize> = BTreeMap::new();
     let mut written: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut refused = None;
-    let layer = layer_by_edit(&request.scratch, &request.base, request.epoch, |tree| {
+    let work = |tree: &mut Extractor| {
         for (index, item) in request.items.iter().enumerate() {
             if let Some(file) = file_above(&reader.tree, &written, &item.destination) {
                 refused = Some((index, format!("`{file}` is a file in the image, so nothing can be copied below it")));
@@ -158,12 +158,40 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
             written.insert(place, bytes);
         }
         Ok(())
-    });
+    };
+    let (scratch, base) = (&request.scratch, &request.base);
+    let layer = match places(&reader.tree, &request.items) {
+        Some(places) => layer_by_writing(scratch, base, request.epoch, places.iter().map(String::as_str), work),
+        None => layer_by_edit(scratch, base, request.epoch, work),
+    };
     let layer = match refused {
         Some(refused) => Err(refused),
         None => Ok(layer?),
     };
     Ok(SyncAnswer { layer, notes, doubled })
+}
+
+/// All paths that may be written to, in the tree as it is. None where a link that is made leads others elsewhere.
+fn places(tree: &Merged, items: &[SyncItem]) -> Option<Vec<String>> {
+    let links = items.iter().filter(|item| item.link.is_some());
+    let mut folders = links.map(|link| format!("{}/", link.destination.trim_end_matches('/')));
+    if folders.any(|folder| items.iter().any(|item| item.destination.starts_with(&folder))) {
+        return None;
+    }
+    let place = |path: &str| resolved(tree, path).map_or_else(|| path.to_owned(), |(place, _)| place);
+    let of_item = |item: &SyncItem| match (&item.content, &item.link) {
+        (_, Some(_)) => Some(item.destination.clone()),
+        (Some(_), None) => match (&item.name_in_folder, resolved(tree, &item.destination)) {
+            (Some(name), Some((_, Kind::Directory))) => Some(place(&format!("{}/{name}", item.destination))),
+            _ => Some(place(&item.destination)),
+        },
+        // One that is there stays as it is.
+        (None, None) => {
+            let is_there = matches!(resolved(tree, &item.destination), Some((_, Kind::Directory)));
+            (!is_there).then(|| item.destination.clone())
+        }
+    };
+    Some(items.iter().filter_map(of_item).collect())
 }
 
 /// The nearest thing above a destination that is there and no directory, links followed.
