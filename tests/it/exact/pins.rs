@@ -134,13 +134,13 @@ fn packed_frames_stay() {
         }
     }
     insta::assert_snapshot!(table, @r##"
-    many, zstd: key 8819c6d5972a 57 bytes of 228, 135938fa9566
-    many, zstd: key a1ac65dfe6bc 202 bytes of 984, 13a79d101aa7
-    many, zstd: key 3e56fa2028ec 85 bytes of 352, 8269ca9e6fbb
-    many, gzip: key 7b93bb8c7c63 63 bytes of 228, 66eed64a6915
-    many, gzip: key ffad5c343d59 206 bytes of 984, 8af19293da16
-    many, gzip: key b2d8815224c7 86 bytes of 352, 3d8a60d771f8
-    single, zstd: key 995d29d67d58 219 bytes of 1336, 0557de4f8352
+    many, zstd: key 0a548a4291cb 4096 bytes of 228, 920165b8ae57
+    many, zstd: key a36265245f72 4096 bytes of 984, 99b540094174
+    many, zstd: key ebe6f571a20e 85 bytes of 352, 8269ca9e6fbb
+    many, gzip: key 55afae2c2c29 63 bytes of 228, 66eed64a6915
+    many, gzip: key 50373837e74b 206 bytes of 984, 8af19293da16
+    many, gzip: key fd370dcd5f69 86 bytes of 352, 3d8a60d771f8
+    single, zstd: key 2d836e9ea218 219 bytes of 1336, 0557de4f8352
     "##);
 }
 
@@ -166,8 +166,8 @@ fn the_keys_of_a_fixed_recipe_stay() {
     initrd/stateless-gzip 97774e13c2e9
     kernel/build-1 43751d29dd62
     kernel/payload f8e36a19b820
-    pack/rootimg de55d6f8db17
-    pack/rootimg-gzip 9ebf8740eaed
+    pack/rootimg 7b0c23f8ae23
+    pack/rootimg-gzip 26d7d6169673
     rootfs/base 2752e1c3fd7b
     rootfs/gate e4de0b9640f2
     rootfs/kernel 255621c3d10a
