@@ -269,4 +269,35 @@ mod tests {
         assert!(resolved(&tree, "/loop/x").is_none());
         assert!(resolved(&tree, "/nothing").is_none());
     }
+
+    #[test]
+    fn all_paths_that_are_written_are_known_before() {
+        let mut tree = Merged::default();
+        let entry = |kind| Entry { kind, ..Entry::whiteout() };
+        for (path, kind) in [
+            (".", Kind::Directory),
+            ("etc", Kind::Directory),
+            ("etc/real", Kind::Fifo),
+            ("etc/link", Kind::Symlink("real".into())),
+        ] {
+            tree.apply(path.to_owned(), entry(kind), 0);
+        }
+        let item = |content: Option<&str>, link: Option<&str>, destination: &str| SyncItem {
+            content: content.map(str::to_owned),
+            link: link.map(str::to_owned),
+            destination: destination.to_owned(),
+            name_in_folder: Some("name".to_owned()),
+            mode: 0o644,
+            clause: "copy".to_owned(),
+        };
+        let file = |destination| item(Some("blob"), None, destination);
+        let items =
+            [file("/etc"), file("/etc/link"), file("/srv/new"), item(None, None, "/etc"), item(None, None, "/opt/dir")];
+        // What is not there keeps the words of the list.
+        assert_eq!(places(&tree, &items).unwrap(), ["/etc/name", "etc/real", "/srv/new", "/opt/dir"]);
+        // A link that another file goes through.
+        let through = [item(None, Some("/etc"), "/opt/etc"), file("/opt/etc/motd")];
+        assert!(places(&tree, &through).is_none());
+        assert!(places(&tree, &[item(None, Some("/etc"), "/opt/etc"), file("/opt/etc.conf")]).is_some());
+    }
 }
