@@ -26,7 +26,7 @@ pub use self::squashfs::{
     BlockInfo, DataFile, DataFrame, Finished, Image, Run, SQUASHFS_VERSION, cut_blocks, finish, fits, list_squashfs,
 };
 pub use self::tar::{TAR_VERSION, write_entry as write_tar_entry, write_trailer as write_tar_trailer};
-pub use compress::Compression;
+pub use compress::{Compression, SHARED_BLOCK};
 pub use deb::{DebError, control_stanza, read_members, write_plain};
 pub use extract::{Extractor, Meta, extract_tar};
 pub use frames::form::{Form, Stream};

@@ -5,9 +5,8 @@ use std::io::{self, Read};
 
 use super::encoder::Encoder;
 use super::{SQUASHFS_VERSION, STORED};
-use crate::archive::Compression;
-use crate::archive::compress::SHARED_BLOCK;
 use crate::archive::frames::write::{FRAME_LEAST, FRAME_MOST, FrameInfo, starts_frame};
+use crate::archive::{Compression, SHARED_BLOCK};
 use crate::digest::{Digest, FieldHasher, Sha256};
 
 /// A file with content.

@@ -7,8 +7,7 @@ use super::encoder::{Encoder, number, options};
 use super::inodes::{Head, Listing, directory, file, kind_number, other};
 use super::metadata::{Place, Table, listed};
 use super::xattrs::Sets;
-use crate::archive::Compression;
-use crate::archive::compress::SHARED_BLOCK;
+use crate::archive::{Compression, SHARED_BLOCK};
 use crate::name::{bytes_of, shown};
 use crate::store::{Entry, Kind};
 

@@ -9,7 +9,7 @@ use crate::name::{bytes_of, shown};
 use crate::store::{Entry, Kind, Merged};
 
 /// The directories above some paths, each before those in it.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Bare<'t>(BTreeMap<&'t str, &'t Entry>);
 
 impl<'t> Bare<'t> {

@@ -1,4 +1,4 @@
-//! Changes to an image's tree that imgbuild itself makes, on the mounted layers.
+//! Changes to an image's tree that imgbuild itself makes: on the mounted layers, or in bare directories where that is enough.
 
 use std::os::unix::ffi::OsStrExt;
 

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use serde::Deserialize;
 
+use crate::archive::SHARED_BLOCK;
 use crate::digest::{Digest, Sha256};
 use crate::failure::start;
 use crate::sandbox::SandboxError;
@@ -33,15 +34,13 @@ const PIECE: usize = 1 << 20;
 const WAITING: usize = 8;
 /// After how many pieces the disk is told to begin, so that less is left to wait for at the end.
 const FLUSH_AFTER: u64 = 16;
-/// Bytes of a block that file systems share; only what begins at a multiple of it can be shared.
-const BLOCK: u64 = 4096;
 
 /// What the image gets next.
 enum Part {
     /// These bytes.
     Bytes(Arc<Vec<u8>>),
-    /// All bytes of a frame that was read and checked.
-    Frame(File),
+    /// A frame of so many bytes, which were read and checked.
+    Frame(File, u64),
 }
 
 /// Puts the frames of an image together, each checked against the index. On a file system that can, the image shares the blocks
@@ -74,13 +73,13 @@ pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) ->
         let mut outcome = Ok(());
         let mut at = 0;
         for (from, expected) in paths.iter().zip(&index.frames) {
-            let is_shared = shares && at % BLOCK == 0;
+            let is_shared = shares && at % SHARED_BLOCK == 0;
             match hand_on(from, &expected.sha256, &to_hash, (!is_shared).then_some(&to_write)) {
                 Ok((input, size)) => {
                     at += size;
                     if is_shared {
                         // Whoever takes no more has its own reason.
-                        let _ = to_write.send(Part::Frame(input));
+                        let _ = to_write.send(Part::Frame(input, size));
                     }
                 }
                 Err(error) => {
@@ -120,8 +119,8 @@ fn write(file: &File, parts: &Receiver<Part>, to_flush: &SyncSender<()>) -> std:
                     let _ = to_flush.try_send(());
                 }
             }
-            Part::Frame(frame) => {
-                let (mut from, end) = (0, size + frame.metadata()?.len());
+            Part::Frame(frame, bytes) => {
+                let (mut from, end) = (0, size + bytes);
                 // The kernel shares what it can, and copies the rest.
                 while size < end {
                     let wanted = usize::try_from(end - size).unwrap_or(usize::MAX);

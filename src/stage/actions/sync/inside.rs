@@ -115,16 +115,15 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                 }
                 continue;
             };
-            let mut destination = item.destination.clone();
-            if let (Some(name), Some((_, Kind::Directory))) =
-                (&item.name_in_folder, resolved(&reader.tree, &destination))
-            {
-                notes.push(format!("`{destination}` is a folder in the image: the file goes to `{destination}/{name}`; write `{destination}/` to say so"));
-                destination = format!("{destination}/{name}");
+            let destination = destination_of(&reader.tree, item);
+            if destination != item.destination {
+                let folder = &item.destination;
+                notes.push(format!(
+                    "`{folder}` is a folder in the image: the file goes to `{destination}`; write `{folder}/` to say so"
+                ));
             }
             let bytes = std::fs::read(content).map_err(|error| format!("{content}: {error}"))?;
-            let place = resolved(&reader.tree, &destination)
-                .map_or_else(|| destination.trim_start_matches('/').to_owned(), |(path, _)| path);
+            let place = place_of(&reader.tree, &destination);
             let (bytes, meta) = match item.clause.as_str() {
                 "copy" => {
                     if let Some(earlier) = copied.insert(place.clone(), index)
@@ -171,6 +170,19 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     Ok(SyncAnswer { layer, notes, doubled })
 }
 
+/// Where a file goes: what its line says, or below that, where the image has a folder there.
+fn destination_of(tree: &Merged, item: &SyncItem) -> String {
+    match (&item.name_in_folder, resolved(tree, &item.destination)) {
+        (Some(name), Some((_, Kind::Directory))) => format!("{}/{name}", item.destination),
+        _ => item.destination.clone(),
+    }
+}
+
+/// The path that a destination leads to, links followed where it is there.
+fn place_of(tree: &Merged, destination: &str) -> String {
+    resolved(tree, destination).map_or_else(|| destination.trim_start_matches('/').to_owned(), |(path, _)| path)
+}
+
 /// All paths that may be written to, in the tree as it is. None where a link that is made leads others elsewhere.
 fn places(tree: &Merged, items: &[SyncItem]) -> Option<Vec<String>> {
     let links = items.iter().filter(|item| item.link.is_some());
@@ -178,13 +190,9 @@ fn places(tree: &Merged, items: &[SyncItem]) -> Option<Vec<String>> {
     if folders.any(|folder| items.iter().any(|item| item.destination.starts_with(&folder))) {
         return None;
     }
-    let place = |path: &str| resolved(tree, path).map_or_else(|| path.to_owned(), |(place, _)| place);
     let of_item = |item: &SyncItem| match (&item.content, &item.link) {
         (_, Some(_)) => Some(item.destination.clone()),
-        (Some(_), None) => match (&item.name_in_folder, resolved(tree, &item.destination)) {
-            (Some(name), Some((_, Kind::Directory))) => Some(place(&format!("{}/{name}", item.destination))),
-            _ => Some(place(&item.destination)),
-        },
+        (Some(_), None) => Some(place_of(tree, &destination_of(tree, item))),
         // One that is there stays as it is.
         (None, None) => {
             let is_there = matches!(resolved(tree, &item.destination), Some((_, Kind::Directory)));
@@ -293,8 +301,7 @@ mod tests {
         let file = |destination| item(Some("blob"), None, destination);
         let items =
             [file("/etc"), file("/etc/link"), file("/srv/new"), item(None, None, "/etc"), item(None, None, "/opt/dir")];
-        // What is not there keeps the words of the list.
-        assert_eq!(places(&tree, &items).unwrap(), ["/etc/name", "etc/real", "/srv/new", "/opt/dir"]);
+        assert_eq!(places(&tree, &items).unwrap(), ["etc/name", "etc/real", "srv/new", "/opt/dir"]);
         // A link that another file goes through.
         let through = [item(None, Some("/etc"), "/opt/etc"), file("/opt/etc/motd")];
         assert!(places(&tree, &through).is_none());
