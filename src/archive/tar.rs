@@ -12,8 +12,9 @@ use tar::{EntryType, Header};
 use crate::name::bytes_of;
 use crate::store::{Entry, Kind};
 
-/// Version of how tar is written; part of the keys of its frames. 1: first; 2: frames of zstd have whole blocks.
-pub const TAR_VERSION: u32 = 2;
+/// Version of how tar is written; part of the keys of its frames. 1: first; 2: frames of zstd have whole blocks; 3: they are compressed
+/// as a whole.
+pub const TAR_VERSION: u32 = 3;
 
 /// Bytes of a block.
 const BLOCK: u64 = 512;

@@ -75,6 +75,9 @@ impl<W: Write> Write for NoFlush<W> {
     }
 }
 
+/// Most bytes of a file that are copied at once.
+const COPIED: usize = 1 << 17;
+
 /// Bytes before an entry's name.
 const HEADER: u64 = 110;
 
@@ -144,7 +147,8 @@ pub fn write_entry(out: &mut dyn Write, path: &str, head: Head, body: Body<'_>) 
             let declared = u32::try_from(size).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
             let mut writer = builder.write(out, declared);
             let mut left = size;
-            let mut buffer = vec![0u8; 1 << 17];
+            // One byte more: at the end of the file its content is compared.
+            let mut buffer = vec![0u8; usize::try_from(size).map_or(COPIED, |size| (size + 1).min(COPIED))];
             while left > 0 {
                 let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 let read = content.read(&mut buffer[..most])?;

@@ -11,7 +11,7 @@ use super::{BLOCK, EROFS_VERSION, TAIL};
 use crate::archive::Compression;
 use crate::archive::frames::write::{FRAME_LEAST, FRAME_MOST, FrameInfo, starts_frame};
 use crate::archive::squashfs::DataFile;
-use crate::digest::{Digest, FieldHasher, Sha256};
+use crate::digest::{Digest, FieldHasher};
 
 /// Frames that are written in one go: one with several files, or all of a large file.
 #[derive(Debug, Clone, Default)]
@@ -201,7 +201,7 @@ impl EroRun<'_> {
     ) -> io::Result<()> {
         let is_compressed = compression != Compression::None;
         let mut give = |data: &[u8], unpacked: u64, files: Vec<Chunks>| {
-            let frame = FrameInfo { size: data.len() as u64, unpacked, sha256: Sha256::of(data) };
+            let frame = FrameInfo::of(data, unpacked);
             take(data, EroInfo { frame, files })
         };
         let said =

@@ -22,6 +22,8 @@ pub(in crate::archive) const FRAME_LEAST: u64 = 1 << 20;
 pub(in crate::archive) const FRAME_MOST: u64 = 8 << 20;
 /// One path in so many may start a frame.
 const CUT_ODDS: u32 = 32;
+/// A frame of so many bytes before compression, or fewer, is put together in memory, once for each thread.
+const AT_ONCE: u64 = 16 << 20;
 
 /// One entry of the archive: its path, what it is, and which layer has its content.
 #[derive(Debug, Clone)]
@@ -60,11 +62,20 @@ pub struct FrameInfo {
     pub unpacked: u64,
     /// Of the compressed bytes; what the node checks.
     pub sha256: Sha256,
+    /// Of the same; what imgbuild checks, because it is read faster.
+    pub blake3: Digest,
+}
+
+impl FrameInfo {
+    /// What compressed bytes are that were so many before.
+    pub fn of(bytes: &[u8], unpacked: u64) -> Self {
+        Self { size: bytes.len() as u64, unpacked, sha256: Sha256::of(bytes), blake3: Digest::of(bytes) }
+    }
 }
 
 /// Version of how archives are cut and written; part of the keys. 1: first; 2: directories again at the end; 3: frames of zstd have
-/// whole blocks.
-pub const FRAME_VERSION: u32 = 3;
+/// whole blocks; 4: those below [`AT_ONCE`] are compressed as a whole.
+pub const FRAME_VERSION: u32 = 4;
 
 pub(super) fn size_of(entry: &Entry) -> u64 {
     match &entry.kind {
@@ -208,22 +219,31 @@ impl Frame {
         out: &mut dyn Write,
         content: &dyn Fn(&PackEntry) -> io::Result<Box<dyn Read + 'a>>,
     ) -> io::Result<FrameInfo> {
-        let mut out = Counting { inner: out, size: 0, hasher: sha2::Digest::new() };
-        let unpacked = compression.write(&mut out, |to| {
-            let mut to = Plain { inner: to, size: 0 };
-            match stream {
-                Stream::Cpio => self.write_cpio(&mut to, content)?,
-                Stream::Tar => self.write_tar(&mut to, content)?,
-            }
-            Ok(to.size)
-        })?;
+        let mut out = Counting { inner: out, size: 0, sha256: sha2::Digest::new(), blake3: blake3::Hasher::new() };
+        let plain = |to: &mut dyn Write| match stream {
+            Stream::Cpio => self.write_cpio(to, content),
+            Stream::Tar => self.write_tar(to, content),
+        };
+        let expected: u64 = self.entries.iter().map(|item| size_of(&item.entry)).sum();
+        let unpacked = if expected <= AT_ONCE {
+            let mut bytes = Vec::with_capacity(expected as usize);
+            plain(&mut bytes)?;
+            compression.write_whole(&bytes, &mut out)?;
+            bytes.len() as u64
+        } else {
+            compression.write(&mut out, |to| {
+                let mut to = Plain { inner: to, size: 0 };
+                plain(&mut to)?;
+                Ok(to.size)
+            })?
+        };
         // One with the archive's end has nothing behind it; alone, it is a stream for the kernel, which knows no filling.
         if !self.trailer {
             let size = out.size;
             compression.pad(&mut out, size)?;
         }
-        let sha256 = Sha256(sha2::Digest::finalize(out.hasher).into());
-        Ok(FrameInfo { size: out.size, unpacked, sha256 })
+        let sha256 = Sha256(sha2::Digest::finalize(out.sha256).into());
+        Ok(FrameInfo { size: out.size, unpacked, sha256, blake3: Digest(*out.blake3.finalize().as_bytes()) })
     }
 
     fn write_tar<'a>(
@@ -294,13 +314,15 @@ impl Write for Plain<'_> {
 struct Counting<'a> {
     inner: &'a mut dyn Write,
     size: u64,
-    hasher: sha2::Sha256,
+    sha256: sha2::Sha256,
+    blake3: blake3::Hasher,
 }
 
 impl Write for Counting<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
-        sha2::Digest::update(&mut self.hasher, &bytes[..written]);
+        sha2::Digest::update(&mut self.sha256, &bytes[..written]);
+        self.blake3.update(&bytes[..written]);
         self.size += written as u64;
         Ok(written)
     }

@@ -7,7 +7,7 @@ use super::encoder::Encoder;
 use super::{SQUASHFS_VERSION, STORED};
 use crate::archive::frames::write::{FRAME_LEAST, FRAME_MOST, FrameInfo, starts_frame};
 use crate::archive::{Compression, SHARED_BLOCK};
-use crate::digest::{Digest, FieldHasher, Sha256};
+use crate::digest::{Digest, FieldHasher};
 
 /// A file with content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,7 +225,7 @@ impl Run<'_> {
                 let missing = written.next_multiple_of(SHARED_BLOCK) - written;
                 data.resize(data.len() + missing as usize, 0);
             }
-            let info = FrameInfo { size: data.len() as u64, unpacked, sha256: Sha256::of(&data) };
+            let info = FrameInfo::of(&data, unpacked);
             take(&data, BlockInfo { frame: info, words })?;
         }
         Ok(())

@@ -89,6 +89,7 @@ struct IndexFrame {
     size: u64,
     unpacked: u64,
     sha256: Sha256,
+    blake3: Digest,
 }
 
 /// The index that a node fetches first (D31).
@@ -120,8 +121,9 @@ pub fn index_text(
     let mut offset = 0;
     let mut listed = Vec::new();
     for (_, info) in frames {
-        listed.push(IndexFrame { offset, size: info.size, unpacked: info.unpacked, sha256: info.sha256 });
-        offset += info.size;
+        let FrameInfo { size, unpacked, sha256, blake3 } = *info;
+        listed.push(IndexFrame { offset, size, unpacked, sha256, blake3 });
+        offset += size;
     }
     let index = Index {
         format: if labels.is_empty() { 1 } else { 2 },

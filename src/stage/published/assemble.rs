@@ -26,6 +26,37 @@ struct ReadIndex {
 #[derive(Debug, Deserialize)]
 struct ReadFrame {
     sha256: Sha256,
+    /// Not in the indices of imgbuilds that had SHA-256 alone.
+    blake3: Option<Digest>,
+}
+
+/// Compares a frame with the index, as it is read.
+enum Check {
+    Blake3(Box<blake3::Hasher>, Digest),
+    Sha256(sha2::Sha256, Sha256),
+}
+
+impl Check {
+    fn new(frame: &ReadFrame) -> Self {
+        match frame.blake3 {
+            Some(expected) => Self::Blake3(Box::default(), expected),
+            None => Self::Sha256(sha2::Digest::new(), frame.sha256),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Blake3(hasher, _) => drop(hasher.update(bytes)),
+            Self::Sha256(hasher, _) => sha2::Digest::update(hasher, bytes),
+        }
+    }
+
+    fn ends_as_expected(self) -> bool {
+        match self {
+            Self::Blake3(hasher, expected) => *hasher.finalize().as_bytes() == expected.0,
+            Self::Sha256(hasher, expected) => Sha256(sha2::Digest::finalize(hasher).into()) == expected,
+        }
+    }
 }
 
 /// Bytes that are handed on at once.
@@ -74,7 +105,7 @@ pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) ->
         let mut at = 0;
         for (from, expected) in paths.iter().zip(&index.frames) {
             let is_shared = shares && at % SHARED_BLOCK == 0;
-            match hand_on(from, &expected.sha256, &to_hash, (!is_shared).then_some(&to_write)) {
+            match hand_on(from, expected, &to_hash, (!is_shared).then_some(&to_write)) {
                 Ok((input, size)) => {
                     at += size;
                     if is_shared {
@@ -140,7 +171,7 @@ fn write(file: &File, parts: &Receiver<Part>, to_flush: &SyncSender<()>) -> std:
 /// Reads a frame piece by piece, and checks it; gives it, with its size.
 fn hand_on(
     from: &Path,
-    expected: &Sha256,
+    expected: &ReadFrame,
     to_hash: &SyncSender<Arc<Vec<u8>>>,
     to_write: Option<&SyncSender<Part>>,
 ) -> Result<(File, u64), StageError> {
@@ -151,7 +182,7 @@ fn hand_on(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(damaged("is gone").into()),
         Err(error) => return Err(StageError::publishing("read", from)(error)),
     };
-    let mut own: sha2::Sha256 = sha2::Digest::new();
+    let mut check = Check::new(expected);
     let mut size = 0;
     loop {
         let mut piece = Vec::with_capacity(PIECE);
@@ -163,7 +194,7 @@ fn hand_on(
             break;
         }
         size += piece.len() as u64;
-        sha2::Digest::update(&mut own, &piece);
+        check.update(&piece);
         let piece = Arc::new(piece);
         // Whoever takes no more has its own reason.
         let _ = to_hash.send(Arc::clone(&piece));
@@ -171,8 +202,53 @@ fn hand_on(
             let _ = to_write.send(Part::Bytes(piece));
         }
     }
-    if Sha256(sha2::Digest::finalize(own).into()) != *expected {
+    if !check.ends_as_expected() {
         return Err(damaged("is not what the index says").into());
     }
     Ok((input, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_compared_with_what_the_index_has() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(&place.path().join("store"), "", (0, 0)).unwrap();
+        let frames = [b"the first frame".repeat(200_000), b"the second".to_vec()];
+        let keys = [Digest::of(b"one"), Digest::of(b"two")];
+        let path = |key: &Digest| store.directory().join(Store::frame_name(key));
+        for (key, frame) in keys.iter().zip(&frames) {
+            std::fs::create_dir_all(path(key).parent().unwrap()).unwrap();
+            std::fs::write(path(key), frame).unwrap();
+        }
+        let described = |frame: &Vec<u8>, has_blake3: bool, is_right: [bool; 2]| {
+            let of = |is_right: bool| if is_right { &frame[..] } else { b"other" };
+            let sha256 = Sha256::of(of(is_right[0])).to_string();
+            let blake3 = has_blake3.then(|| Digest::of(of(is_right[1])));
+            serde_json::json!({"offset": 0, "size": 1, "unpacked": 1, "sha256": sha256, "blake3": blake3})
+        };
+        let assembled = |has_blake3: bool, is_right: [bool; 2]| {
+            let listed: Vec<_> = frames.iter().map(|frame| described(frame, has_blake3, is_right)).collect();
+            let index = serde_json::to_vec(&serde_json::json!({"frames": listed})).unwrap();
+            let to = place.path().join("image");
+            let _ = std::fs::remove_file(&to);
+            let done = assemble(&store, &store.ensure_blob(&index).unwrap(), &keys, &to);
+            done.map(|done| (done, std::fs::read(&to).unwrap())).map_err(|error| error.to_string())
+        };
+        let whole = frames.concat();
+        let expected = Ok(((whole.len() as u64, Sha256::of(&whole)), whole));
+        assert_eq!(assembled(true, [true, true]), expected);
+        // An index of an imgbuild that wrote SHA-256 alone.
+        assert_eq!(assembled(false, [true, true]), expected);
+        let damaged = |done: Result<_, String>| done.is_err_and(|text| text.contains("is not what the index says"));
+        assert!(damaged(assembled(true, [true, false])));
+        assert!(damaged(assembled(false, [false, true])));
+        std::fs::write(path(&keys[1]), b"the sec0nd").unwrap();
+        assert!(damaged(assembled(true, [true, true])) && damaged(assembled(false, [true, true])));
+        // As a power cut leaves it.
+        std::fs::write(path(&keys[1]), b"").unwrap();
+        assert!(damaged(assembled(true, [true, true])));
+    }
 }

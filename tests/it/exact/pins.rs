@@ -127,20 +127,20 @@ fn packed_frames_stay() {
             let info = frame
                 .write((Stream::Cpio, compression), &mut bytes, &|item| Ok(Box::new(content(&item.path))))
                 .unwrap();
-            assert_eq!(info.sha256, Sha256::of(&bytes));
+            assert_eq!((info.sha256, info.blake3), (Sha256::of(&bytes), Digest::of(&bytes)));
             let key = frame.key(Stream::Cpio, compression).short();
             let _ =
                 writeln!(table, "{name}: key {key} {} bytes of {}, {}", info.size, info.unpacked, info.sha256.short());
         }
     }
     insta::assert_snapshot!(table, @r##"
-    many, zstd: key 0a548a4291cb 4096 bytes of 228, 920165b8ae57
-    many, zstd: key a36265245f72 4096 bytes of 984, 99b540094174
-    many, zstd: key ebe6f571a20e 85 bytes of 352, 8269ca9e6fbb
-    many, gzip: key 55afae2c2c29 63 bytes of 228, 66eed64a6915
-    many, gzip: key 50373837e74b 206 bytes of 984, 8af19293da16
-    many, gzip: key fd370dcd5f69 86 bytes of 352, 3d8a60d771f8
-    single, zstd: key 2d836e9ea218 219 bytes of 1336, 0557de4f8352
+    many, zstd: key bc4a0ad786d5 4096 bytes of 228, 75aaa4368d37
+    many, zstd: key a76ec00a11df 4096 bytes of 984, 6a18d02d1f82
+    many, zstd: key 0e710f3520d4 86 bytes of 352, 2f9fb3295623
+    many, gzip: key a65dcab361f2 63 bytes of 228, 66eed64a6915
+    many, gzip: key 5f378b77e5d0 206 bytes of 984, 8af19293da16
+    many, gzip: key d6449d2ad991 86 bytes of 352, 3d8a60d771f8
+    single, zstd: key c65a732e8fdd 220 bytes of 1336, 4e72a5ea92e2
     "##);
 }
 
@@ -162,12 +162,12 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless d85387e5e658
-    initrd/stateless-gzip 97774e13c2e9
+    initrd/stateless 9555313ef48e
+    initrd/stateless-gzip 9b4328602cdf
     kernel/build-1 43751d29dd62
     kernel/payload f8e36a19b820
-    pack/rootimg 7b0c23f8ae23
-    pack/rootimg-gzip 26d7d6169673
+    pack/rootimg 135a394bf4c0
+    pack/rootimg-gzip 0f862832688a
     rootfs/base 2752e1c3fd7b
     rootfs/gate e4de0b9640f2
     rootfs/kernel 255621c3d10a

@@ -266,5 +266,5 @@ fn firmware(reader: &LayerReader, tree: &mut Tree, name: &str) -> Result<bool, S
 pub(in crate::stage) fn compress(request: &InitrdRequest, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = std::fs::File::create(&request.handover)?;
     crate::fault::point("initrd.writing");
-    request.compression.write(&mut file, |to| to.write_all(bytes))
+    request.compression.write_whole(bytes, &mut file)
 }

@@ -13,7 +13,7 @@ use super::selinux::{Labels, NO_LABEL};
 use crate::archive::{
     BlockInfo, DataFile, EroImage, EroInfo, Finished, FrameInfo, Image, cut_blocks, cut_erofs, finish, finish_erofs,
 };
-use crate::digest::{Digest, FieldHasher, Sha256};
+use crate::digest::{Digest, FieldHasher};
 use crate::fault;
 use crate::sandbox::helper::News;
 use crate::store::{Entry, Kind, LayerReader};
@@ -187,7 +187,7 @@ impl Source<'_> {
         if let Some(known) = info(&key) {
             return Ok((key, known));
         }
-        let made = FrameInfo { size: bytes.len() as u64, unpacked: bytes.len() as u64, sha256: Sha256::of(bytes) };
+        let made = FrameInfo::of(bytes, bytes.len() as u64);
         let aside = format!("{}/{key}", self.request.scratch);
         std::fs::write(&aside, bytes).map_err(|error| format!("cannot pack: {error}"))?;
         keep(&aside, &key, &made)?;
