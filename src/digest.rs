@@ -124,18 +124,30 @@ impl Sha256 {
 ///
 /// Each field is preceded by its length as eight little-endian bytes; the context string separates the uses of
 /// the digest from one another (BLAKE3's key derivation mode).
-pub struct FieldHasher(blake3::Hasher);
+pub struct FieldHasher {
+    hasher: blake3::Hasher,
+    /// What was added and not hashed: many small pieces take several times as long as a large one.
+    waiting: Vec<u8>,
+}
+
+/// Most bytes that wait; what is longer is hashed as it is.
+const WAITING: usize = 1 << 14;
 
 impl FieldHasher {
     /// Starts a digest for one use; `context` is a constant that names it and its version.
     pub fn new(context: &'static str) -> Self {
-        Self(blake3::Hasher::new_derive_key(context))
+        Self { hasher: blake3::Hasher::new_derive_key(context), waiting: Vec::new() }
     }
 
     /// Adds one field.
     pub fn field(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.update(&(bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+        self.waiting.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        if self.waiting.len() + bytes.len() <= WAITING {
+            self.waiting.extend_from_slice(bytes);
+        } else {
+            self.hasher.update(&self.waiting).update(bytes);
+            self.waiting.clear();
+        }
         self
     }
 
@@ -146,7 +158,8 @@ impl FieldHasher {
 
     /// The digest of all fields so far.
     pub fn finish(&self) -> Digest {
-        Digest(*self.0.finalize().as_bytes())
+        let mut all = self.hasher.clone();
+        Digest(*all.update(&self.waiting).finalize().as_bytes())
     }
 }
 
@@ -174,6 +187,18 @@ mod tests {
         };
         assert_ne!(joined(&["ab", "c"]), joined(&["a", "bc"]));
         assert_ne!(joined(&["a"]), joined(&["a", ""]));
+    }
+
+    #[test]
+    fn fields_give_the_same_digest_however_many_wait() {
+        let mut hasher = FieldHasher::new("test");
+        let mut plain = blake3::Hasher::new_derive_key("test");
+        for size in [0, 1, 7, WAITING - 8, WAITING, 3, WAITING - 30, 20, 40_000, 5] {
+            let field = vec![size as u8; size];
+            hasher.field(&field);
+            plain.update(&(size as u64).to_le_bytes()).update(&field);
+            assert_eq!(hasher.finish().0, *plain.finalize().as_bytes(), "{size}");
+        }
     }
 
     #[test]

@@ -27,8 +27,8 @@
 //!
 //! `saved/` carries all of it that the last builds need in one file, for another machine or user.
 //!
-//! Everything is written aside and renamed into place; a record is written after `syncfs`, so a record that is
-//! there names things that are there. This room must not know what a stage or a distribution is.
+//! Everything is written aside and renamed into place; a record of a layer is written after `syncfs`, so a record
+//! that is there names things that are there; frames alone are not waited for, because they are compared whenever they are used. This room must not know what a stage or a distribution is.
 
 mod action;
 mod answers;
@@ -59,7 +59,7 @@ pub use layers::looked_at::{looked_at, were_looked_at};
 pub use layers::manifest::{Entry, Kind, Manifest, ManifestError};
 pub use layers::merge::{Merged, MergedEntry, layer_between, merge};
 pub use layers::read::{manifest_of, merged_of, root_of};
-pub use layers::reader::LayerReader;
+pub use layers::reader::{Checked, LayerReader};
 pub use layers::scan::{ScanAnswer, ScanRequest, scan};
 pub use layout::{Scratch, Store, TREE_DIRECTORIES};
 pub use lock::FileLock;

@@ -48,14 +48,24 @@ impl Paths {
             remove_below(&mut self.0, &path, true);
             return;
         }
-        if place == Place::Other {
-            remove_below(&mut self.0, &path, false);
+        let is_directory = place == Place::Directory;
+        match self.0.get_mut(&path) {
+            Some(was) if *was && !is_directory => {
+                remove_below(&mut self.0, &path, false);
+                self.0.insert(path, false);
+            }
+            Some(was) => *was = is_directory,
+            None => drop(self.0.insert(path, is_directory)),
         }
-        self.0.insert(path, place == Place::Directory);
     }
 }
 
 impl Merged {
+    /// What lies below a path.
+    pub fn below(&self, path: &str) -> impl Iterator<Item = (&String, &MergedEntry)> {
+        self.0.range(below(path)).filter(|(name, _)| *name != ".")
+    }
+
     /// Removes everything below a path, and the path itself where `itself` says so.
     pub fn remove_below(&mut self, path: &str, itself: bool) {
         remove_below(&mut self.0, path, itself);
@@ -67,10 +77,17 @@ impl Merged {
             self.remove_below(&path, true);
             return;
         }
-        if !entry.is_directory() {
-            self.remove_below(&path, false);
+        let is_directory = entry.is_directory();
+        let now = MergedEntry { entry, layer };
+        match self.0.get_mut(&path) {
+            // Nothing lies below what is no directory, and nothing below what was not there.
+            Some(was) if was.entry.is_directory() && !is_directory => {
+                self.remove_below(&path, false);
+                self.0.insert(path, now);
+            }
+            Some(was) => *was = now,
+            None => drop(self.0.insert(path, now)),
         }
-        self.0.insert(path, MergedEntry { entry, layer });
     }
 }
 

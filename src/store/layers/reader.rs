@@ -74,9 +74,7 @@ impl LayerReader {
         let Some(found) = self.tree.0.get(path) else { return Ok(None) };
         let Kind::File { size, digest } = found.entry.kind else { return Ok(None) };
         let said = |error: io::Error| format!("cannot read `{path}`: {error}", path = shown(path));
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        self.open_in(found.layer, path, (size, &digest)).map_err(said)?.read_to_end(&mut bytes).map_err(said)?;
-        Ok(Some(bytes))
+        self.open_in(found.layer, path, (size, &digest)).and_then(Checked::whole).map(Some).map_err(said)
     }
 
     /// Names directly below a directory.
@@ -103,6 +101,22 @@ pub struct Checked {
     hasher: blake3::Hasher,
     expected: Digest,
     done: bool,
+}
+
+impl Checked {
+    /// All of the file that was not read yet, at once.
+    ///
+    /// # Errors
+    /// As of reading it to its end.
+    pub fn whole(mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(usize::try_from(self.file.metadata()?.len()).unwrap_or(0));
+        self.file.read_to_end(&mut bytes)?;
+        self.hasher.update(&bytes);
+        match Digest(*self.hasher.finalize().as_bytes()) == self.expected {
+            true => Ok(bytes),
+            false => Err(damaged()),
+        }
+    }
 }
 
 impl Read for Checked {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
@@ -70,8 +71,9 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     let digests = hash_files(&root, &found)?;
     fault::point("scan.hashed");
     let whole = request.whole && !request.base.is_empty();
+    let before = if whole { before } else { Arc::new(touched(&before, &found)) };
     let start = if whole { Merged::default() } else { (*before).clone() };
-    let (after, unchanged) = lay_over(&before, start, &found, &digests, request.epoch)?;
+    let (after, unchanged) = lay_over(&before, start, whole, &found, &digests, request.epoch)?;
     let layer = layer_between(&before, &after);
     open_up(&root, &found, &layer)?;
     remove_unchanged(&root, &unchanged)?;
@@ -201,10 +203,25 @@ fn open_file(root: &OwnedFd, path: &str) -> Result<std::fs::File, String> {
         .map_err(|error| format!("cannot open `{path}`: {error}", path = shown(path)))
 }
 
+/// The part of a tree that what was found can change: all paths of it, and what lies below those that were directories and are none
+/// now, or were made anew. An edit changes a few of many thousands.
+fn touched(before: &Merged, found: &[Found]) -> Merged {
+    let mut part = Merged::default();
+    for file in found {
+        let is_directory = FileType::from_raw_mode(file.stat.st_mode) == FileType::Directory;
+        if !is_directory || file.opaque {
+            part.0.extend(before.below(&file.path).map(|(path, entry)| (path.clone(), entry.clone())));
+        }
+        part.0.extend(before.0.get_key_value(&file.path).map(|(path, entry)| (path.clone(), entry.clone())));
+    }
+    part
+}
+
 /// Lays what was found over the layers below; also tells which files are exactly as they were there.
 fn lay_over(
     before: &Merged,
     mut after: Merged,
+    is_whole: bool,
     found: &[Found],
     digests: &HashMap<usize, Digest>,
     epoch: i64,
@@ -218,7 +235,6 @@ fn lay_over(
             groups.entry((file.stat.st_dev, file.stat.st_ino)).or_default().push(&file.path);
         }
     }
-    let is_whole = after.0.is_empty() && !before.0.is_empty();
     let mut unchanged = Vec::new();
     let mut below_opaque: Vec<String> = Vec::new();
     for (index, file) in found.iter().enumerate() {

@@ -7,7 +7,6 @@ pub mod mounts;
 mod units;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +14,7 @@ use self::elf::Needs;
 use self::interfaces::interfaces;
 use self::mounts::{Modules, mounts};
 use self::units::units;
-use crate::store::{Kind, LayerReader, MergedEntry};
+use crate::store::{Checked, Kind, LayerReader, MergedEntry};
 
 /// What a node tries, in this order, as imgbuild-init does.
 pub const INITS: [&str; 4] = ["sbin/init", "usr/lib/systemd/systemd", "etc/init", "bin/init"];
@@ -262,9 +261,7 @@ impl<'a> View<'a> {
             return Ok(None);
         }
         let said = |error: std::io::Error| format!("cannot read `{path}`: {error}");
-        let mut bytes = Vec::new();
-        self.reader.open_in(found.layer, path, (size, &digest)).map_err(said)?.read_to_end(&mut bytes).map_err(said)?;
-        Ok(Some(bytes))
+        self.reader.open_in(found.layer, path, (size, &digest)).and_then(Checked::whole).map(Some).map_err(said)
     }
 
     /// What a program or library lacks.
