@@ -27,8 +27,9 @@
 //!
 //! `saved/` carries all of it that the last builds need in one file, for another machine or user.
 //!
-//! Everything is written aside and renamed into place; a record of a layer is written after `syncfs`, so a record
-//! that is there names things that are there; frames alone are not waited for, because they are compared whenever they are used. This room must not know what a stage or a distribution is.
+//! Everything is written aside and renamed into place; a record of a layer is written after `syncfs`, so a record that is
+//! there names things that are there. Frames are not waited for, because they are compared whenever they are used. This room
+//! must not know what a stage or a distribution is.
 
 mod action;
 mod answers;

@@ -79,8 +79,8 @@ impl Merged {
         }
         let is_directory = entry.is_directory();
         let now = MergedEntry { entry, layer };
+        // Nothing lies below what is no directory, and nothing below what was not there.
         match self.0.get_mut(&path) {
-            // Nothing lies below what is no directory, and nothing below what was not there.
             Some(was) if was.entry.is_directory() && !is_directory => {
                 self.remove_below(&path, false);
                 self.0.insert(path, now);
