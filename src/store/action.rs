@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::sealed::{Seal, seal, sealed};
 use super::{Store, StoreError};
 use crate::digest::Digest;
 use crate::fault;
@@ -77,9 +78,7 @@ impl ActionRecord {
     /// # Errors
     /// None that a record can have.
     pub fn to_text(&self) -> Result<String, serde_json::Error> {
-        let bare = serde_json::to_string_pretty(&Self { digest: None, ..self.clone() })?;
-        let body = bare.strip_suffix("\n}").unwrap_or(&bare);
-        Ok(format!("{body}{}", end(&Digest::of(body.as_bytes()))))
+        serde_json::to_string_pretty(&Self { digest: None, ..self.clone() }).map(|text| sealed(&text))
     }
 
     /// Reads the file's text.
@@ -92,10 +91,10 @@ impl ActionRecord {
             return Written::Later;
         }
         let Ok(record) = serde_json::from_slice::<Self>(bytes) else { return Written::Spoilt };
-        let Some(digest) = record.digest else { return Written::Earlier(record) };
-        match bytes.strip_suffix(end(&digest).as_bytes()) {
-            Some(body) if Digest::of(body) == digest => Written::Whole(record),
-            _ => Written::Spoilt,
+        match seal(bytes) {
+            Seal::Whole => Written::Whole(record),
+            Seal::Missing if record.digest.is_none() => Written::Earlier(record),
+            Seal::Missing | Seal::Broken => Written::Spoilt,
         }
     }
 }
@@ -125,11 +124,6 @@ impl Written {
 
 /// Version of a record's form.
 const FORMAT: u32 = 1;
-
-/// How the text of a record ends.
-fn end(digest: &Digest) -> String {
-    format!(",\n  \"digest\": \"{digest}\"\n}}")
-}
 
 impl Store {
     fn action_path(&self, key: &Digest) -> std::path::PathBuf {

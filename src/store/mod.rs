@@ -41,6 +41,7 @@ mod layers;
 mod layout;
 mod lock;
 mod saved;
+mod sealed;
 
 pub use action::{ActionRecord, BlobRef, Outputs, RecordedInput, Written};
 pub use error::StoreError;
@@ -65,3 +66,4 @@ pub use layers::scan::{ScanAnswer, ScanRequest, scan};
 pub use layout::{Scratch, Store, TREE_DIRECTORIES};
 pub use lock::FileLock;
 pub use saved::{Brought, Carried, LoadRequest, Loaded, SaveRequest, load_layers, save_layers};
+pub use sealed::{Seal, seal, sealed};

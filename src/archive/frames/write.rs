@@ -74,8 +74,7 @@ impl FrameInfo {
 }
 
 /// Version of how archives are cut and written; part of the keys. 1: first; 2: directories again at the end; 3: frames of zstd have
-/// whole blocks; 4: those of 16 MiB or
-/// fewer are compressed as a whole.
+/// whole blocks; 4: those of 16 MiB or fewer are compressed as a whole.
 pub const FRAME_VERSION: u32 = 4;
 
 pub(super) fn size_of(entry: &Entry) -> u64 {

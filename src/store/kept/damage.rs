@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::items::{Item, ItemKind};
 use crate::digest::{Digest, Sha256};
-use crate::store::{Root, Store};
+use crate::store::{Root, Seal, Store, seal};
 
 /// Something of the store that is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,6 +83,10 @@ impl Store {
             return (!whole.is_file()).then(|| "belongs to a frame that is gone".to_owned());
         }
         let beside = std::fs::read(path.with_extension("info")).ok();
+        // Those of an earlier imgbuild have no digest of themselves.
+        if beside.as_ref().is_some_and(|bytes| seal(bytes) == Seal::Broken) {
+            return Some("has beside it a description that was changed".to_owned());
+        }
         let info = beside.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
         let said = info.as_ref().and_then(|info| info["sha256"].as_str()).and_then(|hex| Sha256::parse(hex).ok());
         let Some(said) = said else { return Some("has no digest beside it".to_owned()) };

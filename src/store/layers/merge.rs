@@ -61,9 +61,18 @@ impl Paths {
 }
 
 impl Merged {
-    /// What lies below a path.
-    pub fn below(&self, path: &str) -> impl Iterator<Item = (&String, &MergedEntry)> {
-        self.0.range(below(path)).filter(|(name, _)| *name != ".")
+    /// The part of the tree that changes can reach: for each its path, and whether what lies below it is gone. Parents of what changes are
+    /// among them. An edit changes a few paths of many thousands.
+    pub fn part<'a>(&self, changes: impl IntoIterator<Item = (&'a str, bool)>) -> Self {
+        let mut part = Self::default();
+        for (path, is_gone_below) in changes {
+            let own = |(path, entry): (&String, &MergedEntry)| (path.clone(), entry.clone());
+            if is_gone_below {
+                part.0.extend(self.0.range(below(path)).map(own));
+            }
+            part.0.extend(self.0.get_key_value(path).map(own));
+        }
+        part
     }
 
     /// Removes everything below a path, and the path itself where `itself` says so.
@@ -175,6 +184,27 @@ mod tests {
             let expected: Vec<_> = after.0.iter().map(|(path, found)| (path.clone(), found.entry.is_directory())).collect();
             prop_assert_eq!(paths.0.into_iter().collect::<Vec<_>>(), expected);
             prop_assert_eq!(entries(&merge([first, second])), entries(&after));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_changes_leads_from_the_part_that_it_reaches_to_the_same(before in any_tree(), after in any_tree()) {
+            let layer = layer_between(&before, &after);
+            let mut changes: BTreeMap<&str, bool> = BTreeMap::new();
+            for (path, entry) in &layer.0 {
+                changes.insert(path, !entry.is_directory());
+                let mut above = path.as_str();
+                while let Some((parent, _)) = above.rsplit_once('/') {
+                    changes.entry(parent).or_insert(false);
+                    above = parent;
+                }
+                changes.entry(".").or_insert(false);
+            }
+            let part = before.part(changes);
+            let mut changed = part.clone();
+            layer.0.iter().for_each(|(path, entry)| changed.apply(path.clone(), entry.clone(), 1));
+            prop_assert_eq!(layer_between(&part, &changed), layer);
         }
     }
 

@@ -71,7 +71,9 @@ pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     let digests = hash_files(&root, &found)?;
     fault::point("scan.hashed");
     let whole = request.whole && !request.base.is_empty();
-    let before = if whole { before } else { Arc::new(touched(&before, &found)) };
+    let is_directory = |file: &Found| FileType::from_raw_mode(file.stat.st_mode) == FileType::Directory;
+    let changes = found.iter().map(|file| (file.path.as_str(), file.opaque || !is_directory(file)));
+    let before = if whole { before } else { Arc::new(before.part(changes)) };
     let start = if whole { Merged::default() } else { (*before).clone() };
     let (after, unchanged) = lay_over(&before, start, whole, &found, &digests, request.epoch)?;
     let layer = layer_between(&before, &after);
@@ -201,20 +203,6 @@ fn open_file(root: &OwnedFd, path: &str) -> Result<std::fs::File, String> {
     rustix::fs::openat2(root, &*bytes_of(path), flags, Mode::empty(), resolve)
         .map(std::fs::File::from)
         .map_err(|error| format!("cannot open `{path}`: {error}", path = shown(path)))
-}
-
-/// The part of a tree that what was found can change: all paths of it, and what lies below those that were directories and are none
-/// now, or were made anew. An edit changes a few of many thousands.
-fn touched(before: &Merged, found: &[Found]) -> Merged {
-    let mut part = Merged::default();
-    for file in found {
-        let is_directory = FileType::from_raw_mode(file.stat.st_mode) == FileType::Directory;
-        if !is_directory || file.opaque {
-            part.0.extend(before.below(&file.path).map(|(path, entry)| (path.clone(), entry.clone())));
-        }
-        part.0.extend(before.0.get_key_value(&file.path).map(|(path, entry)| (path.clone(), entry.clone())));
-    }
-    part
 }
 
 /// Lays what was found over the layers below; also tells which files are exactly as they were there.
