@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::cache::{boots, disk};
 use super::machine::{Server, cmdline, expect, start};
 use super::offline::assert_same;
-use super::{Built, build, store, tiny};
+use super::{Built, build, shared, store, tiny};
 use crate::support::{Space, copy_tree, project};
 
 /// Appended to the recipe of the tiny image: dracut, and a file of the site.
@@ -15,7 +15,12 @@ const INITRD: &str = "\n[initrd]\ngenerator = \"dracut\"\ndracut_conf = [\"site.
 
 /// The tiny image with dracut's initrd; its init also says whether the program that keeps the lease is alive.
 fn tiny_of(release: &str) -> Space {
-    let space = Space::new();
+    let space = Space::new().with_store(&store());
+    write_tiny(&space, release);
+    space
+}
+
+fn write_tiny(space: &Space, release: &str) {
     copy_tree(&project().join("tests/fixtures/tiny"), space.path());
     std::fs::create_dir_all(space.path().join("keys")).unwrap();
     let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
@@ -26,17 +31,18 @@ fn tiny_of(release: &str) -> Space {
         "while :;",
         "for p in /proc/[0-9]*; do\n    grep -q imgbuild-init $p/cmdline 2>/dev/null && echo \"THE LEASE IS KEPT\"\ndone\nwhile :;",
     );
-    space
 }
 
 /// With the host's release; built once.
 fn dracut() -> &'static Built {
     static DRACUT: OnceLock<Built> = OnceLock::new();
     DRACUT.get_or_init(|| {
-        let space = tiny_of("bookworm");
-        // The same packages as the tiny image of the other tests, and dracut's besides.
-        std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
-        build(space)
+        shared::built("dracut", |space| {
+            write_tiny(space, "bookworm");
+            // The same packages as the tiny image of the other tests, and dracut's besides.
+            std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+            build(space);
+        })
     })
 }
 
@@ -225,7 +231,7 @@ fn drivers_and_modules_that_are_missing_fail_with_what_is_missing() {
 
 /// Builds for another release, and compares what comes out with what must be in each.
 fn builds(space: Space, version: &str) {
-    let built = build(space);
+    let built = super::built(space);
     check_contents(&built.space);
     let lock = std::fs::read_to_string(built.space.path().join("image.lock")).unwrap();
     assert!(lock.contains(&format!("name = \"dracut-core\", version = \"{version}")), "{version}");

@@ -7,15 +7,19 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use super::machine::{Server, cmdline, expect, start};
-use super::{Built, store, tiny};
+use super::{Built, shared, store, tiny};
 use crate::support::{Space, copy_tree, project};
 
 /// A copy of the tiny image with its lock.
 fn copy() -> Space {
     let space = Space::new().with_store(&store());
+    copy_into(&space);
+    space
+}
+
+fn copy_into(space: &Space) {
     copy_tree(tiny().space.path(), space.path());
     std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
-    space
 }
 
 fn source(space: &Space, name: &str) {
@@ -26,8 +30,9 @@ fn source(space: &Space, name: &str) {
 fn built() -> &'static Built {
     static BUILT: OnceLock<Built> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let space = copy();
-        source(&space, "drivers/site-1.0");
+        let space = shared::space("driver", |space| {
+            copy_into(space);
+            source(space, "drivers/site-1.0");
         space.edit("image.toml", "[kernel]", "[kernel]\ndrivers = [\"+site_greeter\"]");
         space.edit("image.toml", "[system]", "[[kernel.build]]\nsource = \"drivers/site-1.0\"\n\n[system]");
         space.edit(
@@ -35,9 +40,9 @@ fn built() -> &'static Built {
             "grep -q",
             "mount -t sysfs sysfs /sys 2>/dev/null\ntest -d /sys/module/site_greeter && echo \"GREETER IS LOADED\"\ngrep -q",
         );
-        let key = tiny().key.clone();
-        space.run(&["build", "--progress", "plain"]).good();
-        Built { space, key }
+            space.run(&["build", "--progress", "plain"]).good();
+        });
+        Built { space, key: tiny().key.clone() }
     })
 }
 

@@ -59,6 +59,7 @@ mod secrets;
 mod selinux;
 mod service;
 mod several;
+pub mod shared;
 mod startable;
 mod store_care;
 mod tracer;
@@ -70,7 +71,7 @@ mod xcat_site;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::support::{Space, project};
+use crate::support::{Space, copy_tree, project};
 
 /// The store that these tests share; empty in a fresh clone.
 pub fn store() -> PathBuf {
@@ -87,8 +88,8 @@ pub struct Built {
     pub key: PathBuf,
 }
 
-fn build(space: Space) -> Built {
-    let space = space.with_store(&store());
+/// Makes a key, puts its public half where the recipe looks for it, and builds.
+fn build(space: &Space) {
     let key = space.path().join("admin");
     let made = std::process::Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-f"])
@@ -98,29 +99,53 @@ fn build(space: Space) -> Built {
     assert!(made.success());
     std::fs::copy(space.path().join("admin.pub"), space.path().join("keys/admin.pub")).unwrap();
     space.run(&["build", "--progress", "plain"]).good();
+}
+
+/// The same in a space of a test's own.
+fn built(space: Space) -> Built {
+    let space = space.with_store(&store());
+    build(&space);
+    let key = space.path().join("admin");
     Built { space, key }
+}
+
+/// Copies an example into a space.
+fn example(name: &str, space: &Space) {
+    copy_tree(&project().join("examples").join(name), space.path());
 }
 
 /// `examples/mini`, built.
 pub fn mini() -> &'static Built {
     static MINI: OnceLock<Built> = OnceLock::new();
-    MINI.get_or_init(|| build(Space::example("mini")))
+    MINI.get_or_init(|| {
+        shared::built("mini", |space| {
+            example("mini", space);
+            build(space);
+        })
+    })
 }
 
 /// `examples/compute`, built.
 pub fn compute() -> &'static Built {
     static COMPUTE: OnceLock<Built> = OnceLock::new();
-    COMPUTE.get_or_init(|| build(Space::example("compute")))
+    COMPUTE.get_or_init(|| {
+        shared::built("compute", |space| {
+            example("compute", space);
+            build(space);
+        })
+    })
 }
 
 /// `examples/service`, its packages made by its own script, built.
 pub fn service() -> &'static Built {
     static SERVICE: OnceLock<Built> = OnceLock::new();
     SERVICE.get_or_init(|| {
-        let space = Space::example("service");
-        let made = std::process::Command::new(space.path().join("make-packages")).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        build(space)
+        shared::built("service", |space| {
+            example("service", space);
+            let made = std::process::Command::new(space.path().join("make-packages")).output().unwrap();
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            build(space);
+        })
     })
 }
 
@@ -128,9 +153,10 @@ pub fn service() -> &'static Built {
 pub fn tiny() -> &'static Built {
     static TINY: OnceLock<Built> = OnceLock::new();
     TINY.get_or_init(|| {
-        let space = Space::new();
-        crate::support::copy_tree(&project().join("tests/fixtures/tiny"), space.path());
-        std::fs::create_dir_all(space.path().join("keys")).unwrap();
-        build(space)
+        shared::built("tiny", |space| {
+            copy_tree(&project().join("tests/fixtures/tiny"), space.path());
+            std::fs::create_dir_all(space.path().join("keys")).unwrap();
+            build(space);
+        })
     })
 }

@@ -13,10 +13,10 @@ use crate::support::{Ran, Space, copy_tree};
 pub fn vendored() -> &'static Path {
     static VENDORED: OnceLock<PathBuf> = OnceLock::new();
     VENDORED.get_or_init(|| {
-        let directory = super::store().with_file_name("vendored");
-        let ran = tiny().space.run(&["vendor", directory.to_str().unwrap()]).good();
-        assert!(ran.err.contains("needs no network"), "{}", ran.err);
-        directory
+        super::shared::once("vendored", |directory| {
+            let ran = tiny().space.run(&["vendor", directory.to_str().unwrap()]).good();
+            assert!(ran.err.contains("needs no network"), "{}", ran.err);
+        })
     })
 }
 

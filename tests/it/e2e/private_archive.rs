@@ -11,7 +11,7 @@ use std::time::Duration;
 use imgbuild::digest::Sha256;
 use imgbuild::recipe::Lock;
 
-use super::{store, tiny};
+use super::{shared, store, tiny};
 use crate::support::{Space, copy_tree};
 
 /// What the server does with a request.
@@ -364,24 +364,27 @@ pub fn xz(bytes: &[u8]) -> Vec<u8> {
 
 /// Two keys for signing.
 struct Keys {
-    home: tempfile::TempDir,
+    home: PathBuf,
 }
 
 fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     KEYS.get_or_init(|| {
-        let keys = Keys { home: tempfile::tempdir().unwrap() };
-        for name in ["known@example.invalid", "stranger@example.invalid"] {
-            keys.gpg(&["--quick-generate-key", name, "ed25519", "sign", "never"], b"");
-        }
-        keys
+        let home = shared::once("gnupg", |home| {
+            std::fs::set_permissions(home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+            let keys = Keys { home: home.to_owned() };
+            for name in ["known@example.invalid", "stranger@example.invalid"] {
+                keys.gpg(&["--quick-generate-key", name, "ed25519", "sign", "never"], b"");
+            }
+        });
+        Keys { home }
     })
 }
 
 impl Keys {
     fn gpg(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         let mut command = Command::new("gpg");
-        command.args(["--batch", "--pinentry-mode", "loopback", "--passphrase", "", "--homedir"]).arg(self.home.path());
+        command.args(["--batch", "--pinentry-mode", "loopback", "--passphrase", "", "--homedir"]).arg(&self.home);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), input).unwrap();
         let output = command.args(arguments).stdin(file.reopen().unwrap()).output().unwrap();

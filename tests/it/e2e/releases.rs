@@ -80,7 +80,7 @@ fn boot_debian_11_is_built_on_this_host_and_boots() {
         return;
     }
     ran.good();
-    let built = build(space);
+    let built = super::built(space);
     let listed = package_database(&built.space);
     assert!(listed.iter().any(|line| line.starts_with("linux-image-5.10.")), "{listed:?}");
     boots(&built, "11", |_| {});

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use imgbuild::digest::Sha256;
 
-use super::store;
+use super::{shared, store};
 use crate::support::{Space, project};
 
 /// A distribution on disk. Its repositories are `distro` (also as `distro-xz` and `distro-zst`, which differ in the
@@ -34,6 +34,8 @@ pub fn distribution() -> &'static Distribution {
         let place = store().with_file_name("rpm-distro");
         let name = digest_of(&fixture());
         let root = place.join(&name);
+        std::fs::create_dir_all(&place).unwrap();
+        let _lock = shared::lock(&place.join("lock"));
         if !root.exists() {
             let debs = debs(&place);
             let _ = std::fs::remove_dir_all(place.join("new"));

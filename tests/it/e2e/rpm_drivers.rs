@@ -17,7 +17,12 @@ use crate::support::{Space, copy_tree, project};
 /// An image with few packages, whose initrd may be built: nothing here boots.
 fn few(distro: &str, kernel: &str) -> Space {
     let space = Space::new().with_store(&store());
-    write_keys(&space);
+    write_few(&space, distro, kernel);
+    space
+}
+
+fn write_few(space: &Space, distro: &str, kernel: &str) {
+    write_keys(space);
     let exclude = "exclude = [\"kernel\", \"kernel-core\", \"kernel-modules*\", \"kernel-devel\"]\n";
     let repositories = match distro {
         "opensuse" => format!("{}{exclude}\n{}", repository("distro"), repository("suse")),
@@ -31,8 +36,7 @@ fn few(distro: &str, kernel: &str) -> Space {
              lists = [\"few.pkglist\"]\n\n[kernel]\n{kernel}\n[system]\nauthorized_keys = [\"keys/admin.pub\"]\n"
         ),
     );
-    add_init(&space);
-    space
+    add_init(space);
 }
 
 /// What a package of the test distribution is called, whatever its version.
@@ -254,9 +258,10 @@ fn a_directory_of_rpm_kernels_gives_one_kernel_or_a_list_in_rpms_order() {
 fn plain() -> &'static Space {
     static PLAIN: OnceLock<Space> = OnceLock::new();
     PLAIN.get_or_init(|| {
-        let space = few("rocky", "package = \"kernel-core\"\n");
-        space.run(&["build"]).good();
-        space
+        shared::space("rpm-plain", |space| {
+            write_few(space, "rocky", "package = \"kernel-core\"\n");
+            space.run(&["build"]).good();
+        })
     })
 }
 

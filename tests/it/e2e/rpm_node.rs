@@ -10,7 +10,7 @@ use imgbuild::boot::{FileServer, Machine, Running};
 use super::compute::lock;
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::rpm_distro::distribution;
-use super::{Built, store};
+use super::{Built, shared};
 use crate::support::{Space, copy_tree, project};
 
 /// Writes a package that nobody signed, made by rpmbuild: its name and version, and what its spec file has besides.
@@ -79,27 +79,27 @@ pub fn add_init(space: &Space) {
 pub fn node() -> &'static Built {
     static NODE: OnceLock<Built> = OnceLock::new();
     NODE.get_or_init(|| {
-        let space = Space::new().with_store(&store());
-        copy_tree(&project().join("tests/fixtures/rpm-node"), space.path());
-        let place = distribution().root.to_str().unwrap();
-        space.edit("image.toml", "@DISTRIBUTION@", place);
-        let key = write_keys(&space);
-        let other = space.path().join("otherpkgs");
-        copy_tree(&distribution().repository("otherpkgs"), &other);
-        std::fs::create_dir(other.join("tools")).unwrap();
-        let old = "site-tool-2.0-9.noarch.rpm";
-        std::fs::rename(other.join(old), other.join("tools").join(old)).unwrap();
-        // What scripts of the second pass see of its #ENV:.
-        let colour = "%post\necho \"$SITE_COLOUR\" >/etc/site-colour";
-        write_rpm(&space.path().join("site-packages"), "site-colour", "1", colour);
-        let text = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
-        let site = format!(
-            "[[repo]]\nid = \"site\"\nuri = \"file:{}/site-packages\"\ncheck-packages = false\n\n[packages]",
-            space.path().display()
-        );
-        space.write("image.toml", &text.replacen("[packages]", &site, 1));
-        space.run(&["build", "--progress", "plain"]).good();
-        Built { space, key }
+        shared::built("rpm-node", |space| {
+            copy_tree(&project().join("tests/fixtures/rpm-node"), space.path());
+            let place = distribution().root.to_str().unwrap();
+            space.edit("image.toml", "@DISTRIBUTION@", place);
+            write_keys(space);
+            let other = space.path().join("otherpkgs");
+            copy_tree(&distribution().repository("otherpkgs"), &other);
+            std::fs::create_dir(other.join("tools")).unwrap();
+            let old = "site-tool-2.0-9.noarch.rpm";
+            std::fs::rename(other.join(old), other.join("tools").join(old)).unwrap();
+            // What scripts of the second pass see of its #ENV:.
+            let colour = "%post\necho \"$SITE_COLOUR\" >/etc/site-colour";
+            write_rpm(&space.path().join("site-packages"), "site-colour", "1", colour);
+            let text = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+            let site = format!(
+                "[[repo]]\nid = \"site\"\nuri = \"file:{}/site-packages\"\ncheck-packages = false\n\n[packages]",
+                space.path().display()
+            );
+            space.write("image.toml", &text.replacen("[packages]", &site, 1));
+            space.run(&["build", "--progress", "plain"]).good();
+        })
     })
 }
 

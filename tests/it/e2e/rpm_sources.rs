@@ -148,10 +148,10 @@ fn what_a_solver_answered_is_kept_and_asked_again_where_it_is_damaged() {
 fn vendored() -> &'static Path {
     static VENDORED: OnceLock<PathBuf> = OnceLock::new();
     VENDORED.get_or_init(|| {
-        let directory = store().with_file_name("vendored-rpm");
-        let ran = node().space.run(&["vendor", directory.to_str().unwrap()]).good();
-        assert!(ran.err.contains("needs no network"), "{}", ran.err);
-        directory
+        shared::once("vendored-rpm", |directory| {
+            let ran = node().space.run(&["vendor", directory.to_str().unwrap()]).good();
+            assert!(ran.err.contains("needs no network"), "{}", ran.err);
+        })
     })
 }
 

@@ -5,32 +5,35 @@ use std::sync::OnceLock;
 use super::Built;
 use super::compute::lock;
 use super::rpm_node::{QUERY, assert_verified, boot, copy_of, information, listed, locked, repository, write_keys};
-use super::store;
-use crate::support::Space;
+use super::shared;
 
 /// The node, built once for all tests.
 fn node() -> &'static Built {
     static NODE: OnceLock<Built> = OnceLock::new();
     NODE.get_or_init(|| {
-        let space = Space::new().with_store(&store());
-        let key = write_keys(&space);
-        let distro = format!("{}exclude = [\"kernel\", \"kernel-core\", \"kernel-modules*\"]\n", repository("distro"));
-        space.write("few.pkglist", "patterns-base-minimal_base\nopenssh-server\n#NEW_INSTALL_LIST#\nfiglet\n-less\n");
-        space.write("few.exlist", "./usr/share/doc/*\n./boot/*\n");
-        space.write(
-            "image.toml",
-            &format!(
-                "[image]\nname = \"suse\"\ndistro = \"opensuse\"\nrelease = \"1\"\n\n{distro}\n{}\n\
+        shared::built("suse", |space| {
+            write_keys(space);
+            let distro =
+                format!("{}exclude = [\"kernel\", \"kernel-core\", \"kernel-modules*\"]\n", repository("distro"));
+            space.write(
+                "few.pkglist",
+                "patterns-base-minimal_base\nopenssh-server\n#NEW_INSTALL_LIST#\nfiglet\n-less\n",
+            );
+            space.write("few.exlist", "./usr/share/doc/*\n./boot/*\n");
+            space.write(
+                "image.toml",
+                &format!(
+                    "[image]\nname = \"suse\"\ndistro = \"opensuse\"\nrelease = \"1\"\n\n{distro}\n{}\n\
                  [packages]\nlists = [\"few.pkglist\"]\n\n[kernel]\ndrivers = [\"virtio_net\"]\n\n\
                  [system]\nauthorized_keys = [\"keys/admin.pub\"]\n\n[exclude]\nlists = [\"few.exlist\"]\n\n\
                  [boot]\ncmdline = [\"console=ttyS0\"]\n",
-                repository("suse")
-            ),
-        );
-        let ran = space.run(&["build", "--progress", "plain"]).good();
-        // What needs a package goes with it, and that is said.
-        assert!(ran.err.contains("takes with it what needs it: patterns-base-minimal_base"), "{}", ran.err);
-        Built { space, key }
+                    repository("suse")
+                ),
+            );
+            let ran = space.run(&["build", "--progress", "plain"]).good();
+            // What needs a package goes with it, and that is said.
+            assert!(ran.err.contains("takes with it what needs it: patterns-base-minimal_base"), "{}", ran.err);
+        })
     })
 }
 

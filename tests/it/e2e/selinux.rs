@@ -7,17 +7,18 @@ use std::sync::OnceLock;
 use imgbuild::boot::FileServer;
 
 use super::machine::{cmdline, expect, start};
-use super::{Built, build, store};
+use super::{Built, build, shared, store};
 use crate::support::{Space, copy_tree, project};
 
 /// Packages with a policy, and a unit that says what the node has.
 fn labelled() -> &'static Built {
     static LABELLED: OnceLock<Built> = OnceLock::new();
     LABELLED.get_or_init(|| {
-        let space = Space::new();
-        copy_tree(&project().join("tests/fixtures/selinux"), space.path());
-        std::fs::create_dir_all(space.path().join("keys")).unwrap();
-        build(space)
+        shared::built("labelled", |space| {
+            copy_tree(&project().join("tests/fixtures/selinux"), space.path());
+            std::fs::create_dir_all(space.path().join("keys")).unwrap();
+            build(space);
+        })
     })
 }
 

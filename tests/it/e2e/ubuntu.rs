@@ -187,7 +187,7 @@ fn network_boot_an_image_of_an_archive_with_ubuntus_forms_boots() {
         mirror.url
     );
     space.edit("image.toml", "[packages]", &repo);
-    let built = build(space);
+    let built = super::built(space);
     let space = &built.space;
     let lock = super::compute::lock(space);
     let packages = || lock.pass.iter().flat_map(|pass| &pass.packages);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use imgbuild::boot::{Machine, Running};
 
 use super::machine::{Misdeed, QUICK, Server, expect};
-use super::{store, tiny};
+use super::{shared, store, tiny};
 use crate::support::{Space, copy_tree};
 
 /// The osimage's rootimgdir, below what the server serves.
@@ -19,9 +19,13 @@ const ROOTIMGDIR: &str = "install/netboot/debian12/x86_64/compute";
 /// A copy of the tiny image with its lock.
 fn copy() -> Space {
     let space = Space::new().with_store(&store());
+    copy_into(&space);
+    space
+}
+
+fn copy_into(space: &Space) {
     copy_tree(tiny().space.path(), space.path());
     std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
-    space
 }
 
 fn target(space: &Space) -> PathBuf {
@@ -36,9 +40,10 @@ fn publish(space: &Space) -> crate::support::Ran {
 fn published() -> &'static Space {
     static SPACE: OnceLock<Space> = OnceLock::new();
     SPACE.get_or_init(|| {
-        let space = copy();
-        publish(&space).good();
-        space
+        shared::space("published", |space| {
+            copy_into(space);
+            publish(space).good();
+        })
     })
 }
 

@@ -49,22 +49,37 @@ impl Ran {
     }
 }
 
+/// Where a space lies.
+enum Place {
+    /// Removed with it.
+    Scratch(tempfile::TempDir),
+    /// Somebody else's.
+    #[allow(dead_code, reason = "the end-to-end tests use it")]
+    Kept(PathBuf),
+}
+
 /// A directory of its own with a recipe in it.
 pub struct Space {
-    directory: tempfile::TempDir,
+    directory: Place,
     store: Option<PathBuf>,
 }
 
 impl Space {
     /// An empty one.
     pub fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), store: None }
+        Self { directory: Place::Scratch(tempfile::tempdir().unwrap()), store: None }
     }
 
     /// An empty one in a directory, for instance on another file system.
     #[allow(dead_code, reason = "the end-to-end tests use it")]
     pub fn below(directory: &Path) -> Self {
-        Self { directory: tempfile::tempdir_in(directory).unwrap(), store: None }
+        Self { directory: Place::Scratch(tempfile::tempdir_in(directory).unwrap()), store: None }
+    }
+
+    /// A directory that is there, and stays.
+    #[allow(dead_code, reason = "the end-to-end tests use it")]
+    pub fn kept(directory: &Path) -> Self {
+        Self { directory: Place::Kept(directory.to_owned()), store: None }
     }
 
     /// A copy of an example.
@@ -83,7 +98,10 @@ impl Space {
 
     /// The directory.
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        match &self.directory {
+            Place::Scratch(directory) => directory.path(),
+            Place::Kept(directory) => directory,
+        }
     }
 
     /// Path of the store.

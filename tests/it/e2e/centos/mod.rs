@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use super::offline::{SAME, assert_same, run_through};
 use super::rpm_node::{QUERY, boot, copy_of, listed, locked};
 use super::same_bytes::Ordinary;
-use super::{Built, store};
+use super::{Built, shared};
 use crate::corpus_rpm::corpus;
 use crate::support::{Space, copy_tree, project};
 
@@ -17,19 +17,21 @@ fn node() -> Option<&'static Built> {
     static NODE: OnceLock<Option<Built>> = OnceLock::new();
     NODE.get_or_init(|| {
         let place = stand_ins::repositories()?;
-        let space = Space::new().with_store(&store());
-        copy_tree(&project().join("tests/fixtures/centos7"), space.path());
-        space.edit("image.toml", "@PLACE@/base", &format!("{}/base", place.display()));
-        space.edit("image.toml", "@PLACE@/stand-ins", &format!("{}/stand-ins", place.display()));
-        let keys = space.path().join("keys");
-        std::fs::create_dir_all(&keys).unwrap();
-        std::fs::copy(corpus().join("keys/centos/RPM-GPG-KEY-CentOS-7"), keys.join("RPM-GPG-KEY-CentOS-7")).unwrap();
-        let key = space.path().join("admin");
-        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
-        assert!(made.success());
-        std::fs::copy(key.with_extension("pub"), keys.join("admin.pub")).unwrap();
-        space.run(&["build", "--progress", "plain"]).good();
-        Some(Built { space, key })
+        Some(shared::built("centos7", |space| {
+            copy_tree(&project().join("tests/fixtures/centos7"), space.path());
+            space.edit("image.toml", "@PLACE@/base", &format!("{}/base", place.display()));
+            space.edit("image.toml", "@PLACE@/stand-ins", &format!("{}/stand-ins", place.display()));
+            let keys = space.path().join("keys");
+            std::fs::create_dir_all(&keys).unwrap();
+            std::fs::copy(corpus().join("keys/centos/RPM-GPG-KEY-CentOS-7"), keys.join("RPM-GPG-KEY-CentOS-7"))
+                .unwrap();
+            let key = space.path().join("admin");
+            let made =
+                Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
+            assert!(made.success());
+            std::fs::copy(key.with_extension("pub"), keys.join("admin.pub")).unwrap();
+            space.run(&["build", "--progress", "plain"]).good();
+        }))
     })
     .as_ref()
 }

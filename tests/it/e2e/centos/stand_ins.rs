@@ -8,7 +8,7 @@ use std::process::Command;
 use object::{Object, ObjectSection};
 
 use super::super::offline::vendored;
-use super::super::store;
+use super::super::{shared, store};
 use crate::corpus_rpm::corpus;
 use crate::support::{Space, project};
 
@@ -16,6 +16,7 @@ use crate::support::{Space, project};
 /// Debian 11, of which Python 2.7 comes.
 pub fn repositories() -> Option<PathBuf> {
     let place = store().with_file_name("centos7");
+    let _lock = shared::lock(&store().with_file_name("centos7.lock"));
     if !place.exists() {
         let new = store().with_file_name("centos7.new");
         let _ = std::fs::remove_dir_all(&new);
