@@ -6,7 +6,7 @@ use imgbuild::boot::{FileServer, Machine};
 
 use super::compute::{lock, package_database};
 use super::machine::{Node, cmdline, expect, free_port, start};
-use super::{Built, build, store, tiny};
+use super::{Built, store, tiny};
 use crate::support::{Space, copy_tree};
 
 /// `examples/mini` for another release; `suites` are those of the host's archives that it takes, none means all.
@@ -57,7 +57,7 @@ pub fn boots(built: &Built, version: &str, more: impl FnOnce(&Node)) {
 #[test]
 fn boot_debian_13_is_built_on_this_host_and_boots() {
     // A mirror without Debian 13 fails this test: it is what sites move to.
-    let built = build(mini_of("trixie", &[]));
+    let built = super::built(mini_of("trixie", &[]));
     let listed = package_database(&built.space);
     assert!(listed.iter().any(|line| line.starts_with("linux-image-6.12.")), "{listed:?}");
     boots(&built, "13", |node| {

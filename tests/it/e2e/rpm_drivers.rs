@@ -11,7 +11,7 @@ use imgbuild::archive::{MemberKind, read_cpio};
 use super::compute::lock;
 use super::rpm_distro::distribution;
 use super::rpm_node::{add_init, copy_of, repository, write_keys};
-use super::store;
+use super::{shared, store};
 use crate::support::{Space, copy_tree, project};
 
 /// An image with few packages, whose initrd may be built: nothing here boots.

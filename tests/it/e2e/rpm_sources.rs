@@ -15,7 +15,7 @@ use super::offline::{assert_same, run_through};
 use super::rpm_distro::distribution;
 use super::rpm_node::{add_init, node, repository, write_keys, write_rpm};
 use super::same_bytes::Ordinary;
-use super::store;
+use super::{shared, store};
 use crate::support::{Space, copy_tree};
 
 /// A recipe with one list of packages and one directory of packages of the site.

@@ -9,7 +9,7 @@ use imgbuild::digest::Sha256;
 
 use super::private_archive::{Deb, Deed, Mirror, armored_key, clear_signed, stanza, xz};
 use super::releases::boots;
-use super::{build, store};
+use super::store;
 use crate::support::Space;
 
 fn run(program: &str, arguments: &[&str]) {

@@ -10,7 +10,7 @@ use super::rpm_node::{QUERY, boot, copy_of, listed, locked};
 use super::same_bytes::Ordinary;
 use super::{Built, shared};
 use crate::corpus_rpm::corpus;
-use crate::support::{Space, copy_tree, project};
+use crate::support::{copy_tree, project};
 
 /// The node, built once for all tests.
 fn node() -> Option<&'static Built> {
