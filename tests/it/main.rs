@@ -28,6 +28,8 @@ mod kdl;
 mod memo_workspace;
 mod schemas;
 mod size;
+#[cfg(feature = "e2e")]
+mod store_faults;
 mod strangers;
 mod support;
 mod workspace;

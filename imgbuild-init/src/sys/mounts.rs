@@ -21,8 +21,12 @@ pub fn mount_kernel_trees() {
         ("tmpfs", "/run", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=755"),
     ] {
         let _ = std::fs::create_dir_all(target);
-        if let Err(error) = mount(source, target, kind, flags, data) {
-            crate::say!("{target} cannot be mounted: {error}");
+        match mount(source, target, kind, flags, data) {
+            // Who started this program may have done it already, as a container does.
+            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => {
+                crate::say!("{target} cannot be mounted: {error}");
+            }
+            _ => {}
         }
     }
 }

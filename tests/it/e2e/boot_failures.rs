@@ -1,9 +1,11 @@
-//! What a node says and does when something is wrong, on the smallest root.
+//! What a node says and does when something is wrong, on the smallest root. Where a kernel has no part in it, the node is one in
+//! namespaces.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::machine::{PATIENCE, Server, cmdline, expect, free_port, start};
+use super::machine::{Misdeed, Server, cmdline, expect, start};
+use super::namespaced::{Lan, Node};
 use super::tiny;
 
 fn directory() -> std::path::PathBuf {
@@ -11,18 +13,21 @@ fn directory() -> std::path::PathBuf {
 }
 
 /// A server that does nothing wrong.
-fn good(port: u16) -> Server {
-    Server::start(&directory(), port, Arc::new(|_: &str, _, bytes| Some(bytes)))
+fn good() -> Arc<Misdeed> {
+    Arc::new(|_: &str, _, bytes| Some(bytes))
 }
 
-fn url(server: &Server) -> String {
-    format!("http://10.0.2.2:{}", server.port)
+/// Starts a node with words that begin as build.json has them, for a server on a cable.
+fn node(lan: &Lan, server: &Server, memory_mib: u64) -> Node {
+    let words = cmdline(tiny(), "tiny", &format!("http://10.0.2.2:{}", server.port));
+    lan.start(&directory().join("initrd-stateless"), &words, memory_mib)
 }
 
 #[test]
 fn boot_the_tiny_root_comes_up_from_a_server_without_ranges() {
-    let server = good(0);
-    let running = start(tiny(), "tiny", cmdline(tiny(), "tiny", &url(&server)), |_| {});
+    let server = Server::start(&directory(), 0, good());
+    let words = cmdline(tiny(), "tiny", &format!("http://10.0.2.2:{}", server.port));
+    let running = start(tiny(), "tiny", words, |_| {});
     expect(&running, "NODE IS UP: node-525400123456");
     expect(&running, "ROOT IS TMPFS");
     // Nothing in this image runs a network, so the lease is kept for it.
@@ -30,25 +35,20 @@ fn boot_the_tiny_root_comes_up_from_a_server_without_ranges() {
 }
 
 #[test]
-fn boot_a_wrong_digest_is_said_and_never_started() {
-    let server = good(0);
-    let words = cmdline(tiny(), "tiny", &url(&server));
+fn privileged_a_wrong_digest_is_said_and_never_started() {
+    let lan = Lan::new();
+    let server = Server::start_in(&lan, &directory(), 0, good());
+    let words = cmdline(tiny(), "tiny", &format!("http://10.0.2.2:{}", server.port));
     let at = words.find("sha256:").unwrap() + 7;
     let wrong = format!("{}{}{}", &words[..at], "0".repeat(64), &words[at + 64..]);
-    let running = start(tiny(), "tiny", wrong, |_| {});
-    expect(&running, "wrong digest:");
+    let node = lan.start(&directory().join("initrd-stateless"), &wrong, 1024);
     // Patience: it goes on asking.
-    let began = std::time::Instant::now();
-    while running.console().matches("wrong digest:").count() < 3 {
-        assert!(began.elapsed() < PATIENCE, "{}", running.console());
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    let console = running.console();
-    assert!(!console.contains("NODE IS UP"), "{console}");
+    node.expect_times("wrong digest:", 3);
+    assert!(!node.console().contains("NODE IS UP"), "{}", node.console());
 }
 
 #[test]
-fn boot_a_corrupt_frame_and_a_broken_stream_are_noticed_and_mended() {
+fn privileged_a_corrupt_frame_and_a_broken_stream_are_noticed_and_mended() {
     let misdeed = |name: &str, number: usize, mut bytes: Vec<u8>| {
         if name.ends_with(".zst") {
             match number {
@@ -62,53 +62,58 @@ fn boot_a_corrupt_frame_and_a_broken_stream_are_noticed_and_mended() {
         }
         Some(bytes)
     };
-    let server = Server::start(&directory(), 0, Arc::new(misdeed));
-    let running = start(tiny(), "tiny", cmdline(tiny(), "tiny", &url(&server)), |_| {});
-    expect(&running, "NODE IS UP");
-    let console = running.console();
+    let lan = Lan::new();
+    let server = Server::start_in(&lan, &directory(), 0, Arc::new(misdeed));
+    let mut node = node(&lan, &server, 1024);
+    node.expect("NODE IS UP: node-525400123456");
+    node.expect("ROOT IS TMPFS");
+    let console = node.console();
     assert!(console.contains("going on at"), "{console}");
     assert!(console.contains("wrong digest: bytes"), "{console}");
 }
 
 #[test]
-fn boot_an_image_that_stays_truncated_is_never_started() {
+fn privileged_an_image_that_stays_truncated_is_never_started() {
     let misdeed = |name: &str, _: usize, mut bytes: Vec<u8>| {
         if name.ends_with(".zst") {
             bytes.truncate(bytes.len() - 5000);
         }
         Some(bytes)
     };
-    let server = Server::start(&directory(), 0, Arc::new(misdeed));
-    let running = start(tiny(), "tiny", cmdline(tiny(), "tiny", &url(&server)), |_| {});
-    expect(&running, "truncated, or the connection broke");
-    std::thread::sleep(Duration::from_secs(10));
-    assert!(!running.console().contains("NODE IS UP"), "{}", running.console());
+    let lan = Lan::new();
+    let server = Server::start_in(&lan, &directory(), 0, Arc::new(misdeed));
+    let node = node(&lan, &server, 1024);
+    node.expect_times("truncated, or the connection broke", 2);
+    assert!(!node.console().contains("NODE IS UP"), "{}", node.console());
 }
 
 #[test]
-fn boot_a_server_that_comes_up_late_is_waited_for() {
-    let port = free_port();
-    let words = cmdline(tiny(), "tiny", &format!("http://10.0.2.2:{port}"));
-    let running = start(tiny(), "tiny", words, |_| {});
-    expect(&running, "rootimg.cpio.zst.index:");
-    assert!(!running.console().contains("NODE IS UP"));
-    let _server = good(port);
-    expect(&running, "NODE IS UP");
+fn privileged_a_server_that_comes_up_late_is_waited_for() {
+    let lan = Lan::new();
+    let words = cmdline(tiny(), "tiny", "http://10.0.2.2:8080");
+    let mut node = lan.start(&directory().join("initrd-stateless"), &words, 1024);
+    node.expect("rootimg.cpio.zst.index:");
+    assert!(!node.console().contains("NODE IS UP"));
+    let _server = Server::start_in(&lan, &directory(), 8080, good());
+    node.expect("NODE IS UP");
 }
 
 #[test]
-fn boot_too_little_memory_is_said_before_the_download() {
-    let server = good(0);
-    let running = start(tiny(), "tiny", cmdline(tiny(), "tiny", &url(&server)), |machine| machine.memory_mib = 160);
-    expect(&running, "too little memory: the image needs");
-    let console = running.console();
+fn privileged_too_little_memory_is_said_before_the_download() {
+    let lan = Lan::new();
+    let server = Server::start_in(&lan, &directory(), 0, good());
+    let mut node = node(&lan, &server, 100);
+    node.expect("too little memory: the image needs");
+    let console = node.console();
+    assert!(console.contains(" and 100 MiB are free"), "{console}");
     assert!(!console.contains("fetching") && !console.contains("NODE IS UP"), "{console}");
 }
 
 #[test]
 fn boot_a_card_without_driver_is_named() {
-    let server = good(0);
-    let running = start(tiny(), "tiny", cmdline(tiny(), "tiny", &url(&server)), |machine| {
+    let server = Server::start(&directory(), 0, good());
+    let words = cmdline(tiny(), "tiny", &format!("http://10.0.2.2:{}", server.port));
+    let running = start(tiny(), "tiny", words, |machine| {
         machine.network = vec![("user,id=net0".to_owned(), "e1000,netdev=net0".to_owned())];
     });
     // The cloud kernel has no e1000.
@@ -132,8 +137,26 @@ fn boot_rescue_prints_what_is_known() {
 }
 
 #[test]
-fn boot_without_an_image_the_node_starts_again_after_its_bound() {
-    let running = start(tiny(), "tiny", "console=ttyS0 imgbuild.reboot_after=5".to_owned(), |_| {});
-    expect(&running, "has no imgurl=");
-    expect(&running, "starting again");
+fn privileged_without_an_image_the_node_starts_again_after_its_bound() {
+    let lan = Lan::new();
+    let mut node = lan.start(&directory().join("initrd-stateless"), "imgbuild.reboot_after=2", 1024);
+    node.expect("has no imgurl=");
+    node.expect("starting again");
+    node.expect_restart();
+}
+
+#[test]
+fn privileged_a_lease_is_renewed_where_the_image_has_nothing_that_does() {
+    let lan = Lan::with_leases(8);
+    let server = Server::start_in(&lan, &directory(), 0, good());
+    let mut node = node(&lan, &server, 1024);
+    node.expect("NODE IS UP");
+    assert!(node.console().contains("this program keeps the lease"), "{}", node.console());
+    // The first one, and two renewals, after half of its time each.
+    let began = std::time::Instant::now();
+    while lan.acknowledged() < 3 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{} leases\n{}", lan.acknowledged(), node.console());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(lan.answers(), "{}", node.console());
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use super::machine::{Server, cmdline_of, expect, start};
+use super::namespaced::Lan;
 use super::offline::vendored;
 use super::same_bytes::Mounted;
 use super::{Built, store, tiny};
@@ -279,18 +280,20 @@ fn boot_what_stays_packed_is_mounted_below_an_overlay_and_a_flipped_byte_is_refu
 }
 
 #[test]
-fn boot_other_compressions_and_tar_are_unpacked() {
+fn privileged_other_compressions_and_tar_are_unpacked_on_a_node() {
     let also = ["cpio\"\ncompress = \"lz4", "cpio\"\ncompress = \"none", "tar\"\ncompress = \"gzip"];
     let also = also.map(|form| format!("\n[[pack.also]]\narchive = \"{form}\"\n")).concat();
     let built = Built { space: image(&format!("compress = \"xz\"\n{also}"), ""), key: tiny().key.clone() };
     build(&built.space);
     let directory = built.space.artefact("tiny", ".").canonicalize().unwrap();
     for rootimg in ["rootimg.cpio.xz", "rootimg.cpio.lz4", "rootimg.cpio", "rootimg.tar.gz"] {
-        let server = Server::start(&directory, 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
-        let url = format!("http://10.0.2.2:{}", server.port);
-        let running = start(&built, "tiny", cmdline_of(&built, "tiny", rootimg, &url), |_| {});
-        expect(&running, "NODE IS UP: node-525400123456");
-        expect(&running, "ROOT IS TMPFS");
+        let lan = Lan::new();
+        let server = Server::start_in(&lan, &directory, 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
+        let words = cmdline_of(&built, "tiny", rootimg, &format!("http://10.0.2.2:{}", server.port));
+        let mut node = lan.start(&directory.join("initrd-stateless"), &words, 1024);
+        node.expect("NODE IS UP: node-525400123456");
+        node.expect("ROOT IS TMPFS");
+        node.expect("READS ARE WHOLE");
     }
 }
 

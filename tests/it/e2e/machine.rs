@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use imgbuild::boot::{Machine, Running};
 
 use super::Built;
+use super::namespaced::Lan;
 
 /// How long any machine of these tests may take: software emulation on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -34,9 +35,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves files of a directory on a port (0: a free one).
+    /// Serves files of a directory on a port (0: a free one) of the loopback.
     pub fn start(directory: &Path, port: u16, misdeed: Arc<Misdeed>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        Self::start_on(Ipv4Addr::LOCALHOST, directory, port, misdeed)
+    }
+
+    /// The same on all addresses of a cable's end.
+    pub fn start_in(lan: &Lan, directory: &Path, port: u16, misdeed: Arc<Misdeed>) -> Self {
+        lan.enter(|| Self::start_on(Ipv4Addr::UNSPECIFIED, directory, port, misdeed))
+    }
+
+    fn start_on(address: Ipv4Addr, directory: &Path, port: u16, misdeed: Arc<Misdeed>) -> Self {
+        let listener = TcpListener::bind((address, port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let directory = directory.to_owned();
         let count = Arc::new(AtomicUsize::new(0));

@@ -31,6 +31,7 @@ mod media;
 mod memo;
 mod mini;
 mod mirror;
+mod namespaced;
 mod offline;
 mod options;
 mod otherpkgs;

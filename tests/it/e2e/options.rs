@@ -3,6 +3,7 @@
 use imgbuild::boot::FileServer;
 
 use super::machine::{expect, start};
+use super::namespaced::Lan;
 use super::{Built, store, tiny};
 use crate::support::{Space, copy_tree};
 
@@ -15,7 +16,7 @@ fn copy() -> Space {
 }
 
 #[test]
-fn boot_gzip_throughout_with_an_address_that_is_given() {
+fn privileged_gzip_throughout_with_an_address_that_is_given() {
     let space = copy();
     space.edit(
         "image.toml",
@@ -35,14 +36,16 @@ fn boot_gzip_throughout_with_an_address_that_is_given() {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&listed.stdout).trim().parse::<usize>().unwrap() > 1000);
-    let server = FileServer::start(&space.artefact("tiny", ".").canonicalize().unwrap()).unwrap();
-    let key = tiny().key.clone();
-    let built = Built { space, key };
+    let built = Built { space, key: tiny().key.clone() };
+    let directory = built.space.artefact("tiny", ".").canonicalize().unwrap();
+    let lan = Lan::new();
+    let server = lan.enter(|| FileServer::start_on([10, 0, 2, 2].into(), &directory).unwrap());
     let words = super::machine::cmdline(&built, "tiny", &format!("http://10.0.2.2:{}", server.port()));
-    let running =
-        start(&built, "tiny", format!("{words} ip=10.0.2.77::10.0.2.2:255.255.255.0:given:eth0:none:10.0.2.3"), |_| {});
-    expect(&running, "has 10.0.2.77/24");
-    expect(&running, "NODE IS UP: given");
+    let words = format!("{words} ip=10.0.2.77::10.0.2.2:255.255.255.0:given:eth0:none:10.0.2.3");
+    let mut node = lan.start(&directory.join("initrd-stateless"), &words, 1024);
+    node.expect("has 10.0.2.77/24");
+    node.expect("NODE IS UP: given");
+    assert_eq!(lan.acknowledged(), 0);
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use imgbuild::boot::{Machine, Running};
+use imgbuild::boot::Machine;
 
-use super::machine::{Misdeed, QUICK, Server, expect};
+use super::machine::{QUICK, Server, expect};
+use super::namespaced::{Lan, Node};
 use super::{shared, store, tiny};
 use crate::support::{Space, copy_tree};
 
@@ -179,39 +179,35 @@ fn two_publishers_at_once_wait_for_one_another() {
     shell(&directory.path().join("a/b"), "sha256sum -c rootimg.cpio.gz.sha256");
 }
 
-/// A server of what is published, whose answers can be corrupt.
-fn server(misdeed: Arc<Misdeed>) -> Server {
-    Server::start(published().path(), 0, misdeed)
+/// What xCAT's nodeset has a node started with: its words, its order, its two slashes.
+fn words(port: u16, card: &str) -> String {
+    format!(
+        "imgurl=http://10.0.2.2:{port}//{ROOTIMGDIR}/rootimg.cpio.gz XCAT=10.0.2.2:3001 NODE=node1 FC=0 XCATHTTPPORT=80 {card} console=ttyS0"
+    )
 }
 
-/// Starts a node as xCAT's nodeset has it started: its words, its order, its two slashes.
-fn boot(port: u16, card: &str) -> Running {
-    boot_from(&target(published()), port, card)
-}
-
-fn boot_from(directory: &Path, port: u16, card: &str) -> Running {
-    let words = format!(
-        "imgurl=http://10.0.2.2:{port}//{ROOTIMGDIR}/rootimg.cpio.gz XCAT=10.0.2.2:3001 NODE=node1 FC=0 XCATHTTPPORT=80 {card} console=ttyS0 {QUICK}"
-    );
-    let machine = Machine {
-        kernel: directory.join("kernel"),
-        initrd: directory.join("initrd-stateless.gz"),
-        cmdline: words,
-        memory_mib: 1024,
-        cpus: 1,
-        processor: Machine::MODERN,
-        network: vec![Machine::user_network("52:54:00:12:34:56", None)],
-        disks: Vec::new(),
-    };
-    machine.start().unwrap()
+/// Starts a node in namespaces from a directory's initrd.
+fn node(lan: &Lan, directory: &Path, server: &Server, card: &str) -> Node {
+    lan.start(&directory.join("initrd-stateless.gz"), &words(server.port, card), 1024)
 }
 
 const CARD: &str = "BOOTIF=52:54:00:12:34:56";
 
 #[test]
 fn boot_by_xcats_command_line_checks_the_digest_file() {
-    let server = server(Arc::new(|_: &str, _, bytes| Some(bytes)));
-    let running = boot(server.port, CARD);
+    let server = Server::start(published().path(), 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
+    let directory = target(published());
+    let machine = Machine {
+        kernel: directory.join("kernel"),
+        initrd: directory.join("initrd-stateless.gz"),
+        cmdline: format!("{} {QUICK}", words(server.port, CARD)),
+        memory_mib: 1024,
+        cpus: 1,
+        processor: Machine::MODERN,
+        network: vec![Machine::user_network("52:54:00:12:34:56", None)],
+        disks: Vec::new(),
+    };
+    let running = machine.start().unwrap();
     expect(&running, "NODE IS UP: node1 ");
     expect(&running, "ROOT IS TMPFS");
     let console = running.console();
@@ -219,17 +215,18 @@ fn boot_by_xcats_command_line_checks_the_digest_file() {
 }
 
 #[test]
-fn boot_without_a_digest_file_says_so_and_comes_up() {
+fn privileged_without_a_digest_file_it_says_so_and_comes_up() {
     // By the names that a node's own udev would give: nobody is called eno1 here.
     let gone = |name: &str, _, bytes| (!name.ends_with(".sha256")).then_some(bytes);
     let space = copy();
     publish(&space).good();
     std::fs::remove_file(target(&space).join("rootimg.cpio.gz.sha256")).unwrap();
-    let server = Server::start(space.path(), 0, Arc::new(gone));
-    let running = boot(server.port, "netdev=eno1");
-    expect(&running, "no interface is called eno1 here");
-    expect(&running, "NODE IS UP: node1 ");
-    let console = running.console();
+    let lan = Lan::new();
+    let server = Server::start_in(&lan, space.path(), 0, Arc::new(gone));
+    let mut node = node(&lan, &target(&space), &server, "netdev=eno1");
+    node.expect("no interface is called eno1 here");
+    node.expect("NODE IS UP: node1 ");
+    let console = node.console();
     assert!(
         console.contains("there is no http://10.0.2.2:") && console.contains("but not for who made it"),
         "{console}"
@@ -237,22 +234,23 @@ fn boot_without_a_digest_file_says_so_and_comes_up() {
 }
 
 #[test]
-fn boot_with_a_digest_file_of_another_image_is_refused() {
+fn privileged_a_digest_file_of_another_image_is_refused() {
     let other = |name: &str, _, bytes: Vec<u8>| match name.ends_with(".sha256") {
         true => Some(String::from_utf8(bytes).unwrap().replace(['1', '2', '3'], "0").into_bytes()),
         false => Some(bytes),
     };
-    let server = server(Arc::new(other));
-    let running = boot(server.port, "ifname=eno1:52:54:00:12:34:56 netdev=eno1");
-    expect(&running, "wrong digest: http://10.0.2.2:");
-    expect(&running, "rootimg.cpio.gz.sha256 says");
-    std::thread::sleep(Duration::from_secs(10));
-    let console = running.console();
+    let lan = Lan::new();
+    let server = Server::start_in(&lan, published().path(), 0, Arc::new(other));
+    let mut node = node(&lan, &target(published()), &server, "ifname=eno1:52:54:00:12:34:56 netdev=eno1");
+    node.expect("wrong digest: http://10.0.2.2:");
+    node.expect("rootimg.cpio.gz.sha256 says");
+    node.expect_times("wrong digest:", 3);
+    let console = node.console();
     assert!(!console.contains("fetching") && !console.contains("NODE IS UP"), "{console}");
 }
 
 #[test]
-fn boot_of_an_image_that_is_replaced_meanwhile_starts_over() {
+fn privileged_a_boot_of_an_image_that_is_replaced_meanwhile_starts_over() {
     let space = Arc::new(copy());
     publish(&space).good();
     let directory = target(&space);
@@ -271,10 +269,11 @@ fn boot_of_an_image_that_is_replaced_meanwhile_starts_over() {
         }
         std::fs::read(target(&publisher).join("rootimg.cpio.gz")).ok()
     };
-    let server = Server::start(space.path(), 0, Arc::new(misdeed));
-    let running = boot_from(machine.path(), server.port, CARD);
-    expect(&running, "was replaced on the server while it was fetched: starting over");
-    expect(&running, "NODE IS UP: node1 ");
+    let lan = Lan::new();
+    let server = Server::start_in(&lan, space.path(), 0, Arc::new(misdeed));
+    let mut node = node(&lan, machine.path(), &server, CARD);
+    node.expect("was replaced on the server while it was fetched: starting over");
+    node.expect("NODE IS UP: node1 ");
     assert_ne!(std::fs::read(directory.join("rootimg.cpio.gz.index")).unwrap(), index);
 }
 
