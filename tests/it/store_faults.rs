@@ -19,8 +19,10 @@ const DEED: &str = "IMGBUILD_TEST_DEED";
 const PLACE: &str = "IMGBUILD_TEST_STORE";
 const EPOCH: i64 = 1_700_000_000;
 
-/// Actions of the made-up image, each with the one below it and its files.
-const LAYERS: [(&str, Option<&str>, [(&str, &str); 2]); 2] = [
+/// An action of the made-up image, the one below it, and its files with their content.
+type Made = (&'static str, Option<&'static str>, [(&'static str, &'static str); 2]);
+
+const LAYERS: [Made; 2] = [
     ("rootfs/base", None, [("etc/hostname", "node\n"), ("usr/bin/tool", "#!/bin/sh\n")]),
     ("rootfs/sync", Some("rootfs/base"), [("etc/motd", "a node\n"), ("etc/hostname", "another\n")]),
 ];
@@ -105,6 +107,9 @@ fn damages(store: &Store) -> BTreeSet<String> {
         .filter(|item| item.kind == ItemKind::Manifest)
         .filter_map(|item| Digest::parse(item.path.rsplit('/').next().unwrap()).ok())
         .collect();
+    // Whatever the time is, what is made is the same.
+    let times = layers.iter().filter_map(|layer| store.manifest(layer).ok()).flat_map(|manifest| manifest.0);
+    found.extend(times.filter(|(_, entry)| entry.mtime > EPOCH).map(|(path, _)| format!("{path} is of today")));
     found.extend(check_layers(&layers).unwrap().iter().map(|one| Store::tree_name(&one.layer)));
     found
 }

@@ -3,10 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
-use dhcproto::{Decodable, Decoder, Encodable, Encoder};
-
 use super::lease::{Interface, Lease};
+use super::message::{Code, Kind, Message};
 use crate::sys::PacketSocket;
 use crate::{say, sys};
 
@@ -22,40 +20,23 @@ fn mac_bytes(mac: &str) -> Option<[u8; 6]> {
     Some(bytes)
 }
 
-/// Bytes of a message without options, and what stands at their end. Source: RFC 2131, section 2 and 3.
-const HEADER: usize = 240;
-const MAGIC: [u8; 4] = [99, 130, 83, 99];
-
-/// A request that says nothing yet. Not `Message::default()`, which draws a random number, for which a static program waits
-/// until the kernel has collected some: for ever, on a machine whose processor makes none and on which nothing happens.
-fn blank() -> Result<Message, String> {
-    let mut bytes = [0; HEADER];
-    // A request; Ethernet, whose addresses have six bytes.
-    bytes[..3].copy_from_slice(&[1, 1, 6]);
-    bytes[HEADER - MAGIC.len()..].copy_from_slice(&MAGIC);
-    Message::decode(&mut Decoder::new(&bytes)).map_err(|error| format!("no DHCP message can be made: {error}"))
-}
-
-fn message(kind: MessageType, mac: &[u8; 6], transaction: u32, seconds: u16) -> Result<Message, String> {
-    let mut message = blank()?;
-    message.set_opcode(Opcode::BootRequest).set_chaddr(mac).set_xid(transaction).set_secs(seconds);
-    message.set_flags(Flags::default().set_broadcast());
-    let options = message.opts_mut();
-    options.insert(DhcpOption::MessageType(kind));
+fn message(kind: Kind, mac: [u8; 6], transaction: u32, seconds: u16) -> Message {
+    let mut message = Message::question(kind, mac, transaction, seconds);
     let mut identifier = vec![1];
-    identifier.extend_from_slice(mac);
-    options.insert(DhcpOption::ClientIdentifier(identifier));
-    options.insert(DhcpOption::MaxMessageSize(1472));
-    options.insert(DhcpOption::ParameterRequestList(vec![
-        OptionCode::SubnetMask,
-        OptionCode::Router,
-        OptionCode::DomainNameServer,
-        OptionCode::DomainName,
-        OptionCode::Hostname,
-        OptionCode::InterfaceMtu,
-        OptionCode::AddressLeaseTime,
-    ]));
-    Ok(message)
+    identifier.extend_from_slice(&mac);
+    message.add(Code::ClientIdentifier, &identifier);
+    message.add(Code::MaxMessageSize, &1472u16.to_be_bytes());
+    let wanted = [
+        Code::SubnetMask,
+        Code::Router,
+        Code::NameServer,
+        Code::DomainName,
+        Code::HostName,
+        Code::Mtu,
+        Code::LeaseTime,
+    ];
+    message.add(Code::ParameterRequestList, &wanted.map(|code| code as u8));
+    message
 }
 
 /// An IPv4 packet with a UDP datagram from port 68 to port 67. Source: RFC 791, RFC 768.
@@ -99,62 +80,30 @@ fn payload(packet: &[u8]) -> Option<Message> {
     }
     let length = usize::from(u16::from_be_bytes([*udp.get(4)?, *udp.get(5)?]));
     let data = udp.get(8..length.min(udp.len()))?;
-    Message::decode(&mut Decoder::new(data)).ok()
-}
-
-fn kind(message: &Message) -> Option<MessageType> {
-    match message.opts().get(OptionCode::MessageType) {
-        Some(DhcpOption::MessageType(kind)) => Some(*kind),
-        _ => None,
-    }
+    Message::decode(data)
 }
 
 fn server(message: &Message) -> Ipv4Addr {
-    match message.opts().get(OptionCode::ServerIdentifier) {
-        Some(DhcpOption::ServerIdentifier(address)) => *address,
-        _ => message.siaddr(),
-    }
+    message.address(Code::ServerIdentifier).unwrap_or(message.server)
 }
 
 fn lease(message: &Message, interface: &Interface) -> Lease {
-    let options = message.opts();
-    let prefix = match options.get(OptionCode::SubnetMask) {
-        Some(DhcpOption::SubnetMask(mask)) => u32::from(*mask).leading_ones() as u8,
-        _ => 24,
-    };
-    let text = |code| match options.get(code) {
-        Some(DhcpOption::DomainName(text) | DhcpOption::Hostname(text)) => {
-            let good =
-                !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-            good.then(|| text.clone())
-        }
-        _ => None,
+    let text = |code| {
+        let good = |text: &String| {
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+        };
+        message.text(code).filter(good)
     };
     Lease {
         interface: interface.clone(),
-        address: message.yiaddr(),
-        prefix,
-        gateway: match options.get(OptionCode::Router) {
-            Some(DhcpOption::Router(routers)) => routers.first().copied(),
-            _ => None,
-        },
-        dns: match options.get(OptionCode::DomainNameServer) {
-            Some(DhcpOption::DomainNameServer(servers)) => servers.clone(),
-            _ => Vec::new(),
-        },
-        domain: text(OptionCode::DomainName),
-        hostname: text(OptionCode::Hostname),
-        dhcp: Some((
-            server(message),
-            match options.get(OptionCode::AddressLeaseTime) {
-                Some(DhcpOption::AddressLeaseTime(seconds)) => *seconds,
-                _ => 3600,
-            },
-        )),
-        mtu: match options.get(OptionCode::InterfaceMtu) {
-            Some(DhcpOption::InterfaceMtu(mtu)) => Some(*mtu),
-            _ => None,
-        },
+        address: message.yours,
+        prefix: message.address(Code::SubnetMask).map_or(24, |mask| u32::from(mask).leading_ones() as u8),
+        gateway: message.address(Code::Router),
+        dns: message.addresses(Code::NameServer),
+        domain: text(Code::DomainName),
+        hostname: text(Code::HostName),
+        dhcp: Some((server(message), message.number(Code::LeaseTime).unwrap_or(3600))),
+        mtu: message.short(Code::Mtu),
     }
 }
 
@@ -174,22 +123,20 @@ impl<'a> Conversation<'a> {
     }
 
     fn send(&self, message: &Message, from: Ipv4Addr) -> Result<(), String> {
-        let mut bytes = Vec::new();
-        message.encode(&mut Encoder::new(&mut bytes)).map_err(|error| error.to_string())?;
         self.socket
-            .send(&packet(&bytes, from))
+            .send(&packet(&message.encode(), from))
             .map_err(|error| format!("{}: cannot send: {error}", self.interface.name))
     }
 
     /// Waits for an answer of one of some kinds.
-    fn receive(&self, wanted: &[MessageType], until: Instant) -> Option<Message> {
+    fn receive(&self, wanted: &[Kind], until: Instant) -> Option<Message> {
         let mut buffer = vec![0u8; 4096];
         loop {
             let left = until.checked_duration_since(Instant::now())?;
             let length = self.socket.receive(&mut buffer, left)?;
             let Some(message) = payload(&buffer[..length]) else { continue };
-            let mine = message.xid() == self.transaction && message.chaddr() == self.mac;
-            if mine && kind(&message).is_some_and(|kind| wanted.contains(&kind)) {
+            let mine = message.transaction == self.transaction && message.card == self.mac;
+            if mine && message.kind().is_some_and(|kind| wanted.contains(&kind)) {
                 return Some(message);
             }
         }
@@ -198,14 +145,14 @@ impl<'a> Conversation<'a> {
     /// Asks once; the time doubles with each try.
     fn ask(&self, wait: Duration, seconds: u16) -> Result<Option<Lease>, String> {
         let nobody = Ipv4Addr::UNSPECIFIED;
-        self.send(&message(MessageType::Discover, &self.mac, self.transaction, seconds)?, nobody)?;
-        let Some(offer) = self.receive(&[MessageType::Offer], Instant::now() + wait) else { return Ok(None) };
-        let mut request = message(MessageType::Request, &self.mac, self.transaction, seconds)?;
-        request.opts_mut().insert(DhcpOption::RequestedIpAddress(offer.yiaddr()));
-        request.opts_mut().insert(DhcpOption::ServerIdentifier(server(&offer)));
+        self.send(&message(Kind::Discover, self.mac, self.transaction, seconds), nobody)?;
+        let Some(offer) = self.receive(&[Kind::Offer], Instant::now() + wait) else { return Ok(None) };
+        let mut request = message(Kind::Request, self.mac, self.transaction, seconds);
+        request.add(Code::RequestedAddress, &offer.yours.octets());
+        request.add(Code::ServerIdentifier, &server(&offer).octets());
         self.send(&request, nobody)?;
-        match self.receive(&[MessageType::Ack, MessageType::Nak], Instant::now() + wait) {
-            Some(answer) if kind(&answer) == Some(MessageType::Ack) => Ok(Some(lease(&answer, self.interface))),
+        match self.receive(&[Kind::Ack, Kind::Nak], Instant::now() + wait) {
+            Some(answer) if answer.kind() == Some(Kind::Ack) => Ok(Some(lease(&answer, self.interface))),
             Some(_) => Err(format!("the DHCP server {} took its offer back", server(&offer))),
             None => Ok(None),
         }
@@ -250,17 +197,15 @@ pub fn keep(lease: &Lease) -> ! {
         let expires = Instant::now() + Duration::from_secs(u64::from(seconds) / 2);
         loop {
             if let Ok(conversation) = Conversation::open(&current.interface) {
-                let renewal = message(MessageType::Request, &conversation.mac, conversation.transaction, 0);
-                let sent = renewal.and_then(|mut renewal| {
-                    renewal.set_ciaddr(current.address);
-                    conversation.send(&renewal, current.address)
-                });
+                let mut renewal = message(Kind::Request, conversation.mac, conversation.transaction, 0);
+                renewal.client = current.address;
+                let sent = conversation.send(&renewal, current.address);
                 let answer = sent.ok().and_then(|()| {
-                    conversation.receive(&[MessageType::Ack, MessageType::Nak], Instant::now() + Duration::from_secs(4))
+                    conversation.receive(&[Kind::Ack, Kind::Nak], Instant::now() + Duration::from_secs(4))
                 });
                 match answer {
-                    Some(answer) if kind(&answer) == Some(MessageType::Ack) && answer.yiaddr() == current.address => {
-                        current.dhcp = Some((server, lease_seconds(&answer, seconds)));
+                    Some(answer) if answer.kind() == Some(Kind::Ack) && answer.yours == current.address => {
+                        current.dhcp = Some((server, answer.number(Code::LeaseTime).unwrap_or(seconds)));
                         break;
                     }
                     _ => {}
@@ -278,32 +223,25 @@ pub fn keep(lease: &Lease) -> ! {
     }
 }
 
-fn lease_seconds(answer: &Message, default: u32) -> u32 {
-    match answer.opts().get(OptionCode::AddressLeaseTime) {
-        Some(DhcpOption::AddressLeaseTime(seconds)) => *seconds,
-        _ => default,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_can_be_read_by_a_server_and_back() {
+    fn what_is_sent_is_a_packet_to_a_server_with_all_that_it_needs() {
         let mac = mac_bytes("52:54:00:12:34:56").unwrap();
-        let mut bytes = Vec::new();
-        message(MessageType::Discover, &mac, 7, 0).unwrap().encode(&mut Encoder::new(&mut bytes)).unwrap();
-        let mut packet = packet(&bytes, Ipv4Addr::UNSPECIFIED);
-        // To the client's port instead of the server's.
-        packet[22..24].copy_from_slice(&68u16.to_be_bytes());
-        let read = payload(&packet).unwrap();
-        assert_eq!((read.xid(), read.chaddr()), (7, &mac[..]));
+        let question = message(Kind::Discover, mac, 7, 3);
+        let mut packet = packet(&question.encode(), Ipv4Addr::UNSPECIFIED);
         assert_eq!(checksum(&packet[..20]), 0);
-        // As the library makes one, but for the number that it draws.
-        let mut library = Message::default();
-        library.set_chaddr(&[0; 6]).set_xid(0);
-        assert_eq!(blank().unwrap(), library);
+        // It is no answer: neither by its port nor by what it says.
+        assert_eq!(payload(&packet), None);
+        packet[22..24].copy_from_slice(&68u16.to_be_bytes());
+        assert_eq!(payload(&packet), None);
+        // An answer that says the same.
+        packet[28] = 2;
+        let read = payload(&packet).unwrap();
+        assert_eq!((read.transaction, read.card, read.kind()), (7, mac, Some(Kind::Discover)));
+        assert_eq!(read.option(Code::ClientIdentifier), question.option(Code::ClientIdentifier));
         for end in 0..packet.len() {
             let _ = payload(&packet[..end]);
         }

@@ -2,6 +2,7 @@
 
 pub mod dhcp;
 pub mod lease;
+mod message;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

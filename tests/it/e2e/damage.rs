@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::offline::{assert_same, build, fresh, vendored};
+use super::offline::{assert_same, build, vendored, warm};
 use super::tiny;
 use crate::support::Space;
 
@@ -99,7 +99,7 @@ struct Trial {
 
 impl Trial {
     fn new() -> Self {
-        let space = fresh();
+        let space = warm();
         build(&space).good();
         space.run(&["store", "pin", "kept"]).good();
         Self { space, number: 0 }
@@ -351,7 +351,7 @@ fn prepare(space: &Space, command: &[&str]) {
 
 #[test]
 fn a_command_that_takes_things_out_of_the_store_may_be_killed_anywhere() {
-    let space = fresh();
+    let space = warm();
     build(&space).good();
     let saved = tempfile::tempdir().unwrap();
     let file = saved.path().join("saved.tar");

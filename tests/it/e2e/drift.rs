@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::offline::{assert_same, build, fresh};
+use super::offline::{assert_same, build, warm};
 use super::tiny;
 use crate::support::Space;
 
 fn built() -> Space {
-    let space = fresh();
+    let space = warm();
     build(&space).good();
     space
 }

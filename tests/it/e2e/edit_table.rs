@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use super::{mini, store};
+use super::{mini, shared, store};
 use crate::support::{Space, copy_tree, project};
 
 /// One edit.
@@ -368,15 +369,23 @@ const EDITS: &[Edit] = &[
     }),
 ];
 
-/// A store with packages only, so that what runs does not depend on what other tests built.
-fn own_store() -> PathBuf {
-    // The shared store has packages as soon as this one was built.
-    mini();
-    let own = store().with_file_name("table-store");
-    let _ = std::fs::remove_dir_all(&own);
-    std::fs::create_dir_all(own.join("v1")).unwrap();
-    link(&store().join("v1/packages"), &own.join("v1/packages"));
-    own
+/// The recipe that is edited, built in a store of its own, so that what runs does not depend on what other tests built; once for
+/// all tests of the table. The store lies beside the recipe.
+fn base() -> Space {
+    let place = shared::once("edit-table", |place| {
+        let table_store = place.join("store");
+        std::fs::create_dir_all(table_store.join("v1")).unwrap();
+        std::fs::set_permissions(&table_store, PermissionsExt::from_mode(0o700)).unwrap();
+        // The shared store has packages as soon as this one was built.
+        mini();
+        let copied = Command::new("cp").arg("-a").arg(store().join("v1/packages")).arg(table_store.join("v1")).status();
+        assert!(copied.unwrap().success());
+        std::fs::create_dir(place.join("recipe")).unwrap();
+        let space = Space::kept(&place.join("recipe")).with_store(&table_store);
+        write_recipe(&space);
+        space.run(&["build"]).good();
+    });
+    Space::kept(&place.join("recipe")).with_store(&place.join("store"))
 }
 
 /// Copies a directory; files get second names.
@@ -387,20 +396,18 @@ fn link(from: &Path, to: &Path) {
 
 /// The recipe that is edited: the example `mini` without its sshd (each package is installed some thirty times) and with one of
 /// each list.
-fn recipe(store: &Path) -> Space {
-    let space = Space::new().with_store(store);
+fn write_recipe(space: &Space) {
     copy_tree(mini().space.path(), space.path());
     space.edit("image.toml", ", \"openssh-server\"]", "]");
     space.edit("image.toml", "install = [", "lists = [\"a.pkglist\"]\ninstall = [");
     space.write("a.pkglist", "udev\n").write("site/motd", "a node\n").write("site/input", "input\n");
     space.write("a.synclist", "site/motd -> /etc/motd\n");
     space.write("mini.postinstall", "#!/bin/sh\nset -e\ncp site/input \"$1/etc/made\"\n");
-    chmod(&space, "mini.postinstall", 0o755);
-    chmod(&space, "site/motd", 0o644);
+    chmod(space, "mini.postinstall", 0o755);
+    chmod(space, "site/motd", 0o644);
     let tables =
         "[postinstall]\nscript = \"mini.postinstall\"\ninputs = [\"site/input\"]\n\n[sync]\nlists = [\"a.synclist\"]";
-    add_table(&space, tables);
-    space
+    add_table(space, tables);
 }
 
 /// Paths of all fields of a recipe: `table.key`, `table.*.key` for tables with names of the user's. What a variant says is
@@ -507,19 +514,25 @@ fn artefacts(space: &Space, image: &str) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// A copy of the recipe with its lock.
+fn copy_of(base: &Space, in_store: &Path) -> Space {
+    let space = Space::new().with_store(in_store);
+    copy_tree(base.path(), space.path());
+    std::fs::copy(base.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    space
+}
+
 #[test]
-fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
+fn network_each_edit_is_planned_with_its_cause() {
     let edited: BTreeSet<String> = EDITS.iter().flat_map(|edit| edit.fields).map(|field| (*field).to_owned()).collect();
     assert_eq!(edited, fields(), "each field of the schema has an edit, and each edit a field");
-    let table_store = own_store();
-    let base = recipe(&table_store);
-    base.run(&["build"]).good();
-    assert_eq!(base.to_do(), Vec::<String>::new());
-    // A store of its own for the comparison; its trees are the same files.
-    let control_store = store().with_file_name("control-store");
-    let _ = std::fs::remove_dir_all(&control_store);
-    link(&table_store, &control_store);
-    let linked = kept_files(&control_store);
+    let base = base();
+    // Its own store: a copy is another recipe, whose builds others may not know.
+    let own = tempfile::tempdir_in(base.store().parent().unwrap()).unwrap();
+    link(&base.store(), &own.path().join("store"));
+    let space = copy_of(&base, &own.path().join("store"));
+    space.run(&["build", "--locked"]).good();
+    assert_eq!(space.to_do(), Vec::<String>::new());
     let schema = std::fs::read_to_string(project().join("schemas/image.schema.json")).unwrap();
     let mut table = String::new();
     for edit in EDITS {
@@ -537,30 +550,55 @@ fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
             );
             continue;
         }
-        let space = Space::new().with_store(&table_store);
-        copy_tree(base.path(), space.path());
-        std::fs::copy(base.path().join("image.lock"), space.path().join("image.lock")).unwrap();
-        space.run(&["build", "--locked"]).good();
+        // In place: what was built is known of this directory.
         (edit.make)(&space);
+        let ran = space.run(&["plan"]);
         if edit.how == How::Refused {
-            let ran = space.run(&["plan"]);
             assert_eq!(ran.code, 1, "{}", ran.err);
             let _ = writeln!(table, "== {}\n{}", edit.name, problems(&ran.err));
-            continue;
+        } else {
+            let plan = ran.good().out;
+            let plan = steady(&crate::support::without_estimate(&plan));
+            let _ = writeln!(table, "== {}\n{}", edit.name, plan.trim_end());
         }
-        let plan = space.run(&["plan"]).good().out;
-        let _ = writeln!(table, "== {}\n{}", edit.name, steady(&crate::support::without_estimate(&plan)).trim_end());
-        if edit.how == How::Plan {
-            continue;
-        }
+        take_back(&space, &base);
+    }
+    insta::assert_snapshot!(table);
+}
+
+/// Undoes an edit.
+fn take_back(space: &Space, base: &Space) {
+    for entry in std::fs::read_dir(space.path()).unwrap().flatten().filter(|entry| entry.file_name() != "out") {
+        let path = entry.path();
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
+    }
+    copy_tree(base.path(), space.path());
+    std::fs::copy(base.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+}
+
+/// Builds each edit of a part of the table on top of the recipe's own build, and from nothing but packages: the bytes are the same.
+/// What ran is a line each.
+fn build_part(part: usize) -> String {
+    let base = base();
+    let own = tempfile::tempdir_in(base.store().parent().unwrap()).unwrap();
+    let table_store = own.path().join("store");
+    link(&base.store(), &table_store);
+    // A store of its own for the comparison; its trees are the same files.
+    let control_store = own.path().join("control");
+    link(&base.store(), &control_store);
+    let linked = kept_files(&control_store);
+    let mut table = String::new();
+    let built = EDITS.iter().filter(|edit| matches!(edit.how, How::Build | How::Packages));
+    for edit in built.skip(part).step_by(PARTS) {
+        let space = copy_of(&base, &table_store);
+        space.run(&["build", "--locked"]).good();
+        (edit.make)(&space);
         let ran = space.run(&["build"]).good();
         let said = ran.err.lines().find(|line| line.starts_with("ran ")).unwrap();
-        let _ = writeln!(table, "-> {}", said.split(';').next().unwrap());
+        let _ = writeln!(table, "{}: {}", edit.name, said.split(';').next().unwrap());
         let name = if edit.fields == ["image.name"] { "maxi" } else { "mini" };
         let incremental = artefacts(&space, name);
-        let control = Space::new().with_store(&control_store);
-        copy_tree(space.path(), control.path());
-        std::fs::copy(space.path().join("image.lock"), control.path().join("image.lock")).unwrap();
+        let control = copy_of(&space, &control_store);
         let kept: &[&str] = match edit.how {
             How::Packages => &["rootfs/tools", "rootfs/base"],
             _ => &[
@@ -577,7 +615,29 @@ fn network_each_edit_runs_what_it_must_and_gives_the_bytes_of_a_clean_build() {
         assert!(incremental == artefacts(&control, name), "`{}` gives other bytes than a clean build", edit.name);
         shrink(&control_store, &linked);
     }
-    insta::assert_snapshot!(table);
-    let _ = std::fs::remove_dir_all(control_store);
-    let _ = std::fs::remove_dir_all(table_store);
+    table
+}
+
+/// Into how many parts the table is cut; each is a test of its own, and the gate runs some.
+const PARTS: usize = 8;
+
+/// A test for each part, whose snapshot is what ran.
+macro_rules! parts {
+    ($($name:ident $part:literal)*) => {$(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(stringify!($name), build_part($part));
+        }
+    )*};
+}
+
+parts! {
+    network_edits_give_the_bytes_of_a_clean_build_0 0
+    network_edits_give_the_bytes_of_a_clean_build_1 1
+    network_edits_give_the_bytes_of_a_clean_build_2 2
+    network_edits_give_the_bytes_of_a_clean_build_3 3
+    network_edits_give_the_bytes_of_a_clean_build_4 4
+    network_edits_give_the_bytes_of_a_clean_build_5 5
+    network_edits_give_the_bytes_of_a_clean_build_6 6
+    network_edits_give_the_bytes_of_a_clean_build_7 7
 }

@@ -279,11 +279,21 @@ fn boot_what_stays_packed_is_mounted_below_an_overlay_and_a_flipped_byte_is_refu
     }
 }
 
+/// Gives a file `cap_net_raw`: setxattr is 188 here. Source: linux/capability.h, VFS_CAP_REVISION_2.
+const CAPABLE: &str = r#"
+perl -e 'my ($n, $v) = ("security.capability", pack("V5", 0x02000001, 1 << 13, 0, 0, 0)); syscall(188, $ARGV[0], $n, $v, 20, 0) == 0 or die $!' "$1/usr/bin/dpkg"
+"#;
+
+/// Prints it: getxattr is 191.
+const SHOWS_CAPABILITY: &str = r#"perl -e 'my ($f, $n, $v) = ("/usr/bin/dpkg", "security.capability", "\0" x 32); my $l = syscall(191, $f, $n, $v, 32); print "CAPABILITY ", unpack("H*", substr($v, 0, $l)), "\n"'"#;
+
 #[test]
 fn privileged_other_compressions_and_tar_are_unpacked_on_a_node() {
     let also = ["cpio\"\ncompress = \"lz4", "cpio\"\ncompress = \"none", "tar\"\ncompress = \"gzip"];
     let also = also.map(|form| format!("\n[[pack.also]]\narchive = \"{form}\"\n")).concat();
-    let built = Built { space: image(&format!("compress = \"xz\"\n{also}"), ""), key: tiny().key.clone() };
+    let space = image(&format!("compress = \"xz\"\n{also}"), CAPABLE);
+    space.edit("tiny.postinstall", "cat /usr/bin/* ", &format!("{SHOWS_CAPABILITY}\ncat /usr/bin/* "));
+    let built = Built { space, key: tiny().key.clone() };
     build(&built.space);
     let directory = built.space.artefact("tiny", ".").canonicalize().unwrap();
     for rootimg in ["rootimg.cpio.xz", "rootimg.cpio.lz4", "rootimg.cpio", "rootimg.tar.gz"] {
@@ -294,6 +304,7 @@ fn privileged_other_compressions_and_tar_are_unpacked_on_a_node() {
         node.expect("NODE IS UP: node-525400123456");
         node.expect("ROOT IS TMPFS");
         node.expect("READS ARE WHOLE");
+        node.expect(&format!("CAPABILITY {}", "0100000200200000000000000000000000000000"));
     }
 }
 

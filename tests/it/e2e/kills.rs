@@ -1,5 +1,5 @@
 //! Builds killed at named places, whole trees of processes and parents alone: nothing is left, and the next build's bytes
-//! are those of a clean one.
+//! are those of a clean one. Each stage is a test of its own; what the store does by itself is killed in `store_faults.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::offline::{assert_same, fresh, vendored};
+use super::offline::{assert_same, fresh, vendored, warm};
 use super::store;
 use crate::support::{Space, copy_tree};
 
@@ -169,6 +169,7 @@ fn forget(space: &Space, action: &str) {
 }
 
 /// Kills of one stage.
+#[derive(Clone)]
 struct Round<'a> {
     /// What the histogram calls it.
     stage: &'a str,
@@ -197,23 +198,23 @@ fn forget_answers(space: &Space) {
     }
 }
 
-#[test]
-fn two_hundred_kills_leave_nothing_and_change_nothing() {
-    // With synced files, so that every kind of layer is there.
-    let clean = fresh().with_store(&store());
-    clean.write("site/motd", "a node\n").write("a.synclist", "site/motd -> /etc/motd\n");
-    clean.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
-    clean.run(&["build", "--vendor", vendored().to_str().unwrap()]).good();
-    let space = Space::new();
-    copy_tree(clean.path(), space.path());
-    std::fs::copy(clean.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+/// What an action that unpacks packages comes to.
+const UNPACKED: [&str; 4] = ["plain.writing", "plain.keeping", "helper.before", "unpack.package"];
 
-    let made = ["plain.writing", "plain.keeping", "helper.before", "unpack.package"];
-    let rounds = [
+/// In an empty store.
+fn cold() -> Vec<Round<'static>> {
+    vec![
         Round {
             stage: "rootfs (tools)",
             action: None,
-            places: all_of(&[&["download.before-rename"], &STARTED, &made, &SCANNED, &["helper.after"], &COMMITTED]),
+            places: all_of(&[
+                &["download.before-rename"],
+                &STARTED,
+                &UNPACKED,
+                &SCANNED,
+                &["helper.after"],
+                &COMMITTED,
+            ]),
             each: false,
             times: 1,
         },
@@ -224,6 +225,11 @@ fn two_hundred_kills_leave_nothing_and_change_nothing() {
             each: false,
             times: 1,
         },
+    ]
+}
+
+fn kernel() -> Vec<Round<'static>> {
+    vec![
         Round {
             stage: "kernel",
             action: Some("kernel/payload"),
@@ -245,17 +251,15 @@ fn two_hundred_kills_leave_nothing_and_change_nothing() {
             each: false,
             times: 1,
         },
+    ]
+}
+
+fn layers() -> Vec<Round<'static>> {
+    vec![
         Round {
             stage: "rootfs (system)",
             action: Some("rootfs/system"),
             places: all_of(&[&STARTED, &["helper.before", "edit.mounted", "edit.done"], &SCANNED, &COMMITTED]),
-            each: true,
-            times: 1,
-        },
-        Round {
-            stage: "rootfs (postinstall)",
-            action: Some("rootfs/postinstall"),
-            places: all_of(&[&STARTED, &COMMAND, &SCANNED, &COMMITTED]),
             each: true,
             times: 1,
         },
@@ -273,6 +277,21 @@ fn two_hundred_kills_leave_nothing_and_change_nothing() {
             each: true,
             times: 2,
         },
+    ]
+}
+
+fn script() -> Vec<Round<'static>> {
+    vec![Round {
+        stage: "rootfs (postinstall)",
+        action: Some("rootfs/postinstall"),
+        places: all_of(&[&STARTED, &COMMAND, &SCANNED, &COMMITTED]),
+        each: true,
+        times: 1,
+    }]
+}
+
+fn files() -> Vec<Round<'static>> {
+    vec![
         Round {
             stage: "initrd",
             action: Some("initrd/stateless"),
@@ -287,64 +306,128 @@ fn two_hundred_kills_leave_nothing_and_change_nothing() {
             each: true,
             times: 2,
         },
-        Round {
-            stage: "publish",
-            action: None,
-            places: vec![
-                "build.before-publish",
-                "publish.made",
-                "publish.assembled",
-                "publish.written",
-                "publish.renamed",
-                "publish.link-made",
-                "publish.linked",
-                "build.before-root",
-                "store.before-rename",
-            ],
-            each: true,
-            times: 2,
-        },
-    ];
-    let mut histogram: BTreeMap<&str, usize> = BTreeMap::new();
+    ]
+}
+
+fn publish() -> Vec<Round<'static>> {
+    vec![Round {
+        stage: "publish",
+        action: None,
+        places: vec![
+            "build.before-publish",
+            "publish.made",
+            "publish.assembled",
+            "publish.written",
+            "publish.renamed",
+            "publish.link-made",
+            "publish.linked",
+            "build.before-root",
+            "store.before-rename",
+        ],
+        each: true,
+        times: 2,
+    }]
+}
+
+/// While the lock is resolved again from the vendored indices.
+const LOCKING: [&str; 6] = [
+    "lock.before-resolve",
+    "lock.resolved",
+    "lock.before-rename",
+    "command.before",
+    "command.running",
+    "command.running+",
+];
+
+/// The tiny image with synced files, so that every kind of layer is there: built, and a copy that is killed.
+fn trial(in_store: Space) -> (Space, Space) {
+    let clean = fresh().with_store(&store());
+    clean.write("site/motd", "a node\n").write("a.synclist", "site/motd -> /etc/motd\n");
+    clean.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
+    clean.run(&["build", "--vendor", vendored().to_str().unwrap()]).good();
+    copy_tree(clean.path(), in_store.path());
+    std::fs::copy(clean.path().join("image.lock"), in_store.path().join("image.lock")).unwrap();
+    (clean, in_store)
+}
+
+fn kill_all(rounds: &[Round<'_>], (clean, space): &(Space, Space)) {
     let mut whole_tree = false;
-    for round in &rounds {
+    for round in rounds {
         for _ in 0..round.times {
             for (number, place) in round.places.iter().enumerate() {
                 if let Some(action) = round.action.filter(|_| round.each || number == 0) {
-                    forget(&space, action);
+                    forget(space, action);
                 }
                 whole_tree = !whole_tree;
-                kill_at(&space, place, whole_tree);
-                *histogram.entry(round.stage).or_default() += 1;
+                kill_at(space, place, whole_tree);
                 if round.each {
-                    whole_again(&space, &clean, place);
+                    whole_again(space, clean, place);
                 }
             }
             if !round.each && round.stage != "rootfs (tools)" {
-                whole_again(&space, &clean, round.stage);
+                whole_again(space, clean, round.stage);
             }
         }
     }
-    // The lock is resolved again from the vendored indices.
-    for place in [
-        "lock.before-resolve",
-        "lock.resolved",
-        "lock.before-rename",
-        "command.before",
-        "command.running",
-        "command.running+",
-    ] {
-        for _ in 0..2 {
+}
+
+/// One whose store has all.
+fn built() -> (Space, Space) {
+    let trial = trial(warm());
+    trial.1.run(&["build", "--locked", "--vendor", vendored().to_str().unwrap()]).good();
+    trial
+}
+
+#[test]
+fn there_are_two_hundred_places_and_ten_of_each_stage() {
+    let mut histogram: BTreeMap<&str, usize> = BTreeMap::from([("lock", 2 * LOCKING.len())]);
+    for round in [cold(), kernel(), layers(), script(), files(), publish()].concat() {
+        *histogram.entry(round.stage).or_default() += round.times * round.places.len();
+    }
+    let all: usize = histogram.values().sum();
+    assert!(all >= 200 && histogram.values().all(|count| *count >= 10), "{histogram:?}: {all}");
+}
+
+#[test]
+fn kills_in_an_empty_store_leave_nothing_and_change_nothing() {
+    kill_all(&cold(), &trial(Space::new()));
+}
+
+#[test]
+fn kills_of_kernel_and_its_layer_leave_nothing_and_change_nothing() {
+    kill_all(&kernel(), &built());
+}
+
+#[test]
+fn kills_of_layers_that_imgbuild_writes_leave_nothing_and_change_nothing() {
+    kill_all(&layers(), &built());
+}
+
+#[test]
+fn kills_of_a_script_leave_nothing_and_change_nothing() {
+    kill_all(&script(), &built());
+}
+
+#[test]
+fn kills_of_initrd_and_pack_leave_nothing_and_change_nothing() {
+    kill_all(&files(), &built());
+}
+
+#[test]
+fn kills_while_publishing_leave_nothing_and_change_nothing() {
+    kill_all(&publish(), &built());
+}
+
+#[test]
+fn kills_while_resolving_leave_nothing_and_change_nothing() {
+    let (clean, space) = built();
+    for (number, place) in LOCKING.iter().enumerate() {
+        for whole_tree in [number % 2 == 0, number % 2 == 1] {
             let _ = std::fs::remove_file(space.path().join("image.lock"));
             forget_answers(&space);
-            whole_tree = !whole_tree;
             kill_at(&space, place, whole_tree);
-            *histogram.entry("lock").or_default() += 1;
         }
     }
     std::fs::copy(clean.path().join("image.lock"), space.path().join("image.lock")).unwrap();
     whole_again(&space, &clean, "lock");
-    let all: usize = histogram.values().sum();
-    eprintln!("kills by stage: {histogram:?}, {all} in all");
-    assert!(all >= 200 && histogram.values().all(|count| *count >= 10), "{histogram:?}: {all}");
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::offline::{build, fresh, run_through, vendored};
+use super::offline::{build, fresh, run_through, vendored, warm};
 use super::same_bytes::{Mounted, Ordinary, readable_packages};
 use crate::support::Space;
 
@@ -75,7 +75,7 @@ fn package(directory: &Path) -> PathBuf {
 fn what_dpkg_refuses_of_a_package_imgbuild_refuses_with_the_files_name() {
     let directory = tempfile::tempdir().unwrap();
     let whole = std::fs::read(package(directory.path())).unwrap();
-    let space = fresh();
+    let space = warm();
     space.edit("image.toml", "[kernel]", "[otherpkgs]\ndir = \"other\"\ninstall = [\"site-cut\"]\n\n[kernel]");
     std::fs::create_dir(space.path().join("other")).unwrap();
     let file = space.path().join("other/site-cut_1_all.deb");
@@ -134,7 +134,7 @@ fn script(space: &Space, text: &str) {
 
 #[test]
 fn names_that_are_no_utf8_are_in_the_image() {
-    let space = fresh();
+    let space = warm();
     let odd = "cd \"$1\"; d=$(printf 'opt/caf\\351'); mkdir -p \"$d\"; echo kept >\"$d/$(printf 'f\\377')\"; \
                ln -s \"$(printf 'caf\\351')\" opt/link; ln \"$d/$(printf 'f\\377')\" \"$d/second\"";
     script(&space, odd);
@@ -166,7 +166,7 @@ const DEEP: &str = "cd \"$1/opt\"; long=$(printf 'd/%.0s' $(seq 1000)); for one 
 
 #[test]
 fn a_tree_deeper_than_any_path_is_refused_and_leaves_nothing_behind() {
-    let space = fresh();
+    let space = warm();
     let left = || std::fs::read_dir(space.store().join("v1/scratch")).unwrap().count();
     script(&space, DEEP);
     let ran = build(&space);
@@ -183,7 +183,7 @@ fn a_tree_deeper_than_any_path_is_refused_and_leaves_nothing_behind() {
 
 #[test]
 fn a_log_without_end_keeps_its_head_and_tail_and_leftovers_are_counted() {
-    let space = fresh();
+    let space = warm();
     script(&space, "yes 'a line that says nothing' | head -c 80000000; echo the last words; exit 3");
     let ran = build(&space);
     assert_eq!(ran.code, 4, "{}", ran.err);
@@ -204,7 +204,7 @@ fn a_log_without_end_keeps_its_head_and_tail_and_leftovers_are_counted() {
 
 #[test]
 fn a_full_place_for_artefacts_a_store_to_read_only_and_a_lock_that_lies_are_told() {
-    let space = fresh();
+    let space = warm();
     build(&space).good();
     let small = Mounted::new(None, &["-t", "tmpfs", "-o", "size=8m"]);
     let ran = space.run(&["build", "--locked", "--out", small.path.to_str().unwrap()]);

@@ -52,7 +52,7 @@ fn explain_shows_the_inputs_of_an_action() {
 #[test]
 fn gc_keeps_what_the_last_build_uses() {
     // A store of its own: gc takes what other tests use.
-    let space = super::offline::fresh();
+    let space = super::offline::warm();
     super::offline::build(&space).good();
     space.edit("tiny.postinstall", "set -e\n", "set -e\necho more >\"$1/etc/more\"\n");
     super::offline::build(&space).good();

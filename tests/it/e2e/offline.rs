@@ -6,14 +6,14 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use super::tiny;
+use super::{shared, tiny};
 use crate::support::{Ran, Space, copy_tree};
 
 /// All packages of the tiny image, as `imgbuild vendor` keeps them.
 pub fn vendored() -> &'static Path {
     static VENDORED: OnceLock<PathBuf> = OnceLock::new();
     VENDORED.get_or_init(|| {
-        super::shared::once("vendored", |directory| {
+        shared::once("vendored", |directory| {
             let ran = tiny().space.run(&["vendor", directory.to_str().unwrap()]).good();
             assert!(ran.err.contains("needs no network"), "{}", ran.err);
         })
@@ -23,6 +23,22 @@ pub fn vendored() -> &'static Path {
 /// A copy of the tiny image and its lock, with an empty store of its own.
 pub fn fresh() -> Space {
     copied_to(Space::new())
+}
+
+/// The same, with a store of its own in which it is built. Nothing is known of other recipes there, and each file is this store's
+/// alone: it may be damaged.
+pub fn warm() -> Space {
+    let template = shared::once("tiny-store", |place| {
+        let space = copied_to(Space::kept(place));
+        build(&space).good();
+        for known in ["roots", "earlier", "history", "memos"] {
+            let _ = std::fs::remove_dir_all(space.store().join("v1").join(known));
+        }
+    });
+    let space = fresh();
+    let copied = Command::new("cp").arg("-a").arg(template.join(".store")).arg(space.store()).status().unwrap();
+    assert!(copied.success());
+    space
 }
 
 /// The same in a space that is there.

@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
-use super::offline::{SAME, build, fresh, run_through};
+use super::offline::{SAME, build, fresh, run_through, warm};
 use super::same_bytes::Ordinary;
 use crate::support::Ran;
 
 #[test]
 fn a_saved_store_gives_another_user_what_was_built() {
-    let space = fresh();
+    let space = warm();
     build(&space).good();
     let file = space.path().join("store.tar");
     let saved = |ran: Ran| ran.good().err;

@@ -1,6 +1,6 @@
 //! Images that no node could start are refused before anything is packed, with the line at fault.
 
-use super::offline::{build, fresh};
+use super::offline::{build, warm};
 use crate::support::Space;
 
 /// Lets the script end with some more lines.
@@ -26,7 +26,7 @@ fn refused(space: &Space, words: &[&str]) {
 
 #[test]
 fn an_image_that_no_node_could_start_is_refused_with_the_line_at_fault() {
-    let space = fresh();
+    let space = warm();
     let exlist = std::fs::read_to_string(space.path().join("tiny.exlist")).unwrap();
     let lines = exlist.lines().count();
     let exclude = |line: &str| space.write("tiny.exlist", &format!("{exlist}{line}\n")).path().to_owned();
@@ -67,7 +67,7 @@ fn an_image_that_no_node_could_start_is_refused_with_the_line_at_fault() {
 
 #[test]
 fn a_service_whose_program_is_left_out_is_told_with_the_line_at_fault() {
-    let space = fresh();
+    let space = warm();
     let exlist = std::fs::read_to_string(space.path().join("tiny.exlist")).unwrap();
     let lines = exlist.lines().count();
     script(
@@ -101,7 +101,7 @@ fn a_service_whose_program_is_left_out_is_told_with_the_line_at_fault() {
 
 #[test]
 fn a_mount_that_a_node_cannot_make_is_refused_unless_it_may_fail() {
-    let space = fresh();
+    let space = warm();
     let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
     let with = |line: &str| {
         let text = recipe.replacen("[system]\n", &format!("[system]\nfstab = [\n    \"{line}\",\n]\n"), 1);
@@ -135,7 +135,7 @@ fn a_mount_that_a_node_cannot_make_is_refused_unless_it_may_fail() {
 
 #[test]
 fn an_interface_without_its_module_is_told_with_the_file_that_makes_it() {
-    let space = fresh();
+    let space = warm();
     space.write("net/ib0.netdev", "[NetDev]\nName=ib0.8001\nKind=ipoib\n");
     space.write("net/bond0.netdev", "[NetDev]\nName=bond0\nKind=bond\n");
     space.write(

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::offline::{assert_same, build, fresh, vendored};
+use super::offline::{assert_same, build, fresh, vendored, warm};
 use super::tiny;
 use crate::support::Space;
 
@@ -29,7 +29,7 @@ fn entries(space: &Space, below: &str) -> usize {
 
 #[test]
 fn gc_keeps_pins_and_as_many_builds_as_it_is_told_and_says_the_bytes() {
-    let space = fresh();
+    let space = warm();
     let system = "[system]\nhostname = \"one\"\n";
     space.edit("image.toml", "[system]\n", system);
     build(&space).good();
@@ -136,7 +136,7 @@ fn gc_leaves_what_was_just_fetched_and_logs_that_a_message_names() {
 
 #[test]
 fn gc_takes_nothing_from_a_build_that_runs_in_another_process() {
-    let space = fresh();
+    let space = warm();
     build(&space).good();
     space.edit("image.toml", "[system]\n", "[system]\nhostname = \"other\"\n");
     let sign = tempfile::tempdir().unwrap();
@@ -181,7 +181,7 @@ fn some_file(space: &Space, below: &str) -> PathBuf {
 
 #[test]
 fn verify_names_all_that_is_damaged_and_repair_lets_the_next_build_make_it_again() {
-    let space = fresh();
+    let space = warm();
     build(&space).good();
     let ran = space.run(&["store", "verify"]).good();
     assert!(ran.err.contains(" read, 0 damaged"), "{}", ran.err);
