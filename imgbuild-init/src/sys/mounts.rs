@@ -21,14 +21,21 @@ pub fn mount_kernel_trees() {
         ("tmpfs", "/run", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=755"),
     ] {
         let _ = std::fs::create_dir_all(target);
-        match mount(source, target, kind, flags, data) {
-            // Who started this program may have done it already, as a container does.
-            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => {
-                crate::say!("{target} cannot be mounted: {error}");
-            }
-            _ => {}
+        // Who started this program may have done it, as in a container.
+        if is_mount_point(target) {
+            continue;
+        }
+        if let Err(error) = mount(source, target, kind, flags, data) {
+            crate::say!("{target} cannot be mounted: {error}");
         }
     }
+}
+
+/// Whether a directory is on another file system than the root.
+fn is_mount_point(path: &str) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &str| std::fs::metadata(path).map(|found| found.dev());
+    device(path).is_ok_and(|one| device("/").is_ok_and(|root| root != one))
 }
 
 /// Makes the file system of the new root.

@@ -41,7 +41,7 @@ fn privileged_a_wrong_digest_is_said_and_never_started() {
     let words = cmdline(tiny(), "tiny", &format!("http://10.0.2.2:{}", server.port));
     let at = words.find("sha256:").unwrap() + 7;
     let wrong = format!("{}{}{}", &words[..at], "0".repeat(64), &words[at + 64..]);
-    let node = lan.start(&directory().join("initrd-stateless"), &wrong, 1024);
+    let mut node = lan.start(&directory().join("initrd-stateless"), &wrong, 1024);
     // Patience: it goes on asking.
     node.expect_times("wrong digest:", 3);
     assert!(!node.console().contains("NODE IS UP"), "{}", node.console());
@@ -82,7 +82,7 @@ fn privileged_an_image_that_stays_truncated_is_never_started() {
     };
     let lan = Lan::new();
     let server = Server::start_in(&lan, &directory(), 0, Arc::new(misdeed));
-    let node = node(&lan, &server, 1024);
+    let mut node = node(&lan, &server, 1024);
     node.expect_times("truncated, or the connection broke", 2);
     assert!(!node.console().contains("NODE IS UP"), "{}", node.console());
 }

@@ -39,7 +39,7 @@ fn privileged_gzip_throughout_with_an_address_that_is_given() {
     let built = Built { space, key: tiny().key.clone() };
     let directory = built.space.artefact("tiny", ".").canonicalize().unwrap();
     let lan = Lan::new();
-    let server = lan.enter(|| FileServer::start_on([10, 0, 2, 2].into(), &directory).unwrap());
+    let server = lan.enter(|| FileServer::start_on([0, 0, 0, 0].into(), &directory).unwrap());
     let words = super::machine::cmdline(&built, "tiny", &format!("http://10.0.2.2:{}", server.port()));
     let words = format!("{words} ip=10.0.2.77::10.0.2.2:255.255.255.0:given:eth0:none:10.0.2.3");
     let mut node = lan.start(&directory.join("initrd-stateless"), &words, 1024);
