@@ -1,7 +1,7 @@
 //! Named places at which tests stop the program to kill it; in other builds they are nothing.
 //!
 //! `IMGBUILD_FAULT=NAME` with `IMGBUILD_FAULT_FILE=PATH`: whoever comes to the place NAME for the first time writes PATH
-//! and waits for ever. With `IMGBUILD_FAULT=NAME+` it goes on: the kill comes while it works.
+//! and waits until it is gone: for ever, where the test kills it. With `IMGBUILD_FAULT=NAME+` it goes on: the kill comes while it works.
 
 /// Variables that a helper process inherits.
 #[cfg(feature = "e2e")]
@@ -21,11 +21,14 @@ pub fn point(name: &str) {
     }
     let Some(file) = std::env::var_os("IMGBUILD_FAULT_FILE") else { return };
     // The first one that comes here, in whichever process.
-    let made = std::fs::File::options().write(true).create_new(true).open(file);
-    if made.is_ok() && goes_on.is_none() {
-        loop {
-            std::thread::sleep(std::time::Duration::from_secs(3600));
-        }
+    static CAME: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    if CAME.swap(true, std::sync::atomic::Ordering::Relaxed) {
+        return;
+    }
+    let file = std::path::PathBuf::from(file);
+    let made = std::fs::File::options().write(true).create_new(true).open(&file);
+    while made.is_ok() && goes_on.is_none() && file.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
 

@@ -288,3 +288,54 @@ fn what_plans_are_made_of_is_read_through_the_witness() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Modules and functions of the tests of `it`, as their names begin in a test program's list.
+fn tests_of_it() -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in sources("tests/it") {
+        let below = path.strip_prefix(project().join("tests/it")).unwrap().with_extension("");
+        let parts: Vec<&str> =
+            below.iter().map(|part| part.to_str().unwrap()).filter(|part| !matches!(*part, "mod" | "main")).collect();
+        let module = parts.join("::");
+        let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        found.extend(words.filter(|word| word.contains('_')).map(|word| format!("it::{module}::{word}")));
+    }
+    found
+}
+
+#[test]
+fn each_tier_names_tests_and_sources_that_there_are() {
+    let text = std::fs::read_to_string(project().join("tests/gate/tiers.toml")).unwrap();
+    let tiers: toml::Table = toml::from_str(&text).unwrap();
+    let strings = |value: &toml::Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect()
+    };
+    let tests = tests_of_it();
+    let is_test = |name: &str| match name.strip_suffix("::") {
+        Some(_) => tests.iter().any(|test| test.starts_with(name)),
+        None => tests.iter().any(|test| test == name),
+    };
+    let (mut wrong, mut seen, mut held) = (Vec::new(), BTreeSet::new(), strings(&tiers["gate"]["sources"]));
+    for group in tiers["group"].as_array().unwrap() {
+        let name = group["name"].as_str().unwrap();
+        wrong.extend((!seen.insert(name.to_owned())).then(|| format!("two groups are called {name}")));
+        for test in strings(&group["tests"]) {
+            wrong.extend((!is_test(&test)).then(|| format!("{name}: there is no test {test}")));
+            wrong.extend((!seen.insert(test.clone())).then(|| format!("{test} is in two groups")));
+        }
+        held.extend(strings(&group["sources"]));
+    }
+    wrong.extend(held.iter().filter(|path| !project().join(path).exists()).map(|path| format!("{path} is not there")));
+    // Whatever changes, some test is asked for by it.
+    let mut folders = vec![project().join("imgbuild-init/src")];
+    for below in ["src", "src/stage", "src/stage/actions", "src/distro"] {
+        let entries = std::fs::read_dir(project().join(below)).unwrap().map(|entry| entry.unwrap().path());
+        folders.extend(entries.filter(|path| path.is_dir()));
+    }
+    for folder in folders {
+        let name = format!("{}/", folder.strip_prefix(project()).unwrap().display());
+        let has = held.iter().any(|path| path.starts_with(&name) || name.starts_with(path.as_str()));
+        wrong.extend((!has).then(|| format!("{name} belongs to no group, and not to the gate")));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

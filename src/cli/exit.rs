@@ -100,6 +100,7 @@ impl From<&StageError> for Exit {
             | StageError::NotToReproduce { .. }
             | StageError::Lock(_)
             | StageError::Input { .. }
+            | StageError::Changed { .. }
             | StageError::Refused { .. }
             // As with a package that no archive has: the line of the recipe is what must change.
             | StageError::Units { .. } => Self::Input,

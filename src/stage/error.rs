@@ -79,6 +79,15 @@ pub enum StageError {
     #[error("cannot read `{file}`: {source}")]
     #[diagnostic(code(stage::input))]
     Input { file: String, source: std::io::Error },
+    /// A file of the build host is not what it was when the key was made.
+    #[error("`{file}` changed while the image was built")]
+    #[diagnostic(
+        code(stage::changed),
+        help(
+            "build again: it takes the file as it is now. Nothing was published, and nothing is kept of the action that would have used it"
+        )
+    )]
+    Changed { file: String },
     /// The artefacts cannot be written.
     #[error("cannot {intent} `{path}`: {source}")]
     #[diagnostic(code(stage::publish), help("nothing was published, the previous artefacts stay"))]

@@ -96,7 +96,6 @@ class Tiers:
     def __init__(self):
         data = tomllib.loads(TIERS.read_text())
         self.alone = data["alone"]
-        self.long = data["long"]["tests"]
         self.groups = data["group"]
         self.rotating = data["rotation"]["cpu_seconds"]
         self.changed_at_most = data["rotation"]["changed_cpu_seconds"]
@@ -105,9 +104,7 @@ class Tiers:
         return next((group["name"] for group in self.groups if belongs(name, group["tests"])), None)
 
     def tier(self, name):
-        """The tier of an end-to-end test: gate, a group, or long."""
-        if belongs(name, self.long):
-            return "long"
+        """The tier of a test that is a process: gate, or its group."""
         group = self.group_of(name)
         return f"group {group}" if group else "gate"
 

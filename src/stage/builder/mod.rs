@@ -10,4 +10,5 @@ pub mod run;
 pub mod schedule;
 pub mod shared;
 pub mod supply;
+pub mod taken;
 pub mod trace;

@@ -142,7 +142,7 @@ fn whole_again(space: &Space, clean: &Space, after: &str) {
 }
 
 /// Takes the record of an action out of the store, and the frames for the pack stage: it runs again, with the same inputs.
-fn forget(space: &Space, action: &str) {
+pub fn forget(space: &Space, action: &str) {
     let inner = space.store().join("v1");
     let mut found = 0;
     for name in names(&inner.join("actions")) {

@@ -6,6 +6,7 @@ mod cache;
 mod capture;
 #[cfg(corpus)]
 mod centos;
+mod changed_inputs;
 mod ci;
 pub mod closure;
 mod compute;

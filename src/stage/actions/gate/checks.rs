@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::recipe::{Clause, Export, Family, ModulesFrom, Mount, Recipe, SyncedKind};
+use crate::recipe::{Clause, Export, Family, ModulesFrom, Mount, Recipe, SyncedFile, SyncedKind};
 use crate::sandbox::helper::News;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
@@ -37,7 +37,10 @@ const DRIVER_FILES: [&str; 4] = ["usr/lib/modules/", "usr/lib/firmware/", "etc/m
 ///
 /// # Errors
 /// [`StageError::Gate`] with the files or lines.
-pub fn check_synced(recipe: &Recipe) -> Result<(), StageError> {
+pub fn check_synced(
+    recipe: &Recipe,
+    text_of: &dyn Fn(&SyncedFile) -> Result<String, StageError>,
+) -> Result<(), StageError> {
     if recipe.model.initrd.modules_from == ModulesFrom::Kernel {
         let place = |destination: &str| {
             let path = destination.trim_start_matches('/').to_owned();
@@ -59,13 +62,12 @@ pub fn check_synced(recipe: &Recipe) -> Result<(), StageError> {
         refuse(&files)?;
     }
     for (file, path) in [("fstab", "/etc/fstab"), ("exports", "/etc/exports")] {
-        let replaces = |synced: &&crate::recipe::SyncedFile| {
+        let replaces = |synced: &&SyncedFile| {
             let inside = synced.destination == "/etc" && synced.name_in_folder.as_deref() == Some(file);
             (synced.destination == path || inside) && synced.clause == Clause::Copy
         };
         for synced in recipe.sync.iter().filter(replaces) {
-            let text = std::fs::read_to_string(&synced.source)
-                .map_err(|source| StageError::Input { file: synced.name.clone(), source })?;
+            let text = text_of(synced)?;
             if file == "fstab" {
                 check_fstab(&synced.name, &text, &recipe.model.boot.tmpfs, &recipe.mounts)?;
             } else {

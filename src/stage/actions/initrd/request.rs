@@ -14,6 +14,7 @@ use crate::recipe::{ModulesFrom, normal_name};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::builder::run::INIT;
+use crate::stage::builder::taken::take_text;
 use crate::stage::ids;
 use crate::store::Store;
 
@@ -27,7 +28,7 @@ pub fn initrd_request(
     let (lock, done) = (context.lock, context.done);
     let mut ca = String::new();
     for (path, name) in &builder.recipe.ca {
-        ca.push_str(&std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.clone(), source })?);
+        ca.push_str(&take_text(action, name, path)?);
     }
     let mut wanted = crate::recipe::initrd_drivers(&builder.recipe.model);
     for (name, _) in form_modules(builder.recipe) {

@@ -35,7 +35,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
             .collect(),
         tools: vec![done.layer(ids::TOOLS)?],
         version: builder.recipe.model.kernel.version.clone(),
-        extra: drivers::extra(builder, done)?,
+        extra: drivers::extra(builder, action, done)?,
         order: manager.order(),
         epoch: lock.epoch,
         log: builder.log_name(action),

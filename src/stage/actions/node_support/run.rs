@@ -2,6 +2,7 @@
 
 use crate::plan::Action;
 use crate::stage::builder::run::{Builder, Context};
+use crate::stage::builder::taken::{Taken, take};
 use crate::stage::results::missing;
 
 use crate::recipe::SyncedKind;
@@ -40,13 +41,11 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         });
     };
     for one in &support.files {
-        let said = |source| StageError::Input { file: one.name.clone(), source };
         match one.kind {
             SyncedKind::Directory => item(&one.destination, None, None, 0o755),
             SyncedKind::File => {
-                let (_, mode, _) = crate::plan::file_input(&one.name, &one.source).map_err(said)?;
-                let content = Store::blob_name(&builder.store.ensure_blob_of(&one.source)?.digest);
-                item(&one.destination, Some(content), None, one.mode.unwrap_or(mode));
+                let Taken { blob, mode } = take(builder, action, &one.name, &one.source)?;
+                item(&one.destination, Some(blob), None, one.mode.unwrap_or(mode));
             }
         }
     }

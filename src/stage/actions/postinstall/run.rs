@@ -2,6 +2,7 @@
 
 use crate::plan::Action;
 use crate::stage::builder::run::{Builder, Context};
+use crate::stage::builder::taken::take_bytes;
 
 use crate::recipe::package_of;
 use crate::stage::actions::postinstall::remedy::{remedy, thrown_away_finding};
@@ -25,9 +26,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let scratch = builder.store.scratch()?;
     let files = script.inputs.iter().cloned().chain([(script.script.clone(), script.name.clone())]);
     for (path, name) in files {
-        let said = |source| StageError::Input { file: name.clone(), source };
-        let bytes = std::fs::read(&path).map_err(said)?;
-        let (_, mode, _) = crate::plan::file_input(&name, &path).map_err(said)?;
+        let (bytes, mode) = take_bytes(action, &name, &path)?;
         scratch.write_link(&postinstall::place_of(&name), &bytes, mode)?;
     }
     if table.packages.is_some() {

@@ -2,6 +2,7 @@
 
 use crate::plan::Action;
 use crate::stage::builder::run::{Builder, Context};
+use crate::stage::builder::taken::{Taken, take, take_text};
 
 use crate::recipe::{Clause, SyncedKind};
 use crate::source::{Finding, Severity};
@@ -11,7 +12,7 @@ use crate::stage::results::{below, layer_outputs};
 use crate::stage::StageError;
 use crate::stage::actions::gate::checks as gate;
 use crate::stage::actions::sync::inside as sync;
-use crate::store::{Outputs, Store};
+use crate::store::Outputs;
 
 /// Makes the layer; gives what the action's record names.
 ///
@@ -19,19 +20,18 @@ use crate::store::{Outputs, Store};
 /// [`StageError`] of its kind.
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, base) = (context.lock, below(action, context.done)?);
-    gate::check_synced(builder.recipe)?;
+    gate::check_synced(builder.recipe, &|synced| take_text(action, &synced.name, &synced.source))?;
     let mut items = Vec::new();
     for synced in &builder.recipe.sync {
-        let said = |source| StageError::Input { file: synced.name.clone(), source };
         let (content, mode) = match synced.kind {
             SyncedKind::Directory => (None, 0o755),
             SyncedKind::File => {
-                let (_, mode, _) = crate::plan::file_input(&synced.name, &synced.source).map_err(said)?;
+                let Taken { blob, mode } = take(builder, action, &synced.name, &synced.source)?;
                 if mode & 0o6000 != 0 {
                     let text = format!("`{}` keeps its set-id bits in the image", synced.name);
                     builder.report.finding(&Finding::note("sync::setid", &synced.span, text));
                 }
-                (Some(Store::blob_name(&builder.store.ensure_blob_of(&synced.source)?.digest)), mode)
+                (Some(blob), mode)
             }
         };
         items.push(sync::SyncItem {

@@ -1,11 +1,10 @@
 //! Makes the layer, and compares the package database with the lock.
 
 use crate::plan::Action;
-use crate::stage::builder::run::{Builder, Context};
-use std::path::Path;
-
 use crate::recipe::HOSTNAME_BY_DHCP;
 use crate::source::{Finding, Severity};
+use crate::stage::builder::run::{Builder, Context};
+use crate::stage::builder::taken::take_text;
 use crate::stage::results::{below, layer_outputs};
 
 use crate::stage::StageError;
@@ -18,16 +17,13 @@ use crate::store::Outputs;
 /// [`StageError`] of its kind.
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, base) = (context.lock, below(action, context.done)?);
-    let read = |path: &Path, name: &str| {
-        std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.to_owned(), source })
-    };
     let mut keys = String::new();
     for (path, name) in &builder.recipe.authorized_keys {
-        keys.push_str(read(path, name)?.trim_end());
+        keys.push_str(take_text(action, name, path)?.trim_end());
         keys.push('\n');
     }
     let hash = match &builder.recipe.root_password_hash {
-        Some((path, name)) => Some(read(path, name)?.trim().to_owned()),
+        Some((path, name)) => Some(take_text(action, name, path)?.trim().to_owned()),
         None => None,
     };
     let settings = &builder.recipe.model.system;

@@ -23,7 +23,7 @@ use crate::stage::actions::kernel::modules::{Selection, plain_path};
 use crate::store::{LayerReader, TreeEditor, in_scratch, lower_directories, make_directories};
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: zstd compresses it as a whole.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Runs dracut in the tools root.
 const COMPOSE: &str = include_str!("compose.sh");

@@ -3,6 +3,7 @@
 use crate::plan::Action;
 use crate::stage::actions::initrd::request::{initrd_request, say_drivers};
 use crate::stage::builder::run::{Builder, Context};
+use crate::stage::builder::taken::take_text;
 use std::collections::BTreeMap;
 
 use crate::recipe::dracut_modules;
@@ -21,7 +22,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let done = context.done;
     let mut conf = Vec::new();
     for (path, name) in &builder.recipe.dracut_conf {
-        let text = std::fs::read_to_string(path).map_err(|source| StageError::Input { file: name.clone(), source })?;
+        let text = take_text(action, name, path)?;
         conf.push((name.rsplit('/').next().unwrap_or(name).to_owned(), text));
     }
     let scratch = builder.store.scratch()?;

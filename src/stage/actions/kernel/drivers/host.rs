@@ -1,21 +1,21 @@
 //! The builder's part of drivers: inputs of keys, requests, answers.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::build::{BuildAnswer, BuildRequest};
 use super::{CheckRequest, Extra, Refusal, Remarks, UpdateSource};
 use crate::distro::manager;
-use crate::plan::{Action, Input, Origin, file_input};
+use crate::plan::{Action, Input, Origin};
 use crate::recipe::{DriverUpdate, Lock, PassRole, Recipe, UpdateForm};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions::reader::globs::in_directory;
 use crate::stage::builder::run::{Builder, Context};
+use crate::stage::builder::taken::{Taken, take};
 use crate::stage::ids;
 use crate::stage::lock::package_request::PackageRequest;
 use crate::stage::results::{Done, file, layer_outputs, missing};
-use crate::store::{Outputs, Store};
+use crate::store::Outputs;
 
 /// Stands in that transaction for the package with the headers of the image's kernel, which is known when that is.
 pub const HEADERS: &str = "?headers";
@@ -111,17 +111,16 @@ pub fn build_inputs(recipe: &Recipe, lock: &Lock, index: usize) -> Result<Vec<In
     Ok(inputs)
 }
 
-fn blob(builder: &Builder<'_>, path: &Path) -> Result<String, StageError> {
-    Ok(Store::blob_name(&builder.store.ensure_blob_of(path)?.digest))
-}
-
 /// What the kernel stage adds to the kernel.
-pub fn extra(builder: &Builder<'_>, done: &Done) -> Result<Extra, StageError> {
+///
+/// # Errors
+/// [`StageError`] of a file that changed or cannot be read.
+pub fn extra(builder: &Builder<'_>, action: &Action, done: &Done) -> Result<Extra, StageError> {
     let mut extra = Extra::default();
     for update in &builder.recipe.kernel_files.updates {
         let mut files = Vec::new();
         for (path, below) in &update.files {
-            files.push((below.clone(), blob(builder, path)?));
+            files.push((below.clone(), take(builder, action, &shown(update, below), path)?.blob));
         }
         let (name, form, is_directory) = (update.name.clone(), update.form, update.is_directory);
         extra.updates.push(UpdateSource { name, form, is_directory, files });
@@ -154,9 +153,9 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let release = headers_release(builder.recipe, context.lock).ok_or_else(|| missing(&action.id))?;
     let mut files = Vec::new();
     for (path, below) in &build.files {
-        let said = |source| StageError::Input { file: build.name.clone(), source };
-        let (_, mode, _) = file_input(below, path).map_err(said)?;
-        files.push((below.clone(), blob(builder, path)?, mode));
+        let name = if build.is_directory { format!("{}/{below}", build.name) } else { build.name.clone() };
+        let Taken { blob, mode } = take(builder, action, &name, path)?;
+        files.push((below.clone(), blob, mode));
     }
     let scratch = builder.store.scratch()?;
     let log = builder.log_name(action);

@@ -35,7 +35,7 @@ use crate::store::{LayerReader, TreeEditor};
 
 /// Part of the keys of drivers that are built; raised with what the action gives. 1: first; 2: with dkms.conf too paths are
 /// left out of modules; 3: dkms.conf has more variables.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What the kernel stage adds to the kernel.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
