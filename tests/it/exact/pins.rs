@@ -162,21 +162,21 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless 9555313ef48e
-    initrd/stateless-gzip 9b4328602cdf
-    kernel/build-1 43751d29dd62
-    kernel/payload f8e36a19b820
-    pack/rootimg 135a394bf4c0
-    pack/rootimg-gzip 0f862832688a
+    initrd/stateless ad0582b58a3b
+    initrd/stateless-gzip 220e27eed08c
+    kernel/build-1 afc6f76fc2e4
+    kernel/payload 0268a73efe44
+    pack/rootimg f12033a68b65
+    pack/rootimg-gzip a3c513815ed2
     rootfs/base 2752e1c3fd7b
-    rootfs/gate e4de0b9640f2
-    rootfs/kernel 255621c3d10a
+    rootfs/gate f314ae02aa0e
+    rootfs/kernel caf553895103
     rootfs/otherpkgs-1 2222e50d59d9
     rootfs/packages-1 62d70a15535e
-    rootfs/postinstall ccd5de413d28
-    rootfs/services 511c2bd9ec69
-    rootfs/sync d473f79fbc59
-    rootfs/system 32cd83cbde02
+    rootfs/postinstall da7eea8dbaa9
+    rootfs/services 81e734963b8a
+    rootfs/sync 9a4b92b2b9b6
+    rootfs/system 52ba20dfbd9c
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
     rootfs/tools-postinstall c6a33d5f01b8
