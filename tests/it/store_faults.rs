@@ -234,9 +234,18 @@ impl Trial {
             let left = std::fs::read_dir(there.directory().join(directory)).unwrap().count();
             assert_eq!(left, 0, "{directory} after {after}");
         }
-        ["rootfs/base", "rootfs/sync", "kernel/payload"]
+        let outputs = ["rootfs/base", "rootfs/sync", "kernel/payload"]
             .map(|action| there.record(&key(action)).map(|record| record.outputs))
-            .to_vec()
+            .to_vec();
+        // Read here, and not by the store, which may be blind.
+        let layers = LAYERS.iter().zip(&outputs).filter_map(|(made, outputs)| Some((made, outputs.as_ref()?.layer?)));
+        for ((action, _, files), layer) in layers {
+            for (path, text) in files {
+                let path = there.directory().join(Store::tree_name(&layer)).join(path);
+                assert_eq!(std::fs::read_to_string(path).unwrap(), *text, "{action} after {after}");
+            }
+        }
+        outputs
     }
 }
 
