@@ -350,6 +350,13 @@ fn trial(in_store: Space) -> (Space, Space) {
     (clean, in_store)
 }
 
+/// Whether an image is where a server of files looks for it, and all of it is what its sums say.
+fn is_published(space: &Space) -> bool {
+    let mut check = Command::new("sha256sum");
+    check.args(["--check", "--quiet", "SHA256SUMS"]).current_dir(space.path().join("out/tiny"));
+    check.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
 fn kill_all(rounds: &[Round<'_>], (clean, space): &(Space, Space)) {
     let mut whole_tree = false;
     for round in rounds {
@@ -359,7 +366,9 @@ fn kill_all(rounds: &[Round<'_>], (clean, space): &(Space, Space)) {
                     forget(space, action);
                 }
                 whole_tree = !whole_tree;
+                let published = is_published(space);
                 kill_at(space, place, whole_tree);
+                assert!(!published || is_published(space), "what was published is not whole after a kill at {place}");
                 if round.each {
                     whole_again(space, clean, place);
                 }
