@@ -135,6 +135,10 @@ fn work(deed: &str, store: &Store) {
             let found = damages(store);
             take_out(store, Collected::with_kin(found.iter().map(String::as_str)));
         }
+        "remove-layer" => {
+            let layer = store.record(&key("rootfs/sync")).unwrap().outputs.layer.unwrap();
+            take_out(store, Collected::with_kin([Store::tree_name(&layer).as_str()].into_iter()));
+        }
         "gc" => {
             let survey = store.survey().unwrap();
             let policy = Policy { keep: 0, max_size: Some(0), ..Policy::default() };
@@ -288,6 +292,9 @@ fn a_process_that_is_killed_anywhere_in_the_store_leaves_it_whole() {
         trial.killed("gc", place);
         same(&trial, place);
     }
+    // Of a layer the manifest goes first: its tree alone is nobody's.
+    trial.killed("remove-layer", "remove.renamed");
+    same(&trial, "remove-layer");
     for place in ["remove.renamed", "remove.out-of-place"] {
         let layer = expected[0].as_ref().unwrap().layer.unwrap();
         let file = trial.store().join("v1").join(Store::tree_name(&layer)).join("etc/hostname");
