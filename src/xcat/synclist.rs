@@ -345,6 +345,7 @@ mod tests {
             ("S16", "$RX/a -> /b\n", "E:synclist::variable"),
             ("S19", "# nothing\n", "W:synclist::empty"),
             ("-", "/s/a -> ../etc/a\n", "E:synclist::destination"),
+            ("-", "/s/a -> /etc/../../a\n", "E:synclist::destination"),
             ("-", "MERGE: /x -> /etc/passwd\n", "E:synclist::text_after_clause"),
             ("-", "APPEND:\n/p /q -> /etc/x\n", "E:synclist::clause_shape"),
             (
