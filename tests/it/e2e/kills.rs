@@ -141,6 +141,20 @@ fn whole_again(space: &Space, clean: &Space, after: &str) {
     assert!(!names(&space.path().join("out")).contains(".tiny.new"), "after {after}");
 }
 
+/// Takes the records of an action that have a word among their inputs out of the store, if there are any: a store that outlives the
+/// tests has them of an earlier run.
+pub fn forget_with(space: &Space, action: &str, word: &str) {
+    let actions = space.store().join("v1/actions");
+    for name in names(&actions) {
+        // Another test may take it away.
+        let Ok(text) = std::fs::read_to_string(actions.join(&name)) else { continue };
+        let Ok(record) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
+        if record["action"] == action && text.contains(word) {
+            let _ = std::fs::remove_file(actions.join(name));
+        }
+    }
+}
+
 /// Takes the record of an action out of the store, and the frames for the pack stage: it runs again, with the same inputs.
 pub fn forget(space: &Space, action: &str) {
     let inner = space.store().join("v1");

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use imgbuild::boot::{FileServer, Machine, Running};
 
 use super::compute::lock;
+use super::kills::forget_with;
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::rpm_distro::distribution;
 use super::{Built, shared};
@@ -214,7 +215,7 @@ fn an_rpm_image_is_kept_and_each_edit_runs_its_own_stages() {
     let space = copy_of(&node().space);
     let again = space.run(&["build", "--locked"]).good();
     assert!(again.err.contains("ran nothing"), "{}", again.err);
-    space.write("site/motd", "another text\n");
+    space.write("site/motd", &format!("another text of {}\n", std::process::id()));
     assert_eq!(space.to_do(), ["rootfs/sync run", "pack/rootimg depends"]);
     let plan = space.run(&["plan"]).good().out;
     assert!(plan.contains(" site/motd content changed\n"), "{plan}");
@@ -222,20 +223,22 @@ fn an_rpm_image_is_kept_and_each_edit_runs_its_own_stages() {
     assert!(ran.err.contains("ran rootfs/sync, pack/rootimg;"), "{}", ran.err);
     space.write("site/motd", "A node of RPM packages.\n");
     space.edit("image.toml", "\"virtio_net\"", "\"virtio_net\", \"veth\"");
+    forget_with(&space, "initrd/stateless", "veth");
     assert_eq!(space.to_do(), ["initrd/stateless run"]);
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("ran initrd/stateless;"), "{}", ran.err);
     space.edit("image.toml", ", \"veth\"", "");
     space.edit("node.exlist", "./boot/*", "./usr/share/figlet/*\n./boot/*");
+    forget_with(&space, "pack/rootimg", "figlet");
     assert_eq!(space.to_do(), ["pack/rootimg run"]);
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("ran pack/rootimg;"), "{}", ran.err);
     space.edit("node.exlist", "./usr/share/figlet/*\n", "");
-    space.edit("node.postinstall", "built for", "made for");
+    space.edit("node.postinstall", "built for", &format!("made {} for", std::process::id()));
     let to_do = space.to_do();
     assert_eq!(to_do[..3], ["rootfs/postinstall run", "rootfs/gate depends", "rootfs/sync depends"]);
     assert!(to_do.len() == 4 && to_do[3].starts_with("pack/rootimg "), "{to_do:?}");
-    space.edit("node.postinstall", "made for", "built for");
+    space.edit("node.postinstall", &format!("made {} for", std::process::id()), "built for");
     space.edit("node.pkglist", "hello\n", "# a comment\nhello\n");
     // All edits are taken back, but what is published is of the last.
     assert_eq!(space.to_do(), ["publish/artefacts run"]);
