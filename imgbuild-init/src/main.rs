@@ -63,6 +63,11 @@ fn main() {
         }
         return;
     }
+    if program == "imgbuild-process-1" {
+        // Of a sandbox of imgbuild (src/sandbox/command/process_one.rs).
+        let child = std::env::args().nth(1).and_then(|word| word.parse().ok());
+        std::process::exit(child.map_or(1, sys::end_as));
+    }
     if program.ends_with("reboot") {
         // For dracut's init, where the release's own program is not in the initrd.
         sys::reboot();

@@ -95,6 +95,7 @@ impl From<&StageError> for Exit {
         match error {
             StageError::Locked { .. }
             | StageError::Unrecorded { .. }
+            | StageError::AsksRelease { .. }
             | StageError::NotInLock { .. }
             | StageError::PlanMoved { .. }
             | StageError::NotToReproduce { .. }

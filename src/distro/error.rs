@@ -8,6 +8,10 @@ use crate::digest::Sha256;
 /// What can go wrong between imgbuild and a distribution's archive.
 #[derive(Debug, Error, Diagnostic)]
 pub enum DistroError {
+    /// Scripts of a transaction asked for the kernel's release, and its key does not have it; whoever runs it knows what to do.
+    #[error("package scripts ask for the kernel's release")]
+    #[diagnostic(code(distro::asks_release))]
+    AsksRelease,
     /// A file could not be downloaded.
     #[error("cannot download `{file}` from {place}: {problem}")]
     #[diagnostic(

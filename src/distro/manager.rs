@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dnf::Dnf;
 use super::inside::plain::make_plain;
+use super::inside::uname::Uname;
 use super::rpm_family::{self, RpmFamily};
 use super::zypper::Zypper;
 use super::{DistroError, Fetcher, Progress, apt, rpm};
@@ -246,6 +247,8 @@ pub struct Bootstrap<'a> {
     pub ready: &'a str,
     /// Whether the package manager configures them; otherwise they are only unpacked.
     pub configure: bool,
+    /// What the CPU is called.
+    pub machine: String,
     /// Names of packages whose scripts may fail.
     pub failing: &'a [String],
     /// No time in it is later than this.
@@ -266,6 +269,8 @@ pub struct Install<'a> {
     pub ready: &'a str,
     /// Users and groups that are made first.
     pub accounts: &'a Accounts,
+    /// What scripts are told of the kernel.
+    pub uname: Uname,
     /// Whether the layer below has the kernel's files already.
     pub over_payload: bool,
     /// Names to remove in the same transaction.

@@ -19,6 +19,7 @@ pub use fetch::downloads::{Download, Progress};
 pub use fetch::fetcher::Fetcher;
 pub use inside::part::unpack_part;
 pub use inside::secrets::{Maker, SECRETS, Secret};
+pub use inside::uname::{Uname, script as uname_script};
 pub use manager::{
     Bootstrap, Gathering, Install, Layer, Names, News, PackageArchive, PackageManager, PackageSources, Pass, Relations,
     Resolution, Solving, VENDOR_MARK, VersionOrder, Versions, manager, operations, ready_name, write_file,

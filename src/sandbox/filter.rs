@@ -4,6 +4,8 @@
 //! Package managers sync after each file; a layer is either committed after one `syncfs` of the store or thrown
 //! away, so those calls protect nothing here.
 
+use std::os::fd::{FromRawFd, OwnedFd};
+
 use libc::sock_filter;
 
 /// The call is skipped and gives this error number; with 0 it succeeds. Source: seccomp(2).
@@ -32,6 +34,24 @@ const SKIPPED: [libc::c_long; 6] = [
     libc::SYS_msync,
     libc::SYS_sync_file_range,
 ];
+
+/// rename, renameat and renameat2, by architecture; the first takes no directory. Source: the system call tables,
+/// arch/x86/entry/syscalls/ and include/uapi/asm-generic/unistd.h.
+#[cfg(target_arch = "x86_64")]
+const RENAMES: [u32; 3] = [82, 264, 316];
+#[cfg(target_arch = "aarch64")]
+const RENAMES: [u32; 3] = [u32::MAX, 38, 276];
+#[cfg(target_arch = "x86_64")]
+const RENAMES_I386: [u32; 3] = [38, 302, 353];
+
+/// Whether a call of an architecture is rename(2), which takes no directory before each path.
+pub fn is_plain_rename(architecture: u32, call: i32) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if architecture == I386 {
+        return call as u32 == RENAMES_I386[0];
+    }
+    architecture == OWN_ARCHITECTURE && call as u32 == RENAMES[0]
+}
 
 /// struct seccomp_data: the number at offset 0, the architecture at 4, the first two arguments' low halves.
 const NUMBER: u32 = 0;
@@ -76,7 +96,11 @@ fn refusals(ioctl: u32, socket: u32, syslog: u32) -> Vec<sock_filter> {
     [equal(ioctl, terminal), equal(socket, family), equal(syslog, vec![give(answer(libc::EPERM))])].concat()
 }
 
-fn program() -> Vec<sock_filter> {
+fn program(asks: bool) -> Vec<sock_filter> {
+    let notify = |renames: [u32; 3]| -> Vec<sock_filter> {
+        let renames = if asks { &renames[..] } else { &[] };
+        renames.iter().flat_map(|call| equal(*call, vec![give(libc::SECCOMP_RET_USER_NOTIF)])).collect()
+    };
     let mut own = vec![load(NUMBER)];
     #[cfg(target_arch = "x86_64")]
     own.extend(when(libc::BPF_JSET, X32, vec![give(answer(libc::ENOSYS))]));
@@ -84,6 +108,7 @@ fn program() -> Vec<sock_filter> {
         own.extend(equal(call as u32, vec![give(answer(0))]));
     }
     own.extend(refusals(libc::SYS_ioctl as u32, libc::SYS_socket as u32, libc::SYS_syslog as u32));
+    own.extend(notify(RENAMES));
     own.push(give(libc::SECCOMP_RET_ALLOW));
     let mut all = vec![load(ARCHITECTURE)];
     all.extend(equal(OWN_ARCHITECTURE, own));
@@ -94,6 +119,7 @@ fn program() -> Vec<sock_filter> {
         let mut other = vec![load(NUMBER)];
         other.extend(equal(102, vec![give(answer(libc::ENOSYS))]));
         other.extend(refusals(54, 359, 103));
+        other.extend(notify(RENAMES_I386));
         other.push(give(libc::SECCOMP_RET_ALLOW));
         all.extend(equal(I386, other));
     }
@@ -102,15 +128,34 @@ fn program() -> Vec<sock_filter> {
     all
 }
 
-/// Installs the filter on the calling process and all that it starts.
+/// Whether the kernel lets a call go on that was asked about: Linux 5.5. Source: seccomp_unotify(2).
+fn asking_goes_on() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 5)
+}
+
+/// Installs the filter on the calling process and all that it starts. Where `asks` is set and the kernel can, each rename waits for
+/// an answer of whoever has the descriptor that comes back.
 ///
 /// # Errors
 /// The kernel's, where it has no seccomp.
-pub fn install() -> std::io::Result<()> {
-    let mut program = program();
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: `filter` points at a live program of `len` instructions; the kernel copies it. The process has
-    // CAP_SYS_ADMIN in its user namespace, so PR_SET_NO_NEW_PRIVS is not needed.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
-    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+pub fn install(asks: bool) -> std::io::Result<Option<OwnedFd>> {
+    let load = |asks: bool| {
+        let mut program = program(asks);
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        let flags = if asks { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
+        // SAFETY: `filter` points at a live program of `len` instructions; the kernel copies it. The process has
+        // CAP_SYS_ADMIN in its user namespace, so PR_SET_NO_NEW_PRIVS is not needed.
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) }
+    };
+    if asks && asking_goes_on() {
+        let listener = load(true);
+        if listener >= 0 {
+            // SAFETY: a new descriptor that nobody else owns.
+            return Ok(Some(unsafe { OwnedFd::from_raw_fd(listener as i32) }));
+        }
+    }
+    if load(false) == 0 { Ok(None) } else { Err(std::io::Error::last_os_error()) }
 }

@@ -7,12 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
 
-/// How many ids an image has: 0 to 65535.
+/// How many ids an image has at least: 0 to 65535.
 pub const ID_COUNT: u32 = 65_536;
 
 /// Where root's range starts when /etc/subuid names none: above systemd's container range, which ends at
 /// 1879048191 (systemd, docs/UIDS-GIDS.md), and below 2^31, where old software goes wrong.
 pub const BUILT_IN_BASE: u32 = 2_013_265_920;
+
+/// How many ids root's range has then: up to 2^31. Sites with a directory service have accounts far above 65535.
+const BUILT_IN_COUNT: u32 = (1 << 31) - BUILT_IN_BASE;
+
+/// First host id and count.
+type Range = (u32, u32);
 
 /// The maps for one namespace: lines of (inside, outside, count), as /proc/PID/uid_map has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +32,9 @@ pub struct IdMap {
 impl IdMap {
     /// Chooses the map for the calling user.
     ///
-    /// Root takes its range in /etc/subuid or else [`BUILT_IN_BASE`]; an ordinary user maps its own id to root's
-    /// and its subordinate range to the rest.
+    /// Root takes its ranges in /etc/subuid or else [`BUILT_IN_BASE`] and what follows; an ordinary user maps its own id to root's
+    /// and its subordinate ranges to the rest. All that there is is mapped, one range behind the other: ids of a directory
+    /// service are above 65535.
     ///
     /// # Errors
     /// [`SandboxError::NoSubordinateIds`] for an ordinary user without a range that is large enough.
@@ -35,20 +42,14 @@ impl IdMap {
         let uid = rustix::process::getuid().as_raw();
         let gid = rustix::process::getgid().as_raw();
         let names = user_names(uid);
-        let uids = subordinate_start(Path::new("/etc/subuid"), &names);
-        let gids = subordinate_start(Path::new("/etc/subgid"), &names);
+        let uids = subordinate_ranges(Path::new("/etc/subuid"), &names);
+        let gids = subordinate_ranges(Path::new("/etc/subgid"), &names);
         if uid == 0 {
             let (uids, gids) = match (uids, gids) {
                 (Some(uids), Some(gids)) => (uids, gids),
-                _ => (BUILT_IN_BASE, BUILT_IN_BASE),
+                _ => (vec![(BUILT_IN_BASE, BUILT_IN_COUNT)], vec![(BUILT_IN_BASE, BUILT_IN_COUNT)]),
             };
-            for (file, start) in [("/proc/self/uid_map", uids), ("/proc/self/gid_map", gids)] {
-                let text = std::fs::read_to_string(file).unwrap_or_default();
-                if !is_mapped(&text, start) {
-                    return Err(SandboxError::RangeNotHere { start, last: start + (ID_COUNT - 1), map: text });
-                }
-            }
-            return Ok(Self { uids: vec![(0, uids, ID_COUNT)], gids: vec![(0, gids, ID_COUNT)] });
+            return Ok(Self { uids: here("/proc/self/uid_map", uids)?, gids: here("/proc/self/gid_map", gids)? });
         }
         let missing = |file: &str| SandboxError::NoSubordinateIds {
             user: names.first().cloned().unwrap_or_else(|| uid.to_string()),
@@ -57,7 +58,14 @@ impl IdMap {
         };
         let uids = uids.ok_or_else(|| missing("/etc/subuid"))?;
         let gids = gids.ok_or_else(|| missing("/etc/subgid"))?;
-        Ok(Self { uids: vec![(0, uid, 1), (1, uids, ID_COUNT - 1)], gids: vec![(0, gid, 1), (1, gids, ID_COUNT - 1)] })
+        let all = |own: u32, ranges: Vec<Range>| lines([(own, 1)].into_iter().chain(ranges));
+        Ok(Self { uids: all(uid, uids), gids: all(gid, gids) })
+    }
+
+    /// How many ids stand for an image's, users and groups alike.
+    pub fn count(&self) -> u32 {
+        let of = |map: &[(u32, u32, u32)]| map.iter().fold(0u32, |sum, line| sum.saturating_add(line.2));
+        of(&self.uids).min(of(&self.gids))
     }
 
     /// The host ids of root inside.
@@ -105,27 +113,81 @@ fn user_names(uid: u32) -> Vec<String> {
     names
 }
 
-fn subordinate_start(file: &Path, names: &[String]) -> Option<u32> {
+/// Ranges one behind the other, as lines of a map.
+fn lines(ranges: impl Iterator<Item = Range>) -> Vec<(u32, u32, u32)> {
+    let mut next = 0u32;
+    let mut all = Vec::new();
+    for (start, count) in ranges {
+        let count = count.min(u32::MAX - next);
+        if count > 0 {
+            all.push((next, start, count));
+        }
+        next += count;
+    }
+    all
+}
+
+/// Root's ranges, as far as they exist where this process runs: in a container there may be fewer ids.
+fn here(file: &str, ranges: Vec<Range>) -> Result<Vec<(u32, u32, u32)>, SandboxError> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let mut found: Vec<Range> = Vec::new();
+    for (index, (start, count)) in ranges.into_iter().enumerate() {
+        if is_mapped(&text, start, count) {
+            found.push((start, count));
+            continue;
+        }
+        if index == 0 {
+            if !is_mapped(&text, start, ID_COUNT) {
+                return Err(SandboxError::RangeNotHere { start, last: start + (ID_COUNT - 1), map: text });
+            }
+            found.push((start, ID_COUNT));
+        }
+        break;
+    }
+    Ok(lines(found.into_iter()))
+}
+
+/// How many ids stand for an image's in this process's namespace: inside, where commands run.
+pub fn ids_here() -> u32 {
+    let of = |file: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let counts = text.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u32>().ok());
+        counts.fold(0u32, u32::saturating_add)
+    };
+    of("/proc/self/uid_map").min(of("/proc/self/gid_map"))
+}
+
+fn subordinate_ranges(file: &Path, names: &[String]) -> Option<Vec<Range>> {
     let text = std::fs::read_to_string(file).ok()?;
     parse_subordinate(&text, names)
 }
 
-/// First range of at least [`ID_COUNT`] ids for one of the names. Source: subuid(5).
-fn parse_subordinate(text: &str, names: &[String]) -> Option<u32> {
-    text.lines().find_map(|line| {
+/// The ranges for one of the names: first one of at least [`ID_COUNT`] ids, then all others. Source: subuid(5).
+fn parse_subordinate(text: &str, names: &[String]) -> Option<Vec<Range>> {
+    let of_line = |line: &str| -> Option<Range> {
         let mut fields = line.trim().split(':');
         let name = fields.next()?;
         let start: u32 = fields.next()?.parse().ok()?;
-        let count: u32 = fields.next()?.parse().ok()?;
-        let fits = count >= ID_COUNT && start.checked_add(ID_COUNT).is_some() && start > 0;
-        (names.iter().any(|wanted| wanted == name) && fits).then_some(start)
-    })
+        let count: u32 = fields.next()?.trim().parse().ok()?;
+        let fits = count > 0 && start.checked_add(count).is_some() && start > 0;
+        (names.iter().any(|wanted| wanted == name) && fits).then_some((start, count))
+    };
+    let mut ranges: Vec<Range> = Vec::new();
+    for range in text.lines().filter_map(of_line) {
+        let overlaps = |other: &Range| range.0 < other.0 + other.1 && other.0 < range.0 + range.1;
+        if !ranges.iter().any(overlaps) {
+            ranges.push(range);
+        }
+    }
+    let first = ranges.iter().position(|range| range.1 >= ID_COUNT)?;
+    let first = ranges.remove(first);
+    ranges.insert(0, first);
+    Some(ranges)
 }
 
-/// Whether the ids from `start` on exist where this process runs: in a container there may be fewer. A map that cannot be
-/// read counts as a whole one.
-fn is_mapped(map: &str, start: u32) -> bool {
-    let last = u64::from(start) + u64::from(ID_COUNT) - 1;
+/// Whether ids exist where this process runs. A map that cannot be read counts as a whole one.
+fn is_mapped(map: &str, start: u32, count: u32) -> bool {
+    let last = u64::from(start) + u64::from(count) - 1;
     let mut lines = map.lines().filter_map(|line| {
         let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>().ok());
         Some((numbers.next()??, numbers.nth(1)??))
@@ -139,18 +201,20 @@ mod tests {
 
     #[test]
     fn a_container_may_lack_the_range() {
-        assert!(is_mapped("         0          0 4294967295\n", BUILT_IN_BASE));
-        assert!(!is_mapped("0 100000 65536\n", BUILT_IN_BASE));
-        assert!(is_mapped("0 1000 1\n1 100000 400000\n", 100_000));
-        assert!(is_mapped("", 1));
+        assert!(is_mapped("         0          0 4294967295\n", BUILT_IN_BASE, BUILT_IN_COUNT));
+        assert!(!is_mapped("0 100000 65536\n", BUILT_IN_BASE, ID_COUNT));
+        assert!(is_mapped("0 1000 1\n1 100000 400000\n", 100_000, ID_COUNT));
+        assert!(!is_mapped("0 1000 1\n1 100000 400000\n", 100_000, 500_000));
+        assert!(is_mapped("", 1, ID_COUNT));
     }
 
     #[test]
-    fn the_first_range_that_is_large_enough_counts() {
+    fn the_first_range_that_is_large_enough_comes_first_and_all_others_follow() {
         let names = vec!["eva".to_owned(), "1000".to_owned()];
-        let text = "bob:100000:65536\neva:1:10\n# eva:5:65536\n1000:200000:65536\n";
-        assert_eq!(parse_subordinate(text, &names), Some(200_000));
+        let text = "bob:100000:65536\neva:1:10\n# eva:5:65536\n1000:200000:165536\neva:200001:7\n";
+        assert_eq!(parse_subordinate(text, &names), Some(vec![(200_000, 165_536), (1, 10)]));
         assert_eq!(parse_subordinate("eva:4294967295:65536\n", &names), None);
         assert_eq!(parse_subordinate("eva:x\n:::\n", &names), None);
+        assert_eq!(lines([(1000, 1), (200_000, 10), (7, 3)].into_iter()), [(0, 1000, 1), (1, 200_000, 10), (11, 7, 3)]);
     }
 }

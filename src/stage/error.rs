@@ -31,6 +31,15 @@ pub enum StageError {
         )
     )]
     Moved { text: String, names: Vec<String>, is_final: bool },
+    /// Scripts of a transaction ask for the kernel's release, and the lock may not be renewed to say so.
+    #[error("{lock} does not say that scripts of {pass} ask for the kernel's release")]
+    #[diagnostic(
+        code(lock::stale),
+        help(
+            "run `imgbuild build` without --locked once, and commit {lock}: what these scripts make depends on the kernel"
+        )
+    )]
+    AsksRelease { lock: String, pass: String, is_final: bool },
     /// The lock has no ids for accounts that packages make.
     #[error("{lock} does not say which ids {names} have")]
     #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked once, and commit {lock}"))]

@@ -29,6 +29,36 @@ pub struct Store {
     aside: Arc<OnceLock<(PathBuf, FileLock)>>,
 }
 
+/// Whether one id map has all ids of another at the same places: then what was made with the other one is as it was. Both are
+/// texts as [`Store::open`] takes them: `uid INSIDE:OUTSIDE:COUNT ..  gid ..`.
+fn is_part_of(part: &str, whole: &str) -> bool {
+    type Line = (bool, [u64; 3]);
+    fn lines(text: &str) -> Option<Vec<Line>> {
+        let mut is_of_groups = false;
+        let mut all = Vec::new();
+        for word in text.split_whitespace() {
+            match word {
+                "uid" => is_of_groups = false,
+                "gid" => is_of_groups = true,
+                numbers => {
+                    let numbers: Option<Vec<u64>> = numbers.split(':').map(|number| number.parse().ok()).collect();
+                    all.push((is_of_groups, numbers?.try_into().ok()?));
+                }
+            }
+        }
+        Some(all)
+    }
+    let (Some(part_lines), Some(whole_lines)) = (lines(part), lines(whole)) else { return part == whole };
+    part_lines.iter().all(|(kind, [inside, outside, count])| {
+        whole_lines.iter().any(|(other, [from, to, most])| {
+            kind == other
+                && from <= inside
+                && inside - from == outside.wrapping_sub(*to)
+                && inside + count <= from + most
+        })
+    })
+}
+
 impl Store {
     /// Where the store is when nobody says: `$XDG_CACHE_HOME/imgbuild` or `~/.cache/imgbuild`.
     ///
@@ -98,7 +128,7 @@ impl Store {
         if store.note("format").is_none() {
             store.set_note("format", &STORE_FORMAT.to_string())?;
         }
-        if !has_map {
+        if !has_map || store.note("id-map").is_some_and(|was| was != id_map) {
             store.write_file(&store.directory.join("id-map"), format!("{id_map}\n").as_bytes())?;
         }
         Ok(store)
@@ -122,7 +152,7 @@ impl Store {
         let is_map = was.starts_with("uid ") && was.contains(" gid ") && was.ends_with('\n');
         let other_owner = std::fs::metadata(inner.join("trees"))
             .is_ok_and(|trees| !is_map && (trees.uid(), trees.gid()) != tree_owner);
-        if (is_map && was.trim() != id_map) || other_owner {
+        if (is_map && !is_part_of(was.trim(), id_map)) || other_owner {
             return Err(StoreError::IdMapChanged {
                 path: directory.to_owned(),
                 was: was.trim().to_owned(),

@@ -129,6 +129,24 @@ pub fn reap_orphans_quietly() {
     }
 }
 
+/// Reaps until a process has ended; gives its status, or 128 and the number of the signal that ended it.
+pub fn end_as(child: libc::pid_t) -> i32 {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is live.
+        let found = unsafe { libc::waitpid(-1, &raw mut status, 0) };
+        if found == child && libc::WIFEXITED(status) {
+            return libc::WEXITSTATUS(status);
+        }
+        if found == child && libc::WIFSIGNALED(status) {
+            return 128 + libc::WTERMSIG(status);
+        }
+        if found < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return 1;
+        }
+    }
+}
+
 /// Runs something in a process of its own that outlives this program's exec; gives its number.
 pub fn fork_daemon(work: impl FnOnce()) -> io::Result<libc::pid_t> {
     // SAFETY: the child uses the heap, which glibc's fork leaves usable; other threads only sleep or wait.

@@ -8,8 +8,8 @@ use crate::distro::{Bootstrap, DistroError, Layer, ready_name};
 use crate::sandbox::Namespace;
 use crate::store::Store;
 
-/// Version of what [`bootstrap`] does with configured packages. 1: first; 2: tells the accounts.
-pub const BOOTSTRAP_VERSION: u32 = 2;
+/// Version of what [`bootstrap`] does with configured packages. 1: first; 2: tells the accounts; 3: /proc tells no kernel of the host.
+pub const BOOTSTRAP_VERSION: u32 = 3;
 
 /// Version of what [`bootstrap`] does without configuring; part of the keys of what runs in tools roots (D9). 1: first.
 pub const UNPACK_VERSION: u32 = 1;
@@ -42,6 +42,7 @@ pub fn bootstrap(
     };
     match namespace.call("apt-root", &inside, progress)? {
         Made::Layer(answer, accounts) => Ok((answer, accounts)),
+        Made::AsksRelease => Err(DistroError::AsksRelease),
         Made::Failed(result) => {
             Err(failure("configuring the base packages", &result, &store.directory().join(&request.log)))
         }

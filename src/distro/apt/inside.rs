@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::distro::inside::accounts::{self, text_in};
 use crate::distro::inside::common::{Made, normalise, quoted, write};
 use crate::distro::inside::keystore;
+use crate::distro::inside::uname::Uname;
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
@@ -87,6 +88,8 @@ pub struct InstallRequest {
     pub automatic: Vec<(String, String)>,
     /// Users and groups that are made first.
     pub accounts: Accounts,
+    /// What scripts are told of the kernel.
+    pub uname: Uname,
     /// Patterns of files that dpkg leaves out.
     pub left_out: Vec<String>,
     /// Environment that the list asks for (`#ENV:`).
@@ -157,6 +160,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         }
         let editor = TreeEditor::open(&at("tree"))?;
         editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
+        request.uname.prepare(&editor)?;
         accounts::make(&at("tree"), &request.base, &request.accounts)?;
         // Scripts ask for the machine's full name (postfix); a base of essential packages cannot answer.
         let base = lower_directories(&request.base)?;
@@ -197,7 +201,12 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
             target_binds: [("/debs", "/run/imgbuild/debs"), ("/imgbuild/archives", "/run/imgbuild/archives")]
                 .map(|(from, to)| (from.to_owned(), to.to_owned()))
                 .to_vec(),
-            stand_ins: KERNEL_HOOKS.map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned())).to_vec(),
+            stand_ins: KERNEL_HOOKS
+                .map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned()))
+                .into_iter()
+                .chain([request.uname.stand_in()])
+                .collect(),
+            kernel: Some(request.uname.told().to_owned()),
             arguments: ["/bin/sh", "/imgbuild/run"].map(str::to_owned).to_vec(),
             environment: variables,
             log: request.log.clone(),
@@ -205,6 +214,9 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
             ..CommandRequest::default()
         })?;
         fault::point("install.done");
+        if request.uname.was_asked(&editor)? {
+            return Ok(Made::AsksRelease);
+        }
         if result.status != 0 {
             return Ok(Made::Failed(result));
         }

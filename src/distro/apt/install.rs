@@ -12,8 +12,9 @@ use crate::store::Store;
 /// 4: random keys are taken out; 5: by the list of secrets;
 /// 6: so are logs of packages' own directories and names of initiators; scripts find a full name of the machine;
 /// 7: what differs from run to run in a Berkeley DB of names of mail is taken out, and hooks of kernels make no initrd;
-/// 8: so is the time in Octave's list of its packages, and times in Java's list of authorities are the epoch.
-pub const INSTALL_VERSION: u32 = 8;
+/// 8: so is the time in Octave's list of its packages, and times in Java's list of authorities are the epoch;
+/// 9: systemd's tools find a chroot, `uname` and /proc tell the image's kernel.
+pub const INSTALL_VERSION: u32 = 9;
 
 /// What dpkg leaves out when it installs the kernel's packages over the payload, which has it: patterns of its option
 /// `--path-exclude`.
@@ -57,6 +58,7 @@ pub fn install(
             .map(|package| (package.name.clone(), package.architecture.clone()))
             .collect(),
         accounts: request.accounts.clone(),
+        uname: request.uname.clone(),
         left_out: if request.over_payload { LEFT_OUT.map(str::to_owned).to_vec() } else { Vec::new() },
         variables: request.variables.to_vec(),
         epoch: request.epoch,
@@ -64,6 +66,7 @@ pub fn install(
     };
     match namespace.call("apt-install", &inside, progress)? {
         Made::Layer(answer, accounts) => Ok((answer, accounts)),
+        Made::AsksRelease => Err(DistroError::AsksRelease),
         Made::Failed(result) => Err(failure("installing packages", &result, &store.directory().join(&request.log))),
     }
 }

@@ -23,6 +23,8 @@ pub enum Made {
     Layer(ScanAnswer, Accounts),
     /// The package manager failed.
     Failed(CommandResult),
+    /// Scripts asked for the kernel's release, which is not known.
+    AsksRelease,
 }
 
 /// Environment of package managers and their scripts: nothing of the host's (D3).

@@ -8,3 +8,4 @@ pub mod keystore;
 pub mod part;
 pub mod plain;
 pub mod secrets;
+pub mod uname;

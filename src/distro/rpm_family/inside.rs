@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::distro::inside::accounts;
 use crate::distro::inside::common::{environment, normalise, quoted, write};
 use crate::distro::inside::keystore;
+use crate::distro::inside::uname::Uname;
 use crate::distro::rpm::Package;
 use crate::fault;
 use crate::recipe::Accounts;
@@ -42,6 +43,8 @@ pub struct InstallRequest {
     pub remove_after: Vec<String>,
     /// Users and groups that are made first.
     pub accounts: Accounts,
+    /// What scripts are told of the kernel.
+    pub uname: Uname,
     /// Whether the layer below has the kernel's files already.
     pub over_payload: bool,
     /// Files that are written first, by path.
@@ -63,6 +66,8 @@ pub enum InstallAnswer {
     Lacking(Vec<String>),
     /// rpm failed.
     Failed(CommandResult),
+    /// Scripts asked for the kernel's release, which is not known.
+    AsksRelease,
 }
 
 /// Programs that would make an initrd in the image, or reach for a running system; replaced in the sandbox only (D19).
@@ -102,6 +107,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
         make_directories(&request.scratch, &["mount", "tree", "work", "root", "root-work", "settings"])?;
         accounts::make(&at("tree"), &request.base, &request.accounts)?;
         let editor = TreeEditor::open(&at("tree"))?;
+        request.uname.prepare(&editor)?;
         for (path, text) in &request.files {
             editor.write(path, text.as_bytes(), 0o644)?;
         }
@@ -129,7 +135,12 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
                     Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
                     Bind { source: request.links.clone(), target: "/packages".to_owned(), writable: false },
                 ],
-                stand_ins: STAND_INS.map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned())).to_vec(),
+                stand_ins: STAND_INS
+                    .map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned()))
+                    .into_iter()
+                    .chain([request.uname.stand_in()])
+                    .collect(),
+                kernel: Some(request.uname.told().to_owned()),
                 arguments: arguments.map(str::to_owned).to_vec(),
                 environment: variables.clone(),
                 log,
@@ -139,6 +150,9 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
         };
         let result = command(["/bin/sh", "-e", "/imgbuild/run"], request.log.clone())?;
         fault::point("install.done");
+        if request.uname.was_asked(&editor)? {
+            return Ok(InstallAnswer::AsksRelease);
+        }
         if result.status != 0 {
             return Ok(InstallAnswer::Failed(result));
         }

@@ -45,6 +45,7 @@ pub fn install(
         remove: with(request.remove),
         remove_after: with(request.remove_after),
         accounts: request.accounts.clone(),
+        uname: request.uname.clone(),
         over_payload: request.over_payload,
         files: solver.module_files(request.modules),
         variables: request.variables.to_vec(),
@@ -58,6 +59,7 @@ pub fn install(
             Some(error) => Err(error),
             None => Ok((answer, accounts)),
         },
+        InstallAnswer::AsksRelease => Err(DistroError::AsksRelease),
         InstallAnswer::Lacking(names) => Err(DistroError::PackageManager {
             what: format!("installing packages: afterwards the package database lacks {}", names.join(", ")),
             status: 0,

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use super::inside::plain;
 use super::inside::plain::PlainRequest;
+use super::inside::uname::Uname;
 use super::rpm::{self, RpmFile, RpmRoot};
 use super::{
     Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, VersionOrder, Versions,
@@ -52,8 +53,9 @@ fn plain(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
 
 /// Version of what [`install::install`] does; part of the keys. 1: first; 2: random keys are taken out;
 /// 3: by the list of secrets; 4: so are logs of packages' own directories and names of initiators;
-/// 5: so is openldap's; times of Berkeley DB, of rpm before 4.14 and of Java's authorities are the epoch.
-const INSTALL_VERSION: u32 = 5;
+/// 5: so is openldap's; times of Berkeley DB, of rpm before 4.14 and of Java's authorities are the epoch;
+/// 6: systemd's tools find a chroot, `uname` and /proc tell the image's kernel.
+const INSTALL_VERSION: u32 = 6;
 
 impl PackageManager for RpmFamily {
     fn architecture(&self, machine: &str) -> &'static str {
@@ -161,6 +163,7 @@ impl PackageManager for RpmFamily {
             packages: request.packages,
             ready: request.ready,
             accounts: &Accounts::default(),
+            uname: Uname { release: None, machine: request.machine.clone(), is_of_image: false },
             over_payload: false,
             remove: &[],
             remove_after: &[],

@@ -12,7 +12,7 @@ use crate::recipe::{Accounts, LockedGroup, LockedUser, PassRole};
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
 pub const LOCK_FORMAT: u32 = 1;
 /// Its minor version; the lock has a key `minor` from 1 on. What a later one adds is left alone.
-pub const LOCK_MINOR: u32 = 2;
+pub const LOCK_MINOR: u32 = 3;
 
 /// A package that is pinned: what it is called and what its file holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -81,6 +81,9 @@ pub struct LockedPass {
     /// Streams of modules that are switched on with it: `name:stream`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
+    /// Whether its packages' scripts ask for the kernel's release (`uname -r`): what is made then depends on the kernel.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_release: bool,
     /// Releases of the kernels that its packages bring, where no package's name tells them; of `tools-driver` that of the kernel
     /// whose headers it has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -186,6 +189,9 @@ impl Lock {
                 if !items.is_empty() {
                     let _ = writeln!(out, "{name} = [{}]", list(items));
                 }
+            }
+            if pass.asks_release {
+                out.push_str("asks_release = true\n");
             }
             out.push_str("packages = [\n");
             for package in &pass.packages {
@@ -348,6 +354,7 @@ mod tests {
             name: "base".into(),
             install: vec!["bash".into()],
             packages: vec![package],
+            asks_release: true,
             ..LockedPass::default()
         };
         Lock {
@@ -405,7 +412,7 @@ mod tests {
     fn what_a_later_minor_form_adds_is_left_alone() {
         let text = sample().to_text();
         let newer = text
-            .replacen("minor = 2\n", "minor = 3\nseal = [\"x\"]\n", 1)
+            .replacen("minor = 3\n", "minor = 4\nseal = [\"x\"]\n", 1)
             .replace("auto = true }", "auto = true, licence = \"MIT\" }")
             .replace("name = \"base\"\n", "name = \"base\"\nhints = { a = 1 }\n");
         assert_eq!(Lock::parse(&newer).unwrap(), sample());

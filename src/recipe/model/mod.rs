@@ -57,7 +57,7 @@ pub struct Model {
     pub users: BTreeMap<String, UserPin>,
     /// Groups whose ids are fixed, by name; they are made before any package.
     #[serde(default)]
-    #[schemars(extend("additionalProperties" = {"type": "integer", "minimum": 1, "maximum": 65533}))]
+    #[schemars(extend("additionalProperties" = {"type": "integer", "minimum": 1, "maximum": 2147483647}))]
     pub groups: BTreeMap<String, u32>,
     /// A script that changes the image after all packages are in (xCAT: postinstall).
     #[serde(default)]

@@ -67,11 +67,11 @@ pub struct Services {
 #[serde(deny_unknown_fields)]
 pub struct UserPin {
     /// Number.
-    #[schemars(range(min = 1, max = 65533))]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     pub uid: u32,
     /// Number of the primary group. None: that of the group of the same name, or else the uid's.
     #[serde(default)]
-    #[schemars(range(min = 1, max = 65534))]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     pub gid: Option<u32>,
     /// Home directory. None: /nonexistent.
     #[serde(default)]

@@ -147,6 +147,16 @@ pub fn is_name(name: &str) -> bool {
     first && name.len() <= 32 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
+/// Whether a number is nobody's: 65534, or the one behind that, which 16-bit programs take for none.
+pub fn is_nobodys(id: u32) -> bool {
+    (NOBODY..=NOBODY + 1).contains(&id)
+}
+
+fn nobodys(span: &Span, id: u32) -> Finding {
+    let finding = Finding::error("users::nobody", span, format!("{id} is nobody's number")).label("given here");
+    finding.help("choose another one: files of unknown owners would belong to this account")
+}
+
 /// Checks the recipe's pins.
 pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -173,6 +183,9 @@ pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
         if !is_name(name) {
             findings.push(Finding::error("users::name", &span, format!("`{name}` is not a name of a user")));
         }
+        if is_nobodys(*uid) {
+            findings.push(nobodys(&span, *uid));
+        }
         if let Some(other) = users.insert(*uid, name) {
             let text = format!("`{name}` and `{other}` have the same uid {uid}");
             findings.push(Finding::error("users::twice", &span, text).help("give each a number of its own"));
@@ -185,6 +198,9 @@ pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
         let span = span(format!("groups.{name}"));
         if !is_name(name) {
             findings.push(Finding::error("users::name", &span, format!("`{name}` is not a name of a group")));
+        }
+        if is_nobodys(*gid) {
+            findings.push(nobodys(&span, *gid));
         }
         if let Some(other) = groups.insert(*gid, name) {
             let text = format!("`{name}` and `{other}` have the same gid {gid}");

@@ -13,6 +13,25 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Parts of /proc that say or change something about the host.
 const MASKED_IN_PROC: [&str; 6] = ["kcore", "keys", "key-users", "sysrq-trigger", "timer_list", "kallsyms"];
 
+/// Release of a kernel that means nothing.
+pub const NO_RELEASE: &str = "0-imgbuild";
+
+/// Files of /proc that tell of the host, and what they tell instead; the same on every host. What is left tells how many processors
+/// there are (builds of drivers use them) and how much memory.
+fn told_in_proc(release: &str) -> [(&'static str, String); 9] {
+    [
+        ("version", format!("Linux version {release} (imgbuild) #1 SMP\n")),
+        ("sys/kernel/osrelease", format!("{release}\n")),
+        ("sys/kernel/version", "#1 SMP\n".to_owned()),
+        ("sys/kernel/random/boot_id", "00000000-0000-4000-8000-000000000000\n".to_owned()),
+        ("cmdline", "\n".to_owned()),
+        ("modules", String::new()),
+        ("partitions", "major minor  #blocks  name\n\n".to_owned()),
+        ("diskstats", String::new()),
+        ("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_owned()),
+    ]
+}
+
 /// Opens a directory below `root` without following any link, making what is missing.
 pub fn directory_below(root: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -87,7 +106,7 @@ pub fn mount_proc(root: &Path) -> Result<(), String> {
 }
 
 /// Masks parts of /proc and mounts /sys, /run and /tmp below `root`; `devices` brings /dev as well.
-pub fn mount_kernel_trees(root: &Path, devices: Option<&Path>) -> Result<(), String> {
+pub fn mount_kernel_trees(root: &Path, devices: Option<&Path>, release: &str) -> Result<(), String> {
     let top = open_root(root).map_err(|error| format!("cannot open the root: {error}"))?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let proc = directory_below(&top, Path::new("proc")).map_err(|error| error.to_string())?;
@@ -106,10 +125,29 @@ pub fn mount_kernel_trees(root: &Path, devices: Option<&Path>) -> Result<(), Str
     mount_at(&top, "sys", || tmpfs(c"mode=555,size=4k", quiet | MountFlags::RDONLY))?;
     mount_at(&top, "run", || tmpfs(c"mode=755", MountFlags::NOSUID | MountFlags::NODEV))?;
     mount_at(&top, "tmp", || tmpfs(c"mode=1777", MountFlags::NOSUID | MountFlags::NODEV))?;
+    tell_in_proc(root, &proc, release)?;
     if let Some(devices) = devices {
         mount_at(&top, "dev", || rustix::mount::mount_bind_recursive(devices, "."))?;
     }
     rustix::process::chdir("/").map_err(|error| error.to_string())
+}
+
+/// Covers files of a /proc with such that lie nowhere any more.
+fn tell_in_proc(root: &Path, proc: &OwnedFd, release: &str) -> Result<(), String> {
+    rustix::process::fchdir(proc).map_err(|error| error.to_string())?;
+    let aside = root.join("tmp/.imgbuild-proc");
+    for (name, text) in told_in_proc(release) {
+        let said = |error: std::io::Error| format!("cannot cover /proc/{name}: {error}");
+        if !Path::new(name).exists() {
+            // Not every kernel has each of them.
+            continue;
+        }
+        std::fs::write(&aside, text).map_err(said)?;
+        rustix::fs::chmod(&aside, Mode::from_raw_mode(0o444)).map_err(|error| said(error.into()))?;
+        rustix::mount::mount_bind(&aside, name).map_err(|error| said(error.into()))?;
+        std::fs::remove_file(&aside).map_err(said)?;
+    }
+    Ok(())
 }
 
 /// Makes `root` the root directory; nothing of the old tree stays reachable.

@@ -6,7 +6,6 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::distro::installed::{Installed, InstalledFile, InstalledPackage};
-use crate::recipe::NOBODY;
 
 use super::census::{Census, Seen};
 use super::left_out::{Rules, Why};
@@ -99,11 +98,6 @@ impl fmt::Display for Difference {
             Self::Override => f.write_str("dpkg-statoverride"),
         }
     }
-}
-
-/// A number that images have; larger ones become nobody's.
-pub fn mapped(id: u32) -> u32 {
-    if id > u32::from(u16::MAX) { NOBODY } else { id }
 }
 
 impl OverlayFile {
@@ -259,7 +253,7 @@ pub fn classify(
                     let mut changed = file(Reason::Changed, words.join(", "), name);
                     if differs.iter().all(Difference::is_of_attributes) {
                         let is_owner = |one: &Difference| !matches!(one, Difference::Mode(..));
-                        let owner = (mapped(seen.listed.uid), mapped(seen.listed.gid));
+                        let owner = (seen.listed.uid, seen.listed.gid);
                         let owner = differs.iter().any(is_owner).then_some(owner);
                         changed.size = 0;
                         changed.attributes = Some(Attributes { mode: seen.listed.mode & 0o7777, owner });

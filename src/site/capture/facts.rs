@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::distro::installed::{DatabaseKind, Installed};
-use crate::recipe::{Distro, Family, NOBODY, STATIC_IDS, is_account_name, is_authorized_key};
+use crate::recipe::{Distro, Family, NOBODY, STATIC_IDS, is_account_name, is_authorized_key, is_nobodys};
 use crate::site::osimage::{Release, release_of};
 
 use super::census::Census;
@@ -102,7 +102,9 @@ fn release(census: &Census) -> Result<(Release, String), CaptureError> {
 
 /// Users and groups that are not the same everywhere.
 fn accounts(facts: &mut Facts, census: &Census) {
-    let is_own = |id: u32| !STATIC_IDS.contains(&id) && id < NOBODY;
+    // Above 2^31 old software goes wrong, and no recipe takes them.
+    let is_none = |id: u32| is_nobodys(id) || id > i32::MAX as u32;
+    let is_own = |id: u32| !STATIC_IDS.contains(&id) && !is_none(id);
     let text = census.text("etc/group").unwrap_or_default();
     let (mut numbers, mut uids) = (BTreeSet::new(), BTreeSet::new());
     for line in text.lines() {
@@ -112,10 +114,10 @@ fn accounts(facts: &mut Facts, census: &Census) {
         if !is_account_name(name) {
             continue;
         }
-        if gid > NOBODY || is_own(gid) && facts.groups.iter().any(|(known, _)| known == name) {
+        if is_none(gid) && gid != NOBODY || is_own(gid) && facts.groups.iter().any(|(known, _)| known == name) {
             facts
                 .notes
-                .push(format!("the group {name} ({gid}) is left out: its number is too large, or it is there twice"));
+                .push(format!("the group {name} ({gid}) is left out: its number is nobody's, or it is there twice"));
             continue;
         }
         if is_own(gid) {
@@ -138,10 +140,10 @@ fn accounts(facts: &mut Facts, census: &Census) {
         let [name, _, uid, gid, _, home, shell] = fields[..] else { continue };
         let (Ok(uid), Ok(gid)) = (uid.parse::<u32>(), gid.parse::<u32>()) else { continue };
         let is_twice = facts.users.iter().any(|user| user.name == name);
-        if uid > NOBODY || is_own(uid) && (is_twice || !is_account_name(name)) {
+        if is_none(uid) && uid != NOBODY || is_own(uid) && (is_twice || !is_account_name(name)) {
             let name = name.escape_default();
             facts.notes.push(format!(
-                "the user {name} ({uid}) is left out: its number is too large, its name odd, or it is there twice"
+                "the user {name} ({uid}) is left out: its number is nobody's, its name odd, or it is there twice"
             ));
             continue;
         }

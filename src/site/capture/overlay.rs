@@ -11,7 +11,7 @@ use crate::store::{Entry, Kind};
 
 use super::CaptureError;
 use super::census::Census;
-use super::classify::{Classified, mapped};
+use super::classify::Classified;
 use super::source::Opened;
 
 /// Extended attributes that come from where the tree lay, or that a rebuild computes: SELinux labels from the policy.
@@ -33,8 +33,8 @@ fn entry_of(listed: &Listed) -> Option<Entry> {
     Some(Entry {
         kind,
         mode: listed.mode & 0o7777,
-        uid: mapped(listed.uid),
-        gid: mapped(listed.gid),
+        uid: listed.uid,
+        gid: listed.gid,
         mtime: listed.mtime.max(0),
         link_group: None,
         xattrs,

@@ -106,7 +106,7 @@ pub fn report(
     let is_mapped = |file: &&OverlayFile| file.reason != Reason::Removed;
     let large = found.overlay.iter().filter(is_mapped).filter(|file| large_owners.contains(&file.path)).count();
     if large > 0 {
-        report.notes.push(format!("{large} files of owners with numbers above 65535 become nobody's"));
+        report.notes.push(format!("{large} files have owners with numbers above 65535: root's builds have them; an ordinary user needs a longer range in /etc/subuid and /etc/subgid"));
     }
     let bytes: u64 = found.overlay.iter().map(|file| file.size).sum();
     if bytes > 50 << 20 {

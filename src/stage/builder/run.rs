@@ -32,6 +32,7 @@ use crate::stage::actions::packages::accounts;
 use crate::stage::actions::{StageGraph, kernel_packages};
 use crate::stage::estimate::{Estimate, Facts};
 use crate::stage::ids;
+use crate::stage::inside::INIT;
 use crate::stage::inside::removal::remove_damaged;
 use crate::stage::lock::package_request::target;
 use crate::stage::lock::repositories;
@@ -44,9 +45,6 @@ use crate::stage::published::otherwise::publishing;
 use crate::stage::report::Report;
 use crate::stage::results::{Done, missing, record};
 use crate::store::{ActionRecord, BlobRef, End, FileLock, Root, Run, Store, StoreError};
-
-/// imgbuild-init, made by the build script.
-pub(in crate::stage) const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/imgbuild-init"));
 
 /// imgbuild-init: the program of each initrd.
 pub fn init_program() -> &'static [u8] {
@@ -317,6 +315,16 @@ impl Builder<'_> {
                     let text = format!("{text}; {} keeps the earlier ids", self.recipe.lock_name());
                     self.report.finding(&Finding::nowhere(Severity::Note, "lock::id_kept", text));
                     accounts::fix(lock, &names);
+                    self.failed.clear();
+                    write_lock(self, lock)?;
+                }
+                Err(StageError::AsksRelease { pass, is_final: false, .. }) => {
+                    let text = format!(
+                        "scripts of {pass} ask for the kernel's release: it is made again when the kernel changes; {} says so",
+                        self.recipe.lock_name()
+                    );
+                    self.report.finding(&Finding::nowhere(Severity::Note, "lock::asks_release", text));
+                    lock.pass.iter_mut().filter(|one| one.name == pass).for_each(|one| one.asks_release = true);
                     self.failed.clear();
                     write_lock(self, lock)?;
                 }

@@ -13,6 +13,9 @@ use crate::store::{
     were_looked_at,
 };
 
+/// The program of the initrd, built by the build script for the same target. Process 1 of the sandboxes is the same file.
+pub const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/imgbuild-init"));
+
 /// Which layers were looked at: what operations leave for those after them.
 pub const LEGACY: Legacy = Legacy { take: were_looked_at, leave: looked_at };
 

@@ -76,7 +76,11 @@ pub fn as_before(whole: LockedPass, parts: &[LockedPass], plain: impl Fn(&str) -
         let asked = || asked.iter().position(|names| names.iter().any(|name| plain(name) == package.name));
         known.map(|known| number_of[known]).or_else(asked).unwrap_or(last).min(last)
     };
-    divided(whole, names, place)
+    let mut supposed = divided(whole, names, place);
+    for part in &mut supposed {
+        part.asks_release = parts.iter().any(|known| known.name == part.name && known.asks_release);
+    }
+    supposed
 }
 
 fn divided(

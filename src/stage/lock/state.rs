@@ -360,6 +360,7 @@ impl Locking<'_> {
                 remove_after: package_request.pass.remove_after.clone(),
                 remove_with: answer.remove_with,
                 modules: answer.modules,
+                asks_release: false,
                 kernel_releases: Vec::new(),
                 packages: answer.packages,
             };
@@ -389,6 +390,10 @@ impl Locking<'_> {
             }
         }
         self.report.finished(ids::LOCK, began.elapsed());
+        // What asked once is taken to ask again: if it does not, it depends on more than it needs, and nothing is wrong.
+        for pass in &mut passes {
+            pass.asks_release = earlier.and_then(|lock| lock.pass(&pass.name)).is_some_and(|was| was.asks_release);
+        }
         let mut recorded = earlier.map(Lock::accounts).unwrap_or_default();
         accounts::follow(&mut recorded, &passes);
         for pass in passes.iter().filter(|pass| earlier.is_some_and(|lock| lock.pass(&pass.name) != Some(pass))) {

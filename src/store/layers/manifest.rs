@@ -18,8 +18,8 @@ use std::fmt::Write as _;
 use crate::digest::Digest;
 use crate::name::{byte_of, text_of};
 
-/// Ids that an image has: 0 to 65535.
-const ID_COUNT: u32 = 65_536;
+/// The id that chown(2) takes for none.
+const NO_ID: u32 = u32::MAX;
 
 const FIRST_LINE: &str = "imgbuild manifest 1";
 
@@ -97,7 +97,7 @@ impl Entry {
         if self.mode & !0o7777 != 0 {
             return Err("has a mode that no file can have");
         }
-        if self.uid >= ID_COUNT || self.gid >= ID_COUNT {
+        if self.uid == NO_ID || self.gid == NO_ID {
             return Err("belongs to an id that no image has");
         }
         match &self.kind {

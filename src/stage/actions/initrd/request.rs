@@ -13,9 +13,9 @@ use crate::digest::Digest;
 use crate::recipe::{ModulesFrom, normal_name};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-use crate::stage::builder::run::INIT;
 use crate::stage::builder::taken::take_text;
 use crate::stage::ids;
+use crate::stage::inside::INIT;
 use crate::store::Store;
 
 /// What an initrd is made from, whoever composes it.

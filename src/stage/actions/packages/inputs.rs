@@ -1,6 +1,6 @@
 //! What the keys of transactions are made of.
 
-use crate::plan::{ActionKind, Input, Origin};
+use crate::plan::{ActionKind, Input, Origin, Upstream};
 use crate::recipe::PassRole;
 use crate::stage::StageError;
 use crate::stage::actions::packages::accounts;
@@ -91,6 +91,12 @@ pub fn add(reader: &mut Reader<'_>, package_request: &PackageRequest) -> Result<
         inputs,
         vec![ids::TOOLS.to_owned()],
     );
+    let asks = reader.lock.pass(&package_request.name).is_some_and(|pass| pass.asks_release);
+    if let Some(action) = reader.actions.last_mut()
+        && (asks || role == PassRole::Kernel)
+    {
+        action.upstream.push(Upstream { action: ids::PAYLOAD.to_owned(), output: "value release".to_owned() });
+    }
     if let Some(layers) = above {
         reader.layers = layers;
     }

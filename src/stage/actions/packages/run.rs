@@ -5,7 +5,7 @@ use crate::recipe::Accounts;
 use crate::stage::builder::run::{Builder, Context};
 use crate::store::ScanAnswer;
 
-use crate::distro::{Bootstrap, Install, manager};
+use crate::distro::{Bootstrap, DistroError, Install, Uname, manager};
 use crate::plan::ActionKind;
 use crate::recipe::PassRole;
 use crate::stage::ids;
@@ -28,6 +28,7 @@ pub fn bootstrap(builder: &Builder<'_>, action: &Action, context: &Context<'_>) 
         packages: &pass.packages,
         ready: context.supply.directory(),
         configure,
+        machine: builder.recipe.model.image.arch.machine().to_owned(),
         failing: &builder.recipe.model.packages.failing_scripts,
         epoch: if configure { context.lock.epoch } else { TOOLS_EPOCH },
         log: builder.log_name(action),
@@ -59,6 +60,13 @@ pub fn install(builder: &Builder<'_>, action: &Action, context: &Context<'_>) ->
         packages: &pass.packages,
         ready: context.supply.directory(),
         accounts: &made,
+        uname: Uname {
+            release: (pass.asks_release || pass.role() == PassRole::Kernel)
+                .then(|| done.value(ids::PAYLOAD, "release"))
+                .transpose()?,
+            machine: builder.recipe.model.image.arch.machine().to_owned(),
+            is_of_image: !pass.role().is_aside(),
+        },
         over_payload: pass.role() == PassRole::Kernel,
         remove: &pass.remove,
         remove_after: &pass.remove_after,
@@ -70,8 +78,15 @@ pub fn install(builder: &Builder<'_>, action: &Action, context: &Context<'_>) ->
         log: builder.log_name(action),
     };
     let work = (builder.store, builder.namespace);
-    let answer = manager(builder.recipe).install(work, &request, &mut |text| builder.report.progress(text))?;
-    Ok(with_accounts(&answer))
+    let answer = manager(builder.recipe).install(work, &request, &mut |text| builder.report.progress(text));
+    match answer {
+        Err(DistroError::AsksRelease) => Err(StageError::AsksRelease {
+            lock: builder.recipe.lock_name(),
+            pass: pass.name.clone(),
+            is_final: builder.options.locked,
+        }),
+        answer => Ok(with_accounts(&answer?)),
+    }
 }
 
 /// Outputs of a transaction.

@@ -105,6 +105,7 @@ pub fn ensure_tools(
         packages,
         ready: supply.directory(),
         configure: false,
+        machine: String::new(),
         failing: &[],
         epoch: TOOLS_EPOCH,
         log: format!("logs/{}-tools.log", std::process::id()),
