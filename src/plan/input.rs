@@ -145,10 +145,7 @@ impl Origin {
     }
 }
 
-/// The permission bits of a file that count: checkouts and umasks differ in those for group and others.
-pub fn counted_mode(mode: u32) -> u32 {
-    mode & 0o7777 & !0o022
-}
+pub use crate::recipe::counted_mode;
 
 /// Hashes a file of the build host; gives the input, the mode that counts, and the content's digest.
 ///

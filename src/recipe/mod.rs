@@ -26,7 +26,10 @@ pub use inherit::drafts::{Draft, Overlay, Relatives, relatives};
 pub use inherit::file_fields::{is_name as is_image_name, schema_text};
 pub use inherit::merge::Withdrawn;
 pub use inherit::relative::plain;
-pub use load::{Loaded, Postinstall, Recipe, is_authorized_key, load, load_draft, package_of, read_list};
+pub use load::{
+    InputKind, Loaded, Postinstall, Recipe, Script, ScriptInput, counted_mode, is_authorized_key, load, load_draft,
+    package_of, read_list,
+};
 pub use lock::file::{LOCK_MINOR, Lock, LockedPass, LockedRepo, LockedSuite, PinnedPackage, epoch_of_today};
 pub use lock::places::{LockItem, LockPlaces};
 pub use lock::read::LockError;
@@ -37,7 +40,9 @@ pub use model::official::{
 };
 pub use model::releases::{known_releases, named as release_named};
 pub use model::*;
-pub use parts::accounts::{Accounts, LockedGroup, LockedUser, NOBODY, STATIC_IDS, is_name as is_account_name};
+pub use parts::accounts::{
+    Accounts, LockedGroup, LockedUser, NOBODY, STATIC_IDS, is_name as is_account_name, is_nobodys,
+};
 pub use parts::dracut::dracut_modules;
 pub use parts::drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
 pub use parts::mounts::{Export, Mount};

@@ -34,7 +34,7 @@ const FIELDS: [(&str, &[&str]); 16] = [
     ("kerneldir", &["kernel.dir"]),
     ("netdrivers", &["kernel.drivers"]),
     ("driverupdatesrc", &["kernel.updates"]),
-    ("postinstall", &["postinstall.script", "postinstall.arguments"]),
+    ("postinstall", &["postinstall.script", "postinstall.scripts", "postinstall.arguments"]),
     ("synclists", &["sync.lists"]),
     ("exlist", &["exclude.lists"]),
     ("addkcmdline", &["boot.cmdline"]),
@@ -174,10 +174,10 @@ fn attribute_of(attribute: &str, recipe: &Recipe, places: &Places, before: Optio
             model.kernel.updates.iter().map(tagged).collect::<Vec<_>>().join(",")
         }
         "postinstall" => model.postinstall.as_ref().map_or_else(String::new, |table| {
-            std::iter::once(absolute(&table.script))
-                .chain(table.arguments.iter().cloned())
-                .collect::<Vec<_>>()
-                .join(" ")
+            let scripts = table.scripts().into_iter().map(|(_, file, arguments)| {
+                std::iter::once(absolute(&file.to_owned())).chain(arguments).collect::<Vec<_>>().join(" ")
+            });
+            scripts.collect::<Vec<_>>().join(",")
         }),
         "synclists" => files(&model.sync.lists),
         "exlist" => files(&model.exclude.lists),

@@ -29,7 +29,7 @@ pub use facts::Witness;
 pub use kind::Kind;
 pub use read::{
     canonicalize, digest, exists, is_dir, is_file, is_link, is_there, link_target, list, metadata, mode, not_a_file,
-    read, read_at_most, read_to_string, sha256, variable,
+    read, read_at_most, read_link, read_to_string, sha256, variable,
 };
 pub use record::{Known, recording};
 pub use stamp::{Stamp, now};

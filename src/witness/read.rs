@@ -179,6 +179,19 @@ pub fn link_target(path: &Path) -> Option<PathBuf> {
     if is_link(path) { std::fs::read_link(path).ok() } else { None }
 }
 
+/// [`std::fs::read_link`].
+///
+/// # Errors
+/// As there.
+pub fn read_link(path: &Path) -> io::Result<PathBuf> {
+    bring(path, Need::Name);
+    if is_recording() {
+        let _ = note_own(path, need::KIND);
+        let _ = note_own(path, need::LINK);
+    }
+    std::fs::read_link(path)
+}
+
 /// [`std::fs::canonicalize`]: each link on the way is noted, and of all else on the way that it is none.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ const PATHS: &[&str] = &[
     "system.authorized_keys[]",
     "system.root_password_hash_file",
     "postinstall.script",
+    "postinstall.scripts[]",
     "sync.lists[]",
     "exclude.lists[]",
     "capture.packages",

@@ -7,7 +7,7 @@ pub mod paths;
 mod postinstall;
 
 pub use keys::is_authorized_key;
-pub use postinstall::package_of;
+pub use postinstall::{InputKind, Postinstall, Script, ScriptInput, counted_mode, package_of};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,17 +29,6 @@ use super::{LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspac
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
-
-/// The postinstall script and what it may see.
-#[derive(Debug, Clone)]
-pub struct Postinstall {
-    /// The script.
-    pub script: PathBuf,
-    /// How messages and keys call it.
-    pub name: String,
-    /// Its other inputs: file and path below the recipe's directory.
-    pub inputs: Vec<(PathBuf, String)>,
-}
 
 /// A recipe with everything that it names.
 #[derive(Debug, Clone)]

@@ -1,11 +1,11 @@
-//! The postinstall script and the files that it may see.
+//! The postinstall scripts and the files that they may see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
+use super::Reader;
 use super::paths::name_problem;
-use super::{Postinstall, Reader};
 use crate::recipe::{Family, PostinstallTable};
 use crate::source::{Finding, Span};
 use crate::witness;
@@ -26,61 +26,181 @@ pub fn package_of(program: &str) -> &str {
     }
 }
 
+/// The postinstall scripts and what they may see.
+#[derive(Debug, Clone)]
+pub struct Postinstall {
+    /// The scripts, in order; at least one.
+    pub scripts: Vec<Script>,
+    /// Their other inputs, by name.
+    pub inputs: Vec<ScriptInput>,
+}
+
+/// One of the scripts.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// The file.
+    pub path: PathBuf,
+    /// How messages and keys call it.
+    pub name: String,
+    /// Arguments after xCAT's four.
+    pub arguments: Vec<String>,
+    /// The field of the recipe that names it.
+    pub field: String,
+}
+
+/// Something that scripts see below the recipe's directory.
+#[derive(Debug, Clone)]
+pub struct ScriptInput {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its path below the recipe's directory.
+    pub name: String,
+    /// What it is.
+    pub kind: InputKind,
+}
+
+/// What an input is. What has a mode has the bits of it that count ([`counted`](crate::recipe::counted_mode)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputKind {
+    /// A regular file.
+    File,
+    /// A symbolic link, with its target.
+    Link(String),
+    /// A directory with its mode; only one that is empty, or whose mode is not the usual one.
+    Directory(u32),
+    /// A named pipe with its mode.
+    Pipe(u32),
+}
+
+impl Postinstall {
+    /// The files and links among the inputs.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let has_content = |input: &&ScriptInput| matches!(input.kind, InputKind::File | InputKind::Link(_));
+        self.inputs.iter().filter(has_content).map(|input| input.path.clone())
+    }
+
+    /// The scripts' names, for messages.
+    pub fn names(&self) -> String {
+        self.scripts.iter().map(|script| script.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The permission bits of a file that count: checkouts and umasks differ in those for group and others (D25).
+pub fn counted_mode(mode: u32) -> u32 {
+    mode & 0o7777 & !0o022
+}
+
+/// The mode of a directory that needs no word.
+const USUAL: u32 = 0o755;
+
 impl Reader<'_> {
     pub(super) fn postinstall(&mut self, table: &PostinstallTable) -> Option<Postinstall> {
-        let script = self.file("postinstall.script", &table.script)?;
-        let span = self.span("postinstall.script");
+        let named = table.scripts();
+        if named.is_empty() {
+            let finding =
+                Finding::error("postinstall::no_script", &self.span("postinstall"), "`[postinstall]` names no script");
+            self.findings.push(
+                finding
+                    .label("here")
+                    .help("name one: ‹script = \"compute.postinstall\"›, or several: ‹scripts = [\"one\", \"two\"]›"),
+            );
+            return None;
+        }
+        let mut scripts: Vec<Script> = Vec::new();
+        for (field, file, arguments) in named {
+            scripts.extend(self.script(table, field, file, arguments));
+        }
+        let mut inputs: BTreeMap<String, ScriptInput> = BTreeMap::new();
+        for (index, pattern) in table.inputs.iter().enumerate() {
+            let at = format!("postinstall.inputs[{index}]");
+            for input in self.inputs(&at, pattern) {
+                if let Some(other) = inputs.get(&input.name).filter(|other| other.path != input.path) {
+                    let is_directory = |input: &ScriptInput| matches!(input.kind, InputKind::Directory(_));
+                    if !(is_directory(other) && is_directory(&input)) {
+                        let message = format!("the script would see two files as `{}`", input.name);
+                        let (one, two) = (other.path.display(), input.path.display());
+                        let help = format!("one is {one}, the other {two}: rename one");
+                        let span = self.span(&at);
+                        self.findings.push(Finding::error("postinstall::two_inputs", &span, message).help(help));
+                    }
+                }
+                inputs.insert(input.name.clone(), input);
+            }
+        }
+        let inputs: Vec<ScriptInput> = inputs.into_values().collect();
+        self.check_links(&inputs);
+        (!scripts.is_empty()).then_some(Postinstall { scripts, inputs })
+    }
+
+    /// One script, with what is wrong with it.
+    fn script(
+        &mut self,
+        table: &PostinstallTable,
+        field: String,
+        file: &str,
+        arguments: Vec<String>,
+    ) -> Option<Script> {
+        let span = self.span(&field);
+        if file.is_empty() {
+            let finding = Finding::error("postinstall::no_script", &span, "no script is named here");
+            self.findings.push(finding.label("empty").help("remove it, or name a file"));
+            return None;
+        }
+        let script = self.file(&field, file)?;
         if witness::mode(&script).ok()? & 0o111 == 0 {
             self.findings.push(
-                Finding::error("postinstall::not_executable", &span, format!("`{}` is not executable", table.script))
+                Finding::error("postinstall::not_executable", &span, format!("`{file}` is not executable"))
                     .label("named here")
-                    .help(format!("chmod +x {}", table.script)),
+                    .help(format!("chmod +x {file}")),
             );
         }
         let start = witness::read(&script).unwrap_or_default();
         if !start.starts_with(b"#!") && !start.starts_with(b"\x7fELF") {
             self.findings.push(
-                Finding::error(
-                    "postinstall::no_interpreter",
-                    &span,
-                    format!("`{}` does not say what runs it", table.script),
-                )
-                .label("named here")
-                .help("start it with a line such as #!/bin/sh"),
+                Finding::error("postinstall::no_interpreter", &span, format!("`{file}` does not say what runs it"))
+                    .label("named here")
+                    .help("start it with a line such as #!/bin/sh"),
             );
         }
-        self.check_interpreter(table, &start, &span);
-        let mut inputs: BTreeMap<String, PathBuf> = BTreeMap::new();
-        for (index, pattern) in table.inputs.iter().enumerate() {
-            let at = format!("postinstall.inputs[{index}]");
-            for (path, name) in self.inputs(&at, pattern) {
-                if let Some(other) = inputs.get(&name).filter(|other| **other != path) {
-                    let message = format!("the script would see two files as `{name}`");
-                    let help = format!("one is {}, the other {}: rename one", other.display(), path.display());
-                    let span = self.span(&at);
-                    self.findings.push(Finding::error("postinstall::two_inputs", &span, message).help(help));
-                }
-                inputs.insert(name, path);
+        self.check_interpreter(table, file, &start, &span);
+        let name = self.paths.name(&script);
+        Some(Script { path: script, name, arguments, field })
+    }
+
+    /// A link to something that is there, but not among the inputs, leads nowhere for the scripts.
+    fn check_links(&mut self, inputs: &[ScriptInput]) {
+        let names: BTreeSet<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+        let is_shown = |name: &str| {
+            let below = format!("{name}/");
+            names.contains(name) || names.range(below.as_str()..).next().is_some_and(|next| next.starts_with(&below))
+        };
+        let mut lost = Vec::new();
+        for input in inputs {
+            let InputKind::Link(target) = &input.kind else { continue };
+            let (true, Some(folder)) = (!target.starts_with('/'), input.path.parent()) else { continue };
+            let shown = lexical(&Path::new(&input.name).parent().unwrap_or(Path::new("")).join(target));
+            if !shown.is_some_and(|name| is_shown(&name)) && witness::is_there(&folder.join(target)) {
+                lost.push(format!("`{}` -> {target}", input.name));
             }
         }
-        let mut inputs: Vec<(PathBuf, String)> = inputs.into_iter().map(|(name, path)| (path, name)).collect();
-        inputs.sort();
-        let name = self.paths.name(&script);
-        Some(Postinstall { script, name, inputs })
+        let Some(first) = lost.first() else { return };
+        let message = match lost.len() {
+            1 => format!("{first} is a link that leads nowhere for the script"),
+            count => format!("{first} and {} more are links that lead nowhere for the script", count - 1),
+        };
+        let finding = Finding::warning("postinstall::link", &self.span("postinstall.inputs"), message);
+        let help = "links are shown as links: name in `inputs` what they lead to, or replace them by it";
+        self.findings.push(finding.label("it is among these").help(help));
     }
 
     /// What the first line names has to be where the script runs.
-    fn check_interpreter(&mut self, table: &PostinstallTable, script: &[u8], span: &Span) {
+    fn check_interpreter(&mut self, table: &PostinstallTable, file: &str, script: &[u8], span: &Span) {
         let Some(line) = script.strip_prefix(b"#!") else { return };
         let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
         if line.ends_with('\r') {
-            let message = format!("the lines of `{}` end as those of Windows do (CR LF)", table.script);
+            let message = format!("the lines of `{}` end as those of Windows do (CR LF)", file);
             let finding = Finding::error("postinstall::line_ends", span, message).label("named here");
-            let help = format!(
-                "the kernel would look for `{}\\r`; turn them: sed -i 's/\\r$//' {}",
-                line.trim(),
-                table.script
-            );
+            let help = format!("the kernel would look for `{}\\r`; turn them: sed -i 's/\\r$//' {}", line.trim(), file);
             self.findings.push(finding.help(help));
             return;
         }
@@ -92,7 +212,7 @@ impl Reader<'_> {
             _ => interpreter,
         };
         if !interpreter.starts_with('/') {
-            let message = format!("`{}` is run by `{interpreter}`, which is not a whole path", table.script);
+            let message = format!("`{}` is run by `{interpreter}`, which is not a whole path", file);
             let finding = Finding::error("postinstall::no_interpreter", span, message).label("named here");
             self.findings.push(finding.help("start it with a line such as #!/bin/sh"));
             return;
@@ -105,7 +225,7 @@ impl Reader<'_> {
         };
         // Which packages bring what is only known when they are resolved: of those in `tools` the build says it.
         if table.tools.is_empty() && !always.contains(&base) {
-            let message = format!("`{}` is run by {program}, which is not there where it runs", table.script);
+            let message = format!("`{}` is run by {program}, which is not there where it runs", file);
             let finding = Finding::error("postinstall::no_interpreter", span, message).label("named here");
             self.findings.push(finding.help(format!(
                 "name the package that brings it: ‹[postinstall] tools = [\"{}\"]›; the script runs in a root of its own, not in the image",
@@ -114,8 +234,9 @@ impl Reader<'_> {
         }
     }
 
-    /// Files that a pattern names, below the directory of the file with the pattern.
-    pub(super) fn inputs(&mut self, at: &str, pattern: &str) -> Vec<(PathBuf, String)> {
+    /// What a pattern names, below the directory of the file with the pattern; directories that it lies in among that, where they
+    /// are not as the script would find them anyway.
+    pub(super) fn inputs(&mut self, at: &str, pattern: &str) -> Vec<ScriptInput> {
         let span = self.span(at);
         let matcher = match globset::GlobBuilder::new(pattern).literal_separator(true).build() {
             Ok(glob) => glob.compile_matcher(),
@@ -129,30 +250,100 @@ impl Reader<'_> {
             }
         };
         let root = self.folder(at);
-        let (mut found, mut odd) = (Vec::new(), false);
+        let (mut found, mut folders): (Vec<ScriptInput>, Vec<ScriptInput>) = (Vec::new(), Vec::new());
+        let mut odd = false;
+        let mut link_above = None;
         // Artefacts and version control are never inputs.
         let enter = |depth: usize, name: &OsStr| depth != 1 || !matches!(name.to_str(), Some("out" | ".git"));
-        let walk = witness::walk().only(&enter).through(&root);
-        for entry in walk.into_iter().flatten().filter(|entry| entry.kind == witness::Kind::File) {
+        for entry in witness::walk().only(&enter).through(&root) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(problem) => {
+                    let message = format!("a folder cannot be looked through for `{pattern}`: {problem}");
+                    self.findings
+                        .push(Finding::error("postinstall::unreadable", &span, message).label("asked for here"));
+                    continue;
+                }
+            };
             let Ok(relative) = entry.path.strip_prefix(&root) else { continue };
+            if relative.as_os_str().is_empty() {
+                continue;
+            }
+            let is_match = matcher.is_match(relative);
             let Some(below) = relative.to_str() else {
-                if matcher.is_match(relative) {
+                if is_match {
                     odd = true;
                     self.findings.push(name_problem("postinstall::name", &entry.path, &span));
                 }
                 continue;
             };
-            if matcher.is_match(below) {
-                found.push((entry.path.clone(), below.to_owned()));
+            let input = |kind| ScriptInput { path: entry.path.clone(), name: below.to_owned(), kind };
+            match entry.kind {
+                witness::Kind::Directory => {
+                    let mode = counted_mode(witness::mode(&entry.path).unwrap_or(USUAL));
+                    let is_empty = || witness::list(&entry.path).is_ok_and(|names| names.is_empty());
+                    if is_match && is_empty() {
+                        found.push(input(InputKind::Directory(mode)));
+                    } else if mode != USUAL {
+                        folders.push(input(InputKind::Directory(mode)));
+                    }
+                }
+                witness::Kind::Link if !is_match => {
+                    if pattern.starts_with(&format!("{below}/")) {
+                        link_above = Some(below.to_owned());
+                    }
+                }
+                _ if !is_match => {}
+                witness::Kind::File => found.push(input(InputKind::File)),
+                witness::Kind::Link => {
+                    match witness::read_link(&entry.path).map(|target| target.into_os_string().into_string()) {
+                        Ok(Ok(target)) => found.push(input(InputKind::Link(target))),
+                        _ => {
+                            odd = true;
+                            self.findings.push(name_problem("postinstall::name", &entry.path, &span));
+                        }
+                    }
+                }
+                witness::Kind::Other => match witness::mode(&entry.path) {
+                    // Source: inode(7), S_IFIFO.
+                    Ok(mode) if mode & 0o170_000 == 0o010_000 => found.push(input(InputKind::Pipe(counted_mode(mode)))),
+                    _ => {
+                        odd = true;
+                        let message = format!("`{below}` is a device or a socket, which no script can be shown");
+                        let finding =
+                            Finding::error("postinstall::device", &span, message).label("this pattern names it");
+                        self.findings.push(finding.help("remove it, or name the files beside it"));
+                    }
+                },
             }
         }
         if found.is_empty() && !odd {
-            self.findings.push(
-                Finding::warning("postinstall::no_input", &span, format!("`{pattern}` matches no file"))
-                    .label("the script will see nothing of it")
-                    .help("`*` stays within a folder, `**` goes below; paths start in the recipe's directory"),
-            );
+            let finding = Finding::warning("postinstall::no_input", &span, format!("`{pattern}` matches no file"))
+                .label("the script will see nothing of it");
+            self.findings.push(finding.help(match link_above {
+                Some(link) => format!("`{link}` is a link, and links are not followed: put there what it leads to"),
+                None => "`*` stays within a folder, `**` goes below; paths start in the recipe's directory".to_owned(),
+            }));
         }
+        folders.retain(|folder| {
+            let above = format!("{}/", folder.name);
+            found.iter().any(|input| input.name.starts_with(&above))
+        });
+        found.extend(folders);
         found
     }
+}
+
+/// A path without `.` and `..`; none where it leads out.
+fn lexical(path: &Path) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => parts.push(name.to_str()?),
+            Component::ParentDir => drop(parts.pop()?),
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(parts.join("/"))
 }

@@ -6,13 +6,18 @@ use serde::{Deserialize, Serialize};
 /// A script that changes the image after all packages are in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-kdl-argument" = "script"))]
 pub struct PostinstallTable {
     /// The script; it must be executable.
-    pub script: String,
-    /// Arguments after xCAT's four.
+    #[serde(default)]
+    pub script: Option<String>,
+    /// More scripts, which run after it, in order: each a file, and behind that its own arguments, separated by blanks.
+    #[serde(default)]
+    pub scripts: Vec<String>,
+    /// Arguments after xCAT's four, for `script`.
     #[serde(default)]
     pub arguments: Vec<String>,
-    /// What else it reads: patterns below the recipe's directory. It sees nothing else.
+    /// What else they read: patterns below the recipe's directory. They see nothing else, and see it as it is: links as links.
     #[serde(default)]
     pub inputs: Vec<String>,
     /// Packages of the distribution that it needs to run, for instance `perl`.
@@ -21,6 +26,20 @@ pub struct PostinstallTable {
     /// `locked`: all packages of image.lock are offered to it, in `$IMGBUILD_PACKAGES` of the image.
     #[serde(default)]
     pub packages: Option<PostinstallPackages>,
+}
+
+impl PostinstallTable {
+    /// The scripts in the order in which they run: field, file, and arguments after xCAT's four.
+    pub fn scripts(&self) -> Vec<(String, &str, Vec<String>)> {
+        let first =
+            self.script.iter().map(|file| ("postinstall.script".to_owned(), file.as_str(), self.arguments.clone()));
+        let more = self.scripts.iter().enumerate().map(|(index, item)| {
+            let mut words = item.split_whitespace();
+            let file = words.next().unwrap_or_default();
+            (format!("postinstall.scripts[{index}]"), file, words.map(str::to_owned).collect())
+        });
+        first.chain(more).collect()
+    }
 }
 
 /// Which packages a script is offered.

@@ -241,7 +241,7 @@ fn own_files(
         return Vec::new();
     }
     let read = recipe.files.iter().map(|file| file.path.clone()).chain(recipe.named.iter().cloned());
-    let inputs = recipe.postinstall.iter().flat_map(|script| script.inputs.iter().map(|(path, _)| path.clone()));
+    let inputs = recipe.postinstall.iter().flat_map(|scripts| scripts.files());
     let stanza = recipe.directory.join(crate::site::osimage::STANZA_FILE);
     let mut own = Files::new();
     let mut paths: BTreeSet<String> = BTreeSet::new();

@@ -199,30 +199,43 @@ impl Mapper<'_> {
     }
 
     fn postinstall(&mut self) {
-        let scripts = self.definition.list("postinstall");
-        let Some(first) = scripts.first() else { return };
-        let mut words = first.split_whitespace().map(str::to_owned);
-        let script = words.next().unwrap_or_default();
-        let arguments: Vec<String> = words.collect();
-        if !is_plain_path(&script) || !self.places.here(&script).is_file() {
-            let reason = "not found here, left out";
+        let mut scripts = Vec::new();
+        let mut lost = Vec::new();
+        for item in self.definition.list("postinstall") {
+            let words: Vec<String> = item.split_whitespace().map(str::to_owned).collect();
+            let Some(script) = words.first().cloned() else { continue };
+            if !is_plain_path(&script) || !self.places.here(&script).is_file() {
+                lost.push(script);
+                continue;
+            }
+            self.mapping.lists.push(ListFile { path: script, kind: ListKind::Script });
+            scripts.push(words);
+        }
+        if !lost.is_empty() {
+            let reason = match scripts.is_empty() {
+                true => "not found here, left out".to_owned(),
+                false => format!("not found here, left out: {}", lost.join(", ")),
+            };
             self.remark("postinstall", Verdict::Decide, Some("postinstall.script"), reason);
-            return;
         }
-        self.mapping.lists.push(ListFile { path: script.clone(), kind: ListKind::Script });
-        self.set("postinstall", "script", Value::Text(script), "postinstall");
-        if !arguments.is_empty() {
-            self.set("postinstall", "arguments", Value::List(arguments), "postinstall");
-        }
-        let mut reason =
-            "it runs in a sandbox: name what it reads in `inputs`, and packages with its commands in `tools`"
-                .to_owned();
-        let mut verdict = Verdict::Differs;
-        if scripts.len() > 1 {
-            verdict = Verdict::Decide;
-            reason = format!("a recipe has one script; call these from it: {}; {reason}", scripts[1..].join(", "));
-        }
-        self.remark("postinstall", verdict, Some("postinstall.script"), reason);
+        let field = match scripts.as_slice() {
+            [] => return,
+            [words] => {
+                self.set("postinstall", "script", Value::Text(words[0].clone()), "postinstall");
+                if words.len() > 1 {
+                    self.set("postinstall", "arguments", Value::List(words[1..].to_vec()), "postinstall");
+                }
+                "postinstall.script"
+            }
+            several => {
+                let items = several.iter().map(|words| words.join(" ")).collect();
+                self.set("postinstall", "scripts", Value::List(items), "postinstall");
+                "postinstall.scripts"
+            }
+        };
+        let reason =
+            "scripts run in a sandbox: name what they read in `inputs`, and packages with their commands in `tools`";
+        self.remark("postinstall", Verdict::Differs, Some(field), reason);
     }
 
     fn synced(&mut self) {

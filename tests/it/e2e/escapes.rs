@@ -15,7 +15,7 @@ use super::{store, tiny};
 use crate::support::{Ran, Space, copy_tree, project};
 
 /// All attempts of tests/fixtures/escapes/attempts.c; each must have been made, and refused.
-const ATTEMPTS: [&str; 41] = [
+const ATTEMPTS: [&str; 39] = [
     "read_canary",
     "write_canary",
     "create_canary",
@@ -25,9 +25,7 @@ const ATTEMPTS: [&str; 41] = [
     "init_cwd",
     "init_fds",
     "init_environ",
-    "init_memory",
-    "init_ptrace",
-    "init_vm",
+    "init_program",
     "init_getfd",
     "init_namespaces",
     "inherited_descriptors",

@@ -57,6 +57,7 @@ mod rpm_sources;
 mod rpm_zypper;
 mod same_bytes;
 mod saved;
+mod scripts;
 mod secrets;
 mod selinux;
 mod service;

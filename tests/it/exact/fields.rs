@@ -117,6 +117,7 @@ const FIELDS: &[Field] = &[
     field("users.*.shell", "null", r#""/bin/sh""#),
     field("groups", r#"{"slurm": 300}"#, r#"{"slurm": 301}"#),
     field("postinstall.script", r#""a.postinstall""#, r#""b.postinstall""#),
+    field("postinstall.scripts", "[]", r#"["b.postinstall"]"#),
     field("postinstall.arguments", "[]", r#"["x"]"#),
     field("postinstall.inputs", r#"["site/motd"]"#, r#"["site/issue"]"#),
     field("postinstall.tools", "[]", r#"["less"]"#),
@@ -357,6 +358,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     users.*.shell: rootfs/packages-1
     groups: rootfs/packages-1
     postinstall.script: rootfs/postinstall
+    postinstall.scripts: rootfs/postinstall
     postinstall.arguments: rootfs/postinstall
     postinstall.inputs: rootfs/postinstall
     postinstall.tools: lock rootfs/postinstall rootfs/tools-postinstall

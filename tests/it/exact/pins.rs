@@ -150,7 +150,7 @@ fn the_text_of_a_lock_stays() {
     write_files(&space);
     write_toml(&space, &recipe_document());
     let lock = lock_of(&read(space.path()));
-    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"bef99fb878ee22284d319c95eb24fb110cc1190d73b50f27293955784968b9d5");
+    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"e8337aefb5a54dcee7c215d5252967a89603cb2772515a9348706f0af557d9c9");
 }
 
 #[test]
@@ -162,24 +162,24 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless ad0582b58a3b
-    initrd/stateless-gzip 220e27eed08c
-    kernel/build-1 afc6f76fc2e4
-    kernel/payload 0268a73efe44
-    pack/rootimg f12033a68b65
-    pack/rootimg-gzip a3c513815ed2
-    rootfs/base 2752e1c3fd7b
-    rootfs/gate f314ae02aa0e
-    rootfs/kernel caf553895103
-    rootfs/otherpkgs-1 2222e50d59d9
-    rootfs/packages-1 62d70a15535e
-    rootfs/postinstall da7eea8dbaa9
-    rootfs/services 81e734963b8a
-    rootfs/sync 9a4b92b2b9b6
-    rootfs/system 52ba20dfbd9c
+    initrd/stateless 073fbcab0f45
+    initrd/stateless-gzip 5735f397a948
+    kernel/build-1 4d239a7a70fe
+    kernel/payload c44b4cbe7bef
+    pack/rootimg ac0fd2835290
+    pack/rootimg-gzip 579427c47191
+    rootfs/base 27ff5052ed74
+    rootfs/gate 96aa7697b01a
+    rootfs/kernel 562e6a50a031
+    rootfs/otherpkgs-1 3f9d5d6e62b1
+    rootfs/packages-1 16cbd68192b5
+    rootfs/postinstall dfee87e766cb
+    rootfs/services 20d3b2857773
+    rootfs/sync 07cc3d59705f
+    rootfs/system 4481ffe25d2f
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
-    rootfs/tools-postinstall c6a33d5f01b8
+    rootfs/tools-postinstall 1286f88f0607
     "##);
 }
 

@@ -330,7 +330,7 @@ impl Revision {
 fn inputs_of(recipe: &Recipe) -> BTreeSet<PathBuf> {
     let mut paths: BTreeSet<PathBuf> = recipe.files.iter().map(|file| file.path.clone()).collect();
     paths.extend(recipe.named.iter().filter(|path| **path != recipe.directory).cloned());
-    paths.extend(recipe.postinstall.iter().flat_map(|script| script.inputs.iter().map(|(path, _)| path.clone())));
+    paths.extend(recipe.postinstall.iter().flat_map(|scripts| scripts.files()));
     paths.extend(recipe.sync.iter().map(|file| file.source.clone()));
     paths
 }

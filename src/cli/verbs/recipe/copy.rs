@@ -170,7 +170,7 @@ fn files_of(
 fn of_recipe(recipe: &Recipe) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = recipe.files.iter().map(|file| file.path.clone()).collect();
     paths.extend(recipe.named.iter().filter(|path| **path != recipe.directory).cloned());
-    paths.extend(recipe.postinstall.iter().flat_map(|script| script.inputs.iter().map(|(path, _)| path.clone())));
+    paths.extend(recipe.postinstall.iter().flat_map(|scripts| scripts.files()));
     paths.push(recipe.lock_path.clone());
     paths
 }

@@ -94,10 +94,12 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// The key that an argument of a table stands for: the first one that it must have.
+    /// The key that an argument of a table stands for: the one that the schema names, or the first one that it must have.
     pub fn leading(self) -> Option<&'a str> {
         match self {
-            Self::Table(schema) | Self::Tables(schema) => schema["required"][0].as_str(),
+            Self::Table(schema) | Self::Tables(schema) => {
+                schema["x-kdl-argument"].as_str().or_else(|| schema["required"][0].as_str())
+            }
             _ => None,
         }
     }

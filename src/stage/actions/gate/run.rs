@@ -11,6 +11,7 @@ use crate::stage::results::below;
 
 use crate::stage::StageError;
 use crate::stage::actions::gate::checks as gate;
+use crate::stage::actions::gate::leftovers;
 use crate::store::Outputs;
 
 /// Looks at the merged layers; gives what the action's record names.
@@ -39,18 +40,23 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         let foreign = gate::foreign_modules(&payload, &modules, &release);
         drivers::check_foreign_modules(builder, &layers, &release, foreign)?;
     }
-    let script = builder.recipe.postinstall.as_ref().map_or("the recipe", |script| script.name.as_str());
+    leftovers::foreign_releases(&modules, &done.value(ids::PAYLOAD, "release")?)?;
+    let script = builder.recipe.postinstall.as_ref().map_or("the recipe".to_owned(), |scripts| scripts.names());
     let read = |path: &str| -> Result<String, StageError> {
         let request = gate::ReadFileRequest { layers: layers.clone(), path: path.to_owned() };
         let text: Option<String> = builder.namespace.call("read-file", &request, &mut |_| {})?;
         Ok(text.unwrap_or_default())
     };
+    let here = builder.namespace.map().count();
+    if let Some(finding) = leftovers::homes(builder.store, &layers, &read("etc/passwd")?, here)? {
+        builder.report.finding(&finding);
+    }
     let (tmpfs, mounts, exports) = (&builder.recipe.model.boot.tmpfs, &builder.recipe.mounts, &builder.recipe.exports);
     if !tmpfs.is_empty() || !mounts.is_empty() {
-        gate::check_fstab(script, &read("etc/fstab")?, tmpfs, mounts)?;
+        gate::check_fstab(&script, &read("etc/fstab")?, tmpfs, mounts)?;
     }
     if !exports.is_empty() {
-        gate::check_exports(script, &read("etc/exports")?, exports)?;
+        gate::check_exports(&script, &read("etc/exports")?, exports)?;
     }
     Ok(Outputs { values: BTreeMap::from([("passed".to_owned(), "yes".to_owned())]), ..Outputs::default() })
 }

@@ -3,24 +3,48 @@
 use crate::recipe::{Recipe, package_of};
 use crate::source::{Finding, Severity};
 
-/// What the last lines of a script that failed say of its remedy; ends with a line break where it says something.
+/// What the lines that a script printed say of its remedy; ends with a line break where it says something.
 pub fn remedy(lines: &[String]) -> String {
-    let text = lines.join("\n");
+    let has = |words: &[&str]| lines.iter().any(|line| words.iter().any(|word| line.contains(word)));
     let not_found = lines.iter().find_map(|line| {
         let line = line.trim_end();
         let rest = line.strip_suffix(": not found").or_else(|| line.strip_suffix(": command not found"))?;
         Some(rest.rsplit([' ', ':']).next().unwrap_or(rest).to_owned())
     });
-    if text.contains("Unable to locate package") || text.contains("Temporary failure resolving") {
+    if has(&["Unable to locate package", "Temporary failure resolving", "name resolution", "Network is unreachable"]) {
         return "scripts have no network: let ‹[packages]› or ‹[otherpkgs]› install what the image needs; a script that must install packages itself gets those of the lock with ‹[postinstall] packages = \"locked\"›\n".to_owned();
     }
-    match not_found {
-        Some(program) => format!(
+    if let Some(program) = not_found {
+        return format!(
             "`{program}` is not there where the script runs: name the package that brings it in ‹[postinstall] tools = [\"{}\"]›, or run the image's own with chroot \"$1\"\n",
             package_of(&program)
-        ),
-        None => String::new(),
+        );
     }
+    let names_device = |line: &String| line.contains("mknod") || line.contains("special file");
+    if lines.iter().any(|line| names_device(line) && line.contains("Operation not permitted")) {
+        return "no build makes device nodes: nodes get theirs from the kernel (devtmpfs) when they start; for one that it does not make, let the image have a line in /etc/tmpfiles.d\n".to_owned();
+    }
+    if has(&["chown", "chgrp", "useradd", "adduser", "install:"]) && has(&["Invalid argument"]) {
+        return format!(
+            "an owner may be too large a number for this machine: {} stand for an image's ids here; a longer range in /etc/subuid and /etc/subgid gives more\n",
+            crate::sandbox::ids_here()
+        );
+    }
+    let foreign = lines.iter().filter(|line| line.contains("No such file")).find_map(|line| {
+        let words = line.split(['\'', '"', ' ', ':', '\u{2018}', '\u{2019}']);
+        words.map(str::trim).find(|word| {
+            word.starts_with('/') && word.len() > 1 && !["/target/", "/recipe/"].iter().any(|own| word.starts_with(own))
+        })
+    });
+    if let Some(path) = foreign {
+        return format!(
+            "scripts see nothing of this machine, so `{path}` is not there for them: copy it beside the recipe, name it in `inputs` of ‹[postinstall]›, and let the script read it from its working directory\n"
+        );
+    }
+    if has(&["No such file", "Permission denied"]) {
+        return "scripts see of the recipe's directory what `inputs` of ‹[postinstall]› names, and may write below their first argument alone\n".to_owned();
+    }
+    String::new()
 }
 
 /// What is said of files that a script wrote to the root that it runs in.
@@ -33,7 +57,7 @@ pub fn thrown_away_finding(recipe: &Recipe, script: &str, paths: &[String]) -> O
         format!("`{script}` wrote to the root that it runs in, which is thrown away: {}{more}", shown.join(", "));
     let mut finding = Finding::nowhere(Severity::Warning, "postinstall::thrown_away", text)
         .help(format!("the image is in the script's first argument: write \"$1{first}\""));
-    finding.span = recipe.spans.get("postinstall.script").cloned();
+    finding.span = recipe.spans.nearest("postinstall.script").cloned();
     Some(finding)
 }
 
@@ -47,6 +71,10 @@ mod tests {
         assert!(said("/recipe/x: 3: python3: not found").contains("tools = [\"python3\"]"));
         assert!(said("/recipe/x: line 3: ip: command not found").contains("tools = [\"iproute2\"]"));
         assert!(said("E: Unable to locate package htop").contains("packages = \"locked\""));
+        assert!(said("cat: /install/issue: No such file or directory").contains("`/install/issue`"));
+        assert!(said("cp: cannot stat 'site/motd': No such file or directory").contains("inputs"));
+        assert!(said("mknod: /target/dev/x: Operation not permitted").contains("tmpfiles.d"));
+        assert!(said("chown: changing ownership of 'x': Invalid argument").contains("/etc/subuid"));
         assert_eq!(said("something else"), "");
     }
 }

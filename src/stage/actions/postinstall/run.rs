@@ -1,63 +1,88 @@
-//! Runs the script.
+//! Runs the scripts.
+
+use std::path::Path;
 
 use crate::plan::Action;
-use crate::stage::builder::run::{Builder, Context};
-use crate::stage::builder::taken::take_bytes;
-
-use crate::recipe::package_of;
+use crate::recipe::{InputKind, Recipe, Script, package_of};
+use crate::source::{Finding, Severity};
+use crate::stage::StageError;
+use crate::stage::actions::postinstall::complaints::{self, Complaint};
+use crate::stage::actions::postinstall::recipe_tree::{Shown, ShownAs};
 use crate::stage::actions::postinstall::remedy::{remedy, thrown_away_finding};
+use crate::stage::actions::postinstall::script as postinstall;
+use crate::stage::builder::run::{Builder, Context};
+use crate::stage::builder::taken::{Taken, take, take_bytes};
 use crate::stage::ids;
 use crate::stage::report::refuse;
 use crate::stage::results::{below, layer_outputs, missing};
+use crate::store::{Outputs, Scratch};
 
-use crate::stage::StageError;
-use crate::stage::actions::postinstall::script as postinstall;
-use crate::store::Outputs;
+/// From this size on a file goes through the store, and not through memory.
+const LARGE: u64 = 8 << 20;
 
-/// Runs the script; gives what the action's record names.
+/// Runs the scripts; gives what the action's record names.
 ///
 /// # Errors
 /// [`StageError`] of its kind.
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, done) = (context.lock, context.done);
-    let (Some(script), Some(table)) = (&builder.recipe.postinstall, &builder.recipe.model.postinstall) else {
+    let (Some(scripts), Some(table)) = (&builder.recipe.postinstall, &builder.recipe.model.postinstall) else {
         return Err(missing(&action.id));
     };
     let scratch = builder.store.scratch()?;
-    let files = script.inputs.iter().cloned().chain([(script.script.clone(), script.name.clone())]);
-    for (path, name) in files {
-        let (bytes, mode) = take_bytes(action, &name, &path)?;
-        scratch.write_link(&postinstall::place_of(&name), &bytes, mode)?;
-    }
-    if table.packages.is_some() {
-        for package in crate::stage::actions::image_packages(lock) {
-            builder.store.check_package(&package.sha256)?;
-            scratch.link(
-                &builder.store.package(&package.sha256),
-                &format!("{}/{}", postinstall::PACKAGES, package.file_name()),
-            )?;
+    let mut shown = Vec::new();
+    let bring = |shown: &mut Vec<Shown>, path: &Path, name: &str, place: String| -> Result<(), StageError> {
+        let what = file(builder, action, (path, name), (&scratch, shown.len()))?;
+        shown.push(Shown { place, what });
+        Ok(())
+    };
+    for input in &scripts.inputs {
+        let place = input.name.clone();
+        match &input.kind {
+            InputKind::File => bring(&mut shown, &input.path, &input.name, place)?,
+            InputKind::Link(target) => shown.push(Shown { place, what: ShownAs::Link(target.clone()) }),
+            InputKind::Directory(mode) => shown.push(Shown { place, what: ShownAs::Directory(*mode) }),
+            InputKind::Pipe(mode) => shown.push(Shown { place, what: ShownAs::Pipe(*mode) }),
         }
     }
     let machine = builder.recipe.model.image.arch.machine();
+    let mut commands = Vec::new();
+    for (number, script) in scripts.scripts.iter().enumerate() {
+        let place = postinstall::place_of(&script.name, number);
+        // A script that is an input, too, is shown once.
+        shown.retain(|other| other.place != place);
+        bring(&mut shown, &script.path, &script.name, place.clone())?;
+        let mut words = vec![
+            format!("{}/{place}", postinstall::RECIPE_DIRECTORY),
+            "/target".to_owned(),
+            postinstall::osvers(builder.recipe),
+            machine.to_owned(),
+            postinstall::profile(builder.recipe),
+        ];
+        words.extend(script.arguments.iter().cloned());
+        commands.push(words);
+    }
+    let mut packages = Vec::new();
+    if table.packages.is_some() {
+        for package in crate::stage::actions::image_packages(lock) {
+            builder.store.check_package(&package.sha256)?;
+            let path = builder.store.package(&package.sha256);
+            let path = path.strip_prefix(builder.store.directory()).unwrap_or(&path).display().to_string();
+            packages.push((path, package.file_name()));
+        }
+    }
     let release = done.value(ids::PAYLOAD, "release")?;
-    let mut arguments = vec![format!("{}/{}", postinstall::RECIPE_DIRECTORY, postinstall::place_of(&script.name))];
-    arguments.extend([
-        "/target".to_owned(),
-        postinstall::osvers(builder.recipe),
-        machine.to_owned(),
-        postinstall::profile(builder.recipe),
-    ]);
-    arguments.extend(table.arguments.iter().cloned());
     let variables = postinstall::variables(builder.recipe, &release);
     let mut tools = vec![done.layer(ids::BASE)?];
     tools.extend(done.layer(ids::POSTINSTALL_TOOLS));
     let request = postinstall::PostinstallRequest {
         scratch: scratch.name.clone(),
-        links: scratch.links_name.clone(),
-        with_packages: table.packages.is_some(),
+        shown,
+        packages,
+        offers_packages: table.packages.is_some(),
         tools,
         base: below(action, done)?,
-        arguments,
+        commands,
         variables,
         uname: (release, machine.to_owned()),
         epoch: lock.epoch,
@@ -65,28 +90,90 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     };
     let answer: postinstall::PostinstallAnswer =
         builder.namespace.call("postinstall", &request, &mut |text| builder.report.progress(text))?;
+    let log = builder.store.directory().join(builder.log_name(action));
+    let script = |number: usize| scripts.scripts.get(number).ok_or_else(|| missing(&action.id));
     match answer {
-        postinstall::PostinstallAnswer::Made(layer, thrown_away) => {
-            builder.report.printed(ids::POSTINSTALL, &builder.store.directory().join(builder.log_name(action)));
-            if let Some(finding) = thrown_away_finding(builder.recipe, &script.name, &thrown_away) {
-                builder.report.finding(&finding);
-            }
-            Ok(layer_outputs(&layer))
+        postinstall::PostinstallAnswer::Made(made) => {
+            builder.report.printed(ids::POSTINSTALL, &log);
+            tell(builder, &scripts.scripts, &made, &log);
+            Ok(layer_outputs(&made.layer))
         }
-        postinstall::PostinstallAnswer::NoInterpreter(interpreter) => {
+        postinstall::PostinstallAnswer::NoInterpreter(number, interpreter) => {
+            let script = script(number)?;
             let problem = format!("`{}` is run by {interpreter}, which is not there where it runs", script.name);
             let help = format!(
                 "name the package that brings it: ‹[postinstall] tools = [\"{}\"]›; the script runs in a root of its own, not in the image",
                 package_of(&interpreter)
             );
-            Err(refuse(builder.report, builder.recipe, "postinstall.script", problem, help))
+            Err(refuse(builder.report, builder.recipe, &script.field, problem, help))
         }
-        postinstall::PostinstallAnswer::Failed(result) => Err(StageError::Script {
-            what: format!("the postinstall script `{}`", script.name),
-            status: result.status,
-            remedy: remedy(&result.last_lines),
-            lines: result.last_lines.join("\n"),
-            log: builder.store.directory().join(builder.log_name(action)).display().to_string(),
-        }),
+        postinstall::PostinstallAnswer::Failed(number, result) => {
+            let script = script(number)?;
+            Err(StageError::Script {
+                what: format!("the postinstall script `{}`", script.name),
+                status: result.status,
+                remedy: remedy(&result.last_lines),
+                lines: result.last_lines.join("\n"),
+                log: log.display().to_string(),
+            })
+        }
     }
+}
+
+/// A file of the recipe's directory on its way inside.
+fn file(
+    builder: &Builder<'_>,
+    action: &Action,
+    (path, name): (&Path, &str),
+    (scratch, number): (&Scratch, usize),
+) -> Result<ShownAs, StageError> {
+    if std::fs::metadata(path).is_ok_and(|found| found.len() >= LARGE) {
+        let Taken { blob, mode } = take(builder, action, name, path)?;
+        return Ok(ShownAs::File(blob, mode));
+    }
+    let (bytes, mode) = take_bytes(action, name, path)?;
+    let link = number.to_string();
+    scratch.write_link(&link, &bytes, 0o644)?;
+    Ok(ShownAs::File(format!("{}/{link}", scratch.links_name), mode))
+}
+
+/// Says what a person would want to know of scripts that ended with 0.
+fn tell(builder: &Builder<'_>, scripts: &[Script], made: &postinstall::Made, log: &Path) {
+    let say = |finding: Option<Finding>| {
+        if let Some(finding) = finding {
+            builder.report.finding(&finding);
+        }
+    };
+    for (number, script) in scripts.iter().enumerate() {
+        let found: Vec<&Complaint> =
+            made.complaints.iter().filter(|(of, _)| *of == number).map(|(_, complaint)| complaint).collect();
+        say(complaints::finding(builder.recipe, script, &found, log));
+    }
+    let names = scripts.iter().map(|script| script.name.as_str()).collect::<Vec<_>>().join(", ");
+    say(thrown_away_finding(builder.recipe, &names, &made.thrown_away));
+    say(nobodys(builder.recipe, &names, &made.nobodys));
+    say(host_keys(builder.recipe, &names, &made.host_keys));
+}
+
+/// Files that belong to nobody: seldom meant, since whoever may write as nobody may change them.
+fn nobodys(recipe: &Recipe, names: &str, paths: &[String]) -> Option<Finding> {
+    let first = paths.first()?;
+    let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
+    let text = format!("`{names}` leaves what belongs to nobody (65534:65534): /{first}{more}");
+    let mut finding = Finding::nowhere(Severity::Warning, "postinstall::nobody", text)
+        .help(format!("if that is not meant, let the script say: chown -R root:root \"$1/{first}\""));
+    finding.span = recipe.spans.nearest("postinstall").cloned();
+    Some(finding)
+}
+
+/// Host keys that a script made are each build's others, and all nodes' same.
+fn host_keys(recipe: &Recipe, names: &str, paths: &[String]) -> Option<Finding> {
+    let first = paths.first()?;
+    let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
+    let text = format!("host keys that `{names}` made were removed: /{first}{more}");
+    let mut finding = Finding::nowhere(Severity::Warning, "postinstall::host_keys", text).help(
+        "each node makes its own when it starts; keys that all nodes are to have stay when they are files of `inputs`, or of a synclist",
+    );
+    finding.span = recipe.spans.nearest("postinstall").cloned();
+    Some(finding)
 }

@@ -1,12 +1,15 @@
-//! The postinstall script: xCAT's arguments and environment, in a sandbox (D23).
+//! The postinstall scripts: xCAT's arguments and environment, in a sandbox (D23).
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::recipe::Recipe;
+use crate::distro::uname_script;
+use crate::recipe::{NOBODY, Recipe};
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
 use crate::stage::actions::pack::startable;
+use crate::stage::actions::postinstall::complaints::{self, Complaint};
+use crate::stage::actions::postinstall::recipe_tree::{self, Shown, ShownAs};
 use crate::store::scan;
 use crate::store::{LayerReader, ScanAnswer, ScanRequest, TreeEditor, lower_directories, root_of};
 use crate::store::{in_scratch, make_directories};
@@ -23,16 +26,18 @@ const PACKAGES_IN_IMAGE: &str = "/run/imgbuild/packages";
 pub struct PostinstallRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// Directory with the script and its inputs, relative to the store's.
-    pub links: String,
+    /// The scripts and their inputs.
+    pub shown: Vec<Shown>,
     /// Whether the locked packages are offered.
-    pub with_packages: bool,
+    pub offers_packages: bool,
+    /// These packages: paths relative to the store's directory, and file names.
+    pub packages: Vec<(String, String)>,
     /// Layers of the tools root.
     pub tools: Vec<Digest>,
     /// Layers of the image.
     pub base: Vec<Digest>,
-    /// The script and its arguments.
-    pub arguments: Vec<String>,
+    /// The scripts with their arguments, in order.
+    pub commands: Vec<Vec<String>>,
     /// Variables: xCAT's and the recipe's.
     pub variables: Vec<(String, String)>,
     /// What `uname` answers in the image: release and machine.
@@ -46,12 +51,27 @@ pub struct PostinstallRequest {
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum PostinstallAnswer {
-    /// The layer, and files that the script wrote to the root that it ran in.
-    Made(ScanAnswer, Vec<String>),
-    /// What runs the script is not there.
-    NoInterpreter(String),
-    /// The script failed.
-    Failed(CommandResult),
+    /// All of them succeeded.
+    Made(Made),
+    /// What runs a script, by its number, is not there.
+    NoInterpreter(usize, String),
+    /// A script, by its number, failed.
+    Failed(usize, CommandResult),
+}
+
+/// What the scripts made, and what is to be said of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Made {
+    /// The layer.
+    pub layer: ScanAnswer,
+    /// Files that they wrote to the root that they ran in.
+    pub thrown_away: Vec<String>,
+    /// Lines that look like failures, each with the script's number.
+    pub complaints: Vec<(usize, Complaint)>,
+    /// Paths that belong to nobody now, and did not before.
+    pub nobodys: Vec<String>,
+    /// ssh host keys that were removed.
+    pub host_keys: Vec<String>,
 }
 
 /// Variables of the script: xCAT's IMG_* and the recipe's own; empty ones are not set. The key is made of the same.
@@ -110,30 +130,15 @@ pub fn profile(recipe: &Recipe) -> String {
     recipe.model.profile().to_owned()
 }
 
-/// Where a file of the recipe is below [`RECIPE_DIRECTORY`]: at its own path, unless that leads elsewhere.
-pub fn place_of(name: &str) -> String {
+/// Where a script is below [`RECIPE_DIRECTORY`]: at its own path, unless that leads elsewhere. `number` keeps those apart.
+pub fn place_of(name: &str, number: usize) -> String {
     let plain = std::path::Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
-    if plain { name.to_owned() } else { format!(".outside/{}", name.rsplit('/').next().unwrap_or("script")) }
-}
-
-/// Answers for the image's kernel, whatever the build host runs. Source: uname(1), options of coreutils.
-fn uname_script(release: &str, machine: &str) -> String {
-    format!(
-        "#!/bin/sh\n\
-         test $# -gt 0 || set -- -s\n\
-         out=\n\
-         add() {{ out=\"$out${{out:+ }}$1\"; }}\n\
-         for word in \"$@\"; do case $word in\n\
-         -a|--all) add 'Linux localhost {release} #1 SMP {machine} GNU/Linux';;\n\
-         --kernel-release) add {release};; --machine) add {machine};;\n\
-         --kernel-name) add Linux;; --nodename) add localhost;; --operating-system) add GNU/Linux;;\n\
-         --kernel-version) add '#1 SMP';;\n\
-         -*) letters=${{word#-}}; while test -n \"$letters\"; do rest=${{letters#?}}; case ${{letters%\"$rest\"}} in\n\
-         s) add Linux;; n) add localhost;; r) add {release};; v) add '#1 SMP';; m|p|i) add {machine};; o) add GNU/Linux;;\n\
-         esac; letters=$rest; done;;\n\
-         esac; done\n\
-         echo \"$out\"\n"
-    )
+    let file = name.rsplit('/').next().unwrap_or("script");
+    match number {
+        _ if plain => name.to_owned(),
+        0 => format!(".outside/{file}"),
+        number => format!(".outside/{}/{file}", number + 1),
+    }
 }
 
 /// Runs inside.
@@ -142,13 +147,28 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "tree", "work", "root/etc", "root-work"])?;
         hide_own_accounts(&at("root"), &request.base)?;
-        let script = request.arguments.first().map(String::as_str).unwrap_or_default();
-        let script = script.strip_prefix(RECIPE_DIRECTORY).unwrap_or(script);
-        let start = std::fs::read(format!("{}{script}", request.links)).unwrap_or_default();
-        if let Some(lacks) = startable::lacks_interpreter(&LayerReader::open(&request.tools)?, &start) {
-            return Ok(PostinstallAnswer::NoInterpreter(lacks));
+        let mut shown = request.shown.clone();
+        for (path, name) in &request.packages {
+            shown.push(Shown { place: format!("{PACKAGES}/{name}"), what: ShownAs::File(path.clone(), 0o644) });
         }
-        news("running the postinstall script");
+        let recipe = at("recipe");
+        recipe_tree::make(&shown, &recipe, request.epoch)?;
+        let script_of = |command: &[String]| {
+            let script = command.first().map(String::as_str).unwrap_or_default();
+            std::fs::read(format!("{recipe}{}", script.strip_prefix(RECIPE_DIRECTORY).unwrap_or(script)))
+                .unwrap_or_default()
+        };
+        for (number, command) in request.commands.iter().enumerate() {
+            if let Some(lacks) = startable::lacks_interpreter(&LayerReader::open(&request.tools)?, &script_of(command))
+            {
+                return Ok(PostinstallAnswer::NoInterpreter(number, lacks));
+            }
+        }
+        news(if request.commands.len() > 1 {
+            "running the postinstall scripts"
+        } else {
+            "running the postinstall script"
+        });
         let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
             Ok(TreeMount {
                 lower: lower_directories(digests)?,
@@ -170,38 +190,89 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         ];
         environment.extend(request.variables.iter().cloned());
         let (release, machine) = &request.uname;
-        let result = run_command(&CommandRequest {
-            root: tree(&request.tools, "root", "root-work")?,
-            target: Some(tree(&request.base, "tree", "work")?),
-            binds: vec![Bind { source: request.links.clone(), target: RECIPE_DIRECTORY.to_owned(), writable: false }],
-            target_binds: if request.with_packages {
-                vec![(format!("{RECIPE_DIRECTORY}/{PACKAGES}"), PACKAGES_IN_IMAGE.to_owned())]
-            } else {
-                Vec::new()
-            },
-            stand_ins: vec![("uname".to_owned(), uname_script(release, machine))],
-            working_directory: RECIPE_DIRECTORY.to_owned(),
-            arguments: request.arguments.clone(),
-            environment,
-            log: request.log.clone(),
-            mount_point: at("mount"),
-            ..CommandRequest::default()
-        })?;
-        if result.status != 0 {
-            return Ok(PostinstallAnswer::Failed(result));
+        let mut complaints = Vec::new();
+        for (number, command) in request.commands.iter().enumerate() {
+            let result = run_command(&CommandRequest {
+                root: tree(&request.tools, "root", "root-work")?,
+                target: Some(tree(&request.base, "tree", "work")?),
+                binds: vec![Bind { source: recipe.clone(), target: RECIPE_DIRECTORY.to_owned(), writable: false }],
+                target_binds: if request.offers_packages {
+                    vec![(format!("{RECIPE_DIRECTORY}/{PACKAGES}"), PACKAGES_IN_IMAGE.to_owned())]
+                } else {
+                    Vec::new()
+                },
+                stand_ins: vec![("uname".to_owned(), uname_script(release, machine, ""))],
+                kernel: Some(release.clone()),
+                working_directory: RECIPE_DIRECTORY.to_owned(),
+                arguments: command.clone(),
+                environment: environment.clone(),
+                log: request.log.clone(),
+                goes_on: number > 0,
+                mount_point: at("mount"),
+                ..CommandRequest::default()
+            })?;
+            if result.status != 0 {
+                return Ok(PostinstallAnswer::Failed(number, result));
+            }
+            let found = complaints::in_log(&request.log, result.began_at, &script_of(command));
+            complaints.extend(found.into_iter().map(|complaint| (number, complaint)));
         }
         let editor = TreeEditor::open(&at("tree"))?;
-        for pattern in ["var/cache/ldconfig/aux-cache", "etc/ssh/ssh_host_*", "var/log/*.log"] {
+        for pattern in ["var/cache/ldconfig/aux-cache", "var/log/*.log"] {
             editor.remove(pattern)?;
         }
-        scan(&ScanRequest {
+        let host_keys = remove_made_host_keys(&at("tree"), &recipe, &request.shown, &editor)?;
+        let layer = scan(&ScanRequest {
             tree: at("tree"),
             base: request.base.clone(),
             epoch: request.epoch,
             whole: upper_is_whole(),
-        })
-        .map(|layer| PostinstallAnswer::Made(layer, thrown_away(&at("root"))))
+        })?;
+        let nobodys = nobodys(&request.base, layer.layer)?;
+        let thrown_away = thrown_away(&at("root"));
+        Ok(PostinstallAnswer::Made(Made { layer, thrown_away, complaints, nobodys, host_keys }))
     })
+}
+
+/// Removes the ssh host keys of the tree, but for those that are inputs, byte by byte: what a site brings stays. Gives the paths.
+fn remove_made_host_keys(
+    tree: &str,
+    recipe: &str,
+    shown: &[Shown],
+    editor: &TreeEditor,
+) -> Result<Vec<String>, String> {
+    let mut removed = Vec::new();
+    let Ok(names) = std::fs::read_dir(format!("{tree}/etc/ssh")) else { return Ok(removed) };
+    let mut names: Vec<String> = names.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    for name in names.iter().filter(|name| name.starts_with("ssh_host_")) {
+        let path = format!("etc/ssh/{name}");
+        let Ok(found) = std::fs::symlink_metadata(format!("{tree}/{path}")) else { continue };
+        let is_brought = || {
+            let files = shown.iter().filter(|shown| matches!(shown.what, ShownAs::File(..)));
+            let mut alike = files
+                .map(|shown| format!("{recipe}/{}", shown.place))
+                .filter(|file| std::fs::metadata(file).is_ok_and(|other| other.len() == found.len()));
+            let bytes = std::fs::read(format!("{tree}/{path}")).unwrap_or_default();
+            alike.any(|file| std::fs::read(file).is_ok_and(|other| other == bytes))
+        };
+        // What is no file is a whiteout, or a link that the site made.
+        if found.is_file() && !is_brought() {
+            editor.remove(&path)?;
+            removed.push(path);
+        }
+    }
+    Ok(removed)
+}
+
+/// What belongs to nobody and its group in a layer, and did not in those below.
+fn nobodys(base: &[Digest], layer: Digest) -> Result<Vec<String>, String> {
+    let own = |entry: &crate::store::Entry| entry.uid == NOBODY && entry.gid == NOBODY;
+    let before = LayerReader::open(base)?;
+    let after = LayerReader::open(&[layer])?;
+    let was = |path: &str| before.tree.0.get(path).is_some_and(|found| own(&found.entry));
+    let found = after.tree.0.iter().filter(|(path, found)| own(&found.entry) && !was(path));
+    Ok(found.map(|(path, _)| path.clone()).collect())
 }
 
 /// Files that a script left in the upper directory of the root that it ran in, where it may have meant the image.
@@ -244,25 +315,4 @@ fn hide_own_accounts(root: &str, base: &[Digest]) -> Result<(), String> {
             .map_err(|error| format!("cannot hide /etc/{name}: {error}"))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::uname_script;
-
-    #[test]
-    fn the_stand_in_answers_for_the_image() {
-        let directory = tempfile::tempdir().unwrap();
-        let script = directory.path().join("uname");
-        std::fs::write(&script, uname_script("6.1.0-x", "x86_64")).unwrap();
-        let ask = |arguments: &[&str]| {
-            let output = std::process::Command::new("/bin/sh").arg(&script).args(arguments).output().unwrap();
-            String::from_utf8(output.stdout).unwrap().trim().to_owned()
-        };
-        assert_eq!(ask(&["-r"]), "6.1.0-x");
-        assert_eq!(ask(&["-rm"]), "6.1.0-x x86_64");
-        assert_eq!(ask(&[]), "Linux");
-        assert_eq!(ask(&["--machine"]), "x86_64");
-        assert_eq!(ask(&["-a"]), "Linux localhost 6.1.0-x #1 SMP x86_64 GNU/Linux");
-    }
 }

@@ -1,0 +1,233 @@
+//! What scripts of sites and packages count on: root's files are root's, modes and links are as they are, a chroot is found as
+//! one, `uname` tells the image's kernel, and directories can be renamed.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use super::offline::{build, vendored, warm};
+use super::private_archive::Deb;
+use super::service;
+use crate::support::{Ran, Space};
+
+/// Runs a command in the image that was built.
+fn inside(space: &Space, command: &str) -> String {
+    space.run(&["shell", "--", "/bin/sh", "-c", command]).good().out
+}
+
+/// The tiny image with a script of these lines.
+fn with_script(lines: &str) -> Space {
+    let space = warm();
+    let script = std::fs::read_to_string(space.path().join("tiny.postinstall")).unwrap();
+    space.write("tiny.postinstall", &format!("{script}\n{lines}"));
+    space
+}
+
+fn with_inputs(space: &Space, inputs: &str) {
+    let more = format!("script = \"tiny.postinstall\"\ninputs = {inputs}");
+    space.edit("image.toml", "script = \"tiny.postinstall\"", &more);
+}
+
+fn chmod(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Adds packages of the site's own to the image.
+fn with_packages(space: &Space, packages: &[Deb]) {
+    for package in packages {
+        package.write(&space.path().join("otherpkgs"));
+    }
+    let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    space.write("o.pkglist", &names.join("\n"));
+    space.edit("image.toml", "[kernel]", "[otherpkgs]\ndir = \"otherpkgs\"\nlists = [\"o.pkglist\"]\n\n[kernel]");
+}
+
+/// A build that may resolve, without network.
+fn resolve(space: &Space, variables: &[(&str, &str)]) -> Ran {
+    let mut command = crate::support::imgbuild();
+    command.arg("-C").arg(space.path()).arg("--store").arg(space.store());
+    command.args(["build", "--vendor", vendored().to_str().unwrap()]).envs(variables.iter().copied());
+    command.output().unwrap().into()
+}
+
+#[test]
+fn what_a_script_copies_belongs_to_root_and_is_as_it_is() {
+    let space = with_script("cp -a site/. \"$1\"/\nls -lnR site >\"$1/listing\"\n");
+    space.write("site/etc/site.conf", "a\n").write("site/opt/own/data", "b\n");
+    let at = |name: &str| space.path().join("site").join(name);
+    std::fs::create_dir_all(at("opt/own/empty")).unwrap();
+    // As a checkout with umask 077 has them.
+    chmod(&at("etc/site.conf"), 0o600);
+    chmod(&at("opt/own"), 0o750);
+    chmod(&space.path().join("tiny.postinstall"), 0o700);
+    symlink("data", at("opt/own/link")).unwrap();
+    symlink("/etc/passwd", at("opt/own/absolute")).unwrap();
+    assert!(Command::new("mkfifo").arg(at("opt/own/pipe")).status().unwrap().success());
+    with_inputs(&space, "[\"site/**\"]");
+    let ran = build(&space).good();
+    assert!(!ran.err.contains("postinstall::"), "{}", ran.err);
+    let names = "/ /etc /opt /etc/site.conf /opt/own /opt/own/empty /opt/own/link /opt/own/absolute /opt/own/pipe";
+    let said = inside(&space, &format!("stat -c '%a %u:%g %F %N' {names}"));
+    let expected = "755 0:0 directory '/'\n\
+                    755 0:0 directory '/etc'\n\
+                    755 0:0 directory '/opt'\n\
+                    600 0:0 regular file '/etc/site.conf'\n\
+                    750 0:0 directory '/opt/own'\n\
+                    755 0:0 directory '/opt/own/empty'\n\
+                    777 0:0 symbolic link '/opt/own/link' -> 'data'\n\
+                    777 0:0 symbolic link '/opt/own/absolute' -> '/etc/passwd'\n\
+                    644 0:0 fifo '/opt/own/pipe'\n";
+    assert_eq!(said, expected);
+    // Each of them is in the key.
+    std::fs::remove_file(at("opt/own/link")).unwrap();
+    symlink("elsewhere", at("opt/own/link")).unwrap();
+    assert!(space.to_do().contains(&"rootfs/postinstall run".to_owned()));
+    let plan = space.run(&["plan"]).good().out;
+    assert!(plan.contains("site/opt/own/link"), "{plan}");
+}
+
+#[test]
+fn what_no_script_can_be_shown_is_refused_and_a_link_that_leads_nowhere_is_told() {
+    let space = with_script("");
+    space.write("site/a", "a\n").write("elsewhere", "b\n");
+    symlink("../elsewhere", space.path().join("site/link")).unwrap();
+    with_inputs(&space, "[\"site/**\"]");
+    let ran = space.run(&["check"]).good();
+    assert!(ran.err.contains("`site/link` -> ../elsewhere is a link that leads nowhere"), "{}", ran.err);
+    let _socket = std::os::unix::net::UnixListener::bind(space.path().join("site/socket")).unwrap();
+    let ran = space.run(&["check"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("`site/socket` is a device or a socket"), "{}", ran.err);
+}
+
+#[test]
+fn lines_that_look_like_failures_are_told_although_the_script_succeeded() {
+    let space = with_script("set +e\ncat /install/custom/issue >\"$1/etc/issue\"\nfrobnicate\ntrue\n");
+    let count = std::fs::read_to_string(space.path().join("tiny.postinstall")).unwrap().lines().count();
+    let ran = build(&space).good();
+    // Long lines are broken anywhere.
+    let without = |text: &str| text.replace([' ', '\n', '│'], "");
+    let text = without(&ran.err);
+    assert!(text.contains("postinstall::printed") && text.contains("endedwith0"), "{text}");
+    for said in [
+        &format!("line {}: `cat: /install/custom/issue: No such file or directory`", count - 2),
+        &format!("line {}:", count - 1),
+        "frobnicate: not found",
+        "tools = [\"frobnicate\"]",
+        "set -e",
+    ] {
+        assert!(text.contains(&without(said)), "{said}: {text}");
+    }
+}
+
+#[test]
+fn several_scripts_run_in_order_and_each_is_a_cause_of_its_own() {
+    let space = warm();
+    space.write("more/one", "#!/bin/sh\nset -e\necho \"one $6\" >>\"$1/etc/order\"\n");
+    space.write("more/two", "#!/bin/sh\nset -e\ntest -f \"$1/etc/order\"\necho \"two $6 $7\" >>\"$1/etc/order\"\n");
+    chmod(&space.path().join("more/one"), 0o755);
+    chmod(&space.path().join("more/two"), 0o755);
+    let more = "script = \"tiny.postinstall\"\nscripts = [\"more/one\", \"more/two a b\"]";
+    space.edit("image.toml", "script = \"tiny.postinstall\"", more);
+    build(&space).good();
+    // The fifth argument of a script is the first of its own; its number is 5 as xCAT gives four before it.
+    assert_eq!(inside(&space, "cat /etc/order"), "one \ntwo b \n");
+    let text = std::fs::read_to_string(space.path().join("more/two")).unwrap();
+    space.write("more/two", &format!("{text}exit 3\n"));
+    let plan = space.run(&["plan"]).good().out;
+    assert!(plan.contains("more/two content changed") && !plan.contains("more/one"), "{plan}");
+    let ran = build(&space);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(ran.err.contains("the postinstall script `more/two` ended with status 3"), "{}", ran.err);
+}
+
+#[test]
+fn a_sites_own_host_keys_stay_and_those_that_a_script_made_are_told() {
+    let space = with_script(
+        "mkdir -p \"$1/etc/ssh\"\ncp site/ssh_host_a_key \"$1/etc/ssh/\"\ndate +%N >\"$1/etc/ssh/ssh_host_b_key\"\n",
+    );
+    space.write("site/ssh_host_a_key", "a key of all nodes\n");
+    with_inputs(&space, "[\"site/*\"]");
+    let ran = build(&space).good();
+    assert!(ran.err.contains("postinstall::host_keys") && ran.err.contains("ssh_host_b_key"), "{}", ran.err);
+    assert_eq!(inside(&space, "ls /etc/ssh"), "ssh_host_a_key\n");
+}
+
+#[test]
+fn accounts_of_a_directory_service_own_their_homes() {
+    let space = with_script("chroot \"$1\" useradd -m -u 150123 person\n");
+    let ran = build(&space).good();
+    assert!(!ran.err.contains("gate::home"), "{}", ran.err);
+    assert_eq!(inside(&space, "stat -c %u /home/person /home/person/.profile"), "150123\n150123\n");
+    // Somebody else's home is told.
+    let space = with_script("chroot \"$1\" useradd -m -u 4711 person\nchown 0:0 \"$1/home/person\"\n");
+    let ran = build(&space).good();
+    let text = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("/home/person belongs to 0, and not to `person` (4711)"), "{text}");
+}
+
+#[test]
+fn package_scripts_find_a_chroot_and_the_images_kernel() {
+    let space = warm();
+    let script = "set -e\nischroot\nuname -r >/etc/asked\ncat /proc/sys/kernel/osrelease >>/etc/asked\n\
+                  grep -q \"$(uname -r)\" /proc/version\nmkdir -p /usr/lib/site\ntest -z \"$(tr -d '\\n' </proc/cmdline)\"\n";
+    with_packages(&space, &[Deb::new("site-asks").script("postinst", script)]);
+    let ran = resolve(&space, &[]).good();
+    let said = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("scripts of otherpkgs-1 ask for the kernel's release"), "{said}");
+    let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+    assert!(lock.contains("asks_release = true"), "{lock}");
+    let info: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(space.artefact("tiny", "build.json")).unwrap()).unwrap();
+    let release = info["kernel_release"].as_str().unwrap();
+    assert_eq!(inside(&space, "cat /etc/asked"), format!("{release}\n{release}\n"));
+    assert_eq!(inside(&space, "ls -A / | grep imgbuild || true"), "");
+    // Nothing more is done, and whoever has the lock builds without being told again.
+    let ran = space.run(&["build", "--locked", "--vendor", vendored().to_str().unwrap()]).good();
+    assert!(ran.err.contains("ran nothing"), "{}", ran.err);
+    // A lock that does not say so is refused where it may not be renewed.
+    space.edit("image.lock", "asks_release = true\n", "");
+    let ran = build(&space);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("does not say that scripts of otherpkgs-1 ask"), "{}", ran.err);
+}
+
+#[test]
+fn systemds_tools_do_nothing_and_succeed_as_in_any_chroot() {
+    let commands = "set -e\nsystemctl daemon-reload\nsystemctl restart ssh.service\nudevadm control --reload\n\
+                    udevadm trigger\nsystemd-detect-virt --chroot\nuname -r\n";
+    let ran = service().space.run(&["shell", "--", "/bin/sh", "-c", commands]).good();
+    assert!(!ran.err.contains("not been booted"), "{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn directories_of_earlier_layers_can_be_renamed_with_the_same_bytes_either_way() {
+    let renames = "rename('/usr/share/doc', '/usr/share/doc.was') or die \"doc: $!\"; \
+                   symlink('doc.was', '/usr/share/doc') or die; chdir('/usr/share'); \
+                   rename('base-passwd', 'passwd.was') or die \"relative: $!\"; \
+                   rename('/usr/share/doc.was/adduser', '/opt/adduser') or die \"below: $!\"; \
+                   mkdir('/opt/a'); rename('/opt/a', '/opt/b') or die \"new: $!\"; \
+                   rename('/etc/hostname-x', '/x') and die 'what is not there';";
+    let package = Deb::new("site-renames")
+        .script("preinst", &format!("set -e\nperl -e \"{}\"\n", renames.replace('"', "\\\"").replace('$', "\\$")));
+    let script = "chroot \"$1\" perl -e \"rename('/var/lib/dpkg/info', '/opt/info') or die\"\nmv \"$1/opt/info\" \"$1/var/lib/dpkg/info\"\n";
+    let mut layers = Vec::new();
+    for assembly in ["overlay", "copy"] {
+        let space = with_script(script);
+        with_packages(&space, std::slice::from_ref(&package));
+        resolve(&space, &[("IMGBUILD_ASSEMBLE", assembly)]).good();
+        let info: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(space.artefact("tiny", "build.json")).unwrap()).unwrap();
+        layers.push(info["layers"].clone());
+        if assembly == "overlay" {
+            let said = inside(
+                &space,
+                "ls -d /usr/share/doc.was/dpkg /usr/share/doc/dpkg /opt/adduser /usr/share/passwd.was /opt/b; ls -A /usr/share /opt | grep imgbuild || true",
+            );
+            let expected =
+                "/opt/adduser\n/opt/b\n/usr/share/doc.was/dpkg\n/usr/share/doc/dpkg\n/usr/share/passwd.was\n";
+            assert_eq!(said, expected);
+        }
+    }
+    assert_eq!(layers[0], layers[1]);
+}
