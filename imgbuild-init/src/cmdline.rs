@@ -27,6 +27,8 @@ pub struct Parameters {
     pub writes_in_cache: bool,
     /// Print what is known and stop.
     pub rescue: bool,
+    /// What is not done as it says, a sentence each.
+    pub unread: Vec<String>,
     /// Seconds after which a node without image starts again; 0: never.
     pub reboot_after: u64,
     /// The whole text.
@@ -71,7 +73,19 @@ impl Parameters {
                 "netdev" if !value.is_empty() => found.boot_device = Some(value.to_owned()),
                 "ifname" => named.extend(value.split_once(':').and_then(|(name, text)| Some((name, mac(text)?)))),
                 "NODE" if is_host_name(value) => found.node = Some(value.to_owned()),
-                "ip" => found.fixed = fixed(value),
+                "ip" => match address(value) {
+                    Address::Dhcp(device) => {
+                        found.fixed = None;
+                        found.boot_device = device.or(found.boot_device);
+                    }
+                    Address::Fixed(fixed) => found.fixed = Some(fixed),
+                    Address::Unread => {
+                        found.unread.push(format!("`{word}` cannot be read: the address comes by DHCP"));
+                    }
+                },
+                "vlan" | "bond" | "bridge" | "team" => found
+                    .unread
+                    .push(format!("`{word}` is not known to this initrd: it takes an address on a card as it is")),
                 "rootlimit" if !value.is_empty() => found.root_limit = Some(value.to_owned()),
                 "rootflags" if !value.is_empty() => found.root_flags = Some(value.to_owned()),
                 "imgcache" => found.cache = (!value.is_empty()).then(|| value.to_owned()),
@@ -108,6 +122,42 @@ fn mac(value: &str) -> Option<String> {
     };
     let good = bytes.iter().all(|byte| byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit()));
     good.then(|| bytes.join(":").to_lowercase())
+}
+
+/// What `ip=` says.
+#[derive(Debug, PartialEq, Eq)]
+enum Address {
+    /// By DHCP, on an interface that may be named.
+    Dhcp(Option<String>),
+    /// A given one.
+    Fixed(Fixed),
+    /// It cannot be read, or is for a network that is not made here.
+    Unread,
+}
+
+/// Methods that give an address by DHCP here. Source: the kernel's nfsroot.rst, and dracut.cmdline(7) with those that come with it
+/// for IPv6.
+const BY_DHCP: [&str; 8] = ["dhcp", "on", "any", "both", "bootp", "dhcp4", "single-dhcp", "either6"];
+
+/// Reads `ip=`: a method; `INTERFACE:METHOD`, as dracut writes it; or an address with all that belongs to it.
+fn address(value: &str) -> Address {
+    if value.is_empty() || BY_DHCP.contains(&value) {
+        return Address::Dhcp(None);
+    }
+    let mut parts = value.split(':');
+    if let (Some(device), Some(method)) = (parts.next(), parts.next())
+        && BY_DHCP.contains(&method)
+        && !device.is_empty()
+        && device.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    {
+        return Address::Dhcp(Some(device.to_owned()));
+    }
+    // `:::::INTERFACE:dhcp`, the kernel's own.
+    let parts: Vec<&str> = value.split(':').collect();
+    if parts[0].is_empty() && parts.get(6).is_some_and(|method| BY_DHCP.contains(method)) {
+        return Address::Dhcp(parts.get(5).filter(|device| !device.is_empty()).map(|device| (*device).to_owned()));
+    }
+    fixed(value).map_or(Address::Unread, Address::Fixed)
 }
 
 fn fixed(value: &str) -> Option<Fixed> {
@@ -169,6 +219,16 @@ mod tests {
     #[test]
     fn a_given_address_is_read_and_dhcp_is_none() {
         assert_eq!(Parameters::parse("ip=dhcp").fixed, None);
+        let device = |text: &str| {
+            let found = Parameters::parse(text);
+            (found.boot_device, found.unread.len())
+        };
+        assert_eq!(device("ip=dhcp"), (None, 0));
+        assert_eq!(device("ip=eth1:dhcp"), (Some("eth1".to_owned()), 0));
+        assert_eq!(device("ip=:::::eth1:dhcp"), (Some("eth1".to_owned()), 0));
+        assert_eq!(device("ip=eth0.20:dhcp vlan=eth0.20:eth0"), (None, 2));
+        assert_eq!(device("ip=10.1.2"), (None, 1));
+        assert_eq!(device("bond=bond0:eth0,eth1:mode=802.3ad"), (None, 1));
         let fixed = Parameters::parse("ip=10.1.2.3::10.1.2.1:255.255.0.0:node7:eth1:none:10.1.2.2").fixed.unwrap();
         assert_eq!(
             (fixed.address.as_str(), fixed.gateway.as_str(), fixed.hostname.as_str()),

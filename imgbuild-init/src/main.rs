@@ -91,6 +91,9 @@ fn main() {
         std::thread::spawn(sys::reap_orphans_quietly);
     }
     let parameters = Parameters::read();
+    for sentence in &parameters.unread {
+        say!("{sentence}");
+    }
     if parameters.rescue {
         let modules = modules::Modules::read();
         modules.load_for_devices();

@@ -54,3 +54,24 @@ fn a_list_that_cannot_be_read_is_an_error() {
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("/nonexistent/list"), "{}", ran.err);
 }
+
+#[test]
+fn words_of_networks_that_the_initrd_does_not_make_are_told() {
+    let space = Space::new();
+    let image = |words: &str| {
+        space.write(
+            "image.toml",
+            &format!("[image]\nname = \"x\"\nrelease = \"bookworm\"\n\n[boot]\ncmdline = [{words}]\n"),
+        );
+        space.run(&["check"])
+    };
+    for good in ["ip=dhcp", "ip=eth0:dhcp", "ip=10.0.0.1::10.0.0.254:255.255.255.0:n1:eth0:none", "ip=:::::eth1:dhcp"] {
+        let ran = image(&format!("\"{good}\"")).good();
+        assert!(!ran.err.contains("boot::network"), "{good}: {}", ran.err);
+    }
+    let ran = image("\"ip=eth0.20:dhcp\", \"vlan=eth0.20:eth0\"");
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("the initrd cannot read `ip=eth0.20:dhcp`"), "{}", ran.err);
+    assert!(ran.err.contains("does not read `vlan=eth0.20:eth0`"), "{}", ran.err);
+    image("\"bond=bond0:eth0,eth1:mode=802.3ad\"").good();
+}

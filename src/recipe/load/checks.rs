@@ -203,6 +203,7 @@ impl Reader<'_> {
         }
         self.check_boot_words();
         self.check_root_words();
+        self.check_network_words();
         // The kernel's own limit on x86 (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h); the rest is for URL, digest and BOOTIF.
         let length: usize = boot.cmdline.iter().map(|word| word.len() + 1).sum();
         if length > 2048 - 512 {
@@ -217,6 +218,34 @@ impl Reader<'_> {
                 )
                 .help("shorten it"),
             );
+        }
+    }
+
+    /// Words of networks that imgbuild's initrd does not make, and addresses that it cannot read: a node would take what a plain
+    /// card gets. The image's own tools may know more of them (systemd-network-generator(8)).
+    fn check_network_words(&mut self) {
+        for (index, word) in self.model.boot.cmdline.iter().enumerate() {
+            let span = self.span(&format!("boot.cmdline[{index}]"));
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            match name {
+                "vlan" | "bond" | "bridge" | "team" => {
+                    let message =
+                        format!("the initrd does not read `{word}`: a node fetches its image over a card as it is");
+                    let finding = Finding::warning("boot::network", &span, message).label("here");
+                    self.findings.push(finding.help(
+                        "let the switch's port give untagged frames, or the fallback of a bond, until the image is there; what the image itself reads works from then on",
+                    ));
+                }
+                "ip" if !is_address(value) => {
+                    let message = format!("the initrd cannot read `{word}`");
+                    let finding =
+                        Finding::error("boot::network", &span, message).label("a node would ask for any address");
+                    self.findings.push(finding.help(
+                        "write ip=dhcp, ip=NIC:dhcp, or ip=ADDRESS::GATEWAY:NETMASK:NAME:NIC:none:DNS; it knows no VLAN and no bond",
+                    ));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -322,4 +351,17 @@ impl Reader<'_> {
             self.findings.push(Finding::warning("kernel::drivers", &span, message).label("named here").help(help));
         }
     }
+}
+
+/// Whether the initrd reads an `ip=`. The same words as in imgbuild-init's `cmdline.rs`.
+fn is_address(value: &str) -> bool {
+    const BY_DHCP: [&str; 8] = ["dhcp", "on", "any", "both", "bootp", "dhcp4", "single-dhcp", "either6"];
+    let parts: Vec<&str> = value.split(':').collect();
+    let is_plain = |device: &str| {
+        !device.is_empty() && device.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    let by_kernel = parts[0].is_empty() && parts.get(6).is_some_and(|method| BY_DHCP.contains(method));
+    let by_dracut = parts.len() > 1 && is_plain(parts[0]) && BY_DHCP.contains(&parts[1]);
+    let is_fixed = parts.len() > 3 && parts[0].parse::<std::net::Ipv4Addr>().is_ok();
+    value.is_empty() || BY_DHCP.contains(&value) || by_kernel || by_dracut || is_fixed
 }

@@ -231,3 +231,27 @@ fn directories_of_earlier_layers_can_be_renamed_with_the_same_bytes_either_way()
     }
     assert_eq!(layers[0], layers[1]);
 }
+
+#[test]
+fn microcode_of_a_package_in_a_list_stands_in_front_of_the_initrd() {
+    let space = warm();
+    let mut package = Deb::new("intel-microcode");
+    for (name, text) in [("06-01-02", "one"), ("06-01-01", "two"), ("06-02-01.initramfs", "three")] {
+        package.files.push((format!("lib/firmware/intel-ucode/{name}"), text.as_bytes().to_vec()));
+    }
+    with_packages(&space, &[package]);
+    resolve(&space, &[]).good();
+    let initrd = space.artefact("tiny", "initrd-stateless");
+    let place = tempfile::tempdir().unwrap();
+    // GNU cpio stops at the first archive's end, as the kernel's search for microcode does.
+    let script = format!("cpio -i --quiet <{} 2>&1; find . -type f", initrd.display());
+    let ran: Ran = Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap().into();
+    assert_eq!(ran.out, "./kernel/x86/microcode/GenuineIntel.bin\n", "{}", ran.err);
+    let bytes = std::fs::read(place.path().join("kernel/x86/microcode/GenuineIntel.bin")).unwrap();
+    assert_eq!(bytes, b"twoonethree");
+    // The rest is the initrd as ever.
+    let all = std::fs::read(&initrd).unwrap();
+    let start = all.windows(4).position(|bytes| bytes == [0x28, 0xb5, 0x2f, 0xfd]).unwrap();
+    assert_eq!(start % 512, 0);
+    assert!(zstd::decode_all(&all[start..]).unwrap().starts_with(b"070701"));
+}

@@ -8,8 +8,9 @@ use crate::archive::{Body, Compression, Head, write_entry, write_trailer};
 use crate::digest::Digest;
 use crate::recipe::{Wanted, normal_name};
 use crate::sandbox::helper::News;
+use crate::stage::actions::initrd::firmware;
 use crate::stage::actions::kernel::modules::{ModuleIndex, Selection, decompress_module, modinfo, plain_path};
-use crate::store::{Kind, LayerReader};
+use crate::store::LayerReader;
 
 /// What the initrd is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,7 +61,7 @@ pub(in crate::stage) struct Tree {
     made: BTreeSet<String>,
     epoch: i64,
     /// Whether /lib is /usr/lib.
-    merged: bool,
+    pub(in crate::stage) merged: bool,
 }
 
 impl Tree {
@@ -172,7 +173,7 @@ pub(in crate::stage) fn add_firmware(
 ) -> Result<(), String> {
     let name = normal_name(path);
     for wanted in modinfo(module, "firmware") {
-        if !firmware(reader, tree, &wanted)? {
+        if !firmware::add(reader, tree, &wanted)? {
             answer.missing_firmware.push((name.clone(), wanted, selection.named.contains(&name)));
         }
     }
@@ -213,58 +214,18 @@ pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, Strin
         tree.file(&format!("{to}/{}", plain_path(path)), 0o644, &module)?;
     }
     write_trailer(&mut tree.out).map_err(|error| error.to_string())?;
-    compress(&request, &tree.out).map_err(|error| format!("cannot write the initrd: {error}"))?;
+    write(&request, &reader, &tree.out)?;
     Ok(answer)
 }
 
-/// Adds firmware as it is in the image, links with their targets; whether there is any.
-fn firmware(reader: &LayerReader, tree: &mut Tree, name: &str) -> Result<bool, String> {
-    let mut any = false;
-    let stem = format!("usr/lib/firmware/{name}");
-    // A module may name a pattern.
-    let candidates: Vec<String> = if name.contains(['*', '?', '[']) {
-        reader.tree.0.keys().filter(|path| crate::xcat::matches(&stem, path)).cloned().collect()
-    } else {
-        ["", ".xz", ".zst"]
-            .iter()
-            .map(|ending| format!("{stem}{ending}"))
-            .filter(|path| reader.tree.0.contains_key(path))
-            .collect()
-    };
-    for path in candidates {
-        let mut path = path;
-        for _ in 0..8 {
-            let place = if tree.merged { &path } else { path.strip_prefix("usr/").unwrap_or(&path) }.to_owned();
-            match reader.tree.0.get(&path).map(|found| &found.entry.kind) {
-                Some(Kind::File { .. }) => {
-                    let bytes = reader.read(&path)?.unwrap_or_default();
-                    tree.file(&place, 0o644, &bytes)?;
-                    any = true;
-                    break;
-                }
-                Some(Kind::Symlink(target)) if !target.starts_with('/') => {
-                    tree.add(&place, 0o777, Body::Symlink(target))?;
-                    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-                    let mut parts: Vec<&str> = parent.split('/').collect();
-                    for part in target.split('/') {
-                        match part {
-                            ".." => drop(parts.pop()),
-                            "." | "" => {}
-                            part => parts.push(part),
-                        }
-                    }
-                    path = parts.join("/");
-                }
-                _ => break,
-            }
-        }
-    }
-    Ok(any)
-}
-
-/// Writes the initrd where the host process takes it.
-pub(in crate::stage) fn compress(request: &InitrdRequest, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = std::fs::File::create(&request.handover)?;
-    crate::fault::point("initrd.writing");
-    request.compression.write_whole(bytes, &mut file)
+/// Writes the initrd where the host process takes it, microcode in front.
+pub(in crate::stage) fn write(request: &InitrdRequest, reader: &LayerReader, bytes: &[u8]) -> Result<(), String> {
+    use std::io::Write;
+    let early = firmware::early_microcode(reader, request.epoch)?;
+    let written = std::fs::File::create(&request.handover).and_then(|mut file| {
+        crate::fault::point("initrd.writing");
+        file.write_all(&early)?;
+        request.compression.write_whole(bytes, &mut file)
+    });
+    written.map_err(|error| format!("cannot write the initrd: {error}"))
 }

@@ -219,12 +219,26 @@ pub fn image_packages(lock: &Lock) -> Vec<PinnedPackage> {
     lock.image_passes().flat_map(|pass| pass.packages.clone()).collect()
 }
 
-/// Packages that may bring a kernel: the kernel's own transaction, and kernels that others pulled in.
+/// Whether a package may bring firmware or microcode, by its name: Debian's and Ubuntu's, then RHEL's and SUSE's.
+fn is_firmware(name: &str) -> bool {
+    const WHOLE: [&str; 6] =
+        ["intel-microcode", "amd64-microcode", "microcode_ctl", "ucode-intel", "ucode-amd", "linux-firmware"];
+    WHOLE.contains(&name)
+        || ["firmware-", "linux-firmware-", "kernel-firmware"].iter().any(|start| name.starts_with(start))
+        || name.ends_with("-firmware")
+}
+
+/// Packages that may bring what the kernel stage is made of: the kernel's own transaction, what that one asks for and an earlier one
+/// has brought, kernels that others pulled in, and firmware.
 pub fn kernel_packages(manager: &dyn PackageManager, lock: &Lock, kernel: &[PinnedPackage]) -> Vec<PinnedPackage> {
+    let own = lock.image_passes().filter(|pass| pass.role() == PassRole::Kernel);
+    let asked: Vec<String> =
+        own.flat_map(|pass| &pass.install).map(|name| manager.plain_name(name).to_owned()).collect();
+    let belongs = |name: &str| manager.is_kernel(name) || is_firmware(name) || asked.iter().any(|asked| asked == name);
     let mut all: Vec<PinnedPackage> = lock
         .image_passes()
         .filter(|pass| pass.role() != PassRole::Kernel)
-        .flat_map(|pass| pass.packages.iter().filter(|package| manager.is_kernel(&package.name)).cloned())
+        .flat_map(|pass| pass.packages.iter().filter(|package| belongs(&package.name)).cloned())
         .collect();
     all.extend(kernel.iter().cloned());
     all

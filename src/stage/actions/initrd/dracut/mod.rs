@@ -12,7 +12,7 @@ use std::io::BufReader;
 use serde::{Deserialize, Serialize};
 
 use super::compose::{
-    InitrdAnswer, InitrdRequest, Tree, add_firmware, compress, driver_settings, folder_of, read_module, select,
+    InitrdAnswer, InitrdRequest, Tree, add_firmware, driver_settings, folder_of, read_module, select, write,
 };
 use crate::archive::{Body, Content, Found, read_archive, write_trailer};
 use crate::digest::Digest;
@@ -22,8 +22,8 @@ use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command
 use crate::stage::actions::kernel::modules::{Selection, plain_path};
 use crate::store::{LayerReader, TreeEditor, in_scratch, lower_directories, make_directories};
 
-/// Part of the keys; raised with what the action gives. 1: first; 2: zstd compresses it as a whole.
-pub const VERSION: u32 = 3;
+/// Part of the keys; raised with what the action gives. 1: first; 2: zstd compresses it as a whole; 4: microcode.
+pub const VERSION: u32 = 4;
 
 /// Runs dracut in the tools root.
 const COMPOSE: &str = include_str!("compose.sh");
@@ -121,7 +121,7 @@ pub fn inside(request: DracutRequest, news: News<'_>) -> Result<DracutAnswer, St
             add_firmware(&reader, &mut tree, &selection, (path, bytes), &mut answer)?;
         }
         write_trailer(&mut tree.out).map_err(|error| error.to_string())?;
-        compress(initrd, &tree.out).map_err(|error| format!("cannot write the initrd: {error}"))?;
+        write(initrd, &reader, &tree.out)?;
         let log = std::fs::read(&request.log).unwrap_or_default();
         Ok(DracutAnswer::Made(answer, not_installed(&String::from_utf8_lossy(&log))))
     })
