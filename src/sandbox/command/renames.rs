@@ -72,9 +72,9 @@ fn make_room(asked: &libc::seccomp_notif) -> Option<()> {
         (Some(_), descriptor) => of_process(&format!("fd/{descriptor}"))?,
         (None, _) => return None,
     };
-    // Most renames are of files. This look may go astray in links; the one that counts is made where the process is.
+    // Most renames are of files. This look never leaves the directory; the one that counts is made where the process is.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = if path[0] == b'/' { ResolveFlags::IN_ROOT } else { ResolveFlags::empty() };
+    let resolve = if path[0] == b'/' { ResolveFlags::IN_ROOT } else { ResolveFlags::BENEATH };
     if let Ok(found) = rustix::fs::openat2(&base, path.as_slice(), flags, Mode::empty(), resolve)
         && rustix::fs::fstat(&found).is_ok_and(|stat| stat.st_mode & libc::S_IFMT != libc::S_IFDIR)
     {

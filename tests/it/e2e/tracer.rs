@@ -147,7 +147,9 @@ fn read(text: &str, store: &Path) -> Trace {
             if let Some(action) = action.as_ref().filter(|_| operation != READY) {
                 trace.by_action.entry(action.clone()).or_default().extend(digests(&call.rest));
             }
-            if call.name.starts_with("open") {
+            // What cannot leave the directory that it names opens nothing else: a rename's path, below the root of whoever renames.
+            let is_held = ["RESOLVE_IN_ROOT", "RESOLVE_BENEATH"].iter().any(|flag| call.rest.contains(flag));
+            if call.name.starts_with("open") && !is_held {
                 trace.of_helpers.extend(path);
             }
         }
