@@ -14,6 +14,7 @@ mod rpm_family;
 mod zypper;
 
 pub use error::DistroError;
+pub use fetch::address::{Escapes, below as address_below};
 pub use fetch::credentials::access::{Access, of_directory, of_list, without_password};
 pub use fetch::downloads::{Download, Progress};
 pub use fetch::fetcher::Fetcher;

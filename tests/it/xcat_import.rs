@@ -58,6 +58,39 @@ fn a_sites_tree_becomes_a_workspace_without_errors() {
 }
 
 #[test]
+fn files_of_the_importing_machine_are_never_taken_for_the_management_nodes() {
+    let space = site();
+    let list = synclist(&space);
+    let mut lines = text(&list);
+    lines.push_str("/etc/hosts -> /etc/hosts\n/etc/passwd -> /etc/passwd\n");
+    std::fs::write(&list, lines).unwrap();
+    // The tree has one of them.
+    space.write("etc/passwd", "root:x:0:0:the management node's:/root:/bin/sh\n");
+    let ran = import(&space, &["--copy"]);
+    assert!(
+        ran.out.contains("/etc/hosts is in a synclist and not in the tree that was given"),
+        "{}{}",
+        ran.out,
+        ran.err
+    );
+    assert!(!space.path().join("new/site/etc/hosts").exists());
+    assert!(text(space.path().join("new/site/etc/passwd")).contains("the management node's"));
+    // What is brought is found.
+    space.write("etc/hosts", "10.0.0.1 mn\n");
+    let ran = import(&space, &["--copy"]).good();
+    assert!(!ran.out.contains("not in the tree"), "{}", ran.out);
+    assert_eq!(text(space.path().join("new/site/etc/hosts")), "10.0.0.1 mn\n");
+    inside(&space, "new", &["check"]).good();
+}
+
+/// A synclist of the site.
+fn synclist(space: &Space) -> PathBuf {
+    let walk = walkdir::WalkDir::new(space.path().join("install")).sort_by_file_name().into_iter().flatten();
+    let mut lists = walk.filter(|entry| entry.path().extension().is_some_and(|one| one == "synclist"));
+    lists.next().expect("the example has a synclist").into_path()
+}
+
+#[test]
 fn a_dry_run_writes_nothing_and_says_the_same() {
     let space = site();
     let dry = import(&space, &["--dry-run"]).good();

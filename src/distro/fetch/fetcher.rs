@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::address::legal;
 use super::credentials::Credentials;
 use super::credentials::access::{Proxy, Tls, access_of, usual};
 use super::credentials::address::split_user;
@@ -262,7 +263,7 @@ impl Fetcher {
             let begun = file.seek(SeekFrom::Start(from)).map_err(|error| Failure::last(format!("{path}: {error}")))?;
             return Ok((Box::new(file), begun == from));
         }
-        let mut url = split_user(url).0;
+        let mut url = legal(&split_user(url).0);
         let mut redirects = 0;
         let (response, way) = loop {
             // Of each place anew: what opens one server is not for the one that it redirects to.
@@ -295,8 +296,9 @@ impl Fetcher {
             if redirects > REDIRECTS {
                 return Err(Failure::last("too many redirects"));
             }
-            let to = response.headers().get("location").and_then(|to| to.to_str().ok()).unwrap_or_default();
-            url = split_user(&redirected(&url, to).map_err(Failure::last)?).0;
+            let to = response.headers().get("location").map(|to| String::from_utf8_lossy(to.as_bytes()).into_owned());
+            let to = to.unwrap_or_default();
+            url = legal(&split_user(&redirected(&url, &to).map_err(Failure::last)?).0);
         };
         let status = response.status();
         let honoured = match status.as_u16() {

@@ -16,11 +16,14 @@ pub struct Places {
     pub timezone: Option<String>,
     /// Whether nothing else of this host is looked at: of definitions that somebody else wrote.
     pub sealed: bool,
+    /// Whether a tree of another machine was given: files of that machine are there, and this host's are others. xCAT's own, below
+    /// [`SHARE`], are the same everywhere.
+    pub of_tree: bool,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { installdir: "/install".to_owned(), moved: Vec::new(), timezone: None, sealed: false }
+        Self { installdir: "/install".to_owned(), moved: Vec::new(), timezone: None, sealed: false, of_tree: false }
     }
 }
 
@@ -30,6 +33,7 @@ impl Places {
     pub fn tree(&mut self, directory: &Path) {
         let mut add = |there: &str, here: PathBuf| {
             if here.is_dir() && here != Path::new(there) && !self.moved.iter().any(|(one, _)| one == there) {
+                self.of_tree |= there != SHARE;
                 self.moved.push((there.to_owned(), here));
             }
         };
@@ -48,7 +52,7 @@ impl Places {
         let is_root = ["install", "opt/xcat", "etc/xcat"].iter().any(|below| directory.join(below).is_dir());
         for entry in entries.flatten().filter(|_| is_root) {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !["install", "etc"].contains(&name.as_str()) && entry.path().is_dir() {
+            if name != "install" && entry.path().is_dir() {
                 add(&format!("/{name}"), entry.path());
             }
         }
@@ -65,9 +69,20 @@ impl Places {
             Some((_, here, "")) => here.clone(),
             Some((_, here, rest)) => here.join(rest),
             // No file lies below one.
-            None if self.sealed => Path::new("/dev/null").join(path.trim_start_matches('/')),
+            None if self.is_elsewhere(path) => Path::new("/dev/null").join(path.trim_start_matches('/')),
             None => PathBuf::from(path),
         }
+    }
+
+    /// Whether a path of the management node is not to be looked for on this host.
+    pub fn is_elsewhere(&self, path: &str) -> bool {
+        let is_xcats = path.strip_prefix(SHARE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.moved_of(path).is_none() && (self.sealed || self.of_tree && !is_xcats)
+    }
+
+    /// Whether a file of the management node is not in the tree that was given of it.
+    pub fn lacks(&self, path: &str) -> bool {
+        self.of_tree && !self.here(path).exists()
     }
 
     /// The path as a recipe names it: here where it moved, else as it is.
@@ -101,7 +116,7 @@ mod tests {
     #[test]
     fn paths_of_a_copied_tree_are_found() {
         let folder = tempfile::tempdir().unwrap();
-        for below in ["install/custom", "opt/xcat/share/xcat", "home/lists"] {
+        for below in ["install/custom", "opt/xcat/share/xcat", "home/lists", "etc"] {
             std::fs::create_dir_all(folder.path().join(below)).unwrap();
         }
         let mut places = Places::default();
@@ -109,7 +124,12 @@ mod tests {
         assert_eq!(places.here("/install/custom/a"), folder.path().join("install/custom/a"));
         assert_eq!(places.here("/opt/xcat/share/xcat/netboot"), folder.path().join("opt/xcat/share/xcat/netboot"));
         assert_eq!(places.here("/home/lists/x"), folder.path().join("home/lists/x"));
-        assert_eq!(places.here("/installed"), Path::new("/installed"));
+        assert_eq!(places.here("/etc/hosts"), folder.path().join("etc/hosts"));
+        // What is not in the tree is nowhere: this host's is another one's.
+        assert!(
+            !places.here("/srv/x").exists() && places.is_elsewhere("/usr/bin") && !places.here("/usr/bin").exists()
+        );
+        assert!(places.is_elsewhere("/installed") && !places.is_elsewhere("/etc/hosts"));
         assert_eq!(Places::default().here("/install/a"), Path::new("/install/a"));
     }
 }

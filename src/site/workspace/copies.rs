@@ -50,6 +50,9 @@ pub fn plan(all: &Reads, others: &BTreeSet<String>, places: &Places) -> Copies {
                 all.lists.contains(path) && !folder.is_empty() && !others.iter().any(|one| is_below(one, folder));
             let from = if is_plain { folder } else { path };
             copies.path_map.insert(from.to_owned(), to(from));
+        } else if all.synced.contains(path) && places.lacks(path) {
+            // Where somebody puts it, it is found.
+            copies.path_map.insert(path.clone(), to(path));
         }
     }
     copies

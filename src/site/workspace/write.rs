@@ -77,6 +77,14 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
             let copied = copies::copy(&copies, &into, request.dry_run)?;
             report.copied = copied.written;
             report.notes = copied.notes;
+            let is_brought = |path: &String| into.join(copies::FOLDER).join(path.trim_start_matches('/')).exists();
+            let lacking = all.synced.iter().filter(|path| site.places.lacks(path) && !is_brought(path));
+            report.notes.extend(lacking.map(|path| {
+                format!(
+                    "{path} is in a synclist and not in the tree that was given, and this machine's own was not taken: bring the management node's there, or to {}{path} with --copy",
+                    copies::FOLDER
+                )
+            }));
         }
         if !request.dry_run {
             write_workspace(&into, workspace)?;

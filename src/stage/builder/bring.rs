@@ -1,6 +1,6 @@
 //! Having packages brought.
 
-use crate::distro::{DistroError, Download, Fetcher};
+use crate::distro::{DistroError, Download, Escapes, Fetcher, address_below};
 use crate::recipe::PinnedPackage;
 use crate::stage::report::{DownloadNews, Report};
 use crate::store::{Store, StoreError};
@@ -22,7 +22,9 @@ pub fn download_packages(
         if is_there(store, package, lock)? {
             continue;
         }
-        let urls: Vec<String> = url_of(&package.origin).iter().map(|url| format!("{url}/{}", package.file)).collect();
+        let escapes = if package.file.ends_with(".rpm") { Escapes::StandForOne } else { Escapes::AreNames };
+        let urls: Vec<String> =
+            url_of(&package.origin).iter().map(|url| address_below(url, &package.file, escapes)).collect();
         if urls.is_empty() {
             return Err(DistroError::NoSource {
                 problem: format!(

@@ -273,6 +273,11 @@ const EDITS: &[Edit] = &[
     edit(&["postinstall.script"], "the script", |space| {
         append(space, "mini.postinstall", "echo more >>\"$1/etc/made\"\n")
     }),
+    edit(&["postinstall.scripts"], "a second script", |space| {
+        space.write("second.postinstall", "#!/bin/sh\necho second >>\"$1/etc/made\"\n");
+        chmod(space, "second.postinstall", 0o755);
+        add(space, "postinstall", "scripts = [\"second.postinstall\"]")
+    }),
     edit(&["postinstall.arguments"], "an argument", |space| add(space, "postinstall", "arguments = [\"x\"]")),
     edit(&["postinstall.inputs"], "a declared input", |space| append(space, "site/input", "more\n")),
     packages(&["postinstall.tools"], "a program for the script", |space| {

@@ -121,11 +121,22 @@ impl Mirror {
     }
 }
 
+/// A path of a request as the name of a file: RFC 3986, section 2.1.
+fn unescaped(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+        bytes.extend(part[2..].bytes());
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
 fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut input = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     input.read_line(&mut line)?;
-    let path = line.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
+    let path = unescaped(line.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('/'));
     let mut request = Request { path, from: 0, authorization: None };
     while line.trim() != "" {
         line.clear();
@@ -440,7 +451,9 @@ impl Deb {
 
     /// Where an archive has it.
     pub fn pool_path(&self) -> String {
-        format!("pool/main/{}_1.0_all.deb", self.name)
+        // Of one, a name that needs escapes: an epoch as some archives write it, and what object stores mistake.
+        let version = if self.name == "site-escaped" { "0%3a1.0+x~y" } else { "1.0" };
+        format!("pool/main/{}_{version}_all.deb", self.name)
     }
 
     /// The file's bytes.

@@ -47,6 +47,17 @@ fn site(names: &[&str]) -> Archive {
 }
 
 #[test]
+fn names_of_files_are_escaped_on_their_way() {
+    let mirror = Mirror::start();
+    site(&["site-escaped"]).publish_flat(&mirror, "own", Flat::InRelease);
+    let repo = format!("[[repo]]\nuri = \"{}/own\"\nsuites = [\"./\"]\nsigned-by = \"known.asc\"", mirror.url);
+    let space = with_repo("site-escaped", &repo);
+    space.run(&["build"]).good();
+    let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+    assert!(lock.contains("site-escaped_0%3a1.0+x~y_all.deb"), "{lock}");
+}
+
+#[test]
 fn flat_archives_are_read_in_each_form_that_they_have() {
     let mirror = Mirror::start();
     let archive = site(&["site-flat"]);

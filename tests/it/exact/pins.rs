@@ -162,21 +162,21 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless 073fbcab0f45
-    initrd/stateless-gzip 5735f397a948
+    initrd/stateless e2dfd3d24aee
+    initrd/stateless-gzip f4a0ba723278
     kernel/build-1 4d239a7a70fe
-    kernel/payload c44b4cbe7bef
-    pack/rootimg ac0fd2835290
-    pack/rootimg-gzip 579427c47191
+    kernel/payload bab7f7a105d1
+    pack/rootimg c1f4fc64b93d
+    pack/rootimg-gzip a20f8bb313cd
     rootfs/base 27ff5052ed74
-    rootfs/gate 96aa7697b01a
-    rootfs/kernel 562e6a50a031
+    rootfs/gate bd8cac4e4ad4
+    rootfs/kernel d14a805dbe63
     rootfs/otherpkgs-1 3f9d5d6e62b1
     rootfs/packages-1 16cbd68192b5
-    rootfs/postinstall dfee87e766cb
-    rootfs/services 20d3b2857773
-    rootfs/sync 07cc3d59705f
-    rootfs/system 4481ffe25d2f
+    rootfs/postinstall 128e22469809
+    rootfs/services 9364feb223e2
+    rootfs/sync 4825bd9ba614
+    rootfs/system c5a1108e53cd
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
     rootfs/tools-postinstall 1286f88f0607

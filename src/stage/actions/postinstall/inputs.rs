@@ -34,11 +34,6 @@ pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
             0 if script.field == "postinstall.script" => input.field(spans, &script.field),
             _ => input.item(spans, "postinstall.scripts", index_of(&script.field)),
         });
-        // The order is the key's, too.
-        if scripts.scripts.len() > 1 {
-            let input = Input::parameter(&format!("script {}", number + 1), &script.name);
-            inputs.push(input.field(spans, &script.field));
-        }
         for (index, word) in script.arguments.iter().enumerate() {
             let (name, field) = match script.field.as_str() {
                 "postinstall.script" => (format!("argument {}", index + 1), format!("postinstall.arguments[{index}]")),
@@ -46,6 +41,10 @@ pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
             };
             inputs.push(Input::parameter(&name, word).field(spans, &field));
         }
+    }
+    // The order is the key's, too; `script` is always the first.
+    if let Some(several) = model.postinstall.as_ref().map(|table| &table.scripts).filter(|all| all.len() > 1) {
+        inputs.push(reader.setting("order of scripts", several.join(", "), "postinstall.scripts"));
     }
     // The kernel's release comes from upstream.
     for (name, value) in super::script::variables(reader.recipe, "") {
