@@ -273,11 +273,6 @@ const EDITS: &[Edit] = &[
     edit(&["postinstall.script"], "the script", |space| {
         append(space, "mini.postinstall", "echo more >>\"$1/etc/made\"\n")
     }),
-    edit(&["postinstall.scripts"], "a second script", |space| {
-        space.write("second.postinstall", "#!/bin/sh\necho second >>\"$1/etc/made\"\n");
-        chmod(space, "second.postinstall", 0o755);
-        add(space, "postinstall", "scripts = [\"second.postinstall\"]")
-    }),
     edit(&["postinstall.arguments"], "an argument", |space| add(space, "postinstall", "arguments = [\"x\"]")),
     edit(&["postinstall.inputs"], "a declared input", |space| append(space, "site/input", "more\n")),
     packages(&["postinstall.tools"], "a program for the script", |space| {
@@ -371,6 +366,11 @@ const EDITS: &[Edit] = &[
     edit(&[], "a checkout with umask 002", |space| {
         chmod(space, "site/motd", 0o664);
         chmod(space, "mini.postinstall", 0o775);
+    }),
+    edit(&["postinstall.scripts"], "a second script", |space| {
+        space.write("second.postinstall", "#!/bin/sh\necho second >>\"$1/etc/made\"\n");
+        chmod(space, "second.postinstall", 0o755);
+        add(space, "postinstall", "scripts = [\"second.postinstall\"]")
     }),
 ];
 

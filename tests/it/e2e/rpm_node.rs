@@ -266,3 +266,35 @@ fn a_package_more_runs_its_pass_and_taking_it_away_gives_the_first_bytes() {
     let text = |space: &Space| std::fs::read_to_string(space.path().join("image.lock")).unwrap();
     assert_eq!(text(&node().space), text(&space));
 }
+
+#[test]
+fn a_package_replaces_a_directory_of_an_earlier_pass_as_its_guidelines_say() {
+    let space = copy_of(&node().space);
+    // Fedora's packaging guidelines, "The %pretrans scriptlet": a script that spins where a rename fails for good.
+    let spec = "%description\nOf the site.\n%pretrans -p <lua>\n\
+                path = \"/usr/share/figlet\"\n\
+                st = posix.stat(path)\n\
+                if st and st.type == \"directory\" then\n\
+                  status = os.rename(path, path .. \".rpmmoved\")\n\
+                  if not status then\n\
+                    suffix = 0\n\
+                    while not status do\n\
+                      suffix = suffix + 1\n\
+                      status = os.rename(path .. \".rpmmoved\", path .. \".rpmmoved.\" .. suffix)\n\
+                    end\n\
+                    os.rename(path, path .. \".rpmmoved\")\n\
+                  end\n\
+                end\n\
+                posix.symlink(\"figlet.rpmmoved\", path)\n";
+    write_rpm(&space.path().join("otherpkgs/tools"), "site-pretrans", "1", spec);
+    space.edit("node.otherpkgs", "tools/site-tool\n", "tools/site-tool\ntools/site-pretrans\n");
+    space.run(&["build"]).good();
+    let said = space.run(&[
+        "shell",
+        "--",
+        "/bin/sh",
+        "-c",
+        "readlink /usr/share/figlet; ls -d /usr/share/figlet/standard.flf /usr/share/figlet.rpmmoved*",
+    ]);
+    assert_eq!(said.good().out, "figlet.rpmmoved\n/usr/share/figlet.rpmmoved\n/usr/share/figlet/standard.flf\n");
+}
