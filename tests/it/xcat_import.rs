@@ -338,3 +338,14 @@ fn what_is_not_there_is_said_and_left_out() {
     );
     assert!(recipe.contains("# strange=1\n") && recipe.contains("release = \"9\""), "{recipe}");
 }
+
+#[test]
+fn a_workspace_may_be_where_one_stands() {
+    let space = site();
+    std::fs::create_dir(space.path().join("ws")).unwrap();
+    let mut command = imgbuild();
+    command.current_dir(space.path().join("ws")).args(["import", "xcat", "..", "--into", "."]);
+    let ran: Ran = command.output().unwrap().into();
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.contains("imgbuild check finds no error in 2 images"), "{}", ran.err);
+}

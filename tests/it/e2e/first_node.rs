@@ -89,8 +89,12 @@ fn each_loader_is_told_the_same() {
     }
     let ran = space.run(&["boot-entry", "--url", "10.79.0.1/x"]);
     assert!(ran.code == 64 && ran.err.contains("not an address that nodes can use"), "{}", ran.err);
-    let ran = space.run(&["boot-entry", "--url", "https://x/y", "--format", "grub"]);
-    assert!(ran.code == 64 && ran.err.contains("http only"), "{}", ran.err);
+    for (format, words) in [("grub", "http only"), ("pxelinux", "http and TFTP only")] {
+        let ran = space.run(&["boot-entry", "--url", "https://x/y", "--format", format]);
+        assert!(ran.code == 64 && ran.err.contains(words), "{}", ran.err);
+    }
+    // A node without a keyboard waits for nobody.
+    assert!(entry(space, &["--url", url, "--format", "grub"]).contains("\nset timeout=0\n"));
 }
 
 /// A new administrator: a home of their own with a key, and a directory with a recipe.

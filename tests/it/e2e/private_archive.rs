@@ -293,22 +293,35 @@ impl Archive {
     /// As a flat archive in a folder: packages beside their index.
     pub fn publish_flat(&self, mirror: &Mirror, folder: &str, form: Flat) {
         let text: String = self.stanzas.replace("Filename: pool/main/", "Filename: ./");
-        let index = gz(text.as_bytes());
-        let mut release = String::from("Origin: test\n");
-        for (name, bytes) in [("Packages", text.as_bytes()), ("Packages.gz", &index)] {
-            if name == "Packages" {
-                release.push_str("SHA256:\n");
-            }
-            release.push_str(&format!(" {} {} ./{name}\n", Sha256::of(bytes), bytes.len()));
+        let (name_of_index, index) = match form {
+            Flat::Bzip2 | Flat::Weak => ("Packages.bz2", bzip2(text.as_bytes())),
+            Flat::Lzma => ("Packages.lzma", lzma(text.as_bytes())),
+            _ => ("Packages.gz", gz(text.as_bytes())),
+        };
+        let field = match form {
+            Flat::Lzma => "SHA512",
+            Flat::Weak => "MD5Sum",
+            _ => "SHA256",
+        };
+        let mut release = format!("Origin: test\n{field}:\n");
+        for (name, bytes) in [("Packages", text.as_bytes()), (name_of_index, &index)] {
+            let digest = match form {
+                Flat::Lzma => digest_by("sha512sum", bytes),
+                Flat::Weak => digest_by("md5sum", bytes),
+                _ => Sha256::of(bytes).to_string(),
+            };
+            release.push_str(&format!(" {digest} {} ./{name}\n", bytes.len()));
         }
         let mut files: BTreeMap<String, Arc<Vec<u8>>> = BTreeMap::new();
         let mut put = |name: &str, bytes: Vec<u8>| files.insert(format!("{folder}/{name}"), Arc::new(bytes));
-        put("Packages.gz", index);
+        put(name_of_index, index);
         for (path, bytes) in &self.packages {
             put(path.rsplit('/').next().unwrap(), bytes.to_vec());
         }
         match form {
-            Flat::InRelease => drop(put("InRelease", keys().sign("known@example.invalid", &release))),
+            Flat::InRelease | Flat::Bzip2 | Flat::Lzma | Flat::Weak => {
+                drop(put("InRelease", keys().sign("known@example.invalid", &release)))
+            }
             Flat::Apart => {
                 put("Release.gpg", keys().sign_apart("known@example.invalid", &release));
                 put("Release", release.into_bytes());
@@ -341,12 +354,40 @@ impl Archive {
 pub enum Flat {
     /// One signed file.
     InRelease,
+    /// The same, with an index in bzip2 alone.
+    Bzip2,
+    /// The same, with one in LZMA alone, and SHA-512.
+    Lzma,
+    /// The same with MD5 alone.
+    Weak,
     /// A file and its signature.
     Apart,
     /// A file that nobody signed.
     Unsigned,
     /// Nothing.
     Bare,
+}
+
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn lzma(bytes: &[u8]) -> Vec<u8> {
+    let options = liblzma::stream::LzmaOptions::new_preset(6).unwrap();
+    let stream = liblzma::stream::Stream::new_lzma_encoder(&options).unwrap();
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A digest as a program of coreutils gives it.
+fn digest_by(program: &str, bytes: &[u8]) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let output = Command::new(program).stdin(file.reopen().unwrap()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().to_owned()
 }
 
 /// A text, clear-signed by the key that recipes of tests name.

@@ -58,6 +58,23 @@ fn names_of_files_are_escaped_on_their_way() {
 }
 
 #[test]
+fn indexes_in_old_forms_are_read_and_digests_that_can_be_forged_are_refused_by_name() {
+    for form in [Flat::Bzip2, Flat::Lzma, Flat::Weak] {
+        let mirror = Mirror::start();
+        site(&["site-old"]).publish_flat(&mirror, "own", form);
+        let repo = format!("[[repo]]\nuri = \"{}/own\"\nsuites = [\"./\"]\nsigned-by = \"known.asc\"", mirror.url);
+        let space = with_repo("site-old", &repo);
+        let ran = space.run(&["build", "--until", "rootfs"]);
+        if form == Flat::Weak {
+            assert_ne!(ran.code, 0);
+            assert!(ran.err.contains("has digests of MD5Sum alone, which can be forged"), "{}", ran.err);
+        } else {
+            assert_eq!(ran.code, 0, "{form:?}: {}", ran.err);
+        }
+    }
+}
+
+#[test]
 fn flat_archives_are_read_in_each_form_that_they_have() {
     let mirror = Mirror::start();
     let archive = site(&["site-flat"]);

@@ -106,6 +106,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
                 return Exit::Usage;
             }
         },
+        Loader::Pxelinux if entry.url.starts_with("https:") => {
+            render::say(
+                "error: pxelinux fetches by http and TFTP only: give --url with http://, or use another loader",
+            );
+            return Exit::Usage;
+        }
         Loader::Pxelinux => entry.pxelinux(),
         Loader::Dnsmasq => entry.dnsmasq(),
         Loader::Json => format!(
@@ -141,7 +147,7 @@ impl Entry {
         let path = if path.is_empty() { String::new() } else { format!("/{path}") };
         Some(format!(
             "# Boots `{0}`. Put it into grub.cfg on the TFTP or HTTP server that GRUB was loaded from.\n\
-             menuentry \"{0}\" {{\n    insmod http\n    linux (http,{host}){path}/{KERNEL} {1} BOOTIF=01-$net_default_mac\n    \
+             set default=0\nset timeout=0\nmenuentry \"{0}\" {{\n    insmod http\n    linux (http,{host}){path}/{KERNEL} {1} BOOTIF=01-$net_default_mac\n    \
              initrd (http,{host}){path}/{INITRD}\n}}\n",
             self.name,
             self.words()

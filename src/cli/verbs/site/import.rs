@@ -285,7 +285,9 @@ pub fn failed(error: BundleError, verbose: u8) -> Exit {
 
 /// Says whether what was written can be built.
 pub fn check(arguments: &crate::cli::Arguments, into: &std::path::Path) {
-    let inside = arguments.for_directory(&plain(into));
+    let into = plain(into);
+    // `--into .` has no part left.
+    let inside = arguments.for_directory(if into.as_os_str().is_empty() { std::path::Path::new(".") } else { &into });
     let shown = inside.directory.join(WORKSPACE_FILE);
     match read_selection(&inside, &[]) {
         Ok(selected) if selected.broken.is_empty() => {

@@ -69,6 +69,12 @@ impl SuiteIndex {
             Box::new(liblzma::read::XzDecoder::new_stream(file, stream))
         } else if path.ends_with(".gz") {
             Box::new(flate2::read::MultiGzDecoder::new(file))
+        } else if path.ends_with(".bz2") {
+            Box::new(bzip2::read::MultiBzDecoder::new(file))
+        } else if path.ends_with(".lzma") {
+            let stream =
+                liblzma::stream::Stream::new_lzma_decoder(XZ_MEMORY_LIMIT).map_err(|error| wrong(error.to_string()))?;
+            Box::new(liblzma::read::XzDecoder::new_stream(file, stream))
         } else if path.ends_with(".zst") {
             Box::new(zstd::Decoder::new(file).map_err(|error| wrong(error.to_string()))?)
         } else {

@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError};
 const RELEASE_LIMIT: u64 = 16 << 20;
 
 /// What a Release file may have its index compressed with, best first.
-const INDEX_ENDINGS: [&str; 4] = [".xz", ".zst", ".gz", ""];
+const INDEX_ENDINGS: [&str; 6] = [".xz", ".zst", ".gz", ".bz2", ".lzma", ""];
 
 /// A suite whose Release file was checked.
 #[derive(Debug, Clone)]
@@ -151,17 +151,29 @@ pub fn fetch_suite(
         let says = named.first().copied().unwrap_or("nothing");
         return Err(wrong(format!("says that it is `{says}`, not `{suite}`")));
     }
-    let mut listed = BTreeMap::new();
-    for line in fields.get_field("SHA256").map(|field| field.lines().to_vec()).unwrap_or_default() {
-        let mut words = line.split_whitespace();
-        if let (Some(digest), Some(size), Some(path)) = (words.next(), words.next(), words.next())
-            && let (Ok(digest), Ok(size)) = (Sha256::parse(digest), size.parse::<u64>())
-        {
-            listed.insert(path.trim_start_matches("./").to_owned(), (digest, size));
+    let lines_of = |field: &str| -> Vec<(String, u64, String)> {
+        let lines = fields.get_field(field).map(|field| field.lines().to_vec()).unwrap_or_default();
+        let of_line = |line: &str| {
+            let mut words = line.split_whitespace();
+            let (digest, size, path) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
+            Some((digest.to_owned(), size, path.trim_start_matches("./").to_owned()))
+        };
+        lines.iter().filter_map(|line| of_line(line)).collect()
+    };
+    let mut listed: BTreeMap<String, (Sha256, u64)> = BTreeMap::new();
+    for (digest, size, path) in lines_of("SHA256") {
+        if let Ok(digest) = Sha256::parse(&digest) {
+            listed.insert(path, (digest, size));
         }
     }
     if listed.is_empty() {
-        return Err(wrong("lists no file with its SHA-256; older digests can be forged".to_owned()));
+        let longer = lines_of("SHA512");
+        if longer.is_empty() {
+            return Err(wrong(too_weak(&["SHA1", "MD5Sum"].map(|name| (name, !lines_of(name).is_empty())))));
+        }
+        by_longer_digest((fetcher, store), (&base, file), &wanted, &longer, &mut release)?;
+        let digest = Sha256::of(text.as_bytes());
+        return Ok((SuiteRelease { files: had.files, text: Some(text), digest, ..release }, Vec::new()));
     }
     let by_hash = fields.get_single("Acquire-By-Hash").is_some_and(|word| word.trim() == "yes");
     let mut downloads = Vec::new();
@@ -190,6 +202,47 @@ pub fn fetch_suite(
     }
     let digest = Sha256::of(text.as_bytes());
     Ok((SuiteRelease { files: had.files, text: Some(text), digest, ..release }, downloads))
+}
+
+/// What is said of a Release file without a digest that counts.
+fn too_weak(others: &[(&str, bool)]) -> String {
+    let has: Vec<&str> = others.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
+    match has.as_slice() {
+        [] => "lists no file with a digest".to_owned(),
+        names => format!(
+            "has digests of {} alone, which can be forged: whoever makes the archive adds SHA256 (apt-ftparchive, reprepro and aptly do)",
+            names.join(" and ")
+        ),
+    }
+}
+
+/// The indices of an archive that has SHA-512 alone: fetched and checked at once, since the store knows files by SHA-256.
+fn by_longer_digest(
+    (fetcher, store): (&Fetcher, &Store),
+    (base, file): (&str, &str),
+    wanted: &[(String, String)],
+    listed: &[(String, u64, String)],
+    release: &mut SuiteRelease,
+) -> Result<(), DistroError> {
+    use sha2::Digest;
+    let wrong = |problem: String| DistroError::Format { file: format!("{base}/{file}"), problem };
+    for (component, stem) in wanted {
+        let of = |ending: &&str| listed.iter().find(|(_, _, path)| *path == format!("{stem}{ending}"));
+        let Some((digest, size, path)) = INDEX_ENDINGS.iter().find_map(of) else {
+            return Err(wrong(format!("lists no index `{stem}`")));
+        };
+        let bytes = fetcher.read(&format!("{base}/{path}"), super::index::INDEX_LIMIT)?;
+        let found: String = sha2::Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        if found != *digest || bytes.len() as u64 != *size {
+            let problem = format!("is not what {file} says: SHA-512 {found}, {} bytes", bytes.len());
+            return Err(DistroError::Format { file: format!("{base}/{path}"), problem });
+        }
+        let digest = crate::digest::Sha256::of(&bytes);
+        let place = store.index(&digest);
+        write_file(&place, &bytes).map_err(|source| StoreError::io("write", &place, source))?;
+        release.indices.push((component.clone(), digest, path.clone()));
+    }
+    Ok(())
 }
 
 /// The indices of a trusted archive that has no Release file: taken as they are.
