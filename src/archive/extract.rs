@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, T
 use rustix::io::Errno;
 
 use crate::name::{bytes_of, shown, text_of};
+use crate::store::Holes;
 
 /// Something that an archive wants made.
 #[derive(Debug)]
@@ -144,7 +145,8 @@ impl Extractor {
         let handle = rustix::fs::openat(&parent, &*name, flags, Mode::from_raw_mode(0o600))
             .map_err(|error| said(error.into()))?;
         let mut file = std::fs::File::from(handle);
-        std::io::copy(content, &mut file).map_err(said)?;
+        let mut holes = Holes::new(&mut file);
+        std::io::copy(content, &mut holes).and_then(|_| holes.finish()).map_err(said)?;
         finish(&file, meta).map_err(|error| said(error.into()))
     }
 

@@ -29,7 +29,9 @@ impl Store {
         let said = |source: std::io::Error| StoreError::io("keep a copy of", file, source);
         let mut input = std::fs::File::open(file).map_err(said)?;
         let mut copy = self.half_written()?;
-        let (digest, _, size) = copy_and_hash(&mut input, &mut copy).map_err(said)?;
+        let mut holes = Holes::new(copy.as_file_mut());
+        let (digest, _, size) = copy_and_hash(&mut input, &mut holes).map_err(said)?;
+        holes.finish().map_err(said)?;
         let path = self.blob(&digest);
         if !is_there(&path, &digest, size) {
             self.place(copy, &path)?;
@@ -149,6 +151,66 @@ fn is_there(path: &Path, digest: &Digest, size: u64) -> bool {
     is_file && read().is_ok_and(|found| found == *digest)
 }
 
+/// Writes a file that is empty, and leaves holes where there are only zeros: a disk image of a gigabyte may take a megabyte.
+pub struct Holes<'f> {
+    file: &'f mut std::fs::File,
+    at: u64,
+    /// Up to where the file is written.
+    end: u64,
+}
+
+/// What is a hole at least, in bytes: a block of most file systems.
+const HOLE: usize = 4096;
+
+impl<'f> Holes<'f> {
+    /// At the beginning of a file.
+    pub fn new(file: &'f mut std::fs::File) -> Self {
+        Self { file, at: 0, end: 0 }
+    }
+
+    /// Gives the file its length: what ends with a hole has it otherwise too short.
+    ///
+    /// # Errors
+    /// The I/O error.
+    pub fn finish(self) -> std::io::Result<()> {
+        if self.end < self.at { self.file.set_len(self.at) } else { Ok(()) }
+    }
+}
+
+impl Write for Holes<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut done = 0;
+        while done < bytes.len() {
+            // In pieces that end where blocks end.
+            let length = (HOLE - (self.at % HOLE as u64) as usize).min(bytes.len() - done);
+            let piece = &bytes[done..done + length];
+            if piece.iter().all(|byte| *byte == 0) {
+                self.at += length as u64;
+                done += length;
+                continue;
+            }
+            // All that follows without a hole at once.
+            let mut length = length;
+            while done + length < bytes.len() {
+                let next = &bytes[done + length..(done + length + HOLE).min(bytes.len())];
+                if next.iter().all(|byte| *byte == 0) {
+                    break;
+                }
+                length += next.len();
+            }
+            std::os::unix::fs::FileExt::write_all_at(self.file, &bytes[done..done + length], self.at)?;
+            self.at += length as u64;
+            self.end = self.at;
+            done += length;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Copies all of it; gives BLAKE3, SHA-256 and the number of bytes.
 pub(super) fn copy_and_hash(from: &mut dyn Read, to: &mut dyn Write) -> std::io::Result<(Digest, Sha256, u64)> {
     use sha2::Digest as _;
@@ -166,4 +228,38 @@ pub(super) fn copy_and_hash(from: &mut dyn Read, to: &mut dyn Write) -> std::io:
         size += read as u64;
     }
     Ok((Digest(*blake.finalize().as_bytes()), Sha256(sha.finalize().into()), size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Holes;
+    use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn zeros_become_holes_and_all_bytes_stay() {
+        let zeros = |count: usize| vec![0u8; count];
+        for pieces in [
+            vec![zeros(10 << 20), b"end".to_vec()],
+            vec![b"start".to_vec(), zeros(10 << 20)],
+            vec![zeros(5), b"x".to_vec(), zeros((8 << 20) + 7), b"y".to_vec(), zeros(3 << 20)],
+            vec![zeros(0)],
+            vec![zeros(1)],
+        ] {
+            let mut file = tempfile::tempfile().unwrap();
+            let mut holes = Holes::new(&mut file);
+            for piece in &pieces {
+                // In writes of any length.
+                piece.chunks(8191).for_each(|chunk| holes.write_all(chunk).unwrap());
+            }
+            holes.finish().unwrap();
+            let wanted = pieces.concat();
+            let mut found = vec![1u8; wanted.len()];
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut found, 0).unwrap();
+            assert!(found == wanted);
+            let metadata = file.metadata().unwrap();
+            assert_eq!(metadata.len(), wanted.len() as u64);
+            assert!(metadata.blocks() * 512 <= 64 << 10, "{} blocks", metadata.blocks());
+        }
+    }
 }

@@ -44,6 +44,7 @@ mod saved;
 mod sealed;
 
 pub use action::{ActionRecord, BlobRef, Outputs, RecordedInput, Written};
+pub use blob::Holes;
 pub use error::StoreError;
 pub use history::{Began, BuildTrace, End, PastBuild, Run, now};
 pub use kept::damage::{Damage, sha256_of};

@@ -220,6 +220,24 @@ fn process_one_of_a_command_has_nothing_of_the_host_in_sight() {
 }
 
 #[test]
+fn holes_of_synced_files_stay_holes_in_the_store() {
+    use std::os::unix::fs::MetadataExt;
+    let space = super::offline::warm();
+    std::fs::File::create(space.path().join("disk.img")).unwrap().set_len(300 << 20).unwrap();
+    space.write("a.synclist", "disk.img -> /opt/disk.img\n");
+    space.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
+    super::offline::build(&space).good();
+    let said = space.run(&["shell", "--", "/bin/sh", "-c", "stat -c %s /opt/disk.img"]).good().out;
+    assert_eq!(said.trim(), (300u64 << 20).to_string());
+    let large = walkdir::WalkDir::new(space.store()).into_iter().flatten().filter_map(|entry| {
+        let metadata = entry.metadata().ok().filter(|metadata| metadata.is_file())?;
+        (metadata.len() == 300 << 20).then(|| metadata.blocks() * 512)
+    });
+    let taken: Vec<u64> = large.collect();
+    assert!(!taken.is_empty() && taken.iter().all(|bytes| *bytes < 1 << 20), "{taken:?}");
+}
+
+#[test]
 fn what_a_script_leaves_running_is_ended_before_the_layer_is_made() {
     let space = copy();
     space.edit(

@@ -165,6 +165,24 @@ fn edits(record: PathBuf) -> Vec<Edit> {
     ]
 }
 
+/// A plan without what is guessed of times and sizes: other tests build in the same store, and their runs count.
+fn without_guesses(plan: &str) -> String {
+    fn strip(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                fields.retain(|name, _| name != "milliseconds" && name != "written_bytes");
+                fields.values_mut().for_each(strip);
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    // What is wrong is told without a plan.
+    let Ok(mut value) = serde_json::from_str(plan) else { return plan.to_owned() };
+    strip(&mut value);
+    format!("{value:#}")
+}
+
 #[test]
 fn after_each_kind_of_edit_the_memo_gives_the_plan_that_is_made_without_it() {
     let space = space();
@@ -190,9 +208,10 @@ fn after_each_kind_of_edit_the_memo_gives_the_plan_that_is_made_without_it() {
     for (what, there, back) in edits(record) {
         put_all(&settled);
         there(&space);
-        let told = plan(&[]);
-        let again = plan(&[]);
-        let anew = plan(&["--no-memo"]);
+        let [told, again, anew] = [&[][..], &[], &["--no-memo"]].map(plan).map(|mut ran| {
+            ran.out = without_guesses(&ran.out);
+            ran
+        });
         assert_eq!((told.code, &told.out, &told.err), (anew.code, &anew.out, &anew.err), "{what}");
         assert_eq!((again.code, &again.out, &again.err), (anew.code, &anew.out, &anew.err), "{what}, asked twice");
         let changes = what != "a note beside the recipe";

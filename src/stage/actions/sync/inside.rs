@@ -51,6 +51,24 @@ pub struct SyncAnswer {
     pub doubled: Vec<(usize, usize)>,
 }
 
+/// What was written to a place.
+#[derive(Debug, PartialEq, Eq)]
+enum Written {
+    /// A copy of a file of the store, by its path; files of the same content have one.
+    Copy(String),
+    /// Something made of several.
+    Made(Vec<u8>),
+}
+
+impl Written {
+    fn bytes(&self) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Copy(content) => std::fs::read(content).map_err(|error| format!("{content}: {error}")),
+            Self::Made(bytes) => Ok(bytes.clone()),
+        }
+    }
+}
+
 /// What a path of the tree is after following links, at most 40 of them as the kernel does.
 fn resolved<'t>(tree: &'t Merged, path: &str) -> Option<(String, &'t Kind)> {
     let mut path = path.trim_matches('/').to_owned();
@@ -96,7 +114,7 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     let reader = LayerReader::open(&request.base)?;
     let (mut notes, mut doubled) = (Vec::new(), Vec::new());
     let mut copied: BTreeMap<String, usize> = BTreeMap::new();
-    let mut written: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut written: BTreeMap<String, Written> = BTreeMap::new();
     let mut refused = None;
     let work = |tree: &mut Extractor| {
         for (index, item) in request.items.iter().enumerate() {
@@ -122,20 +140,24 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                     "`{folder}` is a folder in the image: the file goes to `{destination}`; write `{folder}/` to say so"
                 ));
             }
-            let bytes = std::fs::read(content).map_err(|error| format!("{content}: {error}"))?;
             let place = place_of(&reader.tree, &destination);
             let (bytes, meta) = match item.clause.as_str() {
                 "copy" => {
+                    let copy = Written::Copy(content.clone());
                     if let Some(earlier) = copied.insert(place.clone(), index)
-                        && written.get(&place) != Some(&bytes)
+                        && written.get(&place) != Some(&copy)
                     {
                         doubled.push((index, earlier));
                     }
-                    (bytes, meta)
+                    // Whatever its size.
+                    let mut file = std::fs::File::open(content).map_err(|error| format!("{content}: {error}"))?;
+                    tree.file(place.as_bytes(), &meta, &mut file)?;
+                    written.insert(place, copy);
+                    continue;
                 }
                 clause => {
                     let before = match written.get(&place) {
-                        Some(bytes) => Some(bytes.clone()),
+                        Some(written) => Some(written.bytes()?),
                         None => reader.read(&place)?,
                     };
                     let entry = reader.tree.0.get(&place).map(|found| &found.entry);
@@ -150,11 +172,12 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                         gid: entry.map_or(0, |entry| entry.gid),
                         ..meta
                     };
+                    let bytes = std::fs::read(content).map_err(|error| format!("{content}: {error}"))?;
                     (if clause == "append" { appended(&before, &bytes) } else { merged(&before, &bytes) }, meta)
                 }
             };
             tree.file(place.as_bytes(), &meta, &mut &bytes[..])?;
-            written.insert(place, bytes);
+            written.insert(place, Written::Made(bytes));
         }
         Ok(())
     };
@@ -203,7 +226,7 @@ fn places(tree: &Merged, items: &[SyncItem]) -> Option<Vec<String>> {
 }
 
 /// The nearest thing above a destination that is there and no directory, links followed.
-fn file_above(tree: &Merged, copied: &BTreeMap<String, Vec<u8>>, destination: &str) -> Option<String> {
+fn file_above(tree: &Merged, copied: &BTreeMap<String, Written>, destination: &str) -> Option<String> {
     let mut path = destination.trim_start_matches('/');
     while let Some((above, _)) = path.rsplit_once('/') {
         if copied.contains_key(above) {
