@@ -71,11 +71,18 @@ pub fn below_a_new_one(assemble: impl FnOnce() -> Result<(), String>) -> Result<
     renames::hand_over(&inner, listener.as_ref());
     drop((inner, listener));
     let program = PROGRAM.get().and_then(|bytes| in_memory(bytes));
+    // Its end is closed when process 1 has become the program, and can be looked at.
+    let (mut ready, becoming) = std::io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
     // SAFETY: as above.
     match unsafe { libc::fork() } {
         -1 => Err(said("fork")),
-        0 => Ok(()),
+        0 => {
+            drop(becoming);
+            let _ = std::io::copy(&mut ready, &mut std::io::sink());
+            Ok(())
+        }
         child => {
+            drop(ready);
             // Another root than the command's, whichever that is: so it is in a chroot.
             let _ = rustix::process::chroot("/dev").and_then(|()| rustix::process::chdir("/"));
             if let Some(program) = program {

@@ -230,7 +230,7 @@ fn a_full_place_for_artefacts_a_store_to_read_only_and_a_lock_that_lies_are_told
     let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
     let size = lock.lines().find_map(|line| line.split("size = ").nth(1)).unwrap();
     let size: String = size.chars().take_while(char::is_ascii_digit).collect();
-    std::fs::write(space.path().join("image.lock"), lock.replacen(&format!("size = {size}"), "size = 7", 1)).unwrap();
+    std::fs::write(space.path().join("image.lock"), lock.replace(&format!("size = {size},"), "size = 7,")).unwrap();
     std::fs::remove_dir_all(store.join("v1/actions")).unwrap();
     std::fs::create_dir(store.join("v1/actions")).unwrap();
     let ran = build(&space);
