@@ -62,7 +62,7 @@ fn files_of_the_importing_machine_are_never_taken_for_the_management_nodes() {
     let space = site();
     let list = synclist(&space);
     let mut lines = text(&list);
-    lines.push_str("/etc/hosts -> /etc/hosts\n/etc/passwd -> /etc/passwd\n");
+    lines.push_str("/etc/hosts -> /etc/hosts\n/etc/passwd -> /etc/passwd\n/usr/lib/os-release -> /etc/mn-release\n");
     std::fs::write(&list, lines).unwrap();
     // The tree has one of them.
     space.write("etc/passwd", "root:x:0:0:the management node's:/root:/bin/sh\n");
@@ -74,9 +74,11 @@ fn files_of_the_importing_machine_are_never_taken_for_the_management_nodes() {
         ran.err
     );
     assert!(!space.path().join("new/site/etc/hosts").exists());
+    // Nor has the tree a folder that it would be in.
+    assert!(!space.path().join("new/site/usr/lib/os-release").exists());
     assert!(text(space.path().join("new/site/etc/passwd")).contains("the management node's"));
     // What is brought is found.
-    space.write("etc/hosts", "10.0.0.1 mn\n");
+    space.write("etc/hosts", "10.0.0.1 mn\n").write("usr/lib/os-release", "ID=mn\n");
     let ran = import(&space, &["--copy"]).good();
     assert!(!ran.out.contains("not in the tree"), "{}", ran.out);
     assert_eq!(text(space.path().join("new/site/etc/hosts")), "10.0.0.1 mn\n");
