@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use imgbuild::archive::{MemberKind, read_cpio};
 
 use super::compute::lock;
+use super::kills::forget_with;
 use super::rpm_distro::distribution;
 use super::rpm_node::{add_init, copy_of, repository, write_keys};
 use super::{shared, store};
@@ -149,7 +150,9 @@ fn a_driver_is_built_from_source_for_an_rpm_kernel_and_is_an_action_of_its_own()
     // Another list: the driver is kept, and what it is made of too.
     space.write("few.pkglist", "bash\nhello\n");
     let said = ran(&space.run(&["build"]).good().err);
-    assert!(said.contains("rootfs/packages-1") && !said.contains("kernel/build") && !said.contains("tools"), "{said}");
+    // The list's own layer may be in the store of an earlier run of the tests.
+    assert!(!said.contains("kernel/build") && !said.contains("tools"), "{said}");
+    assert!(lock(&space).pass("packages-1").unwrap().packages.iter().any(|package| package.name == "hello"));
     // Its source: the build, and what uses the module.
     space.edit("site-1.0/site_base.c", "return 42", "return 43");
     let to_do = space.to_do();
@@ -178,6 +181,7 @@ fn headers_of_a_kernel_whose_release_no_provide_tells_are_found_by_their_files()
     let [_, release] = releases();
     let space = few("opensuse", "package = \"kernel-default\"\n\n[[kernel.build]]\nsource = \"site-1.0\"\n");
     copy_tree(&project().join("tests/fixtures/driver"), &space.path().join("site-1.0"));
+    forget_with(&space, "kernel/build-1", "opensuse");
     let said = space.run(&["build", "--until", "kernel"]).good().err;
     assert!(ran(&said).contains("kernel/build-1"), "{said}");
     let pass = lock(&space).pass("tools-driver").unwrap().clone();
