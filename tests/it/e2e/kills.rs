@@ -141,17 +141,34 @@ fn whole_again(space: &Space, clean: &Space, after: &str) {
     assert!(!names(&space.path().join("out")).contains(".tiny.new"), "after {after}");
 }
 
-/// Takes the records of an action that have a word among their inputs out of the store, if there are any: a store that outlives the
-/// tests has them of an earlier run.
-pub fn forget_with(space: &Space, action: &str, word: &str) {
+/// Removes the records of an action whose inputs contain all these words, and every record based on their layers: a store that
+/// outlives the tests has them from an earlier run.
+pub fn forget_with(space: &Space, action: &str, words: &[&str]) {
     let actions = space.store().join("v1/actions");
-    for name in names(&actions) {
-        // Another test may take it away.
-        let Ok(text) = std::fs::read_to_string(actions.join(&name)) else { continue };
-        let Ok(record) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
-        if record["action"] == action && text.contains(word) {
-            let _ = std::fs::remove_file(actions.join(name));
+    let is_asked = |text: &str| {
+        let record: Option<serde_json::Value> = serde_json::from_str(text).ok();
+        record.is_some_and(|record| record["action"] == action) && words.iter().all(|word| text.contains(word))
+    };
+    let mut layers: Vec<String> = Vec::new();
+    let mut is_first = true;
+    loop {
+        let mut found = Vec::new();
+        for name in names(&actions) {
+            let path = actions.join(name);
+            // Another test may remove it.
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let is_based = layers.iter().any(|layer| text.contains(layer.as_str()));
+            if (is_first && is_asked(&text)) || is_based {
+                let record: serde_json::Value = serde_json::from_str(&text).unwrap();
+                found.extend(record["outputs"]["layer"].as_str().map(str::to_owned));
+                let _ = std::fs::remove_file(path);
+            }
         }
+        is_first = false;
+        if found.is_empty() {
+            return;
+        }
+        layers = found;
     }
 }
 

@@ -181,7 +181,7 @@ fn headers_of_a_kernel_whose_release_no_provide_tells_are_found_by_their_files()
     let [_, release] = releases();
     let space = few("opensuse", "package = \"kernel-default\"\n\n[[kernel.build]]\nsource = \"site-1.0\"\n");
     copy_tree(&project().join("tests/fixtures/driver"), &space.path().join("site-1.0"));
-    forget_with(&space, "kernel/build-1", "opensuse");
+    forget_with(&space, "kernel/build-1", &["opensuse"]);
     let said = space.run(&["build", "--until", "kernel"]).good().err;
     assert!(ran(&said).contains("kernel/build-1"), "{said}");
     let pass = lock(&space).pass("tools-driver").unwrap().clone();

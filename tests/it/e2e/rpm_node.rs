@@ -223,13 +223,13 @@ fn an_rpm_image_is_kept_and_each_edit_runs_its_own_stages() {
     assert!(ran.err.contains("ran rootfs/sync, pack/rootimg;"), "{}", ran.err);
     space.write("site/motd", "A node of RPM packages.\n");
     space.edit("image.toml", "\"virtio_net\"", "\"virtio_net\", \"veth\"");
-    forget_with(&space, "initrd/stateless", "veth");
+    forget_with(&space, "initrd/stateless", &["veth"]);
     assert_eq!(space.to_do(), ["initrd/stateless run"]);
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("ran initrd/stateless;"), "{}", ran.err);
     space.edit("image.toml", ", \"veth\"", "");
     space.edit("node.exlist", "./boot/*", "./usr/share/figlet/*\n./boot/*");
-    forget_with(&space, "pack/rootimg", "figlet");
+    forget_with(&space, "pack/rootimg", &["figlet"]);
     assert_eq!(space.to_do(), ["pack/rootimg run"]);
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("ran pack/rootimg;"), "{}", ran.err);
