@@ -141,13 +141,17 @@ fn whole_again(space: &Space, clean: &Space, after: &str) {
     assert!(!names(&space.path().join("out")).contains(".tiny.new"), "after {after}");
 }
 
-/// Removes the records of an action whose inputs contain all these words, and every record based on their layers: a store that
+/// Removes the records of an action whose inputs contain all these words (with `!`: do not contain it), and every record based on their layers: a store that
 /// outlives the tests has them from an earlier run.
 pub fn forget_with(space: &Space, action: &str, words: &[&str]) {
     let actions = space.store().join("v1/actions");
     let is_asked = |text: &str| {
         let record: Option<serde_json::Value> = serde_json::from_str(text).ok();
-        record.is_some_and(|record| record["action"] == action) && words.iter().all(|word| text.contains(word))
+        let has = |word: &&str| match word.strip_prefix('!') {
+            Some(other) => !text.contains(other),
+            None => text.contains(*word),
+        };
+        record.is_some_and(|record| record["action"] == action) && words.iter().all(has)
     };
     let mut layers: Vec<String> = Vec::new();
     let mut is_first = true;
