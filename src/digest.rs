@@ -124,6 +124,7 @@ impl Sha256 {
 ///
 /// Each field is preceded by its length as eight little-endian bytes; the context string separates the uses of
 /// the digest from one another (BLAKE3's key derivation mode).
+#[derive(Clone)]
 pub struct FieldHasher {
     hasher: blake3::Hasher,
     /// What was added and not hashed: many small pieces take several times as long as a large one.

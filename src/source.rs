@@ -150,7 +150,7 @@ pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) 
     let mut scored: Vec<(f64, &str)> = candidates
         .into_iter()
         .map(|name| {
-            let prefix = if name.starts_with(wanted) || wanted.starts_with(name) { 0.1 } else { 0.0 };
+            let prefix = if name.starts_with(wanted) || wanted.starts_with(name) { 0.05 } else { 0.0 };
             (strsim::jaro_winkler(wanted, name).max(by_words(wanted, name)) + prefix, name)
         })
         .filter(|(score, _)| *score > 0.82)

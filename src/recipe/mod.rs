@@ -38,7 +38,7 @@ pub use model::effective::{GZIP_LEVEL, HOSTNAME_BY_DHCP, ROOT_SIZE, ZSTD_LEVEL};
 pub use model::official::{
     OfficialAddress, OfficialRepository, chosen as chosen_repositories, official_releases, official_repositories,
 };
-pub use model::releases::{known_releases, named as release_named};
+pub use model::releases::{check_release_name, known_releases, named as release_named};
 pub use model::*;
 pub use parts::accounts::{
     Accounts, LockedGroup, LockedUser, NOBODY, STATIC_IDS, is_name as is_account_name, is_nobodys,

@@ -43,6 +43,9 @@ pub struct Run {
     /// Bytes that it wrote: files of its layer, blobs, frames that were not there.
     #[serde(default)]
     pub written_bytes: u64,
+    /// How it compressed what it wrote: `zstd 3`. None for what does not, and where an earlier imgbuild noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<String>,
     /// Why it failed; none where it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,

@@ -186,6 +186,16 @@ const EDITS: &[Edit] = &[
     ("an initrd by dracut", |space| {
         space.edit("image.toml", "[system]", "[initrd]\ngenerator = \"dracut\"\n\n[system]");
     }),
+    ("packages in another order, and one more", |space| {
+        space.edit("compute.pkglist", "htop\nudev\n", "udev\nhtop\njq\n");
+    }),
+    ("another order of the exclude list, and a pattern more", |space| {
+        space.write("compute.exlist", "./usr/share/man*\n./usr/share/info*\n./usr/share/doc*\n");
+    }),
+    ("another archive, and one beside it", |space| {
+        let pack = "archive = \"squashfs\"\nalso = [{ archive = \"cpio\" }]\ncompress = \"zstd\"";
+        space.edit("image.toml", "compress = \"zstd\"", pack);
+    }),
     ("no list any more", |space| {
         space.edit("image.toml", "lists = [\"compute.pkglist\"]\n", "");
     }),

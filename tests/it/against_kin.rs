@@ -38,6 +38,10 @@ const CHILD_EDITS: &[Edit] = &[
     ("the parent overrides for all", |space| {
         space.edit("base/image.toml", "level = 3", "level = 9").edit("base/image.toml", "    \"+ice\",\n", "");
     }),
+    ("the parent's packages in another order, and the child adds one", |space| {
+        space.edit("base/compute.pkglist", "htop\nudev\n", "udev\nhtop\n");
+        space.edit(CHILD, "\n[image]", "packages.install = [\"jq\"]\n\n[image]");
+    }),
     ("the parent names a list no more", |space| {
         space.edit("base/image.toml", "lists = [\"compute.exlist\"]\n", "");
     }),

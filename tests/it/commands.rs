@@ -163,6 +163,31 @@ fn a_new_recipe_is_of_the_distribution_that_has_the_release() {
 }
 
 #[test]
+fn init_writes_where_one_expects_it_and_knows_releases_by_their_numbers() {
+    let space = Space::new();
+    space.write("README", "more than one image lives here\n");
+    let ran = space.run(&["init", "compute", "--release", "24.04"]).good();
+    assert!(ran.err.contains("in ") && ran.err.contains("next: cd "), "{}", ran.err);
+    let text = std::fs::read_to_string(space.path().join("compute/image.toml")).unwrap();
+    assert!(text.contains("distro = \"ubuntu\"\nrelease = \"noble\""), "{text}");
+    assert!(!space.path().join("image.toml").exists());
+    // A path says where; in its own directory it stays there.
+    space.run(&["init", "images/gpu", "--release", "12"]).good();
+    let text = std::fs::read_to_string(space.path().join("images/gpu/image.toml")).unwrap();
+    assert!(text.contains("name = \"gpu\"") && text.contains("release = \"bookworm\""), "{text}");
+    let own = space.path().join("login");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join("notes"), "").unwrap();
+    let mut command = imgbuild();
+    Ran::from(command.arg("-C").arg(&own).args(["init", "login"]).output().unwrap()).good();
+    assert!(own.join("image.toml").is_file() && !own.join("login").exists());
+    // What no build would take is refused before anything is written.
+    let wrong = space.run(&["init", "other", "--distro", "ubuntu", "--release", "trixie"]);
+    assert!(wrong.code == 64 && wrong.err.contains("is a release of Debian"), "{}", wrong.err);
+    assert!(!space.path().join("other").exists());
+}
+
+#[test]
 fn a_level_that_a_compressor_does_not_have_is_refused() {
     let space = Space::new();
     space.run(&["init", "compute"]).good();

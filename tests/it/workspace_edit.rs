@@ -152,7 +152,13 @@ fn an_image_is_copied_with_the_files_that_it_names() {
     }
     std::fs::create_dir(space.path().join("images/taken")).unwrap();
     assert!(space.run(&["copy", "compute", "taken"]).err.contains("is there already"));
-    assert_eq!(space.run(&["copy", "compute", "../x"]).code, 64);
+    // A path says where; what leads out of the directory is not right from everywhere.
+    let elsewhere = space.path().join("deep/er/x");
+    assert!(space.run(&["copy", "compute", elsewhere.to_str().unwrap()]).err.contains("mkdir -p"));
+    std::fs::create_dir_all(space.path().join("deep/er")).unwrap();
+    let ran = space.run(&["copy", "compute", elsewhere.to_str().unwrap()]);
+    assert!(ran.code == 1 && ran.err.contains("deep/er/x") && !elsewhere.exists(), "{}", ran.err);
+    assert_eq!(space.run(&["copy", "compute", "../x y"]).code, 64);
     space.write("imgbuild.toml", "images = [\"images/compute\"]\n");
     let ran = space.run(&["copy", "compute", "third"]).good();
     assert!(ran.err.contains("add \"images/third\" to its `images`"), "{}", ran.err);

@@ -224,7 +224,8 @@ pub fn took(duration: std::time::Duration) -> String {
     } else if seconds < 100.0 {
         format!("{seconds:.1} s")
     } else {
-        format!("{:.0} min {:.0} s", (seconds / 60.0).floor(), seconds % 60.0)
+        let whole = seconds.round() as u64;
+        format!("{} min {} s", whole / 60, whole % 60)
     }
 }
 

@@ -50,6 +50,7 @@ pub fn differences(
     let (old, new) = (by_name(was), by_name(now));
     let said = |what: &str| history.place(RECIPE, what);
     let unknown = Origin::Unknown;
+    let mut unless_said = Vec::new();
     let mut note = |name: &str, change: Change<'_>| {
         if let Some((action, output)) = output_of(name) {
             let was = match change {
@@ -101,7 +102,10 @@ pub fn differences(
             let subject = Subject { name, origin, place: place.as_ref(), was_place, lock: &absences.lock };
             let cause = subject.cause(change);
             let unhidden = absences.unhidden(&cause, origin, &said);
-            found.push(Difference::Own(unhidden.unwrap_or(cause)));
+            let is_still_named = matches!(change, Change::Removed(_))
+                && was_place.is_some_and(|was| absences.still_names_kernel(name, was));
+            let all = if is_still_named { &mut unless_said } else { &mut found };
+            all.push(Difference::Own(unhidden.unwrap_or(cause)));
         }
     };
     for (name, value) in now {
@@ -118,12 +122,27 @@ pub fn differences(
             _ => note(name, Change::Removed(value)),
         }
     }
+    if found.is_empty() {
+        found = unless_said;
+    }
     pair_kernels(&mut found, &absences.lock);
     drop_echoes(&mut found, absences);
-    if found.is_empty() && now != was {
-        found.extend(reordered(action, now, was, history, absences).into_iter().map(Difference::Own));
+    // What stays may come in another order as well.
+    let written = |one: &&(String, String)| inputs.get(one.0.as_str()).is_some_and(|input| is_written(input));
+    let both = |trace: &[(String, String)], other: &[(String, String)]| -> Vec<(String, String)> {
+        let stays = trace.iter().filter(|one| other.contains(one));
+        if found.is_empty() { stays.cloned().collect() } else { stays.filter(written).cloned().collect() }
+    };
+    let (now, was) = (both(now, was), both(was, now));
+    if now != was {
+        found.extend(reordered(action, &now, &was, history, absences).into_iter().map(Difference::Own));
     }
     found
+}
+
+/// Whether an input is a line or an item of a list, whose order a person decides on.
+fn is_written(input: &crate::plan::Input) -> bool {
+    input.place.is_some() && matches!(input.origin, Origin::Line | Origin::Item(_))
 }
 
 /// Inputs that come in another order: those that stand elsewhere now, or else the one that moved to the front.
@@ -312,6 +331,22 @@ fn drop_echoes(found: &mut Vec<Difference>, absences: &Removals) {
         found.retain(|one| {
             !matches!(one, Difference::Own(Cause { reason: Reason::Implementation { what, .. }, .. })
                 if what.ends_with(" library"))
+        });
+    }
+    // Another archive has a writer, frames and blocks of its own.
+    let has_archive = |one: &Difference| {
+        matches!(one, Difference::Own(Cause { reason: Reason::Changed { what, .. }, line: Some(_), .. })
+            if what.ends_with(".archive"))
+    };
+    if found.iter().any(has_archive) {
+        let is_of_archive = |what: &str| {
+            let what = what.rsplit('.').next().unwrap_or(what);
+            what == "frames" || what == "block_size" || what.ends_with(" writer")
+        };
+        found.retain(|one| match one {
+            Difference::Own(Cause { reason, line: None, .. }) => !matches!(reason, Reason::Implementation { what, .. }
+                | Reason::Added { what, .. } | Reason::Removed { what, .. } if is_of_archive(what)),
+            _ => true,
         });
     }
     let mut seen = BTreeSet::new();

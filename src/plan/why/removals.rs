@@ -48,6 +48,8 @@ pub struct Removals {
     spans: Spans,
     /// Packages that it asks for by their names.
     asked: BTreeSet<String>,
+    /// The kernel that a list names, with its file; [kernel] may say another.
+    kernel_in_list: Option<(String, String)>,
 }
 
 impl Removals {
@@ -64,6 +66,7 @@ impl Removals {
             named: recipe.named.clone(),
             spans: recipe.spans.clone(),
             asked,
+            kernel_in_list: recipe.kernel_in_list.as_ref().map(|(name, span)| (name.clone(), span.file.name.clone())),
         }
     }
 
@@ -175,6 +178,12 @@ impl Removals {
     pub fn asks(&self, input: &str) -> bool {
         let package = input.strip_prefix("package ").and_then(|name| name.split(':').next());
         package.is_some_and(|name| self.asked.contains(name))
+    }
+
+    /// Whether the list that named a kernel still does: it is another field that decides on the kernel now.
+    pub fn still_names_kernel(&self, input: &str, was: &Place) -> bool {
+        let package = input.strip_prefix("package ").and_then(|name| name.split(':').next());
+        self.kernel_in_list.as_ref().is_some_and(|(name, file)| package == Some(name) && *file == was.file)
     }
 
     /// Whether the recipe still says a field.

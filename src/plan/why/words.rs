@@ -259,6 +259,9 @@ impl Subject<'_> {
             }
             Change::Added(_) if kind == "package" => format!("{field} needs \"{}\"", package_name(bare)),
             Change::Removed(_) if kind == "package" => format!("{field} no longer needs \"{}\"", package_name(bare)),
+            // What a field brings with it has no value that anybody wrote.
+            Change::Added(_) if kind == "driver" => format!("{field} needs the driver \"{bare}\""),
+            Change::Removed(_) if kind == "driver" => format!("{field} no longer needs the driver \"{bare}\""),
             Change::Added(now) => format!("{field} = {}", value(now)),
             Change::Removed(was) => format!("{field} = {} removed", value(was)),
             // It decides on several things.

@@ -28,11 +28,18 @@ pub fn named(distro: Distro, number: &str) -> Option<&'static str> {
 
 /// What an archive would not find: a number, another distribution's release, a name that is nearly one.
 pub fn check_release(model: &Model, span: Option<&Span>) -> Option<Finding> {
-    let (distro, release) = (model.image.distro, model.image.release.as_str());
-    let known = known_releases(distro);
     // Suites that the recipe names itself are asked for by their own names.
     let asks_by_release = model.repo.is_empty() || model.repo.iter().any(|repo| repo.source.is_some());
-    if known.is_empty() || known.contains(&release) || !asks_by_release {
+    if !asks_by_release {
+        return None;
+    }
+    check_release_name(model.image.distro, &model.image.release, span)
+}
+
+/// The same of a distribution and a release alone.
+pub fn check_release_name(distro: Distro, release: &str, span: Option<&Span>) -> Option<Finding> {
+    let known = known_releases(distro);
+    if known.is_empty() || known.contains(&release) {
         return None;
     }
     let at = |finding: Finding| Finding { span: span.cloned(), ..finding };

@@ -30,7 +30,8 @@ use crate::stage::StageError;
 use crate::stage::actions;
 use crate::stage::actions::packages::accounts;
 use crate::stage::actions::{StageGraph, kernel_packages};
-use crate::stage::estimate::{Estimate, Facts};
+use crate::stage::estimate::cost::form_of;
+use crate::stage::estimate::{Estimate, Facts, room};
 use crate::stage::ids;
 use crate::stage::inside::INIT;
 use crate::stage::inside::removal::remove_damaged;
@@ -199,9 +200,11 @@ impl Builder<'_> {
         let began = Instant::now();
         let had = std::fs::read(&self.recipe.lock_path).ok();
         let mut lock = lock(self, fetcher, supply)?;
-        if had != std::fs::read(&self.recipe.lock_path).ok() {
+        let is_renewed = had != std::fs::read(&self.recipe.lock_path).ok();
+        let lock_took = began.elapsed();
+        if is_renewed {
             let (action, kind) = (ids::LOCK.to_owned(), "lock".to_owned());
-            let milliseconds = trace::milliseconds(began.elapsed());
+            let milliseconds = trace::milliseconds(lock_took);
             self.options.trace.ran(Run { action, kind, milliseconds, ..Run::default() });
         }
         let until = self.options.until.unwrap_or(Stage::Pack);
@@ -225,7 +228,9 @@ impl Builder<'_> {
         fault::point("build.before-root");
         self.remember(&lock, &work, published.as_ref().map(|(path, _)| path.clone()))?;
         let outcomes = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
-        let outcomes = outcomes.map(|one| one.outcome.clone()).collect();
+        let renewal = Outcome { action: ids::LOCK.to_owned(), ran: true, took: lock_took };
+        let outcomes =
+            is_renewed.then_some(renewal).into_iter().chain(outcomes.map(|one| one.outcome.clone())).collect();
         let mut xcat = Vec::new();
         if published.is_some() {
             for Target::Xcat(directory) in &self.options.publish {
@@ -267,8 +272,9 @@ impl Builder<'_> {
     /// Notes what came of an action.
     fn note(&self, action: &Action, context: &Context<'_>, run: Run) {
         let packages = given::packages_of(manager(self.recipe), context.lock, action);
-        let (action, kind) = (action.id.clone(), action.kind.name().to_owned());
-        self.options.trace.ran(Run { action, kind, package_bytes: given::bytes_of(&packages), ..run });
+        let (form, kind) = (form_of(action), action.kind.name().to_owned());
+        let package_bytes = given::bytes_of(&packages);
+        self.options.trace.ran(Run { action: action.id.clone(), kind, package_bytes, form, ..run });
     }
 
     /// Where the output of what an action calls is kept, below the store.
@@ -346,7 +352,12 @@ impl Builder<'_> {
         }
         if self.options.until.is_none_or(|until| until == Stage::Pack) {
             let work = plan.workload(self.recipe, lock, self.store);
-            let estimate = work.map(|work| Estimate::of(&work, workers()));
+            let estimate = work.as_ref().map(|work| Estimate::of(work, workers()));
+            if let (Some(work), Some(estimate)) = (&work, &estimate)
+                && let Some(finding) = room::check(self.store, work, estimate)?
+            {
+                self.report.finding(&finding);
+            }
             self.options.trace.expect(estimate, supply.fetched().0);
         }
         let options = ScheduleOptions {

@@ -1,6 +1,7 @@
 //! What earlier builds in the store took.
 
 use super::Source;
+use super::cost::ratio;
 use crate::recipe::Recipe;
 use crate::stage::lock::package_request::target;
 use crate::store::{PastBuild, Run, Store};
@@ -49,13 +50,21 @@ impl<'a> Experience<'a> {
         self.others.get_or_init(|| self.store.recent_builds(IMAGES))
     }
 
-    /// Time and bytes of an action with so many bytes of packages.
-    pub(super) fn figure(&self, action: &str, kind: &str, packages: u64) -> (Option<(u64, u64)>, Source) {
+    /// Time and bytes of an action with so many bytes of packages, that compresses in this form.
+    pub(super) fn figure(
+        &self,
+        action: &str,
+        kind: &str,
+        packages: u64,
+        form: Option<&str>,
+    ) -> (Option<(u64, u64)>, Source) {
         let of = |runs: Vec<&Run>| {
-            let figure = |of: &dyn Fn(&Run) -> u64| {
-                middle(runs.iter().map(|run| scaled(of(run), run.package_bytes, packages)).collect())
+            let figure = |of: &dyn Fn(&Run) -> f64| {
+                middle(runs.iter().map(|run| scaled(of(run) as u64, run.package_bytes, packages)).collect())
             };
-            Some((figure(&|run| run.milliseconds)?, figure(&|run| run.written_bytes)?))
+            let more = |run: &Run| ratio(run.form.as_deref(), form);
+            let time = figure(&|run| run.milliseconds as f64 * more(run).0)?;
+            Some((time, figure(&|run| run.written_bytes as f64 * more(run).1)?))
         };
         let good = |build: &'_ PastBuild, fits: &dyn Fn(&Run) -> bool| -> Vec<Run> {
             build.runs.iter().filter(|run| run.failed.is_none() && fits(run)).cloned().collect()
@@ -69,8 +78,13 @@ impl<'a> Experience<'a> {
             found.into_iter().take(RUNS).map(|(_, run)| run).collect()
         };
         let same = newest(&self.own, &|_, run| run.action == action);
-        if let Some(figures) = of(same.iter().collect()) {
+        // Those in the same form say more than others.
+        let alike: Vec<&Run> = same.iter().filter(|run| run.form.as_deref() == form).collect();
+        if let Some(figures) = of(alike) {
             return (Some(figures), Source::Same);
+        }
+        if let Some(figures) = of(same.iter().collect()) {
+            return (Some(figures), Source::Like);
         }
         let name = &self.recipe.model.image.name;
         let tries: [&Fits<'_>; 3] = [

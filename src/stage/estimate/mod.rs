@@ -3,7 +3,9 @@
 //! Time and bytes written are guesses and are called so wherever they are shown. The download is no guess: it is the
 //! sizes in image.lock of the packages that the store lacks. What nothing is known of is named, and never counted as zero.
 
+pub mod cost;
 mod experience;
+pub mod room;
 mod simulate;
 mod total;
 mod work;

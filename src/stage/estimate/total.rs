@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn work(pieces: Vec<Piece>) -> Workload {
-        Workload { pieces, is_resolved: true, speed: None }
+        Workload { pieces, is_resolved: true, speed: None, synced: 0 }
     }
 
     #[test]

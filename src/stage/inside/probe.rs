@@ -24,6 +24,11 @@ pub struct ProbeAnswer {
 
 /// Runs inside.
 pub fn inside(request: ProbeRequest, _: News<'_>) -> Result<ProbeAnswer, String> {
+    if let Err(error) = std::fs::create_dir_all(&request.scratch) {
+        let hint = if is_fuse() { "; it is of FUSE: mount it with the option allow_other" } else { "" };
+        let unfit = format!("be written to by the user ids that stand for an image's ({error}{hint})");
+        return Ok(ProbeAnswer { unfit: Some(unfit), no_overlay: None });
+    }
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["lower/gone", "upper", "work", "mount"])?;
@@ -32,6 +37,12 @@ pub fn inside(request: ProbeRequest, _: News<'_>) -> Result<ProbeAnswer, String>
         let no_overlay = if unfit.is_some() { None } else { try_overlay(&tree, &at("mount")).err() };
         Ok(ProbeAnswer { unfit, no_overlay })
     })
+}
+
+/// Whether the store's directory lies on a file system in user space. Source: statfs(2), FUSE_SUPER_MAGIC.
+fn is_fuse() -> bool {
+    const FUSE: u64 = 0x6573_5546;
+    rustix::fs::statfs(".").is_ok_and(|found| found.f_type as u64 == FUSE)
 }
 
 /// Owners, links, attributes, programs: what layers are made of.
@@ -72,5 +83,19 @@ impl ProbeAnswer {
     /// How trees are to be assembled here.
     pub fn assembly(&self) -> Assembly {
         if self.no_overlay.is_some() { Assembly::Copy } else { Assembly::Overlay }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_in_which_an_image_s_ids_cannot_write_is_unfit_and_no_mistake() {
+        // As on a file system in user space without allow_other: making the first directory fails.
+        let request = ProbeRequest { scratch: "/proc/self/status/scratch".to_owned() };
+        let answer = inside(request, &mut |_| {}).unwrap();
+        let said = answer.unfit.unwrap_or_default();
+        assert!(said.contains("be written to by the user ids"), "{said}");
     }
 }

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::local_files::{changed_files, local_digest};
 use super::origin::local_folder;
 use super::package_request::{PackageRequest, package_requests, target};
 use super::parts;
 use super::repositories;
 use super::stale as asked;
-use crate::digest::{Digest, Sha256};
-use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, PackageSources, Pass, Solving, manager};
+use crate::digest::Digest;
+use crate::distro::{DistroError, Fetcher, Gathering, PackageSources, Pass, Solving, manager};
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{LOCK_MINOR, Lock, LockedPass, PassRole, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
@@ -35,18 +36,6 @@ pub enum LockState {
     Stale(Vec<Cause>),
     /// It would, but package files of otherpkgs are not those that it was made from.
     FilesChanged(Vec<Cause>),
-}
-
-/// Digest of the names and contents of all package files below a directory.
-fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sha256> {
-    let mut text = String::new();
-    for path in manager.package_files(directory).ok()? {
-        let name = path.strip_prefix(directory).ok()?.display().to_string();
-        // What cannot be read is told when it is used.
-        let content = crate::witness::sha256(&path).map_or_else(|error| error.to_string(), |digest| digest.to_string());
-        text.push_str(&format!("{name}\t{content}\n"));
-    }
-    Some(Sha256::of(text.as_bytes()))
 }
 
 /// What a recipe asks for, as a lock without packages: two recipes are compared with it where there is no lock.
@@ -110,12 +99,15 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
             let (names, kernel) = kernel.flatten().map_or((Vec::new(), None), |(names, cause)| (names, cause));
             let new = now.iter().filter(|name| !was.contains(name) && !names.contains(name));
             let gone = was.iter().filter(|name| !now.contains(name) && !names.contains(name));
-            let before = causes.len();
             causes.extend(kernel);
             causes.extend(new.map(|name| asked::lacking(package_request, name, dashes, recipe)));
             causes.extend(gone.map(|name| asked::left_over(&package_request.name, name, dashes, recipe)));
-            if now != was && causes.len() == before && names.is_empty() {
-                causes.extend(asked::reordered(now, was, package_request));
+            // What stays may come in another order as well.
+            let both = |one: &[String], other: &[String]| -> Vec<String> {
+                one.iter().filter(|name| other.contains(name)).cloned().collect()
+            };
+            if names.is_empty() {
+                causes.extend(asked::reordered(&both(now, was), &both(was, now), package_request));
             }
         }
     }
@@ -162,60 +154,6 @@ impl Renew {
             Self::Named(names) => names.contains(&package.name),
         }
     }
-}
-
-/// Locked package files that are gone or have other content; the directory itself where only others changed.
-fn changed_files(recipe: &Recipe, lock: &Lock, now: Option<Sha256>) -> Vec<Cause> {
-    let place = recipe.spans.get("otherpkgs.dir").or_else(|| recipe.spans.nearest("otherpkgs")).map(Place::from);
-    let table = recipe.model.otherpkgs.as_ref().map_or("otherpkgs", |table| table.dir.as_str());
-    let field = Origin::Field("otherpkgs.dir".to_owned());
-    let said = |name: &str, origin: &Origin, change: Change<'_>| {
-        Subject { name, origin, place: place.as_ref(), was_place: None, lock: &recipe.lock_name() }.cause(change)
-    };
-    let Some(directory) = &recipe.otherpkgs_directory else {
-        return vec![said("parameter dir", &field, Change::Removed(table))];
-    };
-    if lock.otherpkgs.is_none() {
-        return vec![said("parameter dir", &field, Change::Added(table))];
-    }
-    let glob = Origin::Glob { field: "otherpkgs.dir".to_owned(), pattern: format!("{table}/") };
-    let mut causes = Vec::new();
-    let mut locked = Vec::new();
-    for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
-        let Some(folder) = local_folder(package) else { continue };
-        let file = Path::new(folder).join(&package.file);
-        let name = format!("file {}", Path::new(table).join(&file).display());
-        let was = package.sha256.to_string();
-        match crate::witness::sha256(&directory.join(&file)) {
-            Err(_) => causes.push(said(&name, &glob, Change::Removed(&was))),
-            Ok(found) if found != package.sha256 => {
-                // A file's value starts with its mode, which counts for nothing here.
-                let (was, now) = (format!("- {was}"), format!("- {found}"));
-                causes.push(said(&name, &glob, Change::Changed(&was, &now)));
-            }
-            Ok(_) => {}
-        }
-        locked.push(file);
-    }
-    if causes.is_empty() {
-        let files = manager(recipe).package_files(directory).unwrap_or_default();
-        let below = files.iter().filter_map(|path| path.strip_prefix(directory).ok());
-        let others: Vec<String> =
-            below.filter(|path| !locked.iter().any(|one| one == path)).map(|path| path.display().to_string()).collect();
-        let shown = |digest: Option<Sha256>| digest.map(|one| one.short()).unwrap_or_default();
-        let (was, now) = (shown(lock.otherpkgs), shown(now));
-        let lock_file = recipe.lock_name();
-        let what = if others.is_empty() {
-            format!("{table}/ lost a package file that {lock_file} does not name:")
-        } else {
-            format!(
-                "{table}/ gained, lost or changed package files that {lock_file} does not name (there are {}):",
-                others.join(", ")
-            )
-        };
-        causes.push(Reason::Changed { what, was, now }.cause(place.as_ref()));
-    }
-    causes
 }
 
 /// Everything that resolving needs.

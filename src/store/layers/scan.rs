@@ -260,7 +260,7 @@ fn lay_over(
             mode: file.stat.st_mode & 0o7777,
             uid: file.stat.st_uid,
             gid: file.stat.st_gid,
-            mtime: file.stat.st_mtime.min(epoch),
+            mtime: settled(&file.path, file.stat.st_mtime, epoch),
             link_group,
             xattrs: file.xattrs.clone(),
         };
@@ -318,6 +318,15 @@ fn remove_unchanged(root: &OwnedFd, unchanged: &[String]) -> Result<(), String> 
     Ok(())
 }
 
+/// Where dpkg keeps what packages say of themselves: it unpacks these files and renames them, and on some file systems they
+/// have the package's times then, on others those of the build.
+const DPKG_INFO: &str = "var/lib/dpkg/info/";
+
+/// A file's time in a layer: none is later than the epoch.
+fn settled(path: &str, time: i64, epoch: i64) -> i64 {
+    if path.starts_with(DPKG_INFO) { epoch } else { time.min(epoch) }
+}
+
 /// Sets all times that are later than the epoch or not whole.
 fn set_times(root: &OwnedFd, found: &[Found], unchanged: &[String], epoch: i64) -> Result<(), String> {
     // Deepest first, so that a directory's time is set after its content.
@@ -325,7 +334,7 @@ fn set_times(root: &OwnedFd, found: &[Found], unchanged: &[String], epoch: i64) 
         if is_whiteout(file) || unchanged.binary_search(&file.path).is_ok() {
             continue;
         }
-        let seconds = file.stat.st_mtime.min(epoch);
+        let seconds = settled(&file.path, file.stat.st_mtime, epoch);
         let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
         let said = |error: Errno| format!("cannot set the time of `{}`: {error}", file.path);
         let (parent, name) =

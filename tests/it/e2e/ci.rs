@@ -128,10 +128,11 @@ fn every_command_of_the_pipelines_works() {
     assert!(said[1].err.contains("ran nothing"), "{}", said[1].err);
     for runner in [&first, &second] {
         let listed = runner.run("tar -tf images.tar");
-        assert!(listed.out.contains("images/tiny/out/tiny/kernel\n"), "{}", listed.out);
-        let unpacked = "mkdir ../unpacked && tar -xf images.tar -C ../unpacked && cd ../unpacked/images/tiny/out/tiny && sha256sum -c SHA256SUMS";
+        assert!(listed.out.contains("tiny/kernel\n"), "{}", listed.out);
+        let unpacked =
+            "mkdir ../unpacked && tar -xf images.tar -C ../unpacked && cd ../unpacked/tiny && sha256sum -c SHA256SUMS";
         runner.run(unpacked);
     }
-    let kernel = |runner: &Runner| std::fs::read(runner.checkout.join("images/tiny/out/tiny/build.json")).unwrap();
+    let kernel = |runner: &Runner| std::fs::read(runner.checkout.join("published/tiny/build.json")).unwrap();
     assert!(kernel(&first) == kernel(&second), "another runner, the same bytes");
 }

@@ -152,3 +152,68 @@ fn an_interface_without_its_module_is_told_with_the_file_that_makes_it() {
     assert!(said.contains("/etc/systemd/network/ib0.netdev makes an interface of kind ipoib"), "{}", ran.err);
     assert!(said.contains("module `ib_ipoib`: the image does not have it"), "{}", ran.err);
 }
+
+/// What a node does not have as the recipe, the lock or its programs want it: the node starts, and the build says so.
+#[test]
+fn what_a_node_has_otherwise_than_it_is_wanted_is_told() {
+    let space = warm();
+    let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+    let made = |table: &str| -> String {
+        let from = lock.find(&format!("{table} = [")).unwrap_or_else(|| panic!("no {table}: {lock}"));
+        let name = lock[from..].split("name = \"").nth(1).unwrap();
+        name.split('"').next().unwrap().to_owned()
+    };
+    let (group, exlist) = (made("groups"), std::fs::read_to_string(space.path().join("tiny.exlist")).unwrap());
+    space
+        .write("site/shadow", "root:*:19000:0:99999:7:::\n")
+        .write("site/group", &format!("root:x:0:\n{group}:x:4999:\n"))
+        .write("site/motd", "site\n")
+        .write("a.synclist", "site/shadow -> /etc/shadow\nsite/group -> /etc/group\nsite/motd -> /opt/site/motd\n")
+        .write("tiny.exlist", &format!("{exlist}./opt/site*\n"));
+    crate::support::cluster::chmod(&space.path().join("site/shadow"), 0o644);
+    space.edit(
+        "image.toml",
+        "[boot]\n",
+        "[sync]\nlists = [\"a.synclist\"]\n\n[boot]\ntmpfs = { \"/var/lib\" = \"10m\", \"/srv\" = \"1m\" }\n",
+    );
+    space.edit("image.toml", "[system]\n", "[system]\nexports = [\"/srv/nfs *(ro)\", \"/export/x *(ro)\"]\n");
+    let ran = build(&space).good();
+    let flat = |text: &str| text.split_whitespace().filter(|word| *word != "│").collect::<String>();
+    let said = flat(&ran.err);
+    for words in [
+        "/etc/shadow has the mode 0644: everybody on a node reads the password hashes",
+        "a.synclist:1:1",
+        &format!("/etc/group has `{group}` as 4999, and the packages of the image were installed with"),
+        &format!("groups.{group} = 4999"),
+        "/etc/group lacks what packages of the image made (image.lock):",
+        "the tmpfs at /var/lib covers",
+        "/etc/exports exports /export/x, which the image does not have and nothing mounts",
+        "/opt/site/motd, which the recipe brings, is left out by `./opt/site*`",
+    ] {
+        assert!(said.contains(&flat(words)), "{words}: {}", ran.err);
+    }
+    // What is empty, and what is mounted over, is as it should be.
+    for words in ["the tmpfs at /srv", "exports /srv/nfs"] {
+        assert!(!said.contains(&flat(words)), "{words}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_locale_that_is_left_out_is_told_with_the_line_at_fault() {
+    let space = warm();
+    let exlist = std::fs::read_to_string(space.path().join("tiny.exlist")).unwrap();
+    space.edit("image.toml", "[system]\n", "[system]\nlocale = \"xx_XX.UTF-8\"\n");
+    script(&space, "mkdir -p \"$1/usr/lib/locale/xx_XX.utf8\"; echo x >\"$1/usr/lib/locale/xx_XX.utf8/LC_CTYPE\"");
+    build(&space).good();
+    space.write("tiny.exlist", &format!("{exlist}./usr/lib/locale*\n"));
+    let ran = build(&space);
+    let flat = |text: &str| text.split_whitespace().filter(|word| *word != "│").collect::<String>();
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    for words in [
+        "nothing that makes the locale `xx_XX.UTF-8`",
+        "`./usr/lib/locale*` (tiny.exlist:",
+        "+./usr/lib/locale/xx_XX.utf8/LC_CTYPE",
+    ] {
+        assert!(flat(&ran.err).contains(&flat(words)), "{words}: {}", ran.err);
+    }
+}

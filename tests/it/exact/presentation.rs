@@ -180,7 +180,7 @@ fn keys_do_not_depend_on_where_and_how_imgbuild_runs() {
         let program = imgbuild();
         let mut command = std::process::Command::new("sh");
         command.arg("-c").arg(format!("umask {umask}; exec \"$@\"")).arg("sh").arg(program.get_program());
-        command.args(["-j", jobs, "--store"]).arg(space.store()).args(["-C"]).arg(space.path()).arg("explain");
+        command.args(["-j", jobs, "--store"]).arg(space.store()).args(["-C"]).arg(space.path()).args(["explain", "-v"]);
         command.current_dir(directory).env("NO_COLOR", "1").envs(vars.iter().copied());
         let ran = command.output().unwrap();
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
@@ -198,5 +198,5 @@ fn keys_do_not_depend_on_where_and_how_imgbuild_runs() {
     let elsewhere = Space::new();
     crate::support::copy_tree(space.path(), elsewhere.path());
     elsewhere.write("image.lock", &lock_of(&recipe).to_text());
-    assert_eq!(elsewhere.run(&["explain"]).good().out, wanted);
+    assert_eq!(elsewhere.run(&["explain", "-v"]).good().out, wanted);
 }

@@ -2,6 +2,8 @@
 
 use super::super::planned::{PlanDocument, PlannedImage};
 use super::SHOWN_CAUSES;
+use std::collections::BTreeSet;
+
 use crate::cli::output::harmless::one_line;
 use crate::plan::Verdict;
 
@@ -62,7 +64,11 @@ pub fn of_image(image: &PlannedImage, verbose: u8) -> String {
             text.push_str(&format!("    {} {} {}\n", drift.place, one_line(&drift.name), drift.problem));
         }
         let deep = image.drift.iter().any(|drift| drift.place == "store");
-        let command = if deep { "imgbuild build --thorough" } else { "imgbuild build" };
+        let mut command = if deep { "imgbuild build --thorough".to_owned() } else { "imgbuild build".to_owned() };
+        // Another tool's layout is written where it is asked for.
+        let places: BTreeSet<&str> =
+            image.drift.iter().map(|drift| drift.place.as_str()).filter(|place| place.starts_with("xcat:")).collect();
+        places.iter().for_each(|place| command.push_str(&format!(" --publish {}", one_line(place))));
         text.push_str(&format!("    `{command}` mends it\n"));
     }
     text

@@ -66,18 +66,29 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             Exit::Done
         }
         Ok(all) => {
-            render::print(&all.iter().map(text_of).collect::<String>());
+            // What somebody asks for by its name is shown whole.
+            let is_whole = arguments.verbose > 0 || !own.action.is_empty();
+            render::print(&all.iter().map(|one| text_of(one, is_whole)).collect::<String>());
+            if !is_whole {
+                render::say("`imgbuild explain ACTION` shows all inputs of an action, -v of all");
+            }
             Exit::Done
         }
         Err(exit) => exit,
     }
 }
 
-/// An action for people: `~` for what changed since the last build, `+` and `-` for what came and went.
-fn text_of(one: &Explained) -> String {
+/// An action for people: `~` for what changed since the last build, `+` and `-` for what came and went; whole, or without what is
+/// as it was.
+fn text_of(one: &Explained, is_whole: bool) -> String {
     let key = one.key.as_deref().unwrap_or("not known yet");
     let mut text = format!("{} {}\n  key {key}\n", one.action, one.verdict);
-    for ExplainedInput { name, value, was, change } in &one.inputs {
+    let same = one.inputs.iter().filter(|input| input.change == Change::None).count();
+    if !is_whole && same > 0 {
+        text.push_str(&format!("    {}\n", render::counted_as(same, "input as it was", "inputs as they were")));
+    }
+    let shown = one.inputs.iter().filter(|input| is_whole || input.change != Change::None);
+    for ExplainedInput { name, value, was, change } in shown {
         let (value, was) = (value.as_deref().unwrap_or_default(), was.as_deref().unwrap_or_default());
         text.push_str(&match change {
             Change::Changed => format!("  ~ {name} = {value}\n      was {was}\n"),

@@ -183,7 +183,14 @@ fn show(own: &Arguments, survey: &Survey, kept: &BTreeSet<usize>, surplus: &[usi
         render::say("`imgbuild store pin LABEL` keeps a build for good; `imgbuild gc --dry-run` shows which would go");
     }
     if own.max_size.is_some_and(|most| kept_bytes > most) {
-        render::say("more than --max-size is left: pinned builds are kept whatever their size (`imgbuild store pin`)");
+        let is_pinned = kept.iter().filter_map(|index| survey.builds.get(*index)).any(|build| build.pin.is_some());
+        render::say(match (is_pinned, kept.is_empty()) {
+            (true, _) => {
+                "more than --max-size is left: pinned builds are kept whatever their size (`imgbuild store pin`)"
+            }
+            (false, false) => "more than --max-size is left: what stays is needed by builds that are kept",
+            (false, true) => "more than --max-size is left, and no build: what the store itself needs",
+        });
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Arguments {
     /// The image to copy; `.` for the recipe where you stand
     #[arg(value_name = "FROM")]
     pub from: String,
-    /// Name of the new image, and of its directory beside the other's
+    /// Name of the new image, and of its directory beside the other's; or a path to that
     #[arg(value_name = "TO")]
     pub to: String,
 }
@@ -40,11 +40,10 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
 
 fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (String, Exit)> {
     let input = |problem: String| (problem, Exit::Input);
-    if !crate::recipe::is_image_name(&own.to) {
-        return Err((
-            format!("`{}` cannot be an image's name: use letters, digits, `.`, `_` and `-`", own.to),
-            Exit::Usage,
-        ));
+    let path = own.to.trim_end_matches('/');
+    let to = path.rsplit('/').next().unwrap_or(path);
+    if !crate::recipe::is_image_name(to) {
+        return Err((format!("`{to}` cannot be an image's name: use letters, digits, `.`, `_` and `-`"), Exit::Usage));
     }
     let _turn = RecipeLock::take(&arguments.directory);
     let (known, draft) = named_draft(arguments, &own.from).map_err(|exit| (String::new(), exit))?;
@@ -54,27 +53,37 @@ fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (Strin
             own.from, own.to
         )));
     }
-    if let Some(taken) = known.images().find(|one| one.name().is_some_and(|(name, _)| name == own.to)) {
+    if let Some(taken) = known.images().find(|one| one.name().is_some_and(|(name, _)| name == to)) {
         return Err(input(format!(
             "there is an image `{}` already, in {}; nothing was written",
-            own.to,
+            to,
             taken.directory.display()
         )));
     }
-    let target = draft.directory.with_file_name(&own.to);
+    // A path says where.
+    let target = match path.contains('/') {
+        true => arguments.directory.join(path),
+        false => draft.directory.with_file_name(to),
+    };
     if target.symlink_metadata().is_ok() {
         return Err(input(format!("`{}` is there already; nothing was written", target.display())));
     }
     let files = files_of(&known, &draft, arguments)?;
     let machine = |error: std::io::Error| (format!("cannot write `{}`: {error}", target.display()), Exit::Machine);
     let parent = target.parent().unwrap_or(Path::new("/"));
+    if !parent.is_dir() {
+        return Err(input(format!("there is no directory `{0}`: mkdir -p {0}", parent.display())));
+    }
     // Beside the target, as deep as it: paths that lead out of it stay right, and it appears whole or not at all.
     let aside = tempfile::Builder::new().prefix(".imgbuild-copy.").tempdir_in(parent).map_err(machine)?;
     for below in &files {
         copy_one(&draft.directory.join(below), &aside.path().join(below)).map_err(machine)?;
     }
-    rename_image(&crate::recipe::recipe_file(aside.path()), &own.to).map_err(input)?;
-    let rootimgdir = rename_definition(aside.path(), &own.to).map_err(input)?;
+    rename_image(&crate::recipe::recipe_file(aside.path()), to).map_err(input)?;
+    let rootimgdir = rename_definition(aside.path(), to).map_err(input)?;
+    if path.contains('/') {
+        refuse_lost_paths(&draft.directory, aside.path(), &target).map_err(input)?;
+    }
     refuse_taken_names(&known, aside.path(), &own.from, &target).map_err(input)?;
     let mode = std::fs::metadata(&draft.directory).map_err(machine)?.permissions();
     std::fs::set_permissions(aside.path(), mode).map_err(machine)?;
@@ -94,10 +103,26 @@ fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (Strin
     if let Some(rootimgdir) = rootimgdir {
         render::say(&format!(
             "for xCAT its rootimgdir is {rootimgdir} (xcat.stanza); `imgbuild export xcat {}` prints its definition",
-            own.to
+            to
         ));
     }
     Ok(())
+}
+
+/// Refuses a copy in a place from which its paths lead elsewhere, where the recipe itself has no error.
+fn refuse_lost_paths(from: &Path, aside: &Path, target: &Path) -> Result<(), String> {
+    if crate::recipe::load(from).recipe.is_none() {
+        return Ok(());
+    }
+    let loaded = crate::recipe::load(aside);
+    let lost = loaded.findings.iter().find(|finding| finding.severity == Severity::Error);
+    let Some(lost) = lost.filter(|_| loaded.recipe.is_none()) else { return Ok(()) };
+    Err(format!(
+        "in {} the recipe would not be good: {}; nothing was written: copy it beside the other, from where its paths are right, or \
+         correct them first",
+        target.display(),
+        lost.message
+    ))
 }
 
 /// Refuses a copy that would make images whose names others have: a variant may have one of its own.

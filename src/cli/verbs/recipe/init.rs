@@ -6,13 +6,15 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
 use crate::recipe::{
-    Distro, Family, KDL_RECIPE_FILE, RECIPE_FILE, Workspace, known_releases, official_releases, official_repositories,
+    Distro, Family, KDL_RECIPE_FILE, RECIPE_FILE, Workspace, check_release_name, known_releases, official_releases,
+    official_repositories, release_named,
 };
+use crate::source::Severity;
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Name of the image [default: the directory's]
+    /// Name of the image, and of its directory unless that is empty or called so; or a path to it [default: the directory's]
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// Distribution [default: the one that has the release]
@@ -57,7 +59,11 @@ impl Start {
     /// # Errors
     /// A text, where the release has to be said.
     fn of(distro: Option<Distro>, release: Option<&str>) -> Result<Self, String> {
-        let is_ubuntu = release.is_some_and(|release| known_releases(Distro::Ubuntu).contains(&release));
+        let is_of = |distro: Distro, release: &str| {
+            known_releases(distro).contains(&release) || release_named(distro, release).is_some()
+        };
+        let is_ubuntu =
+            release.is_some_and(|release| is_of(Distro::Ubuntu, release) && !is_of(Distro::Debian, release));
         let distro = distro.unwrap_or(if is_ubuntu { Distro::Ubuntu } else { Distro::Debian });
         let newest = match distro {
             Distro::Debian => Some("bookworm"),
@@ -67,6 +73,8 @@ impl Start {
         let Some(release) = release.or(newest) else {
             return Err(format!("--release: say which release of {} it is", distro.title()));
         };
+        // Archives know releases by their names.
+        let release = release_named(distro, release).unwrap_or(release);
         let is_official = official_repositories(distro, release).iter().any(|one| one.is_default);
         let name = distro.name();
         let (kernel, pkglist) = match distro.family() {
@@ -233,15 +241,20 @@ boot {{
 
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let directory = &match place_of(&arguments.directory, own.name.as_deref()) {
-        Ok(directory) => directory,
-        Err(exit) => return exit,
+    let (directory, name) = match own.name.as_deref().and_then(|name| name.trim_end_matches('/').rsplit_once('/')) {
+        // A path says where.
+        Some((_, name)) => (arguments.directory.join(own.name.as_deref().unwrap_or_default()), Some(name.to_owned())),
+        None => match place_of(&arguments.directory, own.name.as_deref()) {
+            Ok(directory) => (directory, own.name.as_ref().map(|name| name.trim_end_matches('/').to_owned())),
+            Err(exit) => return exit,
+        },
     };
+    let directory = &directory;
     let from_directory = || {
         let full = std::path::absolute(directory).ok()?;
         Some(full.file_name()?.to_str()?.to_owned())
     };
-    let name = own.name.clone().or_else(from_directory).unwrap_or_else(|| "image".to_owned());
+    let name = name.or_else(from_directory).unwrap_or_else(|| "image".to_owned());
     let good = |text: &str| {
         text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
@@ -253,6 +266,11 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             return Exit::Usage;
         }
     };
+    let problem = check_release_name(start.distro, &start.release, None);
+    if let Some(problem) = problem.as_ref().filter(|problem| problem.severity == Severity::Error) {
+        print_findings(std::slice::from_ref(problem), 0);
+        return Exit::Usage;
+    }
     if !good(&name) || !good(&start.release) {
         render::say(&format!(
             "`{name}` cannot be an image's name: use letters, digits, `.`, `_` and `-`, for instance `imgbuild init compute`"
@@ -290,7 +308,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let written: Vec<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
     let inside = match *directory == arguments.directory {
         true => String::new(),
-        false => format!(" in {}", directory.display()),
+        false => format!(" in {}", directory.strip_prefix(".").unwrap_or(directory).display()),
     };
     render::say(&format!("wrote {}{inside}", written.join(", ")));
     if key.is_none() {
@@ -299,7 +317,15 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             "no public key was found in ~/.ssh: add one to {place} authorized_keys, or nobody can log in"
         ));
     }
-    render::say("next: imgbuild build, then imgbuild boot --ssh");
+    if let Some(problem) = problem {
+        print_findings(&[problem], 0);
+    }
+    let is_in_workspace = Workspace::above(directory).is_ok_and(|found| found.is_some());
+    let first = match *directory == arguments.directory || is_in_workspace {
+        true => String::new(),
+        false => format!("cd {}, ", directory.strip_prefix(".").unwrap_or(directory).display()),
+    };
+    render::say(&format!("next: {first}imgbuild build, then imgbuild boot --ssh"));
     Exit::Done
 }
 
@@ -329,7 +355,10 @@ fn place_of(directory: &Path, name: Option<&str>) -> Result<PathBuf, Exit> {
     }
     let is_root = |workspace: &Workspace| directory.canonicalize().is_ok_and(|real| real == workspace.root);
     let Some(workspace) = workspace.filter(|workspace| is_root(workspace) && !workspace.model.images.is_empty()) else {
-        return Ok(directory.to_owned());
+        return Ok(match name {
+            Some(name) if !is_its_own(directory, name) => directory.join(name),
+            _ => directory.to_owned(),
+        });
     };
     let Some(name) = name else {
         render::say("error: name the new image: `imgbuild init NAME`");
@@ -344,6 +373,18 @@ fn place_of(directory: &Path, name: Option<&str>) -> Result<PathBuf, Exit> {
             Err(Exit::Input)
         }
     }
+}
+
+/// Whether a directory is meant for one image alone: it is called so, has a recipe, or nothing that anybody sees.
+fn is_its_own(directory: &Path, name: &str) -> bool {
+    let is_called_so = std::path::absolute(directory).is_ok_and(|full| full.file_name().is_some_and(|own| own == name));
+    let has = |file: &str| directory.join(file).exists();
+    let is_hidden = |entry: std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
+    let is_empty = || match std::fs::read_dir(directory) {
+        Ok(mut entries) => entries.all(|entry| entry.is_ok_and(is_hidden)),
+        Err(_) => true,
+    };
+    is_called_so || has(RECIPE_FILE) || has(KDL_RECIPE_FILE) || is_empty()
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {

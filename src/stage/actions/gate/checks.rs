@@ -318,7 +318,12 @@ pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -
             };
             return refuse_at(report, span, format!("the image has no time zone `{zone}`: {why}"), help);
         }
-        Obstacle::NoLocale(locale) => {
+        Obstacle::NoLocale(locale, Some(path)) => {
+            let span = recipe.spans.nearest("system.locale").cloned();
+            let problem = format!("the image has nothing that makes the locale `{locale}`: {}", left_out(path));
+            return refuse_at(report, span, problem, keep(path));
+        }
+        Obstacle::NoLocale(locale, None) => {
             let language = locale.split(['_', '.', '@']).next().unwrap_or_default();
             let help = match recipe.model.image.distro.family() {
                 Family::Debian => format!(

@@ -6,10 +6,11 @@ use rayon::prelude::*;
 
 use super::blocks::{Source, label};
 use super::kept::{info, keep};
+use super::mismatches::mismatches;
 use super::request::{PackAnswer, PackRequest};
 use super::secrets::secrets;
 use super::selinux::{self, Labelled, Labels};
-use super::startable::{Promises, obstacle, shortcomings};
+use super::startable::{Promises, View, obstacle, shortcomings};
 use crate::archive::{
     Compression, Form, Frame, FrameInfo, PackEntry, Stream, cut_frames, cut_tree, fits, fits_erofs, join_frames,
 };
@@ -39,6 +40,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     if obstacle.is_some() {
         return Ok(PackAnswer { obstacle, ..PackAnswer::default() });
     }
+    let mismatches = mismatches(&View::new(&reader, &request.excluded), &request.wanted)?;
     let Labelled { labels, count, warnings } = match request.selinux {
         true => selinux::labels(&reader, &request.excluded)?,
         false => Labelled::default(),
@@ -127,6 +129,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         of_form,
         secrets,
         shortcomings,
+        mismatches,
         obstacle: None,
     })
 }

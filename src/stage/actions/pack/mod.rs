@@ -4,6 +4,7 @@ mod blocks;
 pub mod inputs;
 pub mod inside;
 mod kept;
+pub mod mismatches;
 pub mod request;
 pub mod run;
 pub mod secrets;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::mismatches::{Mismatch, Wanted};
 use super::secrets::Secrets;
 use super::selinux::Labels;
 use super::startable::Obstacle;
@@ -29,6 +30,8 @@ pub struct PackRequest {
     pub zone: Option<String>,
     /// Locale that the recipe names.
     pub locale: Option<String>,
+    /// What else is compared with the tree.
+    pub wanted: Wanted,
     /// Whether entries get the labels of an installed SELinux policy.
     pub selinux: bool,
     /// Scratch directory, relative to the store's.
@@ -58,6 +61,8 @@ pub struct PackAnswer {
     pub secrets: Secrets,
     /// Mounts that it will do without.
     pub shortcomings: Vec<Obstacle>,
+    /// What is not as the recipe, the lock or programs of the image want it.
+    pub mismatches: Vec<Mismatch>,
     /// What would keep nodes from starting it: nothing is packed then.
     pub obstacle: Option<Obstacle>,
 }

@@ -1,6 +1,6 @@
 //! Packs the image, once a node can start it.
 
-use crate::plan::Action;
+use crate::plan::{Action, ActionKind};
 use crate::stage::builder::run::{Builder, Context};
 use std::collections::BTreeMap;
 
@@ -13,6 +13,7 @@ use crate::stage::results::below;
 
 use crate::stage::StageError;
 use crate::stage::actions::gate::checks as gate;
+use crate::stage::actions::pack::mismatches::{Wanted, findings};
 use crate::stage::actions::pack::request as pack;
 use crate::store::Outputs;
 
@@ -33,16 +34,26 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let packed = packed_form(builder.recipe, &action.id);
     let compression = compression(&packed);
     let form = archive(&packed);
+    let wanted_by_name = |id: &String| {
+        let kind = context.stages.graph.get(id).map(|made| made.kind);
+        matches!(kind, Some(ActionKind::System | ActionKind::Sync | ActionKind::NodeSupport))
+    };
     let scratch = builder.store.scratch()?;
     let request = pack::PackRequest {
         layers,
-        own: own.map(is_own).collect(),
+        own: own.clone().map(is_own).collect(),
         excluded: exclusion.excluded,
         compression,
         form,
         epoch: context.lock.epoch,
         zone: builder.recipe.model.system.timezone.clone(),
         locale: builder.recipe.model.system.locale.clone(),
+        wanted: Wanted {
+            users: context.lock.users.iter().map(|one| (one.name.clone(), one.uid)).collect(),
+            groups: context.lock.groups.iter().map(|one| (one.name.clone(), one.gid)).collect(),
+            named: builder.recipe.model.users.keys().cloned().collect(),
+            brought: own.map(wanted_by_name).collect(),
+        },
         selinux: builder.recipe.model.system.selinux == Selinux::Auto,
         scratch: scratch.name.clone(),
     };
@@ -54,6 +65,9 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     if action.id == ids::PACK {
         for obstacle in &answer.shortcomings {
             builder.report.finding(&gate::does_without(builder.recipe, obstacle));
+        }
+        for finding in findings(&answer.mismatches, builder.recipe) {
+            builder.report.finding(&finding);
         }
         let are_allowed = builder.recipe.model.image.secrets == SecretsRule::Allowed;
         for finding in answer.secrets.findings(are_allowed) {

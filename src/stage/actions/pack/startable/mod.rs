@@ -14,7 +14,7 @@ use self::elf::Needs;
 use self::interfaces::interfaces;
 use self::mounts::{Modules, mounts};
 use self::units::units;
-use crate::store::{Checked, Kind, LayerReader, MergedEntry};
+use crate::store::{Checked, Kind, LayerReader, Merged, MergedEntry};
 
 /// What a node tries, in this order, as imgbuild-init does.
 pub const INITS: [&str; 4] = ["sbin/init", "usr/lib/systemd/systemd", "etc/init", "bin/init"];
@@ -75,8 +75,8 @@ pub enum Obstacle {
     NoAccounts(String),
     /// The time zone that the recipe names, and its path if it is left out.
     NoZone(String, Option<String>),
-    /// The locale that the recipe names.
-    NoLocale(String),
+    /// The locale that the recipe names, and its path if it is left out.
+    NoLocale(String, Option<String>),
     /// The login shell of root.
     NoShell {
         /// As `/etc/passwd` has it.
@@ -109,7 +109,7 @@ pub fn obstacle(
     excluded: &BTreeSet<String>,
     promises: &Promises,
 ) -> Result<Option<Obstacle>, String> {
-    let mut view = View { reader, excluded, seen: BTreeSet::new() };
+    let mut view = View::new(reader, excluded);
     let mut left_out = Vec::new();
     let mut init = None;
     for path in INITS.into_iter().chain(promises.single.then_some(OF_INITRAMFS)) {
@@ -136,9 +136,9 @@ pub fn obstacle(
         return Ok(Some(Obstacle::NoZone(zone.clone(), gone.is_left_out.then_some(gone.path))));
     }
     if let Some(locale) = &promises.locale
-        && !view.has_locale(locale)?
+        && let Err(left_out) = view.has_locale(locale)?
     {
-        return Ok(Some(Obstacle::NoLocale(locale.clone())));
+        return Ok(Some(Obstacle::NoLocale(locale.clone(), left_out)));
     }
     let modules = Modules::of(&view)?;
     Ok(mounts(&view, &modules)?.0)
@@ -149,7 +149,7 @@ pub fn obstacle(
 /// # Errors
 /// As [`obstacle`].
 pub fn shortcomings(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Vec<Obstacle>, String> {
-    let view = View { reader, excluded, seen: BTreeSet::new() };
+    let view = View::new(reader, excluded);
     let modules = Modules::of(&view)?;
     let mut lacking = mounts(&view, &modules)?.1;
     lacking.extend(interfaces(&view, &modules)?);
@@ -165,7 +165,7 @@ pub fn lacks_interpreter(reader: &LayerReader, script: &[u8]) -> Option<String> 
     let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
     let interpreter = words.next()?;
     let nothing = BTreeSet::new();
-    let view = View { reader, excluded: &nothing, seen: BTreeSet::new() };
+    let view = View::new(reader, &nothing);
     if view.executable(interpreter).is_err() {
         return Some(interpreter.to_owned());
     }
@@ -195,6 +195,21 @@ pub(in crate::stage) struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// A merged tree, and what is left out of it.
+    pub(in crate::stage) fn new(reader: &'a LayerReader, excluded: &'a BTreeSet<String>) -> Self {
+        Self { reader, excluded, seen: BTreeSet::new() }
+    }
+
+    /// The whole tree.
+    pub(in crate::stage) fn tree(&self) -> &'a Merged {
+        &self.reader.tree
+    }
+
+    /// Whether the exclude lists leave a path out.
+    pub(in crate::stage) fn is_left_out(&self, path: &str) -> bool {
+        self.excluded.contains(path)
+    }
+
     /// Follows a path to the end, links too.
     pub(in crate::stage) fn resolve(&self, path: &str) -> Result<(String, &'a MergedEntry), Gone> {
         let mut ahead: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
@@ -359,9 +374,9 @@ impl<'a> View<'a> {
         Ok(folders)
     }
 
-    /// Whether glibc finds a locale: built in, in a folder, or in its archive. Source: locale(7), setlocale(3), glibc's
+    /// Whether glibc finds a locale, or else what of it is left out: built in, in a folder, or in its archive. Source: locale(7), setlocale(3), glibc's
     /// locale/findlocale.c, which writes the codeset in small letters and digits.
-    fn has_locale(&self, locale: &str) -> Result<bool, String> {
+    fn has_locale(&self, locale: &str) -> Result<Result<(), Option<String>>, String> {
         let (name, modifier) = match locale.split_once('@') {
             Some((name, modifier)) => (name, format!("@{modifier}")),
             None => (locale, String::new()),
@@ -375,15 +390,21 @@ impl<'a> View<'a> {
             None => locale.to_owned(),
         };
         if ["C", "POSIX", "C.utf8"].contains(&normal.as_str()) {
-            return Ok(true);
+            return Ok(Ok(()));
         }
-        let folders = [normal.as_str(), locale].map(|name| format!("usr/lib/locale/{name}"));
-        if folders.iter().any(|folder| self.resolve(folder).is_ok()) {
-            return Ok(true);
+        // A file of it: a directory that is left out is made for what is in it.
+        let kept = [normal.as_str(), locale].map(|name| format!("usr/lib/locale/{name}/LC_CTYPE"));
+        let archive = "usr/lib/locale/locale-archive";
+        if kept.iter().any(|file| self.resolve(file).is_ok()) {
+            return Ok(Ok(()));
         }
-        let Ok((archive, _)) = self.resolve("usr/lib/locale/locale-archive") else { return Ok(false) };
-        let bytes = self.read(&archive)?.unwrap_or_default();
-        Ok(memchr::memmem::find(&bytes, format!("\0{normal}\0").as_bytes()).is_some())
+        let has = |bytes: &[u8]| memchr::memmem::find(bytes, format!("\0{normal}\0").as_bytes()).is_some();
+        match self.resolve(archive) {
+            Ok((path, _)) if has(&self.read(&path)?.unwrap_or_default()) => return Ok(Ok(())),
+            _ => {}
+        }
+        // An archive that is left out had it, or not: it is what there was of locales.
+        Ok(Err(kept.iter().map(String::as_str).chain([archive]).find_map(|path| self.left_out(path))))
     }
 
     /// The shell that root's login starts. One that refuses a login is meant so. Source: passwd(5).
