@@ -173,6 +173,11 @@ pub enum DistroError {
 }
 
 impl DistroError {
+    /// Whether nothing but reaching a server failed: what it has is not known, and nothing that came is wrong.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Download { .. } | Self::NotThere { .. })
+    }
+
     /// That no repository has some packages, each with what it may have been meant to be; `otherwise` is the remedy where
     /// nothing is like any of them.
     pub fn unknown_packages(packages: Vec<(String, Option<String>)>, otherwise: &str) -> Self {

@@ -161,9 +161,27 @@ pub(super) fn looks_like_directive(comment: &str) -> bool {
     known || unknown
 }
 
+/// Whether a word is what packages provide: `perl(Foo::Bar)`, `libfoo.so.1()(64bit)`. Source: RPM's dependencies, as spec files write them.
+fn is_provided(word: &str) -> bool {
+    let mut open = 0i32;
+    word.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && word.ends_with(')')
+        && word.chars().all(|c| {
+            open += i32::from(c == '(') - i32::from(c == ')');
+            open >= 0 && (is_name_character(c) || "()[]".contains(c))
+        })
+        && open == 0
+}
+
 /// Characters of package names, versions and wildcards; `=` is for apt's `name=version`.
 fn is_name_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || "._+:~*?@^/=-".contains(c)
+}
+
+/// Whether an absolute path is written plainly.
+fn is_path(word: &str) -> bool {
+    word.chars().all(is_name_character)
+        && !word[1..].split('/').any(|part| part.is_empty() || part == "." || part == "..")
 }
 
 impl Reader<'_> {
@@ -343,6 +361,18 @@ impl Reader<'_> {
         let span =
             Span { start: whole.start + offset, end: whole.start + offset + word.len(), file: Arc::clone(&whole.file) };
         let error = |code, message: String, help: &str| Finding::error(code, &span, message).help(help);
+        // Of the distribution's packages a file or what they provide says which one is meant.
+        let is_meant =
+            self.flavor == Flavor::Packages && (is_provided(word) || (word.starts_with('/') && is_path(word)));
+        if is_meant && dashes > 0 {
+            let message = format!("`{word}` names no package");
+            self.findings.push(error("pkglist::no_name", message, "name the package that is to be removed"));
+            return;
+        }
+        if is_meant {
+            self.add(Item { name: word.to_owned(), subdirectory: None, span }, 0);
+            return;
+        }
         if let Some(bad) = word.chars().find(|c| !is_name_character(*c)) {
             let finding = if word.contains("#INCLUDE:") || word.contains("#ENV:") {
                 error(
@@ -369,11 +399,16 @@ impl Reader<'_> {
             return;
         }
         if word.starts_with('/') {
-            self.findings.push(error(
-                "pkglist::absolute",
-                format!("`{word}` is an absolute path"),
-                "folders are relative to the otherpkgs directory",
-            ));
+            let (message, help) = match self.flavor {
+                Flavor::OtherPackages => {
+                    (format!("`{word}` is an absolute path"), "folders are relative to the otherpkgs directory")
+                }
+                Flavor::Packages => (
+                    format!("`{word}` is not the path of a file that a package has"),
+                    "write it without `//`, `.` and `..`, for instance /usr/bin/less, or name the package",
+                ),
+            };
+            self.findings.push(error("pkglist::absolute", message, help));
             return;
         }
         let (folder, name) = match word.rsplit_once('/') {

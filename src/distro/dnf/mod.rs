@@ -1,8 +1,9 @@
-//! dnf, dnf5 and yum: their settings, and the table in which they say what they would do.
+//! dnf, dnf5 and yum: their settings, and how they say what they would do.
 //!
-//! All three print the same table: headings without an indent, a line a package with name, architecture, version,
-//! repository and size. Source: dnf, dnf/cli/output.py; dnf5, libdnf5-cli/output/transaction_table.cpp; yum, output.py.
+//! dnf and yum load a plugin of ours, which prints the transaction for programs ([`lines`]). dnf5 has plugins in C++ alone, and no option
+//! that prints a transaction for programs before packages are downloaded: there the table for people is read ([`table`]).
 
+mod lines;
 mod settings;
 mod table;
 
@@ -33,12 +34,27 @@ impl Solver for Dnf {
         true
     }
 
+    fn finds_files(&self) -> bool {
+        true
+    }
+
     fn exactly(&self, name: &str, version: &str, arch: &str) -> String {
         format!("{name}-{version}.{arch}")
     }
 
     fn files(&self, question: &Question<'_>) -> Vec<(String, String)> {
-        vec![("dnf.conf".to_owned(), settings::settings(question))]
+        let plain = settings::settings(question, None);
+        let mut files = vec![("dnf.conf".to_owned(), plain)];
+        for (name, plugin) in [("dnf", include_str!("plugin_dnf.py")), ("yum", include_str!("plugin_yum.py"))] {
+            let folder = format!("plugins-{name}");
+            files.push((
+                format!("with-{name}.conf"),
+                settings::settings(question, Some(&format!("/imgbuild/{folder}"))),
+            ));
+            files.push((format!("{folder}/imgbuild.py"), plugin.to_owned()));
+            files.push((format!("{folder}/imgbuild.conf"), "[main]\nenabled=1\n".to_owned()));
+        }
+        files
     }
 
     fn script(&self, question: &Question<'_>) -> String {
@@ -55,12 +71,17 @@ impl Solver for Dnf {
         // The exit status says little: a transaction that nobody confirmed is a failure of its own.
         format!(
             "for dnf in dnf dnf5 yum; do command -v $dnf >/dev/null 2>&1 && break; done\n\
-             case $dnf in\n\
-             yum) modular=; set -- {items};;\n\
+             case $(readlink -f \"$(command -v $dnf)\") in\n\
+             *dnf5) settings=dnf.conf;;\n\
+             *yum) settings=with-yum.conf;;\n\
+             *) settings=with-dnf.conf;;\n\
+             esac\n\
+             case $settings in\n\
+             with-yum.conf) modular=; set -- {items};;\n\
              *) modular=--setopt=module_platform_id={platform}; set -- {plain};;\n\
              esac\n\
              echo '{MARK}'\n\
-             $dnf -c /imgbuild/dnf.conf --installroot={root} --releasever={release} $modular --assumeno {doing} \"$@\" 2>&1\n",
+             $dnf -c /imgbuild/$settings --installroot={root} --releasever={release} $modular --assumeno {doing} \"$@\" 2>&1\n",
             platform = quoted_words(&[question.platform.to_owned()]),
             root = question.root,
             release = question.release,

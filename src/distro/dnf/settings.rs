@@ -2,8 +2,13 @@
 
 use crate::distro::rpm_family::Question;
 
-/// The settings: one file with all repositories, nothing from elsewhere. Signatures and digests were checked already.
-pub fn settings(question: &Question<'_>) -> String {
+/// The settings: one file with all repositories, nothing from elsewhere. Signatures and digests were checked already. `plugins` is the
+/// directory of the only plugin, with its own settings.
+pub fn settings(question: &Question<'_>, plugins: Option<&str>) -> String {
+    let plugins = match plugins {
+        Some(folder) => format!("plugins=1\npluginpath={folder}\npluginconfpath={folder}"),
+        None => "plugins=0".to_owned(),
+    };
     let mut text = format!(
         "[main]\n\
          gpgcheck=0\n\
@@ -11,7 +16,7 @@ pub fn settings(question: &Question<'_>) -> String {
          install_weak_deps=0\n\
          best=1\n\
          obsoletes=1\n\
-         plugins=0\n\
+         {plugins}\n\
          zchunk=0\n\
          deltarpm=0\n\
          color=never\n\

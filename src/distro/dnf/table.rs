@@ -1,4 +1,8 @@
-//! The table of a transaction that nobody confirmed.
+//! The table of a transaction that nobody confirmed, and the words of one that there is not.
+//!
+//! dnf, dnf5 and yum print the same one: headings without an indent, one row per package with name, architecture, version, repository and
+//! size, indented by one space. A size has a unit or, below a thousand bytes, none. A value that is wider than its column ends the line; the row goes
+//! on in the next one, indented further. Source: dnf, dnf/cli/output.py; dnf5, libdnf5-cli/output/transaction_table.cpp; yum, output.py.
 
 use crate::distro::rpm::Evr;
 use crate::distro::rpm_family::{Answer, Picked, Refusal};
@@ -53,29 +57,36 @@ pub fn read(said: &str) -> Result<Answer, Refusal> {
             _ => Refusal::Broken(said.trim().to_owned()),
         });
     };
+    match super::lines::read(said) {
+        Some(answer) => Ok(answer),
+        None => of_table(table),
+    }
+}
+
+fn of_table(table: &str) -> Result<Answer, Refusal> {
     let mut answer = Answer::default();
     let mut now = Section::Other;
-    // yum breaks long lines: words are gathered until a package is whole.
+    // A row that goes on in the next line.
     let mut words: Vec<&str> = Vec::new();
     for line in table.lines() {
-        if !line.starts_with(' ') {
+        let cut_short =
+            |words: &[&str]| Refusal::Broken(format!("a row of the table is cut short: {}", words.join(" ")));
+        let indent = line.len() - line.trim_start().len();
+        if indent < 2 && !words.is_empty() {
+            return Err(cut_short(&words));
+        }
+        if indent == 0 {
             now = section(line.trim());
-            words.clear();
             continue;
         }
-        if line.trim_start().starts_with("replacing ") {
+        // What a package replaces stands below it, indented.
+        if now == Section::Other || (indent > 1 && words.is_empty()) {
             continue;
         }
         words.extend(line.split_whitespace());
-        match now {
-            Section::Streams => {
-                if let [name, stream] = words[..] {
-                    answer.modules.push(format!("{name}:{stream}"));
-                }
-                words.clear();
-            }
-            Section::Other => words.clear(),
-            _ if words.len() < 6 => {}
+        match (now, &words[..]) {
+            (Section::Streams, [name, stream]) => answer.modules.push(format!("{name}:{stream}")),
+            (Section::Streams, [] | [_]) | (_, [] | [_] | [_, _] | [_, _, _] | [_, _, _, _]) => continue,
             _ => {
                 let picked = picked(&words, now == Section::Needed).ok_or_else(|| Refusal::Broken(line.to_owned()))?;
                 if now == Section::Removed {
@@ -83,16 +94,19 @@ pub fn read(said: &str) -> Result<Answer, Refusal> {
                 } else {
                     answer.install.push(picked);
                 }
-                words.clear();
             }
         }
+        words.clear();
     }
-    Ok(answer)
+    match words[..] {
+        [] => Ok(answer),
+        _ => Err(Refusal::Broken(format!("a row of the table is cut short: {}", words.join(" ")))),
+    }
 }
 
-/// `name architecture version repository size unit`.
+/// `name architecture version repository size [unit]`.
 fn picked(words: &[&str], automatic: bool) -> Option<Picked> {
-    let [name, arch, evr, repository, _, _] = *words else { return None };
+    let ([name, arch, evr, repository, _] | [name, arch, evr, repository, _, _]) = *words else { return None };
     Some(Picked {
         name: name.to_owned(),
         arch: arch.to_owned(),
@@ -162,6 +176,28 @@ mod tests {
         assert_eq!(names, [("kernel", false), ("a-lib", true)]);
         assert_eq!((answer.install[1].evr.epoch, answer.install[1].repository.as_str()), (1, "app-stream"));
         assert_eq!((answer.remove, answer.modules), (vec!["gone".to_owned()], vec!["nodejs:18".to_owned()]));
+    }
+
+    #[test]
+    fn rows_of_every_width_are_read() {
+        // As dnf 4.14 prints packages without files, of a few bytes, and with a long name.
+        let dnf = "\nDependencies resolved.\n=====\n Package                Arch   Version   Repository   Size\n=====\nRemoving:\n \
+            site-meta              noarch 1-1       @System      0  \n site-few noarch 1-1 @System 812  \n\
+            Removing dependent packages:\n site-app               noarch 1-1       @System      1.2 M\n \
+            site-with-a-very-long-name-indeed\n                        noarch 2-1       @System      0  \n\n\
+            Transaction Summary\n=====\nRemove  4 Packages\n\nOperation aborted.\n";
+        assert_eq!(
+            read(dnf).unwrap().remove,
+            ["site-meta", "site-few", "site-app", "site-with-a-very-long-name-indeed"]
+        );
+        // As dnf5 prints an upgrade: what is replaced stands below.
+        let five = "Package   Arch   Version Repository Size\nUpgrading:\n a         noarch 2-1     r          0.0   B\n   replacing a   noarch 1-1   @System  0.0   B\n\
+            Enabling module streams:\n nodejs           18\n\nTransaction Summary:\n Upgrading: 1 package\n";
+        let answer = read(five).unwrap();
+        assert_eq!((answer.install.len(), answer.modules), (1, vec!["nodejs:18".to_owned()]));
+        // A row without its end is told, and taken for nothing else.
+        let cut = "Removing:\n a noarch 1-1\n b noarch 1-1 @System 0  \n\nTransaction Summary\n";
+        assert!(matches!(read(&format!("\n{cut}")), Err(Refusal::Broken(said)) if said.contains("a noarch 1-1")));
     }
 
     #[test]

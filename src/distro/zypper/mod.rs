@@ -37,6 +37,11 @@ impl Solver for Zypper {
         false
     }
 
+    fn finds_files(&self) -> bool {
+        // Only those that some package requires.
+        false
+    }
+
     fn exactly(&self, name: &str, version: &str, _: &str) -> String {
         format!("{name}={version}")
     }

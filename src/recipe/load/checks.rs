@@ -12,7 +12,7 @@ use crate::witness;
 use crate::xcat::{PackageList, matches};
 
 impl Reader<'_> {
-    pub(super) fn refuse_groups(&mut self, list: &mut PackageList) {
+    pub(super) fn refuse_words_of_rpm(&mut self, list: &mut PackageList) {
         if self.model.image.distro.family() != Family::Debian {
             return;
         }
@@ -21,6 +21,21 @@ impl Reader<'_> {
                 Finding::error("recipe::group", &item.span, format!("`{}` is a group, and Debian has none", item.name))
                     .help("name the packages; `tasksel --task-packages NAME` prints those of a task"),
             );
+        }
+        for item in list.passes.iter().flat_map(|pass| &pass.install) {
+            let shown = &item.name;
+            let (message, help) = if shown.starts_with('/') {
+                let help = format!(
+                    "name the package: `dpkg -S {shown}` prints it where it is installed, `apt-file find {shown}` elsewhere"
+                );
+                (format!("`{shown}` is a file, and apt installs packages by their names"), help)
+            } else if shown.contains('(') {
+                let help = "name the package, for instance libfoo-bar-perl for Perl's Foo::Bar".to_owned();
+                (format!("`{shown}` is what an RPM package provides, and Debian's packages provide plain names"), help)
+            } else {
+                continue;
+            };
+            list.findings.push(Finding::error("recipe::not_a_name", &item.span, message).help(help));
         }
     }
 

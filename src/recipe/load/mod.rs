@@ -301,7 +301,7 @@ impl Reader<'_> {
         let lists = self.texts("packages.lists", &model.packages.lists);
         let mut packages = parse_pkglist(&lists, Flavor::Packages, &self.paths);
         self.inline("packages.install", &model.packages.install, &mut packages, Flavor::Packages);
-        self.refuse_groups(&mut packages);
+        self.refuse_words_of_rpm(&mut packages);
         let kernel_in_list = lift_kernels(model.image.distro, &mut packages);
         self.findings.append(&mut packages.findings);
         self.check_kernel(kernel_in_list.as_ref());
@@ -313,7 +313,7 @@ impl Reader<'_> {
             let lists = self.texts("otherpkgs.lists", &table.lists);
             otherpkgs = parse_pkglist(&lists, Flavor::OtherPackages, &self.paths);
             self.inline("otherpkgs.install", &table.install, &mut otherpkgs, Flavor::OtherPackages);
-            self.refuse_groups(&mut otherpkgs);
+            self.refuse_words_of_rpm(&mut otherpkgs);
             self.findings.append(&mut otherpkgs.findings);
             self.check_other_packages(&table.dir, otherpkgs_directory.as_deref());
         }

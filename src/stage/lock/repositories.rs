@@ -21,6 +21,11 @@ pub fn asked(recipe: &Recipe) -> Vec<LockedRepo> {
     all
 }
 
+fn variables(recipe: &Recipe) -> Variables {
+    let image = &recipe.model.image;
+    Variables::of_image(&image.release, image.arch.machine(), &BTreeMap::new(), &recipe.model.repo_variables)
+}
+
 fn of_repo(recipe: &Recipe, index: usize, repo: &Repo) -> LockedRepo {
     let mut said: BTreeMap<&str, String> = BTreeMap::new();
     match repo.source {
@@ -64,10 +69,7 @@ fn of_repo(recipe: &Recipe, index: usize, repo: &Repo) -> LockedRepo {
             }
         }
         if let Some(file) = recipe.repo_files.get(index).and_then(Option::as_ref) {
-            let image = &recipe.model.image;
-            let mut variables = Variables::of(&image.release, image.arch.machine());
-            variables.0.extend(recipe.model.repo_variables.clone());
-            let (entries, _) = read_repo_file(file, &variables);
+            let (entries, _) = read_repo_file(file, &variables(recipe));
             let enabled = entries.iter().filter(|entry| entry.enabled);
             said.insert("file", enabled.map(of_entry).collect::<Vec<_>>().join("; "));
         }
@@ -145,8 +147,7 @@ pub fn addresses(recipe: &Recipe) -> Vec<Address> {
             if recipe.model.image.distro.family() == Family::Debian {
                 apt::read_sources_file(file).0.iter().for_each(|entry| add(&entry.uri, "file", true));
             } else {
-                let variables = Variables::of(&recipe.model.image.release, recipe.model.image.arch.machine());
-                let (entries, _) = read_repo_file(file, &variables);
+                let (entries, _) = read_repo_file(file, &variables(recipe));
                 let enabled = entries.iter().filter(|entry| entry.enabled);
                 for one in enabled {
                     one.baseurl.iter().for_each(|text| add(text, "file", true));

@@ -117,6 +117,20 @@ fn vectors_of_package_lists() {
         ("P18", &["xcat/xcat-core/xCATsn\n"], P, "[xCATsn] W:pkglist::folder_ignored"),
         ("P19", &["xcat/xcat-core/\n"], O, "E:pkglist::ends_in_slash"),
         ("P20", &["/abs/dir/pkg\n"], O, "E:pkglist::absolute"),
+        // Beyond the reference: what dnf and zypper take in the place of a name.
+        (
+            "P20",
+            &["/usr/bin/less\n-/usr/bin/vi\n/usr/../x\n//\n"],
+            P,
+            "[/usr/bin/less] E:pkglist::no_name E:pkglist::absolute E:pkglist::ends_in_slash",
+        ),
+        (
+            "P42",
+            &["perl(Foo::Bar), libz.so.1()(64bit)\npkgconfig(gtk+-3.0)\ngolang(a.b/c)\n-perl(X)\na(;)\n(a)\na)(\n"],
+            P,
+            "[perl(Foo::Bar) libz.so.1()(64bit) pkgconfig(gtk+-3.0) golang(a.b/c)] E:pkglist::no_name E:pkglist::character E:pkglist::character E:pkglist::character",
+        ),
+        ("P42", &["perl(Foo)\n"], O, "E:pkglist::character"),
         (
             "P21",
             &["@base\n@ X Window System\n@^minimal-environment\n"],

@@ -54,6 +54,7 @@ mod rpm_kernels;
 mod rpm_node;
 mod rpm_refusals;
 mod rpm_sources;
+mod rpm_words;
 mod rpm_zypper;
 mod same_bytes;
 mod saved;

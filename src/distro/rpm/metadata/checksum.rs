@@ -12,6 +12,8 @@ use crate::digest::Sha256;
 pub enum Checksum {
     /// What nearly all repositories use.
     Sha256(Sha256),
+    /// What few repositories use.
+    Sha384([u8; 48]),
     /// What some repositories use.
     Sha512([u8; 64]),
 }
@@ -26,18 +28,8 @@ impl Checksum {
         let wrong = || format!("has a {kind} digest of another form: `{}`", digits.escape_default());
         match kind {
             "sha256" => Ok(Self::Sha256(Sha256::parse(digits).map_err(|_| wrong())?)),
-            "sha512" => {
-                let bytes = digits.as_bytes();
-                if bytes.len() != 128 {
-                    return Err(wrong());
-                }
-                let mut digest = [0; 64];
-                for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
-                    let digit = |at: usize| char::from(pair[at]).to_digit(16).ok_or_else(wrong);
-                    *byte = (digit(0)? * 16 + digit(1)?) as u8;
-                }
-                Ok(Self::Sha512(digest))
-            }
+            "sha384" => read(digits).map(Self::Sha384).ok_or_else(wrong),
+            "sha512" => read(digits).map(Self::Sha512).ok_or_else(wrong),
             "md5" | "sha" | "sha1" | "sha224" => {
                 Err(format!("gives only a {kind} digest, which is too weak to be believed"))
             }
@@ -52,7 +44,7 @@ impl Checksum {
     pub fn of_same_kind(&self, mut data: impl Read) -> std::io::Result<Self> {
         let mut buffer = vec![0u8; 1 << 17];
         let mut one = sha2::Sha256::new();
-        let mut two = sha2::Sha512::new();
+        let (mut two, mut three) = (sha2::Sha512::new(), sha2::Sha384::new());
         loop {
             let read = data.read(&mut buffer)?;
             if read == 0 {
@@ -60,11 +52,13 @@ impl Checksum {
             }
             match self {
                 Self::Sha256(_) => one.update(&buffer[..read]),
+                Self::Sha384(_) => three.update(&buffer[..read]),
                 Self::Sha512(_) => two.update(&buffer[..read]),
             }
         }
         Ok(match self {
             Self::Sha256(_) => Self::Sha256(Sha256(one.finalize().into())),
+            Self::Sha384(_) => Self::Sha384(three.finalize().into()),
             Self::Sha512(_) => Self::Sha512(two.finalize().into()),
         })
     }
@@ -73,7 +67,26 @@ impl Checksum {
     pub fn sha256(&self) -> Option<Sha256> {
         match self {
             Self::Sha256(digest) => Some(*digest),
-            Self::Sha512(_) => None,
+            Self::Sha384(_) | Self::Sha512(_) => None,
+        }
+    }
+
+    /// The name of its kind, as metadata have it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sha256(_) => "sha256",
+            Self::Sha384(_) => "sha384",
+            Self::Sha512(_) => "sha512",
+        }
+    }
+
+    /// Its digits.
+    pub fn digits(&self) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self {
+            Self::Sha256(digest) => digest.to_string(),
+            Self::Sha384(bytes) => hex(bytes),
+            Self::Sha512(bytes) => hex(bytes),
         }
     }
 
@@ -83,15 +96,23 @@ impl Checksum {
     }
 }
 
+/// A digest of so many bytes.
+fn read<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    let bytes = digits.as_bytes();
+    if bytes.len() != 2 * N {
+        return None;
+    }
+    let mut digest = [0; N];
+    for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16);
+        *byte = (digit(0)? * 16 + digit(1)?) as u8;
+    }
+    Some(digest)
+}
+
 impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sha256(digest) => write!(f, "sha256:{digest}"),
-            Self::Sha512(bytes) => {
-                f.write_str("sha512:")?;
-                bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
-        }
+        write!(f, "{}:{}", self.kind(), self.digits())
     }
 }
 
@@ -110,6 +131,11 @@ mod tests {
         assert!(Checksum::parse("sha", "da39a3ee5e6b4b0d3255bfef95601890afd80709").unwrap_err().contains("too weak"));
         assert!(Checksum::parse("md5", "d41d8cd98f00b204e9800998ecf8427e").unwrap_err().contains("too weak"));
         assert!(Checksum::parse("crc", "1").is_err() && Checksum::parse("sha512", "é").is_err());
+        // FIPS 180-2, appendix D.1.
+        let digits = "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed8086072ba1e7cc2358baeca134c825a7";
+        let digest = Checksum::parse("sha384", digits).unwrap();
+        assert!(digest.fits(b"abc") && !digest.fits(b"abd") && digest.to_string() == format!("sha384:{digits}"));
+        assert!(Checksum::parse("sha384", &digits[2..]).is_err());
         // FIPS 180-2, appendix C.1.
         let digits = "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
         let digest = Checksum::parse("sha512", digits).unwrap();

@@ -13,6 +13,7 @@ use super::primary::read_primary;
 use super::repomd::{DataEntry, REPOMD_LIMIT};
 use super::susetags::fetch_medium;
 use crate::digest::Sha256;
+use crate::distro::fetch::address::{Escapes, below};
 use crate::distro::fetch::credentials::access::learn_mirror;
 use crate::distro::rpm::decompress::{Coding, Limited, coding, decompressed};
 use crate::distro::rpm::relations::candidate::PRIORITY;
@@ -55,7 +56,7 @@ pub fn fetch_repository(
     source: &RepositorySource,
     progress: &dyn Progress,
 ) -> Result<Repository, DistroError> {
-    let (bases, metalink) = places(fetcher, source)?;
+    let Found { bases, metalink, without_list } = places(fetcher, source)?;
     let (bases, bytes, signature) = match fetch_repomd(fetcher, source, bases.clone(), metalink.as_ref()) {
         // Before SLES 15 media have no repomd.xml.
         Err(gone @ DistroError::NotThere { .. }) if source.base.len() == 1 && bases.len() == 1 => {
@@ -72,8 +73,8 @@ pub fn fetch_repository(
     let mut downloads = Vec::new();
     for Wanted { entry, checksum, .. } in wanted(&repomd, &first)? {
         let urls: Vec<String> = match &entry.base {
-            Some(base) => vec![format!("{}/{}", base.trim_end_matches('/'), entry.location)],
-            None => bases.iter().take(MIRRORS).map(|base| format!("{base}/{}", entry.location)).collect(),
+            Some(base) => vec![below(base.trim_end_matches('/'), &entry.location, Escapes::StandForOne)],
+            None => bases.iter().take(MIRRORS).map(|base| below(base, &entry.location, Escapes::StandForOne)).collect(),
         };
         let destination = kept_at(store, &checksum);
         match (checksum.sha256(), entry.size) {
@@ -83,7 +84,7 @@ pub fn fetch_repository(
     }
     fetcher.fetch_all(&downloads, progress)?;
     let repository = read_repository(store, source, &bases, &bytes)?;
-    Ok(Repository { signature, ..repository })
+    Ok(Repository { signature, without_list, ..repository })
 }
 
 /// Reads a repository whose repomd.xml is at hand and whose metadata files are in the store, without a network.
@@ -160,6 +161,24 @@ pub fn from_zchunk(metadata: &MetadataFile) -> Result<Option<Vec<u8>>, String> {
     Ok(Some(bytes))
 }
 
+/// The ending of a metadata file's name by its content, as solvers know it.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn ending(metadata: &MetadataFile) -> std::io::Result<&'static str> {
+    let mut start = Vec::new();
+    File::open(&metadata.file)?.take(8).read_to_end(&mut start)?;
+    Ok(match coding(&start) {
+        Coding::None => "",
+        Coding::Gzip => ".gz",
+        Coding::Xz => ".xz",
+        Coding::Lzma => ".lzma",
+        Coding::Zstd => ".zst",
+        Coding::Bzip2 => ".bz2",
+        Coding::Zchunk => ".zck",
+    })
+}
+
 /// Reads what this program itself needs of a metadata file.
 fn read_metadata(repository: &mut Repository, metadata: &MetadataFile) -> Result<(), String> {
     let open = |limit: u64| Ok::<_, String>(BufReader::with_capacity(1 << 16, content_of(metadata, limit)?));
@@ -213,32 +232,36 @@ fn wanted<'r>(repomd: &'r Repomd, place: &str) -> Result<Vec<Wanted<'r>>, Distro
 fn kept_at(store: &Store, checksum: &Checksum) -> PathBuf {
     match checksum {
         Checksum::Sha256(digest) => store.index(digest),
-        Checksum::Sha512(_) => {
-            let text = checksum.to_string();
-            store.directory().join("indices").join(text.trim_start_matches("sha512:"))
-        }
+        other => store.directory().join("indices").join(other.digits()),
     }
 }
 
-/// Where a repository's files are, and what its metalink says.
-fn places(fetcher: &Fetcher, source: &RepositorySource) -> Result<(Vec<String>, Option<Metalink>), DistroError> {
+/// Where a repository's files are.
+struct Found {
+    bases: Vec<String>,
+    /// What its metalink says.
+    metalink: Option<Metalink>,
+    /// Why its list of mirrors was done without.
+    without_list: Option<String>,
+}
+
+/// Where a repository's files are: its own addresses first, then the mirrors of its list. One that has addresses of its own is asked at
+/// these where nobody gives the list, as dnf asks it.
+fn places(fetcher: &Fetcher, source: &RepositorySource) -> Result<Found, DistroError> {
     let mut bases: Vec<String> = source.base.iter().map(|base| base.trim_end_matches('/').to_owned()).collect();
-    let mut metalink = None;
-    if let Some(url) = &source.metalink {
-        let bytes = fetcher.read(url, MIRRORS_LIMIT)?;
-        let read = read_metalink(&bytes).map_err(|problem| DistroError::Format { file: url.clone(), problem })?;
-        bases.extend(read.mirrors.iter().cloned());
-        metalink = Some(read);
-    } else if let Some(url) = &source.mirrorlist {
+    let (mut metalink, mut without_list) = (None, None);
+    if let Some(url) = source.metalink.as_ref().or(source.mirrorlist.as_ref()) {
         let wrong = |problem: String| DistroError::Format { file: url.clone(), problem };
-        let bytes = fetcher.read(url, MIRRORS_LIMIT)?;
-        // Some servers give a metalink under this name.
-        if bytes.trim_ascii_start().starts_with(b"<") {
-            let read = read_metalink(&bytes).map_err(wrong)?;
-            bases.extend(read.mirrors.iter().cloned());
-            metalink = Some(read);
-        } else {
-            bases.extend(read_mirrorlist(&String::from_utf8_lossy(&bytes)).map_err(wrong)?);
+        match fetcher.read(url, MIRRORS_LIMIT) {
+            Err(error) if error.is_unavailable() && !bases.is_empty() => without_list = Some(error.to_string()),
+            Err(error) => return Err(error),
+            // Some servers give a metalink under the name of a list.
+            Ok(bytes) if source.metalink.is_some() || bytes.trim_ascii_start().starts_with(b"<") => {
+                let read = read_metalink(&bytes).map_err(wrong)?;
+                bases.extend(read.mirrors.iter().cloned());
+                metalink = Some(read);
+            }
+            Ok(bytes) => bases.extend(read_mirrorlist(&String::from_utf8_lossy(&bytes)).map_err(wrong)?),
         }
     }
     for mirror in bases.iter().filter(|base| !source.base.contains(base)) {
@@ -250,7 +273,7 @@ fn places(fetcher: &Fetcher, source: &RepositorySource) -> Result<(Vec<String>, 
             help: "give a base URL, a mirror list or a metalink".to_owned(),
         });
     }
-    Ok((bases, metalink))
+    Ok(Found { bases, metalink, without_list })
 }
 
 /// What is left of the mirrors (the one that answered first), repomd.xml, and its signature where one is asked for.

@@ -103,11 +103,11 @@ impl Repomd {
     }
 }
 
-/// Whether a path stays below the place it is joined to.
+/// Whether a path stays below the place it is joined to. `?` and `#` are characters of names: addresses get them escaped.
 pub(in crate::distro::rpm) fn is_below(path: &str) -> bool {
     !path.is_empty()
         && !path.starts_with('/')
         && path.split('/').all(|part| part != "..")
-        && !path.contains(|c: char| c.is_control() || c == '?' || c == '#')
+        && !path.contains(|c: char| c.is_control())
         && !path.split('/').next().unwrap_or_default().ends_with(':')
 }

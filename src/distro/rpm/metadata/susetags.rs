@@ -49,7 +49,7 @@ impl Content {
             }
         }
         for path in [&content.data, &content.descriptions] {
-            if !is_below(path) {
+            if !is_below(path) || path.contains(['?', '#']) {
                 return Err(format!("names a directory outside the medium: `{}`", path.escape_default()));
             }
         }

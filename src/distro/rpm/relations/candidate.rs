@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use crate::digest::Sha256;
 use crate::distro::Keyring;
+use crate::distro::fetch::address::{Escapes, below};
 use crate::distro::fetch::credentials::access::Access;
 use crate::distro::rpm::{Checksum, Comps, Evr, Modules, Relation};
+use crate::source::Span;
 
 /// A name with or without versions: what a package provides, conflicts with or obsoletes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +163,8 @@ pub struct RepositorySource {
     pub module_hotfixes: bool,
     /// How the mirrors of a list are asked.
     pub access: Access,
+    /// Where a file says that it is done without, where it cannot be reached.
+    pub skip_if_unavailable: Option<Span>,
 }
 
 /// A repository whose metadata were read and checked.
@@ -174,6 +178,8 @@ pub struct Repository {
     pub repomd: Vec<u8>,
     /// `repomd.xml.asc`, where the signature was checked.
     pub signature: Option<Vec<u8>>,
+    /// Why its list of mirrors was done without.
+    pub without_list: Option<String>,
     /// The metadata files that were fetched, in the order of repomd.xml.
     pub metadata: Vec<MetadataFile>,
     /// Its packages, in the order of `primary`.
@@ -198,12 +204,16 @@ impl Repository {
     /// Whole URLs of a package, best first.
     pub fn urls(&self, candidate: &Candidate) -> Vec<String> {
         match &candidate.base {
-            Some(base) if base.contains(':') => vec![format!("{}/{}", base.trim_end_matches('/'), candidate.location)],
-            Some(base) => {
-                let below = base.trim_matches('/');
-                self.bases.iter().map(|root| format!("{root}/{below}/{}", candidate.location)).collect()
+            Some(base) if base.contains(':') => {
+                vec![below(base.trim_end_matches('/'), &candidate.location, Escapes::StandForOne)]
             }
-            None => self.bases.iter().map(|root| format!("{root}/{}", candidate.location)).collect(),
+            Some(base) => {
+                let folder = base.trim_matches('/');
+                let place = |root: &String| format!("{root}/{folder}");
+                let of = |root: &String| below(&place(root), &candidate.location, Escapes::StandForOne);
+                self.bases.iter().map(of).collect()
+            }
+            None => self.bases.iter().map(|root| below(root, &candidate.location, Escapes::StandForOne)).collect(),
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod asking;
 mod lines;
 mod variables;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::distro::fetch::credentials::access::Access;
@@ -44,6 +45,8 @@ pub struct RepoEntry {
     pub include: Vec<String>,
     /// Whether modular filtering leaves it alone.
     pub module_hotfixes: bool,
+    /// Where the file says that it is done without, where it cannot be reached.
+    pub skip_if_unavailable: Option<Span>,
     /// How it is asked: passwords, certificates, a proxy.
     pub access: Access,
     /// Where the file says that the server's certificate is not looked at.
@@ -53,7 +56,7 @@ pub struct RepoEntry {
 }
 
 /// Options that do not change which packages there are, and so are passed over in silence.
-const PASSED_OVER: [&str; 26] = [
+const PASSED_OVER: [&str; 25] = [
     "autorefresh",
     "bandwidth",
     "cost",
@@ -73,7 +76,6 @@ const PASSED_OVER: [&str; 26] = [
     "minrate",
     "path",
     "retries",
-    "skip_if_unavailable",
     "sslverifystatus",
     "service",
     "throttle",
@@ -83,7 +85,7 @@ const PASSED_OVER: [&str; 26] = [
 ];
 
 /// Options that are understood.
-const UNDERSTOOD: [&str; 24] = [
+const UNDERSTOOD: [&str; 25] = [
     "name",
     "baseurl",
     "mirrorlist",
@@ -108,6 +110,7 @@ const UNDERSTOOD: [&str; 24] = [
     "proxy",
     "proxy_username",
     "proxy_password",
+    "skip_if_unavailable",
 ];
 
 /// Reads a `.repo` file; every finding that is an error means that the entries must not be used.
@@ -115,10 +118,52 @@ pub fn read_repo_file(file: &Arc<SourceFile>, variables: &Variables) -> (Vec<Rep
     let (sections, mut findings) = sections(file);
     let mut entries = Vec::new();
     // Options for all repositories, as in zypper's and dnf's own files, are theirs.
-    for (id, span, settings) in sections.into_iter().filter(|(id, _, _)| id != "main") {
-        entries.extend(entry(id, span, &settings, variables, &mut findings, true));
+    let (mut seen, mut written_ids) = (BTreeSet::new(), BTreeSet::new());
+    for (written, span, settings) in sections.into_iter().filter(|(id, _, _)| id != "main") {
+        // Nobody asks one that is switched off: what is wrong with it is no matter.
+        let mut passed_over = Vec::new();
+        let is_off = is_off(&settings, variables);
+        let findings = if is_off { &mut passed_over } else { &mut findings };
+        let Some(id) = id_of(&written, &span, variables, findings) else { continue };
+        let is_new = seen.insert(id.clone());
+        // Two of one spelling were told already.
+        if !is_off && !is_new && !written_ids.contains(&written) {
+            let message = format!("the repository `{}` stands twice in this file", id.escape_default());
+            findings.push(Finding::error("repo_file::twice", &span, message).help("give each its own name"));
+        }
+        written_ids.insert(written);
+        entries.extend(entry(id, span, &settings, variables, findings, true));
     }
     (entries, findings)
+}
+
+/// Whether a section says that it is not used.
+fn is_off(settings: &[Setting], variables: &Variables) -> bool {
+    let said = settings.iter().rev().find(|setting| setting.name == "enabled");
+    said.is_some_and(|said| variables.expand(&said.value).ok().and_then(|value| flag(&value)) == Some(false))
+}
+
+/// A section's name without variables. Source: dnf, `repo_id_invalid`: letters, digits and `-_.:`.
+fn id_of(written: &str, span: &Span, variables: &Variables, findings: &mut Vec<Finding>) -> Option<String> {
+    let shown = written.escape_default();
+    let wrong = |message: String| Finding::error("repo_file::id", span, message);
+    let id = match variables.expand(written) {
+        Ok(id) => id,
+        Err(name) => {
+            let message = format!("the variable `{}` in the name of `{shown}` has no value", name.escape_default());
+            findings.push(wrong(message).help("give it a value in ‹[repo_variables]›, or write `enabled=0`"));
+            return None;
+        }
+    };
+    match id.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
+        None => Some(id),
+        Some(bad) => {
+            let message =
+                format!("`{shown}` is not a repository's name: it has the character `{}`", bad.escape_default());
+            findings.push(wrong(message).help("use letters, digits and `-_.:`, as dnf asks for"));
+            None
+        }
+    }
 }
 
 fn entry(
@@ -145,6 +190,7 @@ fn entry(
         exclude: Vec::new(),
         include: Vec::new(),
         module_hotfixes: false,
+        skip_if_unavailable: None,
         access: Access::default(),
         unverified: None,
         span,
@@ -193,24 +239,29 @@ fn entry(
             "proxy" => proxy.address = Some(value),
             "proxy_username" => proxy.user = one(),
             "proxy_password" => proxy.password = value,
-            "enabled" | "gpgcheck" | "pkg_gpgcheck" | "repo_gpgcheck" | "module_hotfixes" | "sslverify" => {
-                match flag(&value) {
-                    None => findings.push(wrong_value(setting, "0 or 1")),
-                    Some(on) => match setting.name.as_str() {
-                        "enabled" => entry.enabled = on,
-                        "repo_gpgcheck" => entry.repo_gpgcheck = Some(on),
-                        "module_hotfixes" => entry.module_hotfixes = on,
-                        "sslverify" => {
-                            entry.access.tls.unverified = Some(!on);
-                            entry.unverified = (!on).then(|| setting.span.clone());
-                        }
-                        _ => {
-                            entry.gpgcheck = Some(on);
-                            entry.unsigned = (!on).then(|| setting.span.clone());
-                        }
-                    },
-                }
-            }
+            "enabled"
+            | "gpgcheck"
+            | "pkg_gpgcheck"
+            | "repo_gpgcheck"
+            | "module_hotfixes"
+            | "sslverify"
+            | "skip_if_unavailable" => match flag(&value) {
+                None => findings.push(wrong_value(setting, "0 or 1")),
+                Some(on) => match setting.name.as_str() {
+                    "enabled" => entry.enabled = on,
+                    "repo_gpgcheck" => entry.repo_gpgcheck = Some(on),
+                    "module_hotfixes" => entry.module_hotfixes = on,
+                    "skip_if_unavailable" => entry.skip_if_unavailable = on.then(|| setting.span.clone()),
+                    "sslverify" => {
+                        entry.access.tls.unverified = Some(!on);
+                        entry.unverified = (!on).then(|| setting.span.clone());
+                    }
+                    _ => {
+                        entry.gpgcheck = Some(on);
+                        entry.unsigned = (!on).then(|| setting.span.clone());
+                    }
+                },
+            },
             name if PASSED_OVER.contains(&name) || UNDERSTOOD.contains(&name) => {}
             name => {
                 let near = nearest(name, UNDERSTOOD);
@@ -314,6 +365,27 @@ mod tests {
                 "5: the repository `c` does not say where it is",
                 "9: `priority` has the value `high`",
                 "10: the option `basurl` is not known and is passed over",
+            ]
+        );
+    }
+
+    #[test]
+    fn sections_have_names_as_dnf_has_them_and_those_that_are_off_do_no_harm() {
+        let (entries, findings) = read(
+            "[site-$releasever_major${releasever_minor:+.z}]\nbaseurl=http://a/\nskip_if_unavailable=1\n\
+             [off]\nenabled=0\nbaseurl=http://b/$unset\npriority=high\n[off $x]\nbaseurl=http://c/\nenabled = false\n\
+             [site repo]\nbaseurl=http://d/\n[x-$unset]\nbaseurl=http://e/\n[site-9.z]\nbaseurl=http://f/\n[$basearch]\nbaseurl=http://g\n[${arch}]\nbaseurl=http://h\n",
+        );
+        let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
+        assert_eq!(ids, ["site-9.z", "site-9.z", "x86_64", "x86_64"]);
+        assert_eq!(entries[0].skip_if_unavailable.as_ref().map(Span::line), Some(3));
+        assert_eq!(
+            findings,
+            [
+                "11: `site repo` is not a repository's name: it has the character ` `",
+                "13: the variable `unset` in the name of `x-$unset` has no value",
+                "15: the repository `site-9.z` stands twice in this file",
+                "19: the repository `x86_64` stands twice in this file",
             ]
         );
     }

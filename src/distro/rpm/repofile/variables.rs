@@ -27,6 +27,23 @@ impl Variables {
         Self(all)
     }
 
+    /// Those of an image: what its release and its CPU give, `others` besides, and before all what the recipe says itself.
+    ///
+    /// A recipe's own `releasever` has its own parts, as dnf has them. Source: dnf, `set_release`, and libdnf's ConfigParser.
+    pub fn of_image(
+        release: &str,
+        arch: &str,
+        others: &BTreeMap<String, String>,
+        own: &BTreeMap<String, String>,
+    ) -> Self {
+        let mut all = Self::of(own.get("releasever").map_or(release, String::as_str), arch);
+        for (name, value) in others {
+            all.0.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        all.0.extend(own.clone());
+        all
+    }
+
     /// Puts values in the place of `$name`, `${name}`, `${name:-default}` and `${name:+instead}`.
     ///
     /// # Errors
@@ -105,6 +122,15 @@ mod tests {
             ("cost 5$ or $", "cost 5$ or $"),
         ] {
             assert_eq!(variables.expand(text).unwrap(), expected, "{text}");
+        }
+        let empty = BTreeMap::new();
+        for (release, own, expected) in
+            [("10.1", None, "10.1 10 1z"), ("9", None, "9 9 "), ("9", Some("9.4"), "9.4 9 4z")]
+        {
+            let own = own.map(|own| ("releasever".to_owned(), own.to_owned())).into_iter().collect();
+            let all = Variables::of_image(release, "x86_64", &empty, &own);
+            let text = "$releasever ${releasever_major} $releasever_minor${releasever_minor:+z}";
+            assert_eq!(all.expand(text).unwrap(), expected, "{release}");
         }
         assert_eq!(variables.expand("$b").unwrap_err(), "b");
         assert!(variables.expand("${a").is_err() && variables.expand(&"${b:-".repeat(50)).is_err());

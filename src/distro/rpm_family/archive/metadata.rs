@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::digest::Sha256;
 use crate::distro::DistroError;
-use crate::distro::rpm::{Candidate, Capability, Checksum, Repository, from_zchunk};
+use crate::distro::rpm::{Candidate, Capability, MetadataFile, Repository, ending, from_zchunk};
 use crate::distro::rpm_family::resolve::solver::shown_id;
 use crate::store::{Scratch, StoreError};
 
@@ -35,9 +35,10 @@ pub fn lay_out(scratch: &Scratch, repository: &Repository) -> Result<String, Dis
             entry(&mut entries, &file.kind, &path, &Sha256::of(&bytes).to_string(), "sha256", bytes.len() as u64);
             continue;
         }
-        scratch.link(&file.file, &format!("{root}/{}", file.location))?;
-        let (kind, digits) = digest(&file.checksum);
-        entry(&mut entries, &file.kind, &file.location, &digits, kind, file.size);
+        let location = shown(file)?;
+        scratch.link(&file.file, &format!("{root}/{location}"))?;
+        let (kind, digits) = (file.checksum.kind(), file.checksum.digits());
+        entry(&mut entries, &file.kind, &location, &digits, kind, file.size);
     }
     let repomd = repomd(&entries);
     scratch.write_link(&format!("{root}/{REPOMD}"), repomd.as_bytes(), 0o644)?;
@@ -87,11 +88,14 @@ fn made(repository: &Repository, entries: &mut String) -> Files {
     files.to_vec()
 }
 
-fn digest(checksum: &Checksum) -> (&'static str, String) {
-    match checksum {
-        Checksum::Sha256(digest) => ("sha256", digest.to_string()),
-        Checksum::Sha512(bytes) => ("sha512", bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+/// Where a solver finds a metadata file: at the path that it has, unless an address would read it as something else.
+fn shown(file: &MetadataFile) -> Result<String, DistroError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if file.location.chars().all(is_plain) {
+        return Ok(file.location.clone());
     }
+    let ending = ending(file).map_err(|source| StoreError::io("read", &file.file, source))?;
+    Ok(format!("repodata/{}.xml{ending}", file.kind))
 }
 
 fn entry(text: &mut String, kind: &str, location: &str, digits: &str, of: &str, size: u64) {
@@ -157,7 +161,7 @@ fn primary(candidates: &[Candidate]) -> String {
         candidates.len()
     );
     for one in candidates {
-        let (kind, digits) = digest(&one.checksum);
+        let (kind, digits) = (one.checksum.kind(), one.checksum.digits());
         let _ = write!(
             text,
             "<package type=\"rpm\">\n<name>{}</name>\n<arch>{}</arch>\n{}\n<checksum type=\"{kind}\" pkgid=\"YES\">{digits}</checksum>\n<summary></summary>\n<description></description>\n<packager></packager>\n<url></url>\n<time file=\"0\" build=\"0\"/>\n<size package=\"{}\" installed=\"{}\" archive=\"0\"/>\n<location href=\"{}\"/>\n<format>\n",
@@ -198,7 +202,7 @@ fn filelists(candidates: &[Candidate]) -> String {
         candidates.len()
     );
     for one in candidates {
-        let (_, digits) = digest(&one.checksum);
+        let digits = one.checksum.digits();
         let _ = writeln!(
             text,
             "<package pkgid=\"{digits}\" name=\"{}\" arch=\"{}\">{}",

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::distro::rpm::{Candidate, Checksum, Evr, Package, Repository};
+use crate::distro::rpm::{Candidate, Checksum, Evr, Package, Repository, paths_of};
 use crate::distro::rpm_family::resolve::solver::{Shown, Solver, shown_id};
 use crate::distro::{DistroError, Keyring, Pass};
 use crate::recipe::PinnedPackage;
@@ -79,7 +79,11 @@ impl RpmArchive {
         let wrong =
             |problem: String| DistroError::Format { file: format!("the metadata of {}", repository.id), problem };
         let Checksum::Sha256(sha256) = candidate.checksum else {
-            return Err(wrong(format!("give `{}` no SHA-256, without which image.lock cannot pin it", candidate.name)));
+            let kind = candidate.checksum.kind();
+            return Err(wrong(format!(
+                "give `{}` a {kind} digest and no SHA-256, without which image.lock cannot pin it: make them again with `createrepo_c --checksum sha256 DIR`, or name a directory with the packages alone (‹[[repo]] uri = \"file:...\"›), which needs no metadata",
+                candidate.name
+            )));
         };
         let below = match &candidate.base {
             Some(base) if base.contains(':') => {
@@ -201,6 +205,25 @@ impl RpmArchive {
         Some(self.solver.exactly(&one.name, &one.evr.to_string(), &one.arch))
     }
 
+    /// The package that has a file: of several the one in the most preferred repository, then the first by name.
+    fn having(&self, path: &str) -> Result<Option<String>, DistroError> {
+        let in_primary = |candidate: &Candidate| candidate.files.iter().any(|file| file == path);
+        let mut found: BTreeSet<(u32, &str)> = self
+            .candidates()
+            .filter(|(_, candidate)| in_primary(candidate))
+            .map(|(repository, candidate)| (repository.priority, candidate.name.as_str()))
+            .collect();
+        if found.is_empty() {
+            for repository in &self.repositories {
+                let all = (0..repository.candidates.len()).filter(|index| !repository.hidden.contains(index)).collect();
+                let own = paths_of(repository, &all, &|one| one == path)?;
+                let names = own.keys().map(|index| repository.candidates[*index].name.as_str());
+                found.extend(names.map(|name| (repository.priority, name)));
+            }
+        }
+        Ok(found.first().map(|(_, name)| (*name).to_owned()))
+    }
+
     /// What a list says, in the solver's words.
     pub(in crate::distro::rpm_family) fn items(&self, pass: &Pass) -> Result<Vec<String>, DistroError> {
         let mut unknown = Vec::new();
@@ -210,6 +233,10 @@ impl RpmArchive {
             let is_in_folder = item.contains('/') && !item.starts_with(['/', '@']);
             match self.in_folder(&item) {
                 Some(exact) => items.push(exact),
+                None if item.starts_with('/') && !self.solver.finds_files() => match self.having(&item)? {
+                    Some(name) => items.push(name),
+                    None => unknown.push(item),
+                },
                 None if is_in_folder => unknown.push(item),
                 None => items.push(item),
             }

@@ -8,7 +8,7 @@ use super::sources::{Place, named};
 use super::vendored;
 use crate::distro::rpm::{Repository, RepositorySource, fetch_repository};
 use crate::distro::{DistroError, Gathering};
-use crate::recipe::Recipe;
+use crate::source::{Finding, Severity};
 
 /// How deep below a `file:` directory repositories may lie.
 const DEPTH_LIMIT: usize = 6;
@@ -18,24 +18,29 @@ const DEPTH_LIMIT: usize = 6;
 /// # Errors
 /// [`DistroError`] for what cannot be read.
 pub fn places(gathering: &Gathering<'_>) -> Result<Vec<Place>, DistroError> {
-    let recipe = gathering.recipe;
     if let Some(directory) = &gathering.places.vendor {
         return vendored::places(gathering, directory);
     }
     named(gathering)?.into_iter().try_fold(Vec::new(), |mut all, source| {
-        all.extend(spread(recipe, source)?);
+        all.extend(spread(gathering, source)?);
         Ok(all)
     })
 }
 
 /// A `file:` repository without metadata of its own stands for those below it (xCAT: pkgdir), or for its packages.
-fn spread(recipe: &Recipe, source: RepositorySource) -> Result<Vec<Place>, DistroError> {
+fn spread(gathering: &Gathering<'_>, source: RepositorySource) -> Result<Vec<Place>, DistroError> {
+    let recipe = gathering.recipe;
     let local = match source.base.first().and_then(|base| base.strip_prefix("file:")) {
         Some(path) if source.base.len() == 1 => PathBuf::from(format!("/{}", path.trim_start_matches('/'))),
         _ => return Ok(vec![Place::Repository(source)]),
     };
     if local.join("repodata/repomd.xml").is_file() {
         return Ok(vec![Place::Repository(source)]);
+    }
+    if !local.is_dir() && source.skip_if_unavailable.is_some() {
+        let (file, place) = (local.display().to_string(), "this machine".to_owned());
+        let gone = DistroError::NotThere { file, place, answer: "it is not a directory".to_owned() };
+        return done_without(gathering, &source, gone).map(|()| Vec::new());
     }
     if !local.is_dir() {
         let span = recipe.spans.nearest("repo").map(ToString::to_string).unwrap_or_default();
@@ -86,8 +91,16 @@ pub fn gather_repositories(gathering: &Gathering<'_>) -> Result<Vec<(RepositoryS
         all.push(match place {
             Place::Repository(source) => {
                 gathering.news.progress(&format!("checking {}", source.id));
-                let found = fetch_repository(gathering.fetcher, gathering.store, &source, news.as_ref())?;
-                (source, found)
+                match fetch_repository(gathering.fetcher, gathering.store, &source, news.as_ref()) {
+                    Ok(found) => {
+                        told_without_list(gathering, &found);
+                        (source, found)
+                    }
+                    Err(error) => {
+                        done_without(gathering, &source, error)?;
+                        continue;
+                    }
+                }
             }
             Place::Directory { source, directory } => {
                 gathering.news.progress(&format!("reading the packages of {}", source.id));
@@ -97,6 +110,25 @@ pub fn gather_repositories(gathering: &Gathering<'_>) -> Result<Vec<(RepositoryS
         });
     }
     Ok(all)
+}
+
+/// A repository whose file says that it may be missing is told and done without; of any other it is an error.
+fn done_without(gathering: &Gathering<'_>, source: &RepositorySource, error: DistroError) -> Result<(), DistroError> {
+    let Some(span) = source.skip_if_unavailable.as_ref().filter(|_| error.is_unavailable()) else { return Err(error) };
+    let message = format!("the repository `{}` cannot be reached and is done without: {error}", source.id);
+    let finding = Finding::warning("repo_file::unavailable", span, message).label("this option says so").help(
+        "what it has of the lists' packages comes from the others, or is unknown; without the option this is an error",
+    );
+    gathering.news.finding(&finding);
+    Ok(())
+}
+
+/// Says that a list of mirrors was done without.
+fn told_without_list(gathering: &Gathering<'_>, found: &Repository) {
+    let Some(problem) = &found.without_list else { return };
+    let message = format!("the list of mirrors of `{}` was done without, its own address answers: {problem}", found.id);
+    let finding = Finding::nowhere(Severity::Warning, "repo_file::list", message);
+    gathering.news.finding(&finding.help("correct `mirrorlist` or `metalink` of the repository, or remove it"));
 }
 
 /// Roots of the repositories by short name.
@@ -114,7 +146,13 @@ pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>,
     for place in places(gathering)? {
         let (Place::Repository(source) | Place::Directory { source, .. }) = place;
         let bases = if source.base.is_empty() && needs_asking {
-            fetch_repository(gathering.fetcher, gathering.store, &source, news.as_ref())?.bases
+            match fetch_repository(gathering.fetcher, gathering.store, &source, news.as_ref()) {
+                Ok(found) => found.bases,
+                Err(error) => {
+                    done_without(gathering, &source, error)?;
+                    continue;
+                }
+            }
         } else {
             source.base
         };

@@ -212,6 +212,7 @@ pub fn of_repo_file(
             exclude: entry.exclude.into_iter().chain(repo.exclude.clone()).collect(),
             include: entry.include.into_iter().chain(repo.include.clone()).collect(),
             module_hotfixes: entry.module_hotfixes || repo.module_hotfixes,
+            skip_if_unavailable: entry.skip_if_unavailable,
         });
     }
     Ok(all)

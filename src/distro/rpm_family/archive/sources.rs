@@ -24,18 +24,7 @@ pub enum Place {
 /// What stands for `$releasever` and the like: the image's own, those of `others`, those of the recipe.
 fn variables(recipe: &Recipe, others: &BTreeMap<String, String>) -> Variables {
     let image = &recipe.model.image;
-    let mut all: BTreeMap<String, String> = BTreeMap::from([
-        ("releasever".to_owned(), image.release.clone()),
-        ("basearch".to_owned(), image.arch.machine().to_owned()),
-        ("arch".to_owned(), image.arch.machine().to_owned()),
-    ]);
-    let major = image.release.split('.').next().unwrap_or_default();
-    all.insert("releasever_major".to_owned(), major.to_owned());
-    for (name, value) in others {
-        all.entry(name.clone()).or_insert_with(|| value.clone());
-    }
-    all.extend(recipe.model.repo_variables.clone());
-    Variables(all)
+    Variables::of_image(&image.release, image.arch.machine(), others, &recipe.model.repo_variables)
 }
 
 /// The repositories that the recipe names, before directories are looked into.

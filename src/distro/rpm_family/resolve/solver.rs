@@ -99,6 +99,8 @@ pub trait Solver: Sync {
     fn kernel(&self) -> &'static str;
     /// Whether its configuration has globs of names and versions for what a repository leaves out.
     fn has_globs(&self) -> bool;
+    /// Whether it finds a package by the path of any of its files.
+    fn finds_files(&self) -> bool;
     /// Exactly this package, in its words.
     fn exactly(&self, name: &str, version: &str, arch: &str) -> String;
     /// Its configuration: files below /imgbuild by path.

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use super::offline::{SAME, assert_same, run_through};
 use super::rpm_node::{QUERY, boot, copy_of, listed, locked};
+use super::rpm_words::{METAPACKAGES, assert_gone, write_metapackages};
 use super::same_bytes::Ordinary;
 use super::{Built, shared};
 use crate::corpus_rpm::corpus;
@@ -123,4 +124,13 @@ fn edits_of_a_centos_7_recipe_run_what_they_must() {
     space.edit("node.pkglist", "mokutil\n", "mokutl\n");
     let ran = space.run(&["build"]);
     assert!(ran.code != 0 && ran.err.contains("node.pkglist:11") && ran.err.contains("mokutl"), "{}", ran.err);
+    // Packages without files, as yum tells them to programs.
+    let site = space.path().join("site");
+    write_metapackages(&site, "%define _binary_payload w9.gzdio\n");
+    let site =
+        format!("[[repo]]\nid = \"site\"\nuri = \"file:{}\"\ncheck-packages = false\n\n[packages]", site.display());
+    space.edit("image.toml", "[packages]", &site);
+    space.edit("node.pkglist", "mokutl\n", METAPACKAGES);
+    space.run(&["update"]).good();
+    assert_gone(&space);
 }
