@@ -55,6 +55,16 @@ pub struct Gathering<'a> {
     pub news: &'a dyn News,
 }
 
+/// A repository that cannot be used.
+pub struct Unusable {
+    /// Which [[repo]] names it, where one does.
+    pub repo: Option<usize>,
+    /// Why.
+    pub error: DistroError,
+    /// Whether the recipe and its files are good, and what they name is not.
+    pub is_of_place: bool,
+}
+
 /// What the distribution calls the packages that imgbuild asks for by itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
@@ -330,6 +340,9 @@ pub trait PackageManager: Sync {
     /// # Errors
     /// [`DistroError`].
     fn archive<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError>;
+    /// Looks at the recipe's repositories, and gives those that cannot be used. Without `online` no server is asked:
+    /// files of the recipe and directories of this machine alone.
+    fn check(&self, gathering: &Gathering<'_>, online: bool) -> Vec<Unusable>;
     /// Roots of the repositories by the origin that the lock has.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub use inside::secrets::{Maker, SECRETS, Secret};
 pub use inside::uname::{Uname, script as uname_script};
 pub use manager::{
     Bootstrap, Gathering, Install, Layer, Names, News, PackageArchive, PackageManager, PackageSources, Pass, Relations,
-    Resolution, Solving, VENDOR_MARK, VersionOrder, Versions, manager, operations, ready_name, write_file,
+    Resolution, Solving, Unusable, VENDOR_MARK, VersionOrder, Versions, manager, operations, ready_name, write_file,
 };
 
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! Signatures of clear-signed files, judged by Sequoia's standard policy (D38).
 
+mod mistaken;
 mod packages;
 
 use std::collections::BTreeMap;
@@ -94,6 +95,9 @@ impl Keyring {
     /// # Errors
     /// A text that says what is wrong. A damaged part is an error: it might have held a revocation.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        if let Some(other) = mistaken::instead_of_certificates(bytes) {
+            return Err(other.to_owned());
+        }
         let mut certificates: BTreeMap<_, Cert> = BTreeMap::new();
         for certificate in CertParser::from_bytes(bytes).map_err(|error| chain(&error))? {
             let certificate = certificate.map_err(|error| chain(&error))?;

@@ -37,6 +37,7 @@ pub use examine::size::{SizedFile, packages as package_owners, sizes};
 pub use inside::probe::{ProbeAnswer, ProbeRequest};
 pub use inside::removal::{remove_collected, remove_inside};
 pub use inside::{LEGACY, operations};
+pub use lock::check::check_repositories;
 pub use lock::relock::{Update, update};
 pub use lock::repositories::asked as asked_repositories;
 pub use lock::state::{LockState, lock_state, requested};

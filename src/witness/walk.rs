@@ -42,6 +42,16 @@ pub enum WalkProblem {
     },
 }
 
+impl WalkProblem {
+    /// Whether it is a link below the start that leads nowhere, or back: what it could lead to is not there, or is found elsewhere.
+    pub fn is_of_link(&self, start: &Path) -> bool {
+        match self {
+            Self::Loop { .. } => true,
+            Self::Io { path, error } => path != start && error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
 /// How a walk goes.
 #[derive(Clone, Copy)]
 pub struct Walk<'a> {

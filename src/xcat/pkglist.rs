@@ -13,8 +13,17 @@ use crate::source::{Finding, Severity, SourceFile, Span};
 pub enum Flavor {
     /// Packages of the distribution.
     Packages,
+    /// The same of Debian and its kin: a suite may follow the name, as apt has it.
+    DebianPackages,
     /// Other packages: a folder in front of the name selects the repository.
     OtherPackages,
+}
+
+impl Flavor {
+    /// Whether it names the distribution's packages.
+    pub fn is_of_distribution(self) -> bool {
+        self != Self::OtherPackages
+    }
 }
 
 /// A package or group.
@@ -111,7 +120,7 @@ pub fn parse_pkglist(files: &[Arc<SourceFile>], flavor: Flavor, loader: &dyn Loa
             .map(|pass| pass.install.len() + pass.remove_before.len() + pass.remove_after.len())
             .sum();
         let errors_now = reader.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-        if before == after && errors == errors_now && flavor == Flavor::Packages && files.len() == 1 {
+        if before == after && errors == errors_now && flavor.is_of_distribution() && files.len() == 1 {
             let span = Span::new(file, 0..0);
             let finding = Finding::error("pkglist::empty", &span, format!("`{}` names no packages", file.name))
                 .help("add a package, or remove the list from the recipe");
@@ -363,7 +372,7 @@ impl Reader<'_> {
         let error = |code, message: String, help: &str| Finding::error(code, &span, message).help(help);
         // Of the distribution's packages a file or what they provide says which one is meant.
         let is_meant =
-            self.flavor == Flavor::Packages && (is_provided(word) || (word.starts_with('/') && is_path(word)));
+            self.flavor.is_of_distribution() && (is_provided(word) || (word.starts_with('/') && is_path(word)));
         if is_meant && dashes > 0 {
             let message = format!("`{word}` names no package");
             self.findings.push(error("pkglist::no_name", message, "name the package that is to be removed"));
@@ -403,7 +412,7 @@ impl Reader<'_> {
                 Flavor::OtherPackages => {
                     (format!("`{word}` is an absolute path"), "folders are relative to the otherpkgs directory")
                 }
-                Flavor::Packages => (
+                Flavor::Packages | Flavor::DebianPackages => (
                     format!("`{word}` is not the path of a file that a package has"),
                     "write it without `//`, `.` and `..`, for instance /usr/bin/less, or name the package",
                 ),
@@ -447,7 +456,13 @@ impl Reader<'_> {
             self.findings.push(error("pkglist::version", message, &help));
             return;
         }
-        if folder.is_some() && self.flavor == Flavor::Packages && dashes == 0 {
+        // `name/suite`: one folder in front of a name would look the same, and means nothing in these lists.
+        let of_suite = folder.is_some_and(|folder| !folder.contains('/'));
+        if of_suite && self.flavor == Flavor::DebianPackages && dashes == 0 {
+            self.add(Item { name: word.to_owned(), subdirectory: None, span }, 0);
+            return;
+        }
+        if folder.is_some() && self.flavor.is_of_distribution() && dashes == 0 {
             self.findings.push(
                 Finding::warning(
                     "pkglist::folder_ignored",
@@ -457,7 +472,7 @@ impl Reader<'_> {
                 .help(format!("write `{name}`, or put the line into an otherpkgs list")),
             );
         }
-        if dashes > 0 && self.flavor == Flavor::Packages {
+        if dashes > 0 && self.flavor.is_of_distribution() {
             self.findings.push(
                 Finding::warning(
                     "pkglist::removal",

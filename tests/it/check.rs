@@ -75,3 +75,123 @@ fn words_of_networks_that_the_initrd_does_not_make_are_told() {
     assert!(ran.err.contains("does not read `vlan=eth0.20:eth0`"), "{}", ran.err);
     image("\"bond=bond0:eth0,eth1:mode=802.3ad\"").good();
 }
+
+#[test]
+fn words_that_a_distribution_does_not_have_are_refused_with_what_to_write() {
+    let space = Space::new();
+    let list = |image: &str, words: &str| {
+        space.write("a.pkglist", words);
+        space.write("image.toml", &format!("[image]\nname = \"x\"\n{image}\n\n[packages]\nlists = [\"a.pkglist\"]\n"));
+        space.run(&["check"])
+    };
+    let debian = "release = \"bookworm\"\n";
+    list(debian, "curl/bookworm-backports\nsystemd=254*\nlibc6:amd64\nlinux-image-amd64/bookworm-backports\n").good();
+    for (word, told) in [
+        ("/usr/bin/less", "apt installs packages by their names"),
+        ("perl(Foo::Bar)", "libfoo-bar-perl"),
+        ("libc6:i386", "an image has packages of one"),
+        ("libc6:i386=2.36-9", "an image has packages of one"),
+    ] {
+        let ran = list(debian, &format!("bash\n{word}\n"));
+        assert_eq!(ran.code, 1, "{word}: {}", ran.err);
+        assert!(ran.err.contains("a.pkglist:2:1") && ran.err.contains(told), "{word}: {}", ran.err);
+    }
+    let rocky = "distro = \"rocky\"\nrelease = \"9\"\n\n[[repo]]\nuri = \"http://h/\"\ncheck-packages = false\n";
+    list(rocky, "/usr/bin/less\nperl(Foo::Bar)\nglibc.i686\n").good();
+    let ran = list(rocky, "bash\n/usr/../less\n");
+    assert!(ran.code == 1 && ran.err.contains("a.pkglist:2:1") && ran.err.contains("/usr/bin/less"), "{}", ran.err);
+    assert!(!ran.err.contains("otherpkgs"), "{}", ran.err);
+}
+
+/// A recipe of an RPM distribution with a [[repo]], checked.
+fn with_repo(space: &Space, repo: &str) -> Ran {
+    space.write(
+        "image.toml",
+        &format!("[image]\nname = \"x\"\ndistro = \"rocky\"\nrelease = \"9\"\n\n[[repo]]\n{repo}\n"),
+    );
+    space.run(&["check"])
+}
+
+#[test]
+fn repositories_of_this_machine_and_their_files_are_looked_at() {
+    let space = Space::new();
+    let folder = space.path().join("r");
+    let repo = format!("uri = \"file:{}\"\ncheck-packages = false", folder.display());
+    let fails = |ran: Ran, words: &[&str]| {
+        let said = ran.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        words.iter().for_each(|word| assert!(said.contains(word), "`{word}` is not in {}", ran.err));
+    };
+    fails(with_repo(&space, &repo), &["image.toml:7:7", "is not a directory", "correct the `uri`"]);
+    space.write("r/notes", "");
+    let ran = with_repo(&space, &repo).good();
+    assert!(ran.err.contains("has no `repodata` and no packages"), "{}", ran.err);
+    space.write("r/repodata/repomd.xml", "<html>");
+    fails(with_repo(&space, &repo), &["repodata/repomd.xml"]);
+    let primary = "<metadata packages=\"0\"></metadata>";
+    let repomd = format!(
+        "<repomd><data type=\"primary\"><checksum type=\"sha256\">{}</checksum><location href=\"repodata/p.xml\"/><size>{}</size></data></repomd>",
+        imgbuild::digest::Sha256::of(primary.as_bytes()),
+        primary.len()
+    );
+    space.write("r/repodata/repomd.xml", &repomd);
+    fails(with_repo(&space, &repo), &["`repodata/p.xml` is not at file:"]);
+    space.write("r/repodata/p.xml", "half");
+    fails(with_repo(&space, &repo), &["it has 4 bytes"]);
+    space.write("r/repodata/p.xml", primary);
+    with_repo(&space, &repo).good();
+    // Files of repositories: as the build reads them.
+    space.write("site.repo", "[site repo]\nbaseurl=http://h/\n[off x]\nenabled=0\nbaseurl=http://h/$unset\n");
+    fails(with_repo(&space, "file = \"site.repo\""), &["site.repo:1:1", "`site repo` is not a repository's name"]);
+    space.write("site.repo", "[site]\nbaseurl=http://h/$unset\ngpgcheck=0\n");
+    fails(with_repo(&space, "file = \"site.repo\""), &["site.repo:2:1", "`unset` has no value"]);
+    space.write("site.repo", "[site]\nbaseurl=http://h/\n");
+    fails(with_repo(&space, "file = \"site.repo\""), &["`site` of site.repo is to be checked and names no keys"]);
+    // What only a server knows is not asked for.
+    space.write("site.repo", "[site]\nbaseurl=http://127.0.0.1:1/\ngpgcheck=0\n");
+    with_repo(&space, "file = \"site.repo\"").good();
+    let ran = space.run(&["check", "--online"]);
+    fails(ran, &["image.toml:7:8", "cannot download `repomd.xml`"]);
+    assert!(!space.store().exists(), "check made a store");
+}
+
+#[test]
+fn debian_archives_files_of_them_and_their_keys_are_looked_at() {
+    let space = Space::new();
+    let check = |repo: &str| {
+        space.write("image.toml", &format!("[image]\nname = \"x\"\nrelease = \"bookworm\"\n\n[[repo]]\n{repo}\n"));
+        space.run(&["check"])
+    };
+    let fails = |ran: Ran, words: &[&str]| {
+        let said = ran.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        words.iter().for_each(|word| assert!(said.contains(word), "`{word}` is not in {}", ran.err));
+    };
+    space.write("site.list", "deb http://h/debian bookworm main\ndeb cdrom:x bookworm main\n");
+    fails(check("file = \"site.list\""), &["site.list:2:1", "is not an address that can be used"]);
+    space.write("site.list", "deb [signed-by=keys/site.gpg] http://h/debian bookworm main\n");
+    fails(check("file = \"site.list\""), &["keys/site.gpg", "No such file"]);
+    space.write("keys/site.gpg", "<!DOCTYPE html>\n<html><title>404</title></html>\n");
+    fails(check("file = \"site.list\""), &["keys/site.gpg", "it is a page of the web"]);
+    space.write("keys/site.gpg", "\0\0\0\u{20}\u{1}\u{1}\0\u{2}KBXf\0\0\0\0");
+    fails(check("file = \"site.list\""), &["it is a keybox of GnuPG", "--export --armor"]);
+    let uri = "uri = \"http://h/\"\nsuites = [\"x\"]\ncomponents = [\"main\"]\nsigned-by = \"keys/site.gpg\"";
+    fails(check(uri), &["image.toml:9:13", "it is a keybox of GnuPG"]);
+    // Directories of this machine: flat and trusted, and with suites.
+    let flat = format!("uri = \"file:{}\"\nsuites = [\"sub/dir/\"]\ntrusted = true", space.path().join("a").display());
+    fails(check(&flat), &["image.toml:6:7", "no Release file and no Packages"]);
+    space.write("a/sub/dir/Packages", "");
+    check(&flat).good();
+    let trusted = flat.replace("suites = [\"sub/dir/\"]", "suites = [\"x\"]\ncomponents = [\"main\"]");
+    space.write(
+        "a/dists/x/Release",
+        "Codename: x\nComponents: main\nSHA256:\n e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 0 main/binary-amd64/Packages\n",
+    );
+    fails(check(&trusted), &["main/binary-amd64/Packages", "the Release file names it"]);
+    space.write("a/dists/x/main/binary-amd64/Packages", "");
+    check(&trusted).good();
+    space.edit("a/dists/x/Release", "Codename: x\n", "Codename: x\nValid-Until: Sat, 17 May 2025 09:45:39 UTC\n");
+    fails(check(&trusted), &["was valid until Sat, 17 May 2025", "check-valid-until = false"]);
+    check(&format!("{trusted}\ncheck-valid-until = false")).good();
+    assert!(!space.store().exists(), "check made a store");
+}

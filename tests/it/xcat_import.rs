@@ -11,6 +11,7 @@ fn site() -> Space {
     let space = Space::example("xcat-site");
     let packages = space.path().join("install/post/otherpkgs/debian12/x86_64/local");
     std::fs::create_dir_all(packages).unwrap();
+    std::fs::create_dir_all(space.path().join("install/rocky9.4/x86_64")).unwrap();
     space
 }
 
@@ -55,6 +56,12 @@ fn a_sites_tree_becomes_a_workspace_without_errors() {
     let document: serde_json::Value = serde_json::from_str(&import(&space, &["--json"]).good().out).unwrap();
     crate::schemas::assert_valid("import", &document);
     assert_eq!((&document["format_version"], &document["osimages"][0]["state"]), (&"1.0".into(), &"same".into()));
+    // Media that this machine does not have are said, and the images that need them cannot be built here.
+    std::fs::remove_dir(space.path().join("install/rocky9.4/x86_64")).unwrap();
+    let ran = space.run(&["import", "xcat", ".", "--into", "other"]).good();
+    assert!(ran.out.contains("install/rocky9.4/x86_64 is not a directory of this host"), "{}", ran.out);
+    assert!(ran.err.contains("imgbuild check finds errors in rocky9.4-x86_64-netboot-compute"), "{}", ran.err);
+    assert_eq!(inside(&space, "other", &["check"]).code, 1);
 }
 
 #[test]

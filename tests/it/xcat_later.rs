@@ -25,6 +25,9 @@ fn site(more: &str) -> Space {
 }
 
 fn write(space: &Space, more: &str) {
+    let media = space.path().join("install/rocky9.4/x86_64");
+    std::fs::create_dir_all(&media).unwrap();
+    let more = format!("    pkgdir={}\n{more}", media.display());
     space.write("i.stanza", &stanza(&more.replace("/L/", &format!("{}/L/", space.path().display()))));
 }
 
@@ -285,7 +288,8 @@ fn what_statelite_tables_the_site_table_and_shipped_lists_say_is_kept_and_found(
     space
         .write("share/xcat/netboot/rocky/compute.rocky9.x86_64.pkglist", "bash\n")
         .write("share/xcat/netboot/rocky/compute.pkglist", "dash\n")
-        .write("i.stanza", &stanza("    exlist=\n").replace("provmethod=netboot", "provmethod=statelite"))
+        .write("media/notes", "")
+        .write("i.stanza", &stanza(&format!("    exlist=\n    pkgdir={}\n", space.path().join("media").display())).replace("provmethod=netboot", "provmethod=statelite"))
         .write("litefile.csv", "#image,file,options,comments,disable\n\"ALL\",\"/etc/ssh/\",\"\",,\n\"other\",\"/x\",\"tmpfs\",,\n\"i\",\"/var/\",\"tmpfs\",,\"yes\"\n")
         .write("site.csv", "#key,value,comments,disable\n\"timezone\",\"Europe/Berlin\",,\n");
     let ran = space.run(&["import", "xcat", ".", "--into", "w"]).good();

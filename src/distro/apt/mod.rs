@@ -28,7 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::distro::{
-    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, VersionOrder, Versions,
+    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, Unusable, VersionOrder,
+    Versions,
 };
 use crate::recipe::{Base, Distro, Recipe};
 use crate::sandbox::Namespace;
@@ -117,7 +118,7 @@ impl PackageManager for Apt {
     }
 
     fn plain_name<'a>(&self, item: &'a str) -> &'a str {
-        item.split('=').next().unwrap_or(item)
+        item.split(['=', '/', ':']).next().unwrap_or(item)
     }
 
     fn package_files(&self, directory: &Path) -> Result<Vec<PathBuf>, DistroError> {
@@ -126,6 +127,10 @@ impl PackageManager for Apt {
 
     fn archive<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError> {
         Ok(Box::new(archive::gather::gather(gathering)?))
+    }
+
+    fn check(&self, gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
+        archive::check::check(gathering, online)
     }
 
     fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::archive::source::below;
+use super::archive::words::{of_suite, of_version};
 use super::query::{Prepare, QueryAnswer, QueryRequest};
 use super::{Archive, PinnedPackage, SuiteRelease};
 use crate::digest::{Digest, Sha256};
@@ -324,21 +325,23 @@ impl Resolver<'_> {
         let mut unknown = Vec::new();
         let providers = std::cell::OnceCell::new();
         for item in &pass.install {
-            if item.starts_with(['?', '~']) || item.contains('*') {
+            let asked = item.split('=').next().unwrap_or(item);
+            if item.starts_with(['?', '~']) || asked.contains('*') {
                 continue;
             }
             if item.contains('/') {
                 if self.in_folder(item).is_none() {
-                    unknown.push(item.clone());
+                    unknown.extend(of_suite(self.archive, self.suites, item).err().map(|hint| (item.clone(), hint)));
                 }
                 continue;
             }
             let name = plain_name(item);
-            if self.archive.candidates(name).is_empty()
-                && !installed.contains_key(name)
-                && !providers.get_or_init(|| self.archive.providers()).contains_key(name)
-            {
-                unknown.push(name.to_owned());
+            if self.archive.candidates(name).is_empty() {
+                let is_known = installed.contains_key(name)
+                    || providers.get_or_init(|| self.archive.providers()).contains_key(name);
+                unknown.extend((!is_known).then(|| (name.to_owned(), None)));
+            } else if let Err(hint) = of_version(self.archive, item) {
+                unknown.push((item.clone(), Some(hint)));
             }
         }
         if unknown.is_empty() { Ok(()) } else { Err(unknown_names(self.archive, unknown)) }
@@ -367,12 +370,15 @@ impl Resolver<'_> {
     }
 }
 
-/// What is said of names that no archive has.
-pub fn unknown_names(archive: &Archive, unknown: Vec<String>) -> DistroError {
+/// What is said of names that no archive has, each with what is known of it.
+pub fn unknown_names(archive: &Archive, unknown: Vec<(String, Option<String>)>) -> DistroError {
     let names = archive.names();
-    let hint = |name: String| {
-        let near = nearest(&name, names.iter().copied());
-        let hint = (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")));
+    let hint = |(name, hint): (String, Option<String>)| {
+        let near = || {
+            let near = nearest(&name, names.iter().copied());
+            (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
+        };
+        let hint = hint.or_else(near);
         (name, hint)
     };
     DistroError::unknown_packages(
@@ -387,10 +393,13 @@ pub fn is_asked(candidate: &super::Candidate<'_>, item: &str) -> bool {
     match item {
         "?essential" => candidate.field("Essential") == Some("yes"),
         "~prequired" => candidate.field("Priority") == Some("required"),
-        pattern if pattern.contains(['*', '?']) => {
-            globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
-        }
-        item => plain_name(item) == name,
+        item => match plain_name(item) {
+            pattern if pattern.contains(['*', '?']) => {
+                globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
+            }
+            // Of `folder/name` and of `name/suite` one is the name; no package is called as a folder or a suite is.
+            plain => plain == name || item.split_once('/').is_some_and(|(first, _)| first == name),
+        },
     }
 }
 

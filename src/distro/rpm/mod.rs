@@ -12,7 +12,7 @@ mod zchunk;
 pub use crate::xml::{Event, Reader};
 pub use metadata::checksum::Checksum;
 pub use metadata::comps::{Comps, Environment, Group, GroupPackage, PackageKind};
-pub use metadata::fetch::{ending, fetch_package, fetch_repository, from_zchunk, read_repository};
+pub use metadata::fetch::{ending, fetch_package, fetch_repository, from_zchunk, look_at, read_repository};
 pub use metadata::filelists::paths_of;
 pub use metadata::mirrors::{Metalink, read_metalink, read_mirrorlist};
 pub use metadata::modules::{Modules, Stream, StreamChoice, hide_modular};

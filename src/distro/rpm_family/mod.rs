@@ -25,8 +25,8 @@ use super::inside::plain::PlainRequest;
 use super::inside::uname::Uname;
 use super::rpm::{self, RpmFile, RpmRoot};
 use super::{
-    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, VersionOrder, Versions,
-    ready_name,
+    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, Unusable, VersionOrder,
+    Versions, ready_name,
 };
 use crate::recipe::{Accounts, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
@@ -124,6 +124,10 @@ impl PackageManager for RpmFamily {
 
     fn archive<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError> {
         Ok(Box::new(archive::gather::gather(self.0, gathering)?))
+    }
+
+    fn check(&self, gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
+        archive::check::check(gathering, online)
     }
 
     fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {

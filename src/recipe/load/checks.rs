@@ -11,7 +11,18 @@ use crate::source::{Finding, Span, nearest};
 use crate::witness;
 use crate::xcat::{PackageList, matches};
 
+/// Debian's name of a CPU; those that are not here have their own.
+fn debian_name(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "ppc64le" => "ppc64el",
+        other => other,
+    }
+}
+
 impl Reader<'_> {
+    /// What lists say in the words of RPM, and what of Debian's an image cannot have.
     pub(super) fn refuse_words_of_rpm(&mut self, list: &mut PackageList) {
         if self.model.image.distro.family() != Family::Debian {
             return;
@@ -32,6 +43,14 @@ impl Reader<'_> {
             } else if shown.contains('(') {
                 let help = "name the package, for instance libfoo-bar-perl for Perl's Foo::Bar".to_owned();
                 (format!("`{shown}` is what an RPM package provides, and Debian's packages provide plain names"), help)
+            } else if let Some((name, foreign)) =
+                shown.split_once('=').map_or(&**shown, |(name, _)| name).split_once(':')
+                && !["any", "native", "all", debian_name(self.model.image.arch.machine())].contains(&foreign)
+            {
+                let help = format!(
+                    "write `{name}` for the image's own; programs of another one come by a synced tree or a postinstall script, with all that they need"
+                );
+                (format!("`{shown}` is of the architecture `{foreign}`, and an image has packages of one"), help)
             } else {
                 continue;
             };

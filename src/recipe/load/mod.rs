@@ -25,7 +25,7 @@ use super::parts::mounts::{Export, Mount, read_exports, read_fstab};
 use super::parts::node_support::{NodeSupport, node_support};
 use super::parts::services::{Unit, read_units};
 use super::parts::sync::expand;
-use super::{LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspace, check_against_schema};
+use super::{Family, LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspace, check_against_schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
@@ -299,8 +299,12 @@ impl Reader<'_> {
     fn read(mut self) -> Loaded {
         let model = self.model.clone();
         let lists = self.texts("packages.lists", &model.packages.lists);
-        let mut packages = parse_pkglist(&lists, Flavor::Packages, &self.paths);
-        self.inline("packages.install", &model.packages.install, &mut packages, Flavor::Packages);
+        let flavor = match model.image.distro.family() {
+            Family::Debian => Flavor::DebianPackages,
+            Family::RedHat | Family::Suse => Flavor::Packages,
+        };
+        let mut packages = parse_pkglist(&lists, flavor, &self.paths);
+        self.inline("packages.install", &model.packages.install, &mut packages, flavor);
         self.refuse_words_of_rpm(&mut packages);
         let kernel_in_list = lift_kernels(model.image.distro, &mut packages);
         self.findings.append(&mut packages.findings);

@@ -1,5 +1,6 @@
 //! image.lock: whether it is up to date with the recipe, and resolving anew.
 
+pub mod check;
 pub mod local_files;
 pub mod origin;
 pub mod package_request;

@@ -6,7 +6,7 @@ use super::parts;
 use super::state::requested;
 use crate::digest::Sha256;
 use crate::distro::manager;
-use crate::recipe::{Lock, LockedPass, PinnedPackage, Recipe};
+use crate::recipe::{Lock, LockedPass, PassRole, PinnedPackage, Recipe};
 
 /// The version of a package that is not resolved yet.
 pub const UNKNOWN: &str = "?";
@@ -25,10 +25,10 @@ pub fn supposed(recipe: &Recipe, lock: &Lock) -> Option<Lock> {
             .pass(&wanted.name)
             .cloned()
             .unwrap_or_else(|| LockedPass { name: wanted.name.clone(), ..LockedPass::default() });
-        let parts = lock.parts(&wanted.name);
+        let (parts, role) = (lock.parts(&wanted.name), wanted.role());
         let pass = supposed_pass(recipe, known, wanted, &earlier);
         earlier.extend(pass.packages.iter().map(|package| package.name.clone()));
-        passes.extend(parts::as_before(pass, &parts, |item| name_of(recipe, item)));
+        passes.extend(parts::as_before(pass, &parts, |item| name_of(recipe, role, item)));
     }
     Some(Lock {
         minor: asked.minor,
@@ -40,15 +40,19 @@ pub fn supposed(recipe: &Recipe, lock: &Lock) -> Option<Lock> {
     })
 }
 
-/// The name of a package in `folder/name=version`.
-fn name_of(recipe: &Recipe, item: &str) -> String {
-    let last = item.rsplit('/').next().unwrap_or(item);
-    manager(recipe).plain_name(last).to_owned()
+/// The name of a package in `folder/name=version` of otherpkgs, or in what other lists say.
+fn name_of(recipe: &Recipe, role: PassRole, item: &str) -> String {
+    let name = match role {
+        PassRole::Otherpkgs => item.rsplit('/').next().unwrap_or(item),
+        _ => item,
+    };
+    manager(recipe).plain_name(name).to_owned()
 }
 
 fn supposed_pass(recipe: &Recipe, known: LockedPass, wanted: LockedPass, earlier: &[String]) -> LockedPass {
     let manager = manager(recipe);
-    let name_of = |item: &str| name_of(recipe, item);
+    let role = wanted.role();
+    let name_of = |item: &str| name_of(recipe, role, item);
     let mut packages = known.packages;
     let gone = known.install.iter().filter(|item| !wanted.install.contains(item)).map(|item| name_of(item));
     let gone: Vec<String> = gone.chain(wanted.remove.clone()).collect();

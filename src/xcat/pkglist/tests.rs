@@ -94,7 +94,7 @@ fn read(files: &[&str], flavor: Flavor) -> String {
 
 #[test]
 fn vectors_of_package_lists() {
-    use Flavor::{OtherPackages as O, Packages as P};
+    use Flavor::{DebianPackages as D, OtherPackages as O, Packages as P};
     let table: &[(&str, &[&str], Flavor, &str)] = &[
         ("P1", &["bash\nkernel\n"], P, "[bash kernel]"),
         ("P2", &["bash,kernel\n"], P, "[bash kernel]"),
@@ -115,6 +115,13 @@ fn vectors_of_package_lists() {
         ("P16", &["-sub/dir/pkg\n"], O, "[] pre[pkg]"),
         ("P17", &["xcat/xcat-core/xCATsn\n"], O, "[xcat/xcat-core:xCATsn]"),
         ("P18", &["xcat/xcat-core/xCATsn\n"], P, "[xCATsn] W:pkglist::folder_ignored"),
+        // Beyond the reference: a suite, as apt-get has it.
+        (
+            "P18",
+            &["curl/stable-backports\n-a/b\nx/y/z\n"],
+            D,
+            "[curl/stable-backports z] pre[b] W:pkglist::removal W:pkglist::folder_ignored",
+        ),
         ("P19", &["xcat/xcat-core/\n"], O, "E:pkglist::ends_in_slash"),
         ("P20", &["/abs/dir/pkg\n"], O, "E:pkglist::absolute"),
         // Beyond the reference: what dnf and zypper take in the place of a name.

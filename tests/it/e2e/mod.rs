@@ -1,5 +1,6 @@
 //! Real images from a real mirror, booted in QEMU.
 
+mod apt_words;
 mod boot_failures;
 mod build_failures;
 mod cache;

@@ -213,6 +213,8 @@ pub struct Archive {
     packages: BTreeMap<String, Arc<Vec<u8>>>,
     /// The suite's name in the Release file.
     pub codename: String,
+    /// Its folder below dists.
+    pub suite: String,
     /// Whether the Release file also lists the index in plain form, as archives do.
     pub plain: bool,
     /// More lines of the Release file.
@@ -243,6 +245,7 @@ impl Archive {
                 stanzas: String::new(),
                 packages: BTreeMap::new(),
                 codename: "bookworm".to_owned(),
+                suite: "bookworm".to_owned(),
                 plain: true,
                 fields: String::new(),
                 signer: Signer::Known,
@@ -303,7 +306,8 @@ impl Archive {
             Flat::Weak => "MD5Sum",
             _ => "SHA256",
         };
-        let mut release = format!("Origin: test\n{field}:\n");
+        let by_hash = if form == Flat::Lzma { "Acquire-By-Hash: yes\n" } else { "" };
+        let mut release = format!("Origin: test\n{by_hash}{field}:\n");
         for (name, bytes) in [("Packages", text.as_bytes()), (name_of_index, &index)] {
             let digest = match form {
                 Flat::Lzma => digest_by("sha512sum", bytes),
@@ -314,7 +318,10 @@ impl Archive {
         }
         let mut files: BTreeMap<String, Arc<Vec<u8>>> = BTreeMap::new();
         let mut put = |name: &str, bytes: Vec<u8>| files.insert(format!("{folder}/{name}"), Arc::new(bytes));
-        put(name_of_index, index);
+        match form {
+            Flat::Lzma => put(&format!("by-hash/SHA512/{}", digest_by("sha512sum", &index)), index),
+            _ => put(name_of_index, index),
+        };
         for (path, bytes) in &self.packages {
             put(path.rsplit('/').next().unwrap(), bytes.to_vec());
         }
@@ -343,8 +350,8 @@ impl Archive {
             Signer::Stranger => keys().sign("stranger@example.invalid", &release),
         };
         let mut files = self.packages.clone();
-        files.insert("dists/bookworm/InRelease".to_owned(), Arc::new(signed));
-        files.insert(format!("dists/bookworm/{INDEX}"), Arc::new(index));
+        files.insert(format!("dists/{}/InRelease", self.suite), Arc::new(signed));
+        files.insert(format!("dists/{}/{INDEX}", self.suite), Arc::new(index));
         files
     }
 }
@@ -356,7 +363,7 @@ pub enum Flat {
     InRelease,
     /// The same, with an index in bzip2 alone.
     Bzip2,
-    /// The same, with one in LZMA alone, and SHA-512.
+    /// The same, with one in LZMA alone, under its SHA-512 alone.
     Lzma,
     /// The same with MD5 alone.
     Weak,
@@ -459,6 +466,8 @@ impl Keys {
 pub struct Deb {
     /// Name.
     pub name: String,
+    /// Version; empty: 1.0.
+    pub version: &'static str,
     /// More lines of its control file.
     pub fields: String,
     /// Scripts by name, without their first line.
@@ -484,6 +493,15 @@ impl Deb {
         self
     }
 
+    /// Of another version than 1.0.
+    pub fn of_version(self, version: &'static str) -> Self {
+        Self { version, ..self }
+    }
+
+    fn version(&self) -> &str {
+        if self.version.is_empty() { "1.0" } else { self.version }
+    }
+
     /// With more lines in its control file.
     pub fn fields(mut self, lines: &str) -> Self {
         self.fields.push_str(lines);
@@ -493,7 +511,7 @@ impl Deb {
     /// Where an archive has it.
     pub fn pool_path(&self) -> String {
         // Of one, a name that needs escapes: an epoch as some archives write it, and what object stores mistake.
-        let version = if self.name == "site-escaped" { "0%3a1.0+x~y" } else { "1.0" };
+        let version = if self.name == "site-escaped" { "0%3a1.0+x~y" } else { self.version() };
         format!("pool/main/{}_{version}_all.deb", self.name)
     }
 
@@ -503,8 +521,10 @@ impl Deb {
         let debian = root.path().join("DEBIAN");
         std::fs::create_dir_all(&debian).unwrap();
         let control = format!(
-            "Package: {}\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody <n@example.invalid>\n{}Description: x\n",
-            self.name, self.fields
+            "Package: {}\nVersion: {}\nArchitecture: all\nMaintainer: nobody <n@example.invalid>\n{}Description: x\n",
+            self.name,
+            self.version(),
+            self.fields
         );
         std::fs::write(debian.join("control"), control).unwrap();
         let put = |path: PathBuf, bytes: &[u8]| {

@@ -19,7 +19,7 @@ fn origin(space: &Space, name: &str) -> String {
 }
 
 /// The tiny image with a package of the site wanted, and one more repository beside the host's.
-fn with_repo(wanted: &str, repo: &str) -> Space {
+pub fn with_repo(wanted: &str, repo: &str) -> Space {
     // Everything else comes from an archive with nothing but that: the host's takes seconds to resolve in.
     static REST: OnceLock<Mirror> = OnceLock::new();
     let rest = REST.get_or_init(|| {

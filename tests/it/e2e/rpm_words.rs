@@ -149,6 +149,12 @@ fn repo_files_are_read_as_dnf_reads_them() {
         assert!(words.contains(word), "`{word}` is not in {}", ran.err);
     }
     assert!(locked(&space).contains(&("site-app".to_owned(), "site-10-z".to_owned())), "{:?}", locked(&space));
+    // A version that no repository has: what there is.
+    space.write("few.pkglist", "rpm\nsite-app-9.9\n");
+    let ran = space.run(&["update"]);
+    assert!(ran.code == 1 && flat(&ran).contains("of `site-app` there is 1-1 (site-10-z)"), "{} {}", ran.code, ran.err);
+    assert!(flat(&ran).contains("few.pkglist:2:1"), "{}", ran.err);
+    space.write("few.pkglist", "rpm\nsite-app\n");
     // Without the option it is an error.
     space.edit("site.repo", "skip_if_unavailable=1", "");
     let ran = space.run(&["update"]);

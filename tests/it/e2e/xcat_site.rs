@@ -13,6 +13,8 @@ fn boot_a_site_moves_in_and_its_node_runs_its_postscripts() {
     let space = Space::example("xcat-site").with_store(&store());
     let made = std::process::Command::new("sh").arg(space.path().join("make-packages")).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    // The media of the site's other image.
+    std::fs::create_dir_all(space.path().join("install/rocky9.4/x86_64")).unwrap();
     let rootimgdir = space.path().join("netboot");
     space.edit("linuximage.csv", "/install/netboot/debian12/x86_64/compute", rootimgdir.to_str().unwrap());
     let ran = space.run(&["import", "xcat", ".", "--into", "."]).good();

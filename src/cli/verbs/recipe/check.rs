@@ -6,9 +6,10 @@ use serde_json::json;
 use crate::cli::Exit;
 use crate::cli::output::documents::{CheckDocument, CheckedImage, ReportedFinding};
 use crate::cli::output::render;
-use crate::cli::setup::{print_findings, read_selection};
+use crate::cli::setup::{name_from, print_findings, read_selection};
 use crate::recipe::{Selected, read_list};
 use crate::source::{Finding, Severity, Span};
+use crate::stage::check_repositories;
 use crate::xcat::{Flavor, Item, Loader, parse_exlist, parse_pkglist, parse_synclist};
 
 /// Arguments of `check`.
@@ -21,6 +22,12 @@ pub struct Arguments {
     /// --as, the list
     #[arg(value_name = "IMAGE|FILE", required_if_eq_any([("kind", "pkglist"), ("kind", "otherpkgs"), ("kind", "exlist"), ("kind", "synclist")]))]
     pub names: Vec<String>,
+    /// Ask the servers of the repositories, too: whether they answer, have what is asked for, and are signed well
+    #[arg(long, conflicts_with = "kind")]
+    pub online: bool,
+    /// With --online, the mirror in place of the recipe's `source = "host"` or "distribution"
+    #[arg(long, value_name = "URL", env = "IMGBUILD_MIRROR")]
+    pub mirror: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -48,7 +55,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
         return check_list(arguments, own, kind, std::path::Path::new(file));
     }
-    let selected = read_selection(arguments, &own.names).map(with_locks);
+    let selected = checked(arguments, &own.names, own.mirror.as_deref(), own.online);
     let (findings, good, broken, is_several) = match &selected {
         Ok(selected) => {
             let good = selected.recipes.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
@@ -104,6 +111,51 @@ fn with_locks(mut selected: Selected) -> Selected {
         }
     });
     selected.findings.extend(findings);
+    selected.broken.extend(broken);
+    selected.broken.sort_unstable();
+    selected
+}
+
+/// Reads images and all that they name; those that cannot be built are broken.
+///
+/// # Errors
+/// What stands in the way of knowing their names.
+pub fn checked(
+    arguments: &crate::cli::Arguments,
+    names: &[String],
+    mirror: Option<&str>,
+    online: bool,
+) -> Result<Selected, Vec<Finding>> {
+    let selected = read_selection(arguments, names).map(with_locks)?;
+    Ok(with_repositories(selected, mirror, online))
+}
+
+/// The same; images whose repositories cannot be used are broken too.
+fn with_repositories(mut selected: Selected, mirror: Option<&str>, online: bool) -> Selected {
+    let (mut findings, mut broken) = (Vec::new(), Vec::new());
+    selected.recipes.retain(|recipe| {
+        let is_locked = matches!(recipe.lock(), Ok(Some(_)));
+        let found = check_repositories(recipe, mirror, online, is_locked);
+        let is_good = !found.iter().any(|finding| finding.severity == Severity::Error);
+        findings.extend(found);
+        if !is_good {
+            broken.push(recipe.model.image.name.clone());
+        }
+        is_good
+    });
+    if findings.is_empty() {
+        return selected;
+    }
+    if let Some(workspace) = selected.workspace.as_deref().filter(|_| selected.is_several) {
+        name_from(&workspace.root, &mut findings);
+    }
+    for finding in findings {
+        // Images of a workspace may name the same file.
+        if !selected.findings.iter().any(|known| known.message == finding.message && known.span == finding.span) {
+            selected.findings.push(finding);
+        }
+    }
+    selected.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     selected.broken.extend(broken);
     selected.broken.sort_unstable();
     selected

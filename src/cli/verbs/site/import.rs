@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{print_findings, read_selection};
+use crate::cli::setup::print_findings;
 use crate::cli::verbs::keeping::store::carry;
+use crate::cli::verbs::recipe::check::checked;
 use crate::recipe::{WORKSPACE_FILE, plain};
 use crate::site::bundle::{BundleError, BundleImport, import_bundle};
 use crate::site::definitions;
@@ -289,7 +290,7 @@ pub fn check(arguments: &crate::cli::Arguments, into: &std::path::Path) {
     // `--into .` has no part left.
     let inside = arguments.for_directory(if into.as_os_str().is_empty() { std::path::Path::new(".") } else { &into });
     let shown = inside.directory.join(WORKSPACE_FILE);
-    match read_selection(&inside, &[]) {
+    match checked(&inside, &[], None, false) {
         Ok(selected) if selected.broken.is_empty() => {
             render::say(&format!(
                 "{}: imgbuild check finds no error in {} images",

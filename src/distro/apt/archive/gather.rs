@@ -68,7 +68,10 @@ pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, Dist
 }
 
 /// A suite that the archive does not have, and that the recipe does not name, is told and left out.
-fn unless_optional<T>(
+///
+/// # Errors
+/// Any other.
+pub fn unless_optional<T>(
     found: Result<T, DistroError>,
     source: &Source,
     recipe: &Recipe,
@@ -121,6 +124,20 @@ pub struct AptArchive {
 /// # Errors
 /// [`DistroError`].
 pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
+    let repos = &gathering.recipe.model.repo;
+    let is_of_host = repos.is_empty() || repos.iter().any(|repo| repo.source.is_some());
+    let pins = if is_of_host && gathering.places.vendor.is_none() {
+        HostSources::pins(Path::new("/etc/apt"))
+    } else {
+        Vec::new()
+    };
+    if let Some(first) = pins.first() {
+        let message = format!("this host's pins ({}) do not count for images", first.display());
+        gathering.news.finding(
+            &Finding::nowhere(Severity::Note, "distro::pins", message)
+                .help("say in the list which version is meant: `name/suite`, `name=version`, or `name=1.2*`"),
+        );
+    }
     let found = suites(gathering, "checking")?;
     let suites: Vec<SuiteRelease> = found.into_iter().map(|(_, release)| release).collect();
     let mut archive = Archive::default();
@@ -183,8 +200,8 @@ impl PackageArchive for AptArchive {
     }
 
     fn check_names(&self, names: &[String]) -> Result<(), DistroError> {
-        let unknown: Vec<String> =
-            names.iter().filter(|name| self.archive.candidates(name).is_empty()).cloned().collect();
+        let unknown = names.iter().filter(|name| self.archive.candidates(name).is_empty());
+        let unknown: Vec<(String, Option<String>)> = unknown.map(|name| (name.clone(), None)).collect();
         if unknown.is_empty() { Ok(()) } else { Err(unknown_names(&self.archive, unknown)) }
     }
 

@@ -42,9 +42,22 @@ pub struct Named {
 /// # Errors
 /// [`DistroError`] for files or keyrings that cannot be used.
 pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
+    let mut all: Vec<Named> = Vec::new();
+    for index in 0..gathering.recipe.model.repo.len() {
+        all.extend(of_one(gathering, index)?);
+    }
+    call(gathering.recipe, &mut all);
+    Ok(all)
+}
+
+/// The archives of one [[repo]], before they get names of their own.
+///
+/// # Errors
+/// As [`named`].
+pub fn of_one(gathering: &Gathering<'_>, index: usize) -> Result<Vec<Named>, DistroError> {
     let recipe = gathering.recipe;
     let mut all: Vec<Named> = Vec::new();
-    for (index, repo) in recipe.model.repo.iter().enumerate() {
+    if let Some(repo) = recipe.model.repo.get(index) {
         let own = match recipe.keyrings.get(index).and_then(Option::as_ref) {
             Some(path) => Some(keyring(path)?),
             None => None,
@@ -92,13 +105,18 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
             all.push(Named { repo: index, source, keyring });
         }
     }
+    Ok(all)
+}
+
+/// Gives archives names of their own where their suites are not.
+fn call(recipe: &Recipe, all: &mut [Named]) {
     // `./` and `stable` are names that many archives have; those of the release are the host's, where it is asked, too.
     let mut seen = BTreeSet::new();
     if recipe.model.repo.iter().any(|repo| repo.source.is_some()) {
         let release = &recipe.model.image.release;
         seen.extend(["", "-updates", "-security", "-backports"].map(|ending| format!("{release}{ending}")));
     }
-    for one in &mut all {
+    for one in all {
         let id = id_of(&recipe.model.repo[one.repo], one.repo);
         let is_taken = |source: &Source, seen: &BTreeSet<String>| {
             source
@@ -113,7 +131,6 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
         }
         seen.extend(one.source.suites.iter().map(|suite| one.source.origin(suite)));
     }
-    Ok(all)
 }
 
 /// The archives of a file of the recipe, for the image's architecture.

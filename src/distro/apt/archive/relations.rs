@@ -35,7 +35,11 @@ pub fn relations(archive: &Archive, packages: &[PinnedPackage], install: &[Strin
     let meant = |item: &String| {
         let of_it = |at: &usize| is_asked(&candidates[*at], item);
         let own: Vec<usize> = (0..packages.len()).filter(of_it).collect();
-        if own.is_empty() { all(plain_name(item)) } else { own }
+        if !own.is_empty() {
+            return own;
+        }
+        let of_suite = item.split_once('/').map(|(name, _)| name);
+        all(plain_name(item)).into_iter().chain(of_suite.into_iter().flat_map(all)).collect()
     };
     Some(Relations { needs: needs.collect(), asked: install.iter().map(meant).collect() })
 }

@@ -166,16 +166,16 @@ pub fn fetch_suite(
             listed.insert(path, (digest, size));
         }
     }
+    let by_hash = fields.get_single("Acquire-By-Hash").is_some_and(|word| word.trim() == "yes");
     if listed.is_empty() {
         let longer = lines_of("SHA512");
         if longer.is_empty() {
             return Err(wrong(too_weak(&["SHA1", "MD5Sum"].map(|name| (name, !lines_of(name).is_empty())))));
         }
-        by_longer_digest((fetcher, store), (&base, file), &wanted, &longer, &mut release)?;
+        by_longer_digest((fetcher, store), (&base, file, by_hash), &wanted, &longer, &mut release)?;
         let digest = Sha256::of(text.as_bytes());
         return Ok((SuiteRelease { files: had.files, text: Some(text), digest, ..release }, Vec::new()));
     }
-    let by_hash = fields.get_single("Acquire-By-Hash").is_some_and(|word| word.trim() == "yes");
     let mut downloads = Vec::new();
     for (component, stem) in &wanted {
         let found = INDEX_ENDINGS.iter().find_map(|ending| listed.get_key_value(&format!("{stem}{ending}")));
@@ -219,7 +219,7 @@ fn too_weak(others: &[(&str, bool)]) -> String {
 /// The indices of an archive that has SHA-512 alone: fetched and checked at once, since the store knows files by SHA-256.
 fn by_longer_digest(
     (fetcher, store): (&Fetcher, &Store),
-    (base, file): (&str, &str),
+    (base, file, by_hash): (&str, &str, bool),
     wanted: &[(String, String)],
     listed: &[(String, u64, String)],
     release: &mut SuiteRelease,
@@ -231,7 +231,14 @@ fn by_longer_digest(
         let Some((digest, size, path)) = INDEX_ENDINGS.iter().find_map(of) else {
             return Err(wrong(format!("lists no index `{stem}`")));
         };
-        let bytes = fetcher.read(&format!("{base}/{path}"), super::index::INDEX_LIMIT)?;
+        let plain = || fetcher.read(&format!("{base}/{path}"), super::index::INDEX_LIMIT);
+        let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        let url = format!("{base}/{folder}by-hash/SHA512/{digest}");
+        let bytes = match by_hash.then(|| fetcher.read(&url, super::index::INDEX_LIMIT)) {
+            Some(Ok(bytes)) => bytes,
+            // A mirror may have the plain name alone.
+            _ => plain()?,
+        };
         let found: String = sha2::Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         if found != *digest || bytes.len() as u64 != *size {
             let problem = format!("is not what {file} says: SHA-512 {found}, {} bytes", bytes.len());

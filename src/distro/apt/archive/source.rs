@@ -66,6 +66,19 @@ impl HostSources {
         Self { entries }
     }
 
+    /// Files in which the host pins packages: what they say does not count for images.
+    pub fn pins(root: &Path) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(root.join("preferences.d"))
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        files.push(root.join("preferences"));
+        files.sort();
+        let pins = |path: &PathBuf| {
+            std::fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.starts_with("Pin:")))
+        };
+        files.into_iter().filter(pins).collect()
+    }
+
     /// Sources for a release: those of the host, with the suites of the release that is wanted.
     ///
     /// An archive that the host uses for any suite serves the same kind of suite (main, updates or security) of
@@ -284,6 +297,19 @@ mod tests {
         assert_eq!(found[0].suites, ["trixie", "trixie-updates"]);
         assert_eq!(found[1].suites, ["trixie-security"]);
         assert!(sources_for(&image("debian", "trixie"), &HostSources::default(), None).is_err());
+    }
+
+    #[test]
+    fn pins_of_a_host_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::create_dir_all(root.path().join("preferences.d")).unwrap();
+            std::fs::write(root.path().join(name), text).unwrap();
+        };
+        write("preferences.d/empty", "# Pin: release a=x\n");
+        assert!(HostSources::pins(root.path()).is_empty());
+        write("preferences.d/backports", "Package: *\nPin: release n=bookworm-backports\nPin-Priority: 600\n");
+        assert_eq!(HostSources::pins(root.path()), [root.path().join("preferences.d/backports")]);
     }
 
     #[test]

@@ -87,6 +87,38 @@ pub fn fetch_repository(
     Ok(Repository { signature, without_list, ..repository })
 }
 
+/// Looks whether a repository is there and signed as it has to be, and whether one of this machine has its metadata; keeps nothing.
+///
+/// # Errors
+/// As [`fetch_repository`].
+pub fn look_at(fetcher: &Fetcher, source: &RepositorySource) -> Result<(), DistroError> {
+    let Found { bases, metalink, .. } = places(fetcher, source)?;
+    let (bases, bytes, _) = match fetch_repomd(fetcher, source, bases.clone(), metalink.as_ref()) {
+        Err(gone @ DistroError::NotThere { .. }) if source.base.len() == 1 && bases.len() == 1 => {
+            return fetch_medium(fetcher, source, &bases[0]).map(drop).map_err(|error| match error {
+                DistroError::NotThere { .. } => gone,
+                other => other,
+            });
+        }
+        other => other?,
+    };
+    let first = bases.first().cloned().unwrap_or_default();
+    let repomd = Repomd::parse(&bytes)
+        .map_err(|problem| DistroError::Format { file: format!("{first}/repodata/repomd.xml"), problem })?;
+    for Wanted { entry, .. } in wanted(&repomd, &first)? {
+        let Some(root) = first.strip_prefix("file:").filter(|_| entry.base.is_none()) else { continue };
+        let path = PathBuf::from(format!("/{}", root.trim_start_matches('/'))).join(&entry.location);
+        let found = path.metadata().map(|found| found.len());
+        let answer = match (found, entry.size) {
+            (Err(error), _) => error.to_string(),
+            (Ok(found), Some(size)) if found != size => format!("it has {found} bytes, and repomd.xml says {size}"),
+            _ => continue,
+        };
+        return Err(DistroError::NotThere { file: entry.location.clone(), place: first, answer });
+    }
+    Ok(())
+}
+
 /// Reads a repository whose repomd.xml is at hand and whose metadata files are in the store, without a network.
 ///
 /// # Errors

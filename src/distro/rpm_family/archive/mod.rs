@@ -1,5 +1,6 @@
 //! The repositories of a recipe, fetched and read.
 
+pub mod check;
 pub mod gather;
 pub mod local;
 pub mod metadata;

@@ -164,6 +164,9 @@ impl RpmArchive {
                     "`{name}` is there, but left out: by `exclude` or `include` of its ‹[[repo]]›, or by the streams of modules"
                 ));
             }
+            if let Some(there) = self.versions(&names, plain).filter(|_| sign.is_empty()) {
+                return Some(there);
+            }
             let near = if sign.is_empty() {
                 nearest(plain, names.iter().copied())
             } else {
@@ -177,6 +180,20 @@ impl RpmArchive {
             (name, hint)
         });
         DistroError::unknown_packages(packages.collect(), "check the repositories of ‹[[repo]]›")
+    }
+
+    /// Of `name-version` the versions that there are, newest first; none where it is no name with a version.
+    fn versions(&self, names: &BTreeSet<&str>, item: &str) -> Option<String> {
+        let is_version =
+            |rest: &str| rest.starts_with(['-', '=']) && rest[1..].starts_with(|c: char| c.is_ascii_digit());
+        let of_it = names.iter().filter(|name| item.strip_prefix(**name).is_some_and(is_version));
+        let name = of_it.max_by_key(|name| name.len())?;
+        let own = self.candidates().filter(|(_, one)| one.name == **name);
+        let mut found: Vec<(&Evr, &str)> = own.map(|(repository, one)| (&one.evr, repository.id.as_str())).collect();
+        found.sort_by(|a, b| b.cmp(a));
+        found.dedup();
+        let shown: Vec<String> = found.iter().take(8).map(|(evr, id)| format!("{evr} ({id})")).collect();
+        Some(format!("of `{name}` there is {}", shown.join(", ")))
     }
 
     /// `a|b` is the first that a repository has, `a|` may be missing.

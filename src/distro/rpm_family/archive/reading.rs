@@ -28,7 +28,10 @@ pub fn places(gathering: &Gathering<'_>) -> Result<Vec<Place>, DistroError> {
 }
 
 /// A `file:` repository without metadata of its own stands for those below it (xCAT: pkgdir), or for its packages.
-fn spread(gathering: &Gathering<'_>, source: RepositorySource) -> Result<Vec<Place>, DistroError> {
+///
+/// # Errors
+/// [`DistroError::NoSource`] for what is not a directory.
+pub fn spread(gathering: &Gathering<'_>, source: RepositorySource) -> Result<Vec<Place>, DistroError> {
     let recipe = gathering.recipe;
     let local = match source.base.first().and_then(|base| base.strip_prefix("file:")) {
         Some(path) if source.base.len() == 1 => PathBuf::from(format!("/{}", path.trim_start_matches('/'))),

@@ -32,10 +32,22 @@ fn variables(recipe: &Recipe, others: &BTreeMap<String, String>) -> Variables {
 /// # Errors
 /// [`DistroError`] for what cannot be read.
 pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroError> {
+    let mut all = Vec::new();
+    for index in 0..gathering.recipe.model.repo.len() {
+        all.extend(of_one(gathering, index)?);
+    }
+    Ok(all)
+}
+
+/// The repositories of one [[repo]].
+///
+/// # Errors
+/// As [`named`].
+pub fn of_one(gathering: &Gathering<'_>, index: usize) -> Result<Vec<RepositorySource>, DistroError> {
     let recipe = gathering.recipe;
     let variables = variables(recipe, &BTreeMap::new());
     let mut all = Vec::new();
-    for (index, repo) in recipe.model.repo.iter().enumerate() {
+    if let Some(repo) = recipe.model.repo.get(index) {
         // What the recipe says itself goes before what a file says.
         let said = recipe.spans.get(&format!("repo[{index}].check-packages")).is_some();
         let packages = said.then_some(repo.check_packages);

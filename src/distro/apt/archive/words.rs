@@ -1,0 +1,118 @@
+//! Words of lists that say which version of a package is meant. Source: apt-get(8), `install`, and apt's pkgVersionMatch: an exact version or,
+//! before `*`, how it begins; a suite by its name or its codename.
+
+use std::collections::BTreeSet;
+
+use super::index::Archive;
+use crate::distro::apt::SuiteRelease;
+
+/// How many versions of a package are told.
+const SHOWN: usize = 8;
+
+/// The versions of a package that there are, newest first, each with where it is.
+fn versions(archive: &Archive, name: &str) -> String {
+    let candidates = archive.candidates(name);
+    let mut found: Vec<_> =
+        candidates.iter().filter_map(|one| Some((one.version()?, one.index.origin.as_str()))).collect();
+    found.sort_by(|a, b| b.cmp(a));
+    found.dedup();
+    let shown: Vec<String> =
+        found.iter().take(SHOWN).map(|(version, origin)| format!("{version} ({origin})")).collect();
+    let more = found.len().saturating_sub(SHOWN);
+    format!("{}{}", shown.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
+}
+
+/// Whether there is what `name=version` names, of a package that there is.
+///
+/// # Errors
+/// What there is instead.
+pub fn of_version(archive: &Archive, item: &str) -> Result<(), String> {
+    let Some((name, wanted)) = item.split_once('=') else { return Ok(()) };
+    let name = name.split(':').next().unwrap_or(name);
+    let fits = |version: &str| match wanted.strip_suffix('*') {
+        Some(start) => version.starts_with(start),
+        None => version == wanted,
+    };
+    if archive.candidates(name).iter().any(|one| one.field("Version").is_some_and(fits)) {
+        return Ok(());
+    }
+    Err(format!("of `{name}` there is {}", versions(archive, name)))
+}
+
+/// Whether there is what `name/suite` names.
+///
+/// # Errors
+/// What there is instead; none for a package that no repository has.
+pub fn of_suite(archive: &Archive, suites: &[SuiteRelease], item: &str) -> Result<(), Option<String>> {
+    let Some((name, wanted)) = item.split_once('/') else { return Err(None) };
+    if archive.candidates(name).is_empty() {
+        return Err(None);
+    }
+    let is_it = |suite: &&SuiteRelease| {
+        let mut lines = suite.text.iter().flat_map(|text| text.lines());
+        let values =
+            lines.by_ref().filter_map(|line| line.strip_prefix("Suite:").or_else(|| line.strip_prefix("Codename:")));
+        suite.suite == wanted || values.map(str::trim).any(|value| value == wanted)
+    };
+    let origins: BTreeSet<&str> = suites.iter().filter(is_it).map(|suite| suite.origin.as_str()).collect();
+    if archive.candidates(name).iter().any(|one| origins.contains(one.index.origin.as_str())) {
+        return Ok(());
+    }
+    let there = format!("of `{name}` there is {}", versions(archive, name));
+    Err(Some(match origins.is_empty() {
+        false => there,
+        true => format!(
+            "{there}; the suite `{wanted}` is in no ‹[[repo]]›: add one, ‹[[repo]] uri = \"...\", suites = [\"{wanted}\"], components = [\"main\"]›"
+        ),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Sha256;
+    use crate::distro::apt::SuiteIndex;
+
+    #[test]
+    fn versions_and_suites_are_found_or_what_there_is_is_told() {
+        let digest = Sha256::of(b"x");
+        let index = |origin: &str, versions: &[&str]| {
+            let stanzas = versions.iter().map(|version| {
+                format!(
+                    "Package: a\nVersion: {version}\nArchitecture: all\nFilename: a.deb\nSize: 1\nSHA256: {digest}\n\n"
+                )
+            });
+            SuiteIndex::new(origin.to_owned(), "http://h".to_owned(), stanzas.collect())
+        };
+        let mut archive = Archive::default();
+        archive.indices.extend([index("site:stable", &["1.2-1", "1.10-1"]), index("backports", &["2.0~bpo-1"])]);
+        let suite = |suite: &str, origin: &str, text: Option<&str>| SuiteRelease {
+            suite: suite.to_owned(),
+            origin: origin.to_owned(),
+            uri: "http://h".to_owned(),
+            files: Vec::new(),
+            text: text.map(str::to_owned),
+            digest,
+            indices: Vec::new(),
+        };
+        let suites = [
+            suite("stable", "site:stable", Some("Origin: x\nSuite: stable\nCodename: trixie\n")),
+            suite("backports", "backports", None),
+            suite("empty", "empty", None),
+        ];
+        for good in ["a", "a=1.2-1", "a=1.*", "a:amd64=2.0*"] {
+            assert_eq!(of_version(&archive, good), Ok(()), "{good}");
+        }
+        let there = "of `a` there is 2.0~bpo-1 (backports), 1.10-1 (site:stable), 1.2-1 (site:stable)";
+        for bad in ["a=1", "a=3*", "a=1.2-1 "] {
+            assert_eq!(of_version(&archive, bad), Err(there.to_owned()), "{bad}");
+        }
+        for good in ["a/stable", "a/trixie", "a/backports"] {
+            assert_eq!(of_suite(&archive, &suites, good), Ok(()), "{good}");
+        }
+        assert_eq!(of_suite(&archive, &suites, "a/empty"), Err(Some(there.to_owned())));
+        assert_eq!(of_suite(&archive, &suites, "b/stable"), Err(None));
+        let hint = of_suite(&archive, &suites, "a/sid").unwrap_err().unwrap();
+        assert!(hint.starts_with(there) && hint.contains("suites = [\"sid\"]"), "{hint}");
+    }
+}

@@ -1,0 +1,53 @@
+//! What `check` says of repositories: files that cannot be used, places of this machine that are not there; with `online` all of them.
+
+use super::reading::spread;
+use super::sources::{Place, of_one};
+use crate::distro::rpm::{RepositorySource, look_at, package_files};
+use crate::distro::{DistroError, Gathering, Unusable};
+use crate::source::{Finding, Severity};
+
+/// Looks at the repositories of a recipe, and gives those that cannot be used. Without `online` no server is asked, and what this host itself is
+/// set up for is left alone.
+pub fn check(gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
+    let mut wrong = Vec::new();
+    for (index, repo) in gathering.recipe.model.repo.iter().enumerate() {
+        if repo.source.is_some() && !online {
+            continue;
+        }
+        match of_one(gathering, index) {
+            Err(error) => wrong.push(Unusable { repo: Some(index), error, is_of_place: false }),
+            Ok(sources) => {
+                let seen = sources.into_iter().filter(|source| online || is_local(source));
+                let errors = seen.filter_map(|source| look(gathering, source).err());
+                wrong.extend(errors.map(|error| Unusable { repo: Some(index), error, is_of_place: true }));
+            }
+        }
+    }
+    wrong
+}
+
+fn is_local(source: &RepositorySource) -> bool {
+    let has_list = source.mirrorlist.is_some() || source.metalink.is_some();
+    !source.base.is_empty() && !has_list && source.base.iter().all(|base| base.starts_with("file:"))
+}
+
+fn look(gathering: &Gathering<'_>, source: RepositorySource) -> Result<(), DistroError> {
+    for place in spread(gathering, source)? {
+        match place {
+            Place::Repository(source) => match look_at(gathering.fetcher, &source) {
+                Err(error) if error.is_unavailable() && source.skip_if_unavailable.is_some() => {}
+                other => other?,
+            },
+            Place::Directory { source, directory } if package_files(&directory)?.is_empty() => {
+                let shown = directory.display();
+                let message =
+                    format!("the repository `{}` is empty: {shown} has no `repodata` and no packages", source.id);
+                gathering.news.finding(&Finding::nowhere(Severity::Warning, "repo::empty", message).help(
+                    "mount what belongs there, make its metadata (createrepo_c DIR), or correct the `uri` of the ‹[[repo]]›",
+                ));
+            }
+            Place::Directory { .. } => {}
+        }
+    }
+    Ok(())
+}
