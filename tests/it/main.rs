@@ -35,6 +35,7 @@ mod support;
 mod workspace;
 mod workspace_edit;
 mod workspace_kin;
+mod xcat_defs;
 mod xcat_import;
 mod xcat_later;
 mod xcat_names;

@@ -48,6 +48,7 @@ fn links_are_made_and_never_in_the_place_of_xcats_own() {
         .collect();
     names.sort();
     let expected = [
+        "chdef",
         "copycds",
         "genimage",
         "imgbuild-workspace",
@@ -56,6 +57,7 @@ fn links_are_made_and_never_in_the_place_of_xcats_own() {
         "imgimport",
         "liteimg",
         "lsdef",
+        "mkdef",
         "nodeset",
         "packimage",
     ];
@@ -99,9 +101,11 @@ fn genimage_takes_xcats_flags_and_says_what_the_recipe_says() {
         (&["imgexport", COMPUTE], "--publish xcat:DIR"),
         (&["imgexport", "-R", "a@b", COMPUTE], "scp"),
         (&["liteimg", COMPUTE], "only stateless"),
-        (&["imgcapture", "n01", "-t", "sysclone", "-o", COMPUTE], "stays with xCAT"),
+        (&["imgcapture", "n01", "-t", "sysclone", "-o", COMPUTE], "no other `imgcapture` is further down PATH"),
         (&["nodeset", "n01", &format!("osimage={COMPUTE}")], "imgbuild boot-entry debian12-x86_64-netboot-compute"),
-        (&["lsdef", "n01"], "stay with xCAT"),
+        (&["lsdef", "n01"], "no other `lsdef` is further down PATH"),
+        (&["lsdef", "-t", "group"], "objects of the type group are xCAT's"),
+        (&["chdef", "-t", "group", "compute", "provmethod=x"], "no other `chdef` is further down PATH"),
     ] {
         let ran = run(&space, words);
         assert!(ran.code == 1 && ran.err.contains(said), "{words:?}: {} {}", ran.code, ran.err);
@@ -111,32 +115,144 @@ fn genimage_takes_xcats_flags_and_says_what_the_recipe_says() {
 }
 
 #[test]
-fn what_genimage_and_packimage_are_told_stands_in_the_recipe() {
+fn what_genimage_and_packimage_are_told_goes_back_where_the_build_fails() {
     let space = site();
-    // No archive can be reached: what was said is kept all the same, as xCAT keeps it before it begins.
+    // No archive can be reached.
     let path = space.path().join("new/images").join(COMPUTE).join("image.toml");
     let text = recipe(&space)
         .replace("[packages]", "[[repo]]\nuri = \"file:/nothing\"\nsuites = [\"./\"]\ntrusted = true\n\n[packages]");
-    std::fs::write(&path, text).unwrap();
-    let words = ["genimage", "-n", "ice,mlx5_core.ko", "-k", "6.1.0-9-amd64", "-l", "2G", "-t", "80m", COMPUTE];
-    let ran = run(&space, &words);
-    assert_eq!(ran.code, 1, "{}", ran.err);
-    let said: toml::Value = toml::from_str(&recipe(&space)).unwrap();
-    assert_eq!(said["kernel"]["version"].as_str(), Some("6.1.0-9-amd64"));
-    let drivers: Vec<&str> =
-        said["kernel"]["drivers"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
-    assert!(
-        drivers.iter().any(|one| one.ends_with("ice")) && drivers.iter().any(|one| one.ends_with("mlx5_core")),
-        "{drivers:?}"
-    );
-    assert_eq!((said["boot"]["root_size"].as_str(), said["boot"]["tmpfs"]["/tmp"].as_str()), (Some("2G"), Some("80m")));
-    for line in ["kernel.version=6.1.0-9-amd64", "boot.root_size=2G"] {
-        assert!(ran.err.contains(line), "{line}: {}", ran.err);
+    std::fs::write(&path, &text).unwrap();
+    std::fs::create_dir(space.path().join("kernels")).unwrap();
+    let kernels = space.path().join("kernels").display().to_string();
+    let files = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(path.parent().unwrap()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    for (words, said) in [
+        (
+            &["genimage", "-n", "ice,mlx5_core.ko", "-k", "6.1.0-9-amd64", "-l", "2G", "-t", "80m", COMPUTE][..],
+            &["kernel.drivers=[\"ice\", \"mlx5_core\"]", "kernel.version=6.1.0-9-amd64", "boot.root_size=2G", "80m"][..],
+        ),
+        (&["genimage", "--onlyinitrd", "-n", "nosuch", COMPUTE], &["kernel.drivers=[\"nosuch\"]"]),
+        // A directory elsewhere is allowed with it.
+        (&["genimage", "--kerneldir", &kernels, COMPUTE], &["kernel.dir=", &format!("workspace.allow+={kernels}/**")]),
+        (&["packimage", "--method", "tar", "--compress", "xz", COMPUTE], &["pack.archive=tar", "pack.compress=xz"]),
+    ] {
+        let ran = run(&space, words);
+        assert!(ran.code == 1 && ran.err.contains("is as it was; to change it all the same"), "{words:?}: {}", ran.err);
+        assert!(ran.err.contains("file:/nothing"), "the build itself failed: {}", ran.err);
+        for line in said {
+            assert!(ran.err.matches(line).count() > 1, "{line}: {}", ran.err);
+        }
+        assert_eq!((recipe(&space), files()), (text.clone(), before.clone()), "{words:?}");
     }
-    let ran = run(&space, &["packimage", "-m", "tar", "-c", "xz", COMPUTE]);
-    assert_eq!(ran.code, 1, "{}", ran.err);
-    let said: toml::Value = toml::from_str(&recipe(&space)).unwrap();
-    assert_eq!((said["pack"]["archive"].as_str(), said["pack"]["compress"].as_str()), (Some("tar"), Some("xz")));
+    let ran = run(&space, &["genimage", "-t", "wrong", COMPUTE]);
+    assert!(ran.code == 1 && ran.err.contains("is not a size") && recipe(&space) == text, "{}", ran.err);
+}
+
+#[test]
+fn genimage_prints_the_line_that_does_the_same_and_takes_it() {
+    let space = site();
+    let before = recipe(&space);
+    let ran = run(&space, &["genimage", "--dryrun", COMPUTE]).good();
+    let mut lines = ran.out.lines();
+    assert_eq!(lines.next(), Some("Generating image:"));
+    let line = lines.next().unwrap().to_owned();
+    let bin = space.path().join("bin").canonicalize().unwrap();
+    let expected = format!(
+        "cd {}; ./genimage -a x86_64 -o debian12 -p compute --permission 755 --pkglist \
+         /install/custom/netboot/debian/compute.pkglist --otherpkgdir /install/post/otherpkgs/debian12/x86_64 --otherpkglist \
+         /install/custom/netboot/debian/compute.otherpkgs.pkglist --postinstall \
+         '/install/custom/netboot/debian/compute.postinstall batch' --rootimgdir /install/netboot/debian12/x86_64/compute --env \
+         SITE=blue {COMPUTE}",
+        bin.display()
+    );
+    assert_eq!(line, expected);
+    assert!(ran.out.contains("  rootfs   run"), "{}", ran.out);
+    let typed = |line: &str| -> Ran {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(line).env("IMGBUILD_STORE", space.store()).env_remove("IMGBUILD_WORKSPACE");
+        command.output().unwrap().into()
+    };
+    let again = typed(&format!("{line} --dryrun")).good();
+    assert!(!again.err.contains("says the same with") && again.out == ran.out, "{}{}", again.err, again.out);
+    // What it says otherwise is told, and what a recipe cannot get this way is refused.
+    let other =
+        line.replace("/install/custom/netboot/debian/compute.pkglist", "/install/custom/netboot/debian/base.pkglist");
+    let ran = typed(&format!("{other} --dryrun")).good();
+    assert!(ran.err.contains("packages.lists=[\"/install/custom/netboot/debian/base.pkglist\"]"), "{}", ran.err);
+    for (was, is, said) in [
+        ("-o debian12", "-o rhels6.3", "osvers of debian12-x86_64-netboot-compute is debian12, and not rhels6.3"),
+        (
+            "--pkglist",
+            "--srcdir /install/rhels6.3/x86_64 --pkglist",
+            "[[repo]]s, with keys and suites: edit the recipe",
+        ),
+    ] {
+        let ran = typed(&line.replace(was, is));
+        assert!(ran.code == 1 && ran.err.contains(said), "{is}: {}", ran.err);
+    }
+    assert_eq!(recipe(&space), before);
+}
+
+#[test]
+fn what_imgbuild_does_not_know_is_handed_on_to_the_real_command() {
+    use std::os::unix::fs::PermissionsExt;
+    let space = site();
+    for name in ["lsdef", "chdef", "mkdef", "nodeset", "genimage", "packimage", "imgexport", "imgcapture", "liteimg"] {
+        let file = format!("xcat/{name}");
+        space.write(&file, "#!/bin/sh\necho \"real $(basename \"$0\") $*\"\n[ -t 0 ] || cat\nexit 7\n");
+        std::fs::set_permissions(space.path().join(&file), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    // A second directory of links is no real command.
+    std::fs::create_dir(space.path().join("bin2")).unwrap();
+    for name in ["lsdef", "nodeset"] {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_imgbuild"), space.path().join("bin2").join(name)).unwrap();
+    }
+    let path = |real: &str| {
+        let own = std::env::var("PATH").unwrap();
+        let at = |name: &str| space.path().join(name).display().to_string();
+        format!("{}:{}:{own}:{}", at("bin"), at("bin2"), at(real))
+    };
+    let typed = |line: &str, real: &str| -> Ran {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(line).env("PATH", path(real)).env("IMGBUILD_STORE", space.store());
+        command.env_remove("IMGBUILD_WORKSPACE").stdin(std::process::Stdio::null()).output().unwrap().into()
+    };
+    for line in [
+        "lsdef node1",
+        "lsdef node1 --osimage",
+        "lsdef -t group",
+        "lsdef -t osimage,node -l",
+        "lsdef -t osimage --template",
+        "lsdef -t osimage rocky9.4-x86_64-install-compute -l",
+        "chdef -t group compute provmethod=mycomputeimage",
+        "chdef -t osimage -o elsewhere exlist=/x",
+        "nodeset compute osimage=debian12-x86_64-netboot-compute",
+        "genimage rocky9.4-x86_64-install-compute --noupdate",
+        "packimage -m cpio elsewhere",
+        "imgexport elsewhere",
+        "imgcapture n01 -t sysclone -o img1",
+        "liteimg statelite-image",
+    ] {
+        // Options and exit status are as they are.
+        let ran = typed(line, "xcat");
+        assert_eq!((ran.code, ran.out.as_str()), (7, format!("real {line}\n").as_str()), "{line}: {}", ran.err);
+    }
+    let ran = typed("lsdef -t osimage -o debian12-x86_64-netboot-compute -i osvers", "xcat").good();
+    assert!(ran.out.contains("osvers=debian12") && !ran.out.contains("real"), "{}", ran.out);
+    // Where there is none, two directories of links do not hand it to and fro.
+    for line in ["lsdef node1", "nodeset compute osimage=x"] {
+        let ran = typed(line, "nowhere");
+        assert!(
+            ran.code == 1 && ran.err.contains("is further down PATH") && ran.err.contains("/opt/xcat/bin"),
+            "{}",
+            ran.err
+        );
+    }
 }
 
 #[test]
@@ -165,9 +281,11 @@ fn imgcapture_captures_over_ssh() {
             .unwrap()
             .into()
     };
-    let ran = capture(&["n01", "-t", "diskless", "-o", name, "-i", "eth0", "-n", "ice,igb.ko"]).good();
+    let ran = capture(&["n01", "-t", "diskless", "-o", name, "-i", "eth0", "-d", "sda", "-n", "ice,igb.ko"]).good();
     assert!(
-        ran.err.contains("-i means nothing here") && ran.err.contains("[kernel] drivers = [\"+ice\", \"+igb\"]"),
+        ran.err.contains("-i means nothing here")
+            && ran.err.contains("-d means nothing here")
+            && ran.err.contains("[kernel] drivers = [\"+ice\", \"+igb\"]"),
         "{}",
         ran.err
     );

@@ -59,6 +59,7 @@ pub fn export(shell: &Shell, own: &ExportArguments) -> Done {
     if let Some(remote) = &own.remote {
         return Err(shell.fail(&format!("-R {remote}: write the bundle here, and copy it with scp")));
     }
+    shell.hand_on_unknown(&own.image)?;
     let to = own.destination.clone().unwrap_or_else(|| format!("{}.tgz", own.image));
     let to = from_here(&to);
     let mut words = vec!["export".to_owned(), "bundle".to_owned(), own.image.clone(), "-o".to_owned(), to];

@@ -27,6 +27,9 @@ pub struct Arguments {
     /// Drivers of the initrd; kept in the recipe
     #[arg(short = 'n', value_name = "DRIVERS", value_delimiter = ',')]
     pub drivers: Vec<String>,
+    /// Means nothing here
+    #[arg(short = 'd', long = "device", value_name = "DEVICES")]
+    pub devices: Option<String>,
     /// Say more
     #[arg(short = 'V', long)]
     pub verbose: bool,
@@ -45,11 +48,12 @@ fn exclude_list(profile: &str, osvers: &str, arch: &str) -> Option<String> {
 /// Runs the command.
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
     if own.kind.as_deref() == Some("sysclone") {
-        return Err(
-            shell.fail("-t sysclone: disks are not cloned here; that stays with xCAT (/opt/xcat/bin/imgcapture)")
-        );
+        return Err(shell.hand_on("-t sysclone: disks are not cloned here", "imgbuild captures with -t diskless"));
     }
-    shell.say_moot(&[("-i", own.nic.is_some(), "nodes find the network card that they booted from")]);
+    shell.say_moot(&[
+        ("-i", own.nic.is_some(), "nodes find the network card that they booted from"),
+        ("-d", own.devices.is_some(), "all file systems on the node's disks are read, and none elsewhere"),
+    ]);
     let source = format!("ssh://root@{}", own.node);
     let parts: Vec<&str> = own.osimage.as_deref().unwrap_or_default().split('-').collect();
     let profile =

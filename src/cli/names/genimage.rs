@@ -2,7 +2,11 @@
 
 use clap::Parser;
 
-use super::{Done, Shell};
+use super::attributes::{Changes, How, refuse_other};
+use super::shell::quoted;
+use super::undo::Undo;
+use super::{Done, Ended, Shell};
+use crate::cli::output::render;
 
 /// Builds kernel, initrd and root file system of an image; packimage packs and publishes them
 #[derive(Debug, Parser)]
@@ -26,8 +30,8 @@ pub struct Arguments {
     #[arg(short = 'r', value_name = "NICS")]
     pub others: Option<String>,
     /// Drivers of the initrd; kept in the recipe
-    #[arg(short = 'n', value_name = "DRIVERS", value_delimiter = ',')]
-    pub drivers: Vec<String>,
+    #[arg(short = 'n', value_name = "DRIVERS")]
+    pub drivers: Option<String>,
     /// Release of the kernel; kept in the recipe
     #[arg(short = 'k', value_name = "VERSION")]
     pub kernel: Option<String>,
@@ -49,6 +53,33 @@ pub struct Arguments {
     /// Means nothing here
     #[arg(long, value_name = "MODE")]
     pub permission: Option<String>,
+    /// As the line that --dryrun prints: repositories
+    #[arg(long, value_name = "DIRS")]
+    pub srcdir: Option<String>,
+    /// As that line: package lists; kept in the recipe
+    #[arg(long, value_name = "FILES")]
+    pub pkglist: Option<String>,
+    /// As that line: directory of other packages; kept in the recipe
+    #[arg(long, value_name = "DIR")]
+    pub otherpkgdir: Option<String>,
+    /// As that line: lists of other packages; kept in the recipe
+    #[arg(long, value_name = "FILES")]
+    pub otherpkglist: Option<String>,
+    /// As that line: postinstall scripts; kept in the recipe
+    #[arg(long, value_name = "SCRIPTS")]
+    pub postinstall: Option<String>,
+    /// As that line: where packimage publishes; kept beside the recipe
+    #[arg(long, value_name = "DIR")]
+    pub rootimgdir: Option<String>,
+    /// As that line: driver updates; kept in the recipe
+    #[arg(long, value_name = "FILES")]
+    pub driverupdatesrc: Option<String>,
+    /// As that line: variables; kept in the recipe
+    #[arg(long, value_name = "NAME=VALUE,..")]
+    pub env: Option<String>,
+    /// Means nothing here
+    #[arg(long, value_name = "FILE")]
+    pub tempfile: Option<String>,
     /// Only kernel and initrd
     #[arg(long)]
     pub onlyinitrd: bool,
@@ -75,25 +106,100 @@ fn by_profile(shell: &Shell, own: &Arguments) -> Result<String, super::Ended> {
     Ok(format!("{osvers}-{arch}-netboot-{profile}"))
 }
 
+/// Flags of the line that `--dryrun` prints, in its order, with the attributes that they stand for.
+const LINE: [(&str, &str); 8] = [
+    ("--srcdir", "pkgdir"),
+    ("--pkglist", "pkglist"),
+    ("--otherpkgdir", "otherpkgdir"),
+    ("--otherpkglist", "otherpkglist"),
+    ("--postinstall", "postinstall"),
+    ("--rootimgdir", "rootimgdir"),
+    ("--driverupdatesrc", "driverupdatesrc"),
+    ("--env", "environvar"),
+];
+
+impl Arguments {
+    /// What the flags of [`LINE`] say, in its order.
+    fn line(&self) -> [&Option<String>; 8] {
+        [
+            &self.srcdir,
+            &self.pkglist,
+            &self.otherpkgdir,
+            &self.otherpkglist,
+            &self.postinstall,
+            &self.rootimgdir,
+            &self.driverupdatesrc,
+            &self.env,
+        ]
+    }
+}
+
+/// The line that xCAT's genimage prints: what builds the image without its definition, here or where the workspace is shared.
+fn line_of(shell: &Shell, image: &str) -> Result<String, Ended> {
+    let mut words = vec!["./genimage".to_owned()];
+    for (flag, attribute) in [("-a", "osarch"), ("-o", "osvers"), ("-p", "profile")] {
+        words.extend([flag.to_owned(), quoted(&shell.attribute(image, attribute)?)]);
+    }
+    words.extend(["--permission", "755"].map(str::to_owned));
+    for (flag, attribute) in LINE {
+        let value = shell.attribute(image, attribute)?;
+        if !value.is_empty() {
+            words.extend([flag.to_owned(), quoted(&value)]);
+        }
+    }
+    words.push(quoted(image));
+    let directory = shell.directory().display().to_string();
+    Ok(format!("cd {}; {}", quoted(&directory), words.join(" ")))
+}
+
+/// The image that a command is for.
+fn image_of(shell: &Shell, own: &Arguments) -> Result<String, Ended> {
+    let Some(image) = &own.image else { return by_profile(shell, own) };
+    let is_line = own.line().iter().any(|value| value.is_some());
+    if !is_line && (own.osvers.is_some() || own.arch.is_some() || own.profile.is_some()) {
+        return Err(shell.fail("-o, -a and -p are for building without a name of an osimage"));
+    }
+    shell.hand_on_unknown(image)?;
+    for (attribute, given) in [("osvers", &own.osvers), ("osarch", &own.arch), ("profile", &own.profile)] {
+        refuse_other(shell, image, attribute, given.as_ref())?;
+    }
+    Ok(image.clone())
+}
+
+/// What the flags change in the recipe, and in the definition beside it.
+fn changes_of(shell: &Shell, own: &Arguments, image: &str) -> Result<Changes, Ended> {
+    let mut changes = Changes::default();
+    let values = LINE.iter().zip(own.line()).filter_map(|((_, attribute), value)| Some((*attribute, value.as_ref()?)));
+    let values = values.chain(
+        [("netdrivers", &own.drivers), ("kernelver", &own.kernel), ("kerneldir", &own.kerneldir)]
+            .into_iter()
+            .filter_map(|(attribute, value)| Some((attribute, value.as_ref()?))),
+    );
+    for (attribute, value) in values {
+        changes.add(shell, image, attribute, How::Set, value)?;
+    }
+    for (field, value) in [("boot.root_size", &own.root_size), ("boot.tmpfs.\"/tmp\"", &own.tmp_size)] {
+        changes.set.extend(value.as_ref().map(|value| format!("{field}={value}")));
+    }
+    Ok(changes)
+}
+
 /// Runs the command.
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
-    let by_profile_too = own.osvers.is_some() || own.arch.is_some() || own.profile.is_some();
-    let image = match &own.image {
-        Some(_) if by_profile_too => {
-            return Err(shell.fail("-o, -a and -p are for building without a name of an osimage"));
-        }
-        Some(image) => image.clone(),
-        None => by_profile(shell, own)?,
-    };
+    let image = image_of(shell, own)?;
     let image = image.as_str();
     if let Some(method) = own.method.as_deref().filter(|method| *method != "netboot") {
         return Err(shell.fail(&format!("-m {method}: only stateless images are built")));
     }
+    // As it stands in the line that --dryrun prints, it is no word of the administrator's.
+    let has_permission = own.permission.as_deref().is_some_and(|mode| mode != "755");
     shell.say_moot(&[
         ("-i", own.nic.is_some(), "nodes boot by the card that their boot entry names (BOOTIF=)"),
         ("-r", own.others.is_some(), "further cards are configured by the image's own network files"),
         ("-g", own.krpm.is_some(), "the kernel's package says what `uname -r` will be"),
-        ("--permission", own.permission.is_some(), "it is for statelite images"),
+        ("--permission", has_permission, "it is for statelite images"),
+        ("--tempfile", own.tempfile.is_some(), "nothing is passed on in files"),
+        ("--onlyinitrd", own.onlyinitrd, "what did not change of the root file system is kept anyway"),
         ("--interactive", own.interactive, "package managers ask nothing; what is missing is an error"),
         ("--noupdate", own.noupdate, "packages are those of image.lock; `imgbuild update` renews them"),
         (
@@ -102,36 +208,26 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
             "modules of driver packages are taken where their symbols fit the kernel",
         ),
     ]);
-    let is_edit = own.drivers.iter().all(|name| !name.starts_with(['+', '-']));
-    let osvers = if own.drivers.is_empty() { String::new() } else { shell.attribute(image, "osvers")? };
-    // As genimage: Ubuntu's replaces the default drivers, the others' put these in front.
-    let is_added = is_edit && !osvers.starts_with("ubuntu") && !osvers.starts_with("debian");
-    let mut changes: Vec<String> = Vec::new();
-    if !own.drivers.is_empty() {
-        let sign = if is_added { "+" } else { "" };
-        let names = own.drivers.iter().map(|name| format!("{sign}{}", name.trim().trim_end_matches(".ko")));
-        let list: Vec<String> = names.map(|name| toml::Value::from(name).to_string()).collect();
-        changes.push(format!("kernel.drivers=[{}]", list.join(", ")));
-    }
-    for (path, value) in [
-        ("kernel.version", &own.kernel),
-        ("kernel.dir", &own.kerneldir),
-        ("boot.root_size", &own.root_size),
-        ("boot.tmpfs.\"/tmp\"", &own.tmp_size),
-    ] {
-        changes.extend(value.as_ref().map(|value| format!("{path}={value}")));
-    }
+    let changes = changes_of(shell, own, image)?;
     if own.dryrun {
-        shell.say_lines(image, &changes);
+        render::print_as_is(&format!("Generating image:\n{}\n", line_of(shell, image)?));
+        shell.say_lines(image, &changes.lines());
         return shell.run(&["plan", image]);
     }
-    if !changes.is_empty() {
-        // As with xCAT, what the command line says stays.
-        let words: Vec<&str> = ["set", image].into_iter().chain(changes.iter().map(String::as_str)).collect();
-        shell.run(&words)?;
-        shell.say_lines(image, &changes);
+    let build = || shell.run(&["build", image, "--until", "initrd"]);
+    match changes.is_empty() {
+        true => build()?,
+        false => {
+            let undo = Undo::of(shell, image);
+            let words = changes.words(shell, image);
+            let built = || -> Done {
+                changes.apply(shell, image)?;
+                shell.say_lines(image, &changes.lines());
+                build()
+            };
+            undo.unless(built(), image, &words)?;
+        }
     }
-    shell.run(&["build", image, "--until", "initrd"])?;
     shell.say(&format!("nodes get it when it is packed: packimage {image}"));
     Ok(())
 }

@@ -1,20 +1,26 @@
 //! xCAT's commands by their names: links to this program that take xCAT's flags, do the same by planner and store, and say
 //! what it is called here. Exit codes are xCAT's: 0 and 1.
 
+mod attributes;
 mod bundles;
 mod capture;
 mod definitions;
+mod edits;
 mod genimage;
 mod media;
-mod nodes;
 mod packimage;
+mod real;
+mod shell;
+mod undo;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::cli::output::render;
+
+use shell::Shell;
 
 /// A command of xCAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +43,15 @@ pub enum Name {
     Nodeset,
     /// `lsdef`.
     Lsdef,
+    /// `mkdef`.
+    Mkdef,
+    /// `chdef`.
+    Chdef,
 }
 
 impl Name {
     /// All, in the order in which they are listed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Genimage,
         Self::Packimage,
         Self::Liteimg,
@@ -51,6 +61,8 @@ impl Name {
         Self::Copycds,
         Self::Nodeset,
         Self::Lsdef,
+        Self::Mkdef,
+        Self::Chdef,
     ];
 
     /// The command's name.
@@ -65,6 +77,8 @@ impl Name {
             Self::Copycds => "copycds",
             Self::Nodeset => "nodeset",
             Self::Lsdef => "lsdef",
+            Self::Mkdef => "mkdef",
+            Self::Chdef => "chdef",
         }
     }
 
@@ -85,16 +99,18 @@ const WORKSPACE_VARIABLE: &str = "IMGBUILD_WORKSPACE";
 pub fn run(name: Name, arguments: &[String]) -> ExitCode {
     render::install();
     let program = arguments.first().map_or(name.name(), String::as_str);
-    let shell = Shell { workspace: workspace(program), name: name.name() };
+    let shell = Shell { workspace: workspace(program), name, arguments: arguments.to_vec() };
     let done = match name {
         Name::Genimage => parsed(arguments).and_then(|own| genimage::run(&shell, &own)),
         Name::Packimage => parsed(arguments).and_then(|own| packimage::run(&shell, &own)),
         Name::Imgexport => parsed(arguments).and_then(|own| bundles::export(&shell, &own)),
         Name::Imgimport => parsed(arguments).and_then(|own| bundles::import(&shell, &own)),
         Name::Copycds => parsed(arguments).and_then(|own| media::run(&shell, &own)),
-        Name::Lsdef => parsed(arguments).and_then(|own| definitions::run(&shell, &own)),
+        Name::Lsdef => definitions::run(&shell),
+        Name::Mkdef => edits::mkdef(&shell),
+        Name::Chdef => edits::chdef(&shell),
         Name::Imgcapture => parsed(arguments).and_then(|own| capture::run(&shell, &own)),
-        Name::Liteimg | Name::Nodeset => nodes::run(&shell, name, &arguments[1.min(arguments.len())..]),
+        Name::Liteimg | Name::Nodeset => Err(not_done(&shell)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,7 +119,7 @@ pub fn run(name: Name, arguments: &[String]) -> ExitCode {
 }
 
 /// A command that did not end well, and its exit code.
-pub struct Ended(u8);
+pub struct Ended(pub u8);
 
 /// What a command gives.
 pub type Done = Result<(), Ended>;
@@ -132,92 +148,22 @@ fn workspace(program: &str) -> PathBuf {
     noted.map_or_else(|| PathBuf::from("."), |text| PathBuf::from(text.trim_end_matches('\n')))
 }
 
-/// Runs imgbuild's own commands for one of xCAT's.
-pub struct Shell {
-    workspace: PathBuf,
-    name: &'static str,
-}
-
-impl Shell {
-    /// Says something to the administrator.
-    pub fn say(&self, text: &str) {
-        render::say(&format!("{}: {text}", self.name));
-    }
-
-    /// Ends with an error.
-    pub fn fail(&self, text: &str) -> Ended {
-        render::say(&format!("{}: error: {text}", self.name));
-        Ended(1)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Result<Command, Ended> {
-        let program =
-            std::env::current_exe().map_err(|error| self.fail(&format!("imgbuild itself is not found: {error}")))?;
-        let mut command = Command::new(program);
-        command.arg("-C").arg(&self.workspace).args(arguments);
-        Ok(command)
-    }
-
-    /// Runs a command of imgbuild in the workspace, and says which it is.
-    pub fn run(&self, arguments: &[&str]) -> Done {
-        let shown: Vec<String> = arguments
-            .iter()
-            .map(|word| if word.contains([' ', '*']) { format!("'{word}'") } else { (*word).to_owned() })
-            .collect();
-        self.say(&format!("imgbuild -C {} {}", self.workspace.display(), shown.join(" ")));
-        self.quietly(arguments)
-    }
-
-    /// The same; says nothing.
-    pub fn quietly(&self, arguments: &[&str]) -> Done {
-        let status = self.command(arguments)?.status();
-        match status.map_err(|error| self.fail(&format!("imgbuild does not start: {error}")))?.success() {
-            true => Ok(()),
-            false => Err(Ended(1)),
-        }
-    }
-
-    /// What a command of imgbuild prints.
-    pub fn output(&self, arguments: &[&str]) -> Result<String, Ended> {
-        let output = self.command(arguments)?.stderr(std::process::Stdio::inherit()).output();
-        let output = output.map_err(|error| self.fail(&format!("imgbuild does not start: {error}")))?;
-        if !output.status.success() {
-            return Err(Ended(1));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// What a command of imgbuild prints, also where it does not end well; and whether it does.
-    pub fn listing(&self, arguments: &[&str]) -> Result<(String, Done), Ended> {
-        let output = self.command(arguments)?.stderr(std::process::Stdio::inherit()).output();
-        let output = output.map_err(|error| self.fail(&format!("imgbuild does not start: {error}")))?;
-        let done = if output.status.success() { Ok(()) } else { Err(Ended(1)) };
-        Ok((String::from_utf8_lossy(&output.stdout).into_owned(), done))
-    }
-
-    /// An attribute of an image, as xCAT has it.
-    pub fn attribute(&self, image: &str, attribute: &str) -> Result<String, Ended> {
-        let text = self.output(&["show", image, "-i", attribute])?;
-        let value = text.lines().find_map(|line| line.trim_start().strip_prefix(attribute)?.strip_prefix('='));
-        Ok(value.unwrap_or_default().to_owned())
-    }
-
-    /// Says once which lines of a recipe say what flags said.
-    pub fn say_lines(&self, image: &str, lines: &[String]) {
-        if !lines.is_empty() {
-            self.say(&format!("the recipe of {image} says the same with:"));
-            for line in lines {
-                render::say(&format!("  {line}"));
-            }
-        }
-    }
-
-    /// Says which flags mean nothing here, and why.
-    pub fn say_moot(&self, flags: &[(&str, bool, &str)]) {
-        for (flag, is_given, reason) in flags {
-            if *is_given {
-                self.say(&format!("{flag} means nothing here: {reason}"));
-            }
-        }
+/// Commands whose work imgbuild does not do: xCAT's own gets them; without one they say what to do instead.
+fn not_done(shell: &Shell) -> Ended {
+    let words = shell.words();
+    let image = words.iter().find_map(|word| word.strip_prefix("osimage="));
+    let last = || words.last().map(String::as_str).filter(|word| !word.starts_with('-'));
+    let image = image.or_else(last).unwrap_or("IMAGE");
+    match shell.name {
+        Name::Nodeset => shell.hand_on(
+            "nodes' boot loaders are not written here",
+            &format!(
+                "with xCAT: packimage {image}, then its nodeset; without: imgbuild boot-entry {image} prints what iPXE, GRUB, PXELINUX and dnsmasq need"
+            ),
+        ),
+        _ => shell.hand_on(
+            "statelite images are not built: only stateless ones",
+            "files that a node keeps are its postscripts' affair",
+        ),
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 
+use super::undo::Undo;
 use super::{Done, Shell};
 
 /// Packs an image, and publishes it with kernel and initrd into its rootimgdir
@@ -11,10 +12,10 @@ pub struct Arguments {
     /// The osimage
     pub image: String,
     /// How it is packed; kept in the recipe
-    #[arg(short = 'm', value_name = "METHOD")]
+    #[arg(short = 'm', long = "method", value_name = "METHOD")]
     pub method: Option<Method>,
     /// Its compressor; kept in the recipe
-    #[arg(short = 'c', value_name = "COMPRESSOR")]
+    #[arg(short = 'c', long = "compress", value_name = "COMPRESSOR")]
     pub compressor: Option<Compressor>,
     /// Not done here
     #[arg(long)]
@@ -22,6 +23,9 @@ pub struct Arguments {
     /// Means nothing here
     #[arg(long, value_name = "URL")]
     pub tracker: Option<String>,
+    /// Say more
+    #[arg(short = 'V', long)]
+    pub verbose: bool,
 }
 
 /// xCAT's methods.
@@ -43,6 +47,7 @@ pub enum Compressor {
 /// Runs the command.
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
     let image = own.image.as_str();
+    shell.hand_on_unknown(image)?;
     if own.nosyncfiles {
         return Err(shell.fail(&format!(
             "--nosyncfiles: an image has what its recipe says: take the lists out with `imgbuild set {image} sync.lists-=FILE`"
@@ -74,12 +79,19 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
             "{rootimgdir} holds other files than an osimage's: check `imgbuild show {image} -i rootimgdir`, or publish by hand: imgbuild build {image} --publish xcat:DIR"
         )));
     }
-    if !changes.is_empty() {
-        let words: Vec<&str> = ["set", image].into_iter().chain(changes.iter().map(String::as_str)).collect();
-        shell.run(&words)?;
-        shell.say_lines(image, &changes);
+    let undo = Undo::of(shell, image);
+    let packed = || -> Done {
+        if !changes.is_empty() {
+            let words: Vec<&str> = ["set", image].into_iter().chain(changes.iter().map(String::as_str)).collect();
+            shell.run(&words)?;
+            shell.say_lines(image, &changes);
+        }
+        shell.run(&["build", image, "--publish", &format!("xcat:{rootimgdir}")])
+    };
+    match changes.is_empty() {
+        true => packed()?,
+        false => undo.unless(packed(), image, &changes)?,
     }
-    shell.run(&["build", image, "--publish", &format!("xcat:{rootimgdir}")])?;
     shell.say(&format!("nodes get it after: nodeset NODES osimage={image}"));
     Ok(())
 }

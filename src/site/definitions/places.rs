@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::recipe::Workspace;
+
 /// Where xCAT's own files lie on a management node.
 pub const SHARE: &str = "/opt/xcat/share/xcat";
 
@@ -19,11 +21,20 @@ pub struct Places {
     /// Whether a tree of another machine was given: files of that machine are there, and this host's are others. xCAT's own, below
     /// [`SHARE`], are the same everywhere.
     pub of_tree: bool,
+    /// Where a workspace has paths of the management node that this host does not have.
+    pub brought: Vec<(String, PathBuf)>,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { installdir: "/install".to_owned(), moved: Vec::new(), timezone: None, sealed: false, of_tree: false }
+        Self {
+            installdir: "/install".to_owned(),
+            moved: Vec::new(),
+            timezone: None,
+            sealed: false,
+            of_tree: false,
+            brought: Vec::new(),
+        }
     }
 }
 
@@ -58,20 +69,25 @@ impl Places {
         }
     }
 
+    /// Takes what a workspace says of paths of the management node for those that this host does not have: of definitions alone, an
+    /// earlier import brought the files.
+    pub fn also(&mut self, workspace: &Path) {
+        let Ok(Some(workspace)) = Workspace::above(workspace) else { return };
+        let map = &workspace.model.xcat.path_map;
+        self.brought.extend(map.iter().map(|(there, here)| (there.clone(), workspace.root.join(here))));
+    }
+
     /// Where a path of the management node lies here.
     pub fn here(&self, path: &str) -> PathBuf {
-        let below = |there: &str| {
-            let rest = path.strip_prefix(there)?;
-            (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
-        };
-        let best = self.moved.iter().filter_map(|(there, here)| Some((there.len(), here, below(there)?)));
-        match best.max_by_key(|(length, ..)| *length) {
-            Some((_, here, "")) => here.clone(),
-            Some((_, here, rest)) => here.join(rest),
-            // No file lies below one.
-            None if self.is_elsewhere(path) => Path::new("/dev/null").join(path.trim_start_matches('/')),
-            None => PathBuf::from(path),
+        if let Some(here) = best(&self.moved, path) {
+            return here;
         }
+        if self.is_elsewhere(path) {
+            // No file lies below one.
+            return Path::new("/dev/null").join(path.trim_start_matches('/'));
+        }
+        let own = PathBuf::from(path);
+        if own.exists() { own } else { best(&self.brought, path).unwrap_or(own) }
     }
 
     /// Whether a path of the management node is not to be looked for on this host.
@@ -107,6 +123,18 @@ impl Places {
             |there: &str| path.strip_prefix(there).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         self.moved.iter().filter(|(there, _)| is_below(there)).max_by_key(|(there, _)| there.len())
     }
+}
+
+/// Where a path lies by the longest of some folders that it lies in.
+fn best(folders: &[(String, PathBuf)], path: &str) -> Option<PathBuf> {
+    let below = |there: &str| {
+        let rest = path.strip_prefix(there)?;
+        (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
+    };
+    let all = folders.iter().filter_map(|(there, here)| Some((there.len(), here, below(there)?)));
+    let (_, here, rest) = all.max_by_key(|(length, ..)| *length)?;
+    // Joined with nothing it would end in a slash.
+    Some(if rest.is_empty() { here.clone() } else { here.join(rest) })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod again;
 mod copies;
 mod file;
+mod keep;
 mod reads;
 mod report;
 mod write;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 pub use copies::write_whole;
 pub use file::Wanted;
+pub use keep::keep_attributes;
 pub use report::{ImportReport, ImportState, ImportedImage};
 pub use write::{import, imported, stanza_text, with_wanted};
 

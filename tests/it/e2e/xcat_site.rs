@@ -29,10 +29,12 @@ fn boot_a_site_moves_in_and_its_node_runs_its_postscripts() {
         String::from_utf8_lossy(&ran.stderr).into_owned()
     };
     assert!(
-        named(&["genimage", COMPUTE])
+        named(&["genimage", "-t", "80m", COMPUTE])
             .contains(&format!("imgbuild -C {} build {COMPUTE} --until initrd", space.path().display()))
     );
     assert!(!rootimgdir.exists());
+    // What a build that ends well was told stays told.
+    assert_eq!(space.run(&["show", COMPUTE, "boot.tmpfs"]).good().out.matches("80m").count(), 1);
     assert!(named(&["packimage", "-c", "pigz", COMPUTE]).contains("pack.compress=gzip"));
     let publish = format!("xcat:{}", rootimgdir.display());
     for name in ["kernel", "initrd-stateless.gz", "rootimg.cpio.gz"] {

@@ -130,7 +130,10 @@ fn exit(error: &ImportError) -> Exit {
 
 fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
     let below = |path: &PathBuf| arguments.directory.join(path);
-    let site = definitions::read(&own.paths.iter().map(below).collect::<Vec<_>>());
+    let mut site = definitions::read(&own.paths.iter().map(below).collect::<Vec<_>>());
+    if !site.places.of_tree {
+        site.places.also(&below(&own.into));
+    }
     print_findings(&site.findings, arguments.verbose);
     if site.has_errors() {
         render::say("error: the definitions have errors; nothing was written");

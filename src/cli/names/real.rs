@@ -1,0 +1,75 @@
+//! The command of the same name further down PATH: xCAT's own, which gets what imgbuild does not know.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Finds it. `program` is what this process was started as: by a path, or by the name alone, which the shell looked up in PATH.
+///
+/// Only places after the own one count, so that two imgbuilds in one PATH never hand a command to and fro.
+pub fn find(name: &str, program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let own = std::env::current_exe().ok().and_then(|own| identity(&own));
+    let places: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    find_in(&places, name, program, own)
+}
+
+fn find_in(places: &[PathBuf], name: &str, program: &str, own: Option<(u64, u64)>) -> Option<PathBuf> {
+    let is_own_place = |place: &PathBuf| match program.rsplit_once('/') {
+        Some((directory, _)) => {
+            let directory = if directory.is_empty() { "/" } else { directory };
+            identity(place).is_some_and(|place| Some(place) == identity(Path::new(directory)))
+        }
+        None => is_program(&place.join(name)),
+    };
+    let after = places.iter().position(is_own_place).map_or(0, |at| at + 1);
+    let found = places[after..].iter().map(|place| place.join(name));
+    let mut others = found.filter(|path| is_program(path) && identity(path) != own);
+    // A path of a single word would be looked up in PATH again.
+    others.next().map(|path| std::path::absolute(&path).unwrap_or(path))
+}
+
+/// Which file it is, whatever links lead there.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+fn is_program(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stands_further_down_and_is_another_program_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let program = |name: &str, mode: u32| {
+            std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            std::fs::write(at(name), "#!/bin/sh\n").unwrap();
+            std::fs::set_permissions(at(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        program("imgbuild", 0o755);
+        for place in ["ours", "ours-too"] {
+            std::fs::create_dir(at(place)).unwrap();
+            std::os::unix::fs::symlink(at("imgbuild"), at(place).join("lsdef")).unwrap();
+        }
+        program("no-program/lsdef", 0o644);
+        program("above/lsdef", 0o755);
+        program("xcat/lsdef", 0o755);
+        let own = identity(&at("imgbuild"));
+        let places = ["above", "ours", "no-program", "ours-too", "xcat"].map(at);
+        let by_path = at("ours").join("lsdef").display().to_string();
+        assert_eq!(find_in(&places, "lsdef", &by_path, own), Some(at("xcat/lsdef")));
+        // Started by its name: the first in PATH is the one that runs.
+        assert_eq!(find_in(&places[1..], "lsdef", "lsdef", own), Some(at("xcat/lsdef")));
+        // From elsewhere all of PATH is further down.
+        assert_eq!(find_in(&places, "lsdef", "/nowhere/lsdef", own), Some(at("above/lsdef")));
+        assert_eq!(find_in(&places[..4], "lsdef", &by_path, own), None);
+        // Another imgbuild is no loop: it looks after its own place.
+        let other = at("ours-too").join("lsdef").display().to_string();
+        assert_eq!(find_in(&places, "lsdef", &other, None), Some(at("xcat/lsdef")));
+        assert_eq!(find_in(&places, "nodeset", &by_path, own), None);
+    }
+}
