@@ -358,3 +358,64 @@ fn a_workspace_may_be_where_one_stands() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.err.contains("imgbuild check finds no error in 2 images"), "{}", ran.err);
 }
+
+#[test]
+fn what_scripts_read_of_the_sites_trees_becomes_inputs() {
+    let space = site();
+    let script = "install/custom/netboot/debian/compute.postinstall";
+    let more = "cat /install/custom/files/issue >\"$1/etc/issue\"\nFROM=/install/custom/files/$SITE\n\
+                cp -a \"$FROM\"/. \"$1\"/opt\n. /install/custom/lib.sh\ncat /etc/hosts /install/gone\n";
+    let old = text(space.path().join(script));
+    space.write(script, &format!("{old}{more}"));
+    space
+        .write("install/custom/files/issue", "ours\n")
+        .write("install/custom/files/blue/a", "a\n")
+        .write("install/custom/lib.sh", "cat /install/custom/files/keys/*.pub\n")
+        .write("install/custom/files/keys/one.pub", "key\n");
+    let inputs = [
+        "/install/custom/files/blue/**",
+        "/install/custom/files/issue",
+        "/install/custom/files/keys/*.pub",
+        "/install/custom/lib.sh",
+    ];
+    for more in [&[][..], &["--copy"]] {
+        let into = if more.is_empty() { "new" } else { "copied" };
+        let ran = space.run(&[&["import", "xcat", ".", "--into", into], more].concat()).good();
+        assert!(ran.out.contains("not found here: /install/gone; packages with their commands"), "{}", ran.out);
+        let said = text(recipe(&space, into, COMPUTE)).parse::<toml::Table>().unwrap();
+        let found: Vec<&str> =
+            said["postinstall"]["inputs"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+        assert_eq!(found, inputs);
+        // All of them are found.
+        let checked = inside(&space, into, &["check"]).good();
+        assert!(!checked.err.contains("matches no file"), "{}", checked.err);
+    }
+    assert_eq!(text(space.path().join("copied/site/install/custom/files/blue/a")), "a\n");
+    // A later import brings what a script reads since.
+    space.write(script, &format!("{old}{more}cat /install/custom/files/motd\n"));
+    let ran = import(&space, &[]).good();
+    let said = ran.out.lines().find(|line| line.starts_with("  postinstall.inputs = ")).unwrap();
+    assert!(said.contains("/install/custom/files/motd") && said.contains("/install/custom/lib.sh"), "{said}");
+    assert!(!import(&space, &["--json"]).good().out.contains("\"changed\""));
+}
+
+#[test]
+fn absolute_inputs_are_allowed_and_have_a_place() {
+    let space = site();
+    import(&space, &[]).good();
+    let set = |value: &str| inside(&space, "new", &["set", COMPUTE, &format!("postinstall.inputs=[\"{value}\"]")]);
+    for (value, said) in [
+        ("/etc/hostname", "lies outside the workspace"),
+        ("/etc/passwd", "/etc/passwd is that of the root that they run in"),
+        ("/run/x", "cannot be shown to scripts at its path"),
+        ("/lib/modules/*", "/lib is that of the root that they run in"),
+        ("/install/../x", "has no `.`, `..` or `//`"),
+        ("/*", "begins with a folder"),
+    ] {
+        let ran = set(value);
+        assert!(ran.code == 1 && ran.err.contains(said), "{value}: {}", ran.err);
+    }
+    set("/install/custom/nothing").good();
+    let checked = inside(&space, "new", &["check", COMPUTE]);
+    assert!(checked.err.contains("`/install/custom/nothing` matches no file"), "{}", checked.err);
+}

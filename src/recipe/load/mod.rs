@@ -2,6 +2,7 @@
 
 mod captured;
 mod checks;
+mod elsewhere;
 mod keys;
 pub mod paths;
 mod postinstall;

@@ -48,12 +48,12 @@ pub struct Script {
     pub field: String,
 }
 
-/// Something that scripts see below the recipe's directory.
+/// Something that scripts see, below the recipe's directory or at an absolute path.
 #[derive(Debug, Clone)]
 pub struct ScriptInput {
     /// Where it is.
     pub path: PathBuf,
-    /// Its path below the recipe's directory.
+    /// Its path below the recipe's directory; or an absolute one.
     pub name: String,
     /// What it is.
     pub kind: InputKind,
@@ -236,7 +236,7 @@ impl Reader<'_> {
 
     /// What a pattern names, below the directory of the file with the pattern; directories that it lies in among that, where they
     /// are not as the script would find them anyway.
-    pub(super) fn inputs(&mut self, at: &str, pattern: &str) -> Vec<ScriptInput> {
+    fn inputs(&mut self, at: &str, pattern: &str) -> Vec<ScriptInput> {
         let span = self.span(at);
         let matcher = match globset::GlobBuilder::new(pattern).literal_separator(true).build() {
             Ok(glob) => glob.compile_matcher(),
@@ -249,12 +249,14 @@ impl Reader<'_> {
                 return Vec::new();
             }
         };
-        let root = self.folder(at);
+        let Some((root, above)) = self.start_of(at, pattern) else { return Vec::new() };
         let (mut found, mut folders): (Vec<ScriptInput>, Vec<ScriptInput>) = (Vec::new(), Vec::new());
         let mut odd = false;
         let mut link_above = None;
         // Artefacts and version control are never inputs.
-        let enter = |depth: usize, name: &OsStr| depth != 1 || !matches!(name.to_str(), Some("out" | ".git"));
+        let is_own = above.as_os_str().is_empty();
+        let enter =
+            |depth: usize, name: &OsStr| !is_own || depth != 1 || !matches!(name.to_str(), Some("out" | ".git"));
         for entry in witness::walk().only(&enter).through(&root) {
             let entry = match entry {
                 Ok(entry) => entry,
@@ -266,11 +268,13 @@ impl Reader<'_> {
                 }
             };
             let Ok(relative) = entry.path.strip_prefix(&root) else { continue };
-            if relative.as_os_str().is_empty() {
+            if relative.as_os_str().is_empty() && is_own {
                 continue;
             }
-            let is_match = matcher.is_match(relative);
-            let Some(below) = relative.to_str() else {
+            // Joined with nothing it would end in a slash.
+            let name = if relative.as_os_str().is_empty() { above.clone() } else { above.join(relative) };
+            let is_match = matcher.is_match(&name);
+            let Some(below) = name.to_str() else {
                 if is_match {
                     odd = true;
                     self.findings.push(name_problem("postinstall::name", &entry.path, &span));
@@ -336,6 +340,9 @@ impl Reader<'_> {
 
 /// A path without `.` and `..`; none where it leads out.
 fn lexical(path: &Path) -> Option<String> {
+    if let Ok(inside) = path.strip_prefix("/") {
+        return lexical(inside).map(|inside| format!("/{inside}"));
+    }
     let mut parts: Vec<&str> = Vec::new();
     for part in path.components() {
         match part {

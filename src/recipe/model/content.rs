@@ -17,7 +17,8 @@ pub struct PostinstallTable {
     /// Arguments after xCAT's four, for `script`.
     #[serde(default)]
     pub arguments: Vec<String>,
-    /// What else they read: patterns below the recipe's directory. They see nothing else, and see it as it is: links as links.
+    /// What else they read: patterns below the recipe's directory, or absolute ones, which scripts see at these paths; path_map says where
+    /// they are here. They see nothing else, and see it as it is: links as links.
     #[serde(default)]
     pub inputs: Vec<String>,
     /// Packages of the distribution that it needs to run, for instance `perl`.

@@ -1,5 +1,6 @@
 //! The attributes, one by one, in the order of a recipe.
 
+use super::scripts::ScriptReads;
 use super::{ListFile, ListKind, Mapper, Mapping, Value, Verdict, release_of};
 use crate::recipe::{Family, is_image_name};
 use crate::site::definitions::Places;
@@ -233,9 +234,39 @@ impl Mapper<'_> {
                 "postinstall.scripts"
             }
         };
-        let reason =
-            "scripts run in a sandbox: name what they read in `inputs`, and packages with their commands in `tools`";
+        let named: Vec<String> = scripts.iter().map(|words| words[0].clone()).collect();
+        let reason = self.inputs(&named);
         self.remark("postinstall", Verdict::Differs, Some(field), reason);
+    }
+
+    /// Names what scripts read of the site's own trees; what is to be said of it.
+    fn inputs(&mut self, scripts: &[String]) -> String {
+        let environment = self.definition.list("environvar");
+        let pairs = environment.iter().filter_map(|item| item.split_once('='));
+        let environment = pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect();
+        let mut reads = ScriptReads::default();
+        for script in scripts {
+            reads.script(script, &environment, self.places);
+        }
+        if reads == ScriptReads::default() || reads.inputs.is_empty() && reads.lost.is_empty() && reads.large.is_empty()
+        {
+            return "scripts run in a sandbox: name what they read in `inputs`, and packages with their commands in `tools`"
+                .to_owned();
+        }
+        let mut reason = "scripts run in a sandbox".to_owned();
+        if !reads.inputs.is_empty() {
+            self.mapping.lists.extend(reads.paths.into_iter().map(|path| ListFile { path, kind: ListKind::Input }));
+            self.set("postinstall", "inputs", Value::List(reads.inputs.into_iter().collect()), "postinstall");
+            reason.push_str(", `inputs` has what they read of the management node as far as their texts say it");
+        }
+        let listed = |paths: std::collections::BTreeSet<String>| paths.into_iter().collect::<Vec<_>>().join(", ");
+        if !reads.lost.is_empty() {
+            reason.push_str(&format!("; not found here: {}", listed(reads.lost)));
+        }
+        if !reads.large.is_empty() {
+            reason.push_str(&format!("; too large, name the files: {}", listed(reads.large)));
+        }
+        reason + "; packages with their commands go into `tools`"
     }
 
     fn synced(&mut self) {

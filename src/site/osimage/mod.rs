@@ -3,6 +3,7 @@
 mod attributes;
 mod packages;
 mod release;
+mod scripts;
 mod text;
 
 use std::collections::BTreeMap;
@@ -145,6 +146,8 @@ pub enum ListKind {
     Script,
     /// A folder of scripts.
     Folder,
+    /// What a script reads: a file or a folder.
+    Input,
 }
 
 /// A file that the recipe names.

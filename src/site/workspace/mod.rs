@@ -13,6 +13,7 @@ use std::path::PathBuf;
 pub use copies::write_whole;
 pub use file::Wanted;
 pub use keep::keep_attributes;
+pub use reads::included;
 pub use report::{ImportReport, ImportState, ImportedImage};
 pub use write::{import, imported, stanza_text, with_wanted};
 

@@ -42,7 +42,7 @@ pub fn reads(mapping: &Mapping, places: &Places) -> Reads {
     for list in &mapping.lists {
         match list.kind {
             ListKind::Script => drop(reads.lists.insert(list.path.clone())),
-            ListKind::Folder => drop(reads.synced.insert(list.path.clone())),
+            ListKind::Folder | ListKind::Input => drop(reads.synced.insert(list.path.clone())),
             ListKind::Packages | ListKind::Excluded => include(&list.path, places, &variable, &mut reads, 0),
             ListKind::Synced => {
                 reads.lists.insert(list.path.clone());
@@ -52,6 +52,17 @@ pub fn reads(mapping: &Mapping, places: &Places) -> Reads {
         }
     }
     reads
+}
+
+/// The lists that others include, themselves not among them; paths of the management node.
+pub fn included(lists: &[String], environment: &BTreeMap<String, String>, places: &Places) -> BTreeSet<String> {
+    let variable = |name: &str| environment.get(name).cloned();
+    let mut reads = Reads::default();
+    for list in lists {
+        include(list, places, &variable, &mut reads, 0);
+    }
+    reads.lists.retain(|path| !lists.contains(path));
+    reads.lists
 }
 
 type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -17,8 +17,19 @@ fn boot_a_site_moves_in_and_its_node_runs_its_postscripts() {
     std::fs::create_dir_all(space.path().join("install/rocky9.4/x86_64")).unwrap();
     let rootimgdir = space.path().join("netboot");
     space.edit("linuximage.csv", "/install/netboot/debian12/x86_64/compute", rootimgdir.to_str().unwrap());
+    // A script that reads of the management node's tree, by its paths there.
+    let script = "install/custom/netboot/debian/compute.postinstall";
+    let text = std::fs::read_to_string(space.path().join(script)).unwrap();
+    let reads = "cat /install/custom/files/issue >\"$1/etc/issue\"\ncp -a /install/custom/files/profile/. \"$1/opt/\"\n\
+                 cat /etc/hosts >>\"$1/etc/issue\"\n";
+    space.write(script, &format!("{text}{reads}")).write("install/custom/files/issue", "an issue of the site\n");
     let ran = space.run(&["import", "xcat", ".", "--into", "."]).good();
     assert!(ran.err.contains("imgbuild check finds no error in 2 images"), "{}", ran.err);
+    // Of /etc an import takes nothing by itself; named, it is shown as any other.
+    space.write("machine/hosts", "10.0.0.1 mn.site\n");
+    let hosts = space.path().join("machine/hosts").display().to_string();
+    let words = ["postinstall.inputs+=/etc/hosts".to_owned(), format!("xcat.path_map.\"/etc/hosts\"={hosts}")];
+    space.run(&["set", COMPUTE, &words[0], &words[1]]).good();
     let key = space.path().join("key");
     // By the commands that hands know.
     space.run(&["install-xcat-names", "bin"]).good();
@@ -52,7 +63,17 @@ fn boot_a_site_moves_in_and_its_node_runs_its_postscripts() {
     expect(&running, &format!("POSTSCRIPTS RUN: {COMPUTE} debian12 compute batch blue site tools 1.0"));
     drop(running);
 
-    let motd = built.space.run(&["shell", COMPUTE, "--", "/bin/cat", "/etc/motd", "/etc/profile.d/site.sh"]).good().out;
+    let motd = built
+        .space
+        .run(&["shell", COMPUTE, "--", "/bin/cat", "/etc/motd", "/etc/profile.d/site.sh", "/etc/issue", "/opt/site.sh"])
+        .good()
+        .out;
+    assert!(
+        motd.contains("an issue of the site")
+            && motd.contains("10.0.0.1 mn.site")
+            && motd.matches("SITE_SCRATCH").count() > 1,
+        "{motd}"
+    );
     assert!(motd.contains("made-up site") && motd.contains("SITE_SCRATCH"), "{motd}");
     let file = built.space.path().join("b.tgz");
     built.space.run(&["export", "bundle", COMPUTE, "-o", file.to_str().unwrap()]).good();

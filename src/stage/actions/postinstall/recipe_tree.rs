@@ -8,7 +8,7 @@ use crate::archive::{Extractor, Meta};
 /// Something that scripts see.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shown {
-    /// Path below the recipe's directory.
+    /// Path below the recipe's directory; or an absolute one.
     pub place: String,
     /// What it is.
     pub what: ShownAs,

@@ -38,7 +38,7 @@ pub fn remedy(lines: &[String]) -> String {
     });
     if let Some(path) = foreign {
         return format!(
-            "scripts see nothing of this machine, so `{path}` is not there for them: copy it beside the recipe, name it in `inputs` of ‹[postinstall]›, and let the script read it from its working directory\n"
+            "scripts see nothing of this machine, so `{path}` is not there for them: name it in ‹[postinstall] inputs = [\"{path}\"]› and allow it in [workspace] allow, or copy it beside the recipe and name it from there\n"
         );
     }
     if has(&["No such file", "Permission denied"]) {

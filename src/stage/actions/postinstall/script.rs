@@ -146,13 +146,22 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "tree", "work", "root/etc", "root-work"])?;
-        hide_own_accounts(&at("root"), &request.base)?;
-        let mut shown = request.shown.clone();
+        let is_shown = |path: &str| request.shown.iter().any(|one| one.place == path);
+        hide_own_accounts(&at("root"), &request.base, &is_shown)?;
+        let (elsewhere, mut shown): (Vec<Shown>, Vec<Shown>) =
+            request.shown.iter().cloned().partition(|one| one.place.starts_with('/'));
         for (path, name) in &request.packages {
             shown.push(Shown { place: format!("{PACKAGES}/{name}"), what: ShownAs::File(path.clone(), 0o644) });
         }
         let recipe = at("recipe");
         recipe_tree::make(&shown, &recipe, request.epoch)?;
+        // What has an absolute path is a layer of the root that scripts run in.
+        let there = at("elsewhere");
+        let below = |one: &Shown| Shown { place: one.place.trim_start_matches('/').to_owned(), what: one.what.clone() };
+        let elsewhere: Vec<Shown> = elsewhere.iter().map(below).collect();
+        if !elsewhere.is_empty() {
+            recipe_tree::make(&elsewhere, &there, request.epoch)?;
+        }
         let script_of = |command: &[String]| {
             let script = command.first().map(String::as_str).unwrap_or_default();
             std::fs::read(format!("{recipe}{}", script.strip_prefix(RECIPE_DIRECTORY).unwrap_or(script)))
@@ -192,8 +201,12 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         let (release, machine) = &request.uname;
         let mut complaints = Vec::new();
         for (number, command) in request.commands.iter().enumerate() {
+            let mut root = tree(&request.tools, "root", "root-work")?;
+            if !elsewhere.is_empty() {
+                root.lower.push(there.clone());
+            }
             let result = run_command(&CommandRequest {
-                root: tree(&request.tools, "root", "root-work")?,
+                root,
                 target: Some(tree(&request.base, "tree", "work")?),
                 binds: vec![Bind { source: recipe.clone(), target: RECIPE_DIRECTORY.to_owned(), writable: false }],
                 target_binds: if request.offers_packages {
@@ -221,7 +234,7 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         for pattern in ["var/cache/ldconfig/aux-cache", "var/log/*.log"] {
             editor.remove(pattern)?;
         }
-        let host_keys = remove_made_host_keys(&at("tree"), &recipe, &request.shown, &editor)?;
+        let host_keys = remove_made_host_keys(&at("tree"), (&recipe, &there), &request.shown, &editor)?;
         let layer = scan(&ScanRequest {
             tree: at("tree"),
             base: request.base.clone(),
@@ -237,7 +250,7 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
 /// Removes the ssh host keys of the tree, but for those that are inputs, byte by byte: what a site brings stays. Gives the paths.
 fn remove_made_host_keys(
     tree: &str,
-    recipe: &str,
+    (recipe, there): (&str, &str),
     shown: &[Shown],
     editor: &TreeEditor,
 ) -> Result<Vec<String>, String> {
@@ -251,7 +264,10 @@ fn remove_made_host_keys(
         let is_brought = || {
             let files = shown.iter().filter(|shown| matches!(shown.what, ShownAs::File(..)));
             let mut alike = files
-                .map(|shown| format!("{recipe}/{}", shown.place))
+                .map(|shown| match shown.place.starts_with('/') {
+                    true => format!("{there}{}", shown.place),
+                    false => format!("{recipe}/{}", shown.place),
+                })
                 .filter(|file| std::fs::metadata(file).is_ok_and(|other| other.len() == found.len()));
             let bytes = std::fs::read(format!("{tree}/{path}")).unwrap_or_default();
             alike.any(|file| std::fs::read(file).is_ok_and(|other| other == bytes))
@@ -300,7 +316,9 @@ fn thrown_away(root: &str) -> Vec<String> {
 
 /// The tools root's own accounts are not the host's and must not be copied into the image as if they were: names
 /// resolve by the image's own files, and there is no shadow file or hosts file to copy.
-fn hide_own_accounts(root: &str, base: &[Digest]) -> Result<(), String> {
+///
+/// What is among the inputs by such a path is shown.
+fn hide_own_accounts(root: &str, base: &[Digest], is_shown: &dyn Fn(&str) -> bool) -> Result<(), String> {
     use rustix::fs::{CWD, FileType, Mode};
     let reader = LayerReader::open(base)?;
     let editor = TreeEditor::open(root)?;
@@ -309,7 +327,8 @@ fn hide_own_accounts(root: &str, base: &[Digest]) -> Result<(), String> {
             editor.write(&format!("etc/{name}"), &bytes, 0o644)?;
         }
     }
-    for name in ["shadow", "gshadow", "hosts", "hostname", "resolv.conf", "passwd-", "group-", "shadow-", "gshadow-"] {
+    let hidden = ["shadow", "gshadow", "hosts", "hostname", "resolv.conf", "passwd-", "group-", "shadow-", "gshadow-"];
+    for name in hidden.into_iter().filter(|name| !is_shown(&format!("/etc/{name}"))) {
         // A whiteout: overlayfs shows nothing there.
         rustix::fs::mknodat(CWD, format!("{root}/etc/{name}"), FileType::CharacterDevice, Mode::empty(), 0)
             .map_err(|error| format!("cannot hide /etc/{name}: {error}"))?;
