@@ -79,6 +79,7 @@ fn a_bundle_has_xcats_layout_and_comes_back_as_the_same_recipe() {
         "compute.pkglist",
         "compute.postinstall",
         "compute.synclist",
+        "extra/base.pkglist",
         "extra/xcatdsklspost",
         "imgbuild.json",
         "imgbuild/recipe/image.toml",
@@ -258,6 +259,105 @@ fn bundles_of_xcat_are_read_nested_and_flat() {
     let ran = space.run(&["import", "bundle", "plain.tar", "--into", "flat"]).good();
     assert!(ran.err.contains("an old release of xCAT"), "{}", ran.err);
     assert_eq!(std::fs::read_dir(space.path().join("flat/images")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_bundle_without_a_folder_is_read_too() {
+    let space = Space::new();
+    of_xcat(&space, NESTED, &FILES);
+    space.run(&["import", "bundle", "b.tgz", "--into", "new"]).good();
+    tar(&["-C", "x/my_image", "-czf", "top.tgz", "."], space.path());
+    tar(
+        &[
+            "-C",
+            "x/my_image",
+            "-cf",
+            "names.tar",
+            "manifest.xml",
+            "kernel",
+            "extra",
+            "initrd-stateless.gz",
+            "rootimg.cpio.gz",
+            "render.exlist",
+            "render.pkglist",
+            "site.pkglist",
+        ],
+        space.path(),
+    );
+    for (bundle, into) in [("top.tgz", "top"), ("names.tar", "names")] {
+        space.run(&["import", "bundle", bundle, "--into", into]).good();
+        assert_eq!(tree(&space.path().join(into)), tree(&space.path().join("new")), "{bundle}");
+    }
+    // As imgbuild writes it, but for the folder: its own recipe counts.
+    let own = workspace();
+    export(&own, "b.tgz", &[]).good();
+    std::fs::create_dir(own.path().join("y")).unwrap();
+    tar(&["-C", "y", "-xzf", "b.tgz"], own.path());
+    tar(&["-C", &format!("y/{COMPUTE}"), "-czf", "top.tgz", "."], own.path());
+    for (bundle, into) in [("b.tgz", "one"), ("top.tgz", "two")] {
+        own.run(&["import", "bundle", bundle, "--into", into]).good();
+    }
+    assert_eq!(tree(&own.path().join("two")), tree(&own.path().join("one")));
+    // Errors name the file as it lies there.
+    of_xcat(&space, "<xcatimage><osimage></xcatimage>", &[]);
+    tar(&["-C", "x/my_image", "-cf", "bad.tar", "manifest.xml"], space.path());
+    let ran = space.run(&["import", "bundle", "bad.tar", "--into", "bad"]);
+    assert!(ran.code == 1 && ran.err.contains("[manifest.xml:1:") && !ran.err.contains("top"), "{}", ran.err);
+}
+
+#[test]
+fn included_lists_and_what_scripts_read_come_with_a_bundle() {
+    let space = workspace();
+    let lists = space.path().join("new/site/install/custom/netboot/debian");
+    assert!(std::fs::read_to_string(lists.join("compute.pkglist")).unwrap().contains("/debian/base.pkglist#"));
+    std::fs::create_dir_all(space.path().join("new/site/install/custom/common")).unwrap();
+    space.write("new/site/install/custom/common/more.pkglist", "htop\n");
+    let list = std::fs::read_to_string(lists.join("base.pkglist")).unwrap();
+    std::fs::write(lists.join("base.pkglist"), format!("{list}#INCLUDE:/install/custom/common/more.pkglist#\n"))
+        .unwrap();
+    let toml = std::fs::read_to_string(space.path().join("new/imgbuild.toml")).unwrap();
+    std::fs::write(
+        space.path().join("new/imgbuild.toml"),
+        format!("{toml}\"/install/custom/common\" = \"site/install/custom/common\"\n"),
+    )
+    .unwrap();
+    inside(&space, "new", &["check"]).good();
+    let script = lists.join("compute.postinstall");
+    let text = std::fs::read_to_string(&script).unwrap();
+    std::fs::write(&script, format!("{text}cat /install/custom/files/motd >\"$1/etc/motd\"\n")).unwrap();
+    // What the synclist and the script read: a folder.
+    let read = space.path().join("new/site/install/custom/files").display().to_string();
+    export(&space, "b.tgz", &["--extra", &format!("{read}:/install/custom/files")]).good();
+    // As xCAT has it: without imgbuild's own recipe.
+    std::fs::create_dir(space.path().join("y")).unwrap();
+    tar(&["-C", "y", "-xzf", "b.tgz"], space.path());
+    let folder = space.path().join("y").join(COMPUTE);
+    std::fs::remove_dir_all(folder.join("imgbuild")).unwrap();
+    std::fs::remove_file(folder.join("imgbuild.json")).unwrap();
+    let manifest = std::fs::read_to_string(folder.join("manifest.xml")).unwrap();
+    assert_eq!(manifest.matches("<extra>").count(), 3, "{manifest}");
+    for name in ["base.pkglist", "more.pkglist"] {
+        assert!(folder.join("extra").join(name).is_file(), "{name}");
+    }
+    tar(&["-C", "y", "-czf", "plain.tgz", "."], space.path());
+    let recipe = |into: &str, name: &str| {
+        let path = space.path().join(into).join("images").join(name).join("image.toml");
+        std::fs::read_to_string(path).unwrap()
+    };
+    for (words, into, image) in
+        [(&["plain.tgz"][..], "plain", COMPUTE), (&["b.tgz", "-p", "gpu"], "renamed", "debian12-x86_64-netboot-gpu")]
+    {
+        space.run(&[&["import", "bundle"], words, &["--into", into]].concat()).good();
+        let shown = inside(&space, into, &["plan", image]);
+        assert_eq!(shown.code, 0, "{}", shown.err);
+        let more = space.path().join(into).join("site/install/custom/common/more.pkglist").display().to_string();
+        let listed = inside(&space, into, &["check", "--as", "pkglist", &more]);
+        assert!(listed.out.contains("htop"), "{}{}", listed.out, listed.err);
+        let text = recipe(into, image);
+        assert!(text.contains("inputs = [\"/install/custom/files/motd\"]"), "{text}");
+        let checked = inside(&space, into, &["check", image]);
+        assert!(!checked.err.contains("matches no file") && !checked.err.contains("cannot be read"), "{}", checked.err);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::xcat::definitions::{Manifest, is_plain_path, parse_manifest};
 
 use super::members::Members;
 use super::rename::{Placed, base, lists, with_profile};
-use super::unpack::unpack;
+use super::unpack::{TOP, unpack};
 use super::{BundleError, MEMBERS, OWN, RECORDS};
 
 /// The workspace's folder of files, from a recipe of an import.
@@ -65,6 +65,8 @@ struct Image {
     lists: Vec<Placed>,
     /// Everything else: what lies in the folder, and where it goes.
     others: Vec<(PathBuf, String)>,
+    /// Extra files: what lies in the folder, and their path on the management node.
+    extras: Vec<(PathBuf, String)>,
     /// Paths of the management node that its own recipe reads below `site/`.
     paths: Vec<String>,
 }
@@ -104,6 +106,8 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
                 site.places.moved.push((list.path.clone(), here));
             }
         }
+        // Lists include them, and scripts read them.
+        site.places.moved.extend(image.extras.iter().map(|(here, path)| (path.clone(), here.clone())));
     }
     let below = into.join("site");
     let files = files_of(&images, &below, request)?;
@@ -185,7 +189,7 @@ fn base_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn read_image(folder: PathBuf, request: &BundleImport, findings: &mut Vec<Finding>) -> Result<Image, BundleError> {
+fn read_image(mut folder: PathBuf, request: &BundleImport, findings: &mut Vec<Finding>) -> Result<Image, BundleError> {
     let refused = |problem: String| BundleError::Refused { path: request.bundle.clone(), problem };
     let path = folder.join("manifest.xml");
     if path.metadata().is_ok_and(|one| one.len() > MANIFEST_LIMIT) {
@@ -194,12 +198,20 @@ fn read_image(folder: PathBuf, request: &BundleImport, findings: &mut Vec<Findin
     let text = std::fs::read(&path).map_err(|error| BundleError::Io { path: path.clone(), error })?;
     let text = String::from_utf8(text).map_err(|_| refused("its manifest is not UTF-8".to_owned()))?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (manifest, found) = parse_manifest(&SourceFile::new(format!("{name}/manifest.xml"), &path, text));
+    let is_top = name == TOP;
+    let shown = if is_top { "manifest.xml".to_owned() } else { format!("{name}/manifest.xml") };
+    let (manifest, found) = parse_manifest(&SourceFile::new(shown, &path, text));
     let has_errors = found.iter().any(|one| one.severity == Severity::Error);
     let Some(mut manifest) = manifest.filter(|_| !has_errors) else {
         return Err(BundleError::Manifest { path: request.bundle.clone(), findings: found });
     };
     findings.extend(found);
+    // The folder is called after the image, as others are.
+    if is_top && crate::recipe::is_image_name(&manifest.definition.name) {
+        let named = folder.with_file_name(&manifest.definition.name);
+        std::fs::rename(&folder, &named).map_err(|error| BundleError::Io { path: named.clone(), error })?;
+        folder = named;
+    }
     let mut paths = Vec::new();
     if let Ok(text) = std::fs::read(folder.join(MEMBERS)) {
         let members: Members =
@@ -250,26 +262,28 @@ fn read_image(folder: PathBuf, request: &BundleImport, findings: &mut Vec<Findin
             }
         }
     }
+    let mut extras = Vec::new();
     for extra in &manifest.extras {
         let src = extra.src.trim_end_matches('/');
         let dest = extra.dest.trim_end_matches('/');
         let file = folder.join("extra").join(base(src));
         let whole = folder.join("extra").join(src.trim_start_matches('/'));
         if file.is_file() {
-            others.push((file, format!("{dest}/{}", base(src))));
+            extras.push((file, format!("{dest}/{}", base(src))));
         } else if whole.is_dir() {
-            others.push((whole, dest.to_owned()));
+            extras.push((whole, dest.to_owned()));
         } else {
             return Err(refused(format!("the extra `{src}` is not in it, and its manifest names it")));
         }
     }
+    others.extend(extras.iter().cloned());
     if takes_own_recipe(&folder, &manifest) {
         for path in &paths {
             others.push((folder.join(OWN).join("site").join(path.trim_start_matches('/')), path.clone()));
         }
         others.retain(|(here, _)| here.exists());
     }
-    Ok(Image { folder, manifest, lists, others, paths })
+    Ok(Image { folder, manifest, lists, others, extras, paths })
 }
 
 /// Files that go below `site/`, folders by their files.
@@ -364,11 +378,14 @@ fn own_recipe(image: &Image, into: &Path) -> std::io::Result<Option<&'static str
     Ok(None)
 }
 
-/// The folders of an image's lists.
+/// The folders of an image's lists, and of the extra files that they may include and scripts may read.
 fn list_folders(image: &Image) -> Vec<String> {
-    let brought = image.lists.iter().filter(|list| image.folder.join(&list.name).is_file());
-    let folders = brought.filter_map(|list| list.path.rsplit_once('/').map(|(folder, _)| folder.to_owned()));
-    let mut folders: Vec<String> = folders.filter(|folder| !folder.is_empty()).collect();
+    let brought = image.lists.iter().filter(|list| image.folder.join(&list.name).is_file()).map(|list| &list.path);
+    let (folders, files): (Vec<_>, Vec<_>) = image.extras.iter().partition(|(here, _)| here.is_dir());
+    let brought = brought.chain(files.into_iter().map(|(_, path)| path));
+    let above = brought.filter_map(|path| path.rsplit_once('/').map(|(folder, _)| folder.to_owned()));
+    let all = above.chain(folders.into_iter().map(|(_, path)| path.clone()));
+    let mut folders: Vec<String> = all.filter(|folder| !folder.is_empty()).collect();
     folders.sort();
     folders.dedup();
     folders

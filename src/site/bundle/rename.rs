@@ -50,6 +50,14 @@ pub fn with_profile(manifest: &mut Manifest, new: &str) -> Vec<Placed> {
         };
         format!("{folder}/{name}")
     };
+    // What a list includes from its own folder goes where the list goes.
+    let of_lists: Vec<String> = lists(manifest).into_iter().map(|one| one.path).collect();
+    for extra in &mut manifest.extras {
+        let is_beside = |list: &String| list.rsplit_once('/').is_some_and(|(folder, _)| folder == extra.dest);
+        if extra.dest.starts_with(share()) && of_lists.iter().any(is_beside) {
+            extra.dest = custom.trim_end_matches('/').to_owned();
+        }
+    }
     let placed: Vec<Placed> = lists(manifest).into_iter().map(|one| Placed { path: moved(&one.path), ..one }).collect();
     for attribute in FILE_ATTRIBUTES {
         let items = manifest.definition.list(attribute);

@@ -15,6 +15,12 @@ const RATIO_LIMIT: u64 = 50;
 /// Bytes that any bundle may unpack to.
 const FREE_BYTES: u64 = 64 << 20;
 
+/// What says what an image is.
+const MANIFEST: &str = "manifest.xml";
+
+/// Folder for the files of an image that had none. Its name is refused for a member.
+pub const TOP: &str = "\\top";
+
 /// A reader that counts no further than it may.
 struct Limited<R> {
     inner: R,
@@ -109,7 +115,9 @@ pub fn unpack(bundle: &Path, into: &Path) -> Result<Unpacked, BundleError> {
                 file.set_permissions(mode).map_err(written)?;
             }
             // Where a link leads is not known before all others are made, and it is moved afterwards: none is.
-            tar::EntryType::Symlink if parts.len() > 2 && parts[1] == "extra" => left_out.push(path),
+            tar::EntryType::Symlink if parts[..parts.len() - 1].iter().take(2).any(|part| part == "extra") => {
+                left_out.push(path);
+            }
             tar::EntryType::Symlink | tar::EntryType::Link => {
                 return Err(refused(format!("`{path}` is a link")));
             }
@@ -117,11 +125,21 @@ pub fn unpack(bundle: &Path, into: &Path) -> Result<Unpacked, BundleError> {
             _ => return Err(refused(format!("`{path}` is neither a file nor a folder"))),
         }
     }
+    if into.join(MANIFEST).is_file() {
+        // One image without a folder around it: as documents of xCAT show it, and as people pack it again.
+        let folder = into.join(TOP);
+        let entries: Vec<_> = std::fs::read_dir(into).map_err(io)?.flatten().collect();
+        std::fs::create_dir(&folder).map_err(io)?;
+        for entry in entries {
+            std::fs::rename(entry.path(), folder.join(entry.file_name())).map_err(io)?;
+        }
+        return Ok(Unpacked { images: vec![folder], left_out });
+    }
     let folders = std::fs::read_dir(into).map_err(io)?.flatten().map(|entry| entry.path());
-    let mut images: Vec<PathBuf> = folders.filter(|folder| folder.join("manifest.xml").is_file()).collect();
+    let mut images: Vec<PathBuf> = folders.filter(|folder| folder.join(MANIFEST).is_file()).collect();
     images.sort();
     if images.is_empty() {
-        return Err(refused("no folder in it has a manifest.xml".to_owned()));
+        return Err(refused(format!("no folder in it has a {MANIFEST}, nor has its top")));
     }
     Ok(Unpacked { images, left_out })
 }

@@ -12,6 +12,7 @@ use super::members::{MEMBERS_FORMAT, Member, Members, measure};
 use super::rename::{base, with_profile};
 use super::{BundleError, MEMBERS, OWN, RECORDS};
 use crate::site::definitions::Places;
+use crate::site::workspace::included;
 
 /// Packed images by xCAT's names, in the order in which imgexport looks for them.
 const ROOTIMGS: [&str; 6] =
@@ -129,7 +130,9 @@ pub fn export_bundle(
             members.insert(name, here);
         }
     }
-    extras(request, &mut manifest, &mut members)?;
+    let included = included_lists(&manifest, recipe, &places);
+    let asked = request.extras.iter().map(|(source, dest)| (source.clone(), dest.clone(), None));
+    extras(included.into_iter().chain(asked), &mut manifest, &mut members)?;
     let mut paths = own_files(recipe, workspace, &places, &mut members, &mut notes);
     if let Some(saved) = &request.records {
         members.insert(format!("{OWN}/{RECORDS}"), saved.clone());
@@ -185,17 +188,41 @@ fn artefacts(recipe: &Recipe, request: &BundleExport, rootimgdir: &Path) -> Opti
     }
 }
 
-fn extras(request: &BundleExport, manifest: &mut Manifest, members: &mut Files) -> Result<(), BundleError> {
-    for (source, dest) in &request.extras {
+/// A file or a folder that goes along, the folder that it goes to, and its path on the management node, where these are not its own.
+type Along = (PathBuf, Option<String>, Option<String>);
+
+/// Lists that the image's lists include: the manifest has no other place for them.
+fn included_lists(manifest: &Manifest, recipe: &Recipe, places: &Places) -> Vec<Along> {
+    let lists: Vec<String> = ["pkglist", "otherpkglist", "exlist"]
+        .iter()
+        .flat_map(|attribute| files(&manifest.definition, attribute))
+        .collect();
+    let all = included(&lists, &recipe.model.environment, places);
+    // What is a list of another attribute as well is there already.
+    let named: BTreeSet<String> = FILE_ATTRIBUTES.iter().flat_map(|one| files(&manifest.definition, one)).collect();
+    let folder = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
+    let along = |path: &String| (places.here(path), Some(folder(path)), Some(path.clone()));
+    all.iter().filter(|path| !named.contains(*path)).map(along).collect()
+}
+
+/// Adds files and folders.
+fn extras(all: impl Iterator<Item = Along>, manifest: &mut Manifest, members: &mut Files) -> Result<(), BundleError> {
+    for (source, dest, there) in all {
+        let source = &source;
         let real = source.canonicalize().map_err(|error| BundleError::Io { path: source.clone(), error })?;
-        let full = crate::recipe::plain(&std::path::absolute(source).unwrap_or(real.clone())).display().to_string();
+        let own = || crate::recipe::plain(&std::path::absolute(source).unwrap_or(real.clone())).display().to_string();
+        let full = there.unwrap_or_else(own);
         let is_folder = real.is_dir();
         let folder = match is_folder {
             true => full.clone(),
             false => full.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned()),
         };
-        let dest = dest.clone().unwrap_or(folder);
-        manifest.extras.push(Extra { src: full.clone(), dest });
+        let extra = Extra { src: full.clone(), dest: dest.unwrap_or(folder) };
+        // What a list includes may be asked for besides.
+        if manifest.extras.contains(&extra) {
+            continue;
+        }
+        manifest.extras.push(extra);
         if !is_folder {
             let name = format!("extra/{}", base(&full));
             if members.get(&name).is_some_and(|first| *first != real) {

@@ -34,12 +34,20 @@ pub fn join(gathered: Gathered) -> Site {
     site.is_whole = has(TableKind::Osimage);
     for (kind, other) in [(TableKind::Osimage, TableKind::Linuximage), (TableKind::Linuximage, TableKind::Osimage)] {
         if has(kind) && !has(other) {
+            // What an image is, the first says; which files it is made of, the second: profiles have default ones.
+            site.lacks_linuximage = kind == TableKind::Osimage;
+            let severity = if site.lacks_linuximage { Severity::Warning } else { Severity::Error };
             let message = format!("the table {} is there, and {} is not", kind.name(), other.name());
+            let more = if site.lacks_linuximage {
+                "; without it, lists are those that xCAT finds for the profile"
+            } else {
+                ""
+            };
             let help = format!(
-                "an osimage has a row in each: name what `tabdump {}` wrote too, or its database",
+                "an osimage has a row in each: name what `tabdump {}` wrote too, or its database{more}",
                 other.name()
             );
-            site.findings.push(Finding::nowhere(Severity::Error, "import::half", message).help(help));
+            site.findings.push(Finding::nowhere(severity, "import::half", message).help(help));
         }
     }
     for definition in rows.into_values() {

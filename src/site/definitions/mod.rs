@@ -35,6 +35,8 @@ pub struct Site {
     pub statelite: BTreeMap<&'static str, Vec<Row>>,
     /// Whether these are all osimages of the site: its tables were read.
     pub is_whole: bool,
+    /// Whether the table linuximage was not given, which has half of what osimages say.
+    pub lacks_linuximage: bool,
     /// Rows of `postscripts`: which scripts nodes run.
     pub postscripts: Vec<Row>,
     /// Where paths of the management node are found here.

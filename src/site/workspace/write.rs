@@ -170,6 +170,15 @@ fn plan_one<'a>(definition: &'a Definition, site: &Site, into: &Path) -> Result<
         }
         (false, _) => Some(recipe_text(&mapping)),
         (true, false) => return Ok(foreign(image, directory, definition)),
+        // Half of it would take away what the other half said.
+        (true, true) if site.lacks_linuximage => {
+            image.attributes.clear();
+            image.recipe = None;
+            image.state = ImportState::Skipped;
+            let reason = "was imported with the table linuximage, which is not here: it stays";
+            image.reason = Some(format!("{IMAGES}/{} {reason}", image.name));
+            return Ok(Planned { image, directory, definition, mapping: None, text: None });
+        }
         (true, true) => {
             let file = recipe_file(&directory).file_name().unwrap_or_default().to_string_lossy().into_owned();
             image.recipe = Some(format!("{IMAGES}/{}/{file}", definition.name));

@@ -139,6 +139,32 @@ fn field(text: &str, at: usize) -> Result<Field, &'static str> {
     }
 }
 
+/// Columns that earlier releases of xCAT did not have, the newer ones first.
+const LATER: [&str; 2] = ["nfsrootopts", "environvar"];
+
+/// The columns of a row of `osimage` without its header, by their number: where the values are such as these columns have.
+fn headless(text: &str, mut at: usize) -> Option<Vec<String>> {
+    let mut values = Vec::new();
+    loop {
+        let one = field(text, at).ok()?;
+        at = one.next;
+        values.push(one.text);
+        if one.is_last {
+            break;
+        }
+    }
+    let lacks = OSIMAGE_COLUMNS.len().checked_sub(values.len())?;
+    let later = LATER.get(..lacks)?;
+    let columns: Vec<&str> = OSIMAGE_COLUMNS.into_iter().filter(|name| !later.contains(name)).collect();
+    let value = |name: &str| columns.iter().position(|column| *column == name).map_or("", |at| values[at].as_str());
+    let is_one_of = |name: &str, known: &[&str]| known.contains(&value(name));
+    let is_osimage = !value("imagename").is_empty()
+        && is_one_of("imagetype", &["linux", "AIX", "windows", "NX"])
+        && is_one_of("provmethod", &["install", "netboot", "statelite", "sysclone", "raw", "nim", "boottarget", ""])
+        && is_one_of("osname", &["Linux", "AIX", "Windows", ""]);
+    is_osimage.then(|| columns.into_iter().map(str::to_owned).collect())
+}
+
 /// Reads the tables of a text: each begins with a line of columns, `#imagename,groups,...`.
 pub fn parse_tables(file: &Arc<SourceFile>) -> (Vec<Table>, Vec<Finding>) {
     let text = file.text.as_str();
@@ -176,6 +202,19 @@ pub fn parse_tables(file: &Arc<SourceFile>) -> (Vec<Table>, Vec<Finding>) {
             }
             tables.push((Table { kind, rows: Vec::new() }, columns));
             continue;
+        }
+        if tables.is_empty()
+            && let Some(columns) = headless(text, at)
+        {
+            findings.push(
+                Finding::warning("csv::header", &span, "this table has no line of its columns")
+                    .label(format!(
+                        "taken as a row of osimage with the {} columns of its release of xCAT",
+                        columns.len()
+                    ))
+                    .help("`tabdump osimage` prints that line first: give all that it prints"),
+            );
+            tables.push((Table { kind: TableKind::Osimage, rows: Vec::new() }, columns));
         }
         let Some((table, columns)) = tables.last_mut() else {
             findings.push(
@@ -276,6 +315,38 @@ mod tests {
         assert_eq!(read("#key,value\n\"a\",\"b\",\"c\"\n").1, ["2: the row has 3 fields, the table 2 columns"]);
         assert_eq!(read("#key,value\n\"a\",\"b\n").1, ["2: a quote that is not closed"]);
         assert!(read("#key,value\n\"a\"x,\"b\"\n").1[0].contains("closing quote"));
+    }
+
+    #[test]
+    fn rows_of_osimage_without_their_header_are_known_by_their_values() {
+        // As documents of xCAT 2.8 show them, and as later releases print them.
+        for (row, columns) in [
+            (
+                "\"i\",,\"compute\",\"linux\",,\"netboot\",,\"rhels7.1-x86_64\",,,\"Linux\",\"rhels7.1\",\"x86_64\",,,,,,,,\n",
+                21,
+            ),
+            (
+                "\"i\",,\"compute\",\"linux\",,\"netboot\",,\"rhels7.1-x86_64\",,,\"Linux\",\"rhels7.1\",\"x86_64\",,,,,,,,,\n",
+                22,
+            ),
+            (
+                "\"i\",,\"compute\",\"linux\",,\"netboot\",,,\"rhels7.1-x86_64\",,,\"Linux\",\"rhels7.1\",\"x86_64\",,,,,,,,,\n",
+                23,
+            ),
+        ] {
+            let (tables, told) = read(&format!("{row}{}", row.replace("\"i\"", "\"j\"")));
+            assert_eq!(told, ["1: this table has no line of its columns"]);
+            let rows = &tables[0].rows;
+            let get = |name: &str| rows[1].get(name).unwrap();
+            assert_eq!(row.matches(',').count() + 1, columns);
+            assert_eq!((rows.len(), get("imagename"), get("osvers"), get("osarch")), (2, "j", "rhels7.1", "x86_64"));
+            assert_eq!(get("osdistroname"), "rhels7.1-x86_64");
+        }
+        // Another table's, or moved by a column.
+        let moved = "\"i\",\"compute\",\"linux\",,\"netboot\",,\"rhels7.1-x86_64\",,,\"Linux\",\"rhels7.1\",\"x86_64\",,,,,,,,,\n";
+        for row in [moved, "\"i\",,,\n", "\"a\",\"b\"\n"] {
+            assert_eq!(read(row).1, ["1: a table begins with the line of its columns"], "{row}");
+        }
     }
 
     proptest::proptest! {
