@@ -9,6 +9,7 @@ pub mod definitions;
 pub mod export;
 pub mod media;
 pub mod osimage;
+pub mod rootimg;
 pub mod workspace;
 
 mod confine;

@@ -141,6 +141,101 @@ fn a_tree_becomes_a_recipe_and_an_overlay_with_reasons() {
 }
 
 #[test]
+fn what_dpkg_has_no_record_of_is_kept_where_a_person_changed_it() {
+    let space = Space::new();
+    let at = |path: &str| space.path().join("node").join(path);
+    let file = |path: &str, mode: u32| {
+        space.write(&format!("node/{path}"), "x\n");
+        std::fs::set_permissions(at(path), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let link = |path: &str, target: &str| {
+        std::fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+        symlink(target, at(path)).unwrap();
+    };
+    space
+        .write("node/etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n")
+        .write(
+            "node/etc/passwd",
+            "root:x:0:0:Charlie Root:/root:/bin/sh\nbin:x:2:2:bin:/bin:/bin/sh\nanna:x:1000:1000:Anna O'Hara \\& Co,Room 7/2,,:/home/anna:/bin/sh\nplain:x:1001:1000::/:/bin/sh\n",
+        )
+        .write("node/etc/group", "anna:x:1000:\n");
+    let package =
+        |name: &str| format!("Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n");
+    space.write("node/var/lib/dpkg/status", &(package("tool") + &package("other")));
+    let files = [
+        ("usr/bin/su", 0o755),
+        ("usr/bin/sudo", 0o4755),
+        ("usr/bin/plain", 0o755),
+        ("usr/bin/raised", 0o4755),
+        ("usr/bin/own", 0o755),
+    ];
+    let mut sums = String::new();
+    for (path, mode) in files {
+        file(path, mode);
+        sums.push_str(&format!("{}  {path}\n", md5("x\n")));
+    }
+    // Links: as packaged, turned to the site's own, to another package's program, to one of kin; and a file in the place of one.
+    link("usr/bin/linked", "own");
+    link("usr/bin/to-site", "../../opt/site/to-site");
+    link("usr/lib/far", "/gpfs/far");
+    link("usr/bin/editor", "theirs");
+    link("usr/bin/theirs2", "theirs2.11");
+    link("usr/share/doc-link", "../nowhere");
+    file("usr/lib/was-link", 0o644);
+    file("opt/site/to-site", 0o755);
+    file("usr/bin/theirs", 0o755);
+    file("usr/bin/theirs2.11", 0o755);
+    std::fs::create_dir_all(at("srv/shared")).unwrap();
+    std::fs::set_permissions(at("srv/shared"), PermissionsExt::from_mode(0o2775)).unwrap();
+    let list: String = files.iter().map(|(path, _)| format!("/{path}\n")).collect();
+    space
+        .write(
+            "node/var/lib/dpkg/info/tool.list",
+            &format!("/.\n/usr\n/usr/bin\n{list}/usr/bin/linked\n/usr/bin/to-site\n/usr/lib\n/usr/lib/far\n/usr/bin/editor\n/usr/bin/theirs2\n/usr/share\n/usr/share/doc-link\n/usr/lib/was-link\n/srv/shared\n"),
+        )
+        .write("node/var/lib/dpkg/info/tool.md5sums", &sums)
+        .write("node/var/lib/dpkg/info/other.list", "/.\n/usr/bin/theirs\n/usr/bin/theirs2.11\n")
+        .write("node/var/lib/dpkg/info/other.md5sums", &format!("{0}  usr/bin/theirs\n{0}  usr/bin/theirs2.11\n", md5("x\n")));
+    capture(&space, &[]).good();
+    let list = text(&space, "overlay.list");
+    let changed: Vec<&str> =
+        list.lines().filter(|line| line.starts_with("changed")).map(|line| line.split_once(" /").unwrap().1).collect();
+    assert_eq!(
+        changed,
+        [
+            "srv/shared   tool: mode 2775, with set-id bits",
+            "usr/bin/editor   tool: leads to theirs",
+            "usr/bin/raised   tool: mode 4755, with set-id bits",
+            "usr/bin/su   tool: mode 755, without set-id bits",
+            "usr/bin/to-site   tool: leads to ../../opt/site/to-site",
+            "usr/lib/far   tool: leads to /gpfs/far",
+            "usr/lib/was-link   tool: a file in the place of a link",
+        ],
+        "{list}"
+    );
+    let modes = text(&space, "overlay.modes");
+    assert!(modes.contains(" usr/bin/su\n") && modes.contains(" usr/bin/raised\n"), "{modes}");
+    // The script itself puts the comments where they were.
+    let script = text(&space, "overlay.postinstall");
+    let gecos = &script[script.find("gecos() {").unwrap()..script.find("\n# Libraries").unwrap()];
+    space.write(
+        "image/etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nanna:x:1000:1000::/home/anna:/bin/sh\nannabell:x:3:3:b:/:/x\n",
+    );
+    let root = space.path().join("image").display().to_string();
+    let done =
+        std::process::Command::new("sh").arg("-c").arg(format!("set -e\nroot={root}\n{gecos}")).status().unwrap();
+    assert!(done.success());
+    assert_eq!(
+        std::fs::read_to_string(space.path().join("image/etc/passwd")).unwrap(),
+        "root:x:0:0:Charlie Root:/root:/bin/sh\nanna:x:1000:1000:Anna O'Hara \\& Co,Room 7/2,,:/home/anna:/bin/sh\nannabell:x:3:3:b:/:/x\n"
+    );
+    assert!(
+        !space.path().join("image/etc/passwd.gecos").exists() && !gecos.contains("plain") && !gecos.contains("bin:")
+    );
+}
+
+#[test]
 fn what_is_written_has_no_errors() {
     let space = node();
     capture(&space, &[]).good();

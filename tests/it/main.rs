@@ -27,6 +27,7 @@ mod invalid;
 mod kdl;
 mod memo_workspace;
 mod schemas;
+mod seeds;
 mod size;
 #[cfg(feature = "e2e")]
 mod store_faults;
@@ -39,3 +40,4 @@ mod xcat_defs;
 mod xcat_import;
 mod xcat_later;
 mod xcat_names;
+mod xcat_rootimg;

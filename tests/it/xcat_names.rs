@@ -347,3 +347,26 @@ fn lsdef_imgimport_and_copycds_answer_as_xcats() {
     let ran = run(&space, &["copycds", "-w", "-p", path.to_str().unwrap(), "dvd"]);
     assert!(ran.code == 1 && ran.err.contains("was copied before"), "{}", ran.err);
 }
+
+#[test]
+fn imgexport_takes_extra_files_and_a_nodes_postscripts() {
+    let space = site();
+    let boot = space.path().join("netboot");
+    for name in ["kernel", "initrd-stateless.gz", "rootimg.cpio.gz"] {
+        space.write(&format!("netboot/{name}"), name);
+    }
+    let at = format!("rootimgdir={}", boot.display());
+    run(&space, &["chdef", "-t", "osimage", "-o", COMPUTE, &at]).good();
+    space.write("scripts/myscript1", "#!/bin/sh\n").write("scripts/myscript2", "#!/bin/sh\n");
+    let (one, two) = (space.path().join("scripts/myscript1"), space.path().join("scripts/myscript2"));
+    let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
+    run(&space, &["imgexport", COMPUTE, "my.tgz", "-e", one, "-e", &format!("{two}:/install/postscripts")]).good();
+    let listed = Command::new("tar").arg("-tzf").arg(space.path().join("my.tgz")).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for name in ["manifest.xml", "extra/myscript1", "extra/myscript2", "extra/base.pkglist"] {
+        assert!(listed.contains(&format!("{COMPUTE}/{name}\n")), "{name}: {listed}");
+    }
+    // The names come from xCAT's tables, which this host has not.
+    let ran = run(&space, &["imgexport", COMPUTE, "-p", "node1", "-e", one, "-e", two]);
+    assert!(ran.code == 1 && ran.err.contains("is of the node `node1`"), "{}", ran.err);
+}

@@ -7,6 +7,9 @@ use super::shell::quoted;
 use super::undo::Undo;
 use super::{Done, Ended, Shell};
 use crate::cli::output::render;
+use crate::recipe::Workspace;
+use crate::site::export::{definition_of, places_of};
+use crate::site::rootimg::tree_of;
 
 /// Builds kernel, initrd and root file system of an image; packimage packs and publishes them
 #[derive(Debug, Parser)]
@@ -184,6 +187,24 @@ fn changes_of(shell: &Shell, own: &Arguments, image: &str) -> Result<Changes, En
     Ok(changes)
 }
 
+/// Tells what a person changed in the tree of xCAT's genimage, which is not used: until it is taken as an overlay, or moved away.
+pub fn tell_of_tree(shell: &Shell, image: &str) {
+    let Ok(recipe) = shell.recipe(image) else { return };
+    let workspace = Workspace::above(&recipe.directory).ok().flatten();
+    let definition = definition_of(&recipe, workspace.as_ref()).definition;
+    let Some(tree) = tree_of(&definition, &places_of(&recipe, workspace.as_ref())) else { return };
+    if recipe.directory.join("overlay.list").exists() {
+        return;
+    }
+    let tree = tree.display().to_string();
+    let into = shell.workspace.display().to_string();
+    shell.say(&format!("{tree} is not used: images are made of packages. Move it away where nothing of it is wanted"));
+    let words = ["capture", &tree, "--into", &into, "--overlay", image, "--dry-run"];
+    if shell.quietly(&words).is_err() {
+        shell.say("it could not be compared with its packages: see above");
+    }
+}
+
 /// Runs the command.
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
     let image = image_of(shell, own)?;
@@ -208,6 +229,7 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
             "modules of driver packages are taken where their symbols fit the kernel",
         ),
     ]);
+    tell_of_tree(shell, image);
     let changes = changes_of(shell, own, image)?;
     if own.dryrun {
         render::print_as_is(&format!("Generating image:\n{}\n", line_of(shell, image)?));

@@ -43,6 +43,8 @@ pub struct Facts {
     pub users: Vec<User>,
     /// Groups whose numbers are fixed.
     pub groups: Vec<(String, u32)>,
+    /// What users' entries say of them (GECOS): name and text.
+    pub gecos: Vec<(String, String)>,
     /// Members of groups.
     pub members: Vec<(String, Vec<String>)>,
     /// Time zone.
@@ -63,6 +65,31 @@ pub struct Facts {
     pub cmdline: Vec<String>,
     /// What the administrator has to know.
     pub notes: Vec<String>,
+}
+
+impl Facts {
+    /// Takes out what an overlay alone has no place for, with a note of what is a person's work.
+    pub fn only_of_tree(&mut self, found: &mut super::classify::Classified) {
+        // Source: login.defs(5), UID_MIN of all distributions.
+        let people: Vec<&str> =
+            self.users.iter().filter(|user| user.uid >= 1000).map(|user| user.name.as_str()).collect();
+        if !people.is_empty() {
+            self.notes.push(format!("accounts are not in the overlay: name them in [users]: {}", people.join(", ")));
+        }
+        if !found.modules.is_empty() {
+            let first = found.modules.iter().take(3).map(|path| format!("/{path}")).collect::<Vec<_>>().join(", ");
+            self.notes.push(format!(
+                "{} modules that no package brings are not in the overlay: name them in [kernel] updates: {first}",
+                found.modules.len()
+            ));
+            found.modules.clear();
+        }
+        if !self.disabled.is_empty() {
+            self.notes.push(format!("units that are not started: [services] disable: {}", self.disabled.join(", ")));
+        }
+        // An exclude list of the definition has these, or the recipe is to have one.
+        found.emptied.clear();
+    }
 }
 
 /// A value of a file of shell assignments.
@@ -137,7 +164,7 @@ fn accounts(facts: &mut Facts, census: &Census) {
     let text = census.text("etc/passwd").unwrap_or_default();
     for line in text.lines() {
         let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, uid, gid, _, home, shell] = fields[..] else { continue };
+        let [name, _, uid, gid, gecos, home, shell] = fields[..] else { continue };
         let (Ok(uid), Ok(gid)) = (uid.parse::<u32>(), gid.parse::<u32>()) else { continue };
         let is_twice = facts.users.iter().any(|user| user.name == name);
         if is_none(uid) && uid != NOBODY || is_own(uid) && (is_twice || !is_account_name(name)) {
@@ -146,6 +173,17 @@ fn accounts(facts: &mut Facts, census: &Census) {
                 "the user {name} ({uid}) is left out: its number is nobody's, its name odd, or it is there twice"
             ));
             continue;
+        }
+        // What every system says of root is nothing.
+        let is_said = match uid {
+            0 => !["", "root"].contains(&gecos),
+            uid => !gecos.is_empty() && is_own(uid),
+        };
+        if is_account_name(name) && is_said {
+            match gecos.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
+                false => facts.gecos.push((name.to_owned(), gecos.to_owned())),
+                true => facts.notes.push(format!("the comment of the user {name} is left out: it is no text")),
+            }
         }
         if !is_account_name(name) || !is_own(uid) {
             continue;
@@ -166,6 +204,9 @@ fn accounts(facts: &mut Facts, census: &Census) {
         let (home, shell) = (path(home, "/nonexistent"), path(shell, "/usr/sbin/nologin"));
         facts.users.push(User { name: name.to_owned(), uid, gid, home, shell });
     }
+    let is_there = |name: &String| name == "root" || facts.users.iter().any(|user| user.name == *name);
+    facts.gecos.retain(|(name, _)| is_there(name));
+    facts.gecos.sort();
     facts.users.sort_by(|a, b| a.name.cmp(&b.name));
     facts.groups.sort();
 }
@@ -300,6 +341,7 @@ pub fn begin(census: &Census, installed: &Installed) -> Result<Facts, CaptureErr
         kernel: None,
         users: Vec::new(),
         groups: Vec::new(),
+        gecos: Vec::new(),
         members: Vec::new(),
         timezone: None,
         locale: None,

@@ -92,6 +92,35 @@ static TABLE: LazyLock<Vec<(Why, &'static str)>> = LazyLock::new(|| {
     lines.filter_map(|line| line.split_once(' ').and_then(|(why, at)| Some((Why::of(why)?, at.trim_start())))).collect()
 });
 
+/// What genimage and packimage of xCAT put into a tree themselves, whatever its definition says. Source: section 6.2 and 7 of the
+/// reference.
+const OF_XCAT: [&str; 24] = [
+    "./opt/xcat/*",
+    "./opt/xcat",
+    "./xcatpost",
+    "./.statelite*",
+    "./.default*",
+    "./.sllocal*",
+    "./etc/init.d/xcatpostinit*",
+    "./etc/init.d/statelite",
+    "./etc/init.d/localdisk",
+    "./etc/rc?.d/*xcatpostinit*",
+    "./etc/systemd/system/xcatpostinit*",
+    "./etc/systemd/system/*.wants/xcatpostinit*",
+    "./usr/lib/systemd/system/xcatpostinit*",
+    "./lib/systemd/system/xcatpostinit*",
+    "./sbin/fsck.nfs",
+    "./usr/sbin/fsck.nfs",
+    "./etc/resolv.conf",
+    "./etc/securetty",
+    "./etc/sysconfig/network",
+    "./etc/sysconfig/network-scripts/ifcfg-*",
+    "./etc/yum.repos.d/*.repo",
+    "./bin/uname-binary",
+    "./usr/bin/uname-binary",
+    "./root/.bash*",
+];
+
 /// The rules of one capture.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
@@ -99,6 +128,8 @@ pub struct Rules {
     pub listed: Option<Vec<String>>,
     /// Whether secrets are kept.
     pub keep_secrets: bool,
+    /// Whether the tree is one of genimage's, so that its own files are nobody's changes.
+    pub is_of_xcat: bool,
 }
 
 impl Rules {
@@ -116,6 +147,9 @@ impl Rules {
             && listed.iter().any(|pattern| matches(pattern, &path))
         {
             return Some(Why::Listed);
+        }
+        if self.is_of_xcat && OF_XCAT.iter().any(|pattern| matches(pattern, &path)) {
+            return Some(Why::Made);
         }
         let found = TABLE.iter().find(|(why, pattern)| {
             let is_off = match why {
@@ -162,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_list_of_xcat_takes_the_place_of_what_is_volatile() {
-        let rules = Rules { listed: Some(Rules::read_list("# x\n\n  ./opt/big/*\n./a b*\n")), keep_secrets: false };
+        let rules = Rules { listed: Some(Rules::read_list("# x\n\n  ./opt/big/*\n./a b*\n")), ..Rules::default() };
         assert_eq!(rules.why("opt/big/x"), Some(Why::Listed));
         assert_eq!(rules.why("a bc"), Some(Why::Listed));
         assert_eq!((rules.why("tmp/x"), Rules::default().why("tmp/x")), (None, Some(Why::Volatile)));

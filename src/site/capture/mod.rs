@@ -23,6 +23,7 @@ pub use source::Source;
 use crate::distro::installed;
 use crate::distro::rpm::Evr;
 use crate::recipe::{RECIPE_FILE, is_image_name};
+use crate::site::bundle::sha256_of;
 use crate::site::confine;
 use crate::site::workspace::{Wanted as WantedRules, with_wanted, write_whole};
 
@@ -51,6 +52,11 @@ pub struct CaptureRequest {
     pub force: bool,
     /// Whether nothing is written.
     pub dry_run: bool,
+    /// The directory of a recipe that gets an overlay of what the tree has otherwise than packages, and nothing else.
+    pub overlay_for: Option<PathBuf>,
+    /// What the recipe puts into images by itself: paths without a slash in front, and the files. They are no change where they are the
+    /// same.
+    pub synced: BTreeMap<String, PathBuf>,
 }
 
 /// Why nothing was captured.
@@ -135,9 +141,11 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     }
     let into = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
     let into = crate::recipe::plain(&into);
-    let directory = into.join("images").join(&request.name);
-    if directory.symlink_metadata().is_ok() && !request.force && !request.dry_run {
-        return Err(CaptureError::There { path: directory });
+    let directory = request.overlay_for.clone().unwrap_or_else(|| into.join("images").join(&request.name));
+    // Of an overlay alone the recipe is there, and stays.
+    let taken = if request.overlay_for.is_some() { directory.join(text::LIST) } else { directory.clone() };
+    if taken.symlink_metadata().is_ok() && !request.force && !request.dry_run {
+        return Err(CaptureError::There { path: taken });
     }
     let aside = tempfile::Builder::new().prefix("imgbuild-capture-").tempdir().map_err(io(Path::new("/tmp")))?;
     let beside = if request.dry_run { aside.path() } else { into.as_path() };
@@ -161,10 +169,22 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     facts::complete(&mut facts, &census, &installed);
     let is_foreign = |package: &installed::InstalledPackage| packages::is_foreign(installed.kind, package);
     let is_wanted = |name: &str| !facts.without.contains(name);
-    let found = classify::classify(&census, &installed, &request.rules, &is_foreign, &is_wanted);
+    let mut found = classify::classify(&census, &installed, &request.rules, &is_foreign, &is_wanted);
+    let is_synced = |file: &OverlayFile| {
+        let same = request.synced.get(&file.path).zip(census.seen.get(&file.path));
+        same.is_some_and(|(here, seen)| sha256_of(here).is_some_and(|digest| digest == seen.sha256))
+    };
+    found.overlay.retain(|file| file.reason == Reason::Removed || !is_synced(file));
+    let is_overlay = request.overlay_for.is_some();
+    if is_overlay {
+        facts.only_of_tree(&mut found);
+        without_frames(&mut found, &census);
+    }
     let (modules, updates) = modules(&found.modules, &mut facts);
-    let sources::Sources { names: sources, mut files, variables, notes } =
-        sources::sources(&census, facts.release.distro.family());
+    let sources::Sources { names: sources, mut files, variables, notes } = match is_overlay {
+        true => sources::Sources::default(),
+        false => sources::sources(&census, facts.release.distro.family()),
+    };
     facts.notes.extend(notes);
     let (removed, modes) = (text::removed(&found), text::modes(&found));
     let named = Named {
@@ -172,14 +192,16 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
         variables,
         overlay: found.overlay.iter().any(OverlayFile::is_in_archive),
         modes: !modes.is_empty(),
-        members: !facts.members.is_empty(),
+        accounts: !facts.members.is_empty() || !facts.gecos.is_empty(),
         removed: !removed.is_empty(),
         emptied: !found.emptied.is_empty(),
         updates,
         hash: request.rules.keep_secrets && facts.root_hash.is_some(),
     };
-    files.insert(text::PKGLIST.to_owned(), text::pkglist(&facts, request.pinned).into_bytes());
-    files.insert(text::PACKAGES.to_owned(), text::packages(&installed).into_bytes());
+    if !is_overlay {
+        files.insert(text::PKGLIST.to_owned(), text::pkglist(&facts, request.pinned).into_bytes());
+        files.insert(text::PACKAGES.to_owned(), text::packages(&installed).into_bytes());
+    }
     files.insert(text::LIST.to_owned(), text::overlay_list(&found).into_bytes());
     if !facts.keys.is_empty() {
         files.insert(text::KEYS.to_owned(), (facts.keys.join("\n") + "\n").into_bytes());
@@ -208,8 +230,16 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     if named.overlay {
         report.files.push(text::ARCHIVE.to_owned());
     }
-    report.files.push(RECIPE_FILE.to_owned());
+    if !is_overlay {
+        report.files.push(RECIPE_FILE.to_owned());
+    }
     report.files.sort();
+    let paths: BTreeSet<String> = found.overlay.iter().map(|file| file.path.clone()).collect();
+    let has_below = |file: &OverlayFile| {
+        let below = format!("{}/", file.path);
+        paths.range(below.clone()..).next().is_some_and(|path| path.starts_with(&below))
+    };
+    report.overlay_files = found.overlay.iter().filter(|file| !has_below(file)).cloned().collect();
     if request.dry_run {
         return Ok(report);
     }
@@ -226,7 +256,9 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
             std::fs::remove_file(&path).map_err(io(&path))?;
         }
     }
-    files.insert(RECIPE_FILE.to_owned(), text::recipe(&request.name, &request.shown, &facts, &named).into_bytes());
+    if !is_overlay {
+        files.insert(RECIPE_FILE.to_owned(), text::recipe(&request.name, &request.shown, &facts, &named).into_bytes());
+    }
     for (name, bytes) in &files {
         let path = made.path().join(name);
         confine::make_folders(made.path(), &path).map_err(io(&path))?;
@@ -238,9 +270,31 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
         }
     }
     place(made.path(), &directory, &report.files)?;
+    if is_overlay {
+        return Ok(report);
+    }
     with_wanted(&into, &WantedRules::default())
         .map_err(|error| CaptureError::Io { path: into.clone(), error: std::io::Error::other(error.to_string()) })?;
     Ok(report)
+}
+
+/// Takes folders out that no package brings and that hold nothing of the overlay: what is in them is there without it.
+fn without_frames(found: &mut classify::Classified, census: &Census) {
+    let is_folder = |path: &str| census.seen.get(path).is_some_and(census::Seen::is_directory);
+    let files: BTreeSet<String> =
+        found.overlay.iter().map(|file| file.path.clone()).filter(|path| !is_folder(path)).collect();
+    let next = |paths: &mut dyn Iterator<Item = &String>, below: &str| {
+        paths.next().is_some_and(|path| path.starts_with(below))
+    };
+    found.overlay.retain(|file| {
+        let below = format!("{}/", file.path);
+        let is_full = next(&mut census.seen.range(below.clone()..).map(|(path, _)| path), &below)
+            || next(&mut census.left_out.range(below.clone()..).map(|(path, _)| path), &below);
+        file.reason != Reason::Unpackaged
+            || !is_folder(&file.path)
+            || !is_full
+            || next(&mut files.range(below.clone()..), &below)
+    });
 }
 
 /// Puts what was made into its place; what is there already stays as `FILE.ORIG`.

@@ -46,6 +46,9 @@ pub struct CaptureReport {
     pub files: Vec<String>,
     /// What the administrator has to know.
     pub notes: Vec<String>,
+    /// The overlay's files one by one; overlay.list has them.
+    #[serde(skip)]
+    pub overlay_files: Vec<OverlayFile>,
 }
 
 /// Puts it together.

@@ -50,8 +50,8 @@ pub struct Named {
     pub variables: std::collections::BTreeMap<String, String>,
     /// Whether there is an overlay.
     pub overlay: bool,
-    /// Whether there are members of groups to be set.
-    pub members: bool,
+    /// Whether there are members of groups, or comments of users, to be set.
+    pub accounts: bool,
     /// Whether modes or owners differ.
     pub modes: bool,
     /// Whether packages are missing from it.
@@ -67,7 +67,7 @@ pub struct Named {
 impl Named {
     /// Whether there is anything for a script to do.
     pub fn has_script(&self) -> bool {
-        self.overlay || self.members || self.modes || self.removed
+        self.overlay || self.accounts || self.modes || self.removed
     }
 }
 
@@ -316,6 +316,16 @@ pub fn script(facts: &Facts, found: &Classified, named: &Named) -> String {
         );
         for (group, members) in &facts.members {
             let _ = writeln!(text, "members {group} {}", members.join(","));
+        }
+    }
+    if !facts.gecos.is_empty() {
+        text.push_str(
+            "\n# What users' entries say of them.\ngecos() {\n    NAME=$1 GECOS=$2 awk -F: -v OFS=: \\\n        \
+             '$1 == ENVIRON[\"NAME\"] { $5 = ENVIRON[\"GECOS\"] } { print }' \"$root/etc/passwd\" >\"$root/etc/passwd.gecos\"\n    \
+             cat \"$root/etc/passwd.gecos\" >\"$root/etc/passwd\"\n    rm -f \"$root/etc/passwd.gecos\"\n}\n",
+        );
+        for (name, said) in &facts.gecos {
+            let _ = writeln!(text, "gecos {name} '{}'", said.replace('\'', "'\\''"));
         }
     }
     text.push_str("\n# Libraries that came with the overlay are found by this.\nif [ -x \"$root/sbin/ldconfig\" ]; then\n    chroot \"$root\" /sbin/ldconfig\nfi\n");

@@ -9,6 +9,8 @@ use crate::cli::output::render;
 use crate::site::capture::{CaptureError, CaptureReport, CaptureRequest, Rules, Source, Why, capture};
 
 use super::import::check;
+use super::rootimg;
+use crate::cli::setup::recipe;
 
 /// Arguments of `capture`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +24,10 @@ pub struct Arguments {
     /// Name of the image [default: the node's or the file's]
     #[arg(short, long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Write no recipe: give this image of the workspace an overlay of what the tree has otherwise than packages. For the rootimg of
+    /// xCAT's genimage that somebody changed by hand
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["name", "pin"])]
+    pub overlay: Option<String>,
     /// Command that reaches the node, words separated by blanks
     #[arg(long, value_name = "COMMAND", default_value = "ssh")]
     pub ssh: String,
@@ -50,7 +56,8 @@ pub struct Arguments {
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match captured(arguments, own) {
         Ok(()) => Exit::Done,
-        Err(error) => {
+        Err(Failed::Told(exit)) => exit,
+        Err(Failed::Capture(error)) => {
             let exit = match &error {
                 // An archive's own mistakes have no number of the system's.
                 CaptureError::Io { error, .. }
@@ -67,7 +74,21 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     }
 }
 
-fn captured(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), CaptureError> {
+/// Why nothing was captured.
+enum Failed {
+    /// It was said.
+    Told(Exit),
+    /// It is to be said.
+    Capture(CaptureError),
+}
+
+impl From<CaptureError> for Failed {
+    fn from(error: CaptureError) -> Self {
+        Self::Capture(error)
+    }
+}
+
+fn captured(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Failed> {
     let source = Source::parse(&own.source, &arguments.directory)?;
     let listed = match &own.exclude_list {
         None => None,
@@ -77,17 +98,23 @@ fn captured(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Ca
             Some(Rules::read_list(&String::from_utf8_lossy(&text)))
         }
     };
-    let request = CaptureRequest {
+    let mut request = CaptureRequest {
         name: own.name.clone().unwrap_or_else(|| source.name()),
         source,
         shown: own.source.clone(),
         into: arguments.directory.join(&own.into),
         ssh: own.ssh.split_whitespace().map(str::to_owned).collect(),
-        rules: Rules { listed, keep_secrets: own.secrets },
+        rules: Rules { listed, keep_secrets: own.secrets, is_of_xcat: false },
         pinned: own.pin,
         force: own.force,
         dry_run: own.dry_run,
+        overlay_for: None,
+        synced: std::collections::BTreeMap::new(),
     };
+    if let Some(image) = &own.overlay {
+        let recipe = recipe(&arguments.for_directory(&request.into), Some(image)).map_err(Failed::Told)?;
+        rootimg::overlay(&mut request, &recipe);
+    }
     let bar = indicatif::ProgressBar::new_spinner().with_message("reading");
     if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {msg} {bytes} ({bytes_per_sec})") {
         bar.set_style(style);
@@ -104,11 +131,12 @@ fn captured(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Ca
     });
     bar.finish_and_clear();
     let report = report?;
-    match own.json {
-        true => render::print_as_is(&format!("{:#}\n", serde_json::json!(report))),
-        false => render::print(&text_of(&report)),
+    match (own.json, &own.overlay) {
+        (true, _) => render::print_as_is(&format!("{:#}\n", serde_json::json!(report))),
+        (false, None) => render::print(&text_of(&report)),
+        (false, Some(image)) => render::print(&rootimg::text_of(&report, &request, image, own)),
     }
-    if !own.dry_run {
+    if !own.dry_run && own.overlay.is_none() {
         check(arguments, &request.into);
     }
     Ok(())

@@ -140,7 +140,7 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
         return Exit::Input;
     }
     let request = ImportRequest { into: below(&own.into), copy: own.copy, sealed: false, dry_run: own.dry_run };
-    let report = match import(&site, &request) {
+    let mut report = match import(&site, &request) {
         Ok(report) => report,
         Err(error) => {
             let exit = exit(&error);
@@ -148,6 +148,7 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
             return exit;
         }
     };
+    super::rootimg::of_import(&site, &mut report, &request.into);
     match own.json {
         true => render::print_as_is(&format!("{:#}\n", serde_json::json!(report))),
         false => render::print(&text_of(&report, arguments.verbose)),

@@ -4,3 +4,4 @@ pub mod capture;
 pub mod export;
 pub mod import;
 pub mod names;
+mod rootimg;

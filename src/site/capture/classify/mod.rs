@@ -1,14 +1,16 @@
 //! Which files of a node its packages bring, and which make it what it is.
 
+mod unrecorded;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::distro::installed::{Installed, InstalledFile, InstalledPackage};
+use crate::distro::installed::{DatabaseKind, Installed, InstalledFile, InstalledPackage};
 
-use super::census::{Census, Seen};
-use super::left_out::{Rules, Why};
+use crate::site::capture::census::{Census, Seen};
+use crate::site::capture::left_out::{Rules, Why};
 
 /// Why a file is in the overlay, or is removed by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -77,12 +79,18 @@ enum Difference {
     NoFile,
     /// The administrator gave it mode and owner by dpkg-statoverride.
     Override,
+    /// Set-id bits that its package does not give it, or without those that it does: the mode now.
+    SetId(u32),
+    /// A file in the place of its package's link.
+    NoLink,
+    /// A link that leads where no package's does: the target now.
+    Relinked(String),
 }
 
 impl Difference {
     /// Whether mode and owner say all of it.
     fn is_of_attributes(&self) -> bool {
-        matches!(self, Self::Mode(..) | Self::Owner(..) | Self::Override)
+        matches!(self, Self::Mode(..) | Self::Owner(..) | Self::Override | Self::SetId(_))
     }
 }
 
@@ -96,6 +104,10 @@ impl fmt::Display for Difference {
             Self::Content => f.write_str("content"),
             Self::NoFile => f.write_str("no file any more"),
             Self::Override => f.write_str("dpkg-statoverride"),
+            Self::SetId(mode) if mode & 0o6000 == 0 => write!(f, "mode {mode:o}, without set-id bits"),
+            Self::SetId(mode) => write!(f, "mode {mode:o}, with set-id bits"),
+            Self::NoLink => f.write_str("a file in the place of a link"),
+            Self::Relinked(target) => write!(f, "leads to {target}"),
         }
     }
 }
@@ -202,6 +214,10 @@ pub fn classify(
             owners.entry(format!("{folder}{name}")).or_default().push((&package.name, file));
         }
     }
+    // Packages that have a digest of each of their files; of configuration the package database itself has them.
+    let has_digest = |file: &InstalledFile| file.digest.is_some() && !file.path.starts_with("etc/");
+    let digested = installed.packages.iter().filter(|package| package.files.iter().any(has_digest));
+    let digested: BTreeSet<&str> = digested.map(|package| package.name.as_str()).collect();
     let overridden: BTreeSet<String> = installed.overridden.iter().map(|path| census.resolved(path)).collect();
     let mut whole: BTreeSet<String> = BTreeSet::new();
     for (path, seen) in &census.seen {
@@ -231,6 +247,9 @@ pub fn classify(
                 let Some((name, own, mut differs)) = best else { continue };
                 if overridden.contains(path) {
                     differs.push(Difference::Override);
+                } else if installed.kind == DatabaseKind::Dpkg {
+                    let has_digests = digested.contains(name);
+                    differs.extend(unrecorded::differences(path, seen, (name, own), has_digests, &owners, census));
                 }
                 // Of another digest than MD5 and SHA-256 the content was not compared.
                 let is_compared = own.digest.as_ref().is_some_and(|digest| [32, 64].contains(&digest.len()));
@@ -252,8 +271,13 @@ pub fn classify(
                     let words: Vec<String> = differs.iter().map(ToString::to_string).collect();
                     let mut changed = file(Reason::Changed, words.join(", "), name);
                     if differs.iter().all(Difference::is_of_attributes) {
-                        let is_owner = |one: &Difference| !matches!(one, Difference::Mode(..));
                         let owner = (seen.listed.uid, seen.listed.gid);
+                        let is_owner = |one: &Difference| match one {
+                            Difference::Mode(..) => false,
+                            // Whose rights the bits give.
+                            Difference::SetId(mode) => mode & 0o6000 != 0 && owner != (0, 0),
+                            _ => true,
+                        };
                         let owner = differs.iter().any(is_owner).then_some(owner);
                         changed.size = 0;
                         changed.attributes = Some(Attributes { mode: seen.listed.mode & 0o7777, owner });

@@ -1,0 +1,145 @@
+//! What somebody changed by hand in the tree of xCAT's genimage: it is listed, and offered as an overlay.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use crate::cli::output::render;
+use crate::recipe::{Family, Recipe, Workspace};
+use crate::site::capture::{CaptureReport, CaptureRequest, Rules, Source, capture};
+use crate::site::definitions::Site;
+use crate::site::export::{definition_of, places_of};
+use crate::site::rootimg::{synced, tree_of};
+use crate::site::workspace::ImportReport;
+
+use super::capture::Arguments;
+
+/// How many files are named one by one.
+const SHOWN: usize = 30;
+
+/// Makes a capture one of an overlay for a recipe.
+pub fn overlay(request: &mut CaptureRequest, recipe: &Recipe) {
+    let workspace = Workspace::above(&recipe.directory).ok().flatten();
+    let definition = definition_of(recipe, workspace.as_ref()).definition;
+    request.synced = synced(&definition, &places_of(recipe, workspace.as_ref()));
+    request.rules.is_of_xcat = true;
+    request.overlay_for = Some(recipe.directory.clone());
+    request.name.clone_from(&recipe.model.image.name);
+}
+
+/// The files of the overlay, and how they get into the image.
+pub fn text_of(report: &CaptureReport, request: &CaptureRequest, image: &str, own: &Arguments) -> String {
+    let files = &report.overlay_files;
+    let mut text = match files.len() {
+        0 => format!("{} has nothing otherwise than packages, synced files and xCAT's own\n", request.shown),
+        count => format!("{} has {count} files otherwise than packages, synced files and xCAT's own:\n", request.shown),
+    };
+    for file in files.iter().take(SHOWN) {
+        let detail = if file.detail.is_empty() { String::new() } else { format!(" ({})", file.detail) };
+        let _ = writeln!(text, "  {:<10} /{}{detail}", file.reason.name(), file.path);
+    }
+    if files.len() > SHOWN {
+        let _ = writeln!(text, "  and {} more", files.len() - SHOWN);
+    }
+    for note in &report.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    if files.is_empty() && report.files.is_empty() {
+        return text;
+    }
+    let into = request.into.display();
+    match report.dry_run {
+        true => {
+            let _ = writeln!(
+                text,
+                "images are made of packages: these are not in them. To take them: imgbuild capture {} --into {into} --overlay {image}\nwhat a postinstall script made is among them: take that out of overlay.list's files, or leave it to the script",
+                own.source
+            );
+        }
+        false => {
+            let words = words(report, request);
+            let _ = writeln!(
+                text,
+                "wrote {}; overlay.list names each file. To use it: imgbuild -C {into} set {image} {}",
+                report.files.join(", "),
+                words.join(" ")
+            );
+        }
+    }
+    text
+}
+
+/// What `imgbuild set` gets.
+fn words(report: &CaptureReport, request: &CaptureRequest) -> Vec<String> {
+    let has = |name: &str| report.files.iter().any(|file| file == name);
+    let mut words = vec!["postinstall.scripts+=overlay.postinstall".to_owned()];
+    for name in ["overlay.tar", "overlay.removed", "overlay.modes"].iter().filter(|name| has(name)) {
+        words.push(format!("postinstall.inputs+={name}"));
+    }
+    let release = crate::site::osimage::release_of(&report.osvers).ok();
+    let is_debian = release.is_some_and(|release| release.distro.family() == Family::Debian);
+    let has_tool = || {
+        let recipe = request.overlay_for.as_deref().map(crate::recipe::recipe_file);
+        recipe.and_then(|path| std::fs::read_to_string(path).ok()).is_some_and(|text| text.contains("\"tar\""))
+    };
+    if has("overlay.tar") && !is_debian && !has_tool() {
+        words.push("postinstall.tools+=tar".to_owned());
+    }
+    words
+}
+
+/// Compares the trees of imported osimages with their packages; what differs becomes notes.
+pub fn of_import(site: &Site, report: &mut ImportReport, into: &Path) {
+    let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut notes = Vec::new();
+    for image in report.osimages.iter().filter(|image| image.recipe.is_some()) {
+        let Some(definition) = site.osimages.get(&image.name) else { continue };
+        let Some(tree) = tree_of(definition, &site.places).filter(|tree| seen.insert(tree.clone())) else { continue };
+        let directory = into.join("images").join(&image.name);
+        // Somebody took it.
+        if directory.join("overlay.list").exists() {
+            continue;
+        }
+        render::say(&format!("comparing {} with its packages", tree.display()));
+        let request = CaptureRequest {
+            source: Source::Directory(tree.clone()),
+            shown: tree.display().to_string(),
+            into: into.to_owned(),
+            name: image.name.clone(),
+            ssh: Vec::new(),
+            rules: Rules { is_of_xcat: true, ..Rules::default() },
+            pinned: false,
+            force: false,
+            dry_run: true,
+            overlay_for: Some(directory),
+            synced: synced(definition, &site.places),
+        };
+        match capture(&request, &mut |_| {}) {
+            Ok(done) => notes.extend(note(&image.name, &tree, &done, into)),
+            Err(error) => notes.push(format!(
+                "{}: {} is not in images, which are made of packages, and cannot be compared with them: {error}",
+                image.name,
+                tree.display()
+            )),
+        }
+    }
+    report.notes.extend(notes);
+}
+
+fn note(image: &str, tree: &Path, done: &CaptureReport, into: &Path) -> Option<String> {
+    const NAMED: usize = 8;
+    if done.overlay_files.is_empty() {
+        return None;
+    }
+    let counts: Vec<String> = done.overlay.iter().map(|(reason, (count, _))| format!("{count} {reason}")).collect();
+    let names: Vec<String> = done.overlay_files.iter().take(NAMED).map(|file| format!("/{}", file.path)).collect();
+    let more = if done.overlay_files.len() > NAMED { ", .." } else { "" };
+    let tree = tree.display();
+    Some(format!(
+        "{image}: {tree} has files otherwise than packages, synced files and xCAT's own ({}): {}{more}. Images are made of packages: \
+         what the postinstall script does not make of these is lost, unless it is taken: imgbuild capture {tree} --into {} --overlay {image}",
+        counts.join(", "),
+        names.join(", "),
+        into.display()
+    ))
+}

@@ -1,0 +1,177 @@
+//! The tree of xCAT's genimage that somebody changed by hand: it is listed, and offered as an overlay.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use crate::support::{Ran, Space, imgbuild};
+
+const COMPUTE: &str = "debian12-x86_64-netboot-compute";
+const TREE: &str = "install/netboot/debian12/x86_64/compute/rootimg";
+
+const RELEASE: &str = "ID=debian\nVERSION_ID=\"12\"\n";
+
+fn md5(text: &str) -> String {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(path.path(), text).unwrap();
+    let output = Command::new("md5sum").arg(path.path()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()[..32].to_owned()
+}
+
+/// The example's site with a tree as genimage and packimage leave it: packages, xCAT's own files, synced ones.
+fn site() -> Space {
+    let space = Space::example("xcat-site");
+    std::fs::create_dir_all(space.path().join("install/post/otherpkgs/debian12/x86_64")).unwrap();
+    let motd = std::fs::read_to_string(space.path().join("install/custom/files/motd")).unwrap();
+    let profile = std::fs::read_to_string(space.path().join("install/custom/files/profile/site.sh")).unwrap();
+    let package = "Package: tool\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n";
+    let conffiles = format!("Conffiles:\n /etc/tool.conf {}\n\n", md5("packaged\n"));
+    for (name, text) in [
+        ("etc/os-release", RELEASE),
+        ("var/lib/dpkg/status", &format!("{package}{conffiles}")),
+        (
+            "var/lib/dpkg/info/tool.list",
+            "/.\n/etc\n/etc/os-release\n/etc/tool.conf\n/usr\n/usr/bin\n/usr/bin/tool\n/usr/bin/tool2\n",
+        ),
+        (
+            "var/lib/dpkg/info/tool.md5sums",
+            &format!("{0}  usr/bin/tool\n{0}  usr/bin/tool2\n{1}  etc/os-release\n", md5("tool\n"), md5(RELEASE)),
+        ),
+        ("usr/bin/tool", "tool\n"),
+        ("usr/bin/tool2", "tool\n"),
+        ("etc/tool.conf", "packaged\n"),
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+        ("etc/group", "root:x:0:\n"),
+        ("etc/shadow", "root:$6$x$y:1::::::\n"),
+        ("etc/fstab", "proc /proc proc rw 0 0\n"),
+        ("etc/resolv.conf", "#dummy\n"),
+        ("opt/xcat/xcatinfo", "IMAGENAME='x'\n"),
+        ("opt/xcat/xcatdsklspost", "#!/bin/sh\n"),
+        ("xcatpost/syslog", "#!/bin/sh\n"),
+        ("etc/systemd/system/xcatpostinit1.service", "[Service]\n"),
+        ("etc/motd", &motd),
+        ("etc/profile.d/site.sh", &profile),
+    ] {
+        space.write(&format!("{TREE}/{name}"), text);
+    }
+    let wants = space.path().join(TREE).join("etc/systemd/system/multi-user.target.wants");
+    std::fs::create_dir_all(&wants).unwrap();
+    symlink("../xcatpostinit1.service", wants.join("xcatpostinit1.service")).unwrap();
+    // Folders of the tree are as a package's umask makes them.
+    for folder in ["opt", "xcatpost"] {
+        let path = space.path().join(TREE).join(folder);
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    space
+}
+
+/// What somebody did between genimage and packimage.
+fn edit(space: &Space) {
+    for (name, text) in [
+        ("etc/tool.conf", "by hand\n"),
+        ("etc/motd", "another one\n"),
+        ("srv/by-hand/data", "x\n"),
+        ("usr/bin/own", "#!/bin/sh\n"),
+    ] {
+        space.write(&format!("{TREE}/{name}"), text);
+    }
+    std::fs::remove_file(space.path().join(TREE).join("usr/bin/tool2")).unwrap();
+}
+
+fn import(space: &Space, more: &[&str]) -> Ran {
+    space.run(&[&["import", "xcat", ".", "--into", "new"], more].concat())
+}
+
+#[test]
+fn a_tree_as_genimage_leaves_it_is_no_news() {
+    let space = site();
+    let ran = import(&space, &[]).good();
+    assert!(!ran.out.contains("otherwise than packages"), "{}", ran.out);
+}
+
+#[test]
+fn a_tree_that_somebody_edited_is_told_and_offered() {
+    let space = site();
+    edit(&space);
+    for more in [&["--dry-run"][..], &["--json", "--dry-run"], &[]] {
+        let ran = import(&space, more).good();
+        for said in [
+            "/etc/tool.conf",
+            "/etc/motd",
+            "/srv/by-hand/data",
+            "/usr/bin/own",
+            "/usr/bin/tool2",
+            "is lost, unless it is taken",
+        ] {
+            assert!(ran.out.contains(said), "{said}: {}", ran.out);
+        }
+        for own in ["xcatinfo", "xcatpostinit1", "/etc/shadow", "/etc/fstab", "profile.d/site.sh", "resolv.conf"] {
+            assert!(!ran.out.contains(own), "{own}: {}", ran.out);
+        }
+    }
+    // genimage and packimage tell of it too, and do not use it.
+    let workspace = space.path().join("new");
+    let bin = space.path().join("bin");
+    assert!(imgbuild().arg("-C").arg(&workspace).arg("install-xcat-names").arg(&bin).status().unwrap().success());
+    let named = |words: &[&str]| -> Ran {
+        let mut command = Command::new(bin.join(words[0]));
+        command
+            .args(&words[1..])
+            .env("IMGBUILD_STORE", space.store())
+            .env_remove("IMGBUILD_WORKSPACE")
+            .output()
+            .unwrap()
+            .into()
+    };
+    let ran = named(&["genimage", "--dryrun", COMPUTE]).good();
+    assert!(ran.err.contains("is not used: images are made of packages"), "{}", ran.err);
+    assert!(
+        ran.out.contains("unpackaged /srv/by-hand/data") && ran.out.contains("removed    /usr/bin/tool2"),
+        "{}",
+        ran.out
+    );
+    // Taken as it is offered.
+    let tree = space.path().join(TREE);
+    let ran = space.run(&["capture", tree.to_str().unwrap(), "--into", "new", "--overlay", COMPUTE]).good();
+    let set =
+        ran.out.lines().find_map(|line| line.split_once(&format!(" set {COMPUTE} ")).map(|(_, words)| words)).unwrap();
+    let words: Vec<&str> = set.split(' ').collect();
+    assert_eq!(
+        words,
+        [
+            "postinstall.scripts+=overlay.postinstall",
+            "postinstall.inputs+=overlay.tar",
+            "postinstall.inputs+=overlay.removed"
+        ]
+    );
+    let run = |words: &[&str]| -> Ran { imgbuild().arg("-C").arg(&workspace).args(words).output().unwrap().into() };
+    run(&[&["set", COMPUTE], words.as_slice()].concat()).good();
+    let checked = run(&["check", COMPUTE]).good();
+    assert!(!checked.err.contains("overlay"), "{}", checked.err);
+    let directory = workspace.join("images").join(COMPUTE);
+    let listed = Command::new("tar").arg("-tf").arg(directory.join("overlay.tar")).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for name in ["etc/tool.conf", "etc/motd", "srv/by-hand/data", "usr/bin/own"] {
+        assert!(listed.lines().any(|line| line.trim_end_matches('/') == name), "{name}: {listed}");
+    }
+    assert!(!listed.contains("xcat") && !listed.contains("shadow"), "{listed}");
+    assert_eq!(std::fs::read_to_string(directory.join("overlay.removed")).unwrap(), "usr/bin/tool2\n");
+    // The recipe is the image's own still, and nothing is said twice.
+    assert!(std::fs::read_to_string(directory.join("image.toml")).unwrap().contains("compute.postinstall"));
+    assert!(!import(&space, &[]).good().out.contains("otherwise than packages"));
+    assert!(!named(&["genimage", "--dryrun", COMPUTE]).good().err.contains("is not used"));
+    let again = space.run(&["capture", tree.to_str().unwrap(), "--into", "new", "--overlay", COMPUTE]);
+    assert!(again.code == 1 && again.err.contains("overlay.list` is there"), "{}", again.err);
+    space.run(&["capture", tree.to_str().unwrap(), "--into", "new", "--overlay", COMPUTE, "--force"]).good();
+    assert!(directory.join("overlay.list.ORIG").is_file() && !directory.join("image.toml.ORIG").exists());
+}
+
+#[test]
+fn a_tree_that_cannot_be_compared_is_no_silence() {
+    let space = site();
+    std::fs::remove_dir_all(space.path().join(TREE).join("var/lib/dpkg")).unwrap();
+    let ran = import(&space, &[]).good();
+    assert!(ran.out.contains("cannot be compared with them: no recipe can be made of it"), "{}", ran.out);
+    let tree = space.path().join(TREE);
+    let ran = space.run(&["capture", tree.to_str().unwrap(), "--into", "new", "--overlay", "nothing"]);
+    assert!(ran.code == 1 && ran.err.contains("no image is called `nothing`"), "{}", ran.err);
+}
