@@ -32,6 +32,7 @@ fn tree(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 fn workspace() -> Space {
     let space = Space::example("xcat-site");
     std::fs::create_dir_all(space.path().join("install/post/otherpkgs/debian12/x86_64")).unwrap();
+    std::fs::create_dir_all(space.path().join("install/rocky9.4/x86_64")).unwrap();
     space.run(&["import", "xcat", ".", "--into", "new", "--copy"]).good();
     for name in ["kernel", "initrd-stateless.gz", "rootimg.cpio.gz", "rootimg.cpio.gz.index", "rootimg.gz"] {
         space.write(&format!("boot/{name}"), &format!("made up: {name}\n"));

@@ -13,6 +13,7 @@ fn site(more: &[&str]) -> Space {
     use std::os::unix::fs::PermissionsExt;
     let space = Space::example("xcat-site");
     std::fs::create_dir_all(space.path().join("install/post/otherpkgs/debian12/x86_64")).unwrap();
+    std::fs::create_dir_all(space.path().join("install/rocky9.4/x86_64")).unwrap();
     space.run(&[&["import", "xcat", ".", "--into", "new"], more].concat()).good();
     let bin = space.path().join("bin");
     let made = imgbuild().arg("-C").arg(space.path().join("new")).arg("install-xcat-names").arg(bin).output().unwrap();
@@ -163,7 +164,7 @@ fn chdef_changes_the_recipe_and_what_xcat_has() {
     chdef(&format!("{COMPUTE} exlist={list}")).good();
     assert!(recipe(&space, COMPUTE).contains(&format!("allow = [\"{}/lists/**\"]", space.path().display())));
     let checked = imgbuild().arg("-C").arg(space.path().join("new")).arg("check").output().unwrap();
-    assert!(checked.status.success());
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 #[test]

@@ -10,6 +10,7 @@ const COMPUTE: &str = "debian12-x86_64-netboot-compute";
 fn site() -> Space {
     let space = Space::example("xcat-site");
     std::fs::create_dir_all(space.path().join("install/post/otherpkgs/debian12/x86_64")).unwrap();
+    std::fs::create_dir_all(space.path().join("install/rocky9.4/x86_64")).unwrap();
     space.run(&["import", "xcat", ".", "--into", "new"]).good();
     let workspace = space.path().join("new");
     let ran: Ran = crate::support::imgbuild()
