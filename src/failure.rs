@@ -10,6 +10,8 @@ pub const DAMAGED: &str = "the store is damaged";
 pub const NO_SPACE: &str = "No space left on device";
 /// A thread or a process could not be started.
 pub const NOT_STARTED: &str = "cannot start another thread or process";
+/// A command took longer than it may.
+pub const TOO_LONG: &str = "a command takes too long";
 /// Memory could not be had.
 pub const OUT_OF_MEMORY: &str = "out of memory";
 
@@ -31,12 +33,16 @@ pub enum Failure {
     NotStarted,
     /// [`OUT_OF_MEMORY`].
     OutOfMemory,
+    /// [`TOO_LONG`].
+    TooLong,
 }
 
 impl Failure {
     /// By the words of a text.
     pub fn told_by(text: &str) -> Option<Self> {
         let known = [
+            // Before what the command itself printed.
+            (TOO_LONG, Self::TooLong),
             (DAMAGED, Self::Damaged),
             (NO_SPACE, Self::NoSpace),
             (NOT_STARTED, Self::NotStarted),

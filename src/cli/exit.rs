@@ -67,7 +67,9 @@ impl From<&SandboxError> for Exit {
     fn from(error: &SandboxError) -> Self {
         match error {
             SandboxError::Damaged { .. } => Self::Store,
-            SandboxError::Operation { .. } | SandboxError::HelperDied { .. } => Self::Stage,
+            SandboxError::Operation { .. } | SandboxError::HelperDied { .. } | SandboxError::TooLong { .. } => {
+                Self::Stage
+            }
             _ => Self::Machine,
         }
     }

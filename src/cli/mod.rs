@@ -34,6 +34,10 @@ pub struct Arguments {
     /// How trees are made of layers [default: overlay where the kernel and the store's file system can]
     #[arg(long, value_name = "HOW", env = "IMGBUILD_ASSEMBLE", global = true, hide = true, value_parser = parse_assembly)]
     pub assemble: Option<crate::sandbox::Assembly>,
+    /// Minutes that one run of a package manager or a script may take
+    #[arg(long, value_name = "N", env = "IMGBUILD_SCRIPT_MINUTES", default_value = "120", global = true, hide = true,
+        value_parser = parse_minutes)]
+    pub script_minutes: std::time::Duration,
     /// Say more: causes and notes in full; twice: every step
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
@@ -53,11 +57,18 @@ impl Arguments {
             store: self.store.clone(),
             jobs: self.jobs,
             assemble: self.assemble,
+            script_minutes: self.script_minutes,
             verbose: self.verbose,
             progress: self.progress,
             command: Command::Manual { directory: directory.to_owned() },
         }
     }
+}
+
+fn parse_minutes(text: &str) -> Result<std::time::Duration, String> {
+    let minutes = text.parse::<f64>().ok().filter(|minutes| *minutes > 0.0 && *minutes <= 100_000.0);
+    let minutes = minutes.ok_or("a number of minutes above 0, at most 100000")?;
+    Ok(std::time::Duration::from_secs_f64(minutes * 60.0))
 }
 
 fn parse_assembly(text: &str) -> Result<crate::sandbox::Assembly, String> {

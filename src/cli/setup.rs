@@ -75,7 +75,7 @@ impl Setup {
         })?;
         let namespace = Namespace::new(store.directory(), map);
         let assembly = assembly(&store, &namespace, arguments)?;
-        Ok(Self { store, namespace: namespace.assembling(assembly) })
+        Ok(Self { store, namespace: namespace.assembling(assembly).limiting(arguments.script_minutes) })
     }
 }
 

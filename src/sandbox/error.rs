@@ -74,6 +74,15 @@ pub enum SandboxError {
     #[error("{OUT_OF_MEMORY} ({operation}){detail}")]
     #[diagnostic(code(sandbox::out_of_memory), help("{MEMORY_REMEDY}"))]
     OutOfMemory { operation: String, detail: String },
+    /// A command took longer than it may.
+    #[error("{message}")]
+    #[diagnostic(
+        code(sandbox::too_long),
+        help(
+            "mend what waits or spins: nothing answers its questions, and it has no network. Where it is only slow, give it more: --script-minutes N, or IMGBUILD_SCRIPT_MINUTES in the environment. Nothing was published, and what is finished is kept"
+        )
+    )]
+    TooLong { message: String },
     /// Something in the store is not what it was.
     #[error("{message}")]
     #[diagnostic(
@@ -118,6 +127,7 @@ impl SandboxError {
         match Failure::told_by(&message) {
             Some(Failure::NoSpace) => Self::Full { operation, directory: directory.to_owned(), message },
             Some(Failure::NotStarted) => Self::NotStarted { message },
+            Some(Failure::TooLong) => Self::TooLong { message },
             Some(Failure::Damaged) => Self::Damaged { operation, message },
             Some(Failure::OutOfMemory) => Self::OutOfMemory { operation, detail: format!(": {message}") },
             None => Self::Operation { operation, message },

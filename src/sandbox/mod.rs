@@ -21,7 +21,9 @@ mod namespace;
 mod substitute;
 mod tree;
 
-pub use command::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_command, set_process_one, shown};
+pub use command::{
+    Bind, CommandRequest, CommandResult, LIMIT_VARIABLE, STAND_IN_DIRECTORY, run_command, set_process_one, shown,
+};
 pub use error::SandboxError;
 pub use ids::{BUILT_IN_BASE, ID_COUNT, IdMap, ids_here};
 pub use memory::{Memory, check_stack, give_back_at_once};

@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +25,8 @@ pub struct Namespace {
     map: IdMap,
     assembly: Assembly,
     substitute: Option<Substitute>,
+    /// How long a command inside may take.
+    limit: Option<Duration>,
     /// What operations left for those after them.
     left: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -31,12 +34,24 @@ pub struct Namespace {
 impl Namespace {
     /// Makes a namespace whose operations see `directory` as their working directory.
     pub fn new(directory: impl Into<PathBuf>, map: IdMap) -> Self {
-        Self { directory: directory.into(), map, assembly: Assembly::default(), substitute: None, left: Arc::default() }
+        Self {
+            directory: directory.into(),
+            map,
+            assembly: Assembly::default(),
+            substitute: None,
+            limit: None,
+            left: Arc::default(),
+        }
     }
 
     /// The same with another way to assemble trees.
     pub fn assembling(self, assembly: Assembly) -> Self {
         Self { assembly, ..self }
+    }
+
+    /// The same, with commands that may take so long.
+    pub fn limiting(self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self }
     }
 
     /// The same, with a command on the caller's terminal in place of each operation's own: see [`Substitute`].
@@ -117,6 +132,7 @@ impl Namespace {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("RAYON_NUM_THREADS", rayon::current_num_threads().to_string())
             .envs(crate::fault::VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
+            .envs(self.limit.iter().map(|limit| (super::LIMIT_VARIABLE, limit.as_secs().max(1).to_string())))
             .envs(
                 self.substitute
                     .iter()

@@ -1,5 +1,6 @@
 //! Runs a command in an assembled root, with the layers of an image at /target.
 
+mod limit;
 mod process_one;
 mod renames;
 mod setup;
@@ -10,11 +11,13 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use self::limit::Waited;
 use super::TreeMount;
 use super::log::Pump;
-use crate::failure::{NO_SPACE, NOT_STARTED, not_started};
+use crate::failure::{NO_SPACE, NOT_STARTED, TOO_LONG, not_started};
 use crate::fault;
 
+pub use limit::VARIABLE as LIMIT_VARIABLE;
 pub use process_one::set_process_one;
 pub use setup::STAND_IN_DIRECTORY;
 
@@ -138,7 +141,7 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
             }
         }
         fault::point("command.running");
-        child.wait()
+        limit::wait(&mut child, limit::allowed().filter(|_| !request.interactive))
     });
     fault::point("command.ended");
     end_all_others();
@@ -150,7 +153,16 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
     let said = std::fs::read_to_string(&report).unwrap_or_default();
     let _ = std::fs::remove_file(&report);
     match outcome {
-        Ok(status) => {
+        Ok(Waited::TooLong(running)) => {
+            let minutes = limit::allowed().unwrap_or_default().as_secs().div_ceil(60);
+            let last = last_lines(Path::new(&request.log), 40).join("\n");
+            let last = if last.is_empty() { String::new() } else { format!("\nits last lines:\n{last}") };
+            Err(format!(
+                "{TOO_LONG}: `{program}` did not end within {minutes} min, and was ended. What still ran, the innermost last:\n  {}{last}",
+                running.join("\n  ")
+            ))
+        }
+        Ok(Waited::Ended(status)) => {
             let result = CommandResult {
                 status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
                 last_lines: last_lines(Path::new(&request.log), 40),

@@ -255,3 +255,18 @@ fn microcode_of_a_package_in_a_list_stands_in_front_of_the_initrd() {
     assert_eq!(start % 512, 0);
     assert!(zstd::decode_all(&all[start..]).unwrap().starts_with(b"070701"));
 }
+
+#[test]
+fn a_script_that_spins_is_ended_and_named() {
+    let space = warm();
+    let script = std::fs::read_to_string(space.path().join("tiny.postinstall")).unwrap();
+    space.write("tiny.postinstall", &format!("{script}\necho spinning\nsh -c 'while :; do :; done' spinner\n"));
+    let ran = space.run(&["--script-minutes", "0.05", "build", "--locked", "--vendor", vendored().to_str().unwrap()]);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    let said: String = ran.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    for words in ["did not end within 1 min", "tiny.postinstall", "done spinner", "spinning", "--script-minutes"] {
+        assert!(said.contains(words), "{words}: {}", ran.err);
+    }
+    space.write("tiny.postinstall", &script);
+    space.run(&["build", "--locked", "--vendor", vendored().to_str().unwrap()]).good();
+}
