@@ -123,6 +123,10 @@ fn repositories_of_this_machine_and_their_files_are_looked_at() {
         words.iter().for_each(|word| assert!(said.contains(word), "`{word}` is not in {}", ran.err));
     };
     fails(with_repo(&space, &repo), &["image.toml:7:7", "is not a directory", "correct the `uri`"]);
+    // A lock that is out of date is no answer.
+    space.write("image.lock", "format = 1\nepoch = 1\ntarget = \"rocky 9 x86_64\"\nsuite = []\npass = []\n");
+    fails(with_repo(&space, &repo), &["is not a directory"]);
+    std::fs::remove_file(space.path().join("image.lock")).unwrap();
     space.write("r/notes", "");
     let ran = with_repo(&space, &repo).good();
     assert!(ran.err.contains("has no `repodata` and no packages"), "{}", ran.err);
@@ -193,5 +197,6 @@ fn debian_archives_files_of_them_and_their_keys_are_looked_at() {
     space.edit("a/dists/x/Release", "Codename: x\n", "Codename: x\nValid-Until: Sat, 17 May 2025 09:45:39 UTC\n");
     fails(check(&trusted), &["was valid until Sat, 17 May 2025", "check-valid-until = false"]);
     check(&format!("{trusted}\ncheck-valid-until = false")).good();
+    fails(check(&format!("{trusted}\npriority = 10")), &["has no mirrorlist, metalink, priority", "`name/suite`"]);
     assert!(!space.store().exists(), "check made a store");
 }

@@ -51,9 +51,16 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
         || !repo.exclude.is_empty()
         || !repo.include.is_empty();
     if of_rpm {
+        // What pins are for elsewhere.
+        let prefers = repo.priority.is_some() || !repo.exclude.is_empty() || !repo.include.is_empty();
         complain(
             "a Debian archive has no mirrorlist, metalink, priority, exclude, include, module-hotfixes, check-packages, check-index and weak-signatures",
-            "write ‹source = \"host\"›, or uri, suites and components, or ‹file = \"site.sources\"›",
+            match prefers {
+                true => {
+                    "remove it; where another version of a package is meant than apt takes by itself, its line in the list says so: `name/suite`, `name=version`, `name=1.2*`"
+                }
+                false => "write ‹source = \"host\"›, or uri, suites and components, or ‹file = \"site.sources\"›",
+            },
         );
     }
     if repo.source == Some(RepoSource::Distribution) {

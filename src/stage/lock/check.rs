@@ -1,9 +1,11 @@
 //! What `check` says of repositories: what a build would say before it resolves packages.
 
+use std::cell::LazyCell;
 use std::sync::Mutex;
 
 use miette::Diagnostic;
 
+use super::state::{LockState, lock_state};
 use crate::distro::{Fetcher, Gathering, News, PackageSources, Progress, Unusable, manager};
 use crate::recipe::{Family, Recipe};
 use crate::source::{Finding, Severity};
@@ -35,8 +37,8 @@ impl News for Heard {
 }
 
 /// Looks at the repositories of a recipe: at files that name them, and at those that are directories of this machine; with `online` at all of them.
-/// What cannot be reached is a warning where a lock answers, because a build need not ask for it.
-pub fn check_repositories(recipe: &Recipe, mirror: Option<&str>, online: bool, is_locked: bool) -> Vec<Finding> {
+/// What is not there is a warning where an up-to-date lock answers, because a build need not ask for it.
+pub fn check_repositories(recipe: &Recipe, mirror: Option<&str>, online: bool) -> Vec<Finding> {
     // Nothing is kept: a recipe is checked without a store.
     let scratch = match tempfile::tempdir() {
         Ok(scratch) => scratch,
@@ -54,6 +56,10 @@ pub fn check_repositories(recipe: &Recipe, mirror: Option<&str>, online: bool, i
     let gathering = Gathering { recipe, places: &places, fetcher: &fetcher, store: &store, news: &heard };
     let wrong = manager(recipe).check(&gathering, online);
     let mut findings = heard.0.into_inner().unwrap_or_default();
+    let is_locked = LazyCell::new(|| {
+        let lock = recipe.lock().ok().flatten();
+        lock.is_some() && lock_state(recipe, lock.as_ref()) == LockState::Fresh
+    });
     let was_told = findings.iter().any(|finding| finding.severity == Severity::Error);
     for Unusable { repo, error, is_of_place } in wrong {
         let message = error.to_string();
@@ -61,7 +67,7 @@ pub fn check_repositories(recipe: &Recipe, mirror: Option<&str>, online: bool, i
         if was_told && message.ends_with("cannot be used") {
             continue;
         }
-        let severity = if is_of_place && is_locked && !online { Severity::Warning } else { Severity::Error };
+        let severity = if is_of_place && !online && *is_locked { Severity::Warning } else { Severity::Error };
         let fields = ["uri", "file", "mirrorlist", "metalink", "source"].into_iter().map(|field| format!(".{field}"));
         let at = |index: usize| {
             let mut paths = fields.clone().chain([String::new()]).map(|field| format!("repo[{index}]{field}"));

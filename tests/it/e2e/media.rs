@@ -18,6 +18,13 @@ fn iso(space: &Space, folder: &str, name: &str) -> PathBuf {
     to
 }
 
+/// Metadata without packages: repomd.xml, and what it names beside it.
+const REPOMD: (&str, &str) = (
+    "<repomd><data type=\"primary\"><checksum type=\"sha256\">34846f5e7ea4ff1c4524414973cca40494a2614a09c6bced722e51941e9ede41</checksum>\
+     <location href=\"repodata/p.xml\"/><size>34</size></data></repomd><!--<repomd/>-->\n",
+    "<metadata packages=\"0\"></metadata>",
+);
+
 /// A public key, made by gpg.
 fn key() -> String {
     let home = tempfile::tempdir().unwrap();
@@ -36,14 +43,15 @@ fn key() -> String {
 /// A medium as Rocky's.
 fn rocky(space: &Space) {
     let key = &key();
-    let repomd = "<repomd/>\n";
     space
         .write("rocky/.discinfo", "1714000000.1\nRocky Linux 9.4\nx86_64\nALL\n")
         .write("rocky/RPM-GPG-KEY-Rocky-9", key)
         .write("rocky/RPM-GPG-KEY-Rocky-9-Testing", key)
-        .write("rocky/BaseOS/repodata/repomd.xml", repomd)
+        .write("rocky/BaseOS/repodata/repomd.xml", REPOMD.0)
+        .write("rocky/BaseOS/repodata/p.xml", REPOMD.1)
         .write("rocky/BaseOS/Packages/b/bash-5.1.8-9.el9.x86_64.rpm", &"not a package\n".repeat(10_000))
-        .write("rocky/AppStream/repodata/repomd.xml", "<repomd></repomd>\n");
+        .write("rocky/AppStream/repodata/repomd.xml", &REPOMD.0.replace("<!--<repomd/>-->", ""))
+        .write("rocky/AppStream/repodata/p.xml", REPOMD.1);
     std::os::unix::fs::symlink("BaseOS/repodata", space.path().join("rocky/repodata")).unwrap();
     let sum = Command::new("sha256sum").arg(space.path().join("rocky/BaseOS/repodata/repomd.xml")).output().unwrap();
     let sum = String::from_utf8(sum.stdout).unwrap();
@@ -70,7 +78,7 @@ fn a_medium_becomes_a_repository_with_recipes_and_a_second_time_nothing_is_copie
     assert!(dry.out.contains("rocky9.4 x86_64") && !space.path().join("new").exists(), "{}", dry.out);
     let ran = space.run(&["import", "media", "rocky.iso", "--into", "new", "--repository", "srv"]).good();
     assert!(
-        ran.out.contains("7 files new") && ran.err.contains("finds no error in 2 images"),
+        ran.out.contains("9 files new") && ran.err.contains("finds no error in 2 images"),
         "{} {}",
         ran.out,
         ran.err
@@ -94,7 +102,7 @@ fn a_medium_becomes_a_repository_with_recipes_and_a_second_time_nothing_is_copie
     space.write("new/images/rocky9.4-x86_64-netboot-compute/compute.pkglist", "mine\n");
     let again = space.run(&["import", "media", "rocky.iso", "--into", "new", "--repository", "srv"]).good();
     assert!(
-        again.out.contains("0 files new (0 B), 7 kept") && again.out.contains("netboot-compute is there already"),
+        again.out.contains("0 files new (0 B), 9 kept") && again.out.contains("netboot-compute is there already"),
         "{}",
         again.out
     );
@@ -110,15 +118,20 @@ fn sets_of_discs_and_the_other_families_are_known() {
     let space = Space::new();
     space
         .write("one/media.1/media", "SUSE - SLE-15-SP6-Installer-x86_64-Build1-Media\n")
-        .write("one/repodata/repomd.xml", "<repomd/>\n")
+        .write("one/repodata/repomd.xml", REPOMD.0)
+        .write("one/repodata/p.xml", REPOMD.1)
         .write("two/media.1/media", "SUSE - SLE-15-SP6-Packages-x86_64-Build1-Media\n")
-        .write("two/Module-Basesystem/repodata/repomd.xml", "<repomd/>\n")
+        .write("two/Module-Basesystem/repodata/repomd.xml", REPOMD.0)
+        .write("two/Module-Basesystem/repodata/p.xml", REPOMD.1)
         .write(
             "deb1/.disk/info",
             "Debian GNU/Linux 12.5.0 \"Bookworm\" - Official amd64 DVD Binary-1 with firmware 20240210-11:28",
         )
         .write("deb1/dists/bookworm/main/binary-amd64/Packages", "Package: a\n")
-        .write("deb1/dists/bookworm/Release", "Codename: bookworm\n")
+        .write(
+            "deb1/dists/bookworm/Release",
+            "Codename: bookworm\nSHA256:\n fa07db62b48a0f9848538c437cfa8aef500bd6570830a5c508d87eeb99d1a50d 11 main/binary-amd64/Packages\n",
+        )
         .write("deb1/pool/main/a/a.deb", "a\n")
         .write(
             "deb2/.disk/info",

@@ -85,6 +85,14 @@ fn packages_without_files_are_removed_with_what_needs_them() {
         assert_gone(&space);
         if distro == "rocky" {
             space.run(&["build", "--until", "rootfs"]).good();
+            // Where the lock answers, a repository that is gone is a warning; where it does not, the image cannot be built.
+            std::fs::remove_dir_all(site.path()).unwrap();
+            let ran = space.run(&["check"]).good();
+            let words = flat(&ran);
+            assert!(words.contains("is not a directory") && words.contains("image.lock answers"), "{}", ran.err);
+            space.write("few.pkglist", "rpm\nsite-stays\n");
+            let ran = space.run(&["check"]);
+            assert!(ran.code == 1 && ran.err.contains("is not a directory"), "{} {}", ran.code, ran.err);
         }
     }
 }

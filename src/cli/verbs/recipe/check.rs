@@ -134,8 +134,7 @@ pub fn checked(
 fn with_repositories(mut selected: Selected, mirror: Option<&str>, online: bool) -> Selected {
     let (mut findings, mut broken) = (Vec::new(), Vec::new());
     selected.recipes.retain(|recipe| {
-        let is_locked = matches!(recipe.lock(), Ok(Some(_)));
-        let found = check_repositories(recipe, mirror, online, is_locked);
+        let found = check_repositories(recipe, mirror, online);
         let is_good = !found.iter().any(|finding| finding.severity == Severity::Error);
         findings.extend(found);
         if !is_good {
