@@ -117,7 +117,7 @@ pub enum StageError {
     #[diagnostic(
         code(store::room),
         help(
-            "nothing was written. Free some space there, run `imgbuild gc`, or use a store on another file system: --store DIR, or IMGBUILD_STORE=DIR in the environment"
+            "nothing of the image was written. Free some space there, run `imgbuild gc`, or use a store on another file system: --store DIR, or IMGBUILD_STORE=DIR in the environment"
         )
     )]
     NoRoom { directory: String, synced: String, download: String, free: String },

@@ -121,9 +121,15 @@ fn annotations(document: &PlanDocument, directories: &[PathBuf]) -> Vec<Annotati
 
 fn note(found: &mut Vec<Annotation>, image: &PlannedImage, stage: &str, cause: &Cause, (start, recipe): (&Path, &str)) {
     let file = cause.file.as_ref().map(|file| joined(start, file));
-    let at = found.iter().position(|known| known.file == file && known.message == cause.message);
+    // A reader of the repository's pages knows its paths, and not those of the recipe.
+    let rest = cause.file.as_ref().and_then(|own| cause.message.strip_prefix(own.as_str()));
+    let message = match (&file, rest) {
+        (Some(file), Some(rest)) => format!("{file}{rest}"),
+        _ => cause.message.clone(),
+    };
+    let at = found.iter().position(|known| known.file == file && known.message == message);
     let at = at.unwrap_or_else(|| {
-        let (message, line, recipe) = (cause.message.clone(), cause.line, joined(start, recipe));
+        let (line, recipe) = (cause.line, joined(start, recipe));
         found.push(Annotation { file, line, recipe, message, rebuilds: Vec::new() });
         found.len() - 1
     });
