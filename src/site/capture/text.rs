@@ -320,12 +320,12 @@ pub fn script(facts: &Facts, found: &Classified, named: &Named) -> String {
     }
     if !facts.gecos.is_empty() {
         text.push_str(
-            "\n# What users' entries say of them.\ngecos() {\n    NAME=$1 GECOS=$2 awk -F: -v OFS=: \\\n        \
-             '$1 == ENVIRON[\"NAME\"] { $5 = ENVIRON[\"GECOS\"] } { print }' \"$root/etc/passwd\" >\"$root/etc/passwd.gecos\"\n    \
-             cat \"$root/etc/passwd.gecos\" >\"$root/etc/passwd\"\n    rm -f \"$root/etc/passwd.gecos\"\n}\n",
+            "\n# What users' entries say of them; `\\`, `&` and `/` are escaped for sed.\ngecos() {\n    \
+             sed -i \"s/^\\($1:[^:]*:[^:]*:[^:]*:\\)[^:]*/\\1$2/\" \"$root/etc/passwd\"\n}\n",
         );
         for (name, said) in &facts.gecos {
-            let _ = writeln!(text, "gecos {name} '{}'", said.replace('\'', "'\\''"));
+            let said = said.replace('\\', "\\\\").replace('&', "\\&").replace('/', "\\/").replace('\'', "'\\''");
+            let _ = writeln!(text, "gecos {name} '{said}'");
         }
     }
     text.push_str("\n# Libraries that came with the overlay are found by this.\nif [ -x \"$root/sbin/ldconfig\" ]; then\n    chroot \"$root\" /sbin/ldconfig\nfi\n");
