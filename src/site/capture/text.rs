@@ -320,12 +320,14 @@ pub fn script(facts: &Facts, found: &Classified, named: &Named) -> String {
     }
     if !facts.gecos.is_empty() {
         text.push_str(
-            "\n# What users' entries say of them; `\\`, `&` and `/` are escaped for sed.\ngecos() {\n    \
-             sed -i \"s/^\\($1:[^:]*:[^:]*:[^:]*:\\)[^:]*/\\1$2/\" \"$root/etc/passwd\"\n}\n",
+            "\n# What users' entries say of them. The shell alone does it: not every base has sed.\ngecos() {\n    text=\n    \
+             while IFS=: read -r name password uid gid said home shell || [ -n \"$name\" ]; do\n        \
+             [ \"$name\" != \"$1\" ] || said=$2\n        \
+             text=\"$text$name:$password:$uid:$gid:$said:$home:$shell\n\"\n    \
+             done <\"$root/etc/passwd\"\n    printf %s \"$text\" >\"$root/etc/passwd\"\n}\n",
         );
         for (name, said) in &facts.gecos {
-            let said = said.replace('\\', "\\\\").replace('&', "\\&").replace('/', "\\/").replace('\'', "'\\''");
-            let _ = writeln!(text, "gecos {name} '{said}'");
+            let _ = writeln!(text, "gecos {name} '{}'", said.replace('\'', "'\\''"));
         }
     }
     text.push_str("\n# Libraries that came with the overlay are found by this.\nif [ -x \"$root/sbin/ldconfig\" ]; then\n    chroot \"$root\" /sbin/ldconfig\nfi\n");
