@@ -11,7 +11,7 @@ pub const NO_SPACE: &str = "No space left on device";
 /// A thread or a process could not be started.
 pub const NOT_STARTED: &str = "cannot start another thread or process";
 /// A command took longer than it may.
-pub const TOO_LONG: &str = "a command takes too long";
+pub const TOO_LONG: &str = "a command timed out";
 /// Memory could not be had.
 pub const OUT_OF_MEMORY: &str = "out of memory";
 

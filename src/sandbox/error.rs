@@ -79,7 +79,7 @@ pub enum SandboxError {
     #[diagnostic(
         code(sandbox::too_long),
         help(
-            "mend what waits or spins: nothing answers its questions, and it has no network. Where it is only slow, give it more: --script-minutes N, or IMGBUILD_SCRIPT_MINUTES in the environment. Nothing was published, and what is finished is kept"
+            "correct the script that waits or loops: its questions get no answers, and it has no network. If it is only slow, raise the limit: --script-minutes N, or IMGBUILD_SCRIPT_MINUTES in the environment. Nothing was published; finished actions are kept"
         )
     )]
     TooLong { message: String },

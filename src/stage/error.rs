@@ -112,12 +112,12 @@ pub enum StageError {
     PublishFull { intent: &'static str, path: String },
     /// What is to be written has no room.
     #[error(
-        "the file system of {directory} has {free} free, and the build needs more: {synced} for synced files and {download} for packages"
+        "the file system of {directory} has {free} free, but the build needs {synced} for synced files and {download} for packages"
     )]
     #[diagnostic(
         code(store::room),
         help(
-            "nothing of the image was written. Free some space there, run `imgbuild gc`, or use a store on another file system: --store DIR, or IMGBUILD_STORE=DIR in the environment"
+            "free some space there, run `imgbuild gc`, or use a store on another file system: --store DIR, or IMGBUILD_STORE=DIR in the environment"
         )
     )]
     NoRoom { directory: String, synced: String, download: String, free: String },

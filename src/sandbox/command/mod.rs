@@ -158,7 +158,7 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
             let last = last_lines(Path::new(&request.log), 40).join("\n");
             let last = if last.is_empty() { String::new() } else { format!("\nits last lines:\n{last}") };
             Err(format!(
-                "{TOO_LONG}: `{program}` did not end within {minutes} min, and was ended. What still ran, the innermost last:\n  {}{last}",
+                "{TOO_LONG}: `{program}` did not finish within {minutes} min and was stopped. Still running, the innermost last:\n  {}{last}",
                 running.join("\n  ")
             ))
         }

@@ -132,6 +132,8 @@ pub const SIDE_BY_SIDE: usize = 4;
 pub struct Summary {
     /// Actions in order.
     pub outcomes: Vec<Outcome>,
+    /// How long it took to renew the lock, where that was done.
+    pub locked: Option<Duration>,
     /// The published directory and what is in it, unless the build was to stop before.
     pub published: Option<(PathBuf, BuildInfo)>,
     /// What was published for xCAT.
@@ -228,9 +230,7 @@ impl Builder<'_> {
         fault::point("build.before-root");
         self.remember(&lock, &work, published.as_ref().map(|(path, _)| path.clone()))?;
         let outcomes = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
-        let renewal = Outcome { action: ids::LOCK.to_owned(), ran: true, took: lock_took };
-        let outcomes =
-            is_renewed.then_some(renewal).into_iter().chain(outcomes.map(|one| one.outcome.clone())).collect();
+        let outcomes = outcomes.map(|one| one.outcome.clone()).collect();
         let mut xcat = Vec::new();
         if published.is_some() {
             for Target::Xcat(directory) in &self.options.publish {
@@ -245,7 +245,8 @@ impl Builder<'_> {
         }
         let (estimate, facts) = self.options.trace.facts(supply.fetched().0);
         let number = self.options.trace.number();
-        Ok((Summary { outcomes, published, xcat, estimate, facts, number }, work))
+        let locked = is_renewed.then_some(lock_took);
+        Ok((Summary { outcomes, locked, published, xcat, estimate, facts, number }, work))
     }
 
     /// Publishes; what turns out to be damaged then is taken out of the store, said, and made again by what runs once more.

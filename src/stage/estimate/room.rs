@@ -37,7 +37,7 @@ fn compare(
         return Ok(None);
     }
     let text = format!(
-        "the build will write about {}, and the file system of {directory} has {} free",
+        "the build will write about {}, but the file system of {directory} has only {} free",
         said(guess),
         said(free)
     );

@@ -25,8 +25,8 @@ pub struct ProbeAnswer {
 /// Runs inside.
 pub fn inside(request: ProbeRequest, _: News<'_>) -> Result<ProbeAnswer, String> {
     if let Err(error) = std::fs::create_dir_all(&request.scratch) {
-        let hint = if is_fuse() { "; it is of FUSE: mount it with the option allow_other" } else { "" };
-        let unfit = format!("be written to by the user ids that stand for an image's ({error}{hint})");
+        let hint = if is_fuse() { "; it is a FUSE file system: mount it with the option allow_other" } else { "" };
+        let unfit = format!("accept writes from the user ids of images ({error}{hint})");
         return Ok(ProbeAnswer { unfit: Some(unfit), no_overlay: None });
     }
     in_scratch(&request.scratch, || {
@@ -96,6 +96,6 @@ mod tests {
         let request = ProbeRequest { scratch: "/proc/self/status/scratch".to_owned() };
         let answer = inside(request, &mut |_| {}).unwrap();
         let said = answer.unfit.unwrap_or_default();
-        assert!(said.contains("be written to by the user ids"), "{said}");
+        assert!(said.contains("accept writes from the user ids"), "{said}");
     }
 }

@@ -264,7 +264,7 @@ fn a_script_that_spins_is_ended_and_named() {
     let ran = space.run(&["--script-minutes", "0.05", "build", "--locked", "--vendor", vendored().to_str().unwrap()]);
     assert_eq!(ran.code, 4, "{}", ran.err);
     let said: String = ran.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
-    for words in ["did not end within 1 min", "tiny.postinstall", "done spinner", "spinning", "--script-minutes"] {
+    for words in ["did not finish within 1 min", "tiny.postinstall", "done spinner", "spinning", "--script-minutes"] {
         assert!(said.contains(words), "{words}: {}", ran.err);
     }
     space.write("tiny.postinstall", &script);

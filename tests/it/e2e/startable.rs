@@ -181,19 +181,20 @@ fn what_a_node_has_otherwise_than_it_is_wanted_is_told() {
     let flat = |text: &str| text.split_whitespace().filter(|word| *word != "│").collect::<String>();
     let said = flat(&ran.err);
     for words in [
-        "/etc/shadow has the mode 0644: everybody on a node reads the password hashes",
+        "/etc/shadow has mode 0644: every user of a node can read the password hashes",
+        "run `chmod 0640` on the source",
         "a.synclist:1:1",
-        &format!("/etc/group has `{group}` as 4999, and the packages of the image were installed with"),
+        &format!("/etc/group gives `{group}` the id 4999, but the packages were installed with"),
         &format!("groups.{group} = 4999"),
-        "/etc/group lacks what packages of the image made (image.lock):",
-        "the tmpfs at /var/lib covers",
-        "/etc/exports exports /export/x, which the image does not have and nothing mounts",
-        "/opt/site/motd, which the recipe brings, is left out by `./opt/site*`",
+        "/etc/group is missing accounts that the image's packages created (image.lock):",
+        "the tmpfs on /var/lib hides",
+        "/etc/exports exports /export/x, which does not exist in the image",
+        "/opt/site/motd comes from the recipe but is excluded by `./opt/site*`",
     ] {
         assert!(said.contains(&flat(words)), "{words}: {}", ran.err);
     }
     // What is empty, and what is mounted over, is as it should be.
-    for words in ["the tmpfs at /srv", "exports /srv/nfs"] {
+    for words in ["the tmpfs on /srv", "exports /srv/nfs"] {
         assert!(!said.contains(&flat(words)), "{words}: {}", ran.err);
     }
 }

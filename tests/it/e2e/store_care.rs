@@ -87,7 +87,7 @@ fn gc_keeps_pins_and_as_many_builds_as_it_is_told_and_says_the_bytes() {
     assert_eq!(builds(&old).0, 1, "{old:#}");
     // So does a size that cannot be kept; the pin stays, and that is said.
     let ran = space.run(&["gc", "--max-size", "1M"]).good();
-    assert!(ran.err.contains("more than --max-size is left"), "{}", ran.err);
+    assert!(ran.err.contains("more than --max-size remains"), "{}", ran.err);
     assert!(!is_kept(&space));
     space.run(&["store", "pin", "first", "--remove"]).good();
     assert_eq!(space.run(&["store", "pin", "first", "--remove"]).code, 1);

@@ -211,7 +211,8 @@ fn show(arguments: &crate::cli::Arguments, image: Option<&str>, summary: &Summar
     let kept = summary.outcomes.len() - ran.len();
     let list = if ran.is_empty() { "nothing".to_owned() } else { ran.join(", ") };
     let of = image.map(|image| format!("{image}: ")).unwrap_or_default();
-    render::say(&format!("{of}ran {list}; kept {kept} of {}; {}", summary.outcomes.len(), render::took(took)));
+    let locked = summary.locked.map(|took| format!("; rootfs/lock took {}", render::took(took))).unwrap_or_default();
+    render::say(&format!("{of}ran {list}; kept {kept} of {}{locked}; {}", summary.outcomes.len(), render::took(took)));
     if let Some(estimate) = &summary.estimate {
         render::say(&format!("{of}{}", crate::cli::output::estimate::beside(estimate, &summary.facts)));
     }

@@ -70,7 +70,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             let is_whole = arguments.verbose > 0 || !own.action.is_empty();
             render::print(&all.iter().map(|one| text_of(one, is_whole)).collect::<String>());
             if !is_whole {
-                render::say("`imgbuild explain ACTION` shows all inputs of an action, -v of all");
+                render::say("run `imgbuild explain ACTION`, or add -v, to show all inputs");
             }
             Exit::Done
         }
@@ -85,7 +85,7 @@ fn text_of(one: &Explained, is_whole: bool) -> String {
     let mut text = format!("{} {}\n  key {key}\n", one.action, one.verdict);
     let same = one.inputs.iter().filter(|input| input.change == Change::None).count();
     if !is_whole && same > 0 {
-        text.push_str(&format!("    {}\n", render::counted_as(same, "input as it was", "inputs as they were")));
+        text.push_str(&format!("    {}\n", render::counted_as(same, "unchanged input", "unchanged inputs")));
     }
     let shown = one.inputs.iter().filter(|input| is_whole || input.change != Change::None);
     for ExplainedInput { name, value, was, change } in shown {

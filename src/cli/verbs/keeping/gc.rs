@@ -186,10 +186,10 @@ fn show(own: &Arguments, survey: &Survey, kept: &BTreeSet<usize>, surplus: &[usi
         let is_pinned = kept.iter().filter_map(|index| survey.builds.get(*index)).any(|build| build.pin.is_some());
         render::say(match (is_pinned, kept.is_empty()) {
             (true, _) => {
-                "more than --max-size is left: pinned builds are kept whatever their size (`imgbuild store pin`)"
+                "more than --max-size remains: pinned builds are kept regardless of size (`imgbuild store pin`)"
             }
-            (false, false) => "more than --max-size is left: what stays is needed by builds that are kept",
-            (false, true) => "more than --max-size is left, and no build: what the store itself needs",
+            (false, false) => "more than --max-size remains: the kept builds need it",
+            (false, true) => "more than --max-size remains without any build: the store itself needs it",
         });
     }
 }

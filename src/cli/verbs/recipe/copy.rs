@@ -72,7 +72,7 @@ fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (Strin
     let machine = |error: std::io::Error| (format!("cannot write `{}`: {error}", target.display()), Exit::Machine);
     let parent = target.parent().unwrap_or(Path::new("/"));
     if !parent.is_dir() {
-        return Err(input(format!("there is no directory `{0}`: mkdir -p {0}", parent.display())));
+        return Err(input(format!("the directory `{0}` does not exist: run mkdir -p {0}", parent.display())));
     }
     // Beside the target, as deep as it: paths that lead out of it stay right, and it appears whole or not at all.
     let aside = tempfile::Builder::new().prefix(".imgbuild-copy.").tempdir_in(parent).map_err(machine)?;
@@ -118,7 +118,7 @@ fn refuse_lost_paths(from: &Path, aside: &Path, target: &Path) -> Result<(), Str
     let lost = loaded.findings.iter().find(|finding| finding.severity == Severity::Error);
     let Some(lost) = lost.filter(|_| loaded.recipe.is_none()) else { return Ok(()) };
     Err(format!(
-        "in {} the recipe would not be good: {}; nothing was written: copy it beside the other, from where its paths are right, or \
+        "the recipe would be invalid in {}: {}; nothing was written. Copy it next to the original, where its paths are valid, or \
          correct them first",
         target.display(),
         lost.message

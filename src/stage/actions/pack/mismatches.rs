@@ -98,15 +98,15 @@ pub struct Wanted {
 /// Files of which programs refuse those that others may read or write: pattern, bits of the mode that nobody may have, what comes
 /// of it. Sources: shadow(5), sshd(8) (StrictModes, host keys), munged(8), sudoers(5).
 const GUARDED: [(&str, u32, &str); 9] = [
-    ("etc/shadow", 0o007, "everybody on a node reads the password hashes"),
-    ("etc/gshadow", 0o007, "everybody on a node reads the password hashes"),
-    ("etc/shadow-", 0o007, "everybody on a node reads the password hashes"),
+    ("etc/shadow", 0o007, "every user of a node can read the password hashes"),
+    ("etc/gshadow", 0o007, "every user of a node can read the password hashes"),
+    ("etc/shadow-", 0o007, "every user of a node can read the password hashes"),
     ("etc/munge/munge.key", 0o077, "munged does not start"),
     ("etc/ssh/ssh_host_*_key", 0o007, "sshd does not use it"),
-    ("root/.ssh/authorized_keys", 0o022, "sshd lets nobody in by it"),
-    ("root/.ssh", 0o022, "sshd lets nobody in by the keys in it"),
+    ("root/.ssh/authorized_keys", 0o022, "sshd ignores it"),
+    ("root/.ssh", 0o022, "sshd ignores the keys in it"),
     ("etc/sudoers", 0o002, "sudo refuses to work"),
-    ("etc/krb5.keytab", 0o007, "everybody on a node can be the node"),
+    ("etc/krb5.keytab", 0o007, "every user of a node can act as the node"),
 ];
 
 /// Directories of tmpfiles.d(5).
@@ -300,23 +300,23 @@ fn synced(recipe: &Recipe, path: &str) -> Option<crate::source::Span> {
 }
 
 fn finding(one: &Mismatch, recipe: &Recipe, more: Option<usize>) -> Finding {
-    let more = more.map_or_else(String::new, |more| format!("; and {more} more of this kind"));
+    let more = more.map_or_else(String::new, |more| format!("; {more} more like it"));
     let (code, text, help, span) = match one {
         Mismatch::Number { file, name, locked, found, owned } => {
             let owned = owned.as_ref().map_or_else(String::new, |path| format!("; /{path} belongs to {locked}"));
             (
                 "pack::accounts",
                 format!(
-                    "/{} has `{name}` as {found}, and the packages of the image were installed with {locked} ({}){owned}",
+                    "/{} gives `{name}` the id {found}, but the packages were installed with {locked} ({}){owned}",
                     file.path(),
                     recipe.lock_name()
                 ),
                 match file {
                     Accounts::Passwd => format!(
-                        "let both say the same: ‹users.{name}.uid = {found}› in the recipe gives the packages that number, or change the file"
+                        "make both agree: set ‹users.{name}.uid = {found}› in the recipe to install the packages with that id, or change the file"
                     ),
                     Accounts::Group => format!(
-                        "let both say the same: ‹groups.{name} = {found}› in the recipe gives the packages that number, or change the file"
+                        "make both agree: set ‹groups.{name} = {found}› in the recipe to install the packages with that id, or change the file"
                     ),
                 },
                 synced(recipe, file.path()),
@@ -325,49 +325,51 @@ fn finding(one: &Mismatch, recipe: &Recipe, more: Option<usize>) -> Finding {
         Mismatch::Lacks { file, names } => (
             "pack::accounts",
             format!(
-                "/{} lacks what packages of the image made ({}): {}",
+                "/{} is missing accounts that the image's packages created ({}): {}",
                 file.path(),
                 recipe.lock_name(),
                 names.join(", ")
             ),
-            "a file that replaces it has to have them, or services that run as them do not start: sync it with `MERGE:`, which adds its lines to those of the image, or add the lines".to_owned(),
+            "sync the file with `MERGE:`, which adds its lines to those of the image, or add the missing lines: services that run as these accounts do not start otherwise".to_owned(),
             synced(recipe, file.path()),
         ),
         Mismatch::NoShell { name, shell } => (
             "pack::shell",
-            format!("`{name}` has the shell {shell}, which the image does not have"),
-            "add its package to the list, or name another shell".to_owned(),
+            format!("the login shell of `{name}`, {shell}, does not exist in the image"),
+            "add its package to the list, or set another shell".to_owned(),
             recipe.spans.nearest(&format!("users.{name}")).cloned(),
         ),
         Mismatch::Open { path, mode, consequence } => {
             let span = synced(recipe, path);
+            let bits = GUARDED.iter().filter(|(pattern, ..)| fits(pattern, path)).fold(0, |all, (_, bits, _)| all | bits);
+            let right = mode & !bits;
             let help = match &span {
                 Some(_) => format!(
-                    "synced files have the modes of their sources, and git keeps none but that of execution: `chmod 0600` the source, or let the script say `install -m 0600 .. \"$1/{path}\"` (‹[postinstall]›)"
+                    "a synced file keeps the mode of its source, and git stores only the executable bit: run `chmod {right:04o}` on the source, or install the file in the postinstall script: install -m {right:04o} .. \"$1/{path}\""
                 ),
-                None => format!("let the script that makes it say: chmod 0600 \"$1/{path}\""),
+                None => format!("add to the script that creates it: chmod {right:04o} \"$1/{path}\""),
             };
-            ("pack::mode", format!("/{path} has the mode {mode:04o}: {consequence}"), help, span)
+            ("pack::mode", format!("/{path} has mode {mode:04o}: {consequence}"), help, span)
         }
         Mismatch::Covered { point, first, count } => {
             let size = if *count == 1 {
                 format!("/{first}")
             } else {
-                format!("{count} entries of the image, the first is /{first}")
+                format!("{count} entries of the image (first: /{first})")
             };
             (
                 "pack::covered",
-                format!("the tmpfs at /{point} covers {size}: nodes start without them"),
+                format!("the tmpfs on /{point} hides {size}: nodes start without them"),
                 format!(
-                    "let a file in /etc/tmpfiles.d make what services need there (tmpfiles.d(5)), mount it at a directory below /{point} that is empty, or leave the files out by an exclude list if nothing needs them"
+                    "create what services need there with a file in /etc/tmpfiles.d (tmpfiles.d(5)), mount the tmpfs on an empty directory below /{point}, or exclude the files if nothing needs them"
                 ),
                 tmpfs(recipe, point),
             )
         }
         Mismatch::NotExported(path) => (
             "pack::exports",
-            format!("/etc/exports exports {path}, which the image does not have and nothing mounts"),
-            format!("let the postinstall script make it: mkdir -p \"$1{path}\"; or mount it by ‹[system]› fstab"),
+            format!("/etc/exports exports {path}, which does not exist in the image and is not mounted"),
+            format!("create it in the postinstall script: mkdir -p \"$1{path}\"; or mount it with ‹[system]› fstab"),
             recipe
                 .exports
                 .iter()
@@ -380,8 +382,8 @@ fn finding(one: &Mismatch, recipe: &Recipe, more: Option<usize>) -> Finding {
             let by = pattern.map_or_else(String::new, |pattern| format!(" by `{}`", pattern.text));
             (
                 "pack::left_out",
-                format!("/{path}, which the recipe brings, is left out{by}"),
-                format!("narrow the pattern, or bring the file back with a line `+./{path}` in the exclude list"),
+                format!("/{path} comes from the recipe but is excluded{by}"),
+                format!("narrow the pattern, or keep the file with a line `+./{path}` in the exclude list"),
                 pattern.map(|pattern| pattern.span.clone()),
             )
         }
