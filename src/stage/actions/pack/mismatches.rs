@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::secrets::fits;
 use super::startable::View;
 use crate::recipe::Recipe;
 use crate::source::{Finding, Severity};
@@ -138,16 +139,6 @@ pub fn mismatches(view: &View<'_>, wanted: &Wanted) -> Result<Vec<Mismatch>, Str
         .filter(|(path, entry)| !entry.entry.is_directory() && is_brought(entry.layer) && view.is_left_out(path));
     found.extend(left_out.map(|(path, _)| Mismatch::LeftOut(path.clone())));
     Ok(found)
-}
-
-/// `*` stands for any text without a slash.
-fn fits(pattern: &str, path: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == path,
-        Some((start, end)) => {
-            path.strip_prefix(start).and_then(|rest| rest.strip_suffix(end)).is_some_and(|middle| !middle.contains('/'))
-        }
-    }
 }
 
 /// The text of a file of the tree; empty where there is none.

@@ -98,7 +98,7 @@ fn paths_of_packages(reader: &LayerReader) -> Result<BTreeSet<String>, String> {
     Ok(all)
 }
 
-fn fits(pattern: &str, path: &str) -> bool {
+pub(super) fn fits(pattern: &str, path: &str) -> bool {
     match pattern.split_once('*') {
         None => path == pattern,
         Some((head, tail)) => {
