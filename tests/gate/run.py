@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,9 @@ NEW_TIMES = PROJECT / "tests/times.new.tsv"
 TIERS = PROJECT / "tests/gate/tiers.toml"
 # A test that hangs must not take the whole run with it. The longest takes a quarter of that.
 LIMIT = 1800
+# The store that tests share, and how much of its disk stays free: what tests of before left there is removed in time.
+STORE = PROJECT / "target/tmp/e2e-store"
+FREE = 6 << 30
 # Rows of tests.tsv for shorter tests of a shared process would only be noise.
 SHORTEST = 0.5
 
@@ -78,6 +82,30 @@ def binaries(file):
             package = pathlib.Path(message["manifest_path"]).parent
             found[name] = (message["executable"], package)
     return found
+
+
+def program_of(file):
+    """Path of `imgbuild` itself, of what cargo printed."""
+    for line in pathlib.Path(file).read_text().splitlines():
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue
+        if message.get("reason") == "compiler-artifact" and not message["profile"]["test"] and message["target"]["name"] == "imgbuild":
+            if message["executable"]:
+                return message["executable"]
+    return None
+
+
+def make_room(program):
+    """Removes from the shared store what only tests that have ended needed, when the disk fills; others make it again."""
+    if not program or not STORE.exists():
+        return
+    if shutil.disk_usage(STORE).free >= FREE:
+        return
+    ran = subprocess.run([program, "gc", "--store", STORE], capture_output=True, text=True, cwd=STORE)
+    said = [line for line in (ran.stdout + ran.stderr).splitlines() if " removed with " in line] or [f"exit code {ran.returncode}"]
+    print(f"tests/run: the disk fills; gc of the shared store: {said[0]}", flush=True)
 
 
 def tests_of(program, package):
@@ -178,9 +206,10 @@ def environment(package):
 class Run:
     """Starts units side by side, as many as the processors bear by what is known of them."""
 
-    def __init__(self, units, package_of):
+    def __init__(self, units, package_of, program):
         self.waiting = sorted(units, key=lambda unit: -unit.seconds)
-        self.package_of = package_of
+        self.package_of, self.program = package_of, program
+        self.room = threading.Lock()
         self.running, self.failed, self.rows = [], [], {}
         self.lock = threading.Condition()
         self.capacity = (os.cpu_count() or 1) + 0.6
@@ -214,6 +243,8 @@ class Run:
 
     def one(self, unit):
         code, seconds, cpu, text = measured(unit.words, self.package_of(unit), LIMIT)
+        with self.room:
+            make_room(self.program)
         with self.lock:
             self.running.remove(unit)
             self.done += 1
@@ -289,7 +320,7 @@ def main():
         return
     package = {unit.name: programs[binary][1] for unit, binary in units}
     before = time.time()
-    run = Run([unit for unit, _ in units], lambda unit: package[unit.name])
+    run = Run([unit for unit, _ in units], lambda unit: package[unit.name], program_of(arguments.binaries))
     run.work()
     rows = dict(times)
     slower = []
