@@ -44,6 +44,19 @@ const RENAMES: [u32; 3] = [u32::MAX, 38, 276];
 #[cfg(target_arch = "x86_64")]
 const RENAMES_I386: [u32; 3] = [38, 302, 353];
 
+/// uname(2). Source: as above; 32-bit programs have two older ones, which none of this century calls.
+#[cfg(target_arch = "x86_64")]
+const UNAME_I386: u32 = 122;
+
+/// Whether a call of an architecture is uname(2).
+pub fn is_uname(architecture: u32, call: i32) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if architecture == I386 {
+        return call as u32 == UNAME_I386;
+    }
+    architecture == OWN_ARCHITECTURE && call as u32 == libc::SYS_uname as u32
+}
+
 /// Whether a call of an architecture is rename(2), which takes no directory before each path.
 pub fn is_plain_rename(architecture: u32, call: i32) -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -96,10 +109,13 @@ fn refusals(ioctl: u32, socket: u32, syslog: u32) -> Vec<sock_filter> {
     [equal(ioctl, terminal), equal(socket, family), equal(syslog, vec![give(answer(libc::EPERM))])].concat()
 }
 
-fn program(asks: bool) -> Vec<sock_filter> {
-    let notify = |renames: [u32; 3]| -> Vec<sock_filter> {
-        let renames = if asks { &renames[..] } else { &[] };
-        renames.iter().flat_map(|call| equal(*call, vec![give(libc::SECCOMP_RET_USER_NOTIF)])).collect()
+fn program(asked: Asked) -> Vec<sock_filter> {
+    let notify = |renames: [u32; 3], uname: u32| -> Vec<sock_filter> {
+        let mut calls = if asked == Asked::RenamesAndUname { renames.to_vec() } else { Vec::new() };
+        if asked != Asked::Nothing {
+            calls.push(uname);
+        }
+        calls.into_iter().flat_map(|call| equal(call, vec![give(libc::SECCOMP_RET_USER_NOTIF)])).collect()
     };
     let mut own = vec![load(NUMBER)];
     #[cfg(target_arch = "x86_64")]
@@ -108,7 +124,7 @@ fn program(asks: bool) -> Vec<sock_filter> {
         own.extend(equal(call as u32, vec![give(answer(0))]));
     }
     own.extend(refusals(libc::SYS_ioctl as u32, libc::SYS_socket as u32, libc::SYS_syslog as u32));
-    own.extend(notify(RENAMES));
+    own.extend(notify(RENAMES, libc::SYS_uname as u32));
     own.push(give(libc::SECCOMP_RET_ALLOW));
     let mut all = vec![load(ARCHITECTURE)];
     all.extend(equal(OWN_ARCHITECTURE, own));
@@ -119,7 +135,7 @@ fn program(asks: bool) -> Vec<sock_filter> {
         let mut other = vec![load(NUMBER)];
         other.extend(equal(102, vec![give(answer(libc::ENOSYS))]));
         other.extend(refusals(54, 359, 103));
-        other.extend(notify(RENAMES_I386));
+        other.extend(notify(RENAMES_I386, UNAME_I386));
         other.push(give(libc::SECCOMP_RET_ALLOW));
         all.extend(equal(I386, other));
     }
@@ -136,26 +152,33 @@ fn asking_goes_on() -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 5)
 }
 
-/// Installs the filter on the calling process and all that it starts. Where `asks` is set and the kernel can, each rename waits for
-/// an answer of whoever has the descriptor that comes back.
+/// Which calls wait for an answer of whoever has the filter's descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    Uname,
+    RenamesAndUname,
+}
+
+/// Installs the filter on the calling process and all that it starts. Where the kernel can, uname(2) waits for an answer of whoever has
+/// the descriptor that comes back, and with `renames` each rename, too.
 ///
 /// # Errors
 /// The kernel's, where it has no seccomp.
-pub fn install(asks: bool) -> std::io::Result<Option<OwnedFd>> {
-    let load = |asks: bool| {
-        let mut program = program(asks);
+pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
+    let load = |asked: Asked| {
+        let mut program = program(asked);
         let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-        let flags = if asks { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
+        let flags = if asked == Asked::Nothing { 0 } else { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER };
         // SAFETY: `filter` points at a live program of `len` instructions; the kernel copies it. The process has
         // CAP_SYS_ADMIN in its user namespace, so PR_SET_NO_NEW_PRIVS is not needed.
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) }
     };
-    if asks && asking_goes_on() {
-        let listener = load(true);
-        if listener >= 0 {
-            // SAFETY: a new descriptor that nobody else owns.
-            return Ok(Some(unsafe { OwnedFd::from_raw_fd(listener as i32) }));
-        }
+    let listener = load(if renames && asking_goes_on() { Asked::RenamesAndUname } else { Asked::Uname });
+    if listener >= 0 {
+        // SAFETY: a new descriptor that nobody else owns.
+        return Ok(Some(unsafe { OwnedFd::from_raw_fd(listener as i32) }));
     }
-    if load(false) == 0 { Ok(None) } else { Err(std::io::Error::last_os_error()) }
+    // Before Linux 5.0 nobody can be asked.
+    if load(Asked::Nothing) == 0 { Ok(None) } else { Err(std::io::Error::last_os_error()) }
 }

@@ -96,6 +96,18 @@ fn words_that_a_distribution_does_not_have_are_refused_with_what_to_write() {
         assert_eq!(ran.code, 1, "{word}: {}", ran.err);
         assert!(ran.err.contains("a.pkglist:2:1") && ran.err.contains(told), "{word}: {}", ran.err);
     }
+    // Fields that name packages are read as lists are.
+    for (field, word) in [
+        ("[kernel]\nfirmware_packages", "\"firmware-linux:i386\""),
+        ("[initrd]\ngenerator = \"dracut\"\ndracut_packages", "\"/usr/bin/less\""),
+        ("[postinstall]\nscript = \"a.sh\"\ntools", "\"@tools\""),
+    ] {
+        space.write("a.sh", "#!/bin/sh\n");
+        let ran = list(&format!("{debian}\n{field} = [{word}]\n"), "bash\n");
+        assert_eq!(ran.code, 1, "{word}: {}", ran.err);
+        let told = ran.err.contains("recipe::not_a_name") || ran.err.contains("recipe::group");
+        assert!(told && ran.err.contains("image.toml:"), "{word}: {}", ran.err);
+    }
     let rocky = "distro = \"rocky\"\nrelease = \"9\"\n\n[[repo]]\nuri = \"http://h/\"\ncheck-packages = false\n";
     list(rocky, "/usr/bin/less\nperl(Foo::Bar)\nglibc.i686\n").good();
     let ran = list(rocky, "bash\n/usr/../less\n");

@@ -6,10 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::NO_RELEASE;
 use crate::store::TreeEditor;
-
-/// What `uname -r` answers where no kernel belongs to what is made.
-const NO_RELEASE: &str = "0-imgbuild";
 
 /// Name of the stand-in.
 pub const NAME: &str = "uname";

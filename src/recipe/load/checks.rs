@@ -22,40 +22,62 @@ fn debian_name(machine: &str) -> &str {
 }
 
 impl Reader<'_> {
-    /// What lists say in the words of RPM, and what of Debian's an image cannot have.
+    /// What lists and fields say in the words of RPM, and what of Debian's an image cannot have.
     pub(super) fn refuse_words_of_rpm(&mut self, list: &mut PackageList) {
         if self.model.image.distro.family() != Family::Debian {
             return;
         }
-        for item in list.passes.iter().flat_map(|pass| &pass.install).filter(|item| item.name.starts_with('@')) {
-            list.findings.push(
-                Finding::error("recipe::group", &item.span, format!("`{}` is a group, and Debian has none", item.name))
-                    .help("name the packages; `tasksel --task-packages NAME` prints those of a task"),
-            );
-        }
         for item in list.passes.iter().flat_map(|pass| &pass.install) {
-            let shown = &item.name;
-            let (message, help) = if shown.starts_with('/') {
-                let help = format!(
-                    "name the package: `dpkg -S {shown}` prints it where it is installed, `apt-file find {shown}` elsewhere"
-                );
-                (format!("`{shown}` is a file, and apt installs packages by their names"), help)
-            } else if shown.contains('(') {
-                let help = "name the package, for instance libfoo-bar-perl for Perl's Foo::Bar".to_owned();
-                (format!("`{shown}` is what an RPM package provides, and Debian's packages provide plain names"), help)
-            } else if let Some((name, foreign)) =
-                shown.split_once('=').map_or(&**shown, |(name, _)| name).split_once(':')
-                && !["any", "native", "all", debian_name(self.model.image.arch.machine())].contains(&foreign)
-            {
-                let help = format!(
-                    "write `{name}` for the image's own; programs of another one come by a synced tree or a postinstall script, with all that they need"
-                );
-                (format!("`{shown}` is of the architecture `{foreign}`, and an image has packages of one"), help)
-            } else {
-                continue;
-            };
-            list.findings.push(Finding::error("recipe::not_a_name", &item.span, message).help(help));
+            list.findings.extend(self.not_a_name_of_debian(&item.name, &item.span));
         }
+    }
+
+    /// The same for fields that name packages.
+    pub(super) fn refuse_words_of_rpm_in_fields(&mut self) {
+        if self.model.image.distro.family() != Family::Debian {
+            return;
+        }
+        let tools = self.model.postinstall.as_ref().map(|table| &table.tools[..]).unwrap_or_default();
+        let fields = [
+            ("kernel.firmware_packages", &self.model.kernel.firmware_packages[..]),
+            ("initrd.dracut_packages", &self.model.initrd.dracut_packages[..]),
+            ("postinstall.tools", tools),
+        ];
+        let of_fields = fields.into_iter().flat_map(|(field, names)| {
+            names.iter().enumerate().map(move |(index, name)| (format!("{field}[{index}]"), name))
+        });
+        let package = self.model.kernel.package.iter().map(|name| ("kernel.package".to_owned(), name));
+        let found: Vec<Finding> = of_fields
+            .chain(package)
+            .filter_map(|(place, name)| self.not_a_name_of_debian(name, &self.span(&place)))
+            .collect();
+        self.findings.extend(found);
+    }
+
+    fn not_a_name_of_debian(&self, shown: &str, span: &Span) -> Option<Finding> {
+        if shown.starts_with('@') {
+            let finding = Finding::error("recipe::group", span, format!("`{shown}` is a group, and Debian has none"));
+            return Some(finding.help("name the packages; `tasksel --task-packages NAME` prints those of a task"));
+        }
+        let (message, help) = if shown.starts_with('/') {
+            let help = format!(
+                "name the package: `dpkg -S {shown}` prints it where it is installed, `apt-file find {shown}` elsewhere"
+            );
+            (format!("`{shown}` is a file, and apt installs packages by their names"), help)
+        } else if shown.contains('(') {
+            let help = "name the package, for instance libfoo-bar-perl for Perl's Foo::Bar".to_owned();
+            (format!("`{shown}` is what an RPM package provides, and Debian's packages provide plain names"), help)
+        } else {
+            let (name, foreign) = shown.split_once('=').map_or(shown, |(name, _)| name).split_once(':')?;
+            if ["any", "native", "all", debian_name(self.model.image.arch.machine())].contains(&foreign) {
+                return None;
+            }
+            let help = format!(
+                "write `{name}` for the image's own; programs of another one come by a synced tree or a postinstall script, with all that they need"
+            );
+            (format!("`{shown}` is of the architecture `{foreign}`, and an image has packages of one"), help)
+        };
+        Some(Finding::error("recipe::not_a_name", span, message).help(help))
     }
 
     pub(super) fn check_kernel(&mut self, in_list: Option<&(String, Span)>) {

@@ -379,6 +379,7 @@ impl Reader<'_> {
         self.check_boot();
         self.findings.extend(super::parts::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();
+        self.refuse_words_of_rpm_in_fields();
         self.check_release();
         self.check_environment();
         self.findings.extend(super::parts::dracut::check(&self.model, &self.spans, &self.whole));

@@ -4,6 +4,8 @@ mod limit;
 mod process_one;
 mod renames;
 mod setup;
+mod supervisor;
+mod uname;
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::limit::Waited;
 use super::TreeMount;
 use super::log::Pump;
+use super::tree::api_mounts::NO_RELEASE;
 use crate::failure::{NO_SPACE, NOT_STARTED, TOO_LONG, not_started};
 use crate::fault;
 
@@ -63,6 +66,13 @@ pub struct CommandRequest {
     pub mount_point: String,
     /// Whether the command talks to the caller's terminal instead of the log.
     pub interactive: bool,
+}
+
+impl CommandRequest {
+    /// Release of the kernel that the command is told.
+    pub fn release(&self) -> &str {
+        self.kernel.as_deref().unwrap_or(NO_RELEASE)
+    }
 }
 
 /// How a command ended.
@@ -117,13 +127,13 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
     // system calls and allocates, which glibc allows after fork.
     unsafe {
         command.pre_exec(move || {
-            process_one::below_a_new_one(|| setup::assemble(&setup)).and_then(|()| setup::enter(&setup)).map_err(
-                |text| {
+            process_one::below_a_new_one(setup.release(), || setup::assemble(&setup))
+                .and_then(|()| setup::enter(&setup))
+                .map_err(|text| {
                     use std::io::Write;
                     let _ = (&complaint).write_all(text.as_bytes());
                     std::io::Error::other("set-up failed")
-                },
-            )
+                })
         });
     }
     fault::point("command.before");

@@ -20,7 +20,7 @@ use rustix::fs::MemfdFlags;
 use rustix::process::DumpableBehavior;
 use rustix::thread::UnshareFlags;
 
-use super::renames;
+use super::supervisor;
 use crate::sandbox::filter;
 use crate::sandbox::tree::overlay::upper_is_whole;
 
@@ -36,11 +36,11 @@ pub fn set_process_one(program: &'static [u8]) {
 }
 
 /// Splits the calling process, a freshly forked one, in three (see above), and returns in the one that becomes the command; where
-/// `assemble` fails, in process 1, which has to end.
+/// `assemble` fails, in process 1, which has to end. `release` is what uname(2) tells the command.
 ///
 /// # Errors
 /// What `assemble` says, or which system call failed.
-pub fn below_a_new_one(assemble: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+pub fn below_a_new_one(release: &str, assemble: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let said = |what: &str| format!("cannot {what}: {}", std::io::Error::last_os_error());
     // SAFETY: this is the only thread of a freshly forked process.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) }
@@ -58,9 +58,9 @@ pub fn below_a_new_one(assemble: impl FnOnce() -> Result<(), String>) -> Result<
         0 => drop(outer),
         child => {
             drop(inner);
-            if let (Some(listener), Some(end)) = (renames::receive(&outer), renames::end_of(child)) {
+            if let (Some(listener), Some(end)) = (supervisor::receive(&outer), supervisor::end_of(child)) {
                 close_all_but(&listener, &end);
-                renames::serve(&listener, end.as_fd());
+                supervisor::serve(&listener, end.as_fd(), release);
             }
             end_as(child)
         }
@@ -68,7 +68,7 @@ pub fn below_a_new_one(assemble: impl FnOnce() -> Result<(), String>) -> Result<
     assemble()?;
     // A kernel without seccomp is only slower, and has a kernel log and vsock in sight.
     let listener = filter::install(!upper_is_whole()).ok().flatten();
-    renames::hand_over(&inner, listener.as_ref());
+    supervisor::hand_over(&inner, listener.as_ref());
     drop((inner, listener));
     let program = PROGRAM.get().and_then(|bytes| in_memory(bytes));
     // Its end is closed when process 1 has become the program, and can be looked at.

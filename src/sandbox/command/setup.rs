@@ -44,7 +44,7 @@ pub fn assemble(request: &CommandRequest) -> Result<(), String> {
         bind_into(point, bind, &format!("{}-empty", request.mount_point))?;
     }
     api_mounts::pivot(point)?;
-    let release = request.kernel.as_deref().unwrap_or(api_mounts::NO_RELEASE);
+    let release = request.release();
     api_mounts::mount_kernel_trees(Path::new("/"), None, release)?;
     if request.target.is_some() {
         api_mounts::mount_kernel_trees(Path::new("/target"), Some(Path::new("/dev")), release)?;

@@ -13,8 +13,9 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Parts of /proc that say or change something about the host.
 const MASKED_IN_PROC: [&str; 6] = ["kcore", "keys", "key-users", "sysrq-trigger", "timer_list", "kallsyms"];
 
-/// Release of a kernel that means nothing.
-pub const NO_RELEASE: &str = "0-imgbuild";
+/// Release of a kernel that means nothing. The number is one that the C libraries of all releases accept: older ones end with "kernel
+/// too old" below their own (glibc: sysdeps/unix/sysv/linux/dl-osinfo.h).
+pub const NO_RELEASE: &str = "6.1.0-imgbuild";
 
 /// Files of /proc that tell of the host, and what they tell instead; the same on every host. What is left tells how many processors
 /// there are (builds of drivers use them) and how much memory.

@@ -250,8 +250,8 @@ impl Store {
 
     /// Bytes of an item. Of a layer, those that its manifest counts: not everybody may look into the directory.
     fn bytes_of(&self, path: &str, kind: ItemKind) -> u64 {
-        if kind == ItemKind::Scratch {
-            // As far as one may look.
+        if matches!(kind, ItemKind::Scratch | ItemKind::Solving) {
+            // Solver caches of apt are directories. As far as one may look.
             let files = walkdir::WalkDir::new(self.directory().join(path)).into_iter().flatten();
             let sizes = files.filter(|entry| entry.file_type().is_file()).filter_map(|entry| entry.metadata().ok());
             return sizes.map(|metadata| metadata.size()).sum();
