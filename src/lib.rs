@@ -16,6 +16,7 @@ pub mod pgp;
 pub mod plan;
 pub mod recipe;
 pub mod sandbox;
+pub mod serve;
 pub mod site;
 pub mod source;
 pub mod stage;

@@ -5,3 +5,4 @@ pub mod export;
 pub mod import;
 pub mod names;
 mod rootimg;
+pub mod serve;

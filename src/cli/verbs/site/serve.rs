@@ -1,0 +1,119 @@
+//! `imgbuild serve`: the server that nodes boot from.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::setup::print_findings;
+use crate::recipe::Workspace;
+use crate::serve::{ServeError, Settings, TlsFiles, serve};
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Address and port to listen on; several may be given. With sockets of systemd none is needed
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:80")]
+    pub listen: Vec<SocketAddr>,
+    /// Directory whose files are served; several may be given [default: `out` of the workspace, or of its recipes]
+    #[arg(long, value_name = "DIR")]
+    pub root: Vec<PathBuf>,
+    /// Certificate in PEM form, with those of the authorities between it and the root: then HTTPS is spoken
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key in PEM form
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities of clients' certificates: then each client needs one
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub client_ca: Option<PathBuf>,
+    /// Account to run as, after the ports are taken
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Most connections at once; fewer where the limit of open files is lower
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    pub connections: usize,
+    /// Most connections of one client address
+    #[arg(long, value_name = "N", default_value_t = 4_096)]
+    pub per_client: usize,
+    /// Most images on their way at once: nodes that ask for one more try again some seconds later [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub streams: Option<u64>,
+    /// Print the unit files for systemd, and end
+    #[arg(long)]
+    pub units: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    if own.units {
+        print!("{UNITS}");
+        return Exit::Done;
+    }
+    let roots = match own.root.is_empty() {
+        true => outs(arguments),
+        false => Ok(own.root.clone()),
+    };
+    let roots = match roots {
+        Ok(roots) => roots,
+        Err(exit) => return exit,
+    };
+    let tls = match (&own.tls_certificate, &own.tls_key) {
+        (Some(certificate), Some(key)) => Some(TlsFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            client_authorities: own.client_ca.clone(),
+        }),
+        _ => None,
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let shown: Vec<String> = roots.iter().map(|root| root.display().to_string().escape_debug().to_string()).collect();
+    let settings = Settings {
+        roots,
+        addresses: own.listen.clone(),
+        tls,
+        user: own.user.clone(),
+        most_connections: own.connections,
+        most_of_client: own.per_client,
+        most_streams: own.streams,
+        is_verbose: arguments.verbose > 0,
+        say: Arc::new(|line| render::say(line)),
+    };
+    let ready = |addresses: &[SocketAddr]| {
+        let addresses: Vec<String> = addresses.iter().map(|address| format!("{scheme}://{address}/")).collect();
+        println!("serving {} at {}", shown.join(" and "), addresses.join(" and "));
+    };
+    match serve(settings, ready) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            let exit = match &error {
+                ServeError::Root { .. } | ServeError::Tls { .. } | ServeError::User { .. } => Exit::Input,
+                ServeError::Listen { .. } | ServeError::Activation { .. } | ServeError::Machine(_) => Exit::Machine,
+            };
+            render::say(&render::error(error));
+            exit
+        }
+    }
+}
+
+/// Where artefacts lie, from the directory of the workspace or the recipe.
+fn outs(arguments: &crate::cli::Arguments) -> Result<Vec<PathBuf>, Exit> {
+    let workspace = Workspace::above(&arguments.directory).map_err(|findings| {
+        print_findings(&findings, arguments.verbose);
+        Exit::Input
+    })?;
+    let own = |directory: &PathBuf| directory.join("out");
+    let Some(workspace) = workspace else { return Ok(vec![own(&arguments.directory)]) };
+    if let Some(out) = workspace.out() {
+        return Ok(vec![out]);
+    }
+    let mut all: Vec<PathBuf> = workspace.images.iter().map(own).collect();
+    all.push(own(&workspace.root));
+    let built: Vec<PathBuf> = all.iter().filter(|out| out.is_dir()).cloned().collect();
+    // Nothing is built yet: the error names where it would be.
+    Ok(if built.is_empty() { all.into_iter().take(1).collect() } else { built })
+}
+
+/// Units for systemd: the socket is root's, the server an account's of its own without any capability.
+const UNITS: &str = include_str!("serve.units");

@@ -1,0 +1,82 @@
+//! Answers the system calls of a command for which the filter asks: renames, which go on after a directory of lower layers was made
+//! anew, and uname(2), which tells of the image's kernel.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::{renames, uname};
+use crate::sandbox::filter;
+
+/// Requests of the kernel's notifications. Source: linux/seccomp.h, SECCOMP_IOCTL_NOTIF_RECV and _SEND; the same on all
+/// architectures that number ioctls as x86 does.
+const RECEIVE: libc::Ioctl = 0xC050_2100_u32 as libc::Ioctl;
+const SEND: libc::Ioctl = 0xC018_2101_u32 as libc::Ioctl;
+
+/// Answers until nobody is left who could ask: until then `waits` is open. `release` is what uname(2) tells.
+pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, release: &str) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        let mut ready = [PollFd::new(listener, PollFlags::IN), PollFd::from_borrowed_fd(waits, PollFlags::IN)];
+        match poll(&mut ready, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(_) => return,
+        }
+        if !ready[1].revents().is_empty() || ready[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+            return;
+        }
+        // SAFETY: all bytes zero is a value of both structures; they outlive the calls, which fill and read them.
+        unsafe {
+            let mut asked: libc::seccomp_notif = std::mem::zeroed();
+            if libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut asked) != 0 {
+                // Who asked is gone.
+                continue;
+            }
+            let mut answer: libc::seccomp_notif_resp = std::mem::zeroed();
+            answer.id = asked.id;
+            if filter::is_uname(asked.data.arch, asked.data.nr) {
+                if uname::answer(&asked, release).is_none() {
+                    answer.error = -libc::EFAULT;
+                }
+            } else {
+                let _ = renames::make_room(&asked);
+                answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+            }
+            libc::ioctl(listener.as_raw_fd(), SEND, &raw const answer);
+        }
+    }
+}
+
+/// Sends a descriptor to the process at the other end, which waits for one or for the end.
+pub fn hand_over(channel: &OwnedFd, descriptor: Option<&OwnedFd>) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors: Vec<BorrowedFd<'_>> = descriptor.iter().map(|one| one.as_fd()).collect();
+    if !descriptors.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    }
+    let _ = sendmsg(channel, &[std::io::IoSlice::new(b".")], &mut ancillary, SendFlags::empty());
+}
+
+/// Receives it; none where there is none, or where the other end is gone.
+pub fn receive(channel: &OwnedFd) -> Option<OwnedFd> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0u8; 1];
+    recvmsg(channel, &mut [std::io::IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC).ok()?;
+    ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    })
+}
+
+/// A descriptor that can be read from once a child has ended.
+pub fn end_of(child: libc::pid_t) -> Option<OwnedFd> {
+    // SAFETY: a plain system call; what it gives is a new descriptor that nobody else owns.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, child, 0) };
+    // SAFETY: as above.
+    (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
+}

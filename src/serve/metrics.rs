@@ -1,0 +1,142 @@
+//! What the server counts, for Prometheus.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counters of a server.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Answers by the first digit of their status.
+    answers: [AtomicU64; 6],
+    bytes: AtomicU64,
+    connections: AtomicU64,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    stalled: AtomicU64,
+    transfers: AtomicU64,
+    told_to_wait: AtomicU64,
+    scripts: AtomicU64,
+    reports: AtomicU64,
+    bad_tokens: AtomicU64,
+}
+
+/// A file on its way: counted until it is dropped.
+#[derive(Debug)]
+pub struct Transfer(Arc<Metrics>);
+
+/// A connection: counted until it is dropped.
+#[derive(Debug)]
+pub struct Connection(Arc<Metrics>);
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.0.transfers.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Metrics {
+    /// Counts an answer.
+    pub fn answered(&self, status: u16) {
+        if let Some(count) = self.answers.get(usize::from(status / 100)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts bytes of files.
+    pub fn sent(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts a connection.
+    pub fn connection(self: &Arc<Self>) -> Connection {
+        self.accepted.fetch_add(1, Relaxed);
+        self.connections.fetch_add(1, Relaxed);
+        Connection(Arc::clone(self))
+    }
+
+    /// Counts a file on its way.
+    pub fn transfer(self: &Arc<Self>) -> Transfer {
+        self.transfers.fetch_add(1, Relaxed);
+        Transfer(Arc::clone(self))
+    }
+
+    /// Files on their way now.
+    pub fn transfers(&self) -> u64 {
+        self.transfers.load(Relaxed)
+    }
+
+    /// Counts a connection that was closed at once, since there are too many.
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a connection whose client took nothing for too long.
+    pub fn stalled(&self) {
+        self.stalled.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a client that was told to come again later.
+    pub fn told_to_wait(&self) {
+        self.told_to_wait.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a boot script.
+    pub fn script(&self) {
+        self.scripts.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a report that was kept.
+    pub fn reported(&self) {
+        self.reports.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a report whose token is wrong.
+    pub fn bad_token(&self) {
+        self.bad_tokens.fetch_add(1, Relaxed);
+    }
+
+    /// All in Prometheus' text form, with how many nodes are in which state. Source: Prometheus, "Exposition formats".
+    pub fn text(&self, nodes: &BTreeMap<(String, &'static str), u64>) -> String {
+        let mut text = String::new();
+        let mut one = |name: &str, kind: &str, help: &str, value: &AtomicU64| {
+            let _ = writeln!(
+                text,
+                "# HELP imgbuild_{name} {help}\n# TYPE imgbuild_{name} {kind}\nimgbuild_{name} {}",
+                value.load(Relaxed)
+            );
+        };
+        one("connections", "gauge", "Open connections.", &self.connections);
+        one("connections_total", "counter", "Connections that were accepted.", &self.accepted);
+        one("connections_refused_total", "counter", "Connections closed because of the limits.", &self.refused);
+        one(
+            "connections_stalled_total",
+            "counter",
+            "Connections whose client took nothing for too long.",
+            &self.stalled,
+        );
+        one("transfers", "gauge", "Files on their way.", &self.transfers);
+        one("transfers_delayed_total", "counter", "Requests answered with 503 and Retry-After.", &self.told_to_wait);
+        one("sent_bytes_total", "counter", "Bytes of files that were sent.", &self.bytes);
+        one("boot_scripts_total", "counter", "Boot scripts that nodes fetched.", &self.scripts);
+        one("reports_total", "counter", "Reports of nodes.", &self.reports);
+        one("reports_refused_total", "counter", "Reports with a wrong token.", &self.bad_tokens);
+        text += "# HELP imgbuild_answers_total Answers by class of status.\n# TYPE imgbuild_answers_total counter\n";
+        for (class, count) in self.answers.iter().enumerate().skip(2) {
+            let _ = writeln!(text, "imgbuild_answers_total{{class=\"{class}xx\"}} {}", count.load(Relaxed));
+        }
+        text += "# HELP imgbuild_nodes Nodes by image and last report.\n# TYPE imgbuild_nodes gauge\n";
+        for ((image, state), count) in nodes {
+            let image = image.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = writeln!(text, "imgbuild_nodes{{image=\"{image}\",state=\"{state}\"}} {count}");
+        }
+        text
+    }
+}

@@ -1,0 +1,243 @@
+//! The server that nodes boot from: artefacts, boot scripts, reports of nodes.
+//!
+//! hyper speaks HTTP and rustls TLS; what is here says which file an address means, and what a client may take of the machine.
+
+#![expect(
+    unsafe_code,
+    reason = "preadv2, sockets of the service manager and changing the user have no safe interface; each block says why it is sound"
+)]
+
+mod connections;
+mod error;
+mod files;
+mod listen;
+mod metrics;
+mod reply;
+mod routes;
+mod tls;
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use self::connections::{Connections, Patient};
+use self::files::Tree;
+use self::metrics::Metrics;
+use self::tls::Tls;
+
+pub use self::error::ServeError;
+pub use self::tls::TlsFiles;
+
+/// How long a client may take for the headers of a request, for the next request of a connection, and for a TLS handshake.
+const HEADERS_WITHIN: Duration = Duration::from_secs(15);
+/// How long a client may take nothing of an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long downloads may go on when the server is asked to end.
+const LAST_DOWNLOADS: Duration = Duration::from_secs(30);
+/// Most headers of a request, and most bytes of them.
+const MOST_HEADERS: usize = 64;
+const HEADER_BYTES: usize = 16 << 10;
+/// Descriptors that are kept for files and the rest.
+const OTHER_FILES: usize = 64;
+
+/// Says a line to whoever looks at the server.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How a server is run.
+pub struct Settings {
+    /// Directories whose files are served.
+    pub roots: Vec<PathBuf>,
+    /// Addresses, unless the service manager hands over sockets.
+    pub addresses: Vec<SocketAddr>,
+    /// Speaks TLS with these.
+    pub tls: Option<TlsFiles>,
+    /// Account to become.
+    pub user: Option<String>,
+    /// Connections at once.
+    pub most_connections: usize,
+    /// Connections of one client at once.
+    pub most_of_client: usize,
+    /// Images on their way at once; who asks for one more is told to come again later.
+    pub most_streams: Option<u64>,
+    /// Whether each request is said.
+    pub is_verbose: bool,
+    /// Where lines go.
+    pub say: Say,
+}
+
+/// A running server.
+struct Server {
+    tree: Tree,
+    metrics: Arc<Metrics>,
+    connections: Arc<Connections>,
+    tls: Option<Tls>,
+    most_streams: Option<u64>,
+    is_verbose: bool,
+    say: Say,
+}
+
+/// Serves until it is told to end (SIGTERM, SIGINT): then no connection is accepted any more, and downloads have half a minute. SIGHUP
+/// reads the certificate again. `ready` is called with the addresses when all of them are listened on.
+///
+/// # Errors
+/// Why it cannot start. What goes wrong later is said, and the server goes on.
+pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<(), ServeError> {
+    let files = listen::prepare_process();
+    let sockets = listen::sockets(&settings.addresses)?;
+    // As root, where the key is root's; and again when the file has been replaced, if the user can read it then.
+    let tls = settings.tls.map(Tls::open).transpose()?;
+    if let Some(user) = &settings.user {
+        listen::become_user(user)?;
+    }
+    settings.roots.iter().try_for_each(|root| check_root(root))?;
+    let most = settings.most_connections.min(files.saturating_sub(OTHER_FILES) / 2).max(1);
+    let server = Arc::new(Server {
+        tree: Tree::new(settings.roots),
+        metrics: Arc::default(),
+        connections: Arc::new(Connections::new(most, settings.most_of_client.min(most))),
+        tls,
+        most_streams: settings.most_streams,
+        is_verbose: settings.is_verbose,
+        say: settings.say,
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build();
+    runtime.map_err(ServeError::Machine)?.block_on(server.run(sockets, ready))
+}
+
+fn check_root(root: &std::path::Path) -> Result<(), ServeError> {
+    std::fs::read_dir(root).map(drop).map_err(|source| {
+        let help = match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                "`imgbuild build` writes images to `out`; --root names another directory".to_owned()
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "the server's user must be able to read it, and to pass each directory above it: `namei -l DIRECTORY` shows them"
+                    .to_owned()
+            }
+            _ => "--root names the directory with the images".to_owned(),
+        };
+        ServeError::Root { path: root.to_owned(), source, help }
+    })
+}
+
+impl Server {
+    async fn run(
+        self: Arc<Self>,
+        sockets: Vec<TcpListener>,
+        ready: impl FnOnce(&[SocketAddr]),
+    ) -> Result<(), ServeError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let addresses: Vec<SocketAddr> = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        let (end, ended) = watch::channel(false);
+        let mut accepting = Vec::new();
+        for socket in sockets {
+            socket.set_nonblocking(true).map_err(ServeError::Machine)?;
+            let listener = tokio::net::TcpListener::from_std(socket).map_err(ServeError::Machine)?;
+            accepting.push(tokio::spawn(Arc::clone(&self).accept(listener, ended.clone())));
+        }
+        drop(ended);
+        let mut hangup = signal(SignalKind::hangup()).map_err(ServeError::Machine)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Machine)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Machine)?;
+        ready(&addresses);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload(),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let _ = end.send(true);
+        for one in accepting {
+            let _ = one.await;
+        }
+        // Connections hold the other ends.
+        tokio::select! {
+            () = end.closed() => {}
+            () = tokio::time::sleep(LAST_DOWNLOADS) => (self.say)("some downloads were not finished"),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    }
+
+    fn reload(&self) {
+        match self.tls.as_ref().map(Tls::reload) {
+            Some(Err(error)) => (self.say)(&format!("{error}; the certificate of before is used further")),
+            Some(Ok(())) => (self.say)("the certificate was read again"),
+            None => {}
+        }
+    }
+
+    async fn accept(self: Arc<Self>, listener: tokio::net::TcpListener, mut ended: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = ended.changed() => return,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                // Out of descriptors or memory: others end meanwhile.
+                Err(error) => {
+                    (self.say)(&format!("cannot accept a connection: {error}"));
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    continue;
+                }
+            };
+            let client = peer.ip().to_canonical();
+            let Some(seat) = self.connections.seat(client) else {
+                self.metrics.refused();
+                continue;
+            };
+            let _ = stream.set_nodelay(true);
+            let (server, ended) = (Arc::clone(&self), ended.clone());
+            tokio::spawn(async move {
+                let _counted = server.metrics.connection();
+                match &server.tls {
+                    None => server.speak(stream, client, ended).await,
+                    Some(tls) => {
+                        if let Ok(Ok(stream)) =
+                            tokio::time::timeout(HEADERS_WITHIN, tls.acceptor().accept(stream)).await
+                        {
+                            server.speak(stream, client, ended).await;
+                        }
+                    }
+                }
+                drop(seat);
+            });
+        }
+    }
+
+    /// Answers the requests of a connection.
+    async fn speak<S>(self: &Arc<Self>, stream: S, client: IpAddr, mut ended: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = TokioIo::new(Patient::new(stream, PATIENCE, &self.metrics));
+        let service =
+            service_fn(|request| async move { Ok::<_, Infallible>(routes::answer(self, request, client).await) });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS_WITHIN)
+            .max_headers(MOST_HEADERS)
+            .max_buf_size(HEADER_BYTES)
+            .serve_connection(stream, service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            // What a client does to its own connection concerns nobody else.
+            _ = connection.as_mut() => return,
+            _ = ended.changed() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+}

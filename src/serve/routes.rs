@@ -1,0 +1,128 @@
+//! What each address answers.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER,
+};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::Server;
+use super::files::{FileBody, Found, Part, Refusal, part, place};
+use super::reply::{Reply, line, text};
+
+/// Files of so many bytes count as streams: packed images, and no kernels or indices.
+const STREAM: u64 = 16 << 20;
+
+/// Answers a request.
+pub async fn answer(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr) -> Response<Reply> {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = routed(server, request, client).await;
+    if method == Method::HEAD {
+        // The headers of the whole answer, its length included.
+        let length = http_body::Body::size_hint(response.body()).exact();
+        *response.body_mut() = Reply::Text(http_body_util::Full::default());
+        if let Some(length) = length {
+            response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+        }
+    }
+    server.metrics.answered(response.status().as_u16());
+    if server.is_verbose {
+        (server.say)(&format!("{client} {method} {} {}", path.escape_debug(), response.status().as_u16()));
+    }
+    response
+}
+
+async fn routed(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr) -> Response<Reply> {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let path = request.uri().path().to_owned();
+    if !reads {
+        let mut response = line(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    let _ = client;
+    match path.as_str() {
+        "/healthz" => line(StatusCode::OK, "ok"),
+        "/metrics" => {
+            text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text(&Default::default()))
+        }
+        _ => file(server, &path, request.headers()),
+    }
+}
+
+fn file(server: &Arc<Server>, path: &str, headers: &HeaderMap) -> Response<Reply> {
+    let found = place(path).ok_or(Refusal::Missing).and_then(|place| server.tree.open(&place));
+    let found = match found {
+        Ok(found) => found,
+        Err(Refusal::Missing) => return line(StatusCode::NOT_FOUND, "there is no such file"),
+        Err(Refusal::Unreadable) => {
+            (server.say)(&format!("`{}` cannot be read by the server's user", path.escape_debug()));
+            return line(StatusCode::FORBIDDEN, "the server may not read this file");
+        }
+    };
+    let says = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if says(&IF_NONE_MATCH).is_some_and(|tags| names_tag(tags, &found.tag)) {
+        let mut response = Response::new(Reply::Text(http_body_util::Full::default()));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        describe(&mut response, &found, path);
+        return response;
+    }
+    // Of another file the rest is worth nothing.
+    let same = says(&IF_RANGE).is_none_or(|tag| tag == found.tag);
+    let wanted = says(&RANGE).filter(|_| same).map_or(Part::Whole, |range| part(range, found.size));
+    let (status, bytes) = match wanted {
+        Part::Whole => (StatusCode::OK, 0..found.size),
+        Part::Bytes(bytes) => (StatusCode::PARTIAL_CONTENT, bytes),
+        Part::Unsatisfiable => {
+            let mut response = line(StatusCode::RANGE_NOT_SATISFIABLE, "the file ends before");
+            insert(&mut response, CONTENT_RANGE, &format!("bytes */{}", found.size));
+            return response;
+        }
+    };
+    let transfer = server.metrics.transfer();
+    if bytes.end - bytes.start >= STREAM && server.most_streams.is_some_and(|most| server.metrics.transfers() > most) {
+        server.metrics.told_to_wait();
+        let mut response = line(StatusCode::SERVICE_UNAVAILABLE, "too many images are on their way: come again later");
+        // Not all at the same time.
+        let seconds = 2 + RandomState::new().hash_one(path) % 9;
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        return response;
+    }
+    let body = FileBody::new(Arc::clone(&found.file), bytes.clone(), &server.metrics, transfer);
+    let mut response = Response::new(Reply::File(body));
+    *response.status_mut() = status;
+    describe(&mut response, &found, path);
+    if status == StatusCode::PARTIAL_CONTENT {
+        insert(&mut response, CONTENT_RANGE, &format!("bytes {}-{}/{}", bytes.start, bytes.end - 1, found.size));
+    }
+    response
+}
+
+/// Whether a list of entity tags has one. Source: RFC 9110, section 13.1.2: compared weakly.
+fn names_tag(list: &str, tag: &str) -> bool {
+    list.trim() == "*" || list.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
+}
+
+fn describe(response: &mut Response<Reply>, found: &Found, path: &str) {
+    insert(response, ETAG, &found.tag);
+    let cache = if found.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
+    insert(response, CACHE_CONTROL, cache);
+    insert(response, ACCEPT_RANGES, "bytes");
+    let kind = match path.rsplit_once('.').map_or("", |(_, end)| end) {
+        "json" => "application/json",
+        "ipxe" | "cfg" | "txt" | "lock" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    };
+    insert(response, CONTENT_TYPE, kind);
+}
+
+fn insert(response: &mut Response<Reply>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
