@@ -12,6 +12,7 @@ pub mod fault;
 pub mod format;
 pub mod git;
 pub mod name;
+pub mod nodes;
 pub mod pgp;
 pub mod plan;
 pub mod recipe;

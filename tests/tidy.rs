@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("witness", &["digest"]),
     ("pgp", &[]),
     ("recipe", &["xcat", "source", "digest", "failure", "format", "witness", "pgp"]),
+    ("nodes", &["recipe", "source", "witness", "fault", "format"]),
     ("plan", &["recipe", "digest", "source", "witness"]),
     ("store", &["digest", "failure", "fault", "format", "name", "witness"]),
     ("sandbox", &["failure", "fault", "name"]),
@@ -38,7 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot",
-            "site", "failure", "fault", "format", "git", "name", "witness",
+            "site", "nodes", "failure", "fault", "format", "git", "name", "witness",
         ],
     ),
 ];

@@ -119,6 +119,8 @@ pub enum Command {
     Set(verbs::recipe::set::Arguments),
     /// Make a new image from another
     Copy(verbs::recipe::copy::Arguments),
+    /// List the nodes: what each boots, its last report; or write them for other programs
+    Nodes(verbs::nodes::list::Arguments),
     /// Boot the published image in QEMU
     Boot(verbs::images::boot::Arguments),
     /// Print what a boot loader (iPXE, GRUB, PXELINUX) or dnsmasq needs to boot nodes with the published image
@@ -212,6 +214,7 @@ fn with_stack() -> ExitCode {
         Command::Show(own) => verbs::recipe::show::run(&arguments, own),
         Command::Set(own) => verbs::recipe::set::run(&arguments, own),
         Command::Copy(own) => verbs::recipe::copy::run(&arguments, own),
+        Command::Nodes(own) => verbs::nodes::list::run(&arguments, own),
         Command::Boot(own) => verbs::images::boot::run(&arguments, own),
         Command::BootEntry(own) => verbs::images::boot_entry::run(&arguments, own),
         Command::Serve(own) => verbs::site::serve::run(&arguments, own),

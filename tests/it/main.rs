@@ -26,6 +26,7 @@ mod history;
 mod invalid;
 mod kdl;
 mod memo_workspace;
+mod nodes;
 mod schemas;
 mod seeds;
 mod size;

@@ -3,7 +3,7 @@
 use crate::support::{Space, imgbuild, project};
 
 /// All formats; `imgbuild schema` must know no others.
-pub const FORMATS: [&str; 14] = [
+pub const FORMATS: [&str; 16] = [
     "image",
     "workspace",
     "lock",
@@ -18,6 +18,8 @@ pub const FORMATS: [&str; 14] = [
     "progress",
     "import",
     "capture",
+    "nodes",
+    "nodelist",
 ];
 
 pub fn schema(format: &str) -> String {

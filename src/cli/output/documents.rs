@@ -13,7 +13,7 @@ use crate::stage::{BuildInfo, Drift, Estimate, Facts, Total, XcatPublished};
 use crate::store::ActionRecord;
 
 /// The formats that `imgbuild schema` knows.
-pub const FORMATS: [&str; 14] = [
+pub const FORMATS: [&str; 16] = [
     "image",
     "workspace",
     "lock",
@@ -28,6 +28,8 @@ pub const FORMATS: [&str; 14] = [
     "progress",
     "import",
     "capture",
+    "nodes",
+    "nodelist",
 ];
 
 /// The schema of a format, as text; none for a name that is not in [`FORMATS`].
@@ -46,6 +48,8 @@ pub fn schema(format: &str) -> Option<String> {
         "list" => schema_of::<ListDocument>(&id),
         "check" => schema_of::<CheckDocument>(&id),
         "progress" => schema_of::<ProgressEvent>(&id),
+        "nodes" => crate::nodes::nodes_schema_text(),
+        "nodelist" => schema_of::<crate::cli::verbs::nodes::list::NodesDocument>(&id),
         "capture" => schema_of::<crate::site::capture::CaptureReport>(&id),
         "import" => schema_of::<crate::site::workspace::ImportReport>(&id),
         _ => return None,

@@ -3,5 +3,6 @@
 pub mod building;
 pub mod images;
 pub mod keeping;
+pub mod nodes;
 pub mod recipe;
 pub mod site;

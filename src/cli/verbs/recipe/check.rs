@@ -7,6 +7,8 @@ use crate::cli::Exit;
 use crate::cli::output::documents::{CheckDocument, CheckedImage, ReportedFinding};
 use crate::cli::output::render;
 use crate::cli::setup::{name_from, print_findings, read_selection};
+use crate::cli::verbs::nodes::{checked as checked_nodes, root_of};
+use crate::nodes::nodes_file;
 use crate::recipe::{Selected, read_list};
 use crate::source::{Finding, Severity, Span};
 use crate::stage::check_repositories;
@@ -56,6 +58,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         return check_list(arguments, own, kind, std::path::Path::new(file));
     }
     let selected = checked(arguments, &own.names, own.mirror.as_deref(), own.online);
+    let selected = if own.names.is_empty() { with_nodes(arguments, selected) } else { selected };
     let (findings, good, broken, is_several) = match &selected {
         Ok(selected) => {
             let good = selected.recipes.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
@@ -97,6 +100,29 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         });
     }
     if is_good { Exit::Done } else { Exit::Input }
+}
+
+/// The same with what is to be said of the nodes, where there are some and all of the workspace is checked. Nodes that are wrong
+/// count as an image that is.
+fn with_nodes(
+    arguments: &crate::cli::Arguments,
+    selected: Result<Selected, Vec<Finding>>,
+) -> Result<Selected, Vec<Finding>> {
+    let root = root_of(&arguments.directory);
+    let is_root = arguments.directory.canonicalize().is_ok_and(|here| here == root);
+    let mut selected = selected?;
+    if is_root {
+        match checked_nodes(&root) {
+            Ok(nodes) => selected.findings.extend(nodes.map(|nodes| nodes.findings).unwrap_or_default()),
+            Err(findings) => {
+                selected.findings.extend(findings);
+                selected
+                    .broken
+                    .extend(nodes_file(&root).and_then(|path| Some(path.file_name()?.display().to_string())));
+            }
+        }
+    }
+    Ok(selected)
 }
 
 /// The same; images whose locks cannot be read are broken too.

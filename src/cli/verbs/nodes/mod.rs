@@ -1,0 +1,98 @@
+//! Commands for nodes: who they are, what they boot, what they reported.
+
+pub mod list;
+mod table;
+pub mod watch;
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::setup::print_findings;
+use crate::nodes::{NODES_FILE, NodeSet, Nodes, State, StateError};
+use crate::recipe::{Overlay, Workspace, known};
+use crate::source::{Finding, Severity};
+
+/// Where the state of nodes is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StateArguments {
+    /// Directory of what nodes boot and reported [default: .imgbuild/nodes in the workspace]
+    #[arg(long = "state", value_name = "DIR", env = "IMGBUILD_STATE")]
+    pub state_directory: Option<PathBuf>,
+}
+
+/// The nodes of a workspace, with their state.
+pub struct Site {
+    /// The nodes.
+    pub nodes: Nodes,
+    /// Their state.
+    pub state: State,
+}
+
+/// The root of the workspace of a directory, or the directory itself where it lies in none.
+pub fn root_of(directory: &Path) -> PathBuf {
+    Workspace::root_of(directory).unwrap_or_else(|| directory.canonicalize().unwrap_or_else(|_| directory.to_owned()))
+}
+
+/// Reads and checks the nodes.
+///
+/// # Errors
+/// The exit code, after the reasons were printed.
+pub fn open(arguments: &crate::cli::Arguments, state: &StateArguments) -> Result<Site, Exit> {
+    let root = root_of(&arguments.directory);
+    let told = |findings: Vec<Finding>| {
+        print_findings(&findings, arguments.verbose);
+        Exit::Input
+    };
+    let nodes = checked(&root).map_err(told)?;
+    let Some(nodes) = nodes else {
+        let problem = format!("`{}` has no {NODES_FILE}", root.display());
+        let help = "write one: a node is a table, [node.cn001], with mac = \"52:54:00:12:34:56\" and image = \"compute\"; `imgbuild import xcat` and `imgbuild import hosts` make one of what a site has";
+        let finding = Finding::nowhere(Severity::Error, "nodes::missing", problem).help(help);
+        return Err(told(vec![finding]));
+    };
+    if arguments.verbose > 0 {
+        print_findings(&nodes.findings, arguments.verbose);
+    }
+    Ok(Site { state: State::of(&root, state.state_directory.as_deref()), nodes })
+}
+
+/// The nodes of a root, if it has any, with their images compared with those of the workspace.
+///
+/// # Errors
+/// All that is wrong with the file.
+pub fn checked(root: &Path) -> Result<Option<Nodes>, Vec<Finding>> {
+    let Some(nodes) = Nodes::load(root)? else { return Ok(None) };
+    // Where the images cannot be read, their own commands say so.
+    let Ok(known) = known(root, true, &Overlay::new()) else { return Ok(Some(nodes)) };
+    if !known.broken.is_empty() {
+        return Ok(Some(nodes));
+    }
+    let names: Vec<String> = known.images().filter_map(|draft| draft.name()).map(|(name, _)| name.to_owned()).collect();
+    let unknown = nodes.unknown_images(&names);
+    if unknown.is_empty() { Ok(Some(nodes)) } else { Err(unknown) }
+}
+
+impl Site {
+    /// The nodes of a range; all without one.
+    ///
+    /// # Errors
+    /// The exit code, after the reason was printed.
+    pub fn select(&self, range: Option<&str>, verbose: u8) -> Result<NodeSet, Exit> {
+        let Some(range) = range else { return Ok(NodeSet::of(self.nodes.names())) };
+        self.nodes.select(range).map_err(|findings| {
+            print_findings(&findings, verbose);
+            Exit::Input
+        })
+    }
+}
+
+/// Tells an error of the state.
+pub fn failed(error: StateError) -> Exit {
+    let exit = match &error {
+        StateError::Newer(_) | StateError::Damaged { .. } => Exit::Input,
+        StateError::Io { .. } | StateError::Full { .. } => Exit::Machine,
+    };
+    render::say(&render::error(error));
+    exit
+}

@@ -1,0 +1,80 @@
+//! Nodes in lines for people.
+
+use std::collections::BTreeMap;
+
+use super::list::ListedNode;
+use crate::cli::output::harmless::one_line;
+use crate::nodes::state::Boots;
+use crate::nodes::{Assigned, ReportState};
+use crate::source::counted_as;
+
+/// What a node boots, in few words.
+pub fn boots(assigned: Option<&Assigned>, image: Option<&str>) -> String {
+    match (assigned.map(|one| &one.boots), image) {
+        (Some(Boots::Image { image, build, .. }), _) => format!("{image}@{}", &build[..build.len().min(12)]),
+        (Some(Boots::Disk), _) => "its disk".to_owned(),
+        (Some(Boots::Nothing), _) => "offline".to_owned(),
+        (None, Some(image)) => format!("({image})"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// How long ago, in one unit.
+pub fn age(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A line for each node: name, address, what it boots, its last report and how old that is. An image in parentheses is what its
+/// file names, but `nodeset` has not given it yet.
+pub fn text(nodes: &[ListedNode], now: u64) -> String {
+    let rows: Vec<[String; 5]> = nodes
+        .iter()
+        .map(|node| {
+            let (state, old) = match &node.report {
+                Some(report) => {
+                    let reason = report.reason.as_deref().map(|reason| format!(": {}", one_line(reason)));
+                    let state = format!("{}{}", report.state.name(), reason.unwrap_or_default());
+                    (state, age(now.saturating_sub(report.time)))
+                }
+                None => ("-".to_owned(), "-".to_owned()),
+            };
+            let boots = boots(node.assigned.as_ref(), node.image.as_deref());
+            [node.name.clone(), node.ip.clone().unwrap_or_else(|| "-".to_owned()), boots, old, state]
+        })
+        .collect();
+    let mut widths = [0; 4];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::with_capacity(rows.len() * 64);
+    for row in rows {
+        for (cell, width) in row.iter().zip(widths) {
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+        }
+        text.push_str(&row[4]);
+        text.push('\n');
+    }
+    text
+}
+
+/// How many nodes are in which state.
+pub fn summary(nodes: &[ListedNode]) -> String {
+    let mut counts: BTreeMap<Option<ReportState>, usize> = BTreeMap::new();
+    for node in nodes {
+        *counts.entry(node.report.as_ref().map(|report| report.state)).or_default() += 1;
+    }
+    let parts: Vec<String> = counts
+        .into_iter()
+        .map(|(state, count)| format!("{count} {}", state.map_or("without a report", ReportState::name)))
+        .collect();
+    format!("{}: {}", counted_as(nodes.len(), "node", "nodes"), parts.join(", "))
+}

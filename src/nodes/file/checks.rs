@@ -1,0 +1,277 @@
+//! What is wrong with nodes that no schema sees.
+
+use std::collections::BTreeSet;
+
+use super::effective::WITHOUT;
+use super::{Nodes, Said};
+use crate::nodes::model::{Attr, Merging};
+use crate::nodes::set::NodeSet;
+use crate::recipe::{Node, Value};
+use crate::source::{Finding, Severity, Span, nearest};
+
+/// Checks all tables and all nodes.
+pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
+    let tables = nodes.groups.iter().map(|group| &group.said).chain(nodes.tables.iter().map(|table| &table.said));
+    for said in std::iter::once(&nodes.defaults).chain(tables).flatten() {
+        texts(&said.value, &mut |text, span| text_of(said.attr, text, span, findings));
+        if said.attr == Attr::Variables {
+            variables(&said.value, findings);
+        }
+    }
+    disagreements(nodes, findings);
+    withdrawn(nodes, findings);
+    without_group(nodes, findings);
+}
+
+/// All texts of a value.
+fn texts(node: &Node, each: &mut dyn FnMut(&str, &Span)) {
+    match &node.value {
+        Value::Text(text) => each(text, &node.span),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, each)),
+        Value::Table(entries) => entries.iter().for_each(|(_, _, value)| texts(value, each)),
+        _ => {}
+    }
+}
+
+fn text_of(attr: Attr, text: &str, span: &Span, findings: &mut Vec<Finding>) {
+    let key = attr.name();
+    let mut bad = |message: String, help: &str| findings.push(Finding::error("nodes::text", span, message).help(help));
+    if text.contains(|letter: char| letter.is_control()) {
+        return bad(format!("`{key}` has a control character"), "it would end up in the files of loaders: remove it");
+    }
+    if text.trim().is_empty() && attr != Attr::Variables && attr != Attr::Comment {
+        return bad(format!("`{key}` is empty"), "write a value, or remove the key");
+    }
+    match attr {
+        Attr::KernelArgs if has_space(text) => {
+            bad(
+                format!("`{text}` is more than one word"),
+                "write each word as an item of the list, or put the value in double quotes",
+            );
+        }
+        Attr::Console | Attr::Nic | Attr::Bond | Attr::Vlan if text.contains(char::is_whitespace) => {
+            bad(format!("`{key}` has a space"), "it is one word of the kernel's command line");
+        }
+        Attr::Console if text.starts_with("console=") => {
+            bad(
+                format!("`{text}` has `console=` already in its key"),
+                &format!("write \"{}\"", &text["console=".len()..]),
+            );
+        }
+        Attr::Bond if !text.contains(':') || text.starts_with("bond=") => {
+            bad(
+                format!("`{text}` is not a bond"),
+                "write NAME:CARD,CARD:mode=MODE, for instance bond0:eno1,eno2:mode=802.3ad",
+            );
+        }
+        Attr::Vlan if text.split(':').count() != 2 || text.starts_with("vlan=") => {
+            bad(format!("`{text}` is not a tagged network"), "write NAME:CARD, for instance eno1.100:eno1");
+        }
+        Attr::Build
+            if !(text.len() >= 4 && text.bytes().all(|one| one.is_ascii_hexdigit() && !one.is_ascii_uppercase())) =>
+        {
+            bad(
+                format!("`{text}` is not the name of a build"),
+                "the first digits of a directory in out/.builds/IMAGE, at least four",
+            );
+        }
+        Attr::Image if !crate::recipe::is_image_name(text) => {
+            bad(format!("`{text}` is not a name of an image"), "`imgbuild list` lists the images");
+        }
+        Attr::Postscripts | Attr::Postbootscripts if text.trim_start_matches(WITHOUT).starts_with('-') => {
+            bad(format!("`{text}` is not a name of a script"), "write the name of a file");
+        }
+        _ => {}
+    }
+}
+
+/// Whether a text has a space outside double quotes.
+fn has_space(text: &str) -> bool {
+    let mut quoted = false;
+    text.chars().any(|letter| {
+        quoted ^= letter == '"';
+        letter.is_whitespace() && !quoted
+    }) || quoted
+}
+
+fn variables(value: &Node, findings: &mut Vec<Finding>) {
+    let Value::Table(entries) = &value.value else { return };
+    for (name, span, _) in entries {
+        let good = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        if !name.chars().all(good) || name.starts_with(|letter: char| letter.is_ascii_digit()) || name.is_empty() {
+            let message = format!("`{name}` is not a name of a variable");
+            findings.push(Finding::error("nodes::name", span, message).help("letters, digits and `_`"));
+        }
+    }
+}
+
+/// A table that says something of a node: a group of a priority, or a table of several nodes.
+struct Speaker<'a> {
+    what: String,
+    rank: i64,
+    said: &'a [Said],
+}
+
+impl Speaker<'_> {
+    fn saying(&self, attr: Attr) -> Option<(i64, String, &Node)> {
+        self.said.iter().find(|said| said.attr == attr).map(|said| (self.rank, self.what.clone(), &said.value))
+    }
+}
+
+/// Tells where two groups of one priority, or two tables of several nodes, say different things of a node that says nothing
+/// itself. Each pair once.
+fn disagreements(nodes: &Nodes, findings: &mut Vec<Finding>) {
+    let mut told = BTreeSet::new();
+    for (name, entry) in &nodes.nodes {
+        if entry.groups.len() < 2 && entry.tables.len() < 2 {
+            continue;
+        }
+        let tables: Vec<_> = entry.tables.iter().filter_map(|index| nodes.tables.get(*index)).collect();
+        let nearer = |attr: Attr| tables.iter().any(|table| table.said.iter().any(|said| said.attr == attr));
+        let groups = entry.groups.iter().filter_map(|index| nodes.groups.get(*index));
+        let groups: Vec<Speaker> = groups
+            .map(|group| Speaker {
+                what: format!("the group `{}`", group.name),
+                rank: group.priority,
+                said: &group.said,
+            })
+            .collect();
+        let sets: Vec<Speaker> = tables
+            .iter()
+            .filter(|table| table.is_set())
+            .map(|table| Speaker {
+                what: format!("the table of `{}`", NodeSet::of(table.nodes.iter().cloned()).folded()),
+                rank: 0,
+                said: &table.said,
+            })
+            .collect();
+        let single =
+            |attr: Attr| tables.iter().any(|table| !table.is_set() && table.said.iter().any(|said| said.attr == attr));
+        pairs(&name.0, &groups, &nearer, &mut told, findings);
+        pairs(&name.0, &sets, &single, &mut told, findings);
+    }
+}
+
+fn pairs(
+    node: &str,
+    speakers: &[Speaker],
+    nearer: &dyn Fn(Attr) -> bool,
+    told: &mut BTreeSet<(Attr, String, String)>,
+    findings: &mut Vec<Finding>,
+) {
+    for attr in Attr::ALL.into_iter().filter(|attr| attr.merging() == Merging::Nearest && *attr != Attr::Comment) {
+        let all: Vec<_> = speakers.iter().filter_map(|speaker| speaker.saying(attr)).collect();
+        let Some(top) = all.iter().map(|(rank, _, _)| *rank).max() else { continue };
+        let mut top = all.iter().filter(|(rank, _, _)| *rank == top);
+        let Some((_, first, value)) = top.next() else { continue };
+        for (_, second, other) in top {
+            let same = value.to_json() == other.to_json();
+            if same || nearer(attr) || !told.insert((attr, first.clone(), second.clone())) {
+                continue;
+            }
+            let key = attr.name();
+            let message = format!("{first} and {second} say different things of `{key}` of `{node}`");
+            let help = match second.starts_with("the group") {
+                true => format!(
+                    "say in one of the groups that it counts more (‹priority = 10›), or give the node its own {key}; the other is in line {}",
+                    value.span.line()
+                ),
+                false => format!(
+                    "give the node a table of its own with its {key}; the other is in line {}",
+                    value.span.line()
+                ),
+            };
+            findings.push(Finding::error("nodes::disagree", &other.span, message).label("here").help(help));
+        }
+    }
+}
+
+/// Tells of items that a table takes out although no node of it has them.
+fn withdrawn(nodes: &Nodes, findings: &mut Vec<Finding>) {
+    let mut wanted: Vec<(Attr, &str, &Span, bool)> = Vec::new();
+    let tables = nodes.groups.iter().map(|group| &group.said).chain(nodes.tables.iter().map(|table| &table.said));
+    for said in std::iter::once(&nodes.defaults).chain(tables).flatten() {
+        let Value::Array(items) = &said.value.value else { continue };
+        for item in items.iter().filter(|_| said.attr.merging() == Merging::Adding) {
+            if let Value::Text(text) = &item.value
+                && let Some(gone) = text.strip_prefix(WITHOUT)
+            {
+                wanted.push((said.attr, gone, &item.span, false));
+            }
+        }
+    }
+    if wanted.is_empty() {
+        return;
+    }
+    for name in nodes.nodes.keys() {
+        let mut before: Vec<(Attr, &str)> = Vec::new();
+        for said in nodes.layers(&name.0).flatten().filter(|said| said.attr.merging() == Merging::Adding) {
+            let Value::Array(items) = &said.value.value else { continue };
+            for item in items {
+                let Value::Text(text) = &item.value else { continue };
+                match text.strip_prefix(WITHOUT) {
+                    Some(gone) if before.contains(&(said.attr, gone)) => {
+                        wanted.iter_mut().filter(|one| one.2 == &item.span).for_each(|one| one.3 = true);
+                    }
+                    Some(_) => {}
+                    None => before.push((said.attr, text)),
+                }
+            }
+        }
+    }
+    for (attr, gone, span, _) in wanted.into_iter().filter(|one| !one.3) {
+        let all = nodes.defaults.iter().chain(nodes.groups.iter().flat_map(|group| &group.said));
+        let mut known = Vec::new();
+        for said in all.filter(|said| said.attr == attr) {
+            texts(&said.value, &mut |text, _| known.push(text.to_owned()));
+        }
+        let near =
+            nearest(gone, known.iter().map(String::as_str)).first().map(|near| format!("did you mean `~{near}`?"));
+        let message = format!("`~{gone}` takes out nothing: no farther table has it in `{}`", attr.name());
+        findings.push(
+            Finding::warning("nodes::no_match", span, message).help(near.unwrap_or_else(|| "remove it".to_owned())),
+        );
+    }
+}
+
+/// Tells of nodes that are in no group, where there are groups.
+fn without_group(nodes: &Nodes, findings: &mut Vec<Finding>) {
+    if nodes.groups.is_empty() {
+        return;
+    }
+    let alone: NodeSet =
+        nodes.nodes.iter().filter(|(_, entry)| entry.groups.is_empty()).map(|(name, _)| name.clone()).collect();
+    if alone.is_empty() {
+        return;
+    }
+    let span = alone.iter().next().and_then(|name| nodes.span_of(name));
+    let message = format!("in no group: {}", alone.folded());
+    let mut finding = Finding::nowhere(Severity::Warning, "nodes::no_group", message)
+        .help("add them to the nodes of a group, or leave them: they have the defaults and their own values");
+    finding.span = span.cloned();
+    findings.push(finding);
+}
+
+impl Nodes {
+    /// What is wrong with the images that are named, where those of the workspace are known.
+    pub fn unknown_images(&self, known: &[String]) -> Vec<Finding> {
+        let tables = self.groups.iter().map(|group| &group.said).chain(self.tables.iter().map(|table| &table.said));
+        let mut findings = Vec::new();
+        for said in std::iter::once(&self.defaults).chain(tables).flatten().filter(|said| said.attr == Attr::Image) {
+            let Value::Text(text) = &said.value.value else { continue };
+            if known.iter().any(|name| name == text) {
+                continue;
+            }
+            let near = nearest(text, known.iter().map(String::as_str));
+            let help = match (near.first(), known.len()) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, 0) => "the workspace has no images: `imgbuild init NAME` writes a recipe".to_owned(),
+                (None, _) => format!("images are {}", known.join(", ")),
+            };
+            let message = format!("the workspace has no image `{text}`");
+            findings
+                .push(Finding::error("nodes::no_image", &said.value.span, message).label("unknown image").help(help));
+        }
+        findings
+    }
+}

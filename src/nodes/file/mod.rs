@@ -1,0 +1,332 @@
+//! `nodes.toml`: read, spread over its nodes, and checked.
+
+mod checks;
+pub mod effective;
+mod own;
+mod select;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::model::mac::Mac;
+use super::model::{Attr, SCHEMA};
+use super::set::{Name, NodeSet};
+use crate::recipe::{Node, Value, check_against_schema, document_from, recipe_text};
+use crate::source::{Finding, Severity, SourceFile, Span};
+use crate::witness;
+
+/// The file, beside `imgbuild.toml`.
+pub const NODES_FILE: &str = "nodes.toml";
+/// The same in KDL.
+pub const NODES_KDL_FILE: &str = "nodes.kdl";
+
+/// One key of a table, with its place.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    pub attr: Attr,
+    pub value: Node,
+}
+
+/// `[group.NAME]`.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub span: Span,
+    /// Its nodes.
+    pub nodes: NodeSet,
+    /// Whose value counts where groups disagree.
+    pub priority: i64,
+    /// Where its nodes stand.
+    pub nodes_span: Span,
+    pub(super) said: Vec<Said>,
+}
+
+/// `[node.NAME]`, where the name may be a set.
+#[derive(Debug, Clone)]
+pub(super) struct NodeTable {
+    /// In the order in which the name has them.
+    pub nodes: Vec<String>,
+    pub said: Vec<Said>,
+}
+
+impl NodeTable {
+    pub fn is_set(&self) -> bool {
+        self.nodes.len() > 1
+    }
+}
+
+/// What only this node has: a MAC address, an address.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    pub attr: Attr,
+    pub text: String,
+    pub span: Span,
+}
+
+/// A node.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// Where its name stands, first.
+    pub span: Span,
+    /// Indices of the tables that name it: those of sets first.
+    pub tables: Vec<usize>,
+    /// Indices of its groups: the least priority first.
+    pub groups: Vec<usize>,
+    pub own: Vec<Own>,
+}
+
+/// All nodes and groups of a file.
+#[derive(Debug)]
+pub struct Nodes {
+    /// The file.
+    pub file: Arc<SourceFile>,
+    /// Warnings.
+    pub findings: Vec<Finding>,
+    pub(super) defaults: Vec<Said>,
+    pub(super) groups: Vec<Group>,
+    pub(super) tables: Vec<NodeTable>,
+    pub(super) nodes: BTreeMap<Name, Entry>,
+    by_mac: HashMap<Mac, String>,
+    by_ip: HashMap<IpAddr, String>,
+    /// By UUID and by serial number, in lower case.
+    by_firmware: HashMap<String, String>,
+}
+
+/// The file of a directory, if it has one: `nodes.toml`, or `nodes.kdl` if that is there.
+pub fn nodes_file(directory: &Path) -> Option<PathBuf> {
+    [NODES_FILE, NODES_KDL_FILE].map(|name| directory.join(name)).into_iter().find(|path| witness::is_there(path))
+}
+
+impl Nodes {
+    /// Reads the nodes of a directory, the root of a workspace; none where it has no such file.
+    ///
+    /// # Errors
+    /// All that is wrong with the file.
+    pub fn load(directory: &Path) -> Result<Option<Self>, Vec<Finding>> {
+        let Some(path) = nodes_file(directory) else { return Ok(None) };
+        let (toml, kdl) = (directory.join(NODES_FILE), directory.join(NODES_KDL_FILE));
+        if path == toml && witness::is_there(&kdl) {
+            let problem = format!("`{}` has both {NODES_FILE} and {NODES_KDL_FILE}", directory.display());
+            let finding = Finding::nowhere(Severity::Error, "nodes::two_files", problem);
+            return Err(vec![finding.help("keep one of them")]);
+        }
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Self::of_file(&recipe_text(&path, &name)?).map(Some)
+    }
+
+    /// The nodes of a text.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn of_file(file: &Arc<SourceFile>) -> Result<Self, Vec<Finding>> {
+        let document = document_from(file, &SCHEMA).map_err(|findings| in_our_words(findings, &file.name))?;
+        let findings = in_our_words(check_against_schema(&document, &SCHEMA), &file.name);
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        let mut reader = Reader { findings: Vec::new() };
+        let mut nodes = reader.read(file, &document);
+        checks::check(&mut nodes, &mut reader.findings);
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            reader.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
+        nodes.findings = warnings;
+        if errors.is_empty() {
+            return Ok(nodes);
+        }
+        let mut errors = errors;
+        errors.sort_by_key(|finding| finding.span.as_ref().map_or(0, |span| span.start));
+        Err(errors.into_iter().chain(nodes.findings).collect())
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// All names, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.nodes.keys().map(|name| name.0.as_str())
+    }
+
+    /// All groups, in the order of the file.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// Where a node's name stands.
+    pub fn span_of(&self, name: &str) -> Option<&Span> {
+        self.nodes.get(&Name(name.to_owned())).map(|entry| &entry.span)
+    }
+
+    /// The node with a MAC address.
+    pub fn by_mac(&self, mac: Mac) -> Option<&str> {
+        self.by_mac.get(&mac).map(String::as_str)
+    }
+
+    /// The node with an address.
+    pub fn by_ip(&self, ip: IpAddr) -> Option<&str> {
+        self.by_ip.get(&ip).map(String::as_str)
+    }
+
+    /// The node with a UUID, in any case.
+    pub fn by_uuid(&self, uuid: &str) -> Option<&str> {
+        self.by_firmware.get(&format!("uuid {}", uuid.to_lowercase())).map(String::as_str)
+    }
+
+    /// The node with a serial number, in any case.
+    pub fn by_serial(&self, serial: &str) -> Option<&str> {
+        self.by_firmware.get(&format!("serial {}", serial.to_lowercase())).map(String::as_str)
+    }
+}
+
+/// Findings that were made for recipes, in words for this file.
+fn in_our_words(mut findings: Vec<Finding>, name: &str) -> Vec<Finding> {
+    for finding in &mut findings {
+        finding.message = finding.message.replace("the recipe", name).replace("a recipe", name);
+        finding.help = finding.help.take().map(|help| match help.contains("imgbuild init") {
+            true => "write for instance nodes = \"cn[001-040]\"".to_owned(),
+            false => help.replace("a recipe", name).replace("docs/recipe.md", "docs/nodes.md"),
+        });
+    }
+    findings
+}
+
+/// Whether a text can be the name of a node: what DNS takes as a name of a host. Source: RFC 1123, 2.1.
+pub fn is_node_name(text: &str) -> bool {
+    let part = |part: &str| {
+        (1..=63).contains(&part.len())
+            && part.bytes().all(|one| one.is_ascii_alphanumeric() || one == b'-' || one == b'_')
+            && !part.starts_with(['-', '_'])
+            && !part.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(part)
+}
+
+struct Reader {
+    findings: Vec<Finding>,
+}
+
+impl Reader {
+    fn read(&mut self, file: &Arc<SourceFile>, document: &Node) -> Nodes {
+        let mut nodes = Nodes {
+            file: Arc::clone(file),
+            findings: Vec::new(),
+            defaults: Vec::new(),
+            groups: Vec::new(),
+            tables: Vec::new(),
+            nodes: BTreeMap::new(),
+            by_mac: HashMap::new(),
+            by_ip: HashMap::new(),
+            by_firmware: HashMap::new(),
+        };
+        let Value::Table(entries) = &document.value else { return nodes };
+        let table = |wanted: &str| inner(entries, wanted);
+        for (key, _, value) in table("defaults") {
+            nodes.defaults.extend(Attr::named(key).map(|attr| Said { attr, value: value.clone() }));
+        }
+        for (name, span, value) in table("node") {
+            self.node(&mut nodes, name, span, value);
+        }
+        let mut members = Vec::new();
+        for (name, span, value) in table("group") {
+            self.group(&mut nodes, name, span, value, &mut members);
+        }
+        select::members(&mut nodes, &members, &mut self.findings);
+        own::index(&mut nodes, &mut self.findings);
+        nodes
+    }
+
+    fn node(&mut self, nodes: &mut Nodes, text: &str, span: &Span, value: &Node) {
+        let names = match own::names(text) {
+            Ok(names) => names,
+            Err(error) => {
+                let message = format!("`{text}` is not a set of nodes: {}", error.message);
+                return self.findings.push(Finding::error("nodes::name", span, message).help(error.help));
+            }
+        };
+        if let Some(bad) = names.iter().find(|name| !is_node_name(name)) {
+            let message = format!("`{bad}` is not a name of a node");
+            let help =
+                "letters, digits, `-`, `_` and dots, as in a name of a host; a set is written [node.\"cn[001-040]\"]";
+            return self.findings.push(Finding::error("nodes::name", span, message).help(help));
+        }
+        let said = said(value);
+        let index = nodes.tables.len();
+        for (at, name) in names.iter().enumerate() {
+            let entry = nodes.nodes.entry(Name(name.clone())).or_insert_with(|| Entry {
+                span: span.clone(),
+                tables: Vec::new(),
+                groups: Vec::new(),
+                own: Vec::new(),
+            });
+            if entry.tables.contains(&index) {
+                let message = format!("`{text}` names `{name}` twice");
+                return self.findings.push(Finding::error("nodes::twice", span, message).help("name each node once"));
+            }
+            if names.len() == 1 {
+                entry.span = span.clone();
+            }
+            // Sets first: what is said of one node alone is nearer.
+            let place = match names.len() {
+                1 => entry.tables.len(),
+                _ => {
+                    entry.tables.iter().filter(|table| nodes.tables.get(**table).is_some_and(NodeTable::is_set)).count()
+                }
+            };
+            entry.tables.insert(place, index);
+            own::take(entry, &said, (at, names.len()), &mut self.findings);
+        }
+        nodes.tables.push(NodeTable { nodes: names, said });
+    }
+
+    fn group(&mut self, nodes: &mut Nodes, name: &str, span: &Span, value: &Node, members: &mut Vec<(String, Span)>) {
+        if !name.bytes().all(|one| one.is_ascii_alphanumeric() || b"._-".contains(&one)) || name.is_empty() {
+            let message = format!("`{name}` is not a name of a group");
+            self.findings.push(Finding::error("nodes::name", span, message).help("letters, digits, `.`, `_` and `-`"));
+        }
+        let Value::Table(entries) = &value.value else { return };
+        let find = |key: &str| entries.iter().find(|(name, _, _)| name == key).map(|(_, _, value)| value);
+        let priority = match find("priority").map(|node| &node.value) {
+            Some(Value::Integer(number)) => *number,
+            _ => 0,
+        };
+        let (text, nodes_span) = match find("nodes") {
+            Some(Node { value: Value::Text(text), span }) => (text.clone(), span.clone()),
+            _ => (String::new(), span.clone()),
+        };
+        members.push((text, nodes_span.clone()));
+        nodes.groups.push(Group {
+            name: name.to_owned(),
+            span: span.clone(),
+            nodes: NodeSet::default(),
+            priority,
+            nodes_span,
+            said: said(value),
+        });
+    }
+}
+
+/// What the table of a name holds.
+fn inner<'a>(entries: &'a [(String, Span, Node)], wanted: &str) -> &'a [(String, Span, Node)] {
+    match entries.iter().find(|(name, _, _)| name == wanted).map(|(_, _, node)| &node.value) {
+        Some(Value::Table(inner)) => inner,
+        _ => &[],
+    }
+}
+
+fn said(table: &Node) -> Vec<Said> {
+    let Value::Table(entries) = &table.value else { return Vec::new() };
+    let one = |(key, _, value): &(String, Span, Node)| Attr::named(key).map(|attr| Said { attr, value: value.clone() });
+    entries.iter().filter_map(one).collect()
+}

@@ -1,0 +1,235 @@
+//! Which nodes a set means, and which nodes are in which group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Nodes;
+use crate::nodes::set::{Groups, Name, NodeSet, SetError, natural, parse};
+use crate::nodes::{Attr, xcat_range};
+use crate::source::{Finding, Severity, SourceFile, Span, nearest};
+
+/// How many unknown names a message tells.
+const MOST_TOLD: usize = 8;
+
+/// Sources of groups besides the groups of the file: nodes by a value that they have.
+const SOURCES: [(&str, Attr); 3] = [("arch", Attr::Arch), ("image", Attr::Image), ("loader", Attr::Loader)];
+/// The file's own groups as a source.
+const OWN: &str = "group";
+
+impl Groups for Nodes {
+    fn all(&self) -> NodeSet {
+        self.nodes.keys().cloned().collect()
+    }
+
+    fn group(&self, source: Option<&str>, name: &str) -> Result<Option<NodeSet>, Vec<String>> {
+        let Some(source) = source.filter(|source| *source != OWN) else {
+            let own = self.groups.iter().find(|group| group.name == name).map(|group| group.nodes.clone());
+            return Ok(own.or_else(|| (name == "all").then(|| self.all())));
+        };
+        let attr = attr_of(source)?;
+        let has = |node: &&str| self.get(node).is_some_and(|node| node.text(attr).is_some_and(|text| text == name));
+        let set: NodeSet = self.names().filter(has).map(|name| Name(name.to_owned())).collect();
+        Ok(Some(set).filter(|set| !set.is_empty()))
+    }
+
+    fn names(&self, source: Option<&str>) -> Result<Vec<String>, Vec<String>> {
+        let Some(source) = source.filter(|source| *source != OWN) else {
+            return Ok(self.groups.iter().map(|group| group.name.clone()).collect());
+        };
+        let attr = attr_of(source)?;
+        let texts = Nodes::names(self).filter_map(|node| self.get(node)?.text(attr).map(str::to_owned));
+        let mut texts: Vec<String> = texts.collect();
+        texts.sort_by(|a, b| natural(a, b));
+        texts.dedup();
+        Ok(texts)
+    }
+}
+
+fn attr_of(source: &str) -> Result<Attr, Vec<String>> {
+    let found = SOURCES.into_iter().find(|(name, _)| *name == source);
+    found
+        .map(|(_, attr)| attr)
+        .ok_or_else(|| [OWN].into_iter().chain(SOURCES.map(|(name, _)| name)).map(str::to_owned).collect())
+}
+
+impl Nodes {
+    /// The nodes that a set means.
+    ///
+    /// # Errors
+    /// It is not a set; it has unknown nodes or groups; it has no nodes.
+    pub fn select(&self, text: &str) -> Result<NodeSet, Vec<Finding>> {
+        let file = SourceFile::new("RANGE", "RANGE", text);
+        let parsed = parse(text, self).map_err(|error| vec![told(&file, error)])?;
+        let mut findings: Vec<Finding> =
+            parsed.nothing.iter().map(|(name, at)| self.nobody(name, &Span::new(&file, at.clone()))).collect();
+        let whole = Span::new(&file, 0..text.len());
+        findings.extend(self.unknown(&parsed.set, &whole));
+        if findings.is_empty() && parsed.set.is_empty() {
+            findings.push(nothing(text, &whole));
+        }
+        if findings.is_empty() { Ok(parsed.set) } else { Err(findings) }
+    }
+
+    /// The nodes that a range means as xCAT writes it.
+    ///
+    /// # Errors
+    /// As `select`.
+    pub fn select_xcat(&self, text: &str) -> Result<NodeSet, Vec<Finding>> {
+        let file = SourceFile::new("NODERANGE", "NODERANGE", text);
+        let whole = Span::new(&file, 0..text.len());
+        let found = xcat_range::nodes(text, self).map_err(|error| vec![told(&file, error)])?;
+        if !found.unknown.is_empty() {
+            return Err(vec![self.unknown_names(found.unknown.iter().map(String::as_str), &whole)]);
+        }
+        if found.set.is_empty() {
+            return Err(vec![nothing(text, &whole)]);
+        }
+        Ok(found.set)
+    }
+
+    /// What is said of nodes of a set that the file does not have.
+    fn unknown(&self, set: &NodeSet, span: &Span) -> Option<Finding> {
+        let mut unknown = set.iter().filter(|name| !self.nodes.contains_key(&Name((*name).to_owned()))).peekable();
+        unknown.peek()?;
+        Some(self.unknown_names(unknown, span))
+    }
+
+    fn unknown_names<'a>(&self, names: impl Iterator<Item = &'a str>, span: &Span) -> Finding {
+        let names: Vec<&str> = names.collect();
+        let shown = match names.len() {
+            0..=MOST_TOLD => names.join(", "),
+            _ => NodeSet::of(names.iter().copied()).folded(),
+        };
+        let file = &self.file.name;
+        let message = match names.len() {
+            1 => format!("there is no node `{shown}` in {file}"),
+            count => format!("{count} nodes are not in {file}: {shown}"),
+        };
+        let group = names.first().filter(|name| self.groups.iter().any(|group| group.name == **name));
+        let near = names.first().map(|name| nearest(name, self.names())).unwrap_or_default();
+        let help = match (group, near.first()) {
+            (Some(group), _) => format!("a group has `@` before it: @{group}"),
+            (None, Some(near)) => format!("did you mean `{near}`? `imgbuild nodes` lists them"),
+            (None, None) => format!("`imgbuild nodes` lists the nodes; a new one is a table in {file}: [node.NAME]"),
+        };
+        Finding::error("nodes::unknown", span, message).help(help)
+    }
+
+    /// What is said of a group that nobody knows, or a pattern that matches nothing.
+    fn nobody(&self, name: &str, span: &Span) -> Finding {
+        let Some(group) = name.strip_prefix('@') else {
+            return Finding::error("nodes::unknown", span, format!("`{name}` matches no node"))
+                .help("`imgbuild nodes` lists them");
+        };
+        let near = nearest(group, self.groups.iter().map(|group| group.name.as_str()));
+        let help = match (near.first(), self.groups.is_empty()) {
+            (Some(near), _) => format!("did you mean `@{near}`?"),
+            (None, true) => format!("{} has no groups: [group.NAME] with nodes = \"...\" makes one", self.file.name),
+            (None, false) => {
+                let names: Vec<&str> = self.groups.iter().take(MOST_TOLD).map(|group| group.name.as_str()).collect();
+                format!("groups are {}", names.join(", "))
+            }
+        };
+        Finding::error("nodes::unknown", span, format!("there is no group `{group}`")).help(help)
+    }
+}
+
+fn nothing(text: &str, span: &Span) -> Finding {
+    Finding::error("nodes::empty", span, format!("`{text}` means no node"))
+        .help("name nodes or groups: cn[001-040], @compute, or `*` for all")
+}
+
+/// An error of a set at its place. The text is the whole file.
+fn told(file: &Arc<SourceFile>, error: SetError) -> Finding {
+    let message = format!("`{}` is not a set of nodes: {}", file.text, error.message);
+    let finding = Finding::nowhere(Severity::Error, "nodes::range", message).help(error.help);
+    Finding { span: Some(Span::new(file, error.at)), ..finding }
+}
+
+/// The groups while they are read.
+struct Unready<'a> {
+    nodes: &'a Nodes,
+    texts: &'a [(String, Span)],
+    /// What is being read, to find circles.
+    open: std::cell::RefCell<Vec<usize>>,
+    done: std::cell::RefCell<BTreeMap<usize, NodeSet>>,
+    findings: std::cell::RefCell<Vec<Finding>>,
+}
+
+impl Groups for Unready<'_> {
+    fn all(&self) -> NodeSet {
+        self.nodes.all()
+    }
+
+    fn group(&self, source: Option<&str>, name: &str) -> Result<Option<NodeSet>, Vec<String>> {
+        if source.is_some_and(|source| source != OWN) {
+            return Err(vec![OWN.to_owned()]);
+        }
+        let Some(index) = self.nodes.groups.iter().position(|group| group.name == name) else {
+            return Ok((name == "all").then(|| self.all()));
+        };
+        Ok(Some(self.of(index)))
+    }
+
+    fn names(&self, source: Option<&str>) -> Result<Vec<String>, Vec<String>> {
+        match source.is_none_or(|source| source == OWN) {
+            true => Ok(self.nodes.groups.iter().map(|group| group.name.clone()).collect()),
+            false => Err(vec![OWN.to_owned()]),
+        }
+    }
+}
+
+impl Unready<'_> {
+    fn of(&self, index: usize) -> NodeSet {
+        if let Some(known) = self.done.borrow().get(&index) {
+            return known.clone();
+        }
+        let (text, span) = &self.texts[index];
+        let name = &self.nodes.groups[index].name;
+        if self.open.borrow().contains(&index) || self.open.borrow().len() > 100 {
+            let message = format!("the group `{name}` is in itself, by the groups that it names");
+            let finding =
+                Finding::error("nodes::circle", span, message).help("name the nodes themselves in one of them");
+            self.findings.borrow_mut().push(finding);
+            return NodeSet::default();
+        }
+        self.open.borrow_mut().push(index);
+        let parsed = parse(text, self);
+        self.open.borrow_mut().pop();
+        let set = match parsed {
+            Ok(parsed) => {
+                let mut findings = self.findings.borrow_mut();
+                findings.extend(parsed.nothing.iter().map(|(name, _)| self.nodes.nobody(name, span)));
+                findings.extend(self.nodes.unknown(&parsed.set, span));
+                parsed.set
+            }
+            Err(error) => {
+                let message = format!("`{text}` is not a set of nodes: {}", error.message);
+                self.findings.borrow_mut().push(Finding::error("nodes::range", span, message).help(error.help));
+                NodeSet::default()
+            }
+        };
+        self.done.borrow_mut().insert(index, set.clone());
+        set
+    }
+}
+
+/// Reads the sets of all groups, and gives each node its groups, the least priority first.
+pub fn members(nodes: &mut Nodes, texts: &[(String, Span)], findings: &mut Vec<Finding>) {
+    let unready =
+        Unready { nodes, texts, open: Default::default(), done: Default::default(), findings: Default::default() };
+    let sets: Vec<NodeSet> = (0..texts.len()).map(|index| unready.of(index)).collect();
+    findings.extend(unready.findings.into_inner());
+    let mut order: Vec<usize> = (0..nodes.groups.len()).collect();
+    order.sort_by_key(|index| nodes.groups[*index].priority);
+    for (group, set) in nodes.groups.iter_mut().zip(sets) {
+        group.nodes = set;
+    }
+    for index in order {
+        for name in nodes.groups[index].nodes.iter() {
+            if let Some(entry) = nodes.nodes.get_mut(&Name(name.to_owned())) {
+                entry.groups.push(index);
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The nodes of a cluster: `nodes.toml` or `nodes.kdl`, sets of nodes, what each boots, and what it reported.
+//!
+//! A room beside the recipe: it reads files in the same way, and knows images only by their names.
+
+pub mod file;
+pub mod formats;
+pub mod model;
+pub mod set;
+pub mod state;
+pub mod xcat_range;
+
+pub use file::effective::{Effective, Given, Sourced};
+pub use file::{NODES_FILE, NODES_KDL_FILE, Nodes, nodes_file};
+pub use model::mac::Mac;
+pub use model::{Attr, nodes_schema_text};
+pub use set::NodeSet;
+pub use state::reports::{Report, ReportState};
+pub use state::tokens::Tokens;
+pub use state::{Assigned, Assignments, State, StateError};

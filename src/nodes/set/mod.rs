@@ -1,0 +1,151 @@
+//! ClusterShell's node sets: `cn[001-040]!cn007,@rack1`. Source: ClusterShell's guide, "Node sets"; the vectors of the tests come
+//! from its release 1.9.1.
+
+mod fold;
+pub(in crate::nodes) mod parse;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+pub use parse::{Groups, Parsed, SetError, parse};
+
+/// More nodes than this are a slip of the keyboard.
+pub const MOST_NODES: usize = 1_000_000;
+
+/// The name of a node, in the order in which people count: cn2 before cn10.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Name(pub String);
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        natural(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The next run of digits, or of other letters, of a text; and the rest.
+fn token(text: &str) -> (&str, &str) {
+    let is_number = text.starts_with(|one: char| one.is_ascii_digit());
+    text.split_at(text.find(|one: char| one.is_ascii_digit() != is_number).unwrap_or(text.len()))
+}
+
+/// The order of names: numbers by their length, then by their digits.
+pub fn natural(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    loop {
+        if a.is_empty() || b.is_empty() {
+            return a.len().cmp(&b.len());
+        }
+        let ((one, rest_a), (two, rest_b)) = (token(a), token(b));
+        let number = |text: &str| text.starts_with(|one: char| one.is_ascii_digit());
+        let order = match (number(one), number(two)) {
+            (true, true) => one.len().cmp(&two.len()).then_with(|| one.cmp(two)),
+            (true, false) => Ordering::Less,
+            (false, true) => Ordering::Greater,
+            (false, false) => one.cmp(two),
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+        (a, b) = (rest_a, rest_b);
+    }
+}
+
+/// Nodes, each once, in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeSet(BTreeSet<Name>);
+
+impl NodeSet {
+    /// The set of names.
+    pub fn of(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        names.into_iter().map(|name| Name(name.into())).collect()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The names, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|name| name.0.as_str())
+    }
+
+    /// Whether a node is among them.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains(&Name(name.to_owned()))
+    }
+
+    /// Adds a node; false where it was there.
+    pub fn insert(&mut self, name: impl Into<String>) -> bool {
+        self.0.insert(Name(name.into()))
+    }
+
+    /// Adds all of another set.
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend(other.0.iter().cloned());
+    }
+
+    /// Those that are not in another set.
+    pub fn minus(&self, other: &Self) -> Self {
+        Self(self.0.difference(&other.0).cloned().collect())
+    }
+
+    /// Those that are in both.
+    pub fn and(&self, other: &Self) -> Self {
+        Self(self.0.intersection(&other.0).cloned().collect())
+    }
+
+    /// Those that are in one of both.
+    pub fn either(&self, other: &Self) -> Self {
+        Self(self.0.symmetric_difference(&other.0).cloned().collect())
+    }
+
+    /// The set in few words: `login[1-2],n[1-12]`.
+    pub fn folded(&self) -> String {
+        fold::fold(self.iter())
+    }
+
+    /// The same with the names of groups that are wholly in it, the largest first: `@rack1,n7`.
+    pub fn regrouped(&self, groups: &[(String, Self)]) -> String {
+        let mut inside: Vec<&(String, Self)> =
+            groups.iter().filter(|(_, nodes)| !nodes.is_empty() && nodes.0.is_subset(&self.0)).collect();
+        inside.sort_by(|a, b| b.1.len().cmp(&a.1.len()).then(natural(&a.0, &b.0)));
+        let mut left = self.clone();
+        let mut words = Vec::new();
+        for (name, nodes) in inside {
+            if !nodes.and(&left).is_empty() {
+                left = left.minus(nodes);
+                words.push(format!("@{name}"));
+            }
+        }
+        if !left.is_empty() || words.is_empty() {
+            words.push(left.folded());
+        }
+        words.join(",")
+    }
+}
+
+impl FromIterator<Name> for NodeSet {
+    fn from_iter<T: IntoIterator<Item = Name>>(names: T) -> Self {
+        Self(names.into_iter().collect())
+    }
+}
+
+impl std::fmt::Display for NodeSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.folded())
+    }
+}

@@ -1,0 +1,271 @@
+//! What is known of nodes besides their file: what `nodeset` gave them, and what they reported. One directory:
+//!
+//! | path | content | written by |
+//! |---|---|---|
+//! | `assigned.json` | what each node boots, all nodes in one file, so that a range moves at once | `nodeset` |
+//! | `reports/NODE.json` | a node's last report | `serve` |
+//! | `secret` | what the tokens of nodes are made from, mode 0600 | whoever comes first |
+//! | `rollout.json` | a canary under way | `nodeset --canary` |
+
+pub mod reports;
+pub mod rollout;
+pub mod tokens;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::set::natural;
+use crate::fault;
+use crate::format::{Newer, Version, version_of};
+
+/// Version of the files.
+pub(super) const STATE_FORMAT: Version = Version::new(1, 0);
+
+/// Where the state lies, from the root of the workspace, unless another directory is named.
+pub const STATE_DIRECTORY: &str = ".imgbuild/nodes";
+
+/// What can go wrong with the state.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum StateError {
+    /// A system call failed.
+    #[error("cannot {intent} `{}`: {source}", path.display())]
+    #[diagnostic(code(nodes::io))]
+    Io {
+        /// What was tried.
+        intent: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The disk is full.
+    #[error("no space left while imgbuild tried to {intent} `{}`", path.display())]
+    #[diagnostic(
+        code(nodes::full),
+        help("free some space on that file system and run the command again; nothing was changed")
+    )]
+    Full {
+        /// What was tried.
+        intent: &'static str,
+        /// With what.
+        path: PathBuf,
+    },
+    /// A file is not what imgbuild wrote.
+    #[error("`{}` {problem}", path.display())]
+    #[diagnostic(
+        code(nodes::damaged),
+        help("restore it from a backup, or remove it and run `imgbuild nodeset` for all nodes")
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A later imgbuild wrote it.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Newer(#[from] Newer),
+}
+
+impl StateError {
+    /// Makes one of a system call's error.
+    pub fn of(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full { intent, path },
+            _ => Self::Io { intent, path, source },
+        }
+    }
+}
+
+/// What a node boots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "boots", rename_all = "lowercase")]
+pub enum Boots {
+    /// A build of an image.
+    Image {
+        /// The image.
+        image: String,
+        /// Name of the build: the digest of its build.json, as its directory is called.
+        build: String,
+        /// The directory of the build.
+        directory: PathBuf,
+    },
+    /// Its own disk.
+    Disk,
+    /// Nothing: no loader's file is there.
+    Nothing,
+}
+
+/// What `nodeset` gave a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Assigned {
+    /// What it boots.
+    #[serde(flatten)]
+    pub boots: Boots,
+    /// The loader whose files were written.
+    pub loader: String,
+    /// When, in milliseconds since 1970.
+    pub time: u64,
+    /// What it was before: where `--rollback` goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Box<Assigned>>,
+}
+
+/// What all nodes boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignments {
+    /// Version of this form.
+    pub format_version: String,
+    /// By the nodes' names.
+    pub nodes: BTreeMap<String, Assigned>,
+}
+
+impl Assignments {
+    /// The builds that nodes are pinned to, those before among them: image, name and directory of each, sorted.
+    pub fn builds(&self) -> Vec<(String, String, PathBuf)> {
+        let mut found = Vec::new();
+        for one in self.nodes.values() {
+            for boots in std::iter::once(&one.boots).chain(one.previous.as_deref().map(|before| &before.boots)) {
+                if let Boots::Image { image, build, directory } = boots {
+                    found.push((image.clone(), build.clone(), directory.clone()));
+                }
+            }
+        }
+        found.sort_by(|a, b| natural(&a.0, &b.0).then_with(|| a.cmp(b)));
+        found.dedup();
+        found
+    }
+}
+
+/// The directory of the state.
+#[derive(Debug, Clone)]
+pub struct State {
+    directory: PathBuf,
+}
+
+impl State {
+    /// The state in a directory; nothing is made yet.
+    pub fn at(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// The state of a workspace, or of the directory that is named instead.
+    pub fn of(root: &Path, named: Option<&Path>) -> Self {
+        Self::at(named.map_or_else(|| root.join(STATE_DIRECTORY), Path::to_owned))
+    }
+
+    /// Where it lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What nodes boot; nothing where `nodeset` was never run.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged, or a later imgbuild's.
+    pub fn assignments(&self) -> Result<Assignments, StateError> {
+        self.read("assigned.json").map(Option::unwrap_or_default)
+    }
+
+    /// Replaces what nodes boot, at once.
+    ///
+    /// # Errors
+    /// It cannot be written; what was there is unchanged then.
+    pub fn set_assignments(&self, assignments: &Assignments) -> Result<(), StateError> {
+        let all = Assignments { format_version: STATE_FORMAT.to_string(), nodes: assignments.nodes.clone() };
+        fault::point("nodes.assign");
+        self.write("assigned.json", &all)?;
+        fault::point("nodes.assigned");
+        Ok(())
+    }
+
+    /// Takes the turn of those who change the state; it lasts until the file is dropped.
+    ///
+    /// # Errors
+    /// The directory cannot be made or locked.
+    pub fn turn(&self) -> Result<File, StateError> {
+        self.make()?;
+        let path = self.directory.join(".lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(StateError::of("open", &path))?;
+        file.lock().map_err(StateError::of("lock", &path))?;
+        Ok(file)
+    }
+
+    /// Makes the directory.
+    fn make(&self) -> Result<(), StateError> {
+        std::fs::create_dir_all(&self.directory).map_err(StateError::of("make", &self.directory))
+    }
+
+    /// Reads a JSON file; none where it is not there.
+    fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
+        let path = self.directory.join(name);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StateError::of("read", &path)(error)),
+        };
+        let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => {
+                // Whoever writes a later form may have kept what this one knows.
+                newer(&path, &bytes)?;
+                Ok(Some(value))
+            }
+            Err(error) => {
+                newer(&path, &bytes)?;
+                Err(damaged(format!("is not what imgbuild wrote: {error}")))
+            }
+        }
+    }
+
+    /// Writes a JSON file aside and renames it into place.
+    fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
+        self.make()?;
+        let unwritable = |error: serde_json::Error| StateError::Damaged {
+            path: self.directory.join(name),
+            problem: format!("cannot be written: {error}"),
+        };
+        let mut text = serde_json::to_vec_pretty(value).map_err(unwritable)?;
+        text.push(b'\n');
+        replace(&self.directory, name, &text, 0o644, true)
+    }
+}
+
+fn newer(path: &Path, bytes: &[u8]) -> Result<(), Newer> {
+    // The version stands first: of a large file no more is read for it.
+    let head = bytes.get(..bytes.len().min(200)).unwrap_or_default();
+    let head = String::from_utf8_lossy(head);
+    let Some((_, rest)) = head.split_once("\"format_version\"") else { return Ok(()) };
+    let version = rest.split('"').nth(1).unwrap_or_default();
+    let document = serde_json::json!({"format_version": version});
+    match version_of(&document) {
+        Some((found, needs)) => STATE_FORMAT.reads(&format!("`{}`", path.display()), found, needs),
+        None => Ok(()),
+    }
+}
+
+/// Writes a file aside and renames it into place; `durable` waits for the disk.
+pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32, durable: bool) -> Result<(), StateError> {
+    let path = directory.join(name);
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    let made = tempfile::Builder::new().prefix(".new-").permissions(permissions).tempfile_in(directory);
+    let mut aside = made.map_err(StateError::of("write", &path))?;
+    let written = aside.write_all(bytes).and_then(|()| if durable { aside.as_file().sync_all() } else { Ok(()) });
+    written.map_err(StateError::of("write", &path))?;
+    aside.persist(&path).map_err(|error| StateError::of("write", &path)(error.error))?;
+    Ok(())
+}
+
+/// Now, in milliseconds since 1970.
+pub fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,166 @@
+//! What nodes report while they boot: one small file a node, the last report alone.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{STATE_FORMAT, State, StateError, now, replace};
+use crate::nodes::file::is_node_name;
+
+/// Longest reason that is kept, in characters.
+const LONGEST_REASON: usize = 400;
+
+/// How far a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportState {
+    /// Its loader has its script, or the initrd runs.
+    Booting,
+    /// It fetches or unpacks the image.
+    Image,
+    /// Its services are up.
+    Up,
+    /// It gave up.
+    Failed,
+}
+
+impl ReportState {
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Booting, Self::Image, Self::Up, Self::Failed];
+
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Booting => "booting",
+            Self::Image => "image",
+            Self::Up => "up",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The state of a word.
+    pub fn named(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == text)
+    }
+}
+
+/// A node's last report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// Version of this form.
+    pub format_version: String,
+    /// How far it is.
+    pub state: ReportState,
+    /// Why, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The image that it boots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The build of it, as its directory is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+    /// When it came, in milliseconds since 1970.
+    pub time: u64,
+}
+
+impl Report {
+    /// A report that comes now. What a node says is cut and made harmless: anybody may hold its token.
+    pub fn new(state: ReportState, reason: Option<&str>, image: Option<&str>, build: Option<&str>) -> Self {
+        let tame = |text: &str| -> String {
+            let shown = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+            shown.take(LONGEST_REASON).collect()
+        };
+        let tame = |text: Option<&str>| text.map(tame).filter(|text| !text.is_empty());
+        Self {
+            format_version: STATE_FORMAT.to_string(),
+            state,
+            reason: tame(reason),
+            image: tame(image),
+            build: tame(build),
+            time: now(),
+        }
+    }
+}
+
+impl State {
+    fn reports_directory(&self) -> PathBuf {
+        self.directory().join("reports")
+    }
+
+    /// Keeps a node's report in the place of the one before, by one rename: whoever reads has one of the two.
+    ///
+    /// # Errors
+    /// It cannot be written; the one before is still there then. No node can have such a name.
+    pub fn write_report(&self, node: &str, report: &Report) -> Result<(), StateError> {
+        let directory = self.reports_directory();
+        if !is_node_name(node) {
+            let problem = "cannot be a report: no node can have this name".to_owned();
+            return Err(StateError::Damaged { path: directory.join("?"), problem });
+        }
+        std::fs::create_dir_all(&directory).map_err(StateError::of("make", &directory))?;
+        let mut text = serde_json::to_vec(report).unwrap_or_default();
+        text.push(b'\n');
+        // The next report comes in seconds: none is worth a wait for the disk.
+        replace(&directory, &format!("{node}.json"), &text, 0o644, false)
+    }
+
+    /// A node's last report, if it has one that can be read.
+    pub fn report(&self, node: &str) -> Option<Report> {
+        let path = self.reports_directory().join(format!("{node}.json"));
+        if !is_node_name(node) {
+            return None;
+        }
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
+    /// The last reports of all nodes that have one.
+    pub fn reports(&self) -> BTreeMap<String, Report> {
+        let Ok(entries) = std::fs::read_dir(self.reports_directory()) else { return BTreeMap::new() };
+        let names = entries.flatten().filter_map(|entry| {
+            let name = entry.file_name();
+            name.to_str()?.strip_suffix(".json").filter(|name| !name.starts_with('.')).map(str::to_owned)
+        });
+        names.filter_map(|name| self.report(&name).map(|report| (name, report))).collect()
+    }
+
+    /// Forgets the report of a node.
+    pub fn forget_report(&self, node: &str) {
+        if is_node_name(node) {
+            let _ = std::fs::remove_file(self.reports_directory().join(format!("{node}.json")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_report_of_each_node_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::at(directory.path().join("state"));
+        assert!(state.reports().is_empty());
+        let report = |state, reason| Report::new(state, reason, Some("compute"), Some("0123456789ab"));
+        state.write_report("cn1", &report(ReportState::Booting, None)).unwrap();
+        state.write_report("cn2.site", &report(ReportState::Failed, Some("no\x1b[2J disk\nleft"))).unwrap();
+        state.write_report("cn1", &report(ReportState::Up, None)).unwrap();
+        let reports = state.reports();
+        assert_eq!(reports.len(), 2);
+        assert_eq!(reports["cn1"].state, ReportState::Up);
+        assert_eq!(reports["cn2.site"].reason.as_deref(), Some("no [2J disk left"));
+        for bad in ["../cn1", "", ".cn1", "a/b", "cn\n1"] {
+            assert!(state.write_report(bad, &report(ReportState::Up, None)).is_err() && state.report(bad).is_none());
+        }
+        // What a killed writer left, and what nobody can read, is nobody's report.
+        std::fs::write(directory.path().join("state/reports/.new-x"), "{").unwrap();
+        std::fs::write(directory.path().join("state/reports/cn3.json"), "{").unwrap();
+        assert_eq!(state.reports().len(), 2);
+        let long = "x".repeat(10_000);
+        assert_eq!(report(ReportState::Failed, Some(&long)).reason.unwrap().len(), LONGEST_REASON);
+        state.forget_report("cn1");
+        assert_eq!(state.reports().len(), 1);
+    }
+}
