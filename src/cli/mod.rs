@@ -126,7 +126,7 @@ pub enum Command {
     /// Print what a boot loader (iPXE, GRUB, PXELINUX) or dnsmasq needs to boot nodes with the published image
     BootEntry(verbs::images::boot_entry::Arguments),
     /// Serve images, boot scripts and the state of nodes over HTTP
-    Serve(verbs::site::serve::Arguments),
+    Serve(verbs::nodes::serve::Arguments),
     /// Say what would move if one published image took the place of another
     Delta(verbs::images::delta::Arguments),
     /// Bring a published image from an HTTP server: only the parts that are not here already are moved
@@ -217,7 +217,7 @@ fn with_stack() -> ExitCode {
         Command::Nodes(own) => verbs::nodes::list::run(&arguments, own),
         Command::Boot(own) => verbs::images::boot::run(&arguments, own),
         Command::BootEntry(own) => verbs::images::boot_entry::run(&arguments, own),
-        Command::Serve(own) => verbs::site::serve::run(&arguments, own),
+        Command::Serve(own) => verbs::nodes::serve::run(&arguments, own),
         Command::Delta(own) => verbs::images::delta::run(&arguments, own),
         Command::Fetch(own) => verbs::images::fetch::run(&arguments, own),
         Command::Import(own) => verbs::site::import::run(&arguments, own),

@@ -4,6 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::nodes::StateError;
+use crate::source::Finding;
+
 /// What can go wrong before the first node is served.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ServeError {
@@ -69,6 +72,14 @@ pub enum ServeError {
         /// Why not.
         problem: String,
     },
+    /// The file of the nodes is wrong.
+    #[error("the nodes cannot be read")]
+    #[diagnostic(code(serve::nodes))]
+    Nodes(Vec<Finding>),
+    /// The state of nodes cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    State(#[from] StateError),
     /// The machine gives no threads or sockets.
     #[error("cannot start the server: {0}")]
     #[diagnostic(code(serve::machine))]

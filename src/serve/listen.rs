@@ -18,6 +18,14 @@ pub fn sockets(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError>
     if !handed.is_empty() {
         return Ok(handed);
     }
+    listening(addresses)
+}
+
+/// Sockets that listen on some addresses.
+///
+/// # Errors
+/// One cannot be had.
+pub fn listening(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
     addresses.iter().map(|address| listen(*address)).collect()
 }
 

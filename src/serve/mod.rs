@@ -7,14 +7,19 @@
     reason = "preadv2, sockets of the service manager and changing the user have no safe interface; each block says why it is sound"
 )]
 
+mod boot;
 mod connections;
+mod desk;
 mod error;
 mod files;
 mod listen;
 mod metrics;
+mod pages;
 mod reply;
+mod report;
 mod routes;
 mod tls;
+mod xcat_words;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -29,9 +34,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use self::connections::{Connections, Patient};
+use self::desk::Desk;
 use self::files::Tree;
 use self::metrics::Metrics;
 use self::tls::Tls;
+use crate::nodes::State;
 
 pub use self::error::ServeError;
 pub use self::tls::TlsFiles;
@@ -59,6 +66,10 @@ pub struct Settings {
     pub addresses: Vec<SocketAddr>,
     /// Speaks TLS with these.
     pub tls: Option<TlsFiles>,
+    /// Root of the workspace whose nodes are served, and where their state lies.
+    pub nodes: Option<(PathBuf, State)>,
+    /// Addresses where the words of xCAT's port 3002 are heard.
+    pub xcat: Vec<SocketAddr>,
     /// Account to become.
     pub user: Option<String>,
     /// Connections at once.
@@ -76,6 +87,7 @@ pub struct Settings {
 /// A running server.
 struct Server {
     tree: Tree,
+    desk: Option<Arc<Desk>>,
     metrics: Arc<Metrics>,
     connections: Arc<Connections>,
     tls: Option<Tls>,
@@ -92,15 +104,18 @@ struct Server {
 pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<(), ServeError> {
     let files = listen::prepare_process();
     let sockets = listen::sockets(&settings.addresses)?;
+    let xcat = listen::listening(&settings.xcat)?;
     // As root, where the key is root's; and again when the file has been replaced, if the user can read it then.
     let tls = settings.tls.map(Tls::open).transpose()?;
     if let Some(user) = &settings.user {
         listen::become_user(user)?;
     }
     settings.roots.iter().try_for_each(|root| check_root(root))?;
+    let desk = settings.nodes.map(|(root, state)| Desk::open(root, state)).transpose()?.flatten().map(Arc::new);
     let most = settings.most_connections.min(files.saturating_sub(OTHER_FILES) / 2).max(1);
     let server = Arc::new(Server {
         tree: Tree::new(settings.roots),
+        desk,
         metrics: Arc::default(),
         connections: Arc::new(Connections::new(most, settings.most_of_client.min(most))),
         tls,
@@ -109,7 +124,7 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<()
         say: settings.say,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build();
-    runtime.map_err(ServeError::Machine)?.block_on(server.run(sockets, ready))
+    runtime.map_err(ServeError::Machine)?.block_on(server.run(sockets, xcat, ready))
 }
 
 fn check_root(root: &std::path::Path) -> Result<(), ServeError> {
@@ -132,6 +147,7 @@ impl Server {
     async fn run(
         self: Arc<Self>,
         sockets: Vec<TcpListener>,
+        xcat: Vec<TcpListener>,
         ready: impl FnOnce(&[SocketAddr]),
     ) -> Result<(), ServeError> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -142,6 +158,11 @@ impl Server {
             socket.set_nonblocking(true).map_err(ServeError::Machine)?;
             let listener = tokio::net::TcpListener::from_std(socket).map_err(ServeError::Machine)?;
             accepting.push(tokio::spawn(Arc::clone(&self).accept(listener, ended.clone())));
+        }
+        for socket in xcat {
+            socket.set_nonblocking(true).map_err(ServeError::Machine)?;
+            let listener = tokio::net::TcpListener::from_std(socket).map_err(ServeError::Machine)?;
+            accepting.push(tokio::spawn(Arc::clone(&self).accept_xcat(listener, ended.clone())));
         }
         drop(ended);
         let mut hangup = signal(SignalKind::hangup()).map_err(ServeError::Machine)?;
@@ -213,6 +234,29 @@ impl Server {
                         }
                     }
                 }
+                drop(seat);
+            });
+        }
+    }
+
+    async fn accept_xcat(self: Arc<Self>, listener: tokio::net::TcpListener, mut ended: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = ended.changed() => return,
+            };
+            let Ok((stream, peer)) = accepted else {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            };
+            let Some(seat) = self.connections.seat(peer.ip().to_canonical()) else {
+                self.metrics.refused();
+                continue;
+            };
+            let server = Arc::clone(&self);
+            tokio::spawn(async move {
+                let _counted = server.metrics.connection();
+                xcat_words::hear(&server, stream, peer).await;
                 drop(seat);
             });
         }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName,
     HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER,
 };
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::Server;
-use super::files::{FileBody, Found, Part, Refusal, part, place};
+use super::files::{FileBody, Found, Part, Refusal, decoded, part, place};
 use super::reply::{Reply, line, text};
+use super::{Server, boot, pages, report};
 
 /// Files of so many bytes count as streams: packed images, and no kernels or indices.
 const STREAM: u64 = 16 << 20;
@@ -38,20 +38,38 @@ pub async fn answer(server: &Arc<Server>, request: Request<Incoming>, client: Ip
 }
 
 async fn routed(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr) -> Response<Reply> {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let path = request.uri().path().to_owned();
-    if !reads {
+    if path.starts_with("/-/report/") && matches!(*request.method(), Method::GET | Method::POST) {
+        return report::report(server, request).await;
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = line(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    let _ = client;
+    let fields = report::fields(request.uri().query().unwrap_or_default());
     match path.as_str() {
         "/healthz" => line(StatusCode::OK, "ok"),
         "/metrics" => {
-            text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text(&Default::default()))
+            let desk = server.desk.clone();
+            let counted = tokio::task::spawn_blocking(move || desk.map(|desk| desk.counts()).unwrap_or_default());
+            let nodes = counted.await.unwrap_or_default();
+            text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text(&nodes))
         }
-        _ => file(server, &path, request.headers()),
+        "/" => pages::first(server, fields).await,
+        "/-/events" => pages::events(server),
+        "/-/page.css" => pages::css(),
+        "/-/page.js" => pages::js(),
+        _ => match path.strip_prefix("/-/") {
+            None => file(server, &path, request.headers()),
+            Some(own) => match own.strip_prefix("images/").and_then(decoded) {
+                Some(name) => pages::image(server, name).await,
+                None => {
+                    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).filter(|host| is_host(host));
+                    boot::script(server, own, fields, client, host.map(str::to_owned)).await
+                }
+            },
+        },
     }
 }
 
@@ -101,6 +119,11 @@ fn file(server: &Arc<Server>, path: &str, headers: &HeaderMap) -> Response<Reply
         insert(&mut response, CONTENT_RANGE, &format!("bytes {}-{}/{}", bytes.start, bytes.end - 1, found.size));
     }
     response
+}
+
+/// Whether a text can be a host with a port: it goes into scripts.
+fn is_host(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
 }
 
 /// Whether a list of entity tags has one. Source: RFC 9110, section 13.1.2: compared weakly.

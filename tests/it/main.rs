@@ -29,6 +29,7 @@ mod memo_workspace;
 mod nodes;
 mod schemas;
 mod seeds;
+mod serve;
 mod size;
 #[cfg(feature = "e2e")]
 mod store_faults;

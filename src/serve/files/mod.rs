@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::stage::BuildInfo;
 
 pub use body::FileBody;
-pub use place::{Place, place};
+pub use place::{Place, decoded, place};
 pub use range::{Part, part};
 
 /// What was built, beside its files.
@@ -69,6 +69,11 @@ impl Tree {
     /// Files below some directories.
     pub fn new(roots: Vec<PathBuf>) -> Self {
         Self { roots, known: Mutex::default() }
+    }
+
+    /// The directories.
+    pub fn roots(&self) -> &[PathBuf] {
+        &self.roots
     }
 
     /// Opens a file. Links are followed as long as they stay below the root.

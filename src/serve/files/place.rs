@@ -39,7 +39,7 @@ pub fn place(path: &str) -> Option<Place> {
 }
 
 /// Undoes percent-encoding; none where it is wrong, or the bytes are no UTF-8.
-fn decoded(text: &str) -> Option<String> {
+pub fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

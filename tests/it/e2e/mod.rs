@@ -63,6 +63,7 @@ mod scripts;
 mod secrets;
 mod selinux;
 mod service;
+mod serving;
 mod several;
 pub mod shared;
 mod startable;

@@ -1,6 +1,7 @@
 //! A directory with a recipe, and the program run in it.
 
 pub mod cluster;
+pub mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,6 +1,7 @@
 //! Commands for nodes: who they are, what they boot, what they reported.
 
 pub mod list;
+pub mod serve;
 mod table;
 pub mod watch;
 

@@ -5,4 +5,3 @@ pub mod export;
 pub mod import;
 pub mod names;
 mod rootimg;
-pub mod serve;

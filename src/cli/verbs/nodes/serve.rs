@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::{StateArguments, failed, root_of};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
+use crate::nodes::State;
 use crate::recipe::Workspace;
 use crate::serve::{ServeError, Settings, TlsFiles, serve};
 
@@ -40,6 +42,12 @@ pub struct Arguments {
     /// Most images on their way at once: nodes that ask for one more try again some seconds later [default: no limit]
     #[arg(long, value_name = "N")]
     pub streams: Option<u64>,
+    /// Also hear the words of xCAT's port 3002 there, for images that speak them
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub xcat: Vec<SocketAddr>,
+    /// What nodes boot and reported.
+    #[command(flatten)]
+    pub state: StateArguments,
     /// Print the unit files for systemd, and end
     #[arg(long)]
     pub units: bool,
@@ -67,18 +75,21 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }),
         _ => None,
     };
+    let root = root_of(&arguments.directory);
     let scheme = if tls.is_some() { "https" } else { "http" };
     let shown: Vec<String> = roots.iter().map(|root| root.display().to_string().escape_debug().to_string()).collect();
     let settings = Settings {
         roots,
         addresses: own.listen.clone(),
         tls,
+        nodes: Some((root.clone(), State::of(&root, own.state.state_directory.as_deref()))),
+        xcat: own.xcat.clone(),
         user: own.user.clone(),
         most_connections: own.connections,
         most_of_client: own.per_client,
         most_streams: own.streams,
         is_verbose: arguments.verbose > 0,
-        say: Arc::new(|line| render::say(line)),
+        say: Arc::new(render::say),
     };
     let ready = |addresses: &[SocketAddr]| {
         let addresses: Vec<String> = addresses.iter().map(|address| format!("{scheme}://{address}/")).collect();
@@ -86,10 +97,15 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     };
     match serve(settings, ready) {
         Ok(()) => Exit::Done,
+        Err(ServeError::Nodes(findings)) => {
+            print_findings(&findings, arguments.verbose);
+            Exit::Input
+        }
+        Err(ServeError::State(error)) => failed(error),
         Err(error) => {
             let exit = match &error {
                 ServeError::Root { .. } | ServeError::Tls { .. } | ServeError::User { .. } => Exit::Input,
-                ServeError::Listen { .. } | ServeError::Activation { .. } | ServeError::Machine(_) => Exit::Machine,
+                _ => Exit::Machine,
             };
             render::say(&render::error(error));
             exit

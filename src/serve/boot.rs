@@ -1,0 +1,130 @@
+//! Boot scripts, made when a node asks for one: `/-/boot/LOADER?mac=..&uuid=..&serial=..`, or `/-/boot/LOADER/NODE-OR-MAC`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::{Response, StatusCode};
+
+use super::Server;
+use super::desk::Desk;
+use super::files::decoded;
+use super::reply::{Reply, line, text};
+use crate::nodes::ReportState;
+use crate::nodes::loaders::{Boot, Bootable, Loader, Templates};
+use crate::nodes::state::Boots;
+use crate::stage::BuildInfo;
+
+/// A script, or why there is none.
+enum Script {
+    Text(String),
+    Missing(String),
+    Broken(String),
+}
+
+/// Answers an address below `/-/`. `host` is how the client calls this server.
+pub async fn script(
+    server: &Arc<Server>,
+    path: &str,
+    fields: BTreeMap<String, String>,
+    client: IpAddr,
+    host: Option<String>,
+) -> Response<Reply> {
+    let mut parts = path.split('/');
+    let loader = match (parts.next(), parts.next().and_then(Loader::named)) {
+        (Some("boot"), Some(loader)) => loader,
+        _ => return line(StatusCode::NOT_FOUND, "there is no such page"),
+    };
+    let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
+    let mut fields = fields;
+    if let Some(named) = parts.next().and_then(decoded).filter(|named| !named.is_empty()) {
+        let named = named.trim_end_matches(".ipxe").to_owned();
+        fields.insert(if named.parse::<crate::nodes::Mac>().is_ok() { "mac" } else { "node" }.to_owned(), named);
+    }
+    let own = Arc::clone(server);
+    let made = tokio::task::spawn_blocking(move || make(&own, &desk, loader, &fields, client, host)).await;
+    match made {
+        Ok(Script::Text(script)) => {
+            server.metrics.script();
+            text(StatusCode::OK, "text/plain; charset=utf-8", script)
+        }
+        Ok(Script::Missing(why)) => line(StatusCode::NOT_FOUND, &why),
+        Ok(Script::Broken(why)) => line(StatusCode::INTERNAL_SERVER_ERROR, &why),
+        Err(_) => line(StatusCode::INTERNAL_SERVER_ERROR, "the script cannot be made"),
+    }
+}
+
+fn make(
+    server: &Server,
+    desk: &Desk,
+    loader: Loader,
+    claims: &BTreeMap<String, String>,
+    client: IpAddr,
+    host: Option<String>,
+) -> Script {
+    let Some(name) = desk.who(claims, client) else {
+        let claimed: Vec<String> = claims.iter().map(|(name, value)| format!("{name}={}", value.escape_debug())).collect();
+        (server.say)(&format!("a client at {client} that nodes.toml does not have asks for a boot script: {}", claimed.join(" ")));
+        return Script::Missing("nodes.toml has no node with this address".to_owned());
+    };
+    let (nodes, findings) = desk.nodes();
+    if !findings.is_empty() {
+        (server.say)("nodes.toml has errors (`imgbuild nodes` shows them): what it said before is used further");
+    }
+    let Some(node) = nodes.get(&name) else { return Script::Missing("nodes.toml has no such node".to_owned()) };
+    let bootable = match desk.assigned().nodes.get(&name).map(|one| one.boots.clone()) {
+        Some(Boots::Nothing) => return Script::Missing(format!("{name} is offline: `imgbuild nodeset` gives it an image")),
+        Some(Boots::Disk) => None,
+        Some(Boots::Image { image, build, directory }) => match read(&directory) {
+            Some(info) => Some(Bootable { image, build, cmdline: info.cmdline }),
+            None => {
+                (server.say)(&format!("{name} is to boot {image}@{build}, and `{}` is not there", directory.display()));
+                return Script::Broken("the build that this node boots is not there".to_owned());
+            }
+        },
+        // Without `nodeset`: what is published now.
+        None => match node.image().map(|image| (image, published(server, image))) {
+            Some((_, Some(bootable))) => Some(bootable),
+            Some((image, None)) => return Script::Missing(format!("the image {image} has not been built")),
+            None => return Script::Missing(format!("nodes.toml names no image for {name}")),
+        },
+    };
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    let url = match host {
+        Some(host) => format!("{scheme}://{host}"),
+        None => return Script::Broken("the request names no host".to_owned()),
+    };
+    let report = format!("{url}/-/report/{name}/{}", desk.token(&name));
+    let templates = match Templates::read(desk.root(), [loader]) {
+        Ok(templates) => templates,
+        Err(finding) => return broken(server, &name, &finding.message),
+    };
+    let boot = Boot { node: &node, loader, bootable: bootable.as_ref(), url: &url, report: Some(&report) };
+    match boot.files(&templates) {
+        Ok(files) => {
+            if bootable.is_some() {
+                let _ = desk.keep(&name, ReportState::Booting, None);
+            }
+            Script::Text(files.uefi.filter(|_| claims.contains_key("uefi")).unwrap_or(files.plain))
+        }
+        Err(finding) => broken(server, &name, &finding.message),
+    }
+}
+
+fn broken(server: &Server, node: &str, why: &str) -> Script {
+    (server.say)(&format!("no boot script for {node}: {why}"));
+    Script::Broken("the template of the boot script cannot be used".to_owned())
+}
+
+fn read(directory: &std::path::Path) -> Option<BuildInfo> {
+    serde_json::from_slice(&std::fs::read(directory.join("build.json")).ok()?).ok()
+}
+
+/// The build of an image that is published now.
+fn published(server: &Server, image: &str) -> Option<Bootable> {
+    server.tree.roots().iter().find_map(|root| {
+        let build = std::fs::read_link(root.join(image)).ok()?.file_name()?.to_str()?.to_owned();
+        let info = read(&root.join(".builds").join(image).join(&build))?;
+        Some(Bootable { image: image.to_owned(), build, cmdline: info.cmdline })
+    })
+}

@@ -1,0 +1,137 @@
+//! The page for people: rendered here, right without JavaScript, and kept up to date by server-sent events.
+
+pub mod html;
+mod images;
+mod nodes;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+use super::Server;
+use super::desk::NodeLine;
+use super::reply::{Reply, line, text};
+
+/// How often a page that is looked at is brought up to date.
+const EVERY: Duration = Duration::from_millis(500);
+/// How often something is sent although nothing changed, so that a connection that is gone is noticed.
+const AT_LEAST: Duration = Duration::from_secs(20);
+/// Most rows of one event; a page shows no more.
+const MOST_ROWS: usize = nodes::ROWS;
+
+/// Nothing from elsewhere, nothing inline but widths of bars.
+const POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+fn html(content: String) -> Response<Reply> {
+    let mut response = text(StatusCode::OK, "text/html; charset=utf-8", content);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The stylesheet.
+pub fn css() -> Response<Reply> {
+    text(StatusCode::OK, "text/css; charset=utf-8", include_str!("page.css"))
+}
+
+/// The script.
+pub fn js() -> Response<Reply> {
+    text(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("page.js"))
+}
+
+fn lines(server: &Server) -> Vec<NodeLine> {
+    server.desk.as_ref().map(|desk| desk.lines()).unwrap_or_default()
+}
+
+/// The first page: nodes and images.
+pub async fn first(server: &Arc<Server>, fields: BTreeMap<String, String>) -> Response<Reply> {
+    let server = Arc::clone(server);
+    let made = tokio::task::spawn_blocking(move || {
+        let mut content = String::new();
+        if server.desk.is_some() {
+            let lines = lines(&server);
+            content += "<p class=\"quiet\" role=\"status\">Updates: <span id=\"live\">when the page is loaded</span></p><div id=\"summary\">";
+            content += &nodes::summary(&lines);
+            content += "</div><h2>Nodes</h2>";
+            content += &nodes::table(&lines, &nodes::Filter::of(&fields), crate::nodes::state::now());
+        } else {
+            content += "<p>There is no <code>nodes.toml</code> beside these images.</p>";
+        }
+        content += "<h2>Images</h2>";
+        content += &images::table(server.tree.roots());
+        html::page("Nodes and images", &content)
+    });
+    made.await.map_or_else(|_| line(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be made"), html)
+}
+
+/// The page of an image.
+pub async fn image(server: &Arc<Server>, name: String) -> Response<Reply> {
+    let server = Arc::clone(server);
+    let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
+    let made = tokio::task::spawn_blocking(move || {
+        let roots: &[PathBuf] = server.tree.roots();
+        is_name.then(|| images::image_page(roots, &name, &lines(&server))).flatten()
+    });
+    match made.await {
+        Ok(Some(content)) => html(content),
+        _ => line(StatusCode::NOT_FOUND, "there is no such image"),
+    }
+}
+
+/// Changes as they come, for whoever looks at the page.
+pub fn events(server: &Arc<Server>) -> Response<Reply> {
+    let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(4);
+    tokio::spawn(async move {
+        let mut seen = desk.version();
+        let mut quiet = Duration::ZERO;
+        let _ = sender.send(Bytes::from_static(b"retry: 3000\n\n")).await;
+        loop {
+            tokio::time::sleep(EVERY).await;
+            quiet += EVERY;
+            let (version, changed) = desk.changed_since(seen);
+            let event = if version != seen {
+                seen = version;
+                let desk = Arc::clone(&desk);
+                tokio::task::spawn_blocking(move || {
+                    let now = crate::nodes::state::now();
+                    let mut event = format!("event: summary\ndata: {}\n\n", nodes::summary(&desk.lines()));
+                    let names = changed.unwrap_or_default();
+                    let rows: Vec<_> = names
+                        .iter()
+                        .take(MOST_ROWS)
+                        .filter_map(|name| desk.line(name))
+                        .map(|line| json!({"name": line.name, "cells": nodes::cells(&line, now)}))
+                        .collect();
+                    event += &format!("event: nodes\ndata: {}\n\n", serde_json::Value::from(rows));
+                    event
+                })
+                .await
+                .unwrap_or_default()
+            } else if quiet >= AT_LEAST {
+                ":\n\n".to_owned()
+            } else if sender.is_closed() {
+                return;
+            } else {
+                continue;
+            };
+            quiet = Duration::ZERO;
+            if sender.send(event.into()).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut response = Response::new(Reply::Events(receiver));
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response.headers_mut().insert(hyper::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,293 @@
+//! `imgbuild serve` as its clients see it: files and their headers, limits, TLS, the service manager.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::symlink;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::Space;
+use crate::support::server::{command, header, published, serving, split, started};
+
+#[test]
+fn files_come_with_their_digests_in_parts_and_not_twice() {
+    let space = Space::new();
+    let (build, digest) = published(&space);
+    let server = started({
+        let mut command = command(&["--listen", "127.0.0.1:0"]);
+        command.current_dir(space.path());
+        command
+    });
+    assert!(server.line.starts_with("serving "), "{}", server.line);
+    let (head, body) = server.get("/compute/kernel", "");
+    assert!(head.starts_with("http/1.1 200 ok") && body == b"a kernel of some bytes", "{head}");
+    assert_eq!(header(&head, "etag"), Some(&*format!("\"{digest}\"")));
+    assert_eq!(header(&head, "cache-control"), Some("no-cache"));
+    let (head, _) = server.get(&format!("/.builds/compute/{build}/kernel"), "");
+    assert!(header(&head, "cache-control").unwrap().contains("immutable"), "{head}");
+    let (head, body) = server.get("/compute/kernel", &format!("If-None-Match: \"x\", \"{digest}\"\r\n"));
+    assert!(head.starts_with("http/1.1 304") && body.is_empty(), "{head}");
+    let (head, body) = server.get("/compute/kernel", "Range: bytes=2-7\r\n");
+    assert!(head.starts_with("http/1.1 206") && body == b"kernel", "{head}");
+    assert_eq!(header(&head, "content-range"), Some("bytes 2-7/22"));
+    // The rest of another file is worth nothing.
+    let (head, body) = server.get("/compute/kernel", "Range: bytes=2-7\r\nIf-Range: \"other\"\r\n");
+    assert!(head.starts_with("http/1.1 200") && body.len() == 22, "{head}");
+    let (head, _) = server.get("/compute/kernel", "Range: bytes=22-\r\n");
+    assert!(head.starts_with("http/1.1 416") && header(&head, "content-range") == Some("bytes */22"), "{head}");
+    let (head, body) = server.ask("HEAD /compute/kernel HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(header(&head, "content-length") == Some("22") && body.is_empty(), "{head}");
+    let (head, _) = server.ask("DELETE /compute/kernel HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(head.starts_with("http/1.1 405"), "{head}");
+    // Two requests of one connection.
+    let (_, both) = server.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n");
+    assert!(String::from_utf8_lossy(&both).contains("HTTP/1.0 200 OK"), "{}", String::from_utf8_lossy(&both));
+    // A build that takes the place of another has another tag, at once.
+    space.write("out/.builds/compute/ba9876543210/kernel", "another kernel");
+    std::fs::remove_file(space.path().join("out/compute")).unwrap();
+    symlink(".builds/compute/ba9876543210", space.path().join("out/compute")).unwrap();
+    let (head, body) = server.get("/compute/kernel", &format!("If-None-Match: \"{digest}\"\r\n"));
+    assert!(head.starts_with("http/1.1 200") && body == b"another kernel", "{head}");
+    let (_, metrics) = server.get("/metrics", "");
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(metrics.contains("imgbuild_answers_total{class=\"4xx\"} 2"), "{metrics}");
+}
+
+#[test]
+fn nothing_outside_of_the_directory_is_served() {
+    let space = Space::new();
+    published(&space);
+    space.write("secret", "secret");
+    space.write("out/.imgbuild/secret", "secret");
+    space.write("out/compute/.lock", "secret");
+    symlink("../../secret", space.path().join("out/compute/up")).unwrap();
+    symlink(space.path().join("secret"), space.path().join("out/absolute")).unwrap();
+    symlink("/proc/self/environ", space.path().join("out/environ")).unwrap();
+    symlink("compute/kernel", space.path().join("out/within")).unwrap();
+    let fifo = space.path().join("out/fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let server = serving(&space.path().join("out"), &[]);
+    for path in [
+        "/../secret",
+        "/%2e%2e/secret",
+        "/..%2fsecret",
+        "/compute/../../secret",
+        "//../secret",
+        "/compute/up",
+        "/absolute",
+        "/environ",
+        "/fifo",
+        "/.imgbuild/secret",
+        "/compute/.lock",
+        "/compute/",
+        "/compute",
+        "/compute/%00",
+        "/compute/kernel%00.txt",
+        "/\\..\\secret",
+    ] {
+        let (head, body) = server.get(path, "");
+        assert!(head.starts_with("http/1.1 404"), "{path}: {head}");
+        assert!(!String::from_utf8_lossy(&body).contains("secret"), "{path}");
+    }
+    let (head, body) = server.get("/within", "");
+    assert!(head.starts_with("http/1.1 200") && body == b"a kernel of some bytes", "{head}");
+    // An absolute address, as proxies send it.
+    let (head, _) = server.get("http://x/compute/kernel", "");
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    // No request of bytes that are none ends the server.
+    for bytes in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\u{16}\u{3}\u{1}\u{2}"] {
+        let mut stream = server.connect();
+        stream.write_all(bytes.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    let huge = format!("X: {}\r\n", "a".repeat(100_000));
+    assert!(!server.get("/compute/kernel", &huge).0.starts_with("http/1.1 200"));
+    let many: String = (0..200).map(|at| format!("X{at}: 1\r\n")).collect();
+    assert!(!server.get("/compute/kernel", &many).0.starts_with("http/1.1 200"));
+    assert!(server.get("/compute/kernel", "").0.starts_with("http/1.1 200"));
+}
+
+#[test]
+fn what_cannot_be_served_is_said_before_anything_is() {
+    let space = Space::new();
+    published(&space);
+    let fails = |words: &[&str], code: i32, told: &[&str]| {
+        let output = command(words).current_dir(space.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        for words in told {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    };
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    fails(&["--listen", &format!("127.0.0.1:{port}")], 3, &["serve::listen", &format!("sport = :{port}")]);
+    fails(&["--listen", "203.0.113.7:8080"], 3, &["serve::listen", "ip address"]);
+    let free = ["--listen", "127.0.0.1:0"];
+    let with = |more: &[&'static str]| -> Vec<&str> { free.iter().copied().chain(more.iter().copied()).collect() };
+    fails(&with(&["--root", "nowhere"]), 1, &["serve::root", "imgbuild build"]);
+    fails(&with(&["--user", "no-such-account"]), 1, &["serve::user", "no such account"]);
+    fails(&with(&["--tls-certificate", "a.pem"]), 64, &["--tls-key"]);
+    fails(&with(&["--tls-certificate", "a.pem", "--tls-key", "a.key"]), 1, &["serve::tls", "a.pem", "cannot be read"]);
+    certificate(&space, "a", 10);
+    certificate(&space, "b", 10);
+    certificate(&space, "old", -1);
+    fails(&with(&["--tls-certificate", "old.pem", "--tls-key", "old.key"]), 1, &["serve::tls", "expired at", "SIGHUP"]);
+    fails(
+        &with(&["--tls-certificate", "a.pem", "--tls-key", "b.key"]),
+        1,
+        &["is `b.key` the key of that certificate?"],
+    );
+    fails(&with(&["--tls-certificate", "a.key", "--tls-key", "a.key"]), 1, &["has no certificate"]);
+}
+
+/// A certificate for some days from now, `NAME.pem`, with its key, `NAME.key`.
+fn certificate(space: &Space, name: &str, days: i64) {
+    let file = |end: &str| space.path().join(format!("{name}.{end}")).to_str().unwrap().to_owned();
+    let mut command = Command::new("faketime");
+    // Of a time at which it is valid.
+    command.arg(if days < 0 { "-10d" } else { "-0d" });
+    command.args(["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj"]);
+    command.args([
+        &format!("/CN={name}"),
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-days",
+        &(days.max(1)).to_string(),
+    ]);
+    command.args(["-keyout", &file("key"), "-out", &file("pem")]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_new_certificate_is_taken_and_no_download_ends_for_it() {
+    let space = Space::new();
+    published(&space);
+    let big = vec![7u8; 24 << 20];
+    std::fs::write(space.path().join("out/big"), &big).unwrap();
+    certificate(&space, "one", 10);
+    let path = |name: &str| space.path().join(name).to_str().unwrap().to_owned();
+    let (pem, key) = (path("one.pem"), path("one.key"));
+    let server = serving(&space.path().join("out"), &["--tls-certificate", &pem, "--tls-key", &key]);
+    assert!(server.line.contains("https://"), "{}", server.line);
+    let client = |authority: &str| {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-quiet", "-verify_return_error", "-CAfile", authority, "-connect"]);
+        command.arg(server.address.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let ask = |child: &mut Child, path: &str| {
+        write!(child.stdin.as_mut().unwrap(), "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    };
+    let mut download = client(&pem);
+    ask(&mut download, "/big");
+    let mut received = vec![0; 1000];
+    download.stdout.as_mut().unwrap().read_exact(&mut received).unwrap();
+    // Another certificate takes the place of the first.
+    certificate(&space, "two", 10);
+    for end in ["pem", "key"] {
+        std::fs::rename(path(&format!("two.{end}")), path(&format!("one.{end}"))).unwrap();
+    }
+    server.signal("HUP");
+    let began = Instant::now();
+    loop {
+        let mut child = client(&pem);
+        ask(&mut child, "/healthz");
+        let mut text = String::new();
+        child.stdout.as_mut().unwrap().read_to_string(&mut text).unwrap();
+        let _ = child.wait();
+        if text.contains("200 OK") {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "the new certificate is not used");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    download.stdout.as_mut().unwrap().read_to_end(&mut received).unwrap();
+    let _ = download.wait();
+    assert_eq!(split(received).1, big);
+}
+
+#[test]
+fn a_client_that_is_slow_or_many_takes_nothing_from_others() {
+    let space = Space::new();
+    published(&space);
+    std::fs::write(space.path().join("out/big"), vec![7u8; 32 << 20]).unwrap();
+    let server = serving(&space.path().join("out"), &["--per-client", "2000", "--streams", "1"]);
+    // Headers that come byte by byte.
+    let began = Instant::now();
+    let mut slow = server.connect();
+    let dripping = std::thread::spawn(move || {
+        for byte in b"GET /compute/kernel HTTP/1.1\r\nX: ".iter().chain([b'x'; 10_000].iter()) {
+            if slow.write_all(&[*byte]).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        began.elapsed()
+    });
+    // 2,000 of one client, and one of another.
+    let idle: Vec<TcpStream> = (0..2500).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    let mut other = from(Ipv4Addr::new(127, 0, 0, 2), server.address);
+    other.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    other.read_to_string(&mut text).unwrap();
+    let refused = text.lines().find_map(|line| line.strip_prefix("imgbuild_connections_refused_total ")).unwrap();
+    assert!(refused.parse::<u64>().unwrap() >= 400, "{text}");
+    assert!(server.memory() < 200 << 20, "{}", server.memory());
+    drop(idle);
+    // A client that takes nothing of its image, and one that comes later.
+    let mut stalled = server.connect();
+    stalled.write_all(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    stalled.read_exact(&mut [0; 100]).unwrap();
+    let (head, _) = server.get("/big", "");
+    assert!(head.starts_with("http/1.1 503"), "{head}");
+    let wait: u64 = header(&head, "retry-after").unwrap().parse().unwrap();
+    assert!((2..=10).contains(&wait));
+    assert!(server.get("/compute/kernel", "").0.starts_with("http/1.1 200"), "small files are always sent");
+    drop(stalled);
+    let took = dripping.join().unwrap();
+    assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+/// A connection from another address of the loopback interface.
+fn from(address: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::new(IpAddr::V4(address), 0)).unwrap();
+    connect(&socket, &to).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+#[test]
+fn the_service_manager_hands_over_sockets_and_downloads_are_finished_at_the_end() {
+    let space = Space::new();
+    published(&space);
+    let big: Vec<u8> = (0..24u32 << 20).map(|at| (at >> 10) as u8).collect();
+    std::fs::write(space.path().join("out/big"), &big).unwrap();
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let notified = std::os::unix::net::UnixDatagram::bind(space.path().join("notify")).unwrap();
+    let mut command = Command::new("sh");
+    // The socket is descriptor 3, and the variable names the process that is to have it.
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec \"$@\"";
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_imgbuild"), "serve", "--root"]).arg(space.path().join("out"));
+    command.stdin(std::os::fd::OwnedFd::from(listener)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("NOTIFY_SOCKET", space.path().join("notify"));
+    let mut server = started(command);
+    let mut said = [0; 100];
+    let length = notified.recv(&mut said).unwrap();
+    assert!(said[..length].starts_with(b"READY=1"));
+    let mut download = server.connect();
+    download.write_all(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut received = vec![0; 1000];
+    download.read_exact(&mut received).unwrap();
+    server.signal("TERM");
+    let began = Instant::now();
+    download.read_to_end(&mut received).unwrap();
+    assert_eq!(split(received).1, big);
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(25), "it waited for nothing");
+}
