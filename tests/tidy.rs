@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// What each room may import; ARCHITECTURE.md has the same table with the reasons.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("digest", &[]),
+    ("beside", &[]),
     ("source", &[]),
     ("failure", &[]),
     ("fault", &[]),
@@ -30,16 +31,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "stage",
         &[
             "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "failure", "fault",
-            "format", "name", "witness",
+            "format", "name", "witness", "beside",
         ],
     ),
-    ("site", &["recipe", "xcat", "source", "archive", "digest", "distro", "name", "store"]),
+    ("site", &["recipe", "xcat", "source", "archive", "digest", "distro", "name", "store", "beside"]),
     ("boot", &[]),
     (
         "cli",
         &[
             "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot",
-            "site", "nodes", "failure", "fault", "format", "git", "name", "witness",
+            "site", "nodes", "serve", "failure", "fault", "format", "git", "name", "witness", "beside",
         ],
     ),
 ];

@@ -11,5 +11,3 @@ pub mod media;
 pub mod osimage;
 pub mod rootimg;
 pub mod workspace;
-
-mod confine;

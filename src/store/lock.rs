@@ -17,12 +17,18 @@ impl FileLock {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|source| StoreError::io("make the directory", parent, source))?;
         }
-        File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(|source| StoreError::io("open the lock", path, source))
+        // Others may write beside a name that was given: a link there is not followed, and nobody waits for a pipe.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(
+            File::options().create(true).truncate(false).write(true),
+            flags.bits().cast_signed(),
+        )
+        .open(path)
+        .map_err(|source| match source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+            true => std::io::Error::other("it is a link, which is not followed: remove it"),
+            false => source,
+        })
+        .map_err(|source| StoreError::io("open the lock", path, source))
     }
 
     /// Takes the lock, waiting for it.

@@ -311,3 +311,97 @@ fn a_server_that_is_not_there_and_an_address_that_is_none() {
     assert_eq!(ran.code, 1, "{}", ran.err);
     assert!(ran.err.contains("is a file") && !ran.err.contains("╰─▶"), "{}", ran.err);
 }
+
+#[test]
+fn what_another_user_put_beside_the_directory_is_not_written_through() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let (origin, to) = (at("origin"), at("copies/compute"));
+    publish(&origin, &frames(b"ab"));
+    let server = Server::of(&origin);
+    std::fs::write(at("victim"), "precious").unwrap();
+    let half = at("copies/.compute.fetching");
+    std::fs::create_dir_all(&half).unwrap();
+    for name in ["kernel", "SHA256SUMS", "build.json", "rootimg.cpio.zst", "rootimg.cpio.zst.index"] {
+        std::os::unix::fs::symlink(at("victim"), half.join(name)).unwrap();
+    }
+    std::fs::hard_link(at("victim"), half.join("initrd-stateless")).unwrap();
+    fetch(&server.url, &to, &[]).good();
+    assert_eq!(std::fs::read(at("victim")).unwrap(), b"precious");
+    assert!(files(&to) == files(&origin) && to.join("kernel").symlink_metadata().unwrap().is_file());
+    // The half itself is a link; the lock is one.
+    publish(&origin, &frames(b"abc"));
+    let before = files(&to);
+    std::fs::create_dir(at("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(at("elsewhere"), &half).unwrap();
+    let ran = fetch(&server.url, &to, &[]);
+    assert!(ran.code == 1 && ran.err.contains("is a link"), "{} {}", ran.code, ran.err);
+    assert!(files(&to) == before && files(&at("elsewhere")).is_empty());
+    std::fs::remove_file(&half).unwrap();
+    std::fs::remove_file(at("copies/.compute.lock")).unwrap();
+    std::os::unix::fs::symlink(at("created"), at("copies/.compute.lock")).unwrap();
+    let ran = fetch(&server.url, &to, &[]);
+    assert!(ran.code == 3 && ran.err.contains("is a link"), "{} {}", ran.code, ran.err);
+    assert!(files(&to) == before && !at("created").exists());
+    std::fs::remove_file(at("copies/.compute.lock")).unwrap();
+    // Of another user: only root can make one.
+    if rustix::process::geteuid().is_root() {
+        std::fs::create_dir(&half).unwrap();
+        std::os::unix::fs::chown(&half, Some(1234), Some(1234)).unwrap();
+        let ran = fetch(&server.url, &to, &[]);
+        assert!(ran.code == 1 && ran.err.contains("another user"), "{} {}", ran.code, ran.err);
+        assert_eq!(files(&to), before);
+        std::fs::remove_dir(&half).unwrap();
+        // A file of another user does not get into the new directory by a second name.
+        std::os::unix::fs::chown(to.join("kernel"), Some(1234), Some(1234)).unwrap();
+        fetch(&server.url, &to, &[]).good();
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(to.join("kernel")).unwrap()), 0);
+    }
+    fetch(&server.url, &to, &[]).good();
+    assert_eq!(files(&to), files(&origin));
+}
+
+#[test]
+fn sizes_and_names_of_a_server_that_lies_are_refused_by_what_they_are() {
+    let place = tempfile::tempdir().unwrap();
+    let (origin, to) = (place.path().join("origin"), place.path().join("copy"));
+    let server = Server::of(&origin);
+    let build = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut build: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(origin.join("build.json")).unwrap()).unwrap();
+        change(&mut build);
+        std::fs::write(origin.join("build.json"), build.to_string()).unwrap();
+    };
+    let refused = |words: &str| {
+        for command in [&["fetch", &server.url, to.to_str().unwrap()][..], &["delta", &server.url, &server.url]] {
+            let ran: Ran = imgbuild().args(command).output().unwrap().into();
+            let text: String = ran.err.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(ran.code == 1 && text.contains(words) && !text.contains("memory"), "{}: {text}", ran.code);
+            assert!(!(ran.out + &ran.err).contains('\u{202e}') && !to.exists());
+        }
+    };
+    // An index of a frame more than the image has, by its own digest.
+    for size in [1u64 << 45, 1 << 62] {
+        publish(&origin, &frames(b"a"));
+        let index = serde_json::json!({"size": size + 100_000, "frames": [
+            {"offset": 0, "size": 100_000, "sha256": "0".repeat(64)},
+            {"offset": 100_000, "size": size, "sha256": "1".repeat(64)}]});
+        std::fs::write(origin.join("rootimg.cpio.zst.index"), index.to_string()).unwrap();
+        build(&|build| {
+            let all = build["artefacts"].as_array_mut().unwrap();
+            let own = all.iter_mut().find(|one| one["name"] == "rootimg.cpio.zst.index").unwrap();
+            own["size"] = index.to_string().len().into();
+            own["sha256"] = Sha256::of(index.to_string().as_bytes()).to_string().into();
+        });
+        refused("build.json says that `rootimg.cpio.zst` has 100000");
+    }
+    for name in ["ker\nnel", "ker\u{202e}nel", "ker\u{1b}[2Jnel"] {
+        publish(&origin, &frames(b"a"));
+        build(&|build| build["artefacts"][0]["name"] = name.into());
+        refused("names an artefact");
+    }
+    publish(&origin, &frames(b"a"));
+    build(&|build| build["artefacts"][0]["size"] = (1u64 << 62).into());
+    let ran = fetch(&server.url, &to, &[]);
+    assert!(ran.code == 1 && ran.err.contains("can hold") && !to.exists(), "{} {}", ran.code, ran.err);
+}

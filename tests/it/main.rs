@@ -23,6 +23,7 @@ mod files;
 mod first_day;
 mod formats;
 mod history;
+mod hostile;
 mod invalid;
 mod kdl;
 mod memo_workspace;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::beside;
 use crate::recipe::{
     Change, Edit, Editable, FieldPath, KDL_RECIPE_FILE, RECIPE_FILE, Step, WORKSPACE_FILE, document_in, recipe_file,
 };
-use crate::site::confine;
 use crate::site::definitions::{Places, Site};
 use crate::site::workspace::{ImportReport, ImportRequest, ImportState, import, write_whole};
 use crate::source::{Finding, Severity, SourceFile};
@@ -174,7 +174,7 @@ fn files_of(images: &[Image], below: &Path, request: &BundleImport) -> Result<BT
         if to.symlink_metadata().is_ok() && !same(&from, &to) && !request.force {
             return Err(BundleError::Taken { what: format!("`{}`", to.display()) });
         }
-        let check = || confine::check(below.parent().unwrap_or(below), &to);
+        let check = || beside::check(below.parent().unwrap_or(below), &to);
         check().map_err(|error| BundleError::Io { path: to.clone(), error })?;
         if let Some(first) = files.get(&to).filter(|first| !same(first, &from)) {
             let problem = format!("`{}` and `{}` of it go to the same place", base_of(first), base_of(&from));
@@ -314,7 +314,7 @@ fn same(one: &Path, other: &Path) -> bool {
 /// Brings a file to its place below a folder; what was there is kept beside it. The bundle's own copy stays, as it may go to two
 /// places.
 fn put(from: &Path, to: &Path, root: &Path) -> std::io::Result<()> {
-    confine::make_folders(root, to)?;
+    beside::make_folders(root, to)?;
     if to.symlink_metadata().is_ok() {
         if same(from, to) {
             return Ok(());
@@ -372,7 +372,7 @@ fn own_recipe(image: &Image, into: &Path) -> std::io::Result<Option<&'static str
     }
     for path in &image.paths {
         // A folder in which nothing is yet is there too.
-        confine::make_folders(into, &into.join("site").join(path.trim_start_matches('/')).join("any"))?;
+        beside::make_folders(into, &into.join("site").join(path.trim_start_matches('/')).join("any"))?;
     }
     map_paths(&directory, &image.paths)?;
     Ok(None)

@@ -20,11 +20,11 @@ pub use left_out::{Rules, Why};
 pub use report::CaptureReport;
 pub use source::Source;
 
+use crate::beside;
 use crate::distro::installed;
 use crate::distro::rpm::Evr;
 use crate::recipe::{RECIPE_FILE, is_image_name};
 use crate::site::bundle::sha256_of;
-use crate::site::confine;
 use crate::site::workspace::{Wanted as WantedRules, with_wanted, write_whole};
 
 use census::Census;
@@ -144,6 +144,9 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     let directory = request.overlay_for.clone().unwrap_or_else(|| into.join("images").join(&request.name));
     // Of an overlay alone the recipe is there, and stays.
     let taken = if request.overlay_for.is_some() { directory.join(text::LIST) } else { directory.clone() };
+    if request.overlay_for.is_none() {
+        crate::beside::check(&into, &directory.join("any")).map_err(io(&directory))?;
+    }
     if taken.symlink_metadata().is_ok() && !request.force && !request.dry_run {
         return Err(CaptureError::There { path: taken });
     }
@@ -261,7 +264,7 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     }
     for (name, bytes) in &files {
         let path = made.path().join(name);
-        confine::make_folders(made.path(), &path).map_err(io(&path))?;
+        beside::make_folders(made.path(), &path).map_err(io(&path))?;
         write_whole(&path, bytes).map_err(io(&path))?;
         if name == text::SCRIPT || name == text::HASH {
             let mode = if name == text::SCRIPT { 0o755 } else { 0o600 };
@@ -313,7 +316,7 @@ fn place(made: &Path, directory: &Path, files: &[String]) -> Result<(), CaptureE
     }
     for name in files {
         let to = directory.join(name);
-        confine::make_folders(directory, &to).map_err(io(&to))?;
+        beside::make_folders(directory, &to).map_err(io(&to))?;
         if to.symlink_metadata().is_ok() {
             std::fs::rename(&to, original(&to)).map_err(io(&to))?;
         }

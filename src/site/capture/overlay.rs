@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::archive::{Listed, write_tar_entry, write_tar_trailer};
+use crate::beside;
 use crate::digest::Digest;
-use crate::site::confine;
 use crate::store::{Entry, Kind};
 
 use super::CaptureError;
@@ -106,7 +106,7 @@ pub fn write(
             content.read_to_end(&mut module)?;
             for file in files {
                 let to = directory.join(file);
-                confine::make_folders(directory, &to)?;
+                beside::make_folders(directory, &to)?;
                 std::fs::write(&to, &module)?;
             }
         }

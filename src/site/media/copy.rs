@@ -9,7 +9,7 @@ use super::identify::{Medium, identify};
 use super::recipes;
 use super::source::{Found, Source};
 use super::{Family, ImportedMedium, MediaError, MediaReport};
-use crate::site::confine;
+use crate::beside;
 use crate::xcat::definitions::is_word;
 
 /// Version of what `import media --json` prints.
@@ -67,6 +67,20 @@ pub fn import_media(request: &MediaImport, told: &mut Told<'_>) -> Result<MediaR
         let (source, medium, size) = look(path, request)?;
         bytes += size;
         known.push((path, source, medium));
+    }
+    // What lies in the workspace stays there; a link that the command line names is followed.
+    let linked = |path: &Path| {
+        let checked = crate::beside::check(&into, path);
+        checked.map_err(|error| MediaError::Linked { path: path.to_owned(), problem: error.to_string() })
+    };
+    for (.., medium) in &known {
+        if request.repository.is_none() && request.destination.is_none() {
+            linked(&repository_of(request, &root, medium).join("any"))?;
+        }
+        for profile in ["compute", "service"].iter().filter(|_| !request.only_repository) {
+            let name = recipes::image_name(medium, profile);
+            linked(&into.join("images").join(name).join("any"))?;
+        }
     }
     if !request.dry_run {
         room(&root, bytes)?;
@@ -217,7 +231,7 @@ fn bring(
             return Err(format!("it holds `{}`", below.escape_debug()));
         }
         let to = place.join(below);
-        if let Err(error) = confine::check(&place, &to) {
+        if let Err(error) = beside::check(&place, &to) {
             return Err(format!("`{}`: {error}", below.escape_debug()));
         }
         match found {
@@ -315,7 +329,7 @@ fn make_link(place: &Path, below: &str, aim: &str, notes: &mut Vec<String>) -> s
     if to.symlink_metadata().is_ok() {
         return Ok(());
     }
-    if aim.starts_with('/') || aim.is_empty() || confine::make_folders(place, &to).is_err() {
+    if aim.starts_with('/') || aim.is_empty() || beside::make_folders(place, &to).is_err() {
         notes.push(format!("the link `{below}` leads out of the medium, to `{}`: left out", aim.escape_debug()));
         return Ok(());
     }
@@ -349,7 +363,7 @@ fn wrong_sum(place: &Path, is_brought: &dyn Fn(&str) -> bool) -> Option<(String,
     }
     sums.into_iter().find(|(path, sum)| {
         let file = place.join(path);
-        let is_plain = confine::check(place, &file).is_ok() && file.symlink_metadata().is_ok_and(|one| one.is_file());
+        let is_plain = beside::check(place, &file).is_ok() && file.symlink_metadata().is_ok_and(|one| one.is_file());
         let differs = || crate::site::bundle::sha256_of(&file).is_some_and(|found| !found.eq_ignore_ascii_case(sum));
         is_plain && is_brought(path) && differs()
     })

@@ -101,6 +101,17 @@ pub enum MediaError {
         /// Bytes that are needed, in millions.
         needed: u64,
     },
+    /// A folder of the workspace is a link.
+    #[error("`{path}` cannot be written: {problem}; nothing was written")]
+    #[diagnostic(help(
+        "replace the link by a folder; for a repository elsewhere name its directory with --repository"
+    ))]
+    Linked {
+        /// The folder.
+        path: PathBuf,
+        /// Which one is a link.
+        problem: String,
+    },
     /// A file cannot be read or written.
     #[error("`{path}`: {error}")]
     Io {

@@ -87,6 +87,11 @@ fn repository_text(medium: &Medium, repository: &Path, release: &Release) -> Res
     Ok(format!("[[repo]]\n{uri}suites = [{}]\ncomponents = [{}]\n{trusted}", quoted(suite), list.join(", ")))
 }
 
+/// Name of a medium's image.
+pub fn image_name(medium: &Medium, profile: &str) -> String {
+    format!("{}-{}-netboot-{profile}", medium.name, medium.arch)
+}
+
 /// Writes the recipes of a medium; those that are there stay.
 pub fn write(
     medium: &Medium,
@@ -121,7 +126,7 @@ pub fn write(
         wanted.allow.insert(format!("{}/**", repository.display()));
     }
     for profile in ["compute", "service"] {
-        let name = format!("{}-{}-netboot-{profile}", medium.name, medium.arch);
+        let name = image_name(medium, profile);
         let directory = into.join("images").join(&name);
         let shown = format!("images/{name}/{RECIPE_FILE}");
         if directory.exists() {

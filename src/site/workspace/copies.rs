@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::beside;
 use crate::digest::Digest;
-use crate::site::confine;
 use crate::site::definitions::Places;
 
 use super::ImportError;
@@ -118,7 +118,7 @@ pub fn copy(copies: &Copies, into: &Path, dry_run: bool) -> Result<Copied, Impor
         if dry_run {
             continue;
         }
-        confine::check(into, &target).map_err(|error| unwritable(&target, error))?;
+        beside::check(into, &target).map_err(|error| unwritable(&target, error))?;
         put(&target, &bytes, here).map_err(|error| unwritable(&target, error))?;
         known.insert(name, theirs);
     }

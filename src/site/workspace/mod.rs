@@ -48,6 +48,15 @@ pub enum ImportError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A folder of the workspace is a link.
+    #[error("`{path}` cannot be written: {problem}; nothing was written")]
+    #[diagnostic(help("replace the link by a folder, or import into another directory"))]
+    Linked {
+        /// The file.
+        path: PathBuf,
+        /// Which folder it is.
+        problem: String,
+    },
     /// A file cannot be written.
     #[error("`{path}` cannot be written: {error}")]
     #[diagnostic(help("images that are reported as written are whole; run the import again when this is mended"))]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::beside;
 use crate::recipe::{RECIPE_FILE, WORKSPACE_FILE, has_recipe, plain, recipe_file};
 use crate::site::definitions::Site;
 use crate::site::osimage::{Mapped, Mapping, Record, STANZA_FILE, Verdict, map, recipe_text};
@@ -42,8 +43,16 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
     }
     let into = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
     let into = plain(&into);
+    // Folders that lead out of the workspace are refused before anything is written.
+    for folder in [IMAGES, copies::FOLDER].map(|name| into.join(name).join("any")) {
+        beside::check(&into, &folder)
+            .map_err(|error| ImportError::Linked { path: folder.clone(), problem: error.to_string() })?;
+    }
     let mut planned = Vec::new();
     for definition in site.osimages.values() {
+        let path = into.join(IMAGES).join(&definition.name).join(RECIPE_FILE);
+        beside::check(&into, &path)
+            .map_err(|error| ImportError::Linked { path: path.clone(), problem: error.to_string() })?;
         planned.push(plan_one(definition, site, &into)?);
     }
     let mut all = Reads::default();

@@ -26,6 +26,12 @@ pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<us
         let help = "name an empty or a new directory".to_owned();
         return Err(DistroError::NoSource { problem, help }.into());
     }
+    // Files are written and removed below it: never through a link to another place.
+    if let Some(link) = crate::beside::first_link(directory) {
+        let problem = format!("`{}` is a link, and `imgbuild vendor` makes none", link.display());
+        let help = "remove the link, or name an empty or a new directory".to_owned();
+        return Err(DistroError::NoSource { problem, help }.into());
+    }
     std::fs::create_dir_all(directory).map_err(said(directory))?;
     let fetcher = builder.fetcher()?;
     let supply = builder.supply(&fetcher);

@@ -2,6 +2,7 @@
 
 use super::fetch::exit;
 use crate::cli::Exit;
+use crate::cli::output::harmless::one_line;
 use crate::cli::output::render;
 use crate::distro::Fetcher;
 use crate::stage::delta;
@@ -51,9 +52,14 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             0 => String::new(),
             all => format!("  {} of {all} frames", file.frames_moved),
         };
-        text.push_str(&format!("{:>9.1} of {:>9.1} MB  {}{frames}\n", mega(file.moved), mega(file.size), file.name));
+        text.push_str(&format!(
+            "{:>9.1} of {:>9.1} MB  {}{frames}\n",
+            mega(file.moved),
+            mega(file.size),
+            one_line(&file.name)
+        ));
     }
     text.push_str(&format!("{:>9.1} of {:>9.1} MB would move\n", mega(delta.moved), mega(delta.size)));
-    render::print_as_is(&text);
+    render::print(&text);
     Exit::Done
 }

@@ -41,6 +41,7 @@ pub fn exit(error: &FetchError) -> Exit {
         FetchError::Server(_)
         | FetchError::NotThere { .. }
         | FetchError::AFile { .. }
+        | FetchError::Planted { .. }
         | FetchError::NotAnImage { .. }
         | FetchError::Digest { .. }
         | FetchError::Foreign { .. } => Exit::Input,

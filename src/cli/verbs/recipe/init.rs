@@ -388,7 +388,8 @@ fn is_its_own(directory: &Path, name: &str) -> bool {
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    if path.exists() {
+    // A link that leads nowhere is there too: nothing is written through it.
+    if path.symlink_metadata().is_ok() {
         return Ok(());
     }
     if let Some(parent) = path.parent() {

@@ -123,7 +123,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
 
 fn exit(error: &ImportError) -> Exit {
     match error {
-        ImportError::Nothing | ImportError::Unreadable { .. } => Exit::Input,
+        ImportError::Nothing | ImportError::Unreadable { .. } | ImportError::Linked { .. } => Exit::Input,
         ImportError::Unwritable { .. } => Exit::Machine,
     }
 }

@@ -59,7 +59,7 @@ fn install(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (St
         std::os::unix::fs::symlink(&program, &link).map_err(failed)?;
     }
     let note = directory.join(WORKSPACE_NOTE);
-    std::fs::write(&note, format!("{}\n", workspace.display()))
+    crate::distro::write_file(&note, format!("{}\n", workspace.display()).as_bytes())
         .map_err(machine(format!("cannot write `{}`", note.display())))?;
     let names: Vec<&str> = Name::ALL.iter().map(|name| name.name()).collect();
     render::say(&format!("{} in {}, for the workspace {}", names.join(", "), directory.display(), workspace.display()));

@@ -57,7 +57,9 @@ fn described(url: &str, fetcher: &Fetcher) -> Result<Described, FetchError> {
             let (file, url) = (artefact.name.clone(), url.to_owned());
             return Err(FetchError::Digest { file, url, expected: artefact.sha256, found });
         }
-        let index = Index::read(&text).map_err(|problem| FetchError::NotAnImage { url: place, problem })?;
+        let own = info.artefacts.iter().find(|other| other.name == image);
+        let index = own.map_or_else(|| Index::read(&text), |own| Index::of(&text, own));
+        let index = index.map_err(|problem| FetchError::NotAnImage { url: place, problem })?;
         indices.insert(image.to_owned(), index);
     }
     Ok(Described { info, indices })

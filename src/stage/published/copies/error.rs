@@ -60,6 +60,13 @@ pub enum FetchError {
         help("give a directory of its own for the image, empty or not there yet; nothing was changed")
     )]
     Foreign { directory: PathBuf, file: String },
+    /// Something that is not ours has the name of the half that is made.
+    #[error("cannot use `{}`: {problem}", path.display())]
+    #[diagnostic(
+        code(fetch::planted),
+        help("the new files are collected there; remove it, and give a directory whose parent only you can write to")
+    )]
+    Planted { path: PathBuf, problem: String },
     /// This machine could not keep what came.
     #[error("cannot {intent} `{}`: {source}", path.display())]
     #[diagnostic(
@@ -88,4 +95,15 @@ impl From<DistroError> for FetchError {
 pub(super) fn keeping(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FetchError + use<> {
     let path = path.to_owned();
     move |source| FetchError::Keep { intent, path, source }
+}
+
+/// The same of what may have been put there by another user.
+pub(super) fn planted(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FetchError + use<> {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        std::io::ErrorKind::InvalidInput if source.get_ref().is_some() => {
+            FetchError::Planted { path, problem: source.to_string() }
+        }
+        _ => FetchError::Keep { intent, path, source },
+    }
 }

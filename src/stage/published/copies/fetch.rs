@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use rayon::prelude::*;
 
-use super::error::{FetchError, keeping};
+use super::error::{FetchError, keeping, planted};
 use super::origin::{BUILD, Index, TEXT_LIMIT, build_info};
 use super::transfer::{Brought, Known, Transfer};
+use crate::beside::Beside;
 use crate::digest::Sha256;
 use crate::distro::{Fetcher, Progress};
 use crate::stage::published::artefacts::{Artefact, BuildInfo, SUMS, sha256_of, sums};
@@ -53,16 +55,23 @@ pub fn fetch(
     if std::fs::read(here.join(BUILD)).is_ok_and(|known| known == text) && is_whole(here, &info) {
         return Ok(Brought { size, unchanged: true, ..Brought::default() });
     }
+    // A size that the whole file system could not hold is a lie, or does not belong here.
+    if let Ok(found) = rustix::fs::statvfs(parent)
+        && size > found.f_blocks.saturating_mul(found.f_frsize)
+    {
+        let problem =
+            format!("has files of {size} bytes, more than the file system of `{}` can hold", parent.display());
+        return Err(FetchError::NotAnImage { url: url.to_owned(), problem });
+    }
     let aside = parent.join(format!(".{name}.fetching"));
-    std::fs::create_dir_all(&aside).map_err(keeping("make", &aside))?;
+    let aside = Beside::make(&aside).map_err(planted("make", &aside))?;
     // What an earlier run left, of another image perhaps: only names of this one stay.
-    for entry in std::fs::read_dir(&aside).map_err(keeping("read", &aside))?.flatten() {
-        if !info.artefacts.iter().any(|artefact| entry.file_name() == *artefact.name) {
-            let _ = std::fs::remove_file(entry.path());
+    for name in aside.names().map_err(keeping("read", aside.path()))? {
+        if !info.artefacts.iter().any(|artefact| name == artefact.name) {
+            aside.remove(&name).map_err(keeping("remove", &aside.join(&name)))?;
         }
     }
-    let copy =
-        Transfer { url, fetcher, progress, here, aside: aside.clone(), moved: AtomicU64::new(text.len() as u64) };
+    let copy = Transfer { url, fetcher, progress, here, aside: &aside, moved: AtomicU64::new(text.len() as u64) };
     let mut brought = Brought { size, ..Brought::default() };
     let mut known = HashMap::new();
     for name in before.iter().filter(|name| name.ends_with(".index")) {
@@ -85,12 +94,12 @@ pub fn fetch(
     }
     let write = |name: &str, bytes: &[u8]| {
         let path = aside.join(name);
-        std::fs::write(&path, bytes).map_err(keeping("write", &path))
+        aside.remove(name).and_then(|()| aside.file(name)?.write_all(bytes)).map_err(planted("write", &path))
     };
     write(SUMS, sums(&info.artefacts).as_bytes())?;
     write(BUILD, &text)?;
-    swap(&aside, here)?;
     brought.moved = copy.moved.into_inner();
+    swap(&aside, here)?;
     Ok(brought)
 }
 
@@ -128,11 +137,13 @@ fn is_whole(directory: &Path, info: &BuildInfo) -> bool {
 }
 
 /// Puts the new directory into the old one's place.
-fn swap(aside: &Path, here: &Path) -> Result<(), FetchError> {
-    for entry in std::fs::read_dir(aside).map_err(keeping("read", aside))?.flatten() {
-        File::open(entry.path()).and_then(|file| file.sync_all()).map_err(keeping("sync", &entry.path()))?;
+fn swap(aside: &Beside, here: &Path) -> Result<(), FetchError> {
+    aside.sync().map_err(planted("sync", aside.path()))?;
+    if !aside.is_in_place() {
+        let problem = "it was replaced while the image was fetched".to_owned();
+        return Err(FetchError::Planted { path: aside.path().to_owned(), problem });
     }
-    File::open(aside).and_then(|directory| directory.sync_all()).map_err(keeping("sync", aside))?;
+    let aside = aside.path();
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     if here.is_dir() {
         renameat_with(CWD, aside, CWD, here, RenameFlags::EXCHANGE)

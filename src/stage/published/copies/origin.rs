@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::error::FetchError;
 use crate::digest::Sha256;
 use crate::format::Version;
+use crate::name::shown;
 use crate::stage::published::artefacts::{Artefact, BUILD_FORMAT, BuildInfo, SUMS};
 
 /// Bytes of build.json, or of an index, at most: an index has about 300 bytes for each 4 MB of an image.
@@ -38,7 +39,24 @@ pub struct Frame {
 }
 
 impl Index {
-    /// Reads an index whose frames follow one another without gaps.
+    /// Reads the index of an image: its frames follow one another without gaps, and end where the image ends.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn of(text: &[u8], image: &Artefact) -> Result<Self, String> {
+        let index = Self::read(text)?;
+        match index.size == image.size {
+            true => Ok(index),
+            false => Err(format!(
+                "describes {} bytes, but {BUILD} says that `{}` has {}",
+                index.size,
+                shown(&image.name),
+                image.size
+            )),
+        }
+    }
+
+    /// The same of an image whose size is not known.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -75,7 +93,11 @@ pub fn build_info(url: &str, text: &[u8]) -> Result<BuildInfo, FetchError> {
     }
     let mut seen = BTreeSet::new();
     for Artefact { name, .. } in &info.artefacts {
-        let is_plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+        // What a terminal obeys, or what turns a text around, is in no name that `build` gives.
+        let is_odd = |character: char| {
+            character.is_control() || matches!(character, '/' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        let is_plain = !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && !name.contains(is_odd);
         if !is_plain || [BUILD, SUMS].contains(&name.as_str()) || !seen.insert(name) {
             return Err(refused(format!("names an artefact `{}`, which no image has", name.escape_default())));
         }

@@ -2,19 +2,22 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use super::error::{FetchError, keeping};
+use super::error::{FetchError, keeping, planted};
 use super::origin::{Frame, Index, digest_at};
+use crate::beside::Beside;
 use crate::digest::Sha256;
 use crate::distro::{Download, Fetcher, Progress};
 use crate::failure::start;
-use crate::stage::published::artefacts::{Artefact, sha256_of};
+use crate::stage::published::artefacts::Artefact;
+use crate::store::sha256_of;
 
 /// Bytes that one request asks for.
 const PART: u64 = 8 << 20;
@@ -56,7 +59,7 @@ pub struct Transfer<'a> {
     /// The directory as it is.
     pub here: &'a Path,
     /// Where the new one is made.
-    pub aside: PathBuf,
+    pub aside: &'a Beside,
     /// Bytes that came from the server.
     pub moved: AtomicU64,
 }
@@ -72,20 +75,21 @@ impl Transfer<'_> {
 
     /// Whether the new directory has a file, made now from the old one perhaps.
     fn has(&self, artefact: &Artefact) -> bool {
-        let to = self.aside.join(&artefact.name);
-        let is_it = |path: &Path| {
-            let as_large = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == artefact.size);
-            as_large && sha256_of(path).is_ok_and(|digest| digest == artefact.sha256)
+        let is_it = |file: std::io::Result<File>| {
+            let Ok(file) = file else { return false };
+            let as_large = file.metadata().is_ok_and(|found| found.is_file() && found.len() == artefact.size);
+            as_large && sha256_of(file).is_ok_and(|digest| digest == artefact.sha256)
         };
-        if is_it(&to) {
+        if is_it(self.aside.read(&artefact.name)) {
             return true;
         }
         let from = self.here.join(&artefact.name);
-        if !is_it(&from) {
+        if !is_it(File::open(&from)) {
             return false;
         }
-        let _ = std::fs::remove_file(&to);
-        std::fs::hard_link(&from, &to).is_ok()
+        // Compared once more by its new name: the old directory may belong to another user.
+        let linked = self.aside.remove(&artefact.name).and_then(|()| self.aside.link(&from, &artefact.name));
+        linked.is_ok() && is_it(self.aside.read(&artefact.name))
     }
 
     /// Brings a file without frames, part by part.
@@ -100,17 +104,22 @@ impl Transfer<'_> {
         if !self.parts(artefact, &file, &[(0, artefact.size)])? {
             return self.whole(artefact);
         }
-        let to = self.aside.join(&artefact.name);
-        let found = sha256_of(&to).map_err(keeping("read", &to))?;
+        self.compare(artefact)
+    }
+
+    /// Compares a file that came with what was announced.
+    fn compare(&self, artefact: &Artefact) -> Result<(), FetchError> {
+        let read = self.aside.read(&artefact.name).and_then(sha256_of);
+        let found = read.map_err(planted("read", &self.aside.join(&artefact.name)))?;
         match found == artefact.sha256 {
             true => Ok(()),
-            false => Err(self.refused(&to, self.wrong(&artefact.name, artefact.sha256, found))),
+            false => Err(self.refused(&artefact.name, self.wrong(&artefact.name, artefact.sha256, found))),
         }
     }
 
     /// Takes away what must not be taken for a part of an image by the next run.
-    fn refused(&self, to: &Path, error: FetchError) -> FetchError {
-        let _ = std::fs::remove_file(to);
+    fn refused(&self, name: &str, error: FetchError) -> FetchError {
+        let _ = self.aside.remove(name);
         error
     }
 
@@ -126,10 +135,11 @@ impl Transfer<'_> {
         brought: &mut Brought,
     ) -> Result<(), FetchError> {
         self.plain(index)?;
-        let text = self.aside.join(&index.name);
-        let text = std::fs::read(&text).map_err(keeping("read", &text))?;
+        let mut text = Vec::new();
+        let read = self.aside.read(&index.name).and_then(|mut file| file.read_to_end(&mut text));
+        read.map_err(planted("read", &self.aside.join(&index.name)))?;
         let refused = |problem| FetchError::NotAnImage { url: self.address(&index.name), problem };
-        let index = Index::read(&text).map_err(refused)?;
+        let index = Index::of(&text, artefact).map_err(refused)?;
         brought.frames += index.frames.len();
         if self.has(artefact) {
             return Ok(());
@@ -157,22 +167,14 @@ impl Transfer<'_> {
         if let Some(error) = wrong {
             return Err(error);
         }
-        let found = sha256_of(&to).map_err(keeping("read", &to))?;
-        match found == artefact.sha256 {
-            true => Ok(()),
-            false => Err(self.refused(&to, self.wrong(&artefact.name, artefact.sha256, found))),
-        }
+        self.compare(artefact)
     }
 
     /// The new file, as large as it will be; what an earlier run brought of it is there.
     fn own(&self, artefact: &Artefact) -> Result<File, FetchError> {
         let to = self.aside.join(&artefact.name);
-        // Not through a name that an earlier run gave to a file of the old image.
-        if std::fs::symlink_metadata(&to).is_ok_and(|found| std::os::unix::fs::MetadataExt::nlink(&found) > 1) {
-            std::fs::remove_file(&to).map_err(keeping("replace", &to))?;
-        }
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&to);
-        let file = file.map_err(keeping("write", &to))?;
+        // Never through a name that an earlier run gave to a file of the old image.
+        let file = self.aside.file(&artefact.name).map_err(planted("write", &to))?;
         file.set_len(artefact.size).map_err(keeping("write", &to))?;
         Ok(file)
     }
@@ -180,7 +182,7 @@ impl Transfer<'_> {
     /// Brings a file from a server that gives whole files only.
     fn whole(&self, artefact: &Artefact) -> Result<(), FetchError> {
         let destination = self.aside.join(&artefact.name);
-        std::fs::remove_file(&destination).map_err(keeping("replace", &destination))?;
+        self.aside.remove(&artefact.name).map_err(keeping("replace", &destination))?;
         let urls = vec![self.address(&artefact.name)];
         let download = Download { urls, size: artefact.size, sha256: artefact.sha256, destination };
         self.fetcher.fetch_all(&[download], self.progress)?;
@@ -191,17 +193,17 @@ impl Transfer<'_> {
     /// Brings ranges of a file, several at a time, to where they belong; no where the server gives whole files only.
     fn parts(&self, artefact: &Artefact, file: &File, ranges: &[(u64, u64)]) -> Result<bool, FetchError> {
         let to = self.aside.join(&artefact.name);
-        let pieces: Vec<(u64, u64)> = ranges
-            .iter()
-            .flat_map(|&(from, until)| {
-                let count = (until - from).div_ceil(PART);
-                (0..count).map(move |piece| (from + piece * PART, (from + (piece + 1) * PART).min(until)))
-            })
-            .collect();
-        let all: u64 = pieces.iter().map(|(from, until)| until - from).sum();
+        // Made one by one: how many there are is the server's word.
+        let pieces = ranges.iter().flat_map(|&(from, until)| {
+            let count = (until - from).div_ceil(PART);
+            (0..count).map(move |piece| (from + piece * PART, (from + (piece + 1) * PART).min(until)))
+        });
+        let count = ranges.iter().map(|(from, until)| (until - from).div_ceil(PART)).fold(0, u64::saturating_add);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let all: u64 = ranges.iter().map(|(from, until)| until - from).sum();
+        let pieces = Mutex::new(pieces);
         let url = self.address(&artefact.name);
         let done = Mutex::new((0, 0));
-        let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
         let failed: Mutex<Option<FetchError>> = Mutex::new(None);
         let without_ranges = AtomicBool::new(false);
@@ -215,13 +217,14 @@ impl Transfer<'_> {
             file.write_all_at(&bytes, from).map_err(keeping("write", &to))?;
             if let Ok(mut done) = done.lock() {
                 *done = (done.0 + 1, done.1 + (until - from));
-                self.progress.downloaded(done.0, pieces.len(), done.1, all);
+                self.progress.downloaded(done.0, count, done.1, all);
             }
             Ok(())
         };
         let work = || {
             while !stop.load(Ordering::Relaxed) {
-                let Some(&(from, until)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                let next = pieces.lock().ok().and_then(|mut pieces| pieces.next());
+                let Some((from, until)) = next else { break };
                 if let Err(error) = bring(from, until) {
                     stop.store(true, Ordering::Relaxed);
                     if let Ok(mut slot) = failed.lock() {
@@ -232,7 +235,7 @@ impl Transfer<'_> {
         };
         std::thread::scope(|scope| {
             // This thread is one of them: where no other can be had, there are fewer connections.
-            for _ in 1..CONNECTIONS.min(pieces.len()) {
+            for _ in 1..CONNECTIONS.min(count) {
                 if start(scope, work).is_err() {
                     break;
                 }

@@ -18,6 +18,8 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::beside::Beside;
+
 /// Where files are put aside, below the directory itself: a rename does not leave a file system.
 const ASIDE: &str = ".imgbuild-publish";
 
@@ -173,6 +175,8 @@ impl Swap {
         if self.aside.symlink_metadata().is_err() {
             return Ok(());
         }
+        // Names are led through it: never through what another user put there.
+        Beside::open(&self.aside).map_err(to("use", &self.aside))?;
         let entries = std::fs::read_dir(&self.directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         for entry in entries.map_err(to("read", &self.directory))? {
             let (path, name) = (entry.path(), entry.file_name());
