@@ -22,13 +22,14 @@
 //! | `imgbuild.image=cache` | a squashfs or erofs image lies on that disk, and not in memory |
 //! | `imgbuild.writes=cache` | what the node writes beside such an image lies there too |
 //! | `imgbuild.rescue` | print what is known and stop |
-//! | `imgbuild.reboot_after=` | seconds after which a node that got no image starts again; 0: never |
+//! | `imgbuild.reboot_after=` | seconds without progress after which a node that has no image starts again; 0: never |
 //!
 //! In an initrd that dracut composed, dracut's init is the first process. Its mount hook runs `imgbuild-init mount
 //! DIRECTORY`: all of the above, but the image is unpacked into that directory, and this program ends instead of
 //! becoming the image's init. It ends only when the image is whole, and never with a failure: without an image it
 //! starts the machine again, as ever. Called `reboot`, it starts the machine again at once.
 
+mod attempts;
 mod cmdline;
 mod image;
 mod modules;
@@ -40,12 +41,12 @@ mod rescue;
 #[expect(unsafe_code, reason = "mounts, sockets and module loading are system calls; each block says why it is sound")]
 mod sys;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cmdline::Parameters;
 use image::download::Download;
 use image::{cache, fetch, index, packed, unpacked};
-use network::{dhcp, lease};
+use network::dhcp;
 use node::{handover, selinux, switch};
 
 /// Prints a line on the console.
@@ -86,44 +87,80 @@ fn main() {
         }
     };
     if part == Part::Init {
-        std::thread::spawn(sys::ask_for_randomness);
         sys::mount_kernel_trees();
-        std::thread::spawn(sys::reap_orphans_quietly);
     }
+    end_in_a_restart();
     let parameters = Parameters::read();
     for sentence in &parameters.unread {
         say!("{sentence}");
     }
     if parameters.rescue {
-        let modules = modules::Modules::read();
-        modules.load_for_devices();
-        let (lease, problems) = match network::bring_up(&parameters, &modules) {
-            Ok(lease) => (Some(lease), Vec::new()),
-            Err(problem) => (None, vec![problem]),
-        };
-        rescue::show(&parameters, lease.as_ref(), &problems);
+        let mut found = attempts::Found::default();
+        let _ = attempts::one(&mut found, None, |tell| {
+            let modules = modules::Modules::read();
+            modules.load_for_devices();
+            let (lease, problems) = match network::bring_up(&parameters, &modules) {
+                Ok(lease) => (Some(lease), Vec::new()),
+                Err(problem) => (None, vec![problem]),
+            };
+            rescue::show(&parameters, lease.as_ref(), &problems);
+            tell(&attempts::Told::Ended(Ok(None)));
+        });
         sys::stop_here();
     }
-    let deadline = (parameters.reboot_after > 0).then(|| Instant::now() + Duration::from_secs(parameters.reboot_after));
+    let patience = (parameters.reboot_after > 0).then(|| Duration::from_secs(parameters.reboot_after));
     let mut pause = Pause::new();
     let mut errors: Vec<String> = Vec::new();
-    let mut lease = None;
+    let mut found = attempts::Found::default();
     loop {
-        let problem = match attempt(&parameters, part, &mut lease) {
-            Ok(()) => return,
+        let outcome = attempts::one(&mut found, patience, |tell| {
+            std::thread::spawn(sys::ask_for_randomness);
+            let outcome = attempt(&parameters, part, tell);
+            tell(&attempts::Told::Ended(outcome));
+        });
+        let problem = match outcome {
+            Ok(_) if part == Part::Mount => return,
+            Ok(mode) => become_the_image(&parameters, mode, &found),
             Err(problem) => problem,
         };
         say!("{problem}");
         if errors.last() != Some(&problem) {
             errors.push(problem);
         }
-        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
-            rescue::show(&parameters, lease.as_ref(), &errors);
-            say!("no image after {} seconds: starting again", parameters.reboot_after);
+        if patience.is_some_and(|patience| found.since.elapsed() > patience) {
+            let lease = found.lease.clone();
+            let _ = attempts::one(&mut found, None, |tell| {
+                rescue::show(&parameters, lease.as_ref(), &errors);
+                tell(&attempts::Told::Ended(Ok(None)));
+            });
+            say!("no image after {} seconds without progress: starting again", parameters.reboot_after);
             sys::reboot();
         }
         pause.wait();
     }
+}
+
+/// A panic of the first process would be the kernel's: the machine starts again instead. All work that depends on others is done
+/// by a process of its own ([`attempts`]), whose panic is a problem like any other.
+fn end_in_a_restart() {
+    let own = std::process::id();
+    std::panic::set_hook(Box::new(move |info| {
+        say!("an error of imgbuild-init itself: {info}");
+        if std::process::id() == own && own == 1 {
+            std::thread::sleep(Duration::from_secs(10));
+            sys::reboot();
+        }
+    }));
+}
+
+/// Goes over to the image, which is whole. It does not come back unless its init cannot be started.
+fn become_the_image(parameters: &Parameters, mode: Option<selinux::Mode>, found: &attempts::Found) -> String {
+    // From here on there is no way back: the initrd's own files go.
+    let problem = switch::switch_root(mode);
+    say!("{problem}");
+    rescue::show(parameters, found.lease.as_ref(), std::slice::from_ref(&problem));
+    std::thread::sleep(Duration::from_secs(60));
+    sys::reboot()
 }
 
 /// What this process is.
@@ -147,9 +184,8 @@ fn outlive_the_initrd() {
     say!("this program cannot be started under another name: {error}");
 }
 
-/// Gives nothing when the image is mounted for another init; as the first process it does not come back without a
-/// problem.
-fn attempt(parameters: &Parameters, part: Part, last: &mut Option<lease::Lease>) -> Result<(), String> {
+/// Brings the image to where the new root is; gives SELinux's mode, where it is on.
+fn attempt(parameters: &Parameters, part: Part, tell: attempts::Tell<'_>) -> Result<Option<selinux::Mode>, String> {
     let url = parameters
         .url
         .as_deref()
@@ -157,9 +193,10 @@ fn attempt(parameters: &Parameters, part: Part, last: &mut Option<lease::Lease>)
     let modules = modules::Modules::read();
     modules.load_for_devices();
     let lease = network::bring_up(parameters, &modules)?;
-    *last = Some(lease.clone());
+    tell(&attempts::Told::Lease(lease.clone()));
     let client = fetch::Client::new();
     let index = index::fetch_index(&client, url, parameters.digest.as_deref())?;
+    unpacked::check_frames(&index)?;
     let whole = parameters.image_in_cache && index.stays_packed();
     let cache = parameters.cache.as_deref();
     let mut cache = cache.and_then(|words| cache::Cache::open(words, &index, whole, &modules));
@@ -186,10 +223,14 @@ fn attempt(parameters: &Parameters, part: Part, last: &mut Option<lease::Lease>)
         }
         None => None,
     };
-    let server = packed::Server { client: &client, url, index: &index };
+    if let Some(keeper) = keeper {
+        tell(&attempts::Told::Keeper(keeper));
+    }
+    let moved = |bytes: u64| tell(&attempts::Told::Fetched(bytes));
+    let server = packed::Server { client: &client, url, index: &index, moved: &moved };
     let brought = match index.stays_packed() {
         true => packed::mount(&server, parameters, &modules, cache.as_mut()),
-        false => unpacked::unpack_all(Download::new(&client, url, &index, cache.as_mut()), parameters),
+        false => unpacked::unpack_all(Download::new(&server, cache.as_mut()), parameters),
     };
     if let Some(cache) = cache {
         cache.close(brought.is_ok());
@@ -201,25 +242,13 @@ fn attempt(parameters: &Parameters, part: Part, last: &mut Option<lease::Lease>)
         // Last: what was handed over has labels too.
         selinux::apply(&index.labels, &parameters.text)
     });
-    let mode = match outcome {
-        Ok(mode) => mode,
-        Err(problem) => {
-            if let Some(keeper) = keeper {
-                sys::end(keeper);
-            }
-            sys::unmount(image::root());
-            return Err(problem);
+    if outcome.is_err() {
+        if let Some(keeper) = keeper {
+            sys::end(keeper);
         }
-    };
-    if part == Part::Mount {
-        return Ok(());
+        sys::unmount(image::root());
     }
-    // From here on there is no way back: the initrd's own files go.
-    let problem = switch::switch_root(mode);
-    say!("{problem}");
-    rescue::show(parameters, Some(&lease), &[problem]);
-    std::thread::sleep(Duration::from_secs(60));
-    sys::reboot()
+    outcome
 }
 
 /// Waits that grow, with jitter: a thousand nodes must not ask at the same moment.

@@ -1,17 +1,12 @@
 //! Frames of an image, in order: from the node's own cache where that has them, else from the server. Each is checked.
 
 use std::io::Read;
-use std::time::{Duration, Instant};
 
-use super::fetch::Client;
+use super::fetch::{Client, brisk};
 use super::index::{Frame, INDEX_LIMIT, Index, sha256};
+use super::packed::Server;
 use crate::image::cache::Cache;
 use crate::{Pause, say};
-
-/// A download must bring so many bytes in each window; without a floor a dripping server would hold a node for ever.
-const FLOOR_BYTES: usize = 64 << 10;
-/// The window.
-const FLOOR_WINDOW: Duration = Duration::from_secs(30);
 
 /// How often a broken download is taken up again before the whole attempt starts over.
 const RESUMES: u32 = 20;
@@ -27,6 +22,8 @@ pub struct Download<'a> {
     pub url: &'a str,
     /// What it must be.
     pub index: &'a Index,
+    /// Hears how many bytes of it were fetched and checked.
+    moved: &'a dyn Fn(u64),
     /// A disk of the node that has some of it.
     pub cache: Option<&'a mut Cache>,
     /// The next frame.
@@ -44,8 +41,9 @@ enum Trouble {
 
 impl<'a> Download<'a> {
     /// Nothing is asked for yet.
-    pub fn new(client: &'a Client, url: &'a str, index: &'a Index, cache: Option<&'a mut Cache>) -> Self {
-        Self { client, url, index, cache, next: 0, shown: 0, fetched: 0 }
+    pub fn new(server: &Server<'a>, cache: Option<&'a mut Cache>) -> Self {
+        let Server { client, url, index, moved } = *server;
+        Self { client, url, index, moved, cache, next: 0, shown: 0, fetched: 0 }
     }
 
     /// Gives all frames in their order; a broken stream is taken up at its frame.
@@ -99,10 +97,12 @@ impl<'a> Download<'a> {
     /// Counts a frame that was given.
     fn passed(&mut self, frame: &Frame) {
         self.next += 1;
-        let tenth = (frame.offset + frame.size) * 10 / self.index.size.max(1);
+        let end = frame.offset.saturating_add(frame.size);
+        (self.moved)(end);
+        let tenth = u64::try_from(u128::from(end) * 10 / u128::from(self.index.size.max(1))).unwrap_or(10);
         if tenth > self.shown {
             self.shown = tenth;
-            say!("{} of {} MiB", (frame.offset + frame.size) >> 20, self.index.size >> 20);
+            say!("{} of {} MiB", end >> 20, self.index.size >> 20);
         }
     }
 
@@ -129,16 +129,18 @@ impl<'a> Download<'a> {
         let broken = |error: std::io::Error| Trouble::Broken(format!("{url}: {error}"));
         if !body.resumed {
             // The server knows no ranges: what is there already is read over, and all that follows is taken at once.
-            std::io::copy(&mut body.reader.by_ref().take(start), &mut std::io::sink()).map_err(broken)?;
+            let mut over = std::io::sink();
+            std::io::copy(&mut brisk(&mut body.reader).take(start), &mut over).map_err(broken)?;
             until = index.frames.len();
         }
         while self.next < until {
             let Some(frame) = index.frames.get(self.next) else { break };
-            let mut bytes = Vec::with_capacity(usize::try_from(frame.size).unwrap_or(0));
-            let read = read_briskly(&mut body.reader, frame.size, &mut bytes);
+            // It grows with what comes: how much that will be is the server's word.
+            let mut bytes = Vec::new();
+            let read = brisk(&mut body.reader).take(frame.size).read_to_end(&mut bytes);
             if (bytes.len() as u64) < frame.size {
                 let why = read.err().map(|error| format!(" ({error})")).unwrap_or_default();
-                let got = frame.offset + bytes.len() as u64;
+                let got = frame.offset.saturating_add(bytes.len() as u64);
                 return Err(Trouble::Broken(format!(
                     "{url} ends after {got} of {} bytes: it is truncated, or the connection broke{why}",
                     index.size
@@ -149,11 +151,11 @@ impl<'a> Download<'a> {
                 return Err(Trouble::Broken(format!(
                     "wrong digest: bytes {} to {} of {url} have the SHA-256 {found}, but the index says {}",
                     frame.offset,
-                    frame.offset + frame.size,
+                    frame.offset.saturating_add(frame.size),
                     frame.sha256
                 )));
             }
-            self.fetched += frame.size;
+            self.fetched = self.fetched.saturating_add(frame.size);
             if let Some(cache) = &mut self.cache {
                 cache.keep(frame, &bytes);
             }
@@ -162,29 +164,4 @@ impl<'a> Download<'a> {
         }
         Ok(())
     }
-}
-
-/// Reads up to `size` bytes; a stream below the floor for a whole window is as good as broken.
-fn read_briskly(reader: &mut dyn Read, size: u64, bytes: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut began = Instant::now();
-    let mut got = 0usize;
-    let mut buffer = [0u8; 1 << 16];
-    while (bytes.len() as u64) < size {
-        let most = buffer.len().min(usize::try_from(size - bytes.len() as u64).unwrap_or(usize::MAX));
-        let read = reader.read(&mut buffer[..most])?;
-        if read == 0 {
-            break;
-        }
-        bytes.extend_from_slice(&buffer[..read]);
-        got += read;
-        if began.elapsed() >= FLOOR_WINDOW {
-            if got < FLOOR_BYTES {
-                let text = format!("only {got} bytes came in {} seconds", FLOOR_WINDOW.as_secs());
-                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text));
-            }
-            began = Instant::now();
-            got = 0;
-        }
-    }
-    Ok(())
 }

@@ -1,13 +1,45 @@
 //! HTTP, with patience and a floor for speed instead of a total time-out.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Certificates that the recipe adds.
 const EXTRA_CERTIFICATES: &str = "/etc/imgbuild/ca.pem";
 
 /// A stream that gives nothing for so long is dead.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// A download must bring so many bytes in each window; without a floor a dripping server would hold a node for ever.
+const FLOOR_BYTES: usize = 64 << 10;
+/// The window.
+const FLOOR_WINDOW: Duration = Duration::from_secs(30);
+
+/// Reads a stream; one below the floor for a whole window is as good as broken.
+pub fn brisk<R: Read>(reader: R) -> Brisk<R> {
+    Brisk { reader, began: Instant::now(), got: 0 }
+}
+
+/// What [`brisk`] gives.
+pub struct Brisk<R> {
+    reader: R,
+    began: Instant,
+    got: usize,
+}
+
+impl<R: Read> Read for Brisk<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.got = self.got.saturating_add(read);
+        if self.began.elapsed() >= FLOOR_WINDOW {
+            if self.got < FLOOR_BYTES {
+                let text = format!("only {} bytes came in {} seconds", self.got, FLOOR_WINDOW.as_secs());
+                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text));
+            }
+            (self.began, self.got) = (Instant::now(), 0);
+        }
+        Ok(read)
+    }
+}
 
 /// Talks to the image's server.
 pub struct Client {
@@ -73,7 +105,7 @@ impl Client {
 
 fn whole(body: Body, url: &str, limit: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    body.reader.take(limit + 1).read_to_end(&mut bytes).map_err(|error| format!("{url}: {error}"))?;
+    brisk(body.reader).take(limit + 1).read_to_end(&mut bytes).map_err(|error| format!("{url}: {error}"))?;
     if bytes.len() as u64 > limit {
         return Err(format!("{url}: it is larger than {limit} bytes"));
     }

@@ -176,6 +176,19 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_no_machine_has_are_too_much_memory() {
+        for size in [1 << 62, u64::MAX] {
+            let mut lying = index(&[(0, size)], size);
+            assert!(check_index(&lying).is_ok());
+            assert!(crate::unpacked::check_frames(&lying).unwrap_err().contains("too little memory"));
+            assert!(crate::unpacked::check_memory(&lying).unwrap_err().contains("too little memory"));
+            lying = index(&[(0, 3)], 3);
+            lying.memory = size;
+            assert!(crate::unpacked::check_memory(&lying).unwrap_err().contains("too little memory"));
+        }
+    }
+
+    #[test]
     fn the_indexs_digest_is_found_in_a_digest_file() {
         let (a, b) = ("a".repeat(64), "B".repeat(64));
         let url = "http://10.0.0.1:80//install/x/rootimg.cpio.gz";

@@ -23,6 +23,13 @@ pub fn root() -> &'static str {
     ROOT.get().map_or(OWN_ROOT, String::as_str)
 }
 
+/// Takes away what an attempt left that ended early.
+pub fn unmount_all() {
+    for place in [root(), packed::HELD, packed::LOWER, packed::UPPER, cache::PLACE] {
+        crate::sys::unmount(place);
+    }
+}
+
 /// Says where the new root is made; only the first call counts.
 pub fn make_root_at(path: &str) {
     let _ = ROOT.set(path.to_owned());

@@ -15,11 +15,11 @@ use crate::modules::Modules;
 use crate::{say, sys};
 
 /// A tmpfs of the image's size, with the image in it.
-const HELD: &str = "/imgbuild-image";
+pub const HELD: &str = "/imgbuild-image";
 /// The image, mounted.
-const LOWER: &str = "/imgbuild-lower";
+pub const LOWER: &str = "/imgbuild-lower";
 /// A tmpfs with what the node writes.
-const UPPER: &str = "/imgbuild-upper";
+pub const UPPER: &str = "/imgbuild-upper";
 
 /// Whom the image is fetched from, and what it is.
 pub struct Server<'a> {
@@ -29,6 +29,8 @@ pub struct Server<'a> {
     pub url: &'a str,
     /// What it must be.
     pub index: &'a Index,
+    /// Hears how many bytes of it were fetched and checked.
+    pub moved: &'a dyn Fn(u64),
 }
 
 /// Fetches the image and mounts it where the new root is made.
@@ -92,12 +94,12 @@ fn assemble(server: &Server<'_>, parameters: &Parameters, mut cache: Option<&mut
 fn in_memory(server: &Server<'_>, parameters: &Parameters, cache: Option<&mut Cache>) -> Result<File, String> {
     let index = server.index;
     // A page more: the size of a tmpfs is counted in pages.
-    let size = (index.size + 4096).to_string();
+    let size = index.size.saturating_add(4096).to_string();
     sys::mount_root(HELD, &size, parameters.root_flags.as_deref())
         .map_err(|error| format!("memory for the image cannot be had: {error}"))?;
     let path = format!("{HELD}/rootimg");
     let file = File::create(&path).map_err(|error| format!("{path}: {error}"))?;
-    Download::new(server.client, server.url, index, cache).run(&mut |frame, bytes| {
+    Download::new(server, cache).run(&mut |frame, bytes| {
         file.write_all_at(&bytes, frame.offset).map_err(|error| format!("the image cannot be kept in memory: {error}"))
     })?;
     drop(file);
@@ -110,7 +112,7 @@ fn on_disk(server: &Server<'_>, cache: &mut Cache) -> Result<Option<File>, Strin
     let mut problem = None;
     match cache.image(index) {
         Ok(mut image) => {
-            let brought = Download::new(server.client, server.url, index, Some(cache)).run(&mut |frame, bytes| {
+            let brought = Download::new(server, Some(cache)).run(&mut |frame, bytes| {
                 image.put(frame, &bytes).map_err(|error| {
                     problem = Some(error);
                     String::new()

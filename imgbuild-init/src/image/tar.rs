@@ -158,7 +158,8 @@ pub fn unpack(input: &mut dyn Read, root: &Root) -> Result<Left, String> {
 
 /// Reads over what fills the last block of a content.
 fn skip(input: &mut dyn Read, size: u64) -> Result<(), String> {
-    let left = usize::try_from(size.next_multiple_of(BLOCK) - size).unwrap_or_default();
+    // Not by the next multiple: a size in a record may be as large as any number.
+    let left = usize::try_from((BLOCK - size % BLOCK) % BLOCK).unwrap_or_default();
     input.read_exact(&mut [0u8; BLOCK as usize][..left]).map_err(|error| error.to_string())
 }
 
@@ -213,6 +214,12 @@ mod tests {
         for text in ["9999999 a=b\n", "-1 a=b\n", "5 a=b", "x", "3 =\n", "99999999999999999999999 a=b\n"] {
             let bytes = [header("x", b'x', text.len()), padded(text.as_bytes())].concat();
             let _ = unpack(&mut &bytes[..], &root);
+        }
+        for size in [u64::MAX, u64::MAX - 1, 1 << 62] {
+            let record = format!("29 size={size:0>20}\n");
+            let bytes =
+                [header("x", b'x', record.len()), padded(record.as_bytes()), header("no-content", b'5', 0)].concat();
+            assert!(unpack(&mut &bytes[..], &root).is_err());
         }
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -15,7 +15,8 @@ use crate::sys;
 pub fn check_memory(index: &Index) -> Result<(), String> {
     let available = sys::memory_available();
     let largest = index.frames.iter().map(|frame| frame.size).max().unwrap_or(0);
-    let needed = index.memory + largest * 4 + (64 << 20);
+    // Numbers of a server: each sum may be more than any number.
+    let needed = largest.saturating_mul(4).saturating_add(64 << 20).saturating_add(index.memory);
     if available < needed {
         return Err(format!(
             "too little memory: the image needs {} MiB and {} MiB are free; give the node more, or make the image smaller ([exclude])",
@@ -24,6 +25,20 @@ pub fn check_memory(index: &Index) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whether each frame fits into memory, which holds it while it is checked; of an image on a disk nothing else does.
+pub fn check_frames(index: &Index) -> Result<(), String> {
+    let (available, largest) =
+        (sys::memory_available(), index.frames.iter().map(|frame| frame.size).max().unwrap_or(0));
+    match largest > available {
+        true => Err(format!(
+            "too little memory: the index says that a frame has {} MiB, and {} MiB are free",
+            largest >> 20,
+            available >> 20
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Fetches and unpacks all frames: one reader, as many unpackers as there are CPUs.

@@ -23,7 +23,7 @@ const NO_LABEL: &str = "<<none>>";
 const ATTRIBUTE: &str = "security.selinux";
 
 /// What is done with the policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Mode {
     /// It is not loaded.
     Disabled,

@@ -4,6 +4,7 @@ mod mounts;
 mod net;
 mod process;
 mod tree;
+mod worker;
 
 use std::ffi::CString;
 use std::io;
@@ -15,6 +16,7 @@ pub use mounts::*;
 pub use net::*;
 pub use process::*;
 pub use tree::*;
+pub use worker::*;
 
 fn c(text: &str) -> io::Result<CString> {
     Ok(CString::new(bytes_of(text).into_owned())?)

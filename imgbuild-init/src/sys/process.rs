@@ -118,17 +118,6 @@ pub fn stop_here() -> ! {
     }
 }
 
-/// Waits for children that the kernel hands to the first process.
-pub fn reap_orphans_quietly() {
-    loop {
-        let mut status = 0;
-        // SAFETY: `status` is live.
-        if unsafe { libc::waitpid(-1, &raw mut status, 0) } < 0 {
-            std::thread::sleep(Duration::from_secs(1));
-        }
-    }
-}
-
 /// Reaps until a process has ended; gives its status, or 128 and the number of the signal that ended it.
 pub fn end_as(child: libc::pid_t) -> i32 {
     loop {

@@ -160,3 +160,69 @@ fn privileged_a_lease_is_renewed_where_the_image_has_nothing_that_does() {
     }
     assert!(lan.answers(), "{}", node.console());
 }
+
+#[test]
+fn privileged_whatever_ends_an_attempt_the_node_tries_again() {
+    let lan = Lan::new();
+    let index = std::sync::Mutex::new(0u32);
+    let misdeed = move |name: &str, _: usize, bytes: Vec<u8>| {
+        if !name.ends_with(".index") {
+            return Some(bytes);
+        }
+        let mut lie: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let mut asked = index.lock().unwrap();
+        *asked += 1;
+        // Frames, memory and sizes that no machine has.
+        let (size, memory) = match *asked {
+            1 => (1u64 << 62, 0),
+            2 => (1, u64::MAX),
+            // None comes at all: the attempt waits, and is struck.
+            3 => {
+                drop(asked);
+                std::thread::sleep(Duration::from_secs(60));
+                return None;
+            }
+            _ => return Some(bytes),
+        };
+        lie["frames"] = serde_json::json!([{"offset": 0, "size": size, "unpacked": 1, "sha256": "0".repeat(64)}]);
+        (lie["size"], lie["memory"], lie["xattrs"]) = (size.into(), memory.into(), serde_json::json!([]));
+        // As long as the server says that it is.
+        Some(format!("{:<width$}", lie.to_string(), width = bytes.len()).into_bytes())
+    };
+    let server = Server::start_in(&lan, &directory(), 0, Arc::new(misdeed));
+    let url = format!("http://10.0.2.2:{}/rootimg.cpio.zst", server.port);
+    let words = format!("imgurl={url} console=ttyS0");
+    let mut node = lan.start(&directory().join("initrd-stateless"), &words, 1024);
+    node.expect_times("too little memory", 2);
+    node.expect_times("has 10.0.2.15/24", 3);
+    node.strike(rustix::process::Signal::ABORT);
+    node.expect("the attempt ended early, with signal 6: it found an error of its own");
+    node.expect("NODE IS UP: node-525400123456");
+    node.expect("ROOT IS TMPFS");
+}
+
+#[test]
+fn privileged_a_server_that_drips_is_left_after_the_bound() {
+    let lan = Lan::new();
+    let words = cmdline(tiny(), "tiny", "http://10.0.2.2:8080");
+    lan.enter(|| {
+        let listener = std::net::TcpListener::bind(("0.0.0.0", 8080)).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    use std::io::Write;
+                    let mut stream = stream;
+                    let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+                    while stream.write_all(b" ").is_ok() {
+                        std::thread::sleep(Duration::from_millis(500));
+                    }
+                });
+            }
+        });
+    });
+    let words = format!("{words} imgbuild.reboot_after=6");
+    let mut node = lan.start(&directory().join("initrd-stateless"), &words, 1024);
+    node.expect("this attempt is given up");
+    node.expect("6 seconds without progress: starting again");
+    node.expect_restart();
+}

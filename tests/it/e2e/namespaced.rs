@@ -209,6 +209,26 @@ impl Node {
         }
     }
 
+    /// Ends the process that tries to get the image by a signal, as a panic or a lack of memory would.
+    #[track_caller]
+    pub fn strike(&self, signal: rustix::process::Signal) {
+        let child = |of: u32| -> Option<u32> {
+            let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).ok()?;
+            children.split_whitespace().next()?.parse().ok()
+        };
+        let began = Instant::now();
+        loop {
+            let worker =
+                child(self.child.id()).and_then(child).and_then(|id| rustix::process::Pid::from_raw(id as i32));
+            if let Some(worker) = worker {
+                rustix::process::kill_process(worker, signal).unwrap();
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "nothing tries to get the image:\n{}", self.console());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Waits until a text stands there so many times.
     #[track_caller]
     pub fn expect_times(&mut self, text: &str, times: usize) {

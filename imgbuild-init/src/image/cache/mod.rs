@@ -29,7 +29,7 @@ use crate::modules::Modules;
 use crate::{say, sys};
 
 /// Where the disk is mounted.
-const PLACE: &str = "/imgbuild-cache";
+pub const PLACE: &str = "/imgbuild-cache";
 
 /// A disk that keeps frames.
 pub struct Cache {
