@@ -36,6 +36,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("site", &["recipe", "xcat", "source", "archive", "digest", "distro", "name", "store", "beside"]),
     ("boot", &[]),
+    ("serve", &["nodes", "stage", "source"]),
     (
         "cli",
         &[

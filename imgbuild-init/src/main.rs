@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `imgurl=` | URL of the packed image; its index is at the same URL with `.index` behind it |
 //! | `imgdigest=sha256:` | digest of the index; without it the index is checked by the URL's `.sha256`, if there is one: for damage, not for identity |
+//! | `imgreport=` | URL that is told how far this node is: `booting`, `image`, `failed`; and by the image, `up` |
 //! | `BOOTIF=` | MAC address of the interface to use, in the form of PXE loaders or with colons |
 //! | `ifname=NIC:MAC`, `netdev=NIC` | the same for xCAT and dracut; `BOOTIF=` goes before |
 //! | `NODE=` | the node's name, where the DHCP server gives none |
@@ -47,7 +48,7 @@ use cmdline::Parameters;
 use image::download::Download;
 use image::{cache, fetch, index, packed, unpacked};
 use network::dhcp;
-use node::{handover, selinux, switch};
+use node::{handover, report, selinux, switch};
 
 /// Prints a line on the console.
 #[macro_export]
@@ -74,6 +75,13 @@ fn main() {
         sys::reboot();
     }
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if std::process::id() != 1 && words == ["report", "up"] {
+        if let Err(problem) = report::from_the_image() {
+            say!("the server was not told that this node is up: {problem}");
+            std::process::exit(1);
+        }
+        return;
+    }
     let part = match words.as_slice() {
         _ if std::process::id() == 1 => Part::Init,
         [word, directory] if word == "mount" && directory.starts_with('/') => {
@@ -116,6 +124,9 @@ fn main() {
         let outcome = attempts::one(&mut found, patience, |tell| {
             std::thread::spawn(sys::ask_for_randomness);
             let outcome = attempt(&parameters, part, tell);
+            if let Err(problem) = &outcome {
+                report::tell(parameters.report.as_deref(), report::State::Failed, Some(problem));
+            }
             tell(&attempts::Told::Ended(outcome));
         });
         let problem = match outcome {
@@ -194,6 +205,7 @@ fn attempt(parameters: &Parameters, part: Part, tell: attempts::Tell<'_>) -> Res
     modules.load_for_devices();
     let lease = network::bring_up(parameters, &modules)?;
     tell(&attempts::Told::Lease(lease.clone()));
+    let booting = report::tell_beside(parameters.report.as_deref(), report::State::Booting, None);
     let client = fetch::Client::new();
     let index = index::fetch_index(&client, url, parameters.digest.as_deref())?;
     unpacked::check_frames(&index)?;
@@ -226,6 +238,7 @@ fn attempt(parameters: &Parameters, part: Part, tell: attempts::Tell<'_>) -> Res
     if let Some(keeper) = keeper {
         tell(&attempts::Told::Keeper(keeper));
     }
+    let told = report::tell_beside(parameters.report.as_deref(), report::State::Image, booting);
     let moved = |bytes: u64| tell(&attempts::Told::Fetched(bytes));
     let server = packed::Server { client: &client, url, index: &index, moved: &moved };
     let brought = match index.stays_packed() {
@@ -239,6 +252,9 @@ fn attempt(parameters: &Parameters, part: Part, tell: attempts::Tell<'_>) -> Res
         say!("the image is whole: {} entries in {} frames", index.inodes, index.frames.len());
         switch::find_init()?;
         handover::hand_over(&lease, keeper)?;
+        // The image's own report must not be followed by an older one.
+        let _ = told.map(std::thread::JoinHandle::join);
+        report::leave_for_the_image(parameters.report.as_deref());
         // Last: what was handed over has labels too.
         selinux::apply(&index.labels, &parameters.text)
     });

@@ -63,8 +63,12 @@ fn make(
     host: Option<String>,
 ) -> Script {
     let Some(name) = desk.who(claims, client) else {
-        let claimed: Vec<String> = claims.iter().map(|(name, value)| format!("{name}={}", value.escape_debug())).collect();
-        (server.say)(&format!("a client at {client} that nodes.toml does not have asks for a boot script: {}", claimed.join(" ")));
+        let claimed: Vec<String> =
+            claims.iter().map(|(name, value)| format!("{name}={}", value.escape_debug())).collect();
+        (server.say)(&format!(
+            "a client at {client} that nodes.toml does not have asks for a boot script: {}",
+            claimed.join(" ")
+        ));
         return Script::Missing("nodes.toml has no node with this address".to_owned());
     };
     let (nodes, findings) = desk.nodes();
@@ -73,7 +77,9 @@ fn make(
     }
     let Some(node) = nodes.get(&name) else { return Script::Missing("nodes.toml has no such node".to_owned()) };
     let bootable = match desk.assigned().nodes.get(&name).map(|one| one.boots.clone()) {
-        Some(Boots::Nothing) => return Script::Missing(format!("{name} is offline: `imgbuild nodeset` gives it an image")),
+        Some(Boots::Nothing) => {
+            return Script::Missing(format!("{name} is offline: `imgbuild nodeset` gives it an image"));
+        }
         Some(Boots::Disk) => None,
         Some(Boots::Image { image, build, directory }) => match read(&directory) {
             Some(info) => Some(Bootable { image, build, cmdline: info.cmdline }),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName,
-    HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER,
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderMap,
+    HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER,
 };
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -65,7 +65,8 @@ async fn routed(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr
             Some(own) => match own.strip_prefix("images/").and_then(decoded) {
                 Some(name) => pages::image(server, name).await,
                 None => {
-                    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).filter(|host| is_host(host));
+                    let host =
+                        request.headers().get(HOST).and_then(|host| host.to_str().ok()).filter(|host| is_host(host));
                     boot::script(server, own, fields, client, host.map(str::to_owned)).await
                 }
             },

@@ -147,7 +147,7 @@ fn certificate(space: &Space, name: &str, days: i64) {
     let file = |end: &str| space.path().join(format!("{name}.{end}")).to_str().unwrap().to_owned();
     let mut command = Command::new("faketime");
     // Of a time at which it is valid.
-    command.arg(if days < 0 { "-10d" } else { "-0d" });
+    command.arg(if days < 0 { "-10d" } else { "-1h" });
     command.args(["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj"]);
     command.args([
         &format!("/CN={name}"),
@@ -206,7 +206,8 @@ fn a_new_certificate_is_taken_and_no_download_ends_for_it() {
     }
     download.stdout.as_mut().unwrap().read_to_end(&mut received).unwrap();
     let _ = download.wait();
-    assert_eq!(split(received).1, big);
+    let body = split(received).1;
+    assert!(body == big, "{} bytes of {}", body.len(), big.len());
 }
 
 #[test]
@@ -287,7 +288,123 @@ fn the_service_manager_hands_over_sockets_and_downloads_are_finished_at_the_end(
     server.signal("TERM");
     let began = Instant::now();
     download.read_to_end(&mut received).unwrap();
-    assert_eq!(split(received).1, big);
+    let body = split(received).1;
+    assert!(body == big, "{} bytes of {}", body.len(), big.len());
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(25), "it waited for nothing");
+}
+
+/// A site of two nodes and an image.
+fn site(space: &Space) {
+    published(space);
+    space.write("imgbuild.toml", "out = \"out\"\nimages = []\n");
+    space.write(
+        "nodes.toml",
+        "[group.compute]\nnodes = \"cn[1-2]\"\nimage = \"compute\"\n\n\
+         [node.cn1]\nmac = \"52:54:00:00:00:01\"\nip = \"127.0.0.11\"\n\n[node.cn2]\nmac = \"52:54:00:00:00:02\"\nip = \"127.0.0.12\"\n",
+    );
+}
+
+/// A server of a workspace on a free port.
+fn of_workspace(space: &Space, more: &[&str]) -> crate::support::server::Running {
+    let mut command = command(&[&["--listen", "127.0.0.1:0"], more].concat());
+    command.current_dir(space.path());
+    started(command)
+}
+
+#[test]
+fn nodes_get_scripts_and_report_by_a_token_that_nobody_can_guess() {
+    let space = Space::new();
+    site(&space);
+    let server = of_workspace(&space, &[]);
+    let (head, script) = server.get("/-/boot/ipxe?mac=52:54:00:00:00:01", "");
+    let script = String::from_utf8(script).unwrap();
+    assert!(head.starts_with("http/1.1 200") && script.starts_with("#!ipxe\n"), "{head}{script}");
+    // The build that is published, by its name: another one that is published meanwhile is another address.
+    assert!(script.contains("http://x/.builds/compute/0123456789ab/kernel"), "{script}");
+    let report = script.split_whitespace().find_map(|word| word.strip_prefix("imgreport=http://x")).unwrap().to_owned();
+    assert!(report.starts_with("/-/report/cn1/") && report.len() > 50, "{report}");
+    for way in ["/-/boot/ipxe/52-54-00-00-00-01.ipxe", "/-/boot/ipxe/cn1", "/-/boot/ipxe?mac=01-52-54-00-00-00-01"] {
+        assert_eq!(String::from_utf8(server.get(way, "").1).unwrap(), script, "{way}");
+    }
+    // By the address alone.
+    let mut other = from(Ipv4Addr::new(127, 0, 0, 12), server.address);
+    other.write_all(b"GET /-/boot/grub HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    other.read_to_string(&mut text).unwrap();
+    assert!(text.contains("menuentry \"compute\"") && text.contains("/-/report/cn2/"), "{text}");
+    assert!(server.get("/-/boot/ipxe?mac=52:54:00:00:00:09", "").0.starts_with("http/1.1 404"));
+    // A host that would write into the script is none.
+    let (head, _) = server.ask("GET /-/boot/ipxe/cn1 HTTP/1.1\r\nHost: x y\r\nConnection: close\r\n\r\n");
+    assert!(head.starts_with("http/1.1 500"), "{head}");
+    let post = |path: &str, body: &str| {
+        let length = body.len();
+        let request =
+            format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        server.ask(&request).0
+    };
+    assert!(post(&report, "state=image").starts_with("http/1.1 200"));
+    assert!(post(&report, "{\"state\": \"failed\", \"reason\": \"no <b>disk</b>\"}").starts_with("http/1.1 200"));
+    assert!(post(&report, "state=flying").starts_with("http/1.1 400"));
+    assert!(post(&report, &"x".repeat(100_000)).starts_with("http/1.1 413"));
+    assert!(post(&report.replace("cn1", "cn2"), "state=up").starts_with("http/1.1 403"));
+    assert!(post("/-/report/cn1/0000", "state=up").starts_with("http/1.1 403"));
+    let ran = space.run(&["nodes"]);
+    assert_eq!(ran.code, 2, "a node failed: {}", ran.out);
+    assert!(ran.out.contains("failed: no <b>disk</b>"), "{}", ran.out);
+    let (head, page) = server.get("/", "");
+    let page = String::from_utf8(page).unwrap();
+    assert!(header(&head, "content-security-policy").unwrap().contains("default-src 'none'"));
+    assert!(page.contains("no &lt;b&gt;disk&lt;/b&gt;") && page.contains("<td class=\"s failed\">"), "{page}");
+    // What happens while somebody looks is sent.
+    let mut looking = server.connect();
+    looking.write_all(b"GET /-/events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(post(&format!("{report}/up"), "").starts_with("http/1.1 200"));
+    let mut seen = String::new();
+    while !seen.contains("event: nodes") || !seen.contains("s up") {
+        let mut piece = [0; 4096];
+        let length = looking.read(&mut piece).unwrap();
+        assert!(length > 0, "{seen}");
+        seen += &String::from_utf8_lossy(&piece[..length]);
+    }
+    assert!(!space.run(&["nodes"]).out.contains("failed"));
+    let (_, metrics) = server.get("/metrics", "");
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(metrics.contains("imgbuild_nodes{image=\"compute\",state=\"up\"} 1"), "{metrics}");
+    let (_, image) = server.get("/-/images/compute", "");
+    assert!(String::from_utf8(image).unwrap().contains("0123456789ab"));
+    assert!(server.get("/-/images/..%2f..", "").0.starts_with("http/1.1 404"));
+    // A file that is edited counts at once; one that is wrong does not.
+    let nodes = std::fs::read_to_string(space.path().join("nodes.toml")).unwrap();
+    space.write("nodes.toml", &format!("{nodes}\n[node.cn9]\nmac = \"52:54:00:00:00:09\"\nimage = \"compute\"\n"));
+    assert!(server.get("/-/boot/ipxe?mac=52:54:00:00:00:09", "").0.starts_with("http/1.1 200"));
+    space.write("nodes.toml", "[node.cn9\n");
+    assert!(server.get("/-/boot/ipxe?mac=52:54:00:00:00:09", "").0.starts_with("http/1.1 200"));
+}
+
+#[test]
+fn the_words_of_xcats_port_are_heard() {
+    let space = Space::new();
+    site(&space);
+    let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let _server = of_workspace(&space, &["--xcat", &port.to_string()]);
+    let mut node = from(Ipv4Addr::new(127, 0, 0, 11), port);
+    let mut answer = [0; 6];
+    node.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"ready\n");
+    node.write_all(b"installstatus booted\n").unwrap();
+    let mut rest = String::new();
+    node.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "done\n");
+    let began = Instant::now();
+    while !space.run(&["nodes", "cn1"]).out.contains("up") {
+        assert!(began.elapsed() < Duration::from_secs(20), "{}", space.run(&["nodes", "cn1"]).out);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Who is no node is closed without a word.
+    let mut other = from(Ipv4Addr::new(127, 0, 0, 99), port);
+    let mut said = String::new();
+    other.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
 }

@@ -4,7 +4,10 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 /// Certificates that the recipe adds.
-const EXTRA_CERTIFICATES: &str = "/etc/imgbuild/ca.pem";
+pub const EXTRA_CERTIFICATES: &str = "/etc/imgbuild/ca.pem";
+
+/// The same in the image's /run.
+const CERTIFICATES_IN_RUN: &str = "/run/imgbuild/ca.pem";
 
 /// A stream that gives nothing for so long is dead.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -40,6 +43,9 @@ impl<R: Read> Read for Brisk<R> {
         Ok(read)
     }
 }
+
+/// How long a report may take.
+const TO_TAKE_A_REPORT: Duration = Duration::from_secs(5);
 
 /// Talks to the image's server.
 pub struct Client {
@@ -112,8 +118,23 @@ fn whole(body: Body, url: &str, limit: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// Sends a form; a server has seconds to take it.
+pub fn post(url: &str, form: &str) -> Result<(), String> {
+    let mut builder = ureq::Agent::config_builder().timeout_global(Some(TO_TAKE_A_REPORT)).http_status_as_error(false);
+    if let Some(roots) = certificates() {
+        builder = builder.tls_config(ureq::tls::TlsConfig::builder().root_certs(roots).build());
+    }
+    let request = builder.build().new_agent().post(url).header("content-type", "application/x-www-form-urlencoded");
+    // The address is a secret: it is in no message.
+    let response = request.send(form).map_err(|error| error.to_string().replace(url, "imgreport="))?;
+    match response.status().as_u16() {
+        200..=299 => Ok(()),
+        status => Err(format!("the server answers {status}")),
+    }
+}
+
 fn certificates() -> Option<ureq::tls::RootCerts> {
-    let text = std::fs::read(EXTRA_CERTIFICATES).ok()?;
+    let text = std::fs::read(EXTRA_CERTIFICATES).or_else(|_| std::fs::read(CERTIFICATES_IN_RUN)).ok()?;
     let own: Vec<ureq::tls::Certificate<'static>> = ureq::tls::parse_pem(&text)
         .flatten()
         .filter_map(|item| match item {

@@ -1,0 +1,134 @@
+//! What the server is told of this node: `imgreport=`, an address that only this node knows.
+//!
+//! A report never holds up a boot: it has seconds, and its loss is worth a line. That the image is up is told by the image itself: this
+//! program lies in its /run, with a unit that runs it when the services are there.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::image::fetch;
+use crate::image::root;
+use crate::{say, sys};
+
+/// How far this node is. The words are those of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The initrd runs, and has an address.
+    Booting,
+    /// The image is on its way.
+    Image,
+    /// Its services are there.
+    Up,
+    /// It did not work; it is tried again.
+    Failed,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Booting => "booting",
+            Self::Image => "image",
+            Self::Up => "up",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Where the image finds what it needs to report.
+const DIRECTORY: &str = "/run/imgbuild";
+
+/// The unit: behind all services of the usual target, and nothing waits for it.
+const UNIT: &str = "[Unit]\nDescription=Tell the boot server that this node is up\nDefaultDependencies=no\n\
+    After=multi-user.target graphical.target\nConflicts=shutdown.target\nConditionPathExists=/run/imgbuild/report\n\n\
+    [Service]\nType=oneshot\nExecStart=/run/imgbuild/init report up\n";
+
+/// Tells the server, if the command line names one.
+pub fn tell(url: Option<&str>, state: State, reason: Option<&str>) {
+    let Some(url) = url else { return };
+    if let Err(problem) = fetch::post(url, &form(state, reason)) {
+        say!("the server was not told `{}`: {problem}", state.name());
+    }
+}
+
+/// The same beside what is done meanwhile, and behind what is still to be told.
+pub fn tell_beside(url: Option<&str>, state: State, before: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
+    let url = url?.to_owned();
+    Some(std::thread::spawn(move || {
+        let _ = before.map(JoinHandle::join);
+        tell(Some(&url), state, None);
+    }))
+}
+
+fn form(state: State, reason: Option<&str>) -> String {
+    let mut text = format!("state={}", state.name());
+    if let Some(reason) = reason {
+        text += "&reason=";
+        for byte in reason.bytes().take(400) {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => text.push(char::from(byte)),
+                byte => text += &format!("%{byte:02X}"),
+            }
+        }
+    }
+    text
+}
+
+/// Leaves in /run what the image needs to report that it is up; the address is a secret of root's.
+pub fn leave_for_the_image(url: Option<&str>) {
+    let Some(url) = url else { return };
+    if !Path::new(root()).join("usr/lib/systemd/systemd").exists() {
+        return;
+    }
+    if let Err(error) = leave(url) {
+        say!("the image will not report that it is up: {error}");
+    }
+}
+
+fn leave(url: &str) -> std::io::Result<()> {
+    let directory = Path::new(DIRECTORY);
+    std::fs::create_dir_all(directory)?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
+    std::fs::write(directory.join("report"), format!("{url}\n"))?;
+    let _ = std::fs::copy(fetch::EXTRA_CERTIFICATES, directory.join("ca.pem"));
+    std::fs::copy("/proc/self/exe", directory.join("init"))?;
+    std::fs::set_permissions(directory.join("init"), std::fs::Permissions::from_mode(0o700))?;
+    let units = Path::new("/run/systemd/system");
+    let wants = units.join("multi-user.target.wants");
+    std::fs::create_dir_all(&wants)?;
+    std::fs::write(units.join("imgbuild-report.service"), UNIT)?;
+    let _ = std::fs::remove_file(wants.join("imgbuild-report.service"));
+    symlink("../imgbuild-report.service", wants.join("imgbuild-report.service"))
+}
+
+/// `report up`, run by the image: tries for some minutes, then gives up.
+pub fn from_the_image() -> Result<(), String> {
+    let path = Path::new(DIRECTORY).join("report");
+    let url = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let url = url.trim();
+    let mut problem = String::new();
+    for attempt in 0..20u64 {
+        // Nodes that come up together do not all come at the same moment.
+        std::thread::sleep(Duration::from_millis(attempt * 1000 + u64::from(sys::random_u32()) % 1000));
+        match fetch::post(url, &form(State::Up, None)) {
+            Ok(()) => return Ok(()),
+            Err(error) => problem = error,
+        }
+    }
+    Err(problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_a_form() {
+        assert_eq!(form(State::Up, None), "state=up");
+        assert_eq!(
+            form(State::Failed, Some("no space: 5 & 6\n")),
+            "state=failed&reason=no%20space%3A%205%20%26%206%0A"
+        );
+    }
+}
