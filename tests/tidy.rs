@@ -34,7 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "format", "name", "witness", "beside",
         ],
     ),
-    ("site", &["recipe", "xcat", "source", "archive", "digest", "distro", "name", "store", "beside"]),
+    ("site", &["nodes", "recipe", "xcat", "source", "archive", "digest", "distro", "name", "store", "beside"]),
     ("boot", &[]),
     ("serve", &["nodes", "stage", "source"]),
     (

@@ -121,6 +121,8 @@ pub enum Command {
     Copy(verbs::recipe::copy::Arguments),
     /// List the nodes: what each boots, its last report; or write them for other programs
     Nodes(verbs::nodes::list::Arguments),
+    /// Say what nodes boot: writes the files of their boot loaders, all of a range or none
+    Nodeset(verbs::nodes::nodeset::Arguments),
     /// Boot the published image in QEMU
     Boot(verbs::images::boot::Arguments),
     /// Print what a boot loader (iPXE, GRUB, PXELINUX) or dnsmasq needs to boot nodes with the published image
@@ -215,6 +217,7 @@ fn with_stack() -> ExitCode {
         Command::Set(own) => verbs::recipe::set::run(&arguments, own),
         Command::Copy(own) => verbs::recipe::copy::run(&arguments, own),
         Command::Nodes(own) => verbs::nodes::list::run(&arguments, own),
+        Command::Nodeset(own) => verbs::nodes::nodeset::run(&arguments, own),
         Command::Boot(own) => verbs::images::boot::run(&arguments, own),
         Command::BootEntry(own) => verbs::images::boot_entry::run(&arguments, own),
         Command::Serve(own) => verbs::nodes::serve::run(&arguments, own),

@@ -28,6 +28,8 @@ pub use manager::{
 
 use std::path::Path;
 
+pub use rpm::yaml;
+
 pub use crate::pgp::{Keyring, Strength, verify_clear_signed, verify_detached, verify_package};
 
 /// Reads a keyring.

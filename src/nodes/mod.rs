@@ -2,8 +2,11 @@
 //!
 //! A room beside the recipe: it reads files in the same way, and knows images only by their names.
 
+pub mod deploy;
+pub mod edit;
 pub mod file;
 pub mod formats;
+pub mod loaders;
 pub mod model;
 pub mod set;
 pub mod state;
@@ -15,5 +18,6 @@ pub use model::mac::Mac;
 pub use model::{Attr, nodes_schema_text};
 pub use set::NodeSet;
 pub use state::reports::{Report, ReportState};
+pub use state::rollout::Rollout;
 pub use state::tokens::Tokens;
-pub use state::{Assigned, Assignments, State, StateError};
+pub use state::{Assigned, Assignments, Boots, State, StateError};

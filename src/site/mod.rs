@@ -8,6 +8,7 @@ pub mod capture;
 pub mod definitions;
 pub mod export;
 pub mod media;
+pub mod nodes;
 pub mod osimage;
 pub mod rootimg;
 pub mod workspace;

@@ -52,6 +52,7 @@ pub use kept::gc::{Collected, Root};
 pub use kept::items::{Item, ItemKind, Policy};
 pub use kept::keep::{Build, Survey, check_label};
 pub use kept::leftovers::Leftovers;
+pub use kept::nodes::{NODE_PINS, is_pinned_by_nodes, pinned_by_nodes};
 pub use kept::remove::{RemoveRequest, remove, remove_tree};
 pub use layers::check::{DamagedLayer, check_layers, lower_directories};
 use layers::check::{Depth, Wrong, check_layer};

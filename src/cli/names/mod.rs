@@ -8,6 +8,7 @@ mod definitions;
 mod edits;
 mod genimage;
 mod media;
+mod nodes;
 mod packimage;
 mod real;
 mod shell;
@@ -106,11 +107,12 @@ pub fn run(name: Name, arguments: &[String]) -> ExitCode {
         Name::Imgexport => parsed(arguments).and_then(|own| bundles::export(&shell, &own)),
         Name::Imgimport => parsed(arguments).and_then(|own| bundles::import(&shell, &own)),
         Name::Copycds => parsed(arguments).and_then(|own| media::run(&shell, &own)),
-        Name::Lsdef => definitions::run(&shell),
+        Name::Lsdef => nodes::lsdef(&shell).and_then(|done| done.map_or_else(|| definitions::run(&shell), Ok)),
         Name::Mkdef => edits::mkdef(&shell),
-        Name::Chdef => edits::chdef(&shell),
+        Name::Chdef => nodes::chdef(&shell).and_then(|done| done.map_or_else(|| edits::chdef(&shell), Ok)),
         Name::Imgcapture => parsed(arguments).and_then(|own| capture::run(&shell, &own)),
-        Name::Liteimg | Name::Nodeset => Err(not_done(&shell)),
+        Name::Nodeset => nodes::nodeset(&shell).and_then(|done| done.ok_or_else(|| not_done(&shell))),
+        Name::Liteimg => Err(not_done(&shell)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -156,9 +158,9 @@ fn not_done(shell: &Shell) -> Ended {
     let image = image.or_else(last).unwrap_or("IMAGE");
     match shell.name {
         Name::Nodeset => shell.hand_on(
-            "nodes' boot loaders are not written here",
+            "the workspace has no nodes.toml with these nodes",
             &format!(
-                "with xCAT: packimage {image}, then its nodeset; without: imgbuild boot-entry {image} prints what iPXE, GRUB, PXELINUX and dnsmasq need"
+                "with xCAT: packimage {image}, then its nodeset; without: write the nodes into nodes.toml (imgbuild import xcat), or imgbuild boot-entry {image} prints what iPXE, GRUB, PXELINUX and dnsmasq need"
             ),
         ),
         _ => shell.hand_on(

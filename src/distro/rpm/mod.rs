@@ -18,6 +18,7 @@ pub use metadata::mirrors::{Metalink, read_metalink, read_mirrorlist};
 pub use metadata::modules::{Modules, Stream, StreamChoice, hide_modular};
 pub use metadata::repomd::{DataEntry, Repomd};
 pub use metadata::scan::{package_files, scan_directory};
+pub use metadata::yaml;
 pub use package::file::{FileEntry, Package, Scriptlet, VerifiedBy};
 pub use package::installed::InstalledHeader;
 pub use package::payload::{read_members, unpack, unpack_part, write_payload_listing};

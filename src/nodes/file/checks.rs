@@ -43,6 +43,9 @@ fn text_of(attr: Attr, text: &str, span: &Span, findings: &mut Vec<Finding>) {
         return bad(format!("`{key}` is empty"), "write a value, or remove the key");
     }
     match attr {
+        Attr::KernelArgs if matches!(text, "&&" | "||" | ";") || text.starts_with('#') => {
+            bad(format!("`{text}` is not a word for the kernel"), "it would end the line of a loader");
+        }
         Attr::KernelArgs if has_space(text) => {
             bad(
                 format!("`{text}` is more than one word"),

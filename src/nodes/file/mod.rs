@@ -2,7 +2,7 @@
 
 mod checks;
 pub mod effective;
-mod own;
+pub(in crate::nodes) mod own;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -88,6 +88,10 @@ pub struct Nodes {
     pub file: Arc<SourceFile>,
     /// Warnings.
     pub findings: Vec<Finding>,
+    /// `[nodeset] out`: the directory that loaders load from.
+    pub out: Option<String>,
+    /// `[nodeset] url`: where nodes find the images.
+    pub url: Option<String>,
     pub(super) defaults: Vec<Said>,
     pub(super) groups: Vec<Group>,
     pub(super) tables: Vec<NodeTable>,
@@ -222,6 +226,8 @@ impl Reader {
         let mut nodes = Nodes {
             file: Arc::clone(file),
             findings: Vec::new(),
+            out: None,
+            url: None,
             defaults: Vec::new(),
             groups: Vec::new(),
             tables: Vec::new(),
@@ -232,6 +238,11 @@ impl Reader {
         };
         let Value::Table(entries) = &document.value else { return nodes };
         let table = |wanted: &str| inner(entries, wanted);
+        for (key, _, value) in table("nodeset") {
+            let Value::Text(text) = &value.value else { continue };
+            let place = if key == "out" { &mut nodes.out } else { &mut nodes.url };
+            *place = Some(text.clone());
+        }
         for (key, _, value) in table("defaults") {
             nodes.defaults.extend(Attr::named(key).map(|attr| Said { attr, value: value.clone() }));
         }

@@ -71,6 +71,16 @@ struct OfGroup {
     priority: Option<i64>,
 }
 
+/// Arguments of `nodeset` that a site always gives.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+struct OfNodeset {
+    /// Directory that loaders load from, for instance /tftpboot; from the file's directory.
+    out: Option<String>,
+    /// Where nodes find the directory `out` of the images; `{image}` stands for the image.
+    url: Option<String>,
+}
+
 fn tables() -> Json {
     let own = |schema: schemars::Schema| schema.to_value()["properties"].clone();
     let generator = schemars::SchemaGenerator::default;
@@ -88,6 +98,7 @@ fn tables() -> Json {
     };
     let table = |what: &str, properties: Json, required: &[&str]| json!({"type": "object", "description": what, "properties": properties, "required": required, "additionalProperties": false});
     json!({
+        "Nodeset": table("Where `nodeset` writes, and what it writes.", own(generator().into_root_schema_for::<OfNodeset>()), &[]),
         "Attributes": table("What is said of nodes.", with(json!({})), &[]),
         "Group": table("A group: its nodes, and what is said of all of them.", with(own(generator().into_root_schema_for::<OfGroup>())), &["nodes"]),
         "Node": table("A node, or several with the same values.", with(own(generator().into_root_schema_for::<OfNode>())), &[]),
@@ -115,6 +126,7 @@ pub(super) static SCHEMA: LazyLock<Json> = LazyLock::new(|| {
         "description": "The nodes of a cluster: who they are, and what they boot.",
         "type": "object",
         "properties": {
+            "nodeset": {"$ref": "#/$defs/Nodeset", "description": "Where `nodeset` writes, unless its arguments say otherwise."},
             "defaults": {"$ref": "#/$defs/Attributes", "description": "What all nodes have, unless a group or the node says otherwise."},
             "group": {"type": "object", "description": "Groups by their names.", "additionalProperties": {"$ref": "#/$defs/Group"}},
             "node": {"type": "object", "description": "Nodes by their names; a name may be a node set: \"cn[001-040]\".", "additionalProperties": {"$ref": "#/$defs/Node"}},

@@ -3,6 +3,7 @@
 //! | path | content | written by |
 //! |---|---|---|
 //! | `assigned.json` | what each node boots, all nodes in one file, so that a range moves at once | `nodeset` |
+//! | `assigned.next.json` | the same while `nodeset` runs | `nodeset` |
 //! | `reports/NODE.json` | a node's last report | `serve` |
 //! | `secret` | what the tokens of nodes are made from, mode 0600 | whoever comes first |
 //! | `rollout.json` | a canary under way | `nodeset --canary` |
@@ -111,6 +112,10 @@ pub struct Assigned {
     pub boots: Boots,
     /// The loader whose files were written.
     pub loader: String,
+    /// The directory that they were written to.
+    pub out: PathBuf,
+    /// Where the images are for the node.
+    pub url: String,
     /// When, in milliseconds since 1970.
     pub time: u64,
     /// What it was before: where `--rollback` goes.
@@ -144,6 +149,24 @@ impl Assignments {
     }
 }
 
+/// What nodes will boot.
+#[derive(Debug, Serialize, Deserialize)]
+struct Next {
+    format_version: String,
+    link: PathBuf,
+    generation: String,
+    nodes: BTreeMap<String, Assigned>,
+}
+
+impl Next {
+    fn counts(&self) -> bool {
+        std::fs::read_link(&self.link).is_ok_and(|to| to == Path::new(&self.generation))
+    }
+}
+
+const ASSIGNED: &str = "assigned.json";
+const NEXT: &str = "assigned.next.json";
+
 /// The directory of the state.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -171,19 +194,38 @@ impl State {
     /// # Errors
     /// The file cannot be read, is damaged, or a later imgbuild's.
     pub fn assignments(&self) -> Result<Assignments, StateError> {
-        self.read("assigned.json").map(Option::unwrap_or_default)
+        match self.read::<Next>(NEXT)? {
+            // Loaders' files are the new ones already: whoever wrote them was killed before it could say so.
+            Some(next) if next.counts() => Ok(Assignments { format_version: next.format_version, nodes: next.nodes }),
+            _ => self.read(ASSIGNED).map(Option::unwrap_or_default),
+        }
     }
 
-    /// Replaces what nodes boot, at once.
+    /// Notes what nodes will boot once a link leads to `generation`; until then the old counts, and from then on this, whatever is
+    /// killed in between.
     ///
     /// # Errors
-    /// It cannot be written; what was there is unchanged then.
-    pub fn set_assignments(&self, assignments: &Assignments) -> Result<(), StateError> {
-        let all = Assignments { format_version: STATE_FORMAT.to_string(), nodes: assignments.nodes.clone() };
-        fault::point("nodes.assign");
-        self.write("assigned.json", &all)?;
-        fault::point("nodes.assigned");
+    /// It cannot be written; nothing has changed then.
+    pub fn announce(&self, next: &Assignments, (link, generation): (PathBuf, String)) -> Result<(), StateError> {
+        let format_version = STATE_FORMAT.to_string();
+        self.write(NEXT, &Next { format_version, link, generation, nodes: next.nodes.clone() })?;
+        fault::point("nodeset.announced");
         Ok(())
+    }
+
+    /// Makes what was announced the state, if its time has come; else forgets it. For who has the turn.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn settle(&self) -> Result<(), StateError> {
+        let (next, now) = (self.directory.join(NEXT), self.directory.join(ASSIGNED));
+        match self.read::<Next>(NEXT)? {
+            Some(announced) if announced.counts() => {
+                std::fs::rename(&next, &now).map_err(StateError::of("write", &now))
+            }
+            Some(_) => std::fs::remove_file(&next).map_err(StateError::of("remove", &next)),
+            None => Ok(()),
+        }
     }
 
     /// Takes the turn of those who change the state; it lasts until the file is dropped.

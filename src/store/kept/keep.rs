@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use rayon::prelude::*;
 
 use super::items::{Item, ItemKind, Policy};
+use super::nodes::is_pinned_by_nodes;
 use crate::digest::Digest;
 use crate::store::{Collected, Root, Store, StoreError};
 
@@ -16,6 +17,9 @@ const REMEMBERED: usize = 64;
 
 /// How long a label of a pin may be.
 const LABEL_LENGTH: usize = 64;
+
+/// What stands for a label where nodes are pinned to a build.
+const NODES_LABEL: &str = "nodes";
 
 /// A remembered build.
 #[derive(Debug, Clone)]
@@ -200,6 +204,10 @@ impl Store {
         }
         for name in self.names_in("pins").iter().filter(is_root) {
             add(format!("pins/{name}"), Some(name.trim_end_matches(".json").to_owned()))?;
+        }
+        // What nodes boot is kept as what somebody pinned.
+        for build in builds.iter_mut().filter(|build| build.pin.is_none()) {
+            build.pin = is_pinned_by_nodes(&build.root.published).then(|| NODES_LABEL.to_owned());
         }
         builds.sort_by(|a, b| (&a.root.recipe, &a.root.image, b.time).cmp(&(&b.root.recipe, &b.root.image, a.time)));
         Ok(builds)

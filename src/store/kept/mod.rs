@@ -5,4 +5,5 @@ pub mod gc;
 pub mod items;
 pub mod keep;
 pub mod leftovers;
+pub mod nodes;
 pub mod remove;

@@ -1,5 +1,8 @@
 //! `nodes`: who they are, each value with its place, and what other programs take of them.
 
+mod nodeset;
+mod site;
+
 use std::process::Command;
 
 use crate::support::{Space, without_paths};

@@ -1,7 +1,9 @@
 //! Commands for nodes: who they are, what they boot, what they reported.
 
 pub mod list;
+pub mod nodeset;
 pub mod serve;
+pub mod set;
 mod table;
 pub mod watch;
 

@@ -8,14 +8,15 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::recipe_lock::RecipeLock;
 use crate::cli::setup::{named_draft, print_findings};
+use crate::cli::verbs::nodes::set::{means_nodes, run as set_nodes};
 use crate::recipe::{Change, Draft, Edit, Editable, FieldPath, Overlay, Spans, known, load_draft, once};
 use crate::source::{Finding, Severity, nearest};
 
 /// Arguments of `set`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The image; `.` for the recipe where you stand
-    #[arg(value_name = "IMAGE")]
+    /// The image; `.` for the recipe where you stand; or nodes as a node set: cn[001-040], @compute for the group
+    #[arg(value_name = "IMAGE|RANGE")]
     pub image: String,
     /// PATH=VALUE, or PATH+=ITEM and PATH-=ITEM for lists
     #[arg(value_name = "CHANGE", required_unless_present = "unset")]
@@ -29,6 +30,9 @@ pub struct Arguments {
     /// Say something else than what is inherited, in the image's own file
     #[arg(long = "override")]
     pub overriding: bool,
+    /// The name is that of nodes, where an image is called so too
+    #[arg(long, conflicts_with_all = ["file", "overriding"])]
+    pub node: bool,
 }
 
 /// Where changes are written.
@@ -42,6 +46,19 @@ struct Target {
 
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let is_nodes = if own.node { Ok(true) } else { means_nodes(arguments, &own.image) };
+    match is_nodes.map(|is_nodes| is_nodes.then(|| edits_of(own))) {
+        Ok(None) => {}
+        Ok(Some(Ok(edits))) => return set_nodes(arguments, &own.image, &edits),
+        Ok(Some(Err((problem, exit)))) => {
+            render::say(&format!("error: {problem}"));
+            return exit;
+        }
+        Err(problem) => {
+            render::say(&format!("error: {problem}"));
+            return Exit::Usage;
+        }
+    }
     match set(arguments, own) {
         Ok(()) => Exit::Done,
         Err((problem, exit)) => {
@@ -59,7 +76,8 @@ fn input(problem: impl Into<String>) -> Failed {
     (problem.into(), Exit::Input)
 }
 
-fn set(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Failed> {
+/// What is to be changed.
+fn edits_of(own: &Arguments) -> Result<Vec<Edit>, Failed> {
     let mut edits = Vec::new();
     for text in &own.changes {
         edits.push(Edit::parse(text).map_err(|problem| (problem, Exit::Usage))?);
@@ -68,6 +86,11 @@ fn set(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Failed>
         let path = FieldPath::parse(text).map_err(|problem| (problem, Exit::Usage))?;
         edits.push(Edit { path, change: Change::Unset });
     }
+    Ok(edits)
+}
+
+fn set(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Failed> {
+    let edits = edits_of(own)?;
     let _turn = RecipeLock::take(&arguments.directory);
     // Somebody who takes no turn, such as an editor, may write in between: then the change is made of what is there.
     for _ in 0..TRIES {

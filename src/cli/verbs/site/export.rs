@@ -25,8 +25,18 @@ pub struct Arguments {
 pub enum What {
     /// Print images as xCAT's definitions: stanzas for `mkdef -z`
     Xcat(XcatArguments),
+    /// Print nodes and groups as xCAT's definitions: stanzas for `mkdef -z`
+    Nodes(NodesArguments),
     /// Write an image, its definition, lists and what nodes boot into one file for imgimport or `imgbuild import bundle`
     Bundle(BundleArguments),
+}
+
+/// Arguments of `export nodes`.
+#[derive(Debug, clap::Args)]
+pub struct NodesArguments {
+    /// Nodes, as a node set [default: all]
+    #[arg(value_name = "RANGE")]
+    pub range: Option<String>,
 }
 
 /// Arguments of `export bundle`.
@@ -83,6 +93,7 @@ pub enum TableName {
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match &own.what {
         What::Xcat(own) => xcat(arguments, own),
+        What::Nodes(own) => super::nodes::export(arguments, own.range.as_deref()),
         What::Bundle(own) => bundle(arguments, own),
     }
 }

@@ -27,6 +27,8 @@ pub struct Arguments {
 pub enum What {
     /// Make recipes of xCAT's osimages
     Xcat(XcatArguments),
+    /// Make nodes.toml of xCAT's nodes and groups, of hosts and ethers files, or of Warewulf's nodes.conf
+    Nodes(NodesArguments),
     /// Take over a bundle that imgexport or `imgbuild export bundle` wrote
     Bundle(BundleArguments),
     /// Make a repository and default recipes of a distribution's media
@@ -63,6 +65,21 @@ pub struct MediaArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `import nodes`.
+#[derive(Debug, clap::Args)]
+pub struct NodesArguments {
+    /// What `lsdef -t node,group -z` or `tabdump` of nodelist, mac, hosts, noderes, nodetype, nodehm, bootparams and postscripts wrote
+    /// (nodelist first); hosts and ethers files; nodes.conf of Warewulf
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The workspace
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+    /// Print what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `import xcat`.
@@ -116,6 +133,7 @@ pub struct BundleArguments {
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match &own.what {
         What::Xcat(own) => xcat(arguments, own),
+        What::Nodes(own) => super::nodes::import(arguments, &own.files, &own.into, own.dry_run),
         What::Bundle(own) => bundle(arguments, own),
         What::Media(own) => media(arguments, own),
     }
@@ -149,6 +167,7 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
         }
     };
     super::rootimg::of_import(&site, &mut report, &request.into);
+    let with_nodes = super::nodes::files_with_nodes(&own.paths.iter().map(below).collect::<Vec<_>>());
     match own.json {
         true => render::print_as_is(&format!("{:#}\n", serde_json::json!(report))),
         false => render::print(&text_of(&report, arguments.verbose)),
@@ -157,6 +176,12 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
     if !has_recipes {
         render::say("error: of none of these osimages a recipe can be made; nothing was written");
         return Exit::Input;
+    }
+    if !with_nodes.is_empty() && !own.json {
+        let exit = super::nodes::import(arguments, &with_nodes, &own.into, own.dry_run);
+        if exit != Exit::Done {
+            return exit;
+        }
     }
     if !own.dry_run {
         check(arguments, &request.into);

@@ -4,4 +4,5 @@ pub mod capture;
 pub mod export;
 pub mod import;
 pub mod names;
+mod nodes;
 mod rootimg;

@@ -7,9 +7,12 @@ const DEPTH_LIMIT: usize = 32;
 
 /// A part of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::distro::rpm) enum Value {
+pub enum Value {
+    /// Nothing is there.
     Null,
+    /// A text, also where it looks like a number.
     Text(String),
+    /// A list.
     List(Vec<Value>),
     /// In the document's order.
     Map(Vec<(String, Value)>),
@@ -62,8 +65,8 @@ enum Open {
 /// All documents of a file.
 ///
 /// # Errors
-/// A text with line and column where it is not YAML, or uses what module metadata do not.
-pub(in crate::distro::rpm) fn documents(text: &str) -> Result<Vec<Value>, String> {
+/// A text with line and column where it is not YAML, or uses what is not read here.
+pub fn documents(text: &str) -> Result<Vec<Value>, String> {
     let mut found = Vec::new();
     let mut open: Vec<Open> = Vec::new();
     for event in Parser::new_from_str(text) {
@@ -71,7 +74,7 @@ pub(in crate::distro::rpm) fn documents(text: &str) -> Result<Vec<Value>, String
         let wrong = |problem: &str| format!("is not well-formed YAML in line {}: {problem}", span.start.line());
         let value = match event {
             Event::Scalar(text, ..) => Value::Text(text.into_owned()),
-            Event::Alias(_) => return Err(wrong("it uses an alias, which module metadata do not")),
+            Event::Alias(_) => return Err(wrong("it uses an alias, which is not read here")),
             Event::SequenceStart(..) | Event::MappingStart(..) => {
                 if open.len() >= DEPTH_LIMIT {
                     return Err(wrong("it is nested too deeply"));

@@ -1,0 +1,164 @@
+//! A few nodes first.
+
+use std::collections::BTreeMap;
+
+use super::builds::Builds;
+use super::{Arguments, Target, Told, before, files, refused, wanted};
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::setup::print_findings;
+use crate::cli::verbs::nodes::{Site, failed};
+use crate::nodes::state::now;
+use crate::nodes::{Boots, NodeSet, ReportState, Rollout};
+
+/// How many nodes a text means: `3`, `5%`, at least one.
+fn count(text: &str, of: usize) -> Option<usize> {
+    let number = |text: &str| text.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
+    let wanted = match text.strip_suffix('%') {
+        Some(percent) => number(percent).filter(|percent| *percent <= 100.0)? * of as f64 / 100.0,
+        None => number(text).filter(|number| number.fract() == 0.0)?,
+    };
+    Some((wanted.ceil() as usize).clamp(1, of.max(1)))
+}
+
+/// So many nodes of a set, spread over it: racks that fail together are not all of them.
+fn spread(set: &NodeSet, count: usize) -> NodeSet {
+    let names: Vec<&str> = set.iter().collect();
+    NodeSet::of((0..count).map(|index| names[index * names.len() / count]))
+}
+
+/// Moves a few nodes.
+pub fn start(
+    arguments: &crate::cli::Arguments,
+    own: &Arguments,
+    site: &Site,
+    set: &NodeSet,
+    target: &Target,
+) -> Told<()> {
+    let text = own.canary.as_deref().unwrap_or_default();
+    let Some(count) = count(text, set.len()) else {
+        return Err(refused(&format!("`{text}` is not a number of nodes: write for instance 3 or 5%"), Exit::Usage));
+    };
+    let Target::Image(image, build) = target else {
+        return Err(refused("a canary needs an image: imgbuild nodeset RANGE IMAGE --canary 5%", Exit::Usage));
+    };
+    if let Some(running) = site.state.rollout().map_err(failed)? {
+        let problem = format!(
+            "a canary of {}@{} is under way on {}\n  help: `imgbuild nodeset --continue` moves the rest, `--abort` moves it back",
+            running.image, running.build, running.moved
+        );
+        return Err(refused(&problem, Exit::Input));
+    }
+    let mut builds = Builds::new(arguments, own.from.clone());
+    let Boots::Image { build, .. } = builds.pinned(image, build.as_deref())? else { return Err(Exit::Mistake) };
+    let few = spread(set, count);
+    let target = Target::Image(image.clone(), Some(build.clone()));
+    let wanted = wanted(own, site, &few, &target, &mut builds)?;
+    let rollout = Rollout {
+        format_version: "1.0".to_owned(),
+        image: image.clone(),
+        build,
+        nodes: set.folded(),
+        moved: few.folded(),
+        time: now(),
+    };
+    files::apply(own, site, wanted, &mut builds, |site| site.state.set_rollout(Some(&rollout)))?;
+    if !own.dry_run && !own.diff {
+        render::say(&format!(
+            "restart {few}; `imgbuild nodes '{few}' --watch` waits for them, then `imgbuild nodeset --continue` moves the rest"
+        ));
+    }
+    Ok(())
+}
+
+/// The canary under way.
+fn running(arguments: &crate::cli::Arguments, site: &Site) -> Told<(Rollout, NodeSet, NodeSet)> {
+    let Some(rollout) = site.state.rollout().map_err(failed)? else {
+        return Err(refused(
+            "no canary is under way\n  help: imgbuild nodeset RANGE IMAGE --canary 5% begins one",
+            Exit::Input,
+        ));
+    };
+    let told = |findings: Vec<crate::source::Finding>| {
+        print_findings(&findings, arguments.verbose);
+        Exit::Input
+    };
+    let all = site.nodes.select(&rollout.nodes).map_err(told)?;
+    let moved = site.nodes.select(&rollout.moved).map_err(told)?;
+    Ok((rollout, all, moved))
+}
+
+/// Moves the rest, if the few are up with the new build.
+pub fn go_on(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Told<()> {
+    let (rollout, all, moved) = running(arguments, site)?;
+    let reports = site.state.reports();
+    let mut bad: BTreeMap<&str, NodeSet> = BTreeMap::new();
+    for name in moved.iter() {
+        let report = reports.get(name).filter(|report| report.time >= rollout.time);
+        let other = report.and_then(|report| report.build.as_deref()).is_some_and(|build| build != rollout.build);
+        let what = match report.map(|report| report.state) {
+            _ if other => "booted another build",
+            Some(ReportState::Up) => continue,
+            Some(ReportState::Failed) => "failed",
+            Some(_) => "not up yet",
+            None => "not reported since",
+        };
+        bad.entry(what).or_default().insert(name);
+    }
+    if !bad.is_empty() && !own.force {
+        let parts: Vec<String> = bad.iter().map(|(what, nodes)| format!("{nodes} ({what})")).collect();
+        let problem = format!(
+            "not all of the canary are up: {}\n  help: `imgbuild nodes '{moved}'` shows their reports; `imgbuild nodeset --abort` moves them back, --force goes on all the same",
+            parts.join(", ")
+        );
+        return Err(refused(&problem, Exit::Work));
+    }
+    let rest = all.minus(&moved);
+    let mut builds = Builds::new(arguments, own.from.clone());
+    if rest.is_empty() {
+        site.state.set_rollout(None).map_err(failed)?;
+        render::say("all nodes have the build already: the canary is over");
+        return Ok(());
+    }
+    let target = Target::Image(rollout.image.clone(), Some(rollout.build.clone()));
+    let wanted = wanted(own, site, &rest, &target, &mut builds)?;
+    files::apply(own, site, wanted, &mut builds, |_| Ok(()))?;
+    if own.dry_run || own.diff { Ok(()) } else { site.state.set_rollout(None).map_err(failed) }
+}
+
+/// Moves the few back to what they had.
+pub fn abort(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Told<()> {
+    let (_, _, moved) = running(arguments, site)?;
+    let assigned = site.state.assignments().map_err(failed)?;
+    let mut wanted = before(&assigned, &moved);
+    for name in moved.iter().filter(|name| !wanted.contains_key(*name)).map(str::to_owned).collect::<Vec<_>>() {
+        // It had nothing before.
+        if let Some(one) = assigned.nodes.get(&name) {
+            let mut one = one.clone();
+            one.boots = Boots::Nothing;
+            wanted.insert(name, one);
+        }
+    }
+    let mut builds = Builds::new(arguments, own.from.clone());
+    files::apply(own, site, wanted, &mut builds, |_| Ok(()))?;
+    if own.dry_run || own.diff { Ok(()) } else { site.state.set_rollout(None).map_err(failed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_is_spread_over_the_range() {
+        assert_eq!(
+            (count("5%", 40), count("5%", 3), count("3", 40), count("100%", 7)),
+            (Some(2), Some(1), Some(3), Some(7))
+        );
+        for bad in ["", "0", "-1", "0%", "101%", "1.5", "x", "nan", "inf%"] {
+            assert_eq!(count(bad, 40), None, "{bad}");
+        }
+        let set = NodeSet::of((1..=40).map(|number| format!("cn{number:03}")));
+        assert_eq!(spread(&set, 2).folded(), "cn[001,021]");
+        assert_eq!(spread(&set, 40), set);
+    }
+}

@@ -1,0 +1,112 @@
+//! `imgbuild set RANGE`: values of nodes, in `nodes.toml`.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::root_of;
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::recipe_lock::RecipeLock;
+use crate::cli::setup::print_findings;
+use crate::nodes::edit::{Target, changed};
+use crate::nodes::{Nodes, nodes_file};
+use crate::recipe::{Edit, Overlay, known};
+use crate::source::SourceFile;
+
+/// Whether the first argument of `set` means nodes: it is a set, or the name of a node and not of an image.
+///
+/// # Errors
+/// It is both.
+pub fn means_nodes(arguments: &crate::cli::Arguments, text: &str) -> Result<bool, String> {
+    let root = root_of(&arguments.directory);
+    if nodes_file(&root).is_none() || text == "." {
+        return Ok(false);
+    }
+    if text.contains(['[', ']', ',', '!', '&', '^', '@', '*', '?']) || text.contains(char::is_whitespace) {
+        return Ok(true);
+    }
+    let Ok(Some(nodes)) = Nodes::load(&root) else { return Ok(false) };
+    if nodes.span_of(text).is_none() {
+        return Ok(false);
+    }
+    let is_image = known(&root, true, &Overlay::new())
+        .is_ok_and(|known| known.images().any(|draft| draft.name().is_some_and(|(name, _)| name == text)));
+    match is_image {
+        true => Err(format!(
+            "`{text}` is a node and an image\n  help: --node means the node; give one of them another name"
+        )),
+        false => Ok(true),
+    }
+}
+
+/// Changes nodes.
+pub fn run(arguments: &crate::cli::Arguments, range: &str, edits: &[Edit]) -> Exit {
+    match set(arguments, range, edits) {
+        Ok(text) => {
+            render::say(&text);
+            Exit::Done
+        }
+        Err((problem, exit)) => {
+            if !problem.is_empty() {
+                render::say(&format!("error: {problem}"));
+            }
+            exit
+        }
+    }
+}
+
+fn set(arguments: &crate::cli::Arguments, range: &str, edits: &[Edit]) -> Result<String, (String, Exit)> {
+    let root = root_of(&arguments.directory);
+    let _turn = RecipeLock::take(&root);
+    let told = |findings: Vec<crate::source::Finding>| {
+        print_findings(&findings, arguments.verbose);
+        (String::new(), Exit::Input)
+    };
+    let input = |problem: String| (problem, Exit::Input);
+    let nodes = super::checked(&root).map_err(told)?;
+    let nodes = nodes.ok_or_else(|| input(format!("`{}` has no nodes.toml", root.display())))?;
+    let name = nodes.file.name.clone();
+    if !name.ends_with(".toml") {
+        return Err(input(format!("{name} is changed by hand: only nodes.toml is edited in place")));
+    }
+    let set = nodes.select(range).map_err(told)?;
+    let group = range.strip_prefix('@').filter(|group| nodes.groups().iter().any(|one| one.name == *group));
+    let target = group.map_or(Target::Nodes(set), |group| Target::Group(group.to_owned()));
+    let text = changed(&nodes, &target, edits).map_err(input)?;
+    if text == nodes.file.text {
+        return Ok("nothing changed".to_owned());
+    }
+    // What would be wrong is told before anything is written.
+    let file = SourceFile::new(&name, &nodes.file.path, text.as_str());
+    let after = Nodes::of_file(&file).and_then(|after| {
+        let known = known(&root, true, &Overlay::new()).ok().filter(|known| known.broken.is_empty());
+        let names = known.map(|known| {
+            known.images().filter_map(|draft| draft.name()).map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        });
+        let unknown = names.map(|names| after.unknown_images(&names)).unwrap_or_default();
+        if unknown.is_empty() { Ok(()) } else { Err(unknown) }
+    });
+    if let Err(findings) = after {
+        print_findings(&findings, arguments.verbose);
+        return Err(input(format!("{name} was not changed: it would be wrong")));
+    }
+    match write(&nodes.file.path, &nodes.file.text, &text) {
+        Ok(true) => Ok(format!("{name} was changed: `imgbuild nodeset` gives nodes what they are to boot")),
+        Ok(false) => Err(input(format!("{name} was written by somebody else at the same time: nothing was changed"))),
+        Err(error) => Err((format!("cannot write {name}: {error}"), Exit::Machine)),
+    }
+}
+
+/// Writes aside, with the file's own mode, and renames into place, unless the file holds something else than it did.
+fn write(path: &Path, was: &str, text: &str) -> std::io::Result<bool> {
+    let real = path.canonicalize()?;
+    let folder = real.parent().unwrap_or(Path::new("."));
+    let mut aside = tempfile::Builder::new().prefix(".imgbuild-set.").tempfile_in(folder)?;
+    aside.as_file().set_permissions(std::fs::metadata(&real)?.permissions())?;
+    aside.write_all(text.as_bytes())?;
+    aside.as_file().sync_all()?;
+    if std::fs::read(&real)? != was.as_bytes() {
+        return Ok(false);
+    }
+    aside.persist(&real).map(|_| true).map_err(|error| error.error)
+}

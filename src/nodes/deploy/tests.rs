@@ -1,0 +1,87 @@
+//! A directory that others use too.
+
+use super::*;
+
+fn files(paths: &[&str], text: &str) -> NodeFiles {
+    NodeFiles {
+        paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        plain: text.to_owned(),
+        uefi: paths.iter().any(|path| path.ends_with(".uefi")).then(|| format!("{text} uefi")),
+    }
+}
+
+fn deploy(out: &Path, wanted: &[(&str, NodeFiles)]) {
+    let wanted = wanted.iter().map(|(node, files)| ((*node).to_owned(), files.clone())).collect();
+    let served = Served::open(out).unwrap();
+    let mut pending = served.write(&wanted).unwrap();
+    pending.link(false).unwrap();
+    pending.take().unwrap();
+}
+
+fn read(out: &Path, path: &str) -> Option<String> {
+    std::fs::read_to_string(out.join(path)).ok()
+}
+
+#[test]
+fn nodes_move_together_and_what_others_have_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path();
+    std::fs::create_dir_all(out.join("ipxe/mac")).unwrap();
+    std::fs::write(out.join("ipxe/mac/other.ipxe"), "others").unwrap();
+    deploy(
+        out,
+        &[
+            ("cn1", files(&["ipxe/mac/1", "top"], "one")),
+            ("cn2", files(&["ipxe/mac/2", "xcat/xnba/nodes/2.uefi"], "two")),
+        ],
+    );
+    assert_eq!(read(out, "ipxe/mac/1").as_deref(), Some("one"));
+    assert_eq!(read(out, "top").as_deref(), Some("one"));
+    assert_eq!(read(out, "xcat/xnba/nodes/2.uefi").as_deref(), Some("two uefi"));
+    // The same again changes nothing; another text and another name do.
+    let served = Served::open(out).unwrap();
+    let wanted = |text: &str, paths: &[&str]| BTreeMap::from([("cn1".to_owned(), files(paths, text))]);
+    assert!(served.changes(&wanted("one", &["ipxe/mac/1", "top"]), false).is_none());
+    let changes = served.changes(&wanted("uno", &["ipxe/mac/9"]), true);
+    assert_eq!((changes.changed.len(), changes.new.len(), changes.gone.len()), (1, 1, 2));
+    assert_eq!(changes.changed[0].before, "one");
+    // What is not ours, and what is another node's, is told.
+    let changes = served.changes(&wanted("one", &["ipxe/mac/other.ipxe", "ipxe/mac/2"]), false);
+    assert_eq!(changes.foreign, ["ipxe/mac/other.ipxe"]);
+    assert_eq!(changes.twice, [("ipxe/mac/2".to_owned(), "cn2".to_owned(), "cn1".to_owned())]);
+    // A card that moved from one node to another.
+    deploy(out, &[("cn1", files(&["ipxe/mac/2"], "uno")), ("cn2", files(&["ipxe/mac/1"], "two"))]);
+    assert_eq!(read(out, "ipxe/mac/1").as_deref(), Some("two"));
+    assert_eq!(read(out, "ipxe/mac/2").as_deref(), Some("uno"));
+    assert!(!out.join("top").exists() && out.join("top").symlink_metadata().is_err());
+    // Without files.
+    deploy(out, &[("cn1", NodeFiles::default()), ("cn2", NodeFiles::default())]);
+    assert!(out.join("ipxe/mac/1").symlink_metadata().is_err());
+    assert_eq!(read(out, "ipxe/mac/other.ipxe").as_deref(), Some("others"));
+}
+
+#[test]
+fn what_a_killed_run_left_goes_with_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path();
+    deploy(out, &[("cn1", files(&["a/1"], "one"))]);
+    let wanted = BTreeMap::from([("cn2".to_owned(), files(&["a/2"], "two"))]);
+    {
+        let served = Served::open(out).unwrap();
+        let mut pending = served.write(&wanted).unwrap();
+        pending.link(false).unwrap();
+        // As a kill would leave it.
+        std::mem::forget(pending);
+    }
+    assert!(out.join("a/2").symlink_metadata().is_ok() && read(out, "a/2").is_none(), "it leads nowhere");
+    assert_eq!(read(out, "a/1").as_deref(), Some("one"));
+    deploy(out, &[("cn3", files(&["a/3"], "three"))]);
+    assert!(out.join("a/2").symlink_metadata().is_err());
+    // One that is dropped leaves nothing.
+    {
+        let served = Served::open(out).unwrap();
+        served.write(&wanted).unwrap().link(false).unwrap();
+    }
+    assert!(out.join("a/2").symlink_metadata().is_err());
+    assert_eq!(std::fs::read_dir(out.join(HOME)).unwrap().count(), 2);
+}

@@ -1,0 +1,242 @@
+//! Files of boot loaders: which there are for a node, and their text from templates that a site may replace.
+
+mod render;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::Effective;
+use super::model::Attr;
+use super::model::mac::Mac;
+use crate::recipe::recipe_text;
+use crate::source::{Finding, Severity, SourceFile};
+
+pub use render::Templates;
+
+/// Where a site's own templates lie, from the workspace's root.
+pub const TEMPLATES: &str = "loaders";
+
+/// Names of the artefacts that a loader loads.
+pub const KERNEL: &str = "kernel";
+/// The initrd.
+pub const INITRD: &str = "initrd-stateless";
+
+/// A boot loader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loader {
+    /// iPXE, BIOS and UEFI, x86-64 and arm64. Source: ipxe.org/cmd.
+    Ipxe,
+    /// GRUB 2, BIOS and UEFI, x86-64 and arm64, by http or tftp. Source: GRUB's manual, "Network".
+    Grub,
+    /// PXELINUX. Source: wiki.syslinux.org, PXELINUX.
+    Pxelinux,
+    /// petitboot, of OPAL machines; it reads PXELINUX's words.
+    Petitboot,
+    /// xCAT's own iPXE.
+    Xnba,
+}
+
+impl Loader {
+    /// All.
+    pub const ALL: [Self; 5] = [Self::Ipxe, Self::Grub, Self::Pxelinux, Self::Petitboot, Self::Xnba];
+
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ipxe => "ipxe",
+            Self::Grub => "grub",
+            Self::Pxelinux => "pxelinux",
+            Self::Petitboot => "petitboot",
+            Self::Xnba => "xnba",
+        }
+    }
+
+    /// The loader of a word.
+    pub fn named(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == text)
+    }
+
+    /// The template that comes with imgbuild.
+    pub fn built_in(self) -> &'static str {
+        match self {
+            Self::Ipxe => include_str!("templates/ipxe.j2"),
+            Self::Grub => include_str!("templates/grub.j2"),
+            Self::Pxelinux => include_str!("templates/pxelinux.j2"),
+            Self::Petitboot => include_str!("templates/petitboot.j2"),
+            Self::Xnba => include_str!("templates/xnba.j2"),
+        }
+    }
+
+    /// The address of the server, where none is named: loaders that know whom they were loaded from.
+    pub fn own_url(self) -> Option<&'static str> {
+        match self {
+            Self::Ipxe | Self::Xnba => Some("http://${next-server}"),
+            Self::Grub => Some("http://${net_default_server}"),
+            Self::Pxelinux | Self::Petitboot => None,
+        }
+    }
+
+    /// Whether it runs on a processor.
+    pub fn runs_on(self, arch: &str) -> bool {
+        match self {
+            Self::Ipxe => arch != "ppc64le",
+            Self::Grub => true,
+            Self::Pxelinux | Self::Xnba => arch == "x86_64",
+            Self::Petitboot => arch == "ppc64le",
+        }
+    }
+
+    /// Names of a node's files, from the directory that nodes are served from. Those with `.uefi` are xCAT's for UEFI.
+    pub fn files(self, node: &Effective) -> Vec<String> {
+        let (name, macs) = (&node.name, node.macs());
+        let hex = match node.ip() {
+            Some(IpAddr::V4(ip)) => Some(format!("{:08X}", u32::from(ip))),
+            _ => None,
+        };
+        let of_macs = |before: &str, after: &str| -> Vec<String> {
+            macs.iter().map(|mac| format!("{before}{}{after}", mac.hyphens())).collect()
+        };
+        let mut files = match self {
+            Self::Ipxe => [vec![format!("ipxe/node/{name}.ipxe")], of_macs("ipxe/mac/", ".ipxe")].concat(),
+            Self::Grub => [vec![format!("boot/grub2/{name}")], of_macs("boot/grub2/grub.cfg-01-", "")].concat(),
+            Self::Pxelinux => of_macs("pxelinux.cfg/01-", ""),
+            Self::Petitboot => vec![format!("petitboot/{name}")],
+            Self::Xnba => vec![format!("xcat/xnba/nodes/{name}"), format!("xcat/xnba/nodes/{name}.uefi")],
+        };
+        // By the address in hexadecimal, capital letters.
+        files.extend(hex.and_then(|hex| match self {
+            Self::Grub => Some(format!("boot/grub2/grub.cfg-{hex}")),
+            Self::Pxelinux => Some(format!("pxelinux.cfg/{hex}")),
+            Self::Petitboot => Some(hex),
+            Self::Ipxe | Self::Xnba => None,
+        }));
+        files
+    }
+}
+
+/// Files of a node: one text under several names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeFiles {
+    /// Their names, from the directory that nodes are served from.
+    pub paths: Vec<String>,
+    /// Their text.
+    pub plain: String,
+    /// The text of those that end in `.uefi`, where there are some.
+    pub uefi: Option<String>,
+}
+
+/// A build that nodes boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bootable {
+    /// The image.
+    pub image: String,
+    /// Name of the build.
+    pub build: String,
+    /// Words for the kernel's command line, with `{url}` for the directory of the files.
+    pub cmdline: Vec<String>,
+}
+
+/// What a node's files say.
+#[derive(Debug, Clone)]
+pub struct Boot<'a> {
+    /// The node.
+    pub node: &'a Effective,
+    /// The loader.
+    pub loader: Loader,
+    /// What it boots; none: its disk.
+    pub bootable: Option<&'a Bootable>,
+    /// Where `out/` is on the server; `{image}` in it stands for the image.
+    pub url: &'a str,
+    /// Where the node reports, with its token: `imgbuild.report=` on the kernel's command line.
+    pub report: Option<&'a str>,
+}
+
+impl Boot<'_> {
+    /// What templates get; docs/nodes.md lists it.
+    fn context(&self, uefi: bool) -> serde_json::Value {
+        let node = self.node;
+        let mut context = json!({
+            "node": node.name,
+            "groups": node.groups,
+            "mac": node.macs().first().map(ToString::to_string).unwrap_or_default(),
+            "macs": node.macs().iter().map(Mac::to_string).collect::<Vec<_>>(),
+            "ip": node.ip().map(|ip| ip.to_string()).unwrap_or_default(),
+            "arch": node.text(Attr::Arch).unwrap_or("x86_64"),
+            "vars": node.variables(),
+            "report": self.report.unwrap_or_default(),
+            "uefi": uefi,
+            "boots": "disk",
+            "state": "boot",
+        });
+        if let Some(boot) = self.bootable {
+            let Bootable { image, build, cmdline } = boot;
+            let base = self.url.trim_end_matches('/').replace("{image}", image);
+            let url = format!("{base}/.builds/{image}/{build}");
+            let own = node.kernel_words();
+            // A card that the file names goes before the one that the loader came from.
+            let bootif = !own.iter().any(|word| word.starts_with("netdev=") || word.starts_with("BOOTIF="));
+            let mut words: Vec<String> = cmdline.iter().map(|word| word.replace("{url}", &url)).collect();
+            words.push(format!("NODE={}", node.name));
+            words.extend(own);
+            words.extend(self.report.map(|report| format!("imgbuild.report={report}")));
+            let place = |file: &str| match (self.loader, url.strip_prefix("http://")) {
+                (Loader::Grub, Some(rest)) => {
+                    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+                    format!("(http,{host})/{path}/{file}")
+                }
+                _ => format!("{url}/{file}"),
+            };
+            let of_image = json!({
+                "boots": "image",
+                "state": format!("netboot {image}@{build}"),
+                "image": image,
+                "build": build,
+                "url": url,
+                "scheme": base.split("://").next().unwrap_or_default(),
+                "kernel": place(KERNEL),
+                "initrd": place(INITRD),
+                "initrd_name": INITRD,
+                "words": words,
+                "bootif": bootif,
+            });
+            if let (Some(context), Some(more)) = (context.as_object_mut(), of_image.as_object()) {
+                context.extend(more.clone());
+            }
+        }
+        context
+    }
+
+    /// The node's files with their texts.
+    ///
+    /// # Errors
+    /// What is wrong with the template, at its place.
+    pub fn files(&self, templates: &Templates) -> Result<NodeFiles, Finding> {
+        let plain = templates.render(self.loader, &self.context(false))?;
+        let uefi = match self.loader == Loader::Xnba {
+            true => Some(templates.render(self.loader, &self.context(true))?),
+            false => None,
+        };
+        Ok(NodeFiles { paths: self.loader.files(self.node), plain, uefi })
+    }
+}
+
+/// The text of a loader's template: the site's own, or the one that comes with imgbuild.
+///
+/// # Errors
+/// The site's cannot be read.
+fn text_of(root: &Path, loader: Loader) -> Result<Arc<SourceFile>, Finding> {
+    let name = format!("{TEMPLATES}/{}.j2", loader.name());
+    let path = root.join(&name);
+    if !crate::witness::is_there(&path) {
+        return Ok(SourceFile::new(format!("built-in {}.j2", loader.name()), &path, loader.built_in()));
+    }
+    recipe_text(&path, &name).map_err(|mut findings| match findings.pop() {
+        Some(finding) => finding,
+        None => Finding::nowhere(Severity::Error, "nodes::template", format!("`{name}` cannot be read")),
+    })
+}

@@ -1,0 +1,66 @@
+//! Each loader's words, for each processor that it runs on.
+
+use super::*;
+use crate::nodes::Nodes;
+
+const NODES: &str = "[defaults]\nkernel_args = [\"quiet\"]\n[node.cn001]\nmac = \"52:54:00:00:00:01\"\nip = \"10.0.0.11\"\nconsole = [\"ttyS0\"]\nvariables = { rack = \"r1\" }\n\
+    [node.cn002]\nnic = \"eno1\"\nkernel_args = [\"a='b$c'\"]\n";
+
+fn nodes() -> Nodes {
+    Nodes::of_file(&SourceFile::new("nodes.toml", "/nodes.toml", NODES)).unwrap()
+}
+
+fn bootable() -> Bootable {
+    let words = ["imgurl={url}/rootimg.cpio.zst", "imgdigest=sha256:00", "rw"];
+    let cmdline = words.iter().map(|word| (*word).to_owned()).collect();
+    Bootable { image: "compute".to_owned(), build: "0123456789ab".to_owned(), cmdline }
+}
+
+#[test]
+fn each_loader_gets_its_own_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let templates = Templates::read(directory.path(), Loader::ALL).unwrap();
+    let (nodes, bootable) = (nodes(), bootable());
+    for loader in Loader::ALL {
+        let mut text = String::new();
+        for (node, bootable) in [("cn001", Some(&bootable)), ("cn002", Some(&bootable)), ("cn001", None)] {
+            let node = nodes.get(node).unwrap();
+            let url = loader.own_url().unwrap_or("http://10.0.0.1/images");
+            let files = Boot { node: &node, loader, bootable, url, report: None }.files(&templates).unwrap();
+            text.push_str(&format!("== {}\n{}", files.paths.join(" "), files.plain));
+            text.extend(files.uefi.filter(|_| bootable.is_some()).map(|uefi| format!("-- uefi\n{uefi}")));
+        }
+        insta::assert_snapshot!(loader.name(), text);
+    }
+}
+
+#[test]
+fn a_site_has_templates_of_its_own_and_mistakes_have_a_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let (nodes, bootable) = (nodes(), bootable());
+    let node = nodes.get("cn001").unwrap();
+    let render = |text: &str| {
+        std::fs::create_dir_all(directory.path().join(TEMPLATES)).unwrap();
+        std::fs::write(directory.path().join(TEMPLATES).join("ipxe.j2"), text).unwrap();
+        let templates = Templates::read(directory.path(), [Loader::Ipxe])?;
+        let boot = Boot { node: &node, loader: Loader::Ipxe, bootable: Some(&bootable), url: "http://s/{image}", report: None };
+        boot.files(&templates).map(|files| files.plain)
+    };
+    assert_eq!(
+        render("{{ node }} {{ vars.rack }} {{ kernel }}\n").unwrap(),
+        "cn001 r1 http://s/compute/.builds/compute/0123456789ab/kernel\n"
+    );
+    for (text, line) in [
+        ("#!ipxe\n{{ kernal }}\n", 2),
+        ("#!ipxe\n\n{% if x\n", 3),
+        ("a\n{{ vars.none }}", 2),
+        ("{{ mac | nosuch }}", 1),
+    ] {
+        let finding = render(text).unwrap_err();
+        assert_eq!(
+            finding.span.as_ref().map(|span| (span.file.name.as_str(), span.line())),
+            Some(("loaders/ipxe.j2", line)),
+            "{text}: {finding:?}"
+        );
+    }
+}

@@ -1,0 +1,270 @@
+//! xCAT's nodes: objects as `lsdef -t node,group -z` prints them, and its tables as `tabdump` does. Source: the columns of its tables
+//! nodelist, nodegroup, mac, hosts, noderes, nodetype, nodehm, bootparams and postscripts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{ImportedNodes, Said, Values};
+use crate::nodes::{Attr, Effective};
+use crate::source::{Severity, SourceFile};
+use crate::xcat::definitions::{ObjectKind, parse_stanzas};
+
+/// What xCAT keeps for itself, or finds out anew.
+const MOOT: [&str; 20] = [
+    "objtype",
+    "status",
+    "statustime",
+    "appstatus",
+    "appstatustime",
+    "updatestatus",
+    "updatestatustime",
+    "currchain",
+    "currstate",
+    "initrd",
+    "kernel",
+    "kcmdline",
+    "comments",
+    "disable",
+    "node",
+    "groupname",
+    "grouptype",
+    "monserver",
+    "setupconserver",
+    "chain",
+];
+
+/// Adds what an object or a row says; whether its attribute is known.
+fn add(values: &mut Values, name: &str, value: &str) -> bool {
+    let text = |text: &str| Said::Text(text.to_owned());
+    let list = |separator: char| {
+        let items = value.split(separator).map(str::trim).filter(|item| !item.is_empty());
+        Said::List(items.map(str::to_owned).collect())
+    };
+    match name {
+        "provmethod" if !matches!(value, "install" | "netboot" | "statelite" | "sysclone") => {
+            values.insert(Attr::Image, text(value));
+        }
+        "provmethod" => {}
+        "mac" => {
+            // `aa:..!host|bb:..`: the first is the one that it boots from.
+            let macs = value.split('|').map(|one| one.split('!').next().unwrap_or_default().trim().to_owned());
+            let mut macs = macs.filter(|one| one.parse::<crate::nodes::Mac>().is_ok());
+            if let Some(first) = macs.next() {
+                values.insert(Attr::Mac, Said::Text(first));
+            }
+            let more: Vec<String> = macs.collect();
+            if !more.is_empty() {
+                values.insert(Attr::Macs, Said::List(more));
+            }
+        }
+        "ip" if value.parse::<std::net::IpAddr>().is_ok() => drop(values.insert(Attr::Ip, text(value))),
+        "arch" if matches!(value, "x86_64" | "aarch64" | "ppc64le") => drop(values.insert(Attr::Arch, text(value))),
+        "netboot" => {
+            let loader = match value {
+                "xnba" => "xnba",
+                "pxe" => "pxelinux",
+                "petitboot" => "petitboot",
+                grub if grub.starts_with("grub2") => "grub",
+                _ => return false,
+            };
+            values.insert(Attr::Loader, text(loader));
+        }
+        "installnic" | "primarynic" if value == "mac" || value.parse::<crate::nodes::Mac>().is_ok() => {
+            values.insert(Attr::Nic, text("mac"));
+        }
+        "installnic" => drop(values.insert(Attr::Nic, text(value))),
+        "primarynic" => drop(values.entry(Attr::Nic).or_insert_with(|| text(value))),
+        // Words with `R::` are for systems on disks.
+        "addkcmdline" => {
+            let words = value.split_whitespace().filter(|word| !word.starts_with("R::"));
+            values.insert(Attr::KernelArgs, Said::List(words.map(str::to_owned).collect()));
+        }
+        "serialport" if value.bytes().all(|one| one.is_ascii_digit()) => {
+            let speed = match values.remove(&Attr::Console) {
+                Some(Said::List(items)) => {
+                    items.first().and_then(|one| one.split_once(',').map(|(_, speed)| speed.to_owned()))
+                }
+                _ => None,
+            };
+            let speed = speed.map(|speed| format!(",{speed}")).unwrap_or_default();
+            values.insert(Attr::Console, Said::List(vec![format!("ttyS{value}{speed}")]));
+        }
+        "serialspeed" => {
+            let port = match values.remove(&Attr::Console) {
+                Some(Said::List(items)) => items.first().cloned().unwrap_or_else(|| "ttyS0".to_owned()),
+                _ => "ttyS0".to_owned(),
+            };
+            values.insert(Attr::Console, Said::List(vec![format!("{port},{value}")]));
+        }
+        "postscripts" => drop(values.insert(Attr::Postscripts, list(','))),
+        "postbootscripts" => drop(values.insert(Attr::Postbootscripts, list(','))),
+        "serial" => drop(values.insert(Attr::Serial, text(value))),
+        "usercomment" => drop(values.insert(Attr::Comment, text(&value.replace(char::is_control, " ")))),
+        "groups" | "members" => {}
+        _ => return MOOT.contains(&name),
+    }
+    true
+}
+
+impl ImportedNodes {
+    fn of_xcat(&mut self, name: &str, is_group: bool, attributes: &BTreeMap<String, String>) {
+        let mut left = Vec::new();
+        let mut values = Values::new();
+        for (key, value) in attributes.iter().filter(|(_, value)| !value.is_empty()) {
+            if !add(&mut values, key, value) {
+                left.push(key.clone());
+            }
+        }
+        values.retain(|_, said| !matches!(said, Said::List(items) if items.is_empty()));
+        left.into_iter().for_each(|key| *self.left.entry(key).or_default() += 1);
+        let list = |key: &str| -> Vec<String> {
+            let text = attributes.get(key).map(String::as_str).unwrap_or_default();
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        };
+        if name == "xcatdefaults" {
+            return self.defaults.extend(values);
+        }
+        if !is_group {
+            if let Some((own, groups)) = self.node(name) {
+                own.extend(values);
+                // Its own group of all is `*` here.
+                groups.extend(list("groups").into_iter().filter(|group| group != "all"));
+            }
+            return;
+        }
+        if attributes.get("grouptype").is_some_and(|kind| kind == "dynamic") {
+            self.notes.push(format!(
+                "the group `{name}` is dynamic: name its nodes, or use a source of groups (@image:NAME, @arch:NAME)"
+            ));
+            return;
+        }
+        if name == "all" {
+            return self.defaults.extend(values);
+        }
+        // What no node has by itself is no node's.
+        for attr in [Attr::Mac, Attr::Macs, Attr::Ip, Attr::Serial] {
+            if values.remove(&attr).is_some() {
+                self.notes.push(format!("`{}` of the group `{name}` is left out: each node has its own", attr.name()));
+            }
+        }
+        self.groups.entry(name.to_owned()).or_default().extend(values);
+        for member in list("members") {
+            if let Some((_, groups)) = self.node(&member) {
+                groups.insert(name.to_owned());
+            }
+        }
+    }
+}
+
+/// Adds the nodes and groups of stanzas; whether there were some.
+pub fn stanzas(found: &mut ImportedNodes, file: &Arc<SourceFile>) -> Result<bool, String> {
+    let (definitions, findings) = parse_stanzas(file);
+    if let Some(finding) = findings.iter().find(|finding| finding.severity == Severity::Error) {
+        let place = finding.span.as_ref().map(|span| format!(" in line {}", span.line())).unwrap_or_default();
+        return Err(format!("has an error{place}: {}", finding.message));
+    }
+    let mut has_some = false;
+    for definition in &definitions {
+        let is_group = match &definition.kind {
+            ObjectKind::Other(kind) if kind == "node" => false,
+            ObjectKind::Other(kind) if kind == "group" => true,
+            _ => continue,
+        };
+        has_some = true;
+        let attributes = definition.attributes.iter().map(|(name, one)| (name.clone(), one.value.clone()));
+        found.of_xcat(&definition.name, is_group, &attributes.collect());
+    }
+    Ok(has_some)
+}
+
+/// Fields of a row of `tabdump`: quotes around them, doubled within.
+fn rows(text: &str) -> Result<Vec<Vec<String>>, String> {
+    let (mut rows, mut row, mut field, mut is_quoted) = (Vec::new(), Vec::new(), String::new(), false);
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match (letter, is_quoted) {
+            ('"', true) if letters.next_if_eq(&'"').is_some() => field.push('"'),
+            ('"', _) => is_quoted = !is_quoted,
+            (',', false) => row.push(std::mem::take(&mut field)),
+            ('\r', false) => {}
+            ('\n', false) => {
+                row.push(std::mem::take(&mut field));
+                rows.push(std::mem::take(&mut row));
+            }
+            (letter, _) => field.push(letter),
+        }
+    }
+    if is_quoted {
+        return Err("has a quote that is not closed".to_owned());
+    }
+    if !field.is_empty() || !row.is_empty() {
+        row.push(field);
+        rows.push(row);
+    }
+    rows.retain(|row| row.iter().any(|field| !field.is_empty()));
+    Ok(rows)
+}
+
+/// Adds the rows of a table, whose first line names the columns. A row of a group is the group's.
+pub fn table(found: &mut ImportedNodes, text: &str) -> Result<(), String> {
+    let mut rows = rows(text)?.into_iter();
+    let columns: Vec<String> =
+        rows.next().unwrap_or_default().iter().map(|one| one.trim_start_matches('#').to_owned()).collect();
+    let of_groups = columns.first().is_some_and(|first| first == "groupname");
+    let is_list = columns.iter().any(|column| column == "groups");
+    for (number, row) in rows.enumerate() {
+        if row.len() > columns.len() {
+            return Err(format!("has {} fields in row {}, and {} columns", row.len(), number + 1, columns.len()));
+        }
+        let all: BTreeMap<String, String> = columns.iter().cloned().zip(row).collect();
+        if matches!(all.get("disable").map(String::as_str), Some("yes" | "1")) {
+            continue;
+        }
+        let names = all.get(&columns[0]).cloned().unwrap_or_default();
+        for name in names.split(',').filter(|name| !name.is_empty()) {
+            // nodelist comes first in a dump, so that a name that it does not have is a group.
+            let is_node = is_list || found.nodes.contains_key(&crate::nodes::set::Name(name.to_owned()));
+            let is_group = of_groups || !is_node;
+            found.of_xcat(name, is_group, &all);
+        }
+    }
+    Ok(())
+}
+
+/// Attributes of a node as xCAT calls them, in their order.
+pub fn attributes(node: &Effective) -> Vec<(&'static str, String)> {
+    let text = |attr: Attr| node.text(attr).map(str::to_owned);
+    let list = |attr: Attr| Some(node.list(attr).join(","));
+    let macs: Vec<String> = node.macs().iter().map(ToString::to_string).collect();
+    let console = node.list(Attr::Console).last().and_then(|one| one.strip_prefix("ttyS").map(str::to_owned));
+    let (port, speed) = match console.as_deref().map(|one| one.split_once(',').unwrap_or((one, ""))) {
+        Some((port, speed)) => (Some(port.to_owned()), Some(speed.to_owned())),
+        None => (None, None),
+    };
+    let all = [
+        ("addkcmdline", Some(node.list(Attr::KernelArgs).join(" "))),
+        ("arch", text(Attr::Arch)),
+        ("groups", Some(node.groups.join(","))),
+        ("installnic", text(Attr::Nic)),
+        ("ip", text(Attr::Ip)),
+        ("mac", Some(macs.join("|"))),
+        (
+            "netboot",
+            text(Attr::Loader).map(|loader| match loader.as_str() {
+                "grub" => "grub2".to_owned(),
+                "pxelinux" => "pxe".to_owned(),
+                // xCAT's iPXE.
+                "ipxe" => "xnba".to_owned(),
+                _ => loader,
+            }),
+        ),
+        ("postbootscripts", list(Attr::Postbootscripts)),
+        ("postscripts", list(Attr::Postscripts)),
+        ("provmethod", text(Attr::Image)),
+        ("serial", text(Attr::Serial)),
+        ("serialport", port),
+        ("serialspeed", speed),
+        ("usercomment", text(Attr::Comment)),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value.filter(|value| !value.is_empty())?))).collect()
+}

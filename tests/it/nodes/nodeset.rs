@@ -1,0 +1,256 @@
+//! `nodeset`: what nodes boot, for a whole range or not at all.
+
+use std::path::{Path, PathBuf};
+
+use super::{NODES, cluster};
+use crate::support::{Ran, Space, without_paths};
+
+/// Publishes a build as `build` does, with a word of its own; its name.
+pub fn publish(space: &Space, image: &str, word: &str) -> String {
+    let file = |name: &str| serde_json::json!({"name": name, "size": 1, "sha256": "0".repeat(64)});
+    let info = serde_json::json!({
+        "format_version": "1.0", "name": image, "target": "debian bookworm amd64", "epoch": 0, "kernel_release": "6.1",
+        "cmdline": ["imgurl={url}/rootimg.cpio.zst", "imgdigest=sha256:00", word], "memory": 1,
+        "artefacts": [file("initrd-stateless"), file("kernel"), file("rootimg.cpio.zst")], "layers": [], "not_reproducible": [],
+    });
+    let text = format!("{info:#}\n");
+    let digest = imgbuild::digest::Sha256::of(text.as_bytes()).short();
+    let out = format!("images/{image}/out");
+    for (name, text) in
+        [("build.json", text.as_str()), ("kernel", "k"), ("initrd-stateless", "i"), ("rootimg.cpio.zst", "r")]
+    {
+        space.write(&format!("{out}/.builds/{image}/{digest}/{name}"), text);
+    }
+    let link = space.path().join(&out).join(image);
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(format!(".builds/{image}/{digest}"), link).unwrap();
+    digest
+}
+
+/// The cluster with two published images.
+pub fn published() -> (Space, String) {
+    let space = cluster();
+    let first = publish(&space, "compute", "first");
+    publish(&space, "gpu", "gpu");
+    (space, first)
+}
+
+fn nodeset(space: &Space, arguments: &[&str]) -> Ran {
+    let out = space.path().join("tftpboot");
+    space.run(&[&["nodeset"], arguments, &["--out", out.to_str().unwrap(), "--url", "http://10.0.0.1"]].concat())
+}
+
+fn served(space: &Space, path: &str) -> Option<String> {
+    std::fs::read_to_string(space.path().join("tftpboot").join(path)).ok()
+}
+
+/// All names in a directory with what is read through them; not the generations.
+fn names(directory: &Path) -> Vec<(PathBuf, Option<String>)> {
+    let entries = walkdir::WalkDir::new(directory).sort_by_file_name().into_iter();
+    let entries = entries.filter_entry(|entry| entry.file_name() != ".imgbuild-nodes").flatten();
+    let entries = entries.filter(|entry| !entry.file_type().is_dir());
+    entries.map(|entry| (entry.path().to_owned(), std::fs::read_to_string(entry.path()).ok())).collect()
+}
+
+#[test]
+fn nodes_boot_the_build_that_was_published_then() {
+    let (space, first) = published();
+    space.write("tftpboot/ipxe/mac/other.ipxe", "others");
+    let ran = nodeset(&space, &["@compute", "compute"]).good();
+    insta::assert_snapshot!("done", ran.err.replace(&first, "BUILD"));
+    let text = served(&space, "ipxe/mac/52-54-00-00-00-02.ipxe").unwrap();
+    insta::assert_snapshot!("ipxe", text.replace(&first, "BUILD"));
+    assert_eq!(served(&space, "ipxe/node/cn002.ipxe"), Some(text));
+    // The next build changes nothing for them, and is not booted before `nodeset` says so.
+    let second = publish(&space, "compute", "second");
+    assert_ne!(first, second);
+    assert!(served(&space, "ipxe/node/cn001.ipxe").unwrap().contains(&first));
+    assert_eq!(space.run(&["nodeset", "cn001", "stat"]).good().out, format!("cn001: netboot compute@{first}\n"));
+    let pins = |space: &Space| {
+        let builds = space.path().join("images/compute/out/.builds/compute");
+        let files = std::fs::read_dir(builds)
+            .unwrap()
+            .flatten()
+            .filter(|one| one.file_name().to_string_lossy().starts_with(".pins-"));
+        files.map(|file| std::fs::read_to_string(file.path()).unwrap()).collect::<String>()
+    };
+    assert!(pins(&space).contains(&first) && !pins(&space).contains(&second));
+    // One of them, by the first digits of the build; then back, and what others have is as it was.
+    let differs = first.bytes().zip(second.bytes()).position(|(a, b)| a != b).unwrap();
+    let diff = nodeset(&space, &["cn001", &format!("compute@{}", &second[..=differs]), "--diff"]).good();
+    insta::assert_snapshot!("diff", diff.out.replace(&first, "FIRST").replace(&second, "SECOND"));
+    assert!(served(&space, "ipxe/node/cn001.ipxe").unwrap().contains(&first), "--diff changes nothing");
+    nodeset(&space, &["cn001", &format!("compute@{second}")]).good();
+    assert!(served(&space, "ipxe/node/cn001.ipxe").unwrap().contains(&second));
+    assert!(served(&space, "ipxe/node/cn002.ipxe").unwrap().contains(&first));
+    assert!(pins(&space).contains(&first) && pins(&space).contains(&second));
+    nodeset(&space, &["cn001", "--rollback"]).good();
+    assert!(served(&space, "ipxe/node/cn001.ipxe").unwrap().contains(&first));
+    // The same again does nothing.
+    let before = names(&space.path().join("tftpboot"));
+    let ran = nodeset(&space, &["cn001", &format!("compute@{first}")]).good();
+    assert!(ran.err.contains("0 files written, 0 names new, 0 removed"), "{}", ran.err);
+    assert_eq!(names(&space.path().join("tftpboot")), before);
+    // Disks, and nothing at all.
+    nodeset(&space, &["cn002", "boot"]).good();
+    assert!(served(&space, "ipxe/node/cn002.ipxe").unwrap().starts_with("#!ipxe\n#boot\n"));
+    nodeset(&space, &["@compute", "offline"]).good();
+    assert_eq!(names(&space.path().join("tftpboot")).len(), 1);
+    assert_eq!(served(&space, "ipxe/mac/other.ipxe").as_deref(), Some("others"));
+    assert!(space.run(&["nodes", "cn001"]).good().out.contains("offline"));
+}
+
+#[test]
+fn what_cannot_be_given_is_refused_and_nothing_changes() {
+    let (space, first) = published();
+    nodeset(&space, &["@compute", "compute"]).good();
+    let before = names(&space.path().join("tftpboot"));
+    let refused = |arguments: &[&str]| {
+        let ran = nodeset(&space, arguments);
+        assert_ne!(ran.code, 0, "{}", ran.err);
+        assert_eq!(names(&space.path().join("tftpboot")), before);
+        without_paths(&ran.err, &space).replace(&first, "BUILD")
+    };
+    let mut said = vec![
+        refused(&["cn009", "compute"]),
+        refused(&["cn001!cn001", "compute"]),
+        refused(&["cn001", "compote"]),
+        refused(&["cn001", "compute@ffffffffffff"]),
+        refused(&["cn001", "compute", "--loader", "petitboot"]),
+        refused(&["login1", "--rollback"]),
+        refused(&["@compute", "compute", "--canary", "0%"]),
+        refused(&["--continue"]),
+    ];
+    space.write(
+        "nodes.toml",
+        &NODES.replace("mac = \"52:54:00:00:00:01\"\n", "").replace("[defaults]", "[defaults]\narch = \"aarch64\""),
+    );
+    said.push(refused(&["cn001", "compute"]));
+    space.write(
+        "nodes.toml",
+        &NODES
+            .replace("loader = \"ipxe\"", "loader = \"pxelinux\"")
+            .replace("ip = \"10.0.0.4\"\n", "")
+            .replace("mac = \"52:54:00:00:00:04\"\n", ""),
+    );
+    said.push(refused(&["login1", "gpu"]));
+    space.write("nodes.toml", NODES);
+    space.write("loaders/ipxe.j2", "#!ipxe\nkernel {{ kernal }}\n");
+    said.push(refused(&["cn001", "compute"]));
+    std::fs::remove_file(space.path().join("loaders/ipxe.j2")).unwrap();
+    // An image that was never published, and a build that somebody changed.
+    std::fs::remove_file(space.path().join("images/gpu/out/gpu")).unwrap();
+    said.push(refused(&["cn001", "gpu"]));
+    space.edit(&format!("images/compute/out/.builds/compute/{first}/build.json"), "first", "worst");
+    said.push(refused(&["cn001", "compute"]));
+    insta::assert_snapshot!("refused", said.join("----\n"));
+    // What somebody else wrote.
+    std::fs::remove_file(space.path().join("tftpboot/ipxe/node/cn001.ipxe")).unwrap();
+    publish(&space, "compute", "third");
+    space.write("tftpboot/ipxe/node/cn001.ipxe", "by hand");
+    let ran = nodeset(&space, &["cn001", "compute"]);
+    assert!(ran.code == 1 && ran.err.contains("was not written by imgbuild"), "{}", ran.err);
+    assert_eq!(served(&space, "ipxe/node/cn001.ipxe").as_deref(), Some("by hand"));
+    nodeset(&space, &["cn001", "compute", "--force"]).good();
+    assert_eq!(served(&space, "ipxe/node/cn001.ipxe.ORIG").as_deref(), Some("by hand"));
+    assert!(served(&space, "ipxe/node/cn001.ipxe").unwrap().contains("third"));
+}
+
+#[test]
+fn files_of_another_loader_and_of_another_card_go() {
+    let (space, _) = published();
+    nodeset(&space, &["cn001", "compute", "--loader", "grub"]).good();
+    assert!(served(&space, "boot/grub2/grub.cfg-0A00000B").unwrap().contains("menuentry \"compute\""));
+    assert_eq!(served(&space, "boot/grub2/grub.cfg-01-52-54-00-00-00-01"), served(&space, "boot/grub2/cn001"));
+    nodeset(&space, &["cn001", "boot", "--loader", "xnba"]).good();
+    let root = space.path().join("tftpboot");
+    let left: Vec<String> =
+        names(&root).iter().map(|(path, _)| path.strip_prefix(&root).unwrap().display().to_string()).collect();
+    assert_eq!(left, ["xcat/xnba/nodes/cn001", "xcat/xnba/nodes/cn001.uefi"]);
+    // `boot` is said to UEFI, too.
+    assert_eq!(served(&space, "xcat/xnba/nodes/cn001.uefi").as_deref(), Some("#!gpxe\n#boot\nexit\n"));
+    nodeset(&space, &["cn001", "compute"]).good();
+    space.edit("nodes.toml", "52:54:00:00:00:01", "52:54:00:00:00:91");
+    nodeset(&space, &["cn001", "compute"]).good();
+    assert!(served(&space, "ipxe/mac/52-54-00-00-00-01.ipxe").is_none());
+    assert!(served(&space, "ipxe/mac/52-54-00-00-00-91.ipxe").is_some());
+}
+
+#[test]
+fn a_canary_moves_a_few_and_the_rest_when_they_are_up() {
+    let (space, first) = published();
+    nodeset(&space, &["@compute", "compute"]).good();
+    let second = publish(&space, "compute", "second");
+    let has = |node: &str| {
+        let text = served(&space, &format!("ipxe/node/{node}.ipxe")).unwrap();
+        if text.contains(&second) { 2 } else { usize::from(text.contains(&first)) }
+    };
+    let report = |node: &str, state: &str, build: &str| {
+        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        let text = format!(
+            "{{\"format_version\": \"1.0\", \"state\": \"{state}\", \"build\": \"{build}\", \"time\": {time}}}"
+        );
+        space.write(&format!(".imgbuild/nodes/reports/{node}.json"), &text);
+    };
+    nodeset(&space, &["@compute", "compute", "--canary", "5%"]).good();
+    assert_eq!([has("cn001"), has("cn002"), has("cn003")], [2, 1, 1]);
+    let ran = nodeset(&space, &["--continue"]);
+    assert!(ran.code == 2 && ran.err.contains("cn001 (not reported since)"), "{}", ran.err);
+    assert!(nodeset(&space, &["@compute", "compute", "--canary", "1"]).err.contains("is under way on cn001"));
+    report("cn001", "failed", &second);
+    assert!(nodeset(&space, &["--continue"]).err.contains("cn001 (failed)"));
+    report("cn001", "up", &first);
+    assert!(nodeset(&space, &["--continue"]).err.contains("cn001 (booted another build)"));
+    nodeset(&space, &["--abort"]).good();
+    assert_eq!([has("cn001"), has("cn002"), has("cn003")], [1, 1, 1]);
+    // Again, and this time it is good; a third build in the meantime is not what the rest gets.
+    nodeset(&space, &["@compute", "compute", "--canary", "1"]).good();
+    report("cn001", "up", &second);
+    publish(&space, "compute", "third");
+    nodeset(&space, &["--continue"]).good();
+    assert_eq!([has("cn001"), has("cn002"), has("cn003")], [2, 2, 2]);
+    assert_eq!(nodeset(&space, &["--continue"]).code, 1);
+}
+
+/// Killed anywhere, a run leaves all nodes of the range at the old build or all at the new, and the state says the same.
+#[cfg(feature = "e2e")]
+#[test]
+fn a_killed_nodeset_leaves_the_old_or_the_new() {
+    for (place, is_new) in
+        [("nodeset.written", false), ("nodeset.announced", false), ("nodeset.linked", false), ("nodeset.turned", true)]
+    {
+        let (space, first) = published();
+        nodeset(&space, &["@compute", "compute"]).good();
+        let second = publish(&space, "compute", "second");
+        let file = space.path().join("fault");
+        let out = space.path().join("tftpboot");
+        let mut child = crate::support::imgbuild()
+            .arg("-C")
+            .arg(space.path())
+            .args(["nodeset", "@compute", "compute", "--url", "http://10.0.0.1", "--out"])
+            .arg(&out)
+            .env("IMGBUILD_FAULT", place)
+            .env("IMGBUILD_FAULT_FILE", &file)
+            .spawn()
+            .unwrap();
+        while !file.exists() {
+            assert!(child.try_wait().unwrap().is_none(), "{place} was not reached");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let wanted = if is_new { &second } else { &first };
+        for node in ["cn001", "cn002", "cn003"] {
+            assert!(
+                served(&space, &format!("ipxe/node/{node}.ipxe")).unwrap().contains(wanted.as_str()),
+                "{place}: {node}"
+            );
+            let stat = space.run(&["nodeset", node, "stat"]).good().out;
+            assert_eq!(stat, format!("{node}: netboot compute@{wanted}\n"), "{place}");
+        }
+        // The next one ends it.
+        nodeset(&space, &["@compute", "compute"]).good();
+        assert!(served(&space, "ipxe/node/cn003.ipxe").unwrap().contains(&second));
+        assert_eq!(std::fs::read_dir(out.join(".imgbuild-nodes")).unwrap().count(), 2, "{place}");
+    }
+}
