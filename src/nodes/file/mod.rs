@@ -92,6 +92,8 @@ pub struct Nodes {
     pub out: Option<String>,
     /// `[nodeset] url`: where nodes find the images.
     pub url: Option<String>,
+    /// `[nodeset] report`: the server that hears nodes.
+    pub report: Option<String>,
     pub(super) defaults: Vec<Said>,
     pub(super) groups: Vec<Group>,
     pub(super) tables: Vec<NodeTable>,
@@ -228,6 +230,7 @@ impl Reader {
             findings: Vec::new(),
             out: None,
             url: None,
+            report: None,
             defaults: Vec::new(),
             groups: Vec::new(),
             tables: Vec::new(),
@@ -240,7 +243,11 @@ impl Reader {
         let table = |wanted: &str| inner(entries, wanted);
         for (key, _, value) in table("nodeset") {
             let Value::Text(text) = &value.value else { continue };
-            let place = if key == "out" { &mut nodes.out } else { &mut nodes.url };
+            let place = match key {
+                "out" => &mut nodes.out,
+                "report" => &mut nodes.report,
+                _ => &mut nodes.url,
+            };
             *place = Some(text.clone());
         }
         for (key, _, value) in table("defaults") {

@@ -79,6 +79,8 @@ struct OfNodeset {
     out: Option<String>,
     /// Where nodes find the directory `out` of the images; `{image}` stands for the image.
     url: Option<String>,
+    /// `imgbuild serve` that hears the nodes, for instance http://10.0.0.1: then their files tell nodes to report.
+    report: Option<String>,
 }
 
 fn tables() -> Json {
