@@ -271,7 +271,7 @@ pub fn control_stanza(package: impl Read) -> Result<String, DebError> {
             return Ok(());
         }
         let mut content = decompressed(name, data)?.take(CONTROL_LIMIT);
-        let mut archive = tar::Archive::new(&mut content);
+        let mut archive = super::open_tar(&mut content);
         for entry in archive.entries()? {
             let mut entry = entry?;
             if entry.path_bytes().as_ref() == b"./control" || entry.path_bytes().as_ref() == b"control" {

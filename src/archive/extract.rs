@@ -233,7 +233,7 @@ pub fn extract_tar(
     stream: &mut dyn Read,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<(), String> {
-    let mut archive = tar::Archive::new(stream);
+    let mut archive = super::open_tar(stream);
     for entry in archive.entries().map_err(|error| error.to_string())? {
         let mut entry = entry.map_err(|error| format!("the archive is damaged: {error}"))?;
         let path = entry.path_bytes().into_owned();

@@ -19,7 +19,9 @@ pub use self::cpio::{Body, Head, write_entry, write_trailer};
 pub use self::erofs::{
     Chunks, EROFS_VERSION, EroImage, EroInfo, EroRun, cut_erofs, finish_erofs, fits_erofs, list_erofs,
 };
+pub use self::members::budget::{Budget, limited, over};
 pub use self::members::directory::list_directory;
+pub use self::members::guard::open_tar;
 pub use self::members::listing::{Listed, Look};
 pub use self::members::packed::{Unlisted, is_packed, list_packed};
 pub use self::squashfs::{

@@ -55,7 +55,7 @@ pub fn read_frame(compressed: impl Read) -> io::Result<Vec<FrameEntry>> {
 
 /// The entries of a frame of tar.
 fn read_tar_frame(bytes: &[u8]) -> io::Result<Vec<FrameEntry>> {
-    let mut archive = tar::Archive::new(bytes);
+    let mut archive = crate::archive::open_tar(bytes);
     let mut entries = Vec::new();
     for entry in archive.entries()? {
         let mut entry = entry?;

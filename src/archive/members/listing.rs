@@ -123,7 +123,7 @@ pub fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
 /// As [`list_cpio`].
 pub fn list_tar(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
     // Source: tar(5), POSIX.1 pax headers, and stat(2) for the bits of types.
-    let mut archive = tar::Archive::new(input);
+    let mut archive = super::guard::open_tar(input);
     for entry in archive.entries()? {
         let mut entry = entry?;
         let mut xattrs: Vec<(String, Vec<u8>)> = Vec::new();

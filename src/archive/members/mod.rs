@@ -1,6 +1,8 @@
 //! The files that a package or an archive holds, one after the other, whatever its kind.
 
+pub mod budget;
 pub mod directory;
+pub mod guard;
 pub mod listing;
 pub mod packed;
 
@@ -56,7 +58,7 @@ fn damaged(error: io::Error) -> String {
 /// # Errors
 /// A text for a damaged stream, or what `visit` says.
 pub fn read_tar(stream: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), String> {
-    let mut archive = tar::Archive::new(stream);
+    let mut archive = guard::open_tar(stream);
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         let Some(path) = clean_path(&entry.path_bytes()) else { continue };

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
+use super::budget::{Budget, within};
 use super::listing::{Look, list_cpio, list_tar};
 use crate::archive::erofs::list_erofs;
 use crate::archive::magic::{Container, START, container, plain};
@@ -42,6 +43,11 @@ pub fn is_packed(file: &File) -> io::Result<bool> {
 /// # Errors
 /// [`Unlisted`].
 pub fn list_packed(file: &File, look: &mut Look<'_>) -> Result<Container, Unlisted> {
+    let mut budget = Budget::of_file(file)?;
+    within(&mut budget, look, |look| list_parts(file, look))
+}
+
+fn list_parts(file: &File, look: &mut Look<'_>) -> Result<Container, Unlisted> {
     let stream: Box<dyn Read> = Box::new(BufReader::with_capacity(1 << 18, file.try_clone()?));
     let mut next = Some(stream);
     let mut first = None;

@@ -81,7 +81,7 @@ pub fn unpack(bundle: &Path, into: &Path) -> Result<Unpacked, BundleError> {
         false => Box::new(reader),
     };
     let left = metadata.len().saturating_mul(RATIO_LIMIT).saturating_add(FREE_BYTES);
-    let mut archive = tar::Archive::new(Limited { inner: stream, left });
+    let mut archive = crate::archive::open_tar(Limited { inner: stream, left });
     let mut seen = BTreeSet::new();
     let mut left_out = Vec::new();
     let damaged = |error: std::io::Error| refused(format!("it cannot be read as a tar archive: {error}"));

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use md5::Digest as _;
 
-use crate::archive::Listed;
+use crate::archive::{Listed, over};
 use crate::distro::installed::{LONGEST_DATABASE, is_database_file};
 
 use super::left_out::{Rules, Why, is_private_key};
@@ -77,6 +77,10 @@ pub struct Census {
     tainted: Vec<(String, Why)>,
     /// Bytes that were read.
     pub bytes: u64,
+    /// Most bytes of databases and texts that are kept; of a directory they are its files' own.
+    pub most_kept: Option<u64>,
+    /// How many are.
+    kept: u64,
 }
 
 /// Whether the text of a file is looked at.
@@ -186,6 +190,10 @@ impl Census {
                 sha256.update(&buffer[..read]);
                 self.bytes += read as u64;
                 if let Some(kept) = &mut kept {
+                    self.kept += read as u64;
+                    if let Some(most) = self.most_kept.filter(|most| self.kept > *most) {
+                        return Err(over(most, "bytes of package databases and configuration"));
+                    }
                     kept.extend_from_slice(&buffer[..read]);
                 }
             }

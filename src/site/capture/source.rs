@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::archive::{Look, Unlisted, list_directory, list_packed};
+use crate::archive::{Budget, Look, Unlisted, list_directory, list_packed};
 
 use super::CaptureError;
 
@@ -182,6 +182,16 @@ fn is_on_disk(path: &Path) -> bool {
 }
 
 impl Opened {
+    /// Bytes of texts that may be kept of it; a directory's files are as large as they are.
+    pub fn most_kept(&self) -> Option<u64> {
+        let file = match (&self.what, &self.spool) {
+            (_, Some(spool)) => spool.try_clone().ok()?,
+            (Source::Archive(path), _) => File::open(path).ok()?,
+            _ => return None,
+        };
+        Some(Budget::of_file(&file).ok()?.texts())
+    }
+
     /// Lists everything, in the order of the archive or of the paths.
     ///
     /// # Errors

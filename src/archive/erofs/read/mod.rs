@@ -13,11 +13,10 @@ use std::rc::Rc;
 
 use self::content::Reader;
 use self::inode::Inode;
+use crate::archive::members::budget::{Budget, over};
 use crate::archive::members::listing::{Listed, Look, Named};
 use crate::name::text_of;
 
-/// Names in an image at most.
-const MOST_NAMES: usize = 1 << 26;
 /// The magic number of a superblock. Source: erofs_fs.h, EROFS_SUPER_MAGIC_V1.
 const MAGIC: u32 = 0xe0f5_e1e2;
 /// Bytes of a directory or of a link's target at most.
@@ -82,11 +81,10 @@ pub fn list_erofs(file: &File, look: &mut Look<'_>) -> io::Result<()> {
     let mut entered = HashSet::new();
     let mut names: HashMap<u64, String> = HashMap::new();
     let mut waiting = vec![Named::root(image.root)];
-    let mut count = 0;
+    let most = Budget::of_file(file)?.entries();
     while let Some(named) = waiting.pop() {
-        count += 1;
-        if count + waiting.len() > MOST_NAMES {
-            return Err(wrong("it has more names than an image holds"));
+        if waiting.len() as u64 > most {
+            return Err(over(most, "names that wait"));
         }
         let number = named.inode;
         let inode = image.inode(number)?;

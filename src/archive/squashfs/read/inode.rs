@@ -4,6 +4,7 @@ use std::io;
 
 use super::Image;
 use super::pieces::wrong;
+use crate::archive::members::budget::{ATTRIBUTES_OF_ONE, over};
 
 /// No fragment, no attributes.
 pub const NONE: u32 = u32::MAX;
@@ -169,8 +170,12 @@ impl Image {
             Ok::<_, io::Error>((block, (reference & 0xffff) as usize))
         };
         let (mut block, mut offset) = place(reference)?;
-        let mut found = Vec::new();
+        let mut found: Vec<(String, Vec<u8>)> = Vec::new();
+        let mut bytes = 0;
         for _ in 0..count {
+            if bytes > ATTRIBUTES_OF_ONE {
+                return Err(over(ATTRIBUTES_OF_ONE, "bytes of attributes of one file"));
+            }
             let mut table = self.pieces.table(block, offset);
             let (kind, length) = (table.u16()?, table.u16()?);
             // Source: squashfs_fs.h, SQUASHFS_XATTR_*.
@@ -193,6 +198,8 @@ impl Image {
                 let size = table.u32()?;
                 value = table.take(short(size)?)?;
             }
+            // A head for each, so that empty ones count too.
+            bytes += (8 + name.len() + value.len()) as u64;
             found.push((format!("{prefix}{}", String::from_utf8_lossy(&name)), value));
         }
         Ok(found)

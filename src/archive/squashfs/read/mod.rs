@@ -13,11 +13,9 @@ use std::rc::Rc;
 
 use self::inode::{Content, Kind, NONE};
 use self::pieces::{Packing, Pieces, wrong};
+use crate::archive::members::budget::{Budget, over};
 use crate::archive::members::listing::{Listed, Look, Named};
 use crate::name::text_of;
-
-/// Names in an image at most.
-const MOST_NAMES: usize = 1 << 26;
 
 /// What is read of the superblock.
 struct Head {
@@ -48,12 +46,8 @@ pub fn list_squashfs(file: &File, look: &mut Look<'_>) -> io::Result<()> {
     let mut entered = HashSet::new();
     let mut names: HashMap<u32, String> = HashMap::new();
     let mut waiting = vec![Named::root(image.head.root)];
-    let mut count = 0;
+    let most = Budget::of_file(file)?.entries();
     while let Some(named) = waiting.pop() {
-        count += 1;
-        if count + waiting.len() > MOST_NAMES {
-            return Err(wrong("it has more names than an image holds"));
-        }
         let inode = image.inode(named.inode)?;
         let mut listed = Listed {
             path: named.path(),
@@ -73,7 +67,8 @@ pub fn list_squashfs(file: &File, look: &mut Look<'_>) -> io::Result<()> {
                 return Err(wrong("a directory has two places"));
             }
             Kind::Directory { block, offset, length } => {
-                let inside = image.names(&listed.path, *block, *offset, *length)?;
+                let inside =
+                    image.names(&listed.path, *block, *offset, *length, most.saturating_sub(waiting.len() as u64))?;
                 look(&listed, &mut io::empty())?;
                 waiting.extend(inside.into_iter().rev());
             }
@@ -132,7 +127,14 @@ impl Image {
     }
 
     /// What a directory names, in its order: that of the names' bytes.
-    fn names(&mut self, directory: &str, block: u32, offset: u16, length: u32) -> io::Result<Vec<Named<u64>>> {
+    fn names(
+        &mut self,
+        directory: &str,
+        block: u32,
+        offset: u16,
+        length: u32,
+        most: u64,
+    ) -> io::Result<Vec<Named<u64>>> {
         // The kernel counts `.` and `..` too. Source: fs/squashfs/dir.c.
         let Some(mut left) = length.checked_sub(3) else { return Ok(Vec::new()) };
         let block =
@@ -158,6 +160,9 @@ impl Image {
                 used(8 + u32::from(length))?;
                 if name.contains(&b'/') || name.contains(&0) || name == b"." || name == b".." {
                     return Err(wrong("a name has a slash, a zero or only dots"));
+                }
+                if found.len() as u64 >= most {
+                    return Err(over(most, "names that wait"));
                 }
                 found.push(Named::new(&directory, &name, u64::from(inodes) << 16 | u64::from(offset))?);
             }

@@ -5,11 +5,12 @@ use crate::cli::output::render;
 use crate::cli::output::reporter::Reporter;
 use crate::cli::setup::{PlacesArguments, Setup, published_image, recipe};
 use crate::digest::Digest;
+use crate::failure::Failure;
 use crate::recipe::Recipe;
+use crate::sandbox::SandboxError;
 use crate::sandbox::{CommandResult, Substitute};
 use crate::stage::reproduce;
 use crate::stage::{Again, Builder, Failed, Options, Reproduced, ShellRequest, ShellTree};
-use crate::store::FileLock;
 
 /// Arguments of `shell`.
 #[derive(Debug, clap::Args)]
@@ -58,6 +59,9 @@ fn command(own: &Arguments) -> Vec<String> {
 fn terminal() -> String {
     std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned())
 }
+
+/// How the words begin of a packed image that cannot be unpacked.
+const UNPACK: &str = "cannot unpack";
 
 fn failed(text: String, exit: Exit) -> Exit {
     render::say(&text);
@@ -112,11 +116,12 @@ fn start(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<i32, Exit
 /// Runs the command in a tree; gives its status.
 fn stand(setup: &Setup, own: &Arguments, name: &str, tree: ShellTree) -> Result<i32, Exit> {
     let store_error = |error: crate::store::StoreError| failed(render::error(error), Exit::Machine);
-    let _held = FileLock::share(&setup.store.use_lock()).map_err(store_error)?;
+    let _held = setup.store.share_use().map_err(store_error)?;
     let scratch = setup.store.scratch().map_err(store_error)?;
     if own.command.is_empty() {
         render::say(&format!("a shell in `{name}`; nothing that you change here gets into the image"));
     }
+    let is_packed = matches!(tree, ShellTree::Packed(_));
     let request = ShellRequest {
         log: format!("logs/{}-shell.log", std::process::id()),
         scratch: scratch.name.clone(),
@@ -125,7 +130,13 @@ fn stand(setup: &Setup, own: &Arguments, name: &str, tree: ShellTree) -> Result<
         terminal: terminal(),
     };
     let result: CommandResult = setup.namespace.call_on_terminal("shell", &request).map_err(|error| {
-        let exit = Exit::from(&error);
+        // A file that others made, and not this machine's disk or memory.
+        let is_of_file =
+            |message: &str| is_packed && message.starts_with(UNPACK) && Failure::told_by(message).is_none();
+        let exit = match &error {
+            SandboxError::Operation { message, .. } if is_of_file(message) => Exit::Input,
+            error => Exit::from(error),
+        };
         failed(render::error(error), exit)
     })?;
     Ok(result.status)

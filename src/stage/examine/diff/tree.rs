@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::archive::{Container, Listed, Unlisted, list_directory, list_packed};
+use crate::archive::{Budget, Container, Listed, Unlisted, list_directory, list_packed, over};
 use crate::digest::Digest;
 use crate::distro::installed::{LONGEST_DATABASE, lists_packages};
 use crate::store::{Kind, Merged};
@@ -35,6 +35,10 @@ pub struct Tree {
     pub has_xattrs: bool,
     /// Files of the package database, by path.
     pub databases: BTreeMap<String, Vec<u8>>,
+    /// Their bytes.
+    pub database_bytes: u64,
+    /// Most of them, of a file that others wrote.
+    pub most_bytes: Option<u64>,
 }
 
 /// A link's target is read so far, in bytes; Linux's are shorter than 4096.
@@ -85,6 +89,10 @@ impl Tree {
         match kind {
             "file" => {
                 let keep = lists_packages(&path) && entry.size < LONGEST_DATABASE;
+                self.database_bytes += if keep { entry.size } else { 0 };
+                if let Some(most) = self.most_bytes.filter(|most| self.database_bytes > *most) {
+                    return Err(over(most, "bytes of package databases"));
+                }
                 let (digest, size, bytes) = digest_of(content, keep)?;
                 (node.content, node.size) = (digest, size);
                 self.databases.extend(bytes.map(|bytes| (path.clone(), bytes)));
@@ -107,7 +115,8 @@ impl Tree {
     /// # Errors
     /// The reader's; `InvalidData` for what is neither.
     pub fn of_archive(file: &Path, xattrs: Option<&[(String, String, String)]>) -> io::Result<Self> {
-        let mut tree = Self::default();
+        let packed = std::fs::File::open(file)?;
+        let mut tree = Self { most_bytes: Some(Budget::of_file(&packed)?.texts()), ..Self::default() };
         // Names of one file: the content comes with one of them.
         let mut links: BTreeMap<u64, Vec<String>> = BTreeMap::new();
         let mut hard: Vec<(String, String)> = Vec::new();
@@ -121,7 +130,7 @@ impl Tree {
             }
             tree.take(entry, content)
         };
-        let kind = list_packed(&std::fs::File::open(file)?, &mut look).map_err(|error| match error {
+        let kind = list_packed(&packed, &mut look).map_err(|error| match error {
             Unlisted::Io(error) => error,
             Unlisted::FileSystem(_) | Unlisted::Unknown => {
                 io::Error::new(io::ErrorKind::InvalidData, "it is neither cpio, tar, squashfs nor erofs")

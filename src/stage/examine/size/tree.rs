@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::{HEAD, SizedFile, owners};
-use crate::archive::{Listed, Unlisted, list_directory, list_packed};
+use crate::archive::{Budget, Listed, Unlisted, list_directory, list_packed, over};
 use crate::distro::installed;
 
 /// A tree and what is known of it.
@@ -63,6 +63,8 @@ struct Reading {
     links: BTreeMap<String, String>,
     databases: BTreeMap<String, Vec<u8>>,
     database_bytes: u64,
+    /// Most bytes of them, of a file that others wrote.
+    most_bytes: Option<u64>,
     /// Files of which another name was read.
     seen: HashSet<(u64, u64)>,
 }
@@ -75,8 +77,13 @@ impl Reading {
         let is_link = listed.mode & 0o170_000 == 0o120_000;
         let mut packer = zstd::stream::Encoder::new(Counted(0), 1)?;
         let mut raw = 0;
-        let has_room = self.database_bytes.saturating_add(listed.size) <= installed::LONGEST_DATABASE;
-        if installed::is_database_file(&listed.path) && has_room && !is_link {
+        let bytes = self.database_bytes.saturating_add(listed.size);
+        let is_database = installed::is_database_file(&listed.path) && !is_link;
+        if let Some(most) = self.most_bytes.filter(|most| is_database && bytes > *most) {
+            return Err(over(most, "bytes of package databases"));
+        }
+        let has_room = bytes <= installed::LONGEST_DATABASE;
+        if is_database && has_room {
             let mut bytes = Vec::new();
             content.take(listed.size).read_to_end(&mut bytes)?;
             self.database_bytes += listed.size;
@@ -133,6 +140,7 @@ pub fn sized_tree(path: &Path) -> Result<SizedTree, TreeError> {
 fn of_archive(path: &Path, reading: &mut Reading) -> Result<(), TreeError> {
     let said = |source: io::Error| TreeError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(said)?;
+    reading.most_bytes = Some(Budget::of_file(&file).map_err(said)?.texts());
     let unknown = |help: String| TreeError::Unknown { path: path.to_owned(), help };
     match list_packed(&file, &mut |listed, content| reading.take(listed, content)) {
         Ok(_) => Ok(()),
