@@ -52,7 +52,7 @@ pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
         }
     }
     let diversions = diversions(&text(files, DIVERSIONS));
-    let status = text_of(status);
+    let status = String::from_utf8_lossy(status);
     let mut packages = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for stanza in status.split("\n\n") {
@@ -84,7 +84,7 @@ pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
             }
         }
         let mut in_conffiles = false;
-        let mut obsolete: Vec<String> = Vec::new();
+        let mut obsolete: std::collections::HashSet<String> = std::collections::HashSet::new();
         for line in stanza.lines() {
             match line.strip_prefix(' ') {
                 Some(line) if in_conffiles => {
@@ -108,7 +108,7 @@ pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
         let mut own = Vec::new();
         for line in of_package("list").lines() {
             let path = line.trim_start_matches('/');
-            if path.is_empty() || path == "." || obsolete.iter().any(|gone| gone == path) {
+            if path.is_empty() || path == "." || obsolete.contains(path) {
                 continue;
             }
             let digest = digests.get(path).cloned();

@@ -6,6 +6,8 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::distro::installed::{open_database, sqlite_told, stored_columns};
+use crate::failure::contained;
 use crate::xcat::definitions::{Row, Table, TableKind};
 
 /// How a file of SQLite begins. Source: <https://www.sqlite.org/fileformat.html>, 1.3.
@@ -29,38 +31,53 @@ pub fn is_database(path: &Path) -> std::io::Result<bool> {
     Ok(begin == MAGIC)
 }
 
-/// Reads the tables of a database; it is neither locked nor changed.
+/// Rows of a table at most.
+const ROWS: usize = 1_000_000;
+/// Bytes of all texts at most.
+const TEXTS: usize = 64 << 20;
+
+/// Reads the tables of a database; it is neither locked nor changed, and nothing that it computes is believed.
 pub fn read(path: &Path) -> Result<Vec<Table>, String> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let database = Connection::open_with_flags(path, flags).map_err(|error| error.to_string())?;
+    // The crate panics on some bytes that no database has by itself.
+    contained(|| tables(path)).unwrap_or_else(|panic| Err(format!("it cannot be read: {panic}")))
+}
+
+fn tables(path: &Path) -> Result<Vec<Table>, String> {
+    let database = open_database(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut tables = Vec::new();
+    let mut bytes = 0;
     for kind in TABLES {
-        let is_there: i64 = database
-            .query_row("select count(*) from sqlite_master where type = 'table' and name = ?1", [kind.name()], |row| {
-                row.get(0)
-            })
-            .map_err(|error| error.to_string())?;
-        if is_there > 0 {
-            tables.push(Table { kind, rows: rows(&database, kind).map_err(|error| error.to_string())? });
+        let columns = stored_columns(&database, kind.name())?;
+        if !columns.is_empty() {
+            tables.push(Table { kind, rows: rows(&database, kind, &columns, &mut bytes)? });
         }
     }
     Ok(tables)
 }
 
-fn rows(database: &Connection, kind: TableKind) -> rusqlite::Result<Vec<Row>> {
-    let mut query = database.prepare(&format!("select * from \"{}\"", kind.name()))?;
-    let columns: Vec<String> = query.column_names().map(str::to_owned).collect();
-    let mut found = query.query([])?;
+fn rows(database: &Connection, kind: TableKind, columns: &[String], bytes: &mut usize) -> Result<Vec<Row>, String> {
+    let said = |error: rusqlite::Error| sqlite_told(&error);
+    let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
+    let names: Vec<String> = columns.iter().map(quoted).collect();
+    let mut query = database.prepare(&format!("select {} from \"{}\"", names.join(", "), kind.name())).map_err(said)?;
+    let mut found = query.query([]).map_err(said)?;
     let mut rows = Vec::new();
-    while let Some(row) = found.next()? {
+    while let Some(row) = found.next().map_err(said)? {
+        if rows.len() >= ROWS {
+            return Err(format!("the limit of {ROWS} rows of `{}` is reached", kind.name()));
+        }
         let mut values = std::collections::BTreeMap::new();
         for (at, column) in columns.iter().enumerate() {
-            let text = match row.get_ref(at)? {
+            let text = match row.get_ref(at).map_err(said)? {
                 ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
                 ValueRef::Integer(number) => number.to_string(),
                 ValueRef::Real(number) => number.to_string(),
                 ValueRef::Null => continue,
             };
+            *bytes += column.len() + text.len();
+            if *bytes > TEXTS {
+                return Err(format!("the limit of {TEXTS} bytes of texts is reached"));
+            }
             if !text.is_empty() {
                 values.insert(column.clone(), text);
             }
