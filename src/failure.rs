@@ -12,6 +12,8 @@ pub const NO_SPACE: &str = "No space left on device";
 pub const NOT_STARTED: &str = "cannot start another thread or process";
 /// A command took longer than it may.
 pub const TOO_LONG: &str = "a command timed out";
+/// A command took more of something than it may.
+pub const OVER_LIMIT: &str = "a command went over a limit";
 /// Memory could not be had.
 pub const OUT_OF_MEMORY: &str = "out of memory";
 
@@ -35,6 +37,8 @@ pub enum Failure {
     OutOfMemory,
     /// [`TOO_LONG`].
     TooLong,
+    /// [`OVER_LIMIT`].
+    OverLimit,
 }
 
 impl Failure {
@@ -43,6 +47,7 @@ impl Failure {
         let known = [
             // Before what the command itself printed.
             (TOO_LONG, Self::TooLong),
+            (OVER_LIMIT, Self::OverLimit),
             (DAMAGED, Self::Damaged),
             (NO_SPACE, Self::NoSpace),
             (NOT_STARTED, Self::NotStarted),

@@ -67,9 +67,10 @@ impl From<&SandboxError> for Exit {
     fn from(error: &SandboxError) -> Self {
         match error {
             SandboxError::Damaged { .. } => Self::Store,
-            SandboxError::Operation { .. } | SandboxError::HelperDied { .. } | SandboxError::TooLong { .. } => {
-                Self::Stage
-            }
+            SandboxError::Operation { .. }
+            | SandboxError::HelperDied { .. }
+            | SandboxError::TooLong { .. }
+            | SandboxError::OverLimit { .. } => Self::Stage,
             _ => Self::Machine,
         }
     }

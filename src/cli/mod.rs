@@ -6,13 +6,13 @@ mod output;
 mod plans;
 mod recipe_lock;
 mod setup;
-pub mod sweep;
 mod verbs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::failure::{Failure, NOT_STARTED, START_REMEDY};
+use crate::sandbox::ScriptLimits;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use exit::Exit;
@@ -38,6 +38,10 @@ pub struct Arguments {
     #[arg(long, value_name = "N", env = "IMGBUILD_SCRIPT_MINUTES", default_value = "120", global = true, hide = true,
         value_parser = parse_minutes)]
     pub script_minutes: std::time::Duration,
+    /// What one run of a package manager or a script may take besides: processes=N,memory=SIZE,output=SIZE,disk=SIZE
+    #[arg(long, value_name = "LIMITS", env = "IMGBUILD_SCRIPT_LIMITS", default_value = "", global = true, hide = true,
+        value_parser = parse_limits)]
+    pub script_limits: ScriptLimits,
     /// Say more: causes and notes in full; twice: every step
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
@@ -58,11 +62,37 @@ impl Arguments {
             jobs: self.jobs,
             assemble: self.assemble,
             script_minutes: self.script_minutes,
+            script_limits: self.script_limits,
             verbose: self.verbose,
             progress: self.progress,
             command: Command::Manual { directory: directory.to_owned() },
         }
     }
+}
+
+impl Arguments {
+    /// What scripts may take.
+    pub fn limits(&self) -> ScriptLimits {
+        ScriptLimits { seconds: self.script_minutes.as_secs().max(1), ..self.script_limits }
+    }
+}
+
+fn parse_limits(text: &str) -> Result<ScriptLimits, String> {
+    let mut limits = ScriptLimits::default();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let (name, value) = word.split_once('=').ok_or_else(|| format!("`{word}` has no value: write {word}=VALUE"))?;
+        match name {
+            "processes" => {
+                let number = value.parse().ok().filter(|number| *number > 0);
+                limits.processes = number.ok_or_else(|| format!("`{value}` is not a number of processes above 0"))?;
+            }
+            "memory" => limits.memory = Some(verbs::keeping::gc::parse_bytes(value)?),
+            "output" => limits.output = verbs::keeping::gc::parse_bytes(value)?,
+            "disk" => limits.disk = Some(verbs::keeping::gc::parse_bytes(value)?),
+            other => return Err(format!("`{other}` is not a limit: processes, memory, output and disk are")),
+        }
+    }
+    Ok(limits)
 }
 
 fn parse_minutes(text: &str) -> Result<std::time::Duration, String> {
@@ -234,7 +264,7 @@ fn with_stack() -> ExitCode {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "imgbuild", &mut script);
-            output::render::print_as_is(&String::from_utf8_lossy(&script));
+            output::render::print_whole(&String::from_utf8_lossy(&script));
             Exit::Done
         }
         Command::Manual { directory } => {
@@ -250,7 +280,7 @@ fn with_stack() -> ExitCode {
             }
         }
         Command::Schema { format } => {
-            output::render::print_as_is(&output::documents::schema(format).unwrap_or_default());
+            output::render::print_whole(&output::documents::schema(format).unwrap_or_default());
             Exit::Done
         }
     };

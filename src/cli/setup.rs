@@ -75,7 +75,7 @@ impl Setup {
         })?;
         let namespace = Namespace::new(store.directory(), map);
         let assembly = assembly(&store, &namespace, arguments)?;
-        Ok(Self { store, namespace: namespace.assembling(assembly).limiting(arguments.script_minutes) })
+        Ok(Self { store, namespace: namespace.assembling(assembly).limiting(arguments.limits()) })
     }
 }
 
@@ -152,7 +152,7 @@ impl Setup {
     /// # Errors
     /// The exit code, after the reason was printed.
     pub fn share(&self) -> Result<FileLock, Exit> {
-        let held = FileLock::share(&self.store.use_lock()).map_err(|error| {
+        let held = self.store.share_use().map_err(|error| {
             let exit = Exit::from(&error);
             render::say(&render::error(error));
             exit

@@ -83,6 +83,15 @@ pub enum SandboxError {
         )
     )]
     TooLong { message: String },
+    /// A command took more of something than it may.
+    #[error("{message}")]
+    #[diagnostic(
+        code(sandbox::over_limit),
+        help(
+            "correct the script. If it needs that much, raise the limit: --script-limits processes=N,memory=SIZE,output=SIZE,disk=SIZE, or IMGBUILD_SCRIPT_LIMITS in the environment. Nothing was published; finished actions are kept"
+        )
+    )]
+    OverLimit { message: String },
     /// Something in the store is not what it was.
     #[error("{message}")]
     #[diagnostic(
@@ -128,6 +137,7 @@ impl SandboxError {
             Some(Failure::NoSpace) => Self::Full { operation, directory: directory.to_owned(), message },
             Some(Failure::NotStarted) => Self::NotStarted { message },
             Some(Failure::TooLong) => Self::TooLong { message },
+            Some(Failure::OverLimit) => Self::OverLimit { message },
             Some(Failure::Damaged) => Self::Damaged { operation, message },
             Some(Failure::OutOfMemory) => Self::OutOfMemory { operation, detail: format!(": {message}") },
             None => Self::Operation { operation, message },

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{PipeReader, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crate::failure::not_started;
@@ -16,17 +18,32 @@ const TAIL: usize = 1 << 20;
 pub struct Pump(JoinHandle<()>);
 
 impl Pump {
-    /// Starts to write it to a log.
+    /// Starts to write it to a log, and counts it.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start(from: PipeReader, log: File) -> std::io::Result<Self> {
-        std::thread::Builder::new().spawn(move || pump(from, log, HEAD, TAIL)).map(Self).map_err(not_started)
+    pub fn start(from: PipeReader, log: File, count: Arc<AtomicU64>) -> std::io::Result<Self> {
+        let work = move || pump(Counted { inner: from, count }, log, HEAD, TAIL);
+        std::thread::Builder::new().spawn(work).map(Self).map_err(not_started)
     }
 
     /// Waits for the end; all that was printed is in the log then.
     pub fn wait(self) {
         let _ = self.0.join();
+    }
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    inner: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
     }
 }
 

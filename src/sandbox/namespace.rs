@@ -9,11 +9,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::ScriptLimits;
 use super::helper::{Asking, Message};
 use super::{Assembly, IdMap, SandboxError, Substitute};
 use crate::failure::Failure;
@@ -26,7 +26,7 @@ pub struct Namespace {
     assembly: Assembly,
     substitute: Option<Substitute>,
     /// How long a command inside may take.
-    limit: Option<Duration>,
+    limit: Option<ScriptLimits>,
     /// What operations left for those after them.
     left: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -49,8 +49,8 @@ impl Namespace {
         Self { assembly, ..self }
     }
 
-    /// The same, with commands that may take so long.
-    pub fn limiting(self, limit: Duration) -> Self {
+    /// The same, with commands that may take so much.
+    pub fn limiting(self, limit: ScriptLimits) -> Self {
         Self { limit: Some(limit), ..self }
     }
 
@@ -132,7 +132,11 @@ impl Namespace {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("RAYON_NUM_THREADS", rayon::current_num_threads().to_string())
             .envs(crate::fault::VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
-            .envs(self.limit.iter().map(|limit| (super::LIMIT_VARIABLE, limit.as_secs().max(1).to_string())))
+            .envs(
+                self.limit
+                    .iter()
+                    .map(|limit| (super::LIMIT_VARIABLE, serde_json::to_string(limit).unwrap_or_default())),
+            )
             .envs(
                 self.substitute
                     .iter()

@@ -1,15 +1,44 @@
-//! How long a command may take: one that waits for ever is ended and named, and so is a script that spins.
+//! What a command may take: time, processes, memory, what it prints and what it writes. One that takes more is ended and named.
+//!
+//! Looked at from outside, several times a second, by what the kernel says of processes; a control group is not needed. Where it
+//! grows faster than it is looked at, limits of the kernel's own (processes, size of a file) hold it meanwhile.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, setrlimit};
+use serde::{Deserialize, Serialize};
 
-/// Environment variable that tells the helper how long, in seconds.
-pub const VARIABLE: &str = "IMGBUILD_COMMAND_SECONDS";
+/// Environment variable that tells the helper the limits.
+pub const VARIABLE: &str = "IMGBUILD_COMMAND_LIMITS";
+
+/// How often a command is looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What one run of a package manager or a script may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptLimits {
+    /// How long, in seconds.
+    pub seconds: u64,
+    /// Processes at a time.
+    pub processes: u64,
+    /// Memory of all of them, in bytes; none: three quarters of the machine's.
+    pub memory: Option<u64>,
+    /// Bytes that it prints.
+    pub output: u64,
+    /// Bytes that it writes; none: nine tenths of what is free.
+    pub disk: Option<u64>,
+}
+
+impl Default for ScriptLimits {
+    fn default() -> Self {
+        Self { seconds: 2 * 3600, processes: 4096, memory: None, output: 1 << 30, disk: None }
+    }
+}
 
 /// How a command's time went.
 pub enum Waited {
@@ -17,47 +46,176 @@ pub enum Waited {
     Ended(ExitStatus),
     /// It was still there when its time was over: what ran below it, the outermost first.
     TooLong(Vec<String>),
+    /// It went over another limit, in words; what ran below it.
+    TooMuch(String, Vec<String>),
 }
 
-/// What the host process allows; none: as long as it takes.
-pub fn allowed() -> Option<Duration> {
-    std::env::var(VARIABLE).ok()?.parse().ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+/// Limits that this machine gives where none are named.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    limits: ScriptLimits,
+    memory: u64,
+    disk: u64,
+    /// Bytes that are free before the command runs.
+    free: u64,
 }
 
-/// Waits until a child ends, or its time is over.
+fn free() -> u64 {
+    rustix::fs::statvfs(".").map_or(u64::MAX, |found| found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+impl Bounds {
+    /// Those that the host process allows; none where it says nothing: as much as it takes.
+    pub fn allowed() -> Option<Self> {
+        let limits: ScriptLimits = serde_json::from_str(&std::env::var(VARIABLE).ok()?).ok()?;
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+        let total =
+            total.and_then(|kib| kib.trim().parse::<u64>().ok()).map_or(u64::MAX, |kib| kib.saturating_mul(1024));
+        let free = free();
+        let (memory, disk) = (limits.memory.unwrap_or(total / 4 * 3), limits.disk.unwrap_or(free / 10 * 9));
+        Some(Self { limits, memory, disk, free })
+    }
+
+    /// How long a command may take, in seconds.
+    pub fn seconds(&self) -> u64 {
+        self.limits.seconds
+    }
+
+    /// Limits of the kernel's own for the process that becomes the command: between two looks it cannot do everything.
+    pub fn hold(&self) {
+        let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
+        // Threads count too, for each user of the namespace. Far above the limit itself, so that a bomb is seen and named.
+        let _ = setrlimit(Resource::Nproc, limit(self.limits.processes.saturating_mul(4).saturating_add(1000)));
+        let _ = setrlimit(Resource::Fsize, limit(self.disk));
+    }
+
+    /// What a command took too much of, in words.
+    fn exceeded(&self, child: u32, printed: &AtomicU64) -> Option<String> {
+        let ScriptLimits { processes, output, .. } = self.limits;
+        if printed.load(Ordering::Relaxed) > output {
+            return Some(format!("printed more than {}", bytes(output)));
+        }
+        let all = below(child);
+        if all.len() as u64 > processes {
+            return Some(format!("has more than {processes} processes"));
+        }
+        if all.iter().map(|one| one.resident).fold(0, u64::saturating_add) > self.memory
+            && all.iter().map(|one| own_memory(one.pid)).fold(0, u64::saturating_add) > self.memory
+        {
+            return Some(format!("takes more than {} of memory", bytes(self.memory)));
+        }
+        if self.free.saturating_sub(free()) > self.disk {
+            return Some(format!("writes more than {}", bytes(self.disk)));
+        }
+        None
+    }
+}
+
+/// Bytes for people.
+fn bytes(count: u64) -> String {
+    match count {
+        0..1_048_576 => format!("{count} bytes"),
+        _ => format!("{} MiB", count >> 20),
+    }
+}
+
+/// Waits until a child ends, or goes over a limit; `printed` counts what it prints.
 ///
 /// # Errors
 /// A system call failed.
-pub fn wait(child: &mut Child, most: Option<Duration>) -> std::io::Result<Waited> {
+pub fn wait(child: &mut Child, bounds: Option<&Bounds>, printed: &AtomicU64) -> std::io::Result<Waited> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // A kernel before 5.3 has no such descriptors, and no limit then.
-    let (Some(most), Some(Ok(ended))) = (most, pid.map(|pid| pidfd_open(pid, PidfdFlags::empty()))) else {
+    let (Some(bounds), Some(Ok(ended))) = (bounds, pid.map(|pid| pidfd_open(pid, PidfdFlags::empty()))) else {
         return child.wait().map(Waited::Ended);
     };
-    let until = Instant::now() + most;
+    // Where the machine's memory runs out, the command is what the kernel ends.
+    let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "500");
+    let until = Instant::now() + Duration::from_secs(bounds.limits.seconds);
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        let timeout = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let tick = left.min(TICK);
+        let timeout = rustix::event::Timespec { tv_sec: tick.as_secs() as i64, tv_nsec: tick.subsec_nanos().into() };
         let mut ready = [PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN)];
         match poll(&mut ready, Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => {}
             Ok(0) if left.is_zero() => return Ok(Waited::TooLong(running(child.id()))),
-            Ok(0) => {}
+            Ok(0) => {
+                if let Some(what) = bounds.exceeded(child.id(), printed) {
+                    let mut running = running(child.id());
+                    let more = running.len().saturating_sub(SHOWN);
+                    running.truncate(SHOWN);
+                    running.extend((more > 0).then(|| format!("and {more} more")));
+                    return Ok(Waited::TooMuch(what, running));
+                }
+            }
             Ok(_) => return child.wait().map(Waited::Ended),
             Err(error) => return Err(error.into()),
         }
     }
 }
 
+/// Bytes of a page. Source: x86-64, the only machine that images are built for.
+const PAGE: u64 = 4096;
+
+/// Commands that a message names at most.
+const SHOWN: usize = 10;
+
+/// A process, and the memory that it has.
+struct Process {
+    pid: u32,
+    parent: u32,
+    resident: u64,
+}
+
+/// All processes that can be seen. Source: proc(5), /proc/PID/stat: the second field is a name that may hold anything.
+fn processes() -> Vec<Process> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let read = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let parent = fields.nth(1)?.parse().ok()?;
+        let pages: u64 = fields.nth(19)?.parse().ok()?;
+        Some(Process { pid, parent, resident: pages.saturating_mul(PAGE) })
+    };
+    pids.filter_map(read).collect()
+}
+
+/// Processes of a command: all but this one, where this is the first of a namespace, as the kernel hands it those whose parent is gone.
+fn below(child: u32) -> Vec<Process> {
+    let mut all = processes();
+    let own = std::process::id();
+    if own == 1 {
+        all.retain(|one| one.pid != own);
+        return all;
+    }
+    let mut kin = std::collections::HashSet::from([child]);
+    loop {
+        let before = kin.len();
+        kin.extend(all.iter().filter(|one| kin.contains(&one.parent)).map(|one| one.pid).collect::<Vec<_>>());
+        if kin.len() == before {
+            break;
+        }
+    }
+    all.retain(|one| kin.contains(&one.pid));
+    all
+}
+
+/// Memory that a process shares with no file. Source: proc(5), /proc/PID/statm.
+fn own_memory(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let mut fields = text.split_whitespace().skip(1).filter_map(|field| field.parse::<u64>().ok());
+    let (resident, shared) = (fields.next().unwrap_or(0), fields.next().unwrap_or(0));
+    resident.saturating_sub(shared).saturating_mul(PAGE)
+}
+
 /// Commands below a process, each after the one that started it; without imgbuild's own processes.
 fn running(from: u32) -> Vec<String> {
     let mut below: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        if let Some(parent) = parent_in(&stat) {
-            below.entry(parent).or_default().push(pid);
-        }
+    for Process { pid, parent, .. } in processes() {
+        below.entry(parent).or_default().push(pid);
     }
     let mut found = Vec::new();
     let mut waiting = vec![from];
@@ -74,32 +232,53 @@ fn running(from: u32) -> Vec<String> {
     found
 }
 
-/// The parent in a line of /proc/PID/stat, whose second field is a name that may hold anything. Source: proc(5).
-fn parent_in(stat: &str) -> Option<u32> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_command_that_ends_is_waited_for_and_one_that_does_not_is_named() {
-        let mut quick = std::process::Command::new("true").spawn().unwrap();
-        let waited = wait(&mut quick, Some(Duration::from_secs(60))).unwrap();
-        assert!(matches!(waited, Waited::Ended(status) if status.success()));
-        let mut slow = std::process::Command::new("sh").args(["-c", "sleep 321; true"]).spawn().unwrap();
-        let waited = wait(&mut slow, Some(Duration::from_millis(300))).unwrap();
-        let Waited::TooLong(named) = waited else { panic!("it ended") };
-        assert!(named.iter().any(|line| line == "sleep 321"), "{named:?}");
-        let _ = std::process::Command::new("pkill").args(["-P", &slow.id().to_string()]).status();
-        let _ = slow.kill();
-        let _ = slow.wait();
+    fn bounds(change: impl FnOnce(&mut Bounds)) -> Bounds {
+        let limits = ScriptLimits { seconds: 60, ..ScriptLimits::default() };
+        let mut bounds = Bounds { limits, memory: u64::MAX, disk: u64::MAX, free: free() };
+        change(&mut bounds);
+        bounds
+    }
+
+    fn waited(script: &str, bounds: &Bounds, printed: u64) -> Waited {
+        use std::os::unix::process::CommandExt;
+        let mut child = std::process::Command::new("sh").args(["-c", script]).process_group(0).spawn().unwrap();
+        let waited = wait(&mut child, Some(bounds), &AtomicU64::new(printed)).unwrap();
+        if let Some(group) = Pid::from_raw(child.id() as i32) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let _ = child.wait();
+        waited
     }
 
     #[test]
-    fn a_name_may_hold_brackets() {
-        assert_eq!(parent_in("12 (a) b) S 7 12 12 0"), Some(7));
-        assert_eq!(parent_in("12 (a"), None);
+    fn a_command_that_ends_is_waited_for_and_one_that_does_not_is_named() {
+        assert!(matches!(waited("true", &bounds(|_| {}), 0), Waited::Ended(status) if status.success()));
+        let Waited::TooLong(named) = waited("sleep 321; true", &bounds(|one| one.limits.seconds = 1), 0) else {
+            panic!("it ended")
+        };
+        assert!(named.iter().any(|line| line == "sleep 321"), "{named:?}");
+    }
+
+    #[test]
+    fn each_limit_ends_a_command_and_says_which_it_is() {
+        let over = |script: &str, bounds: &Bounds, printed: u64| match waited(script, bounds, printed) {
+            Waited::TooMuch(what, running) => (what, running),
+            Waited::Ended(_) | Waited::TooLong(_) => panic!("{script} was not ended for what it took"),
+        };
+        let many = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 322 & done; wait";
+        let (what, running) = over(many, &bounds(|one| one.limits.processes = 12), 0);
+        assert_eq!(what, "has more than 12 processes");
+        assert!(running.len() == SHOWN + 1 && running[SHOWN].starts_with("and "), "{running:?}");
+        let large = "x=$(head -c 60000000 /dev/zero | tr '\\0' x); sleep 323";
+        let (what, _) = over(large, &bounds(|one| one.memory = 40 << 20), 0);
+        assert_eq!(what, "takes more than 40 MiB of memory");
+        let (what, _) = over("sleep 324", &bounds(|one| one.limits.output = 5000), 5001);
+        assert_eq!(what, "printed more than 5000 bytes");
+        let (what, _) = over("sleep 325", &bounds(|one| (one.disk, one.free) = (1 << 20, u64::MAX)), 0);
+        assert_eq!(what, "writes more than 1 MiB");
     }
 }

@@ -13,14 +13,14 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use self::limit::Waited;
+use self::limit::{Bounds, Waited};
 use super::TreeMount;
 use super::log::Pump;
 use super::tree::api_mounts::NO_RELEASE;
-use crate::failure::{NO_SPACE, NOT_STARTED, TOO_LONG, not_started};
+use crate::failure::{NO_SPACE, NOT_STARTED, OVER_LIMIT, TOO_LONG, not_started};
 use crate::fault;
 
-pub use limit::VARIABLE as LIMIT_VARIABLE;
+pub use limit::{ScriptLimits, VARIABLE as LIMIT_VARIABLE};
 pub use process_one::set_process_one;
 pub use setup::STAND_IN_DIRECTORY;
 
@@ -123,6 +123,7 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
     }
     let setup = request.clone();
     let complaint = std::fs::File::create(&report).map_err(|error| error.to_string())?;
+    let bounds = Bounds::allowed().filter(|_| !request.interactive);
     // SAFETY: the closure runs in the forked child of a process whose other threads, if any, are idle; it only makes
     // system calls and allocates, which glibc allows after fork.
     unsafe {
@@ -133,15 +134,20 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
                     use std::io::Write;
                     let _ = (&complaint).write_all(text.as_bytes());
                     std::io::Error::other("set-up failed")
-                })
+                })?;
+            if let Some(bounds) = bounds {
+                bounds.hold();
+            }
+            Ok(())
         });
     }
     fault::point("command.before");
     let mut pump = None;
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let outcome = command.spawn().and_then(|mut child| {
         // Only now: the child is forked off a process without other threads that work.
         if let Some(from) = printed.take() {
-            match Pump::start(from, log) {
+            match Pump::start(from, log, count.clone()) {
                 Ok(started) => pump = Some(started),
                 Err(error) => {
                     let _ = child.kill();
@@ -151,7 +157,7 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
             }
         }
         fault::point("command.running");
-        limit::wait(&mut child, limit::allowed().filter(|_| !request.interactive))
+        limit::wait(&mut child, bounds.as_ref(), &count)
     });
     fault::point("command.ended");
     end_all_others();
@@ -164,14 +170,18 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
     let _ = std::fs::remove_file(&report);
     match outcome {
         Ok(Waited::TooLong(running)) => {
-            let minutes = limit::allowed().unwrap_or_default().as_secs().div_ceil(60);
-            let last = last_lines(Path::new(&request.log), 40).join("\n");
-            let last = if last.is_empty() { String::new() } else { format!("\nits last lines:\n{last}") };
+            let minutes = bounds.map_or(0, |bounds| bounds.seconds()).div_ceil(60);
             Err(format!(
-                "{TOO_LONG}: `{program}` did not finish within {minutes} min and was stopped. Still running, the innermost last:\n  {}{last}",
-                running.join("\n  ")
+                "{TOO_LONG}: `{program}` did not finish within {minutes} min and was stopped. Still running, the innermost last:\n  {}{}",
+                running.join("\n  "),
+                ending(&request.log, 40)
             ))
         }
+        Ok(Waited::TooMuch(what, running)) => Err(format!(
+            "{OVER_LIMIT}: `{program}` {what} and was stopped. Running at that moment:\n  {}{}",
+            running.join("\n  "),
+            ending(&request.log, 10)
+        )),
         Ok(Waited::Ended(status)) => {
             let result = CommandResult {
                 status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
@@ -195,6 +205,12 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
         Err(_) if !said.is_empty() => Err(said),
         Err(error) => Err(format!("cannot run `{program}`: {}", not_started(error))),
     }
+}
+
+/// The last lines of a log, as they follow a message.
+fn ending(log: &str, count: usize) -> String {
+    let last = last_lines(Path::new(log), count).join("\n");
+    if last.is_empty() { String::new() } else { format!("\nits last lines:\n{last}") }
 }
 
 /// Ends whatever the command left running: it would go on writing into the layer while that is hashed.

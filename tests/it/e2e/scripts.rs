@@ -268,6 +268,22 @@ fn a_script_that_spins_is_ended_and_named() {
     for words in ["did not finish within 1 min", "tiny.postinstall", "done spinner", "spinning", "--script-minutes"] {
         assert!(said.contains(words), "{words}: {}", ran.err);
     }
+    // Endless output, a fork bomb, all memory: each is ended and named, whatever it waits for.
+    for (line, limits, words) in [
+        ("yes endless", "output=3M", "printed more than"),
+        ("bomb() { bomb & bomb; }; bomb; wait", "processes=60", "has more than 60 processes"),
+        ("tail /dev/zero", "memory=100M", "takes more than"),
+    ] {
+        space.write("tiny.postinstall", &format!("{script}\n{line}\n"));
+        let vendored = vendored();
+        let build = ["--script-limits", limits, "build", "--locked", "--vendor", vendored.to_str().unwrap()];
+        let ran = space.run(&build);
+        let said: String = ran.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert_eq!(ran.code, 4, "{line}: {said}");
+        for words in ["went over a limit", words, "tiny.postinstall", "--script-limits"] {
+            assert!(said.contains(words), "{words}: {}", ran.err);
+        }
+    }
     space.write("tiny.postinstall", &script);
     space.run(&["build", "--locked", "--vendor", vendored().to_str().unwrap()]).good();
 }
