@@ -28,6 +28,7 @@ mod invalid;
 mod kdl;
 mod memo_workspace;
 mod nodes;
+mod passwords;
 mod schemas;
 mod seeds;
 mod serve;

@@ -2,6 +2,7 @@
 
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
+use super::masked::masked;
 use crate::source::Span;
 
 /// Longest line that is shown whole, in bytes.
@@ -30,7 +31,9 @@ pub struct Excerpt {
 impl Excerpt {
     /// Takes the lines around a place.
     pub fn of(span: &Span) -> Self {
-        let whole = span.file.text.as_str();
+        // Of the same length: a place stays where it is.
+        let text = masked(&span.file.text);
+        let whole = text.as_ref();
         let start = floor(whole, span.start);
         let mut end = ceil(whole, span.end).max(start);
         if whole[start..end].matches('\n').count() >= MOST_LINES {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::masked::masked;
 use crate::name::byte_of;
 
 /// Whether a terminal does something else with a character than to show it: control characters, and those that turn the
@@ -21,6 +22,14 @@ pub fn one_line(text: &str) -> String {
 }
 
 fn escaped<'a>(text: &'a str, but: &[char]) -> Cow<'a, str> {
+    // What is shown goes through here: the place for passwords, too.
+    match masked(text) {
+        Cow::Borrowed(text) => of_plain(text, but),
+        Cow::Owned(text) => Cow::Owned(of_plain(&text, but).into_owned()),
+    }
+}
+
+fn of_plain<'a>(text: &'a str, but: &[char]) -> Cow<'a, str> {
     let is_bad = |character: char| (is_obeyed(character) && !but.contains(&character)) || byte_of(character).is_some();
     if !text.contains(is_bad) {
         return Cow::Borrowed(text);

@@ -4,6 +4,7 @@ pub mod documents;
 pub mod estimate;
 pub mod excerpt;
 pub mod harmless;
+pub mod masked;
 pub mod render;
 pub mod reporter;
 pub mod summary;

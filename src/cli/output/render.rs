@@ -8,6 +8,7 @@ use miette::{Diagnostic, LabeledSpan, Severity as Level, SourceCode};
 
 use super::excerpt::Excerpt;
 use super::harmless::{harmless, one_line};
+use super::masked::masked;
 use crate::recipe::{Format, in_format};
 use crate::source::{Finding, Severity};
 
@@ -112,8 +113,13 @@ pub fn print(text: &str) {
     print_as_is(&harmless(text));
 }
 
-/// Prints what programs read, or what goes in a file, as it is.
+/// Prints what programs read as it is, but without passwords.
 pub fn print_as_is(text: &str) {
+    print_whole(&masked(text));
+}
+
+/// Prints what becomes a file that is to work, passwords and all.
+pub fn print_whole(text: &str) {
     let mut out = anstream::stdout().lock();
     if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
         && error.kind() != ErrorKind::BrokenPipe

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cli::output::masked::masked;
 use crate::digest::{Digest, FieldHasher};
 use crate::recipe::Workspace;
 use crate::source::{Finding, Severity, SourceFile, Span};
@@ -130,7 +131,7 @@ impl Memo {
         for image in &planned.images {
             let Texts { short, long, json, work } = &image.texts;
             for text in [short, long, json, work] {
-                put(&mut texts, text.as_bytes());
+                put(&mut texts, masked(text).as_bytes());
             }
         }
         if self.try_write(&self.texts_path(), &texts).is_ok() {
@@ -183,12 +184,12 @@ impl KeptFinding {
                 Severity::Error => 2,
             },
             code: finding.code.to_owned(),
-            message: finding.message.clone(),
-            label: finding.label.clone(),
-            help: finding.help.clone(),
+            message: masked(&finding.message).into_owned(),
+            label: masked(&finding.label).into_owned(),
+            help: finding.help.as_deref().map(|help| masked(help).into_owned()),
             span: finding.span.as_ref().map(|span| {
                 let file = &span.file;
-                (file.name.clone(), file.path.clone(), file.text.clone(), span.start, span.end)
+                (file.name.clone(), file.path.clone(), masked(&file.text).into_owned(), span.start, span.end)
             }),
         }
     }

@@ -115,7 +115,7 @@ pub fn write(
     let mut text = serde_json::to_vec_pretty(&plan).unwrap_or_default();
     text.push(b'\n');
     if file == Path::new("-") {
-        render::print_as_is(&String::from_utf8_lossy(&text));
+        render::print_whole(&String::from_utf8_lossy(&text));
         return Ok(());
     }
     let said = |source| refused(PlanFileError::File { intent: "write", file: file.display().to_string(), source });

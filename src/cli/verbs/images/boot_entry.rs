@@ -119,7 +119,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             json!({"format_version": "1.0", "image": entry.name, "kernel": format!("{url}/{KERNEL}"), "initrd": format!("{url}/{INITRD}"), "cmdline": entry.cmdline})
         ),
     };
-    render::print_as_is(&text);
+    render::print_whole(&text);
     Exit::Done
 }
 

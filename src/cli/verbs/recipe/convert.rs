@@ -74,7 +74,7 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
     }
     let target = match &own.output {
         Some(output) if output == Path::new("-") => {
-            render::print_as_is(&done.text);
+            render::print_whole(&done.text);
             return Ok(Exit::Done);
         }
         Some(output) => output.clone(),

@@ -193,7 +193,7 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
         Some(TableName::Linuximage) => table(TableKind::Linuximage, &definitions),
         None => definitions.iter().enumerate().map(|(at, one)| write_stanza(one, at == 0)).collect(),
     };
-    render::print_as_is(&text);
+    render::print_whole(&text);
     exit
 }
 
