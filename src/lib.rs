@@ -23,6 +23,7 @@ pub mod site;
 pub mod source;
 pub mod stage;
 pub mod store;
+pub mod sweep;
 pub mod witness;
 pub mod xcat;
 pub mod xml;

@@ -15,8 +15,8 @@ fn main() -> ExitCode {
         imgbuild::sandbox::set_process_one(imgbuild::stage::init_program());
         return ExitCode::from(imgbuild::sandbox::helper::run(&operations, imgbuild::stage::LEGACY, &arguments[2..]));
     }
-    if arguments.get(1).map(String::as_str) == Some(imgbuild::cli::sweep::ARGUMENT) {
-        return imgbuild::cli::sweep::run();
+    if arguments.get(1).map(String::as_str) == Some(imgbuild::sweep::ARGUMENT) {
+        return imgbuild::sweep::run();
     }
     // What is published is for a web server to read, whatever the caller's umask.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));

@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use super::{FileLock, StoreError};
 use crate::digest::{Digest, Sha256};
@@ -58,6 +59,9 @@ fn is_part_of(part: &str, whole: &str) -> bool {
         })
     })
 }
+
+/// The lock of whoever waits to have the store alone.
+const TURN: &str = "locks/turn";
 
 impl Store {
     /// Where the store is when nobody says: `$XDG_CACHE_HOME/imgbuild` or `~/.cache/imgbuild`.
@@ -183,6 +187,34 @@ impl Store {
     /// The lock that builds share and gc takes alone.
     pub fn use_lock(&self) -> PathBuf {
         self.directory.join("locks/use")
+    }
+
+    /// Takes part in using the store, after whoever waits to have it alone.
+    ///
+    /// # Errors
+    /// As [`FileLock::share`].
+    pub fn share_use(&self) -> Result<FileLock, StoreError> {
+        let turn = FileLock::share(&self.directory.join(TURN))?;
+        let held = FileLock::share(&self.use_lock());
+        drop(turn);
+        held
+    }
+
+    /// Takes the store alone when those who use it are done. Those who come later wait meanwhile: without that there would be
+    /// no moment where one build follows the other. None where it takes longer than patience lasts.
+    ///
+    /// # Errors
+    /// As [`FileLock::try_take`].
+    pub fn take_use(&self, patience: Duration) -> Result<Option<FileLock>, StoreError> {
+        let began = Instant::now();
+        let _turn = FileLock::take(&self.directory.join(TURN))?;
+        loop {
+            let held = FileLock::try_take(&self.use_lock())?;
+            if held.is_some() || began.elapsed() >= patience {
+                return Ok(held);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Path of a package file.

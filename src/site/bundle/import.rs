@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::beside;
+use crate::fault;
 use crate::recipe::{
     Change, Edit, Editable, FieldPath, KDL_RECIPE_FILE, RECIPE_FILE, Step, WORKSPACE_FILE, document_in, recipe_file,
 };
 use crate::site::definitions::{Places, Site};
 use crate::site::workspace::{ImportReport, ImportRequest, ImportState, import, write_whole};
 use crate::source::{Finding, Severity, SourceFile};
+use crate::sweep::Swept;
 use crate::xcat::definitions::{Manifest, is_plain_path, parse_manifest};
 
 use super::members::Members;
@@ -81,9 +83,9 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
     // On the workspace's file system, which has to have the room; a dry run leaves no trace there.
     let there = || into.ancestors().find(|path| path.is_dir()).map(Path::to_owned);
     let beside = if request.dry_run { std::env::temp_dir() } else { there().unwrap_or_else(std::env::temp_dir) };
-    let aside =
-        tempfile::Builder::new().prefix(".imgbuild-bundle.").tempdir_in(&beside).map_err(|error| io(&beside, error))?;
+    let aside = Swept::below(&beside, ".imgbuild-bundle.").map_err(|error| io(&beside, error))?;
     let unpacked = unpack(&request.bundle, aside.path())?;
+    fault::point("bundle.unpacked");
     let mut findings = Vec::new();
     let mut images = Vec::new();
     for folder in unpacked.images {

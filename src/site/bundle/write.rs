@@ -13,6 +13,7 @@ use super::rename::{base, with_profile};
 use super::{BundleError, MEMBERS, OWN, RECORDS};
 use crate::site::definitions::Places;
 use crate::site::workspace::included;
+use crate::sweep::Swept;
 
 /// Packed images by xCAT's names, in the order in which imgexport looks for them.
 const ROOTIMGS: [&str; 6] =
@@ -346,10 +347,9 @@ fn write(
     let io = |path: &Path, error: std::io::Error| BundleError::Io { path: path.to_owned(), error };
     let to = std::path::absolute(&request.to).unwrap_or_else(|_| request.to.clone());
     let parent = to.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut file = tempfile::Builder::new()
-        .prefix(".imgbuild-bundle.")
-        .tempfile_in(&parent)
-        .map_err(|error| io(&parent, error))?;
+    let aside = Swept::below(&parent, ".imgbuild-bundle.").map_err(|error| io(&parent, error))?;
+    let path = aside.path().join("bundle");
+    let mut file = std::fs::File::create_new(&path).map_err(|error| io(&parent, error))?;
     let mut all = Members { format_version: MEMBERS_FORMAT.to_owned(), members: Vec::new(), paths };
     for (name, path) in members {
         let (size, sha256) = measure(path).map_err(|error| io(path, error))?;
@@ -357,7 +357,7 @@ fn write(
     }
     let text = format!("{:#}\n", serde_json::json!(all));
     {
-        let buffered = std::io::BufWriter::with_capacity(1 << 18, file.as_file_mut());
+        let buffered = std::io::BufWriter::with_capacity(1 << 18, &mut file);
         // What takes space is compressed already.
         let gzip = flate2::GzBuilder::new().write(buffered, flate2::Compression::fast());
         let mut builder = tar::Builder::new(gzip);
@@ -394,10 +394,10 @@ fn write(
         let gzip = builder.into_inner().map_err(written)?;
         gzip.finish().and_then(|mut inner| inner.flush()).map_err(written)?;
     }
-    file.as_file().sync_all().map_err(|error| io(&to, error))?;
+    file.sync_all().map_err(|error| io(&to, error))?;
     let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
-    file.as_file().set_permissions(mode).map_err(|error| io(&to, error))?;
-    let bytes = file.as_file().metadata().map_err(|error| io(&to, error))?.len();
-    file.persist(&to).map_err(|error| io(&to, error.error))?;
+    file.set_permissions(mode).map_err(|error| io(&to, error))?;
+    let bytes = file.metadata().map_err(|error| io(&to, error))?.len();
+    std::fs::rename(&path, &to).map_err(|error| io(&to, error))?;
     Ok(bytes)
 }

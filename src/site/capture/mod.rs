@@ -23,9 +23,11 @@ pub use source::Source;
 use crate::beside;
 use crate::distro::installed;
 use crate::distro::rpm::Evr;
+use crate::fault;
 use crate::recipe::{RECIPE_FILE, is_image_name};
 use crate::site::bundle::sha256_of;
 use crate::site::workspace::{Wanted as WantedRules, with_wanted, write_whole};
+use crate::sweep::Swept;
 
 use census::Census;
 use facts::Facts;
@@ -150,13 +152,15 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     if taken.symlink_metadata().is_ok() && !request.force && !request.dry_run {
         return Err(CaptureError::There { path: taken });
     }
-    let aside = tempfile::Builder::new().prefix("imgbuild-capture-").tempdir().map_err(io(Path::new("/tmp")))?;
-    let beside = if request.dry_run { aside.path() } else { into.as_path() };
+    // A node's stream has no name there.
+    let aside = std::env::temp_dir();
+    let beside = if request.dry_run { aside.as_path() } else { into.as_path() };
     if !request.dry_run {
         std::fs::create_dir_all(&into).map_err(io(&into))?;
     }
     let opened = source::open(&request.source, &request.ssh, beside, progress)?;
     let mut census = Census::default();
+    census.most_kept = opened.most_kept();
     opened.list(&mut |listed, content| {
         let done = census.take(listed, content, &request.rules);
         progress(census.bytes);
@@ -247,7 +251,7 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
         return Ok(report);
     }
     // All of it beside its place, and then there: a capture that breaks off leaves no half image.
-    let made = tempfile::Builder::new().prefix(".capture-").tempdir_in(&into).map_err(io(&into))?;
+    let made = Swept::below(&into, ".capture-").map_err(io(&into))?;
     let wanted = overlay::Wanted::of(&found, &census, modules);
     if !wanted.is_empty() {
         let path = made.path().join(text::ARCHIVE);
@@ -272,6 +276,7 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
             std::fs::set_permissions(&path, mode).map_err(io(&path))?;
         }
     }
+    fault::point("capture.written");
     place(made.path(), &directory, &report.files)?;
     if is_overlay {
         return Ok(report);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::distro::{DistroError, Gathering, VENDOR_MARK, manager, write_file};
+use crate::fault;
 use crate::recipe::Lock;
 use crate::stage::StageError;
 use crate::stage::builder::run::Builder;
@@ -33,6 +34,12 @@ pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<us
         return Err(DistroError::NoSource { problem, help }.into());
     }
     std::fs::create_dir_all(directory).map_err(said(directory))?;
+    if !is_ours {
+        // First, so that the directory stays ours where this run is killed; what it has is written last.
+        let mark = directory.join(VENDOR_MARK);
+        std::fs::File::create_new(&mark).map_err(said(&mark))?;
+        fault::point("vendor.marked");
+    }
     let fetcher = builder.fetcher()?;
     let supply = builder.supply(&fetcher);
     let manager = manager(builder.recipe);

@@ -17,6 +17,16 @@ pub struct Damage {
     pub problem: String,
 }
 
+/// What is said of a frame whose description has no bytes: the disk had not got them yet when the machine lost its power.
+const CUT_OFF: &str = "was not finished when the machine lost its power";
+
+impl Damage {
+    /// Whether it is what a power cut leaves of something that was being made: nothing is lost with it.
+    pub fn is_cut_off(&self) -> bool {
+        self.problem == CUT_OFF
+    }
+}
+
 impl Store {
     /// Reads an item that the host process may read, and compares it with its name. Layers are compared from inside.
     pub fn damage_of(&self, item: &Item) -> Option<Damage> {
@@ -83,6 +93,9 @@ impl Store {
             return (!whole.is_file()).then(|| "belongs to a frame that is gone".to_owned());
         }
         let beside = std::fs::read(path.with_extension("info")).ok();
+        if beside.as_ref().is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
+            return Some(CUT_OFF.to_owned());
+        }
         // Those of an earlier imgbuild have no digest of themselves.
         if beside.as_ref().is_some_and(|bytes| seal(bytes) == Seal::Broken) {
             return Some("has beside it a description that was changed".to_owned());

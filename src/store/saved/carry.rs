@@ -167,7 +167,8 @@ impl Store {
         let unreadable = |error: std::io::Error| wrong(&format!("cannot be read: {error}"));
         let mut archive = tar::Archive::new(file);
         let mut brought = Brought::default();
-        let mut entries = archive.entries().map_err(unreadable)?;
+        // No member has a name that needs another one before it, which would be read into memory whatever its length.
+        let mut entries = archive.entries().map_err(unreadable)?.raw(true);
         let mut first = entries.next().ok_or_else(|| wrong("is empty"))?.map_err(unreadable)?;
         if first.path_bytes().as_ref() != b"about.json" {
             return Err(wrong("was not written by `imgbuild store save`").into());
@@ -194,7 +195,7 @@ impl Store {
             match kind {
                 "blobs" => {
                     let digest = Digest::parse(leaf).map_err(|_| unknown())?;
-                    let (copy, blake, _) = self.copy_of(&mut entry).map_err(unreadable)?;
+                    let (copy, blake, _) = self.copy_of(name, &mut entry)?;
                     if blake != digest {
                         return Err(wrong(&format!("is damaged: `{path}` has other content than its name says")).into());
                     }
@@ -202,14 +203,14 @@ impl Store {
                 }
                 "packages" => {
                     let digest = Sha256::parse(leaf).map_err(|_| unknown())?;
-                    let (copy, blake, sha) = self.copy_of(&mut entry).map_err(unreadable)?;
+                    let (copy, blake, sha) = self.copy_of(name, &mut entry)?;
                     if sha != digest {
                         return Err(wrong(&format!("is damaged: `{path}` has other content than its name says")).into());
                     }
                     brought.packages += usize::from(self.take_in(copy, &blake, &self.package(&digest))?);
                 }
                 "layers.zst" => {
-                    let (copy, _, _) = self.copy_of(&mut entry).map_err(unreadable)?;
+                    let (copy, _, _) = self.copy_of(name, &mut entry)?;
                     let relative = copy.path().strip_prefix(self.directory()).map_err(|_| unknown())?;
                     let loaded = inside(&relative.to_string_lossy())?;
                     (brought.layers, brought.frames) = (loaded.layers, loaded.frames);
@@ -244,10 +245,21 @@ impl Store {
         Ok(brought)
     }
 
-    /// A half-written copy of a member, and its digests.
-    fn copy_of(&self, entry: &mut impl Read) -> std::io::Result<(tempfile::NamedTempFile, Digest, Sha256)> {
-        let mut copy = self.half_written().map_err(std::io::Error::other)?;
-        let (blake, sha, _) = copy_and_hash(entry, &mut copy)?;
+    /// A half-written copy of a member, and its digests. What fails while it is written is this store's, and not the file's.
+    fn copy_of(
+        &self,
+        name: &Path,
+        entry: &mut impl Read,
+    ) -> Result<(tempfile::NamedTempFile, Digest, Sha256), StoreError> {
+        let mut copy = self.half_written()?;
+        let mut noted = Noted { inner: copy.as_file_mut(), failed: None };
+        let copied = copy_and_hash(entry, &mut noted);
+        if let Some(source) = noted.failed.take() {
+            return Err(StoreError::io("keep what is loaded in", self.directory(), source));
+        }
+        let unread = |error: std::io::Error| format!("cannot be read: {error}");
+        let (blake, sha, _) =
+            copied.map_err(|error| StoreError::NotSaved { path: name.to_owned(), problem: unread(error) })?;
         Ok((copy, blake, sha))
     }
 
@@ -260,6 +272,32 @@ impl Store {
         self.place(copy, place)?;
         fault::point("load.file");
         Ok(true)
+    }
+}
+
+/// Notes an error of writing: reading and writing meet in one copy.
+struct Noted<'a> {
+    inner: &'a mut std::fs::File,
+    failed: Option<std::io::Error>,
+}
+
+impl std::io::Write for Noted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let kind = match self.inner.write(bytes) {
+            Ok(written) => return Ok(written),
+            Err(error) => {
+                let kind = error.kind();
+                if kind != std::io::ErrorKind::Interrupted {
+                    self.failed = Some(error);
+                }
+                kind
+            }
+        };
+        Err(kind.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cli::output::render;
 use crate::cli::plans::planned::{AgainstDocument, PlannedImage, by_stage, publish_stage};
-use crate::cli::sweep::Swept;
 use crate::cli::{Exit, setup};
 use crate::git::{Commit, Files, GitError, Repository, Unlike};
 use crate::plan::{Cause, Reason};
@@ -17,6 +16,7 @@ use crate::recipe::{
 };
 use crate::source::{Finding, Severity};
 use crate::stage::{Forms, State, compare, name_lines, publishes_otherwise};
+use crate::sweep::Swept;
 use crate::witness::{Supplied, supplied};
 
 /// A recipe of the revision: its directory, its workspace and its images.
@@ -114,7 +114,8 @@ impl Revision {
         };
         let scope = self.scope_of(directory);
         if !self.trees.contains_key(&scope) {
-            let made = Swept::new().map_err(|source| failed(GitError::Write { path: std::env::temp_dir(), source }))?;
+            let made = Swept::below(&std::env::temp_dir(), "imgbuild-revision-")
+                .map_err(|source| failed(GitError::Write { path: std::env::temp_dir(), source }))?;
             // Nothing above it belongs to the revision.
             root_of_all(made.path());
             let below = scope.strip_prefix(root).unwrap_or(Path::new(""));

@@ -9,7 +9,7 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::Setup;
 use crate::stage::remove_collected;
-use crate::store::{Build, FileLock, ItemKind, Policy, StoreError, Survey};
+use crate::store::{Build, ItemKind, Policy, StoreError, Survey};
 
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
@@ -68,6 +68,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(base.pow(power)).ok_or_else(wrong)
 }
 
+/// How long those who use the store are waited for.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What `gc --json` prints.
 #[derive(Debug, Serialize)]
 struct Document<'a> {
@@ -107,7 +110,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         render::say(&render::error(error));
         exit
     };
-    let held = match FileLock::try_take(&store.use_lock()) {
+    let held = match store.take_use(PATIENCE) {
         Ok(Some(held)) => held,
         Ok(None) => {
             render::say("a build uses the store: run gc again when it is done");

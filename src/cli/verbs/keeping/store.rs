@@ -124,7 +124,7 @@ fn verify(arguments: &crate::cli::Arguments, repair: bool, json: bool) -> Result
     let store = &setup.store;
     // Builds may go on meanwhile; gc may not, and nothing is removed under a build.
     let held = if repair {
-        let taken = FileLock::try_take(&store.use_lock()).map_err(failed)?;
+        let taken = store.take_use(super::gc::PATIENCE).map_err(failed)?;
         taken
             .ok_or_else(|| {
                 render::say("a build uses the store: run this again when it is done");
@@ -182,8 +182,10 @@ fn verify(arguments: &crate::cli::Arguments, repair: bool, json: bool) -> Result
     }
     progress.end();
     damaged.sort();
+    let cut_off: Vec<Damage> = damaged.extract_if(.., |damage| damage.is_cut_off()).collect();
     if repair {
-        let paths = damaged.iter().map(|damage| &damage.path).chain(unfinished.iter().map(|item| &item.path));
+        let paths =
+            damaged.iter().chain(&cut_off).map(|damage| &damage.path).chain(unfinished.iter().map(|item| &item.path));
         remove(&setup, paths.map(String::as_str))?;
     }
     drop(held);
@@ -207,6 +209,15 @@ fn verify(arguments: &crate::cli::Arguments, repair: bool, json: bool) -> Result
             render::bytes(bytes),
             damaged.len()
         ));
+        let count = unfinished.len() + cut_off.len();
+        if count > 0 {
+            let (entries, were) = if count == 1 { ("entry", "was") } else { ("entries", "were") };
+            render::say(&format!(
+                "{} {entries} {were} not finished when a command was killed or the machine lost its power: nothing is lost, builds do not need them, and {}",
+                count,
+                if repair { "they are removed now" } else { "`imgbuild store verify --repair` removes them" }
+            ));
+        }
     }
     Ok(match (damaged.is_empty(), repair) {
         (true, _) => Exit::Done,

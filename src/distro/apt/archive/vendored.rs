@@ -52,6 +52,9 @@ pub fn sources(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<(Sourc
         help: "make it with `imgbuild vendor DIR` where the mirror can be reached".to_owned(),
     };
     let text = std::fs::read_to_string(directory.join(MARK)).map_err(|error| no(format!("{MARK}: {error}")))?;
+    if text.is_empty() {
+        return Err(no("`imgbuild vendor` was interrupted before it was whole: run it again".to_owned()));
+    }
     let contents: Contents = toml::from_str(&text).map_err(|error| no(format!("{MARK}: {}", error.message())))?;
     let directory = directory.canonicalize().map_err(|error| no(error.to_string()))?;
     let recipe = gathering.recipe;

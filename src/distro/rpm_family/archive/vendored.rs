@@ -49,6 +49,9 @@ pub fn places(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<Place>,
         help: "make it with `imgbuild vendor DIR` where the mirror can be reached".to_owned(),
     };
     let text = std::fs::read_to_string(directory.join(VENDOR_MARK)).map_err(|error| no(error.to_string()))?;
+    if text.is_empty() {
+        return Err(no("`imgbuild vendor` was interrupted before it was whole: run it again".to_owned()));
+    }
     let contents: Contents = toml::from_str(&text).map_err(|error| no(error.message().to_owned()))?;
     let directory = directory.canonicalize().map_err(|error| no(error.to_string()))?;
     let known = named(gathering)?;

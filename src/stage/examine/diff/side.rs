@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::packages::Packages;
 use super::tree::Tree;
-use crate::archive::{Container, START, container, plain};
+use crate::archive::{Container, START, container, limited, open_tar, plain};
 use crate::digest::Digest;
 use crate::distro::installed;
 use crate::recipe::{Lock, LockError};
@@ -17,6 +17,7 @@ use crate::source::{SourceFile, Span};
 use crate::stage::ids;
 use crate::stage::published::artefacts::{BuildInfo, SUMS, sha256_of};
 use crate::store::{ActionRecord, Merged, Store};
+use crate::sweep::Swept;
 use crate::xcat::{ExcludeList, Pattern};
 
 /// Why a side cannot be read.
@@ -321,8 +322,12 @@ impl Side {
 
     /// A tar archive with artefacts in one of its directories; none where it has no packed image.
     fn of_packed_artefacts(name: &str, path: &Path) -> Result<Option<Self>, SideError> {
-        let open = || -> std::io::Result<_> { plain(std::fs::File::open(path)?) };
-        let mut archive = tar::Archive::new(open().map_err(read(path))?);
+        let open = || -> std::io::Result<_> {
+            let file = std::fs::File::open(path)?;
+            let size = file.metadata()?.len();
+            Ok(open_tar(limited(plain(file)?, size)))
+        };
+        let mut archive = open().map_err(read(path))?;
         let mut has_image = false;
         for entry in archive.entries().map_err(read(path))? {
             let entry = entry.map_err(read(path))?;
@@ -332,8 +337,8 @@ impl Side {
         if !has_image {
             return Ok(None);
         }
-        let directory = tempfile::tempdir().map_err(read(path))?;
-        tar::Archive::new(open().map_err(read(path))?).unpack(directory.path()).map_err(read(path))?;
+        let directory = Swept::below(&std::env::temp_dir(), "imgbuild-diff-").map_err(read(path))?;
+        open().map_err(read(path))?.unpack(directory.path()).map_err(read(path))?;
         let found = walkdir::WalkDir::new(directory.path()).into_iter().flatten();
         let found = found.filter(|entry| entry.file_type().is_dir()).find(|entry| is_bundle(entry.path()));
         found.map(|entry| Self::of_directory(name, entry.path())).transpose()

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use crate::cli::output::render;
 use crate::cli::setup::Setup;
 use crate::cli::{Arguments, Exit};
+use crate::failure::Failure;
 use crate::fault;
 use crate::sandbox::SandboxError;
 use crate::stage::{StageError, remove_inside};
 use crate::store::{Brought, Carried, LoadRequest, Loaded, Root, SaveRequest, StoreError};
+use crate::sweep::Swept;
 
 /// Arguments of `store save`.
 #[derive(Debug, clap::Args)]
@@ -58,7 +60,10 @@ impl Failed {
     /// Says what failed. A file that cannot be loaded is a wrong input, wherever that was found.
     fn tell(self, loading: Option<&PathBuf>) -> Exit {
         let error = match (self, loading) {
-            (Self::Inside(SandboxError::Operation { message, .. }), Some(path)) => {
+            // A full disk and the like are not the file's.
+            (Self::Inside(SandboxError::Operation { message, .. }), Some(path))
+                if Failure::told_by(&message).is_none() =>
+            {
                 let problem = message.trim_start_matches("the saved store ").to_owned();
                 Self::Store(StoreError::NotSaved { path: path.clone(), problem })
             }
@@ -153,15 +158,20 @@ fn write(
     setup.namespace.call::<_, u64>("save-layers", &request, &mut |_| {})?;
     let said = |source| StoreError::io("write", to_file, source);
     let parent = to_file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(std::path::Path::new("."))).map_err(said)?;
-    let written = carried.write(store, &store.directory().join(&to), &mut std::io::BufWriter::new(file.as_file_mut()));
+    let aside = Swept::below(parent.unwrap_or(Path::new(".")), ".imgbuild-save-").map_err(said)?;
+    let path = aside.path().join("saved");
+    let mut file =
+        std::os::unix::fs::OpenOptionsExt::mode(std::fs::File::options().write(true).create_new(true), 0o600)
+            .open(&path)
+            .map_err(said)?;
+    let written = carried.write(store, &store.directory().join(&to), &mut std::io::BufWriter::new(&mut file));
     let removed = remove_inside(store, &setup.namespace, vec![to]);
     written?;
     removed.map_err(Failed::from)?;
-    file.as_file().sync_all().map_err(said)?;
+    file.sync_all().map_err(said)?;
     fault::point("save.written");
-    let bytes = file.as_file().metadata().map_err(said)?.len();
-    file.persist(to_file).map_err(|error| said(error.error))?;
+    let bytes = file.metadata().map_err(said)?.len();
+    std::fs::rename(&path, to_file).map_err(said)?;
     Ok((carried, bytes))
 }
 
