@@ -16,6 +16,7 @@ pub use metadata::fetch::{ending, fetch_package, fetch_repository, from_zchunk, 
 pub use metadata::filelists::paths_of;
 pub use metadata::mirrors::{Metalink, read_metalink, read_mirrorlist};
 pub use metadata::modules::{Modules, Stream, StreamChoice, hide_modular};
+pub use metadata::primary::read_primary;
 pub use metadata::repomd::{DataEntry, Repomd};
 pub use metadata::scan::{package_files, scan_directory};
 pub use metadata::yaml;

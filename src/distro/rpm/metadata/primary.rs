@@ -12,7 +12,7 @@ use crate::xml::{Attributes, Event, Reader};
 ///
 /// # Errors
 /// A text that says what is wrong and where.
-pub(in crate::distro::rpm) fn read_primary(data: impl BufRead) -> Result<Vec<Candidate>, String> {
+pub fn read_primary(data: impl BufRead) -> Result<Vec<Candidate>, String> {
     let mut reader = Reader::new(data);
     let mut found = Vec::new();
     let mut package: Option<Package> = None;
