@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("beside", &[]),
+    ("sweep", &["failure"]),
     ("source", &[]),
     ("failure", &[]),
     ("fault", &[]),
@@ -31,17 +32,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "stage",
         &[
             "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "failure", "fault",
-            "format", "name", "witness", "beside",
+            "format", "name", "witness", "beside", "sweep",
         ],
     ),
-    ("site", &["nodes", "recipe", "xcat", "source", "archive", "digest", "distro", "name", "store", "beside"]),
+    (
+        "site",
+        &[
+            "nodes", "recipe", "xcat", "source", "archive", "digest", "distro", "failure", "fault", "name", "store",
+            "beside", "sweep",
+        ],
+    ),
     ("boot", &[]),
     ("serve", &["nodes", "stage", "source"]),
     (
         "cli",
         &[
             "plan", "recipe", "distro", "archive", "sandbox", "store", "source", "digest", "xcat", "stage", "boot",
-            "site", "nodes", "serve", "failure", "fault", "format", "git", "name", "witness", "beside",
+            "site", "nodes", "serve", "failure", "fault", "format", "git", "name", "witness", "beside", "sweep",
         ],
     ),
 ];
