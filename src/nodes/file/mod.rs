@@ -243,7 +243,7 @@ impl Reader {
         let table = |wanted: &str| inner(entries, wanted);
         for (key, _, value) in table("nodeset") {
             let Value::Text(text) = &value.value else { continue };
-            let place = match key {
+            let place = match key.as_str() {
                 "out" => &mut nodes.out,
                 "report" => &mut nodes.report,
                 _ => &mut nodes.url,

@@ -43,7 +43,13 @@ fn a_site_has_templates_of_its_own_and_mistakes_have_a_line() {
         std::fs::create_dir_all(directory.path().join(TEMPLATES)).unwrap();
         std::fs::write(directory.path().join(TEMPLATES).join("ipxe.j2"), text).unwrap();
         let templates = Templates::read(directory.path(), [Loader::Ipxe])?;
-        let boot = Boot { node: &node, loader: Loader::Ipxe, bootable: Some(&bootable), url: "http://s/{image}", report: None };
+        let boot = Boot {
+            node: &node,
+            loader: Loader::Ipxe,
+            bootable: Some(&bootable),
+            url: "http://s/{image}",
+            report: None,
+        };
         boot.files(&templates).map(|files| files.plain)
     };
     assert_eq!(

@@ -114,11 +114,12 @@ fn rendered(
         return Err(refused(&problem, Exit::Input));
     }
     let heard = site.nodes.report.as_deref().map(|server| server.trim_end_matches('/'));
-    let tokens = heard.map(|server| Ok((server, site.state.tokens().map_err(failed)?))).transpose()?;
+    let tokens = heard.map(|server| Ok::<_, Exit>((server, site.state.tokens().map_err(failed)?))).transpose()?;
     let texts: Result<Vec<_>, Finding> = jobs
         .par_iter()
         .map(|(name, node, loader, bootable, url)| {
-            let report = tokens.as_ref().map(|(server, tokens)| format!("{server}/-/report/{name}/{}", tokens.of(name)));
+            let report =
+                tokens.as_ref().map(|(server, tokens)| format!("{server}/-/report/{name}/{}", tokens.of(name)));
             let boot = Boot { node, loader: *loader, bootable: *bootable, url, report: report.as_deref() };
             boot.files(&templates).map(|files| ((*name).clone(), files))
         })
