@@ -254,3 +254,41 @@ fn a_killed_nodeset_leaves_the_old_or_the_new() {
         assert_eq!(std::fs::read_dir(out.join(".imgbuild-nodes")).unwrap().count(), 2, "{place}");
     }
 }
+
+/// A file system that is full while the files of many nodes are written.
+#[cfg(feature = "e2e")]
+#[test]
+fn a_full_disk_changes_nothing() {
+    let (space, first) = published();
+    space.write(
+        "nodes.toml",
+        &format!(
+            "[defaults]\nloader = \"ipxe\"\nimage = \"compute\"\n{}",
+            (0..500)
+                .map(|number| format!(
+                    "[node.cn{number:03}]\nmac = \"52:54:00:00:{:02x}:{:02x}\"\n",
+                    number / 250,
+                    number % 250
+                ))
+                .collect::<String>()
+        ),
+    );
+    let script = "mount -t tmpfs -o nr_inodes=200 none \"$OUT\" && mkdir \"$OUT/ipxe\" && \"$IMGBUILD\" -C \"$SPACE\" nodeset cn000 --out \"$OUT\" && \
+        \"$IMGBUILD\" -C \"$SPACE\" nodeset 'cn*' --out \"$OUT\"; echo \"ended $?\"; find \"$OUT\" -type l | wc -l; ls \"$OUT/.imgbuild-nodes\"; cat \"$OUT/ipxe/node/cn000.ipxe\"";
+    let out = space.path().join("tftpboot");
+    std::fs::create_dir(&out).unwrap();
+    let ran = std::process::Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", script])
+        .env("OUT", &out)
+        .env("SPACE", space.path())
+        .env("IMGBUILD", env!("CARGO_BIN_EXE_imgbuild"))
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let (text, said) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    // Three links of the one node and of the generation, and nothing of the others.
+    assert!(text.starts_with("ended 3\n3\n1\ncurrent\n") && text.contains(&first), "{text}\n{said}");
+    assert!(said.contains("no space left while imgbuild tried to"), "{said}");
+    let stat = space.run(&["nodeset", "cn001", "stat"]).good().out;
+    assert_eq!(stat, "cn001: unset\n");
+}
