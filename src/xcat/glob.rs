@@ -42,9 +42,14 @@ impl Glob {
     pub fn new(pattern: &str) -> Self {
         let characters: Vec<char> = pattern.chars().collect();
         let mut glob = Self { start: String::new(), rest: Vec::new() };
+        // Behind the last `]` no set is closed, and none is looked for: each would be read to the end.
+        let closed = characters.iter().rposition(|character| *character == ']').unwrap_or(0);
         let mut at = 0;
         while at < characters.len() {
-            let (length, element) = first(&characters[at..]);
+            let (length, element) = match characters[at] {
+                '[' if at >= closed => (1, Element::One('[')),
+                _ => first(&characters[at..]),
+            };
             at += length;
             match element {
                 Element::One(own) if glob.rest.is_empty() => glob.start.push(own),

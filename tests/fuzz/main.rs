@@ -72,6 +72,8 @@ fn feed(name: &str) {
     let mut start = 0u64;
     loop {
         let left = (seconds - began.elapsed().as_secs_f64()).max(0.1);
+        // That of the process before would look like one that takes long.
+        let _ = std::fs::remove_file(place.path().join("input"));
         let log = std::fs::File::create(place.path().join("log")).unwrap();
         let mut child = Command::new("sh")
             .args(["-c", &format!("ulimit -d {MEMORY}; ulimit -c 0; exec \"$0\" \"$@\"")])

@@ -93,6 +93,11 @@ fn no_command_shows_or_keeps_a_password() {
     {
         let space = Space::new();
         for command in commands(&url) {
+            // What asks the network and waits does so once.
+            let waits = ["update", "build", "vendor", "delta", "fetch"].contains(&command[0].as_str());
+            if waits && text != &good {
+                continue;
+            }
             space.write(name, text);
             let words: Vec<&str> = command.iter().map(String::as_str).collect();
             let ran = space.run(&words);
@@ -111,6 +116,7 @@ fn what_is_made_of_a_recipe_still_works() {
     let space = Space::new();
     space.write("image.toml", &recipe());
     // The other format of the recipe has what the recipe has.
-    let ran = space.run(&["convert"]).good();
-    assert!(ran.out.contains(&format!("bob:{SECRET}@")), "{}", ran.out);
+    space.run(&["convert"]).good();
+    let text = std::fs::read_to_string(space.path().join("image.kdl")).unwrap();
+    assert!(text.contains(&format!("bob:{SECRET}@")), "{text}");
 }

@@ -100,7 +100,13 @@ pub fn unpack(bundle: &Path, into: &Path) -> Result<Unpacked, BundleError> {
             return Err(refused(format!("`{path}` is in it twice")));
         }
         let target = into.join(&path);
-        let written = |error: std::io::Error| BundleError::Io { path: target.clone(), error };
+        let written = |error: std::io::Error| match error.kind() {
+            // A name that is a file and a folder: the bundle's own mistake.
+            std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => {
+                refused(format!("`{}` is a file and a folder in it", path.escape_debug()))
+            }
+            _ => BundleError::Io { path: target.clone(), error },
+        };
         match kind {
             tar::EntryType::Directory => std::fs::create_dir_all(&target).map_err(written)?,
             tar::EntryType::Regular | tar::EntryType::Continuous => {
