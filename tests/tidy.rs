@@ -154,7 +154,7 @@ fn each_action_has_a_room_with_its_inputs() {
 }
 
 #[test]
-fn unsafe_code_stands_in_two_places_with_its_reason() {
+fn unsafe_code_stands_in_three_places_with_its_reason() {
     for below in ["src", "imgbuild-init/src"] {
         for (path, text) in sources(below) {
             let name = path.strip_prefix(project()).unwrap().display().to_string();
@@ -163,11 +163,8 @@ fn unsafe_code_stands_in_two_places_with_its_reason() {
                 if !line.contains("unsafe {") && !line.contains("unsafe fn") {
                     continue;
                 }
-                assert!(
-                    name.starts_with("src/sandbox/") || name.starts_with("imgbuild-init/src/sys/"),
-                    "{name}:{}",
-                    index + 1
-                );
+                let may = ["src/sandbox/", "imgbuild-init/src/sys/", "src/serve/sockets/system.rs"];
+                assert!(may.iter().any(|place| name.starts_with(place)), "{name}:{}", index + 1);
                 let before = &lines[index.saturating_sub(6)..=index];
                 assert!(
                     before.iter().any(|line| line.contains("SAFETY:")),

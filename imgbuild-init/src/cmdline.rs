@@ -5,7 +5,7 @@
 pub struct Parameters {
     /// URL of the packed image.
     pub url: Option<String>,
-    /// `imgreport=`: where the server is told how far this node is.
+    /// `imgbuild.report=`: where the server is told how far this node is.
     pub report: Option<String>,
     /// Hexadecimal SHA-256 of the index.
     pub digest: Option<String>,
@@ -69,7 +69,7 @@ impl Parameters {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             match name {
                 "imgurl" => found.url = Some(value.to_owned()),
-                "imgreport" => found.report = (!value.is_empty()).then(|| value.to_owned()),
+                "imgbuild.report" => found.report = (!value.is_empty()).then(|| value.to_owned()),
                 "imgdigest" => found.digest = Some(value.strip_prefix("sha256:").unwrap_or(value).to_lowercase()),
                 // A boot loader may add its own behind one that is there already.
                 "BOOTIF" => boot_mac = mac(value).or(boot_mac),

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `imgurl=` | URL of the packed image; its index is at the same URL with `.index` behind it |
 //! | `imgdigest=sha256:` | digest of the index; without it the index is checked by the URL's `.sha256`, if there is one: for damage, not for identity |
-//! | `imgreport=` | URL that is told how far this node is: `booting`, `image`, `failed`; and by the image, `up` |
+//! | `imgbuild.report=` | URL that is told how far this node is: `booting`, `image`, `failed`; and by the image, `up` |
 //! | `BOOTIF=` | MAC address of the interface to use, in the form of PXE loaders or with colons |
 //! | `ifname=NIC:MAC`, `netdev=NIC` | the same for xCAT and dracut; `BOOTIF=` goes before |
 //! | `NODE=` | the node's name, where the DHCP server gives none |

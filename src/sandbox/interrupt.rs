@@ -29,6 +29,14 @@ extern "C" fn on_signal(signal: libc::c_int) {
     }
 }
 
+/// Leaves both signals to whoever takes them next: a server ends in its own way.
+pub fn leave_to_others() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the default needs no code.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 /// Makes Ctrl-C end the program with 130, and SIGTERM with 143.
 pub fn install() {
     let handler = on_signal as extern "C" fn(libc::c_int);

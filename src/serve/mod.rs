@@ -2,24 +2,14 @@
 //!
 //! hyper speaks HTTP and rustls TLS; what is here says which file an address means, and what a client may take of the machine.
 
-#![expect(
-    unsafe_code,
-    reason = "preadv2, sockets of the service manager and changing the user have no safe interface; each block says why it is sound"
-)]
-
-mod boot;
-mod connections;
-mod desk;
 mod error;
 mod files;
-mod listen;
 mod metrics;
 mod pages;
 mod reply;
-mod report;
 mod routes;
-mod tls;
-mod xcat_words;
+mod site;
+mod sockets;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -33,15 +23,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use self::connections::{Connections, Patient};
-use self::desk::Desk;
 use self::files::Tree;
 use self::metrics::Metrics;
-use self::tls::Tls;
+use self::site::desk::Desk;
+use self::sockets::connections::{Connections, Patient};
+use self::sockets::tls::Tls;
 use crate::nodes::State;
 
 pub use self::error::ServeError;
-pub use self::tls::TlsFiles;
+pub use self::sockets::tls::TlsFiles;
 
 /// How long a client may take for the headers of a request, for the next request of a connection, and for a TLS handshake.
 const HEADERS_WITHIN: Duration = Duration::from_secs(15);
@@ -102,13 +92,13 @@ struct Server {
 /// # Errors
 /// Why it cannot start. What goes wrong later is said, and the server goes on.
 pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<(), ServeError> {
-    let files = listen::prepare_process();
-    let sockets = listen::sockets(&settings.addresses)?;
-    let xcat = listen::listening(&settings.xcat)?;
+    let files = sockets::listen::prepare_process();
+    let sockets = sockets::listen::sockets(&settings.addresses)?;
+    let xcat = sockets::listen::listening(&settings.xcat)?;
     // As root, where the key is root's; and again when the file has been replaced, if the user can read it then.
     let tls = settings.tls.map(Tls::open).transpose()?;
     if let Some(user) = &settings.user {
-        listen::become_user(user)?;
+        sockets::system::become_user(user)?;
     }
     settings.roots.iter().try_for_each(|root| check_root(root))?;
     let desk = settings.nodes.map(|(root, state)| Desk::open(root, state)).transpose()?.flatten().map(Arc::new);
@@ -256,7 +246,7 @@ impl Server {
             let server = Arc::clone(&self);
             tokio::spawn(async move {
                 let _counted = server.metrics.connection();
-                xcat_words::hear(&server, stream, peer).await;
+                site::xcat_words::hear(&server, stream, peer).await;
                 drop(seat);
             });
         }

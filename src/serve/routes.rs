@@ -13,7 +13,8 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::files::{FileBody, Found, Part, Refusal, decoded, part, place};
 use super::reply::{Reply, line, text};
-use super::{Server, boot, pages, report};
+use super::site::{boot, report};
+use super::{Server, pages};
 
 /// Files of so many bytes count as streams: packed images, and no kernels or indices.
 const STREAM: u64 = 16 << 20;

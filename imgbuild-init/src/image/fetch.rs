@@ -126,7 +126,7 @@ pub fn post(url: &str, form: &str) -> Result<(), String> {
     }
     let request = builder.build().new_agent().post(url).header("content-type", "application/x-www-form-urlencoded");
     // The address is a secret: it is in no message.
-    let response = request.send(form).map_err(|error| error.to_string().replace(url, "imgreport="))?;
+    let response = request.send(form).map_err(|error| error.to_string().replace(url, "imgbuild.report="))?;
     match response.status().as_u16() {
         200..=299 => Ok(()),
         status => Err(format!("the server answers {status}")),

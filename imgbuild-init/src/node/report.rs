@@ -1,4 +1,4 @@
-//! What the server is told of this node: `imgreport=`, an address that only this node knows.
+//! What the server is told of this node: `imgbuild.report=`, an address that only this node knows.
 //!
 //! A report never holds up a boot: it has seconds, and its loss is worth a line. That the image is up is told by the image itself: this
 //! program lies in its /run, with a unit that runs it when the services are there.

@@ -205,7 +205,9 @@ mod tests {
             walkdir::WalkDir::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).into_iter().map(Result::unwrap);
         let mut count = 0;
         for entry in sources.filter(|entry| entry.path().extension().is_some_and(|ending| ending == "rs")) {
-            let is_this = entry.path().ends_with("convert/snippet.rs");
+            // nodes.toml has a schema of its own.
+            let is_this =
+                entry.path().ends_with("convert/snippet.rs") || entry.path().to_string_lossy().contains("/nodes/");
             let source = std::fs::read_to_string(entry.path()).unwrap();
             for mark in marks(&source).into_iter().filter(|_| !is_this) {
                 count += 1;

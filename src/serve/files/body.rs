@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -87,14 +86,11 @@ impl Body for FileBody {
 
 /// Reads what is in the page cache; none where the disk has to be asked, or where the kernel cannot tell.
 fn in_memory(file: &File, at: u64, length: usize) -> Option<Bytes> {
-    let mut bytes: Vec<u8> = Vec::with_capacity(length);
-    let place = libc::iovec { iov_base: bytes.spare_capacity_mut().as_mut_ptr().cast(), iov_len: length };
-    // SAFETY: the place is `length` bytes of the vector's own capacity, and the file is open.
-    let read = unsafe { libc::preadv2(file.as_raw_fd(), &raw const place, 1, at as libc::off_t, libc::RWF_NOWAIT) };
-    let read = usize::try_from(read).ok().filter(|read| *read > 0)?;
-    // SAFETY: the kernel wrote so many bytes.
-    unsafe { bytes.set_len(read.min(length)) };
-    Some(bytes.into())
+    let mut bytes = vec![0; length];
+    let place = &mut [io::IoSliceMut::new(&mut bytes)];
+    let read = rustix::io::preadv2(file, place, at, rustix::io::ReadWriteFlags::NOWAIT).ok()?;
+    bytes.truncate(read);
+    (read > 0).then(|| bytes.into())
 }
 
 fn from_disk(file: &File, at: u64, length: usize) -> io::Result<Bytes> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::html::{age, bytes, encoded, escaped, page};
-use crate::serve::desk::NodeLine;
+use crate::serve::site::desk::NodeLine;
 use crate::stage::BuildInfo;
 
 /// Longest build.json that is read.

@@ -15,8 +15,8 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use super::Server;
-use super::desk::NodeLine;
 use super::reply::{Reply, line, text};
+use crate::serve::site::desk::NodeLine;
 
 /// How often a page that is looked at is brought up to date.
 const EVERY: Duration = Duration::from_millis(500);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::html::{age, encoded, escaped};
 
-use crate::serve::desk::NodeLine;
+use crate::serve::site::desk::NodeLine;
 
 /// Rows of one page.
 pub const ROWS: usize = 200;
@@ -160,7 +160,7 @@ mod tests {
                 report: (at % 3 == 0).then(|| Report::new(ReportState::Failed, Some("<script>"), None, None)),
             })
             .collect();
-        let fields = |text: &str| crate::serve::report::fields(text);
+        let fields = |text: &str| crate::serve::site::report::fields(text);
         let all = table(&lines, &Filter::of(&fields("")), 0);
         assert_eq!(all.matches("<tr id=").count(), ROWS);
         assert!(all.contains("10000 of 10000 nodes, page 1 of 50") && !all.contains("<script>"), "{all}");

@@ -123,3 +123,14 @@ pub fn published(space: &Space) -> (&'static str, String) {
     symlink(format!(".builds/compute/{name}"), space.path().join("out/compute")).unwrap();
     (name, digest)
 }
+
+/// A site of two nodes and an image.
+pub fn site(space: &Space) {
+    published(space);
+    space.write("imgbuild.toml", "out = \"out\"\nimages = []\n");
+    space.write(
+        "nodes.toml",
+        "[group.compute]\nnodes = \"cn[1-2]\"\nimage = \"compute\"\n\n\
+         [node.cn1]\nmac = \"52:54:00:00:00:01\"\nip = \"10.9.0.11\"\n\n[node.cn2]\nmac = \"52:54:00:00:00:02\"\nip = \"10.9.0.12\"\n",
+    );
+}

@@ -95,6 +95,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         let addresses: Vec<String> = addresses.iter().map(|address| format!("{scheme}://{address}/")).collect();
         println!("serving {} at {}", shown.join(" and "), addresses.join(" and "));
     };
+    crate::sandbox::interrupt::leave_to_others();
     match serve(settings, ready) {
         Ok(()) => Exit::Done,
         Err(ServeError::Nodes(findings)) => {

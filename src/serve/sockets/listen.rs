@@ -1,9 +1,10 @@
 //! Sockets and rights: what is taken as root, and given up before the first byte of a client is read.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::error::ServeError;
+use super::system;
+use crate::serve::error::ServeError;
 
 /// How many clients may wait until they are accepted: a whole cluster after a power cut. The kernel takes less where
 /// net.core.somaxconn says so.
@@ -34,8 +35,7 @@ fn handed_over() -> Result<Vec<TcpListener>, ServeError> {
     let unusable = |what: String| ServeError::Activation { what };
     let descriptors = sd_notify::listen_fds().map_err(|error| unusable(format!("no sockets: {error}")))?;
     let taken = descriptors.map(|descriptor| {
-        // SAFETY: the service manager made it for this process, and nobody else owns it.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        let descriptor = system::own(descriptor);
         rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC).map_err(ServeError::errno)?;
         if !is_listening(descriptor.as_fd()) {
             return Err(unusable("something that is not a listening TCP socket".to_owned()));
@@ -82,37 +82,6 @@ impl ServeError {
     fn errno(errno: rustix::io::Errno) -> Self {
         Self::Machine(errno.into())
     }
-}
-
-/// Becomes a user for good: its groups, its ids, no capability left.
-///
-/// # Errors
-/// There is no such account, or the process may not become it.
-pub fn become_user(name: &str) -> Result<(), ServeError> {
-    let failed = |problem: String| ServeError::User { name: name.to_owned(), problem };
-    let c_name = std::ffi::CString::new(name).map_err(|_| failed("the name has a zero byte".to_owned()))?;
-    let last = |what: &str| failed(format!("cannot {what}: {}", std::io::Error::last_os_error()));
-    // SAFETY: the process has one thread as yet; the name ends with a zero, and what getpwnam gives is read at once.
-    unsafe {
-        let account = libc::getpwnam(c_name.as_ptr());
-        if account.is_null() {
-            return Err(failed("there is no such account".to_owned()));
-        }
-        let (uid, gid) = ((*account).pw_uid, (*account).pw_gid);
-        if libc::geteuid() == uid && uid != 0 {
-            return Ok(());
-        }
-        if libc::initgroups(c_name.as_ptr(), gid) != 0 {
-            return Err(last("take its groups"));
-        }
-        if libc::setgid(gid) != 0 {
-            return Err(last("take its group"));
-        }
-        if libc::setuid(uid) != 0 {
-            return Err(last("become it"));
-        }
-    }
-    Ok(())
 }
 
 /// Gives up what a server never needs: new rights by programs that it would start. As many files as may be open are allowed.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use hyper::{Response, StatusCode};
 
-use super::Server;
-use super::desk::Desk;
-use super::files::decoded;
-use super::reply::{Reply, line, text};
 use crate::nodes::ReportState;
 use crate::nodes::loaders::{Boot, Bootable, Loader, Templates};
 use crate::nodes::state::Boots;
+use crate::serve::Server;
+use crate::serve::files::decoded;
+use crate::serve::reply::{Reply, line, text};
+use crate::serve::site::desk::Desk;
 use crate::stage::BuildInfo;
 
 /// A script, or why there is none.

@@ -9,7 +9,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use super::error::ServeError;
+use crate::serve::error::ServeError;
 
 /// The files of a server that speaks TLS.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::metrics::Metrics;
+use crate::serve::metrics::Metrics;
 
 /// How many connections there are, by client.
 #[derive(Debug)]

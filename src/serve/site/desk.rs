@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use super::error::ServeError;
 use crate::nodes::state::Boots;
 use crate::nodes::{Assignments, Nodes, Report, ReportState, State, StateError, Tokens, nodes_file};
+use crate::serve::error::ServeError;
 use crate::source::Finding;
 
 /// How many changes are remembered for pages that show them as they come.

@@ -8,10 +8,10 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::Server;
-use super::desk::NotKept;
-use super::reply::{Reply, line};
 use crate::nodes::ReportState;
+use crate::serve::Server;
+use crate::serve::reply::{Reply, line};
+use crate::serve::site::desk::NotKept;
 
 /// Longest report, in bytes.
 const LONGEST: usize = 8 << 10;
@@ -72,6 +72,6 @@ pub async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Respons
 
 /// Fields of a query or a form.
 pub fn fields(text: &str) -> BTreeMap<String, String> {
-    let read = |text: &str| super::files::decoded(&text.replace('+', " ")).unwrap_or_default();
+    let read = |text: &str| crate::serve::files::decoded(&text.replace('+', " ")).unwrap_or_default();
     text.split('&').filter_map(|field| field.split_once('=')).map(|(name, value)| (read(name), read(value))).collect()
 }

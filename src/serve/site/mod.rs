@@ -1,0 +1,6 @@
+//! The nodes of the site: who they are, what they boot, what they report.
+
+pub mod boot;
+pub mod desk;
+pub mod report;
+pub mod xcat_words;

@@ -1,0 +1,6 @@
+//! Sockets: what is listened on, how many connections there may be, TLS.
+
+pub mod connections;
+pub mod listen;
+pub mod system;
+pub mod tls;
