@@ -6,6 +6,9 @@ use std::ops::Range;
 /// Words that a name has whose value is secret.
 const SECRET: [&str; 4] = ["password", "passwd", "secret", "token"];
 
+/// What remedies say in place of a user and a password.
+const PLACEHOLDER: &str = "USER:PASSWORD";
+
 /// Names whose value says where a secret is, or that are none.
 const ENDINGS: [&str; 4] = ["_file", "_files", "-file", "-files"];
 
@@ -52,7 +55,7 @@ fn addresses(text: &str) -> Vec<Range<usize>> {
             let is_port = behind.bytes().all(|byte| byte.is_ascii_digit());
             if is_port { None } else { word.rfind('@') }
         });
-        hidden.extend(user.filter(|user| *user > 0).map(|user| start..start + user));
+        hidden.extend(user.filter(|user| *user > 0 && word[..*user] != *PLACEHOLDER).map(|user| start..start + user));
     }
     hidden
 }
@@ -117,6 +120,7 @@ mod tests {
         for (text, shown) in [
             ("cannot fetch `x` from http://bob:PW@h/y", "cannot fetch `x` from http://******@h/y"),
             ("uri = \"https://TOKEN@h/y@z\"", "uri = \"https://*****@h/y@z\""),
+            ("http://USER:PASSWORD@HOST", "http://USER:PASSWORD@HOST"),
             ("http://bob:P/W@h/y", "http://*******@h/y"),
             ("http://bob:P@W@h/y", "http://*******@h/y"),
             ("ssh://root@n1, http://h:80/a@b, http://[::1]:80/", "ssh://root@n1, http://h:80/a@b, http://[::1]:80/"),
