@@ -159,7 +159,7 @@ fn read(text: &str, store: &Path) -> Trace {
 
 /// A directory, or what starts like this, that may be opened; and why.
 const OF_HELPERS: [(&str, &str); 6] = [
-    ("/proc/", "own processes, and the id map"),
+    ("/proc", "own processes, those of a script with their memory, and the id map"),
     ("/sys/fs/cgroup/", "how many CPUs there are to use"),
     ("/lib", "the program's own libraries"),
     ("/usr/lib", "the program's own libraries"),
