@@ -123,7 +123,7 @@ fn main() {
     loop {
         let outcome = attempts::one(&mut found, patience, |tell| {
             std::thread::spawn(sys::ask_for_randomness);
-            let outcome = attempt(&parameters, part, tell);
+            let outcome = attempt(&parameters, part, errors.is_empty(), tell);
             if let Err(problem) = &outcome {
                 report::tell(parameters.report.as_deref(), report::State::Failed, Some(problem));
             }
@@ -196,7 +196,12 @@ fn outlive_the_initrd() {
 }
 
 /// Brings the image to where the new root is; gives SELinux's mode, where it is on.
-fn attempt(parameters: &Parameters, part: Part, tell: attempts::Tell<'_>) -> Result<Option<selinux::Mode>, String> {
+fn attempt(
+    parameters: &Parameters,
+    part: Part,
+    is_first: bool,
+    tell: attempts::Tell<'_>,
+) -> Result<Option<selinux::Mode>, String> {
     let url = parameters
         .url
         .as_deref()
@@ -205,7 +210,9 @@ fn attempt(parameters: &Parameters, part: Part, tell: attempts::Tell<'_>) -> Res
     modules.load_for_devices();
     let lease = network::bring_up(parameters, &modules)?;
     tell(&attempts::Told::Lease(lease.clone()));
-    let booting = report::tell_beside(parameters.report.as_deref(), report::State::Booting, None);
+    // Later ones stay `failed` until the image is on its way.
+    let of_first = parameters.report.as_deref().filter(|_| is_first);
+    let booting = report::tell_beside(of_first, report::State::Booting, None);
     let client = fetch::Client::new();
     let index = index::fetch_index(&client, url, parameters.digest.as_deref())?;
     unpacked::check_frames(&index)?;

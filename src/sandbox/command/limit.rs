@@ -58,10 +58,24 @@ pub struct Bounds {
     disk: u64,
     /// Bytes that are free before the command runs.
     free: u64,
+    /// Processes that the machine allows, by limits that are not ours.
+    machine: u64,
 }
 
 fn free() -> u64 {
     rustix::fs::statvfs(".").map_or(u64::MAX, |found| found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Processes that this user and its control groups may have. Source: getrlimit(2); kernel, admin-guide/cgroup-v2.rst, "pids.max".
+fn processes_of_machine() -> u64 {
+    let own = rustix::process::getrlimit(Resource::Nproc).current.unwrap_or(u64::MAX);
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let group = std::path::Path::new("/sys/fs/cgroup").join(group);
+    let limits = group.ancestors().take_while(|one| one.starts_with("/sys/fs/cgroup"));
+    let limits =
+        limits.filter_map(|one| std::fs::read_to_string(one.join("pids.max")).ok()?.trim().parse::<u64>().ok());
+    limits.fold(own, u64::min)
 }
 
 impl Bounds {
@@ -74,7 +88,7 @@ impl Bounds {
             total.and_then(|kib| kib.trim().parse::<u64>().ok()).map_or(u64::MAX, |kib| kib.saturating_mul(1024));
         let free = free();
         let (memory, disk) = (limits.memory.unwrap_or(total / 4 * 3), limits.disk.unwrap_or(free / 10 * 9));
-        Some(Self { limits, memory, disk, free })
+        Some(Self { limits, memory, disk, free, machine: processes_of_machine() })
     }
 
     /// How long a command may take, in seconds.
@@ -85,9 +99,19 @@ impl Bounds {
     /// Limits of the kernel's own for the process that becomes the command: between two looks it cannot do everything.
     pub fn hold(&self) {
         let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
-        // Threads count too, for each user of the namespace. Far above the limit itself, so that a bomb is seen and named.
-        let _ = setrlimit(Resource::Nproc, limit(self.limits.processes.saturating_mul(4).saturating_add(1000)));
+        let _ = setrlimit(Resource::Nproc, limit(self.held()));
         let _ = setrlimit(Resource::Fsize, limit(self.disk));
+    }
+
+    /// Processes that the kernel holds a command at. Threads count too, for each user of the namespace: far above the limit itself.
+    fn held(&self) -> u64 {
+        self.limits.processes.saturating_mul(4).saturating_add(1000)
+    }
+
+    /// Says of a command that could start no more processes that it had too many, where it met our limit and not the machine's: it
+    /// may get there between two looks.
+    pub fn too_many(&self) -> Option<String> {
+        (self.held() < self.machine).then(|| format!("has more than {} processes", self.limits.processes))
     }
 
     /// What a command took too much of, in words.
@@ -238,7 +262,7 @@ mod tests {
 
     fn bounds(change: impl FnOnce(&mut Bounds)) -> Bounds {
         let limits = ScriptLimits { seconds: 60, ..ScriptLimits::default() };
-        let mut bounds = Bounds { limits, memory: u64::MAX, disk: u64::MAX, free: free() };
+        let mut bounds = Bounds { limits, memory: u64::MAX, disk: u64::MAX, free: free(), machine: u64::MAX };
         change(&mut bounds);
         bounds
     }

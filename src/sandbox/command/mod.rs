@@ -195,6 +195,9 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
                 ));
             }
             if result.status != 0 && !request.interactive && lacks_processes(Path::new(&request.log)) {
+                if let Some(what) = bounds.as_ref().and_then(Bounds::too_many) {
+                    return Err(format!("{OVER_LIMIT}: `{program}` {what}{}", ending(&request.log, 10)));
+                }
                 return Err(format!(
                     "{NOT_STARTED} while `{program}` ran; its last lines:\n{}",
                     result.last_lines.join("\n")

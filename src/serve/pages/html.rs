@@ -45,17 +45,6 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// How long ago, in one unit.
-pub fn age(milliseconds: u64) -> String {
-    let seconds = milliseconds / 1000;
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
-}
-
 /// A whole page.
 pub fn page(title: &str, content: &str) -> String {
     let title = escaped(title);

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use super::html::{age, bytes, encoded, escaped, page};
+use super::html::{bytes, encoded, escaped, page};
+use crate::nodes::state::{age, now};
 use crate::serve::site::desk::NodeLine;
 use crate::stage::BuildInfo;
 
@@ -55,11 +56,6 @@ pub fn images(roots: &[PathBuf]) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(0)
 }
 
 fn size(info: &BuildInfo) -> u64 {

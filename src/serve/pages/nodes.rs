@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::html::{age, encoded, escaped};
+use super::html::{encoded, escaped};
+use crate::nodes::state::age;
 
 use crate::serve::site::desk::NodeLine;
 

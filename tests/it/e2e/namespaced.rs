@@ -93,6 +93,13 @@ impl Lan {
         })
     }
 
+    /// A program on the server's end.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
     /// How many leases were given or renewed.
     pub fn acknowledged(&self) -> usize {
         self.leases.acknowledged()

@@ -1,9 +1,13 @@
 //! `imgbuild serve` where it needs root, or a node.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::machine::cmdline;
+use super::namespaced::{Lan, MAC};
+use super::tiny;
 use crate::support::Space;
 use crate::support::server::{Running, published, serving, site, started};
 
@@ -63,4 +67,58 @@ fn a_node_is_known_by_its_address_and_the_words_of_xcats_port_are_heard() {
     }
     // Who is no node is closed without a word.
     assert_eq!(talk(&server, "10.9.0.99", 3002, ""), "");
+}
+
+#[test]
+fn privileged_a_node_boots_from_its_script_and_tells_how_far_it_is() {
+    let space = Space::new();
+    let built = tiny().space.artefact("tiny", ".").canonicalize().unwrap();
+    let build = space.path().join("out/.builds/tiny/0123456789ab");
+    std::fs::create_dir_all(&build).unwrap();
+    for entry in std::fs::read_dir(&built).unwrap().flatten() {
+        std::fs::copy(entry.path(), build.join(entry.file_name())).unwrap();
+    }
+    std::os::unix::fs::symlink(".builds/tiny/0123456789ab", space.path().join("out/tiny")).unwrap();
+    space.write("imgbuild.toml", "out = \"out\"\nimages = []\n");
+    space.write("nodes.toml", &format!("[node.cn1]\nmac = \"{MAC}\"\nimage = \"tiny\"\n"));
+    let lan = Lan::new();
+    let mut command = lan.command(env!("CARGO_BIN_EXE_imgbuild"));
+    command.args(["serve", "--listen", "0.0.0.0:80"]).current_dir(space.path());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let _server = started(command);
+    let script = lan.enter(|| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", 80)).unwrap();
+        write!(stream, "GET /-/boot/ipxe?mac={MAC} HTTP/1.1\r\nHost: 10.0.2.2\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    });
+    let line = script.lines().find_map(|line| line.strip_prefix("kernel ")).unwrap_or_else(|| panic!("{script}"));
+    let words: Vec<&str> = line.split(' ').skip(2).filter(|word| !word.contains("${")).collect();
+    // All that the image asks for, of this build.
+    let url = "http://10.0.2.2/.builds/tiny/0123456789ab";
+    for word in cmdline(tiny(), "tiny", url).split(' ') {
+        assert!(words.contains(&word), "{word}: {line}");
+    }
+    let state = || {
+        let text = std::fs::read_to_string(space.path().join(".imgbuild/nodes/reports/cn1.json")).unwrap_or_default();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default()
+    };
+    assert_eq!(state()["state"], "booting", "it asked for its script");
+    // The index is not there at first.
+    let (index, aside) = (build.join("rootimg.cpio.zst.index"), space.path().join("aside"));
+    std::fs::rename(&index, &aside).unwrap();
+    let mut node = lan.start(&built.join("initrd-stateless"), &format!("{} console=ttyS0", words.join(" ")), 1024);
+    let began = Instant::now();
+    while state()["state"] != "failed" {
+        assert!(began.elapsed() < Duration::from_secs(60), "{}\n{}", state(), node.console());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(state()["reason"].as_str().unwrap().contains("404 Not Found"), "{}", state());
+    assert_eq!(space.run(&["nodes"]).code, 2);
+    std::fs::rename(&aside, &index).unwrap();
+    node.expect("NODE IS UP: cn1");
+    // Its services would say `up`; the init of this image is a script.
+    assert_eq!(state()["state"], "image", "{}", node.console());
+    assert!(!node.console().contains("/-/report/"), "the token is on the console:\n{}", node.console());
 }

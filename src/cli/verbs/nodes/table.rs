@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::list::ListedNode;
 use crate::cli::output::harmless::one_line;
-use crate::nodes::state::Boots;
+use crate::nodes::state::{Boots, age};
 use crate::nodes::{Assigned, ReportState};
 use crate::source::counted_as;
 
@@ -16,17 +16,6 @@ pub fn boots(assigned: Option<&Assigned>, image: Option<&str>) -> String {
         (Some(Boots::Nothing), _) => "offline".to_owned(),
         (None, Some(image)) => format!("({image})"),
         (None, None) => "-".to_owned(),
-    }
-}
-
-/// How long ago, in one unit.
-pub fn age(milliseconds: u64) -> String {
-    let seconds = milliseconds / 1000;
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
     }
 }
 
