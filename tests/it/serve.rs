@@ -39,6 +39,14 @@ fn files_come_with_their_digests_in_parts_and_not_twice() {
     assert!(header(&head, "content-length") == Some("22") && body.is_empty(), "{head}");
     let (head, _) = server.ask("DELETE /compute/kernel HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert!(head.starts_with("http/1.1 405"), "{head}");
+    // Firmware asks for the size first, and for the file on the same connection (EDK II's HTTP boot).
+    let (head, rest) = server.ask(
+        "HEAD /compute/kernel HTTP/1.1\r\nHost: x\r\n\r\nGET /compute/kernel HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    );
+    let (second, body) = split(rest);
+    assert!(head.starts_with("http/1.1 200") && header(&head, "connection").is_none(), "{head}");
+    assert!(second.starts_with("http/1.1 200") && body == b"a kernel of some bytes", "{second}");
+    assert_eq!(header(&second, "content-length"), Some("22"), "loaders count by it");
     // Two requests of one connection.
     let (_, both) = server.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n");
     assert!(String::from_utf8_lossy(&both).contains("HTTP/1.0 200 OK"), "{}", String::from_utf8_lossy(&both));
