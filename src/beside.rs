@@ -108,7 +108,7 @@ impl Beside {
     /// Removes a name, whatever it leads to.
     ///
     /// # Errors
-    /// Those of the operating system; one that is missing is none.
+    /// Those of the operating system; a missing one does not count.
     pub fn remove(&self, name: &str) -> Result<()> {
         match unlinkat(&self.directory, name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
@@ -177,7 +177,7 @@ pub fn check(root: &Path, path: &Path) -> Result<()> {
     let mut at = root.to_owned();
     let parts: Vec<Component<'_>> = below.components().collect();
     for (number, part) in parts.iter().enumerate() {
-        let Component::Normal(name) = part else { return Err(outside("its path leads elsewhere".to_owned())) };
+        let Component::Normal(name) = part else { return Err(outside("its path escapes its root".to_owned())) };
         at.push(name);
         if number + 1 == parts.len() {
             return Ok(());
@@ -192,7 +192,7 @@ pub fn check(root: &Path, path: &Path) -> Result<()> {
             Err(error) => return Err(error),
         }
     }
-    Err(outside("its path leads elsewhere".to_owned()))
+    Err(outside("its path escapes its root".to_owned()))
 }
 
 /// The first link below a directory that the program fills.

@@ -1,5 +1,6 @@
-//! Failures that are nobody's own: threads that cannot be started, no memory, a full disk, a damaged store. They are known by
-//! their first words, because an operation inside the sandbox answers with a text, and a library with a panic.
+//! Failures recognised by message prefix across processes: threads, memory, disk, damaged store, panics. They are
+//! known by their first words, because an operation inside the sandbox answers with a text, and a library with a
+//! panic.
 
 use std::cell::Cell;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
@@ -18,11 +19,10 @@ pub const OVER_LIMIT: &str = "a command went over a limit";
 pub const OUT_OF_MEMORY: &str = "out of memory";
 
 /// What an administrator can do about [`NOT_STARTED`].
-pub const START_REMEDY: &str = "this user, its control group or the machine allows no more threads and processes: raise \
-     `ulimit -u` or TasksMax= of the unit, or end something else; with -j 1 fewer are needed";
+pub const START_REMEDY: &str = "the thread and process limit of this user, control group or machine is reached: raise \
+     `ulimit -u` or TasksMax= of the unit, stop other processes, or use -j 1";
 /// What an administrator can do about [`OUT_OF_MEMORY`].
-pub const MEMORY_REMEDY: &str = "raise `ulimit -v` or MemoryMax= of the unit, or run on a machine with more memory; with -j 1 \
-     less is needed. Nothing was published, and what is finished is kept";
+pub const MEMORY_REMEDY: &str = "raise `ulimit -v` or MemoryMax= of the unit, or run on a machine with more memory; -j 1 needs less. Nothing was published; finished work is kept";
 
 /// Which of them a text tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,14 +98,14 @@ pub fn not_started(error: std::io::Error) -> std::io::Error {
     }
 }
 
-/// Makes a panic in any thread end the process, so that nobody waits for a thread that is gone. `say` tells the person what
+/// Makes a panic in any thread end the process, so that no one waits for a thread that is gone. `say` tells the person what
 /// happened and gives the exit status.
 pub fn end_at_panics(say: fn(&str) -> i32) {
     std::panic::set_hook(Box::new(move |info| {
         if IS_CONTAINED.get() {
             return;
         }
-        let text = info.payload_as_str().unwrap_or("a panic without words");
+        let text = info.payload_as_str().unwrap_or("a panic without a message");
         let place = info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
         std::process::exit(say(&format!("{text}{place}")));
     }));
@@ -126,7 +126,7 @@ pub fn contained<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     IS_CONTAINED.set(was);
     outcome.map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
     })
 }
 

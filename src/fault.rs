@@ -1,6 +1,6 @@
 //! Named places at which tests stop the program to kill it; in other builds they are nothing.
 //!
-//! `IMGBUILD_FAULT=NAME` with `IMGBUILD_FAULT_FILE=PATH`: whoever comes to the place NAME for the first time writes PATH
+//! `IMGBUILD_FAULT=NAME` with `IMGBUILD_FAULT_FILE=PATH`: anyone who comes to the place NAME for the first time writes PATH
 //! and waits until it is gone: for ever, where the test kills it. With `IMGBUILD_FAULT=NAME+` it goes on: the kill comes while it works.
 
 /// Variables that a helper process inherits.

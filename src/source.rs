@@ -147,7 +147,7 @@ impl Finding {
 
 /// The candidates closest to `wanted`, best first, at most three; what "did you mean" is made of.
 pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    // Nobody mistypes that much, and how near two words are takes as long as both.
+    // No one mistypes that much, and how near two words are takes as long as both.
     if wanted.len() > 200 {
         return Vec::new();
     }

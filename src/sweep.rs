@@ -2,7 +2,7 @@
 //!
 //! A second process of the program makes the directory, tells its path, and holds one end of a pipe. When the first one is
 //! gone, the pipe is closed, and the second removes the directory. As it makes the directory itself, there is no moment at
-//! which the directory is there and nobody who removes it. It holds a lock on it, so what is left where the second process was
+//! which the directory is there and no one who removes it. It holds a lock on it, so what is left where the second process was
 //! killed too, or the machine lost its power, is known by a lock that is free: the next command of the kind removes it.
 
 use std::ffi::{OsStr, OsString};
@@ -41,18 +41,18 @@ impl Swept {
             .process_group(0)
             .spawn()
             .map_err(crate::failure::not_started)?;
-        let mut told = Vec::new();
+        let mut answer = Vec::new();
         if let Some(mut output) = sweeper.stdout.take() {
-            output.read_to_end(&mut told)?;
+            output.read_to_end(&mut answer)?;
         }
         // An absolute path, or the number of an error.
-        if told.first() == Some(&b'/') {
-            return Ok(Self { directory: PathBuf::from(OsString::from_vec(told)), sweeper });
+        if answer.first() == Some(&b'/') {
+            return Ok(Self { directory: PathBuf::from(OsString::from_vec(answer)), sweeper });
         }
-        let number = std::str::from_utf8(&told).ok().and_then(|number| number.parse().ok());
+        let number = std::str::from_utf8(&answer).ok().and_then(|number| number.parse().ok());
         let status = sweeper.wait()?;
         Err(number.map_or_else(
-            || std::io::Error::other(format!("the process that makes it ended with {status}")),
+            || std::io::Error::other(format!("the process that makes it exited with {status}")),
             std::io::Error::from_raw_os_error,
         ))
     }
@@ -97,7 +97,7 @@ pub fn run() -> ExitCode {
     let mut words = std::env::args_os().skip(2);
     let (Some(parent), Some(prefix)) = (words.next(), words.next()) else { return ExitCode::FAILURE };
     let parent = PathBuf::from(parent);
-    // One at a time makes and locks, so that nobody takes a new one for a dead one. A place that others may lock has no turns.
+    // One at a time makes and locks, so that no one takes a new one for a dead one. A place that others may lock has no turns.
     let turn = File::open(&parent).ok();
     let is_own = turn.as_ref().is_some_and(|turn| {
         turn.metadata()
@@ -111,13 +111,13 @@ pub fn run() -> ExitCode {
     let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent);
     let held = made.as_ref().ok().and_then(|made| lock(made.path()));
     drop(turn);
-    let told = match &made {
+    let sent = match &made {
         Ok(directory) => tell(directory.path().as_os_str().as_bytes()),
         Err(error) => tell(error.raw_os_error().unwrap_or(0).to_string().as_bytes()),
     };
-    // In nobody's way who unmounts something.
+    // In no one's way who unmounts something.
     let _ = std::env::set_current_dir("/");
-    if made.is_ok() && told.is_ok() {
+    if made.is_ok() && sent.is_ok() {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
     }
     if let Ok(directory) = made {

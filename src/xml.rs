@@ -68,7 +68,7 @@ pub struct Reader<R> {
     attributes: Attributes,
     text: String,
     ended_text: String,
-    /// An empty element's end, which is told after its start.
+    /// An empty element's end, which is reported after its start.
     pending_end: bool,
     refuses_doctype: bool,
 }
@@ -164,7 +164,7 @@ impl<R: BufRead> Reader<R> {
             }
             Raw::Eof => return Ok(Step::Eof),
             Raw::DocType(_) if self.refuses_doctype => {
-                return Err("a document type (DOCTYPE) is not taken: nothing may be expanded".to_owned());
+                return Err("a document type (DOCTYPE) is not allowed: nothing is expanded".to_owned());
             }
             Raw::Comment(_) | Raw::Decl(_) | Raw::PI(_) | Raw::DocType(_) => {}
         }
@@ -173,7 +173,7 @@ impl<R: BufRead> Reader<R> {
 
     fn push(&mut self, text: &str) -> Result<(), String> {
         if self.text.len() + text.len() > TEXT_LIMIT {
-            return Err("an element has more text than metadata have".to_owned());
+            return Err("an element has too much text".to_owned());
         }
         self.text.push_str(text);
         Ok(())
@@ -210,8 +210,8 @@ impl<R: BufRead> Reader<R> {
     pub fn ended_within(&self, wanted: &str) -> Result<(), String> {
         match self.root.as_deref() {
             Some(root) if root == wanted => Ok(()),
-            Some(root) => Err(format!("holds `{}` instead of `{wanted}`", root.escape_default())),
-            None => Err("holds no XML element".to_owned()),
+            Some(root) => Err(format!("contains `{}` instead of `{wanted}`", root.escape_default())),
+            None => Err("contains no XML element".to_owned()),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{image, say};
 
 /// What an attempt tells, a line each.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Told {
+pub enum Message {
     /// What the network gave.
     Lease(Lease),
     /// The process that keeps the lease.
@@ -25,7 +25,7 @@ pub enum Told {
 }
 
 /// Tells something.
-pub type Tell<'a> = &'a (dyn Fn(&Told) + Sync);
+pub type Tell<'a> = &'a (dyn Fn(&Message) + Sync);
 
 /// What is known of all attempts.
 pub struct Found {
@@ -59,9 +59,9 @@ impl Found {
 /// The attempt's problem, or what ended it.
 pub fn one(found: &mut Found, patience: Option<Duration>, work: impl FnOnce(Tell<'_>)) -> Result<Option<Mode>, String> {
     let started = Worker::start(|file| {
-        work(&|told: &Told| {
+        work(&|message: &Message| {
             // A line in one write: threads of the attempt tell things too.
-            let mut line = serde_json::to_vec(told).unwrap_or_default();
+            let mut line = serde_json::to_vec(message).unwrap_or_default();
             line.push(b'\n');
             let _ = (&file).write_all(&line);
         });
@@ -74,10 +74,10 @@ pub fn one(found: &mut Found, patience: Option<Duration>, work: impl FnOnce(Tell
         while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = text.drain(..=end).collect();
             match serde_json::from_slice(&line) {
-                Ok(Told::Lease(lease)) => found.lease = Some(lease),
-                Ok(Told::Keeper(process)) => keeper = Some(process),
-                Ok(Told::Fetched(bytes)) => found.fetched(bytes),
-                Ok(Told::Ended(result)) => outcome = Some(result),
+                Ok(Message::Lease(lease)) => found.lease = Some(lease),
+                Ok(Message::Keeper(process)) => keeper = Some(process),
+                Ok(Message::Fetched(bytes)) => found.fetched(bytes),
+                Ok(Message::Ended(result)) => outcome = Some(result),
                 Err(_) => {}
             }
         }

@@ -5,7 +5,7 @@
 pub struct Parameters {
     /// URL of the packed image.
     pub url: Option<String>,
-    /// `imgbuild.report=`: where the server is told how far this node is.
+    /// `imgbuild.report=`: where this node reports how far it is.
     pub report: Option<String>,
     /// Hexadecimal SHA-256 of the index.
     pub digest: Option<String>,
@@ -71,7 +71,7 @@ impl Parameters {
                 "imgurl" => found.url = Some(value.to_owned()),
                 "imgbuild.report" => found.report = (!value.is_empty()).then(|| value.to_owned()),
                 "imgdigest" => found.digest = Some(value.strip_prefix("sha256:").unwrap_or(value).to_lowercase()),
-                // A boot loader may add its own behind one that is there already.
+                // A boot loader may add its own behind one that already exists.
                 "BOOTIF" => boot_mac = mac(value).or(boot_mac),
                 "netdev" if !value.is_empty() => found.boot_device = Some(value.to_owned()),
                 "ifname" => named.extend(value.split_once(':').and_then(|(name, text)| Some((name, mac(text)?)))),
@@ -86,9 +86,9 @@ impl Parameters {
                         found.unread.push(format!("`{word}` cannot be read: the address comes by DHCP"));
                     }
                 },
-                "vlan" | "bond" | "bridge" | "team" => found
-                    .unread
-                    .push(format!("`{word}` is not known to this initrd: it takes an address on a card as it is")),
+                "vlan" | "bond" | "bridge" | "team" => found.unread.push(format!(
+                    "`{word}` is not supported by this initrd: it uses plain network cards only (no VLAN, no bond)"
+                )),
                 "rootlimit" if !value.is_empty() => found.root_limit = Some(value.to_owned()),
                 "rootflags" if !value.is_empty() => found.root_flags = Some(value.to_owned()),
                 "imgcache" => found.cache = (!value.is_empty()).then(|| value.to_owned()),

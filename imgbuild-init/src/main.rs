@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `imgurl=` | URL of the packed image; its index is at the same URL with `.index` behind it |
 //! | `imgdigest=sha256:` | digest of the index; without it the index is checked by the URL's `.sha256`, if there is one: for damage, not for identity |
-//! | `imgbuild.report=` | URL that is told how far this node is: `booting`, `image`, `failed`; and by the image, `up` |
+//! | `imgbuild.report=` | URL to which this node reports how far it is: `booting`, `image`, `failed`; and by the image, `up` |
 //! | `BOOTIF=` | MAC address of the interface to use, in the form of PXE loaders or with colons |
 //! | `ifname=NIC:MAC`, `netdev=NIC` | the same for xCAT and dracut; `BOOTIF=` goes before |
 //! | `NODE=` | the node's name, where the DHCP server gives none |
@@ -66,7 +66,7 @@ fn main() {
         return;
     }
     if program == "imgbuild-process-1" {
-        // Of a sandbox of imgbuild (src/sandbox/command/process_one.rs).
+        // The process 1 of imgbuild's sandbox (src/sandbox/command/process_one.rs).
         let child = std::env::args().nth(1).and_then(|word| word.parse().ok());
         std::process::exit(child.map_or(1, sys::end_as));
     }
@@ -77,7 +77,7 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if std::process::id() != 1 && words == ["report", "up"] {
         if let Err(problem) = report::from_the_image() {
-            say!("the server was not told that this node is up: {problem}");
+            say!("the server did not get that this node is up: {problem}");
             std::process::exit(1);
         }
         return;
@@ -90,7 +90,7 @@ fn main() {
             Part::Mount
         }
         _ => {
-            say!("this program is the init of an initrd, or its `mount DIRECTORY`, and does nothing elsewhere");
+            say!("this program is an initrd's init, or runs there as `mount DIRECTORY`; it does nothing elsewhere");
             std::process::exit(1);
         }
     };
@@ -112,7 +112,7 @@ fn main() {
                 Err(problem) => (None, vec![problem]),
             };
             rescue::show(&parameters, lease.as_ref(), &problems);
-            tell(&attempts::Told::Ended(Ok(None)));
+            tell(&attempts::Message::Ended(Ok(None)));
         });
         sys::stop_here();
     }
@@ -127,7 +127,7 @@ fn main() {
             if let Err(problem) = &outcome {
                 report::tell(parameters.report.as_deref(), report::State::Failed, Some(problem));
             }
-            tell(&attempts::Told::Ended(outcome));
+            tell(&attempts::Message::Ended(outcome));
         });
         let problem = match outcome {
             Ok(_) if part == Part::Mount => return,
@@ -142,9 +142,9 @@ fn main() {
             let lease = found.lease.clone();
             let _ = attempts::one(&mut found, None, |tell| {
                 rescue::show(&parameters, lease.as_ref(), &errors);
-                tell(&attempts::Told::Ended(Ok(None)));
+                tell(&attempts::Message::Ended(Ok(None)));
             });
-            say!("no image after {} seconds without progress: starting again", parameters.reboot_after);
+            say!("no image after {} seconds without progress: rebooting", parameters.reboot_after);
             sys::reboot();
         }
         pause.wait();
@@ -209,7 +209,7 @@ fn attempt(
     let modules = modules::Modules::read();
     modules.load_for_devices();
     let lease = network::bring_up(parameters, &modules)?;
-    tell(&attempts::Told::Lease(lease.clone()));
+    tell(&attempts::Message::Lease(lease.clone()));
     // Later ones stay `failed` until the image is on its way.
     let of_first = parameters.report.as_deref().filter(|_| is_first);
     let booting = report::tell_beside(of_first, report::State::Booting, None);
@@ -243,10 +243,10 @@ fn attempt(
         None => None,
     };
     if let Some(keeper) = keeper {
-        tell(&attempts::Told::Keeper(keeper));
+        tell(&attempts::Message::Keeper(keeper));
     }
-    let told = report::tell_beside(parameters.report.as_deref(), report::State::Image, booting);
-    let moved = |bytes: u64| tell(&attempts::Told::Fetched(bytes));
+    let reported = report::tell_beside(parameters.report.as_deref(), report::State::Image, booting);
+    let moved = |bytes: u64| tell(&attempts::Message::Fetched(bytes));
     let server = packed::Server { client: &client, url, index: &index, moved: &moved };
     let brought = match index.stays_packed() {
         true => packed::mount(&server, parameters, &modules, cache.as_mut()),
@@ -256,11 +256,11 @@ fn attempt(
         cache.close(brought.is_ok());
     }
     let outcome = brought.and_then(|()| {
-        say!("the image is whole: {} entries in {} frames", index.inodes, index.frames.len());
+        say!("the image is complete: {} entries in {} frames", index.inodes, index.frames.len());
         switch::find_init()?;
         handover::hand_over(&lease, keeper)?;
         // The image's own report must not be followed by an older one.
-        let _ = told.map(std::thread::JoinHandle::join);
+        let _ = reported.map(std::thread::JoinHandle::join);
         report::leave_for_the_image(parameters.report.as_deref());
         // Last: what was handed over has labels too.
         selinux::apply(&index.labels, &parameters.text)

@@ -173,7 +173,7 @@ pub fn read_members<E: From<DebError>>(
     })
 }
 
-/// Writes a package anew with its `data.tar` uncompressed; every other member stays byte for byte.
+/// Writes a package again with its `data.tar` uncompressed; every other member stays byte for byte.
 ///
 /// Package managers undo compression with one thread for one package after another; so it is done once, by all
 /// threads, before they start.
@@ -292,7 +292,7 @@ pub fn control_stanza(package: impl Read) -> Result<String, DebError> {
 /// Source: deb-control(5), Debian Policy 5.6.1 and 5.6.7.
 fn check_stanza(stanza: &str) -> Result<(), DebError> {
     if stanza.trim_start_matches(['\n', '\r']).lines().any(|line| line.trim().is_empty()) {
-        return Err(DebError::Format("its control file has an empty line within, which would make it two packages"));
+        return Err(DebError::Format("its control file contains an empty line, which would make it two packages"));
     }
     let field = |name: &str| {
         stanza.lines().find_map(|line| {
@@ -305,12 +305,12 @@ fn check_stanza(stanza: &str) -> Result<(), DebError> {
     match field("Package") {
         // dpkg takes an underscore too, though policy does not.
         Some(name) if starts_well(name) && of(name, b"+-._") => {}
-        Some(_) => return Err(DebError::Format("its control file has a Package name that no package can have")),
+        Some(_) => return Err(DebError::Format("its control file has an invalid Package name")),
         None => return Err(DebError::Format("its control file names no Package")),
     }
     match field("Version") {
         Some(version) if !version.is_empty() && of(version, b"+-.:~") => {}
-        Some(_) => return Err(DebError::Format("its control file has a Version that no package can have")),
+        Some(_) => return Err(DebError::Format("its control file has an invalid Version")),
         None => return Err(DebError::Format("its control file names no Version")),
     }
     match field("Architecture") {

@@ -98,7 +98,7 @@ impl Extractor {
     /// A text with the path.
     pub fn directory(&mut self, path: &[u8], meta: &Meta) -> Result<(), String> {
         let path = clean(path)?;
-        let said = |error: Errno| format!("cannot make the directory `{path}`: {error}", path = shown(&path));
+        let said = |error: Errno| format!("cannot create the directory `{path}`: {error}", path = shown(&path));
         if !path.is_empty() {
             let (parent, name) = self.parent(&path).map_err(said)?;
             match rustix::fs::mkdirat(&parent, &*name, Mode::from_raw_mode(0o755)) {
@@ -156,7 +156,7 @@ impl Extractor {
     /// A text with the path.
     pub fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> Result<(), String> {
         let path = clean(path)?;
-        let said = |error: Errno| format!("cannot make the link `{path}`: {error}", path = shown(&path));
+        let said = |error: Errno| format!("cannot create the link `{path}`: {error}", path = shown(&path));
         let (parent, name) = self.parent(&path).map_err(said)?;
         if let Ok(stat) = rustix::fs::statat(&parent, &*name, AtFlags::SYMLINK_NOFOLLOW)
             && FileType::from_raw_mode(stat.st_mode) == FileType::Directory
@@ -277,7 +277,7 @@ pub fn extract_tar(
             other => {
                 // Sparse files too, which dpkg does not know: a kilobyte of archive could fill any disk.
                 return Err(format!(
-                    "`{}` is a special file ({other:?}); no package may bring one",
+                    "`{}` is a special file ({other:?}); packages must not contain one",
                     String::from_utf8_lossy(&path)
                 ));
             }

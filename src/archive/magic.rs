@@ -1,4 +1,4 @@
-//! What a file is, by its first bytes, and streams without their compression.
+//! Detects file types by magic bytes; opens decompressing streams.
 
 use std::io::{self, Cursor, Read};
 

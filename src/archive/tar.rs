@@ -158,7 +158,7 @@ pub fn write_entry(
             let problem = if written < size { "shorter" } else { "longer" };
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("the file is {problem} than its manifest says"),
+                format!("the file is {problem} than in its manifest"),
             ));
         }
         pad(out, size)?;

@@ -258,7 +258,7 @@ pub fn ssh_answers(port: u16) -> bool {
     stream.read_exact(&mut banner).is_ok() && &banner == b"SSH-"
 }
 
-/// A file that a machine boots from, or the reason why there is none.
+/// A file that a machine boots from, or the reason why it is missing.
 pub fn artefact(directory: &Path, name: &str) -> Result<PathBuf, std::io::Error> {
     let path = directory.join(name);
     std::fs::metadata(&path).map(|_| path)

@@ -1,4 +1,4 @@
-//! One at a time: commands that read a recipe's files and write them anew.
+//! One at a time: commands that read a recipe's files and write them again.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,7 +12,7 @@ pub struct RecipeLock {
 
 impl RecipeLock {
     /// Waits for the turn. The directory itself is locked, so that no file is left behind. Where the file system cannot lock
-    /// a directory (NFS), there is no turn: whoever writes compares what it read with what is there.
+    /// a directory (NFS), there is no turn: anyone who writes compares what it read with what is there.
     pub fn take(directory: &Path) -> Self {
         let root = Workspace::root_of(directory).unwrap_or_else(|| directory.to_owned());
         let locked = File::open(root).and_then(|file| file.lock().map(|()| file));

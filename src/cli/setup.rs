@@ -17,13 +17,13 @@ use crate::store::{FileLock, Leftovers, Store};
 /// Arguments of commands that fetch packages.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PlacesArguments {
-    /// Take the distribution's packages from this mirror instead of the recipe's `source = "host"`
+    /// Mirror for the distribution's packages instead of the recipe's `source = "host"`
     #[arg(long, value_name = "URL", env = "IMGBUILD_MIRROR")]
     pub mirror: Option<String>,
-    /// Take all packages from this directory, which `imgbuild vendor` made, and use no network
+    /// Use only the packages in this directory made by `imgbuild vendor`, without a network
     #[arg(long, value_name = "DIR", env = "IMGBUILD_VENDOR", conflicts_with = "mirror")]
     pub vendor: Option<PathBuf>,
-    /// How long a mirror may say nothing before it is asked again [default: 30]
+    /// Seconds a mirror may stay silent before the request is retried [default: 30]
     #[arg(long, value_name = "SECONDS", env = "IMGBUILD_MIRROR_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub mirror_timeout: Option<u64>,
 }
@@ -171,7 +171,7 @@ impl Setup {
         }
         match remove_inside(&self.store, &self.namespace, left.inside.clone()) {
             Ok(_) => left.remove(),
-            Err(error) => render::say(&format!("warning: what an earlier run left behind stays in the store: {error}")),
+            Err(error) => render::say(&format!("warning: leftovers of an earlier run remain in the store: {error}")),
         }
     }
 
@@ -337,7 +337,7 @@ pub fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit>
         Some(recipe) if recipes.is_empty() => Ok(recipe),
         Some(last) => {
             let names: Vec<&str> = recipes.iter().chain([&last]).map(|one| one.model.image.name.as_str()).collect();
-            render::say(&format!("error: this is for one image; name it: {}", names.join(", ")));
+            render::say(&format!("error: this command takes one image; name one of: {}", names.join(", ")));
             Err(Exit::Usage)
         }
         None => Err(Exit::Input),
@@ -364,7 +364,7 @@ pub fn published_form<'a>(info: &'a BuildInfo, rootimg: Option<&str>) -> Result<
     let Some(rootimg) = rootimg else { return Ok((&info.cmdline, info.memory)) };
     info.form(rootimg).ok_or_else(|| {
         let there = info.forms().join(", ");
-        render::say(&format!("error: the published image has no `{rootimg}`; it has {there}: name one of those, or add a form with ‹[[pack.also]]› and build"));
+        render::say(&format!("error: the published image has no `{rootimg}`; it has {there}: name one of those, or add a format with ‹[[pack.also]]› and build"));
         Exit::Usage
     })
 }
@@ -375,11 +375,11 @@ pub fn published_form<'a>(info: &'a BuildInfo, rootimg: Option<&str>) -> Result<
 /// # Errors
 /// The exit code, after the reason was printed.
 pub fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), Exit> {
-    let told = |findings: Vec<Finding>| {
+    let reported = |findings: Vec<Finding>| {
         print_findings(&findings, arguments.verbose);
         Exit::Input
     };
-    let known = known(&arguments.directory, name != ".", &Overlay::new()).map_err(told)?;
+    let known = known(&arguments.directory, name != ".", &Overlay::new()).map_err(reported)?;
     let plain = known.recipes.iter().filter_map(|(_, relatives)| relatives.plain.as_ref());
     let of_name = |draft: &&Draft| draft.name().is_some_and(|(known, _)| known == name);
     let found = match name {
@@ -389,16 +389,16 @@ pub fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), 
     };
     let mut chosen = match found {
         Some(draft) => vec![draft],
-        None if name == "." => known.chosen(&[]).map_err(told)?.into_iter().cloned().collect(),
-        None => known.chosen(&[name.to_owned()]).map_err(told)?.into_iter().cloned().collect(),
+        None if name == "." => known.chosen(&[]).map_err(reported)?.into_iter().cloned().collect(),
+        None => known.chosen(&[name.to_owned()]).map_err(reported)?.into_iter().cloned().collect(),
     };
     match (chosen.pop(), chosen.len()) {
         (Some(draft), 0) => Ok((known, draft)),
         (Some(_), more) => {
-            render::say(&format!("error: `{name}` means {} images; name one", more + 1));
+            render::say(&format!("error: `{name}` matches {} images; name one", more + 1));
             Err(Exit::Usage)
         }
-        (None, _) => Err(told(known.broken.into_iter().flat_map(|(_, findings)| findings).collect())),
+        (None, _) => Err(reported(known.broken.into_iter().flat_map(|(_, findings)| findings).collect())),
     }
 }
 

@@ -1,3 +1,5 @@
+//! Errors of this module, each with its remedy.
+
 use std::path::PathBuf;
 
 use miette::Diagnostic;
@@ -8,7 +10,7 @@ use crate::digest::Sha256;
 /// What can go wrong between imgbuild and a distribution's archive.
 #[derive(Debug, Error, Diagnostic)]
 pub enum DistroError {
-    /// Scripts of a transaction asked for the kernel's release, and its key does not have it; whoever runs it knows what to do.
+    /// Scripts of a transaction asked for the kernel's release, and its key does not have it; anyone who runs it knows what to do.
     #[error("package scripts ask for the kernel's release")]
     #[diagnostic(code(distro::asks_release))]
     AsksRelease,
@@ -28,8 +30,8 @@ pub enum DistroError {
         )
     )]
     NotThere { file: String, place: String, answer: String },
-    /// A package that image.lock names is not in its repository any more.
-    #[error("{lock} takes `{package}` {version} from {from} does not have it any more")]
+    /// A package that image.lock names is no longer in its repository.
+    #[error("{lock} takes `{package}` {version} from {from} no longer has it")]
     #[diagnostic(
         code(distro::left_the_mirror),
         help(
@@ -47,11 +49,11 @@ pub enum DistroError {
         lock: String,
     },
     /// The lock says something else of a package than the package.
-    #[error("{lock} says that `{package}` has {locked} bytes, but the file with its digest has {found}")]
+    #[error("{lock} lists `{package}` with {locked} bytes, but the file with its digest has {found}")]
     #[diagnostic(
         code(distro::locked_size),
         help(
-            "the lock was edited or merged by hand: take it from git again (git checkout {lock}), or delete it to resolve all packages again"
+            "the lock was edited or merged by hand: restore it from git (git checkout {lock}), or delete it to resolve all packages again"
         )
     )]
     LockedSize {
@@ -83,7 +85,7 @@ pub enum DistroError {
     )]
     Digest { file: String, place: String, expected: Sha256, found: Sha256 },
     /// A Release file's signature is not good.
-    #[error("the signature of `{file}` from {place} is not good: {problem}")]
+    #[error("the signature of `{file}` from {place} is not valid: {problem}")]
     #[diagnostic(code(distro::signature), help("{help}"))]
     Signature { file: String, place: String, problem: String, help: String },
     /// A Release file is too old.
@@ -99,11 +101,11 @@ pub enum DistroError {
     #[error("`{file}` {problem}")]
     #[diagnostic(code(distro::format))]
     Format { file: String, problem: String },
-    /// A file of the recipe's own packages is none.
+    /// A file among the recipe's own packages is not a package.
     #[error("`{}` is not a package: {problem}", path.display())]
     #[diagnostic(
         code(distro::package_file),
-        help("copy it again, or take it out of the directory; `file` shows what it is")
+        help("copy it again, or remove it from the directory; `file` shows what it is")
     )]
     PackageFile { path: PathBuf, problem: String },
     /// A keyring cannot be used.
@@ -127,13 +129,13 @@ pub enum DistroError {
     #[diagnostic(
         code(distro::indices),
         help(
-            "what it said shows whether an index is not in the form that it expects, or whether it lacks something itself; the whole log is {log}"
+            "its output shows whether an index has an unexpected format or the tool lacks something; full log: {log}"
         )
     )]
     Indices { said: String, log: String },
     /// The solver did not find an answer.
     #[error("the packages cannot be installed together{detail}")]
-    #[diagnostic(code(distro::unsatisfiable), help("the solver's whole answer is in {log}"))]
+    #[diagnostic(code(distro::unsatisfiable), help("full answer of the solver: {log}"))]
     Unsatisfiable { detail: String, log: String },
     /// Package names that no repository has.
     #[error("no repository has {names}")]
@@ -143,15 +145,15 @@ pub enum DistroError {
         packages: Vec<(String, Option<String>)>,
         names: String,
         help: String,
-        /// Whether each was told already where it is asked for.
-        told: bool,
+        /// Whether each was reported already where it is asked for.
+        is_reported: bool,
     },
     /// A package's own script failed.
     #[error("{script} failed: {ended}; its last lines:\n{lines}")]
     #[diagnostic(
         code(distro::maintainer_script),
         help(
-            "scripts run without a network, services and devices; the whole log is {log}; nothing was published, the previous artefacts stay"
+            "scripts run without network, services or devices; full log: {log}; nothing was published; the previous artefacts are unchanged"
         )
     )]
     MaintainerScript { script: String, ended: String, lines: String, log: String },
@@ -159,7 +161,7 @@ pub enum DistroError {
     #[error("{what} failed with status {status}; its last lines:\n{lines}")]
     #[diagnostic(
         code(distro::package_manager),
-        help("the whole log is {log}; nothing was published, the previous artefacts stay")
+        help("full log: {log}; nothing was published; the previous artefacts are unchanged")
     )]
     PackageManager { what: String, status: i32, lines: String, log: String },
     /// The sandbox.
@@ -184,6 +186,6 @@ impl DistroError {
         let names = packages.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let hints: Vec<&str> = packages.iter().filter_map(|(_, hint)| hint.as_deref()).collect();
         let help = if hints.is_empty() { otherwise.to_owned() } else { hints.join("\n") };
-        Self::UnknownPackages { packages, names, help, told: false }
+        Self::UnknownPackages { packages, names, help, is_reported: false }
     }
 }

@@ -215,7 +215,7 @@ pub trait PackageArchive {
     /// # Errors
     /// [`DistroError::Closure`] for a dependency that nothing satisfies.
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError>;
-    /// Checks packages against the keys of those who sign them, where nobody signs the index; `have` brings them into the
+    /// Checks packages against the keys of those who sign them, where no one signs the index; `have` brings them into the
     /// store.
     ///
     /// # Errors
@@ -279,7 +279,7 @@ pub struct Install<'a> {
     pub ready: &'a str,
     /// Users and groups that are made first.
     pub accounts: &'a Accounts,
-    /// What scripts are told of the kernel.
+    /// What scripts learn about the kernel.
     pub uname: Uname,
     /// Whether the layer below has the kernel's files already.
     pub over_payload: bool,

@@ -1,5 +1,5 @@
 //! What a checkout makes of a file of a commit: line ends, `$Id$` and encodings as attributes and settings say, and the
-//! contents that Git LFS keeps, where the work tree has them. No filter's program runs: whoever made the repository names it.
+//! contents that Git LFS keeps, where the work tree has them. No filter's program runs: anyone who made the repository names it.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

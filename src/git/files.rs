@@ -1,4 +1,4 @@
-//! The files of a commit, written when somebody looks at them.
+//! The files of a commit, written when someone looks at them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -132,7 +132,7 @@ impl Files {
         Ok(())
     }
 
-    /// What a directory of the commit holds; none where there is none. `path` has no links in it.
+    /// What a directory of the commit contains, if it exists. `path` has no links in it.
     fn folder(&mut self, path: &Path) -> Result<Option<Known>, GitError> {
         if let Some(known) = self.folders.get(path) {
             return Ok(known.clone());
@@ -218,7 +218,7 @@ impl Files {
         Ok(target)
     }
 
-    /// Without its content a file is empty until somebody reads it.
+    /// Without its content a file is empty until someone reads it.
     fn file(&mut self, path: &Path, kind: EntryKind, id: gix::ObjectId, whole: bool) -> Result<(), GitError> {
         if !self.begin(path, whole)? {
             return Ok(());

@@ -32,7 +32,7 @@ const RECIPE_LIMIT: u64 = 64 << 20;
 #[derive(Debug, Error, Diagnostic)]
 pub enum GitError {
     /// There is no repository.
-    #[error("`{}` is in no git repository", .0.display())]
+    #[error("`{}` is not in a git repository", .0.display())]
     #[diagnostic(code(git::no_repository), help("a revision can be compared only in a clone: `git init` makes one"))]
     NoRepository(PathBuf),
     /// The repository has no work tree.
@@ -40,11 +40,11 @@ pub enum GitError {
     #[diagnostic(code(git::bare), help("run it in a clone with a work tree: git clone DIRECTORY"))]
     Bare(PathBuf),
     /// Its branches are kept in a form that is not read.
-    #[error("the git repository `{}` keeps its branches in the reftable format, which is not read yet", .0.display())]
+    #[error("the git repository `{}` uses the reftable format, which is not supported yet", .0.display())]
     #[diagnostic(
         code(git::reftable),
         help(
-            "`git refs migrate --ref-format=files` (git 2.46 or later) rewrites them as files; or take a clone: git clone --ref-format=files"
+            "`git refs migrate --ref-format=files` (git 2.46 or later) rewrites them as files; or use a clone: git clone --ref-format=files"
         )
     )]
     Reftable(PathBuf),
@@ -61,14 +61,14 @@ pub enum GitError {
         help: String,
     },
     /// No revision is named.
-    #[error("`{0}` names no revision: is the variable that names it set?")]
-    #[diagnostic(code(git::no_revision), help("name a branch, a tag or a commit, or HEAD where that is meant"))]
+    #[error("`{0}` is not a revision: is the variable it comes from set?")]
+    #[diagnostic(code(git::no_revision), help("name a branch, a tag or a commit, or HEAD if that is intended"))]
     NoRevision(String),
     /// An object cannot be read.
     #[error("`{path}` of revision `{revision}` cannot be read: {reason}")]
     #[diagnostic(
         code(git::object),
-        help("`git fsck` says what is wrong with the repository; `git fetch` brings what is missing")
+        help("`git fsck` shows what is wrong with the repository; `git fetch` downloads what is missing")
     )]
     Object {
         /// As it was given.
@@ -79,8 +79,8 @@ pub enum GitError {
         reason: String,
     },
     /// An object is larger than what it can be.
-    #[error("`{path}` of revision `{revision}` is the object {id}, which has {size} bytes; the most is {limit}")]
-    #[diagnostic(code(git::object_too_large), help("no file of a recipe is that large; take another revision"))]
+    #[error("`{path}` of revision `{revision}` is the object {id}, which has {size} bytes; the limit is {limit}")]
+    #[diagnostic(code(git::object_too_large), help("no file of a recipe is that large; use another revision"))]
     LargeObject {
         /// As it was given.
         revision: String,
@@ -103,8 +103,8 @@ pub enum GitError {
         path: String,
     },
     /// A tree names what no checkout would have.
-    #[error("revision `{revision}` has the entry `{path}`, which leads elsewhere")]
-    #[diagnostic(code(git::entry), help("no checkout has such a file; take another revision"))]
+    #[error("revision `{revision}` has the entry `{path}`, which escapes the checkout")]
+    #[diagnostic(code(git::entry), help("no checkout has such a file; use another revision"))]
     Entry {
         /// As it was given.
         revision: String,
@@ -112,7 +112,7 @@ pub enum GitError {
         path: String,
     },
     /// There is too much of it.
-    #[error("revision `{revision}` holds more than {limit}")]
+    #[error("revision `{revision}` contains more than {limit}")]
     #[diagnostic(
         code(git::too_large),
         help(
@@ -185,7 +185,7 @@ impl Repository {
         }
         // gix panics at some objects that git would call corrupt.
         contained(|| self.commit_of(revision)).unwrap_or_else(|panic| {
-            let help = "`git fsck` says which object is corrupt".to_owned();
+            let help = "`git fsck` shows which object is corrupt".to_owned();
             let reason = format!("an object on the way to it is corrupt ({panic})");
             Err(GitError::Unknown { revision: revision.to_owned(), reason, help })
         })
@@ -228,19 +228,18 @@ impl Repository {
         let branch = if branch.is_empty() || branch == "HEAD" { "BRANCH" } else { branch };
         if self.inner.is_shallow() {
             format!(
-                "this clone is shallow and holds only its last commits: `git fetch --depth=100 origin {branch}` brings \
-                 more of them, `git fetch --unshallow` all (GitHub: `fetch-depth: 0` of actions/checkout; GitLab: \
+                "this clone is shallow and holds only its last commits: `git fetch --depth=100 origin {branch}` downloads more of them, `git fetch --unshallow` all (GitHub: `fetch-depth: 0` of actions/checkout; GitLab: \
                  `GIT_DEPTH: 0`)"
             )
         } else {
             format!(
-                "`git fetch origin {branch}` brings a branch, which is called origin/{branch} then; `git log --oneline` lists commits"
+                "`git fetch origin {branch}` downloads a branch, which is then called origin/{branch}; `git log --oneline` lists commits"
             )
         }
     }
 }
 
-/// Opens the repository around a directory; no object above the limit is inflated, whoever asks for it.
+/// Opens the repository around a directory; no object above the limit is inflated, no matter who asks for it.
 fn discover(directory: &Path) -> Option<gix::Repository> {
     let bounded =
         |options: gix::open::Options| options.config_overrides([format!("gitoxide.objects.allocLimit={OBJECT_LIMIT}")]);

@@ -1,4 +1,4 @@
-//! Repositories that somebody else wrote: whatever lies in their objects, reading them is an error or an answer, in bounded
+//! Repositories that someone else wrote: whatever lies in their objects, reading them is an error or an answer, in bounded
 //! time and memory. `IMGBUILD_FUZZ_CASES` says how many are tried.
 
 use std::io::Write;

@@ -16,14 +16,14 @@ pub(super) fn instead_of_certificates(bytes: &[u8]) -> Option<&'static str> {
     }
     if begins("<!doctype") || begins("<html") || begins("<?xml") || begins("<head") {
         return Some(
-            "it is a page of the web, not a file of certificates: the server gave it in place of the key; download the key itself (`curl -fLO ADDRESS`), and look at the file",
+            "it is a web page, not a file of certificates: the server sent it instead of the key; download the key itself (`curl -fLO ADDRESS`), and look at the file",
         );
     }
     if begins("-----BEGIN PGP SIGNATURE") || begins("-----BEGIN PGP SIGNED MESSAGE") {
         return Some("it is a signature, not the key that made it");
     }
     if begins("-----BEGIN ") && !begins("-----BEGIN PGP ") {
-        return Some("it is a file in PEM (a certificate or key of TLS or ssh), not one of OpenPGP certificates");
+        return Some("it is a PEM file (a TLS or ssh certificate or key), not a file of OpenPGP certificates");
     }
     start.is_empty().then_some("it is empty")
 }
@@ -36,17 +36,17 @@ mod tests {
     fn what_a_file_is_in_the_place_of_keys_is_told() {
         // As gpg 2.2 begins pubring.kbx.
         let keybox = b"\0\0\0\x20\x01\x01\0\x02KBXf\0\0\0\0";
-        for (bytes, told) in [
+        for (bytes, expected) in [
             (&keybox[..], "keybox of GnuPG"),
-            (b"\xef\xbb\xbf\n<!DOCTYPE HTML>\n<html>", "page of the web"),
-            (b"<html><head><title>404</title>", "page of the web"),
+            (b"\xef\xbb\xbf\n<!DOCTYPE HTML>\n<html>", "web page"),
+            (b"<html><head><title>404</title>", "web page"),
             (b"-----BEGIN PGP SIGNATURE-----\n", "a signature"),
             (b"-----BEGIN CERTIFICATE-----\n", "PEM"),
             (b"\x01gpg\x03", "trust"),
             (b" \n", "empty"),
         ] {
             let said = instead_of_certificates(bytes).unwrap_or_default();
-            assert!(said.contains(told), "{told}: {said}");
+            assert!(said.contains(expected), "{expected}: {said}");
             assert_eq!(super::super::Keyring::parse(bytes).err().as_deref(), Some(said));
         }
         assert_eq!(instead_of_certificates(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n"), None);

@@ -109,7 +109,7 @@ impl Keyring {
             certificates.insert(merged.fingerprint(), merged);
         }
         if certificates.is_empty() {
-            return Err("it holds no certificate".to_owned());
+            return Err("it contains no certificate".to_owned());
         }
         Ok(Self { certificates: certificates.into_values().collect(), strength: Strength::Sound })
     }
@@ -169,7 +169,7 @@ fn check_framing(data: &[u8]) -> Result<(), &'static str> {
         At::End => Ok(()),
         At::Start => Err("it is empty"),
         At::Headers | At::Text => Err("it has no signature"),
-        At::Signature => Err("its signature is cut short"),
+        At::Signature => Err("its signature is truncated"),
     }
 }
 
@@ -191,7 +191,7 @@ impl VerificationHelper for &mut Verdict<'_> {
         self.clear_signed = structure.processed_csf_message();
         for layer in structure {
             let MessageLayer::SignatureGroup { results } = layer else {
-                self.bad.push("it is not a plain signed text".to_owned());
+                self.bad.push("it is not plain signed text".to_owned());
                 continue;
             };
             for result in results {
@@ -240,7 +240,7 @@ fn explain(error: VerificationError<'_>) -> String {
                 Some(
                     openpgp::Error::Expired(_) | openpgp::Error::NotYetLive(_) | openpgp::Error::PolicyViolation(..),
                 ) => reason(&error),
-                _ => "does not fit the text: the file was altered".to_owned(),
+                _ => "does not match the text: the file was altered".to_owned(),
             };
             format!("the signature by {} {why}", issuers(sig))
         }
@@ -277,7 +277,7 @@ pub fn verify_clear_signed(data: &[u8], keyring: &Keyring) -> Result<String, Str
     Ok(text)
 }
 
-/// The text of a clear-signed file, whoever signed it: for what is trusted without a signature. None for what is no text.
+/// The text of a clear-signed file, no matter who signed it: for what is trusted without a signature. None for what is no text.
 /// Source: RFC 9580, section 7.
 pub fn clear_text(data: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(data).ok()?;

@@ -13,14 +13,14 @@ use super::{Keyring, verify_by};
 pub enum Strength {
     /// What RHEL 6 to 10, Fedora since 11 and SUSE since 11 sign with: hashes without known collisions, RSA and DSA of 2048 bits.
     Sound,
-    /// Also SHA-1 and MD5 over packages, and keys of 1024 bits: RHEL 5 and before. Somebody with means can forge them.
+    /// Also SHA-1 and MD5 over packages, and keys of 1024 bits: RHEL 5 and before. Someone with means can forge them.
     Weak,
 }
 
 /// Checks a signature of an RPM package or of a repomd.xml.
 ///
 /// Beyond the standard policy two things are sound here. Signature packets of version 3, which rpm's signing tools wrote until 2022
-/// (rpm-sequoia takes them as well, its issue 26). And SHA-1 in what a key says of itself: nobody but its owner chose that text, so
+/// (rpm-sequoia takes them as well, its issue 26). And SHA-1 in what a key says of itself: no one but its owner chose that text, so
 /// that only a second preimage would help, and none is known; the keys of RHEL 6 to 9 have it.
 ///
 /// # Errors
@@ -40,14 +40,14 @@ pub fn verify_package(data: &[u8], signature: &[u8], keyring: &Keyring) -> Resul
     match (verify(Strength::Weak), keyring.strength) {
         (Ok(()), Strength::Weak) => Ok(Strength::Weak),
         (Ok(()), Strength::Sound) => Err(format!(
-            "{problem}: whoever can forge such a signature decides what is installed; `‹weak-signatures = true›` in the ‹[[repo]]› accepts it"
+            "{problem}: anyone who can forge such a signature controls what is installed; `‹weak-signatures = true›` in the ‹[[repo]]› accepts it"
         )),
         (Err(_), _) => Err(problem),
     }
 }
 
 /// Whether one of the signatures is good by a key whose statements of that time are lost: GnuPG keeps the newest alone when
-/// somebody prolongs a key and exports it, as SUSE does every few years (rpm-sequoia, issue 50). The key must have been there
+/// someone prolongs a key and exports it, as SUSE does every few years (rpm-sequoia, issue 50). The key must have been there
 /// when it signed, be for signing, not revoked, and not have run out then by what it says now.
 fn is_by_prolonged_key(data: &[u8], signature: &[u8], keyring: &Keyring, policy: &StandardPolicy<'_>) -> bool {
     let Ok(packets) = openpgp::PacketPile::from_bytes(signature) else { return false };
@@ -63,7 +63,7 @@ fn is_by_prolonged_key(data: &[u8], signature: &[u8], keyring: &Keyring, policy:
         }
         let issuers = signature.get_issuers();
         let is_sound = policy.signature(signature, HashAlgoSecurity::CollisionResistance).is_ok();
-        // Of a key that says what it was then, that counts.
+        // A key that says what it was then is judged by that.
         let lost = keyring.certificates.iter().filter(|cert| cert.with_policy(policy, made).is_err());
         let candidates = lost.filter_map(|cert| cert.with_policy(policy, None).ok());
         is_sound

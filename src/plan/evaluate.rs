@@ -1,4 +1,4 @@
-//! The three answers: keep, run, depends.
+//! Decides keep, run or depends for each action.
 
 use std::collections::BTreeMap;
 

@@ -20,7 +20,7 @@ pub struct PlanFile {
     pub format_version: String,
     /// The imgbuild that planned.
     pub imgbuild: String,
-    /// Directory of the artefacts, as `--out` gave it; null: `out` beside the recipe.
+    /// Directory of the artefacts, as `--out` gave it; null: `out` next to the recipe.
     pub out: Option<String>,
     /// Layouts of other tools, as `--publish` gave them.
     pub publish: Vec<String>,
@@ -37,7 +37,7 @@ pub struct FileImage {
     pub recipe: String,
     /// What its lock says.
     pub lock: LockPicture,
-    /// What somebody had changed behind imgbuild's back: place, name and problem in one text.
+    /// What someone had changed behind imgbuild's back: place, name and problem in one text.
     pub drift: Vec<String>,
     /// Its actions, in order.
     pub actions: Vec<FileAction>,
@@ -213,7 +213,7 @@ impl FileAction {
         }
     }
 
-    /// Of all actions of a graph.
+    /// All actions of a graph.
     pub fn all(graph: &ActionGraph, decisions: &[Decision], known: &dyn Known) -> Vec<Self> {
         graph.in_order().zip(decisions).map(|(action, decision)| Self::of(action, decision, known)).collect()
     }
@@ -221,7 +221,7 @@ impl FileAction {
 
 /// What moved in one image since its plan was made; nothing: a build does what the plan says.
 ///
-/// An action that depends may turn out to be kept or to run; all else is told. `lock`: the name of the image's lock.
+/// An action that depends may turn out to be kept or to run; all else is reported. `lock`: the name of the image's lock.
 pub fn moved(was: &FileImage, now: &FileImage, lock: &str) -> Vec<Moved> {
     let said = |action: &str, what: String, place: Option<String>| Moved {
         image: was.name.clone(),
@@ -232,8 +232,8 @@ pub fn moved(was: &FileImage, now: &FileImage, lock: &str) -> Vec<Moved> {
     let mut all = Vec::new();
     let then: BTreeMap<&str, &FileAction> = was.actions.iter().map(|one| (one.action.as_str(), one)).collect();
     let today: BTreeMap<&str, &FileAction> = now.actions.iter().map(|one| (one.action.as_str(), one)).collect();
-    let mut told = std::collections::BTreeSet::new();
-    // What was to be kept and depends now does so on something that is told.
+    let mut reported = std::collections::BTreeSet::new();
+    // What was to be kept and depends now does so on something that is reported.
     let mut follows = Vec::new();
     for action in &now.actions {
         let Some(before) = then.get(action.action.as_str()) else {
@@ -248,7 +248,7 @@ pub fn moved(was: &FileImage, now: &FileImage, lock: &str) -> Vec<Moved> {
             list.iter().map(|(name, value)| (name.as_str(), value.as_str()))
         }
         let mut found = differing(borrowed(&old), borrowed(&new));
-        // What an action above gives is told there; where it depends, it may be known now or not be known any more.
+        // What an action above gives is reported there; where it depends, it may be known now or no longer be known.
         found.retain(|(name, was, now)| {
             let of_above = name.starts_with("layer ") || name.starts_with("value ");
             !(of_above && (was.is_none() || now.is_none()))
@@ -260,14 +260,14 @@ pub fn moved(was: &FileImage, now: &FileImage, lock: &str) -> Vec<Moved> {
             let place = place.and_then(|input| Some(format!("{}:{}", input.file.as_ref()?, input.line?)));
             let package = name.strip_prefix("package ").map(|name| format!("{name} of {}", layer_of(&action.action)));
             let place = place.or_else(|| package.as_ref().map(|_| lock.to_owned()));
-            told.extend(package);
+            reported.extend(package);
             let name = if name == "action" { "imgbuild's work" } else { name };
             all.push(said(&action.action, in_words(name, was, now), place));
         }
         if nothing_found && old != new && old.len() == new.len() {
-            all.push(said(&action.action, "its inputs come in another order".to_owned(), None));
+            all.push(said(&action.action, "its inputs are in a different order".to_owned(), None));
         } else if old == new && before.key != action.key && before.key.is_some() && action.key.is_some() {
-            all.push(said(&action.action, "imgbuild makes another key of the same inputs".to_owned(), None));
+            all.push(said(&action.action, "imgbuild computes a different key from the same inputs".to_owned(), None));
         }
         if before.uses != action.uses {
             let (was, now) = (before.uses.join(", "), action.uses.join(", "));
@@ -276,7 +276,7 @@ pub fn moved(was: &FileImage, now: &FileImage, lock: &str) -> Vec<Moved> {
         let within = before.verdict == action.verdict || before.verdict == Verdict::Depends;
         if nothing_found && !within {
             let what = match (before.verdict, action.verdict) {
-                (Verdict::Keep, Verdict::Run) => "was to be kept, but its result is gone from the store".to_owned(),
+                (Verdict::Keep, Verdict::Run) => "was to be kept, but its result is missing from the store".to_owned(),
                 (Verdict::Run, Verdict::Keep) => "was to run, but the store has its result now".to_owned(),
                 (was, now) => format!("was `{}` and is `{}` now", was, now),
             };
@@ -285,9 +285,9 @@ pub fn moved(was: &FileImage, now: &FileImage, lock: &str) -> Vec<Moved> {
         }
     }
     for action in was.actions.iter().filter(|action| !today.contains_key(action.action.as_str())) {
-        all.push(said(&action.action, "is not part of the image any more".to_owned(), None));
+        all.push(said(&action.action, "is no longer part of the image".to_owned(), None));
     }
-    all.extend(lock_moved(was, now, lock, &told));
+    all.extend(lock_moved(was, now, lock, &reported));
     for drift in now.drift.iter().filter(|drift| !was.drift.contains(drift)) {
         all.push(said("", format!("{drift} since"), None));
     }
@@ -298,8 +298,13 @@ fn layer_of(action: &str) -> &str {
     action.split_once('/').map_or(action, |(_, layer)| layer)
 }
 
-/// What moved in the lock and was not told as an action's input: `NAME:ARCH of TRANSACTION`.
-fn lock_moved(was: &FileImage, now: &FileImage, lock: &str, told: &std::collections::BTreeSet<String>) -> Vec<Moved> {
+/// What moved in the lock and was not reported as an action's input: `NAME:ARCH of TRANSACTION`.
+fn lock_moved(
+    was: &FileImage,
+    now: &FileImage,
+    lock: &str,
+    reported: &std::collections::BTreeSet<String>,
+) -> Vec<Moved> {
     if was.lock.blake3 == now.lock.blake3 {
         return Vec::new();
     }
@@ -307,15 +312,15 @@ fn lock_moved(was: &FileImage, now: &FileImage, lock: &str, told: &std::collecti
         lock.entries.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
     let found = differing(borrowed(&was.lock), borrowed(&now.lock));
-    let is_told = |name: &str| name.strip_prefix("package ").is_some_and(|name| told.contains(name));
+    let is_reported = |name: &str| name.strip_prefix("package ").is_some_and(|name| reported.contains(name));
     let said = |what: String| Moved { image: was.name.clone(), action: String::new(), what, place: None };
     let mut all: Vec<Moved> = found
         .iter()
-        .filter(|(name, ..)| !is_told(name))
+        .filter(|(name, ..)| !is_reported(name))
         .map(|(name, was, now)| said(format!("{lock}: {}", in_words(name, *was, *now))))
         .collect();
     if all.is_empty() && found.is_empty() {
-        all.push(said(format!("{lock} has other content in another order, or other settings of its packages")));
+        all.push(said(format!("{lock} lists its content in a different order, or has different package settings")));
     }
     all
 }
@@ -365,7 +370,7 @@ mod tests {
         assert!(said[0].contains("driver ice removed; it was default"), "{said:?}");
     }
 
-    fn told(now: &FileImage) -> Vec<String> {
+    fn messages(now: &FileImage) -> Vec<String> {
         moved(&image(), now, "image.lock").iter().map(ToString::to_string).collect()
     }
 
@@ -375,7 +380,7 @@ mod tests {
             let mut now = image();
             now.actions[2].verdict = verdict;
             now.actions[2].inputs.push(input("layer rootfs/sync", "b"));
-            assert!(told(&now).is_empty(), "{verdict:?}");
+            assert!(messages(&now).is_empty(), "{verdict:?}");
         }
     }
 
@@ -383,25 +388,25 @@ mod tests {
     fn every_other_change_is_told_with_both_values_and_its_place() {
         let mut now = image();
         now.actions[1].inputs[0].value = "0600 a".into();
-        assert_eq!(told(&now), ["compute: rootfs/sync: file site/motd: 0644 a -> 0600 a (image.toml:7)"]);
+        assert_eq!(messages(&now), ["compute: rootfs/sync: file site/motd: 0644 a -> 0600 a (image.toml:7)"]);
         let mut now = image();
         now.actions[0].verdict = Verdict::Run;
-        assert_eq!(told(&now), ["compute: rootfs/base: was to be kept, but its result is gone from the store"]);
+        assert_eq!(messages(&now), ["compute: rootfs/base: was to be kept, but its result is missing from the store"]);
         let mut now = image();
         now.actions[1].verdict = Verdict::Keep;
-        assert_eq!(told(&now), ["compute: rootfs/sync: was to run, but the store has its result now"]);
+        assert_eq!(messages(&now), ["compute: rootfs/sync: was to run, but the store has its result now"]);
         let mut now = image();
         now.actions.remove(1);
-        assert_eq!(told(&now), ["compute: rootfs/sync: is not part of the image any more"]);
+        assert_eq!(messages(&now), ["compute: rootfs/sync: is no longer part of the image"]);
         let mut now = image();
         now.lock = LockPicture { blake3: "b".into(), entries: vec![("epoch".into(), "2".into())] };
-        assert_eq!(told(&now), ["compute: image.lock: epoch: 1 -> 2"]);
+        assert_eq!(messages(&now), ["compute: image.lock: epoch: 1 -> 2"]);
         let mut now = image();
         now.drift = vec!["the published kernel was changed".into()];
-        assert_eq!(told(&now), ["compute: the published kernel was changed since"]);
+        assert_eq!(messages(&now), ["compute: the published kernel was changed since"]);
         let mut now = image();
         now.actions[1].inputs.clear();
-        assert_eq!(told(&now), ["compute: rootfs/sync: file site/motd removed; it was 0644 a (image.toml:7)"]);
+        assert_eq!(messages(&now), ["compute: rootfs/sync: file site/motd removed; it was 0644 a (image.toml:7)"]);
     }
 
     #[test]
@@ -413,10 +418,10 @@ mod tests {
         was.lock.entries.push((name.clone(), "5.2-1 x".into()));
         now.lock =
             LockPicture { blake3: "b".into(), entries: vec![was.lock.entries[0].clone(), (name, "5.2-2 y".into())] };
-        let told: Vec<String> = moved(&was, &now, "image.gpu.lock").iter().map(ToString::to_string).collect();
-        assert_eq!(told, ["compute: rootfs/base: package bash:amd64: 5.2-1 x -> 5.2-2 y (image.toml:7)"]);
+        let messages: Vec<String> = moved(&was, &now, "image.gpu.lock").iter().map(ToString::to_string).collect();
+        assert_eq!(messages, ["compute: rootfs/base: package bash:amd64: 5.2-1 x -> 5.2-2 y (image.toml:7)"]);
         now.actions = was.actions.clone();
-        let told: Vec<String> = moved(&was, &now, "image.gpu.lock").iter().map(ToString::to_string).collect();
-        assert_eq!(told, ["compute: image.gpu.lock: package bash:amd64 of base: 5.2-1 x -> 5.2-2 y"]);
+        let messages: Vec<String> = moved(&was, &now, "image.gpu.lock").iter().map(ToString::to_string).collect();
+        assert_eq!(messages, ["compute: image.gpu.lock: package bash:amd64 of base: 5.2-1 x -> 5.2-2 y"]);
     }
 }

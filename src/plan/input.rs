@@ -27,7 +27,7 @@ impl From<&Span> for Place {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
-    /// Nobody said; a test fails where an action has such an input.
+    /// No one said; a test fails where an action has such an input.
     #[default]
     Unknown,
     /// The value of a field of the recipe: `pack.level`.

@@ -1,3 +1,5 @@
+//! Errors of this module, each with its remedy.
+
 use std::path::PathBuf;
 
 use miette::Diagnostic;
@@ -54,12 +56,12 @@ pub enum SandboxError {
     #[diagnostic(
         code(sandbox::store_unfit),
         help(
-            "choose another place with --store DIR or IMGBUILD_STORE: a local file system such as ext4, xfs, btrfs or tmpfs; NFS and FAT will not do"
+            "choose another place with --store DIR or IMGBUILD_STORE: a local file system such as ext4, xfs, btrfs or tmpfs; NFS and FAT are not supported"
         )
     )]
     StoreUnfit { store: PathBuf, problem: String },
     /// The helper process ended before it answered.
-    #[error("the sandbox helper ended before it answered ({status}) while it did `{operation}`{detail}")]
+    #[error("the sandbox helper ended before it answered ({status}) during `{operation}`{detail}")]
     #[diagnostic(code(sandbox::helper_died))]
     HelperDied { operation: String, status: String, detail: String },
     /// The operation itself reports a failure.
@@ -97,7 +99,7 @@ pub enum SandboxError {
     #[diagnostic(
         code(sandbox::damaged),
         help(
-            "nothing was published; `imgbuild store verify --repair` removes what is damaged, and the next build makes it again. If it comes again, look at the disk"
+            "nothing was published; `imgbuild store verify --repair` removes damaged items, and the next build recreates them. If this happens again, check the disk"
         )
     )]
     Damaged { operation: String, message: String },
@@ -106,7 +108,7 @@ pub enum SandboxError {
     #[diagnostic(
         code(sandbox::full),
         help(
-            "free some space there, run `imgbuild gc`, or use a store on another file system: --store DIR, or IMGBUILD_STORE=DIR in the environment; nothing was published, and what is finished is kept: the next build goes on from there"
+            "free some space there, run `imgbuild gc`, or use a store on another file system: --store DIR, or IMGBUILD_STORE=DIR in the environment; nothing was published; finished work is kept, and the next build continues from there"
         )
     )]
     Full { operation: String, directory: PathBuf, message: String },

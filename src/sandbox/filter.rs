@@ -152,7 +152,7 @@ fn asking_goes_on() -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 5)
 }
 
-/// Which calls wait for an answer of whoever has the filter's descriptor.
+/// Which calls wait for an answer of anyone who has the filter's descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Nothing,
@@ -160,7 +160,7 @@ enum Asked {
     RenamesAndUname,
 }
 
-/// Installs the filter on the calling process and all that it starts. Where the kernel can, uname(2) waits for an answer of whoever has
+/// Installs the filter on the calling process and all that it starts. Where the kernel can, uname(2) waits for an answer of anyone who has
 /// the descriptor that comes back, and with `renames` each rename, too.
 ///
 /// # Errors
@@ -176,9 +176,9 @@ pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
     };
     let listener = load(if renames && asking_goes_on() { Asked::RenamesAndUname } else { Asked::Uname });
     if listener >= 0 {
-        // SAFETY: a new descriptor that nobody else owns.
+        // SAFETY: a new descriptor that no one else owns.
         return Ok(Some(unsafe { OwnedFd::from_raw_fd(listener as i32) }));
     }
-    // Before Linux 5.0 nobody can be asked.
+    // Before Linux 5.0 no one can be asked.
     if load(Asked::Nothing) == 0 { Ok(None) } else { Err(std::io::Error::last_os_error()) }
 }

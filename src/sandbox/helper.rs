@@ -162,7 +162,7 @@ fn enter(on_terminal: bool) -> Result<(), Message> {
             return Err(Message::NoNamespace(std::io::Error::last_os_error().to_string()));
         }
     }
-    // Keyrings are in no namespace: whoever inherits a session keyring may read its keys. A new one is empty; where
+    // Keyrings are in no namespace: anyone who inherits a session keyring may read its keys. A new one is empty; where
     // the call is refused, keys cannot be searched either.
     // SAFETY: a plain system call; a null name asks for an anonymous keyring.
     unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
@@ -209,7 +209,7 @@ fn panicked(text: &str) -> i32 {
     say(&Message::Failed(match Failure::told_by(text) {
         Some(Failure::NotStarted) if text.contains(failure::NOT_STARTED) => text.to_owned(),
         Some(Failure::NotStarted) => format!("{}: {text}", failure::NOT_STARTED),
-        _ => format!("a mistake in imgbuild, please report it: {text}"),
+        _ => format!("bug in imgbuild, please report it: {text}"),
     }));
     1
 }
@@ -259,7 +259,7 @@ fn work(operation: Operation, legacy: Legacy) -> u8 {
         return 1;
     }
     fault::point("helper.before");
-    // From here on there may be threads, and nobody waits for one that is gone.
+    // From here on there may be threads, and no one waits for one that is gone.
     failure::end_at_panics(panicked);
     let outcome = failure::start_pool(None)
         .map_err(|error| error.to_string())

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 /// Exit code of an interrupted run (D16).
 const INTERRUPTED: i32 = 130;
 
-/// Exit code of a run that was told to end: 128 and the signal's number, as shells have it.
+/// Exit code of a run that was asked to end: 128 and the signal's number, as shells have it.
 const TERMINATED: i32 = 128 + libc::SIGTERM;
 
 static WAITED_FOR: AtomicBool = AtomicBool::new(false);
@@ -29,7 +29,7 @@ extern "C" fn on_signal(signal: libc::c_int) {
     }
 }
 
-/// Leaves both signals to whoever takes them next: a server ends in its own way.
+/// Leaves both signals to anyone who takes them next: a server ends in its own way.
 pub fn leave_to_others() {
     for signal in [libc::SIGINT, libc::SIGTERM] {
         // SAFETY: the default needs no code.

@@ -75,14 +75,14 @@ fn ended(size: usize) -> ! {
         OUT_OF_MEMORY.as_bytes(),
         b": ",
         &digits[at..],
-        b" bytes more cannot be had\n  help: ",
+        b" more bytes cannot be allocated\n  help: ",
         MEMORY_REMEDY.as_bytes(),
     ];
     for part in parts.into_iter().chain([&b"\n"[..]]) {
         // SAFETY: a plain system call with a live buffer.
         unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
     }
-    // SAFETY: ends the process at once; nothing of it is needed any more.
+    // SAFETY: ends the process at once; nothing of it is still needed.
     unsafe { libc::_exit(MACHINE) }
 }
 
@@ -110,7 +110,7 @@ pub fn give_back_at_once() {}
 pub fn check_stack() -> Result<(), String> {
     match getrlimit(Resource::Stack).current {
         Some(bytes) if bytes < STACK_LEAST => Err(format!(
-            "the limit of the stack is {} KiB; imgbuild and the tools of a distribution need {} KiB: ulimit -s 8192",
+            "the stack limit is {} KiB; imgbuild and distribution tools need {} KiB: ulimit -s 8192",
             bytes / 1024,
             STACK_LEAST / 1024
         )),

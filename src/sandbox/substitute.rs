@@ -11,7 +11,7 @@ pub const VARIABLE: &str = "IMGBUILD_STAND_IN";
 pub const COMMAND: &str = "IMGBUILD_COMMAND";
 
 /// Start of what an operation fails with after a command stood in; the exit status follows.
-const ENDED: &str = "the command that stands in ended with status ";
+const ENDED: &str = "the substitute command exited with status ";
 
 /// What runs in place of the operation's first command, on the caller's terminal.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -83,7 +83,7 @@ impl Metrics {
         self.stalled.fetch_add(1, Relaxed);
     }
 
-    /// Counts a client that was told to come again later.
+    /// Counts a client that was reported to come again later.
     pub fn told_to_wait(&self) {
         self.told_to_wait.fetch_add(1, Relaxed);
     }

@@ -45,7 +45,7 @@ const HEADER_BYTES: usize = 16 << 10;
 /// Descriptors that are kept for files and the rest.
 const OTHER_FILES: usize = 64;
 
-/// Says a line to whoever looks at the server.
+/// Says a line to anyone who looks at the server.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How a server is run.
@@ -66,7 +66,7 @@ pub struct Settings {
     pub most_connections: usize,
     /// Connections of one client at once.
     pub most_of_client: usize,
-    /// Images on their way at once; who asks for one more is told to come again later.
+    /// Images on their way at once; who asks for one more is reported to come again later.
     pub most_streams: Option<u64>,
     /// Whether each request is said.
     pub is_verbose: bool,
@@ -86,7 +86,7 @@ struct Server {
     say: Say,
 }
 
-/// Serves until it is told to end (SIGTERM, SIGINT): then no connection is accepted any more, and downloads have half a minute. SIGHUP
+/// Serves until it is asked to end (SIGTERM, SIGINT): then no connection is accepted, and downloads have half a minute. SIGHUP
 /// reads the certificate again. `ready` is called with the addresses when all of them are listened on.
 ///
 /// # Errors
@@ -268,7 +268,7 @@ impl Server {
             .serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
-            // What a client does to its own connection concerns nobody else.
+            // What a client does to its own connection concerns no one else.
             _ = connection.as_mut() => return,
             _ = ended.changed() => connection.as_mut().graceful_shutdown(),
         }

@@ -92,7 +92,7 @@ fn file(server: &Arc<Server>, path: &str, headers: &HeaderMap) -> Response<Reply
         describe(&mut response, &found, path);
         return response;
     }
-    // Of another file the rest is worth nothing.
+    // The rest of another file is worth nothing.
     let same = says(&IF_RANGE).is_none_or(|tag| tag == found.tag);
     let wanted = says(&RANGE).filter(|_| same).map_or(Part::Whole, |range| part(range, found.size));
     let (status, bytes) = match wanted {

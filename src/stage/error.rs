@@ -1,12 +1,14 @@
+//! Errors of this module, each with its remedy.
+
 use miette::Diagnostic;
 use thiserror::Error;
 
 /// Why a stage failed.
 #[derive(Debug, Error, Diagnostic)]
 pub enum StageError {
-    /// The lock is not what the recipe asks for.
-    #[error("{lock} does not fit the recipe: {problem}")]
-    #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked to renew it, and commit the result"))]
+    /// The lock is out of date with the recipe.
+    #[error("{lock} is out of date with the recipe: {problem}")]
+    #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked to update it, and commit the result"))]
     Locked { lock: String, problem: String },
     /// The clock is before the lock's epoch: times could not be clamped.
     #[error("this machine's clock ({now} seconds since 1970) is before the epoch of {lock} ({epoch})")]
@@ -17,31 +19,28 @@ pub enum StageError {
     Clock { lock: String, epoch: i64, now: i64 },
     /// A package that is to be updated is not there.
     #[error("{lock} has no package `{name}`{hint}")]
-    #[diagnostic(
-        code(lock::no_package),
-        help("a package that the recipe newly asks for comes in with `imgbuild build`")
-    )]
+    #[diagnostic(code(lock::no_package), help("`imgbuild build` adds packages that are new in the recipe"))]
     NotInLock { lock: String, name: String, hint: String },
     /// Packages give accounts other ids than before.
     #[error("{text}")]
     #[diagnostic(
         code(lock::id_moved),
         help(
-            "files on NFS belong to numbers: keep them with ‹[users]› in the recipe, each NAME with `uid` and `gid`; without --locked imgbuild keeps them where it can"
+            "files on NFS are owned by number: fix the numbers in ‹[users]› in the recipe, each NAME with `uid` and `gid`; without --locked imgbuild keeps them where it can"
         )
     )]
     Moved { text: String, names: Vec<String>, is_final: bool },
     /// Scripts of a transaction ask for the kernel's release, and the lock may not be renewed to say so.
-    #[error("{lock} does not say that scripts of {pass} ask for the kernel's release")]
+    #[error("{lock} does not record that scripts of {pass} ask for the kernel's release")]
     #[diagnostic(
         code(lock::stale),
         help(
-            "run `imgbuild build` without --locked once, and commit {lock}: what these scripts make depends on the kernel"
+            "run `imgbuild build` without --locked once, and commit {lock}: what these scripts create depends on the kernel"
         )
     )]
     AsksRelease { lock: String, pass: String, is_final: bool },
     /// The lock has no ids for accounts that packages make.
-    #[error("{lock} does not say which ids {names} have")]
+    #[error("{lock} has no ids for {names}")]
     #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked once, and commit {lock}"))]
     Unrecorded { lock: String, names: String },
     /// A second build gave something else.
@@ -53,26 +52,26 @@ pub enum StageError {
         )
     )]
     NotReproducible { action: String, text: String },
-    /// Not a failure of its own: something else failed, and that is told.
+    /// Not a failure of its own: something else failed, and that is reported.
     #[error("given up because something else failed")]
     #[diagnostic(code(stage::stopped))]
     Stopped,
     /// A plan is stale.
     #[error("the plan in {file} is stale: {count} {} since it was made\n{lines}", if *count == 1 { "difference" } else { "differences" })]
-    #[diagnostic(code(plan::moved), help("nothing was built; look at it and plan again: imgbuild plan -o {file}"))]
+    #[diagnostic(code(plan::moved), help("nothing was built; review it and plan again: imgbuild plan -o {file}"))]
     PlanMoved { file: String, count: usize, lines: String },
     /// An action cannot be gone through again.
     #[error("{problem}")]
     #[diagnostic(code(shell::action), help("{help}"))]
     NotToReproduce { problem: String, help: String },
     /// A script failed.
-    #[error("{what} ended with status {status}; its last lines:\n{lines}")]
+    #[error("{what} exited with status {status}; its last lines:\n{lines}")]
     #[diagnostic(
         code(stage::script),
-        help("{remedy}the whole log is {log}; nothing was published, the previous artefacts stay")
+        help("{remedy}full log: {log}; nothing was published; the previous artefacts are unchanged")
     )]
     Script { what: String, status: i32, lines: String, remedy: String, log: String },
-    /// The recipe asks for what the packages do not have; it was told at its place.
+    /// The recipe asks for what the packages do not have; it was reported at its place.
     #[error("{problem}")]
     #[diagnostic(code(recipe::refused), help("{help}"))]
     Refused { problem: String, help: String },
@@ -80,8 +79,8 @@ pub enum StageError {
     #[error("{problem}")]
     #[diagnostic(code(stage::gate), help("{help}"))]
     Gate { problem: String, help: String },
-    /// The image cannot do what the recipe says of units; each was told at its place.
-    #[error("‹[services]› cannot be carried out: {names}")]
+    /// The image cannot do what the recipe says of units; each was reported at its place.
+    #[error("‹[services]› cannot be applied: {names}")]
     #[diagnostic(code(stage::services), help("correct the lines above; nothing was published"))]
     Units { names: String },
     /// A file of the build host cannot be read.
@@ -93,20 +92,20 @@ pub enum StageError {
     #[diagnostic(
         code(stage::changed),
         help(
-            "build again: it takes the file as it is now. Nothing was published, and nothing is kept of the action that would have used it"
+            "build again to use the file as it is now. Nothing was published, and no result of the action that reads it is kept"
         )
     )]
     Changed { file: String },
     /// The artefacts cannot be written.
     #[error("cannot {intent} `{path}`: {source}")]
-    #[diagnostic(code(stage::publish), help("nothing was published, the previous artefacts stay"))]
+    #[diagnostic(code(stage::publish), help("nothing was published; the previous artefacts are unchanged"))]
     Publish { intent: &'static str, path: String, source: std::io::Error },
     /// The disk that artefacts go to is full.
     #[error("no space left while imgbuild tried to {intent} `{path}`")]
     #[diagnostic(
         code(stage::publish_full),
         help(
-            "nothing was published, the previous artefacts stay; free some space there, or choose another place with --out DIR or `out` in the recipe: the next build only publishes"
+            "nothing was published; the previous artefacts are unchanged; free some space there, or choose another place with --out DIR or `out` in the recipe: the next build only publishes"
         )
     )]
     PublishFull { intent: &'static str, path: String },
@@ -126,13 +125,13 @@ pub enum StageError {
     #[diagnostic(
         code(stage::layout),
         help(
-            "the files in {directory} are the earlier ones; `out` has the new build: run again with the same --publish when this is mended"
+            "{directory} still has the earlier files, `out` the new build: fix this and run again with the same --publish"
         )
     )]
     Layout { intent: &'static str, path: String, source: std::io::Error, directory: String },
     /// The plan is no graph.
     #[error("the plan is wrong: {0}")]
-    #[diagnostic(code(stage::graph), help("this is a mistake in imgbuild: please report it"))]
+    #[diagnostic(code(stage::graph), help("this is a bug in imgbuild: please report it"))]
     Graph(#[from] crate::plan::GraphError),
     /// The lock cannot be read.
     #[error(transparent)]
@@ -157,7 +156,7 @@ impl StageError {
     pub fn is_told(&self) -> bool {
         matches!(
             self,
-            Self::Refused { .. } | Self::Distro(crate::distro::DistroError::UnknownPackages { told: true, .. })
+            Self::Refused { .. } | Self::Distro(crate::distro::DistroError::UnknownPackages { is_reported: true, .. })
         )
     }
 

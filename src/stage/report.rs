@@ -1,4 +1,4 @@
-//! News of a build, for whoever shows them.
+//! `Report`: progress and findings of a build.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub trait Report: Sync {
     fn printed(&self, _action: &str, _log: &Path) {}
 }
 
-/// Refuses what a field of the recipe asks for: told at its place now, so that the error need not be told again.
+/// Refuses what a field of the recipe asks for: reported at its place now, so that the error need not be reported again.
 pub fn refuse(report: &dyn Report, recipe: &Recipe, field: &str, problem: String, help: String) -> StageError {
     refuse_at(report, recipe.spans.nearest(field).cloned(), problem, help)
 }

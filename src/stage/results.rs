@@ -1,4 +1,4 @@
-//! Results of actions that are done, for those that come after.
+//! Outputs of finished actions.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,8 +41,8 @@ impl Done {
 /// An action used a result that is not there: a mistake in the graph.
 pub fn missing(action: &str) -> StageError {
     StageError::Gate {
-        problem: format!("the result of {action} is not there"),
-        help: "this is a mistake in imgbuild: please report it".to_owned(),
+        problem: format!("the result of {action} is missing"),
+        help: "this is a bug in imgbuild: please report it".to_owned(),
     }
 }
 

@@ -67,7 +67,7 @@ pub struct ActionRecord {
     #[serde(default)]
     pub differs_in: Option<String>,
     /// BLAKE3 of all bytes of the file up to the comma before this, the last field. A record without it, or with another one,
-    /// is none: its action runs again.
+    /// does not count: its action runs again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
 }
@@ -108,7 +108,7 @@ pub enum Written {
     Earlier(ActionRecord),
     /// In a form of a later imgbuild.
     Later,
-    /// It is none, or not as it was written.
+    /// It is not a record, or not as it was written.
     Spoilt,
 }
 
@@ -136,7 +136,7 @@ impl Store {
         ActionRecord::parse(&bytes).whole().filter(|record| record.key == *key)
     }
 
-    /// Whether the file of a record is none, or is another action's. Those of other versions of imgbuild are not.
+    /// Whether the file is not a record, or is another action's. Those of other versions of imgbuild are not.
     pub(super) fn is_spoilt(&self, key: &Digest) -> bool {
         match std::fs::read(self.action_path(key)).map(|bytes| ActionRecord::parse(&bytes)) {
             Ok(Written::Whole(record) | Written::Earlier(record)) => record.key != *key,
@@ -145,7 +145,7 @@ impl Store {
         }
     }
 
-    /// The outputs that a record names, for whoever only wants to know what must be kept: also of one that an earlier imgbuild
+    /// The outputs that a record names, for anyone who only wants to know what must be kept: also of one that an earlier imgbuild
     /// wrote, or that is not as it was written.
     pub(super) fn named_outputs(&self, key: &Digest) -> Option<Outputs> {
         let bytes = std::fs::read(self.action_path(key)).ok()?;
@@ -226,7 +226,7 @@ impl Store {
         Ok(counts)
     }
 
-    /// Writes a record over one of which something was gone when its action began. What the action made anew may be all that
+    /// Writes a record over one of which something was gone when its action began. What the action recreated may be all that
     /// was missing of the earlier one, which then looks whole and may name what came of a damaged file.
     ///
     /// # Errors
@@ -236,7 +236,7 @@ impl Store {
         self.write_committed(record)
     }
 
-    /// Waits until what a record will name is on the disk. Files of its own are there already, one by one. Frames need not be: whoever
+    /// Waits until what a record will name is on the disk. Files of its own are there already, one by one. Frames need not be: anyone who
     /// uses one compares it with the index, and has it made again where a power cut took it.
     fn sync(&self, outputs: &Outputs) -> Result<(), StoreError> {
         fault::point("commit.before-sync");

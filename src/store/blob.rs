@@ -75,7 +75,7 @@ impl Store {
         let mut input = match std::fs::File::open(&path) {
             Ok(input) => input,
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StoreError::Damaged { path, problem: "is gone".to_owned() });
+                return Err(StoreError::Damaged { path, problem: "is missing".to_owned() });
             }
             Err(source) => return Err(StoreError::reading(&path)(source)),
         };
@@ -85,11 +85,11 @@ impl Store {
         match copy_and_hash(&mut input, sink) {
             Ok((digest, sha256, _)) if digest == blob.digest => Ok(sha256),
             Err(source) if source.kind() != std::io::ErrorKind::IsADirectory => Err(said(source)),
-            _ => Err(StoreError::Damaged { path, problem: "has other content than its name says".to_owned() }),
+            _ => Err(StoreError::Damaged { path, problem: "does not match the digest in its name".to_owned() }),
         }
     }
 
-    /// Takes a file away that was found damaged, unless somebody put a whole one into its place meanwhile.
+    /// Takes a file away that was found damaged, unless someone put a whole one into its place meanwhile.
     fn take_away(&self, path: &Path, is_whole: &dyn Fn(&Path) -> bool) -> Result<(), StoreError> {
         use rustix::fs::{CWD, RenameFlags};
         let said = |source: std::io::Error| StoreError::io("remove", path, source);
@@ -106,7 +106,7 @@ impl Store {
         }
         Err(StoreError::Damaged {
             path: path.to_owned(),
-            problem: "had other content than its name says, and was removed: run the build again".to_owned(),
+            problem: "did not match the digest in its name and was removed: run the build again".to_owned(),
         })
     }
 
@@ -134,7 +134,7 @@ impl Store {
         let path = self.blob(digest);
         let bytes = crate::witness::read(&path).map_err(StoreError::reading(&path))?;
         if Digest::of(&bytes) != *digest {
-            return Err(StoreError::Damaged { path, problem: "has other content than its name says".to_owned() });
+            return Err(StoreError::Damaged { path, problem: "does not match the digest in its name".to_owned() });
         }
         Ok(bytes)
     }

@@ -1,3 +1,5 @@
+//! Errors of this module, each with its remedy.
+
 use std::path::PathBuf;
 
 use miette::Diagnostic;
@@ -24,16 +26,16 @@ pub enum StoreError {
     #[diagnostic(
         code(store::damaged),
         help(
-            "`imgbuild store verify --repair` removes what is damaged, and the next build makes it again; if it comes again, look at the disk"
+            "`imgbuild store verify --repair` removes damaged items, and the next build recreates them; if this happens again, check the disk"
         )
     )]
     Damaged { path: PathBuf, problem: String },
-    /// The store belongs to somebody else.
+    /// The store belongs to someone else.
     #[error("the store `{path}` belongs to user {owner}, not to user {user}")]
     #[diagnostic(code(store::owner), help("choose another store with --store or IMGBUILD_STORE"))]
     Owner { path: PathBuf, owner: u32, user: u32 },
     /// A directory with other things in it was named as the store.
-    #[error("`{}` is not a store: it is not empty, and imgbuild did not make it", path.display())]
+    #[error("`{}` is not a store: it is not empty and was not made by imgbuild", path.display())]
     #[diagnostic(code(store::not_a_store), help("name an empty or a new directory"))]
     NotAStore { path: PathBuf },
     /// A file is no saved store, or a spoilt one.

@@ -170,7 +170,7 @@ impl BuildTrace {
     }
 }
 
-/// Adds a line; one that somebody left half written is ended first. The caller holds the file's lock.
+/// Adds a line; one that someone left half written is ended first. The caller holds the file's lock.
 fn append(path: &Path, line: &Line) -> Result<(), StoreError> {
     let said = |source: std::io::Error| StoreError::io("write", path, source);
     let mut file = std::fs::File::options().read(true).append(true).create(true).open(path).map_err(said)?;
@@ -278,7 +278,7 @@ impl Store {
         };
         append(&path, &Line::Began(number, began))?;
         if text.len() as u64 > LONGEST {
-            // Whoever waits for the lock finds that the file is another one, and opens that.
+            // Anyone who waits for the lock finds that the file is another one, and opens that.
             text = std::fs::read_to_string(&path).map_err(|source| StoreError::io("read", &path, source))?;
             self.write_file(&path, newest(&text, KEPT).as_bytes())?;
         }
@@ -305,7 +305,7 @@ impl Store {
 
     /// Files of all images; the last built image first.
     fn histories(&self) -> Vec<PathBuf> {
-        // Their times only order them: whoever remembers the answer remembers what was in those that were read.
+        // Their times only order them: anyone who remembers the answer remembers what was in those that were read.
         let directory = self.history_directory();
         let mut files: Vec<(std::time::SystemTime, PathBuf)> = crate::witness::list(&directory)
             .unwrap_or_default()

@@ -60,11 +60,11 @@ fn is_part_of(part: &str, whole: &str) -> bool {
     })
 }
 
-/// The lock of whoever waits to have the store alone.
+/// The lock of anyone who waits to have the store alone.
 const TURN: &str = "locks/turn";
 
 impl Store {
-    /// Where the store is when nobody says: `$XDG_CACHE_HOME/imgbuild` or `~/.cache/imgbuild`.
+    /// Where the store is when no one says: `$XDG_CACHE_HOME/imgbuild` or `~/.cache/imgbuild`.
     ///
     /// # Errors
     /// [`StoreError::NoHome`] when neither variable is set.
@@ -102,7 +102,7 @@ impl Store {
             if path.is_dir() {
                 return Ok(());
             }
-            std::fs::create_dir_all(path).map_err(|source| StoreError::io("make the directory", path, source))?;
+            std::fs::create_dir_all(path).map_err(|source| StoreError::io("create the directory", path, source))?;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
                 .map_err(|source| StoreError::io("set the mode of", path, source))
         };
@@ -152,7 +152,7 @@ impl Store {
         Self::refuse_newer(directory)?;
         let inner = directory.join("v1");
         let was = std::fs::read_to_string(inner.join("id-map")).unwrap_or_default();
-        // A spoilt note says nothing, and is written anew where the trees have the owner that they should have.
+        // A spoilt note says nothing, and is rewritten where the trees have the owner that they should have.
         let is_map = was.starts_with("uid ") && was.contains(" gid ") && was.ends_with('\n');
         let other_owner = std::fs::metadata(inner.join("trees"))
             .is_ok_and(|trees| !is_map && (trees.uid(), trees.gid()) != tree_owner);
@@ -189,7 +189,7 @@ impl Store {
         self.directory.join("locks/use")
     }
 
-    /// Takes part in using the store, after whoever waits to have it alone.
+    /// Takes part in using the store, after anyone who waits to have it alone.
     ///
     /// # Errors
     /// As [`FileLock::share`].
@@ -282,7 +282,7 @@ impl Store {
     pub(crate) fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         use std::io::Write;
         let parent = path.parent().unwrap_or(&self.directory);
-        std::fs::create_dir_all(parent).map_err(|source| StoreError::io("make the directory", parent, source))?;
+        std::fs::create_dir_all(parent).map_err(|source| StoreError::io("create the directory", parent, source))?;
         let said = |source: std::io::Error| StoreError::io("write", path, source);
         let mut file = self.half_written()?;
         file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(said)?;
@@ -302,7 +302,7 @@ impl Store {
         tempfile::Builder::new()
             .permissions(std::fs::Permissions::from_mode(0o644))
             .tempfile_in(&directory)
-            .map_err(|source| StoreError::io("make a file in", directory, source))
+            .map_err(|source| StoreError::io("create a file in", directory, source))
     }
 
     /// The directory of this process's half-written files.
@@ -319,13 +319,13 @@ impl Store {
                 let lock = FileLock::take(&self.directory.join("locks").join(format!("aside-{name}")))?;
                 let directory = self.directory.join("aside").join(name);
                 std::fs::create_dir_all(&directory)
-                    .map_err(|source| StoreError::io("make the directory", &directory, source))?;
+                    .map_err(|source| StoreError::io("create the directory", &directory, source))?;
                 self.aside.get_or_init(|| (directory, lock)).0.clone()
             }
         })
     }
 
-    /// Makes a scratch directory for this process; it is removed, from inside, by whoever made it or by gc.
+    /// Makes a scratch directory for this process; it is removed, from inside, by anyone who made it or by gc.
     ///
     /// # Errors
     /// [`StoreError`] when the directory cannot be made.
@@ -335,7 +335,7 @@ impl Store {
         let name = format!("{}-{}-{number}", std::process::id(), start_time());
         let lock = FileLock::take(&self.directory.join("locks").join(format!("scratch-{name}")))?;
         let links = self.directory.join("links").join(&name);
-        std::fs::create_dir_all(&links).map_err(|source| StoreError::io("make the directory", &links, source))?;
+        std::fs::create_dir_all(&links).map_err(|source| StoreError::io("create the directory", &links, source))?;
         Ok(Scratch { name: format!("scratch/{name}"), links_name: format!("links/{name}"), links, lock: Some(lock) })
     }
 }
@@ -381,7 +381,7 @@ impl Scratch {
     pub fn link(&self, file: &Path, name: &str) -> Result<(), StoreError> {
         let to = self.links.join(name);
         if let Some(parent) = to.parent() {
-            std::fs::create_dir_all(parent).map_err(|source| StoreError::io("make the directory", parent, source))?;
+            std::fs::create_dir_all(parent).map_err(|source| StoreError::io("create the directory", parent, source))?;
         }
         std::fs::hard_link(file, &to).map_err(|source| StoreError::io("link", file, source))
     }

@@ -15,9 +15,9 @@ pub struct FileLock {
 impl FileLock {
     fn open(path: &Path) -> Result<File, StoreError> {
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|source| StoreError::io("make the directory", parent, source))?;
+            std::fs::create_dir_all(parent).map_err(|source| StoreError::io("create the directory", parent, source))?;
         }
-        // Others may write beside a name that was given: a link there is not followed, and nobody waits for a pipe.
+        // Others may write beside a name that was given: a link there is not followed, and no one waits for a pipe.
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         std::os::unix::fs::OpenOptionsExt::custom_flags(
             File::options().create(true).truncate(false).write(true),
@@ -45,7 +45,7 @@ impl FileLock {
         }
     }
 
-    /// Takes the lock together with others who share it, waiting for whoever holds it alone.
+    /// Takes the lock together with others who share it, waiting for anyone who holds it alone.
     ///
     /// # Errors
     /// As [`FileLock::take`].
@@ -55,7 +55,7 @@ impl FileLock {
         Ok(Self { file, path: path.to_owned() })
     }
 
-    /// The same for whoever only reads; none where there is no lock and none can be made.
+    /// The same for anyone who only reads; none where there is no lock and none can be made.
     ///
     /// # Errors
     /// As [`FileLock::take`].
@@ -65,7 +65,7 @@ impl FileLock {
         Ok(Some(Self { file, path: path.to_owned() }))
     }
 
-    /// Takes the lock if nobody holds it.
+    /// Takes the lock if no one holds it.
     ///
     /// # Errors
     /// As [`FileLock::take`].

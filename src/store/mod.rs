@@ -19,7 +19,7 @@
 //! v1/roots/<id>.json     what gc must keep: the last build of each image
 //! v1/history/<id>.jsonl  what was built when: one file for each image; gc leaves it
 //! v1/earlier/<id>/       the builds of an image that differ, the last one too; the oldest go first
-//! v1/pins/<label>.json   builds that gc keeps whatever else it is told
+//! v1/pins/<label>.json   builds that gc keeps regardless of its options
 //! v1/memos/              what plans remember; may be removed at any time
 //! v1/aside/<name>/       half-written files of one running process; lock file beside it
 //! v1/locks/<key>         held while an action runs

@@ -1,4 +1,4 @@
-//! Asking facts again.
+//! Checks whether recorded facts still hold.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +18,7 @@ use super::stamp::{Seen, Stamp, look, look_through, stamp_at};
 pub enum Answer {
     /// Yes.
     Same,
-    /// Yes, but stamps moved: the facts should be written anew, so that next time nothing is read.
+    /// Yes, but stamps moved: the facts should be rewritten, so that next time nothing is read.
     SameMoved,
     /// No.
     Other,
@@ -151,7 +151,7 @@ struct Asking<'a> {
 impl Asking<'_> {
     fn one(&self, index: usize, fact: &Fact) -> Answer {
         let path = fact.path.as_path();
-        // Where a directory is as it was, so are the names in it.
+        // Where a directory is unchanged, so are the names in it.
         if fact.needs & !need::OF_NAMES == 0
             && let Some((place, above)) = self.witness.above(fact)
             && above.own.is_ok_and(|stamp| !stamp.is_link())

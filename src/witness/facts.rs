@@ -1,4 +1,4 @@
-//! Facts, and asking them again.
+//! `Fact`: one recorded read of a path; `Witness`: all of them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,11 +8,11 @@ use crate::digest::{Digest, Sha256};
 
 /// What of a path was looked at; bits.
 pub mod need {
-    /// Of what kind the path itself is.
+    /// Kind of the path itself.
     pub const KIND: u8 = 1;
     /// Where it points, being a link.
     pub const LINK: u8 = 2;
-    /// Of what kind the file is that it leads to.
+    /// Kind of the file that it leads to.
     pub const KIND_THROUGH: u8 = 4;
     /// The permission bits of that file.
     pub const MODE: u8 = 8;

@@ -2,7 +2,7 @@
 
 use std::fs::FileType;
 
-/// Of what kind a file is.
+/// Kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A regular file.

@@ -1,11 +1,11 @@
-//! What planning looked at, so that it can be told whether it would see the same again.
+//! Dependency tracking of planning: records every read, and checks whether it would give the same again.
 //!
 //! All reading that a plan is made of goes through this room: files, listings of directories, links on the way to them,
 //! names that were not there, variables of the environment. While a recording runs, each is noted as a *fact* with the
 //! stamp of the file (device, inode, mode, size, times). Later all facts can be asked again, which costs a `stat` each:
 //! where all hold, whatever was made of them would come out the same. Outside of a recording nothing is noted.
 //!
-//! A stamp counts only if the file's ctime was older than the recording: what is written while somebody reads it, or so
+//! A stamp counts only if the file's ctime was older than the recording: what is written while someone reads it, or so
 //! soon after that the file system's clock has not moved on, may have other content and the same stamp. For such a
 //! file, and for one whose stamp moved, the content decides.
 //!

@@ -164,7 +164,7 @@ pub fn not_a_file(path: &Path) -> Option<&'static str> {
         None if is_link(path) => {
             let error = std::fs::metadata(path).err()?;
             match rustix::io::Errno::from_io_error(&error)? {
-                rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => Some("is a link that leads nowhere"),
+                rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => Some("is a dangling link"),
                 rustix::io::Errno::LOOP => Some("is a symlink loop"),
                 _ => None,
             }
@@ -192,7 +192,7 @@ pub fn read_link(path: &Path) -> io::Result<PathBuf> {
     std::fs::read_link(path)
 }
 
-/// [`std::fs::canonicalize`]: each link on the way is noted, and of all else on the way that it is none.
+/// [`std::fs::canonicalize`]: each link on the way is noted, and for all else on the way that it is not a link.
 ///
 /// # Errors
 /// As there.

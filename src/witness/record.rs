@@ -1,4 +1,4 @@
-//! The recording of a thread.
+//! Records what the current thread reads.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -175,13 +175,13 @@ pub fn note_error(path: &Path, error: i32) {
     let (no_directory, is_directory) = (Errno::NOTDIR.raw_os_error(), Errno::ISDIR.raw_os_error());
     // A file taken for a directory or the other way round: its kind says it all. Another error of something that is
     // there, for instance for want of permissions, no stamp tells.
-    let told = match followed {
+    let is_known = match followed {
         Err(number) => number == error,
         Ok(_) => error == no_directory && !directory || error == is_directory && directory,
     };
     with(|recorder| {
         recorder.note(path, need::KIND_THROUGH, own, through);
-        recorder.torn |= !told;
+        recorder.torn |= !is_known;
     });
 }
 

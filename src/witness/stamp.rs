@@ -1,4 +1,4 @@
-//! What tells without reading it that a file is as it was.
+//! `Stamp`: device, inode, mode, size and times of a file.
 
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +22,7 @@ pub struct Stamp {
     pub size: u64,
     /// When its content changed last, in nanoseconds since 1970.
     pub modified: i64,
-    /// When its content or its inode changed last. Nobody can set it back.
+    /// When its content or its inode changed last. No one can set it back.
     pub changed: i64,
 }
 
@@ -91,7 +91,7 @@ pub fn number_of(error: &std::io::Error) -> i32 {
     error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())
 }
 
-/// The running program: its file's stamp stands for its version, since whoever replaces the file moves it.
+/// The running program: its file's stamp stands for its version, since anyone who replaces the file moves it.
 pub fn own_program() -> Option<Stamp> {
     static OWN: OnceLock<Option<Stamp>> = OnceLock::new();
     *OWN.get_or_init(|| look_through(Path::new("/proc/self/exe")).ok())

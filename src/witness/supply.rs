@@ -1,13 +1,13 @@
 //! Directories whose files are brought when they are looked at.
 //!
-//! A revision of a repository may hold far more than what a recipe names. Its files need not lie on a disk before: whoever
+//! A revision of a repository may hold far more than what a recipe names. Its files need not lie on a disk before: anyone who
 //! has them says so, and is asked before anything below its directory is looked at.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What somebody is about to look at.
+/// What someone is about to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// Whether something has that name, of what kind it is, and its mode.

@@ -1,4 +1,4 @@
-//! Walking through directories.
+//! Recorded directory walks.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,7 +13,7 @@ use super::stamp::Stamp;
 pub struct Found {
     /// Where.
     pub path: PathBuf,
-    /// Of what kind it is; of a link that is followed, what it leads to.
+    /// Its kind; for a link that is followed, the kind of its target.
     pub kind: Kind,
     /// Whether the path itself is a link.
     pub is_link: bool,
@@ -33,7 +33,7 @@ pub enum WalkProblem {
         error: io::Error,
     },
     /// A link leads to a directory that it lies in.
-    #[error("{} leads back to {}, which it lies in", path.display(), ancestor.display())]
+    #[error("{} points back to {}, which contains it", path.display(), ancestor.display())]
     Loop {
         /// The link.
         path: PathBuf,

@@ -88,7 +88,7 @@ fn read_file(
         {
             let span = Span::new(&file, here..here + line.len());
             let finding = if line.contains("#INCLUDE:") {
-                Finding::error("exlist::include", &span, "`#INCLUDE:path#` must stand alone on its line")
+                Finding::error("exlist::include", &span, "`#INCLUDE:path#` must be alone on its line")
             } else {
                 Finding::warning(
                     "exlist::looks_like_directive",
@@ -111,9 +111,9 @@ fn read_file(
         let span = Span::new(&file, here + lead..here + lead + trimmed.len());
         if trimmed != text && !commented || lead > 0 {
             list.findings.push(
-                Finding::warning("exlist::blanks", &span, format!("`{trimmed}` has blanks around it"))
-                    .label("with them xCAT matches nothing; imgbuild reads it without")
-                    .help("remove the blanks"),
+                Finding::warning("exlist::blanks", &span, format!("`{trimmed}` has spaces around it"))
+                    .label("with them xCAT matches nothing; imgbuild ignores them")
+                    .help("remove the spaces"),
             );
         }
         let (is_include, raw) = match trimmed.strip_prefix('+') {
@@ -123,9 +123,9 @@ fn read_file(
         let pattern = raw.trim_start();
         if pattern != raw {
             list.findings.push(
-                Finding::warning("exlist::blanks", &span, format!("`{trimmed}` has a blank behind its sign"))
-                    .label("with it xCAT matches nothing; imgbuild reads it without")
-                    .help("remove the blank"),
+                Finding::warning("exlist::blanks", &span, format!("`{trimmed}` has a space after its sign"))
+                    .label("with it xCAT matches nothing; imgbuild ignores it")
+                    .help("remove the space"),
             );
         }
         judge(pattern, is_include, &span, &mut list.findings);
@@ -145,28 +145,28 @@ fn judge(pattern: &str, is_include: bool, span: &Span, findings: &mut Vec<Findin
     if open.is_some_and(|(at, _)| !is_escaped(at)) {
         findings.push(
             Finding::warning("exlist::bracket", span, format!("a bracket of `{pattern}` is not closed"))
-                .label("it stands for itself, so that this matches no other name")
+                .label("it is literal, so this matches no other name")
                 .help("close it, for instance [a-z]; for the character itself write \\["),
         );
     }
     let braces = pattern.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
     if braces.is_some_and(|(inside, _)| inside.contains(',')) && !pattern.contains('\\') {
         findings.push(
-            Finding::warning("exlist::braces", span, format!("the braces of `{pattern}` stand for themselves"))
+            Finding::warning("exlist::braces", span, format!("the braces of `{pattern}` are literal"))
                 .label("only a shell makes several names of them")
-                .help("write a line for each"),
+                .help("write one line for each"),
         );
     }
     let takes_all = ["./x", "./usr/share/doc/a", "./etc/passwd"].iter().all(|name| matches(pattern, name));
     if takes_all && !is_include {
         findings.push(
             Finding::error("exlist::everything", span, format!("`{pattern}` excludes the whole image"))
-                .help("write what is to go, for instance `./usr/share/doc*`"),
+                .help("write what to remove, for instance `./usr/share/doc*`"),
         );
     } else if pattern.ends_with('/') {
         let folder = pattern.trim_end_matches('/');
         let help = if folder.len() > 2 && folder.starts_with("./") {
-            format!("write `{folder}` and `{folder}/*`, which take the folder and its content")
+            format!("write `{folder}` and `{folder}/*`, which remove the folder and its content")
         } else {
             "name a folder, for instance `./usr/share/doc` and `./usr/share/doc/*`".to_owned()
         };
@@ -323,7 +323,7 @@ fn orphans(
                     &pattern.span,
                     format!("`{}` drops the folder `{parent}` but keeps `{path}`", pattern.text),
                 )
-                .label("the node makes the folder with default mode and owner")
+                .label("the node creates the folder with default mode and owner")
                 .help(format!("write `{0}*` to drop both, or `{0}/*` to keep the empty folder", pattern.text))
             });
         }

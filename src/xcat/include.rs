@@ -26,7 +26,7 @@ pub trait Loader {
     /// Reads a file named in a list; relative paths start in the folder of `from`.
     ///
     /// # Errors
-    /// [`LoadError`] when there is none or it may not be read.
+    /// [`LoadError`] if it is missing or may not be read.
     fn load(&self, path: &str, from: &SourceFile) -> Result<Arc<SourceFile>, LoadError>;
 
     /// Whether a relative path names another file when it is taken from the folder of `from`.
@@ -126,7 +126,7 @@ pub(super) fn resolve_include(
         Ok(expanded) => expanded,
         Err(name) => {
             findings.push(
-                Finding::error("include::variable", span, format!("the variable `{name}` of `{path}` is not known"))
+                Finding::error("include::variable", span, format!("the variable `{name}` of `{path}` is not set"))
                     .help(format!("set it in the recipe: ‹[environment] {name} = \"...\"›")),
             );
             return None;
@@ -145,7 +145,7 @@ pub(super) fn resolve_include(
         }
         Err(LoadError::Refused(help)) => {
             findings.push(
-                Finding::error("include::outside", span, format!("`{expanded}` lies outside the workspace")).help(help),
+                Finding::error("include::outside", span, format!("`{expanded}` is outside the workspace")).help(help),
             );
             return None;
         }
@@ -174,10 +174,10 @@ pub(super) fn resolve_include(
             Finding::warning(
                 "include::other_folder",
                 span,
-                format!("xCAT would include another `{expanded}`, the one beside `{}`", top.name),
+                format!("xCAT would include a different `{expanded}`, the one next to `{}`", top.name),
             )
             .label("imgbuild takes the file from the folder of the file that includes it")
-            .help("write the path in full if the other file is meant"),
+            .help("write the path in full if the other file is intended"),
         );
     }
     Some(file)

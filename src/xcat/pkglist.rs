@@ -257,7 +257,7 @@ impl Reader<'_> {
                     let span = Span::new(file, start + here..start + line.len());
                     self.findings.push(
                         Finding::warning("pkglist::looks_like_directive", &span, format!("`{text}` is a comment, but looks like a directive"))
-                            .help("directives are upper case, have no blank, and end in `#`: #INCLUDE:path#, #NEW_INSTALL_LIST#, #ENV:NAME=value#"),
+                            .help("directives are upper case, contain no space, and end in `#`: #INCLUDE:path#, #NEW_INSTALL_LIST#, #ENV:NAME=value#"),
                     );
                 }
                 if first {
@@ -331,9 +331,9 @@ impl Reader<'_> {
         };
         if dashes > 0 && lead > 0 {
             self.findings.push(
-                Finding::warning("pkglist::blank_before_removal", &span, format!("`{text}` has a blank in front"))
+                Finding::warning("pkglist::blank_before_removal", &span, format!("`{text}` has a leading space"))
                     .label("xCAT takes this as a package to install; imgbuild removes it")
-                    .help("remove the blank"),
+                    .help("remove the space"),
             );
         }
         if dashes > 0 && (names.trim().is_empty() || names.trim_start().starts_with('@')) {
@@ -351,7 +351,7 @@ impl Reader<'_> {
                     &span,
                     format!("`{text}` is read as {} packages", words.len()),
                 )
-                .help("write one package a line, or separate them by commas"),
+                .help("write one package per line, or separate them by commas"),
             );
         }
         for word in words {
@@ -370,12 +370,12 @@ impl Reader<'_> {
         let span =
             Span { start: whole.start + offset, end: whole.start + offset + word.len(), file: Arc::clone(&whole.file) };
         let error = |code, message: String, help: &str| Finding::error(code, &span, message).help(help);
-        // Of the distribution's packages a file or what they provide says which one is meant.
+        // A file or a capability chooses among the distribution's packages.
         let is_meant =
             self.flavor.is_of_distribution() && (is_provided(word) || (word.starts_with('/') && is_path(word)));
         if is_meant && dashes > 0 {
             let message = format!("`{word}` names no package");
-            self.findings.push(error("pkglist::no_name", message, "name the package that is to be removed"));
+            self.findings.push(error("pkglist::no_name", message, "name the package to remove"));
             return;
         }
         if is_meant {
@@ -392,7 +392,7 @@ impl Reader<'_> {
             } else {
                 error(
                     "pkglist::character",
-                    format!("`{word}` has the character `{bad}`, which no package name has"),
+                    format!("`{word}` has the character `{bad}`, which a package name cannot have"),
                     "remove it; xCAT would hand it to a shell",
                 )
             };
@@ -403,7 +403,7 @@ impl Reader<'_> {
             self.findings.push(error(
                 "pkglist::ends_in_slash",
                 format!("`{word}` ends in `/`"),
-                "name a package behind the folder",
+                "name a package after the folder",
             ));
             return;
         }
@@ -413,7 +413,7 @@ impl Reader<'_> {
                     (format!("`{word}` is an absolute path"), "folders are relative to the otherpkgs directory")
                 }
                 Flavor::Packages | Flavor::DebianPackages => (
-                    format!("`{word}` is not the path of a file that a package has"),
+                    format!("`{word}` is not a path that a package can contain"),
                     "write it without `//`, `.` and `..`, for instance /usr/bin/less, or name the package",
                 ),
             };
@@ -430,7 +430,7 @@ impl Reader<'_> {
             self.findings.push(error(
                 "pkglist::folder",
                 format!("`{word}` has a folder that is empty, `.`, `..` or starts with a dash"),
-                "name the folder plainly, relative to the otherpkgs directory",
+                "write the folder relative to the otherpkgs directory",
             ));
             return;
         }
@@ -446,11 +446,11 @@ impl Reader<'_> {
             let (message, help) = match name.trim_matches('=') {
                 "" => (format!("`{word}` names no package"), "write `name=version`".to_owned()),
                 rest if name.starts_with('=') => {
-                    (format!("`{word}` names no package in front of the version"), format!("write `name={rest}`"))
+                    (format!("`{word}` names no package before the version"), format!("write `name={rest}`"))
                 }
                 rest => {
-                    let help = format!("write `{rest}=VERSION`, or `{rest}` for whatever version there is");
-                    (format!("`{word}` names no version behind the `=`"), help)
+                    let help = format!("write `{rest}=VERSION`, or `{rest}` for any version");
+                    (format!("`{word}` names no version after the `=`"), help)
                 }
             };
             self.findings.push(error("pkglist::version", message, &help));
@@ -467,7 +467,7 @@ impl Reader<'_> {
                 Finding::warning(
                     "pkglist::folder_ignored",
                     &span,
-                    format!("the folder of `{word}` means nothing in a pkglist"),
+                    format!("the folder of `{word}` has no effect in a pkglist"),
                 )
                 .help(format!("write `{name}`, or put the line into an otherpkgs list")),
             );
@@ -480,7 +480,7 @@ impl Reader<'_> {
                     format!("xCAT ignores the removal of `{name}` in a pkglist"),
                 )
                 .label("imgbuild removes it")
-                .help("leave the line out to keep the package"),
+                .help("remove the line to keep the package"),
             );
         }
         let subdirectory = folder.filter(|_| self.flavor == Flavor::OtherPackages && dashes == 0).map(str::to_owned);
@@ -517,7 +517,7 @@ impl Reader<'_> {
             self.findings.push(
                 Finding::warning("pkglist::comma_in_env", span, "the variables of `#ENV:` are separated by a comma")
                     .label("xCAT breaks the line there and loses them")
-                    .help("separate them by blanks"),
+                    .help("separate them by spaces"),
             );
         }
         for word in words.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {

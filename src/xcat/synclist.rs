@@ -151,7 +151,7 @@ fn read_line(
         } else if text.ends_with(" ->") {
             (format!("`{text}` names no destination"), "write `/source -> /destination`")
         } else if text.contains("->") {
-            (format!("`{text}` has no ` -> `"), "put a blank on each side of `->`")
+            (format!("`{text}` has no ` -> `"), "put a space on each side of `->`")
         } else {
             (format!("`{text}` has no ` -> `"), "write `/source -> /destination`")
         };
@@ -185,7 +185,7 @@ fn read_line(
         Err(name) => {
             list.findings.push(error(
                 "synclist::variable",
-                format!("the variable `{name}` is not known"),
+                format!("the variable `{name}` is not set"),
                 &format!("set it in the recipe: ‹[environment] {name} = \"...\"›"),
             ));
             None
@@ -195,8 +195,8 @@ fn read_line(
     if destination.contains([' ', '\t', ';']) {
         list.findings.push(error(
             "synclist::destination",
-            format!("the destination `{destination}` has a blank or `;` in it"),
-            "xCAT deletes them; choose a name without",
+            format!("the destination `{destination}` contains a space or `;`"),
+            "xCAT deletes them; choose a name without them",
         ));
         return;
     }
@@ -204,7 +204,7 @@ fn read_line(
         list.findings.push(error(
             "synclist::destination",
             format!("the destination `{destination}` is not an absolute path of the image"),
-            "start it with `/` and leave `..` out",
+            "start it with `/` and remove `..`",
         ));
         return;
     }
@@ -221,13 +221,13 @@ fn read_line(
         list.findings.push(error(
             "synclist::two_arrows",
             format!("the line has two `{source}`"),
-            "write one source and destination a line",
+            "write one source and destination per line",
         ));
         return;
     }
     if CLAUSES.iter().any(|(word, _)| text.contains(word)) {
         list.findings.push(
-            Finding::warning("synclist::clause_in_path", span, "a path holds the word of a clause")
+            Finding::warning("synclist::clause_in_path", span, "a path contains a clause keyword")
                 .label("xCAT would start the clause here")
                 .help("rename the file"),
         );
@@ -250,7 +250,7 @@ fn read_line(
         list.findings.push(error(
             "synclist::clause_shape",
             "APPEND: and MERGE: take one source and one file".to_owned(),
-            "write one `/source -> /file` a line",
+            "write one `/source -> /file` per line",
         ));
         return;
     }

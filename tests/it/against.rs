@@ -369,7 +369,7 @@ fn a_recipe_below_that_went_is_an_image_that_was_removed() {
     commit_all(space.path());
     std::fs::remove_dir_all(space.path().join("more")).unwrap();
     let plan = space.run(&["plan", "--against", "HEAD"]).good().out;
-    assert!(plan.ends_with("\ncompute  removed: its recipe is not here any more\n"), "{plan}");
+    assert!(plan.ends_with("\ncompute  removed: its recipe no longer exists\n"), "{plan}");
     assert_eq!(space.run(&["plan", "--against", "HEAD", "--detailed-exitcode"]).code, 0);
 }
 
@@ -395,7 +395,7 @@ fn what_cannot_be_compared_says_what_to_do() {
     write_cluster(&alone, "");
     let ran = alone.run(&["plan", "--against", "HEAD"]);
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("is in no git repository"), "{}", ran.err);
+    assert!(ran.err.contains("is not in a git repository"), "{}", ran.err);
 }
 
 #[test]
@@ -443,7 +443,7 @@ fn a_tree_that_leads_elsewhere_is_refused() {
     let commit = git(space.path(), &["commit-tree", &tree, "-m", "bad"]);
     let ran = space.run(&["plan", "--against", &commit]);
     assert_eq!(ran.code, 1, "{}", ran.out);
-    assert!(ran.err.contains("leads elsewhere"), "{}", ran.err);
+    assert!(ran.err.contains("which escapes the"), "{}", ran.err);
 }
 
 #[test]
@@ -452,11 +452,11 @@ fn a_revision_that_is_not_named_is_not_head() {
     for revision in ["", " ", "...", "...HEAD"] {
         let ran = space.run(&["plan", "--against", revision]);
         assert_eq!((ran.code, ran.out.as_str()), (64, ""), "`{revision}`: {}", ran.err);
-        assert!(ran.err.contains("names no revision: is the variable that names it set?"), "{}", ran.err);
+        assert!(ran.err.contains("is not a revision: is the variable it comes from set?"), "{}", ran.err);
     }
     let ran = space.run(&["diff", ":image.lock", "image.lock"]);
     assert_eq!(ran.code, 64, "{}", ran.err);
-    assert!(ran.err.contains("is the variable that names it set?"), "{}", ran.err);
+    assert!(ran.err.contains("is the variable it comes from set?"), "{}", ran.err);
     space.run(&["plan", "--against", "HEAD..."]).good();
 }
 
@@ -520,7 +520,7 @@ fn an_image_that_its_recipe_makes_no_more_is_gone_though_the_recipe_is_there() {
     let text = space.run(&["plan", "--against", "HEAD"]).good().out;
     assert!(
         text.ends_with(
-            "compute  removed\n  note: HEAD has it; the recipe is still here, but makes no image of that name\n"
+            "compute  removed\n  note: HEAD has it; the recipe is still here but no longer makes an image of that name\n"
         ),
         "{text}"
     );

@@ -130,7 +130,7 @@ fn a_bundle_has_xcats_layout_and_comes_back_as_the_same_recipe() {
     // A second time: taken, unless forced; then what was there stays beside it.
     let before = tree(&space.path().join("other"));
     let ran = space.run(&["import", "bundle", "b.tgz", "--into", "other"]);
-    assert!(ran.code == 1 && ran.err.contains("is there already"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.contains("already exists"), "{}", ran.err);
     assert_eq!(tree(&space.path().join("other")), before);
     let kernel = "other/site/install/netboot/debian12/x86_64/compute/kernel";
     space.write(kernel, "mine\n");
@@ -422,12 +422,12 @@ fn hostile_bundles_are_refused_and_write_nothing() {
     refused(
         &NESTED.replace("/install/custom/netboot/rocky/site.pkglist", "../../etc/cron.d/x"),
         &FILES,
-        "cannot be a place of `pkglist`",
+        "is not a valid path for `pkglist`",
     );
     refused(
         &NESTED.replace("<dest>/install/postscripts", "<dest>/install/../etc"),
         &FILES,
-        "cannot be a place of `extra`",
+        "is not a valid path for `extra`",
     );
     refused(
         &NESTED.replace("<xcatimage>", "<!DOCTYPE a [<!ENTITY b SYSTEM \"file:///etc/passwd\">]><xcatimage>"),
@@ -437,9 +437,9 @@ fn hostile_bundles_are_refused_and_write_nothing() {
     refused(
         &NESTED.replace("netboot</provmethod>", "netboot2</provmethod>"),
         &FILES,
-        "provmethod `netboot2` is not known",
+        "provmethod `netboot2` is not supported",
     );
-    refused(NESTED, &FILES[1..], "`kernel` is not in it");
+    refused(NESTED, &FILES[1..], "its manifest names `kernel`, which is not in it");
     refused("<xcatimage>", &FILES, "ends within");
     refused("not XML", &FILES, "no element `xcatimage`");
     let lying = r#"{"format_version": "1.0", "members": [{"name": "kernel", "size": 7, "sha256": "00"}]}"#;

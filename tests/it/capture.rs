@@ -111,7 +111,7 @@ fn a_tree_becomes_a_recipe_and_an_overlay_with_reasons() {
     insta::assert_snapshot!("overlay_script", text(&space, "overlay.postinstall"));
     assert_eq!(
         text(&space, "captured.pkglist"),
-        "# The node's packages, but for its kernel.\ntool\n\n# Came because others needed or recommended them.\ntzdata\n"
+        "# The node's packages, except its kernel.\ntool\n\n# Installed as dependencies or recommendations.\ntzdata\n"
     );
     assert_eq!(text(&space, "captured.exlist").lines().last(), Some("./usr/share/man/*"));
     assert_eq!(text(&space, "overlay.removed"), "usr/bin/tool2\n");
@@ -204,12 +204,12 @@ fn what_dpkg_has_no_record_of_is_kept_where_a_person_changed_it() {
         changed,
         [
             "srv/shared   tool: mode 2775, with set-id bits",
-            "usr/bin/editor   tool: leads to theirs",
+            "usr/bin/editor   tool: points to theirs",
             "usr/bin/raised   tool: mode 4755, with set-id bits",
             "usr/bin/su   tool: mode 755, without set-id bits",
-            "usr/bin/to-site   tool: leads to ../../opt/site/to-site",
-            "usr/lib/far   tool: leads to /gpfs/far",
-            "usr/lib/was-link   tool: a file in the place of a link",
+            "usr/bin/to-site   tool: points to ../../opt/site/to-site",
+            "usr/lib/far   tool: points to /gpfs/far",
+            "usr/lib/was-link   tool: a file instead of a link",
         ],
         "{list}"
     );
@@ -262,7 +262,7 @@ fn nothing_that_is_there_is_lost_and_a_dry_run_writes_nothing() {
     assert_eq!(dry.out.replace("would write", "wrote"), wet.out);
     space.write("new/images/node/image.toml", "# mine\n");
     let again = capture(&space, &[]);
-    assert_eq!((again.code, again.err.contains("is there already; nothing was written")), (1, true), "{}", again.err);
+    assert_eq!((again.code, again.err.contains("already exists; nothing was written")), (1, true), "{}", again.err);
     assert_eq!(text(&space, "image.toml"), "# mine\n");
     capture(&space, &["--force"]).good();
     assert_eq!(text(&space, "image.toml.ORIG"), "# mine\n");
@@ -312,7 +312,7 @@ fn options_of_the_administrator_count() {
     let space = node();
     space.write("list", "# ours\n  ./opt/*\n./tmp/*\n./proc/*\n");
     let ran = capture(&space, &["--exclude-list", "list", "--pin", "--secrets", "--name", "node"]).good();
-    assert!(ran.out.contains("note: overlay.tar has the node's secrets"), "{}", ran.out);
+    assert!(ran.out.contains("note: overlay.tar contains the node's secrets"), "{}", ran.out);
     let list = text(&space, "overlay.list");
     assert!(!list.contains("/opt/site") && list.contains("/etc/site/tls.key"), "{list}");
     assert!(text(&space, "captured.pkglist").contains("tool=1.0-1\n"));
@@ -332,9 +332,9 @@ fn what_is_no_node_is_refused_with_a_reason() {
         assert!(!space.path().join("other/images").exists());
     };
     space.write("empty/x", "");
-    refused(&["empty"], "no package database of dpkg or rpm");
+    refused(&["empty"], "no dpkg or rpm database");
     refused(&["gone"], "No such file");
-    refused(&["node", "--name", "../x"], "is not a name of an image");
+    refused(&["node", "--name", "../x"], "is not a valid image name");
     refused(&["http://x/y.tar"], "fetch an archive first");
     space.write("text", "hello");
     refused(&["text"], "neither an archive in tar or cpio, nor squashfs or erofs");
@@ -394,7 +394,7 @@ fn hostile_archives_write_nothing_outside() {
     ] {
         let file = hostile(&space, name, kind, link, b"x");
         let ran = space.run(&["capture", &file, "--into", "new", "--name", "h", "--force"]);
-        assert!(ran.code == 1 && ran.err.contains("leads out of the tree"), "{name}: {} {}", ran.code, ran.err);
+        assert!(ran.code == 1 && ran.err.contains("points outside the tree"), "{name}: {} {}", ran.code, ran.err);
         assert!(!canary.exists() && !space.path().join("canary.ko").exists());
     }
     // Links and devices are data: nothing here follows them, and devices are left out.
@@ -413,7 +413,7 @@ fn hostile_archives_write_nothing_outside() {
         assert!([0, 1].contains(&ran.code), "{name}: {} {}", ran.code, ran.err);
         assert!(!ran.err.contains("panicked"), "{}", ran.err);
     }
-    // An archive that is cut short.
+    // An archive that is truncated.
     let file = hostile(&space, "opt/x", Kind::Regular, "", &[7; 5000]);
     let bytes = std::fs::read(space.path().join(&file)).unwrap();
     std::fs::write(space.path().join(&file), &bytes[..bytes.len() / 2]).unwrap();
@@ -490,10 +490,10 @@ fn what_a_node_may_hold_does_no_harm() {
     assert!(ran.err.contains("imgbuild check finds no error in 1 images"), "{}\n{}", ran.out, ran.err);
     assert_eq!(
         text(&space, "captured.pkglist"),
-        "# The node's packages, but for its kernel.\nlate\ntool\n\n# Came because others needed or recommended them.\ntzdata\n"
+        "# The node's packages, except its kernel.\nlate\ntool\n\n# Installed as dependencies or recommendations.\ntzdata\n"
     );
     let list = text(&space, "overlay.list");
-    for there in ["/etc/late.old", "/home   late: a link in the place of a folder", "/data/home/anna/x", "linked.ko"] {
+    for there in ["/etc/late.old", "/home   late: a link instead of a folder", "/data/home/anna/x", "linked.ko"] {
         assert!(list.contains(there), "{there}: {list}");
     }
     for secret in ["all.pem", "opt/app/copy", "etc/a-copy", "anaconda-ks.cfg", "tls.key"] {
@@ -503,7 +503,7 @@ fn what_a_node_may_hold_does_no_harm() {
     assert!(list.contains("/opt/app/module"), "{list}");
     assert!(text(&space, "image.toml").contains("\"big\" = { uid = 100001"), "{}", text(&space, "image.toml"));
     assert!(text(&space, "overlay.postinstall").contains("move_folder 'home' 'data/home'\n"));
-    for note in ["the user anna (1001) is left out", "packages with names or versions that none has"] {
+    for note in ["the user anna (1001) is left out", "packages with invalid names or versions"] {
         assert!(ran.out.contains(note), "{note}: {}", ran.out);
     }
     // A second --force keeps what the first one kept.

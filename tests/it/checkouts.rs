@@ -83,7 +83,7 @@ fn what_git_lfs_keeps_is_compared_by_its_digest_and_no_filter_runs() {
     planned(&space, 0);
     space.write("motd", "b node\n");
     let text = planned(&space, 2);
-    let note = "note: Git LFS keeps motd: its content at HEAD is not here, only its digest, and that is another one\n";
+    let note = "note: motd is in Git LFS: its content at HEAD is not available, and its digest differs\n";
     assert!(text.contains("content changed") && text.contains(note), "{text}");
     // Whoever has no LFS has the pointer, which is what is stored.
     space.write("motd", &pointer("a node\n"));
@@ -100,7 +100,7 @@ fn what_git_lfs_keeps_is_compared_by_its_digest_and_no_filter_runs() {
 fn a_file_of_a_filter_is_told_where_it_is_not_what_is_stored() {
     let space = filtered("crypt", "n abqr\n", "a node\n");
     let text = planned(&space, 2);
-    let note = "note: motd goes through the filter \"crypt\", whose program is not run: what git stores is compared";
+    let note = "note: motd uses the git filter \"crypt\", which is not run: the stored content is compared";
     assert!(text.contains(note), "{text}");
     space.write("motd", "n abqr\n");
     assert!(!planned(&space, 0).contains("note:"));

@@ -61,7 +61,7 @@ fn a_layout_that_is_not_known_says_what_is() {
             ("/install/x", "it names no layout"),
         ] {
             let said = usage(&[command, "--publish", target]);
-            assert!(said.contains(problem) && said.contains("known is xcat:DIR"), "{said}");
+            assert!(said.contains(problem) && said.contains("the supported layout is xcat:DIR"), "{said}");
         }
     }
     let said = usage(&["build", "--publish", "xcat:/install/x", "--until", "rootfs"]);
@@ -253,7 +253,7 @@ fn a_distribution_without_official_repositories_says_what_to_write() {
     for (distro, release, more, said) in [
         ("rhel", "9", "", "source = \"host\" on a registered host"),
         ("sles", "15.6", "", "RMT"),
-        ("opensuse", "15.4", "", "releases that are known: 15.6, 16.0, tumbleweed"),
+        ("opensuse", "15.4", "", "known releases: 15.6, 16.0, tumbleweed"),
         ("rocky", "9", "components = [\"+crbx\"]", "has no repository `crbx`"),
         ("debian", "bookworm", "", "`distribution` is for RPM distributions"),
         ("rocky", "9", "file = \"x.repo\"", "needs one of"),

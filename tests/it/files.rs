@@ -111,7 +111,7 @@ fn what_was_wrong_at_the_revision_is_told_by_paths_of_the_repository() {
     git(space.path(), &["checkout", "-q", "HEAD~1", "--", "images/login/image.lock"]);
     let out = space.run(&["plan", "--against", "HEAD"]).good().out;
     assert!(out.contains("at HEAD, image.lock:1:4 cannot be read"), "{out}");
-    assert!(out.contains("note: both sides are compared with the image.lock that is here"), "{out}");
+    assert!(out.contains("note: both sides use the local image.lock"), "{out}");
     assert!(!out.contains("imgbuild-revision-"), "{out}");
 }
 

@@ -34,10 +34,10 @@ fn a_script_that_nothing_could_run_is_told() {
     let own = space("[postinstall]\nscript = \"post\"\n");
     for (text, words) in [
         ("#!/bin/sh\r\necho\r\n", &["image.toml:5", "Windows", "sed -i 's/\\r$//' post"][..]),
-        ("#!/usr/bin/python3\n", &["image.toml:5", "run by /usr/bin/python3", "tools = [\"python3\"]"]),
-        ("#!/usr/bin/env python3\n", &["run by python3", "tools = [\"python3\"]"]),
-        ("#!sh\n", &["`sh`, which is not a whole path"]),
-        ("echo\n", &["does not say what runs it", "#!/bin/sh"]),
+        ("#!/usr/bin/python3\n", &["image.toml:5", "needs /usr/bin/python3", "tools = [\"python3\"]"]),
+        ("#!/usr/bin/env python3\n", &["needs python3", "tools = [\"python3\"]"]),
+        ("#!sh\n", &["`sh`, which is not an absolute path"]),
+        ("echo\n", &["does not say which interpreter runs it", "#!/bin/sh"]),
     ] {
         script(&own, text);
         said(&own, 1, words);
@@ -55,11 +55,11 @@ fn a_script_that_nothing_could_run_is_told() {
 fn what_opens_no_login_is_told() {
     let own = space("[system]\nauthorized_keys = [\"admin.pub\"]\n");
     for (text, words) in [
-        ("hello world\n", &["admin.pub:1:1", "names no kind of key", "ssh-keygen"][..]),
-        (&format!("# ours\n{KEY}ssh-rsa AAAAB3Nz\n"), &["admin.pub:3:1", "cut off or damaged"]),
+        ("hello world\n", &["admin.pub:1:1", "names no key type", "ssh-keygen"][..]),
+        (&format!("# ours\n{KEY}ssh-rsa AAAAB3Nz\n"), &["admin.pub:3:1", "truncated or damaged"]),
         ("-----BEGIN OPENSSH PRIVATE KEY-----\n", &["is a private key", ".pub"]),
         ("---- BEGIN SSH2 PUBLIC KEY ----\n", &["SSH2", "ssh-keygen -i -f admin.pub"]),
-        ("# nobody\n", &["image.toml:5", "holds no key"]),
+        ("# nobody\n", &["image.toml:5", "contains no key"]),
     ] {
         own.write("admin.pub", text);
         said(&own, 1, words);
@@ -72,7 +72,7 @@ fn what_opens_no_login_is_told() {
 fn keys_of_a_repository_that_are_none_are_told() {
     let own = space("[[repo]]\nuri = \"http://mirror.invalid/x\"\nsuites = [\"./\"]\nsigned-by = \"x.gpg\"\n");
     own.write("x.gpg", "<html>404 Not Found</html>\n");
-    said(&own, 1, &["image.toml:7", "`x.gpg` holds no keys that can be used"]);
+    said(&own, 1, &["image.toml:7", "`x.gpg` contains no usable keys"]);
     let path = crate::support::project().join("src/pgp/keys/debian-archive.asc");
     std::fs::copy(path, own.path().join("x.gpg")).unwrap();
     said(&own, 0, &[]);
@@ -81,10 +81,10 @@ fn keys_of_a_repository_that_are_none_are_told() {
 #[test]
 fn drivers_and_packages_that_mean_nothing_are_told() {
     let own = space("[kernel]\ndrivers = [\"+ice\", \"-be2nett\"]\n");
-    said(&own, 0, &["image.toml:5", "`-be2nett` takes nothing away", "\"-be2net\""]);
+    said(&own, 0, &["image.toml:5", "`-be2nett` removes nothing", "\"-be2net\""]);
     let own = space("[otherpkgs]\ndir = \"debs\"\n");
     own.write("debs/readme.txt", "");
-    said(&own, 0, &["image.toml:5", "no .deb file lies in `debs`"]);
+    said(&own, 0, &["image.toml:5", "there is no .deb file in or below `debs`"]);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn what_is_no_plan_or_of_another_imgbuild_is_refused() {
     let space = Space::example("mini");
     for (text, said) in [
         ("{", "is not a plan"),
-        ("{\"format_version\": \"2.0\"}", "has the form 2.0, but this imgbuild knows 1.0"),
+        ("{\"format_version\": \"2.0\"}", "has format 2.0, but this imgbuild supports 1.0"),
         (
             "{\"format_version\": \"1.7\", \"imgbuild\": \"9.9.9\", \"publish\": [], \"images\": []}",
             "was made by imgbuild 9.9.9",
@@ -109,7 +109,7 @@ fn images_that_share_work_are_estimated_together() {
     assert_eq!(total["unknown"], total["actions"]);
     let text = space.run(&["plan"]).good().out;
     let words = format!(
-        "2 images together: estimate: none yet; downloads 10 B in 10 packages (exact, at a speed that is not known); {shared} actions are shared and count once"
+        "2 images together: estimate: none yet; downloads 10 B in 10 packages (exact, speed unknown); {shared} actions are shared and count once"
     );
     assert_eq!(text.lines().last().unwrap(), words);
     // As a memo remembers it.
@@ -255,7 +255,7 @@ fn a_difference_is_told_by_the_exit_code_only_where_that_is_asked() {
     assert_eq!(space.run(&["diff", &a, &b]).code, 0);
     assert_eq!(space.run(&["diff", &a, &b, "--detailed-exitcode"]).code, 2);
     let same = space.run(&["diff", &a, &a, "--detailed-exitcode"]).good();
-    assert!(same.out.contains("the same in all that was compared"), "{}", same.out);
+    assert!(same.out.contains("no differences in what was compared"), "{}", same.out);
     let gone = space.run(&["diff", &a, "/nowhere/at-all"]);
     assert_eq!(gone.code, 1);
     assert!(gone.err.contains("is neither a file, a directory, an image nor a git revision"), "{}", gone.err);
@@ -405,9 +405,9 @@ fn a_pin_is_moved_by_nobody_who_does_not_say_so() {
         assert!(ran.err.contains(what) && ran.err.contains("store pin golden --remove"), "{}", ran.err);
         assert_eq!(pin(&["--json"]).good().out, before);
     };
-    refused(&["golden", "two"], "golden pins one (");
+    refused(&["golden", "two"], "golden already pins one (");
     built("one", 3);
-    refused(&["golden", "one"], "golden pins another build of one");
+    refused(&["golden", "one"], "golden already pins another build of one");
     pin(&["golden", "--remove"]).good();
     pin(&["golden", "two"]).good();
     for label in ["../x", "", "a b", ".x", &"x".repeat(65)] {

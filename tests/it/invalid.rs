@@ -311,15 +311,18 @@ fn what_a_form_of_the_image_does_not_have_is_refused_with_what_it_has() {
             "archive = \"erofs\"\ncompress = \"zstd\"",
             &["imgbuild does not write erofs with zstd", "choose one of lz4, none"][..],
         ),
-        ("archive = \"tar\"\nframes = \"single\"", &["tar cannot be one stream", "archive = \"cpio\""]),
-        ("frames = \"single\"\ncompress = \"lz4\"", &["lz4's old form only", "choose one of zstd, gzip, xz, none"]),
+        ("archive = \"tar\"\nframes = \"single\"", &["tar cannot be a single stream", "archive = \"cpio\""]),
+        (
+            "frames = \"single\"\ncompress = \"lz4\"",
+            &["only in lz4's legacy format", "choose one of zstd, gzip, xz, none"],
+        ),
         ("block_size = 8192", &["belongs to archive = \"squashfs\" or \"erofs\": cpio has no blocks"]),
         ("archive = \"erofs\"\nblock_size = 4096", &["4096 is not a power of two from 8192 to 524288"]),
         ("archive = \"squashfs\"\nblock_size = 5000", &["5000 is not a power of two from 4096 to 1048576"]),
         ("archive = \"erofs\"\nlevel = 3", &["compress = \"lz4\" has no levels"]),
         (
             "compress = \"none\"\nprofile = \"small\"",
-            &["`profile` has no meaning here: compress = \"none\" has no levels", "remove the line"],
+            &["`profile` has no effect here: compress = \"none\" has no levels", "remove the line"],
         ),
         ("profile = \"tiny\"", &["it can be \"fast\", \"balanced\", \"small\""]),
     ] {

@@ -74,7 +74,7 @@ fn mistakes_in_kdl_are_told_as_well_as_in_toml() {
 
     recipe::range
 
-      × `pack.level` must lie in 1 to 19
+      × `pack.level` must be in 1 to 19
        ╭─[image.kdl:6:12]
      5 │ }
      6 │ pack level=99 compress=3
@@ -144,7 +144,7 @@ fn remedies_are_written_in_kdl() {
 
     include::variable
 
-      × the variable `SITE` of `$SITE/b` is not known
+      × the variable `SITE` of `$SITE/b` is not set
        ╭─[a.pkglist:3:1]
      2 │ linux-image-amd64
      3 │ #INCLUDE:$SITE/b#
@@ -178,7 +178,7 @@ fn remedies_are_written_in_kdl() {
 
     system::no_login
 
-      ⚠ nobody can log in: root is locked and has no key
+      ⚠ no one can log in: root is locked and has no key
        ╭─[image.kdl:1:1]
      1 │ image x release=bookworm
        · ▲
@@ -272,7 +272,7 @@ fn convert_writes_the_other_format_and_never_overwrites() {
     assert_eq!(space.run(&["check"]).code, 1);
     let again = space.run(&["convert", "image.toml"]);
     assert_eq!(again.code, 1);
-    assert!(again.err.contains("is there already"), "{}", again.err);
+    assert!(again.err.contains("already exists"), "{}", again.err);
     std::fs::remove_file(space.path().join("image.toml")).unwrap();
     space.run(&["check"]).good();
     assert_eq!(space.run(&["convert", "--to", "kdl", "-o", "-"]).good().out, kdl);
@@ -318,5 +318,5 @@ fn init_writes_kdl_too() {
     assert_eq!(value(&space.run(&["convert", "-o", "-"]).good().out), value(&toml));
     let again = space.run(&["init", "compute"]);
     assert_eq!(again.code, 1);
-    assert!(again.err.contains("image.kdl` is there already"), "{}", again.err);
+    assert!(again.err.contains("image.kdl` already exists"), "{}", again.err);
 }

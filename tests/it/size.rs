@@ -98,7 +98,7 @@ fn what_cannot_be_looked_into_is_said_with_what_to_do() {
         (&["./text"], "neither a directory nor an archive"),
         (&["./cut.tar.gz"], "cannot read"),
         (&["./bad"], "package database"),
-        (&["./tree", "compute"], "ask for each by itself"),
+        (&["./tree", "compute"], "ask for each separately"),
     ] {
         let ran = space.run(&[&["size"], arguments].concat());
         assert!(ran.code != 0 && ran.err.contains(words), "{arguments:?}: {} {}", ran.code, ran.err);

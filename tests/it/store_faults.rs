@@ -273,7 +273,7 @@ fn a_process_that_is_killed_anywhere_in_the_store_leaves_it_whole() {
     assert!(expected.iter().all(Option::is_some));
     let same = |trial: &Trial, after: &str| assert_eq!(trial.whole(after), expected, "after {after}");
     for place in MADE {
-        // In an empty store, and where the first layer is there already.
+        // In an empty store, and where the first layer already exists.
         let trial = Trial::new();
         trial.killed("make", place);
         same(&trial, place);

@@ -224,7 +224,7 @@ fn a_workspace_that_is_no_file_is_an_error_and_not_passed_over() {
     for (target, problem) in [
         (None, "imgbuild.toml` is a FIFO, not a file"),
         (Some("pipe"), "imgbuild.toml` is a link to `pipe`, which is a FIFO, not a file"),
-        (Some("gone/site.toml"), "imgbuild.toml` is a link to `gone/site.toml`, which is not there"),
+        (Some("gone/site.toml"), "imgbuild.toml` is a link to `gone/site.toml`, which does not exist"),
         (Some("imgbuild.toml"), "imgbuild.toml` is a link to `imgbuild.toml`, which is a symlink loop"),
         (Some("images"), "imgbuild.toml` is a link to `images`, which is a directory, not a file"),
     ] {

@@ -144,14 +144,14 @@ fn an_image_is_copied_with_the_files_that_it_names() {
     assert_eq!(copied, own(&space).replace("\"compute\"", "\"login\""));
     space.run(&["check", "login*"]).good();
     for (arguments, said) in
-        [(["compute", "login"], "there is an image `login` already"), (["compute-gpu", "x"], "is the variant `gpu`")]
+        [(["compute", "login"], "the image `login` already"), (["compute-gpu", "x"], "is the variant `gpu`")]
     {
         let ran = space.run(&["copy", arguments[0], arguments[1]]);
         assert_eq!(ran.code, 1, "{}", ran.err);
         assert!(ran.err.contains(said), "{}", ran.err);
     }
     std::fs::create_dir(space.path().join("images/taken")).unwrap();
-    assert!(space.run(&["copy", "compute", "taken"]).err.contains("is there already"));
+    assert!(space.run(&["copy", "compute", "taken"]).err.contains("already exists"));
     // A path says where; what leads out of the directory is not right from everywhere.
     let elsewhere = space.path().join("deep/er/x");
     assert!(space.run(&["copy", "compute", elsewhere.to_str().unwrap()]).err.contains("mkdir -p"));

@@ -196,8 +196,8 @@ fn a_recipe_that_is_no_file_is_an_error_and_not_passed_over() {
     use std::os::unix::fs::symlink;
     for (target, problem) in [
         (None, "image.toml` is a FIFO, not a file"),
-        (Some("/dev/zero"), "is a link to `/dev/zero`, which lies outside"),
-        (Some("nowhere.toml"), "image.toml` is a link that leads nowhere"),
+        (Some("/dev/zero"), "is a link to `/dev/zero`, which is outside"),
+        (Some("nowhere.toml"), "image.toml` is a dangling link"),
         (Some("image.toml"), "image.toml` is a symlink loop"),
     ] {
         let space = family(CHILD);

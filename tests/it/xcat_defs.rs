@@ -60,7 +60,7 @@ fn the_way_to_copy_an_osimage_makes_an_image() {
         let got = std::fs::read_to_string(space.path().join("xcat/got")).unwrap();
         assert!(got.starts_with("mkdef -z\n# <xCAT") && got.contains("\nmycomputeimage:\n"), "{got}");
         let again = typed(&space, &copy, "", false);
-        assert!(again.code == 1 && again.err.contains("there is an image mycomputeimage already"), "{}", again.err);
+        assert!(again.code == 1 && again.err.contains("the image mycomputeimage already exists"), "{}", again.err);
     }
 }
 
@@ -74,13 +74,13 @@ fn mkdef_makes_what_it_can_and_leaves_the_rest_to_xcat() {
         "disk:\n    objtype=osimage\n    provmethod=install\n    osvers=rocky9\n    osarch=x86_64\n    profile=x\n";
     let node = "n1:\n    objtype=node\n    groups=all\n";
     for (line, input, said) in [
-        ("mkdef -z", node, "n1 is of the type node, and no other `mkdef` is further down PATH"),
+        ("mkdef -z", node, "n1 is of the type node, and there is no other `mkdef` further down PATH"),
         ("mkdef -z", installed, "disk: provmethod is install: only diskless images"),
         ("mkdef -z", "", "there is no stanza on the standard input"),
         ("mkdef -z", "a=b\n", "the stanzas have errors"),
         ("mkdef -t osimage provmethod=netboot", "", "name the osimage"),
-        ("mkdef -t osimage -o small", "", "name what is to be"),
-        ("mkdef -t node -o n1 groups=all", "", "objects of the type node are xCAT's"),
+        ("mkdef -t osimage -o small", "", "give ATTRIBUTE=VALUE"),
+        ("mkdef -t node -o n1 groups=all", "", "objects of the type node belong to xCAT"),
     ] {
         let ran = typed(&space, line, input, false);
         assert!(ran.code == 1 && ran.err.contains(said), "{line} {input}: {}{}", ran.out, ran.err);
@@ -149,7 +149,7 @@ fn chdef_changes_the_recipe_and_what_xcat_has() {
     for (words, said) in [
         (format!("{COMPUTE} exlst=/x"), "did you mean `exlist`?"),
         (format!("{COMPUTE} exlist=/install/custom/nothing"), "was not changed"),
-        (format!("{COMPUTE} osvers=rocky9"), "image.distro and image.release say it"),
+        (format!("{COMPUTE} osvers=rocky9"), "image.distro and image.release set it"),
         (format!("{COMPUTE} pkgdir=/install/other"), "edit the recipe"),
         (format!("{COMPUTE} rootimgdir=netboot"), "has to be an absolute path"),
         (format!("{COMPUTE} environvar=A"), "is not NAME=value"),
@@ -197,8 +197,7 @@ fn lsdef_selects_and_compresses() {
     }
     let stanza = lsdef("-w osvers==debian12 -z").good().out;
     assert!(stanza.contains(&format!("\n{COMPUTE}:\n")) && !stanza.contains(rocky), "{stanza}");
-    for (words, said) in [("-c", "-c goes with -i"), ("-w osvers", "ATTRIBUTE==VALUE"), ("-i osvers", "needs the name")]
-    {
+    for (words, said) in [("-c", "-c needs -i"), ("-w osvers", "ATTRIBUTE==VALUE"), ("-i osvers", "needs the name")] {
         let ran = lsdef(words);
         assert!(ran.code == 1 && ran.err.contains(said), "{words}: {}", ran.err);
     }

@@ -74,12 +74,7 @@ fn files_of_the_importing_machine_are_never_taken_for_the_management_nodes() {
     // The tree has one of them.
     space.write("etc/passwd", "root:x:0:0:the management node's:/root:/bin/sh\n");
     let ran = import(&space, &["--copy"]);
-    assert!(
-        ran.out.contains("/etc/hosts is in a synclist and not in the tree that was given"),
-        "{}{}",
-        ran.out,
-        ran.err
-    );
+    assert!(ran.out.contains("/etc/hosts is in a synclist but not in the given tree"), "{}{}", ran.out, ran.err);
     assert!(!space.path().join("new/site/etc/hosts").exists());
     // Nor has the tree a folder that it would be in.
     assert!(!space.path().join("new/site/usr/lib/os-release").exists());
@@ -87,7 +82,7 @@ fn files_of_the_importing_machine_are_never_taken_for_the_management_nodes() {
     // What is brought is found.
     space.write("etc/hosts", "10.0.0.1 mn\n").write("usr/lib/os-release", "ID=mn\n");
     let ran = import(&space, &["--copy"]).good();
-    assert!(!ran.out.contains("not in the tree"), "{}", ran.out);
+    assert!(!ran.out.contains("not in the given tree"), "{}", ran.out);
     assert_eq!(text(space.path().join("new/site/etc/hosts")), "10.0.0.1 mn\n");
     inside(&space, "new", &["check"]).good();
 }
@@ -136,7 +131,7 @@ fn a_later_import_changes_what_changed_in_xcat_and_keeps_the_sites_edits() {
         "kernel.drivers -= ena",
         "kernel.drivers += ice",
         "boot.cmdline is no longer set",
-        "kernel.version stays: in the recipe it was edited to \"6.1.0-9-amd64\"; in xCAT it is 6.1.0-31-amd64 now",
+        "kernel.version is kept: in the recipe it was edited to \"6.1.0-9-amd64\"; in xCAT it is 6.1.0-31-amd64 now",
     ] {
         assert!(ran.out.contains(said), "{said}\n{}", ran.out);
     }
@@ -277,7 +272,7 @@ fn copied_lists_need_the_management_node_no_more() {
     let ran = import(&space, &["--copy"]).good();
     assert!(ran.out.contains("1 files copied"), "{}", ran.out);
     assert!(
-        ran.out.contains("compute.pkglist was edited here and changed on the management node: yours stays"),
+        ran.out.contains("compute.pkglist was edited here and changed on the management node: yours is kept"),
         "{}",
         ran.out
     );
@@ -315,7 +310,7 @@ fn definitions_with_errors_write_nothing() {
     let own = "[image]\nname = \"x\"\nrelease = \"bookworm\"\n";
     space.write(&format!("new/images/{COMPUTE}/image.toml"), own);
     let ran = import(&space, &[]).good();
-    assert!(ran.out.contains("was not imported from xCAT: it stays"), "{}", ran.out);
+    assert!(ran.out.contains("was not imported from xCAT, so it is kept"), "{}", ran.out);
     assert_eq!(text(recipe(&space, "new", COMPUTE)), own);
     assert!(recipe(&space, "new", "rocky9.4-x86_64-netboot-compute").is_file());
 }
@@ -405,12 +400,12 @@ fn absolute_inputs_are_allowed_and_have_a_place() {
     import(&space, &[]).good();
     let set = |value: &str| inside(&space, "new", &["set", COMPUTE, &format!("postinstall.inputs=[\"{value}\"]")]);
     for (value, said) in [
-        ("/etc/hostname", "lies outside the workspace"),
-        ("/etc/passwd", "/etc/passwd is that of the root that they run in"),
+        ("/etc/hostname", "is outside the workspace"),
+        ("/etc/passwd", "/etc/passwd belongs to the root that they run in"),
         ("/run/x", "cannot be shown to scripts at its path"),
-        ("/lib/modules/*", "/lib is that of the root that they run in"),
-        ("/install/../x", "has no `.`, `..` or `//`"),
-        ("/*", "begins with a folder"),
+        ("/lib/modules/*", "/lib belongs to the root that they run in"),
+        ("/install/../x", "contains no `.`, `..` or `//`"),
+        ("/*", "starts with a folder"),
     ] {
         let ran = set(value);
         assert!(ran.code == 1 && ran.err.contains(said), "{value}: {}", ran.err);

@@ -83,7 +83,7 @@ pub fn unpack(input: &mut dyn Read, root: &Root) -> Result<Vec<(String, u32)>, S
 /// Refuses a name that does not stay below the root.
 pub fn stays_below(name: &str) -> Result<(), String> {
     match name.starts_with('/') || name.split('/').any(|part| part == "..") {
-        true => Err(format!("the archive has the name {name}, which leads elsewhere")),
+        true => Err(format!("the archive has the name {name}, which escapes its root")),
         false => Ok(()),
     }
 }
@@ -156,7 +156,7 @@ mod tests {
             evil.extend_from_slice(format!("{field:08x}").as_bytes());
         }
         evil.extend_from_slice(b"../evil\0\0\0");
-        assert!(unpack(&mut &evil[..], &root).unwrap_err().contains("leads elsewhere"));
+        assert!(unpack(&mut &evil[..], &root).unwrap_err().contains("escapes its root"));
         for end in 0..evil.len() {
             let _ = unpack(&mut &evil[..end], &root);
         }

@@ -73,7 +73,7 @@ impl<'a> Download<'a> {
                 ));
             }
             if self.next > began_at {
-                // It goes forward: patience starts anew.
+                // It goes forward: patience starts again.
                 resumes = 0;
                 pause = Pause::new();
             }
@@ -82,7 +82,7 @@ impl<'a> Download<'a> {
                 return Err(problem);
             }
             say!(
-                "{problem}; going on at {} of {} MiB",
+                "{problem}; resuming at {} of {} MiB",
                 index.frames.get(self.next).map_or(0, |frame| frame.offset) >> 20,
                 index.size >> 20
             );
@@ -128,7 +128,7 @@ impl<'a> Download<'a> {
         let mut body = client.open(url, start, end).map_err(Trouble::Broken)?;
         let broken = |error: std::io::Error| Trouble::Broken(format!("{url}: {error}"));
         if !body.resumed {
-            // The server knows no ranges: what is there already is read over, and all that follows is taken at once.
+            // The server knows no ranges: what already exists is read over, and all that follows is taken at once.
             let mut over = std::io::sink();
             std::io::copy(&mut brisk(&mut body.reader).take(start), &mut over).map_err(broken)?;
             until = index.frames.len();
@@ -149,7 +149,7 @@ impl<'a> Download<'a> {
             let found = sha256(&bytes);
             if found != frame.sha256 {
                 return Err(Trouble::Broken(format!(
-                    "wrong digest: bytes {} to {} of {url} have the SHA-256 {found}, but the index says {}",
+                    "wrong digest: bytes {} to {} of {url} have the SHA-256 {found}, but the index lists {}",
                     frame.offset,
                     frame.offset.saturating_add(frame.size),
                     frame.sha256

@@ -22,7 +22,7 @@ pub struct Frame {
     pub offset: u64,
     /// Bytes.
     pub size: u64,
-    /// Of those bytes, hexadecimal.
+    /// Digest of those bytes, hexadecimal.
     pub sha256: String,
 }
 
@@ -91,10 +91,10 @@ pub fn fetch_index(client: &Client, url: &str, digest: Option<&str>) -> Result<I
                 .map_err(|problem| format!("{image}.sha256: {problem}; publish the image again"))?;
             if expected != found {
                 return Err(format!(
-                    "wrong digest: {url} has the SHA-256 {found}, but {image}.sha256 says {expected}; is the image being published, or was one of the two files replaced?"
+                    "wrong digest: {url} has the SHA-256 {found}, but {image}.sha256 lists {expected}; is the image being published, or was one of the two files replaced?"
                 ));
             }
-            say!("the index is what {image}.sha256 says: integrity, not authenticity (no imgdigest=)");
+            say!("the index matches {image}.sha256: integrity, not authenticity (no imgdigest=)");
         }
         (None, None) => say!(
             "the command line has no imgdigest=, and there is no {image}.sha256: the image is checked for damage, but not for who made it"
@@ -123,13 +123,13 @@ fn digest_of_index(text: &str, image: &str) -> Result<String, String> {
 fn check_index(index: &Index) -> Result<(), String> {
     if !(1..=2).contains(&index.format) || !["cpio", "tar", "squashfs", "erofs"].contains(&index.archive.as_str()) {
         return Err(format!(
-            "this initrd does not know images of format {} ({}); build both with one imgbuild",
+            "this initrd does not support image format {} ({}); build both with the same imgbuild",
             index.format, index.archive
         ));
     }
     // What stays packed is the kernel's to read.
     if !index.stays_packed() && !unpack::COMPRESSIONS.contains(&index.compress.as_str()) {
-        return Err(format!("this initrd does not know the compression `{}`", index.compress));
+        return Err(format!("this initrd does not support the compression `{}`", index.compress));
     }
     let mut offset = 0u64;
     for frame in &index.frames {

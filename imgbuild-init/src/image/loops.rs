@@ -8,7 +8,7 @@ const LOOP_SET_FD: u64 = 0x4c00;
 const LOOP_SET_STATUS64: u64 = 0x4c04;
 const LOOP_CLR_FD: u64 = 0x4c01;
 const LOOP_CTL_GET_FREE: u64 = 0x4c82;
-/// Detaches the file when nobody uses the device any more.
+/// Detaches the file once the device is no longer used.
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 /// `struct loop_info64`, in bytes.
 const INFO: usize = 232;
@@ -35,7 +35,7 @@ pub fn attach(image: &File) -> io::Result<Device> {
         match crate::sys::control_number(device.as_raw_fd(), LOOP_SET_FD, u64::try_from(image.as_raw_fd()).unwrap_or(0))
         {
             Ok(_) => {}
-            // Somebody was faster.
+            // Someone was faster.
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => continue,
             Err(error) => return Err(error),
         }

@@ -96,7 +96,7 @@ fn in_memory(server: &Server<'_>, parameters: &Parameters, cache: Option<&mut Ca
     // A page more: the size of a tmpfs is counted in pages.
     let size = index.size.saturating_add(4096).to_string();
     sys::mount_root(HELD, &size, parameters.root_flags.as_deref())
-        .map_err(|error| format!("memory for the image cannot be had: {error}"))?;
+        .map_err(|error| format!("cannot allocate memory for the image: {error}"))?;
     let path = format!("{HELD}/rootimg");
     let file = File::create(&path).map_err(|error| format!("{path}: {error}"))?;
     Download::new(server, cache).run(&mut |frame, bytes| {
@@ -131,7 +131,7 @@ fn on_disk(server: &Server<'_>, cache: &mut Cache) -> Result<Option<File>, Strin
     }
     cache.without_image();
     if let Some(error) = problem {
-        say!("the disk of imgcache= does not take the image: {error}; it goes into memory");
+        say!("the disk of imgcache= cannot hold the image: {error}; memory is used instead");
     }
     check_memory(index)?;
     Ok(None)
@@ -141,18 +141,18 @@ fn on_disk(server: &Server<'_>, cache: &mut Cache) -> Result<Option<File>, Strin
 fn join(parameters: &Parameters, cache: Option<&mut Cache>) -> Result<&'static str, String> {
     if let Some(cache) = cache {
         match cache.writes().and_then(|upper| sys::mount_overlay(root(), LOWER, &upper)) {
-            Ok(()) => return Ok("that disk, and is gone at the next boot"),
+            Ok(()) => return Ok("that disk and is removed at the next boot"),
             Err(error) => {
-                say!("the disk of imgcache= cannot take what the node writes: {error}; it goes into memory");
+                say!("the disk of imgcache= cannot hold what the node writes: {error}; memory is used instead");
             }
         }
     }
     sys::mount_root(UPPER, parameters.root_limit.as_deref().unwrap_or("90%"), parameters.root_flags.as_deref())
         .map_err(|error| {
-            format!("the node's own part of the root cannot be made: {error}; are rootlimit= and rootflags= options of tmpfs?")
+            format!("cannot create the node's writable part of the root: {error}; are rootlimit= and rootflags= options of tmpfs?")
         })?;
     sys::mount_overlay(root(), LOWER, UPPER).map_err(|error| {
-        format!("the image and the node's own part cannot be joined: {error}; does this kernel have overlay?")
+        format!("cannot join the image and the node's writable part: {error}; does this kernel have overlay?")
     })?;
     Ok("memory")
 }

@@ -76,7 +76,8 @@ fn text(field: &[u8]) -> Vec<u8> {
 fn is_header(bytes: &[u8; BLOCK as usize]) -> bool {
     let sum: u64 = bytes.iter().map(|byte| u64::from(*byte)).sum();
     let own: u64 = bytes[148..156].iter().map(|byte| u64::from(*byte)).sum();
-    octal(&bytes[148..156]).is_some_and(|told| told == sum - own + 8 * u64::from(b' ')) && &bytes[257..262] == b"ustar"
+    octal(&bytes[148..156]).is_some_and(|stored| stored == sum - own + 8 * u64::from(b' '))
+        && &bytes[257..262] == b"ustar"
 }
 
 /// Unpacks a frame below a directory; gives what is left for when all frames are unpacked.
@@ -111,18 +112,18 @@ pub fn unpack(input: &mut dyn Read, root: &Root) -> Result<Left, String> {
             skip(input, size)?;
             continue;
         }
-        let told = std::mem::take(&mut next);
-        let size = told.size.unwrap_or(size);
-        let name = text_of(&told.path.unwrap_or_else(|| text(&bytes[..100]))).trim_end_matches('/').to_owned();
-        let target = told.target.unwrap_or_else(|| text(&bytes[157..257]));
+        let extended = std::mem::take(&mut next);
+        let size = extended.size.unwrap_or(size);
+        let name = text_of(&extended.path.unwrap_or_else(|| text(&bytes[..100]))).trim_end_matches('/').to_owned();
+        let target = extended.target.unwrap_or_else(|| text(&bytes[157..257]));
         stays_below(&name)?;
         let field = |from: usize, to: usize| octal(&bytes[from..to]).and_then(|value| u32::try_from(value).ok());
         let bad = || format!("{name}: the archive has a bad header");
         let made = Made {
             mode: field(100, 108).ok_or_else(bad)? & 0o7777,
-            uid: told.uid.or(field(108, 116)).ok_or_else(bad)?,
-            gid: told.gid.or(field(116, 124)).ok_or_else(bad)?,
-            mtime: match told.mtime {
+            uid: extended.uid.or(field(108, 116)).ok_or_else(bad)?,
+            gid: extended.gid.or(field(116, 124)).ok_or_else(bad)?,
+            mtime: match extended.mtime {
                 Some(time) => u32::try_from(time.max(0)).unwrap_or(u32::MAX),
                 None => u32::try_from(octal(&bytes[136..148]).ok_or_else(bad)?).unwrap_or(u32::MAX),
             },
@@ -145,11 +146,11 @@ pub fn unpack(input: &mut dyn Read, root: &Root) -> Result<Left, String> {
                 root.directory(&name, &made)
             }
             b'6' => root.special(&name, 0o010_000, device, &made),
-            _ => return Err(format!("{name}: the archive has an entry of a kind that is not known")),
+            _ => return Err(format!("{name}: the archive has an entry of an unknown type")),
         };
         outcome.map_err(|error| format!("{name}: {error}"))?;
         if content.limit() > 0 {
-            return Err(format!("{name}: the archive ends early"));
+            return Err(format!("{name}: the archive is truncated"));
         }
         skip(input, size)?;
     }
@@ -173,7 +174,7 @@ mod tests {
         let mut bytes = vec![0u8; 512];
         bytes[..name.len()].copy_from_slice(name.as_bytes());
         bytes[100..107].copy_from_slice(b"0000644");
-        // Owners of whoever runs this: changing them takes root.
+        // Owners of anyone who runs this: changing them takes root.
         let (uid, gid) = std::fs::metadata("/proc/self").map(|own| (own.uid(), own.gid())).unwrap();
         bytes[108..115].copy_from_slice(format!("{uid:07o}").as_bytes());
         bytes[116..123].copy_from_slice(format!("{gid:07o}").as_bytes());
@@ -203,7 +204,7 @@ mod tests {
         let left = unpack(&mut &good[..], &root).unwrap();
         assert_eq!((left.times, left.links), (vec![("d".to_owned(), 0)], vec![("second".to_owned(), String::new())]));
         assert_eq!(std::fs::read(folder.join("long-name")).unwrap(), b"abc");
-        for (name, words) in [("../evil", "leads elsewhere"), ("/evil", "leads elsewhere")] {
+        for (name, words) in [("../evil", "escapes its root"), ("/evil", "escapes its root")] {
             let evil = header(name, b'0', 0);
             assert!(unpack(&mut &evil[..], &root).unwrap_err().contains(words));
         }

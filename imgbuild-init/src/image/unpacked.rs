@@ -45,7 +45,7 @@ pub fn check_frames(index: &Index) -> Result<(), String> {
 pub fn unpack_all(download: Download<'_>, parameters: &Parameters) -> Result<(), String> {
     sys::mount_root(root(), parameters.root_limit.as_deref().unwrap_or("90%"), parameters.root_flags.as_deref())
         .map_err(|error| {
-            format!("the root file system cannot be made: {error}; are rootlimit= and rootflags= options of tmpfs?")
+            format!("cannot create the root file system: {error}; are rootlimit= and rootflags= options of tmpfs?")
         })?;
     let index = download.index;
     let outcome = unpack_frames(download).and_then(|()| set_attributes(index));
@@ -120,7 +120,7 @@ fn unpack_frames(download: Download<'_>) -> Result<(), String> {
     let Left { mut times, links } = left.into_inner().unwrap_or_default();
     for (name, file) in links {
         sys::hard_link(root(), &name, &file)
-            .map_err(|error| format!("{name} cannot be made a name of {file}: {error}", name = shown(&name)))?;
+            .map_err(|error| format!("cannot create the hard link {name} to {file}: {error}", name = shown(&name)))?;
     }
     // Deepest first: setting the time of what lies in a directory does not change the directory's.
     times.sort_by(|a, b| b.0.cmp(&a.0));

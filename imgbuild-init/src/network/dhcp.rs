@@ -144,16 +144,16 @@ impl<'a> Conversation<'a> {
 
     /// Asks once; the time doubles with each try.
     fn ask(&self, wait: Duration, seconds: u16) -> Result<Option<Lease>, String> {
-        let nobody = Ipv4Addr::UNSPECIFIED;
-        self.send(&message(Kind::Discover, self.mac, self.transaction, seconds), nobody)?;
+        let unspecified = Ipv4Addr::UNSPECIFIED;
+        self.send(&message(Kind::Discover, self.mac, self.transaction, seconds), unspecified)?;
         let Some(offer) = self.receive(&[Kind::Offer], Instant::now() + wait) else { return Ok(None) };
         let mut request = message(Kind::Request, self.mac, self.transaction, seconds);
         request.add(Code::RequestedAddress, &offer.yours.octets());
         request.add(Code::ServerIdentifier, &server(&offer).octets());
-        self.send(&request, nobody)?;
+        self.send(&request, unspecified)?;
         match self.receive(&[Kind::Ack, Kind::Nak], Instant::now() + wait) {
             Some(answer) if answer.kind() == Some(Kind::Ack) => Ok(Some(lease(&answer, self.interface))),
-            Some(_) => Err(format!("the DHCP server {} took its offer back", server(&offer))),
+            Some(_) => Err(format!("the DHCP server {} withdrew its offer", server(&offer))),
             None => Ok(None),
         }
     }

@@ -1,4 +1,4 @@
-//! What is known of the network.
+//! `Interface` and `Lease`: the network configuration.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ pub struct Interface {
     pub mac: String,
 }
 
-/// What the network told.
+/// The network's configuration as received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// On which interface.

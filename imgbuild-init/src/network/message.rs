@@ -101,8 +101,8 @@ pub struct Message {
 impl Message {
     /// A question of a client without an address.
     pub fn question(kind: Kind, card: [u8; 6], transaction: u32, seconds: u16) -> Self {
-        let nobody = Ipv4Addr::UNSPECIFIED;
-        let (client, yours, server, options) = (nobody, nobody, nobody, Vec::new());
+        let unspecified = Ipv4Addr::UNSPECIFIED;
+        let (client, yours, server, options) = (unspecified, unspecified, unspecified, Vec::new());
         let mut message = Self { operation: REQUEST, transaction, seconds, client, yours, server, card, options };
         message.add(Code::MessageType, &[kind.number()]);
         message
@@ -172,7 +172,7 @@ impl Message {
         bytes
     }
 
-    /// Reads an answer of a server; nothing where it is none.
+    /// Reads an answer of a server; nothing if it is not one.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let four = |at: usize| -> Option<[u8; 4]> { bytes.get(at..at + 4)?.try_into().ok() };
         if bytes.get(HEADER - 4..HEADER)? != MAGIC || bytes[0] != REPLY || bytes[1..3] != [1, 6] {

@@ -121,7 +121,7 @@ pub fn bring_up(parameters: &Parameters, modules: &Modules) -> Result<Lease, Str
     {
         // The image's own names, such as eno1, are given later, by its udev.
         say!(
-            "no interface is called {device} here, as netdev= says: all are tried; ifname={device}:MAC or BOOTIF=MAC names one for sure"
+            "no interface is named {device} (netdev=): all are tried; ifname={device}:MAC or BOOTIF=MAC names one for sure"
         );
     }
     sys::set_up("lo").map_err(|error| format!("lo cannot be brought up: {error}"))?;

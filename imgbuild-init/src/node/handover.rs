@@ -61,7 +61,7 @@ pub fn hand_over(lease: &Lease, keeper: Option<i32>) -> Result<(), String> {
         write(Path::new("/run/systemd/network/10-imgbuild.link"), &text, 0o644)?;
     }
     // Down, so that udev can give the image's own names: an interface that is up keeps its name, and networkd waits
-    // for the new one for ever. Whoever runs the image's network brings it up again.
+    // for the new one for ever. Anyone who runs the image's network brings it up again.
     for interface in interfaces().iter().filter(|one| !by_name || one.name != *name) {
         if let Err(error) = sys::set_down(&interface.name) {
             say!("{} cannot be taken down: {error}", interface.name);
@@ -70,7 +70,7 @@ pub fn hand_over(lease: &Lease, keeper: Option<i32>) -> Result<(), String> {
     let handed = !matches!(manager, Manager::None);
     match keeper {
         Some(keeper) if handed => sys::end(keeper),
-        Some(_) => say!("the image has nothing that runs its network: this program keeps the lease"),
+        Some(_) => say!("the image has no network service: imgbuild-init keeps the lease"),
         None => {}
     }
     Ok(())
@@ -93,7 +93,7 @@ enum Manager {
     ByMac,
     /// One that knows them by their names.
     ByName,
-    /// Nobody.
+    /// No one.
     None,
 }
 

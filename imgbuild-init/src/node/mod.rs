@@ -1,4 +1,4 @@
-//! What becomes of this machine: all that the image's own init takes over.
+//! Handing over to the image: identity, SELinux, switch of root.
 
 pub mod handover;
 pub mod report;

@@ -1,6 +1,6 @@
-//! What the server is told of this node: `imgbuild.report=`, an address that only this node knows.
+//! Reports of this node to the server: `imgbuild.report=`, an address that only this node knows.
 //!
-//! A report never holds up a boot: it has seconds, and its loss is worth a line. That the image is up is told by the image itself: this
+//! A report never holds up a boot: it has seconds, and its loss is worth a line. That the image is up is reported by the image itself: this
 //! program lies in its /run, with a unit that runs it when the services are there.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -48,11 +48,11 @@ const UNIT: &str = "[Unit]\nDescription=Tell the boot server that this node is u
 pub fn tell(url: Option<&str>, state: State, reason: Option<&str>) {
     let Some(url) = url else { return };
     if let Err(problem) = fetch::post(url, &form(state, reason)) {
-        say!("the server was not told `{}`: {problem}", state.name());
+        say!("the server did not get `{}`: {problem}", state.name());
     }
 }
 
-/// The same beside what is done meanwhile, and behind what is still to be told.
+/// The same beside what is done meanwhile, and behind what is still to be reported.
 pub fn tell_beside(url: Option<&str>, state: State, before: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
     let url = url?.to_owned();
     Some(std::thread::spawn(move || {

@@ -61,7 +61,7 @@ fn mode_of(image: Mode, cmdline: &str) -> Mode {
     }
 }
 
-/// Of names `policy.N`, the one with the largest N that the kernel knows.
+/// The name `policy.N` with the largest N that the kernel supports.
 fn newest_policy(names: impl Iterator<Item = String>, known: u32) -> Option<u32> {
     names.filter_map(|name| name.strip_prefix("policy.")?.parse().ok()).filter(|number| *number <= known).max()
 }
@@ -75,7 +75,7 @@ pub fn apply(labels: &BTreeMap<String, Vec<String>>, cmdline: &str) -> Result<Op
         return Ok(None);
     }
     if !Path::new(SELINUXFS).exists() {
-        say!("SELinux is not on in this kernel: the image's labels are not set");
+        say!("SELinux is not enabled in this kernel: the image's labels are not set");
         return Ok(None);
     }
     let config = std::fs::read_to_string(format!("{}/etc/selinux/config", root())).unwrap_or_default();
@@ -113,12 +113,13 @@ pub fn enforce(on: bool) -> std::io::Result<()> {
 
 fn load(policy: &str) -> Result<(), String> {
     let known = std::fs::read_to_string(format!("{SELINUXFS}/policyvers")).unwrap_or_default();
-    let known: u32 = known.trim().parse().map_err(|_| format!("{SELINUXFS}/policyvers says no version"))?;
+    let known: u32 = known.trim().parse().map_err(|_| format!("{SELINUXFS}/policyvers contains no version"))?;
     let folder = format!("etc/selinux/{policy}/policy");
     let entries = std::fs::read_dir(format!("{}/{folder}", root())).map_err(|error| format!("/{folder}: {error}"))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let number = newest_policy(names, known)
-        .ok_or_else(|| format!("/{folder} has no policy of version {known} or before, which this kernel knows"))?;
+    let number = newest_policy(names, known).ok_or_else(|| {
+        format!("/{folder} has no policy of version {known} or earlier, the newest that this kernel supports")
+    })?;
     let bytes =
         std::fs::read(format!("{}/{folder}/policy.{number}", root())).map_err(|error| format!("/{folder}: {error}"))?;
     // The kernel takes a policy in one write.
@@ -131,7 +132,7 @@ fn set_labels(labels: &BTreeMap<String, Vec<String>>) -> Result<u64, String> {
     for (label, paths) in labels {
         let label = match label.as_str() {
             NO_LABEL => None,
-            text => Some(CString::new(text).map_err(|_| "a label in the index has a zero byte".to_owned())?),
+            text => Some(CString::new(text).map_err(|_| "a label in the index contains a NUL byte".to_owned())?),
         };
         of.extend(paths.iter().map(|path| (path.as_str(), label.clone())));
     }

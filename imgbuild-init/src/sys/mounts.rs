@@ -1,4 +1,4 @@
-//! Mounts.
+//! Wrappers of mount(2) and umount(2).
 
 use std::io;
 
@@ -74,7 +74,7 @@ pub fn mount_selinux(target: &str) -> io::Result<()> {
     mount("selinuxfs", target, "selinuxfs", libc::MS_NOSUID | libc::MS_NOEXEC, "")
 }
 
-/// Takes a file system away, whoever still uses it.
+/// Takes a file system away, no matter who still uses it.
 pub fn unmount(target: &str) {
     if let Ok(target) = c(target) {
         // SAFETY: the pointer is to a live, terminated string.
@@ -82,7 +82,7 @@ pub fn unmount(target: &str) {
     }
 }
 
-/// Takes a file system away that nobody uses any more, and waits until all of it is on its disk; true where it is gone.
+/// Unmounts a file system that is no longer used, and waits until all of it is on its disk; true if it was unmounted.
 pub fn unmount_now(target: &str) -> bool {
     // SAFETY: the pointer is to a live, terminated string.
     c(target).is_ok_and(|target| unsafe { libc::umount2(target.as_ptr(), 0) } == 0)

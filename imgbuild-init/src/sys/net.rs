@@ -1,4 +1,4 @@
-//! Interfaces, routes, packets.
+//! Interface ioctls, routes, packet sockets.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use super::{c, check};
 fn socket(domain: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: no pointers.
     let fd = check(unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) })?;
-    // SAFETY: the descriptor was just made and belongs to nobody else.
+    // SAFETY: the descriptor was just made and belongs to no one else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -137,7 +137,7 @@ impl PacketSocket {
         address
     }
 
-    /// Sends a packet to everybody.
+    /// Sends a packet to everyone.
     pub fn send(&self, packet: &[u8]) -> io::Result<()> {
         let address = Self::address(self.index);
         // SAFETY: buffer and address are live and as long as said.

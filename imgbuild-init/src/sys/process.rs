@@ -1,4 +1,4 @@
-//! Processes, modules, the machine.
+//! exec, module loading, memory, reboot.
 
 use std::io;
 use std::os::fd::AsRawFd;

@@ -183,7 +183,7 @@ pub fn set_xattr(root: &str, name: &str, attribute: &str, value: &str) -> io::Re
     match outcome {
         // tmpfs has no user attributes before Linux 6.6; nothing that boots needs them.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) && attribute.to_bytes().starts_with(b"user.") => {
-            crate::say!("this kernel keeps no user attributes in memory: {name} is without");
+            crate::say!("this kernel does not support user attributes in memory: {name} is not set");
             Ok(())
         }
         other => other.map(drop),

@@ -10,7 +10,7 @@ use super::check;
 /// A process that works, and what it tells.
 pub struct Worker {
     process: libc::pid_t,
-    told: File,
+    output: File,
     ended: Option<Ended>,
 }
 
@@ -43,28 +43,28 @@ impl Worker {
         let mut ends = [0; 2];
         // SAFETY: room for two numbers.
         check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
-        // SAFETY: the descriptors were just made and belong to nobody else.
-        let (told, tell) = unsafe { (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1])) };
+        // SAFETY: the descriptors were just made and belong to no one else.
+        let (output, tell) = unsafe { (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1])) };
         // SAFETY: this process has one thread, so the child's heap and locks are whole.
         match check(unsafe { libc::fork() })? {
             0 => {
-                drop(told);
+                drop(output);
                 work(tell);
                 std::process::exit(0);
             }
-            process => Ok(Self { process, told, ended: None }),
+            process => Ok(Self { process, output, ended: None }),
         }
     }
 
-    /// Waits for something that it tells, for its end, or for a second; gives what it told, and when that is all, how it ended.
+    /// Waits for something that it tells, for its end, or for a second; gives what it reported, and when that is all, how it ended.
     pub fn wait(&mut self) -> (Vec<u8>, Option<Ended>) {
         self.look();
         let mut bytes = vec![0; 1 << 16];
         let wait = if self.ended.is_some() { 0 } else { 1000 };
-        let mut ready = libc::pollfd { fd: self.told.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut ready = libc::pollfd { fd: self.output.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live pollfd.
         let count = unsafe { libc::poll(&raw mut ready, 1, wait) };
-        let read = if count > 0 { self.told.read(&mut bytes).unwrap_or(0) } else { 0 };
+        let read = if count > 0 { self.output.read(&mut bytes).unwrap_or(0) } else { 0 };
         bytes.truncate(read);
         if read > 0 {
             return (bytes, None);

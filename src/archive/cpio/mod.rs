@@ -153,16 +153,13 @@ pub fn write_entry(out: &mut dyn Write, path: &str, head: Head, body: Body<'_>) 
                 let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 let read = content.read(&mut buffer[..most])?;
                 if read == 0 {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "the file is shorter than its manifest says",
-                    ));
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is shorter than in its manifest"));
                 }
                 writer.write_all(&buffer[..read])?;
                 left -= read as u64;
             }
             if content.read(&mut buffer[..1])? != 0 {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is longer than its manifest says"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is longer than in its manifest"));
             }
             writer.finish()?;
             Ok(size)

@@ -52,7 +52,7 @@ pub fn read_archive(input: &mut dyn Read) -> io::Result<BTreeMap<String, Found>>
         }
         let name = name.trim_start_matches("./").trim_matches('/').to_owned();
         if name.split('/').any(|part| part == "..") {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the path `{name}` leads upwards")));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the path `{name}` escapes its root")));
         }
         let (mode, links) = (entry.mode(), entry.nlink());
         let file = (entry.dev_major(), entry.dev_minor(), entry.ino());
@@ -60,7 +60,7 @@ pub fn read_archive(input: &mut dyn Read) -> io::Result<BTreeMap<String, Found>>
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes)?;
         if bytes.len() != size as usize {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` is cut off")));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` is truncated")));
         }
         input = reader.finish()?.into_inner().1;
         if name.is_empty() || name == "." {
@@ -126,6 +126,6 @@ mod tests {
             assert!(read_archive(&mut &bad[..]).is_err());
         }
         let bytes = archive(&[("a/../../b", 1, 1, b"text")]);
-        assert!(read_archive(&mut &bytes[..]).unwrap_err().to_string().contains("leads upwards"));
+        assert!(read_archive(&mut &bytes[..]).unwrap_err().to_string().contains("escapes its root"));
     }
 }

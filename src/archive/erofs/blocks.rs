@@ -1,4 +1,4 @@
-//! What files hold, as whole blocks in frames.
+//! Cuts file contents into blocks and groups the blocks into frames.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -206,7 +206,7 @@ impl EroRun<'_> {
         };
         let said =
             |file: &DataFile<'_>, error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", file.path));
-        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "its size is not its manifest's");
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "its size differs from its manifest");
         if let (Some(file), false) = (self.files.first(), self.cuts.is_empty()) {
             let mut reader = content(file.item).map_err(|error| said(file, error))?;
             for (number, size) in self.cuts.iter().enumerate() {
@@ -270,7 +270,7 @@ pub fn place_files<'a>(
     infos: &'a [EroInfo],
     block: u32,
 ) -> Result<BTreeMap<usize, EroPlace<'a>>, String> {
-    let wrong = || "a frame has other files than are known of it".to_owned();
+    let wrong = || "a frame's files do not match its description".to_owned();
     let mut found = BTreeMap::<usize, EroPlace<'_>>::new();
     let mut at = block;
     let mut infos = infos.iter().enumerate();

@@ -1,4 +1,4 @@
-//! What an image is made of, before its tables.
+//! `EroImage`: the entries and frames that an erofs image is assembled from.
 
 use std::collections::BTreeMap;
 

@@ -94,7 +94,7 @@ pub fn index_size(size: u64) -> u64 {
     8 + 16 + size.div_ceil(BLOCK) * 8
 }
 
-/// Which block holds which part of a compressed file: a head of eight bytes, eight that nobody reads, then an entry for
+/// Which block holds which part of a compressed file: a head of eight bytes, eight that no one reads, then an entry for
 /// each block of the content; `before` is what stands before it, as far as that decides where eight bytes begin.
 pub fn index(size: u64, chunk: u32, chunks: &[u8], mut block: u32, before: u64) -> Vec<u8> {
     let mut out = vec![0; usize::try_from(before.next_multiple_of(8) - before).unwrap_or_default()];

@@ -1,5 +1,5 @@
 //! erofs, written so that one changed file costs its own blocks: data lies in frames that are kept by what they hold, and
-//! everything that says where it is is made anew. Source: Linux, fs/erofs/erofs_fs.h, and
+//! everything that says where it is is recreated. Source: Linux, fs/erofs/erofs_fs.h, and
 //! Documentation/filesystems/erofs.rst.
 //!
 //! ```text

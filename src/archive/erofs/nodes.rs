@@ -1,4 +1,4 @@
-//! What an image's inodes are made of, before they have a place.
+//! The inode tree, before offsets are assigned.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ fn above(path: &str) -> (&str, &str) {
 /// Finds the nodes of entries.
 ///
 /// # Errors
-/// A text for an entry that lies nowhere.
+/// A text for an entry that is outside the image.
 pub fn tree(entries: &[(String, Entry, usize)]) -> Result<Tree<'_>, String> {
     let directories: BTreeMap<&str, usize> = entries
         .iter()
@@ -69,7 +69,7 @@ pub fn tree(entries: &[(String, Entry, usize)]) -> Result<Tree<'_>, String> {
         if path != "." {
             let (parent, _) = above(path);
             if !tree.directories.contains_key(parent) {
-                return Err(format!("`{}` lies in no directory of the image", shown(path)));
+                return Err(format!("`{}` has no parent directory in the image", shown(path)));
             }
             tree.children.entry(parent).or_default().push(at);
         }

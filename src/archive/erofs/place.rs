@@ -1,4 +1,4 @@
-//! Places of inodes: one after another, and small ones in what larger ones left.
+//! Assigns inode offsets; small inodes fill gaps.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// An area whose first bytes nobody gets: a number of 0 says that there is no inode.
+    /// An area whose first bytes no one gets: a number of 0 says that there is no inode.
     pub fn new() -> Self {
         Self { end: STEP, holes: BTreeMap::new() }
     }

@@ -1,4 +1,4 @@
-//! The tables behind the data, and the superblock before it.
+//! Writes the metadata tables and the superblock.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -82,7 +82,7 @@ pub fn finish_erofs(image: &EroImage<'_>, aside: &File, out: &mut dyn Write) -> 
             (_, Some(place)) if place.tail > 0 => {
                 let tail = tails.get(place.known_by)?;
                 if tail.len() as u64 != place.tail {
-                    return Err("a frame has other files than are known of it".to_owned());
+                    return Err("a frame's files do not match its description".to_owned());
                 }
                 tail.to_vec()
             }
@@ -98,7 +98,7 @@ pub fn finish_erofs(image: &EroImage<'_>, aside: &File, out: &mut dyn Write) -> 
         };
         let bytes = [inode(entry, &head), std::mem::take(&mut node.xattrs), rest].concat();
         if node.at + bytes.len() as u64 > end {
-            return Err("an inode has no place".to_owned());
+            return Err("an inode has no offset".to_owned());
         }
         aside.write_all_at(&bytes, node.at).map_err(said)?;
     }
@@ -113,7 +113,7 @@ pub fn finish_erofs(image: &EroImage<'_>, aside: &File, out: &mut dyn Write) -> 
     last.resize(last.len().next_multiple_of(BLOCK as usize), 0);
     out.write_all(&last).map_err(said)?;
     let blocks = xattr_block + (last.len() as u64 / BLOCK) as u32;
-    let root = u16::try_from(numbers[root]).map_err(|_| "the root has no number")?;
+    let root = u16::try_from(numbers[root]).map_err(|_| "the root directory has no inode number")?;
     Ok(head(image, [blocks, meta_block, if last.is_empty() { 0 } else { xattr_block }], root, inodes))
 }
 

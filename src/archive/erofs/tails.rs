@@ -1,4 +1,4 @@
-//! Ends of files that lie beside inodes. Of a large image they are much: they are read again from what is known of their frame when
+//! Ends of files that are stored next to inodes. A large image has many: they are read again from what is known of their frame when
 //! an inode is written, and what was read last is kept.
 
 use std::collections::VecDeque;
@@ -50,7 +50,7 @@ impl<'a> Tails<'a> {
             }
         }
         let tail = self.kept.front().and_then(|(_, tails)| tails.get(file));
-        tail.map(Vec::as_slice).ok_or_else(|| "a frame has other files than are known of it".to_owned())
+        tail.map(Vec::as_slice).ok_or_else(|| "a frame's files do not match its description".to_owned())
     }
 }
 

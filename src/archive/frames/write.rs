@@ -60,9 +60,9 @@ pub struct FrameInfo {
     pub size: u64,
     /// Bytes before compression.
     pub unpacked: u64,
-    /// Of the compressed bytes; what the node checks.
+    /// Digest of the compressed bytes; what the node checks.
     pub sha256: Sha256,
-    /// Of the same; what imgbuild checks, because it is read faster.
+    /// Digest of the same bytes; what imgbuild checks, because it is faster.
     pub blake3: Digest,
 }
 

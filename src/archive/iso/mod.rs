@@ -57,7 +57,7 @@ fn little(bytes: &[u8], at: usize) -> Option<u64> {
 impl<R: Read + Seek> Image<'_, R> {
     fn read(&mut self, start: u64, size: u64) -> Result<Vec<u8>, String> {
         if start.checked_add(size).is_none_or(|end| end > self.length) {
-            return Err("the image is damaged: something lies behind its end".to_owned());
+            return Err("the image is damaged: something is past its end".to_owned());
         }
         let said = |error: std::io::Error| format!("the image cannot be read: {error}");
         self.input.seek(SeekFrom::Start(start)).map_err(said)?;
@@ -174,7 +174,7 @@ impl<R: Read + Seek> Image<'_, R> {
 
     fn walk(&mut self, above: &str, extent: Extent, depth: usize, visit: &mut Visit<'_>) -> Result<(), String> {
         if depth > DEPTH_LIMIT || !self.seen.insert(extent.sector) {
-            return Err("the image is damaged: its directories hold one another".to_owned());
+            return Err("the image is damaged: its directories form a loop".to_owned());
         }
         let mut parts: Vec<Extent> = Vec::new();
         for record in self.directory(extent)? {
@@ -203,7 +203,7 @@ impl<R: Read + Seek> Image<'_, R> {
     fn file(&mut self, path: String, mode: u32, parts: &[Extent], visit: &mut Visit<'_>) -> Result<(), String> {
         let ends = |part: &Extent| (part.sector * SECTOR).checked_add(part.size).is_some_and(|end| end <= self.length);
         if !parts.iter().all(ends) {
-            return Err(format!("the image is damaged: `{path}` lies behind its end"));
+            return Err(format!("the image is damaged: `{path}` is past its end"));
         }
         let size = Some(parts.iter().map(|part| part.size).sum());
         let mut content = Parts { input: self.input, parts, at: 0, moved: false };

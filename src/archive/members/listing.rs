@@ -62,7 +62,7 @@ impl<Inode> Named<Inode> {
     pub fn new(directory: &Rc<str>, name: &[u8], inode: Inode) -> io::Result<Self> {
         let text = text_of(name);
         if name.len() > LONGEST_NAME || directory.len() + text.len() >= LONGEST_PATH {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a path is longer than a path can be (4095 bytes)"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a path is longer than the limit of 4095 bytes"));
         }
         Ok(Self { directory: directory.clone(), name: text.into(), inode })
     }
@@ -76,7 +76,7 @@ impl<Inode> Named<Inode> {
 /// Takes an entry and its content.
 pub type Look<'a> = dyn FnMut(&Listed, &mut dyn Read) -> io::Result<()> + 'a;
 
-/// `./a//b/.` as `a/b`, so that no name has two forms; `..` stays, for whoever looks to refuse.
+/// `./a//b/.` as `a/b`, so that no name has two forms; `..` stays, for anyone who looks to refuse.
 fn clean(path: &str) -> String {
     path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
@@ -131,7 +131,8 @@ pub fn list_tar(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
             let Ok(key) = record.key() else { continue };
             // Their content begins with a map, which a reader that does not know it takes for the file's own.
             if key.starts_with("GNU.sparse.") {
-                let problem = "it has a sparse file in pax form, which is not read: pack it without --sparse";
+                let problem =
+                    "it contains a sparse file in pax format, which is not supported: pack it without --sparse";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
             }
             if let Some(name) = key.strip_prefix("SCHILY.xattr.") {

@@ -159,16 +159,16 @@ fn cpio_head(stream: &mut dyn Read) -> Result<Option<CpioHead>, String> {
         }
         // Padding after the trailer, or between concatenated archives, is zeros.
         magic if magic.iter().all(|byte| *byte == 0) => Ok(None),
-        _ => Err("the archive is damaged: there is no cpio header where one must be".to_owned()),
+        _ => Err("the archive is damaged: a cpio header is missing".to_owned()),
     }
 }
 
 fn skip(stream: &mut dyn Read, count: u64) -> Result<(), String> {
     let skipped = io::copy(&mut stream.take(count), &mut io::sink()).map_err(damaged)?;
-    if skipped == count { Ok(()) } else { Err("the archive is damaged: it ends too early".to_owned()) }
+    if skipped == count { Ok(()) } else { Err("the archive is damaged: it is truncated".to_owned()) }
 }
 
-/// Reads a cpio archive in its forms `newc`, `crc` and `odc`. Source: cpio(5). Of a file with several names each name
+/// Reads a cpio archive in its forms `newc`, `crc` and `odc`. Source: cpio(5). Each name of a file with several
 /// before the one with the content is left out; drivers have none.
 ///
 /// # Errors

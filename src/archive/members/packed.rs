@@ -37,7 +37,7 @@ pub fn is_packed(file: &File) -> io::Result<bool> {
     Ok(matches!(container(&start), Some(Cpio | Tar | Squashfs | Erofs)))
 }
 
-/// Lists a tree in cpio or tar, compressed or not, in squashfs or erofs; says which. Of cpio also those that follow the first: an
+/// Lists a tree in cpio or tar, compressed or not, in squashfs or erofs; says which. For cpio also those that follow the first: an
 /// initrd may be several, each compressed or not. Source: the kernel's early userspace documentation, "buffer-format".
 ///
 /// # Errors

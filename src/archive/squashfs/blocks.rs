@@ -1,5 +1,6 @@
-//! What files hold, as blocks in frames. A frame has the data blocks of its files, then blocks with the content of those that
-//! are smaller than a block (fragments). A large file has frames of its own, one after another, without fragments.
+//! Cuts file contents into blocks and groups the blocks into frames. A frame has the data blocks of its files, then
+//! blocks with the content of those that are smaller than a block (fragments). A large file has frames of its own,
+//! one after another, without fragments.
 
 use std::io::{self, Read};
 
@@ -18,7 +19,7 @@ pub struct DataFile<'a> {
     pub item: usize,
     /// Bytes.
     pub size: u64,
-    /// Of the content.
+    /// Digest of the content.
     pub digest: &'a Digest,
 }
 
@@ -157,7 +158,7 @@ impl Run<'_> {
         take: Take<'_>,
     ) -> io::Result<()> {
         let mut encoder = Encoder::new(compression, block_size)?;
-        // Of a large file: it is read once, whatever the number of its frames.
+        // A large file is read once, whatever the number of its frames.
         let mut open: Option<Box<dyn Read + 'a>> = None;
         let mut written = 0;
         for (number, frame) in self.frames.iter().enumerate() {
@@ -196,7 +197,10 @@ impl Run<'_> {
                     let before = fragment.len() as u64;
                     reader.read_to_end(&mut fragment).map_err(said)?;
                     if fragment.len() as u64 - before != piece.file.size {
-                        return Err(said(io::Error::new(io::ErrorKind::InvalidData, "its size is not its manifest's")));
+                        return Err(said(io::Error::new(
+                            io::ErrorKind::InvalidData,
+                            "its size differs from its manifest",
+                        )));
                     }
                     continue;
                 }
@@ -212,7 +216,7 @@ impl Run<'_> {
                     open = Some(reader);
                 } else if reader.read(&mut [0]).map_err(said)? != 0 {
                     // At its end the file's digest is compared.
-                    return Err(said(io::Error::new(io::ErrorKind::InvalidData, "its size is not its manifest's")));
+                    return Err(said(io::Error::new(io::ErrorKind::InvalidData, "its size differs from its manifest")));
                 }
             }
             if !fragment.is_empty() {
@@ -254,7 +258,7 @@ pub fn place_blocks(
         let (tails, fragments) = frame.tails(block_size);
         let blocks: u64 = frame.pieces.iter().map(|piece| piece.blocks).sum();
         if blocks + u64::from(fragments) != info.words.len() as u64 {
-            return Err("the description of a frame is not of that frame".to_owned());
+            return Err("a frame's description belongs to another frame".to_owned());
         }
         let mut words = info.words.iter().copied();
         let mut position = at;

@@ -12,7 +12,7 @@ const STORED: u16 = 1 << 15;
 /// A place in a table: where its block starts in the written table, and where in the unpacked block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Place {
-    /// Of the block, from the table's start.
+    /// Offset of the block, from the table's start.
     pub block: u64,
     /// In the unpacked block.
     pub offset: u16,

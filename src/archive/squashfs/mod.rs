@@ -1,5 +1,5 @@
 //! squashfs 4.0, written so that one changed file costs its own blocks: data blocks lie in frames that are kept by what they
-//! hold, and everything that says where they are is made anew. Sources: Linux, fs/squashfs/squashfs_fs.h, and
+//! hold, and everything that says where they are is recreated. Sources: Linux, fs/squashfs/squashfs_fs.h, and
 //! Documentation/filesystems/squashfs.rst.
 //!
 //! ```text

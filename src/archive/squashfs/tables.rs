@@ -1,4 +1,4 @@
-//! The tables behind the data, and the superblock before it.
+//! Writes the metadata tables and the superblock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,7 +100,7 @@ fn tree<'a>(entries: &'a [(String, Entry, usize)]) -> Result<Tree<'a>, String> {
         }
         let (parent, _) = at_name(path);
         if !directories.contains_key(parent) {
-            return Err(format!("`{}` lies in no directory of the image", shown(path)));
+            return Err(format!("`{}` has no parent directory in the image", shown(path)));
         }
         children.entry(parent).or_default().push(at);
     }
@@ -170,7 +170,7 @@ fn listing(entries: &[(String, Entry, usize)], inside: &[usize], tree: &Tree<'_>
 /// # Errors
 /// A text: what the format cannot hold, or the compressor's.
 pub fn finish(image: &Image<'_>) -> Result<Finished, String> {
-    let said = |error: std::io::Error| format!("the tables cannot be made: {error}");
+    let said = |error: std::io::Error| format!("cannot create the tables: {error}");
     let rest = head_rest(image.compression);
     // The first frame of data, and with it all others, begins at a whole block.
     let data_at = (HEAD + rest.len() as u64).next_multiple_of(SHARED_BLOCK);
@@ -182,7 +182,7 @@ pub fn finish(image: &Image<'_>) -> Result<Finished, String> {
     let ids: Vec<u32> = ids.into_iter().collect();
     // The superblock counts them in 16 bits.
     if ids.len() > usize::from(u16::MAX) {
-        return Err(format!("the image has {} owners; a squashfs holds 65,535", ids.len()));
+        return Err(format!("the image has {} owners; the limit of squashfs is 65,535", ids.len()));
     }
     let id = |id: u32| ids.binary_search(&id).ok().and_then(|at| u16::try_from(at).ok());
     let mut xattrs = Sets::default();
@@ -206,7 +206,9 @@ pub fn finish(image: &Image<'_>) -> Result<Finished, String> {
                 continue;
             }
             let owner = (id(entry.uid), id(entry.gid));
-            let (Some(uid), Some(gid)) = owner else { return Err("an owner is not among the owners".to_owned()) };
+            let (Some(uid), Some(gid)) = owner else {
+                return Err("an owner is missing from the table of owners".to_owned());
+            };
             let head = Head {
                 number,
                 links: tree.links.get(&number).copied().unwrap_or(1),

@@ -38,7 +38,7 @@ impl Sets {
         })
     }
 
-    /// Writes them behind what is written; gives the table's place, or the sign that there is none.
+    /// Writes them behind what is written; gives the table's place, or the sign that it is absent.
     ///
     /// # Errors
     /// The compressor's.

@@ -42,7 +42,7 @@ const LISTS: [(&str, &str); 4] = [
 
 /// Attributes that say what an image is: a recipe has more to say of it than they can.
 const FIXED: [(&str, &str); 5] = [
-    ("osvers", "image.distro and image.release say it, and [[repo]] where its packages come from: edit the recipe"),
+    ("osvers", "image.distro and image.release set it, and [[repo]] sets where packages come from: edit the recipe"),
     ("osarch", "images are built for x86_64"),
     ("provmethod", "only stateless images are built (netboot)"),
     ("imagetype", "only Linux images are built"),
@@ -67,7 +67,7 @@ impl Changes {
     /// What the recipe gets, as lines for people.
     pub fn lines(&self) -> Vec<String> {
         let kept =
-            self.kept.iter().map(|(name, value)| format!("{name}={value} (in the definition beside the recipe)"));
+            self.kept.iter().map(|(name, value)| format!("{name}={value} (in the definition next to the recipe)"));
         let unset = self.unset.iter().map(|path| format!("--unset {path}"));
         self.set.iter().cloned().chain(unset).chain(kept).collect()
     }
@@ -99,7 +99,7 @@ impl Changes {
             return Ok(());
         }
         if let Some((_, reason)) = FIXED.iter().find(|(name, _)| *name == attribute) {
-            return Err(shell.fail(&format!("{attribute} of {image} is `{before}` and stays: {reason}")));
+            return Err(shell.fail(&format!("{attribute} of {image} is `{before}` and is kept: {reason}")));
         }
         if let Some((_, field)) = LISTS.iter().find(|(name, _)| *name == attribute) {
             self.paths.extend(all.iter().cloned());
@@ -134,7 +134,7 @@ impl Changes {
             "addkcmdline" => {
                 let words: Vec<String> = text.split_whitespace().filter(|word| !word.starts_with("R::")).map(str::to_owned).collect();
                 if text.split_whitespace().any(|word| word.starts_with("R::")) {
-                    shell.say("words R:: of addkcmdline are for systems on disk: the recipe does not get them");
+                    shell.say("R:: arguments of addkcmdline are for installed systems and are left out of the recipe");
                 }
                 self.list(shell, image, "boot.cmdline", (How::Set, &words), &words)
             }
@@ -286,7 +286,7 @@ impl Changes {
         let kept = keep_attributes(&recipe.directory, &now, &places, &self.kept);
         kept.map_err(|error| shell.fail(&error.to_string()))?;
         for (name, value) in &self.kept {
-            shell.say(&format!("{name}={value} is in the definition beside the recipe (xcat.stanza)"));
+            shell.say(&format!("{name}={value} is in the definition next to the recipe (xcat.stanza)"));
         }
         Ok(())
     }
@@ -299,5 +299,5 @@ pub fn refuse_other(shell: &Shell, image: &str, attribute: &str, given: Option<&
     if *given == is {
         return Ok(());
     }
-    Err(shell.fail(&format!("{attribute} of {image} is {is}, and not {given}: name another image, or edit the recipe")))
+    Err(shell.fail(&format!("{attribute} of {image} is {is}, not {given}: name another image, or edit the recipe")))
 }

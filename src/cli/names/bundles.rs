@@ -1,4 +1,5 @@
-//! `imgexport` and `imgimport` (section 9 of the reference).
+//! xCAT's `imgexport` and `imgimport`: translates their flags to `imgbuild export bundle` and `import bundle`
+//! (reference 9).
 
 use clap::Parser;
 
@@ -12,21 +13,21 @@ pub struct ExportArguments {
     pub image: String,
     /// The file [default: IMAGE.tgz]
     pub destination: Option<String>,
-    /// A file or folder that goes along, and where to
+    /// Extra file or folder to include, and its destination
     #[arg(short = 'e', long = "extra", value_name = "SRC[:DEST]")]
     pub extra: Vec<String>,
-    /// Put the names of this node's postscripts into it
+    /// Include the names of this node's postscripts
     #[arg(short = 'p', long = "postscripts", value_name = "NODE")]
     pub node: Option<String>,
-    /// Not done here
+    /// Not supported
     #[arg(short = 'R', value_name = "USER@HOST")]
     pub remote: Option<String>,
-    /// Say more
+    /// Show more
     #[arg(short = 'v', long)]
     pub verbose: bool,
 }
 
-/// Takes over an image from one file
+/// Imports an image from a bundle
 #[derive(Debug, Parser)]
 #[command(name = "imgimport", disable_version_flag = true)]
 pub struct ImportArguments {
@@ -38,13 +39,13 @@ pub struct ImportArguments {
     /// Another profile
     #[arg(short = 'f', long = "profile", value_name = "PROFILE")]
     pub profile: Option<String>,
-    /// Not done here
+    /// Not supported
     #[arg(short = 'R', value_name = "USER@HOST")]
     pub remote: Option<String>,
-    /// The bundle is not compressed; found out without it
+    /// The bundle is not compressed (detected automatically)
     #[arg(short = 'n', long)]
     pub nozip: bool,
-    /// Say more
+    /// Show more
     #[arg(short = 'v', long)]
     pub verbose: bool,
 }
@@ -87,7 +88,9 @@ pub fn import(shell: &Shell, own: &ImportArguments) -> Done {
     }
     shell.run(&words)?;
     if let Some(nodes) = &own.nodes {
-        shell.say(&format!("-p {nodes}: xCAT keeps which scripts nodes run: chdef {nodes} postscripts=... with the names that are listed above"));
+        shell.say(&format!(
+            "-p {nodes}: xCAT stores which scripts nodes run: chdef {nodes} postscripts=... with the names listed above"
+        ));
     }
     Ok(())
 }

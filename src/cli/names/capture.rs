@@ -1,4 +1,4 @@
-//! `imgcapture` (section 11.1 of the reference).
+//! xCAT's `imgcapture`: translates its flags to `imgbuild capture` (reference 11.1).
 
 use clap::Parser;
 
@@ -12,25 +12,25 @@ use crate::xcat::definitions::{platform, search_names};
 pub struct Arguments {
     /// The node
     pub node: String,
-    /// `diskless`; `sysclone` is not done here
+    /// `diskless`; `sysclone` is not supported
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
-    /// The osimage: RELEASE-CPU-netboot-PROFILE finds the list of what is left out [default: NODE-PROFILE]
+    /// The osimage: RELEASE-CPU-netboot-PROFILE selects the exclude list [default: NODE-PROFILE]
     #[arg(short = 'o', long = "osimage", value_name = "OSIMAGE")]
     pub osimage: Option<String>,
-    /// Profile, also of the list of what is left out
+    /// Profile, also of the exclude list
     #[arg(short = 'p', long = "profile", value_name = "PROFILE")]
     pub profile: Option<String>,
-    /// Means nothing here
+    /// Ignored (accepted for xCAT scripts)
     #[arg(short = 'i', value_name = "NIC")]
     pub nic: Option<String>,
-    /// Drivers of the initrd; kept in the recipe
+    /// Drivers of the initrd; written to the recipe
     #[arg(short = 'n', value_name = "DRIVERS", value_delimiter = ',')]
     pub drivers: Vec<String>,
-    /// Means nothing here
+    /// Ignored (accepted for xCAT scripts)
     #[arg(short = 'd', long = "device", value_name = "DEVICES")]
     pub devices: Option<String>,
-    /// Say more
+    /// Show more
     #[arg(short = 'V', long)]
     pub verbose: bool,
 }
@@ -48,11 +48,14 @@ fn exclude_list(profile: &str, osvers: &str, arch: &str) -> Option<String> {
 /// Runs the command.
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
     if own.kind.as_deref() == Some("sysclone") {
-        return Err(shell.hand_on("-t sysclone: disks are not cloned here", "imgbuild captures with -t diskless"));
+        return Err(shell.hand_on(
+            "-t sysclone: cloning disks is not supported",
+            "imgbuild captures with -t diskless; for disks use xCAT's /opt/xcat/bin/imgcapture",
+        ));
     }
     shell.say_moot(&[
         ("-i", own.nic.is_some(), "nodes find the network card that they booted from"),
-        ("-d", own.devices.is_some(), "all file systems on the node's disks are read, and none elsewhere"),
+        ("-d", own.devices.is_some(), "all file systems on the node's disks are read, and no others"),
     ]);
     let source = format!("ssh://root@{}", own.node);
     let parts: Vec<&str> = own.osimage.as_deref().unwrap_or_default().split('-').collect();

@@ -1,4 +1,4 @@
-//! `lsdef` of osimages (section 1.1 of the reference).
+//! xCAT's `lsdef` for osimages (reference 1.1).
 
 use clap::Parser;
 
@@ -16,13 +16,13 @@ pub struct Arguments {
     /// Kind of the objects
     #[arg(short = 't', value_name = "TYPE")]
     pub kind: Option<String>,
-    /// Names, as xCAT also takes them
+    /// Names, in xCAT's other form
     #[arg(short = 'o', value_name = "NAMES", value_delimiter = ',')]
     pub objects: Vec<String>,
     /// All attributes
     #[arg(short = 'l', long)]
     pub long: bool,
-    /// Names alone
+    /// Only names
     #[arg(short = 's', long)]
     pub short: bool,
     /// As stanzas for mkdef
@@ -31,16 +31,16 @@ pub struct Arguments {
     /// Only these attributes
     #[arg(short = 'i', value_name = "ATTRIBUTES")]
     pub attributes: Option<String>,
-    /// With -i: a line for each attribute, `NAME: ATTRIBUTE=VALUE`
+    /// With -i: one line per attribute, `NAME: ATTRIBUTE=VALUE`
     #[arg(short = 'c', long)]
     pub compress: bool,
     /// Only images with this attribute: ATTRIBUTE==VALUE, !=, =~ and !~ with a regular expression
     #[arg(short = 'w', value_name = "SELECTION")]
     pub selections: Vec<String>,
-    /// All; which they are without names
+    /// All, as without names
     #[arg(short = 'a', long)]
     pub all: bool,
-    /// Say more
+    /// Show more
     #[arg(short = 'V', long)]
     pub verbose: bool,
 }
@@ -101,7 +101,7 @@ impl Selection {
         let operators = [("==", false, true), ("!=", true, true), ("=~", false, false), ("!~", true, false)];
         let found = operators.iter().filter_map(|one| Some((text.find(one.0)?, one))).min_by_key(|(at, _)| *at);
         let Some((at, (operator, is_negated, is_exact))) = found else {
-            return Err(format!("-w {text}: write ATTRIBUTE==VALUE, or !=, =~, !~ in the place of =="));
+            return Err(format!("-w {text}: write ATTRIBUTE==VALUE, or !=, =~, !~ instead of =="));
         };
         let value = &text[at + operator.len()..];
         let pattern =
@@ -118,17 +118,17 @@ impl Selection {
 
 /// Runs the command.
 pub fn run(shell: &Shell) -> Done {
-    let help = "imgbuild answers `lsdef -t osimage`";
+    let help = "imgbuild handles only `lsdef -t osimage`";
     let types = types_of(shell.words());
     let is_help = shell.words().iter().any(|word| word == "-h" || word == "--help");
     if types != ["osimage"] && !(is_help && shell.real().is_none()) {
         let kind = types.first().map_or("node", String::as_str);
-        return Err(shell.hand_on(&format!("objects of the type {kind} are xCAT's"), help));
+        return Err(shell.hand_on(&format!("objects of the type {kind} belong to xCAT"), help));
     }
     let own = match Arguments::try_parse_from(&shell.arguments) {
         Ok(own) => own,
         Err(error) if error.use_stderr() && shell.real().is_some() => {
-            return Err(shell.hand_on("xCAT's own flags are xCAT's", help));
+            return Err(shell.hand_on("only xCAT supports these flags", help));
         }
         Err(error) => {
             let _ = error.print();
@@ -141,7 +141,7 @@ pub fn run(shell: &Shell) -> Done {
         return Err(shell.hand_on("none of these is an image of the workspace", help));
     }
     if own.compress && own.attributes.is_none() {
-        return Err(shell.fail("-c goes with -i ATTRIBUTES, as in xCAT"));
+        return Err(shell.fail("-c needs -i ATTRIBUTES, as in xCAT"));
     }
     let selections: Vec<Selection> = own
         .selections
@@ -149,7 +149,7 @@ pub fn run(shell: &Shell) -> Done {
         .map(|text| Selection::parse(text))
         .collect::<Result<_, _>>()
         .map_err(|problem| shell.fail(&problem))?;
-    // Without a selection imgbuild's own commands answer, and say of each name that is none.
+    // Without a selection imgbuild's own commands answer, and report each name that is unknown.
     let (names, done) = match selections.is_empty() {
         true => (named.iter().map(|name| (*name).to_owned()).collect(), Ok(())),
         false => {

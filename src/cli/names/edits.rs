@@ -25,22 +25,22 @@ struct Arguments {
     /// Kind of the objects
     #[arg(short = 't', value_name = "TYPE")]
     kind: Option<String>,
-    /// Names, as xCAT also takes them
+    /// Names, in xCAT's other form
     #[arg(short = 'o', value_name = "NAMES", value_delimiter = ',')]
     objects: Vec<String>,
     /// Read stanzas from the standard input
     #[arg(short = 'z', long)]
     stanza: bool,
-    /// mkdef: replace what is there
+    /// mkdef: replace existing definitions
     #[arg(short = 'f', long)]
     force: bool,
     /// chdef: add to lists
     #[arg(short = 'p', long)]
     plus: bool,
-    /// chdef: take out of lists
+    /// chdef: remove from lists
     #[arg(short = 'm', long, conflicts_with = "plus")]
     minus: bool,
-    /// Say more
+    /// Show more
     #[arg(short = 'V', long)]
     verbose: bool,
 }
@@ -55,18 +55,18 @@ struct Asked {
 /// Reads the arguments, and the standard input; what is not of osimages goes to xCAT's own command.
 fn asked(shell: &Shell) -> Result<Asked, Ended> {
     let name = shell.name.name();
-    let help = format!("imgbuild answers `{name} -t osimage`, and `{name} -z` of osimages");
+    let help = format!("imgbuild handles only `{name} -t osimage`, and `{name} -z` of osimages");
     let types = definitions::types_of(shell.words());
     let is_stanza = shell.words().iter().any(|word| word == "-z" || word == "--stanza");
     let is_help = shell.words().iter().any(|word| word == "-h" || word == "--help");
     if types != ["osimage"] && !(is_stanza && types.is_empty()) && !(is_help && shell.real().is_none()) {
         let kind = types.first().map_or("node", String::as_str);
-        return Err(shell.hand_on(&format!("objects of the type {kind} are xCAT's"), &help));
+        return Err(shell.hand_on(&format!("objects of the type {kind} belong to xCAT"), &help));
     }
     let own = match Arguments::try_parse_from(&shell.arguments) {
         Ok(own) => own,
         Err(error) if error.use_stderr() && shell.real().is_some() => {
-            return Err(shell.hand_on("xCAT's own flags are xCAT's", &help));
+            return Err(shell.hand_on("only xCAT supports these flags", &help));
         }
         Err(error) => {
             let _ = error.print();
@@ -99,7 +99,7 @@ fn asked(shell: &Shell) -> Result<Asked, Ended> {
         return Err(shell.fail("name the osimage: -o NAME; `lsdef -t osimage` lists them"));
     }
     if attributes.is_empty() {
-        return Err(shell.fail("name what is to be: ATTRIBUTE=VALUE, or -z and stanzas on the standard input"));
+        return Err(shell.fail("give ATTRIBUTE=VALUE, or -z and stanzas on the standard input"));
     }
     Ok(Asked { own, definitions, input: None })
 }
@@ -135,21 +135,21 @@ pub fn mkdef(shell: &Shell) -> Done {
     let real = shell.real();
     if let (Some(why), None) = (foreign.first(), &real) {
         return Err(shell.fail(&format!(
-            "{why}, and no other `mkdef` is further down PATH; nothing was made\n  help: put xCAT's directories after this one in PATH (/opt/xcat/bin)"
+            "{why}, and there is no other `mkdef` further down PATH; nothing was created\n  help: put xCAT's directories after this one in PATH (/opt/xcat/bin)"
         )));
     }
     if let Some(name) = definitions.iter().map(|one| &one.name).find(|name| !own.force && shell.has(name)) {
-        return Err(shell.fail(&format!("there is an image {name} already: chdef changes it, -f makes it anew")));
+        return Err(shell.fail(&format!("the image {name} already exists: chdef changes it, -f recreates it")));
     }
     if !definitions.is_empty() {
         let text: String = definitions.iter().enumerate().map(|(at, one)| write_stanza(one, at == 0)).collect();
-        let failed = |error: std::io::Error| shell.fail(&format!("no temporary file can be made: {error}"));
+        let failed = |error: std::io::Error| shell.fail(&format!("cannot create a temporary file: {error}"));
         let folder = tempfile::tempdir().map_err(failed)?;
         let file = folder.path().join("mkdef.stanza");
         std::fs::write(&file, text).map_err(failed)?;
         shell.quietly(&["import", "xcat", &file.display().to_string(), "--into", "."])?;
         if let Some(lost) = definitions.iter().find(|one| !shell.has(&one.name)) {
-            return Err(shell.fail(&format!("{} got no recipe", lost.name)));
+            return Err(shell.fail(&format!("no recipe was written for {}", lost.name)));
         }
     }
     match real {
@@ -170,7 +170,7 @@ pub fn chdef(shell: &Shell) -> Done {
     let real = shell.real();
     if let (Some(foreign), None) = (definitions.iter().find(|one| !is_ours(one)), &real) {
         return Err(shell.fail(&format!(
-            "{} is no image of {}, and no other `chdef` is further down PATH; nothing was changed\n  help: `lsdef -t osimage` lists the images; put xCAT's directories after this one in PATH (/opt/xcat/bin)",
+            "{} is not an image of {}, and there is no other `chdef` further down PATH; nothing was changed\n  help: `lsdef -t osimage` lists the images; put xCAT's directories after this one in PATH (/opt/xcat/bin)",
             foreign.name,
             shell.workspace.display()
         )));
@@ -189,7 +189,7 @@ pub fn chdef(shell: &Shell) -> Done {
             changes.add(shell, image, &attribute, how, &value)?;
         }
         if changes.is_empty() {
-            render::say(&format!("chdef: {image} is so already"));
+            render::say(&format!("chdef: {image} already has these values"));
             continue;
         }
         let undo = Undo::of(shell, image);

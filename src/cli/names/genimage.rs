@@ -1,4 +1,4 @@
-//! `genimage` (section 6.1 of the reference).
+//! xCAT's `genimage`: translates its flags to `imgbuild build --until initrd` (reference 6.1).
 
 use clap::Parser;
 
@@ -17,85 +17,85 @@ use crate::site::rootimg::tree_of;
 pub struct Arguments {
     /// The osimage
     pub image: Option<String>,
-    /// Release, where no osimage is named
+    /// Release, if no osimage is named
     #[arg(short = 'o', value_name = "OSVER")]
     pub osvers: Option<String>,
-    /// CPU, where no osimage is named
+    /// CPU, if no osimage is named
     #[arg(short = 'a', value_name = "ARCH")]
     pub arch: Option<String>,
-    /// Profile, where no osimage is named
+    /// Profile, if no osimage is named
     #[arg(short = 'p', value_name = "PROFILE")]
     pub profile: Option<String>,
-    /// Means nothing here
+    /// Ignored (accepted for xCAT scripts)
     #[arg(short = 'i', value_name = "NIC")]
     pub nic: Option<String>,
-    /// Means nothing here
+    /// Ignored (accepted for xCAT scripts)
     #[arg(short = 'r', value_name = "NICS")]
     pub others: Option<String>,
-    /// Drivers of the initrd; kept in the recipe
+    /// Drivers of the initrd; written to the recipe
     #[arg(short = 'n', value_name = "DRIVERS")]
     pub drivers: Option<String>,
-    /// Release of the kernel; kept in the recipe
+    /// Release of the kernel; written to the recipe
     #[arg(short = 'k', value_name = "VERSION")]
     pub kernel: Option<String>,
-    /// Means nothing here
+    /// Ignored (accepted for xCAT scripts)
     #[arg(short = 'g', value_name = "VERSION")]
     pub krpm: Option<String>,
-    /// Size of the root file system in memory; kept in the recipe
+    /// Size of the root file system in memory; written to the recipe
     #[arg(short = 'l', value_name = "SIZE")]
     pub root_size: Option<String>,
-    /// Size of /tmp; kept in the recipe
+    /// Size of /tmp; written to the recipe
     #[arg(short = 't', value_name = "SIZE")]
     pub tmp_size: Option<String>,
-    /// statelite is not built
+    /// Not supported: statelite
     #[arg(short = 'm', value_name = "METHOD")]
     pub method: Option<String>,
-    /// Directory with packages of kernels; kept in the recipe
+    /// Directory with packages of kernels; written to the recipe
     #[arg(long, value_name = "DIR")]
     pub kerneldir: Option<String>,
-    /// Means nothing here
+    /// Ignored (accepted for xCAT scripts)
     #[arg(long, value_name = "MODE")]
     pub permission: Option<String>,
     /// As the line that --dryrun prints: repositories
     #[arg(long, value_name = "DIRS")]
     pub srcdir: Option<String>,
-    /// As that line: package lists; kept in the recipe
+    /// As that line: package lists; written to the recipe
     #[arg(long, value_name = "FILES")]
     pub pkglist: Option<String>,
-    /// As that line: directory of other packages; kept in the recipe
+    /// As that line: directory of other packages; written to the recipe
     #[arg(long, value_name = "DIR")]
     pub otherpkgdir: Option<String>,
-    /// As that line: lists of other packages; kept in the recipe
+    /// As that line: lists of other packages; written to the recipe
     #[arg(long, value_name = "FILES")]
     pub otherpkglist: Option<String>,
-    /// As that line: postinstall scripts; kept in the recipe
+    /// As that line: postinstall scripts; written to the recipe
     #[arg(long, value_name = "SCRIPTS")]
     pub postinstall: Option<String>,
-    /// As that line: where packimage publishes; kept beside the recipe
+    /// As that line: where packimage publishes; written next to the recipe
     #[arg(long, value_name = "DIR")]
     pub rootimgdir: Option<String>,
-    /// As that line: driver updates; kept in the recipe
+    /// As that line: driver updates; written to the recipe
     #[arg(long, value_name = "FILES")]
     pub driverupdatesrc: Option<String>,
-    /// As that line: variables; kept in the recipe
+    /// As that line: variables; written to the recipe
     #[arg(long, value_name = "NAME=VALUE,..")]
     pub env: Option<String>,
-    /// Means nothing here
+    /// Ignored (accepted for xCAT scripts)
     #[arg(long, value_name = "FILE")]
     pub tempfile: Option<String>,
     /// Only kernel and initrd
     #[arg(long)]
     pub onlyinitrd: bool,
-    /// Say what would be done, and why
+    /// Show what would be done, and why
     #[arg(long)]
     pub dryrun: bool,
-    /// Means nothing here
+    /// Ignored (accepted for xCAT scripts)
     #[arg(long)]
     pub interactive: bool,
-    /// Means nothing here
+    /// Ignored (accepted for xCAT scripts)
     #[arg(long)]
     pub noupdate: bool,
-    /// Means nothing here
+    /// Ignored (accepted for xCAT scripts)
     #[arg(long)]
     pub ignorekernelchk: bool,
 }
@@ -160,7 +160,7 @@ fn image_of(shell: &Shell, own: &Arguments) -> Result<String, Ended> {
     let Some(image) = &own.image else { return by_profile(shell, own) };
     let is_line = own.line().iter().any(|value| value.is_some());
     if !is_line && (own.osvers.is_some() || own.arch.is_some() || own.profile.is_some()) {
-        return Err(shell.fail("-o, -a and -p are for building without a name of an osimage"));
+        return Err(shell.fail("-o, -a and -p cannot be combined with an osimage name"));
     }
     shell.hand_on_unknown(image)?;
     for (attribute, given) in [("osvers", &own.osvers), ("osarch", &own.arch), ("profile", &own.profile)] {
@@ -198,7 +198,7 @@ pub fn tell_of_tree(shell: &Shell, image: &str) {
     }
     let tree = tree.display().to_string();
     let into = shell.workspace.display().to_string();
-    shell.say(&format!("{tree} is not used: images are made of packages. Move it away where nothing of it is wanted"));
+    shell.say(&format!("{tree} is not used: images are built from packages. Remove it if nothing in it is needed"));
     let words = ["capture", &tree, "--into", &into, "--overlay", image, "--dry-run"];
     if shell.quietly(&words).is_err() {
         shell.say("it could not be compared with its packages: see above");
@@ -215,18 +215,18 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
     // As it stands in the line that --dryrun prints, it is no word of the administrator's.
     let has_permission = own.permission.as_deref().is_some_and(|mode| mode != "755");
     shell.say_moot(&[
-        ("-i", own.nic.is_some(), "nodes boot by the card that their boot entry names (BOOTIF=)"),
+        ("-i", own.nic.is_some(), "nodes boot from the network card that their boot entry names (BOOTIF=)"),
         ("-r", own.others.is_some(), "further cards are configured by the image's own network files"),
-        ("-g", own.krpm.is_some(), "the kernel's package says what `uname -r` will be"),
+        ("-g", own.krpm.is_some(), "the kernel's package determines `uname -r`"),
         ("--permission", has_permission, "it is for statelite images"),
-        ("--tempfile", own.tempfile.is_some(), "nothing is passed on in files"),
-        ("--onlyinitrd", own.onlyinitrd, "what did not change of the root file system is kept anyway"),
-        ("--interactive", own.interactive, "package managers ask nothing; what is missing is an error"),
-        ("--noupdate", own.noupdate, "packages are those of image.lock; `imgbuild update` renews them"),
+        ("--tempfile", own.tempfile.is_some(), "nothing is passed in files"),
+        ("--onlyinitrd", own.onlyinitrd, "unchanged parts of the root file system are kept anyway"),
+        ("--interactive", own.interactive, "package managers run non-interactively; missing packages are an error"),
+        ("--noupdate", own.noupdate, "packages are those of image.lock; `imgbuild update` updates them"),
         (
             "--ignorekernelchk",
             own.ignorekernelchk,
-            "modules of driver packages are taken where their symbols fit the kernel",
+            "modules of driver packages are used if their symbols match the kernel",
         ),
     ]);
     tell_of_tree(shell, image);
@@ -250,6 +250,6 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
             undo.unless(built(), image, &words)?;
         }
     }
-    shell.say(&format!("nodes get it when it is packed: packimage {image}"));
+    shell.say(&format!("pack it for the nodes: packimage {image}"));
     Ok(())
 }

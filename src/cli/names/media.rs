@@ -1,33 +1,33 @@
-//! `copycds` (section 10 of the reference).
+//! xCAT's `copycds`: translates its flags to `imgbuild import media` (reference 10).
 
 use clap::Parser;
 
 use super::{Done, Shell};
 use crate::cli::output::render;
 
-/// Makes repositories and default images of a distribution's media
+/// Creates repositories and default images from distribution media
 #[derive(Debug, Parser)]
 #[command(name = "copycds", disable_version_flag = true)]
 pub struct Arguments {
     /// ISO images, devices or directories
     #[arg(required = true)]
     pub media: Vec<String>,
-    /// What the media are: rocky9.4
+    /// Distribution name: rocky9.4
     #[arg(short = 'n', long = "name", value_name = "NAME")]
     pub name: Option<String>,
-    /// Their CPU
+    /// CPU of the media
     #[arg(short = 'a', long = "arch", value_name = "ARCH")]
     pub arch: Option<String>,
     /// Directory of the repository [default: /install/NAME/ARCH]
     #[arg(short = 'p', long = "path", value_name = "DIR")]
     pub path: Option<String>,
-    /// Only say what the media are
+    /// Only show what the media are
     #[arg(short = 'i', long = "inspection")]
     pub inspect: bool,
-    /// No definitions of images
+    /// Write no image definitions
     #[arg(short = 'o', long = "noosimage")]
     pub only_repository: bool,
-    /// Stop where a medium was copied before
+    /// Stop if a medium was copied before
     #[arg(short = 'w', long = "nonoverwrite")]
     pub keep: bool,
 }

@@ -164,8 +164,8 @@ fn not_done(shell: &Shell) -> Ended {
             ),
         ),
         _ => shell.hand_on(
-            "statelite images are not built: only stateless ones",
-            "files that a node keeps are its postscripts' affair",
+            "statelite images are not supported, only stateless ones",
+            "use postscripts for files that persist on a node",
         ),
     }
 }

@@ -19,11 +19,11 @@ enum Found {
 
 /// Looks for nodes by xCAT's noderange.
 fn find(shell: &Shell, range: &str) -> Result<Found, Ended> {
-    let told = |findings: Vec<crate::source::Finding>| {
+    let reported = |findings: Vec<crate::source::Finding>| {
         print_findings(&findings, 0);
         Ended(1)
     };
-    let Some(nodes) = checked(&root_of(&shell.workspace)).map_err(told)? else { return Ok(Found::Others) };
+    let Some(nodes) = checked(&root_of(&shell.workspace)).map_err(reported)? else { return Ok(Found::Others) };
     match nodes.select_xcat(range) {
         Ok(set) => Ok(Found::Ours(Box::new(nodes), set)),
         Err(findings) if shell.real().is_some() => {
@@ -32,7 +32,7 @@ fn find(shell: &Shell, range: &str) -> Result<Found, Ended> {
             }
             Ok(Found::Others)
         }
-        Err(findings) => Err(told(findings)),
+        Err(findings) => Err(reported(findings)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `packimage` (section 7 of the reference).
+//! xCAT's `packimage`: translates its flags to `imgbuild build --publish` (reference 7).
 
 use clap::{Parser, ValueEnum};
 
@@ -11,19 +11,19 @@ use super::{Done, Shell};
 pub struct Arguments {
     /// The osimage
     pub image: String,
-    /// How it is packed; kept in the recipe
+    /// How it is packed; written to the recipe
     #[arg(short = 'm', long = "method", value_name = "METHOD")]
     pub method: Option<Method>,
-    /// Its compressor; kept in the recipe
+    /// Its compressor; written to the recipe
     #[arg(short = 'c', long = "compress", value_name = "COMPRESSOR")]
     pub compressor: Option<Compressor>,
-    /// Not done here
+    /// Not supported
     #[arg(long)]
     pub nosyncfiles: bool,
-    /// Means nothing here
+    /// Ignored (accepted for xCAT scripts)
     #[arg(long, value_name = "URL")]
     pub tracker: Option<String>,
-    /// Say more
+    /// Show more
     #[arg(short = 'V', long)]
     pub verbose: bool,
 }
@@ -51,7 +51,7 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
     super::genimage::tell_of_tree(shell, image);
     if own.nosyncfiles {
         return Err(shell.fail(&format!(
-            "--nosyncfiles: an image has what its recipe says: take the lists out with `imgbuild set {image} sync.lists-=FILE`"
+            "--nosyncfiles: an image follows its recipe: remove the lists with `imgbuild set {image} sync.lists-=FILE`"
         )));
     }
     shell.say_moot(&[("--tracker", own.tracker.is_some(), "nodes fetch images by HTTP")]);
@@ -66,7 +66,7 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
     }
     match own.compressor {
         // As with xCAT: squashfs has a compressor of its own.
-        Some(_) if own.method == Some(Method::Squashfs) => shell.say("-c means nothing with -m squashfs, as in xCAT"),
+        Some(_) if own.method == Some(Method::Squashfs) => shell.say("-c has no effect with -m squashfs, as in xCAT"),
         Some(Compressor::Gzip | Compressor::Pigz) => changes.push("pack.compress=gzip".to_owned()),
         Some(Compressor::Xz) => changes.push("pack.compress=xz".to_owned()),
         None => {}
@@ -77,7 +77,7 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
     let is_ours = names().any(|name| name == "kernel" || name.to_string_lossy().starts_with("rootimg"));
     if names().next().is_some() && !is_ours {
         return Err(shell.fail(&format!(
-            "{rootimgdir} holds other files than an osimage's: check `imgbuild show {image} -i rootimgdir`, or publish by hand: imgbuild build {image} --publish xcat:DIR"
+            "{rootimgdir} contains files other than an osimage's: check `imgbuild show {image} -i rootimgdir`, or publish by hand: imgbuild build {image} --publish xcat:DIR"
         )));
     }
     let undo = Undo::of(shell, image);
@@ -93,6 +93,6 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
         true => packed()?,
         false => undo.unless(packed(), image, &changes)?,
     }
-    shell.say(&format!("nodes get it after: nodeset NODES osimage={image}"));
+    shell.say(&format!("to boot nodes with it: nodeset NODES osimage={image}"));
     Ok(())
 }

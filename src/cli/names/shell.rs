@@ -61,7 +61,7 @@ impl Shell {
         let help = if help.is_empty() { String::new() } else { format!("\n  help: {help}") };
         let Some(path) = self.real() else {
             return self.fail(&format!(
-                "{what}, and no other `{name}` is further down PATH\n  help: put xCAT's directories after this one in PATH (/opt/xcat/bin, /opt/xcat/sbin), or run xCAT's command by its path{help}"
+                "{what}, and there is no other `{name}` further down PATH\n  help: put xCAT's directories after this one in PATH (/opt/xcat/bin, /opt/xcat/sbin), or run xCAT's command by its path{help}"
             ));
         };
         let error = Command::new(&path).args(self.words()).exec();
@@ -88,7 +88,7 @@ impl Shell {
         known(&self.workspace, true, &Overlay::new()).ok()
     }
 
-    /// Whether the workspace has an image of this name; where that cannot be told, imgbuild's own commands say why.
+    /// Whether the workspace has an image of this name; where that cannot be determined, imgbuild's own commands say why.
     pub fn has(&self, image: &str) -> bool {
         let Some(known) = self.known() else { return true };
         let is_broken = known.broken.iter().any(|(directory, _)| directory.ends_with(image));
@@ -98,8 +98,8 @@ impl Shell {
     /// Hands a command for an image on that is xCAT's alone, where there is an xCAT.
     pub fn hand_on_unknown(&self, image: &str) -> Done {
         let Some(path) = self.real().filter(|_| !self.has(image)) else { return Ok(()) };
-        self.say(&format!("{image} is no image of {}: {} gets it", self.workspace.display(), path.display()));
-        Err(self.hand_on(&format!("{image} is no image of the workspace"), ""))
+        self.say(&format!("{image} is not an image of {}: {} gets it", self.workspace.display(), path.display()));
+        Err(self.hand_on(&format!("{image} is not an image of the workspace"), ""))
     }
 
     /// The directory of an image's recipe.
@@ -142,8 +142,8 @@ impl Shell {
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command, Ended> {
-        let program =
-            std::env::current_exe().map_err(|error| self.fail(&format!("imgbuild itself is not found: {error}")))?;
+        let program = std::env::current_exe()
+            .map_err(|error| self.fail(&format!("cannot find the imgbuild program: {error}")))?;
         let mut command = Command::new(program);
         command.arg("-C").arg(&self.workspace).args(arguments);
         Ok(command)
@@ -159,7 +159,7 @@ impl Shell {
     /// The same; says nothing.
     pub fn quietly(&self, arguments: &[&str]) -> Done {
         let status = self.command(arguments)?.status();
-        match status.map_err(|error| self.fail(&format!("imgbuild does not start: {error}")))?.success() {
+        match status.map_err(|error| self.fail(&format!("cannot start imgbuild: {error}")))?.success() {
             true => Ok(()),
             false => Err(Ended(1)),
         }
@@ -174,7 +174,7 @@ impl Shell {
     /// What a command of imgbuild prints, also where it does not end well; and whether it does.
     pub fn listing(&self, arguments: &[&str]) -> Result<(String, Done), Ended> {
         let output = self.command(arguments)?.stderr(Stdio::inherit()).output();
-        let output = output.map_err(|error| self.fail(&format!("imgbuild does not start: {error}")))?;
+        let output = output.map_err(|error| self.fail(&format!("cannot start imgbuild: {error}")))?;
         let done = if output.status.success() { Ok(()) } else { Err(Ended(1)) };
         Ok((String::from_utf8_lossy(&output.stdout).into_owned(), done))
     }
@@ -189,7 +189,7 @@ impl Shell {
     /// Says once which lines of a recipe say what flags said.
     pub fn say_lines(&self, image: &str, lines: &[String]) {
         if !lines.is_empty() {
-            self.say(&format!("the recipe of {image} says the same with:"));
+            self.say(&format!("the same in the recipe of {image}:"));
             for line in lines {
                 render::say(&format!("  {line}"));
             }
@@ -200,7 +200,7 @@ impl Shell {
     pub fn say_moot(&self, flags: &[(&str, bool, &str)]) {
         for (flag, is_given, reason) in flags {
             if *is_given {
-                self.say(&format!("{flag} means nothing here: {reason}"));
+                self.say(&format!("{flag} has no effect: {reason}"));
             }
         }
     }

@@ -36,17 +36,17 @@ impl<'a> Undo<'a> {
         Self { shell, directory, files }
     }
 
-    /// Gives a result on; before one that is none the files become what they were, and it is said how the change is kept all the same.
+    /// Passes a result on; before a failure the files become what they were, and it is printed how to keep the change anyway.
     pub fn unless(&self, done: Done, image: &str, changes: &[String]) -> Done {
         let Err(Ended(code)) = done else { return Ok(()) };
         let code = if interrupt::came() { INTERRUPTED } else { code };
         match self.back() {
             Ok(false) => {}
-            Ok(true) if changes.is_empty() => self.shell.say(&format!("the recipe of {image} is as it was")),
+            Ok(true) if changes.is_empty() => self.shell.say(&format!("the recipe of {image} is unchanged")),
             Ok(true) => {
                 let changes: Vec<String> = changes.iter().map(|change| quoted(change)).collect();
                 self.shell.say(&format!(
-                    "the recipe of {image} is as it was; to change it all the same: imgbuild -C {} set {image} {}",
+                    "the recipe of {image} is unchanged; to change it anyway: imgbuild -C {} set {image} {}",
                     self.shell.workspace.display(),
                     changes.join(" ")
                 ));
@@ -68,7 +68,7 @@ impl<'a> Undo<'a> {
             is_changed = true;
             write_whole(path, bytes)
                 .and_then(|()| std::fs::set_permissions(path, PermissionsExt::from_mode(*mode)))
-                .map_err(|error| format!("`{}` cannot be made what it was: {error}", path.display()))?;
+                .map_err(|error| format!("cannot restore `{}`: {error}", path.display()))?;
         }
         let new = self.directory.iter().flat_map(|directory| changed_by_commands(directory));
         for path in new.filter(|path| !self.files.contains_key(path)) {

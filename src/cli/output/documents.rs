@@ -85,7 +85,7 @@ pub struct ListedImage {
     /// Its build.json.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build: Option<BuildInfo>,
-    /// What somebody changed or removed behind imgbuild's back.
+    /// What someone changed or removed behind imgbuild's back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift: Option<Vec<Drift>>,
 }
@@ -248,7 +248,7 @@ pub enum ProgressEvent {
         /// What those took that were built.
         facts: Facts,
     },
-    /// The build was told to stop; the last line.
+    /// The build was asked to stop; the last line.
     Interrupted,
 }
 

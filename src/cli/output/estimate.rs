@@ -39,7 +39,7 @@ impl Figures {
     fn words(&self, of_which: &str) -> Vec<String> {
         let mut parts = match self.milliseconds {
             Some(range) => vec![format!("{}{of_which}", span(range, &seconds))],
-            // Of what never ran here nothing is known, in whatever way it is said.
+            // Nothing is known about what never ran here.
             None => vec!["none yet".to_owned()],
         };
         match self.written_bytes {
@@ -56,10 +56,10 @@ impl Figures {
                 } else {
                     format!("{} to {}", packages.least, packages.most)
                 };
-                let speed = if self.has_speed { "" } else { ", at a speed that is not known" };
+                let speed = if self.has_speed { "" } else { ", speed unknown" };
                 format!("downloads {} in {count} packages (exact{speed})", span(bytes, &render::bytes))
             }
-            _ => "the download is known once the packages are resolved".to_owned(),
+            _ => "the download size is known once packages are resolved".to_owned(),
         });
         parts
     }
@@ -83,7 +83,7 @@ pub fn line(estimate: &Estimate) -> String {
     if !unknown.is_empty() && estimate.milliseconds.is_some() {
         let named = unknown.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
         let more = if unknown.len() > NAMED { format!(" and {} more", unknown.len() - NAMED) } else { String::new() };
-        parts.push(format!("nothing is known of {named}{more}"));
+        parts.push(format!("no earlier runs of {named}{more}"));
     }
     format!("estimate: {}", parts.join("; "))
 }
@@ -103,7 +103,7 @@ pub fn together(total: &Total) -> String {
         parts.push(format!("{} are shared and count once", actions(total.shared)));
     }
     if total.unknown > 0 && total.milliseconds.is_some() {
-        parts.push(format!("nothing is known of {}", actions(total.unknown)));
+        parts.push(format!("no earlier runs of {}", actions(total.unknown)));
     }
     format!("{} images together: estimate: {}", counted(total.images), parts.join("; "))
 }
@@ -184,7 +184,7 @@ mod tests {
             unknown: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
             ..estimate()
         };
-        insta::assert_snapshot!(line(&nothing), @"estimate: none yet; downloads 5.0 MB in 3 packages (exact, at a speed that is not known)");
+        insta::assert_snapshot!(line(&nothing), @"estimate: none yet; downloads 5.0 MB in 3 packages (exact, speed unknown)");
         let facts = Facts { milliseconds: 3_400, written_bytes: 2_100_000, downloaded_bytes: 5_000_000 };
         insta::assert_snapshot!(beside(&nothing, &facts), @"took 3.4 s; wrote 2.1 MB; to download 5.0 MB, downloaded 5.0 MB");
         let facts = Facts { milliseconds: 38_200, written_bytes: 2_100_000, downloaded_bytes: 0 };

@@ -31,7 +31,7 @@ pub struct Excerpt {
 impl Excerpt {
     /// Takes the lines around a place.
     pub fn of(span: &Span) -> Self {
-        // Of the same length: a place stays where it is.
+        // The same length: a place stays where it is.
         let text = masked(&span.file.text);
         let whole = text.as_ref();
         let start = floor(whole, span.start);

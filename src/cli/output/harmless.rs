@@ -1,4 +1,4 @@
-//! Texts of others, made safe for a terminal.
+//! Escapes control characters in text from packages, scripts and mirrors.
 
 use std::borrow::Cow;
 

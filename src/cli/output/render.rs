@@ -1,4 +1,4 @@
-//! How messages look.
+//! Renders findings, errors, sizes and times, and prints them.
 
 use std::io::{ErrorKind, Write};
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ pub use crate::source::{counted, counted_as};
 /// Whether remedies show lines of KDL: the recipe that the command is for is written in it.
 static IN_KDL: AtomicBool = AtomicBool::new(false);
 
-/// Says in which format the recipe is written whose problems are told from now on.
+/// Says in which format the recipe is written whose problems are reported from now on.
 pub fn speak_kdl(kdl: bool) {
     IN_KDL.store(kdl, Ordering::Relaxed);
 }

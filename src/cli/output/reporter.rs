@@ -33,7 +33,7 @@ struct State {
     /// When the downloads of an image last said something: they have threads of their own, and many.
     downloads: HashMap<Option<String>, Instant>,
     /// What was said of places in files: several images may inherit one.
-    told: HashSet<(String, String)>,
+    reported: HashSet<(String, String)>,
     /// What was said: image, code, message, place.
     said: HashSet<[String; 4]>,
 }
@@ -208,7 +208,9 @@ impl Reporter {
         if let Some(image) = image {
             if let Some(span) = &finding.span
                 && let Ok(mut state) = self.state.lock()
-                && !state.told.insert((format!("{}:{}", span.file.path.display(), span.start), finding.message.clone()))
+                && !state
+                    .reported
+                    .insert((format!("{}:{}", span.file.path.display(), span.start), finding.message.clone()))
             {
                 drop(state);
                 let text = format!("{image}: {} ({span}, as reported above)", one_line(&finding.message));

@@ -1,4 +1,4 @@
-//! What is said at the end of a build of several images, or of one that failed.
+//! Final summary of a multi-image or failed build.
 
 use std::path::Path;
 use std::time::Instant;
@@ -33,8 +33,8 @@ fn worse(one: Exit, other: Exit) -> Exit {
     if rank(other) > rank(one) { other } else { one }
 }
 
-/// What the end of a build of several images is told from.
-pub struct Told<'a> {
+/// What the end of a build of several images is reported from.
+pub struct Summary<'a> {
     /// Names of the images that were to be built, in the order of their outcomes.
     pub names: Vec<&'a str>,
     /// Those whose recipes have errors.
@@ -71,7 +71,7 @@ impl From<&Line> for EndedImage {
     }
 }
 
-impl Told<'_> {
+impl Summary<'_> {
     /// Says what failed, why, and where its log is; gives the exit code.
     pub fn tell(&self, outcomes: Vec<Option<ImageOutcome>>) -> Exit {
         let mut exit = if self.broken.is_empty() { Exit::Done } else { Exit::Input };

@@ -17,11 +17,11 @@ use crate::recipe::{KDL_RECIPE_FILE, RECIPE_FILE, recipe_file};
 /// A form of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Lines for people
+    /// Human-readable text
     Text,
-    /// The document that `imgbuild schema plan` describes
+    /// JSON, as described by `imgbuild schema plan`
     Json,
-    /// A comment for a merge request
+    /// Markdown for a merge request
     Markdown,
     /// Annotations of GitHub Actions: workflow commands
     Github,
@@ -68,13 +68,13 @@ impl Annotation {
         if self.is_note() {
             let images: Vec<&str> = self.rebuilds.iter().take(3).map(|(image, _)| image.as_str()).collect();
             let more = self.rebuilds.len().saturating_sub(3);
-            let more = if more == 0 { String::new() } else { format!(" and {more} images more") };
+            let more = if more == 0 { String::new() } else { format!(" and {more} more images") };
             return format!("imgbuild on {}{more}", images.join(", "));
         }
         let of_image = |(image, stages): &(String, Vec<String>)| format!("{image}: {}", stages.join(", "));
         let shown: Vec<String> = self.rebuilds.iter().take(3).map(of_image).collect();
         let more = self.rebuilds.len().saturating_sub(3);
-        let more = if more == 0 { String::new() } else { format!(" and {more} images more") };
+        let more = if more == 0 { String::new() } else { format!(" and {more} more images") };
         format!("imgbuild rebuilds {}{more}", shown.join("; "))
     }
 
@@ -150,7 +150,7 @@ fn recipe_name(directory: Option<&Path>) -> &'static str {
     if directory.is_some_and(is_kdl) { KDL_RECIPE_FILE } else { RECIPE_FILE }
 }
 
-/// Directory of a recipe below the root of the repository; empty where there is none.
+/// Directory of a recipe below the root of the repository; empty if it is missing.
 fn recipe_below_root(image: &PlannedImage, directory: &Path) -> PathBuf {
     if let Some(recipe) = &image.recipe {
         return PathBuf::from(recipe);

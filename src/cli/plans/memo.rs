@@ -1,4 +1,4 @@
-//! What plans remember: for each folder with a recipe what was looked at, what came of it, and its texts.
+//! Plan memos: one recipe directory's cached plan, with the reads it depends on.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -60,7 +60,7 @@ pub struct Of<'a> {
     pub workspace: Option<&'a Workspace>,
 }
 
-/// Where a folder's memo is. The texts lie in a file beside it, which is read only where they are shown: of a thousand
+/// Where a folder's memo is. The texts lie in a file beside it, which is read only where they are shown: for a thousand
 /// images, most have nothing to do.
 pub struct Memo {
     /// The folder, absolute.
@@ -70,7 +70,7 @@ pub struct Memo {
 }
 
 impl Memo {
-    /// None where there is no store that belongs to whoever asks: a memo is trusted as far as its owner is.
+    /// None where there is no store that belongs to the user who asks: a memo is trusted as far as its owner is.
     pub fn of(folder: &Path, of: &Of<'_>) -> Option<Self> {
         let store = of.store;
         let folder = std::path::absolute(folder).ok()?;
@@ -302,6 +302,6 @@ mod tests {
         assert_eq!(memo.planned(&busy, false).unwrap().images, [image]);
         std::fs::write(memo.texts_path(), "others").unwrap();
         assert!(memo.planned(&busy, false).is_none());
-        assert!(memo.planned(&payload, false).is_some(), "nobody asks for the texts");
+        assert!(memo.planned(&payload, false).is_some(), "no one asks for the texts");
     }
 }

@@ -17,11 +17,11 @@ use crate::store::Store;
 /// Why a plan file cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 enum PlanFileError {
-    #[error("there is no exact plan of `{image}`: {lock} is missing or out of date with the recipe{why}")]
+    #[error("cannot make an exact plan for `{image}`: {lock} is missing or out of date with the recipe{why}")]
     #[diagnostic(
         code(plan::not_locked),
         help(
-            "what the packages mean is not known before they are resolved: renew {lock} with `imgbuild build` or `imgbuild update`, then plan"
+            "packages have to be resolved first: update {lock} with `imgbuild build` or `imgbuild update`, then plan"
         )
     )]
     NotLocked { image: String, lock: String, why: String },
@@ -29,24 +29,24 @@ enum PlanFileError {
     #[diagnostic(code(plan::file))]
     File { intent: &'static str, file: String, source: std::io::Error },
     #[error("cannot read the plan `{file}`: it {problem}")]
-    #[diagnostic(code(plan::file), help("name a file that `imgbuild plan -o FILE` wrote"))]
+    #[diagnostic(code(plan::file), help("pass a file written by `imgbuild plan -o FILE`"))]
     NoFile { file: String, problem: &'static str },
     #[error("cannot write the plan `{file}`: there is no directory `{folder}`")]
-    #[diagnostic(code(plan::file), help("make it first: mkdir -p {folder}"))]
+    #[diagnostic(code(plan::file), help("create it first: mkdir -p {folder}"))]
     NoFolder { file: String, folder: String },
     #[error("`{file}` is not a plan: {problem}")]
-    #[diagnostic(code(plan::format), help("make one: imgbuild plan -o {file}"))]
+    #[diagnostic(code(plan::format), help("write one: imgbuild plan -o {file}"))]
     Format { file: String, problem: String },
-    #[error("`{file}` has the form {found}, but this imgbuild knows {PLAN_FILE_FORMAT}")]
+    #[error("`{file}` has format {found}, but this imgbuild supports {PLAN_FILE_FORMAT}")]
     #[diagnostic(code(plan::version), help("use the imgbuild that made it, or plan again: imgbuild plan -o {file}"))]
     Version { file: String, found: String },
-    #[error("the plan in {file} was made by imgbuild {found}, and this is imgbuild {}", env!("CARGO_PKG_VERSION"))]
+    #[error("the plan in {file} was made by imgbuild {found}, but this is imgbuild {}", env!("CARGO_PKG_VERSION"))]
     #[diagnostic(
         code(plan::moved),
         help("nothing was built; use that imgbuild, or plan again: imgbuild plan -o {file}")
     )]
     OtherImgbuild { file: String, found: String },
-    #[error("the plan in {file} is of other images: {problem}")]
+    #[error("the plan in {file} is for other images: {problem}")]
     #[diagnostic(code(plan::moved), help("nothing was built; plan again: imgbuild plan -o {file}"))]
     OtherImages { file: String, problem: String },
 }
@@ -56,7 +56,7 @@ fn refused(error: PlanFileError) -> Exit {
     Exit::Input
 }
 
-/// Directory of a recipe as a plan names it: relative to where imgbuild was told to stand, so that a plan holds in
+/// Directory of a recipe as a plan names it: relative to the directory that imgbuild was started for, so that a plan holds in
 /// another checkout too.
 fn place_of(arguments: &Arguments, recipe: &Recipe) -> String {
     let here = arguments.directory.canonicalize().unwrap_or_else(|_| arguments.directory.clone());
@@ -198,7 +198,7 @@ impl Held {
         })
     }
 
-    /// Whether all images are as they were when the plan was made; told before anything is built.
+    /// Whether all images are as they were when the plan was made; reported before anything is built.
     ///
     /// # Errors
     /// The exit code, after all that moved was printed.
@@ -210,7 +210,7 @@ impl Held {
             recipes.iter().any(fits)
         };
         let gone = self.plan.images.iter().filter(|image| !is_here(image));
-        let gone: Vec<String> = gone.map(|image| format!("`{}` in {} is not here", image.name, image.recipe)).collect();
+        let gone: Vec<String> = gone.map(|image| format!("`{}` in {} is missing", image.name, image.recipe)).collect();
         if self.plan.images.is_empty() || !gone.is_empty() {
             let problem = if gone.is_empty() { "it has none".to_owned() } else { gone.join(", ") };
             return Err(refused(PlanFileError::OtherImages { file, problem }));

@@ -1,4 +1,4 @@
-//! The plan of an image as a document, and how it is made.
+//! The `plan --json` document, built from an image's plan.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -53,7 +53,7 @@ pub struct PlannedImage {
     pub notes: Vec<String>,
     /// rootfs, kernel, initrd, pack; publish where the published files change for causes of their own.
     pub stages: Vec<PlannedStage>,
-    /// What somebody changed or removed behind imgbuild's back.
+    /// What someone changed or removed behind imgbuild's back.
     pub drift: Vec<Drift>,
     /// What a build is expected to take; null where it has nothing to run.
     pub estimate: Option<Estimate>,
@@ -146,7 +146,7 @@ pub fn plan_of(recipe: &Recipe, store: &Store, out: &Path, publish: &[Target]) -
     Ok(PlannedImage { notes, stages, drift, estimate, work, ..PlannedImage::of(recipe.model.image.name.clone()) })
 }
 
-/// What is published anew, and why: told only where that does not follow from the actions alone.
+/// What is republished, and why: reported only where that does not follow from the actions alone.
 pub fn publish_stage(causes: Vec<Cause>) -> Option<PlannedStage> {
     let layer = PlannedLayer {
         layer: "artefacts".to_owned(),

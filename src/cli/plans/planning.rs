@@ -113,7 +113,7 @@ impl Planning<'_> {
         looks: &Looks,
     ) -> Result<Planned, Trouble> {
         let of = Of { store: self.store.directory(), out: self.out, publish: self.publish, workspace };
-        let Some(memo) = Memo::of(folder, &of) else { return self.anew(folder, workspace, wanted) };
+        let Some(memo) = Memo::of(folder, &of) else { return self.plan_from_scratch(folder, workspace, wanted) };
         let began = crate::witness::now();
         let earlier = memo.read();
         if let Some(sealed) = &earlier
@@ -131,7 +131,7 @@ impl Planning<'_> {
             }
         }
         let known = earlier.map(|sealed| Known::from_witness(&sealed.witness)).unwrap_or_default();
-        let (outcome, witness) = recording(known, || self.anew(folder, workspace, wanted));
+        let (outcome, witness) = recording(known, || self.plan_from_scratch(folder, workspace, wanted));
         if let Ok(planned) = &outcome
             && planned.images.len() == planned.names.len()
         {
@@ -140,7 +140,12 @@ impl Planning<'_> {
         outcome
     }
 
-    fn anew(&self, folder: &Path, workspace: Option<&Workspace>, wanted: &Wanted) -> Result<Planned, Trouble> {
+    fn plan_from_scratch(
+        &self,
+        folder: &Path,
+        workspace: Option<&Workspace>,
+        wanted: &Wanted,
+    ) -> Result<Planned, Trouble> {
         let drafts = relatives(folder, workspace, &Overlay::new()).map_err(|_| Trouble::Unsaid)?.images();
         let mut planned = Planned::default();
         for draft in &drafts {

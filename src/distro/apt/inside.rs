@@ -88,7 +88,7 @@ pub struct InstallRequest {
     pub automatic: Vec<(String, String)>,
     /// Users and groups that are made first.
     pub accounts: Accounts,
-    /// What scripts are told of the kernel.
+    /// What scripts learn about the kernel.
     pub uname: Uname,
     /// Patterns of files that dpkg leaves out.
     pub left_out: Vec<String>,
@@ -206,7 +206,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
                 .into_iter()
                 .chain([request.uname.stand_in()])
                 .collect(),
-            kernel: Some(request.uname.told().to_owned()),
+            kernel: Some(request.uname.reported_release().to_owned()),
             arguments: ["/bin/sh", "/imgbuild/run"].map(str::to_owned).to_vec(),
             environment: variables,
             log: request.log.clone(),

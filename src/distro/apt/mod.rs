@@ -39,7 +39,7 @@ use crate::store::Store;
 /// The release of the kernel that a package brings: Debian's names have it.
 fn kernel_release(package: &PinnedPackage) -> Option<String> {
     let rest = package.name.strip_prefix("linux-image-")?;
-    // Debian's and Ubuntu's names of one that nobody signed.
+    // Debian's and Ubuntu's names of one that no one signed.
     let rest = rest.strip_prefix("unsigned-").unwrap_or(rest);
     let is_release = rest.starts_with(|c: char| c.is_ascii_digit());
     let is_other = ["-dbg", "-template"].iter().any(|ending| rest.ends_with(ending));

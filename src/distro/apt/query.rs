@@ -112,7 +112,7 @@ fn prepare(request: &QueryRequest, how: &Prepare, apt: &Bind) -> Result<CommandR
     let mut file = std::fs::File::create(format!("{made}/{SUMS}")).map_err(said)?;
     file.write_all(text.as_bytes()).map_err(said)?;
     // Another command that asks the same may have been faster, and reads its own now: that one is as good. One looks and
-    // renames at a time, so that nobody takes away what somebody else has just found to be whole.
+    // renames at a time, so that no one takes away what someone else has just found to be whole.
     let (parent, _) = request.known.rsplit_once('/').unwrap_or((".", ""));
     let turn = std::fs::File::open(parent).map_err(said)?;
     rustix::fs::flock(&turn, rustix::fs::FlockOperation::LockExclusive).map_err(|error| said(error.into()))?;

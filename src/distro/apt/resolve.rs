@@ -320,7 +320,7 @@ impl Resolver<'_> {
         Some(format!("{name}={}", newest.field("Version")?))
     }
 
-    /// Names that nothing has are told all at once, before apt is asked.
+    /// Names that nothing has are reported all at once, before apt is asked.
     fn check_names(&self, pass: &Pass, installed: &BTreeMap<String, (String, bool)>) -> Result<(), DistroError> {
         let mut unknown = Vec::new();
         let providers = std::cell::OnceCell::new();
@@ -397,7 +397,7 @@ pub fn is_asked(candidate: &super::Candidate<'_>, item: &str) -> bool {
             pattern if pattern.contains(['*', '?']) => {
                 globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
             }
-            // Of `folder/name` and of `name/suite` one is the name; no package is called as a folder or a suite is.
+            // In `folder/name` and `name/suite` one part is the name; no package is named like a folder or a suite.
             plain => plain == name || item.split_once('/').is_some_and(|(first, _)| first == name),
         },
     }

@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn only_the_last_transaction_counts() {
-        let said = "noise\n== answer\tbegin\n== answer\tasked\told\tnoarch\t1-1\tr\n== answer\tbegin\n\
+        let said = "noise\n== answer\tbegin\n== answer\tasked\tfirst\tnoarch\t1-1\tr\n== answer\tbegin\n\
             == answer\tneeded\ta\tx86_64\t1:2-3\t@r\n== answer\tremoved\tb\tnoarch\t1-1\t@System\n== answer\tstream\tnodejs\t18\n";
         let answer = read(said).unwrap();
         let [one] = &answer.install[..] else { panic!("{answer:?}") };

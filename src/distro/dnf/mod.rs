@@ -68,7 +68,7 @@ impl Solver for Dnf {
             .iter()
             .map(|item| item.strip_prefix("@^").map_or_else(|| item.clone(), |id| format!("@{id}")))
             .collect();
-        // The exit status says little: a transaction that nobody confirmed is a failure of its own.
+        // The exit status says little: a transaction that no one confirmed is a failure of its own.
         format!(
             "for dnf in dnf dnf5 yum; do command -v $dnf >/dev/null 2>&1 && break; done\n\
              case $(readlink -f \"$(command -v $dnf)\") in\n\

@@ -1,4 +1,4 @@
-//! The table of a transaction that nobody confirmed, and the words of one that there is not.
+//! The table of a transaction that no one confirmed, and the words of one that there is not.
 //!
 //! dnf, dnf5 and yum print the same one: headings without an indent, one row per package with name, architecture, version, repository and
 //! size, indented by one space. A size has a unit or, below a thousand bytes, none. A value that is wider than its column ends the line; the row goes
@@ -70,7 +70,7 @@ fn of_table(table: &str) -> Result<Answer, Refusal> {
     let mut words: Vec<&str> = Vec::new();
     for line in table.lines() {
         let cut_short =
-            |words: &[&str]| Refusal::Broken(format!("a row of the table is cut short: {}", words.join(" ")));
+            |words: &[&str]| Refusal::Broken(format!("a row of the table is truncated: {}", words.join(" ")));
         let indent = line.len() - line.trim_start().len();
         if indent < 2 && !words.is_empty() {
             return Err(cut_short(&words));
@@ -100,7 +100,7 @@ fn of_table(table: &str) -> Result<Answer, Refusal> {
     }
     match words[..] {
         [] => Ok(answer),
-        _ => Err(Refusal::Broken(format!("a row of the table is cut short: {}", words.join(" ")))),
+        _ => Err(Refusal::Broken(format!("a row of the table is truncated: {}", words.join(" ")))),
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
             Enabling module streams:\n nodejs           18\n\nTransaction Summary:\n Upgrading: 1 package\n";
         let answer = read(five).unwrap();
         assert_eq!((answer.install.len(), answer.modules), (1, vec!["nodejs:18".to_owned()]));
-        // A row without its end is told, and taken for nothing else.
+        // A row without its end is reported, and taken for nothing else.
         let cut = "Removing:\n a noarch 1-1\n b noarch 1-1 @System 0  \n\nTransaction Summary\n";
         assert!(matches!(read(&format!("\n{cut}")), Err(Refusal::Broken(said)) if said.contains("a noarch 1-1")));
     }

@@ -155,8 +155,8 @@ impl Fetcher {
                     have = 0;
                 }
                 Err(failure) => {
-                    let done = !matches!(failure.next, Next::Again | Next::Anew);
-                    if matches!(failure.next, Next::Anew) {
+                    let done = !matches!(failure.next, Next::Again | Next::Restart);
+                    if matches!(failure.next, Next::Restart) {
                         have = 0;
                     }
                     last = failure;
@@ -166,7 +166,7 @@ impl Fetcher {
                 }
             }
         }
-        Err(last.told(download.name(), place, &download.destination))
+        Err(last.into_error(download.name(), place, &download.destination))
     }
 
     fn append(

@@ -62,7 +62,7 @@ pub(super) enum Next {
     /// Another try, from where this one ended.
     Again,
     /// Another try, from the start.
-    Anew,
+    Restart,
     /// Nothing.
     Nothing,
     /// Nothing: the server does not have the file.
@@ -77,7 +77,7 @@ impl Failure {
     }
 
     /// What is said in the end of a file at a place.
-    pub fn told(self, file: &str, place: &str, destination: &Path) -> DistroError {
+    pub fn into_error(self, file: &str, place: &str, destination: &Path) -> DistroError {
         let (file, place) = (file.to_owned(), place.to_owned());
         match self.next {
             Next::NotThere => DistroError::NotThere { file, place, answer: self.problem },
@@ -159,7 +159,7 @@ impl Fetcher {
             }) {
                 Ok(bytes) => return Ok(bytes),
                 Err(failure) => {
-                    let done = !matches!(failure.next, Next::Again | Next::Anew);
+                    let done = !matches!(failure.next, Next::Again | Next::Restart);
                     last = failure;
                     if done {
                         break;
@@ -168,7 +168,7 @@ impl Fetcher {
             }
         }
         let (place, file) = url.rsplit_once('/').unwrap_or(("", url));
-        Err(last.told(file, place, Path::new(file)))
+        Err(last.into_error(file, place, Path::new(file)))
     }
 
     /// Reads a part of a file: `size` bytes from byte `from` on. Nothing where the server gives whole files only.
@@ -193,7 +193,7 @@ impl Fetcher {
             }) {
                 Ok(found) => return Ok(found),
                 Err(failure) => {
-                    let done = !matches!(failure.next, Next::Again | Next::Anew);
+                    let done = !matches!(failure.next, Next::Again | Next::Restart);
                     last = failure;
                     if done {
                         break;
@@ -202,7 +202,7 @@ impl Fetcher {
             }
         }
         let (place, file) = url.rsplit_once('/').unwrap_or(("", url));
-        Err(last.told(file, place, Path::new(file)))
+        Err(last.into_error(file, place, Path::new(file)))
     }
 
     /// By way of which proxy an address is asked.
@@ -266,7 +266,7 @@ impl Fetcher {
         let mut url = legal(&split_user(url).0);
         let mut redirects = 0;
         let (response, way) = loop {
-            // Of each place anew: what opens one server is not for the one that it redirects to.
+            // For each address again: what opens one server is not for the one that it redirects to.
             let Client { agent, authorization, proxy } = self.client(&url).map_err(Failure::last)?;
             // A token goes with what is asked for, and stands in no message.
             let query = access_of(&url).and_then(|access| access.query);
@@ -281,7 +281,7 @@ impl Fetcher {
                 let last = until.map(|until| until.saturating_sub(1).to_string()).unwrap_or_default();
                 request = request.header("range", format!("bytes={from}-{last}"));
             }
-            let way = || proxy.as_ref().map(|proxy| format!(" (by way of the proxy {proxy})")).unwrap_or_default();
+            let way = || proxy.as_ref().map(|proxy| format!(" (through the proxy {proxy})")).unwrap_or_default();
             let response = request.call().map_err(|error| Failure {
                 problem: format!("{error}{}", way()),
                 next: match error {
@@ -306,22 +306,22 @@ impl Fetcher {
             206 if from > 0 || until.is_some() => {
                 let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
                 if range.is_some_and(|range| !range.starts_with(&format!("bytes {from}-"))) {
-                    let problem = "the server sends another part of the file than was asked for".to_owned();
-                    return Err(Failure { problem, next: Next::Anew });
+                    let problem = "the server sent a different range than requested".to_owned();
+                    return Err(Failure { problem, next: Next::Restart });
                 }
                 true
             }
             code => {
                 let next = match code {
                     404 | 410 => Next::NotThere,
-                    416 => Next::Anew,
+                    416 => Next::Restart,
                     408 | 429 => Next::Again,
                     400..500 => Next::Nothing,
                     _ => Next::Again,
                 };
                 let hint = match code {
                     401 | 403 => format!("; {}", self.credentials.hint(&url)),
-                    407 => "; the proxy wants a password: http://USER:PASSWORD@HOST:PORT".to_owned(),
+                    407 => "; the proxy requires a password: http://USER:PASSWORD@HOST:PORT".to_owned(),
                     _ => String::new(),
                 };
                 return Err(Failure { problem: format!("the server answers {status}{way}{hint}"), next });

@@ -1,4 +1,4 @@
-//! Downloads, what opens archives that ask who comes, by way of which proxy, and how long a server is waited for.
+//! Downloads: credentials, proxies, retries, time-outs.
 
 pub mod address;
 pub mod credentials;

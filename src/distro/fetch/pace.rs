@@ -1,4 +1,4 @@
-//! How long a server is waited for, and how slow it may be.
+//! Time-outs and the minimum transfer rate.
 
 use std::io::{Error, ErrorKind, Read, Result};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ impl<R: Read> Read for Paced<R> {
         if read > 0 && seconds >= self.patience {
             if self.bytes < FLOOR * seconds.as_secs() {
                 let problem = format!(
-                    "it sent {} bytes in {} seconds, fewer than {FLOOR} a second",
+                    "it sent {} bytes in {} seconds, fewer than {FLOOR} per second",
                     self.bytes,
                     seconds.as_secs()
                 );
@@ -65,7 +65,7 @@ mod tests {
         let mut buffer = [0u8; 65_536];
         let mut drips = Paced::new(Slow(1), Duration::from_secs(1));
         let error = (0..10).find_map(|_| drips.read(&mut buffer).err()).unwrap();
-        assert!(error.to_string().contains("fewer than 1024 a second"), "{error}");
+        assert!(error.to_string().contains("fewer than 1024 per second"), "{error}");
         let mut steady = Paced::new(Slow(65_536), Duration::from_secs(1));
         assert!((0..5).all(|_| steady.read(&mut buffer).is_ok()));
     }

@@ -76,7 +76,7 @@ impl<'a> Pages<'a> {
         match kind {
             INVALID => {}
             HASH_META | TREE_META => used[0].end = start + META,
-            // Of such a page the free area's offset is the number of its bytes.
+            // The free area's offset of such a page is the number of its bytes.
             OVERFLOW => used[0].end += self.u16(start + 22)?,
             HASH | HASH_UNSORTED | TREE_INNER | TREE_LEAF => {
                 let items = self.u16(start + 20)?;
@@ -140,7 +140,7 @@ pub fn settle(editor: &TreeEditor, path: &str) -> Result<(), String> {
     }
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut &file, &mut bytes).map_err(said)?;
-    // Of one with sums each change would be damage.
+    // In one with checksums each change would be damage.
     if Pages::open(&bytes).is_none() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! What the package managers' operations have in common. Runs inside.
+//! Helpers of in-sandbox operations: environment, quoting, normalising, parallel work. Runs inside.
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;

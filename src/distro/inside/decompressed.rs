@@ -5,7 +5,7 @@
 //! content  the plain package as one zstd frame
 //! ```
 //!
-//! Nothing is waited for until it is on the disk: what a power cut leaves has another digest, and is none.
+//! Nothing is waited for until it is on the disk: what a power cut leaves has another digest, and does not count.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};

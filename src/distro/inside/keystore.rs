@@ -12,7 +12,7 @@ use crate::store::TreeEditor;
 const PATHS: [&str; 2] = ["etc/pki/ca-trust/extracted/java/cacerts", "etc/ssl/certs/java/cacerts"];
 const MAGIC: u32 = 0xfeed_feed;
 const CERTIFICATE: u32 = 2;
-/// The password that everybody knows; a list with another one is the site's own.
+/// The password that everyone knows; a list with another one is the site's own.
 const PASSWORD: &str = "changeit";
 const PHRASE: &[u8] = b"Mighty Aphrodite";
 const SUM: usize = 20;

@@ -1,4 +1,4 @@
-//! What the package managers' operations have in common. Runs inside.
+//! In-sandbox package work shared by apt and rpm: accounts, decompression, normalisation, secrets. Runs inside.
 
 pub mod accounts;
 pub mod berkeley;

@@ -92,7 +92,7 @@ fn one(directory: &str, digest: &Sha256, name: &str, write: Rewrite) -> Result<b
     let written = write(&mut from, &mut file);
     std::io::copy(&mut from, &mut std::io::sink()).map_err(said)?;
     if Sha256(sha2::Digest::finalize(from.hasher).into()) != *digest {
-        return Err(format!("the store is damaged: the package `{name}` is not what its digest says"));
+        return Err(format!("the store is damaged: the package `{name}` does not match its digest"));
     }
     let is_slow = written.map_err(|error| format!("the package `{name}` {error}"))?;
     file.flush().map_err(said)?;
@@ -110,7 +110,7 @@ pub fn inside(request: PlainRequest, news: News<'_>, write: Rewrite) -> Result<u
         }
         Ok(())
     })?;
-    // Whoever waits for them has them.
+    // Anyone who waits for them has them.
     let slow = slow.into_inner().unwrap_or_else(PoisonError::into_inner);
     side_by_side(&slow, &mut |_| {}, &|digest, _| {
         decompressed::keep(digest, &ready_name(&request.directory, digest));

@@ -22,27 +22,27 @@ pub struct Uname {
     pub release: Option<String>,
     /// What the CPU is called.
     pub machine: String,
-    /// Whether the image's kernel is meant; else whoever asks gets an answer that means nothing.
+    /// Whether the image's kernel is meant; else anyone who asks gets an answer that means nothing.
     pub is_of_image: bool,
 }
 
 impl Uname {
-    /// The release that is told.
-    pub fn told(&self) -> &str {
+    /// The release that scripts get.
+    pub fn reported_release(&self) -> &str {
         self.release.as_deref().unwrap_or(NO_RELEASE)
     }
 
     /// The stand-in, with its name.
     pub fn stand_in(&self) -> (String, String) {
         let mark = if self.marks() { format!("echo >>/{MARK}\n") } else { String::new() };
-        (NAME.to_owned(), script(self.told(), &self.machine, &mark))
+        (NAME.to_owned(), script(self.reported_release(), &self.machine, &mark))
     }
 
     fn marks(&self) -> bool {
         self.release.is_none() && self.is_of_image
     }
 
-    /// Makes the tree ready to be marked, by whoever asks.
+    /// Makes the tree ready to be marked, by anyone who asks.
     ///
     /// # Errors
     /// A text when the file cannot be written.

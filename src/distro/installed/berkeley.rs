@@ -51,7 +51,7 @@ impl<'a> File<'a> {
             if page.get(25) != Some(&OVERFLOW) {
                 return None;
             }
-            // Of such a page the free area's offset is the number of its bytes.
+            // The free area's offset of such a page is the number of its bytes.
             let here = self.u16(page, 22).filter(|here| *here > 0 && HEAD + here <= page.len())?;
             let start = next as usize * self.page_size + HEAD;
             place.push(start..start + here);
@@ -94,14 +94,14 @@ pub fn places(bytes: &[u8], take: &mut dyn FnMut(Place) -> Result<(), String>) -
     let last = file.u32(bytes, 32).unwrap_or(0) as usize;
     for number in 1..=last {
         let Some(page) = file.page(number) else {
-            return Err(damaged(format!("it ends before its page {number}")));
+            return Err(damaged(format!("it is truncated before page {number}")));
         };
         if !matches!(page[25], HASH_UNSORTED | HASH) {
             continue;
         }
         let items = file.u16(page, 20).unwrap_or(0);
         let at = |item: usize| file.u16(page, HEAD + item * 2).filter(|at| *at < page.len());
-        let wrong = || damaged(format!("page {number} points out of itself"));
+        let wrong = || damaged(format!("page {number} points outside itself"));
         // Keys and values by turns.
         for item in (0..items.saturating_sub(1)).step_by(2) {
             let (key, value) = (at(item).ok_or_else(wrong)?, at(item + 1).ok_or_else(wrong)?);
@@ -121,9 +121,9 @@ pub fn places(bytes: &[u8], take: &mut dyn FnMut(Place) -> Result<(), String>) -
                     // No more than the file has: pages that lead in a circle would give anything.
                     let is_there = length as usize <= bytes.len();
                     let place = is_there.then(|| file.overflow(first, length as usize)).flatten();
-                    take(place.ok_or_else(|| damaged(format!("what begins on page {first} is cut short")))?)?;
+                    take(place.ok_or_else(|| damaged(format!("the value that starts on page {first} is truncated")))?)?;
                 }
-                kind => return Err(damaged(format!("page {number} has an item of the kind {kind}"))),
+                kind => return Err(damaged(format!("page {number} has an item of the unknown type {kind}"))),
             }
         }
     }
@@ -160,7 +160,10 @@ mod tests {
     #[test]
     fn pages_that_lead_in_a_circle_give_no_more_than_the_file_has_pages() {
         let bytes = circle(1000);
-        assert_eq!(places(&bytes, &mut |_| Ok(())).unwrap_err(), "is damaged: what begins on page 2 is cut short");
+        assert_eq!(
+            places(&bytes, &mut |_| Ok(())).unwrap_err(),
+            "is damaged: the value that starts on page 2 is truncated"
+        );
         let file = File { bytes: &bytes, page_size: 512, is_big_endian: false };
         // As long as what it says, it is believed.
         assert_eq!(file.overflow(2, 900).unwrap().len(), 900);

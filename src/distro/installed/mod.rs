@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 pub use berkeley::places as berkeley_places;
 pub use rpm::PLACES as RPM_PLACES;
-pub use sqlite::{open_database, stored_columns, told as sqlite_told};
+pub use sqlite::{open_database, problem_of as sqlite_problem, stored_columns};
 
 /// Longest file of a database that is read, in bytes; a node with 3,000 packages has some 400 MB.
 pub const LONGEST_DATABASE: u64 = 2 << 30;

@@ -16,17 +16,17 @@ const BLOB_HEAD: usize = 16;
 /// Gives each header.
 pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
     if little(bytes, 0) != Some(HEADER) || little(bytes, 4) != Some(0) {
-        return Err("is no database of rpm in the form ndb".to_owned());
+        return Err("is not an rpm database in ndb format".to_owned());
     }
     let pages = little(bytes, 12).unwrap_or(0) as usize;
     let damaged = |what: &str| format!("is damaged: {what}");
     let slots = pages.checked_mul(PAGE).and_then(|end| bytes.get(..end));
-    let slots = slots.ok_or_else(|| damaged("its table of packages is cut short"))?;
+    let slots = slots.ok_or_else(|| damaged("its package table is truncated"))?;
     let mut seen = std::collections::HashSet::new();
     // The head of the file has the place of two slots.
     for slot in slots.chunks_exact(SLOT_SIZE).skip(2) {
         if little(slot, 0) != Some(SLOT) {
-            return Err(damaged("its table of packages has something else in it"));
+            return Err(damaged("its package table has an invalid entry"));
         }
         let (index, block) = (little(slot, 4).unwrap_or(0), little(slot, 8).unwrap_or(0) as usize);
         // Both are 0 where the slot is free.
@@ -34,15 +34,15 @@ pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) 
             continue;
         }
         if !seen.insert(block) {
-            return Err(damaged("two packages lie in one place"));
+            return Err(damaged("two packages overlap"));
         }
         let blob = block.checked_mul(BLOCK).and_then(|at| bytes.get(at..)).unwrap_or_default();
         if little(blob, 0) != Some(BLOB) || little(blob, 4) != Some(index) {
-            return Err(damaged(&format!("there is no package where number {index} must be")));
+            return Err(damaged(&format!("package number {index} is missing")));
         }
         let length = little(blob, 12).unwrap_or(0) as usize;
         let header = BLOB_HEAD.checked_add(length).and_then(|end| blob.get(BLOB_HEAD..end));
-        take(header.ok_or_else(|| damaged(&format!("the package number {index} is cut short")))?)?;
+        take(header.ok_or_else(|| damaged(&format!("package number {index} is truncated")))?)?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ fn is_left_out(state: u64) -> bool {
     matches!(state, 2..=4)
 }
 
-/// Reads the database; none where there is none.
+/// Reads the database, if it exists.
 pub fn read(files: &BTreeMap<String, Vec<u8>>) -> Result<Option<Installed>, String> {
     let mut found = None;
     for form in FORMS {

@@ -50,7 +50,7 @@ pub fn open_database(path: &Path, flags: OpenFlags) -> Result<Connection, String
 /// # Errors
 /// A text that says what is wrong.
 pub fn stored_columns(database: &Connection, table: &str) -> Result<Vec<String>, String> {
-    let said = |error: rusqlite::Error| told(&error);
+    let said = |error: rusqlite::Error| problem_of(&error);
     let find = "select type from sqlite_schema where name = ?1 and type in ('table', 'view')";
     let mut query = database.prepare(find).map_err(said)?;
     let mut rows = query.query([table]).map_err(said)?;
@@ -76,7 +76,7 @@ pub fn stored_columns(database: &Connection, table: &str) -> Result<Vec<String>,
 }
 
 /// An error with the name of the limit, where it is one.
-pub fn told(error: &rusqlite::Error) -> String {
+pub fn problem_of(error: &rusqlite::Error) -> String {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {
         Some(ErrorCode::OutOfMemory) => format!("the limit of {MEMORY} bytes of memory is reached"),
@@ -100,7 +100,7 @@ pub fn headers(
         std::fs::write(folder.path().join("rpmdb.sqlite-wal"), wal).map_err(failed)?;
     }
     let wrong = |problem: String| format!("is damaged: {problem}");
-    let damaged = |error: rusqlite::Error| wrong(told(&error));
+    let damaged = |error: rusqlite::Error| wrong(problem_of(&error));
     // A copy of our own: SQLite brings what is in the log into it.
     let database = open_database(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(wrong)?;
     if !stored_columns(&database, "Packages").map_err(wrong)?.iter().any(|name| name == "blob") {

@@ -84,7 +84,7 @@ impl<R: Read> Read for Limited<R> {
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
             std::io::Error::new(
                 std::io::ErrorKind::InvalidData,
-                format!("it unpacks to more than the {} bytes that were announced", self.limit),
+                format!("it decompresses to more than the announced {} bytes", self.limit),
             )
         })?;
         Ok(read)

@@ -41,7 +41,7 @@ impl Sums {
             1 => Self::Sha256,
             2 => Self::Sha512,
             3 => Self::Sha512Short,
-            _ => return Err(wrong("a kind of digest that is not known")),
+            _ => return Err(wrong("an unknown digest type")),
         })
     }
 
@@ -98,7 +98,7 @@ pub(super) struct Zchunk<R> {
 fn number(bytes: &mut &[u8]) -> io::Result<u64> {
     let mut value = 0_u64;
     for shift in (0..63).step_by(7) {
-        let (byte, rest) = bytes.split_first().ok_or_else(|| wrong("its header ends early"))?;
+        let (byte, rest) = bytes.split_first().ok_or_else(|| wrong("its header is truncated"))?;
         *bytes = rest;
         value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 != 0 {
@@ -111,7 +111,7 @@ fn number(bytes: &mut &[u8]) -> io::Result<u64> {
 fn taken<'a>(bytes: &mut &'a [u8], length: u64) -> io::Result<&'a [u8]> {
     let length = usize::try_from(length).ok();
     let (first, rest) =
-        length.and_then(|length| bytes.split_at_checked(length)).ok_or_else(|| wrong("its header ends early"))?;
+        length.and_then(|length| bytes.split_at_checked(length)).ok_or_else(|| wrong("its header is truncated"))?;
     *bytes = rest;
     Ok(first)
 }
@@ -125,7 +125,7 @@ impl<R: Read> Zchunk<R> {
         let mut lead = vec![0; MAGIC.len()];
         source.read_exact(&mut lead)?;
         if lead != MAGIC {
-            return Err(wrong("it is none"));
+            return Err(wrong("it is not a zchunk file"));
         }
         let mut number_of = |lead: &mut Vec<u8>| {
             let start = lead.len();
@@ -142,7 +142,7 @@ impl<R: Read> Zchunk<R> {
         let of_all = Sums::new(number_of(&mut lead)?)?;
         let size = number_of(&mut lead)?;
         if size > HEADER_MOST {
-            return Err(wrong("its header is larger than any"));
+            return Err(wrong("its header is too large"));
         }
         let mut sum = vec![0; of_all.length()];
         source.read_exact(&mut sum)?;
@@ -190,7 +190,7 @@ impl<R: Read> Zchunk<R> {
         if open.len() as u64 == chunk.open_length {
             Ok(open)
         } else {
-            Err(wrong("a chunk is longer or shorter than it says"))
+            Err(wrong("a chunk's length does not match its index"))
         }
     }
 }
@@ -201,12 +201,12 @@ fn index(header: &[u8], of_all: Sums) -> io::Result<(Sums, bool, Vec<Chunk>)> {
     taken(&mut left, of_all.length() as u64)?;
     let flags = number(&mut left)?;
     if flags & !(FLAG_ELEMENTS | FLAG_OPEN_SUMS) != 0 {
-        return Err(wrong("it has streams, or what later versions have"));
+        return Err(wrong("it uses streams or features of later versions"));
     }
     let is_zstd = match number(&mut left)? {
         0 => false,
         2 => true,
-        _ => return Err(wrong("a compression that is not known")),
+        _ => return Err(wrong("an unknown compression")),
     };
     if flags & FLAG_ELEMENTS != 0 {
         for _ in 0..number(&mut left)? {
@@ -226,12 +226,12 @@ fn index(header: &[u8], of_all: Sums) -> io::Result<(Sums, bool, Vec<Chunk>)> {
         }
         let chunk = Chunk { sum, length: number(&mut left)?, open_length: number(&mut left)? };
         if chunk.length > CHUNK_MOST || chunk.open_length > CHUNK_MOST {
-            return Err(wrong("a chunk is larger than any"));
+            return Err(wrong("a chunk is too large"));
         }
         chunks.push(chunk);
     }
     if chunks.is_empty() {
-        return Err(wrong("its index has not even a dictionary's place"));
+        return Err(wrong("its index has no dictionary entry"));
     }
     Ok((sums, is_zstd, chunks))
 }

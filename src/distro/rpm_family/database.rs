@@ -27,14 +27,14 @@ pub fn settle_times(editor: &TreeEditor, epoch: i64) -> Result<bool, String> {
         let Some(file) = editor.open_to_change(&path).filter(is_berkeley) else { continue };
         let said = |error: std::io::Error| format!("cannot change the package database /{path}: {error}");
         if file.metadata().map_err(said)?.len() > LONGEST_DATABASE {
-            return Err(format!("the package database /{path} is larger than any that rpm makes"));
+            return Err(format!("the package database /{path} is too large for an rpm database"));
         }
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut &file, &mut bytes).map_err(said)?;
         let time = u32::try_from(epoch).unwrap_or(0).to_be_bytes();
         let mut others = Vec::new();
         berkeley_places(&bytes, &mut |place| {
-            let found = times(&Scattered::new(place), &bytes).ok_or("is damaged: a header is cut short")?;
+            let found = times(&Scattered::new(place), &bytes).ok_or("is damaged: a header is truncated")?;
             others.extend(found.into_iter().filter(|at| at.iter().zip(time).any(|(at, byte)| bytes[*at] != byte)));
             Ok(())
         })
@@ -49,7 +49,7 @@ pub fn settle_times(editor: &TreeEditor, epoch: i64) -> Result<bool, String> {
 
 /// A header in pieces.
 struct Scattered {
-    /// Of each piece, where it begins in the header, and where it lies in the file.
+    /// Where each piece begins in the header, and its offset in the file.
     pieces: Vec<(usize, Range<usize>)>,
     length: usize,
 }

@@ -43,7 +43,7 @@ pub struct InstallRequest {
     pub remove_after: Vec<String>,
     /// Users and groups that are made first.
     pub accounts: Accounts,
-    /// What scripts are told of the kernel.
+    /// What scripts learn about the kernel.
     pub uname: Uname,
     /// Whether the layer below has the kernel's files already.
     pub over_payload: bool,
@@ -140,7 +140,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
                     .into_iter()
                     .chain([request.uname.stand_in()])
                     .collect(),
-                kernel: Some(request.uname.told().to_owned()),
+                kernel: Some(request.uname.reported_release().to_owned()),
                 arguments: arguments.map(str::to_owned).to_vec(),
                 environment: variables.clone(),
                 log,
@@ -163,7 +163,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
         }
         let editor = TreeEditor::open(&at("tree"))?;
         if database::settle_times(&editor, request.epoch)? {
-            // One of its indices is by these times: rpm makes them anew.
+            // One of its indices is by these times: rpm makes them again.
             let log = format!("{}.rebuild", request.log);
             let result = command(["/bin/sh", "-c", &format!("{} --rebuilddb", rpm())], log.clone())?;
             if result.status != 0 {
@@ -238,7 +238,7 @@ fn scripts_that_make_accounts(request: &InstallRequest) -> Vec<(String, String)>
     scripts
 }
 
-/// rpm with all that it is told each time. What stands in for programs comes first in the search path of scripts; rpm's own
+/// rpm with the options that it always gets. What stands in for programs comes first in the search path of scripts; rpm's own
 /// plug-ins talk to the running system. Source: rpm's macros file.
 fn rpm() -> String {
     let path = format!("{STAND_IN_DIRECTORY}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

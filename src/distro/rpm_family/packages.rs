@@ -1,4 +1,4 @@
-//! Packages as the sandbox sees them.
+//! File names of packages inside the sandbox.
 
 use crate::recipe::PinnedPackage;
 

@@ -26,7 +26,7 @@ enum Sought {
 
 impl Sought {
     /// The release that a capability tells.
-    fn told(self, capability: &Capability) -> Option<String> {
+    fn release_of(self, capability: &Capability) -> Option<String> {
         let rest = capability.name.strip_suffix("-uname-r")?;
         let is_other = rest.contains("-modules") || rest.contains("-headers");
         let is_headers = rest.ends_with("-devel");
@@ -90,9 +90,9 @@ fn is_release(text: &str) -> bool {
 
 /// What a candidate's own words tell.
 fn by_words(sought: Sought, candidate: &Candidate) -> Option<String> {
-    let provided = candidate.provides.iter().find_map(|one| sought.told(one));
+    let provided = candidate.provides.iter().find_map(|one| sought.release_of(one));
     provided.or_else(|| {
-        let required = || candidate.requires.iter().find_map(|one| sought.told(&one.capability));
+        let required = || candidate.requires.iter().find_map(|one| sought.release_of(&one.capability));
         (sought == Sought::Kernel).then(required).flatten()
     })
 }
@@ -122,11 +122,12 @@ impl RpmArchive {
         let mut silent: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         for at in wanted {
             let candidate = self.at(*at);
-            let told = by_words(sought, candidate).map_or_else(|| of_paths(&candidate.files), |release| vec![release]);
-            if told.is_empty() {
+            let releases =
+                by_words(sought, candidate).map_or_else(|| of_paths(&candidate.files), |release| vec![release]);
+            if releases.is_empty() {
                 silent.entry(at.0).or_default().insert(at.1);
             } else {
-                found.insert(*at, told);
+                found.insert(*at, releases);
             }
         }
         for (number, candidates) in silent {
@@ -138,7 +139,7 @@ impl RpmArchive {
         Ok(found)
     }
 
-    /// Of these packages those that bring a whole kernel, each with its release.
+    /// Those of these packages that provide a whole kernel, each with its release.
     pub(super) fn releases_of_kernels(
         &self,
         packages: &[PinnedPackage],
@@ -160,8 +161,8 @@ impl RpmArchive {
         for (whole, part) in parts {
             known.extend(of_parts.get(&part).map(|release| (whole, release.clone())));
         }
-        let told = |at: &At| known.get(at)?.first().cloned();
-        Ok(places.into_iter().filter_map(|(at, package)| Some((told(&at)?, package.clone()))).collect())
+        let first_release = |at: &At| known.get(at)?.first().cloned();
+        Ok(places.into_iter().filter_map(|(at, package)| Some((first_release(&at)?, package.clone()))).collect())
     }
 
     fn part_of(&self, whole: &Candidate) -> Option<At> {
@@ -179,15 +180,15 @@ impl RpmArchive {
         })
     }
 
-    /// Of these packages those that bring modules of a release, beside the kernel itself.
+    /// Those of these packages that provide modules of a release, next to the kernel itself.
     pub(super) fn parts_of_release(&self, release: &str, packages: &[PinnedPackage]) -> Vec<PinnedPackage> {
         let brings = |candidate: &Candidate| {
-            let told = candidate.provides.iter().any(|one| {
+            let names_release = candidate.provides.iter().any(|one| {
                 let is_modules = one.name.contains("-modules") && one.name.ends_with("-uname-r");
                 is_modules && one.version.as_deref().is_some_and(|(_, evr)| evr.to_string() == release)
             });
             let folders = [format!("/lib/modules/{release}/"), format!("/usr/lib/modules/{release}/")];
-            told || candidate.files.iter().any(|path| folders.iter().any(|folder| path.starts_with(folder)))
+            names_release || candidate.files.iter().any(|path| folders.iter().any(|folder| path.starts_with(folder)))
         };
         packages
             .iter()
@@ -227,17 +228,20 @@ mod tests {
 
     #[test]
     fn provides_and_paths_tell_releases_as_the_distributions_write_them() {
-        let told = |sought: Sought, text: &str| sought.told(&Capability::parse(text));
+        let release_of = |sought: Sought, text: &str| sought.release_of(&Capability::parse(text));
         let red_hat = "5.14.0-427.13.1.el9_4.x86_64";
-        assert_eq!(told(Sought::Kernel, &format!("kernel-uname-r = {red_hat}")).as_deref(), Some(red_hat));
-        assert_eq!(told(Sought::Kernel, &format!("kernel-core-uname-r = {red_hat}")).as_deref(), Some(red_hat));
-        assert_eq!(told(Sought::Kernel, &format!("kernel-modules-core-uname-r = {red_hat}")), None);
-        assert_eq!(told(Sought::Kernel, &format!("kernel-devel-uname-r = {red_hat}")), None);
-        assert_eq!(told(Sought::Headers, &format!("kernel-devel-uname-r = {red_hat}")).as_deref(), Some(red_hat));
+        assert_eq!(release_of(Sought::Kernel, &format!("kernel-uname-r = {red_hat}")).as_deref(), Some(red_hat));
+        assert_eq!(release_of(Sought::Kernel, &format!("kernel-core-uname-r = {red_hat}")).as_deref(), Some(red_hat));
+        assert_eq!(release_of(Sought::Kernel, &format!("kernel-modules-core-uname-r = {red_hat}")), None);
+        assert_eq!(release_of(Sought::Kernel, &format!("kernel-devel-uname-r = {red_hat}")), None);
+        assert_eq!(release_of(Sought::Headers, &format!("kernel-devel-uname-r = {red_hat}")).as_deref(), Some(red_hat));
         let uek = "5.15.0-200.131.27.el9uek.x86_64";
-        assert_eq!(told(Sought::Kernel, &format!("kernel-uek-core-uname-r = {uek}")).as_deref(), Some(uek));
+        assert_eq!(release_of(Sought::Kernel, &format!("kernel-uek-core-uname-r = {uek}")).as_deref(), Some(uek));
         let debug = "5.14.0-1.el9.x86_64+debug";
-        assert_eq!(told(Sought::Headers, &format!("kernel-debug-devel-uname-r = {debug}")).as_deref(), Some(debug));
+        assert_eq!(
+            release_of(Sought::Headers, &format!("kernel-debug-devel-uname-r = {debug}")).as_deref(),
+            Some(debug)
+        );
         let path = |sought: Sought, text: &str| sought.path(text);
         for (file, release) in [
             ("/boot/vmlinuz-5.14.21-150500.55.19-default", "5.14.21-150500.55.19-default"),

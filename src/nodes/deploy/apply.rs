@@ -109,7 +109,7 @@ fn remove_link(link: &Path) {
 }
 
 impl Pending<'_> {
-    /// The link that is turned, and what it leads to then: whoever finds it so knows that the generation counts.
+    /// The link that is turned, and what it leads to then: anyone who finds it so knows that the generation counts.
     pub fn turn(&self) -> (PathBuf, String) {
         (self.served.out.join(HOME).join(CURRENT), self.name.clone())
     }
@@ -142,7 +142,7 @@ impl Pending<'_> {
                     std::fs::create_dir_all(folder).map_err(StateError::of("make", folder))?;
                     folder_made = folder.to_owned();
                 }
-                std::os::unix::fs::symlink(&to, &link).map_err(StateError::of("make the link", &link))?;
+                std::os::unix::fs::symlink(&to, &link).map_err(StateError::of("create the link", &link))?;
                 self.made.push(link);
             }
         }
@@ -160,7 +160,7 @@ impl Pending<'_> {
         let (link, name) = self.turn();
         let aside = link.with_extension("new");
         let _ = std::fs::remove_file(&aside);
-        std::os::unix::fs::symlink(&name, &aside).map_err(StateError::of("make the link", &aside))?;
+        std::os::unix::fs::symlink(&name, &aside).map_err(StateError::of("create the link", &aside))?;
         std::fs::rename(&aside, &link).map_err(StateError::of("turn", &link))?;
         self.is_taken = true;
         fault::point("nodeset.turned");
@@ -168,13 +168,13 @@ impl Pending<'_> {
         if let Ok(folder) = File::open(&home) {
             let _ = folder.sync_all();
         }
-        // Names that moved from one node to another, and those that nobody has now.
+        // Names that moved from one node to another, and those that no one has now.
         for (node, paths) in &self.index.nodes {
             for path in paths {
                 let (link, to) = (self.served.out.join(path), target(path, node));
                 if std::fs::read_link(&link).is_ok_and(|is| is != to && is_ours(&is)) {
                     remove_link(&link);
-                    std::os::unix::fs::symlink(&to, &link).map_err(StateError::of("make the link", &link))?;
+                    std::os::unix::fs::symlink(&to, &link).map_err(StateError::of("create the link", &link))?;
                 }
             }
         }

@@ -45,7 +45,7 @@ fn nodes_move_together_and_what_others_have_is_left_alone() {
     let changes = served.changes(&wanted("uno", &["ipxe/mac/9"]), true);
     assert_eq!((changes.changed.len(), changes.new.len(), changes.gone.len()), (1, 1, 2));
     assert_eq!(changes.changed[0].before, "one");
-    // What is not ours, and what is another node's, is told.
+    // What is not ours, and what is another node's, is reported.
     let changes = served.changes(&wanted("one", &["ipxe/mac/other.ipxe", "ipxe/mac/2"]), false);
     assert_eq!(changes.foreign, ["ipxe/mac/other.ipxe"]);
     assert_eq!(changes.twice, [("ipxe/mac/2".to_owned(), "cn2".to_owned(), "cn1".to_owned())]);

@@ -124,7 +124,7 @@ impl Speaker<'_> {
 /// Tells where two groups of one priority, or two tables of several nodes, say different things of a node that says nothing
 /// itself. Each pair once.
 fn disagreements(nodes: &Nodes, findings: &mut Vec<Finding>) {
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for (name, entry) in &nodes.nodes {
         if entry.groups.len() < 2 && entry.tables.len() < 2 {
             continue;
@@ -150,8 +150,8 @@ fn disagreements(nodes: &Nodes, findings: &mut Vec<Finding>) {
             .collect();
         let single =
             |attr: Attr| tables.iter().any(|table| !table.is_set() && table.said.iter().any(|said| said.attr == attr));
-        pairs(&name.0, &groups, &nearer, &mut told, findings);
-        pairs(&name.0, &sets, &single, &mut told, findings);
+        pairs(&name.0, &groups, &nearer, &mut reported, findings);
+        pairs(&name.0, &sets, &single, &mut reported, findings);
     }
 }
 
@@ -159,7 +159,7 @@ fn pairs(
     node: &str,
     speakers: &[Speaker],
     nearer: &dyn Fn(Attr) -> bool,
-    told: &mut BTreeSet<(Attr, String, String)>,
+    reported: &mut BTreeSet<(Attr, String, String)>,
     findings: &mut Vec<Finding>,
 ) {
     for attr in Attr::ALL.into_iter().filter(|attr| attr.merging() == Merging::Nearest && *attr != Attr::Comment) {
@@ -169,7 +169,7 @@ fn pairs(
         let Some((_, first, value)) = top.next() else { continue };
         for (_, second, other) in top {
             let same = value.to_json() == other.to_json();
-            if same || nearer(attr) || !told.insert((attr, first.clone(), second.clone())) {
+            if same || nearer(attr) || !reported.insert((attr, first.clone(), second.clone())) {
                 continue;
             }
             let key = attr.name();

@@ -310,7 +310,7 @@ impl Reader {
 
     fn group(&mut self, nodes: &mut Nodes, name: &str, span: &Span, value: &Node, members: &mut Vec<(String, Span)>) {
         if !name.bytes().all(|one| one.is_ascii_alphanumeric() || b"._-".contains(&one)) || name.is_empty() {
-            let message = format!("`{name}` is not a name of a group");
+            let message = format!("`{name}` is not a valid group name");
             self.findings.push(Finding::error("nodes::name", span, message).help("letters, digits, `.`, `_` and `-`"));
         }
         let Value::Table(entries) = &value.value else { return };

@@ -59,9 +59,9 @@ impl Nodes {
     /// It is not a set; it has unknown nodes or groups; it has no nodes.
     pub fn select(&self, text: &str) -> Result<NodeSet, Vec<Finding>> {
         let file = SourceFile::new("RANGE", "RANGE", text);
-        let parsed = parse(text, self).map_err(|error| vec![told(&file, error)])?;
+        let parsed = parse(text, self).map_err(|error| vec![reported(&file, error)])?;
         let mut findings: Vec<Finding> =
-            parsed.nothing.iter().map(|(name, at)| self.nobody(name, &Span::new(&file, at.clone()))).collect();
+            parsed.nothing.iter().map(|(name, at)| self.no_nodes(name, &Span::new(&file, at.clone()))).collect();
         let whole = Span::new(&file, 0..text.len());
         findings.extend(self.unknown(&parsed.set, &whole));
         if findings.is_empty() && parsed.set.is_empty() {
@@ -77,7 +77,7 @@ impl Nodes {
     pub fn select_xcat(&self, text: &str) -> Result<NodeSet, Vec<Finding>> {
         let file = SourceFile::new("NODERANGE", "NODERANGE", text);
         let whole = Span::new(&file, 0..text.len());
-        let found = xcat_range::nodes(text, self).map_err(|error| vec![told(&file, error)])?;
+        let found = xcat_range::nodes(text, self).map_err(|error| vec![reported(&file, error)])?;
         if !found.unknown.is_empty() {
             return Err(vec![self.unknown_names(found.unknown.iter().map(String::as_str), &whole)]);
         }
@@ -115,8 +115,8 @@ impl Nodes {
         Finding::error("nodes::unknown", span, message).help(help)
     }
 
-    /// What is said of a group that nobody knows, or a pattern that matches nothing.
-    fn nobody(&self, name: &str, span: &Span) -> Finding {
+    /// What is said of a group that no one knows, or a pattern that matches nothing.
+    fn no_nodes(&self, name: &str, span: &Span) -> Finding {
         let Some(group) = name.strip_prefix('@') else {
             return Finding::error("nodes::unknown", span, format!("`{name}` matches no node"))
                 .help("`imgbuild nodes` lists them");
@@ -140,7 +140,7 @@ fn nothing(text: &str, span: &Span) -> Finding {
 }
 
 /// An error of a set at its place. The text is the whole file.
-fn told(file: &Arc<SourceFile>, error: SetError) -> Finding {
+fn reported(file: &Arc<SourceFile>, error: SetError) -> Finding {
     let message = format!("`{}` is not a set of nodes: {}", file.text, error.message);
     let finding = Finding::nowhere(Severity::Error, "nodes::range", message).help(error.help);
     Finding { span: Some(Span::new(file, error.at)), ..finding }
@@ -199,7 +199,7 @@ impl Unready<'_> {
         let set = match parsed {
             Ok(parsed) => {
                 let mut findings = self.findings.borrow_mut();
-                findings.extend(parsed.nothing.iter().map(|(name, _)| self.nodes.nobody(name, span)));
+                findings.extend(parsed.nothing.iter().map(|(name, _)| self.nodes.no_nodes(name, span)));
                 findings.extend(self.nodes.unknown(&parsed.set, span));
                 parsed.set
             }

@@ -51,7 +51,7 @@ impl Templates {
             let file = text_of(root, loader)?;
             let added = templates.environment.add_template_owned(loader.name(), file.text.clone());
             if let Err(error) = added {
-                return Err(told(&file, &error));
+                return Err(template_error(&file, &error));
             }
             templates.files.insert(loader, file);
         }
@@ -69,7 +69,8 @@ impl Templates {
         };
         let template = self.environment.get_template(loader.name());
         let context = minijinja::Value::from(minijinja::value::Serde(context));
-        let mut text = template.and_then(|template| template.render(context)).map_err(|error| told(file, &error))?;
+        let mut text =
+            template.and_then(|template| template.render(context)).map_err(|error| template_error(file, &error))?;
         // Jinja leaves out the last end of line.
         if !text.ends_with('\n') {
             text.push('\n');
@@ -79,7 +80,7 @@ impl Templates {
 }
 
 /// An error of a template, at the line that it is about.
-fn told(file: &Arc<SourceFile>, error: &minijinja::Error) -> Finding {
+fn template_error(file: &Arc<SourceFile>, error: &minijinja::Error) -> Finding {
     let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
     let message = format!("the template {} cannot be used: {}{detail}", file.name, error.kind());
     let range = error.range().or_else(|| {

@@ -39,7 +39,7 @@ pub trait Groups {
 pub struct Parsed {
     /// The nodes.
     pub set: NodeSet,
-    /// Groups that nobody knows, and patterns that match nothing: ClusterShell takes them as empty.
+    /// Groups that no one knows, and patterns that match nothing: ClusterShell takes them as empty.
     pub nothing: Vec<(String, Range<usize>)>,
 }
 

@@ -5,7 +5,7 @@
 //! | `assigned.json` | what each node boots, all nodes in one file, so that a range moves at once | `nodeset` |
 //! | `assigned.next.json` | the same while `nodeset` runs | `nodeset` |
 //! | `reports/NODE.json` | a node's last report | `serve` |
-//! | `secret` | what the tokens of nodes are made from, mode 0600 | whoever comes first |
+//! | `secret` | what the tokens of nodes are made from, mode 0600 | anyone who comes first |
 //! | `rollout.json` | a canary under way | `nodeset --canary` |
 
 pub mod reports;
@@ -195,7 +195,7 @@ impl State {
     /// The file cannot be read, is damaged, or a later imgbuild's.
     pub fn assignments(&self) -> Result<Assignments, StateError> {
         match self.read::<Next>(NEXT)? {
-            // Loaders' files are the new ones already: whoever wrote them was killed before it could say so.
+            // Loaders' files are the new ones already: anyone who wrote them was killed before it could say so.
             Some(next) if next.counts() => Ok(Assignments { format_version: next.format_version, nodes: next.nodes }),
             _ => self.read(ASSIGNED).map(Option::unwrap_or_default),
         }
@@ -257,7 +257,7 @@ impl State {
         let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
         match serde_json::from_slice(&bytes) {
             Ok(value) => {
-                // Whoever writes a later form may have kept what this one knows.
+                // Anyone who writes a later form may have kept what this one knows.
                 newer(&path, &bytes)?;
                 Ok(Some(value))
             }

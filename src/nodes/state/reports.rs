@@ -90,7 +90,7 @@ impl State {
         self.directory().join("reports")
     }
 
-    /// Keeps a node's report in the place of the one before, by one rename: whoever reads has one of the two.
+    /// Keeps a node's report in the place of the one before, by one rename: anyone who reads has one of the two.
     ///
     /// # Errors
     /// It cannot be written; the one before is still there then. No node can have such a name.
@@ -154,7 +154,7 @@ mod tests {
         for bad in ["../cn1", "", ".cn1", "a/b", "cn\n1"] {
             assert!(state.write_report(bad, &report(ReportState::Up, None)).is_err() && state.report(bad).is_none());
         }
-        // What a killed writer left, and what nobody can read, is nobody's report.
+        // What a killed writer left, and what no one can read, is no one's report.
         std::fs::write(directory.path().join("state/reports/.new-x"), "{").unwrap();
         std::fs::write(directory.path().join("state/reports/cn3.json"), "{").unwrap();
         assert_eq!(state.reports().len(), 2);

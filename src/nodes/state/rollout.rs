@@ -32,7 +32,7 @@ impl State {
         self.read(FILE)
     }
 
-    /// Notes a canary, or that there is none.
+    /// Notes a canary, or that it is missing.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -1,4 +1,4 @@
-//! Tokens by which nodes report: nobody can guess one, and whoever has one can speak for that node alone.
+//! Tokens by which nodes report: no one can guess one, and anyone who has one can speak for that node alone.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ impl State {
         self.directory().join("secret")
     }
 
-    /// The tokens of this state; the secret that they come from is made where there is none. Without the file all tokens that
+    /// The tokens of this state; the secret that they come from is created if missing. Without the file all tokens that
     /// nodes have count no more.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl State {
             return Ok(tokens);
         }
         let _turn = self.turn()?;
-        // Somebody else may have made it meanwhile.
+        // Someone else may have made it meanwhile.
         if let Some(tokens) = read()? {
             return Ok(tokens);
         }

@@ -69,7 +69,7 @@ fn split(text: &str, at: char) -> Result<Vec<&str>, SetError> {
     for (place, letter) in text.char_indices() {
         match letter {
             '(' => round += 1,
-            // A lone one is a part of a name that nobody has.
+            // A lone one is a part of a name that no one has.
             ')' => round = round.saturating_sub(1),
             '[' => square += 1,
             ']' => square = square.saturating_sub(1),

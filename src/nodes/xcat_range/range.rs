@@ -4,7 +4,7 @@ use super::wrong;
 use crate::nodes::set::{MOST_NODES, SetError};
 use crate::source::counted;
 
-/// The names that an atom means; a text that is none of the forms is itself.
+/// The names that an atom means; a text in no other form is itself.
 pub fn names(text: &str) -> Result<Vec<String>, SetError> {
     if text.contains(['[', ']']) {
         return brackets(text);
@@ -118,7 +118,7 @@ fn brackets(text: &str) -> Result<Vec<String>, SetError> {
     }
     let (before, inner, after) = (&text[..open], &text[open + 1..close], &text[close + 1..]);
     if before.is_empty() && after.is_empty() {
-        // A name that nobody has: `[1-3]`.
+        // A name that no one has: `[1-3]`.
         return Ok(vec![text.to_owned()]);
     }
     let mut found = Vec::new();

@@ -5,9 +5,9 @@ use crate::nodes::set::parse;
 
 struct Vectors;
 
-struct Nobody;
+struct NoGroups;
 
-impl Groups for Nobody {
+impl Groups for NoGroups {
     fn all(&self) -> NodeSet {
         NodeSet::default()
     }
@@ -20,7 +20,7 @@ impl Groups for Nobody {
 }
 
 fn set(text: &str) -> NodeSet {
-    parse(text, &Nobody).unwrap().set
+    parse(text, &NoGroups).unwrap().set
 }
 
 impl Tables for Vectors {

@@ -41,7 +41,7 @@ pub enum Reason {
         /// What is asked for.
         what: String,
     },
-    /// The lock was made for a name that nobody asks for any more.
+    /// The lock was made for a name that is no longer requested.
     NotAsked {
         /// File name of the lock; for the message alone.
         #[serde(skip)]
@@ -160,7 +160,7 @@ pub enum Reason {
 pub struct Cause {
     /// The reason in words, with its place.
     pub message: String,
-    /// The file that somebody changed, relative to the recipe.
+    /// The file that someone changed, relative to the recipe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// Line in it.
@@ -209,10 +209,10 @@ impl Reason {
             Self::NewImage { revision } => format!("{revision} does not have this image"),
             Self::Unreadable { revision, problem } => format!("the recipe of {revision} has errors: {problem}"),
             Self::New { action } => format!("the image had no {action}"),
-            Self::Gone { action } => format!("the image has no {action} any more"),
+            Self::Gone { action } => format!("the image no longer has {action}"),
             Self::NotLocked { lock, what } => format!("{what} not in {lock}"),
             Self::NotAsked { lock, what, .. } => {
-                format!("{lock} was made for \"{what}\", which no list names any more")
+                format!("{lock} was made for \"{what}\", which is no longer in any list")
             }
             Self::Asked { option, what } => format!("{option} asks for {what}"),
             Self::Added { what, now } => format!("{what} = {now}"),
@@ -220,18 +220,18 @@ impl Reason {
             Self::Changed { what, was, now } => format!("{what} {was} -> {now}"),
             Self::Gained { pattern, path, .. } => format!("{pattern} gained {path}"),
             Self::Lost { pattern, path, .. } => format!("{pattern} lost {path}"),
-            Self::Implementation { what, .. } => format!("imgbuild's {what} is another one"),
-            Self::Reordered { what, before } => format!("\"{what}\" stands before \"{before}\" now"),
+            Self::Implementation { what, .. } => format!("imgbuild's {what} changed"),
+            Self::Reordered { what, before } => format!("\"{what}\" now comes before \"{before}\""),
             Self::Upstream { action, .. } => format!("depends on {action}"),
             Self::NotReproducible { action } => {
-                format!("{action} gave another result from the same inputs: it is not reproducible")
+                format!("{action} produced a different result from the same inputs: it is not reproducible")
             }
-            Self::OutputMissing { outputs } => format!("gone from the store: {}", outputs.join(", ")),
-            Self::Drift { path } => format!("the published {path} is gone or was changed"),
+            Self::OutputMissing { outputs } => format!("missing from the store: {}", outputs.join(", ")),
+            Self::Drift { path } => format!("the published {path} is missing or was modified"),
             Self::Elsewhere { out, was: Some(was) } => format!("the last build was published in {was}, not in {out}"),
             Self::Elsewhere { was: None, .. } => "nothing was published yet".to_owned(),
             Self::RecordMissing { action } => {
-                format!("the store has no record of the last run of {action} any more")
+                format!("the store no longer has a record of the last run of {action}")
             }
         }
     }

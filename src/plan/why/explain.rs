@@ -11,11 +11,11 @@ use crate::plan::{Action, History, Origin, Removals};
 /// One difference of two traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
-    /// Of an input of the action's own.
+    /// An input of the action's own.
     Own(Cause),
-    /// Of an output of another action: the action, the output's name, the value it had.
+    /// An output of another action: the action, the output's name, the value it had.
     Above(String, String, Option<String>),
-    /// Of tools roots, by the actions that make them.
+    /// Those of tools roots, by the actions that make them.
     Roots(Vec<String>),
 }
 
@@ -72,7 +72,7 @@ pub fn differences(
             remembered = remembered.map(|(place, _)| (place, Origin::Lock));
         }
         let origin = input.map(|input| &input.origin).or(remembered.as_ref().map(|(_, origin)| origin));
-        // What is gone has no place any more, but a pattern that named it may still stand.
+        // What was removed no longer has a place, but a pattern that named it may still exist.
         let is_pattern =
             |one: &&crate::plan::Input| matches!(origin, Some(Origin::Glob { .. })) && Some(&one.origin) == origin;
         let stands = match change {
@@ -97,7 +97,7 @@ pub fn differences(
         }
         for (one, change) in parts(name, change, absences) {
             let change = change.as_change();
-            // Of a table that several recipes make up, each value has its own place; so has each item of a list.
+            // Each value of a table that several recipes make up has its own place; so has each item of a list.
             let place = place_of_part(origin, one, change, absences).or_else(|| place.clone());
             let subject = Subject { name, origin, place: place.as_ref(), was_place, lock: &absences.lock };
             let cause = subject.cause(change);
@@ -160,7 +160,7 @@ fn reordered(
         // A list with another name has all of its lines elsewhere.
         (was.file != place.file && absences.has_file(&was.file)).then(|| {
             let name = bare(&input.name).split(':').next().unwrap_or_default().to_owned();
-            let text = format!("\"{name}\" stood in {} before", was.file);
+            let text = format!("\"{name}\" was in {} before", was.file);
             let line = |place: &crate::plan::Place| format!("{}:{}", place.file, place.line);
             let reason = Reason::Changed { what: format!("place of {name}"), was: line(&was), now: line(place) };
             Cause { message: format!("{}{text}", super::words::here(place)), ..reason.cause(Some(place)) }
@@ -201,7 +201,7 @@ impl Owned {
     }
 }
 
-/// Parts of a user's value that the recipe can say, as accounts are written into the key: uid, gid, what nobody sets, home,
+/// Parts of a user's value that the recipe can say, as accounts are written into the key: uid, gid, what no one sets, home,
 /// shell.
 const OF_USER: [(usize, &str); 4] = [(0, "uid"), (1, "gid"), (3, "home"), (4, "shell")];
 
@@ -295,7 +295,7 @@ fn drop_echoes(found: &mut Vec<Difference>, absences: &Removals) {
             lines.insert((file.clone(), *line, *was_line));
         }
     }
-    // A pattern of a synclist gains a file and its place in the image: the file is what somebody made.
+    // A pattern of a synclist gains a file and its place in the image: the file is what someone made.
     let gains = |one: &Difference| match one {
         Difference::Own(Cause {
             reason: Reason::Gained { field, pattern, path } | Reason::Lost { field, pattern, path },
@@ -306,7 +306,7 @@ fn drop_echoes(found: &mut Vec<Difference>, absences: &Removals) {
     let files: BTreeSet<String> =
         found.iter().filter_map(gains).filter(|(_, file)| !file.starts_with('/')).map(|(pattern, _)| pattern).collect();
     found.retain(|one| gains(one).is_none_or(|(pattern, file)| !(file.starts_with('/') && files.contains(&pattern))));
-    // A user of the recipe has a group, which no line names: the user's id is what somebody wrote.
+    // A user of the recipe has a group, which no line names: the user's id is what someone wrote.
     let field = |one: &Difference| match one {
         Difference::Own(Cause {
             reason: Reason::Added { what, .. } | Reason::Removed { what, .. } | Reason::Changed { what, .. },
@@ -361,7 +361,7 @@ fn drop_echoes(found: &mut Vec<Difference>, absences: &Removals) {
     });
 }
 
-/// In the order in which a person reads them: what somebody wrote, then what image.lock and imgbuild brought, then what
+/// In the order in which a person reads them: what someone wrote, then what image.lock and imgbuild brought, then what
 /// came from other actions; the same twice is said once.
 pub fn in_reading_order(causes: Vec<Cause>) -> Vec<Cause> {
     let mut seen = BTreeSet::new();

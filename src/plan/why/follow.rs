@@ -1,4 +1,4 @@
-//! Follows a changed output to the hand that changed it: through actions, up to the inputs that a person edits.
+//! Traces a changed output back to the edited input.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use crate::plan::{
 /// Packages by name and what image.lock pins, and which actions have them.
 type Packages = BTreeMap<(String, String), BTreeSet<String>>;
 
-/// A package's value without whether somebody asked for it.
+/// A package's value without whether someone asked for it.
 fn pinned(value: &str) -> &str {
     value.trim_end_matches(" automatic")
 }
@@ -47,7 +47,7 @@ impl Follow<'_> {
         let new = |place: Option<crate::plan::Place>| vec![Reason::New { action: id.to_owned() }.cause(place.as_ref())];
         let Some(action) = self.graph.get(id) else { return new(None) };
         let none = || new(first(action));
-        // What an option asks for is another form of what there was, and nobody wrote anything.
+        // What an option asks for is another form of what there was, and no one wrote anything.
         let asks = |input: &&crate::plan::Input| matches!(input.origin, Origin::Asked { .. });
         if let Some(input) = action.inputs.iter().find(asks) {
             let (name, origin, lock) = (&input.name, &input.origin, &self.graph.absences.lock);
@@ -87,7 +87,7 @@ impl Follow<'_> {
                     Some(other) => moved.push((other, cause)),
                     None => causes.push(cause),
                 },
-                // It is as it was, and was not used before: whoever asked for it may have said so already.
+                // It is as it was, and was not used before: anyone who asked for it may have said so already.
                 Difference::Above(above, _, None) if self.is_as_it_was(&above) => unsaid.push(above),
                 Difference::Above(above, output, was) => causes.extend(self.leaves(&above, Some((&output, was)), seen)),
                 Difference::Roots(roots) if roots.iter().any(|root| self.differs(root)) => {
@@ -125,7 +125,7 @@ impl Follow<'_> {
         }
     }
 
-    /// The other action that a package of image.lock moved from, or to: nobody added or removed it.
+    /// The other action that a package of image.lock moved from, or to: no one added or removed it.
     fn moved(&self, id: &str, cause: &Cause, packages: &OnceCell<[Packages; 2]>) -> Option<String> {
         let (at, what, value) = match &cause.reason {
             Reason::Added { what, now } if cause.is_of_lock => (0, what, now),
@@ -213,7 +213,7 @@ impl Follow<'_> {
         let inputs = earlier.map(|earlier| earlier.inputs.as_slice()).unwrap_or_default();
         let went = |(name, value): &&(String, String)| !still.contains(&(name.as_str(), value.as_str()));
         let inputs: Vec<(String, String)> = inputs.iter().filter(went).cloned().collect();
-        let nobody = crate::plan::Action {
+        let empty = crate::plan::Action {
             id: id.to_owned(),
             stage: crate::plan::Stage::Rootfs,
             kind: crate::plan::ActionKind::Lock,
@@ -222,13 +222,12 @@ impl Follow<'_> {
             upstream: Vec::new(),
             needs: Vec::new(),
         };
-        let found =
-            differences(&nobody, &[], &inputs, self.history, &self.graph.absences).into_iter().filter_map(|one| {
-                match one {
-                    Difference::Own(cause) if cause.file.is_some() && !cause.is_of_lock => Some(cause.through(id)),
-                    _ => None,
-                }
-            });
+        let found = differences(&empty, &[], &inputs, self.history, &self.graph.absences).into_iter().filter_map(
+            |one| match one {
+                Difference::Own(cause) if cause.file.is_some() && !cause.is_of_lock => Some(cause.through(id)),
+                _ => None,
+            },
+        );
         let mut found: Vec<Cause> = found.collect();
         // What other fields said to it did not take it away.
         let still_said = |cause: &Cause| matches!(&cause.leaf().reason, Reason::Removed { what, .. } if self.graph.absences.stands(what) && cause.line.is_none());
@@ -254,7 +253,7 @@ impl Follow<'_> {
     }
 }
 
-/// Whether a cause is a field that every recipe has: it is new to an action that is new, and nobody wrote it for that.
+/// Whether a cause is a field that every recipe has: it is new to an action that is new, and no one wrote it for that.
 fn is_of_every_image(cause: &Cause) -> bool {
     let every = ["image.name", "image.distro", "image.release", "image.arch"];
     matches!(&cause.leaf().reason, Reason::Added { what, .. } if every.contains(&what.as_str()))

@@ -60,9 +60,9 @@ mod tests {
             ("l[0]", "a"),
             ("l[1]", "b"),
         ];
-        let told = joined(all.iter().map(|(what, now)| added(what, now)).collect());
-        let words: Vec<&str> = told.iter().map(|cause| cause.message.trim_start_matches("image.toml:3 ")).collect();
+        let causes = joined(all.iter().map(|(what, now)| added(what, now)).collect());
+        let words: Vec<&str> = causes.iter().map(|cause| cause.message.trim_start_matches("image.toml:3 ")).collect();
         assert_eq!(words, ["b[0].make = -C .", "b[0].x = y", "l[1] = z", "l = a b"]);
-        assert!(matches!(&told[0].reason, Reason::Added { what, now } if what == "b[0].make" && now == "-C ."));
+        assert!(matches!(&causes[0].reason, Reason::Added { what, now } if what == "b[0].make" && now == "-C ."));
     }
 }

@@ -40,7 +40,7 @@ fn is_default(input: &(String, String)) -> bool {
 
 fn default_drivers(action: &Action, taken: &mut Taken, history: &dyn History, absences: &Removals) {
     let (had, has) = (taken.was.iter().any(is_default), taken.now.iter().any(is_default));
-    // Where the action had no drivers at all, or has none any more, that is another change.
+    // If the action had no drivers at all, or no longer has any, that is another change.
     let is_driver = |input: &(String, String)| input.0.starts_with("driver ");
     if had == has || !taken.was.iter().any(is_driver) || !taken.now.iter().any(is_driver) {
         return;

@@ -1,5 +1,5 @@
-//! What a recipe says of others that it is made of: from whom it inherits, which lists it names, and which inherited values
-//! do not count. Where an input comes or goes although nobody touched its own line, one of these was changed.
+//! Causes from inheritance: `extends`, `[remove]`, overrides and dropped lists. Where an input comes or goes although
+//! no one touched its own line, one of these was changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ impl Removals {
             if let Some(cause) = said("own").and_then(|_| self.taken_up(&one.span.file.name, said)) {
                 return Some(cause);
             }
-            // Of a table that one input stands for, the table; else the value, or which item of a list.
+            // The table, where one input stands for it; else the value, or which item of a list.
             let what = match origin {
                 Origin::Field(field) if without_numbers(field) != one.field => without_numbers(field),
                 _ => format!("{} \"{}\"", one.field, one.value),
@@ -121,7 +121,7 @@ impl Removals {
         found
     }
 
-    /// Why an input came, or has another value, although nobody touched the line where it stands: something that hid it is
+    /// Why an input came, or has another value, although no one touched the line where it stands: something that hid it is
     /// gone, or its recipe is inherited now. `cause` is what would be said otherwise.
     pub fn unhidden(&self, cause: &Cause, origin: &Origin, said: &Said<'_>) -> Option<Cause> {
         // What an earlier imgbuild remembered says nothing of this.
@@ -174,7 +174,7 @@ impl Removals {
         found
     }
 
-    /// Whether the recipe asks for a package that is gone: then somebody took it out of image.lock.
+    /// Whether the recipe asks for a package that is gone: then someone took it out of image.lock.
     pub fn asks(&self, input: &str) -> bool {
         let package = input.strip_prefix("package ").and_then(|name| name.split(':').next());
         package.is_some_and(|name| self.asked.contains(name))

@@ -1,4 +1,4 @@
-//! Causes in words: which hand changed what, in the words of the recipe, its lists, image.lock or imgbuild.
+//! Turns causes into messages.
 
 use super::cause::{Cause, Reason};
 use crate::plan::{ActionKind, Origin, Place};
@@ -111,11 +111,11 @@ impl Subject<'_> {
             Origin::Imgbuild(noun) => self.of_imgbuild(noun, change),
             Origin::Roots(_) => {
                 let reason = Reason::Implementation { what: "tools roots".to_owned(), was: None, now: None };
-                self.bare(reason, "imgbuild makes its tools roots in another way".to_owned())
+                self.bare(reason, "imgbuild builds its tools roots differently".to_owned())
             }
             Origin::Lock => self.of_lock(kind, bare, change),
             Origin::Asked { option, what } => Reason::Asked { option: option.clone(), what: what.clone() }.cause(None),
-            // Of an earlier run nobody remembers where this stood: its kind says what it was.
+            // An earlier run does not record where this was: its kind says what it is.
             Origin::Unknown => self.of_kind(kind, bare, change),
         }
     }
@@ -130,7 +130,7 @@ impl Subject<'_> {
         placed(reason, &what, self.place, self.was_place)
     }
 
-    /// A cause that somebody made in another file than the one that asks for it.
+    /// A cause that someone made in another file than the one that asks for it.
     fn elsewhere(&self, file: &str, reason: Reason, message: String) -> Cause {
         let asked_at = self.place.cloned();
         Cause { message, file: Some(file.to_owned()), line: None, was_line: None, asked_at, is_of_lock: false, reason }
@@ -204,19 +204,19 @@ impl Subject<'_> {
                     Origin::Item(list) => self.placed(reason, format!("{list} += \"{name}\"")),
                     _ => self.placed(reason, format!("added \"{name}\"")),
                 },
-                (false, None) => self.in_lock(reason, format!("{name} is asked for by itself ({})", self.lock)),
+                (false, None) => self.in_lock(reason, format!("{name} is now requested explicitly ({})", self.lock)),
                 (true, _) => match self.was_place {
                     Some(_) if self.place.is_none() => {
                         self.placed(reason, format!("removed \"{name}\"; other packages still need it"))
                     }
-                    _ => self.in_lock(reason, format!("{name} is needed by other packages alone ({})", self.lock)),
+                    _ => self.in_lock(reason, format!("{name} is now only a dependency ({})", self.lock)),
                 },
             };
         }
         let version = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
         let (old, new) = (version(was), version(now));
         let message = if old == new {
-            format!("{name} {new} has other content ({})", self.lock)
+            format!("{name} {new} has different content ({})", self.lock)
         } else {
             format!("{name} {old} -> {new} ({})", self.lock)
         };
@@ -284,7 +284,7 @@ impl Subject<'_> {
             };
             return self.placed(Self::reason(field, change), text);
         }
-        // As accounts are written into the key: uid, gid, what nobody sets, home, shell.
+        // As accounts are written into the key: uid, gid, what no one sets, home, shell.
         let words = |text: &str| -> Vec<String> { text.split(':').map(str::to_owned).collect() };
         let part = |all: &[String], at: usize| all.get(at).cloned().unwrap_or_default();
         let (was, now) = match change {
@@ -379,7 +379,7 @@ impl Subject<'_> {
         self.in_lock(Self::reason(what, change), text.replace("  ", " "))
     }
 
-    /// Something that is gone, and nobody remembers where it stood.
+    /// Something that is gone, and no one remembers where it stood.
     fn of_kind(&self, kind: &str, bare: &str, change: Change<'_>) -> Cause {
         let origin = match kind {
             "package" | "epoch" | "module" | "remove-with" => Origin::Lock,
@@ -411,7 +411,7 @@ mod tests {
     use crate::plan::why::explain::differences;
     use crate::plan::{Action, Input, Stage};
 
-    fn told(inputs: &[Input], was: &[(&str, &str)]) -> Vec<String> {
+    fn messages(inputs: &[Input], was: &[(&str, &str)]) -> Vec<String> {
         let action = Action {
             id: "rootfs/packages-1".to_owned(),
             stage: Stage::Rootfs,
@@ -441,25 +441,25 @@ mod tests {
         let user = |value: &str| of_field("user munge", value, "users.munge");
         let group = |value: &str| of_field("group munge", value, "users.munge");
         let now = [user("104:104::/nonexistent:/usr/sbin/nologin"), group("104")];
-        assert_eq!(told(&now, &[]), ["image.toml:4 users.munge.uid = 104"]);
+        assert_eq!(messages(&now, &[]), ["image.toml:4 users.munge.uid = 104"]);
         let was = [("user munge", "103:103::/nonexistent:/usr/sbin/nologin"), ("group munge", "103")];
-        assert_eq!(told(&now, &was), ["image.toml:4 users.munge.uid 103 -> 104"]);
+        assert_eq!(messages(&now, &was), ["image.toml:4 users.munge.uid 103 -> 104"]);
         let was = [("user munge", "104:105::/nonexistent:/usr/sbin/nologin"), ("group munge", "105")];
-        assert_eq!(told(&now, &was), ["image.toml:4 users.munge.gid 105 -> 104"]);
+        assert_eq!(messages(&now, &was), ["image.toml:4 users.munge.gid 105 -> 104"]);
         let was = [("user munge", "104:104::/nonexistent:/bin/sh"), ("group munge", "104")];
-        assert_eq!(told(&now, &was), ["image.toml:4 users.munge.shell /bin/sh -> /usr/sbin/nologin"]);
+        assert_eq!(messages(&now, &was), ["image.toml:4 users.munge.shell /bin/sh -> /usr/sbin/nologin"]);
     }
 
     #[test]
     fn a_profile_is_said_with_what_it_decided_on() {
         let now = of_field("parameter level", "19", "pack.profile");
-        let told = told(&[now], &[("parameter level", "3")]);
-        assert_eq!(told, ["image.toml:4 pack.profile: level 3 -> 19"]);
+        let messages = messages(&[now], &[("parameter level", "3")]);
+        assert_eq!(messages, ["image.toml:4 pack.profile: level 3 -> 19"]);
     }
 
     #[test]
     fn another_base_is_said_and_not_what_the_solver_calls_it() {
         let asked = ["package ~prequired", "package apt:amd64"].map(|name| of_field(name, "", "packages.base"));
-        assert_eq!(told(&asked, &[]), ["image.toml:4 packages.base essential -> minbase"]);
+        assert_eq!(messages(&asked, &[]), ["image.toml:4 packages.base essential -> minbase"]);
     }
 }

@@ -72,8 +72,8 @@ pub fn convert(file: &Arc<SourceFile>, to: Format) -> Result<Converted, Vec<Find
     {
         let span = Span::new(file, at..at + found.len_utf8());
         let problem =
-            format!("a comment has the character U+{:04X}, which no comment in KDL can have", u32::from(found));
-        let finding = Finding::error("convert::character", &span, problem).label("the character stands here");
+            format!("a comment has the character U+{:04X}, which KDL does not allow in comments", u32::from(found));
+        let finding = Finding::error("convert::character", &span, problem).label("the character is here");
         return Err(vec![finding.help("remove it from the comment, then convert; nothing was written")]);
     }
     let comments = Comments::of(file, from, &document);
@@ -85,10 +85,10 @@ pub fn convert(file: &Arc<SourceFile>, to: Format) -> Result<Converted, Vec<Find
     let again = document_from(&SourceFile::new(&*name, &name, &*text), schema);
     let same = again.as_ref().is_ok_and(|again| is_same(&document, again));
     if !same {
-        let problem = format!("`{}` holds something that {} cannot say", file.name, to.ending());
+        let problem = format!("`{}` contains something that {} cannot express", file.name, to.ending());
         let mut findings = vec![
             Finding::nowhere(Severity::Error, "convert::differs", problem)
-                .help("`imgbuild check` tells keys that the recipe does not know; nothing was written"),
+                .help("`imgbuild check` reports unknown keys; nothing was written"),
         ];
         findings.extend(again.err().unwrap_or_default());
         return Err(findings);

@@ -1,6 +1,6 @@
 //! Lines for a recipe inside messages.
 //!
-//! Whoever writes a message puts what belongs into a recipe between `‹` and `›`, as TOML: `‹[kernel] version = "..."›`. Whoever
+//! Anyone who writes a message puts what belongs into a recipe between `‹` and `›`, as TOML: `‹[kernel] version = "..."›`. Anyone who
 //! prints it says in which format the reader's recipe is. A test reads all marks of the source text and holds their tables and
 //! keys against the recipe's schema, so that no remedy names a key that is no longer there.
 
@@ -90,7 +90,7 @@ fn parts(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
         let mut from = 0;
         while let Some(at) = whole[from..].find(OPEN).map(|at| from + at) {
             let inner = at + OPEN.len_utf8();
-            // The nearest pair: a name that somebody gave a file may have marks of its own.
+            // The nearest pair: a name that someone gave a file may have marks of its own.
             if let Some(end) = whole[inner..].find([OPEN, CLOSE]).map(|end| inner + end)
                 && whole[end..].starts_with(CLOSE)
             {
@@ -146,7 +146,7 @@ mod tests {
                 "add: system { authorized_keys \"keys/admin.pub\" \"b\" }",
             ),
             ("one with ‹[kernel]› version", "one with [kernel] version", "one with `kernel` version"),
-            ("of ‹[[kernel.build]]›", "of [[kernel.build]]", "of `kernel.build`"),
+            ("in ‹[[kernel.build]]›", "in [[kernel.build]]", "in `kernel.build`"),
             ("a key of ‹[repo[1]]›", "a key of [repo[1]]", "a key of `repo[1]`"),
             (
                 "‹[[repo]] source = \"host\", suites = [\"...\"]›",
@@ -168,7 +168,7 @@ mod tests {
             ("not marked: a = true, [kernel]", "not marked: a = true, [kernel]", "not marked: a = true, [kernel]"),
             ("a file ‹odd› ‹ ‹a = 1› ›", "a file ‹odd› ‹ a = 1 ›", "a file ‹odd› ‹ a 1 ›"),
             ("‹[]› ‹[a]x› ‹a = 1\n›", "‹[]› ‹[a]x› ‹a = 1\n›", "‹[]› ‹[a]x› ‹a = 1\n›"),
-            ("of ‹[users.jo e]›", "of [users.jo e]", "of `users.jo e`"),
+            ("in ‹[users.jo e]›", "in [users.jo e]", "in `users.jo e`"),
             ("‹[workspace] allow = [\"a\"b\"]›", "[workspace] allow = [\"a\"b\"]", "[workspace] allow = [\"a\"b\"]"),
             (
                 "‹[[pack.also]] archive = \"squashfs\"›",

@@ -157,9 +157,9 @@ fn converting_twice_gives_the_same_text() {
 #[test]
 fn comments_of_kdl_and_what_is_taken_out() {
     let kdl = "/* A node.\n * Of two lines. */\nimage x release=y // here\n\n/-repo source=host\npackages {\n  install a /- b c // why\n  // last\n}\n";
-    let told = convert(&file("image.kdl", kdl), Format::Toml).unwrap();
-    assert_eq!(told.left_out, 2);
-    insta::assert_snapshot!(told.text, @r##"
+    let converted = convert(&file("image.kdl", kdl), Format::Toml).unwrap();
+    assert_eq!(converted.left_out, 2);
+    insta::assert_snapshot!(converted.text, @r##"
     # A node.
     # Of two lines.
     [image]

@@ -92,7 +92,7 @@ impl<'a> Checker<'a> {
     fn check(&mut self, path: &str, node: &Node, schema: &'a Json) {
         let schema = self.resolve(schema);
         if schema.as_object().is_some_and(serde_json::Map::is_empty) {
-            // Anything; whoever wrote the schema looks at it.
+            // Anything; anyone who wrote the schema looks at it.
             return;
         }
         let allowed = choices(schema);
@@ -128,7 +128,7 @@ impl<'a> Checker<'a> {
                 if least.is_some_and(|least| *number < least) || most.is_some_and(|most| *number > most) {
                     let range = format!("{} to {}", least.unwrap_or(i64::MIN), most.unwrap_or(i64::MAX));
                     self.findings.push(
-                        Finding::error("recipe::range", &node.span, format!("`{path}` must lie in {range}"))
+                        Finding::error("recipe::range", &node.span, format!("`{path}` must be in {range}"))
                             .label("out of range"),
                     );
                 }
@@ -162,7 +162,7 @@ impl<'a> Checker<'a> {
         if !matches_pattern(pattern, text) {
             self.findings.push(
                 Finding::error("recipe::bad_text", &node.span, format!("`{path}` cannot be `{text}`"))
-                    .label("not in the form expected")
+                    .label("not in the expected form")
                     .help(format!("it must match the pattern {pattern}")),
             );
         }

@@ -113,7 +113,7 @@ pub fn holds(root: &Table, keys: &[&str], item: &str) -> bool {
 /// Why it cannot be made.
 pub fn apply(document: &mut DocumentMut, prefix: &[&str], edit: &Edit) -> Result<(), String> {
     let field = edit.path.field()?;
-    let own = edit.path.keys().ok_or("an item of a list has no place of its own: use += and -=")?;
+    let own = edit.path.keys().ok_or("a list item has no path of its own: use += and -=")?;
     let shown = edit.path.plain();
     let keys = [prefix, &own].concat();
     let (last, tables) = keys.split_last().ok_or("an empty path")?;
@@ -134,7 +134,7 @@ pub fn apply(document: &mut DocumentMut, prefix: &[&str], edit: &Edit) -> Result
             let Some(kind) = &field.item else { return Err(format!("`{shown}` is not a list: write {shown}={text}")) };
             let value = Edit::value(&field, kind, &shown, text)?;
             if holds(document.as_table(), &keys, text) {
-                return Err(format!("`{shown}` has `{text}` already"));
+                return Err(format!("`{shown}` already has `{text}`"));
             }
             let table = table_at(document.as_table_mut(), tables)?;
             if !table.contains_key(last) {

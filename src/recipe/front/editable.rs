@@ -188,7 +188,7 @@ impl Editable {
             Text::Toml(document) => behind_comments(document, |document| edit::put_removal(document, keys, item)),
             Text::Kdl(_) => {
                 let what = item.map_or_else(|| "#true".to_owned(), |item| format!("{item:?}"));
-                Err(format!("in KDL say by hand what is not inherited: {}", in_blocks(keys, &what)))
+                Err(format!("in KDL, write by hand what is not inherited: {}", in_blocks(keys, &what)))
             }
         }
     }

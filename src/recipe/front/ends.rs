@@ -1,4 +1,4 @@
-//! Front ends: which of them reads a recipe's file, and what they have in common.
+//! Chooses TOML or KDL for a recipe file and reads it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub fn recipe_file(directory: &Path) -> PathBuf {
     if !witness::is_there(&toml) && witness::is_there(&kdl) { kdl } else { toml }
 }
 
-/// Whether a directory holds a recipe, or something with its name that cannot be read: that must be told, not passed over.
+/// Whether a directory holds a recipe, or something with its name that cannot be read: that must be reported, not passed over.
 pub fn has_recipe(directory: &Path) -> bool {
     let toml = directory.join(RECIPE_FILE);
     // The usual case costs one look.
@@ -64,16 +64,16 @@ pub(in crate::recipe) fn link_out(
     if !witness::is_link(path) {
         return None;
     }
-    // What leads nowhere is told where the file is read.
+    // What leads nowhere is reported where the file is read.
     let real = witness::canonicalize(path).ok()?;
     let root = workspace.map_or(directory, |workspace| workspace.root.as_path());
-    // Of the root of the file system nothing lies outside.
+    // Nothing is outside the root of the file system.
     let root = if root.parent().is_none() { directory } else { root };
     if real.starts_with(root) || is_allowed(&real, allow) {
         return None;
     }
     let (name, to) = (path.display(), real.display());
-    let problem = format!("`{name}` is a link to `{to}`, which lies outside `{}`", root.display());
+    let problem = format!("`{name}` is a link to `{to}`, which is outside `{}`", root.display());
     Some(
         Finding::nowhere(Severity::Error, "recipe::outside", problem)
             .help("copy the file here; inherit from it with `extends`, which can be allowed; or put an imgbuild.toml in the folder above both"),
@@ -114,7 +114,7 @@ pub fn file_schema() -> &'static Json {
     &file_fields::WHOLE
 }
 
-/// Refuses a recipe's file beside which there is one in the other format, and tells both names where there is none.
+/// Refuses a recipe's file beside which there is one in the other format, and names both if there is neither.
 fn alone(path: &Path) -> Result<(), Vec<Finding>> {
     let is_recipe = path.file_name().is_some_and(|name| name == RECIPE_FILE || name == KDL_RECIPE_FILE);
     let Some(directory) = path.parent().filter(|_| is_recipe) else { return Ok(()) };
@@ -127,7 +127,7 @@ fn alone(path: &Path) -> Result<(), Vec<Finding>> {
         ),
         (false, false) => (
             "recipe::missing",
-            format!("`{}` has no recipe: neither {RECIPE_FILE} nor {KDL_RECIPE_FILE} is there", directory.display()),
+            format!("`{}` has no recipe: neither {RECIPE_FILE} nor {KDL_RECIPE_FILE} exists", directory.display()),
             "run `imgbuild init` to write one, or name the recipe's directory with `-C DIR`",
         ),
         _ => return Ok(()),
@@ -174,7 +174,7 @@ pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>>
 /// The bytes of a file that a person wrote, as text; `name` is how messages call it.
 ///
 /// # Errors
-/// They are not UTF-8: the place of the first that is none.
+/// They are not UTF-8: the offset of the first invalid byte.
 pub(in crate::recipe) fn text_from(bytes: Vec<u8>, path: &Path, name: &str) -> Result<Arc<SourceFile>, Finding> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(SourceFile::new(name, path, text)),
@@ -185,7 +185,7 @@ pub(in crate::recipe) fn text_from(bytes: Vec<u8>, path: &Path, name: &str) -> R
             let width = char::REPLACEMENT_CHARACTER.len_utf8();
             let finding =
                 Finding::error("recipe::not_utf8", &Span::new(&file, at..at + width), format!("`{name}` is not UTF-8"));
-            Err(finding.label(format!("the byte {byte:#04x} is none")).help("save it as UTF-8"))
+            Err(finding.label(format!("the byte {byte:#04x} is not valid UTF-8")).help("save it as UTF-8"))
         }
     }
 }

@@ -9,16 +9,16 @@ use toml::de::{DeTable, DeValue};
 use crate::recipe::{Node, Value};
 use crate::source::{Finding, SourceFile, Span};
 
-/// Syntax errors of one text that are told; more of them are counted.
+/// Syntax errors of one text that are reported; more of them are counted.
 const MOST_ERRORS: usize = 3;
 
 /// Reads a TOML text; all of its syntax errors at once. Errors that only come of a bracket or a quote that was forgotten
-/// before are told as that.
+/// before are reported as that.
 pub fn read(file: &Arc<SourceFile>) -> (Node, Vec<Finding>) {
     let (table, errors) = DeTable::parse_recoverable(&file.text);
     let ranges: Vec<Range<usize>> = errors.iter().map(|error| error.span().unwrap_or(0..0)).collect();
     let mut findings = Vec::new();
-    // What stays wrong when the forgotten character is put in is told beside it.
+    // What stays wrong when the forgotten character is put in is reported beside it.
     let forgotten = ranges.first().filter(|_| ranges.len() > 1).and_then(|first| forgotten(&file.text, first.start));
     if let Some(one) = &forgotten {
         findings.push(one.finding(file));
@@ -38,7 +38,7 @@ pub fn read(file: &Arc<SourceFile>) -> (Node, Vec<Finding>) {
     if let (Some(last), 1..) = (findings.last_mut(), rest.len().saturating_sub(MOST_ERRORS)) {
         let more = rest.len() - MOST_ERRORS;
         last.help =
-            Some(format!("{more} more errors follow, which may come of these; see https://toml.io for the syntax"));
+            Some(format!("{more} more errors follow, which may result from these; see https://toml.io for the syntax"));
     }
     let span = Span::new(file, 0..0);
     (Node { value: convert_table(file, table.get_ref()), span }, findings)
@@ -68,7 +68,7 @@ impl Forgotten {
         };
         let message = format!("the recipe is not valid TOML: this {what} is not closed");
         Finding::error("recipe::syntax", &Span::new(file, self.opened.clone()), message)
-            .label("it begins here")
+            .label("it starts here")
             .help(format!("add `{}` at the end of line {line}", self.what))
     }
 }
@@ -152,7 +152,7 @@ fn convert(file: &Arc<SourceFile>, node: &Spanned<DeValue<'_>>) -> Node {
 mod tests {
     use super::*;
 
-    fn told(text: &str) -> Vec<String> {
+    fn messages(text: &str) -> Vec<String> {
         let file = SourceFile::new("image.toml", "/image.toml", text);
         let (_, findings) = read(&file);
         findings
@@ -188,7 +188,7 @@ mod tests {
                 vec![format!("image.toml:5:7 {unclosed} table is not closed | add `}}` at the end of line 5")],
             ),
         ] {
-            assert_eq!(told(&format!("{HEAD}{line}{TAIL}")), expected, "{line}");
+            assert_eq!(messages(&format!("{HEAD}{line}{TAIL}")), expected, "{line}");
         }
     }
 
@@ -205,15 +205,15 @@ mod tests {
 
     #[test]
     fn other_errors_stay_what_they_are() {
-        let found = told(&format!("{HEAD}install = [\"a\" \"b\"]\n[system\nhostname = 1 2\n"));
+        let found = messages(&format!("{HEAD}install = [\"a\" \"b\"]\n[system\nhostname = 1 2\n"));
         assert!(found.len() > 1 && found.iter().all(|one| !one.contains("not closed")), "{found:#?}");
         let many: String = (0..9).map(|number| format!("k{number} = a b\n")).collect();
-        let found = told(&many);
+        let found = messages(&many);
         assert_eq!(found.len(), MOST_ERRORS);
         assert!(found[2].contains("more errors follow"), "{found:#?}");
-        // An error beside a forgotten bracket is told too, at its own place.
+        // An error beside a forgotten bracket is reported too, at its own place.
         let both = format!("{HEAD}install = [\"a\"\n{TAIL}[boot]\nx = nosuch\n");
-        let found = told(&both);
+        let found = messages(&both);
         assert!(found.len() == 2 && found[1].starts_with("image.toml:14:5"), "{found:#?}");
     }
 }

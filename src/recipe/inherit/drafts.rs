@@ -253,7 +253,7 @@ impl Reading<'_> {
                         std::io::ErrorKind::NotFound => "no such file".to_owned(),
                         _ => error.to_string(),
                     };
-                    let help = "correct the path; it starts where the file with this line lies".to_owned();
+                    let help = "correct the path; it is relative to the file with this line".to_owned();
                     self.complain("recipe::no_file", item, format!("`{text}` cannot be read: {problem}"), help);
                     continue;
                 }
@@ -264,14 +264,14 @@ impl Reading<'_> {
                     crate::recipe::WORKSPACE_FILE,
                     real.display()
                 );
-                self.complain("recipe::outside", item, format!("`{text}` lies outside the workspace"), help);
+                self.complain("recipe::outside", item, format!("`{text}` is outside the workspace"), help);
                 continue;
             }
             if let Some(at) = self.way.iter().position(|(known, _)| *known == real) {
                 self.complain_of_circle(at, item, text);
             } else if self.way.len() > DEPTH_LIMIT {
-                let help = format!("a recipe and what it inherits from may be {DEPTH_LIMIT} files deep");
-                self.complain("recipe::too_deep", item, format!("`{text}` is inherited too deep"), help);
+                let help = format!("recipes may inherit at most {DEPTH_LIMIT} levels deep");
+                self.complain("recipe::too_deep", item, format!("`{text}` is inherited too deeply"), help);
             } else {
                 self.inherits.push((between(&self.recipe, &real).display().to_string(), item.span.clone()));
                 self.add(&real, Some(item.span.clone()));
@@ -293,8 +293,8 @@ impl Reading<'_> {
             .collect();
         let again = between(&self.recipe, &self.way[at].0).display().to_string();
         chain.push(format!("{} extends {again}", place(&item.span)));
-        let message = format!("`{text}` closes a circle of recipes that inherit from one another");
-        self.complain("recipe::circle", item, message, format!("take one of these links out:\n{}", chain.join("\n")));
+        let message = format!("`{text}` creates an inheritance cycle");
+        self.complain("recipe::circle", item, message, format!("remove one of these links:\n{}", chain.join("\n")));
     }
 
     fn may_read(&self, path: &Path) -> bool {
@@ -349,7 +349,7 @@ impl Reading<'_> {
             self.way.clear();
             if let Some((nested, _, pieces)) = self.variants.pop() {
                 let place = pieces.first().map_or(key.clone(), |piece| piece.table.span.clone());
-                let message = format!("a variant inherits a variant `{nested}`, which nothing could choose");
+                let message = format!("a variant inherits a variant `{nested}`, which cannot be selected");
                 self.findings.push(
                     Finding::error("recipe::variant", &place, message)
                         .help("move the variant to the recipe, or what both need to a file without variants"),

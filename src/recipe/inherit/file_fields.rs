@@ -111,7 +111,7 @@ pub static WHOLE: LazyLock<Json> = LazyLock::new(|| with_kin(schema::recipe_sche
 pub fn check_file(document: &Node, is_own: bool) -> Vec<Finding> {
     let mut findings = check_against_schema(document, &FILE);
     if !findings.is_empty() && is_own && document.get("extends").is_none() && document.get("variant").is_none() {
-        // What is missing in it can be told in the same go.
+        // What is missing in it can be determined in the same go.
         return check_against_schema(document, &WHOLE);
     }
     if !findings.is_empty() {
@@ -133,7 +133,7 @@ pub fn check_file(document: &Node, is_own: bool) -> Vec<Finding> {
     };
     for (name, key, _) in variants.iter().filter(|(name, _, _)| !is_name(name)) {
         findings.push(
-            Finding::error("recipe::variant", key, format!("`{name}` cannot be the name of a variant"))
+            Finding::error("recipe::variant", key, format!("`{name}` is not a valid variant name"))
                 .help("use letters, digits, `.`, `_` and `-`: it becomes part of the image's name"),
         );
     }
@@ -183,7 +183,7 @@ fn check_remove(node: &Node, schema: &'static Json, path: &str, findings: &mut V
             let help = match near.first() {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => {
-                    "‹[remove]› has the paths of the recipe, for instance ‹packages.install = [\"vim\"]›".to_owned()
+                    "‹[remove]› uses the paths of the recipe, for instance ‹packages.install = [\"vim\"]›".to_owned()
                 }
             };
             findings.push(
@@ -203,12 +203,12 @@ fn check_remove(node: &Node, schema: &'static Json, path: &str, findings: &mut V
             Value::Array(_) if is("array") => {}
             _ => {
                 let help = if is("array") {
-                    format!("write {inner} = true for all of it, or {inner} = [..] with the items that go")
+                    format!("write {inner} = true for all of it, or {inner} = [..] with the items to remove")
                 } else {
                     format!("write {inner} = true")
                 };
                 findings.push(
-                    Finding::error("recipe::remove", &value.span, format!("`{inner}` cannot be removed so"))
+                    Finding::error("recipe::remove", &value.span, format!("`{inner}` cannot be removed this way"))
                         .label("neither `true` nor items of a list")
                         .help(help),
                 );

@@ -163,7 +163,7 @@ fn remove_below(from: &mut Node, what: &Node, path: &str, trail: &mut Trail) {
                     }
                 }
             }
-            // The kinds were compared with the schema; what was inherited has another one, and was told.
+            // The kinds were compared with the schema; what was inherited has another one, and was reported.
             _ => trail.findings.push(nothing_there(key, &inner, None)),
         }
     }
@@ -173,7 +173,7 @@ fn remove_below(from: &mut Node, what: &Node, path: &str, trail: &mut Trail) {
 fn nothing_there(span: &Span, what: &str, near: Option<String>) -> Finding {
     let help = match near {
         Some(near) => format!("did you mean `{near}`? Else remove the line"),
-        None => "remove the line; `imgbuild show` says what is inherited, and from where".to_owned(),
+        None => "remove the line; `imgbuild show` prints what is inherited, and from where".to_owned(),
     };
     Finding::warning("recipe::removes_nothing", span, format!("`{what}` removes nothing: it is not inherited"))
         .label("not inherited")

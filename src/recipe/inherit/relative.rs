@@ -1,4 +1,4 @@
-//! Paths in an inherited file start where that file lies: they are written anew, as the recipe that inherits would say them.
+//! Paths in an inherited file start where that file lies: they are rewritten, as the recipe that inherits would say them.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -80,7 +80,7 @@ fn updates(text: &str, folder: &Path, recipe: &Path) -> String {
     items.join(",")
 }
 
-/// A path without `.` and, where that can be told from the text, without `..`.
+/// A path without `.` and, where that can be determined from the text, without `..`.
 pub fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {

@@ -1,4 +1,4 @@
-//! What values must be, besides what the schema says of them.
+//! Semantic checks beyond the schema: kernel, login, pack, boot, drivers.
 
 use std::path::{Path, PathBuf};
 
@@ -56,26 +56,30 @@ impl Reader<'_> {
 
     fn not_a_name_of_debian(&self, shown: &str, span: &Span) -> Option<Finding> {
         if shown.starts_with('@') {
-            let finding = Finding::error("recipe::group", span, format!("`{shown}` is a group, and Debian has none"));
+            let finding = Finding::error(
+                "recipe::group",
+                span,
+                format!("`{shown}` is a package group, which Debian does not have"),
+            );
             return Some(finding.help("name the packages; `tasksel --task-packages NAME` prints those of a task"));
         }
         let (message, help) = if shown.starts_with('/') {
             let help = format!(
                 "name the package: `dpkg -S {shown}` prints it where it is installed, `apt-file find {shown}` elsewhere"
             );
-            (format!("`{shown}` is a file, and apt installs packages by their names"), help)
+            (format!("`{shown}` is a file, but apt installs packages by name"), help)
         } else if shown.contains('(') {
             let help = "name the package, for instance libfoo-bar-perl for Perl's Foo::Bar".to_owned();
-            (format!("`{shown}` is what an RPM package provides, and Debian's packages provide plain names"), help)
+            (format!("`{shown}` is what an RPM package provides, but Debian's packages provide plain names"), help)
         } else {
             let (name, foreign) = shown.split_once('=').map_or(shown, |(name, _)| name).split_once(':')?;
             if ["any", "native", "all", debian_name(self.model.image.arch.machine())].contains(&foreign) {
                 return None;
             }
             let help = format!(
-                "write `{name}` for the image's own; programs of another one come by a synced tree or a postinstall script, with all that they need"
+                "write `{name}` for the image's own; for programs of another one, use a synced tree or a postinstall script with all that they need"
             );
-            (format!("`{shown}` is of the architecture `{foreign}`, and an image has packages of one"), help)
+            (format!("`{shown}` has the architecture `{foreign}`, but an image has packages of one"), help)
         };
         Some(Finding::error("recipe::not_a_name", span, message).help(help))
     }
@@ -87,7 +91,7 @@ impl Reader<'_> {
             let finding = Finding::error(
                 "recipe::kernel_disagrees",
                 span,
-                format!("the list names the kernel `{listed}`, but ‹[kernel]› says `{package}`"),
+                format!("the list names the kernel `{listed}`, but ‹[kernel]› has `{package}`"),
             )
             .label("named here")
             .help(format!("remove the line, or write ‹[kernel] package = \"{listed}\"›"));
@@ -95,17 +99,17 @@ impl Reader<'_> {
         }
     }
 
-    /// An empty release is none that could be booted, and one with a slash would lead elsewhere below /lib/modules.
+    /// An empty release cannot be booted, and one with a slash would escape its folder below /lib/modules.
     pub(super) fn check_release(&mut self) {
         let Some(version) = &self.model.kernel.version else { return };
         let is_release = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
         if !is_release {
             let problem = match version.is_empty() {
                 true => "the kernel's release is empty".to_owned(),
-                false => format!("`{}` is not a release of a kernel", version.escape_debug()),
+                false => format!("`{}` is not a kernel release", version.escape_debug()),
             };
             let finding = Finding::error("kernel::version", &self.span("kernel.version"), problem);
-            let help = "write what `uname -r` says there, for instance \"6.1.0-31-amd64\"; or leave the key out for the newest";
+            let help = "write what `uname -r` prints there, for instance \"6.1.0-31-amd64\"; or leave the key out for the newest";
             self.findings.push(finding.help(help));
         }
     }
@@ -118,12 +122,12 @@ impl Reader<'_> {
             if name.is_empty() || name.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control()) {
                 let shown = name.escape_debug();
                 let finding =
-                    Finding::error("environment::name", &span, format!("`{shown}` is not a name of a variable"));
-                let help = "POSIX names are letters, digits and `_`, and do not begin with a digit";
+                    Finding::error("environment::name", &span, format!("`{shown}` is not a valid variable name"));
+                let help = "POSIX names are letters, digits and `_`, and do not start with a digit";
                 self.findings.push(finding.help(help));
             }
             if value.contains('\0') {
-                let problem = format!("the value of `{}` has a zero byte", name.escape_debug());
+                let problem = format!("the value of `{}` contains a NUL byte", name.escape_debug());
                 let finding = Finding::error("environment::value", &span, problem);
                 self.findings.push(finding.help("no process can be given one: remove it"));
             }
@@ -139,16 +143,16 @@ impl Reader<'_> {
             if !text.trim().starts_with('$') || text.trim().contains([':', '\n']) {
                 let span = self.span("system.root_password_hash_file");
                 self.findings.push(
-                    Finding::error("system::no_hash", &span, format!("`{name}` holds no password hash"))
+                    Finding::error("system::no_hash", &span, format!("`{name}` contains no password hash"))
                         .label("named here")
-                        .help("write one with: openssl passwd -6 >FILE"),
+                        .help("create one with: openssl passwd -6 >FILE"),
                 );
             }
         }
         if keys.is_empty() && hash.is_none() {
             let span = self.span("system");
             self.findings.push(
-                Finding::warning("system::no_login", &span, "nobody can log in: root is locked and has no key")
+                Finding::warning("system::no_login", &span, "no one can log in: root is locked and has no key")
                     .help("add to the recipe: ‹[system] authorized_keys = [\"keys/admin.pub\"]›"),
             );
         }
@@ -160,8 +164,11 @@ impl Reader<'_> {
             self.check_level(&form);
             self.check_form(&form);
             if let Some(other) = made.iter().find(|other| other.rootimg() == form.rootimg()) {
-                let problem =
-                    format!("two forms would be one file: {} is made for `{}` already", form.rootimg(), other.at);
+                let problem = format!(
+                    "two image formats would have the same file name: {} is already made for `{}`",
+                    form.rootimg(),
+                    other.at
+                );
                 let finding = Finding::error("pack::twice", &self.span(&form.field("archive")), problem);
                 self.findings.push(finding.help("remove one of them, or choose another archive or compression"));
             }
@@ -171,7 +178,7 @@ impl Reader<'_> {
         let decides = |form: &PackedForm| form.compress.highest_level() > 0 || profile.block_size(form.archive) > 0;
         if profile != PackProfile::Balanced && !made.iter().any(decides) {
             let name = made[0].compress.name();
-            let problem = format!("`profile` has no meaning here: ‹compress = \"{name}\"› has no levels");
+            let problem = format!("`profile` has no effect here: ‹compress = \"{name}\"› has no levels");
             let finding = Finding::error("pack::profile", &self.span("pack.profile"), problem);
             self.findings.push(finding.help("remove the line, or choose another compression"));
         }
@@ -182,13 +189,13 @@ impl Reader<'_> {
         let name = form.compress.name();
         if let (Some(level), 0) = (form.level, most) {
             let span = self.span(&form.field("level"));
-            let problem = format!("‹level = {level}› has no meaning here: ‹compress = \"{name}\"› has no levels");
+            let problem = format!("‹level = {level}› has no effect here: ‹compress = \"{name}\"› has no levels");
             self.findings.push(Finding::error("pack::level", &span, problem).help("remove the line"));
         } else if let Some(level) = form.level.filter(|level| *level > most) {
             let span = self.span(&form.field("level"));
             self.findings.push(
                 Finding::error("pack::level", &span, format!("{name} has no level {level}: its highest is {most}"))
-                    .help(format!("write ‹level = {most}›, or leave it out for the usual one")),
+                    .help(format!("write ‹level = {most}›, or leave it out for the default")),
             );
         }
     }
@@ -202,11 +209,12 @@ impl Reader<'_> {
             self.findings.push(Finding::error("pack::form", &span, problem).help(help));
         };
         if form.frames == Frames::Single && !is_cpio {
-            let problem = format!("{name} cannot be one stream that a kernel takes as its initramfs: only cpio can");
+            let problem =
+                format!("{name} cannot be a single stream that a kernel uses as its initramfs: only cpio can");
             refuse("frames", problem, "remove the line, or write ‹archive = \"cpio\"›");
         }
         if form.frames == Frames::Single && form.compress == PackCompress::Lz4 && is_cpio {
-            let problem = "a kernel takes an initramfs in lz4's old form only, which imgbuild does not write";
+            let problem = "a kernel reads an initramfs only in lz4's legacy format, which imgbuild does not write";
             refuse("compress", problem.to_owned(), "choose one of zstd, gzip, xz, none");
         }
         let is_erofs = form.archive == ArchiveKind::Erofs;
@@ -253,7 +261,7 @@ impl Reader<'_> {
                 let span = self.span(&format!("boot.cmdline[{index}]"));
                 self.findings.push(
                     Finding::error("boot::cmdline", &span, "each word of the command line is an item of its own")
-                        .help("split it at the blanks"),
+                        .help("split it at the spaces"),
                 );
             }
         }
@@ -285,11 +293,12 @@ impl Reader<'_> {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             match name {
                 "vlan" | "bond" | "bridge" | "team" => {
-                    let message =
-                        format!("the initrd does not read `{word}`: a node fetches its image over a card as it is");
+                    let message = format!(
+                        "the initrd does not support `{word}`: a node fetches its image over a plain network card"
+                    );
                     let finding = Finding::warning("boot::network", &span, message).label("here");
                     self.findings.push(finding.help(
-                        "let the switch's port give untagged frames, or the fallback of a bond, until the image is there; what the image itself reads works from then on",
+                        "let the switch port accept untagged frames, or use the bond's fallback, until the image is running; the image can configure the rest itself",
                     ));
                 }
                 "ip" if !is_address(value) => {
@@ -297,7 +306,7 @@ impl Reader<'_> {
                     let finding =
                         Finding::error("boot::network", &span, message).label("a node would ask for any address");
                     self.findings.push(finding.help(
-                        "write ip=dhcp, ip=NIC:dhcp, or ip=ADDRESS::GATEWAY:NETMASK:NAME:NIC:none:DNS; it knows no VLAN and no bond",
+                        "write ip=dhcp, ip=NIC:dhcp, or ip=ADDRESS::GATEWAY:NETMASK:NAME:NIC:none:DNS; VLANs and bonds are not supported",
                     ));
                 }
                 _ => {}
@@ -315,7 +324,7 @@ impl Reader<'_> {
                 let message = format!("`{word}` has no effect: the root of the node is the image");
                 self.findings.push(
                     Finding::warning("boot::root", &span, message)
-                        .help("remove the word; file systems of the node's disks belong into ‹[system]› fstab"),
+                        .help("remove the word; file systems of the node's disks belong in ‹[system]› fstab"),
                 );
             }
         }
@@ -329,7 +338,7 @@ impl Reader<'_> {
             let of_cache = BOOT_WORDS.iter().filter(|(_, field)| field.starts_with("boot.cache."));
             let Some((start, field)) = of_cache.clone().find(|(start, _)| word.starts_with(start)) else { continue };
             let span = self.span(&format!("boot.cmdline[{index}]"));
-            let message = format!("`{word}` is what imgbuild writes for {field}");
+            let message = format!("imgbuild sets `{word}` itself, from {field}");
             let value = word.strip_prefix(start).unwrap_or_default();
             let help = match *field {
                 "boot.cache.image" => "remove the word, and write ‹[boot.cache] image = \"cache\"›".to_owned(),
@@ -343,8 +352,7 @@ impl Reader<'_> {
         if name.is_none_or(|name| name.is_empty() || name.contains(char::is_whitespace)) {
             let span = self.span("boot.cache.device");
             let message = format!("`{}` does not name a disk", cache.device);
-            let help =
-                "write ‹device = \"LABEL=nodecache\"›, or begin with UUID=, PARTLABEL= or /dev/; a name has no blanks";
+            let help = "write ‹device = \"LABEL=nodecache\"›, or begin with UUID=, PARTLABEL= or /dev/; a name contains no spaces";
             self.findings.push(Finding::error("boot::cache", &span, message).help(help));
         }
         let stays_packed = |form: &PackedForm| matches!(form.archive, ArchiveKind::Squashfs | ArchiveKind::Erofs);
@@ -354,7 +362,7 @@ impl Reader<'_> {
                 let span = self.span(&format!("boot.cache.{field}"));
                 let message =
                     format!("{field} = \"cache\" is for images that stay packed: this one is unpacked into memory");
-                let help = "write ‹[pack] archive = \"squashfs\"› (or \"erofs\"), or remove the line: frames are kept on the disk all the same";
+                let help = "write ‹[pack] archive = \"squashfs\"› (or \"erofs\"), or remove the line: frames are kept on the disk anyway";
                 self.findings.push(Finding::error("boot::cache", &span, message).help(help));
             }
         }
@@ -370,8 +378,8 @@ impl Reader<'_> {
         let is_package = |path: &Path| path.extension().is_some_and(|one| one == ending);
         let mut files = witness::walk().through(directory).into_iter().flatten();
         if !files.any(|entry| is_package(&entry.path)) {
-            let message = format!("no .{ending} file lies in `{name}` or below it");
-            let help = "put the packages there, or correct ‹[otherpkgs]› dir; it starts in the recipe's directory";
+            let message = format!("there is no .{ending} file in or below `{name}`");
+            let help = "put the packages there, or correct ‹[otherpkgs]› dir; it is relative to the recipe's directory";
             let span = self.span("otherpkgs.dir");
             self.findings.push(Finding::warning("otherpkgs::empty", &span, message).label("named here").help(help));
         }
@@ -398,7 +406,7 @@ impl Reader<'_> {
                 continue;
             }
             let near = nearest(&pattern, default.iter().map(String::as_str));
-            let message = format!("`{name}` takes nothing away: the default list has no driver `{pattern}`");
+            let message = format!("`{name}` removes nothing: the default list has no driver `{pattern}`");
             let help = match near.first() {
                 Some(near) => format!("did you mean \"-{near}\"? `imgbuild show --effective` prints the default list"),
                 None => "remove it; `imgbuild show --effective` prints the default list".to_owned(),

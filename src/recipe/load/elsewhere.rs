@@ -6,7 +6,7 @@ use super::Reader;
 use super::paths::PathProblem;
 use crate::source::Finding;
 
-/// Of the root that scripts run in: mounts, links of every distribution, and the image's accounts, by which names resolve there. Nothing
+/// The root that scripts run in: mounts, links of every distribution, and the image's accounts, by which names resolve there. Nothing
 /// else may stand in for these.
 const TAKEN: [&str; 17] = [
     "/dev",
@@ -41,24 +41,23 @@ impl Reader<'_> {
         if is_odd || start == "/" || taken.is_some() {
             let message = format!("`{pattern}` cannot be shown to scripts at its path");
             let label = match taken {
-                Some(taken) => format!("{taken} is that of the root that they run in"),
-                None => "an absolute pattern begins with a folder, and has no `.`, `..` or `//`".to_owned(),
+                Some(taken) => format!("{taken} belongs to the root that they run in"),
+                None => "an absolute pattern starts with a folder, and contains no `.`, `..` or `//`".to_owned(),
             };
             let finding = Finding::error("postinstall::place", &span, message).label(label);
-            self.findings.push(finding.help("copy it beside the recipe, and name it from there"));
+            self.findings.push(finding.help("copy it next to the recipe, and name that copy"));
             return None;
         }
         match self.paths.resolve(start, &self.paths.recipe.clone()) {
             Ok(real) => return Some((real, PathBuf::from(start))),
             Err(PathProblem::Missing(..)) => {
                 let finding = Finding::warning("postinstall::no_input", &span, format!("`{pattern}` matches no file"))
-                    .label("the script will see nothing of it");
-                let help =
-                    "put it there, or say where it is here: ‹[xcat] path_map = { \"/install\" = \"site/install\" }›";
+                    .label("the script gets no file from it");
+                let help = "put it there, or set where it is on this host: ‹[xcat] path_map = { \"/install\" = \"site/install\" }›";
                 self.findings.push(finding.help(help));
             }
             Err(PathProblem::Outside(_, help)) => {
-                let message = format!("`{pattern}` lies outside the workspace");
+                let message = format!("`{pattern}` is outside the workspace");
                 self.findings.push(Finding::error("recipe::outside", &span, message).label("named here").help(help));
             }
         }

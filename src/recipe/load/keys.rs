@@ -34,8 +34,8 @@ impl Reader<'_> {
             Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = problem {
-            let message = format!("`{name}` holds no keys that can be used: {problem}");
-            let help = "name a file of OpenPGP certificates, binary or ASCII-armored, as the repository's owner gives it; an HTML page or a list of links is none";
+            let message = format!("`{name}` contains no usable keys: {problem}");
+            let help = "name a file of OpenPGP certificates, binary or ASCII-armored, as the repository's owner publishes it, not an HTML page or a list of links";
             self.findings.push(Finding::error("repo::keys", &self.span(at), message).label("named here").help(help));
         }
         Some(path)
@@ -64,9 +64,9 @@ impl Reader<'_> {
             return;
         }
         if text.contains("---- BEGIN SSH2 PUBLIC KEY ----") {
-            let message = format!("`{name}` is a key in SSH2's form, which sshd does not read in authorized_keys");
+            let message = format!("`{name}` is a key in SSH2 format, which sshd does not read in authorized_keys");
             let finding = Finding::error("system::no_key", &span, message).label("named here");
-            self.findings.push(finding.help(format!("turn it: ssh-keygen -i -f {name} >NAME.pub")));
+            self.findings.push(finding.help(format!("convert it: ssh-keygen -i -f {name} >NAME.pub")));
             return;
         }
         let file: Arc<SourceFile> = SourceFile::new(name, path, text.as_str());
@@ -85,11 +85,11 @@ impl Reader<'_> {
                     &Span::new(&file, at),
                     format!("this is not a public key: {problem}"),
                 );
-                self.findings.push(finding.label("sshd passes over it in silence").help(PUBLIC));
+                self.findings.push(finding.label("sshd silently ignores it").help(PUBLIC));
             }
         }
         if keys == 0 {
-            let finding = Finding::error("system::no_key", &span, format!("`{name}` holds no key"));
+            let finding = Finding::error("system::no_key", &span, format!("`{name}` contains no key"));
             self.findings.push(finding.label("named here").help(PUBLIC));
         }
     }
@@ -136,20 +136,20 @@ fn one_key(line: &str) -> Result<(), String> {
     let key = if is_kind(line) { line } else { behind_options(line) };
     if !is_kind(key) {
         let first = line.split_ascii_whitespace().next().unwrap_or_default();
-        return Err(format!("it names no kind of key (it starts with `{}`)", cut(first)));
+        return Err(format!("it names no key type (it starts with `{}`)", cut(first)));
     }
     let mut words = key.split_ascii_whitespace();
     let kind = words.next().unwrap_or_default();
-    let Some(body) = words.next() else { return Err(format!("nothing stands behind {kind}")) };
+    let Some(body) = words.next() else { return Err(format!("nothing follows {kind}")) };
     if !body.starts_with("AAAA") {
         return Err(format!("`{}` is not a key in base64", cut(body)));
     }
     match ssh_key::PublicKey::from_openssh(&format!("{kind} {body}")) {
         Ok(key) if key.algorithm().as_str() == kind => Ok(()),
-        Ok(_) => Err(format!("the key behind {kind} is cut off or damaged (it is of another kind)")),
+        Ok(_) => Err(format!("the key after {kind} is truncated or damaged (it has another type)")),
         // A kind that sshd may know and the library does not.
         Err(ssh_key::Error::AlgorithmUnknown) if !KNOWN_KINDS.contains(&kind) => Ok(()),
-        Err(error) => Err(format!("the key behind {kind} is cut off or damaged ({error})")),
+        Err(error) => Err(format!("the key after {kind} is truncated or damaged ({error})")),
     }
 }
 
@@ -172,12 +172,12 @@ mod tests {
         one_key(&format!("from=\"10.0.0.0/8\",command=\"echo a b\" {KEY}")).unwrap();
         one_key(&format!("cert-authority,principals=\"a,b\" {KEY}")).unwrap();
         for (line, said) in [
-            ("hello world", "names no kind of key (it starts with `hello`)"),
-            ("ssh-ed25519", "nothing stands behind ssh-ed25519"),
+            ("hello world", "names no key type (it starts with `hello`)"),
+            ("ssh-ed25519", "nothing follows ssh-ed25519"),
             ("ssh-ed25519 keys/admin.pub", "`keys/admin.pub` is not a key in base64"),
-            (&KEY[..60], "cut off or damaged"),
-            (&KEY.replace("ssh-ed25519 ", "ssh-rsa "), "cut off or damaged"),
-            ("<html><body>404", "names no kind of key"),
+            (&KEY[..60], "truncated or damaged"),
+            (&KEY.replace("ssh-ed25519 ", "ssh-rsa "), "truncated or damaged"),
+            ("<html><body>404", "names no key type"),
         ] {
             let problem = one_key(line).unwrap_err();
             assert!(problem.contains(said), "{line}: {problem}");

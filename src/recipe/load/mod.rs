@@ -115,7 +115,7 @@ impl Recipe {
         self.lock_path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// Reads the lock; none where there is none.
+    /// Reads the lock, if it exists.
     ///
     /// # Errors
     /// [`LockError`]: it cannot be read.
@@ -163,13 +163,13 @@ fn incomplete(document: &Node, draft: &Draft) -> Vec<Finding> {
     findings
         .map(|finding| match (finding.code, draft.files.len()) {
             ("recipe::missing_key", 2..) => {
-                let help = "neither the recipe nor what it inherits from says it; add it to one of them".to_owned();
+                let help = "neither the recipe nor its parents set it; add it to one of them".to_owned();
                 finding.help(help)
             }
             ("recipe::missing_key", _) if draft.directory.ancestors().any(|up| witness::exists(&up.join(super::WORKSPACE_FILE))) => {
                 let help = finding.help.clone().unwrap_or_default();
                 finding.help(format!(
-                    "{help}; if others only inherit from it, take its directory out of the workspace's `images` with `!` in front"
+                    "{help}; if others only inherit from it, exclude its directory in the workspace's `images` with a leading `!`"
                 ))
             }
             _ => finding,
@@ -202,7 +202,7 @@ fn read_draft(draft: &Draft, workspace: Option<&Workspace>) -> Loaded {
             return failed(vec![Finding::error(
                 "recipe::model",
                 &document.span,
-                format!("the recipe cannot be understood: {error}"),
+                format!("the recipe cannot be parsed: {error}"),
             )]);
         }
     };
@@ -236,10 +236,10 @@ impl Reader<'_> {
             Err(PathProblem::Missing(_, problem)) => self.findings.push(
                 Finding::error("recipe::no_file", &span, format!("`{name}` cannot be read: {problem}"))
                     .label("named here")
-                    .help("create it, or correct the path; paths start in the recipe's directory"),
+                    .help("create it, or correct the path; paths are relative to the recipe's directory"),
             ),
             Err(PathProblem::Outside(_, help)) => self.findings.push(
-                Finding::error("recipe::outside", &span, format!("`{name}` lies outside the workspace"))
+                Finding::error("recipe::outside", &span, format!("`{name}` is outside the workspace"))
                     .label("named here")
                     .help(help),
             ),

@@ -55,8 +55,8 @@ pub fn escaped(path: &Path) -> String {
 /// What is said of a file that a line asks for and whose name no text can hold.
 pub fn name_problem(code: &'static str, path: &Path, span: &Span) -> Finding {
     Finding::error(code, span, format!("the name of `{}` is not UTF-8", escaped(path)))
-        .label("asked for here")
-        .help("rename the file, or name what is wanted so that it is left out")
+        .label("requested here")
+        .help("rename the file, or choose a pattern that leaves it out")
 }
 
 impl Paths {
@@ -187,7 +187,7 @@ impl Paths {
             format!("line {line} is not UTF-8; save the file as UTF-8")
         })?;
         if text.contains('\0') {
-            return Err("it holds a NUL character; it is not text".to_owned());
+            return Err("it contains a NUL character, so it is not text".to_owned());
         }
         // A byte order mark says nothing of a UTF-8 file.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();

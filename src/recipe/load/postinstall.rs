@@ -157,9 +157,13 @@ impl Reader<'_> {
         let start = witness::read(&script).unwrap_or_default();
         if !start.starts_with(b"#!") && !start.starts_with(b"\x7fELF") {
             self.findings.push(
-                Finding::error("postinstall::no_interpreter", &span, format!("`{file}` does not say what runs it"))
-                    .label("named here")
-                    .help("start it with a line such as #!/bin/sh"),
+                Finding::error(
+                    "postinstall::no_interpreter",
+                    &span,
+                    format!("`{file}` does not say which interpreter runs it"),
+                )
+                .label("named here")
+                .help("start it with a line such as #!/bin/sh"),
             );
         }
         self.check_interpreter(table, file, &start, &span);
@@ -185,11 +189,11 @@ impl Reader<'_> {
         }
         let Some(first) = lost.first() else { return };
         let message = match lost.len() {
-            1 => format!("{first} is a link that leads nowhere for the script"),
-            count => format!("{first} and {} more are links that lead nowhere for the script", count - 1),
+            1 => format!("{first} is a dangling link for the script"),
+            count => format!("{first} and {} more are dangling links for the script", count - 1),
         };
         let finding = Finding::warning("postinstall::link", &self.span("postinstall.inputs"), message);
-        let help = "links are shown as links: name in `inputs` what they lead to, or replace them by it";
+        let help = "links stay links: name their targets in `inputs`, or replace them with the targets";
         self.findings.push(finding.label("it is among these").help(help));
     }
 
@@ -198,9 +202,10 @@ impl Reader<'_> {
         let Some(line) = script.strip_prefix(b"#!") else { return };
         let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
         if line.ends_with('\r') {
-            let message = format!("the lines of `{}` end as those of Windows do (CR LF)", file);
+            let message = format!("`{}` has Windows line endings (CR LF)", file);
             let finding = Finding::error("postinstall::line_ends", span, message).label("named here");
-            let help = format!("the kernel would look for `{}\\r`; turn them: sed -i 's/\\r$//' {}", line.trim(), file);
+            let help =
+                format!("the kernel would look for `{}\\r`; convert them: sed -i 's/\\r$//' {}", line.trim(), file);
             self.findings.push(finding.help(help));
             return;
         }
@@ -212,7 +217,7 @@ impl Reader<'_> {
             _ => interpreter,
         };
         if !interpreter.starts_with('/') {
-            let message = format!("`{}` is run by `{interpreter}`, which is not a whole path", file);
+            let message = format!("`{}` is run by `{interpreter}`, which is not an absolute path", file);
             let finding = Finding::error("postinstall::no_interpreter", span, message).label("named here");
             self.findings.push(finding.help("start it with a line such as #!/bin/sh"));
             return;
@@ -225,10 +230,10 @@ impl Reader<'_> {
         };
         // Which packages bring what is only known when they are resolved: of those in `tools` the build says it.
         if table.tools.is_empty() && !always.contains(&base) {
-            let message = format!("`{}` is run by {program}, which is not there where it runs", file);
+            let message = format!("`{}` needs {program}, which does not exist in the script's root", file);
             let finding = Finding::error("postinstall::no_interpreter", span, message).label("named here");
             self.findings.push(finding.help(format!(
-                "name the package that brings it: ‹[postinstall] tools = [\"{}\"]›; the script runs in a root of its own, not in the image",
+                "name the package that provides it: ‹[postinstall] tools = [\"{}\"]›; the script runs in a root of its own, not in the image",
                 package_of(program)
             )));
         }
@@ -261,9 +266,9 @@ impl Reader<'_> {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(problem) => {
-                    let message = format!("a folder cannot be looked through for `{pattern}`: {problem}");
+                    let message = format!("cannot search a folder for `{pattern}`: {problem}");
                     self.findings
-                        .push(Finding::error("postinstall::unreadable", &span, message).label("asked for here"));
+                        .push(Finding::error("postinstall::unreadable", &span, message).label("requested here"));
                     continue;
                 }
             };
@@ -313,20 +318,20 @@ impl Reader<'_> {
                     Ok(mode) if mode & 0o170_000 == 0o010_000 => found.push(input(InputKind::Pipe(counted_mode(mode)))),
                     _ => {
                         odd = true;
-                        let message = format!("`{below}` is a device or a socket, which no script can be shown");
+                        let message = format!("`{below}` is a device or a socket, which cannot be given to a script");
                         let finding =
                             Finding::error("postinstall::device", &span, message).label("this pattern names it");
-                        self.findings.push(finding.help("remove it, or name the files beside it"));
+                        self.findings.push(finding.help("remove it, or name the files next to it"));
                     }
                 },
             }
         }
         if found.is_empty() && !odd {
             let finding = Finding::warning("postinstall::no_input", &span, format!("`{pattern}` matches no file"))
-                .label("the script will see nothing of it");
+                .label("the script gets no file from it");
             self.findings.push(finding.help(match link_above {
-                Some(link) => format!("`{link}` is a link, and links are not followed: put there what it leads to"),
-                None => "`*` stays within a folder, `**` goes below; paths start in the recipe's directory".to_owned(),
+                Some(link) => format!("`{link}` is a link, and links are not followed: replace it with its target"),
+                None => "`*` does not cross `/`, `**` does; paths are relative to the recipe's directory".to_owned(),
             }));
         }
         folders.retain(|folder| {

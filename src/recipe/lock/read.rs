@@ -41,7 +41,7 @@ pub enum LockError {
     #[diagnostic(
         code(lock::conflict),
         help(
-            "take one side whole, the one whose users and groups are in use on nodes: `git checkout --ours {lock}`, or --theirs; then `imgbuild build` adds what the recipe asks for besides, and the numbers stay"
+            "keep one side entirely, the one whose users and groups are in use on nodes: `git checkout --ours {lock}`, or --theirs; then `imgbuild build` adds what else the recipe needs, and the numbers stay the same"
         )
     )]
     Conflict {
@@ -98,7 +98,7 @@ impl Lock {
     /// Reads the lock at a path, which messages call by its name; none where there is no such file.
     ///
     /// # Errors
-    /// [`LockError`]: something else is there, it cannot be read, or its text is none that [`Lock::to_text`] writes.
+    /// [`LockError`]: something else is there, it cannot be read, or its text is not one that [`Lock::to_text`] writes.
     pub fn read(path: &Path, name: &str) -> Result<Option<Self>, LockError> {
         if let Some(problem) = witness::not_a_file(path) {
             return Err(LockError::format(name, "", None, format!("it {problem}")));
@@ -176,14 +176,14 @@ impl Lock {
                 || package.file_name().contains('/')
                 || !plain(&package.name)
             {
-                let problem = format!("the package `{}` has a path that leads elsewhere", package.name);
+                let problem = format!("the package `{}` has a path that escapes its root", package.name);
                 let item = LockItem::Package { pass: &pass.name, name: &package.name };
                 return Err(said(LockPlaces::of(text).offset(item), problem));
             }
         }
         let mut releases = lock.pass.iter().flat_map(|pass| &pass.kernel_releases);
         if let Some(release) = releases.find(|one| !one.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')) {
-            let problem = format!("`{}` is not a release of a kernel", release.escape_default());
+            let problem = format!("`{}` is not a kernel release", release.escape_default());
             return Err(said(LockPlaces::of(text).offset(LockItem::Release(release)), problem));
         }
         Ok(lock)

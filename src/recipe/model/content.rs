@@ -60,7 +60,7 @@ pub struct Sync {
     pub lists: Vec<String>,
 }
 
-/// What is left out of the packed image.
+/// Files to leave out of the packed image.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Exclude {

@@ -52,7 +52,7 @@ impl PackProfile {
         }
     }
 
-    /// Bytes of a block of an archive, or of what is compressed at once; 0 where there are none. Of larger ones a node unpacks
+    /// Bytes of a block of an archive, or of what is compressed at once; 0 where there are none. A node unpacks larger ones
     /// more than it asked for, each time: measured in docs/performance.md.
     pub fn block_size(self, archive: ArchiveKind) -> u32 {
         match (archive, self) {

@@ -31,7 +31,7 @@ impl PackedForm {
         Self { archive, compress, frames: Frames::Many, profile, block_size: None, level: None, at }
     }
 
-    /// Whether it is the first one, which nodes boot unless they are told otherwise.
+    /// Whether it is the first one, which nodes boot unless configured otherwise.
     pub fn is_first(&self) -> bool {
         self.at == "pack"
     }

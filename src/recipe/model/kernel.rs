@@ -13,7 +13,7 @@ pub struct Kernel {
     /// Directory with packages of kernels, which go before those of the archives (xCAT: kerneldir); sub-directories too.
     #[serde(default)]
     pub dir: Option<String>,
-    /// Which kernel release (`uname -r`) to boot, where the packages bring several.
+    /// Which kernel release (`uname -r`) to boot, where the packages provide several.
     #[serde(default)]
     pub version: Option<String>,
     /// Network drivers of the initrd: a whole list, or edits of the default one (`"+ice"`, `"-be2net"`); wildcards allowed.

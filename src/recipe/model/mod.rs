@@ -68,7 +68,7 @@ pub struct Model {
     /// Files that are copied into the image last (xCAT: synclists).
     #[serde(default)]
     pub sync: Sync,
-    /// What is left out of the packed image (xCAT: exlist).
+    /// Files to leave out of the packed image (xCAT: exlist).
     #[serde(default)]
     pub exclude: Exclude,
     /// How the image is packed.
@@ -107,7 +107,7 @@ pub struct Image {
     /// CPU architecture, as `uname -m` prints it.
     #[serde(default)]
     pub arch: Arch,
-    /// Whether it is meant that secrets which the recipe brings can be read by whoever can fetch the image.
+    /// Whether it is meant that secrets which the recipe brings can be read by anyone who can fetch the image.
     #[serde(default)]
     pub secrets: SecretsRule,
 }
@@ -116,7 +116,7 @@ pub struct Image {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretsRule {
-    /// They are told.
+    /// They are reported.
     #[default]
     Noted,
     /// They are meant to be there.

@@ -136,7 +136,7 @@ pub struct Boot {
 pub struct BootCache {
     /// The disk or partition: `/dev/NAME`, `LABEL=`, `UUID=` (of its file system) or `PARTLABEL=`.
     pub device: String,
-    /// Its file system, which somebody made there; its module comes into the initrd.
+    /// Its file system, which someone made there; its module comes into the initrd.
     #[serde(default)]
     pub filesystem: CacheFilesystem,
     /// Where a squashfs or erofs image lies while the node runs.

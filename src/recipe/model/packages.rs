@@ -43,7 +43,7 @@ pub struct Repo {
     /// Whether packages of an RPM repository are used whatever module streams are chosen.
     #[serde(default)]
     pub module_hotfixes: bool,
-    /// Whether packages of an RPM repository must be signed by a key of `signed-by`. `false` where nobody signed them.
+    /// Whether packages of an RPM repository must be signed by a key of `signed-by`. `false` where no one signed them.
     #[serde(default = "yes")]
     pub check_packages: bool,
     /// Whether an RPM repository's repomd.xml must be signed by a key of `signed-by`; packages need no signature then.
@@ -65,7 +65,7 @@ pub struct Repo {
     /// File with the keys that sign it. None: the built-in keys of the distribution.
     #[serde(default)]
     pub signed_by: Option<String>,
-    /// Whether a Debian archive need not be signed: one of your own that nobody else can write (apt: `[trusted=yes]`).
+    /// Whether a Debian archive need not be signed: one of your own that no one else can write (apt: `[trusted=yes]`).
     #[serde(default)]
     pub trusted: bool,
     /// Whether a Debian Release file past its `Valid-Until` is refused; `false` for archived releases.

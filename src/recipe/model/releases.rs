@@ -66,7 +66,7 @@ pub fn check_release_name(distro: Distro, release: &str, span: Option<&Span>) ->
 mod tests {
     use super::*;
 
-    fn told(distro: &str, release: &str) -> Option<(Severity, String, String)> {
+    fn finding_of(distro: &str, release: &str) -> Option<(Severity, String, String)> {
         let text = serde_json::json!({ "image": { "name": "a", "distro": distro, "release": release } });
         let finding = check_release(&serde_json::from_value(text).unwrap(), None)?;
         Some((finding.severity, finding.message, finding.help.unwrap_or_default()))
@@ -77,7 +77,7 @@ mod tests {
         for (distro, release) in
             [("debian", "bookworm"), ("debian", "sid"), ("ubuntu", "noble"), ("rocky", "9"), ("debian", "site")]
         {
-            assert_eq!(told(distro, release), None, "{distro} {release}");
+            assert_eq!(finding_of(distro, release), None, "{distro} {release}");
         }
         for (distro, release, severity, help) in [
             ("debian", "12", Severity::Error, "release = \"bookworm\""),
@@ -88,7 +88,7 @@ mod tests {
             ("debian", "bookwrm", Severity::Warning, "did you mean `bookworm`"),
             ("ubuntu", "nobel", Severity::Warning, "did you mean `noble`"),
         ] {
-            let (found, message, said) = told(distro, release).unwrap();
+            let (found, message, said) = finding_of(distro, release).unwrap();
             assert!(found == severity && said.contains(help), "{distro} {release}: {message} {said}");
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct System {
-    /// Time zone, as below /usr/share/zoneinfo; the image needs the package that brings it. None: UTC.
+    /// Time zone, as below /usr/share/zoneinfo; the image needs the package that provides it. None: UTC.
     #[serde(default)]
     #[schemars(regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
     pub timezone: Option<String>,

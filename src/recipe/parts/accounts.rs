@@ -147,13 +147,13 @@ pub fn is_name(name: &str) -> bool {
     first && name.len() <= 32 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// Whether a number is nobody's: 65534, or the one behind that, which 16-bit programs take for none.
+/// Whether a number is that of `nobody`: 65534, or the one behind that, which 16-bit programs take for none.
 pub fn is_nobodys(id: u32) -> bool {
     (NOBODY..=NOBODY + 1).contains(&id)
 }
 
 fn nobodys(span: &Span, id: u32) -> Finding {
-    let finding = Finding::error("users::nobody", span, format!("{id} is nobody's number")).label("given here");
+    let finding = Finding::error("users::nobody", span, format!("{id} is the id of `nobody`")).label("given here");
     finding.help("choose another one: files of unknown owners would belong to this account")
 }
 
@@ -176,12 +176,12 @@ pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
                 format!("`{name}` has the primary group {gid}, but the group `{name}` has the gid {other} ({at})");
             let finding = Finding::error("users::gid", &span(format!("users.{name}.gid")), text);
             findings.push(finding.help(format!(
-                "give both one number, or leave `gid` out; if another group is meant, name it in ‹[groups]› with {gid}"
+                "give both the same number, or leave `gid` out; if another group is intended, name it in ‹[groups]› with {gid}"
             )));
         }
         let span = span(format!("users.{name}"));
         if !is_name(name) {
-            findings.push(Finding::error("users::name", &span, format!("`{name}` is not a name of a user")));
+            findings.push(Finding::error("users::name", &span, format!("`{name}` is not a valid user name")));
         }
         if is_nobodys(*uid) {
             findings.push(nobodys(&span, *uid));
@@ -197,7 +197,7 @@ pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
     for (name, gid) in &model.groups {
         let span = span(format!("groups.{name}"));
         if !is_name(name) {
-            findings.push(Finding::error("users::name", &span, format!("`{name}` is not a name of a group")));
+            findings.push(Finding::error("users::name", &span, format!("`{name}` is not a valid group name")));
         }
         if is_nobodys(*gid) {
             findings.push(nobodys(&span, *gid));

@@ -22,7 +22,7 @@ pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
             ("dracut_packages", &initrd.dracut_packages),
         ] {
             if !values.is_empty() {
-                let text = format!("`{field}` is for dracut, and imgbuild composes this initrd itself");
+                let text = format!("`{field}` is for dracut, but imgbuild composes this initrd itself");
                 findings.push(
                     Finding::error("initrd::generator", &span(&format!("initrd.{field}")), text)
                         .label("named here")
@@ -54,16 +54,16 @@ pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
         let at = span(&format!("initrd.dracut_conf[{index}]"));
         if !name.ends_with(".conf") {
             findings.push(
-                Finding::error("initrd::dracut_conf", &at, format!("dracut reads no file that is called `{name}`"))
+                Finding::error("initrd::dracut_conf", &at, format!("dracut does not read a file named `{name}`"))
                     .label("named here")
                     .help("its name must end in .conf"),
             );
         }
         if let Some(other) = initrd.dracut_conf[..index].iter().find(|other| base(other) == base(name)) {
             findings.push(
-                Finding::error("initrd::dracut_conf", &at, format!("`{name}` and `{other}` have one name"))
+                Finding::error("initrd::dracut_conf", &at, format!("`{name}` and `{other}` have the same name"))
                     .label("the second one")
-                    .help("all of them come into one directory: rename one"),
+                    .help("all of them are copied into one directory: rename one"),
             );
         }
     }

@@ -88,10 +88,10 @@ impl Reader<'_> {
             Ok(path) => return Some(path),
             Err(PathProblem::Missing(_, problem)) => {
                 Finding::error("recipe::no_file", span, format!("`{name}` cannot be read: {problem}"))
-                    .help("create it, or correct the path; paths start in the recipe's directory")
+                    .help("create it, or correct the path; paths are relative to the recipe's directory")
             }
             Err(PathProblem::Outside(_, help)) => {
-                Finding::error("recipe::outside", span, format!("`{name}` lies outside the workspace")).help(help)
+                Finding::error("recipe::outside", span, format!("`{name}` is outside the workspace")).help(help)
             }
         };
         self.findings.push(finding.label("named here"));
@@ -143,7 +143,7 @@ impl Reader<'_> {
             self.findings.push(
                 Finding::error("kernel::source", span, problem)
                     .label("named here")
-                    .help("name a directory with the driver's Makefile, or a .tar, .tar.gz, .tar.xz or .tar.zst of it; `make` says how to build others"),
+                    .help("name a directory with the driver's Makefile, or a .tar, .tar.gz, .tar.xz or .tar.zst of it; set `make` to build others"),
             );
             return None;
         }
@@ -172,7 +172,7 @@ pub fn read_drivers(
             reader.findings.push(
                 Finding::error("kernel::dir", &span, format!("`{name}` is not a directory"))
                     .label("named here")
-                    .help("it is the directory that holds the kernel's packages (xCAT: kerneldir)"),
+                    .help("name the directory with the kernel's packages (xCAT: kerneldir)"),
             );
         }
     }
@@ -180,7 +180,7 @@ pub fn read_drivers(
         let span = place(&format!("kernel.updates[{index}]"));
         let items = update_items(text);
         if items.is_empty() {
-            reader.findings.push(Finding::error("kernel::updates", &span, "this names nothing"));
+            reader.findings.push(Finding::error("kernel::updates", &span, "this is empty"));
         }
         for (form, name) in items {
             let Some(path) = reader.resolve(name, &span) else { continue };

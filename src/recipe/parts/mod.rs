@@ -1,4 +1,4 @@
-//! What single tables of a recipe say, beyond their types.
+//! Loading and checking of single recipe tables.
 
 pub mod accounts;
 pub mod dracut;

@@ -66,7 +66,7 @@ impl Export {
 /// What is wrong with a text that is to be one line of a file.
 fn no_line(text: &str) -> Option<(String, String)> {
     if text.contains(['\n', '\r', '\0']) {
-        return Some(("an item is one line".to_owned(), "make each line an item of its own".to_owned()));
+        return Some(("an item is one line".to_owned(), "write each line as an item of its own".to_owned()));
     }
     if text.trim_start().starts_with('#') {
         return Some((format!("`{text}` is a comment"), "write it as a comment of the recipe".to_owned()));
@@ -89,9 +89,9 @@ fn wrong_mount(text: &str) -> Option<(String, String)> {
         }
         _ => {
             let help = format!(
-                "write device, mount point, type and options, then dump and pass, for instance \"{whole}\"; a blank in a name is \\040"
+                "write device, mount point, type and options, then dump and pass, for instance \"{whole}\"; a space in a name is \\040"
             );
-            return Some((format!("`{text}` has {} fields, and a line of fstab has 4 to 6", fields.len()), help));
+            return Some((format!("`{text}` has {} fields, but an fstab line has 4 to 6", fields.len()), help));
         }
     };
     let is_swap = kind == "swap" && (point == "none" || point == "swap");
@@ -123,7 +123,7 @@ pub fn read_fstab(model: &Model, span: &dyn Fn(&str) -> Span, findings: &mut Vec
     for (index, text) in model.system.fstab.iter().enumerate() {
         let span = span(&format!("system.fstab[{index}]"));
         if let Some((problem, help)) = wrong_mount(text) {
-            findings.push(Finding::error("system::fstab", &span, problem).label("no line of fstab").help(help));
+            findings.push(Finding::error("system::fstab", &span, problem).label("not an fstab line").help(help));
             continue;
         }
         let mount = Mount { line: joined(text), span: span.clone() };
@@ -157,23 +157,23 @@ fn wrong_export(text: &str) -> Option<(String, String)> {
         None => text.split_at(text.find(char::is_whitespace).unwrap_or(text.len())),
     };
     if !path.starts_with('/') {
-        let help = format!("a line of exports starts with an absolute path, for instance \"{whole}\"");
+        let help = format!("an exports line starts with an absolute path, for instance \"{whole}\"");
         return Some((format!("`{path}` is not an absolute path"), help));
     }
     let clients: Vec<&str> = rest.split_whitespace().filter(|word| !word.starts_with('-')).collect();
     if clients.is_empty() {
-        let help = format!("add who may mount it, for instance \"{whole}\"");
-        return Some((format!("`{text}` exports to nobody in particular"), help));
+        let help = format!("add the clients that may mount it, for instance \"{whole}\"");
+        return Some((format!("`{text}` names no clients"), help));
     }
     for client in clients {
         if client.starts_with('(') {
-            let problem = format!("the blank before `{client}` makes these options everybody's");
-            return Some((problem, format!("write the options at the client, without a blank: \"*{client}\"")));
+            let problem = format!("the space before `{client}` applies these options to every host");
+            return Some((problem, format!("write the options next to the client, without a space: \"*{client}\"")));
         }
         let options = client.split_once('(').map(|(_, options)| options);
         let closed = options.is_none_or(|options| options.find(')') == Some(options.len() - 1));
         if !closed || (options.is_none() && client.contains(')')) {
-            let help = format!("options stand in one pair of brackets, without blanks, for instance \"{whole}\"");
+            let help = format!("write options in one pair of parentheses, without spaces, for instance \"{whole}\"");
             return Some((format!("`{client}` is not a client with options"), help));
         }
     }
@@ -186,13 +186,13 @@ pub fn read_exports(lines: &[String], span: &dyn Fn(&str) -> Span, findings: &mu
     for (index, text) in lines.iter().enumerate() {
         let span = span(&format!("system.exports[{index}]"));
         if let Some((problem, help)) = wrong_export(text) {
-            findings.push(Finding::error("system::exports", &span, problem).label("no line of exports").help(help));
+            findings.push(Finding::error("system::exports", &span, problem).label("not an exports line").help(help));
             continue;
         }
         let line = text.trim().to_owned();
         if let Some(first) = exports.iter().find(|export| joined(&export.line) == joined(&line)) {
             let help = format!("it is also at {}; remove one of the two", first.span);
-            findings.push(Finding::error("system::exports_twice", &span, format!("`{line}` comes twice")).help(help));
+            findings.push(Finding::error("system::exports_twice", &span, format!("`{line}` appears twice")).help(help));
             continue;
         }
         exports.push(Export { line, span });

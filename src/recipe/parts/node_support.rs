@@ -42,7 +42,7 @@ const STARTED: [(&str, &str, u32); 3] = [
     ("xcatpostinit1.service", "/etc/systemd/system/xcatpostinit1.service", 0o644),
 ];
 
-const WHERE: &str = "name the site's own directory, in which xCAT keeps what nodes run: ‹[xcat] postscripts = \"/install/postscripts\"› (`lsdef -t site -i installdir` says what is in front); imgbuild ships none of xCAT's files";
+const WHERE: &str = "name the site's own directory of postscripts: ‹[xcat] postscripts = \"/install/postscripts\"› (`lsdef -t site -i installdir` prints the part before it); imgbuild ships none of xCAT's files";
 
 /// Gathers the files; problems are added to `findings`.
 pub fn node_support(
@@ -57,7 +57,7 @@ pub fn node_support(
             let at = span("xcat.node_support");
             findings.push(
                 Finding::error("xcat::no_postscripts", &at, "`node_support` needs the site's postscripts")
-                    .label("asked for here")
+                    .label("requested here")
                     .help(WHERE),
             );
             return None;
@@ -65,7 +65,7 @@ pub fn node_support(
         (Some(_), false) => {
             let at = span("xcat.postscripts");
             findings.push(
-                Finding::warning("xcat::unused", &at, "`postscripts` is used by `‹node_support = true›` only")
+                Finding::warning("xcat::unused", &at, "`postscripts` is used only with `‹node_support = true›`")
                     .help("add that, or remove the line"),
             );
             return None;
@@ -85,7 +85,7 @@ pub fn node_support(
         }
         Err(PathProblem::Outside(real, _)) => {
             findings.push(
-                Finding::error("recipe::outside", &at, format!("`{name}` lies outside the workspace"))
+                Finding::error("recipe::outside", &at, format!("`{name}` is outside the workspace"))
                     .label("named here")
                     .help(format!(
                         "copy it into the workspace, or add to the recipe: ‹[workspace] allow = [\"{}/**\"]›",
@@ -153,7 +153,7 @@ fn tree(name: &str, real: &Path, at: &Span, paths: &Paths, findings: &mut Vec<Fi
             continue;
         }
         if kind == SyncedKind::File && is_private_key(&source) {
-            let text = format!("`{name}/{below}` is a private key: whoever can fetch the image could read it");
+            let text = format!("`{name}/{below}` is a private key: anyone who can fetch the image could read it");
             let help = "move it out of this directory, which the site's web server gives to every node as well";
             findings.push(Finding::error("xcat::private_key", at, text).label("named here").help(help));
         }

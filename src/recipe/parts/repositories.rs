@@ -21,14 +21,14 @@ pub fn check(repo: &Repo, image: &Image, span: &Span) -> Vec<Finding> {
         if authority.contains('@') {
             // Without an excerpt, which would show it.
             let message =
-                format!("{span}: a password stands in the recipe, where everybody reads it who reads the repository");
+                format!("{span}: the recipe contains a password that anyone with access to the repository can read");
             let help = "keep it outside: in ~/.netrc, apt's auth.conf.d or imgbuild's own file (docs/security.md, Credentials)";
             findings.push(Finding::nowhere(Severity::Warning, "repo::password", message).help(help));
         }
     }
     if repo.trusted && image.distro.family() == Family::Debian {
-        let message = "the packages of this archive are taken unsigned";
-        findings.push(Finding::note("repo::trusted", span, message).label("‹trusted = true› stands here"));
+        let message = "the packages of this archive are accepted unsigned";
+        findings.push(Finding::note("repo::trusted", span, message).label("‹trusted = true› is set here"));
     }
     let mut complain = |message: &str, help: &str| {
         findings.push(Finding::error("repo::incomplete", span, message).help(help));
@@ -57,7 +57,7 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
             "a Debian archive has no mirrorlist, metalink, priority, exclude, include, module-hotfixes, check-packages, check-index and weak-signatures",
             match prefers {
                 true => {
-                    "remove it; where another version of a package is meant than apt takes by itself, its line in the list says so: `name/suite`, `name=version`, `name=1.2*`"
+                    "remove it; to choose a different version than apt would, write it in the list: `name/suite`, `name=version`, `name=1.2*`"
                 }
                 false => "write ‹source = \"host\"›, or uri, suites and components, or ‹file = \"site.sources\"›",
             },
@@ -90,7 +90,7 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
         }
     }
     if repo.file.is_some() && !(repo.suites.is_empty() && repo.components.is_empty()) {
-        complain("the file says which suites and components there are", "remove `suites` and `components`");
+        complain("the file sets the suites and components", "remove `suites` and `components`");
     }
     if repo.uri.is_some() {
         let flat = repo.suites.iter().filter(|suite| suite.ends_with('/')).count();
@@ -98,13 +98,13 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
             complain(
                 "a ‹[[repo]]› with `uri` needs `suites` and `components`",
                 &format!(
-                    "for instance ‹suites = [\"{release}\"], components = [\"main\"]›; of a flat archive ‹suites = [\"./\"]› alone"
+                    "for instance ‹suites = [\"{release}\"], components = [\"main\"]›; for a flat archive ‹suites = [\"./\"]› alone"
                 ),
             );
         }
         if flat > 0 && (flat < repo.suites.len() || !repo.components.is_empty()) {
             complain(
-                "a suite that ends in a slash is a flat archive: it has no components, and no other suites stand beside it",
+                "a suite that ends in a slash is a flat archive: it has no components and must be the only suite",
                 "give each archive a ‹[[repo]]› of its own",
             );
         }
@@ -122,7 +122,7 @@ fn debian(repo: &Repo, release: &str, complain: &mut dyn FnMut(&str, &str)) {
 
 fn rpm(repo: &Repo, image: &Image, complain: &mut dyn FnMut(&str, &str)) {
     if repo.trusted {
-        complain("`trusted` is for Debian archives", "write ‹check-packages = false› where nobody signed the packages");
+        complain("`trusted` is for Debian archives", "write ‹check-packages = false› if the packages are unsigned");
     }
     let is_official = repo.source == Some(RepoSource::Distribution);
     if !repo.suites.is_empty() || !(repo.components.is_empty() || is_official) {
@@ -145,8 +145,8 @@ fn rpm(repo: &Repo, image: &Image, complain: &mut dyn FnMut(&str, &str)) {
     let own = repo.file.is_some() || repo.source.is_some();
     if repo.check_packages && repo.signed_by.is_none() && !own {
         complain(
-            "packages of this ‹[[repo]]› are to be checked, but no keys are given",
-            "name them: ‹signed-by = \"keys/RPM-GPG-KEY-...\"›; where nobody signed the packages: ‹check-packages = false›",
+            "packages of this ‹[[repo]]› must be checked, but no keys are given",
+            "name them: ‹signed-by = \"keys/RPM-GPG-KEY-...\"›; if the packages are unsigned: ‹check-packages = false›",
         );
     }
 }
@@ -162,7 +162,7 @@ fn official(repo: &Repo, image: &Image, complain: &mut dyn FnMut(&str, &str)) {
                 "its repositories belong to a subscription: ‹source = \"host\"› on a registered host, or uri of the site's own mirror (Satellite, RMT, reposync)".to_owned()
             }
             (_, true) => "name them: ‹[[repo]] uri = \"...\", signed-by = \"keys/RPM-GPG-KEY-...\"›".to_owned(),
-            (_, false) => format!("releases that are known: {}; for another one name its repositories with uri", known.join(", ")),
+            (_, false) => format!("known releases: {}; for another one, name its repositories with uri", known.join(", ")),
         };
         complain(&format!("the official repositories of {} {release} are not known here", distro.title()), &help);
         return;
@@ -206,7 +206,7 @@ pub fn check_all(model: &Model, whole: &Span) -> Vec<Finding> {
         findings.push(Finding::error("repo::variables", whole, message).help("remove the table"));
     }
     if is_debian && !model.packages.failing_scripts.is_empty() {
-        let message = "dpkg never goes on after a script that failed: `failing_scripts` is for RPM distributions";
+        let message = "dpkg always stops at a script that failed: `failing_scripts` is for RPM distributions";
         findings.push(Finding::error("packages::failing_scripts", whole, message).help("remove it"));
     }
     findings

@@ -54,11 +54,11 @@ const LONGEST_NAME: usize = 255;
 /// What is wrong, and what to do about it.
 pub fn unit_name(written: &str) -> Result<String, (String, &'static str)> {
     if written.contains(['*', '?', '[', ']']) {
-        let problem = format!("`{written}` is a pattern, and ‹[services]› takes names");
+        let problem = format!("`{written}` is a pattern, but ‹[services]› takes names");
         return Err((problem, "write each unit by its name"));
     }
     if written.contains('/') {
-        let problem = format!("`{written}` is a path, and ‹[services]› takes names");
+        let problem = format!("`{written}` is a path, but ‹[services]› takes names");
         return Err((problem, "write the name of the unit, for instance \"dhcpd\" or \"nfs-server.service\""));
     }
     let has_suffix = written.rsplit_once('.').is_some_and(|(_, suffix)| SUFFIXES.contains(&suffix));
@@ -67,7 +67,7 @@ pub fn unit_name(written: &str) -> Result<String, (String, &'static str)> {
     let good = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     if stem.is_empty() || stem.starts_with('@') || name.len() > LONGEST_NAME || !stem.chars().all(good) {
         let help = "a unit's name has letters, digits and `:-_.\\@` (systemd.unit(5)), at most 255 with its suffix";
-        return Err((format!("`{written}` cannot be the name of a unit"), help));
+        return Err((format!("`{written}` is not a valid unit name"), help));
     }
     Ok(name)
 }

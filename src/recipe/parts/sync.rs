@@ -49,11 +49,22 @@ pub fn expand(entry: &SyncEntry, paths: &Paths, findings: &mut Vec<Finding>) -> 
             match paths.resolve(&path, &paths.start) {
                 Ok(real) => one_source(&path, &real, entry, paths, &mut files, findings),
                 Err(PathProblem::Missing(path, problem)) => findings.push(
-                    Finding::error("sync::missing", &entry.span, format!("`{}` cannot be synced: {problem}", path.display()))
-                        .help("create it, correct the path, or remove the line; relative paths start in the recipe's directory"),
+                    Finding::error(
+                        "sync::missing",
+                        &entry.span,
+                        format!("`{}` cannot be synced: {problem}", path.display()),
+                    )
+                    .help(
+                        "create it, correct the path, or remove the line; paths are relative to the recipe's directory",
+                    ),
                 ),
                 Err(PathProblem::Outside(path, help)) => findings.push(
-                    Finding::error("sync::outside", &entry.span, format!("`{}` lies outside the workspace", path.display())).help(help),
+                    Finding::error(
+                        "sync::outside",
+                        &entry.span,
+                        format!("`{}` is outside the workspace", path.display()),
+                    )
+                    .help(help),
                 ),
             }
         }
@@ -66,11 +77,11 @@ fn no_match(source: &str, entry: &SyncEntry, paths: &Paths) -> Finding {
     let before = source.split(['*', '?', '[']).next().unwrap_or_default();
     let folder = before.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
     if let Err(PathProblem::Outside(path, help)) = paths.folder(folder, &paths.start) {
-        let message = format!("`{}` lies outside the workspace, so that `{source}` is not looked up", path.display());
+        let message = format!("`{}` is outside the workspace, so `{source}` is not looked up", path.display());
         return Finding::error("sync::outside", &entry.span, message).help(help.replace("\"]", "/**\"]"));
     }
     Finding::error("sync::missing", &entry.span, format!("`{source}` matches no file"))
-        .help("create it, correct the path, or remove the line; relative paths start in the recipe's directory")
+        .help("create it, correct the path, or remove the line; paths are relative to the recipe's directory")
 }
 
 fn one_source(

@@ -19,7 +19,7 @@ use crate::witness;
 #[serde(deny_unknown_fields)]
 #[schemars(title = "imgbuild workspace")]
 pub struct WorkspaceModel {
-    /// Directories with recipes, from here: paths, or globs (`*` stays within a folder, `**` goes below). `!` in front takes
+    /// Directories with recipes, from here: paths, or globs (`*` does not cross `/`, `**` does). `!` in front takes
     /// out what earlier ones matched.
     #[serde(default)]
     pub images: Vec<String>,
@@ -75,7 +75,7 @@ pub fn root_of_all(directory: &Path) {
 
 impl Workspace {
     /// Root of the workspace that a directory lies in: the nearest folder above with `imgbuild.toml`, or itself.
-    /// Something of that name that is no file counts: it must be told, not passed over.
+    /// Something of that name that is no file counts: it must be reported, not passed over.
     pub fn root_of(directory: &Path) -> Option<PathBuf> {
         let real = witness::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
         let roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,17 +98,16 @@ impl Workspace {
         if let Some(problem) = witness::not_a_file(&path) {
             let message = match witness::link_target(&path) {
                 Some(to) => {
-                    let problem = match problem.strip_prefix("is a link that ") {
-                        Some("leads nowhere") => "is not there",
-                        Some(circle) => circle,
-                        None => problem,
+                    let problem = match problem {
+                        "is a dangling link" => "does not exist",
+                        other => other,
                     };
                     format!("`{}` is a link to `{}`, which {problem}", path.display(), to.display())
                 }
                 None => format!("`{}` {problem}", path.display()),
             };
             let finding = Finding::nowhere(Severity::Error, "workspace::no_file", message);
-            return Err(vec![finding.help("put a file there, or remove it: it says where a workspace begins")]);
+            return Err(vec![finding.help("put a file there, or remove it: it marks the root of a workspace")]);
         }
         let bytes = witness::read_at_most(&path, TEXT_LIMIT).map_err(|error| {
             let message = format!("`{}` cannot be read: {error}", path.display());
@@ -117,7 +116,7 @@ impl Workspace {
         let bytes = bytes.ok_or_else(|| {
             let message = format!("`{}` is larger than {} MiB", path.display(), TEXT_LIMIT >> 20);
             let finding = Finding::nowhere(Severity::Error, "workspace::too_large", message);
-            vec![finding.help("is it the right file? It says where a workspace begins")]
+            vec![finding.help("is it the right file? It marks the root of a workspace")]
         })?;
         let file = text_from(bytes, &path, WORKSPACE_FILE).map_err(|finding| vec![finding])?;
         let (document, mut findings) = toml::read(&file);
@@ -132,7 +131,7 @@ impl Workspace {
             return Err(findings);
         }
         let model: WorkspaceModel = serde_json::from_value(document.to_json()).map_err(|error| {
-            let message = format!("the workspace cannot be understood: {error}");
+            let message = format!("the workspace cannot be parsed: {error}");
             vec![Finding::error("workspace::model", &document.span, message)]
         })?;
         let mut workspace = Self { root: root.to_owned(), file, model, images: Vec::new(), findings: Vec::new() };
@@ -166,9 +165,9 @@ impl Workspace {
                 found.retain(|path| !matches.contains(path));
                 if found.len() == before {
                     self.findings.push(
-                        Finding::warning("workspace::no_match", &span, format!("`{text}` takes out nothing"))
+                        Finding::warning("workspace::no_match", &span, format!("`{text}` removes nothing"))
                             .label("matches none of the images before it")
-                            .help("correct the pattern, put it after the one that it takes from, or remove it"),
+                            .help("correct the pattern, put it after the pattern that it removes from, or remove it"),
                     );
                 }
                 continue;
@@ -194,8 +193,8 @@ impl Workspace {
                         ),
                     )
                 };
-                let finding = finding.label("no image comes of it").help(
-                    "paths start in the workspace's root; `imgbuild init NAME` writes a recipe; or remove the pattern",
+                let finding = finding.label("it adds no image").help(
+                    "paths are relative to the workspace's root; `imgbuild init NAME` writes a recipe; or remove the pattern",
                 );
                 if is_glob { self.findings.push(finding) } else { errors.push(finding) }
             }
@@ -242,7 +241,7 @@ fn problem_of(pattern: &str, span: &Span) -> Option<Finding> {
         let message = format!("`{pattern}` escapes the workspace");
         return Some(
             Finding::error("workspace::pattern", span, message)
-                .label("images lie in the workspace")
+                .label("images are inside the workspace")
                 .help("write a path below the workspace's root"),
         );
     }
@@ -262,7 +261,7 @@ fn is_passed_over(name: &str) -> bool {
 
 /// Directories below `root` that a pattern matches, part by part, without links, sorted. `root` has no links in it.
 fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
-    // With each whether it is known to be a directory without links on the way: of a thousand, none is asked again.
+    // With each whether it is known to be a directory without links on the way: a thousand are not asked again.
     let mut found = vec![(root.to_owned(), true)];
     for part in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
         let mut next = Vec::new();

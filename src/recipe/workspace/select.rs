@@ -76,7 +76,7 @@ pub fn folders(start: &Path, wants_all: bool) -> Result<Folders, Vec<Finding>> {
                 Severity::Error,
                 "recipe::missing",
                 format!(
-                    "`{}` has no recipe: neither {} nor {} is there",
+                    "`{}` has no recipe: neither {} nor {} exists",
                     start.display(),
                     crate::recipe::RECIPE_FILE,
                     crate::recipe::KDL_RECIPE_FILE
@@ -154,7 +154,7 @@ impl Known {
                 Finding::error("workspace::two_images", span, format!("two images are called `{name}`"))
                     .label("the second one")
                     .help(format!(
-                        "the first one is named at {}; give one of them another name, or take its directory out of the workspace's `images`",
+                        "the first one is named at {}; rename one of them, or exclude its directory in the workspace's `images`",
                         place.unwrap_or_default()
                     )),
             );
@@ -230,7 +230,7 @@ impl Known {
             "no image can be read".to_owned()
         } else if names.len() > SHOWN {
             format!(
-                "there are {} and {} more; `imgbuild list` names all",
+                "there are {} and {} more; `imgbuild list` shows all",
                 names[..SHOWN].join(", "),
                 names.len() - SHOWN
             )
@@ -262,9 +262,9 @@ pub fn select(start: &Path, patterns: &[String]) -> Result<Selected, Vec<Finding
             selected.findings.extend(findings.iter().cloned());
         } else {
             let message =
-                format!("the recipe in `{}` cannot be read, so that nobody knows its name", known.shown(directory));
+                format!("the recipe in `{}` cannot be read, so its image name is unknown", known.shown(directory));
             let finding = Finding::nowhere(Severity::Warning, "workspace::unreadable_recipe", message);
-            selected.findings.push(finding.help(format!("`imgbuild -C {} check` says why", directory.display())));
+            selected.findings.push(finding.help(format!("`imgbuild -C {} check` shows why", directory.display())));
         }
     }
     selected.is_several = chosen.len() + selected.broken.len() > 1;

@@ -60,7 +60,7 @@ pub struct CommandRequest {
     pub environment: Vec<(String, String)>,
     /// File, relative to the store's directory, that takes what the command prints.
     pub log: String,
-    /// Whether the log goes on behind what is there; else it is made anew.
+    /// Whether the log goes on behind what is there; else it is recreated.
     pub goes_on: bool,
     /// Empty directory, relative to the store's directory, that the root is mounted on.
     pub mount_point: String,
@@ -69,7 +69,7 @@ pub struct CommandRequest {
 }
 
 impl CommandRequest {
-    /// Release of the kernel that the command is told.
+    /// Release of the kernel that the command gets.
     pub fn release(&self) -> &str {
         self.kernel.as_deref().unwrap_or(NO_RELEASE)
     }
@@ -99,7 +99,7 @@ pub fn run_command(request: &CommandRequest) -> Result<CommandResult, String> {
 }
 
 fn run(request: &CommandRequest) -> Result<CommandResult, String> {
-    // Made anew, and appended to: a script may open its own output again.
+    // Recreated, and appended to: a script may open its own output again.
     if !request.goes_on {
         let _ = std::fs::remove_file(&request.log);
     }
@@ -116,7 +116,7 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
     command.args(&request.arguments[1..]).env_clear().envs(request.environment.iter().cloned());
     let mut printed = None;
     if !request.interactive {
-        let (from, to) = std::io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
+        let (from, to) = std::io::pipe().map_err(|error| format!("cannot create a pipe: {error}"))?;
         let same = || to.try_clone().map(Stdio::from).map_err(|error| error.to_string());
         command.stdin(Stdio::null()).stdout(same()?).stderr(same()?);
         printed = Some(from);

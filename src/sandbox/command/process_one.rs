@@ -51,7 +51,7 @@ pub fn below_a_new_one(release: &str, assemble: impl FnOnce() -> Result<(), Stri
         rustix::net::SocketFlags::CLOEXEC,
         None,
     )
-    .map_err(|error| format!("cannot make a pair of sockets: {error}"))?;
+    .map_err(|error| format!("cannot create a pair of sockets: {error}"))?;
     // SAFETY: as above; neither process uses what the other one changes.
     match unsafe { libc::fork() } {
         -1 => return Err(said("fork")),
@@ -72,7 +72,7 @@ pub fn below_a_new_one(release: &str, assemble: impl FnOnce() -> Result<(), Stri
     drop((inner, listener));
     let program = PROGRAM.get().and_then(|bytes| in_memory(bytes));
     // Its end is closed when process 1 has become the program, and can be looked at.
-    let (mut ready, becoming) = std::io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
+    let (mut ready, becoming) = std::io::pipe().map_err(|error| format!("cannot create a pipe: {error}"))?;
     // SAFETY: as above.
     match unsafe { libc::fork() } {
         -1 => Err(said("fork")),
@@ -99,14 +99,14 @@ fn close_all_but(one: &OwnedFd, other: &OwnedFd) {
     kept.sort_unstable();
     let ranges = [(3, kept[0].wrapping_sub(1)), (kept[0] + 1, kept[1].wrapping_sub(1)), (kept[1] + 1, u32::MAX)];
     for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
-        // SAFETY: nobody uses what is closed any more.
+        // SAFETY: what is closed is no longer used.
         unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     }
 }
 
 /// Waits for a process, reaps others, and ends as that one did: with its status, or 128 and the signal's number.
 fn end_as(child: libc::pid_t) -> ! {
-    // SAFETY: descriptors that are closed are used by nobody any more; `status` is live.
+    // SAFETY: descriptors that are closed are no longer used; `status` is live.
     unsafe {
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
         let mut status = 0;

@@ -3,7 +3,7 @@
 //! overlayfs refuses them with EXDEV (Documentation/filesystems/overlayfs.rst, "Renaming directories"; `redirect_dir` cannot be had
 //! together with `userxattr`). mv(1) copies then, but rename(2) in a script does not: rpm's guidelines tell packages to replace a
 //! directory by a link with `os.rename` in Lua, and such a script fails, or spins. So each rename asks here first: a directory of
-//! lower layers is made anew above them, as mv would, and the call goes on. A layer is what differs between two trees, so its bytes
+//! lower layers is recreated above them, as mv would, and the call goes on. A layer is what differs between two trees, so its bytes
 //! are those of the other way to assemble trees, where no rename fails.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ use crate::sandbox::tree::copy::copy_layers;
 /// Longest path, with its end. Source: limits.h, PATH_MAX.
 const PATH_MAX: usize = 4096;
 
-/// Makes anew what a call renames, where it is a directory of lower layers. Whatever fails here fails in the call, too.
+/// Recreates what a call renames, where it is a directory of lower layers. Whatever fails here fails in the call, too.
 pub fn make_room(asked: &libc::seccomp_notif) -> Option<()> {
     let pid = i32::try_from(asked.pid).ok()?;
     let of_process = |what: &str| {
@@ -51,7 +51,7 @@ pub fn make_room(asked: &libc::seccomp_notif) -> Option<()> {
     // SAFETY: this process has one thread.
     match unsafe { libc::fork() } {
         0 => {
-            let _ = anew(&mounts, &root, &base, &path);
+            let _ = recreate(&mounts, &root, &base, &path);
             // SAFETY: ends the process and nothing else.
             unsafe { libc::_exit(0) }
         }
@@ -65,8 +65,8 @@ pub fn make_room(asked: &libc::seccomp_notif) -> Option<()> {
     }
 }
 
-/// Goes where the process is, and makes a directory anew if it cannot be renamed.
-fn anew(mounts: &OwnedFd, root: &OwnedFd, base: &OwnedFd, path: &[u8]) -> Option<()> {
+/// Goes where the process is, and makes a directory again if it cannot be renamed.
+fn recreate(mounts: &OwnedFd, root: &OwnedFd, base: &OwnedFd, path: &[u8]) -> Option<()> {
     use std::os::unix::ffi::OsStrExt;
     rustix::thread::move_into_link_name_space(mounts.as_fd(), Some(rustix::thread::LinkNameSpaceType::Mount)).ok()?;
     rustix::process::fchdir(root).ok()?;

@@ -101,13 +101,13 @@ fn bind_into(root: &Path, bind: &Bind, empty: &str) -> Result<(), String> {
         rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map_err(said)?;
     }
     if is_directory && !bind.writable {
-        // Not a bind mount: whoever is root inside can make one writable again, and where that root is the user who
+        // Not a bind mount: anyone who is root inside can make one writable again, and where that root is the user who
         // builds, the files below are that user's. An overlay without an upper directory can never be written.
-        std::fs::create_dir_all(empty).map_err(|error| format!("cannot make {empty}: {error}"))?;
+        std::fs::create_dir_all(empty).map_err(|error| format!("cannot create {empty}: {error}"))?;
         if upper_is_whole() {
             // Without overlayfs a copy is shown: whatever is done to it is done to nothing else.
             let copy = format!("{empty}/{}", bind.target.replace('/', "-"));
-            std::fs::create_dir_all(&copy).map_err(|error| format!("cannot make {copy}: {error}"))?;
+            std::fs::create_dir_all(&copy).map_err(|error| format!("cannot create {copy}: {error}"))?;
             copy_layers(std::slice::from_ref(&bind.source), &copy)?;
             return rustix::mount::mount_bind(copy.as_str(), &point).map_err(said);
         }

@@ -1,5 +1,5 @@
 //! Answers the system calls of a command for which the filter asks: renames, which go on after a directory of lower layers was made
-//! anew, and uname(2), which tells of the image's kernel.
+//! again, and uname(2), which tells of the image's kernel.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -13,7 +13,7 @@ use crate::sandbox::filter;
 const RECEIVE: libc::Ioctl = 0xC050_2100_u32 as libc::Ioctl;
 const SEND: libc::Ioctl = 0xC018_2101_u32 as libc::Ioctl;
 
-/// Answers until nobody is left who could ask: until then `waits` is open. `release` is what uname(2) tells.
+/// Answers until no one is left who could ask: until then `waits` is open. `release` is what uname(2) tells.
 pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, release: &str) {
     use rustix::event::{PollFd, PollFlags, poll};
     loop {
@@ -60,7 +60,7 @@ pub fn hand_over(channel: &OwnedFd, descriptor: Option<&OwnedFd>) {
     let _ = sendmsg(channel, &[std::io::IoSlice::new(b".")], &mut ancillary, SendFlags::empty());
 }
 
-/// Receives it; none where there is none, or where the other end is gone.
+/// Receives it; none if nothing was sent, or the other end was closed.
 pub fn receive(channel: &OwnedFd) -> Option<OwnedFd> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -75,7 +75,7 @@ pub fn receive(channel: &OwnedFd) -> Option<OwnedFd> {
 
 /// A descriptor that can be read from once a child has ended.
 pub fn end_of(child: libc::pid_t) -> Option<OwnedFd> {
-    // SAFETY: a plain system call; what it gives is a new descriptor that nobody else owns.
+    // SAFETY: a plain system call; what it gives is a new descriptor that no one else owns.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, child, 0) };
     // SAFETY: as above.
     (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor as i32) })

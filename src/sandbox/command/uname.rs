@@ -1,4 +1,4 @@
-//! uname(2), as it is told to what runs inside: the release is that of the image's kernel, and nothing is of the build host's.
+//! uname(2) as programs inside see it: the release is that of the image's kernel, and nothing is of the build host's.
 //!
 //! The program `uname` has a stand-in of its own (`distro::inside::uname`), which also finds out who asks. This is for what asks the
 //! kernel itself: `os.uname()` of Python, `POSIX::uname` of Perl, rpm's own look at the machine.

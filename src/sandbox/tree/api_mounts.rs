@@ -133,7 +133,7 @@ pub fn mount_kernel_trees(root: &Path, devices: Option<&Path>, release: &str) ->
     rustix::process::chdir("/").map_err(|error| error.to_string())
 }
 
-/// Covers files of a /proc with such that lie nowhere any more.
+/// Covers files of a /proc with files that no longer have a path.
 fn tell_in_proc(root: &Path, proc: &OwnedFd, release: &str) -> Result<(), String> {
     rustix::process::fchdir(proc).map_err(|error| error.to_string())?;
     let aside = root.join("tmp/.imgbuild-proc");

@@ -59,7 +59,7 @@ pub struct Found {
 /// Why a file is not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is none, or none that anybody may have.
+    /// It is missing, or may not be read.
     Missing,
     /// It is there and cannot be read.
     Unreadable,
@@ -97,13 +97,13 @@ impl Tree {
             Errno::ACCESS | Errno::PERM => Refusal::Unreadable,
             _ => Refusal::Missing,
         };
-        // Each time anew: who removes the directory and makes it again is served what is there now.
+        // Each time again: who removes the directory and makes it again is served what is there now.
         let top = rustix::fs::openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(refusal)?;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let below = |at: &OwnedFd, path: &Path, flags: OFlags| {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-            // The kernel asks for another try when somebody renames beside it. Source: openat2(2).
+            // The kernel asks for another try when someone renames beside it. Source: openat2(2).
             (0..16)
                 .map(|_| rustix::fs::openat2(at, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve))
                 .find(|opened| !matches!(opened, Err(Errno::AGAIN)))

@@ -87,7 +87,7 @@ pub async fn image(server: &Arc<Server>, name: String) -> Response<Reply> {
     }
 }
 
-/// Changes as they come, for whoever looks at the page.
+/// Changes as they come, for anyone who looks at the page.
 pub fn events(server: &Arc<Server>) -> Response<Reply> {
     let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
     let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(4);

@@ -15,7 +15,7 @@ use crate::serve::reply::{Reply, line, text};
 use crate::serve::site::desk::Desk;
 use crate::stage::BuildInfo;
 
-/// A script, or why there is none.
+/// A script, or why it is missing.
 enum Script {
     Text(String),
     Missing(String),

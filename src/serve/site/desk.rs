@@ -40,7 +40,7 @@ struct Reports {
     changes: VecDeque<(u64, String)>,
 }
 
-/// What can be told of a node.
+/// What can be determined of a node.
 #[derive(Debug, Clone)]
 pub struct NodeLine {
     /// Its name.

@@ -1,7 +1,7 @@
 //! The words of xCAT's port 3002, for images that speak them: `installstatus booted` and its kin become reports.
 //!
 //! The server says `ready`, the client one line, the server `done` before it acts, and closes. A node is known by its address alone;
-//! who is none is closed without a word. Source: xCAT's xcatd, `do_installm_service`.
+//! anyone else is closed without a word. Source: xCAT's xcatd, `do_installm_service`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -17,9 +17,9 @@ use crate::serve::metrics::Metrics;
 /// How many connections there are, by client.
 #[derive(Debug)]
 pub struct Connections {
-    /// Of all clients together.
+    /// All clients together.
     most: usize,
-    /// Of one client: what one alone cannot take from the others.
+    /// One client: what one alone cannot take from the others.
     most_of_one: usize,
     by_client: Mutex<HashMap<IpAddr, usize>>,
     all: Mutex<usize>,
@@ -65,7 +65,7 @@ impl Drop for Seat {
     }
 }
 
-/// A stream that fails when its other end takes nothing for some time: hyper limits how long headers may take, and nobody else how
+/// A stream that fails when its other end takes nothing for some time: hyper limits how long headers may take, and no one else how
 /// long an answer may.
 pub struct Patient<S> {
     stream: S,

@@ -8,7 +8,7 @@ use crate::serve::error::ServeError;
 
 /// Owns a descriptor that the service manager handed over.
 pub fn own(descriptor: RawFd) -> OwnedFd {
-    // SAFETY: the service manager made it for this process, and nobody else owns it.
+    // SAFETY: the service manager made it for this process, and no one else owns it.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 

@@ -32,7 +32,7 @@ const MANIFEST_LIMIT: u64 = 4 << 20;
 pub struct BundleImport {
     /// The bundle.
     pub bundle: PathBuf,
-    /// The workspace, made where it is not there.
+    /// The workspace, created if missing.
     pub into: PathBuf,
     /// Another profile (imgimport -f).
     pub profile: Option<String>,
@@ -168,7 +168,7 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
     Ok((done, findings))
 }
 
-/// What goes where below `site/`; nothing that is there already, unless it is asked for, and no place twice.
+/// What goes where below `site/`; nothing that already exists, unless it is asked for, and no place twice.
 fn files_of(images: &[Image], below: &Path, request: &BundleImport) -> Result<BTreeMap<PathBuf, PathBuf>, BundleError> {
     let mut files: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     for (from, path) in images.iter().flat_map(all_files) {
@@ -179,7 +179,7 @@ fn files_of(images: &[Image], below: &Path, request: &BundleImport) -> Result<BT
         let check = || beside::check(below.parent().unwrap_or(below), &to);
         check().map_err(|error| BundleError::Io { path: to.clone(), error })?;
         if let Some(first) = files.get(&to).filter(|first| !same(first, &from)) {
-            let problem = format!("`{}` and `{}` of it go to the same place", base_of(first), base_of(&from));
+            let problem = format!("`{}` and `{}` in it have the same destination", base_of(first), base_of(&from));
             return Err(BundleError::Refused { path: request.bundle.clone(), problem });
         }
         files.insert(to, from);
@@ -242,7 +242,7 @@ fn read_image(mut folder: PathBuf, request: &BundleImport, findings: &mut Vec<Fi
         Some(profile)
             if !profile.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || profile.is_empty() =>
         {
-            return Err(refused(format!("`{}` cannot be a profile", profile.escape_debug())));
+            return Err(refused(format!("`{}` is not a valid profile name", profile.escape_debug())));
         }
         Some(profile) => with_profile(&mut manifest, profile),
         None => lists(&manifest),
@@ -253,7 +253,7 @@ fn read_image(mut folder: PathBuf, request: &BundleImport, findings: &mut Vec<Fi
         match folder.join(name) {
             here if here.is_file() => others.push((here, path.clone())),
             _ if manifest.litefile.as_ref() == Some(path) => {}
-            _ => return Err(refused(format!("`{name}` is not in it, and its manifest names it"))),
+            _ => return Err(refused(format!("its manifest names `{name}`, which is not in it"))),
         }
     }
     for side in [".index", ".sha256"] {
@@ -275,7 +275,7 @@ fn read_image(mut folder: PathBuf, request: &BundleImport, findings: &mut Vec<Fi
         } else if whole.is_dir() {
             extras.push((whole, dest.to_owned()));
         } else {
-            return Err(refused(format!("the extra `{src}` is not in it, and its manifest names it")));
+            return Err(refused(format!("its manifest names the extra file `{src}`, which is not in it")));
         }
     }
     others.extend(extras.iter().cloned());
@@ -358,8 +358,7 @@ fn own_recipe(image: &Image, into: &Path) -> std::io::Result<Option<&'static str
     if !takes_own_recipe(&image.folder, &image.manifest) {
         map_lists(image, into)?;
         return Ok(Some(
-            "its own recipe is of another name or profile, inherits, or would read files of this host ([workspace] allow, \
-             [xcat] path_map): the one made of the definition was written instead",
+            "its own recipe has another name or profile, inherits, or would read files of this host ([workspace] allow, [xcat] path_map): a recipe made from the definition was written instead",
         ));
     }
     std::fs::remove_file(directory.join(RECIPE_FILE))?;
@@ -415,7 +414,7 @@ fn map_paths(directory: &Path, paths: &[String]) -> std::io::Result<()> {
     write_whole(&path, file.text().as_bytes())
 }
 
-/// Whether a recipe that somebody else wrote says itself what it may read; a workspace's owner says that.
+/// Whether a recipe that someone else wrote says itself what it may read; a workspace's owner says that.
 fn reads_outside(directory: &Path, image: &str) -> bool {
     let path = recipe_file(directory);
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

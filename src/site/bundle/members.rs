@@ -58,7 +58,7 @@ impl Members {
             Ok((size, _)) if size != member.size => {
                 Some(format!("`{}` has {size} bytes instead of {}", member.name, member.size))
             }
-            Ok(_) => Some(format!("the SHA-256 of `{}` is another than the bundle says", member.name)),
+            Ok(_) => Some(format!("the SHA-256 of `{}` does not match the bundle", member.name)),
             Err(error) => Some(format!("`{}` is missing: {error}", member.name)),
         })
     }

@@ -37,7 +37,7 @@ pub enum BundleError {
     /// It is no bundle, or one that is not to be trusted.
     #[error("`{path}` is refused: {problem}; nothing was written")]
     #[diagnostic(help(
-        "a bundle is what imgexport or `imgbuild export bundle` wrote: fetch it again, or do not trust it"
+        "use a bundle written by imgexport or `imgbuild export bundle`: fetch it again, or do not trust it"
     ))]
     Refused {
         /// The bundle.
@@ -53,10 +53,10 @@ pub enum BundleError {
         /// The errors.
         findings: Vec<Finding>,
     },
-    /// Something is there already.
-    #[error("{what} is there already; nothing was written")]
+    /// Something already exists.
+    #[error("{what} already exists; nothing was written")]
     #[diagnostic(help(
-        "`--force` takes the bundle's and keeps what was there as FILE.ORIG; `--profile NAME` imports it under another name"
+        "`--force` uses the bundle's and keeps the existing files as FILE.ORIG; `--profile NAME` imports it under another name"
     ))]
     Taken {
         /// The image or file.

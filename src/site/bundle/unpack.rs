@@ -1,4 +1,4 @@
-//! Taking a bundle apart, in a directory of its own that nobody else can write.
+//! Taking a bundle apart, in a directory of its own that no one else can write.
 
 use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Write};
@@ -31,7 +31,7 @@ impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
-            std::io::Error::other("it unpacks to far more than a bundle holds (a decompression bomb)")
+            std::io::Error::other("it decompresses to far more than a bundle contains (a decompression bomb)")
         })?;
         Ok(read)
     }
@@ -42,14 +42,14 @@ fn parts(path: &[u8]) -> Result<Vec<String>, String> {
     let shown = path.escape_ascii().to_string();
     let text = std::str::from_utf8(path).map_err(|_| format!("the name `{shown}` is not UTF-8"))?;
     if text.starts_with('/') {
-        return Err(format!("it holds the absolute path `{shown}`"));
+        return Err(format!("it contains the absolute path `{shown}`"));
     }
     let mut parts = Vec::new();
     for part in text.split('/') {
         match part {
             "" | "." => {}
-            ".." => return Err(format!("it holds the path `{shown}`, which leads out of it")),
-            part if part.contains(['\0', '\n', '\\']) => return Err(format!("it holds the odd name `{shown}`")),
+            ".." => return Err(format!("it contains the path `{shown}`, which points outside it")),
+            part if part.contains(['\0', '\n', '\\']) => return Err(format!("it contains the invalid name `{shown}`")),
             part => parts.push(part.to_owned()),
         }
     }
@@ -145,7 +145,7 @@ pub fn unpack(bundle: &Path, into: &Path) -> Result<Unpacked, BundleError> {
     let mut images: Vec<PathBuf> = folders.filter(|folder| folder.join(MANIFEST).is_file()).collect();
     images.sort();
     if images.is_empty() {
-        return Err(refused(format!("no folder in it has a {MANIFEST}, nor has its top")));
+        return Err(refused(format!("neither its top nor a folder in it has a {MANIFEST}")));
     }
     Ok(Unpacked { images, left_out })
 }
@@ -210,15 +210,15 @@ mod tests {
         });
         assert_eq!(unpacked(&linked).unwrap().left_out, ["i/extra/x"]);
         for (name, kind, link, said) in [
-            ("../x", Kind::Regular, "", "leads out of it"),
+            ("../x", Kind::Regular, "", "points outside it"),
             ("/etc/x", Kind::Regular, "", "absolute path"),
-            ("i/../../x", Kind::Regular, "", "leads out of it"),
+            ("i/../../x", Kind::Regular, "", "points outside it"),
             ("i/x", Kind::Symlink, "/etc", "is a link"),
             ("i/x", Kind::Link, "i/manifest.xml", "is a link"),
             ("i/x", Kind::Block, "", "neither a file nor a folder"),
             ("i/x", Kind::Fifo, "", "neither a file nor a folder"),
             ("i/manifest.xml", Kind::Regular, "", "twice"),
-            ("i/a\nb", Kind::Regular, "", "odd name"),
+            ("i/a\nb", Kind::Regular, "", "invalid name"),
         ] {
             let bytes = bundle(|builder| {
                 manifest(builder);

@@ -75,7 +75,9 @@ pub fn export_bundle(
     let artefacts = artefacts(recipe, request, &places.here(&rootimgdir)).ok_or_else(|| {
         let name = &recipe.model.image.name;
         missing(
-            format!("there is no kernel, initrd-stateless.gz and packed image of `{name}` by a name that xCAT knows"),
+            format!(
+                "there is no kernel, initrd-stateless.gz and packed image of `{name}` under a name that xCAT knows"
+            ),
             &format!("run `imgbuild build {name} --publish xcat:DIR`, and give that directory with --from DIR"),
         )
     })?;
@@ -112,7 +114,7 @@ pub fn export_bundle(
             {
                 return Err(missing(
                     format!(
-                        "`{path}` of {attribute} and `{first}` of {other} have the same name, and a bundle has one folder"
+                        "`{path}` of {attribute} and `{first}` of {other} have the same name, but a bundle has one folder"
                     ),
                     "rename one of them",
                 ));
@@ -120,12 +122,12 @@ pub fn export_bundle(
             let here = places.here(&path);
             if !here.is_file() {
                 return Err(missing(
-                    format!("`{path}` of {attribute} is not there"),
+                    format!("`{path}` of {attribute} does not exist"),
                     "correct the recipe, or create the file",
                 ));
             }
             if members.contains_key(&name) && !owners.contains_key(&name) {
-                return Err(missing(format!("a list may not be called `{name}` in a bundle"), "rename it"));
+                return Err(missing(format!("a list in a bundle must not be named `{name}`"), "rename it"));
             }
             owners.insert(name.clone(), (attribute.to_owned(), path));
             members.insert(name, here);
@@ -199,7 +201,7 @@ fn included_lists(manifest: &Manifest, recipe: &Recipe, places: &Places) -> Vec<
         .flat_map(|attribute| files(&manifest.definition, attribute))
         .collect();
     let all = included(&lists, &recipe.model.environment, places);
-    // What is a list of another attribute as well is there already.
+    // What is a list of another attribute as well already exists.
     let named: BTreeSet<String> = FILE_ATTRIBUTES.iter().flat_map(|one| files(&manifest.definition, one)).collect();
     let folder = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
     let along = |path: &String| (places.here(path), Some(folder(path)), Some(path.clone()));
@@ -229,7 +231,7 @@ fn extras(all: impl Iterator<Item = Along>, manifest: &mut Manifest, members: &m
             if members.get(&name).is_some_and(|first| *first != real) {
                 return Err(BundleError::Missing {
                     problem: format!(
-                        "two extra files are called `{}`, and a bundle has one folder for them",
+                        "two extra files are named `{}`, but a bundle has one folder for them",
                         base(&full)
                     ),
                     help: "rename one, or give their folders".to_owned(),
@@ -263,7 +265,7 @@ fn own_files(
     let inherits = recipe.files.iter().any(|file| !file.path.starts_with(&recipe.directory) && is_recipe(&file.path));
     if inherits || recipe.variant.is_some() {
         notes.push(
-            "the recipe inherits from other files, or is a variant: the bundle has its definition, and not the recipe"
+            "the recipe inherits from other files, or is a variant: the bundle has its definition, but not the recipe"
                 .to_owned(),
         );
         return Vec::new();
@@ -289,7 +291,7 @@ fn own_files(
             }
             if is_inside {
                 notes.push(format!(
-                    "the recipe reads `{}`, which lies in the workspace beside it: the bundle has its definition, and not the recipe",
+                    "the recipe reads `{}`, which is next to it in the workspace: the bundle has its definition, but not the recipe",
                     path.display()
                 ));
                 return Vec::new();

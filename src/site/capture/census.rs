@@ -1,4 +1,4 @@
-//! What a node has: each path with what tells whether a package brought it as it is, and the few files that are read.
+//! Inventory of a captured node: paths, metadata, digests.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -139,7 +139,10 @@ impl Census {
     pub fn take(&mut self, listed: &Listed, content: &mut dyn Read, rules: &Rules) -> io::Result<()> {
         let path = listed.path.clone();
         if path.split('/').any(|part| part == "..") {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the path `{path}` leads out of the tree")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the path `{path}` points outside the tree"),
+            ));
         }
         if path.is_empty() {
             return Ok(());

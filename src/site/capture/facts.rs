@@ -1,4 +1,4 @@
-//! What of a node becomes fields of its recipe.
+//! Recipe fields read from a node: release, accounts, time zone, fstab, kernel.
 
 use std::collections::BTreeSet;
 
@@ -79,7 +79,7 @@ impl Facts {
         if !found.modules.is_empty() {
             let first = found.modules.iter().take(3).map(|path| format!("/{path}")).collect::<Vec<_>>().join(", ");
             self.notes.push(format!(
-                "{} modules that no package brings are not in the overlay: name them in [kernel] updates: {first}",
+                "{} modules that no package owns are not in the overlay: name them in [kernel] updates: {first}",
                 found.modules.len()
             ));
             found.modules.clear();
@@ -107,7 +107,7 @@ fn release(census: &Census) -> Result<(Release, String), CaptureError> {
     let (id, version) = (value(&text, "ID"), value(&text, "VERSION_ID"));
     let Some(id) = id else {
         return Err(CaptureError::Unknown {
-            problem: "it has no os-release file that says which distribution it is".to_owned(),
+            problem: "it has no os-release file that names its distribution".to_owned(),
         });
     };
     let codename = value(&text, "VERSION_CODENAME").unwrap_or_default();
@@ -142,9 +142,9 @@ fn accounts(facts: &mut Facts, census: &Census) {
             continue;
         }
         if is_none(gid) && gid != NOBODY || is_own(gid) && facts.groups.iter().any(|(known, _)| known == name) {
-            facts
-                .notes
-                .push(format!("the group {name} ({gid}) is left out: its number is nobody's, or it is there twice"));
+            facts.notes.push(format!(
+                "the group {name} ({gid}) is left out: its number is that of `nobody`, or it appears twice"
+            ));
             continue;
         }
         if is_own(gid) {
@@ -170,7 +170,7 @@ fn accounts(facts: &mut Facts, census: &Census) {
         if is_none(uid) && uid != NOBODY || is_own(uid) && (is_twice || !is_account_name(name)) {
             let name = name.escape_default();
             facts.notes.push(format!(
-                "the user {name} ({uid}) is left out: its number is nobody's, its name odd, or it is there twice"
+                "the user {name} ({uid}) is left out: its number is that of `nobody`, its name is invalid, or it appears twice"
             ));
             continue;
         }
@@ -182,7 +182,7 @@ fn accounts(facts: &mut Facts, census: &Census) {
         if is_account_name(name) && is_said {
             match gecos.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
                 false => facts.gecos.push((name.to_owned(), gecos.to_owned())),
-                true => facts.notes.push(format!("the comment of the user {name} is left out: it is no text")),
+                true => facts.notes.push(format!("the comment of the user {name} is left out: it is not text")),
             }
         }
         if !is_account_name(name) || !is_own(uid) {
@@ -239,7 +239,7 @@ fn fstab(facts: &mut Facts, census: &Census) {
         let [_, point, kind, ..] = fields[..] else { continue };
         // A password in a recipe would be one in git.
         if fields.get(3).is_some_and(|options| options.split(',').any(|one| one.starts_with("pass"))) {
-            facts.notes.push(format!("the line of fstab of {point} is left out: it has a password"));
+            facts.notes.push(format!("the fstab line of {point} is left out: it has a password"));
             continue;
         }
         let is_bind =
@@ -329,7 +329,7 @@ pub fn begin(census: &Census, installed: &Installed) -> Result<Facts, CaptureErr
     let (release, osvers) = release(census)?;
     let is_fitting = (installed.kind == DatabaseKind::Dpkg) == (release.distro.family() == Family::Debian);
     if !is_fitting {
-        let problem = format!("it says that it is {osvers}, and has the package database of another distribution");
+        let problem = format!("it claims to be {osvers} but has the package database of another distribution");
         return Err(CaptureError::Unknown { problem });
     }
     Ok(Facts {

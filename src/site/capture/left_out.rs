@@ -11,7 +11,7 @@ use crate::xcat::matches;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Why {
-    /// It is made anew at each boot, or is no file of the system.
+    /// It is recreated at each boot, or is no file of the system.
     Volatile,
     /// Packages, the build or programs make it again.
     Made,
@@ -63,14 +63,16 @@ impl Why {
     /// What it means, for the report.
     pub fn text(self) -> &'static str {
         match self {
-            Self::Volatile => "made anew at each boot",
-            Self::Made => "made again by packages and programs",
+            Self::Volatile => "recreated at each boot",
+            Self::Made => "recreated by packages and programs",
             Self::Database => "the package database: a rebuild writes its own",
-            Self::Kernel => "kernel and initrd come of their own stages",
+            Self::Kernel => "kernel and initrd are built by their own stages",
             Self::Node => "the node's identity: each node makes its own",
-            Self::Secret => "secrets, which whoever fetches the image could read: sync them, or capture with --secrets",
-            Self::Recipe => "fields of the recipe say it",
-            Self::Listed => "the exclude list says so",
+            Self::Secret => {
+                "secrets, which anyone who can fetch the image could read: sync them, or capture with --secrets"
+            }
+            Self::Recipe => "set by fields of the recipe",
+            Self::Listed => "in the exclude list",
             Self::Special => "sockets and devices",
         }
     }
@@ -128,7 +130,7 @@ pub struct Rules {
     pub listed: Option<Vec<String>>,
     /// Whether secrets are kept.
     pub keep_secrets: bool,
-    /// Whether the tree is one of genimage's, so that its own files are nobody's changes.
+    /// Whether the tree is one of genimage's, so that its own files are no one's changes.
     pub is_of_xcat: bool,
 }
 

@@ -40,7 +40,7 @@ pub struct CaptureRequest {
     pub source: Source,
     /// As the command line named it.
     pub shown: String,
-    /// The workspace, made where it is not there.
+    /// The workspace, created if missing.
     pub into: PathBuf,
     /// Name of the image.
     pub name: String,
@@ -76,7 +76,7 @@ pub enum CaptureError {
     /// The node did not give its files.
     #[error("`{host}` cannot be captured: {problem}")]
     #[diagnostic(help(
-        "try `ssh {host} true` first; capture --ssh says how a node is reached, for instance --ssh \"ssh -i KEY\""
+        "try `ssh {host} true` first; set how a node is reached with --ssh, for instance --ssh \"ssh -i KEY\""
     ))]
     Node {
         /// The node.
@@ -93,7 +93,7 @@ pub enum CaptureError {
         error: std::io::Error,
     },
     /// No image like it can be built.
-    #[error("no recipe can be made of it: {problem}")]
+    #[error("cannot create a recipe from it: {problem}")]
     Unknown {
         /// Why.
         problem: String,
@@ -113,14 +113,14 @@ pub enum CaptureError {
         path: String,
     },
     /// The image is there.
-    #[error("`{path}` is there already; nothing was written")]
-    #[diagnostic(help("--name NAME for another image, or --force to replace its files; they stay as FILE.ORIG"))]
+    #[error("`{path}` already exists; nothing was written")]
+    #[diagnostic(help("--name NAME for another image, or --force to replace its files; they are kept as FILE.ORIG"))]
     There {
         /// Its directory.
         path: PathBuf,
     },
     /// No name for an image.
-    #[error("`{name}` is not a name of an image")]
+    #[error("`{name}` is not a valid image name")]
     #[diagnostic(help("--name NAME with letters, digits and `._-`, a letter or digit first"))]
     Name {
         /// What was given.
@@ -144,7 +144,7 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     let into = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
     let into = crate::recipe::plain(&into);
     let directory = request.overlay_for.clone().unwrap_or_else(|| into.join("images").join(&request.name));
-    // Of an overlay alone the recipe is there, and stays.
+    // The recipe of a mere overlay exists already and is kept.
     let taken = if request.overlay_for.is_some() { directory.join(text::LIST) } else { directory.clone() };
     if request.overlay_for.is_none() {
         crate::beside::check(&into, &directory.join("any")).map_err(io(&directory))?;
@@ -169,7 +169,7 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     census.finish();
     let installed = installed::read(&census.databases).map_err(|problem| CaptureError::Database { problem })?;
     let installed = installed.filter(|found| !found.packages.is_empty()).ok_or_else(|| CaptureError::Unknown {
-        problem: "it has no package database of dpkg or rpm with packages in it".to_owned(),
+        problem: "it has no dpkg or rpm database with packages in it".to_owned(),
     })?;
     let mut facts = facts::begin(&census, &installed)?;
     packages::find(&mut facts, &census, &installed)?;
@@ -305,7 +305,7 @@ fn without_frames(found: &mut classify::Classified, census: &Census) {
     });
 }
 
-/// Puts what was made into its place; what is there already stays as `FILE.ORIG`.
+/// Puts what was made into its place; what already exists stays as `FILE.ORIG`.
 fn place(made: &Path, directory: &Path, files: &[String]) -> Result<(), CaptureError> {
     let parent = directory.parent().unwrap_or(directory);
     std::fs::create_dir_all(parent).map_err(io(parent))?;
@@ -355,10 +355,10 @@ fn modules(found: &[String], facts: &mut Facts) -> (BTreeMap<String, String>, Ve
         return (BTreeMap::new(), Vec::new());
     };
     for release in by_release.keys() {
-        facts.notes.push(format!("modules that no package brought for {release} are left out: {newest} has its own"));
+        facts.notes.push(format!("unpackaged modules for {release} are left out: {newest} has its own"));
     }
     facts.notes.push(format!(
-        "{} modules that no package brought are for {newest}: the build takes them where the image's kernel is that one, and says so where it is not",
+        "{} modules that no package owns are for {newest}: the build uses them if the image has that kernel, and warns otherwise",
         paths.len()
     ));
     let folder = format!("drivers/{newest}");

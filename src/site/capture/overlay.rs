@@ -120,7 +120,7 @@ pub fn write(
         }
         let Some(entry) = entry_of(&seen.listed) else { return Ok(()) };
         let content: Option<Box<dyn Read + '_>> = seen.is_file().then_some(Box::new(content) as Box<dyn Read + '_>);
-        // Of names of one file the first has the content, the others are links to it.
+        // The first name of a file has the content, the others are links to it.
         let (first, links) = match is_own {
             true => (path.clone(), &others[..]),
             false => (others[0].clone(), &others[1..]),

@@ -114,7 +114,7 @@ fn list(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError> {
         .map(|one| one.name.escape_default().to_string())
         .collect();
     if !odd.is_empty() {
-        facts.notes.push(format!("packages with names or versions that none has are left out: {}", odd.join(", ")));
+        facts.notes.push(format!("packages with invalid names or versions are left out: {}", odd.join(", ")));
     }
     let foreign: Vec<&str> = installed
         .packages
@@ -152,7 +152,7 @@ fn list(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError> {
     kernels.dedup();
     if kernels.len() > 1 {
         let kernel = facts.kernel.as_deref().unwrap_or_default();
-        facts.notes.push(format!("of {} the image gets {kernel}, by [kernel]", kernels.join(", ")));
+        facts.notes.push(format!("the image gets the kernel {kernel} through [kernel], out of {}", kernels.join(", ")));
     }
     Ok(())
 }

@@ -89,7 +89,7 @@ pub fn report(
     for (path, why) in &found.left_out {
         let of_reason = report.left_out.entry(why.name().to_owned()).or_default();
         of_reason.0 += 1;
-        // Each secret is named: somebody has to bring it.
+        // Each secret is named: someone has to bring it.
         let is_told = matches!(why, Why::Secret | Why::Node | Why::Listed);
         if (is_told && of_reason.1.len() < 50) || of_reason.1.len() < 3 {
             of_reason.1.push(format!("/{path}"));
@@ -97,23 +97,23 @@ pub fn report(
     }
     if request.rules.keep_secrets {
         report.notes.push(
-            "overlay.tar has the node's secrets, and builds have to read it: keep the workspace below a folder that nobody else can enter, and out of shared repositories".to_owned(),
+            "overlay.tar contains the node's secrets, and builds must read it: keep the workspace in a folder only you can enter, and out of shared repositories".to_owned(),
         );
     }
     if !facts.fstab_of_disks.is_empty() {
         report.notes.push(format!(
-            "{} lines of fstab are of disks: they stand in the recipe as comments",
+            "{} fstab lines are for disks: they are in the recipe as comments",
             facts.fstab_of_disks.len()
         ));
     }
     let is_mapped = |file: &&OverlayFile| file.reason != Reason::Removed;
     let large = found.overlay.iter().filter(is_mapped).filter(|file| large_owners.contains(&file.path)).count();
     if large > 0 {
-        report.notes.push(format!("{large} files have owners with numbers above 65535: root's builds have them; an ordinary user needs a longer range in /etc/subuid and /etc/subgid"));
+        report.notes.push(format!("{large} files have owners with numbers above 65535: builds by root support them; an ordinary user needs a longer range in /etc/subuid and /etc/subgid"));
     }
     let bytes: u64 = found.overlay.iter().map(|file| file.size).sum();
     if bytes > 50 << 20 {
-        report.notes.push("the overlay is large for git: leave out what packages or shared file systems bring (--exclude-list), or keep it with Git LFS".to_owned());
+        report.notes.push("the overlay is large for git: leave out what packages or shared file systems provide (--exclude-list), or keep it with Git LFS".to_owned());
     }
     report
 }

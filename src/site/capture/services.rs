@@ -88,7 +88,7 @@ fn presets(census: &Census) -> Vec<(bool, String)> {
 
 fn by_presets(census: &Census) -> BTreeSet<String> {
     let presets = presets(census);
-    // Without any preset packages enable nothing that could be told from what the administrator did.
+    // Without any preset packages enable nothing that could be determined from what the administrator did.
     if presets.is_empty() {
         return BTreeSet::new();
     }

@@ -30,7 +30,7 @@ impl Source {
     /// Reads `ssh://[USER@]NODE[:PORT]`, or a path.
     ///
     /// # Errors
-    /// [`CaptureError::Source`] for what is none of these.
+    /// [`CaptureError::Source`] for anything else.
     pub fn parse(text: &str, below: &Path) -> Result<Self, CaptureError> {
         let wrong = |problem: &str| CaptureError::Source { text: text.to_owned(), problem: problem.to_owned() };
         if let Some(node) = text.strip_prefix("ssh://") {
@@ -51,7 +51,7 @@ impl Source {
             return Ok(Self::Node { host, port });
         }
         if text.contains("://") {
-            return Err(wrong("only ssh:// is known; fetch an archive first"));
+            return Err(wrong("only ssh:// is supported; fetch an archive first"));
         }
         let path = below.join(text);
         match std::fs::metadata(&path) {
@@ -61,7 +61,7 @@ impl Source {
         }
     }
 
-    /// The name that an image of it gets if nobody says another one.
+    /// The name that an image of it gets if no one says another one.
     pub fn name(&self) -> String {
         let name = match self {
             Self::Node { host, .. } => host.rsplit('@').next().unwrap_or(host).to_owned(),

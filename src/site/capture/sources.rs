@@ -63,7 +63,7 @@ pub fn sources(census: &Census, family: Family) -> Sources {
         let mut text = String::new();
         let mut has_archive = false;
         for line in String::from_utf8_lossy(bytes).lines() {
-            // Media of an installation are not there any more.
+            // Media of an installation no longer exist.
             if line.contains("cdrom:") && family == Family::Debian {
                 continue;
             }

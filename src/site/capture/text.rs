@@ -74,8 +74,8 @@ impl Named {
 /// The recipe.
 pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String {
     let mut text = format!(
-        "# Captured from {} by `imgbuild capture`. {LIST} says why each file of the overlay is there; what a package\n\
-         # brings again need not stay in it.\n[image]\nname = {}\ndistro = {}\nrelease = {}\narch = \"x86_64\"\n\n",
+        "# Captured from {} by `imgbuild capture`. {LIST} says why each file of the overlay is there; files that a package\n\
+         # provides again can be removed from it.\n[image]\nname = {}\ndistro = {}\nrelease = {}\narch = \"x86_64\"\n\n",
         source.replace(|c: char| c.is_control(), " "),
         quoted(name),
         quoted(facts.release.distro.name()),
@@ -104,8 +104,7 @@ pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String 
             let _ = writeln!(text, "package = {}", quoted(kernel));
         }
         if !named.updates.is_empty() {
-            let _ =
-                writeln!(text, "updates = {}   # modules that no package of the node brought", list(&named.updates));
+            let _ = writeln!(text, "updates = {}   # modules of the node that no package owns", list(&named.updates));
         }
         text.push('\n');
     }
@@ -127,7 +126,7 @@ pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String 
             let _ = writeln!(system, "root_password_hash_file = {}", quoted(HASH));
         }
         (false, Some(_)) => {
-            system.push_str("# root_password_hash_file: root's password was left behind; capture --secrets keeps it\n")
+            system.push_str("# root_password_hash_file: root's password was left out; capture --secrets keeps it\n")
         }
         (false, None) => {}
     }
@@ -185,7 +184,7 @@ pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String 
     if !facts.cmdline.is_empty() {
         let _ = write!(
             text,
-            "# The node's own words for the kernel.\n# [boot]\n# cmdline = {}\n\n",
+            "# The node's kernel command line.\n# [boot]\n# cmdline = {}\n\n",
             list(&facts.cmdline).replace('\n', "\n# ")
         );
     }
@@ -195,7 +194,7 @@ pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String 
 
 /// The list of packages; with versions where they are to be the node's own.
 pub fn pkglist(facts: &Facts, pinned: bool) -> String {
-    let mut text = "# The node's packages, but for its kernel.\n".to_owned();
+    let mut text = "# The node's packages, except its kernel.\n".to_owned();
     for stream in &facts.modules {
         let _ = writeln!(text, "@{stream}");
     }
@@ -206,7 +205,7 @@ pub fn pkglist(facts: &Facts, pinned: bool) -> String {
     let (others, own): (Vec<_>, Vec<_>) = facts.packages.iter().partition(|(.., automatic)| *automatic);
     own.iter().for_each(|one| text.push_str(&line(one)));
     if !others.is_empty() {
-        text.push_str("\n# Came because others needed or recommended them.\n");
+        text.push_str("\n# Installed as dependencies or recommendations.\n");
         others.iter().for_each(|one| text.push_str(&line(one)));
     }
     text
@@ -228,8 +227,8 @@ pub fn packages(installed: &Installed) -> String {
 /// Why each file is there, or gone.
 pub fn overlay_list(found: &Classified) -> String {
     let mut text = format!(
-        "# What the node has otherwise than its packages: why, bytes, path, package and what differs.\n\
-         # {ARCHIVE} has the files; {REMOVED} names those that are taken away. This list is for reading only.\n"
+        "# How the node differs from its packages: why, bytes, path, package and what differs.\n\
+         # {ARCHIVE} has the files; {REMOVED} names the removed ones. This list is for reading only.\n"
     );
     for file in &found.overlay {
         let OverlayFile { path, reason, detail, package, size, .. } = file;
@@ -278,17 +277,17 @@ pub fn modes(found: &Classified) -> String {
 
 /// The script that makes of an image of packages the node's.
 pub fn script(facts: &Facts, found: &Classified, named: &Named) -> String {
-    let mut text = "#!/bin/sh\n# Makes of the packages' files those of the captured node. Written by `imgbuild capture`; it may be edited.\nset -e\nroot=$1\n".to_owned();
+    let mut text = "#!/bin/sh\n# Turns the packages' files into those of the captured node. Written by `imgbuild capture`; it may be edited.\nset -e\nroot=$1\n".to_owned();
     if named.removed {
         let _ = write!(
             text,
-            "\n# Files that packages bring and the node did not have.\nwhile IFS= read -r path; do\n    # A folder of another package may be there now.\n    if [ ! -d \"$root/$path\" ] || [ -L \"$root/$path\" ]; then\n        rm -f -- \"$root/$path\"\n    fi\ndone < {REMOVED}\n"
+            "\n# Files that packages provide and the node did not have.\nwhile IFS= read -r path; do\n    # A folder of another package may be there now.\n    if [ ! -d \"$root/$path\" ] || [ -L \"$root/$path\" ]; then\n        rm -f -- \"$root/$path\"\n    fi\ndone < {REMOVED}\n"
         );
     }
     let is_plain = |path: &String| path.chars().all(|c| c.is_ascii_alphanumeric() || "._+/-@".contains(c));
     let folders: Vec<_> = found.folders.iter().filter(|(from, to)| is_plain(from) && is_plain(to)).collect();
     if !folders.is_empty() {
-        text.push_str("\n# Folders that were links on the node: what packages put there moves to where the link leads.\nmove_folder() {\n    [ -d \"$root/$1\" ] && [ ! -L \"$root/$1\" ] || return 0\n    mkdir -p \"$root/$2\"\n    cp -a \"$root/$1/.\" \"$root/$2/\"\n    rm -rf -- \"$root/$1\"\n}\n");
+        text.push_str("\n# Folders that were links on the node: what packages put there moves to where the link points.\nmove_folder() {\n    [ -d \"$root/$1\" ] && [ ! -L \"$root/$1\" ] || return 0\n    mkdir -p \"$root/$2\"\n    cp -a \"$root/$1/.\" \"$root/$2/\"\n    rm -rf -- \"$root/$1\"\n}\n");
         for (from, to) in folders {
             let _ = writeln!(text, "move_folder '{from}' '{to}'");
         }
@@ -303,7 +302,7 @@ pub fn script(facts: &Facts, found: &Classified, named: &Named) -> String {
     if named.modes {
         let _ = write!(
             text,
-            "\n# Files of packages whose mode or owner alone was changed.\nwhile IFS= read -r line; do\n    \
+            "\n# Files of packages of which only mode or owner was changed.\nwhile IFS= read -r line; do\n    \
              mode=${{line%% *}} line=${{line#* }}\n    owner=${{line%% *}} path=$root/${{line#* }}\n    \
              [ -e \"$path\" ] || [ -L \"$path\" ] || continue\n    [ \"$owner\" = - ] || chown -h \"$owner\" \"$path\"\n    \
              [ -L \"$path\" ] || chmod \"$mode\" \"$path\"\ndone < {MODES}\n"
@@ -320,7 +319,7 @@ pub fn script(facts: &Facts, found: &Classified, named: &Named) -> String {
     }
     if !facts.gecos.is_empty() {
         text.push_str(
-            "\n# What users' entries say of them. The shell alone does it: not every base has sed.\ngecos() {\n    text=\n    \
+            "\n# Comments of users. In shell only: not every base has sed.\ngecos() {\n    text=\n    \
              while IFS=: read -r name password uid gid said home shell || [ -n \"$name\" ]; do\n        \
              [ \"$name\" != \"$1\" ] || said=$2\n        \
              text=\"$text$name:$password:$uid:$gid:$said:$home:$shell\n\"\n    \

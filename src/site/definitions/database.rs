@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::distro::installed::{open_database, sqlite_told, stored_columns};
+use crate::distro::installed::{open_database, sqlite_problem, stored_columns};
 use crate::failure::contained;
 use crate::xcat::definitions::{Row, Table, TableKind};
 
@@ -56,7 +56,7 @@ fn tables(path: &Path) -> Result<Vec<Table>, String> {
 }
 
 fn rows(database: &Connection, kind: TableKind, columns: &[String], bytes: &mut usize) -> Result<Vec<Row>, String> {
-    let said = |error: rusqlite::Error| sqlite_told(&error);
+    let said = |error: rusqlite::Error| sqlite_problem(&error);
     let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
     let names: Vec<String> = columns.iter().map(quoted).collect();
     let mut query = database.prepare(&format!("select {} from \"{}\"", names.join(", "), kind.name())).map_err(said)?;

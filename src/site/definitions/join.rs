@@ -37,14 +37,14 @@ pub fn join(gathered: Gathered) -> Site {
             // What an image is, the first says; which files it is made of, the second: profiles have default ones.
             site.lacks_linuximage = kind == TableKind::Osimage;
             let severity = if site.lacks_linuximage { Severity::Warning } else { Severity::Error };
-            let message = format!("the table {} is there, and {} is not", kind.name(), other.name());
+            let message = format!("the table {} is present, but {} is missing", kind.name(), other.name());
             let more = if site.lacks_linuximage {
                 "; without it, lists are those that xCAT finds for the profile"
             } else {
                 ""
             };
             let help = format!(
-                "an osimage has a row in each: name what `tabdump {}` wrote too, or its database{more}",
+                "an osimage has a row in each: pass the output of `tabdump {}` too, or its database{more}",
                 other.name()
             );
             site.findings.push(Finding::nowhere(severity, "import::half", message).help(help));
@@ -103,5 +103,5 @@ fn put(site: &mut Site, definition: Definition) {
         None => Finding::nowhere(Severity::Error, "import::twice", message),
     };
     let first = first.span.as_ref().map_or_else(|| "in a database".to_owned(), ToString::to_string);
-    site.findings.push(finding.help(format!("the other definition is {first}: give the newer one alone")));
+    site.findings.push(finding.help(format!("the other definition is {first}: give only the newer one")));
 }

@@ -103,7 +103,7 @@ impl Gathered {
             Ok(metadata) => metadata,
             Err(error) => {
                 let help =
-                    "name a file that `lsdef -t osimage -z` or `tabdump osimage` wrote, or a directory of such files";
+                    "pass a file written by `lsdef -t osimage -z` or `tabdump osimage`, or a directory of such files";
                 self.findings.push(unreadable(path, error).help(help));
                 return;
             }

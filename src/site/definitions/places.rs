@@ -16,7 +16,7 @@ pub struct Places {
     pub moved: Vec<(String, PathBuf)>,
     /// `site.timezone`, which packimage sets in images.
     pub timezone: Option<String>,
-    /// Whether nothing else of this host is looked at: of definitions that somebody else wrote.
+    /// Whether nothing else of this host is read, as for definitions that someone else wrote.
     pub sealed: bool,
     /// Whether a tree of another machine was given: files of that machine are there, and this host's are others. xCAT's own, below
     /// [`SHARE`], are the same everywhere.
@@ -69,7 +69,7 @@ impl Places {
         }
     }
 
-    /// Takes what a workspace says of paths of the management node for those that this host does not have: of definitions alone, an
+    /// Takes what a workspace says of paths of the management node for those that this host does not have: for definitions alone, an
     /// earlier import brought the files.
     pub fn also(&mut self, workspace: &Path) {
         let Ok(Some(workspace)) = Workspace::above(workspace) else { return };

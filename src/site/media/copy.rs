@@ -20,13 +20,13 @@ const MEDIA_FORMAT: &str = "1.0";
 pub struct MediaImport {
     /// Images, devices and directories.
     pub paths: Vec<PathBuf>,
-    /// The workspace that default recipes go to; made where it is not there.
+    /// Workspace for the default recipes; created if missing.
     pub into: PathBuf,
     /// Directory of the repositories. None: `repository` in the workspace.
     pub repository: Option<PathBuf>,
     /// The directory of the one repository itself, instead of NAME/ARCH below that one (copycds -p).
     pub destination: Option<PathBuf>,
-    /// What the media are, for those that nobody knows: `rocky9.4`.
+    /// What the media are, for those that no one knows: `rocky9.4`.
     pub name: Option<String>,
     /// Their CPU.
     pub arch: Option<String>,
@@ -50,13 +50,13 @@ const OF_EACH_DISC: [&str; 9] = [
 ];
 
 /// Said while media are copied: bytes that were written since the last time.
-pub type Told<'t> = dyn FnMut(u64) + 't;
+pub type Progress<'t> = dyn FnMut(u64) + 't;
 
 /// Makes repositories of media, and default recipes that use them.
 ///
 /// # Errors
 /// [`MediaError`].
-pub fn import_media(request: &MediaImport, told: &mut Told<'_>) -> Result<MediaReport, MediaError> {
+pub fn import_media(request: &MediaImport, progress: &mut Progress<'_>) -> Result<MediaReport, MediaError> {
     let into = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
     let into = crate::recipe::plain(&into);
     let root = request.repository.clone().unwrap_or_else(|| into.join("repository"));
@@ -102,7 +102,7 @@ pub fn import_media(request: &MediaImport, told: &mut Told<'_>) -> Result<MediaR
             kept: 0,
         };
         if !request.dry_run {
-            bring(path, source, &target, &mut one, &mut report.notes, told)?;
+            bring(path, source, &target, &mut one, &mut report.notes, progress)?;
         }
         report.media.push(one);
     }
@@ -134,7 +134,7 @@ fn look(path: &Path, request: &MediaImport) -> Result<(Source, Medium, u64), Med
         (Ok(medium), ..) => medium,
         (Err(_), Some(name), Some(arch)) => {
             let family = family_of(name).ok_or_else(|| {
-                unknown(format!("`{name}` does not begin with a distribution's word, for instance rocky or sle"))
+                unknown(format!("`{name}` does not start with a distribution's name, for instance rocky or sle"))
             })?;
             Medium { family, name: name.clone(), arch: arch.clone(), disc: None, folder: None }
         }
@@ -145,7 +145,7 @@ fn look(path: &Path, request: &MediaImport) -> Result<(Source, Medium, u64), Med
     }
     if let Some(name) = &request.name {
         if family_of(name) != Some(medium.family) {
-            return Err(unknown(format!("it is {}, and `{name}` is a name of another kind", medium.name)));
+            return Err(unknown(format!("it is {}, but `{name}` is the name of another distribution", medium.name)));
         }
         medium.name = name.clone();
     }
@@ -170,7 +170,7 @@ fn family_of(name: &str) -> Option<Family> {
     }
 }
 
-/// Refuses media that do not fit; what is there already may make it less.
+/// Refuses media that do not fit; what already exists may make it less.
 fn room(root: &Path, needed: u64) -> Result<(), MediaError> {
     let there = root.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let Ok(status) = rustix::fs::statvfs(there) else { return Ok(()) };
@@ -214,7 +214,7 @@ fn bring(
     target: &Path,
     one: &mut ImportedMedium,
     notes: &mut Vec<String>,
-    told: &mut Told<'_>,
+    progress: &mut Progress<'_>,
 ) -> Result<(), MediaError> {
     let io = |path: &Path, error: std::io::Error| MediaError::Io { path: path.to_owned(), error };
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -228,7 +228,7 @@ fn bring(
     let mut failed = None;
     let walked = source.walk(&mut |below, found| {
         if below.split('/').any(|part| part == "..") {
-            return Err(format!("it holds `{}`", below.escape_debug()));
+            return Err(format!("it contains `{}`", below.escape_debug()));
         }
         let to = place.join(below);
         if let Err(error) = beside::check(&place, &to) {
@@ -249,7 +249,7 @@ fn bring(
                         brought.insert(below.to_owned());
                         one.files += 1;
                         one.bytes += size;
-                        told(size);
+                        progress(size);
                     }
                     Err(Failed::Medium(problem)) => return Err(format!("`{below}`: {problem}")),
                     Err(Failed::Here(path, error)) => {
@@ -270,7 +270,7 @@ fn bring(
     if let Some((wrong, _)) = wrong_sum(&place, &|path: &str| is_new || brought.contains(path)) {
         // The file that is wrong must not count as there the next time.
         let _ = std::fs::remove_file(place.join(&wrong));
-        return Err(damaged(format!("`{wrong}` has another digest than the medium says")));
+        return Err(damaged(format!("`{wrong}` does not match the digest on the medium")));
     }
     for (below, aim) in links {
         make_link(&place, &below, &aim, notes).map_err(|error| io(&place.join(&below), error))?;
@@ -278,7 +278,7 @@ fn bring(
     if !others.is_empty() {
         let shown: Vec<&str> = others.iter().take(3).map(String::as_str).collect();
         notes.push(format!(
-            "{}: {} files differ from those that are in {} already, which stay: {}",
+            "{}: {} files differ from those already in {}, which are kept: {}",
             path.display(),
             others.len(),
             target.display(),
@@ -330,7 +330,7 @@ fn make_link(place: &Path, below: &str, aim: &str, notes: &mut Vec<String>) -> s
         return Ok(());
     }
     if aim.starts_with('/') || aim.is_empty() || beside::make_folders(place, &to).is_err() {
-        notes.push(format!("the link `{below}` leads out of the medium, to `{}`: left out", aim.escape_debug()));
+        notes.push(format!("the link `{below}` points outside the medium, to `{}`: left out", aim.escape_debug()));
         return Ok(());
     }
     std::os::unix::fs::symlink(aim, &to)?;
@@ -338,7 +338,7 @@ fn make_link(place: &Path, below: &str, aim: &str, notes: &mut Vec<String>) -> s
     if !to.canonicalize().is_ok_and(|real| real.starts_with(&root)) {
         std::fs::remove_file(&to)?;
         let aim = aim.escape_debug();
-        notes.push(format!("the link `{below}` leads out of the medium, or to nothing, `{aim}`: left out"));
+        notes.push(format!("the link `{below}` points outside the medium, or to nothing, `{aim}`: left out"));
     }
     Ok(())
 }

@@ -109,8 +109,8 @@ fn red_hat(info: &str, tree: Option<&str>) -> Result<Medium, String> {
         let tree = tree?;
         red_hat_name(tree_value(tree, "family")?, tree_value(tree, "version")?)
     });
-    let mut name =
-        name.ok_or_else(|| format!(".discinfo says `{title}`, which is no distribution that imgbuild knows"))?;
+    let mut name = name
+        .ok_or_else(|| format!(".discinfo contains `{title}`, which is not a distribution that imgbuild supports"))?;
     // RHEL's other variants; xCAT cuts the alternate architectures' word.
     if name.starts_with("rhels") && words.len() > 5 && !words[4].eq_ignore_ascii_case("alternate") {
         name = format!("{name}-{}", words[4].to_lowercase());
@@ -139,7 +139,7 @@ fn by_tree(tree: &str) -> Result<Medium, String> {
         });
     }
     let name = red_hat_name(family, version)
-        .ok_or_else(|| format!(".treeinfo says `{family}`, which imgbuild does not know"))?;
+        .ok_or_else(|| format!(".treeinfo contains `{family}`, which imgbuild does not know"))?;
     Ok(Medium { family: Family::RedHat, name, arch: arch_of(arch), disc: None, folder: None })
 }
 
@@ -189,9 +189,9 @@ fn debian(info: &str, defines: Option<&str>) -> Result<Medium, String> {
     let word = match () {
         () if line.starts_with("Ubuntu") => "ubuntu",
         () if line.starts_with("Debian") => "debian",
-        () => return Err(format!(".disk/info says `{line}`, which is neither Debian nor Ubuntu")),
+        () => return Err(format!(".disk/info contains `{line}`, which is neither Debian nor Ubuntu")),
     };
-    let number = words.iter().copied().find(|word| is_number(word)).ok_or(".disk/info has no number of a release")?;
+    let number = words.iter().copied().find(|word| is_number(word)).ok_or(".disk/info has no release number")?;
     let arches = ["amd64", "arm64", "ppc64el", "i386", "s390x"];
     let arch = words.iter().copied().find(|word| arches.contains(word)).ok_or(".disk/info names no CPU")?;
     let binary = words.iter().find_map(|word| word.strip_prefix("Binary-"));

@@ -1,6 +1,6 @@
 //! A distribution's media as a repository of the site's own (xCAT: copycds, section 10).
 //!
-//! Media are read without mounting: ISO 9660 images, devices with one, and directories. What is there already stays; what is
+//! Media are read without mounting: ISO 9660 images, devices with one, and directories. What already exists stays; what is
 //! new appears whole, in one rename of the directory.
 
 mod copy;
@@ -53,10 +53,10 @@ pub struct ImportedMedium {
 /// Why media were not imported.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum MediaError {
-    /// Nobody knows it.
+    /// No one knows it.
     #[error("`{path}` is not a medium that imgbuild knows: {problem}")]
     #[diagnostic(help(
-        "known are media of RHEL and its kin (.discinfo), SLES and Leap (media.1), Debian and Ubuntu (.disk/info); of others say what they are with --name and --arch"
+        "supported media: RHEL and derivatives (.discinfo), SLES and Leap (media.1), Debian and Ubuntu (.disk/info); for others, pass --name and --arch"
     ))]
     Unknown {
         /// The medium.
@@ -65,7 +65,7 @@ pub enum MediaError {
         problem: String,
     },
     /// It says something else than the command line.
-    #[error("`{path}` is for {found}, and --arch says {said}; nothing was written")]
+    #[error("`{path}` is for {found}, but --arch is {said}; nothing was written")]
     #[diagnostic(help("leave --arch out, or name the right medium"))]
     Other {
         /// The medium.
@@ -76,11 +76,9 @@ pub enum MediaError {
         said: String,
     },
     /// It cannot be read.
-    #[error(
-        "the medium `{path}` is damaged: {problem}; what was copied of it is kept in `{partial}`, and no recipe names it"
-    )]
+    #[error("the medium `{path}` is damaged: {problem}; the partial copy is kept in `{partial}`; no recipe uses it")]
     #[diagnostic(help(
-        "compare it with the checksum that its distribution publishes, fetch it again, and repeat the command: it goes on where it stopped"
+        "compare it with the checksum that its distribution publishes, fetch it again, and repeat the command: it continues where it stopped"
     ))]
     Damaged {
         /// The medium.

@@ -25,7 +25,7 @@ fn pkglist(family: Family, profile: &str) -> String {
         Family::Debian => (DEBIAN.to_owned(), SERVICE_DEBIAN),
     };
     let service = if profile == "service" { service } else { "" };
-    format!("# Packages, one a line.\n{more}{service}")
+    format!("# Packages, one per line.\n{more}{service}")
 }
 
 /// The file with the key of a distribution's own packages, if the medium has one alone.
@@ -78,7 +78,7 @@ fn repository_text(medium: &Medium, repository: &Path, release: &Release) -> Res
     let suite = release.release.as_str();
     let components = components(repository, suite);
     if components.is_empty() {
-        return Err(format!("it has no packages of the suite {suite}: a live or network image is no mirror"));
+        return Err(format!("it has no packages of the suite {suite}: a live or network image is not a mirror"));
     }
     let dists = repository.join("dists").join(suite);
     let is_signed = dists.join("InRelease").is_file() || dists.join("Release.gpg").is_file();
@@ -130,7 +130,7 @@ pub fn write(
         let directory = into.join("images").join(&name);
         let shown = format!("images/{name}/{RECIPE_FILE}");
         if directory.exists() {
-            report.notes.push(format!("images/{name} is there already, and stays"));
+            report.notes.push(format!("images/{name} already exists and is kept"));
             continue;
         }
         report.recipes.push(shown);
@@ -138,9 +138,9 @@ pub fn write(
             continue;
         }
         let recipe = format!(
-            "# Of the media of {}, by `imgbuild import media`; edit it freely.\n[image]\nname = {}\ndistro = {}\nrelease = {}\n\
+            "# From the media of {}, by `imgbuild import media`; edit it freely.\n[image]\nname = {}\ndistro = {}\nrelease = {}\n\
              arch = \"x86_64\"\n\n{text}\n[packages]\nlists = [\"{profile}.pkglist\"]\n\n\
-             # [system]\n# authorized_keys = [\"keys/admin.pub\"]   # without a key nobody can log in\n\n\
+             # [system]\n# authorized_keys = [\"keys/admin.pub\"]   # without a key no one can log in\n\n\
              [exclude]\nlists = [\"{profile}.exlist\"]\n\n[xcat]\nosvers = {}\nprofile = \"{profile}\"\n",
             medium.name,
             quoted(&name),

@@ -86,7 +86,7 @@ impl ImportedNodes {
 /// Reads files; what each is, its content says.
 ///
 /// # Errors
-/// One cannot be read, or nobody knows what it is.
+/// One cannot be read, or no one knows what it is.
 pub fn read(paths: &[impl AsRef<Path>]) -> Result<ImportedNodes, String> {
     let mut found = ImportedNodes::default();
     for path in paths.iter().map(AsRef::as_ref) {

@@ -9,7 +9,7 @@ use crate::nodes::{Attr, Effective};
 use crate::source::{Severity, SourceFile};
 use crate::xcat::definitions::{ObjectKind, parse_stanzas};
 
-/// What xCAT keeps for itself, or finds out anew.
+/// What xCAT keeps for itself, or finds out again.
 const MOOT: [&str; 20] = [
     "objtype",
     "status",

@@ -18,12 +18,12 @@ const DESCRIBE: [(&str, &str); 13] = [
     ("isdeletable", ""),
     ("osupdatename", ""),
     ("cfmdir", ""),
-    ("template", "of installs on disk only"),
-    ("winpepath", "of Windows only"),
-    ("installto", "of Windows only"),
+    ("template", "only for installs on disk"),
+    ("winpepath", "only for Windows"),
+    ("installto", "only for Windows"),
 ];
 
-/// Attributes that xCAT's nodeset reads itself, whoever made the image.
+/// Attributes that xCAT's nodeset reads itself, no matter who made the image.
 const NODESET: [(&str, &str); 3] = [
     ("dump", "nodeset puts it on the nodes' command line; the image needs the packages of kdump"),
     ("crashkernelsize", "nodeset puts it on the nodes' command line"),
@@ -43,7 +43,7 @@ fn is_variable(name: &str) -> bool {
 pub fn of(definition: &Definition, places: &Places) -> Result<Mapping, String> {
     if !is_image_name(&definition.name) {
         return Err(
-            "its name has other letters than A-Z, a-z, 0-9, `.`, `_` and `-`: copy it to one that has not".to_owned()
+            "its name has other letters than A-Z, a-z, 0-9, `.`, `_` and `-`: copy it to one without them".to_owned()
         );
     }
     let needed = |attribute: &str| {
@@ -115,11 +115,11 @@ impl Mapper<'_> {
         match is_statelite {
             false => self.remark("provmethod", Verdict::Exact, None, ""),
             true => {
-                let reason = "the recipe makes the stateless image: what litefile and litetree say is not in it";
+                let reason = "the recipe makes the stateless image, without litefile and litetree";
                 self.remark("provmethod", Verdict::Decide, None, reason);
                 for attribute in ["rootfstype", "nfsrootopts", "permission"] {
                     if self.definition.get(attribute).is_some() {
-                        self.remark(attribute, Verdict::Decide, None, "of statelite images only");
+                        self.remark(attribute, Verdict::Decide, None, "only for statelite images");
                     }
                 }
             }
@@ -146,7 +146,7 @@ impl Mapper<'_> {
             self.remark("kerneldir", Verdict::Stays, None, "xCAT looks into it only with a kernelver");
         }
         if self.definition.get("krpmver").is_some() {
-            self.remark("krpmver", Verdict::Stays, None, "not needed: the package says what `uname -r` will be");
+            self.remark("krpmver", Verdict::Stays, None, "not needed: the package determines `uname -r`");
         }
         self.drivers();
         let updates = self.definition.list("driverupdatesrc");
@@ -192,7 +192,7 @@ impl Mapper<'_> {
         self.set("kernel", "drivers", Value::List(drivers), "netdrivers");
         match is_edit {
             true => {
-                let reason = "besides imgbuild's own default drivers, which are more than xCAT's";
+                let reason = "added to imgbuild's default drivers, which include more than xCAT's";
                 self.remark("netdrivers", Verdict::Differs, Some("kernel.drivers"), reason);
             }
             false => self.remark("netdrivers", Verdict::Exact, Some("kernel.drivers"), ""),
@@ -257,7 +257,7 @@ impl Mapper<'_> {
         if !reads.inputs.is_empty() {
             self.mapping.lists.extend(reads.paths.into_iter().map(|path| ListFile { path, kind: ListKind::Input }));
             self.set("postinstall", "inputs", Value::List(reads.inputs.into_iter().collect()), "postinstall");
-            reason.push_str(", `inputs` has what they read of the management node as far as their texts say it");
+            reason.push_str(", `inputs` lists what they read from the management node, as far as their text shows");
         }
         let listed = |paths: std::collections::BTreeSet<String>| paths.into_iter().collect::<Vec<_>>().join(", ");
         if !reads.lost.is_empty() {
@@ -329,7 +329,7 @@ impl Mapper<'_> {
         }
     }
 
-    /// What scripts and nodes are told of the osimage.
+    /// What scripts and nodes learn about the osimage.
     fn nodes(&mut self) {
         let text = |text: &str| Value::Text(text.to_owned());
         self.set("xcat", "osvers", text(self.osvers), "osvers");
@@ -352,7 +352,7 @@ impl Mapper<'_> {
                 format!("site.timezone is {timezone}, which packimage sets: [system] timezone = \"{timezone}\"");
             self.remark("timezone", Verdict::Decide, Some("system.timezone"), reason);
         }
-        let reason = "root's password is in xCAT's passwd table: say in [system] who may log in";
+        let reason = "root's password is in xCAT's passwd table: set in [system] who may log in";
         self.remark("passwd", Verdict::Decide, Some("system"), reason);
         let reason = match self.definition.get("rootimgdir") {
             Some(_) => format!("imgbuild build --publish xcat:{}", self.mapping.rootimgdir),
@@ -369,16 +369,16 @@ impl Mapper<'_> {
             }
         }
         let reasons = [
-            ("nodebootif", "the boot entry says which card it is (BOOTIF=), so all nodes share one image"),
+            ("nodebootif", "the boot entry names the card (BOOTIF=), so all nodes share one image"),
             (
                 "otherifce",
                 "further cards are configured by the image's own network files: sync them, or a postscript of xCAT",
             ),
-            ("partitionfile", "local disks are not set up by imgbuild's initrd: a postscript has to"),
-            ("kitcomponents", "packages of kits are not taken by themselves: name them in [otherpkgs]"),
-            ("rootfstype", "of statelite images only"),
-            ("nfsrootopts", "of statelite images only"),
-            ("permission", "of statelite images only"),
+            ("partitionfile", "local disks are not set up by imgbuild's initrd: use a postscript"),
+            ("kitcomponents", "kit packages are not added automatically: name them in [otherpkgs]"),
+            ("rootfstype", "only for statelite images"),
+            ("nfsrootopts", "only for statelite images"),
+            ("permission", "only for statelite images"),
         ];
         for (attribute, reason) in reasons {
             let is_said = self.mapping.remarks.iter().any(|one| one.attribute == attribute);

@@ -3,7 +3,7 @@
 use super::{ListFile, ListKind, Mapper, RepoFields, Value, Verdict};
 use crate::recipe::Family;
 
-/// What is said of repositories whose packages nobody checks.
+/// What is said of repositories whose packages no one checks.
 const UNCHECKED: &str =
     "signatures of packages are not checked, as with xCAT: name the keys with signed-by, and remove check-packages";
 
@@ -136,7 +136,7 @@ impl Mapper<'_> {
             self.remark("pkgdir", Verdict::Decide, Some("repo"), reason);
             return;
         }
-        let checked = "archives must be signed; xCAT takes them unsigned";
+        let checked = "archives must be signed; xCAT accepts unsigned ones";
         match problems.is_empty() {
             true => self.remark("pkgdir", Verdict::Differs, Some("repo"), checked),
             false => {
@@ -156,7 +156,7 @@ impl Mapper<'_> {
         }
         let reason = "its addresses are [[repo]]s for all packages";
         self.remark("otherpkgdir", Verdict::Differs, Some("repo"), reason);
-        let reason = "among [packages] lists, as otherpkgdir has addresses alone; passes of both lists go together";
+        let reason = "among [packages] lists, as otherpkgdir has only addresses; passes of both lists go together";
         match missing.is_empty() {
             true => self.remark("otherpkglist", Verdict::Differs, Some("packages.lists"), reason),
             false => {
@@ -205,7 +205,7 @@ impl Mapper<'_> {
             said.push("its addresses are [[repo]]s, for all passes".to_owned());
         }
         if !folders.is_empty() {
-            said.push(format!("only the first directory is taken; left out: {}", folders.join(", ")));
+            said.push(format!("only the first directory is used; left out: {}", folders.join(", ")));
         }
         let verdict = match (folders.is_empty(), urls.is_empty()) {
             (false, _) => Verdict::Decide,

@@ -43,7 +43,7 @@ pub fn release_of(osvers: &str) -> Result<Release, String> {
     };
     let number = number.split('-').next().unwrap_or(number);
     if !number.chars().all(|c| c.is_ascii_digit() || c == '.') {
-        return Err(format!("`{osvers}` has no number of a release"));
+        return Err(format!("`{osvers}` has no release number"));
     }
     let release = match (distro.family(), distro) {
         (Family::Debian, _) => match release_named(distro, number) {

@@ -82,7 +82,7 @@ impl ScriptReads {
         };
         let folder = found[..at].rsplit_once('/').map_or("", |(folder, _)| folder);
         let here = places.here(folder);
-        // Of /install/$X/y nobody knows what is meant.
+        // Of /install/$X/y no one knows what is meant.
         if folder.matches('/').count() < 3 || !here.is_dir() {
             return;
         }

@@ -61,7 +61,7 @@ pub fn changed(directory: &Path, old: &Mapping, new: &Mapping) -> Result<Changed
         };
         if field.table == "image" {
             said.push(format!(
-                "{path} is {} in xCAT now, in the recipe as it was: change it by hand",
+                "{path} is now {} in xCAT, but unchanged in the recipe: change it by hand",
                 is_now.map(shown).unwrap_or_default()
             ));
             continue;
@@ -71,14 +71,14 @@ pub fn changed(directory: &Path, old: &Mapping, new: &Mapping) -> Result<Changed
             match change {
                 Action::Left(why) => {
                     left.push(field.attribute.clone());
-                    said.push(format!("{path} stays: {why}"));
+                    said.push(format!("{path} is kept: {why}"));
                 }
                 Action::Do(change, what) => {
                     let steps = vec![Step::Key(field.table.clone()), Step::Key(field.key.clone())];
                     let field = FieldPath { steps };
                     match file.apply(&[], &Edit { path: field, change }) {
                         Ok(()) => said.push(format!("{path}{what}")),
-                        Err(problem) => said.push(format!("{path} stays: {problem}")),
+                        Err(problem) => said.push(format!("{path} is kept: {problem}")),
                     }
                 }
             }
@@ -90,8 +90,8 @@ pub fn changed(directory: &Path, old: &Mapping, new: &Mapping) -> Result<Changed
         if has(old) && !has(new) && file.has(&[table]) {
             let whole = Edit { path: FieldPath { steps: vec![Step::Key(table.to_owned())] }, change: Change::Unset };
             match file.apply(&[], &whole) {
-                Ok(()) => said.push(format!("[{table}] is no longer in xCAT: taken out")),
-                Err(problem) => said.push(format!("[{table}] is no longer in xCAT, and stays: {problem}")),
+                Ok(()) => said.push(format!("[{table}] is no longer in xCAT: removed")),
+                Err(problem) => said.push(format!("[{table}] is no longer in xCAT, but is kept: {problem}")),
             }
         }
     }
@@ -146,7 +146,7 @@ fn changes(was: Option<&Value>, is_now: Option<&Value>, current: &Json) -> Vec<A
     if is_list {
         let (was, is_now) = (list(was).unwrap_or_default(), list(is_now).unwrap_or_default());
         let said: Vec<&str> = current.as_array().into_iter().flatten().filter_map(|one| one.as_str()).collect();
-        // Nobody edited it: it becomes what it is there, in that order.
+        // No one edited it: it becomes what it is there, in that order.
         if said == was {
             let whole: Vec<String> = is_now.iter().map(|item| toml::Value::from(item.as_str()).to_string()).collect();
             return vec![match is_now.is_empty() {
@@ -185,7 +185,7 @@ fn changes(was: Option<&Value>, is_now: Option<&Value>, current: &Json) -> Vec<A
         None if says_old => vec![Action::Do(Change::Unset, " is no longer set".to_owned())],
         _ => {
             let theirs = is_now.map_or_else(|| "not set".to_owned(), shown);
-            let ours = if current.is_null() { "taken out".to_owned() } else { format!("edited to {current}") };
+            let ours = if current.is_null() { "removed".to_owned() } else { format!("edited to {current}") };
             vec![Action::Left(format!("in the recipe it was {ours}; in xCAT it is {theirs} now"))]
         }
     }

@@ -51,7 +51,7 @@ pub fn plan(all: &Reads, others: &BTreeSet<String>, places: &Places) -> Copies {
             let from = if is_plain { folder } else { path };
             copies.path_map.insert(from.to_owned(), to(from));
         } else if all.synced.contains(path) && places.lacks(path) {
-            // Where somebody puts it, it is found.
+            // Where someone puts it, it is found.
             copies.path_map.insert(path.clone(), to(path));
         }
     }
@@ -107,12 +107,12 @@ pub fn copy(copies: &Copies, into: &Path, dry_run: bool) -> Result<Copied, Impor
         }
         if ours.is_some() && ours.as_ref() != before {
             copied.notes.push(format!(
-                "{shown} was edited here and changed on the management node: yours stays; compare with {path}"
+                "{shown} was edited here and changed on the management node: yours is kept; compare with {path}"
             ));
             continue;
         }
         if is_secret(here, &bytes) {
-            copied.notes.push(format!("{shown} holds a secret: think before it goes into git"));
+            copied.notes.push(format!("{shown} contains a secret: think before committing it"));
         }
         copied.written.push(shown);
         if dry_run {

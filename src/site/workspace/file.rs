@@ -18,7 +18,7 @@ pub struct Wanted {
     pub path_map: BTreeMap<String, String>,
 }
 
-const NEW: &str = "# The images of this site, brought from xCAT.\nimages = [\"images/*\"]\nout = \"out\"\n";
+const NEW: &str = "# The images of this site, imported from xCAT.\nimages = [\"images/*\"]\nout = \"out\"\n";
 
 /// The text of the workspace's file with what is wanted added; what stands there stays. None where nothing is missing.
 ///

@@ -20,11 +20,11 @@ pub use write::{import, imported, stanza_text, with_wanted};
 /// What an import is to do.
 #[derive(Debug, Clone)]
 pub struct ImportRequest {
-    /// The workspace, made where it is not there.
+    /// The workspace, created if missing.
     pub into: PathBuf,
     /// Whether lists and synced files are copied into it; otherwise they are read where they lie.
     pub copy: bool,
-    /// Whether nothing of this host is read or allowed but the files that the places name: of definitions that somebody else
+    /// Whether nothing of this host is read or allowed but the files that the places name, as for definitions that someone else
     /// wrote.
     pub sealed: bool,
     /// Whether nothing is written.
@@ -37,7 +37,7 @@ pub enum ImportError {
     /// No osimage is there.
     #[error("no definition of an osimage was found")]
     #[diagnostic(help(
-        "name what `lsdef -t osimage -z` or `tabdump osimage` and `tabdump linuximage` print, or a directory with such files"
+        "pass the output of `lsdef -t osimage -z`, or of `tabdump osimage` and `tabdump linuximage`, or a directory with such files"
     ))]
     Nothing,
     /// A file of an earlier import cannot be read.
@@ -59,7 +59,7 @@ pub enum ImportError {
     },
     /// A file cannot be written.
     #[error("`{path}` cannot be written: {error}")]
-    #[diagnostic(help("images that are reported as written are whole; run the import again when this is mended"))]
+    #[diagnostic(help("images reported as written are complete; fix this and run the import again"))]
     Unwritable {
         /// The file.
         path: PathBuf,

@@ -31,7 +31,7 @@ pub struct ImportedImage {
     /// The recipe's file, from the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipe: Option<String>,
-    /// Why there is none.
+    /// Why it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What became of each attribute.

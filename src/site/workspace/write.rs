@@ -70,7 +70,7 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
     }
     let (mut wanted, copies) = readable(&all, site, request, &into);
     if request.sealed {
-        // Of somebody else's definitions: no other image of the workspace must look there.
+        // Definitions of someone else: no other image of the workspace must look there.
         wanted.path_map.clear();
     }
     let workspace = file::with(&into, &wanted)?;
@@ -90,7 +90,7 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
             let lacking = all.synced.iter().filter(|path| site.places.lacks(path) && !is_brought(path));
             report.notes.extend(lacking.map(|path| {
                 format!(
-                    "{path} is in a synclist and not in the tree that was given, and this machine's own was not taken: bring the management node's there, or to {}{path} with --copy",
+                    "{path} is in a synclist but not in the given tree, and this machine's own file was not used: copy the management node's there, or to {}{path} with --copy",
                     copies::FOLDER
                 )
             }));
@@ -184,7 +184,7 @@ fn plan_one<'a>(definition: &'a Definition, site: &Site, into: &Path) -> Result<
             image.attributes.clear();
             image.recipe = None;
             image.state = ImportState::Skipped;
-            let reason = "was imported with the table linuximage, which is not here: it stays";
+            let reason = "was imported with the table linuximage, which is missing here: it is kept";
             image.reason = Some(format!("{IMAGES}/{} {reason}", image.name));
             return Ok(Planned { image, directory, definition, mapping: None, text: None });
         }
@@ -212,7 +212,7 @@ fn plan_one<'a>(definition: &'a Definition, site: &Site, into: &Path) -> Result<
                 image.changes = changed.said;
                 for one in image.attributes.iter_mut().filter(|one| changed.left.contains(&one.attribute)) {
                     one.verdict = Verdict::Decide;
-                    one.reason = "the recipe says something else".to_owned();
+                    one.reason = "the recipe differs".to_owned();
                 }
                 changed.text
             }
@@ -232,7 +232,7 @@ fn foreign(mut image: ImportedImage, directory: PathBuf, definition: &Definition
     image.recipe = None;
     image.attributes.clear();
     let reason =
-        "is there already, and was not imported from xCAT: it stays; move it away, or import into another directory";
+        "already exists and was not imported from xCAT, so it is kept; move it away, or import into another directory";
     image.reason = Some(format!("{IMAGES}/{} {reason}", image.name));
     Planned { image, directory, definition, mapping: None, text: None }
 }
@@ -287,7 +287,7 @@ fn gone(site: &Site, into: &Path) -> Vec<ImportedImage> {
             name,
             state: ImportState::Gone,
             recipe: None,
-            reason: Some("it is not among the definitions any more: its recipe stays".to_owned()),
+            reason: Some("it is no longer among the definitions: its recipe is kept".to_owned()),
             attributes: Vec::new(),
             changes: Vec::new(),
         })
@@ -327,7 +327,7 @@ fn write_one(one: &Planned<'_>, site: &Site) -> Result<(), ImportError> {
         let path = one.directory.join(STANZA_FILE);
         write_whole(&path, stanza_text(one.definition, &mapping.record()).as_bytes()).map_err(unwritable(path.clone()))
     };
-    // A recipe without it would be somebody else's; one of an older definition is brought up to date the next time.
+    // A recipe without it would be someone else's; one of an older definition is brought up to date the next time.
     if one.image.state == ImportState::New {
         stanza()?;
     }

@@ -1,4 +1,4 @@
-//! Having packages brought.
+//! Downloads the packages that actions need.
 
 use crate::distro::{DistroError, Download, Escapes, Fetcher, address_below};
 use crate::recipe::PinnedPackage;

@@ -1,4 +1,4 @@
-//! Actions of an image that failed, until somebody tells them.
+//! Failed actions of an image, until they are reported.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,4 +1,4 @@
-//! What an action is given: packages, and how much that is.
+//! An action's packages and their total size.
 
 use crate::distro::PackageManager;
 use crate::plan::{Action, ActionKind};

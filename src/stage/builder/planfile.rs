@@ -80,7 +80,7 @@ impl PlanToKeep {
             Some(Verdict::Run | Verdict::Depends) => Ok(()),
             Some(Verdict::Keep) => {
                 let name = &self.image.name;
-                Err(self.refused(vec![format!("{name}: {action}: was to be kept, but its result is gone")]))
+                Err(self.refused(vec![format!("{name}: {action}: was to be kept, but its result is missing")]))
             }
             None => Err(self.refused(vec![format!("{}: {action}: is not in the plan", self.image.name)])),
         }

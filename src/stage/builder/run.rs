@@ -260,7 +260,7 @@ impl Builder<'_> {
             match publish(work) {
                 Err(StageError::Store(error @ StoreError::Damaged { .. })) => {
                     remove_damaged(self.store, self.namespace, &error)?;
-                    let text = format!("{error}; it was removed, and is made again");
+                    let text = format!("{error}; it was removed and will be rebuilt");
                     self.report.finding(&Finding::nowhere(Severity::Warning, "store::damaged", text));
                     again(work)?;
                 }
@@ -327,7 +327,7 @@ impl Builder<'_> {
                 }
                 Err(StageError::AsksRelease { pass, is_final: false, .. }) => {
                     let text = format!(
-                        "scripts of {pass} ask for the kernel's release: it is made again when the kernel changes; {} says so",
+                        "scripts of {pass} ask for the kernel's release: it is rebuilt when the kernel changes, as {} records",
                         self.recipe.lock_name()
                     );
                     self.report.finding(&Finding::nowhere(Severity::Note, "lock::asks_release", text));
@@ -440,7 +440,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Packages of the actions that will run, in the order in which they are needed. Of those that run unless what is below
+    /// Packages of the actions that will run, in the order in which they are needed. Those that run unless what is below
     /// them turns out to be as before, only packages that are there: nothing is downloaded for a guess, but they can be
     /// made plain while the packages below them are installed, which takes one processor.
     fn packages_to_bring(&self, decisions: &[Decision], in_order: &[&Action], lock: &Lock) -> Vec<Vec<PinnedPackage>> {
@@ -500,7 +500,7 @@ impl Builder<'_> {
         if let Some(planned) = &self.options.planned {
             planned.may_run(&action.id)?;
         }
-        // With the key's lock in hand, and never while waiting for one: whoever has a turn waits for nobody.
+        // With the key's lock in hand, and never while waiting for one: anyone who has a turn waits for no one.
         let turn = self.shared.budget.turn(estimate(action.kind, rayon::current_num_threads()));
         let began = Instant::now();
         self.report.started(&action.id, &decision.causes);

@@ -16,7 +16,7 @@ pub struct ScheduleOptions<'a> {
     pub workers: usize,
     /// Whether what does not need a failed action goes on.
     pub keep_going: bool,
-    /// Whether somebody else wants all to stop.
+    /// Whether someone else wants all to stop.
     pub is_stopped: &'a (dyn Fn() -> bool + Sync),
     /// Takes which action failed, and failures after the first.
     pub failed: &'a Failed,
@@ -107,7 +107,7 @@ fn worker(
 }
 
 impl State {
-    /// Keeps the first failure as the reason; what stopped because of another failure is none.
+    /// Keeps the first failure as the reason; what stopped because of another failure is not a reason.
     fn fail(&mut self, action: &Action, error: StageError, failed: &Failed) {
         match &self.failed {
             None if matches!(error, StageError::Stopped) => self.failed = Some(error),

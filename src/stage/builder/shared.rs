@@ -53,7 +53,7 @@ fn free_memory() -> u64 {
 
 /// How much memory an action of a kind takes, in bytes, with so many threads.
 ///
-/// Rules of thumb, which nobody measured: a package manager keeps its database and
+/// Rules of thumb, which no one measured: a package manager keeps its database and
 /// the metadata of its repositories in memory, a packer holds the frames that its threads compress, a compiler runs once
 /// per job.
 pub fn estimate(kind: ActionKind, threads: usize) -> u64 {
@@ -133,7 +133,7 @@ pub struct SharedBuild {
     pub(in crate::stage) budget: Arc<Budget>,
     /// Packages on their way into this store.
     pub(in crate::stage) staging: Staging,
-    /// Whoever holds it asks the distribution: the tools root is made once, and mirrors are asked one after another.
+    /// Anyone who holds it asks the distribution: the tools root is made once, and mirrors are asked one after another.
     pub(in crate::stage) resolving: Mutex<()>,
     /// What ran for resolving, by key, and how long it took.
     pub(in crate::stage) made: Mutex<BTreeMap<Digest, Duration>>,

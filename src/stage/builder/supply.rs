@@ -30,7 +30,7 @@ pub struct Staging {
 
 #[derive(Default)]
 struct State {
-    /// Somebody sees to these.
+    /// Someone sees to these.
     claimed: BTreeSet<Sha256>,
     /// These are there.
     ready: BTreeSet<Sha256>,
@@ -63,7 +63,7 @@ pub struct Supply<'a> {
     recipe: &'a Recipe,
     places: &'a PackageSources,
     staging: &'a Staging,
-    /// Whether something did not come, and the reason until somebody took it.
+    /// Whether something did not come, and the reason until someone took it.
     failed: AtomicBool,
     failure: Mutex<Option<StageError>>,
     stopped: AtomicBool,
@@ -134,7 +134,7 @@ impl<'a> Supply<'a> {
         }
     }
 
-    /// Those that nobody sees to yet; from now on the caller does.
+    /// Those that no one sees to yet; from now on the caller does.
     fn claim(state: &mut State, packages: &[PinnedPackage]) -> Vec<PinnedPackage> {
         packages.iter().filter(|package| state.claimed.insert(package.sha256)).cloned().collect()
     }
@@ -155,8 +155,8 @@ impl<'a> Supply<'a> {
     /// # Errors
     /// [`DistroError`] when one cannot be had.
     pub fn download(&self, packages: &[PinnedPackage]) -> Result<(), DistroError> {
-        // Of a package that is locked and gone more can be said than that it is not there.
-        let told = |error: DistroError| match error {
+        // For a package that is locked but no longer served, more is known than that it is missing.
+        let reported = |error: DistroError| match error {
             DistroError::NotThere { file, place, answer } if !self.resolving.load(Ordering::Relaxed) => {
                 match packages.iter().find(|package| package.file.rsplit('/').next() == Some(file.as_str())) {
                     Some(package) => DistroError::LeftMirror {
@@ -176,7 +176,7 @@ impl<'a> Supply<'a> {
             lacking.filter(|package| crate::stage::lock::origin::is_fetched(package)).map(|one| one.size).sum();
         let began = Instant::now();
         download_packages(self.fetcher, self.store, packages, &urls, self.report, &self.recipe.lock_name())
-            .map_err(told)?;
+            .map_err(reported)?;
         if bytes > 0 {
             self.fetched.0.fetch_add(bytes, Ordering::Relaxed);
             self.fetched.1.fetch_add(began.elapsed().as_millis() as u64, Ordering::Relaxed);
@@ -204,7 +204,7 @@ impl<'a> Supply<'a> {
     }
 
     /// Brings packages group by group; each group is made plain while the next one is downloaded. What goes wrong is
-    /// told to whoever waits for a package.
+    /// reported to anyone who waits for a package.
     pub fn bring(&self, groups: &[Vec<PinnedPackage>]) {
         std::thread::scope(|scope| {
             for group in groups {
@@ -247,7 +247,7 @@ impl<'a> Supply<'a> {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until packages are there, and brings those that nobody sees to.
+    /// Waits until packages are there, and brings those that no one sees to.
     ///
     /// # Errors
     /// [`StageError`] when one of them cannot be had.

@@ -1,7 +1,7 @@
 //! Files of the build host as actions use them: what their keys say, or nothing.
 //!
 //! A key is made minutes before its action runs. Whatever is read of the host then goes through here, once, and its digest and mode
-//! are compared with the key's: a file that somebody edits during a build ends the build, and no record names what it became.
+//! are compared with the key's: a file that someone edits during a build ends the build, and no record names what it became.
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;

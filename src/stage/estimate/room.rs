@@ -5,7 +5,7 @@ use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::store::Store;
 
-/// Bytes that are free for whoever builds.
+/// Bytes that are free for the user who builds.
 fn free(store: &Store) -> Option<u64> {
     let found = rustix::fs::statvfs(store.directory()).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(compare("/s", 100, (60, 40), &guess(60)).unwrap(), None);
         let error = compare("/s", 100, (60, 41), &guess(60)).unwrap_err().to_string();
         assert!(error.contains("/s") && error.contains("synced"), "{error}");
-        let told = compare("/s", 100, (60, 40), &guess(61)).unwrap().unwrap();
-        assert!(told.message.contains("about"), "{told:?}");
+        let finding = compare("/s", 100, (60, 40), &guess(61)).unwrap().unwrap();
+        assert!(finding.message.contains("about"), "{finding:?}");
     }
 }

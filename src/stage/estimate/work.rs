@@ -108,7 +108,7 @@ pub fn work_of(
     let manager = manager(recipe);
     let shapes = shapes(graph);
     let mut work = Workload { is_resolved: true, ..Workload::default() };
-    // Of each action the pieces that must be done before what uses it: itself, or those below one that is kept.
+    // The pieces of each action that must be done before what uses it: itself, or those below one that is kept.
     let mut ends: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for action in graph.in_order() {
         let before = |action: &Action| -> Vec<usize> {

@@ -20,7 +20,7 @@ pub struct State<'a> {
     pub recipe: &'a Recipe,
     /// Its lock, if it has one that can be read.
     pub lock: Option<&'a Lock>,
-    /// Whether it has one that cannot be read, which was told.
+    /// Whether it has one that cannot be read, which was reported.
     pub is_lock_broken: bool,
 }
 
@@ -50,11 +50,11 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
         }
         (old, Some(new)) if fresh(now.recipe, Some(new)) && fresh(then.recipe, Some(new)) => {
             notes.push(match old {
-                None if then.is_lock_broken => format!("both sides are compared with the {lock_name} that is here"),
-                None => format!("the revision has no {lock_name}: both sides are compared with the one that is here"),
-                Some(_) => format!(
-                    "the revision's {lock_name} is out of date with its recipe: both sides are compared with the one that is here"
-                ),
+                None if then.is_lock_broken => format!("both sides use the local {lock_name}"),
+                None => format!("the revision has no {lock_name}: both sides use the local one"),
+                Some(_) => {
+                    format!("the revision's {lock_name} is out of date with its recipe: both sides use the local one")
+                }
             });
             (new.clone(), new.clone())
         }
@@ -65,10 +65,10 @@ pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Compari
                     let lock = old.filter(|lock| fresh(then.recipe, Some(lock))).cloned();
                     notes.push(match &lock {
                         Some(_) => format!(
-                            "{lock_name} is missing here or out of date with the recipe: that of the revision counts"
+                            "{lock_name} is missing here or out of date with the recipe: the revision's is used"
                         ),
                         None => {
-                            format!("neither side has an up-to-date {lock_name}: versions of packages are not compared")
+                            format!("neither side has an up-to-date {lock_name}: package versions are not compared")
                         }
                     });
                     let lock = lock.unwrap_or(asked);

@@ -82,7 +82,7 @@ fn what_moved(builder: &Builder<'_>, graph: &ActionGraph, action: &Action, key: 
 
 /// Goes through one action again. What it uses of others comes from the store; nothing is kept or published.
 ///
-/// `key` is that of an earlier run: where the inputs are others now, that is told and nothing runs.
+/// `key` is that of an earlier run: where the inputs are others now, that is reported and nothing runs.
 ///
 /// # Errors
 /// [`StageError::NotToReproduce`] for an action that is not there, whose inputs moved, or for which the store lacks something;
@@ -111,15 +111,17 @@ pub fn reproduce(
             decision.key.filter(|_| decision.verdict == Verdict::Keep).and_then(|key| builder.store.record(&key));
         let Some(record) = record else {
             let problem = format!("{id} uses the result of {}, which is not in the store", decision.action);
-            return Err(refused(problem, "run `imgbuild build` first: what is finished stays in the store"));
+            return Err(refused(problem, "run `imgbuild build` first: finished work is kept in the store"));
         };
         done.0.insert(decision.action.clone(), record.outputs);
     }
     let now = key_and_trace(action, &done).0.ok_or_else(|| missing(id))?;
     if let Some(was) = key.filter(|was| **was != now) {
-        let problem =
-            format!("{id} has other inputs than when it ran{}", what_moved(builder, &stages.graph, action, was, &done));
-        return Err(refused(problem, "leave out --key to go through it with the inputs as they are now"));
+        let problem = format!(
+            "the inputs of {id} changed since it ran{}",
+            what_moved(builder, &stages.graph, action, was, &done)
+        );
+        return Err(refused(problem, "leave out --key to use the current inputs"));
     }
     let fetcher = builder.fetcher()?;
     let supply = builder.supply(&fetcher);
@@ -130,7 +132,7 @@ pub fn reproduce(
             Ok(compare(builder, action, &now, &outputs))
         }
         Again::Command(substitute) if is_without_commands(action.kind) => {
-            builder.report.progress("imgbuild does this action itself: this is the tree that it works on");
+            builder.report.progress("this action runs no command: this is the tree it works on");
             stand_in_tree(builder, action, &now, &done, substitute)
         }
         Again::Command(substitute) => {
@@ -167,7 +169,7 @@ fn stand_in_tree(
         layers.extend(builder.store.record(key).and_then(|record| record.outputs.layer));
     }
     if layers.is_empty() {
-        let problem = format!("{} stands on nothing, and its own result is not in the store", action.id);
+        let problem = format!("{} has no layers below it, and its own result is not in the store", action.id);
         return Err(refused(problem, "run `imgbuild build` first"));
     }
     let scratch = builder.store.scratch()?;

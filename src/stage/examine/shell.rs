@@ -15,7 +15,7 @@ use crate::store::{in_scratch, lower_directories, make_directories, root_of};
 pub enum ShellTree {
     /// Layers, lowest first.
     Layers(Vec<Digest>),
-    /// A packed image, whoever made it: it is unpacked first.
+    /// A packed image, no matter who made it: it is unpacked first.
     Packed(PathBuf),
 }
 

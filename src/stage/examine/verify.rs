@@ -23,10 +23,10 @@ const BESIDE: &str = "verify-";
 pub fn build_and_verify(builder: &Builder<'_>) -> Result<Summary, StageError> {
     let (summary, work) = builder.build_keeping_work()?;
     let Some(lock) = read_lock(builder)? else { return Ok(summary) };
-    builder.report.progress("building again, beside");
+    builder.report.progress("building again in an empty store");
     let parent = builder.store.directory().parent().unwrap_or(builder.store.directory());
     let said =
-        |source| StageError::Publish { intent: "make a directory in", path: parent.display().to_string(), source };
+        |source| StageError::Publish { intent: "create a directory in", path: parent.display().to_string(), source };
     let beside = tempfile::Builder::new().prefix(BESIDE).tempdir_in(parent).map_err(said)?;
     let store = Store::open(beside.path(), &builder.namespace.map().to_string(), builder.namespace.map().root())?;
     for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
@@ -62,7 +62,7 @@ pub fn build_and_verify(builder: &Builder<'_>) -> Result<Summary, StageError> {
     let all: Vec<String> = crate::store::TREE_DIRECTORIES.iter().map(|name| (*name).to_owned()).collect();
     let _ = crate::stage::remove_inside(&store, &namespace, all);
     let Some((action, text, outputs)) = difference? else {
-        let said = "a second build, beside, gave the same bytes".to_owned();
+        let said = "a second build in an empty store gave the same bytes".to_owned();
         builder.report.finding(&Finding::nowhere(Severity::Note, "verify::same", said));
         return Ok(summary);
     };
@@ -125,16 +125,16 @@ fn between(one: &Manifest, two: &Manifest) -> Option<String> {
     two.0
         .keys()
         .find(|path| !one.0.contains_key(*path))
-        .map(|path| format!("`{path}` is there only the second time", path = shown(path)))
+        .map(|path| format!("`{path}` exists only the second time", path = shown(path)))
 }
 
 fn how(one: &Entry, two: &Entry) -> String {
     match (&one.kind, &two.kind) {
         (Kind::File { size: a, digest: x }, Kind::File { size: b, digest: y }) if x != y => {
-            return format!("has other content ({a} bytes, then {b})");
+            return format!("has different content ({a} bytes, then {b})");
         }
         (Kind::Symlink(a), Kind::Symlink(b)) if a != b => return format!("points to `{a}`, then to `{b}`"),
-        (a, b) if std::mem::discriminant(a) != std::mem::discriminant(b) => return "is of another kind".to_owned(),
+        (a, b) if std::mem::discriminant(a) != std::mem::discriminant(b) => return "has a different type".to_owned(),
         _ => {}
     }
     if one.mode != two.mode {
@@ -146,7 +146,8 @@ fn how(one: &Entry, two: &Entry) -> String {
     if one.mtime != two.mtime {
         return format!("has the time {}, then {}", one.mtime, two.mtime);
     }
-    if one.link_group != two.link_group { "has other hard links" } else { "has other extended attributes" }.to_owned()
+    if one.link_group != two.link_group { "has different hard links" } else { "has different extended attributes" }
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -167,11 +168,11 @@ mod tests {
         two.0.insert("b".to_owned(), Entry { mode: 0o600, ..file("x") });
         assert_eq!(between(&one, &two).unwrap(), "`b` has the mode 0644, then 0600");
         two.0.insert("b".to_owned(), file("yy"));
-        assert_eq!(between(&one, &two).unwrap(), "`b` has other content (1 bytes, then 2)");
+        assert_eq!(between(&one, &two).unwrap(), "`b` has different content (1 bytes, then 2)");
         two.0.insert("b".to_owned(), Entry { mtime: 7, ..file("x") });
         assert_eq!(between(&one, &two).unwrap(), "`b` has the time 0, then 7");
         two.0.remove("b");
         assert_eq!(between(&one, &two).unwrap(), "`b` is missing the second time");
-        assert_eq!(between(&two, &one).unwrap(), "`b` is there only the second time");
+        assert_eq!(between(&two, &one).unwrap(), "`b` exists only the second time");
     }
 }

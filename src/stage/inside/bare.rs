@@ -47,7 +47,7 @@ impl<'t> Bare<'t> {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
             rustix::fs::openat2(&root, &*bytes_of(path), flags, Mode::empty(), resolve)
         };
-        let said = |path: &str, error: Errno| format!("cannot make `{path}`: {error}", path = shown(path));
+        let said = |path: &str, error: Errno| format!("cannot create `{path}`: {error}", path = shown(path));
         for (path, entry) in &self.0 {
             let make = || {
                 rustix::fs::mkdirat(&root, &*bytes_of(path), Mode::from_raw_mode(0o700))?;
@@ -68,7 +68,7 @@ impl<'t> Bare<'t> {
         Ok(())
     }
 
-    /// A directory below `path` that the tree has, and these have not: whoever wrote there would have hidden its owner and mode.
+    /// A directory below `path` that the tree has, and these have not: anyone who wrote there would have hidden its owner and mode.
     pub fn forgot<'f>(&self, tree: &Merged, mut directories: impl Iterator<Item = &'f str>) -> Option<&'f str> {
         let is_there = |path: &str| tree.0.get(path).is_some_and(|there| there.entry.is_directory());
         directories.find(|path| is_there(path) && !self.0.contains_key(path))

@@ -76,10 +76,7 @@ pub fn layer_by_writing<'p>(
             })
             .collect();
         if let Some(path) = bare.forgot(&below, made.iter().map(String::as_str)) {
-            return Err(format!(
-                "`{}` was written to, and that was not said before: this is an error of imgbuild",
-                shown(path)
-            ));
+            return Err(format!("`{}` was written without being declared: this is a bug in imgbuild", shown(path)));
         }
         scan(&ScanRequest { tree, base: base.to_vec(), epoch, whole: false })
     })

@@ -7,7 +7,7 @@ use crate::stage::StageError;
 use crate::store::{Collected, RemoveRequest, Store, StoreError};
 
 /// Removes files and directories that belong to root inside, given relative to the store's directory; those that are not
-/// there are none. Nobody finds one half removed, and a process that is killed on the way leaves only what the next command
+/// there are none. No one finds one half removed, and a process that is killed on the way leaves only what the next command
 /// removes.
 ///
 /// # Errors
@@ -16,7 +16,7 @@ pub fn remove_inside(store: &Store, namespace: &Namespace, paths: Vec<String>) -
     ask(store, namespace, paths, false)
 }
 
-/// The same for layers that were found damaged: one that somebody made again meanwhile stays.
+/// The same for layers that were found damaged: one that someone made again meanwhile stays.
 ///
 /// # Errors
 /// As [`remove_inside`].

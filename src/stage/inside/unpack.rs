@@ -17,7 +17,7 @@ const LONGEST_LINK: u64 = 4096;
 /// Mode, owner and group of the root, where the file says them.
 pub type Root = Option<(u32, u32, u32)>;
 
-/// Unpacks a file into a directory, given relative to the working directory. Devices, pipes and sockets are left out: nobody may
+/// Unpacks a file into a directory, given relative to the working directory. Devices, pipes and sockets are left out: no one may
 /// make devices here, and a tree that is only looked at needs none.
 ///
 /// # Errors

@@ -43,7 +43,7 @@ pub fn check_repositories(recipe: &Recipe, mirror: Option<&str>, online: bool) -
     let scratch = match tempfile::tempdir() {
         Ok(scratch) => scratch,
         Err(error) => {
-            let message = format!("cannot make a temporary directory: {error}");
+            let message = format!("cannot create a temporary directory: {error}");
             return vec![Finding::nowhere(Severity::Error, "repo::unusable", message)];
         }
     };
@@ -63,7 +63,7 @@ pub fn check_repositories(recipe: &Recipe, mirror: Option<&str>, online: bool) -
     let was_told = findings.iter().any(|finding| finding.severity == Severity::Error);
     for Unusable { repo, error, is_of_place } in wrong {
         let message = error.to_string();
-        // Each line of the file was told by itself.
+        // Each line of the file was reported by itself.
         if was_told && message.ends_with("cannot be used") {
             continue;
         }
@@ -83,7 +83,7 @@ pub fn check_repositories(recipe: &Recipe, mirror: Option<&str>, online: bool) -
             (Some(help), Severity::Error) => finding.help(help),
             (None, Severity::Error) => finding,
             (_, _) => finding.help(format!(
-                "{} answers as long as nothing is updated, and what is in the store need not be fetched",
+                "{} is enough as long as nothing is updated and the packages are in the store",
                 recipe.lock_shown()
             )),
         });

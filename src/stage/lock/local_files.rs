@@ -13,7 +13,7 @@ pub fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sh
     let mut text = String::new();
     for path in manager.package_files(directory).ok()? {
         let name = path.strip_prefix(directory).ok()?.display().to_string();
-        // What cannot be read is told when it is used.
+        // What cannot be read is reported when it is used.
         let content = crate::witness::sha256(&path).map_or_else(|error| error.to_string(), |digest| digest.to_string());
         text.push_str(&format!("{name}\t{content}\n"));
     }

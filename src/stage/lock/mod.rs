@@ -1,4 +1,4 @@
-//! image.lock: whether it is up to date with the recipe, and resolving anew.
+//! image.lock: whether it is up to date with the recipe, and resolving again.
 
 pub mod check;
 pub mod local_files;

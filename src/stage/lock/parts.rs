@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(cut_at(removing.clone(), Some(relations.clone()), 1), [removing]);
         let kernel = LockedPass { name: "kernel".to_owned(), ..one };
         assert_eq!(cut_at(kernel.clone(), Some(relations), 1), [kernel]);
-        // Nobody asks for `c`.
+        // No one asks for `c`.
         let (one, relations) = pass(&["a", "b"], &PACKAGES);
         assert_eq!(cut_at(one.clone(), Some(relations), 1), [one]);
     }

@@ -86,7 +86,7 @@ pub fn lock(builder: &Builder<'_>, fetcher: &Fetcher, supply: &Supply<'_>) -> Re
     Ok(lock)
 }
 
-/// Resolves all packages anew, or those that are named; installs them, so that the lock has their ids too; writes the
+/// Resolves all packages again, or those that are named; installs them, so that the lock has their ids too; writes the
 /// lock. Gives the difference, a line a package, user or group.
 ///
 /// # Errors
@@ -130,7 +130,7 @@ pub fn record_ids(builder: &Builder<'_>, lock: &mut Lock, work: &Work) -> Result
         return Ok(());
     }
     if builder.options.locked {
-        let problem = "its users and groups are not those that its packages make".to_owned();
+        let problem = "its users and groups differ from those that its packages create".to_owned();
         return Err(not_fitting(builder, &problem));
     }
     write_lock(builder, lock)

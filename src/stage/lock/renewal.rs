@@ -12,7 +12,7 @@ use crate::stage::ids;
 /// The graph of a lock that is about to be renewed because package files of otherpkgs changed.
 ///
 /// What is made of the distribution's packages stays as it is, for the renewed lock holds their versions. What is made
-/// of other packages waits for it. None where that cannot be told: a transaction may come that the lock does not have.
+/// of other packages waits for it. None where that cannot be determined: a transaction may come that the lock does not have.
 pub fn graph_before_renewal(manager: &dyn PackageManager, stages: &StageGraph, lock: &Lock) -> Option<ActionGraph> {
     let mut waiting = BTreeSet::new();
     for pass in &lock.pass {

@@ -159,7 +159,7 @@ pub fn addresses(recipe: &Recipe) -> Vec<Address> {
     all
 }
 
-/// Notes on addresses that nobody asked yet, while a lock answers: what they serve is not known.
+/// Notes on addresses that no one asked yet, while a lock answers: what they serve is not known.
 pub fn not_asked(recipe: &Recipe, asked: &BTreeSet<String>) -> Vec<String> {
     if asked.is_empty() {
         return Vec::new();
@@ -168,7 +168,7 @@ pub fn not_asked(recipe: &Recipe, asked: &BTreeSet<String>) -> Vec<String> {
     let new = addresses(recipe).into_iter().filter(|one| !asked.contains(&one.digest));
     new.map(|one| {
         let place = one.place.map(|place| format!("{}:{} ", place.file, place.line)).unwrap_or_default();
-        format!("{place}{} was not asked yet: {lock} answers without it; `imgbuild update` asks it", one.shown)
+        format!("{place}{} was not queried yet: {lock} does not need it; `imgbuild update` queries it", one.shown)
     })
     .collect()
 }

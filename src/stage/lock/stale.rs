@@ -1,4 +1,4 @@
-//! Why image.lock no more answers the recipe, in the words of whoever changed the recipe.
+//! Why image.lock is out of date with the recipe, in terms of the recipe's lines.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -111,7 +111,7 @@ pub fn lacking(package_request: &PackageRequest, name: &str, dashes: &str, recip
     Cause { reason: Reason::NotLocked { lock, what: shown }, ..cause }
 }
 
-/// A name that the lock was made for, and that nobody asks for any more; nobody says where it stood.
+/// A name that the lock was made for, and that is no longer requested; where it was is unknown.
 pub fn left_over(pass: &str, name: &str, dashes: &str, recipe: &Recipe) -> Cause {
     let (lock, pass, what) = (recipe.lock_name(), pass.to_owned(), format!("{dashes}{name}"));
     let cause = Reason::NotAsked { lock, pass, what }.cause(None);
@@ -120,9 +120,9 @@ pub fn left_over(pass: &str, name: &str, dashes: &str, recipe: &Recipe) -> Cause
     Cause { message, ..cause }
 }
 
-/// Says of names that nobody asks for any more where they stood at the time of the last build.
+/// Finds where names that are no longer requested were at the time of the last build.
 ///
-/// `remembered` finds places of the last build by action, [`RECIPE`] among them, and input. Of names that are asked for now it
+/// `remembered` finds places of the last build by action, [`RECIPE`] among them, and input. For names that are requested now it
 /// is said where something hid them before.
 pub fn place_left_over(causes: &mut [Cause], recipe: &Recipe, remembered: &Remembered<'_>) {
     if causes.is_empty() {
@@ -193,7 +193,7 @@ pub fn reordered(now: &[String], was: &[String], package_request: &PackageReques
 
 /// Says of causes that come from the lock on which line of it they stand; `text` is the lock as it is now.
 pub fn place_in_lock(causes: &mut [Cause], action: &str, text: &str) {
-    // Only where something of the lock is told.
+    // Only where something of the lock is reported.
     let places = std::cell::LazyCell::new(|| LockPlaces::of(text));
     for cause in causes {
         let (action, reason) = match &cause.reason {

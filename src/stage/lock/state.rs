@@ -1,4 +1,4 @@
-//! The act of locking: what the recipe asks for, whether the lock answers it, and asking the distribution.
+//! Lock state: what the recipe requests, what the lock covers, and resolving.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -278,7 +278,7 @@ impl Locking<'_> {
                     .flat_map(|pass| pass.packages.clone())
             })
             .filter(|package| !renew.may(package))
-            // Whoever puts a newer package file beside an older one wants it installed.
+            // Anyone who puts a newer package file beside an older one wants it installed.
             .filter(|package| {
                 local_folder(package).is_none() && super::origin::kernel_folder(&package.origin).is_none()
             })
@@ -352,7 +352,7 @@ impl Locking<'_> {
         })
     }
 
-    /// A choice that the recipe has to make, told at its field.
+    /// A choice that the recipe has to make, reported at its field.
     fn at_field(&self, field: &str, error: StageError) -> StageError {
         match error {
             StageError::Gate { problem, help } => refuse(self.report, self.recipe, field, problem, help),
@@ -369,12 +369,14 @@ impl Locking<'_> {
             .chain(&package_request.pass.remove_after)
             .find_map(|name| package_request.spans.get(name));
         if let (Some(span), false) = (first, names.is_empty()) {
-            let text = format!("removing it takes with it what needs it: {}", names.join(", "));
-            let finding = Finding::warning("pkglist::removed_with", span, text).label("asked for here");
-            self.report.finding(&finding.help(format!(
-                "leave the line out to keep them; {} lists them (remove_with)",
-                self.recipe.lock_name()
-            )));
+            let text = format!("removing it also removes what needs it: {}", names.join(", "));
+            let finding = Finding::warning("pkglist::removed_with", span, text).label("requested here");
+            self.report.finding(
+                &finding.help(format!(
+                    "remove the line to keep them; {} lists them (remove_with)",
+                    self.recipe.lock_name()
+                )),
+            );
         }
     }
 }
@@ -383,17 +385,17 @@ impl Locking<'_> {
 /// left to say is marked so.
 fn with_place(report: &dyn Report, error: DistroError, package_requests: &[&PackageRequest]) -> DistroError {
     let DistroError::UnknownPackages { packages, names, help, .. } = error else { return error };
-    let mut told = true;
+    let mut is_reported = true;
     for (name, hint) in &packages {
         let Some(span) = package_requests.iter().find_map(|package_request| package_request.spans.get(name)) else {
-            told = false;
+            is_reported = false;
             continue;
         };
         let finding = Finding::error("distro::unknown_package", span, format!("no repository has `{name}`"));
         let one = hint.clone().or_else(|| packages.iter().all(|(_, hint)| hint.is_none()).then(|| help.clone()));
-        report.finding(&Finding { help: one, ..finding.label("asked for here") });
+        report.finding(&Finding { help: one, ..finding.label("requested here") });
     }
-    DistroError::UnknownPackages { packages, names, help, told }
+    DistroError::UnknownPackages { packages, names, help, is_reported }
 }
 
 #[cfg(test)]

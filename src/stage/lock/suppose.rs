@@ -1,5 +1,4 @@
-//! A lock as it will most likely be after it is renewed, for plans: what is asked for anew comes in, what nobody asks for
-//! any more goes, and all else stays, because a renewed lock holds the versions that it had (D13).
+//! Predicts the updated lock for plans (D13).
 
 use super::package_request::target;
 use super::parts;

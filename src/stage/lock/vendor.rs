@@ -23,7 +23,7 @@ pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<us
     let is_ours = directory.join(VENDOR_MARK).is_file();
     let is_empty = std::fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none());
     if !is_ours && !is_empty {
-        let problem = format!("`{}` is not empty, and `imgbuild vendor` did not make it", directory.display());
+        let problem = format!("`{}` is not empty and was not made by `imgbuild vendor`", directory.display());
         let help = "name an empty or a new directory".to_owned();
         return Err(DistroError::NoSource { problem, help }.into());
     }
@@ -65,7 +65,7 @@ pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<us
     Ok(packages.iter().map(|package| package.sha256).collect::<BTreeSet<_>>().len())
 }
 
-/// Removes files of suites and repositories that are not wanted any more.
+/// Removes files of suites and repositories that are no longer needed.
 fn forget_others(directory: &Path, kept: &BTreeSet<PathBuf>) {
     let below = ["suites", "repositories"].map(|name| directory.join(name)).into_iter();
     for entry in below.flat_map(|path| walkdir::WalkDir::new(path).contents_first(true)).flatten() {

@@ -12,10 +12,7 @@ const NAMED: usize = 6;
 pub fn against_node(recipe: &Recipe, lock: Option<&Lock>) -> Option<String> {
     let captured = recipe.captured.as_ref()?;
     let Some(lock) = lock else {
-        return Some(format!(
-            "what is otherwise than on the captured node is told when {} is there",
-            recipe.lock_name()
-        ));
+        return Some(format!("differences from the captured node are shown once {} exists", recipe.lock_name()));
     };
     let now = Packages::of_lock(lock);
     let package = |[name, version, arch]: &[String; 3]| {
@@ -40,7 +37,7 @@ pub fn against_node(recipe: &Recipe, lock: Option<&Lock>) -> Option<String> {
     })
     .collect();
     Some(match parts.is_empty() {
-        true => format!("the packages are the captured node's, all {} of them", captured.len()),
+        true => format!("all {} packages match the captured node", captured.len()),
         false => format!("packages against the captured node: {}", parts.join("; ")),
     })
 }

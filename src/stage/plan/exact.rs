@@ -98,7 +98,7 @@ impl ExactPlan {
         work_of(&experience, &self.stages.graph, &self.decisions, lock)
     }
 
-    /// What somebody changed in the published files.
+    /// What someone changed in the published files.
     pub fn drift(&self, recipe: &Recipe, out: &Path) -> Vec<Drift> {
         let name = &recipe.model.image.name;
         self.root.as_ref().map(|root| drift_of_artefacts(out, name, Some(root))).unwrap_or_default()

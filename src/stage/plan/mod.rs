@@ -42,9 +42,9 @@ pub fn workers() -> usize {
 pub struct ImagePlan {
     /// What is to be done with each action, in order.
     pub actions: Vec<PlannedAction>,
-    /// Why artefacts are published anew, where that does not follow from the actions.
+    /// Why artefacts are republished, where that does not follow from the actions.
     pub publishing: Vec<Cause>,
-    /// What somebody changed or removed behind imgbuild's back.
+    /// What someone changed or removed behind imgbuild's back.
     pub drift: Vec<Drift>,
     /// What there is to do, as far as earlier builds tell.
     pub workload: Option<Workload>,
@@ -98,9 +98,10 @@ impl ImagePlan {
         };
         plan.notes.extend(note);
         plan.notes.extend(
-            recipe.weak_repositories().into_iter().map(|name| {
-                format!("signatures of the repository `{name}` count that can be forged (weak-signatures)")
-            }),
+            recipe
+                .weak_repositories()
+                .into_iter()
+                .map(|name| format!("forgeable signatures are accepted for the repository `{name}` (weak-signatures)")),
         );
         if plan.actions.first().is_some_and(|one| one.kind == ActionKind::Lock) {
             let open = plan.actions.iter().filter(|one| one.verdict != Verdict::Keep);

@@ -113,15 +113,15 @@ pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<PlannedAction> {
     planned
 }
 
-/// What is supposed where the lock has to be renewed: packages that were not asked for anew stay.
+/// What is supposed where the lock has to be renewed: packages that were not asked for again stay.
 pub fn unless_moved(recipe: &Recipe) -> Option<String> {
     let lock = recipe.lock_name();
-    Some(format!("what is kept is kept unless the new packages need other versions of those in {lock}"))
+    Some(format!("actions marked keep may still run if the new packages need other versions of those in {lock}"))
 }
 
 /// The plan with a lock as it will most likely be, after its renewal.
 pub fn before_lock(causes: Vec<Cause>, mut known: Vec<PlannedAction>) -> Vec<PlannedAction> {
-    // Of a package that is only supposed the lock's own cause says more.
+    // For a package that is only supposed, the lock's own cause says more.
     let is_supposed = |cause: &Cause| {
         let value = match &cause.leaf().reason {
             Reason::Added { now, .. } | Reason::Changed { now, .. } => now,

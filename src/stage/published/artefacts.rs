@@ -148,7 +148,7 @@ pub struct Publication<'a> {
     pub recipe: &'a Recipe,
     /// The store.
     pub store: &'a Store,
-    /// Directory that gets the artefacts: `out` beside the recipe, or `--out`.
+    /// Directory that gets the artefacts: `out` next to the recipe, or `--out`.
     pub out: &'a Path,
     /// The kernel.
     pub kernel: BlobRef,
@@ -231,7 +231,7 @@ impl Publication<'_> {
     pub fn publish(&self) -> Result<(PathBuf, BuildInfo), StageError> {
         let name = &self.recipe.model.image.name;
         let builds = self.out.join(".builds").join(name);
-        std::fs::create_dir_all(&builds).map_err(StageError::publishing("make the directory", &builds))?;
+        std::fs::create_dir_all(&builds).map_err(StageError::publishing("create the directory", &builds))?;
         // One at a time for each image; what a killed one left goes.
         let _held = crate::store::FileLock::take(&builds.join(".lock"))?;
         for entry in std::fs::read_dir(&builds).map_err(StageError::publishing("read", &builds))?.flatten() {
@@ -243,7 +243,7 @@ impl Publication<'_> {
             .prefix(".new-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir_in(&builds)
-            .map_err(StageError::publishing("make a directory in", &builds))?;
+            .map_err(StageError::publishing("create a directory in", &builds))?;
         let before = published(self.out, name);
         fault::point("publish.made");
         let mut artefacts = Vec::new();
@@ -323,7 +323,7 @@ impl Publication<'_> {
             wait_for_the_disk(aside.path())
         })?;
         if place.exists() {
-            // The same build. The two are exchanged, so that a damaged one is mended and nobody finds it missing.
+            // The same build. The two are exchanged, so that a damaged one is mended and no one finds it missing.
             rustix::fs::renameat_with(
                 rustix::fs::CWD,
                 aside.path(),
@@ -342,7 +342,7 @@ impl Publication<'_> {
         let new_link = self.out.join(format!(".{name}.new"));
         let _ = std::fs::remove_file(&new_link);
         std::os::unix::fs::symlink(format!(".builds/{name}/{digest}"), &new_link)
-            .map_err(StageError::publishing("make the link", &new_link))?;
+            .map_err(StageError::publishing("create the link", &new_link))?;
         fault::point("publish.link-made");
         if link.is_dir() && !link.is_symlink() {
             let error = std::io::Error::other("there is a directory that imgbuild did not make");

@@ -63,7 +63,7 @@ impl Check {
 const PIECE: usize = 1 << 20;
 /// How many pieces may wait; this bounds the memory.
 const WAITING: usize = 8;
-/// After how many pieces the disk is told to begin, so that less is left to wait for at the end.
+/// After how many pieces the disk is asked to start, so that less is left to wait for at the end.
 const FLUSH_AFTER: u64 = 16;
 
 /// What the image gets next.
@@ -78,7 +78,7 @@ enum Part {
 /// of the store's frames, and little is written. Gives the size in bytes and the digest.
 ///
 /// # Errors
-/// [`StageError::Publish`], or [`StoreError::Damaged`] with the frame that is not what the index says.
+/// [`StageError::Publish`], or [`StoreError::Damaged`] with the frame that does not match the index.
 pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) -> Result<(u64, Sha256), StageError> {
     let index: ReadIndex = serde_json::from_slice(&store.read_blob(&index.digest)?)
         .map_err(|error| StageError::publishing("read the index of", to)(std::io::Error::other(error)))?;
@@ -97,7 +97,7 @@ pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) ->
         .map_err(no_thread)?;
         let (to_flush, flushes) = sync_channel::<()>(1);
         let flushed = file.try_clone().map_err(StageError::publishing("write", to))?;
-        // An error of the disk is told once: whoever waits for the disk at the end would not hear of it.
+        // An error of the disk is reported once: anyone who waits for the disk at the end would not hear of it.
         let flushing =
             start(scope, move || flushes.iter().try_for_each(|()| flushed.sync_data())).map_err(no_thread)?;
         let writing = start(scope, move || write(&file, &parts_to_write, &to_flush)).map_err(no_thread)?;
@@ -109,7 +109,7 @@ pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) ->
                 Ok((input, size)) => {
                     at += size;
                     if is_shared {
-                        // Whoever takes no more has its own reason.
+                        // Anyone who takes no more has its own reason.
                         let _ = to_write.send(Part::Frame(input, size));
                     }
                 }
@@ -122,7 +122,7 @@ pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) ->
         drop((to_hash, to_write));
         let panicked = || StageError::publishing("write", to)(std::io::Error::other("a thread ended early"));
         let sha256 = hashing.join().map_err(|_| panicked())?;
-        // A disk that is full is the reason why nobody takes pieces any more.
+        // A full disk is the reason why pieces are no longer accepted.
         let size = writing.join().map_err(|_| panicked())?.map_err(StageError::publishing("write", to))?;
         flushing.join().map_err(|_| panicked())?.map_err(StageError::publishing("write", to))?;
         outcome?;
@@ -179,7 +179,7 @@ fn hand_on(
     let mut input = match File::open(from) {
         Ok(input) if input.metadata().is_ok_and(|found| found.is_file()) => input,
         Ok(_) => return Err(damaged("is not a file").into()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(damaged("is gone").into()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(damaged("is missing").into()),
         Err(error) => return Err(StageError::publishing("read", from)(error)),
     };
     let mut check = Check::new(expected);
@@ -196,14 +196,14 @@ fn hand_on(
         size += piece.len() as u64;
         check.update(&piece);
         let piece = Arc::new(piece);
-        // Whoever takes no more has its own reason.
+        // Anyone who takes no more has its own reason.
         let _ = to_hash.send(Arc::clone(&piece));
         if let Some(to_write) = to_write {
             let _ = to_write.send(Part::Bytes(piece));
         }
     }
     if !check.ends_as_expected() {
-        return Err(damaged("is not what the index says").into());
+        return Err(damaged("does not match the index").into());
     }
     Ok((input, size))
 }
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(assembled(true, [true, true]), expected);
         // An index of an imgbuild that wrote SHA-256 alone.
         assert_eq!(assembled(false, [true, true]), expected);
-        let damaged = |done: Result<_, String>| done.is_err_and(|text| text.contains("is not what the index says"));
+        let damaged = |done: Result<_, String>| done.is_err_and(|text| text.contains("does not match the index"));
         assert!(damaged(assembled(true, [true, false])));
         assert!(damaged(assembled(false, [false, true])));
         std::fs::write(path(&keys[1]), b"the sec0nd").unwrap();

@@ -1,4 +1,4 @@
-//! What somebody changed behind imgbuild's back: published files, and layers of the store.
+//! Detects published files and layers modified outside imgbuild.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub struct Drift {
     pub problem: String,
 }
 
-/// What says of a file, without reading it, that nobody touched it: size, times and inode.
+/// What says of a file, without reading it, that no one touched it: size, times and inode.
 fn stamp(path: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt;
     let found = witness::metadata(path).ok()?;
@@ -50,28 +50,28 @@ pub fn drift_of_artefacts(out: &Path, name: &str, root: Option<&Root>) -> Vec<Dr
         if !is_newer && root.is_some_and(|root| published_elsewhere(out, name, root).is_some()) {
             return Vec::new();
         }
-        let problem = if is_newer { "was written by a later imgbuild" } else { "is gone" };
+        let problem = if is_newer { "was written by a later imgbuild" } else { "is missing" };
         return vec![said("build.json", problem)];
     };
     let mut found = Vec::new();
     // The directory is named after build.json.
     let text = witness::read(&directory.join("build.json")).unwrap_or_default();
     if directory.file_name().and_then(|name| name.to_str()) != Some(&Sha256::of(&text).short()) {
-        found.push(said("build.json", "was changed"));
+        found.push(said("build.json", "was modified"));
     }
     if witness::read_to_string(&directory.join(SUMS)).unwrap_or_default() != sums(&info.artefacts) {
-        found.push(said(SUMS, "is gone or was changed"));
+        found.push(said(SUMS, "is missing or was modified"));
     }
     for artefact in &info.artefacts {
         let path = directory.join(&artefact.name);
         let known = root.filter(|root| root.published == directory).and_then(|root| root.stamps.get(&artefact.name));
         match stamp(&path) {
-            None => found.push(said(&artefact.name, "is gone")),
+            None => found.push(said(&artefact.name, "is missing")),
             Some(now) if Some(&now) == known => {}
             Some(_) => {
                 let size = witness::metadata(&path).map_or(0, |metadata| metadata.len());
                 if size != artefact.size || !sha256_of(&path).is_ok_and(|digest| digest == artefact.sha256) {
-                    found.push(said(&artefact.name, "was changed"));
+                    found.push(said(&artefact.name, "was modified"));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Earlier builds of an image: a node may still be fetching one.
+//! Removes old published builds, except the newest two and the published one.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Whether a build would publish something else than lies there, though no action has to run, and why.
+//! Whether publishing changes anything although no action runs, and why.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -155,7 +155,7 @@ fn of_results(
         if published.is_none() && ![ids::PAYLOAD, ids::INITRD].contains(&id) && !is_form(id) {
             continue;
         }
-        // Of a form that is new `publishing` tells.
+        // A new format is reported by `publishing`.
         if was.is_none() && id != ids::PACK && is_form(id) {
             continue;
         }
@@ -172,9 +172,9 @@ fn of_results(
         causes.extend(follow.leaves(id, None, &mut seen));
     }
     // Nothing runs, so that a cause is said where it began.
-    let mut told = BTreeSet::new();
+    let mut known = BTreeSet::new();
     let mut leaves: Vec<Cause> = causes.iter().map(|cause| cause.leaf().clone()).collect();
-    leaves.retain(|cause| told.insert(cause.message.clone()));
+    leaves.retain(|cause| known.insert(cause.message.clone()));
     let named = |cause: &Cause| !matches!(cause.reason, Reason::NotReproducible { .. });
     if leaves.iter().any(named) { leaves.into_iter().filter(named).collect() } else { leaves }
 }

@@ -1,4 +1,4 @@
-//! What of a store is not what it was.
+//! Finds missing and corrupt items (`store verify`).
 
 use std::path::Path;
 
@@ -38,10 +38,10 @@ impl Store {
             Ok(file) => file,
             Err(error) => return unread(error),
         };
-        let other = "has other content than its name says";
+        let other = "does not match the digest in its name";
         match item.kind {
             ItemKind::Manifest if !self.directory().join("trees").join(name).is_dir() => {
-                damage("is of a layer whose directory is gone")
+                damage("belongs to a layer whose directory is missing")
             }
             ItemKind::Blob | ItemKind::Manifest => {
                 let mut hasher = blake3::Hasher::new();
@@ -60,7 +60,7 @@ impl Store {
             ItemKind::Record => {
                 let key = name.strip_suffix(".json").and_then(|hex| Digest::parse(hex).ok());
                 match key.is_none_or(|key| self.is_spoilt(&key)) {
-                    true => damage("is not a record of the action that its name says"),
+                    true => damage("is not the record of the action in its name"),
                     false => None,
                 }
             }
@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// Whether an item is what a killed process left: a tree whose manifest it had not written yet, a frame that nothing
-    /// describes. Nobody takes them for what they would have been, and gc removes them.
+    /// describes. No one takes them for what they would have been, and gc removes them.
     pub fn is_unfinished(&self, item: &Item) -> bool {
         let has = |path: String| self.directory().join(path).symlink_metadata().is_ok();
         match item.kind {
@@ -90,7 +90,7 @@ impl Store {
     fn frame_damage(&self, path: &Path, file: std::fs::File) -> Option<String> {
         if path.extension().is_some() {
             let whole = path.with_extension("");
-            return (!whole.is_file()).then(|| "belongs to a frame that is gone".to_owned());
+            return (!whole.is_file()).then(|| "belongs to a frame that is missing".to_owned());
         }
         let beside = std::fs::read(path.with_extension("info")).ok();
         if beside.as_ref().is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
@@ -98,14 +98,14 @@ impl Store {
         }
         // Those of an earlier imgbuild have no digest of themselves.
         if beside.as_ref().is_some_and(|bytes| seal(bytes) == Seal::Broken) {
-            return Some("has beside it a description that was changed".to_owned());
+            return Some("has a modified description next to it".to_owned());
         }
         let info = beside.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
         let said = info.as_ref().and_then(|info| info["sha256"].as_str()).and_then(|hex| Sha256::parse(hex).ok());
-        let Some(said) = said else { return Some("has no digest beside it".to_owned()) };
+        let Some(said) = said else { return Some("has no digest next to it".to_owned()) };
         match sha256_of(file) {
             Ok(digest) if digest == said => None,
-            Ok(_) => Some("has other content than the digest beside it says".to_owned()),
+            Ok(_) => Some("does not match the digest next to it".to_owned()),
             Err(error) => Some(format!("cannot be read: {error}")),
         }
     }

@@ -1,4 +1,4 @@
-//! What is kept: the roots, what they reach, and the rest's removal.
+//! gc roots: recording builds and walking what they reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -102,7 +102,7 @@ impl Store {
         self.remember(root, &text)
     }
 
-    /// Where the inputs of the last build of an image stood: a text of whoever wrote it.
+    /// Where the inputs of the last build of an image stood: a text from any source.
     pub fn places(&self, recipe: &Path, image: &str) -> Option<Vec<u8>> {
         std::fs::read(self.root_path(recipe, image).with_extension("places")).ok()
     }
@@ -199,7 +199,7 @@ impl Store {
 fn unread(path: PathBuf, error: Unread) -> StoreError {
     match error {
         Unread::Io(error) => StoreError::reading(&path)(error),
-        Unread::Changed => StoreError::Damaged { path, problem: "has other content than its name says".to_owned() },
+        Unread::Changed => StoreError::Damaged { path, problem: "does not match the digest in its name".to_owned() },
         Unread::Text(error) => StoreError::Damaged { path, problem: error.to_string() },
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How long what a plan remembered is kept: the recipe may be gone, and the next plan writes it anew.
+/// How long what a plan remembered is kept: the recipe may be gone, and the next plan writes it again.
 const MEMO_AGE: Duration = Duration::from_secs(30 * 86_400);
 
 /// How long logs are kept: a message that names one may be read days later.
@@ -30,7 +30,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Builds of an image that are kept unless somebody says otherwise: a step back and one more.
+    /// Builds of an image that are kept unless someone says otherwise: a step back and one more.
     pub const KEEP: usize = 3;
 
     /// How long something is kept that no build needs: logs and what plans remembered, and for a day what was fetched for a

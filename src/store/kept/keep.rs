@@ -42,7 +42,7 @@ pub fn check_label(label: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+');
     if label.is_empty() || label.len() > LABEL_LENGTH || label.starts_with('.') || !label.bytes().all(plain) {
         return Err(format!(
-            "a label has letters, digits, `-`, `_`, `+` and dots, at most {LABEL_LENGTH}, and does not begin with a dot"
+            "a label has letters, digits, `-`, `_`, `+` and dots, at most {LABEL_LENGTH}, and does not start with a dot"
         ));
     }
     Ok(())
@@ -205,7 +205,7 @@ impl Store {
         for name in self.names_in("pins").iter().filter(is_root) {
             add(format!("pins/{name}"), Some(name.trim_end_matches(".json").to_owned()))?;
         }
-        // What nodes boot is kept as what somebody pinned.
+        // What nodes boot is kept as what someone pinned.
         for build in builds.iter_mut().filter(|build| build.pin.is_none()) {
             build.pin = is_pinned_by_nodes(&build.root.published).then(|| NODES_LABEL.to_owned());
         }
@@ -256,7 +256,7 @@ impl Store {
         Item { bytes: self.bytes_of(&path, kind), path, kind, age }
     }
 
-    /// Bytes of an item. Of a layer, those that its manifest counts: not everybody may look into the directory.
+    /// Bytes of an item. For a layer, those that its manifest counts: not everyone may look into the directory.
     fn bytes_of(&self, path: &str, kind: ItemKind) -> u64 {
         if matches!(kind, ItemKind::Scratch | ItemKind::Solving) {
             // Solver caches of apt are directories. As far as one may look.

@@ -1,4 +1,4 @@
-//! What processes that were killed left behind, known by locks that nobody holds any more.
+//! Leftovers of killed processes, recognised by locks that are no longer held.
 
 use std::path::PathBuf;
 
@@ -54,7 +54,7 @@ impl Store {
                 None => {}
             }
         }
-        // The lock is made before the directory: one without a lock belongs to nobody.
+        // The lock is made before the directory: one without a lock belongs to no one.
         for name in self.names_in("scratch") {
             if !self.directory().join("locks").join(format!("scratch-{name}")).exists() {
                 left.inside.push(format!("scratch/{name}"));

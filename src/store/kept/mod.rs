@@ -1,4 +1,4 @@
-//! What is kept and what goes.
+//! Garbage collection: roots, pins, damage, leftovers, removal.
 
 pub mod damage;
 pub mod gc;

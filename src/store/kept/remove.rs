@@ -28,7 +28,7 @@ pub struct RemoveRequest {
     pub paths: Vec<String>,
     /// Scratch directory, relative to the store's; it must not be there yet.
     pub scratch: String,
-    /// Whether a layer stays that is whole: somebody else may have made it again since it was found damaged.
+    /// Whether a layer stays that is whole: someone else may have made it again since it was found damaged.
     #[serde(default)]
     pub only_damaged: bool,
 }
@@ -40,7 +40,7 @@ enum Turn {
     First,
     /// It has a name under which others look for it.
     Then,
-    /// Nobody looks for it under its name: it is deleted where it is.
+    /// No one looks for it under its name: it is deleted where it is.
     Nobodys,
 }
 
@@ -71,7 +71,7 @@ pub fn remove(request: &RemoveRequest) -> Result<usize, String> {
     let mut paths: Vec<&String> = request.paths.iter().collect();
     // What says that another thing is whole goes before it.
     paths.sort_by_key(|path| Turn::of(path));
-    std::fs::create_dir_all(&request.scratch).map_err(|error| format!("cannot make {}: {error}", request.scratch))?;
+    std::fs::create_dir_all(&request.scratch).map_err(|error| format!("cannot create {}: {error}", request.scratch))?;
     let mut failed = Failed::default();
     let mut moved = 0;
     // No layer is given its name meanwhile.
@@ -91,7 +91,7 @@ pub fn remove(request: &RemoveRequest) -> Result<usize, String> {
         match std::fs::rename(path, format!("{}/{number}", request.scratch)) {
             Ok(()) => moved += 1,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => failed.note(Err(format!("cannot take `{path}` out of the store: {error}"))),
+            Err(error) => failed.note(Err(format!("cannot remove `{path}` from the store: {error}"))),
         }
         fault::point("remove.renamed");
     }
@@ -245,7 +245,7 @@ impl Store {
             _ => 2,
         });
         let out = tempfile::Builder::new().prefix("gone-").tempdir_in(&aside);
-        let out = out.map_err(|source| StoreError::io("make a directory in", &aside, source))?;
+        let out = out.map_err(|source| StoreError::io("create a directory in", &aside, source))?;
         for (number, path) in paths.into_iter().enumerate() {
             let from = self.directory().join(path);
             match std::fs::rename(&from, out.path().join(number.to_string())) {

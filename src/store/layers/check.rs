@@ -2,7 +2,7 @@
 //!
 //! Two depths. Reading hashes every file. Looking compares what `stat` says (kind, mode, owner, size, time) of everything in
 //! the directory with the manifest, and reads only what was touched after the manifest got its name: a file's ctime cannot
-//! be set back. So a layer that nobody touched costs one `stat` an entry before it is used, and no byte of it is read.
+//! be set back. So a layer that no one touched costs one `stat` an entry before it is used, and no byte of it is read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,7 +39,7 @@ pub struct DamagedLayer {
 /// What is wrong with a layer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wrong {
-    /// It is not what its manifest says: whoever needs it makes it again.
+    /// It does not match its manifest: anyone who needs it makes it again.
     Damaged(String),
     /// It could not be compared, for want of memory or of files that may be open; it may well be whole.
     Unread(String),
@@ -49,7 +49,7 @@ impl Wrong {
     /// The kernel's answer about something that should be there.
     fn of(error: Errno) -> Self {
         match error {
-            Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Self::Damaged("is gone".to_owned()),
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Self::Damaged("is missing".to_owned()),
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS => {
                 Self::Unread(format!("cannot be read: {error}"))
             }
@@ -70,10 +70,10 @@ impl Wrong {
     }
 
     /// The same in words, with the layer.
-    pub fn told(&self, layer: &Digest) -> String {
+    pub fn message(&self, layer: &Digest) -> String {
         match self {
             Self::Damaged(problem) => format!("{DAMAGED}: in the layer {}, {problem}", layer.short()),
-            Self::Unread(problem) => format!("cannot look at the layer {}: {problem}", layer.short()),
+            Self::Unread(problem) => format!("cannot check the layer {}: {problem}", layer.short()),
         }
     }
 }
@@ -87,19 +87,20 @@ pub fn check_layers(layers: &[Digest]) -> Result<Vec<DamagedLayer>, String> {
     let outcomes = layers.par_iter().map(|layer| match check(layer) {
         Ok(()) => Ok(None),
         Err(Wrong::Damaged(problem)) => Ok(Some(DamagedLayer { layer: *layer, problem })),
-        Err(wrong) => Err(wrong.told(layer)),
+        Err(wrong) => Err(wrong.message(layer)),
     });
     Ok(outcomes.collect::<Result<Vec<_>, String>>()?.into_iter().flatten().collect())
 }
 
-/// Names the directories of layers, lowest first, for whoever mounts them: each is looked at once in a build.
+/// Names the directories of layers, lowest first, for anyone who mounts them: each is looked at once in a build.
 ///
 /// # Errors
 /// A text with the layer and the path that is not what it was.
 pub fn lower_directories(layers: &[Digest]) -> Result<Vec<String>, String> {
     let known = looked_at::all();
-    let look =
-        |layer: &Digest| check_layer(layer, &read::manifest_of(layer)?, Depth::Look).map_err(|wrong| wrong.told(layer));
+    let look = |layer: &Digest| {
+        check_layer(layer, &read::manifest_of(layer)?, Depth::Look).map_err(|wrong| wrong.message(layer))
+    };
     let new: BTreeSet<Digest> = layers.iter().filter(|layer| !known.contains(*layer)).copied().collect();
     new.par_iter().map(look).collect::<Result<(), String>>()?;
     looked_at::add(new);
@@ -119,7 +120,7 @@ struct Expected<'m> {
     names: BTreeMap<&'m str, Option<&'m Entry>>,
 }
 
-/// Compares a layer's directory with its manifest. Of directories that the manifest does not name nothing is known but that
+/// Compares a layer's directory with its manifest. Nothing is known about directories that the manifest does not name, except that
 /// they are directories: the same layer may have come of two stacks in which they differ.
 ///
 /// # Errors
@@ -230,7 +231,7 @@ impl Look<'_> {
                     as_said(&directory, &name, &stat, entry, fully).map_err(said)?;
                 }
                 None if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
-                    return Err(said(Wrong::Damaged("is of another kind".to_owned())));
+                    return Err(said(Wrong::Damaged("has a different type".to_owned())));
                 }
                 None => {}
             }
@@ -242,7 +243,7 @@ impl Look<'_> {
                 .find(|name| rustix::fs::statat(&directory, &*bytes_of(name), AtFlags::SYMLINK_NOFOLLOW).is_err());
             let missing = missing.copied().unwrap_or_default();
             let slash = if path == "." { String::new() } else { format!("{path}/") };
-            return Err(Wrong::Damaged(format!("`{slash}{missing}` is gone")));
+            return Err(Wrong::Damaged(format!("`{slash}{missing}` is missing")));
         }
         Ok(touched)
     }
@@ -293,26 +294,26 @@ fn as_said(parent: &OwnedFd, name: &str, stat: &Stat, entry: &Entry, fully: bool
         Kind::Socket => kind == FileType::Socket,
     };
     if !same_kind {
-        return Err(damaged("is of another kind"));
+        return Err(damaged("has a different type"));
     }
     let is_link = kind == FileType::Symlink;
     if (stat.st_mode & 0o7777 != entry.mode && !is_link) || stat.st_uid != entry.uid || stat.st_gid != entry.gid {
-        return Err(damaged("has another mode or owner"));
+        return Err(damaged("has a different mode or owner"));
     }
     if let Kind::File { size, .. } = entry.kind
         && stat.st_size as u64 != size
     {
-        return Err(damaged(&format!("has other content ({} bytes instead of {size})", stat.st_size)));
+        return Err(damaged(&format!("has different content ({} bytes instead of {size})", stat.st_size)));
     }
     if fully {
         content(parent, name, entry)?;
     }
-    if stat.st_mtime == entry.mtime { Ok(()) } else { Err(damaged("has another time")) }
+    if stat.st_mtime == entry.mtime { Ok(()) } else { Err(damaged("has a different time")) }
 }
 
 fn whiteout(kind: FileType, stat: &Stat) -> Result<(), Wrong> {
     let is_one = kind == FileType::CharacterDevice && stat.st_rdev == 0;
-    is_one.then_some(()).ok_or_else(|| damaged("is not a mark"))
+    is_one.then_some(()).ok_or_else(|| damaged("is not a whiteout"))
 }
 
 fn content(parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), Wrong> {
@@ -325,16 +326,16 @@ fn content(parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), Wrong> {
             let mut hasher = blake3::Hasher::new();
             let read = hasher.update_reader(std::fs::File::from(file)).map_err(|error| Wrong::of_io(&error))?.count();
             if read != *size || Digest(*hasher.finalize().as_bytes()) != *digest {
-                return Err(damaged("has other content"));
+                return Err(damaged("has different content"));
             }
             if xattrs != entry.xattrs {
-                return Err(damaged("has other extended attributes"));
+                return Err(damaged("has different extended attributes"));
             }
         }
         Kind::Symlink(target) => {
             let found = rustix::fs::readlinkat(parent, &*bytes_of(name), Vec::new()).map_err(Wrong::of)?;
             if found.to_bytes() != &*bytes_of(target) {
-                return Err(damaged("points elsewhere"));
+                return Err(damaged("has a different target"));
             }
         }
         Kind::Directory => {
@@ -343,7 +344,7 @@ fn content(parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), Wrong> {
                 rustix::fs::openat2(parent, &*bytes_of(name), flags, Mode::empty(), RESOLVE).map_err(Wrong::of)?;
             let (xattrs, _) = scan::read_xattrs(directory.as_fd()).map_err(Wrong::of)?;
             if xattrs != entry.xattrs {
-                return Err(damaged("has other extended attributes"));
+                return Err(damaged("has different extended attributes"));
             }
         }
         _ => {}

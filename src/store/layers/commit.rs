@@ -26,13 +26,13 @@ pub(in crate::store) fn commit(tree: &str, text: &str) -> Result<(Digest, bool),
     // Before it has a name: what has one has its content, also after a power cut.
     sync();
     let trees = turn().map_err(said)?;
-    // Looked at and not read: this is the same layer a second time, and whoever uses it looks too.
+    // Looked at and not read: this is the same layer a second time, and anyone who uses it looks too.
     let manifest = Manifest::parse(text).map_err(|error| format!("cannot put a layer into the store: {error}"))?;
     if std::fs::read(&name).is_ok_and(|known| known == text.as_bytes()) {
         match check_layer(&layer, &manifest, Depth::Look) {
             Ok(()) => return Ok((layer, false)),
             Err(Wrong::Damaged(_)) => {}
-            Err(wrong @ Wrong::Unread(_)) => return Err(wrong.told(&layer)),
+            Err(wrong @ Wrong::Unread(_)) => return Err(wrong.message(&layer)),
         }
     }
     out_of_the_way(&name, &format!("{tree}.old-manifest")).map_err(said)?;

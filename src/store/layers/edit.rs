@@ -175,7 +175,7 @@ impl TreeEditor {
     pub fn make_directory(&self, path: &str) -> Result<(), String> {
         self.make_parent(&format!("{path}/x"))
             .map(drop)
-            .map_err(|error| format!("cannot make `{path}`: {error}", path = shown(path)))
+            .map_err(|error| format!("cannot create `{path}`: {error}", path = shown(path)))
     }
 
     /// Gives a directory that has one mode another one, and an owner; makes it where it is missing.
@@ -206,7 +206,7 @@ impl TreeEditor {
     /// # Errors
     /// A text with the path.
     pub fn symlink(&self, path: &str, target: &str) -> Result<(), String> {
-        let said = |error: Errno| format!("cannot make the link `{path}`: {error}", path = shown(path));
+        let said = |error: Errno| format!("cannot create the link `{path}`: {error}", path = shown(path));
         let (directory, name) = self.make_parent(path).map_err(said)?;
         let _ = rustix::fs::unlinkat(&directory, name, AtFlags::empty());
         rustix::fs::symlinkat(target, directory.as_fd(), name).map_err(said)

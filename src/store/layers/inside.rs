@@ -7,7 +7,7 @@ use crate::store::remove_tree;
 /// # Errors
 /// What the work says, or a text about the directory.
 pub fn in_scratch<A>(scratch: &str, work: impl FnOnce() -> Result<A, String>) -> Result<A, String> {
-    std::fs::create_dir_all(scratch).map_err(|error| format!("cannot make {scratch}: {error}"))?;
+    std::fs::create_dir_all(scratch).map_err(|error| format!("cannot create {scratch}: {error}"))?;
     let outcome = work();
     let removed = remove_tree(scratch);
     let value = outcome?;
@@ -22,7 +22,7 @@ pub fn in_scratch<A>(scratch: &str, work: impl FnOnce() -> Result<A, String>) ->
 pub fn make_directories(base: &str, names: &[&str]) -> Result<(), String> {
     for name in names {
         let path = format!("{base}/{name}");
-        std::fs::create_dir_all(&path).map_err(|error| format!("cannot make {path}: {error}"))?;
+        std::fs::create_dir_all(&path).map_err(|error| format!("cannot create {path}: {error}"))?;
     }
     Ok(())
 }

@@ -1,5 +1,4 @@
-//! Layers that were looked at, or made, in this process or in those before it in the same build: they need not be looked at
-//! again before they are mounted.
+//! Layers already verified in this build.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +21,7 @@ pub fn add(layers: impl IntoIterator<Item = Digest>) {
     known().extend(layers);
 }
 
-/// All of them as the processes after this one are told.
+/// All of them, as passed to the processes after this one.
 pub fn looked_at() -> Vec<String> {
     known().iter().map(Digest::to_string).collect()
 }

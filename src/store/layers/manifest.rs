@@ -32,7 +32,7 @@ pub enum Kind {
     File {
         /// Bytes.
         size: u64,
-        /// Of the content.
+        /// Digest of the content.
         digest: Digest,
     },
     /// A symbolic link with its target.
@@ -95,10 +95,10 @@ impl Entry {
             return Err("is not a path of an image");
         }
         if self.mode & !0o7777 != 0 {
-            return Err("has a mode that no file can have");
+            return Err("has an invalid mode");
         }
         if self.uid == NO_ID || self.gid == NO_ID {
-            return Err("belongs to an id that no image has");
+            return Err("has an invalid owner");
         }
         match &self.kind {
             Kind::Symlink(target) if target.is_empty() || target.contains('\0') => Err("points nowhere"),
@@ -234,7 +234,7 @@ impl Lines {
         let wrong = |problem| ManifestError { line: self.count, problem };
         let (path, entry) = read(line).map_err(wrong)?;
         if self.count > 2 && path <= self.last {
-            return Err(wrong("the path is there twice, or not in its place"));
+            return Err(wrong("the path appears twice or out of order"));
         }
         self.last.clone_from(&path);
         Ok(Some((path, entry)))
@@ -280,11 +280,11 @@ fn entry_of(line: &str) -> Result<(String, Entry), &'static str> {
         "d" => Kind::Directory,
         "f" => Kind::File {
             size: third.parse().map_err(|_| "the size is not a number")?,
-            digest: Digest::parse(fourth).map_err(|_| "the digest is none")?,
+            digest: Digest::parse(fourth).map_err(|_| "the digest is invalid")?,
         },
         "l" => Kind::Symlink(unescape(fourth).ok_or("the link target is badly escaped")?),
         "c" | "b" => {
-            let (major, minor) = device().ok_or("the device number is none")?;
+            let (major, minor) = device().ok_or("the device number is invalid")?;
             if kind == "c" { Kind::Character(major, minor) } else { Kind::Block(major, minor) }
         }
         "p" => Kind::Fifo,

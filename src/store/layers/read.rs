@@ -106,7 +106,7 @@ pub fn of_store(layer: &Digest) -> Result<Manifest, Wrong> {
 fn wrong(error: Unread) -> Wrong {
     match error {
         Unread::Io(error) => Wrong::of_io(&error).at("its manifest"),
-        Unread::Changed | Unread::Text(_) => Wrong::Damaged("its manifest was changed".to_owned()),
+        Unread::Changed | Unread::Text(_) => Wrong::Damaged("its manifest was modified".to_owned()),
     }
 }
 
@@ -115,10 +115,10 @@ fn wrong(error: Unread) -> Wrong {
 /// # Errors
 /// A text that says that the store is damaged, with the layer.
 pub fn manifest_of(layer: &Digest) -> Result<Manifest, String> {
-    of_store(layer).map_err(|wrong| wrong.told(layer))
+    of_store(layer).map_err(|wrong| wrong.message(layer))
 }
 
-/// The last tree that was asked for and that somebody still has: an action looks at the layers below it, mounts them and compares
+/// The last tree that was asked for and that someone still has: an action looks at the layers below it, mounts them and compares
 /// what it wrote with them.
 static LAST: Mutex<Option<(Vec<Digest>, Weak<Merged>)>> = Mutex::new(None);
 
@@ -157,7 +157,7 @@ pub fn root_of(layers: &[Digest]) -> Result<Option<(u32, u32, u32)>, String> {
                 root = Some((entry.mode, entry.uid, entry.gid));
             }
         };
-        each_entry(Path::new(&name), layer, &mut take).map_err(|error| wrong(error).told(layer))?;
+        each_entry(Path::new(&name), layer, &mut take).map_err(|error| wrong(error).message(layer))?;
         if root.is_some() {
             return Ok(root);
         }

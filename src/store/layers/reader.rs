@@ -45,7 +45,7 @@ impl LayerReader {
     /// Opens a regular file of a layer, whose content is compared with the manifest's digest as it is read.
     ///
     /// # Errors
-    /// The kernel's; a link on the way is one. At the end of the file: that it is not what its manifest says.
+    /// The kernel's; a link on the way is one. At the end of the file: that it does not match its manifest.
     pub fn open_in(&self, layer: usize, path: &str, (size, expected): (u64, &Digest)) -> io::Result<Checked> {
         let root = self.roots.get(layer).ok_or(io::ErrorKind::NotFound)?;
         // A named pipe in a file's place is not waited for.
@@ -91,10 +91,10 @@ impl LayerReader {
 }
 
 fn damaged() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{DAMAGED}: the file is not what its manifest says"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("{DAMAGED}: the file does not match its manifest"))
 }
 
-/// A file of a layer; whoever reads it to its end is told when it is not what the manifest says.
+/// A file of a layer; reading it to its end gives an error if it does not match the manifest.
 #[derive(Debug)]
 pub struct Checked {
     file: File,

@@ -107,7 +107,7 @@ fn collect(root: &OwnedFd) -> Result<Vec<Found>, String> {
     while let Some(path) = waiting.pop() {
         let said = |error: Errno| match error {
             // The kernel's PATH_MAX: what cannot be named cannot be unpacked on a node either.
-            Errno::NAMETOOLONG => format!("`{}` is longer than a path can be (4095 bytes)", shown(&shortened(&path))),
+            Errno::NAMETOOLONG => format!("`{}` is longer than the limit of 4095 bytes", shown(&shortened(&path))),
             error => format!("cannot read `{}`: {error}", shortened(&path)),
         };
         let directory = open_directory(root, &path).map_err(said)?;
@@ -268,7 +268,7 @@ fn lay_over(
         if same && !entry.is_directory() {
             unchanged.push(file.path.clone());
         }
-        // What lies in a directory that was made anew was taken out with the directory's old content.
+        // What lies in a directory that was recreated was taken out with the directory's old content.
         if same && !is_whole && !below_opaque.iter().any(|prefix| file.path.starts_with(prefix)) {
             continue;
         }
@@ -282,7 +282,7 @@ fn is_whiteout(file: &Found) -> bool {
     FileType::from_raw_mode(file.stat.st_mode) == FileType::CharacterDevice && file.stat.st_rdev == 0
 }
 
-/// Turns directories that were made anew into plain ones with whiteouts, so that a layer's tree is a function of its
+/// Turns directories that were recreated into plain ones with whiteouts, so that a layer's tree is a function of its
 /// manifest and means the same over any layers below.
 fn open_up(root: &OwnedFd, found: &[Found], layer: &Manifest) -> Result<(), String> {
     for file in found.iter().filter(|file| file.opaque) {
@@ -357,7 +357,7 @@ fn reduce(root: &OwnedFd, found: &[Found], layer: &Manifest) -> Result<(), Strin
     for (path, entry) in &layer.0 {
         let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
         if entry.kind == Kind::Whiteout {
-            let said = |error: Errno| format!("cannot mark `{path}` as gone: {error}", path = shown(path));
+            let said = |error: Errno| format!("cannot mark `{path}` as removed: {error}", path = shown(path));
             let parent = open_directory(root, parent).map_err(said)?;
             rustix::fs::mknodat(&parent, &*bytes_of(name), FileType::CharacterDevice, Mode::empty(), 0)
                 .map_err(said)?;

@@ -178,7 +178,7 @@ impl Store {
         if about.format != FORMAT {
             let (form, version) = (about.format, about.imgbuild);
             return Err(wrong(&format!(
-                "has form {form}, written by imgbuild {version}; this one reads form {FORMAT}"
+                "has format {form}, written by imgbuild {version}; this one reads format {FORMAT}"
             ))
             .into());
         }
@@ -186,18 +186,20 @@ impl Store {
             let mut entry = entry.map_err(unreadable)?;
             // A sparse member would claim more than the file has.
             if entry.header().entry_type() != tar::EntryType::Regular {
-                return Err(wrong("has a member that is not a plain file").into());
+                return Err(wrong("has a member that is not a regular file").into());
             }
             let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let (kind, rest) = path.split_once('/').unwrap_or((&path, ""));
             let leaf = rest.rsplit('/').next().unwrap_or_default();
-            let unknown = || wrong(&format!("has a member `{path}`, which it cannot have"));
+            let unknown = || wrong(&format!("has an unexpected member `{path}`"));
             match kind {
                 "blobs" => {
                     let digest = Digest::parse(leaf).map_err(|_| unknown())?;
                     let (copy, blake, _) = self.copy_of(name, &mut entry)?;
                     if blake != digest {
-                        return Err(wrong(&format!("is damaged: `{path}` has other content than its name says")).into());
+                        return Err(
+                            wrong(&format!("is damaged: `{path}` does not match the digest in its name")).into()
+                        );
                     }
                     brought.blobs += usize::from(self.take_in(copy, &blake, &self.blob(&digest))?);
                 }
@@ -205,7 +207,9 @@ impl Store {
                     let digest = Sha256::parse(leaf).map_err(|_| unknown())?;
                     let (copy, blake, sha) = self.copy_of(name, &mut entry)?;
                     if sha != digest {
-                        return Err(wrong(&format!("is damaged: `{path}` has other content than its name says")).into());
+                        return Err(
+                            wrong(&format!("is damaged: `{path}` does not match the digest in its name")).into()
+                        );
                     }
                     brought.packages += usize::from(self.take_in(copy, &blake, &self.package(&digest))?);
                 }
@@ -221,9 +225,7 @@ impl Store {
                         Written::Whole(record) | Written::Earlier(record) => record,
                         Written::Later => return Err(wrong(&format!("has `{path}` of a later imgbuild")).into()),
                         Written::Spoilt => {
-                            return Err(
-                                wrong(&format!("is damaged: `{path}` is not a record as imgbuild writes it")).into()
-                            );
+                            return Err(wrong(&format!("is damaged: `{path}` is not a valid record")).into());
                         }
                     };
                     if self.record(&record.key).is_none() && self.has_outputs(&record.outputs) {

@@ -1,4 +1,4 @@
-//! Reading.
+//! `store load`: unpacks and verifies a saved stream.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -78,14 +78,14 @@ pub fn load_layers(request: &LoadRequest) -> Result<Loaded, String> {
         let mut rest = [0u8; 1];
         match stream.read(&mut rest).map_err(damaged)? {
             0 => Ok(loaded),
-            _ => Err("the saved store is damaged: there is more in it than it says".to_owned()),
+            _ => Err("the saved store is damaged: it has more data than it announces".to_owned()),
         }
     })
 }
 
 fn damaged(error: io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the saved store is damaged: it ends too early".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the saved store is damaged: it is truncated".to_owned(),
         _ => format!("the saved store is damaged: {error}"),
     }
 }
@@ -101,7 +101,7 @@ fn header(stream: &mut Stream) -> Result<Contents, String> {
     let version: Version = serde_json::from_slice(&line).map_err(said)?;
     if version.format != FORMAT {
         return Err(format!(
-            "the saved store has layers in form {}, and this imgbuild reads form {FORMAT}: save it again with this version",
+            "the saved store has layers in format {}, but this imgbuild reads format {FORMAT}: save it again with this version",
             version.format
         ));
     }
@@ -149,12 +149,12 @@ impl Room {
     fn take(&mut self, bytes: u64) -> Result<(), String> {
         if bytes > self.left {
             return Err(format!(
-                "the saved store is refused: its {} bytes would become more than {LARGEST_RATIO} times as many",
+                "the saved store is refused: its {} bytes would expand to more than {LARGEST_RATIO} times as many",
                 self.packed
             ));
         }
         if bytes > self.free {
-            return Err(format!("{NO_SPACE}: the saved store needs more than what is free"));
+            return Err(format!("{NO_SPACE}: the saved store needs more space than is free"));
         }
         self.left -= bytes;
         self.free -= bytes;
@@ -188,7 +188,7 @@ fn set_aside(
     room.take(texts.manifest.saturating_add(texts.skeleton))?;
     let of_manifest = text(texts.manifest, stream)?;
     if Digest::of(of_manifest.as_bytes()) != texts.layer {
-        return Err(said("it has another digest".to_owned()));
+        return Err(said("it has a different digest".to_owned()));
     }
     let of_skeleton = text(texts.skeleton, stream)?;
     let parse = |text: &str| Manifest::parse(text).map_err(|error| said(error.to_string()));
@@ -197,7 +197,7 @@ fn set_aside(
         return Err(said("its directories are not directories".to_owned()));
     }
     if manifest.to_text() != of_manifest || skeleton.to_text() != of_skeleton {
-        return Err(said("it is not written as imgbuild writes it".to_owned()));
+        return Err(said("it is not in imgbuild's format".to_owned()));
     }
     for (path, entry) in manifest.0.iter().chain(&skeleton.0) {
         entry.check(path).map_err(|problem| said(format!("`{path}` {problem}", path = shown(path))))?;
@@ -274,7 +274,7 @@ fn layer(
                     maker.file(path, entry, stream).map_err(said)?;
                     state.places.insert(digest, (tree.to_owned(), path.clone()));
                 } else {
-                    let (tree, from) = state.places.get(&digest).ok_or("a content is missing")?;
+                    let (tree, from) = state.places.get(&digest).ok_or("file content is missing")?;
                     let mut content = tree::open(tree).and_then(|root| {
                         tree::open_file(&root, from).map_err(|error| format!("`{from}`: {error}", from = shown(from)))
                     })?;
@@ -301,7 +301,7 @@ fn frame(files: &FrameFiles, stream: &mut Stream, scratch: &str) -> Result<bool,
         size: u64,
         sha256: crate::digest::Sha256,
     }
-    let wrong = || format!("the saved store is damaged: {name} is not what is said of it");
+    let wrong = || format!("the saved store is damaged: {name} does not match its description");
     let described: Described = serde_json::from_str(&info).map_err(|_| wrong())?;
     let aside = format!("{scratch}/frame");
     let mut file = File::create(&aside).map_err(said)?;

@@ -17,7 +17,7 @@ use crate::store::{Entry, Kind, Manifest, Store};
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
 /// What is said of a content that has another digest.
-pub const DAMAGED: &str = "its content is not what the manifest says";
+pub const DAMAGED: &str = "its content does not match the manifest";
 
 /// Opens a directory relative to the working directory.
 ///

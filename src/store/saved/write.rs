@@ -1,4 +1,4 @@
-//! Writing.
+//! `store save`: writes layers and frames as one stream.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -28,7 +28,7 @@ pub struct SaveRequest {
 /// Saves layers and frames; gives the number of bytes written.
 ///
 /// # Errors
-/// A text with what cannot be read, or is not what its manifest says.
+/// A text with what cannot be read, or does not match its manifest.
 pub fn save_layers(request: &SaveRequest) -> Result<u64, String> {
     let failed = |error: io::Error| format!("cannot write the saved store: {error}");
     let mut layers = Vec::new();
@@ -36,7 +36,7 @@ pub fn save_layers(request: &SaveRequest) -> Result<u64, String> {
         let name = Store::manifest_name(layer);
         let text = std::fs::read_to_string(&name).map_err(|error| format!("cannot read {name}: {error}"))?;
         if Digest::of(text.as_bytes()) != *layer {
-            return Err(format!("the store is damaged: {name} has other content than its name says"));
+            return Err(format!("the store is damaged: {name} does not match the digest in its name"));
         }
         let manifest = Manifest::parse(&text).map_err(|error| format!("{name}: {error}"))?;
         let skeleton = tree::skeleton(layer, &manifest)?.to_text();
@@ -119,7 +119,7 @@ fn copy_checked(mut file: File, size: u64, digest: &Digest, out: &mut dyn Write)
     if left != 0 || Digest(*hasher.finalize().as_bytes()) != *digest {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the store is damaged: the file is not what its manifest says",
+            "the store is damaged: the file does not match its manifest",
         ));
     }
     Ok(())

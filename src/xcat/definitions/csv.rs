@@ -116,7 +116,7 @@ fn field(text: &str, at: usize) -> Result<Field, &'static str> {
             None => Ok(Field { text: value, next, is_last: true }),
             Some(b'\n') => Ok(Field { text: value, next: next + 1, is_last: true }),
             Some(b',') => Ok(Field { text: value, next: next + 1, is_last: false }),
-            Some(_) => Err("text behind a closing quote: a quote in a value is written twice"),
+            Some(_) => Err("text after a closing quote: a quote in a value is written twice"),
         }
     };
     if !rest.starts_with('"') {
@@ -181,7 +181,7 @@ pub fn parse_tables(file: &Arc<SourceFile>) -> (Vec<Table>, Vec<Finding>) {
         }
         if let Some(header) = line.strip_prefix('#') {
             at = line_end + 1;
-            // A comment of a person has blanks in it, a row that somebody put out has quotes.
+            // A comment of a person has blanks in it, a row that someone put out has quotes.
             if (header.contains(' ') && !header.contains(',')) || header.contains('"') {
                 continue;
             }
@@ -207,22 +207,20 @@ pub fn parse_tables(file: &Arc<SourceFile>) -> (Vec<Table>, Vec<Finding>) {
             && let Some(columns) = headless(text, at)
         {
             findings.push(
-                Finding::warning("csv::header", &span, "this table has no line of its columns")
+                Finding::warning("csv::header", &span, "this table has no header line")
                     .label(format!(
                         "taken as a row of osimage with the {} columns of its release of xCAT",
                         columns.len()
                     ))
-                    .help("`tabdump osimage` prints that line first: give all that it prints"),
+                    .help("`tabdump osimage` prints that line first: pass all of its output"),
             );
             tables.push((Table { kind: TableKind::Osimage, rows: Vec::new() }, columns));
         }
         let Some((table, columns)) = tables.last_mut() else {
             findings.push(
-                Finding::error("csv::header", &span, "a table begins with the line of its columns")
+                Finding::error("csv::header", &span, "a table starts with its header line")
                     .label("this is a row")
-                    .help(
-                        "put the line that tabdump writes first in front of it, for instance `#imagename,groups,...`",
-                    ),
+                    .help("put the header line that tabdump writes before it, for instance `#imagename,groups,...`"),
             );
             return (Vec::new(), findings);
         };
@@ -249,7 +247,7 @@ pub fn parse_tables(file: &Arc<SourceFile>) -> (Vec<Table>, Vec<Finding>) {
             findings.push(
                 Finding::error("csv::quote", &span, problem)
                     .label("in the row that begins here")
-                    .help("values stand in double quotes, a quote in one is written twice, commas part them"),
+                    .help("write values in double quotes, a quote in one twice, and separate them by commas"),
             );
             break;
         }
@@ -290,16 +288,17 @@ mod tests {
 
     fn read(text: &str) -> (Vec<Table>, Vec<String>) {
         let (tables, findings) = parse_tables(&SourceFile::new("t", "/t", text));
-        let told = findings.into_iter().map(|one| format!("{}: {}", one.span.unwrap().line(), one.message)).collect();
-        (tables, told)
+        let messages =
+            findings.into_iter().map(|one| format!("{}: {}", one.span.unwrap().line(), one.message)).collect();
+        (tables, messages)
     }
 
     #[test]
     fn quotes_lines_and_missing_fields() {
         let header = format!("#{}\n", OSIMAGE_COLUMNS.join(","));
-        let (tables, told) =
+        let (tables, messages) =
             read(&format!("{header}\"i\",,\"compute\",\"linux\",\"a \"\"b\"\" c\nd\",bare\n\n\"j\"\r\n"));
-        assert!(told.is_empty(), "{told:?}");
+        assert!(messages.is_empty(), "{messages:?}");
         let rows = &tables[0].rows;
         assert_eq!((tables[0].kind, rows.len()), (TableKind::Osimage, 2));
         assert_eq!((rows[0].get("description"), rows[0].get("provmethod")), (Some("a \"b\" c\nd"), Some("bare")));
@@ -310,7 +309,7 @@ mod tests {
 
     #[test]
     fn what_tabrestore_would_refuse_is_told_with_its_line() {
-        assert_eq!(read("\"i\",\n").1, ["1: a table begins with the line of its columns"]);
+        assert_eq!(read("\"i\",\n").1, ["1: a table starts with its header line"]);
         assert_eq!(read("#imagename,imagetype,profil\n\"i\"\n").1, ["1: table osimage has no column `profil`"]);
         assert_eq!(read("#key,value\n\"a\",\"b\",\"c\"\n").1, ["2: the row has 3 fields, the table 2 columns"]);
         assert_eq!(read("#key,value\n\"a\",\"b\n").1, ["2: a quote that is not closed"]);
@@ -334,8 +333,8 @@ mod tests {
                 23,
             ),
         ] {
-            let (tables, told) = read(&format!("{row}{}", row.replace("\"i\"", "\"j\"")));
-            assert_eq!(told, ["1: this table has no line of its columns"]);
+            let (tables, messages) = read(&format!("{row}{}", row.replace("\"i\"", "\"j\"")));
+            assert_eq!(messages, ["1: this table has no header line"]);
             let rows = &tables[0].rows;
             let get = |name: &str| rows[1].get(name).unwrap();
             assert_eq!(row.matches(',').count() + 1, columns);
@@ -345,7 +344,7 @@ mod tests {
         // Another table's, or moved by a column.
         let moved = "\"i\",\"compute\",\"linux\",,\"netboot\",,\"rhels7.1-x86_64\",,,\"Linux\",\"rhels7.1\",\"x86_64\",,,,,,,,,\n";
         for row in [moved, "\"i\",,,\n", "\"a\",\"b\"\n"] {
-            assert_eq!(read(row).1, ["1: a table begins with the line of its columns"], "{row}");
+            assert_eq!(read(row).1, ["1: a table starts with its header line"], "{row}");
         }
     }
 
@@ -355,9 +354,9 @@ mod tests {
             let row: BTreeMap<String, String> = OSIMAGE_COLUMNS.iter().map(|name| (*name).to_owned())
                 .zip(values).filter(|(_, value)| !value.is_empty()).collect();
             let text = write_rows(&OSIMAGE_COLUMNS, std::iter::once(&row));
-            let (tables, told) = read(&text);
+            let (tables, messages) = read(&text);
             if !row.is_empty() {
-                proptest::prop_assert!(told.is_empty(), "{:?}", told);
+                proptest::prop_assert!(messages.is_empty(), "{:?}", messages);
                 proptest::prop_assert_eq!(&tables[0].rows[0].values, &row);
             }
         }

@@ -84,11 +84,11 @@ fn tree(file: &Arc<SourceFile>) -> Result<Element, Finding> {
                 open.push(element);
             }
             Ok(Some(Event::End { text, .. })) => {
-                let Some(mut ended) = open.pop() else { return Err(broken("ends too early".to_owned())) };
+                let Some(mut ended) = open.pop() else { return Err(broken("is truncated".to_owned())) };
                 ended.text = text.to_owned();
                 match open.last_mut() {
                     Some(outer) => outer.inner.push(ended),
-                    None => return Err(broken("ends too early".to_owned())),
+                    None => return Err(broken("is truncated".to_owned())),
                 }
             }
             Ok(None) => break,
@@ -145,7 +145,7 @@ pub fn parse_manifest(file: &Arc<SourceFile>) -> (Option<Manifest>, Vec<Finding>
         let old = "a manifest of an old release of xCAT, with all attributes at the top";
         findings.push(Finding::note("manifest::flat", &whole, old));
         if definition.get("postscripts").is_some() || definition.get("postbootscripts").is_some() {
-            let message = "the names of postscripts are of the image and of nodes at once";
+            let message = "the postscripts belong to both the image and nodes";
             findings.push(
                 Finding::warning("manifest::postscripts", &whole, message)
                     .help("they are kept with the image; for nodes set them in xCAT's table postscripts"),
@@ -195,7 +195,7 @@ fn check(manifest: &Manifest, whole: &Span, spans: &BTreeMap<String, Span>, find
         }
         Some("install" | "sysclone" | "raw") | None => &[],
         Some(other) => {
-            let message = format!("provmethod `{other}` is not known");
+            let message = format!("provmethod `{other}` is not supported");
             findings.push(error("manifest::provmethod", message).help("one of netboot, statelite, install"));
             &[]
         }
@@ -225,7 +225,7 @@ fn check(manifest: &Manifest, whole: &Span, spans: &BTreeMap<String, Span>, find
         let value = manifest.definition.get(name).unwrap_or_default();
         // That one is missing was said.
         if !value.is_empty() && !is_word(value) {
-            let message = format!("`{}` cannot be a {name}", value.escape_debug());
+            let message = format!("`{}` is not a valid {name}", value.escape_debug());
             findings.push(error("manifest::word", message).help("nothing was written: do not trust this bundle"));
         }
     }
@@ -240,9 +240,9 @@ fn check(manifest: &Manifest, whole: &Span, spans: &BTreeMap<String, Span>, find
                 Finding::error(
                     "manifest::path",
                     span,
-                    format!("`{}` cannot be a place of `{name}`", path.escape_debug()),
+                    format!("`{}` is not a valid path for `{name}`", path.escape_debug()),
                 )
-                .label("it is not absolute, or leads elsewhere")
+                .label("it is not absolute, or escapes its root")
                 .help("nothing was written: do not trust this bundle"),
             );
         }
@@ -335,13 +335,13 @@ mod tests {
     /// Section 14.5.
     #[test]
     fn vectors() {
-        let (m1, told) = read(&with(
+        let (m1, messages) = read(&with(
             "<linuximage><imagename>i</imagename><pkglist>/a/x.pkglist,/a/y.pkglist</pkglist></linuximage>\
              <extra><dest>/install/postscripts</dest><src>/install/postscripts/setlimits</src></extra>\
              <postscripts>syslog,remoteshell</postscripts>",
         ));
         let m1 = m1.unwrap();
-        assert!(told.is_empty(), "{told:?}");
+        assert!(messages.is_empty(), "{messages:?}");
         assert_eq!(
             (m1.definition.list("pkglist").len(), m1.extras.len(), m1.postscripts.as_deref()),
             (2, 1, Some("syslog,remoteshell"))
@@ -349,24 +349,24 @@ mod tests {
         let flat = "<xcatimage><imagename>myimage</imagename><osarch>x86_64</osarch><osvers>sles12</osvers><profile>c</profile>\
             <provmethod>netboot</provmethod><kernel>/i/kernel</kernel><ramdisk>/i/initrd-diskless.gz</ramdisk>\
             <rootimg>/i/rootimg.gz</rootimg><postscripts>syslog</postscripts></xcatimage>";
-        let (m2, told) = read(flat);
-        assert_eq!((m2.unwrap().definition.name.as_str(), told.len()), ("myimage", 2));
-        assert!(told.iter().all(|(severity, _)| *severity != Severity::Error), "{told:?}");
+        let (m2, messages) = read(flat);
+        assert_eq!((m2.unwrap().definition.name.as_str(), messages.len()), ("myimage", 2));
+        assert!(messages.iter().all(|(severity, _)| *severity != Severity::Error), "{messages:?}");
         let two = "<extra><dest>/d</dest><src>/a</src></extra>";
         assert_eq!(read(&with(&two.repeat(2))).0.unwrap().extras.len(), 2);
         let m5 = read(&with("<linuximage><synclists></synclists></linuximage>")).0.unwrap();
         assert_eq!(m5.definition.get("synclists"), None);
         let refused = |text: &str, said: &str| {
-            let told = read(text).1;
+            let messages = read(text).1;
             assert!(
-                told.iter().any(|(severity, message)| *severity == Severity::Error && message.contains(said)),
-                "{said}: {told:?}"
+                messages.iter().any(|(severity, message)| *severity == Severity::Error && message.contains(said)),
+                "{said}: {messages:?}"
             );
         };
-        refused(&with("").replace("netboot", "netboot2"), "provmethod `netboot2` is not known");
+        refused(&with("").replace("netboot", "netboot2"), "provmethod `netboot2` is not supported");
         refused(&with("").replace("<ramdisk>/i/initrd-stateless.gz</ramdisk>", ""), "no `ramdisk`");
         refused(&with("<linuximage><pkglist>../../etc/cron.d/x</pkglist></linuximage>"), "../../etc/cron.d/x");
-        refused(&with("<extra><dest>/a/../../etc</dest><src>/x</src></extra>"), "cannot be a place of `extra`");
+        refused(&with("<extra><dest>/a/../../etc</dest><src>/x</src></extra>"), "is not a valid path for `extra`");
         let m15 = read(
             &with("<osimage><description>a &amp; b</description></osimage>")
                 .replace("</osimage><kernel>", "<description>a &amp; b</description></osimage><kernel>"),
@@ -385,12 +385,12 @@ mod tests {
         let mut manifest = manifest.unwrap();
         manifest.definition.set("description", "a & \"b\" <c>", None);
         manifest.definition.set("usercomment", "x", None);
-        let (again, told) = read(&write_manifest(&manifest));
+        let (again, messages) = read(&write_manifest(&manifest));
         let mut again = again.unwrap();
         for one in [&mut again, &mut manifest] {
             one.definition.attributes.values_mut().for_each(|attribute| attribute.span = None);
         }
-        assert!(told.is_empty() && again == manifest, "{told:?} {again:?}");
+        assert!(messages.is_empty() && again == manifest, "{messages:?} {again:?}");
     }
 
     proptest::proptest! {

@@ -79,7 +79,7 @@ struct Reader {
 
 struct Object {
     definition: Definition,
-    /// Of which kind this sets defaults, if it does.
+    /// The kind for which this sets defaults, if it does.
     defaults_of: Option<String>,
     kind: Option<String>,
     /// Attributes in front of `objtype=`, which xCAT overwrites with defaults.
@@ -94,7 +94,7 @@ impl Reader {
             Line::Attribute(name, value) => self.attribute(name, value, span),
             Line::Wrong => self.findings.push(
                 Finding::error("stanza::line", span, format!("`{}` is neither a header nor an attribute", line.trim()))
-                    .label("xCAT would lose this and all lines up to the next header without a word")
+                    .label("xCAT would silently drop this and all lines up to the next header")
                     .help("a header is `NAME:` alone on its line, an attribute `    name=value`"),
             ),
         }
@@ -121,7 +121,7 @@ impl Reader {
             self.findings.push(
                 Finding::error("stanza::no-header", span, format!("`{name}` belongs to no object"))
                     .label("xCAT would drop it")
-                    .help("put the object's header in front of it: `NAME:` alone on its line"),
+                    .help("put the object's header before it: `NAME:` alone on its line"),
             );
             return;
         };
@@ -154,8 +154,8 @@ impl Reader {
                 let own = object.definition.attributes.get(name);
                 if let Some(span) = own.and_then(|own| own.span.as_ref()).filter(|_| object.early.contains(name)) {
                     self.findings.push(
-                        Finding::warning("stanza::default", span, format!("`{name}` stands before `objtype=`"))
-                            .label("this value is taken; xCAT would overwrite it with the default")
+                        Finding::warning("stanza::default", span, format!("`{name}` is before `objtype=`"))
+                            .label("this value is used; xCAT would overwrite it with the default")
                             .help("write `objtype=` first"),
                     );
                 }
@@ -194,13 +194,14 @@ mod tests {
 
     fn read(text: &str) -> (Vec<Definition>, Vec<String>) {
         let (definitions, findings) = parse_stanzas(&SourceFile::new("s", "/s", text));
-        let told = findings.into_iter().map(|one| format!("{}: {}", one.span.unwrap().line(), one.message)).collect();
-        (definitions, told)
+        let messages =
+            findings.into_iter().map(|one| format!("{}: {}", one.span.unwrap().line(), one.message)).collect();
+        (definitions, messages)
     }
 
     fn one(text: &str) -> Definition {
-        let (definitions, told) = read(text);
-        assert!(told.is_empty() && definitions.len() == 1, "{definitions:?} {told:?}");
+        let (definitions, messages) = read(text);
+        assert!(messages.is_empty() && definitions.len() == 1, "{definitions:?} {messages:?}");
         definitions.into_iter().next().unwrap()
     }
 
@@ -215,9 +216,9 @@ mod tests {
         assert_eq!(one("i:\nobjtype=osimage\n template=\n").get("template"), None);
         let t6 = one("default-osimage:\n imagetype=linux\n osvers=rhels9\ni:\n objtype=osimage\n osvers=rhels8\n");
         assert_eq!((t6.get("imagetype"), t6.get("osvers")), (Some("linux"), Some("rhels8")));
-        let (t7, told) = read("default-osimage:\n osvers=rhels9\ni:\n osvers=rhels8\n objtype=osimage\n");
+        let (t7, messages) = read("default-osimage:\n osvers=rhels9\ni:\n osvers=rhels8\n objtype=osimage\n");
         assert_eq!(t7[0].get("osvers"), Some("rhels8"));
-        assert_eq!(told, ["4: `osvers` stands before `objtype=`"]);
+        assert_eq!(messages, ["4: `osvers` is before `objtype=`"]);
         assert_eq!(read("i:\n a=1\ni:\n a=2\n").1, ["3: `i` is defined twice"]);
         assert_eq!(read("a=1\ni:\n objtype=osimage\n").1, ["1: `a` belongs to no object"]);
         assert_eq!(

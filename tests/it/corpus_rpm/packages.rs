@@ -90,7 +90,9 @@ fn every_real_package_has_its_result() {
         };
         let signed = match (Package::verify(&path, &sound), Package::verify(&path, &weak)) {
             (Ok(by), _) => format!("{by:?}"),
-            (Err(problem), Ok(by)) => format!("{by:?} ({})", problem.split(": whoever").next().unwrap()),
+            (Err(problem), Ok(by)) => {
+                format!("{by:?} ({})", problem.split(": the archive's maintainer").next().unwrap())
+            }
             (Err(problem), Err(_)) => problem.replace('\n', " "),
         };
         let _ = writeln!(text, "{name}\t{read}\t{signed}");

@@ -55,11 +55,14 @@ fn suites_and_versions_of_packages_are_meant_as_apt_means_them() {
     for (word, words) in [
         (
             "site-app=9.9",
-            &["no repository has `site-app=9.9`", "of `site-app` there is 2.5 (bookworm-backports), 1.0 (own:./)"][..],
+            &[
+                "no repository has `site-app=9.9`",
+                "available versions of `site-app`: 2.5 (bookworm-backports), 1.0 (own:./)",
+            ][..],
         ),
-        ("site-app=9*", &["no repository has `site-app=9*`", "of `site-app` there is 2.5"]),
+        ("site-app=9*", &["no repository has `site-app=9*`", "available versions of `site-app`: 2.5"]),
         ("site-app/sid", &["no repository has `site-app/sid`", "suites = [\"sid\"]"]),
-        ("site-app/bookworm", &["of `site-app` there is 2.5"]),
+        ("site-app/bookworm", &["available versions of `site-app`: 2.5"]),
     ] {
         want(word);
         let ran = space.run(&["update"]);

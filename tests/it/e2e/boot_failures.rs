@@ -31,7 +31,7 @@ fn boot_the_tiny_root_comes_up_from_a_server_without_ranges() {
     expect(&running, "NODE IS UP: node-525400123456");
     expect(&running, "ROOT IS TMPFS");
     // Nothing in this image runs a network, so the lease is kept for it.
-    assert!(running.console().contains("this program keeps the lease"), "{}", running.console());
+    assert!(running.console().contains("imgbuild-init keeps the lease"), "{}", running.console());
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn privileged_a_corrupt_frame_and_a_broken_stream_are_noticed_and_mended() {
     node.expect("NODE IS UP: node-525400123456");
     node.expect("ROOT IS TMPFS");
     let console = node.console();
-    assert!(console.contains("going on at"), "{console}");
+    assert!(console.contains("resuming at"), "{console}");
     assert!(console.contains("wrong digest: bytes"), "{console}");
 }
 
@@ -141,7 +141,7 @@ fn privileged_without_an_image_the_node_starts_again_after_its_bound() {
     let lan = Lan::new();
     let mut node = lan.start(&directory().join("initrd-stateless"), "imgbuild.reboot_after=2", 1024);
     node.expect("has no imgurl=");
-    node.expect("starting again");
+    node.expect("rebooting");
     node.expect_restart();
 }
 
@@ -151,7 +151,7 @@ fn privileged_a_lease_is_renewed_where_the_image_has_nothing_that_does() {
     let server = Server::start_in(&lan, &directory(), 0, good());
     let mut node = node(&lan, &server, 1024);
     node.expect("NODE IS UP");
-    assert!(node.console().contains("this program keeps the lease"), "{}", node.console());
+    assert!(node.console().contains("imgbuild-init keeps the lease"), "{}", node.console());
     // The first one, and two renewals, after half of its time each.
     let began = std::time::Instant::now();
     while lan.acknowledged() < 3 {

@@ -86,7 +86,7 @@ fn a_failing_postinstall_has_its_status_and_last_lines() {
     let space = copy();
     space.edit("tiny.postinstall", "set -e\n", "set -e\necho about to fail >&2\nexit 3\n");
     let said = fails(&space, 4);
-    for text in ["`tiny.postinstall` ended with status 3", "about to fail", "the whole log is"] {
+    for text in ["`tiny.postinstall` ended with status 3", "about to fail", "full log:"] {
         assert!(said.contains(text), "{text}\n{said}");
     }
 }
@@ -151,7 +151,7 @@ fn synced_files_are_appended_merged_and_put_into_folders() {
     space.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\", \"b.synclist\"]\n\n[exclude]");
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("`/etc` is a folder in the image"), "{}", ran.err);
-    let twice = ["/opt/x is copied twice", "b.synclist:1:1", "b.synclist:2:1"];
+    let twice = ["/opt/x is the destination twice", "b.synclist:1:1", "b.synclist:2:1"];
     assert!(twice.iter().all(|text| ran.err.contains(text)), "{}", ran.err);
     let script = "cat /etc/plain; tail -n 1 /etc/issue; grep -c . /etc/passwd; grep ^daemon: /etc/passwd; tail -n 1 /etc/passwd; stat -c %a /etc/passwd";
     let shown = space.run(&["shell", "--", "/bin/sh", "-c", script]).good().out;

@@ -114,9 +114,9 @@ fn boot_frames_that_a_node_keeps_on_its_disk_are_not_fetched_again_and_never_bel
     // A disk that takes no more, and none at all: a message each, and the node is up all the same.
     let small = disk(&built.space, "small", 16);
     let console = boots(&built, "rootimg.cpio.zst", Some(&small), 1024);
-    assert!(console.contains("takes no more frames"), "{console}");
+    assert!(console.contains("cannot store more frames"), "{console}");
     let console = boots(&built, "rootimg.cpio.zst", None, 1024);
-    assert!(console.contains("no disk with ext4, xfs or btrfs is called so"), "{console}");
+    assert!(console.contains("no ext4, xfs or btrfs disk has that name"), "{console}");
 }
 
 #[test]
@@ -138,5 +138,5 @@ fn boot_an_image_on_the_nodes_disk_is_mounted_from_it_and_what_is_written_goes_t
     // A disk that is too small: a message, and the node is up all the same.
     let small = disk(&built.space, "small", 16);
     let console = boots(&built, "rootimg.sfs", Some(&small), 1024);
-    assert!(console.contains("the disk of imgcache= does not take the image") && console.contains("MiB of memory"));
+    assert!(console.contains("the disk of imgcache= cannot hold the image") && console.contains("MiB of memory"));
 }

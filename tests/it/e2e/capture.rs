@@ -68,7 +68,7 @@ fn boot_a_running_node_is_captured_and_built_again() {
     let running = start(built, "mini", words, |machine| {
         machine.network = vec![imgbuild::boot::Machine::user_network("52:54:00:00:00:31", Some(port))];
     });
-    expect(&running, "imgbuild: the image is whole");
+    expect(&running, "imgbuild: the image is complete");
     let node = Node::forwarded(port, &built.key);
     expect(&running, "node-525400000031 login:");
     node.wait(&running);
@@ -91,10 +91,10 @@ fn boot_a_running_node_is_captured_and_built_again() {
     }
     // Before the lock is there plan says so, and afterwards what a rebuild would change: nothing.
     let plan = space.run(&["plan"]).good().out;
-    assert!(plan.contains("than on the captured node is told when image.lock is there"), "{plan}");
+    assert!(plan.contains("differences from the captured node are shown once image.lock exists"), "{plan}");
     space.run(&["build", "--progress", "plain"]).good();
     let plan = space.run(&["plan"]).good().out;
-    assert!(plan.contains("note: the packages are the captured node's, all "), "{plan}");
+    assert!(plan.contains("packages match the captured node"), "{plan}");
     // The rebuilt image against the node as it is now, by another way out of it, without ciphers.
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let tar = format!(

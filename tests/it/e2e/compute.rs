@@ -26,7 +26,7 @@ fn boot(built: &Built, memory_mib: u64) -> (Running, Node, FileServer) {
         let (network, device) = Machine::user_network(MAC, Some(port));
         machine.network = vec![(format!("{network},hostname=node17"), device)];
     });
-    expect(&running, "imgbuild: the image is whole");
+    expect(&running, "imgbuild: the image is complete");
     let node = Node::forwarded(port, &built.key);
     node.wait(&running);
     (running, node, server)

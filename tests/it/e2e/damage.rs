@@ -117,7 +117,7 @@ impl Trial {
         };
         let mut found: Vec<_> = records.filter_map(read).filter(|(_, record)| record["action"] == action).collect();
         found.sort_by_key(|(path, _)| std::fs::metadata(path).unwrap().modified().unwrap());
-        found.pop().unwrap_or_else(|| panic!("no record of {action}"))
+        found.pop().unwrap_or_else(|| panic!("no longer has a record of {action}"))
     }
 
     fn layer(&self, action: &str) -> String {

@@ -111,7 +111,7 @@ fn boot_dracuts_initrd_brings_the_image_up_from_xcats_command_line_and_the_lease
     expect(&running, "ROOT IS TMPFS");
     expect(&running, "THE LEASE IS KEPT");
     let console = running.console();
-    for text in ["dracut: ", "imgbuild: the image is whole", "Switching root"] {
+    for text in ["dracut: ", "imgbuild: the image is complete", "Switching root"] {
         assert!(console.contains(text), "{text}\n{console}");
     }
 }
@@ -153,7 +153,7 @@ fn boot_a_wrong_digest_is_said_and_the_node_starts_again_without_a_shell() {
     let wrong = format!("{}{}{} imgbuild.reboot_after=4", &words[..at], "0".repeat(64), &words[at + 64..]);
     let running = start(dracut(), "tiny", wrong, |_| {});
     expect(&running, "wrong digest:");
-    expect(&running, "no image after 4 seconds: starting again");
+    expect(&running, "no image after 4 seconds: rebooting");
     let console = running.console();
     assert!(!console.contains("NODE IS UP") && !console.contains("emergency"), "{console}");
 }

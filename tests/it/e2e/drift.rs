@@ -49,10 +49,10 @@ fn published_files_and_layers_that_somebody_changed_are_told_and_mended() {
       kernel   keep
       initrd   keep
       pack     keep
-      changed by somebody else, not by the recipe:
-        published SHA256SUMS is gone or was changed
-        published initrd-stateless was changed
-        `imgbuild build` mends it
+      modified outside imgbuild:
+        published SHA256SUMS is missing or was modified
+        published initrd-stateless was modified
+        `imgbuild build` restores it
     ");
     build(&space).good();
     assert_same(&tiny().space, &space, "tiny");
@@ -60,15 +60,11 @@ fn published_files_and_layers_that_somebody_changed_are_told_and_mended() {
     std::fs::write(layer(&space, "rootfs/base").join("etc/debian_version"), "bogus\n").unwrap();
     let ran = space.run(&["plan", "--thorough", "--detailed-exitcode"]);
     assert_eq!(ran.code, 2);
-    assert!(ran.out.contains("store rootfs/base `etc/debian_version` has other content"), "{}", ran.out);
-    assert!(ran.out.contains("`imgbuild build --thorough` mends it"), "{}", ran.out);
+    assert!(ran.out.contains("store rootfs/base `etc/debian_version` has different content"), "{}", ran.out);
+    assert!(ran.out.contains("`imgbuild build --thorough` restores it"), "{}", ran.out);
     let vendored = super::offline::vendored().to_str().unwrap();
     let ran = space.run(&["build", "--locked", "--thorough", "--vendor", vendored]).good();
-    assert!(
-        ran.err.contains("the layer rootfs/base was changed") && ran.err.contains("ran rootfs/base;"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("layer rootfs/base was modified") && ran.err.contains("ran rootfs/base;"), "{}", ran.err);
     assert_same(&tiny().space, &space, "tiny");
     assert_eq!(space.run(&["plan", "--thorough", "--detailed-exitcode"]).code, 0);
 }
@@ -93,7 +89,7 @@ fn what_is_gone_from_the_store_is_made_again() {
         let ran = space.run(&["plan", "--detailed-exitcode"]);
         // A file that no result needs, such as the program of the initrd, is not a drift.
         assert!(
-            ran.code == 2 && ran.out.contains("gone from the store: ") || what == "the initrd's file",
+            ran.code == 2 && ran.out.contains("missing from the store: ") || what == "the initrd's file",
             "{what}: {}",
             ran.out
         );

@@ -362,7 +362,7 @@ fn scripts_of_the_base_packages_do_not_reach_the_host_either() {
     let ran = build(None, &space, &canaries, &store());
     assert_eq!(ran.code, 4, "{}", ran.err);
     assert!(ran.err.contains("the script `postinst` of the package `zz-hostile` failed: exit status 3"), "{}", ran.err);
-    let log = super::package_failures::named_file(&ran.err, "the whole log is");
+    let log = super::package_failures::named_file(&ran.err, "full log:");
     let made = |line: &&str| ATTEMPTS.iter().any(|name| line.starts_with(&format!("{name}\t")));
     all_refused(&log.lines().filter(made).collect::<Vec<_>>().join("\n"));
     canaries.unharmed();

@@ -98,7 +98,7 @@ fn a_full_output_directory_leaves_what_was_published() {
     let ran = space.run(&["build", "--out", out]);
     assert_eq!(ran.code, 3, "{}", ran.err);
     assert!(ran.err.contains("no space left while imgbuild tried to write"), "{}", ran.err);
-    assert!(ran.err.contains("the previous artefacts stay"), "{}", ran.err);
+    assert!(ran.err.contains("the previous artefacts are unchanged"), "{}", ran.err);
     assert_eq!(sums, std::fs::read(disk.path().join("out/tiny/SHA256SUMS")).unwrap());
     let left = std::fs::read_dir(disk.path().join("out/.builds/tiny")).unwrap().flatten();
     assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with(".new-")));
@@ -166,7 +166,7 @@ fn interrupt(space: &Space, until: &str, signal: &str, code: i32) {
     }
     while lines.read_line(&mut said).unwrap() > 0 {}
     assert!(said.contains("interrupted: nothing was published"), "{said}");
-    assert!(said.contains("run the same command to go on"), "{said}");
+    assert!(said.contains("run the same command to continue"), "{said}");
 }
 
 #[test]

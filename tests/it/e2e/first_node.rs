@@ -88,7 +88,7 @@ fn each_loader_is_told_the_same() {
         assert_eq!(digest(&text), digest(&all));
     }
     let ran = space.run(&["boot-entry", "--url", "10.79.0.1/x"]);
-    assert!(ran.code == 64 && ran.err.contains("not an address that nodes can use"), "{}", ran.err);
+    assert!(ran.code == 64 && ran.err.contains("not a URL that nodes can use"), "{}", ran.err);
     for (format, words) in [("grub", "http only"), ("pxelinux", "http and TFTP only")] {
         let ran = space.run(&["boot-entry", "--url", "https://x/y", "--format", format]);
         assert!(ran.code == 64 && ran.err.contains(words), "{}", ran.err);
@@ -152,7 +152,7 @@ fn network_privileged_boot_a_new_administrator_walks_from_init_to_a_node_by_pxe(
     one.fails(
         &["set", ".", "postinstall.script=compute.postinstall"],
         1,
-        &["end as those of Windows do", "sed -i 's/\\r$//' compute.postinstall"],
+        &["has Windows line endings", "sed -i 's/\\r$//' compute.postinstall"],
     );
     space.write("compute.postinstall", "#!/bin/sh\nset -e\necho node >$1/etc/role\n");
     one.fails(
@@ -166,7 +166,7 @@ fn network_privileged_boot_a_new_administrator_walks_from_init_to_a_node_by_pxe(
     one.fails(
         &["set", ".", "system.authorized_keys+=keys/colleague.pub"],
         1,
-        &["keys/colleague.pub:1:1", "cut off or damaged"],
+        &["keys/colleague.pub:1:1", "truncated or damaged"],
     );
     // A driver with a letter too many, and an exclude pattern that takes init away.
     one.run(&["set", ".", "kernel.drivers+=+virtio_nett"]).good();
@@ -174,7 +174,7 @@ fn network_privileged_boot_a_new_administrator_walks_from_init_to_a_node_by_pxe(
     one.run(&["set", ".", "kernel.drivers-=+virtio_nett", "kernel.drivers+=+virtio_net"]).good();
     let exlist = std::fs::read_to_string(space.path().join("compute.exlist")).unwrap();
     space.write("compute.exlist", &format!("{exlist}./usr/lib/systemd/*\n"));
-    one.fails(&["build"], 1, &["no node could start the image", "compute.exlist:7:1", "`+./usr/lib/systemd/systemd`"]);
+    one.fails(&["build"], 1, &["no node could boot the image", "compute.exlist:7:1", "`+./usr/lib/systemd/systemd`"]);
     space.write("compute.exlist", &exlist);
     // A file that is to go below another one.
     space.write("site/motd", "welcome\n").write("compute.synclist", "site/motd -> /usr/sbin/sshd/\n");

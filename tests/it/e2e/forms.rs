@@ -389,7 +389,10 @@ fn several_forms_of_an_image_are_published_side_by_side_and_each_is_an_action_of
     assert!(!space.artefact("tiny", "rootimg.tar.gz").exists() && space.artefact("tiny", "rootimg.sfs").exists());
     // Two of one name, and what a form cannot have.
     for (line, problem) in [
-        ("archive = \"cpio\"", "two forms would be one file: rootimg.cpio.zst is made for `pack` already"),
+        (
+            "archive = \"cpio\"",
+            "two image formats would have the same file name: rootimg.cpio.zst is already made for `pack`",
+        ),
         ("archive = \"erofs\"\ncompress = \"xz\"", "imgbuild does not write erofs with xz"),
         ("archive = \"tar\"\nblock_size = 65536", "tar has no blocks"),
         ("archive = \"tar\"\nframes = \"single\"", "`frames` is not a key of [pack.also[1]]"),

@@ -143,7 +143,7 @@ fn the_command_that_the_log_prints_gives_the_same_layer_and_stands_in_the_same_r
     let layers = info["layers"].as_array().unwrap();
     let layer = layers.iter().find(|layer| layer[0] == "rootfs/postinstall").unwrap()[1].as_str().unwrap().to_owned();
     let ran = shell(command).good();
-    assert!(words(&ran).contains(&format!("gave the layer {layer}: the same as the store has")), "{}", ran.err);
+    assert!(words(&ran).contains(&format!("produced the layer {layer}, same as in the store")), "{}", ran.err);
     // By hand: the same environment, and the same command does the same there.
     let by_hand = command.strip_suffix(" --run").unwrap();
     let script = format!(
@@ -170,7 +170,7 @@ fn the_command_that_the_log_prints_gives_the_same_layer_and_stands_in_the_same_r
     edit(&space, ": moved");
     let ran = shell(command);
     assert_eq!(ran.code, 1);
-    assert!(words(&ran).contains("has other inputs than when it ran: tiny.postinstall"), "{}", ran.err);
+    assert!(words(&ran).contains("changed since it ran: tiny.postinstall"), "{}", ran.err);
     let ran = space.run(&["shell", "--action", "rootfs/nothing", "--run"]);
     assert_eq!(ran.code, 1);
     assert!(words(&ran).contains("there are rootfs/tools"), "{}", ran.err);
@@ -229,7 +229,7 @@ fn a_build_does_what_its_plan_says_or_tells_what_moved() {
     let kernel = space.artefact("tiny", "kernel");
     let bytes = std::fs::read(&kernel).unwrap();
     std::fs::write(&kernel, b"x").unwrap();
-    refused(&["the published kernel was changed since"]);
+    refused(&["the published kernel was modified since"]);
     std::fs::write(&kernel, bytes).unwrap();
     let plan: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let actions = plan["images"][0]["actions"].as_array().unwrap();
@@ -242,7 +242,7 @@ fn a_build_does_what_its_plan_says_or_tells_what_moved() {
     std::fs::rename(&aside, &record).unwrap();
     assert_eq!(ran.code, 1);
     assert!(
-        words(&ran).contains("initrd/stateless: was to be kept, but its result is gone from the store"),
+        words(&ran).contains("initrd/stateless: was to be kept, but its result is missing from the store"),
         "{}",
         ran.err
     );

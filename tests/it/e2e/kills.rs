@@ -195,7 +195,7 @@ pub fn forget(space: &Space, action: &str) {
             found += 1;
         }
     }
-    assert!(found > 0, "no record of {action}");
+    assert!(found > 0, "no longer has a record of {action}");
     if action == "pack/rootimg" {
         std::fs::remove_dir_all(inner.join("frames")).unwrap();
         std::fs::create_dir(inner.join("frames")).unwrap();

@@ -225,7 +225,7 @@ fn privileged_boot_leases_are_renewed_by_the_network_manager_of_the_image() {
                 .success()
         })
     };
-    assert!(running.wait_for(Some("the image is whole"), Some(PATIENCE), &mut |_| true), "{}", running.console());
+    assert!(running.wait_for(Some("the image is complete"), Some(PATIENCE), &mut |_| true), "{}", running.console());
     assert!(running.console().contains("eth1 (52:54:00:00:00:02) has 10.77.0.52/24"), "{}", running.console());
     let node = Node::new(&["ip", "netns", "exec", &network.name], "10.77.0.52", 22, &built.key);
     node.wait(&running);

@@ -102,7 +102,7 @@ fn a_medium_becomes_a_repository_with_recipes_and_a_second_time_nothing_is_copie
     space.write("new/images/rocky9.4-x86_64-netboot-compute/compute.pkglist", "mine\n");
     let again = space.run(&["import", "media", "rocky.iso", "--into", "new", "--repository", "srv"]).good();
     assert!(
-        again.out.contains("0 files new (0 B), 9 kept") && again.out.contains("netboot-compute is there already"),
+        again.out.contains("0 files new (0 B), 9 kept") && again.out.contains("netboot-compute already exists"),
         "{}",
         again.out
     );
@@ -175,7 +175,7 @@ fn damaged_media_are_named_and_a_repeated_import_goes_on() {
     let import = || space.run(&["import", "media", "rocky.iso", "--into", "new"]);
     let ran = import();
     let said = ran.err.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(ran.code == 1 && said.contains("`BaseOS/repodata/repomd.xml` has another digest"), "{said}");
+    assert!(ran.code == 1 && said.contains("`BaseOS/repodata/repomd.xml` does not match"), "{said}");
     assert!(!space.path().join("new/images").exists() && !space.path().join("new/repository/rocky9.4/x86_64").exists());
     // Cut off.
     std::fs::write(&image, &whole[..whole.len() / 3]).unwrap();
@@ -199,7 +199,7 @@ fn damaged_media_are_named_and_a_repeated_import_goes_on() {
     std::os::unix::fs::symlink("/etc", space.path().join("odd/etc")).unwrap();
     iso(&space, "odd", "odd.iso");
     let ran = space.run(&["import", "media", "odd.iso", "--into", "fourth", "-n", "rocky9.9", "-a", "x86_64"]).good();
-    assert!(ran.out.contains("leads out of the medium"), "{}", ran.out);
+    assert!(ran.out.contains("points outside the medium"), "{}", ran.out);
     assert!(space.path().join("fourth/repository/rocky9.9/x86_64/etc").symlink_metadata().is_err());
 }
 

@@ -134,7 +134,7 @@ fn edits(record: PathBuf) -> Vec<Edit> {
         renamed("a file of a folder removed", "folder/below/deep", "deep"),
         added("a file deep in a folder added", "folder/below/more"),
         edited(
-            "a link that leads elsewhere",
+            "a link that escapes its root",
             |space| link_to(space, "target-2", "linked"),
             |space| link_to(space, "target-1", "linked"),
         ),

@@ -13,7 +13,7 @@ fn boot_until_a_text_shows_the_console() {
     // The smallest root: mini's own login is waited for by the tests of leases and of capture.
     let ran = tiny().space.run(&["boot", "--until", "NODE IS UP: node-525400123456", "--timeout", "240"]);
     assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
-    assert!(ran.out.contains("imgbuild: the image is whole"), "{}", ran.out);
+    assert!(ran.out.contains("imgbuild: the image is complete"), "{}", ran.out);
     assert!(!ran.out.contains("Initramfs unpacking failed"));
     let never = tiny().space.run(&["boot", "--until", "this never comes", "--timeout", "5"]);
     assert_eq!(never.code, 4);

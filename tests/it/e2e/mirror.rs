@@ -32,7 +32,7 @@ fn a_release_file_that_cannot_be_trusted_is_refused() {
     );
     try_it(&|archive| archive.signer = Signer::Nobody, &["the signature of `InRelease`", "it is not signed"]);
     try_it(&|archive| archive.signer = Signer::Stranger, &["is not in the keyring", "signed-by"]);
-    try_it(&|archive| archive.codename = "trixie".to_owned(), &["says that it is `trixie`, not `bookworm`"]);
+    try_it(&|archive| archive.codename = "trixie".to_owned(), &["is for `trixie`, not `bookworm`"]);
     // Changed after it was signed.
     mirror.publish(&archive);
     let signed =
@@ -63,8 +63,8 @@ fn an_index_that_is_not_what_was_signed_or_cannot_be_meant_is_refused() {
         mirror.publish(&changed);
         fails_with(&space, &[], 4, words);
     };
-    try_it(&|archive| archive.plain = false, &["lists `main/binary-amd64/Packages.xz` but not", "apt does not read"]);
-    try_it(&|archive| archive.index = Some(bomb(600 << 20)), &["Packages.xz", "unpacks to more than 512 MiB"]);
+    try_it(&|archive| archive.plain = false, &["lists `main/binary-amd64/Packages.xz` but not", "apt needs to read"]);
+    try_it(&|archive| archive.index = Some(bomb(600 << 20)), &["Packages.xz", "decompresses to more than 512 MiB"]);
     try_it(&|archive| archive.index = Some(index[..middle].to_vec()), &["Packages.xz", "cannot be unpacked"]);
     let own = "Filename: pool/main/site-index_1.0_all.deb";
     for path in ["../../etc/passwd", "pool/../../../etc/passwd", "/etc/passwd"] {
@@ -139,7 +139,7 @@ fn a_server_that_stalls_drips_or_breaks_is_asked_again_and_then_named() {
             let (mirror, _) = mirror_with(&["site-drip"]);
             let space = copy_from(&mirror, &["site-drip"]);
             mirror.misbehave("Packages.xz", Deed::Drip);
-            let words = ["cannot download `Packages.xz`", "fewer than 1024 a second", "can be reached from here"];
+            let words = ["cannot download `Packages.xz`", "fewer than 1024 per second", "can be reached from here"];
             fails_with(&space, &["--mirror-timeout", "1"], 4, &words);
             // Each try goes on where the one before ended.
             let starts: Vec<usize> =
@@ -214,7 +214,7 @@ fn a_locked_package_that_left_the_mirror_is_named_with_the_ways_to_go_on() {
     mirror.misbehave(gone.file.rsplit('/').next().unwrap(), Deed::Status(404));
     let words = [
         &format!("takes `gzip` {} from `{}`", gone.version, gone.origin),
-        "404 Not Found) does not have it any more",
+        "404 Not Found) no longer has it",
         "`imgbuild update --package gzip`",
         "snapshot",
         "`imgbuild vendor DIR`",

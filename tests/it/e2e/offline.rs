@@ -142,6 +142,6 @@ fn vendoring_leaves_strange_directories_alone() {
     std::fs::write(directory.path().join("thesis.tex"), "years of work").unwrap();
     let ran = tiny().space.run(&["vendor", directory.path().to_str().unwrap()]);
     assert_eq!(ran.code, 1, "{}", ran.err);
-    assert!(ran.err.contains("did not make it"), "{}", ran.err);
+    assert!(ran.err.contains("was not made by"), "{}", ran.err);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }

@@ -98,7 +98,7 @@ fn a_flipped_byte_of_a_published_file_is_mended() {
     let mut bad = good.clone();
     bad[good.len() / 2] ^= 1;
     std::fs::write(&path, &bad).unwrap();
-    assert!(space.run(&["list"]).good().out.contains("rootimg.cpio.zst was changed"));
+    assert!(space.run(&["list"]).good().out.contains("rootimg.cpio.zst was modified"));
     space.run(&["build", "--locked"]).good();
     assert!(std::fs::read(&path).unwrap() == good);
 }

@@ -34,12 +34,12 @@ fn network_a_failing_package_script_is_named_with_its_status_and_its_last_lines(
         let words = [
             &format!("the script `{script}` of the package `site-bad` failed: exit status 3"),
             "about to fail in",
-            "the whole log is",
-            "the previous artefacts stay",
+            "full log:",
+            "the previous artefacts are unchanged",
         ];
         let said = fails_keeping_artefacts(&space, &[], 4, &words);
         assert!(!said.contains('\u{1b}'), "{said:?}");
-        assert!(named_file(&said, "the whole log is").contains("about to fail in"));
+        assert!(named_file(&said, "full log:").contains("about to fail in"));
     }
 }
 
@@ -47,13 +47,10 @@ fn network_a_failing_package_script_is_named_with_its_status_and_its_last_lines(
 fn network_what_nothing_can_satisfy_has_the_solvers_words_and_their_file() {
     let needs = Deb::new("site-needs").fields("Depends: site-nothing (>= 2)\n");
     let space = with_packages(&[needs], "site-needs\n");
-    let words = [
-        "cannot be installed together",
-        "site-needs : Depends: site-nothing (>= 2)",
-        "the solver's whole answer is in",
-    ];
+    let words =
+        ["cannot be installed together", "site-needs : Depends: site-nothing (>= 2)", "full answer of the solver:"];
     let said = fails_with(&space, &[], 1, &words);
-    assert!(named_file(&said, "the solver's whole answer is in").contains("site-nothing"));
+    assert!(named_file(&said, "full answer of the solver:").contains("site-nothing"));
 }
 
 #[test]

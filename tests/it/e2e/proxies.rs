@@ -84,11 +84,11 @@ fn archives_are_asked_by_way_of_the_proxy_of_the_environment_or_of_apt() {
 
     // What is wrong names the proxy.
     let said = host.run(&["update"], &[("http_proxy", &without)]);
-    for part in ["407", &format!("by way of the proxy {without}"), "http://USER:PASSWORD@"] {
+    for part in ["407", &format!("through the proxy {without}"), "http://USER:PASSWORD@"] {
         assert!(said.code == 4 && said.err.contains(part), "{part}: {}", said.err);
     }
     let said = host.run(&["update"], &[nobody]);
-    assert!(said.code == 4 && said.err.contains("by way of the proxy http://127.0.0.1:1"), "{}", said.err);
+    assert!(said.code == 4 && said.err.contains("through the proxy http://127.0.0.1:1"), "{}", said.err);
     host.run(&["update"], &[nobody, ("no_proxy", "localhost, 127.0.0.1")]).good();
 
     // What apt is told on this host goes before.

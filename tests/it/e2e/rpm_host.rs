@@ -82,8 +82,8 @@ fn repositories_of_a_registered_host_are_opened_by_what_the_host_has() {
     );
     add_init(&space);
     let ran = host.run(&["-vv", "build", "--until", "rootfs"], &[]).good();
-    assert!(ran.err.contains("the repository `disc` lies on `cd:`, which is not asked"), "{}", ran.err);
-    assert!(!ran.err.contains("is not known and is passed over"), "{}", ran.err);
+    assert!(ran.err.contains("the repository `disc` is on `cd:`, which is not supported"), "{}", ran.err);
+    assert!(!ran.err.contains("is unknown and ignored"), "{}", ran.err);
     let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
     let asked = host.run(&["plan"], &[]).good();
     for text in [&ran.err, &ran.out, &lock, &asked.out] {
@@ -130,16 +130,16 @@ fn repositories_of_a_registered_host_are_opened_by_what_the_host_has() {
     host.write("yum.repos.d/redhat.repo", &blind);
     space.edit("image.toml", ", \"site-by-token\", \"site-by-user\"", "");
     let ran = host.run(&["update"], &[]).good();
-    assert!(ran.err.contains("the certificate of the server of `base-rpms` is not looked at"), "{}", ran.err);
+    assert!(ran.err.contains("the server certificate of `base-rpms` is not verified"), "{}", ran.err);
     host.write("yum.repos.d/redhat.repo", &blind.replace("repo_gpgcheck = 1", "gpgcheck = 0"));
     let ran = host.run(&["update"], &[]);
-    assert!(ran.code != 0 && ran.err.contains("nothing of it is signed"), "{} {}", ran.code, ran.err);
+    assert!(ran.code != 0 && ran.err.contains("nothing in it is signed"), "{} {}", ran.code, ran.err);
     // The same where the package manager's own settings say so for all; what the repository says goes before them.
     let silent = without(&blind, "sslverify = 0").replace("repo_gpgcheck = 1", "gpgcheck = 0");
     host.write("yum.repos.d/redhat.repo", &silent);
     host.write("dnf/dnf.conf", "[main]\nsslverify=0\n");
     let ran = host.run(&["update"], &[]);
-    assert!(ran.code != 0 && ran.err.contains("nothing of it is signed"), "{} {}", ran.code, ran.err);
+    assert!(ran.code != 0 && ran.err.contains("nothing in it is signed"), "{} {}", ran.code, ran.err);
     host.write("yum.repos.d/redhat.repo", &silent.replace("gpgcheck = 0", "gpgcheck = 0\nsslverify = 1"));
     let ran = host.run(&["update"], &[]);
     assert!(ran.code == 4 && ran.err.contains("ertificate"), "{} {}", ran.code, ran.err);
@@ -166,7 +166,7 @@ fn a_file_of_the_recipe_does_not_get_the_hosts_passwords() {
     );
     add_init(&space);
     let ran = host.run(&["build", "--until", "rootfs"], &[]).good();
-    assert!(ran.err.contains("`credentials=` counts only in this host's own files"), "{}", ran.err);
+    assert!(ran.err.contains("`credentials=` has an effect only in this host's own files"), "{}", ran.err);
 }
 
 #[test]

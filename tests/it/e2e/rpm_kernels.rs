@@ -59,7 +59,7 @@ fn boot_an_rpm_node_comes_up_from_the_initrd_of_its_releases_dracut() {
     let words = cmdline(&built, "node", &format!("http://10.0.2.2:{}", server.port));
     let running = start(&built, "node", words, |machine| machine.memory_mib = 1536);
     expect(&running, " dracut-059-4 (Initramfs)");
-    expect(&running, "imgbuild: the image is whole");
+    expect(&running, "imgbuild: the image is complete");
     expect(&running, "node-525400123456 login:");
 }
 
@@ -95,7 +95,7 @@ fn an_older_kernel_is_chosen_by_its_version_and_of_two_none_is_guessed() {
     let ran = space.run(&["build", "--until", "kernel"]);
     assert_eq!(ran.code, 1, "{}", ran.err);
     let said = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(said.contains(&format!("the packages bring 2 kernels: {old}, {new}")), "{said}");
+    assert!(said.contains(&format!("the packages provide 2 kernels: {old}, {new}")), "{said}");
     // The other one stays in the image, and in its package database.
     space.edit("image.toml", "[kernel]\n", &format!("[kernel]\nversion = \"{old}\"\n"));
     space.run(&["build"]).good();

@@ -159,7 +159,7 @@ pub fn boot(built: &Built, image: &str, mac: &str) -> (Running, Node) {
         machine.memory_mib = 1536;
         machine.network = vec![Machine::user_network(mac, Some(port))];
     });
-    expect(&running, "imgbuild: the image is whole");
+    expect(&running, "imgbuild: the image is complete");
     let node = Node::forwarded(port, &built.key);
     node.wait(&running);
     (running, node)

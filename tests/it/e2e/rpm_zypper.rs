@@ -32,7 +32,7 @@ fn node() -> &'static Built {
             );
             let ran = space.run(&["build", "--progress", "plain"]).good();
             // What needs a package goes with it, and that is said.
-            assert!(ran.err.contains("takes with it what needs it: patterns-base-minimal_base"), "{}", ran.err);
+            assert!(ran.err.contains("also removes what needs it: patterns-base-minimal_base"), "{}", ran.err);
         })
     })
 }

@@ -40,10 +40,10 @@ fn secrets_are_taken_out_or_told_and_may_be_meant() {
     let has = |text: &str, words: &str| text.contains(&words.replace(' ', ""));
     let ran = space.run(&["build"]).good();
     let text = said(&ran.err);
-    assert!(has(&text, "munge.service is to start, and has no /etc/munge/munge.key"), "{}", ran.err);
+    assert!(has(&text, "munge.service is enabled but has no /etc/munge/munge.key"), "{}", ran.err);
     assert!(has(&text, "`secrets/munge.key -> /etc/munge/munge.key`"), "{}", ran.err);
-    assert!(has(&text, "made what looks like secrets: /etc/site-token, /etc/site.key help"), "{}", ran.err);
-    assert!(!has(&text, "whoever can fetch the image can read /"), "{}", ran.err);
+    assert!(has(&text, "created what look like secrets: /etc/site-token, /etc/site.key help"), "{}", ran.err);
+    assert!(!has(&text, "anyone who can fetch the image can read /"), "{}", ran.err);
 
     // The site brings its own, removes what it does not want, and is told who can read it.
     space.write("secrets/munge.key", PRIVATE);
@@ -54,14 +54,14 @@ fn secrets_are_taken_out_or_told_and_may_be_meant() {
     space.edit("tiny.postinstall", "set -e\n", "set -e\nrm $1/etc/site-token $1/etc/site.key\n");
     let ran = space.run(&["build"]).good();
     let text = said(&ran.err);
-    assert!(!has(&text, "is to start, and has no") && !has(&text, "looks like secrets"), "{}", ran.err);
-    assert!(has(&text, "whoever can fetch the image can read /etc/munge/munge.key"), "{}", ran.err);
+    assert!(!has(&text, "is enabled but has no") && !has(&text, "look like secrets"), "{}", ran.err);
+    assert!(has(&text, "anyone who can fetch the image can read /etc/munge/munge.key"), "{}", ran.err);
     // It is meant: nothing is made again for that.
     space.edit("image.toml", "[image]\n", "[image]\nsecrets = \"allowed\"\n");
     assert_eq!(space.to_do(), Vec::<String>::new());
     space.edit("tiny.postinstall", "set -e\n", "set -e\n: again\n");
     let ran = space.run(&["build"]).good();
-    assert!(!has(&said(&ran.err), "whoever can fetch"), "{}", ran.err);
+    assert!(!has(&said(&ran.err), "anyone who can fetch"), "{}", ran.err);
     let shown = space.run(&["shell", "--", "/bin/sh", "-c", "cat /etc/munge/munge.key; ls /etc/site*"]).good().out;
     assert_eq!(shown, format!("{PRIVATE}/etc/site.conf\n"));
 }

@@ -167,6 +167,6 @@ fn boot_a_kernel_with_selinux_off_starts_the_labelled_image() {
     let server = FileServer::start(&built.space.artefact("labelled", ".").canonicalize().unwrap()).unwrap();
     let words = cmdline(built, "labelled", &format!("http://10.0.2.2:{}", server.port()));
     let running = start(built, "labelled", words.replace("security=selinux", "selinux=0"), |_| ());
-    expect(&running, "imgbuild: SELinux is not on in this kernel: the image's labels are not set");
+    expect(&running, "imgbuild: SELinux is not enabled in this kernel: the image's labels are not set");
     expect(&running, "imgbuild: starting /sbin/init");
 }

@@ -17,7 +17,7 @@ fn boot_service_node_starts_what_the_recipe_says_and_nothing_else() {
     let running = start(built, "service", words, |machine| {
         machine.network = vec![Machine::user_network("52:54:00:00:00:04", Some(port))];
     });
-    expect(&running, "imgbuild: the image is whole");
+    expect(&running, "imgbuild: the image is complete");
     let node = Node::forwarded(port, &built.key);
     node.wait(&running);
     // Until all that boot starts has started: only then does it mean something that a service has not.
@@ -92,30 +92,30 @@ fn network_an_update_of_one_repository_runs_otherpkgs_and_what_lies_below() {
     service
       rootfs   run
         lock           run
-          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb
+          image.toml:14 package file of site-sn: otherpkgs/xcat-core/site-sn_1.0_all.deb -> otherpkgs/xcat-core/site-sn_1.1_all.deb
         tools          keep
         base           keep
         tools-postinstall keep
         packages-1     keep
         otherpkgs-1    depends
-          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
+          image.toml:14 package file of site-sn: otherpkgs/xcat-core/site-sn_1.0_all.deb -> otherpkgs/xcat-core/site-sn_1.1_all.deb (through rootfs/lock)
         kernel         depends
-          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
+          image.toml:14 package file of site-sn: otherpkgs/xcat-core/site-sn_1.0_all.deb -> otherpkgs/xcat-core/site-sn_1.1_all.deb (through rootfs/lock)
         system         depends
-          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
+          image.toml:14 package file of site-sn: otherpkgs/xcat-core/site-sn_1.0_all.deb -> otherpkgs/xcat-core/site-sn_1.1_all.deb (through rootfs/lock)
         postinstall    depends
-          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
+          image.toml:14 package file of site-sn: otherpkgs/xcat-core/site-sn_1.0_all.deb -> otherpkgs/xcat-core/site-sn_1.1_all.deb (through rootfs/lock)
         services       depends
-          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
+          image.toml:14 package file of site-sn: otherpkgs/xcat-core/site-sn_1.0_all.deb -> otherpkgs/xcat-core/site-sn_1.1_all.deb (through rootfs/lock)
         gate           depends
-          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
+          image.toml:14 package file of site-sn: otherpkgs/xcat-core/site-sn_1.0_all.deb -> otherpkgs/xcat-core/site-sn_1.1_all.deb (through rootfs/lock)
       kernel   keep
         payload        keep
       initrd   keep
         stateless      keep
       pack     depends
         rootimg        depends
-          image.toml:14 otherpkgs/ lost otherpkgs/xcat-core/site-sn_1.0_all.deb (through rootfs/lock)
+          image.toml:14 package file of site-sn: otherpkgs/xcat-core/site-sn_1.0_all.deb -> otherpkgs/xcat-core/site-sn_1.1_all.deb (through rootfs/lock)
     ");
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("image.lock: site-sn 1.0 -> 1.1"), "{}", ran.err);
@@ -183,7 +183,7 @@ fn a_unit_that_the_image_lacks_has_its_line_and_near_names() {
     }
     // The history has the line of the recipe as it is written there.
     let log = space.run(&["log", "-v"]).good().out;
-    assert!(log.contains("[services] cannot be carried out"), "{log}");
+    assert!(log.contains("[services] cannot be applied"), "{log}");
     // What a synced file brings comes too late.
     space.write("site/late.service", "[Service]\nExecStart=/bin/true\n");
     space.write("service.synclist", "site/late.service -> /etc/systemd/system/late.service\n");
@@ -191,7 +191,7 @@ fn a_unit_that_the_image_lacks_has_its_line_and_near_names() {
     space.edit("image.toml", "\"dhcpd\"", "\"late\"").edit("image.toml", "dayly", "daily");
     let failed = space.run(&["build"]);
     assert_eq!(failed.code, 1, "{}", failed.err);
-    assert!(failed.err.contains("let the postinstall script install the file"), "{}", failed.err);
+    assert!(failed.err.contains("let the postinstall script install"), "{}", failed.err);
     // Two names of one unit cannot be both.
     space.edit("image.toml", "\"late\"", "\"ssh\"").edit("image.toml", "[\"site-sn\"]", "[\"site-sn\", \"sshd\"]");
     let failed = space.run(&["build"]);

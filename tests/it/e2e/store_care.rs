@@ -167,7 +167,7 @@ fn gc_takes_nothing_from_a_build_that_runs_in_another_process() {
     child.wait().unwrap();
     assert!(stopped, "the build did not come to its place");
     assert_eq!((ran.code, repaired.code), (3, 3), "{}{}", ran.err, repaired.err);
-    assert!(ran.err.contains("a build uses the store"), "{}", ran.err);
+    assert!(ran.err.contains("a build is using the store"), "{}", ran.err);
     assert_eq!(before, after);
     build(&space).good();
 }

@@ -226,7 +226,7 @@ fn each_sandbox_is_made_of_what_its_action_declares_and_nothing_of_the_host() {
     let mut wrong = Vec::new();
     let mut looked_at = BTreeSet::new();
     for (key, used) in &trace.by_action {
-        let Some(record) = records.get(key) else { panic!("no record of {key}, which ran") };
+        let Some(record) = records.get(key) else { panic!("no longer has a record of {key}, which ran") };
         let action = record["action"].as_str().unwrap();
         looked_at.insert(action.to_owned());
         // What it declares: every digest in its inputs, and what it gave itself.

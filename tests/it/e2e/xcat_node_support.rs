@@ -40,7 +40,7 @@ fn node_support_puts_the_sites_files_into_the_image() {
     let space = copy(tiny(), "osimage = \"d12\"\n");
     let ran = space.run(&["build", "--locked"]).good();
     let said = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(said.contains("scripts need what the image does not have: systemd-sysv"), "{said}");
+    assert!(said.contains("scripts need programs that the image lacks: systemd-sysv"), "{said}");
     let script = "stat -c '%a %U %n' /xcatpost/* /opt/xcat/*; cat /xcatpost/linked; \
                   readlink /etc/systemd/system/multi-user.target.wants/xcatpostinit1.service; \
                   stat -c %a /etc/systemd/system/xcatpostinit1.service; cat /opt/xcat/xcatinfo";

@@ -28,7 +28,7 @@ pub struct Found {
 pub fn find(words: &str, modules: &Modules) -> Result<Found, String> {
     let is_known = ["/dev/", "LABEL=", "UUID=", "PARTLABEL="].iter().any(|start| words.starts_with(start));
     if !is_known {
-        return Err("it is none of /dev/NAME, LABEL=, UUID=, PARTLABEL=".to_owned());
+        return Err("it is not one of /dev/NAME, LABEL=, UUID=, PARTLABEL=".to_owned());
     }
     let began = Instant::now();
     loop {
@@ -37,13 +37,13 @@ pub fn find(words: &str, modules: &Modules) -> Result<Found, String> {
             [] => {}
             [one] => return Ok(one.clone()),
             [one, other, ..] => {
-                say!("imgcache={words} is {} and {}; the first one is taken", one.path, other.path);
+                say!("imgcache={words} is {} and {}; the first one is used", one.path, other.path);
                 return Ok(one.clone());
             }
         }
         if began.elapsed() > PATIENCE {
             return Err(format!(
-                "no disk with ext4, xfs or btrfs is called so; there are {}; has the initrd the drivers of the disks ([boot.cache] in the recipe, [kernel] drivers)?",
+                "no ext4, xfs or btrfs disk has that name; found {}; does the initrd have the disk drivers ([boot.cache] in the recipe, [kernel] drivers)?",
                 all()
             ));
         }

@@ -19,7 +19,7 @@ pub fn open(path: &Path, options: &mut std::fs::OpenOptions) -> io::Result<File>
     }
 }
 
-/// A text no longer than an index may be; empty where there is none.
+/// A text no longer than an index may be; empty if it is missing.
 pub fn text(path: &Path) -> String {
     let mut bytes = Vec::new();
     let read = open(path, File::options().read(true)).and_then(|file| file.take(INDEX_LIMIT).read_to_end(&mut bytes));

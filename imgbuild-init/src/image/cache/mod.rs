@@ -100,7 +100,7 @@ impl Cache {
                 format!("{}: {error}", found.path)
             })
         });
-        opened.inspect_err(|problem| say!("imgcache={words}: {problem}; this boot goes without it")).ok()
+        opened.inspect_err(|problem| say!("imgcache={words}: {problem}; booting without it")).ok()
     }
 
     /// Reads what a disk claims to have.
@@ -190,7 +190,7 @@ impl Cache {
             written = write();
         }
         if let Err(error) = written {
-            say!("the disk of imgcache= takes no more frames: {error}; what is there is used at the next boot");
+            say!("the disk of imgcache= cannot store more frames: {error}; those stored are used at the next boot");
             self.keeps = false;
         }
     }
@@ -269,10 +269,10 @@ impl Cache {
     pub fn close(mut self, whole: bool) {
         if self.damaged > 0 {
             let (frames, were) = if self.damaged == 1 { ("frame", "was") } else { ("frames", "were") };
-            say!("{} {frames} on the disk of imgcache= {were} not whole, and {were} fetched", self.damaged);
+            say!("{} {frames} on the disk of imgcache= {were} damaged and {were} fetched again", self.damaged);
         }
         if whole && let Err(error) = self.settle() {
-            say!("the disk of imgcache= cannot be tidied: {error}");
+            say!("cannot clean up the disk of imgcache=: {error}");
         }
         if self.is_used || !sys::unmount_now(PLACE) {
             sys::unmount(PLACE);
@@ -316,7 +316,7 @@ fn discard_writes(own: &Path) {
     for name in names(own).into_iter().filter(|name| name == "writes" || name.starts_with("writes.")) {
         let path = own.join(&name);
         let Err(error) = std::fs::remove_dir_all(&path) else { continue };
-        say!("what was written to the disk of imgcache= before cannot be removed: {error}");
+        say!("cannot remove what earlier boots wrote to the disk of imgcache=: {error}");
         if name == "writes" {
             let aside = (0..1000).map(|number| own.join(format!("writes.{number}")));
             let free = aside.into_iter().find(|aside| aside.symlink_metadata().is_err());

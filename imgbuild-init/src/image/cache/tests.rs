@@ -125,7 +125,7 @@ fn strange_things_on_the_disk_do_no_harm() {
     std::fs::create_dir_all(own.join("frames/zz/deep")).unwrap();
     std::fs::write(own.join("frames/zz/.begun"), "").unwrap();
     std::fs::write(own.join("current"), [0xff, 0xfe]).unwrap();
-    // Room that nobody filled, and bytes of something else.
+    // Room that no one filled, and bytes of something else.
     std::fs::write(own.join("images").join("b".repeat(64)), [0; 200]).unwrap();
     let lines = format!("{} 5 0\n", index.frames[0].sha256);
     std::fs::write(own.join(format!("images/{}.frames", "c".repeat(64))), lines).unwrap();

@@ -116,7 +116,10 @@ impl Image {
         let length = usize::try_from(extent.length).map_err(io::Error::other)?;
         let stored = self.bytes(u64::from(extent.block) * self.block(), u64::from(extent.blocks) * self.block())?;
         if !extent.is_compressed {
-            return Ok(stored.get(..length).ok_or_else(|| wrong("plain bytes are longer than their block"))?.to_vec());
+            return Ok(stored
+                .get(..length)
+                .ok_or_else(|| wrong("uncompressed data is longer than its block"))?
+                .to_vec());
         }
         // lz4 makes no more than 255 bytes of one.
         if length > stored.len().saturating_mul(256) {
@@ -129,7 +132,7 @@ impl Image {
             .map_err(|error| wrong(format!("a compressed piece is damaged: {error}")))?;
         match count == length {
             true => Ok(bytes),
-            false => Err(wrong("a compressed piece has other bytes than its index says")),
+            false => Err(wrong("a compressed piece does not match its index")),
         }
     }
 
@@ -139,13 +142,13 @@ impl Image {
             return Ok(Vec::new());
         }
         if !self.zero_padding || self.block_bits != 12 {
-            return Err(unread("compression of before Linux 5.4, or in other blocks than of 4 KiB"));
+            return Err(unread("the compression of kernels before Linux 5.4, or blocks other than 4 KiB"));
         }
         let head_at = inode.end().next_multiple_of(8);
         let head = self.bytes(head_at, 8)?;
         let advice = u16_at(&head, 4);
         if advice & advice::OTHERS != 0 || head[6] != 0 || head[7] != 0 {
-            return Err(unread("packed tails, fragments, or another compressor than lz4"));
+            return Err(unread("packed tails, fragments, or a compressor other than lz4"));
         }
         let count = inode.size.div_ceil(self.block());
         // Each mark takes two bytes at least.
@@ -266,7 +269,7 @@ fn unpack(pack: &[u8], count: usize, bits: usize, is_large: bool) -> io::Result<
                     }
                     (2, true) => {
                         let back = usize::from(number).checked_sub(2);
-                        let back = back.ok_or_else(|| wrong("a file's index counts wrongly"))?;
+                        let back = back.ok_or_else(|| wrong("a file's index has wrong counts"))?;
                         before = before.saturating_sub(back);
                     }
                     _ => blocks += 1,

@@ -58,7 +58,7 @@ impl Image {
     /// An inode by its number. Source: erofs_fs.h, struct erofs_inode_compact and erofs_inode_extended.
     pub fn inode(&self, number: u64) -> io::Result<Inode> {
         let at = number.checked_mul(32).and_then(|at| at.checked_add(self.inodes));
-        let at = at.ok_or_else(|| wrong("an inode lies nowhere"))?;
+        let at = at.ok_or_else(|| wrong("an inode is outside the image"))?;
         let short = self.bytes(at, 32)?;
         let format = u16_at(&short, 0);
         let layout = match format >> 1 & 7 {
@@ -67,10 +67,10 @@ impl Image {
             2 => Layout::Inline,
             3 => Layout::Compact,
             4 => return Err(unread("chunks")),
-            _ => return Err(wrong("an inode has its data in no known way")),
+            _ => return Err(wrong("an inode has an unknown data layout")),
         };
         if format >> 4 != 0 {
-            return Err(unread("inodes of later kernels"));
+            return Err(unread("inodes of newer kernels"));
         }
         let count = u64::from(u16_at(&short, 2));
         // A head, and words of four bytes; the head counts as one of them.
@@ -113,7 +113,8 @@ impl Image {
         let shared = usize::from(body[4]);
         let mut found = Vec::new();
         for number in 0..shared {
-            let place = body.get(12 + number * 4..16 + number * 4).ok_or_else(|| wrong("an attribute lies nowhere"))?;
+            let place =
+                body.get(12 + number * 4..16 + number * 4).ok_or_else(|| wrong("an attribute is outside the image"))?;
             let at = self.xattrs + u64::from(u32_at(place, 0)) * 4;
             let head = self.bytes(at, 4)?;
             let bytes = self.bytes(at, 4 + u64::from(head[0]) + u64::from(u16_at(&head, 2)))?;
@@ -137,12 +138,12 @@ type Attribute = (String, Vec<u8>);
 fn attribute(bytes: &[u8]) -> io::Result<(Option<Attribute>, usize)> {
     let (name, size) = (usize::from(bytes[0]), usize::from(u16_at(bytes, 2)));
     let used = 4 + name + size;
-    let all = bytes.get(4..used).ok_or_else(|| wrong("an attribute is longer than its place"))?;
+    let all = bytes.get(4..used).ok_or_else(|| wrong("an attribute is longer than its space"))?;
     // What is left at the end of an area.
     if bytes[1] == 0 && used == 4 {
         return Ok((None, used));
     }
-    let kind = kind(bytes[1]).ok_or_else(|| wrong(format!("an attribute is of no known kind ({})", bytes[1])))?;
+    let kind = kind(bytes[1]).ok_or_else(|| wrong(format!("an attribute has an unknown type ({})", bytes[1])))?;
     let name = format!("{kind}{}", crate::name::text_of(&all[..name]));
     Ok((Some((name, all[all.len() - size..].to_vec())), used))
 }

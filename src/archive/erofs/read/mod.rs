@@ -1,4 +1,4 @@
-//! An erofs of whoever made it, read without mounting it: what an image holds, entry by entry. Sources: Linux, fs/erofs/erofs_fs.h
+//! An erofs from any source, read without mounting it: what an image holds, entry by entry. Sources: Linux, fs/erofs/erofs_fs.h
 //! and zmap.c, and Documentation/filesystems/erofs.rst. An image is hostile: sizes are held against the file, a directory is
 //! entered once.
 
@@ -32,8 +32,8 @@ mod feature {
         (0x8, "several devices"),
         (0x10, "packed tails"),
         (0x20, "fragments"),
-        (0x40, "prefixes of attributes"),
-        (!0x7f, "features of later kernels"),
+        (0x40, "attribute prefixes"),
+        (!0x7f, "features of newer kernels"),
     ];
 }
 
@@ -42,7 +42,7 @@ fn wrong(text: impl Into<String>) -> io::Error {
 }
 
 fn unread(what: &str) -> io::Error {
-    let text = format!("it is an erofs with {what}, which are not read: mount it, and give the directory");
+    let text = format!("it is an erofs with {what}, which imgbuild does not support: mount it and pass the directory");
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
@@ -105,7 +105,7 @@ pub fn list_erofs(file: &File, look: &mut Look<'_>) -> io::Result<()> {
         match inode.mode & 0o170_000 {
             0o040_000 => {
                 if !entered.insert(number) {
-                    return Err(wrong("a directory has two places"));
+                    return Err(wrong("a directory appears twice"));
                 }
                 let inside = image.names(&listed.path, &inode)?;
                 look(&listed, &mut io::empty())?;
@@ -134,7 +134,7 @@ pub fn list_erofs(file: &File, look: &mut Look<'_>) -> io::Result<()> {
                 look(&listed, &mut io::empty())?;
             }
             0o010_000 | 0o140_000 => look(&listed, &mut io::empty())?,
-            mode => return Err(wrong(format!("an inode is of no kind ({mode:o})"))),
+            mode => return Err(wrong(format!("an inode has an invalid type ({mode:o})"))),
         }
     }
     Ok(())
@@ -145,9 +145,9 @@ impl Image {
         let length = file.metadata()?.len();
         let mut head = [0; 128];
         // Source: erofs_fs.h, EROFS_SUPER_OFFSET and struct erofs_super_block.
-        file.read_exact_at(&mut head, 1024).map_err(|_| wrong("it ends early"))?;
+        file.read_exact_at(&mut head, 1024).map_err(|_| wrong("it is truncated"))?;
         if u32_at(&head, 0) != MAGIC {
-            return Err(wrong("it is not an erofs as it lies there: unpack a compressed one first"));
+            return Err(wrong("it is not an erofs image; decompress it first if it is compressed"));
         }
         let features = u32_at(&head, 80);
         for (bits, what) in feature::OTHERS {
@@ -161,7 +161,7 @@ impl Image {
         }
         // The bits of compressors: LZ4 is the first.
         if features & feature::COMPRESSORS != 0 && u16_at(&head, 84) & !1 != 0 {
-            return Err(unread("another compressor than lz4"));
+            return Err(unread("a compressor other than lz4"));
         }
         let place = |at: usize| u64::from(u32_at(&head, at)) << block_bits;
         Ok(Self {
@@ -184,7 +184,7 @@ impl Image {
     /// Bytes from a place; all of them lie in the file.
     fn bytes(&self, at: u64, count: u64) -> io::Result<Vec<u8>> {
         if at.checked_add(count).is_none_or(|end| end > self.length) {
-            return Err(wrong("something lies behind its end"));
+            return Err(wrong("something is past its end"));
         }
         let mut bytes = vec![0; usize::try_from(count).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut bytes, at)?;
@@ -194,7 +194,7 @@ impl Image {
     /// All of a small content: a directory's, or a link's target.
     fn text(&self, inode: &Inode) -> io::Result<Vec<u8>> {
         if inode.size > MOST_TEXT.min(self.length) {
-            return Err(wrong("a directory or a link is larger than an image holds"));
+            return Err(wrong("a directory or a link is too large"));
         }
         let mut bytes = Vec::new();
         io::Read::read_to_end(&mut Reader::new(self, inode)?, &mut bytes)?;
@@ -210,13 +210,13 @@ impl Image {
         for block in text.chunks(self.block() as usize) {
             let first = usize::from(u16_at(block, 8));
             if first < ENTRY || first % ENTRY != 0 || first > block.len() {
-                return Err(wrong("a directory has names where none are"));
+                return Err(wrong("a directory has an invalid table of names"));
             }
             for at in (0..first).step_by(ENTRY) {
                 let start = usize::from(u16_at(block, at + 8));
                 let is_last = at + ENTRY >= first;
                 let end = if is_last { block.len() } else { usize::from(u16_at(block, at + ENTRY + 8)) };
-                let name = block.get(start..end).ok_or_else(|| wrong("a name lies behind its directory"))?;
+                let name = block.get(start..end).ok_or_else(|| wrong("a name is past the end of its directory"))?;
                 // The last one of a block ends with a zero, or with the block.
                 let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
                 if name == b"." || name == b".." {

@@ -52,11 +52,11 @@ fn what_is_not_read_is_named() {
     };
     assert_eq!(
         with(1024 + 80, &[4, 0, 0, 0]),
-        "it is an erofs with chunks, which are not read: mount it, and give the directory"
+        "it is an erofs with chunks, which imgbuild does not support: mount it and pass the directory"
     );
-    assert!(with(1024 + 81, &[1]).contains("features of later kernels"));
+    assert!(with(1024 + 81, &[1]).contains("features of newer kernels"));
     assert!(with(1024 + 12, &[30]).contains("its blocks have 2^30 bytes"));
-    assert!(listed(&PLAIN[..1030]).unwrap_err().to_string().contains("ends early"));
+    assert!(listed(&PLAIN[..1030]).unwrap_err().to_string().contains("is truncated"));
     assert!(listed(&PLAIN[..5000]).is_err());
 }
 

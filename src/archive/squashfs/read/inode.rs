@@ -58,7 +58,8 @@ impl Image {
     /// Reads the inode at a reference: block and byte of the table of inodes.
     pub fn inode(&mut self, reference: u64) -> io::Result<Inode> {
         let block_size = u64::from(self.head.block_size);
-        let block = self.head.inodes.checked_add(reference >> 16).ok_or_else(|| wrong("an inode lies nowhere"))?;
+        let block =
+            self.head.inodes.checked_add(reference >> 16).ok_or_else(|| wrong("an inode is outside the image"))?;
         let mut table = self.pieces.table(block, (reference & 0xffff) as usize);
         let (kind, mode) = (table.u16()?, u32::from(table.u16()?));
         let (uid, gid) = (table.u16()?, table.u16()?);
@@ -94,7 +95,7 @@ impl Image {
                 }
                 let count = if fragment.0 == NONE { size.div_ceil(block_size) } else { size / block_size };
                 if count > MOST_BLOCKS {
-                    return Err(wrong("a file has more blocks than an image holds"));
+                    return Err(wrong("a file has too many blocks"));
                 }
                 let mut blocks = Vec::new();
                 for _ in 0..count {
@@ -129,7 +130,7 @@ impl Image {
                 }
                 Kind::Other
             }
-            other => return Err(wrong(format!("an inode is of the kind {other}"))),
+            other => return Err(wrong(format!("an inode has the unknown type {other}"))),
         };
         let format = match kind {
             1 | 8 => 0o040_000,
@@ -159,14 +160,15 @@ impl Image {
         let values = u64::from_le_bytes(values.try_into().unwrap_or_default());
         let count = u32::from_le_bytes(rest[..4].try_into().unwrap_or_default());
         if number >= count {
-            return Err(wrong("attributes are not there"));
+            return Err(wrong("an inode's attributes are missing"));
         }
         let list = self.head.xattrs + 16;
         let entry = self.pieces.entry(list, u64::from(number), 16)?;
         let reference = u64::from_le_bytes(entry[..8].try_into().unwrap_or_default());
         let count = u32::from_le_bytes(entry[8..12].try_into().unwrap_or_default());
         let place = |reference: u64| {
-            let block = values.checked_add(reference >> 16).ok_or_else(|| wrong("an attribute lies nowhere"))?;
+            let block =
+                values.checked_add(reference >> 16).ok_or_else(|| wrong("an attribute is outside the image"))?;
             Ok::<_, io::Error>((block, (reference & 0xffff) as usize))
         };
         let (mut block, mut offset) = place(reference)?;
@@ -183,7 +185,7 @@ impl Image {
                 0 => "user.",
                 1 => "trusted.",
                 2 => "security.",
-                other => return Err(wrong(format!("an attribute is of the kind {other}"))),
+                other => return Err(wrong(format!("an attribute has the unknown type {other}"))),
             };
             let name = table.take(usize::from(length))?;
             let size = table.u32()?;
@@ -192,8 +194,9 @@ impl Image {
             let mut value = table.take(short(size)?)?;
             (block, offset) = table.place();
             if kind & 0x100 != 0 {
-                let (block, offset) =
-                    place(u64::from_le_bytes(value.try_into().map_err(|_| wrong("an attribute lies nowhere"))?))?;
+                let (block, offset) = place(u64::from_le_bytes(
+                    value.try_into().map_err(|_| wrong("an attribute is outside the image"))?,
+                ))?;
                 let mut table = self.pieces.table(block, offset);
                 let size = table.u32()?;
                 value = table.take(short(size)?)?;

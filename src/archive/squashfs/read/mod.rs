@@ -1,4 +1,4 @@
-//! A squashfs 4.0 of whoever made it, read without mounting it: what an image holds, entry by entry. Sources: Linux,
+//! A squashfs 4.0 from any source, read without mounting it: what an image holds, entry by entry. Sources: Linux,
 //! fs/squashfs/squashfs_fs.h, and Documentation/filesystems/squashfs.rst. An image is hostile: sizes are held against the file, a
 //! directory is entered once.
 
@@ -64,7 +64,7 @@ pub fn list_squashfs(file: &File, look: &mut Look<'_>) -> io::Result<()> {
         };
         match &inode.kind {
             Kind::Directory { .. } if !entered.insert(inode.number) => {
-                return Err(wrong("a directory has two places"));
+                return Err(wrong("a directory appears twice"));
             }
             Kind::Directory { block, offset, length } => {
                 let inside =
@@ -102,12 +102,12 @@ pub fn list_squashfs(file: &File, look: &mut Look<'_>) -> io::Result<()> {
 impl Image {
     fn open(file: File) -> io::Result<Self> {
         let mut head = [0; 96];
-        file.read_exact_at(&mut head, 0).map_err(|_| wrong("it ends early"))?;
+        file.read_exact_at(&mut head, 0).map_err(|_| wrong("it is truncated"))?;
         let u16_at = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
         let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         if (u16_at(28), u16_at(30)) != (4, 0) {
-            return Err(wrong(format!("it is of version {}.{}, and 4.0 is read", u16_at(28), u16_at(30))));
+            return Err(wrong(format!("it has version {}.{}, but only 4.0 is supported", u16_at(28), u16_at(30))));
         }
         let block_size = u32_at(12);
         if !block_size.is_power_of_two() || !(4096..=1 << 20).contains(&block_size) {
@@ -137,13 +137,16 @@ impl Image {
     ) -> io::Result<Vec<Named<u64>>> {
         // The kernel counts `.` and `..` too. Source: fs/squashfs/dir.c.
         let Some(mut left) = length.checked_sub(3) else { return Ok(Vec::new()) };
-        let block =
-            self.head.directories.checked_add(u64::from(block)).ok_or_else(|| wrong("a directory lies nowhere"))?;
+        let block = self
+            .head
+            .directories
+            .checked_add(u64::from(block))
+            .ok_or_else(|| wrong("a directory is outside the image"))?;
         let mut table = self.pieces.table(block, usize::from(offset));
         let directory = Rc::from(directory);
         let mut found = Vec::new();
         let mut used = |bytes: u32| {
-            left = left.checked_sub(bytes).ok_or_else(|| wrong("a directory is longer than it says"))?;
+            left = left.checked_sub(bytes).ok_or_else(|| wrong("a directory is longer than its recorded size"))?;
             Ok::<u32, io::Error>(left)
         };
         while used(0)? > 0 {
@@ -151,7 +154,7 @@ impl Image {
             used(12)?;
             // Source: squashfs_fs.h, SQUASHFS_DIR_COUNT.
             if count >= 256 {
-                return Err(wrong("a directory has more names below one head than fit"));
+                return Err(wrong("a directory header has too many names"));
             }
             for _ in 0..=count {
                 let (offset, _number, _kind) = (table.u16()?, table.u16()?, table.u16()?);
@@ -159,7 +162,7 @@ impl Image {
                 let name = table.take(usize::from(length))?;
                 used(8 + u32::from(length))?;
                 if name.contains(&b'/') || name.contains(&0) || name == b"." || name == b".." {
-                    return Err(wrong("a name has a slash, a zero or only dots"));
+                    return Err(wrong("a name contains a slash or a NUL, or is only dots"));
                 }
                 if found.len() as u64 >= most {
                     return Err(over(most, "names that wait"));
@@ -181,7 +184,7 @@ impl Image {
             return Ok(bytes.clone());
         }
         if number >= self.head.fragment_count {
-            return Err(wrong("a fragment is not there"));
+            return Err(wrong("a fragment is missing"));
         }
         let entry = self.pieces.entry(self.head.fragments, u64::from(number), 16)?;
         let start = u64::from_le_bytes(entry[..8].try_into().unwrap_or_default());
@@ -218,15 +221,15 @@ impl Reader<'_> {
             None => {
                 let (number, offset) = self.content.fragment;
                 if number == NONE {
-                    return Err(wrong("a file ends early"));
+                    return Err(wrong("a file is truncated"));
                 }
                 let fragment = self.image.fragment(number)?;
-                let end = (offset as usize).checked_add(length).ok_or_else(|| wrong("a fragment ends early"))?;
-                fragment.get(offset as usize..end).ok_or_else(|| wrong("a fragment ends early"))?.to_vec()
+                let end = (offset as usize).checked_add(length).ok_or_else(|| wrong("a fragment is truncated"))?;
+                fragment.get(offset as usize..end).ok_or_else(|| wrong("a fragment is truncated"))?.to_vec()
             }
         };
         if bytes.len() != length {
-            return Err(wrong("a block has another length than its file"));
+            return Err(wrong("a block's length does not match its file"));
         }
         self.block += 1;
         self.left -= length as u64;

@@ -32,7 +32,7 @@ impl Packing {
             let remedy = "mount it (mount -o loop,ro FILE DIR) and name the directory";
             io::Error::new(
                 io::ErrorKind::Unsupported,
-                format!("the squashfs is compressed with {name}, which is not read: {remedy}"),
+                format!("the squashfs is compressed with {name}, which is not supported: {remedy}"),
             )
         };
         match number {
@@ -42,7 +42,7 @@ impl Packing {
             4 => Ok(Self::Xz),
             5 => Ok(Self::Lz4),
             6 => Ok(Self::Zstd),
-            other => Err(wrong(format!("it has the compressor {other}"))),
+            other => Err(wrong(format!("it has the unknown compressor {other}"))),
         }
     }
 
@@ -61,7 +61,7 @@ impl Packing {
                 out.truncate(length);
             }
         }
-        if out.len() > most { Err(wrong("a block is larger than it may be")) } else { Ok(out) }
+        if out.len() > most { Err(wrong("a block is larger than allowed")) } else { Ok(out) }
     }
 }
 
@@ -80,7 +80,7 @@ impl Pieces {
     pub fn bytes(&self, at: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.file.read_exact_at(&mut bytes, at).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => wrong("it ends early"),
+            io::ErrorKind::UnexpectedEof => wrong("it is truncated"),
             _ => error,
         })?;
         Ok(bytes)
@@ -90,7 +90,7 @@ impl Pieces {
     pub fn data(&self, at: u64, size: u32, most: usize) -> io::Result<Vec<u8>> {
         let length = (size & !super::super::STORED) as usize;
         if length > most {
-            return Err(wrong("a block is larger than it may be"));
+            return Err(wrong("a block is larger than allowed"));
         }
         let bytes = self.bytes(at, length)?;
         if size & super::super::STORED != 0 { Ok(bytes) } else { self.packing.unpack(&bytes, most) }
@@ -122,7 +122,7 @@ impl Pieces {
     /// An entry of a table whose blocks a list of addresses names: ids, fragments, attributes.
     pub fn entry(&mut self, list: u64, number: u64, size: usize) -> io::Result<Vec<u8>> {
         let in_block = (TABLE_BLOCK / size) as u64;
-        let at = list.checked_add(number / in_block * 8).ok_or_else(|| wrong("a table lies nowhere"))?;
+        let at = list.checked_add(number / in_block * 8).ok_or_else(|| wrong("a table is outside the image"))?;
         let block = self.bytes(at, 8)?;
         let block = u64::from_le_bytes(block.try_into().unwrap_or_default());
         self.table(block, (number % in_block) as usize * size).take(size)
@@ -141,10 +141,10 @@ impl Table<'_> {
         let mut out = Vec::new();
         while out.len() < length {
             let (block, next) = self.pieces.block(self.block)?;
-            let left = block.get(self.offset..).ok_or_else(|| wrong("a place lies outside of its block"))?;
+            let left = block.get(self.offset..).ok_or_else(|| wrong("an offset is outside its block"))?;
             let taken = left.len().min(length - out.len());
             if left.is_empty() && block.len() < TABLE_BLOCK {
-                return Err(wrong("a table ends early"));
+                return Err(wrong("a table is truncated"));
             }
             out.extend_from_slice(&left[..taken]);
             self.offset += taken;

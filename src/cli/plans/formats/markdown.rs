@@ -32,7 +32,7 @@ pub fn text_of(document: &PlanDocument, verbose: u8) -> String {
     }
     if left_out > 0 {
         text.push_str(&format!(
-            "\nThe causes of {left_out} images more are too long for a comment: see `imgbuild plan`.\n"
+            "\nThe causes of {left_out} more images are too long for a comment: see `imgbuild plan`.\n"
         ));
     }
     text
@@ -80,7 +80,7 @@ fn details(image: &PlannedImage, most: usize) -> String {
         text.push_str(&format!("- and {} more: see `imgbuild plan -v`\n", causes.len() - most));
     }
     image.notes.iter().for_each(|note| text.push_str(&format!("- note: {}\n", code(note))));
-    drift.iter().for_each(|drift| text.push_str(&format!("- changed by somebody else: {}\n", code(drift))));
+    drift.iter().for_each(|drift| text.push_str(&format!("- modified outside imgbuild: {}\n", code(drift))));
     text.push_str("\n</details>\n");
     text
 }

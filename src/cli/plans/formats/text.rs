@@ -25,7 +25,7 @@ pub fn change(image: &PlannedImage) -> &'static str {
         Some("new") => "  new",
         // A note says what became of the recipe that is still here.
         Some("removed") if !image.notes.is_empty() => "  removed",
-        Some("removed") => "  removed: its recipe is not here any more",
+        Some("removed") => "  removed: its recipe no longer exists",
         Some("renamed") => "  renamed",
         Some("unreadable") => "  its recipe had errors",
         _ => "",
@@ -59,7 +59,7 @@ pub fn of_image(image: &PlannedImage, verbose: u8) -> String {
         text.push_str(&format!("  {}\n", crate::cli::output::estimate::line(estimate)));
     }
     if !image.drift.is_empty() {
-        text.push_str("  changed by somebody else, not by the recipe:\n");
+        text.push_str("  modified outside imgbuild:\n");
         for drift in &image.drift {
             text.push_str(&format!("    {} {} {}\n", drift.place, one_line(&drift.name), drift.problem));
         }
@@ -69,7 +69,7 @@ pub fn of_image(image: &PlannedImage, verbose: u8) -> String {
         let places: BTreeSet<&str> =
             image.drift.iter().map(|drift| drift.place.as_str()).filter(|place| place.starts_with("xcat:")).collect();
         places.iter().for_each(|place| command.push_str(&format!(" --publish {}", one_line(place))));
-        text.push_str(&format!("    `{command}` mends it\n"));
+        text.push_str(&format!("    `{command}` restores it\n"));
     }
     text
 }

@@ -19,22 +19,22 @@ use crate::store::Store;
 /// Arguments of `graph`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    /// Images, by name or glob [default: the recipe in the current directory, or all in the workspace]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
-    /// For Graphviz
+    /// Print a Graphviz graph
     #[arg(long, conflicts_with_all = ["mermaid", "svg"])]
     pub dot: bool,
-    /// For Mermaid, as wikis and forges draw it
+    /// Print a Mermaid diagram, as wikis and forges draw it
     #[arg(long, conflicts_with = "svg")]
     pub mermaid: bool,
-    /// A drawing
+    /// Print an SVG image
     #[arg(long)]
     pub svg: bool,
     /// Print JSON
     #[arg(long, conflicts_with_all = ["dot", "mermaid", "svg"])]
     pub json: bool,
-    /// Where artefacts are [default: `out` beside the recipe]
+    /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
 }
@@ -104,7 +104,7 @@ fn shape(recipe: &Recipe, store: &Store, own: &Arguments) -> Result<Shape, Exit>
                     names.filter_map(|name| nodes.iter().position(|node| node.id == *name)).collect();
                 uses.sort_unstable();
                 uses.dedup();
-                // Of another form of something nothing was decided.
+                // Nothing was decided about another form of something.
                 let verdict = verdict(&action.id).unwrap_or(Verdict::Depends);
                 nodes.push(Node { id: action.id.clone(), verdict, uses });
             }

@@ -1,4 +1,4 @@
-//! `imgbuild plan --against REV`: what a change rebuilds, told from a repository alone, without a store.
+//! `imgbuild plan --against REV`: what a change rebuilds, computed from a repository alone, without a store.
 
 use crate::stage::all_run;
 use std::collections::{BTreeMap, BTreeSet};
@@ -148,7 +148,7 @@ impl Revision {
         Ok(folders.into_iter().filter_map(read).collect())
     }
 
-    /// Plans images against it; where all images below a directory are meant, those that are gone are told too.
+    /// Plans images against it; where all images below a directory are meant, those that are gone are reported too.
     ///
     /// # Errors
     /// The exit code, after the reason was printed.
@@ -220,11 +220,11 @@ impl Revision {
         let note = |(path, why): (&PathBuf, &Unlike)| {
             let path = path.display();
             match why {
-                Unlike::Pointer => format!(
-                    "Git LFS keeps {path}: its content at {at} is not here, only its digest, and that is another one"
-                ),
+                Unlike::Pointer => {
+                    format!("{path} is in Git LFS: its content at {at} is not available, and its digest differs")
+                }
                 Unlike::Filter(name) => format!(
-                    "{path} goes through the filter \"{name}\", whose program is not run: what git stores is compared, so that it counts as changed"
+                    "{path} uses the git filter \"{name}\", which is not run: the stored content is compared, so it counts as changed"
                 ),
                 Unlike::Submodule => {
                     format!("{path} is a submodule at {at}, whose files are not read: they count as missing there")
@@ -234,7 +234,7 @@ impl Revision {
         found.map(note).collect()
     }
 
-    /// Images of the revision whose recipes are not here any more.
+    /// Images of the revision whose recipes no longer exist here.
     fn removed(&mut self, directory: &Path, here: &BTreeSet<(PathBuf, String)>) -> Result<Vec<PlannedImage>, Exit> {
         let place = self.place_of(directory)?;
         let mut found = Vec::new();
@@ -254,7 +254,7 @@ impl Revision {
                 }
                 let still = has_recipe(&now).then(|| {
                     format!(
-                        "{} has it; the recipe is still here, but makes no image of that name",
+                        "{} has it; the recipe is still here but no longer makes an image of that name",
                         self.commit.revision
                     )
                 });
@@ -297,7 +297,7 @@ impl Revision {
         };
         if then.model.image.name != image.name {
             image.change = Some("renamed".to_owned());
-            image.notes.push(format!("it was called {} at {}", then.model.image.name, self.commit.revision));
+            image.notes.push(format!("it was named {} at {}", then.model.image.name, self.commit.revision));
         }
         let mut is_lock_broken = false;
         let old_lock = then.lock().unwrap_or_else(|error| {

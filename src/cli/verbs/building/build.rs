@@ -1,4 +1,4 @@
-//! `imgbuild build`.
+//! `imgbuild build`: plans, runs and publishes images.
 
 use crate::stage::workers;
 use std::path::PathBuf;
@@ -20,37 +20,37 @@ use crate::store::Store;
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    /// Images, by name or glob [default: the recipe in the current directory, or all in the workspace]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
-    /// Where artefacts go [default: `out` beside the recipe]
+    /// Where artefacts go [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Fail rather than renew image.lock
+    /// Fail if image.lock is out of date instead of updating it
     #[arg(long)]
     pub locked: bool,
-    /// Go on with what does not need what failed: other images, and other actions of the same one
+    /// After a failure, continue with images and actions that do not depend on it
     #[arg(short, long)]
     pub keep_going: bool,
-    /// How much memory, in MiB, running actions may come to by their estimates [default: what is free]
+    /// Memory limit in MiB for the estimates of running actions [default: free memory]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub memory: Option<u64>,
-    /// Build everything a second time, beside, and name the first file that differs
+    /// Build again in an empty store and report the first file that differs
     #[arg(long, conflicts_with = "until")]
     pub verify: bool,
-    /// Read all layers of the last build first, and make anew what somebody changed
+    /// Verify all layers of the last build first and rebuild modified ones
     #[arg(long)]
     pub thorough: bool,
-    /// Stop after a stage, without publishing (but for `pack`)
+    /// Stop after a stage, without publishing (except for `pack`)
     #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
     pub until: Option<Stage>,
     /// Where packages come from
     #[command(flatten)]
     pub places: PlacesArguments,
-    /// Publish in another layout too: xcat:DIR, an osimage's rootimgdir; may be repeated
+    /// Also publish in another layout: xcat:DIR, an osimage's rootimgdir; repeatable
     #[arg(long, value_name = "LAYOUT:DIR")]
     pub publish: Vec<Target>,
-    /// Do what this file of `imgbuild plan -o` says, or nothing: refuse when anything moved since
+    /// Run exactly this plan from `imgbuild plan -o`; fail if anything changed since
     #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "out", "publish", "until", "thorough"])]
     pub plan: Option<PathBuf>,
 }
@@ -85,7 +85,7 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
     let publish = held.as_ref().map(Held::publish).transpose()?.unwrap_or_else(|| own.publish.clone());
     let recipes = &selected.recipes;
     if recipes.len() > 1 && !publish.is_empty() {
-        render::say("error: --publish names the directory of one image, but several are to be built: name the image");
+        render::say("error: --publish takes one image, but several would be built: name the image");
         return Err(Exit::Usage);
     }
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
@@ -93,7 +93,7 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
         // Said by a signal's handler, once: it must not be made there.
         (serde_json::to_string(&ProgressEvent::Interrupted).unwrap_or_default() + "\n").leak()
     } else {
-        "\ninterrupted: nothing was published, and what is finished is kept; run the same command to go on from there\n"
+        "\ninterrupted: nothing was published; run the same command to continue where it stopped\n"
     });
     let _held = setup.share()?;
     if own.thorough {
@@ -146,9 +146,15 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
         };
     }
     let names = recipes.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
-    let told =
-        summary::Told { names, broken: &selected.broken, store: setup.store.directory(), arguments, expected, began };
-    Ok(told.tell(outcomes))
+    let end = summary::Summary {
+        names,
+        broken: &selected.broken,
+        store: setup.store.directory(),
+        arguments,
+        expected,
+        began,
+    };
+    Ok(end.tell(outcomes))
 }
 
 /// What several images are expected to take together, said before they are built.
@@ -177,7 +183,7 @@ fn expected(
     Some(total)
 }
 
-/// Takes layers of the last build out of the store that somebody changed.
+/// Takes layers of the last build out of the store that someone changed.
 fn remove_damaged(setup: &Setup, recipe: &Recipe) -> Result<(), Exit> {
     let Some(root) = setup.store.root(&recipe.directory, &recipe.model.image.name) else { return Ok(()) };
     let damaged = remove_damaged_layers(&setup.store, &setup.namespace, &root).map_err(|error| {
@@ -186,7 +192,7 @@ fn remove_damaged(setup: &Setup, recipe: &Recipe) -> Result<(), Exit> {
         exit
     })?;
     for drift in damaged {
-        render::say(&format!("note: the layer {} was changed ({}): it is made again", drift.name, drift.problem));
+        render::say(&format!("note: layer {} was modified ({}) and will be rebuilt", drift.name, drift.problem));
     }
     Ok(())
 }
@@ -221,7 +227,7 @@ fn show(arguments: &crate::cli::Arguments, image: Option<&str>, summary: &Summar
             render::say(&format!("  {:>9}  {}", render::bytes(artefact.size), artefact.name));
         }
         for action in &info.not_reproducible {
-            render::say(&format!("warning: {action} gave something else than an earlier run with the same inputs"));
+            render::say(&format!("warning: {action} differs from an earlier run with the same inputs"));
         }
         // `out/NAME` leads to it, whichever build it is.
         let stands = directory.ancestors().nth(3).map(|out| out.join(&info.name)).filter(|link| link.is_symlink());
@@ -236,11 +242,9 @@ fn show_xcat(published: &XcatPublished) {
     render::say(&format!("published for xCAT in {}", published.directory.display()));
     if !published.removed.is_empty() {
         let names = published.removed.join(", ");
-        render::say(&format!(
-            "  removed {names}: boot entries that name it get no image until nodeset writes them again"
-        ));
+        render::say(&format!("  removed {names}: boot entries naming it find no image until nodeset rewrites them"));
     }
-    render::say("  nodes boot it after `nodeset NODES osimage=NAME`, which copies kernel and initrd");
-    render::say("  they check it for damage; to check who made it too, add to the osimage's addkcmdline:");
+    render::say("  run `nodeset NODES osimage=NAME` to boot nodes with it (copies kernel and initrd)");
+    render::say("  nodes check integrity; to check authenticity too, add to the osimage's addkcmdline:");
     render::say(&format!("  imgdigest=sha256:{}", published.index));
 }

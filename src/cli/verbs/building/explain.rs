@@ -1,4 +1,4 @@
-//! `imgbuild explain`.
+//! `imgbuild explain`: shows the inputs of actions.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use crate::store::Store;
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Only the actions whose name starts so, for instance `rootfs/sync` or `pack`
+    /// Only actions whose name starts with this, for instance `rootfs/sync` or `pack`
     #[arg(value_name = "ACTION", default_value = "")]
     pub action: String,
-    /// The image, where the workspace has several
+    /// The image, if the workspace has several
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
     /// Print JSON
@@ -66,7 +66,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             Exit::Done
         }
         Ok(all) => {
-            // What somebody asks for by its name is shown whole.
+            // What someone asks for by its name is shown whole.
             let is_whole = arguments.verbose > 0 || !own.action.is_empty();
             render::print(&all.iter().map(|one| text_of(one, is_whole)).collect::<String>());
             if !is_whole {
@@ -104,7 +104,7 @@ fn explained(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<E
     let recipe = recipe(arguments, own.image.as_deref())?;
     let Ok(lock) = fresh_lock(&recipe, lock(&recipe)?) else {
         render::say(&format!(
-            "{} is missing or out of date with the recipe; `imgbuild plan` says why, `imgbuild build` renews it",
+            "{} is missing or out of date with the recipe; `imgbuild plan` shows why, `imgbuild build` updates it",
             recipe.lock_name()
         ));
         return Err(Exit::Input);

@@ -15,7 +15,7 @@ use crate::store::{PastBuild, Run, Store, now};
 /// Arguments of `log`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    /// Images, by name or glob [default: the recipe in the current directory, or all in the workspace]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
     /// Print JSON
@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Show all images that were built with this store, wherever their recipes are
     #[arg(long, conflicts_with = "images")]
     pub all: bool,
-    /// Print commands that do again what ran: a stage (`rootfs`), an action (`rootfs/postinstall`), or the start of its name
+    /// Print commands that rerun a stage (`rootfs`), an action (`rootfs/postinstall`), or the start of its name
     #[arg(long, value_name = "STAGE", conflicts_with = "json")]
     pub what_ran: Option<String>,
 }
@@ -214,12 +214,12 @@ fn text(builds: &[PastBuild], own: &Arguments, verbose: u8) -> String {
             let why = reason(run.failed.as_deref().unwrap_or_default());
             text.push_str(&format!("        {} failed after {}: {why}\n", run.action, took(run.milliseconds)));
             if let Some(log) = &run.log {
-                let gone = if Path::new(log).exists() { "" } else { " (gone since)" };
+                let gone = if Path::new(log).exists() { "" } else { " (removed since)" };
                 text.push_str(&format!("        its log is {log}{gone}\n"));
             }
         }
-        let told = build.runs.iter().any(|run| run.failed.is_some());
-        if let (Some(why), false) = (&shown.failed, told) {
+        let is_reported = build.runs.iter().any(|run| run.failed.is_some());
+        if let (Some(why), false) = (&shown.failed, is_reported) {
             text.push_str(&format!("        {}\n", reason(why)));
         }
     }
@@ -274,7 +274,7 @@ fn what_ran(histories: &[Vec<PastBuild>], stage: &str, store: &Path) -> Result<(
         let all = histories.iter().flatten().flat_map(|build| &build.runs).filter(|run| is_action(run));
         let names: std::collections::BTreeSet<&str> = all.map(|run| run.action.as_str()).collect();
         let names: Vec<&str> = names.into_iter().collect();
-        render::say(&format!("no `{stage}` ran in these builds; there ran {}", names.join(", ")));
+        render::say(&format!("no `{stage}` ran in these builds; these ran: {}", names.join(", ")));
         return Err(Exit::Input);
     }
     out.push_str("# without --run: a shell in the same root, with the same files and environment; eval \"$IMGBUILD_COMMAND\" there\n");

@@ -1,4 +1,4 @@
-//! `imgbuild plan`.
+//! `imgbuild plan`: shows what a build would do and why.
 
 use crate::stage::{forms_for, workers};
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::store::Store;
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    /// Images, by name or glob [default: the recipe in the current directory, or all in the workspace]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
     /// Print JSON, as with --format json
@@ -30,13 +30,13 @@ pub struct Arguments {
     /// Compare with a git revision instead of the last build; needs no store and touches no checkout
     #[arg(long, value_name = "REV", conflicts_with_all = ["thorough", "output"])]
     pub against: Option<String>,
-    /// Read all published files and all layers of the last build, to find what somebody changed
+    /// Verify all published files and layers of the last build, to find modified ones
     #[arg(long)]
     pub thorough: bool,
-    /// Exit with 2 when there is work to do
+    /// Exit with 2 if there is work to do
     #[arg(long)]
     pub detailed_exitcode: bool,
-    /// Where artefacts are [default: `out` beside the recipe]
+    /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
     /// Plan a build with this --publish
@@ -45,7 +45,7 @@ pub struct Arguments {
     /// Write the plan to a file too, for `imgbuild build --plan FILE`; `-` writes it to the standard output instead
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<std::path::PathBuf>,
-    /// Look at everything anew, whatever an earlier plan remembered; the answer is the same
+    /// Ignore what earlier plans cached; the result is the same
     #[arg(long)]
     pub no_memo: bool,
 }

@@ -1,4 +1,4 @@
-//! `imgbuild update`.
+//! `imgbuild update`: updates image.lock and shows what changed.
 
 use crate::cli::Exit;
 use crate::cli::output::render;
@@ -10,14 +10,14 @@ use crate::stage::{Builder, Failed, Options, Update};
 /// Arguments of `update`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    /// Images, by name or glob [default: the recipe in the current directory, or all in the workspace]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
-    /// A package to renew; all others keep their versions unless the solver must change them; may be repeated
+    /// Package to update; others keep their versions unless the solver must change them; repeatable
     /// [default: all packages]
     #[arg(short, long = "package", value_name = "NAME")]
     pub packages: Vec<String>,
-    /// Move the epoch too, the time that no file in the image is later than: to the start of this day (UTC), or to
+    /// Also move the epoch, the latest time of any file in the image, to the start of today (UTC), or to
     /// these seconds since 1970. Everything is rebuilt then
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "today", value_parser = parse_epoch)]
     pub epoch: Option<i64>,
@@ -32,7 +32,7 @@ fn parse_epoch(text: &str) -> Result<i64, String> {
         "today" => Ok(epoch_of_today()),
         text => match text.parse() {
             Ok(seconds) if (0..=now).contains(&seconds) => Ok(seconds),
-            _ => Err(format!("not a number of seconds from 0 to {now}, which is now")),
+            _ => Err(format!("not a number of seconds from 0 to {now} (now)")),
         },
     }
 }
@@ -78,9 +78,9 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
                 let lock = recipe.lock_name();
                 let said = match lines.is_empty() {
                     true => "nothing in the image changed".to_owned(),
-                    false => format!("{lock} was renewed"),
+                    false => format!("{lock} was updated"),
                 };
-                render::say(&format!("{of}{said}: `imgbuild plan` says what a build will do"));
+                render::say(&format!("{of}{said}: `imgbuild plan` shows what a build will do"));
             }
             Err(error) => {
                 reporter.end();
@@ -102,7 +102,7 @@ fn recipes_of(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<
         let names = own.images.iter().map(|name| format!(" --package {name}")).collect::<String>();
         for finding in findings.iter_mut().filter(|finding| finding.code == "workspace::no_image") {
             let help = finding.help.take().unwrap_or_default();
-            finding.help = Some(format!("to renew packages: `imgbuild update{names}`; else: {help}"));
+            finding.help = Some(format!("to update packages: `imgbuild update{names}`; otherwise: {help}"));
         }
         print_findings(&findings, arguments.verbose);
         Exit::Input

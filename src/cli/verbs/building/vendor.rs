@@ -1,4 +1,4 @@
-//! `imgbuild vendor`.
+//! `imgbuild vendor`: copies the packages of image.lock into a directory.
 
 use crate::stage::vendor;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use crate::stage::{Builder, Failed, Options, fresh_lock};
 /// Arguments of `vendor`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The directory; an empty or new one, or one that `vendor` made
+    /// Directory to fill: empty, new, or made by `vendor`
     #[arg(value_name = "DIR")]
     pub target: PathBuf,
-    /// The image, where the workspace has several
+    /// The image, if the workspace has several
     #[arg(value_name = "IMAGE")]
     pub image: Option<String>,
     /// Where packages come from
@@ -35,7 +35,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     };
     let Ok(lock) = fresh_lock(&recipe, lock) else {
         render::say(&format!(
-            "{} is not what the recipe asks for: run `imgbuild build` or `imgbuild update` first",
+            "{} is out of date with the recipe: run `imgbuild build` or `imgbuild update` first",
             recipe.lock_name()
         ));
         return Exit::Input;

@@ -1,4 +1,4 @@
-//! `imgbuild boot`.
+//! `imgbuild boot`: boots the published image in QEMU.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,16 +12,16 @@ use crate::sandbox::interrupt;
 /// Arguments of `boot`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The image, where the workspace has several
+    /// The image, if the workspace has several
     #[arg(value_name = "IMAGE")]
     pub image: Option<String>,
     /// Stop after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Stop, with success, when the console shows this text
+    /// Exit successfully when the console shows this text
     #[arg(long, value_name = "TEXT")]
     pub until: Option<String>,
-    /// Lead a port of the loopback to the node's ssh, say which when it answers, and keep the node running
+    /// Forward a loopback port to the node's ssh, print it once ssh answers, and keep the node running
     #[arg(long)]
     pub ssh: bool,
     /// The port for --ssh [default: a free one]
@@ -36,16 +36,16 @@ pub struct Arguments {
     /// MAC address of the node
     #[arg(long, value_name = "MAC", default_value = "52:54:00:12:34:56")]
     pub mac: String,
-    /// More words for the kernel's command line
+    /// Extra kernel command-line arguments
     #[arg(long = "append", value_name = "WORDS")]
     pub append: Vec<String>,
-    /// Which packed image, where the recipe has several: rootimg.sfs [default: the one of [pack] itself]
+    /// Packed image to use, if there are several: rootimg.sfs [default: that of [pack]]
     #[arg(long, value_name = "FILE")]
     pub rootimg: Option<String>,
-    /// A disk for the node: a file with a file system, for instance of [boot.cache]; the node writes to it
+    /// A disk for the node: a file with a file system, for instance for [boot.cache]; the node writes to it
     #[arg(long = "disk", value_name = "FILE")]
     pub disks: Vec<PathBuf>,
-    /// Where artefacts are [default: `out` beside the recipe]
+    /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
@@ -82,21 +82,21 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let (kernel, initrd) = match files {
         Ok(files) => files,
         Err(error) => {
-            render::say(&format!("an artefact is gone ({error}): `imgbuild build` mends it"));
+            render::say(&format!("an artefact is missing ({error}): run `imgbuild build` to restore it"));
             return Exit::Input;
         }
     };
     if let Some(disk) = own.disks.iter().find(|disk| !disk.is_file()) {
         let shown = disk.display();
         render::say(&format!(
-            "--disk {shown} is not a file; make one: `truncate -s 4G {shown} && mkfs.ext4 -L nodecache {shown}`"
+            "--disk {shown} is not a file; create one: `truncate -s 4G {shown} && mkfs.ext4 -L nodecache {shown}`"
         ));
         return Exit::Input;
     }
     let server = match FileServer::start(&directory) {
         Ok(server) => server,
         Err(error) => {
-            render::say(&format!("no port of the loopback can be had: {error}"));
+            render::say(&format!("cannot get a loopback port: {error}"));
             return Exit::Machine;
         }
     };
@@ -131,7 +131,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             while !ssh_answers(port) {
                 std::thread::sleep(Duration::from_millis(500));
             }
-            // Its host keys are made anew at each boot.
+            // Its host keys are recreated at each boot.
             let options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null";
             render::say(&format!(
                 "\nimgbuild: ssh answers, in another terminal:\n\n    ssh {options} -p {port} root@127.0.0.1\n"

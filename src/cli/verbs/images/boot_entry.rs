@@ -1,4 +1,4 @@
-//! `imgbuild boot-entry`: what a boot loader has to be told of a published image.
+//! `imgbuild boot-entry`: prints boot loader configuration for a published image.
 
 use std::path::PathBuf;
 
@@ -12,22 +12,22 @@ use crate::cli::setup::{published_form, published_image, recipe};
 /// Arguments of `boot-entry`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The image, where the workspace has several
+    /// The image, if the workspace has several
     #[arg(value_name = "IMAGE")]
     pub image: Option<String>,
-    /// Where nodes find the directory of the artefacts, for instance http://10.0.0.1/compute
+    /// URL of the directory of the artefacts, for instance http://10.0.0.1/compute
     #[arg(long, value_name = "URL")]
     pub url: String,
-    /// For which loader
+    /// Boot loader
     #[arg(long, value_enum, default_value_t = Loader::Ipxe)]
     pub format: Loader,
-    /// More words for the kernel's command line
+    /// Extra kernel command-line arguments
     #[arg(long = "append", value_name = "WORDS", allow_hyphen_values = true)]
     pub append: Vec<String>,
-    /// Which packed image, where the recipe has several: rootimg.sfs [default: the one of [pack] itself]
+    /// Packed image to use, if there are several: rootimg.sfs [default: that of [pack]]
     #[arg(long, value_name = "FILE")]
     pub rootimg: Option<String>,
-    /// Where artefacts are [default: `out` beside the recipe]
+    /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
@@ -35,15 +35,15 @@ pub struct Arguments {
 /// Boot loaders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Loader {
-    /// A script of iPXE
+    /// iPXE script
     Ipxe,
-    /// A menu entry of GRUB
+    /// GRUB menu entry
     Grub,
-    /// A label of PXELINUX
+    /// PXELINUX label
     Pxelinux,
-    /// A whole configuration of dnsmasq, which leads to iPXE's script
+    /// Complete dnsmasq configuration that chains to the iPXE script
     Dnsmasq,
-    /// JSON, for what writes entries itself
+    /// JSON, for tools that write entries themselves
     Json,
 }
 
@@ -66,7 +66,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if host.is_none() || url.contains(char::is_whitespace) {
         let shown = own.url.escape_debug();
         render::say(&format!(
-            "error: `{shown}` is not an address that nodes can use: write http://HOST/PATH or https://HOST/PATH"
+            "error: `{shown}` is not a URL that nodes can use: write http://HOST/PATH or https://HOST/PATH"
         ));
         return Exit::Usage;
     }
@@ -133,7 +133,7 @@ impl Entry {
         let Self { name, url, .. } = self;
         format!(
             "#!ipxe\n\
-             # Boots `{name}`. Put it where iPXE's filename leads, for instance beside the artefacts as {url}/boot.ipxe.\n\
+             # Boots `{name}`. Put it where iPXE's filename points, for instance next to the artefacts as {url}/boot.ipxe.\n\
              kernel {url}/{KERNEL} initrd={INITRD} {} BOOTIF=01-${{netX/mac:hexhyp}}\n\
              initrd --name {INITRD} {url}/{INITRD}\n\
              boot\n",
@@ -158,7 +158,7 @@ impl Entry {
     fn pxelinux(&self) -> String {
         let Self { name, url, .. } = self;
         format!(
-            "# Boots `{name}`. Put it into pxelinux.cfg/default; lpxelinux.0 fetches by http, pxelinux.0 wants the two files by TFTP.\n\
+            "# Boots `{name}`. Put it into pxelinux.cfg/default; lpxelinux.0 fetches by http, pxelinux.0 needs the two files by TFTP.\n\
              DEFAULT {name}\nLABEL {name}\n    KERNEL {url}/{KERNEL}\n    INITRD {url}/{INITRD}\n    APPEND {}\n    IPAPPEND 2\n",
             self.words()
         )
@@ -169,12 +169,12 @@ impl Entry {
         let Self { name, url, .. } = self;
         format!(
             "# Boots `{name}`. Put it into /etc/dnsmasq.d/imgbuild.conf; the script is that of `imgbuild boot-entry --format ipxe`.\n\
-             # No name server of its own.\n\
+             # Without a name server.\n\
              port=0\n\
              # The nodes' network: correct it.\n\
              interface=eth0\n\
              dhcp-range=10.0.0.100,10.0.0.199,12h\n\
-             # A firmware without iPXE gets that by TFTP, from the package `ipxe`; iPXE gets the script.\n\
+             # Firmware without iPXE gets it by TFTP, from the package `ipxe`; iPXE gets the script.\n\
              enable-tftp\n\
              tftp-root=/usr/lib/ipxe\n\
              dhcp-match=set:ipxe,175\n\

@@ -1,4 +1,4 @@
-//! `imgbuild delta`.
+//! `imgbuild delta`: shows what `fetch` would transfer.
 
 use super::fetch::exit;
 use crate::cli::Exit;
@@ -10,10 +10,10 @@ use crate::stage::delta;
 /// Arguments of `delta`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The published image that is there: its directory, or an address (http, https or file)
+    /// The published image you have: a directory or URL (http, https or file)
     #[arg(value_name = "OLD")]
     pub old: String,
-    /// The one that would take its place
+    /// The published image that would replace it
     #[arg(value_name = "NEW")]
     pub new: String,
     /// Print JSON
@@ -59,7 +59,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             one_line(&file.name)
         ));
     }
-    text.push_str(&format!("{:>9.1} of {:>9.1} MB would move\n", mega(delta.moved), mega(delta.size)));
+    text.push_str(&format!("{:>9.1} of {:>9.1} MB to transfer\n", mega(delta.moved), mega(delta.size)));
     render::print(&text);
     Exit::Done
 }

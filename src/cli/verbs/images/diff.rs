@@ -1,4 +1,4 @@
-//! `imgbuild diff`.
+//! `imgbuild diff`: compares builds, locks and directories.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -20,19 +20,19 @@ pub struct Arguments {
     /// there), or any directory
     #[arg(value_name = "A")]
     pub a: String,
-    /// With what
+    /// What to compare it with
     #[arg(value_name = "B")]
     pub b: String,
-    /// Where artefacts are [default: `out` beside the recipe]
+    /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Print JSON
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
-    /// How it is printed
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
-    /// Exit with 2 when they differ
+    /// Exit with 2 if they differ
     #[arg(long)]
     pub detailed_exitcode: bool,
 }
@@ -40,11 +40,11 @@ pub struct Arguments {
 /// How a difference is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people
+    /// Human-readable text
     Text,
-    /// For a comment of a merge request
+    /// Markdown for a merge request
     Markdown,
-    /// For programs
+    /// JSON
     Json,
 }
 
@@ -103,7 +103,7 @@ impl Resolver<'_> {
             }
         }
         if let Some(problem) = not_a_file(path).filter(|_| !path.is_dir()) {
-            return Err(failed(format!("error: `{text}` {problem}: nothing can be compared with it"), Exit::Input));
+            return Err(failed(format!("error: cannot compare `{text}`: it {problem}"), Exit::Input));
         }
         if path.exists() {
             return Ok(match path.join("build.json").is_file() {
@@ -121,7 +121,7 @@ impl Resolver<'_> {
         let names = if has_recipe(self.arguments) { self.recipes()? } else { &[] };
         let names: Vec<&str> = names.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
         let known = if names.is_empty() {
-            "no recipe is here".to_owned()
+            "there is no recipe here".to_owned()
         } else {
             format!("images here: {}", names.join(", "))
         };
@@ -184,7 +184,7 @@ impl Resolver<'_> {
             };
             return match directory.is_dir() {
                 true => Ok(place(directory.to_owned())),
-                false => Err(gone(format!("the artefacts of build {number} are gone"))),
+                false => Err(gone(format!("the artefacts of build {number} no longer exist"))),
             };
         }
         let directory = builds.join(which);
@@ -218,23 +218,20 @@ fn one_lock(text: &str, mut names: Vec<String>) -> Result<(), Exit> {
     let place = |name: &String| if text.ends_with(':') { format!("{text}{name}") } else { format!("{text}/{name}") };
     let places: Vec<String> = names.iter().map(place).collect();
     Err(failed(
-        format!(
-            "error: `{text}` has locks of variants: name the one that is meant, on both sides ({})",
-            places.join(", ")
-        ),
+        format!("error: `{text}` has a lock for each variant: name one, on both sides ({})", places.join(", ")),
         Exit::Input,
     ))
 }
 
 /// image.lock of a recipe at a revision; the path is that of the recipe or of the lock, relative to where imgbuild stands.
 fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<Vec<u8>, Exit> {
-    let told = |error: GitError| {
+    let refused = |error: GitError| {
         let exit = if matches!(error, GitError::NoRevision(_)) { Exit::Usage } else { Exit::Input };
         render::say(&render::error(error));
         exit
     };
-    let repository = Repository::around(directory).map_err(told)?;
-    let commit = repository.commit(revision).map_err(told)?;
+    let repository = Repository::around(directory).map_err(refused)?;
+    let commit = repository.commit(revision).map_err(refused)?;
     // What was there need not be there now, so that the path is put together by its words.
     let here = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let mut whole = here.strip_prefix(repository.root()).map(Path::to_owned).unwrap_or_default();
@@ -247,10 +244,10 @@ fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<Vec<u8>, Exi
         }
     }
     if !path.ends_with(".lock") {
-        one_lock(&format!("{revision}:{path}"), repository.names(&commit, &whole).map_err(told)?)?;
+        one_lock(&format!("{revision}:{path}"), repository.names(&commit, &whole).map_err(refused)?)?;
         whole.push(LOCK_FILE);
     }
-    match repository.file(&commit, &whole).map_err(told)? {
+    match repository.file(&commit, &whole).map_err(refused)? {
         Some(bytes) => Ok(bytes),
         None => Err(failed(format!("there is no `{}` at `{revision}`", whole.display()), Exit::Input)),
     }
@@ -324,7 +321,7 @@ fn sections(found: &Difference) -> Vec<Section> {
         add("packages removed", packages.removed.iter().map(one).collect());
         add("packages upgraded", packages.upgraded.iter().map(two).collect());
         add("packages downgraded", packages.downgraded.iter().map(two).collect());
-        add("packages of the same version with other content", packages.changed.iter().map(one).collect());
+        add("packages of the same version with different content", packages.changed.iter().map(one).collect());
     }
     let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
     if let Some(release) = &found.kernel_release {
@@ -346,7 +343,7 @@ fn sections(found: &Difference) -> Vec<Section> {
     add("services", services.map(service).collect());
     let size = |size: Option<u64>| size.map_or_else(|| "none".to_owned(), render::bytes);
     let artefact = |one: &crate::stage::diff::ArtefactDifference| match (one.was, one.now) {
-        (Some(was), Some(now)) if was == now => format!("{}: {} with other content", one.name, render::bytes(was)),
+        (Some(was), Some(now)) if was == now => format!("{}: {} with different content", one.name, render::bytes(was)),
         (Some(was), Some(now)) => format!("{}: {}", one.name, change(was, now)),
         (was, now) => format!("{}: {} -> {}", one.name, size(was), size(now)),
     };
@@ -390,7 +387,7 @@ fn files_sections(files: &FileDifference, add: &mut dyn FnMut(&str, Vec<String>)
 fn text(found: &Difference, verbose: u8) -> String {
     let mut text = format!("{} -> {}\n", found.a.name, found.b.name);
     if found.same {
-        text.push_str("  the same in all that was compared\n");
+        text.push_str("  no differences in what was compared\n");
     }
     let most = if verbose > 0 { usize::MAX } else { SHOWN };
     for section in sections(found) {

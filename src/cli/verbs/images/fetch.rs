@@ -1,4 +1,4 @@
-//! `imgbuild fetch`.
+//! `imgbuild fetch`: downloads a published image.
 
 use std::path::PathBuf;
 
@@ -15,10 +15,10 @@ pub struct Arguments {
     /// Address of a published image: the directory with its build.json (http, https or file)
     #[arg(value_name = "URL")]
     pub url: String,
-    /// The directory that gets its files; what is there of an earlier one is not moved again
+    /// Directory for its files; data of an earlier image there is reused
     #[arg(value_name = "DIR")]
     pub target: PathBuf,
-    /// SHA-256 that the build.json there must have
+    /// Expected SHA-256 of its build.json
     #[arg(long, value_name = "SHA256", value_parser = digest)]
     pub digest: Option<Sha256>,
     /// Print JSON
@@ -66,10 +66,7 @@ pub fn is_address(text: &str) -> bool {
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if !is_address(&own.url) {
-        render::say(&format!(
-            "error: `{}` is not an address that can be fetched\n  help: write http://, https:// or file:// before it",
-            own.url
-        ));
+        render::say(&format!("error: `{}` is not a URL\n  help: start it with http://, https:// or file://", own.url));
         return Exit::Usage;
     }
     let target = arguments.directory.join(&own.target);
@@ -92,7 +89,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let mega = |bytes: u64| bytes as f64 / 1e6;
     let place = target.display();
     render::say(&match brought.unchanged {
-        true => format!("{place} has the image already: {:.1} MB", mega(brought.size)),
+        true => format!("{place} already has the image: {:.1} MB", mega(brought.size)),
         false => format!(
             "{place}: {:.1} of {:.1} MB came from the server, {} of {} frames",
             mega(brought.moved),

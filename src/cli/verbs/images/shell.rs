@@ -1,4 +1,4 @@
-//! `imgbuild shell`.
+//! `imgbuild shell`: opens a shell in a built image or in an action.
 
 use crate::cli::Exit;
 use crate::cli::output::render;
@@ -15,23 +15,23 @@ use crate::stage::{Again, Builder, Failed, Options, Reproduced, ShellRequest, Sh
 /// Arguments of `shell`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The image, where the workspace has several; with a slash in it: a packed image (cpio, tar, squashfs, erofs), whoever made it
+    /// The image, if the workspace has several; with a slash in it: any packed image (cpio, tar, squashfs, erofs)
     #[arg(value_name = "IMAGE|FILE")]
     pub image: Option<String>,
-    /// Where artefacts are [default: `out` beside the recipe]
+    /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
-    /// Stand where this action of a build stands, for instance rootfs/postinstall: the same root, files and environment;
+    /// Use the environment of this action, for instance rootfs/postinstall: its root, files and variables;
     /// $IMGBUILD_COMMAND is what it would run
     #[arg(long, value_name = "ACTION")]
     pub action: Option<String>,
-    /// With --action: refuse when its inputs are not those of this key any more
+    /// With --action: fail if its inputs no longer match this key
     #[arg(long, value_name = "KEY", requires = "action", value_parser = parse_key)]
     pub key: Option<Digest>,
     /// With --action: run what the action runs, show what it prints, and compare the result with the store's
     #[arg(long, requires = "action", conflicts_with = "command")]
     pub run: bool,
-    /// Where packages come from, where the store lacks some
+    /// Where packages come from, if the store lacks some
     #[command(flatten)]
     pub places: PlacesArguments,
     /// What to run instead of a shell; its exit status becomes imgbuild's
@@ -71,7 +71,10 @@ fn failed(text: String, exit: Exit) -> Exit {
 /// Stands in the tree of a packed image.
 fn of_file(arguments: &crate::cli::Arguments, own: &Arguments, file: &str) -> Result<i32, Exit> {
     if own.action.is_some() {
-        return Err(failed(format!("--action is of an image that a recipe builds, `{file}` is a file"), Exit::Input));
+        return Err(failed(
+            format!("--action needs an image built from a recipe, but `{file}` is a file"),
+            Exit::Input,
+        ));
     }
     let path = arguments.directory.join(file);
     let said = |error: std::io::Error| failed(format!("cannot read `{file}`: {error}"), Exit::Input);
@@ -119,7 +122,7 @@ fn stand(setup: &Setup, own: &Arguments, name: &str, tree: ShellTree) -> Result<
     let _held = setup.store.share_use().map_err(store_error)?;
     let scratch = setup.store.scratch().map_err(store_error)?;
     if own.command.is_empty() {
-        render::say(&format!("a shell in `{name}`; nothing that you change here gets into the image"));
+        render::say(&format!("a shell in `{name}`; changes are discarded"));
     }
     let is_packed = matches!(tree, ShellTree::Packed(_));
     let request = ShellRequest {
@@ -169,7 +172,7 @@ fn of_action(
     } else {
         if own.command.is_empty() {
             render::say(&format!(
-                "where {action} of `{}` stands; its command: eval \"$IMGBUILD_COMMAND\"; nothing that you change here is kept",
+                "the environment of {action} of `{}`; run its command: eval \"$IMGBUILD_COMMAND\"; changes are discarded",
                 recipe.model.image.name
             ));
         }
@@ -187,11 +190,11 @@ fn of_action(
     render::print(&log_of(&log));
     let shown = layer.map_or_else(|| "no layer".to_owned(), |layer| format!("the layer {layer}"));
     match (recorded, differs) {
-        (None, _) => render::say(&format!("{action} gave {shown}; the store has no result of it to compare with")),
-        (Some(_), None) => render::say(&format!("{action} gave {shown}: the same as the store has")),
+        (None, _) => render::say(&format!("{action} produced {shown}; the store has no result to compare it with")),
+        (Some(_), None) => render::say(&format!("{action} produced {shown}, same as in the store")),
         (Some(was), Some(what)) => {
             let was = was.map_or_else(|| "no layer".to_owned(), |layer| layer.to_string());
-            render::say(&format!("{action} gave {shown}, and the store has {was}: {what} differs"));
+            render::say(&format!("{action} produced {shown}, but the store has {was}: {what} differs"));
             return Ok(i32::from(Exit::Stage.code()));
         }
     }

@@ -1,4 +1,4 @@
-//! `imgbuild gc`.
+//! `imgbuild gc`: removes from the store what no kept build needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -14,16 +14,16 @@ use crate::store::{Build, ItemKind, Policy, StoreError, Survey};
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Keep the last N builds of each image, those that differ
+    /// Keep the last N distinct builds of each image
     #[arg(long, value_name = "N", default_value_t = Policy::KEEP)]
     pub keep: usize,
-    /// Keep no build that was made or confirmed longer ago, for instance 12h, 30d, 8w
+    /// Remove builds last made or confirmed longer ago than this, for instance 12h, 30d, 8w
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_age: Option<Duration>,
-    /// Keep so few builds that the store has at most so many bytes, for instance 500M, 20G, 64GiB: the oldest go first
+    /// Remove the oldest builds until the store fits this size, for instance 500M, 20G, 64GiB
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub max_size: Option<u64>,
-    /// Only say what would be removed
+    /// Only show what would be removed
     #[arg(long)]
     pub dry_run: bool,
     /// Print JSON
@@ -113,12 +113,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let held = match store.take_use(PATIENCE) {
         Ok(Some(held)) => held,
         Ok(None) => {
-            render::say("a build uses the store: run gc again when it is done");
+            render::say("a build is using the store: run gc again when it is done");
             return Exit::Machine;
         }
         Err(error) => return failed(error),
     };
-    // Nobody uses the store now: what is left of others is of killed ones.
+    // No one uses the store now: what is left of others is of killed ones.
     let left = store.leftovers();
     let survey = match store.survey() {
         Ok(survey) => survey,
@@ -183,7 +183,9 @@ fn show(own: &Arguments, survey: &Survey, kept: &BTreeSet<usize>, surplus: &[usi
         render::bytes(kept_bytes)
     ));
     if !own.dry_run && verbose == 0 && builds > kept.len() {
-        render::say("`imgbuild store pin LABEL` keeps a build for good; `imgbuild gc --dry-run` shows which would go");
+        render::say(
+            "`imgbuild store pin LABEL` keeps a build permanently; `imgbuild gc --dry-run` shows which builds would be removed",
+        );
     }
     if own.max_size.is_some_and(|most| kept_bytes > most) {
         let is_pinned = kept.iter().filter_map(|index| survey.builds.get(*index)).any(|build| build.pin.is_some());
@@ -205,7 +207,7 @@ fn builds_in_words(survey: &Survey, kept: &BTreeSet<usize>) -> String {
         let time = render::utc(u64::try_from(time.as_millis()).unwrap_or_default());
         let why = match &build.pin {
             Some(label) => format!(", pinned as {label}"),
-            None if !build.root.recipe.is_dir() => ", its recipe is gone".to_owned(),
+            None if !build.root.recipe.is_dir() => ", its recipe no longer exists".to_owned(),
             None => String::new(),
         };
         let bytes = match kept.contains(&index) {

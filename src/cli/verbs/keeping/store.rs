@@ -27,34 +27,34 @@ pub struct Arguments {
 /// What can be done with the store.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Read everything and compare it with what it must be
+    /// Read everything and verify it
     Verify {
-        /// Remove what is damaged: the next build makes it again
+        /// Remove damaged items; the next build recreates them
         #[arg(long)]
         repair: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Say what takes how many bytes, what images share, and what gc would free
+    /// Show disk usage, what images share, and what gc would free
     Stats {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Write what the last builds need into one file, for another machine or user
+    /// Save what the last builds need to one file, for another machine or user
     Save(carry::SaveArguments),
-    /// Take in what such a file has
+    /// Load a file written by `store save`
     Load(carry::LoadArguments),
-    /// Keep an image's last build from gc, under a label; without one, list the pins
+    /// Pin an image's last build under a label, so that gc keeps it; without a label, list pins
     Pin {
         /// The label: letters, digits, `-`, `_`, `+`, dots
         #[arg(value_parser = label)]
         label: Option<String>,
-        /// The image [default: that of the recipe where you stand]
+        /// The image [default: that of the recipe in the current directory]
         #[arg(conflicts_with = "remove")]
         image: Option<String>,
-        /// Take the pin away
+        /// Remove the pin
         #[arg(long, requires = "label")]
         remove: bool,
         /// Print JSON
@@ -127,12 +127,12 @@ fn verify(arguments: &crate::cli::Arguments, repair: bool, json: bool) -> Result
         let taken = store.take_use(super::gc::PATIENCE).map_err(failed)?;
         taken
             .ok_or_else(|| {
-                render::say("a build uses the store: run this again when it is done");
+                render::say("a build is using the store: run this again when it is done");
                 Exit::Machine
             })
             .map(Some)?
     } else {
-        // A store that cannot be written has no lock to take, and nobody who changes it.
+        // A store that cannot be written has no lock to take, and no one who changes it.
         FileLock::share_to_read(&store.use_lock()).map_err(failed)?
     };
     // Remembered builds that cannot be read are damage too, and no reason to stop.
@@ -222,11 +222,11 @@ fn verify(arguments: &crate::cli::Arguments, repair: bool, json: bool) -> Result
     Ok(match (damaged.is_empty(), repair) {
         (true, _) => Exit::Done,
         (false, true) => {
-            render::say("what was damaged is removed: `imgbuild build` makes it again");
+            render::say("damaged items were removed: `imgbuild build` recreates them");
             Exit::Done
         }
         (false, false) => {
-            render::say("`imgbuild store verify --repair` removes what is damaged, and the next build makes it again");
+            render::say("`imgbuild store verify --repair` removes damaged items, and the next build recreates them");
             Exit::Store
         }
     })
@@ -397,7 +397,7 @@ fn pin(arguments: &crate::cli::Arguments, label: &str, image: Option<&str>) -> R
                 format!("{} ({})", was.image, was.recipe.display())
             };
             render::say(&format!(
-                "error: {label} pins {what} already: take that away first (imgbuild store pin {label} --remove), or \
+                "error: {label} already pins {what}: remove that pin first (imgbuild store pin {label} --remove), or \
                  choose another label"
             ));
             return Err(Exit::Input);

@@ -43,16 +43,16 @@ pub fn root_of(directory: &Path) -> PathBuf {
 /// The exit code, after the reasons were printed.
 pub fn open(arguments: &crate::cli::Arguments, state: &StateArguments) -> Result<Site, Exit> {
     let root = root_of(&arguments.directory);
-    let told = |findings: Vec<Finding>| {
+    let reported = |findings: Vec<Finding>| {
         print_findings(&findings, arguments.verbose);
         Exit::Input
     };
-    let nodes = checked(&root).map_err(told)?;
+    let nodes = checked(&root).map_err(reported)?;
     let Some(nodes) = nodes else {
         let problem = format!("`{}` has no {NODES_FILE}", root.display());
         let help = "write one: a node is a table, [node.cn001], with mac = \"52:54:00:12:34:56\" and image = \"compute\"; `imgbuild import xcat` and `imgbuild import hosts` make one of what a site has";
         let finding = Finding::nowhere(Severity::Error, "nodes::missing", problem).help(help);
-        return Err(told(vec![finding]));
+        return Err(reported(vec![finding]));
     };
     if arguments.verbose > 0 {
         print_findings(&nodes.findings, arguments.verbose);

@@ -58,25 +58,25 @@ pub fn run(arguments: &crate::cli::Arguments, range: &str, edits: &[Edit]) -> Ex
 fn set(arguments: &crate::cli::Arguments, range: &str, edits: &[Edit]) -> Result<String, (String, Exit)> {
     let root = root_of(&arguments.directory);
     let _turn = RecipeLock::take(&root);
-    let told = |findings: Vec<crate::source::Finding>| {
+    let reported = |findings: Vec<crate::source::Finding>| {
         print_findings(&findings, arguments.verbose);
         (String::new(), Exit::Input)
     };
     let input = |problem: String| (problem, Exit::Input);
-    let nodes = super::checked(&root).map_err(told)?;
+    let nodes = super::checked(&root).map_err(reported)?;
     let nodes = nodes.ok_or_else(|| input(format!("`{}` has no nodes.toml", root.display())))?;
     let name = nodes.file.name.clone();
     if !name.ends_with(".toml") {
         return Err(input(format!("{name} is changed by hand: only nodes.toml is edited in place")));
     }
-    let set = nodes.select(range).map_err(told)?;
+    let set = nodes.select(range).map_err(reported)?;
     let group = range.strip_prefix('@').filter(|group| nodes.groups().iter().any(|one| one.name == *group));
     let target = group.map_or(Target::Nodes(set), |group| Target::Group(group.to_owned()));
     let text = changed(&nodes, &target, edits).map_err(input)?;
     if text == nodes.file.text {
         return Ok("nothing changed".to_owned());
     }
-    // What would be wrong is told before anything is written.
+    // What would be wrong is reported before anything is written.
     let file = SourceFile::new(&name, &nodes.file.path, text.as_str());
     let after = Nodes::of_file(&file).and_then(|after| {
         let known = known(&root, true, &Overlay::new()).ok().filter(|known| known.broken.is_empty());

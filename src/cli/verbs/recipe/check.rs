@@ -1,4 +1,4 @@
-//! `imgbuild check`.
+//! `imgbuild check`: checks recipes and lists.
 
 use clap::ValueEnum;
 use serde_json::json;
@@ -17,17 +17,17 @@ use crate::xcat::{Flavor, Item, Loader, parse_exlist, parse_pkglist, parse_syncl
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Show what a list of this kind means
+    /// Show how a list of this kind is read
     #[arg(long = "as", value_name = "KIND")]
     pub kind: Option<ListKind>,
-    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]; with
+    /// Images, by name or glob [default: the recipe in the current directory, or all in the workspace]; with
     /// --as, the list
     #[arg(value_name = "IMAGE|FILE", required_if_eq_any([("kind", "pkglist"), ("kind", "otherpkgs"), ("kind", "exlist"), ("kind", "synclist")]))]
     pub names: Vec<String>,
-    /// Ask the servers of the repositories, too: whether they answer, have what is asked for, and are signed well
+    /// Also query the repositories: whether they answer, have what is requested, and have valid signatures
     #[arg(long, conflicts_with = "kind")]
     pub online: bool,
-    /// With --online, the mirror in place of the recipe's `source = "host"` or "distribution"
+    /// With --online, the mirror to use instead of the recipe's `source = "host"` or "distribution"
     #[arg(long, value_name = "URL", env = "IMGBUILD_MIRROR")]
     pub mirror: Option<String>,
     /// Print JSON
@@ -42,7 +42,7 @@ pub enum ListKind {
     Pkglist,
     /// Other packages
     Otherpkgs,
-    /// What is left out of the packed image
+    /// Files to leave out of the packed image
     Exlist,
     /// Files to copy into the image
     Synclist,

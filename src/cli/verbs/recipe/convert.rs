@@ -1,4 +1,4 @@
-//! `imgbuild convert`.
+//! `imgbuild convert`: writes a recipe in the other format.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -22,7 +22,7 @@ pub struct Arguments {
     /// Format to write [default: the other one]
     #[arg(long, value_name = "FORMAT")]
     pub to: Option<To>,
-    /// Where to write it; `-` prints it [default: beside the file, with the other ending]
+    /// Where to write it; `-` prints it [default: next to the file, with the other extension]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Remove the file that was converted, once the new one is written
@@ -70,7 +70,7 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
     let done = convert(&source, to)?;
     if done.left_out > 0 {
         let parts = if done.left_out == 1 { "part" } else { "parts" };
-        render::say(&format!("note: {} {parts} that /- takes out of {name} are left behind", done.left_out));
+        render::say(&format!("note: {} {parts} commented out with /- in {name} are not carried over", done.left_out));
     }
     let target = match &own.output {
         Some(output) if output == Path::new("-") => {
@@ -80,7 +80,7 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
         Some(output) => output.clone(),
         None if from == to => {
             render::say(&format!(
-                "`{name}` is {} already; `-o FILE` writes a converted copy to another file",
+                "`{name}` is already {}; `-o FILE` writes a converted copy to another file",
                 to.ending()
             ));
             return Ok(Exit::Usage);
@@ -88,7 +88,7 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
         None => path.with_extension(to.ending()),
     };
     if Format::of(&target.to_string_lossy()) != to {
-        render::say(&format!("`{}` must end in .{}: the ending says how it is read", target.display(), to.ending()));
+        render::say(&format!("`{}` must end in .{}: the extension sets its format", target.display(), to.ending()));
         return Ok(Exit::Usage);
     }
     let heirs = if own.replace { heirs(&path) } else { Vec::new() };
@@ -110,7 +110,7 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
     match written {
         Ok(()) => render::say(&format!("wrote {}", target.display())),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            render::say(&format!("`{}` is there already; nothing was written", target.display()));
+            render::say(&format!("`{}` already exists; nothing was written", target.display()));
             return Ok(Exit::Input);
         }
         Err(error) => {

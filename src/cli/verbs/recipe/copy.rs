@@ -1,4 +1,4 @@
-//! `imgbuild copy`.
+//! `imgbuild copy`: creates an image as a copy of another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::source::Severity;
 /// Arguments of `copy`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The image to copy; `.` for the recipe where you stand
+    /// The image to copy; `.` for the recipe in the current directory
     #[arg(value_name = "FROM")]
     pub from: String,
-    /// Name of the new image, and of its directory beside the other's; or a path to that
+    /// Name of the new image, and of its directory next to the other's; or a path
     #[arg(value_name = "TO")]
     pub to: String,
 }
@@ -43,7 +43,7 @@ fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (Strin
     let path = own.to.trim_end_matches('/');
     let to = path.rsplit('/').next().unwrap_or(path);
     if !crate::recipe::is_image_name(to) {
-        return Err((format!("`{to}` cannot be an image's name: use letters, digits, `.`, `_` and `-`"), Exit::Usage));
+        return Err((format!("`{to}` is not a valid image name: use letters, digits, `.`, `_` and `-`"), Exit::Usage));
     }
     let _turn = RecipeLock::take(&arguments.directory);
     let (known, draft) = named_draft(arguments, &own.from).map_err(|exit| (String::new(), exit))?;
@@ -55,7 +55,7 @@ fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (Strin
     }
     if let Some(taken) = known.images().find(|one| one.name().is_some_and(|(name, _)| name == to)) {
         return Err(input(format!(
-            "there is an image `{}` already, in {}; nothing was written",
+            "the image `{}` already exists, in {}; nothing was written",
             to,
             taken.directory.display()
         )));
@@ -66,7 +66,7 @@ fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (Strin
         false => draft.directory.with_file_name(to),
     };
     if target.symlink_metadata().is_ok() {
-        return Err(input(format!("`{}` is there already; nothing was written", target.display())));
+        return Err(input(format!("`{}` already exists; nothing was written", target.display())));
     }
     let files = files_of(&known, &draft, arguments)?;
     let machine = |error: std::io::Error| (format!("cannot write `{}`: {error}", target.display()), Exit::Machine);
@@ -140,7 +140,7 @@ fn refuse_taken_names(known: &Known, aside: &Path, from: &str, target: &Path) ->
                 None => format!("the copy would be called `{name}`"),
             };
             return Err(format!(
-                "{what}, and there is an image of that name in {}; nothing was written: take `name` out of that variant of \
+                "{what}, but {} already has an image of that name; nothing was written: remove `name` from that variant of \
                  `{from}` ([variant.NAME.image]), so that it is called after its recipe",
                 taken.display()
             ));

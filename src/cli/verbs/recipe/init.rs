@@ -1,4 +1,4 @@
-//! `imgbuild init`.
+//! `imgbuild init`: writes a commented recipe.
 
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use crate::source::Severity;
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Name of the image, and of its directory unless that is empty or called so; or a path to it [default: the directory's]
+    /// Name of the image, and of its directory unless that is empty or has this name; or a path to it [default: the directory's]
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// Distribution [default: the one that has the release]
     #[arg(long, value_name = "NAME", value_parser = distro)]
     pub distro: Option<Distro>,
-    /// Release: of Debian and Ubuntu by its name, of others by its number [default: bookworm; of others the newest that is known]
+    /// Release: by name for Debian and Ubuntu, by number for others [default: bookworm; for others the newest known]
     #[arg(long)]
     pub release: Option<String>,
     /// Format of the recipe
@@ -28,13 +28,13 @@ pub struct Arguments {
     pub format: super::convert::To,
 }
 
-const PKGLIST: &str = "# Packages, one a line. Kernels belong to `kernel` of the recipe.\nsystemd-sysv\nudev\nopenssh-server\niproute2\niputils-ping\n";
+const PKGLIST: &str = "# Packages, one per line. Kernels belong to `kernel` of the recipe.\nsystemd-sysv\nudev\nopenssh-server\niproute2\niputils-ping\n";
 
-const EXLIST: &str = "# What is left out of the packed image. Patterns are matched against `./path`; `*` crosses `/`;\n# `./dir*` takes a folder and its content, `+./path` brings something back.\n./usr/share/man/*\n./usr/share/doc/*\n./usr/share/locale/*\n./boot/*\n";
+const EXLIST: &str = "# What is left out of the packed image. Patterns are matched against `./path`; `*` crosses `/`;\n# `./dir*` takes a folder and its content, `+./path` includes something again.\n./usr/share/man/*\n./usr/share/doc/*\n./usr/share/locale/*\n./boot/*\n";
 
-const RPM_PKGLIST: &str = "# Packages, one a line; `@group`, `@module:stream`. Kernels belong to `kernel` of the recipe.\nbash\nsystemd\nopenssh-server\nNetworkManager\niproute\niputils\nhostname\n";
+const RPM_PKGLIST: &str = "# Packages, one per line; `@group`, `@module:stream`. Kernels belong to `kernel` of the recipe.\nbash\nsystemd\nopenssh-server\nNetworkManager\niproute\niputils\nhostname\n";
 
-const SUSE_PKGLIST: &str = "# Packages, one a line; `@group` is a pattern. Kernels belong to `kernel` of the recipe.\nbash\nsystemd\nopenssh\nwicked\niproute2\niputils\nhostname\n";
+const SUSE_PKGLIST: &str = "# Packages, one per line; `@group` is a pattern. Kernels belong to `kernel` of the recipe.\nbash\nsystemd\nopenssh\nwicked\niproute2\niputils\nhostname\n";
 
 /// Reads a distribution's name.
 fn distro(text: &str) -> Result<Distro, String> {
@@ -71,7 +71,7 @@ impl Start {
             _ => official_releases(distro).last().copied(),
         };
         let Some(release) = release.or(newest) else {
-            return Err(format!("--release: say which release of {} it is", distro.title()));
+            return Err(format!("--release is required for {}", distro.title()));
         };
         // Archives know releases by their names.
         let release = release_named(distro, release).unwrap_or(release);
@@ -86,7 +86,7 @@ impl Start {
         let (above, repo) = match distro.family() {
             Family::Debian => (
                 format!(
-                    "Where packages come from. `host` is the mirror that this machine's own apt uses; or give one:\nuri = \"http://mirror.example/{name}\", suites = [\"{release}\"], components = [\"main\"], signed-by = \"keys/site.gpg\""
+                    "Where packages come from. `host` is the mirror of this machine's apt; or name one:\nuri = \"http://mirror.example/{name}\", suites = [\"{release}\"], components = [\"main\"], signed-by = \"keys/site.gpg\""
                 ),
                 "host",
             ),
@@ -98,7 +98,7 @@ impl Start {
             ),
             _ => (
                 format!(
-                    "Where packages come from. `host` has what this machine is registered for; or name a mirror of your own:\nuri = \"http://mirror.example/{name}/$releasever/BaseOS/$basearch/os\", signed-by = \"keys/RPM-GPG-KEY\""
+                    "Where packages come from. `host` uses this machine's subscriptions; or name your own mirror:\nuri = \"http://mirror.example/{name}/$releasever/BaseOS/$basearch/os\", signed-by = \"keys/RPM-GPG-KEY\""
                 ),
                 "host",
             ),
@@ -119,10 +119,10 @@ fn recipe_text(name: &str, start: &Start, has_key: bool) -> String {
     let key = if has_key {
         "authorized_keys = [\"keys/admin.pub\"]"
     } else {
-        "# authorized_keys = [\"keys/admin.pub\"]   # without a key nobody can log in"
+        "# authorized_keys = [\"keys/admin.pub\"]   # without a key no one can log in"
     };
     format!(
-        r#"# An image that diskless nodes boot from. `imgbuild plan` says what a build would do, and why.
+        r#"# An image that diskless nodes boot from. `imgbuild plan` shows what a build would do, and why.
 [image]
 name = "{name}"
 distro = "{distro}"
@@ -150,7 +150,7 @@ hostname = "dhcp"                # or the name of every node
 {key}
 
 # A script that changes the image after all packages are in. It gets xCAT's arguments and IMG_* variables,
-# starts in the recipe's directory, and sees nothing but its inputs.
+# starts in the recipe's directory, and can read only its inputs.
 # [postinstall]
 # script = "{name}.postinstall"
 # inputs = ["site/**"]
@@ -190,10 +190,10 @@ fn kdl_text(name: &str, start: &Start, has_key: bool) -> String {
     let key = if has_key {
         "authorized_keys \"keys/admin.pub\""
     } else {
-        "// authorized_keys \"keys/admin.pub\"   // without a key nobody can log in"
+        "// authorized_keys \"keys/admin.pub\"   // without a key no one can log in"
     };
     format!(
-        r#"// An image that diskless nodes boot from. `imgbuild plan` says what a build would do, and why.
+        r#"// An image that diskless nodes boot from. `imgbuild plan` shows what a build would do, and why.
 image name="{name}" distro="{distro}" release="{release}" arch="x86_64"
 
 {above}repo source="{repo}"
@@ -216,7 +216,7 @@ system {{
 }}
 
 // A script that changes the image after all packages are in. It gets xCAT's arguments and IMG_* variables,
-// starts in the recipe's directory, and sees nothing but its inputs.
+// starts in the recipe's directory, and can read only its inputs.
 // postinstall "{name}.postinstall" {{ inputs "site/**" }}
 
 // Which units start on nodes, whatever their packages chose.
@@ -273,7 +273,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     }
     if !good(&name) || !good(&start.release) {
         render::say(&format!(
-            "`{name}` cannot be an image's name: use letters, digits, `.`, `_` and `-`, for instance `imgbuild init compute`"
+            "`{name}` is not a valid image name: use letters, digits, `.`, `_` and `-`, for instance `imgbuild init compute`"
         ));
         return Exit::Usage;
     }
@@ -292,11 +292,11 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     };
     files.push(recipe);
     if let Some(taken) = [RECIPE_FILE, KDL_RECIPE_FILE].iter().find(|file| directory.join(file).exists()) {
-        render::say(&format!("`{}` is there already; nothing was written", directory.join(taken).display()));
+        render::say(&format!("`{}` already exists; nothing was written", directory.join(taken).display()));
         return Exit::Input;
     }
     if let Some((taken, _)) = files.iter().find(|(file, _)| file != ".gitignore" && directory.join(file).exists()) {
-        render::say(&format!("`{}` is there already; nothing was written", directory.join(taken).display()));
+        render::say(&format!("`{}` already exists; nothing was written", directory.join(taken).display()));
         return Exit::Input;
     }
     for (file, text) in &files {
@@ -314,7 +314,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if key.is_none() {
         let place = if own.format == super::convert::To::Kdl { "`system`" } else { "[system]" };
         render::say(&format!(
-            "no public key was found in ~/.ssh: add one to {place} authorized_keys, or nobody can log in"
+            "no public key was found in ~/.ssh: add one to {place} authorized_keys, or no one can log in"
         ));
     }
     if let Some(problem) = problem {
@@ -368,7 +368,7 @@ fn place_of(directory: &Path, name: Option<&str>) -> Result<PathBuf, Exit> {
         Some(folder) => Ok(directory.join(folder).join(name)),
         None => {
             render::say(
-                "error: no pattern of imgbuild.toml says where new images go: name the directory with `-C DIR`",
+                "error: no pattern of imgbuild.toml sets where new images go: name the directory with `-C DIR`",
             );
             Err(Exit::Input)
         }

@@ -1,4 +1,4 @@
-//! `imgbuild list`.
+//! `imgbuild list`: lists images and what is published of them.
 
 use crate::cli::Exit;
 use crate::cli::output::documents::{LIST_FORMAT, ListDocument, ListedImage};
@@ -11,7 +11,7 @@ use crate::stage::{BuildInfo, drift_of_artefacts};
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    /// Images, by name or glob [default: the recipe in the current directory, or all in the workspace]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
     /// Print JSON
@@ -20,7 +20,7 @@ pub struct Arguments {
     /// Show the images as xCAT's definitions, as `lsdef -t osimage -l` does
     #[arg(short, long, conflicts_with = "json")]
     pub long: bool,
-    /// Where artefacts are [default: `out` beside the recipe]
+    /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
 }
@@ -83,7 +83,7 @@ fn text_of(recipe: &Recipe, own: &Arguments, found: Published) -> String {
         text.push_str(&format!("  layer  {layer:<20} {}\n", &digest[..12.min(digest.len())]));
     }
     for drift in drift_of_artefacts(&out, name, None) {
-        text.push_str(&format!("  {} {}; `imgbuild build` mends it\n", drift.name, drift.problem));
+        text.push_str(&format!("  {} {}; `imgbuild build` restores it\n", drift.name, drift.problem));
     }
     text
 }

@@ -1,4 +1,4 @@
-//! `imgbuild set`.
+//! `imgbuild set`: changes values of a recipe in place.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -15,19 +15,19 @@ use crate::source::{Finding, Severity, nearest};
 /// Arguments of `set`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The image; `.` for the recipe where you stand; or nodes as a node set: cn[001-040], @compute for the group
+    /// The image; `.` for the recipe in the current directory; or nodes as a node set: cn[001-040], @compute for the group
     #[arg(value_name = "IMAGE|RANGE")]
     pub image: String,
     /// PATH=VALUE, or PATH+=ITEM and PATH-=ITEM for lists
     #[arg(value_name = "CHANGE", required_unless_present = "unset")]
     pub changes: Vec<String>,
-    /// Take a value out; may be repeated
+    /// Remove a value; repeatable
     #[arg(long, value_name = "PATH")]
     pub unset: Vec<String>,
-    /// Change an inherited value where it is written, for all who inherit it
+    /// Change an inherited value in the file that sets it, for all recipes that inherit it
     #[arg(long = "in", value_name = "FILE", conflicts_with = "overriding")]
     pub file: Option<PathBuf>,
-    /// Say something else than what is inherited, in the image's own file
+    /// Override an inherited value in the image's own file
     #[arg(long = "override")]
     pub overriding: bool,
     /// The name is that of nodes, where an image is called so too
@@ -92,7 +92,7 @@ fn edits_of(own: &Arguments) -> Result<Vec<Edit>, Failed> {
 fn set(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Failed> {
     let edits = edits_of(own)?;
     let _turn = RecipeLock::take(&arguments.directory);
-    // Somebody who takes no turn, such as an editor, may write in between: then the change is made of what is there.
+    // Someone who takes no turn, such as an editor, may write in between: then the change is made of what is there.
     for _ in 0..TRIES {
         match once_set(arguments, own, &edits)? {
             Outcome::Unchanged => {
@@ -100,16 +100,16 @@ fn set(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Failed>
                 return Ok(());
             }
             Outcome::Written(name) => {
-                render::say(&format!("{name} was changed: `imgbuild plan` says what that rebuilds"));
+                render::say(&format!("{name} was changed: `imgbuild plan` shows what that rebuilds"));
                 return Ok(());
             }
             Outcome::Overtaken => {}
         }
     }
-    Err(input("the file is being written by somebody else all the time: nothing was changed"))
+    Err(input("another process keeps changing the file: nothing was changed"))
 }
 
-/// How often a change is made anew because the file was written meanwhile.
+/// How often a change is recreated because the file was written meanwhile.
 const TRIES: usize = 20;
 
 /// What came of reading, editing and writing a file.
@@ -117,7 +117,7 @@ enum Outcome {
     Unchanged,
     /// The file, as messages call it.
     Written(String),
-    /// The file is not what was read any more.
+    /// The file is no longer what was read.
     Overtaken,
 }
 
@@ -180,7 +180,7 @@ fn allowed(
 ) -> Result<Edit, Failed> {
     one.path.field().map_err(input)?;
     let plain = one.path.plain();
-    let keys = one.path.keys().ok_or_else(|| input("an item of a list has no place of its own: use += and -="))?;
+    let keys = one.path.keys().ok_or_else(|| input("a list item has no path of its own: use += and -="))?;
     let keys = [prefix, &keys].concat();
     let json = draft.document.to_json();
     let value = one.path.of(&json);
@@ -210,7 +210,7 @@ fn allowed(
             "which the image inherits"
         };
         return Err(input(format!(
-            "{what} is written at {}:{}, {shared}\n  --in {} changes it there, --override says otherwise for this image alone",
+            "{what} is written at {}:{}, {shared}\n  --in {} changes it there, --override overrides it for this image only",
             span.file.name,
             span.line(),
             span.file.name
@@ -219,7 +219,7 @@ fn allowed(
     Ok(match &one.change {
         Change::Set(text) if value.is_some_and(serde_json::Value::is_array) => {
             return Err(input(format!(
-                "lists append: take out what is inherited first (--override '{plain}-=ITEM'), then add ({plain}+={text})"
+                "lists append: remove the inherited item first (--override '{plain}-=ITEM'), then add ({plain}+={text})"
             )));
         }
         Change::Take(item) => Edit { path: one.path.clone(), change: Change::Append(item.clone()) },
@@ -230,7 +230,7 @@ fn allowed(
 
 /// Writes into `[remove]`: an item of a list, or `true` for a whole key.
 fn removal(document: &mut Editable, outer: &[&str], change: &Edit) -> Result<(), String> {
-    let keys = change.path.keys().ok_or("an item of a list has no place of its own")?;
+    let keys = change.path.keys().ok_or("a list item has no path of its own")?;
     document.put_removal(
         &[outer, &keys].concat(),
         match &change.change {
@@ -260,7 +260,7 @@ fn problems(arguments: &crate::cli::Arguments, target: &Target, overlay: &Overla
     findings
 }
 
-/// Reads every image that the file has a part in, as it would be; what would be wrong anew is told.
+/// Reads every image that the file has a part in, as it would be; what would be wrong again is reported.
 fn check(arguments: &crate::cli::Arguments, target: &Target, text: &str) -> Result<(), Failed> {
     let said = |finding: &Finding| (finding.code, finding.message.clone());
     let before: BTreeSet<_> = problems(arguments, target, &Overlay::new()).iter().map(said).collect();
@@ -271,7 +271,7 @@ fn check(arguments: &crate::cli::Arguments, target: &Target, text: &str) -> Resu
         return Ok(());
     }
     print_findings(&new, arguments.verbose);
-    Err(input(format!("{} was not changed: the recipe would be wrong", target.name)))
+    Err(input(format!("{} was not changed: the recipe would be invalid", target.name)))
 }
 
 /// Writes aside, with the file's own mode, and renames into place, unless the file holds something else than it did; whether

@@ -1,4 +1,4 @@
-//! `imgbuild show`.
+//! `imgbuild show`: shows a recipe's values with their places.
 
 use serde_json::{Value as Json, json};
 
@@ -15,19 +15,19 @@ use crate::xcat::definitions::{LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS};
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The image; `.` for the recipe where you stand
+    /// The image; `.` for the recipe in the current directory
     #[arg(value_name = "IMAGE")]
     pub image: String,
-    /// One value, for instance kernel.version: it alone is printed, a list line by line
+    /// Print only this value, for instance kernel.version; lists one item per line
     #[arg(value_name = "PATH")]
     pub path: Option<String>,
-    /// Also what the recipe does not say: the defaults
+    /// Also show defaults that the recipe does not set
     #[arg(long)]
     pub effective: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Attributes as xCAT has them, as `lsdef -i` prints them: pkglist,osvers
+    /// Print xCAT attributes, as `lsdef -i` does: pkglist,osvers
     #[arg(short = 'i', long, value_name = "ATTRIBUTE", value_delimiter = ',', conflicts_with_all = ["path", "json", "effective"])]
     pub attributes: Vec<String>,
 }
@@ -82,9 +82,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             effective
         }
         (true, None) => {
-            render::say(
-                "error: the recipe is not complete, so that its defaults are not known: `imgbuild check` says why",
-            );
+            render::say("error: the recipe is incomplete, so its defaults are unknown: `imgbuild check` shows why");
             return Exit::Input;
         }
     };

@@ -1,4 +1,4 @@
-//! `imgbuild capture`.
+//! `imgbuild capture`: creates a recipe from a node or a tree.
 
 use std::fmt::Write;
 use std::io::ErrorKind;
@@ -18,33 +18,32 @@ pub struct Arguments {
     /// A running node as ssh://[USER@]NODE[:PORT], a directory, or a tar or cpio archive
     #[arg(value_name = "SOURCE")]
     pub source: String,
-    /// The workspace that the recipe goes to; made where it is not there
+    /// Workspace for the recipe; created if missing
     #[arg(long, value_name = "DIR")]
     pub into: PathBuf,
     /// Name of the image [default: the node's or the file's]
     #[arg(short, long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Write no recipe: give this image of the workspace an overlay of what the tree has otherwise than packages. For the rootimg of
-    /// xCAT's genimage that somebody changed by hand
+    /// Write no recipe: give this image of the workspace an overlay of the tree's differences from its packages, for instance for an xCAT rootimg that was changed by hand
     #[arg(long, value_name = "IMAGE", conflicts_with_all = ["name", "pin"])]
     pub overlay: Option<String>,
-    /// Command that reaches the node, words separated by blanks
+    /// Command that reaches the node, arguments separated by spaces
     #[arg(long, value_name = "COMMAND", default_value = "ssh")]
     pub ssh: String,
-    /// List of what is left out, as xCAT's imgcapture reads it: a pattern of find a line. It takes the place of the paths that
-    /// are left out because they are made anew at each boot
+    /// Exclude list in imgcapture's format: one find(1) pattern per line. It replaces the paths that
+    /// are left out because they are recreated at each boot
     #[arg(long, value_name = "FILE")]
     pub exclude_list: Option<PathBuf>,
-    /// Keep secrets, and root's password: they lie in the workspace then, and whoever can fetch the image can read them
+    /// Keep secrets, and root's password: they are then in the workspace, and anyone who can fetch the image can read them
     #[arg(long)]
     pub secrets: bool,
-    /// Write the node's versions into the list of packages. The archives must still have them
+    /// Pin the node's package versions. The archives must still have them
     #[arg(long)]
     pub pin: bool,
-    /// Replace what is there; it stays as FILE.ORIG
+    /// Replace existing files; the old ones are kept as FILE.ORIG
     #[arg(long)]
     pub force: bool,
-    /// Say what would be written, and write nothing
+    /// Show what would be written, without writing
     #[arg(long)]
     pub dry_run: bool,
     /// Print JSON
@@ -56,7 +55,7 @@ pub struct Arguments {
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match captured(arguments, own) {
         Ok(()) => Exit::Done,
-        Err(Failed::Told(exit)) => exit,
+        Err(Failed::Reported(exit)) => exit,
         Err(Failed::Capture(error)) => {
             let exit = match &error {
                 // An archive's own mistakes have no number of the system's.
@@ -77,7 +76,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
 /// Why nothing was captured.
 enum Failed {
     /// It was said.
-    Told(Exit),
+    Reported(Exit),
     /// It is to be said.
     Capture(CaptureError),
 }
@@ -112,14 +111,14 @@ fn captured(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Fa
         synced: std::collections::BTreeMap::new(),
     };
     if let Some(image) = &own.overlay {
-        let recipe = recipe(&arguments.for_directory(&request.into), Some(image)).map_err(Failed::Told)?;
+        let recipe = recipe(&arguments.for_directory(&request.into), Some(image)).map_err(Failed::Reported)?;
         rootimg::overlay(&mut request, &recipe);
     }
     let bar = indicatif::ProgressBar::new_spinner().with_message("reading");
     if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {msg} {bytes} ({bytes_per_sec})") {
         bar.set_style(style);
     }
-    // Of a terminal indicatif draws; a log gets a line for each gigabyte.
+    // On a terminal indicatif draws; a log gets a line per gigabyte.
     let is_log = !std::io::IsTerminal::is_terminal(&std::io::stderr());
     let mut said = 0;
     let report = capture(&request, &mut |bytes| {
@@ -145,7 +144,7 @@ fn captured(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Fa
 fn text_of(report: &CaptureReport) -> String {
     let would = if report.dry_run { "would write" } else { "wrote" };
     let mut text = format!(
-        "{would} {}: {}, {} packages, {} files as they bring them\n",
+        "{would} {}: {}, {} packages, {} unmodified files of theirs\n",
         report.directory, report.osvers, report.packages, report.as_packaged
     );
     for (reason, (count, bytes)) in &report.overlay {

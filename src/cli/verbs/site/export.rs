@@ -42,29 +42,28 @@ pub struct NodesArguments {
 /// Arguments of `export bundle`.
 #[derive(Debug, clap::Args)]
 pub struct BundleArguments {
-    /// The image; `.` for the recipe where you stand
+    /// The image; `.` for the recipe in the current directory
     #[arg(value_name = "IMAGE")]
     pub image: String,
     /// The file to write
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Directory that `imgbuild build --publish xcat:DIR` filled [default: the image's rootimgdir, or what is published where its
-    /// form is one of xCAT's]
+    /// Directory that `imgbuild build --publish xcat:DIR` filled [default: the image's rootimgdir, or what is published if its format is one of xCAT's]
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
-    /// A file or folder that goes along, and the folder that it goes to [default: its own]
+    /// Extra file or folder to include, and its destination [default: its own folder]
     #[arg(short, long, value_name = "FILE[:DIR]")]
     pub extra: Vec<String>,
-    /// Put the names of this node's postscripts into the bundle
+    /// Include the names of this node's postscripts in the bundle
     #[arg(long, value_name = "NODE")]
     pub postscripts: Option<String>,
-    /// Where xCAT's table of postscripts is: its databases, or what tabdump wrote
+    /// xCAT's table of postscripts: its databases, or the output of tabdump
     #[arg(long, value_name = "PATH", default_value = "/etc/xcat")]
     pub tables: PathBuf,
-    /// Export it as another profile: the image and its lists get other names
+    /// Export it as another profile: the image and its lists are renamed
     #[arg(short, long, value_name = "PROFILE")]
     pub profile: Option<String>,
-    /// Also what the image's last build needs of the store: where that is imported with --records, nothing is built again
+    /// Include the store data of the last build: importing it with --records avoids a rebuild
     #[arg(long, conflicts_with = "profile")]
     pub records: bool,
 }
@@ -72,7 +71,7 @@ pub struct BundleArguments {
 /// Arguments of `export xcat`.
 #[derive(Debug, clap::Args)]
 pub struct XcatArguments {
-    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]
+    /// Images, by name or glob [default: the recipe in the current directory, or all in the workspace]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
     /// Print a table for `tabrestore` instead
@@ -83,9 +82,9 @@ pub struct XcatArguments {
 /// Tables of an osimage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum TableName {
-    /// What images are
+    /// The table osimage
     Osimage,
-    /// What Linux images are made of
+    /// The table linuximage
     Linuximage,
 }
 
@@ -117,7 +116,7 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
     if let Some((_, Some(dest))) =
         extras.iter().find(|(_, dest)| dest.as_deref().is_some_and(|dest| !is_plain_path(dest)))
     {
-        render::say(&format!("error: `{dest}` is no folder of a node: write an absolute path"));
+        render::say(&format!("error: `{dest}` is not an absolute path: name a folder on the node"));
         return Exit::Usage;
     }
     let postscripts = match &own.postscripts {
@@ -130,7 +129,7 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
     let scratch = match tempfile::tempdir() {
         Ok(scratch) => scratch,
         Err(error) => {
-            render::say(&format!("error: no temporary directory can be made: {error}"));
+            render::say(&format!("error: cannot create a temporary directory: {error}"));
             return Exit::Machine;
         }
     };
@@ -170,7 +169,7 @@ fn postscripts_of(node: &str, tables: &Path) -> Result<(String, String), Exit> {
     site.postscripts_of(node).ok_or_else(|| {
         print_findings(&site.findings, 0);
         render::say(&format!(
-            "error: no row of xCAT's table postscripts in `{}` is of the node `{node}`\n  help: name what `tabdump postscripts` wrote with --tables",
+            "error: no row of xCAT's table postscripts in `{}` is for the node `{node}`\n  help: pass the output of `tabdump postscripts` with --tables",
             tables.display()
         ));
         Exit::Input

@@ -1,4 +1,4 @@
-//! `imgbuild import`.
+//! `imgbuild import`: imports xCAT definitions, bundles and media.
 
 use std::path::PathBuf;
 
@@ -25,13 +25,13 @@ pub struct Arguments {
 /// What is imported.
 #[derive(Debug, clap::Subcommand)]
 pub enum What {
-    /// Make recipes of xCAT's osimages
+    /// Create recipes from xCAT osimages
     Xcat(XcatArguments),
     /// Make nodes.toml of xCAT's nodes and groups, of hosts and ethers files, or of Warewulf's nodes.conf
     Nodes(NodesArguments),
     /// Take over a bundle that imgexport or `imgbuild export bundle` wrote
     Bundle(BundleArguments),
-    /// Make a repository and default recipes of a distribution's media
+    /// Create a repository and default recipes from distribution media
     Media(MediaArguments),
 }
 
@@ -41,7 +41,7 @@ pub struct MediaArguments {
     /// ISO images, devices or directories; several discs of a set together
     #[arg(value_name = "ISO|DIR|DEVICE", required = true)]
     pub paths: Vec<PathBuf>,
-    /// The workspace that default recipes go to; made where it is not there
+    /// Workspace for the default recipes; created if missing
     #[arg(long, value_name = "DIR")]
     pub into: PathBuf,
     /// Directory of the repositories, DIR/NAME/ARCH [default: `repository` in the workspace]
@@ -50,7 +50,7 @@ pub struct MediaArguments {
     /// Directory of the one repository itself, as with copycds -p
     #[arg(long, value_name = "DIR", conflicts_with = "repository")]
     pub destination: Option<PathBuf>,
-    /// What the media are, instead of what they say: rocky9.4
+    /// Distribution name, overriding what the media say: rocky9.4
     #[arg(short, long, value_name = "NAME")]
     pub name: Option<String>,
     /// Their CPU, as `uname -m` prints it
@@ -59,7 +59,7 @@ pub struct MediaArguments {
     /// Write no recipes
     #[arg(short, long)]
     pub only_repository: bool,
-    /// Say what the media are and what would be written, and write nothing
+    /// Show what the media are and what would be written, without writing
     #[arg(long)]
     pub dry_run: bool,
     /// Print JSON
@@ -85,17 +85,17 @@ pub struct NodesArguments {
 /// Arguments of `import xcat`.
 #[derive(Debug, clap::Args)]
 pub struct XcatArguments {
-    /// What `lsdef -t osimage -z` or `tabdump` wrote, xCAT's SQLite files, a directory of such files, or the tree of a
+    /// Output of `lsdef -t osimage -z` or `tabdump`, xCAT's SQLite files, a directory of such files, or the tree of a
     /// management node
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
-    /// The workspace; made where it is not there. In one of an earlier import only what changed in xCAT is changed
+    /// The workspace; created if missing. A repeated import changes only what changed in xCAT
     #[arg(long, value_name = "DIR")]
     pub into: PathBuf,
-    /// Copy lists, scripts and synchronised files into the workspace; without it they are read where they lie
+    /// Copy lists, scripts and synchronised files into the workspace; otherwise they are read in place
     #[arg(long)]
     pub copy: bool,
-    /// Say what would be written, and write nothing
+    /// Show what would be written, without writing
     #[arg(long)]
     pub dry_run: bool,
     /// Print JSON
@@ -109,19 +109,19 @@ pub struct BundleArguments {
     /// The bundle
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The workspace; made where it is not there. Nothing is written outside of it
+    /// The workspace; created if missing. Nothing is written outside of it
     #[arg(long, value_name = "DIR")]
     pub into: PathBuf,
-    /// Import it as another profile: the image and its lists get other names
+    /// Import it as another profile: the image and its lists are renamed
     #[arg(short, long, value_name = "PROFILE")]
     pub profile: Option<String>,
-    /// Replace what is there; it stays as FILE.ORIG
+    /// Replace existing files; the old ones are kept as FILE.ORIG
     #[arg(long)]
     pub force: bool,
-    /// Load what the bundle has of a store. Whoever could write it decides what is in images that are built from it
+    /// Load the bundle's store data. Anyone able to write it controls images built from it
     #[arg(long, conflicts_with = "dry_run")]
     pub records: bool,
-    /// Say what would be written, and write nothing
+    /// Show what would be written, without writing
     #[arg(long)]
     pub dry_run: bool,
     /// Print JSON
@@ -174,7 +174,7 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
     }
     let has_recipes = report.osimages.iter().any(|one| one.recipe.is_some());
     if !has_recipes {
-        render::say("error: of none of these osimages a recipe can be made; nothing was written");
+        render::say("error: no recipe can be made from these osimages; nothing was written");
         return Exit::Input;
     }
     if !with_nodes.is_empty() && !own.json {
@@ -245,7 +245,7 @@ fn media(arguments: &crate::cli::Arguments, own: &MediaArguments) -> Exit {
     if let Ok(style) = shown {
         bar.set_style(style);
     }
-    // Of a terminal indicatif draws; a log gets a line for each gigabyte.
+    // On a terminal indicatif draws; a log gets a line per gigabyte.
     let is_log = !std::io::IsTerminal::is_terminal(&std::io::stderr());
     let mut copied = 0;
     let done = import_media(&request, &mut |bytes| {

@@ -1,4 +1,4 @@
-//! `imgbuild install-xcat-names`.
+//! `imgbuild install-xcat-names`: creates the links under xCAT's command names.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::recipe::{WORKSPACE_FILE, Workspace, has_recipe};
 /// Arguments of `install-xcat-names`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The directory that gets the links, for instance /usr/local/sbin; the workspace where you stand is theirs
+    /// Directory for the links, for instance /usr/local/sbin; they use the workspace of the current directory
     #[arg(value_name = "DIR")]
     pub links: PathBuf,
 }
@@ -31,28 +31,28 @@ fn install(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (St
     let workspace = Workspace::root_of(&real).unwrap_or(real);
     if !workspace.join(WORKSPACE_FILE).is_file() && !has_recipe(&workspace) {
         let problem = format!(
-            "{} is no workspace, and the commands would find no image: run it there, or name one with -C (`imgbuild import xcat PATH --into DIR` makes one)",
+            "{} is not a workspace, so the commands would find no images: run this in one, or name one with -C (`imgbuild import xcat PATH --into DIR` makes one)",
             workspace.display()
         );
         return Err((problem, Exit::Input));
     }
     let machine = |what: String| move |error: std::io::Error| (format!("{what}: {error}"), Exit::Machine);
     let directory = arguments.directory.join(&own.links);
-    let program = std::env::current_exe().map_err(machine("imgbuild itself is not found".to_owned()))?;
-    // What is there and is no link of ours is xCAT's own, or somebody's.
+    let program = std::env::current_exe().map_err(machine("cannot find the imgbuild program".to_owned()))?;
+    // What is there and is no link of ours is xCAT's own, or someone's.
     let is_ours =
         |path: &PathBuf| std::fs::read_link(path).is_ok_and(|target| target.file_name() == program.file_name());
     for name in Name::ALL {
         let link = directory.join(name.name());
         if link.symlink_metadata().is_ok() && !is_ours(&link) {
-            let problem = format!("`{}` is there already; no link was made: choose another directory", link.display());
+            let problem = format!("`{}` already exists; no link was created: choose another directory", link.display());
             return Err((problem, Exit::Input));
         }
     }
-    std::fs::create_dir_all(&directory).map_err(machine(format!("cannot make `{}`", directory.display())))?;
+    std::fs::create_dir_all(&directory).map_err(machine(format!("cannot create `{}`", directory.display())))?;
     for name in Name::ALL {
         let link = directory.join(name.name());
-        let failed = machine(format!("cannot make `{}`", link.display()));
+        let failed = machine(format!("cannot create `{}`", link.display()));
         if is_ours(&link) {
             std::fs::remove_file(&link).map_err(machine(format!("cannot replace `{}`", link.display())))?;
         }
@@ -63,6 +63,6 @@ fn install(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (St
         .map_err(machine(format!("cannot write `{}`", note.display())))?;
     let names: Vec<&str> = Name::ALL.iter().map(|name| name.name()).collect();
     render::say(&format!("{} in {}, for the workspace {}", names.join(", "), directory.display(), workspace.display()));
-    render::say("put the directory in front of /opt/xcat/bin in PATH, or name the commands by their paths");
+    render::say("put the directory before /opt/xcat/bin in PATH, or name the commands by their paths");
     Ok(())
 }

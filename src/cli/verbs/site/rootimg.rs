@@ -1,4 +1,4 @@
-//! What somebody changed by hand in the tree of xCAT's genimage: it is listed, and offered as an overlay.
+//! What someone changed by hand in the tree of xCAT's genimage: it is listed, and offered as an overlay.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -31,8 +31,10 @@ pub fn overlay(request: &mut CaptureRequest, recipe: &Recipe) {
 pub fn text_of(report: &CaptureReport, request: &CaptureRequest, image: &str, own: &Arguments) -> String {
     let files = &report.overlay_files;
     let mut text = match files.len() {
-        0 => format!("{} has nothing otherwise than packages, synced files and xCAT's own\n", request.shown),
-        count => format!("{} has {count} files otherwise than packages, synced files and xCAT's own:\n", request.shown),
+        0 => format!("{} does not differ from packages, synced files and xCAT's own\n", request.shown),
+        count => {
+            format!("{} has {count} files that differ from packages, synced files and xCAT's own:\n", request.shown)
+        }
     };
     for file in files.iter().take(SHOWN) {
         let detail = if file.detail.is_empty() { String::new() } else { format!(" ({})", file.detail) };
@@ -52,7 +54,7 @@ pub fn text_of(report: &CaptureReport, request: &CaptureRequest, image: &str, ow
         true => {
             let _ = writeln!(
                 text,
-                "images are made of packages: these are not in them. To take them: imgbuild capture {} --into {into} --overlay {image}\nwhat a postinstall script made is among them: take that out of overlay.list's files, or leave it to the script",
+                "images are built from packages and do not contain these. To keep them: imgbuild capture {} --into {into} --overlay {image}\nfiles made by a postinstall script are among them: remove those from overlay.list's files, or leave them to the script",
                 own.source
             );
         }
@@ -96,7 +98,7 @@ pub fn of_import(site: &Site, report: &mut ImportReport, into: &Path) {
         let Some(definition) = site.osimages.get(&image.name) else { continue };
         let Some(tree) = tree_of(definition, &site.places).filter(|tree| seen.insert(tree.clone())) else { continue };
         let directory = into.join("images").join(&image.name);
-        // Somebody took it.
+        // Someone took it.
         if directory.join("overlay.list").exists() {
             continue;
         }
@@ -117,7 +119,7 @@ pub fn of_import(site: &Site, report: &mut ImportReport, into: &Path) {
         match capture(&request, &mut |_| {}) {
             Ok(done) => notes.extend(note(&image.name, &tree, &done, into)),
             Err(error) => notes.push(format!(
-                "{}: {} is not in images, which are made of packages, and cannot be compared with them: {error}",
+                "{}: {} is not in images, which are built from packages, and cannot be compared with them: {error}",
                 image.name,
                 tree.display()
             )),
@@ -136,8 +138,7 @@ fn note(image: &str, tree: &Path, done: &CaptureReport, into: &Path) -> Option<S
     let more = if done.overlay_files.len() > NAMED { ", .." } else { "" };
     let tree = tree.display();
     Some(format!(
-        "{image}: {tree} has files otherwise than packages, synced files and xCAT's own ({}): {}{more}. Images are made of packages: \
-         what the postinstall script does not make of these is lost, unless it is taken: imgbuild capture {tree} --into {} --overlay {image}",
+        "{image}: {tree} has files that differ from packages, synced files and xCAT's own ({}): {}{more}. Images are built from packages: what the postinstall script does not create is lost unless captured: imgbuild capture {tree} --into {} --overlay {image}",
         counts.join(", "),
         names.join(", "),
         into.display()

@@ -67,7 +67,7 @@ pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, Dist
     Ok(found)
 }
 
-/// A suite that the archive does not have, and that the recipe does not name, is told and left out.
+/// A suite that the archive does not have, and that the recipe does not name, is reported and left out.
 ///
 /// # Errors
 /// Any other.
@@ -82,9 +82,11 @@ pub fn unless_optional<T>(
             let text = format!("{uri} has no suite `{suite}` ({problem}): the image is made without it");
             let finding = match recipe.spans.nearest("image.release") {
                 // Without it the image has known holes: that is worth more than a note.
-                Some(span) if suite.ends_with("-security") => Finding::warning("distro::no_suite", span, text)
-                    .label("the release asked for here")
-                    .help("if that is meant, name the suites that are to be used: ‹[[repo]] source = \"host\", suites = [\"...\"]›"),
+                Some(span) if suite.ends_with("-security") => {
+                    Finding::warning("distro::no_suite", span, text).label("the release requested here").help(
+                        "if that is intended, name the suites to use: ‹[[repo]] source = \"host\", suites = [\"...\"]›",
+                    )
+                }
                 _ => Finding::nowhere(Severity::Note, "distro::no_suite", text),
             };
             news.finding(&finding);
@@ -132,10 +134,10 @@ pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
         Vec::new()
     };
     if let Some(first) = pins.first() {
-        let message = format!("this host's pins ({}) do not count for images", first.display());
+        let message = format!("this host's pins ({}) have no effect on images", first.display());
         gathering.news.finding(
             &Finding::nowhere(Severity::Note, "distro::pins", message)
-                .help("say in the list which version is meant: `name/suite`, `name=version`, or `name=1.2*`"),
+                .help("write the version in the list: `name/suite`, `name=version`, or `name=1.2*`"),
         );
     }
     let found = suites(gathering, "checking")?;

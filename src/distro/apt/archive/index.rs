@@ -82,7 +82,7 @@ impl SuiteIndex {
         };
         let read = reader.by_ref().take(INDEX_LIMIT + 1).read_to_string(&mut text);
         if text.len() as u64 > INDEX_LIMIT {
-            return Err(wrong(format!("unpacks to more than {} MiB; no index is that large", INDEX_LIMIT >> 20)));
+            return Err(wrong(format!("decompresses to more than {} MiB, too large for an index", INDEX_LIMIT >> 20)));
         }
         read.map_err(|error| wrong(format!("cannot be unpacked: {error}")))?;
         Ok(Self::new(release.origin.clone(), release.uri.clone(), text))

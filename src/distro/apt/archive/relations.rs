@@ -13,7 +13,7 @@ fn names(field: &str) -> impl Iterator<Item = &str> {
     words.map(|word| word.split([':', '(']).next().unwrap_or(word))
 }
 
-/// The relations of packages to each other. Of alternatives all that are there count: more than is needed does no harm.
+/// The relations of packages to each other. All existing alternatives count: more than is needed does no harm.
 pub fn relations(archive: &Archive, packages: &[PinnedPackage], install: &[String]) -> Option<Relations> {
     let candidates: Vec<_> =
         packages.iter().map(|package| archive.exact(&package.name, &package.version)).collect::<Option<_>>()?;

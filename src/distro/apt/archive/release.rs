@@ -74,19 +74,19 @@ fn release_of(fetcher: &Fetcher, source: &Source, suite: &str, keyring: &Keyring
         return Err(DistroError::NoSuite {
             uri: source.uri.clone(),
             suite: suite.to_owned(),
-            problem: format!("neither InRelease nor Release is there: {answer}"),
+            problem: format!("it has neither InRelease nor Release: {answer}"),
         });
     };
     let text = String::from_utf8(data.clone()).map_err(|_| no_text("Release"))?;
     let mut files = vec![("Release", data)];
     if !source.trusted {
         let signature = read("Release.gpg")?.map_err(|_| {
-            let problem = "it has no signature: neither InRelease nor Release.gpg is there".to_owned();
+            let problem = "it is not signed: it has neither InRelease nor Release.gpg".to_owned();
             DistroError::Signature {
                 file: "Release".to_owned(),
                 place: base.clone(),
                 problem,
-                help: "sign it (gpg -abs -o Release.gpg Release); an archive of your own that nobody else can write needs none: ‹[[repo]] trusted = true›".to_owned(),
+                help: "sign it (gpg -abs -o Release.gpg Release); an archive that only you can write needs no signature: ‹[[repo]] trusted = true›".to_owned(),
             }
         })?;
         verify_detached(&files[0].1, &signature, keyring).map_err(|problem| bad("Release.gpg", problem))?;
@@ -149,7 +149,7 @@ pub fn fetch_suite(
     let is_called = |name: &&str| *name == suite || (suite.contains('/') && suite.split('/').any(|part| part == *name));
     if !flat && !named.iter().any(is_called) {
         let says = named.first().copied().unwrap_or("nothing");
-        return Err(wrong(format!("says that it is `{says}`, not `{suite}`")));
+        return Err(wrong(format!("is for `{says}`, not `{suite}`")));
     }
     let lines_of = |field: &str| -> Vec<(String, u64, String)> {
         let lines = fields.get_field(field).map(|field| field.lines().to_vec()).unwrap_or_default();
@@ -187,10 +187,10 @@ pub fn fetch_suite(
             return Err(wrong(what));
         };
         if !flat && !listed.contains_key(stem) {
-            return Err(wrong(format!("lists `{path}` but not `{stem}`, without which apt does not read it")));
+            return Err(wrong(format!("lists `{path}` but not `{stem}`, which apt needs to read it")));
         }
         if *size > super::index::INDEX_LIMIT {
-            return Err(wrong(format!("announces an index of {size} bytes; no index is that large")));
+            return Err(wrong(format!("announces an index of {size} bytes, too large for an index")));
         }
         let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         let mut urls = vec![format!("{base}/{path}")];
@@ -210,7 +210,7 @@ fn too_weak(others: &[(&str, bool)]) -> String {
     match has.as_slice() {
         [] => "lists no file with a digest".to_owned(),
         names => format!(
-            "has digests of {} alone, which can be forged: whoever makes the archive adds SHA256 (apt-ftparchive, reprepro and aptly do)",
+            "has only {} digests, which can be forged: the archive's maintainer can add SHA256 (apt-ftparchive, reprepro and aptly do)",
             names.join(" and ")
         ),
     }
@@ -241,7 +241,7 @@ fn by_longer_digest(
         };
         let found: String = sha2::Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         if found != *digest || bytes.len() as u64 != *size {
-            let problem = format!("is not what {file} says: SHA-512 {found}, {} bytes", bytes.len());
+            let problem = format!("does not match {file}: SHA-512 {found}, {} bytes", bytes.len());
             return Err(DistroError::Format { file: format!("{base}/{path}"), problem });
         }
         let digest = crate::digest::Sha256::of(&bytes);

@@ -14,7 +14,7 @@ pub struct Source {
     pub uri: String,
     /// Suites, for instance `bookworm` and `bookworm-updates`; `./` of a flat archive.
     pub suites: Vec<String>,
-    /// Those of the suites that nobody named, so that the archive need not have them.
+    /// Those of the suites that no one named, so that the archive need not have them.
     pub optional: Vec<String>,
     /// Components, for instance `main`.
     pub components: Vec<String>,
@@ -155,7 +155,7 @@ impl Known {
     }
 }
 
-/// An archive that has a release need not have its updates, or not any more.
+/// An archive that has a release need not have its updates, or no longer.
 fn optional(release: &str, suites: &[String]) -> Vec<String> {
     suites.iter().filter(|suite| *suite != release).cloned().collect()
 }

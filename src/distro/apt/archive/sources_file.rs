@@ -102,7 +102,11 @@ impl Reader<'_> {
                 "deb" => {}
                 "deb-src" => continue,
                 _ => {
-                    self.complain(&span, format!("`{}` begins no line of sources.list", kind.escape_debug()), form);
+                    self.complain(
+                        &span,
+                        format!("`{}` does not start a valid sources.list line", kind.escape_debug()),
+                        form,
+                    );
                     continue;
                 }
             }
@@ -160,8 +164,8 @@ impl Reader<'_> {
                     None => {
                         return self.complain(
                             span,
-                            "an indented line continues nothing",
-                            "begin fields in the first column",
+                            "an indented line does not continue any field",
+                            "start fields in the first column",
                         );
                     }
                 }
@@ -209,16 +213,16 @@ impl Reader<'_> {
     fn entry(&mut self, said: Said) {
         let Said { uri, suites, components, options, span } = said;
         if !["http://", "https://", "file:"].iter().any(|scheme| uri.starts_with(scheme)) {
-            let message = format!("`{}` is not an address that can be used", uri.escape_debug());
-            return self.complain(&span, message, "http://, https:// and file: can be had");
+            let message = format!("`{}` is not a supported URI", uri.escape_debug());
+            return self.complain(&span, message, "http://, https:// and file: are supported");
         }
         let flat = suites.iter().filter(|suite| is_flat(suite)).count();
         if flat > 0 && (flat < suites.len() || !components.is_empty()) {
-            let help = "a suite that ends in a slash is a directory: it stands alone and without components";
+            let help = "a suite that ends in a slash is a directory: it must be the only suite, without components";
             return self.complain(&span, "a flat archive has no components", help);
         }
         if flat == 0 && components.is_empty() {
-            let help = "for instance `main`; of a flat archive the suite ends in a slash: ./";
+            let help = "for instance `main`; for a flat archive, end the suite in a slash: ./";
             return self.complain(&span, "an archive needs components", help);
         }
         let mut entry = Entry {
@@ -240,8 +244,8 @@ impl Reader<'_> {
                 "signed-by" => entry.signed_by = signed_by(&value),
                 name if PASSED_OVER.contains(&name) || name.starts_with("x-") => {}
                 name => {
-                    let message = format!("the option `{}` is not understood", name.escape_debug());
-                    let help = "imgbuild knows arch, signed-by, trusted and check-valid-until";
+                    let message = format!("the option `{}` is not supported", name.escape_debug());
+                    let help = "imgbuild supports arch, signed-by, trusted and check-valid-until";
                     self.findings.push(Finding::warning("sources::option", &entry.span, message).help(help));
                 }
             }
@@ -317,13 +321,13 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         for (text, said) in [
-            ("rpm http://m x main\n", "`rpm` begins no line"),
+            ("rpm http://m x main\n", "`rpm` does not start a valid"),
             ("deb http://m\n", "needs an address and a suite"),
             ("deb [arch=amd64 http://m x main\n", "not closed"),
-            ("deb ftp://m x main\n", "not an address"),
+            ("deb ftp://m x main\n", "not a supported URI"),
             ("deb http://m x\n", "needs components"),
             ("deb http://m ./ main\n", "no components"),
-            ("deb [magic=1] http://m x main\n", "`magic` is not understood"),
+            ("deb [magic=1] http://m x main\n", "`magic` is not supported"),
         ] {
             let (_, complaints) = read("a.list", text);
             assert!(complaints.iter().any(|one| one.contains(said)), "{text}: {complaints:?}");

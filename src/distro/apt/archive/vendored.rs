@@ -48,8 +48,8 @@ pub fn suite_directory(directory: &Path, suite: &str) -> PathBuf {
 /// [`DistroError::NoSource`] for a directory that `imgbuild vendor` did not make.
 pub fn sources(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<(Source, Keyring)>, DistroError> {
     let no = |problem: String| DistroError::NoSource {
-        problem: format!("`{}` holds no vendored packages: {problem}", directory.display()),
-        help: "make it with `imgbuild vendor DIR` where the mirror can be reached".to_owned(),
+        problem: format!("`{}` contains no vendored packages: {problem}", directory.display()),
+        help: "create it with `imgbuild vendor DIR` on a machine that can reach the mirror".to_owned(),
     };
     let text = std::fs::read_to_string(directory.join(MARK)).map_err(|error| no(format!("{MARK}: {error}")))?;
     if text.is_empty() {
@@ -73,7 +73,7 @@ pub fn sources(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<(Sourc
             found.push(own);
             continue;
         }
-        // Of a `source = "host"` the suites are not written down.
+        // For a `source = "host"` the suites are not written down.
         let host = recipe.model.repo.iter().position(|repo| repo.source.is_some());
         let keyring = match host.and_then(|index| recipe.keyrings.get(index)).and_then(Option::as_ref) {
             Some(path) => keyring(path)?,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::index::Archive;
 use crate::distro::apt::SuiteRelease;
 
-/// How many versions of a package are told.
+/// How many versions of a package are reported.
 const SHOWN: usize = 8;
 
 /// The versions of a package that there are, newest first, each with where it is.
@@ -36,7 +36,7 @@ pub fn of_version(archive: &Archive, item: &str) -> Result<(), String> {
     if archive.candidates(name).iter().any(|one| one.field("Version").is_some_and(fits)) {
         return Ok(());
     }
-    Err(format!("of `{name}` there is {}", versions(archive, name)))
+    Err(format!("available versions of `{name}`: {}", versions(archive, name)))
 }
 
 /// Whether there is what `name/suite` names.
@@ -58,7 +58,7 @@ pub fn of_suite(archive: &Archive, suites: &[SuiteRelease], item: &str) -> Resul
     if archive.candidates(name).iter().any(|one| origins.contains(one.index.origin.as_str())) {
         return Ok(());
     }
-    let there = format!("of `{name}` there is {}", versions(archive, name));
+    let there = format!("available versions of `{name}`: {}", versions(archive, name));
     Err(Some(match origins.is_empty() {
         false => there,
         true => format!(
@@ -103,7 +103,7 @@ mod tests {
         for good in ["a", "a=1.2-1", "a=1.*", "a:amd64=2.0*"] {
             assert_eq!(of_version(&archive, good), Ok(()), "{good}");
         }
-        let there = "of `a` there is 2.0~bpo-1 (backports), 1.10-1 (site:stable), 1.2-1 (site:stable)";
+        let there = "available versions of `a`: 2.0~bpo-1 (backports), 1.10-1 (site:stable), 1.2-1 (site:stable)";
         for bad in ["a=1", "a=3*", "a=1.2-1 "] {
             assert_eq!(of_version(&archive, bad), Err(there.to_owned()), "{bad}");
         }

@@ -67,7 +67,7 @@ impl Access {
         Self { user: None, query: None, tls, ..self.clone() }
     }
 
-    /// Whether somebody else than the address's own server may read what is sent, because a recipe's file says so.
+    /// Whether someone else than the address's own server may read what is sent, because a recipe's file says so.
     pub fn may_divert(&self) -> bool {
         let is_diverted =
             self.proxy != Proxy::Environment || self.tls.ca.is_some() || self.tls.unverified == Some(true);
@@ -198,7 +198,7 @@ impl Tls {
             });
             let all: Vec<_> = items.collect();
             if all.is_empty() {
-                return Err(format!("credentials for {whose}: {} holds no certificate", path.display()));
+                return Err(format!("credentials for {whose}: {} contains no certificate", path.display()));
             }
             Ok(all)
         };
@@ -206,7 +206,7 @@ impl Tls {
         if let Some(path) = &self.client_certificate {
             let key = self.client_key.as_ref().unwrap_or(path);
             let private = PrivateKey::from_pem(&read(key)?)
-                .map_err(|_| format!("credentials for {whose}: {} holds no private key", key.display()))?;
+                .map_err(|_| format!("credentials for {whose}: {} contains no private key", key.display()))?;
             config = config.client_cert(Some(ClientCert::new_with_certs(&certificates(path)?, private)));
         }
         config = config.root_certs(match &self.ca {

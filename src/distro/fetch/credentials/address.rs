@@ -1,4 +1,4 @@
-//! What stands in addresses and is not for everybody's eyes: users, passwords, tokens.
+//! Removes users, passwords and tokens from URLs.
 
 /// An address without user and password, and these.
 pub fn split_user(url: &str) -> (String, Option<(String, String)>) {

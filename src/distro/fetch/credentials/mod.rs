@@ -1,5 +1,4 @@
-//! What opens archives that ask who comes: kept outside recipes, by address, and never part of a lock, a record, a log or a
-//! message.
+//! Credentials for protected archives: kept outside recipes, looked up by URL, never logged.
 //!
 //! They are read once, from the first of these that knows the address: a file of imgbuild's own (`$IMGBUILD_CREDENTIALS`, or
 //! `imgbuild/credentials.toml` below `$XDG_CONFIG_HOME` or `~/.config`), netrc (`$NETRC` or `~/.netrc`), and apt's
@@ -127,7 +126,7 @@ impl Credentials {
     fn own(&mut self, path: &Path, is_named: bool) {
         let Some(text) = self.text(path) else {
             if is_named && self.problems.is_empty() {
-                self.problems.push(format!("{} is not there (IMGBUILD_CREDENTIALS)", path.display()));
+                self.problems.push(format!("{} does not exist (IMGBUILD_CREDENTIALS)", path.display()));
             }
             return;
         };
@@ -136,13 +135,15 @@ impl Credentials {
             // The message of the parser may show a line with a password.
             Err(error) => {
                 let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-                return self.problems.push(format!("{}:{line} is not a file of credentials", path.display()));
+                return self.problems.push(format!("{}:{line} is not a credentials file", path.display()));
             }
         };
         let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
         if parsed.credentials.iter().any(|one| one.password.is_some()) && mode & 0o077 != 0 {
             let path = path.display();
-            return self.problems.push(format!("{path} holds a password and others may read it: chmod 600 {path}"));
+            return self
+                .problems
+                .push(format!("{path} contains a password and is readable by others: chmod 600 {path}"));
         }
         for own in parsed.credentials {
             let (scheme, rest) =
@@ -239,10 +240,10 @@ impl Credentials {
         }
     }
 
-    /// Where somebody has to look who was not let in.
+    /// Where someone has to look who was not let in.
     pub fn hint(&self, url: &str) -> String {
         let known = match self.rule(url).is_some() || access_of(url).is_some() {
-            true => "the credentials that this host has for it were not accepted",
+            true => "this host's credentials for it were rejected",
             false => "this host has no credentials for it (docs/security.md, Credentials)",
         };
         let problems: Vec<&str> = self.problems.iter().map(String::as_str).collect();
@@ -254,7 +255,7 @@ impl Rule {
     fn is_for(&self, url: &str) -> bool {
         let Some((scheme, rest)) = url.split_once("://") else { return false };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        // A password for nobody in particular goes over https alone, or to this machine; who wants it otherwise says http.
+        // A password for no one in particular goes over https alone, or to this machine; who wants it otherwise says http.
         let host = authority.split(':').next().unwrap_or(authority);
         let is_scheme = match &self.scheme {
             Some(own) => own == scheme,

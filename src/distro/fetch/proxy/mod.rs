@@ -1,4 +1,4 @@
-//! By way of which proxy a server is asked, and how: what the environment says, and apt's own settings on this host.
+//! Proxy selection: environment variables and apt's settings.
 
 pub mod apt;
 pub mod through;
@@ -52,7 +52,7 @@ fn names_host(entry: &str, host: &str, port: Option<&str>) -> bool {
     name == "*" || host == name || is_below()
 }
 
-/// Of a proxy what may stand in a message.
+/// What of a proxy may be shown in a message.
 pub fn shown(proxy: &str) -> String {
     crate::distro::fetch::credentials::address::split_user(proxy).0
 }

@@ -25,13 +25,13 @@ impl Checksum {
     /// A text that says what is wrong; MD5 and SHA-1 (`sha`, `sha1`) are refused, as they can be forged.
     pub fn parse(kind: &str, digits: &str) -> Result<Self, String> {
         let digits = digits.trim();
-        let wrong = || format!("has a {kind} digest of another form: `{}`", digits.escape_default());
+        let wrong = || format!("has an invalid {kind} digest: `{}`", digits.escape_default());
         match kind {
             "sha256" => Ok(Self::Sha256(Sha256::parse(digits).map_err(|_| wrong())?)),
             "sha384" => read(digits).map(Self::Sha384).ok_or_else(wrong),
             "sha512" => read(digits).map(Self::Sha512).ok_or_else(wrong),
             "md5" | "sha" | "sha1" | "sha224" => {
-                Err(format!("gives only a {kind} digest, which is too weak to be believed"))
+                Err(format!("gives only a {kind} digest, which is too weak to be trusted"))
             }
             other => Err(format!("gives a digest of the unknown kind `{}`", other.escape_default())),
         }

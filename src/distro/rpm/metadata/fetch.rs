@@ -111,7 +111,7 @@ pub fn look_at(fetcher: &Fetcher, source: &RepositorySource) -> Result<(), Distr
         let found = path.metadata().map(|found| found.len());
         let answer = match (found, entry.size) {
             (Err(error), _) => error.to_string(),
-            (Ok(found), Some(size)) if found != size => format!("it has {found} bytes, and repomd.xml says {size}"),
+            (Ok(found), Some(size)) if found != size => format!("it has {found} bytes, but repomd.xml lists {size}"),
             _ => continue,
         };
         return Err(DistroError::NotThere { file: entry.location.clone(), place: first, answer });
@@ -242,7 +242,7 @@ fn wanted<'r>(repomd: &'r Repomd, place: &str) -> Result<Vec<Wanted<'r>>, Distro
     // In zchunk where the repository has nothing else.
     let entry = |kind: &str| repomd.entry(kind).or_else(|| repomd.entry(&format!("{kind}_zck")));
     if entry("primary").is_none() {
-        return Err(wrong("lists no `primary`, without which nothing is known of its packages".to_owned()));
+        return Err(wrong("lists no `primary`, which describes the packages".to_owned()));
     }
     let mut found = Vec::new();
     for kind in KINDS {
@@ -278,7 +278,7 @@ struct Found {
 }
 
 /// Where a repository's files are: its own addresses first, then the mirrors of its list. One that has addresses of its own is asked at
-/// these where nobody gives the list, as dnf asks it.
+/// these where no one gives the list, as dnf asks it.
 fn places(fetcher: &Fetcher, source: &RepositorySource) -> Result<Found, DistroError> {
     let mut bases: Vec<String> = source.base.iter().map(|base| base.trim_end_matches('/').to_owned()).collect();
     let (mut metalink, mut without_list) = (None, None);
@@ -301,7 +301,7 @@ fn places(fetcher: &Fetcher, source: &RepositorySource) -> Result<Found, DistroE
     }
     if bases.is_empty() {
         return Err(DistroError::NoSource {
-            problem: format!("the repository `{}` does not say where it is", source.id),
+            problem: format!("the repository `{}` has no address", source.id),
             help: "give a base URL, a mirror list or a metalink".to_owned(),
         });
     }
@@ -324,7 +324,7 @@ fn fetch_repomd(
                 bases[..=at].rotate_right(1);
                 return Ok((bases, bytes, signature));
             }
-            // Whoever signs badly may do so at one mirror alone, but that is for a person to look at.
+            // Anyone who signs badly may do so at one mirror alone, but that is for a person to look at.
             Err(error @ DistroError::Signature { .. }) => return Err(error),
             // What a mirror has says more than that another does not answer.
             Err(error @ DistroError::Format { .. }) => last = Some(error),
@@ -346,7 +346,7 @@ fn try_repomd(
     let url = format!("{base}/repodata/repomd.xml");
     let bytes = fetcher.read(&url, REPOMD_LIMIT)?;
     if metalink.is_some_and(|metalink| !metalink.accepts(&bytes)) {
-        let problem = "is none of those that the metalink accepts: the mirror is out of date, or was altered";
+        let problem = "matches no digest in the metalink: the mirror is out of date, or was altered";
         return Err(DistroError::Format { file: url, problem: problem.to_owned() });
     }
     if !source.repo_gpgcheck {
@@ -357,12 +357,12 @@ fn try_repomd(
         file: "repomd.xml".to_owned(),
         place: base.to_owned(),
         problem,
-        help: "name the keys that sign this repository: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"›; where only its packages are signed: ‹check-index = false›".to_owned(),
+        help: "name the keys that sign this repository: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"›; if only its packages are signed: ‹check-index = false›".to_owned(),
     }
     };
     let keys = source.keys.as_ref().ok_or_else(|| bad("no key is given for it".to_owned()))?;
     let signature = fetcher.read(&format!("{url}.asc"), REPOMD_LIMIT).map_err(|error| match error {
-        DistroError::NotThere { .. } => bad("there is no repomd.xml.asc beside it".to_owned()),
+        DistroError::NotThere { .. } => bad("there is no repomd.xml.asc next to it".to_owned()),
         other => other,
     })?;
     verify_package(&bytes, &signature, keys).map_err(bad)?;
@@ -391,7 +391,7 @@ fn fetch_checked(
             }
         };
         if !checksum.fits(&bytes) {
-            let problem = format!("has another digest than {checksum}, which was expected");
+            let problem = format!("does not match the expected digest {checksum}");
             last = last.or(Some(DistroError::Format { file: url.clone(), problem }));
             continue;
         }
@@ -411,7 +411,7 @@ fn fetch_checked(
 }
 
 impl Repository {
-    /// How to download a package; none for one whose SHA-256 is not told, see [`fetch_package`].
+    /// How to download a package; none for one whose SHA-256 is unknown, see [`fetch_package`].
     pub fn download(&self, store: &Store, candidate: &Candidate) -> Option<Download> {
         let sha256 = candidate.checksum.sha256()?;
         let mut urls = self.urls(candidate);

@@ -44,7 +44,7 @@ pub struct Metalink {
 /// One repomd.xml that a metalink accepts: the newest one, or an earlier one that slow mirrors still have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// Bytes, where told.
+    /// Bytes, if known.
     pub size: Option<u64>,
     /// Its strong digests; all have to fit.
     pub checksums: Vec<Checksum>,
@@ -116,10 +116,10 @@ pub fn read_metalink(bytes: &[u8]) -> Result<Metalink, String> {
     reader.ended_within("metalink")?;
     accepted.retain(|one| !one.checksums.is_empty());
     if accepted.is_empty() {
-        return Err("has no digest of repomd.xml that can be believed".to_owned());
+        return Err("has no trustworthy digest of repomd.xml".to_owned());
     }
     if mirrors.is_empty() {
-        return Err("names no mirror that is reached by http or https".to_owned());
+        return Err("names no http or https mirror".to_owned());
     }
     // Highest preference first, else the file's order.
     mirrors.sort_by_key(|(preference, _)| std::cmp::Reverse(*preference));

@@ -19,7 +19,7 @@ pub struct Stream {
     pub version: u64,
     /// Tells builds of one version apart that need other modules.
     pub context: String,
-    /// Of what it is for.
+    /// What it is for.
     pub arch: String,
     /// Other modules that it needs, in alternatives: for each module the streams that will do (none: any).
     pub requires: Vec<BTreeMap<String, Vec<String>>>,

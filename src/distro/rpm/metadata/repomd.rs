@@ -19,7 +19,7 @@ pub struct DataEntry {
     pub checksum: Result<Checksum, String>,
     /// Digest without compression.
     pub open_checksum: Option<Checksum>,
-    /// Bytes; none where it is not told.
+    /// Bytes, if known.
     pub size: Option<u64>,
     /// Bytes without compression.
     pub open_size: Option<u64>,

@@ -70,7 +70,7 @@ enum List {
     Suggests,
     Supplements,
     Enhances,
-    /// Of no interest here.
+    /// Not used here.
     Other,
 }
 
@@ -208,7 +208,7 @@ impl Begun {
         let name = self.candidate.name.escape_default();
         self.candidate.checksum = self.checksum.ok_or_else(|| format!("has a package `{name}` without a digest"))?;
         if self.candidate.location.is_empty() || self.candidate.size == 0 {
-            return Err(format!("has a package `{name}` without a place or a size"));
+            return Err(format!("has a package `{name}` without a path or a size"));
         }
         self.candidate.location = format!("{directory}/{}", self.candidate.location);
         check_words(&self.candidate)?;
@@ -239,25 +239,25 @@ pub fn fetch_medium(fetcher: &Fetcher, source: &RepositorySource, base: &str) ->
             file: "content".to_owned(),
             place: base.to_owned(),
             problem,
-            help: "name the keys that sign this medium: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"›; where only its packages are signed: ‹check-index = false›".to_owned(),
+            help: "name the keys that sign this medium: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"›; if only its packages are signed: ‹check-index = false›".to_owned(),
         }
         };
         let keys = source.keys.as_ref().ok_or_else(|| bad("no key is given for it".to_owned()))?;
         let signature = fetcher.read(&format!("{url}.asc"), CONTENT_LIMIT).map_err(|error| match error {
-            DistroError::NotThere { .. } => bad("there is no content.asc beside it".to_owned()),
+            DistroError::NotThere { .. } => bad("there is no content.asc next to it".to_owned()),
             other => other,
         })?;
         verify_package(&bytes, &signature, keys).map_err(bad)?;
     }
     let content = Content::parse(&String::from_utf8_lossy(&bytes)).map_err(|problem| wrong(&url, problem))?;
     let Some((name, checksum)) = content.packages else {
-        return Err(wrong(&url, "names no `packages.gz`, without which nothing is known of its packages".to_owned()));
+        return Err(wrong(&url, "names no `packages.gz`, which describes the packages".to_owned()));
     };
     let checksum = checksum.map_err(|problem| wrong(&url, format!("{problem} for `{name}`")))?;
     let place = format!("{base}/{}/{name}", content.descriptions);
     let packed = fetcher.read(&place, PACKAGES_LIMIT)?;
     if !checksum.fits(&packed) {
-        return Err(wrong(&place, format!("has another digest than {checksum}, which was expected")));
+        return Err(wrong(&place, format!("does not match the expected digest {checksum}")));
     }
     let plain = decompressed(&packed[..]).map_err(|error| wrong(&place, format!("cannot be unpacked: {error}")))?;
     let plain: BufReader<Limited<Box<dyn Read + '_>>> = BufReader::new(Limited::new(plain, PACKAGES_LIMIT));
@@ -307,8 +307,8 @@ mod tests {
         for (from, to, problem) in [
             ("=Pkg: one 1:2.0 3.1 x86_64", "=Pkg: one", "is not name, version, release and architecture (line 3)"),
             ("SHA256 e0", "SHA1 e0", "too weak"),
-            ("SHA256 e0", "SHA256 xx", "another form"),
-            ("=Siz: 100 200\n", "", "without a place or a size"),
+            ("SHA256 e0", "SHA256 xx", "an invalid sha256 digest"),
+            ("=Siz: 100 200\n", "", "without a path or a size"),
             ("one-2.0-3.1.x86_64.rpm", "../../x.rpm", "outside the repository"),
             ("=Pkg: one", "=Pkg: -one", "a bad name"),
             ("-Sup:\n", "", "middle of a package"),

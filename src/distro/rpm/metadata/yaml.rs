@@ -71,7 +71,7 @@ pub fn documents(text: &str) -> Result<Vec<Value>, String> {
     let mut open: Vec<Open> = Vec::new();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| format!("is not well-formed YAML: {error}"))?;
-        let wrong = |problem: &str| format!("is not well-formed YAML in line {}: {problem}", span.start.line());
+        let wrong = |problem: &str| format!("is not well-formed YAML on line {}: {problem}", span.start.line());
         let value = match event {
             Event::Scalar(text, ..) => Value::Text(text.into_owned()),
             Event::Alias(_) => return Err(wrong("it uses an alias, which is not read here")),

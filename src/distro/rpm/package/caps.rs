@@ -54,7 +54,7 @@ const REVISION: u32 = 0x0200_0000;
 /// # Errors
 /// A text that says what is not understood.
 pub(in crate::distro::rpm) fn attribute(text: &str) -> Result<Option<Vec<u8>>, String> {
-    let wrong = || format!("has capabilities that are not understood: `{}`", text.escape_default());
+    let wrong = || format!("has capabilities that cannot be parsed: `{}`", text.escape_default());
     let (mut effective, mut permitted, mut inherited) = (0u64, 0u64, 0u64);
     for clause in text.split_whitespace() {
         let at = clause.find(['=', '+', '-']).ok_or_else(wrong)?;

@@ -127,7 +127,7 @@ impl Package {
         let mut input = Hashing { inner: input, hash: sha2::Sha256::new(), size: 0 };
         let headers = Headers::read(&mut input)?;
         if headers.main.text(tag::PAYLOAD_FORMAT) == Some("drpm") {
-            return Err("is a delta package: what changes another package, and none itself".to_owned());
+            return Err("is a delta package, which only patches another package".to_owned());
         }
         check_header(&headers)?;
         let payload = hash_rest(&mut input).map_err(|error| format!("cannot be read: {error}"))?;
@@ -142,7 +142,7 @@ impl Package {
     /// have none, and then header and payload must be signed together.
     ///
     /// # Errors
-    /// A text with each signature's problem; that there is none is one.
+    /// A text with each signature's problem; a missing signature is one.
     pub fn verify(path: &Path, keys: &Keyring) -> Result<VerifiedBy, String> {
         let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
         let mut input = BufReader::with_capacity(1 << 17, file);
@@ -306,7 +306,7 @@ fn check_header(headers: &Headers) -> Result<(), String> {
     if Sha256::of(&headers.main.bytes).to_string() == expected {
         return Ok(());
     }
-    Err("is damaged: its header has another digest than it says".to_owned())
+    Err("is damaged: its header does not match its digest".to_owned())
 }
 
 /// Compares the payload with what the headers say of it.
@@ -314,7 +314,7 @@ fn check_payload(headers: &Headers, found: Sha256, whole: u64) -> Result<(), Str
     if let Some(expected) = headers.main.text(tag::PAYLOAD_SHA256)
         && expected != found.to_string()
     {
-        return Err("is damaged: its payload has another digest than its header says".to_owned());
+        return Err("is damaged: its payload does not match the digest in its header".to_owned());
     }
     let signature = &headers.signature;
     let announced = signature.number(tag::SIG_LONG_SIZE).or_else(|| signature.number(tag::SIG_SIZE));
@@ -322,7 +322,7 @@ fn check_payload(headers: &Headers, found: Sha256, whole: u64) -> Result<(), Str
     let size = whole - headers.range.0;
     match announced {
         Some(announced) if announced != size => {
-            Err(format!("is damaged: it says that it has {announced} bytes after its signature, and has {size}"))
+            Err(format!("is damaged: its signature announces {announced} bytes, but it has {size}"))
         }
         _ => Ok(()),
     }

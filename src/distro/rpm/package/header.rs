@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-/// Bytes before the signature header; nothing in them is used any more.
+/// Bytes before the signature header; nothing in them is used now.
 const LEAD: usize = 96;
 
 /// Start of a package file.
@@ -51,7 +51,7 @@ pub(in crate::distro::rpm) mod tag {
     pub const LONG_SIZE: u32 = 5009;
     pub const FILE_CAPS: u32 = 5010;
     pub const PAYLOAD_SHA256: u32 = 5092;
-    // Of the signature header.
+    // Those of the signature header.
     pub const SIG_DSA: u32 = 267;
     pub const SIG_RSA: u32 = 268;
     pub const SIG_SHA256: u32 = 273;
@@ -106,7 +106,7 @@ impl Headers {
         let signature = Header::read(file, SIGNATURE_LIMIT)?;
         let padding = signature.bytes.len().next_multiple_of(8) - signature.bytes.len();
         let mut skipped = [0u8; 8];
-        file.read_exact(&mut skipped[..padding]).map_err(|_| "is cut short in its signature".to_owned())?;
+        file.read_exact(&mut skipped[..padding]).map_err(|_| "is truncated in its signature".to_owned())?;
         let start = (LEAD + signature.bytes.len() + padding) as u64;
         let main = Header::read(file, DATA_LIMIT)?;
         let end = start + main.bytes.len() as u64;
@@ -117,9 +117,9 @@ impl Headers {
 impl Header {
     fn read(file: &mut dyn Read, limit: u32) -> Result<Self, String> {
         let mut bytes = vec![0u8; 16];
-        file.read_exact(&mut bytes).map_err(|_| "is cut short before a header".to_owned())?;
+        file.read_exact(&mut bytes).map_err(|_| "is truncated before a header".to_owned())?;
         if bytes[..4] != MAGIC {
-            return Err("has no header where one must be".to_owned());
+            return Err("lacks a header".to_owned());
         }
         let (count, size) = (number(&bytes[8..]), number(&bytes[12..]));
         if count > ENTRIES_LIMIT || size > limit {
@@ -129,7 +129,7 @@ impl Header {
         // Memory grows with what is there, not with what is announced.
         let read = file.take(rest).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
         if read as u64 != rest {
-            return Err("is cut short in a header".to_owned());
+            return Err("is truncated in a header".to_owned());
         }
         let data_at = 16 + count as usize * 16;
         let mut entries = HashMap::with_capacity(count as usize);

@@ -233,7 +233,7 @@ fn check(file: &FileEntry) -> Result<(), String> {
         return Err(format!("has a file that escapes the root: `{shown}`"));
     }
     if !file.ghost && !file.is_directory() && !file.is_file() && !file.is_link() {
-        return Err(format!("has a special file, `{shown}`; no package may bring one"));
+        return Err(format!("has a special file, `{shown}`; packages must not contain one"));
     }
     Ok(())
 }
@@ -242,7 +242,7 @@ fn check(file: &FileEntry) -> Result<(), String> {
 struct Names {
     /// The first entry of each file, and of each of its names.
     first: Vec<usize>,
-    /// How many names the file has; told at its first entry.
+    /// How many names the file has; reported at its first entry.
     count: Vec<usize>,
     /// The last of them, in the header's order.
     last: Vec<usize>,
@@ -338,7 +338,7 @@ impl<R: Read> Archive<R> {
         let path = text.strip_prefix('.').unwrap_or(text).trim_start_matches('/');
         match by_path.get(path) {
             Some(index) => Ok(Some(Found { index: *index, size })),
-            None => Err(format!("has `{}` in its payload and not in its header", text.escape_default())),
+            None => Err(format!("has `{}` in its payload but not in its header", text.escape_default())),
         }
     }
 
@@ -347,7 +347,7 @@ impl<R: Read> Archive<R> {
         let skipped = skipped.map_err(|error| format!("has a payload that is damaged: {error}"))?;
         self.at += skipped;
         if skipped < size {
-            return Err("has a payload that is cut short".to_owned());
+            return Err("has a payload that is truncated".to_owned());
         }
         Ok(())
     }
@@ -363,7 +363,7 @@ impl<R: Read> Archive<R> {
         extractor.file(file.path.as_bytes(), &owners.meta(file)?, &mut content)?;
         let left = content.limit();
         if left > 0 {
-            return Err("has a payload that is cut short".to_owned());
+            return Err("has a payload that is truncated".to_owned());
         }
         self.at += size;
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! rpm undoes a payload with one thread, one package after another, by the compressor that the header names. The headers
 //! stay byte for byte, because the package database keeps them; gzip, xz and zstd can all hold plain bytes, which cost rpm
-//! a copy. The payload's digest is one of the compressed bytes: whoever hands such a file to rpm has checked the file itself.
+//! a copy. The payload's digest is one of the compressed bytes: anyone who hands such a file to rpm has checked the file itself.
 
 use std::io::{BufRead, BufReader, Read, Write};
 

@@ -163,7 +163,7 @@ fn claims<'p>(packages: &'p [(usize, Package)], files: &[RpmFile]) -> Result<Has
             let (other_at, other) = &packages[other_place];
             if other.files[other_index].digest != file.digest || other.files[other_index].mode != file.mode {
                 return Err(format!(
-                    "{} and {} both bring `{}`, and not the same",
+                    "{} and {} both contain `{}`, with different content",
                     files[*other_at].name,
                     files[packages[place].0].name,
                     file.path.escape_default()

@@ -155,7 +155,7 @@ fn group(tokens: &[&str], at: &mut usize, depth: usize) -> Result<Rich, String> 
 }
 
 fn operand(tokens: &[&str], at: &mut usize, depth: usize) -> Result<Rich, String> {
-    let word = *tokens.get(*at).ok_or("it ends too early")?;
+    let word = *tokens.get(*at).ok_or("it is truncated")?;
     if word == "(" {
         return group(tokens, at, depth + 1);
     }

@@ -40,8 +40,8 @@ pub fn sections(file: &Arc<SourceFile>) -> (Vec<Section>, Vec<Finding>) {
                     setting.value.push_str(trimmed);
                 }
                 None => findings.push(
-                    Finding::error("repo_file::indented", &span, "an indented line continues nothing")
-                        .help("begin options in the first column"),
+                    Finding::error("repo_file::indented", &span, "an indented line does not continue any option")
+                        .help("start options in the first column"),
                 ),
             }
             continue;
@@ -55,7 +55,7 @@ pub fn sections(file: &Arc<SourceFile>) -> (Vec<Section>, Vec<Finding>) {
                 continue;
             };
             if sections.iter().any(|(known, _, _)| known == id) {
-                let message = format!("the repository `{}` stands twice in this file", id.escape_default());
+                let message = format!("the repository `{}` is defined twice in this file", id.escape_default());
                 findings.push(Finding::error("repo_file::twice", &span, message).help("give each its own name"));
             }
             sections.push((id.to_owned(), span, Vec::new()));
@@ -65,14 +65,14 @@ pub fn sections(file: &Arc<SourceFile>) -> (Vec<Section>, Vec<Finding>) {
             findings.push(
                 Finding::error("repo_file::line", &span, "a line is not an option")
                     .label("expected `option = value`")
-                    .help("comments begin with `#`"),
+                    .help("comments start with `#`"),
             );
             continue;
         };
         let Some((_, _, settings)) = sections.last_mut() else {
             findings.push(
-                Finding::error("repo_file::no_section", &span, "an option stands before the first section")
-                    .help("begin with `[name]`"),
+                Finding::error("repo_file::no_section", &span, "an option is before the first section")
+                    .help("start with `[name]`"),
             );
             continue;
         };

@@ -120,15 +120,15 @@ pub fn read_repo_file(file: &Arc<SourceFile>, variables: &Variables) -> (Vec<Rep
     // Options for all repositories, as in zypper's and dnf's own files, are theirs.
     let (mut seen, mut written_ids) = (BTreeSet::new(), BTreeSet::new());
     for (written, span, settings) in sections.into_iter().filter(|(id, _, _)| id != "main") {
-        // Nobody asks one that is switched off: what is wrong with it is no matter.
+        // No one asks one that is switched off: what is wrong with it is no matter.
         let mut passed_over = Vec::new();
         let is_off = is_off(&settings, variables);
         let findings = if is_off { &mut passed_over } else { &mut findings };
         let Some(id) = id_of(&written, &span, variables, findings) else { continue };
         let is_new = seen.insert(id.clone());
-        // Two of one spelling were told already.
+        // Two of one spelling were reported already.
         if !is_off && !is_new && !written_ids.contains(&written) {
-            let message = format!("the repository `{}` stands twice in this file", id.escape_default());
+            let message = format!("the repository `{}` is defined twice in this file", id.escape_default());
             findings.push(Finding::error("repo_file::twice", &span, message).help("give each its own name"));
         }
         written_ids.insert(written);
@@ -160,7 +160,7 @@ fn id_of(written: &str, span: &Span, variables: &Variables, findings: &mut Vec<F
         Some(bad) => {
             let message =
                 format!("`{shown}` is not a repository's name: it has the character `{}`", bad.escape_default());
-            findings.push(wrong(message).help("use letters, digits and `-_.:`, as dnf asks for"));
+            findings.push(wrong(message).help("use letters, digits and `-_.:`, as dnf requires"));
             None
         }
     }
@@ -211,7 +211,7 @@ fn entry(
                     true => "a variable of this address has no value".to_owned(),
                     false => format!("the variable `{}` has no value", name.escape_default()),
                 };
-                let help = format!("known are {}", known.join(", "));
+                let help = format!("supported: {}", known.join(", "));
                 findings.push(Finding::error("repo_file::variable", &setting.span, message).help(help));
                 continue;
             }
@@ -265,7 +265,7 @@ fn entry(
             name if PASSED_OVER.contains(&name) || UNDERSTOOD.contains(&name) => {}
             name => {
                 let near = nearest(name, UNDERSTOOD);
-                let message = format!("the option `{}` is not known and is passed over", name.escape_default());
+                let message = format!("the option `{}` is unknown and ignored", name.escape_default());
                 let finding = Finding::warning("repo_file::option", &setting.span, message);
                 findings.push(match near.first() {
                     Some(near) => finding.help(format!("did you mean `{near}`?")),
@@ -277,9 +277,9 @@ fn entry(
     entry.access.proxy = proxy.proxy();
     let broken = findings[before..].iter().any(|finding| finding.severity == crate::source::Severity::Error);
     let has_place = !entry.baseurl.is_empty() || entry.mirrorlist.is_some() || entry.metalink.is_some();
-    // Nobody asks one that is switched off.
+    // No one asks one that is switched off.
     if !has_place && !broken && is_repository && entry.enabled {
-        let message = format!("the repository `{}` does not say where it is", entry.id.escape_default());
+        let message = format!("the repository `{}` has no address", entry.id.escape_default());
         findings.push(
             Finding::error("repo_file::no_place", &entry.span, message)
                 .help("give `baseurl`, `mirrorlist` or `metalink`"),
@@ -324,10 +324,10 @@ mod tests {
     fn read(text: &str) -> (Vec<RepoEntry>, Vec<String>) {
         let file = SourceFile::new("site.repo", "/site.repo", text);
         let (entries, findings) = read_repo_file(&file, &Variables::of("9.4", "x86_64"));
-        let told = findings
+        let notes = findings
             .iter()
             .map(|finding| format!("{}: {}", finding.span.as_ref().map_or(0, Span::line), finding.message));
-        (entries, told.collect())
+        (entries, notes.collect())
     }
 
     #[test]
@@ -357,14 +357,14 @@ mod tests {
         assert_eq!(
             findings,
             [
-                "1: an indented line continues nothing",
+                "1: an indented line does not continue any option",
                 "4: a section is not closed, or has no name",
                 "11: a line is not an option",
-                "12: the repository `d` stands twice in this file",
+                "12: the repository `d` is defined twice in this file",
                 "3: the variable `relasever` has no value",
-                "5: the repository `c` does not say where it is",
+                "5: the repository `c` has no address",
                 "9: `priority` has the value `high`",
-                "10: the option `basurl` is not known and is passed over",
+                "10: the option `basurl` is unknown and ignored",
             ]
         );
     }
@@ -384,8 +384,8 @@ mod tests {
             [
                 "11: `site repo` is not a repository's name: it has the character ` `",
                 "13: the variable `unset` in the name of `x-$unset` has no value",
-                "15: the repository `site-9.z` stands twice in this file",
-                "19: the repository `x86_64` stands twice in this file",
+                "15: the repository `site-9.z` is defined twice in this file",
+                "19: the repository `x86_64` is defined twice in this file",
             ]
         );
     }

@@ -43,7 +43,7 @@ fn look(gathering: &Gathering<'_>, source: RepositorySource) -> Result<(), Distr
                 let message =
                     format!("the repository `{}` is empty: {shown} has no `repodata` and no packages", source.id);
                 gathering.news.finding(&Finding::nowhere(Severity::Warning, "repo::empty", message).help(
-                    "mount what belongs there, make its metadata (createrepo_c DIR), or correct the `uri` of the ‹[[repo]]›",
+                    "mount what belongs there, create its metadata (createrepo_c DIR), or correct the `uri` of the ‹[[repo]]›",
                 ));
             }
             Place::Directory { .. } => {}

@@ -80,7 +80,7 @@ impl PackageArchive for RpmArchive {
         let own = self.candidates().filter(|(repository, _)| is_own(&repository.id));
         let mut newest: BTreeMap<(&str, &str, String), (&Repository, &Candidate)> = BTreeMap::new();
         for (repository, candidate) in own {
-            // Of kernels and what belongs to them there may be several beside each other.
+            // Several kernels, with what belongs to them, may be installed next to each other.
             let other = if candidate.name.starts_with("kernel") { candidate.evr.to_string() } else { String::new() };
             let place = (candidate.name.as_str(), candidate.arch.as_str(), other);
             if newest.get(&place).is_none_or(|(_, known)| known.evr < candidate.evr) {
@@ -121,7 +121,7 @@ impl PackageArchive for RpmArchive {
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
         let seeds: Vec<String> = seed.iter().filter_map(|item| self.pick(item)).collect();
-        // Of what is held no other version.
+        // No other version of what is held.
         let may = |repository: &Repository, candidate: &Candidate| {
             let of_it = |package: &&PinnedPackage| package.origin == repository.id && package.name == candidate.name;
             let mut own = held.iter().filter(of_it).peekable();

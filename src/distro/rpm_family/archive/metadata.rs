@@ -29,7 +29,7 @@ pub fn lay_out(scratch: &Scratch, repository: &Repository) -> Result<String, Dis
         let unpacked =
             from_zchunk(file).map_err(|problem| DistroError::Format { file: file.location.clone(), problem })?;
         if let Some(bytes) = unpacked {
-            // Old solvers know no zchunk, and ours are told to leave it.
+            // Old solvers do not support zchunk, and ours are configured not to use it.
             let path = format!("repodata/{}.xml", file.kind);
             scratch.write_link(&format!("{root}/{path}"), &bytes, 0o644)?;
             entry(&mut entries, &file.kind, &path, &Sha256::of(&bytes).to_string(), "sha256", bytes.len() as u64);

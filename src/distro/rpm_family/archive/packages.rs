@@ -81,7 +81,7 @@ impl RpmArchive {
         let Checksum::Sha256(sha256) = candidate.checksum else {
             let kind = candidate.checksum.kind();
             return Err(wrong(format!(
-                "give `{}` a {kind} digest and no SHA-256, without which image.lock cannot pin it: make them again with `createrepo_c --checksum sha256 DIR`, or name a directory with the packages alone (‹[[repo]] uri = \"file:...\"›), which needs no metadata",
+                "give `{}` a {kind} digest but no SHA-256, which image.lock needs to pin it: recreate the metadata with `createrepo_c --checksum sha256 DIR`, or name a directory with only the packages (‹[[repo]] uri = \"file:...\"›), which needs no metadata",
                 candidate.name
             )));
         };
@@ -103,7 +103,10 @@ impl RpmArchive {
         // A version may begin with a dot.
         let is_version = plain(version.trim_start_matches('.'), ".+-:~^_");
         if !plain(&candidate.name, "-+._") || !is_version || !plain(&candidate.arch, "_") {
-            return Err(wrong(format!("have a package with a strange name: `{}`", candidate.nevra().escape_default())));
+            return Err(wrong(format!(
+                "have a package with an invalid name: `{}`",
+                candidate.nevra().escape_default()
+            )));
         }
         Ok(PinnedPackage {
             name: candidate.name.clone(),
@@ -132,7 +135,7 @@ impl RpmArchive {
         }) || item.starts_with('/')
     }
 
-    /// Words of which nothing is known, told all at once before the solver is asked.
+    /// Words of which nothing is known, reported all at once before the solver is asked.
     pub(in crate::distro::rpm_family) fn check_words(&self, items: &[String]) -> Result<(), DistroError> {
         let provided: BTreeSet<&str> = self
             .candidates()
@@ -161,7 +164,7 @@ impl RpmArchive {
             };
             if sign.is_empty() && names.contains(plain) {
                 return Some(format!(
-                    "`{name}` is there, but left out: by `exclude` or `include` of its ‹[[repo]]›, or by the streams of modules"
+                    "`{name}` exists but is left out: by `exclude` or `include` of its ‹[[repo]]›, or by the streams of modules"
                 ));
             }
             if let Some(there) = self.versions(&names, plain).filter(|_| sign.is_empty()) {
@@ -182,7 +185,7 @@ impl RpmArchive {
         DistroError::unknown_packages(packages.collect(), "check the repositories of ‹[[repo]]›")
     }
 
-    /// Of `name-version` the versions that there are, newest first; none where it is no name with a version.
+    /// The versions that exist for `name-version`, newest first; none if it is not a name with a version.
     fn versions(&self, names: &BTreeSet<&str>, item: &str) -> Option<String> {
         let is_version =
             |rest: &str| rest.starts_with(['-', '=']) && rest[1..].starts_with(|c: char| c.is_ascii_digit());
@@ -193,7 +196,7 @@ impl RpmArchive {
         found.sort_by(|a, b| b.cmp(a));
         found.dedup();
         let shown: Vec<String> = found.iter().take(8).map(|(evr, id)| format!("{evr} ({id})")).collect();
-        Some(format!("of `{name}` there is {}", shown.join(", ")))
+        Some(format!("available versions of `{name}`: {}", shown.join(", ")))
     }
 
     /// `a|b` is the first that a repository has, `a|` may be missing.
@@ -278,7 +281,7 @@ impl RpmArchive {
             .collect()
     }
 
-    /// Checks packages against the keys of those who sign them, where nobody signs the index; `have` brings them.
+    /// Checks packages against the keys of those who sign them, where no one signs the index; `have` brings them.
     ///
     /// # Errors
     /// [`DistroError::Signature`] for a package that is not signed well.
@@ -299,7 +302,7 @@ impl RpmArchive {
                 file: package.file.clone(),
                 place: package.origin.clone(),
                 problem,
-                help: "name the key that signs this repository's packages: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"›; where nobody signed them: ‹check-packages = false›".to_owned(),
+                help: "name the key that signs this repository's packages: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"›; if the packages are unsigned: ‹check-packages = false›".to_owned(),
             })?;
         }
         Ok(())

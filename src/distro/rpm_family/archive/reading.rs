@@ -115,12 +115,12 @@ pub fn gather_repositories(gathering: &Gathering<'_>) -> Result<Vec<(RepositoryS
     Ok(all)
 }
 
-/// A repository whose file says that it may be missing is told and done without; of any other it is an error.
+/// A repository whose file says that it may be missing is reported and done without; of any other it is an error.
 fn done_without(gathering: &Gathering<'_>, source: &RepositorySource, error: DistroError) -> Result<(), DistroError> {
     let Some(span) = source.skip_if_unavailable.as_ref().filter(|_| error.is_unavailable()) else { return Err(error) };
-    let message = format!("the repository `{}` cannot be reached and is done without: {error}", source.id);
-    let finding = Finding::warning("repo_file::unavailable", span, message).label("this option says so").help(
-        "what it has of the lists' packages comes from the others, or is unknown; without the option this is an error",
+    let message = format!("the repository `{}` cannot be reached and is skipped: {error}", source.id);
+    let finding = Finding::warning("repo_file::unavailable", span, message).label("allowed by this option").help(
+        "packages of the lists that it has come from other repositories, or are unknown; without the option this is an error",
     );
     gathering.news.finding(&finding);
     Ok(())
@@ -129,7 +129,7 @@ fn done_without(gathering: &Gathering<'_>, source: &RepositorySource, error: Dis
 /// Says that a list of mirrors was done without.
 fn told_without_list(gathering: &Gathering<'_>, found: &Repository) {
     let Some(problem) = &found.without_list else { return };
-    let message = format!("the list of mirrors of `{}` was done without, its own address answers: {problem}", found.id);
+    let message = format!("the mirror list of `{}` was skipped and its own address used: {problem}", found.id);
     let finding = Finding::nowhere(Severity::Warning, "repo_file::list", message);
     gathering.news.finding(&finding.help("correct `mirrorlist` or `metalink` of the repository, or remove it"));
 }

@@ -95,9 +95,9 @@ impl Said<'_> {
                 None => "at an address without a scheme".to_owned(),
             };
             let id = entry.id.escape_default();
-            let message = format!("the repository `{id}` lies {place}, which is not asked: it is left out");
+            let message = format!("the repository `{id}` is {place}, which is not supported: it is left out");
             let finding = Finding::warning("repo_file::scheme", &entry.span, message)
-                .help("http:, https: and file: are asked; `enabled=0`, or another address, ends this warning");
+                .help("http:, https: and file: are supported; set `enabled=0` or another address to silence this");
             news.finding(&finding);
             return Ok(None);
         }
@@ -112,7 +112,7 @@ impl Said<'_> {
             let Some(name) = credentials else { continue };
             if self.host.is_none() {
                 // A file that came from elsewhere must not send this host's passwords to its own server.
-                let message = "`credentials=` counts only in this host's own files and is passed over";
+                let message = "`credentials=` has an effect only in this host's own files and is ignored";
                 let finding = Finding::warning("repo_file::credentials", &entry.span, message)
                     .help("give user and password to imgbuild: docs/security.md, Credentials");
                 news.finding(&finding);
@@ -169,28 +169,29 @@ pub fn of_repo_file(
         };
         let (repo_gpgcheck, gpgcheck) = checks((repo.check_index, packages), (entry.repo_gpgcheck, entry.gpgcheck));
         if let Some(span) = entry.unsigned.as_ref().filter(|_| packages.is_none() && !repo_gpgcheck) {
-            let message = format!("the packages of the repository `{}` are taken unsigned", entry.id.escape_default());
+            let message =
+                format!("the packages of the repository `{}` are accepted unsigned", entry.id.escape_default());
             let finding = Finding::warning("repo_file::unsigned", span, message).help(
-                "where that is meant, say so beside `file` in the ‹[[repo]]›: ‹check-packages = false›; otherwise ‹check-packages = true›, or ‹check-index = true›",
+                "if that is intended, say so next to `file` in the ‹[[repo]]›: ‹check-packages = false›; otherwise ‹check-packages = true›, or ‹check-index = true›",
             );
             gathering.news.finding(&finding);
         }
         if (gpgcheck || repo_gpgcheck) && keys.is_none() {
             return Err(DistroError::NoSource {
-                problem: format!("the repository `{}` of {} is to be checked and names no keys that are here", entry.id, file.name),
-                help: "name them: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"› beside `file`; where nobody signed the packages: ‹check-packages = false›".to_owned(),
+                problem: format!("the repository `{}` of {} must be checked, but names no keys available here", entry.id, file.name),
+                help: "name them: ‹[[repo]] signed-by = \"keys/RPM-GPG-KEY-...\"› next to `file`; if the packages are unsigned: ‹check-packages = false›".to_owned(),
             });
         }
         if entry.access.tls.unverified == Some(true) {
             // The package manager's own settings may say so for all.
             let span = entry.unverified.as_ref().unwrap_or(&entry.span);
             let id = entry.id.escape_default();
-            let message = format!("the certificate of the server of `{id}` is not looked at");
+            let message = format!("the server certificate of `{id}` is not verified");
             let finding = match gpgcheck || repo_gpgcheck {
                 true => Finding::warning("repo_file::unverified", span, message)
-                    .help("what comes from there is signed, and that is checked; `sslcacert = FILE` names the certificate"),
-                false => Finding::error("repo_file::unverified", span, format!("{message}, and nothing of it is signed")).help(
-                    "anybody between could give packages: name the server's certificate (sslcacert = FILE) and take sslverify=0 away, or let signatures be checked",
+                    .help("its content is signed and the signatures are checked; `sslcacert = FILE` names the certificate"),
+                false => Finding::error("repo_file::unverified", span, format!("{message}, and nothing in it is signed")).help(
+                    "anyone on the path could inject packages: set sslcacert = FILE and remove sslverify=0, or have signatures checked",
                 ),
             };
             gathering.news.finding(&finding);

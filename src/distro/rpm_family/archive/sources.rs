@@ -151,7 +151,7 @@ fn of_distribution(
     let mut found = Vec::new();
     for one in chosen {
         let built_in = || {
-            let damaged = |problem| no_source(problem, "this is a mistake of imgbuild's");
+            let damaged = |problem| no_source(problem, "this is a bug in imgbuild");
             Keyring::built_in(one.keys, &one.fingerprints).map(|keys| counting(keys, repo)).map_err(damaged)
         };
         let keys = keys.map_or_else(built_in, |keys| Ok(keys.clone()))?;

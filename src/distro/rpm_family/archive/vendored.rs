@@ -45,8 +45,8 @@ pub fn repository_directory(directory: &Path, id: &str) -> PathBuf {
 /// [`DistroError::NoSource`] for a directory that `imgbuild vendor` did not make.
 pub fn places(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<Place>, DistroError> {
     let no = |problem: String| DistroError::NoSource {
-        problem: format!("`{}` holds no vendored packages: {problem}", directory.display()),
-        help: "make it with `imgbuild vendor DIR` where the mirror can be reached".to_owned(),
+        problem: format!("`{}` contains no vendored packages: {problem}", directory.display()),
+        help: "create it with `imgbuild vendor DIR` on a machine that can reach the mirror".to_owned(),
     };
     let text = std::fs::read_to_string(directory.join(VENDOR_MARK)).map_err(|error| no(error.to_string()))?;
     if text.is_empty() {

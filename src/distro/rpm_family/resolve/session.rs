@@ -36,7 +36,7 @@ const HEARD: &str = "imgbuild rpm answer v1: heard";
 
 /// Why a session ended.
 pub enum Ended {
-    /// The solver gave no answer: its reason, and the log with all that was said.
+    /// The solver gave no answer: its reason, and the log with its output.
     Refused(Refusal, String),
     /// Something else failed.
     Failed(DistroError),
@@ -198,7 +198,7 @@ impl<'a> Session<'a> {
             for package in packages {
                 self.news.field(&package.sha256.0);
                 let file = self.solving.store.package(&package.sha256);
-                // A package of two passes is there already.
+                // A package of two passes already exists.
                 let _ = self.state.link(&file, &package_file(package));
             }
         }
@@ -279,7 +279,7 @@ impl<'a> Session<'a> {
             return Err(self.broken(said));
         }
         let answer = self.archive.solver.read(&said, result.status);
-        // dnf's status is 1 where it does nothing, as it is told.
+        // dnf's status is 1 where it does nothing, as requested.
         if answer.is_ok() {
             store.keep_answer(&self.known, &format!("{}\n{said}", result.status));
         }

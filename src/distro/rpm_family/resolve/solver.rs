@@ -63,7 +63,7 @@ pub struct Picked {
     pub evr: Evr,
     /// Short name of its repository; empty where the answer does not tell.
     pub repository: String,
-    /// Whether nobody asked for it.
+    /// Whether no one asked for it.
     pub automatic: bool,
 }
 

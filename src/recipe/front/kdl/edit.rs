@@ -46,7 +46,7 @@ fn written(value: &KdlValue) -> String {
 }
 
 fn by_hand(path: &str) -> String {
-    format!("`{path}` is written in a way that is not edited: change it by hand")
+    format!("`{path}` is written in a form that imgbuild cannot edit: change it by hand")
 }
 
 impl KdlText {
@@ -88,7 +88,7 @@ impl KdlText {
     pub fn apply(&mut self, prefix: &[&str], edit: &Edit, leading: Option<&str>) -> Result<(), String> {
         let field = edit.path.field()?;
         let shown = edit.path.plain();
-        let own = edit.path.keys().ok_or("an item of a list has no place of its own: use += and -=")?;
+        let own = edit.path.keys().ok_or("a list item has no path of its own: use += and -=")?;
         let keys = [prefix, &own].concat();
         let document = self.document()?;
         let (around, found) = find(&document, &keys, leading)?;
@@ -123,7 +123,7 @@ impl KdlText {
                 let values = values(&field, kind, &shown, text)?;
                 match found {
                     Some(found) if items(&found).iter().any(|(_, value)| value.as_string() == Some(text)) => {
-                        return Err(format!("`{shown}` has `{text}` already"));
+                        return Err(format!("`{shown}` already has `{text}`"));
                     }
                     Some(Found::Node(node)) => self.appended(node, &values).ok_or_else(|| by_hand(&shown))?,
                     Some(_) => return Err(by_hand(&shown)),

@@ -107,7 +107,7 @@ pub fn check(text: &str) -> Result<Remarks, Refusal> {
     if text.len() > MOST_BYTES {
         return Err(Refusal {
             range: 0..0,
-            problem: format!("the file has {} bytes; {MOST_BYTES} is the most", text.len()),
+            problem: format!("the file has {} bytes; the limit is {MOST_BYTES}", text.len()),
             help: "keep long lists in files of their own and name them in `lists`",
         });
     }
@@ -133,7 +133,7 @@ pub fn check(text: &str) -> Result<Remarks, Refusal> {
         } else if rest.starts_with("/-") {
             remarks.slashdashes.push(at);
             if remarks.slashdashes.len() > MOST_TAKEN_OUT {
-                let problem = format!("the file takes out more than {MOST_TAKEN_OUT} parts with /-");
+                let problem = format!("the file comments out more than {MOST_TAKEN_OUT} parts with /-");
                 return Err(Refusal { range: at..at + 2, problem, help: "write // before what is a comment" });
             }
             dashed = true;
@@ -142,7 +142,7 @@ pub fn check(text: &str) -> Result<Remarks, Refusal> {
             at = string_end(text, at, hashes).ok_or_else(|| Refusal {
                 range: at..at + hashes + 1,
                 problem: "this string does not end".to_owned(),
-                help: "close it on its line; a string of several lines stands between \"\"\"",
+                help: "close it on its line; a string of several lines is written between \"\"\"",
             })?;
         } else {
             match next {
@@ -155,8 +155,8 @@ pub fn check(text: &str) -> Result<Remarks, Refusal> {
                     if blocks.iter().filter(|dashed| **dashed).count() > MOST_SLASHDASHES {
                         return Err(Refusal {
                             range: at..at + 1,
-                            problem: format!("blocks that /- takes out are nested deeper than {MOST_SLASHDASHES}"),
-                            help: "one /- takes out all that is inside: leave out the others",
+                            problem: format!("blocks commented out with /- are nested deeper than {MOST_SLASHDASHES}"),
+                            help: "one /- comments out everything inside: remove the others",
                         });
                     }
                 }

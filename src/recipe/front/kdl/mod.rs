@@ -38,8 +38,8 @@ pub fn leading_key<'a>(schema: &'a Json, keys: &[&str]) -> Option<&'a str> {
 const STACK_BYTES: usize = 64 << 20;
 /// No text that passed the guard takes longer than some seconds; if one did, this ends the wait.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many syntax errors are told.
-const TOLD: usize = 20;
+/// How many syntax errors are reported.
+const MAX_ERRORS: usize = 20;
 
 /// What the parser found wrong: range, message, and help where there is some.
 type Problem = (std::ops::Range<usize>, String, Option<String>);
@@ -57,7 +57,7 @@ fn parse(text: &str) -> Result<KdlDocument, Vec<Problem>> {
                 .into_iter()
                 .map(|one| {
                     let start = one.span.offset();
-                    let said = one.message.or(one.label).unwrap_or_else(|| "this is not understood".to_owned());
+                    let said = one.message.or(one.label).unwrap_or_else(|| "this cannot be parsed".to_owned());
                     (start..start + one.span.len(), said, one.help)
                 })
                 .collect::<Vec<_>>()
@@ -70,7 +70,7 @@ fn parse(text: &str) -> Result<KdlDocument, Vec<Problem>> {
     }
     match receiver.recv_timeout(PATIENCE) {
         Ok(Ok(document)) => Ok(document),
-        Ok(Err(problems)) if problems.is_empty() => Err(failed("it is not understood".to_owned())),
+        Ok(Err(problems)) if problems.is_empty() => Err(failed("it cannot be parsed".to_owned())),
         Ok(Err(problems)) => Err(problems),
         Err(RecvTimeoutError::Timeout) => Err(failed(format!("parsing it takes more than {} s", PATIENCE.as_secs()))),
         Err(RecvTimeoutError::Disconnected) => Err(failed("the parser gave up".to_owned())),
@@ -95,7 +95,7 @@ pub fn read(file: &Arc<SourceFile>, schema: &Json) -> (Node, Vec<Finding>) {
         Ok(document) => read::read(file, &document, schema),
         Err(problems) => {
             let findings =
-                problems.into_iter().take(TOLD).map(|(range, problem, help)| syntax(file, range, &problem, help));
+                problems.into_iter().take(MAX_ERRORS).map(|(range, problem, help)| syntax(file, range, &problem, help));
             (empty(), findings.collect())
         }
     }

@@ -12,7 +12,7 @@ use crate::source::{Finding, SourceFile, Span};
 
 type Entries = Vec<(String, Span, Node)>;
 
-/// Reads a document; what breaks the rules of docs/kdl.md is told, the rest is left to the check against the schema.
+/// Reads a document; what breaks the rules of docs/kdl.md is reported, the rest is left to the check against the schema.
 pub fn read(file: &Arc<SourceFile>, document: &KdlDocument, schema: &Json) -> (Node, Vec<Finding>) {
     let mut reader = Reader { file, root: schema, removing: 0, findings: Vec::new() };
     let mut entries = Entries::new();
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
     fn refuse_annotation(&mut self, annotation: Option<&KdlIdentifier>) {
         if let Some(annotation) = annotation {
             let span = self.span(annotation.span());
-            let message = format!("the type annotation `({})` says nothing in a recipe", annotation.value());
+            let message = format!("the type annotation `({})` has no effect in a recipe", annotation.value());
             self.error("kdl::annotation", &span, message, "type annotation", "remove it".to_owned());
         }
     }
@@ -92,12 +92,12 @@ impl<'a> Reader<'a> {
         Some(Node { value, span })
     }
 
-    /// Puts a key into a table; one that is there already is a mistake.
+    /// Puts a key into a table; one that already exists is a mistake.
     fn put(&mut self, entries: &mut Entries, name: &str, key: Span, node: Node) {
         match entries.iter().find(|(known, _, _)| known == name) {
             None => entries.push((name.to_owned(), key, node)),
             Some((_, first, _)) => {
-                let help = format!("keep one of them; the first is in line {}", first.line());
+                let help = format!("keep one of them; the first is on line {}", first.line());
                 self.error("kdl::twice", &key, format!("`{name}` is written twice"), "again here", help);
             }
         }
@@ -170,8 +170,8 @@ impl<'a> Reader<'a> {
         let (key, whole) = (self.span(node.name().span()), self.span(node.span()));
         let Some(Node { value: Value::Text(own), span }) = self.value(arguments[0]) else {
             let help = format!("write {name} \"NAME\" {{ .. }}");
-            let message = format!("`{name}` has tables with names, and this is none");
-            return self.error("kdl::argument", &key, message, "no name behind it", help);
+            let message = format!("`{name}` holds named tables, and this one has no name");
+            return self.error("kdl::argument", &key, message, "no name after it", help);
         };
         if let Some(second) = arguments.get(1) {
             let at = self.span(second.span());
@@ -188,7 +188,7 @@ impl<'a> Reader<'a> {
         entries.insert(at, (name.to_owned(), there.0, Node { value: Value::Table(there.2), span: there.1 }));
     }
 
-    /// Adds items to the list of a name, which begins with them if there is none.
+    /// Adds items to the list of a name, which begins with them if it is new.
     fn append(
         &mut self,
         entries: &mut Entries,
@@ -225,8 +225,8 @@ impl<'a> Reader<'a> {
         let Some(block) = node.children() else { return items };
         if !items.is_empty() && !block.nodes().is_empty() {
             let span = self.span(node.name().span());
-            let help = "write all items behind the name, or all in the block, each as - \"ITEM\"".to_owned();
-            let message = format!("`{name}` has items behind its name and in a block");
+            let help = "write all items after the name, or all in the block, each as - \"ITEM\"".to_owned();
+            let message = format!("`{name}` has items after its name and in a block");
             self.error("kdl::mixed", &span, message, "both", help);
             return items;
         }
@@ -240,7 +240,7 @@ impl<'a> Reader<'a> {
                 let span = self.span(item.name().span());
                 let written = item.name().value();
                 let help = format!("write - \"{}\"", if written == "-" { "ITEM" } else { written });
-                let message = format!("the block of `{name}` holds items, each as - \"ITEM\"");
+                let message = format!("the block of `{name}` contains items, each as - \"ITEM\"");
                 self.error("kdl::list", &span, message, "no item", help);
             }
         }
@@ -253,7 +253,7 @@ impl<'a> Reader<'a> {
         if let Some(property) = properties.first() {
             let span = self.span(property.span());
             let message = format!("`{name}` is one value and has no keys");
-            self.error("kdl::value", &span, message, "no key of it", format!("write {name} \"VALUE\""));
+            self.error("kdl::value", &span, message, "not a key of it", format!("write {name} \"VALUE\""));
         } else if node.children().is_some() {
             let message = format!("`{name}` is one value and has no block");
             self.error("kdl::value", &key, message, "block after this", format!("write {name} \"VALUE\""));
@@ -261,11 +261,11 @@ impl<'a> Reader<'a> {
             return self.value(one);
         } else if let Some(second) = arguments.get(1) {
             let span = self.span(second.span());
-            let message = format!("`{name}` is one value, and {} are given", arguments.len());
+            let message = format!("`{name}` is one value, but {} are given", arguments.len());
             self.error("kdl::value", &span, message, "one too many", "keep one of them".to_owned());
         } else {
             let help = format!("write {name} \"VALUE\"; yes and no are #true and #false");
-            self.error("kdl::value", &key, format!("`{name}` has no value"), "nothing behind it", help);
+            self.error("kdl::value", &key, format!("`{name}` has no value"), "nothing after it", help);
         }
         None
     }
@@ -292,8 +292,8 @@ impl<'a> Reader<'a> {
                 Shape::Map(_) => format!("write {name} NAME={shown}, or {name} {{ NAME {shown} }}"),
                 _ => format!("name the key: {name} KEY={shown}"),
             };
-            let message = format!("`{name}` is a table, and {shown} has no key");
-            self.error("kdl::argument", &span, message, "of which key?", help);
+            let message = format!("`{name}` is a table, but {shown} has no key");
+            self.error("kdl::argument", &span, message, "which key?", help);
         }
         self.body(node, entries, shape, name)
     }

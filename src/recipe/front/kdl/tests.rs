@@ -13,8 +13,8 @@ fn json(text: &str) -> serde_json::Value {
 }
 
 fn problems(text: &str) -> Vec<String> {
-    let told = |finding: &Finding| format!("{}: {}", finding.span.as_ref().unwrap(), finding.message);
-    document(text).1.iter().map(told).collect()
+    let line = |finding: &Finding| format!("{}: {}", finding.span.as_ref().unwrap(), finding.message);
+    document(text).1.iter().map(line).collect()
 }
 
 #[test]
@@ -86,19 +86,19 @@ fn what_cannot_be_meant_is_told_at_its_place() {
     let text = "(image)image x release=y release=z\nimage w\nkernel \"linux\"\npackages install=\"vim\" { install \"htop\" }\nboot { tmpfs \"/tmp\" }\n\
                 pack { level 3 4 }\npack2 { }\nsystem { fstab a { - b }; exports { x }; hostname #null; locale }\nxcat path_map=x\nsync { lists a=b }\nservices { enable (u)\"x\" }\n";
     insta::assert_snapshot!(problems(text).join("\n"), @r#"
-    image.kdl:1:2: the type annotation `(image)` says nothing in a recipe
+    image.kdl:1:2: the type annotation `(image)` has no effect in a recipe
     image.kdl:1:26: `release` is written twice
     image.kdl:2:1: `image` is written twice
-    image.kdl:3:8: `kernel` is a table, and "linux" has no key
-    image.kdl:5:14: `tmpfs` is a table, and "/tmp" has no key
-    image.kdl:6:16: `level` is one value, and 2 are given
-    image.kdl:8:10: `fstab` has items behind its name and in a block
-    image.kdl:8:37: the block of `exports` holds items, each as - "ITEM"
+    image.kdl:3:8: `kernel` is a table, but "linux" has no key
+    image.kdl:5:14: `tmpfs` is a table, but "/tmp" has no key
+    image.kdl:6:16: `level` is one value, but 2 are given
+    image.kdl:8:10: `fstab` has items after its name and in a block
+    image.kdl:8:37: the block of `exports` contains items, each as - "ITEM"
     image.kdl:8:51: #null is not a value in a recipe
     image.kdl:8:58: `locale` has no value
     image.kdl:9:6: `path_map` is a table and cannot be one value
     image.kdl:10:14: `lists` is a list and has no keys
-    image.kdl:11:20: the type annotation `(u)` says nothing in a recipe
+    image.kdl:11:20: the type annotation `(u)` has no effect in a recipe
     "#);
 }
 
@@ -196,9 +196,9 @@ variant "big" {
     );
     let twice = "variant a { kernel version=x }\nvariant a { kernel version=y }\nusers munge uid=1\nusers munge 2\n";
     let (_, findings) = read(&SourceFile::new("image.kdl", "/image.kdl", twice), &schema_with_kin());
-    let told: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
+    let messages: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
     assert_eq!(
-        told,
+        messages,
         ["`a` is written twice", "`users munge` is one table, and has one name", "`munge` is written twice"]
     );
 }

@@ -58,7 +58,7 @@ pub struct OverlayFile {
 pub struct Attributes {
     /// Permission bits.
     pub mode: u32,
-    /// Owner and group; none where they are the package's: setting them anew would take capabilities away.
+    /// Owner and group; none where they are the package's: setting them again would take capabilities away.
     pub owner: Option<(u32, u32)>,
 }
 
@@ -75,7 +75,7 @@ enum Difference {
     Link(String, String),
     /// Content.
     Content,
-    /// No regular file any more.
+    /// No longer a regular file.
     NoFile,
     /// The administrator gave it mode and owner by dpkg-statoverride.
     Override,
@@ -100,14 +100,14 @@ impl fmt::Display for Difference {
             Self::Kind => f.write_str("another kind of file"),
             Self::Mode(now, was) => write!(f, "mode {now:o}, was {was:o}"),
             Self::Owner((uid, gid), (user, group)) => write!(f, "owner {uid}:{gid}, was {user}:{group}"),
-            Self::Link(now, was) => write!(f, "leads to {now}, was {was}"),
+            Self::Link(now, was) => write!(f, "points to {now}, was {was}"),
             Self::Content => f.write_str("content"),
-            Self::NoFile => f.write_str("no file any more"),
+            Self::NoFile => f.write_str("no longer a file"),
             Self::Override => f.write_str("dpkg-statoverride"),
             Self::SetId(mode) if mode & 0o6000 == 0 => write!(f, "mode {mode:o}, without set-id bits"),
             Self::SetId(mode) => write!(f, "mode {mode:o}, with set-id bits"),
-            Self::NoLink => f.write_str("a file in the place of a link"),
-            Self::Relinked(target) => write!(f, "leads to {target}"),
+            Self::NoLink => f.write_str("a file instead of a link"),
+            Self::Relinked(target) => write!(f, "points to {target}"),
         }
     }
 }
@@ -251,7 +251,7 @@ pub fn classify(
                     let has_digests = digested.contains(name);
                     differs.extend(unrecorded::differences(path, seen, (name, own), has_digests, &owners, census));
                 }
-                // Of another digest than MD5 and SHA-256 the content was not compared.
+                // With a digest other than MD5 and SHA-256 the content was not compared.
                 let is_compared = own.digest.as_ref().is_some_and(|digest| [32, 64].contains(&digest.len()));
                 let is_known = is_compared || !seen.is_file();
                 let is_folder = own.mode.is_none()
@@ -261,11 +261,11 @@ pub fn classify(
                     found.left_out.insert(path.clone(), Why::Secret);
                 } else if is_folder && seen.is_link() {
                     found.folders.push((path.clone(), census.resolved_folder(path)));
-                    found.overlay.push(file(Reason::Changed, "a link in the place of a folder".to_owned(), name));
+                    found.overlay.push(file(Reason::Changed, "a link instead of a folder".to_owned(), name));
                 } else if own.ghost && (seen.is_directory() || !path.starts_with("etc/")) {
                     found.left_out.insert(path.clone(), Why::Made);
                 } else if own.ghost {
-                    let detail = "its package brings none".to_owned();
+                    let detail = "not in its package".to_owned();
                     found.overlay.push(file(Reason::Changed, detail, name));
                 } else if !differs.is_empty() {
                     let words: Vec<String> = differs.iter().map(ToString::to_string).collect();

@@ -86,7 +86,7 @@ pub fn is_setting(path: &str, entry: &Entry) -> bool {
 /// Where kernel modules are.
 pub const MODULES: &str = "usr/lib/modules";
 
-/// Modules of a release that the image has otherwise than the kernel stage gave them, whoever brought them.
+/// Modules of a release that the image has otherwise than the kernel stage gave them, no matter who brought them.
 fn modules_touched(payload: &Manifest, image: &Merged, release: &str) -> Vec<String> {
     let folder = format!("usr/lib/modules/{release}/");
     // depmod's own files follow from the modules.
@@ -141,8 +141,8 @@ fn refuse(files: &[String]) -> Result<(), StageError> {
     let more =
         if files.len() > shown.len() { format!(" and {} more", files.len() - shown.len()) } else { String::new() };
     Err(StageError::Gate {
-        problem: format!("the image's drivers are not those that the initrd is made of: {}{more}", shown.join(", ")),
-        help: "let the kernel stage bring drivers that are packages: ‹[kernel] updates = [\"...\"]›; or let the initrd take them from the image: ‹[initrd] modules_from = \"rootfs\"› (every change of the image then rebuilds the initrd); firmware can also come from packages: ‹[kernel] firmware_packages = [\"...\"]›".to_owned(),
+        problem: format!("the image's drivers differ from those in the initrd: {}{more}", shown.join(", ")),
+        help: "let the kernel stage install drivers that are packages: ‹[kernel] updates = [\"...\"]›; or let the initrd take them from the image: ‹[initrd] modules_from = \"rootfs\"› (every change of the image then rebuilds the initrd); firmware can also come from packages: ‹[kernel] firmware_packages = [\"...\"]›".to_owned(),
     })
 }
 
@@ -203,12 +203,12 @@ fn of_mount(recipe: &Recipe, obstacle: &Obstacle) -> (String, String) {
     let problem = format!("/etc/fstab mounts {point} ({kind}), which needs {needs}: {why}");
     let optional = format!("for a node that may do without it, add the option `nofail` to the line of {point}");
     let help = match (left_out, package) {
-        (Some(path), _) => format!("bring it back with a line `+./{path}` in the exclude list; {optional}"),
+        (Some(path), _) => format!("restore it with a line `+./{path}` in the exclude list; {optional}"),
         (None, Some((deb, rpm))) if needs.starts_with('/') => {
             let package = if recipe.model.image.distro.family() == Family::Debian { deb } else { rpm };
             format!("add the package `{package}`; {optional}")
         }
-        _ => format!("add the package that brings it, or another kernel (‹[kernel]› package); {optional}"),
+        _ => format!("add the package that provides it, or another kernel (‹[kernel]› package); {optional}"),
     };
     (problem, help)
 }
@@ -227,13 +227,13 @@ fn of_interface(obstacle: &Obstacle) -> (String, String) {
             format!(
                 "/{file} makes an interface of kind {kind}, which needs the kernel's module `{module}`: /{path} is left out by an exclude list"
             ),
-            format!("bring it back with a line `+./{path}` in the exclude list"),
+            format!("restore it with a line `+./{path}` in the exclude list"),
         ),
         None => (
             format!(
                 "/{file} makes an interface of kind {kind}, which needs the kernel's module `{module}`: the image does not have it"
             ),
-            "another kernel (‹[kernel]› package) or the package that brings the module has it; or take the setting out"
+            "another kernel (‹[kernel]› package) or the package that provides the module has it; or remove the setting"
                 .to_owned(),
         ),
     }
@@ -277,7 +277,7 @@ fn of_unit(recipe: &Recipe, obstacle: &Obstacle) -> (String, String) {
     (
         format!("`{unit}` is enabled and cannot start: {}", leaves_out(recipe, left_out)),
         format!(
-            "narrow that pattern, bring the file back with a line `+./{left_out}`, or disable the unit: ‹[services] disable = [\"{name}\"]›"
+            "narrow that pattern, restore the file with a line `+./{left_out}`, or disable the unit: ‹[services] disable = [\"{name}\"]›"
         ),
     )
 }
@@ -286,7 +286,7 @@ fn of_unit(recipe: &Recipe, obstacle: &Obstacle) -> (String, String) {
 pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -> StageError {
     let line_of = |path: &String| pattern_of(recipe, path);
     let left_out = |path: &String| leaves_out(recipe, path);
-    let keep = |path: &String| format!("narrow that pattern, or bring the file back with a line `+./{path}`");
+    let keep = |path: &String| format!("narrow that pattern, or restore the file with a line `+./{path}`");
     let list = recipe.files.iter().find(|file| file.name.contains("pkglist"));
     let list = list.map_or_else(|| "‹[packages]› install".to_owned(), |file| format!("`{}`", file.name));
     let mut span = recipe.spans.nearest("packages").cloned();
@@ -320,28 +320,28 @@ pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -
         }
         Obstacle::NoLocale(locale, Some(path)) => {
             let span = recipe.spans.nearest("system.locale").cloned();
-            let problem = format!("the image has nothing that makes the locale `{locale}`: {}", left_out(path));
+            let problem = format!("the image does not provide the locale `{locale}`: {}", left_out(path));
             return refuse_at(report, span, problem, keep(path));
         }
         Obstacle::NoLocale(locale, None) => {
             let language = locale.split(['_', '.', '@']).next().unwrap_or_default();
             let help = match recipe.model.image.distro.family() {
                 Family::Debian => format!(
-                    "add the package `locales-all` to {list}; or `locales`, and make it in the postinstall script: chroot \"$1\" localedef -i {} -f UTF-8 {locale}",
+                    "add the package `locales-all` to {list}; or `locales`, and create it in the postinstall script: chroot \"$1\" localedef -i {} -f UTF-8 {locale}",
                     locale.split('.').next().unwrap_or_default()
                 ),
                 Family::RedHat => format!("add the package `glibc-langpack-{language}` to {list}"),
                 Family::Suse => format!("add the package `glibc-locale` to {list}"),
             };
             let span = recipe.spans.nearest("system.locale").cloned();
-            return refuse_at(report, span, format!("the image has nothing that makes the locale `{locale}`"), help);
+            return refuse_at(report, span, format!("the image does not provide the locale `{locale}`"), help);
         }
-        // Told above.
+        // Reported above.
         Obstacle::Mount { .. } => of_mount(recipe, obstacle),
         // A node starts without.
         Obstacle::Interface { .. } => of_interface(obstacle),
         Obstacle::Unit { .. } => of_unit(recipe, obstacle),
-        Obstacle::NoAccounts(path) => (format!("nobody has an account: {}", left_out(path)), keep(path)),
+        Obstacle::NoAccounts(path) => (format!("it has no accounts: {}", left_out(path)), keep(path)),
         Obstacle::NoInit(paths) => match paths.first() {
             Some(path) => (format!("it has no init: {}", left_out(path)), keep(path)),
             None => {
@@ -353,7 +353,7 @@ pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -
                 let tried = INITS.map(|path| format!("/{path}")).join(", ");
                 (
                     format!("it has no init that can be executed (looked for {tried})"),
-                    format!("add the package `{package}` to {list}, or let the postinstall script bring an init"),
+                    format!("add the package `{package}` to {list}, or let the postinstall script install an init"),
                 )
             }
         },
@@ -362,7 +362,7 @@ pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -
         }
         Obstacle::Lacks { program, needs, left_out: None } => (
             format!("/{program} needs {needs}, which the image does not have"),
-            format!("add the package that brings it to {list}; `imgbuild shell` shows the image as it is"),
+            format!("add the package that provides it to {list}; `imgbuild shell` shows the image as it is"),
         ),
         Obstacle::NoShell { shell, left_out: Some(path) } => {
             (format!("root's shell is {shell}, and {}", left_out(path)), keep(path))
@@ -372,7 +372,7 @@ pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -
             format!("add its package to {list}, or give root another shell in /etc/passwd"),
         ),
     };
-    refuse_at(report, span, format!("no node could start the image: {problem}"), help)
+    refuse_at(report, span, format!("no node could boot the image: {problem}"), help)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What its key is made of.
+//! Inputs of the `gate` action's key.
 
 use crate::plan::{Action, ActionKind, Stage, Upstream};
 use crate::stage::actions::reader::Reader;

@@ -51,13 +51,13 @@ pub fn homes(store: &Store, layers: &[Digest], passwd: &str, here: u32) -> Resul
     let Some((name, uid, home)) = wrong.first() else { return Ok(None) };
     let owner = owners.get(home).copied().unwrap_or_default();
     let more = if wrong.len() > 1 { format!(", and {} more homes", wrong.len() - 1) } else { String::new() };
-    let text = format!("/{home} belongs to {owner}, and not to `{name}` ({uid}){more}");
+    let text = format!("/{home} belongs to {owner}, not to `{name}` ({uid}){more}");
     let help = if *uid >= here {
         format!(
-            "{here} ids stand for an image's on this machine, so nothing can belong to {uid}: give the user who builds a longer range in /etc/subuid and /etc/subgid"
+            "this machine maps only {here} ids of an image, so nothing can belong to {uid}: give the building user a longer range in /etc/subuid and /etc/subgid"
         )
     } else {
-        format!("let the script that makes it say: chown -R {name}: \"$1/{home}\"")
+        format!("add to the script that creates it: chown -R {name}: \"$1/{home}\"")
     };
     Ok(Some(Finding::nowhere(Severity::Warning, "gate::home", text).help(help)))
 }
@@ -102,7 +102,7 @@ pub fn foreign_releases(modules: &Merged, release: &str) -> Result<(), StageErro
         problem: format!(
             "the image has modules of the kernel {other}, which it does not have (its own is {release}): /{first}{more}"
         ),
-        help: "no node would load them. Whatever built them has the release from elsewhere than `uname -r`: give it that of the image ($IMG_KERNELVERSION in postinstall scripts), or let imgbuild build the driver: ‹[[kernel.build]]›".to_owned(),
+        help: "no node would load them. Their build did not take the release from `uname -r`: pass it that of the image ($IMG_KERNELVERSION in postinstall scripts), or let imgbuild build the driver: ‹[[kernel.build]]›".to_owned(),
     })
 }
 

@@ -159,7 +159,7 @@ pub(in crate::stage) fn driver_settings(reader: &LayerReader) -> Result<Vec<(Str
 /// A module of the layers, without compression.
 pub(in crate::stage) fn read_module(reader: &LayerReader, release: &str, path: &str) -> Result<Vec<u8>, String> {
     let from = format!("{}/{path}", folder_of(release));
-    let bytes = reader.read(&from)?.ok_or_else(|| format!("the module {path} is gone"))?;
+    let bytes = reader.read(&from)?.ok_or_else(|| format!("the module {path} is missing"))?;
     decompress_module(path, bytes).map_err(|error| format!("{path}: {error}"))
 }
 

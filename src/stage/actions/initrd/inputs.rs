@@ -1,4 +1,4 @@
-//! What its key is made of.
+//! Inputs of the `initrd` action's key.
 
 use crate::digest::Digest;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};

@@ -1,4 +1,4 @@
-//! What an initrd is made from, whoever composes it, and what is said of its drivers.
+//! What an initrd is made from, no matter who composes it, and what is said of its drivers.
 
 use crate::plan::Action;
 use crate::stage::actions::initrd_compression;
@@ -18,7 +18,7 @@ use crate::stage::ids;
 use crate::stage::inside::INIT;
 use crate::store::Store;
 
-/// What an initrd is made from, whoever composes it.
+/// What an initrd is made from, no matter who composes it.
 pub fn initrd_request(
     builder: &Builder<'_>,
     action: &Action,
@@ -88,7 +88,7 @@ pub fn say_drivers(builder: &Builder<'_>, answer: &InitrdAnswer, release: &str) 
             .map(|(name, near)| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
             .collect();
         let help = if hints.is_empty() {
-            "correct ‹[kernel]› drivers, or add a package that brings the driver".to_owned()
+            "correct ‹[kernel]› drivers, or add a package that provides the driver".to_owned()
         } else {
             hints.join("\n")
         };
@@ -107,7 +107,7 @@ pub fn say_drivers(builder: &Builder<'_>, answer: &InitrdAnswer, release: &str) 
             answer.unused_updates.join(", ")
         );
         let mut finding = Finding::nowhere(Severity::Warning, "initrd::updates", text).help(
-            "a node that needs them to boot needs them named: ‹[kernel] drivers = [\"+NAME\"]›, or \"+allupdate\" for all of them",
+            "name those that nodes need to boot: ‹[kernel] drivers = [\"+NAME\"]›, or \"+allupdate\" for all of them",
         );
         finding.span = builder.recipe.spans.nearest("kernel.updates").cloned();
         builder.report.finding(&finding);
@@ -134,7 +134,7 @@ pub fn say_drivers(builder: &Builder<'_>, answer: &InitrdAnswer, release: &str) 
     let (named, default) = (list(true), list(false));
     if !named.is_empty() {
         let text = format!("firmware of drivers that the recipe names is not in the image: {named}");
-        let help = "add the package that brings it: ‹[kernel] firmware_packages = [\"...\"]› (Debian's is in the component non-free-firmware)";
+        let help = "add the package that provides it: ‹[kernel] firmware_packages = [\"...\"]› (Debian's is in the component non-free-firmware)";
         if builder.recipe.model.kernel.firmware == crate::recipe::Firmware::Require {
             return Err(refuse(builder.report, builder.recipe, "kernel.firmware", text, help.to_owned()));
         }

@@ -30,7 +30,7 @@ pub struct Chosen {
 /// The one kernel of the directory that is wanted, with its parts where no package is named.
 ///
 /// # Errors
-/// [`StageError::Gate`] where there is none or several, with those that there are, by their versions.
+/// [`StageError::Gate`] unless there is exactly one, with those that there are, by their versions.
 pub fn choose(
     recipe: &Recipe,
     dir: &str,
@@ -44,7 +44,7 @@ pub fn choose(
     if kernel.package.is_none() {
         words.extend(archive.kernel_parts(release, packages).iter().map(|part| manager.exactly(part)));
     }
-    // Of packages that share a name only that of this kernel can be meant.
+    // If packages share a name, only that of this kernel can be meant.
     let is_meant = |package: &&PinnedPackage| {
         let others = packages.iter().any(|other| other.name == package.name && other.version != package.version);
         !others || package.version == one.version
@@ -164,7 +164,7 @@ pub fn driver_tools(
         (None, _) => {
             return Err(StageError::Gate {
                 problem: format!(
-                    "drivers cannot be built: the packages bring {} kernels: {}",
+                    "drivers cannot be built: the packages provide {} kernels: {}",
                     releases.len(),
                     releases.join(", ")
                 ),
@@ -179,7 +179,7 @@ pub fn driver_tools(
     let Some(pinned) = pinned else {
         return Err(StageError::Gate {
             problem: format!("drivers cannot be built for the kernel {release}: no archive has its headers, `{name}`"),
-            help: "archives keep headers as long as the kernel itself: take its newest version (imgbuild update), or put both packages into ‹[kernel]› dir".to_owned(),
+            help: "archives keep headers as long as the kernel itself: use its newest version (imgbuild update), or put both packages into ‹[kernel]› dir".to_owned(),
         });
     };
     let asked = package_request.pass.install.iter().filter(|item| *item != HEADERS).cloned();

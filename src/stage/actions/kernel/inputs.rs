@@ -1,4 +1,4 @@
-//! What the keys of the payload and of drivers are made of.
+//! Inputs of the keys of the kernel's payload and of drivers.
 
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{PassRole, PinnedPackage};

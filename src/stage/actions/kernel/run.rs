@@ -61,14 +61,14 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         kernel::KernelAnswer::Choose(releases) => {
             let wanted = &builder.recipe.model.kernel.version;
             let problem = match (wanted, releases.len()) {
-                (Some(version), _) => format!("the packages bring no kernel `{version}`"),
-                (None, 0) => "the packages bring no kernel with modules".to_owned(),
-                (None, count) => format!("the packages bring {count} kernels: {}", releases.join(", ")),
+                (Some(version), _) => format!("the packages provide no kernel `{version}`"),
+                (None, 0) => "the packages provide no kernel with modules".to_owned(),
+                (None, count) => format!("the packages provide {count} kernels: {}", releases.join(", ")),
             };
             let help = match releases.last() {
-                None => "name a package that brings one: ‹[kernel] package = \"...\"›".to_owned(),
+                None => "name a package that provides one: ‹[kernel] package = \"...\"›".to_owned(),
                 Some(last) => format!(
-                    "choose one: ‹[kernel] version = \"{last}\"› (there are, in ascending order: {})",
+                    "choose one: ‹[kernel] version = \"{last}\"› (available, in ascending order: {})",
                     releases.join(", ")
                 ),
             };

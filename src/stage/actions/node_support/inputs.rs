@@ -1,4 +1,4 @@
-//! What its key is made of.
+//! Inputs of the `xcat` action's key.
 
 use crate::plan::ActionKind;
 use crate::stage::StageError;

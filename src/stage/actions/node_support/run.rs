@@ -24,7 +24,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let base = below(action, done)?;
     let lacking = lacking(&builder.store.merged(&base)?);
     if !lacking.is_empty() {
-        let text = format!("xCAT's scripts need what the image does not have: {}", lacking.join(", "));
+        let text = format!("xCAT's scripts need programs that the image lacks: {}", lacking.join(", "));
         let mut finding = Finding::nowhere(Severity::Warning, "xcat::lacking", text);
         finding.span = builder.recipe.spans.get("xcat.node_support").cloned();
         builder.report.finding(&finding.help("add the packages to a package list"));

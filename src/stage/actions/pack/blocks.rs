@@ -1,4 +1,4 @@
-//! Images that nodes mount as they are: their data in frames that are kept, their tables made anew.
+//! Images that nodes mount as they are: their data in frames that are kept, their tables recreated.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -18,7 +18,7 @@ use crate::fault;
 use crate::sandbox::helper::News;
 use crate::store::{Entry, Kind, LayerReader};
 
-/// Bytes of a piece of the tables: what a copy of the image elsewhere fetches anew when something changed.
+/// Bytes of a piece of the tables: what a copy of the image elsewhere fetches again when something changed.
 const TABLES_PIECE: usize = 1 << 20;
 
 /// Name of the attribute that is an SELinux label.
@@ -240,7 +240,7 @@ impl Source<'_> {
         let in_order: Vec<&Digest> = keys.iter().flatten().collect();
         let tails = |frame: usize| {
             let known = in_order.get(frame).and_then(|key| info::<EroInfo>(key)).and_then(|info| info.tails());
-            known.ok_or_else(|| "cannot pack: what is known of a frame is gone".to_owned())
+            known.ok_or_else(|| "cannot pack: a frame's description is missing".to_owned())
         };
         let epoch = self.request.epoch;
         let image = EroImage {

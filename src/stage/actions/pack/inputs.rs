@@ -1,4 +1,4 @@
-//! What its key is made of.
+//! Inputs of the `pack` action's key.
 
 use crate::archive::{EROFS_VERSION, FRAME_VERSION, Form, SQUASHFS_VERSION, TAR_VERSION};
 use crate::plan::{Action, ActionKind, Input, Origin, Stage};
@@ -51,7 +51,7 @@ pub fn add(reader: &mut Reader<'_>, id: &str) {
     let mut seen = std::collections::BTreeSet::new();
     inputs.retain(|input| seen.insert(input.name.clone()));
     let upstream = reader.below();
-    // What keeps nodes from starting the image is told once, by the first form.
+    // What keeps nodes from starting the image is reported once, by the first form.
     let first = (id != ids::PACK).then(|| ids::PACK.to_owned());
     let needs = std::iter::once(ids::GATE.to_owned()).chain(first).collect();
     reader.actions.push(Action {

@@ -59,7 +59,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         if let Kind::File { size, .. } = found.entry.kind {
             if matches!(request.form, Form::Cpio { .. }) && size > u64::from(u32::MAX) {
                 return Err(format!(
-                    "`{path}` has {size} bytes; cpio holds files below 4 GiB: exclude it, or choose another form: ‹[pack] archive = \"tar\"› or \"squashfs\""
+                    "`{path}` has {size} bytes; the limit of cpio is 4 GiB: exclude it, or choose another format: ‹[pack] archive = \"tar\"› or \"squashfs\""
                 ));
             }
             memory += size.div_ceil(PAGE) * PAGE;
@@ -76,7 +76,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
         entries.push((path, found.entry, found.layer));
     }
     if entries.len() < 2 {
-        return Err("the exclude lists leave nothing of the image".to_owned());
+        return Err("the exclude lists remove the whole image".to_owned());
     }
     let mut of_form = Vec::new();
     let (frames, written, labels) = match request.form {
@@ -93,7 +93,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
             let sockets: Vec<&str> =
                 entries.iter().filter(|item| item.1.kind == Kind::Socket).map(|item| item.0.as_str()).collect();
             if !sockets.is_empty() {
-                of_form.push(format!("tar holds no sockets, these are left out: {}", sockets.join(", ")));
+                of_form.push(format!("tar cannot contain sockets, these are left out: {}", sockets.join(", ")));
             }
             let (frames, written) = stream(request, Stream::Tar, &cut_tree(entries), &reader, news)?;
             (frames, written, labels)
@@ -102,7 +102,7 @@ fn pack(request: &PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
             label(&mut entries, &labels);
             if !labels.is_empty() {
                 of_form.push(format!(
-                    "the SELinux labels are attributes in the {}: no node with a policy was run so; set ‹[system] selinux = \"off\"›, or try one node first",
+                    "the SELinux labels are attributes in the {}: this was never run on a node with a policy; set ‹[system] selinux = \"off\"›, or try one node first",
                     request.form.name()
                 ));
             }

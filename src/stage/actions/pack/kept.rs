@@ -33,6 +33,6 @@ pub(super) fn keep(aside: &str, key: &Digest, info: &impl Serialize) -> Result<(
     let info_aside = format!("{aside}.info");
     std::fs::write(&info_aside, text).map_err(said)?;
     fault::point("pack.before-rename");
-    // What describes it comes last: a frame without it is none.
+    // What describes it comes last: a frame without it does not count.
     replace(aside, &name).and_then(|()| replace(&info_aside, &info_name(key))).map_err(said)
 }

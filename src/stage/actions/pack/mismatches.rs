@@ -11,7 +11,7 @@ use crate::recipe::Recipe;
 use crate::source::{Finding, Severity};
 use crate::store::Kind;
 
-/// What is not as somebody wants it.
+/// What is not as someone wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mismatch {
     /// An account has another number than the one that packages were installed with.
@@ -27,7 +27,7 @@ pub enum Mismatch {
         /// A path that belongs to the locked number, if there is one.
         owned: Option<String>,
     },
-    /// Accounts of packages are not in a file of accounts any more.
+    /// Accounts of packages are no longer in a file of accounts.
     Lacks {
         /// Which file.
         file: Accounts,
@@ -96,7 +96,7 @@ pub struct Wanted {
     pub brought: Vec<bool>,
 }
 
-/// Files of which programs refuse those that others may read or write: pattern, bits of the mode that nobody may have, what comes
+/// Files of which programs refuse those that others may read or write: pattern, bits of the mode that no one may have, what comes
 /// of it. Sources: shadow(5), sshd(8) (StrictModes, host keys), munged(8), sudoers(5).
 const GUARDED: [(&str, u32, &str); 9] = [
     ("etc/shadow", 0o007, "every user of a node can read the password hashes"),
@@ -141,7 +141,7 @@ pub fn mismatches(view: &View<'_>, wanted: &Wanted) -> Result<Vec<Mismatch>, Str
     Ok(found)
 }
 
-/// The text of a file of the tree; empty where there is none.
+/// The text of a file of the tree; empty if it is missing.
 fn text(view: &View<'_>, path: &str) -> Result<String, String> {
     let Ok((path, _)) = view.resolve(path) else { return Ok(String::new()) };
     Ok(String::from_utf8_lossy(&view.read(&path)?.unwrap_or_default()).into_owned())
@@ -200,7 +200,7 @@ fn covered(view: &View<'_>, found: &mut Vec<Mismatch>) -> Result<(), String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [source, point, "tmpfs", options, ..] = words[..] else { return None };
         let is_mounted = !source.starts_with('#') && !options.split(',').any(|option| option == "noauto");
-        // What is in /run and /tmp is made anew by everybody.
+        // What is in /run and /tmp is recreated by everyone.
         let below = point.strip_prefix('/')?.trim_end_matches('/');
         (is_mounted && !below.is_empty() && !["tmp", "run", "dev/shm", "var/tmp"].contains(&below)).then_some(below)
     });
@@ -264,18 +264,18 @@ const NAMED: usize = 5;
 pub fn findings(all: &[Mismatch], recipe: &Recipe) -> Vec<Finding> {
     let mut findings = Vec::new();
     let kind = std::mem::discriminant::<Mismatch>;
-    let mut told: Vec<(std::mem::Discriminant<Mismatch>, usize)> = Vec::new();
+    let mut shown: Vec<(std::mem::Discriminant<Mismatch>, usize)> = Vec::new();
     for one in all {
         let count = all.iter().filter(|other| kind(other) == kind(one)).count();
-        let at = told.iter().position(|(known, _)| *known == kind(one)).unwrap_or_else(|| {
-            told.push((kind(one), 0));
-            told.len() - 1
+        let at = shown.iter().position(|(known, _)| *known == kind(one)).unwrap_or_else(|| {
+            shown.push((kind(one), 0));
+            shown.len() - 1
         });
-        told[at].1 += 1;
-        if told[at].1 > NAMED {
+        shown[at].1 += 1;
+        if shown[at].1 > NAMED {
             continue;
         }
-        let more = (told[at].1 == NAMED && count > NAMED).then(|| count - NAMED);
+        let more = (shown[at].1 == NAMED && count > NAMED).then(|| count - NAMED);
         findings.push(finding(one, recipe, more));
     }
     findings

@@ -1,4 +1,4 @@
-//! Secrets in what is packed: those that nobody brought, and those that anybody who can fetch the image can read. Runs inside.
+//! Secrets in what is packed: those that no one brought, and those that anybody who can fetch the image can read. Runs inside.
 
 use std::collections::BTreeSet;
 
@@ -66,7 +66,7 @@ pub fn secrets(reader: &LayerReader, excluded: &BTreeSet<String>, own: &[bool]) 
         if packaged.is_none() {
             packaged = Some(paths_of_packages(reader)?);
         }
-        // What a package has in it everybody has already.
+        // What a package has in it everyone has already.
         if packaged.as_ref().is_some_and(|all| !all.is_empty() && !all.contains(path)) {
             found.made.push(path.clone());
         }
@@ -74,7 +74,7 @@ pub fn secrets(reader: &LayerReader, excluded: &BTreeSet<String>, own: &[bool]) 
     Ok(found)
 }
 
-/// Paths that dpkg's database names; none where there is none. Source: dpkg-query(1), the files `info/*.list`.
+/// Paths that dpkg's database names; none without a database. Source: dpkg-query(1), the files `info/*.list`.
 fn paths_of_packages(reader: &LayerReader) -> Result<BTreeSet<String>, String> {
     let start = "var/lib/dpkg/info/";
     let lists: Vec<&String> = reader
@@ -141,27 +141,27 @@ impl Secrets {
         let mut all = Vec::new();
         for (unit, path, package) in &self.wanted {
             let text = format!(
-                "{unit} is to start, and has no /{path}: the random one that the package `{package}` makes was taken out"
+                "{unit} is enabled but has no /{path}: the random one from the package `{package}` was removed"
             );
             let name = path.rsplit('/').next().unwrap_or_default();
             let help = format!(
-                "bring the site's own, the same for all nodes: a line `secrets/{name} -> /{path}` in a synclist; or leave it off: ‹[services] disable = [\"{}\"]›",
+                "add the site's own, the same for all nodes: a line `secrets/{name} -> /{path}` in a synclist; or disable it: ‹[services] disable = [\"{}\"]›",
                 unit.trim_end_matches(".service")
             );
             all.push(say(Severity::Warning, "secrets::wanted", text, help));
         }
         if !self.made.is_empty() {
-            let text = format!("package scripts made what looks like secrets: {}", listed(&self.made));
-            let help = "each image gets others, all of its nodes the same, and whoever can fetch the image can read them: remove them in the postinstall script, and bring the site's own";
+            let text = format!("package scripts created what look like secrets: {}", listed(&self.made));
+            let help = "they differ per image, all its nodes share them, and anyone who can fetch the image can read them: remove them in the postinstall script, and add the site's own";
             all.push(say(Severity::Warning, "secrets::made", text, help.to_owned()));
         }
         if !self.brought.is_empty() && !are_allowed {
-            // Of notes the help is shown with -v only.
+            // The help of notes is shown with -v only.
             let text = format!(
-                "whoever can fetch the image can read {}; if this is meant, say so: ‹[image] secrets = \"allowed\"›",
+                "anyone who can fetch the image can read {}; if this is intended, say so: ‹[image] secrets = \"allowed\"›",
                 listed(&self.brought)
             );
-            let help = "let only the nodes fetch it, or bring secrets at boot";
+            let help = "let only nodes fetch it, or deliver secrets at boot";
             all.push(say(Severity::Note, "secrets::readable", text, help.to_owned()));
         }
         all

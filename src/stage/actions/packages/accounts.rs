@@ -183,7 +183,7 @@ mod tests {
             pass("base", &["base-files"]),
             pass("packages-1", &["rpcbind"]),
             pass("packages-1.2", &["munge"]),
-            // A list of its own that has the package as well is none of it.
+            // A list of its own that has the package as well does not belong to it.
             pass("packages-12", &["was-there"]),
         ];
         follow(&mut recorded, &passes);

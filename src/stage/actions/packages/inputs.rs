@@ -1,4 +1,4 @@
-//! What the keys of transactions are made of.
+//! Inputs of the keys of transactions.
 
 use crate::plan::{ActionKind, Input, Origin, Upstream};
 use crate::recipe::PassRole;

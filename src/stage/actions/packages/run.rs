@@ -1,4 +1,4 @@
-//! Requests to the package manager.
+//! Host side of transactions: builds the request, stores the answer.
 
 use crate::plan::Action;
 use crate::recipe::Accounts;

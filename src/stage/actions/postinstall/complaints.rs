@@ -14,7 +14,7 @@ use crate::source::{Finding, Severity};
 pub struct Complaint {
     /// What was printed.
     pub text: String,
-    /// The line of the script that printed it, from 1, where that can be told.
+    /// The line of the script that printed it, from 1, where that can be determined.
     pub line: Option<usize>,
 }
 
@@ -149,10 +149,10 @@ pub fn finding(recipe: &Recipe, script: &Script, found: &[&Complaint], log: &Pat
         .collect();
     let more = if found.len() > SHOWN { format!("; and {} more", found.len() - SHOWN) } else { String::new() };
     let text =
-        format!("`{}` ended with 0, but printed what looks like a failure: {}{more}", script.name, lines.join("; "));
+        format!("`{}` exited with 0, but printed what looks like a failure: {}{more}", script.name, lines.join("; "));
     let texts: Vec<String> = found.iter().map(|complaint| complaint.text.clone()).collect();
     let mut finding = Finding::nowhere(Severity::Warning, "postinstall::printed", text).help(format!(
-        "{}with `set -e` at its top the script ends where a command fails, and the build with it; all that it printed: {}",
+        "{}with `set -e` at its top, the script and the build stop at a command that fails; full output: {}",
         remedy(&texts),
         log.display()
     ));

@@ -1,4 +1,4 @@
-//! What its key is made of.
+//! Inputs of the `postinstall` action's key.
 
 use crate::plan::{ActionKind, Input, Origin, Upstream};
 use crate::recipe::{InputKind, PassRole, ScriptInput};

@@ -1,4 +1,4 @@
-//! The recipe's directory as scripts see it: made anew inside, so that everything in it belongs to root, whoever builds.
+//! The recipe's directory as scripts see it: recreated inside, so that everything in it belongs to root, no matter who builds.
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
 use serde::{Deserialize, Serialize};
@@ -32,10 +32,10 @@ pub enum ShownAs {
 /// # Errors
 /// A text with the path.
 pub fn make(all: &[Shown], directory: &str, epoch: i64) -> Result<(), String> {
-    std::fs::create_dir_all(directory).map_err(|error| format!("cannot make {directory}: {error}"))?;
+    std::fs::create_dir_all(directory).map_err(|error| format!("cannot create {directory}: {error}"))?;
     let mut tree = Extractor::new(directory)?;
     let meta = |mode: u32| Meta { mode, mtime: epoch, ..Meta::default() };
-    // Each folder gets the usual mode and the epoch, whoever made it on the way.
+    // Each folder gets the usual mode and the epoch, no matter who made it on the way.
     let mut folders: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::from([(".", 0o755)]);
     for shown in all {
         let mut path = shown.place.as_str();
@@ -72,7 +72,7 @@ pub fn make(all: &[Shown], directory: &str, epoch: i64) -> Result<(), String> {
                 let path = format!("{directory}/{}", shown.place);
                 let made = rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(*mode), 0);
                 let made = made.and_then(|()| rustix::fs::chmod(&path, Mode::from_raw_mode(*mode)));
-                made.map_err(|error| format!("cannot make the pipe `{}`: {error}", shown.place))?;
+                made.map_err(|error| format!("cannot create the pipe `{}`: {error}", shown.place))?;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What an administrator does about a script that failed, or that wrote where nobody looks.
+//! What an administrator does about a script that failed, or that wrote where no one looks.
 
 use crate::recipe::{Recipe, package_of};
 use crate::source::{Finding, Severity};
@@ -16,17 +16,17 @@ pub fn remedy(lines: &[String]) -> String {
     }
     if let Some(program) = not_found {
         return format!(
-            "`{program}` is not there where the script runs: name the package that brings it in ‹[postinstall] tools = [\"{}\"]›, or run the image's own with chroot \"$1\"\n",
+            "`{program}` does not exist in the script's root: name the package that provides it in ‹[postinstall] tools = [\"{}\"]›, or run the image's own with chroot \"$1\"\n",
             package_of(&program)
         );
     }
     let names_device = |line: &String| line.contains("mknod") || line.contains("special file");
     if lines.iter().any(|line| names_device(line) && line.contains("Operation not permitted")) {
-        return "no build makes device nodes: nodes get theirs from the kernel (devtmpfs) when they start; for one that it does not make, let the image have a line in /etc/tmpfiles.d\n".to_owned();
+        return "no build makes device nodes: nodes get theirs from the kernel (devtmpfs) when they start; for others, add a line in the image's /etc/tmpfiles.d\n".to_owned();
     }
     if has(&["chown", "chgrp", "useradd", "adduser", "install:"]) && has(&["Invalid argument"]) {
         return format!(
-            "an owner may be too large a number for this machine: {} stand for an image's ids here; a longer range in /etc/subuid and /etc/subgid gives more\n",
+            "an owner's number may be too large for this machine, which has {} for an image's ids; a longer range in /etc/subuid and /etc/subgid gives more\n",
             crate::sandbox::ids_here()
         );
     }
@@ -38,11 +38,11 @@ pub fn remedy(lines: &[String]) -> String {
     });
     if let Some(path) = foreign {
         return format!(
-            "scripts see nothing of this machine, so `{path}` is not there for them: name it in ‹[postinstall] inputs = [\"{path}\"]› and allow it in [workspace] allow, or copy it beside the recipe and name it from there\n"
+            "scripts cannot read this machine's files, so `{path}` does not exist for them: name it in ‹[postinstall] inputs = [\"{path}\"]› and allow it in [workspace] allow, or copy it next to the recipe and name that copy\n"
         );
     }
     if has(&["No such file", "Permission denied"]) {
-        return "scripts see of the recipe's directory what `inputs` of ‹[postinstall]› names, and may write below their first argument alone\n".to_owned();
+        return "scripts can read only what `inputs` of ‹[postinstall]› names, and write only below their first argument\n".to_owned();
     }
     String::new()
 }
@@ -53,8 +53,7 @@ pub fn thrown_away_finding(recipe: &Recipe, script: &str, paths: &[String]) -> O
     let shown: Vec<&str> = paths.iter().take(SHOWN).map(String::as_str).collect();
     let more = if paths.len() > SHOWN { format!(" and {} more", paths.len() - SHOWN) } else { String::new() };
     let first = shown.first()?;
-    let text =
-        format!("`{script}` wrote to the root that it runs in, which is thrown away: {}{more}", shown.join(", "));
+    let text = format!("`{script}` wrote to its own root, which is discarded: {}{more}", shown.join(", "));
     let mut finding = Finding::nowhere(Severity::Warning, "postinstall::thrown_away", text)
         .help(format!("the image is in the script's first argument: write \"$1{first}\""));
     finding.span = recipe.spans.nearest("postinstall.script").cloned();

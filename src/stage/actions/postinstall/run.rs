@@ -1,4 +1,4 @@
-//! Runs the scripts.
+//! Host side of the `postinstall` action: builds the request, stores the answer.
 
 use std::path::Path;
 
@@ -100,9 +100,9 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         }
         postinstall::PostinstallAnswer::NoInterpreter(number, interpreter) => {
             let script = script(number)?;
-            let problem = format!("`{}` is run by {interpreter}, which is not there where it runs", script.name);
+            let problem = format!("`{}` needs {interpreter}, which does not exist in the script's root", script.name);
             let help = format!(
-                "name the package that brings it: ‹[postinstall] tools = [\"{}\"]›; the script runs in a root of its own, not in the image",
+                "name the package that provides it: ‹[postinstall] tools = [\"{}\"]›; the script runs in a root of its own, not in the image",
                 package_of(&interpreter)
             );
             Err(refuse(builder.report, builder.recipe, &script.field, problem, help))
@@ -155,13 +155,13 @@ fn tell(builder: &Builder<'_>, scripts: &[Script], made: &postinstall::Made, log
     say(host_keys(builder.recipe, &names, &made.host_keys));
 }
 
-/// Files that belong to nobody: seldom meant, since whoever may write as nobody may change them.
+/// Files that belong to the account `nobody`: seldom intended, since any process of that account may change them.
 fn nobodys(recipe: &Recipe, names: &str, paths: &[String]) -> Option<Finding> {
     let first = paths.first()?;
     let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
-    let text = format!("`{names}` leaves what belongs to nobody (65534:65534): /{first}{more}");
+    let text = format!("`{names}` leaves files that belong to `nobody` (65534:65534): /{first}{more}");
     let mut finding = Finding::nowhere(Severity::Warning, "postinstall::nobody", text)
-        .help(format!("if that is not meant, let the script say: chown -R root:root \"$1/{first}\""));
+        .help(format!("if that is not intended, add to the script: chown -R root:root \"$1/{first}\""));
     finding.span = recipe.spans.nearest("postinstall").cloned();
     Some(finding)
 }
@@ -170,9 +170,9 @@ fn nobodys(recipe: &Recipe, names: &str, paths: &[String]) -> Option<Finding> {
 fn host_keys(recipe: &Recipe, names: &str, paths: &[String]) -> Option<Finding> {
     let first = paths.first()?;
     let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
-    let text = format!("host keys that `{names}` made were removed: /{first}{more}");
+    let text = format!("host keys created by `{names}` were removed: /{first}{more}");
     let mut finding = Finding::nowhere(Severity::Warning, "postinstall::host_keys", text).help(
-        "each node makes its own when it starts; keys that all nodes are to have stay when they are files of `inputs`, or of a synclist",
+        "each node creates its own at boot; keys that all nodes share are kept if they are files of `inputs`, or of a synclist",
     );
     finding.span = recipe.spans.nearest("postinstall").cloned();
     Some(finding)

@@ -68,7 +68,7 @@ pub struct Made {
     pub thrown_away: Vec<String>,
     /// Lines that look like failures, each with the script's number.
     pub complaints: Vec<(usize, Complaint)>,
-    /// Paths that belong to nobody now, and did not before.
+    /// Paths that belong to `nobody` now, and did not before.
     pub nobodys: Vec<String>,
     /// ssh host keys that were removed.
     pub host_keys: Vec<String>,
@@ -130,7 +130,7 @@ pub fn profile(recipe: &Recipe) -> String {
     recipe.model.profile().to_owned()
 }
 
-/// Where a script is below [`RECIPE_DIRECTORY`]: at its own path, unless that leads elsewhere. `number` keeps those apart.
+/// Where a script is below [`RECIPE_DIRECTORY`]: at its own path, unless that escapes its root. `number` keeps those apart.
 pub fn place_of(name: &str, number: usize) -> String {
     let plain = std::path::Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
     let file = name.rsplit('/').next().unwrap_or("script");
@@ -281,7 +281,7 @@ fn remove_made_host_keys(
     Ok(removed)
 }
 
-/// What belongs to nobody and its group in a layer, and did not in those below.
+/// What belongs to `nobody` and its group in a layer, and did not in those below.
 fn nobodys(base: &[Digest], layer: Digest) -> Result<Vec<String>, String> {
     let own = |entry: &crate::store::Entry| entry.uid == NOBODY && entry.gid == NOBODY;
     let before = LayerReader::open(base)?;

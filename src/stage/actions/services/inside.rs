@@ -77,7 +77,8 @@ pub fn refusals(recipe: &Recipe, remarks: &[Remark]) -> Vec<Finding> {
         .filter_map(|remark| {
             let unit = recipe.units.get(remark.unit)?;
             let help = if is_synced(&unit.name) {
-                "a synced file brings it, and those come last: let the postinstall script install the file".to_owned()
+                "it comes from a synced file, and those are copied last: let the postinstall script install the file"
+                    .to_owned()
             } else {
                 remark.help.clone()
             };
@@ -206,7 +207,7 @@ impl<'a> Image<'a> {
         if !self.has(name) {
             let near: Vec<String> = self.near(name).iter().map(|name| format!("`{name}`")).collect();
             let help = match near.is_empty() {
-                true => "correct the name, or add the package that brings the unit".to_owned(),
+                true => "correct the name, or add the package that provides the unit".to_owned(),
                 false => format!("did you mean {}?", near.join(", ")),
             };
             return Some((format!("the image has no unit `{name}`"), help));
@@ -262,7 +263,7 @@ fn judge(wanted: UnitState, state: &str, name: &str) -> Option<(bool, String, &'
         (UnitState::Enable | UnitState::Mask, _) => Some((
             true,
             format!("`{name}` is `{state}` after `systemctl {}`", wanted.verb()),
-            "look whether the script or another line of ‹[services]› says the opposite",
+            "check whether the script or another line of ‹[services]› sets the opposite",
         )),
     }
 }
@@ -353,7 +354,7 @@ fn run_in(
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
             ("HOME", "/root"),
             ("LC_ALL", "C.UTF-8"),
-            // systemctl changes links and talks to nobody. Source: systemd's docs/ENVIRONMENT.md.
+            // systemctl changes links and talks to no one. Source: systemd's docs/ENVIRONMENT.md.
             ("SYSTEMD_OFFLINE", "1"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -1,4 +1,4 @@
-//! Switches the units.
+//! Host side of the `services` action: builds the request, stores the answer.
 
 use crate::plan::Action;
 use crate::stage::builder::run::{Builder, Context};

@@ -137,7 +137,7 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
             if destination != item.destination {
                 let folder = &item.destination;
                 notes.push(format!(
-                    "`{folder}` is a folder in the image: the file goes to `{destination}`; write `{folder}/` to say so"
+                    "`{folder}` is a folder in the image: the file goes to `{destination}`; write `{folder}/` if that is intended"
                 ));
             }
             let place = place_of(&reader.tree, &destination);

@@ -1,4 +1,4 @@
-//! Makes the layer.
+//! Host side of the `sync` action: builds the request, stores the answer.
 
 use crate::plan::Action;
 use crate::stage::builder::run::{Builder, Context};
@@ -57,8 +57,8 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
             continue;
         };
         let text =
-            format!("{} is copied twice: {} was to be there, too ({})", later.destination, earlier.name, earlier.span);
-        let finding = Finding::warning("sync::doubled", &later.span, text).label("this one stays");
+            format!("{} is the destination twice: also for {} ({})", later.destination, earlier.name, earlier.span);
+        let finding = Finding::warning("sync::doubled", &later.span, text).label("this one is used");
         builder.report.finding(&finding.help("remove one of the lines"));
     }
     for text in answer.notes {

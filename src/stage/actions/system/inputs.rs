@@ -1,4 +1,4 @@
-//! What its key is made of.
+//! Inputs of the `system` action's key.
 
 use crate::plan::{ActionKind, Input};
 use crate::stage::StageError;

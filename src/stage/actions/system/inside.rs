@@ -101,7 +101,7 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
         if let Some(exports) = &request.exports {
             if !has("usr/sbin/exportfs") {
                 warnings.push(
-                    "‹[system]› exports has lines, and the image has no NFS server: add the package nfs-kernel-server"
+                    "‹[system]› exports has lines, but the image has no NFS server: add the package nfs-kernel-server"
                         .to_owned(),
                 );
             }
@@ -115,12 +115,12 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
             put("etc/hostname", 0o644, &format!("{name}\n"))?;
         }
         if let Some(locale) = &request.locale {
-            // Debian's place, and everybody else's. Source: locale(5) of Debian, locale.conf(5).
+            // Debian's place, and everyone else's. Source: locale(5) of Debian, locale.conf(5).
             let place = if has("var/lib/dpkg") { "etc/default/locale" } else { "etc/locale.conf" };
             put(place, 0o644, &format!("LANG={locale}\n"))?;
         }
         if let Some(hash) = &request.root_password_hash {
-            let shadow = shadow.as_deref().ok_or("the image has no /etc/shadow to put root's password into")?;
+            let shadow = shadow.as_deref().ok_or("the image has no /etc/shadow for root's password")?;
             let mode = reader.tree.0.get("etc/shadow").map_or(0o640, |found| found.entry.mode);
             let gid = reader.tree.0.get("etc/shadow").map_or(0, |found| found.entry.gid);
             let meta = Meta { gid, ..meta(mode) };
@@ -217,7 +217,7 @@ mod tests {
             keys("HostKey /etc/ssh/ssh_host_rsa_key\n", " hostkey=\"/etc/ssh/ssh_host_ed25519_key\" # new\n", &[]),
             [one("rsa"), one("ed25519")]
         );
-        // One that is there, and one whose kind nobody knows, are left alone.
+        // One that is there, and one whose kind no one knows, are left alone.
         let three =
             "HostKey /etc/ssh/ssh_host_rsa_key\nHostKey /etc/ssh/site.key\nHostKey /etc/ssh/ssh_host_ecdsa_key\n";
         assert_eq!(keys(three, "", &["ssh_host_rsa_key"]), [one("ecdsa")]);

@@ -60,7 +60,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     if !strange.is_empty() {
         let lock = builder.recipe.lock_name();
         return Err(StageError::Gate {
-            problem: format!("the image has packages that {lock} does not have: {}", strange.join(", ")),
+            problem: format!("the image has packages that {lock} does not list: {}", strange.join(", ")),
             help: format!("delete {lock} to resolve all packages again, and report this"),
         });
     }

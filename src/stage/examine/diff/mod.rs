@@ -58,9 +58,9 @@ pub struct Compared {
 /// A value of each side; null where a side has none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Values {
-    /// Of the first.
+    /// The first one's.
     pub was: Option<String>,
-    /// Of the second.
+    /// The second one's.
     pub now: Option<String>,
 }
 
@@ -111,7 +111,7 @@ pub struct ModuleDifference {
     pub added: Vec<String>,
     /// Only in the first.
     pub removed: Vec<String>,
-    /// Of other content.
+    /// With different content.
     pub changed: Vec<String>,
 }
 
@@ -281,7 +281,7 @@ pub fn compare(a: &Side, b: &Side) -> Difference {
     let trees = a.tree.as_ref().zip(b.tree.as_ref());
     let files = trees.map(|(was, now)| compare_trees(was, now));
     if trees.is_some_and(|(was, now)| !(was.has_xattrs && now.has_xattrs)) {
-        not_compared.push("extended attributes: a packed image without an index does not tell them".to_owned());
+        not_compared.push("extended attributes: a packed image without an index does not list them".to_owned());
     }
     let release = |side: &Side| {
         let found = || side.tree.as_ref().map(releases).filter(|all| !all.is_empty());

@@ -45,7 +45,7 @@ pub struct PackageDifference {
     pub upgraded: Vec<MovedPackage>,
     /// Older in the second.
     pub downgraded: Vec<MovedPackage>,
-    /// Of the same version, with other content.
+    /// Same version, different content.
     pub changed: Vec<Package>,
 }
 

@@ -189,7 +189,7 @@ fn initrd_of(directory: &Path) -> Option<Tree> {
 fn packed(directory: &Path) -> Result<Side, SideError> {
     let file = ROOTIMGS.iter().map(|name| directory.join(name)).find(|path| path.is_file());
     let Some(file) = file else {
-        let problem = "has no packed image of a form that is known".to_owned();
+        let problem = "has no packed image of a known format".to_owned();
         return Err(SideError::Unknown { path: directory.to_owned(), problem });
     };
     let tree = archive(&file)?;
@@ -249,7 +249,7 @@ impl Side {
     /// A lock.
     ///
     /// # Errors
-    /// [`SideError::Lock`] for text that is none.
+    /// [`SideError::Lock`] for text that is not a lock.
     pub fn of_lock(name: &str, text: Vec<u8>) -> Result<Self, SideError> {
         let lock = Lock::parse_bytes(name, text)?;
         Ok(Self { name: name.to_owned(), kind: "lock", packages: Some(Packages::of_lock(&lock)), ..Self::default() })

@@ -76,7 +76,7 @@ fn frames_of_one_form(store: &Store, root: &Root) -> Result<Vec<Digest>, StageEr
             None => return Ok(frames),
             Some(kind) => {
                 let problem = format!(
-                    "the image is a {kind}, whose frames say no sizes of files: name the published file, a rootimg.sfs, or have a cpio besides"
+                    "the image is a {kind}, whose frames do not list file sizes: name the published file, a rootimg.sfs, or add a cpio as a second format"
                 );
                 refused.get_or_insert_with(|| said(std::io::Error::new(std::io::ErrorKind::Unsupported, problem)));
             }

@@ -1,4 +1,4 @@
-//! Where the bytes of any tree are: a directory, or an archive of whoever made it. Its own package database says what brought them.
+//! Where the bytes of any tree are: a directory, or an archive from any source. Its own package database says what brought them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -128,7 +128,7 @@ pub fn sized_tree(path: &Path) -> Result<SizedTree, TreeError> {
     let files = packages.flat_map(|one| one.files.iter().map(move |file| (one.name.as_str(), file.path.as_str())));
     let owners = owners(files, &reading.links);
     let sum: f64 = reading.files.iter().map(|(_, weight)| weight).sum();
-    // Of an archive the shares add up to its bytes.
+    // The shares of an archive add up to its bytes.
     let scale = whole.map_or(1.0, |whole| whole as f64 / sum.max(1.0));
     let mut files: Vec<SizedFile> =
         reading.files.into_iter().map(|(file, weight)| SizedFile { packed: weight * scale, ..file }).collect();

@@ -20,7 +20,7 @@ pub enum FetchError {
     #[diagnostic(
         code(fetch::not_there),
         help(
-            "give the address of a directory that `imgbuild build` published: that of its build.json, in a recipe's directory out/NAME. If it is that, the image was published anew meanwhile: run the command again"
+            "give the address of a directory that `imgbuild build` published: that of its build.json, in a recipe's directory out/NAME. If it is, the image was republished meanwhile: run the command again"
         )
     )]
     NotThere { file: String, url: String, answer: String },
@@ -29,13 +29,13 @@ pub enum FetchError {
     #[diagnostic(
         code(fetch::unreached),
         help(
-            "check that the server can be reached from here, and run the command again: what was brought already is kept"
+            "check that the server can be reached from here, and run the command again: what was already downloaded is kept"
         )
     )]
     Unreached { file: String, url: String, problem: String },
     /// The place for the image is no directory.
-    #[error("`{}` is a file, and the image needs a directory", path.display())]
-    #[diagnostic(code(fetch::a_file), help("give a directory of its own for the image, empty or not there yet"))]
+    #[error("`{}` is a file, but the image needs a directory", path.display())]
+    #[diagnostic(code(fetch::a_file), help("give a separate directory for the image, empty or new"))]
     AFile { path: PathBuf },
     /// There is something at the address, and no image.
     #[error("{url} {problem}")]
@@ -49,15 +49,15 @@ pub enum FetchError {
     #[diagnostic(
         code(fetch::digest),
         help(
-            "the image may have been published anew meanwhile: run the command again; if it stays, the copy at the server is damaged. The directory here is as it was"
+            "the image may have been republished meanwhile: run the command again; if the error remains, the server's copy is damaged. The local directory is unchanged"
         )
     )]
     Digest { file: String, url: String, expected: Sha256, found: Sha256 },
     /// The directory has files that no image has.
-    #[error("`{}` has `{file}`, which does not belong to an image that imgbuild brought", directory.display())]
+    #[error("`{}` has `{file}`, which is not part of an image that imgbuild fetched", directory.display())]
     #[diagnostic(
         code(fetch::foreign),
-        help("give a directory of its own for the image, empty or not there yet; nothing was changed")
+        help("give a separate directory for the image, empty or new; nothing was changed")
     )]
     Foreign { directory: PathBuf, file: String },
     /// Something that is not ours has the name of the half that is made.
@@ -71,7 +71,7 @@ pub enum FetchError {
     #[error("cannot {intent} `{}`: {source}", path.display())]
     #[diagnostic(
         code(fetch::keep),
-        help("the directory is as it was; what was brought already is kept for the next run")
+        help("the directory is unchanged; what was already downloaded is kept for the next run")
     )]
     Keep { intent: &'static str, path: PathBuf, source: std::io::Error },
     /// Another command works on the same directory.

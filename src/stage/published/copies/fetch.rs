@@ -21,7 +21,7 @@ use crate::store::FileLock;
 /// build.json has to have.
 ///
 /// # Errors
-/// [`FetchError`]; the directory is as it was then.
+/// [`FetchError`]; the directory is unchanged then.
 pub fn fetch(
     url: &str,
     here: &Path,

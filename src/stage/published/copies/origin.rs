@@ -34,7 +34,7 @@ pub struct Frame {
     pub offset: u64,
     /// Bytes.
     pub size: u64,
-    /// Of those bytes.
+    /// Digest of those bytes.
     pub sha256: Sha256,
 }
 
@@ -67,7 +67,7 @@ impl Index {
             if frame.offset != end {
                 return Err(format!("has a gap before byte {}", frame.offset));
             }
-            end = end.checked_add(frame.size).ok_or_else(|| "has sizes that no file has".to_owned())?;
+            end = end.checked_add(frame.size).ok_or_else(|| "has invalid sizes".to_owned())?;
         }
         if end != index.size {
             return Err(format!("has frames of {end} bytes for an image of {}", index.size));
@@ -87,7 +87,7 @@ pub fn build_info(url: &str, text: &[u8]) -> Result<BuildInfo, FetchError> {
     let version = Version::parse(&info.format_version);
     if version.is_none_or(|version| BUILD_FORMAT.reads(BUILD, version, None).is_err()) {
         return Err(refused(format!(
-            "has a {BUILD} of the form {}, which this imgbuild does not know",
+            "has a {BUILD} of format {}, which this imgbuild does not support",
             info.format_version
         )));
     }
@@ -99,7 +99,7 @@ pub fn build_info(url: &str, text: &[u8]) -> Result<BuildInfo, FetchError> {
         };
         let is_plain = !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && !name.contains(is_odd);
         if !is_plain || [BUILD, SUMS].contains(&name.as_str()) || !seen.insert(name) {
-            return Err(refused(format!("names an artefact `{}`, which no image has", name.escape_default())));
+            return Err(refused(format!("names the unknown artefact `{}`", name.escape_default())));
         }
     }
     Ok(info)

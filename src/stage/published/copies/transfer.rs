@@ -1,4 +1,4 @@
-//! Files of an image on their way: what is here already is taken from here, the rest comes from the server, part by part.
+//! Transfers image files: reuses local frames, downloads the rest.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -16,7 +16,7 @@ pub enum Target {
 }
 
 /// What is known, for messages.
-const KNOWN: &str = "known is xcat:DIR, with DIR the absolute path of an osimage's rootimgdir";
+const KNOWN: &str = "the supported layout is xcat:DIR, with DIR the absolute path of an osimage's rootimgdir";
 
 impl FromStr for Target {
     type Err = String;
@@ -45,7 +45,7 @@ mod tests {
             ("/a", "names no layout"),
         ] {
             let problem = text.parse::<Target>().unwrap_err();
-            assert!(problem.contains(said) && problem.contains("known is xcat:DIR"), "{problem}");
+            assert!(problem.contains(said) && problem.contains("the supported layout is xcat:DIR"), "{problem}");
         }
     }
 }

@@ -57,7 +57,7 @@ impl Swap {
         let swap = Self { directory: directory.to_owned(), aside: directory.join(ASIDE) };
         swap.settle(between)?;
         for path in [swap.aside.clone(), swap.aside.join("new"), swap.aside.join("old")] {
-            std::fs::create_dir(&path).map_err(to("make the directory", &path))?;
+            std::fs::create_dir(&path).map_err(to("create the directory", &path))?;
             // A web server goes through it, whatever the umask is.
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).map_err(to("set the mode of", &path))?;
             between();
@@ -109,7 +109,7 @@ impl Swap {
             }
         }
         let current = self.aside.join("current");
-        symlink("old", &current).map_err(to("make the link", &current))?;
+        symlink("old", &current).map_err(to("create the link", &current))?;
         between();
         for name in names.iter().chain(&removed) {
             self.lead(name, between)?;
@@ -118,7 +118,7 @@ impl Swap {
             sync(directory)?;
         }
         let next = self.aside.join("next");
-        symlink("new", &next).map_err(to("make the link", &next))?;
+        symlink("new", &next).map_err(to("create the link", &next))?;
         between();
         std::fs::rename(&next, &current).map_err(to("replace", &current))?;
         between();
@@ -126,14 +126,14 @@ impl Swap {
         Ok(removed)
     }
 
-    /// Leads a name through the link; what it names does not change for whoever opens it.
+    /// Leads a name through the link; what it names does not change for anyone who opens it.
     fn lead(&self, name: &str, between: Between<'_>) -> Result<(), Trouble> {
         let path = self.directory.join(name);
         let target = format!("{ASIDE}/current/{name}");
         let old = self.aside.join("old").join(name);
         let Ok(metadata) = path.symlink_metadata() else {
             // A link to nothing is as good as no file.
-            symlink(&target, &path).map_err(to("make the link", &path))?;
+            symlink(&target, &path).map_err(to("create the link", &path))?;
             between();
             return Ok(());
         };
@@ -142,11 +142,11 @@ impl Swap {
             && let Ok(whole) = path.canonicalize()
         {
             // It would lead elsewhere from old/.
-            symlink(&whole, &spare).map_err(to("make the link", &spare))?;
+            symlink(&whole, &spare).map_err(to("create the link", &spare))?;
             std::fs::rename(&spare, &path).map_err(to("replace", &path))?;
             between();
         }
-        symlink(&target, &old).map_err(to("make the link", &old))?;
+        symlink(&target, &old).map_err(to("create the link", &old))?;
         between();
         match exchange(&old, &path) {
             // Some file systems, NFS among them, cannot exchange: a second name for the file does it too.
@@ -162,9 +162,9 @@ impl Swap {
 
     fn lead_by_hard_link(&self, target: &str, path: &Path, old: &Path, between: Between<'_>) -> Result<(), Trouble> {
         let spare = self.aside.join("link");
-        std::fs::hard_link(path, old).map_err(to("make a second name for", path))?;
+        std::fs::hard_link(path, old).map_err(to("create a hard link to", path))?;
         between();
-        symlink(target, &spare).map_err(to("make the link", &spare))?;
+        symlink(target, &spare).map_err(to("create the link", &spare))?;
         std::fs::rename(&spare, path).map_err(to("replace", path))?;
         between();
         Ok(())
@@ -193,7 +193,7 @@ impl Swap {
             between();
         }
         sync(&self.directory)?;
-        // Nothing leads here any more.
+        // Nothing leads here now.
         std::fs::remove_dir_all(&self.aside).map_err(to("remove", &self.aside))?;
         between();
         sync(&self.directory)

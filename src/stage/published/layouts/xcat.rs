@@ -85,7 +85,7 @@ fn make(directory: &Path) -> Result<(), Trouble> {
     for path in missing {
         match std::fs::create_dir(path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(to("make the directory", path)(error));
+                return Err(to("create the directory", path)(error));
             }
             _ => {}
         }
@@ -119,7 +119,7 @@ pub fn xcat_drift(recipe: &Recipe, store: &Store, decisions: &[Decision], direct
             .map(|name| Drift {
                 place: format!("xcat:{}", directory.display()),
                 name,
-                problem: "is gone or was changed".to_owned(),
+                problem: "is missing or was modified".to_owned(),
             })
             .collect(),
         Err(_) => Vec::new(),

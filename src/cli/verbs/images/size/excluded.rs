@@ -3,14 +3,13 @@
 use crate::cli::output::render;
 use crate::stage::ExcludedLine;
 
-/// Lines for people, those that take most away first.
+/// Human-readable text, those that take most away first.
 pub fn text(image: &str, lines: &[ExcludedLine]) -> String {
     let mut lines: Vec<&ExcludedLine> = lines.iter().collect();
     lines.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| b.entries.cmp(&a.entries)));
     let entries: usize = lines.iter().map(|line| line.entries).sum();
     let bytes = lines.iter().map(|line| line.bytes).sum();
-    let mut text =
-        format!("{image}: the exclude list takes away {entries} entries, {} unpacked\n", render::bytes(bytes));
+    let mut text = format!("{image}: the exclude list removes {entries} entries, {} unpacked\n", render::bytes(bytes));
     text.push_str(&format!("  {:>9} {:>9}  line\n", "entries", "unpacked"));
     for line in lines {
         let place = line.place.as_ref().map(|place| format!("  ({place})")).unwrap_or_default();
@@ -39,7 +38,7 @@ mod tests {
             bytes,
         };
         insta::assert_snapshot!(text("mini", &[line("./none", 0, 0), line("./usr/share/doc*", 3000, 12_345_678)]), @r"
-        mini: the exclude list takes away 3000 entries, 12.3 MB unpacked
+        mini: the exclude list removes 3000 entries, 12.3 MB unpacked
             entries  unpacked  line
                3000   12.3 MB  ./usr/share/doc*  (a.exlist:3)
                   0       0 B  ./none  (a.exlist:3)

@@ -18,11 +18,11 @@ use crate::store::Store;
 /// Arguments of `size`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Images, by their names or patterns of them [default: the recipe where you stand, or all of the workspace]; with a
-    /// slash in it: a directory or an archive (cpio, tar), whoever made it
+    /// Images, by name or glob [default: the recipe in the current directory, or all in the workspace]; with a
+    /// slash in it: any directory or archive (cpio, tar)
     #[arg(value_name = "IMAGE|PATH")]
     pub images: Vec<String>,
-    /// What the files are put together by
+    /// How to group files
     #[arg(long, value_name = "WHAT", default_value = "directory")]
     pub by: By,
     /// Print JSON: all rows, nothing folded
@@ -31,22 +31,22 @@ pub struct Arguments {
     /// Print one page for a browser, with a treemap
     #[arg(long)]
     pub html: bool,
-    /// What the recipe's exclude list, as it is now, takes out of the last build's tree, line by line
+    /// Show what each line of the recipe's current exclude list removes from the last build's tree
     #[arg(long, conflicts_with_all = ["by", "html"])]
     pub excluded: bool,
-    /// Where artefacts are [default: `out` beside the recipe]
+    /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
 }
 
-/// What files are put together by.
+/// How files are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum By {
-    /// The package that brought them
+    /// By package
     Package,
-    /// Where they are
+    /// By directory
     Directory,
-    /// How their names end
+    /// By file extension
     Extension,
 }
 
@@ -82,7 +82,7 @@ pub struct Row {
 pub struct Sized {
     /// The image's name.
     pub image: String,
-    /// What the files are put together by.
+    /// How to group files.
     pub by: By,
     /// Path of each file in the treemap, and the file.
     pub files: Vec<(Vec<String>, SizedFile)>,
@@ -154,7 +154,9 @@ fn sized(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Sized
         return paths.iter().map(|text| of_path(arguments, own, text)).collect();
     }
     if let Some(path) = paths.first() {
-        render::say(&format!("error: `{path}` is a path, and beside it stand names of images: ask for each by itself"));
+        render::say(&format!(
+            "error: `{path}` is a path and cannot be combined with image names: ask for each separately"
+        ));
         return Err(Exit::Usage);
     }
     let recipes = chosen_to_look(arguments, &own.images)?;

@@ -15,10 +15,10 @@ use crate::sweep::Swept;
 /// Arguments of `store save`.
 #[derive(Debug, clap::Args)]
 pub struct SaveArguments {
-    /// The file to write; one that is there is replaced when the new one is whole
+    /// The file to write; an existing one is replaced once the new one is complete
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Leave out package files: smaller, but an edit that installs packages anew downloads them again
+    /// Leave out package files: smaller, but installing packages again means downloading them again
     #[arg(long)]
     pub without_packages: bool,
 }
@@ -26,7 +26,7 @@ pub struct SaveArguments {
 /// Arguments of `store load`.
 #[derive(Debug, clap::Args)]
 pub struct LoadArguments {
-    /// A file that `store save` wrote. Whoever could write it decides what is in images that are built from it
+    /// A file written by `store save`. Anyone who can write it controls the images built from it
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }
@@ -128,7 +128,7 @@ pub fn save_image(arguments: &Arguments, file: &Path, recipe: &Path, image: &str
     match write(&setup, file, true, &of_image) {
         Ok((carried, _)) if carried.roots.is_empty() => {
             render::say(&format!(
-                "error: no build of `{image}` is in the store: build it before its records can go along"
+                "error: no build of `{image}` is in the store: build it before its records can be included"
             ));
             Err(Exit::Input)
         }
@@ -145,7 +145,7 @@ fn write(
 ) -> Result<(Carried, u64), Failed> {
     let store = &setup.store;
     let mut roots = store.roots()?;
-    // As gc sees it: a build whose recipe is gone is nobody's.
+    // As gc sees it: a build whose recipe is gone is no one's.
     roots.retain(|root| root.recipe.is_dir() && wanted(root));
     let carried = Carried::of(store, roots, packages);
     let scratch = store.scratch()?;
@@ -200,7 +200,7 @@ pub fn load(arguments: &Arguments, own: &LoadArguments) -> Exit {
 fn read(setup: &Setup, own: &LoadArguments) -> Result<Brought, Failed> {
     let no = |problem: String| StoreError::NotSaved { path: own.file.clone(), problem };
     if let Some(problem) = crate::witness::not_a_file(&own.file) {
-        return Err(no(format!("{problem}: name a file that `imgbuild store save` wrote")).into());
+        return Err(no(format!("{problem}: pass a file written by `imgbuild store save`")).into());
     }
     let file = std::fs::File::open(&own.file).map_err(|error| no(format!("cannot be read: {error}")))?;
     let scratch = setup.store.scratch()?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::{Told, refused};
+use super::{Outcome, refused};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::{print_findings, published_image};
@@ -38,7 +38,7 @@ impl<'a> Builds<'a> {
     }
 
     /// The directory where an image is published.
-    fn out_of(&mut self, image: &str) -> Told<PathBuf> {
+    fn out_of(&mut self, image: &str) -> Outcome<PathBuf> {
         if let Some(from) = &self.from {
             return Ok(std::path::absolute(from).unwrap_or_else(|_| from.clone()));
         }
@@ -71,8 +71,8 @@ impl<'a> Builds<'a> {
     /// The build of an image, by the first digits of its name, or the published one: what a node is pinned to.
     ///
     /// # Errors
-    /// There is none, or it cannot be booted.
-    pub fn pinned(&mut self, image: &str, build: Option<&str>) -> Told<Boots> {
+    /// It is missing, or cannot be booted.
+    pub fn pinned(&mut self, image: &str, build: Option<&str>) -> Outcome<Boots> {
         let key = (image.to_owned(), build.map(str::to_owned));
         if !self.found.contains_key(&key) {
             let found = self.look(image, build)?;
@@ -87,7 +87,7 @@ impl<'a> Builds<'a> {
     ///
     /// # Errors
     /// It is no longer there.
-    pub fn bootable(&mut self, boots: &Boots) -> Told<Option<(Bootable, String)>> {
+    pub fn bootable(&mut self, boots: &Boots) -> Outcome<Option<(Bootable, String)>> {
         let Boots::Image { image, build, directory } = boots else { return Ok(None) };
         let same = |found: &&Build| &found.directory == directory;
         if let Some(found) = self.found.values().find(same) {
@@ -99,7 +99,7 @@ impl<'a> Builds<'a> {
         Ok(Some(answer))
     }
 
-    fn look(&mut self, image: &str, build: Option<&str>) -> Told<Build> {
+    fn look(&mut self, image: &str, build: Option<&str>) -> Outcome<Build> {
         let out = self.out_of(image)?;
         let builds = out.join(".builds").join(image);
         let Some(wanted) = build else {
@@ -140,7 +140,7 @@ impl<'a> Builds<'a> {
 }
 
 /// Reads a published build, and compares its build.json with its name.
-fn read(image: &str, directory: &Path) -> Told<Build> {
+fn read(image: &str, directory: &Path) -> Outcome<Build> {
     let path = directory.join("build.json");
     let shown = path.display();
     let bytes = std::fs::read(&path).map_err(|error| {
@@ -173,7 +173,7 @@ fn read(image: &str, directory: &Path) -> Told<Build> {
 ///
 /// # Errors
 /// A note cannot be written.
-pub fn note_pins(state: &State, assigned: &Assignments, also: &Assignments) -> Told<()> {
+pub fn note_pins(state: &State, assigned: &Assignments, also: &Assignments) -> Outcome<()> {
     let mut places: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
     // Where nothing is pinned any longer, the note goes.
     for (_, _, directory) in also.builds() {

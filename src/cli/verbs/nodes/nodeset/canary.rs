@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::builds::Builds;
-use super::{Arguments, Target, Told, before, files, refused, wanted};
+use super::{Arguments, Outcome, Target, before, files, refused, wanted};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
@@ -34,7 +34,7 @@ pub fn start(
     site: &Site,
     set: &NodeSet,
     target: &Target,
-) -> Told<()> {
+) -> Outcome<()> {
     let text = own.canary.as_deref().unwrap_or_default();
     let Some(count) = count(text, set.len()) else {
         return Err(refused(&format!("`{text}` is not a number of nodes: write for instance 3 or 5%"), Exit::Usage));
@@ -72,24 +72,24 @@ pub fn start(
 }
 
 /// The canary under way.
-fn running(arguments: &crate::cli::Arguments, site: &Site) -> Told<(Rollout, NodeSet, NodeSet)> {
+fn running(arguments: &crate::cli::Arguments, site: &Site) -> Outcome<(Rollout, NodeSet, NodeSet)> {
     let Some(rollout) = site.state.rollout().map_err(failed)? else {
         return Err(refused(
             "no canary is under way\n  help: imgbuild nodeset RANGE IMAGE --canary 5% begins one",
             Exit::Input,
         ));
     };
-    let told = |findings: Vec<crate::source::Finding>| {
+    let reported = |findings: Vec<crate::source::Finding>| {
         print_findings(&findings, arguments.verbose);
         Exit::Input
     };
-    let all = site.nodes.select(&rollout.nodes).map_err(told)?;
-    let moved = site.nodes.select(&rollout.moved).map_err(told)?;
+    let all = site.nodes.select(&rollout.nodes).map_err(reported)?;
+    let moved = site.nodes.select(&rollout.moved).map_err(reported)?;
     Ok((rollout, all, moved))
 }
 
 /// Moves the rest, if the few are up with the new build.
-pub fn go_on(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Told<()> {
+pub fn go_on(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
     let (rollout, all, moved) = running(arguments, site)?;
     let reports = site.state.reports();
     let mut bad: BTreeMap<&str, NodeSet> = BTreeMap::new();
@@ -127,7 +127,7 @@ pub fn go_on(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) ->
 }
 
 /// Moves the few back to what they had.
-pub fn abort(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Told<()> {
+pub fn abort(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
     let (_, _, moved) = running(arguments, site)?;
     let assigned = site.state.assignments().map_err(failed)?;
     let mut wanted = before(&assigned, &moved);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use super::builds::{Builds, note_pins};
-use super::{Arguments, Told, diff, refused, shown};
+use super::{Arguments, Outcome, diff, refused, shown};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
@@ -17,7 +17,7 @@ use crate::nodes::{Assigned, Assignments, Attr, Boots, Effective, NodeSet};
 use crate::source::Finding;
 
 /// The loader of a node.
-pub fn loader_of(own: &Arguments, node: &Effective) -> Told<Loader> {
+pub fn loader_of(own: &Arguments, node: &Effective) -> Outcome<Loader> {
     let of_file = || node.text(Attr::Loader).and_then(Loader::named);
     own.loader.map(Loader::from).or_else(of_file).ok_or_else(|| {
         let problem = format!("which boot loader does `{}` have?\n  help: name it with --loader, or with ‹loader = \"ipxe\"› in nodes.toml, for instance in [defaults]", node.name);
@@ -26,7 +26,7 @@ pub fn loader_of(own: &Arguments, node: &Effective) -> Told<Loader> {
 }
 
 /// The directory that nodes are served from.
-pub fn out_of(own: &Arguments, site: &Site) -> Told<PathBuf> {
+pub fn out_of(own: &Arguments, site: &Site) -> Outcome<PathBuf> {
     let root = site.nodes.file.path.parent().map(PathBuf::from).unwrap_or_default();
     let of_file = || site.nodes.out.as_ref().map(|out| root.join(out));
     let out = own.out.clone().or_else(of_file).ok_or_else(|| {
@@ -37,7 +37,7 @@ pub fn out_of(own: &Arguments, site: &Site) -> Told<PathBuf> {
 }
 
 /// Where nodes of a loader find the images.
-pub fn url_of(own: &Arguments, site: &Site, loader: Loader) -> Told<String> {
+pub fn url_of(own: &Arguments, site: &Site, loader: Loader) -> Outcome<String> {
     let name = loader.name();
     let url = own.url.clone().or_else(|| site.nodes.url.clone()).or_else(|| loader.own_url().map(str::to_owned));
     let Some(url) = url else {
@@ -49,8 +49,7 @@ pub fn url_of(own: &Arguments, site: &Site, loader: Loader) -> Told<String> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).filter(|rest| !rest.is_empty());
     let shown = url.escape_debug();
     if rest.is_none() || url.contains(char::is_whitespace) || url.contains(['\'', '"', '\\']) {
-        let problem =
-            format!("`{shown}` is not an address that nodes can use: write http://HOST/PATH or https://HOST/PATH");
+        let problem = format!("`{shown}` is not a URL that nodes can use: write http://HOST/PATH or https://HOST/PATH");
         return Err(refused(&problem, Exit::Usage));
     }
     if url.starts_with("https:") && matches!(loader, Loader::Grub | Loader::Pxelinux) {
@@ -60,20 +59,20 @@ pub fn url_of(own: &Arguments, site: &Site, loader: Loader) -> Told<String> {
     Ok(url)
 }
 
-/// Files of each node, all that is wrong told together.
+/// Files of each node, all that is wrong reported together.
 fn rendered(
     site: &Site,
     wanted: &BTreeMap<String, Assigned>,
     builds: &mut Builds,
-) -> Told<BTreeMap<String, NodeFiles>> {
+) -> Outcome<BTreeMap<String, NodeFiles>> {
     let loaders =
         wanted.values().filter(|one| one.boots != Boots::Nothing).filter_map(|one| Loader::named(&one.loader));
     let root = site.nodes.file.path.parent().map(PathBuf::from).unwrap_or_default();
-    let told = |finding: Finding| {
+    let reported = |finding: Finding| {
         print_findings(&[finding], 1);
         Exit::Input
     };
-    let templates = Templates::read(&root, loaders).map_err(told)?;
+    let templates = Templates::read(&root, loaders).map_err(reported)?;
     let mut bootables: Vec<(Boots, Option<(Bootable, String)>)> = Vec::new();
     for one in wanted.values() {
         if !bootables.iter().any(|(known, _)| known == &one.boots) {
@@ -124,7 +123,7 @@ fn rendered(
             boot.files(&templates).map(|files| ((*name).clone(), files))
         })
         .collect();
-    files.extend(texts.map_err(told)?);
+    files.extend(texts.map_err(reported)?);
     Ok(files)
 }
 
@@ -148,7 +147,7 @@ pub fn apply(
     wanted: BTreeMap<String, Assigned>,
     builds: &mut Builds,
     last: impl FnOnce(&Site) -> Result<(), crate::nodes::StateError>,
-) -> Told<()> {
+) -> Outcome<()> {
     let is_dry = own.dry_run || own.diff;
     // Waits for others, and finishes what a killed one had begun.
     let _turn = match is_dry {

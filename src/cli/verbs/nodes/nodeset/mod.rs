@@ -61,7 +61,7 @@ pub struct Arguments {
     /// Move the nodes of a canary back
     #[arg(long, conflicts_with = "range")]
     pub abort: bool,
-    /// Replace files in the directory that somebody else wrote; they stay as FILE.ORIG
+    /// Replace files in the directory that someone else wrote; they are kept as FILE.ORIG
     #[arg(long)]
     pub force: bool,
     /// Print JSON
@@ -113,8 +113,8 @@ enum Target {
     Nothing,
 }
 
-/// A problem that was told already.
-type Told<T> = Result<T, Exit>;
+/// A problem that was reported already.
+type Outcome<T> = Result<T, Exit>;
 
 /// Says what is wrong with the arguments.
 fn refused(problem: &str, exit: Exit) -> Exit {
@@ -143,7 +143,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     }
 }
 
-fn of_range(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Told<()> {
+fn of_range(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
     let set = site.select(own.range.as_deref(), arguments.verbose)?;
     if own.target.as_deref() == Some("stat") {
         return shown::stat(site, &set, own.json);
@@ -175,7 +175,7 @@ fn wanted(
     set: &NodeSet,
     target: &Target,
     builds: &mut Builds,
-) -> Told<BTreeMap<String, Assigned>> {
+) -> Outcome<BTreeMap<String, Assigned>> {
     let out = files::out_of(own, site)?;
     let time = now();
     let (mut found, mut without) = (BTreeMap::new(), NodeSet::default());
@@ -210,7 +210,7 @@ fn wanted(
 }
 
 /// Gives nodes what they had before.
-fn rollback(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site, set: &NodeSet) -> Told<()> {
+fn rollback(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site, set: &NodeSet) -> Outcome<()> {
     let assigned = site.state.assignments().map_err(failed)?;
     let wanted = before(&assigned, set);
     let without: NodeSet = set.minus(&NodeSet::of(wanted.keys().cloned()));

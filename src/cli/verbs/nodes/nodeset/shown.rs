@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{Arguments, Told};
+use super::{Arguments, Outcome};
 use crate::cli::output::render;
 use crate::cli::verbs::nodes::{Site, failed, table};
 use crate::nodes::deploy::Changes;
@@ -21,7 +21,7 @@ fn state(boots: &Boots) -> String {
 }
 
 /// A line for each node: what it boots.
-pub fn stat(site: &Site, set: &NodeSet, as_json: bool) -> Told<()> {
+pub fn stat(site: &Site, set: &NodeSet, as_json: bool) -> Outcome<()> {
     let assigned = site.state.assignments().map_err(failed)?;
     if as_json {
         let nodes: BTreeMap<&str, Option<&Assigned>> =
@@ -45,7 +45,7 @@ pub fn done(
     moved: &NodeSet,
     changes: &Changes,
     is_dry: bool,
-) -> Told<()> {
+) -> Outcome<()> {
     if own.json {
         let nodes: Vec<_> = wanted
             .iter()

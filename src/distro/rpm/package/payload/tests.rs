@@ -112,7 +112,7 @@ fn hostile_payloads_are_refused() {
 #[test]
 fn what_nobody_owns_is_roots_without_its_powers() {
     let mut one = file("/a", 0o106_755, 0, 1);
-    one.user = "nobody-here".to_owned();
+    one.user = "no-such-user".to_owned();
     let meta = Owners::read("root:x:0:0:::\ndaemon:x:2:2:::\n", "me:x:77:\n").meta(&one).unwrap();
     assert_eq!((meta.uid, meta.gid, meta.mode), (0, 77, 0o2755));
 }

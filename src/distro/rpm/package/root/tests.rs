@@ -44,7 +44,7 @@ fn packages_come_through_the_links_of_others_and_to_the_users_of_others() {
         content(builder, "/bin/sh", "shell");
         content(builder, "/lib64/libx.so", "library");
         builder.with_file_contents("mail", rpm::FileOptions::new("/usr/bin/mail").user("mail").group("mail")).unwrap();
-        builder.with_file_contents("lost", rpm::FileOptions::new("/usr/bin/lost").user("nobody-here")).unwrap();
+        builder.with_file_contents("lost", rpm::FileOptions::new("/usr/bin/lost").user("no-such-user")).unwrap();
     });
     let setup = write(place.path(), "setup", |builder| {
         content(builder, "/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nmail:x:8:12:mail:/:/bin/false\n");
@@ -73,5 +73,5 @@ fn one_file_of_two_packages_must_be_the_same() {
     let root = unpacked(&[one.clone(), two]).unwrap();
     assert_eq!(std::fs::read_to_string(root.path().join("usr/share/x")).unwrap(), "same");
     let said = unpacked(&[one, other]).unwrap_err();
-    assert_eq!(said, "one and other both bring `/usr/share/x`, and not the same");
+    assert_eq!(said, "one and other both contain `/usr/share/x`, with different content");
 }

@@ -30,7 +30,7 @@ fn near(pool: &Pool<'_>, wanted: &Capability) -> String {
     let versions: Vec<String> =
         pool.named(&wanted.name).into_iter().map(|id| pool.candidate(id).evr.to_string()).take(NAMES).collect();
     if !versions.is_empty() {
-        return format!(": there is {} {}", wanted.name, versions.join(", "));
+        return format!(": available is {} {}", wanted.name, versions.join(", "));
     }
     // Names of another kind are never meant: paths, and capabilities with a kind in parentheses.
     let kind = |name: &str| (name.starts_with('/'), name.contains('('));
@@ -63,15 +63,17 @@ pub(super) fn contradiction<'r>(
                 )
             }
             Reason::Conflicts(one, two, what) => {
-                format!("1{} conflicts with `{what}`, which {} is", name(*one), name(*two))
+                format!("1{} conflicts with `{what}`, provided by {}", name(*one), name(*two))
             }
-            Reason::Obsoletes(one, two, what) => format!("1{} replaces `{what}`, which {} is", name(*one), name(*two)),
+            Reason::Obsoletes(one, two, what) => {
+                format!("1{} replaces `{what}`, provided by {}", name(*one), name(*two))
+            }
             Reason::SameName(one, two) => format!("2{} and {} cannot be installed together", name(*one), name(*two)),
             Reason::Requires(id, wanted) => {
                 format!("3{} needs `{wanted}`, which {} would provide", name(*id), by(pool, wanted))
             }
             Reason::Seed(number) => match seeds.get(*number) {
-                Some(seed) => format!("4`{seed}` is asked for"),
+                Some(seed) => format!("4`{seed}` is requested"),
                 None => continue,
             },
             Reason::Learnt => continue,
@@ -81,7 +83,7 @@ pub(super) fn contradiction<'r>(
     let count = lines.len();
     let mut shown: Vec<String> = lines.into_iter().take(LINES).map(|line| line[1..].to_owned()).collect();
     if count > LINES {
-        shown.push(format!("and {} more that hang together with these", count - LINES));
+        shown.push(format!("and {} more related to these", count - LINES));
     }
     DistroError::NoClosure {
         detail: shown.join("\n"),

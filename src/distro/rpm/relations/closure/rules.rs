@@ -210,7 +210,7 @@ impl<'p, 'a> Maker<'p, 'a> {
         }
     }
 
-    /// The rules in libsolv's order, each once; the first is none.
+    /// The rules in libsolv's order, each once; the first is a placeholder.
     pub fn finish(self) -> Vec<Rule> {
         let mut rules = self.rules;
         rules.sort_by(|one, two| order(&one.literals, &two.literals));

@@ -191,7 +191,7 @@ impl<'p, 'a> Solver<'p, 'a> {
         }
     }
 
-    /// Draws all conclusions; gives a rule that cannot hold any more.
+    /// Draws all conclusions; gives a rule that can no longer hold.
     fn propagate(&mut self, level: i32) -> Option<usize> {
         while self.propagated < self.queue.len() {
             let fallen = -self.queue[self.propagated];

@@ -120,17 +120,17 @@ fn what_is_missing_is_named_with_names_like_it() {
     insta::assert_snapshot!(chosen(std::slice::from_ref(&packages), &["a"]).unwrap_err(), @r"
     the packages of the tools root cannot be resolved:
     a-1-1.x86_64 needs `libfo`, which no package provides; names like it: `libfoo`
-    `a` is asked for
+    `a` is requested
     ");
     insta::assert_snapshot!(chosen(std::slice::from_ref(&packages), &["libfooo", "libfoo = 2"]).unwrap_err(), @r"
     the packages of the tools root cannot be resolved:
     no repository has `libfooo`; names like it: `libfoo`
-    no repository has `libfoo = 2`: there is libfoo 1-1
+    no repository has `libfoo = 2`: available is libfoo 1-1
     ");
     insta::assert_snapshot!(chosen(&[packages], &["b", "libfoo"]).unwrap_err(), @r"
     the packages of the tools root cannot be resolved:
-    b-1-1.x86_64 conflicts with `libfoo`, which libfoo-1-1.x86_64 is
-    `b` is asked for
-    `libfoo` is asked for
+    b-1-1.x86_64 conflicts with `libfoo`, provided by libfoo-1-1.x86_64
+    `b` is requested
+    `libfoo` is requested
     ");
 }

@@ -67,7 +67,7 @@ pub struct DracutRequest {
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum DracutAnswer {
-    /// The initrd, or names of drivers that the kernel lacks; and what dracut was told to install and could not find.
+    /// The initrd, or names of drivers that the kernel lacks; and what dracut was asked to install but could not find.
     Made(InitrdAnswer, Vec<String>),
     /// dracut failed.
     Failed(CommandResult),

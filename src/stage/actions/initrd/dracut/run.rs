@@ -69,12 +69,12 @@ fn say_not_installed(builder: &Builder<'_>, names: &[String], conf: &[(String, S
     if !asked.is_empty() {
         let text = format!("dracut's tools root has no {}, which ‹[initrd]› dracut_conf asks for", listed(&asked));
         let mut finding = Finding::nowhere(Severity::Warning, "initrd::dracut", text)
-            .help("add the package that brings it: ‹[initrd] dracut_packages = [\"...\"]›");
+            .help("add the package that provides it: ‹[initrd] dracut_packages = [\"...\"]›");
         finding.span = builder.recipe.spans.nearest("initrd.dracut_conf").cloned();
         builder.report.finding(&finding);
     }
     if !other.is_empty() {
-        let text = format!("dracut's modules do without {}, which its tools root does not have", listed(&other));
+        let text = format!("dracut's modules work without {}, which its tools root lacks", listed(&other));
         builder.report.finding(&Finding::nowhere(Severity::Note, "initrd::dracut", text));
     }
 }

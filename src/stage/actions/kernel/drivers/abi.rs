@@ -169,7 +169,7 @@ pub fn describe(misfit: &Misfit, vermagic: &str, release: &str) -> String {
         Misfit::Unreadable(problem) => problem.clone(),
         Misfit::Vermagic => format!("it was built for `{vermagic}`"),
         Misfit::Unproved(reason) => {
-            format!("it was built for `{vermagic}`, and the symbols of {release} cannot be compared: {reason}")
+            format!("it was built for `{vermagic}`, but the symbols of {release} cannot be compared: {reason}")
         }
         Misfit::Version(name, crc, here) => {
             format!(

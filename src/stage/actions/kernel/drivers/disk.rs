@@ -110,7 +110,7 @@ fn old_red_hat(gathering: &mut Gathering, source: &str, tree: &Tree) -> Result<(
     if let Some(info) = tree.get("modinfo") {
         let first = String::from_utf8_lossy(info).lines().next().unwrap_or_default().trim_end().to_owned();
         if first != "Version 0" {
-            return Err(format!("its `modinfo` starts with `{first}` where `Version 0` must be"));
+            return Err(format!("its `modinfo` starts with `{first}` instead of `Version 0`"));
         }
     }
     let archive = tree.get("modules.cgz").ok_or("the disk has no `modules.cgz`")?;

@@ -79,7 +79,7 @@ impl Gathering {
         let left = LIMIT - self.held.min(LIMIT);
         stream.take(left + 1).read_to_end(&mut bytes).map_err(|error| format!("it is damaged: {error}"))?;
         self.held += bytes.len() as u64;
-        if self.held > LIMIT { Err("the drivers hold more than 2 GiB".to_owned()) } else { Ok(bytes) }
+        if self.held > LIMIT { Err("the drivers are larger than 2 GiB".to_owned()) } else { Ok(bytes) }
     }
 
     /// Adds a file that has its place.

@@ -64,20 +64,20 @@ impl Gathering {
         let outcome = if update.is_directory { self.directory(update) } else { self.single(update) };
         outcome.map_err(said)?;
         if self.files.len() == before {
-            return Err(said("it holds no module and no firmware".to_owned()));
+            return Err(said("it contains no module and no firmware".to_owned()));
         }
         Ok(())
     }
 
     fn single(&mut self, update: &UpdateSource) -> Result<(), String> {
-        let Some((name, blob)) = update.files.first() else { return Err("it is not there".to_owned()) };
+        let Some((name, blob)) = update.files.first() else { return Err("it does not exist".to_owned()) };
         let mut file = File::open(blob).map_err(|error| error.to_string())?;
         let is_package = matches!(start_of(&mut file)?.1, Some(Container::Deb | Container::Rpm));
         match update.form {
             Some(UpdateForm::Package) if !is_package => {
-                return Err("`rpm:` stands before it, and it is not a package".into());
+                return Err("it is marked `rpm:` but is not a package".into());
             }
-            Some(UpdateForm::Disk) if is_package => return Err("`dud:` stands before it, and it is a package".into()),
+            Some(UpdateForm::Disk) if is_package => return Err("it is marked `dud:` but is a package".into()),
             _ => {}
         }
         self.file(&update.name, name, &mut file, true, 0)
@@ -95,7 +95,7 @@ impl Gathering {
             return self.disk(&update.name, tree, 0);
         }
         if update.form == Some(UpdateForm::Disk) {
-            return Err("`dud:` stands before it, and it has none of `rhdd3`, `rhdd` and `linux/suse`".to_owned());
+            return Err("it is marked `dud:` but has none of `rhdd3`, `rhdd` and `linux/suse`".to_owned());
         }
         for (name, blob) in &update.files {
             let mut file = File::open(blob).map_err(|error| format!("{name}: {error}"))?;
@@ -121,7 +121,7 @@ impl Gathering {
         depth: usize,
     ) -> Result<(), String> {
         if depth > DEPTH_LIMIT {
-            return Err("archives lie too deep in one another".to_owned());
+            return Err("archives are nested too deeply".to_owned());
         }
         let (start, kind) = start_of(file)?;
         let base = name.rsplit('/').next().unwrap_or(name);
@@ -163,17 +163,17 @@ impl Gathering {
                 match kind {
                     Some(Container::Cpio) => read_cpio(&mut whole, &mut |member| self.keep_in(&mut tree, member))?,
                     Some(Container::Tar) => read_tar(&mut whole, &mut |member| self.keep_in(&mut tree, member))?,
-                    _ if is_named => return Err("it holds neither a cpio nor a tar archive".to_owned()),
+                    _ if is_named => return Err("it contains neither a cpio nor a tar archive".to_owned()),
                     _ => return Ok(()),
                 }
                 self.disk(source, tree, depth)
             }
             Some(kind) if kind.file_system().is_some() && (is_named || name.ends_with(".img")) => Err(format!(
-                "it is an image of the file system {}, which is not read; copy its files into a directory (mount -o loop,ro {base} /mnt) and name that",
+                "it is an image of the file system {}, which is not supported; copy its files into a directory (mount -o loop,ro {base} /mnt) and name that",
                 kind.file_system().unwrap_or_default()
             )),
             _ if is_named && start.is_empty() => Err("it is empty".to_owned()),
-            _ if is_named => Err("it is nothing that holds drivers".to_owned()),
+            _ if is_named => Err("it is not a known form of driver".to_owned()),
             _ => Ok(()),
         }
     }
@@ -305,7 +305,7 @@ mod tests {
             let whole = &packages()[which];
             let mut bytes = whole.clone();
             bytes[at.index(whole.len())] = value;
-            // One byte: either nobody reads it, or a digest tells.
+            // One byte: either it is never read, or a digest detects it.
             if let Ok(found) = opened(&bytes) {
                 proptest::prop_assert_eq!(found, opened(whole).unwrap());
             }

@@ -13,7 +13,7 @@ use crate::store::{Kind, LayerReader, TreeEditor};
 
 /// Files of a tree.
 pub trait Files {
-    /// A regular file's content; none where there is none.
+    /// A regular file's content, if it exists.
     ///
     /// # Errors
     /// A text with the path.
@@ -22,7 +22,7 @@ pub trait Files {
     /// Modules below a folder, by their paths in it, sorted.
     fn modules(&self, folder: &str) -> Vec<String>;
 
-    /// A text; empty where there is none.
+    /// A text; empty if it is missing.
     ///
     /// # Errors
     /// A text with the path.
@@ -70,7 +70,7 @@ impl Files for TreeEditor {
     }
 }
 
-/// What a module says of itself; none where it is none.
+/// What a module says about itself; none if it is not a module.
 ///
 /// # Errors
 /// A text for a file that cannot be read.
@@ -126,7 +126,7 @@ fn exports(
     for place in image_places(release) {
         if let Some(image) = files.read(&place)? {
             return Ok(vmlinux::exports(&image, known.map(|crc| ("module_layout", crc)))
-                .map_err(|problem| format!("the kernel image `{place}` does not say what it exports: {problem}")));
+                .map_err(|problem| format!("the kernel image `{place}` does not list its exports: {problem}")));
         }
     }
     Ok(Err("there is no kernel image".to_owned()))

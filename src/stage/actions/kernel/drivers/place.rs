@@ -34,7 +34,7 @@ pub struct Remarks {
     pub warnings: Vec<String>,
 }
 
-/// depmod's order where the release has none of its own: what somebody added goes before what the kernel brought.
+/// depmod's order where the release has none of its own: what someone added goes before what the kernel brought.
 const SEARCH: &str = "search updates extra weak-updates built-in\n";
 
 fn folder(release: &str) -> String {
@@ -118,7 +118,7 @@ pub fn place(
             if earlier.content != file.content {
                 return Ok(Err(Refusal::new(
                     format!(
-                        "`{}` and `{}` of ‹[kernel]› bring different files for `{path}`",
+                        "`{}` and `{}` of ‹[kernel]› provide different files for `{path}`",
                         earlier.source, file.source
                     ),
                     "keep one of the two",
@@ -166,7 +166,7 @@ pub fn check(files: &dyn Files, kernel: &Kernel, placed: &[Placed]) -> Result<Re
     let mut problems = Vec::new();
     for one in placed {
         let path = format!("{}/{}", folder(&kernel.release), one.path);
-        let bytes = files.read(&path)?.ok_or_else(|| format!("{path} is gone"))?;
+        let bytes = files.read(&path)?.ok_or_else(|| format!("{path} is missing"))?;
         let release = if one.other_release.is_some() { Release::Other } else { Release::Own };
         let facts = decompress_module(&path, bytes).map_err(|error| format!("it is damaged: {error}"));
         let (vermagic, found) = match facts.and_then(|bytes| module_facts(&bytes)) {
@@ -181,7 +181,7 @@ pub fn check(files: &dyn Files, kernel: &Kernel, placed: &[Placed]) -> Result<Re
         }
         let shown: Vec<String> =
             found.iter().take(3).map(|misfit| describe(misfit, &vermagic, &kernel.release)).collect();
-        let more = if found.len() > 3 { format!("; and {} symbols more", found.len() - 3) } else { String::new() };
+        let more = if found.len() > 3 { format!("; and {} more symbols", found.len() - 3) } else { String::new() };
         problems.push(format!("`{}` of `{}`: {}{more}", one.path, one.source, shown.join("; ")));
     }
     if problems.is_empty() {
@@ -190,13 +190,13 @@ pub fn check(files: &dyn Files, kernel: &Kernel, placed: &[Placed]) -> Result<Re
     let count = problems.len();
     problems.truncate(6);
     if count > problems.len() {
-        problems.push(format!("and {} modules more", count - problems.len()));
+        problems.push(format!("and {} more modules", count - problems.len()));
     }
     let wanted = kernel.vermagic.clone().unwrap_or_else(|| kernel.release.clone());
     Ok(Err(Refusal::new(
-        format!("modules do not fit the kernel {}:\n{}", kernel.release, problems.join("\n")),
+        format!("modules are incompatible with the kernel {}:\n{}", kernel.release, problems.join("\n")),
         format!(
-            "the kernel wants `{wanted}`: take the driver that was built for it, choose the driver's kernel (‹[kernel]› package, version or dir), or build the driver from its source (‹[[kernel.build]]›)"
+            "the kernel expects `{wanted}`: use the driver that was built for it, choose the driver's kernel (‹[kernel]› package, version or dir), or build the driver from its source (‹[[kernel.build]]›)"
         ),
     )))
 }
@@ -217,7 +217,7 @@ pub fn remarks(files: &dyn Files, release: &str, placed: &[Placed]) -> Result<Re
         let winner = winners.get(&name).copied().unwrap_or_default();
         if winner != one.path {
             remarks.warnings.push(format!(
-                "`{}` of `{}` is not used: by depmod's order of search `{winner}` goes before it",
+                "`{}` of `{}` is not used: `{winner}` comes first in depmod's search order",
                 one.path, one.source
             ));
             continue;
@@ -242,7 +242,7 @@ pub fn remarks(files: &dyn Files, release: &str, placed: &[Placed]) -> Result<Re
             if !lost.is_empty() {
                 lost.truncate(5);
                 remarks.warnings.push(format!(
-                    "`{}` of `{}` lacks what the kernel's own modules may need of it, or has it in another version: {}",
+                    "`{}` of `{}` lacks symbols that the kernel's own modules may need, or has other versions of them: {}",
                     one.path,
                     one.source,
                     lost.join(", ")

@@ -32,7 +32,7 @@ fn unpack(image: &[u8]) -> Result<Vec<u8>, String> {
         let start = (sectors + 1) * 512 + offset;
         image.get(start..start.checked_add(length)?)
     });
-    let payload = payload.ok_or("its header leads behind its end")?;
+    let payload = payload.ok_or("its header points past its end")?;
     let mut out = Vec::new();
     let limited = |stream: &mut dyn Read, out: &mut Vec<u8>| {
         stream.take(LIMIT as u64).read_to_end(out).map(drop).map_err(|error| error.to_string())
@@ -49,7 +49,7 @@ fn unpack(image: &[u8]) -> Result<Vec<u8>, String> {
             limited(&mut liblzma::read::XzDecoder::new_stream(payload, stream), &mut out)?;
         }
         [0x02, 0x21, 0x4c, 0x18, rest @ ..] => lz4_legacy(rest, &mut out).ok_or("its lz4 stream is damaged")?,
-        _ => return Err("its compression is not known here (gzip, xz, lzma, zstd and lz4 are)".to_owned()),
+        _ => return Err("its compression is not supported (gzip, xz, lzma, zstd and lz4 are)".to_owned()),
     }
     Ok(out)
 }
@@ -118,12 +118,12 @@ struct Section<'a> {
 /// A text that says why they cannot be read.
 pub fn exports(image: &[u8], known: Option<(&str, u32)>) -> Result<HashMap<String, Option<u32>>, String> {
     let elf = unpack(image)?;
-    let file = object::File::parse(&elf[..]).map_err(|error| format!("its inside is not an ELF file: {error}"))?;
+    let file = object::File::parse(&elf[..]).map_err(|error| format!("its content is not an ELF file: {error}"))?;
     let section = |name: &str| {
         let section = file.section_by_name(name)?;
         Some(Section { address: section.address(), data: section.data().ok()? })
     };
-    let strings = section("__ksymtab_strings").ok_or("it has no table of its symbols")?;
+    let strings = section("__ksymtab_strings").ok_or("it has no symbol table")?;
     let all: Vec<Section<'_>> = file
         .sections()
         .filter_map(|section| Some(Section { address: section.address(), data: section.data().ok()? }))
@@ -146,12 +146,12 @@ pub fn exports(image: &[u8], known: Option<(&str, u32)>) -> Result<HashMap<Strin
             Some((name, crc)) => match found.get(name) {
                 Some(Some(here)) if *here == crc => return Ok(found),
                 Some(None) if found.values().all(Option::is_none) => return Ok(found),
-                _ => first_problem = Some(format!("its table of symbols has a form that is not known (`{name}`)")),
+                _ => first_problem = Some(format!("its symbol table has an unknown format (`{name}`)")),
             },
             None => return Ok(found),
         }
     }
-    Err(first_problem.unwrap_or_else(|| "its table of symbols has a form that is not known".to_owned()))
+    Err(first_problem.unwrap_or_else(|| "its symbol table has an unknown format".to_owned()))
 }
 
 /// Whether CRCs take 8 bytes, as before Linux 4.10: the table then has 16 bytes for each symbol.
@@ -215,7 +215,7 @@ fn names(
         }
         return Ok(found);
     }
-    Err("its table of symbols has a form that is not known".to_owned())
+    Err("its symbol table has an unknown format".to_owned())
 }
 
 #[cfg(test)]

@@ -214,7 +214,11 @@ fn rule(line: &str) -> Result<Option<Rule>, String> {
         .parse(&format!("^{pattern}$"))
         .map_err(|error| {
             let text = error.to_string();
-            let reason = text.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it is none");
+            let reason = text
+                .lines()
+                .rev()
+                .find_map(|line| line.strip_prefix("error: "))
+                .unwrap_or("it is not a regular expression");
             format!("the pattern `{pattern}` cannot be compiled: {reason}")
         })?;
     let fixed = fixed_part(pattern);

@@ -28,8 +28,8 @@ const USUAL_TYPE: &str = "targeted";
 const HANDED_OVER: [&str; 4] =
     ["etc/machine-id", "etc/resolv.conf", "etc/hostname", "etc/network/interfaces.d/imgbuild"];
 
-/// How many lines that cannot be used are told one by one.
-const TOLD: usize = 10;
+/// How many lines that cannot be used are reported one by one.
+const MAX_LINES: usize = 10;
 
 /// The labels of a tree.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ pub fn labels(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Label
     let texts = Texts { rules: [&rules, &homedirs, &local], subs: &subs, subs_dist: &subs_dist };
     let (contexts, unusable) = FileContexts::parse(texts);
     let files = [base.clone(), format!("{base}.homedirs"), format!("{base}.local")];
-    let warnings = told(&files, &unusable);
+    let warnings = messages(&files, &unusable);
     let packed = reader.tree.0.iter().filter(|(path, _)| !excluded.contains(*path));
     let entries: BTreeMap<&str, &Entry> = packed.map(|(path, found)| (path.as_str(), &found.entry)).collect();
     let (labels, count) = reckon(&contexts, &entries);
@@ -99,14 +99,14 @@ pub fn labels(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Label
 }
 
 /// One warning for each line that is left out, with an end.
-fn told(files: &[String; 3], unusable: &[Vec<Unusable>; 3]) -> Vec<String> {
+fn messages(files: &[String; 3], unusable: &[Vec<Unusable>; 3]) -> Vec<String> {
     let all = files.iter().zip(unusable).flat_map(|(file, lines)| lines.iter().map(move |line| (file, line)));
     let mut warnings: Vec<String> = all
         .clone()
-        .take(TOLD)
+        .take(MAX_LINES)
         .map(|(file, Unusable { line, problem })| format!("/{file}:{line}: {problem}; the line is left out"))
         .collect();
-    let rest = all.count().saturating_sub(TOLD);
+    let rest = all.count().saturating_sub(MAX_LINES);
     if rest > 0 {
         warnings.push(format!("{rest} more lines of the policy's file contexts are left out"));
     }

@@ -123,7 +123,7 @@ fn lines_that_cannot_be_used_are_told_and_the_others_count() {
     let (contexts, unusable) = FileContexts::parse(texts);
     assert_eq!(contexts.label("/d", &FILE), Some("d"));
     let files = ["f".to_owned(), "f.homedirs".to_owned(), "f.local".to_owned()];
-    insta::assert_snapshot!(told(&files, &unusable).join("\n"), @r"
+    insta::assert_snapshot!(messages(&files, &unusable).join("\n"), @r"
     /f:3: the pattern `/a(b` cannot be compiled: unclosed group; the line is left out
     /f:4: the pattern `/etc(?=x)` cannot be compiled: look-around, including look-ahead and look-behind, is not supported; the line is left out
     /f:5: a pattern without a label; the line is left out

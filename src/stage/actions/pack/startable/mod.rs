@@ -71,7 +71,7 @@ pub enum Obstacle {
         /// Path of what is left out.
         left_out: String,
     },
-    /// Nobody has an account: `/etc/passwd` is left out; the path.
+    /// No one has an account: `/etc/passwd` is left out; the path.
     NoAccounts(String),
     /// The time zone that the recipe names, and its path if it is left out.
     NoZone(String, Option<String>),
@@ -312,7 +312,7 @@ impl<'a> View<'a> {
     }
 
     /// Which library of an ELF program is missing. As the loader does: all that one file needs before what these need, and
-    /// what is loaded under a name is found under it by everybody. Source: ld.so(8).
+    /// what is loaded under a name is found under it by everyone. Source: ld.so(8).
     fn libraries(&self, program: &str, needs: Needs) -> Result<Option<Obstacle>, String> {
         let folders = self.library_folders()?;
         let of_program = needs.inherited.clone();

@@ -27,7 +27,7 @@ const EVERYWHERE: [&str; 19] = [
     "tmpfs",
 ];
 
-/// Types that a program of their own mounts: type, and the package that brings it, Debian's and that of RPM distributions.
+/// Types that a program of their own mounts: type, and the package that provides it, Debian's and that of RPM distributions.
 const HELPERS: [(&str, &str, &str); 9] = [
     ("ceph", "ceph-common", "ceph-common"),
     ("cifs", "cifs-utils", "cifs-utils"),
@@ -149,7 +149,7 @@ impl Modules {
         Ok(modules)
     }
 
-    /// Whether a kernel has a module, or has it built in; also where that cannot be told.
+    /// Whether a kernel has a module, or has it built in; also where that cannot be determined.
     pub fn has(&self, name: &str) -> bool {
         !self.is_known || self.names.contains(&name.replace('-', "_"))
     }
