@@ -204,11 +204,13 @@ fn no_code_knows_a_release_by_its_name() {
 }
 
 #[test]
-fn the_readme_has_two_set_up_commands_and_every_exit_code() {
+fn the_readme_has_two_set_up_commands_and_the_page_of_commands_every_exit_code() {
     let text = std::fs::read_to_string(project().join("README.md")).unwrap();
     let section = text.split("## Two commands").nth(1).unwrap().split("\n## ").next().unwrap();
     assert_eq!(section.matches("```sh").count(), 2);
-    for code in ["| 0 |", "| 1 |", "| 2 |", "| 3 |", "| 4 |", "| 5 |", "| 64 |", "| 130 |", "| 143 |"] {
+    // The table moved from README to the page of commands.
+    let text = std::fs::read_to_string(project().join("docs/commands.md")).unwrap();
+    for code in ["| 0 |", "| 1 |", "| 2 |", "| 3 |", "| 4 |", "| 5 |", "| 64 |", "| 101 |", "| 130 |", "| 143 |"] {
         assert!(text.contains(code), "{code}");
     }
 }
@@ -345,4 +347,65 @@ fn each_tier_names_tests_and_sources_that_there_are() {
         wrong.extend((!has).then(|| format!("{name} belongs to no group, and not to the gate")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Words that CONTRIBUTING.md replaces by plainer ones. The account `nobody` is written in quotes.
+const REPLACED: [&str; 6] = ["any more", "is none", "nobody", "whoever", "told", "anew"];
+
+/// The first word or phrase of a line that is replaced, or a sentence in it that begins with `Of`.
+fn replaced(line: &str) -> Option<&'static str> {
+    let lower = line.to_lowercase();
+    let at = |phrase: &str| {
+        lower.match_indices(phrase).any(|(start, _)| {
+            let before = lower[..start].chars().next_back();
+            let after = lower[start + phrase.len()..].chars().next();
+            let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+            // `users::nobody` is a code; `\\told` is a tab in a text.
+            let is_quoted = phrase == "nobody" && before.is_some_and(|c| matches!(c, '`' | '"' | ':'));
+            !is_part(before) && !is_part(after) && !is_quoted
+        })
+    };
+    if let Some(phrase) = REPLACED.iter().find(|phrase| at(phrase)) {
+        // The constant of the account's number.
+        return (!line.contains("NOBODY")).then_some(*phrase);
+    }
+    let is_word = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase() || matches!(c, '{' | '`'));
+    let begins = ["// ", "/// ", "//! ", "- ", "| ", ". "];
+    let text = line.trim_start();
+    let fronted = text.strip_prefix("Of ").is_some_and(is_word)
+        || begins.iter().any(|begin| text.split(&format!("{begin}Of ")).skip(1).any(is_word))
+        || ["\"of ", ": of ", "; of "].iter().any(|begin| {
+            let is_text = begin.starts_with('"') || !text.starts_with("//") || text.contains('"');
+            is_text && text.split(begin).skip(1).any(is_word) && (begin.starts_with('"') || text.contains('"'))
+        });
+    fronted.then_some("Of ...")
+}
+
+#[test]
+fn texts_are_in_plain_english() {
+    let pages = walkdir::WalkDir::new(project().join("docs")).into_iter().map(|entry| entry.unwrap().into_path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    let pages = pages.chain(["README.md", "ARCHITECTURE.md"].map(|name| project().join(name)));
+    let pages = pages.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()));
+    let all = ["src", "imgbuild-init/src"].into_iter().flat_map(sources).chain(pages);
+    let mut wrong = Vec::new();
+    for (path, text) in all {
+        for (at, line) in text.lines().enumerate() {
+            let name = path.strip_prefix(project()).unwrap().display();
+            wrong.extend(replaced(line).map(|what| format!("{name}:{}: {what}: {}", at + 1, line.trim())));
+        }
+    }
+    assert!(wrong.is_empty(), "CONTRIBUTING.md, Words: {wrong:#?}");
+    let bad = [
+        "// Of the content.",
+        "it is told",
+        "Whoever reads",
+        "\"of {}, one\"",
+        "- Of a file",
+        "made anew;",
+        "x: no. Of it all",
+    ];
+    assert!(bad.iter().all(|line| replaced(line).is_some()));
+    let good = ["a list of files", "the account `nobody`", "untold", "is_none", "Offset of it", "part: a set of them"];
+    assert!(good.iter().all(|line| replaced(line).is_none()));
 }

@@ -1,6 +1,7 @@
-//! The command line: the only room that prints, and imported by nobody.
+//! The command line: the only room that prints, and imported by no one.
 
 mod exit;
+pub mod help;
 pub mod names;
 mod output;
 mod plans;
@@ -13,12 +14,12 @@ use std::process::ExitCode;
 
 use crate::failure::{Failure, NOT_STARTED, START_REMEDY};
 use crate::sandbox::ScriptLimits;
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use exit::Exit;
 pub use setup::Setup;
 
-/// Builds the images that diskless nodes boot from
+/// Build the images that diskless nodes boot from
 #[derive(Debug, Parser)]
 #[command(name = "imgbuild", version, max_term_width = 100)]
 pub struct Arguments {
@@ -28,13 +29,13 @@ pub struct Arguments {
     /// Directory of the store [default: $XDG_CACHE_HOME/imgbuild or ~/.cache/imgbuild]
     #[arg(long, value_name = "DIR", env = "IMGBUILD_STORE", global = true)]
     pub store: Option<PathBuf>,
-    /// How many things to do at once [default: the number of CPUs]
+    /// Number of actions to run at once [default: number of CPUs]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), global = true)]
     pub jobs: Option<u16>,
-    /// How trees are made of layers [default: overlay where the kernel and the store's file system can]
+    /// How to assemble trees from layers [default: overlay if the kernel and the store's file system support it]
     #[arg(long, value_name = "HOW", env = "IMGBUILD_ASSEMBLE", global = true, hide = true, value_parser = parse_assembly)]
     pub assemble: Option<crate::sandbox::Assembly>,
-    /// Minutes that one run of a package manager or a script may take
+    /// Time limit in minutes for one run of a package manager or a script
     #[arg(long, value_name = "N", env = "IMGBUILD_SCRIPT_MINUTES", default_value = "120", global = true, hide = true,
         value_parser = parse_minutes)]
     pub script_minutes: std::time::Duration,
@@ -42,10 +43,10 @@ pub struct Arguments {
     #[arg(long, value_name = "LIMITS", env = "IMGBUILD_SCRIPT_LIMITS", default_value = "", global = true, hide = true,
         value_parser = parse_limits)]
     pub script_limits: ScriptLimits,
-    /// Say more: causes and notes in full; twice: every step
+    /// Show more: all causes and notes; twice: every step
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
-    /// How progress is shown
+    /// How to show progress
     #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
     pub progress: ProgressKind,
     /// What to do
@@ -105,49 +106,49 @@ fn parse_assembly(text: &str) -> Result<crate::sandbox::Assembly, String> {
     crate::sandbox::Assembly::named(text).ok_or_else(|| "one of overlay, copy".to_owned())
 }
 
-/// How progress is shown.
+/// How to show progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProgressKind {
     /// A moving line on a terminal, plain lines elsewhere
     Auto,
     /// Plain lines
     Plain,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a commented recipe that builds as it is
+    /// Write a commented recipe, ready to build
     Init(verbs::recipe::init::Arguments),
-    /// Check recipes, or show what a list means, without building
+    /// Check recipes, or show how a list is read, without building
     Check(verbs::recipe::check::Arguments),
     /// Write a recipe's file in the other format, TOML or KDL, with its comments
     Convert(verbs::recipe::convert::Arguments),
-    /// Say what a build would do, and why; run nothing
+    /// Show what a build would do and why, without running anything
     Plan(verbs::building::plan::Arguments),
     /// Build images and publish their artefacts
     Build(verbs::building::build::Arguments),
-    /// Renew image.lock, wholly or for some packages, and say what changed
+    /// Update image.lock, for all packages or some, and show what changed
     Update(verbs::building::update::Arguments),
-    /// Keep all packages of image.lock in a directory, for builds without a network
+    /// Copy all packages of image.lock into a directory, for offline builds
     Vendor(verbs::building::vendor::Arguments),
-    /// Show all inputs of the image's actions, as the last build or the recipe has them
+    /// Show all inputs of the image's actions, from the last build or the recipe
     Explain(verbs::building::explain::Arguments),
-    /// Look around in the built image; nothing done there gets into it
+    /// Open a shell in the built image; changes are discarded
     Shell(verbs::images::shell::Arguments),
     /// List the images, their published artefacts and layers
     List(verbs::recipe::list::Arguments),
-    /// List builds: what ran, how long, what failed; or print how to do one action again
+    /// List builds: what ran, how long, what failed; or print how to rerun an action
     Log(verbs::building::log::Arguments),
     /// Compare two builds, bundles of artefacts, locks, or directories
     Diff(verbs::images::diff::Arguments),
-    /// Show what a recipe says, each value with the file and line that it comes from
+    /// Show a recipe's values, each with the file and line it comes from
     Show(verbs::recipe::show::Arguments),
-    /// Change values of a recipe in place; comments and order stay
+    /// Change values of a recipe in place, keeping comments and order
     Set(verbs::recipe::set::Arguments),
-    /// Make a new image from another
+    /// Create an image as a copy of another
     Copy(verbs::recipe::copy::Arguments),
     /// List the nodes: what each boots, its last report; or write them for other programs
     Nodes(verbs::nodes::list::Arguments),
@@ -155,29 +156,29 @@ pub enum Command {
     Nodeset(verbs::nodes::nodeset::Arguments),
     /// Boot the published image in QEMU
     Boot(verbs::images::boot::Arguments),
-    /// Print what a boot loader (iPXE, GRUB, PXELINUX) or dnsmasq needs to boot nodes with the published image
+    /// Print the boot loader (iPXE, GRUB, PXELINUX) or dnsmasq configuration for the published image
     BootEntry(verbs::images::boot_entry::Arguments),
     /// Serve images, boot scripts and the state of nodes over HTTP
     Serve(verbs::nodes::serve::Arguments),
-    /// Say what would move if one published image took the place of another
+    /// Show what `fetch` would transfer to replace one published image with another
     Delta(verbs::images::delta::Arguments),
-    /// Bring a published image from an HTTP server: only the parts that are not here already are moved
+    /// Download a published image over HTTP, transferring only the missing parts
     Fetch(verbs::images::fetch::Arguments),
-    /// Take over what a site has: xCAT's definitions, bundles
+    /// Import xCAT definitions, image bundles or distribution media
     Import(verbs::site::import::Arguments),
-    /// Make a recipe of a node that runs, or of a tree of files: its packages, and an overlay of all else
+    /// Create a recipe from a running node or a file tree: its packages plus an overlay of everything else
     Capture(verbs::site::capture::Arguments),
-    /// Give images to other tools: as xCAT's definitions, as bundles
+    /// Export images as xCAT definitions or bundles
     Export(verbs::site::export::Arguments),
-    /// Make links by which xCAT's commands (genimage, packimage, copycds, ...) run imgbuild
+    /// Create links that run imgbuild under xCAT's command names (genimage, packimage, copycds, ...)
     InstallXcatNames(verbs::site::names::Arguments),
-    /// Draw the actions of the image, what they use, and what a build would do with them
+    /// Draw the image's action graph and what a build would do with each action
     Graph(plans::graph::Arguments),
-    /// Say where the bytes of the packed image are
+    /// Show what takes up space in the packed image
     Size(verbs::images::size::Arguments),
     /// Remove from the store what no kept build needs
     Gc(verbs::keeping::gc::Arguments),
-    /// Look after the store: verify it, say what takes its bytes, pin builds, carry it to another machine or user
+    /// Manage the store: verify it, show disk usage, pin builds, move it to another machine or user
     Store(verbs::keeping::store::Arguments),
     /// Print a completion script for a shell
     Completions {
@@ -212,7 +213,8 @@ pub fn main() -> ExitCode {
 
 #[inline(never)]
 fn with_stack() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let parsed = help::command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
             if error.use_stderr() {
@@ -263,13 +265,13 @@ fn with_stack() -> ExitCode {
         Command::Store(own) => verbs::keeping::store::run(&arguments, own),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Arguments::command(), "imgbuild", &mut script);
+            clap_complete::generate(*shell, &mut help::command(), "imgbuild", &mut script);
             output::render::print_whole(&String::from_utf8_lossy(&script));
             Exit::Done
         }
         Command::Manual { directory } => {
-            let written = std::fs::create_dir_all(directory)
-                .and_then(|()| clap_mangen::generate_to(Arguments::command(), directory));
+            let written =
+                std::fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(help::command(), directory));
             match written {
                 Ok(()) => Exit::Done,
                 Err(error) => {
@@ -287,7 +289,7 @@ fn with_stack() -> ExitCode {
     ended(outcome).into()
 }
 
-/// Tells of a panic, and gives the exit status: nobody waits for the thread that is gone.
+/// Reports a panic, and gives the exit status: no one waits for the thread that ended.
 fn panicked(text: &str) -> i32 {
     let exit = match Failure::told_by(text) {
         Some(Failure::NotStarted) => {
@@ -296,8 +298,7 @@ fn panicked(text: &str) -> i32 {
         }
         _ => {
             output::render::say(&format!(
-                "error: imgbuild has a mistake: {text}\n  help: please report it, with what you ran. Nothing was published, and \
-                 what is finished is kept"
+                "error: bug in imgbuild: {text}\n  help: please report it with the command you ran. Nothing was published; finished work is kept"
             ));
             Exit::Mistake
         }

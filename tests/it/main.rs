@@ -37,6 +37,7 @@ mod size;
 mod store_faults;
 mod strangers;
 mod support;
+mod words;
 mod workspace;
 mod workspace_edit;
 mod workspace_kin;

@@ -1,0 +1,177 @@
+//! `imgbuild --help`: commands grouped by task, and examples under each command.
+
+use clap::CommandFactory;
+
+/// Commands by task, in the order in which an administrator meets them; hidden ones are in no group.
+pub const GROUPS: [(&str, &[&str]); 6] = [
+    ("Recipe", &["init", "show", "set", "copy", "check", "convert"]),
+    ("Build", &["plan", "build", "update", "vendor", "explain"]),
+    ("Look", &["list", "shell", "boot", "log", "diff", "size", "graph"]),
+    (
+        "Site",
+        &[
+            "nodes",
+            "nodeset",
+            "boot-entry",
+            "serve",
+            "fetch",
+            "delta",
+            "capture",
+            "import",
+            "export",
+            "install-xcat-names",
+        ],
+    ),
+    ("Store", &["gc", "store"]),
+    ("Other", &["schema", "completions", "help"]),
+];
+
+/// Examples of a command: what to type, and what it does.
+pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
+    match command {
+        "init" => &[
+            ("imgbuild init compute", "a Debian image in the directory compute"),
+            ("imgbuild init compute --distro rocky --release 9", "another distribution"),
+        ],
+        "show" => &[
+            ("imgbuild show compute", "all values, each with its file and line"),
+            ("imgbuild show compute kernel.version", "one value"),
+        ],
+        "set" => &[
+            ("imgbuild set compute packages.install+=htop", "add a package"),
+            ("imgbuild set compute kernel.version=6.1.0-31-amd64", "set a value"),
+        ],
+        "copy" => &[("imgbuild copy compute login", "a new image `login` like `compute`")],
+        "check" => &[
+            ("imgbuild check", "the recipe, or all of the workspace"),
+            ("imgbuild check --online", "also query the repositories"),
+            ("imgbuild check --as pkglist compute.pkglist", "how a list is read"),
+        ],
+        "convert" => &[("imgbuild convert --to kdl --replace", "image.toml becomes image.kdl")],
+        "plan" => &[
+            ("imgbuild plan", "what a build would do, and why"),
+            ("imgbuild plan --against origin/main", "what a change rebuilds"),
+            ("imgbuild plan -o compute.plan", "write the plan for `build --plan`"),
+        ],
+        "build" => &[
+            ("imgbuild build", "the recipe, or all images of the workspace"),
+            ("imgbuild build --keep-going 'login*'", "one failure does not stop the others"),
+            ("imgbuild build --verify", "build twice and compare"),
+        ],
+        "update" => &[("imgbuild update", "all packages"), ("imgbuild update --package openssl", "one package")],
+        "vendor" => &[("imgbuild vendor packages", "then: imgbuild build --vendor packages")],
+        "explain" => &[("imgbuild explain rootfs/sync", "the inputs of one action")],
+        "list" => &[("imgbuild list", "what is published, and whether it was modified")],
+        "shell" => &[
+            ("imgbuild shell", "in the built image"),
+            ("imgbuild shell -- rpm -qa", "one command"),
+            ("imgbuild shell ./rootimg.sfs", "in any packed image"),
+        ],
+        "boot" => &[
+            ("imgbuild boot --ssh", "print the ssh command once the node answers"),
+            ("imgbuild boot --until login: --timeout 300", "for scripts"),
+        ],
+        "log" => &[
+            ("imgbuild log -n 5", "the last five builds"),
+            ("imgbuild log --what-ran postinstall", "commands that rerun a stage"),
+        ],
+        "diff" => &[
+            ("imgbuild diff compute@previous compute", "the last two builds"),
+            ("imgbuild diff HEAD~1:image.lock image.lock", "two locks"),
+        ],
+        "size" => &[
+            ("imgbuild size", "by package"),
+            ("imgbuild size --html >size.html", "a page with a treemap"),
+            ("imgbuild size --excluded", "what each line of the exclude list removes"),
+        ],
+        "graph" => &[("imgbuild graph --svg >graph.svg", "the actions of an image")],
+        "boot-entry" => &[
+            ("imgbuild boot-entry --url http://10.0.0.1/compute", "an iPXE script"),
+            ("imgbuild boot-entry --url http://10.0.0.1 --format dnsmasq", "a dnsmasq configuration"),
+        ],
+        "nodes" => &[("imgbuild nodes", "what each node boots, and its last report")],
+        "nodeset" => &[("imgbuild nodeset cn[001-040] compute", "write the boot loaders' files of these nodes")],
+        "serve" => &[("imgbuild serve --listen 10.0.0.1:80 --user www-data", "images over HTTP, as an ordinary user")],
+        "fetch" => &[("imgbuild fetch http://head/images/compute /srv/images/compute", "mirror a published image")],
+        "delta" => &[("imgbuild delta /srv/images/compute out/compute", "what fetch would transfer")],
+        "capture" => &[("imgbuild capture ssh://root@node17 --into /srv/images", "a recipe from a running node")],
+        "import" => &[
+            ("imgbuild import xcat osimages.stanza --into /srv/images", "xCAT definitions"),
+            ("imgbuild import bundle compute.tgz --into /srv/images", "an image bundle"),
+            ("imgbuild import media rocky-9.iso --into /srv/images", "distribution media"),
+        ],
+        "export" => &[
+            ("imgbuild export xcat", "definitions for mkdef"),
+            ("imgbuild export bundle compute -o compute.tgz", "an image bundle"),
+        ],
+        "install-xcat-names" => &[("imgbuild install-xcat-names /usr/local/sbin", "genimage, packimage and others")],
+        "gc" => &[
+            ("imgbuild gc --dry-run", "what would be removed"),
+            ("imgbuild gc --keep 3 --max-size 50G", "limit the store"),
+        ],
+        "store" => &[
+            ("imgbuild store verify --repair", "remove damaged items"),
+            ("imgbuild store stats", "disk usage"),
+            ("imgbuild store pin before-upgrade", "keep a build"),
+            ("imgbuild store save store.tar", "for another machine or a CI runner"),
+        ],
+        "schema" => &[("imgbuild schema image >image.schema.json", "for an editor")],
+        "completions" => &[("imgbuild completions bash >/etc/bash_completion.d/imgbuild", "for bash")],
+        _ => &[],
+    }
+}
+
+/// How wide a line of the list of commands may be.
+const WIDTH: usize = 100;
+
+/// The command line as clap knows it, with groups and examples in its help.
+pub fn command() -> clap::Command {
+    let mut command = super::Arguments::command();
+    let width = GROUPS.iter().flat_map(|(_, names)| *names).map(|name| name.len()).max().unwrap_or(0);
+    let mut groups = String::new();
+    for (group, names) in GROUPS {
+        groups.push_str(&format!("\n{}:\n", title(group)));
+        for name in names {
+            let about = command.find_subcommand(name).and_then(clap::Command::get_about);
+            let about = about.map_or("Show the help of a command".to_owned(), ToString::to_string);
+            let about = wrapped(&about, width + 4);
+            groups.push_str(&format!("  \x1b[1m{name}\x1b[0m{:1$}{about}\n", "", width + 2 - name.len()));
+        }
+    }
+    command = command.help_template(format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{groups}\n{}:\n{{options}}\n\n`imgbuild help COMMAND` shows its options and examples.\n",
+        title("Options")
+    ));
+    let names: Vec<String> = command.get_subcommands().map(|known| known.get_name().to_owned()).collect();
+    for name in names {
+        let lines = examples(&name);
+        let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
+        let rows: String = lines.iter().map(|(line, meaning)| format!("\n  {line:width$}  {meaning}")).collect();
+        if !lines.is_empty() {
+            command = command.mut_subcommand(name, |known| known.after_help(format!("{}:{rows}", title("Examples"))));
+        }
+    }
+    command
+}
+
+/// A heading as clap's own are on a terminal.
+fn title(text: &str) -> String {
+    format!("\x1b[1;4m{text}\x1b[0m")
+}
+
+/// A text with later lines indented.
+fn wrapped(text: &str, indent: usize) -> String {
+    let (mut all, mut length) = (String::new(), indent);
+    for word in text.split(' ') {
+        if length > indent && length + 1 + word.len() > WIDTH {
+            all.push_str(&format!("\n{:indent$}", ""));
+            length = indent;
+        } else if length > indent {
+            all.push(' ');
+            length += 1;
+        }
+        all.push_str(word);
+        length += word.len();
+    }
+    all
+}
