@@ -121,6 +121,7 @@ pub fn parse_synclist(file: &Arc<SourceFile>, variable: &dyn Fn(&str) -> Option<
     list
 }
 
+/// Reads one line into the list, with what there is to say about it.
 fn read_line(
     text: &str,
     span: &Span,
@@ -128,150 +129,12 @@ fn read_line(
     variable: &dyn Fn(&str) -> Option<String>,
     list: &mut SyncList,
 ) {
-    let error = |code, message: String, help: &str| Finding::error(code, span, message).help(help);
     if let Section::Execute(always) = section {
-        if text.contains(" -> ") {
-            list.findings.push(error(
-                "synclist::copy_after_clause",
-                "a copy line follows a clause".to_owned(),
-                "put all copy lines before the first clause; xCAT takes this one as a script's name",
-            ));
-        } else {
-            list.findings.push(
-                Finding::note("synclist::not_run", span, format!("`{text}` is not run in an image"))
-                    .help("scripts of EXECUTE: run on nodes only; use ‹[postinstall]› for the image"),
-            );
-            list.scripts.push(SyncScript { path: text.to_owned(), always, span: span.clone() });
-        }
-        return;
+        return script_line(text, span, always, list);
     }
-    let Some((sources, destination)) = text.rsplit_once(" -> ") else {
-        let (problem, help) = if text == "->" || text.starts_with("-> ") {
-            (format!("`{text}` names no source"), "write `/source -> /destination`")
-        } else if text.ends_with(" ->") {
-            (format!("`{text}` names no destination"), "write `/source -> /destination`")
-        } else if text.contains("->") {
-            (format!("`{text}` has no ` -> `"), "put a space on each side of `->`")
-        } else {
-            (format!("`{text}` has no ` -> `"), "write `/source -> /destination`")
-        };
-        list.findings.push(error("synclist::no_arrow", problem, help));
-        return;
-    };
-    let mut destination = destination.trim();
-    if let Some((before, _)) = destination.split_once(" #") {
-        list.findings.push(
-            Finding::warning("synclist::trailing_comment", span, "a comment follows the destination")
-                .label("xCAT makes it part of the file's name")
-                .help("put comments on lines of their own"),
-        );
-        destination = before.trim();
-    }
-    let mut nodes = None;
-    if let Some(rest) = destination.strip_prefix('(') {
-        let Some((range, rest)) = rest.split_once(')') else {
-            list.findings.push(error(
-                "synclist::noderange",
-                format!("`{destination}` has no closing `)`"),
-                "write `(nodes) /destination`",
-            ));
-            return;
-        };
-        nodes = Some(range.trim().to_owned());
-        destination = rest.trim();
-    }
-    let mut expand = |text: &str| match expand_variables(text, variable) {
-        Ok(text) => Some(text),
-        Err(name) => {
-            list.findings.push(error(
-                "synclist::variable",
-                format!("the variable `{name}` is not set"),
-                &format!("set it in the recipe: ‹[environment] {name} = \"...\"›"),
-            ));
-            None
-        }
-    };
-    let (Some(sources), Some(destination)) = (expand(sources), expand(destination)) else { return };
-    if destination.contains([' ', '\t', ';']) {
-        list.findings.push(error(
-            "synclist::destination",
-            format!("the destination `{destination}` contains a space or `;`"),
-            "xCAT deletes them; choose a name without them",
-        ));
-        return;
-    }
-    if !destination.starts_with('/') || destination.split('/').any(|part| part == "..") {
-        list.findings.push(error(
-            "synclist::destination",
-            format!("the destination `{destination}` is not an absolute path of the image"),
-            "start it with `/` and remove `..`",
-        ));
-        return;
-    }
-    let sources: Vec<String> = sources.split_whitespace().map(str::to_owned).collect();
-    if sources.is_empty() {
-        list.findings.push(error(
-            "synclist::no_source",
-            "the line names no source".to_owned(),
-            "write `/source -> /destination`",
-        ));
-        return;
-    }
-    if let Some(source) = sources.iter().find(|source| *source == "->") {
-        list.findings.push(error(
-            "synclist::two_arrows",
-            format!("the line has two `{source}`"),
-            "write one source and destination per line",
-        ));
-        return;
-    }
-    if CLAUSES.iter().any(|(word, _)| text.contains(word)) {
-        list.findings.push(
-            Finding::warning("synclist::clause_in_path", span, "a path contains a clause keyword")
-                .label("xCAT would start the clause here")
-                .help("rename the file"),
-        );
-    }
-    let clause = match section {
-        Section::Append => Clause::Append,
-        Section::Merge => Clause::Merge,
-        _ => Clause::Copy,
-    };
-    if clause == Clause::Merge && !MERGED_FILES.contains(&destination.as_str()) {
-        list.findings.push(error(
-            "synclist::merge",
-            format!("`{destination}` cannot be merged"),
-            &format!("MERGE: knows {}", MERGED_FILES.join(", ")),
-        ));
-        return;
-    }
-    let several = sources.len() > 1 || sources.iter().any(|source| source.contains(['*', '?', '[']));
-    if clause != Clause::Copy && (several || destination.ends_with('/')) {
-        list.findings.push(error(
-            "synclist::clause_shape",
-            "APPEND: and MERGE: take one source and one file".to_owned(),
-            "write one `/source -> /file` per line",
-        ));
-        return;
-    }
-    if clause != Clause::Copy && nodes.is_none() {
-        let word = if clause == Clause::Append { "APPEND:" } else { "MERGE:" };
-        list.findings.push(
-            Finding::note("synclist::clause_applied", span, format!("{word} is applied to the image"))
-                .help("xCAT applies it on nodes only"),
-        );
-    }
-    let clash = list
-        .entries
-        .iter()
-        .find(|known| known.destination == destination && (known.clause == Clause::Copy) != (clause == Clause::Copy));
-    if let Some(known) = clash {
-        let problem = format!("`{destination}` is both copied and added to (line {})", known.span.line());
-        list.findings.push(error("synclist::copied_and_added", problem, "keep one of the lines"));
-        return;
-    }
-    let folder = several || destination.ends_with('/');
-    let entry = SyncEntry { sources, destination, folder, clause, span: span.clone() };
+    let Some(line) = copy_line(text, span, variable, list) else { return };
+    let nodes = line.nodes.clone();
+    let Some(entry) = entry(line, span, section, list) else { return };
     match nodes {
         Some(nodes) => {
             list.findings.push(
@@ -286,6 +149,175 @@ fn read_line(
         }
         None => list.entries.push(entry),
     }
+}
+
+/// A line of EXECUTE: or EXECUTEALWAYS:, which names a script.
+fn script_line(text: &str, span: &Span, always: bool, list: &mut SyncList) {
+    if text.contains(" -> ") {
+        let message = "a copy line follows a clause";
+        list.findings.push(
+            Finding::error("synclist::copy_after_clause", span, message)
+                .help("put all copy lines before the first clause; xCAT takes this one as a script's name"),
+        );
+        return;
+    }
+    list.findings.push(
+        Finding::note("synclist::not_run", span, format!("`{text}` is not run in an image"))
+            .help("scripts of EXECUTE: run on nodes only; use ‹[postinstall]› for the image"),
+    );
+    list.scripts.push(SyncScript { path: text.to_owned(), always, span: span.clone() });
+}
+
+/// A line with an arrow: `sources -> (nodes) destination`, variables expanded.
+struct CopyLine {
+    sources: Vec<String>,
+    destination: String,
+    nodes: Option<String>,
+}
+
+/// Reads a line with an arrow; what is wrong with it goes to the list's findings.
+fn copy_line(
+    text: &str,
+    span: &Span,
+    variable: &dyn Fn(&str) -> Option<String>,
+    list: &mut SyncList,
+) -> Option<CopyLine> {
+    let findings = &mut list.findings;
+    let mut refuse = |code, message: String, help: &str| findings.push(Finding::error(code, span, message).help(help));
+    let Some((sources, destination)) = text.rsplit_once(" -> ") else {
+        let (problem, help) = without_arrow(text);
+        refuse("synclist::no_arrow", problem, help);
+        return None;
+    };
+    let mut destination = destination.trim();
+    let comment = destination.split_once(" #");
+    if let Some((before, _)) = comment {
+        destination = before.trim();
+    }
+    let mut nodes = None;
+    let mut is_closed = true;
+    if let Some(rest) = destination.strip_prefix('(') {
+        match rest.split_once(')') {
+            Some((range, rest)) => {
+                nodes = Some(range.trim().to_owned());
+                destination = rest.trim();
+            }
+            None => is_closed = false,
+        }
+    }
+    if comment.is_some() {
+        findings.push(
+            Finding::warning("synclist::trailing_comment", span, "a comment follows the destination")
+                .label("xCAT makes it part of the file's name")
+                .help("put comments on lines of their own"),
+        );
+    }
+    let mut refuse = |code, message: String, help: &str| findings.push(Finding::error(code, span, message).help(help));
+    if !is_closed {
+        let problem = format!("`{destination}` has no closing `)`");
+        refuse("synclist::noderange", problem, "write `(nodes) /destination`");
+        return None;
+    }
+    let mut expand = |text: &str| match expand_variables(text, variable) {
+        Ok(text) => Some(text),
+        Err(name) => {
+            let help = format!("set it in the recipe: ‹[environment] {name} = \"...\"›");
+            refuse("synclist::variable", format!("the variable `{name}` is not set"), &help);
+            None
+        }
+    };
+    let (Some(sources), Some(destination)) = (expand(sources), expand(destination)) else { return None };
+    let sources: Vec<String> = sources.split_whitespace().map(str::to_owned).collect();
+    let problem = destination_problem(&destination).or_else(|| source_problem(&sources));
+    if let Some((code, problem, help)) = problem {
+        refuse(code, problem, help);
+        return None;
+    }
+    if CLAUSES.iter().any(|(word, _)| text.contains(word)) {
+        findings.push(
+            Finding::warning("synclist::clause_in_path", span, "a path contains a clause keyword")
+                .label("xCAT would start the clause here")
+                .help("rename the file"),
+        );
+    }
+    Some(CopyLine { sources, destination, nodes })
+}
+
+/// What is wrong with a line that has no arrow between two sides, and what to write.
+fn without_arrow(text: &str) -> (String, &'static str) {
+    if text == "->" || text.starts_with("-> ") {
+        (format!("`{text}` names no source"), "write `/source -> /destination`")
+    } else if text.ends_with(" ->") {
+        (format!("`{text}` names no destination"), "write `/source -> /destination`")
+    } else if text.contains("->") {
+        (format!("`{text}` has no ` -> `"), "put a space on each side of `->`")
+    } else {
+        (format!("`{text}` has no ` -> `"), "write `/source -> /destination`")
+    }
+}
+
+/// Code, message and help of a problem.
+type Problem = (&'static str, String, &'static str);
+
+fn destination_problem(destination: &str) -> Option<Problem> {
+    if destination.contains([' ', '\t', ';']) {
+        let problem = format!("the destination `{destination}` contains a space or `;`");
+        return Some(("synclist::destination", problem, "xCAT deletes them; choose a name without them"));
+    }
+    let is_path = destination.starts_with('/') && !destination.split('/').any(|part| part == "..");
+    let problem = format!("the destination `{destination}` is not an absolute path of the image");
+    (!is_path).then_some(("synclist::destination", problem, "start it with `/` and remove `..`"))
+}
+
+fn source_problem(sources: &[String]) -> Option<Problem> {
+    if sources.is_empty() {
+        let problem = "the line names no source".to_owned();
+        return Some(("synclist::no_source", problem, "write `/source -> /destination`"));
+    }
+    let source = sources.iter().find(|source| *source == "->")?;
+    let problem = format!("the line has two `{source}`");
+    Some(("synclist::two_arrows", problem, "write one source and destination per line"))
+}
+
+/// The entry of a line under its clause; none if the clause or an earlier line forbids it.
+fn entry(line: CopyLine, span: &Span, section: Section, list: &mut SyncList) -> Option<SyncEntry> {
+    let CopyLine { sources, destination, nodes } = line;
+    let mut refuse =
+        |code, message: String, help: &str| list.findings.push(Finding::error(code, span, message).help(help));
+    let clause = match section {
+        Section::Append => Clause::Append,
+        Section::Merge => Clause::Merge,
+        _ => Clause::Copy,
+    };
+    if clause == Clause::Merge && !MERGED_FILES.contains(&destination.as_str()) {
+        let help = format!("MERGE: supports {}", MERGED_FILES.join(", "));
+        refuse("synclist::merge", format!("`{destination}` cannot be merged"), &help);
+        return None;
+    }
+    let several = sources.len() > 1 || sources.iter().any(|source| source.contains(['*', '?', '[']));
+    if clause != Clause::Copy && (several || destination.ends_with('/')) {
+        let problem = "APPEND: and MERGE: take one source and one file".to_owned();
+        refuse("synclist::clause_shape", problem, "write one `/source -> /file` per line");
+        return None;
+    }
+    if clause != Clause::Copy && nodes.is_none() {
+        let word = if clause == Clause::Append { "APPEND:" } else { "MERGE:" };
+        list.findings.push(
+            Finding::note("synclist::clause_applied", span, format!("{word} is applied to the image"))
+                .help("xCAT applies it on nodes only"),
+        );
+    }
+    let is_copied = |clause| clause == Clause::Copy;
+    let mut known = list.entries.iter();
+    let clash = known.find(|known| known.destination == destination && is_copied(known.clause) != is_copied(clause));
+    if let Some(known) = clash {
+        let problem = format!("`{destination}` is both copied and added to (line {})", known.span.line());
+        let finding = Finding::error("synclist::copied_and_added", span, problem).help("keep one of the lines");
+        list.findings.push(finding);
+        return None;
+    }
+    let folder = several || destination.ends_with('/');
+    Some(SyncEntry { sources, destination, folder, clause, span: span.clone() })
 }
 
 #[cfg(test)]

@@ -299,46 +299,9 @@ impl Reader<'_> {
 
     fn read(mut self) -> Loaded {
         let model = self.model.clone();
-        let lists = self.texts("packages.lists", &model.packages.lists);
-        let flavor = match model.image.distro.family() {
-            Family::Debian => Flavor::DebianPackages,
-            Family::RedHat | Family::Suse => Flavor::Packages,
-        };
-        let mut packages = parse_pkglist(&lists, flavor, &self.paths);
-        self.inline("packages.install", &model.packages.install, &mut packages, flavor);
-        self.refuse_words_of_rpm(&mut packages);
-        let kernel_in_list = lift_kernels(model.image.distro, &mut packages);
-        self.findings.append(&mut packages.findings);
-        self.check_kernel(kernel_in_list.as_ref());
-
-        let mut otherpkgs = PackageList::default();
-        let mut otherpkgs_directory = None;
-        if let Some(table) = &model.otherpkgs {
-            otherpkgs_directory = self.file("otherpkgs.dir", &table.dir);
-            let lists = self.texts("otherpkgs.lists", &table.lists);
-            otherpkgs = parse_pkglist(&lists, Flavor::OtherPackages, &self.paths);
-            self.inline("otherpkgs.install", &table.install, &mut otherpkgs, Flavor::OtherPackages);
-            self.refuse_words_of_rpm(&mut otherpkgs);
-            self.findings.append(&mut otherpkgs.findings);
-            self.check_other_packages(&table.dir, otherpkgs_directory.as_deref());
-        }
-
-        let environment = model.environment.clone();
-        let mut sync = Vec::new();
-        for (index, name) in model.sync.lists.iter().enumerate() {
-            let at = format!("sync.lists[{index}]");
-            let Some(path) = self.file(&at, name) else { continue };
-            let start = self.folder(&at);
-            if let Some(file) = self.read_text(&at, name, &path) {
-                let list = parse_synclist(&file, &|name| environment.get(name).cloned());
-                self.findings.extend(list.findings);
-                let mut paths = self.paths.clone();
-                paths.start = start;
-                for entry in &list.entries {
-                    sync.extend(expand(entry, &paths, &mut self.findings));
-                }
-            }
-        }
+        let (packages, kernel_in_list) = self.packages(&model);
+        let (otherpkgs, otherpkgs_directory) = self.other_packages(&model);
+        let sync = self.sync_entries(&model);
 
         let spans = &self.spans;
         let place = |path: &str| spans.nearest(path).unwrap_or(&self.whole).clone();
@@ -361,18 +324,7 @@ impl Reader<'_> {
         let ca = self.files("initrd.ca", &model.initrd.ca);
         let captured = self.captured(model.capture.packages.as_ref());
         let dracut_conf = self.files("initrd.dracut_conf", &model.initrd.dracut_conf);
-        let mut keyrings = Vec::new();
-        let mut repo_files = Vec::new();
-        for (index, repo) in model.repo.iter().enumerate() {
-            let at = format!("repo[{index}]");
-            let span = self.span(&at);
-            self.findings.extend(super::parts::repositories::check(repo, &model.image, &span));
-            keyrings.push(repo.signed_by.as_ref().and_then(|name| self.keys(&format!("{at}.signed-by"), name)));
-            repo_files.push(match &repo.file {
-                Some(name) => self.texts(&format!("{at}.file"), std::slice::from_ref(name)).pop(),
-                None => None,
-            });
-        }
+        let (keyrings, repo_files) = self.repositories(&model);
         self.findings.extend(super::parts::repositories::check_all(&model, &self.whole));
         self.findings.extend(super::model::releases::check_release(&model, self.spans.get("image.release")));
         self.check_pack();
@@ -429,6 +381,70 @@ impl Reader<'_> {
         };
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Loaded { recipe: (!has_errors).then_some(recipe), findings: self.findings }
+    }
+
+    /// The packages of the image, and the kernel that a list names.
+    fn packages(&mut self, model: &Model) -> (PackageList, Option<(String, Span)>) {
+        let lists = self.texts("packages.lists", &model.packages.lists);
+        let flavor = match model.image.distro.family() {
+            Family::Debian => Flavor::DebianPackages,
+            Family::RedHat | Family::Suse => Flavor::Packages,
+        };
+        let mut packages = parse_pkglist(&lists, flavor, &self.paths);
+        self.inline("packages.install", &model.packages.install, &mut packages, flavor);
+        self.refuse_words_of_rpm(&mut packages);
+        let kernel_in_list = lift_kernels(model.image.distro, &mut packages);
+        self.findings.append(&mut packages.findings);
+        self.check_kernel(kernel_in_list.as_ref());
+        (packages, kernel_in_list)
+    }
+
+    /// The packages of [otherpkgs], and their directory.
+    fn other_packages(&mut self, model: &Model) -> (PackageList, Option<PathBuf>) {
+        let Some(table) = &model.otherpkgs else { return (PackageList::default(), None) };
+        let directory = self.file("otherpkgs.dir", &table.dir);
+        let lists = self.texts("otherpkgs.lists", &table.lists);
+        let mut packages = parse_pkglist(&lists, Flavor::OtherPackages, &self.paths);
+        self.inline("otherpkgs.install", &table.install, &mut packages, Flavor::OtherPackages);
+        self.refuse_words_of_rpm(&mut packages);
+        self.findings.append(&mut packages.findings);
+        self.check_other_packages(&table.dir, directory.as_deref());
+        (packages, directory)
+    }
+
+    /// The files that the sync lists name.
+    fn sync_entries(&mut self, model: &Model) -> Vec<SyncedFile> {
+        let mut sync = Vec::new();
+        for (index, name) in model.sync.lists.iter().enumerate() {
+            let at = format!("sync.lists[{index}]");
+            let Some(path) = self.file(&at, name) else { continue };
+            let start = self.folder(&at);
+            let Some(file) = self.read_text(&at, name, &path) else { continue };
+            let list = parse_synclist(&file, &|name| model.environment.get(name).cloned());
+            self.findings.extend(list.findings);
+            let mut paths = self.paths.clone();
+            paths.start = start;
+            for entry in &list.entries {
+                sync.extend(expand(entry, &paths, &mut self.findings));
+            }
+        }
+        sync
+    }
+
+    /// The keys and the files of each repository.
+    fn repositories(&mut self, model: &Model) -> (Vec<Option<PathBuf>>, Vec<Option<Arc<SourceFile>>>) {
+        let (mut keyrings, mut files) = (Vec::new(), Vec::new());
+        for (index, repo) in model.repo.iter().enumerate() {
+            let at = format!("repo[{index}]");
+            let span = self.span(&at);
+            self.findings.extend(super::parts::repositories::check(repo, &model.image, &span));
+            keyrings.push(repo.signed_by.as_ref().and_then(|name| self.keys(&format!("{at}.signed-by"), name)));
+            files.push(match &repo.file {
+                Some(name) => self.texts(&format!("{at}.file"), std::slice::from_ref(name)).pop(),
+                None => None,
+            });
+        }
+        (keyrings, files)
     }
 
     /// Packages named in the recipe itself; read by the lists' own rules.

@@ -12,9 +12,11 @@ use super::parts;
 use super::repositories;
 use super::stale as asked;
 use crate::digest::Digest;
-use crate::distro::{DistroError, Fetcher, Gathering, PackageSources, Pass, Solving, manager};
+use crate::distro::{
+    DistroError, Fetcher, Gathering, PackageArchive, PackageManager, PackageSources, Pass, Solving, manager,
+};
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
-use crate::recipe::{LOCK_MINOR, Lock, LockedPass, PassRole, PinnedPackage, Recipe};
+use crate::recipe::{LOCK_MINOR, Lock, LockedPass, LockedSuite, PassRole, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::Finding;
 use crate::stage::StageError;
@@ -198,35 +200,10 @@ impl Locking<'_> {
         let (recipe, places, fetcher, store) = (self.recipe, self.places, self.fetcher, self.store);
         let news = &ReportedNews(self.report);
         let archive = manager.archive(&Gathering { recipe, places, fetcher, store, news })?;
-        let epoch = match earlier {
-            Some(lock) => lock.epoch,
-            None => self.epoch,
-        };
-        let package_requests = package_requests(self.recipe);
-        let mut passes = Vec::new();
-        for package_request in package_requests.iter().filter(|package_request| package_request.role().is_root()) {
-            let held = earlier.and_then(|lock| lock.pass(&package_request.name));
-            let held: Vec<PinnedPackage> =
-                held.into_iter().flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)).collect();
-            let packages = archive.tools(&package_request.pass.install, &held)?;
-            // Before any program of them runs.
-            archive.check_signatures(store, &|packages| self.supply.download(packages), &packages)?;
-            passes.push(LockedPass {
-                name: package_request.name.clone(),
-                install: package_request.pass.install.clone(),
-                packages,
-                ..LockedPass::default()
-            });
-        }
-        // The last of the roots: the solver's, where it has one of its own.
-        let last = passes.last().map(|pass: &LockedPass| (pass.name.clone(), pass.packages.clone()));
-        let (name, tools) = last.unwrap_or_default();
-        let action = tools_action(manager, &name, &tools, &target(self.recipe));
-        let work = (self.store, self.namespace);
-        let (layer, made) = ensure_tools(manager, work, &action, &tools, self.supply, self.report)?;
-        if let Some(made) = made {
-            self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(made.key, made.took);
-        }
+        let epoch = earlier.map_or(self.epoch, |lock| lock.epoch);
+        let requests = package_requests(self.recipe);
+        let mut passes = self.resolve_roots(archive.as_ref(), &requests, earlier, renew)?;
+        let layer = self.solver_root(manager, passes.last())?;
         self.report.progress("resolving packages");
         let solving = Solving {
             store: self.store,
@@ -236,66 +213,23 @@ impl Locking<'_> {
             log: format!("logs/{}-{}-resolve", std::process::id(), self.recipe.model.image.name),
             have: &|packages| self.supply.download(packages),
         };
-        let asked: Vec<&PackageRequest> = package_requests
+        let asked: Vec<&PackageRequest> = requests
             .iter()
-            .filter(|package_request| {
-                !package_request.role().is_root() && package_request.role() != PassRole::DriverTools
-            })
+            .filter(|request| !request.role().is_root() && request.role() != PassRole::DriverTools)
             .collect();
-        let mut to_resolve: Vec<Pass> = asked.iter().map(|package_request| package_request.pass.clone()).collect();
-        let mut kernels = archive.of_origin(super::origin::KERNELS)?;
-        if let (None, Some(version), Some(kernel)) = (
-            &self.recipe.model.kernel.dir,
-            &self.recipe.model.kernel.version,
-            to_resolve
-                .iter_mut()
-                .zip(&asked)
-                .find(|(_, package_request)| package_request.role() == PassRole::Kernel)
-                .map(|(pass, _)| pass),
-        ) && let Some(word) = kernel.install.first_mut()
-        {
-            // A repository may have several kernels of one name.
-            let all = archive.kernel_releases(&archive.all(word)?)?;
-            if let Some((_, one)) = all.iter().find(|(release, _)| release == version) {
-                *word = manager.exactly(one);
-            }
-        }
-        if let (Some(dir), Some(kernel)) = (
-            &self.recipe.model.kernel.dir,
-            asked.iter().position(|package_request| package_request.role() == PassRole::Kernel),
-        ) {
-            let chosen = kernel_dir::choose(self.recipe, dir, archive.as_ref(), &kernels);
-            let chosen = chosen.map_err(|error| self.at_field("kernel.dir", error))?;
-            to_resolve[kernel].install.splice(0..1, chosen.words);
-            kernels = chosen.held;
-        }
-        let mut held: Vec<PinnedPackage> = earlier
-            .into_iter()
-            .flat_map(|lock| {
-                lock.pass
-                    .iter()
-                    .filter(|pass| !pass.role().is_root() && pass.role() != PassRole::DriverTools)
-                    .flat_map(|pass| pass.packages.clone())
-            })
-            .filter(|package| !renew.may(package))
-            // Anyone who puts a newer package file beside an older one wants it installed.
-            .filter(|package| {
-                local_folder(package).is_none() && super::origin::kernel_folder(&package.origin).is_none()
-            })
-            .filter(|package| !kernels.iter().any(|kernel| kernel.name == package.name))
-            .collect();
-        held.extend(kernels.iter().cloned());
+        let (to_resolve, kernels) = self.with_chosen_kernel(manager, archive.as_ref(), &asked)?;
+        let held = held_packages(earlier, renew, &kernels);
         let answers =
             archive.resolve(&solving, &to_resolve, held).map_err(|error| with_place(self.report, error, &asked))?;
-        for (package_request, answer) in asked.iter().zip(answers) {
-            self.say_what_goes_with(package_request, &answer.remove_with);
-            let install = package_request.pass.install.clone();
+        for (request, answer) in asked.iter().zip(answers) {
+            self.say_what_goes_with(request, &answer.remove_with);
+            let install = request.pass.install.clone();
             let relations = archive.relations(&answer.packages, &install)?.filter(|_| answer.removed.is_empty());
             let whole = LockedPass {
-                name: package_request.name.clone(),
+                name: request.name.clone(),
                 install,
-                remove: package_request.pass.remove.clone(),
-                remove_after: package_request.pass.remove_after.clone(),
+                remove: request.pass.remove.clone(),
+                remove_after: request.pass.remove_after.clone(),
                 remove_with: answer.remove_with,
                 modules: answer.modules,
                 asks_release: false,
@@ -307,27 +241,116 @@ impl Locking<'_> {
                 passes.push(part);
             }
         }
-        if let Some(package_request) =
-            package_requests.iter().find(|package_request| package_request.role() == PassRole::DriverTools)
-        {
-            let earlier = earlier.and_then(|lock| lock.pass(PassRole::DRIVER_TOOLS)).into_iter();
-            let mut held = kernels.clone();
-            held.extend(earlier.flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)));
-            let tools = kernel_dir::driver_tools(package_request, self.recipe, archive.as_ref(), &passes, held);
-            let tools = tools.map_err(|error| match error {
-                StageError::Distro(error) => with_place(self.report, error, &[package_request]).into(),
-                other => self.at_field("kernel.build", other),
-            })?;
-            archive.check_signatures(store, &|packages| self.supply.download(packages), &tools.packages)?;
-            passes.push(tools);
+        if let Some(request) = requests.iter().find(|request| request.role() == PassRole::DriverTools) {
+            passes.push(self.resolve_driver_tools(archive.as_ref(), request, (earlier, renew), (&kernels, &passes))?);
         }
         if earlier.is_some() {
-            // A lock is renewed only when all of it can be had: with a failed download the earlier one stays.
+            // A lock is updated only when all of it can be downloaded: otherwise the earlier one is kept.
             for pass in &passes {
                 self.supply.download(&pass.packages)?;
             }
         }
         self.report.finished(ids::LOCK, began.elapsed());
+        Ok(self.locked(manager, archive.suites(), epoch, earlier, passes))
+    }
+
+    /// Resolves the packages of the tools roots, whose solver is imgbuild's own.
+    fn resolve_roots(
+        &self,
+        archive: &dyn PackageArchive,
+        requests: &[PackageRequest],
+        earlier: Option<&Lock>,
+        renew: &Renew,
+    ) -> Result<Vec<LockedPass>, StageError> {
+        let mut passes = Vec::new();
+        for request in requests.iter().filter(|request| request.role().is_root()) {
+            let held = earlier.and_then(|lock| lock.pass(&request.name));
+            let held: Vec<PinnedPackage> =
+                held.into_iter().flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)).collect();
+            let packages = archive.tools(&request.pass.install, &held)?;
+            // Before any program of them runs.
+            archive.check_signatures(self.store, &|packages| self.supply.download(packages), &packages)?;
+            passes.push(LockedPass {
+                name: request.name.clone(),
+                install: request.pass.install.clone(),
+                packages,
+                ..LockedPass::default()
+            });
+        }
+        Ok(passes)
+    }
+
+    /// The layer that the release's own solver runs in: the last of the roots, which is the solver's if it has one of its own.
+    fn solver_root(&self, manager: &dyn PackageManager, last: Option<&LockedPass>) -> Result<Digest, StageError> {
+        let (name, tools) = last.map(|pass| (pass.name.clone(), pass.packages.clone())).unwrap_or_default();
+        let action = tools_action(manager, &name, &tools, &target(self.recipe));
+        let work = (self.store, self.namespace);
+        let (layer, made) = ensure_tools(manager, work, &action, &tools, self.supply, self.report)?;
+        if let Some(made) = made {
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(made.key, made.took);
+        }
+        Ok(layer)
+    }
+
+    /// The transactions to resolve, with the kernel that the recipe chooses by version or from a directory; and that directory's
+    /// packages that go before those of other repositories.
+    fn with_chosen_kernel(
+        &self,
+        manager: &dyn PackageManager,
+        archive: &dyn PackageArchive,
+        asked: &[&PackageRequest],
+    ) -> Result<(Vec<Pass>, Vec<PinnedPackage>), StageError> {
+        let mut passes: Vec<Pass> = asked.iter().map(|request| request.pass.clone()).collect();
+        let kernels = archive.of_origin(super::origin::KERNELS)?;
+        let Some(at) = asked.iter().position(|request| request.role() == PassRole::Kernel) else {
+            return Ok((passes, kernels));
+        };
+        let kernel = &self.recipe.model.kernel;
+        if let Some(dir) = &kernel.dir {
+            let chosen = kernel_dir::choose(self.recipe, dir, archive, &kernels);
+            let chosen = chosen.map_err(|error| self.at_field("kernel.dir", error))?;
+            passes[at].install.splice(0..1, chosen.words);
+            return Ok((passes, chosen.held));
+        }
+        if let (Some(version), Some(word)) = (&kernel.version, passes[at].install.first_mut()) {
+            // A repository may have several kernels of one name.
+            let all = archive.kernel_releases(&archive.all(word)?)?;
+            if let Some((_, package)) = all.iter().find(|(release, _)| release == version) {
+                *word = manager.exactly(package);
+            }
+        }
+        Ok((passes, kernels))
+    }
+
+    /// Resolves the tools root in which drivers are built.
+    fn resolve_driver_tools(
+        &self,
+        archive: &dyn PackageArchive,
+        request: &PackageRequest,
+        (earlier, renew): (Option<&Lock>, &Renew),
+        (kernels, passes): (&[PinnedPackage], &[LockedPass]),
+    ) -> Result<LockedPass, StageError> {
+        let earlier = earlier.and_then(|lock| lock.pass(PassRole::DRIVER_TOOLS)).into_iter();
+        let mut held = kernels.to_vec();
+        held.extend(earlier.flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)));
+        let tools = kernel_dir::driver_tools(request, self.recipe, archive, passes, held);
+        let tools = tools.map_err(|error| match error {
+            StageError::Distro(error) => with_place(self.report, error, &[request]).into(),
+            other => self.at_field("kernel.build", other),
+        })?;
+        archive.check_signatures(self.store, &|packages| self.supply.download(packages), &tools.packages)?;
+        Ok(tools)
+    }
+
+    /// The lock of resolved transactions; accounts are kept, but for those of transactions that changed.
+    fn locked(
+        &self,
+        manager: &dyn PackageManager,
+        suite: Vec<LockedSuite>,
+        epoch: i64,
+        earlier: Option<&Lock>,
+        mut passes: Vec<LockedPass>,
+    ) -> Lock {
         // What asked once is taken to ask again: if it does not, it depends on more than it needs, and nothing is wrong.
         for pass in &mut passes {
             pass.asks_release = earlier.and_then(|lock| lock.pass(&pass.name)).is_some_and(|was| was.asks_release);
@@ -337,19 +360,19 @@ impl Locking<'_> {
         for pass in passes.iter().filter(|pass| earlier.is_some_and(|lock| lock.pass(&pass.name) != Some(pass))) {
             accounts::free(&mut recorded, &pass.name);
         }
-        Ok(Lock {
+        Lock {
             format: 1,
             minor: LOCK_MINOR,
             epoch,
             target: target(self.recipe),
-            otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(|one| local_digest(manager, one)),
-            kernels: self.recipe.kernel_files.kernels.as_deref().and_then(|one| local_digest(manager, one)),
+            otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(|path| local_digest(manager, path)),
+            kernels: self.recipe.kernel_files.kernels.as_deref().and_then(|path| local_digest(manager, path)),
             repo: Some(repositories::asked(self.recipe)),
-            suite: archive.suites(),
+            suite,
             pass: passes,
             users: recorded.users,
             groups: recorded.groups,
-        })
+        }
     }
 
     /// A choice that the recipe has to make, reported at its field.
@@ -379,6 +402,21 @@ impl Locking<'_> {
             );
         }
     }
+}
+
+/// Packages that keep their versions: those of the earlier lock that are not to be updated, and the chosen kernels.
+fn held_packages(earlier: Option<&Lock>, renew: &Renew, kernels: &[PinnedPackage]) -> Vec<PinnedPackage> {
+    let passes = earlier.into_iter().flat_map(|lock| &lock.pass);
+    let mut held: Vec<PinnedPackage> = passes
+        .filter(|pass| !pass.role().is_root() && pass.role() != PassRole::DriverTools)
+        .flat_map(|pass| pass.packages.clone())
+        .filter(|package| !renew.may(package))
+        // A newer package file next to an older one is there to be installed.
+        .filter(|package| local_folder(package).is_none() && super::origin::kernel_folder(&package.origin).is_none())
+        .filter(|package| !kernels.iter().any(|kernel| kernel.name == package.name))
+        .collect();
+    held.extend(kernels.iter().cloned());
+    held
 }
 
 /// Says of unknown names where they are asked for, and what they may have been meant to be. An error of which nothing is
