@@ -27,17 +27,11 @@ pub const MEMORY_REMEDY: &str = "raise `ulimit -v` or MemoryMax= of the unit, or
 /// Which of them a text tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// [`DAMAGED`].
     Damaged,
-    /// [`NO_SPACE`].
     NoSpace,
-    /// [`NOT_STARTED`].
     NotStarted,
-    /// [`OUT_OF_MEMORY`].
     OutOfMemory,
-    /// [`TOO_LONG`].
     TooLong,
-    /// [`OVER_LIMIT`].
     OverLimit,
 }
 

@@ -61,9 +61,7 @@ impl Version {
 #[error("{what} has format {found}, but this imgbuild ({}) knows formats up to {known}", env!("CARGO_PKG_VERSION"))]
 #[diagnostic(code(format::newer), help("use {needs}; nothing was changed"))]
 pub struct Newer {
-    /// What it is.
     pub what: String,
-    /// Its version.
     pub found: Version,
     /// The last major version that is known here.
     pub known: u32,

@@ -41,7 +41,6 @@ impl SourceFile {
 /// A range of bytes in a file.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
-    /// The file.
     pub file: Arc<SourceFile>,
     /// First byte.
     pub start: usize,

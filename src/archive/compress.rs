@@ -14,11 +14,8 @@ pub const SHARED_BLOCK: u64 = 4096;
 pub enum Compression {
     /// None.
     None,
-    /// zstd.
     Zstd(u32),
-    /// gzip.
     Gzip(u32),
-    /// xz.
     Xz(u32),
     /// lz4.
     Lz4,

@@ -13,15 +13,12 @@ pub enum Container {
     Iso,
     /// cpio, any text or binary form.
     Cpio,
-    /// tar.
     Tar,
     /// A compressed stream.
     Compressed,
     /// An ELF file, such as a module.
     Elf,
-    /// squashfs.
     Squashfs,
-    /// erofs.
     Erofs,
     /// A file system that is not read, with its name.
     FileSystem(&'static str),

@@ -31,15 +31,12 @@ pub enum BootError {
 /// A machine to start.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    /// The kernel.
     pub kernel: PathBuf,
-    /// The initrd.
     pub initrd: PathBuf,
     /// The kernel's command line.
     pub cmdline: String,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// CPUs.
     pub cpus: u32,
     /// Which processor: a name that QEMU's `-cpu` takes, with what it has more or less.
     pub processor: &'static str,

@@ -24,7 +24,6 @@ pub enum Exit {
     Store,
     /// The command line is wrong.
     Usage,
-    /// Interrupted.
     Interrupted,
     /// imgbuild itself has a mistake: it panicked.
     Mistake,

@@ -38,7 +38,6 @@ impl PlacesArguments {
 
 /// A store that is open, and the namespace that goes with it.
 pub struct Setup {
-    /// The store.
     pub store: Store,
     /// Where operations run.
     pub namespace: Namespace,

@@ -91,7 +91,6 @@ impl std::fmt::Display for Verdict {
 /// The answer for one action.
 #[derive(Debug, Clone)]
 pub struct Decision {
-    /// The action.
     pub action: String,
     /// What is to be done.
     pub verdict: Verdict,

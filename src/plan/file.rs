@@ -89,7 +89,6 @@ pub struct FileInput {
 /// Something that is not as it was when the plan was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Moved {
-    /// The image.
     pub image: String,
     /// The action; empty for what concerns all of them.
     pub action: String,

@@ -13,7 +13,6 @@ use crate::digest::{Digest, FieldHasher};
 
 /// Takes an action's inputs in their fixed order.
 pub trait InputSink {
-    /// One input.
     fn input(&mut self, name: &str, value: &str);
 }
 

@@ -42,7 +42,6 @@ pub enum ActionKind {
 }
 
 impl ActionKind {
-    /// All kinds.
     pub const ALL: [Self; 16] = [
         Self::Lock,
         Self::Unpack,

@@ -14,7 +14,6 @@ use crate::xcat::definitions::{Definition, LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS, 
 /// An image as xCAT would define it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
-    /// The definition.
     pub definition: Definition,
     /// What the recipe says and no attribute can.
     pub lost: Vec<String>,

@@ -137,15 +137,12 @@ pub enum StageError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Lock(#[from] crate::recipe::LockError),
-    /// The distribution.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Distro(#[from] crate::distro::DistroError),
-    /// The sandbox.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Sandbox(#[from] crate::sandbox::SandboxError),
-    /// The store.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] crate::store::StoreError),

@@ -4,7 +4,6 @@ use crate::plan::Stage;
 
 /// Renewing the lock, as plans and news call it.
 pub const LOCK: &str = "rootfs/lock";
-/// The tools root.
 pub const TOOLS: &str = "rootfs/tools";
 /// The root with what builds drivers.
 pub const DRIVER_TOOLS: &str = "rootfs/tools-driver";
@@ -20,7 +19,6 @@ pub const POSTINSTALL: &str = "rootfs/postinstall";
 pub const GATE: &str = "rootfs/gate";
 /// The kernel, its modules and drivers.
 pub const PAYLOAD: &str = "kernel/payload";
-/// The initrd.
 pub const INITRD: &str = "initrd/stateless";
 /// The initrd in gzip, for a recipe that names something else.
 pub const INITRD_GZIP: &str = "initrd/stateless-gzip";

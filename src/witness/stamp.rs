@@ -12,9 +12,7 @@ use rustix::path::Arg;
 /// Device, inode, mode, size and times of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Device.
     pub device: u64,
-    /// Inode.
     pub inode: u64,
     /// Kind and permission bits.
     pub mode: u32,

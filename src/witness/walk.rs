@@ -27,7 +27,6 @@ pub enum WalkProblem {
     /// Something cannot be read.
     #[error("{}: {error}", path.display())]
     Io {
-        /// What.
         path: PathBuf,
         /// Why.
         error: io::Error,

@@ -68,7 +68,6 @@ pub fn expand_variables(text: &str, variable: &dyn Fn(&str) -> Option<String>) -
 
 /// What to do with an included file.
 pub(super) enum Included {
-    /// Read it.
     Read,
     /// It was read, and would add nothing.
     Again,

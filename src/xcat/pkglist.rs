@@ -40,9 +40,7 @@ pub struct Item {
 /// One variable of an `#ENV:` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
-    /// Name.
     pub name: String,
-    /// Value.
     pub value: String,
     /// Where it stands.
     pub span: Span,
@@ -51,7 +49,6 @@ pub struct Variable {
 /// One transaction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PassList {
-    /// To install.
     pub install: Vec<Item>,
     /// `-name`: to remove before.
     pub remove_before: Vec<Item>,

@@ -29,7 +29,6 @@ mod kind {
 
 /// What an entry is, with what follows its header.
 pub enum Body<'a> {
-    /// A directory.
     Directory,
     /// A regular file of a size, with its content; a further name of a hard link has none.
     File(u64, Option<Box<dyn Read + 'a>>),
@@ -41,7 +40,6 @@ pub enum Body<'a> {
     Block(u32, u32),
     /// A named pipe.
     Fifo,
-    /// A socket.
     Socket,
 }
 

@@ -9,7 +9,6 @@ use crate::name::text_of;
 /// What an entry of an archive is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A directory.
     Directory,
     /// A regular file with its bytes.
     File(Vec<u8>),
@@ -24,7 +23,6 @@ pub enum Content {
 pub struct Found {
     /// Permission bits, with set-id and sticky.
     pub mode: u32,
-    /// What it is.
     pub content: Content,
 }
 

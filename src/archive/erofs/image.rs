@@ -19,7 +19,6 @@ pub struct EroImage<'a> {
     pub infos: &'a [EroInfo],
     /// Reads what lies beside the inodes of a frame's files, by the frame's number.
     pub tails: ReadTails<'a>,
-    /// Compressor.
     pub compression: Compression,
     /// Bytes of a chunk.
     pub chunk: u32,

@@ -5,19 +5,16 @@ use serde::{Deserialize, Serialize};
 /// A form, with what belongs to it alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
-    /// cpio.
     Cpio {
         /// Whether it is one stream, as the kernel wants an initramfs.
         single: bool,
     },
     /// tar, in the pax interchange format.
     Tar,
-    /// squashfs.
     Squashfs {
         /// Bytes of a block.
         block_size: u32,
     },
-    /// erofs.
     Erofs {
         /// Bytes of a chunk that is compressed by itself.
         chunk: u32,
@@ -27,9 +24,7 @@ pub enum Form {
 /// What frames are pieces of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// cpio.
     Cpio,
-    /// tar.
     Tar,
 }
 

@@ -53,7 +53,6 @@ pub fn read_frame(compressed: impl Read) -> io::Result<Vec<FrameEntry>> {
     Ok(entries)
 }
 
-/// The entries of a frame of tar.
 fn read_tar_frame(bytes: &[u8]) -> io::Result<Vec<FrameEntry>> {
     let mut archive = crate::archive::open_tar(bytes);
     let mut entries = Vec::new();

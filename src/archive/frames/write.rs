@@ -30,7 +30,6 @@ const AT_ONCE: u64 = 16 << 20;
 pub struct PackEntry {
     /// Path; `.` is the root.
     pub path: String,
-    /// What it is.
     pub entry: Entry,
     /// The layer that it comes from.
     pub layer: usize,

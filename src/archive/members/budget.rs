@@ -90,7 +90,6 @@ impl Budget {
         }
     }
 
-    /// A content that counts what is read of it.
     fn content<'a>(&'a self, content: &'a mut dyn Read) -> Counted<'a> {
         Counted { inner: content, read: &self.read, most: of(self.size, READ) }
     }

@@ -20,13 +20,11 @@ pub fn open_tar<R: Read>(stream: R) -> tar::Archive<Guard<R>> {
 
 /// Where in the archive the stream is.
 enum At {
-    /// In a header.
     Header(Vec<u8>),
     /// In a further list of holes; so many came, and the content that follows.
     Holes(Vec<u8>, u64, u64),
     /// In records, of which so many bytes are left, padding included; and how many of them count.
     Records(Vec<u8>, u64, usize),
-    /// In a content.
     Content(u64),
     /// Behind the end, or behind what is no archive: the crate stops there too.
     Over,

@@ -26,7 +26,6 @@ pub struct Member<'a> {
     pub size: Option<u64>,
     /// Permission bits.
     pub mode: u32,
-    /// What it is.
     pub kind: MemberKind<'a>,
 }
 

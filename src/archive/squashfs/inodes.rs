@@ -13,7 +13,6 @@ const LONG: u16 = 7;
 /// What all inodes have.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
-    /// Number of the inode.
     pub number: u32,
     /// Number of names.
     pub links: u32,

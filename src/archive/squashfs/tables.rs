@@ -43,7 +43,6 @@ pub struct Image<'a> {
     pub runs: &'a [Run<'a>],
     /// What the frames of `runs` are.
     pub infos: &'a [BlockInfo],
-    /// Compressor.
     pub compression: Compression,
     /// Bytes of a block.
     pub block_size: u32,

@@ -26,27 +26,16 @@ use shell::Shell;
 /// A command of xCAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
-    /// `genimage`.
     Genimage,
-    /// `packimage`.
     Packimage,
-    /// `liteimg`.
     Liteimg,
-    /// `imgexport`.
     Imgexport,
-    /// `imgimport`.
     Imgimport,
-    /// `imgcapture`.
     Imgcapture,
-    /// `copycds`.
     Copycds,
-    /// `nodeset`.
     Nodeset,
-    /// `lsdef`.
     Lsdef,
-    /// `mkdef`.
     Mkdef,
-    /// `chdef`.
     Chdef,
 }
 

@@ -20,7 +20,6 @@ fn pinned(value: &str) -> &str {
 
 /// What is known while causes are followed.
 pub struct Follow<'a> {
-    /// The actions.
     pub graph: &'a ActionGraph,
     /// Outputs as far as they are known.
     pub known: &'a dyn Known,

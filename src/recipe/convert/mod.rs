@@ -53,7 +53,6 @@ impl Format {
 /// A converted recipe.
 #[derive(Debug, Clone)]
 pub struct Converted {
-    /// Its text.
     pub text: String,
     /// How many parts that `/-` takes out were left behind.
     pub left_out: usize,

@@ -7,7 +7,6 @@ use crate::source::Span;
 /// A value and where it stands.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// The value.
     pub value: Value,
     /// Where it stands.
     pub span: Span,
@@ -20,7 +19,6 @@ pub enum Value {
     Table(Vec<(String, Span, Node)>),
     /// A list.
     Array(Vec<Node>),
-    /// A text.
     Text(String),
     /// A whole number.
     Integer(i64),

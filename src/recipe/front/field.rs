@@ -28,7 +28,6 @@ pub struct Field {
     pub kind: String,
     /// What an item of a list is.
     pub item: Option<String>,
-    /// Its description.
     pub description: String,
     /// Its default, where it has one.
     pub default: Option<Json>,

@@ -48,7 +48,6 @@ pub fn read(file: &Arc<SourceFile>) -> (Node, Vec<Finding>) {
 struct Forgotten {
     /// Where it belongs, in bytes.
     at: usize,
-    /// The character.
     what: char,
     /// Where what it would have ended begins.
     opened: Range<usize>,

@@ -56,7 +56,6 @@ pub struct Relatives {
     pub plain: Option<Draft>,
     /// Whether that one is an image.
     pub is_image: bool,
-    /// Its variants.
     pub variants: Vec<Draft>,
 }
 

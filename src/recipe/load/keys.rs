@@ -95,7 +95,6 @@ impl Reader<'_> {
     }
 }
 
-/// What a line has to be.
 const PUBLIC: &str = "a line has a public key as ssh-keygen writes it into NAME.pub: ssh-ed25519 AAAA... comment";
 
 /// Starts of the names of kinds of keys.

@@ -55,7 +55,6 @@ pub struct ScriptInput {
     pub path: PathBuf,
     /// Its path below the recipe's directory; or an absolute one.
     pub name: String,
-    /// What it is.
     pub kind: InputKind,
 }
 

@@ -19,7 +19,6 @@ pub enum PassRole {
     Packages,
     /// A pass of the lists of other packages.
     Otherpkgs,
-    /// The kernel.
     Kernel,
 }
 

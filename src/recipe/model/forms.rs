@@ -5,13 +5,10 @@ use super::{ArchiveKind, Frames, Pack, PackCompress, PackProfile};
 /// One form, with what counts where the recipe says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedForm {
-    /// Archive.
     pub archive: ArchiveKind,
-    /// Compression.
     pub compress: PackCompress,
     /// How the archive is cut.
     pub frames: Frames,
-    /// What it is packed for.
     pub profile: PackProfile,
     /// Bytes of a block, where the recipe says.
     pub block_size: Option<u32>,

@@ -55,7 +55,6 @@ pub struct Drivers {
     pub kernels: Option<PathBuf>,
     /// Driver updates, in order.
     pub updates: Vec<DriverUpdate>,
-    /// Drivers that are built.
     pub builds: Vec<DriverBuild>,
 }
 

@@ -35,7 +35,6 @@ impl UnitState {
 pub struct Unit {
     /// Whole name, with its suffix.
     pub name: String,
-    /// What it is to be.
     pub state: UnitState,
     /// Where the recipe names it.
     pub span: Span,

@@ -12,7 +12,6 @@ use crate::xcat::{Clause, SyncEntry, matches};
 pub enum SyncedKind {
     /// A copy of a regular file.
     File,
-    /// A directory.
     Directory,
 }
 

@@ -48,7 +48,6 @@ pub struct WorkspaceXcat {
 pub struct Workspace {
     /// Its root, without links.
     pub root: PathBuf,
-    /// Its file.
     pub file: Arc<SourceFile>,
     /// What it says.
     pub model: WorkspaceModel,

@@ -30,7 +30,6 @@ const MANIFEST_LIMIT: u64 = 4 << 20;
 /// What is to be done with a bundle.
 #[derive(Debug, Clone)]
 pub struct BundleImport {
-    /// The bundle.
     pub bundle: PathBuf,
     /// The workspace, created if missing.
     pub into: PathBuf,

@@ -9,7 +9,6 @@ use sha2::Digest as _;
 /// The members of an image's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Members {
-    /// Version of this form.
     pub format_version: String,
     /// Each member but this file.
     pub members: Vec<Member>,

@@ -12,7 +12,6 @@ use super::{CaptureError, services};
 /// A user of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Name.
     pub name: String,
     /// Number.
     pub uid: u32,
@@ -20,7 +19,6 @@ pub struct User {
     pub gid: u32,
     /// Home directory.
     pub home: String,
-    /// Shell.
     pub shell: String,
 }
 
@@ -49,7 +47,6 @@ pub struct Facts {
     pub members: Vec<(String, Vec<String>)>,
     /// Time zone.
     pub timezone: Option<String>,
-    /// Locale.
     pub locale: Option<String>,
     /// Lines of fstab that a node without a disk can use.
     pub fstab: Vec<String>,

@@ -21,7 +21,6 @@ pub enum Why {
     Kernel,
     /// It makes this one node what it is.
     Node,
-    /// A secret.
     Secret,
     /// Fields of the recipe say it.
     Recipe,

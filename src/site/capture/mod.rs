@@ -36,7 +36,6 @@ use text::Named;
 /// What is captured, and where to.
 #[derive(Debug, Clone)]
 pub struct CaptureRequest {
-    /// The source.
     pub source: Source,
     /// As the command line named it.
     pub shown: String,

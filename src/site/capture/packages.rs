@@ -70,7 +70,6 @@ fn is_of_kernel(distro: Distro, name: &str) -> bool {
     }
 }
 
-/// The package that [kernel] names.
 fn kernel_of(distro: Distro, names: &BTreeSet<&str>) -> Option<String> {
     let wanted: &[&str] = match distro.family() {
         Family::Debian => &[

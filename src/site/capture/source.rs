@@ -17,7 +17,6 @@ pub enum Source {
     Node {
         /// `user@host`, as ssh takes it.
         host: String,
-        /// Its port.
         port: Option<u16>,
     },
     /// A tree of files.

@@ -18,7 +18,6 @@ pub use identify::{Family, Medium, identify};
 /// What was done with media.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct MediaReport {
-    /// Version of this form.
     pub format_version: String,
     /// The media, in the order in which they were named.
     pub media: Vec<ImportedMedium>,

@@ -16,7 +16,6 @@ const TEXT_LIMIT: u64 = 1 << 20;
 pub enum Source {
     /// An image, in a file or on a device.
     Image(PathBuf),
-    /// A directory with what is on it.
     Directory(PathBuf),
 }
 

@@ -22,9 +22,7 @@ const TEXT_LIMIT: u64 = 64 << 20;
 /// What a table says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Said {
-    /// A text.
     Text(String),
-    /// A list.
     List(Vec<String>),
 }
 

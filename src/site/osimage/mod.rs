@@ -65,7 +65,6 @@ pub struct Remark {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Value {
-    /// A text.
     Text(String),
     /// A list of texts.
     List(Vec<String>),
@@ -76,13 +75,9 @@ pub enum Value {
 /// A field of a recipe: its table, its key, what it is set to, and the attribute that says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
-    /// The table.
     pub table: String,
-    /// The key in it.
     pub key: String,
-    /// The value.
     pub value: Value,
-    /// The attribute.
     pub attribute: String,
 }
 
@@ -96,7 +91,6 @@ impl Field {
 /// An entry of `[[repo]]`: its keys and values, and the attribute that it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepoFields {
-    /// The attribute.
     pub attribute: String,
     /// Keys and values, in order.
     pub fields: Vec<(String, Value)>,
@@ -105,9 +99,7 @@ pub struct RepoFields {
 /// What an import wrote into a recipe: kept beside it, as what it would write depends on which files are there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Record {
-    /// Fields.
     pub fields: Vec<Field>,
-    /// Repositories.
     pub repositories: Vec<RepoFields>,
     /// What was said of each attribute.
     #[serde(default)]
@@ -123,7 +115,6 @@ pub struct Mapping {
     pub rootimgdir: String,
     /// Fields, in the order of a recipe.
     pub fields: Vec<Field>,
-    /// Repositories.
     pub repositories: Vec<RepoFields>,
     /// What is said of each attribute, by its name.
     pub remarks: Vec<Remark>,
@@ -142,7 +133,6 @@ pub enum ListKind {
     Excluded,
     /// A synclist: its sources are read too.
     Synced,
-    /// A script.
     Script,
     /// A folder of scripts.
     Folder,
@@ -155,14 +145,12 @@ pub enum ListKind {
 pub struct ListFile {
     /// Its path on the management node.
     pub path: String,
-    /// What it is.
     pub kind: ListKind,
 }
 
 /// What an osimage becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mapped {
-    /// A recipe.
     Recipe(Box<Mapping>),
     /// None, for this reason.
     Nothing(String),

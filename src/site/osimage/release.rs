@@ -5,7 +5,6 @@ use crate::recipe::{Distro, Family, release_named};
 /// A distribution's release, as a recipe says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// The distribution.
     pub distro: Distro,
     /// Its release, as its archive calls it.
     pub release: String,

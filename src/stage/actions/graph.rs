@@ -16,7 +16,6 @@ use crate::stage::lock::package_request::{PackageRequest, package_requests_in, t
 /// The actions of a recipe, and what they take besides their keys.
 #[derive(Debug)]
 pub struct StageGraph {
-    /// The actions.
     pub graph: ActionGraph,
     /// Ids of the actions that make the image's layers, lowest first.
     pub layers: Vec<String>,

@@ -74,7 +74,6 @@ pub struct Options {
 /// What became of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The action.
     pub action: String,
     /// Whether it ran.
     pub ran: bool,
@@ -84,7 +83,6 @@ pub struct Outcome {
 
 /// What is remembered of an action until the build ends.
 pub(in crate::stage) struct Finished {
-    /// Its key.
     pub key: Digest,
     differing: bool,
     outcome: Outcome,
@@ -104,7 +102,6 @@ pub(in crate::stage) struct Work {
 pub(in crate::stage) struct Context<'a> {
     /// The actions.
     pub stages: &'a StageGraph,
-    /// The lock.
     pub lock: &'a Lock,
     /// Results so far.
     pub done: &'a Done,
@@ -148,9 +145,7 @@ pub struct Summary {
 
 /// Builds one image.
 pub struct Builder<'a> {
-    /// The recipe.
     pub recipe: &'a Recipe,
-    /// The store.
     pub store: &'a Store,
     /// Where operations run.
     pub namespace: &'a Namespace,

@@ -16,7 +16,6 @@ use crate::witness;
 /// A state of a recipe with its lock.
 #[derive(Debug, Clone, Copy)]
 pub struct State<'a> {
-    /// The recipe.
     pub recipe: &'a Recipe,
     /// Its lock, if it has one that can be read.
     pub lock: Option<&'a Lock>,

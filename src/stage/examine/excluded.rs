@@ -10,7 +10,6 @@ use crate::store::{Kind, Store};
 /// What one line takes away. What several lines name counts for the first of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExcludedLine {
-    /// The pattern.
     pub pattern: String,
     /// Its file and line; none for what is left out of every image.
     pub place: Option<String>,

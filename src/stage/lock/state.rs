@@ -160,9 +160,7 @@ impl Renew {
 
 /// Everything that resolving needs.
 pub struct Locking<'a> {
-    /// The recipe.
     pub recipe: &'a Recipe,
-    /// The store.
     pub store: &'a Store,
     /// Where the package manager runs.
     pub namespace: &'a Namespace,

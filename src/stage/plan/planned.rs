@@ -16,7 +16,6 @@ use super::exact::stages_of;
 /// What is to be done with one action, and why.
 #[derive(Debug, Clone)]
 pub struct PlannedAction {
-    /// Its stage.
     pub stage: Stage,
     /// Its name within the stage.
     pub name: String,

@@ -144,17 +144,12 @@ pub fn index_text(
 
 /// What is published.
 pub struct Publication<'a> {
-    /// The recipe.
     pub recipe: &'a Recipe,
-    /// The store.
     pub store: &'a Store,
     /// Directory that gets the artefacts: `out` next to the recipe, or `--out`.
     pub out: &'a Path,
-    /// The kernel.
     pub kernel: BlobRef,
-    /// Its release.
     pub kernel_release: String,
-    /// The initrd.
     pub initrd: BlobRef,
     /// The forms of the image: the one that nodes boot, and others beside it.
     pub images: Vec<PackedImage>,
@@ -162,7 +157,6 @@ pub struct Publication<'a> {
     pub layers: Vec<(String, String)>,
     /// Target text.
     pub target: String,
-    /// Epoch.
     pub epoch: i64,
     /// Actions whose results differed.
     pub not_reproducible: Vec<String>,

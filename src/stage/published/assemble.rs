@@ -22,7 +22,6 @@ struct ReadIndex {
     frames: Vec<ReadFrame>,
 }
 
-/// A frame of it.
 #[derive(Debug, Deserialize)]
 struct ReadFrame {
     sha256: Sha256,

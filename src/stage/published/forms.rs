@@ -24,7 +24,6 @@ pub struct PublishedForm {
 pub struct PackedImage {
     /// Name of its file.
     pub rootimg: &'static str,
-    /// The index.
     pub index: BlobRef,
     /// Its frames, in order.
     pub frames: Vec<Digest>,

@@ -90,7 +90,6 @@ pub enum ItemKind {
 pub struct Item {
     /// Path relative to the store's directory.
     pub path: String,
-    /// What it is.
     pub kind: ItemKind,
     /// Bytes of its content.
     pub bytes: u64,

@@ -30,7 +30,6 @@ pub enum Depth {
 /// A layer that is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedLayer {
-    /// The layer.
     pub layer: Digest,
     /// A path in it, and what is wrong with it.
     pub problem: String,

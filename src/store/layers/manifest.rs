@@ -26,7 +26,6 @@ const FIRST_LINE: &str = "imgbuild manifest 1";
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A directory.
     Directory,
     /// A regular file: size in bytes and content.
     File {
@@ -43,7 +42,6 @@ pub enum Kind {
     Block(u32, u32),
     /// A named pipe.
     Fifo,
-    /// A socket.
     Socket,
     /// Says that a lower layer's path is gone.
     Whiteout,
@@ -63,7 +61,6 @@ pub enum Place {
 /// One path of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What it is.
     pub kind: Kind,
     /// Permission bits, set-id and sticky bits included.
     pub mode: u32,

@@ -8,7 +8,6 @@ use crate::store::{Entry, Kind, Manifest};
 /// One path of a merged tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergedEntry {
-    /// What it is.
     pub entry: Entry,
     /// Which layer it comes from, counted from the lowest.
     pub layer: usize,

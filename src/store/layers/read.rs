@@ -24,7 +24,6 @@ pub enum Unread {
     Text(ManifestError),
 }
 
-/// What is read is hashed.
 struct Hashing {
     file: std::fs::File,
     hasher: blake3::Hasher,

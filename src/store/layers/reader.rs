@@ -17,7 +17,6 @@ use crate::store::{Kind, Merged, Store, merged_of};
 /// Layers laid over one another, and their directories.
 #[derive(Debug)]
 pub struct LayerReader {
-    /// The tree.
     pub tree: Arc<Merged>,
     roots: Vec<OwnedFd>,
 }

@@ -124,13 +124,10 @@ pub struct Brought {
     pub packages: usize,
     /// Other files.
     pub blobs: usize,
-    /// Layers.
     pub layers: usize,
-    /// Frames.
     pub frames: usize,
     /// Records of actions.
     pub actions: usize,
-    /// Builds.
     pub builds: usize,
 }
 

@@ -17,9 +17,7 @@ const LEVEL: i32 = 3;
 /// Asks to save layers and frames.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SaveRequest {
-    /// Layers.
     pub layers: Vec<Digest>,
-    /// Frames.
     pub frames: Vec<Digest>,
     /// The file to write, relative to the store's directory.
     pub to: String,

@@ -9,19 +9,12 @@ use crate::source::{Finding, SourceFile, Span};
 /// Which table of xCAT's a header belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TableKind {
-    /// `osimage`.
     Osimage,
-    /// `linuximage`.
     Linuximage,
-    /// `litefile`.
     Litefile,
-    /// `litetree`.
     Litetree,
-    /// `statelite`.
     Statelite,
-    /// `site`.
     Site,
-    /// `postscripts`.
     Postscripts,
     /// One that says nothing of images.
     Other,
@@ -91,7 +84,6 @@ impl Row {
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Which one.
     pub kind: TableKind,
     /// Its rows, in order.
     pub rows: Vec<Row>,

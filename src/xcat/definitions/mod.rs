@@ -113,9 +113,7 @@ pub struct Attribute {
 /// One object with its attributes by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
-    /// Its name.
     pub name: String,
-    /// What it is.
     pub kind: ObjectKind,
     /// What is set of it.
     pub attributes: BTreeMap<String, Attribute>,

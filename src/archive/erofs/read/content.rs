@@ -35,7 +35,6 @@ struct Extent {
     length: u64,
     /// First block.
     block: u32,
-    /// Blocks.
     blocks: u32,
     is_compressed: bool,
 }

@@ -21,7 +21,6 @@ pub struct Arguments {
     pub json: bool,
 }
 
-/// The address of a directory or of an address.
 fn address(directory: &std::path::Path, place: &str) -> String {
     if super::fetch::is_address(place) {
         return place.to_owned();

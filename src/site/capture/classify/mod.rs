@@ -73,7 +73,6 @@ enum Difference {
     Owner((u32, u32), (String, String)),
     /// Target of a link: now, of the package.
     Link(String, String),
-    /// Content.
     Content,
     /// No longer a regular file.
     NoFile,

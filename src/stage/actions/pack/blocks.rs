@@ -54,7 +54,6 @@ pub type Frames = (Vec<(Digest, FrameInfo)>, usize);
 
 /// What the frames of an image are made from.
 pub struct Source<'a> {
-    /// The request.
     pub request: &'a PackRequest,
     /// Sorted by path.
     pub entries: &'a [(String, Entry, usize)],

@@ -29,7 +29,6 @@ pub enum Mismatch {
     },
     /// Accounts of packages are no longer in a file of accounts.
     Lacks {
-        /// Which file.
         file: Accounts,
         /// Their names.
         names: Vec<String>,
@@ -43,9 +42,7 @@ pub enum Mismatch {
     },
     /// More may read or write a file than its program takes.
     Open {
-        /// Path.
         path: String,
-        /// Its mode.
         mode: u32,
         /// What comes of it.
         consequence: String,
@@ -70,7 +67,6 @@ pub enum Mismatch {
 pub enum Accounts {
     /// Users.
     Passwd,
-    /// Groups.
     Group,
 }
 

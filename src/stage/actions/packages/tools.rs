@@ -71,7 +71,6 @@ fn root_action(
 /// An action that ran before there was a plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Made {
-    /// Its key.
     pub key: Digest,
     /// How long it took.
     pub took: Duration,

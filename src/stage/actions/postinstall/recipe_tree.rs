@@ -10,7 +10,6 @@ use crate::archive::{Extractor, Meta};
 pub struct Shown {
     /// Path below the recipe's directory; or an absolute one.
     pub place: String,
-    /// What it is.
     pub what: ShownAs,
 }
 

@@ -62,7 +62,6 @@ pub enum PostinstallAnswer {
 /// What the scripts made, and what is to be said of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Made {
-    /// The layer.
     pub layer: ScanAnswer,
     /// Files that they wrote to the root that they ran in.
     pub thrown_away: Vec<String>,

@@ -106,9 +106,7 @@ pub const CACHE_FILESYSTEM: &str = "boot.cache.filesystem";
 
 /// Puts the actions together.
 pub struct Reader<'a> {
-    /// The recipe.
     pub recipe: &'a Recipe,
-    /// Its lock.
     pub lock: &'a Lock,
     /// The distribution's package manager.
     pub manager: &'static dyn PackageManager,

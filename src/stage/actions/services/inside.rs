@@ -49,7 +49,6 @@ pub enum ServicesAnswer {
     Made(ScanAnswer, Vec<Remark>),
     /// The image cannot do what the recipe says.
     Refused(Vec<Remark>),
-    /// A command failed.
     Failed(String, CommandResult),
 }
 

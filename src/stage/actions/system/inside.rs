@@ -26,7 +26,6 @@ pub struct SystemRequest {
     pub hostname: Option<String>,
     /// Time zone.
     pub timezone: Option<String>,
-    /// Locale.
     pub locale: Option<String>,
     /// Public keys of those who may log in as root.
     pub authorized_keys: String,
@@ -37,7 +36,6 @@ pub struct SystemRequest {
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SystemAnswer {
-    /// The layer.
     pub layer: ScanAnswer,
     /// What is to be said.
     pub warnings: Vec<String>,

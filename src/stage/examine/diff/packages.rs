@@ -61,7 +61,6 @@ impl PackageDifference {
 pub struct Packages {
     /// Who compares versions.
     pub family: Family,
-    /// The packages.
     pub all: BTreeMap<Package, Option<String>>,
 }
 

@@ -13,7 +13,6 @@ use crate::stage::published::artefacts::BuildInfo;
 /// What would move of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Moved {
-    /// Its name.
     pub name: String,
     /// Bytes of it.
     pub size: u64,

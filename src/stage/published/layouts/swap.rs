@@ -28,7 +28,6 @@ const ASIDE: &str = ".imgbuild-publish";
 pub struct Trouble {
     /// As in "cannot INTENT `PATH`".
     pub intent: &'static str,
-    /// The path.
     pub path: PathBuf,
     /// Why.
     pub source: io::Error,

@@ -37,15 +37,11 @@ const LOCK: &str = ".imgbuild-publish.lock";
 
 /// What is published; the initrd is gzip.
 pub struct XcatPublication<'a> {
-    /// The store.
     pub store: &'a Store,
     /// Name of the packed image.
     pub rootimg: &'static str,
-    /// The kernel.
     pub kernel: BlobRef,
-    /// The initrd.
     pub initrd: BlobRef,
-    /// The index.
     pub index: BlobRef,
     /// Frames of the image, in order.
     pub frames: &'a [Digest],

@@ -7,9 +7,7 @@ use std::io::Read;
 pub struct DriverFile {
     /// Where it comes from, for messages.
     pub source: String,
-    /// Its place.
     pub place: Place,
-    /// Its content.
     pub content: Content,
 }
 

@@ -28,9 +28,7 @@ pub struct Placed {
 pub struct Remarks {
     /// Names of modules that drivers brought, and that depmod chooses.
     pub names: Vec<String>,
-    /// Notes.
     pub notes: Vec<String>,
-    /// Warnings.
     pub warnings: Vec<String>,
 }
 

@@ -96,7 +96,6 @@ pub struct Promises {
     pub single: bool,
     /// Time zone.
     pub zone: Option<String>,
-    /// Locale.
     pub locale: Option<String>,
 }
 

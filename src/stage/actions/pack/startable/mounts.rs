@@ -42,7 +42,6 @@ const HELPERS: [(&str, &str, &str); 9] = [
 
 /// One mount that cannot be made.
 struct Lacking {
-    /// Mount point.
     point: String,
     /// Type of its file system.
     kind: String,
