@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::why::explain::{in_reading_order, output_of};
-use super::why::follow::Follow;
+use super::causes::explain::{in_reading_order, output_of};
+use super::causes::follow::Follow;
 use super::{Action, ActionGraph, Cause, Known, Origin, Place, Reason, key_and_trace};
 use crate::digest::Digest;
 

@@ -3,6 +3,7 @@
 //! Pure but for hashing files in [`input`]. It must not know processes, package managers, or where the store is:
 //! present records arrive through [`History`].
 
+mod causes;
 mod evaluate;
 mod file;
 mod graph;
@@ -10,8 +11,12 @@ mod input;
 mod key;
 mod kind;
 mod symbolic;
-mod why;
 
+pub use causes::cause::{Cause, Reason};
+pub use causes::explain::in_reading_order;
+pub use causes::follow::Follow;
+pub use causes::removals::{RECIPE, Removals, Sayings, Taken};
+pub use causes::words::{Change, Subject};
 pub use evaluate::{Decision, History, Outputs, RecordedAction, Verdict, decide, evaluate};
 pub use file::{FileAction, FileImage, FileInput, LockPicture, Moved, PLAN_FILE_FORMAT, PlanFile, moved};
 pub use graph::{Action, ActionGraph, GraphError, Stage, Upstream};
@@ -19,8 +24,3 @@ pub use input::{Input, Origin, Place, counted_mode, file_input};
 pub use key::{InputSink, KeyHasher, Known, TraceWriter, describe, key_and_trace};
 pub use kind::ActionKind;
 pub use symbolic::Symbolic;
-pub use why::cause::{Cause, Reason};
-pub use why::explain::in_reading_order;
-pub use why::follow::Follow;
-pub use why::removals::{RECIPE, Removals, Sayings, Taken};
-pub use why::words::{Change, Subject};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::why::removals::RECIPE;
+use super::causes::removals::RECIPE;
 use super::{Action, ActionGraph, History, Known, Origin, Place, RecordedAction, key_and_trace};
 use crate::digest::Digest;
 

@@ -10,7 +10,7 @@ mod inherit;
 mod load;
 mod lock;
 mod model;
-mod parts;
+mod tables;
 mod workspace;
 
 pub use crate::xcat::Clause;
@@ -19,8 +19,8 @@ pub use front::check::check_against_schema;
 pub use front::document::{Node, Spans, Value};
 pub use front::edit::{Change, Edit};
 pub use front::editable::Editable;
-pub use front::ends::{document_from, document_in, document_of, file_schema, has_recipe, recipe_file, recipe_text};
 pub use front::field::{Field, FieldPath, Step};
+pub use front::open::{document_from, document_in, document_of, file_schema, has_recipe, recipe_file, recipe_text};
 pub use front::schema::{lock_schema_text, recipe_schema, schema_of};
 pub use inherit::drafts::{Draft, Overlay, Relatives, relatives};
 pub use inherit::file_fields::{is_name as is_image_name, schema_text};
@@ -40,17 +40,17 @@ pub use model::official::{
 };
 pub use model::releases::{check_release_name, known_releases, named as release_named};
 pub use model::*;
-pub use parts::accounts::{
+pub use tables::accounts::{
     Accounts, LockedGroup, LockedUser, NOBODY, STATIC_IDS, is_name as is_account_name, is_nobodys,
 };
-pub use parts::dracut::dracut_modules;
-pub use parts::drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
-pub use parts::mounts::{Export, Mount};
-pub use parts::node_support::{NodeSupport, SupportFile};
-pub use parts::repositories::id_of;
-pub use parts::services::{Unit, UnitState};
-pub use parts::sync::{SyncedFile, SyncedKind};
-pub use parts::wanted::{ALL_UPDATES, Wanted, default_drivers, initrd_drivers, normal_name};
+pub use tables::dracut::dracut_modules;
+pub use tables::drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
+pub use tables::mounts::{Export, Mount};
+pub use tables::node_support::{NodeSupport, SupportFile};
+pub use tables::repositories::id_of;
+pub use tables::services::{Unit, UnitState};
+pub use tables::sync::{SyncedFile, SyncedKind};
+pub use tables::wanted::{ALL_UPDATES, Wanted, default_drivers, initrd_drivers, normal_name};
 pub use workspace::file::{Workspace, WorkspaceModel, root_of_all, workspace_schema_text};
 pub use workspace::select::{Known, Selected, folders, known, once, select};
 

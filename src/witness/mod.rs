@@ -15,10 +15,10 @@ mod ask;
 mod encode;
 mod facts;
 mod kind;
+mod lazy_directories;
 mod read;
 mod record;
 mod stamp;
-mod supply;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -27,11 +27,11 @@ pub use ask::{Answer, Looks};
 pub use encode::{NotAMemo, Sealed};
 pub use facts::Witness;
 pub use kind::Kind;
+pub use lazy_directories::{Need, Supplied, supplied};
 pub use read::{
     canonicalize, digest, exists, is_dir, is_file, is_link, is_there, link_target, list, metadata, mode, not_a_file,
     read, read_at_most, read_link, read_to_string, sha256, variable,
 };
 pub use record::{Known, recording};
 pub use stamp::{Stamp, now};
-pub use supply::{Need, Supplied, supplied};
 pub use walk::{Found, WalkProblem, walk};

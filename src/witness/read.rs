@@ -9,11 +9,11 @@ use std::path::{Component, Path, PathBuf};
 
 use super::facts::need;
 use super::kind::Kind;
+use super::lazy_directories::{Need, bring};
 use super::record::{
     is_recording, known, note_digest, note_error, note_in_directory, note_own, note_through, note_variable, tear,
 };
 use super::stamp::{Stamp, look_through, number_of};
-use super::supply::{Need, bring};
 use crate::digest::{Digest, FieldHasher, Sha256};
 
 fn noting<T>(path: &Path, outcome: io::Result<T>) -> io::Result<T> {

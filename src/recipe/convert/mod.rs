@@ -10,8 +10,8 @@ mod toml_text;
 
 use std::sync::Arc;
 
-use super::front::ends::{document_from, file_schema};
 use super::front::kdl::is_kdl;
+use super::front::open::{document_from, file_schema};
 use super::{Model, Node, Value};
 use crate::source::{Finding, Severity, SourceFile, Span};
 

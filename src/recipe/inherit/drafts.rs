@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::file_fields::check_file;
 use super::merge::{Trail, Withdrawn, merge, remove};
 use super::relative::{between, plain, rewrite};
-use crate::recipe::front::ends::{document_in, is_allowed, link_out, recipe_file};
+use crate::recipe::front::open::{document_in, is_allowed, link_out, recipe_file};
 use crate::recipe::workspace::file::Workspace;
 use crate::recipe::{Node, Value};
 use crate::source::{Finding, SourceFile, Span};

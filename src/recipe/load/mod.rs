@@ -20,12 +20,12 @@ use super::front::kdl::is_kdl;
 use super::front::schema;
 use super::inherit::drafts::{Draft, Overlay, relatives};
 use super::inherit::merge::Withdrawn;
-use super::parts::drivers::{Drivers, read_drivers};
-use super::parts::kernel_names::lift_kernels;
-use super::parts::mounts::{Export, Mount, read_exports, read_fstab};
-use super::parts::node_support::{NodeSupport, node_support};
-use super::parts::services::{Unit, read_units};
-use super::parts::sync::expand;
+use super::tables::drivers::{Drivers, read_drivers};
+use super::tables::kernel_names::lift_kernels;
+use super::tables::mounts::{Export, Mount, read_exports, read_fstab};
+use super::tables::node_support::{NodeSupport, node_support};
+use super::tables::services::{Unit, read_units};
+use super::tables::sync::expand;
 use super::{Family, LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspace, check_against_schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
@@ -325,16 +325,16 @@ impl Reader<'_> {
         let captured = self.captured(model.capture.packages.as_ref());
         let dracut_conf = self.files("initrd.dracut_conf", &model.initrd.dracut_conf);
         let (keyrings, repo_files) = self.repositories(&model);
-        self.findings.extend(super::parts::repositories::check_all(&model, &self.whole));
+        self.findings.extend(super::tables::repositories::check_all(&model, &self.whole));
         self.findings.extend(super::model::releases::check_release(&model, self.spans.get("image.release")));
         self.check_pack();
         self.check_boot();
-        self.findings.extend(super::parts::accounts::check(&self.model, &self.spans, &self.whole));
+        self.findings.extend(super::tables::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();
         self.refuse_words_of_rpm_in_fields();
         self.check_release();
         self.check_environment();
-        self.findings.extend(super::parts::dracut::check(&self.model, &self.spans, &self.whole));
+        self.findings.extend(super::tables::dracut::check(&self.model, &self.spans, &self.whole));
         let (spans, whole) = (&self.spans, &self.whole);
         let span = |path: &str| spans.nearest(path).unwrap_or(whole).clone();
         let units = read_units(&model.services, &span, &mut self.findings);
@@ -437,7 +437,7 @@ impl Reader<'_> {
         for (index, repo) in model.repo.iter().enumerate() {
             let at = format!("repo[{index}]");
             let span = self.span(&at);
-            self.findings.extend(super::parts::repositories::check(repo, &model.image, &span));
+            self.findings.extend(super::tables::repositories::check(repo, &model.image, &span));
             keyrings.push(repo.signed_by.as_ref().and_then(|name| self.keys(&format!("{at}.signed-by"), name)));
             files.push(match &repo.file {
                 Some(name) => self.texts(&format!("{at}.file"), std::slice::from_ref(name)).pop(),

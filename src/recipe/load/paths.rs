@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::recipe::front::ends::is_allowed;
+use crate::recipe::front::open::is_allowed;
 use crate::recipe::inherit::relative::{between, plain};
 use crate::recipe::{Model, Workspace};
 use crate::source::{Finding, SourceFile, Span};

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::front::ends::{has_recipe, text_from};
+use crate::recipe::front::open::{has_recipe, text_from};
 use crate::recipe::front::toml;
 use crate::recipe::load::paths::escaped;
 use crate::recipe::{Node, Spans, WORKSPACE_FILE, WorkspaceRules, check_against_schema};

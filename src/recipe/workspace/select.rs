@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::file::Workspace;
-use crate::recipe::front::ends::has_recipe;
+use crate::recipe::front::open::has_recipe;
 use crate::recipe::inherit::drafts::{Draft, Overlay, Relatives, relatives};
 use crate::recipe::load::{Recipe, load_draft};
 use crate::source::{Finding, Severity, nearest};

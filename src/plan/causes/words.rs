@@ -407,8 +407,8 @@ impl Subject<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::causes::explain::differences;
     use crate::plan::symbolic::Symbolic;
-    use crate::plan::why::explain::differences;
     use crate::plan::{Action, Input, Stage};
 
     fn messages(inputs: &[Input], was: &[(&str, &str)]) -> Vec<String> {
@@ -425,7 +425,7 @@ mod tests {
         let was: Vec<(String, String)> = was.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let found = differences(&action, &now, &was, &Symbolic::default(), &crate::plan::Removals::default());
         let words = found.into_iter().map(|one| match one {
-            crate::plan::why::explain::Difference::Own(cause) => cause.message,
+            crate::plan::causes::explain::Difference::Own(cause) => cause.message,
             other => format!("{other:?}"),
         });
         words.collect()
