@@ -29,6 +29,7 @@ mod kdl;
 mod memo_workspace;
 mod nodes;
 mod passwords;
+mod planted;
 mod schemas;
 mod seeds;
 mod serve;

@@ -78,7 +78,7 @@ pub fn read(said: &str, status: i32) -> Result<Answer, Refusal> {
         NOT_FOUND if answer == Answer::default() && said.contains("Nothing to do") => Ok(answer),
         NOT_FOUND if !unknown.is_empty() => Err(Refusal::Unknown(unknown)),
         NO_ANSWER if !problems.is_empty() => Err(Refusal::Unsatisfiable(problems.join("\n"))),
-        _ => Err(broken(format!("zypper ended with status {status}"))),
+        _ => Err(broken(format!("zypper exited with status {status}"))),
     }
 }
 

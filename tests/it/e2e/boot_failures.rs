@@ -223,6 +223,6 @@ fn privileged_a_server_that_drips_is_left_after_the_bound() {
     let words = format!("{words} imgbuild.reboot_after=6");
     let mut node = lan.start(&directory().join("initrd-stateless"), &words, 1024);
     node.expect("this attempt is given up");
-    node.expect("6 seconds without progress: starting again");
+    node.expect("6 seconds without progress: rebooting");
     node.expect_restart();
 }

@@ -225,7 +225,7 @@ fn drivers_and_modules_that_are_missing_fail_with_what_is_missing() {
     space.edit("image.toml", "dracut_conf", "dracut_modules = [\"no-such\"]\ndracut_conf");
     let ran = space.run(&["build"]);
     assert_eq!(ran.code, 4, "{}", ran.err);
-    assert!(ran.err.contains("dracut ended with status 1") && ran.err.contains("no-such"), "{}", ran.err);
+    assert!(ran.err.contains("dracut exited with status 1") && ran.err.contains("no-such"), "{}", ran.err);
     assert!(ran.err.contains("cannot be found"), "{}", ran.err);
     // What was published before stays.
     assert!(dracut().space.artefact("tiny", "initrd-stateless").exists());

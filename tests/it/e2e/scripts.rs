@@ -108,7 +108,7 @@ fn lines_that_look_like_failures_are_told_although_the_script_succeeded() {
     // Long lines are broken anywhere.
     let without = |text: &str| text.replace([' ', '\n', '│'], "");
     let text = without(&ran.err);
-    assert!(text.contains("postinstall::printed") && text.contains("endedwith0"), "{text}");
+    assert!(text.contains("postinstall::printed") && text.contains("exitedwith0"), "{text}");
     for said in [
         &format!("line {}: `cat: /install/custom/issue: No such file or directory`", count - 2),
         &format!("line {}:", count - 1),
@@ -138,7 +138,7 @@ fn several_scripts_run_in_order_and_each_is_a_cause_of_its_own() {
     assert!(plan.contains("more/two content changed") && !plan.contains("more/one"), "{plan}");
     let ran = build(&space);
     assert_eq!(ran.code, 4, "{}", ran.err);
-    assert!(ran.err.contains("the postinstall script `more/two` ended with status 3"), "{}", ran.err);
+    assert!(ran.err.contains("the postinstall script `more/two` exited with status 3"), "{}", ran.err);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn accounts_of_a_directory_service_own_their_homes() {
     let space = with_script("chroot \"$1\" useradd -m -u 4711 person\nchown 0:0 \"$1/home/person\"\n");
     let ran = build(&space).good();
     let text = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("/home/person belongs to 0, and not to `person` (4711)"), "{text}");
+    assert!(text.contains("/home/person belongs to 0, not to `person` (4711)"), "{text}");
 }
 
 #[test]
