@@ -1,4 +1,5 @@
-//! Builds imgbuild-init, the program of the initrd, statically for the same target, to be embedded (D21).
+//! Builds imgbuild-init, the program of the initrd, statically to be embedded (D21): for the same target, and for each further
+//! CPU of images whose Rust target and C compiler are there (`imgbuild-init/cross` installs them).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,13 +17,65 @@ fn main() {
     if std::env::var_os("CI").is_some() || manifest.join("../shared/corpus/xcat").is_dir() {
         println!("cargo:rustc-cfg=corpus");
     }
-    let built = build_init(&manifest, &out, &target);
+    let built = build_init(&manifest, &out, &target, None);
     std::fs::copy(&built, out.join("imgbuild-init")).expect("the program of the initrd can be copied");
+    let machine = std::env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
+    for cpu in CPUS {
+        let variable = format!("IMGBUILD_INIT_{}", cpu.machine.to_uppercase());
+        println!("cargo:rerun-if-env-changed={variable}");
+        let program = match std::env::var_os(&variable) {
+            // That is the first.
+            _ if cpu.rust_name() == machine => None,
+            Some(file) => Some(PathBuf::from(file)),
+            None if cpu.can_be_built() => Some(build_init(&manifest, &out, cpu.target, Some(cpu))),
+            None => None,
+        };
+        println!("cargo:rustc-check-cfg=cfg(init_{})", cpu.machine);
+        if program.is_some() {
+            println!("cargo:rustc-cfg=init_{}", cpu.machine);
+        }
+        let bytes = program.map(|file| std::fs::read(&file).expect("the program of the initrd can be read"));
+        let place = out.join(format!("imgbuild-init-{}", cpu.machine));
+        std::fs::write(place, bytes.unwrap_or_default()).expect("the program of the initrd can be copied");
+    }
+}
+
+/// A CPU of images.
+struct Cpu {
+    /// As `uname -m` prints it.
+    machine: &'static str,
+    /// Rust's name of the target.
+    target: &'static str,
+    /// The C compiler, as Debian's cross compilers are called.
+    compiler: &'static str,
+}
+
+const CPUS: [&Cpu; 3] = [
+    &Cpu { machine: "x86_64", target: "x86_64-unknown-linux-gnu", compiler: "x86_64-linux-gnu-gcc" },
+    &Cpu { machine: "aarch64", target: "aarch64-unknown-linux-gnu", compiler: "aarch64-linux-gnu-gcc" },
+    &Cpu { machine: "ppc64le", target: "powerpc64le-unknown-linux-gnu", compiler: "powerpc64le-linux-gnu-gcc" },
+];
+
+impl Cpu {
+    /// Rust's name of the CPU.
+    fn rust_name(&self) -> &str {
+        if self.machine == "ppc64le" { "powerpc64" } else { self.machine }
+    }
+
+    /// Whether the target's library and the compiler with a C library are there.
+    fn can_be_built(&self) -> bool {
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let library = Command::new(rustc).args(["--print", "target-libdir", "--target", self.target]).output();
+        let has_library = library
+            .is_ok_and(|out| out.status.success() && Path::new(String::from_utf8_lossy(&out.stdout).trim()).is_dir());
+        let libc = Command::new(self.compiler).arg("-print-file-name=libc.a").output();
+        has_library && libc.is_ok_and(|out| Path::new(String::from_utf8_lossy(&out.stdout).trim()).is_absolute())
+    }
 }
 
 /// Runs cargo on the inner package, in a target directory of its own so that the two do not wait for each other.
-fn build_init(manifest: &Path, out: &Path, target: &str) -> PathBuf {
-    let directory = out.join("init-target");
+fn build_init(manifest: &Path, out: &Path, target: &str, other: Option<&Cpu>) -> PathBuf {
+    let directory = out.join(other.map_or("init-target".to_owned(), |cpu| format!("init-target-{}", cpu.machine)));
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(manifest)
@@ -50,6 +103,10 @@ fn build_init(manifest: &Path, out: &Path, target: &str) -> PathBuf {
         {
             command.env_remove(&name);
         }
+    }
+    if let Some(cpu) = other {
+        let linker = format!("CARGO_TARGET_{}_LINKER", cpu.target.to_uppercase().replace('-', "_"));
+        command.env(linker, cpu.compiler);
     }
     // Static, and without paths of this machine: the program is part of initrds that must be the same everywhere.
     let home = std::env::var("CARGO_HOME")

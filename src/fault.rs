@@ -32,6 +32,18 @@ pub fn point(name: &str) {
     }
 }
 
+/// Whether something is to fail by this name, as it does elsewhere: `IMGBUILD_FAULT=NAME`, without a file.
+#[cfg(feature = "e2e")]
+pub fn is_planned(name: &str) -> bool {
+    std::env::var("IMGBUILD_FAULT").is_ok_and(|wanted| wanted == name)
+}
+
+/// Nothing fails on purpose.
+#[cfg(not(feature = "e2e"))]
+pub fn is_planned(_: &str) -> bool {
+    false
+}
+
 /// A place.
 #[cfg(not(feature = "e2e"))]
 pub fn point(_: &str) {}

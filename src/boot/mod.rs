@@ -6,4 +6,4 @@ mod http;
 mod qemu;
 
 pub use http::FileServer;
-pub use qemu::{BootError, Machine, Running, artefact, memory_for, ssh_answers};
+pub use qemu::{Board, BootError, Machine, Running, artefact, memory_for, ssh_answers};

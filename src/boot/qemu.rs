@@ -14,14 +14,9 @@ use thiserror::Error;
 #[derive(Debug, Error, Diagnostic)]
 pub enum BootError {
     /// There is no QEMU.
-    #[error("`{0}` is not installed")]
-    #[diagnostic(
-        code(boot::no_qemu),
-        help(
-            "install it: the package `qemu-system-x86` of Debian and Ubuntu, `qemu-system-x86-core` of Fedora, `qemu-x86` of SUSE"
-        )
-    )]
-    NoQemu(String),
+    #[error("`{program}` is not installed")]
+    #[diagnostic(code(boot::no_qemu), help("install it: the package {packages}"))]
+    NoQemu { program: String, packages: &'static str },
     /// It cannot be started.
     #[error("QEMU cannot be started: {0}")]
     #[diagnostic(code(boot::qemu))]
@@ -38,6 +33,8 @@ pub struct Machine {
     /// Memory in MiB.
     pub memory_mib: u64,
     pub cpus: u32,
+    /// Which kind of machine.
+    pub board: &'static Board,
     /// Which processor: a name that QEMU's `-cpu` takes, with what it has more or less.
     pub processor: &'static str,
     /// Network devices: the arguments of `-netdev` and `-device`.
@@ -46,10 +43,65 @@ pub struct Machine {
     pub disks: Vec<PathBuf>,
 }
 
+/// A kind of machine that QEMU can be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Board {
+    /// CPU as `uname -m` prints it.
+    pub machine: &'static str,
+    /// QEMU's program.
+    program: &'static str,
+    /// What its packages are called, by distribution.
+    packages: &'static str,
+    /// What `-M` takes.
+    model: &'static str,
+    /// Which processor: a name that `-cpu` takes, with what it has more or less.
+    pub processor: &'static str,
+    /// The kernel's name of the serial line that QEMU shows.
+    pub console: &'static str,
+}
+
+/// One for each CPU of images.
+const BOARDS: [Board; 3] = [
+    Board {
+        machine: "x86_64",
+        program: "qemu-system-x86_64",
+        packages: "`qemu-system-x86` of Debian and Ubuntu, `qemu-system-x86-core` of Fedora, `qemu-x86` of SUSE",
+        model: "pc",
+        // All that QEMU can emulate, but for what only takes time: page tables of five levels, and `rep movsb`, which QEMU does
+        // byte by byte and kernels prefer for copying and clearing where a processor is said to be fast at it (a tenth of a boot).
+        processor: "max,la57=off,erms=off,fsrm=off",
+        console: "ttyS0",
+    },
+    Board {
+        machine: "aarch64",
+        program: "qemu-system-aarch64",
+        packages: "`qemu-system-arm` of Debian and Ubuntu, `qemu-system-aarch64-core` of Fedora, `qemu-arm` of SUSE",
+        model: "virt",
+        // The newest signs pointers, which takes most of the time.
+        processor: "cortex-a72",
+        console: "ttyAMA0",
+    },
+    Board {
+        machine: "ppc64le",
+        program: "qemu-system-ppc64",
+        packages: "`qemu-system-ppc` of Debian and Ubuntu, `qemu-system-ppc-core` of Fedora, `qemu-ppc` of SUSE",
+        // Without what QEMU cannot do in software.
+        model: "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off",
+        processor: "power9",
+        console: "hvc0",
+    },
+];
+
+impl Board {
+    /// That of a CPU, as `uname -m` prints it; the PC's where it is another one.
+    pub fn of(machine: &str) -> &'static Self {
+        BOARDS.iter().find(|board| board.machine == machine).unwrap_or(&BOARDS[0])
+    }
+}
+
 impl Machine {
-    /// All that QEMU can emulate, but for what only takes time: page tables of five levels, and `rep movsb`, which QEMU does
-    /// byte by byte and kernels prefer for copying and clearing where a processor is said to be fast at it (a tenth of a boot).
-    pub const MODERN: &str = "max,la57=off,erms=off,fsrm=off";
+    /// The processor of [`Board`] for x86-64.
+    pub const MODERN: &str = BOARDS[0].processor;
 
     /// A device on QEMU's own network, where the host is 10.0.2.2; `forward` leads a port of the loopback to the
     /// machine's ssh.
@@ -68,6 +120,7 @@ impl Machine {
             list.push(name.into());
             list.push(value);
         };
+        more("-M", self.board.model.into());
         more("-cpu", self.processor.into());
         more("-m", format!("{}M", self.memory_mib).into());
         more("-smp", self.cpus.to_string().into());
@@ -92,7 +145,7 @@ impl Machine {
     /// # Errors
     /// [`BootError`].
     pub fn start(&self) -> Result<Running, BootError> {
-        let program = "qemu-system-x86_64";
+        let program = self.board.program;
         let mut child = Command::new(program)
             .args(self.arguments())
             .stdin(Stdio::null())
@@ -100,7 +153,9 @@ impl Machine {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => BootError::NoQemu(program.to_owned()),
+                std::io::ErrorKind::NotFound => {
+                    BootError::NoQemu { program: program.to_owned(), packages: self.board.packages }
+                }
                 _ => BootError::Start(error),
             })?;
         let console = Arc::new((Mutex::new(Console::default()), Condvar::new()));

@@ -110,7 +110,7 @@ impl From<&StageError> for Exit {
             StageError::Distro(inner) => inner.into(),
             StageError::Sandbox(inner) => inner.into(),
             StageError::Store(inner) => inner.into(),
-            StageError::Publish { .. } | StageError::PublishFull { .. } | StageError::NoRoom { .. } | StageError::Layout { .. } | StageError::Clock { .. } => Self::Machine,
+            StageError::Publish { .. } | StageError::PublishFull { .. } | StageError::NoRoom { .. } | StageError::Layout { .. } | StageError::Clock { .. } | StageError::NoEmulator { .. } | StageError::NoInit { .. } => Self::Machine,
             StageError::Script { .. }
             | StageError::Stopped
             | StageError::NotReproducible { .. }

@@ -44,6 +44,15 @@ pub enum SandboxError {
         )
     )]
     NoUserNamespace { detail: String },
+    /// The kernel takes no emulator for programs of another CPU.
+    #[error("programs of {machine} cannot run here: {detail}")]
+    #[diagnostic(
+        code(sandbox::no_emulator),
+        help(
+            "use a host with Linux 6.7 or later; or, as root on this host, register one for all: install qemu-user-static and binfmt-support (the flag F is needed: `update-binfmts --display qemu-{machine}` shows it); or build on a host of that CPU"
+        )
+    )]
+    NoEmulator { machine: String, detail: String },
     /// The store was made with another id map.
     #[error("the store {store} was made with the id map `{was}`, but it would now be `{now}`")]
     #[diagnostic(

@@ -29,6 +29,8 @@ pub enum Message {
     Unshared,
     /// No user namespace could be made.
     NoNamespace(String),
+    /// The kernel takes no emulator of the images' CPU.
+    NoEmulator(String),
     /// A line for the person who waits.
     Progress(String),
     /// What the operations after this one may know; see [`Legacy`].
@@ -184,6 +186,11 @@ fn enter(on_terminal: bool) -> Result<(), Message> {
     .map_err(|error| failed("create namespaces", error))?;
     rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .map_err(|error| failed("make mounts private", error))?;
+    if let Some(emulator) = super::emulator::asked_for() {
+        let mounted = super::emulator::register(&emulator).map_err(Message::NoEmulator)?;
+        // For as long as this process and its children live.
+        std::mem::forget(mounted);
+    }
     rustix::system::sethostname(HOST_NAME.as_bytes()).map_err(|error| failed("set the host name", error))?;
     // Without it a script that needs it says so itself.
     let _ = bring_loopback_up();

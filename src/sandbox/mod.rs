@@ -10,6 +10,7 @@
 #![expect(unsafe_code, reason = "namespaces, fork and seccomp have no safe interface; each block says why it is sound")]
 
 mod command;
+pub mod emulator;
 mod error;
 mod filter;
 pub mod helper;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ScriptLimits;
+use super::emulator::{self, Emulation, Emulator};
 use super::helper::{Asking, Message};
 use super::{Assembly, IdMap, SandboxError, Substitute};
 use crate::failure::Failure;
@@ -29,6 +30,8 @@ pub struct Namespace {
     limit: Option<ScriptLimits>,
     /// What operations left for those after them.
     left: Arc<Mutex<BTreeSet<String>>>,
+    /// What runs programs of another CPU.
+    emulation: Option<Emulation>,
 }
 
 impl Namespace {
@@ -41,6 +44,7 @@ impl Namespace {
             substitute: None,
             limit: None,
             left: Arc::default(),
+            emulation: None,
         }
     }
 
@@ -61,7 +65,32 @@ impl Namespace {
 
     /// The same for operations in another directory.
     pub fn in_directory(&self, directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), left: Arc::default(), ..self.clone() }
+        let emulation = self.emulation.as_ref().and_then(|emulation| Emulation::of(emulation.machine));
+        Self { directory: directory.into(), left: Arc::default(), emulation, ..self.clone() }
+    }
+
+    /// The same for images of a machine, named as `uname -m` does. Where this host does not run its programs, operations need an
+    /// emulator: [`Namespace::emulated_by`].
+    pub fn for_machine(&self, machine: &'static str) -> Self {
+        Self { emulation: Emulation::of(machine), ..self.clone() }
+    }
+
+    /// The machine whose programs an emulator would run, where none is known yet.
+    pub fn lacks_emulator(&self) -> Option<&'static str> {
+        self.emulation.as_ref().filter(|emulation| emulation.known().is_none()).map(|emulation| emulation.machine)
+    }
+
+    /// The machine whose programs are emulated.
+    pub fn emulates(&self) -> Option<&'static str> {
+        self.emulation.as_ref().map(|emulation| emulation.machine)
+    }
+
+    /// From now on this program runs programs of the images' machine; also for clones of this.
+    pub fn emulated_by(&self, program: PathBuf) {
+        if let Some(emulation) = &self.emulation {
+            let emulator = Emulator { machine: emulation.machine.to_owned(), program };
+            *emulation.emulator.lock().unwrap_or_else(PoisonError::into_inner) = Some(emulator);
+        }
     }
 
     /// The id map.
@@ -142,6 +171,12 @@ impl Namespace {
                     .iter()
                     .filter_map(|one| Some((super::substitute::VARIABLE, serde_json::to_string(one).ok()?))),
             )
+            .envs(
+                self.emulation
+                    .iter()
+                    .filter_map(Emulation::known)
+                    .map(|emulator| (emulator::VARIABLE, serde_json::to_string(&emulator).unwrap_or_default())),
+            )
             .current_dir(&self.directory)
             .stdin(if terminal { Stdio::inherit() } else { Stdio::null() })
             .stdout(if terminal { Stdio::inherit() } else { Stdio::null() })
@@ -198,6 +233,10 @@ impl Namespace {
                 Ok(Message::Progress(text)) => progress(&text),
                 Ok(Message::Leaves(words)) => left().extend(words),
                 Ok(Message::NoNamespace(detail)) => return Err(SandboxError::NoUserNamespace { detail }),
+                Ok(Message::NoEmulator(detail)) => {
+                    let machine = self.emulates().unwrap_or_default().to_owned();
+                    return Err(SandboxError::NoEmulator { machine, detail });
+                }
                 Ok(Message::Failed(message)) => {
                     return Err(SandboxError::of_operation(operation, &self.directory, message));
                 }

@@ -17,6 +17,24 @@ pub enum StageError {
         help("set the clock; times in an image are clamped to the epoch, which needs a clock that is past it")
     )]
     Clock { lock: String, epoch: i64, now: i64 },
+    /// Nothing runs programs of the image's CPU.
+    #[error("programs of {machine} have to be emulated, and there is no `{name}`: {problem}")]
+    #[diagnostic(
+        code(stage::no_emulator),
+        help(
+            "install qemu-user-static on this host (Debian's package; Fedora's has the same name), or name a static `{name}` in IMGBUILD_EMULATOR_PROGRAM; images of Debian bring their own, by image.lock: `imgbuild update` renews a lock that was made on a host of {machine}"
+        )
+    )]
+    NoEmulator { machine: String, name: String, problem: String },
+    /// No program of the initrd for the image's CPU.
+    #[error("there is no program of the initrd (imgbuild-init) for {machine}: {problem}")]
+    #[diagnostic(
+        code(stage::no_init),
+        help(
+            "a release of imgbuild has it. From its source: `imgbuild-init/cross {machine} FILE` builds it; then {variable}=FILE in the environment, or build imgbuild again"
+        )
+    )]
+    NoInit { machine: String, variable: String, problem: String },
     /// A package that is to be updated is not there.
     #[error("{lock} has no package `{name}`{hint}")]
     #[diagnostic(code(lock::no_package), help("`imgbuild build` adds packages that are new in the recipe"))]

@@ -43,7 +43,7 @@ const LISTS: [(&str, &str); 4] = [
 /// Attributes that say what an image is: a recipe has more to say of it than they can.
 const FIXED: [(&str, &str); 5] = [
     ("osvers", "image.distro and image.release set it, and [[repo]] sets where packages come from: edit the recipe"),
-    ("osarch", "images are built for x86_64"),
+    ("osarch", "another CPU has other packages, kernels and drivers: edit image.arch in the recipe"),
     ("provmethod", "only stateless images are built (netboot)"),
     ("imagetype", "only Linux images are built"),
     ("pkgdir", "the repositories of a recipe are its [[repo]]s, with keys and suites: edit the recipe"),

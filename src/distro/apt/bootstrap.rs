@@ -14,6 +14,9 @@ pub const BOOTSTRAP_VERSION: u32 = 3;
 /// Version of what [`bootstrap`] does without configuring; part of the keys of what runs in tools roots (D9). 1: first.
 pub const UNPACK_VERSION: u32 = 1;
 
+/// Architectures whose programs name a loader in /lib64. Source: the ABIs' supplements, and base-files of Debian.
+const LIB64: [&str; 2] = ["amd64", "ppc64el"];
+
 /// Unpacks packages in an empty root, configures them where that is asked for, and commits the layer.
 ///
 /// # Errors
@@ -37,6 +40,7 @@ pub fn bootstrap(
             .map(|package| PackageFile { file: ready_name(request.ready, &package.sha256), name: package.name.clone() })
             .collect(),
         configure: request.configure,
+        lib64: request.packages.iter().any(|package| LIB64.contains(&package.architecture.as_str())),
         epoch: request.epoch,
         log: request.log.clone(),
     };

@@ -84,6 +84,8 @@ pub struct InstallRequest {
     pub remove: Vec<String>,
     /// Names of packages to remove afterwards.
     pub remove_after: Vec<String>,
+    /// Debian's name of the image's architecture, where apt's own is another one.
+    pub architecture: Option<String>,
     /// `name:architecture` of those that are to be marked as installed automatically.
     pub automatic: Vec<(String, String)>,
     /// Users and groups that are made first.
@@ -170,7 +172,11 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         }
         let left_out = request.left_out.iter().map(|pattern| format!("\"--path-exclude={pattern}\";"));
         let options = format!("{APT_CONFIGURATION}Dpkg::Options {{{}}};\n", left_out.collect::<String>());
-        write(&at("apt/apt.conf"), &options)?;
+        let cpu = request
+            .architecture
+            .iter()
+            .map(|name| format!("APT::Architecture \"{name}\";\nAPT::Architectures \"{name}\";\n"));
+        write(&at("apt/apt.conf"), &format!("{options}{}", cpu.collect::<String>()))?;
         write(&at("apt/etc/sources.list"), "")?;
         write(&at("apt/extended_states"), "")?;
         write(&at("apt/run"), &install_script(&request))?;

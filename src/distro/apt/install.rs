@@ -6,6 +6,7 @@ use super::inside::InstallRequest;
 use crate::distro::inside::common::Made;
 use crate::distro::{DistroError, Install, Layer, ready_name};
 use crate::sandbox::Namespace;
+use crate::sandbox::emulator::HostCpu;
 use crate::store::Store;
 
 /// Version of what [`install`] does; part of the keys. 1: first; 2: kernel hooks really off; 3: tells the accounts;
@@ -51,6 +52,9 @@ pub fn install(
         packages: request.packages.iter().map(PinnedPackage::file_name).collect(),
         remove: request.remove.to_vec(),
         remove_after: request.remove_after.to_vec(),
+        architecture: (!HostCpu::here().runs(&request.uname.machine))
+            .then(|| super::architecture(&request.uname.machine).map(str::to_owned))
+            .flatten(),
         automatic: request
             .packages
             .iter()

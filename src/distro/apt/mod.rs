@@ -51,6 +51,9 @@ pub fn kernel_releases(packages: &[PinnedPackage]) -> Vec<(String, PinnedPackage
     packages.iter().filter_map(|one| Some((kernel_release(one)?, one.clone()))).collect()
 }
 
+/// The package with programs that run those of other CPUs.
+const EMULATOR: &str = "qemu-user-static";
+
 /// apt and dpkg.
 #[derive(Debug, Clone, Copy)]
 pub struct Apt;
@@ -63,7 +66,10 @@ impl PackageManager for Apt {
     fn names(&self, recipe: &Recipe) -> Names {
         let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         Names {
-            tools: all(&["apt", "kmod"]),
+            tools: match archive::named::Architectures::of(recipe).tools {
+                None => all(&["apt", "kmod"]),
+                Some(_) => all(&["apt", "kmod", EMULATOR]),
+            },
             solver: Vec::new(),
             base: all(&["?essential"]),
             first: match recipe.model.packages.base {
@@ -75,7 +81,11 @@ impl PackageManager for Apt {
             driver_tools: all(&["make", "binutils", "mawk"]),
             kernel: match recipe.model.image.distro {
                 Distro::Ubuntu => "linux-image-generic".to_owned(),
-                _ => format!("linux-image-{}", archive::named::architecture_of(recipe)),
+                // Debian calls its kernels of little-endian POWER otherwise than its architecture.
+                _ => match archive::named::architecture_of(recipe) {
+                    "ppc64el" => "linux-image-powerpc64le".to_owned(),
+                    name => format!("linux-image-{name}"),
+                },
             },
         }
     }

@@ -25,6 +25,8 @@ pub struct RootRequest {
     pub links: String,
     /// Whether dpkg configures the packages; without that the root only serves to run programs of it.
     pub configure: bool,
+    /// Whether the packages' CPU has its loader in /lib64.
+    pub lib64: bool,
     /// The packages.
     pub packages: Vec<PackageFile>,
     /// No time is later than this.
@@ -95,7 +97,7 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
             std::os::unix::fs::symlink(format!("usr/{name}"), format!("{tree}/{name}"))
                 .map_err(|error| error.to_string())?;
         }
-        if cfg!(target_arch = "x86_64") {
+        if request.lib64 {
             make_directories(&tree, &["usr/lib64"])?;
             std::os::unix::fs::symlink("usr/lib64", format!("{tree}/lib64")).map_err(|error| error.to_string())?;
         }

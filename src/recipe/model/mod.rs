@@ -209,15 +209,41 @@ impl Distro {
 pub enum Arch {
     /// 64-bit PC.
     #[default]
-    #[serde(rename = "x86_64")]
+    #[serde(rename = "x86_64", alias = "amd64")]
     X86_64,
+    /// 64-bit Arm.
+    #[serde(rename = "aarch64", alias = "arm64")]
+    Aarch64,
+    /// 64-bit POWER, little-endian.
+    #[serde(rename = "ppc64le", alias = "ppc64el")]
+    Ppc64le,
 }
 
 impl Arch {
+    /// All that images may have.
+    pub const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Ppc64le];
+
+    /// By the name that `uname -m` prints, RPM's or Debian's.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "x86_64" | "amd64" => Some(Self::X86_64),
+            "aarch64" | "arm64" => Some(Self::Aarch64),
+            "ppc64le" | "ppc64el" => Some(Self::Ppc64le),
+            _ => None,
+        }
+    }
+
+    /// Their names, for messages.
+    pub fn names() -> String {
+        Self::ALL.map(Self::machine).join(", ")
+    }
+
     /// As `uname -m` prints it.
     pub fn machine(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+            Self::Ppc64le => "ppc64le",
         }
     }
 }

@@ -6,6 +6,9 @@ use crate::xcat::matches;
 /// The drivers that an initrd has where the recipe does not say otherwise.
 const DEFAULT_DRIVERS: &str = include_str!("netdrivers.txt");
 
+/// Those that machines of other CPUs have besides: the CPU, as `uname -m` prints it, and the name.
+const OTHER_DRIVERS: &str = include_str!("netdrivers-other.txt");
+
 /// The drivers of disks that an initrd has besides where the node keeps frames on one.
 const DISK_DRIVERS: &str = include_str!("diskdrivers.txt");
 
@@ -36,12 +39,20 @@ fn listed(text: &'static str) -> impl Iterator<Item = String> {
 pub fn initrd_drivers(model: &Model) -> Wanted {
     let drivers = &model.kernel.drivers;
     let mut wanted = wanted_drivers(drivers);
+    let has_default = !wanted.default.is_empty();
+    let is_removed = |name: &String| {
+        drivers.iter().filter_map(|one| one.strip_prefix('-')).any(|pattern| matches(&normal_name(pattern), name))
+    };
+    let of_cpu = |line: String| Some(line.strip_prefix(model.image.arch.machine())?.trim().to_owned());
+    let known = |wanted: &Wanted, name: &String| wanted.named.contains(name) || wanted.default.contains(name);
+    if has_default {
+        let more = listed(OTHER_DRIVERS).filter_map(of_cpu);
+        let more: Vec<String> = more.filter(|name| !is_removed(name) && !known(&wanted, name)).collect();
+        wanted.default.extend(more);
+    }
     if model.boot.cache.is_some() {
-        let is_removed = |name: &String| {
-            drivers.iter().filter_map(|one| one.strip_prefix('-')).any(|pattern| matches(&normal_name(pattern), name))
-        };
-        let is_known = |name: &String| wanted.named.contains(name) || wanted.default.contains(name);
-        let more: Vec<String> = listed(DISK_DRIVERS).filter(|name| !is_removed(name) && !is_known(name)).collect();
+        let more: Vec<String> =
+            listed(DISK_DRIVERS).filter(|name| !is_removed(name) && !known(&wanted, name)).collect();
         wanted.default.extend(more);
     }
     wanted

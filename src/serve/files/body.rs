@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,9 @@ pub struct FileBody {
     at: u64,
     end: u64,
     read: Option<JoinHandle<io::Result<Bytes>>>,
+    /// The piece before. Once the connection has sent it its memory takes the next one: a new piece each time costs as much as
+    /// the copying.
+    sent: Bytes,
     metrics: Arc<Metrics>,
     /// Counts as long as the body lives.
     _transfer: Transfer,
@@ -32,12 +35,13 @@ impl FileBody {
     /// What will be sent.
     pub fn new(file: Arc<File>, part: Range<u64>, metrics: &Arc<Metrics>, transfer: Transfer) -> Self {
         let metrics = Arc::clone(metrics);
-        Self { file, at: part.start, end: part.end, read: None, metrics, _transfer: transfer }
+        Self { file, at: part.start, end: part.end, read: None, sent: Bytes::new(), metrics, _transfer: transfer }
     }
 
-    fn sent(&mut self, bytes: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn next(&mut self, bytes: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.at += bytes.len() as u64;
         self.metrics.sent(bytes.len() as u64);
+        self.sent = bytes.clone();
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 }
@@ -53,8 +57,9 @@ impl Body for FileBody {
         if self.read.is_none() {
             let length = (self.end - self.at).min(PIECE) as usize;
             // What the page cache has is read at once. A disk that has to be waited for must not hold up other clients.
-            match in_memory(&self.file, self.at, length) {
-                Some(bytes) => return self.sent(bytes),
+            let memory = std::mem::take(&mut self.sent).try_into_mut().unwrap_or_default();
+            match in_memory(&self.file, self.at, length, memory) {
+                Some(bytes) => return self.next(bytes),
                 None => {
                     let (file, at) = (Arc::clone(&self.file), self.at);
                     self.read = Some(tokio::task::spawn_blocking(move || from_disk(&file, at, length)));
@@ -67,7 +72,7 @@ impl Body for FileBody {
             Poll::Ready(done) => {
                 self.read = None;
                 match done.map_err(io::Error::other).and_then(|read| read) {
-                    Ok(bytes) => self.sent(bytes),
+                    Ok(bytes) => self.next(bytes),
                     // The connection ends before all bytes that were promised came, so that the client knows.
                     Err(error) => Poll::Ready(Some(Err(error))),
                 }
@@ -85,12 +90,13 @@ impl Body for FileBody {
 }
 
 /// Reads what is in the page cache; none where the disk has to be asked, or where the kernel cannot tell.
-fn in_memory(file: &File, at: u64, length: usize) -> Option<Bytes> {
-    let mut bytes = vec![0; length];
+fn in_memory(file: &File, at: u64, length: usize, mut bytes: BytesMut) -> Option<Bytes> {
+    // What is there already is overwritten, and not filled with zeros again.
+    bytes.resize(length, 0);
     let place = &mut [io::IoSliceMut::new(&mut bytes)];
     let read = rustix::io::preadv2(file, place, at, rustix::io::ReadWriteFlags::NOWAIT).ok()?;
     bytes.truncate(read);
-    (read > 0).then(|| bytes.into())
+    (read > 0).then(|| bytes.freeze())
 }
 
 fn from_disk(file: &File, at: u64, length: usize) -> io::Result<Bytes> {

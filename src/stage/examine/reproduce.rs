@@ -97,7 +97,7 @@ pub fn reproduce(
         let problem = format!("{} is missing or out of date with the recipe", builder.recipe.lock_name());
         refused(problem, "run `imgbuild build` first")
     })?;
-    builder.store.ensure_blob(crate::stage::inside::INIT)?;
+    builder.store.ensure_blob(crate::stage::inside::init_for(builder.recipe.model.image.arch)?)?;
     let plan = ExactPlan::of(builder.recipe, &lock, builder.store, Forms::AndGzip)?;
     let stages = &plan.stages;
     let Some(action) = stages.graph.get(id) else {

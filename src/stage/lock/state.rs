@@ -23,7 +23,7 @@ use crate::stage::StageError;
 use crate::stage::actions::kernel::directory as kernel_dir;
 use crate::stage::actions::kernel::drivers::headers_release;
 use crate::stage::actions::packages::accounts;
-use crate::stage::actions::packages::tools::{ensure_tools, tools_action};
+use crate::stage::actions::packages::tools::{ensure_tools, tools_action, tools_run_here};
 use crate::stage::builder::supply::Supply;
 use crate::stage::ids;
 use crate::stage::report::{Report, ReportedNews, refuse};
@@ -282,6 +282,10 @@ impl Locking<'_> {
     fn solver_root(&self, manager: &dyn PackageManager, last: Option<&LockedPass>) -> Result<Digest, StageError> {
         let (name, tools) = last.map(|pass| (pass.name.clone(), pass.packages.clone())).unwrap_or_default();
         let action = tools_action(manager, &name, &tools, &target(self.recipe));
+        // Tools of the image's own CPU are emulated, too.
+        if !tools_run_here(manager, &tools) {
+            crate::stage::builder::emulator::ensure(self.namespace, self.store, || Ok(None))?;
+        }
         let work = (self.store, self.namespace);
         let (layer, made) = ensure_tools(manager, work, &action, &tools, self.supply, self.report)?;
         if let Some(made) = made {

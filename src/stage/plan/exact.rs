@@ -3,22 +3,31 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Mutex, PoisonError};
 
 use crate::digest::Digest;
 use crate::plan::{Cause, Decision, Verdict, evaluate};
-use crate::recipe::{Lock, Recipe};
+use crate::recipe::{Arch, Lock, Recipe};
 use crate::stage::actions::{Forms, StageGraph, graph_of};
 use crate::stage::builder::history::StoreHistory;
 use crate::stage::estimate::{Experience, Workload, work_of};
-use crate::stage::inside::INIT;
+use crate::stage::inside::init_for;
 use crate::stage::lock::state::{LockState, lock_state};
 use crate::stage::published::drift::{Drift, drift_of_artefacts};
 use crate::stage::{StageError, Target};
 use crate::store::{Root, Store};
 
-/// Digest of the initrd's program: one for all images of a run.
-static INIT_DIGEST: LazyLock<Digest> = LazyLock::new(|| Digest::of(INIT));
+/// Digest of the initrd's program, by the image's CPU: one for all images of a run.
+fn init_digest(arch: Arch) -> Result<Digest, StageError> {
+    static KNOWN: Mutex<Vec<(Arch, Digest)>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, digest)) = known.iter().find(|(one, _)| *one == arch) {
+        return Ok(*digest);
+    }
+    let digest = Digest::of(init_for(arch)?);
+    known.push((arch, digest));
+    Ok(digest)
+}
 
 /// Which forms publishing to such targets needs.
 pub fn forms_for(publish: &[Target]) -> Forms {
@@ -30,7 +39,7 @@ pub fn forms_for(publish: &[Target]) -> Forms {
 /// # Errors
 /// [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn stages_of(recipe: &Recipe, lock: &Lock, forms: Forms) -> Result<StageGraph, StageError> {
-    graph_of(recipe, lock, &INIT_DIGEST, forms)
+    graph_of(recipe, lock, &init_digest(recipe.model.image.arch)?, forms)
 }
 
 /// The lock, if it is up to date with the recipe.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use imgbuild::boot::{FileServer, Machine};
+use imgbuild::boot::{Board, FileServer, Machine};
 
 use super::machine::{Node, PATIENCE, QUICK};
 use super::{Built, mini};
@@ -194,6 +194,7 @@ fn machine(built: &Built, image: &str, port: u16) -> Machine {
         memory_mib: 1024,
         cpus: 1,
         // The oldest of 64 bits, without a generator of random numbers, as virtual machines often have it.
+        board: Board::of("x86_64"),
         processor: "qemu64",
         network: vec![tap("tap0", "52:54:00:00:00:01"), tap("tap1", "52:54:00:00:00:02")],
         disks: Vec::new(),

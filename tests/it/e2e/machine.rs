@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use imgbuild::boot::{Machine, Running};
+use imgbuild::boot::{Board, Machine, Running};
 
 use super::Built;
 use super::namespaced::Lan;
@@ -108,6 +108,7 @@ pub fn start(built: &Built, image: &str, cmdline: String, change: impl FnOnce(&m
         memory_mib: 1024,
         // A second one costs a quarter more processor time, and waits for the first; `imgbuild boot` has two.
         cpus: 1,
+        board: Board::of("x86_64"),
         processor: Machine::MODERN,
         network: vec![Machine::user_network("52:54:00:12:34:56", None)],
         disks: Vec::new(),

@@ -1,6 +1,8 @@
 //! Real images from a real mirror, booted in QEMU.
 
 mod apt_words;
+#[cfg(init_aarch64)]
+mod arm;
 mod boot_failures;
 mod build_failures;
 mod cache;

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-use imgbuild::boot::Machine;
+use imgbuild::boot::{Board, Machine};
 
 use super::machine::{QUICK, Server, expect};
 use super::namespaced::{Lan, Node};
@@ -206,6 +206,7 @@ fn boot_by_xcats_command_line_checks_the_digest_file() {
         cmdline: format!("{} {QUICK}", words(server.port, CARD)),
         memory_mib: 1024,
         cpus: 1,
+        board: Board::of("x86_64"),
         processor: Machine::MODERN,
         network: vec![Machine::user_network("52:54:00:12:34:56", None)],
         disks: Vec::new(),

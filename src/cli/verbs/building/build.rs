@@ -1,5 +1,6 @@
 //! `imgbuild build`: plans, runs and publishes images.
 
+use crate::stage::namespace_for;
 use crate::stage::workers;
 use std::path::PathBuf;
 
@@ -105,16 +106,18 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
     let shared = setup.shared(own.keep_going, memory, recipes)?;
     let name = |recipe: &Recipe| selected.is_several.then(|| recipe.model.image.name.clone());
     let reports: Vec<_> = recipes.iter().map(|recipe| reporter.of(name(recipe).as_deref())).collect();
+    let namespaces: Vec<_> = recipes.iter().map(|recipe| namespace_for(&setup.namespace, recipe)).collect();
     let builders: Vec<Builder<'_>> = recipes
         .iter()
+        .zip(&namespaces)
         .zip(&reports)
-        .map(|(recipe, report)| {
+        .map(|((recipe, namespace), report)| {
             let planned_out = held.as_ref().and_then(Held::out);
             let out = own.out.clone().or(planned_out).unwrap_or_else(|| recipe.out.clone());
             Builder {
                 recipe,
                 store: &setup.store,
-                namespace: &setup.namespace,
+                namespace,
                 options: Options {
                     locked: own.locked || held.is_some(),
                     until: own.until,

@@ -5,6 +5,7 @@ use crate::cli::output::render;
 use crate::cli::output::reporter::Reporter;
 use crate::cli::setup::{PlacesArguments, Setup, print_findings, read_selection};
 use crate::recipe::{Recipe, epoch_of_today};
+use crate::stage::namespace_for;
 use crate::stage::{Builder, Failed, Options, Update};
 
 /// Arguments of `update`.
@@ -58,10 +59,11 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     };
     for recipe in &recipes {
         let report = reporter.of((recipes.len() > 1).then_some(recipe.model.image.name.as_str()));
+        let namespace = namespace_for(&setup.namespace, recipe);
         let builder = Builder {
             recipe,
             store: &setup.store,
-            namespace: &setup.namespace,
+            namespace: &namespace,
             options: Options { places: own.places.places(), ..Options::default() },
             report: &report,
             shared: &shared,

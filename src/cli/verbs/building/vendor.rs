@@ -1,5 +1,6 @@
 //! `imgbuild vendor`: copies the packages of image.lock into a directory.
 
+use crate::stage::namespace_for;
 use crate::stage::vendor;
 use std::path::PathBuf;
 
@@ -54,10 +55,11 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         Err(exit) => return exit,
     };
     let report = reporter.of(None);
+    let namespace = namespace_for(&setup.namespace, &recipe);
     let builder = Builder {
         recipe: &recipe,
         store: &setup.store,
-        namespace: &setup.namespace,
+        namespace: &namespace,
         options: Options { places: own.places.places(), ..Options::default() },
         report: &report,
         shared: &shared,

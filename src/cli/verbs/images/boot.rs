@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::boot::{FileServer, Machine, artefact, memory_for, ssh_answers};
+use crate::boot::{Board, FileServer, Machine, artefact, memory_for, ssh_answers};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::{published_form, published_image, recipe};
@@ -73,6 +73,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
         return Exit::Input;
     };
+    let board = Board::of(info.target.rsplit(' ').next().unwrap_or_default());
     let (cmdline, memory) = match published_form(&info, own.rootimg.as_deref()) {
         Ok(form) => form,
         Err(exit) => return exit,
@@ -104,7 +105,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let url = format!("http://10.0.2.2:{}", server.port());
     let mut words: Vec<String> = cmdline.iter().map(|word| word.replace("{url}", &url)).collect();
     if !words.iter().any(|word| word.starts_with("console=")) {
-        words.push("console=ttyS0".to_owned());
+        words.push(format!("console={}", board.console));
     }
     words.extend(own.append.iter().cloned());
     let machine = Machine {
@@ -113,7 +114,8 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         cmdline: words.join(" "),
         memory_mib: own.memory.unwrap_or_else(|| memory_for(memory)),
         cpus: own.cpus,
-        processor: Machine::MODERN,
+        board,
+        processor: board.processor,
         network: vec![Machine::user_network(&own.mac, port)],
         disks: own.disks.clone(),
     };

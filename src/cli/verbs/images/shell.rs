@@ -7,10 +7,11 @@ use crate::cli::setup::{PlacesArguments, Setup, published_image, recipe};
 use crate::digest::Digest;
 use crate::failure::Failure;
 use crate::recipe::Recipe;
+use crate::sandbox::Namespace;
 use crate::sandbox::SandboxError;
 use crate::sandbox::{CommandResult, Substitute};
-use crate::stage::reproduce;
 use crate::stage::{Again, Builder, Failed, Options, Reproduced, ShellRequest, ShellTree};
+use crate::stage::{emulator_of_lock, namespace_for, reproduce};
 
 /// Arguments of `shell`.
 #[derive(Debug, clap::Args)]
@@ -92,7 +93,8 @@ fn of_file(arguments: &crate::cli::Arguments, own: &Arguments, file: &str) -> Re
         return Err(failed(format!("cannot open a shell in `{file}`: it is {problem}; {help}"), Exit::Input));
     }
     let path = path.canonicalize().map_err(said)?;
-    stand(&Setup::open(arguments)?, own, file, ShellTree::Packed(path))
+    let setup = Setup::open(arguments)?;
+    stand((&setup, &setup.namespace), own, file, ShellTree::Packed(path))
 }
 
 fn start(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<i32, Exit> {
@@ -113,11 +115,15 @@ fn start(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<i32, Exit
     let layers = layers.filter(|layers| layers.iter().all(|layer| setup.store.has_layer(layer))).ok_or_else(|| {
         failed("the layers of the last build are not in this store: run `imgbuild build`".to_owned(), Exit::Input)
     })?;
-    stand(&setup, own, name, ShellTree::Layers(layers))
+    let namespace = namespace_for(&setup.namespace, &recipe);
+    let lock = crate::cli::setup::lock(&recipe)?;
+    emulator_of_lock(&namespace, &setup.store, &recipe, lock.as_ref())
+        .map_err(|error| failed(render::error(error), Exit::Machine))?;
+    stand((&setup, &namespace), own, name, ShellTree::Layers(layers))
 }
 
 /// Runs the command in a tree; gives its status.
-fn stand(setup: &Setup, own: &Arguments, name: &str, tree: ShellTree) -> Result<i32, Exit> {
+fn stand((setup, namespace): (&Setup, &Namespace), own: &Arguments, name: &str, tree: ShellTree) -> Result<i32, Exit> {
     let store_error = |error: crate::store::StoreError| failed(render::error(error), Exit::Machine);
     let _held = setup.store.share_use().map_err(store_error)?;
     let scratch = setup.store.scratch().map_err(store_error)?;
@@ -132,7 +138,7 @@ fn stand(setup: &Setup, own: &Arguments, name: &str, tree: ShellTree) -> Result<
         arguments: command(own),
         terminal: terminal(),
     };
-    let result: CommandResult = setup.namespace.call_on_terminal("shell", &request).map_err(|error| {
+    let result: CommandResult = namespace.call_on_terminal("shell", &request).map_err(|error| {
         // A file that others made, and not this machine's disk or memory.
         let is_of_file =
             |message: &str| is_packed && message.starts_with(UNPACK) && Failure::told_by(message).is_none();
@@ -157,10 +163,11 @@ fn of_action(
     let reporter = Reporter::new(crate::cli::ProgressKind::Plain, arguments.verbose);
     let shared = setup.shared(false, None, std::slice::from_ref(recipe))?;
     let report = reporter.of(None);
+    let namespace = namespace_for(&setup.namespace, recipe);
     let builder = Builder {
         recipe,
         store: &setup.store,
-        namespace: &setup.namespace,
+        namespace: &namespace,
         options: Options { places: own.places.places(), ..Options::default() },
         report: &report,
         shared: &shared,

@@ -1,7 +1,7 @@
 //! What `check` says of archives: files that cannot be used, places of this machine that are not there; with `online` all of them.
 
 use super::gather::{sources, unless_optional};
-use super::named::{architecture_of, of_one};
+use super::named::{Architectures, of_one};
 use super::release::fetch_suite;
 use crate::distro::apt::Source;
 use crate::distro::{DistroError, Gathering, Keyring, Unusable};
@@ -46,9 +46,9 @@ pub fn check(gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
 
 /// Asks for the Release file of each suite, and looks whether the indices of one of this machine are there.
 fn look(gathering: &Gathering<'_>, source: &Source, keyring: &Keyring) -> Vec<DistroError> {
-    let architecture = architecture_of(gathering.recipe);
+    let architectures = Architectures::of(gathering.recipe);
     let one = |suite: &String| -> Result<(), DistroError> {
-        let found = fetch_suite((gathering.fetcher, gathering.store), source, suite, architecture, keyring);
+        let found = fetch_suite((gathering.fetcher, gathering.store), source, suite, &architectures, keyring);
         let Some((_, downloads)) = unless_optional(found, source, gathering.recipe, gathering.news)? else {
             return Ok(());
         };

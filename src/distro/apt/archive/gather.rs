@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::named::{architecture_of, built_in, named};
+use super::named::{Architectures, architecture_of, built_in, named};
 use super::relations::relations;
 use super::source::below;
 use super::vendored::{self, Contents, Suite, suite_directory};
@@ -102,8 +102,8 @@ fn suites(gathering: &Gathering<'_>, doing: &str) -> Result<Vec<(Source, SuiteRe
     for (source, keyring) in sources(gathering)? {
         for suite in &source.suites {
             gathering.news.progress(&format!("{doing} {suite}"));
-            let architecture = architecture_of(gathering.recipe);
-            let found = fetch_suite((gathering.fetcher, gathering.store), &source, suite, architecture, &keyring);
+            let architectures = Architectures::of(gathering.recipe);
+            let found = fetch_suite((gathering.fetcher, gathering.store), &source, suite, &architectures, &keyring);
             let found = unless_optional(found, &source, gathering.recipe, gathering.news)?;
             let Some((release, indices)) = found else { continue };
             suites.push((source.clone(), release));
@@ -118,6 +118,8 @@ fn suites(gathering: &Gathering<'_>, doing: &str) -> Result<Vec<(Source, SuiteRe
 pub struct AptArchive {
     suites: Vec<SuiteRelease>,
     archive: Archive,
+    /// What tools are taken from, where the image's packages do not run here.
+    tools: Option<Archive>,
     architecture: &'static str,
 }
 
@@ -143,9 +145,14 @@ pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
     let found = suites(gathering, "checking")?;
     let suites: Vec<SuiteRelease> = found.into_iter().map(|(_, release)| release).collect();
     let mut archive = Archive::default();
+    let mut tools = Architectures::of(gathering.recipe).tools.map(|_| Archive::default());
     for release in &suites {
         for (_, digest, path) in &release.indices {
             archive.indices.push(SuiteIndex::read(gathering.store, release, digest, path)?);
+        }
+        for (_, digest, path) in &release.tools {
+            let index = SuiteIndex::read(gathering.store, release, digest, path)?;
+            tools.get_or_insert_default().indices.push(index);
         }
     }
     if let Some(directory) = &gathering.recipe.otherpkgs_directory {
@@ -156,7 +163,7 @@ pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
         let found = scan_local(directory, "kernels")?.into_iter().map(|repository| repository.index);
         archive.indices.splice(0..0, found);
     }
-    Ok(AptArchive { suites, archive, architecture: architecture_of(gathering.recipe) })
+    Ok(AptArchive { suites, archive, tools, architecture: architecture_of(gathering.recipe) })
 }
 
 impl PackageArchive for AptArchive {
@@ -208,7 +215,7 @@ impl PackageArchive for AptArchive {
     }
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
-        tools_closure(&self.archive, seed, held)
+        tools_closure(self.tools.as_ref().unwrap_or(&self.archive), seed, held)
     }
 
     fn relations(&self, packages: &[PinnedPackage], install: &[String]) -> Result<Option<Relations>, DistroError> {
@@ -287,7 +294,7 @@ pub fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<Pa
         for (name, bytes) in &release.files {
             put(place.join(name), bytes)?;
         }
-        for (_, digest, path) in &release.indices {
+        for (_, digest, path) in release.indices.iter().chain(&release.tools) {
             let from = gathering.store.index(digest);
             let bytes = std::fs::read(&from).map_err(|source| StoreError::io("read", &from, source))?;
             put(place.join(path), &bytes)?;

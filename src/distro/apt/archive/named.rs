@@ -8,11 +8,29 @@ use super::sources_file::{Entry, SignedBy, read_sources_file};
 use crate::distro::apt::{Source, architecture};
 use crate::distro::{DistroError, Gathering, Keyring, keyring, without_password};
 use crate::recipe::{Distro, Recipe, id_of};
+use crate::sandbox::emulator::HostCpu;
 use crate::source::{Severity, SourceFile};
 
 /// Debian's name of the image's architecture.
 pub fn architecture_of(recipe: &Recipe) -> &'static str {
     architecture(recipe.model.image.arch.machine()).unwrap_or("amd64")
+}
+
+/// Debian's names of the CPUs whose packages a recipe needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Architectures {
+    /// The image's.
+    pub image: &'static str,
+    /// This host's, where it is another one: tools run as they are.
+    pub tools: Option<&'static str>,
+}
+
+impl Architectures {
+    /// Those of a recipe on this host.
+    pub fn of(recipe: &Recipe) -> Self {
+        let (image, here) = (architecture_of(recipe), architecture(HostCpu::here().machine()));
+        Self { image, tools: here.filter(|here| *here != image) }
+    }
 }
 
 /// The keys of the distribution's own archive.

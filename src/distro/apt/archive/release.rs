@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::named::Architectures;
 use super::source::below;
 use crate::digest::Sha256;
 use crate::distro::apt::Source;
@@ -32,6 +33,8 @@ pub struct SuiteRelease {
     pub digest: Sha256,
     /// The index of each component that has one: component, digest, and path below the Release file.
     pub indices: Vec<(String, Sha256, String)>,
+    /// The same for this host's CPU, where the image has another one and the suite has packages for it.
+    pub tools: Vec<(String, Sha256, String)>,
 }
 
 /// A Release file that was had.
@@ -103,7 +106,7 @@ pub fn fetch_suite(
     (fetcher, store): (&Fetcher, &Store),
     source: &Source,
     suite: &str,
-    architecture: &str,
+    architectures: &Architectures,
     keyring: &Keyring,
 ) -> Result<(SuiteRelease, Vec<Download>), DistroError> {
     let base = source.base(suite);
@@ -113,9 +116,10 @@ pub fn fetch_suite(
         false => source
             .components
             .iter()
-            .map(|component| (component.clone(), format!("{component}/binary-{architecture}/Packages")))
+            .map(|component| (component.clone(), index_of(component, architectures.image)))
             .collect(),
     };
+    let architecture = architectures.image;
     let mut release = SuiteRelease {
         suite: suite.to_owned(),
         origin: source.origin(suite),
@@ -124,6 +128,7 @@ pub fn fetch_suite(
         text: None,
         digest: Sha256::of(b""),
         indices: Vec::new(),
+        tools: Vec::new(),
     };
     let Some(had) = release_of(fetcher, source, suite, keyring)? else {
         without_release((fetcher, store), &base, &wanted, &mut release)?;
@@ -177,7 +182,15 @@ pub fn fetch_suite(
         return Ok((SuiteRelease { files: had.files, text: Some(text), digest, ..release }, Vec::new()));
     }
     let mut downloads = Vec::new();
-    for (component, stem) in &wanted {
+    // Where there are packages for this host's CPU, tools are taken from them.
+    let for_tools =
+        architectures.tools.iter().filter(|_| !flat).flat_map(|tools| {
+            source.components.iter().map(|component| (component.clone(), index_of(component, tools)))
+        });
+    let for_tools = for_tools.filter(|(_, stem)| listed.contains_key(stem));
+    let count = wanted.len();
+    for (at, (component, stem)) in wanted.iter().cloned().chain(for_tools.collect::<Vec<_>>()).enumerate() {
+        let (component, stem) = (&component, &stem);
         let found = INDEX_ENDINGS.iter().find_map(|ending| listed.get_key_value(&format!("{stem}{ending}")));
         let Some((path, (digest, size))) = found else {
             let what = match flat {
@@ -198,10 +211,16 @@ pub fn fetch_suite(
             urls.insert(0, format!("{base}/{folder}by-hash/SHA256/{digest}"));
         }
         downloads.push(Download { urls, size: *size, sha256: *digest, destination: store.index(digest) });
-        release.indices.push((component.clone(), *digest, path.clone()));
+        let indices = if at < count { &mut release.indices } else { &mut release.tools };
+        indices.push((component.clone(), *digest, path.clone()));
     }
     let digest = Sha256::of(text.as_bytes());
     Ok((SuiteRelease { files: had.files, text: Some(text), digest, ..release }, downloads))
+}
+
+/// Path of an index, without its ending, below the suite's directory.
+pub fn index_of(component: &str, architecture: &str) -> String {
+    format!("{component}/binary-{architecture}/Packages")
 }
 
 /// What is said of a Release file without a digest that counts.

@@ -94,6 +94,7 @@ mod tests {
             text: text.map(str::to_owned),
             digest,
             indices: Vec::new(),
+            tools: Vec::new(),
         };
         let suites = [
             suite("stable", "site:stable", Some("Origin: x\nSuite: stable\nCodename: trixie\n")),

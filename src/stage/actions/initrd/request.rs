@@ -15,7 +15,7 @@ use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::builder::taken::take_text;
 use crate::stage::ids;
-use crate::stage::inside::INIT;
+use crate::stage::inside::init_for;
 use crate::store::Store;
 
 /// What an initrd is made from, no matter who composes it.
@@ -50,7 +50,7 @@ pub fn initrd_request(
             Err(_) => Vec::new(),
         },
         all_updates: wanted.all_updates,
-        init: Store::blob_name(&Digest::of(INIT)),
+        init: Store::blob_name(&Digest::of(init_for(builder.recipe.model.image.arch)?)),
         ca,
         compression: initrd_compression(builder.recipe, &action.id),
         epoch: lock.epoch,

@@ -8,6 +8,7 @@ use crate::distro::{Bootstrap, PackageManager};
 use crate::plan::{Action, ActionKind, Input, Stage, key_and_trace};
 use crate::recipe::{PassRole, PinnedPackage};
 use crate::sandbox::Namespace;
+use crate::sandbox::emulator::HostCpu;
 use crate::stage::StageError;
 use crate::stage::builder::supply::Supply;
 use crate::stage::ids;
@@ -27,6 +28,12 @@ pub fn tools_identity(manager: &dyn PackageManager, packages: &[PinnedPackage], 
         hasher.text(&package.name).text(&package.version).text(&package.sha256.to_string());
     }
     hasher.finish().to_string()
+}
+
+/// Whether programs of a tools root run on this host's CPU as they are: packages of other CPUs have none.
+pub fn tools_run_here(manager: &dyn PackageManager, packages: &[PinnedPackage]) -> bool {
+    let here = manager.architecture(HostCpu::here().machine());
+    packages.iter().any(|package| package.architecture == here)
 }
 
 /// No time in a tools root is later: the same for all images, so that they share it. 1 January 2020.
