@@ -28,6 +28,7 @@ mod invalid;
 mod kdl;
 mod memo_workspace;
 mod nodes;
+mod outside_names;
 mod passwords;
 mod planted;
 mod schemas;
