@@ -31,6 +31,7 @@ mod nodes;
 mod outside_names;
 mod passwords;
 mod planted;
+mod planted_links;
 mod schemas;
 mod seeds;
 mod serve;
