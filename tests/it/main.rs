@@ -17,6 +17,8 @@ mod corpus;
 mod corpus_rpm;
 #[cfg(feature = "e2e")]
 mod e2e;
+#[cfg(feature = "e2e")]
+mod ended;
 mod exact;
 mod fetch;
 mod files;
