@@ -20,6 +20,7 @@ mod e2e;
 #[cfg(feature = "e2e")]
 mod ended;
 mod exact;
+mod exit_codes;
 mod fetch;
 mod files;
 mod first_day;
