@@ -119,7 +119,10 @@ fn a_postinstall_that_changes_modules_or_declared_mounts_is_stopped() {
         "set -e\nmkdir -p $1/usr/lib/modules/$IMG_KERNELVERSION/updates\necho x >$1/usr/lib/modules/$IMG_KERNELVERSION/updates/a.ko\n",
     );
     let said = fails(&space, 4);
-    assert!(said.replace([' ', '\n', '│'], "").contains("amd64/updates/a.ko") && said.contains("modules_from = \"rootfs\""), "{said}");
+    assert!(
+        said.replace([' ', '\n', '│'], "").contains("amd64/updates/a.ko") && said.contains("modules_from = \"rootfs\""),
+        "{said}"
+    );
     space.edit(
         "tiny.postinstall",
         "mkdir -p $1/usr/lib/modules/$IMG_KERNELVERSION/updates\necho x >$1/usr/lib/modules/$IMG_KERNELVERSION/updates/a.ko\n",
