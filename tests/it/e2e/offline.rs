@@ -139,7 +139,8 @@ fn packages_are_decompressed_once_and_a_damaged_one_again() {
 #[test]
 fn a_killed_vendor_goes_on_and_leaves_what_one_run_leaves() {
     let space = fresh().with_store(&super::store());
-    crate::ended::each_time(&space, &["vendor", "v"], "v", &["vendor.marked"], 6);
+    let to = space.path().join("v");
+    crate::ended::each_time(&space, &["vendor", to.to_str().unwrap()], "v", &["vendor.marked"], 6);
 }
 
 #[test]
