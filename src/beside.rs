@@ -195,6 +195,25 @@ pub fn check(root: &Path, path: &Path) -> Result<()> {
     Err(outside("its path escapes its root".to_owned()))
 }
 
+/// Checks that no folder on the way from a root to a path is a link that another user made: those of this user and of root are
+/// followed, because a site may have its folders elsewhere.
+///
+/// # Errors
+/// The first such link, as `InvalidInput`.
+pub fn check_owners(root: &Path, path: &Path) -> Result<()> {
+    let folders = path.strip_prefix(root).unwrap_or(path).parent().into_iter().flat_map(Path::components);
+    let mut at = root.to_owned();
+    for folder in folders {
+        at.push(folder);
+        let Ok(found) = std::fs::symlink_metadata(&at) else { return Ok(()) };
+        if found.is_symlink() && ![0, rustix::process::geteuid().as_raw()].contains(&found.uid()) {
+            let text = format!("{} is a link of another user: nothing is written through it; remove it", at.display());
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
+    }
+    Ok(())
+}
+
 /// The first link below a directory that the program fills.
 pub fn first_link(directory: &Path) -> Option<PathBuf> {
     let walk = walkdir::WalkDir::new(directory).min_depth(1).sort_by_file_name();
@@ -254,6 +273,10 @@ mod tests {
         std::fs::create_dir(at("own")).unwrap();
         assert!(!beside.is_in_place());
         if rustix::process::geteuid().is_root() {
+            let linked = place.path().join("linked/deep/file");
+            assert!(check_owners(place.path(), &linked).is_ok());
+            std::os::unix::fs::lchown(at("linked"), Some(1234), Some(1234)).unwrap();
+            assert!(check_owners(place.path(), &linked).is_err());
             std::os::unix::fs::chown(at("own"), Some(1234), Some(1234)).unwrap();
             assert_eq!(Beside::make(&at("own")).unwrap_err().kind(), ErrorKind::InvalidInput);
         }

@@ -5,6 +5,7 @@
 //! which the directory is there and no one who removes it. It holds a lock on it, so what is left where the second process was
 //! killed too, or the machine lost its power, is known by a lock that is free: the next command of the kind removes it.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Mutex;
 
 /// First argument of the process that sweeps.
 pub const ARGUMENT: &str = "__sweep";
@@ -70,7 +72,48 @@ impl Drop for Swept {
     }
 }
 
-/// Takes the lock of a directory, if it is free.
+/// Makes a temporary file beside its place; those of that kind go whose commands are dead. It is locked as long as it is open.
+///
+/// # Errors
+/// Those of the operating system.
+pub fn file_in(folder: &Path, prefix: &str) -> std::io::Result<tempfile::NamedTempFile> {
+    /// Folders in which this process has looked.
+    static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if is_own(folder) && SWEPT.lock().is_ok_and(|mut swept| swept.insert(folder.to_owned())) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            if is_file
+                && entry.file_name().as_bytes().starts_with(prefix.as_bytes())
+                && let Some(_held) = lock(&path)
+            {
+                let _ = std::fs::remove_file(&path);
+            }
+        }
+    }
+    // Another process may take a new one for a dead one before it is locked.
+    for _ in 0..32 {
+        let made = tempfile::Builder::new().prefix(prefix).tempfile_in(folder)?;
+        let is_taken = matches!(made.as_file().try_lock(), Err(std::fs::TryLockError::WouldBlock));
+        if !is_taken && made.path().symlink_metadata().is_ok() {
+            return Ok(made);
+        }
+    }
+    tempfile::Builder::new().prefix(prefix).tempfile_in(folder)
+}
+
+/// Whether a folder is this user's, and no one else may write to it.
+fn is_own(folder: &Path) -> bool {
+    folder.metadata().is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0)
+}
+
+/// Waits for the turn in a folder of this user that no one else may write to: a place that others may lock has no turns.
+fn turn_of(folder: &Path) -> Option<File> {
+    let turn = File::open(folder).ok().filter(|_| is_own(folder))?;
+    turn.lock().is_ok().then_some(turn)
+}
+
+/// Takes the lock of a directory or a file, if it is free.
 fn lock(path: &Path) -> Option<File> {
     let held = File::open(path).ok()?;
     held.try_lock().is_ok().then_some(held)
@@ -97,15 +140,9 @@ pub fn run() -> ExitCode {
     let mut words = std::env::args_os().skip(2);
     let (Some(parent), Some(prefix)) = (words.next(), words.next()) else { return ExitCode::FAILURE };
     let parent = PathBuf::from(parent);
-    // One at a time makes and locks, so that no one takes a new one for a dead one. A place that others may lock has no turns.
-    let turn = File::open(&parent).ok();
-    let is_own = turn.as_ref().is_some_and(|turn| {
-        turn.metadata()
-            .is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0)
-    });
-    if let Some(turn) = turn.as_ref().filter(|_| is_own)
-        && turn.lock().is_ok()
-    {
+    // One at a time makes and locks, so that no one takes a new one for a dead one.
+    let turn = turn_of(&parent);
+    if turn.is_some() {
         remove_dead(&parent, &prefix);
     }
     let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent);

@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("witness", &["digest"]),
     ("pgp", &[]),
     ("recipe", &["xcat", "source", "digest", "failure", "format", "witness", "pgp"]),
-    ("nodes", &["recipe", "source", "witness", "fault", "format"]),
+    ("nodes", &["recipe", "source", "witness", "fault", "format", "beside"]),
     ("plan", &["recipe", "digest", "source", "witness"]),
     ("store", &["digest", "failure", "fault", "format", "name", "witness"]),
     ("sandbox", &["failure", "fault", "name"]),

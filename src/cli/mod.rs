@@ -217,12 +217,11 @@ fn with_stack() -> ExitCode {
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
-            if error.use_stderr() {
-                let _ = error.print();
-                return Exit::Usage.into();
-            }
-            output::render::print_as_is(&error.render().ansi().to_string());
-            return ended(Exit::Done).into();
+            output::render::of_command_line(&error);
+            return match error.use_stderr() {
+                true => Exit::Usage.into(),
+                false => ended(Exit::Done).into(),
+            };
         }
     };
     output::render::install();

@@ -1,7 +1,7 @@
 //! The tree that xCAT's genimage made of an osimage: a person may have changed it by hand, and images are made of packages.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::source::SourceFile;
 use crate::xcat::definitions::Definition;
@@ -15,7 +15,12 @@ pub fn tree_of(definition: &Definition, places: &Places) -> Option<PathBuf> {
     let by_default =
         || format!("{}/netboot/{}/{}/{}", places.installdir, part("osvers"), part("osarch"), part("profile"));
     let rootimgdir = definition.get("rootimgdir").map_or_else(by_default, str::to_owned);
-    let tree = places.here(&format!("{}/rootimg", rootimgdir.trim_end_matches('/')));
+    tree_in(&places.here(&rootimgdir))
+}
+
+/// The tree in a directory where packimage publishes, where there is one.
+pub fn tree_in(rootimgdir: &Path) -> Option<PathBuf> {
+    let tree = rootimgdir.join("rootimg");
     let is_full = |folder: &str| tree.join(folder).is_dir();
     (is_full("etc") && is_full("usr")).then_some(tree)
 }
@@ -49,7 +54,7 @@ pub fn synced(definition: &Definition, places: &Places) -> BTreeMap<String, Path
 }
 
 /// Names of a folder that a pattern of one part means.
-fn names_like(folder: &std::path::Path, pattern: &str) -> Vec<String> {
+fn names_like(folder: &Path, pattern: &str) -> Vec<String> {
     let Ok(matcher) = globset::Glob::new(pattern).map(|glob| glob.compile_matcher()) else { return Vec::new() };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| matcher.is_match(name)).collect()

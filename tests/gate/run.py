@@ -148,10 +148,12 @@ class Tiers:
         """The groups of this run: those whose sources changed, then others in an order that HEAD gives, as far as time goes."""
         head = git("rev-parse", "HEAD") or ""
         files, base = self.changed()
-        of = {group["name"]: [name for name in names if self.tier(name) == f"group {group['name']}"] for group in self.groups}
+        # What only `long` runs is named among what was not run.
+        groups = [group for group in self.groups if not group.get("long")]
+        of = {group["name"]: [name for name in names if self.tier(name) == f"group {group['name']}"] for group in groups}
         cost = {name: sum((times.get(test) or (60, 60, ""))[1] or 0 for test in tests) for name, tests in of.items()}
-        changed = [g["name"] for g in self.groups if any(file.startswith(tuple(g["sources"])) for file in files)]
-        order = sorted((g["name"] for g in self.groups), key=lambda name: hashlib.sha256(f"{head} {name}".encode()).digest())
+        changed = [g["name"] for g in groups if any(file.startswith(tuple(g["sources"])) for file in files)]
+        order = sorted((g["name"] for g in groups), key=lambda name: hashlib.sha256(f"{head} {name}".encode()).digest())
         taken, left, spent = [], [], 0.0
         for name in [name for name in order if name in changed]:
             if spent + cost[name] <= self.changed_at_most:
@@ -166,7 +168,7 @@ class Tiers:
                 spent += cost[name]
         said = [f"groups of this run: {', '.join(sorted(taken))} (of {len(self.groups)}, chosen by HEAD {head[:12]}"
                 + (f"; changed since {base[:12]}: {', '.join(changed) or 'none'})" if base else ")")]
-        rest = sorted(set(of) - set(taken))
+        rest = sorted({group["name"] for group in self.groups} - set(taken))
         if rest:
             said.append(f"not run: {', '.join(rest)}, and what is long; `tests/run long` runs all, `tests/run only GROUP` one")
         if left:

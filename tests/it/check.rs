@@ -85,16 +85,22 @@ fn words_that_a_distribution_does_not_have_are_refused_with_what_to_write() {
         space.run(&["check"])
     };
     let debian = "release = \"bookworm\"\n";
-    list(debian, "curl/bookworm-backports\nsystemd=254*\nlibc6:amd64\nlinux-image-amd64/bookworm-backports\n").good();
+    list(debian, "curl/bookworm-backports\nsystemd=254*\nlibc6:amd64\nlinux-image-amd64/bookworm-backports\ncurl:amd64/bookworm-backports\n-less:amd64\n").good();
     for (word, told) in [
         ("/usr/bin/less", "apt installs packages by name"),
         ("perl(Foo::Bar)", "libfoo-bar-perl"),
         ("libc6:i386", "an image has packages of one"),
         ("libc6:i386=2.36-9", "an image has packages of one"),
+        ("libc6:i386/bookworm", "has the architecture `i386`,"),
+        ("-libc6:i386", "an image has packages of one"),
+        ("--libc6:i386", "an image has packages of one"),
+        ("curl:", "names no architecture"),
+        (":i386", "names no package"),
     ] {
         let ran = list(debian, &format!("bash\n{word}\n"));
         assert_eq!(ran.code, 1, "{word}: {}", ran.err);
-        assert!(ran.err.contains("a.pkglist:2:1") && ran.err.contains(told), "{word}: {}", ran.err);
+        let column = word.len() - word.trim_start_matches('-').len() + 1;
+        assert!(ran.err.contains(&format!("a.pkglist:2:{column}")) && ran.err.contains(told), "{word}: {}", ran.err);
     }
     // Fields that name packages are read as lists are.
     for (field, word) in [
@@ -110,6 +116,12 @@ fn words_that_a_distribution_does_not_have_are_refused_with_what_to_write() {
     }
     let rocky = "distro = \"rocky\"\nrelease = \"9\"\n\n[[repo]]\nuri = \"http://h/\"\ncheck-packages = false\n";
     list(rocky, "/usr/bin/less\nperl(Foo::Bar)\nglibc.i686\n").good();
+    list(rocky, "@perl:5.32\nbash-1:5.1\nlibfoo.so.1()(64bit)\n").good();
+    for word in ["libc6:i386", "glibc:amd64", "-glibc:i686"] {
+        let ran = list(rocky, &format!("bash\n{word}\n"));
+        let told = ran.err.contains("names an architecture as Debian's lists do");
+        assert!(ran.code == 1 && told && ran.err.contains("a.pkglist:2:"), "{word}: {}", ran.err);
+    }
     let ran = list(rocky, "bash\n/usr/../less\n");
     assert!(ran.code == 1 && ran.err.contains("a.pkglist:2:1") && ran.err.contains("/usr/bin/less"), "{}", ran.err);
     assert!(!ran.err.contains("otherpkgs"), "{}", ran.err);

@@ -102,6 +102,12 @@ fn all_refuse(space: &Space, file: &str, words: &str) {
     refused(space, &["diff", path, path], words);
     refused(space, &["capture", path, "--into", "new", "--name", "node"], words);
     assert!(!space.path().join("new/images").exists());
+    // It unpacks the file with the privileges of a build, and reads no database.
+    if cfg!(feature = "e2e") && words != "bytes of package databases" {
+        let ran = space.run(&["shell", path, "--", "/bin/true"]);
+        let text = ran.err.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(ran.code == 1 && text.contains(words), "shell {file}: {} {text}", ran.code);
+    }
 }
 
 #[test]

@@ -17,7 +17,10 @@ mod corpus;
 mod corpus_rpm;
 #[cfg(feature = "e2e")]
 mod e2e;
+#[cfg(feature = "e2e")]
+mod ended;
 mod exact;
+mod exit_codes;
 mod fetch;
 mod files;
 mod first_day;
@@ -28,8 +31,10 @@ mod invalid;
 mod kdl;
 mod memo_workspace;
 mod nodes;
+mod outside_names;
 mod passwords;
 mod planted;
+mod planted_links;
 mod schemas;
 mod seeds;
 mod serve;

@@ -129,8 +129,22 @@ fn a_tree_that_somebody_edited_is_told_and_offered() {
         "{}",
         ran.out
     );
-    // Taken as it is offered.
+    // So does a build that publishes beside it, before anything else.
     let tree = space.path().join(TREE);
+    let publish = |name: &str| -> Ran {
+        let target = format!("xcat:{}", tree.parent().unwrap().display());
+        let mut command = imgbuild();
+        command.arg("-C").arg(&workspace).args(["build", name, "--publish", &target]);
+        command.args(["--mirror", "http://127.0.0.1:9/debian"]).env("IMGBUILD_STORE", space.store());
+        command.output().unwrap().into()
+    };
+    let said = |ran: &Ran| ran.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    let told = said(&publish(COMPUTE));
+    for word in ["publish::rootimg", "/etc/tool.conf", "/srv/by-hand/data", "is lost unless captured: imgbuild capture"]
+    {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    // Taken as it is offered.
     let ran = space.run(&["capture", tree.to_str().unwrap(), "--into", "new", "--overlay", COMPUTE]).good();
     let set =
         ran.out.lines().find_map(|line| line.split_once(&format!(" set {COMPUTE} ")).map(|(_, words)| words)).unwrap();
@@ -159,6 +173,7 @@ fn a_tree_that_somebody_edited_is_told_and_offered() {
     assert!(std::fs::read_to_string(directory.join("image.toml")).unwrap().contains("compute.postinstall"));
     assert!(!import(&space, &[]).good().out.contains("that differ from packages"));
     assert!(!named(&["genimage", "--dryrun", COMPUTE]).good().err.contains("is not used"));
+    assert!(!said(&publish(COMPUTE)).contains("publish::rootimg"));
     let again = space.run(&["capture", tree.to_str().unwrap(), "--into", "new", "--overlay", COMPUTE]);
     assert!(again.code == 1 && again.err.contains("overlay.list`"), "{}", again.err);
     space.run(&["capture", tree.to_str().unwrap(), "--into", "new", "--overlay", COMPUTE, "--force"]).good();

@@ -131,7 +131,7 @@ pub fn run(shell: &Shell) -> Done {
             return Err(shell.hand_on("only xCAT supports these flags", help));
         }
         Err(error) => {
-            let _ = error.print();
+            crate::cli::output::render::of_command_line(&error);
             return Err(Ended(u8::from(error.use_stderr())));
         }
     };

@@ -69,7 +69,7 @@ fn asked(shell: &Shell) -> Result<Asked, Ended> {
             return Err(shell.hand_on("only xCAT supports these flags", &help));
         }
         Err(error) => {
-            let _ = error.print();
+            crate::cli::output::render::of_command_line(&error);
             return Err(Ended(u8::from(error.use_stderr())));
         }
     };

@@ -188,7 +188,7 @@ fn changes_of(shell: &Shell, own: &Arguments, image: &str) -> Result<Changes, En
 }
 
 /// Tells what a person changed in the tree of xCAT's genimage, which is not used: until it is taken as an overlay, or moved away.
-pub fn tell_of_tree(shell: &Shell, image: &str) {
+fn tell_of_tree(shell: &Shell, image: &str) {
     let Ok(recipe) = shell.recipe(image) else { return };
     let workspace = Workspace::above(&recipe.directory).ok().flatten();
     let definition = definition_of(&recipe, workspace.as_ref()).definition;

@@ -118,7 +118,7 @@ pub type Done = Result<(), Ended>;
 /// Reads xCAT's flags; help is no error.
 fn parsed<T: Parser>(arguments: &[String]) -> Result<T, Ended> {
     T::try_parse_from(arguments).map_err(|error| {
-        let _ = error.print();
+        crate::cli::output::render::of_command_line(&error);
         Ended(if error.use_stderr() { 1 } else { 0 })
     })
 }

@@ -48,7 +48,6 @@ pub enum Compressor {
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
     let image = own.image.as_str();
     shell.hand_on_unknown(image)?;
-    super::genimage::tell_of_tree(shell, image);
     if own.nosyncfiles {
         return Err(shell.fail(&format!(
             "--nosyncfiles: an image follows its recipe: remove the lists with `imgbuild set {image} sync.lists-=FILE`"

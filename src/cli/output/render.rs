@@ -1,13 +1,13 @@
 //! Renders findings, errors, sizes and times, and prints them.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use miette::{Diagnostic, LabeledSpan, Severity as Level, SourceCode};
 
 use super::excerpt::Excerpt;
-use super::harmless::{harmless, one_line};
+use super::harmless::{harmless, in_json, one_line};
 use super::masked::masked;
 use crate::recipe::{Format, in_format};
 use crate::source::{Finding, Severity};
@@ -110,11 +110,33 @@ pub fn output_problem() -> Option<&'static std::io::Error> {
 /// Prints a text for people to the standard output: nothing in it is obeyed by a terminal. A failure is remembered for
 /// the end of the command.
 pub fn print(text: &str) {
-    print_as_is(&harmless(text));
+    print_whole(&harmless(text));
 }
 
-/// Prints what programs read as it is, but without passwords.
+/// Prints what programs read as it is, but without passwords; a terminal gets what it does not obey.
 pub fn print_as_is(text: &str) {
+    match std::io::stdout().is_terminal() {
+        true => print_whole(&harmless(text)),
+        false => print_whole(&masked(text)),
+    }
+}
+
+/// Prints JSON: what a terminal would obey is written as an escape, which means the same to programs.
+pub fn print_json(text: &str) {
+    print_whole(&masked(&in_json(text)));
+}
+
+/// Prints what clap says of a command line: help to the standard output, errors to the standard error.
+pub fn of_command_line(error: &clap::Error) {
+    let text = error.render().ansi().to_string();
+    match error.use_stderr() {
+        true => say(text.trim_end()),
+        false => print_console(&text),
+    }
+}
+
+/// Prints what is coloured or is another machine's console, but without passwords.
+pub fn print_console(text: &str) {
     print_whole(&masked(text));
 }
 
@@ -238,6 +260,12 @@ pub fn took(duration: std::time::Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_minute_has_sixty_seconds() {
+        let shown = |seconds: f64| took(std::time::Duration::from_secs_f64(seconds));
+        assert_eq!([0.05, 99.94, 179.6, 3599.7].map(shown), ["50 ms", "99.9 s", "3 min 0 s", "60 min 0 s"]);
+    }
 
     #[test]
     fn a_colour_is_told_from_other_escapes() {

@@ -398,7 +398,7 @@ pub fn is_asked(candidate: &super::Candidate<'_>, item: &str) -> bool {
                 globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
             }
             // In `folder/name` and `name/suite` one part is the name; no package is named like a folder or a suite.
-            plain => plain == name || item.split_once('/').is_some_and(|(first, _)| first == name),
+            plain => plain == name || item.split_once('/').is_some_and(|(first, _)| plain_name(first) == name),
         },
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::{CURRENT, HOME, INDEX, Index, Served, is_ours, kind, place, target};
+use crate::beside::{self, Beside};
 use crate::fault;
 use crate::nodes::loaders::NodeFiles;
 use crate::nodes::state::{STATE_FORMAT, StateError};
@@ -38,7 +39,9 @@ impl Served {
     /// It cannot be written; nothing of it is left then.
     pub fn write(&self, wanted: &BTreeMap<String, NodeFiles>) -> Result<Pending<'_>, StateError> {
         let home = self.out.join(HOME);
-        std::fs::create_dir_all(&home).map_err(StateError::of("make", &home))?;
+        std::fs::create_dir_all(&self.out).map_err(StateError::of("make", &self.out))?;
+        // What killed runs left in it is removed: never what another user's link leads to.
+        Beside::make(&home).map_err(StateError::of("use", &home))?;
         self.tidy();
         let mut index = Index { format_version: STATE_FORMAT.to_string(), nodes: self.index.nodes.clone() };
         for (node, files) in wanted {
@@ -82,7 +85,11 @@ impl Served {
 
     /// Removes what killed runs left: generations that do not count, and links that lead nowhere.
     pub fn tidy(&self) {
-        for entry in std::fs::read_dir(self.out.join(HOME)).into_iter().flatten().flatten() {
+        let home = self.out.join(HOME);
+        if Beside::open(&home).is_err() {
+            return;
+        }
+        for entry in std::fs::read_dir(&home).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name == CURRENT || Some(&name) == self.current.as_ref() {
                 continue;
@@ -139,6 +146,7 @@ impl Pending<'_> {
                 }
                 let folder = link.parent().unwrap_or(out);
                 if folder != folder_made {
+                    beside::check_owners(out, &link).map_err(StateError::of("make", folder))?;
                     std::fs::create_dir_all(folder).map_err(StateError::of("make", folder))?;
                     folder_made = folder.to_owned();
                 }

@@ -21,22 +21,32 @@ fn debian_name(machine: &str) -> &str {
     }
 }
 
+/// Name and architecture of `name:architecture`, whatever version or suite follows.
+fn with_architecture(shown: &str) -> Option<(&str, &str)> {
+    shown.split(['=', '/']).next().unwrap_or(shown).split_once(':')
+}
+
 impl Reader<'_> {
-    /// What lists and fields say in the words of RPM, and what of Debian's an image cannot have.
-    pub(super) fn refuse_words_of_rpm(&mut self, list: &mut PackageList) {
-        if self.model.image.distro.family() != Family::Debian {
-            return;
-        }
-        for item in list.passes.iter().flat_map(|pass| &pass.install) {
-            list.findings.extend(self.not_a_name_of_debian(&item.name, &item.span));
+    /// What lists say in the words of the other family, and what an image cannot have.
+    pub(super) fn refuse_others_words(&mut self, list: &mut PackageList) {
+        for pass in &mut list.passes {
+            for item in &pass.install {
+                list.findings.extend(self.not_a_name(&item.name, &item.span));
+            }
+            for item in pass.remove_before.iter_mut().chain(&mut pass.remove_after) {
+                list.findings.extend(self.not_a_name(&item.name, &item.span));
+                // With the image's own architecture it is the package of that name.
+                if let (Family::Debian, Some((name, _))) =
+                    (self.model.image.distro.family(), with_architecture(&item.name))
+                {
+                    item.name = name.to_owned();
+                }
+            }
         }
     }
 
     /// The same for fields that name packages.
-    pub(super) fn refuse_words_of_rpm_in_fields(&mut self) {
-        if self.model.image.distro.family() != Family::Debian {
-            return;
-        }
+    pub(super) fn refuse_others_words_in_fields(&mut self) {
         let tools = self.model.postinstall.as_ref().map(|table| &table.tools[..]).unwrap_or_default();
         let fields = [
             ("kernel.firmware_packages", &self.model.kernel.firmware_packages[..]),
@@ -47,11 +57,31 @@ impl Reader<'_> {
             names.iter().enumerate().map(move |(index, name)| (format!("{field}[{index}]"), name))
         });
         let package = self.model.kernel.package.iter().map(|name| ("kernel.package".to_owned(), name));
-        let found: Vec<Finding> = of_fields
-            .chain(package)
-            .filter_map(|(place, name)| self.not_a_name_of_debian(name, &self.span(&place)))
-            .collect();
+        let found: Vec<Finding> =
+            of_fields.chain(package).filter_map(|(place, name)| self.not_a_name(name, &self.span(&place))).collect();
         self.findings.extend(found);
+    }
+
+    fn not_a_name(&self, shown: &str, span: &Span) -> Option<Finding> {
+        match self.model.image.distro.family() {
+            Family::Debian => self.not_a_name_of_debian(shown, span),
+            Family::RedHat | Family::Suse => self.not_a_name_of_rpm(shown, span),
+        }
+    }
+
+    /// `name:architecture` of Debian. A module's stream follows a `@`, an epoch is a number.
+    fn not_a_name_of_rpm(&self, shown: &str, span: &Span) -> Option<Finding> {
+        let (name, architecture) = with_architecture(shown).filter(|_| !shown.starts_with(['@', '/']))?;
+        if shown.contains('(') || architecture.starts_with(|c: char| c.is_ascii_digit()) {
+            return None;
+        }
+        let message = format!("`{shown}` names an architecture as Debian's lists do");
+        let help = match architecture {
+            _ if name.is_empty() => "write a package's name".to_owned(),
+            "i386" => format!("write `{name}.i686`, or `{name}` for the image's own architecture"),
+            _ => format!("write `{name}` for the image's own architecture"),
+        };
+        Some(Finding::error("recipe::not_a_name", span, message).help(help))
     }
 
     fn not_a_name_of_debian(&self, shown: &str, span: &Span) -> Option<Finding> {
@@ -72,7 +102,14 @@ impl Reader<'_> {
             let help = "name the package, for instance libfoo-bar-perl for Perl's Foo::Bar".to_owned();
             (format!("`{shown}` is what an RPM package provides, but Debian's packages provide plain names"), help)
         } else {
-            let (name, foreign) = shown.split_once('=').map_or(shown, |(name, _)| name).split_once(':')?;
+            let (name, foreign) = with_architecture(shown)?;
+            if name.is_empty() || foreign.is_empty() {
+                let missing = if name.is_empty() { "package" } else { "architecture" };
+                let help = format!("write `{}`", shown.replace(':', ""));
+                return Some(
+                    Finding::error("recipe::not_a_name", span, format!("`{shown}` names no {missing}")).help(help),
+                );
+            }
             if ["any", "native", "all", debian_name(self.model.image.arch.machine())].contains(&foreign) {
                 return None;
             }

@@ -331,7 +331,7 @@ impl Reader<'_> {
         self.check_boot();
         self.findings.extend(super::tables::accounts::check(&self.model, &self.spans, &self.whole));
         self.check_drivers();
-        self.refuse_words_of_rpm_in_fields();
+        self.refuse_others_words_in_fields();
         self.check_release();
         self.check_environment();
         self.findings.extend(super::tables::dracut::check(&self.model, &self.spans, &self.whole));
@@ -392,7 +392,7 @@ impl Reader<'_> {
         };
         let mut packages = parse_pkglist(&lists, flavor, &self.paths);
         self.inline("packages.install", &model.packages.install, &mut packages, flavor);
-        self.refuse_words_of_rpm(&mut packages);
+        self.refuse_others_words(&mut packages);
         let kernel_in_list = lift_kernels(model.image.distro, &mut packages);
         self.findings.append(&mut packages.findings);
         self.check_kernel(kernel_in_list.as_ref());
@@ -406,7 +406,7 @@ impl Reader<'_> {
         let lists = self.texts("otherpkgs.lists", &table.lists);
         let mut packages = parse_pkglist(&lists, Flavor::OtherPackages, &self.paths);
         self.inline("otherpkgs.install", &table.install, &mut packages, Flavor::OtherPackages);
-        self.refuse_words_of_rpm(&mut packages);
+        self.refuse_others_words(&mut packages);
         self.findings.append(&mut packages.findings);
         self.check_other_packages(&table.dir, directory.as_deref());
         (packages, directory)

@@ -13,9 +13,10 @@ use crate::recipe::{
 use crate::site::definitions::{Places, Site};
 use crate::site::workspace::{ImportReport, ImportRequest, ImportState, import, write_whole};
 use crate::source::{Finding, Severity, SourceFile};
-use crate::sweep::Swept;
+use crate::sweep::{Swept, file_in};
 use crate::xcat::definitions::{Manifest, is_plain_path, parse_manifest};
 
+use super::begun::Begun;
 use super::members::Members;
 use super::rename::{Placed, base, lists, with_profile};
 use super::unpack::{TOP, unpack};
@@ -84,6 +85,7 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
     let beside = if request.dry_run { std::env::temp_dir() } else { there().unwrap_or_else(std::env::temp_dir) };
     let aside = Swept::below(&beside, ".imgbuild-bundle.").map_err(|error| io(&beside, error))?;
     let unpacked = unpack(&request.bundle, aside.path())?;
+    let mut begun = Begun::read(&into);
     fault::point("bundle.unpacked");
     let mut findings = Vec::new();
     let mut images = Vec::new();
@@ -98,7 +100,7 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
             let problem = format!("`{}` is in it twice", definition.name);
             return Err(BundleError::Refused { path: request.bundle.clone(), problem });
         }
-        if !request.force && into.join("images").join(&definition.name).exists() {
+        if !request.force && into.join("images").join(&definition.name).exists() && !begun.is_half(&definition.name) {
             return Err(BundleError::Taken { what: format!("the image `{}`", definition.name) });
         }
         for list in &image.lists {
@@ -112,6 +114,9 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
     }
     let below = into.join("site");
     let files = files_of(&images, &below, request)?;
+    if !request.dry_run {
+        begun.begin(&into, site.osimages.keys()).map_err(|error| io(&into, error))?;
+    }
     let mut report =
         import(&site, &ImportRequest { into: into.clone(), copy: true, sealed: true, dry_run: request.dry_run })?;
     report.notes.extend(unpacked.left_out.iter().map(|path| format!("the link `{path}` of the bundle was left out")));
@@ -119,6 +124,7 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
         report.notes.push(format!("{}: its files are below site/, but it cannot be built here", image.name));
     }
     let mut done = BundleReport { import: report, files: Vec::new(), rootimg: BTreeMap::new(), records: Vec::new() };
+    fault::point("bundle.imported");
     for image in &images {
         if let Some(path) = image.manifest.rootimg.as_ref().filter(|path| image.folder.join(base(path)).is_file()) {
             done.rootimg.insert(image.manifest.definition.name.clone(), format!("site{path}"));
@@ -143,6 +149,7 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
         }
         done.files.push(shown);
     }
+    fault::point("bundle.files");
     for image in images.iter().filter(|_| !request.dry_run) {
         let name = &image.manifest.definition.name;
         let state = done.import.osimages.iter().find(|one| one.name == *name).map(|one| one.state);
@@ -162,6 +169,9 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
             put(&from, &to, &into).map_err(|error| io(&to, error))?;
             done.records.push(to);
         }
+    }
+    if !request.dry_run {
+        begun.end();
     }
     done.files.sort();
     Ok((done, findings))
@@ -330,7 +340,7 @@ fn put(from: &Path, to: &Path, root: &Path) -> std::io::Result<()> {
     }
     let parent = to.parent().unwrap_or(root);
     let mut source = std::fs::File::open(from)?;
-    let mut file = tempfile::Builder::new().prefix(".imgbuild-bundle.").tempfile_in(parent)?;
+    let mut file = file_in(parent, ".imgbuild-bundle.")?;
     // On one file system the blocks are shared where it can.
     if rustix::fs::ioctl_ficlone(file.as_file(), &source).is_err() {
         std::io::copy(&mut source, file.as_file_mut())?;
@@ -361,6 +371,7 @@ fn own_recipe(image: &Image, into: &Path) -> std::io::Result<Option<&'static str
         ));
     }
     std::fs::remove_file(directory.join(RECIPE_FILE))?;
+    fault::point("bundle.own");
     for entry in walkdir::WalkDir::new(&brought).sort_by_file_name().into_iter().flatten() {
         let below = entry.path().strip_prefix(&brought).unwrap_or(entry.path());
         // A workspace or a recipe below would say itself what it may read.

@@ -4,6 +4,7 @@
 //! base names, and `extra/`. imgbuild's own bundles have [`MEMBERS`] beside it, and the recipe in [`OWN`]; imgimport passes
 //! over both. What others wrote is hostile: nothing is written outside of the workspace.
 
+mod begun;
 mod import;
 mod members;
 mod rename;

@@ -277,12 +277,15 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
         }
     }
     fault::point("capture.written");
-    place(made.path(), &directory, &report.files)?;
-    if is_overlay {
-        return Ok(report);
+    // First: where this is killed, the next capture makes the image.
+    if !is_overlay {
+        with_wanted(&into, &WantedRules::default()).map_err(|error| CaptureError::Io {
+            path: into.clone(),
+            error: std::io::Error::other(error.to_string()),
+        })?;
     }
-    with_wanted(&into, &WantedRules::default())
-        .map_err(|error| CaptureError::Io { path: into.clone(), error: std::io::Error::other(error.to_string()) })?;
+    place(made.path(), &directory, &report.files)?;
+    fault::point("capture.placed");
     Ok(report)
 }
 

@@ -10,6 +10,7 @@ use super::recipes;
 use super::source::{Found, Source};
 use super::{Family, ImportedMedium, MediaError, MediaReport};
 use crate::beside;
+use crate::fault;
 use crate::xcat::definitions::is_word;
 
 /// Version of what `import media --json` prints.
@@ -285,6 +286,7 @@ fn bring(
             shown.join(", ")
         ));
     }
+    fault::point("media.copied");
     if is_new {
         std::fs::rename(&place, target).map_err(|error| io(target, error))?;
     }
@@ -297,6 +299,7 @@ fn put(from: Option<&Path>, size: u64, content: &mut dyn Read, to: &Path) -> Res
     let folder = to.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).map_err(here)?;
     let mut file = tempfile::Builder::new().prefix(BEGUN).tempfile_in(folder).map_err(here)?;
+    fault::point("media.writing");
     let is_shared = from.is_some_and(|from| {
         File::open(from).is_ok_and(|from| rustix::fs::ioctl_ficlone(file.as_file(), &from).is_ok())
     });

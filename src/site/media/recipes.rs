@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::recipe::{Arch, RECIPE_FILE};
 use crate::site::osimage::{Release, release_of};
-use crate::site::workspace::{Wanted, with_wanted, write_whole};
+use crate::site::workspace::{TEMPORARY, Wanted, with_wanted, write_whole};
 
 use super::identify::Medium;
 use super::{Family, MediaError, MediaReport};
@@ -127,11 +127,19 @@ pub fn write(
     if !repository.starts_with(into) {
         wanted.allow.insert(format!("{}/**", repository.display()));
     }
-    for profile in ["compute", "service"] {
+    let own = |profile: &str| [format!("{profile}.pkglist"), format!("{profile}.exlist")];
+    let directory_of = |profile: &str| into.join("images").join(image_name(medium, profile));
+    let is_kept = |profile: &str| directory_of(profile).exists() && !is_half(&directory_of(profile), &own(profile));
+    let profiles = ["compute", "service"];
+    // First: where this is killed, the next import finds images that lack their recipes, and makes them.
+    if !dry_run && !profiles.into_iter().all(is_kept) {
+        with_wanted(into, &wanted).map_err(|error| io(into, std::io::Error::other(error.to_string())))?;
+    }
+    for profile in profiles {
         let name = image_name(medium, profile);
-        let directory = into.join("images").join(&name);
+        let directory = directory_of(profile);
         let shown = format!("images/{name}/{RECIPE_FILE}");
-        if directory.exists() {
+        if is_kept(profile) {
             report.notes.push(format!("images/{name} already exists and is kept"));
             continue;
         }
@@ -151,9 +159,10 @@ pub fn write(
             quoted(&medium.arch),
             quoted(&medium.name),
         );
+        let [packages, excluded] = own(profile);
         let files = [
-            (format!("{profile}.pkglist"), pkglist(medium.family, profile)),
-            (format!("{profile}.exlist"), EXLIST.to_owned()),
+            (packages, pkglist(medium.family, profile)),
+            (excluded, EXLIST.to_owned()),
             // Last: a directory without it is no image yet.
             (RECIPE_FILE.to_owned(), recipe),
         ];
@@ -162,8 +171,14 @@ pub fn write(
             write_whole(&path, text.as_bytes()).map_err(|error| io(&path, error))?;
         }
     }
-    if !dry_run && !report.recipes.is_empty() {
-        with_wanted(into, &wanted).map_err(|error| io(into, std::io::Error::other(error.to_string())))?;
-    }
     Ok(())
+}
+
+/// Whether a directory of an image is what a killed import left: no recipe, and nothing but lists of its own.
+fn is_half(directory: &Path, own: &[String]) -> bool {
+    let Ok(mut entries) = std::fs::read_dir(directory) else { return false };
+    entries.all(|entry| {
+        let name = entry.map(|entry| entry.file_name().to_string_lossy().into_owned()).unwrap_or_default();
+        name.starts_with(TEMPORARY) || own.contains(&name)
+    })
 }

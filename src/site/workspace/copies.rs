@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::beside;
 use crate::digest::Digest;
+use crate::fault;
 use crate::site::definitions::Places;
+use crate::sweep::file_in;
 
 use super::ImportError;
 use super::reads::Reads;
@@ -150,12 +152,16 @@ fn put(target: &Path, bytes: &[u8], from: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(target, std::fs::metadata(from)?.permissions())
 }
 
+/// How names of files begin that are being written.
+pub const TEMPORARY: &str = ".imgbuild-import.";
+
 /// Writes a file beside its place and renames it there.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::Builder::new().prefix(".imgbuild-import.").tempfile_in(folder)?;
+    let mut file = file_in(folder, TEMPORARY)?;
     file.write_all(bytes)?;
+    fault::point("import.writing");
     file.as_file().sync_all()?;
     let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
     file.as_file().set_permissions(mode)?;

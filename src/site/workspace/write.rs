@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::beside;
+use crate::fault;
 use crate::recipe::{RECIPE_FILE, WORKSPACE_FILE, has_recipe, plain, recipe_file};
 use crate::site::definitions::Site;
 use crate::site::osimage::{Mapped, Mapping, Record, STANZA_FILE, Verdict, map, recipe_text};
@@ -97,6 +98,7 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
         }
         if !request.dry_run {
             write_workspace(&into, workspace)?;
+            fault::point("import.workspace");
         }
     }
     for one in &planned {
@@ -330,6 +332,7 @@ fn write_one(one: &Planned<'_>, site: &Site) -> Result<(), ImportError> {
     // A recipe without it would be someone else's; one of an older definition is brought up to date the next time.
     if one.image.state == ImportState::New {
         stanza()?;
+        fault::point("import.stanza");
     }
     if let Some(text) = &one.text {
         let path = match has_recipe(&one.directory) {
@@ -337,6 +340,7 @@ fn write_one(one: &Planned<'_>, site: &Site) -> Result<(), ImportError> {
             false => one.directory.join(RECIPE_FILE),
         };
         write_whole(&path, text.as_bytes()).map_err(unwritable(path.clone()))?;
+        fault::point("import.recipe");
     }
     for (table, columns) in [
         ("litefile", &["image", "file", "options", "comments", "disable"][..]),

@@ -33,6 +33,13 @@ pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<us
         let help = "remove the link, or name an empty or a new directory".to_owned();
         return Err(DistroError::NoSource { problem, help }.into());
     }
+    let owner = std::fs::metadata(directory).map(|found| std::os::unix::fs::MetadataExt::uid(&found));
+    if owner.is_ok_and(|owner| owner != rustix::process::geteuid().as_raw()) {
+        let problem =
+            format!("`{}` belongs to another user, who could change what is written there", directory.display());
+        let help = "name a directory of your own, or run the command as that user".to_owned();
+        return Err(DistroError::NoSource { problem, help }.into());
+    }
     std::fs::create_dir_all(directory).map_err(said(directory))?;
     if !is_ours {
         // First, so that the directory stays ours where this run is killed; what it has is written last.

@@ -225,6 +225,8 @@ impl Publication<'_> {
     pub fn publish(&self) -> Result<(PathBuf, BuildInfo), StageError> {
         let name = &self.recipe.model.image.name;
         let builds = self.out.join(".builds").join(name);
+        crate::beside::check_owners(self.out, &builds.join(".lock"))
+            .map_err(StageError::publishing("publish in", &builds))?;
         std::fs::create_dir_all(&builds).map_err(StageError::publishing("create the directory", &builds))?;
         // One at a time for each image; what a killed one left goes.
         let _held = crate::store::FileLock::take(&builds.join(".lock"))?;
@@ -331,6 +333,10 @@ impl Publication<'_> {
             let aside = aside.keep();
             std::fs::rename(&aside, &place).map_err(StageError::publishing("publish", &place))?;
         }
+        // The link must not lead to a name that a power cut takes away.
+        std::fs::File::open(builds)
+            .and_then(|directory| directory.sync_all())
+            .map_err(StageError::publishing("sync", builds))?;
         fault::point("publish.renamed");
         let link = self.out.join(name);
         let new_link = self.out.join(format!(".{name}.new"));

@@ -42,6 +42,8 @@ fn suites_and_versions_of_packages_are_meant_as_apt_means_them() {
         ("site-app", "1.0", "1.0"),
         ("site-app/bookworm-backports", "2.5", "2.5"),
         ("site-app/stable-backports", "2.5", "2.5"),
+        ("site-app:amd64/bookworm-backports", "2.5", "2.5"),
+        ("site-app:amd64", "1.0", "1.0"),
         ("site-lib=2*", "", "2.5"),
     ] {
         want(word);

@@ -369,6 +369,14 @@ fn several_forms_of_an_image_are_published_side_by_side_and_each_is_an_action_of
         let said = space.run(&["shell", file, "--", "/bin/true"]);
         assert!(said.code == 1 && said.err.contains(part), "{file}: {} {}", said.code, said.err);
     };
+    // A command's own status, and that of a command which is not there.
+    for (words, code) in [("exit 7", 7), ("kill -9 $$", 137), ("exec /no/such", 127), ("exec /etc/passwd", 126)] {
+        assert_eq!(space.run(&["shell", "tiny", "--", "/bin/sh", "-c", words]).code, code, "{words}");
+    }
+    for (program, code) in [("/no/such", 127), ("/etc/passwd", 126)] {
+        let ran = space.run(&["shell", "tiny", "--", program]);
+        assert!(ran.code == code && ran.err.contains(program), "{program}: {} {}", ran.code, ran.err);
+    }
     refused("out/tiny/", "it is a directory; name a packed image");
     refused("./image.toml", "neither an archive in cpio or tar, nor squashfs or erofs");
     refused("out/nothing", "cannot read `out/nothing`");

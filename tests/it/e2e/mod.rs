@@ -43,6 +43,7 @@ mod package_failures;
 mod packages;
 mod parts;
 mod pictures;
+mod power;
 mod private_archive;
 mod proxies;
 mod publishing;

@@ -137,6 +137,13 @@ fn packages_are_decompressed_once_and_a_damaged_one_again() {
 }
 
 #[test]
+fn a_killed_vendor_goes_on_and_leaves_what_one_run_leaves() {
+    let space = fresh().with_store(&super::store());
+    let to = space.path().join("v");
+    crate::ended::each_time(&space, &["vendor", to.to_str().unwrap()], "v", &["vendor.marked"], 6);
+}
+
+#[test]
 fn vendoring_leaves_strange_directories_alone() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("thesis.tex"), "years of work").unwrap();

@@ -258,3 +258,67 @@ fn metadata_in_every_compression_and_with_every_strong_digest_is_read() {
     made("sha256");
     space.run(&["update"]).good();
 }
+
+#[test]
+fn versions_and_architectures_of_packages_are_meant_or_refused() {
+    let site = tempfile::tempdir().unwrap();
+    for version in ["1", "2"] {
+        write_rpm(site.path(), "site-app", version, "");
+    }
+    let foreign = rpm::PackageBuilder::new("site-foreign", "1", "GPL", "i686", "x").build().unwrap();
+    foreign.write_file(site.path().join("site-foreign.rpm")).unwrap();
+    let more = format!("[[repo]]\nid = \"site\"\nuri = \"file:{}\"\ncheck-packages = false\n", site.path().display());
+    for distro in ["rocky", "opensuse"] {
+        let space = with(distro, "1", &more, "rpm\n");
+        let update = |word: &str| {
+            space.write("few.pkglist", &format!("rpm\n{word}\n"));
+            let _ = std::fs::remove_file(space.path().join("image.lock"));
+            let checked = space.run(&["check"]);
+            (checked, space.run(&["update"]))
+        };
+        for (word, version) in [
+            ("site-app", "2-1"),
+            ("site-app=1", "1-1"),
+            ("site-app=1*", "1-1"),
+            ("site-app=2-1", "2-1"),
+            ("site-app-1", "1-1"),
+            ("site-app.noarch", "2-1"),
+        ] {
+            let (checked, ran) = update(word);
+            checked.good();
+            assert_eq!(ran.code, 0, "{distro} {word}: {}", ran.err);
+            let packages = lock(&space).pass.into_iter().flat_map(|pass| pass.packages);
+            let found: Vec<String> =
+                packages.filter(|one| one.name == "site-app").map(|package| package.version).collect();
+            assert_eq!(found, [version], "{distro} {word}");
+        }
+        // One of another architecture, as dnf takes it: by its name where there is no other, too.
+        for word in ["site-foreign", "site-foreign.i686"].into_iter().filter(|_| distro == "rocky") {
+            update(word).1.good();
+            let mut packages = lock(&space).pass.into_iter().flat_map(|pass| pass.packages);
+            assert!(packages.any(|one| one.name == "site-foreign" && one.architecture == "i686"), "{word}");
+        }
+        // What no build takes is refused with what can be written instead.
+        for (word, words) in [
+            ("site-app=9*", "available versions of `site-app`: 2-1 (site), 1-1 (site)"),
+            ("no-such=1*", "no repository has `no-such=1*`"),
+            ("site-app/el9", "no repository has `el9`"),
+        ] {
+            let (_, ran) = update(word);
+            let said = flat(&ran);
+            assert!(ran.code == 1 && said.contains(words), "{distro} {word}: {} {}", ran.code, ran.err);
+        }
+        for word in ["site-app:x86_64", "libc6:i386", "-libc6:i386"] {
+            let (checked, ran) = update(word);
+            for ran in [checked, ran] {
+                let said = flat(&ran);
+                assert!(
+                    ran.code == 1 && said.contains("names an architecture as Debian's lists do"),
+                    "{distro} {word}: {} {}",
+                    ran.code,
+                    ran.err
+                );
+            }
+        }
+    }
+}

@@ -128,6 +128,51 @@ fn publishing_again_runs_nothing_mends_and_keeps_what_is_foreign() {
 }
 
 #[test]
+fn links_of_others_where_it_is_published_lead_nowhere() {
+    let space = copy();
+    let directory = target(&space);
+    std::fs::create_dir_all(&directory).unwrap();
+    space.write("outside/victim", "precious\n").write("outside/new/kernel", "precious\n");
+    let outside = || shell(&space.path().join("outside"), "find . -printf '%p %m %l\\n' | sort; cat victim new/kernel");
+    let before = outside();
+    let there = |name: &str| space.path().canonicalize().unwrap().join("outside").join(name);
+    for (name, to) in [
+        ("kernel", "victim"),
+        ("rootimg.cpio.gz.sha256", "created"),
+        (".imgbuild-publish", ""),
+        (".imgbuild-publish.lock", "created"),
+        (".imgbuild-publish.lock", "victim"),
+    ] {
+        let link = directory.join(name);
+        let _ = std::fs::remove_file(&link);
+        symlink(there(to), &link).unwrap();
+        let ran = publish(&space);
+        assert_eq!(outside(), before, "{name}: {}", ran.err);
+        if link.is_symlink() {
+            assert!(ran.code != 0 && ran.err.contains("link"), "{name}: {} {}", ran.code, ran.err);
+            std::fs::remove_file(&link).unwrap();
+        } else {
+            assert_eq!(ran.code, 0, "{name}: {}", ran.err);
+        }
+    }
+    // The image's own names.
+    for (name, to) in [("out/.tiny.new", "victim"), ("out/.builds/tiny/.lock", "created"), ("out/.builds", "")] {
+        let link = space.path().join(name);
+        let _ = std::fs::remove_dir_all(&link);
+        let _ = std::fs::remove_file(&link);
+        symlink(there(to), &link).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::lchown(&link, Some(1234), Some(1234)).unwrap();
+        }
+        let ran = publish(&space);
+        assert_eq!(outside(), before, "{name}: {}", ran.err);
+        assert!(ran.code == 0 || ran.err.contains("link"), "{name}: {} {}", ran.code, ran.err);
+        let _ = std::fs::remove_file(&link);
+    }
+    publish(&space).good();
+}
+
+#[test]
 fn a_recipe_that_packs_gzip_is_packed_once() {
     let space = copy();
     space.edit("image.toml", "[boot]", "[pack]\ncompress = \"gzip\"\n\n[initrd]\ncompress = \"gzip\"\n\n[boot]");

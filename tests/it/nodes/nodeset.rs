@@ -292,3 +292,31 @@ fn a_full_disk_changes_nothing() {
     let stat = space.run(&["nodeset", "cn001", "stat"]).good().out;
     assert_eq!(stat, "cn001: unset\n");
 }
+
+#[test]
+fn links_of_others_lead_nothing_out_of_the_directory() {
+    use std::os::unix::fs::{lchown, symlink};
+    let (space, _) = published();
+    space.write("outside/kept", "kept").write("outside/7/kept", "kept");
+    let out = space.path().join("tftpboot");
+    std::fs::create_dir(&out).unwrap();
+    let outside = || names(&space.path().join("outside"));
+    let before = outside();
+    symlink("../outside", out.join(".imgbuild-nodes")).unwrap();
+    let ran = nodeset(&space, &["@compute", "compute"]);
+    assert!(ran.code != 0 && ran.err.contains("is a link"), "{} {}", ran.code, ran.err);
+    assert_eq!(outside(), before);
+    std::fs::remove_file(out.join(".imgbuild-nodes")).unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    symlink("../outside", out.join("ipxe")).unwrap();
+    lchown(out.join("ipxe"), Some(1234), Some(1234)).unwrap();
+    let ran = nodeset(&space, &["@compute", "compute"]);
+    assert!(ran.code != 0 && ran.err.contains("link of another user"), "{} {}", ran.code, ran.err);
+    assert_eq!(outside(), before);
+    // A site's own link is followed.
+    lchown(out.join("ipxe"), Some(0), Some(0)).unwrap();
+    nodeset(&space, &["@compute", "compute"]).good();
+    assert!(space.path().join("outside/mac/52-54-00-00-00-02.ipxe").symlink_metadata().is_ok());
+}

@@ -131,5 +131,5 @@ const EXIT_CODES: &str = "
 | 130 | interrupted (Ctrl-C) |
 | 143 | ended by SIGTERM |
 
-`imgbuild shell -- COMMAND` exits with the command's own status.
+`imgbuild shell -- COMMAND` exits with the command's own status; 127 if the image has no such command, 126 if it cannot be started.
 ";

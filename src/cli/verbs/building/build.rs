@@ -11,10 +11,11 @@ use crate::cli::output::{render, summary};
 use crate::cli::plans::planfile::Held;
 use crate::cli::plans::planned::{PlannedImage, plan_of};
 use crate::cli::setup::{PlacesArguments, Setup, selection};
+use crate::cli::verbs::site::rootimg;
 use crate::plan::Stage;
 use crate::recipe::{Recipe, Selected};
 use crate::stage::{
-    Builder, Failed, Options, Summary, Target, Total, XcatPublished, build_images, remove_damaged_layers,
+    Builder, Failed, Options, Report, Summary, Target, Total, XcatPublished, build_images, remove_damaged_layers,
 };
 use crate::store::Store;
 
@@ -134,6 +135,10 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
             }
         })
         .collect();
+    // A tree that lies where the image goes is not part of it.
+    for (recipe, report) in recipes.iter().zip(&reports) {
+        rootimg::of_publication(recipe, &publish).iter().for_each(|finding| report.finding(finding));
+    }
     let jobs = rayon::current_num_threads();
     let outcomes = build_images(&builders, &shared, jobs, own.verify, &|index, outcome| {
         if let Ok(summary) = &outcome.result {

@@ -62,7 +62,7 @@ enum Change {
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match explained(arguments, own) {
         Ok(all) if own.json => {
-            render::print_as_is(&format!("{:#}\n", json!({"format_version": "1.0", "actions": all})));
+            render::print_json(&format!("{:#}\n", json!({"format_version": "1.0", "actions": all})));
             Exit::Done
         }
         Ok(all) => {

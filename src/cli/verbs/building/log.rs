@@ -169,7 +169,7 @@ fn say(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Exit> {
             })
             .collect();
         let document = LogDocument { format_version: "1.0".to_owned(), images };
-        render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
+        render::print_json(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
         return Ok(());
     }
     let texts: Vec<String> = histories.iter().map(|builds| text(builds, own, arguments.verbose)).collect();

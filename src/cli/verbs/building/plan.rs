@@ -80,7 +80,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let directories: Vec<_> = recipes.iter().map(|recipe| recipe.directory.clone()).collect();
     let text = formats::text_of(format, &document, &directories, arguments.verbose);
     match format {
-        Format::Json | Format::Gitlab => render::print_as_is(&text),
+        Format::Json | Format::Gitlab => render::print_json(&text),
         _ => render::print(&text),
     }
     if own.detailed_exitcode && work { Exit::Work } else { Exit::Done }
@@ -106,7 +106,7 @@ fn many(arguments: &crate::cli::Arguments, own: &Arguments, format: Format) -> E
         Err(exit) => return exit,
     };
     match format {
-        Format::Json => render::print_as_is(&json_of(&images)),
+        Format::Json => render::print_json(&json_of(&images)),
         _ => render::print(&folded(&images, arguments.verbose)),
     }
     if own.detailed_exitcode && images.iter().any(|image| image.has_work) { Exit::Work } else { Exit::Done }

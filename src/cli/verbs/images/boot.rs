@@ -143,7 +143,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     // The machine must end with us.
     interrupt::wait_for_caller();
     let came = running.wait_for(own.until.as_deref(), left(), &mut |text| {
-        render::print_as_is(text);
+        render::print_console(text);
         !interrupt::came()
     });
     if interrupt::came() {

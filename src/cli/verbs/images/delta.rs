@@ -41,7 +41,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
     };
     if own.json {
-        render::print_as_is(&super::fetch::json(&delta));
+        render::print_json(&super::fetch::json(&delta));
         return Exit::Done;
     }
     let mega = |bytes: u64| bytes as f64 / 1e6;

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::cli::Exit;
+use crate::cli::output::harmless::{one_line, push_line};
 use crate::cli::output::render;
 use crate::cli::setup::{recipes, store_directory};
 use crate::git::{GitError, Repository};
@@ -260,7 +261,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             let format = if own.json { Format::Json } else { own.format };
             match format {
                 Format::Json => {
-                    render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&found).unwrap_or_default()))
+                    render::print_json(&format!("{}\n", serde_json::to_string_pretty(&found).unwrap_or_default()))
                 }
                 Format::Text => render::print(&text(&found, arguments.verbose)),
                 Format::Markdown => render::print(&markdown(&found)),
@@ -393,14 +394,14 @@ fn text(found: &Difference, verbose: u8) -> String {
     for section in sections(found) {
         text.push_str(&format!("  {}\n", section.title));
         for line in section.lines.iter().take(most) {
-            text.push_str(&format!("    {line}\n"));
+            push_line(&mut text, &format!("    {line}"));
         }
         if section.lines.len() > most {
             text.push_str(&format!("    and {} more (-v and --json show all)\n", section.lines.len() - most));
         }
     }
     for line in &found.not_compared {
-        text.push_str(&format!("  not compared: {line}\n"));
+        push_line(&mut text, &format!("  not compared: {line}"));
     }
     text
 }
@@ -408,7 +409,7 @@ fn text(found: &Difference, verbose: u8) -> String {
 /// What Markdown would take for more than text.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in one_line(text).chars() {
         if "\\`*_{}[]<>#|~&!".contains(character) {
             out.push('\\');
         }

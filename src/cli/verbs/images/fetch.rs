@@ -83,7 +83,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
     };
     if own.json {
-        render::print_as_is(&json(&brought));
+        render::print_json(&json(&brought));
         return Exit::Done;
     }
     let mega = |bytes: u64| bytes as f64 / 1e6;

@@ -63,6 +63,8 @@ fn terminal() -> String {
 
 /// How the words begin of a packed image that cannot be unpacked.
 const UNPACK: &str = "cannot unpack";
+/// How those of a command begin that cannot be started.
+const START: &str = "cannot run `";
 
 fn failed(text: String, exit: Exit) -> Exit {
     render::say(&text);
@@ -138,7 +140,16 @@ fn stand((setup, namespace): (&Setup, &Namespace), own: &Arguments, name: &str, 
         arguments: command(own),
         terminal: terminal(),
     };
-    let result: CommandResult = namespace.call_on_terminal("shell", &request).map_err(|error| {
+    let result = namespace.call_on_terminal("shell", &request);
+    // As a shell has it: a command that is not there, or cannot be started, has no status of its own.
+    if let Err(SandboxError::Operation { message, .. }) = &result
+        && message.starts_with(START)
+    {
+        let status = if message.contains("(os error 2)") { 127 } else { 126 };
+        render::say(&format!("error: {message}"));
+        return Ok(status);
+    }
+    let result: CommandResult = result.map_err(|error| {
         // A file that others made, and not this machine's disk or memory.
         let is_of_file =
             |message: &str| is_packed && message.starts_with(UNPACK) && Failure::told_by(message).is_none();

@@ -161,7 +161,7 @@ fn show(own: &Arguments, survey: &Survey, kept: &BTreeSet<usize>, surplus: &[usi
             kept_bytes,
             builds: builds.collect(),
         };
-        render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
+        render::print_json(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
         return;
     }
     if own.dry_run || verbose > 0 {

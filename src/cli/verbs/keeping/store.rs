@@ -198,7 +198,7 @@ fn verify(arguments: &crate::cli::Arguments, repair: bool, json: bool) -> Result
             damaged: &damaged,
             repaired: repair && !damaged.is_empty(),
         };
-        render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
+        render::print_json(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
     } else {
         for damage in &damaged {
             render::print(&format!("{} {}\n", damage.path, damage.problem));
@@ -342,7 +342,7 @@ fn stats(arguments: &crate::cli::Arguments, json: bool) -> Result<Exit, Exit> {
         gc_would_free_bytes: bytes(&survey.surplus(&kept, &Policy::default())),
     };
     if json {
-        render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
+        render::print_json(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
         return Ok(Exit::Done);
     }
     let mut text = format!("{:>9}  {}\n", render::bytes(document.bytes), document.directory.display());
@@ -428,7 +428,7 @@ fn pins(arguments: &crate::cli::Arguments, json: bool) -> Result<Exit, Exit> {
             .iter()
             .map(|(label, root)| serde_json::json!({"label": label, "image": root.image, "recipe": root.recipe, "published": root.published}))
             .collect();
-        render::print_as_is(&format!("{:#}\n", serde_json::json!({"format_version": "1.0", "pins": pins})));
+        render::print_json(&format!("{:#}\n", serde_json::json!({"format_version": "1.0", "pins": pins})));
     } else {
         let line = |(label, root): &(&str, &crate::store::Root)| {
             format!("{label}  {} ({})\n", root.image, root.recipe.display())

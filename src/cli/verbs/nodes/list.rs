@@ -177,7 +177,7 @@ fn shown(site: &Site, set: &NodeSet, own: &Arguments) -> Result<bool, Exit> {
     let has_failed = nodes.iter().any(|node| node.report.as_ref().is_some_and(|one| one.state == ReportState::Failed));
     if own.json {
         let document = NodesDocument { format_version: NODES_FORMAT.to_string(), time: now(), nodes };
-        render::print_as_is(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
+        render::print_json(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
     } else if own.effective {
         render::print(&nodes.iter().map(effective).collect::<Vec<_>>().join("\n"));
         return Ok(false);

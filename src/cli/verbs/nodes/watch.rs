@@ -35,7 +35,7 @@ pub fn run(site: &Site, set: &NodeSet, as_json: bool) -> Exit {
             }
             let Some(report) = report.filter(|report| shown.get(name) != Some(report)) else { continue };
             if as_json {
-                render::print_as_is(&format!("{}\n", json!({"node": name, "report": report})));
+                render::print_json(&format!("{}\n", json!({"node": name, "report": report})));
             } else {
                 let reason = report.reason.as_deref().map(|reason| format!(": {}", one_line(reason)));
                 let build = report.build.as_deref().map(|build| format!(" ({})", one_line(build)));

@@ -74,7 +74,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         images.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let findings = findings.iter().map(ReportedFinding::from).collect();
         let document = json!(CheckDocument { format_version: "1.0".to_owned(), images: Some(images), findings });
-        render::print_as_is(&format!("{document:#}\n"));
+        render::print_json(&format!("{document:#}\n"));
     } else {
         print_findings(findings, arguments.verbose);
         let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
@@ -204,7 +204,7 @@ fn check_list(arguments: &crate::cli::Arguments, own: &Arguments, kind: ListKind
                 format!("`{}` cannot be read: {problem}", file.display()),
             );
             if own.json {
-                render::print_as_is(&format!(
+                render::print_json(&format!(
                     "{:#}\n",
                     json!({"format_version": "1.0", "findings": [finding_json(&finding)]})
                 ));
@@ -290,7 +290,7 @@ fn check_list(arguments: &crate::cli::Arguments, own: &Arguments, kind: ListKind
     if own.json {
         document["format_version"] = "1.0".into();
         document["findings"] = findings.iter().map(finding_json).collect();
-        render::print_as_is(&format!("{document:#}\n"));
+        render::print_json(&format!("{document:#}\n"));
     } else {
         render::print(&text);
         print_findings(&findings, arguments.verbose);

@@ -47,7 +47,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if own.json {
         let images = images.into_iter().map(|(recipe, found)| listed(recipe, own, found)).collect();
         let document = serde_json::json!(ListDocument { format_version: LIST_FORMAT.to_string(), images });
-        render::print_as_is(&format!("{document:#}\n"));
+        render::print_json(&format!("{document:#}\n"));
         return exit;
     }
     let texts: Vec<String> = images.into_iter().map(|(recipe, found)| text_of(recipe, own, found)).collect();

@@ -97,7 +97,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             let name = draft.name().map(|(name, _)| name);
             let files: Vec<&str> = draft.files.iter().map(|file| file.name.as_str()).collect();
             let document = json!({"format_version": "1.0", "image": name, "files": files, "values": values});
-            render::print_as_is(&format!("{document:#}\n"));
+            render::print_json(&format!("{document:#}\n"));
             Exit::Done
         }
         None => {
@@ -269,7 +269,7 @@ impl Shown {
             return Exit::Input;
         };
         if own.json {
-            render::print_as_is(&format!("{found}\n"));
+            render::print_json(&format!("{found}\n"));
             return Exit::Done;
         }
         match found {

@@ -1,10 +1,10 @@
 //! `imgbuild capture`: creates a recipe from a node or a tree.
 
-use std::fmt::Write;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::cli::Exit;
+use crate::cli::output::harmless::push_line;
 use crate::cli::output::render;
 use crate::site::capture::{CaptureError, CaptureReport, CaptureRequest, Rules, Source, Why, capture};
 
@@ -131,7 +131,7 @@ fn captured(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Fa
     bar.finish_and_clear();
     let report = report?;
     match (own.json, &own.overlay) {
-        (true, _) => render::print_as_is(&format!("{:#}\n", serde_json::json!(report))),
+        (true, _) => render::print_json(&format!("{:#}\n", serde_json::json!(report))),
         (false, None) => render::print(&text_of(&report)),
         (false, Some(image)) => render::print(&rootimg::text_of(&report, &request, image, own)),
     }
@@ -143,42 +143,44 @@ fn captured(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Fa
 
 fn text_of(report: &CaptureReport) -> String {
     let would = if report.dry_run { "would write" } else { "wrote" };
-    let mut text = format!(
-        "{would} {}: {}, {} packages, {} unmodified files of theirs\n",
+    let mut text = String::new();
+    let mut line = |words: String| push_line(&mut text, &words);
+    line(format!(
+        "{would} {}: {}, {} packages, {} unmodified files of theirs",
         report.directory, report.osvers, report.packages, report.as_packaged
-    );
+    ));
     for (reason, (count, bytes)) in &report.overlay {
         let bytes = if *bytes > 0 { format!(" ({})", render::bytes(*bytes)) } else { String::new() };
-        let _ = writeln!(text, "  overlay: {count} {reason}{bytes}");
+        line(format!("  overlay: {count} {reason}{bytes}"));
     }
     if !report.emptied.is_empty() {
         let folders: Vec<String> =
             report.emptied.iter().take(5).map(|(folder, count)| format!("{folder} ({count})")).collect();
         let more = if report.emptied.len() > 5 { ", ..." } else { "" };
-        let _ = writeln!(text, "  excluded, as they were empty: {}{more}", folders.join(", "));
+        line(format!("  excluded, as they were empty: {}{more}", folders.join(", ")));
     }
     if !report.largest.is_empty() {
         let folders: Vec<String> =
             report.largest.iter().take(5).map(|(path, bytes)| format!("{path} {}", render::bytes(*bytes))).collect();
-        let _ = writeln!(text, "  largest: {}", folders.join(", "));
+        line(format!("  largest: {}", folders.join(", ")));
     }
     if !report.disabled.is_empty() {
-        let _ = writeln!(text, "  disabled units: {}", report.disabled.join(", "));
+        line(format!("  disabled units: {}", report.disabled.join(", ")));
     }
     for (why, (count, some)) in &report.left_out {
         let meaning = Why::ALL.iter().find(|one| one.name() == why).map_or("", |one| one.text());
         let more = if *count > some.len() { ", ..." } else { "" };
-        let _ = writeln!(text, "  left out: {count} {why}: {meaning}\n    {}{more}", some.join(", "));
+        line(format!("  left out: {count} {why}: {meaning}"));
+        line(format!("    {}{more}", some.join(", ")));
     }
     if report.unknown > 0 {
-        let _ = writeln!(
-            text,
+        line(format!(
             "  {} files of packages have no digest in the database: the image gets the packages' own",
             report.unknown
-        );
+        ));
     }
     for note in &report.notes {
-        let _ = writeln!(text, "note: {note}");
+        line(format!("note: {note}"));
     }
     text
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::Exit;
+use crate::cli::output::harmless::push_line;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
 use crate::cli::verbs::keeping::store::carry;
@@ -169,7 +170,7 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
     super::rootimg::of_import(&site, &mut report, &request.into);
     let with_nodes = super::nodes::files_with_nodes(&own.paths.iter().map(below).collect::<Vec<_>>());
     match own.json {
-        true => render::print_as_is(&format!("{:#}\n", serde_json::json!(report))),
+        true => render::print_json(&format!("{:#}\n", serde_json::json!(report))),
         false => render::print(&text_of(&report, arguments.verbose)),
     }
     let has_recipes = report.osimages.iter().any(|one| one.recipe.is_some());
@@ -212,13 +213,13 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
         }
     }
     if own.json {
-        render::print_as_is(&format!("{:#}\n", serde_json::json!(report)));
+        render::print_json(&format!("{:#}\n", serde_json::json!(report)));
     } else {
         let mut text = text_of(&report.import, arguments.verbose);
         let would = if own.dry_run { "would be written" } else { "written" };
         text.push_str(&format!("{} files of nodes and extras {would}\n", report.files.len()));
         for (name, path) in &report.rootimg {
-            text.push_str(&format!("{name}: the packed image is {path}\n"));
+            push_line(&mut text, &format!("{name}: the packed image is {path}"));
         }
         render::print(&text);
     }
@@ -269,27 +270,25 @@ fn media(arguments: &crate::cli::Arguments, own: &MediaArguments) -> Exit {
         }
     };
     if own.json {
-        render::print_as_is(&format!("{:#}\n", serde_json::json!(report)));
+        render::print_json(&format!("{:#}\n", serde_json::json!(report)));
         return Exit::Done;
     }
     let mut text = String::new();
     for one in &report.media {
         let disc = one.disc.as_ref().map_or_else(String::new, |disc| format!(" disc {disc}"));
-        text.push_str(&format!("{}: {} {}{disc}\n", one.source, one.name, one.arch));
+        push_line(&mut text, &format!("{}: {} {}{disc}", one.source, one.name, one.arch));
+        let done = match own.dry_run {
+            true => String::new(),
+            false => format!(": {} files new ({}), {} kept", one.files, render::bytes(one.bytes), one.kept),
+        };
         let would = if own.dry_run { "would go to" } else { "in" };
-        text.push_str(&format!("  {would} {}", one.repository.display()));
-        match own.dry_run {
-            true => text.push('\n'),
-            false => {
-                text.push_str(&format!(": {} files new ({}), {} kept\n", one.files, render::bytes(one.bytes), one.kept))
-            }
-        }
+        push_line(&mut text, &format!("  {would} {}{done}", one.repository.display()));
     }
     for recipe in &report.recipes {
-        text.push_str(&format!("{} {recipe}\n", if own.dry_run { "would write" } else { "wrote" }));
+        push_line(&mut text, &format!("{} {recipe}", if own.dry_run { "would write" } else { "wrote" }));
     }
     for note in &report.notes {
-        text.push_str(&format!("note: {note}\n"));
+        push_line(&mut text, &format!("note: {note}"));
     }
     render::print(&text);
     if !own.dry_run && !report.recipes.is_empty() {
@@ -344,13 +343,13 @@ fn text_of(report: &ImportReport, verbose: u8) -> String {
     }
     if !report.copied.is_empty() {
         let would = if report.dry_run { "would be copied" } else { "copied" };
-        text.push_str(&format!("{} files {would} to site/\n", report.copied.len()));
+        push_line(&mut text, &format!("{} files {would} to site/", report.copied.len()));
     }
     for note in &report.notes {
-        text.push_str(&format!("note: {note}\n"));
+        push_line(&mut text, &format!("note: {note}"));
     }
     for (kind, count) in &report.passed_over {
-        text.push_str(&format!("not imported: {kind} ({count}); they stay with xCAT\n"));
+        push_line(&mut text, &format!("not imported: {kind} ({count}); they stay with xCAT"));
     }
     text
 }
@@ -367,12 +366,13 @@ fn image_text(image: &ImportedImage, dry_run: bool, verbose: u8) -> String {
         (ImportState::Skipped, _) => "no recipe".to_owned(),
         (ImportState::Gone, _) => "no longer in xCAT".to_owned(),
     };
-    let mut text = format!("{}: {what}\n", image.name);
+    let mut text = String::new();
+    push_line(&mut text, &format!("{}: {what}", image.name));
     if let Some(reason) = &image.reason {
-        text.push_str(&format!("  {reason}\n"));
+        push_line(&mut text, &format!("  {reason}"));
     }
     for change in &image.changes {
-        text.push_str(&format!("  {change}\n"));
+        push_line(&mut text, &format!("  {change}"));
     }
     if image.state == ImportState::Same && verbose == 0 {
         return text;
@@ -383,7 +383,7 @@ fn image_text(image: &ImportedImage, dry_run: bool, verbose: u8) -> String {
     };
     for verdict in [Verdict::Exact, Verdict::Stays] {
         if !names(verdict).is_empty() {
-            text.push_str(&format!("  {:<8} {}\n", verdict.name(), names(verdict).join(", ")));
+            push_line(&mut text, &format!("  {:<8} {}", verdict.name(), names(verdict).join(", ")));
         }
     }
     let is_worth = |verdict: Verdict| match verdict {
@@ -394,7 +394,7 @@ fn image_text(image: &ImportedImage, dry_run: bool, verbose: u8) -> String {
         for one in image.attributes.iter().filter(|one| one.verdict == verdict) {
             let is_found = verdict == Verdict::Exact && one.value.is_empty();
             if !one.reason.is_empty() && (is_worth(verdict) || is_found) {
-                text.push_str(&format!("  {:<8} {}: {}\n", verdict.name(), one.attribute, one.reason));
+                push_line(&mut text, &format!("  {:<8} {}: {}", verdict.name(), one.attribute, one.reason));
             }
         }
     }

@@ -5,4 +5,4 @@ pub mod export;
 pub mod import;
 pub mod names;
 mod nodes;
-mod rootimg;
+pub mod rootimg;

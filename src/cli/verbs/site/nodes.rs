@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::Exit;
+use crate::cli::output::harmless::one_line;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
 use crate::cli::verbs::nodes::{StateArguments, open};
@@ -39,9 +40,10 @@ pub fn import(arguments: &crate::cli::Arguments, files: &[PathBuf], into: &Path,
     let file = SourceFile::new(NODES_FILE, &path, text.as_str());
     let outcome = Nodes::of_file(&file);
     for (name, count) in &found.left {
+        let name = one_line(name);
         render::say(&format!("note: `{name}` of {} has no counterpart here", counted_as(*count, "object", "objects")));
     }
-    found.notes.iter().for_each(|note| render::say(&format!("note: {note}")));
+    found.notes.iter().for_each(|note| render::say(&format!("note: {}", one_line(note))));
     if dry_run {
         render::print_as_is(&text);
     }

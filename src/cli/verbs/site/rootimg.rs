@@ -1,16 +1,19 @@
 //! What someone changed by hand in the tree of xCAT's genimage: it is listed, and offered as an overlay.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use crate::cli::output::harmless::push_line;
 use crate::cli::output::render;
 use crate::recipe::{Family, Recipe, Workspace};
 use crate::site::capture::{CaptureReport, CaptureRequest, Rules, Source, capture};
 use crate::site::definitions::Site;
 use crate::site::export::{definition_of, places_of};
-use crate::site::rootimg::{synced, tree_of};
+use crate::site::rootimg::{synced, tree_in, tree_of};
 use crate::site::workspace::ImportReport;
+use crate::source::{Finding, Severity};
+use crate::stage::Target;
 
 use super::capture::Arguments;
 
@@ -38,13 +41,13 @@ pub fn text_of(report: &CaptureReport, request: &CaptureRequest, image: &str, ow
     };
     for file in files.iter().take(SHOWN) {
         let detail = if file.detail.is_empty() { String::new() } else { format!(" ({})", file.detail) };
-        let _ = writeln!(text, "  {:<10} /{}{detail}", file.reason.name(), file.path);
+        push_line(&mut text, &format!("  {:<10} /{}{detail}", file.reason.name(), file.path));
     }
     if files.len() > SHOWN {
         let _ = writeln!(text, "  and {} more", files.len() - SHOWN);
     }
     for note in &report.notes {
-        let _ = writeln!(text, "note: {note}");
+        push_line(&mut text, &format!("note: {note}"));
     }
     if files.is_empty() && report.files.is_empty() {
         return text;
@@ -126,6 +129,51 @@ pub fn of_import(site: &Site, report: &mut ImportReport, into: &Path) {
         }
     }
     report.notes.extend(notes);
+}
+
+/// What a person changed in the trees of genimage that lie where an image is about to be published.
+pub fn of_publication(recipe: &Recipe, targets: &[Target]) -> Vec<Finding> {
+    // Someone took it.
+    if recipe.directory.join("overlay.list").exists() {
+        return Vec::new();
+    }
+    let workspace = Workspace::above(&recipe.directory).ok().flatten();
+    let into = workspace.as_ref().map_or(&recipe.directory, |workspace| &workspace.root);
+    let name = &recipe.model.image.name;
+    let mut findings = Vec::new();
+    for Target::Xcat(directory) in targets {
+        let Some(tree) = tree_in(directory) else { continue };
+        let mut request = CaptureRequest {
+            source: Source::Directory(tree.clone()),
+            shown: tree.display().to_string(),
+            into: into.clone(),
+            name: name.clone(),
+            ssh: Vec::new(),
+            rules: Rules::default(),
+            pinned: false,
+            force: false,
+            dry_run: true,
+            overlay_for: None,
+            synced: BTreeMap::new(),
+        };
+        overlay(&mut request, recipe);
+        let warn =
+            |message: String, help: String| Finding::nowhere(Severity::Warning, "publish::rootimg", message).help(help);
+        match capture(&request, &mut |_| {}) {
+            Ok(done) => findings.extend(
+                note(name, &tree, &done, into)
+                    .map(|message| warn(message, format!("remove {} if nothing in it is needed", tree.display()))),
+            ),
+            Err(error) => findings.push(warn(
+                format!(
+                    "{} is not in images, which are built from packages, and cannot be compared with them: {error}",
+                    tree.display()
+                ),
+                "remove it if nothing in it is needed".to_owned(),
+            )),
+        }
+    }
+    findings
 }
 
 fn note(image: &str, tree: &Path, done: &CaptureReport, into: &Path) -> Option<String> {

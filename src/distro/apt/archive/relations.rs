@@ -38,7 +38,7 @@ pub fn relations(archive: &Archive, packages: &[PinnedPackage], install: &[Strin
         if !own.is_empty() {
             return own;
         }
-        let of_suite = item.split_once('/').map(|(name, _)| name);
+        let of_suite = item.split_once('/').map(|(name, _)| plain_name(name));
         all(plain_name(item)).into_iter().chain(of_suite.into_iter().flat_map(all)).collect()
     };
     Some(Relations { needs: needs.collect(), asked: install.iter().map(meant).collect() })

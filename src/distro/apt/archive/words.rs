@@ -45,6 +45,7 @@ pub fn of_version(archive: &Archive, item: &str) -> Result<(), String> {
 /// What there is instead; none for a package that no repository has.
 pub fn of_suite(archive: &Archive, suites: &[SuiteRelease], item: &str) -> Result<(), Option<String>> {
     let Some((name, wanted)) = item.split_once('/') else { return Err(None) };
+    let name = name.split(':').next().unwrap_or(name);
     if archive.candidates(name).is_empty() {
         return Err(None);
     }
@@ -108,7 +109,7 @@ mod tests {
         for bad in ["a=1", "a=3*", "a=1.2-1 "] {
             assert_eq!(of_version(&archive, bad), Err(there.to_owned()), "{bad}");
         }
-        for good in ["a/stable", "a/trixie", "a/backports"] {
+        for good in ["a/stable", "a/trixie", "a/backports", "a:amd64/backports"] {
             assert_eq!(of_suite(&archive, &suites, good), Ok(()), "{good}");
         }
         assert_eq!(of_suite(&archive, &suites, "a/empty"), Err(Some(there.to_owned())));

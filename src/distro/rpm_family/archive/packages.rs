@@ -225,6 +225,22 @@ impl RpmArchive {
         Some(self.solver.exactly(&one.name, &one.evr.to_string(), &one.arch))
     }
 
+    /// `name=version`, or before a `*` how it begins, as apt's lists have it: the newest of the most preferred repository, exactly.
+    fn of_version(&self, item: &str) -> Option<String> {
+        let (name, wanted) = item.split_once('=')?;
+        let fits = |evr: &Evr| {
+            let plain = format!("{}-{}", evr.version, evr.release);
+            [evr.version.clone(), plain, evr.to_string()].iter().any(|version| match wanted.strip_suffix('*') {
+                Some(start) => version.starts_with(start),
+                None => version == wanted,
+            })
+        };
+        let is_own = |one: &Candidate| one.name == name && (one.arch == self.arch || one.arch == "noarch");
+        let found = self.candidates().filter(|(_, one)| is_own(one) && fits(&one.evr));
+        let best = found.max_by(|a, b| b.0.priority.cmp(&a.0.priority).then_with(|| a.1.evr.cmp(&b.1.evr)))?;
+        Some(self.solver.exactly(&best.1.name, &best.1.evr.to_string(), &best.1.arch))
+    }
+
     /// The package that has a file: of several the one in the most preferred repository, then the first by name.
     fn having(&self, path: &str) -> Result<Option<String>, DistroError> {
         let in_primary = |candidate: &Candidate| candidate.files.iter().any(|file| file == path);
@@ -258,6 +274,12 @@ impl RpmArchive {
                     None => unknown.push(item),
                 },
                 None if is_in_folder => unknown.push(item),
+                None if item.contains('=') && !item.starts_with(['/', '@']) && !item.contains(['(', ' ']) => {
+                    match self.of_version(&item) {
+                        Some(exact) => items.push(exact),
+                        None => unknown.push(item),
+                    }
+                }
                 None => items.push(item),
             }
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::cli::Exit;
+use crate::cli::output::harmless::one_line;
 use crate::cli::output::render;
 use crate::cli::setup::{Setup, chosen_to_look, store_directory};
 use crate::digest::Digest;
@@ -96,7 +97,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match sized(arguments, own) {
         Ok(all) => {
             if own.json {
-                render::print_as_is(&json(&all));
+                render::print_json(&json(&all));
                 return Exit::Done;
             }
             render::print(&if own.html {
@@ -126,7 +127,7 @@ fn preview(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         all.push((name.clone(), lines));
     }
     if own.json {
-        render::print_as_is(&excluded::json(&all));
+        render::print_json(&excluded::json(&all));
     } else {
         let texts: Vec<String> = all.iter().map(|(name, lines)| excluded::text(name, lines)).collect();
         render::print(&texts.join("\n"));
@@ -294,6 +295,7 @@ fn text(one: &Sized, verbose: u8) -> String {
     let share = |row: &Row| row.packed as f64 / (total.packed.max(1)) as f64;
     let line = |row: &Row, name: &str| {
         let share = format!("{:.1} %", share(row) * 100.0);
+        let name = one_line(name);
         format!("  {:>9} {:>9} {share:>6}  {name}\n", render::bytes(row.packed), render::bytes(row.raw))
     };
     let mut rest = Row::default();

@@ -27,7 +27,7 @@ pub fn stat(site: &Site, set: &NodeSet, as_json: bool) -> Outcome<()> {
         let nodes: BTreeMap<&str, Option<&Assigned>> =
             set.iter().map(|name| (name, assigned.nodes.get(name))).collect();
         let document = json!({"format_version": "1.0", "nodes": nodes});
-        render::print_as_is(&format!("{document:#}\n"));
+        render::print_json(&format!("{document:#}\n"));
         return Ok(());
     }
     let line = |name: &str| {
@@ -56,7 +56,7 @@ pub fn done(
             "format_version": "1.0", "dry_run": is_dry, "nodes": nodes,
             "changed": written, "new": changes.new, "removed": changes.gone,
         });
-        render::print_as_is(&format!("{document:#}\n"));
+        render::print_json(&format!("{document:#}\n"));
         return Ok(());
     }
     let mut groups: BTreeMap<String, NodeSet> = BTreeMap::new();
