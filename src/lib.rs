@@ -22,6 +22,7 @@ pub mod serve;
 pub mod site;
 pub mod source;
 pub mod stage;
+pub mod statelite;
 pub mod store;
 pub mod sweep;
 pub mod witness;

@@ -1,5 +1,7 @@
 //! The kernel's command line.
 
+use std::collections::BTreeMap;
+
 /// What it says to this program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters {
@@ -27,6 +29,18 @@ pub struct Parameters {
     pub image_in_cache: bool,
     /// `imgbuild.writes=cache`: what the node writes beside such an image lies there too.
     pub writes_in_cache: bool,
+    /// `imgbuild.statelite=`: hexadecimal SHA-256 of the list of this node's own paths.
+    pub statelite: Option<String>,
+    /// `STATEMNT=`: where what persists lies; empty where the list says it.
+    pub state: Option<String>,
+    /// `MNTOPTS=`: how that is mounted.
+    pub state_options: Option<String>,
+    /// `statelite.localdisk=`: the disk for what is `localdisk`.
+    pub local_disk: Option<String>,
+    /// `statelite.NAME=`: values of variables in the list's directories.
+    pub variables: BTreeMap<String, String>,
+    /// `root=nfs:SERVER:/DIRECTORY:OPTIONS`: the directory, and options.
+    pub nfs_root: Option<(String, String)>,
     /// Print what is known and stop.
     pub rescue: bool,
     /// What is not done as it says, a sentence each.
@@ -94,9 +108,26 @@ impl Parameters {
                 "imgcache" => found.cache = (!value.is_empty()).then(|| value.to_owned()),
                 "imgbuild.image" => found.image_in_cache = value == "cache",
                 "imgbuild.writes" => found.writes_in_cache = value == "cache",
+                "imgbuild.statelite" => {
+                    found.statelite = Some(value.strip_prefix("sha256:").unwrap_or(value).to_lowercase());
+                }
+                "STATEMNT" => found.state = Some(value.to_owned()),
+                "MNTOPTS" => found.state_options = Some(value.to_owned()),
+                "statelite.localdisk" => found.local_disk = (!value.is_empty()).then(|| value.to_owned()),
+                "root" | "NFSROOT" => match nfs_root(name, value) {
+                    Some(Ok(root)) => found.nfs_root = Some(root),
+                    Some(Err(())) => found.unread.push(format!(
+                        "`{word}` cannot be read: write root=nfs:SERVER:/DIRECTORY; the root is the image of imgurl="
+                    )),
+                    None => {}
+                },
                 "imgbuild.rescue" => found.rescue = true,
                 "imgbuild.reboot_after" => found.reboot_after = value.parse().unwrap_or(found.reboot_after),
-                _ => {}
+                _ => {
+                    if let Some(variable) = name.strip_prefix("statelite.") {
+                        found.variables.insert(variable.to_owned(), value.to_owned());
+                    }
+                }
             }
         }
         // `ifname=NIC:MAC` says which card netdev= means; alone, it names the one to boot from.
@@ -109,8 +140,21 @@ impl Parameters {
     }
 }
 
+/// What `root=` and `NFSROOT=` say of a root over NFS; none where they are of something else. Source: dracut.cmdline(7), `root=nfs:`.
+fn nfs_root(name: &str, value: &str) -> Option<Result<(String, String), ()>> {
+    let text = match name {
+        "NFSROOT" => value,
+        _ => value.strip_prefix("nfs:").or_else(|| value.strip_prefix("nfs4:"))?,
+    };
+    let Some((server, rest)) = text.split_once(":/").filter(|(server, _)| !server.is_empty()) else {
+        return Some(Err(()));
+    };
+    let (directory, options) = rest.split_once(':').unwrap_or((rest, ""));
+    Some(Ok((format!("{server}:/{directory}"), options.to_owned())))
+}
+
 /// Letters, digits, hyphens and dots, as in a host name (RFC 1123, 2.1).
-fn is_host_name(text: &str) -> bool {
+pub fn is_host_name(text: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
     (1..=64).contains(&text.len()) && text.bytes().all(good) && text.as_bytes()[0].is_ascii_alphanumeric()
 }
@@ -206,6 +250,22 @@ mod tests {
         assert_eq!((found.digest, found.boot_mac, found.root_limit.as_deref()), (None, None, Some("3g")));
         assert_eq!(found.root_flags.as_deref(), Some("mpol=interleave"));
         assert_eq!(Parameters::parse("NODE=a/../b NODE=").node, None);
+    }
+
+    #[test]
+    fn words_of_statelite_are_those_of_xcat_and_its_own() {
+        let found = Parameters::parse(
+            "root=nfs:10.0.0.1:/install/x/rootimg:ro,nfsvers=3 STATEMNT=10.0.0.5:/state XCAT=10.0.0.1:3001 NODE=n01 MNTOPTS=nfsvers=3 imgbuild.statelite=sha256:AB statelite.noderes.nfsserver=10.0.0.9 statelite.localdisk=LABEL=local",
+        );
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(found.nfs_root, Some(("10.0.0.1:/install/x/rootimg".to_owned(), "ro,nfsvers=3".to_owned())));
+        assert_eq!((found.state, found.state_options), (text("10.0.0.5:/state"), text("nfsvers=3")));
+        assert_eq!((found.statelite, found.local_disk), (text("ab"), text("LABEL=local")));
+        assert_eq!(found.variables["noderes.nfsserver"], "10.0.0.9");
+        assert_eq!(Parameters::parse("root=/dev/sda1").nfs_root, None);
+        assert_eq!(Parameters::parse("NFSROOT=h:/a").nfs_root, Some(("h:/a".to_owned(), String::new())));
+        assert_eq!(Parameters::parse("root=nfs:/a").unread.len(), 1);
+        assert_eq!(Parameters::parse("STATEMNT=").state, text(""));
     }
 
     #[test]

@@ -22,6 +22,10 @@
 //! | `imgcache=` | a disk of the node that keeps frames: `/dev/NAME`, `LABEL=`, `UUID=`, `PARTLABEL=` |
 //! | `imgbuild.image=cache` | a squashfs or erofs image lies on that disk, and not in memory |
 //! | `imgbuild.writes=cache` | what the node writes beside such an image lies there too |
+//! | `root=nfs:SERVER:/DIRECTORY` | the root comes over NFS, and no image is fetched |
+//! | `imgbuild.statelite=sha256:` | digest of `statelite.json` beside the image: paths that are the node's own |
+//! | `STATEMNT=`, `MNTOPTS=` | where what persists lies, and how it is mounted; they count more than the list |
+//! | `statelite.localdisk=`, `statelite.NAME=` | the disk of what is `localdisk`; values of variables |
 //! | `imgbuild.rescue` | print what is known and stop |
 //! | `imgbuild.reboot_after=` | seconds without progress after which a node that has no image starts again; 0: never |
 //!
@@ -39,6 +43,8 @@ mod name;
 mod network;
 mod node;
 mod rescue;
+#[path = "../../src/statelite/mod.rs"]
+mod statelite;
 #[expect(unsafe_code, reason = "mounts, sockets and module loading are system calls; each block says why it is sound")]
 mod sys;
 
@@ -48,7 +54,8 @@ use cmdline::Parameters;
 use image::download::Download;
 use image::{cache, fetch, index, packed, unpacked};
 use network::dhcp;
-use node::{handover, report, selinux, switch};
+use network::lease::Lease;
+use node::{handover, report, selinux, statelite as own_paths, switch};
 
 /// Prints a line on the console.
 #[macro_export]
@@ -78,6 +85,16 @@ fn main() {
     if std::process::id() != 1 && words == ["report", "up"] {
         if let Err(problem) = report::from_the_image() {
             say!("the server did not get that this node is up: {problem}");
+            std::process::exit(1);
+        }
+        return;
+    }
+    if let [word, index, image, directory] = words.as_slice()
+        && word == "unpack"
+        && std::process::id() != 1
+    {
+        if let Err(problem) = image::local::unpack(index.as_ref(), image.as_ref(), directory) {
+            say!("{problem}");
             std::process::exit(1);
         }
         return;
@@ -202,10 +219,10 @@ fn attempt(
     is_first: bool,
     tell: attempts::Tell<'_>,
 ) -> Result<Option<selinux::Mode>, String> {
-    let url = parameters
-        .url
-        .as_deref()
-        .ok_or("the kernel's command line has no imgurl=; add imgurl=http://SERVER/PATH/rootimg.cpio.zst")?;
+    if parameters.url.is_none() && parameters.nfs_root.is_none() {
+        let problem = "the kernel's command line has no imgurl=; add imgurl=http://SERVER/PATH/rootimg.cpio.zst";
+        return Err(problem.to_owned());
+    }
     let modules = modules::Modules::read();
     modules.load_for_devices();
     let lease = network::bring_up(parameters, &modules)?;
@@ -213,20 +230,61 @@ fn attempt(
     // Later ones stay `failed` until the image is on its way.
     let of_first = parameters.report.as_deref().filter(|_| is_first);
     let booting = report::tell_beside(of_first, report::State::Booting, None);
-    let client = fetch::Client::new();
-    let index = index::fetch_index(&client, url, parameters.digest.as_deref())?;
-    unpacked::check_frames(&index)?;
-    let whole = parameters.image_in_cache && index.stays_packed();
-    let cache = parameters.cache.as_deref();
-    let mut cache = cache.and_then(|words| cache::Cache::open(words, &index, whole, &modules));
-    // What lies on a disk takes no memory; where it cannot lie there, memory is asked for then.
-    if !(whole && cache.is_some())
-        && let Err(problem) = unpacked::check_memory(&index)
-    {
-        if let Some(cache) = cache {
-            cache.close(false);
+    let network = Network { lease: &lease, modules: &modules, client: &fetch::Client::new() };
+    let outcome = bring(parameters, part, &network, booting, tell);
+    if outcome.is_err() {
+        own_paths::unmount_all();
+        // An overlay of the whole root lies over it.
+        sys::unmount(image::root());
+        sys::unmount(image::root());
+    }
+    outcome
+}
+
+/// What an attempt has of the network.
+struct Network<'a> {
+    lease: &'a Lease,
+    modules: &'a modules::Modules,
+    client: &'a fetch::Client,
+}
+
+/// A report on its way.
+type Report = Option<std::thread::JoinHandle<()>>;
+
+/// Brings the root: over NFS, or by the image's server; then what is the node's own.
+fn bring(
+    parameters: &Parameters,
+    part: Part,
+    network: &Network<'_>,
+    booting: Report,
+    tell: attempts::Tell<'_>,
+) -> Result<Option<selinux::Mode>, String> {
+    let Network { lease, modules, client } = *network;
+    own_paths::name_this_node(parameters, lease);
+    if parameters.nfs_root.is_some() {
+        own_paths::mount_root_over_nfs(parameters, lease, modules)?;
+    }
+    // Before anything large is fetched: without it the node does not start.
+    let own = own_paths::prepare(client, parameters, lease, modules)?;
+    let url = parameters.url.as_deref().unwrap_or_default();
+    let index = match parameters.nfs_root {
+        Some(_) => None,
+        None => Some(index::fetch_index(client, url, parameters.digest.as_deref())?),
+    };
+    let mut cache = None;
+    if let Some(index) = &index {
+        unpacked::check_frames(index)?;
+        let whole = parameters.image_in_cache && index.stays_packed();
+        cache = parameters.cache.as_deref().and_then(|words| cache::Cache::open(words, index, whole, modules));
+        // What lies on a disk takes no memory; where it cannot lie there, memory is asked for then.
+        if !(whole && cache.is_some())
+            && let Err(problem) = unpacked::check_memory(index)
+        {
+            if let Some(cache) = cache {
+                cache.close(false);
+            }
+            return Err(problem);
         }
-        return Err(problem);
     }
     // A lease may be shorter than the download.
     let keeper = match lease.dhcp {
@@ -247,29 +305,45 @@ fn attempt(
     }
     let reported = report::tell_beside(parameters.report.as_deref(), report::State::Image, booting);
     let moved = |bytes: u64| tell(&attempts::Message::Fetched(bytes));
-    let server = packed::Server { client: &client, url, index: &index, moved: &moved };
-    let brought = match index.stays_packed() {
-        true => packed::mount(&server, parameters, &modules, cache.as_mut()),
-        false => unpacked::unpack_all(Download::new(&server, cache.as_mut()), parameters),
+    let brought = match &index {
+        None => Ok(()),
+        Some(index) => {
+            let server = packed::Server { client, url, index, moved: &moved };
+            match index.stays_packed() {
+                true => packed::mount(&server, parameters, modules, cache.as_mut()),
+                false => unpacked::unpack_all(Download::new(&server, cache.as_mut()), parameters),
+            }
+        }
     };
     if let Some(cache) = cache {
         cache.close(brought.is_ok());
     }
     let outcome = brought.and_then(|()| {
-        say!("the image is complete: {} entries in {} frames", index.inodes, index.frames.len());
+        if let Some(index) = &index {
+            say!("the image is complete: {} entries in {} frames", index.inodes, index.frames.len());
+        }
         switch::find_init()?;
-        handover::hand_over(&lease, keeper)?;
+        let is_needed = parameters.nfs_root.is_some() || own.as_ref().is_some_and(own_paths::Statelite::is_on_a_server);
+        handover::hand_over(lease, keeper, is_needed)?;
         // The image's own report must not be followed by an older one.
         let _ = reported.map(std::thread::JoinHandle::join);
         report::leave_for_the_image(parameters.report.as_deref());
-        // Last: what was handed over has labels too.
-        selinux::apply(&index.labels, &parameters.text)
-    });
-    if outcome.is_err() {
-        if let Some(keeper) = keeper {
-            sys::end(keeper);
+        // Behind what was handed over: that has labels too.
+        let none = std::collections::BTreeMap::new();
+        let mode = selinux::apply(index.as_ref().map_or(&none, |index| &index.labels), &parameters.text)?;
+        if let Some(own) = &own {
+            own.apply(modules)?;
         }
-        sys::unmount(image::root());
+        if parameters.nfs_root.is_some() && !own.as_ref().is_some_and(own_paths::Statelite::writes_anywhere) {
+            sys::make_read_only(image::root())
+                .map_err(|error| format!("the root cannot be made read-only: {error}"))?;
+        }
+        Ok(mode)
+    });
+    if outcome.is_err()
+        && let Some(keeper) = keeper
+    {
+        sys::end(keeper);
     }
     outcome
 }

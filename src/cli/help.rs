@@ -13,6 +13,7 @@ pub const GROUPS: [(&str, &[&str]); 6] = [
             "nodes",
             "nodeset",
             "boot-entry",
+            "publish",
             "serve",
             "fetch",
             "delta",
@@ -47,6 +48,7 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild check --online", "also query the repositories"),
             ("imgbuild check --as pkglist compute.pkglist", "how a list is read"),
         ],
+        "publish" => &[("imgbuild publish nfs:/srv/nfs/compute", "a tree that nodes mount as their root")],
         "convert" => &[("imgbuild convert --to kdl --replace", "image.toml becomes image.kdl")],
         "plan" => &[
             ("imgbuild plan", "what a build would do, and why"),

@@ -158,6 +158,8 @@ pub enum Command {
     Boot(verbs::images::boot::Arguments),
     /// Print the boot loader (iPXE, GRUB, PXELINUX) or dnsmasq configuration for the published image
     BootEntry(verbs::images::boot_entry::Arguments),
+    /// Write the published image as a tree for nodes whose root is mounted over NFS
+    Publish(verbs::images::publish::Arguments),
     /// Serve images, boot scripts and the state of nodes over HTTP
     Serve(verbs::nodes::serve::Arguments),
     /// Show what `fetch` would transfer to replace one published image with another
@@ -251,6 +253,7 @@ fn with_stack() -> ExitCode {
         Command::Nodeset(own) => verbs::nodes::nodeset::run(&arguments, own),
         Command::Boot(own) => verbs::images::boot::run(&arguments, own),
         Command::BootEntry(own) => verbs::images::boot_entry::run(&arguments, own),
+        Command::Publish(own) => verbs::images::publish::run(&arguments, own),
         Command::Serve(own) => verbs::nodes::serve::run(&arguments, own),
         Command::Delta(own) => verbs::images::delta::run(&arguments, own),
         Command::Fetch(own) => verbs::images::fetch::run(&arguments, own),

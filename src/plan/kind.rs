@@ -37,12 +37,14 @@ pub enum ActionKind {
     Dracut,
     /// The packed image.
     Pack,
+    /// The list of paths that are a node's own.
+    Statelite,
     /// Artefacts are published; planned and logged as an action.
     Publish,
 }
 
 impl ActionKind {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Lock,
         Self::Unpack,
         Self::Bootstrap,
@@ -58,6 +60,7 @@ impl ActionKind {
         Self::Initrd,
         Self::Dracut,
         Self::Pack,
+        Self::Statelite,
         Self::Publish,
     ];
 
@@ -79,6 +82,7 @@ impl ActionKind {
             Self::Initrd => "initrd",
             Self::Dracut => "dracut",
             Self::Pack => "pack",
+            Self::Statelite => "statelite",
             Self::Publish => "publish",
         }
     }
@@ -106,6 +110,7 @@ impl ActionKind {
             Self::Initrd => "initrd writer",
             Self::Dracut => "dracut runner",
             Self::Pack => "cpio writer",
+            Self::Statelite => "statelite list writer",
             Self::Publish => "publisher",
         }
     }
@@ -126,6 +131,7 @@ impl ActionKind {
             | Self::Initrd
             | Self::Dracut
             | Self::Pack
+            | Self::Statelite
             | Self::Publish => false,
         }
     }

@@ -22,6 +22,10 @@ pub const PAYLOAD: &str = "kernel/payload";
 pub const INITRD: &str = "initrd/stateless";
 /// The initrd in gzip, for a recipe that names something else.
 pub const INITRD_GZIP: &str = "initrd/stateless-gzip";
+/// The initrd of a recipe whose nodes have paths of their own, beside the other one.
+pub const INITRD_STATELITE: &str = "initrd/statelite";
+/// The list of these paths.
+pub const STATELITE: &str = "pack/statelite";
 /// The packed image.
 pub const PACK: &str = "pack/rootimg";
 /// The packed image in gzip, for a recipe that names something else.

@@ -51,4 +51,5 @@ pub use published::copies::fetch::fetch;
 pub use published::drift::{Drift, drift_of_artefacts, drift_of_layers, remove_damaged_layers};
 pub use published::layouts::{Target, XcatPublished};
 pub use published::otherwise::{publishes_otherwise, publishing};
+pub use published::unpacked::unpack_published;
 pub use report::{DownloadNews, Report};

@@ -17,6 +17,7 @@ fn recipes() -> Vec<(String, Space)> {
         "examples/mini",
         "examples/compute",
         "examples/service",
+        "examples/statelite",
         "tests/fixtures/tiny",
         "tests/fixtures/selinux",
         "tests/fixtures/rpm-node",

@@ -39,6 +39,7 @@ mod schemas;
 mod seeds;
 mod serve;
 mod size;
+mod statelite;
 #[cfg(feature = "e2e")]
 mod store_faults;
 mod strangers;

@@ -294,7 +294,12 @@ fn what_statelite_tables_the_site_table_and_shipped_lists_say_is_kept_and_found(
         .write("litefile.csv", "#image,file,options,comments,disable\n\"ALL\",\"/etc/ssh/\",\"\",,\n\"other\",\"/x\",\"tmpfs\",,\n\"i\",\"/var/\",\"tmpfs\",,\"yes\"\n")
         .write("site.csv", "#key,value,comments,disable\n\"timezone\",\"Europe/Berlin\",,\n");
     let ran = space.run(&["import", "xcat", ".", "--into", "w"]).good();
-    assert!(ran.out.contains("decide   provmethod: the recipe makes the stateless image"), "{}", ran.out);
+    assert!(ran.out.contains("decide   rootfstype: nodes of xCAT mount their root over NFS"), "{}", ran.out);
+    assert!(
+        recipe(&space).contains("[statelite]\n") && recipe(&space).contains("litefile = [\"litefile.csv\"]"),
+        "{}",
+        recipe(&space)
+    );
     assert!(ran.out.contains("[system] timezone = \"Europe/Berlin\""), "{}", ran.out);
     // Shipped lists are found by their release before the plain one, and the report says so.
     assert!(ran.out.contains("compute.rocky9.x86_64.pkglist is what xCAT finds for the profile"), "{}", ran.out);

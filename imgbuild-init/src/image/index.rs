@@ -120,7 +120,8 @@ fn digest_of_index(text: &str, image: &str) -> Result<String, String> {
     Err(format!("it has no digest of {name}"))
 }
 
-fn check_index(index: &Index) -> Result<(), String> {
+/// Whether it is one that this program understands.
+pub fn check_index(index: &Index) -> Result<(), String> {
     if !(1..=2).contains(&index.format) || !["cpio", "tar", "squashfs", "erofs"].contains(&index.archive.as_str()) {
         return Err(format!(
             "this initrd does not support image format {} ({}); build both with the same imgbuild",

@@ -5,6 +5,7 @@ mod cpio;
 pub mod download;
 pub mod fetch;
 pub mod index;
+pub mod local;
 mod loops;
 pub mod packed;
 mod tar;
@@ -28,6 +29,7 @@ pub fn unmount_all() {
     for place in [root(), packed::HELD, packed::LOWER, packed::UPPER, cache::PLACE] {
         crate::sys::unmount(place);
     }
+    crate::node::statelite::unmount_all();
 }
 
 /// Says where the new root is made; only the first call counts.

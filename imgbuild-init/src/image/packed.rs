@@ -137,6 +137,18 @@ fn on_disk(server: &Server<'_>, cache: &mut Cache) -> Result<Option<File>, Strin
     Ok(None)
 }
 
+/// Puts memory for what is written above what is mounted for reading where the image would be.
+///
+/// # Errors
+/// A text; nothing stays mounted.
+pub fn write_above(parameters: &Parameters) -> Result<(), String> {
+    let joined = join(parameters, None).map(drop);
+    for place in [LOWER, UPPER] {
+        sys::unmount(place);
+    }
+    joined
+}
+
 /// Puts a file system that takes what is written above the image; says which.
 fn join(parameters: &Parameters, cache: Option<&mut Cache>) -> Result<&'static str, String> {
     if let Some(cache) = cache {

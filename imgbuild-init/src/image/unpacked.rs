@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
 
-use super::download::Download;
+use super::download::{Download, Take};
 use super::index::Index;
 use super::tar::Left;
 use super::{root, unpack};
@@ -48,7 +48,7 @@ pub fn unpack_all(download: Download<'_>, parameters: &Parameters) -> Result<(),
             format!("cannot create the root file system: {error}; are rootlimit= and rootflags= options of tmpfs?")
         })?;
     let index = download.index;
-    let outcome = unpack_frames(download).and_then(|()| set_attributes(index));
+    let outcome = unpack_frames(index, |take| download.run(take)).and_then(|()| set_attributes(index));
     if outcome.is_err() {
         // Nothing half-unpacked stays.
         sys::unmount(root());
@@ -65,8 +65,8 @@ pub fn set_attributes(index: &Index) -> Result<(), String> {
     Ok(())
 }
 
-fn unpack_frames(download: Download<'_>) -> Result<(), String> {
-    let index = download.index;
+/// Unpacks frames as they come, in order.
+pub fn unpack_frames(index: &Index, bring: impl FnOnce(Take<'_>) -> Result<(), String>) -> Result<(), String> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(16);
     let (sender, receiver) = sync_channel::<Vec<u8>>(workers);
     let receiver = Mutex::new(receiver);
@@ -99,7 +99,7 @@ fn unpack_frames(download: Download<'_>) -> Result<(), String> {
             });
         }
         let mut first = true;
-        let fetched = download.run(&mut |_, bytes| {
+        let fetched = bring(&mut |_, bytes| {
             if failed.lock().is_ok_and(|failed| failed.is_some()) {
                 return Err("given up".to_owned());
             }

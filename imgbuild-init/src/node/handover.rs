@@ -41,7 +41,9 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
 /// Writes identity and network into the new root and /run, which moves along.
 ///
 /// `keeper` is the process that renews the lease until now: it ends where the image has something that does.
-pub fn hand_over(lease: &Lease, keeper: Option<i32>) -> Result<(), String> {
+///
+/// With `is_needed` something of the node is mounted over the network: its card stays up, under its name.
+pub fn hand_over(lease: &Lease, keeper: Option<i32>, is_needed: bool) -> Result<(), String> {
     write(&inside("etc/machine-id"), &format!("{}\n", machine_id(lease)), 0o444)?;
     let links_elsewhere = inside("etc/resolv.conf").symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
     if !links_elsewhere {
@@ -54,7 +56,7 @@ pub fn hand_over(lease: &Lease, keeper: Option<i32>) -> Result<(), String> {
     }
     let manager = network(lease)?;
     let name = &lease.interface.name;
-    let by_name = matches!(manager, Manager::None | Manager::ByName);
+    let by_name = is_needed || matches!(manager, Manager::None | Manager::ByName);
     if by_name {
         // The name is in use: udev must not change it.
         let text = format!("[Match]\nMACAddress={}\n\n[Link]\nNamePolicy=keep\n", lease.interface.mac);

@@ -3,4 +3,5 @@
 pub mod handover;
 pub mod report;
 pub mod selinux;
+pub mod statelite;
 pub mod switch;

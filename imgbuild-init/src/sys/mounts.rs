@@ -93,3 +93,65 @@ pub fn move_mount(from: &str, to: &str) -> io::Result<()> {
     let _ = std::fs::create_dir_all(to);
     mount(from, to, "", libc::MS_MOVE, "")
 }
+
+/// How a file system is mounted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MountFlags {
+    /// For reading alone.
+    pub read_only: bool,
+    /// Without the rights of files' owners.
+    pub no_suid: bool,
+    /// Without devices.
+    pub no_dev: bool,
+    /// Without programs.
+    pub no_exec: bool,
+    /// Without times of access.
+    pub no_atime: bool,
+}
+
+/// Mounts with flags and with options of the kind.
+pub fn mount_with(source: &str, target: &str, kind: &str, flags: MountFlags, data: &str) -> io::Result<()> {
+    std::fs::create_dir_all(target)?;
+    let all = [
+        (flags.read_only, libc::MS_RDONLY),
+        (flags.no_suid, libc::MS_NOSUID),
+        (flags.no_dev, libc::MS_NODEV),
+        (flags.no_exec, libc::MS_NOEXEC),
+        (flags.no_atime, libc::MS_NOATIME),
+    ];
+    let flags = all.into_iter().filter(|(is_set, _)| *is_set).fold(0, |flags, (_, flag)| flags | flag);
+    mount(source, target, kind, flags, data)
+}
+
+/// Shows a file or a directory at another place too.
+pub fn bind(from: &str, to: &str, read_only: bool) -> io::Result<()> {
+    mount(from, to, "", libc::MS_BIND, "")?;
+    if !read_only {
+        return Ok(());
+    }
+    // A second step, as the first one takes no flags. Those that the mount has may have to stay: nosuid and the like of a user's mounts.
+    let change = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY;
+    mount("", to, "", change, "")
+        .or_else(|_| mount("", to, "", change | libc::MS_NOSUID | libc::MS_NODEV, ""))
+        .inspect_err(|_| unmount(to))
+}
+
+/// Moves a mount with all that is mounted below it; shows it twice where it cannot be moved.
+pub fn show_tree(from: &str, to: &str) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    mount(from, to, "", libc::MS_MOVE, "").or_else(|_| mount(from, to, "", libc::MS_BIND | libc::MS_REC, ""))
+}
+
+/// Takes no more writes to a file system.
+pub fn make_read_only(target: &str) -> io::Result<()> {
+    mount("", target, "", libc::MS_REMOUNT | libc::MS_RDONLY, "")
+}
+
+/// Waits until all that was written is on its disk or server.
+pub fn write_out() {
+    // SAFETY: no arguments.
+    unsafe { libc::sync() };
+}
+
+/// What a kernel answers that does not know a kind of file system.
+pub const NO_SUCH_KIND: i32 = libc::ENODEV;

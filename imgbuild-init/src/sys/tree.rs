@@ -189,3 +189,34 @@ pub fn set_xattr(root: &str, name: &str, attribute: &str, value: &str) -> io::Re
         other => other.map(drop),
     }
 }
+
+/// What a file system answers that has no place for an attribute.
+pub const UNSUPPORTED: i32 = libc::EOPNOTSUPP;
+
+/// Extended attributes of a path itself: names and values.
+pub fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Vec::new() };
+    let mut names = vec![0u8; 64 << 10];
+    // SAFETY: the path is live and terminated, and the buffer as long as said.
+    let length = unsafe { libc::llistxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    let length = usize::try_from(length).unwrap_or(0);
+    let names = names[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());
+    let value = |name: &str| {
+        let text = c(name).ok()?;
+        let mut value = vec![0u8; 64 << 10];
+        // SAFETY: the strings are live and terminated, and the buffer as long as said.
+        let length = unsafe { libc::lgetxattr(path.as_ptr(), text.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+        value.truncate(usize::try_from(length).ok()?);
+        Some((name.to_owned(), value))
+    };
+    names.filter(|name| !name.is_empty()).filter_map(value).collect()
+}
+
+/// Makes a device, a pipe or a socket.
+pub fn make_special(path: &Path, mode: u32, device: u64) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path is live and terminated.
+    check(unsafe { libc::mknod(path.as_ptr(), mode, device) }).map(drop)
+}

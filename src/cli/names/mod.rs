@@ -7,10 +7,10 @@ mod capture;
 mod definitions;
 mod edits;
 mod genimage;
+mod lite;
 mod media;
 mod nodes;
 mod packimage;
-mod real;
 mod shell;
 mod undo;
 
@@ -29,6 +29,9 @@ pub enum Name {
     Genimage,
     Packimage,
     Liteimg,
+    Ilitefile,
+    Litefile,
+    Litetree,
     Imgexport,
     Imgimport,
     Imgcapture,
@@ -41,10 +44,13 @@ pub enum Name {
 
 impl Name {
     /// All, in the order in which they are listed.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Genimage,
         Self::Packimage,
         Self::Liteimg,
+        Self::Ilitefile,
+        Self::Litefile,
+        Self::Litetree,
         Self::Imgexport,
         Self::Imgimport,
         Self::Imgcapture,
@@ -61,6 +67,9 @@ impl Name {
             Self::Genimage => "genimage",
             Self::Packimage => "packimage",
             Self::Liteimg => "liteimg",
+            Self::Ilitefile => "ilitefile",
+            Self::Litefile => "litefile",
+            Self::Litetree => "litetree",
             Self::Imgexport => "imgexport",
             Self::Imgimport => "imgimport",
             Self::Imgcapture => "imgcapture",
@@ -101,7 +110,7 @@ pub fn run(name: Name, arguments: &[String]) -> ExitCode {
         Name::Chdef => nodes::chdef(&shell).and_then(|done| done.map_or_else(|| edits::chdef(&shell), Ok)),
         Name::Imgcapture => parsed(arguments).and_then(|own| capture::run(&shell, &own)),
         Name::Nodeset => nodes::nodeset(&shell).and_then(|done| done.ok_or_else(|| not_done(&shell))),
-        Name::Liteimg => Err(not_done(&shell)),
+        Name::Liteimg | Name::Ilitefile | Name::Litefile | Name::Litetree => lite::run(&shell),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -145,16 +154,10 @@ fn not_done(shell: &Shell) -> Ended {
     let image = words.iter().find_map(|word| word.strip_prefix("osimage="));
     let last = || words.last().map(String::as_str).filter(|word| !word.starts_with('-'));
     let image = image.or_else(last).unwrap_or("IMAGE");
-    match shell.name {
-        Name::Nodeset => shell.hand_on(
-            "the workspace has no nodes.toml with these nodes",
-            &format!(
-                "with xCAT: packimage {image}, then its nodeset; without: write the nodes into nodes.toml (imgbuild import xcat), or imgbuild boot-entry {image} prints what iPXE, GRUB, PXELINUX and dnsmasq need"
-            ),
+    shell.hand_on(
+        "the workspace has no nodes.toml with these nodes",
+        &format!(
+            "with xCAT: packimage {image}, then its nodeset; without: write the nodes into nodes.toml (imgbuild import xcat), or imgbuild boot-entry {image} prints what iPXE, GRUB, PXELINUX and dnsmasq need"
         ),
-        _ => shell.hand_on(
-            "statelite images are not supported, only stateless ones",
-            "use postscripts for files that persist on a node",
-        ),
-    }
+    )
 }

@@ -10,7 +10,7 @@ use crate::nodes::{NodeSet, Nodes};
 use crate::site::nodes::xcat::attributes;
 
 /// Where nodes were looked for.
-enum Found {
+pub enum Found {
     /// All are ours.
     Ours(Box<Nodes>, NodeSet),
     /// The workspace has no such nodes: xCAT's own may.
@@ -18,7 +18,7 @@ enum Found {
 }
 
 /// Looks for nodes by xCAT's noderange.
-fn find(shell: &Shell, range: &str) -> Result<Found, Ended> {
+pub fn find(shell: &Shell, range: &str) -> Result<Found, Ended> {
     let reported = |findings: Vec<crate::source::Finding>| {
         print_findings(&findings, 0);
         Ended(1)

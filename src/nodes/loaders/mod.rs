@@ -24,7 +24,15 @@ pub const TEMPLATES: &str = "loaders";
 /// Names of the artefacts that a loader loads.
 pub const KERNEL: &str = "kernel";
 /// The initrd.
-pub const INITRD: &str = "initrd-stateless";
+const INITRD: &str = "initrd-stateless";
+/// The one of images whose nodes have paths of their own.
+const INITRD_STATELITE: &str = "initrd-statelite";
+
+/// The initrd that goes with the words of a command line.
+pub fn initrd_of(words: &[String]) -> &'static str {
+    let is_statelite = |word: &String| word.starts_with("imgbuild.statelite=");
+    if words.iter().any(is_statelite) { INITRD_STATELITE } else { INITRD }
+}
 
 /// A boot loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -199,8 +207,8 @@ impl Boot<'_> {
                 "url": url,
                 "scheme": base.split("://").next().unwrap_or_default(),
                 "kernel": place(KERNEL),
-                "initrd": place(INITRD),
-                "initrd_name": INITRD,
+                "initrd": place(initrd_of(&words)),
+                "initrd_name": initrd_of(&words),
                 "words": words,
                 "bootif": bootif,
             });

@@ -356,7 +356,9 @@ impl Reader<'_> {
         // Not `rootflags=` and `rootfstype=`: the kernel reads them for its own tmpfs.
         const OF_DISKS: [&str; 3] = ["root=", "nfsroot=", "resume="];
         for (index, word) in self.model.boot.cmdline.iter().enumerate() {
-            if OF_DISKS.iter().any(|start| word.starts_with(start)) {
+            // A root over NFS is mounted: docs/statelite.md.
+            let is_nfs = word.starts_with("root=nfs:");
+            if !is_nfs && OF_DISKS.iter().any(|start| word.starts_with(start)) {
                 let span = self.span(&format!("boot.cmdline[{index}]"));
                 let message = format!("`{word}` has no effect: the root of the node is the image");
                 self.findings.push(

@@ -6,15 +6,18 @@ mod elsewhere;
 mod keys;
 pub mod paths;
 mod postinstall;
+mod statelite;
 
 pub use keys::is_authorized_key;
 pub use postinstall::{InputKind, Postinstall, Script, ScriptInput, counted_mode, package_of};
+pub use statelite::StateliteList;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::paths::{PathProblem, Paths};
+use self::statelite::{Lists, read_statelite};
 use super::convert::{Format, worded};
 use super::front::kdl::is_kdl;
 use super::front::schema;
@@ -82,6 +85,8 @@ pub struct Recipe {
     pub sync: Vec<SyncedFile>,
     /// xCAT's side of a node.
     pub node_support: Option<NodeSupport>,
+    /// Paths of a node that are not the image's.
+    pub statelite: Option<StateliteList>,
     /// What is left out of the pack.
     pub exclude: ExcludeList,
     /// The packages of the node that it was captured from: name, version, architecture.
@@ -335,11 +340,13 @@ impl Reader<'_> {
         self.check_release();
         self.check_environment();
         self.findings.extend(super::tables::dracut::check(&self.model, &self.spans, &self.whole));
+        let lists = self.statelite_lists(&model);
         let (spans, whole) = (&self.spans, &self.whole);
         let span = |path: &str| spans.nearest(path).unwrap_or(whole).clone();
         let units = read_units(&model.services, &span, &mut self.findings);
         let mounts = read_fstab(&model, &span, &mut self.findings);
         let exports = read_exports(&model.system.exports, &span, &mut self.findings);
+        let statelite = read_statelite(&model, &lists, &span, &mut self.findings);
 
         let has_errors = self.findings.iter().any(|finding| finding.severity == Severity::Error);
         let recipe = Recipe {
@@ -370,6 +377,7 @@ impl Reader<'_> {
             exports,
             sync,
             node_support,
+            statelite,
             exclude,
             captured,
             authorized_keys,
@@ -410,6 +418,16 @@ impl Reader<'_> {
         self.findings.append(&mut packages.findings);
         self.check_other_packages(&table.dir, directory.as_deref());
         (packages, directory)
+    }
+
+    /// The lists of [statelite].
+    fn statelite_lists(&mut self, model: &Model) -> Lists {
+        let Some(table) = &model.statelite else { return Lists::default() };
+        Lists {
+            files: self.texts("statelite.litefile", &table.litefile),
+            trees: self.texts("statelite.litetree", &table.litetree),
+            states: self.texts("statelite.statelite", &table.statelite),
+        }
     }
 
     /// The files that the sync lists name.

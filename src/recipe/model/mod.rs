@@ -77,6 +77,9 @@ pub struct Model {
     /// How nodes boot it.
     #[serde(default)]
     pub boot: Boot,
+    /// Paths of a node that are not the image's (xCAT: statelite).
+    #[serde(default)]
+    pub statelite: Option<Statelite>,
     /// Variables for lists and the postinstall script (xCAT: environvar).
     #[serde(default)]
     pub environment: BTreeMap<String, String>,

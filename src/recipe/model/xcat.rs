@@ -1,9 +1,11 @@
-//! xCAT's side of a node, and what a recipe may read outside its workspace.
+//! xCAT's side of a node, paths that are a node's own, and what a recipe may read outside its workspace.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::pack::{CACHE_DEVICES, CacheFilesystem};
 
 /// What the recipe was captured from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,4 +49,60 @@ pub struct Xcat {
     #[serde(default)]
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
     pub osimage: Option<String>,
+}
+
+/// Paths of a node that are not the image's: in memory, from trees of a server, or kept over reboots (xCAT: statelite).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Statelite {
+    /// Paths and their options, for instance `"/var/log/" = "persistent"`; a folder ends in `/`. They count more than those of lists.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// Directories that are looked at before the image, the first one first: `SERVER:/DIRECTORY`, or a directory of the image.
+    #[serde(default)]
+    pub trees: Vec<String>,
+    /// Where what persists lies: `SERVER:/DIRECTORY` or a disk, `LABEL=`, `UUID=`, `PARTLABEL=` or `/dev/NAME`; each node gets
+    /// a directory of its name there (xCAT: statemnt).
+    #[serde(default)]
+    pub state: Option<String>,
+    /// Options of that mount (xCAT: mntopts).
+    #[serde(default)]
+    pub state_options: Option<String>,
+    /// The node's disk for what is `localdisk`: `LABEL=`, `UUID=`, `PARTLABEL=` or `/dev/NAME`.
+    #[serde(default)]
+    pub local_disk: Option<String>,
+    /// The file system of these disks, which someone made there; its module comes into the initrd.
+    #[serde(default)]
+    pub filesystem: CacheFilesystem,
+    /// Where nodes mount their root from, `SERVER:/DIRECTORY`, as `build --publish nfs:DIR` writes it. None: the packed image, in memory.
+    #[serde(default)]
+    pub root: Option<String>,
+    /// Values of variables in directories, besides `$node`, for instance `"noderes.nfsserver" = "10.0.0.5"`.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// Lists with rows of xCAT's table litefile, or with lines `OPTIONS PATH`.
+    #[serde(default)]
+    pub litefile: Vec<String>,
+    /// Lists with rows of xCAT's table litetree, or with lines `SERVER:/DIRECTORY`.
+    #[serde(default)]
+    pub litetree: Vec<String>,
+    /// Lists with rows of xCAT's table statelite.
+    #[serde(default)]
+    pub statelite: Vec<String>,
+    /// The osimage's `groups`, as rows of these tables may have them as their image.
+    #[serde(default)]
+    pub groups: Option<String>,
+}
+
+impl Statelite {
+    /// Whether nodes need a disk for what is their own.
+    pub fn has_disks(&self) -> bool {
+        let is_disk = |text: &String| CACHE_DEVICES.iter().any(|start| text.starts_with(start));
+        self.local_disk.is_some() || self.state.as_ref().is_some_and(is_disk)
+    }
+
+    /// The word of the command line for a root over NFS, behind `root=nfs:`.
+    pub fn root_word(&self) -> Option<String> {
+        self.root.as_ref().map(|root| format!("{}/rootimg:ro", root.trim_end_matches('/')))
+    }
 }

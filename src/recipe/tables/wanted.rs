@@ -35,8 +35,8 @@ fn listed(text: &'static str) -> impl Iterator<Item = String> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned)
 }
 
-/// The drivers that the initrd of a recipe is to have.
-pub fn initrd_drivers(model: &Model) -> Wanted {
+/// The drivers that an initrd of a recipe is to have; those of disks where it asks for them otherwise than by `[boot.cache]`.
+pub fn initrd_drivers(model: &Model, with_disks: bool) -> Wanted {
     let drivers = &model.kernel.drivers;
     let mut wanted = wanted_drivers(drivers);
     let has_default = !wanted.default.is_empty();
@@ -50,7 +50,7 @@ pub fn initrd_drivers(model: &Model) -> Wanted {
         let more: Vec<String> = more.filter(|name| !is_removed(name) && !known(&wanted, name)).collect();
         wanted.default.extend(more);
     }
-    if model.boot.cache.is_some() {
+    if model.boot.cache.is_some() || with_disks {
         let more: Vec<String> =
             listed(DISK_DRIVERS).filter(|name| !is_removed(name) && !known(&wanted, name)).collect();
         wanted.default.extend(more);
@@ -107,14 +107,15 @@ mod tests {
         assert!(more.all_updates && more.named.is_empty() && !more.default.is_empty());
         let recipe = "[image]\nname = \"a\"\nrelease = \"bookworm\"\n";
         let mut model: Model = toml::from_str(recipe).unwrap();
-        assert_eq!(initrd_drivers(&model), wanted_drivers(&[]));
+        assert_eq!(initrd_drivers(&model, false), wanted_drivers(&[]));
+        assert!(initrd_drivers(&model, true).default.iter().any(|known| known == "nvme"));
         model.boot.cache = Some(crate::recipe::BootCache {
             device: "LABEL=nodecache".to_owned(),
             filesystem: Default::default(),
             image: Default::default(),
             writes: Default::default(),
         });
-        let has = |name: &str, model: &Model| initrd_drivers(model).default.iter().any(|known| known == name);
+        let has = |name: &str, model: &Model| initrd_drivers(model, false).default.iter().any(|known| known == name);
         assert!(has("nvme", &model) && has("virtio_net", &model));
         model.kernel.drivers = vec!["-nv*".into(), "+sd_mod".into()];
         assert!(!has("nvme", &model) && !has("sd_mod", &model) && has("ahci", &model));

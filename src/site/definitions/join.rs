@@ -16,6 +16,8 @@ pub fn join(gathered: Gathered) -> Site {
             match table.kind {
                 TableKind::Osimage | TableKind::Linuximage => add_row(&mut rows, table.kind, row),
                 TableKind::Litefile | TableKind::Litetree | TableKind::Statelite => {
+                    let image = row.get("image").unwrap_or_default().to_owned();
+                    places.statelite.entry(table.kind.name()).or_default().push(image);
                     site.statelite.entry(table.kind.name()).or_default().push(row.clone());
                 }
                 TableKind::Site => match (row.get("key"), row.get("value")) {

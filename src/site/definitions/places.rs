@@ -1,5 +1,6 @@
 //! Where the paths of a management node are found on this host.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::recipe::Workspace;
@@ -23,6 +24,8 @@ pub struct Places {
     pub of_tree: bool,
     /// Where a workspace has paths of the management node that this host does not have.
     pub brought: Vec<(String, PathBuf)>,
+    /// For which images the tables `litefile`, `litetree` and `statelite` have rows, by table; an empty name stands for all.
+    pub statelite: BTreeMap<&'static str, Vec<String>>,
 }
 
 impl Default for Places {
@@ -34,6 +37,7 @@ impl Default for Places {
             sealed: false,
             of_tree: false,
             brought: Vec::new(),
+            statelite: BTreeMap::new(),
         }
     }
 }

@@ -95,6 +95,9 @@ pub fn of(definition: &Definition, places: &Places) -> Result<Mapping, String> {
     mapper.synced();
     mapper.excluded();
     mapper.boot();
+    if is_statelite {
+        mapper.statelite();
+    }
     mapper.environment();
     mapper.nodes();
     mapper.rest();
@@ -112,16 +115,53 @@ impl Mapper<'_> {
         self.set("image", "arch", text(self.arch), "osarch");
         self.remark("osvers", Verdict::Exact, Some("image.release"), "");
         self.remark("osarch", Verdict::Exact, Some("image.arch"), "");
-        match is_statelite {
-            false => self.remark("provmethod", Verdict::Exact, None, ""),
+        if !is_statelite {
+            self.remark("provmethod", Verdict::Exact, None, "");
+        }
+    }
+
+    /// The rows of xCAT's tables are written beside the recipe, which names them.
+    fn statelite(&mut self) {
+        let groups = self.definition.get("groups").unwrap_or_default().to_owned();
+        let of_image = |name: &String| [self.definition.name.as_str(), &groups, "ALL", ""].contains(&name.as_str());
+        let has = |table: &str| self.places.statelite.get(table).is_some_and(|images| images.iter().any(of_image));
+        if !has("litefile") {
+            let reason = "the recipe makes the stateless image: no rows of litefile were given; import again with what `tabdump litefile`, `tabdump litetree` and `tabdump statelite` print";
+            self.remark("provmethod", Verdict::Decide, None, reason);
+            return;
+        }
+        let tables: Vec<&'static str> =
+            ["litefile", "litetree", "statelite"].into_iter().filter(|table| has(table)).collect();
+        let states = tables.contains(&"statelite");
+        for table in tables {
+            self.set("statelite", table, Value::List(vec![format!("{table}.csv")]), "provmethod");
+        }
+        if !groups.is_empty() {
+            self.set("statelite", "groups", Value::Text(groups), "groups");
+        }
+        let reason = match states {
             true => {
-                let reason = "the recipe makes the stateless image, without litefile and litetree";
-                self.remark("provmethod", Verdict::Decide, None, reason);
-                for attribute in ["rootfstype", "nfsrootopts", "permission"] {
-                    if self.definition.get(attribute).is_some() {
-                        self.remark(attribute, Verdict::Decide, None, "only for statelite images");
-                    }
-                }
+                "rows of table statelite that name groups or ranges of nodes: say them in nodes.toml, STATEMNT= among kernel_args"
+            }
+            false => "no rows of table statelite were given: what persists needs [statelite] state",
+        };
+        self.remark("provmethod", Verdict::Exact, Some("statelite.litefile"), reason);
+        let is_in_memory = self.definition.get("rootfstype").is_some_and(|kind| kind.eq_ignore_ascii_case("ramdisk"));
+        let reason =
+            "nodes of xCAT mount their root over NFS: [statelite] root, and `imgbuild build --publish nfs:DIR`";
+        match is_in_memory {
+            true => self.remark("rootfstype", Verdict::Exact, None, ""),
+            false => self.remark("rootfstype", Verdict::Decide, Some("statelite.root"), reason),
+        }
+        for (attribute, reason) in [
+            (
+                "nfsrootopts",
+                "options of the root over NFS: write them behind `:ro` of root=nfs: among the node's words",
+            ),
+            ("permission", "the published tree has the owners and modes of the packages"),
+        ] {
+            if self.definition.get(attribute).is_some() {
+                self.remark(attribute, Verdict::Decide, None, reason);
             }
         }
     }

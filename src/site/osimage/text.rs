@@ -9,7 +9,7 @@ pub const STANZA_FILE: &str = "xcat.stanza";
 const SYSTEM: &str = "\n# Who may log in as root; xCAT has it in its passwd table and in the postscript remoteshell.\n# [system]\n# authorized_keys = [\"keys/admin.pub\"]\n# root_password_hash_file = \"keys/root.hash\"\n";
 
 /// Tables that come after it.
-const AFTER_SYSTEM: [&str; 6] = ["postinstall", "sync", "exclude", "boot", "environment", "xcat"];
+const AFTER_SYSTEM: [&str; 7] = ["postinstall", "sync", "exclude", "boot", "statelite", "environment", "xcat"];
 
 /// How a value is written.
 fn shown(value: &Value) -> String {
@@ -165,7 +165,7 @@ mod tests {
             if let Mapped::Recipe(mapping) = map(&definition, &Places { sealed: true, ..Places::default() }) {
                 let text = recipe_text(&mapping);
                 let table: toml::Table = text.parse().map_err(|error| proptest::test_runner::TestCaseError::fail(format!("{error}\n{text}")))?;
-                let known = ["image", "repo", "packages", "otherpkgs", "kernel", "postinstall", "sync", "exclude", "boot", "environment", "xcat"];
+                let known = ["image", "repo", "packages", "otherpkgs", "kernel", "postinstall", "sync", "exclude", "boot", "statelite", "environment", "xcat"];
                 proptest::prop_assert!(table.keys().all(|key| known.contains(&key.as_str())), "{}", text);
                 proptest::prop_assert_eq!(table["image"]["name"].as_str(), Some("i"));
             }

@@ -348,7 +348,8 @@ fn write_one(one: &Planned<'_>, site: &Site) -> Result<(), ImportError> {
         ("statelite", &["node", "image", "statemnt", "mntopts", "comments", "disable"][..]),
     ] {
         let rows = site.statelite.get(table).into_iter().flatten();
-        let of_image = |name: &str| name == mapping.name || name.eq_ignore_ascii_case("all");
+        let groups = one.definition.get("groups").unwrap_or_default();
+        let of_image = |name: &str| name == mapping.name || name == groups || name.eq_ignore_ascii_case("all");
         let rows: Vec<_> = rows.filter(|row| row.get("image").is_none_or(of_image)).map(|row| &row.values).collect();
         if !rows.is_empty() && one.definition.get("provmethod") == Some("statelite") {
             let path = one.directory.join(format!("{table}.csv"));

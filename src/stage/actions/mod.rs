@@ -1,9 +1,8 @@
 //! What each action is: the inputs that its key is made of, how it runs, and what happens inside the sandbox.
 //!
-//! A folder for each; [`graph`] puts them together, [`run`] does the work of one.
+//! A folder for each; [`reader`] puts them together, [`run`] does the work of one.
 
 pub mod gate;
-mod graph;
 pub mod initrd;
 pub mod kernel;
 pub mod node_support;
@@ -12,10 +11,11 @@ pub mod packages;
 pub mod postinstall;
 mod reader;
 pub mod services;
+pub mod statelite;
 pub mod sync;
 pub mod system;
 
-pub use graph::{Forms, StageGraph, graph_of};
+pub use reader::graph::{Forms, StageGraph, graph_of};
 pub use reader::{
     gzip_initrd, image_packages, initrd_compression, kernel_packages, pack_action, packed_form, xcat_pack,
 };
@@ -47,6 +47,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         ActionKind::Initrd => initrd::run::run,
         ActionKind::Dracut => initrd::dracut::run::run,
         ActionKind::Pack => pack::run::run,
+        ActionKind::Statelite => statelite::run::run,
     };
     run(builder, action, context)
 }

@@ -22,6 +22,7 @@ pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -
         | ActionKind::Initrd
         | ActionKind::Dracut
         | ActionKind::Pack
+        | ActionKind::Statelite
         | ActionKind::Publish => Vec::new(),
     }
 }

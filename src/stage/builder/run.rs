@@ -576,6 +576,10 @@ impl Builder<'_> {
             kernel: done.blob(ids::PAYLOAD, "kernel")?,
             kernel_release: done.value(ids::PAYLOAD, "release")?,
             initrd: done.blob(ids::INITRD, "initrd")?,
+            statelite: match self.recipe.statelite {
+                Some(_) => Some((done.blob(ids::INITRD_STATELITE, "initrd")?, done.blob(ids::STATELITE, "list")?)),
+                None => None,
+            },
             images: packed_images(self.recipe, done)?,
             layers,
             target: target(self.recipe),

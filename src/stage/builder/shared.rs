@@ -70,6 +70,7 @@ pub fn estimate(kind: ActionKind, threads: usize) -> u64 {
         | ActionKind::Gate
         | ActionKind::NodeSupport
         | ActionKind::Sync
+        | ActionKind::Statelite
         | ActionKind::Publish => 64 * MIB,
     }
 }

@@ -26,6 +26,7 @@ fn is_without_commands(kind: ActionKind) -> bool {
         | ActionKind::Sync
         | ActionKind::Initrd
         | ActionKind::Pack
+        | ActionKind::Statelite
         | ActionKind::Publish => true,
         ActionKind::Lock
         | ActionKind::Bootstrap

@@ -14,7 +14,7 @@ use crate::digest::{Digest, Sha256};
 use crate::failure::start;
 use crate::fault;
 use crate::format::{Newer, Version, version_of};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Statelite};
 use crate::stage::StageError;
 use crate::stage::actions::pack::selinux::Labels;
 use crate::store::{BlobRef, Store, StoreError};
@@ -151,6 +151,8 @@ pub struct Publication<'a> {
     pub kernel: BlobRef,
     pub kernel_release: String,
     pub initrd: BlobRef,
+    /// What nodes with paths of their own get besides: the initrd and the list.
+    pub statelite: Option<(BlobRef, BlobRef)>,
     /// The forms of the image: the one that nodes boot, and others beside it.
     pub images: Vec<PackedImage>,
     /// Layers by action.
@@ -211,8 +213,11 @@ pub fn newer_build(out: &Path, name: &str) -> Result<(), Newer> {
 
 impl Publication<'_> {
     /// Words for the kernel's command line of a form.
-    fn cmdline(&self, rootimg: &str, index: &Sha256) -> Vec<String> {
+    fn cmdline(&self, rootimg: &str, index: &Sha256, list: Option<&Sha256>) -> Vec<String> {
         let mut words = vec![format!("imgurl={{url}}/{rootimg}"), format!("imgdigest=sha256:{index}")];
+        words.extend(list.map(|list| format!("imgbuild.statelite=sha256:{list}")));
+        let root = self.recipe.model.statelite.as_ref().and_then(Statelite::root_word);
+        words.extend(root.map(|root| format!("root=nfs:{root}")));
         words.extend(self.recipe.model.boot.fields().into_iter().map(|(word, _, value)| format!("{word}{value}")));
         words.extend(self.recipe.model.boot.cmdline.iter().cloned());
         words
@@ -257,12 +262,19 @@ impl Publication<'_> {
         };
         copy("kernel", self.kernel)?;
         copy("initrd-stateless", self.initrd)?;
+        let list = match self.statelite {
+            Some((initrd, list)) => {
+                copy("initrd-statelite", initrd)?;
+                Some(copy("statelite.json", list)?)
+            }
+            None => None,
+        };
         let mut made = Vec::new();
         for image in &self.images {
             let index = copy(&format!("{}.index", image.rootimg), image.index)?;
             made.push(PublishedForm {
                 rootimg: image.rootimg.to_owned(),
-                cmdline: self.cmdline(image.rootimg, &index),
+                cmdline: self.cmdline(image.rootimg, &index, list.as_ref()),
                 memory: image.memory,
             });
         }

@@ -8,3 +8,4 @@ mod earlier;
 pub mod forms;
 pub mod layouts;
 pub mod otherwise;
+pub mod unpacked;

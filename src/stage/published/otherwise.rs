@@ -8,7 +8,7 @@ use crate::plan::{
     Action, ActionGraph, ActionKind, Cause, Decision, Follow, History, Input, Outputs, Reason, Stage, Symbolic,
     Verdict, evaluate, in_reading_order,
 };
-use crate::recipe::{BOOT_WORDS, Recipe};
+use crate::recipe::{BOOT_WORDS, Recipe, Statelite};
 use crate::stage::actions::pack_action;
 use crate::stage::ids;
 use crate::store::{Root, Store};
@@ -20,6 +20,8 @@ pub fn publishing(recipe: &Recipe) -> Action {
     let boot = &recipe.model.boot;
     let fields = boot.fields().into_iter();
     let fields = fields.map(|(_, field, value)| Input::parameter(field, value).field(&recipe.spans, field));
+    let root = recipe.model.statelite.as_ref().and_then(Statelite::root_word);
+    let root = root.map(|root| Input::parameter(ROOT.1, root).field(&recipe.spans, ROOT.1));
     let words = boot.cmdline.iter().enumerate();
     let words =
         words.map(|(index, word)| Input::new(format!("word {word}"), "").item(&recipe.spans, "boot.cmdline", index));
@@ -32,22 +34,25 @@ pub fn publishing(recipe: &Recipe) -> Action {
         stage: Stage::Pack,
         kind: ActionKind::Publish,
         version: 1,
-        inputs: fields.chain(words).chain(forms).collect(),
+        inputs: root.into_iter().chain(fields).chain(words).chain(forms).collect(),
         upstream: Vec::new(),
         needs: Vec::new(),
     }
 }
 
+/// The word of a root over NFS, and its field; it stands before those of [boot].
+const ROOT: (&str, &str) = ("root=nfs:", "statelite.root");
+
 /// Whether a word is the recipe's, and not of what actions gave.
 fn is_own(word: &&String) -> bool {
-    !word.starts_with("imgurl=") && !word.starts_with("imgdigest=")
+    !["imgurl=", "imgdigest=", "imgbuild.statelite="].iter().any(|start| word.starts_with(start))
 }
 
 /// The same of what was published. Words that imgbuild puts before those of the recipe stand for what actions gave.
 fn was_published(info: &BuildInfo) -> Vec<(String, String)> {
     let mut words = info.cmdline.iter().filter(is_own).peekable();
     let mut fields = Vec::new();
-    for (start, field) in BOOT_WORDS {
+    for (start, field) in std::iter::once(ROOT).chain(BOOT_WORDS) {
         let value = words.next_if(|word| word.starts_with(start)).and_then(|word| word.strip_prefix(start));
         fields.extend(value.map(|value| (format!("parameter {field}"), value.to_owned())));
     }
@@ -68,7 +73,9 @@ fn of_recipe(recipe: &Recipe, info: &BuildInfo, history: &dyn History) -> Vec<Ca
     // A word of a field may stand among the recipe's own words.
     let boot = &recipe.model.boot;
     let fields = boot.fields().into_iter().map(|(word, _, value)| format!("{word}{value}"));
-    let words: Vec<String> = fields.chain(boot.cmdline.iter().cloned()).collect();
+    let root = recipe.model.statelite.as_ref().and_then(Statelite::root_word);
+    let root = root.map(|root| format!("{}{root}", ROOT.0));
+    let words: Vec<String> = root.into_iter().chain(fields).chain(boot.cmdline.iter().cloned()).collect();
     let is_same = words.iter().eq(info.cmdline.iter().filter(is_own))
         && recipe
             .model
@@ -152,7 +159,10 @@ fn of_results(
         // Tools roots and the like are not published, nor is what another tool gets.
         let is_form = |id: &str| recipe.model.pack.forms().iter().any(|form| pack_action(form) == id);
         let id = decision.action.as_str();
-        if published.is_none() && ![ids::PAYLOAD, ids::INITRD].contains(&id) && !is_form(id) {
+        if published.is_none()
+            && ![ids::PAYLOAD, ids::INITRD, ids::INITRD_STATELITE, ids::STATELITE].contains(&id)
+            && !is_form(id)
+        {
             continue;
         }
         // A new format is reported by `publishing`.

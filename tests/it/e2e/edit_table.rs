@@ -372,6 +372,35 @@ const EDITS: &[Edit] = &[
         chmod(space, "second.postinstall", 0o755);
         add(space, "postinstall", "scripts = [\"second.postinstall\"]")
     }),
+    edit(
+        &[
+            "statelite.files",
+            "statelite.trees",
+            "statelite.state",
+            "statelite.state_options",
+            "statelite.local_disk",
+            "statelite.filesystem",
+            "statelite.root",
+            "statelite.variables",
+            "statelite.litefile",
+            "statelite.litetree",
+            "statelite.statelite",
+            "statelite.groups",
+        ],
+        "paths that are a node's own",
+        |space| {
+            space.write("own.litefile", "tmpfs /etc/hosts\n").write("own.litetree", "10.0.0.5:/trees\n");
+            space.write("own.statelite", "#node,image,statemnt\n\"n01\",,\"10.0.0.6:/state\"\n");
+            add_table(
+                space,
+                "[statelite]\ntrees = [\"$tree.server:/trees\"]\nstate = \"10.0.0.5:/state\"\nstate_options = \"nfsvers=3\"\n\
+                 local_disk = \"LABEL=local\"\nfilesystem = \"xfs\"\nroot = \"10.0.0.5:/install\"\nlitefile = [\"own.litefile\"]\n\
+                 litetree = [\"own.litetree\"]\nstatelite = [\"own.statelite\"]\ngroups = \"one\"\n\n\
+                 [statelite.files]\n\"/var/log/\" = \"persistent\"\n\"/var/cache/\" = \"localdisk\"\n\n\
+                 [statelite.variables]\n\"tree.server\" = \"10.0.0.5\"",
+            );
+        },
+    ),
 ];
 
 /// The recipe that is edited, built in a store of its own, so that what runs does not depend on what other tests built; once for

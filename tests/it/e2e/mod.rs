@@ -70,6 +70,7 @@ mod serving;
 mod several;
 pub mod shared;
 mod startable;
+mod statelite;
 mod store_care;
 mod tracer;
 mod ubuntu;

@@ -35,6 +35,11 @@ const RPM: &str = r#"{"image": {"distro": "rocky", "release": "9"}, "otherpkgs":
     "repo": [{"uri": "https://one.example/os", "signed-by": "keys/site.gpg"}]}"#;
 const NODE_SUPPORT: &str = r#"{"xcat": {"node_support": true, "postscripts": "post"}}"#;
 
+const STATELITE: &str = r#"{"statelite": {"files": {"/var/log/": "tmpfs"}}}"#;
+const STATE: &str = r#"{"statelite": {"files": {"/var/log/": "persistent"}, "state": "10.0.0.5:/state"}}"#;
+const VARIABLES: &str = r#"{"statelite": {"files": {"/var/log/": "tmpfs"}, "trees": ["$noderes.nfsserver:/trees"]}}"#;
+const LOCAL_DISK: &str = r#"{"statelite": {"files": {"/var/log/": "localdisk"}, "local_disk": "LABEL=local"}}"#;
+
 /// The fields in the order of the model.
 const FIELDS: &[Field] = &[
     field("image.name", r#""node""#, r#""other""#),
@@ -144,6 +149,23 @@ const FIELDS: &[Field] = &[
     with("boot.cache.filesystem", r#""ext4""#, r#""xfs""#, CACHE),
     with("boot.cache.image", r#""memory""#, r#""cache""#, CACHE),
     with("boot.cache.writes", r#""memory""#, r#""cache""#, CACHE),
+    with("statelite.files", r#"{"/var/log/": "tmpfs"}"#, r#"{"/var/log/": "link"}"#, STATELITE),
+    with("statelite.trees", "[]", r#"["10.0.0.5:/trees"]"#, STATELITE),
+    with("statelite.state", r#""10.0.0.5:/state""#, r#""10.0.0.6:/state""#, STATE),
+    with("statelite.state_options", "null", r#""nfsvers=3""#, STATE),
+    with("statelite.local_disk", r#""LABEL=local""#, r#""LABEL=other""#, LOCAL_DISK),
+    with("statelite.filesystem", r#""ext4""#, r#""xfs""#, LOCAL_DISK),
+    with("statelite.root", "null", r#""10.0.0.1:/install/compute""#, STATELITE),
+    with(
+        "statelite.variables",
+        r#"{"noderes.nfsserver": "10.0.0.5"}"#,
+        r#"{"noderes.nfsserver": "10.0.0.6"}"#,
+        VARIABLES,
+    ),
+    with("statelite.litefile", "[]", r#"["own.litefile"]"#, STATELITE),
+    with("statelite.litetree", "[]", r#"["own.litetree"]"#, STATELITE),
+    with("statelite.statelite", "[]", r#"["own.statelite"]"#, STATELITE),
+    with("statelite.groups", "null", r#""one""#, STATELITE),
     field("environment", r#"{"SITE": "a"}"#, r#"{"SITE": "b"}"#),
     field("capture.packages", "null", r#""node.packages""#),
     field("workspace.allow", "[]", r#"["/nothing"]"#),
@@ -385,6 +407,18 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     boot.cache.filesystem: initrd/stateless initrd/stateless-gzip
     boot.cache.image: nothing
     boot.cache.writes: nothing
+    statelite.files: pack/statelite
+    statelite.trees: pack/statelite
+    statelite.state: pack/statelite
+    statelite.state_options: pack/statelite
+    statelite.local_disk: pack/statelite
+    statelite.filesystem: initrd/statelite
+    statelite.root: nothing
+    statelite.variables: pack/statelite
+    statelite.litefile: pack/statelite
+    statelite.litetree: pack/statelite
+    statelite.statelite: pack/statelite
+    statelite.groups: nothing
     environment: rootfs/postinstall
     capture.packages: nothing
     workspace.allow: nothing

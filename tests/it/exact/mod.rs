@@ -63,6 +63,9 @@ pub fn write_files(space: &Space) {
         .write("b.synclist", "site/issue -> /etc/issue\n")
         .write("a.exlist", "./usr/share/man/*\n")
         .write("b.exlist", "./usr/share/doc/*\n")
+        .write("own.litefile", "tmpfs /etc/hosts\n")
+        .write("own.litetree", "10.0.0.5:/trees\n")
+        .write("own.statelite", "#node,image,statemnt,mntopts,comments,disable\n\"n01\",,\"10.0.0.5:/state\",,,\n")
         .write("site.conf", "add_drivers+=\" x \"\n")
         .write("site2.conf", "add_drivers+=\" y \"\n")
         .write("site.repo", "[site]\nname=site\nbaseurl=https://three.example/\n");

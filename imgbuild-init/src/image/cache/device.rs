@@ -37,7 +37,7 @@ pub fn find(words: &str, modules: &Modules) -> Result<Found, String> {
             [] => {}
             [one] => return Ok(one.clone()),
             [one, other, ..] => {
-                say!("imgcache={words} is {} and {}; the first one is used", one.path, other.path);
+                say!("{words} is {} and {}; the first one is used", one.path, other.path);
                 return Ok(one.clone());
             }
         }

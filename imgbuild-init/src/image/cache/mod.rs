@@ -23,6 +23,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
+pub use self::device::find as find_disk;
 use self::files::{Held, folder, names};
 use crate::image::index::{Frame, Index, sha256};
 use crate::modules::Modules;

@@ -78,8 +78,8 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         Ok(form) => form,
         Err(exit) => return exit,
     };
-    let files =
-        artefact(&directory, "kernel").and_then(|kernel| Ok((kernel, artefact(&directory, "initrd-stateless")?)));
+    let files = artefact(&directory, "kernel")
+        .and_then(|kernel| Ok((kernel, artefact(&directory, crate::nodes::loaders::initrd_of(cmdline))?)));
     let (kernel, initrd) = match files {
         Ok(files) => files,
         Err(error) => {

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::{published_form, published_image, recipe};
+use crate::nodes::loaders::initrd_of;
 
 /// Arguments of `boot-entry`.
 #[derive(Debug, clap::Args)]
@@ -52,12 +53,12 @@ struct Entry {
     name: String,
     /// Without a slash at the end.
     url: String,
+    initrd: &'static str,
     cmdline: Vec<String>,
 }
 
-/// Names of the artefacts that a loader loads.
+/// Name of the kernel that a loader loads.
 const KERNEL: &str = "kernel";
-const INITRD: &str = "initrd-stateless";
 
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
@@ -84,7 +85,8 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
         Err(exit) => return exit,
     };
-    if let Some(missing) = [KERNEL, INITRD].iter().find(|file| !info.artefacts.iter().any(|one| one.name == **file)) {
+    let initrd = initrd_of(&info.cmdline);
+    if let Some(missing) = [KERNEL, initrd].iter().find(|file| !info.artefacts.iter().any(|one| one.name == **file)) {
         render::say(&format!(
             "the published image has no `{missing}`: nodes cannot boot it; `imgbuild build` publishes all"
         ));
@@ -96,7 +98,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     };
     let words = words.iter().map(|word| word.replace("{url}", url));
     let cmdline = words.chain(own.append.iter().cloned()).collect();
-    let entry = Entry { name: name.clone(), url: url.to_owned(), cmdline };
+    let entry = Entry { name: name.clone(), url: url.to_owned(), initrd, cmdline };
     let text = match own.format {
         Loader::Ipxe => entry.ipxe(),
         Loader::Grub => match entry.grub() {
@@ -116,7 +118,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         Loader::Dnsmasq => entry.dnsmasq(),
         Loader::Json => format!(
             "{:#}\n",
-            json!({"format_version": "1.0", "image": entry.name, "kernel": format!("{url}/{KERNEL}"), "initrd": format!("{url}/{INITRD}"), "cmdline": entry.cmdline})
+            json!({"format_version": "1.0", "image": entry.name, "kernel": format!("{url}/{KERNEL}"), "initrd": format!("{url}/{initrd}"), "cmdline": entry.cmdline})
         ),
     };
     render::print_whole(&text);
@@ -130,12 +132,12 @@ impl Entry {
 
     /// Source: ipxe.org/cmd/kernel; `netX` is the interface that it booted from.
     fn ipxe(&self) -> String {
-        let Self { name, url, .. } = self;
+        let Self { name, url, initrd, .. } = self;
         format!(
             "#!ipxe\n\
              # Boots `{name}`. Put it where iPXE's filename points, for instance next to the artefacts as {url}/boot.ipxe.\n\
-             kernel {url}/{KERNEL} initrd={INITRD} {} BOOTIF=01-${{netX/mac:hexhyp}}\n\
-             initrd --name {INITRD} {url}/{INITRD}\n\
+             kernel {url}/{KERNEL} initrd={initrd} {} BOOTIF=01-${{netX/mac:hexhyp}}\n\
+             initrd --name {initrd} {url}/{initrd}\n\
              boot\n",
             self.words()
         )
@@ -148,18 +150,19 @@ impl Entry {
         Some(format!(
             "# Boots `{0}`. Put it into grub.cfg on the TFTP or HTTP server that GRUB was loaded from.\n\
              set default=0\nset timeout=0\nmenuentry \"{0}\" {{\n    insmod http\n    linux (http,{host}){path}/{KERNEL} {1} BOOTIF=01-$net_default_mac\n    \
-             initrd (http,{host}){path}/{INITRD}\n}}\n",
+             initrd (http,{host}){path}/{2}\n}}\n",
             self.name,
-            self.words()
+            self.words(),
+            self.initrd
         ))
     }
 
     /// Source: wiki.syslinux.org, SYSLINUX; `IPAPPEND 2` adds BOOTIF.
     fn pxelinux(&self) -> String {
-        let Self { name, url, .. } = self;
+        let Self { name, url, initrd, .. } = self;
         format!(
             "# Boots `{name}`. Put it into pxelinux.cfg/default; lpxelinux.0 fetches by http, pxelinux.0 needs the two files by TFTP.\n\
-             DEFAULT {name}\nLABEL {name}\n    KERNEL {url}/{KERNEL}\n    INITRD {url}/{INITRD}\n    APPEND {}\n    IPAPPEND 2\n",
+             DEFAULT {name}\nLABEL {name}\n    KERNEL {url}/{KERNEL}\n    INITRD {url}/{initrd}\n    APPEND {}\n    IPAPPEND 2\n",
             self.words()
         )
     }

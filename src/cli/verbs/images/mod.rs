@@ -5,5 +5,6 @@ pub mod boot_entry;
 pub mod delta;
 pub mod diff;
 pub mod fetch;
+pub mod publish;
 pub mod shell;
 pub mod size;

@@ -6,6 +6,7 @@ use crate::recipe::{ALL_UPDATES, PassRole, initrd_drivers};
 use crate::recipe::{Firmware, Generator, ModulesFrom};
 use crate::stage::StageError;
 use crate::stage::actions::initrd::dracut;
+use crate::stage::actions::initrd::request::is_with_disks;
 use crate::stage::actions::packages::tools::tools_identity;
 use crate::stage::actions::reader::Reader;
 use crate::stage::actions::reader::initrd_compression;
@@ -20,7 +21,7 @@ use crate::stage::results::file;
 pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), StageError> {
     let model = &reader.recipe.model;
     let spans = &reader.recipe.spans;
-    let wanted = initrd_drivers(model);
+    let wanted = initrd_drivers(model, is_with_disks(reader.recipe, id));
     let compression = initrd_compression(reader.recipe, id);
     let firmware = match model.kernel.firmware {
         Firmware::Warn => "warn",
@@ -49,7 +50,7 @@ pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), Stage
             });
         }
     }
-    for (name, field) in form_modules(reader.recipe) {
+    for (name, field) in form_modules(reader.recipe, id) {
         let input = Input::new(format!("driver {name}"), "named").field(spans, &field);
         if inputs.iter().all(|known| known.name != input.name) {
             inputs.push(input);

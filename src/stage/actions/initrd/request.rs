@@ -2,7 +2,7 @@
 
 use crate::plan::Action;
 use crate::stage::actions::initrd_compression;
-use crate::stage::actions::reader::{CACHE_FILESYSTEM, form_modules};
+use crate::stage::actions::reader::{CACHE_FILESYSTEM, STATELITE_FILESYSTEM, STATELITE_MODULES, form_modules};
 use crate::stage::builder::run::{Builder, Context};
 use crate::stage::report::refuse;
 use crate::stage::results::below;
@@ -10,13 +10,18 @@ use std::collections::BTreeMap;
 
 use super::compose::{self as initrd, InitrdAnswer};
 use crate::digest::Digest;
-use crate::recipe::{ModulesFrom, normal_name};
+use crate::recipe::{ModulesFrom, Recipe, Statelite, normal_name};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::builder::taken::take_text;
 use crate::stage::ids;
 use crate::stage::inside::init_for;
 use crate::store::Store;
+
+/// Whether an initrd needs drivers of disks for what lies on a node's own.
+pub fn is_with_disks(recipe: &Recipe, action: &str) -> bool {
+    action == ids::INITRD_STATELITE && recipe.model.statelite.as_ref().is_some_and(Statelite::has_disks)
+}
 
 /// What an initrd is made from, no matter who composes it.
 pub fn initrd_request(
@@ -30,8 +35,9 @@ pub fn initrd_request(
     for (path, name) in &builder.recipe.ca {
         ca.push_str(&take_text(action, name, path)?);
     }
-    let mut wanted = crate::recipe::initrd_drivers(&builder.recipe.model);
-    for (name, _) in form_modules(builder.recipe) {
+    let with_disks = is_with_disks(builder.recipe, &action.id);
+    let mut wanted = crate::recipe::initrd_drivers(&builder.recipe.model, with_disks);
+    for (name, _) in form_modules(builder.recipe, &action.id) {
         if wanted.named.iter().all(|known| known != name) {
             wanted.named.push(name.to_owned());
         }
@@ -62,15 +68,27 @@ pub fn initrd_request(
 ///
 /// # Errors
 /// [`StageError::Gate`] for drivers that the recipe names and the kernel lacks, or required firmware.
-pub fn say_drivers(builder: &Builder<'_>, answer: &InitrdAnswer, release: &str) -> Result<(), StageError> {
-    let mut of_form = form_modules(builder.recipe).into_iter();
+pub fn say_drivers(
+    builder: &Builder<'_>,
+    action: &str,
+    answer: &InitrdAnswer,
+    release: &str,
+) -> Result<(), StageError> {
+    let mut of_form = form_modules(builder.recipe, action).into_iter();
     let of_form = of_form.find(|(module, _)| answer.missing.iter().any(|(name, _)| name == module));
     if let Some((module, field)) = of_form {
         let form = field.rsplit_once('.').map_or(field.as_str(), |(form, _)| form);
-        if field == CACHE_FILESYSTEM {
-            let problem = format!(
-                "the kernel {release} has no module `{module}`, which nodes need for the disk of ‹[boot.cache]›"
-            );
+        if field == STATELITE_MODULES {
+            let problem = format!("the kernel {release} has no module `{module}`, which nodes need for ‹[statelite]›");
+            let help = "choose a kernel that has it: ‹[kernel] package = \"...\"›; a cloud kernel lacks some";
+            return Err(refuse(builder.report, builder.recipe, "statelite", problem, help.to_owned()));
+        }
+        if field == CACHE_FILESYSTEM || field == STATELITE_FILESYSTEM {
+            let disk = match field == CACHE_FILESYSTEM {
+                true => "the disk of ‹[boot.cache]›",
+                false => "the disk of ‹[statelite]›",
+            };
+            let problem = format!("the kernel {release} has no module `{module}`, which nodes need for {disk}");
             let help = "choose another file system (ext4, xfs, btrfs), or a kernel that has the module: ‹[kernel] package = \"...\"›";
             return Err(refuse(builder.report, builder.recipe, &field, problem, help.to_owned()));
         }

@@ -23,7 +23,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         builder.namespace.call("initrd", &request, &mut |text| builder.report.progress(text))?;
     // The same drivers in another form: said once.
     if action.id == ids::INITRD || !answer.missing.is_empty() {
-        say_drivers(builder, &answer, &request.release)?;
+        say_drivers(builder, &action.id, &answer, &request.release)?;
     }
     let initrd = builder.take(&request.handover)?;
     Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), initrd)]), ..Outputs::default() })

@@ -1,6 +1,7 @@
 //! What the inputs of all actions are made with: the recipe and its lock, and the actions so far.
 
 pub mod globs;
+pub mod graph;
 
 use std::collections::BTreeMap;
 
@@ -79,11 +80,19 @@ pub fn archive(form: &PackedForm) -> Form {
     }
 }
 
-/// Modules that a node's initrd needs for the forms of an image and the disk that keeps it, each with the setting that asks
-/// for it.
-pub fn form_modules(recipe: &Recipe) -> Vec<(&'static str, String)> {
+/// Modules that a node's initrd needs for the forms of an image, the disk that keeps it, and paths of its own, each with the
+/// setting that asks for it.
+pub fn form_modules(recipe: &Recipe, action: &str) -> Vec<(&'static str, String)> {
     let mut modules: Vec<(&str, String)> = Vec::new();
-    if let Some(cache) = &recipe.model.boot.cache {
+    if let Some(own) = recipe.model.statelite.as_ref().filter(|_| action == ids::INITRD_STATELITE) {
+        modules.extend(["nfs", "nfsv3", "nfsv4", "overlay"].map(|name| (name, STATELITE_MODULES.to_owned())));
+        if own.has_disks() {
+            modules.push((own.filesystem.name(), STATELITE_FILESYSTEM.to_owned()));
+        }
+    }
+    if let Some(cache) = &recipe.model.boot.cache
+        && modules.iter().all(|(known, _)| *known != cache.filesystem.name())
+    {
         modules.push((cache.filesystem.name(), CACHE_FILESYSTEM.to_owned()));
     }
     for form in recipe.model.pack.forms() {
@@ -103,6 +112,10 @@ pub fn form_modules(recipe: &Recipe) -> Vec<(&'static str, String)> {
 
 /// The setting that names the file system of the node's disk.
 pub const CACHE_FILESYSTEM: &str = "boot.cache.filesystem";
+/// The setting that names the file system of the disks of what is the node's own.
+pub const STATELITE_FILESYSTEM: &str = "statelite.filesystem";
+/// The setting that asks for NFS in the initrd.
+pub const STATELITE_MODULES: &str = "statelite.files";
 
 /// Puts the actions together.
 pub struct Reader<'a> {

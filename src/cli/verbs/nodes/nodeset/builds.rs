@@ -8,7 +8,7 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::{print_findings, published_image};
 use crate::digest::Sha256;
-use crate::nodes::loaders::{Bootable, INITRD, KERNEL};
+use crate::nodes::loaders::{Bootable, KERNEL, initrd_of};
 use crate::nodes::{Assignments, Boots, State};
 use crate::recipe::{Known, Overlay, known};
 use crate::source::nearest;
@@ -156,7 +156,7 @@ fn read(image: &str, directory: &Path) -> Outcome<Build> {
         );
         return Err(refused(&problem, Exit::Input));
     }
-    for file in [KERNEL, INITRD] {
+    for file in [KERNEL, initrd_of(&info.cmdline)] {
         if !info.artefacts.iter().any(|one| one.name == file) || !directory.join(file).is_file() {
             let problem = format!(
                 "the build {name} of `{image}` has no `{file}`: nodes cannot boot it\n  help: `imgbuild build {image}` publishes all"

@@ -52,7 +52,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     };
     // The same drivers in another form: said once.
     if action.id == ids::INITRD || !answer.missing.is_empty() {
-        say_drivers(builder, &answer, &request.initrd.release)?;
+        say_drivers(builder, &action.id, &answer, &request.initrd.release)?;
         say_not_installed(builder, &not_installed, &request.conf);
     }
     let initrd = builder.take(&request.initrd.handover)?;

@@ -1,15 +1,17 @@
 //! A recipe and its lock, as actions.
 
-use super::reader::{Reader, gzip_initrd, pack_action, xcat_pack};
+use super::{Reader, gzip_initrd, pack_action, xcat_pack};
 use std::collections::BTreeMap;
 
-use super::{gate, initrd, node_support, pack, packages, postinstall, services, sync, system};
 use crate::digest::Digest;
 use crate::distro::manager;
 use crate::plan::{ActionGraph, Origin, Place, Removals, Taken};
 use crate::recipe::Accounts;
 use crate::recipe::{Lock, Recipe};
 use crate::stage::StageError;
+use crate::stage::actions::{
+    gate, initrd, node_support, pack, packages, postinstall, services, statelite, sync, system,
+};
 use crate::stage::ids;
 use crate::stage::lock::package_request::{PackageRequest, package_requests_in, target};
 
@@ -60,6 +62,10 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
     node_support::inputs::add(&mut reader)?;
     sync::inputs::add(&mut reader)?;
     initrd::inputs::add(&mut reader, init, ids::INITRD)?;
+    if let Some(own) = &recipe.statelite {
+        initrd::inputs::add(&mut reader, init, ids::INITRD_STATELITE)?;
+        statelite::inputs::add(&mut reader, own);
+    }
     for form in recipe.model.pack.forms() {
         pack::inputs::add(&mut reader, &pack_action(&form));
     }

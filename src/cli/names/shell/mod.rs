@@ -1,11 +1,13 @@
 //! What all of xCAT's commands need: imgbuild's own commands, the workspace, and the real command of the name.
 
+mod real;
+
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Done, Ended, Name, real};
+use super::{Done, Ended, Name};
 use crate::cli::output::render;
 use crate::recipe::{Known, Overlay, Recipe, known, select};
 
