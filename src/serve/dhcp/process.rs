@@ -72,7 +72,10 @@ impl Drop for Readable {
 
 /// Where root's server keeps what dnsmasq reads as its own user: below the workspace it might not come there.
 pub fn readable_of_root(interface: &str) -> PathBuf {
-    PathBuf::from(format!("/run/imgbuild-dnsmasq-{interface}"))
+    use std::os::unix::fs::MetadataExt;
+    // Cards of two network namespaces may have the same name.
+    let network = fs::metadata("/proc/self/ns/net").map_or(0, |found| found.ino());
+    PathBuf::from(format!("/run/imgbuild-dnsmasq-{interface}-{network}"))
 }
 
 fn readable(interface: &str) -> std::io::Result<Readable> {

@@ -104,6 +104,9 @@ fn privileged_each_firmware_is_sent_its_loader_and_no_loader_itself() {
     let files = space.path().join("files");
     let own = ["--dnsmasq", "--listen", "10.77.0.1:80", "--loaders", files.to_str().unwrap()];
     let mut serving = lan.net.serve(space.path(), &own);
+    let conf = std::fs::read_to_string(space.path().join(".imgbuild/nodes/dnsmasq/dnsmasq.conf")).unwrap();
+    let tftp = conf.lines().find_map(|line| line.strip_prefix("tftp-root=")).unwrap().to_owned();
+    assert!(tftp.starts_with("/run/imgbuild-dnsmasq-head-") && Path::new(&tftp).is_dir(), "{tftp}");
     let said = serving.said();
     assert!(said.contains("dnsmasq: started, version"), "{said}");
     let file = |node: u8, words: &[&str]| lan.ask(node, words)["file"].as_str().unwrap_or("none").to_owned();
@@ -179,7 +182,7 @@ fn privileged_each_firmware_is_sent_its_loader_and_no_loader_itself() {
     serving.signal("TERM");
     assert_eq!(serving.wait(), Some(0), "{}", serving.said());
     assert_eq!(dnsmasqs(&space), Vec::<u32>::new());
-    assert!(!Path::new("/run/imgbuild-dnsmasq-head").exists());
+    assert!(!Path::new(&tftp).parent().unwrap().exists(), "{tftp}");
 }
 
 #[test]

