@@ -93,7 +93,10 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
         ],
         "nodes" => &[("imgbuild nodes", "what each node boots, and its last report")],
         "nodeset" => &[("imgbuild nodeset cn[001-040] compute", "write the boot loaders' files of these nodes")],
-        "serve" => &[("imgbuild serve --listen 10.0.0.1:80 --user www-data", "images over HTTP, as an ordinary user")],
+        "serve" => &[
+            ("imgbuild serve --listen 10.0.0.1:80 --user www-data", "images over HTTP, as an ordinary user"),
+            ("imgbuild serve --listen 10.0.0.1:80 --dnsmasq", "all that nodes need: addresses and boot loaders, too"),
+        ],
         "fetch" => &[("imgbuild fetch http://head/images/compute /srv/images/compute", "mirror a published image")],
         "delta" => &[("imgbuild delta /srv/images/compute out/compute", "what fetch would transfer")],
         "capture" => &[("imgbuild capture ssh://root@node17 --into /srv/images", "a recipe from a running node")],

@@ -72,6 +72,18 @@ pub enum ServeError {
         /// Why not.
         problem: String,
     },
+    /// Nodes cannot be given addresses.
+    #[error("cannot answer DHCP: {problem}")]
+    #[diagnostic(code(serve::dhcp))]
+    Dhcp {
+        /// Why not.
+        problem: String,
+        /// What to do.
+        #[help]
+        help: String,
+        /// Whether it is the machine's fault, and not the arguments'.
+        is_machine: bool,
+    },
     /// The file of the nodes is wrong.
     #[error("the nodes cannot be read")]
     #[diagnostic(code(serve::nodes))]
@@ -84,4 +96,16 @@ pub enum ServeError {
     #[error("cannot start the server: {0}")]
     #[diagnostic(code(serve::machine))]
     Machine(#[source] io::Error),
+}
+
+impl ServeError {
+    /// DHCP cannot be answered as it is asked for.
+    pub fn dhcp_input(problem: String, help: &str) -> Self {
+        Self::Dhcp { problem, help: help.to_owned(), is_machine: false }
+    }
+
+    /// DHCP cannot be answered on this machine.
+    pub fn dhcp_machine(problem: String, help: String) -> Self {
+        Self::Dhcp { problem, help, is_machine: true }
+    }
 }

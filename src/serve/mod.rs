@@ -2,6 +2,7 @@
 //!
 //! hyper speaks HTTP and rustls TLS; what is here says which file an address means, and what a client may take of the machine.
 
+mod dhcp;
 mod error;
 mod files;
 mod metrics;
@@ -23,6 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use self::dhcp::Dnsmasq;
 use self::files::Tree;
 use self::metrics::Metrics;
 use self::site::desk::Desk;
@@ -30,6 +32,7 @@ use self::sockets::connections::{Connections, Patient};
 use self::sockets::tls::Tls;
 use crate::nodes::State;
 
+pub use self::dhcp::{Answers, DhcpSettings, printed};
 pub use self::error::ServeError;
 pub use self::sockets::tls::TlsFiles;
 
@@ -60,6 +63,8 @@ pub struct Settings {
     pub nodes: Option<(PathBuf, State)>,
     /// Addresses where the words of xCAT's port 3002 are heard.
     pub xcat: Vec<SocketAddr>,
+    /// Has dnsmasq give nodes addresses and loaders.
+    pub dhcp: Option<DhcpSettings>,
     /// Account to become.
     pub user: Option<String>,
     /// Connections at once.
@@ -82,6 +87,8 @@ struct Server {
     connections: Arc<Connections>,
     tls: Option<Tls>,
     most_streams: Option<u64>,
+    /// Whether nodes' loaders come here for their files.
+    gives_loaders: bool,
     is_verbose: bool,
     say: Say,
 }
@@ -98,13 +105,24 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<()
     // As root, where the key is root's; and again when the file has been replaced, if the user can read it then.
     let tls = settings.tls.map(Tls::open).transpose()?;
     if let Some(user) = &settings.user {
-        sockets::system::become_user(user)?;
+        become_user(user, settings.dhcp.is_some())?;
     }
     settings.roots.iter().try_for_each(|root| check_root(root))?;
     let desk = settings.nodes.map(|(root, state)| Desk::open(root, state)).transpose()?.flatten().map(Arc::new);
+    let listened: Vec<SocketAddr> = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+    let dnsmasq = match (&settings.dhcp, &desk) {
+        (None, _) => None,
+        (Some(_), None) => return Err(dhcp::no_nodes()),
+        (Some(dhcp), Some(desk)) => {
+            Some(dhcp::start(dhcp, &listened, desk, Arc::clone(&settings.say), settings.is_verbose)?)
+        }
+    };
+    let mut roots = settings.roots;
+    roots.extend(dnsmasq.as_ref().map(|running| running.files().to_owned()));
     let most = settings.most_connections.min(files.saturating_sub(OTHER_FILES) / 2).max(1);
     let server = Arc::new(Server {
-        tree: Tree::new(settings.roots),
+        tree: Tree::new(roots),
+        gives_loaders: dnsmasq.is_some(),
         desk,
         metrics: Arc::default(),
         connections: Arc::new(Connections::new(most, settings.most_of_client.min(most))),
@@ -114,7 +132,22 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<()
         say: settings.say,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build();
-    runtime.map_err(ServeError::Machine)?.block_on(server.run(sockets, xcat, ready))
+    runtime.map_err(ServeError::Machine)?.block_on(server.run(sockets, xcat, dnsmasq, ready))
+}
+
+/// Becomes a user; with dnsmasq's rights, if it is to be started.
+fn become_user(name: &str, with_dhcp: bool) -> Result<(), ServeError> {
+    use sockets::{rights, system};
+    if !with_dhcp {
+        return system::become_user(name);
+    }
+    let failed = |errno: rustix::io::Errno| ServeError::User {
+        name: name.to_owned(),
+        problem: format!("what dnsmasq needs of root's rights cannot be kept: {errno}"),
+    };
+    rights::keep().map_err(failed)?;
+    system::become_user(name)?;
+    rights::narrow().map_err(failed)
 }
 
 fn check_root(root: &std::path::Path) -> Result<(), ServeError> {
@@ -138,6 +171,7 @@ impl Server {
         self: Arc<Self>,
         sockets: Vec<TcpListener>,
         xcat: Vec<TcpListener>,
+        dnsmasq: Option<Dnsmasq>,
         ready: impl FnOnce(&[SocketAddr]),
     ) -> Result<(), ServeError> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -160,15 +194,18 @@ impl Server {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Machine)?;
         ready(&addresses);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        loop {
+        let given_up = dnsmasq.as_ref().map(Dnsmasq::given_up).unwrap_or_default();
+        let ends = loop {
             tokio::select! {
                 _ = hangup.recv() => self.reload(),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                () = given_up.notified() => break Err(dhcp::gave_up()),
             }
-        }
+        };
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let _ = end.send(true);
+        drop(dnsmasq);
         for one in accepting {
             let _ = one.await;
         }
@@ -179,7 +216,7 @@ impl Server {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        Ok(())
+        ends
     }
 
     fn reload(&self) {
@@ -265,6 +302,8 @@ impl Server {
             .header_read_timeout(HEADERS_WITHIN)
             .max_headers(MOST_HEADERS)
             .max_buf_size(HEADER_BYTES)
+            // GRUB 2.06 knows no other spelling: without its length, no file is loaded.
+            .title_case_headers(true)
             .serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {

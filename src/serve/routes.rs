@@ -62,17 +62,25 @@ async fn routed(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr
         "/-/page.css" => pages::css(),
         "/-/page.js" => pages::js(),
         _ => match path.strip_prefix("/-/") {
-            None => file(server, &path, request.headers()),
+            None => match path.strip_prefix("/pxelinux.cfg/01-").filter(|_| server.gives_loaders) {
+                // What PXELINUX asks for by itself, with this server as its prefix.
+                Some(mac) => {
+                    boot::script(server, &format!("boot/pxelinux/{mac}"), fields, client, host(&request)).await
+                }
+                None => file(server, &path, request.headers()),
+            },
             Some(own) => match own.strip_prefix("images/").and_then(decoded) {
                 Some(name) => pages::image(server, name).await,
-                None => {
-                    let host =
-                        request.headers().get(HOST).and_then(|host| host.to_str().ok()).filter(|host| is_host(host));
-                    boot::script(server, own, fields, client, host.map(str::to_owned)).await
-                }
+                None => boot::script(server, own, fields, client, host(&request)).await,
             },
         },
     }
+}
+
+/// How the client calls this server.
+fn host(request: &Request<Incoming>) -> Option<String> {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    host.filter(|host| is_host(host)).map(str::to_owned)
 }
 
 fn file(server: &Arc<Server>, path: &str, headers: &HeaderMap) -> Response<Reply> {

@@ -47,6 +47,12 @@ fn files_come_with_their_digests_in_parts_and_not_twice() {
     assert!(head.starts_with("http/1.1 200") && header(&head, "connection").is_none(), "{head}");
     assert!(second.starts_with("http/1.1 200") && body == b"a kernel of some bytes", "{second}");
     assert_eq!(header(&second, "content-length"), Some("22"), "loaders count by it");
+    // GRUB compares names of headers letter by letter.
+    let mut stream = server.connect();
+    stream.write_all(b"GET /compute/kernel HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    assert!(String::from_utf8_lossy(&bytes).contains("\r\nContent-Length: 22\r\n"));
     // Two requests of one connection.
     let (_, both) = server.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n");
     assert!(String::from_utf8_lossy(&both).contains("HTTP/1.0 200 OK"), "{}", String::from_utf8_lossy(&both));

@@ -135,6 +135,11 @@ impl Desk {
             .map(str::to_owned)
     }
 
+    /// Where the state lies.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
     /// Root of the workspace.
     pub fn root(&self) -> &std::path::Path {
         &self.root

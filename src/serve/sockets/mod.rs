@@ -2,5 +2,6 @@
 
 pub mod connections;
 pub mod listen;
+pub mod rights;
 pub mod system;
 pub mod tls;

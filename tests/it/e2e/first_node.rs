@@ -1,65 +1,12 @@
 //! The walk of a new administrator: from `init`, with the mistakes that one makes and mends, to a node that boots by PXE with
 //! what docs/first-node.md says: dnsmasq, a file server, an empty machine.
 
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::machine::Node;
+use super::net::{Net, run};
 use super::{store, tiny};
 use crate::support::{Ran, Space, imgbuild};
-
-/// A network namespace with a bridge, as the network of the nodes.
-struct Net {
-    name: String,
-    children: Vec<Child>,
-}
-
-fn run(words: &[&str]) {
-    let output = Command::new(words[0]).args(&words[1..]).output().unwrap_or_else(|error| panic!("{words:?}: {error}"));
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-impl Net {
-    fn new() -> Self {
-        let name = format!("ibpxe-{}", std::process::id());
-        run(&["ip", "netns", "add", &name]);
-        let net = Self { name, children: Vec::new() };
-        for words in [
-            "link set lo up",
-            "link add head type bridge",
-            "tuntap add tap0 mode tap",
-            "link set tap0 master head",
-            "link set tap0 up",
-            "link set head up",
-            "address add 10.79.0.1/24 dev head",
-        ] {
-            let words: Vec<&str> = words.split(' ').collect();
-            run(&[&["ip", "netns", "exec", &net.name, "ip"], &words[..]].concat());
-        }
-        net
-    }
-
-    fn start(&mut self, words: &[&str]) {
-        let child = Command::new("ip")
-            .args(["netns", "exec", &self.name])
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.children.push(child.unwrap_or_else(|error| panic!("{words:?}: {error}")));
-    }
-}
-
-impl Drop for Net {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
-    }
-}
 
 fn entry(space: &Space, arguments: &[&str]) -> String {
     space.run(&[&["boot-entry"], arguments].concat()).good().out
@@ -207,7 +154,8 @@ fn network_privileged_boot_a_new_administrator_walks_from_init_to_a_node_by_pxe(
     let file = served.path().join("dnsmasq.conf");
     std::fs::write(&file, conf).unwrap();
     let console = served.path().join("console");
-    let mut net = Net::new();
+    let mut net = Net::new("10.79.0.1/24");
+    net.tap("tap0");
     let (conf, pid) = (format!("--conf-file={}", file.display()), format!("--pid-file={}.pid", file.display()));
     net.start(&["dnsmasq", "--keep-in-foreground", "--user=root", "--leasefile-ro", &conf, &pid]);
     net.start(&["python3", "-m", "http.server", "80", "--bind", "10.79.0.1", "-d", served.path().to_str().unwrap()]);

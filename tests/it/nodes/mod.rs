@@ -1,6 +1,7 @@
 //! `nodes`: who they are, each value with its place, and what other programs take of them.
 
-mod nodeset;
+mod dhcp;
+pub mod nodeset;
 mod site;
 
 use std::process::Command;

@@ -10,7 +10,7 @@ use crate::cli::output::render;
 use crate::cli::setup::print_findings;
 use crate::nodes::State;
 use crate::recipe::Workspace;
-use crate::serve::{ServeError, Settings, TlsFiles, serve};
+use crate::serve::{Answers, DhcpSettings, ServeError, Settings, TlsFiles, printed, serve};
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +45,26 @@ pub struct Arguments {
     /// Also hear the words of xCAT's port 3002 there, for images that speak them
     #[arg(long, value_name = "ADDR:PORT")]
     pub xcat: Vec<SocketAddr>,
+    /// Have dnsmasq give the nodes addresses and boot loaders: to those of nodes.toml alone, to all from a range of addresses
+    /// (FIRST,LAST), or beside another DHCP server (proxy)
+    #[arg(
+        long,
+        value_name = "FIRST,LAST|proxy",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "nodes",
+        conflicts_with_all = ["tls_certificate", "units"]
+    )]
+    pub dnsmasq: Option<Answers>,
+    /// Network card of the nodes [default: the one that is listened on, or in whose network they are]
+    #[arg(long, value_name = "CARD", requires = "dnsmasq")]
+    pub interface: Option<String>,
+    /// Directory with boot loaders' files [default: those of the packages ipxe, grub-efi-amd64-bin, pxelinux]
+    #[arg(long, value_name = "DIR", requires = "dnsmasq")]
+    pub loaders: Option<PathBuf>,
+    /// Print dnsmasq's configuration, and end
+    #[arg(long, requires = "dnsmasq")]
+    pub print_dnsmasq: bool,
     /// What nodes boot and reported.
     #[command(flatten)]
     pub state: StateArguments,
@@ -58,6 +78,23 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if own.units {
         print!("{UNITS}");
         return Exit::Done;
+    }
+    let dhcp = own.dnsmasq.map(|answers| DhcpSettings {
+        answers,
+        interface: own.interface.clone(),
+        loaders: own.loaders.clone(),
+    });
+    if let Some(dhcp) = dhcp.as_ref().filter(|_| own.print_dnsmasq) {
+        let root = root_of(&arguments.directory);
+        let state = State::of(&root, own.state.state_directory.as_deref());
+        return match printed(dhcp, &own.listen, &root, &state) {
+            Ok((text, left_out)) => {
+                render::print_as_is(&text);
+                left_out.iter().for_each(|line| render::say(&format!("note: {line}")));
+                Exit::Done
+            }
+            Err(error) => refused(arguments, error),
+        };
     }
     let roots = match own.root.is_empty() {
         true => outs(arguments),
@@ -84,6 +121,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         tls,
         nodes: Some((root.clone(), State::of(&root, own.state.state_directory.as_deref()))),
         xcat: own.xcat.clone(),
+        dhcp,
         user: own.user.clone(),
         most_connections: own.connections,
         most_of_client: own.per_client,
@@ -98,14 +136,24 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     crate::sandbox::interrupt::leave_to_others();
     match serve(settings, ready) {
         Ok(()) => Exit::Done,
-        Err(ServeError::Nodes(findings)) => {
+        Err(error) => refused(arguments, error),
+    }
+}
+
+/// Tells why it does not serve.
+fn refused(arguments: &crate::cli::Arguments, error: ServeError) -> Exit {
+    match error {
+        ServeError::Nodes(findings) => {
             print_findings(&findings, arguments.verbose);
             Exit::Input
         }
-        Err(ServeError::State(error)) => failed(error),
-        Err(error) => {
+        ServeError::State(error) => failed(error),
+        error => {
             let exit = match &error {
-                ServeError::Root { .. } | ServeError::Tls { .. } | ServeError::User { .. } => Exit::Input,
+                ServeError::Root { .. }
+                | ServeError::Tls { .. }
+                | ServeError::User { .. }
+                | ServeError::Dhcp { is_machine: false, .. } => Exit::Input,
                 _ => Exit::Machine,
             };
             render::say(&render::error(error));

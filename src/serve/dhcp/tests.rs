@@ -1,0 +1,130 @@
+//! Plans and their texts, without a machine.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+
+use super::loaders::{Firmware, Offer};
+use super::{Answers, Places, Plan, conf, interface};
+use crate::nodes::loaders::Loader;
+use crate::nodes::{Effective, Nodes};
+use crate::serve::sockets::system::Address;
+use crate::source::SourceFile;
+
+const NODES: &str = "[node.cn001]\nmac = \"52:54:00:00:00:01\"\nip = \"10.0.0.11\"\n\
+    [node.\"cn002.site\"]\nmac = \"52:54:00:00:00:02\"\nmacs = [\"52:54:00:00:01:02\"]\nip = \"10.1.0.12\"\nloader = \"grub\"\n\
+    [node.cn003]\nmac = \"52:54:00:00:00:03\"\nloader = \"pxelinux\"\n[node.cn004]\nip = \"fd00::4\"\n";
+
+fn nodes() -> Nodes {
+    Nodes::of_file(&SourceFile::new("nodes.toml", "/nodes.toml", NODES)).unwrap()
+}
+
+fn all() -> Vec<Effective> {
+    let nodes = nodes();
+    nodes.names().filter_map(|name| nodes.get(name)).collect()
+}
+
+fn plan(answers: Answers, port: u16) -> Plan {
+    let address = Ipv4Addr::new(10, 0, 0, 1);
+    let offer = |loader, firmware, name| Offer {
+        loader,
+        firmware,
+        name,
+        from: PathBuf::from("/usr/lib").join(name),
+        beside: Vec::new(),
+        speaks_http: loader != Loader::Grub,
+    };
+    Plan {
+        answers,
+        interface: "eth1".to_owned(),
+        address,
+        mask: Ipv4Addr::new(255, 255, 255, 0),
+        server: SocketAddrV4::new(address, port),
+        offers: vec![
+            offer(Loader::Ipxe, Firmware::Bios, "undionly.kpxe"),
+            offer(Loader::Ipxe, Firmware::Efi64, "snponly.efi"),
+            offer(Loader::Grub, Firmware::Efi64, "grubnetx64.efi"),
+            offer(Loader::Pxelinux, Firmware::Bios, "lpxelinux.0"),
+        ],
+        own_lines: Some(PathBuf::from("/srv/images/loaders/dnsmasq.conf")),
+    }
+}
+
+fn places() -> Places {
+    Places { home: PathBuf::from("/srv/images/.imgbuild/nodes/dnsmasq"), readable: PathBuf::from("/run/x") }
+}
+
+#[test]
+fn each_way_of_answering_has_its_configuration() {
+    let hosts = conf::hosts(&nodes());
+    insta::assert_snapshot!("hosts", hosts);
+    insta::assert_snapshot!("nodes", plan(Answers::Nodes, 80).text(&places(), None));
+    let range = Answers::Range(Ipv4Addr::new(10, 0, 0, 100), Ipv4Addr::new(10, 0, 0, 199));
+    let text = plan(range, 8080).text(&places(), Some("dhcp-host=52:54:00:00:00:01,set:imgbuild,set:ipxe,cn001\n"));
+    assert!(text.contains("\ndhcp-range=10.0.0.100,10.0.0.199,255.255.255.0,12h\ndhcp-host=52:"), "{text}");
+    assert!(text.contains(",tag:ipxe,http://10.0.0.1:8080/-/boot/ipxe?mac=${mac}\n"), "{text}");
+    assert!(plan(range, 8080).grub().contains("(http,10.0.0.1,8080)/-/boot/grub/$net_default_mac"));
+    insta::assert_snapshot!("proxy", plan(Answers::Proxy, 80).text(&places(), None));
+}
+
+#[test]
+fn who_is_not_answered_is_told() {
+    let card = card("eth1", 1);
+    let said = |answers, own| conf::left_out(&all(), &card, answers, own).join("\n");
+    insta::assert_snapshot!("left_out", said(Answers::Nodes, false));
+    assert!(!said(Answers::Nodes, true).contains("outside"));
+    assert!(!said(Answers::Proxy, false).contains("IPv6"));
+}
+
+fn card(name: &str, net: u8) -> Address {
+    Address {
+        interface: name.to_owned(),
+        address: Ipv4Addr::new(10, net - 1, 0, 1),
+        mask: Ipv4Addr::new(255, 255, 255, 0),
+        is_up: true,
+    }
+}
+
+#[test]
+fn the_card_is_the_named_one_or_the_one_of_the_nodes() {
+    let lo = Address { address: Ipv4Addr::LOCALHOST, mask: Ipv4Addr::new(255, 0, 0, 0), ..card("lo", 1) };
+    let (one, two, far) = (card("eth1", 1), card("eth2", 2), card("eth3", 9));
+    let bare = Address { address: Ipv4Addr::UNSPECIFIED, mask: Ipv4Addr::BROADCAST, ..card("eth4", 1) };
+    let cards = [lo, one, two, far, bare];
+    let any: [SocketAddr; 1] = ["0.0.0.0:80".parse().unwrap()];
+    let own: [SocketAddr; 1] = ["10.8.0.1:8080".parse().unwrap()];
+    let nodes = all();
+    let chosen = |named, listened: &[SocketAddr]| match interface::choose(&cards, named, listened, &nodes) {
+        Ok(card) => card.interface,
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(chosen(Some("eth2"), &any), "eth2");
+    assert_eq!(chosen(None, &own), "eth3");
+    assert!(chosen(None, &any).contains("any of the network cards eth1, eth2"));
+    assert!(chosen(Some("eth7"), &any).contains("there is no network card `eth7`"));
+    assert!(chosen(Some("eth4"), &any).contains("has no IPv4 address"));
+    let one_card = |card: Address| interface::choose(&[card], None, &any, &nodes).map_err(|error| error.to_string());
+    assert_eq!(one_card(cards[1].clone()).unwrap().interface, "eth1");
+    assert!(one_card(cards[3].clone()).unwrap_err().contains("no network card of this machine"));
+    assert!(one_card(Address { is_up: false, ..cards[1].clone() }).unwrap_err().contains("`eth1` is down"));
+    // Who is sent to an address has to find the server there.
+    assert_eq!(interface::port(&own, Ipv4Addr::new(10, 8, 0, 1)).unwrap(), 8080);
+    assert_eq!(interface::port(&["[::]:80".parse().unwrap()], Ipv4Addr::new(10, 8, 0, 1)).unwrap(), 80);
+    assert!(interface::port(&own, Ipv4Addr::new(10, 0, 0, 1)).unwrap_err().to_string().contains("does not listen"));
+}
+
+#[test]
+fn ranges_are_read() {
+    let read = |text: &str| text.parse::<Answers>();
+    assert_eq!(read("proxy"), Ok(Answers::Proxy));
+    let range = Answers::Range(Ipv4Addr::new(10, 0, 0, 100), Ipv4Addr::new(10, 0, 0, 199));
+    assert_eq!(read("10.0.0.100, 10.0.0.199"), Ok(range));
+    for (text, said) in [
+        ("10.0.0.199,10.0.0.100", "write 10.0.0.100,10.0.0.199"),
+        ("10.0.0.100", "expected `proxy`"),
+        ("10.0.0.0/24", "expected `proxy`"),
+        ("a,b", "expected `proxy`"),
+        ("", "expected `proxy`"),
+    ] {
+        assert!(read(text).unwrap_err().contains(said), "{text}");
+    }
+}

@@ -1,0 +1,336 @@
+//! `imgbuild serve --dnsmasq` on a network: what each firmware is sent, and what is done when dnsmasq ends or cannot start.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::net::{Net, run};
+use crate::support::server::published;
+use crate::support::{Ran, Space, project};
+
+const NODES: &str = "[group.compute]\nnodes = \"cn[1-6]\"\nimage = \"compute\"\n\n\
+    [node.\"cn[1-6]\"]\nmac = \"52:54:00:00:00:[01-06]\"\nip = \"10.77.0.[11-16]\"\n\n\
+    [node.cn2]\nloader = \"grub\"\n[node.cn3]\nloader = \"pxelinux\"\n[node.cn4]\nloader = \"petitboot\"\narch = \"ppc64le\"\n\
+    [node.cn5]\nloader = \"xnba\"\n";
+
+/// A workspace with nodes and loaders' files that no package of this machine has.
+fn site() -> Space {
+    let space = Space::new();
+    published(&space);
+    space.write("imgbuild.toml", "out = \"out\"\nimages = []\n").write("nodes.toml", NODES);
+    for name in ["undionly.kpxe", "snponly.efi", "snponly-arm64.efi", "grubnetx64.efi", "lpxelinux.0", "ldlinux.c32"] {
+        space.write(&format!("files/{name}"), &format!("the file {name}"));
+    }
+    // One that can fetch by HTTP has the words of a request in it.
+    space.write("files/grubnetx64.efi", "GET /x HTTP/1.1");
+    space
+}
+
+/// The management node's network, with another machine at the end of a cable.
+struct Lan {
+    net: Net,
+    far: String,
+}
+
+impl Lan {
+    fn new() -> Self {
+        let net = Net::new("10.77.0.1/24");
+        let far = format!("{}-far", net.name);
+        run(&["ip", "netns", "add", &far]);
+        net.ip(&format!("link add cable type veth peer name eth0 netns {far}"));
+        net.ip("link set cable master head");
+        net.ip("link set cable up");
+        run(&["ip", "-n", &far, "link", "set", "eth0", "up"]);
+        Self { net, far }
+    }
+
+    /// What a machine is offered.
+    fn ask(&self, node: u8, words: &[&str]) -> Value {
+        let mac = format!("52:54:00:00:00:{node:02}");
+        let script = project().join("tests/fixtures/dhcp-client.py");
+        let mut command = std::process::Command::new("ip");
+        command.args(["netns", "exec", &self.far, "python3"]).arg(script).args(["eth0", &mac]).args(words);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn refused(&self, space: &Space, more: &[&str]) -> Ran {
+        let mut command = self.net.command(env!("CARGO_BIN_EXE_imgbuild"));
+        command.env("NO_COLOR", "1").env("COLUMNS", "300").arg("-C").arg(space.path()).arg("serve").args(more);
+        command.output().unwrap().into()
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("ip").args(["netns", "delete", &self.far]).status();
+    }
+}
+
+/// Processes that run with a workspace's configuration.
+fn dnsmasqs(space: &Space) -> Vec<u32> {
+    let wanted = format!(
+        "--conf-file={}",
+        space.path().canonicalize().unwrap().join(".imgbuild/nodes/dnsmasq/dnsmasq.conf").display()
+    );
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers
+        .filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == wanted.as_bytes())
+        })
+        .collect()
+}
+
+fn within(what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(seconds), "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+const PXE: &str = "class=PXEClient:Arch:00007:UNDI:003016";
+const BIOS: &str = "class=PXEClient:Arch:00000:UNDI:002001";
+const HTTP: &str = "class=HTTPClient:Arch:00016:UNDI:003001";
+
+#[test]
+fn privileged_each_firmware_is_sent_its_loader_and_no_loader_itself() {
+    let space = site();
+    let lan = Lan::new();
+    let files = space.path().join("files");
+    let own = ["--dnsmasq", "--listen", "10.77.0.1:80", "--loaders", files.to_str().unwrap()];
+    let mut serving = lan.net.serve(space.path(), &own);
+    let conf = std::fs::read_to_string(space.path().join(".imgbuild/nodes/dnsmasq/dnsmasq.conf")).unwrap();
+    let tftp = conf.lines().find_map(|line| line.strip_prefix("tftp-root=")).unwrap().to_owned();
+    assert!(tftp.starts_with("/run/imgbuild-dnsmasq-head-") && Path::new(&tftp).is_dir(), "{tftp}");
+    let said = serving.said();
+    assert!(said.contains("dnsmasq: started, version"), "{said}");
+    let file = |node: u8, words: &[&str]| lan.ask(node, words)["file"].as_str().unwrap_or("none").to_owned();
+    let script = "http://10.77.0.1/-/boot/ipxe?mac=${mac}";
+    for (node, words, expected) in [
+        (1, &["arch=0", BIOS][..], "undionly.kpxe"),
+        (1, &["arch=7", PXE], "snponly.efi"),
+        (1, &["arch=9", PXE], "snponly.efi"),
+        (1, &["arch=16", HTTP], "http://10.77.0.1/snponly.efi"),
+        (1, &["arch=11", "class=PXEClient:Arch:00011:UNDI:003000"], "snponly-arm64.efi"),
+        (1, &["arch=19", "class=HTTPClient:Arch:00019:UNDI:003000"], "http://10.77.0.1/snponly-arm64.efi"),
+        // Firmware that does not say its architecture but in its vendor class.
+        (1, &["class=PXEClient:Arch:00011:UNDI:003000"], "snponly-arm64.efi"),
+        // iPXE, by its options or by its user class, on any firmware.
+        (1, &["arch=0", BIOS, "ipxe", "user=iPXE"], script),
+        (1, &["arch=7", PXE, "user=iPXE"], script),
+        (1, &["arch=7", PXE, "ipxe"], script),
+        (2, &["arch=7", PXE], "grubnetx64.efi"),
+        (2, &["arch=7", PXE, "ipxe"], "grubnetx64.efi"),
+        (2, &["arch=16", HTTP], "http://10.77.0.1/grubnetx64.efi"),
+        (2, &["arch=0", BIOS], ""),
+        (3, &["arch=0", BIOS, "ipxe"], "lpxelinux.0"),
+        (5, &["arch=0", BIOS], "undionly.kpxe"),
+        (5, &["arch=0", BIOS, "ipxe"], "http://10.77.0.1/-/boot/xnba?mac=${mac}"),
+        (5, &["arch=7", PXE, "ipxe"], "http://10.77.0.1/-/boot/xnba?mac=${mac}&uefi=1"),
+        // An operating system boots nothing.
+        (1, &["class=udhcp 1.36"], ""),
+    ] {
+        assert_eq!(file(node, words), expected, "cn{node} {words:?}\n{}", serving.said());
+    }
+    let http = lan.ask(1, &["arch=16", HTTP]);
+    assert_eq!((http["class"].as_str(), http["address"].as_str()), (Some("HTTPClient"), Some("10.77.0.11")));
+    assert_eq!(lan.ask(3, &["arch=0", BIOS])["prefix"], "http://10.77.0.1/");
+    assert_eq!(lan.ask(4, &["arch=14"])["petitboot"], "http://10.77.0.1/-/boot/petitboot");
+    // Who is not in nodes.toml gets nothing at all.
+    assert_eq!(lan.ask(9, &["arch=0", BIOS, "wait=3"]), Value::Null);
+    // What it sends them to is there, by TFTP and by HTTP.
+    let fetched = |words: &[&str]| {
+        let output = lan.net.command(words[0]).args(&words[1..]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let http = |path: &str| {
+        fetched(&[
+            "python3",
+            "-c",
+            "import sys, urllib.request as r; print(r.urlopen('http://10.77.0.1' + sys.argv[1]).read().decode(), end='')",
+            path,
+        ])
+    };
+    assert_eq!(http("/snponly.efi"), "the file snponly.efi");
+    assert_eq!(http("/ldlinux.c32"), "the file ldlinux.c32");
+    assert!(http("/grub/grub.cfg").contains("configfile (http,10.77.0.1)/-/boot/grub/$net_default_mac"));
+    assert!(http("/pxelinux.cfg/01-52-54-00-00-00-03").contains("KERNEL http://10.77.0.1/"));
+    assert!(http("/-/boot/grub/52:54:00:00:00:02").contains("menuentry"));
+    let tftp = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(10)\n\
+                s.sendto(b'\\0\\1undionly.kpxe\\0octet\\0', ('10.77.0.1', 69))\nprint(s.recv(2000)[4:].decode(), end='')";
+    assert_eq!(fetched(&["python3", "-c", tftp]), "the file undionly.kpxe");
+    // A node more, without a restart.
+    space.edit(
+        "nodes.toml",
+        "cn[1-6]\"]\nmac = \"52:54:00:00:00:[01-06]\"\nip = \"10.77.0.[11-16]",
+        "cn[1-7]\"]\nmac = \"52:54:00:00:00:[01-07]\"\nip = \"10.77.0.[11-17]",
+    );
+    space.edit("nodes.toml", "nodes = \"cn[1-6]\"", "nodes = \"cn[1-7]\"");
+    serving.wait_for("nodes.toml has changed");
+    assert_eq!(lan.ask(7, &["arch=0", BIOS])["address"], "10.77.0.17");
+    // An address that changes counts at once, whatever the lease says.
+    assert_eq!(lan.ask(7, &["arch=0", BIOS, "ack"])["address"], "10.77.0.17");
+    space.edit("nodes.toml", "10.77.0.[11-17]", "10.77.0.[21-27]");
+    within("the address does not change", 20, || lan.ask(7, &["arch=0", BIOS])["address"] == "10.77.0.27");
+    // Nothing of it stays.
+    assert_eq!(dnsmasqs(&space).len(), 1);
+    serving.signal("TERM");
+    assert_eq!(serving.wait(), Some(0), "{}", serving.said());
+    assert_eq!(dnsmasqs(&space), Vec::<u32>::new());
+    assert!(!Path::new(&tftp).parent().unwrap().exists(), "{tftp}");
+}
+
+#[test]
+fn privileged_beside_another_server_nodes_are_told_what_to_boot_alone() {
+    let space = site();
+    let lan = Lan::new();
+    space.edit("nodes.toml", "loader = \"pxelinux\"", "loader = \"ipxe\"");
+    let files = space.path().join("files");
+    let serving =
+        lan.net.serve(space.path(), &["--dnsmasq=proxy", "--interface", "head", "--loaders", files.to_str().unwrap()]);
+    let ask = |node, words: &[&str]| lan.ask(node, words);
+    let script = "http://10.77.0.1/-/boot/ipxe?mac=${mac}";
+    let ipxe = ask(1, &["arch=7", PXE, "ipxe"]);
+    assert_eq!(
+        (ipxe["address"].as_str(), ipxe["file"].as_str()),
+        (Some("0.0.0.0"), Some(script)),
+        "{ipxe}\n{}",
+        serving.said()
+    );
+    // UEFI is told to ask for it on another port.
+    run(&["ip", "-n", &lan.far, "address", "add", "10.77.0.250/24", "dev", "eth0"]);
+    let firmware = ask(1, &["arch=7", PXE]);
+    assert_eq!((firmware["address"].as_str(), firmware["class"].as_str()), (Some("0.0.0.0"), Some("PXEClient")));
+    assert_eq!(ask(1, &["arch=7", PXE, "pxe=10.77.0.250"])["file"], "snponly.efi");
+    assert_eq!(ask(2, &["arch=7", PXE, "pxe=10.77.0.250"])["file"], "grubnetx64.efi");
+    // BIOS takes it from the list of services.
+    let bios = ask(1, &["arch=0", BIOS]);
+    assert!(bios["options"]["43"].as_str().is_some_and(|list| !list.is_empty()), "{bios}");
+    // Others are the other server's.
+    assert_eq!(ask(9, &["arch=7", PXE, "wait=3"]), Value::Null);
+    assert_eq!(ask(9, &["arch=0", BIOS, "wait=3"]), Value::Null);
+    assert_eq!(ask(1, &["class=udhcp 1.36", "wait=3"]), Value::Null);
+}
+
+#[test]
+fn privileged_a_range_is_for_all_and_boots_for_nodes_alone() {
+    let space = site();
+    let lan = Lan::new();
+    space.edit("nodes.toml", "ip = \"10.77.0.[11-16]\"\n", "");
+    space.write("loaders/dnsmasq.conf", "dhcp-option=option:router,10.77.0.254\n");
+    let files = space.path().join("files");
+    let own = ["--dnsmasq=10.77.0.100,10.77.0.110", "--loaders", files.to_str().unwrap(), "--interface", "head"];
+    // As an account of its own: what dnsmasq needs is kept for it, and nothing else.
+    run(&["chmod", "-R", "a+rX", space.path().to_str().unwrap()]);
+    run(&["mkdir", "-p", space.path().join(".imgbuild/nodes").to_str().unwrap()]);
+    run(&["chown", "-R", "nobody", space.path().join(".imgbuild").to_str().unwrap()]);
+    run(&["chmod", "755", space.path().to_str().unwrap()]);
+    let serving = lan.net.serve(space.path(), &[&own[..], &["--user", "nobody"]].concat());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", serving.id())).unwrap();
+    assert!(status.contains("CapPrm:\t0000000000003400\n") && status.contains("Uid:\t65534\t"), "{status}");
+    let node = lan.ask(1, &["arch=0", BIOS, "ack"]);
+    assert!(
+        node["address"].as_str().unwrap().starts_with("10.77.0.1") && node["file"] == "undionly.kpxe",
+        "{node}\n{}",
+        serving.said()
+    );
+    // A site's own line goes before what dnsmasq would say.
+    assert_eq!(node["options"]["3"], "0a4d00fe", "{node}");
+    let other = lan.ask(9, &["arch=0", BIOS]);
+    assert!(other["address"].as_str().unwrap().starts_with("10.77.0.1") && other["file"] == "", "{other}");
+}
+
+#[test]
+fn privileged_it_is_started_again_when_it_ends_and_not_for_ever() {
+    let space = site();
+    let lan = Lan::new();
+    let files = space.path().join("files");
+    let own = ["--dnsmasq", "--listen", "10.77.0.1:80", "--loaders", files.to_str().unwrap()];
+    let mut serving = lan.net.serve(space.path(), &own);
+    let first = dnsmasqs(&space);
+    run(&["kill", "-s", "KILL", &first[0].to_string()]);
+    serving.wait_for("dnsmasq runs again");
+    assert_eq!(lan.ask(1, &["arch=0", BIOS])["file"], "undionly.kpxe");
+    // A server that is killed leaves one; the next one ends it.
+    serving.signal("KILL");
+    serving.wait();
+    assert_eq!(dnsmasqs(&space).len(), 1);
+    let mut serving = lan.net.serve(space.path(), &own);
+    assert!(serving.said().contains("a dnsmasq of a server that was killed still ran"), "{}", serving.said());
+    assert_eq!(dnsmasqs(&space).len(), 1);
+    // It ends whenever it is started: the server says so, and ends too.
+    for _ in 0..5 {
+        within("it does not come back", 30, || {
+            dnsmasqs(&space).first().is_some_and(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok())
+                || serving.said().contains("5 times")
+        });
+        if let Some(pid) = dnsmasqs(&space).first() {
+            let _ = std::process::Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status();
+            within("it does not go", 30, || !dnsmasqs(&space).contains(pid));
+        }
+    }
+    assert_eq!(serving.wait(), Some(3), "{}", serving.said());
+    assert!(serving.said().contains("dnsmasq ended 5 times within a minute"), "{}", serving.said());
+}
+
+#[test]
+fn privileged_what_it_cannot_have_is_told_before_a_node_is_served() {
+    let space = site();
+    let mut lan = Lan::new();
+    let files = space.path().join("files");
+    let told = |lan: &Lan, more: &[&str], code: i32, words: &[&str]| {
+        let own = ["--dnsmasq", "--loaders", files.to_str().unwrap()];
+        let ran = lan.refused(&space, &[&own[..], more].concat());
+        assert_eq!(ran.code, code, "{more:?}: {}{}", ran.out, ran.err);
+        for word in words {
+            assert!(ran.err.contains(word), "{more:?} does not say `{word}`: {}", ran.err);
+        }
+        assert!(!ran.out.contains("serving"), "{}", ran.out);
+    };
+    let listen = ["--listen", "10.77.0.1:80"];
+    told(&lan, &["--interface", "eth7"], 1, &["there is no network card `eth7`", "head 10.77.0.0/24"]);
+    told(&lan, &["--interface", "cable"], 3, &["`cable` has no IPv4 address", "ip address add"]);
+    told(
+        &lan,
+        &["--listen", "127.0.0.1:80", "--interface", "head"],
+        1,
+        &["nodes would be sent to 10.77.0.1", "--listen 10.77.0.1:80"],
+    );
+    space.write("loaders/dnsmasq.conf", "\ndhcp-option=option:rooter,10.77.0.254\n");
+    told(&lan, &listen, 1, &["refuses its configuration", "line 2 of", "loaders/dnsmasq.conf"]);
+    std::fs::remove_file(space.path().join("loaders/dnsmasq.conf")).unwrap();
+    // Another DHCP server on the card: dnsmasq would share the port with it.
+    let taken = lan.net.start(&[
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--user=root",
+        "--port=0",
+        "--interface=head",
+        "--except-interface=lo",
+        "--bind-interfaces",
+        "--dhcp-range=10.77.0.200,10.77.0.210",
+        "--leasefile-ro",
+        "--pid-file=",
+    ]);
+    within("the other one does not start", 20, || {
+        let table = lan.net.command("cat").arg("/proc/net/udp").output().unwrap().stdout;
+        String::from_utf8_lossy(&table).contains(":0043 ")
+    });
+    told(&lan, &listen, 3, &["port 67 (DHCP) cannot be had on head", "ss -lunp 'sport = :67'"]);
+    lan.net.end(taken);
+    // A TFTP server.
+    let taken = lan.net.start(&["python3", "-c", "import socket, time\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('0.0.0.0', 69))\ntime.sleep(1000)"]);
+    within("the other one does not start", 20, || {
+        let table = lan.net.command("cat").arg("/proc/net/udp").output().unwrap().stdout;
+        String::from_utf8_lossy(&table).contains(":0045 ")
+    });
+    told(&lan, &listen, 3, &["port 69 (TFTP) cannot be had on head"]);
+    lan.net.end(taken);
+    lan.net.ip("link set head down");
+    told(&lan, &["--interface", "head"], 3, &["`head` is down", "ip link set head up"]);
+}
