@@ -19,8 +19,8 @@ pub const VARIABLE: &str = "IMGBUILD_EMULATOR";
 /// Start of what the helper fails with where the kernel takes no emulator.
 pub const REFUSED: &str = "this kernel registers no emulator in a user namespace";
 
-/// The CPU of this machine as `uname -m` names it: that of imgbuild itself. Images have their own ([`Arch`](crate::recipe::Arch)),
-/// and a text of one is never compared with the other but here.
+/// The CPU of this machine as `uname -m` names it: that of imgbuild itself. Images have their own, and the
+/// two are compared here alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostCpu(&'static str);
 
@@ -108,7 +108,7 @@ pub fn in_root(root: &Path, machine: &str) -> Option<PathBuf> {
 fn registration(emulator: &Emulator) -> Result<Vec<u8>, String> {
     let machine = &emulator.machine;
     let magic = MAGICS.iter().find(|one| one.machine == *machine);
-    let magic = magic.ok_or_else(|| format!("programs of {machine} cannot be told by their first bytes"))?;
+    let magic = magic.ok_or_else(|| format!("the first bytes of programs of {machine} are not known"))?;
     let mut bytes = vec![0x7f, b'E', b'L', b'F', magic.class, magic.order, 1, 0];
     bytes.extend([0; 8]);
     bytes.extend([2, 0]);

@@ -17,8 +17,8 @@ mod report;
 mod results;
 
 pub use crate::distro::PackageSources;
+pub use actions::packages::emulator::{emulator_of_lock, namespace_for};
 pub use actions::{Forms, StageGraph, graph_of};
-pub use builder::emulator::{emulator_of_lock, namespace_for};
 pub use builder::failed::Failed;
 pub use builder::history::StoreHistory;
 pub use builder::many::{Failure, ImageOutcome, build_images};

@@ -424,7 +424,7 @@ impl Reading<'_> {
                 && root.bytes().all(|one| one.is_ascii_graphic()))
         {
             let text = format!("`{root}` is not the directory of a server");
-            let help = "write SERVER:/DIRECTORY: the directory that `build --publish nfs:DIR` writes, as the server exports it";
+            let help = "write SERVER:/DIRECTORY: the directory that `publish nfs:DIR` writes, as the server exports it";
             self.error("statelite::root", &(self.span)("statelite.root"), text, help);
         }
     }

@@ -74,7 +74,7 @@ pub struct Statelite {
     /// The file system of these disks, which someone made there; its module comes into the initrd.
     #[serde(default)]
     pub filesystem: CacheFilesystem,
-    /// Where nodes mount their root from, `SERVER:/DIRECTORY`, as `build --publish nfs:DIR` writes it. None: the packed image, in memory.
+    /// Where nodes mount their root from, `SERVER:/DIRECTORY`, as `publish nfs:DIR` writes it. None: the packed image, in memory.
     #[serde(default)]
     pub root: Option<String>,
     /// Values of variables in directories, besides `$node`, for instance `"noderes.nfsserver" = "10.0.0.5"`.

@@ -4,13 +4,13 @@ use crate::recipe::Model;
 use crate::xcat::matches;
 
 /// The drivers that an initrd has where the recipe does not say otherwise.
-const DEFAULT_DRIVERS: &str = include_str!("netdrivers.txt");
+const DEFAULT_DRIVERS: &str = include_str!("lists/netdrivers.txt");
 
 /// Those that machines of other CPUs have besides: the CPU, as `uname -m` prints it, and the name.
-const OTHER_DRIVERS: &str = include_str!("netdrivers-other.txt");
+const OTHER_DRIVERS: &str = include_str!("lists/netdrivers-other.txt");
 
 /// The drivers of disks that an initrd has besides where the node keeps frames on one.
-const DISK_DRIVERS: &str = include_str!("diskdrivers.txt");
+const DISK_DRIVERS: &str = include_str!("lists/diskdrivers.txt");
 
 /// Which drivers are wanted, and how much.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

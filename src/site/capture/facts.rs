@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::distro::installed::{DatabaseKind, Installed};
-use crate::recipe::{Arch, Distro, Family, NOBODY, STATIC_IDS, is_account_name, is_authorized_key, is_nobodys};
+use crate::recipe::{Distro, Family, NOBODY, STATIC_IDS, is_account_name, is_authorized_key, is_nobodys};
 use crate::site::osimage::{Release, release_of};
 
 use super::census::Census;
@@ -27,8 +27,6 @@ pub struct User {
 pub struct Facts {
     /// Distribution and release.
     pub release: Release,
-    /// CPU.
-    pub arch: Arch,
     /// As xCAT writes it: `debian12`.
     pub osvers: String,
     /// Packages of the list: name, version, whether only others needed it.
@@ -332,7 +330,6 @@ pub fn begin(census: &Census, installed: &Installed) -> Result<Facts, CaptureErr
         return Err(CaptureError::Unknown { problem });
     }
     Ok(Facts {
-        arch: Arch::default(),
         release,
         osvers,
         packages: Vec::new(),

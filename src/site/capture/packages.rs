@@ -1,10 +1,10 @@
 //! Which packages of a node its recipe lists.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::distro::installed::{Installed, InstalledPackage};
+use crate::distro::installed::{DatabaseKind, Installed, InstalledPackage};
 use crate::distro::rpm::Evr;
-use crate::recipe::{Arch, Distro, Family};
+use crate::recipe::{Distro, Family};
 use crate::xcat::matches;
 
 use super::CaptureError;
@@ -29,29 +29,22 @@ pub fn is_sane(package: &InstalledPackage) -> bool {
         && is_package_name(&package.arch.replace(['(', ')'], ""))
 }
 
-/// The CPU of a node: that of most of its packages which have one; none where it is no CPU of images.
-pub fn arch_of(installed: &Installed) -> Option<Arch> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for package in installed.packages.iter().filter(|one| !NO_ARCH.contains(&one.arch.as_str())) {
-        *counts.entry(package.arch.as_str()).or_default() += 1;
-    }
-    match counts.into_iter().max_by_key(|(_, count)| *count) {
-        Some((name, _)) => Arch::named(name),
-        None => Some(Arch::default()),
+/// The architecture of images, as a package manager writes it.
+fn own_arch(kind: DatabaseKind) -> &'static str {
+    match kind {
+        DatabaseKind::Dpkg => "amd64",
+        DatabaseKind::Rpm => "x86_64",
     }
 }
 
-/// What packages for all CPUs are said to be for.
-const NO_ARCH: [&str; 3] = ["all", "noarch", "(none)"];
-
-/// Whether a package is of the image's CPU, or of none.
-fn is_own_arch(arch: Arch, package: &InstalledPackage) -> bool {
-    NO_ARCH.contains(&package.arch.as_str()) || Arch::named(&package.arch) == Some(arch)
+/// Whether a package is of the images' CPU, or of none.
+fn is_own_arch(kind: DatabaseKind, package: &InstalledPackage) -> bool {
+    [own_arch(kind), "all", "noarch", "(none)"].contains(&package.arch.as_str())
 }
 
 /// Whether a package cannot be installed into an image.
-pub fn is_foreign(arch: Arch, package: &InstalledPackage) -> bool {
-    !is_sane(package) || !is_own_arch(arch, package)
+pub fn is_foreign(kind: DatabaseKind, package: &InstalledPackage) -> bool {
+    !is_sane(package) || !is_own_arch(kind, package)
 }
 
 /// Packages of a boot loader, which a node without a disk has no use for.
@@ -81,8 +74,6 @@ fn kernel_of(distro: Distro, names: &BTreeSet<&str>) -> Option<String> {
     let wanted: &[&str] = match distro.family() {
         Family::Debian => &[
             "linux-image-amd64",
-            "linux-image-arm64",
-            "linux-image-powerpc64le",
             "linux-image-cloud-amd64",
             "linux-image-rt-amd64",
             "linux-image-generic",
@@ -114,11 +105,7 @@ pub fn find(facts: &mut Facts, census: &Census, installed: &Installed) -> Result
 /// The packages of the list, and those that are not in it.
 fn list(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError> {
     let distro = facts.release.distro;
-    let Some(arch) = arch_of(installed) else {
-        let problem = format!("its packages are for another CPU: images are built for {}", Arch::names());
-        return Err(CaptureError::Unknown { problem });
-    };
-    facts.arch = arch;
+    let (kind, own) = (installed.kind, own_arch(installed.kind));
     let odd: Vec<String> = installed
         .packages
         .iter()
@@ -131,17 +118,23 @@ fn list(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError> {
     let foreign: Vec<&str> = installed
         .packages
         .iter()
-        .filter(|one| !is_own_arch(arch, one) && is_sane(one))
+        .filter(|one| !is_own_arch(kind, one) && is_sane(one))
         .map(|one| one.name.as_str())
         .collect();
+    if installed.packages.iter().filter(|one| one.arch == own).count() < foreign.len() {
+        let arch = installed.packages.iter().find(|one| !is_own_arch(kind, one)).map_or("", |one| one.arch.as_str());
+        return Err(CaptureError::Unknown {
+            problem: format!("its packages are for {arch}: images are built for x86_64"),
+        });
+    }
     if !foreign.is_empty() {
         facts.notes.push(format!("packages of other architectures are left out: {}", foreign.join(", ")));
     }
     let names: BTreeSet<&str> =
-        installed.packages.iter().filter(|one| !is_foreign(arch, one)).map(|one| one.name.as_str()).collect();
+        installed.packages.iter().filter(|one| !is_foreign(kind, one)).map(|one| one.name.as_str()).collect();
     facts.kernel = kernel_of(distro, &names);
     let (mut loaders, mut kernels) = (Vec::new(), Vec::new());
-    for package in installed.packages.iter().filter(|one| !is_foreign(arch, one)) {
+    for package in installed.packages.iter().filter(|one| !is_foreign(kind, one)) {
         let name = package.name.as_str();
         if LOADERS.iter().any(|pattern| matches(pattern, name)) {
             loaders.push(name);

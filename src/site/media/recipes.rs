@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::recipe::{Arch, RECIPE_FILE};
+use crate::recipe::RECIPE_FILE;
 use crate::site::osimage::{Release, release_of};
 use crate::site::workspace::{TEMPORARY, Wanted, with_wanted, write_whole};
 
@@ -47,9 +47,7 @@ fn key_of(repository: &Path) -> Option<String> {
 /// Components of a suite that the medium has packages of.
 fn components(repository: &Path, suite: &str) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(repository.join("dists").join(suite)) else { return Vec::new() };
-    let folders = entries.flatten().filter(|entry| {
-        ["amd64", "arm64", "ppc64el"].iter().any(|name| entry.path().join(format!("binary-{name}")).is_dir())
-    });
+    let folders = entries.flatten().filter(|entry| entry.path().join("binary-amd64").is_dir());
     let mut names: Vec<String> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
@@ -103,8 +101,8 @@ pub fn write(
     report: &mut MediaReport,
 ) -> Result<(), MediaError> {
     let io = |path: &Path, error: std::io::Error| MediaError::Io { path: path.to_owned(), error };
-    if Arch::named(&medium.arch).is_none() {
-        report.notes.push(format!("no recipes for {}: images are built for {}", medium.arch, Arch::names()));
+    if medium.arch != "x86_64" {
+        report.notes.push(format!("no recipes for {}: images are built for x86_64", medium.arch));
         return Ok(());
     }
     let release = match release_of(&medium.name) {
@@ -149,14 +147,13 @@ pub fn write(
         }
         let recipe = format!(
             "# From the media of {}, by `imgbuild import media`; edit it freely.\n[image]\nname = {}\ndistro = {}\nrelease = {}\n\
-             arch = {}\n\n{text}\n[packages]\nlists = [\"{profile}.pkglist\"]\n\n\
+             arch = \"x86_64\"\n\n{text}\n[packages]\nlists = [\"{profile}.pkglist\"]\n\n\
              # [system]\n# authorized_keys = [\"keys/admin.pub\"]   # without a key no one can log in\n\n\
              [exclude]\nlists = [\"{profile}.exlist\"]\n\n[xcat]\nosvers = {}\nprofile = \"{profile}\"\n",
             medium.name,
             quoted(&name),
             quoted(release.distro.name()),
             quoted(&release.release),
-            quoted(&medium.arch),
             quoted(&medium.name),
         );
         let [packages, excluded] = own(profile);

@@ -1,7 +1,6 @@
 //! Running a plan: the builder, what it shares with other builds, what it notes.
 
 pub mod bring;
-pub mod emulator;
 pub mod failed;
 pub mod history;
 pub mod many;

@@ -284,7 +284,7 @@ impl Locking<'_> {
         let action = tools_action(manager, &name, &tools, &target(self.recipe));
         // Tools of the image's own CPU are emulated, too.
         if !tools_run_here(manager, &tools) {
-            crate::stage::builder::emulator::ensure(self.namespace, self.store, || Ok(None))?;
+            crate::stage::actions::packages::emulator::ensure(self.namespace, self.store, || Ok(None))?;
         }
         let work = (self.store, self.namespace);
         let (layer, made) = ensure_tools(manager, work, &action, &tools, self.supply, self.report)?;

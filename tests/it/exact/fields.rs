@@ -205,6 +205,8 @@ fn leaves() -> BTreeSet<String> {
         } else {
             let choices = [node, items].iter().find_map(|node| node["oneOf"].as_array()).map(Vec::len);
             let is_one = ONE_VALUE.contains(&path);
+            // `image.arch` has three; which of them can be planned depends on what imgbuild was built with: tests/it/e2e/arm.rs.
+            let choices = if path == "image.arch" { Some(1) } else { choices };
             assert_eq!(choices == Some(1) && path != "repo.source" && path != "postinstall.packages", is_one, "{path}");
             if !is_one {
                 found.insert(path.to_owned());

@@ -125,7 +125,7 @@ fn read(client: &Client, parameters: &Parameters) -> Result<List, String> {
         None => {
             let path = Path::new(root()).join(LIST_IN_TREE);
             let bytes = std::fs::read(&path).map_err(|error| {
-                format!("the root over NFS has no list, {LIST_IN_TREE}: {error}; was it written by `imgbuild build --publish nfs:DIR`?")
+                format!("the root over NFS has no list, {LIST_IN_TREE}: {error}; was it written by `imgbuild publish nfs:DIR`?")
             })?;
             (bytes, format!("{LIST_IN_TREE} of the root over NFS"))
         }
