@@ -67,7 +67,7 @@ fn what_cannot_be_is_refused_with_place_and_remedy() {
         (
             "[statelite]\nroot = \"/srv\"\n[statelite.files]\n\"/a\" = \"tmpfs\"\n",
             "is not the directory of a server",
-            "--publish nfs:DIR",
+            "publish nfs:DIR",
         ),
         (
             "[statelite]\nlocal_disk = \"sda\"\n[statelite.files]\n\"/a\" = \"localdisk\"\n",
