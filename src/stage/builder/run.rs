@@ -174,6 +174,8 @@ impl Builder<'_> {
 
     /// The same; gives the results too.
     pub(in crate::stage) fn build_keeping_work(&self) -> Result<(Summary, Work), StageError> {
+        // Without it nothing can boot: said before anything is downloaded.
+        init_for(self.recipe.model.image.arch)?;
         let noted = &self.options.trace;
         noted.begin(self.store, &self.recipe.model.image.name, &self.recipe.directory, &target(self.recipe));
         let outcome = self.fetcher().and_then(|fetcher| {
