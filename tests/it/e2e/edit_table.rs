@@ -572,16 +572,13 @@ fn network_each_edit_is_planned_with_its_cause() {
     for edit in EDITS {
         if edit.how == How::OneValue {
             let key = edit.fields[0].rsplit('.').next().unwrap();
-            let kind = match key {
-                "arch" => "Arch",
-                _ => "InitrdMode",
+            // Of `arch` there are three, which tests of images for another CPU build (arm.rs).
+            let (kind, count) = match key {
+                "arch" => ("Arch", 3),
+                _ => ("InitrdMode", 1),
             };
             let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
-            assert_eq!(
-                schema["$defs"][kind]["oneOf"].as_array().unwrap().len(),
-                1,
-                "{key} has more than one value now"
-            );
+            assert_eq!(schema["$defs"][kind]["oneOf"].as_array().unwrap().len(), count, "{key} has more values now");
             continue;
         }
         // In place: what was built is known of this directory.
