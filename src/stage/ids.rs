@@ -13,6 +13,8 @@ pub const POSTINSTALL_TOOLS: &str = "rootfs/tools-postinstall";
 pub const DRACUT_TOOLS: &str = "rootfs/tools-dracut";
 /// The image's lowest layer.
 pub const BASE: &str = "rootfs/base";
+/// What synclists brought.
+pub const SYNC: &str = "rootfs/sync";
 /// The postinstall script.
 pub const POSTINSTALL: &str = "rootfs/postinstall";
 /// Checks after the last layer.

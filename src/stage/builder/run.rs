@@ -539,7 +539,7 @@ impl Builder<'_> {
     }
 
     /// Has what runs the image's programs, where this host does not. Tools are only unpacked.
-    fn with_emulator(&self, action: &Action, context: &Context<'_>) -> Result<(), StageError> {
+    pub(in crate::stage) fn with_emulator(&self, action: &Action, context: &Context<'_>) -> Result<(), StageError> {
         if action.kind == crate::plan::ActionKind::Unpack {
             return Ok(());
         }

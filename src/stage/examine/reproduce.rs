@@ -127,6 +127,7 @@ pub fn reproduce(
     let fetcher = builder.fetcher()?;
     let supply = builder.supply(&fetcher);
     let context = Context { stages, lock: &lock, done: &done, supply: &supply };
+    builder.with_emulator(action, &context)?;
     match again {
         Again::Run => {
             let outputs = actions::run(builder, action, &context)?;

@@ -76,6 +76,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("services", |request, news| answer(request, news, super::actions::services::inside::inside)),
         ("pack", |request, news| answer(request, news, super::actions::pack::inside::inside)),
         ("read-file", |request, news| answer(request, news, super::actions::gate::checks::read_file)),
+        ("foreign-programs", |request, news| answer(request, news, super::actions::gate::programs::inside)),
         ("shell", |request, news| answer(request, news, super::examine::shell::inside)),
         ("probe", |request, news| answer(request, news, self::probe::inside)),
         ("package-lists", |request, news| answer(request, news, super::examine::size::lists_inside)),

@@ -22,6 +22,30 @@ fn boot_an_image_for_arm_is_built_and_boots() {
     assert!(lock.contains("name = \"qemu-user-static\", version = "), "{lock}");
     let ran = space.run(&["shell", "--", "/bin/sh", "-c", "uname -m; dpkg --print-architecture"]).good();
     assert_eq!(ran.out, "aarch64\narm64\n");
+    // What a script copies as it is on this host cannot run there: said, with its path.
+    std::fs::create_dir_all(space.path().join("site")).unwrap();
+    std::fs::copy("/bin/true", space.path().join("site/tool")).unwrap();
+    space.write(
+        "post",
+        "#!/bin/sh\nset -e\ntest \"$(chroot \"$1\" uname -m)\" = aarch64\ncp site/tool \"$1/usr/local/bin/tool\"\n",
+    );
+    let table = "[postinstall]\nscript = \"post\"\ninputs = [\"site/tool\"]\n\n[exclude]";
+    space.edit("image.toml", "[exclude]", table);
+    let ran = space.run(&["build"]).good();
+    assert!(ran.err.contains("gate::other_cpu") && ran.err.contains("/usr/local/bin/tool"), "{}", ran.err);
+    // An emulator that the kernel does not take: the remedy, and nothing published anew.
+    space.write("post", "#!/bin/sh\nexit 0\n");
+    let ran = crate::support::imgbuild()
+        .arg("-C")
+        .arg(space.path())
+        .arg("--store")
+        .arg(space.store())
+        .args(["build"])
+        .env("IMGBUILD_FAULT", "emulator.refused")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.code() == Some(3) && said.contains("sandbox::no_emulator") && said.contains("6.7"), "{said}");
     let ran = space.run(&["boot", "--until", " login:", "--timeout", "600"]);
     assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
     assert!(!ran.out.contains("Initramfs unpacking failed"), "{}", ran.out);

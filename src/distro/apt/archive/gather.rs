@@ -9,14 +9,15 @@ use super::source::below;
 use super::vendored::{self, Contents, Suite, suite_directory};
 use crate::distro::apt::resolve::{Resolver, in_the_way, unknown_names};
 use crate::distro::apt::{
-    Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, fetch_suite, only_suites, scan_local,
-    sources_for, tools_closure,
+    Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
+    scan_local, sources_for, tools_closure,
 };
 use crate::distro::{
     DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Relations, Resolution, Solving, VENDOR_MARK,
     keyring, write_file,
 };
 use crate::recipe::{LockedSuite, Recipe};
+use crate::sandbox::emulator::HostCpu;
 use crate::source::{Finding, Severity};
 use crate::store::StoreError;
 
@@ -215,6 +216,16 @@ impl PackageArchive for AptArchive {
     }
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
+        if self.tools.as_ref().is_some_and(|archive| archive.indices.is_empty()) {
+            let here = architecture(HostCpu::here().machine()).unwrap_or_default();
+            return Err(DistroError::NoSource {
+                problem: format!(
+                    "tools run on this host's CPU, and no archive of the recipe has packages for {here}, only for {}",
+                    self.architecture
+                ),
+                help: format!("name an archive of the same release that has {here}, too: ‹[[repo]] uri›"),
+            });
+        }
         tools_closure(self.tools.as_ref().unwrap_or(&self.archive), seed, held)
     }
 

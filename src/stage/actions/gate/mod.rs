@@ -3,6 +3,7 @@
 pub mod checks;
 pub mod inputs;
 mod leftovers;
+pub mod programs;
 pub mod run;
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: homes, modules of kernels that are not there.

@@ -12,6 +12,7 @@ use crate::stage::results::below;
 use crate::stage::StageError;
 use crate::stage::actions::gate::checks as gate;
 use crate::stage::actions::gate::leftovers;
+use crate::stage::actions::gate::programs::{self, ProgramsRequest};
 use crate::store::Outputs;
 
 /// Looks at the merged layers; gives what the action's record names.
@@ -41,6 +42,18 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         drivers::check_foreign_modules(builder, &layers, &release, foreign)?;
     }
     leftovers::foreign_releases(&modules, &done.value(ids::PAYLOAD, "release")?)?;
+    let by_hand = |upstream: &crate::plan::Upstream| [ids::POSTINSTALL, ids::SYNC].contains(&upstream.action.as_str());
+    let of_layers = action.upstream.iter().filter(|upstream| upstream.output == "layer");
+    let by_hand: Vec<_> =
+        of_layers.zip(&layers).filter(|(upstream, _)| by_hand(upstream)).map(|(_, layer)| *layer).collect();
+    if !by_hand.is_empty() {
+        let arch = builder.recipe.model.image.arch;
+        let request = ProgramsRequest { layers: by_hand, arch };
+        let paths: Vec<String> = builder.namespace.call("foreign-programs", &request, &mut |_| {})?;
+        if let Some(finding) = programs::finding(&paths, arch) {
+            builder.report.finding(&finding);
+        }
+    }
     let script = builder.recipe.postinstall.as_ref().map_or("the recipe".to_owned(), |scripts| scripts.names());
     let read = |path: &str| -> Result<String, StageError> {
         let request = gate::ReadFileRequest { layers: layers.clone(), path: path.to_owned() };

@@ -25,6 +25,8 @@ pub struct BuildRequest {
     pub is_directory: bool,
     /// The kernel's release.
     pub release: String,
+    /// The image's CPU, as `uname -m` prints it.
+    pub machine: String,
     /// Arguments of make.
     pub make: Vec<String>,
     /// Log file, relative to the store's directory.
@@ -51,11 +53,12 @@ const SOURCE: &str = "/build/driver";
 /// dkms does on Debian, SUSE and the RHEL family: below `updates`, unless the file says `/updates...` or `/extra...`.
 const SCRIPT: &str = r#"set -e
 release=$1
+machine=$2
 build=/lib/modules/$release/build
-shift
+shift 2
 # Some Makefiles ask for the running kernel.
 mkdir -p /usr/local/bin
-printf '#!/bin/sh\nfor word; do case $word in -r) echo "%s"; exit;; -m|-p|-i) echo x86_64; exit;; esac; done\necho Linux\n' "$release" >/usr/local/bin/uname
+printf '#!/bin/sh\nfor word; do case $word in -r) echo "%s"; exit;; -m|-p|-i) echo %s; exit;; esac; done\necho Linux\n' "$release" "$machine" >/usr/local/bin/uname
 chmod 755 /usr/local/bin/uname
 if test ! -e "$build"; then
     # Debian's, Red Hat's and SUSE's places; which of them is this kernel's is what modules take their vermagic from.
@@ -83,7 +86,7 @@ keep() {
 cd /build/driver
 if test -e dkms.conf && test $# = 0; then
     kernelver=$release
-    arch=x86_64
+    arch=$machine
     kernel_source_dir=$build
     dkms_tree=/build/dkms
     PACKAGE_NAME=$(sed -n 's/^ *PACKAGE_NAME=//p' dkms.conf | tr -d "\"'" | head -n 1)
@@ -156,7 +159,7 @@ pub fn inside(request: BuildRequest, news: News<'_>) -> Result<BuildAnswer, Stri
                 .replace("{source}", SOURCE)
         };
         let mut arguments: Vec<String> =
-            ["/bin/bash", "-c", SCRIPT, "driver", &request.release].map(str::to_owned).to_vec();
+            ["/bin/bash", "-c", SCRIPT, "driver", &request.release, &request.machine].map(str::to_owned).to_vec();
         arguments.extend(request.make.iter().map(substitute));
         let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let epoch = TOOLS_EPOCH.to_string();

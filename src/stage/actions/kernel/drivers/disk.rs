@@ -19,9 +19,6 @@ use crate::stage::actions::kernel::modules::{decompress_module, modinfo};
 /// Files of a disk by path; those that do not count have no content.
 pub type Tree = BTreeMap<String, Vec<u8>>;
 
-/// The architecture as disks write it.
-const ARCHITECTURE: &str = "x86_64";
-
 /// Whether the content of a file of a disk can count.
 pub fn counts(path: &str) -> bool {
     let base = path.rsplit('/').next().unwrap_or(path);
@@ -92,12 +89,12 @@ fn packages<'t>(tree: &'t Tree, folder: &str) -> Vec<(&'t String, &'t Vec<u8>)> 
 }
 
 fn red_hat(gathering: &mut Gathering, source: &str, tree: &Tree, open: &mut Open<'_>) -> Result<(), String> {
-    let found = packages(tree, &format!("rpms/{ARCHITECTURE}/"));
+    let found = packages(tree, &format!("rpms/{}/", gathering.arch.machine()));
     if found.is_empty() {
         let others: BTreeSet<&str> =
             tree.keys().filter_map(|name| name.strip_prefix("rpms/")?.split_once('/')).map(|(name, _)| name).collect();
         let others = others.into_iter().collect::<Vec<_>>().join(", ");
-        return Err(format!("the disk has no packages in `rpms/{ARCHITECTURE}` (it has: {others})"));
+        return Err(format!("the disk has no packages in `rpms/{}` (it has: {others})", gathering.arch.machine()));
     }
     for (name, bytes) in found {
         let inner = format!("{source}: {name}");
@@ -124,7 +121,7 @@ fn old_red_hat(gathering: &mut Gathering, source: &str, tree: &Tree) -> Result<(
             return Ok(());
         };
         let base = rest.rsplit('/').next().unwrap_or(rest);
-        if architecture != ARCHITECTURE || !is_module(base) {
+        if architecture != gathering.arch.machine() || !is_module(base) {
             return Ok(());
         }
         releases.insert(of.to_owned());
@@ -138,7 +135,10 @@ fn old_red_hat(gathering: &mut Gathering, source: &str, tree: &Tree) -> Result<(
     .map_err(|problem| format!("modules.cgz: {problem}"))?;
     if !any {
         let releases = releases.into_iter().collect::<Vec<_>>().join(", ");
-        return Err(format!("the disk has no modules for {release} on {ARCHITECTURE} (it has: {releases})"));
+        return Err(format!(
+            "the disk has no modules for {release} on {} (it has: {releases})",
+            gathering.arch.machine()
+        ));
     }
     for (name, bytes) in tree {
         let firmware = name.strip_prefix("lib/firmware/").or_else(|| name.strip_prefix("firmware/"));
@@ -151,11 +151,12 @@ fn old_red_hat(gathering: &mut Gathering, source: &str, tree: &Tree) -> Result<(
 }
 
 fn suse_disk(gathering: &mut Gathering, source: &str, tree: &Tree, open: &mut Open<'_>) -> Result<(), String> {
-    let ours = |name: &&String| suse(name).is_some_and(|(_, architecture, _)| architecture == ARCHITECTURE);
+    let machine = gathering.arch.machine();
+    let ours = |name: &&String| suse(name).is_some_and(|(_, architecture, _)| architecture == machine);
     if !tree.keys().any(|name| ours(&name)) {
         let folders: BTreeSet<&str> = tree.keys().filter_map(|name| Some(suse(name)?.0)).collect();
         let folders = folders.into_iter().collect::<Vec<_>>().join(", ");
-        return Err(format!("the disk has nothing for {ARCHITECTURE} (it has: {folders})"));
+        return Err(format!("the disk has nothing for {machine} (it has: {folders})"));
     }
     let before = gathering.files.len();
     for (name, bytes) in tree.iter().filter(|(name, _)| ours(name)) {
@@ -214,7 +215,7 @@ mod tests {
     #[test]
     fn a_disk_for_another_kernel_or_machine_says_what_it_has() {
         let tree = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect::<Tree>();
-        let mut gathering = Gathering::new("6.1");
+        let mut gathering = Gathering::new("6.1", crate::recipe::Arch::X86_64);
         let mut nothing = |_: &mut Gathering, _: &str, _: &str, _: &[u8]| Ok(());
         let said = take(&mut gathering, "d", tree(&["rhdd3", "rpms/ppc64le/a.rpm"]), &mut nothing).unwrap_err();
         assert!(said.contains("it has: ppc64le"), "{said}");

@@ -2,6 +2,8 @@
 
 use std::io::Read;
 
+use crate::recipe::Arch;
+
 /// Something of a driver that goes into the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverFile {
@@ -39,6 +41,8 @@ pub struct Gathering {
     pub files: Vec<DriverFile>,
     /// The image's kernel.
     pub release: String,
+    /// The image's CPU.
+    pub arch: Arch,
     held: u64,
 }
 
@@ -66,9 +70,15 @@ pub fn is_module(name: &str) -> bool {
 }
 
 impl Gathering {
-    /// For a kernel.
-    pub fn new(release: &str) -> Self {
-        Self { release: release.to_owned(), ..Self::default() }
+    /// For a kernel of a CPU.
+    pub fn new(release: &str, arch: Arch) -> Self {
+        Self { release: release.to_owned(), arch, ..Self::default() }
+    }
+
+    /// Whether a package or a folder of drivers is for the image's CPU, or for all: by the name that `uname -m`, RPM or Debian
+    /// gives it.
+    pub fn is_own_cpu(&self, name: &str) -> bool {
+        matches!(name, "noarch" | "all") || Arch::named(name) == Some(self.arch)
     }
 
     /// Reads content, within what may be held.
@@ -89,6 +99,14 @@ impl Gathering {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_for_the_image_s_cpu_or_for_all_counts() {
+        let own = |arch, names: [&str; 5]| names.map(|name| Gathering::new("6.1", arch).is_own_cpu(name));
+        let names = ["amd64", "x86_64", "arm64", "aarch64", "noarch"];
+        assert_eq!(own(Arch::X86_64, names), [true, true, false, false, true]);
+        assert_eq!(own(Arch::Aarch64, names), [false, false, true, true, true]);
+    }
 
     #[test]
     fn a_package_gives_modules_firmware_and_settings_and_nothing_else() {

@@ -42,9 +42,6 @@ impl Refusal {
     }
 }
 
-/// The architecture in the three ways in which it is written: `uname -m`, Debian's, and the packages for all.
-const ARCHITECTURES: [&str; 4] = ["x86_64", "amd64", "noarch", "all"];
-
 /// How deep archives may lie in one another: a package on a disk in a directory.
 const DEPTH_LIMIT: usize = 3;
 
@@ -141,7 +138,7 @@ impl Gathering {
             Some(Container::Rpm) => {
                 let from = self.files.len();
                 let read = read_members(file, &mut |member| self.member(source, member))?;
-                let is_ours = ARCHITECTURES.contains(&read.as_str());
+                let is_ours = self.is_own_cpu(&read);
                 if !is_ours {
                     self.files.truncate(from);
                 }
@@ -185,7 +182,7 @@ impl Gathering {
         is_named: bool,
         read: impl FnOnce(&mut Self, &str) -> Result<(), String>,
     ) -> Result<(), String> {
-        if ARCHITECTURES.contains(&architecture) {
+        if self.is_own_cpu(architecture) {
             return read(self, source);
         }
         if is_named { Err(format!("it is a package for {architecture}")) } else { Ok(()) }
@@ -248,7 +245,7 @@ mod tests {
             ];
             let whole = [magics[kind], &bytes].concat();
             for name in ["x", "x.ko"] {
-                let _ = Gathering::new("6.1").file(name, name, &mut std::io::Cursor::new(&whole), true, 0);
+                let _ = Gathering::new("6.1", crate::recipe::Arch::X86_64).file(name, name, &mut std::io::Cursor::new(&whole), true, 0);
             }
         }
     }
@@ -276,7 +273,7 @@ mod tests {
     }
 
     fn opened(bytes: &[u8]) -> Result<Vec<DriverFile>, String> {
-        let mut gathering = Gathering::new("6.1");
+        let mut gathering = Gathering::new("6.1", crate::recipe::Arch::X86_64);
         gathering.file("p.rpm", "p.rpm", &mut std::io::Cursor::new(bytes), true, 0)?;
         gathering.files.sort_by_key(|file| format!("{:?}", file.place));
         Ok(gathering.files)
@@ -328,7 +325,9 @@ mod tests {
         let mut image = vec![0u8; 4096];
         image[1080] = 0x53;
         image[1081] = 0xef;
-        let said = Gathering::new("6.1").file("x.img", "x.img", &mut std::io::Cursor::new(image), true, 0).unwrap_err();
+        let said = Gathering::new("6.1", crate::recipe::Arch::X86_64)
+            .file("x.img", "x.img", &mut std::io::Cursor::new(image), true, 0)
+            .unwrap_err();
         assert!(said.contains("ext2, ext3 or ext4") && said.contains("copy its files"), "{said}");
     }
 }

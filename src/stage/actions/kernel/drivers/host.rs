@@ -116,7 +116,7 @@ pub fn build_inputs(recipe: &Recipe, lock: &Lock, index: usize) -> Result<Vec<In
 /// # Errors
 /// [`StageError`] of a file that changed or cannot be read.
 pub fn extra(builder: &Builder<'_>, action: &Action, done: &Done) -> Result<Extra, StageError> {
-    let mut extra = Extra::default();
+    let mut extra = Extra { arch: builder.recipe.model.image.arch, ..Extra::default() };
     for update in &builder.recipe.kernel_files.updates {
         let mut files = Vec::new();
         for (path, below) in &update.files {
@@ -165,6 +165,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         files,
         is_directory: build.is_directory,
         release,
+        machine: builder.recipe.model.image.arch.machine().to_owned(),
         make: build.make.clone(),
         log: log.clone(),
     };

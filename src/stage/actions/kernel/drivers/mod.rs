@@ -30,6 +30,7 @@ use self::found::{Content, Gathering, place_of};
 use self::kernel_abi::kernel_abi;
 use self::place::Placed;
 use crate::digest::Digest;
+use crate::recipe::Arch;
 use crate::sandbox::helper::News;
 use crate::store::{LayerReader, TreeEditor};
 
@@ -40,6 +41,8 @@ pub const VERSION: u32 = 4;
 /// What the kernel stage adds to the kernel.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Extra {
+    /// The image's CPU.
+    pub arch: Arch,
     /// Items of [kernel] updates.
     pub updates: Vec<UpdateSource>,
     /// Layers of built drivers, with the names of their sources.
@@ -75,7 +78,7 @@ pub fn bring(
 ) -> Result<Result<Brought, Refusal>, String> {
     news("reading drivers");
     let kernel = kernel_abi(editor, release, &|_| true)?;
-    let mut gathering = Gathering::new(release);
+    let mut gathering = Gathering::new(release, extra.arch);
     for update in &extra.updates {
         if let Err(refusal) = gathering.update(update) {
             return Ok(Err(refusal));
