@@ -2,6 +2,7 @@
 
 use super::store;
 use crate::support::Space;
+use crate::support::cluster::chmod;
 
 /// The recipe of examples/arm: the smallest image that boots.
 fn space() -> Space {
@@ -29,6 +30,7 @@ fn boot_an_image_for_arm_is_built_and_boots() {
         "post",
         "#!/bin/sh\nset -e\ntest \"$(chroot \"$1\" uname -m)\" = aarch64\ncp site/tool \"$1/usr/local/bin/tool\"\n",
     );
+    chmod(&space.path().join("post"), 0o755);
     let table = "[postinstall]\nscript = \"post\"\ninputs = [\"site/tool\"]\n\n[exclude]";
     space.edit("image.toml", "[exclude]", table);
     let ran = space.run(&["build"]).good();
