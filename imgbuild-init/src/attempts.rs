@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::network::lease::Lease;
 use crate::node::selinux::Mode;
+use crate::node::statelite;
 use crate::sys::{self, Worker};
 use crate::{image, say};
 
@@ -96,6 +97,7 @@ pub fn one(found: &mut Found, patience: Option<Duration>, work: impl FnOnce(Tell
                 sys::end(keeper);
             }
             image::unmount_all();
+            statelite::unmount_all();
             Err(format!("the attempt ended early, with {ended}"))
         }
     }

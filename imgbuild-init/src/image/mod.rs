@@ -29,7 +29,6 @@ pub fn unmount_all() {
     for place in [root(), packed::HELD, packed::LOWER, packed::UPPER, cache::PLACE] {
         crate::sys::unmount(place);
     }
-    crate::node::statelite::unmount_all();
 }
 
 /// Says where the new root is made; only the first call counts.

@@ -30,7 +30,6 @@ use crate::stage::StageError;
 use crate::stage::actions;
 use crate::stage::actions::packages::accounts;
 use crate::stage::actions::packages::emulator;
-use crate::stage::actions::packages::tools::{ensure_tools, tools_action, tools_run_here};
 use crate::stage::actions::{StageGraph, kernel_packages};
 use crate::stage::estimate::cost::form_of;
 use crate::stage::estimate::{Estimate, Facts, room};
@@ -505,7 +504,7 @@ impl Builder<'_> {
         self.report.started(&action.id, &decision.causes);
         fault::point("action.started");
         let (at, _) = (SystemTime::now(), context.supply.waited());
-        let outcome = self.with_emulator(action, context).and_then(|()| actions::run(self, action, context));
+        let outcome = emulator::of_action(self, action, context).and_then(|()| actions::run(self, action, context));
         let waited = context.supply.waited();
         let mut run = Run {
             key: Some(key),
@@ -536,27 +535,6 @@ impl Builder<'_> {
         held.remove();
         let one = finished(&found, true);
         Ok((found, one))
-    }
-
-    /// Has what runs the image's programs, where this host does not. Tools are only unpacked.
-    pub(in crate::stage) fn with_emulator(&self, action: &Action, context: &Context<'_>) -> Result<(), StageError> {
-        if action.kind == crate::plan::ActionKind::Unpack {
-            return Ok(());
-        }
-        emulator::ensure(self.namespace, self.store, || {
-            let manager = manager(self.recipe);
-            let Some(pass) = context.lock.pass(PassRole::TOOLS) else { return Ok(None) };
-            if !tools_run_here(manager, &pass.packages) {
-                return Ok(None);
-            }
-            let action = tools_action(manager, PassRole::TOOLS, &pass.packages, &target(self.recipe));
-            let work = (self.store, self.namespace);
-            let (layer, made) = ensure_tools(manager, work, &action, &pass.packages, context.supply, self.report)?;
-            if let Some(made) = made {
-                self.shared.made.lock().unwrap_or_else(PoisonError::into_inner).insert(made.key, made.took);
-            }
-            Ok(Some(layer))
-        })
     }
 
     fn kept(&self, decision: &Decision) -> Option<ActionRecord> {

@@ -127,7 +127,7 @@ pub fn reproduce(
     let fetcher = builder.fetcher()?;
     let supply = builder.supply(&fetcher);
     let context = Context { stages, lock: &lock, done: &done, supply: &supply };
-    builder.with_emulator(action, &context)?;
+    crate::stage::actions::packages::emulator::of_action(builder, action, &context)?;
     match again {
         Again::Run => {
             let outputs = actions::run(builder, action, &context)?;

@@ -26,17 +26,17 @@ fn boot_an_image_for_arm_is_built_and_boots() {
     // What a script copies as it is on this host cannot run there: said, with its path.
     std::fs::create_dir_all(space.path().join("site")).unwrap();
     std::fs::copy("/bin/true", space.path().join("site/tool")).unwrap();
-    space.write(
-        "post",
-        "#!/bin/sh\nset -e\ntest \"$(chroot \"$1\" uname -m)\" = aarch64\ncp site/tool \"$1/usr/local/bin/tool\"\n",
-    );
+    // Another layer each time: what was said of one that is kept is not said again.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    let script = "set -e\ntest \"$(chroot \"$1\" uname -m)\" = aarch64\ncp site/tool \"$1/usr/local/bin/tool\"";
+    space.write("post", &format!("#!/bin/sh\n{script}\necho {now} >\"$1/etc/now\"\n"));
     chmod(&space.path().join("post"), 0o755);
     let table = "[postinstall]\nscript = \"post\"\ninputs = [\"site/tool\"]\n\n[exclude]";
     space.edit("image.toml", "[exclude]", table);
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("gate::other_cpu") && ran.err.contains("/usr/local/bin/tool"), "{}", ran.err);
     // An emulator that the kernel does not take: the remedy, and nothing published anew.
-    space.write("post", "#!/bin/sh\nexit 0\n");
+    space.write("post", &format!("#!/bin/sh\n# {now}\nexit 0\n"));
     let ran = crate::support::imgbuild()
         .arg("-C")
         .arg(space.path())

@@ -153,7 +153,7 @@ fn boot_a_wrong_digest_is_said_and_the_node_starts_again_without_a_shell() {
     let wrong = format!("{}{}{} imgbuild.reboot_after=4", &words[..at], "0".repeat(64), &words[at + 64..]);
     let running = start(dracut(), "tiny", wrong, |_| {});
     expect(&running, "wrong digest:");
-    expect(&running, "no image after 4 seconds: rebooting");
+    expect(&running, "no image after 4 seconds without progress: rebooting");
     let console = running.console();
     assert!(!console.contains("NODE IS UP") && !console.contains("emergency"), "{console}");
 }

@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use crate::digest::Digest;
 use crate::distro::manager;
-use crate::plan::key_and_trace;
+use crate::plan::{Action, ActionKind, key_and_trace};
 use crate::recipe::{Lock, PassRole, Recipe};
 use crate::sandbox::Namespace;
 use crate::sandbox::emulator;
 use crate::stage::StageError;
-use crate::stage::actions::packages::tools::tools_action;
+use crate::stage::actions::packages::tools::{ensure_tools, tools_action, tools_run_here};
+use crate::stage::builder::run::{Builder, Context};
 use crate::stage::lock::package_request::target;
 use crate::stage::results::Done;
 use crate::store::Store;
@@ -61,6 +63,31 @@ pub fn ensure(
     let missing = || no_emulator(machine, "neither the tools root nor this host has a static one".to_owned());
     namespace.emulated_by(found.ok_or_else(missing)?);
     Ok(())
+}
+
+/// The same for an action of a build, by the tools root of its lock, which is made where it is missing. Tools themselves are only
+/// unpacked.
+///
+/// # Errors
+/// As [`ensure`]; what making the tools root says.
+pub fn of_action(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<(), StageError> {
+    if action.kind == ActionKind::Unpack {
+        return Ok(());
+    }
+    ensure(builder.namespace, builder.store, || {
+        let manager = manager(builder.recipe);
+        let Some(pass) = context.lock.pass(PassRole::TOOLS) else { return Ok(None) };
+        if !tools_run_here(manager, &pass.packages) {
+            return Ok(None);
+        }
+        let action = tools_action(manager, PassRole::TOOLS, &pass.packages, &target(builder.recipe));
+        let work = (builder.store, builder.namespace);
+        let (layer, made) = ensure_tools(manager, work, &action, &pass.packages, context.supply, builder.report)?;
+        if let Some(made) = made {
+            builder.shared.made.lock().unwrap_or_else(PoisonError::into_inner).insert(made.key, made.took);
+        }
+        Ok(Some(layer))
+    })
 }
 
 /// The same for an image that is built, by the tools root of its lock, where this store has it.
