@@ -3,6 +3,7 @@
 mod conf;
 mod interface;
 mod loaders;
+mod orphan;
 mod process;
 #[cfg(test)]
 mod tests;

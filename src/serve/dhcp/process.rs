@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::orphan::end_orphan;
 use super::{Answers, Places, Plan, conf, loaders};
-use crate::nodes::{Nodes, State};
+use crate::nodes::Nodes;
 use crate::serve::Say;
 use crate::serve::error::ServeError;
 use crate::serve::site::desk::Desk;
@@ -29,7 +30,7 @@ const STARTS_WITHIN: Duration = Duration::from_secs(15);
 const MOST_STARTS: usize = 5;
 const WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to end.
-const ENDS_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How often nodes.toml is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// What it says when it runs.
@@ -205,7 +206,7 @@ fn write_readable(path: &Path, text: &str) -> std::io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
 }
 
-fn conf_argument(places: &Places) -> String {
+pub(super) fn conf_argument(places: &Places) -> String {
     format!("--conf-file={}", places.conf().display())
 }
 
@@ -223,25 +224,6 @@ fn check(places: &Places) -> Result<(), ServeError> {
         format!("{PROGRAM} refuses its configuration: {said}"),
         "mend that line of loaders/dnsmasq.conf; `imgbuild serve --dnsmasq --print-dnsmasq` prints the rest",
     ))
-}
-
-/// Ends one that a server left behind which was killed: nothing else would ever end it.
-fn end_orphan(state: &State, say: &Say) {
-    let places = Places::of(state, PathBuf::new());
-    let Some(pid) = fs::read_to_string(places.pid()).ok().and_then(|text| text.trim().parse::<i32>().ok()) else {
-        return;
-    };
-    let is_ours = || {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).any(|word| word == conf_argument(&places).as_bytes())
-    };
-    let Some(process) = rustix::process::Pid::from_raw(pid).filter(|_| is_ours()) else { return };
-    say("a dnsmasq of a server that was killed still ran: it is ended");
-    let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
-    let began = Instant::now();
-    while is_ours() && began.elapsed() < ENDS_WITHIN {
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Whether its ports can be had. dnsmasq shares that of DHCP with others, so that two would answer the same nodes.
