@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod beside;
 pub mod boot;
+pub mod cache;
 pub mod cli;
 pub mod digest;
 pub mod distro;

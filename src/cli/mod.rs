@@ -182,6 +182,8 @@ pub enum Command {
     Gc(verbs::keeping::gc::Arguments),
     /// Manage the store: verify it, show disk usage, pin builds, move it to another machine or user
     Store(verbs::keeping::store::Arguments),
+    /// Look after a cache that several machines share, and make its key
+    Cache(verbs::keeping::cache::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -265,6 +267,7 @@ fn with_stack() -> ExitCode {
         Command::Size(own) => verbs::images::size::run(&arguments, own),
         Command::Gc(own) => verbs::keeping::gc::run(&arguments, own),
         Command::Store(own) => verbs::keeping::store::run(&arguments, own),
+        Command::Cache(own) => verbs::keeping::cache::run(&arguments, own),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut help::command(), "imgbuild", &mut script);

@@ -137,6 +137,26 @@ impl ActionKind {
     }
 }
 
+impl ActionKind {
+    /// Whether it runs programs of the image: package scripts, a compiler, those of the recipe.
+    pub fn runs_programs_of_the_image(self) -> bool {
+        match self {
+            Self::Bootstrap | Self::Install | Self::Driver | Self::Postinstall | Self::Services | Self::Dracut => true,
+            Self::Lock
+            | Self::Unpack
+            | Self::Kernel
+            | Self::System
+            | Self::Gate
+            | Self::NodeSupport
+            | Self::Sync
+            | Self::Initrd
+            | Self::Pack
+            | Self::Statelite
+            | Self::Publish => false,
+        }
+    }
+}
+
 impl std::fmt::Display for ActionKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())

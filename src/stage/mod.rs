@@ -19,6 +19,7 @@ mod results;
 pub use crate::distro::PackageSources;
 pub use actions::packages::emulator::{emulator_of_lock, namespace_for};
 pub use actions::{Forms, StageGraph, graph_of};
+pub use builder::cached::{CachedActions, look as cached_actions};
 pub use builder::failed::Failed;
 pub use builder::history::StoreHistory;
 pub use builder::many::{Failure, ImageOutcome, build_images};

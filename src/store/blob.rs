@@ -56,6 +56,22 @@ impl Store {
         std::fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(said)
     }
 
+    /// Takes a frame that came from elsewhere, with the text that describes it; both were checked.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be kept.
+    pub fn take_frame(&self, name: &Digest, file: &Path, info: &str) -> Result<(), StoreError> {
+        let place = self.directory().join(Self::frame_name(name));
+        let said = |source| StoreError::io("keep", &place, source);
+        let mut copy = self.half_written()?;
+        std::fs::copy(file, copy.path()).map_err(said)?;
+        self.place(copy, &place)?;
+        // What describes it comes last: a frame without it does not count.
+        copy = self.half_written()?;
+        std::io::Write::write_all(&mut copy, info.as_bytes()).map_err(said)?;
+        self.place(copy, &place.with_extension("info"))
+    }
+
     /// Takes away a directory that has a file's place.
     pub(super) fn clear_place(&self, place: &Path) -> Result<(), StoreError> {
         match (place.symlink_metadata(), place.strip_prefix(self.directory())) {

@@ -236,6 +236,15 @@ fn what_dpkg_has_no_record_of_is_kept_where_a_person_changed_it() {
 }
 
 #[test]
+fn a_node_of_another_cpu_is_captured_for_it() {
+    let space = node();
+    let status = std::fs::read_to_string(space.path().join("node/var/lib/dpkg/status")).unwrap();
+    space.write("node/var/lib/dpkg/status", &status.replace("amd64", "arm64"));
+    capture(&space, &[]).good();
+    assert!(text(&space, "image.toml").contains("\narch = \"aarch64\"\n"));
+}
+
+#[test]
 fn what_is_written_has_no_errors() {
     let space = node();
     capture(&space, &[]).good();
@@ -344,8 +353,8 @@ fn what_is_no_node_is_refused_with_a_reason() {
     refused(&["node"], "the package database of another distribution");
     space.edit("node/etc/os-release", "ID=rocky", "ID=debian");
     let status = std::fs::read_to_string(space.path().join("node/var/lib/dpkg/status")).unwrap();
-    space.write("node/var/lib/dpkg/status", &status.replace("Architecture: amd64", "Architecture: arm64"));
-    refused(&["node"], "its packages are for arm64");
+    space.write("node/var/lib/dpkg/status", &status.replace("Architecture: amd64", "Architecture: s390x"));
+    refused(&["node"], "its packages are for s390x");
     space.write("node/var/lib/dpkg/status", "");
     space.write("node/var/lib/rpm/Packages", "damaged");
     refused(&["node"], "the package database /var/lib/rpm/Packages");

@@ -317,7 +317,7 @@ fn what_statelite_tables_the_site_table_and_shipped_lists_say_is_kept_and_found(
 #[test]
 fn rows_of_osimage_alone_make_recipes_and_take_nothing_away() {
     let space = Space::new();
-    // As a document of xCAT 2.8 shows what tabdump prints, but for the CPU of the last.
+    // As a document of xCAT 2.8 shows what tabdump prints, and one of another CPU.
     let rows = r#""rhels7.1-ppc64le-install-compute",,"compute","linux",,"install",,"rhels7.1-ppc64le",,,"Linux","rhels7.1","ppc64le",,,,,,,,
 "rhels7.1-ppc64le-netboot-compute",,"compute","linux",,"netboot",,"rhels7.1-ppc64le",,,"Linux","rhels7.1","ppc64le",,,,,,,,
 "rhels7.9-x86_64-netboot-compute",,"compute","linux",,"netboot",,"rhels7.9-x86_64",,,"Linux","rhels7.9","x86_64",,,,,,,,
@@ -325,9 +325,13 @@ fn rows_of_osimage_alone_make_recipes_and_take_nothing_away() {
     space.write("osimage.csv", rows);
     let ran = space.run(&["import", "xcat", "osimage.csv", "--into", "new"]).good();
     assert!(ran.err.contains("no header line") && ran.err.contains("tabdump linuximage"), "{}", ran.err);
-    for said in ["osarch is ppc64le", "provmethod is install", "rhels7.9-x86_64-netboot-compute: wrote"] {
+    for said in
+        ["rhels7.1-ppc64le-netboot-compute: wrote", "provmethod is install", "rhels7.9-x86_64-netboot-compute: wrote"]
+    {
         assert!(ran.out.contains(said), "{said}: {}", ran.out);
     }
+    let recipe = std::fs::read_to_string(space.path().join("new/images/rhels7.1-ppc64le-netboot-compute/image.toml"));
+    assert!(recipe.unwrap().contains("arch = \"ppc64le\""));
     // With the other table it has all; without it nothing of that is lost.
     let both =
         "#imagename,pkglist,kernelver,rootimgdir\n\"rhels7.9-x86_64-netboot-compute\",,\"3.10.0-1160.el7.x86_64\",\n";

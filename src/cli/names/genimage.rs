@@ -8,6 +8,7 @@ use super::undo::Undo;
 use super::{Done, Ended, Shell};
 use crate::cli::output::render;
 use crate::recipe::Workspace;
+use crate::sandbox::emulator::HostCpu;
 use crate::site::export::{definition_of, places_of};
 use crate::site::rootimg::tree_of;
 
@@ -105,7 +106,8 @@ fn by_profile(shell: &Shell, own: &Arguments) -> Result<String, super::Ended> {
     let (Some(osvers), Some(profile)) = (&own.osvers, &own.profile) else {
         return Err(shell.fail("name the osimage: `genimage IMAGE`; `lsdef -t osimage` lists them"));
     };
-    let arch = own.arch.as_deref().unwrap_or("x86_64");
+    // As xCAT's genimage: `uname -m`.
+    let arch = own.arch.as_deref().unwrap_or(HostCpu::here().machine());
     Ok(format!("{osvers}-{arch}-netboot-{profile}"))
 }
 

@@ -11,7 +11,9 @@ use crate::cli::setup::lock;
 use crate::plan::{ActionKind, Cause, Stage, Verdict, in_reading_order};
 use crate::recipe::Recipe;
 use crate::stage::ids;
-use crate::stage::{Drift, Estimate, ImagePlan, PlannedAction, StageError, Target, Total, Workload, workers};
+use crate::stage::{
+    CachedActions, Drift, Estimate, ImagePlan, PlannedAction, StageError, Target, Total, Workload, workers,
+};
 use crate::store::Store;
 
 /// Prints an error; gives its exit code.
@@ -35,6 +37,9 @@ pub struct PlanDocument {
     /// What a build of all of them is expected to take, where several have work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimate: Option<Total>,
+    /// What caches on this machine's file systems have of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cached: Vec<CachedActions>,
 }
 
 /// The plan of one image.

@@ -15,7 +15,7 @@ use crate::cli::output::render::counted;
 use crate::cli::setup::{chosen, name_from, print_findings};
 use crate::recipe::{Overlay, Recipe, Workspace, folders, load_draft, once, relatives};
 use crate::source::Finding;
-use crate::stage::{Drift, Target, Total, Workload};
+use crate::stage::{CachedActions, Drift, Target, Total, Workload};
 use crate::store::Store;
 use crate::witness::{Answer, Known, Looks, Sealed, recording};
 
@@ -205,7 +205,7 @@ fn total(images: &[Shown]) -> Option<Total> {
 }
 
 /// The JSON document of `plan --json`; [`super::planned::PlanDocument`] is its schema.
-pub fn json_of(images: &[Shown]) -> String {
+pub fn json_of(images: &[Shown], cached: &[CachedActions]) -> String {
     if images.is_empty() {
         return "{\n  \"format_version\": \"1.0\",\n  \"images\": []\n}\n".to_owned();
     }
@@ -213,7 +213,11 @@ pub fn json_of(images: &[Shown]) -> String {
     let estimate = total(images).and_then(|total| serde_json::to_string_pretty(&total).ok());
     let estimate =
         estimate.map_or_else(String::new, |text| format!(",\n  \"estimate\": {}", text.replace('\n', "\n  ")));
-    format!("{{\n  \"format_version\": \"1.0\",\n  \"images\": [\n{}\n  ]{estimate}\n}}\n", entries.join(",\n"))
+    let cached = match serde_json::to_string_pretty(cached) {
+        Ok(text) if !cached.is_empty() => format!(",\n  \"cached\": {}", text.replace('\n', "\n  ")),
+        _ => String::new(),
+    };
+    format!("{{\n  \"format_version\": \"1.0\",\n  \"images\": [\n{}\n  ]{estimate}{cached}\n}}\n", entries.join(",\n"))
 }
 
 /// The plan for people: of several images only those that have work, unless all is asked for.
@@ -258,14 +262,17 @@ mod tests {
     #[test]
     fn the_document_of_kept_entries_is_the_one_that_serde_writes() {
         let image = PlannedImage::of("a\nb".to_owned());
+        let cached =
+            || vec![CachedActions { image: "c".to_owned(), actions: vec!["rootfs/base".to_owned()], bytes: 7 }];
         let document = super::super::planned::PlanDocument {
             format_version: "1.0".to_owned(),
             against: None,
             images: vec![PlannedImage::of("a\nb".to_owned()), PlannedImage::of("c".to_owned())],
             estimate: None,
+            cached: cached(),
         };
         let other = PlannedImage::of("c".to_owned());
-        let text = json_of(&[shown(&image, Vec::new()), shown(&other, Vec::new())]);
+        let text = json_of(&[shown(&image, Vec::new()), shown(&other, Vec::new())], &cached());
         assert_eq!(text, format!("{}\n", serde_json::to_string_pretty(&document).unwrap()));
     }
 }

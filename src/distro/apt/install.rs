@@ -19,8 +19,9 @@ pub const INSTALL_VERSION: u32 = 9;
 
 /// What dpkg leaves out when it installs the kernel's packages over the payload, which has it: patterns of its option
 /// `--path-exclude`.
-const LEFT_OUT: [&str; 7] = [
+const LEFT_OUT: [&str; 8] = [
     "/boot/vmlinuz-*",
+    "/boot/vmlinux-*",
     "/boot/config-*",
     "/boot/System.map-*",
     "/lib/modules/*",

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use sha2::Digest as _;
 
-use super::fetcher::{CONNECTIONS, Failure, Fetcher, Next, TRIES, again, pause};
+use super::fetcher::{CONNECTIONS, Failure, Fetcher, Next, again, pause};
 use crate::digest::Sha256;
 use crate::distro::DistroError;
 use crate::failure::start;
@@ -124,7 +124,7 @@ impl Fetcher {
         let mut last = Failure::last("");
         let mut have = 0;
         let mut mismatches = 0;
-        for attempt in 0..TRIES {
+        for attempt in 0..self.tries {
             if stop.load(Ordering::Relaxed) {
                 last = given_up();
                 break;
@@ -149,7 +149,7 @@ impl Fetcher {
                         found,
                     };
                     // Perhaps parts of two versions, or a mirror in the middle of an update: once more from the start.
-                    if began_at == 0 && mismatches > 1 || attempt + 1 == TRIES {
+                    if began_at == 0 && mismatches > 1 || attempt + 1 == self.tries {
                         return Err(wrong);
                     }
                     have = 0;

@@ -29,9 +29,9 @@ const REDIRECTS: u32 = 5;
 type Connection = (String, Tls, Option<String>);
 
 /// What asks for an address.
-struct Client {
-    agent: ureq::Agent,
-    authorization: Option<String>,
+pub(super) struct Client {
+    pub agent: ureq::Agent,
+    pub authorization: Option<String>,
     /// By way of what, as it may stand in a message.
     proxy: Option<String>,
 }
@@ -48,6 +48,8 @@ pub struct Fetcher {
     /// Where halves of downloads are; none: beside their destination.
     pub(super) aside: Option<PathBuf>,
     patience: Duration,
+    /// How often something is tried.
+    pub(super) tries: u32,
 }
 
 /// Why one try failed, and whether another may help.
@@ -128,12 +130,17 @@ impl Fetcher {
     pub fn with_patience(patience: Duration) -> Self {
         let credentials = Credentials::of_host();
         let agent = agent(patience, None, (None, ""));
-        Self { agent, credentials, own: Arc::default(), is_apts: false, aside: None, patience }
+        Self { agent, credentials, own: Arc::default(), is_apts: false, aside: None, patience, tries: TRIES }
     }
 
     /// The same for apt's archives: what apt's own settings on this host say of proxies goes before the environment.
     pub fn as_apt(self) -> Self {
         Self { is_apts: true, ..self }
+    }
+
+    /// The same for what can be done without: nothing is tried twice.
+    pub fn trying_once(self) -> Self {
+        Self { tries: 1, ..self }
     }
 
     /// The same with halves of downloads in a directory on the destinations' file system.
@@ -147,7 +154,7 @@ impl Fetcher {
     /// [`DistroError::Download`] after the last try, [`DistroError::NotThere`] where the server does not have it.
     pub fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>, DistroError> {
         let mut last = Failure::last("");
-        for attempt in 0..TRIES {
+        for attempt in 0..self.tries {
             pause(attempt);
             match self.open(url, 0).and_then(|(mut body, _)| {
                 let mut bytes = Vec::new();
@@ -177,7 +184,7 @@ impl Fetcher {
     /// [`DistroError::Download`] after the last try, [`DistroError::NotThere`] where the server does not have it.
     pub fn part(&self, url: &str, from: u64, size: u64) -> Result<Option<Vec<u8>>, DistroError> {
         let mut last = Failure::last("");
-        for attempt in 0..TRIES {
+        for attempt in 0..self.tries {
             pause(attempt);
             match self.open_until(url, from, Some(from + size)).and_then(|(body, honoured)| {
                 if !honoured {
@@ -217,7 +224,7 @@ impl Fetcher {
     }
 
     /// What asks for an address, and with which header.
-    fn client(&self, url: &str) -> Result<Client, String> {
+    pub(super) fn client(&self, url: &str) -> Result<Client, String> {
         let authorization = self.credentials.authorization(url)?;
         let tls = self.credentials.tls(url);
         let address = self.proxy_of(url);

@@ -6,6 +6,7 @@ pub mod downloads;
 pub mod fetcher;
 pub mod pace;
 pub mod proxy;
+pub mod upload;
 
 #[cfg(test)]
 mod tests;

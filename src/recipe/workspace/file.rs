@@ -32,6 +32,22 @@ pub struct WorkspaceModel {
     /// For files that come from an xCAT site.
     #[serde(default)]
     pub xcat: WorkspaceXcat,
+    /// What other machines built.
+    #[serde(default)]
+    pub cache: WorkspaceCache,
+}
+
+/// What other machines built.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceCache {
+    /// Caches, in the order in which they are asked: directories, from here, or http and https addresses.
+    #[serde(default)]
+    pub urls: Vec<String>,
+    /// Public keys, as `imgbuild cache key` prints them: only what one of them signed is believed. None: what lies in a directory is
+    /// believed, and servers are refused.
+    #[serde(default)]
+    pub trust: Vec<String>,
 }
 
 /// For files that come from an xCAT site.

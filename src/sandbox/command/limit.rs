@@ -46,9 +46,20 @@ pub enum Waited {
     Ended(ExitStatus),
     /// It was still there when its time was over: what ran below it, the outermost first.
     TooLong(Vec<String>),
-    /// It went over another limit, in words; what ran below it.
-    TooMuch(String, Vec<String>),
+    /// It went over another limit; what ran below it.
+    TooMuch(Excess, Vec<String>),
 }
+
+/// What a command took too much of, in words.
+pub enum Excess {
+    /// It went over a limit.
+    Limit(String),
+    /// It wrote nearly all of what was free, and little was: an ordinary command does that on a small disk.
+    Space(String),
+}
+
+/// Free bytes below which a command that fills them is not thought to run wild: a root file system with packages may need so much.
+const SMALL_DISK: u64 = 8 << 30;
 
 /// Limits that this machine gives where none are named.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +126,21 @@ impl Bounds {
     }
 
     /// What a command took too much of, in words.
-    fn exceeded(&self, child: u32, printed: &AtomicU64) -> Option<String> {
+    fn exceeded(&self, child: u32, printed: &AtomicU64) -> Option<Excess> {
+        self.of_disk(free()).or_else(|| self.of_processes(child, printed).map(Excess::Limit))
+    }
+
+    /// The same of the disk, of which so many bytes are left.
+    fn of_disk(&self, left: u64) -> Option<Excess> {
+        (self.free.saturating_sub(left) > self.disk).then(|| match self.limits.disk {
+            None if self.free < SMALL_DISK => {
+                Excess::Space(format!("wrote nearly all of the {} that were free", bytes(self.free)))
+            }
+            _ => Excess::Limit(format!("writes more than {}", bytes(self.disk))),
+        })
+    }
+
+    fn of_processes(&self, child: u32, printed: &AtomicU64) -> Option<String> {
         let ScriptLimits { processes, output, .. } = self.limits;
         if printed.load(Ordering::Relaxed) > output {
             return Some(format!("printed more than {}", bytes(output)));
@@ -128,9 +153,6 @@ impl Bounds {
             && all.iter().map(|one| own_memory(one.pid)).fold(0, u64::saturating_add) > self.memory
         {
             return Some(format!("takes more than {} of memory", bytes(self.memory)));
-        }
-        if self.free.saturating_sub(free()) > self.disk {
-            return Some(format!("writes more than {}", bytes(self.disk)));
         }
         None
     }
@@ -180,8 +202,11 @@ pub fn wait(child: &mut Child, bounds: Option<&Bounds>, printed: &AtomicU64) -> 
     }
 }
 
-/// Bytes of a page. Source: x86-64, the only machine that images are built for.
-const PAGE: u64 = 4096;
+/// Bytes of a page of this machine.
+fn page() -> u64 {
+    // SAFETY: it reads a number.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
 
 /// Commands that a message names at most.
 const SHOWN: usize = 10;
@@ -202,7 +227,7 @@ fn processes() -> Vec<Process> {
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         let parent = fields.nth(1)?.parse().ok()?;
         let pages: u64 = fields.nth(19)?.parse().ok()?;
-        Some(Process { pid, parent, resident: pages.saturating_mul(PAGE) })
+        Some(Process { pid, parent, resident: pages.saturating_mul(page()) })
     };
     pids.filter_map(read).collect()
 }
@@ -232,7 +257,7 @@ fn own_memory(pid: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let mut fields = text.split_whitespace().skip(1).filter_map(|field| field.parse::<u64>().ok());
     let (resident, shared) = (fields.next().unwrap_or(0), fields.next().unwrap_or(0));
-    resident.saturating_sub(shared).saturating_mul(PAGE)
+    resident.saturating_sub(shared).saturating_mul(page())
 }
 
 /// Commands below a process, each after the one that started it; without imgbuild's own processes.
@@ -290,7 +315,7 @@ mod tests {
     #[test]
     fn each_limit_ends_a_command_and_says_which_it_is() {
         let over = |script: &str, bounds: &Bounds, printed: u64| match waited(script, bounds, printed) {
-            Waited::TooMuch(what, running) => (what, running),
+            Waited::TooMuch(Excess::Limit(what) | Excess::Space(what), running) => (what, running),
             Waited::Ended(_) | Waited::TooLong(_) => panic!("{script} was not ended for what it took"),
         };
         let many = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 322 & done; wait";
@@ -304,5 +329,11 @@ mod tests {
         assert_eq!(what, "printed more than 5000 bytes");
         let (what, _) = over("sleep 325", &bounds(|one| (one.disk, one.free) = (1 << 20, u64::MAX)), 0);
         assert_eq!(what, "writes more than 1 MiB");
+        // Nobody named a limit, and the disk is small: the disk is what is to be mended.
+        let of_disk =
+            |free, named| bounds(|one| (one.free, one.disk, one.limits.disk) = (free, free / 10 * 9, named)).of_disk(0);
+        assert!(matches!(of_disk(SMALL_DISK - 1, None), Some(Excess::Space(what)) if what.contains("8191 MiB")));
+        assert!(matches!(of_disk(SMALL_DISK - 1, Some(1)), Some(Excess::Limit(_))));
+        assert!(matches!(of_disk(SMALL_DISK, None), Some(Excess::Limit(_))));
     }
 }

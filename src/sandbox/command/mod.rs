@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use self::limit::{Bounds, Waited};
+use self::limit::{Bounds, Excess, Waited};
 use super::TreeMount;
 use super::log::Pump;
 use super::tree::api_mounts::NO_RELEASE;
@@ -177,11 +177,14 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
                 ending(&request.log, 40)
             ))
         }
-        Ok(Waited::TooMuch(what, running)) => Err(format!(
-            "{OVER_LIMIT}: `{program}` {what} and was stopped. Running at that moment:\n  {}{}",
-            running.join("\n  "),
-            ending(&request.log, 10)
-        )),
+        Ok(Waited::TooMuch(excess, running)) => {
+            let told = match excess {
+                Excess::Limit(what) => format!("{OVER_LIMIT}: `{program}` {what}"),
+                Excess::Space(what) => format!("{NO_SPACE}: `{program}` {what}"),
+            };
+            let (running, ending) = (running.join("\n  "), ending(&request.log, 10));
+            Err(format!("{told} and was stopped. Running at that moment:\n  {running}{ending}"))
+        }
         Ok(Waited::Ended(status)) => {
             let result = CommandResult {
                 status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),

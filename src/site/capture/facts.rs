@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::distro::installed::{DatabaseKind, Installed};
-use crate::recipe::{Distro, Family, NOBODY, STATIC_IDS, is_account_name, is_authorized_key, is_nobodys};
+use crate::recipe::{Arch, Distro, Family, NOBODY, STATIC_IDS, is_account_name, is_authorized_key, is_nobodys};
 use crate::site::osimage::{Release, release_of};
 
 use super::census::Census;
-use super::{CaptureError, services};
+use super::{CaptureError, packages, services};
 
 /// A user of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct User {
 pub struct Facts {
     /// Distribution and release.
     pub release: Release,
+    /// Its CPU.
+    pub arch: Arch,
     /// As xCAT writes it: `debian12`.
     pub osvers: String,
     /// Packages of the list: name, version, whether only others needed it.
@@ -329,8 +331,10 @@ pub fn begin(census: &Census, installed: &Installed) -> Result<Facts, CaptureErr
         let problem = format!("it claims to be {osvers} but has the package database of another distribution");
         return Err(CaptureError::Unknown { problem });
     }
+    let arch = packages::arch_of(installed)?;
     Ok(Facts {
         release,
+        arch,
         osvers,
         packages: Vec::new(),
         without: BTreeSet::new(),

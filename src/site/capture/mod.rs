@@ -171,9 +171,10 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
         problem: "it has no dpkg or rpm database with packages in it".to_owned(),
     })?;
     let mut facts = facts::begin(&census, &installed)?;
-    packages::find(&mut facts, &census, &installed)?;
+    let arch = facts.arch;
+    packages::find(&mut facts, &census, &installed);
     facts::complete(&mut facts, &census, &installed);
-    let is_foreign = |package: &installed::InstalledPackage| packages::is_foreign(installed.kind, package);
+    let is_foreign = |package: &installed::InstalledPackage| packages::is_foreign(arch, package);
     let is_wanted = |name: &str| !facts.without.contains(name);
     let mut found = classify::classify(&census, &installed, &request.rules, &is_foreign, &is_wanted);
     let is_synced = |file: &OverlayFile| {

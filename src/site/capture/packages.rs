@@ -1,10 +1,10 @@
 //! Which packages of a node its recipe lists.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::distro::installed::{DatabaseKind, Installed, InstalledPackage};
+use crate::distro::installed::{Installed, InstalledPackage};
 use crate::distro::rpm::Evr;
-use crate::recipe::{Distro, Family};
+use crate::recipe::{Arch, Distro, Family};
 use crate::xcat::matches;
 
 use super::CaptureError;
@@ -29,22 +29,33 @@ pub fn is_sane(package: &InstalledPackage) -> bool {
         && is_package_name(&package.arch.replace(['(', ')'], ""))
 }
 
-/// The architecture of images, as a package manager writes it.
-fn own_arch(kind: DatabaseKind) -> &'static str {
-    match kind {
-        DatabaseKind::Dpkg => "amd64",
-        DatabaseKind::Rpm => "x86_64",
+/// The CPU that most packages are for.
+///
+/// # Errors
+/// [`CaptureError::Unknown`] where images cannot have it.
+pub fn arch_of(installed: &Installed) -> Result<Arch, CaptureError> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for package in installed.packages.iter().filter(|one| is_sane(one) && !is_of_no_cpu(one)) {
+        *counts.entry(&package.arch).or_default() += 1;
     }
+    let Some((most, _)) = counts.into_iter().max_by_key(|(_, count)| *count) else { return Ok(Arch::default()) };
+    Arch::named(most).ok_or_else(|| CaptureError::Unknown {
+        problem: format!("its packages are for {most}: images are built for {}", Arch::names()),
+    })
 }
 
-/// Whether a package is of the images' CPU, or of none.
-fn is_own_arch(kind: DatabaseKind, package: &InstalledPackage) -> bool {
-    [own_arch(kind), "all", "noarch", "(none)"].contains(&package.arch.as_str())
+fn is_of_no_cpu(package: &InstalledPackage) -> bool {
+    ["all", "noarch", "(none)"].contains(&package.arch.as_str())
+}
+
+/// Whether a package is of the image's CPU, or of none.
+fn is_own_arch(arch: Arch, package: &InstalledPackage) -> bool {
+    is_of_no_cpu(package) || Arch::named(&package.arch) == Some(arch)
 }
 
 /// Whether a package cannot be installed into an image.
-pub fn is_foreign(kind: DatabaseKind, package: &InstalledPackage) -> bool {
-    !is_sane(package) || !is_own_arch(kind, package)
+pub fn is_foreign(arch: Arch, package: &InstalledPackage) -> bool {
+    !is_sane(package) || !is_own_arch(arch, package)
 }
 
 /// Packages of a boot loader, which a node without a disk has no use for.
@@ -74,8 +85,14 @@ fn kernel_of(distro: Distro, names: &BTreeSet<&str>) -> Option<String> {
     let wanted: &[&str] = match distro.family() {
         Family::Debian => &[
             "linux-image-amd64",
+            "linux-image-arm64",
+            "linux-image-arm64-16k",
+            "linux-image-powerpc64le",
+            "linux-image-powerpc64le-64k",
             "linux-image-cloud-amd64",
+            "linux-image-cloud-arm64",
             "linux-image-rt-amd64",
+            "linux-image-rt-arm64",
             "linux-image-generic",
             "linux-image-virtual",
         ],
@@ -94,18 +111,15 @@ fn kernel_of(distro: Distro, names: &BTreeSet<&str>) -> Option<String> {
 }
 
 /// Finds out which packages and streams of modules the node has.
-///
-/// # Errors
-/// [`CaptureError::Unknown`] for a node of another CPU.
-pub fn find(facts: &mut Facts, census: &Census, installed: &Installed) -> Result<(), CaptureError> {
+pub fn find(facts: &mut Facts, census: &Census, installed: &Installed) {
     facts.modules = streams(census);
-    list(facts, installed)
+    list(facts, installed);
 }
 
 /// The packages of the list, and those that are not in it.
-fn list(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError> {
+fn list(facts: &mut Facts, installed: &Installed) {
     let distro = facts.release.distro;
-    let (kind, own) = (installed.kind, own_arch(installed.kind));
+    let arch = facts.arch;
     let odd: Vec<String> = installed
         .packages
         .iter()
@@ -118,23 +132,17 @@ fn list(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError> {
     let foreign: Vec<&str> = installed
         .packages
         .iter()
-        .filter(|one| !is_own_arch(kind, one) && is_sane(one))
+        .filter(|one| !is_own_arch(arch, one) && is_sane(one))
         .map(|one| one.name.as_str())
         .collect();
-    if installed.packages.iter().filter(|one| one.arch == own).count() < foreign.len() {
-        let arch = installed.packages.iter().find(|one| !is_own_arch(kind, one)).map_or("", |one| one.arch.as_str());
-        return Err(CaptureError::Unknown {
-            problem: format!("its packages are for {arch}: images are built for x86_64"),
-        });
-    }
     if !foreign.is_empty() {
         facts.notes.push(format!("packages of other architectures are left out: {}", foreign.join(", ")));
     }
     let names: BTreeSet<&str> =
-        installed.packages.iter().filter(|one| !is_foreign(kind, one)).map(|one| one.name.as_str()).collect();
+        installed.packages.iter().filter(|one| !is_foreign(arch, one)).map(|one| one.name.as_str()).collect();
     facts.kernel = kernel_of(distro, &names);
     let (mut loaders, mut kernels) = (Vec::new(), Vec::new());
-    for package in installed.packages.iter().filter(|one| !is_foreign(kind, one)) {
+    for package in installed.packages.iter().filter(|one| !is_foreign(arch, one)) {
         let name = package.name.as_str();
         if LOADERS.iter().any(|pattern| matches(pattern, name)) {
             loaders.push(name);
@@ -153,7 +161,6 @@ fn list(facts: &mut Facts, installed: &Installed) -> Result<(), CaptureError> {
         let kernel = facts.kernel.as_deref().unwrap_or_default();
         facts.notes.push(format!("the image gets the kernel {kernel} through [kernel], out of {}", kernels.join(", ")));
     }
-    Ok(())
 }
 
 /// Module streams that the node has enabled. Source: libdnf's modules.d, an INI file for each module.

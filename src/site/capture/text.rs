@@ -75,11 +75,12 @@ impl Named {
 pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String {
     let mut text = format!(
         "# Captured from {} by `imgbuild capture`. {LIST} says why each file of the overlay is there; files that a package\n\
-         # provides again can be removed from it.\n[image]\nname = {}\ndistro = {}\nrelease = {}\narch = \"x86_64\"\n\n",
+         # provides again can be removed from it.\n[image]\nname = {}\ndistro = {}\nrelease = {}\narch = {}\n\n",
         source.replace(|c: char| c.is_control(), " "),
         quoted(name),
         quoted(facts.release.distro.name()),
         quoted(&facts.release.release),
+        quoted(facts.arch.machine()),
     );
     let _ = write!(text, "[capture]\npackages = \"{PACKAGES}\"   # plan compares image.lock with it\n\n");
     if named.sources.is_empty() {

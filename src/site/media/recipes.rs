@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::recipe::RECIPE_FILE;
+use crate::distro::apt::architecture;
+use crate::recipe::{Arch, RECIPE_FILE};
 use crate::site::osimage::{Release, release_of};
 use crate::site::workspace::{TEMPORARY, Wanted, with_wanted, write_whole};
 
@@ -45,9 +46,10 @@ fn key_of(repository: &Path) -> Option<String> {
 }
 
 /// Components of a suite that the medium has packages of.
-fn components(repository: &Path, suite: &str) -> Vec<String> {
+fn components(repository: &Path, suite: &str, arch: Arch) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(repository.join("dists").join(suite)) else { return Vec::new() };
-    let folders = entries.flatten().filter(|entry| entry.path().join("binary-amd64").is_dir());
+    let binary = format!("binary-{}", architecture(arch.machine()).unwrap_or_default());
+    let folders = entries.flatten().filter(|entry| entry.path().join(&binary).is_dir());
     let mut names: Vec<String> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
@@ -58,7 +60,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// The `[[repo]]` of a repository.
-fn repository_text(medium: &Medium, repository: &Path, release: &Release) -> Result<String, String> {
+fn repository_text(medium: &Medium, repository: &Path, release: &Release, arch: Arch) -> Result<String, String> {
     let uri = format!("uri = {}\n", quoted(&format!("file:{}", repository.display())));
     if medium.family != Family::Debian {
         let id = format!("[[repo]]\nid = {}\n{uri}", quoted(&medium.name));
@@ -76,7 +78,7 @@ fn repository_text(medium: &Medium, repository: &Path, release: &Release) -> Res
         });
     }
     let suite = release.release.as_str();
-    let components = components(repository, suite);
+    let components = components(repository, suite, arch);
     if components.is_empty() {
         return Err(format!("it has no packages of the suite {suite}: a live or network image is not a mirror"));
     }
@@ -101,10 +103,10 @@ pub fn write(
     report: &mut MediaReport,
 ) -> Result<(), MediaError> {
     let io = |path: &Path, error: std::io::Error| MediaError::Io { path: path.to_owned(), error };
-    if medium.arch != "x86_64" {
-        report.notes.push(format!("no recipes for {}: images are built for x86_64", medium.arch));
+    let Some(arch) = Arch::named(&medium.arch) else {
+        report.notes.push(format!("no recipes for {}: images are built for {}", medium.arch, Arch::names()));
         return Ok(());
-    }
+    };
     let release = match release_of(&medium.name) {
         Ok(release) => release,
         Err(problem) => {
@@ -112,7 +114,7 @@ pub fn write(
             return Ok(());
         }
     };
-    let text = match repository_text(medium, repository, &release) {
+    let text = match repository_text(medium, repository, &release, arch) {
         Ok(text) => text,
         // What a dry run would bring is not there yet.
         Err(_) if dry_run => "[[repo]]\n".to_owned(),
@@ -147,13 +149,14 @@ pub fn write(
         }
         let recipe = format!(
             "# From the media of {}, by `imgbuild import media`; edit it freely.\n[image]\nname = {}\ndistro = {}\nrelease = {}\n\
-             arch = \"x86_64\"\n\n{text}\n[packages]\nlists = [\"{profile}.pkglist\"]\n\n\
+             arch = \"{}\"\n\n{text}\n[packages]\nlists = [\"{profile}.pkglist\"]\n\n\
              # [system]\n# authorized_keys = [\"keys/admin.pub\"]   # without a key no one can log in\n\n\
              [exclude]\nlists = [\"{profile}.exlist\"]\n\n[xcat]\nosvers = {}\nprofile = \"{profile}\"\n",
             medium.name,
             quoted(&name),
             quoted(release.distro.name()),
             quoted(&release.release),
+            arch.machine(),
             quoted(&medium.name),
         );
         let [packages, excluded] = own(profile);

@@ -2,7 +2,7 @@
 
 use super::scripts::ScriptReads;
 use super::{ListFile, ListKind, Mapper, Mapping, Value, Verdict, release_of};
-use crate::recipe::{Family, is_image_name};
+use crate::recipe::{Arch, Family, is_image_name};
 use crate::site::definitions::Places;
 use crate::xcat::definitions::{Definition, is_plain_path, is_word};
 
@@ -67,8 +67,8 @@ pub fn of(definition: &Definition, places: &Places) -> Result<Mapping, String> {
             ));
         }
     }
-    if arch != "x86_64" {
-        return Err(format!("osarch is {arch}: images are built for x86_64"));
+    if Arch::named(arch).is_none() {
+        return Err(format!("osarch is {arch}: images are built for {}", Arch::names()));
     }
     let release = release_of(osvers)?;
     let rootimgdir = definition.get("rootimgdir").map(|path| path.trim_end_matches('/'));

@@ -1,10 +1,10 @@
 //! Running a plan: the builder, what it shares with other builds, what it notes.
 
 pub mod bring;
+pub mod cached;
 pub mod failed;
 pub mod history;
 pub mod many;
-pub mod packages;
 pub mod planfile;
 pub mod run;
 pub mod schedule;

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::bring as given;
+use super::cached;
 use super::failed::Failed;
 use super::history::{PlacesOfInputs, StoreHistory, places_of};
-use super::packages as given;
 use super::planfile::PlanToKeep;
 use super::schedule::{ScheduleOptions, run_side_by_side};
 use super::shared::{SharedBuild, estimate};
@@ -241,6 +242,9 @@ impl Builder<'_> {
                 xcat.push(self.mending(&mut work, &mut again, &publish)?);
             }
         }
+        if let Some(cache) = &self.shared.cache {
+            cached::fill(self, cache, &work)?;
+        }
         let (estimate, facts) = self.options.trace.facts(supply.fetched().0);
         let number = self.options.trace.number();
         let locked = is_renewed.then_some(lock_took);
@@ -340,6 +344,9 @@ impl Builder<'_> {
 
     fn attempt(&self, lock: &Lock, supply: &Supply<'_>, wanted: &dyn Fn(&Action) -> bool) -> Result<Work, StageError> {
         self.store.ensure_blob(init_for(self.recipe.model.image.arch)?)?;
+        if let Some(cache) = &self.shared.cache {
+            cached::bring(self, cache, lock, wanted)?;
+        }
         let plan = ExactPlan::of(self.recipe, lock, self.store, forms_for(&self.options.publish))?;
         let history = plan.history(self.store);
         let graph = &plan.stages.graph;

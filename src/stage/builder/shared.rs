@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::supply::Staging;
+use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::plan::ActionKind;
 use crate::recipe::epoch_of_today;
@@ -142,6 +143,8 @@ pub struct SharedBuild {
     pub keep_going: bool,
     /// The epoch of locks that are made new, in seconds since 1970: one for all images, so that they can share layers.
     pub epoch: i64,
+    /// What other machines built.
+    pub cache: Option<Cache>,
     stopped: AtomicBool,
 }
 
@@ -166,7 +169,7 @@ impl SharedBuild {
         let staging = Staging::new(store)?;
         let epoch = epoch_of_today();
         let (resolving, made, stopped) = (Mutex::new(()), Mutex::default(), AtomicBool::new(false));
-        Ok(Self { budget, staging, resolving, made, keep_going, epoch, stopped })
+        Ok(Self { budget, staging, resolving, made, keep_going, epoch, cache: None, stopped })
     }
 
     /// Nothing new starts.

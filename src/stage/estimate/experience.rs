@@ -2,6 +2,7 @@
 
 use super::Source;
 use super::cost::ratio;
+use crate::plan::ActionKind;
 use crate::recipe::Recipe;
 use crate::stage::lock::package_request::target;
 use crate::store::{PastBuild, Run, Store};
@@ -36,6 +37,11 @@ fn scaled(figure: u64, was: u64, now: u64) -> u64 {
         return figure;
     }
     (figure as f64 * (now as f64 / was as f64).clamp(SCALE.0, SCALE.1)) as u64
+}
+
+/// The CPU in [`target`]'s text.
+fn cpu_of(target: &str) -> Option<&str> {
+    target.rsplit(' ').next()
 }
 
 impl<'a> Experience<'a> {
@@ -86,11 +92,13 @@ impl<'a> Experience<'a> {
         if let Some(figures) = of(same.iter().collect()) {
             return (Some(figures), Source::Like);
         }
+        // What is emulated here takes several times as long.
+        let is_native = ActionKind::named(kind).is_some_and(|kind| !kind.runs_programs_of_the_image());
         let name = &self.recipe.model.image.name;
         let tries: [&Fits<'_>; 3] = [
             &|build, run| run.action == action && build.began.target == self.target && build.began.image == *name,
             &|build, run| run.kind == kind && build.began.target == self.target,
-            &|_, run| run.kind == kind,
+            &|build, run| run.kind == kind && (is_native || cpu_of(&build.began.target) == cpu_of(&self.target)),
         ];
         for fits in tries {
             let like = newest(self.all(), fits);

@@ -10,7 +10,7 @@ use crate::digest::{Digest, FieldHasher};
 use crate::distro::manager;
 use crate::plan::{Action, ActionGraph, ActionKind, Decision, Verdict};
 use crate::recipe::{Lock, PassRole, PinnedPackage, Recipe, SyncedKind};
-use crate::stage::builder::packages::{bytes_of, packages_of};
+use crate::stage::builder::bring::{bytes_of, packages_of};
 use crate::stage::ids;
 use crate::stage::lock::origin::is_fetched;
 use crate::stage::lock::package_request::{package_requests, target};

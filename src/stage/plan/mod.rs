@@ -11,11 +11,12 @@ use captured::against_node;
 pub use compared::all_run;
 pub use exact::{ExactPlan, forms_for, fresh_lock, stages_of};
 pub use planned::{PlannedAction, shape_of};
-use planned::{before_lock, not_resolved, not_resolved_but, planned_actions, unless_moved};
+use planned::{before_lock, emulated, not_resolved, not_resolved_but, planned_actions, unless_moved};
 
 use crate::distro::manager;
 use crate::plan::{ActionKind, Cause, History, Verdict, evaluate, in_reading_order};
 use crate::recipe::{Lock, Recipe};
+use crate::sandbox::emulator::HostCpu;
 use crate::stage::actions::StageGraph;
 use crate::stage::builder::history::StoreHistory;
 use crate::stage::builder::run::SIDE_BY_SIDE;
@@ -103,6 +104,7 @@ impl ImagePlan {
                 .into_iter()
                 .map(|name| format!("forgeable signatures are accepted for the repository `{name}` (weak-signatures)")),
         );
+        plan.notes.extend(emulated(recipe.model.image.arch.machine(), HostCpu::here(), &plan.actions));
         if plan.actions.first().is_some_and(|one| one.kind == ActionKind::Lock) {
             let open = plan.actions.iter().filter(|one| one.verdict != Verdict::Keep);
             let open = open.map(|one| {

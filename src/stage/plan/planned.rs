@@ -3,6 +3,7 @@
 use crate::distro::manager;
 use crate::plan::{ActionGraph, ActionKind, Cause, Decision, Reason, Stage, Verdict, in_reading_order};
 use crate::recipe::{Lock, Recipe};
+use crate::sandbox::emulator::HostCpu;
 use crate::stage::StageError;
 use crate::stage::actions::Forms;
 use crate::stage::ids;
@@ -110,6 +111,26 @@ pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<PlannedAction> {
         });
     }
     planned
+}
+
+/// What runs emulated, where the image's CPU is not this host's and something does.
+pub fn emulated(machine: &str, here: HostCpu, actions: &[PlannedAction]) -> Option<String> {
+    let open = || actions.iter().filter(|one| one.verdict != Verdict::Keep);
+    if here.runs(machine) || open().next().is_none() {
+        return None;
+    }
+    let mut names: Vec<&str> =
+        open().filter(|one| one.kind.runs_programs_of_the_image()).map(|one| one.name.as_str()).collect();
+    if open().any(|one| one.kind == ActionKind::Lock) {
+        names.push("the scripts of new packages");
+    }
+    (!names.is_empty()).then(|| {
+        let here = here.machine();
+        format!(
+            "emulated, as this host is {here}: {} (programs of {machine} take several times as long)",
+            names.join(", ")
+        )
+    })
 }
 
 /// What is supposed where the lock has to be renewed: packages that were not asked for again stay.

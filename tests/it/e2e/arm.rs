@@ -15,7 +15,7 @@ fn boot_an_image_for_arm_is_built_and_boots() {
     let space = space();
     space.run(&["build"]).good();
     let kept = space.run(&["plan"]).good().out;
-    assert!(!kept.contains(" run "), "{kept}");
+    assert!(!kept.contains(" run ") && !kept.contains("emulated"), "{kept}");
     assert_eq!(std::fs::read_dir("/proc/sys/fs/binfmt_misc").map_or(0, Iterator::count), before);
     let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
     // The image is for arm64; tools run as they are, and the emulator is one of them.
@@ -33,6 +33,11 @@ fn boot_an_image_for_arm_is_built_and_boots() {
     chmod(&space.path().join("post"), 0o755);
     let table = "[postinstall]\nscript = \"post\"\ninputs = [\"site/tool\"]\n\n[exclude]";
     space.edit("image.toml", "[exclude]", table);
+    let plan = space.run(&["plan"]).good().out;
+    assert!(
+        plan.contains("emulated, as this host is x86_64: postinstall") && plan.contains("programs of aarch64"),
+        "{plan}"
+    );
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("gate::other_cpu") && ran.err.contains("/usr/local/bin/tool"), "{}", ran.err);
     // An emulator that the kernel does not take: the remedy, and nothing published anew.
@@ -60,6 +65,10 @@ fn what_an_image_for_another_cpu_cannot_have_is_said() {
     let ran = space.run(&["check"]);
     assert!(ran.code == 1 && ran.err.contains("aarch64") && ran.err.contains("image.toml:"), "{}", ran.err);
     space.edit("image.toml", "arch = \"arm65\"", "arch = \"ppc64le\"");
+    // An imgbuild that has its program would build it.
+    if cfg!(init_ppc64le) {
+        return;
+    }
     let ran = space.run(&["build"]);
     assert!(ran.code == 3 && ran.err.contains("imgbuild-init/cross ppc64le"), "{} {}", ran.code, ran.err);
 }

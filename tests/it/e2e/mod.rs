@@ -48,6 +48,8 @@ mod packages;
 mod parts;
 mod pictures;
 mod power;
+#[cfg(init_ppc64le)]
+mod ppc64;
 mod private_archive;
 mod proxies;
 mod publishing;
@@ -73,6 +75,7 @@ mod service;
 mod serving;
 mod several;
 pub mod shared;
+mod shared_cache;
 mod startable;
 mod statelite;
 mod store_care;

@@ -81,7 +81,8 @@ fn a_corrupt_or_foreign_file_is_refused_and_nothing_of_it_is_believed() {
         assert_eq!(ran.code, 1, "{}", ran.err);
         let actions = std::fs::read_dir(other.store().join("v1/actions")).unwrap().count();
         assert_eq!(actions, 0, "{}", ran.err);
-        ran.err
+        // Paths are folded where they are too long for a line.
+        ran.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
     };
     assert!(load(b"no archive").contains("store save"));
     assert!(load(b"").contains("is empty"));
@@ -89,7 +90,9 @@ fn a_corrupt_or_foreign_file_is_refused_and_nothing_of_it_is_believed() {
     let at =
         |name: &str| (0..good.len()).step_by(512).find(|at| good[*at..].starts_with(name.as_bytes())).unwrap() + 512;
     let (blob, layers, actions) = (at("blobs/"), at("layers.zst"), at("actions/"));
-    for (place, said) in [(blob + 1000, "different content"), (layers + (actions - layers) / 2, "damaged")] {
+    for (place, said) in
+        [(blob + 1000, "does not match the digest in its name"), (layers + (actions - layers) / 2, "damaged")]
+    {
         let mut bytes = good.clone();
         bytes[place] ^= 0x20;
         let text = load(&bytes);
@@ -98,7 +101,7 @@ fn a_corrupt_or_foreign_file_is_refused_and_nothing_of_it_is_believed() {
     let text = load(&good[..layers + 4096]);
     assert!(text.contains("cannot be read") || text.contains("truncated"), "{text}");
     let newer = String::from_utf8_lossy(&good[..2048]).replace("\"format\":1", "\"format\":9").into_bytes();
-    assert!(load(&newer).contains("form 9"));
+    assert!(load(&newer).contains("format 9"));
     // The whole file is taken, and a second time nothing is new.
     std::fs::write(&file, &good).unwrap();
     other.run(&["store", "load", file.to_str().unwrap()]).good();

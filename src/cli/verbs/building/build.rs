@@ -11,6 +11,7 @@ use crate::cli::output::{render, summary};
 use crate::cli::plans::planfile::Held;
 use crate::cli::plans::planned::{PlannedImage, plan_of};
 use crate::cli::setup::{PlacesArguments, Setup, selection};
+use crate::cli::verbs::keeping::cache::CacheArguments;
 use crate::cli::verbs::site::rootimg;
 use crate::plan::Stage;
 use crate::recipe::{Recipe, Selected};
@@ -49,6 +50,9 @@ pub struct Arguments {
     /// Where packages come from
     #[command(flatten)]
     pub places: PlacesArguments,
+    /// Caches that machines share
+    #[command(flatten)]
+    pub caches: CacheArguments,
     /// Also publish in another layout: xcat:DIR, an osimage's rootimgdir; repeatable
     #[arg(long, value_name = "LAYOUT:DIR")]
     pub publish: Vec<Target>,
@@ -104,7 +108,8 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
     let began = std::time::Instant::now();
     let expected = expected(own, &selected, &setup.store, &publish, arguments);
     let memory = own.memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20));
-    let shared = setup.shared(own.keep_going, memory, recipes)?;
+    let mut shared = setup.shared(own.keep_going, memory, recipes)?;
+    shared.cache = own.caches.open(&arguments.directory)?;
     let name = |recipe: &Recipe| selected.is_several.then(|| recipe.model.image.name.clone());
     let reports: Vec<_> = recipes.iter().map(|recipe| reporter.of(name(recipe).as_deref())).collect();
     let namespaces: Vec<_> = recipes.iter().map(|recipe| namespace_for(&setup.namespace, recipe)).collect();

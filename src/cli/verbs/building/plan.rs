@@ -8,11 +8,12 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::plans::formats;
 use crate::cli::plans::formats::Format;
-use crate::cli::plans::planned::{AgainstDocument, PlanDocument, PlannedImage, plan_of};
+use crate::cli::plans::planned::{AgainstDocument, PlanDocument, PlannedImage, plan_of, stage_failed};
 use crate::cli::plans::planning::{Planning, folded, json_of};
 use crate::cli::setup::{Setup, chosen, store_directory};
+use crate::cli::verbs::keeping::cache::CacheArguments;
 use crate::recipe::Recipe;
-use crate::stage::{Drift, Target, Total, Workload, drift_of_layers};
+use crate::stage::{CachedActions, Drift, Target, Total, Workload, cached_actions, drift_of_layers};
 use crate::store::Store;
 
 /// Arguments of `plan`.
@@ -45,6 +46,9 @@ pub struct Arguments {
     /// Write the plan to a file too, for `imgbuild build --plan FILE`; `-` writes it to the standard output instead
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<std::path::PathBuf>,
+    /// Caches that machines share
+    #[command(flatten)]
+    pub caches: CacheArguments,
     /// Ignore what earlier plans cached; the result is the same
     #[arg(long)]
     pub no_memo: bool,
@@ -76,7 +80,8 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let works: Vec<(&str, &Workload)> =
         images.iter().filter_map(|one| Some((one.name.as_str(), one.work.as_ref()?))).collect();
     let estimate = Total::of(&works, workers());
-    let document = PlanDocument { format_version: "1.0".to_owned(), against, images, estimate };
+    let cached = Vec::new();
+    let document = PlanDocument { format_version: "1.0".to_owned(), against, images, estimate, cached };
     let directories: Vec<_> = recipes.iter().map(|recipe| recipe.directory.clone()).collect();
     let text = formats::text_of(format, &document, &directories, arguments.verbose);
     match format {
@@ -105,11 +110,33 @@ fn many(arguments: &crate::cli::Arguments, own: &Arguments, format: Format) -> E
         Ok(images) => images,
         Err(exit) => return exit,
     };
+    let cached = match in_caches(arguments, own, images.iter().any(|image| image.has_work)) {
+        Ok(cached) => cached,
+        Err(exit) => return exit,
+    };
     match format {
-        Format::Json => render::print_json(&json_of(&images)),
-        _ => render::print(&folded(&images, arguments.verbose)),
+        Format::Json => render::print_json(&json_of(&images, &cached)),
+        _ => {
+            let lines = cached.iter().map(|one| {
+                let (actions, bytes) = (one.actions.join(", "), render::bytes(one.bytes));
+                format!("{}: in the cache ({bytes} to copy): {actions}\n", one.image)
+            });
+            render::print(&(folded(&images, arguments.verbose) + &lines.collect::<String>()));
+        }
     }
     if own.detailed_exitcode && images.iter().any(|image| image.has_work) { Exit::Work } else { Exit::Done }
+}
+
+/// What caches have of images with work.
+fn in_caches(arguments: &crate::cli::Arguments, own: &Arguments, has_work: bool) -> Result<Vec<CachedActions>, Exit> {
+    let Some(cache) = own.caches.open(&arguments.directory)?.filter(|_| has_work) else { return Ok(Vec::new()) };
+    let store = Store::existing(&store_directory(arguments)?);
+    let say = |text: String| render::say(&format!("warning: {text}"));
+    let mut found = Vec::new();
+    for recipe in chosen(arguments, &own.images)? {
+        found.extend(cached_actions(&recipe, &store, &own.publish, &cache, &say).map_err(stage_failed)?);
+    }
+    Ok(found)
 }
 
 type Planned = (Option<AgainstDocument>, Vec<PlannedImage>);

@@ -54,9 +54,12 @@ pub enum KernelAnswer {
 /// What of a package belongs to the kernel stage.
 fn wanted(path: &str) -> bool {
     let path = path.strip_prefix("usr/").unwrap_or(path);
-    ["boot/vmlinuz-", "boot/config-", "boot/System.map-", "lib/modules/", "lib/firmware/"]
-        .iter()
-        .any(|start| path.starts_with(start))
+    // SUSE has a compressed copy for debuggers beside the kernel that boots.
+    let is_plain_kernel = path.starts_with("boot/vmlinux-") && !path.ends_with(".gz") && !path.ends_with(".xz");
+    is_plain_kernel
+        || ["boot/vmlinuz-", "boot/config-", "boot/System.map-", "lib/modules/", "lib/firmware/"]
+            .iter()
+            .any(|start| path.starts_with(start))
 }
 
 /// Runs inside.

@@ -199,7 +199,7 @@ fn cuts(maker: &[&str]) {
     }
     // What a disk loses that lies is noticed.
     let all = phases.iter().map(|phase| phase.events.end).max().unwrap_or(0);
-    assert!((0..3).any(|_| look_after(all, true, "a disk that lies").is_err()), "a disk that lies is not noticed");
+    assert!((0..12).any(|_| look_after(all, true, "a disk that lies").is_err()), "a disk that lies is not noticed");
 }
 
 #[test]

@@ -1,0 +1,160 @@
+//! Takes from caches what the store lacks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::entry::{Frame, Object};
+use super::{Cache, Found, Say, object_name};
+use crate::archive::FrameInfo;
+use crate::digest::{Digest, Sha256};
+use crate::distro::{Download, Progress};
+use crate::fault;
+use crate::store::{Store, StoreError};
+
+/// Loads the layer in a file, named relative to the store: what `store load` does inside.
+pub type Loader<'a> = &'a dyn Fn(&str) -> Result<(), String>;
+
+/// What came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Brought {
+    /// Actions that need not run now.
+    pub actions: usize,
+    /// Bytes that were moved.
+    pub bytes: u64,
+}
+
+impl Cache {
+    /// Puts what entries name into the store, and then their records. An action of which something is missing or wrong is left
+    /// out: it runs.
+    ///
+    /// # Errors
+    /// [`StoreError`] where this store cannot keep what came.
+    pub fn bring(
+        &self,
+        store: &Store,
+        found: &[Found],
+        load: Loader<'_>,
+        progress: &dyn Progress,
+        say: Say<'_>,
+    ) -> Result<Brought, StoreError> {
+        let aside = store.aside_directory()?.join("cache");
+        std::fs::create_dir_all(&aside).map_err(|source| StoreError::io("create the directory", &aside, source))?;
+        let mut brought = Brought::default();
+        let mut wrong: BTreeSet<usize> = BTreeSet::new();
+        for (at, place) in self.places.iter().enumerate() {
+            let mut wanted: BTreeMap<Sha256, Download> = BTreeMap::new();
+            for one in found.iter().filter(|one| one.place == at) {
+                for object in lacking(store, one) {
+                    wanted.entry(object.sha256).or_insert_with(|| Download {
+                        urls: vec![place.url(&object_name(object))],
+                        size: object.size,
+                        sha256: object.sha256,
+                        destination: file(&aside, object),
+                    });
+                }
+            }
+            let downloads: Vec<Download> = wanted.into_values().collect();
+            brought.bytes += downloads.iter().map(|one| one.size).sum::<u64>();
+            if let Err(error) = self.fetcher.fetch_all(&downloads, progress) {
+                if let crate::distro::DistroError::Store(error) = error {
+                    return Err(error);
+                }
+                self.lose(place, &error.to_string(), say);
+                wrong.insert(at);
+            }
+        }
+        for one in found {
+            match take_in(store, one, &aside, load) {
+                Ok(true) => {
+                    store.commit_anew(&one.record)?;
+                    brought.actions += 1;
+                    fault::point("cache.brought");
+                }
+                // Said already, of the cache.
+                Ok(false) if wrong.contains(&one.place) => {}
+                Ok(false) => say(format!(
+                    "the cache {} lacks files of {}: it is built",
+                    self.places[one.place].shown, one.record.action
+                )),
+                Err(Taken::Store(error)) => return Err(error),
+                Err(Taken::Wrong(problem)) => say(format!(
+                    "the cache {} has damaged files of {}, which is built: {problem}",
+                    self.places[one.place].shown, one.record.action
+                )),
+            }
+        }
+        let _ = std::fs::remove_dir_all(&aside);
+        Ok(brought)
+    }
+}
+
+enum Taken {
+    /// This store cannot keep it.
+    Store(StoreError),
+    /// It is not what it should be.
+    Wrong(String),
+}
+
+impl From<StoreError> for Taken {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn file(aside: &Path, object: &Object) -> PathBuf {
+    aside.join(object.sha256.to_string())
+}
+
+fn has_frame(store: &Store, frame: &Digest) -> bool {
+    let name = store.directory().join(Store::frame_name(frame));
+    name.is_file() && PathBuf::from(format!("{}.info", name.display())).is_file()
+}
+
+/// What the store has not.
+pub(super) fn lacking<'f>(store: &Store, one: &'f Found) -> Vec<&'f Object> {
+    let outputs = &one.record.outputs;
+    let layer = one.entry.layer.iter().filter(|_| outputs.layer.is_some_and(|layer| !store.has_layer(&layer)));
+    let blobs = one.entry.blobs.iter().filter(|(digest, _)| !store.blob(digest).is_file()).map(|(_, object)| object);
+    let frames =
+        one.entry.frames.iter().filter(|(digest, _)| !has_frame(store, digest)).map(|(_, frame)| &frame.object);
+    layer.chain(blobs).chain(frames).collect()
+}
+
+/// Gives what came its place; whether all of an action is there then.
+fn take_in(store: &Store, one: &Found, aside: &Path, load: Loader<'_>) -> Result<bool, Taken> {
+    let outputs = &one.record.outputs;
+    for (digest, object) in &one.entry.blobs {
+        let path = file(aside, object);
+        if !store.blob(digest).is_file() && path.is_file() && store.ensure_blob_of(&path)?.digest != *digest {
+            return Err(Taken::Wrong("a file has another digest".to_owned()));
+        }
+    }
+    for (digest, frame) in &one.entry.frames {
+        let path = file(aside, &frame.object);
+        if !has_frame(store, digest) && path.is_file() {
+            check_frame(frame)?;
+            store.take_frame(digest, &path, &frame.info)?;
+        }
+    }
+    if let (Some(layer), Some(object)) = (outputs.layer, &one.entry.layer) {
+        let path = file(aside, object);
+        if !store.has_layer(&layer) && path.is_file() {
+            let relative = path.strip_prefix(store.directory()).unwrap_or(&path);
+            load(&relative.to_string_lossy()).map_err(Taken::Wrong)?;
+            if !store.has_layer(&layer) {
+                return Err(Taken::Wrong("a file has another layer".to_owned()));
+            }
+        }
+    }
+    Ok(store.has_outputs(outputs))
+}
+
+/// Whether the text beside a frame is of this frame.
+fn check_frame(frame: &Frame) -> Result<(), Taken> {
+    let is_sealed = crate::store::seal(frame.info.as_bytes()) == crate::store::Seal::Whole;
+    let info: Option<FrameInfo> = serde_json::from_str(&frame.info).ok().filter(|_| is_sealed);
+    match info {
+        Some(info) if info.size == frame.object.size && info.sha256 == frame.object.sha256 => Ok(()),
+        _ => Err(Taken::Wrong("a frame does not match its description".to_owned())),
+    }
+}

@@ -1,0 +1,207 @@
+//! What a cache says of one action, and who said it.
+
+use std::collections::BTreeMap;
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, Sha256};
+use crate::store::{ActionRecord, Written};
+
+/// Version of an entry's form.
+const FORMAT: u32 = 1;
+/// What is signed begins so: no signature of anything else is one of an entry.
+const CONTEXT: &[u8] = b"imgbuild cache entry\n";
+/// In front of a public key in a recipe or on the command line, and of a signature in an entry.
+const SCHEME: &str = "ed25519:";
+
+/// A file of a cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Bytes.
+    pub size: u64,
+    /// Content, and so the name.
+    pub sha256: Sha256,
+}
+
+/// A frame of a packed image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The frame itself.
+    pub object: Object,
+    /// The text beside it in the store.
+    pub info: String,
+}
+
+/// A finished action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Version of this form.
+    pub format: u32,
+    /// The store's record, as its file has it.
+    pub record: String,
+    /// Its layer, as `store save` writes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<Object>,
+    /// Files, by the BLAKE3 that the record names.
+    #[serde(default)]
+    pub blobs: BTreeMap<Digest, Object>,
+    /// Frames, by the names that the record has.
+    #[serde(default)]
+    pub frames: BTreeMap<Digest, Frame>,
+}
+
+impl Entry {
+    /// An entry of which nothing is known but its record.
+    pub fn of(record: &ActionRecord) -> Option<Self> {
+        let record = record.to_text().ok()?;
+        Some(Self { format: FORMAT, record, layer: None, blobs: BTreeMap::new(), frames: BTreeMap::new() })
+    }
+
+    /// All files that it names.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.layer.iter().chain(self.blobs.values()).chain(self.frames.values().map(|frame| &frame.object))
+    }
+
+    /// The file's text: a line, and a second one with the signature where there is a key.
+    ///
+    /// # Errors
+    /// None that an entry can have.
+    pub fn to_text(&self, key: Option<&SigningKey>) -> Result<String, serde_json::Error> {
+        let line = serde_json::to_string(self)?;
+        let signed = key.map(|key| {
+            let signature = key.sign(&[CONTEXT, line.as_bytes()].concat());
+            format!("{}{}\n", public(&key.verifying_key()), format_args!(" {}", hex(&signature.to_bytes())))
+        });
+        Ok(format!("{line}\n{}", signed.unwrap_or_default()))
+    }
+
+    /// Reads the file's text; where keys are trusted, one of them has to have signed it. Gives the record too.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn parse(text: &[u8], key: &Digest, trusted: &[VerifyingKey]) -> Result<(Self, ActionRecord), String> {
+        let text = std::str::from_utf8(text).map_err(|_| "it is no text".to_owned())?;
+        let (line, rest) = text.split_once('\n').ok_or("it is truncated")?;
+        if !trusted.is_empty() {
+            let signature = rest.trim_end().split_once(' ').and_then(|(name, signature)| {
+                let of = trusted.iter().find(|trusted| public(trusted) == name)?;
+                Some((of, Signature::from_bytes(&bytes::<64>(signature)?)))
+            });
+            let (of, signature) = signature.ok_or("it is not signed with a trusted key")?;
+            of.verify_strict(&[CONTEXT, line.as_bytes()].concat(), &signature)
+                .map_err(|_| "its signature is not valid".to_owned())?;
+        }
+        let entry: Self = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        if entry.format != FORMAT {
+            return Err(format!("it has format {}, this imgbuild reads {FORMAT}", entry.format));
+        }
+        let record = match ActionRecord::parse(entry.record.as_bytes()) {
+            Written::Whole(record) => record,
+            _ => return Err("its record is not valid".to_owned()),
+        };
+        if record.key != *key {
+            return Err("its record is of another action".to_owned());
+        }
+        let outputs = &record.outputs;
+        let has_all = outputs.layer.is_some() == entry.layer.is_some()
+            && outputs.frames.iter().all(|frame| entry.frames.contains_key(frame))
+            && outputs.blobs.values().all(|blob| entry.blobs.contains_key(&blob.digest));
+        if !has_all {
+            return Err("it lacks files that its record names".to_owned());
+        }
+        Ok((entry, record))
+    }
+}
+
+/// A public key as people write it: `ed25519:` and 64 hexadecimal digits.
+pub fn public(key: &VerifyingKey) -> String {
+    format!("{SCHEME}{}", hex(key.as_bytes()))
+}
+
+/// Reads one.
+///
+/// # Errors
+/// What it should look like.
+pub fn parse_public(text: &str) -> Result<VerifyingKey, String> {
+    let key = text.strip_prefix(SCHEME).and_then(bytes::<32>).and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok());
+    key.ok_or_else(|| {
+        format!(
+            "`{text}` is no public key: `ed25519:` and 64 hexadecimal digits, as `imgbuild cache key FILE` prints it"
+        )
+    })
+}
+
+/// The text of a secret key's file.
+pub fn secret(key: &SigningKey) -> String {
+    format!("imgbuild-cache-key {}\n", hex(&key.to_bytes()))
+}
+
+/// Reads one.
+pub fn parse_secret(text: &str) -> Option<SigningKey> {
+    let digits = text.trim().strip_prefix("imgbuild-cache-key ")?;
+    Some(SigningKey::from_bytes(&bytes::<32>(digits)?))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+    if text.len() != 2 * N || !text.is_ascii() {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Outputs;
+
+    fn record() -> ActionRecord {
+        ActionRecord {
+            format: 1,
+            key: Digest::of(b"key"),
+            action: "rootfs/sync".to_owned(),
+            inputs: Vec::new(),
+            outputs: Outputs::default(),
+            milliseconds: 1,
+            differing: None,
+            differs_in: None,
+            digest: None,
+        }
+    }
+
+    #[test]
+    fn what_a_trusted_key_signed_is_read_and_nothing_else() {
+        let (ours, other) = (SigningKey::from_bytes(&[7; 32]), SigningKey::from_bytes(&[8; 32]));
+        let key = Digest::of(b"key");
+        let entry = Entry::of(&record()).unwrap();
+        let trusted = [ours.verifying_key()];
+        let text = entry.to_text(Some(&ours)).unwrap();
+        assert_eq!(Entry::parse(text.as_bytes(), &key, &trusted).unwrap().0, entry);
+        let told = |text: &str, key: &Digest| Entry::parse(text.as_bytes(), key, &trusted).unwrap_err();
+        assert!(told(&entry.to_text(None).unwrap(), &key).contains("not signed"));
+        assert!(told(&entry.to_text(Some(&other)).unwrap(), &key).contains("not signed"));
+        assert!(told(&text.replace("sync", "post"), &key).contains("signature is not valid"));
+        assert!(told(&text, &Digest::of(b"other")).contains("another action"));
+        // Without trusted keys the place is what is trusted.
+        assert!(Entry::parse(entry.to_text(None).unwrap().as_bytes(), &key, &[]).is_ok());
+        assert!(Entry::parse(b"{", &key, &[]).is_err() && Entry::parse(b"\xff\n", &key, &[]).is_err());
+        assert!(Entry::parse(text.replace("sync", "post").as_bytes(), &key, &[]).unwrap_err().contains("not valid"));
+    }
+
+    #[test]
+    fn keys_are_written_as_they_are_read() {
+        let key = SigningKey::from_bytes(&[9; 32]);
+        assert_eq!(parse_secret(&secret(&key)).unwrap().to_bytes(), key.to_bytes());
+        assert_eq!(parse_public(&public(&key.verifying_key())).unwrap(), key.verifying_key());
+        assert!(parse_public("ed25519:12").unwrap_err().contains("64 hexadecimal"));
+        assert!(parse_secret("imgbuild-cache-key é").is_none());
+    }
+}

@@ -1,0 +1,145 @@
+//! Brings to caches what they lack.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::entry::{Entry, Frame, Object};
+use super::place::Place;
+use super::{Cache, Say, action_name, object_name};
+use crate::digest::Digest;
+use crate::fault;
+use crate::store::{ActionRecord, Store, StoreError, sha256_of};
+
+/// Writes a layer to a file as `store save` does; gives the path. It goes when [`Saver::done`] is called.
+pub trait Saver {
+    /// Saves a layer.
+    ///
+    /// # Errors
+    /// What cannot be read, in words.
+    fn save(&self, layer: &Digest) -> Result<PathBuf, String>;
+    /// The file is needed no more.
+    fn done(&self, file: &Path);
+}
+
+/// What was brought there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// Actions.
+    pub actions: usize,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Cache {
+    /// Brings the records of actions, and before them all that they name, to each cache that has them not and takes them.
+    /// `turn` is called with each before it is looked at, and says whether to go on.
+    ///
+    /// # Errors
+    /// [`StoreError`] where this store cannot be read.
+    pub fn fill(
+        &self,
+        store: &Store,
+        records: &[ActionRecord],
+        saver: &dyn Saver,
+        turn: &dyn Fn(&ActionRecord) -> bool,
+        say: Say<'_>,
+    ) -> Result<Filled, StoreError> {
+        let mut filled = Filled::default();
+        for record in records {
+            if !turn(record) {
+                break;
+            }
+            for place in self.places.iter().filter(|place| place.takes()) {
+                // One that is there and cannot be believed is replaced.
+                let there = place.entry(&self.fetcher, &record.key);
+                match there {
+                    Ok(Some(text)) if self.has_whole(place, &text, &record.key) => continue,
+                    Ok(_) => {}
+                    Err(problem) => {
+                        self.lose(place, &problem, say);
+                        continue;
+                    }
+                }
+                match self.fill_one(store, record, place, saver) {
+                    Ok(bytes) => {
+                        filled.actions += 1;
+                        filled.bytes += bytes;
+                    }
+                    Err(Unfilled::Store(error)) => return Err(error),
+                    Err(Unfilled::Place(problem)) => {
+                        if place.stop_filling() {
+                            say(format!("nothing more is written to the cache {}: {problem}", place.shown));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Whether an entry is one that is believed, and all that it names is there.
+    fn has_whole(&self, place: &Place, text: &[u8], key: &Digest) -> bool {
+        Entry::parse(text, key, &self.trusted).is_ok_and(|(entry, _)| {
+            entry.objects().all(|one| place.has(&self.fetcher, &object_name(one), one.size) == Ok(true))
+        })
+    }
+
+    fn fill_one(
+        &self,
+        store: &Store,
+        record: &ActionRecord,
+        place: &Place,
+        saver: &dyn Saver,
+    ) -> Result<u64, Unfilled> {
+        let mut entry = Entry::of(record).ok_or_else(|| Unfilled::Place("a record cannot be written".to_owned()))?;
+        let mut bytes = 0;
+        let mut put = |path: &Path| -> Result<Object, Unfilled> {
+            let read = |source| StoreError::io("read", path, source);
+            let file = std::fs::File::open(path).map_err(read)?;
+            let size = file.metadata().map_err(read)?.len();
+            let object = Object { size, sha256: sha256_of(file).map_err(read)? };
+            let name = object_name(&object);
+            if !place.has(&self.fetcher, &name, size).map_err(Unfilled::Place)? {
+                place.put(&self.fetcher, &name, path).map_err(Unfilled::Place)?;
+                bytes += size;
+                fault::point("cache.object");
+            }
+            Ok(object)
+        };
+        for blob in record.outputs.blobs.values() {
+            entry.blobs.insert(blob.digest, put(&store.blob(&blob.digest))?);
+        }
+        for digest in &record.outputs.frames {
+            let path = store.directory().join(Store::frame_name(digest));
+            let beside = PathBuf::from(format!("{}.info", path.display()));
+            let info = std::fs::read_to_string(&beside).map_err(|source| StoreError::io("read", &beside, source))?;
+            entry.frames.insert(*digest, Frame { object: put(&path)?, info });
+        }
+        if let Some(layer) = &record.outputs.layer {
+            let file = saver.save(layer).map_err(Unfilled::Place)?;
+            let object = put(&file);
+            saver.done(&file);
+            entry.layer = Some(object?);
+        }
+        fault::point("cache.before-entry");
+        let text = entry.to_text(self.key.as_ref()).map_err(|error| Unfilled::Place(error.to_string()))?;
+        let mut file = store.half_written()?;
+        let path = file.path().to_owned();
+        file.write_all(text.as_bytes()).map_err(|source| StoreError::io("write", &path, source))?;
+        place.put(&self.fetcher, &action_name(&record.key), &path).map_err(Unfilled::Place)?;
+        Ok(bytes + text.len() as u64)
+    }
+}
+
+enum Unfilled {
+    /// This store cannot be read.
+    Store(StoreError),
+    /// The cache did not take it.
+    Place(String),
+}
+
+impl From<StoreError> for Unfilled {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

@@ -1,0 +1,192 @@
+//! `imgbuild cache`: a cache that machines share, and the key of those who fill it.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use ed25519_dalek::SigningKey;
+
+use super::gc::parse_bytes;
+use crate::cache::{Cache, CacheError, Contents, public, secret};
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::recipe::Workspace;
+
+/// Which caches a build asks and fills.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CacheArguments {
+    /// A cache that machines share, a directory or an http address: asked before anything runs, filled after a build; repeatable
+    #[arg(long = "cache", value_name = "URL", env = "IMGBUILD_CACHE", value_delimiter = ',')]
+    pub cache: Vec<String>,
+    /// Sign what is written to caches with this key, from `imgbuild cache key`
+    #[arg(long, value_name = "FILE", env = "IMGBUILD_CACHE_KEY")]
+    pub cache_key: Option<PathBuf>,
+    /// Believe only what this public key signed; repeatable
+    #[arg(long, value_name = "KEY", env = "IMGBUILD_CACHE_TRUST", value_delimiter = ',')]
+    pub cache_trust: Vec<String>,
+}
+
+impl CacheArguments {
+    /// The caches, where any are named: by the command or the environment, or else by the workspace of a directory.
+    ///
+    /// # Errors
+    /// The exit code, after the reason was printed.
+    pub fn open(&self, directory: &Path) -> Result<Option<Cache>, Exit> {
+        let mut named: Vec<String> = self.cache.iter().filter(|text| !text.is_empty()).cloned().collect();
+        let mut trust = self.cache_trust.clone();
+        // What is wrong with its file was said before.
+        if let Ok(Some(workspace)) = Workspace::above(directory) {
+            trust.extend(workspace.model.cache.trust);
+            if named.is_empty() {
+                let from_here = |url: String| match url.contains("://") {
+                    true => url,
+                    false => workspace.root.join(url).display().to_string(),
+                };
+                named = workspace.model.cache.urls.into_iter().map(from_here).collect();
+            }
+        }
+        if named.is_empty() {
+            return Ok(None);
+        }
+        Cache::of(&named, self.cache_key.as_deref(), &trust).map(Some).map_err(told)
+    }
+}
+
+fn told(error: CacheError) -> Exit {
+    render::say(&render::error(error));
+    Exit::Input
+}
+
+/// Arguments of `cache`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done with a cache.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Make a key for those who fill the cache, and print its public half
+    Key {
+        /// The file to write; it must not exist
+        file: PathBuf,
+    },
+    /// Show how much is in a cache
+    Stats {
+        /// The directory
+        directory: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read everything in a cache and verify it
+    Verify {
+        /// The directory
+        directory: PathBuf,
+        /// Remove what is damaged; the next build that needs it writes it again
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Remove what was used longest ago, until a cache is no larger than a size
+    Gc {
+        /// The directory
+        directory: PathBuf,
+        /// The size to stay within, for instance 100G
+        #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+        size: u64,
+    },
+}
+
+/// Runs the command.
+pub fn run(_: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let done = match &own.command {
+        Command::Key { file } => key(file),
+        Command::Stats { directory, json } => stats(directory, *json),
+        Command::Verify { directory, repair } => verify(directory, *repair),
+        Command::Gc { directory, size } => shrink(directory, *size),
+    };
+    done.unwrap_or_else(|exit| exit)
+}
+
+fn key(file: &Path) -> Result<Exit, Exit> {
+    let mut bytes = [0; 32];
+    let failed = |problem: &dyn std::fmt::Display| {
+        render::say(&format!("error: the key `{}` cannot be written: {problem}", file.display()));
+        Exit::Machine
+    };
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .map_err(|error| failed(&error))?;
+    let key = SigningKey::from_bytes(&bytes);
+    // A key that is there is worth more than a new one.
+    let mut to =
+        std::fs::File::options().write(true).create_new(true).mode(0o600).open(file).map_err(|error| failed(&error))?;
+    to.write_all(secret(&key).as_bytes()).and_then(|()| to.sync_all()).map_err(|error| failed(&error))?;
+    render::print(&format!("{}\n", public(&key.verifying_key())));
+    Ok(Exit::Done)
+}
+
+fn contents(directory: &Path) -> Result<Contents, Exit> {
+    let place = directory.join("v1");
+    if !place.is_dir() {
+        return Err(told(CacheError::Directory {
+            path: directory.to_owned(),
+            problem: "there is no `v1` in it: no build wrote to it as a cache".to_owned(),
+        }));
+    }
+    Contents::of(directory).map_err(|error| unread(directory, &error))
+}
+
+fn unread(directory: &Path, error: &std::io::Error) -> Exit {
+    render::say(&format!("error: the cache `{}`: {error}", directory.display()));
+    Exit::Machine
+}
+
+fn stats(directory: &Path, json: bool) -> Result<Exit, Exit> {
+    let stats = contents(directory)?.stats();
+    if json {
+        render::print(&format!("{}\n", serde_json::to_string_pretty(&stats).unwrap_or_default()));
+    } else {
+        render::print(&format!(
+            "{} actions, {} files, {}; {} of it is named by no action\n",
+            stats.actions,
+            stats.objects,
+            render::bytes(stats.bytes),
+            render::bytes(stats.unnamed_bytes)
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn verify(directory: &Path, repair: bool) -> Result<Exit, Exit> {
+    let found = contents(directory)?.wrong(&|_| {});
+    for wrong in &found {
+        render::say(&format!("error: `{}`: {}", wrong.path.display(), wrong.problem));
+        if repair {
+            std::fs::remove_file(&wrong.path).map_err(|error| unread(&wrong.path, &error))?;
+        }
+    }
+    match (found.len(), repair) {
+        (0, _) => {
+            render::say("all of it is as it was written");
+            Ok(Exit::Done)
+        }
+        (count, true) => {
+            render::say(&format!("removed {count} files"));
+            Ok(Exit::Done)
+        }
+        (count, false) => {
+            render::say(&format!("{count} files are damaged: --repair removes them, and builds write them again"));
+            Ok(Exit::Store)
+        }
+    }
+}
+
+fn shrink(directory: &Path, size: u64) -> Result<Exit, Exit> {
+    let freed = contents(directory)?.shrink(size, SystemTime::now()).map_err(|error| unread(directory, &error))?;
+    render::say(&format!("removed {}", render::bytes(freed)));
+    Ok(Exit::Done)
+}

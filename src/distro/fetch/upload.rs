@@ -1,0 +1,80 @@
+//! Files that a server is given.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::credentials::address::split_user;
+use super::fetcher::{Client, Fetcher};
+use crate::distro::DistroError;
+
+/// How many folders are made above a file.
+const MOST_FOLDERS: usize = 8;
+
+fn parent_of(url: &str) -> &str {
+    url.trim_end_matches('/').rsplit_once('/').map_or(url, |(parent, _)| parent)
+}
+
+impl Fetcher {
+    /// Whether a server has something at an address.
+    ///
+    /// # Errors
+    /// [`DistroError::Download`] where it does not say.
+    pub fn has(&self, url: &str) -> Result<bool, DistroError> {
+        match self.part(url, 0, 1) {
+            // One that gives whole files only has it, too.
+            Ok(_) => Ok(true),
+            Err(DistroError::NotThere { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a server a file (PUT).
+    ///
+    /// # Errors
+    /// What the server answers, in words.
+    pub fn put(&self, url: &str, file: &Path) -> Result<(), String> {
+        let url = split_user(url).0;
+        let mut status = self.send(&url, file)?;
+        // WebDAV, RFC 4918 section 9.7.1: 409 where the folder is not there. Some say 404.
+        if matches!(status, 404 | 409) && self.make_folder(parent_of(&url), MOST_FOLDERS)? {
+            status = self.send(&url, file)?;
+        }
+        match status {
+            200..300 => Ok(()),
+            401 | 403 | 405 | 501 => Err(format!("the server takes no files (it answers {status})")),
+            _ => Err(format!("the server answers {status}")),
+        }
+    }
+
+    fn send(&self, url: &str, file: &Path) -> Result<u16, String> {
+        let Client { agent, authorization, .. } = self.client(url)?;
+        let file = File::open(file).map_err(|error| error.to_string())?;
+        let mut request = agent.put(url);
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        request.send(file).map(|response| response.status().as_u16()).map_err(|error| error.to_string())
+    }
+
+    /// Makes a folder and those above it that are missing (MKCOL, RFC 4918 section 9.3); whether it is there then.
+    fn make_folder(&self, url: &str, most: usize) -> Result<bool, String> {
+        let Client { agent, authorization, .. } = self.client(url)?;
+        let ask = || -> Result<u16, String> {
+            let mut request = ureq::http::Request::builder().method("MKCOL").uri(format!("{url}/"));
+            if let Some(authorization) = &authorization {
+                request = request.header("authorization", authorization);
+            }
+            let request = request.body(()).map_err(|error| error.to_string())?;
+            let request = agent.configure_request(request).allow_non_standard_methods(true).build();
+            agent.run(request).map(|response| response.status().as_u16()).map_err(|error| error.to_string())
+        };
+        match ask()? {
+            // 405: it is there.
+            200..300 | 405 => Ok(true),
+            404 | 409 if most > 0 => {
+                Ok(self.make_folder(parent_of(url), most - 1)? && matches!(ask()?, 200..300 | 405))
+            }
+            _ => Ok(false),
+        }
+    }
+}
