@@ -26,6 +26,7 @@ pub mod stage;
 pub mod statelite;
 pub mod store;
 pub mod sweep;
+pub mod sync;
 pub mod witness;
 pub mod xcat;
 pub mod xml;

@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pgp", &[]),
     ("recipe", &["xcat", "source", "digest", "failure", "format", "witness", "pgp", "statelite"]),
     ("nodes", &["recipe", "source", "witness", "fault", "format", "beside"]),
+    ("sync", &["recipe", "nodes", "source", "xcat"]),
     ("plan", &["recipe", "digest", "source", "witness"]),
     ("store", &["digest", "failure", "fault", "format", "name", "witness"]),
     ("sandbox", &["failure", "fault", "name"]),
@@ -86,6 +87,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "beside",
             "sweep",
             "statelite",
+            "sync",
         ],
     ),
 ];

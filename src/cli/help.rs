@@ -12,6 +12,7 @@ pub const GROUPS: [(&str, &[&str]); 6] = [
         &[
             "nodes",
             "nodeset",
+            "sync",
             "boot-entry",
             "publish",
             "serve",
@@ -93,6 +94,11 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
         ],
         "nodes" => &[("imgbuild nodes", "what each node boots, and its last report")],
         "nodeset" => &[("imgbuild nodeset cn[001-040] compute", "write the boot loaders' files of these nodes")],
+        "sync" => &[
+            ("imgbuild sync @compute --plan", "what would change on which nodes"),
+            ("imgbuild sync cn[001-040]", "write what differs"),
+            ("imgbuild sync '*' --check", "which nodes differ; exit code 2 if some do"),
+        ],
         "serve" => &[
             ("imgbuild serve --listen 10.0.0.1:80 --user www-data", "images over HTTP, as an ordinary user"),
             ("imgbuild serve --listen 10.0.0.1:80 --dnsmasq", "all that nodes need: addresses and boot loaders, too"),

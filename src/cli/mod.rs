@@ -154,6 +154,8 @@ pub enum Command {
     Nodes(verbs::nodes::list::Arguments),
     /// Say what nodes boot: writes the files of their boot loaders, all of a range or none
     Nodeset(verbs::nodes::nodeset::Arguments),
+    /// Bring the files of the images' sync lists to running nodes over ssh
+    Sync(verbs::nodes::sync::Arguments),
     /// Boot the published image in QEMU
     Boot(verbs::images::boot::Arguments),
     /// Print the boot loader (iPXE, GRUB, PXELINUX) or dnsmasq configuration for the published image
@@ -253,6 +255,7 @@ fn with_stack() -> ExitCode {
         Command::Copy(own) => verbs::recipe::copy::run(&arguments, own),
         Command::Nodes(own) => verbs::nodes::list::run(&arguments, own),
         Command::Nodeset(own) => verbs::nodes::nodeset::run(&arguments, own),
+        Command::Sync(own) => verbs::nodes::sync::run(&arguments, own),
         Command::Boot(own) => verbs::images::boot::run(&arguments, own),
         Command::BootEntry(own) => verbs::images::boot_entry::run(&arguments, own),
         Command::Publish(own) => verbs::images::publish::run(&arguments, own),

@@ -4,6 +4,7 @@
 //! reference): *keep* means the same result as xCAT's, *fix* an error or a warning where xCAT's result is a trap.
 //! This room must not know recipes; what a file includes is read through a [`Loader`].
 
+mod clauses;
 pub mod definitions;
 mod exlist;
 mod glob;
@@ -11,6 +12,7 @@ mod include;
 mod pkglist;
 mod synclist;
 
+pub use clauses::{appended, appended_once, merged};
 pub use exlist::{ALWAYS_EXCLUDED, ExcludeList, Exclusion, Pattern, parse_exlist};
 pub use glob::matches;
 pub use include::{LoadError, Loader, expand_variables};

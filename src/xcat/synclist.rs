@@ -195,11 +195,12 @@ fn copy_line(
         destination = before.trim();
     }
     let mut nodes = None;
-    let mut is_closed = true;
+    let (mut is_closed, mut is_apart) = (true, true);
     if let Some(rest) = destination.strip_prefix('(') {
         match rest.split_once(')') {
             Some((range, rest)) => {
                 nodes = Some(range.trim().to_owned());
+                is_apart = rest.is_empty() || rest.starts_with([' ', '\t']);
                 destination = rest.trim();
             }
             None => is_closed = false,
@@ -216,6 +217,11 @@ fn copy_line(
     if !is_closed {
         let problem = format!("`{destination}` has no closing `)`");
         refuse("synclist::noderange", problem, "write `(nodes) /destination`");
+        return None;
+    }
+    if !is_apart {
+        let problem = "there is no space after `)`".to_owned();
+        refuse("synclist::noderange", problem, "write `(nodes) /destination`; xCAT copies this one to all nodes");
         return None;
     }
     let mut expand = |text: &str| match expand_variables(text, variable) {
@@ -388,6 +394,7 @@ mod tests {
             ("-", "/a -> /b -> /c\n", "E:synclist::two_arrows"),
             ("-", "-> /b\n", "E:synclist::no_arrow"),
             ("-", "APPEND:\n/a -> (n1) /b\n", "N:synclist::nodes"),
+            ("-", "/a -> (n1)/b\n", "E:synclist::noderange"),
         ] {
             assert_eq!(read(text), expected, "{id}");
         }

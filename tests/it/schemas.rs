@@ -3,7 +3,7 @@
 use crate::support::{Space, imgbuild, project};
 
 /// All formats; `imgbuild schema` must know no others.
-pub const FORMATS: [&str; 16] = [
+pub const FORMATS: [&str; 17] = [
     "image",
     "workspace",
     "lock",
@@ -20,6 +20,7 @@ pub const FORMATS: [&str; 16] = [
     "capture",
     "nodes",
     "nodelist",
+    "sync",
 ];
 
 pub fn schema(format: &str) -> String {

@@ -64,6 +64,7 @@ fn links_are_made_and_never_in_the_place_of_xcats_own() {
         "mkdef",
         "nodeset",
         "packimage",
+        "updatenode",
     ];
     assert_eq!(names, expected);
     let install = |directory: &str| -> Ran {
@@ -105,6 +106,11 @@ fn genimage_takes_xcats_flags_and_says_what_the_recipe_says() {
         (&["litefile"], "usage: litefile NODERANGE"),
         (&["imgcapture", "n01", "-t", "sysclone", "-o", COMPUTE], "no other `imgcapture` further down PATH"),
         (&["nodeset", "n01", &format!("osimage={COMPUTE}")], "imgbuild boot-entry debian12-x86_64-netboot-compute"),
+        (&["updatenode", "n01", "-F"], "no other `updatenode` further down PATH"),
+        (&["updatenode", "n01", "-P", "syslog"], "-P is not done by imgbuild"),
+        (&["updatenode", "n01", "-S"], "a diskless node's packages are its image's"),
+        (&["updatenode", "n01"], "updatenode n01 -F for the sync lists alone"),
+        (&["updatenode"], "updatenode NODERANGE -F"),
         (&["lsdef", "n01"], "no other `lsdef` further down PATH"),
         (&["lsdef", "-t", "group"], "objects of the type group belong to xCAT"),
         (&["chdef", "-t", "group", "compute", "provmethod=x"], "no other `chdef` further down PATH"),

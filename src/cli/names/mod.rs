@@ -37,6 +37,7 @@ pub enum Name {
     Imgcapture,
     Copycds,
     Nodeset,
+    Updatenode,
     Lsdef,
     Mkdef,
     Chdef,
@@ -44,7 +45,7 @@ pub enum Name {
 
 impl Name {
     /// All, in the order in which they are listed.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Genimage,
         Self::Packimage,
         Self::Liteimg,
@@ -56,6 +57,7 @@ impl Name {
         Self::Imgcapture,
         Self::Copycds,
         Self::Nodeset,
+        Self::Updatenode,
         Self::Lsdef,
         Self::Mkdef,
         Self::Chdef,
@@ -75,6 +77,7 @@ impl Name {
             Self::Imgcapture => "imgcapture",
             Self::Copycds => "copycds",
             Self::Nodeset => "nodeset",
+            Self::Updatenode => "updatenode",
             Self::Lsdef => "lsdef",
             Self::Mkdef => "mkdef",
             Self::Chdef => "chdef",
@@ -110,6 +113,7 @@ pub fn run(name: Name, arguments: &[String]) -> ExitCode {
         Name::Chdef => nodes::chdef(&shell).and_then(|done| done.map_or_else(|| edits::chdef(&shell), Ok)),
         Name::Imgcapture => parsed(arguments).and_then(|own| capture::run(&shell, &own)),
         Name::Nodeset => nodes::nodeset(&shell).and_then(|done| done.ok_or_else(|| not_done(&shell))),
+        Name::Updatenode => nodes::updatenode::run(&shell),
         Name::Liteimg | Name::Ilitefile | Name::Litefile | Name::Litetree => lite::run(&shell),
     };
     match done {

@@ -13,7 +13,7 @@ use crate::stage::{BuildInfo, Drift, Estimate, Facts, Total, XcatPublished};
 use crate::store::ActionRecord;
 
 /// The formats that `imgbuild schema` knows.
-pub const FORMATS: [&str; 16] = [
+pub const FORMATS: [&str; 17] = [
     "image",
     "workspace",
     "lock",
@@ -30,6 +30,7 @@ pub const FORMATS: [&str; 16] = [
     "capture",
     "nodes",
     "nodelist",
+    "sync",
 ];
 
 /// The schema of a format, as text; none for a name that is not in [`FORMATS`].
@@ -50,6 +51,7 @@ pub fn schema(format: &str) -> Option<String> {
         "progress" => schema_of::<ProgressEvent>(&id),
         "nodes" => crate::nodes::nodes_schema_text(),
         "nodelist" => schema_of::<crate::cli::verbs::nodes::list::NodesDocument>(&id),
+        "sync" => schema_of::<crate::cli::verbs::nodes::sync::SyncDocument>(&id),
         "capture" => schema_of::<crate::site::capture::CaptureReport>(&id),
         "import" => schema_of::<crate::site::workspace::ImportReport>(&id),
         _ => return None,
@@ -205,6 +207,14 @@ pub enum ProgressEvent {
         action: String,
         /// How long it took.
         milliseconds: u64,
+    },
+    /// `sync` is done with a node.
+    Node {
+        /// Its name.
+        node: String,
+        /// What did not work.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
     },
     /// Something is to be said.
     Finding {

@@ -28,7 +28,7 @@ use super::tables::kernel_names::lift_kernels;
 use super::tables::mounts::{Export, Mount, read_exports, read_fstab};
 use super::tables::node_support::{NodeSupport, node_support};
 use super::tables::services::{Unit, read_units};
-use super::tables::sync::expand;
+use super::tables::sync::{SyncedNodes, expand};
 use super::{Family, LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspace, check_against_schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
@@ -83,6 +83,8 @@ pub struct Recipe {
     pub exports: Vec<Export>,
     /// Synced files, in order.
     pub sync: Vec<SyncedFile>,
+    /// The same lists for running nodes.
+    pub synced_nodes: SyncedNodes,
     /// xCAT's side of a node.
     pub node_support: Option<NodeSupport>,
     /// Paths of a node that are not the image's.
@@ -306,7 +308,7 @@ impl Reader<'_> {
         let model = self.model.clone();
         let (packages, kernel_in_list) = self.packages(&model);
         let (otherpkgs, otherpkgs_directory) = self.other_packages(&model);
-        let sync = self.sync_entries(&model);
+        let (sync, synced_nodes) = self.sync_entries(&model);
 
         let spans = &self.spans;
         let place = |path: &str| spans.nearest(path).unwrap_or(&self.whole).clone();
@@ -376,6 +378,7 @@ impl Reader<'_> {
             mounts,
             exports,
             sync,
+            synced_nodes,
             node_support,
             statelite,
             exclude,
@@ -431,14 +434,15 @@ impl Reader<'_> {
     }
 
     /// The files that the sync lists name.
-    fn sync_entries(&mut self, model: &Model) -> Vec<SyncedFile> {
-        let mut sync = Vec::new();
+    fn sync_entries(&mut self, model: &Model) -> (Vec<SyncedFile>, SyncedNodes) {
+        let (mut sync, mut of_nodes) = (Vec::new(), SyncedNodes::new(&self.paths));
         for (index, name) in model.sync.lists.iter().enumerate() {
             let at = format!("sync.lists[{index}]");
             let Some(path) = self.file(&at, name) else { continue };
             let start = self.folder(&at);
             let Some(file) = self.read_text(&at, name, &path) else { continue };
             let list = parse_synclist(&file, &|name| model.environment.get(name).cloned());
+            of_nodes.add(&list, &start);
             self.findings.extend(list.findings);
             let mut paths = self.paths.clone();
             paths.start = start;
@@ -446,7 +450,7 @@ impl Reader<'_> {
                 sync.extend(expand(entry, &paths, &mut self.findings));
             }
         }
-        sync
+        (sync, of_nodes)
     }
 
     /// The keys and the files of each repository.

@@ -79,6 +79,7 @@ mod shared_cache;
 mod startable;
 mod statelite;
 mod store_care;
+mod sync;
 mod tracer;
 mod ubuntu;
 mod xcat_node_support;

@@ -4,6 +4,7 @@ pub mod list;
 pub mod nodeset;
 pub mod serve;
 pub mod set;
+pub mod sync;
 mod table;
 pub mod watch;
 

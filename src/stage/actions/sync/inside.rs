@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::sandbox::helper::News;
 use crate::stage::inside::edit::{layer_by_edit, layer_by_writing};
 use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
+use crate::xcat::{appended, merged};
 
 /// One thing to make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -241,44 +242,10 @@ fn file_above(tree: &Merged, copied: &BTreeMap<String, Written>, destination: &s
     None
 }
 
-fn appended(before: &[u8], more: &[u8]) -> Vec<u8> {
-    let mut all = before.to_vec();
-    if !all.is_empty() && !all.ends_with(b"\n") {
-        all.push(b'\n');
-    }
-    all.extend_from_slice(more);
-    all
-}
-
-/// Lines with the same first field are replaced, others added. Source: xdcp(1), MERGE.
-fn merged(before: &[u8], more: &[u8]) -> Vec<u8> {
-    let key = |line: &[u8]| line.split(|byte| *byte == b':').next().unwrap_or_default().to_vec();
-    let lines = |bytes: &[u8]| {
-        bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect::<Vec<_>>()
-    };
-    let mut all = lines(before);
-    for line in lines(more) {
-        match all.iter_mut().find(|known| key(known) == key(&line)) {
-            Some(known) => *known = line,
-            None => all.push(line),
-        }
-    }
-    let mut out = all.join(&b'\n');
-    out.push(b'\n');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::Entry;
-
-    #[test]
-    fn merging_replaces_by_the_first_field_and_adds_the_rest() {
-        let out = merged(b"root:x:0\nbin:x:1\n", b"bin:y:1\nnew:z:9\n");
-        assert_eq!(out, b"root:x:0\nbin:y:1\nnew:z:9\n");
-        assert_eq!(appended(b"a", b"b\n"), b"a\nb\n");
-    }
 
     #[test]
     fn links_in_the_image_are_followed_within_it() {

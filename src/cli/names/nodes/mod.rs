@@ -1,6 +1,8 @@
 //! xCAT's commands for nodes, where the workspace has a `nodes.toml` that knows them: `nodeset`, `lsdef`, `chdef`. What it does not
 //! know is xCAT's own.
 
+pub mod updatenode;
+
 use super::shell::Shell;
 use super::{Ended, definitions};
 use crate::cli::output::render;

@@ -1,0 +1,203 @@
+//! What came of a sync, for people and for programs: nodes with the same answer together.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Purpose;
+use crate::cli::output::harmless::one_line;
+use crate::format::Version;
+use crate::nodes::NodeSet;
+use crate::sync::{Change, Executed, Job, Reached, What};
+
+/// Version of `sync --json`.
+const SYNC_FORMAT: Version = Version::new(1, 0);
+
+/// How a node is, after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It was as the lists say.
+    Same,
+    /// It is now.
+    Changed,
+    /// It is not, and nothing was changed.
+    Differs,
+    /// It was not reached, or something did not work.
+    Failed,
+    /// The run was stopped before its turn.
+    Untried,
+}
+
+/// What `sync --json` prints. Readers ignore fields that they do not know.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(title = "imgbuild sync --json")]
+pub struct SyncDocument {
+    /// Version of this form.
+    pub format_version: String,
+    /// Whether nodes were changed; false for `--plan` and `--check`.
+    pub applied: bool,
+    /// One entry per node, in the order of their names.
+    pub nodes: Vec<SyncedNode>,
+    /// The same, nodes with equal answers together.
+    pub groups: Vec<SyncedGroup>,
+}
+
+/// A node.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct SyncedNode {
+    /// Its name.
+    pub name: String,
+    /// The image whose lists were taken.
+    pub image: String,
+    /// How it is.
+    pub state: State,
+    /// What differed.
+    pub changes: Vec<Change>,
+    /// Scripts that ran; without `applied`, those that would.
+    pub scripts: Vec<Executed>,
+    /// What did not work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// How long it took.
+    pub milliseconds: u64,
+}
+
+/// Nodes with equal answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct SyncedGroup {
+    /// The nodes, as a node set.
+    pub nodes: String,
+    /// How many.
+    pub count: usize,
+    /// How they are.
+    pub state: State,
+    /// What differed.
+    pub changes: Vec<Change>,
+    /// Scripts that ran; without `applied`, those that would.
+    pub scripts: Vec<Executed>,
+    /// What did not work; NODE stands for the node's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// How a node is.
+pub fn state(reached: &Reached, purpose: Purpose) -> State {
+    match (&reached.answer, purpose) {
+        _ if !reached.tried => State::Untried,
+        (answer, _) if answer.problem.is_some() => State::Failed,
+        (answer, _) if answer.changes.is_empty() => State::Same,
+        (_, Purpose::Sync) => State::Changed,
+        _ => State::Differs,
+    }
+}
+
+/// What nodes of a group have in common.
+type Alike = (State, Vec<Change>, Vec<Executed>, Option<String>);
+
+/// Nodes with equal answers, those to look at last.
+fn groups(all: &[(&Job, &Reached)], purpose: Purpose) -> Vec<SyncedGroup> {
+    let mut alike: BTreeMap<Alike, Vec<&str>> = BTreeMap::new();
+    for (job, reached) in all {
+        let answer = &reached.answer;
+        let problem = answer.problem.as_ref().map(|problem| problem.replace(&job.node, "NODE"));
+        let key = (state(reached, purpose), answer.changes.clone(), answer.scripts.clone(), problem);
+        alike.entry(key).or_default().push(&job.node);
+    }
+    let group = |((state, changes, scripts, problem), nodes): (Alike, Vec<&str>)| SyncedGroup {
+        count: nodes.len(),
+        nodes: NodeSet::of(nodes).folded(),
+        state,
+        changes,
+        scripts,
+        problem,
+    };
+    alike.into_iter().map(group).collect()
+}
+
+/// The document.
+pub fn json(all: &[(&Job, &Reached)], purpose: Purpose) -> String {
+    let nodes = all.iter().map(|(job, reached)| SyncedNode {
+        name: job.node.clone(),
+        image: job.image.clone(),
+        state: state(reached, purpose),
+        changes: reached.answer.changes.clone(),
+        scripts: reached.answer.scripts.clone(),
+        problem: reached.answer.problem.clone(),
+        milliseconds: u64::try_from(reached.took.as_millis()).unwrap_or(u64::MAX),
+    });
+    let document = SyncDocument {
+        format_version: SYNC_FORMAT.to_string(),
+        applied: purpose == Purpose::Sync,
+        nodes: nodes.collect(),
+        groups: groups(all, purpose),
+    };
+    format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default())
+}
+
+fn word(what: &What, state: State) -> &'static str {
+    match what {
+        What::Missing if state == State::Changed => "created",
+        What::Missing => "missing",
+        What::Content => "content",
+        What::Mode => "mode",
+        What::Owner => "owner",
+        What::Link => "dangling link",
+        What::Append => "append",
+        What::Merge => "merge",
+        What::Script => "script not finished",
+    }
+}
+
+/// A table for people: a line per group, and below it what differs.
+pub fn text(all: &[(&Job, &Reached)], purpose: Purpose) -> String {
+    let mut text = String::new();
+    for group in groups(all, purpose) {
+        let state = match group.state {
+            State::Same => "as in the lists".to_owned(),
+            State::Changed => "changed".to_owned(),
+            State::Differs if purpose == Purpose::Plan => "would change".to_owned(),
+            State::Differs => "differs".to_owned(),
+            State::Failed => format!("failed: {}", one_line(group.problem.as_deref().unwrap_or_default())),
+            State::Untried => "not tried".to_owned(),
+        };
+        text.push_str(&format!("{}: {state}\n", group.nodes));
+        for change in &group.changes {
+            let what: Vec<&str> = change.what.iter().map(|what| word(what, group.state)).collect();
+            let line = format!("  {:<40}  {}", one_line(&change.path), what.join(", "));
+            text.push_str(&format!("{line:<64}  # {}\n", one_line(&change.line)));
+        }
+        for script in &group.scripts {
+            let ended = match (purpose, script.exit) {
+                (Purpose::Sync, 0) => "ran".to_owned(),
+                (Purpose::Sync, code) => format!("exit status {code}"),
+                _ => "would run".to_owned(),
+            };
+            text.push_str(&format!("  {:<40}  {ended}\n", one_line(&script.name)));
+            if script.exit != 0 {
+                text.extend(script.output.lines().map(|line| format!("  | {}\n", one_line(line))));
+            }
+        }
+    }
+    text
+}
+
+/// How many nodes are how.
+pub fn summary(states: &[State], purpose: Purpose, took: Duration) -> String {
+    let count = |wanted: State| states.iter().filter(|state| **state == wanted).count();
+    let differs = if purpose == Purpose::Plan { "would change" } else { "differ" };
+    let parts: Vec<String> = [
+        (State::Changed, "changed"),
+        (State::Differs, differs),
+        (State::Same, "as in the lists"),
+        (State::Failed, "failed"),
+        (State::Untried, "not tried"),
+    ]
+    .into_iter()
+    .filter_map(|(state, word)| Some(count(state)).filter(|count| *count > 0).map(|count| format!("{count} {word}")))
+    .collect();
+    let nodes = crate::source::counted_as(states.len(), "node", "nodes");
+    format!("{nodes}: {}; {:.1} s", parts.join(", "), took.as_secs_f64())
+}

@@ -1,0 +1,275 @@
+//! One ssh to one node, and what comes back.
+
+use std::hash::BuildHasher;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::words::{from_base64, quoted};
+
+/// What runs on the node.
+const SCRIPT: &str = include_str!("node.sh");
+/// More than this no node has to say.
+const MOST_SAID: u64 = 256 << 20;
+/// Of what ssh and the node's programs complain.
+const MOST_COMPLAINT: usize = 4096;
+
+/// A connection.
+pub struct Connection {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<std::io::Take<ChildStdout>>,
+    complaint: Arc<Mutex<Vec<u8>>>,
+    ended: Receiver<()>,
+    nonce: String,
+    /// Where the node keeps what a sync has to know later.
+    pub state: String,
+    /// The node's process.
+    pub process: String,
+}
+
+/// How a node is reached.
+pub struct Way<'a> {
+    /// The command, in words.
+    pub ssh: &'a [String],
+    /// Seconds until a node that does not answer is given up.
+    pub connect: u64,
+    /// Seconds until what runs on the node ends by itself.
+    pub seconds: u64,
+}
+
+impl Connection {
+    /// Starts ssh; nothing is known of the node yet.
+    ///
+    /// # Errors
+    /// ssh cannot be started.
+    pub fn start(node: &str, way: &Way<'_>) -> Result<Self, String> {
+        let mut words = way.ssh.iter();
+        let program = words.next().map_or("ssh", String::as_str);
+        let nonce = format!("{:016x}", std::collections::hash_map::RandomState::new().hash_one(node));
+        let script = format!("nonce={nonce}\nseconds={}\nnode={}\n{SCRIPT}", way.seconds, quoted(node));
+        // No line feed and no backslash: the login shell may be any. The node's shell reads exactly the script, and then answers.
+        let command = format!("sh -c ': imgbuild-sync; eval \"$(dd bs=1 count={} 2>/dev/null)\"'", script.len());
+        let mut child = Command::new(program)
+            .args(words)
+            // The first value counts: those of --ssh, then these, then those of the site's ssh_config.
+            .args(["-T", "-o", "BatchMode=yes", "-o", &format!("ConnectTimeout={}", way.connect)])
+            .args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4"])
+            .args(["-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR"])
+            .args(["--", node, &command])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C is for imgbuild, which ends what it started.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("`{program}` cannot be started: {error}"))?;
+        let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let complaint = Arc::new(Mutex::new(Vec::new()));
+        let (over, ended) = channel();
+        let kept = Arc::clone(&complaint);
+        // Not waited for: a master connection of ssh may hold it open for hours.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1024];
+            let mut errors = errors;
+            while let Some(read) =
+                errors.as_mut().and_then(|errors| errors.read(&mut buffer).ok()).filter(|read| *read > 0)
+            {
+                if let Ok(mut kept) = kept.lock() {
+                    kept.extend_from_slice(&buffer[..read]);
+                    let surplus = kept.len().saturating_sub(MOST_COMPLAINT);
+                    kept.drain(..surplus);
+                }
+            }
+            drop(over);
+        });
+        let output = output.ok_or("ssh has no output")?;
+        let mut connection = Self {
+            child,
+            input,
+            output: BufReader::new(output.take(MOST_SAID)),
+            complaint,
+            ended,
+            nonce: String::new(),
+            state: String::new(),
+            process: String::new(),
+        };
+        // A node that is not there takes nothing: what ssh says then tells why.
+        let _ = connection.send(&script);
+        connection.nonce = nonce;
+        Ok(connection)
+    }
+
+    /// Waits for the node's script; what its login shell prints comes before that.
+    ///
+    /// # Errors
+    /// What keeps the node from taking part.
+    pub fn greet(&mut self) -> Result<(), String> {
+        let mark = format!("imgbuild-sync 1 {} ", self.nonce);
+        let hello = loop {
+            let line = self.line()?;
+            if let Some(at) = line.windows(mark.len()).position(|window| window == mark.as_bytes()) {
+                break String::from_utf8_lossy(&line[at + mark.len()..]).into_owned();
+            }
+        };
+        let words: Vec<&str> = hello.split(' ').collect();
+        let [user, state, process] = words.as_slice() else { return Err(unclear(&hello)) };
+        if *user != "0" {
+            return Err("ssh logs in as an ordinary user: only root may write these files".to_owned());
+        }
+        (self.state, self.process) = ((*state).to_owned(), (*process).to_owned());
+        match self.words()?.as_slice() {
+            [word] if word == "ready" => Ok(()),
+            [word, tool] if word == "x" => Err(format!("the node has no `{tool}`")),
+            other => Err(unclear(&other.join(" "))),
+        }
+    }
+
+    /// Sends a text.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn send(&mut self, text: &str) -> Result<(), String> {
+        self.write(|input| input.write_all(text.as_bytes()).and_then(|()| input.flush()))
+    }
+
+    /// Sends what someone writes.
+    ///
+    /// # Errors
+    /// The connection is gone, or what the other says of itself.
+    pub fn write(&mut self, with: impl FnOnce(&mut ChildStdin) -> std::io::Result<()>) -> Result<(), String> {
+        let Some(input) = &mut self.input else { return Err("the connection is closed".to_owned()) };
+        let written = with(input);
+        written.map_err(|error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => self.ended_early(),
+            _ => error.to_string(),
+        })
+    }
+
+    /// Sends a text while the node answers; both may be longer than what a pipe holds.
+    ///
+    /// # Errors
+    /// The connection is gone, or what the reader says.
+    pub fn ask<T>(&mut self, text: String, read: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, String> {
+        let Some(mut input) = self.input.take() else { return Err("the connection is closed".to_owned()) };
+        let writer = std::thread::spawn(move || {
+            let _ = input.write_all(text.as_bytes()).and_then(|()| input.flush());
+            input
+        });
+        let read = read(self);
+        if read.is_ok() {
+            self.input = writer.join().ok();
+        }
+        read
+    }
+
+    /// The next line.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn line(&mut self) -> Result<Vec<u8>, String> {
+        let mut line = Vec::new();
+        match self.output.read_until(b'\n', &mut line) {
+            Ok(_) if line.ends_with(b"\n") => {
+                line.pop();
+                Ok(line)
+            }
+            _ => Err(self.ended_early()),
+        }
+    }
+
+    /// The next line, in words.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn words(&mut self) -> Result<Vec<String>, String> {
+        let line = self.line()?;
+        Ok(String::from_utf8_lossy(&line).split(' ').map(str::to_owned).collect())
+    }
+
+    /// Lines up to one that is a dot.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn lines(&mut self) -> Result<Vec<Vec<u8>>, String> {
+        let mut lines = Vec::new();
+        loop {
+            match self.line()? {
+                line if line == b"." => return Ok(lines),
+                line => lines.push(line),
+            }
+        }
+    }
+
+    /// Bytes in base64 up to a dot.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn bytes(&mut self) -> Result<Vec<u8>, String> {
+        from_base64(&self.lines()?.concat())
+    }
+
+    /// What ssh or the node's programs said, the last line.
+    pub fn complaint(&self) -> Option<String> {
+        // What is on its way.
+        let _ = self.ended.recv_timeout(Duration::from_millis(300));
+        let kept = self.complaint.lock().map(|kept| kept.clone()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&kept).into_owned();
+        let text = text
+            .trim()
+            .lines()
+            .map(str::trim)
+            .rfind(|line| !(line.is_empty() || line.ends_with("due to previous errors")))?
+            .to_owned();
+        Some(text)
+    }
+
+    /// Why there is no more to read.
+    fn ended_early(&mut self) -> String {
+        drop(self.input.take());
+        let said = self.complaint();
+        said.unwrap_or_else(|| "the connection ended before the node had answered".to_owned())
+    }
+
+    /// Says goodbye; ssh ends then by itself.
+    pub fn close(&mut self) {
+        let _ = self.send("z\n");
+        drop(self.input.take());
+    }
+
+    /// Waits a while for ssh to end; it stays known until [`Connection::wait`].
+    pub fn wait_at_most(&mut self, time: Duration) {
+        drop(self.input.take());
+        let until = Instant::now() + time;
+        while !self.has_ended() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether ssh has ended; its number is still its own.
+    pub fn has_ended(&self) -> bool {
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        state.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    }
+
+    /// Waits for ssh.
+    pub fn wait(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// What is said of an answer that no node of ours gives.
+pub fn unclear(text: &str) -> String {
+    format!("the node's answer cannot be understood: {}", text.chars().take(80).collect::<String>())
+}
+
+impl Connection {
+    /// The process, to end it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}

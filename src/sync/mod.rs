@@ -1,0 +1,75 @@
+//! A recipe's sync lists, brought to running nodes by ssh (xCAT: `updatenode -F`).
+//!
+//! One connection for each node: a small script for its shell, questions about the destinations, and a tar stream of what differs. What is
+//! to be on a node is known before the first connection; what a node answers is believed of that node alone.
+
+mod connection;
+mod fan;
+mod node;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod wanted;
+mod words;
+
+pub use fan::{News, Reached, Settings, run};
+pub use node::Mode;
+pub use wanted::{Job, wanted};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// What is otherwise on a node, or was.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// It does not exist.
+    Missing,
+    /// Another content.
+    Content,
+    /// Another mode.
+    Mode,
+    /// Another owner or group.
+    Owner,
+    /// A link that leads nowhere.
+    Link,
+    /// Lines to append.
+    Append,
+    /// Lines to merge.
+    Merge,
+    /// A script that an earlier sync did not finish.
+    Script,
+}
+
+/// A path of a node that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+pub struct Change {
+    /// The path on the node; for a script its name here.
+    pub path: String,
+    /// What differs.
+    pub what: Vec<What>,
+    /// The line that asks for it: file, line and column.
+    pub line: String,
+}
+
+/// A script that ran on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+pub struct Executed {
+    /// Its name here.
+    pub name: String,
+    /// Its exit status; 128 and the signal's number if one ended it.
+    pub exit: i32,
+    /// The last 4 KiB that it printed.
+    pub output: String,
+}
+
+/// What was found on a node, and done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// What differed.
+    pub changes: Vec<Change>,
+    /// Scripts that ran, or that would.
+    pub scripts: Vec<Executed>,
+    /// What did not work.
+    pub problem: Option<String>,
+}

@@ -1,0 +1,434 @@
+//! One node: what it has is compared with what it is to have, and what differs is sent.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::connection::{Connection, unclear};
+use super::stream::{Bytes, Entry, aside, records, send};
+use super::wanted::{Item, Job, Script, sha256_of};
+use super::words::{encoded, path_of};
+use super::{Answer, Change, Executed, What};
+use crate::recipe::{Clause, SyncedKind};
+use crate::source::Span;
+use crate::xcat::{appended_once, merged};
+
+/// Whether nodes are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// They are only asked.
+    Look,
+    /// What differs is written.
+    Write,
+}
+
+/// What is at a destination.
+#[derive(Debug, Clone, Default)]
+struct Found {
+    kind: char,
+    /// Where the destination leads to.
+    place: PathBuf,
+    mode: u32,
+    uid: u64,
+    gid: u64,
+    sha256: String,
+    content: Vec<u8>,
+    /// What an earlier sync appended.
+    appended: Option<Vec<u8>>,
+}
+
+/// A file to put into its place.
+struct Put {
+    entry: Entry,
+    sha256: String,
+    /// The digest of what it replaces, where it was made of that.
+    guard: Option<String>,
+    /// The source, for scripts that run after its change.
+    source: Option<PathBuf>,
+}
+
+fn at(span: &Span) -> String {
+    span.to_string()
+}
+
+/// Brings a node up to date, or looks.
+///
+/// # Errors
+/// What went wrong, before anything was changed or in the middle; the answer has what was known until then.
+pub fn bring(connection: &mut Connection, job: &Job, mode: Mode, answer: &mut Answer) -> Result<(), String> {
+    connection.greet()?;
+    let all: Vec<&Item> = job.items.iter().map(Arc::as_ref).collect();
+    let (mut found, pending) = ask(connection, &all, &job.scripts)?;
+    let (directories, mut puts) = compared(&all, &found, answer)?;
+    let copies = puts.len();
+    let mut texts = added(&all, &found, mode, answer)?;
+    let changed: BTreeSet<&Path> = puts.iter().filter_map(|put| put.source.as_deref()).collect();
+    let due: Vec<&Script> = due(&job.scripts, &changed, &pending, answer);
+    if mode == Mode::Look {
+        let would = |script: &&Script| Executed { name: script.name.clone(), exit: 0, output: String::new() };
+        answer.scripts = due.iter().map(would).collect();
+        connection.close();
+        return Ok(());
+    }
+    connection.send("s\n")?;
+    let mut work = None;
+    if !directories.is_empty() || !puts.is_empty() || !due.is_empty() {
+        let run = opened(connection)?;
+        let mut before = String::new();
+        for (number, directory) in directories.iter().enumerate() {
+            before.push_str(&format!("m {} {}\n", copies + number, encoded(directory)));
+        }
+        for script in due.iter().filter(|script| script.after.is_some()) {
+            before.push_str(&format!("p {}\n", script.key));
+        }
+        let scripts = due.iter().enumerate().map(|(number, script)| Entry {
+            path: run.join(format!("script.{number}")),
+            mode: 0o700,
+            uid: 0,
+            gid: 0,
+            bytes: Bytes::Text(Arc::new(script.bytes.clone())),
+        });
+        let others: Vec<Entry> = scripts.collect();
+        put(connection, &before, &mut puts, &others, 0)?;
+        for (number, script) in due.iter().enumerate() {
+            answer.scripts.push(execute(connection, script, &run.join(format!("script.{number}")))?);
+        }
+        // They may have changed what is added to.
+        if !due.is_empty() && all.iter().any(|item| item.clause != Clause::Copy) {
+            (found, _) = ask(connection, &all, &[])?;
+            let mut later = Answer::default();
+            texts = added(&all, &found, mode, &mut later)?;
+            answer.changes.retain(|change| !change.what.iter().any(|what| matches!(what, What::Append | What::Merge)));
+            answer.changes.append(&mut later.changes);
+        }
+        work = Some(run);
+    }
+    if !texts.is_empty() {
+        if work.is_none() {
+            opened(connection)?;
+        }
+        put(connection, "k\n", &mut texts, &[], copies)?;
+    }
+    connection.close();
+    if let Some(failed) = answer.scripts.iter().find(|script| script.exit != 0) {
+        let last = failed.output.trim().lines().next_back().map(|line| format!(": {line}")).unwrap_or_default();
+        return Err(format!("{} exited with {}{last}", failed.name, failed.exit));
+    }
+    Ok(())
+}
+
+/// Makes the node's directory for what is on its way.
+fn opened(connection: &mut Connection) -> Result<PathBuf, String> {
+    connection.send("o\n")?;
+    match connection.words()?.as_slice() {
+        [word, path] if word == "o" => Ok(PathBuf::from(path)),
+        _ => Err(format!("{} cannot be created on the node", connection.state)),
+    }
+}
+
+/// Asks what is at the destinations, and which scripts the node has still to run.
+fn ask(
+    connection: &mut Connection,
+    items: &[&Item],
+    scripts: &[Arc<Script>],
+) -> Result<(Vec<Found>, BTreeSet<String>), String> {
+    let mut text = String::new();
+    for (index, item) in items.iter().enumerate() {
+        let kind = match (item.kind, item.clause) {
+            (SyncedKind::Directory, _) => 'd',
+            (SyncedKind::File, Clause::Copy) => 'f',
+            (SyncedKind::File, _) => 'c',
+        };
+        let name = item.name_in_folder.as_ref().map_or_else(|| "-".to_owned(), |name| encoded(Path::new(name)));
+        text.push_str(&format!("a {index} {kind} {} {name} {}\n", encoded(&item.destination), item.key));
+    }
+    for script in scripts.iter().filter(|script| script.after.is_some()) {
+        text.push_str(&format!("q {}\n", script.key));
+    }
+    text.push_str(".\n");
+    connection.ask(text, |connection| answers(connection, items))
+}
+
+fn answers(connection: &mut Connection, items: &[&Item]) -> Result<(Vec<Found>, BTreeSet<String>), String> {
+    let mut found: Vec<Found> = vec![Found::default(); items.len()];
+    let (mut files, mut pending): (Vec<usize>, _) = (Vec::new(), BTreeSet::new());
+    loop {
+        let line = connection.line()?;
+        let text = String::from_utf8_lossy(&line).into_owned();
+        let words: Vec<&str> = text.split(' ').collect();
+        let number = |text: &str| text.parse::<usize>().ok().filter(|index| *index < items.len());
+        match words.as_slice() {
+            ["ok"] => return Ok((found, pending)),
+            ["q", key] => drop(pending.insert((*key).to_owned())),
+            ["F", count] => {
+                let files = std::mem::take(&mut files);
+                let (facts, digests) = (connection.lines()?, connection.lines()?);
+                let is_whole = count.parse() == Ok(files.len()) && facts.len() == files.len();
+                if !is_whole || digests.len() != files.len() {
+                    return Err("files changed while they were looked at: try again".to_owned());
+                }
+                for ((index, facts), digest) in files.into_iter().zip(facts).zip(digests) {
+                    let one = &mut found[index];
+                    let facts = String::from_utf8_lossy(&facts).into_owned();
+                    let facts: Vec<&str> = facts.split(' ').collect();
+                    let [mode, uid, gid] = facts.as_slice() else { return Err(unclear(&facts.join(" "))) };
+                    let wrong = |_| unclear(&facts.join(" "));
+                    one.mode = u32::from_str_radix(mode, 8).map_err(wrong)?;
+                    (one.uid, one.gid) = (uid.parse().map_err(wrong)?, gid.parse().map_err(wrong)?);
+                    let digest = String::from_utf8_lossy(&digest).into_owned();
+                    // A name with odd letters has a backslash before the digest.
+                    let digest = digest.trim_start_matches('\\').split(' ').next().unwrap_or_default().to_owned();
+                    one.sha256 = digest;
+                }
+            }
+            ["c", index] if number(index).is_some() => {
+                let bytes = connection.bytes()?;
+                if let Some(one) = number(index).and_then(|index| found.get_mut(index)) {
+                    one.content = bytes;
+                }
+            }
+            ["k", index] if number(index).is_some() => {
+                let bytes = connection.bytes()?;
+                if let Some(one) = number(index).and_then(|index| found.get_mut(index)) {
+                    one.appended = Some(bytes);
+                }
+            }
+            [kind @ ("f" | "d" | "D" | "l" | "o" | "n" | "A"), index, place] if number(index).is_some() => {
+                let Some(index) = number(index) else { continue };
+                found[index].kind = kind.chars().next().unwrap_or('n');
+                found[index].place = match *place {
+                    "-" => items[index].destination.clone(),
+                    place => path_of(place.as_bytes())?,
+                };
+                if *kind == "f" {
+                    files.push(index);
+                }
+            }
+            _ => return Err(unclear(&text)),
+        }
+    }
+}
+
+/// What keeps an item from its place, if something does.
+fn obstacle(item: &Item, found: &Found) -> Option<String> {
+    let (place, destination) = (found.place.display(), item.destination.display());
+    Some(match (found.kind, item.kind, item.clause) {
+        ('A', ..) => {
+            format!("`{place}` is not a directory on the node, so nothing can be written below it ({})", item.span)
+        }
+        ('D', ..) => format!("`{place}` is a directory on the node ({})", item.span),
+        ('o', ..) => format!("`{place}` is neither a file nor a directory on the node ({})", item.span),
+        ('f' | 'l', SyncedKind::Directory, _) => {
+            format!("`{destination}` is not a directory on the node ({})", item.span)
+        }
+        ('n' | 'l', SyncedKind::File, Clause::Append | Clause::Merge) => {
+            format!("`{destination}` is not on the node, so nothing can be added to it ({})", item.span)
+        }
+        _ => return None,
+    })
+}
+
+/// What differs of what is copied: directories to make, and files to put.
+fn compared(items: &[&Item], found: &[Found], answer: &mut Answer) -> Result<(Vec<PathBuf>, Vec<Put>), String> {
+    if let Some(problem) = items.iter().zip(found).find_map(|(item, found)| obstacle(item, found)) {
+        return Err(problem);
+    }
+    // Of several lines for one place the last one counts, as in the image.
+    let mut last: HashMap<&Path, usize> = HashMap::new();
+    for (index, found) in found.iter().enumerate() {
+        last.insert(&found.place, index);
+    }
+    let (mut directories, mut puts) = (Vec::new(), Vec::new());
+    for (index, (item, found)) in items.iter().zip(found).enumerate() {
+        if item.clause != Clause::Copy || last.get(found.place.as_path()) != Some(&index) {
+            continue;
+        }
+        let Some(content) = &item.content else {
+            if found.kind != 'd' {
+                directories.push(found.place.clone());
+                answer.changes.push(change(&found.place, vec![What::Missing], &item.span));
+            }
+            continue;
+        };
+        let what: Vec<What> = match found.kind {
+            'f' => [
+                (found.sha256 != content.sha256, What::Content),
+                (found.mode != item.mode, What::Mode),
+                ((found.uid, found.gid) != (0, 0), What::Owner),
+            ]
+            .into_iter()
+            .filter_map(|(differs, what)| differs.then_some(what))
+            .collect(),
+            'l' => vec![What::Link],
+            _ => vec![What::Missing],
+        };
+        if what.is_empty() {
+            continue;
+        }
+        if found.kind == 'n'
+            && let Some(parent) = found.place.parent()
+            && !directories.iter().any(|directory| directory == parent)
+        {
+            directories.push(parent.to_owned());
+        }
+        let is_new = what.iter().any(|what| !matches!(what, What::Mode | What::Owner));
+        answer.changes.push(change(&found.place, what, &item.span));
+        let bytes = Bytes::File(item.source.clone(), content.size);
+        puts.push(Put {
+            entry: Entry { path: found.place.clone(), mode: item.mode, uid: 0, gid: 0, bytes },
+            sha256: content.sha256.clone(),
+            guard: None,
+            source: is_new.then(|| item.source.clone()),
+        });
+    }
+    Ok((directories, puts))
+}
+
+fn change(path: &Path, what: Vec<What>, span: &Span) -> Change {
+    Change { path: path.display().to_string(), what, line: at(span) }
+}
+
+/// What is appended and merged: files to put, and the texts that the next sync has to know.
+fn added(items: &[&Item], found: &[Found], mode: Mode, answer: &mut Answer) -> Result<Vec<Put>, String> {
+    let mut files: BTreeMap<&Path, (Vec<u8>, &Found)> = BTreeMap::new();
+    let (mut puts, mut known) = (Vec::new(), Vec::new());
+    for (item, found) in items.iter().zip(found).filter(|(item, _)| item.clause != Clause::Copy) {
+        if let Some(problem) = obstacle(item, found) {
+            return Err(problem);
+        }
+        let Some(more) = item.content.as_ref().and_then(|content| content.bytes.as_ref()) else { continue };
+        let (now, _) = files.entry(&found.place).or_insert_with(|| (found.content.clone(), found));
+        let (next, what) = match item.clause {
+            Clause::Merge => (merged(now, more), What::Merge),
+            _ => {
+                if mode == Mode::Write && found.appended.as_ref() != Some(more) {
+                    known.push((item, more));
+                }
+                (appended_once(now, found.appended.as_deref(), more), What::Append)
+            }
+        };
+        if next != *now {
+            answer.changes.push(change(&found.place, vec![what], &item.span));
+            *now = next;
+        }
+    }
+    for (place, (content, found)) in files {
+        if content == found.content {
+            continue;
+        }
+        let sha256 = sha256_of(&content);
+        let bytes = Bytes::Text(Arc::new(content));
+        puts.push(Put {
+            entry: Entry { path: place.to_owned(), mode: found.mode, uid: found.uid, gid: found.gid, bytes },
+            sha256,
+            guard: Some(sha256_of(&found.content)),
+            source: None,
+        });
+    }
+    puts.extend(known.into_iter().map(|(item, more)| Put {
+        entry: Entry {
+            path: PathBuf::from(format!("append/{}", item.key)),
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            bytes: Bytes::Text(Arc::new(more.clone())),
+        },
+        sha256: sha256_of(more),
+        guard: None,
+        source: None,
+    }));
+    Ok(puts)
+}
+
+/// The scripts that are to run, in the reference's order: those after a change, then those that run each time. Source: xdcp(1).
+fn due<'a>(
+    scripts: &'a [Arc<Script>],
+    changed: &BTreeSet<&Path>,
+    pending: &BTreeSet<String>,
+    answer: &mut Answer,
+) -> Vec<&'a Script> {
+    let (after, always): (Vec<&Script>, Vec<&Script>) =
+        scripts.iter().map(Arc::as_ref).partition(|script| script.after.is_some());
+    let mut due = Vec::new();
+    for script in after {
+        let is_changed = script.after.as_ref().is_some_and(|after| changed.iter().any(|path| path.starts_with(after)));
+        let is_pending = pending.contains(&script.key);
+        if is_pending && !is_changed {
+            answer.changes.push(Change { path: script.name.clone(), what: vec![What::Script], line: at(&script.span) });
+        }
+        if is_changed || is_pending {
+            due.push(script);
+        }
+    }
+    due.extend(always);
+    due
+}
+
+/// Sends files, has them compared with their digests, and put into their places; all or none, as far as renaming goes.
+fn put(
+    connection: &mut Connection,
+    before: &str,
+    puts: &mut [Put],
+    others: &[Entry],
+    first: usize,
+) -> Result<(), String> {
+    let mut text = before.to_owned();
+    let mut entries = others.to_vec();
+    let state = PathBuf::from(&connection.state);
+    for (number, put) in puts.iter_mut().enumerate() {
+        // What only a sync has to know.
+        let place = if put.entry.path.is_absolute() { put.entry.path.clone() } else { state.join(&put.entry.path) };
+        let beside = aside(&place, &connection.process, first + number);
+        let guard = put.guard.as_deref().unwrap_or("-");
+        text.push_str(&format!("w {number} {} {} {} {guard}\n", encoded(&beside), encoded(&place), put.sha256));
+        entries.push(Entry { path: beside, ..put.entry.clone() });
+        put.entry.path = place;
+    }
+    if !entries.is_empty() {
+        let records = records(&entries).map_err(|error| error.to_string())?;
+        text.push_str(&format!("t {records}\n"));
+        connection.send(&text)?;
+        connection.write(|input| send(input, &entries))?;
+        text.clear();
+    }
+    text.push_str("v\n");
+    connection.send(&text)?;
+    let mut failed = Vec::new();
+    loop {
+        let words = connection.words()?;
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let name = |index: &str| {
+            let path = index.parse().ok().and_then(|index: usize| puts.get(index)).map(|put| put.entry.path.display());
+            path.map_or_else(|| "a directory".to_owned(), |path| format!("`{path}`"))
+        };
+        match words.as_slice() {
+            ["ok"] => break,
+            ["y", _] => {}
+            ["b", index] => failed.push(format!("{} did not arrive whole", name(index))),
+            ["g", index] => failed.push(format!("{} changed on the node meanwhile: try again", name(index))),
+            ["n", index] => failed.push(format!("{} cannot be written", name(index))),
+            ["t", _] => failed.push("tar failed on the node".to_owned()),
+            other => return Err(unclear(&other.join(" "))),
+        }
+    }
+    let Some(first) = failed.first().cloned() else { return Ok(()) };
+    connection.close();
+    let said = connection.complaint().map(|said| format!(": {said}")).unwrap_or_default();
+    Err(format!("{first}{said}"))
+}
+
+/// Runs a script on the node.
+fn execute(connection: &mut Connection, script: &Script, file: &Path) -> Result<Executed, String> {
+    let key = if script.after.is_some() { script.key.as_str() } else { "-" };
+    let (program, argument) = &script.interpreter;
+    let words = [file, Path::new(program), Path::new(argument)].map(encoded).join(" ");
+    connection.send(&format!("e 0 {key} {words}\n"))?;
+    match connection.words()?.as_slice() {
+        [word, _, exit] if word == "e" => {
+            let exit = exit.parse().map_err(|_| unclear(exit))?;
+            let output = String::from_utf8_lossy(&connection.bytes()?).into_owned();
+            Ok(Executed { name: script.name.clone(), exit, output })
+        }
+        other => Err(unclear(&other.join(" "))),
+    }
+}

@@ -1,0 +1,275 @@
+//! What each node is to have, by its image's sync lists.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::Digest as _;
+
+use crate::nodes::{NodeSet, Nodes};
+use crate::recipe::{Clause, NodeFile, NodeScript, Recipe, SyncedKind, counted_mode};
+use crate::source::{Finding, Severity, Span};
+
+/// The largest text that is appended or merged, and the largest script.
+const MOST_TEXT: u64 = 16 << 20;
+
+/// What one node is to have.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The node.
+    pub node: String,
+    /// Its image.
+    pub image: String,
+    /// In the order of the lists.
+    pub items: Vec<Arc<Item>>,
+    /// In the order of the lists.
+    pub scripts: Vec<Arc<Script>>,
+}
+
+/// A file or a directory for nodes.
+#[derive(Debug)]
+pub struct Item {
+    pub kind: SyncedKind,
+    pub clause: Clause,
+    /// Absolute path.
+    pub destination: PathBuf,
+    /// Name below it, if it turns out to be a directory.
+    pub name_in_folder: Option<String>,
+    /// None for a directory.
+    pub content: Option<Content>,
+    /// Of what is copied.
+    pub mode: u32,
+    /// Where it comes from.
+    pub source: PathBuf,
+    /// Names its text among those that were appended on a node.
+    pub key: String,
+    /// The line that asks for it.
+    pub span: Span,
+}
+
+/// A file of this host.
+#[derive(Debug, Clone)]
+pub struct Content {
+    pub size: u64,
+    pub sha256: String,
+    /// Of what is appended or merged.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// A script for nodes.
+#[derive(Debug)]
+pub struct Script {
+    pub name: String,
+    pub bytes: Vec<u8>,
+    /// What runs it: the words of its first line, or a shell.
+    pub interpreter: (String, String),
+    /// The source after whose change it runs; none where it runs each time.
+    pub after: Option<PathBuf>,
+    /// Names it among those that a node has still to run.
+    pub key: String,
+    pub span: Span,
+}
+
+/// The digest of a text in hexadecimal digits.
+pub fn sha256_of(bytes: &[u8]) -> String {
+    hex(&sha2::Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A file's size, mode and digest.
+fn measured(path: &Path) -> std::io::Result<(u64, u32, String)> {
+    let mut file = std::fs::File::open(path)?;
+    let mode = file.metadata()?.mode();
+    let (mut digest, mut buffer, mut size) = (sha2::Sha256::new(), vec![0; 1 << 17], 0);
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((size, mode, hex(&digest.finalize())));
+        }
+        size += read as u64;
+        digest.update(&buffer[..read]);
+    }
+}
+
+fn unreadable(name: &str, span: &Span, error: &std::io::Error) -> Finding {
+    Finding::error("sync::unreadable", span, format!("`{name}` cannot be read: {error}"))
+        .help("correct its permissions, or remove the line")
+}
+
+/// A small file as a whole.
+fn text(path: &Path, name: &str, span: &Span) -> Result<Vec<u8>, Finding> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MOST_TEXT + 1).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(unreadable(name, span, &error)),
+        Ok(_) if bytes.len() as u64 > MOST_TEXT => {
+            let problem = format!("`{name}` is larger than {} MiB", MOST_TEXT >> 20);
+            Err(Finding::error("sync::large", span, problem).help("copy it with a line before the clauses"))
+        }
+        Ok(_) => Ok(bytes),
+    }
+}
+
+/// The files of one image, each with its nodes; files are read once, however many lines name them.
+struct Image {
+    items: Vec<(Option<NodeSet>, Arc<Item>)>,
+    scripts: Vec<Arc<Script>>,
+}
+
+/// What all nodes of a set are to have; each has an image.
+///
+/// # Errors
+/// All that is wrong with the lists; else there may be warnings.
+pub fn wanted(
+    nodes: &Nodes,
+    images: &BTreeMap<String, String>,
+    recipes: &[Recipe],
+) -> Result<(Vec<Job>, Vec<Finding>), Vec<Finding>> {
+    let (mut read, mut findings) = (BTreeMap::new(), Vec::new());
+    for recipe in recipes {
+        read.insert(recipe.model.image.name.as_str(), image(nodes, recipe, &mut findings));
+    }
+    let mut jobs = Vec::new();
+    for (node, name) in images {
+        let Some(image) = read.get(name.as_str()) else { continue };
+        let is_for = |set: &Option<NodeSet>| set.as_ref().is_none_or(|set| set.contains(node));
+        let items: Vec<Arc<Item>> =
+            image.items.iter().filter(|(set, _)| is_for(set)).map(|(_, item)| Arc::clone(item)).collect();
+        let has = |after: &PathBuf| items.iter().any(|item| item.source.starts_with(after));
+        let scripts = image.scripts.iter().filter(|script| script.after.as_ref().is_none_or(has)).cloned().collect();
+        findings.extend(clash(&items));
+        jobs.push(Job { node: node.clone(), image: name.clone(), items, scripts });
+    }
+    let mut said = std::collections::BTreeSet::new();
+    findings.retain(|finding| said.insert((finding.message.clone(), finding.span.clone())));
+    match findings.iter().any(|finding| finding.severity == Severity::Error) {
+        true => Err(findings),
+        false => Ok((jobs, findings)),
+    }
+}
+
+/// What is said where a node's file is both copied and added to: each sync would write it twice.
+fn clash(items: &[Arc<Item>]) -> Option<Finding> {
+    let copied: HashMap<&Path, &Item> = items
+        .iter()
+        .filter(|item| item.clause == Clause::Copy)
+        .map(|item| (item.destination.as_path(), item.as_ref()))
+        .collect();
+    let added =
+        items.iter().find(|item| item.clause != Clause::Copy && copied.contains_key(item.destination.as_path()))?;
+    let line = copied.get(added.destination.as_path()).map_or(0, |item| item.span.line());
+    let problem = format!("`{}` is both copied and added to (line {line})", added.destination.display());
+    Some(Finding::error("synclist::copied_and_added", &added.span, problem).help("keep one of the lines"))
+}
+
+/// The nodes of a line: a node set, or xCAT's noderange.
+fn nodes_of(nodes: &Nodes, text: &str, span: &Span) -> Result<NodeSet, Finding> {
+    let found = nodes.select(text).or_else(|_| nodes.select_xcat(text));
+    found.map_err(|findings| {
+        let first = findings.into_iter().next();
+        let problem = first.as_ref().map_or_else(String::new, |first| first.message.clone());
+        let help = first.and_then(|first| first.help).unwrap_or_else(|| "`imgbuild nodes` lists the nodes".to_owned());
+        Finding::error("synclist::noderange", span, format!("the nodes of the line are not known: {problem}"))
+            .help(help)
+    })
+}
+
+fn image(nodes: &Nodes, recipe: &Recipe, findings: &mut Vec<Finding>) -> Image {
+    let mut image = Image { items: Vec::new(), scripts: Vec::new() };
+    let (files, scripts) = match recipe.synced_nodes.read() {
+        Ok((files, scripts, warnings)) => {
+            findings.extend(warnings);
+            (files, scripts)
+        }
+        Err(all) => {
+            findings.extend(all);
+            return image;
+        }
+    };
+    let mut known: HashMap<PathBuf, (u64, u32, String)> = HashMap::new();
+    for one in &files {
+        match item(nodes, one, &mut known) {
+            Ok(found) => image.items.push(found),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    for one in scripts {
+        match script(one) {
+            Ok(found) => image.scripts.push(Arc::new(found)),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    image
+}
+
+fn item(
+    nodes: &Nodes,
+    one: &NodeFile,
+    known: &mut HashMap<PathBuf, (u64, u32, String)>,
+) -> Result<(Option<NodeSet>, Arc<Item>), Finding> {
+    let file = &one.file;
+    let set = one.nodes.as_ref().map(|text| nodes_of(nodes, text, &file.span)).transpose()?;
+    let (mut content, mut mode) = (None, 0o755);
+    if file.kind == SyncedKind::File {
+        let found = match known.get(&file.source) {
+            Some(found) => found.clone(),
+            None => {
+                let found = measured(&file.source).map_err(|error| unreadable(&file.name, &file.span, &error))?;
+                known.insert(file.source.clone(), found.clone());
+                found
+            }
+        };
+        let (mut size, of_file, mut sha256) = found;
+        let mut bytes = None;
+        if file.clause != Clause::Copy {
+            let all = text(&file.source, &file.name, &file.span)?;
+            (size, sha256) = (all.len() as u64, sha256_of(&all));
+            bytes = Some(all);
+        }
+        mode = counted_mode(of_file);
+        content = Some(Content { size, sha256, bytes });
+    }
+    let key = sha256_of(format!("{}\0{}", file.destination, file.name).as_bytes());
+    let item = Item {
+        kind: file.kind,
+        clause: file.clause,
+        destination: PathBuf::from(&file.destination),
+        name_in_folder: file.name_in_folder.clone(),
+        content,
+        mode,
+        source: file.source.clone(),
+        key: key.chars().take(32).collect(),
+        span: file.span.clone(),
+    };
+    Ok((set, Arc::new(item)))
+}
+
+fn script(one: NodeScript) -> Result<Script, Finding> {
+    let bytes = text(&one.source, &one.name, &one.span)?;
+    let key = sha256_of(one.name.as_bytes()).chars().take(32).collect();
+    let interpreter = interpreter(&bytes).ok_or_else(|| {
+        let problem = format!("`{}` is a program, not a script", one.name);
+        Finding::error("sync::script", &one.span, problem)
+            .help("copy it with a line before the clause, and call it from a script")
+    })?;
+    Ok(Script { name: one.name, bytes, interpreter, after: one.after, key, span: one.span })
+}
+
+/// What runs a script: program and argument of its first line, as the kernel splits it. File systems of nodes may forbid to start it.
+fn interpreter(bytes: &[u8]) -> Option<(String, String)> {
+    if bytes.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(first.strip_prefix(b"#!").unwrap_or_default()).trim().to_owned();
+    Some(match line.split_once([' ', '\t']) {
+        _ if line.is_empty() => ("/bin/sh".to_owned(), String::new()),
+        Some((program, argument)) => (program.to_owned(), argument.trim().to_owned()),
+        None => (line, String::new()),
+    })
+}
